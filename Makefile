@@ -1,0 +1,50 @@
+# Every target works on a machine that has only Python, make and a compiler: it makes its own .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# CI=1 makes a missing program a failure, not a skip.
+export LMARENA_BRIDGE_NO_SKIP ?=
+
+.PHONY: demo run test test-slow check format lock clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.runtime  ## the bridge against the embedded arena: no account needed
+	@$(BIN)/lmarena-bridge demo
+
+run: $(VENV)/.runtime  ## the bridge, with bridge.toml
+	@$(BIN)/lmarena-bridge serve
+
+test: check  ## what CI runs: lint, types, import contracts, tests
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(VENV)/.test  ## hundred kills, ten thousand examples a property
+	$(BIN)/pytest -m slow --hypothesis-profile=slow
+
+check: $(VENV)/.test  ## lint, types and import contracts only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(VENV)/.runtime  ## pin anew what pyproject.toml asks for
+	$(BIN)/python -m pip install --quiet pip-tools
+	$(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links -o requirements/runtime.txt pyproject.toml
+	$(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links --extra build -c requirements/runtime.txt -o requirements/build.txt pyproject.toml
+	$(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links --extra build --extra test -c requirements/build.txt -o requirements/test.txt pyproject.toml
+
+$(VENV)/.runtime: requirements/build.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist

@@ -1,0 +1,1 @@
+"""The translation and the rules: OpenAI's world on one side, LMArena's on the other."""

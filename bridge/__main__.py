@@ -1,0 +1,3 @@
+from handlers.commands import main
+
+main()

@@ -1,0 +1,1 @@
+"""Front APIs, one file each: bytes → request, batches of events → bytes. No I/O."""

@@ -1,0 +1,1 @@
+"""An LMArena client that stands alone: it knows nothing of OpenAI, of keys, of files on disk."""

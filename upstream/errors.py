@@ -1,0 +1,185 @@
+"""What can go wrong upstream: one small tree, each error with its word of diagnosis and its class of failure.
+
+The words are the vocabulary that error answers, health and log share (README: "What you see, why, what you do now").
+The class of failure says whether the same call may be made again (`upstream.retry` decides, this file only knows).
+"""
+
+from __future__ import annotations
+
+from enum import Enum, StrEnum
+from typing import ClassVar
+
+
+class Reason(StrEnum):
+    """The vocabulary of diagnosis: one word for how a call went."""
+
+    OK = "ok"
+    CHALLENGE = "challenge"
+    BLOCKED = "blocked"
+    RECAPTCHA = "recaptcha"
+    EXPIRED = "expired"
+    NO_ACCOUNT = "no_account"
+    WRONG_ACCOUNT = "wrong_account"
+    RATE_LIMITED = "rate_limited"
+    MODERATED = "moderated"
+    REJECTED = "rejected"
+    TRUNCATED = "truncated"
+    TIMEOUT = "timeout"
+    UNREACHABLE = "unreachable"
+    UPSTREAM_ERROR = "upstream_error"
+    CLIENT_GONE = "client_gone"
+
+
+class Repeat(Enum):
+    """Whether a failed call may be repeated, by what upstream can have done with it."""
+
+    NOT_SENT = "not sent"  # it never left: DNS, refused, TLS, connect
+    REFUSED = "refused"  # upstream said no before doing anything
+    POSSIBLY_ACCEPTED = "possibly accepted"  # a generation may have started: once more at most
+    NEVER = "never"  # repeating cannot help, or an answer had begun
+
+
+class UpstreamError(Exception):
+    """Something went wrong upstream. `detail` is upstream's own text where it may be shown (never HTML), else ''.
+
+    `status` is upstream's HTTP status, None where there was none.
+    """
+
+    reason: ClassVar[Reason] = Reason.UPSTREAM_ERROR
+    repeat: ClassVar[Repeat] = Repeat.NEVER
+
+    def __init__(self, message: str, *, status: int | None = None, detail: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.detail = detail
+
+
+class Unreachable(UpstreamError):
+    """No connection: DNS, refused, TLS, connect timeout. Nothing was sent."""
+
+    reason = Reason.UNREACHABLE
+    repeat = Repeat.NOT_SENT
+
+
+class Challenge(UpstreamError):
+    """403 with a page titled `Just a moment...`: `cf_clearance` has expired (PROTOCOL, errors)."""
+
+    reason = Reason.CHALLENGE
+
+
+class Blocked(UpstreamError):
+    """403 with a page titled `Attention Required!`: the network address or client is refused."""
+
+    reason = Reason.BLOCKED
+
+
+class RecaptchaDemanded(UpstreamError):
+    """403 JSON `recaptcha validation failed`: the site wants a human in a browser for this request."""
+
+    reason = Reason.RECAPTCHA
+
+
+class SessionExpired(UpstreamError):
+    """401: the session cookie is expired or invalid."""
+
+    reason = Reason.EXPIRED
+    repeat = Repeat.REFUSED
+
+
+class WrongAccount(UpstreamError):
+    """401 `does not have access to evaluation session`: the evaluation is another account's; the cookie is fine."""
+
+    reason = Reason.WRONG_ACCOUNT
+    repeat = Repeat.REFUSED
+
+
+class RateLimited(UpstreamError):
+    """429. `retry_after` is in seconds, None when upstream named no time; 0 means at once."""
+
+    reason = Reason.RATE_LIMITED
+    repeat = Repeat.REFUSED
+
+    def __init__(self, message: str, *, retry_after: float | None, status: int | None = 429, detail: str = "") -> None:
+        super().__init__(message, status=status, detail=detail)
+        self.retry_after = retry_after
+
+
+class Rejected(UpstreamError):
+    """400, or a 403 that is none of the known ones: the payload was refused, `detail` says why."""
+
+    reason = Reason.REJECTED
+
+
+class Moderated(UpstreamError):
+    """422: moderation refused the prompt."""
+
+    reason = Reason.MODERATED
+
+
+class EvaluationGone(UpstreamError):
+    """404: the evaluation does not exist (any more) for this account."""
+
+    reason = Reason.WRONG_ACCOUNT
+    repeat = Repeat.REFUSED
+
+
+class StaleAction(UpstreamError):
+    """404 with `x-nextjs-action-not-found`: the site was deployed anew and its action ids changed."""
+
+    repeat = Repeat.REFUSED
+
+
+class Unavailable(UpstreamError):
+    """503: upstream says that it did not take the call."""
+
+    repeat = Repeat.REFUSED
+
+
+class ServerFailed(UpstreamError):
+    """500, 502 and other 5xx, or the connection died after the call was sent."""
+
+    repeat = Repeat.POSSIBLY_ACCEPTED
+
+
+class ModelFailed(UpstreamError):
+    """`a3:`, or a finish reason `error`: the model failed; `detail` is the model's own text."""
+
+    repeat = Repeat.POSSIBLY_ACCEPTED
+
+
+class EmptyAnswer(UpstreamError):
+    """The answer finished without a word, a thought or a picture."""
+
+    repeat = Repeat.POSSIBLY_ACCEPTED
+
+
+class Truncated(UpstreamError):
+    """The transport ended, or broke, before upstream said that the answer was complete."""
+
+    reason = Reason.TRUNCATED
+    repeat = Repeat.POSSIBLY_ACCEPTED
+
+
+class ProtocolViolated(UpstreamError):
+    """Upstream sent what the protocol does not allow: broken JSON, an endless line, a page in place of an answer."""
+
+
+class TimedOut(UpstreamError):
+    """No first byte, silence in the middle, or an answer longer than allowed; `status` is None or 504."""
+
+    reason = Reason.TIMEOUT
+
+
+class Redirected(UpstreamError):
+    """Upstream points to an origin that the configuration does not allow; `origin` names it."""
+
+    def __init__(self, message: str, *, origin: str, status: int | None = None) -> None:
+        super().__init__(message, status=status)
+        self.origin = origin
+
+
+class NoAccount(UpstreamError):
+    """No account can be used: none was added, or all have expired."""
+
+    reason = Reason.NO_ACCOUNT

@@ -1,0 +1,239 @@
+"""Sans-I/O reader of upstream's line stream: feed bytes, take events (PROTOCOL, "The answer: a line stream").
+
+    wire = Wire()
+    for data in reads:
+        batch = wire.feed(data)     # every event that this read completed, in order
+    batch = wire.feed_eof()         # what the end of the transport means
+
+However the bytes are cut, the events say the same, and exactly one terminal event (`Finish` or `Failure`) comes,
+as the last. What follows it is counted and ignored. Nothing here raises: what is wrong with a stream is an event.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import orjson
+
+from upstream.errors import ModelFailed, ProtocolViolated, Truncated, UpstreamError
+from upstream.events import Citations, Event, Failure, Finish, Image, Images, ReasoningDeltas, Source, TextDeltas
+
+#: One line never holds more: the largest seen are picture and citation lists of some 100 KB. Bounds a stream's memory.
+MAX_LINE_BYTES = 8 * 1024 * 1024
+
+#: Longest run of the model's own words that an error quotes.
+MAX_DETAIL_CHARS = 300
+
+_Deltas: TypeAlias = type[TextDeltas] | type[ReasoningDeltas]
+
+#: Tags whose value is a JSON string: a delta of text or of reasoning.
+_DELTA_TAGS: dict[bytes, _Deltas] = {b"a0": TextDeltas, b"ag": ReasoningDeltas}
+
+#: Step and tool bookkeeping, known and harmless; other tags are skipped too, but counted.
+_SKIPPED_TAGS = frozenset({b"ae", b"af", b"a8", b"a9", b"aa", b"ab"})
+
+
+class Wire:
+    """Reads one answer. Not for reuse."""
+
+    def __init__(self, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+        self._max_line_bytes = max_line_bytes
+        self._open_line: list[bytes] = []  # pieces of the line whose end has not come, kept apart: no quadratic joins
+        self._open_bytes = 0
+        self._held: dict[_Deltas, str] = {}  # a high surrogate at the end of a delta waits for its other half
+        self._ended = False
+        #: Lines skipped because nothing is known of their tag, or because they are no `tag:` at all, or came too late.
+        self.skipped_lines = 0
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Take what one read brought; return the events it completed."""
+        end = data.rfind(b"\n")
+        if end < 0:
+            self._keep(data)
+            return self._check_open_line()
+        block = b"".join((*self._open_line, data[:end])) if self._open_line else data[:end]
+        self._open_line.clear()
+        self._open_bytes = 0
+        self._keep(data[end + 1 :])
+        return self._read_block(block) + self._check_open_line()
+
+    def feed_eof(self) -> list[Event]:
+        """Take the end of the transport: a last line may lack its newline; an answer without an end is a failure."""
+        block = b"".join(self._open_line)
+        self._open_line.clear()
+        events = self._read_block(block)
+        if not self._ended:
+            events += self._end(Failure(Truncated("LMArena's answer broke off before its end.")))
+        return events
+
+    def _keep(self, rest: bytes) -> None:
+        if rest:
+            self._open_line.append(rest)
+            self._open_bytes += len(rest)
+
+    def _check_open_line(self) -> list[Event]:
+        if self._open_bytes <= self._max_line_bytes:
+            return []
+        self._open_line.clear()
+        self._open_bytes = 0
+        limit = self._max_line_bytes
+        return [] if self._ended else self._end(_violation(f"LMArena sent a line of more than {limit} bytes."))
+
+    def _read_block(self, block: bytes) -> list[Event]:
+        """Read whole lines, joined by newlines."""
+        if block.startswith(b"data: "):  # a raw newline stands between lines only, so this touches no text
+            block = (b"\n" + block).replace(b"\ndata: ", b"\n")[1:]
+        if not self._ended and not self._held and len(block) <= self._max_line_bytes:
+            run = _read_run(block)
+            if run is not None:
+                return [run]
+        events: list[Event] = []
+        for line in block.split(b"\n"):
+            events += self._read_line(line)
+        return events
+
+    def _read_line(self, line: bytes) -> list[Event]:
+        line = line.rstrip(b"\r \t")
+        if not line:
+            return []
+        if self._ended or line[2:3] != b":":
+            self.skipped_lines += 1
+            return []
+        if len(line) > self._max_line_bytes:
+            return self._end(_violation(f"LMArena sent a line of more than {self._max_line_bytes} bytes."))
+        tag, value = line[:2], line[3:]
+        try:
+            if deltas := _DELTA_TAGS.get(tag):
+                return [self._read_delta(deltas, value)]
+            if read := _READERS.get(tag):
+                event = read(_loads(value))
+                return self._end(event) if isinstance(event, Finish | Failure) else [event]
+        except ValueError:
+            return self._end(_violation("LMArena sent a line that cannot be read."))
+        if tag not in _SKIPPED_TAGS:
+            self.skipped_lines += 1
+        return []
+
+    def _read_delta(self, deltas: _Deltas, value: bytes) -> Event:
+        text = _loads(value)
+        if not isinstance(text, str):
+            raise ValueError("a delta that is no string")
+        text = self._held.pop(deltas, "") + text
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            self._held[deltas] = text[-1]
+            text = text[:-1]
+        text = _join_surrogates(text)
+        return deltas(text, orjson.dumps(text))
+
+    def _end(self, last: Finish | Failure) -> list[Event]:
+        """End the answer; halves of a character still held can no longer be made whole."""
+        self._ended = True
+        halves: list[Event] = [deltas("\ufffd", b'"\xef\xbf\xbd"') for deltas in self._held]
+        self._held.clear()
+        return [*halves, last]
+
+
+def _read_run(block: bytes) -> TextDeltas | ReasoningDeltas | None:
+    """Read a block whose lines are all well-formed deltas of one kind; None if it is anything else.
+
+    This is the fast path of a stream: the JSON strings of all lines are checked and decoded by one `loads`.
+    """
+    deltas = _DELTA_TAGS.get(block[:2])
+    if deltas is None:
+        return None
+    tag = block[:3]
+    between = b'"\n' + tag + b'"'
+    lines = block.count(b"\n") + 1
+    if block.count(between) != lines - 1 or block[2:4] != b':"' or block[-1:] != b'"':
+        return None
+    try:
+        texts = orjson.loads(b"[" + block[3:].replace(b"\n" + tag, b",") + b"]")
+    except orjson.JSONDecodeError:
+        return None
+    if len(texts) != lines:  # a line held more than its one string
+        return None
+    return deltas("".join(texts), block[3:].replace(b"\n" + tag, b"\n"))
+
+
+def _loads(value: bytes) -> object:
+    """Parse JSON; where orjson is stricter than the site (lone surrogates, raw CR in a string), as the library does."""
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return json.loads(value, strict=False)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+
+
+def _join_surrogates(text: str) -> str:
+    """Make each pair of surrogates one character, and each lone one U+FFFD."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _violation(message: str) -> Failure:
+    return Failure(ProtocolViolated(message))
+
+
+def _read_images(value: object) -> Images:
+    return Images(
+        tuple(
+            Image(url, mime if isinstance(mime := item.get("mimeType"), str) else None)
+            for item in _objects(value)
+            if isinstance(url := item.get("image"), str)
+        )
+    )
+
+
+def _read_citations(value: object) -> Citations:
+    """`argsTextDelta` is JSON in a string; its `source` is one object or a list of them."""
+    sources: list[Source] = []
+    for item in _objects(value):
+        arguments = item.get("argsTextDelta")
+        if isinstance(arguments, str):
+            for inner in _objects(_loads(arguments.encode("utf-8", "surrogatepass"))):
+                sources += _read_sources(inner.get("source"))
+    return Citations(tuple(sources))
+
+
+def _read_sources(value: object) -> Iterator[Source]:
+    for source in _objects(value):
+        url, title, places = source.get("url"), source.get("title"), source.get("charLocation")
+        if isinstance(url, str) and url:
+            offsets = tuple(place for place in places if type(place) is int) if isinstance(places, list) else ()
+            yield Source(url, title if isinstance(title, str) else None, offsets)
+
+
+def _objects(value: object) -> Iterator[dict[str, object]]:
+    """Yield an object, or each object of a list."""
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, dict):
+            yield item
+
+
+def _read_finish(value: object) -> Finish | Failure:
+    reason = value.get("finishReason") if isinstance(value, dict) else None
+    if reason == "error":
+        return Failure(ModelFailed("The model failed."))
+    return Finish(reason if isinstance(reason, str) and reason else None)
+
+
+def _read_failure(value: object) -> Failure:
+    words = value if isinstance(value, str) else "An error occurred"
+    detail = _join_surrogates(words)[:MAX_DETAIL_CHARS]
+    error: UpstreamError = ModelFailed(f"The model failed: {detail}", detail=detail)
+    return Failure(error)
+
+
+#: Tags whose value is one JSON document and makes one event. A new kind of line is one row here.
+_READERS: dict[bytes, Callable[[object], Event]] = {
+    b"a2": _read_images,
+    b"ac": _read_citations,
+    b"a3": _read_failure,
+    b"ad": _read_finish,
+}
