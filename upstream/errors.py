@@ -105,6 +105,20 @@ class RateLimited(UpstreamError):
         self.retry_after = retry_after
 
 
+class AllResting(RateLimited):
+    """Every account rests after a 429: nothing was sent, and nothing can be before `retry_after`."""
+
+    repeat = Repeat.NEVER
+
+
+class CircuitOpen(UpstreamError):
+    """Request after request failed: upstream is left alone for `retry_after` seconds. Nothing was sent."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class Rejected(UpstreamError):
     """400, or a 403 that is none of the known ones: the payload was refused, `detail` says why."""
 

@@ -31,6 +31,9 @@ from upstream.errors import (
 #: Longest run of upstream's words that an error quotes.
 MAX_DETAIL_CHARS = 300
 
+#: Not any `<`: `expected string to have <=113000 characters` is a reason that the caller needs.
+_HTML_TAG = re.compile(r"<[!/a-z]", re.IGNORECASE)
+
 #: Content types that a stream of lines may have; an HTML page or a JSON document is something else.
 _STREAM_TYPES = frozenset({"text/event-stream", "text/plain", "application/octet-stream", ""})
 
@@ -39,7 +42,7 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes) -> Upstre
     """Say what upstream meant by a status of 400 or more. `headers` must look names up case-insensitively."""
     text = body.decode("utf-8", "replace")
     if status in (403, 503):
-        wall = _read_wall(headers, text)
+        wall = _read_wall(status, headers, text)
         if wall is not None:
             return wall
     detail = read_detail(text)
@@ -70,13 +73,16 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes) -> Upstre
             return Rejected(f"LMArena refused the request ({status}){_quoted(detail)}.", status=status, detail=detail)
 
 
-def read_unstreamed(content_type: str, body: bytes) -> UpstreamError | None:
-    """Say what a 200 means that is no stream of lines; None if it is one."""
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind in _STREAM_TYPES:
-        return None
-    return _read_wall({}, body.decode("utf-8", "replace")) or ProtocolViolated(
-        f"LMArena answered with {kind} in place of a stream.", status=200
+def is_stream(content_type: str) -> bool:
+    """Whether a 200 of this content type is a stream of lines."""
+    return content_type.partition(";")[0].strip().lower() in _STREAM_TYPES
+
+
+def read_page(content_type: str, body: bytes) -> UpstreamError:
+    """Say what a 200 means that is no stream of lines: a wall before the site, or a site that has changed."""
+    text = body.decode("utf-8", "replace")
+    return _read_wall(200, {}, text) or ProtocolViolated(
+        f"LMArena answered with {content_type}, not a stream.", status=200
     )
 
 
@@ -91,34 +97,37 @@ def read_detail(text: str) -> str:
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError:
-        return "" if "<" in text else _clip(text)
+        return quotable(text)
     error = document.get("error") if isinstance(document, dict) else None
     if isinstance(error, dict):
         issues = error.get("issues")
         if isinstance(issues, list):
-            return _clip("; ".join(_read_issue(issue) for issue in issues if isinstance(issue, dict)))
+            return quotable("; ".join(_read_issue(issue) for issue in issues if isinstance(issue, dict)))
         error = error.get("message")
-    return _clip(error) if isinstance(error, str) and "<" not in error else ""
+    return quotable(error) if isinstance(error, str) else ""
+
+
+def quotable(text: str) -> str:
+    """Make upstream's words fit to be shown: printable, at most `MAX_DETAIL_CHARS`; '' for HTML."""
+    if _HTML_TAG.search(text):
+        return ""
+    return "".join(char if char.isprintable() else " " for char in text[:MAX_DETAIL_CHARS]).strip()
 
 
 def _read_issue(issue: dict[str, object]) -> str:
     """Read one entry of a ZodError: `{"path": ["modelAId"], "message": "Required"}`."""
-    path = issue.get("path")
+    path, message = issue.get("path"), issue.get("message")
     place = ".".join(str(step) for step in path) if isinstance(path, list) else ""
-    return f"{place}: {issue.get('message')}" if place else str(issue.get("message"))
+    return ": ".join(part for part in (place, message) if isinstance(part, str) and part)
 
 
-def _read_wall(headers: Mapping[str, str], text: str) -> UpstreamError | None:
+def _read_wall(status: int, headers: Mapping[str, str], text: str) -> UpstreamError | None:
     """Recognise the pages that stand before the site: a challenge, or a block."""
     if "Just a moment..." in text or headers.get("cf-mitigated", "") == "challenge":
-        return Challenge("LMArena shows a challenge page: `cf_clearance` has expired.", status=403)
+        return Challenge("LMArena shows a challenge page: `cf_clearance` has expired.", status=status)
     if "Attention Required!" in text:
-        return Blocked("LMArena blocks this network address or client.", status=403)
+        return Blocked("LMArena blocks this network address or client.", status=status)
     return None
-
-
-def _clip(text: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in text[:MAX_DETAIL_CHARS]).strip()
 
 
 def _quoted(detail: str) -> str:

@@ -17,14 +17,15 @@ from typing import TypeAlias
 
 import orjson
 
-from upstream.errors import ModelFailed, ProtocolViolated, Truncated, UpstreamError
+from upstream.errors import ModelFailed, ProtocolViolated, Truncated
 from upstream.events import Citations, Event, Failure, Finish, Image, Images, ReasoningDeltas, Source, TextDeltas
+from upstream.refusals import quotable
 
 #: One line never holds more: the largest seen are picture and citation lists of some 100 KB. Bounds a stream's memory.
 MAX_LINE_BYTES = 8 * 1024 * 1024
 
-#: Longest run of the model's own words that an error quotes.
-MAX_DETAIL_CHARS = 300
+#: Some deployments write this before every line.
+_PREFIX = b"data: "
 
 _Deltas: TypeAlias = type[TextDeltas] | type[ReasoningDeltas]
 
@@ -40,10 +41,10 @@ class Wire:
 
     def __init__(self, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         self._max_line_bytes = max_line_bytes
-        self._open_line: list[bytes] = []  # pieces of the line whose end has not come, kept apart: no quadratic joins
-        self._open_bytes = 0
+        self._open_line = bytearray()  # a line whose end has not come; grows in place: no quadratic joins
         self._held: dict[_Deltas, str] = {}  # a high surrogate at the end of a delta waits for its other half
         self._ended = False
+        self._at_eof = False
         #: Lines skipped because nothing is known of their tag, or because they are no `tag:` at all, or came too late.
         self.skipped_lines = 0
 
@@ -51,40 +52,30 @@ class Wire:
         """Take what one read brought; return the events it completed."""
         end = data.rfind(b"\n")
         if end < 0:
-            self._keep(data)
+            self._open_line += data
             return self._check_open_line()
-        block = b"".join((*self._open_line, data[:end])) if self._open_line else data[:end]
-        self._open_line.clear()
-        self._open_bytes = 0
-        self._keep(data[end + 1 :])
+        block = data[:end]
+        if self._open_line:
+            block = bytes(self._open_line) + block
+            self._open_line.clear()
+        self._open_line += data[end + 1 :]
         return self._read_block(block) + self._check_open_line()
 
     def feed_eof(self) -> list[Event]:
         """Take the end of the transport: a last line may lack its newline; an answer without an end is a failure."""
-        block = b"".join(self._open_line)
+        self._at_eof = True
+        events = self._read_block(bytes(self._open_line))
         self._open_line.clear()
-        events = self._read_block(block)
-        if not self._ended:
-            events += self._end(Failure(Truncated("LMArena's answer broke off before its end.")))
-        return events
-
-    def _keep(self, rest: bytes) -> None:
-        if rest:
-            self._open_line.append(rest)
-            self._open_bytes += len(rest)
+        return events if self._ended else events + self._end(_truncation())
 
     def _check_open_line(self) -> list[Event]:
-        if self._open_bytes <= self._max_line_bytes:
+        if len(self._open_line) <= self._max_line_bytes:
             return []
         self._open_line.clear()
-        self._open_bytes = 0
-        limit = self._max_line_bytes
-        return [] if self._ended else self._end(_violation(f"LMArena sent a line of more than {limit} bytes."))
+        return [] if self._ended else self._end(self._overlong())
 
     def _read_block(self, block: bytes) -> list[Event]:
         """Read whole lines, joined by newlines."""
-        if block.startswith(b"data: "):  # a raw newline stands between lines only, so this touches no text
-            block = (b"\n" + block).replace(b"\ndata: ", b"\n")[1:]
         if not self._ended and not self._held and len(block) <= self._max_line_bytes:
             run = _read_run(block)
             if run is not None:
@@ -95,14 +86,14 @@ class Wire:
         return events
 
     def _read_line(self, line: bytes) -> list[Event]:
-        line = line.rstrip(b"\r \t")
+        if len(line) > self._max_line_bytes and not self._ended:
+            return self._end(self._overlong())
+        line = line.removeprefix(_PREFIX).rstrip(b"\r \t")
         if not line:
             return []
         if self._ended or line[2:3] != b":":
             self.skipped_lines += 1
             return []
-        if len(line) > self._max_line_bytes:
-            return self._end(_violation(f"LMArena sent a line of more than {self._max_line_bytes} bytes."))
         tag, value = line[:2], line[3:]
         try:
             if deltas := _DELTA_TAGS.get(tag):
@@ -110,8 +101,8 @@ class Wire:
             if read := _READERS.get(tag):
                 event = read(_loads(value))
                 return self._end(event) if isinstance(event, Finish | Failure) else [event]
-        except ValueError:
-            return self._end(_violation("LMArena sent a line that cannot be read."))
+        except ValueError:  # broken JSON; in a last line without its newline, it is the transport that broke
+            return self._end(_truncation() if self._at_eof else _violation("LMArena sent a line that cannot be read."))
         if tag not in _SKIPPED_TAGS:
             self.skipped_lines += 1
         return []
@@ -134,37 +125,43 @@ class Wire:
         self._held.clear()
         return [*halves, last]
 
+    def _overlong(self) -> Failure:
+        return _violation(f"LMArena sent a line of more than {self._max_line_bytes} bytes.")
+
 
 def _read_run(block: bytes) -> TextDeltas | ReasoningDeltas | None:
     """Read a block whose lines are all well-formed deltas of one kind; None if it is anything else.
 
     This is the fast path of a stream: the JSON strings of all lines are checked and decoded by one `loads`.
     """
-    deltas = _DELTA_TAGS.get(block[:2])
+    start = len(_PREFIX) if block.startswith(_PREFIX) else 0
+    deltas = _DELTA_TAGS.get(block[start : start + 2])
     if deltas is None:
         return None
-    tag = block[:3]
-    between = b'"\n' + tag + b'"'
+    head = block[: start + 3]
+    between = b'"\n' + head + b'"'
     lines = block.count(b"\n") + 1
-    if block.count(between) != lines - 1 or block[2:4] != b':"' or block[-1:] != b'"':
+    if block.count(between) != lines - 1 or block[start + 2 : start + 4] != b':"' or block[-1:] != b'"':
         return None
+    strings = block[start + 3 :].replace(b"\n" + head, b"\n")
     try:
-        texts = orjson.loads(b"[" + block[3:].replace(b"\n" + tag, b",") + b"]")
-    except orjson.JSONDecodeError:
+        # The newlines stay in: no JSON string may hold one, so none can reach over the end of its line.
+        texts = orjson.loads(b"[" + strings.replace(b"\n", b",\n") + b"]")
+        text = "".join(texts)
+    except (orjson.JSONDecodeError, TypeError):  # TypeError: a list or an object reaches over lines
         return None
-    if len(texts) != lines:  # a line held more than its one string
-        return None
-    return deltas("".join(texts), block[3:].replace(b"\n" + tag, b"\n"))
+    return deltas(text, strings) if len(texts) == lines else None  # else a line held more than its one string
 
 
-def _loads(value: bytes) -> object:
+def _loads(value: bytes | str) -> object:
     """Parse JSON; where orjson is stricter than the site (lone surrogates, raw CR in a string), as the library does."""
     try:
         return orjson.loads(value)
     except orjson.JSONDecodeError:
         pass
     try:
-        return json.loads(value, strict=False)
+        # As text: given bytes, the library would guess an encoding, and take NULs for UTF-16.
+        return json.loads(value if isinstance(value, str) else value.decode(), strict=False)
     except RecursionError as error:
         raise ValueError("nested too deep") from error
 
@@ -176,17 +173,22 @@ def _join_surrogates(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
+def _text(value: object) -> str | None:
+    """Take a text from inside a document; None if it is none, or empty."""
+    return _join_surrogates(value) if isinstance(value, str) and value else None
+
+
 def _violation(message: str) -> Failure:
     return Failure(ProtocolViolated(message))
 
 
+def _truncation() -> Failure:
+    return Failure(Truncated("LMArena's answer broke off before its end."))
+
+
 def _read_images(value: object) -> Images:
     return Images(
-        tuple(
-            Image(url, mime if isinstance(mime := item.get("mimeType"), str) else None)
-            for item in _objects(value)
-            if isinstance(url := item.get("image"), str)
-        )
+        tuple(Image(url, _text(item.get("mimeType"))) for item in _objects(value) if (url := _text(item.get("image"))))
     )
 
 
@@ -196,17 +198,21 @@ def _read_citations(value: object) -> Citations:
     for item in _objects(value):
         arguments = item.get("argsTextDelta")
         if isinstance(arguments, str):
-            for inner in _objects(_loads(arguments.encode("utf-8", "surrogatepass"))):
+            for inner in _objects(_loads(arguments)):
                 sources += _read_sources(inner.get("source"))
     return Citations(tuple(sources))
 
 
 def _read_sources(value: object) -> Iterator[Source]:
     for source in _objects(value):
-        url, title, places = source.get("url"), source.get("title"), source.get("charLocation")
-        if isinstance(url, str) and url:
-            offsets = tuple(place for place in places if type(place) is int) if isinstance(places, list) else ()
-            yield Source(url, title if isinstance(title, str) else None, offsets)
+        if url := _text(source.get("url")):
+            places = source.get("charLocation")
+            offsets = tuple(place for place in places if _is_offset(place)) if isinstance(places, list) else ()
+            yield Source(url, _text(source.get("title")), offsets)
+
+
+def _is_offset(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**53  # JSON's safe integers; True is no number
 
 
 def _objects(value: object) -> Iterator[dict[str, object]]:
@@ -217,17 +223,13 @@ def _objects(value: object) -> Iterator[dict[str, object]]:
 
 
 def _read_finish(value: object) -> Finish | Failure:
-    reason = value.get("finishReason") if isinstance(value, dict) else None
-    if reason == "error":
-        return Failure(ModelFailed("The model failed."))
-    return Finish(reason if isinstance(reason, str) and reason else None)
+    reason = _text(value.get("finishReason")) if isinstance(value, dict) else None
+    return Failure(ModelFailed("The model failed.")) if reason == "error" else Finish(reason)
 
 
 def _read_failure(value: object) -> Failure:
-    words = value if isinstance(value, str) else "An error occurred"
-    detail = _join_surrogates(words)[:MAX_DETAIL_CHARS]
-    error: UpstreamError = ModelFailed(f"The model failed: {detail}", detail=detail)
-    return Failure(error)
+    detail = quotable(value) if isinstance(value, str) else ""
+    return Failure(ModelFailed(f"The model failed: {detail}" if detail else "The model failed.", detail=detail))
 
 
 #: Tags whose value is one JSON document and makes one event. A new kind of line is one row here.

@@ -1,0 +1,48 @@
+"""What a request is made of, whatever front API it came by: frozen, valid once built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool that an assistant message called; `arguments` is JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message. `text` is its text parts, joined by newlines; `name` is the participant's, if it has one."""
+
+    role: Role
+    text: str
+    name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A chat to be answered. `model` is the name as asked; `ignored` names what was asked for and has no effect."""
+
+    model: str
+    messages: tuple[Message, ...]
+    stream: bool = False
+    include_usage: bool = False
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens, estimated by `bridge.tokens`; `completion` includes `reasoning`."""
+
+    prompt: int
+    completion: int
+    reasoning: int

@@ -1,0 +1,198 @@
+"""OpenAI's chat completions: a request's bytes → ChatRequest (BEHAVIOUR, "Chat completions: every parameter")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from bridge.chat import ChatRequest, Message, Role, ToolCall
+from bridge.dialects.fields import Fields, read_object
+from bridge.errors import ApiError, invalid_request
+
+_ROLES: Final[dict[str, Role]] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+}
+
+#: Parameters that upstream has no place for: checked for type, then named in `x-bridge-ignored`.
+_IGNORED: Final[dict[str, Callable[[Fields, str], object]]] = {
+    "temperature": Fields.number,
+    "top_p": Fields.number,
+    "presence_penalty": Fields.number,
+    "frequency_penalty": Fields.number,
+    "seed": Fields.integer,
+    "logit_bias": Fields.mapping,
+    "user": Fields.string,
+    "metadata": Fields.mapping,
+    "store": Fields.boolean,
+    "service_tier": Fields.string,
+    "reasoning_effort": Fields.string,
+    "verbosity": Fields.string,
+    "max_tokens": lambda fields, name: fields.integer(name, least=1),
+    "max_completion_tokens": lambda fields, name: fields.integer(name, least=1),
+}
+
+#: OpenAI's own bound on `stop`.
+MAX_STOPS: Final = 4
+
+
+def read_request(body: bytes) -> ChatRequest:
+    """Read a request. Raises ApiError (400) that names the field."""
+    fields = read_object(body)
+    model = fields.string("model")
+    if not model:
+        raise fields.required("model")
+    stream = fields.boolean("stream") or False
+    messages = tuple(_read_messages(fields))
+    _refuse_unsupported(fields)
+    ignored = [name for name, read in _IGNORED.items() if read(fields, name) is not None]
+    ignored += _read_stop(fields) + _read_response_format(fields) + _read_tools(fields)
+    return ChatRequest(model, messages, stream, _read_include_usage(fields, stream=stream), tuple(ignored))
+
+
+def _read_messages(fields: Fields) -> Iterator[Message]:
+    messages = fields.mappings("messages")
+    if messages is None:
+        raise fields.required("messages")
+    if not messages:
+        raise fields.invalid("messages", "invalid_value", "'messages' must have at least one message.")
+    for message in messages:
+        yield _read_message(message)
+
+
+def _read_message(fields: Fields) -> Message:
+    role = fields.string("role")
+    if role is None:
+        raise fields.required("role")
+    if role not in _ROLES:
+        raise fields.invalid(
+            "role", "invalid_value", f"'{fields.path('role')}' must be one of {', '.join(_ROLES)}, not '{role[:50]}'."
+        )
+    return Message(
+        _ROLES[role],
+        _read_content(fields),
+        fields.string("name"),
+        tuple(_read_tool_call(call) for call in fields.mappings("tool_calls") or ()),
+        fields.string("tool_call_id"),
+    )
+
+
+def _read_content(fields: Fields) -> str:
+    """Content is a string, null or parts."""
+    if fields.kind("content") is not list:
+        if fields.kind("content") not in (str, type(None)):
+            raise fields.invalid(
+                "content", "invalid_type", f"'{fields.path('content')}' must be a string, null or an array of parts."
+            )
+        return fields.string("content") or ""
+    return "\n".join(_read_part(part) for part in fields.mappings("content") or ())
+
+
+def _read_part(part: Fields) -> str:
+    match part.string("type"):
+        case "text":
+            text = part.string("text")
+            if text is None:
+                raise part.required("text")
+            return text
+        case None:
+            raise part.required("type")
+        case "image_url":
+            raise part.invalid(
+                "image_url", "unsupported_parameter", "Pictures (`image_url` parts) are not supported yet: send text."
+            )
+        case other:
+            raise part.invalid(
+                "type",
+                "unsupported_parameter",
+                f"Content parts of type '{other[:50]}' are not supported: send `text` parts.",
+            )
+
+
+def _read_tool_call(call: Fields) -> ToolCall:
+    function = call.mapping("function")
+    if function is None:
+        raise call.required("function")
+    name = function.string("name")
+    if name is None:
+        raise function.required("name")
+    return ToolCall(call.string("id") or "", name, function.string("arguments") or "")
+
+
+def _read_include_usage(fields: Fields, *, stream: bool) -> bool:
+    options = fields.mapping("stream_options")
+    if options is None:
+        return False
+    if not stream:
+        raise fields.invalid(
+            "stream_options", "invalid_value", "'stream_options' is allowed only with 'stream': true, as at OpenAI."
+        )
+    return options.boolean("include_usage") or False
+
+
+def _read_stop(fields: Fields) -> list[str]:
+    if fields.kind("stop") is list:
+        stops = fields.array("stop") or []
+        if len(stops) > MAX_STOPS or not all(isinstance(stop, str) for stop in stops):
+            raise fields.invalid("stop", "invalid_value", f"'stop' must be a string or up to {MAX_STOPS} strings.")
+        return ["stop"] if stops else []
+    return ["stop"] if fields.string("stop") is not None else []
+
+
+def _read_response_format(fields: Fields) -> list[str]:
+    form = fields.mapping("response_format")
+    if form is None:
+        return []
+    match form.string("type"):
+        case "text":
+            return []
+        case "json_object":
+            return ["response_format"]
+        case "json_schema":
+            raise _unsupported(fields, "response_format")
+        case None:
+            raise form.required("type")
+        case _:
+            raise form.invalid(
+                "type", "invalid_value", "'response_format.type' must be text, json_object or json_schema."
+            )
+
+
+def _read_tools(fields: Fields) -> list[str]:
+    """Tools are refused while they cannot be called; an empty list, or a choice of `none`, asks for nothing."""
+    given = [name for name in ("tools", "functions") if fields.array(name)]
+    for choice in ("tool_choice", "function_call"):
+        if fields.kind(choice) is str and fields.string(choice) in ("none", "auto"):
+            continue
+        if choice in fields:
+            raise _unsupported(fields, choice)
+    if given and "none" not in (_word(fields, "tool_choice"), _word(fields, "function_call")):
+        raise _unsupported(fields, given[0])
+    return given
+
+
+def _word(fields: Fields, name: str) -> str | None:
+    return fields.string(name) if fields.kind(name) is str else None
+
+
+def _refuse_unsupported(fields: Fields) -> None:
+    n = fields.integer("n", least=1)
+    if n is not None and n > 1:
+        raise _unsupported(fields, "n")
+    if fields.boolean("logprobs"):
+        raise _unsupported(fields, "logprobs")
+    if fields.integer("top_logprobs", least=0):
+        raise _unsupported(fields, "top_logprobs")
+    if fields.mapping("audio") is not None:
+        raise _unsupported(fields, "audio")
+    if any(modality != "text" for modality in fields.array("modalities") or ()):
+        raise _unsupported(fields, "modalities")
+
+
+def _unsupported(fields: Fields, name: str) -> ApiError:
+    return invalid_request(
+        "unsupported_parameter", f"The bridge does not support '{name}': leave it out.", fields.path(name)
+    )

@@ -1,0 +1,124 @@
+"""Typed access to a parsed JSON object; whatever does not fit is a 400 that names the field by its path."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import orjson
+
+from bridge.errors import ApiError, invalid_request
+
+_KINDS: Final = {
+    dict: "an object",
+    list: "an array",
+    str: "a string",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a number",
+    type(None): "null",
+}
+
+
+def read_object(body: bytes) -> Fields:
+    """Parse a request's body. Raises a 400 `invalid_json` or `invalid_type`."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise invalid_request(
+            "invalid_json", f"The body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})."
+        ) from None
+    if not isinstance(value, dict):
+        raise invalid_request("invalid_type", f"The body must be a JSON object, not {_KINDS[type(value)]}.")
+    return Fields(value)
+
+
+class Fields:
+    """One object of a request. A field that is absent or null reads as None."""
+
+    __slots__ = ("_path", "_values")
+
+    def __init__(self, values: dict[str, object], path: str = "") -> None:
+        self._values = values
+        self._path = path
+
+    def __contains__(self, name: str) -> bool:
+        return self._values.get(name) is not None
+
+    def path(self, name: str) -> str:
+        """Where a field stands in the request, in OpenAI's notation: `messages[1].content`."""
+        return f"{self._path}.{name}" if self._path else name
+
+    def string(self, name: str) -> str | None:
+        """Read a string."""
+        value = self._values.get(name)
+        if value is None or isinstance(value, str):
+            return value
+        raise self._wrong_type(name, "a string")
+
+    def boolean(self, name: str) -> bool | None:
+        """Read true or false."""
+        value = self._values.get(name)
+        if value is None or isinstance(value, bool):
+            return value
+        raise self._wrong_type(name, "a boolean")
+
+    def integer(self, name: str, *, least: int | None = None) -> int | None:
+        """Read a whole number, `least` or more; 1.0 is none, as at OpenAI."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self._wrong_type(name, "an integer")
+        if least is not None and value < least:
+            raise self.invalid(name, "invalid_value", f"'{self.path(name)}' must be at least {least}, not {value}.")
+        return value
+
+    def number(self, name: str) -> float | None:
+        """Read a number."""
+        value = self._values.get(name)
+        if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+            return value
+        raise self._wrong_type(name, "a number")
+
+    def mapping(self, name: str) -> Fields | None:
+        """Read an object."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        if isinstance(value, dict):
+            return Fields(value, self.path(name))
+        raise self._wrong_type(name, "an object")
+
+    def array(self, name: str) -> list[object] | None:
+        """Read an array."""
+        value = self._values.get(name)
+        if value is None or isinstance(value, list):
+            return value
+        raise self._wrong_type(name, "an array")
+
+    def mappings(self, name: str) -> list[Fields] | None:
+        """Read an array of objects."""
+        items = self.array(name)
+        return None if items is None else [self._item(name, at, item) for at, item in enumerate(items)]
+
+    def _item(self, name: str, at: int, item: object) -> Fields:
+        path = f"{self.path(name)}[{at}]"
+        if isinstance(item, dict):
+            return Fields(item, path)
+        raise invalid_request("invalid_type", f"'{path}' must be an object, not {_KINDS[type(item)]}.", path)
+
+    def required(self, name: str) -> ApiError:
+        """The 400 for a field that must be there."""
+        return self.invalid(name, "missing_required_parameter", f"Missing required parameter: '{self.path(name)}'.")
+
+    def invalid(self, name: str, code: str, message: str) -> ApiError:
+        """A 400 about a field."""
+        return invalid_request(code, message, self.path(name))
+
+    def kind(self, name: str) -> type:
+        """The Python type that a field's value has."""
+        return type(self._values.get(name))
+
+    def _wrong_type(self, name: str, wanted: str) -> ApiError:
+        found = _KINDS[self.kind(name)]
+        return self.invalid(name, "invalid_type", f"'{self.path(name)}' must be {wanted}, not {found}.")

@@ -1,0 +1,203 @@
+"""Errors as callers see them: one class with status, type, code, param, reason and what to do about it.
+
+The one table from upstream's errors to ours stands at the end (`from_upstream`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Final
+
+from upstream.errors import (
+    Blocked,
+    Challenge,
+    CircuitOpen,
+    ModelFailed,
+    Moderated,
+    NoAccount,
+    RateLimited,
+    Reason,
+    RecaptchaDemanded,
+    Redirected,
+    Rejected,
+    TimedOut,
+    UpstreamError,
+)
+
+#: OpenAI's SDKs wait for `Retry-After` themselves; beyond this many seconds they should rather give up.
+MAX_PATIENCE_SECONDS: Final = 20.0
+
+
+@dataclass(eq=False)
+class ApiError(Exception):
+    """An answer that is an error. `param` is a path into the request; `retry_after` is in seconds.
+
+    `retry` says whether a caller's SDK may repeat the request by itself.
+    """
+
+    status: int
+    type: str
+    code: str
+    message: str
+    param: str | None = None
+    reason: Reason = Reason.REJECTED
+    retry_after: float | None = None
+    retry: bool = True
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__init__(self.message)
+
+    def http_headers(self) -> dict[str, str]:
+        """What an answer with this error carries besides its body."""
+        headers = {"x-bridge-reason": self.reason.value, **self.headers}
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
+        if not self.retry or (self.retry_after or 0) > MAX_PATIENCE_SECONDS:
+            headers["x-should-retry"] = "false"
+        return headers
+
+
+def invalid_request(code: str, message: str, param: str | None = None) -> ApiError:
+    """400: the request itself is wrong."""
+    return ApiError(400, "invalid_request_error", code, message, param)
+
+
+def invalid_api_key() -> ApiError:
+    """401: the same words whether the key is missing, malformed or unknown."""
+    return ApiError(
+        401,
+        "invalid_request_error",
+        "invalid_api_key",
+        "Incorrect or missing API key. Send 'Authorization: Bearer sk-lmab-…' with a key that "
+        "`lmarena-bridge keys add` made.",
+        headers={"WWW-Authenticate": "Bearer"},
+    )
+
+
+def model_not_allowed(name: str) -> ApiError:
+    """403: the model exists, but not for this key."""
+    return ApiError(
+        403,
+        "permission_error",
+        "model_not_allowed",
+        f"This API key may not use the model '{name}'. The operator can allow it with `lmarena-bridge keys set`"
+        " (and `models.stealth`, for a stealth model).",
+        "model",
+    )
+
+
+def model_not_found(name: str, close: list[str]) -> ApiError:
+    """404: no model of that name."""
+    hint = f" Did you mean {' or '.join(repr(other) for other in close)}?" if close else ""
+    return ApiError(
+        404,
+        "invalid_request_error",
+        "model_not_found",
+        f"The model '{name[:200]}' does not exist.{hint} GET /v1/models lists them all.",
+        "model",
+    )
+
+
+def models_unavailable(reason: Reason, why: str) -> ApiError:
+    """503: no list of models has ever been read."""
+    return ApiError(
+        503,
+        "upstream_error",
+        "models_unavailable",
+        f"The list of models could not be read from LMArena yet: {why} `lmarena-bridge check` says more.",
+        reason=reason,
+        retry=False,
+    )
+
+
+def overloaded(message: str, retry_after: float = 1.0, *, close: bool = False) -> ApiError:
+    """503: the daemon drains or is full. Another try later is welcome."""
+    headers = {"Connection": "close"} if close else {}
+    return ApiError(
+        503,
+        "server_error",
+        "overloaded",
+        message,
+        reason=Reason.RATE_LIMITED,
+        retry_after=retry_after,
+        headers=headers,
+    )
+
+
+def internal_error() -> ApiError:
+    """500: a mistake of ours; the log has it under the request id."""
+    return ApiError(
+        500,
+        "server_error",
+        "internal_error",
+        "The bridge made a mistake. Its log has the details under this answer's x-request-id.",
+        reason=Reason.UPSTREAM_ERROR,
+    )
+
+
+def from_upstream(error: UpstreamError) -> ApiError:
+    """Say in a caller's terms what went wrong upstream, and what to do. Upstream's 401 and 403 never become ours."""
+    status, type_, code, advice = _meaning(error)
+    return ApiError(
+        status,
+        type_,
+        code,
+        f"{error.message} {advice}".strip(),
+        reason=error.reason,
+        retry_after=error.retry_after if isinstance(error, RateLimited | CircuitOpen) else None,
+        retry=status in (400, 429),
+    )
+
+
+def _meaning(error: UpstreamError) -> tuple[int, str, str, str]:
+    """Give status, type, code, and advice: what to do now."""
+    match error:
+        case Challenge():
+            return 503, "upstream_error", "upstream_challenge", _RENEW_CLEARANCE
+        case Blocked():
+            return 503, "upstream_error", "upstream_challenge", _TRY_A_BROWSER
+        case RecaptchaDemanded():
+            return 503, "upstream_error", "upstream_challenge", _NEEDS_A_HUMAN
+        case CircuitOpen():
+            return 503, "upstream_error", "upstream_error", "Wait as long as Retry-After says."
+        case NoAccount():
+            return (
+                503,
+                "upstream_error",
+                "no_account",
+                "The operator must add or renew one: lmarena-bridge accounts add.",
+            )
+        case RateLimited():
+            return 429, "rate_limit_error", "upstream_rate_limited", "Wait as long as Retry-After says."
+        case Moderated():
+            return 400, "invalid_request_error", "content_filter", "Change the prompt."
+        case Rejected():
+            return 400, "invalid_request_error", "upstream_rejected", "Repeating it unchanged does not help."
+        case Redirected():
+            advice = f'If that is the site\'s new home, set upstream.base_url = "{error.origin}" in bridge.toml.'
+            return 502, "upstream_error", "upstream_redirect", advice
+        case TimedOut():
+            return 504, "upstream_error", "upstream_timeout", "Try again, or choose another model."
+        case ModelFailed():
+            return 502, "upstream_error", "upstream_error", "Try again, or choose another model."
+        case _:
+            return 502, "upstream_error", "upstream_error", _ADVICE.get(error.reason, "Try again in a while.")
+
+
+_RENEW_CLEARANCE: Final = (
+    "The operator must open the site in a browser and copy its fresh cf_clearance and user agent into bridge.toml. "
+    "Repeating the request does not help."
+)
+_TRY_A_BROWSER: Final = (
+    "A fresh cf_clearance may not help: open the site in a browser on the same network; if it is blocked there too, "
+    "only another network or time will do."
+)
+_NEEDS_A_HUMAN: Final = "The bridge does not get around that. Chat once in the browser, or wait, and try again."
+
+_ADVICE: Final = {
+    Reason.UNREACHABLE: "Check the network; lmarena-bridge check says more.",
+    Reason.EXPIRED: "The operator must renew the account: lmarena-bridge accounts add.",
+    Reason.TRUNCATED: "What has come is not the whole answer.",
+}

@@ -1,0 +1,70 @@
+"""How the daemon is: what works, what is degraded, and why, in the vocabulary of diagnosis. No secrets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from upstream.accounts import EXPIRY_WARNING_SECONDS, AccountPool
+from upstream.catalog import Catalog
+from upstream.errors import Reason, UpstreamError
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One thing that is not as it should be: where, the word of diagnosis, and what to do now."""
+
+    part: str
+    reason: Reason
+    message: str
+
+    def to_json(self) -> dict[str, str]:
+        """Plain values, as `/health` shows them."""
+        return {"part": self.part, "reason": self.reason.value, "message": self.message}
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """`serving` is whether a chat could be answered now."""
+
+    serving: bool
+    troubles: tuple[Trouble, ...]
+
+
+def examine(
+    pool: AccountPool,
+    catalog: Catalog | None,
+    *,
+    models_failure: UpstreamError | None,
+    wall: UpstreamError | None,
+    outage: UpstreamError | None,
+    now: float,
+) -> Health:
+    """Look at every part. `now` is unix time in seconds."""
+    troubles = list(_account_troubles(pool, now))
+    if not len(pool):
+        troubles.append(Trouble("accounts", Reason.NO_ACCOUNT, "No account: run `lmarena-bridge accounts add`."))
+    if catalog is None:
+        why = f"{models_failure}" if models_failure else "The first reading is under way."
+        reason = models_failure.reason if models_failure else Reason.UNREACHABLE
+        troubles.append(Trouble("models", reason, f"No list of models yet. {why}"))
+    elif models_failure is not None:
+        troubles.append(Trouble("models", models_failure.reason, f"The list of models is not fresh. {models_failure}"))
+    troubles += [Trouble("site", error.reason, error.message) for error in (wall, outage) if error is not None]
+    return Health(catalog is not None and bool(pool.usable("chat")) and wall is None, tuple(troubles))
+
+
+def _account_troubles(pool: AccountPool, now: float) -> list[Trouble]:
+    troubles = []
+    for account in pool:
+        part, left = f"account {account.label}", account.session.expires_at - now
+        if account.expired:
+            message = "Its session cookie has expired: renew it with `lmarena-bridge accounts add`."
+            troubles.append(Trouble(part, Reason.EXPIRED, message))
+        elif left < EXPIRY_WARNING_SECONDS:
+            when = f"expires in {max(0, left) / 3600:.0f} h" if left > 0 else "is past its time"
+            troubles.append(Trouble(part, Reason.EXPIRED, f"Its session cookie {when}: renew it in time."))
+        for modality in account.resting:
+            if rest := account.rests(modality, now):
+                message = f"Rests for {rest:.0f} s from {modality} after a 429."
+                troubles.append(Trouble(part, Reason.RATE_LIMITED, message))
+    return troubles

@@ -1,0 +1,168 @@
+"""Keeps the catalog fresh: reads the page at start and every `refresh_minutes`, and finds models for requests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from bridge.config import Config
+from bridge.errors import model_not_allowed, model_not_found, models_unavailable
+from bridge.keys import ApiKey
+from bridge.store import Document, StateError
+from upstream import flight
+from upstream.accounts import AccountPool
+from upstream.catalog import Catalog, names_of
+from upstream.client import ArenaClient, Credentials
+from upstream.errors import SessionExpired, UpstreamError
+from upstream.flight import Model
+
+#: Where the page with the models is (PROTOCOL, "Models").
+PAGE_PATH: Final = "/?mode=direct"
+#: How soon a failed reading is repeated, in seconds; doubling, up to `refresh_minutes`.
+FIRST_REPEAT_SECONDS: Final = 5.0
+#: An unknown name makes the page be read again at most this often, in seconds.
+UNKNOWN_NAME_SECONDS: Final = 60.0
+
+_logger = logging.getLogger(__name__)
+
+
+class Models:
+    """The catalog in memory, and the one who keeps it. `clock` is monotonic."""
+
+    def __init__(
+        self,
+        client: ArenaClient,
+        pool: AccountPool,
+        document: Document[tuple[Model, ...]],
+        config: Callable[[], Config],
+        clock: Callable[[], float],
+    ) -> None:
+        self._client = client
+        self._pool = pool
+        self._document = document
+        self._config = config
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._read = asyncio.Condition()
+        self._unknown_asked_at = -UNKNOWN_NAME_SECONDS
+        self.catalog: Catalog | None = None
+        #: Why the last reading failed; None after one that did not.
+        self.failure: UpstreamError | None = None
+
+    async def load(self) -> None:
+        """Take over what the last run read, so that the daemon is ready without the site."""
+        models = await self._document.load()
+        if models:
+            self._show(models)
+
+    async def keep_fresh(self) -> None:
+        """Read the page again and again, for ever."""
+        repeat = FIRST_REPEAT_SECONDS
+        while True:
+            self._wake.clear()
+            every = self._config().models.refresh_minutes * 60.0
+            await self.refresh()
+            if self.failure is None:
+                wait, repeat = every, FIRST_REPEAT_SECONDS
+            else:
+                wait, repeat = min(repeat, every), min(repeat * 2, every)
+            try:
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    def wake(self) -> None:
+        """Something changed (accounts, configuration): read the page now."""
+        self._wake.set()
+
+    async def refresh(self) -> None:
+        """Read the page once, with every account, which keeps their logins alive; note how it went."""
+        failure: UpstreamError | None = None
+        models: tuple[Model, ...] | None = None
+        for account in [*self._pool] or [None]:
+            try:
+                page = await self._client.page(
+                    PAGE_PATH,
+                    Credentials(account.session.value, self._pool.rotation(account)) if account else None,
+                    timeout=self._config().upstream.connect_timeout,
+                )
+                if account is not None:
+                    self._pool.revive(account)
+                found = flight.read_models(page)
+                if found.skipped:
+                    _logger.warning("the page lists %d models that cannot be read", found.skipped)
+                models = models or found.models
+            except UpstreamError as error:
+                failure = error
+                if isinstance(error, SessionExpired) and account is not None:
+                    self._pool.expire(account)
+        async with self._read:
+            self.failure = None if models else failure
+            if models:
+                await self._keep(models)
+            elif failure is not None:
+                _logger.warning("the list of models cannot be read: %s", failure)
+            self._read.notify_all()
+
+    async def _keep(self, models: tuple[Model, ...]) -> None:
+        if self.catalog is None or models != self.catalog.models:
+            self._show(models)
+            _logger.info("%d models", len(models))
+            try:
+                await self._document.save(models)
+            except StateError as error:
+                _logger.error("models are not saved: %s", error)  # noqa: TRY400 — the text says it all
+
+    def _show(self, models: tuple[Model, ...]) -> None:
+        self.catalog = Catalog(models, hide=self._config().models.hide)
+
+    def rehide(self) -> None:
+        """The configuration changed: `models.hide` may have."""
+        if self.catalog is not None:
+            self._show(self.catalog.models)
+
+    async def available(self) -> Catalog:
+        """The catalog; waits for the first reading. Raises ApiError (503) when there is none in time."""
+        if self.catalog is None and self.failure is None:
+            await self._next_reading()
+        if self.catalog is None:
+            failure = self.failure or UpstreamError("it has not answered yet.")
+            raise models_unavailable(failure.reason, failure.message)
+        return self.catalog
+
+    async def resolve(self, name: str, key: ApiKey) -> Model:
+        """Find the model that a request names. Raises ApiError: 404, 403, or 503 without a catalog."""
+        catalog = await self.available()
+        model = catalog.find(name)
+        if model is None and self._clock() - self._unknown_asked_at >= UNKNOWN_NAME_SECONDS:
+            self._unknown_asked_at = self._clock()
+            self.wake()
+            await self._next_reading()
+            catalog = await self.available()
+            model = catalog.find(name)
+        if model is None:
+            raise model_not_found(name, catalog.close_names(name, [shown for shown, _ in self.visible(catalog, key)]))
+        if not self.may_use(model, key):
+            raise model_not_allowed(name)
+        return model
+
+    def may_use(self, model: Model, key: ApiKey) -> bool:
+        """Whether a key has the right to a model: its globs, and for a stealth model the operator's word twice."""
+        if model.stealth and not (key.stealth and self._config().models.stealth):
+            return False
+        return key.allows(names_of(model))
+
+    def visible(self, catalog: Catalog, key: ApiKey) -> list[tuple[str, Model]]:
+        """The models that a key may use, each under the name it is listed by."""
+        return [(name, model) for name, model in catalog if self.may_use(model, key)]
+
+    async def _next_reading(self) -> None:
+        """Wait until the page has been read once more, or for as long as connecting may take."""
+        try:
+            async with asyncio.timeout(self._config().upstream.connect_timeout), self._read:
+                await self._read.wait()
+        except TimeoutError:
+            pass

@@ -1,0 +1,134 @@
+"""What the state folder holds, in memory: read from there in a request, written to disk behind it.
+
+Keys and accounts may be changed by a command while the daemon runs: it notices within two seconds. The daemon's own
+changes (a rotated cookie, an expired account, a rest) are merged into what stands on disk, where a command's wins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from bridge.keys import ApiKey, KeyRing
+from bridge.store import Document, StateError, StateFolder
+from upstream.accounts import Account, AccountPool
+from upstream.flight import Model
+
+#: How often a look is taken at the files, in seconds: a change must be noticed within two.
+WATCH_SECONDS: Final = 1.0
+
+_logger = logging.getLogger(__name__)
+
+
+def keys_document(folder: StateFolder) -> Document[tuple[ApiKey, ...]]:
+    """`keys.json`: only hashes of keys."""
+    return Document(
+        folder,
+        "keys",
+        version=1,
+        parse=lambda values: tuple(ApiKey.from_json(value) for value in _list(values)),
+        dump=lambda keys: [key.to_json() for key in keys],
+        empty=(),
+        precious=True,
+    )
+
+
+def accounts_document(folder: StateFolder) -> Document[tuple[Account, ...]]:
+    """`accounts.json`: the cookies, and what upstream made of them."""
+    return Document(
+        folder,
+        "accounts",
+        version=1,
+        parse=lambda values: tuple(Account.from_json(value) for value in _list(values)),
+        dump=lambda accounts: [account.to_json() for account in accounts],
+        empty=(),
+        precious=True,
+    )
+
+
+def models_document(folder: StateFolder) -> Document[tuple[Model, ...]]:
+    """`models.json`: the models as last read, for when the page cannot be had."""
+    return Document(
+        folder,
+        "models",
+        version=1,
+        parse=lambda values: tuple(Model.from_json(value) for value in _list(values)),
+        dump=lambda models: [model.to_json() for model in models],
+        empty=(),
+        precious=False,
+    )
+
+
+class State:
+    """Keys and accounts of a running daemon. Owned by the app: `load` first, then `watch` and `save` as tasks."""
+
+    def __init__(self, folder: StateFolder, clock: Callable[[], float]) -> None:
+        self._keys = keys_document(folder)
+        self._accounts = accounts_document(folder)
+        self._on_disk: dict[str, Account] = {}  # as last seen there: what differs since, a command has written
+        self._dirty = asyncio.Event()
+        self.keys = KeyRing()
+        self.pool = AccountPool(clock, self._dirty.set)
+
+    async def load(self) -> None:
+        """Read everything. Raises StateError."""
+        self.keys = KeyRing(await self._keys.load())
+        accounts = await self._accounts.load()
+        self._on_disk = {account.user_id: account for account in accounts}
+        self.pool.load(accounts)
+
+    async def watch(self, on_accounts: Callable[[], None]) -> None:
+        """Notice what commands change, for ever. `on_accounts` is told when it was the accounts."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            try:
+                if await self._keys.changed():
+                    self.keys = KeyRing(await self._keys.load())
+                    _logger.info("keys.json was changed: %d keys", len(self.keys))
+                if await self._accounts.changed():
+                    await self._merge()
+                    _logger.info("accounts.json was changed: %d accounts", len(self.pool))
+                    on_accounts()
+            except StateError as error:
+                _logger.error("%s; going on with what was read before", error)  # noqa: TRY400 — the text says it all
+
+    async def save(self) -> None:
+        """Write what upstream changes, at once, for ever."""
+        while True:
+            await self._dirty.wait()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what is not yet on disk. A failure is logged, and tried again with the next change."""
+        if self._dirty.is_set():
+            try:
+                await self._merge()
+            except StateError as error:
+                _logger.error("accounts are not saved: %s", error)  # noqa: TRY400 — the text says it all
+
+    async def _merge(self) -> None:
+        self._dirty.clear()
+        ours = {account.user_id: account for account in self.pool}
+        seen = dict(self._on_disk)
+        merged = await self._accounts.update(lambda on_disk: _merged(on_disk, ours, seen))
+        self._on_disk = {account.user_id: account for account in merged}
+        # Where ours was written, the pool may have news since, which the next merge writes; else the disk has won.
+        self.pool.load(
+            self.pool.get(account.user_id) or account if account == ours.get(account.user_id) else account
+            for account in merged
+        )
+
+
+def _merged(on_disk: tuple[Account, ...], ours: dict[str, Account], seen: dict[str, Account]) -> tuple[Account, ...]:
+    """Put our view of each account in the place of the one on disk, unless a command has written that since."""
+    return tuple(
+        ours.get(account.user_id, account) if account == seen.get(account.user_id) else account for account in on_disk
+    )
+
+
+def _list(values: object) -> list[object]:
+    if not isinstance(values, list):
+        raise ValueError("must be a list")
+    return values

@@ -1,0 +1,38 @@
+"""A list of messages as one prompt, for a new evaluation: LMArena takes text, not roles.
+
+Texts stand verbatim and in order; only the headings between them are ours. Leading system messages are joined,
+later ones keep their place. A single user message is sent as it is, behind the system text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
+
+from bridge.chat import Message
+
+_HEADINGS = {"system": "System", "user": "User", "assistant": "Assistant", "tool": "Tool result"}
+
+
+def prompt(messages: Sequence[Message]) -> str:
+    """Write the messages as one text that shows a model all of them."""
+    leading = list(takewhile(lambda message: message.role == "system", messages))
+    spoken = messages[len(leading) :]
+    blocks = [message.text for message in leading if message.text]
+    if len(spoken) == 1 and spoken[0].role == "user" and not spoken[0].name:
+        blocks.append(spoken[0].text)
+    elif spoken:
+        blocks.append("[The conversation so far. Answer its last message.]")
+        for message in spoken:
+            blocks.extend(_blocks(message))
+    return "\n\n".join(blocks)
+
+
+def _blocks(message: Message) -> Iterator[str]:
+    if message.text or not message.tool_calls:
+        about = " ".join(filter(None, (_HEADINGS[message.role], message.name)))
+        if message.tool_call_id:
+            about += f" ({message.tool_call_id})"
+        yield f"[{about}]\n{message.text}"
+    for call in message.tool_calls:
+        yield f"[Assistant calls the tool {call.name} ({call.id})]\n{call.arguments}"

@@ -1,0 +1,98 @@
+"""The one place that wires the app: what it owns is made here in order, and closed in reverse."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+import bridge
+from bridge.config import Config
+from bridge.limits import Limiter
+from bridge.models import Models
+from bridge.relay import Relay
+from bridge.state import State, models_document
+from bridge.store import StateFolder
+from bridge.tasks import TaskOwner
+from handlers.appkeys import CLIENT, DRAIN, GATE, LIMITER, MODELS, RELAY, SETTINGS, STATE, TASKS, Settings
+from handlers.drain import Drain
+from handlers.middlewares import around, set_headers
+from handlers.routes import add_routes
+from upstream import client
+from upstream.gate import Gate
+from upstream.ids import Uuid7Source
+from upstream.retry import Retries
+
+#: Connections to upstream beside those of streams: pages, uploads.
+_SPARE_CONNECTIONS = 20
+
+
+def build_app(config: Config, folder: StateFolder) -> web.Application:
+    """Build the daemon's application over a prepared state folder."""
+    app = web.Application(middlewares=[around])
+    settings = app[SETTINGS] = Settings(config)
+    app[STATE] = State(folder, time.time)
+    app[GATE] = Gate(time.monotonic)
+    app[LIMITER] = Limiter(time.monotonic)
+    app[DRAIN] = Drain()
+    app.on_response_prepare.append(set_headers)
+    add_routes(app)
+
+    async def state(app: web.Application) -> AsyncIterator[None]:
+        await app[STATE].load()
+        yield
+        await app[STATE].flush()
+
+    async def upstream(app: web.Application) -> AsyncIterator[None]:
+        async with client.connect(client_settings(config)) as arena:
+            app[CLIENT] = arena
+            app[MODELS] = Models(arena, app[STATE].pool, models_document(folder), settings.current, time.monotonic)
+            await app[MODELS].load()
+            app[RELAY] = Relay(
+                arena,
+                app[STATE].pool,
+                app[MODELS],
+                app[GATE],
+                Retries(config.upstream.max_attempts),
+                Uuid7Source(),
+                settings.current,
+            )
+            yield
+
+    async def tasks(app: web.Application) -> AsyncIterator[None]:
+        async with TaskOwner() as owner:
+            app[TASKS] = owner
+            owner.spawn(app[STATE].save(), name="save state")
+            owner.spawn(app[STATE].watch(app[MODELS].wake), name="watch state")
+            owner.spawn(app[MODELS].keep_fresh(), name="refresh models")
+            yield
+
+    app.cleanup_ctx.extend((state, upstream, tasks))
+    return app
+
+
+def reload(app: web.Application, config: Config) -> None:
+    """Take over a new configuration: running answers keep theirs, the next request has the new one.
+
+    What the process was started with (address, TLS, state folder, size of the pool) stays as it was.
+    """
+    app[SETTINGS].config = config
+    app[CLIENT].settings = client_settings(config)
+    app[RELAY].retries.max_attempts = config.upstream.max_attempts
+    app[MODELS].rehide()
+    app[MODELS].wake()
+
+
+def client_settings(config: Config) -> client.Settings:
+    """What the upstream client needs to know."""
+    upstream = config.upstream
+    return client.Settings(
+        base_url=upstream.base_url,
+        origins=upstream.allowed_origins,
+        user_agent=upstream.user_agent or f"lmarena-bridge/{bridge.__version__}",
+        cf_clearance=upstream.cf_clearance.get_secret_value(),
+        connect_timeout=upstream.connect_timeout,
+        idle_timeout=upstream.idle_timeout,
+        connections=config.limits.streams + _SPARE_CONNECTIONS,
+    )

@@ -1,0 +1,54 @@
+"""Reading a request's body: bounded in bytes, in time, and in how many JSON values it may make."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from aiohttp import web
+
+from bridge.errors import ApiError, invalid_request
+
+#: How many of `[`, `{` and `,` a body may hold: each can make a Python object, and parsing holds the loop. A million
+#: characters of prose hold some 20,000.
+MAX_JSON_MARKS: Final = 200_000
+
+
+async def read_body(request: web.Request, *, limit: int, timeout: float) -> bytes:
+    """Read the body. Raises ApiError: 413 over `limit` bytes, 408 after `timeout` seconds, 400 for a JSON bomb."""
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    parts: list[bytes] = []
+    size = marks = 0
+    try:
+        async with asyncio.timeout(timeout):
+            async for data in request.content.iter_any():
+                size += len(data)
+                if size > limit:
+                    raise _too_large(limit)
+                marks += data.count(b"[") + data.count(b"{") + data.count(b",")
+                if marks > MAX_JSON_MARKS:
+                    raise _closing(invalid_request("invalid_json", "The body holds too many JSON values."))
+                parts.append(data)
+    except TimeoutError:
+        raise _closing(
+            ApiError(408, "invalid_request_error", "request_timeout", f"The body did not come within {timeout:g} s.")
+        ) from None
+    return b"".join(parts)
+
+
+def _too_large(limit: int) -> ApiError:
+    return _closing(
+        ApiError(
+            413,
+            "invalid_request_error",
+            "request_too_large",
+            f"The body is larger than {limit} bytes (server.max_body_bytes).",
+        )
+    )
+
+
+def _closing(error: ApiError) -> ApiError:
+    """The rest of the body is not read: the connection cannot be used again."""
+    error.headers["Connection"] = "close"
+    return error

@@ -1,0 +1,40 @@
+"""GET /health: liveness and what is degraded. No key needed, no secrets shown."""
+
+from __future__ import annotations
+
+import time
+
+import orjson
+from aiohttp import web
+
+from bridge.health import examine
+from handlers.answers import json_response
+from handlers.appkeys import DRAIN, GATE, MODELS, STATE
+from upstream.errors import Reason
+
+
+async def health(request: web.Request) -> web.Response:
+    """200 when a chat could be served, else 503; the body says what is degraded."""
+    app = request.app
+    models, gate = app[MODELS], app[GATE]
+    found = examine(
+        app[STATE].pool,
+        models.catalog,
+        models_failure=models.failure,
+        wall=gate.wall,
+        outage=gate.outage,
+        now=time.time(),
+    )
+    reason = found.troubles[0].reason if found.troubles else Reason.OK
+    status = "ok" if not found.troubles else "degraded" if found.serving else "down"
+    body = {
+        "status": status,
+        "reason": reason.value,
+        "degraded": [trouble.to_json() for trouble in found.troubles],
+        "accounts": {"total": len(app[STATE].pool), "usable": len(app[STATE].pool.usable("chat"))},
+        "models": len(models.catalog) if models.catalog is not None else 0,
+        "answering": app[DRAIN].running,
+    }
+    return json_response(
+        orjson.dumps(body), status=200 if found.serving else 503, headers={"x-bridge-reason": reason.value}
+    )

@@ -1,0 +1,30 @@
+"""Every path, and whether a key opens it."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from handlers.chat_completions import chat_completions
+from handlers.health import health
+from handlers.listener import expect_continue
+from handlers.middlewares import Handler, keyed
+from handlers.models import get_model, list_models
+
+#: (method, path below the prefix, handler); only what is wrapped in `keyed` asks for a key.
+_API: tuple[tuple[str, str, Handler], ...] = (
+    ("POST", "/chat/completions", keyed(chat_completions)),
+    ("GET", "/models", keyed(list_models)),
+    ("GET", "/models/{name:.+}", keyed(get_model)),
+    ("GET", "/health", health),
+)
+
+#: The API stands under both, since clients differ in what they take for its base.
+PREFIXES = ("/v1", "/api/v1")
+
+
+def add_routes(app: web.Application) -> None:
+    """Add every route."""
+    for prefix in PREFIXES:
+        for method, path, handler in _API:
+            app.router.add_route(method, prefix + path, handler, expect_handler=expect_continue)
+    app.router.add_route("GET", "/health", health, expect_handler=expect_continue)

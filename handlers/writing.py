@@ -1,0 +1,75 @@
+"""Writing to a caller: backpressure, and an end for one that does not read.
+
+aiohttp waits for ever for a caller to read; here the connection is aborted after `write_timeout` without progress.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from aiohttp import ClientConnectionResetError, web
+
+#: Below this many bytes unsent the transport is not paused, so that a write cannot block: asyncio's low-water mark.
+_NEVER_BLOCKS_BYTES: Final = 16 * 1024
+#: A long body goes out in pieces, so that no copy of the whole waits in the transport.
+_SLICE_BYTES: Final = 64 * 1024
+
+
+class CallerWriter:
+    """Writes one answer's body; `prepare` it first."""
+
+    def __init__(self, request: web.Request, response: web.StreamResponse, write_timeout: float) -> None:
+        self._request = request
+        self._response = response
+        self._write_timeout = write_timeout
+        self._loop = asyncio.get_running_loop()
+
+    async def prepare(self) -> None:
+        """Send status and headers."""
+        await self._response.prepare(self._request)
+
+    async def write(self, data: bytes) -> None:
+        """Write, and wait until the caller has read enough. Raises ConnectionResetError when it has gone."""
+        transport = self._request.transport
+        if transport is None:
+            raise ClientConnectionResetError("the caller has gone")
+        if len(data) + transport.get_write_buffer_size() <= _NEVER_BLOCKS_BYTES:
+            await self._response.write(data)
+            return
+        watch = _StallWatch(self._loop, transport, len(data), self._write_timeout)
+        try:
+            await self._response.write(data)
+        finally:
+            watch.cancel()
+
+    async def write_whole(self, body: bytes) -> None:
+        """Write a whole body and its end."""
+        view = memoryview(body)
+        for start in range(0, len(body), _SLICE_BYTES):
+            await self.write(bytes(view[start : start + _SLICE_BYTES]))
+        await self._response.write_eof()
+
+
+class _StallWatch:
+    """Aborts a transport whose unsent bytes have not become fewer for `timeout` seconds."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, transport: asyncio.WriteTransport, coming: int, timeout: float
+    ) -> None:
+        self._loop = loop
+        self._transport = transport
+        self._timeout = timeout
+        self._unsent = transport.get_write_buffer_size() + coming
+        self._handle = loop.call_later(timeout, self._look)
+
+    def cancel(self) -> None:
+        self._handle.cancel()
+
+    def _look(self) -> None:
+        unsent = self._transport.get_write_buffer_size()
+        if unsent >= self._unsent:
+            self._transport.abort()
+            return
+        self._unsent = unsent
+        self._handle = self._loop.call_later(self._timeout, self._look)

@@ -1,0 +1,162 @@
+"""The pool of accounts: a pure choice among them, and what each has been told by upstream.
+
+Nothing here waits or writes; `on_change` tells the owner that there is something to save.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from upstream import cookies
+from upstream.cookies import CookieError, Session
+from upstream.errors import AllResting, NoAccount
+
+#: How long an account rests after a 429 that names no time, in seconds.
+DEFAULT_REST_SECONDS: Final = 60.0
+#: How long before its end a cookie is worth a warning, in seconds.
+EXPIRY_WARNING_SECONDS: Final = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One LMArena account. `resting` maps a modality to the unix time until which it is not asked."""
+
+    label: str
+    session: Session
+    expired: bool = False
+    resting: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def user_id(self) -> str:
+        """What upstream knows the account by; the pool's key."""
+        return self.session.user_id
+
+    def rests(self, modality: str, now: float) -> float:
+        """Seconds until the account may be asked for this modality again; 0 when it may now."""
+        return max(0.0, self.resting.get(modality, 0.0) - now)
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values for the state file: the cookie among them, for there is no other place for it."""
+        return {
+            "label": self.label,
+            "cookie": self.session.value,
+            "expired": self.expired,
+            "resting": dict(self.resting),
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> Account:
+        """Read what `to_json` wrote. Raises ValueError with what is wrong."""
+        match value:
+            case {"label": str(label), "cookie": str(cookie), "expired": bool(expired), "resting": dict(resting)}:
+                try:
+                    session = cookies.decode(cookie)
+                except CookieError as error:
+                    raise ValueError(f"the cookie of {label!r}: {error}") from error
+                return cls(label, session, expired, {str(kind): float(until) for kind, until in resting.items()})
+        raise ValueError("an account needs label, cookie, expired and resting")
+
+
+class AccountPool:
+    """Chooses accounts in turn and remembers what became of them. `clock` gives unix time in seconds."""
+
+    def __init__(self, clock: Callable[[], float], on_change: Callable[[], None]) -> None:
+        self._clock = clock
+        self._on_change = on_change
+        self._accounts: dict[str, Account] = {}
+        self._held: dict[str, int] = {}
+        self._turn = 0
+
+    def __iter__(self) -> Iterator[Account]:
+        return iter(tuple(self._accounts.values()))
+
+    def __len__(self) -> int:
+        return len(self._accounts)
+
+    def load(self, accounts: Iterable[Account]) -> None:
+        """Take over what stands in the state file."""
+        self._accounts = {account.user_id: account for account in accounts}
+
+    def get(self, user_id: str) -> Account | None:
+        """The account as it is now, or None when it was removed."""
+        return self._accounts.get(user_id)
+
+    @property
+    def held(self) -> int:
+        """Calls that hold an account at the moment."""
+        return sum(self._held.values())
+
+    def usable(self, modality: str) -> list[Account]:
+        """Accounts that may be asked now."""
+        now = self._clock()
+        return [a for a in self._accounts.values() if not a.expired and not a.rests(modality, now)]
+
+    def choose(self, modality: str, *, avoid: frozenset[str] = frozenset()) -> Account:
+        """Take the next usable account in turn, one outside `avoid` where there is one.
+
+        Raises NoAccount when there is none that is not expired, AllResting (with the seconds until the first may be
+        asked again) when all that are left rest.
+        """
+        usable = self.usable(modality)
+        if not usable:
+            raise self._why_none(modality)
+        candidates = [a for a in usable if a.user_id not in avoid] or usable
+        self._turn += 1
+        return candidates[self._turn % len(candidates)]
+
+    def _why_none(self, modality: str) -> NoAccount | AllResting:
+        alive = [a for a in self._accounts.values() if not a.expired]
+        if alive:
+            wait = min(a.rests(modality, self._clock()) for a in alive)
+            return AllResting("Every account rests until LMArena's limit is over.", retry_after=wait, status=None)
+        if self._accounts:
+            return NoAccount("Every account's session cookie has expired.")
+        return NoAccount("No LMArena account has been added.")
+
+    @contextmanager
+    def hold(self, account: Account) -> Iterator[None]:
+        """Count a call as the account's while it lasts."""
+        self._held[account.user_id] = self._held.get(account.user_id, 0) + 1
+        try:
+            yield
+        finally:
+            self._held[account.user_id] -= 1
+            if not self._held[account.user_id]:
+                del self._held[account.user_id]
+
+    def expire(self, account: Account) -> None:
+        """Upstream answered 401. A cookie that was rotated or renewed since the call was sent is not blamed for it."""
+        current = self._accounts.get(account.user_id)
+        if current is not None and current.session.value == account.session.value and not current.expired:
+            self._put(replace(current, expired=True))
+
+    def revive(self, account: Account) -> None:
+        """Upstream took the cookie: whatever was thought of it, it lives."""
+        current = self._accounts.get(account.user_id)
+        if current is not None and current.session.value == account.session.value and current.expired:
+            self._put(replace(current, expired=False))
+
+    def rest(self, account: Account, modality: str, retry_after: float | None) -> None:
+        """Upstream answered 429: ask no more before its time is over. 0 is no rest."""
+        seconds = DEFAULT_REST_SECONDS if retry_after is None else retry_after
+        current = self._accounts.get(account.user_id)
+        if current is not None and seconds > 0:
+            until = max(self._clock() + seconds, current.resting.get(modality, 0.0))
+            self._put(replace(current, resting={**current.resting, modality: until}))
+
+    def rotation(self, account: Account) -> Callable[[str], None]:
+        """What is to be called with the new session cookie when a call of the account's brings one."""
+
+        def rotate(value: str) -> None:
+            current = self._accounts.get(account.user_id)
+            if current is not None:  # the old cookie is dead from now on
+                self._put(replace(current, session=cookies.decode(value), expired=False))
+
+        return rotate
+
+    def _put(self, account: Account) -> None:
+        self._accounts[account.user_id] = account
+        self._on_change()

@@ -1,0 +1,315 @@
+"""The I/O shell: one aiohttp session towards LMArena. Library errors become `upstream.errors` here.
+
+async with connect(settings) as client:
+    answer = await client.open(call, credentials, first_byte_timeout=120)
+    try:
+        while not answer.ended:
+            batch = await answer.read()
+    finally:
+        await answer.aclose()
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final
+
+import aiohttp
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from upstream import cookies
+from upstream.errors import ProtocolViolated, Redirected, ServerFailed, SessionExpired, TimedOut, Unreachable
+from upstream.evaluations import CONTENT_TYPE, Call, referer
+from upstream.events import Event, Failure, Finish
+from upstream.refusals import is_stream, read_page, read_refusal
+from upstream.wire import Wire
+
+#: A refusal's text is short; a page in its place is read no further than its title needs.
+MAX_REFUSAL_BYTES: Final = 64 * 1024
+#: The page holds some 300 KB of flight data; 320 models are 200 KB of it.
+MAX_PAGE_BYTES: Final = 16 * 1024 * 1024
+#: Redirects followed within the configured origins.
+MAX_REDIRECTS: Final = 3
+#: One response header: a session cookie that rotates can pass aiohttp's 8 KiB (RELIABILITY, row 35).
+MAX_HEADER_BYTES: Final = 64 * 1024
+#: How long a finished answer may take to end its transport before the connection is given up, in seconds.
+LINGER_SECONDS: Final = 1.0
+#: Below the site's own keep-alive, so that a call does not meet a dying connection, in seconds.
+KEEPALIVE_SECONDS: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where and how to call. Timeouts in seconds; `connections` bounds the pool, streams included."""
+
+    base_url: str
+    origins: frozenset[str]
+    user_agent: str
+    cf_clearance: str = field(repr=False)
+    connect_timeout: float
+    idle_timeout: float
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The session cookie that a call shows, and who is told when upstream rotates it."""
+
+    session: str = field(repr=False)
+    on_rotated: Callable[[str], None] = field(repr=False)
+
+
+@asynccontextmanager
+async def connect(settings: Settings) -> AsyncIterator[ArenaClient]:
+    """Own the session: its connections are closed on the way out."""
+    connector = aiohttp.TCPConnector(
+        limit=settings.connections, keepalive_timeout=KEEPALIVE_SECONDS, ttl_dns_cache=300, use_dns_cache=True
+    )
+    session = aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),  # one shared jar would mix accounts
+        timeout=aiohttp.ClientTimeout(
+            total=None, connect=settings.connect_timeout, sock_connect=settings.connect_timeout
+        ),
+        max_field_size=MAX_HEADER_BYTES,
+        trust_env=False,
+    )
+    # aiohttp would silently repeat a PUT whose connection died: regenerate is a PUT (pinned by a test).
+    session._retry_connection = False  # noqa: SLF001 — it has no public switch
+    async with session:
+        yield ArenaClient(session, settings)
+
+
+class ArenaClient:
+    """Speaks to one site, whose origin may move among the configured ones."""
+
+    def __init__(self, session: aiohttp.ClientSession, settings: Settings) -> None:
+        self._session = session
+        self.settings = settings
+        #: Where the site is now: `base_url`'s origin until a permanent redirect names another allowed one.
+        self.origin = str(URL(settings.base_url).origin())
+
+    async def open(self, call: Call, credentials: Credentials, *, first_byte_timeout: float) -> ArenaAnswer:
+        """Make a streaming call; return its answer, whose lines are still to be read.
+
+        Raises whatever `upstream.refusals` reads from an answer that is no stream, Unreachable, Redirected, TimedOut,
+        or ServerFailed when the connection died after the call was sent.
+        """
+        deadline = asyncio.get_running_loop().time() + first_byte_timeout
+        response = await self._request(
+            call.method,
+            call.path,
+            credentials,
+            deadline,
+            body=call.body,
+            headers={"Content-Type": CONTENT_TYPE, "Accept": "*/*"},
+            evaluation_id=call.evaluation_id,
+        )
+        if not is_stream(response.headers.get("Content-Type", "")):
+            with _reading(response):
+                async with asyncio.timeout_at(deadline):
+                    raise read_page(response.content_type, await _read_bounded(response, MAX_REFUSAL_BYTES))
+        return ArenaAnswer(response, self.origin, deadline, self.settings.idle_timeout)
+
+    async def page(self, path: str, credentials: Credentials | None, *, timeout: float) -> str:
+        """Read a page or a script. Raises as `open` does."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        response = await self._request("GET", path, credentials, deadline, headers={"Accept": "text/html,*/*"})
+        with _reading(response):
+            async with asyncio.timeout_at(deadline):
+                return (await _read_bounded(response, MAX_PAGE_BYTES)).decode("utf-8", "replace")
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        credentials: Credentials | None,
+        deadline: float,
+        *,
+        headers: dict[str, str],
+        body: bytes | None = None,
+        evaluation_id: str | None = None,
+    ) -> aiohttp.ClientResponse:
+        """Send, follow redirects within the origins, take over a rotated cookie, raise what is no success."""
+        url = URL(self.origin + path, encoded=True)
+        for _ in range(MAX_REDIRECTS + 1):
+            origin = str(url.origin())
+            sent = dict(headers)
+            sent["User-Agent"] = self.settings.user_agent
+            sent["Accept-Encoding"] = "identity"  # a compressed stream would be delayed by its own blocks
+            sent["Origin"] = origin
+            if evaluation_id is not None:
+                sent["Referer"] = referer(origin, evaluation_id)
+            if credentials is not None:
+                sent["Cookie"] = cookies.cookie_header(credentials.session, self.settings.cf_clearance)
+            with _sending():
+                async with asyncio.timeout_at(deadline):
+                    response = await self._session.request(method, url, data=body, headers=sent, allow_redirects=False)
+            if credentials is not None:
+                _take_rotation(response.headers, credentials)
+            if response.status == HTTPStatus.OK:
+                return response
+            if not 300 <= response.status < 400:
+                with _reading(response):
+                    async with asyncio.timeout_at(deadline):
+                        raise read_refusal(
+                            response.status, response.headers, await _read_bounded(response, MAX_REFUSAL_BYTES)
+                        )
+            url = self._follow(response, url, method)
+        raise ProtocolViolated(f"LMArena redirects in a circle ({url.origin()}).")
+
+    def _follow(self, response: aiohttp.ClientResponse, url: URL, method: str) -> URL:
+        """Say where a redirect leads. Cookies go to no host outside the configured origins."""
+        response.release()
+        target = url.join(URL(response.headers.get("Location", "")))
+        if not target.absolute or target.user is not None or target.password is not None:
+            raise ProtocolViolated("LMArena sent a redirect that leads nowhere.", status=response.status)
+        origin = str(target.origin())
+        if origin not in self.settings.origins:
+            raise Redirected(f"LMArena redirects to {origin}.", origin=origin, status=response.status)
+        if method != "GET" and target.path != url.path:
+            raise SessionExpired("LMArena redirects the call to another page, as it does without a login.")
+        if response.status in (HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.PERMANENT_REDIRECT):
+            self.origin = origin
+        return target
+
+
+class ArenaAnswer:
+    """One answer being read: batches of events, the last of which ends in `Finish` or `Failure`."""
+
+    def __init__(self, response: aiohttp.ClientResponse, origin: str, deadline: float, idle_timeout: float) -> None:
+        self._response = response
+        self._content = response.content
+        self._wire = Wire()
+        self._idle_timeout = idle_timeout
+        self._loop = asyncio.get_running_loop()
+        self._waiting_until: float | None = deadline  # None while nobody waits for upstream: backpressure is no silence
+        self._first = True
+        self._deadline = deadline
+        self._alarm = self._loop.call_at(deadline, self._ring)
+        self.origin = origin
+        self.ended = False
+
+    @property
+    def skipped_lines(self) -> int:
+        """Lines that said nothing we know."""
+        return self._wire.skipped_lines
+
+    async def read(self) -> list[Event]:
+        """Wait for upstream; return what one read held, never empty. Not to be called once `ended`.
+
+        A transport that breaks is a `Failure`, like an answer that does. Cancellation leaves the answer readable.
+        """
+        while True:
+            now = self._loop.time()
+            self._waiting_until = self._deadline if self._first else now + self._idle_timeout
+            try:
+                data = await self._content.readany()
+            except TimedOut as error:
+                batch: list[Event] = [Failure(error)]
+            except (aiohttp.ClientError, OSError):
+                batch = self._wire.feed_eof()
+            else:
+                self._first = False
+                batch = self._wire.feed(data) if data else self._wire.feed_eof()
+            finally:
+                self._waiting_until = None
+            if batch:
+                self.ended = isinstance(batch[-1], Finish | Failure)
+                return batch
+
+    async def aclose(self) -> None:
+        """Let go of the connection: back to the pool if the answer is over, closed if it is not."""
+        try:
+            if self.ended and not self._content.at_eof():
+                await self._linger()
+        finally:
+            self._alarm.cancel()
+            if self._content.at_eof():
+                self._response.release()
+            else:
+                self._response.close()
+
+    async def _linger(self) -> None:
+        """The end of the transport comes a packet behind the last line: wait for it, to keep the connection."""
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                while await self._content.readany():
+                    pass
+        except (TimeoutError, TimedOut, aiohttp.ClientError, OSError):
+            self._response.close()
+
+    def _ring(self) -> None:
+        """End a wait that has lasted too long. One timer for the whole answer, set anew when it rings."""
+        now = self._loop.time()
+        until = self._waiting_until
+        if until is not None and now >= until:
+            silence = "has not begun to answer" if self._first else f"fell silent for {self._idle_timeout:g} s"
+            self._content.set_exception(TimedOut(f"LMArena {silence}."))
+            return
+        self._alarm = self._loop.call_at(until if until is not None else now + self._idle_timeout, self._ring)
+
+
+@contextmanager
+def _sending() -> Iterator[None]:
+    """Translate what the library raises until the headers have come."""
+    try:
+        yield
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientProxyConnectionError) as error:
+        raise Unreachable(f"LMArena cannot be reached: {_cause(error)}.") from error
+    except TimeoutError as error:
+        raise TimedOut("LMArena has not begun to answer.") from error
+    except aiohttp.ClientResponseError as error:  # a header too long, a bad status line: its text may quote a cookie
+        raise ProtocolViolated("LMArena's answer has a header that cannot be read.") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise ServerFailed("The connection to LMArena broke before its answer came.") from error
+
+
+@contextmanager
+def _reading(response: aiohttp.ClientResponse) -> Iterator[None]:
+    """Translate what the library raises while a whole body is read; the connection is let go on every way out."""
+    try:
+        yield
+        response.release()
+    except TimeoutError as error:
+        raise TimedOut("LMArena did not finish its answer in time.") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise ServerFailed("The connection to LMArena broke in the middle of its answer.") from error
+    finally:
+        response.close()
+
+
+async def _read_bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Read a body, or its first `limit` bytes."""
+    body = bytearray()
+    async for data in response.content.iter_any():
+        body += data
+        if len(body) >= limit:
+            break
+    return bytes(body[:limit])
+
+
+def _take_rotation(headers: CIMultiDictProxy[str], credentials: Credentials) -> None:
+    rotated = cookies.rotated(headers.getall("Set-Cookie", ()), credentials.session)
+    if rotated is not None:
+        credentials.on_rotated(rotated)
+
+
+def _cause(error: aiohttp.ClientError | TimeoutError) -> str:
+    """Name what kept us from connecting, without the library's decoration."""
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return "its name cannot be resolved"
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+            return "its TLS certificate or handshake is not valid"
+        case aiohttp.ConnectionTimeoutError():
+            return "connecting took too long"
+        case aiohttp.ClientConnectorError():
+            return (error.os_error.strerror or "the connection failed").lower()
+        case _:
+            return "the connection failed"

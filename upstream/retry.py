@@ -1,0 +1,96 @@
+"""Whether and when a failed call is made again: the only door to tenacity.
+
+The attempt itself (account, prompt, fresh ids) is handed in; it must end where the answer begins, so that nothing is
+ever repeated of which a caller has seen the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from tenacity import AsyncRetrying, RetryCallState, stop_after_attempt, wait_random_exponential
+
+from upstream.errors import Repeat, UpstreamError
+
+T = TypeVar("T")
+
+#: First and longest wait before another attempt, in seconds; each is drawn at random below a doubling bound.
+FIRST_WAIT_SECONDS: Final = 0.2
+LONGEST_WAIT_SECONDS: Final = 2.0
+
+#: Under a failing upstream all attempts together stay below 1.2 × the requests (+3), as in Envoy's retry budget.
+BUDGET_SHARE: Final = 0.2
+BUDGET_FLOOR: Final = 3.0
+#: What a long calm may save up for a storm.
+BUDGET_CEILING: Final = 20.0
+
+
+@dataclass(slots=True)
+class RetryBudget:
+    """A purse that every request fills a little and every repetition empties by one."""
+
+    balance: float = BUDGET_FLOOR
+
+    def deposit(self) -> None:
+        """A request has come."""
+        self.balance = min(BUDGET_CEILING, self.balance + BUDGET_SHARE)
+
+    def withdraw(self) -> bool:
+        """Pay for one repetition, if there is enough."""
+        if self.balance < 1:
+            return False
+        self.balance -= 1
+        return True
+
+
+@dataclass(slots=True)
+class Retries:
+    """Runs attempts by the class of their failures, at most `max_attempts` over all causes together."""
+
+    max_attempts: int
+    budget: RetryBudget = field(default_factory=RetryBudget)
+
+    async def run(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Make attempts until one succeeds or repeating is not allowed; raise the last one's error as it is."""
+        self.budget.deposit()
+        rule = _Rule(self.max_attempts, self.budget)
+        retrying = AsyncRetrying(
+            retry=rule.may_repeat, wait=_wait, stop=stop_after_attempt(self.max_attempts), reraise=True
+        )
+        return await retrying(attempt)
+
+
+@dataclass(slots=True)
+class _Rule:
+    max_attempts: int
+    budget: RetryBudget
+    repeated_possibly_accepted: bool = False
+
+    def may_repeat(self, state: RetryCallState) -> bool:
+        """Judge one attempt's end. Nothing but our own errors is ever repeated, cancellation least of all."""
+        error = state.outcome.exception() if state.outcome is not None else None
+        if not isinstance(error, UpstreamError) or state.attempt_number >= self.max_attempts:
+            return False
+        match error.repeat:
+            case Repeat.NEVER:
+                return False
+            case Repeat.POSSIBLY_ACCEPTED:
+                if self.repeated_possibly_accepted:
+                    return False
+                self.repeated_possibly_accepted = True
+            case Repeat.NOT_SENT | Repeat.REFUSED:
+                pass
+        return self.budget.withdraw()
+
+
+_back_off = wait_random_exponential(multiplier=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS)
+
+
+def _wait(state: RetryCallState) -> float:
+    """Wait longer each time; not at all where upstream said no to this account or evaluation: another may do."""
+    error = state.outcome.exception() if state.outcome is not None else None
+    if isinstance(error, UpstreamError) and error.repeat is Repeat.REFUSED and error.status != 503:
+        return 0.0
+    return _back_off(state)
