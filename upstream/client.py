@@ -145,8 +145,9 @@ class ArenaClient:
             sent["Origin"] = origin
             if evaluation_id is not None:
                 sent["Referer"] = referer(origin, evaluation_id)
-            if credentials is not None:
-                sent["Cookie"] = cookies.cookie_header(credentials.session, self.settings.cf_clearance)
+            session = credentials.session if credentials is not None else ""
+            if cookie := cookies.cookie_header(session, self.settings.cf_clearance):
+                sent["Cookie"] = cookie
             with _sending():
                 async with asyncio.timeout_at(deadline):
                     response = await self._session.request(method, url, data=body, headers=sent, allow_redirects=False)

@@ -1,0 +1,119 @@
+"""A running arena, and a caller of it that is nothing but a plain HTTP client."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import aiohttp
+import pytest
+from multidict import CIMultiDictProxy
+
+from upstream.arena import Arena, Session
+
+STREAM = "/nextjs-api/stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+
+    @property
+    def lines(self) -> list[tuple[str, Any]]:
+        """Tag and value of each line."""
+        assert self.body.endswith(b"\n")
+        return [(line[:2].decode(), json.loads(line[3:])) for line in self.body[:-1].split(b"\n")]
+
+    @property
+    def text(self) -> str:
+        """The answer's text."""
+        return "".join(value for tag, value in self.lines if tag == "a0")
+
+
+class Caller:
+    """Makes calls as the site's page would; every part of one can be changed."""
+
+    def __init__(self, arena: Arena, http: aiohttp.ClientSession) -> None:
+        self.arena = arena
+        self.http = http
+        self.session = arena.sign_in()
+        self._numbers = count(1)
+
+    def new_id(self) -> str:
+        """A UUIDv7 later than all before."""
+        return str(uuid.UUID(int=(1_750_000_000_000 + next(self._numbers)) << 80 | 0x7 << 76 | 0x2 << 62))
+
+    def follow_up(self, evaluation_id: str, content: str = "hello", *, model: str = "gpt-6.1-high") -> dict[str, Any]:
+        """A good body for a further turn."""
+        chosen = self.arena.model(model)
+        return {
+            "id": evaluation_id,
+            "modelAId": chosen.id,
+            "userMessageId": self.new_id(),
+            "modelAMessageId": self.new_id(),
+            "userMessage": {"content": content, "experimental_attachments": []},
+            "modality": chosen.modality,
+        }
+
+    def create(self, content: str = "hello", *, model: str = "gpt-6.1-high") -> dict[str, Any]:
+        """A good body for a new evaluation."""
+        return {"mode": "direct", **self.follow_up(self.new_id(), content, model=model)}
+
+    def headers(self, session: Session | None = None, **more: str) -> dict[str, str]:
+        """The headers of a good call; `more` has `_` for `-`, and an empty text takes a header away."""
+        cookies = (session or self.session).cookies()
+        cookie = "; ".join(f"{name}={value}" for name, value in cookies.items())
+        headers = {"content-type": "text/plain;charset=UTF-8", "cookie": cookie}
+        headers.update({name.replace("_", "-"): value for name, value in more.items()})
+        return {name: value for name, value in headers.items() if value}
+
+    async def send(
+        self, method: str, path: str, body: Mapping[str, Any] | bytes = b"", *, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """One call, its answer read to the end."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        sent = self.headers() if headers is None else headers
+        url = self.arena.origin + path
+        async with self.http.request(method, url, data=data, headers=sent, allow_redirects=False) as answer:
+            return Answer(answer.status, answer.headers, await answer.read())
+
+    async def ask(self, content: str = "hello", *, model: str = "gpt-6.1-high", **headers: str) -> Answer:
+        """A new evaluation; its id is that of the arena's last call."""
+        body = self.create(content, model=model)
+        return await self.send("POST", f"{STREAM}/create-evaluation", body, headers=self.headers(None, **headers))
+
+    async def ask_more(self, evaluation_id: str, content: str = "hello") -> Answer:
+        """A follow-up."""
+        path = f"{STREAM}/post-to-evaluation/{evaluation_id}"
+        return await self.send("POST", path, self.follow_up(evaluation_id, content))
+
+    async def ask_again(self, evaluation_id: str) -> Answer:
+        """The last turn once more."""
+        message = self.arena.evaluations[evaluation_id].answer_id
+        path = f"{STREAM}/retry-evaluation-session-message/{evaluation_id}/messages/{message}"
+        return await self.send("PUT", path, {})
+
+    async def page(self, path: str = "/?mode=direct", **headers: str) -> Answer:
+        """A page or a script."""
+        return await self.send("GET", path, headers=self.headers(None, **{"content_type": "", **headers}))
+
+
+@pytest.fixture
+async def arena() -> AsyncIterator[Arena]:
+    async with Arena() as running:
+        yield running
+
+
+@pytest.fixture
+async def caller(arena: Arena) -> AsyncIterator[Caller]:
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as http:
+        yield Caller(arena, http)

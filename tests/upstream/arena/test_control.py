@@ -1,0 +1,50 @@
+"""The control surface, as a person with curl uses it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from upstream.arena import FAULTS, Arena
+
+if TYPE_CHECKING:
+    from tests.upstream.arena.conftest import Caller
+
+
+async def control(caller: Caller, method: str, path: str, body: bytes = b"") -> tuple[int, Any]:
+    answer = await caller.send(method, f"/_arena/{path}", body, headers={})
+    return answer.status, json.loads(answer.body)
+
+
+async def test_arm_see_and_clear(caller: Caller) -> None:
+    status, faults = await control(caller, "GET", "faults")
+    assert (status, faults["known"].keys(), faults["armed"]) == (200, FAULTS.keys(), [])
+    status, faults = await control(caller, "POST", "faults", b'{"name":"rate_limited","times":2,"retry_after":"0"}')
+    expected = {"name": "rate_limited", "times": 2, "on": "stream", "account": None, "parameters": {"retry_after": "0"}}
+    assert (status, faults["armed"]) == (200, [expected])
+    assert (await caller.ask()).headers["retry-after"] == "0"
+    assert (await control(caller, "DELETE", "faults"))[1]["armed"] == []
+    assert (await caller.ask()).status == 200
+
+
+@pytest.mark.parametrize("body", [b"", b"[1]", b"{}", b'{"name":"earthquake"}', b'{"name":"html","nonsense":1}'])
+async def test_what_cannot_be_armed(caller: Caller, body: bytes) -> None:
+    status, answer = await control(caller, "POST", "faults", body)
+    assert (status, list(answer)) == (400, ["error"])
+
+
+async def test_calls_without_secrets_and_without_its_own(arena: Arena, caller: Caller) -> None:
+    await caller.ask("hello there")
+    await caller.ask("")
+    await control(caller, "GET", "faults")
+    status, calls = await control(caller, "GET", "calls")
+    assert status == 200
+    assert [(call["kind"], call["status"], call["account"]) for call in calls] == [
+        ("create", 200, caller.session.user_id),
+        ("create", 400, caller.session.user_id),
+    ]
+    assert "hello there" in calls[0]["body"]
+    assert caller.session.cookie_value not in json.dumps(calls)
+    assert caller.session.cookie_value not in repr(arena.calls)

@@ -1,0 +1,283 @@
+"""Each fault, seen from the wire: what comes over the socket, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from upstream.arena import FAULTS, Arena, Line, Turn
+
+if TYPE_CHECKING:
+    from tests.upstream.arena.conftest import Caller
+
+CREATE = "/nextjs-api/stream/create-evaluation"
+ONE, TWO, THREE = b'a0:"1 "\n', b'a0:"2 "\n', b'a0:"3 "\n'
+STOP = b'ad:{"finishReason":"stop"}\n'
+WHOLE, CUT, RESET, SILENT = "whole", "cut off", "reset", "silent"
+SILENCE_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What came over the socket; `status` is 0 where nothing came."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    ending: str
+    chunks: list[bytes] = field(default_factory=list)
+
+
+async def call(caller: Caller, prompt: str = "/count 3") -> Seen:
+    """One call by hand, read until the connection ends or nothing more comes."""
+    body = json.dumps(caller.create(prompt)).encode()
+    headers = {"host": "arena", "connection": "close", "content-length": str(len(body)), **caller.headers()}
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    host, _, port = caller.arena.origin.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port), limit=2**26)
+    writer.write(f"POST {CREATE} HTTP/1.1\r\n{head}\r\n".encode() + body)
+    data, ending = b"", CUT
+    try:
+        while piece := await asyncio.wait_for(reader.read(2**20), SILENCE_SECONDS):
+            data += piece
+    except ConnectionResetError:
+        ending = RESET
+    except TimeoutError:
+        ending = SILENT
+    writer.close()
+    return parse(data, ending)
+
+
+def parse(data: bytes, ending: str) -> Seen:
+    if not data:
+        return Seen(0, {}, b"", ending)
+    head, _, rest = data.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    if "content-length" in headers:
+        return Seen(
+            int(status.split()[1]), headers, rest, WHOLE if len(rest) == int(headers["content-length"]) else ending
+        )
+    chunks: list[bytes] = []
+    while rest:
+        size, _, rest = rest.partition(b"\r\n")
+        length = int(size, 16)
+        if length == 0:
+            ending = WHOLE
+            break
+        chunks.append(rest[:length])
+        rest = rest[length + 2 :]
+    return Seen(int(status.split()[1]), headers, b"".join(chunks), ending, chunks)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An answer in place of the good one."""
+
+    name: str
+    status: int
+    text: str
+    headers: dict[str, str] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+REFUSED = [
+    Refused("challenge", 403, "<title>Just a moment...</title>", {"cf-mitigated": "challenge"}),
+    Refused("blocked", 403, "<title>Attention Required!"),
+    Refused("recaptcha", 403, '{"error":"recaptcha validation failed"}'),
+    Refused("expired", 401, '{"error":"Unauthorized"}'),
+    Refused("wrong_account", 401, "does not have access to evaluation session"),
+    Refused("rate_limited", 429, "Too many requests, please try again later.", {"retry-after": "7"}),
+    Refused("rate_limited", 429, "Too many", {"retry-after": "0"}, {"retry_after": "0"}),
+    Refused("rate_limited", 429, "Too many", {"ratelimit-policy": "1;w=86400"}, {"retry_after": None, "image": True}),
+    Refused("rejected", 400, '{"error":"no"}', {}, {"message": "no"}),
+    Refused("rejected_zod", 400, '"name":"ZodError"'),
+    Refused("moderated", 422, "moderation"),
+    Refused("evaluation_gone", 404, "not found"),
+    *(Refused("server_error", status, "<html", {}, {"status": status}) for status in (500, 502, 503, 504)),
+    Refused("html", 200, "<html", {"content-type": "text/html; charset=utf-8"}),
+    Refused("redirect", 307, "", {"location": "https://arena.ai/x"}, {"location": "https://arena.ai/x"}),
+]
+
+
+@pytest.mark.parametrize("row", REFUSED, ids=lambda row: f"{row.name} {row.parameters or ''}")
+async def test_refusing_faults(arena: Arena, caller: Caller, row: Refused) -> None:
+    arena.faults.arm(row.name, **row.parameters)
+    seen = await call(caller)
+    assert (seen.status, seen.ending) == (row.status, WHOLE)
+    assert row.text in seen.body.decode()
+    assert row.headers.items() <= seen.headers.items()
+    assert ("retry-after" in seen.headers) == (
+        row.name == "rate_limited" and row.parameters.get("retry_after", "") is not None
+    )
+    assert (arena.calls[-1].fault, arena.calls[-1].refusal) == (row.name, f"fault {row.name}")
+    assert not arena.evaluations
+    assert (await call(caller)).body == ONE + TWO + THREE + STOP
+
+
+@dataclass(frozen=True)
+class Bent:
+    """The good answer gone bad."""
+
+    name: str
+    body: bytes
+    ending: str = WHOLE
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+FAILED = b'a3:"An error occurred"\n'
+BENT = [
+    Bent("reset_before_headers", b"", RESET),
+    Bent("close_before_headers", b"", CUT),
+    Bent("no_headers", b"", SILENT),
+    Bent("silent_start", b"", SILENT),
+    Bent("silent_middle", ONE + TWO, SILENT),
+    Bent("silent_middle", ONE, SILENT, {"after": 1}),
+    Bent("silent_middle", ONE + TWO + THREE, SILENT, {"after": 99}),
+    Bent("reset_middle", ONE + TWO, RESET),
+    Bent("eof_middle", ONE + TWO),
+    Bent("cut_chunked", ONE + TWO + b'a0:"half', CUT),
+    Bent("model_failed_first", FAILED),
+    Bent("model_failed_middle", ONE + TWO + FAILED),
+    Bent("model_failed_middle", ONE + b'a3:"no"\n', WHOLE, {"after": 1, "message": "no"}),
+    Bent("finish_error", ONE + TWO + THREE + b'ad:{"finishReason":"error"}\n'),
+    Bent("finish_missing_reason", ONE + TWO + THREE + b"ad:{}\n"),
+    Bent("finish_unknown", ONE + TWO + THREE + b'ad:{"finishReason":"unknown"}\n'),
+    Bent("finish_length", ONE + TWO + THREE + b'ad:{"finishReason":"length"}\n'),
+    Bent("content_filter", ONE + TWO + THREE + b'ad:{"finishReason":"content-filter"}\n'),
+    Bent("empty_answer", STOP),
+    Bent("double_finish", ONE + TWO + THREE + STOP + STOP),
+    Bent("text_after_finish", ONE + TWO + THREE + STOP + b'a0:"too late"\n'),
+    Bent("broken_json", ONE + TWO + b'a0:"unfinished\n' + THREE + STOP),
+    Bent("no_tag_line", ONE + TWO + b"this line has no tag\n" + THREE + STOP),
+    Bent("endless_line", b'a0:"' + b"x" * 100_000, WHOLE, {"bytes": 100_000}),
+    Bent("split_emoji", ONE + TWO + b'a0:"\\ud83e"\na0:"\\udda6"\n' + THREE + STOP),
+    Bent("crlf", (ONE + TWO + THREE + STOP).replace(b"\n", b"\r\n")),
+    Bent("data_prefix", b"".join(b"data: " + line for line in (ONE, TWO, THREE, STOP))),
+    Bent("no_final_newline", ONE + TWO + THREE + STOP[:-1]),
+    Bent("one_byte_writes", ONE + TWO + THREE + STOP),
+    Bent("slow", ONE + TWO + THREE + STOP, WHOLE, {"delta_seconds": 0.001}),
+    Bent("wrong_content_type", ONE + TWO + THREE + STOP),
+    Bent("huge_header", ONE + TWO + THREE + STOP),
+]
+
+
+@pytest.mark.parametrize("row", BENT, ids=lambda row: f"{row.name} {row.parameters or ''}")
+async def test_bending_faults(arena: Arena, caller: Caller, row: Bent) -> None:
+    arena.faults.arm(row.name, **row.parameters)
+    seen = await call(caller)
+    assert (seen.body, seen.ending) == (row.body, row.ending)
+    assert seen.status == (0 if row.name.endswith("_headers") else 200)
+    assert (arena.calls[-1].fault, arena.calls[-1].refusal) == (row.name, None)
+    async with asyncio.timeout(1):
+        await arena.calls[-1].done.wait()
+    assert arena.calls[-1].closed.is_set() == (row.ending == SILENT)
+    assert (await call(caller)).body == ONE + TWO + THREE + STOP
+
+
+async def test_unknown_tags_stand_between_good_lines(arena: Arena, caller: Caller) -> None:
+    arena.faults.arm("unknown_tags")
+    lines = (await call(caller)).body.split(b"\n")
+    assert (b"\n".join(lines[:2]) + b"\n", b"\n".join(lines[-3:])) == (ONE + TWO, THREE + STOP)
+    assert {line[:2] for line in lines[2:-3]} == {b"af", b"ae", b"", b"ah", b"zz", b"b0"}
+
+
+async def test_headers_that_faults_change(arena: Arena, caller: Caller) -> None:
+    arena.faults.arm("wrong_content_type", content_type="application/json")
+    assert (await call(caller)).headers["content-type"] == "application/json"
+    arena.faults.arm("huge_header", bytes=20_000)
+    assert len((await call(caller)).headers["x-huge"]) == 20_000
+
+
+async def test_one_byte_writes(arena: Arena, caller: Caller) -> None:
+    arena.faults.arm("one_byte_writes")
+    assert {len(chunk) for chunk in (await call(caller)).chunks} == {1}
+
+
+@pytest.mark.parametrize("pieces", [False, True])
+async def test_rotate_cookie(arena: Arena, caller: Caller, pieces: bool) -> None:
+    old = caller.session.cookie_value
+    arena.faults.arm("rotate_cookie", pieces=pieces)
+    answer = await caller.ask()
+    fresh = caller.session.cookies(pieces=pieces)
+    assert fresh != {"arena-auth-prod-v1": old}
+    set_cookies = [header.partition(";")[0] for header in answer.headers.getall("set-cookie")]
+    assert set_cookies[: len(fresh)] == [f"{name}={value}" for name, value in fresh.items()]
+    assert (await caller.ask(cookie=f"arena-auth-prod-v1={old}")).status == 401
+
+
+async def test_silence_can_be_released(arena: Arena, caller: Caller) -> None:
+    for name in ("no_headers", "silent_start", "silent_middle"):
+        release = asyncio.Event()
+        release.set()
+        arena.faults.arm(name, release=release)
+        assert (await call(caller)).body == ONE + TWO + THREE + STOP
+
+
+def test_every_fault_has_a_row() -> None:
+    elsewhere = {"unknown_tags", "rotate_cookie"}
+    assert {row.name for row in REFUSED} | {row.name for row in BENT} | elsewhere == set(FAULTS)
+    assert all(fault.about for fault in FAULTS.values())
+
+
+# Arming
+
+
+async def test_faults_wait_for_their_number_kind_and_account(arena: Arena, caller: Caller) -> None:
+    other = arena.sign_in("grace@example.org")
+    arena.faults.arm("rate_limited", 2)
+    arena.faults.arm("html", on="follow-up")
+    arena.faults.arm("moderated", times=None, account=other.user_id)
+    arena.faults.arm("challenge", on="page")
+    assert [(await caller.ask()).status for _ in range(3)] == [429, 429, 200]
+    caller.session = other
+    assert [(await caller.ask()).status for _ in range(3)] == [422, 422, 422]
+    assert [(await caller.page()).status for _ in range(2)] == [403, 200]
+    assert [(armed.name, armed.times) for armed in arena.faults.armed()] == [("html", 1), ("moderated", None)]
+    arena.faults.clear()
+    assert arena.faults.armed() == ()
+    assert (await caller.ask()).status == 200
+
+
+async def test_a_call_that_is_refused_anyway_uses_up_no_fault(arena: Arena, caller: Caller) -> None:
+    arena.faults.arm("rate_limited")
+    assert (await caller.ask("")).status == 400
+    assert len(arena.faults.armed()) == 1
+
+
+async def test_a_page_can_be_bent(arena: Arena, caller: Caller) -> None:
+    arena.faults.arm("wrong_content_type", on="page")
+    page = await caller.page()
+    assert (page.headers["content-type"], b"initialModels" in page.body) == ("application/octet-stream", True)
+
+
+async def test_faults_bend_scripts(arena: Arena, caller: Caller) -> None:
+    async def script(_: Turn) -> Any:
+        yield Line("a0", "one ")
+        yield Line("a0", "two")
+
+    arena.script = script
+    arena.faults.arm("model_failed_middle", after=1)
+    assert (await caller.ask()).lines == [("a0", "one "), ("a3", "An error occurred")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"name": "earthquake"}, "known are challenge, blocked"),
+        ({"name": "html", "on": "moon"}, "known are action, create"),
+        ({"name": "html", "times": 0}, "times is a count"),
+        ({"name": "html", "after": 2}, "html has no parameter after; it has none"),
+        ({"name": "slow", "seconds": 2}, "slow has no parameter seconds; it has delta_seconds"),
+        ({"name": "server_error", "status": 200}, "500 to 599"),
+    ],
+    ids=lambda value: value["name"] if isinstance(value, dict) else "",
+)
+def test_arming_what_does_not_exist(arena: Arena, arguments: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        arena.faults.arm(**arguments)
+    assert arena.faults.armed() == ()

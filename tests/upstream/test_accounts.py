@@ -1,0 +1,132 @@
+"""The pool: whom it chooses, and what it remembers of what upstream said."""
+
+from __future__ import annotations
+
+import pytest
+
+from upstream import cookies
+from upstream.accounts import DEFAULT_REST_SECONDS, Account, AccountPool
+from upstream.arena import Arena
+from upstream.errors import AllResting, NoAccount
+
+
+class Watched:
+    """A pool with a clock that stands still until it is told to move."""
+
+    def __init__(self, *labels: str) -> None:
+        self.now = 1_000_000.0
+        self.changes = 0
+        self.pool = AccountPool(lambda: self.now, self._changed)
+        arena = Arena()
+        self.accounts = [Account(label, cookies.decode(arena.sign_in(label).cookie_value)) for label in labels]
+        self.pool.load(self.accounts)
+        self.arena = arena
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    def chosen(self, count: int, modality: str = "chat") -> list[str]:
+        return [self.pool.choose(modality).label for _ in range(count)]
+
+
+def test_accounts_take_turns() -> None:
+    watched = Watched("a", "b", "c")
+    assert sorted(watched.chosen(3)) == ["a", "b", "c"]
+    assert watched.chosen(6)[:3] == watched.chosen(3)
+
+
+def test_an_account_tried_before_is_avoided_while_there_is_another() -> None:
+    watched = Watched("a", "b")
+    tried = frozenset({watched.accounts[0].user_id})
+    assert {watched.pool.choose("chat", avoid=tried).label for _ in range(4)} == {"b"}
+
+
+def test_with_one_account_a_retry_uses_it_again() -> None:
+    watched = Watched("a")
+    assert watched.pool.choose("chat", avoid=frozenset({watched.accounts[0].user_id})).label == "a"
+
+
+def test_an_expired_account_is_kept_and_not_chosen() -> None:
+    watched = Watched("a", "b")
+    watched.pool.expire(watched.accounts[0])
+    assert set(watched.chosen(4)) == {"b"}
+    assert [account.expired for account in watched.pool] == [True, False]
+    assert watched.changes == 1
+
+
+def test_without_an_account_and_with_expired_ones_only_the_words_differ() -> None:
+    watched = Watched("a")
+    watched.pool.expire(watched.accounts[0])
+    with pytest.raises(NoAccount, match="expired"):
+        watched.pool.choose("chat")
+    watched.pool.load([])
+    with pytest.raises(NoAccount, match="added"):
+        watched.pool.choose("chat")
+
+
+@pytest.mark.parametrize(("said", "rests"), [(7.0, 7.0), (None, DEFAULT_REST_SECONDS), (0.0, 0.0)])
+def test_a_429_lets_an_account_rest_as_long_as_it_says(said: float | None, rests: float) -> None:
+    watched = Watched("a")
+    watched.pool.rest(watched.accounts[0], "chat", said)
+    if rests:
+        with pytest.raises(AllResting) as caught:
+            watched.pool.choose("chat")
+        assert caught.value.retry_after == rests
+        watched.now += rests
+    assert watched.chosen(1) == ["a"]
+
+
+def test_a_days_limit_of_pictures_does_not_stop_chats() -> None:
+    watched = Watched("a")
+    watched.pool.rest(watched.accounts[0], "image", 86_400.0)
+    assert watched.chosen(1, "chat") == ["a"]
+    with pytest.raises(AllResting):
+        watched.pool.choose("image")
+
+
+def test_of_several_resting_accounts_the_first_to_wake_is_waited_for() -> None:
+    watched = Watched("a", "b")
+    watched.pool.rest(watched.accounts[0], "chat", 50.0)
+    watched.pool.rest(watched.accounts[1], "chat", 20.0)
+    with pytest.raises(AllResting) as caught:
+        watched.pool.choose("chat")
+    assert caught.value.retry_after == 20.0
+
+
+def test_a_rotated_cookie_is_used_and_a_late_401_about_the_old_one_is_not_held_against_it() -> None:
+    watched = Watched("a")
+    old = watched.accounts[0]
+    new_value = watched.arena.sign_in("a").cookie_value
+    watched.pool.rotation(old)(new_value)
+    watched.pool.expire(old)
+    current = watched.pool.get(old.user_id)
+    assert current is not None
+    assert (current.session.value, current.expired) == (new_value, False)
+
+
+def test_a_later_success_clears_expired() -> None:
+    watched = Watched("a")
+    watched.pool.expire(watched.accounts[0])
+    watched.pool.revive(watched.accounts[0])
+    assert watched.chosen(1) == ["a"]
+
+
+def test_holds_are_counted_and_released() -> None:
+    watched = Watched("a")
+    with watched.pool.hold(watched.accounts[0]), watched.pool.hold(watched.accounts[0]):
+        assert watched.pool.held == 2
+    assert watched.pool.held == 0
+
+
+def test_an_account_survives_its_state_file() -> None:
+    watched = Watched("a")
+    watched.pool.rest(watched.accounts[0], "image", 5.0)
+    account = watched.pool.choose("chat")
+    assert Account.from_json(account.to_json()) == account
+    assert account.session.value not in repr(account)
+
+
+@pytest.mark.parametrize("value", [None, [], {}, {"label": "a", "cookie": "base64-x", "expired": False, "resting": {}}])
+def test_what_is_no_account_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Account.from_json(value)

@@ -1,0 +1,99 @@
+"""The gate: a circuit for a site that fails, a wall for one that wants a human."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+
+from upstream.errors import Challenge, CircuitOpen, RateLimited, ServerFailed, Unreachable, UpstreamError
+from upstream.gate import FAILURES_TO_OPEN, Gate
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def fail(gate: Gate, error: UpstreamError) -> None:
+    with suppress(type(error)), gate.request():
+        raise error
+
+
+def opened() -> tuple[Gate, Clock]:
+    clock = Clock()
+    gate = Gate(clock)
+    for _ in range(FAILURES_TO_OPEN):
+        fail(gate, Unreachable("refused"))
+    return gate, clock
+
+
+def test_requests_that_fail_in_a_row_open_the_circuit_for_a_while() -> None:
+    gate, clock = opened()
+    with pytest.raises(CircuitOpen) as caught, gate.request():
+        pass
+    assert caught.value.retry_after == 5.0
+    clock.now = 5.0
+    with gate.request():
+        pass
+    assert gate.outage is None
+
+
+def test_one_success_in_between_starts_the_count_anew() -> None:
+    gate = Gate(Clock())
+    for _ in range(3):
+        for _ in range(FAILURES_TO_OPEN - 1):
+            fail(gate, ServerFailed("500", status=500))
+        with gate.request():
+            pass
+
+
+def test_half_open_one_request_at_a_time_goes_through_and_the_pause_doubles() -> None:
+    gate, clock = opened()
+    clock.now = 5.0
+    with suppress(Unreachable), gate.request():
+        with pytest.raises(CircuitOpen), gate.request():
+            pass
+        raise Unreachable("still refused")
+    with pytest.raises(CircuitOpen) as caught, gate.request():
+        pass
+    assert caught.value.retry_after == 10.0
+
+
+def test_the_pause_grows_to_a_minute_and_no_further() -> None:
+    gate, clock = opened()
+    for _ in range(10):
+        clock.now += 60.0
+        fail(gate, Unreachable("refused"))
+    with pytest.raises(CircuitOpen) as caught, gate.request():
+        pass
+    assert caught.value.retry_after == 60.0
+
+
+def test_a_limit_or_a_refusal_is_no_outage() -> None:
+    gate = Gate(Clock())
+    for _ in range(3 * FAILURES_TO_OPEN):
+        fail(gate, RateLimited("slow down", retry_after=1))
+    with gate.request():
+        pass
+
+
+def test_while_a_challenge_stands_one_request_at_a_time_goes_through() -> None:
+    gate = Gate(Clock())
+    fail(gate, Challenge("challenge"))
+    with gate.request(), pytest.raises(Challenge), gate.request():
+        pass
+    assert gate.wall is None
+    with gate.request(), gate.request():
+        pass
+
+
+def test_a_probe_that_is_cancelled_leaves_the_gate_open_for_the_next() -> None:
+    gate = Gate(Clock())
+    fail(gate, Challenge("challenge"))
+    with suppress(KeyboardInterrupt), gate.request():
+        raise KeyboardInterrupt
+    with gate.request():
+        pass

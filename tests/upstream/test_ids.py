@@ -1,0 +1,50 @@
+"""Every id is a lower-case UUIDv7, and each is later than the one before."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from upstream.ids import Uuid7Source
+
+UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+def test_the_example_of_rfc_9562() -> None:
+    rand_a, rand_b = 0xCC3, 0x18C4DC0C0C07398F
+    new_id = Uuid7Source(lambda: 1645557742.0, lambda bits: rand_a << 62 | rand_b if bits == 74 else 0)
+    assert new_id() == "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"
+
+
+def test_ids_of_the_real_clock_grow() -> None:
+    new_id = Uuid7Source()
+    ids = [new_id() for _ in range(5000)]
+    assert all(earlier < later for earlier, later in pairwise(ids))
+    assert all(UUID7.fullmatch(each) for each in ids)
+
+
+@given(st.lists(st.floats(min_value=0, max_value=4e9), min_size=2), st.randoms(use_true_random=False))
+def test_ids_grow_whatever_the_clock_says(times: list[float], random: object) -> None:
+    clock = iter(times)
+    new_id = Uuid7Source(lambda: next(clock), random.getrandbits)  # type: ignore[attr-defined]  # st.randoms is untyped
+    ids = [new_id() for _ in times]
+    assert all(earlier < later for earlier, later in pairwise(ids))
+    assert all(UUID7.fullmatch(each) and UUID(each).version == 7 for each in ids)
+
+
+@pytest.mark.parametrize("bit", [0, 1], ids=["all random bits zero", "all random bits one: the step carries"])
+def test_ids_grow_with_the_clock_at_rest(bit: int) -> None:
+    new_id = Uuid7Source(lambda: 1.7e9, lambda bits: bit * ((1 << bits) - 1))
+    ids = [new_id() for _ in range(100)]
+    assert all(earlier < later for earlier, later in pairwise(ids))
+    assert all(UUID7.fullmatch(each) for each in ids)
+
+
+def test_two_sources_do_not_meet() -> None:
+    first, second = Uuid7Source(lambda: 1.7e9), Uuid7Source(lambda: 1.7e9)
+    assert not {first() for _ in range(100)} & {second() for _ in range(100)}

@@ -1,0 +1,122 @@
+"""Retries: by class of failure, bounded, paid for, and never of what a caller has left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from upstream.errors import (
+    AllResting,
+    Challenge,
+    EmptyAnswer,
+    ModelFailed,
+    RateLimited,
+    Rejected,
+    ServerFailed,
+    SessionExpired,
+    TimedOut,
+    Truncated,
+    Unavailable,
+    Unreachable,
+    UpstreamError,
+)
+from upstream.retry import Retries, RetryBudget
+
+
+class Attempts:
+    """Fails as told, attempt after attempt, then succeeds."""
+
+    def __init__(self, *errors: BaseException) -> None:
+        self.errors = list(errors)
+        self.made = 0
+
+    async def __call__(self) -> str:
+        self.made += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return "answer"
+
+
+def retries(max_attempts: int = 3, balance: float = 100.0) -> Retries:
+    return Retries(max_attempts, RetryBudget(balance))
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Record tenacity's waits instead of living through them."""
+    waits: list[float] = []
+    real_sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        await real_sleep(0)
+
+    monkeypatch.setattr("asyncio.sleep", sleep)
+    return waits
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"),
+    [
+        (Unreachable("refused"), 3),
+        (SessionExpired("401"), 3),
+        (RateLimited("429", retry_after=0), 3),
+        (Unavailable("503", status=503), 3),
+        (ServerFailed("500", status=500), 2),
+        (ModelFailed("a3"), 2),
+        (EmptyAnswer("nothing"), 2),
+        (Truncated("reset"), 2),
+        (TimedOut("silence"), 1),
+        (Rejected("400"), 1),
+        (Challenge("403"), 1),
+        (AllResting("all", retry_after=9), 1),
+        (KeyError("a mistake of ours"), 1),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+async def test_how_often_a_failing_call_is_made(error: Exception, attempts: int) -> None:
+    made = Attempts(*[error] * 9)
+    with pytest.raises(type(error)):
+        await retries().run(made)
+    assert made.made == attempts
+
+
+async def test_possibly_accepted_is_repeated_once_whatever_comes_between() -> None:
+    made = Attempts(ServerFailed("500"), Unreachable("refused"), ModelFailed("a3"), Unreachable("refused"))
+    with pytest.raises(ModelFailed):
+        await retries(max_attempts=9).run(made)
+    assert made.made == 3
+
+
+async def test_the_last_error_comes_out_as_it_is_and_a_success_ends_it() -> None:
+    made = Attempts(Unreachable("refused"), SessionExpired("401"))
+    assert await retries().run(made) == "answer"
+
+
+async def test_cancellation_is_never_repeated() -> None:
+    made = Attempts(asyncio.CancelledError())
+    with pytest.raises(asyncio.CancelledError):
+        await retries().run(made)
+    assert made.made == 1
+
+
+async def test_another_account_is_asked_at_once_and_a_failing_site_after_a_while(no_waiting: list[float]) -> None:
+    await retries().run(Attempts(SessionExpired("401", status=401)))
+    assert no_waiting == [0.0]
+    no_waiting.clear()
+    await retries().run(Attempts(Unreachable("refused"), Unavailable("503", status=503)))
+    assert all(0 <= wait <= 2 for wait in no_waiting)
+    assert len(no_waiting) == 2
+
+
+async def test_under_a_failing_upstream_attempts_stay_below_a_fifth_more_than_requests() -> None:
+    made = Attempts(*[Unavailable("503", status=503)] * 10_000)
+    shared = retries(balance=3.0)
+    requests = 500
+    for _ in range(requests):
+        with pytest.raises(UpstreamError):
+            await shared.run(made)
+    assert made.made <= 1.2 * requests + 3
+    assert made.made > requests

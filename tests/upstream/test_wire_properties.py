@@ -1,0 +1,248 @@
+"""However an answer is written and cut, its events say the same; whatever else comes, no text is made up.
+
+Two readings stand against `Wire`: an encoder that writes what it should read, and a plain reader, line by line.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import orjson
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from upstream.errors import ModelFailed, ProtocolViolated, Truncated
+from upstream.events import Citations, Event, Failure, Finish, Image, Images, ReasoningDeltas, Source, TextDeltas
+from upstream.wire import MAX_LINE_BYTES, Wire
+
+Kind: TypeAlias = type[TextDeltas] | type[ReasoningDeltas]
+KINDS: dict[bytes, Kind] = {b"a0": TextDeltas, b"ag": ReasoningDeltas}
+
+#: Sizes of the reads that bring an answer, again and again from the first.
+read_sizes = st.lists(st.integers(1, 40), min_size=1, max_size=2)
+
+
+def cut(data: bytes, sizes: Iterable[int]) -> Iterable[bytes]:
+    start = 0
+    for size in itertools.cycle(sizes):
+        if start >= len(data):
+            return
+        yield data[start : start + size]
+        start += size
+
+
+def read(reads: Iterable[bytes], max_line_bytes: int = MAX_LINE_BYTES) -> list[Event]:
+    """Read a whole answer; check what holds for every one."""
+    wire = Wire(max_line_bytes=max_line_bytes)
+    events = [event for data in reads for event in wire.feed(data)] + wire.feed_eof()
+    assert [isinstance(event, Finish | Failure) for event in events] == [False] * (len(events) - 1) + [True]
+    for event in events:
+        match event:
+            case TextDeltas() | ReasoningDeltas():
+                assert "".join(deltas_of([event], type(event))) == event.text
+            case Citations() | Images() | Finish():
+                orjson.dumps(event)  # no lone surrogate, no number without end: fit to be sent on
+            case Failure():
+                pass
+    return events
+
+
+def deltas_of(events: Iterable[Event], kind: Kind) -> list[str]:
+    return [orjson.loads(line) for event in events if isinstance(event, kind) for line in event.json.split(b"\n")]
+
+
+def told(events: Iterable[Event]) -> list[object]:
+    """Say what events say however reads were cut: runs of one kind as one list of deltas, a failure by its words."""
+    said: list[object] = []
+    for kind, run in itertools.groupby(events, type):
+        if kind in KINDS.values():
+            said.append((kind, deltas_of(run, kind)))
+        else:
+            said += [(type(e.error), e.error.message, e.error.detail) if isinstance(e, Failure) else e for e in run]
+    return said
+
+
+def whole_characters(text: str) -> str:
+    """Make pairs of surrogates one character and lone ones U+FFFD."""
+    text = re.sub("[\ud800-\udbff][\udc00-\udfff]", lambda pair: json.loads(json.dumps(pair[0])), text)
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
+# The encoder: what a site may write.
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of an answer: how it stands on the wire, and the delta or the event that it says."""
+
+    wire: bytes
+    delta: tuple[Kind, str] | None = None
+    event: Event | None = None
+
+
+def ascii_only(text: str) -> bytes:
+    return json.dumps(text).encode()
+
+
+def all_escaped(text: str) -> bytes:
+    units = text.encode("utf-16-be", "surrogatepass").hex()
+    return b'"' + re.sub("(....)", r"\\u\1", units).encode() + b'"'
+
+
+def raw(text: str) -> bytes:
+    """Write all that UTF-8 can hold as it is, control characters too; only a newline would end the line."""
+    escaped = re.sub('["\\\\\n\ud800-\udfff]', lambda char: json.dumps(char[0])[1:-1], text)
+    return f'"{escaped}"'.encode()
+
+
+def delta_line(tag: bytes, text: str, spelt: Any) -> Line:
+    return Line(tag + b":" + spelt(text), delta=(KINDS[tag], text))
+
+
+def picture_line(images: list[Image]) -> Line:
+    items = [{"type": "image", "image": image.url, "mimeType": image.mime_type} for image in images]
+    return Line(b"a2:" + json.dumps(items).encode(), event=Images(tuple(images)))
+
+
+def citation_line(sources: list[Source]) -> Line:
+    """Write one source as an object, more as a list, as JSON in a string."""
+    items = [
+        {"id": "1", "url": source.url, "title": source.title, "charLocation": source.offsets} for source in sources
+    ]
+    arguments = json.dumps({"source": items if len(items) > 1 else items[0]}, ensure_ascii=False)
+    line = json.dumps({"toolCallId": "citation-source", "argsTextDelta": arguments})
+    return Line(b"ac:" + line.encode(), event=Citations(tuple(sources)))
+
+
+characters = (
+    st.sampled_from('ab "\\/\n\r\t\x00\x7f\x85\u2028\u2029é你👋😀,:[]{}\ud83d\ude00\ufffd\ufeff') | st.characters()
+)
+urls = st.text(min_size=1, max_size=2)
+offsets = st.lists(st.integers(0, 10_000), max_size=2).map(tuple)
+spellings = st.sampled_from([ascii_only, all_escaped, raw])
+deltas = st.builds(delta_line, st.sampled_from([b"a0", b"a0", b"ag"]), st.text(characters, max_size=6), spellings)
+pictures = st.builds(picture_line, st.lists(st.builds(Image, urls, st.none() | urls), max_size=2))
+citations = st.builds(
+    citation_line, st.lists(st.builds(Source, urls, st.none() | urls, offsets), min_size=1, max_size=2)
+)
+noise = st.sampled_from([b"", b" ", b"ae:{}", b"af:{", b"ah:{}", b'b0:"other"', b"no tag", b"a0", b"\xff", b": x"]).map(
+    Line
+)
+endings = st.sampled_from(
+    [
+        Line(b'ad:{"finishReason":"stop"}', event=Finish("stop")),
+        Line(b'ad:{"finishReason":"length","usage":{}}', event=Finish("length")),
+        Line(b"ad:{}", event=Finish(None)),
+        Line(b'ad:{"finishReason":"error"}', event=Failure(ModelFailed("The model failed."))),
+        Line(b'a3:"Overloaded"', event=Failure(ModelFailed("The model failed: Overloaded", detail="Overloaded"))),
+        Line(b'a0:"', event=Failure(ProtocolViolated("LMArena sent a line that cannot be read."))),
+        Line(b"", event=Failure(Truncated("LMArena's answer broke off before its end."))),
+    ]
+)
+
+
+@given(
+    lines=st.lists(deltas | deltas | pictures | citations | noise, max_size=6),
+    ending=endings,
+    late=st.none() | deltas | endings,
+    prefix=st.sampled_from([b"", b"data: "]),
+    newline=st.sampled_from([b"\n", b"\r\n", b"\n\n"]),
+    sizes=read_sizes,
+)
+def test_what_was_written_is_read(
+    lines: list[Line], ending: Line, late: Line | None, prefix: bytes, newline: bytes, sizes: list[int]
+) -> None:
+    after = [late] if late and ending.wire else []
+    wire = b"".join(prefix + line.wire + newline for line in [*lines, ending, *after])
+    events = read([wire])
+    for kind in KINDS.values():
+        written = [line.delta[1] for line in lines if line.delta and line.delta[0] is kind]
+        deltas = deltas_of(events, kind)
+        assert "".join(deltas) == whole_characters("".join(written))
+        half_left = "\ud800" <= "".join(written)[-1:] <= "\udbff"  # said at the end, as a delta of its own
+        assert len(deltas) == len(written) + half_left
+    others = [event for event in events if type(event) not in KINDS.values()]
+    assert told(others) == told(line.event for line in [*lines, ending] if line.event)
+    assert told(read(cut(wire, sizes))) == told(events)
+
+
+# The plain reader, and what no site should write.
+
+
+def read_plainly(wire: bytes) -> tuple[str, str, type]:
+    """Read with the standard library alone: the text, the reasoning, and how the answer ended."""
+    said = {b"a0:": "", b"ag:": ""}
+    how: type = Truncated
+    *closed, opened = wire.split(b"\n")
+    for broken, line in [*((ProtocolViolated, line) for line in closed), (Truncated, opened)]:
+        tag, value = line.removeprefix(b"data: ")[:3], line.removeprefix(b"data: ")[3:]
+        if tag not in (b"a0:", b"ag:", b"a2:", b"ac:", b"a3:", b"ad:"):
+            continue
+        try:
+            document = json.loads(value.decode(), strict=False)
+            if tag in said:
+                said[tag] += document
+            elif tag == b"ac:" and isinstance(document, dict) and isinstance(document.get("argsTextDelta"), str):
+                json.loads(document["argsTextDelta"], strict=False)
+        except (ValueError, TypeError, RecursionError):
+            how = broken
+            break
+        if tag in (b"a3:", b"ad:"):
+            good = tag == b"ad:" and not (isinstance(document, dict) and document.get("finishReason") == "error")
+            how = Finish if good else ModelFailed
+            break
+    return whole_characters(said[b"a0:"]), whole_characters(said[b"ag:"]), how
+
+
+def summary(events: list[Event]) -> tuple[str, str, type]:
+    last = events[-1]
+    how = type(last.error) if isinstance(last, Failure) else type(last)
+    return "".join(deltas_of(events, TextDeltas)), "".join(deltas_of(events, ReasoningDeltas)), how
+
+
+debris = [b'"', b'\\"', b"\\", b",", b"[", b"]", b"{", b"}", b":", b"x", b"1", b" ", b'","', b'"],["', b'"b":"c"']
+
+#: Lines that begin and end in quotes, as good deltas do, with anything in between.
+quoted_lines = st.builds(
+    lambda tag, inside: tag + b':"' + b"".join(inside) + b'"\n',
+    st.sampled_from([b"a0", b"a0", b"a0", b"ag", b"data: a0"]),
+    st.lists(st.sampled_from(debris), max_size=5),
+)
+
+
+@given(lines=st.lists(quoted_lines, min_size=1, max_size=4), sizes=read_sizes)
+@example([b'a0:"x\\"\n', b'a0:","z"\n'], [1])
+@example([b'a0:"x","y\\"\n', b'a0:""\n'], [1])
+@example([b'a0:"a",["b"\n', b'a0:"c"\n', b'a0:"d"],"e"\n'], [1])
+def test_lines_that_look_like_deltas_are_read_one_by_one(lines: list[bytes], sizes: list[int]) -> None:
+    wire = b"".join(lines)
+    assert summary(read([wire])) == summary(read(lines)) == summary(read(cut(wire, sizes))) == read_plainly(wire)
+
+
+debris_of_answers = [
+    *(b'a0:"', b'ag:"', b'a0:"x"\n', b'\na0:"', b'"\n', b"data: ", b"\n", b"\n", b"\r", b"\t", b"a2:", b"a3:", b"ac:"),
+    *(b"ad:", b'ad:{"finishReason":"stop"}\n', b'ad:{"finishReason":"error"}', b'a2:[{"image":"i"}]\n', b"ae:", b"zz:"),
+    *(b"\\ud83d", b"\\ude00", b"\\u0000", b"\x00", b"\xe4\xbd\xa0", b"\xe4\xbd", b"\xed\xa0\xbd", b"\xe2\x80\xa8"),
+    *(
+        b'ac:{"argsTextDelta":"{\\"source\\":[',
+        b'{\\"url\\":\\"\\ud83d\\",\\"charLocation\\":[1,99999999999999999999]}',
+    ),
+    *(b']}"}\n', b"NaN", b"null", b"[" * 2000),
+]
+garbage = st.lists(st.sampled_from(debris + debris_of_answers) | st.binary(max_size=6), max_size=12).map(b"".join)
+
+
+@given(wire=garbage, sizes=read_sizes, max_line_bytes=st.sampled_from([0, 8, 20, 60]))
+@example(b'a0:"123"\r\n', [9], 8)
+@example(b"no tag line\n", [9], 8)
+@example(b'\ndata: a0:"x"\n', [1], 60)
+def test_garbage_says_the_same_however_it_is_cut(wire: bytes, sizes: list[int], max_line_bytes: int) -> None:
+    whole = read([wire])
+    assert summary(whole) == read_plainly(wire)
+    assert told(read(cut(wire, sizes))) == told(whole)
+    assert told(read(cut(wire, sizes), max_line_bytes)) == told(read([wire], max_line_bytes))

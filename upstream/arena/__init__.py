@@ -1,0 +1,32 @@
+"""The embedded arena: a strict server that plays LMArena, with scripted answers and faults on demand.
+
+It is a second, independent reading of the protocol: it shares no code with the client's side of `upstream`.
+"""
+
+from upstream.arena.accounts import Session
+from upstream.arena.calls import Call
+from upstream.arena.evaluations import Evaluation, Message, Turn
+from upstream.arena.faults import FAULTS
+from upstream.arena.models import Model
+from upstream.arena.server import Arena
+from upstream.arena.steps import Abort, Close, Eof, Line, Pause, Raw, Step, Unframed, Until
+
+__all__ = [
+    "FAULTS",
+    "Abort",
+    "Arena",
+    "Call",
+    "Close",
+    "Eof",
+    "Evaluation",
+    "Line",
+    "Message",
+    "Model",
+    "Pause",
+    "Raw",
+    "Session",
+    "Step",
+    "Turn",
+    "Unframed",
+    "Until",
+]

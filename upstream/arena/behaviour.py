@@ -1,0 +1,117 @@
+"""How the arena's models answer when no script tells them to: friendly, and obedient to directives in the prompt.
+
+| directive | answer |
+|---|---|
+| `/echo` | the JSON array of all messages that the model was shown |
+| `/say TEXT` | exactly the rest of the prompt |
+| `/count N` | N numbered deltas |
+| `/think` | reasoning first |
+| `/cite` | citations along with the text |
+| `/draw` | a generated picture |
+| `/fail` | the model fails |
+
+Search models cite, image models draw and models with `thinking` in their name think by themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from upstream.arena.evaluations import Turn
+from upstream.arena.steps import Line, Pause, Step
+
+_DIRECTIVE = re.compile(r"(?<![\w/.<])/(echo|think|cite|draw|fail|count)(?:(?<=count)\s+(\d{1,7}))?\b(?!/)")
+_SAY = "/say "
+_WORD = re.compile(r"\s*\S+\s?|\s+")  # word-sized deltas, which joined are the text again
+
+_THOUGHTS = "The user wants something. 哦，想一想。 I shall keep it short and kind."
+_ANSWERS = (
+    "Hello! 👋 I am {name}, played by the embedded arena. You sent me {length} characters, and I read each of them.",
+    "Good question! As {name} I would say: it depends.\n\nMost things do, and the rest is 运气.",
+    "Here is {name}. Your {length} characters came through in one piece.\n\n- no model ran\n- nothing was spent",
+    "Thanks for asking! {name} has no opinion of its own, “strictly speaking”, but it is glad of the company. 🦦",
+)
+_SOURCES: tuple[dict[str, Any], ...] = (
+    {
+        "url": "https://en.wikipedia.org/wiki/Otter",
+        "id": "source-1",
+        "title": "Otter – Wikipedia",
+        "favicon": "https://en.wikipedia.org/favicon.ico",
+        "thumbnail": "https://upload.wikimedia.org/otter.jpg",
+    },
+    {
+        "url": "https://example.org/arenas?lang=zh&page=2",
+        "id": "source-2",
+        "title": "竞技场 “explained”",
+        "favicon": "https://example.org/favicon.ico",
+        "thumbnail": None,
+    },
+)
+
+
+def answer(turn: Turn, *, pace: float, picture: Callable[[str], str]) -> Iterator[Step]:
+    """The built-in answer: `pace` seconds before each delta, `picture` gives the link of a picture for a prompt."""
+    for line in _lines(turn, picture):
+        if pace:
+            yield Pause(pace)
+        yield line
+
+
+def _lines(turn: Turn, picture: Callable[[str], str]) -> Iterator[Line]:
+    before, said, text = turn.prompt.partition(_SAY)
+    asked = {match[1]: match[2] for match in _DIRECTIVE.finditer(before)}
+    if "think" in asked or "thinking" in turn.model.public_name:
+        yield from (Line("ag", thought) for thought in ("", *_words(_THOUGHTS)))
+    if "fail" in asked:
+        yield Line("a3", "An error occurred")
+        return
+    if "draw" in asked or turn.model.modality == "image":
+        yield Line("a2", [{"type": "image", "image": picture(turn.prompt), "mimeType": "image/png"}])
+    if said:
+        deltas = _words(text)
+    elif "echo" in asked:
+        deltas = _words(_json([message.shown() for message in turn.messages]))
+    elif asked.get("count"):
+        deltas = [f"{number} " for number in range(1, int(asked["count"]) + 1)]
+    elif turn.model.modality == "image":
+        deltas = []
+    else:
+        deltas = _words(_friendly(turn))
+    cites = "cite" in asked or turn.model.modality == "search"
+    yield from _cited(deltas) if cites else (Line("a0", delta) for delta in deltas)
+    yield Line("ad", {"finishReason": "stop"})
+
+
+def _cited(deltas: list[str]) -> Iterator[Line]:
+    """Text with citations: a source at first with little, later with all its fields, at the end the whole list."""
+    middle = (len(deltas) + 1) // 2
+    places = [len("".join(deltas[:middle])), len("".join(deltas))]
+    first, second = ({**source, "charLocation": [place]} for source, place in zip(_SOURCES, places, strict=True))
+    for number, delta in enumerate(deltas, 1):
+        yield Line("a0", delta)
+        if number == middle:
+            yield _citation({key: first[key] for key in ("url", "id", "charLocation")})
+    first["charLocation"] = places
+    yield _citation(first)
+    yield _citation({key: second[key] for key in ("url", "id", "charLocation")})
+    yield _citation([first, second])
+
+
+def _citation(source: dict[str, Any] | list[dict[str, Any]]) -> Line:
+    return Line("ac", {"toolCallId": "citation-source", "argsTextDelta": _json({"source": source})})
+
+
+def _friendly(turn: Turn) -> str:
+    template = _ANSWERS[sum(turn.prompt.encode(errors="surrogatepass")) % len(_ANSWERS)]
+    return template.format(name=turn.model.public_name, length=len(turn.prompt))
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

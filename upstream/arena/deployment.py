@@ -1,0 +1,98 @@
+"""What one deployment of the site serves: the page with its flight data, and scripts that hold the action ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+import orjson
+
+from upstream.arena.models import UNREADABLE, Model
+
+_PUSH_CHARS = 1900  # flight data is cut wherever the site's server flushed, here always within some model
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """The n-th deployment: other script names and other action ids than the one before, all fixed by the number."""
+
+    number: int
+
+    @property
+    def id(self) -> str:
+        """The deployment's name, `dpl_…`, which the page puts behind each script."""
+        return f"dpl_{self._hex('deployment', 28)}"
+
+    @property
+    def actions(self) -> Mapping[str, str]:
+        """Name → hex id of the two server actions for uploads; 40 to 42 characters, as seen."""
+        return {
+            "generateUploadUrl": "70" + self._hex("generateUploadUrl", 40),
+            "getSignedUrl": self._hex("getSignedUrl", 40),
+        }
+
+    @property
+    def scripts(self) -> Mapping[str, bytes]:
+        """Path → JavaScript. The upload actions stand in one file, among other references."""
+        sources = {
+            "webpack": '!function(){"use strict";var e={},t={};function r(n){var o=t[n];if(void 0!==o)return o.exports;'
+            "var i=t[n]={exports:{}};return e[n](i,i.exports,r),i.exports}r.m=e}();",
+            "4bd1b696": self._chunk("updateTheme", "deleteChat"),
+            "app-page": self._chunk("acceptTerms", "generateUploadUrl", "renameChat", "getSignedUrl", "rateAnswer"),
+        }
+        return {
+            f"/_next/static/chunks/{name}-{self._hex(name, 16)}.js": source.encode() for name, source in sources.items()
+        }
+
+    def page(self, models: Sequence[Model]) -> bytes:
+        """`GET /?mode=direct`: HTML whose scripts push the flight data piece by piece."""
+        sources = "".join(f'<script src="{path}?dpl={self.id}" async=""></script>' for path in self.scripts)
+        flight = self._flight(models)
+        pieces = (flight[start : start + _PUSH_CHARS] for start in range(0, len(flight), _PUSH_CHARS))
+        pushes = "".join(f"<script>self.__next_f.push([1,{_script_string(piece)}])</script>" for piece in pieces)
+        return (
+            f'<!DOCTYPE html><html lang="en" data-dpl-id="{self.id}"><head><meta charSet="utf-8"/>'
+            f"<title>Arena | Benchmark &amp; Compare the Best AI Models</title>{sources}</head><body>"
+            f"<script>(self.__next_f=self.__next_f||[]).push([0])</script>{pushes}</body></html>"
+        ).encode()
+
+    def _flight(self, models: Sequence[Model]) -> str:
+        entries = [model.entry for model in models]
+        entries.insert(len(entries) // 2, dict(UNREADABLE))
+        text = 'Type “/” for “commands”, or ask in 中文 — "quoted", {braced} and [bracketed].\n'
+        props = {
+            "placeholder": 'Ask anything… "like this" \\ or that',
+            "locales": ["en", "de", "日本語"],
+            "initialModels": entries,
+            "initialModelAId": models[0].id if models else None,
+            "initialModelBId": None,
+        }
+        return (
+            '1:"$Sreact.fragment"\n'
+            f'2:I[87555,["177","static/chunks/4bd1b696-{self._hex("4bd1b696", 16)}.js"],"default"]\n'
+            f"24:T{len(text.encode()):x},{text}"
+            f'0:{{"P":null,"b":"{self.id}","c":["","?mode=direct"],"i":false}}\n'
+            f'8:["$","$L2",null,{orjson.dumps(props).decode()}]\n'
+            '9:[["$","title","0",{"children":"Arena"}]]\n'
+        )
+
+    def _chunk(self, *names: str) -> str:
+        """A minified chunk with one server reference for each name."""
+        references = "".join(
+            f'let {variable}=(0,n.createServerReference)("{self.actions.get(name, self._hex(name, 42))}",'
+            f'n.callServer,void 0,n.findSourceMapURL,"{name}");'
+            for variable, name in zip("abcdefgh", names, strict=False)
+        )
+        return (
+            f'"use strict";(self.webpackChunk_N_E=self.webpackChunk_N_E||[]).push([[974],{{{self.number}'
+            f":(e,t,r)=>{{r.d(t,{{Q:()=>a}});var n=r(34979);{references}}}}},e=>{{e.O(0,[441,684],()=>e(e.s=1))}}]);"
+        )
+
+    def _hex(self, seed: str, length: int) -> str:
+        return sha256(f"{self.number} {seed}".encode()).hexdigest()[:length]
+
+
+def _script_string(text: str) -> str:
+    """A string literal that may stand in an inline script: `<` is escaped, so that no text can end the element."""
+    return orjson.dumps(text).decode().replace("<", "\\u003c")

@@ -1,0 +1,180 @@
+"""Trouble on demand: the table of everything that can go wrong, and which of it is armed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from upstream.arena import bending, replies
+from upstream.arena.accounts import Session
+from upstream.arena.calls import Call
+from upstream.arena.replies import Issue, Reply
+from upstream.arena.steps import Abort, Close, Flow
+
+STREAM_KINDS: Final = frozenset({"create", "follow-up", "regenerate"})
+KINDS: Final = STREAM_KINDS | {"stream", "page", "script", "action"}
+
+
+@dataclass(frozen=True, slots=True)
+class Refuses:
+    """Another answer in place of the good one; nothing happens to the evaluation."""
+
+    about: str
+    act: Callable[..., Reply]
+
+
+@dataclass(frozen=True, slots=True)
+class Bends:
+    """The good answer, its steps changed; the turn has begun."""
+
+    about: str
+    act: Callable[..., Flow]
+
+
+@dataclass(frozen=True, slots=True)
+class Touches:
+    """The good answer, but something befalls the caller's session."""
+
+    about: str
+    act: Callable[..., None]
+
+
+Fault: TypeAlias = Refuses | Bends | Touches
+
+
+def rotate(session: Session, *, pieces: bool = False) -> None:
+    """This answer's `Set-Cookie` carries a new session cookie; the old one is dead."""
+    session.rotation = "pieces" if pieces else "whole"
+
+
+def _rejected(*, message: str = "Model is not available") -> Reply:
+    return replies.error(400, message)
+
+
+def _rejected_zod(*, message: str = "String must contain at most 113000 character(s)") -> Reply:
+    return replies.invalid([Issue(("userMessage", "content"), message)])
+
+
+# A fault is a row: name → what it does, and how. Its parameters are the keyword arguments of the function.
+FAULTS: Final[Mapping[str, Fault]] = {
+    "challenge": Refuses("403, the page `Just a moment...`", replies.challenge),
+    "blocked": Refuses("403, the page `Attention Required!`", replies.blocked),
+    "recaptcha": Refuses("403 JSON, a human is wanted", replies.recaptcha),
+    "expired": Refuses("401, as for a dead session cookie", replies.unauthorized),
+    "wrong_account": Refuses("401, the evaluation is another account's", replies.wrong_account),
+    "rate_limited": Refuses("429; retry_after: seconds as text, or null for no such header", replies.rate_limited),
+    "rejected": Refuses('400 {"error": message}', _rejected),
+    "rejected_zod": Refuses("400, a complaint of the site's schema", _rejected_zod),
+    "moderated": Refuses("422, moderation refused the prompt", replies.moderated),
+    "evaluation_gone": Refuses("404, no such evaluation", replies.evaluation_gone),
+    "server_error": Refuses("5xx page; status: which", replies.server_error),
+    "html": Refuses("200, but a page", replies.html),
+    "redirect": Refuses("a redirect; location, status", replies.redirect),
+    "wrong_content_type": Bends("200 with another content_type", bending.retyped),
+    "huge_header": Bends("a header of so many bytes; bytes", bending.huge_header),
+    "reset_before_headers": Bends("RST, no answer", lambda steps: bending.before(steps, Abort())),
+    "close_before_headers": Bends("the connection is closed, no answer", lambda steps: bending.before(steps, Close())),
+    "no_headers": Bends("silence, no answer; release: event", bending.silent),
+    "silent_start": Bends("headers, then silence; release: event", bending.silent_start),
+    "silent_middle": Bends("silence after some deltas; after, release: event", bending.silent_middle),
+    "reset_middle": Bends("RST after some deltas; after", bending.reset_middle),
+    "eof_middle": Bends("a clean end after some deltas, without a finish; after", bending.eof_middle),
+    "cut_chunked": Bends("HTTP framing broken off after some deltas; after", bending.cut_chunked),
+    "model_failed_first": Bends(
+        "a3: as the first line; message",
+        lambda steps, *, message="An error occurred": bending.model_failed(steps, after=0, message=message),
+    ),
+    "model_failed_middle": Bends("a3: after some deltas; after, message", bending.model_failed),
+    "finish_error": Bends("finish reason `error`", bending.finish("error")),
+    "finish_missing_reason": Bends("a finish without a reason", bending.finish(None)),
+    "finish_unknown": Bends("finish reason `unknown`", bending.finish("unknown")),
+    "finish_length": Bends("finish reason `length`", bending.finish("length")),
+    "content_filter": Bends("finish reason `content-filter`", bending.finish("content-filter")),
+    "empty_answer": Bends("a finish and nothing else", bending.empty_answer),
+    "double_finish": Bends("two finishes", bending.double_finish),
+    "text_after_finish": Bends("text behind the finish", bending.text_after_finish),
+    "broken_json": Bends("a delta that is no JSON, in the middle; after", bending.broken_json),
+    "unknown_tags": Bends("bookkeeping and unheard-of tags in the middle; after", bending.unknown_tags),
+    "no_tag_line": Bends("a line without a tag in the middle; after", bending.no_tag_line),
+    "endless_line": Bends("one line that never ends; bytes: how many", bending.endless_line),
+    "split_emoji": Bends("an emoji as surrogate escapes in two deltas; after", bending.split_emoji),
+    "crlf": Bends("lines end in CR LF", bending.crlf),
+    "data_prefix": Bends("lines begin with `data: `", bending.data_prefix),
+    "one_byte_writes": Bends("a write for each byte", bending.one_byte_writes),
+    "no_final_newline": Bends("the last line has no newline", bending.no_final_newline),
+    "slow": Bends("a pause before each line; delta_seconds", bending.slow),
+    "rotate_cookie": Touches("Set-Cookie with a new session cookie, the old one is dead; pieces: bool", rotate),
+}
+
+
+@dataclass(slots=True)
+class Armed:
+    """A fault lying in wait for `times` calls (None: for all), of one kind and perhaps one account."""
+
+    name: str
+    fault: Fault
+    times: int | None
+    on: str
+    account: str | None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def fits(self, call: Call) -> bool:
+        """Whether it waits for calls like this one."""
+        kind = self.on == call.kind or (self.on == "stream" and call.kind in STREAM_KINDS)
+        return kind and self.account in (None, call.account)
+
+
+class Faults:
+    """The faults of one arena. The first armed one that fits acts on a call, and only that one."""
+
+    def __init__(self) -> None:
+        self._armed: list[Armed] = []
+
+    def arm(
+        self, name: str, times: int | None = 1, *, on: str = "stream", account: str | None = None, **parameters: Any
+    ) -> None:
+        """Let `name` act on the next `times` good calls of the kind `on`: any stream, one kind of it, or another kind.
+
+        Raises:
+            ValueError: the name, a parameter, `on` or `times` is not one that exists; the text lists those that do.
+        """
+        fault = FAULTS.get(name)
+        if fault is None:
+            raise ValueError(f"no fault is called {name!r}; known are {', '.join(FAULTS)}")
+        if on not in KINDS:
+            raise ValueError(f"no kind of call is {on!r}; known are {', '.join(sorted(KINDS))}")
+        if times is not None and (not isinstance(times, int) or times < 1):
+            raise ValueError(f"times is a count from 1 or None, not {times!r}")
+        allowed = [
+            known
+            for known, parameter in inspect.signature(fault.act).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        ]
+        if unknown := parameters.keys() - set(allowed):
+            has = f"has {', '.join(allowed)}" if allowed else "has none"
+            raise ValueError(f"{name} has no parameter {', '.join(sorted(unknown))}; it {has}")
+        if isinstance(fault, Refuses):
+            fault.act(**parameters)  # a bad value speaks up now, not in the middle of a call
+        self._armed.append(Armed(name, fault, times, on, account, parameters))
+
+    def clear(self) -> None:
+        """Disarm all."""
+        self._armed.clear()
+
+    def armed(self) -> tuple[Armed, ...]:
+        """What lies in wait, in the order of arming."""
+        return tuple(self._armed)
+
+    def take(self, call: Call) -> Armed | None:
+        """The fault that acts on this call, which counts as one of its times."""
+        found = next((armed for armed in self._armed if armed.fits(call)), None)
+        if found is None:
+            return None
+        call.fault = found.name
+        if found.times is not None:
+            found.times -= 1
+            if found.times == 0:
+                self._armed.remove(found)
+        return found

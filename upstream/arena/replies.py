@@ -1,0 +1,142 @@
+"""Answers that are no stream: pages, pictures and every refusal of the site (PROTOCOL, "Errors outside the stream")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import TypeAlias
+
+import orjson
+
+from upstream.arena.steps import Open, Raw, Step
+
+Header: TypeAlias = tuple[str, str]
+
+HTML = "text/html; charset=utf-8"
+JSON = "application/json"
+PLAIN = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer at once. `why` is None for what was asked, and the reason in words for a refusal."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: tuple[Header, ...] = ()
+    why: str | None = None
+
+    def adding(self, headers: Iterable[Header]) -> Reply:
+        """The same reply with further headers."""
+        return replace(self, headers=(*self.headers, *headers))
+
+    def steps(self) -> tuple[Open, Sequence[Step]]:
+        """The same reply as steps, for a fault to bend."""
+        return Open(self.status, (("content-type", self.content_type), *self.headers)), (Raw(self.body),)
+
+
+class RefusedError(Exception):
+    """The site says no: `reply` is how."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.why)
+        self.reply = reply
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One complaint of the site's schema: where in the body, and what about it."""
+
+    path: tuple[str | int, ...]
+    message: str
+
+
+def error(status: int, message: str, *headers: Header) -> Reply:
+    """`{"error": message}`."""
+    return Reply(status, JSON, orjson.dumps({"error": message}), headers, why=message)
+
+
+def invalid(issues: Sequence[Issue]) -> Reply:
+    """400 as the site's schema library says it: `{"success": false, "error": {"issues": […], "name": "ZodError"}}`."""
+    body = orjson.dumps({"success": False, "error": {"issues": issues, "name": "ZodError"}})
+    why = "; ".join(f"{'.'.join(map(str, issue.path))}: {issue.message}" for issue in issues)
+    return Reply(400, JSON, body, why=why)
+
+
+def unauthorized() -> Reply:
+    """401: the session cookie is missing, unknown or expired."""
+    return error(401, "Unauthorized")
+
+
+def wrong_account(*, user_id: str = "unknown", evaluation_id: str = "unknown") -> Reply:
+    """401 for an evaluation of someone else."""
+    return error(401, f"User {user_id} does not have access to evaluation session {evaluation_id}")
+
+
+def evaluation_gone() -> Reply:
+    """404: no such evaluation (any more)."""
+    return error(404, "Evaluation session not found")
+
+
+def recaptcha() -> Reply:
+    """403: the site wants a human in a browser."""
+    return error(403, "recaptcha validation failed")
+
+
+def moderated() -> Reply:
+    """422: moderation refused the prompt."""
+    return error(422, "Your prompt was flagged by our content moderation. Please rephrase it.")
+
+
+def rate_limited(*, retry_after: str | None = "7", image: bool = False) -> Reply:
+    """429 with the header `retry-after` as given, or without one for None."""
+    limit, window = (1, 86400) if image else (3000, 300)
+    headers = [
+        ("ratelimit", f"limit={limit}, remaining=0, reset={retry_after or window}"),
+        ("ratelimit-policy", f"{limit};w={window}"),
+    ]
+    if retry_after is not None:
+        headers.append(("retry-after", str(retry_after)))
+    text = "Too many requests, please try again later."
+    return Reply(429, PLAIN, text.encode(), tuple(headers), why=text)
+
+
+def challenge() -> Reply:
+    """403: the clearance cookie has expired, or never was."""
+    text = "Verifying you are human. This may take a few seconds."
+    return _page(403, "Just a moment...", text, ("cf-mitigated", "challenge"))
+
+
+def blocked() -> Reply:
+    """403: the network address or the client is refused."""
+    return _page(403, "Attention Required! | Cloudflare", "Sorry, you have been blocked")
+
+
+def server_error(*, status: int = 500) -> Reply:
+    """5xx with a page, as from the proxy before the site."""
+    if status not in range(500, 600):
+        raise ValueError(f"server_error needs a status from 500 to 599, not {status!r}")
+    phrase = HTTPStatus(status).phrase
+    return _page(status, f"{status} {phrase}", phrase)
+
+
+def html() -> Reply:
+    """200 with a page where an answer was due."""
+    return _page(200, "Arena", "We will be back soon")
+
+
+def redirect(*, location: str = "/maintenance", status: int = 307) -> Reply:
+    """A redirect."""
+    return Reply(status, PLAIN, b"", (("location", location),), why=f"redirected to {location}")
+
+
+def not_found() -> Reply:
+    """404 for a path that the site does not have."""
+    return _page(404, "404: This page could not be found.", "This page could not be found.")
+
+
+def _page(status: int, title: str, text: str, *headers: Header) -> Reply:
+    body = f'<!DOCTYPE html><html lang="en"><head><title>{title}</title></head><body><h1>{text}</h1></body></html>'
+    return Reply(status, HTML, body.encode(), headers, why=title)
