@@ -1,0 +1,158 @@
+"""A whole bridge, in this process but on real sockets, against an embedded arena."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import openai
+from aiohttp import web
+
+from bridge import keys
+from bridge.config import Config
+from bridge.keys import ApiKey
+from bridge.relay import Relay
+from bridge.state import State, accounts_document, keys_document
+from bridge.store import StateFolder
+from handlers.app import build_app
+from handlers.appkeys import LIMITER, RELAY, STATE
+from handlers.listener import listen, open_sockets
+from upstream import cookies
+from upstream.accounts import Account
+from upstream.arena import Arena, Session
+
+#: A model of the arena's for each purpose, by name; looked up, so that the arena's list may change.
+Overrides = Mapping[str, Mapping[str, object]]
+
+
+@dataclass
+class RunningBridge:
+    """What a test needs to know of the bridge it talks to."""
+
+    app: web.Application
+    arena: Arena
+    folder: StateFolder
+    origin: str
+    key: str
+    http: aiohttp.ClientSession
+    _stack: AsyncExitStack = field(repr=False)
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.origin}/v1"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}
+
+    @property
+    def state(self) -> State:
+        return self.app[STATE]
+
+    @property
+    def relay(self) -> Relay:
+        return self.app[RELAY]
+
+    @property
+    def calls_held(self) -> int:
+        """Slots and accounts that calls hold at the moment."""
+        return self.app[LIMITER].running + self.state.pool.held
+
+    def sdk(self, **options: Any) -> openai.AsyncOpenAI:
+        """The real SDK; it repeats nothing unless asked to. Closed with the bridge."""
+        client = openai.AsyncOpenAI(
+            **{"base_url": self.base_url, "api_key": self.key, "max_retries": 0, **options}
+        )
+        self._stack.push_async_callback(client.close)
+        return client
+
+    def chat(self, *messages: str, **body: object) -> dict[str, object]:
+        """A request's body: the texts are user messages, unless `messages` is given."""
+        return {
+            "model": self.model(),
+            "messages": [{"role": "user", "content": text} for text in messages],
+            **body,
+        }
+
+    def model(self, *, output: str = "text", thinking: bool = False) -> str:
+        """The unique name of a model of the arena's that is no stealth model."""
+        names = [model.public_name for model in self.arena.models]
+        for model in self.arena.models:
+            outputs = set(model.outputs)
+            if (
+                model.organization
+                and names.count(model.public_name) == 1
+                and output in outputs
+                and (output != "text" or outputs == {"text"})
+                and ("thinking" in model.public_name) == thinking
+            ):
+                return model.public_name
+        raise LookupError(output)
+
+    async def post(self, body: object, **options: Any) -> aiohttp.ClientResponse:
+        """POST a chat with the key."""
+        kind = "data" if isinstance(body, bytes | str) else "json"
+        headers = {**self.headers, **options.pop("headers", {})}
+        return await self.http.post(
+            f"{self.base_url}/chat/completions", **{kind: body}, headers=headers, **options
+        )
+
+
+@asynccontextmanager
+async def running_bridge(
+    arena: Arena,
+    path: Path,
+    overrides: Overrides | None = None,
+    *,
+    sessions: tuple[Session, ...] | None = None,
+    key_options: Mapping[str, Any] | None = None,
+) -> AsyncIterator[RunningBridge]:
+    """Run a bridge against `arena`, with an account for each session (one of its own by default) and one key."""
+    folder = StateFolder(path)
+    folder.prepare()
+    secret, key = keys.generate("test", now=time.time(), **{"rpm": 1_000_000, **(key_options or {})})
+    await keys_document(folder).update(lambda kept: keys.add((k for k in kept if k.name != key.name), key))
+    if sessions is None:
+        sessions = (arena.sign_in(),)
+    await add_accounts(folder, *sessions)
+    async with AsyncExitStack() as stack:
+        app = build_app(config_for(arena, path, overrides), folder)
+        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        sockets = open_sockets("127.0.0.1", 0)
+        for server in await listen(runner, sockets, None):
+            stack.callback(server.close)
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        origin = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
+        yield RunningBridge(app, arena, folder, origin, secret, http, stack)
+
+
+def config_for(arena: Arena, path: Path, overrides: Overrides | None = None) -> Config:
+    """The configuration of a bridge that talks to `arena`."""
+    sections: dict[str, dict[str, object]] = {
+        "server": {"state_dir": str(path), "port": 0},
+        "upstream": {"base_url": arena.origin},
+    }
+    for section, values in (overrides or {}).items():
+        sections.setdefault(section, {}).update(values)
+    return Config.model_validate(sections)
+
+
+async def add_accounts(folder: StateFolder, *sessions: Session) -> None:
+    """Add accounts to a state folder, as `lmarena-bridge accounts add` does."""
+    added = tuple(Account(session.email, cookies.decode(session.cookie_value)) for session in sessions)
+    users = {account.user_id for account in added}
+    await accounts_document(folder).update(
+        lambda kept: (*(account for account in kept if account.user_id not in users), *added)
+    )
+
+
+def api_key(**options: Any) -> tuple[str, ApiKey]:
+    """A key's secret and what is kept of it."""
+    return keys.generate(**{"name": "another", "now": time.time(), **options})
