@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from upstream.events import Image
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
@@ -46,3 +49,8 @@ class Usage:
     prompt: int
     completion: int
     reasoning: int
+
+
+def markdown(images: Iterable[Image]) -> str:
+    """Generated images as the text of a chat shows them."""
+    return "".join(f"![image]({image.url})\n" for image in images)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from bridge.log import event
 from upstream.accounts import EXPIRY_WARNING_SECONDS, AccountPool
 from upstream.catalog import Catalog
 from upstream.errors import Reason, UpstreamError
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,24 @@ def examine(
         troubles.append(Trouble("models", models_failure.reason, f"The list of models is not fresh. {models_failure}"))
     troubles += [Trouble("site", error.reason, error.message) for error in (wall, outage) if error is not None]
     return Health(catalog is not None and bool(pool.usable("chat")) and wall is None, tuple(troubles))
+
+
+class Watch:
+    """Logs what begins to be wrong, and what is well again: once each, not with every request that suffers."""
+
+    def __init__(self, examine: Callable[[], Health]) -> None:
+        self._examine = examine
+        self._known: dict[tuple[str, Reason], Trouble] = {}
+
+    async def __call__(self) -> None:
+        """Look, and log what has changed since the last look."""
+        troubles = {(trouble.part, trouble.reason): trouble for trouble in self._examine().troubles}
+        for key, trouble in troubles.items():
+            if key not in self._known:
+                event(_logger, logging.WARNING, f"{trouble.part}: {trouble.message}", reason=trouble.reason.value)
+        for part, reason in self._known.keys() - troubles.keys():
+            event(_logger, logging.INFO, f"{part}: well again", reason=reason.value)
+        self._known = troubles
 
 
 def _account_troubles(pool: AccountPool, now: float) -> list[Trouble]:

@@ -8,75 +8,48 @@ answer.finish, answer.usage
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
 from bridge import transcript
-from bridge.chat import ChatRequest, Usage
+from bridge.answer import Answer, first_batch
+from bridge.chat import ChatRequest, Message
 from bridge.config import Config
+from bridge.conversations import Conversations, Evaluation, Turn
 from bridge.errors import from_upstream, invalid_request
 from bridge.keys import ApiKey
 from bridge.models import Models
-from bridge.tokens import TokenCount, estimate
+from bridge.tokens import estimate
 from upstream import evaluations
-from upstream.accounts import AccountPool
-from upstream.client import ArenaAnswer, ArenaClient, Credentials
-from upstream.errors import EmptyAnswer, RateLimited, SessionExpired, UpstreamError
-from upstream.events import Event, Failure, Finish, ReasoningDeltas, TextDeltas
+from upstream.accounts import Account, AccountPool
+from upstream.client import ArenaClient, Credentials
+from upstream.errors import (
+    EvaluationGone,
+    RateLimited,
+    Repeat,
+    SessionExpired,
+    UpstreamError,
+    WrongAccount,
+)
+from upstream.evaluations import Call
 from upstream.flight import Model
 from upstream.gate import Gate
 from upstream.retry import Retries
 
-#: Finish reasons of an answer that may well be empty: there was something to say, and it was withheld or cut.
-_MAY_BE_EMPTY = frozenset({"content-filter", "length"})
-
-_logger = logging.getLogger(__name__)
-
 
 @dataclass(slots=True)
-class Answer:
-    """One answer that has begun. Iterate it once; `finish` and `usage` are true when that has ended."""
+class _Chat:
+    """One request on its way to an answer: what its attempts share."""
 
-    evaluation: str  # <origin>/c/<id>
-    conversation: str
-    _upstream: ArenaAnswer
-    _batch: list[Event] | None
-    _prompt_tokens: int
-    finish: Finish | None = None
-    _failure: UpstreamError | None = None
-    _text: TokenCount = field(default_factory=TokenCount)
-    _reasoning: TokenCount = field(default_factory=TokenCount)
-
-    @property
-    def usage(self) -> Usage:
-        """The estimate so far."""
-        reasoning = self._reasoning.total
-        return Usage(self._prompt_tokens, self._text.total + reasoning, reasoning)
-
-    def __aiter__(self) -> Answer:
-        return self
-
-    async def __anext__(self) -> list[Event]:
-        """Return what one read held, without its terminal event. Raises ApiError where the answer breaks."""
-        if self._failure is not None:
-            raise from_upstream(self._failure)
-        if self.finish is not None:
-            raise StopAsyncIteration
-        batch, self._batch = self._batch or await self._upstream.read(), None
-        for event in batch:
-            match event:
-                case TextDeltas(text=text):
-                    self._text.add(text)
-                case ReasoningDeltas(text=text):
-                    self._reasoning.add(text)
-                case Finish():
-                    self.finish = event
-                case Failure(error=error):
-                    self._failure = error
-        return batch[:-1] if self.finish or self._failure else batch
+    messages: tuple[Message, ...]
+    model: Model
+    turn: Turn
+    tried: set[str] = field(default_factory=set)
+    taken: Evaluation | None = None
+    #: Nothing that was sent can have changed the evaluation that was taken: it may be put back.
+    untouched: bool = True
 
 
 class Relay:
@@ -87,6 +60,7 @@ class Relay:
         client: ArenaClient,
         pool: AccountPool,
         models: Models,
+        conversations: Conversations,
         gate: Gate,
         retries: Retries,
         new_id: Callable[[], str],
@@ -95,6 +69,7 @@ class Relay:
         self._client = client
         self._pool = pool
         self._models = models
+        self._conversations = conversations
         self._gate = gate
         self.retries = retries
         self._new_id = new_id
@@ -111,21 +86,86 @@ class Relay:
             raise invalid_request(
                 "unsupported_model", f"'{request.model}' makes videos, which the bridge does not support.", "model"
             )
-        prompt = self._prompt(request)
-        tried: set[str] = set()
-        try:
-            with self._gate.request():
-                answer, held = await self.retries.run(partial(self._attempt, model, prompt, tried))
-        except UpstreamError as error:
-            raise from_upstream(error) from error
-        async with held:
-            yield answer
-
-    def _prompt(self, request: ChatRequest) -> str:
-        prompt = transcript.prompt(request.messages)
-        longest = self._config().upstream.max_prompt_chars
-        if not prompt.strip():
+        if not any(message.text.strip() or message.tool_calls for message in request.messages):
             raise invalid_request("invalid_value", "'messages' hold no text to send.", "messages")
+        with self._turn(request, model, key) as chat:
+            try:
+                with self._gate.request():
+                    answer, held = await self.retries.run(partial(self._attempt, chat))
+            except UpstreamError as error:
+                raise from_upstream(error) from error
+            async with held:
+                yield answer
+
+    @contextmanager
+    def _turn(self, request: ChatRequest, model: Model, key: ApiKey) -> Iterator[_Chat]:
+        """Find the request's place in a conversation; give back what it took there."""
+        turn = self._conversations.take(key.id, model.id, request.messages, partial(self._usable, model))
+        chat = _Chat(request.messages, model, turn, taken=turn.evaluation)
+        try:
+            yield chat
+        finally:
+            if chat.taken is not None:
+                self._conversations.release(chat.taken)
+                if chat.untouched:
+                    self._conversations.put(chat.taken)
+
+    def _usable(self, model: Model, user_id: str) -> bool:
+        return any(account.user_id == user_id for account in self._pool.usable(model.modality))
+
+    async def _attempt(self, chat: _Chat) -> tuple[Answer, AsyncExitStack]:
+        """Make one attempt, with an account and ids of its own, up to the first event that says something."""
+        account = self._choose(chat)
+        chat.tried.add(account.user_id)
+        call = self._call(chat)
+        async with AsyncExitStack() as stack:
+            stack.enter_context(self._pool.hold(account))
+            was_untouched, chat.untouched = chat.untouched, False  # until upstream says that it did nothing
+            try:
+                upstream = await self._client.open(
+                    call,
+                    Credentials(account.session.value, self._pool.rotation(account)),
+                    first_byte_timeout=self._first_byte_timeout(chat.model),
+                )
+                stack.push_async_callback(upstream.aclose)
+                batch = await first_batch(upstream)
+            except UpstreamError as error:
+                if error.repeat in (Repeat.NOT_SENT, Repeat.REFUSED):
+                    chat.untouched = was_untouched
+                self._learn(error, chat, account)
+                raise
+            self._pool.revive(account)
+            return Answer(
+                f"{upstream.origin}/c/{call.evaluation_id}",
+                f"{chat.turn.kind}; why={chat.turn.why}",
+                upstream,
+                batch,
+                estimate(transcript.prompt(chat.messages)),
+                partial(self._remember, chat.turn, call, account),
+            ), stack.pop_all()
+
+    def _choose(self, chat: _Chat) -> Account:
+        """Choose the conversation's account as long as it may be asked, else another and a new evaluation."""
+        evaluation = chat.turn.evaluation
+        if evaluation is not None:
+            if self._usable(chat.model, evaluation.user_id) and (account := self._pool.get(evaluation.user_id)):
+                return account
+            chat.turn.start_anew("account")
+        return self._pool.choose(chat.model.modality, avoid=frozenset(chat.tried))
+
+    def _call(self, chat: _Chat) -> Call:
+        """Build the call for the request's place in its conversation."""
+        evaluation = chat.turn.evaluation
+        if evaluation is not None and chat.turn.kind == "regenerate":
+            return evaluations.regenerate(evaluation.id, evaluation.message_id)
+        if evaluation is not None:
+            prompt = self._fitting(chat.messages[-1].text)
+            return evaluations.follow_up(evaluation.id, chat.model, prompt, (), self._new_id)
+        prompt = self._fitting(transcript.prompt(chat.messages))
+        return evaluations.create(chat.model, prompt, (), self._new_id)
+
+    def _fitting(self, prompt: str) -> str:
+        longest = self._config().upstream.max_prompt_chars
         if len(prompt) > longest:
             raise invalid_request(
                 "context_length_exceeded",
@@ -135,60 +175,25 @@ class Relay:
             )
         return prompt
 
-    async def _attempt(self, model: Model, prompt: str, tried: set[str]) -> tuple[Answer, AsyncExitStack]:
-        """Make one attempt, with an account and ids of its own, up to the first event that says something."""
-        account = self._pool.choose(model.modality, avoid=frozenset(tried))
-        tried.add(account.user_id)
-        call = evaluations.create(model, prompt, (), self._new_id)
-        async with AsyncExitStack() as stack:
-            stack.enter_context(self._pool.hold(account))
-            try:
-                upstream = await self._client.open(
-                    call,
-                    Credentials(account.session.value, self._pool.rotation(account)),
-                    first_byte_timeout=self._first_byte_timeout(model),
-                )
-                stack.push_async_callback(upstream.aclose)
-                batch = await _first_batch(upstream)
-            except SessionExpired:
+    def _learn(self, error: UpstreamError, chat: _Chat, account: Account) -> None:
+        """Draw from a failed attempt what the account, and the next attempt, must know."""
+        match error:
+            case SessionExpired():
                 self._pool.expire(account)
-                raise
-            except RateLimited as error:
-                self._pool.rest(account, model.modality, error.retry_after)
-                raise
-            self._pool.revive(account)
-            answer = Answer(f"{upstream.origin}/c/{call.evaluation_id}", "new", upstream, batch, estimate(prompt))
-            return answer, stack.pop_all()
+            case RateLimited(retry_after=retry_after):
+                self._pool.rest(account, chat.model.modality, retry_after)
+            case EvaluationGone() | WrongAccount():
+                chat.untouched = False
+                chat.turn.start_anew("gone")
+            case _ if error.repeat is Repeat.POSSIBLY_ACCEPTED:
+                chat.turn.start_anew("uncertain")
+
+    def _remember(self, turn: Turn, call: Call, account: Account, text: str) -> None:
+        """The answer is complete: its evaluation can be continued."""
+        self._conversations.put(
+            Evaluation(call.evaluation_id, account.user_id, call.message_id, turn.asked, turn.answered(text))
+        )
 
     def _first_byte_timeout(self, model: Model) -> float:
         timeouts = self._config().upstream
         return timeouts.image_first_byte_timeout if model.modality == "image" else timeouts.first_byte_timeout
-
-
-async def _first_batch(upstream: ArenaAnswer) -> list[Event]:
-    """Read until something is said: a first delta that is empty (as thinking models send) is no answer yet.
-
-    Raises what the answer breaks with before that, and EmptyAnswer where it ends without a word.
-    """
-    batch: list[Event] = []
-    while True:
-        batch += await upstream.read()
-        if any(_says_something(event) for event in batch):
-            return batch
-        match batch[-1]:
-            case Failure(error=error):
-                raise error
-            case Finish(reason=reason) if reason not in _MAY_BE_EMPTY:
-                raise EmptyAnswer("The model gave an empty answer.")
-            case Finish():
-                return batch
-
-
-def _says_something(event: Event) -> bool:
-    match event:
-        case TextDeltas(text=text) | ReasoningDeltas(text=text):
-            return text != ""
-        case Finish() | Failure():
-            return False
-        case _:
-            return True

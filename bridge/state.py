@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
+from bridge.conversations import Conversations, Evaluation
 from bridge.keys import ApiKey, KeyRing
 from bridge.store import Document, StateError, StateFolder
 from upstream.accounts import Account, AccountPool
@@ -59,6 +62,47 @@ def models_document(folder: StateFolder) -> Document[tuple[Model, ...]]:
         empty=(),
         precious=False,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SavedConversations:
+    """What `conversations.json` holds. Trusted only after a clean stop: turns may have been sent since."""
+
+    clean: bool = False
+    evaluations: tuple[Evaluation, ...] = ()
+
+
+def conversations_document(folder: StateFolder) -> Document[SavedConversations]:
+    """`conversations.json`: evaluations at rest, the least recently used first."""
+
+    def parse(value: object) -> SavedConversations:
+        match value:
+            case {"clean": bool(clean), "evaluations": list(saved)}:
+                return SavedConversations(clean, tuple(Evaluation.from_json(each) for each in saved))
+        raise ValueError("conversations need clean and evaluations")
+
+    return Document(
+        folder,
+        "conversations",
+        version=1,
+        parse=parse,
+        dump=lambda saved: {"clean": saved.clean, "evaluations": [each.to_json() for each in saved.evaluations]},
+        empty=SavedConversations(),
+        precious=False,
+    )
+
+
+@asynccontextmanager
+async def kept_conversations(folder: StateFolder) -> AsyncIterator[Conversations]:
+    """The table of the last run, if it stopped cleanly; saved again by a clean stop of this one."""
+    document = conversations_document(folder)
+    saved = await document.load()
+    conversations = Conversations()
+    if saved.clean:
+        conversations.load(saved.evaluations)
+    await document.save(SavedConversations())
+    yield conversations
+    await document.save(SavedConversations(clean=True, evaluations=tuple(conversations)))
 
 
 class State:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 
 from aiohttp import web
 
 import bridge
 from bridge.config import Config
+from bridge.health import Watch
 from bridge.limits import Limiter
 from bridge.models import Models
 from bridge.relay import Relay
-from bridge.state import State, models_document
+from bridge.state import State, kept_conversations, models_document
 from bridge.store import StateFolder
 from bridge.tasks import TaskOwner
 from handlers.appkeys import CLIENT, DRAIN, GATE, LIMITER, MODELS, RELAY, SETTINGS, STATE, TASKS, Settings
 from handlers.drain import Drain
+from handlers.health import health_of
 from handlers.middlewares import around, set_headers
 from handlers.routes import add_routes
 from upstream import client
@@ -26,6 +29,9 @@ from upstream.retry import Retries
 
 #: Connections to upstream beside those of streams: pages, uploads.
 _SPARE_CONNECTIONS = 20
+
+#: How often health is looked at for the log, in seconds.
+HEALTH_SECONDS = 5.0
 
 
 def build_app(config: Config, folder: StateFolder) -> web.Application:
@@ -45,7 +51,10 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
         await app[STATE].flush()
 
     async def upstream(app: web.Application) -> AsyncIterator[None]:
-        async with client.connect(client_settings(config)) as arena:
+        async with (
+            kept_conversations(folder) as conversations,
+            client.connect(client_settings(config)) as arena,
+        ):
             app[CLIENT] = arena
             app[MODELS] = Models(arena, app[STATE].pool, models_document(folder), settings.current, time.monotonic)
             await app[MODELS].load()
@@ -53,6 +62,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
                 arena,
                 app[STATE].pool,
                 app[MODELS],
+                conversations,
                 app[GATE],
                 Retries(config.upstream.max_attempts),
                 Uuid7Source(),
@@ -66,6 +76,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
             owner.spawn(app[STATE].save(), name="save state")
             owner.spawn(app[STATE].watch(app[MODELS].wake), name="watch state")
             owner.spawn(app[MODELS].keep_fresh(), name="refresh models")
+            owner.every(HEALTH_SECONDS, Watch(partial(health_of, app)), name="watch health")
             yield
 
     app.cleanup_ctx.extend((state, upstream, tasks))

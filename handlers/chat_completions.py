@@ -11,6 +11,7 @@ from typing import Final
 
 from aiohttp import web
 
+from bridge.answer import Answer
 from bridge.chat import ChatRequest
 from bridge.config import Config
 from bridge.dialects import sse
@@ -19,7 +20,6 @@ from bridge.dialects.chat_completions import read_request
 from bridge.errors import ApiError, overloaded
 from bridge.keys import ApiKey
 from bridge.limits import LimitExceeded, ratelimit_headers
-from bridge.relay import Answer
 from handlers.appkeys import DRAIN, FACTS, LIMITER, RELAY, SETTINGS, TASKS, Facts
 from handlers.body import read_body
 from handlers.streaming import EventStream

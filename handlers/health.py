@@ -7,7 +7,7 @@ import time
 import orjson
 from aiohttp import web
 
-from bridge.health import examine
+from bridge.health import Health, examine
 from handlers.answers import json_response
 from handlers.appkeys import DRAIN, GATE, MODELS, STATE
 from upstream.errors import Reason
@@ -16,15 +16,7 @@ from upstream.errors import Reason
 async def health(request: web.Request) -> web.Response:
     """200 when a chat could be served, else 503; the body says what is degraded."""
     app = request.app
-    models, gate = app[MODELS], app[GATE]
-    found = examine(
-        app[STATE].pool,
-        models.catalog,
-        models_failure=models.failure,
-        wall=gate.wall,
-        outage=gate.outage,
-        now=time.time(),
-    )
+    models, found = app[MODELS], health_of(app)
     reason = found.troubles[0].reason if found.troubles else Reason.OK
     status = "ok" if not found.troubles else "degraded" if found.serving else "down"
     body = {
@@ -37,4 +29,17 @@ async def health(request: web.Request) -> web.Response:
     }
     return json_response(
         orjson.dumps(body), status=200 if found.serving else 503, headers={"x-bridge-reason": reason.value}
+    )
+
+
+def health_of(app: web.Application) -> Health:
+    """Look at every part of the daemon."""
+    models, gate = app[MODELS], app[GATE]
+    return examine(
+        app[STATE].pool,
+        models.catalog,
+        models_failure=models.failure,
+        wall=gate.wall,
+        outage=gate.outage,
+        now=time.time(),
     )

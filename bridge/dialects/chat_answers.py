@@ -7,7 +7,7 @@ from typing import Final
 
 import orjson
 
-from bridge.chat import Usage
+from bridge.chat import Usage, markdown
 from bridge.dialects import sse
 from bridge.errors import ApiError
 from upstream.events import Citations, Event, Images, ReasoningDeltas, Source, TextDeltas
@@ -57,7 +57,7 @@ class ChunkEncoder:
             case ReasoningDeltas(json=json):
                 return self._reasoning + sse.line_safe(json).replace(b"\n", self._between_reasoning) + self._tail
             case Images():
-                return self._text + sse.line_safe(orjson.dumps(markdown(event))) + self._tail
+                return self._text + sse.line_safe(orjson.dumps(markdown(event.images))) + self._tail
             case Citations(sources=sources):
                 _merge(self._sources, sources)
         return b""
@@ -116,7 +116,7 @@ class Completion:
                 case ReasoningDeltas(text=text):
                     self._reasoning.append(text)
                 case Images():
-                    self._text.append(markdown(event))
+                    self._text.append(markdown(event.images))
                 case Citations(sources=sources):
                     _merge(self._sources, sources)
 
@@ -143,11 +143,6 @@ class Completion:
 def finish_reason(reason: str | None) -> str:
     """Upstream's finish reason in OpenAI's words."""
     return _FINISH_REASONS.get(reason or "", "stop")
-
-
-def markdown(event: Images) -> str:
-    """Generated images as a chat client shows them."""
-    return "".join(f"![image]({image.url})\n" for image in event.images)
 
 
 def usage_object(usage: Usage) -> dict[str, object]:

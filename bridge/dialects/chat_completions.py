@@ -135,8 +135,8 @@ def _read_include_usage(fields: Fields, *, stream: bool) -> bool:
 
 def _read_stop(fields: Fields) -> list[str]:
     if fields.kind("stop") is list:
-        stops = fields.array("stop") or []
-        if len(stops) > MAX_STOPS or not all(isinstance(stop, str) for stop in stops):
+        stops = fields.strings("stop") or []
+        if len(stops) > MAX_STOPS:
             raise fields.invalid("stop", "invalid_value", f"'stop' must be a string or up to {MAX_STOPS} strings.")
         return ["stop"] if stops else []
     return ["stop"] if fields.string("stop") is not None else []
@@ -188,7 +188,7 @@ def _refuse_unsupported(fields: Fields) -> None:
         raise _unsupported(fields, "top_logprobs")
     if fields.mapping("audio") is not None:
         raise _unsupported(fields, "audio")
-    if any(modality != "text" for modality in fields.array("modalities") or ()):
+    if any(modality != "text" for modality in fields.strings("modalities") or ()):
         raise _unsupported(fields, "modalities")
 
 

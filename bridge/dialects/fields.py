@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 
 import orjson
 
 from bridge.errors import ApiError, invalid_request
+
+T = TypeVar("T")
 
 _KINDS: Final = {
     dict: "an object",
@@ -96,16 +98,25 @@ class Fields:
             return value
         raise self._wrong_type(name, "an array")
 
+    def strings(self, name: str) -> list[str] | None:
+        """Read an array of strings."""
+        items = self.array(name)
+        return None if items is None else [self._item(name, at, item, str) for at, item in enumerate(items)]
+
     def mappings(self, name: str) -> list[Fields] | None:
         """Read an array of objects."""
         items = self.array(name)
-        return None if items is None else [self._item(name, at, item) for at, item in enumerate(items)]
+        if items is None:
+            return None
+        return [
+            Fields(self._item(name, at, item, dict), f"{self.path(name)}[{at}]") for at, item in enumerate(items)
+        ]
 
-    def _item(self, name: str, at: int, item: object) -> Fields:
+    def _item(self, name: str, at: int, item: object, kind: type[T]) -> T:
+        if isinstance(item, kind):
+            return item
         path = f"{self.path(name)}[{at}]"
-        if isinstance(item, dict):
-            return Fields(item, path)
-        raise invalid_request("invalid_type", f"'{path}' must be an object, not {_KINDS[type(item)]}.", path)
+        raise invalid_request("invalid_type", f"'{path}' must be {_KINDS[kind]}, not {_KINDS[type(item)]}.", path)
 
     def required(self, name: str) -> ApiError:
         """The 400 for a field that must be there."""

@@ -1,0 +1,118 @@
+"""One answer as it is relayed: its batches, and what is to be known when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from io import StringIO
+from typing import Final
+
+from bridge.chat import Usage, markdown
+from bridge.errors import from_upstream
+from bridge.tokens import TokenCount
+from upstream.client import ArenaAnswer
+from upstream.errors import EmptyAnswer, UpstreamError
+from upstream.events import Event, Failure, Finish, Images, ReasoningDeltas, TextDeltas
+
+#: Finish reasons of an answer that may well be empty: there was something to say, and it was withheld or cut.
+_MAY_BE_EMPTY = frozenset({"content-filter", "length"})
+
+
+class AnswerText:
+    """An answer's text: its tokens, and the text itself as long as a conversation could be known again by it."""
+
+    #: Beyond this no client sends an answer back: the site refuses a prompt of a ninth of it.
+    MAX_CHARS: Final = 1_000_000
+
+    def __init__(self) -> None:
+        self.tokens = TokenCount()
+        self._text: StringIO | None = StringIO()
+
+    def add(self, text: str) -> None:
+        """Take the next piece."""
+        self.tokens.add(text)
+        if self._text is not None:
+            self._text.write(text)
+            if self._text.tell() > self.MAX_CHARS:
+                self._text = None
+
+    def whole(self) -> str | None:
+        """The whole text, or None where it was too long to keep."""
+        return self._text.getvalue() if self._text is not None else None
+
+
+@dataclass(slots=True)
+class Answer:
+    """One answer that has begun. Iterate it once; `finish` and `usage` are true when that has ended."""
+
+    evaluation: str  # <origin>/c/<id>
+    conversation: str  # new | follow-up | regenerate, and why
+    _upstream: ArenaAnswer
+    _batch: list[Event] | None
+    _prompt_tokens: int
+    _on_complete: Callable[[str], None]
+    finish: Finish | None = None
+    _failure: UpstreamError | None = None
+    _text: AnswerText = field(default_factory=AnswerText)
+    _reasoning: TokenCount = field(default_factory=TokenCount)
+
+    @property
+    def usage(self) -> Usage:
+        """The estimate so far."""
+        reasoning = self._reasoning.total
+        return Usage(self._prompt_tokens, self._text.tokens.total + reasoning, reasoning)
+
+    def __aiter__(self) -> Answer:
+        return self
+
+    async def __anext__(self) -> list[Event]:
+        """Return what one read held, without its terminal event. Raises ApiError where the answer breaks."""
+        if self._failure is not None:
+            raise from_upstream(self._failure)
+        if self.finish is not None:
+            raise StopAsyncIteration
+        batch, self._batch = self._batch or await self._upstream.read(), None
+        for event in batch:
+            match event:
+                case TextDeltas(text=text):
+                    self._text.add(text)
+                case ReasoningDeltas(text=text):
+                    self._reasoning.add(text)
+                case Images(images=images):
+                    self._text.add(markdown(images))
+                case Finish():
+                    self.finish = event
+                    if (whole := self._text.whole()) is not None:
+                        self._on_complete(whole)  # before the caller sees the end: its next turn may come at once
+                case Failure(error=error):
+                    self._failure = error
+        return batch[:-1] if self.finish or self._failure else batch
+
+
+async def first_batch(upstream: ArenaAnswer) -> list[Event]:
+    """Read until something is said: a first delta that is empty (as thinking models send) is no answer yet.
+
+    Raises what the answer breaks with before that, and EmptyAnswer where it ends without a word.
+    """
+    batch: list[Event] = []
+    while True:
+        batch += await upstream.read()
+        if any(_says_something(event) for event in batch):
+            return batch
+        match batch[-1]:
+            case Failure(error=error):
+                raise error
+            case Finish(reason=reason) if reason not in _MAY_BE_EMPTY:
+                raise EmptyAnswer("The model gave an empty answer.")
+            case Finish():
+                return batch
+
+
+def _says_something(event: Event) -> bool:
+    match event:
+        case TextDeltas(text=text) | ReasoningDeltas(text=text):
+            return text != ""
+        case Finish() | Failure():
+            return False
+        case _:
+            return True

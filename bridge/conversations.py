@@ -1,0 +1,193 @@
+"""Which evaluation a request continues: a table of digests, pure and bounded.
+
+OpenAI's API is stateless, LMArena's is not. An evaluation is used again only where a model that continues it sees
+exactly the request's messages: `asked` is the digest of all messages up to its last turn, `answered` of those and the
+answer. It leaves the table when it is taken for a turn and returns after a complete answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+import orjson
+
+from bridge.chat import Message
+
+Kind: TypeAlias = Literal["new", "follow-up", "regenerate"]
+
+#: Evaluations kept; the least recently used go first. One takes about a kilobyte.
+CAPACITY: Final = 100_000
+
+_DIGEST_BYTES: Final = 16
+
+#: What clients take out of an answer, or put around it, before they send it back.
+_REASONING: Final = re.compile(
+    r"<(think|thinking|reasoning)>.*?</\1>|<details[^>]*type=\"reasoning\"[^>]*>.*?</details>", re.DOTALL
+)
+_FOOTNOTES: Final = re.compile(r"(?:\n\s*\[\^?\w{1,8}\]: [^\n]*)+\s*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """An evaluation at rest: whose it is, the id of its last answer, and what it has been shown."""
+
+    id: str
+    user_id: str
+    message_id: str
+    asked: str
+    answered: str
+
+    def to_json(self) -> list[str]:
+        """Plain values for the state file."""
+        return [self.id, self.user_id, self.message_id, self.asked, self.answered]
+
+    @classmethod
+    def from_json(cls, value: object) -> Evaluation:
+        """Read what `to_json` wrote. Raises ValueError."""
+        match value:
+            case [str(), str(), str(), str(), str()]:
+                return cls(*value)
+        raise ValueError("an evaluation needs five strings")
+
+
+@dataclass(slots=True)
+class Turn:
+    """One request's place in a conversation: what to send it to, and why not to another."""
+
+    kind: Kind
+    why: str
+    evaluation: Evaluation | None
+    _history: hashlib.blake2b = field(repr=False)
+
+    @property
+    def asked(self) -> str:
+        """The digest of all of the request's messages."""
+        return self._history.hexdigest()
+
+    def answered(self, text: str) -> str:
+        """The digest of the request's messages and their answer."""
+        history = self._history.copy()
+        _update(history, Message("assistant", text))
+        return history.hexdigest()
+
+    def start_anew(self, why: str) -> Evaluation | None:
+        """Give up the evaluation: the whole history goes to a new one. Returns what was given up."""
+        given_up, self.evaluation = self.evaluation, None
+        self.kind, self.why = "new", why
+        return given_up
+
+
+class Conversations:
+    """The table. `put` and `take` cost the same whatever its size."""
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self._capacity = capacity
+        self._evaluations: OrderedDict[str, Evaluation] = OrderedDict()
+        self._asked: dict[str, list[str]] = {}
+        self._answered: dict[str, list[str]] = {}
+        self._busy: Counter[str] = Counter()  # digests of evaluations that a turn has taken
+
+    def __len__(self) -> int:
+        return len(self._evaluations)
+
+    def __iter__(self) -> Iterator[Evaluation]:
+        """Yield the least recently used first."""
+        return iter(self._evaluations.values())
+
+    def take(self, key_id: str, model_id: str, messages: Sequence[Message], usable: Callable[[str], bool]) -> Turn:
+        """Find the evaluation that a request continues, and take it out of the table.
+
+        `usable` says whether an account (by user id) may be asked now. Whatever the turn took must be given to
+        `release` in the end, and `put` back only after a complete answer.
+        """
+        history = hashlib.blake2b(orjson.dumps([key_id, model_id]), digest_size=_DIGEST_BYTES)
+        for message in messages[:-1]:
+            _update(history, message)
+        before = history.hexdigest()
+        _update(history, messages[-1])
+        turn = Turn("new", "first", None, history)
+        found = self._find(self._asked, turn.asked, usable)
+        if isinstance(found, Evaluation):
+            turn.kind, turn.why = "regenerate", "repeated"
+        elif _follows_up(messages):
+            found = self._find(self._answered, before, usable)
+            if isinstance(found, Evaluation):
+                turn.kind, turn.why = "follow-up", "known"
+            else:
+                turn.why = found
+        elif any(message.role == "assistant" for message in messages):
+            turn.why = "shape"  # not one user message after the last assistant's
+        if isinstance(found, Evaluation):
+            turn.evaluation = found
+            self._remove(found)
+            self._busy.update((found.asked, found.answered))
+        return turn
+
+    def _find(
+        self, table: dict[str, list[str]], digest: str, usable: Callable[[str], bool]
+    ) -> Evaluation | Literal["unknown", "busy", "account"]:
+        evaluations = [self._evaluations[id_] for id_ in table.get(digest, ())]
+        for evaluation in reversed(evaluations):
+            if usable(evaluation.user_id):
+                return evaluation
+        if evaluations:
+            return "account"
+        return "busy" if self._busy[digest] else "unknown"
+
+    def release(self, evaluation: Evaluation) -> None:
+        """A turn has ended that had taken it."""
+        self._busy.subtract((evaluation.asked, evaluation.answered))
+        for digest in (evaluation.asked, evaluation.answered):
+            if self._busy[digest] <= 0:
+                del self._busy[digest]
+
+    def put(self, evaluation: Evaluation) -> None:
+        """An evaluation is at rest, its last answer complete."""
+        if evaluation.id in self._evaluations:
+            self._remove(self._evaluations[evaluation.id])
+        self._evaluations[evaluation.id] = evaluation
+        self._asked.setdefault(evaluation.asked, []).append(evaluation.id)
+        self._answered.setdefault(evaluation.answered, []).append(evaluation.id)
+        if len(self._evaluations) > self._capacity:
+            self._remove(next(iter(self._evaluations.values())))
+
+    def load(self, evaluations: Iterable[Evaluation]) -> None:
+        """Take over what a clean stop has left."""
+        for evaluation in evaluations:
+            self.put(evaluation)
+
+    def _remove(self, evaluation: Evaluation) -> None:
+        del self._evaluations[evaluation.id]
+        for table, digest in ((self._asked, evaluation.asked), (self._answered, evaluation.answered)):
+            table[digest].remove(evaluation.id)
+            if not table[digest]:
+                del table[digest]
+
+
+def _follows_up(messages: Sequence[Message]) -> bool:
+    """Whether exactly one user message stands behind the last assistant's, one that can be sent alone."""
+    last = messages[-1]
+    return (
+        len(messages) > 1
+        and messages[-2].role == "assistant"
+        and last.role == "user"
+        and last.name is None  # upstream has no place for a participant's name
+        and bool(last.text.strip())
+    )
+
+
+def comparable(text: str) -> str:
+    """An assistant's text as it is compared: without what clients strip before they return it."""
+    return _FOOTNOTES.sub("", "\n" + _REASONING.sub("", text)).strip()
+
+
+def _update(history: hashlib.blake2b, message: Message) -> None:
+    text = comparable(message.text) if message.role == "assistant" else message.text
+    calls = [[call.id, call.name, call.arguments] for call in message.tool_calls]
+    encoded = orjson.dumps([message.role, text, message.name, calls, message.tool_call_id])
+    history.update(len(encoded).to_bytes(8, "big") + encoded)

@@ -1,0 +1,181 @@
+"""API keys and their rights: what callers show us, of which only the SHA-256 is ever kept.
+
+A secret is `sk-lmab-` and 32 random letters and digits (190 bits), so a plain digest is enough to store:
+there is nothing to guess, hence nothing for a slow hash to slow down.
+"""
+
+from __future__ import annotations
+
+import hmac
+import math
+import re
+import secrets
+import string
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, fields
+from fnmatch import fnmatchcase
+from hashlib import sha256
+
+MAX_RPM = 1_000_000
+MAX_CONCURRENCY = 100_000
+
+_PREFIX = "sk-lmab-"
+_ALPHABET = string.ascii_letters + string.digits
+_RANDOM_CHARS = 32
+_SECRET = re.compile(rf"{_PREFIX}[A-Za-z0-9]{{{_RANDOM_CHARS}}}")
+_NAME = re.compile(r"[\w .\-]{1,64}")
+_ID = re.compile(r"[0-9a-f]{4,32}")
+_HASH = re.compile(r"[0-9a-f]{64}")
+_HINT = re.compile(r"[A-Za-z0-9]{4}")
+_GLOB = re.compile(r"[^\x00-\x1f\x7f]{1,256}")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """One key. `rpm` and `concurrency` are None where the configuration's default holds; no `models` means all.
+
+    Raises ValueError, saying which field is wrong and what it may be.
+    """
+
+    id: str
+    name: str
+    hash: str = field(repr=False)
+    hint: str
+    rpm: int | None = None
+    concurrency: int | None = None
+    models: tuple[str, ...] = ()
+    stealth: bool = False
+    created: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_text("id", self.id, _ID, "4 to 32 lower-case hex digits")
+        _check_text("name", self.name, _NAME, "1 to 64 letters, digits, spaces and . _ -")
+        _check_text("hash", self.hash, _HASH, "a SHA-256 in hex")
+        _check_text("hint", self.hint, _HINT, "the secret's last 4 characters")
+        _check_range("rpm", self.rpm, MAX_RPM)
+        _check_range("concurrency", self.concurrency, MAX_CONCURRENCY)
+        for glob in self.models:
+            _check_text("models", glob, _GLOB, "printable globs of 1 to 256 characters")
+        if not isinstance(self.stealth, bool):
+            raise ValueError("stealth: must be true or false")
+        if type(self.created) not in (int, float) or not 0 <= self.created < math.inf:
+            raise ValueError("created: must be a unix time in seconds")
+
+    def allows(self, model_names: Iterable[str]) -> bool:
+        """Whether one of the names that a model goes by matches one of the key's globs."""
+        return not self.models or any(fnmatchcase(name, glob) for name in model_names for glob in self.models)
+
+    def to_json(self) -> dict[str, object]:
+        """The key as a JSON object; `from_json` reads it back."""
+        return asdict(self) | {"models": list(self.models)}
+
+    @classmethod
+    def from_json(cls, value: object) -> ApiKey:
+        """Read what `to_json` wrote. Raises ValueError with what is wrong; an unknown field is, lest a save lose it."""
+        if not isinstance(value, dict):
+            raise ValueError("a key must be an object")
+        known = [f.name for f in fields(cls)]
+        if unknown := sorted(str(name) for name in value if name not in known):
+            raise ValueError(f"unknown field {unknown[0]!r}; known are {', '.join(known)}")
+        if missing := [name for name in ("id", "name", "hash", "hint") if name not in value]:
+            raise ValueError(f"{missing[0]}: is missing")
+        models = value.get("models", [])
+        if not isinstance(models, list):
+            raise ValueError("models: must be a list of globs")
+        return cls(**{**value, "models": tuple(models)})
+
+
+def _check_text(name: str, value: object, shape: re.Pattern[str], allowed: str) -> None:
+    # The value itself stays out of the message: a secret pasted into the wrong field must not reach a log.
+    if not isinstance(value, str) or not shape.fullmatch(value):
+        raise ValueError(f"{name}: must be {allowed}")
+
+
+def _check_range(name: str, value: object, high: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
+        raise ValueError(f"{name}: must be a whole number from 1 to {high:,}, or nothing")
+
+
+def generate(
+    name: str,
+    *,
+    now: float,
+    rpm: int | None = None,
+    concurrency: int | None = None,
+    models: Iterable[str] = (),
+    stealth: bool = False,
+) -> tuple[str, ApiKey]:
+    """Make a key: the secret, to be shown once, and what is kept of it. `now` is unix time; raises ValueError."""
+    secret = _PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_CHARS))
+    key = ApiKey(
+        id=secrets.token_hex(6),
+        name=name,
+        hash=_digest(secret),
+        hint=secret[-4:],
+        rpm=rpm,
+        concurrency=concurrency,
+        models=tuple(models),
+        stealth=stealth,
+        created=now,
+    )
+    return secret, key
+
+
+def _digest(secret: str) -> str:
+    return sha256(secret.encode()).hexdigest()
+
+
+class KeyRing:
+    """All keys, found by secret in constant time; it never changes, a reload makes a new one."""
+
+    __slots__ = ("_by_hash",)
+
+    def __init__(self, keys: Iterable[ApiKey] = ()) -> None:
+        self._by_hash = {key.hash: key for key in keys}
+
+    def __iter__(self) -> Iterator[ApiKey]:
+        return iter(self._by_hash.values())
+
+    def __len__(self) -> int:
+        return len(self._by_hash)
+
+    def find(self, secret: str) -> ApiKey | None:
+        """The key of this secret, or None; what has not the shape of a secret costs no digest."""
+        if not _SECRET.fullmatch(secret):
+            return None
+        digest = _digest(secret)
+        key = self._by_hash.get(digest)
+        return key if key is not None and hmac.compare_digest(key.hash, digest) else None
+
+
+def get(keys: Iterable[ApiKey], name_or_id: str) -> ApiKey:
+    """The key of this name or id. Raises ValueError if there is none."""
+    for key in keys:
+        if name_or_id in (key.name, key.id):
+            return key
+    raise ValueError(f"no key named {name_or_id!r}")
+
+
+def add(keys: Iterable[ApiKey], key: ApiKey) -> tuple[ApiKey, ...]:
+    """`keys` and one more. Raises ValueError if its name or id already means another."""
+    kept = tuple(keys)
+    if any({key.name, key.id} & {other.name, other.id} for other in kept):
+        raise ValueError(f"duplicate name {key.name!r}")
+    return (*kept, key)
+
+
+def replace(keys: Iterable[ApiKey], key: ApiKey) -> tuple[ApiKey, ...]:
+    """`keys` with `key` in the place of the one with the same id. Raises ValueError: no such id, or a name taken."""
+    kept = tuple(keys)
+    old = get(kept, key.id)
+    add((other for other in kept if other is not old), key)
+    return tuple(key if other is old else other for other in kept)
+
+
+def remove(keys: Iterable[ApiKey], name_or_id: str) -> tuple[ApiKey, ...]:
+    """`keys` without the one of this name or id. Raises ValueError if there is none."""
+    kept = tuple(keys)
+    gone = get(kept, name_or_id)
+    return tuple(key for key in kept if key is not gone)

@@ -1,0 +1,144 @@
+"""How much a key may ask: requests in any 60 s, calls at a time, and the whole daemon's calls at a time.
+
+The window slides exactly: a slot comes back 60 s after it was taken, so no boundary lets a double burst through.
+Times are seconds of a monotonic clock; a refused request takes no slot.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+WINDOW_SECONDS = 60.0
+# When a running call will end nobody knows; this is when asking again is worth it.
+BUSY_RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """One decision about a key's requests per minute, in the terms of the `x-ratelimit-*` headers.
+
+    `reset_seconds`: until all `limit` slots are free again. `retry_after`: until a refused request fits, else 0.
+    """
+
+    allowed: bool
+    limit: int
+    remaining: int
+    reset_seconds: float
+    retry_after: float
+
+
+class LimitExceeded(Exception):
+    """A call was refused: `kind` says by which limit, `limit` its value, `retry_after` when to come again (seconds)."""
+
+    def __init__(self, kind: Literal["rpm", "concurrency", "streams"], limit: int, admission: Admission) -> None:
+        super().__init__(f"{kind} limit of {limit} reached")
+        self.kind = kind
+        self.limit = limit
+        self.admission = admission
+        self.retry_after = admission.retry_after
+
+
+class Window:
+    """One key's admitted requests of the last 60 s, as the times at which their slots come back."""
+
+    __slots__ = ("_expiries",)
+
+    def __init__(self) -> None:
+        self._expiries: deque[float] = deque()
+
+    def is_idle(self, now: float) -> bool:
+        """Whether every slot is free."""
+        return not self._expiries or self._expiries[-1] <= now
+
+    def look(self, rpm: int, now: float) -> Admission:
+        """What `admit` would decide, with the slots as they are."""
+        expiries = self._expiries
+        while expiries and expiries[0] <= now:
+            expiries.popleft()
+        excess = len(expiries) - rpm
+        # One step of a float up, so that now + retry_after is never rounded to just before the expiry.
+        wait = 0.0 if excess < 0 else math.nextafter(expiries[excess] - now, math.inf)
+        reset = expiries[-1] - now if expiries else 0.0
+        return Admission(excess < 0, rpm, max(-excess, 0), reset, wait)
+
+    def admit(self, rpm: int, now: float) -> Admission:
+        """Take a slot if fewer than `rpm` are taken; `now` never goes back from call to call."""
+        decision = self.look(rpm, now)
+        if not decision.allowed:
+            return decision
+        self._expiries.append(now + WINDOW_SECONDS)
+        return replace(decision, remaining=decision.remaining - 1, reset_seconds=WINDOW_SECONDS)
+
+
+class Limiter:
+    """The history of all keys. Limits come with each call, so that a reload holds from the next call on."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._windows: dict[str, Window] = {}
+        self._running: Counter[str] = Counter()
+        self._sweep_at = -math.inf
+
+    @property
+    def running(self) -> int:
+        """Calls in flight, of all keys."""
+        return self._running.total()
+
+    @contextmanager
+    def slot(self, key_id: str, *, rpm: int, concurrency: int, streams: int) -> Iterator[Admission]:
+        """Hold one call's slot for the length of the `with` block.
+
+        `rpm` and `concurrency` are the key's limits, `streams` the whole daemon's. Raises LimitExceeded.
+        """
+        now = self._clock()
+        self._forget_idle(now)
+        window = self._windows.setdefault(key_id, Window())
+        if self.running >= streams:
+            raise LimitExceeded("streams", streams, _busy(window.look(rpm, now)))
+        if self._running[key_id] >= concurrency:
+            raise LimitExceeded("concurrency", concurrency, _busy(window.look(rpm, now)))
+        admission = window.admit(rpm, now)
+        if not admission.allowed:
+            raise LimitExceeded("rpm", rpm, admission)
+        self._running[key_id] += 1
+        try:
+            yield admission
+        finally:
+            self._running[key_id] -= 1
+            if not self._running[key_id]:
+                del self._running[key_id]
+
+    def _forget_idle(self, now: float) -> None:
+        """Drop the windows of keys that have been silent; once a window's length is often enough to bound memory."""
+        if now >= self._sweep_at:
+            self._windows = {key_id: window for key_id, window in self._windows.items() if not window.is_idle(now)}
+            self._sweep_at = now + WINDOW_SECONDS
+
+
+def _busy(admission: Admission) -> Admission:
+    return replace(admission, allowed=False, retry_after=max(admission.retry_after, BUSY_RETRY_SECONDS))
+
+
+def ratelimit_headers(admission: Admission) -> dict[str, str]:
+    """The `x-ratelimit-*` headers as OpenAI names them; the reset is a duration such as `1.2s` or `1m0s`."""
+    return {
+        "x-ratelimit-limit-requests": str(admission.limit),
+        "x-ratelimit-remaining-requests": str(admission.remaining),
+        "x-ratelimit-reset-requests": _duration(admission.reset_seconds),
+    }
+
+
+def retry_after_header(seconds: float) -> str:
+    """`Retry-After` in whole seconds: rounded up, for earlier is refused again, and never 0."""
+    return str(max(1, math.ceil(seconds)))
+
+
+def _duration(seconds: float) -> str:
+    minutes, milliseconds = divmod(math.ceil(seconds * 1000), 60_000)
+    rest = f"{milliseconds / 1000:g}s"
+    return f"{minutes}m{rest}" if minutes else rest

@@ -1,0 +1,72 @@
+"""Named tasks with an owner: the only place that starts a task, so that none is lost and none outlives its owner."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
+
+_logger = logging.getLogger(__name__)
+
+
+class TaskOwner:
+    """Owns the tasks that it spawns: keeps them referenced, logs the failure nobody awaits, ends them in `aclose`."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def spawn(self, coro: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
+        """Run `coro` as a task of this owner. Raises RuntimeError once the owner is closed."""
+        if self._closed:
+            coro.close()
+            raise RuntimeError(f"task {name} came after its owner was closed")
+        task = asyncio.get_running_loop().create_task(coro, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def every(self, seconds: float, action: Callable[[], Awaitable[None]], *, name: str) -> asyncio.Task[None]:
+        """Run `action` again and again, `seconds` after the start and after each run; its first error ends the task."""
+
+        async def repeat() -> None:
+            while True:
+                await asyncio.sleep(seconds)
+                await action()
+
+        return self.spawn(repeat(), name=name)
+
+    async def aclose(self) -> None:
+        """Cancel all tasks and wait until each has ended; the caller's own task, if it is one of them, is spared."""
+        self._closed = True
+        tasks = self._tasks - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # An awaiter takes the exception when it wakes, right after this callback: look once it has had its turn.
+            task.get_loop().call_soon(_log_unawaited, task)
+
+
+def _log_unawaited(task: asyncio.Task[Any]) -> None:
+    if task._log_traceback:  # noqa: SLF001 - the only sign that nobody has taken the exception
+        _logger.error("task %s failed", task.get_name(), exc_info=task.exception())
