@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from itertools import pairwise
-from timeit import repeat
 from typing import Any
 
 import pytest
@@ -364,16 +363,3 @@ def test_the_result_is_found_among_any_rows(others: list[tuple[str, bool, str]],
 def test_no_bytes_break_it_in_another_way(body: bytes) -> None:
     with suppress(FlightError):
         action_result(body)
-
-
-def test_a_big_page_takes_well_under_a_tenth_of_a_second() -> None:
-    flight = '8:["' + 'filler \\"text\\" ' * 115_000 + '"]\n' + rows([FULL] * 320)
-    big = page(flight, list(range(0, len(flight), 8_000)))
-    assert len(big) > 2_000_000
-    assert min(repeat(lambda: read_models(big), number=1, repeat=5)) < 0.1
-
-
-def test_an_upload_answer_takes_well_under_five_milliseconds() -> None:
-    body = answer(text_row("24", b"x\n" * 30_000), b'5:"some row"\n' * 4_600, RESULT_ROW)
-    assert 115_000 < len(body) < 125_000
-    assert min(repeat(lambda: action_result(body), number=1, repeat=5)) < 0.005

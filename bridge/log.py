@@ -1,0 +1,217 @@
+"""Logging: text or JSON lines on stderr, each with its request id, none with a secret.
+
+One handler on the root logger serves every logger, aiohttp's included. Its filter rewrites a record before a
+formatter sees it, so that nothing can be formatted around the redaction.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import re
+import sys
+from collections.abc import Mapping
+from contextvars import ContextVar, Token
+from datetime import UTC, datetime
+from typing import Literal, TextIO, TypeAlias
+
+Plain: TypeAlias = str | int | float | bool | None
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+# journald takes 48 KiB a line, but a record is for reading: a traceback of some 60 lines fits.
+MAX_RECORD_CHARS = 8192
+# Below this, cutting a part of a record gains nothing.
+_MIN_CUT_CHARS = 64
+
+# A label stays readable and tells what was hidden; a secret known by its own look needs none.
+_SECRET = re.compile(
+    r"""
+    (?P<label> (?i: \b bearer (?: \s | %20 )+
+                  | (?: arena-auth-prod-v1 (?: \.\d+ )? | cf_clearance ) ["']? \s* [=:,] \s* (?: b? ["'] )? ) )
+        (?! \[secret: ) [^\s"';,]+
+  | (?P<parameter> (?i: x-amz- (?: signature | credential | security-token ) ["']? \s* (?: [=:,] | %3d ) \s* ["']? ) )
+        (?! \[secret: ) [^\s"'<>&,]+
+  | sk-lmab- [\w-]*
+  | (?<! [A-Za-z0-9] ) sk- [\w-]{16,}
+  | base64- [\w+/=%-]{16,}
+  | eyJ [\w-]{8,} (?: \. [\w-]* )*
+    """,
+    re.VERBOSE,
+)
+
+# sd-daemon(3): a line may begin with its syslog priority.
+_PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+
+
+def configure(
+    level: str,
+    format: Literal["text", "json"],  # noqa: A002 - the configuration's own word
+    stream: TextIO | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+) -> None:
+    """Log everything from `level` up to `stream` (stderr); called again, it replaces only what it set up before.
+
+    Raises ValueError for a level that logging does not know.
+    """
+    formatter = JsonFormatter() if format == "json" else TextFormatter(journal="JOURNAL_STREAM" in environ)
+    handler = _Handler(stream or sys.stderr)
+    handler.addFilter(Redactor())
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.setLevel(level.upper())
+    for old in [old for old in root.handlers if isinstance(old, _Handler)]:
+        root.removeHandler(old)
+        old.close()
+    root.addHandler(handler)
+
+
+def bind_request_id(value: str) -> Token[str]:
+    """Put `value` into every line that this context, and the tasks it starts, will log."""
+    return request_id.set(value)
+
+
+def event(logger: logging.Logger, level: int, message: str, /, **fields: object) -> None:
+    """Log `message` with named values; what is neither text, number, truth value nor None is logged as its str()."""
+    logger.log(level, message, extra={"fields": fields}, stacklevel=2)
+
+
+def redact(text: str) -> str:
+    """`text` with each secret in it replaced by `[secret:<length>]`; redacting twice changes nothing."""
+    return _SECRET.sub(_marker, text)
+
+
+def _marker(match: re.Match[str]) -> str:
+    label = match["label"] or match["parameter"] or ""
+    return f"{label}[secret:{len(match[0]) - len(label)}]"
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Ours, told from others' by its class."""
+
+
+class Redactor(logging.Filter):
+    """Resolves a record into plain, redacted text: message, exception, stack, fields and request id.
+
+    The record is changed for good: handlers that come after ours see no secret either.
+    """
+
+    _formatter = logging.Formatter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite `record`; always true."""
+        record.msg = redact(_message(record))
+        record.args = None
+        if record.exc_info and record.exc_info[1] is not None:
+            if record.name == "aiohttp.server" and (cause := _parse_error(record.exc_info[1])):
+                # Its text, and its traceback's, quote the offending bytes: a bad header can be a whole key.
+                record.msg, record.exc_text = f"{record.msg}: {cause}", None
+            else:
+                record.exc_text = self._formatter.formatException(record.exc_info)
+        record.exc_info = None
+        record.exc_text = redact(record.exc_text or "")
+        record.stack_info = redact(record.stack_info or "")
+        fields = getattr(record, "fields", {})
+        record.fields = {str(name): _plain(str(name), value) for name, value in fields.items()}
+        record.request_id = redact(request_id.get())
+        return True
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError, KeyError):
+        # logging itself would print the raw arguments, past any filter.
+        return f"{record.msg} (its arguments do not fit)"
+
+
+def _parse_error(error: BaseException | None) -> str | None:
+    """The name of aiohttp's parse error in this chain of exceptions, judged by name: we import no HTTP library."""
+    while error is not None:
+        if any(cls.__name__ == "BadHttpMessage" for cls in type(error).__mro__):
+            return type(error).__name__
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _plain(name: str, value: object) -> Plain:
+    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    # Redacted beside its name, which may be the label that gives it away.
+    return redact(f"{name}={value}").removeprefix(f"{name}=")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line, all ASCII: time (ISO 8601, UTC), level, logger, message, request_id, then the fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """`record`, as `Redactor` left it."""
+        entry: dict[str, Plain] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            "request_id": getattr(record, "request_id", "") or None,
+        }
+        if trace := _trace(record):
+            entry["exception"] = trace
+        for name, value in getattr(record, "fields", {}).items():
+            entry.setdefault(name, value)
+        while len(line := json.dumps(entry)) > MAX_RECORD_CHARS:
+            texts = {name: value for name, value in entry.items() if isinstance(value, str)}
+            longest = max(texts, key=lambda name: len(texts[name]))
+            if len(texts[longest]) <= _MIN_CUT_CHARS:
+                break
+            entry[longest] = _cut(texts[longest], len(texts[longest]) // 2)
+        return line
+
+
+class TextFormatter(logging.Formatter):
+    """`12:00:01 INFO  message key=value …` in local time; under systemd's journal `<6>INFO  message …`.
+
+    Whatever could steer a terminal or pass for another line is escaped; a traceback is indented below its line.
+    """
+
+    def __init__(self, *, journal: bool) -> None:
+        super().__init__(datefmt="%H:%M:%S")
+        self._journal = journal
+
+    def format(self, record: logging.LogRecord) -> str:
+        """`record`, as `Redactor` left it."""
+        bound = getattr(record, "request_id", "")
+        fields = ({"request_id": bound} if bound else {}) | getattr(record, "fields", {})
+        values = "".join(f" {_escape(name)}={_quote(value)}" for name, value in fields.items())
+        lines = [f"{record.levelname:<5} {_escape(record.getMessage())}{values}"]
+        lines += [f"    {_escape(line)}" for line in _trace(record).split("\n") if line]
+        lead = f"<{_PRIORITY.get(record.levelno, 6)}>" if self._journal else ""
+        stamp = "" if self._journal else f"{self.formatTime(record, self.datefmt)} "
+        text = _cut(stamp + "\n".join(lines), MAX_RECORD_CHARS)
+        return "\n".join(lead + line for line in text.split("\n"))
+
+
+def _trace(record: logging.LogRecord) -> str:
+    return "\n".join(filter(None, (record.exc_text, record.stack_info)))
+
+
+def _quote(value: Plain) -> str:
+    text = _escape(str(value))
+    return text if text and not any(mark in text for mark in ' "=') else '"' + text.replace('"', '\\"') + '"'
+
+
+def _escape(text: str) -> str:
+    """Controls, C1, bidi marks, line separators and lone surrogates as Python would write them."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def _cut(text: str, limit: int) -> str:
+    """At most `limit` characters: the beginning, and a quarter for the end, where a traceback says what it was."""
+    if len(text) <= limit:
+        return text
+    mark = f" …[{len(text) - limit} more]… "
+    tail = limit // 4
+    return text[: limit - tail - len(mark)] + mark + text[-tail:]

@@ -1,0 +1,293 @@
+"""Logging: every line readable and attributable, no line with a secret, whatever way the secret came in."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextvars import copy_context
+from typing import Literal
+
+import pytest
+from aiohttp.http_exceptions import BadHttpMethod, InvalidHeader, LineTooLong, TransferEncodingError
+
+from bridge import log
+
+Format = Literal["text", "json"]
+FORMATS: tuple[Format, ...] = ("text", "json")
+
+logger = logging.getLogger("bridge.tests")
+
+
+@pytest.fixture(autouse=True)
+def _restore_root() -> Iterator[None]:
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    yield
+    for handler in set(root.handlers) - set(before):
+        root.removeHandler(handler)
+    root.setLevel(level)
+
+
+@pytest.fixture
+def start() -> Callable[..., io.StringIO]:
+    def start(format: Format = "text", level: str = "debug", environ: dict[str, str] | None = None) -> io.StringIO:  # noqa: A002 - as in configure
+        stream = io.StringIO()
+        log.configure(level, format, stream, environ=environ or {})
+        return stream
+
+    return start
+
+
+def entries(stream: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+class TestSecrets:
+    """CANARY stands in each of these secrets; it must never come out, and what is around it must."""
+
+    SECRETS = (
+        pytest.param("sk-lmab-CANARY0123456789abcdefABCDEF012345", id="our key"),
+        pytest.param("sk-proj-CANARY0123456789abcdef", id="another's key"),
+        pytest.param("base64-eyJhY2Nlc3NfdG9rZW4iOiJDQU5BUlkCANARY", id="session cookie"),
+        pytest.param("arena-auth-prod-v1=CANARY", id="named cookie"),
+        pytest.param("arena-auth-prod-v1.1=CANARY%3D", id="piece of a cookie"),
+        pytest.param("'arena-auth-prod-v1.0': 'CANARY'", id="cookie in a dict"),
+        pytest.param("('cf_clearance', 'CANARY')", id="cookie in a pair"),
+        pytest.param("cf_clearance=CANARY.abc-1.2.1.1-x_y", id="clearance"),
+        pytest.param("Authorization: Bearer CANARY", id="bearer"),
+        pytest.param("b'authorization: bearer \\x01CANARY'", id="bearer in bytes"),
+        pytest.param("eyJhbGciOiJIUzI1NiJ9.eyJDQU5BUlkCANARY.c2lnCANARY_-", id="JWT"),
+        pytest.param(
+            "https://r2.test/k?X-Amz-Credential=CANARY%2F2025&X-Amz-Expires=3600", id="signed URL, credential"
+        ),
+        pytest.param("https://r2.test/k?x-amz-signature=CANARY&x=1", id="signed URL, signature"),
+    )
+
+    @pytest.mark.parametrize("secret", SECRETS)
+    @pytest.mark.parametrize("format_", FORMATS)
+    def test_in_any_place(self, start: Callable[..., io.StringIO], secret: str, format_: Format) -> None:
+        stream = start(format_)
+        logger.info(f"before {secret} after")  # noqa: G004 - a secret in the message itself
+        logger.info("before %s and %r after", secret, {"header": secret})
+        log.event(logger, logging.INFO, "before after", note=f"before {secret} after", other=[secret])
+        try:
+            try:
+                raise KeyError(secret)
+            except KeyError as error:
+                raise ValueError(f"before {secret} after") from error
+        except ValueError:
+            logger.exception("before after")
+        logging.getLogger("aiohttp.access").info('127.0.0.1 "GET /%s" before after', secret)
+        logger.info("before after", stack_info=True, extra={"fields": {"cookie": secret}})
+        with_id = copy_context()
+        with_id.run(log.bind_request_id, secret)
+        with_id.run(logger.info, "before after")
+        written = stream.getvalue()
+        assert "CANARY" not in written
+        assert written.count("[secret:") >= 7
+        assert written.count("before") >= 7
+        assert written.count("after") >= 7
+
+    @pytest.mark.parametrize("name", ["cf_clearance", "arena-auth-prod-v1", "x-amz-signature"])
+    def test_a_field_is_redacted_for_its_name(self, start: Callable[..., io.StringIO], name: str) -> None:
+        stream = start("json")
+        log.event(logger, logging.INFO, "cookie", **{name: "CANARY"})
+        assert entries(stream)[0][name] == "[secret:6]"
+
+    def test_several_in_one_line(self) -> None:
+        line = "arena-auth-prod-v1.0=base64-abc; arena-auth-prod-v1.1=def; cf_clearance=ghi; theme=dark"
+        assert log.redact(line) == (
+            "arena-auth-prod-v1.0=[secret:10]; arena-auth-prod-v1.1=[secret:3]; cf_clearance=[secret:3]; theme=dark"
+        )
+
+    @pytest.mark.parametrize("secret", SECRETS)
+    def test_twice_is_once(self, secret: str) -> None:
+        assert log.redact(log.redact(secret)) == log.redact(secret)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "a base64-encoded picture",
+            "risk-management-and-disk-space",
+            "the key ends in a1b2",
+            "https://r2.test/k?v=1",
+            "中文 ok",
+        ],
+    )
+    def test_plain_words_stay(self, text: str) -> None:
+        assert log.redact(text) == text
+
+    def test_arguments_that_do_not_fit_are_not_printed(
+        self, start: Callable[..., io.StringIO], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        stream = start()
+        record = logger.makeRecord(logger.name, logging.INFO, __file__, 1, "count %d", ("sk-lmab-CANARY",), None)
+        logging.getLogger().handlers[-1].handle(record)  # pytest's own handler would fail the test first
+        assert "count %d (its arguments do not fit)" in stream.getvalue()
+        assert "CANARY" not in stream.getvalue() + capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            InvalidHeader(b"X-Odd: CANARY\x01"),
+            LineTooLong(b"Cookie: CANARY", 8190),
+            BadHttpMethod("CANARY"),
+            TransferEncodingError("CANARY"),
+        ],
+        ids=lambda error: type(error).__name__,
+    )
+    @pytest.mark.parametrize("format_", FORMATS)
+    def test_aiohttps_parse_errors_are_one_line_without_the_bytes(
+        self, start: Callable[..., io.StringIO], error: Exception, format_: Format
+    ) -> None:
+        stream = start(format_)
+        server = logging.getLogger("aiohttp.server")
+        server.error("Error handling request from %s", "127.0.0.1", exc_info=error)
+        wrapped = RuntimeError("payload CANARY")
+        wrapped.__cause__ = error
+        server.error("Unhandled exception", exc_info=wrapped)
+        written = stream.getvalue()
+        assert "CANARY" not in written
+        assert written.count("\n") == 2
+        assert f"Error handling request from 127.0.0.1: {type(error).__name__}" in written
+
+    def test_other_errors_of_aiohttps_server_keep_their_traceback(self, start: Callable[..., io.StringIO]) -> None:
+        stream = start()
+        logging.getLogger("aiohttp.server").error("Unhandled exception", exc_info=LookupError("what it was"))
+        assert "LookupError: what it was" in stream.getvalue()
+
+
+class TestText:
+    def test_a_line(self, start: Callable[..., io.StringIO]) -> None:
+        stream = start()
+        log.event(
+            logger, logging.INFO, "answered", status=200, model="gemini 3", empty="", quote='a"b', ok=True, none=None
+        )
+        stamp, rest = stream.getvalue().split(" ", 1)
+        assert re.fullmatch(r"\d\d:\d\d:\d\d", stamp)
+        assert rest == 'INFO  answered status=200 model="gemini 3" empty="" quote="a\\"b" ok=True none=None\n'
+
+    def test_a_traceback_is_indented_so_that_nothing_passes_for_a_line(self, start: Callable[..., io.StringIO]) -> None:
+        stream = start()
+        logger.error("failed", exc_info=LookupError("one\n12:00:00 INFO  forged"))
+        first, *others = stream.getvalue().splitlines()
+        assert first.endswith("ERROR failed")
+        assert "    12:00:00 INFO  forged" in others
+        assert all(line.startswith("    ") for line in others)
+
+    def test_what_steers_a_terminal_is_escaped(self, start: Callable[..., io.StringIO]) -> None:
+        stream = start()
+        odd = "\x1b[31m \x9b \u202e \u2066 \u2028 \r\n \x00 \ud83d"
+        log.event(logger, logging.INFO, odd, field=odd)
+        logger.error("x", exc_info=LookupError(odd))
+        written = stream.getvalue()
+        assert all(char.isprintable() or char == "\n" for char in written)
+        assert "\\x1b[31m \\x9b \\u202e \\u2066 \\u2028 \\r\\n \\x00 \\ud83d" in written
+
+    def test_every_script_is_readable(self, start: Callable[..., io.StringIO]) -> None:
+        stream = start()
+        logger.info("你好 héllo 👋")
+        assert "你好 héllo 👋" in stream.getvalue()
+
+    def test_under_the_journal_a_priority_takes_the_place_of_the_time(self, start: Callable[..., io.StringIO]) -> None:
+        stream = start(environ={"JOURNAL_STREAM": "8:12345"})
+        for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.CRITICAL):
+            logger.log(level, "hello")
+        logger.error("failed", exc_info=LookupError("why"))
+        lines = stream.getvalue().splitlines()
+        assert lines[:4] == ["<7>DEBUG hello", "<6>INFO  hello", "<4>WARNING hello", "<2>CRITICAL hello"]
+        assert all(line.startswith("<3>") for line in lines[4:])
+
+
+class TestJson:
+    def test_one_object_a_line(self, start: Callable[..., io.StringIO]) -> None:
+        stream = start("json")
+        log.event(
+            logger,
+            logging.WARNING,
+            "two\nlines \u202e",
+            status=200,
+            seconds=1.5,
+            odd=float("nan"),
+            error=LookupError("k"),
+        )
+        (entry,) = entries(stream)
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", str(entry.pop("time")))
+        assert entry == {
+            "level": "warning",
+            "logger": "bridge.tests",
+            "message": "two\nlines \u202e",
+            "request_id": None,
+            "status": 200,
+            "seconds": 1.5,
+            "odd": "nan",
+            "error": "k",
+        }
+        assert stream.getvalue().isascii()
+
+    def test_an_exception(self, start: Callable[..., io.StringIO]) -> None:
+        stream = start("json")
+        logger.error("failed", exc_info=LookupError("why"))
+        assert entries(stream)[0]["exception"] == "LookupError: why"
+
+    def test_a_field_cannot_take_a_names_place(self, start: Callable[..., io.StringIO]) -> None:
+        stream = start("json")
+        log.event(logger, logging.INFO, "real", message="other", level="none")
+        assert (entries(stream)[0]["message"], entries(stream)[0]["level"]) == ("real", "info")
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_record_is_capped_and_stays_whole(start: Callable[..., io.StringIO], format_: Format) -> None:
+    stream = start(format_)
+    log.event(logger, logging.INFO, "begin" + "\x00" * 100_000, field="y" * 100_000)
+    logger.error("begin", exc_info=LookupError("z" * 100_000 + " the end"))
+    for line in stream.getvalue().splitlines():
+        assert len(line) <= log.MAX_RECORD_CHARS + 1
+    assert stream.getvalue().count("begin") == 2
+    assert " the end" in stream.getvalue()
+    assert " more]" in stream.getvalue()
+    if format_ == "json":
+        assert len(entries(stream)) == 2
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+async def test_the_request_id_follows_the_context(start: Callable[..., io.StringIO], format_: Format) -> None:
+    stream = start(format_)
+
+    async def serve(name: str) -> None:
+        log.bind_request_id(name)
+        await asyncio.sleep(0)
+        log.event(logger, logging.INFO, f"serving {name}")
+
+    async with asyncio.TaskGroup() as group:
+        for name in ("req-a", "req-b"):
+            group.create_task(serve(name))
+    lines = stream.getvalue().splitlines()
+    if format_ == "json":
+        assert [entry["request_id"] for entry in entries(stream)] == ["req-a", "req-b"]
+    else:
+        assert [line.split(" ", 1)[1] for line in lines] == [
+            "INFO  serving req-a request_id=req-a",
+            "INFO  serving req-b request_id=req-b",
+        ]
+
+
+def test_configuring_again_replaces_only_our_handler(start: Callable[..., io.StringIO]) -> None:
+    others = list(logging.getLogger().handlers)
+    first = start("text", "info")
+    second = start("json", "warning")
+    assert len(logging.getLogger().handlers) == len(others) + 1
+    assert all(other in logging.getLogger().handlers for other in others)
+    logger.info("too low")
+    logger.warning("once")
+    assert first.getvalue() == ""
+    assert [entry["message"] for entry in entries(second)] == ["once"]
+
+
+def test_an_unknown_level_is_refused() -> None:
+    with pytest.raises(ValueError, match="LOUD"):
+        log.configure("loud", "text", io.StringIO())
