@@ -12,6 +12,7 @@ async with connect(settings) as client:
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -167,10 +168,11 @@ class ArenaClient:
     def _follow(self, response: aiohttp.ClientResponse, url: URL, method: str) -> URL:
         """Say where a redirect leads. Cookies go to no host outside the configured origins."""
         response.release()
-        target = url.join(URL(response.headers.get("Location", "")))
-        if not target.absolute or target.user is not None or target.password is not None:
-            raise ProtocolViolated("LMArena sent a redirect that leads nowhere.", status=response.status)
-        origin = str(target.origin())
+        try:
+            target = url.join(URL(response.headers.get("Location", "")))
+            origin = str(target.origin())
+        except ValueError as error:
+            raise ProtocolViolated("LMArena sent a redirect that leads nowhere.", status=response.status) from error
         if origin not in self.settings.origins:
             raise Redirected(f"LMArena redirects to {origin}.", origin=origin, status=response.status)
         if method != "GET" and target.path != url.path:
@@ -311,6 +313,6 @@ def _cause(error: aiohttp.ClientError | TimeoutError) -> str:
         case aiohttp.ConnectionTimeoutError():
             return "connecting took too long"
         case aiohttp.ClientConnectorError():
-            return (error.os_error.strerror or "the connection failed").lower()
+            return os.strerror(error.os_error.errno or 0).lower()
         case _:
             return "the connection failed"

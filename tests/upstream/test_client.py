@@ -1,0 +1,249 @@
+"""The client's promises that no single answer shows: where cookies go, what is never repeated, what is let go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from upstream import client, evaluations, flight
+from upstream.arena import Arena, Eof, Line, Session, Step, Turn, Until
+from upstream.client import ArenaClient, Credentials, Settings
+from upstream.errors import (
+    ProtocolViolated,
+    Redirected,
+    ServerFailed,
+    SessionExpired,
+    TimedOut,
+    Truncated,
+    Unreachable,
+)
+from upstream.events import Event, Failure, Finish, TextDeltas
+from upstream.ids import Uuid7Source
+
+
+@asynccontextmanager
+async def connected(origin: str, *others: str, **settings: object) -> AsyncIterator[ArenaClient]:
+    values: dict[str, object] = {
+        "base_url": origin,
+        "origins": frozenset({origin, *others}),
+        "user_agent": "a browser's",
+        "cf_clearance": "clear",
+        "connect_timeout": 5.0,
+        "idle_timeout": 5.0,
+        "connections": 10,
+        **settings,
+    }
+    async with client.connect(Settings(**values)) as connected:  # type: ignore[arg-type]  # a test's table of settings
+        yield connected
+
+
+class Asker:
+    """Asks the arena's first plain model, as one account."""
+
+    def __init__(self, arena: Arena, arena_client: ArenaClient, session: Session) -> None:
+        self.client = arena_client
+        self.rotations: list[str] = []
+        self.credentials = Credentials(session.cookie_value, self.rotations.append)
+        self.new_id = Uuid7Source()
+        model = next(model for model in arena.models if model.modality == "chat")
+        self.model = flight.Model(
+            model.id, model.public_name, None, None, frozenset({"text"}), frozenset({"text"}), False, None, ()
+        )
+
+    def create(self, prompt: str = "/say hello") -> evaluations.Call:
+        return evaluations.create(self.model, prompt, (), self.new_id)
+
+    async def ask(self, call: evaluations.Call | None = None, *, timeout: float = 5.0) -> list[Event]:
+        answer = await self.client.open(call or self.create(), self.credentials, first_byte_timeout=timeout)
+        events: list[Event] = []
+        try:
+            while not answer.ended:
+                events += await answer.read()
+        finally:
+            await answer.aclose()
+        return events
+
+
+@pytest.fixture
+async def asker(arena: Arena) -> AsyncIterator[Asker]:
+    async with connected(arena.origin, idle_timeout=0.2) as arena_client:
+        yield Asker(arena, arena_client, arena.sign_in())
+
+
+async def test_the_site_sees_a_fixed_set_of_headers_and_nothing_of_the_callers(asker: Asker, arena: Arena) -> None:
+    await asker.ask()
+    (call,) = arena.calls
+    assert call.headers.keys() == {
+        "host",
+        "content-type",
+        "content-length",
+        "accept",
+        "accept-encoding",
+        "user-agent",
+        "origin",
+        "referer",
+        "cookie",
+    }
+    assert call.headers["user-agent"] == "a browser's"
+    assert call.headers["cookie"].startswith("cf_clearance=clear; arena-auth-prod-v1")
+
+
+async def test_a_permanent_redirect_within_the_origins_is_followed_and_remembered(arena: Arena) -> None:
+    async with Arena() as old, connected(old.origin, arena.origin) as arena_client:
+        old.faults.arm("redirect", location=f"{arena.origin}/?mode=direct", status=308, on="page")
+        await arena_client.page("/?mode=direct", None, timeout=5)
+        assert arena_client.origin == arena.origin
+        asker = Asker(arena, arena_client, arena.sign_in())
+        assert isinstance((await asker.ask())[-1], Finish)
+        assert [len(old.calls), len(arena.calls)] == [1, 2]
+        assert arena.calls[-1].headers["origin"] == arena.origin
+
+
+async def test_a_redirect_elsewhere_is_refused_by_name_and_no_cookie_goes_there(asker: Asker, arena: Arena) -> None:
+    async with Arena() as elsewhere:
+        arena.faults.arm("redirect", location=f"{elsewhere.origin}/nextjs-api/stream/create-evaluation", status=308)
+        with pytest.raises(Redirected) as caught:
+            await asker.ask()
+        assert caught.value.origin == elsewhere.origin
+        assert not elsewhere.calls
+
+
+@pytest.mark.parametrize(
+    ("location", "error"),
+    [
+        ("/login", SessionExpired),
+        ("http://user:word@elsewhere.example/nextjs-api/stream/create-evaluation", Redirected),
+        ("http://[::1", ProtocolViolated),
+        ("mailto:ada@example.org", ProtocolViolated),
+    ],
+)
+async def test_redirects_that_are_not_followed(
+    asker: Asker, arena: Arena, location: str, error: type[Exception]
+) -> None:
+    arena.faults.arm("redirect", location=location, status=302)
+    with pytest.raises(error):
+        await asker.ask()
+
+
+async def test_a_circle_of_redirects_ends(asker: Asker, arena: Arena) -> None:
+    arena.faults.arm("redirect", None, location="/?mode=direct", status=307, on="page")
+    with pytest.raises(ProtocolViolated, match="circle"):
+        await asker.client.page("/?mode=direct", asker.credentials, timeout=5)
+    assert len(arena.calls) == client.MAX_REDIRECTS + 1
+
+
+async def test_a_put_whose_connection_dies_is_not_repeated_by_the_library(asker: Asker, arena: Arena) -> None:
+    """aiohttp repeats idempotent methods once by itself; a regenerate would run twice (RELIABILITY, D3)."""
+    created = asker.create()
+    await asker.ask(created)
+    for fault in ("close_before_headers", "reset_before_headers"):
+        arena.faults.arm(fault)
+        before = len(arena.calls)
+        with pytest.raises(ServerFailed):
+            await asker.ask(evaluations.regenerate(created.evaluation_id, created.message_id))
+        assert len(arena.calls) == before + 1
+
+
+async def test_nobody_listening_is_unreachable() -> None:
+    async with Arena() as gone:
+        origin = gone.origin
+    async with Arena() as other, connected(origin) as arena_client:
+        with pytest.raises(Unreachable, match="refused"):
+            await Asker(other, arena_client, other.sign_in()).ask()
+
+
+async def test_a_full_pool_is_waited_for_no_longer_than_connecting_may_take(arena: Arena) -> None:
+    release = asyncio.Event()
+    arena.script = held(release)
+    async with connected(arena.origin, connections=1, connect_timeout=0.2) as arena_client:
+        asker = Asker(arena, arena_client, arena.sign_in())
+        first = await arena_client.open(asker.create(), asker.credentials, first_byte_timeout=5)
+        with pytest.raises(Unreachable):
+            await asker.ask()
+        await first.aclose()
+
+
+async def test_silence_before_the_headers_the_first_line_and_in_the_middle_is_a_time_out(
+    asker: Asker, arena: Arena
+) -> None:
+    arena.faults.arm("no_headers")
+    with pytest.raises(TimedOut):
+        await asker.ask(timeout=0.2)
+    for fault in ("silent_start", "silent_middle"):
+        arena.faults.arm(fault)
+        last = (await asker.ask(timeout=0.2))[-1]
+        assert isinstance(last, Failure)
+        assert isinstance(last.error, TimedOut)
+        await asyncio.wait_for(arena.calls[-1].closed.wait(), 1)
+
+
+async def test_our_own_slowness_is_no_silence_of_upstreams(asker: Asker, arena: Arena) -> None:
+    """While nobody reads, the clock of the idle time-out stands still."""
+    release = asyncio.Event()
+    arena.script = held(release)
+    answer = await asker.client.open(asker.create(), asker.credentials, first_byte_timeout=5)
+    assert isinstance((await answer.read())[0], TextDeltas)
+    await asyncio.sleep(0.5)  # more than twice the idle time-out
+    release.set()
+    assert isinstance((await answer.read())[-1], Finish)
+    await answer.aclose()
+
+
+async def test_a_finished_answer_gives_its_connection_back_and_a_broken_one_does_not(
+    asker: Asker, arena: Arena
+) -> None:
+    ports: list[int] = []
+    for fault in (None, None, "eof_middle", None):
+        if fault:
+            arena.faults.arm(fault)
+        await asker.ask()
+        ports.append(len(asker.client._session.connector._conns))  # type: ignore[union-attr]  # pinned on purpose
+    assert ports == [1, 1, 1, 1]
+    arena.faults.arm("silent_middle")
+    await asker.ask(timeout=0.2)
+    assert not asker.client._session.connector._conns  # type: ignore[union-attr]  # as above
+
+
+async def test_a_clean_end_without_a_finish_is_no_end(asker: Asker, arena: Arena) -> None:
+    arena.script = lambda _: [Line("a0", "half"), Eof()]
+    first, last = await asker.ask()
+    assert isinstance(first, TextDeltas)
+    assert isinstance(last, Failure)
+    assert isinstance(last.error, Truncated)
+
+
+@pytest.mark.parametrize("pieces", [False, True], ids=["whole", "in pieces"])
+async def test_a_rotated_cookie_is_handed_over_even_with_a_refusal(asker: Asker, arena: Arena, pieces: bool) -> None:
+    session = arena.sign_in()
+    asker.credentials = Credentials(session.cookie_value, asker.rotations.append)
+    arena.rotate(session, pieces)
+    arena.faults.arm("moderated")
+    with pytest.raises(Exception, match="moderation"):
+        await asker.ask()
+    assert asker.rotations == [session.cookie_value]
+
+
+async def test_a_header_of_30_kib_is_read_and_a_larger_one_fails_without_being_quoted(
+    asker: Asker, arena: Arena
+) -> None:
+    arena.faults.arm("huge_header", bytes=30 * 1024)
+    assert isinstance((await asker.ask())[-1], Finish)
+    arena.faults.arm("huge_header", bytes=100 * 1024)
+    with pytest.raises(ProtocolViolated) as caught:
+        await asker.ask()
+    assert len(str(caught.value)) < 200
+
+
+def held(release: asyncio.Event) -> Callable[[Turn], AsyncIterator[Step]]:
+    """An answer of two deltas, the second of which waits."""
+
+    async def script(_: Turn) -> AsyncIterator[Step]:
+        yield Line("a0", "one ")
+        yield Until(release)
+        yield Line("a0", "two")
+        yield Line("ad", {"finishReason": "stop"})
+
+    return script
