@@ -102,7 +102,9 @@ def read_detail(text: str) -> str:
     if isinstance(error, dict):
         issues = error.get("issues")
         if isinstance(issues, list):
-            return quotable("; ".join(_read_issue(issue) for issue in issues if isinstance(issue, dict)))
+            return quotable(
+                "; ".join(filter(None, (_read_issue(issue) for issue in issues if isinstance(issue, dict))))
+            )
         error = error.get("message")
     return quotable(error) if isinstance(error, str) else ""
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TypeAlias
 
 import orjson
@@ -75,15 +76,17 @@ class Wire:
         return [] if self._ended else self._end(self._overlong())
 
     def _read_block(self, block: bytes) -> list[Event]:
-        """Read whole lines, joined by newlines."""
+        """Read whole lines, joined by newlines: at once if they are a run of deltas, else by halves until they are."""
         if not self._ended and not self._held and len(block) <= self._max_line_bytes:
             run = _read_run(block)
             if run is not None:
                 return [run]
-        events: list[Event] = []
-        for line in block.split(b"\n"):
-            events += self._read_line(line)
-        return events
+        middle = block.find(b"\n", len(block) // 2)
+        if middle < 0:
+            middle = block.rfind(b"\n")
+        if middle < 0:
+            return self._read_line(block)
+        return self._read_block(block[:middle]) + self._read_block(block[middle + 1 :])
 
     def _read_line(self, line: bytes) -> list[Event]:
         if len(line) > self._max_line_bytes and not self._ended:
@@ -198,8 +201,9 @@ def _read_citations(value: object) -> Citations:
     for item in _objects(value):
         arguments = item.get("argsTextDelta")
         if isinstance(arguments, str):
-            for inner in _objects(_loads(arguments)):
-                sources += _read_sources(inner.get("source"))
+            with suppress(ValueError):  # as its name says, it may be a part; the last line has the full list
+                for inner in _objects(_loads(arguments)):
+                    sources += _read_sources(inner.get("source"))
     return Citations(tuple(sources))
 
 

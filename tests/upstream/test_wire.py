@@ -183,7 +183,8 @@ CASES = {
     "a citation without arguments": Case(
         b'ac:{"toolCallId":"citation-source"}\nac:7\n', [Citations(()), Citations(())]
     ),
-    "broken citations": Case(b'a0:"x"\nac:{"argsTextDelta":"{"}\n', [text("x"), UNREADABLE]),
+    "a part of citations": Case(b'a0:"x"\nac:{"argsTextDelta":"{"}\n', [text("x"), Citations(())]),
+    "broken citations": Case(b'a0:"x"\nac:{"argsTextDelta\n', [text("x"), UNREADABLE]),
     # the end
     "finish stop": Case(STOP, [Finish("stop")]),
     "finish length": Case(b'ad:{"finishReason":"length","usage":{"completionTokens":7}}\n', [Finish("length")]),

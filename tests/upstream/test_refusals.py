@@ -1,0 +1,198 @@
+"""What an answer that is no stream means (PROTOCOL, "Errors outside the stream"; RELIABILITY, rows 25 to 34)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from upstream.errors import (
+    Blocked,
+    Challenge,
+    EvaluationGone,
+    Moderated,
+    ProtocolViolated,
+    RateLimited,
+    RecaptchaDemanded,
+    Rejected,
+    ServerFailed,
+    SessionExpired,
+    StaleAction,
+    TimedOut,
+    Unavailable,
+    UpstreamError,
+    WrongAccount,
+)
+from upstream.refusals import (
+    MAX_DETAIL_CHARS,
+    is_stream,
+    quotable,
+    read_detail,
+    read_page,
+    read_refusal,
+    read_retry_after,
+)
+
+CHALLENGE_PAGE = b"<!DOCTYPE html><html><head><title>Just a moment...</title></head><body></body></html>"
+BLOCK_PAGE = b"<!DOCTYPE html><html><head><title>Attention Required! | Cloudflare</title></head></html>"
+OTHER_PAGE = b"<html><body>No.</body></html>"
+ZOD_ERROR = (
+    b'{"success":false,"error":{"issues":[{"path":["modelAId"],"message":"Required"},'
+    b'{"path":["userMessage","content",0],"message":"Too big: expected string to have <=113000 characters"},'
+    b'{"path":[],"message":"Odd"},{"path":["mode"]},7],"name":"ZodError"}}'
+)
+ZOD_REASON = (
+    "modelAId: Required; userMessage.content.0: Too big: expected string to have <=113000 characters; Odd; mode"
+)
+
+
+class Case(NamedTuple):
+    """An answer as it comes, and the error that it means, with upstream's own words where they are passed on."""
+
+    status: int
+    body: bytes
+    error: type[UpstreamError]
+    detail: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+CASES = {
+    "expired cookie": Case(401, b'{"error":"Unauthorized"}', SessionExpired),
+    "another account's evaluation": Case(
+        401, b'{"error":"User does not have access to evaluation session"}', WrongAccount
+    ),
+    "challenge by its page": Case(403, CHALLENGE_PAGE, Challenge),
+    "challenge by its header": Case(403, b"", Challenge, headers=(("CF-Mitigated", "challenge"),)),
+    "challenge with 503": Case(503, CHALLENGE_PAGE, Challenge),
+    "block": Case(403, BLOCK_PAGE, Blocked),
+    "recaptcha": Case(403, b'{"error":"recaptcha validation failed"}', RecaptchaDemanded),
+    "403 with a reason": Case(403, b'{"error":"Model is not open to you"}', Rejected, "Model is not open to you"),
+    "403 with another page": Case(403, OTHER_PAGE, Rejected),
+    "400 with a reason": Case(400, b'{"error":"Model gone"}', Rejected, "Model gone"),
+    "400 with a list of reasons": Case(400, ZOD_ERROR, Rejected, ZOD_REASON),
+    "400 without a reason": Case(400, b"", Rejected),
+    "413": Case(413, b"Payload Too Large", Rejected, "Payload Too Large"),
+    "404 of an evaluation": Case(404, b'{"error":"Not found"}', EvaluationGone),
+    "404 of an action": Case(
+        404, b"Server action not found.", StaleAction, headers=(("X-NextJS-Action-Not-Found", "1"),)
+    ),
+    "422": Case(422, b'{"error":"Content was flagged"}', Moderated, "Content was flagged"),
+    "429": Case(429, b"Too many requests, please try again later.", RateLimited),
+    "500": Case(500, b"Internal Server Error", ServerFailed),
+    "502": Case(502, OTHER_PAGE, ServerFailed),
+    "503": Case(503, b"Service Unavailable", Unavailable),
+    "503 with another page": Case(503, OTHER_PAGE, Unavailable),
+    "504": Case(504, OTHER_PAGE, TimedOut),
+    "520 of the network before it": Case(520, OTHER_PAGE, ServerFailed),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_refusal_has_its_class_its_status_and_its_reason(case: Case) -> None:
+    error = read_refusal(case.status, CIMultiDict(case.headers), case.body)
+    assert (type(error), error.status, error.detail) == (case.error, case.status, case.detail)
+    assert case.detail in error.message
+
+
+@given(st.integers(400, 599), st.binary() | st.text().map(str.encode))
+def test_whatever_the_body_an_error_is_one_printable_sentence(status: int, body: bytes) -> None:
+    error = read_refusal(status, CIMultiDict(), body)
+    assert error.status in (status, None)
+    assert error.message.isprintable()
+    assert len(error.detail) <= MAX_DETAIL_CHARS
+
+
+# How long to rest.
+
+RETRY_AFTER = {
+    "seconds": ("12", 12.0),
+    "at once": ("0", 0.0),
+    "fractions": (" 1.5 ", 1.5),
+    "absent": (None, None),
+    "empty": ("", None),
+    "a date": ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+    "negative": ("-1", None),
+    "not a number": ("nan", None),
+    "without end": ("inf", None),
+    "an exponent": ("1e3", None),
+    "other digits": ("１２", None),
+    "absurd": ("9" * 400, None),
+}
+
+
+@pytest.mark.parametrize(("value", "seconds"), RETRY_AFTER.values(), ids=RETRY_AFTER)
+def test_retry_after(value: str | None, seconds: float | None) -> None:
+    assert read_retry_after(value) == seconds
+
+
+@pytest.mark.parametrize(("headers", "seconds"), [({"Retry-After": "12"}, 12.0), ({}, None)])
+def test_a_rate_limit_says_when_it_ends(headers: dict[str, str], seconds: float | None) -> None:
+    error = read_refusal(429, CIMultiDict(headers), b"")
+    assert isinstance(error, RateLimited)
+    assert error.retry_after == seconds
+
+
+# What may be quoted.
+
+QUOTES = {
+    "plain words": ("Model gone", "Model gone"),
+    "a comparison": ("expected a string of <=9 characters, < 10", "expected a string of <=9 characters, < 10"),
+    "a page": ("<!DOCTYPE html><p>No</p>", ""),
+    "a fragment of a page": ("Sorry <B>you</B>", ""),
+    "control characters": ("one\r\ntwo\x00\u2028three\x1b[31m", "one  two  three [31m"),
+    "half a character": ("a\ud83d", "a"),
+    "too many words": ("w" * 301, "w" * 300),
+    "markup behind many words": ("w" * 301 + "<script>", ""),
+    "nothing": ("", ""),
+}
+
+
+@pytest.mark.parametrize(("text", "quote"), QUOTES.values(), ids=QUOTES)
+def test_quotable(text: str, quote: str) -> None:
+    assert quotable(text) == quote
+
+
+DETAILS = {
+    "words": ("Too many requests", "Too many requests"),
+    "an error's words": ('{"error":"Model gone"}', "Model gone"),
+    "an error's message": ('{"error":{"message":"Model gone"}}', "Model gone"),
+    "issues": (ZOD_ERROR.decode(), ZOD_REASON),
+    "issues without words": ('{"error":{"issues":[{},{"message":7},null]}}', ""),
+    "markup in an error": ('{"error":"<b>No</b>"}', ""),
+    "markup in an issue": ('{"error":{"issues":[{"message":"<b>No</b>"}]}}', ""),
+    "no error": ('{"success":false}', ""),
+    "an error of another shape": ('{"error":["Model gone"]}', ""),
+    "no object": ('["Model gone"]', ""),
+    "a page": (OTHER_PAGE.decode(), ""),
+    "nothing": ("", ""),
+}
+
+
+@pytest.mark.parametrize(("text", "detail"), DETAILS.values(), ids=DETAILS)
+def test_detail(text: str, detail: str) -> None:
+    assert read_detail(text) == detail
+
+
+# A 200 that is no stream.
+
+
+@pytest.mark.parametrize("kind", ["text/event-stream", "Text/Event-Stream; charset=utf-8", "text/plain", ""])
+def test_a_stream(kind: str) -> None:
+    assert is_stream(kind)
+
+
+@pytest.mark.parametrize("kind", ["text/html", "text/html; charset=utf-8", "application/json", "text/x-component"])
+def test_no_stream(kind: str) -> None:
+    assert not is_stream(kind)
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [(CHALLENGE_PAGE, Challenge), (BLOCK_PAGE, Blocked), (OTHER_PAGE, ProtocolViolated), (b"\xff", ProtocolViolated)],
+)
+def test_a_page_in_place_of_a_stream(body: bytes, error: type[UpstreamError]) -> None:
+    page = read_page("text/html", body)
+    assert (type(page), page.status, page.detail) == (error, 200, "")
