@@ -1,0 +1,197 @@
+"""`accounts`: add, list and remove LMArena accounts, offline, while the daemon runs or not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Final, TypeAlias
+
+import click
+
+from bridge.config import Config
+from bridge.state import accounts_document
+from bridge.store import Document, StateFolder
+from handlers.config_option import config_option, read_config
+from handlers.terminal import moment, print_table, printable
+from upstream.accounts import Account
+from upstream.cookies import SESSION_COOKIE, CookieError, Pasted, Session, read_pasted
+
+Accounts: TypeAlias = tuple[Account, ...]
+
+_LABEL: Final = re.compile(r"[\w .@+\-]{1,64}")
+_CTRL_D: Final = b"\x04"
+
+
+@click.group()
+@config_option
+def accounts() -> None:
+    """LMArena accounts: what the bridge shows the site.
+
+    A running daemon notices a change within two seconds.
+    """
+
+
+@accounts.command("add")
+@config_option
+@click.option("--label", help="What the account is called here; its address, if left out.")
+def add_account(label: str | None) -> None:
+    """Add an account, or renew the one of the same user, from what is pasted.
+
+    Standard input takes the session cookie in whatever form the browser gives it: its value, its pieces, rows of the
+    cookie table, a Cookie header, a "copy as cURL" line (which brings cf_clearance and the user agent along), or a
+    JSON export.
+    """
+    if label is not None and not _LABEL.fullmatch(label):
+        raise click.UsageError("label: must be 1 to 64 letters, digits, spaces and . _ @ + -")
+    config = read_config()
+    try:
+        pasted = read_pasted(_read_paste())
+    except CookieError as error:
+        raise click.ClickException(f"this cannot be used: {error}") from error
+    _show_clearance(config, pasted)
+    session = pasted.session
+    if session is None:
+        raise click.ClickException(f"no account was added: {SESSION_COOKIE} is missing")
+    before = asyncio.run(_document(config).load())
+    account = _by_user(_update(config, lambda found: enrolled(found, label, session)), session.user_id)
+    now = time.time()
+    verb = "Renewed" if any(each.user_id == session.user_id for each in before) else "Added"
+    whose = f"{account.label!r}: {printable(_whose(account))}"
+    ends = f"{'expires' if session.expires_at > now else 'expired'} {moment(session.expires_at, now)}"
+    click.echo(f"{verb} account {whose}, its cookie {ends}.")
+    for missing in _missing(config, pasted, session, now):
+        click.echo(f"Missing: {missing}", err=True)
+
+
+@accounts.command("list")
+@config_option
+def list_accounts() -> None:
+    """Show every account, and how it is."""
+    found = asyncio.run(_document(read_config()).load())
+    if not found:
+        click.echo("No account yet: lmarena-bridge accounts add", err=True)
+        return
+    now = time.time()
+    print_table(
+        ("label", "user", "cookie expires", "state"),
+        ((each.label, _whose(each), moment(each.session.expires_at, now), _state(each, now)) for each in found),
+    )
+
+
+@accounts.command("remove")
+@config_option
+@click.argument("label")
+def remove_account(label: str) -> None:
+    """Forget the account LABEL, or the one of that user id."""
+
+    def without(found: Accounts) -> Accounts:
+        kept = tuple(each for each in found if label not in (each.label, each.user_id))
+        if len(kept) == len(found):
+            raise ValueError(f"no account labelled {label!r}")
+        return kept
+
+    _update(read_config(), without)
+    click.echo(f"The account {label!r} was removed.")
+
+
+def enrolled(found: Accounts, label: str | None, session: Session) -> Accounts:
+    """`found` with the session's account: a new one at the end, or the one of the same user renewed in its place.
+
+    Without a label an account keeps its own, a new one is called by its address. Raises ValueError when the label is
+    another account's.
+    """
+    old = next((each for each in found if each.user_id == session.user_id), None)
+    label = label or (old.label if old else session.email or session.user_id)
+    if any(each.label == label for each in found if each is not old):
+        raise ValueError(f"another account is labelled {label!r}: choose another --label, or remove that one")
+    if old is None:
+        return (*found, Account(label, session))
+    renewed = replace(old, label=label, session=session, expired=False)
+    return tuple(renewed if each is old else each for each in found)
+
+
+def _document(config: Config) -> Document[Accounts]:
+    return accounts_document(StateFolder(config.server.state_dir))
+
+
+def _update(config: Config, change: Callable[[Accounts], Accounts]) -> Accounts:
+    folder = StateFolder(config.server.state_dir)
+    folder.prepare()
+    try:
+        return asyncio.run(accounts_document(folder).update(change))
+    except ValueError as error:  # no such account, or a label that is taken
+        raise click.ClickException(str(error)) from error
+
+
+def _by_user(found: Accounts, user_id: str) -> Account:
+    return next(each for each in found if each.user_id == user_id)
+
+
+def _whose(account: Account) -> str:
+    return account.session.email or f"user {account.user_id}"
+
+
+def _state(account: Account, now: float) -> str:
+    if account.expired:
+        return "refused by the site: renew it with accounts add"
+    rests = [f"{kind} for {rest:.0f} s" for kind in account.resting if (rest := account.rests(kind, now))]
+    return f"rests from {', '.join(rests)}" if rests else "usable"
+
+
+def _missing(config: Config, pasted: Pasted, session: Session, now: float) -> Iterator[str]:
+    if session.expires_at <= now:
+        yield "a cookie that still holds. Open the site in the browser and copy it anew."
+    if not (pasted.cf_clearance or config.upstream.cf_clearance.get_secret_value()):
+        yield 'cf_clearance and the user agent, which the site may ask for. A "copy as cURL" line has them.'
+
+
+def _show_clearance(config: Config, pasted: Pasted) -> None:
+    """Print the lines for bridge.toml, unless they stand there already; on a terminal only, as one is a secret."""
+    upstream = config.upstream
+    there = {"cf_clearance": upstream.cf_clearance.get_secret_value(), "user_agent": upstream.user_agent}
+    came = {"cf_clearance": pasted.cf_clearance, "user_agent": pasted.user_agent}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in came.items() if value and value != there[key]]
+    if not lines or not pasted.cf_clearance:
+        return
+    if not sys.stdout.isatty():
+        click.echo("cf_clearance came along: run this in a terminal to see the lines for bridge.toml.", err=True)
+        return
+    click.echo("For bridge.toml, under [upstream] (no file was changed):\n", err=True)
+    click.echo("\n".join(lines) + "\n")
+
+
+def _read_paste() -> str:
+    if sys.stdin.isatty():
+        click.echo("Paste it here, it is not shown; then press Enter twice, or Ctrl-D.", err=True)
+        data = read_terminal(sys.stdin.fileno())
+    else:
+        data = sys.stdin.buffer.read()
+    return data.decode(errors="replace")
+
+
+def read_terminal(descriptor: int) -> bytes:
+    """What is typed up to an empty line or Ctrl-D, unseen.
+
+    Not by lines, as a terminal gives them by itself: it cuts each at 4095 bytes, and a cookie is longer.
+    """
+    before = termios.tcgetattr(descriptor)
+    quiet = termios.tcgetattr(descriptor)
+    quiet[3] &= ~(termios.ICANON | termios.ECHO)
+    data = b""
+    try:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, quiet)
+        while _CTRL_D not in data and b"\n\n" not in data.lstrip():
+            read = os.read(descriptor, 65536)
+            if not read:
+                break
+            data += read
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)  # what is left must not reach the shell
+    return data.partition(_CTRL_D)[0]

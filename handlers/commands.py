@@ -1,0 +1,65 @@
+"""The command line, `lmarena-bridge` or `python -m bridge`. A command's module is imported when it is asked for."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Final
+
+import click
+
+import bridge
+from bridge import log
+from handlers.config_option import config_option
+
+#: Command → its module, and what the list of commands says of it without importing that.
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "serve": ("handlers.serve", "Run the daemon (also without a command)."),
+    "demo": ("handlers.demo", "Run the daemon against an embedded arena."),
+    "check": ("handlers.check", "Say line by line what works."),
+    "chat": ("handlers.chat_command", "Chat in the terminal through a running bridge."),
+    "keys": ("handlers.keys_command", "API keys: what callers show the bridge."),
+    "accounts": ("handlers.accounts_command", "LMArena accounts: what the bridge shows the site."),
+    "models": ("handlers.models_command", "Show the models as a table."),
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 — click's own signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 — as above
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 — as above
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        # Imported late: `--help` needs none of it, and every command all of it.
+        from bridge.config import ConfigError
+        from bridge.store import StateError
+
+        try:
+            return super().invoke(ctx)
+        except (ConfigError, StateError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(bridge.__version__)
+@config_option
+@click.pass_context
+def main(context: click.Context) -> None:
+    """LMArena's models for any OpenAI client, through a daemon on your own machine."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an answer may hold what the terminal's encoding does not
+            stream.reconfigure(errors="replace")
+    log.configure("warning", "text")
+    if context.invoked_subcommand is None:
+        context.invoke(import_module(COMMANDS["serve"][0]).serve)

@@ -1,0 +1,153 @@
+"""`keys`: make, list, change and revoke API keys, while the daemon runs or not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace as changed
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, TypeAlias
+
+import click
+
+from bridge.config import Config
+from bridge.keys import MAX_CONCURRENCY, MAX_RPM, ApiKey, add, generate, get, remove, replace
+from bridge.state import keys_document
+from bridge.store import StateFolder
+from handlers.config_option import config_option, read_config
+from handlers.terminal import print_table
+
+Keys: TypeAlias = tuple[ApiKey, ...]
+
+
+def _split(_: click.Context, __: click.Parameter, globs: str | None) -> tuple[str, ...] | None:
+    return None if globs is None else tuple(filter(None, (glob.strip() for glob in globs.split(","))))
+
+
+_models = click.option(
+    "--models", metavar="GLOB,…", callback=_split, help="Only models of which a name matches one of these."
+)
+
+
+@click.group()
+@config_option
+def keys() -> None:
+    """API keys: what callers show the bridge.
+
+    A running daemon notices a change within two seconds.
+    """
+
+
+@keys.command("add")
+@config_option
+@click.option("--name", required=True, help="What the key is called here: 1 to 64 letters, digits, spaces and . _ -")
+@click.option("--rpm", type=click.IntRange(1, MAX_RPM), help="Requests per minute, in place of limits.rpm.")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, MAX_CONCURRENCY),
+    help="Requests at the same time, in place of limits.concurrency.",
+)
+@_models
+@click.option("--stealth", is_flag=True, help="Stealth models too, if models.stealth allows them at all.")
+def add_key(name: str, rpm: int | None, concurrency: int | None, models: tuple[str, ...] | None, stealth: bool) -> None:
+    """Make a key and show it, this once.
+
+    It stands alone on the last line of stdout.
+    """
+    config = read_config()
+    try:
+        secret, key = generate(
+            name, now=time.time(), rpm=rpm, concurrency=concurrency, models=models or (), stealth=stealth
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    _update(config, partial(add, key=key))
+    _note_stealth(config, key)
+    click.echo(f"The key {name!r}. Keep it: only its hash is stored, it cannot be shown again.", err=True)
+    click.echo(secret)
+
+
+@keys.command("list")
+@config_option
+def list_keys() -> None:
+    """Show every key and its rights."""
+    config = read_config()
+    found = asyncio.run(keys_document(StateFolder(config.server.state_dir)).load())
+    if not found:
+        click.echo("No key yet: lmarena-bridge keys add --name NAME", err=True)
+        return
+    print_table(
+        ("name", "id", "key", "rpm", "concurrency", "models", "stealth", "made"),
+        (
+            (
+                key.name,
+                key.id,
+                f"sk-lmab-…{key.hint}",
+                _limit(key.rpm, config.limits.rpm),
+                _limit(key.concurrency, config.limits.concurrency),
+                ", ".join(key.models) or "all",
+                "yes" if key.stealth else "no",
+                f"{datetime.fromtimestamp(key.created, UTC).astimezone():%Y-%m-%d}",
+            )
+            for key in found
+        ),
+    )
+
+
+@keys.command("set")
+@config_option
+@click.argument("name")
+@click.option("--rpm", type=click.IntRange(0, MAX_RPM), help="Requests per minute; 0 for limits.rpm.")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(0, MAX_CONCURRENCY),
+    help="Requests at the same time; 0 for limits.concurrency.",
+)
+@_models
+@click.option("--stealth/--no-stealth", default=None, help="Whether stealth models are allowed.")
+def set_key(
+    name: str, rpm: int | None, concurrency: int | None, models: tuple[str, ...] | None, stealth: bool | None
+) -> None:
+    """Change the rights of the key NAME, or of that id.
+
+    What is not named stays as it is; --models "" allows all.
+    """
+    limits = {"rpm": rpm, "concurrency": concurrency}
+    rights = {"models": models, "stealth": stealth}
+    changes: dict[str, Any] = {right: value or None for right, value in limits.items() if value is not None}
+    changes |= {right: value for right, value in rights.items() if value is not None}
+    if not changes:
+        raise click.UsageError("nothing to change: name at least one of --rpm, --concurrency, --models, --stealth")
+    config = read_config()
+    kept = _update(config, lambda keys: replace(keys, changed(get(keys, name), **changes)))
+    _note_stealth(config, get(kept, name))
+    click.echo(f"The key {name!r} was changed.")
+
+
+@keys.command("revoke")
+@config_option
+@click.argument("name")
+def revoke_key(name: str) -> None:
+    """Delete the key NAME, or the one of that id, for good."""
+    _update(read_config(), partial(remove, name_or_id=name))
+    click.echo(f"The key {name!r} was revoked.")
+
+
+def _update(config: Config, change: Callable[[Keys], Keys]) -> Keys:
+    folder = StateFolder(config.server.state_dir)
+    folder.prepare()
+    try:
+        return asyncio.run(keys_document(folder).update(change))
+    except ValueError as error:  # no such key, or a name that is taken
+        raise click.ClickException(str(error)) from error
+
+
+def _limit(own: int | None, default: int) -> str:
+    return f"{own:,}" if own is not None else f"{default:,} (default)"
+
+
+def _note_stealth(config: Config, key: ApiKey) -> None:
+    if key.stealth and not config.models.stealth:
+        click.echo("Stealth models stay closed until models.stealth = true in bridge.toml.", err=True)

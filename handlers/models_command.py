@@ -1,0 +1,64 @@
+"""`models`: the catalog as a table."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import click
+
+from bridge import log
+from bridge.config import Config
+from bridge.errors import from_upstream
+from bridge.models import Models
+from bridge.state import State, models_document
+from bridge.store import StateFolder
+from handlers.app import client_settings
+from handlers.config_option import config_option, read_config
+from handlers.terminal import print_table
+from upstream import client
+from upstream.catalog import Catalog
+
+
+@click.command()
+@config_option
+@click.option("--refresh", is_flag=True, help="Read LMArena's page now.")
+def models(refresh: bool) -> None:
+    """Show the models as a table.
+
+    They are those that were last read; without any, or with --refresh, LMArena's page is read.
+    """
+    log.configure("error", "text")  # a reading that fails is told once, below
+    catalog = asyncio.run(_catalog(read_config(), refresh=refresh))
+    print_table(
+        ("name", "organization", "modality", "input", "output", "rank"),
+        (
+            (
+                name,
+                model.organization or "stealth",
+                "video" if model.video else model.modality,
+                ", ".join(sorted(model.inputs)),
+                ", ".join(sorted(model.outputs)),
+                "" if model.rank is None else str(model.rank),
+            )
+            for name, model in catalog
+        ),
+    )
+
+
+async def _catalog(config: Config, *, refresh: bool) -> Catalog:
+    folder = StateFolder(config.server.state_dir)
+    state = State(folder, time.time)
+    await state.load()
+    async with client.connect(client_settings(config)) as arena:
+        found = Models(arena, state.pool, models_document(folder), lambda: config, time.monotonic)
+        await found.load()
+        if refresh or found.catalog is None:
+            folder.prepare()
+            await found.refresh()
+            await state.flush()
+    if found.failure is not None:
+        raise click.ClickException(from_upstream(found.failure).message)
+    if found.catalog is None:
+        raise click.ClickException("LMArena's page lists no model.")
+    return found.catalog

@@ -1,0 +1,509 @@
+"""The commands as a person or a script meets them: what stands on stdout, what on stderr, and the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from running import RunningBridge
+
+from handlers.commands import COMMANDS, main
+from upstream.arena import Arena, Line, Session, Until
+
+CHECKOUT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "bridge"]
+STOP = Line("ad", {"finishReason": "stop"})
+WORDS = [
+    *([name] for name in COMMANDS),
+    *(["keys", word] for word in ("add", "list", "set", "revoke")),
+    *(["accounts", word] for word in ("add", "list", "remove")),
+]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A working folder and a home outside the checkout, and logging as it was."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("LMARENA_BRIDGE_")]:
+        monkeypatch.delenv(name)
+    for name, value in {"HOME": str(tmp_path), "PYTHONPATH": str(CHECKOUT), "COLUMNS": "100"}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("XDG_CONFIG_HOME", "STATE_DIRECTORY", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def run(*words: str, stdin: str = "", **env: str) -> Result:
+    """Run a command in this process."""
+    return CliRunner().invoke(main, words, input=stdin, env=env)
+
+
+async def arun(*words: str, stdin: str = "", **env: str) -> Result:
+    """Run a command in a thread, while the arena or a bridge lives on this loop."""
+    return await asyncio.to_thread(run, *words, stdin=stdin, **env)
+
+
+async def spawn(*words: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as a process of its own."""
+
+    def process() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*COMMAND, *words], input=stdin, env={**os.environ, **env}, capture_output=True, text=True, timeout=10
+        )
+
+    return await asyncio.to_thread(process)
+
+
+def configure(arena: Arena) -> None:
+    """Write a configuration for a daemon that talks to `arena`, on any free port."""
+    Path("bridge.toml").write_text(f'[server]\nport = 0\n[upstream]\nbase_url = "{arena.origin}"\n')
+
+
+# --- the command line itself ---
+
+
+@pytest.mark.parametrize("words", WORDS, ids=" ".join)
+def test_every_command_answers_help_and_takes_a_configuration(words: list[str]) -> None:
+    result = run(*words, "--help")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "--config FILE" in result.stdout
+
+
+def test_help_lists_every_command_in_its_own_words() -> None:
+    listed = run("--help").stdout
+    for name, (module, about) in COMMANDS.items():
+        command = getattr(import_module(module), name)
+        assert isinstance(command, click.Command)
+        assert command.get_short_help_str(100).rstrip(".") == about.rstrip(".")
+        assert f"  {name} " in listed
+
+
+def test_help_does_not_wait_for_the_daemons_libraries() -> None:
+    script = "import sys, handlers.commands; print(sorted({'aiohttp', 'pydantic', 'rich'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout == b"[]\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["nope"], id="no such command"),
+        pytest.param(["serve", "extra"], id="too many words"),
+        pytest.param(["keys"], id="a group alone"),
+        pytest.param(["keys", "add"], id="a key without a name"),
+        pytest.param(["keys", "add", "--name", "a/b"], id="a name that no key may have"),
+        pytest.param(["keys", "add", "--name", "a", "--rpm", "0"], id="a rate out of range"),
+        pytest.param(["keys", "set", "a"], id="nothing to change"),
+        pytest.param(["accounts", "add", "--label", "a\nb"], id="a label of two lines"),
+        pytest.param(["chat", "--key", "k", "--url", "nowhere", "hi"], id="a url that is none"),
+        pytest.param(["chat", "hi"], id="no key"),
+    ],
+)
+def test_wrong_usage_exits_2(words: list[str]) -> None:
+    result = run(*words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Usage:" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["--config", "own.toml", "keys", "list"], id="before"),
+        pytest.param(["keys", "--config", "own.toml", "list"], id="between"),
+        pytest.param(["keys", "list", "--config", "own.toml"], id="behind"),
+        pytest.param(["--config", "other.toml", "keys", "list", "--config", "own.toml"], id="the last one counts"),
+    ],
+)
+def test_the_configuration_stands_before_or_after_the_command_words(words: list[str]) -> None:
+    Path("own.toml").write_text('[server]\nstate_dir = "own"\n')
+    assert run("keys", "add", "--name", "mine", "--config", "own.toml").exit_code == 0
+    assert "mine" in run(*words).stdout
+    assert "mine" not in run("keys", "list").stdout
+
+
+def test_a_bad_configuration_names_every_problem_and_exits_1() -> None:
+    Path("bridge.toml").write_text('[server]\nport = "x"\nhots = "y"\n')
+    result = run("keys", "list")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "bridge.toml:2: server.port" in result.stderr
+    assert "did you mean server.host?" in result.stderr
+
+
+# --- serve ---
+
+
+@asynccontextmanager
+async def serving(*words: str, **env: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """A daemon as a process of its own, once it says that it is ready, and where."""
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND, *words, stderr=asyncio.subprocess.PIPE, env={**os.environ, **env}
+    )
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(10):
+            async for line in process.stderr:
+                if ready := re.search(r"LMArena Bridge is ready on (http://\S+)/v1$", line.decode().rstrip()):
+                    yield process, ready[1]
+                    break
+            else:
+                raise AssertionError("the daemon never became ready")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+
+
+@pytest.mark.parametrize("words", [["serve"], []], ids=["serve", "no command"])
+async def test_the_daemon_serves_until_it_is_told_to_stop(words: list[str], arena: Arena) -> None:
+    configure(arena)
+    secret = (await arun("keys", "add", "--name", "me")).stdout.strip()
+    await arun("accounts", "add", stdin=arena.sign_in().cookie_value)
+    async with serving(*words) as (process, origin):
+        answer = await arun("chat", "--url", origin, "/say", "all", "is", "well", OPENAI_API_KEY=secret)
+        assert (answer.stdout, answer.exit_code) == ("all is well\n", 0)
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        pytest.param("bridge.toml", "[server]\nport = -1\n", "server.port", id="value out of range"),
+        pytest.param("bridge.toml", "[server\n", "is not TOML", id="no TOML"),
+        pytest.param("bridge.toml", '[server]\ntls_cert = "a"\ntls_key = "b"\n', "tls_cert", id="no certificate"),
+        pytest.param("state/keys.json", "{", "is not JSON", id="broken keys"),
+        pytest.param("state/accounts.json", "[]", "accounts.json", id="broken accounts"),
+    ],
+)
+async def test_a_bad_configuration_or_state_file_exits_78(file: str, text: str, said: str, tmp_path: Path) -> None:
+    tmp_path.joinpath("state").mkdir(mode=0o700)
+    path = tmp_path / file
+    path.write_text(text)
+    served = await spawn("serve")
+    assert served.returncode == 78
+    assert said in served.stderr
+    assert "Traceback" not in served.stderr
+    assert path.read_text() == text
+
+
+async def test_a_state_folder_in_use_exits_78_and_names_the_daemon(arena: Arena) -> None:
+    configure(arena)
+    async with serving() as (process, _):
+        second = await spawn("serve")
+        assert second.returncode == 78
+        assert f"process id {process.pid}" in second.stderr
+
+
+async def test_a_port_that_is_taken_exits_1_and_says_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        served = await spawn("serve", LMARENA_BRIDGE_SERVER__PORT=str(port))
+    assert served.returncode == 1
+    assert f"cannot listen on 127.0.0.1, port {port}: Address already in use" in served.stderr
+
+
+# --- keys ---
+
+
+def test_a_new_key_stands_alone_on_stdout() -> None:
+    result = run("keys", "add", "--name", "ci")
+    assert re.fullmatch(r"sk-lmab-[A-Za-z0-9]{32}\n", result.stdout)
+    assert "cannot be shown again" in result.stderr
+    assert result.stdout.strip() not in result.stderr
+    assert result.stdout.strip() not in Path("state/keys.json").read_text()
+
+
+def test_keys_are_listed_changed_and_revoked() -> None:
+    run("keys", "add", "--name", "ci", "--rpm", "5", "--models", "gpt*, claude*", "--stealth")
+    (key,) = stored("keys")
+    assert (key["rpm"], key["models"], key["stealth"]) == (5, ["gpt*", "claude*"], True)
+    listed = run("keys", "list").stdout
+    assert re.search(rf"ci +{key['id']} +sk-lmab-…{key['hint']} +5 +100 \(default\) +gpt\*, claude\* +yes", listed)
+
+    assert run("keys", "set", "ci", "--rpm", "0", "--models", "", "--no-stealth").exit_code == 0
+    (key,) = stored("keys")
+    assert (key["rpm"], key["models"], key["stealth"]) == (None, [], False)
+    assert run("keys", "set", key["id"], "--concurrency", "3").exit_code == 0
+    assert stored("keys") == [{**key, "concurrency": 3}]
+
+    assert run("keys", "revoke", "ci").exit_code == 0
+    assert stored("keys") == []
+    assert run("keys", "list").stdout == ""
+
+
+def test_a_stealth_key_is_told_that_the_configuration_has_a_say_too() -> None:
+    assert "models.stealth" in run("keys", "add", "--name", "a", "--stealth").stderr
+    allowed = run("keys", "add", "--name", "b", "--stealth", LMARENA_BRIDGE_MODELS__STEALTH="true")
+    assert "models.stealth" not in allowed.stderr
+
+
+@pytest.mark.parametrize("words", [["add", "--name", "ci"], ["set", "nobody", "--rpm", "1"], ["revoke", "nobody"]])
+def test_a_change_that_cannot_be_made_exits_1(words: list[str]) -> None:
+    run("keys", "add", "--name", "ci")
+    before = stored("keys")
+    result = run("keys", *words)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert words[-1] in result.stderr or "nobody" in result.stderr
+    assert stored("keys") == before
+
+
+async def test_a_running_daemon_takes_a_new_key_within_two_seconds(bridge: RunningBridge) -> None:
+    made = await arun("keys", "add", "--name", "late", LMARENA_BRIDGE_SERVER__STATE_DIR=str(bridge.folder.path))
+    headers = {"Authorization": f"Bearer {made.stdout.strip()}"}
+    async with asyncio.timeout(2):
+        status = 401
+        while status == 401:
+            async with bridge.http.get(f"{bridge.base_url}/models", headers=headers) as answer:
+                status = answer.status
+
+
+def stored(name: str) -> list[dict[str, Any]]:
+    values: list[dict[str, Any]] = json.loads(Path(f"state/{name}.json").read_text())[name]
+    return values
+
+
+# --- accounts ---
+
+AGENT = "Mozilla/5.0 (X11; Linux x86_64) Chrome/142"
+
+
+def as_value(session: Session) -> str:
+    return session.cookie_value
+
+
+def as_pieces(session: Session) -> str:
+    value = session.cookie_value
+    return f"arena-auth-prod-v1.1\t{value[1000:]}\narena-auth-prod-v1.0\t{value[:1000]}\n"
+
+
+def as_header(session: Session) -> str:
+    return f"Cookie: theme=dark; arena-auth-prod-v1={session.cookie_value}; lang=en\r\n"
+
+
+def as_curl(session: Session) -> str:
+    cookies = f"cf_clearance=clear.123; arena-auth-prod-v1={session.cookie_value}"
+    return f"curl 'https://lmarena.ai/' \\\n  -H 'user-agent: {AGENT}' \\\n  -b '{cookies}' \\\n  --compressed\n"
+
+
+@pytest.mark.parametrize("paste", [as_value, as_pieces, as_header, as_curl])
+def test_an_account_is_added_from_whatever_can_be_pasted(paste: Any) -> None:
+    session = Arena().sign_in("ada@example.org")
+    result = run("accounts", "add", "--label", "ada", stdin=paste(session))
+    assert result.exit_code == 0
+    assert re.fullmatch(
+        r"Added account 'ada': ada@example\.org, its cookie expires in \d days \(\d{4}-\d\d-\d\d \d\d:\d\d \S+\)\.\n",
+        result.stdout,
+    )
+    assert stored("accounts") == [{"label": "ada", "cookie": session.cookie_value, "expired": False, "resting": {}}]
+    assert re.search(r"ada +ada@example\.org +in \d days \(.*\) +usable", run("accounts", "list").stdout)
+
+
+def test_what_is_missing_is_said() -> None:
+    session = Arena().sign_in()
+    assert "Missing: cf_clearance" in run("accounts", "add", stdin=as_value(session)).stderr
+    assert "Missing" not in run("accounts", "add", stdin=as_curl(session)).stderr
+    late = run("accounts", "add", stdin=as_value(Arena().sign_in(expires_in=-7300)))
+    assert "its cookie expired 2 hours ago (" in late.stdout
+    assert "Missing: a cookie that still holds" in late.stderr
+
+
+def test_the_same_user_is_renewed_and_keeps_the_label() -> None:
+    arena = Arena()
+    run("accounts", "add", "--label", "ada", stdin=as_value(arena.sign_in("ada@example.org")))
+    run("accounts", "add", stdin=as_value(arena.sign_in("bob@example.org")))
+    fresh = arena.sign_in("ada@example.org")
+    result = run("accounts", "add", stdin=as_value(fresh))
+    assert result.stdout.startswith("Renewed account 'ada': ada@example.org")
+    assert [account["label"] for account in stored("accounts")] == ["ada", "bob@example.org"]
+    assert stored("accounts")[0]["cookie"] == fresh.cookie_value
+
+
+@pytest.mark.parametrize(
+    ("paste", "reason"),
+    [
+        pytest.param("", "no session cookie in it", id="nothing"),
+        pytest.param("hello", "no session cookie in it", id="something else"),
+        pytest.param("arena-auth-prod-v1.1=abc", "piece 0 of the session cookie is missing", id="a piece is missing"),
+        pytest.param("arena-auth-prod-v1=base64-e30", "has no access_token", id="no session"),
+        pytest.param("cf_clearance=abc", "arena-auth-prod-v1 is missing", id="a clearance only"),
+        pytest.param(
+            "curl x -H 'user-agent: M' -b 'cf_clearance=abc'", "no account was added", id="a cURL line of a visitor"
+        ),
+    ],
+)
+def test_what_cannot_be_used_exits_1_with_the_reason(paste: str, reason: str) -> None:
+    result = run("accounts", "add", stdin=paste)
+    assert result.exit_code == 1
+    assert reason in result.stderr
+    assert not Path("state/accounts.json").exists()
+
+
+def test_a_label_is_one_accounts_only() -> None:
+    arena = Arena()
+    run("accounts", "add", "--label", "me", stdin=as_value(arena.sign_in("ada@example.org")))
+    result = run("accounts", "add", "--label", "me", stdin=as_value(arena.sign_in("bob@example.org")))
+    assert result.exit_code == 1
+    assert "another account is labelled 'me'" in result.stderr
+
+
+def test_an_account_is_removed_by_its_label() -> None:
+    run("accounts", "add", "--label", "ada", stdin=as_value(Arena().sign_in()))
+    assert run("accounts", "remove", "bob").exit_code == 1
+    assert run("accounts", "remove", "ada").exit_code == 0
+    assert stored("accounts") == []
+
+
+def test_a_clearance_is_not_shown_where_it_could_be_kept() -> None:
+    result = run("accounts", "add", stdin=as_curl(Arena().sign_in()))
+    assert "clear.123" not in result.output
+    assert "run this in a terminal" in result.stderr
+
+
+@pytest.mark.parametrize("end", [b"\x04", b"\n\n"], ids=["Ctrl-D", "Enter twice"])
+def test_a_paste_into_a_terminal_may_have_long_lines(end: bytes) -> None:
+    session = Arena().sign_in("ada@example.org")
+    paste = as_curl(session).replace("cf_clearance", f"other={'x' * 5000}; cf_clearance").rstrip()
+    code, shown = typed(["accounts", "add"], b"Ctrl-D", paste.encode() + end)
+    assert code == 0
+    assert stored("accounts")[0]["cookie"] == session.cookie_value
+    assert f'cf_clearance = "clear.123"\r\nuser_agent = "{AGENT}"\r\n' in shown
+    assert session.cookie_value not in shown
+
+
+def typed(words: list[str], prompt: bytes, text: bytes) -> tuple[int, str]:
+    """Run a command on a terminal and type `text` once it shows `prompt`; return its exit code and what was shown."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([*COMMAND, *words], stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal's other end is closed: the command has ended
+        while data := os.read(ours, 65536):
+            shown += data
+            if prompt in shown and text:
+                for start in range(0, len(text), 1024):
+                    os.write(ours, text[start : start + 1024])
+                text = b""
+    os.close(ours)
+    return process.wait(10), shown.decode()
+
+
+# --- models ---
+
+
+async def test_models_are_read_once_and_shown_as_a_table(arena: Arena) -> None:
+    env = {"LMARENA_BRIDGE_UPSTREAM__BASE_URL": arena.origin}
+    first = await arun("models", **env)
+    assert first.exit_code == 0
+    assert re.search(r"^name +organization +modality +input +output +rank\s*$", first.stdout, re.MULTILINE)
+    assert re.search(r"^gemini-4-pro +google +chat +image, text +text, web +1\s*$", first.stdout, re.MULTILINE)
+    assert re.search(r"^amber-otter@[0-9a-f]{4} +stealth +chat ", first.stdout, re.MULTILINE)
+    rows = first.stdout.splitlines()[2:]
+    assert len(rows) == len(arena.models)
+    arena.models = arena.models[:3]
+    assert (await arun("models", **env)).stdout == first.stdout
+    assert len((await arun("models", "--refresh", **env)).stdout.splitlines()[2:]) == 3
+
+
+async def test_models_that_cannot_be_read_exit_1(arena: Arena) -> None:
+    arena.clearance = "another"
+    result = await arun("models", LMARENA_BRIDGE_UPSTREAM__BASE_URL=arena.origin)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1
+    assert "cf_clearance" in result.stderr
+
+
+# --- chat ---
+
+
+async def test_chat_answers_with_the_first_model_listed(bridge: RunningBridge) -> None:
+    result = await spawn("chat", "--url", bridge.origin, "Hello", "there", OPENAI_API_KEY=bridge.key)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert bridge.arena.calls[-1].model_id == bridge.arena.models[0].id
+    assert "played by the embedded arena" in result.stdout
+
+
+async def test_chat_takes_its_text_from_a_pipe_and_keeps_thoughts_off_stdout(bridge: RunningBridge) -> None:
+    words = ["chat", "--url", bridge.base_url, "--model", bridge.model(), "--key", bridge.key]
+    result = await spawn(*words, stdin="/think /say wörld 👋")
+    assert (result.returncode, result.stdout) == (0, "wörld 👋\n")
+    assert "short and kind" in result.stderr
+
+
+async def test_chat_shows_each_delta_as_it_comes(bridge: RunningBridge) -> None:
+    release = asyncio.Event()
+    bridge.arena.script = lambda _: [Line("a0", "first"), Until(release), Line("a0", " second"), STOP]
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND, "chat", "--url", bridge.origin, "hi",
+        env={**os.environ, "OPENAI_API_KEY": bridge.key}, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert await process.stdout.readexactly(5) == b"first"
+    release.set()
+    assert await process.stdout.read() == b" second\n"
+    assert await process.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "said"),
+    [
+        pytest.param(["--model", "nope"], None, "The model 'nope' does not exist", id="unknown model"),
+        pytest.param([], "sk-lmab-wrong", "Incorrect or missing API key", id="wrong key"),
+    ],
+)
+async def test_a_refusal_is_told_in_the_apis_own_words(
+    bridge: RunningBridge, words: list[str], key: str | None, said: str
+) -> None:
+    result = await spawn("chat", "--url", bridge.origin, *words, "hi", OPENAI_API_KEY=key or bridge.key)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: {said}")
+
+
+@pytest.mark.parametrize("fault", ["model_failed_middle", "reset_middle", "eof_middle"])
+async def test_an_answer_that_breaks_off_exits_1(bridge: RunningBridge, fault: str) -> None:
+    bridge.arena.faults.arm(fault, after=1)
+    result = await spawn("chat", "--url", bridge.origin, "/say one two three", OPENAI_API_KEY=bridge.key)
+    assert result.returncode == 1
+    assert result.stdout == "one \n"
+    assert result.stderr.startswith("Error: ")
+
+
+def test_chat_says_when_no_bridge_runs() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        env = {"LMARENA_BRIDGE_SERVER__PORT": str(unused.getsockname()[1]), "OPENAI_API_KEY": "k"}
+        result = run("chat", "hi", **env)
+    assert result.exit_code == 1
+    assert "no bridge answers at http://127.0.0.1:" in result.stderr
+    assert "Is it running?" in result.stderr
+
+
+async def test_an_interactive_chat_remembers_what_was_said(
+    bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", bridge.key)
+    words = ["chat", "--url", bridge.origin]
+    code, shown = await asyncio.to_thread(typed, words, b"you> ", b"/say aye\n/echo\n\x04")
+    assert code == 0
+    assert "aye" in shown
+    sent = bridge.arena.evaluations.values()
+    assert any("/echo" in message.content and "aye" in str(turn.messages) for turn in sent for message in turn.messages)

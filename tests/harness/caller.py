@@ -1,0 +1,70 @@
+"""A caller on a bare connection: it can stop in the middle of a request, not read its answer, or vanish."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from yarl import URL
+
+
+#: What a caller holds itself of an answer that it does not read: twice this.
+READ_AHEAD_BYTES = 8 * 1024
+
+
+@dataclass(slots=True)
+class Caller:
+    """One connection to a bridge; `reader` sees the raw answer, chunk sizes and all."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    _head: str
+
+    async def ask(self, body: Mapping[str, object]) -> None:
+        """Send a chat."""
+        data = json.dumps(body).encode()
+        await self.send_head(len(data))
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def send_head(self, length: int, *headers: str) -> None:
+        """Send a chat's request line and headers; `length` bytes of body are to follow."""
+        lines = (self._head, f"Content-Length: {length}", *headers)
+        self.writer.write("".join(f"{line}\r\n" for line in (*lines, "")).encode())
+        await self.writer.drain()
+
+    async def sees(self, text: bytes) -> bytes:
+        """Read until `text` has come."""
+        return await self.reader.readuntil(text)
+
+    def leave(self) -> None:
+        """Close the connection in order."""
+        self.writer.close()
+
+    def vanish(self) -> None:
+        """Reset the connection, as a caller's death or a middlebox does."""
+        sock = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+
+@asynccontextmanager
+async def calling(origin: str, key: str, *, receive_bytes: int | None = None) -> AsyncIterator[Caller]:
+    """Connect; `receive_bytes` is what the kernel may hold of the answer while it is not read."""
+    url = URL(origin)
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        if receive_bytes is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        await asyncio.get_running_loop().sock_connect(sock, (url.host, url.port))
+        reader, writer = await asyncio.open_connection(sock=sock, limit=READ_AHEAD_BYTES)
+        lines = ("POST /v1/chat/completions HTTP/1.1", f"Host: {url.authority}", f"Authorization: Bearer {key}")
+        try:
+            yield Caller(reader, writer, "\r\n".join((*lines, "Content-Type: application/json")))
+        finally:
+            writer.transport.abort()

@@ -1,0 +1,152 @@
+"""Daemons as processes of their own, one after the other over one state folder, against an arena in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from daemon import ROOT, toml
+from running import Overrides, add_accounts, api_key
+
+from bridge.config import Config
+from bridge.keys import ApiKey
+from bridge.state import keys_document
+from bridge.store import StateFolder
+from bridge.tasks import TaskOwner
+from upstream.arena import Arena, Session
+
+#: What a loaded machine may need to start an interpreter, in seconds.
+START_SECONDS = 30.0
+READY = "LMArena Bridge is ready on "
+
+#: Hands a socket over as a service manager does, sd_listen_fds(3): as descriptor 3, said to the process by its id.
+_HAND_OVER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+
+
+@dataclass
+class DaemonProcess:
+    """`lmarena-bridge serve` as it runs: its process, and what it logs."""
+
+    process: asyncio.subprocess.Process
+    origin: str = ""
+    log: list[str] = field(default_factory=list)
+    _unread: asyncio.Queue[str | None] = field(default_factory=asyncio.Queue)
+
+    async def read_log(self) -> None:
+        """Take what is logged, to the end."""
+        assert self.process.stderr is not None
+        async for line in self.process.stderr:
+            self.log.append(line.decode().rstrip("\n"))
+            self._unread.put_nowait(self.log[-1])
+        self._unread.put_nowait(None)
+
+    async def logs(self, text: str, within: float = 10.0) -> str:
+        """The next line with that text. Raises AssertionError with the log if none comes `within` so many seconds."""
+        try:
+            async with asyncio.timeout(within):
+                while (line := await self._unread.get()) is not None:
+                    if text in line:
+                        return line
+        except TimeoutError:
+            pass
+        raise AssertionError("\n".join(["no such line:", text, *self.log]))
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    async def ends(self, within: float = 20.0) -> int:
+        """Its exit status. Raises AssertionError with the log if it does not end `within` so many seconds."""
+        try:
+            return await asyncio.wait_for(self.process.wait(), within)
+        except TimeoutError:
+            raise AssertionError("\n".join(["it goes on:", *self.log])) from None
+
+    async def stop(self) -> tuple[int, float]:
+        """SIGTERM; return the exit status, and how long the end took in seconds."""
+        began = time.monotonic()
+        self.signal(signal.SIGTERM)
+        return await self.ends(), time.monotonic() - began
+
+
+class Home:
+    """A folder with a bridge.toml, a state folder, a key and an account."""
+
+    def __init__(self, arena: Arena, path: Path) -> None:
+        self.arena = arena
+        self.folder = StateFolder(path / "state")
+        self.config = path / "bridge.toml"
+        self.secret, self.key = api_key(rpm=1_000_000)
+        self.session: Session = arena.sign_in()
+
+    async def prepare(self) -> None:
+        """Write everything."""
+        self.folder.prepare()
+        self.configure()
+        await self.add_key(self.key)
+        await add_accounts(self.folder, self.session)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What a request carries."""
+        return {"Authorization": f"Bearer {self.secret}"}
+
+    def configure(self, overrides: Overrides | None = None) -> None:
+        """Write bridge.toml."""
+        sections: dict[str, dict[str, object]] = {
+            "server": {"port": 0, "drain_seconds": 20},
+            "upstream": {"base_url": self.arena.origin},
+        }
+        for section, values in (overrides or {}).items():
+            sections.setdefault(section, {}).update(values)
+        Config.model_validate(sections)  # a slip of the test's, not the daemon's
+        self.config.write_text(toml(sections))
+
+    async def add_key(self, key: ApiKey) -> None:
+        """Add a key as `keys add` does."""
+        await keys_document(self.folder).update(lambda kept: (*kept, key))
+
+    @asynccontextmanager
+    async def launch(self, inherited: socket.socket | None = None) -> AsyncIterator[DaemonProcess]:
+        """Start a daemon, and do not wait for it; kill it in the end if it has not ended."""
+        words = ["-m", "bridge", "serve", "--config", str(self.config)]
+        if inherited is not None:
+            words = ["-c", _HAND_OVER, str(inherited.fileno()), *words]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *words,
+            cwd=ROOT,
+            stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            pass_fds=[inherited.fileno()] if inherited is not None else [],
+        )
+        daemon = DaemonProcess(process)
+        async with TaskOwner() as tasks:
+            reading = tasks.spawn(daemon.read_log(), name="read log")
+            try:
+                yield daemon
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                await process.wait()
+                await reading
+
+    @asynccontextmanager
+    async def serve(self, inherited: socket.socket | None = None) -> AsyncIterator[DaemonProcess]:
+        """Start a daemon, and wait until it is ready."""
+        async with self.launch(inherited) as daemon:
+            line = await daemon.logs(READY, START_SECONDS)
+            daemon.origin = line.partition(READY)[2].removesuffix("/v1")
+            yield daemon

@@ -1,0 +1,26 @@
+"""The log lines of a bridge's requests, to be awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+
+class RequestLog(logging.Handler):
+    """Keeps the fields of each line; a request's line is written when its handling has ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[dict[str, Any]] = []
+        self._unread: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a line."""
+        fields: dict[str, Any] = vars(record)["fields"]
+        self.seen.append(fields)
+        self._unread.put_nowait(fields)
+
+    async def line(self, within: float = 1.0) -> dict[str, Any]:
+        """The next line's fields. Raises TimeoutError if none comes `within` so many seconds."""
+        return await asyncio.wait_for(self._unread.get(), within)

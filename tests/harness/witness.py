@@ -1,0 +1,160 @@
+"""What models were shown, held against what was asked: the one checker of tests about conversations."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, TypeAlias
+
+import aiohttp
+from frames import DONE, frames
+from running import RunningBridge
+
+from upstream.arena import Arena, Line, Step, Turn, Until
+
+JsonMessage: TypeAlias = Mapping[str, Any]
+
+_MARK = re.compile(r"«\d+»")
+
+
+def user(text: str, **more: object) -> JsonMessage:
+    """A user's message as a client sends it."""
+    return {"role": "user", "content": text, **more}
+
+
+def assistant(text: str, **more: object) -> JsonMessage:
+    """An answer as a client returns it."""
+    return {"role": "assistant", "content": text, **more}
+
+
+class Witness:
+    """Answers for all models of an arena, and sees to it that they are shown a request's messages: all, once, in order.
+
+    Each text of a test comes from `text`, so that no other message holds its mark. Whatever a model is shown must be
+    what one of the requests under way says; else `strangers` tells.
+    """
+
+    def __init__(self, arena: Arena) -> None:
+        self.turns: list[Turn] = []
+        self.strangers: list[str] = []
+        #: Set it aside to keep evaluations busy: an answer goes on behind its first delta when it is set.
+        self.go_on: asyncio.Event | None = None
+        #: Keeps an answer's transport open behind its finish until it is set.
+        self.let_go: asyncio.Event | None = None
+        self._begun = asyncio.Semaphore(0)
+        self._numbers = count(1)
+        self._under_way: list[list[str]] = []
+        arena.script = self._answer
+
+    def text(self, words: str = "") -> str:
+        """A text that stands nowhere else."""
+        return f"«{next(self._numbers)}»{words}"
+
+    async def begun(self, answers: int = 1) -> None:
+        """Wait until so many more answers have begun."""
+        for _ in range(answers):
+            await asyncio.wait_for(self._begun.acquire(), 10)
+
+    @contextmanager
+    def expecting(self, messages: Iterable[JsonMessage]) -> Iterator[None]:
+        """A request of these messages is under way. Raises AssertionError if a model was shown anything else."""
+        marks = _MARK.findall("\n".join(_texts(messages)))
+        self._under_way.append(marks)
+        try:
+            yield
+        finally:
+            self._under_way.remove(marks)
+        assert not self.strangers
+
+    def _answer(self, turn: Turn) -> Iterator[Step]:
+        self.turns.append(turn)
+        if shown(turn) not in self._under_way:
+            self.strangers.append(f"a model was shown {shown(turn)}, asked was {self._under_way}")
+        return self._steps()
+
+    def _steps(self) -> Iterator[Step]:
+        go_on, let_go = self.go_on, self.let_go
+        yield Line("a0", self.text())
+        self._begun.release()
+        if go_on is not None:
+            yield Until(go_on)
+        yield Line("a0", " and")
+        yield Line("a0", " so on.")
+        yield Line("ad", {"finishReason": "stop"})
+        if let_go is not None:
+            yield Until(let_go)
+
+
+def shown(turn: Turn) -> list[str]:
+    """The marks of all that a model is shown, in order."""
+    return _MARK.findall("\n".join(message.content for message in turn.messages))
+
+
+def _texts(messages: Iterable[JsonMessage]) -> Iterator[str]:
+    for message in messages:
+        yield message["content"] or ""
+        yield from (call["function"]["arguments"] for call in message.get("tool_calls", ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a client is told: `kind` and `why` are of `x-bridge-conversation`, '' where no evaluation answered."""
+
+    status: int
+    kind: str
+    why: str
+    evaluation: str
+    text: str
+    code: str | None
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Where in a conversation the answer stands, and why there."""
+        return self.kind, self.why
+
+    @property
+    def message(self) -> JsonMessage:
+        """The answer, as it goes into the next request."""
+        return assistant(self.text)
+
+
+async def ask(
+    bridge: RunningBridge,
+    witness: Witness,
+    messages: Sequence[JsonMessage],
+    *,
+    stream: bool,
+    model: str | None = None,
+    key: str | None = None,
+) -> Reply:
+    """Send a request, read the whole answer; the model that gave it saw this request's messages."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    with witness.expecting(messages):
+        body = bridge.chat(messages=list(messages), model=model or bridge.model(), stream=stream)
+        async with await bridge.post(body, headers=headers) as response:
+            reply = read(response, await response.read())
+    if reply.evaluation:
+        last = [turn for turn in witness.turns if turn.evaluation.id == reply.evaluation][-1]
+        assert shown(last) == _MARK.findall("\n".join(_texts(messages)))
+    return reply
+
+
+def read(response: aiohttp.ClientResponse, body: bytes) -> Reply:
+    """Read an answer, streamed or whole."""
+    kind, _, why = response.headers.get("x-bridge-conversation", "").partition("; why=")
+    _, _, evaluation = response.headers.get("x-bridge-evaluation", "").rpartition("/c/")
+    if response.content_type == "text/event-stream":
+        chunks = [json.loads(frame) for frame in frames(body) if frame != DONE]
+        deltas = [choice["delta"] for chunk in chunks for choice in chunk.get("choices", ())]
+        text = "".join(delta.get("content") or "" for delta in deltas)
+        error = chunks[-1].get("error")
+    else:
+        answer = json.loads(body)
+        error = answer.get("error")
+        text = "" if error else answer["choices"][0]["message"]["content"]
+    return Reply(response.status, kind, why, evaluation, text, error and error["code"])
