@@ -21,8 +21,8 @@ _MAY_BE_EMPTY = frozenset({"content-filter", "length"})
 class AnswerText:
     """An answer's text: its tokens, and the text itself as long as a conversation could be known again by it."""
 
-    #: Beyond this no client sends an answer back: the site refuses a prompt of a ninth of it.
-    MAX_CHARS: Final = 1_000_000
+    #: Beyond this no client sends an answer back: the site refuses a prompt of little more than half of it.
+    MAX_CHARS: Final = 200_000
 
     def __init__(self) -> None:
         self.tokens = TokenCount()
@@ -61,6 +61,11 @@ class Answer:
         """The estimate so far."""
         reasoning = self._reasoning.total
         return Usage(self._prompt_tokens, self._text.tokens.total + reasoning, reasoning)
+
+    @property
+    def text(self) -> str:
+        """The text so far; '' where it was too long to keep."""
+        return self._text.whole() or ""
 
     def __aiter__(self) -> Answer:
         return self
@@ -112,7 +117,7 @@ def _says_something(event: Event) -> bool:
     match event:
         case TextDeltas(text=text) | ReasoningDeltas(text=text):
             return text != ""
-        case Finish() | Failure():
-            return False
+        case Images(images=images):
+            return bool(images)
         case _:
-            return True
+            return False

@@ -25,34 +25,38 @@ CAPACITY: Final = 100_000
 
 _DIGEST_BYTES: Final = 16
 
-#: What clients take out of an answer, or put around it, before they send it back.
+#: The reasoning that clients put before an answer, or take away from there. Applied at a place, never searched for:
+#: its time grows with the text, not with the text's square.
 _REASONING: Final = re.compile(
-    r"<(think|thinking|reasoning)>.*?</\1>|<details[^>]*type=\"reasoning\"[^>]*>.*?</details>", re.DOTALL
+    r'\s*(?:<(think|thinking|reasoning)>.*?</\1>|<details type="reasoning".*?</details>)', re.DOTALL
 )
-_FOOTNOTES: Final = re.compile(r"(?:\n\s*\[\^?\w{1,8}\]: [^\n]*)+\s*\Z")
+_FOOTNOTE: Final = re.compile(r"\s*\[\^?\w{1,8}\]: ")
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """An evaluation at rest: whose it is, the id of its last answer, and what it has been shown."""
+    """An evaluation at rest: whose it is, the id of its last answer, and what it has been shown.
+
+    `answered` has a digest for each form in which clients return the answer.
+    """
 
     id: str
     user_id: str
     message_id: str
     asked: str
-    answered: str
+    answered: tuple[str, ...]
 
     def to_json(self) -> list[str]:
         """Plain values for the state file."""
-        return [self.id, self.user_id, self.message_id, self.asked, self.answered]
+        return [self.id, self.user_id, self.message_id, self.asked, *self.answered]
 
     @classmethod
     def from_json(cls, value: object) -> Evaluation:
         """Read what `to_json` wrote. Raises ValueError."""
-        match value:
-            case [str(), str(), str(), str(), str()]:
-                return cls(*value)
-        raise ValueError("an evaluation needs five strings")
+        if isinstance(value, list) and len(value) > 4 and all(isinstance(each, str) for each in value):
+            id_, user_id, message_id, asked, *answered = value
+            return cls(id_, user_id, message_id, asked, tuple(answered))
+        raise ValueError("an evaluation needs at least five strings")
 
 
 @dataclass(slots=True)
@@ -69,17 +73,19 @@ class Turn:
         """The digest of all of the request's messages."""
         return self._history.hexdigest()
 
-    def answered(self, text: str) -> str:
-        """The digest of the request's messages and their answer."""
+    def answered(self, text: str) -> tuple[str, ...]:
+        """The digests of the request's messages and their answer: as it was given, and without its footnotes."""
+        text = comparable(text)
+        return tuple(self._followed_by(form) for form in dict.fromkeys((text, without_footnotes(text))))
+
+    def _followed_by(self, text: str) -> str:
         history = self._history.copy()
         _update(history, Message("assistant", text))
         return history.hexdigest()
 
-    def start_anew(self, why: str) -> Evaluation | None:
-        """Give up the evaluation: the whole history goes to a new one. Returns what was given up."""
-        given_up, self.evaluation = self.evaluation, None
-        self.kind, self.why = "new", why
-        return given_up
+    def start_anew(self, why: str) -> None:
+        """Give up the evaluation: the whole history goes to a new one."""
+        self.kind, self.why, self.evaluation = "new", why, None
 
 
 class Conversations:
@@ -125,7 +131,7 @@ class Conversations:
         if isinstance(found, Evaluation):
             turn.evaluation = found
             self._remove(found)
-            self._busy.update((found.asked, found.answered))
+            self._busy.update((found.asked, *found.answered))
         return turn
 
     def _find(
@@ -141,8 +147,8 @@ class Conversations:
 
     def release(self, evaluation: Evaluation) -> None:
         """A turn has ended that had taken it."""
-        self._busy.subtract((evaluation.asked, evaluation.answered))
-        for digest in (evaluation.asked, evaluation.answered):
+        self._busy.subtract((evaluation.asked, *evaluation.answered))
+        for digest in (evaluation.asked, *evaluation.answered):
             if self._busy[digest] <= 0:
                 del self._busy[digest]
 
@@ -151,8 +157,8 @@ class Conversations:
         if evaluation.id in self._evaluations:
             self._remove(self._evaluations[evaluation.id])
         self._evaluations[evaluation.id] = evaluation
-        self._asked.setdefault(evaluation.asked, []).append(evaluation.id)
-        self._answered.setdefault(evaluation.answered, []).append(evaluation.id)
+        for table, digest in self._places(evaluation):
+            table.setdefault(digest, []).append(evaluation.id)
         if len(self._evaluations) > self._capacity:
             self._remove(next(iter(self._evaluations.values())))
 
@@ -163,10 +169,15 @@ class Conversations:
 
     def _remove(self, evaluation: Evaluation) -> None:
         del self._evaluations[evaluation.id]
-        for table, digest in ((self._asked, evaluation.asked), (self._answered, evaluation.answered)):
+        for table, digest in self._places(evaluation):
             table[digest].remove(evaluation.id)
             if not table[digest]:
                 del table[digest]
+
+    def _places(self, evaluation: Evaluation) -> Iterator[tuple[dict[str, list[str]], str]]:
+        yield self._asked, evaluation.asked
+        for digest in evaluation.answered:
+            yield self._answered, digest
 
 
 def _follows_up(messages: Sequence[Message]) -> bool:
@@ -175,15 +186,25 @@ def _follows_up(messages: Sequence[Message]) -> bool:
     return (
         len(messages) > 1
         and messages[-2].role == "assistant"
-        and last.role == "user"
-        and last.name is None  # upstream has no place for a participant's name
+        and last == Message("user", last.text)  # upstream has no place for a name, nor for anything but a text
         and bool(last.text.strip())
     )
 
 
 def comparable(text: str) -> str:
-    """An assistant's text as it is compared: without what clients strip before they return it."""
-    return _FOOTNOTES.sub("", "\n" + _REASONING.sub("", text)).strip()
+    """An assistant's text as it is compared: without the reasoning before it, and without white space around it."""
+    start = 0
+    while reasoning := _REASONING.match(text, start):
+        start = reasoning.end()
+    return text[start:].strip()
+
+
+def without_footnotes(text: str) -> str:
+    """A text without the `[1]: …` lines at its end, which some clients show in another way; never emptied."""
+    lines = text.split("\n")
+    while lines and (not lines[-1].strip() or _FOOTNOTE.match(lines[-1])):
+        del lines[-1]
+    return "\n".join(lines).rstrip() or text
 
 
 def _update(history: hashlib.blake2b, message: Message) -> None:

@@ -144,7 +144,7 @@ def from_upstream(error: UpstreamError) -> ApiError:
         status,
         type_,
         code,
-        f"{error.message} {advice}".strip(),
+        f"{error.message if error.message.endswith(_STOPS) else f'{error.message}.'} {advice}",
         reason=error.reason,
         retry_after=error.retry_after if isinstance(error, RateLimited | CircuitOpen) else None,
         retry=status in (400, 429),
@@ -185,6 +185,8 @@ def _meaning(error: UpstreamError) -> tuple[int, str, str, str]:
         case _:
             return 502, "upstream_error", "upstream_error", _ADVICE.get(error.reason, "Try again in a while.")
 
+
+_STOPS: Final = (".", "!", "?", "。", "！", "？")
 
 _RENEW_CLEARANCE: Final = (
     "The operator must open the site in a browser and copy its fresh cf_clearance and user agent into bridge.toml. "

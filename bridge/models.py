@@ -47,6 +47,7 @@ class Models:
         self._wake = asyncio.Event()
         self._read = asyncio.Condition()
         self._unknown_asked_at = -UNKNOWN_NAME_SECONDS
+        self._skipped = 0
         self.catalog: Catalog | None = None
         #: Why the last reading failed; None after one that did not.
         self.failure: UpstreamError | None = None
@@ -92,8 +93,7 @@ class Models:
                 if account is not None:
                     self._pool.revive(account)
                 found = flight.read_models(page)
-                if found.skipped:
-                    _logger.warning("the page lists %d models that cannot be read", found.skipped)
+                self._note_skipped(found.skipped)
                 models = models or found.models
             except UpstreamError as error:
                 failure = error
@@ -106,6 +106,11 @@ class Models:
             elif failure is not None:
                 _logger.warning("the list of models cannot be read: %s", failure)
             self._read.notify_all()
+
+    def _note_skipped(self, skipped: int) -> None:
+        if skipped != self._skipped:
+            _logger.warning("entries of the list of models that cannot be read: %d", skipped)
+        self._skipped = skipped
 
     async def _keep(self, models: tuple[Model, ...]) -> None:
         if self.catalog is None or models != self.catalog.models:

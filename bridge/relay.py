@@ -120,7 +120,8 @@ class Relay:
         call = self._call(chat)
         async with AsyncExitStack() as stack:
             stack.enter_context(self._pool.hold(account))
-            was_untouched, chat.untouched = chat.untouched, False  # until upstream says that it did nothing
+            was_untouched = chat.untouched
+            chat.untouched &= chat.turn.evaluation is None  # until upstream says that it did nothing
             try:
                 upstream = await self._client.open(
                     call,

@@ -113,6 +113,7 @@ class State:
         self._accounts = accounts_document(folder)
         self._on_disk: dict[str, Account] = {}  # as last seen there: what differs since, a command has written
         self._dirty = asyncio.Event()
+        self._turn = asyncio.Lock()
         self.keys = KeyRing()
         self.pool = AccountPool(clock, self._dirty.set)
 
@@ -146,23 +147,29 @@ class State:
 
     async def flush(self) -> None:
         """Write what is not yet on disk. A failure is logged, and tried again with the next change."""
-        if self._dirty.is_set():
-            try:
-                await self._merge()
-            except StateError as error:
-                _logger.error("accounts are not saved: %s", error)  # noqa: TRY400 — the text says it all
+        try:
+            await self._merge(if_dirty=True)
+        except StateError as error:
+            _logger.error("accounts are not saved: %s", error)  # noqa: TRY400 — the text says it all
 
-    async def _merge(self) -> None:
-        self._dirty.clear()
-        ours = {account.user_id: account for account in self.pool}
-        seen = dict(self._on_disk)
-        merged = await self._accounts.update(lambda on_disk: _merged(on_disk, ours, seen))
-        self._on_disk = {account.user_id: account for account in merged}
-        # Where ours was written, the pool may have news since, which the next merge writes; else the disk has won.
-        self.pool.load(
-            self.pool.get(account.user_id) or account if account == ours.get(account.user_id) else account
-            for account in merged
-        )
+    async def _merge(self, *, if_dirty: bool = False) -> None:
+        # To the end, even when the daemon stops: half a merge would take our own writing for a command's.
+        await asyncio.shield(self._merge_in_turn(if_dirty=if_dirty))
+
+    async def _merge_in_turn(self, *, if_dirty: bool) -> None:
+        async with self._turn:
+            if if_dirty and not self._dirty.is_set():
+                return
+            self._dirty.clear()
+            ours = {account.user_id: account for account in self.pool}
+            seen = dict(self._on_disk)
+            merged = await self._accounts.update(lambda on_disk: _merged(on_disk, ours, seen))
+            self._on_disk = {account.user_id: account for account in merged}
+            # Where ours was written, the pool may have news since, which the next merge writes; else the disk has won.
+            self.pool.load(
+                self.pool.get(account.user_id) or account if account == ours.get(account.user_id) else account
+                for account in merged
+            )
 
 
 def _merged(on_disk: tuple[Account, ...], ours: dict[str, Account], seen: dict[str, Account]) -> tuple[Account, ...]:

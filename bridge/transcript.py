@@ -16,10 +16,10 @@ _HEADINGS = {"system": "System", "user": "User", "assistant": "Assistant", "tool
 
 def prompt(messages: Sequence[Message]) -> str:
     """Write the messages as one text that shows a model all of them."""
-    leading = list(takewhile(lambda message: message.role == "system", messages))
+    leading = list(takewhile(lambda message: message == Message("system", message.text), messages))
     spoken = messages[len(leading) :]
     blocks = [message.text for message in leading if message.text]
-    if len(spoken) == 1 and spoken[0].role == "user" and not spoken[0].name:
+    if len(spoken) == 1 and spoken[0] == Message("user", spoken[0].text):
         blocks.append(spoken[0].text)
     elif spoken:
         blocks.append("[The conversation so far. Answer its last message.]")

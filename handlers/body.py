@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 from aiohttp import web
 
 from bridge.errors import ApiError, invalid_request
+from handlers.appkeys import DRAIN
 
 #: How many of `[`, `{` and `,` a body may hold: each can make a Python object, and parsing holds the loop. A million
 #: characters of prose hold some 20,000.
@@ -15,13 +15,16 @@ MAX_JSON_MARKS: Final = 200_000
 
 
 async def read_body(request: web.Request, *, limit: int, timeout: float) -> bytes:
-    """Read the body. Raises ApiError: 413 over `limit` bytes, 408 after `timeout` seconds, 400 for a JSON bomb."""
+    """Read the body.
+
+    Raises ApiError: 413 over `limit` bytes, 408 after `timeout` seconds, 400 for a JSON bomb or a broken encoding.
+    """
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
     parts: list[bytes] = []
     size = marks = 0
     try:
-        async with asyncio.timeout(timeout):
+        async with request.app[DRAIN].arriving(timeout):
             async for data in request.content.iter_any():
                 size += len(data)
                 if size > limit:
@@ -30,6 +33,10 @@ async def read_body(request: web.Request, *, limit: int, timeout: float) -> byte
                 if marks > MAX_JSON_MARKS:
                     raise _closing(invalid_request("invalid_json", "The body holds too many JSON values."))
                 parts.append(data)
+    except web.RequestPayloadError:
+        raise _closing(
+            invalid_request("invalid_body", "The body cannot be read: its chunks or its compression are broken.")
+        ) from None
     except TimeoutError:
         raise _closing(
             ApiError(408, "invalid_request_error", "request_timeout", f"The body did not come within {timeout:g} s.")

@@ -20,6 +20,7 @@ from bridge.dialects.chat_completions import read_request
 from bridge.errors import ApiError, overloaded
 from bridge.keys import ApiKey
 from bridge.limits import LimitExceeded, ratelimit_headers
+from bridge.log import event
 from handlers.appkeys import DRAIN, FACTS, LIMITER, RELAY, SETTINGS, TASKS, Facts
 from handlers.body import read_body
 from handlers.streaming import EventStream
@@ -41,7 +42,7 @@ async def chat_completions(request: web.Request, key: ApiKey) -> web.StreamRespo
         if chat.ignored:
             facts.headers["x-bridge-ignored"] = ", ".join(chat.ignored)
         if config.log.debug:
-            _logger.info("messages: %s", chat.messages)
+            event(_logger, logging.INFO, "asked", messages=chat.messages)
         header = Header(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), chat.model)
         if chat.stream:
             return await _stream(request, key, chat, header, config, facts)
@@ -78,6 +79,7 @@ async def _stream(
                     if facts.ttft is None:
                         facts.ttft = time.monotonic() - began
                 await caller.end()
+                _log_answer(config, answer)
         except ApiError as error:
             if not caller.committed:
                 raise
@@ -100,6 +102,7 @@ async def _whole(
             completion.add(batch)
             if facts.ttft is None:
                 facts.ttft = time.monotonic() - began
+        _log_answer(config, answer)
         body = completion.finish(answer.finish.reason if answer.finish else None, answer.usage)
     response = web.StreamResponse(
         headers={"Content-Type": "application/json; charset=utf-8", "x-bridge-reason": Reason.OK.value}
@@ -143,6 +146,11 @@ def _refusal(error: LimitExceeded) -> ApiError:
         reason=Reason.RATE_LIMITED,
         retry_after=error.retry_after,
     )
+
+
+def _log_answer(config: Config, answer: Answer) -> None:
+    if config.log.debug:
+        event(_logger, logging.INFO, "answered", text=answer.text)
 
 
 def _tell(facts: Facts, answer: Answer) -> None:

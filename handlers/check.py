@@ -159,7 +159,7 @@ async def _visit(arena: ArenaClient, pool: AccountPool, config: Config) -> _Visi
                 visit.accepted.add(account.user_id)
                 visit.page = page
         if visit.page is None:
-            visit.page = await arena.page(PAGE_PATH, _visitor(config), timeout=timeout)
+            visit.page = await arena.page(PAGE_PATH, None, timeout=timeout)
     except UpstreamError as error:
         visit.failure = error
     return visit
@@ -167,11 +167,6 @@ async def _visit(arena: ArenaClient, pool: AccountPool, config: Config) -> _Visi
 
 def _shown(account: Account, pool: AccountPool) -> Credentials:
     return Credentials(account.session.value, pool.rotation(account))
-
-
-def _visitor(config: Config) -> Credentials | None:
-    """Nobody's session; the clearance, if there is one."""
-    return Credentials("", lambda _: None) if config.upstream.cf_clearance.get_secret_value() else None
 
 
 def _site(visit: _Visit, arena: ArenaClient, config: Config) -> Finding:
@@ -245,7 +240,7 @@ async def _uploads(page: str, arena: ArenaClient, config: Config) -> Finding:
         if not missing:
             break
         try:
-            script = await arena.page(path, _visitor(config), timeout=config.upstream.connect_timeout)
+            script = await arena.page(path, None, timeout=config.upstream.connect_timeout)
         except Unreachable:
             break
         except UpstreamError:

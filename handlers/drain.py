@@ -1,19 +1,20 @@
-"""The end of the daemon as its answers see it: no new ones, a while for those that run, then a word and the end."""
+"""The end of the daemon as its requests see it: no new ones, a while for those that run, then a word and the end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 
-from bridge.errors import from_upstream, overloaded
+from bridge.errors import ApiError, from_upstream, overloaded
 from upstream.errors import TimedOut
 
 
 class Drain:
-    """Bounds every answer's life: by its own limit, and by the daemon's end."""
+    """Bounds a request's coming in and an answer's life: by a limit of their own, and by the daemon's end."""
 
     def __init__(self) -> None:
+        self._arrivals: set[asyncio.Timeout] = set()
         self._answers: set[asyncio.Timeout] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -27,8 +28,25 @@ class Drain:
         return len(self._answers)
 
     @asynccontextmanager
+    async def arriving(self, seconds: float) -> AsyncIterator[None]:
+        """Let a request come in for `seconds`. Raises TimeoutError after them, ApiError once the daemon drains."""
+        scope = asyncio.timeout(seconds)
+        try:
+            async with scope:
+                self._arrivals.add(scope)
+                yield
+        except TimeoutError:
+            if scope.expired() and self.draining:
+                raise _shutting_down() from None
+            raise
+        finally:
+            self._arrivals.discard(scope)
+
+    @asynccontextmanager
     async def bounded(self, seconds: float) -> AsyncIterator[None]:
         """Let an answer live for `seconds`. Raises ApiError when they, or the daemon's, are over."""
+        if self.draining:
+            raise _shutting_down()
         scope = asyncio.timeout(seconds)
         try:
             async with scope:
@@ -39,25 +57,36 @@ class Drain:
             if not scope.expired():
                 raise
             if self._cut:
-                raise overloaded("The bridge is shutting down and could not wait for the answer's end.") from None
+                raise _shutting_down() from None
             raise from_upstream(TimedOut(f"The answer took longer than {seconds:g} s.")) from None
         finally:
             self._answers.discard(scope)
             if not self._answers:
                 self._idle.set()
 
-    async def drain(self, seconds: float) -> None:
-        """Wait for running answers, `seconds` at most; then end those that are left."""
+    def begin(self) -> None:
+        """Take no further requests, nor those that are still coming in."""
         self.draining = True
-        try:
-            async with asyncio.timeout(seconds):
-                await self._idle.wait()
-        except TimeoutError:
-            self.cut()
+        _end(self._arrivals)
 
     def cut(self) -> None:
         """End every running answer now, with an error that says why."""
-        self.draining = self._cut = True
-        now = asyncio.get_running_loop().time()
-        for scope in self._answers:
+        self._cut = True
+        _end(self._answers)
+
+    async def idle(self, seconds: float) -> None:
+        """Wait until no answer is running, `seconds` at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+
+
+def _end(scopes: Iterable[asyncio.Timeout]) -> None:
+    now = asyncio.get_running_loop().time()
+    for scope in scopes:
+        if not scope.expired():  # one that is ending already cannot be told to
             scope.reschedule(now)
+
+
+def _shutting_down() -> ApiError:
+    return overloaded("The bridge is shutting down: try again in a moment.", close=True)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import ssl
-from typing import Final
+from collections.abc import MutableMapping, Sequence
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 
 from bridge.errors import ApiError, internal_error
 from handlers.answers import error_response
+from handlers.middlewares import SERVER, request_id
 
 #: Waiting connections that the kernel holds for us: a restart or a burst must refuse none.
 BACKLOG: Final = 1024
 #: How long an idle connection is kept, in seconds: above nginx's 60 and Caddy's 120, or reuse would meet a 502.
 KEEPALIVE_SECONDS: Final = 130.0
+#: Where the sockets begin that a service manager hands over: sd_listen_fds(3).
+_FIRST_INHERITED: Final = 3
 
 _logger = logging.getLogger(__name__)
 
@@ -41,20 +46,29 @@ class BridgeProtocol(web.RequestHandler):
             error = internal_error()
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun, so that no error can be sent")
-        response = error_response(error)
-        response.force_close()
-        return response
+        return _response(error)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer. aiohttp's own refusal of an `Expect` passes no middleware, so it gets our form here."""
+        if isinstance(resp, web.HTTPException):
+            message = "Only 'Expect: 100-continue' can be met."
+            resp = _response(ApiError(resp.status, "invalid_request_error", "expectation_failed", message))
+        return await super().finish_response(request, resp, start_time)
+
+    def log_exception(self, *args: Any, **kwargs: Any) -> None:
+        """Log a mistake of ours. A caller's broken body is none: aiohttp finds it once more behind our answer."""
+        if not isinstance(kwargs.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **kwargs)
 
 
-async def expect_continue(request: web.Request) -> web.StreamResponse | None:
-    """Answer `Expect: 100-continue`; anything else that is expected cannot be met."""
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # it is no part of the answer
-        return None
-    return error_response(
-        ApiError(417, "invalid_request_error", "expectation_failed", "Only 'Expect: 100-continue' can be met.")
-    )
+def _response(error: ApiError) -> web.Response:
+    """An answer that no middleware has seen: it has a request id all the same, and ends the connection."""
+    response = error_response(error)
+    response.headers.update({"x-request-id": request_id(""), "Server": SERVER})
+    response.force_close()
+    return response
 
 
 def open_sockets(host: str, port: int) -> list[socket.socket]:
@@ -79,8 +93,24 @@ def open_sockets(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
+def inherited_sockets(environ: MutableMapping[str, str]) -> list[socket.socket]:
+    """Take the listening sockets that a service manager holds for us (sd_listen_fds(3)), if it does.
+
+    Closing them closes our copies: its own keep collecting connections. The variables are unset, so that no child
+    takes them for its own. Raises OSError for a descriptor that is no socket.
+    """
+    pid, count, _ = (environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
+    if pid != str(os.getpid()) or not count.isdecimal():
+        return []
+    sockets = [socket.socket(fileno=_FIRST_INHERITED + index) for index in range(int(count))]
+    for sock in sockets:
+        sock.set_inheritable(False)
+        sock.setblocking(False)
+    return sockets
+
+
 async def listen(
-    runner: web.AppRunner, sockets: list[socket.socket], tls: ssl.SSLContext | None
+    runner: web.AppRunner, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None
 ) -> list[asyncio.Server]:
     """Accept connections on every socket."""
     loop = asyncio.get_running_loop()
@@ -97,3 +127,14 @@ async def listen(
         )
 
     return [await loop.create_server(connection, sock=sock, ssl=tls, backlog=BACKLOG) for sock in sockets]
+
+
+async def stop_listening(servers: Sequence[asyncio.Server]) -> None:
+    """Accept no more, and close our copies of the sockets; connections that were accepted stay."""
+    loop = asyncio.get_running_loop()
+    for server in servers:
+        for sock in server.sockets:
+            loop.remove_reader(sock)
+    await asyncio.sleep(0)  # connections that were just accepted join their server, which a closed one does not allow
+    for server in servers:
+        server.close()

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 from bridge.errors import ApiError, internal_error, invalid_api_key, overloaded
 from bridge.keys import ApiKey
@@ -24,6 +24,9 @@ KeyedHandler: TypeAlias = Callable[[web.Request, ApiKey], Awaitable[web.StreamRe
 
 #: A request id of the caller's that is kept.
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._\-]{1,128}")
+
+#: What we say we are: no versions.
+SERVER: Final = "lmarena-bridge"
 
 _logger = logging.getLogger("bridge.requests")
 
@@ -50,6 +53,8 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def _answer(request: web.Request, handler: Handler, facts: Facts) -> web.StreamResponse:
     try:
+        if request.version not in (HttpVersion10, HttpVersion11):
+            raise web.HTTPVersionNotSupported
         if request.app[DRAIN].draining:
             raise overloaded("The bridge is shutting down: try again in a moment.", close=True)
         if is_preflight(request):
@@ -108,7 +113,7 @@ async def set_headers(request: web.Request, response: web.StreamResponse) -> Non
     if facts is not None:
         headers["x-request-id"] = facts.request_id
         headers.update(facts.headers)
-    headers["Server"] = "lmarena-bridge"
+    headers["Server"] = SERVER
     headers.setdefault("Cache-Control", "no-store")
     headers["X-Content-Type-Options"] = "nosniff"
     set_cors_headers(request, headers, request.app[SETTINGS].config.server.cors_origins)
@@ -121,15 +126,18 @@ def request_id(sent: str) -> str:
 
 def _log(request: web.Request, facts: Facts, status: int, seconds: float) -> None:
     resource = request.match_info.route.resource
+    fields = {
+        "status": status,
+        "reason": facts.reason.value,
+        "code": facts.code,
+        "key": facts.key,
+        "model": facts.model,
+        "ttft_ms": None if facts.ttft is None else round(facts.ttft * 1000),
+        "ms": round(seconds * 1000),
+    }
     event(
         _logger,
         logging.INFO,
         f"{request.method} {resource.canonical if resource is not None else '(unknown)'}",
-        status=status,
-        reason=facts.reason.value,
-        code=facts.code,
-        key=facts.key,
-        model=facts.model,
-        ttft_ms=None if facts.ttft is None else round(facts.ttft * 1000),
-        ms=round(seconds * 1000),
+        **{name: value for name, value in fields.items() if value is not None},
     )

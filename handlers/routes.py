@@ -6,7 +6,6 @@ from aiohttp import web
 
 from handlers.chat_completions import chat_completions
 from handlers.health import health
-from handlers.listener import expect_continue
 from handlers.middlewares import Handler, keyed
 from handlers.models import get_model, list_models
 
@@ -26,5 +25,11 @@ def add_routes(app: web.Application) -> None:
     """Add every route."""
     for prefix in PREFIXES:
         for method, path, handler in _API:
-            app.router.add_route(method, prefix + path, handler, expect_handler=expect_continue)
-    app.router.add_route("GET", "/health", health, expect_handler=expect_continue)
+            _add(app, method, prefix + path, handler)
+    _add(app, "GET", "/health", health)
+
+
+def _add(app: web.Application, method: str, path: str, handler: Handler) -> None:
+    """Add a route; what answers GET answers HEAD too, which monitors send."""
+    for each in (method, "HEAD") if method == "GET" else (method,):
+        app.router.add_route(each, path, handler)

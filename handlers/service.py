@@ -6,97 +6,153 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final
 
 from aiohttp import web
 
 from bridge import log
-from bridge.config import Config, ConfigError
+from bridge.config import Config, ConfigError, Problem
 from bridge.store import StateFolder
 from bridge.tasks import TaskOwner
 from handlers.app import build_app, reload
 from handlers.appkeys import DRAIN, SETTINGS
-from handlers.listener import listen, open_sockets
+from handlers.drain import Drain
+from handlers.listener import inherited_sockets, listen, open_sockets, stop_listening
 
 #: How long answers may take to leave once they were told to end, in seconds.
 _FAREWELL_SECONDS: Final = 3.0
+#: How long a connection may take to be closed once its answer has been written, in seconds.
+_CLOSING_SECONDS: Final = 0.2
+#: How long requests that are on their way over an open connection may take, to meet a 503 and no reset, in seconds.
+_LAST_REQUESTS_SECONDS: Final = 0.1
+#: What a daemon keeps for its life: its sockets, its state folder, and the bound of the pool that follows `streams`.
+_LASTING: Final = (
+    "server.host",
+    "server.port",
+    "server.state_dir",
+    "server.tls_cert",
+    "server.tls_key",
+    "limits.streams",
+)
 
 _logger = logging.getLogger(__name__)
 
 
+class CannotListen(OSError):
+    """The configured address cannot be had; the text says why and what to do."""
+
+
 @dataclass(slots=True)
 class Service:
-    """One daemon's life. `reread` gives the configuration as it stands on disk now; it may raise ConfigError."""
+    """One daemon's life. `reread` gives the configuration as it stands on disk now; it may raise ConfigError.
+
+    `on_ready` is told the daemon's origin. `sockets` are bound already and become the daemon's; without any it takes
+    those that a service manager hands over, else it binds what the configuration names.
+    """
 
     config: Config
     reread: Callable[[], Config]
     on_ready: Callable[[str], None]
+    sockets: Sequence[socket.socket] = ()
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then drain. Raises StateError, or OSError when the port cannot be had."""
+        """Serve until SIGTERM or SIGINT, then drain. Raises StateError, ConfigError or CannotListen."""
+        self._handle_signals()
         folder = StateFolder(self.config.server.state_dir)
         folder.prepare()
         with folder.hold():
             tls = tls_context(self.config)
-            sockets = open_sockets(self.config.server.host, self.config.server.port)
+            sockets = self.sockets or inherited_sockets(os.environ) or bind(self.config)
             app = build_app(self.config, folder)
-            runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_FAREWELL_SECONDS)
+            runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSING_SECONDS)
             try:
                 await runner.setup()
                 servers = await listen(runner, sockets, tls)
-                self._handle_signals(app)
-                self.on_ready(address(sockets[0].getsockname(), secure=tls is not None))
-                await self._stop.wait()
-                _logger.info("stopping: %d answers are running", app[DRAIN].running)
-                for server in servers:
-                    server.close()
-                await self._drain(app)
+                async with TaskOwner() as tasks:
+                    tasks.spawn(self._reload_when_told(app), name="reload")
+                    self.on_ready(address(sockets[0].getsockname(), secure=tls is not None))
+                    await self._stop.wait()
+                    await stop_listening(servers)
+                    await self._drain(app[DRAIN], app[SETTINGS].config.server.drain_seconds)
             finally:
                 await runner.cleanup()
                 for sock in sockets:
                     sock.close()
 
-    async def _drain(self, app: web.Application) -> None:
-        drain = app[DRAIN]
+    async def _drain(self, drain: Drain, seconds: float) -> None:
+        """Let answers end for so many seconds, or until a second signal; refuse whatever else is asked meanwhile."""
+        _logger.info("stopping: running answers (%d) get %g s to end", drain.running, seconds)
+        drain.begin()
+        await asyncio.sleep(_LAST_REQUESTS_SECONDS)
         async with TaskOwner() as tasks:
             hurry = tasks.spawn(self._hurry.wait(), name="second signal")
-            patience = tasks.spawn(drain.drain(app[SETTINGS].config.server.drain_seconds), name="drain")
+            patience = tasks.spawn(drain.idle(seconds), name="drain")
             await asyncio.wait((hurry, patience), return_when=asyncio.FIRST_COMPLETED)
-        if drain.running:
-            drain.cut()
+        drain.cut()
+        await drain.idle(_FAREWELL_SECONDS)
 
-    def _handle_signals(self, app: web.Application) -> None:
+    def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop_or_hurry)
-        loop.add_signal_handler(signal.SIGHUP, self._reload, app)
+        loop.add_signal_handler(signal.SIGHUP, self._changed.set)
 
     def _stop_or_hurry(self) -> None:
         (self._hurry if self._stop.is_set() else self._stop).set()
+
+    async def _reload_when_told(self, app: web.Application) -> None:
+        """Take over bridge.toml with each SIGHUP, for ever; one that came during the start counts."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            self._reload(app)
 
     def _reload(self, app: web.Application) -> None:
         """Take over bridge.toml as it stands now; a bad one changes nothing."""
         try:
             config = self.reread()
         except ConfigError as error:
-            _logger.error("the configuration stays as it was: %s", error)  # noqa: TRY400 — the text says it all
+            problems = "; ".join(map(str, error.problems))
+            _logger.error("the configuration stays as it was: %s", problems)  # noqa: TRY400 — the text says it all
             return
-        log.configure(config.log.level, config.log.format, environ=os.environ)
-        reload(app, config)
+        for name in _LASTING:
+            if attrgetter(name)(config) != attrgetter(name)(self.config):
+                _logger.warning("%s was changed: the daemon must be restarted for that", name)
+        limits = config.limits.model_copy(update={"streams": self.config.limits.streams})
+        reload(app, config.model_copy(update={"limits": limits}))
+        log.configure(config.log.level, config.log.format)
         _logger.info("the configuration was read anew")
 
 
+def bind(config: Config) -> list[socket.socket]:
+    """Sockets on the configured address. Raises CannotListen."""
+    host, port = config.server.host, config.server.port
+    try:
+        return open_sockets(host, port)
+    except OSError as error:
+        advice = "stop what listens there, or set another server.host or server.port"
+        raise CannotListen(f"cannot listen on {host}, port {port}: {error.strerror}; {advice}") from error
+
+
 def tls_context(config: Config) -> ssl.SSLContext | None:
-    """The server's TLS context, if a certificate is configured. Raises OSError or ssl.SSLError."""
-    if config.server.tls_cert is None:
+    """The server's TLS context, if a certificate is configured. Raises ConfigError."""
+    certificate = config.server.tls_cert
+    if certificate is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(config.server.tls_cert, config.server.tls_key)
+    try:
+        context.load_cert_chain(certificate, config.server.tls_key)
+    except OSError as error:  # ssl.SSLError is one
+        what = f"no certificate with its key can be read from it and tls_key: {error.strerror or error}"
+        raise ConfigError(Problem(str(certificate), "server.tls_cert", what)) from error
     return context
 
 

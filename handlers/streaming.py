@@ -76,7 +76,7 @@ class EventStream:
         """End the body in order."""
         if self._keeper is not None:
             self._keeper.cancel()
-        await self.response.write_eof()
+        await self._writer.write_eof()
 
     async def write_error(self, data: bytes) -> None:
         """Send the one event that ends a broken stream, and end the body."""

@@ -37,18 +37,23 @@ class CallerWriter:
         if len(data) + transport.get_write_buffer_size() <= _NEVER_BLOCKS_BYTES:
             await self._response.write(data)
             return
-        watch = _StallWatch(self._loop, transport, len(data), self._write_timeout)
-        try:
+        with _StallWatch(self._loop, transport, len(data), self._write_timeout):
             await self._response.write(data)
-        finally:
-            watch.cancel()
 
     async def write_whole(self, body: bytes) -> None:
         """Write a whole body and its end."""
         view = memoryview(body)
         for start in range(0, len(body), _SLICE_BYTES):
             await self.write(bytes(view[start : start + _SLICE_BYTES]))
-        await self._response.write_eof()
+        await self.write_eof()
+
+    async def write_eof(self) -> None:
+        """End the body in order; this too waits until the caller has read enough."""
+        transport = self._request.transport
+        if transport is None:
+            raise ClientConnectionResetError("the caller has gone")
+        with _StallWatch(self._loop, transport, 0, self._write_timeout):
+            await self._response.write_eof()
 
 
 class _StallWatch:
@@ -63,7 +68,10 @@ class _StallWatch:
         self._unsent = transport.get_write_buffer_size() + coming
         self._handle = loop.call_later(timeout, self._look)
 
-    def cancel(self) -> None:
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
         self._handle.cancel()
 
     def _look(self) -> None:

@@ -1,15 +1,20 @@
-"""An arena and a bridge for whoever asks; and how much Hypothesis tries.
+"""An arena and a bridge for whoever asks; how much Hypothesis tries; and whether a test may skip.
 
-`make test` runs a hundred examples a property, `make test-slow` ten thousand.
+`make test` runs a hundred examples a property, `make test-slow` ten thousand. With LMARENA_BRIDGE_NO_SKIP in the
+environment, as in CI, a skip is a failure: there every program that a test needs is expected.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import logging
+import os
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from hypothesis import is_hypothesis_test, settings
+from request_log import RequestLog
 from running import RunningBridge, running_bridge
 
 from upstream.arena import Arena
@@ -17,6 +22,8 @@ from upstream.arena import Arena
 settings.register_profile("default", max_examples=100, deadline=None, derandomize=False, print_blob=True)
 settings.register_profile("slow", settings.get_profile("default"), max_examples=10_000)
 settings.load_profile("default")
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -26,6 +33,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if is_hypothesis_test(getattr(item, "obj", None)):
                 item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let no test skip where none may."""
+    return _unskipped((yield))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Let no file of tests skip where none may."""
+    return _unskipped((yield))
+
+
+def _unskipped(report: Report) -> Report:
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("LMARENA_BRIDGE_NO_SKIP"):
+        report.outcome = "failed"
+        report.longrepr = f"LMARENA_BRIDGE_NO_SKIP is set, yet: {report.longreprtext}"
+    return report
 
 
 @pytest.fixture
@@ -40,3 +66,14 @@ async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
     """A bridge with one account and one key, ready to be called."""
     async with running_bridge(arena, tmp_path / "state") as bridge:
         yield bridge
+
+
+@pytest.fixture
+def request_log(caplog: pytest.LogCaptureFixture) -> Iterator[RequestLog]:
+    """The log lines of the bridge's requests, as they come."""
+    log = RequestLog()
+    logger = logging.getLogger("bridge.requests")
+    with caplog.at_level(logging.INFO, logger.name):
+        logger.addHandler(log)
+        yield log
+        logger.removeHandler(log)

@@ -38,6 +38,8 @@ MAX_PAGE_BYTES: Final = 16 * 1024 * 1024
 MAX_REDIRECTS: Final = 3
 #: One response header: a session cookie that rotates can pass aiohttp's 8 KiB (RELIABILITY, row 35).
 MAX_HEADER_BYTES: Final = 64 * 1024
+#: How much one read brings at most. For a caller that does not keep up the bridge holds some five times as much.
+READ_BYTES: Final = 64 * 1024
 #: How long a finished answer may take to end its transport before the connection is given up, in seconds.
 LINGER_SECONDS: Final = 1.0
 #: Below the site's own keep-alive, so that a call does not meet a dying connection, in seconds.
@@ -77,6 +79,7 @@ async def connect(settings: Settings) -> AsyncIterator[ArenaClient]:
         timeout=aiohttp.ClientTimeout(
             total=None, connect=settings.connect_timeout, sock_connect=settings.connect_timeout
         ),
+        read_bufsize=READ_BYTES,
         max_field_size=MAX_HEADER_BYTES,
         trust_env=False,
     )
@@ -115,7 +118,7 @@ class ArenaClient:
             with _reading(response):
                 async with asyncio.timeout_at(deadline):
                     raise read_page(response.content_type, await _read_bounded(response, MAX_REFUSAL_BYTES))
-        return ArenaAnswer(response, self.origin, deadline, self.settings.idle_timeout)
+        return ArenaAnswer(response, deadline, self.settings.idle_timeout)
 
     async def page(self, path: str, credentials: Credentials | None, *, timeout: float) -> str:
         """Read a page or a script. Raises as `open` does."""
@@ -179,13 +182,13 @@ class ArenaClient:
             raise SessionExpired("LMArena redirects the call to another page, as it does without a login.")
         if response.status in (HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.PERMANENT_REDIRECT):
             self.origin = origin
-        return target
+        return target.with_user(None)  # or the library would make an Authorization header of it
 
 
 class ArenaAnswer:
     """One answer being read: batches of events, the last of which ends in `Finish` or `Failure`."""
 
-    def __init__(self, response: aiohttp.ClientResponse, origin: str, deadline: float, idle_timeout: float) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, deadline: float, idle_timeout: float) -> None:
         self._response = response
         self._content = response.content
         self._wire = Wire()
@@ -195,7 +198,8 @@ class ArenaAnswer:
         self._first = True
         self._deadline = deadline
         self._alarm = self._loop.call_at(deadline, self._ring)
-        self.origin = origin
+        #: Where the answer comes from, after redirects.
+        self.origin = str(response.url.origin())
         self.ended = False
 
     @property
@@ -212,13 +216,16 @@ class ArenaAnswer:
             now = self._loop.time()
             self._waiting_until = self._deadline if self._first else now + self._idle_timeout
             try:
-                data = await self._content.readany()
+                data = await self._content.read(READ_BYTES)
             except TimedOut as error:
                 batch: list[Event] = [Failure(error)]
             except (aiohttp.ClientError, OSError):
                 batch = self._wire.feed_eof()
             else:
-                self._first = False
+                if self._first:
+                    self._first = False
+                    self._alarm.cancel()  # it was set for the first byte, which may be far off
+                    self._alarm = self._loop.call_at(now + self._idle_timeout, self._ring)
                 batch = self._wire.feed(data) if data else self._wire.feed_eof()
             finally:
                 self._waiting_until = None

@@ -108,9 +108,7 @@ class Fields:
         items = self.array(name)
         if items is None:
             return None
-        return [
-            Fields(self._item(name, at, item, dict), f"{self.path(name)}[{at}]") for at, item in enumerate(items)
-        ]
+        return [Fields(self._item(name, at, item, dict), f"{self.path(name)}[{at}]") for at, item in enumerate(items)]
 
     def _item(self, name: str, at: int, item: object, kind: type[T]) -> T:
         if isinstance(item, kind):

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from yarl import URL
 
-
 #: What a caller holds itself of an answer that it does not read: twice this.
 READ_AHEAD_BYTES = 8 * 1024
 

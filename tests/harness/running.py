@@ -65,9 +65,7 @@ class RunningBridge:
 
     def sdk(self, **options: Any) -> openai.AsyncOpenAI:
         """The real SDK; it repeats nothing unless asked to. Closed with the bridge."""
-        client = openai.AsyncOpenAI(
-            **{"base_url": self.base_url, "api_key": self.key, "max_retries": 0, **options}
-        )
+        client = openai.AsyncOpenAI(**{"base_url": self.base_url, "api_key": self.key, "max_retries": 0, **options})
         self._stack.push_async_callback(client.close)
         return client
 
@@ -96,11 +94,9 @@ class RunningBridge:
 
     async def post(self, body: object, **options: Any) -> aiohttp.ClientResponse:
         """POST a chat with the key."""
-        kind = "data" if isinstance(body, bytes | str) else "json"
+        sent: dict[str, Any] = {"data" if isinstance(body, bytes | str) else "json": body}
         headers = {**self.headers, **options.pop("headers", {})}
-        return await self.http.post(
-            f"{self.base_url}/chat/completions", **{kind: body}, headers=headers, **options
-        )
+        return await self.http.post(f"{self.base_url}/chat/completions", **sent, headers=headers, **options)
 
 
 @asynccontextmanager

@@ -180,6 +180,16 @@ async def test_silence_before_the_headers_the_first_line_and_in_the_middle_is_a_
         await asyncio.wait_for(arena.calls[-1].closed.wait(), 1)
 
 
+async def test_silence_in_the_middle_is_noticed_long_before_the_first_bytes_time_is_over(
+    asker: Asker, arena: Arena
+) -> None:
+    arena.faults.arm("silent_middle")
+    async with asyncio.timeout(5):
+        last = (await asker.ask(timeout=60))[-1]
+    assert isinstance(last, Failure)
+    assert isinstance(last.error, TimedOut)
+
+
 async def test_our_own_slowness_is_no_silence_of_upstreams(asker: Asker, arena: Arena) -> None:
     """While nobody reads, the clock of the idle time-out stands still."""
     release = asyncio.Event()

@@ -1,0 +1,265 @@
+"""One table of answers, told twice: as a stream of chunks and as one completion. Both must say the same."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.chat import Usage
+from bridge.dialects.chat_answers import ChunkEncoder, Completion, Header
+from bridge.errors import invalid_request
+from upstream.events import Citations, Event, Image, Images, ReasoningDeltas, Source, TextDeltas
+
+HEADER = Header("chatcmpl-1", 1_700_000_000, "gemini-4-pro")
+USAGE = Usage(prompt=7, completion=5, reasoning=2)
+USAGE_OBJECT = {
+    "prompt_tokens": 7,
+    "completion_tokens": 5,
+    "total_tokens": 12,
+    "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+    "completion_tokens_details": {"reasoning_tokens": 2, "audio_tokens": 0},
+}
+LINE_ENDS = "\u2028\u2029\u0085\r"
+
+
+def text(*deltas: str) -> TextDeltas:
+    return TextDeltas("".join(deltas), b"\n".join(orjson.dumps(delta) for delta in deltas))
+
+
+def reasoning(*deltas: str) -> ReasoningDeltas:
+    return ReasoningDeltas("".join(deltas), b"\n".join(orjson.dumps(delta) for delta in deltas))
+
+
+def cite(*sources: Source) -> Citations:
+    return Citations(sources)
+
+
+def draw(*urls: str) -> Images:
+    return Images(tuple(Image(url, "image/png") for url in urls))
+
+
+def note(url: str, title: str, at: int) -> dict[str, object]:
+    """OpenAI's annotation: one place in the text that leans on a page."""
+    place = {"url": url, "title": title, "start_index": at, "end_index": at}
+    return {"type": "url_citation", "url_citation": place}
+
+
+class Case(NamedTuple):
+    """Batches as they came from upstream, and the message that they make."""
+
+    batches: list[list[Event]]
+    content: str = ""
+    reasoning: str | None = None
+    annotations: list[dict[str, object]] | None = None
+
+
+CASES = {
+    "one delta": Case([[text("hello")]], "hello"),
+    "deltas of one read and of several": Case([[text("a", "b")], [text("c")], [text("", "d")]], "abcd"),
+    "nothing (withheld, or cut to nothing)": Case([[]], ""),
+    "thoughts, then text": Case([[reasoning("", "hm", "…")], [text("yes")]], "yes", "hm…"),
+    "thoughts and text in one read": Case([[reasoning("hm"), text("yes"), reasoning("ah"), text("!")]], "yes!", "hmah"),
+    "thoughts alone": Case([[reasoning("hm")]], "", "hm"),
+    "quotes, backslashes, controls": Case([[text('"', "\\", "\n", "\t\0")]], '"\\\n\t\0'),
+    "every kind of line end": Case([[text(f"a{LINE_ENDS}b"), reasoning(LINE_ENDS)]], f"a{LINE_ENDS}b", LINE_ENDS),
+    "emoji and Chinese": Case([[text("哦，", "👋🏽")]], "哦，👋🏽"),
+    "text that looks like a frame": Case([[text("\n\ndata: [DONE]\n\n")]], "\n\ndata: [DONE]\n\n"),
+    "a picture": Case([[draw("https://r2/1.png?a=b&c=d")]], "![image](https://r2/1.png?a=b&c=d)\n"),
+    "pictures and text": Case(
+        [[text("look: "), draw("https://r2/1", "https://r2/2")], [text("nice")]],
+        "look: ![image](https://r2/1)\n![image](https://r2/2)\nnice",
+    ),
+    "a citation": Case(
+        [[text("it is so."), cite(Source("https://a/", "A", (9,)))]],
+        "it is so.",
+        annotations=[note("https://a/", "A", 9)],
+    ),
+    "a citation without a title or a place": Case(
+        [[cite(Source("https://a/")), text("x")]], "x", annotations=[note("https://a/", "https://a/", 0)]
+    ),
+    "a citation that grows": Case(
+        [
+            [text("one"), cite(Source("https://a/", None, (3,)))],
+            [text("two"), cite(Source("https://b/", "B", (6,)))],
+            [cite(Source("https://a/", "A", (3, 6))), cite(Source("https://a/"))],
+        ],
+        "onetwo",
+        annotations=[note("https://a/", "A", 3), note("https://a/", "A", 6), note("https://b/", "B", 6)],
+    ),
+    "a citation with odd characters": Case(
+        [[text("x"), cite(Source("https://a/", f"“A”{LINE_ENDS}", (1,)))]],
+        "x",
+        annotations=[note("https://a/", f"“A”{LINE_ENDS}", 1)],
+    ),
+}
+everywhere = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def stream(
+    batches: list[list[Event]], reason: str | None = "stop", *, header: Header = HEADER, include_usage: bool = False
+) -> bytes:
+    encoder = ChunkEncoder(header, include_usage=include_usage)
+    return b"".join((encoder.start(), *map(encoder.encode, batches), encoder.finish(reason, USAGE)))
+
+
+def chunks(data: bytes) -> list[dict[str, Any]]:
+    """Read the frames of a whole stream, as the strictest client would."""
+    *frames, done, rest = data.split(b"\n\n")
+    assert (done, rest) == (b"data: [DONE]", b"")
+    assert all(frame.startswith(b"data: {") for frame in frames)
+    assert data.decode().splitlines() == data.decode().split("\n")[:-1]
+    return [orjson.loads(frame.removeprefix(b"data: ")) for frame in frames]
+
+
+def completion(batches: list[list[Event]], reason: str | None = "stop", header: Header = HEADER) -> dict[str, Any]:
+    answer = Completion(header)
+    for batch in batches:
+        answer.add(batch)
+    read: dict[str, Any] = orjson.loads(answer.finish(reason, USAGE))
+    return read
+
+
+def message(case: Case) -> dict[str, object]:
+    """The case's message as OpenAI's object."""
+    expected: dict[str, object] = {"role": "assistant", "content": case.content, "refusal": None}
+    if case.reasoning is not None:
+        expected["reasoning_content"] = case.reasoning
+    if case.annotations is not None:
+        expected["annotations"] = case.annotations
+    return expected
+
+
+@everywhere
+def test_a_completion_holds_the_message(case: Case) -> None:
+    assert completion(case.batches) == {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1_700_000_000,
+        "model": "gemini-4-pro",
+        "choices": [{"index": 0, "message": message(case), "logprobs": None, "finish_reason": "stop"}],
+        "usage": USAGE_OBJECT,
+    }
+
+
+@everywhere
+def test_the_deltas_of_a_stream_add_up_to_the_message(case: Case) -> None:
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks(stream(case.batches))]
+    assert deltas[0] == {"role": "assistant", "content": ""}
+    assert deltas[-1] == {}
+    assert "".join(delta.get("content", "") for delta in deltas) == case.content
+    assert "".join(delta.get("reasoning_content", "") for delta in deltas) == (case.reasoning or "")
+    notes = [delta for delta in deltas if "annotations" in delta]
+    assert notes == ([{"content": "", "annotations": case.annotations}] if case.annotations else [])
+    assert not notes or deltas.index(notes[0]) == len(deltas) - 2
+    assert not any("role" in delta for delta in deltas[1:])
+
+
+@everywhere
+def test_every_chunk_has_the_same_head_and_only_the_last_a_finish_reason(case: Case) -> None:
+    *all_but_last, last = chunks(stream(case.batches))
+    for chunk in (*all_but_last, last):
+        head = {name: value for name, value in chunk.items() if name != "choices"}
+        assert head == {
+            "id": "chatcmpl-1",
+            "object": "chat.completion.chunk",
+            "created": 1_700_000_000,
+            "model": "gemini-4-pro",
+        }
+        assert [choice["index"] for choice in chunk["choices"]] == [0]
+    assert {chunk["choices"][0]["finish_reason"] for chunk in all_but_last} == {None}
+    assert last["choices"][0]["finish_reason"] == "stop"
+
+
+@everywhere
+def test_usage_comes_behind_the_finish_only_where_asked_for(case: Case) -> None:
+    *before, last = chunks(stream(case.batches, include_usage=True))
+    assert last["choices"] == []
+    assert last["usage"] == USAGE_OBJECT
+    assert {chunk.pop("usage") for chunk in before} == {None}
+    assert before == chunks(stream(case.batches))
+
+
+@everywhere
+def test_no_client_finds_a_line_end_inside_a_frame(case: Case) -> None:
+    data = stream(case.batches).decode()
+    assert not set(data) & set(LINE_ENDS)
+    assert "\n" not in data.replace("\n\n", "")
+
+
+def test_every_delta_is_a_chunk_of_its_own_in_order() -> None:
+    deltas = [
+        chunk["choices"][0]["delta"] for chunk in chunks(stream([[text("a", "", "b"), reasoning("c")], [text("d")]]))
+    ]
+    said = [{"content": "a"}, {"content": ""}, {"content": "b"}, {"reasoning_content": "c"}, {"content": "d"}]
+    assert deltas[1:-1] == said
+
+
+def test_the_strings_of_upstream_go_out_as_they_came() -> None:
+    event = TextDeltas("é/é", rb'"\u00e9\/\u00e9"')
+    assert rb'"content":"\u00e9\/\u00e9"' in ChunkEncoder(HEADER, include_usage=False).encode([event])
+
+
+@pytest.mark.parametrize("include_usage", [False, True])
+def test_a_keep_alive_chunk_is_an_empty_delta(include_usage: bool) -> None:
+    encoder = ChunkEncoder(HEADER, include_usage=include_usage)
+    chunk = orjson.loads(encoder.idle().removeprefix(b"data: "))
+    assert chunk["choices"] == [{"index": 0, "delta": {"content": ""}, "finish_reason": None}]
+    assert ("usage" in chunk) == include_usage
+
+
+FINISH_REASONS = {
+    "stop": "stop",
+    "length": "length",
+    "content-filter": "content_filter",
+    "unknown": "stop",
+    "tool-calls": "stop",
+    "": "stop",
+    None: "stop",
+}
+
+
+@pytest.mark.parametrize(("upstream", "ours"), FINISH_REASONS.items())
+def test_finish_reasons(upstream: str | None, ours: str) -> None:
+    assert chunks(stream([[text("x")]], upstream))[-1]["choices"][0]["finish_reason"] == ours
+    assert completion([[text("x")]], upstream)["choices"][0]["finish_reason"] == ours
+
+
+@pytest.mark.parametrize("name", ['quote"d', "back\\slash", "naïve 模型", f"lines{LINE_ENDS}"])
+def test_a_model_name_of_any_characters(name: str) -> None:
+    header = Header("chatcmpl-1", 1, name)
+    assert {chunk["model"] for chunk in chunks(stream([[text("x")]], header=header, include_usage=True))} == {name}
+    assert completion([[text("x")]], header=header)["model"] == name
+
+
+def test_an_error_in_a_stream_is_one_event_with_its_reason() -> None:
+    data = ChunkEncoder.error(invalid_request("invalid_value", f"It{LINE_ENDS} broke.", "messages[0]"))
+    assert data.startswith(b"data: ")
+    assert data.endswith(b"}\n\n")
+    assert len(data.decode().splitlines()) == 2
+    assert orjson.loads(data.removeprefix(b"data: ")) == {
+        "error": {
+            "message": f"It{LINE_ENDS} broke.",
+            "type": "invalid_request_error",
+            "param": "messages[0]",
+            "code": "invalid_value",
+            "reason": "rejected",
+        }
+    }
+
+
+deltas_of_text = st.lists(st.text(), min_size=1, max_size=4)
+any_event = st.one_of(
+    deltas_of_text.map(lambda deltas: text(*deltas)), deltas_of_text.map(lambda deltas: reasoning(*deltas))
+)
+
+
+@given(st.lists(st.lists(any_event, max_size=3), max_size=4))
+def test_any_stream_says_what_its_completion_says(batches: list[list[Event]]) -> None:
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks(stream(batches))]
+    whole = completion(batches)["choices"][0]["message"]
+    assert "".join(delta.get("content", "") for delta in deltas) == whole["content"]
+    assert "".join(delta.get("reasoning_content", "") for delta in deltas) == whole.get("reasoning_content", "")

@@ -1,0 +1,130 @@
+"""kill -9 at any moment: state files are whole, no key and no account is lost, and no conversation goes on wrongly."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import aiohttp
+import pytest
+from process import DaemonProcess, Home
+from running import add_accounts, api_key
+
+from bridge.state import accounts_document, conversations_document, keys_document, models_document
+from upstream.arena import Arena, Session
+
+#: Daemons that are killed side by side, one for each of two cores.
+HOMES = 2
+#: A daemon is killed so many seconds after its start, at most.
+LATEST_SECONDS = 0.25
+
+
+@dataclass
+class Victim:
+    """One state folder whose daemons are killed, and what may not be lost of it."""
+
+    home: Home
+    other: Session
+    chance: random.Random
+    keys: set[str] = field(default_factory=set)
+    messages: list[dict[str, str]] = field(default_factory=lambda: [{"role": "user", "content": "/say the beginning"}])
+
+    async def is_killed(self) -> None:
+        """Live through one daemon's life."""
+        home = self.home
+        (home.folder.path / ".keys.json.tmp").touch()
+        async with home.serve() as daemon, aiohttp.ClientSession() as http:
+            assert not [path.name for path in home.folder.path.glob(".*.tmp")]
+            await self.continues_anew(http, daemon)
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(3):
+                    tasks.create_task(self.chats(http, daemon))
+                tasks.create_task(self.adds_keys(daemon))
+                await asyncio.sleep(self.chance.uniform(0, LATEST_SECONDS))  # the moment is the point: nothing to await
+                daemon.signal(signal.SIGKILL)
+                assert await daemon.ends() == -signal.SIGKILL
+        await self.has_lost_nothing()
+
+    async def continues_anew(self, http: aiohttp.ClientSession, daemon: DaemonProcess) -> None:
+        """Ask on in the conversation that the last daemon knew: nobody may know it now."""
+        async with await self.post(http, daemon, self.messages) as response:
+            assert response.status == 200, "\n".join(daemon.log)
+            assert response.headers["x-bridge-conversation"].startswith("new;")
+            evaluation = self.home.arena.evaluations[response.headers["x-bridge-evaluation"].rpartition("/")[2]]
+            answer = (await response.json())["choices"][0]["message"]["content"]
+        (asked, _) = evaluation.messages
+        assert all(message["content"] in asked.content for message in self.messages)
+        asked_on = {"role": "user", "content": f"/say on with {self.chance.random()}"}
+        self.messages = [self.messages[-1], {"role": "assistant", "content": answer}, asked_on]
+
+    async def chats(self, http: aiohttp.ClientSession, daemon: DaemonProcess) -> None:
+        """Load, which makes the daemon write: each answer brings a new cookie."""
+        with suppress(aiohttp.ClientError):
+            for number in count():
+                self.home.arena.rotate(self.home.session)
+                async with await self.post(
+                    http, daemon, [{"role": "user", "content": f"/count {number % 50}"}]
+                ) as response:
+                    await response.read()
+
+    async def adds_keys(self, daemon: DaemonProcess) -> None:
+        """Write at the same time, as commands do."""
+        while daemon.process.returncode is None:
+            _, key = api_key(name=f"key {len(self.keys)}")
+            await self.home.add_key(key)
+            self.keys.add(key.name)
+
+    async def post(
+        self, http: aiohttp.ClientSession, daemon: DaemonProcess, messages: list[dict[str, str]]
+    ) -> aiohttp.ClientResponse:
+        models = self.home.arena.models
+        model = next(model.public_name for model in models if model.organization and model.modality == "chat")
+        body = {"model": model, "messages": messages}
+        return await http.post(f"{daemon.origin}/v1/chat/completions", json=body, headers=self.home.headers)
+
+    async def has_lost_nothing(self) -> None:
+        """Read every file, as the next daemon will; renew the cookie, which may have died with the last one."""
+        self.home.session.rotation = None
+        folder = self.home.folder
+        kept = {key.name for key in await keys_document(folder).load()}
+        assert kept == self.keys | {self.home.key.name}
+        accounts = {account.user_id for account in await accounts_document(folder).load()}
+        assert accounts == {self.home.session.user_id, self.other.user_id}
+        assert not (await conversations_document(folder).load()).clean
+        assert await models_document(folder).load()
+        assert not list(folder.path.glob("*.corrupt-*"))
+        await add_accounts(folder, self.home.session)
+
+
+async def kill(arena: Arena, path: Path, kills: int) -> None:
+    """Kill so many daemons, on each of the state folders in turn."""
+
+    async def one_after_the_other(number: int) -> None:
+        folder = path / str(number)
+        folder.mkdir()
+        home = Home(arena, folder)
+        other = arena.sign_in("grace@example.org")
+        await home.prepare()
+        await add_accounts(home.folder, other)
+        victim = Victim(home, other, random.Random(number))
+        for _ in range(kills // HOMES):
+            await victim.is_killed()
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(HOMES):
+            tasks.create_task(one_after_the_other(number))
+
+
+async def test_ten_kills_lose_nothing(arena: Arena, tmp_path: Path) -> None:
+    await kill(arena, tmp_path, 10)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)  # it takes about a minute on two cores of its own
+async def test_a_hundred_kills_lose_nothing(arena: Arena, tmp_path: Path) -> None:
+    await kill(arena, tmp_path, 100)

@@ -1,0 +1,389 @@
+"""The daemon's life, with real signals: it ends in order, reloads without a loss, and notices what commands change."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import socket
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from frames import DONE, frames
+from process import DaemonProcess, Home
+from running import add_accounts, api_key
+
+from bridge import keys
+from bridge.state import accounts_document, conversations_document, keys_document
+from upstream.arena import Arena, Line, Pause, Step, Turn, Until
+
+STREAMS = 50
+#: How long a drain may last beyond what it waits for, in seconds: a loaded machine is slow to end a process.
+SLACK = 5.0
+
+
+@pytest.fixture
+async def home(arena: Arena, tmp_path: Path) -> Home:
+    home = Home(arena, tmp_path)
+    await home.prepare()
+    return home
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        yield http
+
+
+@dataclass
+class Play:
+    """Answers that go on until they are let go: all of them, or those whose prompt is no `stuck`."""
+
+    pace: float = 0.05
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+    said: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    async def __call__(self, turn: Turn) -> AsyncIterator[Step]:
+        said = self.said[turn.prompt]
+        while turn.prompt.startswith("stuck") or not self.go.is_set():
+            said.append(f"{turn.prompt} {len(said)} 👋\n")
+            yield Line("a0", said[-1])
+            yield Pause(self.pace)
+        yield Line("ad", {"finishReason": "stop"})
+
+
+@dataclass
+class Caller:
+    """One streamed call; `begun` once its first text has come."""
+
+    prompt: str
+    body: bytes = b""
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def call(self, http: aiohttp.ClientSession, daemon: DaemonProcess, home: Home) -> None:
+        async with await post(http, daemon, home, self.prompt, stream=True) as response:
+            assert response.status == 200
+            async for data in response.content.iter_any():
+                self.body += data
+                if self.prompt.encode() in self.body:
+                    self.begun.set()
+
+    @property
+    def texts(self) -> list[str]:
+        """The deltas of an answer; the last frame is left out."""
+        chunks = [json.loads(frame) for frame in frames(self.body)[:-1]]
+        return [text for chunk in chunks if (text := chunk["choices"][0]["delta"].get("content"))]
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """The error event that ended the answer, if one did; a good end is `[DONE]` behind a finish reason."""
+        *chunks, last = frames(self.body)
+        assert not any(b'"error"' in chunk for chunk in chunks)
+        if last == DONE:
+            assert json.loads(chunks[-1])["choices"][0]["finish_reason"] == "stop"
+            return None
+        error: dict[str, Any] = json.loads(last)["error"]
+        return error
+
+
+def chat_model(home: Home) -> str:
+    return next(model.public_name for model in home.arena.models if model.organization and model.modality == "chat")
+
+
+async def post(
+    http: aiohttp.ClientSession, daemon: DaemonProcess, home: Home, prompt: str, **more: object
+) -> aiohttp.ClientResponse:
+    body = {"model": chat_model(home), "messages": [{"role": "user", "content": prompt}], **more}
+    return await http.post(f"{daemon.origin}/v1/chat/completions", json=body, headers=home.headers)
+
+
+async def begin(
+    tasks: asyncio.TaskGroup, http: aiohttp.ClientSession, daemon: DaemonProcess, home: Home, *prompts: str
+) -> list[Caller]:
+    """Start a stream for each prompt, and wait until all of them flow."""
+    callers = [Caller(prompt) for prompt in prompts]
+    for caller in callers:
+        tasks.create_task(caller.call(http, daemon, home))
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(caller.begun.wait() for caller in callers))
+    return callers
+
+
+# --- the end ---
+
+
+async def test_sigterm_lets_streams_end_and_then_ends_the_rest(home: Home, http: aiohttp.ClientSession) -> None:
+    play = home.arena.script = Play()
+    home.configure({"server": {"drain_seconds": 2}})
+    prompts = [f"{'stuck' if number % 2 else 'ends'}-{number}-" for number in range(STREAMS)]
+    async with home.serve() as daemon:
+        async with asyncio.TaskGroup() as tasks:
+            callers = await begin(tasks, http, daemon, home, *prompts)
+            began = time.monotonic()
+            daemon.signal(signal.SIGTERM)
+            await daemon.logs(f"running answers ({STREAMS}) get 2 s to end")
+            play.go.set()
+        assert await daemon.ends() == 0
+        assert 2 <= time.monotonic() - began <= 2 + SLACK
+    for caller in callers:
+        if caller.prompt.startswith("ends"):
+            assert caller.error is None
+            assert caller.texts == play.said[caller.prompt]
+        else:
+            assert caller.error is not None
+            assert caller.error["code"] == "overloaded"
+            assert caller.texts == play.said[caller.prompt][: len(caller.texts)]
+    assert (await conversations_document(home.folder).load()).clean
+
+
+async def test_a_drain_ends_with_its_last_stream(home: Home, http: aiohttp.ClientSession) -> None:
+    play = home.arena.script = Play()
+    async with home.serve() as daemon:
+        async with asyncio.TaskGroup() as tasks:
+            await begin(tasks, http, daemon, home, "ends")
+            daemon.signal(signal.SIGTERM)
+            await daemon.logs("stopping")
+            play.go.set()
+        assert await daemon.ends(SLACK) == 0
+
+
+async def test_a_draining_daemon_takes_nothing_further(home: Home, http: aiohttp.ClientSession) -> None:
+    home.arena.script = Play()
+    async with home.serve() as daemon, asyncio.TaskGroup() as tasks:
+        await begin(tasks, http, daemon, home, "stuck")
+        async with http.get(f"{daemon.origin}/v1/models", headers=home.headers) as response:
+            assert response.status == 200
+            await response.read()  # its connection stays open
+        daemon.signal(signal.SIGTERM)
+        await daemon.logs("stopping")
+        async with http.get(f"{daemon.origin}/v1/models", headers=home.headers) as response:
+            assert response.status == 503
+            assert (response.headers["Connection"], response.headers["Retry-After"]) == ("close", "1")
+            assert "x-should-retry" not in response.headers
+            assert (await response.json())["error"]["code"] == "overloaded"
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await http.get(f"{daemon.origin}/v1/models", headers=home.headers)
+        daemon.signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_hurries(home: Home, http: aiohttp.ClientSession, second: signal.Signals) -> None:
+    home.arena.script = Play()
+    async with home.serve() as daemon:
+        async with asyncio.TaskGroup() as tasks:
+            (caller,) = await begin(tasks, http, daemon, home, "stuck")
+            daemon.signal(signal.SIGINT)
+            await daemon.logs("stopping")
+            daemon.signal(second)
+        assert await daemon.ends(SLACK) == 0
+    assert caller.error is not None
+    assert caller.error["code"] == "overloaded"
+
+
+async def test_a_drain_cuts_whole_answers_with_a_503(home: Home, http: aiohttp.ClientSession) -> None:
+    asked = asyncio.Event()
+
+    async def script(_: Turn) -> AsyncIterator[Step]:
+        yield Line("a0", "half an answer")
+        asked.set()
+        yield Until(asyncio.Event())
+
+    home.arena.script = script
+    home.configure({"server": {"drain_seconds": 0.3}})
+    async with home.serve() as daemon:
+        async with asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(post(http, daemon, home, "whole"))
+            await asked.wait()
+            daemon.signal(signal.SIGTERM)
+        async with call.result() as response:
+            assert response.status == 503
+            assert response.headers["Retry-After"] == "1"
+            assert (await response.json())["error"]["code"] == "overloaded"
+        assert await daemon.ends(SLACK) == 0
+
+
+async def test_an_idle_daemon_ends_within_a_second(home: Home) -> None:
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: here\r\n"
+    key = f"Authorization: Bearer {home.secret}\r\n".encode()
+    idle = {
+        "never sent a byte": b"",
+        "half a head": head,
+        "half a body": head + key + b"Content-Length: 100\r\n\r\n{",
+        "kept alive": b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n",
+    }
+    async with home.serve() as daemon, AsyncExitStack() as stack:
+        host, _, port = daemon.origin.removeprefix("http://").partition(":")
+        readers = {}
+        for name, sent in idle.items():
+            readers[name], writer = await asyncio.open_connection(host, int(port))
+            stack.push_async_callback(writer.wait_closed)
+            stack.callback(writer.close)
+            writer.write(sent)
+        assert b"\r\n\r\n" in await readers["kept alive"].readuntil(b"\r\n\r\n")  # the others have come before it
+        status, seconds = await daemon.stop()
+        assert status == 0
+        assert seconds < 1
+        answers = {name: await reader.read() for name, reader in readers.items()}
+    assert answers["never sent a byte"] == answers["half a head"] == b""
+    assert answers["half a body"].startswith(b"HTTP/1.1 503 ")
+
+
+# --- reload ---
+
+
+async def test_reloads_lose_no_stream(home: Home, http: aiohttp.ClientSession) -> None:
+    play = home.arena.script = Play()
+    model = chat_model(home)
+    async with home.serve() as daemon:
+        async with asyncio.TaskGroup() as tasks:
+            callers = await begin(tasks, http, daemon, home, *(f"ends-{number}-" for number in range(STREAMS)))
+            hidden = False
+            for number in range(20):
+                if number % 4 == 3:
+                    home.config.write_text("[server\n")
+                    daemon.signal(signal.SIGHUP)
+                    assert "is not TOML" in await daemon.logs("ERROR")
+                else:
+                    hidden = number % 2 == 0
+                    home.configure({"models": {"hide": [model] if hidden else []}})
+                    daemon.signal(signal.SIGHUP)
+                    await daemon.logs("read anew")
+                async with http.get(f"{daemon.origin}/v1/models/{model}", headers=home.headers) as response:
+                    assert response.status == (404 if hidden else 200)  # a broken file changes nothing
+            play.go.set()
+        assert sum(" ERROR " in line for line in daemon.log) == 5
+    for caller in callers:
+        assert caller.error is None
+        assert caller.texts == play.said[caller.prompt]
+
+
+async def test_what_needs_a_restart_is_said(home: Home, http: aiohttp.ClientSession) -> None:
+    async with home.serve() as daemon:
+        home.configure({"server": {"port": 1, "state_dir": "elsewhere", "host": "::1"}, "limits": {"streams": 1}})
+        daemon.signal(signal.SIGHUP)
+        await daemon.logs("read anew")
+        warnings = [line for line in daemon.log if "must be restarted" in line]
+        assert [re.findall(r"\w+\.\w+", line)[0] for line in warnings] == [
+            "server.host",
+            "server.port",
+            "server.state_dir",
+            "limits.streams",
+        ]
+        async with await post(http, daemon, home, "/say still here") as response:
+            assert response.status == 200
+
+
+# --- restarts ---
+
+
+async def test_a_restart_with_an_inherited_socket_refuses_nobody(home: Home) -> None:
+    outcomes: Counter[int | str] = Counter()
+    served, over = asyncio.Event(), asyncio.Event()
+
+    async def call(url: str) -> None:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as http:
+            while not over.is_set():
+                try:
+                    async with http.get(url, headers=home.headers) as response:
+                        await response.read()
+                        outcomes[response.status] += 1
+                        if response.status == 200:
+                            served.set()
+                except aiohttp.ClientError as error:
+                    outcomes[type(error).__name__] += 1
+                await asyncio.sleep(0.05)  # twenty calls a second from each
+
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        url = f"http://127.0.0.1:{held.getsockname()[1]}/v1/models"
+        async with asyncio.TaskGroup() as callers:
+            calls = [callers.create_task(call(url)) for _ in range(3)]
+            for _ in range(10):
+                async with home.serve(held) as daemon:
+                    assert url.startswith(daemon.origin)
+                    served.clear()
+                    await served.wait()
+                    assert (await daemon.stop())[0] == 0
+            async with home.serve(held):
+                over.set()
+                await asyncio.wait(calls, timeout=10)
+    assert set(outcomes) <= {200, 503}
+
+
+async def test_one_state_folder_has_one_daemon(home: Home) -> None:
+    async with home.serve() as first, home.launch() as second:
+        assert await second.ends() == 78
+        assert f"is in use by the daemon with process id {first.process.pid}" in second.log[-1]
+
+
+async def test_a_port_in_use_is_said(home: Home) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        home.configure({"server": {"port": port}})
+        async with home.launch() as daemon:
+            assert await daemon.ends() == 1
+            assert f"cannot listen on 127.0.0.1, port {port}: Address already in use" in "\n".join(daemon.log)
+
+
+# --- what commands change, and what upstream does ---
+
+
+async def test_keys_are_noticed_within_two_seconds(home: Home, http: aiohttp.ClientSession) -> None:
+    secret, key = api_key(name="added")
+
+    async def status() -> int:
+        headers = {"Authorization": f"Bearer {secret}"}
+        async with http.get(f"{daemon.origin}/v1/models", headers=headers) as response:
+            return response.status
+
+    async with home.serve() as daemon:
+        assert await status() == 401
+        await home.add_key(key)
+        await daemon.logs("keys.json was changed: 2 keys", within=2)
+        assert await status() == 200
+        await keys_document(home.folder).update(lambda kept: keys.remove(kept, "added"))
+        await daemon.logs("keys.json was changed: 1 keys", within=2)
+        assert await status() == 401
+
+
+async def test_accounts_are_noticed_within_two_seconds(home: Home, http: aiohttp.ClientSession) -> None:
+    async def total() -> int:
+        async with http.get(f"{daemon.origin}/health") as response:
+            found: int = (await response.json())["accounts"]["total"]
+            return found
+
+    another = home.arena.sign_in("grace@example.org")
+    async with home.serve() as daemon:
+        assert await total() == 1
+        await add_accounts(home.folder, another)
+        await daemon.logs("accounts.json was changed: 2 accounts", within=2)
+        assert await total() == 2
+        await accounts_document(home.folder).update(lambda kept: tuple(a for a in kept if a.label == another.email))
+        await daemon.logs("accounts.json was changed: 1 accounts", within=2)
+        assert await total() == 1
+
+
+async def test_a_rotated_cookie_is_saved_at_once(home: Home, http: aiohttp.ClientSession) -> None:
+    document = accounts_document(home.folder)
+    async with home.serve() as daemon:
+        await daemon.logs("models")  # the first reading of the page has ended
+        await document.load()
+        home.arena.rotate(home.session)
+        async with await post(http, daemon, home, "/say hi") as response:
+            assert response.status == 200
+        async with asyncio.timeout(1):
+            while not await document.changed():  # asked again and again: a file has no event
+                pass
+        daemon.signal(signal.SIGKILL)
+        await daemon.ends()
+    (account,) = await document.load()
+    assert account.session.value == home.session.cookie_value
+    async with home.serve() as daemon, await post(http, daemon, home, "/say hi again") as response:
+        assert response.status == 200

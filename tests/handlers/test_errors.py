@@ -1,0 +1,515 @@
+"""BEHAVIOUR, "Errors": each case as a caller sees it, streamed and not, and what upstream saw of it.
+
+Until the answer has begun an error has its true status, stream or not. Behind that, a stream's error is its last event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import BaseTestServer, TestServer, unused_port
+from frames import DONE, frames
+from request_log import RequestLog
+from running import RunningBridge, running_bridge
+
+from upstream.arena import Arena, Line
+from upstream.gate import FAILURES_TO_OPEN
+
+PROMPT = "/say one two three four five"
+TEXT = "one two three four five"
+FIRST_DELTAS = "one two "  # what has gone out when a fault strikes in the middle
+UPSTREAM = "upstream_error"
+INVALID = "invalid_request_error"
+
+streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A fault, armed for every call unless `times` says less, and all that is to be seen of it."""
+
+    fault: str
+    status: int
+    type: str
+    code: str
+    reason: str
+    calls: int = 1
+    says: str = ""
+    retry_after: str | None = None
+    should_retry: str | None = "false"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    patience: float = 60.0  # first_byte_timeout and idle_timeout
+
+
+def bad_gateway(fault: str, *, calls: int, reason: str = "upstream_error", says: str = "", **parameters: Any) -> Row:
+    return Row(fault, 502, UPSTREAM, "upstream_error", reason, calls, says, parameters=parameters)
+
+
+def challenge(fault: str, reason: str, says: str) -> Row:
+    return Row(fault, 503, UPSTREAM, "upstream_challenge", reason, says=says)
+
+
+def silence(fault: str) -> Row:
+    return Row(fault, 504, UPSTREAM, "upstream_timeout", "timeout", says="has not begun to answer", patience=0.2)
+
+
+def rate_limited(named: str | None, retry_after: str, *, calls: int, should_retry: str | None) -> Row:
+    return Row(
+        "rate_limited",
+        429,
+        "rate_limit_error",
+        "upstream_rate_limited",
+        "rate_limited",
+        calls,
+        retry_after=retry_after,
+        should_retry=should_retry,
+        parameters={"retry_after": named},
+    )
+
+
+def refused(fault: str, code: str, reason: str, says: str, **parameters: Any) -> Row:
+    return Row(fault, 400, INVALID, code, reason, says=says, should_retry=None, parameters=parameters)
+
+
+BEFORE_THE_ANSWER = {
+    # what a human must see to
+    "challenge page": challenge("challenge", "challenge", "cf_clearance"),
+    "blocked": challenge("blocked", "blocked", "on the same network"),
+    "recaptcha demanded": challenge("recaptcha", "recaptcha", "demands a human"),
+    "session expired": Row("expired", 503, UPSTREAM, "no_account", "no_account", says="accounts add"),
+    "redirect to a login page": Row("redirect", 503, UPSTREAM, "no_account", "no_account", says="accounts add"),
+    "redirect to another origin": Row(
+        "redirect",
+        502,
+        UPSTREAM,
+        "upstream_redirect",
+        "upstream_error",
+        says='upstream.base_url = "https://elsewhere.example"',
+        parameters={"location": "https://elsewhere.example/nextjs-api/stream/create-evaluation"},
+    ),
+    # 429: the only account rests
+    "429, seven seconds": rate_limited("7", "7", calls=1, should_retry=None),
+    "429, an hour": rate_limited("3600", "3600", calls=1, should_retry="false"),
+    "429, no time named": rate_limited(None, "60", calls=1, should_retry="false"),
+    "429, at once": rate_limited("0", "1", calls=3, should_retry=None),
+    # upstream's own words
+    "400": refused("rejected", "upstream_rejected", "rejected", "Model is not available"),
+    "400 of the schema": refused("rejected_zod", "upstream_rejected", "rejected", "userMessage.content: String must"),
+    "422": refused("moderated", "content_filter", "moderated", "flagged by our content moderation"),
+    "400, a word about signs": refused(
+        "rejected", "upstream_rejected", "rejected", "x < 5 & y > 3", message="x < 5 & y > 3"
+    ),
+    "400, HTML": refused("rejected", "upstream_rejected", "rejected", "(400).", message="<b>not</b> this"),
+    # refused: may be repeated
+    "404, each time": bad_gateway("evaluation_gone", calls=3, reason="wrong_account"),
+    "another account's, each time": bad_gateway("wrong_account", calls=3, reason="wrong_account"),
+    "503": bad_gateway("server_error", calls=3, says="503", status=503),
+    # possibly accepted: once more
+    "500": bad_gateway("server_error", calls=2, says="500", status=500),
+    "502": bad_gateway("server_error", calls=2, says="502", status=502),
+    "507": bad_gateway("server_error", calls=2, says="507", status=507),
+    "reset before headers": bad_gateway("reset_before_headers", calls=2),
+    "closed before headers": bad_gateway("close_before_headers", calls=2),
+    "a3 first": bad_gateway("model_failed_first", calls=2, says="Out of capacity", message="Out of capacity"),
+    "a3 first, HTML": bad_gateway("model_failed_first", calls=2, says="The model failed.", message="<h1>Oops</h1>"),
+    "an empty answer": bad_gateway("empty_answer", calls=2, says="empty"),
+    "end before the first delta": bad_gateway("eof_middle", calls=2, reason="truncated", after=0),
+    # never repeated
+    "504": Row("server_error", 504, UPSTREAM, "upstream_timeout", "timeout", says="504", parameters={"status": 504}),
+    "no headers": silence("no_headers"),
+    "headers, then silence": silence("silent_start"),
+    "200 with a page": bad_gateway("html", calls=1, says="text/html"),
+    "200 with JSON": bad_gateway("wrong_content_type", calls=1, says="json", content_type="application/json"),
+    "a header too long": bad_gateway("huge_header", calls=1, says="header"),
+    "a line without end": bad_gateway("endless_line", calls=1, says="a line of more than", bytes=9 * 1024 * 1024),
+}
+
+
+@asynccontextmanager
+async def answered_by(arena: Arena, path: Path, row: Row) -> AsyncIterator[RunningBridge]:
+    """A bridge whose every call meets the row's fault."""
+    patience = {"first_byte_timeout": row.patience, "idle_timeout": row.patience}
+    async with running_bridge(arena, path / "state", {"upstream": patience}) as bridge:
+        arena.faults.arm(row.fault, None, **row.parameters)
+        yield bridge
+
+
+def answers_asked(arena: Arena) -> int:
+    return sum(call.kind not in ("page", "script") for call in arena.calls)
+
+
+@streamed_and_not
+@pytest.mark.parametrize("row", BEFORE_THE_ANSWER.values(), ids=BEFORE_THE_ANSWER)
+async def test_before_the_answer(row: Row, stream: bool, arena: Arena, tmp_path: Path, request_log: RequestLog) -> None:
+    async with answered_by(arena, tmp_path, row) as bridge:
+        answer = await bridge.post(bridge.chat(PROMPT, stream=stream))
+        error = (await answer.json())["error"]
+        line = await request_log.line()
+        assert (answer.status, error["type"], error["code"], error["param"]) == (row.status, row.type, row.code, None)
+        assert answer.content_type == "application/json"
+        assert answer.headers["x-bridge-reason"] == row.reason
+        assert answer.headers.get("Retry-After") == row.retry_after
+        assert answer.headers.get("x-should-retry") == row.should_retry
+        assert row.says in error["message"]
+        assert not re.search("<[a-z!/]", error["message"])
+        assert answers_asked(arena) == row.calls
+        assert bridge.calls_held == 0
+        assert (line["status"], line["reason"], line["code"]) == (row.status, row.reason, row.code)
+
+
+LONG_WORDS = {
+    "a3": ("model_failed_first", "message"),
+    "400": ("rejected", "message"),
+    "400 of the schema": ("rejected_zod", "message"),
+}
+
+
+@pytest.mark.parametrize(("fault", "parameter"), LONG_WORDS.values(), ids=LONG_WORDS)
+async def test_upstreams_words_are_quoted_up_to_300_characters(
+    fault: str, parameter: str, arena: Arena, bridge: RunningBridge
+) -> None:
+    arena.faults.arm(fault, None, **{parameter: "§" * 2000})
+    answer = await bridge.post(bridge.chat(PROMPT))
+    assert 270 <= (await answer.json())["error"]["message"].count("§") <= 300
+
+
+RECOVERS = {
+    "404": ("evaluation_gone", {}),
+    "another account's": ("wrong_account", {}),
+    "503": ("server_error", {"status": 503}),
+    "500": ("server_error", {}),
+    "reset": ("reset_before_headers", {}),
+    "a3 first": ("model_failed_first", {}),
+    "an empty answer": ("empty_answer", {}),
+    "429 that names no wait": ("rate_limited", {"retry_after": "0"}),
+}
+
+
+@streamed_and_not
+@pytest.mark.parametrize(("fault", "parameters"), RECOVERS.values(), ids=RECOVERS)
+async def test_what_fails_once_is_repeated_unseen_with_fresh_ids(
+    fault: str, parameters: dict[str, Any], stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
+    arena.faults.arm(fault, **parameters)
+    answer = await bridge.post(bridge.chat(PROMPT, stream=stream))
+    assert (answer.status, await said(answer, stream)) == (200, TEXT)
+    first, second = (json.loads(call.body) for call in arena.calls if call.kind == "create")
+    for name in ("id", "userMessageId", "modelAMessageId"):
+        assert first[name] < second[name]
+    assert not any(account.expired for account in bridge.state.pool)
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """How an answer breaks off behind its first deltas."""
+
+    fault: str
+    reason: str
+    says: str = ""
+    status: int = 502
+    code: str = "upstream_error"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+IN_THE_MIDDLE = {
+    "a3": Break("model_failed_middle", "upstream_error", "Out of capacity", parameters={"message": "Out of capacity"}),
+    "clean end without a finish": Break("eof_middle", "truncated", "broke off"),
+    "reset": Break("reset_middle", "truncated", "broke off"),
+    "chunked framing cut": Break("cut_chunked", "truncated", "broke off"),
+    "broken JSON": Break("broken_json", "upstream_error", "cannot be read"),
+    "silence": Break("silent_middle", "timeout", "fell silent", 504, "upstream_timeout"),
+}
+
+
+IMPATIENT = {"upstream": {"first_byte_timeout": 0.3, "idle_timeout": 0.3}}
+
+
+@pytest.mark.parametrize("row", IN_THE_MIDDLE.values(), ids=IN_THE_MIDDLE)
+class TestInTheMiddle:
+    @pytest.fixture
+    async def bridge(self, row: Break, arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
+        async with running_bridge(arena, tmp_path / "state", IMPATIENT) as bridge:
+            arena.faults.arm(row.fault, None, **row.parameters)
+            yield bridge
+
+    async def test_streamed(self, row: Break, arena: Arena, bridge: RunningBridge, request_log: RequestLog) -> None:
+        answer = await bridge.post(bridge.chat(PROMPT, stream=True))
+        *chunks, last = [json.loads(data) for data in frames(await answer.read())]  # the body ended in order
+        line = await request_log.line()
+        assert answer.status == 200
+        assert "x-bridge-reason" not in answer.headers
+        assert text_of(chunks) == FIRST_DELTAS
+        assert not any(choice["finish_reason"] for chunk in chunks for choice in chunk["choices"])
+        error = last["error"]
+        assert (error["type"], error["code"], error["reason"], error["param"]) == (UPSTREAM, row.code, row.reason, None)
+        assert row.says in error["message"]
+        assert answers_asked(arena) == 1
+        assert bridge.calls_held == 0
+        assert (line["reason"], line["code"]) == (row.reason, row.code)
+
+    async def test_whole(self, row: Break, arena: Arena, bridge: RunningBridge, request_log: RequestLog) -> None:
+        answer = await bridge.post(bridge.chat(PROMPT))
+        error = (await answer.json())["error"]
+        await request_log.line()
+        assert (answer.status, error["type"], error["code"]) == (row.status, UPSTREAM, row.code)
+        assert answer.headers["x-bridge-reason"] == row.reason
+        assert answer.headers["x-should-retry"] == "false"
+        assert row.says in error["message"]
+        assert answers_asked(arena) == 1
+        assert bridge.calls_held == 0
+
+
+#: Fault → the finish reason of an answer that is complete all the same.
+HARMLESS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "another stream type": ("wrong_content_type", {}, "stop"),
+    "a long header": ("huge_header", {"bytes": 20_000}, "stop"),
+    "a finish without a reason": ("finish_missing_reason", {}, "stop"),
+    "an unknown finish": ("finish_unknown", {}, "stop"),
+    "length": ("finish_length", {}, "length"),
+    "content-filter": ("content_filter", {}, "content_filter"),
+    "two finishes": ("double_finish", {}, "stop"),
+    "text behind the finish": ("text_after_finish", {}, "stop"),
+    "unknown tags": ("unknown_tags", {}, "stop"),
+    "a line without a tag": ("no_tag_line", {}, "stop"),
+    "CR LF": ("crlf", {}, "stop"),
+    "the prefix data:": ("data_prefix", {}, "stop"),
+    "one byte a write": ("one_byte_writes", {}, "stop"),
+    "no final newline": ("no_final_newline", {}, "stop"),
+    "a rotated cookie": ("rotate_cookie", {}, "stop"),
+}
+
+
+@streamed_and_not
+@pytest.mark.parametrize(("fault", "parameters", "finish"), HARMLESS.values(), ids=HARMLESS)
+async def test_what_breaks_nothing(
+    fault: str, parameters: dict[str, Any], finish: str, stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
+    arena.faults.arm(fault, **parameters)
+    answer = await bridge.post(bridge.chat(PROMPT, stream=stream))
+    assert (answer.status, await said(answer, stream, finish)) == (200, TEXT)
+    assert answers_asked(arena) == 1
+
+
+@streamed_and_not
+async def test_an_emoji_split_over_two_deltas_comes_whole(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+    arena.faults.arm("split_emoji")
+    answer = await bridge.post(bridge.chat(PROMPT, stream=stream))
+    assert await said(answer, stream) == f"{FIRST_DELTAS}🦦three four five"
+
+
+@streamed_and_not
+async def test_a_finish_error_counts_as_a3(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+    arena.faults.arm("finish_error", None)
+    answer = await bridge.post(bridge.chat(PROMPT, stream=stream))
+    if stream:
+        error = json.loads(frames(await answer.read())[-1])["error"]
+    else:
+        error = (await answer.json())["error"]
+        assert answer.status == 502
+    assert (error["code"], error["message"].startswith("The model failed.")) == ("upstream_error", True)
+
+
+@streamed_and_not
+async def test_an_answer_withheld_from_its_first_word_is_no_failure(
+    stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
+    arena.script = lambda _: [Line("ad", {"finishReason": "content-filter"})]
+    answer = await bridge.post(bridge.chat(PROMPT, stream=stream))
+    assert await said(answer, stream, "content_filter") == ""
+
+
+# Accounts
+
+
+@streamed_and_not
+async def test_no_account(stream: bool, arena: Arena, tmp_path: Path) -> None:
+    async with running_bridge(arena, tmp_path / "state", sessions=()) as bridge:
+        answer = await bridge.post(bridge.chat(PROMPT, stream=stream))
+        error = (await answer.json())["error"]
+        assert (answer.status, error["type"], error["code"]) == (503, UPSTREAM, "no_account")
+        assert (answer.headers["x-bridge-reason"], answer.headers["x-should-retry"]) == ("no_account", "false")
+        assert "lmarena-bridge accounts add" in error["message"]
+        assert answers_asked(arena) == 0
+
+
+async def test_an_expired_account_is_marked_and_not_asked_again(arena: Arena, tmp_path: Path) -> None:
+    ada, bob = arena.sign_in("ada@example.org"), arena.sign_in("bob@example.org")
+    async with running_bridge(arena, tmp_path / "state", sessions=(ada, bob)) as bridge:
+        arena.expire(ada)
+        for _ in range(3):
+            answer = await bridge.post(bridge.chat(PROMPT))
+            assert await said(answer, stream=False) == TEXT
+        assert {account.label: account.expired for account in bridge.state.pool} == {ada.email: True, bob.email: False}
+        assert sum(call.refusal is not None for call in arena.calls) == 1
+
+
+async def test_all_accounts_resting_name_the_first_to_wake(arena: Arena, tmp_path: Path) -> None:
+    ada, bob = arena.sign_in("ada@example.org"), arena.sign_in("bob@example.org")
+    async with running_bridge(arena, tmp_path / "state", sessions=(ada, bob)) as bridge:
+        arena.faults.arm("rate_limited", account=ada.user_id, retry_after="90")
+        arena.faults.arm("rate_limited", account=bob.user_id, retry_after="15")
+        for asked in (2, 2):  # the second request finds them resting
+            answer = await bridge.post(bridge.chat(PROMPT))
+            assert (answer.status, (await answer.json())["error"]["code"]) == (429, "upstream_rate_limited")
+            assert answer.headers["Retry-After"] == "15"
+            assert answers_asked(arena) == asked
+
+
+async def test_one_account_resting_lets_another_answer(arena: Arena, tmp_path: Path) -> None:
+    sessions = (arena.sign_in("ada@example.org"), arena.sign_in("bob@example.org"))
+    async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
+        arena.faults.arm("rate_limited")
+        answer = await bridge.post(bridge.chat(PROMPT))
+        assert await said(answer, stream=False) == TEXT
+        first, second = (call.account for call in arena.calls if call.kind == "create")
+        assert first != second
+
+
+@pytest.mark.parametrize("pieces", [False, True], ids=["whole", "in pieces"])
+async def test_a_rotated_cookie_is_used_and_saved(pieces: bool, arena: Arena, tmp_path: Path) -> None:
+    session = arena.sign_in()
+    async with running_bridge(arena, tmp_path / "state", sessions=(session,)) as bridge:
+        before = session.cookie_value
+        arena.faults.arm("rotate_cookie", pieces=pieces)
+        for _ in range(2):  # the old cookie is dead by the second
+            assert await said(await bridge.post(bridge.chat(PROMPT)), stream=False) == TEXT
+        assert session.cookie_value != before
+    assert session.cookie_value in (tmp_path / "state" / "accounts.json").read_text()
+
+
+# The site as a whole
+
+
+PAGE_FAULTS = {
+    "challenge": ("challenge", "challenge", "challenge page"),
+    "server error": ("server_error", "upstream_error", "500"),
+    "no models in it": ("html", "upstream_error", ""),
+    "redirect": ("redirect", "upstream_error", "elsewhere"),
+}
+
+
+@streamed_and_not
+@pytest.mark.parametrize(("fault", "reason", "says"), PAGE_FAULTS.values(), ids=PAGE_FAULTS)
+async def test_no_catalog(fault: str, reason: str, says: str, stream: bool, arena: Arena, tmp_path: Path) -> None:
+    parameters = {"location": "https://elsewhere.example/"} if fault == "redirect" else {}
+    arena.faults.arm(fault, None, on="page", **parameters)
+    async with running_bridge(arena, tmp_path / "state") as bridge:
+        answer = await bridge.post(bridge.chat(PROMPT, stream=stream))
+        error = (await answer.json())["error"]
+        assert (answer.status, error["type"], error["code"]) == (503, UPSTREAM, "models_unavailable")
+        assert (answer.headers["x-bridge-reason"], answer.headers["x-should-retry"]) == (reason, "false")
+        assert says in error["message"]
+        assert answers_asked(arena) == 0
+
+
+async def test_a_site_that_cannot_be_reached(tmp_path: Path) -> None:
+    arena = Arena(port=unused_port())
+    async with arena, running_bridge(arena, tmp_path / "state") as bridge:
+        await (await bridge.post(bridge.chat(PROMPT))).read()
+        await arena.stop()
+        answer = await bridge.post(bridge.chat(PROMPT))
+        error = (await answer.json())["error"]
+        assert (answer.status, error["code"]) == (502, "upstream_error")
+        assert answer.headers["x-bridge-reason"] == "unreachable"
+        assert "cannot be reached" in error["message"]
+        await arena.start()
+        assert await said(await bridge.post(bridge.chat(PROMPT)), stream=False) == TEXT
+
+
+@streamed_and_not
+async def test_the_circuit_opens_after_requests_in_a_row_that_fail(stream: bool, arena: Arena, tmp_path: Path) -> None:
+    async with running_bridge(arena, tmp_path / "state", {"upstream": {"max_attempts": 1}}) as bridge:
+        arena.faults.arm("server_error", None)
+        for _ in range(FAILURES_TO_OPEN):
+            assert (await bridge.post(bridge.chat(PROMPT, stream=stream))).status == 502
+        answer = await bridge.post(bridge.chat(PROMPT, stream=stream))
+        error = (await answer.json())["error"]
+        assert (answer.status, error["code"]) == (503, "upstream_error")
+        assert 1 <= int(answer.headers["Retry-After"]) <= 5
+        assert answers_asked(arena) == FAILURES_TO_OPEN
+
+
+async def test_what_upstream_says_clearly_opens_no_circuit(arena: Arena, tmp_path: Path) -> None:
+    async with running_bridge(arena, tmp_path / "state", {"upstream": {"max_attempts": 1}}) as bridge:
+        arena.faults.arm("rejected", FAILURES_TO_OPEN + 1)
+        for _ in range(FAILURES_TO_OPEN + 1):
+            assert (await bridge.post(bridge.chat(PROMPT))).status == 400
+        assert await said(await bridge.post(bridge.chat(PROMPT)), stream=False) == TEXT
+
+
+@pytest.mark.parametrize("fault", ["challenge", "blocked", "recaptcha"])
+async def test_a_wall_marks_no_account_and_is_gone_with_the_next_answer(
+    fault: str, arena: Arena, bridge: RunningBridge
+) -> None:
+    arena.faults.arm(fault)
+    assert (await bridge.post(bridge.chat(PROMPT))).status == 503
+    assert len(bridge.state.pool.usable("chat")) == 1
+    assert await said(await bridge.post(bridge.chat(PROMPT)), stream=False) == TEXT
+
+
+async def test_under_a_failing_upstream_attempts_stay_within_the_budget(arena: Arena, bridge: RunningBridge) -> None:
+    arena.faults.arm("model_failed_first", None)
+    requests = 20
+    answers = await asyncio.gather(*(bridge.post(bridge.chat(PROMPT)) for _ in range(requests)))
+    assert {answer.status for answer in answers} == {502}
+    assert requests < answers_asked(arena) <= 1.2 * requests + 3
+
+
+@pytest.mark.parametrize("status", [301, 307, 308])
+async def test_a_redirect_within_the_origins_is_followed(status: int, arena: Arena, tmp_path: Path) -> None:
+    async with moved_to(arena, status) as old:
+        upstream = {"base_url": str(old.make_url("")).rstrip("/"), "origins": [arena.origin]}
+        async with running_bridge(arena, tmp_path / "state", {"upstream": upstream}) as bridge:
+            answer = await bridge.post(bridge.chat(PROMPT))
+            assert await said(answer, stream=False) == TEXT
+            assert answer.headers["x-bridge-evaluation"].startswith(f"{arena.origin}/c/")
+
+
+@asynccontextmanager
+async def moved_to(arena: Arena, status: int) -> AsyncIterator[BaseTestServer]:
+    """The site's old home, which says where the site is now."""
+
+    async def redirect(request: web.Request) -> web.Response:
+        return web.Response(status=status, headers={"Location": arena.origin + request.path_qs})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", redirect)
+    async with TestServer(app) as server:
+        yield server
+
+
+async def test_no_cookie_goes_outside_the_origins(arena: Arena, bridge: RunningBridge) -> None:
+    async with Arena() as elsewhere:
+        arena.faults.arm("redirect", location=f"{elsewhere.origin}/nextjs-api/stream/create-evaluation")
+        answer = await bridge.post(bridge.chat(PROMPT))
+        assert (answer.status, (await answer.json())["error"]["code"]) == (502, "upstream_redirect")
+        assert not elsewhere.calls
+
+
+# Reading answers
+
+
+async def said(answer: Any, stream: bool, finish: str = "stop") -> str:
+    """The text of a complete answer."""
+    if not stream:
+        (choice,) = (await answer.json())["choices"]
+        assert choice["finish_reason"] == finish
+        return str(choice["message"]["content"])
+    *chunks, done = frames(await answer.read())
+    assert done == DONE
+    read = [json.loads(data) for data in chunks]
+    assert [choice["finish_reason"] for choice in read[-1]["choices"]] == [finish]
+    return text_of(read)
+
+
+def text_of(chunks: list[dict[str, Any]]) -> str:
+    return "".join(choice["delta"].get("content", "") for chunk in chunks for choice in chunk["choices"])

@@ -1,0 +1,156 @@
+"""What a caller reads is what upstream wrote: byte for byte, once, in order, each delta when it came."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import unicodedata
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from frames import DONE, frames, frames_by_lines
+from running import RunningBridge, running_bridge
+
+from upstream.arena import Arena, Line, Raw, Step, Turn, Until
+
+STREAMS = 200
+#: What has broken readers before: ends of lines for some, JSON's own marks, ends of planes, parts of emoji.
+AWKWARD = (
+    "\u2028\u2029\u0085\r\n\t\v\f\x00\x1c\x1e\x7f\"\\/'<>&\ufeff\ufffe\uffff\ufffd\u200d\ufe0f\U0001f9a6\U0010ffff"
+)
+
+
+async def test_parallel_streams_each_bring_their_own_text(arena: Arena, tmp_path: Path) -> None:
+    """All are open at once: none is answered before the last one has asked."""
+    answers = [some_deltas(random.Random(seed)) for seed in range(STREAMS)]
+    lines = [lines_of(deltas, random.Random(seed)) for seed, deltas in enumerate(answers)]
+    asked = 0
+    all_asked = asyncio.Event()
+
+    def script(turn: Turn) -> Iterator[Step]:
+        nonlocal asked
+        asked += 1
+        if asked == STREAMS:
+            all_asked.set()
+        number = int(turn.prompt)
+        yield Until(all_asked)
+        yield from speaking(lines[number], random.Random(number))
+
+    arena.script = script
+    limits = {"limits": {"concurrency": STREAMS}}
+    async with (
+        running_bridge(arena, tmp_path, limits) as bridge,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
+    ):
+        bodies = await asyncio.gather(*(read(bridge, http, str(number)) for number in range(STREAMS)))
+    ids = set()
+    for number, (deltas, body) in enumerate(zip(answers, bodies, strict=True)):
+        chunks = check_stream(body)
+        texts = [chunk["choices"][0]["delta"]["content"] for chunk in chunks[1:-1]]
+        assert "".join(texts) == "".join(deltas), f"stream {number}"
+        assert len(texts) == len(lines[number]), f"stream {number}"
+        ids.add(chunks[0]["id"])
+    assert len(ids) == STREAMS
+
+
+def some_deltas(rng: random.Random) -> list[str]:
+    """Texts of every plane, of all lengths, sometimes empty; only the first says something for sure."""
+    return ["¶"] + ["".join(character(rng) for _ in range(rng.choice((0, 1, 1, 2, 5, 40)))) for _ in range(30)]
+
+
+def character(rng: random.Random) -> str:
+    """A code point that is no surrogate: an awkward one, or any of a plane drawn first."""
+    if rng.random() < 0.3:
+        return rng.choice(AWKWARD)
+    while unicodedata.category(drawn := chr(rng.randrange(17) * 0x10000 + rng.randrange(0x10000))) == "Cs":
+        pass
+    return drawn
+
+
+def lines_of(deltas: list[str], rng: random.Random) -> list[bytes]:
+    """Each delta as sites may write it: plain, escaped, or an emoji's halves in two deltas."""
+    lines: list[bytes] = []
+    for delta in deltas:
+        match rng.randrange(3):
+            case 0:
+                lines.append(b"a0:%s\n" % json.dumps(delta).encode())
+            case 1 if delta and delta[-1] > "\uffff":
+                pair = delta[-1].encode("utf-16-be")
+                high, low = (chr(int.from_bytes(half)) for half in (pair[:2], pair[2:]))
+                lines += [Line("a0", delta[:-1] + high).encode(), Line("a0", low).encode()]
+            case _:
+                lines.append(Line("a0", delta).encode())
+    return lines
+
+
+def speaking(lines: list[bytes], rng: random.Random) -> Iterator[Step]:
+    """An answer of these lines, some of which the network cuts."""
+    for line in lines:
+        cut = rng.randrange(-len(line), len(line))
+        yield from (Raw(line[:cut]), Raw(line[cut:])) if cut > 0 else (Raw(line),)
+    yield Line("ad", {"finishReason": "stop"})
+
+
+async def read(bridge: RunningBridge, http: aiohttp.ClientSession, prompt: str) -> bytes:
+    """The raw body of a streamed answer."""
+    body = bridge.chat(prompt, stream=True)
+    async with http.post(f"{bridge.base_url}/chat/completions", json=body, headers=bridge.headers) as response:
+        assert response.status == 200
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        return await response.read()
+
+
+def check_stream(body: bytes) -> list[dict[str, Any]]:
+    """The chunks of a whole stream, each of them as the contract has it, whichever way they are read."""
+    *found, done = frames(body)
+    assert frames_by_lines(body) == [*found, done]
+    assert done == DONE
+    assert DONE not in found
+    chunks = [json.loads(data) for data in found]
+    assert len({(chunk["id"], chunk["created"], chunk["model"], chunk["object"]) for chunk in chunks}) == 1
+    first, *middle, last = [chunk["choices"][0] for chunk in chunks]
+    assert first["delta"] == {"role": "assistant", "content": ""}
+    assert all(choice["delta"].keys() == {"content"} for choice in middle)
+    assert all(choice["finish_reason"] is None for choice in (first, *middle))
+    assert (last["delta"], last["finish_reason"]) == ({}, "stop")
+    return chunks
+
+
+async def test_each_delta_leaves_when_it_came(bridge: RunningBridge, arena: Arena) -> None:
+    """Upstream says the next word only when the caller has read the last one."""
+    words = ["one ", "two ", "\ud83e", "\udda6 ", "four"]
+    seen = [asyncio.Event() for _ in words]
+
+    async def script(_: Turn) -> AsyncIterator[Step]:
+        for word, event in zip(words, seen, strict=True):
+            yield Line("a0", word)
+            yield Until(event)
+        yield Line("ad", {"finishReason": "stop"})
+
+    arena.script = script
+    async with await bridge.post(bridge.chat("speak", stream=True)) as response:
+        assert b'"role"' in await response.content.readuntil(b"\n\n")
+        for expected, event in zip(("one ", "two ", "", "🦦 ", "four"), seen, strict=True):
+            [frame] = frames(await response.content.readuntil(b"\n\n"))
+            assert json.loads(frame)["choices"][0]["delta"] == {"content": expected}
+            event.set()
+        assert frames(await response.read())[-1] == DONE
+
+
+async def test_the_same_text_unstreamed(bridge: RunningBridge, arena: Arena) -> None:
+    deltas = some_deltas(random.Random("whole"))
+    lines = lines_of(deltas, random.Random("lines"))
+    arena.script = lambda _: speaking(lines, random.Random("cuts"))
+    async with await bridge.post(bridge.chat("speak")) as response:
+        completion = json.loads(await response.read())
+    assert completion["choices"][0]["message"]["content"] == "".join(deltas)
+
+
+def test_the_text_is_as_awkward_as_it_should_be() -> None:
+    """Every plane occurs, and every awkward character; else the tests above would say little."""
+    text = "".join("".join(some_deltas(random.Random(seed))) for seed in range(STREAMS))
+    assert {ord(char) >> 16 for char in text} == set(range(17))
+    assert set(AWKWARD) <= set(text)

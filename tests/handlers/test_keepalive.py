@@ -1,0 +1,164 @@
+"""Waiting for upstream: nothing is sent until it must be, then signs of life, and the true end behind them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import aiohttp
+import pytest
+from frames import DONE, frames
+from running import RunningBridge, running_bridge
+
+from upstream.arena import Arena, Line, Step, Until
+
+#: How long a stream is silent here before it says that it lives, in seconds.
+SECONDS = 0.1
+
+COMMENT = b": keep-alive\n\n"
+STOP = Line("ad", {"finishReason": "stop"})
+FAILED = Line("a3", "The model is tired")
+
+
+class Running(Protocol):
+    """Runs a bridge whose keep-alives are of that kind."""
+
+    def __call__(self, kind: str = "comment") -> AbstractAsyncContextManager[RunningBridge]: ...
+
+
+@pytest.fixture
+def running(arena: Arena, tmp_path: Path) -> Running:
+    """A bridge that soon says that it lives."""
+    return lambda kind="comment": running_bridge(
+        arena, tmp_path, {"stream": {"keepalive": kind, "keepalive_seconds": SECONDS}}
+    )
+
+
+def playing(arena: Arena, *attempts: tuple[Step, ...]) -> None:
+    """Let the arena play these, one for each call."""
+    left: Iterator[tuple[Step, ...]] = iter(attempts)
+    arena.script = lambda _: next(left)
+
+
+async def event(response: aiohttp.ClientResponse) -> bytes:
+    """The next event of a stream, or comment."""
+    async with asyncio.timeout(1):
+        return await response.content.readuntil(b"\n\n")
+
+
+def deltas(body: bytes) -> list[dict[str, Any]]:
+    """The deltas of all chunks; errors and `[DONE]` are left out."""
+    chunks = [json.loads(data) for data in frames(body) if data != DONE]
+    return [chunk["choices"][0]["delta"] for chunk in chunks if "choices" in chunk]
+
+
+HELLO = [{"role": "assistant", "content": ""}, {"content": "hello"}, {}]
+
+
+async def test_nothing_is_sent_while_upstream_is_waited_for_then_a_status_and_comments(
+    running: Running, arena: Arena
+) -> None:
+    say = asyncio.Event()
+    playing(arena, (Until(say), Line("a0", "hello"), STOP))
+    async with running() as bridge:
+        began = asyncio.get_running_loop().time()
+        async with await bridge.post(bridge.chat("hi", stream=True)) as response:
+            assert SECONDS <= asyncio.get_running_loop().time() - began < 1
+            assert response.status == 200
+            assert [await event(response) for _ in range(3)] == [COMMENT] * 3
+            say.set()
+            body = await response.read()
+    assert deltas(body) == HELLO
+    assert body.endswith(b"data: [DONE]\n\n")
+
+
+async def test_an_answer_in_time_has_no_keepalive(running: Running, arena: Arena) -> None:
+    playing(arena, (Line("a0", "hello"), STOP))
+    async with running() as bridge, await bridge.post(bridge.chat("hi", stream=True)) as response:
+        body = await response.read()
+    assert COMMENT not in body
+    assert deltas(body) == HELLO
+
+
+async def test_an_error_in_time_has_its_true_status(running: Running, arena: Arena) -> None:
+    arena.faults.arm("challenge")
+    async with running() as bridge, await bridge.post(bridge.chat("hi", stream=True)) as response:
+        assert response.status == 503
+        assert response.headers["x-bridge-reason"] == "challenge"
+        assert (await response.json())["error"]["code"] == "upstream_challenge"
+
+
+async def test_retries_go_on_behind_comments(running: Running, arena: Arena) -> None:
+    fail = asyncio.Event()
+    playing(arena, (Until(fail), FAILED), (Line("a0", "hello"), STOP))
+    async with running() as bridge, await bridge.post(bridge.chat("hi", stream=True)) as response:
+        assert await event(response) == COMMENT
+        fail.set()
+        body = await response.read()
+    assert deltas(body) == HELLO
+    assert frames(body)[-1] == DONE
+    assert len([call for call in arena.calls if call.kind == "create"]) == 2
+
+
+@pytest.mark.parametrize("kind", ["comment", "chunk"])
+async def test_an_error_behind_comments_is_the_last_event(running: Running, arena: Arena, kind: str) -> None:
+    fail = asyncio.Event()
+    playing(arena, (Until(fail), FAILED), (FAILED,))
+    async with running(kind) as bridge, await bridge.post(bridge.chat("hi", stream=True)) as response:
+        await event(response)
+        fail.set()
+        body = await response.read()  # it ends in order: aiohttp would raise if it did not
+    *_, last = frames(body)
+    error = json.loads(last)["error"]
+    assert (error["code"], error["reason"]) == ("upstream_error", "upstream_error")
+    assert "The model is tired" in error["message"]
+    assert all(delta == {"content": ""} for delta in deltas(body))
+
+
+@pytest.mark.parametrize("kind", ["comment", "chunk"])
+async def test_silence_in_the_middle(running: Running, arena: Arena, kind: str) -> None:
+    go_on = asyncio.Event()
+    playing(arena, (Line("a0", "hel"), Until(go_on), Line("a0", "lo"), STOP))
+    async with running(kind) as bridge, await bridge.post(bridge.chat("hi", stream=True)) as response:
+        assert deltas(await event(response)) == [{"role": "assistant", "content": ""}]
+        assert deltas(await event(response)) == [{"content": "hel"}]
+        for _ in range(2):
+            alive = await event(response)
+            assert alive == COMMENT if kind == "comment" else deltas(alive) == [{"content": ""}]
+        go_on.set()
+        body = await response.read()
+    assert [delta for delta in deltas(body) if delta != {"content": ""}] == [{"content": "lo"}, {}]
+    assert frames(body)[-1] == DONE
+
+
+async def test_chunks_for_callers_that_count_them(running: Running, arena: Arena) -> None:
+    """The first is the answer's own first chunk, so that nothing comes before the role, nor the role twice."""
+    say = asyncio.Event()
+    playing(arena, (Until(say), Line("a0", "hello"), STOP))
+    async with running("chunk") as bridge, await bridge.post(bridge.chat("hi", stream=True)) as response:
+        body = b"".join([await event(response) for _ in range(3)])
+        say.set()
+        body += await response.read()
+    first, *rest = deltas(body)
+    assert first == HELLO[0]
+    assert rest[:2] == [{"content": ""}] * 2
+    assert [delta for delta in rest if delta != {"content": ""}] == HELLO[1:]
+    assert len({(chunk["id"], chunk["created"]) for chunk in map(json.loads, frames(body)[:-1])}) == 1
+
+
+async def test_off_sends_nothing_however_long_it_takes(running: Running, arena: Arena) -> None:
+    """Not even a status: an error after the wait still has its own."""
+    fail = asyncio.Event()
+    playing(arena, (Until(fail), FAILED), (FAILED,))
+    async with running("off") as bridge:
+        asking = asyncio.gather(bridge.post(bridge.chat("hi", stream=True)))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(asking), 3 * SECONDS)
+        fail.set()
+        [response] = await asking
+        async with response:
+            assert response.status == 502
