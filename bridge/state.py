@@ -102,7 +102,10 @@ async def kept_conversations(folder: StateFolder) -> AsyncIterator[Conversations
         conversations.load(saved.evaluations)
     await document.save(SavedConversations())
     yield conversations
-    await document.save(SavedConversations(clean=True, evaluations=tuple(conversations)))
+    try:
+        await document.save(SavedConversations(clean=True, evaluations=tuple(conversations)))
+    except StateError as error:  # the next start begins every conversation anew, which is right, only slower
+        _logger.error("conversations are not saved: %s", error)  # noqa: TRY400 — the text says it all
 
 
 class State:

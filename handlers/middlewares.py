@@ -68,6 +68,8 @@ async def _answer(request: web.Request, handler: Handler, facts: Facts) -> web.S
         raise
     except Exception:  # a mistake of ours, whatever it is, leaves as a 500; the log has the traceback
         _logger.exception("a request failed")
+        if request.writer.output_size > 0 and request.transport is not None:
+            request.transport.abort()  # an answer has begun: its broken end must not look like a good one
         return _refuse(facts, internal_error())
 
 

@@ -27,7 +27,7 @@ from handlers.listener import inherited_sockets, listen, open_sockets, stop_list
 #: How long answers may take to leave once they were told to end, in seconds.
 _FAREWELL_SECONDS: Final = 3.0
 #: How long a connection may take to be closed once its answer has been written, in seconds.
-_CLOSING_SECONDS: Final = 0.2
+_CLOSING_SECONDS: Final = 0.1
 #: How long requests that are on their way over an open connection may take, to meet a 503 and no reset, in seconds.
 _LAST_REQUESTS_SECONDS: Final = 0.1
 #: What a daemon keeps for its life: its sockets, its state folder, and the bound of the pool that follows `streams`.

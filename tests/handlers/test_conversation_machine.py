@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias, TypeVar
 
 from caller import calling
-from hypothesis import event, settings
+from hypothesis import Phase, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, multiple, rule
 from running import RunningBridge, add_accounts, api_key, running_bridge
@@ -47,6 +47,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 TAILS = ("user", "user", "user", "user user", "system user", "user assistant", "tool")
 
 addresses = st.sampled_from(ADDRESSES)
+faults = st.sampled_from(sorted(FAULTS))
 streamed = st.booleans()
 
 
@@ -99,9 +100,12 @@ class Conversing(RuleBasedStateMachine):
     def say(self, history: History, tail: str, stream: bool) -> History:
         return self.remember(self.extended(history, tail), stream)
 
-    @rule(target=histories, history=histories, turns=st.integers(2, 4), stream=streamed)
-    def talk(self, history: History, turns: int, stream: bool) -> History:
-        for _ in range(turns):
+    @rule(target=histories, history=histories, fault=st.none() | faults, stream=streamed)
+    def talk(self, history: History, fault: str | None, stream: bool) -> History:
+        """Several turns; trouble comes with the second."""
+        for turn in range(3):
+            if turn == 1 and fault:
+                self.trouble(fault)
             history = self.remember(self.extended(history), stream)
         return history
 
@@ -178,7 +182,7 @@ class Conversing(RuleBasedStateMachine):
 
     # The world
 
-    @rule(name=st.sampled_from(sorted(FAULTS)))
+    @rule(name=faults)
     def trouble(self, name: str) -> None:
         self.arena.faults.arm(name, **FAULTS[name])
 
@@ -245,6 +249,7 @@ def complete(reply: Reply) -> bool:
 
 TestConversing = Conversing.TestCase
 TestConversing.settings = settings(
-    max_examples=max(30, settings().max_examples // 120),  # an example is a whole daemon's life
+    max_examples=max(30, settings().max_examples // 160),  # an example is a whole daemon's life
     stateful_step_count=25,
+    phases=(Phase.reuse, Phase.generate),  # 25 steps can be read as they are; shrinking them takes minutes
 )

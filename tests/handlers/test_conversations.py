@@ -487,8 +487,10 @@ async def test_a_rotated_cookie_changes_no_conversation(arena: Arena, chat: Chat
 async def test_an_evaluation_that_vanished(arena: Arena, chat: Chat) -> None:
     await chat.say()
     arena.evaluations.clear()
+    branch = chat.branch(2)
     assert (await chat.say()).place == ("new", "gone")
     assert (await chat.say()).place == FOLLOW_UP
+    assert (await branch.say()).place == UNKNOWN, "it is not asked for twice"
 
 
 async def test_an_evaluation_that_vanished_is_not_regenerated(arena: Arena, chat: Chat) -> None:

@@ -63,13 +63,13 @@ class Witness:
     @contextmanager
     def expecting(self, messages: Iterable[JsonMessage]) -> Iterator[None]:
         """A request of these messages is under way. Raises AssertionError if a model was shown anything else."""
-        marks = _MARK.findall("\n".join(_texts(messages)))
+        marks = _marks(messages)
         self._under_way.append(marks)
         try:
             yield
         finally:
             self._under_way.remove(marks)
-        assert not self.strangers
+        assert not self.strangers, self.strangers
 
     def _answer(self, turn: Turn) -> Iterator[Step]:
         self.turns.append(turn)
@@ -93,6 +93,10 @@ class Witness:
 def shown(turn: Turn) -> list[str]:
     """The marks of all that a model is shown, in order."""
     return _MARK.findall("\n".join(message.content for message in turn.messages))
+
+
+def _marks(messages: Iterable[JsonMessage]) -> list[str]:
+    return _MARK.findall("\n".join(_texts(messages)))
 
 
 def _texts(messages: Iterable[JsonMessage]) -> Iterator[str]:
@@ -140,7 +144,7 @@ async def ask(
             reply = read(response, await response.read())
     if reply.evaluation:
         last = [turn for turn in witness.turns if turn.evaluation.id == reply.evaluation][-1]
-        assert shown(last) == _MARK.findall("\n".join(_texts(messages)))
+        assert shown(last) == _marks(messages), reply
     return reply
 
 
