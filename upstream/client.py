@@ -24,12 +24,17 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from upstream import cookies
+from upstream.addresses import AddressRefused
 from upstream.errors import ProtocolViolated, Redirected, ServerFailed, SessionExpired, TimedOut, Unreachable
 from upstream.evaluations import CONTENT_TYPE, Call, referer
 from upstream.events import Event, Failure, Finish
 from upstream.refusals import is_stream, read_page, read_refusal
 from upstream.wire import Wire
 
+#: The page that holds the models and names the scripts; its server actions have the same address.
+PAGE: Final = "/?mode=direct"
+#: React's flight data, as a server action answers with it.
+ACTION_TYPE: Final = "text/x-component"
 #: A refusal's text is short; a page in its place is read no further than its title needs.
 MAX_REFUSAL_BYTES: Final = 64 * 1024
 #: The page holds some 300 KB of flight data; 320 models are 200 KB of it.
@@ -73,20 +78,23 @@ async def connect(settings: Settings) -> AsyncIterator[ArenaClient]:
     connector = aiohttp.TCPConnector(
         limit=settings.connections, keepalive_timeout=KEEPALIVE_SECONDS, ttl_dns_cache=300, use_dns_cache=True
     )
+    async with plain_session(connector, settings.connect_timeout) as session:
+        yield ArenaClient(session, settings)
+
+
+def plain_session(connector: aiohttp.BaseConnector, connect_timeout: float) -> aiohttp.ClientSession:
+    """A session that does what it is told and no more: no cookies, proxies or repetition, no limit but connecting."""
     session = aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),  # one shared jar would mix accounts
-        timeout=aiohttp.ClientTimeout(
-            total=None, connect=settings.connect_timeout, sock_connect=settings.connect_timeout
-        ),
+        timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_connect=connect_timeout),
         read_bufsize=READ_BYTES,
         max_field_size=MAX_HEADER_BYTES,
         trust_env=False,
     )
     # aiohttp would silently repeat a PUT whose connection died: regenerate is a PUT (pinned by a test).
     session._retry_connection = False  # noqa: SLF001 — it has no public switch
-    async with session:
-        yield ArenaClient(session, settings)
+    return session
 
 
 class ArenaClient:
@@ -115,7 +123,7 @@ class ArenaClient:
             evaluation_id=call.evaluation_id,
         )
         if not is_stream(response.headers.get("Content-Type", "")):
-            with _reading(response):
+            with reading(response):
                 async with asyncio.timeout_at(deadline):
                     raise read_page(response.content_type, await _read_bounded(response, MAX_REFUSAL_BYTES))
         return ArenaAnswer(response, deadline, self.settings.idle_timeout)
@@ -124,9 +132,24 @@ class ArenaClient:
         """Read a page or a script. Raises as `open` does."""
         deadline = asyncio.get_running_loop().time() + timeout
         response = await self._request("GET", path, credentials, deadline, headers={"Accept": "text/html,*/*"})
-        with _reading(response):
+        with reading(response):
             async with asyncio.timeout_at(deadline):
                 return (await _read_bounded(response, MAX_PAGE_BYTES)).decode("utf-8", "replace")
+
+    async def action(self, action_id: str, body: bytes, credentials: Credentials, *, timeout: float) -> bytes:
+        """Call one of the page's server actions (PROTOCOL, image upload); return its answer, rows of flight data.
+
+        Raises as `open` does, and StaleAction where the site does not know the id (any more).
+        """
+        deadline = asyncio.get_running_loop().time() + timeout
+        headers = {"Content-Type": CONTENT_TYPE, "Accept": ACTION_TYPE, "Next-Action": action_id}
+        response = await self._request("POST", PAGE, credentials, deadline, body=body, headers=headers)
+        with reading(response):
+            async with asyncio.timeout_at(deadline):
+                answer = await _read_bounded(response, MAX_PAGE_BYTES)
+        if response.content_type != ACTION_TYPE:
+            raise read_page(response.content_type, answer)
+        return answer
 
     async def _request(
         self,
@@ -152,7 +175,7 @@ class ArenaClient:
             session = credentials.session if credentials is not None else ""
             if cookie := cookies.cookie_header(session, self.settings.cf_clearance):
                 sent["Cookie"] = cookie
-            with _sending():
+            with sending():
                 async with asyncio.timeout_at(deadline):
                     response = await self._session.request(method, url, data=body, headers=sent, allow_redirects=False)
             if credentials is not None:
@@ -160,7 +183,7 @@ class ArenaClient:
             if response.status == HTTPStatus.OK:
                 return response
             if not 300 <= response.status < 400:
-                with _reading(response):
+                with reading(response):
                     async with asyncio.timeout_at(deadline):
                         raise read_refusal(
                             response.status, response.headers, await _read_bounded(response, MAX_REFUSAL_BYTES)
@@ -266,32 +289,43 @@ class ArenaAnswer:
 
 
 @contextmanager
-def _sending() -> Iterator[None]:
+def sending(peer: str = "LMArena") -> Iterator[None]:
     """Translate what the library raises until the headers have come."""
     try:
         yield
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientProxyConnectionError) as error:
-        raise Unreachable(f"LMArena cannot be reached: {_cause(error)}.") from error
+        if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, AddressRefused):
+            raise ProtocolViolated(f"{peer} has no public address.") from error
+        raise Unreachable(f"{peer} cannot be reached: {_cause(error)}.") from error
     except TimeoutError as error:
-        raise TimedOut("LMArena has not begun to answer.") from error
-    except aiohttp.ClientResponseError as error:  # a header too long, a bad status line: its text may quote a cookie
-        raise ProtocolViolated("LMArena's answer has a header that cannot be read.") from error
+        raise TimedOut(f"{peer} has not begun to answer.") from error
+    except aiohttp.ClientResponseError:  # a header too long, a bad status line: its text may quote a cookie
+        raise ProtocolViolated(f"{peer}'s answer has a header that cannot be read.") from None
     except (aiohttp.ClientError, OSError) as error:
-        raise ServerFailed("The connection to LMArena broke before its answer came.") from error
+        raise ServerFailed(f"The connection to {peer} broke before its answer came.") from error
 
 
 @contextmanager
-def _reading(response: aiohttp.ClientResponse) -> Iterator[None]:
+def reading(response: aiohttp.ClientResponse, peer: str = "LMArena") -> Iterator[None]:
     """Translate what the library raises while a whole body is read; the connection is let go on every way out."""
     try:
         yield
         response.release()
     except TimeoutError as error:
-        raise TimedOut("LMArena did not finish its answer in time.") from error
+        raise TimedOut(f"{peer} did not finish its answer in time.") from error
     except (aiohttp.ClientError, OSError) as error:
-        raise ServerFailed("The connection to LMArena broke in the middle of its answer.") from error
+        raise ServerFailed(f"The connection to {peer} broke in the middle of its answer.") from error
     finally:
         response.close()
+
+
+async def read_within(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Read a body of at most `limit` bytes. Raises ProtocolViolated as soon as it is known to be larger."""
+    if (response.content_length or 0) <= limit:
+        body = await _read_bounded(response, limit + 1)
+        if len(body) <= limit:
+            return body
+    raise ProtocolViolated(f"The answer is larger than {limit} bytes.")
 
 
 async def _read_bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
@@ -301,7 +335,8 @@ async def _read_bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
         body += data
         if len(body) >= limit:
             break
-    return bytes(body[:limit])
+    del body[limit:]
+    return bytes(body)
 
 
 def _take_rotation(headers: CIMultiDictProxy[str], credentials: Credentials) -> None:

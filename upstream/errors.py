@@ -185,6 +185,14 @@ class TimedOut(UpstreamError):
     reason = Reason.TIMEOUT
 
 
+class UploadFailed(UpstreamError):
+    """A picture could not be brought to LMArena's storage. No text of it quotes a signed URL."""
+
+
+class DownloadFailed(UpstreamError):
+    """A picture could not be brought from LMArena's storage. No text of it quotes a signed URL."""
+
+
 class Redirected(UpstreamError):
     """Upstream points to an origin that the configuration does not allow; `origin` names it."""
 

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, stop_after_attempt, wait_random_exponential
 
-from upstream.errors import Repeat, UpstreamError
+from upstream.errors import RateLimited, Repeat, ServerFailed, Unavailable, Unreachable, UpstreamError
 
 T = TypeVar("T")
 
@@ -60,6 +60,35 @@ class Retries:
             retry=rule.may_repeat, wait=_wait, stop=stop_after_attempt(self.max_attempts), reraise=True
         )
         return await retrying(attempt)
+
+
+@dataclass(slots=True)
+class Steps:
+    """Runs single steps that do no harm when they happen twice, such as a PUT of the same bytes to the same place.
+
+    Repeated are trouble on the way, any 5xx, and a limit that is over at once. The purse starts full: the pictures of
+    one request may well fail once each.
+    """
+
+    max_attempts: int = 3
+    budget: RetryBudget = field(default_factory=lambda: RetryBudget(BUDGET_CEILING))
+
+    async def run(self, step: Callable[[], Awaitable[T]]) -> T:
+        """Take a step until it succeeds or repeating cannot help; raise the last error as it is.
+
+        `step` is a coroutine function, bound or partial: what a lambda returns would not be awaited.
+        """
+        self.budget.deposit()
+        retrying = AsyncRetrying(
+            retry=self._may_repeat, wait=_back_off, stop=stop_after_attempt(self.max_attempts), reraise=True
+        )
+        return await retrying(step)
+
+    def _may_repeat(self, state: RetryCallState) -> bool:
+        match state.outcome.exception() if state.outcome is not None else None:
+            case Unreachable() | ServerFailed() | Unavailable() | RateLimited(retry_after=0):
+                return state.attempt_number < self.max_attempts and self.budget.withdraw()
+        return False
 
 
 @dataclass(slots=True)

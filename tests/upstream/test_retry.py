@@ -22,7 +22,7 @@ from upstream.errors import (
     Unreachable,
     UpstreamError,
 )
-from upstream.retry import Retries, RetryBudget
+from upstream.retry import BUDGET_CEILING, Retries, RetryBudget, Steps
 
 
 class Attempts:
@@ -120,3 +120,36 @@ async def test_under_a_failing_upstream_attempts_stay_below_a_fifth_more_than_re
             await shared.run(made)
     assert made.made <= 1.2 * requests + 3
     assert made.made > requests
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"),
+    [
+        (Unreachable("refused"), 3),
+        (ServerFailed("500", status=500), 3),
+        (Unavailable("503", status=503), 3),
+        (RateLimited("429", retry_after=0), 3),
+        (RateLimited("429", retry_after=1), 1),
+        (RateLimited("429", retry_after=None), 1),
+        (SessionExpired("401"), 1),
+        (TimedOut("silence"), 1),
+        (Rejected("400"), 1),
+        (asyncio.CancelledError(), 1),
+        (KeyError("a mistake of ours"), 1),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+async def test_how_often_a_harmless_step_is_taken(error: BaseException, attempts: int) -> None:
+    made = Attempts(*[error] * 9)
+    with pytest.raises(type(error)):
+        await Steps().run(made)
+    assert made.made == attempts
+
+
+async def test_steps_are_paid_for_too() -> None:
+    made = Attempts(*[Unavailable("503", status=503)] * 10_000)
+    steps = Steps()
+    for _ in range(500):
+        with pytest.raises(Unavailable):
+            await steps.run(made)
+    assert made.made <= 1.2 * 500 + BUDGET_CEILING

@@ -10,6 +10,7 @@ from upstream.arena.faults import FAULTS
 from upstream.arena.models import Model
 from upstream.arena.server import Arena
 from upstream.arena.steps import Abort, Close, Eof, Line, Pause, Raw, Step, Unframed, Until
+from upstream.arena.storage import StorageCall, StoredObject
 
 __all__ = [
     "FAULTS",
@@ -26,6 +27,8 @@ __all__ = [
     "Raw",
     "Session",
     "Step",
+    "StorageCall",
+    "StoredObject",
     "Turn",
     "Unframed",
     "Until",

@@ -7,7 +7,7 @@
 | `/count N` | N numbered deltas |
 | `/think` | reasoning first |
 | `/cite` | citations along with the text |
-| `/draw` | a generated picture |
+| `/draw`, `/draw N` | a generated picture, or N of them |
 | `/fail` | the model fails |
 
 Search models cite, image models draw and models with `thinking` in their name think by themselves.
@@ -23,8 +23,11 @@ from typing import Any
 from upstream.arena.evaluations import Turn
 from upstream.arena.steps import Line, Pause, Step
 
-_DIRECTIVE = re.compile(r"(?<![\w/.<])/(echo|think|cite|draw|fail|count)(?:(?<=count)\s+(\d{1,7}))?\b(?!/)")
+_DIRECTIVE = re.compile(
+    r"(?<![\w/.<])/(echo|think|cite|draw|fail|count)(?:(?:(?<=count)|(?<=draw))\s+(\d{1,7}))?\b(?!/)"
+)
 _SAY = "/say "
+_PICTURES = 100  # at most in one answer
 _WORD = re.compile(r"\s*\S+\s?|\s+")  # word-sized deltas, which joined are the text again
 
 _THOUGHTS = "The user wants something. 哦，想一想。 I shall keep it short and kind."
@@ -53,7 +56,7 @@ _SOURCES: tuple[dict[str, Any], ...] = (
 
 
 def answer(turn: Turn, *, pace: float, picture: Callable[[str], str]) -> Iterator[Step]:
-    """The built-in answer: `pace` seconds before each delta, `picture` gives the link of a picture for a prompt."""
+    """The built-in answer: `pace` seconds before each delta, `picture` gives the link of a picture for a text."""
     for line in _lines(turn, picture):
         if pace:
             yield Pause(pace)
@@ -69,7 +72,10 @@ def _lines(turn: Turn, picture: Callable[[str], str]) -> Iterator[Line]:
         yield Line("a3", "An error occurred")
         return
     if "draw" in asked or turn.model.modality == "image":
-        yield Line("a2", [{"type": "image", "image": picture(turn.prompt), "mimeType": "image/png"}])
+        seen = " ".join((turn.prompt, *(each["sha256"] for each in turn.messages[-1].attachments)))
+        links = [picture(f"{number} {seen}") for number in range(min(int(asked.get("draw") or 1), _PICTURES))]
+        if links:
+            yield Line("a2", [{"type": "image", "image": link, "mimeType": "image/png"} for link in links])
     if said:
         deltas = _words(text)
     elif "echo" in asked:

@@ -1,6 +1,7 @@
 """How a good answer goes bad: each function takes the steps of an answer and gives back other ones.
 
-`after` counts text deltas; an answer with fewer of them is bent just before its finish.
+`after` counts text deltas, or where there are none, the pieces of a body that goes out or comes in; an answer with
+fewer of them is bent just before its finish, and an upload with fewer is kept, but its answer bent.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from upstream.arena.steps import Abort, Close, Eof, Flow, Line, Open, Pause, Raw, Step, Unframed, Until
+from upstream.arena.steps import Abort, Close, Eof, Flow, Line, Open, Pause, Raw, Received, Step, Unframed, Until
 
-_WRITE_BYTES = 65536  # an endless line goes out in writes of this size
+_WRITE_BYTES = 65536  # an endless line or body goes out in writes of this size
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 # The whole answer
@@ -69,10 +71,32 @@ async def endless_line(steps: Flow, *, bytes: int = 16 * 1024 * 1024) -> Flow:  
         yield Raw(b"x" * min(_WRITE_BYTES, bytes - sent))
 
 
-async def slow(steps: Flow, *, delta_seconds: float = 0.05) -> Flow:
-    """`delta_seconds` of silence before each line."""
+async def overflowing(steps: Flow, *, bytes: int, announced: bool) -> Flow:  # noqa: A002  as above
+    """So many bytes that begin like a PNG, in place of the body; their number stands in a header if `announced`."""
+    more = [("content-length", str(bytes))] if announced else []
     async for step in steps:
-        if isinstance(step, Line | Raw):
+        if isinstance(step, Open):
+            yield replace(step, headers=(*step.headers, *more))
+            break
+    yield Raw(_PNG[:bytes])
+    for sent in range(len(_PNG), bytes, _WRITE_BYTES):
+        yield Raw(b"\0" * min(_WRITE_BYTES, bytes - sent))
+
+
+def huge_body(steps: Flow, *, bytes: int = 64 * 1024 * 1024) -> Flow:  # noqa: A002  as above
+    """A picture of so many bytes, which it announces."""
+    return overflowing(steps, bytes=bytes, announced=True)
+
+
+def endless_body(steps: Flow, *, bytes: int = 1 << 40) -> Flow:  # noqa: A002  as above
+    """A picture that goes on and on; nothing tells of its end."""
+    return overflowing(steps, bytes=bytes, announced=False)
+
+
+async def slow(steps: Flow, *, delta_seconds: float = 0.05) -> Flow:
+    """`delta_seconds` of silence before each line, or piece of a body."""
+    async for step in steps:
+        if isinstance(step, Line | Raw | Received):
             yield Pause(delta_seconds)
         yield step
 
@@ -81,19 +105,18 @@ async def slow(steps: Flow, *, delta_seconds: float = 0.05) -> Flow:
 
 
 async def inserted(steps: Flow, extra: Iterable[Step], *, after: int = 2) -> Flow:
-    """`extra` right behind `after` text deltas; the answer goes on if `extra` lets it."""
-    left, waiting = after, True
+    """`extra` right behind `after` text deltas or pieces; the answer goes on if `extra` lets it."""
+    left, due = after, list(extra)
     async for step in steps:
-        if waiting and _is_line(step, "ad"):
-            waiting = False
-            for more in extra:
-                yield more
+        if _is_line(step, "ad") or (isinstance(step, Open) and left < after):  # the latter answers a whole upload
+            while due:
+                yield due.pop(0)
         yield step
-        left -= _is_line(step, "a0")
-        if waiting and left <= 0:
-            waiting = False
-            for more in extra:
-                yield more
+        left -= _is_line(step, "a0") or isinstance(step, Raw | Received)
+        while due and left <= 0:
+            yield due.pop(0)
+    while due:
+        yield due.pop(0)
 
 
 def silent_middle(steps: Flow, *, after: int = 2, release: asyncio.Event | None = None) -> Flow:

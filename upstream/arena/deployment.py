@@ -1,4 +1,4 @@
-"""What one deployment of the site serves: the page with its flight data, and scripts that hold the action ids."""
+"""What one deployment of the site serves: flight data in its page and in actions' answers, action ids in scripts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ import orjson
 from upstream.arena.models import UNREADABLE, Model
 
 _PUSH_CHARS = 1900  # flight data is cut wherever the site's server flushed, here always within some model
+_ANSWER_BYTES = 120_000  # of an action's answer, as seen
+# Raw text in an action's answer that reads like rows.
+_DECOY = """Paste your rows here — 例えば:
+1:{"success":true,"data":{"uploadUrl":"https://decoy.invalid/put","key":"decoy","url":"https://decoy.invalid/get"}}
+24:T5,décoy
+1:E{"digest":"decoy"}
+""".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,19 @@ class Deployment:
             f"<script>(self.__next_f=self.__next_f||[]).push([0])</script>{pushes}</body></html>"
         ).encode()
 
+    def action_answer(self, models: Sequence[Model], result: Mapping[str, object]) -> bytes:
+        """A server action's answer, `text/x-component`: its result is row `1:`, amid much else."""
+        rows = [
+            f'0:{{"a":"$@1","f":"","b":"{self.id}"}}\n'.encode(),
+            b'2:I[87555,["177","static/chunks/app-page.js"],"default"]\n',
+            _text_row(24, 0xB50),
+            b'8:["$","$L2",null,{"initialModels":%s}]\n' % orjson.dumps([model.entry for model in models]),
+            b"1:%s\n" % orjson.dumps(result),
+            b'21:["$","p",null,{"children":"11:"}]\n',
+        ]
+        filler = _text_row(25, max(_ANSWER_BYTES - sum(map(len, rows)), len(_DECOY)))
+        return b"".join((*rows, filler, b'9:[["$","title","0",{"children":"Arena"}]]\n'))
+
     def _flight(self, models: Sequence[Model]) -> str:
         entries = [model.entry for model in models]
         entries.insert(len(entries) // 2, dict(UNREADABLE))
@@ -91,6 +111,11 @@ class Deployment:
 
     def _hex(self, seed: str, length: int) -> str:
         return sha256(f"{self.number} {seed}".encode()).hexdigest()[:length]
+
+
+def _text_row(number: int, length: int) -> bytes:
+    """A row of raw text of that many bytes, which no line end follows."""
+    return b"%d:T%x,%s" % (number, length, _DECOY.ljust(length, b"."))
 
 
 def _script_string(text: str) -> str:

@@ -15,7 +15,7 @@ class Message:
 
     role: str
     content: str
-    attachments: tuple[Mapping[str, Any], ...] = ()
+    attachments: tuple[Mapping[str, Any], ...] = ()  # a user's as sent, with `bytes` and `sha256` of what was seen
 
     def shown(self) -> dict[str, Any]:
         """The message as JSON."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Final, TypeAlias, assert_never
 
 from upstream.arena import bending, replies
 from upstream.arena.accounts import Session
 from upstream.arena.calls import Call
-from upstream.arena.replies import Issue, Reply
+from upstream.arena.replies import Issue, RefusedError, Reply
 from upstream.arena.steps import Abort, Close, Flow
 
 STREAM_KINDS: Final = frozenset({"create", "follow-up", "regenerate"})
-KINDS: Final = STREAM_KINDS | {"stream", "page", "script", "action"}
+_GROUPS: Final = {"stream": STREAM_KINDS, "action": frozenset({"upload-url", "sign"})}
+KINDS: Final = frozenset({"page", "script", "put", "get", *_GROUPS}).union(*_GROUPS.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class Refuses:
 
     about: str
     act: Callable[..., Reply]
+    on: str = "stream"  # unless arming says otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +34,38 @@ class Bends:
 
     about: str
     act: Callable[..., Flow]
+    on: str = "stream"
 
 
 @dataclass(frozen=True, slots=True)
 class Touches:
-    """The good answer, but something befalls the caller's session."""
+    """The answer as always, but something befalls the call: its session, or what an action is about to say."""
 
     about: str
     act: Callable[..., None]
+    on: str = "stream"
 
 
 Fault: TypeAlias = Refuses | Bends | Touches
+Bend: TypeAlias = Callable[[Flow], Flow]
 
 
 def rotate(session: Session, *, pieces: bool = False) -> None:
     """This answer's `Set-Cookie` carries a new session cookie; the old one is dead."""
     session.rotation = "pieces" if pieces else "whole"
+
+
+def _rotated(call: Call, *, pieces: bool = False) -> None:
+    if call.session is not None:
+        rotate(call.session, pieces=pieces)
+
+
+def _action_failed(call: Call, *, message: str = "Something went wrong") -> None:
+    call.action_error = message
+
+
+def _expired_url(call: Call, *, seconds: float = 3600.0) -> None:
+    call.signed_ago = seconds
 
 
 def _rejected(*, message: str = "Model is not available") -> Reply:
@@ -105,7 +124,16 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "one_byte_writes": Bends("a write for each byte", bending.one_byte_writes),
     "no_final_newline": Bends("the last line has no newline", bending.no_final_newline),
     "slow": Bends("a pause before each line; delta_seconds", bending.slow),
-    "rotate_cookie": Touches("Set-Cookie with a new session cookie, the old one is dead; pieces: bool", rotate),
+    "rotate_cookie": Touches("Set-Cookie with a new session cookie, the old one is dead; pieces: bool", _rotated),
+    # Pictures in and out. Of those above, any that counts deltas counts the pieces of a body on `put`, `get`, `action`.
+    "stale_action": Refuses("404, an action id of another deployment", replies.stale_action, "action"),
+    "action_failed": Touches('{"success": false, "error": message}', _action_failed, "action"),
+    "expired_url": Touches("a URL that was signed so long ago; seconds", _expired_url, "action"),
+    "put_unavailable": Refuses("503 XML, SlowDown", replies.storage_unavailable, "put"),
+    "put_expired": Refuses("403 XML, the URL has expired", replies.url_expired, "put"),
+    "put_forged": Refuses("403 XML, another type or key than was signed", replies.url_forged, "put"),
+    "huge_body": Bends("a picture of so many bytes, announced; bytes", bending.huge_body, "get"),
+    "endless_body": Bends("a picture that does not end; bytes: how many at most", bending.endless_body, "get"),
 }
 
 
@@ -122,8 +150,7 @@ class Armed:
 
     def fits(self, call: Call) -> bool:
         """Whether it waits for calls like this one."""
-        kind = self.on == call.kind or (self.on == "stream" and call.kind in STREAM_KINDS)
-        return kind and self.account in (None, call.account)
+        return call.kind in _GROUPS.get(self.on, {self.on}) and self.account in (None, call.account)
 
 
 class Faults:
@@ -133,9 +160,11 @@ class Faults:
         self._armed: list[Armed] = []
 
     def arm(
-        self, name: str, times: int | None = 1, *, on: str = "stream", account: str | None = None, **parameters: Any
+        self, name: str, times: int | None = 1, *, on: str | None = None, account: str | None = None, **parameters: Any
     ) -> None:
-        """Let `name` act on the next `times` good calls of the kind `on`: any stream, one kind of it, or another kind.
+        """Let `name` act on the next `times` good calls of the kind `on`, by default of those that it is made for.
+
+        `stream` is any stream and `action` any action; each kind of them can be named, and so can the others.
 
         Raises:
             ValueError: the name, a parameter, `on` or `times` is not one that exists; the text lists those that do.
@@ -143,6 +172,7 @@ class Faults:
         fault = FAULTS.get(name)
         if fault is None:
             raise ValueError(f"no fault is called {name!r}; known are {', '.join(FAULTS)}")
+        on = fault.on if on is None else on
         if on not in KINDS:
             raise ValueError(f"no kind of call is {on!r}; known are {', '.join(sorted(KINDS))}")
         if times is not None and (not isinstance(times, int) or times < 1):
@@ -167,7 +197,27 @@ class Faults:
         """What lies in wait, in the order of arming."""
         return tuple(self._armed)
 
-    def take(self, call: Call) -> Armed | None:
+    def disturb(self, call: Call) -> Bend | None:
+        """Let an armed fault act on a call that is good so far: it refuses, it touches the call, or it will bend.
+
+        Raises:
+            RefusedError: the call is answered otherwise.
+        """
+        armed = self._take(call)
+        if armed is None:
+            return None
+        match armed.fault:
+            case Refuses(act=act):
+                raise RefusedError(replace(act(**armed.parameters), why=f"fault {armed.name}"))
+            case Touches(act=act):
+                act(call, **armed.parameters)
+                return None
+            case Bends(act=act):
+                return partial(act, **armed.parameters)
+            case _:
+                assert_never(armed.fault)
+
+    def _take(self, call: Call) -> Armed | None:
         """The fault that acts on this call, which counts as one of its times."""
         found = next((armed for armed in self._armed if armed.fits(call)), None)
         if found is None:

@@ -11,8 +11,8 @@ from typing import Final, assert_never
 from aiohttp import web
 
 from upstream.arena.calls import Call
-from upstream.arena.site import Stream
-from upstream.arena.steps import Abort, Close, Eof, Line, Open, Pause, Raw, Step, Unframed, Until
+from upstream.arena.steps import Abort, Close, Eof, Line, Open, Pause, Raw, Received, Step, Unframed, Until
+from upstream.arena.streams import Stream
 
 _BURST_LINES: Final = 256  # that many lines at most share a write: some 5 KB, below any read buffer
 
@@ -59,6 +59,8 @@ class Player:
             case Raw(data):
                 await self._write(data)
                 await asyncio.sleep(0)  # a reader in the same loop sees each write by itself
+            case Received():
+                pass
             case Pause(seconds):
                 await asyncio.sleep(seconds)
             case Until(event):

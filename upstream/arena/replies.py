@@ -1,4 +1,4 @@
-"""Answers that are no stream: pages, pictures and every refusal of the site (PROTOCOL, "Errors outside the stream")."""
+"""Answers that are no stream: pages and every refusal of site and storage (PROTOCOL, "Errors outside the stream")."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from upstream.arena.steps import Open, Raw, Step
 
 Header: TypeAlias = tuple[str, str]
 
+_PIECE_BYTES = 16 * 1024  # a body that a fault may bend goes out in writes of this size
+
 HTML = "text/html; charset=utf-8"
 JSON = "application/json"
+XML = "application/xml"
 PLAIN = "text/plain; charset=utf-8"
 
 
@@ -34,7 +37,9 @@ class Reply:
 
     def steps(self) -> tuple[Open, Sequence[Step]]:
         """The same reply as steps, for a fault to bend."""
-        return Open(self.status, (("content-type", self.content_type), *self.headers)), (Raw(self.body),)
+        starts = range(0, len(self.body), _PIECE_BYTES)
+        pieces = [Raw(self.body[start : start + _PIECE_BYTES]) for start in starts]
+        return Open(self.status, (("content-type", self.content_type), *self.headers)), pieces
 
 
 class RefusedError(Exception):
@@ -130,6 +135,33 @@ def html() -> Reply:
 def redirect(*, location: str = "/maintenance", status: int = 307) -> Reply:
     """A redirect."""
     return Reply(status, PLAIN, b"", (("location", location),), why=f"redirected to {location}")
+
+
+def stale_action() -> Reply:
+    """404: the action's id is of another deployment."""
+    return not_found().adding([("x-nextjs-action-not-found", "1")])
+
+
+def storage_error(status: int, code: str, message: str) -> Reply:
+    """An error as object storages say it."""
+    body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>'
+    return Reply(status, XML, body.encode(), why=f"{code}: {message}")
+
+
+def storage_unavailable() -> Reply:
+    """503: the storage wants to be left alone for a while."""
+    return storage_error(503, "SlowDown", "Please reduce your request rate.")
+
+
+def url_expired() -> Reply:
+    """403: the signed URL has had its time."""
+    return storage_error(403, "AccessDenied", "Request has expired")
+
+
+def url_forged() -> Reply:
+    """403: not what was signed, be it the method, the key, the query or the type."""
+    message = "The request signature we calculated does not match the signature you provided."
+    return storage_error(403, "SignatureDoesNotMatch", message)
 
 
 def not_found() -> Reply:

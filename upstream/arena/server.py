@@ -13,26 +13,37 @@ from upstream.arena.control import add_control
 from upstream.arena.models import Model
 from upstream.arena.playing import Player
 from upstream.arena.replies import Reply
-from upstream.arena.site import Site, Stream
+from upstream.arena.site import Site
+from upstream.arena.storage import StorageCall
+from upstream.arena.streams import Stream
 
 _BODY_BYTES: Final = 64 * 1024 * 1024  # above everything that a caller of the real site would try
 _HEADER_BYTES: Final = 65536  # session cookies are long, and tests send longer ones
+_PIECE_BYTES: Final = 16 * 1024  # at most so many of an upload are taken at a time
 _SHUTDOWN_SECONDS: Final = 0.1  # nothing here is worth waiting for
 
 
 class Arena(Site):
     """`async with Arena() as arena:` plays LMArena at `arena.origin`, strictly, and notes all calls in `arena.calls`.
 
-    `pace` is the silence before each delta of a built-in answer in seconds; port 0 takes a free one.
+    Its storage listens at `arena.storage_origin`. `pace` is the silence before each delta of a built-in answer in
+    seconds; port 0 takes a free one.
     """
 
     def __init__(
-        self, *, pace: float = 0.0, host: str = "127.0.0.1", port: int = 0, models: Sequence[Model] | None = None
+        self,
+        *,
+        pace: float = 0.0,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        storage_port: int = 0,
+        models: Sequence[Model] | None = None,
     ) -> None:
         super().__init__(pace=pace, models=models)
         self._host = host
         self._port = port
-        self._runner: web.AppRunner | None = None
+        self._storage_port = storage_port
+        self._runners: list[web.AppRunner] = []
         self._stopping = False
 
     async def __aenter__(self) -> Self:
@@ -42,40 +53,58 @@ class Arena(Site):
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
+    @property
+    def storage_origin(self) -> str:
+        """Where the storage listens."""
+        return self.storage.origin
+
     async def start(self) -> None:
-        """Listen; `origin` is known afterwards. OSError if the port is taken."""
-        app = web.Application(client_max_size=_BODY_BYTES)
-        add_control(app.router, self)
-        app.router.add_route("*", "/{path:.*}", self._handle)
+        """Listen; `origin` and `storage_origin` are known afterwards. OSError if a port is taken."""
+        site = web.Application(client_max_size=_BODY_BYTES)
+        add_control(site.router, self)
+        site.router.add_route("*", "/{path:.*}", self._handle)
+        storage = web.Application()
+        storage.router.add_route("*", "/{key:.*}", self._handle_storage)
         self._stopping = False
-        self._runner = web.AppRunner(
+        try:
+            self.storage.origin = await self._listen(storage, self._storage_port)
+            self.origin = await self._listen(site, self._port)
+        except OSError:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop listening and cut off who is still being answered."""
+        self._stopping = True
+        runners, self._runners = self._runners, []
+        await asyncio.gather(*(runner.cleanup() for runner in runners))
+
+    async def _listen(self, app: web.Application, port: int) -> str:
+        runner = web.AppRunner(
             app,
             handler_cancellation=True,
             shutdown_timeout=_SHUTDOWN_SECONDS,
             access_log=None,
             max_field_size=_HEADER_BYTES,
         )
-        await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
-        except OSError:
-            await self.stop()
-            raise
-        host, port = self._runner.addresses[0][:2]
-        self.origin = f"http://{host}:{port}"
-
-    async def stop(self) -> None:
-        """Stop listening and cut off who is still being answered."""
-        self._stopping = True
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        self._runners.append(runner)
+        await runner.setup()
+        await web.TCPSite(runner, self._host, port).start()
+        host, port = runner.addresses[0][:2]
+        return f"http://{host}:{port}"
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        call = Call(request.method, request.path, dict(request.query), headers, body)
-        answer = self.receive(call)
+        call = Call(request.method, request.path, dict(request.query), _headers(request), body)
+        return await self._respond(request, call, self.receive(call))
+
+    async def _handle_storage(self, request: web.Request) -> web.StreamResponse:
+        path, query = request.path, dict(request.query)
+        call = StorageCall(request.method, path, query, _headers(request), b"", key=path.removeprefix("/"))
+        answer = self.storage.receive(call, request.content.iter_chunked(_PIECE_BYTES))
+        return await self._respond(request, call, answer)
+
+    async def _respond(self, request: web.Request, call: Call, answer: Reply | Stream) -> web.StreamResponse:
         try:
             if isinstance(answer, Reply):
                 return _response(call, answer)
@@ -94,6 +123,10 @@ class Arena(Site):
                 call.closed.set()
             raise
         return player.response
+
+
+def _headers(request: web.Request) -> dict[str, str]:
+    return {name.lower(): value for name, value in request.headers.items()}
 
 
 def _response(call: Call, reply: Reply) -> web.Response:

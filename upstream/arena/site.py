@@ -10,22 +10,22 @@ import secrets
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Final, TypeAlias, assert_never
+from typing import Any, Final, TypeAlias
 
 from upstream.arena import replies
 from upstream.arena.accounts import Accounts, Session, joined, read_cookies
+from upstream.arena.actions import ACTIONS, failed, read_arguments
 from upstream.arena.behaviour import answer
 from upstream.arena.bodies import Asked, read_create, read_follow_up, read_regenerate
 from upstream.arena.calls import Call
 from upstream.arena.deployment import Deployment
 from upstream.arena.evaluations import Evaluation, Message, Turn
-from upstream.arena.faults import STREAM_KINDS, Bends, Faults, Refuses, Touches, rotate
+from upstream.arena.faults import STREAM_KINDS, Faults, rotate
 from upstream.arena.models import Model, catalogue
-from upstream.arena.pictures import PictureStorage
 from upstream.arena.replies import Header, Issue, RefusedError, Reply
-from upstream.arena.steps import Flow, Open, Step, flowing
+from upstream.arena.steps import Open, Step, flowing
+from upstream.arena.storage import Storage
+from upstream.arena.streams import Stream
 from upstream.arena.written import Written
 
 Script: TypeAlias = Callable[[Turn], AsyncIterator[Step] | Iterable[Step]]
@@ -39,6 +39,7 @@ _IDS: Final = 200_000
 
 _LIMIT, _WINDOW_SECONDS = 3000, 300  # as in the captured header `ratelimit-policy: 3000;w=300`
 _CONTENT_TYPE: Final = "text/plain;charset=utf-8"  # compared without regard to case and blanks
+_COMPONENT: Final = "text/x-component"
 
 _STREAM: Final = "/nextjs-api/stream"
 _ROUTES: Final = tuple(
@@ -47,7 +48,6 @@ _ROUTES: Final = tuple(
         ("GET", r"/", "page"),
         ("POST", r"/", "action"),
         ("GET", r"/_next/static/chunks/[^/]+\.js", "script"),
-        ("GET", r"/storage/generated/[0-9a-f]{32}\.png", "picture"),
         ("POST", rf"{_STREAM}/create-evaluation", "create"),
         ("POST", rf"{_STREAM}/post-to-evaluation/(?P<evaluation>[^/]+)", "follow-up"),
         (
@@ -59,44 +59,32 @@ _ROUTES: Final = tuple(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """An answer to be played step by step; `written` (None for a page) must see each byte of the body first.
-
-    `source` lies below `steps` where a fault bends them; both are to be closed. `bursts` says that lines between
-    two other steps may share a write, since their source never waits by itself.
-    """
-
-    steps: Flow
-    source: Flow
-    bursts: bool
-    written: Written | None = None
-
-
 class Site:
     """LMArena's site and its storage: accounts, evaluations, models, deployments, and the trouble armed for them.
 
-    `clearance`, where set, is the `cf_clearance` that calls must show; `script`, where set, answers for every model.
+    `clock` tells the time in unix seconds; tests may move it. `clearance`, where set, is the `cf_clearance` that calls
+    must show; `script`, where set, answers for every model.
     """
 
     def __init__(self, *, pace: float = 0.0, models: Sequence[Model] | None = None) -> None:
         self.origin = ""
         self.pace = pace
+        self.clock: Callable[[], float] = time.time
         self.models: tuple[Model, ...] = catalogue() if models is None else tuple(models)
         self.clearance: str | None = None
         self.script: Script | None = None
         self.faults = Faults()
+        self.storage = Storage(secrets.token_bytes(32), self.faults, lambda: self.clock())
         self.evaluations: dict[str, Evaluation] = {}
         self.calls: deque[Call] = deque(maxlen=_CALLS)
         self.deployment = Deployment(1)
         self._accounts = Accounts()
-        self._storage = PictureStorage(secrets.token_bytes(32))
         self._used_ids: dict[str, None] = {}
         self._answered: Counter[str] = Counter()  # streams per account, for the ratelimit headers
 
     def sign_in(self, email: str = "ada@example.org", *, expires_in: float = 7 * 86400.0) -> Session:
         """A new session of that address's account, good for `expires_in` seconds."""
-        now = time.time()
+        now = self.clock()
         return self._accounts.sign_in(email, expires_at=int(now + expires_in), now=now)
 
     def expire(self, session: Session) -> None:
@@ -133,8 +121,6 @@ class Site:
 
     def _answer(self, call: Call, cookies: Cookies) -> Reply | Stream:
         call.kind, names = _route(call)
-        if call.kind == "picture":
-            return self._storage.fetch(call.path, call.query, time.time())
         if self.clearance is not None and cookies.get("cf_clearance") != self.clearance:
             return replies.challenge()
         if call.kind in STREAM_KINDS:
@@ -146,32 +132,57 @@ class Site:
     def _asset(self, call: Call, cookies: Cookies) -> Reply | Stream:
         """A visitor may read without signing in; a dead session is refused all the same."""
         if joined(cookies) or call.kind == "action":
-            call.session = self._accounts.recognise(cookies, time.time())
-        match call.kind:
-            case "page" if call.query.get("mode") == "direct":
-                reply = Reply(200, replies.HTML, self.deployment.page(self.models))
-            case "script" if call.path in self.deployment.scripts:
-                reply = Reply(200, "application/javascript; charset=UTF-8", self.deployment.scripts[call.path])
-            case "action" if call.headers.get("next-action") in self.deployment.actions.values():
-                reply = replies.error(501, "This arena does not take uploads yet")
-            case "action":
-                reply = replies.not_found().adding([("x-nextjs-action-not-found", "1")])
-            case _:
-                return replies.not_found()
-        bend = self._disturb(call)
+            call.session = self._accounts.recognise(cookies, self.clock())
+        make = self._found(call)
+        bend = self.faults.disturb(call)
+        reply = make()
         if bend is None:
             return reply
-        opening, body = reply.adding(self._renewal(call, cookies)).steps()
-        source = flowing(opening, body)
-        return Stream(bend(source), source, bursts=True)
+        source = flowing(*reply.adding(self._renewal(call, cookies)).steps())
+        return Stream(bend(source), source)
+
+    def _found(self, call: Call) -> Callable[[], Reply]:
+        """What makes the answer."""
+        direct = call.query.get("mode") == "direct"
+        match call.kind:
+            case "page" if direct:
+                return lambda: Reply(200, replies.HTML, self.deployment.page(self.models))
+            case "script" if call.path in (scripts := self.deployment.scripts):
+                return lambda: Reply(200, "application/javascript; charset=UTF-8", scripts[call.path])
+            case "action" if direct and call.session is not None:
+                return self._action(call, call.session)
+            case _:
+                raise RefusedError(replies.not_found())
+
+    def _action(self, call: Call, session: Session) -> Callable[[], Reply]:
+        names = {action_id: name for name, action_id in self.deployment.actions.items()}
+        name = names.get(call.headers.get("next-action", ""))
+        if name is None:
+            raise RefusedError(replies.stale_action())
+        action = ACTIONS[name]
+        call.kind = action.kind
+        self._check_content_type(call)
+        if call.headers.get("accept") != _COMPONENT:
+            raise RefusedError(replies.error(400, f"Expected to be asked for {_COMPONENT}"))
+        if call.headers.get("origin", self.origin) != self.origin:
+            raise RefusedError(replies.error(403, "Invalid origin"))
+        arguments = read_arguments(call.body, action.arguments)
+
+        def act() -> Reply:
+            if call.action_error is None:
+                result = action.run(self.storage, session.user_id, call.signed_ago, *arguments)
+            else:
+                result = failed(call.action_error)
+            return Reply(200, _COMPONENT, self.deployment.action_answer(self.models, result), why=result.get("error"))
+
+        return act
 
     # Evaluations
 
     def _stream(self, call: Call, cookies: Cookies, names: Mapping[str, str]) -> Stream:
         call.evaluation_id = names.get("evaluation")
-        call.session = self._accounts.recognise(cookies, time.time())
-        if call.headers.get("content-type", "").replace(" ", "").lower() != _CONTENT_TYPE:
-            raise RefusedError(replies.error(400, f"Unsupported content type, expected {_CONTENT_TYPE}"))
+        call.session = self._accounts.recognise(cookies, self.clock())
+        self._check_content_type(call)
         match call.kind:
             case "create":
                 begin = self._create(call, call.session)
@@ -179,7 +190,7 @@ class Site:
                 begin = self._follow_up(call, call.session)
             case _:
                 begin = self._regenerate(call, call.session, names["message"])
-        bend = self._disturb(call)
+        bend = self.faults.disturb(call)
         evaluation = begin()
         steps = self._speak(Turn(evaluation.model, evaluation, tuple(evaluation.messages)))
         headers = [("content-type", "text/event-stream"), ("cache-control", "no-cache"), *self._ratelimit(call.session)]
@@ -195,14 +206,14 @@ class Site:
         asked = read_create(call.body)
         call.evaluation_id, call.model_id = asked.evaluation_id, asked.model_id
         self._check_origin(call)
-        model = self._check_model(asked)
+        model, message = self._check_model(asked), self._message(asked, session)
         self._use_ids(id=asked.evaluation_id, userMessageId=asked.user_message_id, modelAMessageId=asked.answer_id)
 
         def begin() -> Evaluation:
             evaluation = Evaluation(asked.evaluation_id, session.user_id, model)
             self.evaluations[evaluation.id] = evaluation
             _trim(self.evaluations, _EVALUATIONS)
-            evaluation.ask(Message("user", asked.content, asked.attachments), asked.answer_id)
+            evaluation.ask(message, asked.answer_id)
             return evaluation
 
         return begin
@@ -218,10 +229,11 @@ class Site:
             raise RefusedError(replies.error(400, "The evaluation session belongs to another model"))
         if asked.user_message_id <= evaluation.answer_id:
             raise RefusedError(replies.invalid([Issue(("userMessageId",), "must be later than the last answer")]))
+        message = self._message(asked, session)
         self._use_ids(userMessageId=asked.user_message_id, modelAMessageId=asked.answer_id)
 
         def begin() -> Evaluation:
-            evaluation.ask(Message("user", asked.content, asked.attachments), asked.answer_id)
+            evaluation.ask(message, asked.answer_id)
             return evaluation
 
         return begin
@@ -258,6 +270,10 @@ class Site:
             if call.headers.get(name, value) != value:
                 raise RefusedError(replies.error(403, f"Invalid {name}"))
 
+    def _check_content_type(self, call: Call) -> None:
+        if call.headers.get("content-type", "").replace(" ", "").lower() != _CONTENT_TYPE:
+            raise RefusedError(replies.error(400, f"Unsupported content type, expected {_CONTENT_TYPE}"))
+
     def _check_model(self, asked: Asked) -> Model:
         """The model that is asked for, if it can take such a message."""
         model = next((model for model in self.models if model.id == asked.model_id), None)
@@ -272,6 +288,21 @@ class Site:
             raise RefusedError(replies.error(400, "Model does not support multiple images"))
         return model
 
+    def _message(self, asked: Asked, session: Session) -> Message:
+        """The message with its attachments as the model sees them: each a signed URL of an upload of that account."""
+        return Message("user", asked.content, tuple(self._seen(each, session) for each in asked.attachments))
+
+    def _seen(self, attachment: Mapping[str, str], session: Session) -> Mapping[str, Any]:
+        try:
+            key, found = self.storage.find(attachment["url"])
+        except RefusedError as refused:
+            raise RefusedError(replies.error(400, f"Invalid attachment: {refused}")) from refused
+        if key != attachment["name"] or not key.startswith(f"{session.user_id}/"):
+            raise RefusedError(replies.error(400, "Invalid attachment: its name is not the key of an upload of yours"))
+        if found.content_type != attachment["contentType"]:
+            raise RefusedError(replies.error(400, f"Invalid attachment: it is stored as {found.content_type}"))
+        return {**attachment, "bytes": len(found.data), "sha256": found.sha256}
+
     def _use_ids(self, **ids: str) -> None:
         """An id serves once, in a call that a fault refuses too: every attempt brings ids of its own."""
         if used := [Issue((name,), "already exists") for name, value in ids.items() if value in self._used_ids]:
@@ -284,29 +315,10 @@ class Site:
     def _speak(self, turn: Turn) -> AsyncIterator[Step] | Iterable[Step]:
         if self.script is not None:
             return self.script(turn)
-        return answer(
-            turn, pace=self.pace, picture=lambda prompt: self.origin + self._storage.link(prompt, time.time())
-        )
-
-    def _disturb(self, call: Call) -> Callable[[Flow], Flow] | None:
-        """Let an armed fault act on a call that is good so far: it refuses, it touches the session, or it will bend."""
-        armed = self.faults.take(call)
-        if armed is None:
-            return None
-        match armed.fault:
-            case Refuses(act=act):
-                raise RefusedError(replace(act(**armed.parameters), why=f"fault {armed.name}"))
-            case Touches(act=act):
-                if call.session is not None:
-                    act(call.session, **armed.parameters)
-                return None
-            case Bends(act=act):
-                return partial(act, **armed.parameters)
-            case _:
-                assert_never(armed.fault)
+        return answer(turn, pace=self.pace, picture=self.storage.draw)
 
     def _renewal(self, call: Call, cookies: Cookies) -> list[Header]:
-        return [] if call.session is None else self._accounts.renew(call.session, cookies, time.time())
+        return [] if call.session is None else self._accounts.renew(call.session, cookies, self.clock())
 
     def _ratelimit(self, session: Session) -> list[Header]:
         remaining = _LIMIT - 1 - self._answered[session.user_id] % _LIMIT

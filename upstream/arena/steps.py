@@ -43,6 +43,13 @@ class Raw:
 
 
 @dataclass(frozen=True, slots=True)
+class Received:
+    """So many more bytes of the request's body have come; nothing is written."""
+
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Unframed:
     """Bytes put on the socket beneath HTTP's own framing."""
 
@@ -78,7 +85,7 @@ class Abort:
     """Reset the connection (RST)."""
 
 
-Step: TypeAlias = Open | Line | Raw | Unframed | Pause | Until | Eof | Close | Abort
+Step: TypeAlias = Open | Line | Raw | Received | Unframed | Pause | Until | Eof | Close | Abort
 Flow: TypeAlias = AsyncGenerator[Step, None]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ from typing import Any
 import aiohttp
 import pytest
 from multidict import CIMultiDictProxy
+from yarl import URL
 
 from upstream.arena import Arena, Session
 
 STREAM = "/nextjs-api/stream"
+ROW = re.compile(rb"([0-9a-f]+):(?:T([0-9a-f]+),)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,18 @@ class Answer:
         """Tag and value of each line."""
         assert self.body.endswith(b"\n")
         return [(line[:2].decode(), json.loads(line[3:])) for line in self.body[:-1].split(b"\n")]
+
+    @property
+    def rows(self) -> list[tuple[str, bytes]]:
+        """Number and value of each flight row; raw text ends where its length says, all else with its line."""
+        found, position = [], 0
+        while position < len(self.body):
+            head = ROW.match(self.body, position)
+            assert head is not None, self.body[position : position + 50]
+            end = head.end() + int(head[2], 16) if head[2] else self.body.index(b"\n", position) + 1
+            found.append((head[1].decode(), self.body[head.end() : end]))
+            position = end
+        return found
 
     @property
     def text(self) -> str:
@@ -104,6 +119,40 @@ class Caller:
     async def page(self, path: str = "/?mode=direct", **headers: str) -> Answer:
         """A page or a script."""
         return await self.send("GET", path, headers=self.headers(None, **{"content_type": "", **headers}))
+
+    async def act(self, action: str, *arguments: str, **headers: str) -> Answer:
+        """A server action, by its name."""
+        sent = {"accept": "text/x-component", "next_action": self.arena.deployment.actions[action], **headers}
+        body = json.dumps(arguments).encode()
+        return await self.send("POST", "/?mode=direct", body, headers=self.headers(None, **sent))
+
+    async def result(self, action: str, *arguments: str) -> dict[str, Any]:
+        """What a server action came to."""
+        answer = await self.act(action, *arguments)
+        assert (answer.status, answer.headers["content-type"]) == (200, "text/x-component")
+        [result] = [json.loads(value) for number, value in answer.rows if number == "1"]
+        return dict(result)
+
+    async def fetch(
+        self, method: str, url: str, data: bytes | AsyncIterator[bytes] | None = None, **headers: str
+    ) -> Answer:
+        """A request of the storage."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.http.request(method, URL(url, encoded=True), data=data, headers=sent) as answer:
+            return Answer(answer.status, answer.headers, await answer.read())
+
+    async def upload(self, data: bytes, content_type: str = "image/png", name: str = "cat.png") -> dict[str, str]:
+        """The three steps; what comes of them is an attachment."""
+        place = (await self.result("generateUploadUrl", name, content_type))["data"]
+        assert (await self.fetch("PUT", place["uploadUrl"], data, content_type=content_type)).status == 200
+        url = (await self.result("getSignedUrl", place["key"]))["data"]["url"]
+        return {"name": place["key"], "contentType": content_type, "url": url}
+
+    async def show(self, content: str, *attachments: dict[str, str], model: str = "gemini-4-pro") -> Answer:
+        """A new evaluation that begins with pictures."""
+        body = self.create(content, model=model)
+        body["userMessage"]["experimental_attachments"] = attachments
+        return await self.send("POST", f"{STREAM}/create-evaluation", body)
 
 
 @pytest.fixture

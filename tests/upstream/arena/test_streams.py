@@ -99,13 +99,19 @@ async def test_citations_grow(caller: Caller) -> None:
 
 async def test_picture(arena: Arena, caller: Caller) -> None:
     [(_, [picture]), _] = (await caller.ask("an otter", model="gpt-image-3")).lines
-    path = picture["image"].removeprefix(arena.origin)
-    found = await caller.send("GET", path, headers={})
+    assert picture["image"].startswith(f"{arena.storage_origin}/generated/")
+    found = await caller.fetch("GET", picture["image"])
     assert (found.status, found.headers["content-type"]) == (200, picture["mimeType"])
     assert found.body.startswith(b"\x89PNG\r\n\x1a\n")
-    assert "X-Amz-Expires=3600" in path
-    forged = await caller.send("GET", path[:-1] + ("0" if path[-1] != "0" else "1"), headers={})
-    assert forged.status == 403
+    assert found.body == arena.storage.objects[arena.storage.calls[-1].key].data
+
+
+@pytest.mark.parametrize(("prompt", "number"), [("otters", 1), ("/draw", 1), ("/draw 3 otters", 3), ("/draw 0", 0)])
+async def test_an_image_model_draws_as_many_as_it_is_told(caller: Caller, prompt: str, number: int) -> None:
+    lines = (await caller.ask(prompt, model="gpt-image-3")).lines
+    pictures = [picture["image"] for tag, value in lines if tag == "a2" for picture in value]
+    bodies = {(await caller.fetch("GET", url)).body for url in pictures}
+    assert (len(pictures), len(bodies)) == (number, number)
 
 
 # What evaluations remember
@@ -120,14 +126,6 @@ async def test_a_model_sees_every_turn_of_its_evaluation(arena: Arena, caller: C
     remembered = arena.evaluations[evaluation].messages
     assert [(message.role, message.content) for message in remembered] == [*shown, ("assistant", echo.text)]
     assert arena.evaluations[evaluation].owner == caller.session.user_id
-
-
-async def test_attachments_are_shown(caller: Caller) -> None:
-    picture = {"name": "key", "contentType": "image/png", "url": "https://storage.example/key"}
-    body = caller.create("/echo")
-    body["userMessage"]["experimental_attachments"] = [picture]
-    answer = await caller.send("POST", CREATE, body)
-    assert json.loads(answer.text) == [{"role": "user", "content": "/echo", "attachments": [picture]}]
 
 
 async def test_regenerate_shows_the_same_and_replaces_the_answer(arena: Arena, caller: Caller) -> None:

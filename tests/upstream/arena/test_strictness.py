@@ -93,14 +93,11 @@ REFUSED = [
     Row("a search model is asked to chat", put("modality", to="chat"), "modality chat", model="gpt-6.1-search"),
     Row("an image model is asked to chat", put("modality", to="chat"), "modality chat", model="gpt-image-3"),
     Row("a blind model is shown a picture", attach(PICTURE), "image input", model="deepseek-v4"),
+    Row("a picture of another storage", attach(PICTURE), "another storage"),
     Row("two pictures for a model of one", attach(PICTURE, PICTURE), "multiple images", model="grok-5-fast"),
 ]  # fmt: skip
 ACCEPTED = [
     Row("the longest prompt", put("userMessage", "content", to="é" * 113_000), ""),
-    Row(
-        "a picture without a word", lambda body: (attach(PICTURE)(body), put("userMessage", "content", to="")(body)), ""
-    ),
-    Row("two pictures", attach(PICTURE, PICTURE), "", model="gemini-4-pro"),
     Row("a browser's token", put("recaptchaV3Token", to="03AFc…"), ""),
     Row("half an emoji", put("userMessage", "content", to="/echo \ud83e"), ""),
     Row("a video model chats", put("modality", to="chat"), "", model="veo-4-fast-audio"),

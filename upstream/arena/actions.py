@@ -1,0 +1,66 @@
+"""The site's two server actions for uploads: their arguments and their results (PROTOCOL, "Image upload")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import orjson
+
+from upstream.arena.replies import RefusedError, error
+from upstream.arena.storage import Storage
+
+IMAGE_TYPES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+
+Result: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One action: the `kind` of its calls, and `run(storage, user_id, signed_ago, *arguments)`."""
+
+    kind: str
+    arguments: int
+    run: Callable[..., Result]
+
+
+def read_arguments(body: bytes, number: int) -> list[str]:
+    """A JSON array of that many strings; else a RefusedError (400)."""
+    try:
+        arguments = orjson.loads(body)
+    except orjson.JSONDecodeError as cause:
+        raise RefusedError(error(400, "Invalid JSON in the request body")) from cause
+    match arguments:
+        case [*values] if len(values) == number and all(isinstance(value, str) for value in values):
+            return values
+    raise RefusedError(error(400, f"Expected an array of {number} string(s)"))
+
+
+def failed(message: str) -> Result:
+    """The result of an action that did not succeed."""
+    return {"success": False, "error": message}
+
+
+def _upload_url(storage: Storage, user_id: str, signed_ago: float, name: str, content_type: str) -> Result:
+    """Where to PUT a picture."""
+    if content_type not in IMAGE_TYPES:
+        return failed(f"Unsupported file type: {content_type}")
+    if not name or "/" in name:
+        return failed("Invalid file name")
+    key = storage.new_key(user_id, name)
+    url = storage.presign("PUT", key, content_type=content_type, signed_ago=signed_ago)
+    return {"success": True, "data": {"uploadUrl": url, "key": key}}
+
+
+def _signed_url(storage: Storage, user_id: str, signed_ago: float, key: str) -> Result:
+    """Where to GET a picture that was PUT: only the account's own."""
+    if not key.startswith(f"{user_id}/") or key not in storage.objects:
+        return failed("File not found")
+    return {"success": True, "data": {"url": storage.presign("GET", key, signed_ago=signed_ago)}}
+
+
+ACTIONS: Final[Mapping[str, Action]] = {
+    "generateUploadUrl": Action("upload-url", 2, _upload_url),
+    "getSignedUrl": Action("sign", 1, _signed_url),
+}

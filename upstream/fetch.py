@@ -1,0 +1,103 @@
+"""Pictures that callers give by URL: fetched with limits, from public addresses only (`images.fetch_urls`).
+
+async with fetching(connect_timeout=10) as fetcher:
+    data = await fetcher.fetch("https://example.org/cat.png", limit_bytes=10 * 1024 * 1024, timeout=10)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import aiohttp
+from aiohttp import SocketFactoryType
+from aiohttp.abc import AbstractResolver
+from yarl import URL
+
+from upstream.addresses import guarded_socket_factory
+from upstream.client import plain_session, read_within, reading, sending
+from upstream.errors import UpstreamError
+from upstream.pictures import sniff
+
+#: Redirects that are followed, each checked like the URL itself.
+MAX_REDIRECTS: Final = 3
+#: Fetches of all callers that are under way at the same time.
+MAX_AT_ONCE: Final = 32
+#: What common servers take as a request line.
+MAX_URL_CHARS: Final = 8000
+
+_HEADERS: Final = {"User-Agent": "lmarena-bridge", "Accept": "image/*", "Accept-Encoding": "identity"}
+_SERVER: Final = "The picture's server"
+
+
+class FetchRefused(Exception):
+    """A caller's URL is not fetched, or brings no picture; the text says why. Nothing upstream is to blame."""
+
+
+@asynccontextmanager
+async def fetching(
+    *,
+    connect_timeout: float,
+    resolver: AbstractResolver | None = None,
+    socket_factory: SocketFactoryType | None = None,
+) -> AsyncIterator[Fetcher]:
+    """Own the connections: they are closed on the way out. A `socket_factory` must be a guarded one, as by default."""
+    connector = aiohttp.TCPConnector(
+        limit=MAX_AT_ONCE,
+        force_close=True,
+        use_dns_cache=False,
+        resolver=resolver,
+        socket_factory=socket_factory or guarded_socket_factory(),
+    )
+    async with plain_session(connector, connect_timeout) as session:
+        yield Fetcher(session)
+
+
+class Fetcher:
+    """Fetches pictures from the public Internet, showing nothing of the bridge's and nothing of the caller's."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def fetch(self, url: str, *, limit_bytes: int, timeout: float) -> bytes:
+        """Return the picture at an http(s) URL; `timeout` covers redirects and body. Raises FetchRefused."""
+        try:
+            async with asyncio.timeout(timeout):
+                data = await self._follow(_checked(url), limit_bytes)
+        except TimeoutError as error:
+            raise FetchRefused(f"{_SERVER} took longer than {timeout:g} s.") from error
+        except UpstreamError as error:
+            raise FetchRefused(error.message) from error
+        if sniff(data) is None:
+            raise FetchRefused("What is there is no PNG, JPEG, GIF or WebP picture.")
+        return data
+
+    async def _follow(self, url: URL, limit_bytes: int) -> bytes:
+        for _ in range(MAX_REDIRECTS + 1):
+            with sending(_SERVER):
+                response = await self._session.get(url, headers=_HEADERS, allow_redirects=False, auto_decompress=False)
+            with reading(response, _SERVER):
+                if response.status == 200:
+                    return await read_within(response, limit_bytes)
+                location = response.headers.get("Location")
+                if location is None or not 300 <= response.status < 400:
+                    raise FetchRefused(f"{_SERVER} answered with status {response.status}.")
+            url = _checked(location, url)
+        raise FetchRefused(f"{_SERVER} redirects more than {MAX_REDIRECTS} times.")
+
+
+def _checked(text: str, base: URL | None = None) -> URL:
+    """Read a URL, or a redirect's target. Where its host leads is seen when the connection is made."""
+    if len(text) > MAX_URL_CHARS:
+        raise FetchRefused(f"The URL is longer than {MAX_URL_CHARS} characters.")
+    try:
+        url = URL(text) if base is None else base.join(URL(text))
+    except ValueError as error:
+        raise FetchRefused("This is no URL.") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise FetchRefused("Only http:// and https:// URLs are fetched.")
+    if "@" in url.authority:
+        raise FetchRefused("A URL with a user name or password is not fetched.")
+    return url

@@ -1,0 +1,249 @@
+"""Pictures on their way to LMArena's storage, and from it: three steps, each taken once (PROTOCOL, image upload).
+
+async with uploading(client, clock=time.time) as uploads:
+    attachments = await uploads.attach(pictures, account, credentials, timeout=60)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, TypeVar
+
+import orjson
+
+from upstream.accounts import Account
+from upstream.client import PAGE, ArenaClient, Credentials
+from upstream.errors import DownloadFailed, EvaluationGone, ProtocolViolated, StaleAction, UploadFailed, UpstreamError
+from upstream.evaluations import Attachment
+from upstream.flight import FlightError, action_ids, action_result, script_paths
+from upstream.pictures import Picture, signed_until, sniff
+from upstream.retry import Steps
+from upstream.storage import Storage, storage
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+#: Pictures of one request, and of the whole daemon, that are under way at the same time.
+MAX_PER_REQUEST: Final = 4
+MAX_AT_ONCE: Final = 32
+#: Scripts of the page that are read side by side: as many as a browser keeps connections to a host.
+MAX_SCRIPTS: Final = 6
+#: Uploaded pictures that are remembered; the one used longest ago goes first.
+MAX_KEPT: Final = 4096
+#: A signed URL is used no more when it ends sooner: the model must still be able to read the picture.
+LEAST_LIFE_SECONDS: Final = 300.0
+
+_GENERATE: Final = "generateUploadUrl"
+_SIGN: Final = "getSignedUrl"
+
+
+@asynccontextmanager
+async def uploading(client: ArenaClient, *, clock: Callable[[], float]) -> AsyncIterator[Uploads]:
+    """Own the connections to the storage: they are closed on the way out. `clock` gives unix time in seconds."""
+    async with storage(client.settings, connections=MAX_AT_ONCE) as store:
+        yield Uploads(client, store, clock)
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What is remembered of one picture under one account; whoever works on it holds `lock`."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    key: str = ""
+    url: str = field(default="", repr=False)
+    until: float = 0.0
+
+
+class _Visit:
+    """One `attach`: whose it is, how long a picture may take, and the cookie as it is after rotations so far."""
+
+    def __init__(self, user_id: str, given: Credentials, timeout: float) -> None:
+        def rotated(value: str) -> None:
+            self.credentials = Credentials(value, rotated)
+            given.on_rotated(value)
+
+        self.user_id = user_id
+        self.timeout = timeout
+        self.credentials = Credentials(given.session, rotated)
+
+
+class Uploads:
+    """Uploads pictures, each once for an account as long as the storage keeps it."""
+
+    def __init__(self, client: ArenaClient, store: Storage, clock: Callable[[], float]) -> None:
+        self._client = client
+        self._storage = store
+        self._clock = clock
+        self._steps = Steps()
+        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
+        self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
+        self._ids: Mapping[str, str] | None = None
+        self._reading_ids = asyncio.Lock()
+
+    async def attach(
+        self, pictures: Sequence[Picture], account: Account, credentials: Credentials, *, timeout: float
+    ) -> list[Attachment]:
+        """Bring pictures where the account's next call can name them; the attachments are in the pictures' order.
+
+        `timeout` is for each picture, waiting for others included. The session cookie may have been rotated
+        afterwards. Raises UploadFailed, and whatever `ArenaClient.action` raises but EvaluationGone.
+        """
+        visit = _Visit(account.user_id, credentials, timeout)
+
+        async def attach_one(picture: Picture) -> Attachment:
+            return await self._attach_one(picture, visit)
+
+        return await _side_by_side(attach_one, pictures, MAX_PER_REQUEST)
+
+    async def download(self, url: str, *, limit_bytes: int, timeout: float) -> tuple[bytes, str]:
+        """Read a generated picture; return it with its content type. Raises DownloadFailed."""
+        with _failing_as(DownloadFailed, "The picture could not be downloaded"):
+            try:
+                async with asyncio.timeout(timeout), self._at_once:
+                    data = await self._steps.run(partial(self._storage.get, url, limit_bytes))
+            except TimeoutError as error:
+                raise DownloadFailed(f"The picture was not downloaded within {timeout:g} s.") from error
+            content_type = sniff(data)
+            if content_type is None:
+                raise ProtocolViolated("what came is no picture.")
+        return data, content_type
+
+    async def _attach_one(self, picture: Picture, visit: _Visit) -> Attachment:
+        kept = self._remembered((visit.user_id, picture.digest))
+        try:
+            # Two requests with one picture take turns: the second finds it uploaded. If the first is cancelled or
+            # fails, the second does the work itself.
+            async with asyncio.timeout(visit.timeout), kept.lock:
+                if kept.until <= self._clock() + LEAST_LIFE_SECONDS:
+                    async with self._at_once:
+                        await self._renew(kept, picture, visit)
+                return Attachment(kept.key, picture.content_type, kept.url)
+        except TimeoutError as error:
+            raise UploadFailed(f"The picture was not uploaded within {visit.timeout:g} s.") from error
+        except EvaluationGone as error:  # a plain 404: no evaluation has been spoken of yet
+            raise UploadFailed("LMArena has changed: what pictures are uploaded with is not there (404).") from error
+
+    def _remembered(self, place: tuple[str, str]) -> _Kept:
+        kept = self._kept.setdefault(place, _Kept())
+        self._kept.move_to_end(place)
+        while len(self._kept) > MAX_KEPT:
+            self._kept.popitem(last=False)
+        return kept
+
+    # The three steps
+
+    async def _renew(self, kept: _Kept, picture: Picture, visit: _Visit) -> None:
+        """Sign the stored picture again; upload it where there is none (any more)."""
+        url = await self._sign(kept.key, visit) if kept.key else None
+        if url is None:
+            kept.key = await self._upload(picture, visit)
+            url = await self._sign(kept.key, visit)
+        if url is None:
+            raise UploadFailed("LMArena did not sign the uploaded picture.")
+        kept.url, kept.until = url, signed_until(url) or 0.0
+
+    async def _upload(self, picture: Picture, visit: _Visit) -> str:
+        """Upload a picture; return its storage key. An upload URL that has expired is replaced once."""
+        for _ in range(2):
+            match await self._act(_GENERATE, [picture.name, picture.content_type], visit):
+                case {"uploadUrl": str(url), "key": str(key)}:
+                    if await self._put(url, picture):
+                        return key
+                case _:
+                    raise UploadFailed("LMArena gave no URL to upload the picture to.")
+        raise UploadFailed("LMArena's storage refuses the picture, under a fresh URL too (403).")
+
+    async def _put(self, url: str, picture: Picture) -> bool:
+        with _failing_as(UploadFailed, "The picture could not be uploaded"):
+            return await self._steps.run(partial(self._storage.put, url, picture))
+
+    async def _sign(self, key: str, visit: _Visit) -> str | None:
+        match await self._act(_SIGN, [key], visit):
+            case {"url": str(url)}:
+                return url
+        return None
+
+    # Server actions
+
+    async def _act(self, name: str, arguments: list[str], visit: _Visit) -> object:
+        """Call a server action, once more with fresh ids if its id was stale; return its data, None if it failed."""
+        ids = self._ids or await self._ids_after(None, visit)
+        try:
+            return await self._call(ids[name], arguments, visit)
+        except StaleAction:
+            ids = await self._ids_after(ids, visit)
+            return await self._call(ids[name], arguments, visit)
+
+    async def _call(self, action_id: str, arguments: list[str], visit: _Visit) -> object:
+        body = orjson.dumps(arguments)
+
+        async def step() -> bytes:
+            return await self._client.action(action_id, body, visit.credentials, timeout=visit.timeout)
+
+        answer = await self._steps.run(step)
+        with suppress(FlightError):  # the action itself failed, or speaks another language
+            match action_result(answer):
+                case {"success": True, "data": data}:
+                    return data
+        return None
+
+    async def _ids_after(self, stale: Mapping[str, str] | None, visit: _Visit) -> Mapping[str, str]:
+        """The action ids, read anew unless someone else has done so since `stale` was current."""
+        async with self._reading_ids:
+            if self._ids is None or self._ids is stale:
+                self._ids = await self._read_ids(visit)
+            return self._ids
+
+    async def _read_ids(self, visit: _Visit) -> Mapping[str, str]:
+        async def read_script(path: str) -> dict[str, str]:
+            try:
+                return action_ids(await self._page(path, None, visit.timeout))
+            except EvaluationGone:  # a plain 404: the page may name a script too many
+                return {}
+
+        page = await self._page(PAGE, visit.credentials, visit.timeout)
+        ids: dict[str, str] = {}
+        for found in await _side_by_side(read_script, script_paths(page), MAX_SCRIPTS):
+            ids |= found
+        if not {_GENERATE, _SIGN} <= ids.keys():
+            raise UploadFailed("LMArena has changed: its page names no actions to upload pictures with.")
+        return ids
+
+    async def _page(self, path: str, credentials: Credentials | None, timeout: float) -> str:
+        return await self._steps.run(partial(self._client.page, path, credentials, timeout=timeout))
+
+
+@contextmanager
+def _failing_as(failure: type[UpstreamError], what: str) -> Iterator[None]:
+    """Make one kind of failure of all that befalls the storage: a 429 of its is no limit of the account's."""
+    try:
+        yield
+    except failure:
+        raise
+    except UpstreamError as error:
+        raise failure(f"{what}: {error.message}") from error
+
+
+async def _side_by_side(work: Callable[[Item], Awaitable[Result]], items: Iterable[Item], width: int) -> list[Result]:
+    """Do the work on at most `width` items at a time; return the results in order, or raise the first failure."""
+    places = asyncio.Semaphore(width)
+    tasks: list[asyncio.Task[Result]] = []
+    failures: list[BaseException] = []
+
+    async def do(item: Item) -> Result:
+        async with places:
+            return await work(item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks += [group.create_task(do(item)) for item in items]
+    except* UpstreamError as failed:
+        failures += failed.exceptions
+    if failures:
+        raise failures[0]
+    return [task.result() for task in tasks]
