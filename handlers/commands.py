@@ -42,7 +42,7 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         # Imported late: `--help` needs none of it, and every command all of it.
-        from bridge.config import ConfigError
+        from bridge.config_file import ConfigError
         from bridge.store import StateError
 
         try:

@@ -15,7 +15,8 @@ from typing import Final
 import click
 
 from bridge import keys, log
-from bridge.config import Config, load
+from bridge.config import Config
+from bridge.config_file import load
 from bridge.state import accounts_document, keys_document
 from bridge.store import StateFolder
 from handlers.config_option import config_option, config_path

@@ -10,7 +10,7 @@ from typing import Final
 import click
 
 from bridge import log
-from bridge.config import ConfigError, load
+from bridge.config_file import ConfigError, load
 from bridge.store import StateError
 from handlers.config_option import config_option, config_path
 from handlers.service import CannotListen, Service

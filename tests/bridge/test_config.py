@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from bridge.config import KEYS, Config, ConfigError, Problem, allowed_values, load
+from bridge.config import KEYS, Config, allowed_values
+from bridge.config_file import ConfigError, Problem, load
 
 SHIPPED = Path(__file__).parents[2] / "bridge.toml"
 SETTING = re.compile(r"^# (?P<comment>.*)\n# (?P<line>(?P<key>\w+) = .*?)  # (?P<allowed>.*)$", re.MULTILINE)
@@ -307,11 +308,11 @@ WRONG = {
     ),
     "a secret of the wrong form": (
         "[upstream]\ncf_clearance = 'canary\t'",
-        "2: upstream.cf_clearance: found a secret (not shown); allowed: one line of printable ASCII, or empty",
+        "2: upstream.cf_clearance: found a secret (not shown); allowed: a cookie's value, without its name, or empty",
     ),
     "a secret of the wrong type": (
         "[upstream]\ncf_clearance = ['canary']",
-        "2: upstream.cf_clearance: found a secret (not shown); allowed: one line of printable ASCII, or empty",
+        "2: upstream.cf_clearance: found a secret (not shown); allowed: a cookie's value, without its name, or empty",
     ),
     "Redis": (
         "[redis]\nurl = 'redis://:canary@localhost'",
