@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from upstream.events import Image
+from upstream.pictures import Picture
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
@@ -29,6 +30,7 @@ class Message:
     name: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
+    pictures: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,21 @@ class ChatRequest:
     messages: tuple[Message, ...]
     stream: bool = False
     include_usage: bool = False
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """Pictures to be drawn: `count` of them after `prompt`, from `pictures` where it is an edit.
+
+    `inline` asks for the bytes themselves instead of URLs.
+    """
+
+    model: str
+    prompt: str
+    count: int = 1
+    inline: bool = False
+    pictures: tuple[Picture, ...] = ()
     ignored: tuple[str, ...] = ()
 
 

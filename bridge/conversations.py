@@ -68,6 +68,11 @@ class Turn:
     evaluation: Evaluation | None
     _history: hashlib.blake2b = field(repr=False)
 
+    @classmethod
+    def apart(cls) -> Turn:
+        """A turn that neither continues a conversation nor begins one: it is not to be remembered."""
+        return cls("new", "apart", None, hashlib.blake2b())
+
     @property
     def asked(self) -> str:
         """The digest of all of the request's messages."""
@@ -186,8 +191,9 @@ def _follows_up(messages: Sequence[Message]) -> bool:
     return (
         len(messages) > 1
         and messages[-2].role == "assistant"
-        and last == Message("user", last.text)  # upstream has no place for a name, nor for anything but a text
-        and bool(last.text.strip())
+        # Upstream has no place for a name, nor for anything but a text and its pictures.
+        and last == Message("user", last.text, pictures=last.pictures)
+        and bool(last.text.strip() or last.pictures)
     )
 
 
@@ -210,5 +216,6 @@ def without_footnotes(text: str) -> str:
 def _update(history: hashlib.blake2b, message: Message) -> None:
     text = comparable(message.text) if message.role == "assistant" else message.text
     calls = [[call.id, call.name, call.arguments] for call in message.tool_calls]
-    encoded = orjson.dumps([message.role, text, message.name, calls, message.tool_call_id])
+    pictures = [picture.digest for picture in message.pictures]
+    encoded = orjson.dumps([message.role, text, message.name, calls, message.tool_call_id, pictures])
     history.update(len(encoded).to_bytes(8, "big") + encoded)

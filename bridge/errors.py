@@ -22,6 +22,7 @@ from upstream.errors import (
     Redirected,
     Rejected,
     TimedOut,
+    UploadFailed,
     UpstreamError,
 )
 
@@ -98,6 +99,11 @@ def model_not_found(name: str, close: list[str]) -> ApiError:
         f"The model '{name[:200]}' does not exist.{hint} GET /v1/models lists them all.",
         "model",
     )
+
+
+def unsupported_model(name: str, why: str) -> ApiError:
+    """400: the model exists, but cannot do what is asked."""
+    return ApiError(400, "invalid_request_error", "unsupported_model", f"'{name}' {why}.", "model")
 
 
 def models_unavailable(reason: Reason, why: str) -> ApiError:
@@ -180,6 +186,13 @@ def _meaning(error: UpstreamError) -> tuple[int, str, str, str]:
             return 502, "upstream_error", "upstream_redirect", advice
         case TimedOut():
             return 504, "upstream_error", "upstream_timeout", "Try again, or choose another model."
+        case UploadFailed():
+            return (
+                502,
+                "upstream_error",
+                "image_upload_failed",
+                "Try again in a while, or send the text alone.",
+            )
         case ModelFailed():
             return 502, "upstream_error", "upstream_error", "Try again, or choose another model."
         case _:

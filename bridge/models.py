@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -14,16 +15,17 @@ from bridge.store import Document, StateError
 from upstream import flight
 from upstream.accounts import AccountPool
 from upstream.catalog import Catalog, names_of
-from upstream.client import ArenaClient, Credentials
+from upstream.client import PAGE, ArenaClient, Credentials
 from upstream.errors import SessionExpired, UpstreamError
 from upstream.flight import Model
 
-#: Where the page with the models is (PROTOCOL, "Models").
-PAGE_PATH: Final = "/?mode=direct"
 #: How soon a failed reading is repeated, in seconds; doubling, up to `refresh_minutes`.
 FIRST_REPEAT_SECONDS: Final = 5.0
 #: An unknown name makes the page be read again at most this often, in seconds.
 UNKNOWN_NAME_SECONDS: Final = 60.0
+
+#: The order of the list of models.
+_MODALITIES: Final = ("chat", "search", "image")
 
 _logger = logging.getLogger(__name__)
 
@@ -86,7 +88,7 @@ class Models:
         for account in [*self._pool] or [None]:
             try:
                 page = await self._client.page(
-                    PAGE_PATH,
+                    PAGE,
                     Credentials(account.session.value, self._pool.rotation(account)) if account else None,
                     timeout=self._config().upstream.connect_timeout,
                 )
@@ -161,8 +163,11 @@ class Models:
         return key.allows(names_of(model))
 
     def visible(self, catalog: Catalog, key: ApiKey) -> list[tuple[str, Model]]:
-        """The models that a key may use, each under the name it is listed by."""
-        return [(name, model) for name, model in catalog if self.may_use(model, key)]
+        """The models that a key may use, each under the name it is listed by: by modality, the best ranked first."""
+        return sorted(
+            ((name, model) for name, model in catalog if self.may_use(model, key)),
+            key=lambda listed: (_MODALITIES.index(listed[1].modality), listed[1].rank or math.inf),
+        )
 
     async def _next_reading(self) -> None:
         """Wait until the page has been read once more, or for as long as connecting may take."""

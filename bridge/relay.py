@@ -1,6 +1,7 @@
 """The use case: a ChatRequest → batches of events. Model, prompt, account, attempts; released on every way out.
 
-async with relay.answer(request, key) as answer:    # here everything up to the first event has happened
+asked = await relay.prepare(request, key)
+async with relay.answer(asked, key) as answer:    # here everything up to the first event has happened
     async for batch in answer:
         …
 answer.finish, answer.usage
@@ -8,9 +9,9 @@ answer.finish, answer.usage
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from bridge import transcript
@@ -18,7 +19,7 @@ from bridge.answer import Answer, first_batch
 from bridge.chat import ChatRequest, Message
 from bridge.config import Config
 from bridge.conversations import Conversations, Evaluation, Turn
-from bridge.errors import from_upstream, invalid_request
+from bridge.errors import from_upstream, invalid_request, unsupported_model
 from bridge.keys import ApiKey
 from bridge.models import Models
 from bridge.tokens import estimate
@@ -33,10 +34,21 @@ from upstream.errors import (
     UpstreamError,
     WrongAccount,
 )
-from upstream.evaluations import Call
+from upstream.evaluations import Attachment, Call
 from upstream.flight import Model
 from upstream.gate import Gate
+from upstream.pictures import Picture
 from upstream.retry import Retries
+from upstream.uploads import Uploads
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request as it is put to its model; `ignored` names what was asked for and has no effect."""
+
+    model: Model
+    messages: tuple[Message, ...]
+    ignored: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -48,6 +60,7 @@ class _Chat:
     turn: Turn
     tried: set[str] = field(default_factory=set)
     taken: Evaluation | None = None
+    remembered: bool = True
     #: Nothing that was sent can have changed the evaluation that was taken: it may be put back.
     untouched: bool = True
 
@@ -61,6 +74,7 @@ class Relay:
         pool: AccountPool,
         models: Models,
         conversations: Conversations,
+        uploads: Uploads,
         gate: Gate,
         retries: Retries,
         new_id: Callable[[], str],
@@ -70,25 +84,35 @@ class Relay:
         self._pool = pool
         self._models = models
         self._conversations = conversations
+        self._uploads = uploads
         self._gate = gate
         self.retries = retries
         self._new_id = new_id
         self._config = config
 
+    async def prepare(self, request: ChatRequest, key: ApiKey) -> Asked:
+        """Find the model that is asked, and what it can be shown. Raises ApiError where it cannot be asked so."""
+        model = await self._models.resolve(request.model, key)
+        if model.video:
+            raise unsupported_model(request.model, "makes videos, which the bridge does not support")
+        messages, ignored = request.messages, request.ignored
+        if "image" not in model.inputs and any(message.pictures for message in messages):
+            messages = tuple(replace(message, pictures=()) for message in messages)
+            ignored = (*ignored, "images")
+        if not any(message.text.strip() or message.tool_calls or message.pictures for message in messages):
+            lost = f", and '{request.model}' takes no pictures" if "images" in ignored else ""
+            raise invalid_request("invalid_value", f"'messages' hold no text to send{lost}.", "messages")
+        return Asked(model, messages, ignored)
+
     @asynccontextmanager
-    async def answer(self, request: ChatRequest, key: ApiKey) -> AsyncIterator[Answer]:
+    async def answer(self, asked: Asked, key: ApiKey, *, apart: bool = False) -> AsyncIterator[Answer]:
         """Ask upstream, and again where that is allowed, until an answer begins; let go of it in the end.
+
+        `apart` neither continues a conversation nor begins one.
 
         Raises ApiError where there is no answer.
         """
-        model = await self._models.resolve(request.model, key)
-        if model.video:
-            raise invalid_request(
-                "unsupported_model", f"'{request.model}' makes videos, which the bridge does not support.", "model"
-            )
-        if not any(message.text.strip() or message.tool_calls for message in request.messages):
-            raise invalid_request("invalid_value", "'messages' hold no text to send.", "messages")
-        with self._turn(request, model, key) as chat:
+        with self._turn(asked, key, apart=apart) as chat:
             try:
                 with self._gate.request():
                     answer, held = await self.retries.run(partial(self._attempt, chat))
@@ -98,10 +122,14 @@ class Relay:
                 yield answer
 
     @contextmanager
-    def _turn(self, request: ChatRequest, model: Model, key: ApiKey) -> Iterator[_Chat]:
+    def _turn(self, asked: Asked, key: ApiKey, *, apart: bool) -> Iterator[_Chat]:
         """Find the request's place in a conversation; give back what it took there."""
-        turn = self._conversations.take(key.id, model.id, request.messages, partial(self._usable, model))
-        chat = _Chat(request.messages, model, turn, taken=turn.evaluation)
+        if apart:
+            yield _Chat(asked.messages, asked.model, Turn.apart(), remembered=False)
+            return
+        usable = partial(self._usable, asked.model)
+        turn = self._conversations.take(key.id, asked.model.id, asked.messages, usable)
+        chat = _Chat(asked.messages, asked.model, turn, taken=turn.evaluation)
         try:
             yield chat
         finally:
@@ -117,16 +145,17 @@ class Relay:
         """Make one attempt, with an account and ids of its own, up to the first event that says something."""
         account = self._choose(chat)
         chat.tried.add(account.user_id)
-        call = self._call(chat)
+        prompt, pictures = self._shown(chat)
         async with AsyncExitStack() as stack:
             stack.enter_context(self._pool.hold(account))
             was_untouched = chat.untouched
-            chat.untouched &= chat.turn.evaluation is None  # until upstream says that it did nothing
             try:
+                attachments = await self._attach(pictures, account)
+                account = self._pool.get(account.user_id) or account  # an upload may have rotated its cookie
+                call = self._call(chat, prompt, attachments)
+                chat.untouched &= chat.turn.evaluation is None  # until upstream says that it did nothing
                 upstream = await self._client.open(
-                    call,
-                    Credentials(account.session.value, self._pool.rotation(account)),
-                    first_byte_timeout=self._first_byte_timeout(chat.model),
+                    call, self._credentials(account), first_byte_timeout=self._first_byte_timeout(chat.model)
                 )
                 stack.push_async_callback(upstream.aclose)
                 batch = await first_batch(upstream)
@@ -142,7 +171,7 @@ class Relay:
                 upstream,
                 batch,
                 estimate(transcript.prompt(chat.messages)),
-                partial(self._remember, chat.turn, call, account),
+                partial(self._remember, chat, call, account),
             ), stack.pop_all()
 
     def _choose(self, chat: _Chat) -> Account:
@@ -154,18 +183,12 @@ class Relay:
             chat.turn.start_anew("account")
         return self._pool.choose(chat.model.modality, avoid=frozenset(chat.tried))
 
-    def _call(self, chat: _Chat) -> Call:
-        """Build the call for the request's place in its conversation."""
-        evaluation = chat.turn.evaluation
-        if evaluation is not None and chat.turn.kind == "regenerate":
-            return evaluations.regenerate(evaluation.id, evaluation.message_id)
-        if evaluation is not None:
-            prompt = self._fitting(chat.messages[-1].text)
-            return evaluations.follow_up(evaluation.id, chat.model, prompt, (), self._new_id)
-        prompt = self._fitting(transcript.prompt(chat.messages))
-        return evaluations.create(chat.model, prompt, (), self._new_id)
-
-    def _fitting(self, prompt: str) -> str:
+    def _shown(self, chat: _Chat) -> tuple[str, tuple[Picture, ...]]:
+        """Say what is to be sent for the request's place in its conversation. Raises ApiError where it is too much."""
+        if chat.turn.kind == "regenerate":
+            return "", ()
+        messages = chat.messages if chat.turn.evaluation is None else chat.messages[-1:]
+        prompt = transcript.prompt(messages)
         longest = self._config().upstream.max_prompt_chars
         if len(prompt) > longest:
             raise invalid_request(
@@ -174,7 +197,30 @@ class Relay:
                 "Shorten or drop earlier messages.",
                 "messages",
             )
-        return prompt
+        pictures = tuple(picture for message in messages for picture in message.pictures)
+        if len(pictures) > 1 and not chat.model.multiple_images:
+            raise invalid_request(
+                "invalid_image", f"'{chat.model.name}' takes one picture at a time, not {len(pictures)}.", "messages"
+            )
+        return prompt, pictures
+
+    async def _attach(self, pictures: Sequence[Picture], account: Account) -> list[Attachment]:
+        if not pictures:
+            return []
+        timeout = self._config().upstream.upload_timeout
+        return await self._uploads.attach(pictures, account, self._credentials(account), timeout=timeout)
+
+    def _credentials(self, account: Account) -> Credentials:
+        return Credentials(account.session.value, self._pool.rotation(account))
+
+    def _call(self, chat: _Chat, prompt: str, attachments: Sequence[Attachment]) -> Call:
+        """Build the call for the request's place in its conversation."""
+        evaluation = chat.turn.evaluation
+        if evaluation is None:
+            return evaluations.create(chat.model, prompt, attachments, self._new_id)
+        if chat.turn.kind == "regenerate":
+            return evaluations.regenerate(evaluation.id, evaluation.message_id)
+        return evaluations.follow_up(evaluation.id, chat.model, prompt, attachments, self._new_id)
 
     def _learn(self, error: UpstreamError, chat: _Chat, account: Account) -> None:
         """Draw from a failed attempt what the account, and the next attempt, must know."""
@@ -189,11 +235,11 @@ class Relay:
             case _ if error.repeat is Repeat.POSSIBLY_ACCEPTED:
                 chat.turn.start_anew("uncertain")
 
-    def _remember(self, turn: Turn, call: Call, account: Account, text: str) -> None:
+    def _remember(self, chat: _Chat, call: Call, account: Account, text: str) -> None:
         """The answer is complete: its evaluation can be continued."""
-        self._conversations.put(
-            Evaluation(call.evaluation_id, account.user_id, call.message_id, turn.asked, turn.answered(text))
-        )
+        if chat.remembered:
+            asked, answered = chat.turn.asked, chat.turn.answered(text)
+            self._conversations.put(Evaluation(call.evaluation_id, account.user_id, call.message_id, asked, answered))
 
     def _first_byte_timeout(self, model: Model) -> float:
         timeouts = self._config().upstream

@@ -1,13 +1,14 @@
 """A list of messages as one prompt, for a new evaluation: LMArena takes text, not roles.
 
 Texts stand verbatim and in order; only the headings between them are ours. Leading system messages are joined,
-later ones keep their place. A single user message is sent as it is, behind the system text.
+later ones keep their place. A single user message is sent as it is, behind the system text. Pictures go along as
+attachments, in order; where there are several messages, headings say which picture is whose.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
+from itertools import count, takewhile
 
 from bridge.chat import Message
 
@@ -19,20 +20,22 @@ def prompt(messages: Sequence[Message]) -> str:
     leading = list(takewhile(lambda message: message == Message("system", message.text), messages))
     spoken = messages[len(leading) :]
     blocks = [message.text for message in leading if message.text]
-    if len(spoken) == 1 and spoken[0] == Message("user", spoken[0].text):
+    if len(spoken) == 1 and spoken[0] == Message("user", spoken[0].text, pictures=spoken[0].pictures):
         blocks.append(spoken[0].text)
     elif spoken:
         blocks.append("[The conversation so far. Answer its last message.]")
+        numbers = count(1)
         for message in spoken:
-            blocks.extend(_blocks(message))
+            blocks.extend(_blocks(message, numbers))
     return "\n\n".join(blocks)
 
 
-def _blocks(message: Message) -> Iterator[str]:
-    if message.text or not message.tool_calls:
+def _blocks(message: Message, numbers: Iterator[int]) -> Iterator[str]:
+    if message.text or message.pictures or not message.tool_calls:
         about = " ".join(filter(None, (_HEADINGS[message.role], message.name)))
         if message.tool_call_id:
             about += f" ({message.tool_call_id})"
+        about += "".join(f", picture {next(numbers)}" for _ in message.pictures)
         yield f"[{about}]\n{message.text}"
     for call in message.tool_calls:
         yield f"[Assistant calls the tool {call.name} ({call.id})]\n{call.arguments}"

@@ -17,15 +17,33 @@ from bridge.relay import Relay
 from bridge.state import State, kept_conversations, models_document
 from bridge.store import StateFolder
 from bridge.tasks import TaskOwner
-from handlers.appkeys import CLIENT, DRAIN, GATE, LIMITER, MODELS, RELAY, SETTINGS, STATE, TASKS, Settings
+from handlers.appkeys import (
+    BODIES,
+    CLIENT,
+    DRAIN,
+    FETCHER,
+    GATE,
+    LIMITER,
+    MODELS,
+    RELAY,
+    SETTINGS,
+    STATE,
+    TASKS,
+    UPLOADS,
+    Settings,
+)
+from handlers.budget import ByteBudget
 from handlers.drain import Drain
+from handlers.fetching import FETCH_SECONDS
 from handlers.health import health_of
 from handlers.middlewares import around, set_headers
 from handlers.routes import add_routes
 from upstream import client
+from upstream.fetch import fetching
 from upstream.gate import Gate
 from upstream.ids import Uuid7Source
 from upstream.retry import Retries
+from upstream.uploads import uploading
 
 #: Connections to upstream beside those of streams: pages, uploads.
 _SPARE_CONNECTIONS = 20
@@ -42,6 +60,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
     app[GATE] = Gate(time.monotonic)
     app[LIMITER] = Limiter(time.monotonic)
     app[DRAIN] = Drain()
+    app[BODIES] = ByteBudget()
     app.on_response_prepare.append(set_headers)
     add_routes(app)
 
@@ -54,7 +73,10 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
         async with (
             kept_conversations(folder) as conversations,
             client.connect(client_settings(config)) as arena,
+            uploading(arena, clock=time.time) as uploads,
+            fetching(connect_timeout=FETCH_SECONDS) as fetcher,
         ):
+            app[UPLOADS], app[FETCHER] = uploads, fetcher
             app[CLIENT] = arena
             app[MODELS] = Models(arena, app[STATE].pool, models_document(folder), settings.current, time.monotonic)
             await app[MODELS].load()
@@ -63,6 +85,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
                 app[STATE].pool,
                 app[MODELS],
                 conversations,
+                uploads,
                 app[GATE],
                 Retries(config.upstream.max_attempts),
                 Uuid7Source(),

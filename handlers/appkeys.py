@@ -13,10 +13,13 @@ from bridge.models import Models
 from bridge.relay import Relay
 from bridge.state import State
 from bridge.tasks import TaskOwner
+from handlers.budget import ByteBudget
 from handlers.drain import Drain
 from upstream.client import ArenaClient
 from upstream.errors import Reason
+from upstream.fetch import Fetcher
 from upstream.gate import Gate
+from upstream.uploads import Uploads
 
 
 @dataclass(slots=True)
@@ -52,5 +55,8 @@ MODELS: Final = web.AppKey("models", Models)
 LIMITER: Final = web.AppKey("limiter", Limiter)
 RELAY: Final = web.AppKey("relay", Relay)
 DRAIN: Final = web.AppKey("drain", Drain)
+BODIES: Final = web.AppKey("bodies", ByteBudget)
+UPLOADS: Final = web.AppKey("uploads", Uploads)
+FETCHER: Final = web.AppKey("fetcher", Fetcher)
 
 FACTS: Final = web.RequestKey("facts", Facts)

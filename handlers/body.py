@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from aiohttp import web
@@ -15,24 +17,32 @@ MAX_JSON_MARKS: Final = 200_000
 
 
 async def read_body(request: web.Request, *, limit: int, timeout: float) -> bytes:
-    """Read the body.
+    """Read a JSON body.
 
     Raises ApiError: 413 over `limit` bytes, 408 after `timeout` seconds, 400 for a JSON bomb or a broken encoding.
     """
-    if (request.content_length or 0) > limit:
-        raise _too_large(limit)
     parts: list[bytes] = []
     size = marks = 0
+    async with arriving(request, limit=limit, timeout=timeout):
+        async for data in request.content.iter_any():
+            size += len(data)
+            if size > limit:
+                raise too_large(limit)
+            marks += data.count(b"[") + data.count(b"{") + data.count(b",")
+            if marks > MAX_JSON_MARKS:
+                raise _closing(invalid_request("invalid_json", "The body holds too many JSON values."))
+            parts.append(data)
+    return b"".join(parts)
+
+
+@asynccontextmanager
+async def arriving(request: web.Request, *, limit: int, timeout: float) -> AsyncIterator[None]:
+    """Read a body within: what goes wrong with its coming becomes an ApiError."""
+    if (request.content_length or 0) > limit:
+        raise too_large(limit)
     try:
         async with request.app[DRAIN].arriving(timeout):
-            async for data in request.content.iter_any():
-                size += len(data)
-                if size > limit:
-                    raise _too_large(limit)
-                marks += data.count(b"[") + data.count(b"{") + data.count(b",")
-                if marks > MAX_JSON_MARKS:
-                    raise _closing(invalid_request("invalid_json", "The body holds too many JSON values."))
-                parts.append(data)
+            yield
     except web.RequestPayloadError:
         raise _closing(
             invalid_request("invalid_body", "The body cannot be read: its chunks or its compression are broken.")
@@ -41,10 +51,10 @@ async def read_body(request: web.Request, *, limit: int, timeout: float) -> byte
         raise _closing(
             ApiError(408, "invalid_request_error", "request_timeout", f"The body did not come within {timeout:g} s.")
         ) from None
-    return b"".join(parts)
 
 
-def _too_large(limit: int) -> ApiError:
+def too_large(limit: int) -> ApiError:
+    """413: the body has more than `limit` bytes."""
     return _closing(
         ApiError(
             413,

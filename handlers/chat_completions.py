@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import islice
 from typing import Final
 
 from aiohttp import web
@@ -17,15 +18,17 @@ from bridge.config import Config
 from bridge.dialects import sse
 from bridge.dialects.chat_answers import ChunkEncoder, Completion, Header
 from bridge.dialects.chat_completions import read_request
-from bridge.errors import ApiError, overloaded
+from bridge.dialects.fields import read_object
+from bridge.dialects.pictures import PictureReader, PictureRules, linked_pictures
+from bridge.errors import ApiError
 from bridge.keys import ApiKey
-from bridge.limits import LimitExceeded, ratelimit_headers
 from bridge.log import event
-from handlers.appkeys import DRAIN, FACTS, LIMITER, RELAY, SETTINGS, TASKS, Facts
+from handlers.admission import admitted, large_body
+from handlers.answers import write_json
+from handlers.appkeys import DRAIN, FACTS, FETCHER, RELAY, SETTINGS, TASKS, Facts
 from handlers.body import read_body
+from handlers.fetching import fetch_pictures
 from handlers.streaming import EventStream
-from handlers.writing import CallerWriter
-from upstream.errors import Reason
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -34,19 +37,29 @@ async def chat_completions(request: web.Request, key: ApiKey) -> web.StreamRespo
     """Answer one chat, streamed or whole."""
     config = request.app[SETTINGS].current()
     facts = request[FACTS]
-    with _admitted(request, key, config, facts):
-        chat = read_request(
-            await read_body(request, limit=config.server.max_body_bytes, timeout=config.server.body_timeout)
-        )
-        facts.model = chat.model[:200]
-        if chat.ignored:
-            facts.headers["x-bridge-ignored"] = ", ".join(chat.ignored)
-        if config.log.debug:
-            event(_logger, logging.INFO, "asked", messages=chat.messages)
-        header = Header(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), chat.model)
-        if chat.stream:
-            return await _stream(request, key, chat, header, config, facts)
-        return await _whole(request, key, chat, header, config, facts)
+    with admitted(request, key, config, facts):
+        async with large_body(request, config) as hold:
+            chat = await _read(request, config)
+            if not any(message.pictures for message in chat.messages):
+                hold.release()
+            facts.model = chat.model[:200]
+            if config.log.debug:
+                event(_logger, logging.INFO, "asked", messages=chat.messages)
+            header = Header(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), chat.model)
+            if chat.stream:
+                return await _stream(request, key, chat, header, config, facts)
+            return await _whole(request, key, chat, header, config, facts)
+
+
+async def _read(request: web.Request, config: Config) -> ChatRequest:
+    """Read the body, and fetch the pictures that it only names. Raises ApiError."""
+    server, images = config.server, config.images
+    fields = read_object(await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout))
+    fetched: dict[str, bytes | str] = {}
+    if images.fetch_urls:
+        links = dict.fromkeys(islice(linked_pictures(fields), images.max_per_request))
+        fetched = await fetch_pictures(request.app[FETCHER], links, config)
+    return read_request(fields, PictureReader(PictureRules(images.max_bytes, images.max_per_request), fetched))
 
 
 async def _stream(
@@ -65,11 +78,7 @@ async def _stream(
     )
     async with caller:
         try:
-            async with (
-                request.app[DRAIN].bounded(config.upstream.total_timeout),
-                request.app[RELAY].answer(chat, key) as answer,
-            ):
-                _tell(facts, answer)
+            async with _answering(request, key, chat, config, facts) as answer:
                 async for batch in answer:
                     data = encoder.encode(batch)
                     if answer.finish is not None:
@@ -93,67 +102,35 @@ async def _whole(
 ) -> web.StreamResponse:
     began = time.monotonic()
     completion = Completion(header)
-    async with (
-        request.app[DRAIN].bounded(config.upstream.total_timeout),
-        request.app[RELAY].answer(chat, key) as answer,
-    ):
-        _tell(facts, answer)
+    async with _answering(request, key, chat, config, facts) as answer:
         async for batch in answer:
             completion.add(batch)
             if facts.ttft is None:
                 facts.ttft = time.monotonic() - began
         _log_answer(config, answer)
         body = completion.finish(answer.finish.reason if answer.finish else None, answer.usage)
-    response = web.StreamResponse(
-        headers={"Content-Type": "application/json; charset=utf-8", "x-bridge-reason": Reason.OK.value}
-    )
-    response.content_length = len(body)
-    writer = CallerWriter(request, response, config.server.write_timeout)
-    await writer.prepare()
-    await writer.write_whole(body)
-    return response
+    return await write_json(request, body, config)
 
 
-@contextmanager
-def _admitted(request: web.Request, key: ApiKey, config: Config, facts: Facts) -> Iterator[None]:
-    """Hold one of the key's slots for the length of the call. Raises ApiError: 429, or 503 when the daemon is full."""
-    limits = config.limits
-    try:
-        with request.app[LIMITER].slot(
-            key.id,
-            rpm=key.rpm or limits.rpm,
-            concurrency=key.concurrency or limits.concurrency,
-            streams=limits.streams,
-        ) as admission:
-            facts.headers.update(ratelimit_headers(admission))
-            yield
-    except LimitExceeded as error:
-        facts.headers.update(ratelimit_headers(error.admission))
-        raise _refusal(error) from None
+@asynccontextmanager
+async def _answering(
+    request: web.Request, key: ApiKey, chat: ChatRequest, config: Config, facts: Facts
+) -> AsyncIterator[Answer]:
+    """Relay within the time that an answer may take; say in the headers what is known as soon as it is.
 
-
-def _refusal(error: LimitExceeded) -> ApiError:
-    if error.kind == "streams":
-        return overloaded(
-            f"The bridge is answering {error.limit} requests already (limits.streams).", error.retry_after
-        )
-    what = "requests in a minute" if error.kind == "rpm" else "requests at the same time"
-    return ApiError(
-        429,
-        "rate_limit_error",
-        "rate_limit_exceeded",
-        f"This API key may make {error.limit} {what}. Wait as long as Retry-After says.",
-        reason=Reason.RATE_LIMITED,
-        retry_after=error.retry_after,
-    )
+    In a stream that was committed to before, the headers are gone.
+    """
+    relay = request.app[RELAY]
+    async with request.app[DRAIN].bounded(config.upstream.total_timeout):
+        asked = await relay.prepare(chat, key)
+        if asked.ignored:
+            facts.headers["x-bridge-ignored"] = ", ".join(asked.ignored)
+        async with relay.answer(asked, key) as answer:
+            facts.headers["x-bridge-conversation"] = answer.conversation
+            facts.headers["x-bridge-evaluation"] = answer.evaluation
+            yield answer
 
 
 def _log_answer(config: Config, answer: Answer) -> None:
     if config.log.debug:
         event(_logger, logging.INFO, "answered", text=answer.text)
-
-
-def _tell(facts: Facts, answer: Answer) -> None:
-    """Say in the headers which evaluation answers; in a stream that was committed to before, they are gone."""
-    facts.headers["x-bridge-conversation"] = answer.conversation
-    facts.headers["x-bridge-evaluation"] = answer.evaluation

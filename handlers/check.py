@@ -14,9 +14,9 @@ from typing import Final
 
 import click
 
-from bridge.config import Config, ConfigError
+from bridge.config import Config
+from bridge.config_file import ConfigError
 from bridge.errors import from_upstream
-from bridge.models import PAGE_PATH
 from bridge.state import State, models_document
 from bridge.store import StateError, StateFolder
 from handlers.app import client_settings
@@ -24,7 +24,7 @@ from handlers.config_option import config_option, read_config
 from handlers.terminal import moment, printable
 from upstream import client, flight
 from upstream.accounts import EXPIRY_WARNING_SECONDS, Account, AccountPool
-from upstream.client import ArenaClient, Credentials
+from upstream.client import PAGE, ArenaClient, Credentials
 from upstream.errors import RateLimited, SessionExpired, TimedOut, Unreachable, UpstreamError
 
 #: The server actions that the upload of a picture needs (PROTOCOL, image upload).
@@ -148,7 +148,7 @@ async def _visit(arena: ArenaClient, pool: AccountPool, config: Config) -> _Visi
     try:
         for account in pool:
             try:
-                page = await arena.page(PAGE_PATH, _shown(account, pool), timeout=timeout)
+                page = await arena.page(PAGE, _shown(account, pool), timeout=timeout)
             except SessionExpired as error:
                 pool.expire(account)
                 visit.refused[account.user_id] = error
@@ -159,7 +159,7 @@ async def _visit(arena: ArenaClient, pool: AccountPool, config: Config) -> _Visi
                 visit.accepted.add(account.user_id)
                 visit.page = page
         if visit.page is None:
-            visit.page = await arena.page(PAGE_PATH, None, timeout=timeout)
+            visit.page = await arena.page(PAGE, None, timeout=timeout)
     except UpstreamError as error:
         visit.failure = error
     return visit

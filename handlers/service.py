@@ -16,7 +16,8 @@ from typing import Final
 from aiohttp import web
 
 from bridge import log
-from bridge.config import Config, ConfigError, Problem
+from bridge.config import Config
+from bridge.config_file import ConfigError, Problem
 from bridge.store import StateFolder
 from bridge.tasks import TaskOwner
 from handlers.app import build_app, reload

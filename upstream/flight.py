@@ -206,7 +206,7 @@ def _model(entry: object) -> Model | None:
                 provider=_text(rest.get("provider")),
                 inputs=_kinds(inputs),
                 outputs=_kinds(outputs),
-                multiple_images=isinstance(image, dict) and _is_on(image.get("multipleImages")),
+                multiple_images=_is_on(image.get("multipleImages") if isinstance(image, dict) else image),
                 rank=_rank(rest.get("rank")),
                 rank_by_modality=tuple(
                     (well_formed(kind), place)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 import orjson
 
@@ -21,12 +21,10 @@ from upstream.client import PAGE, ArenaClient, Credentials
 from upstream.errors import DownloadFailed, EvaluationGone, ProtocolViolated, StaleAction, UploadFailed, UpstreamError
 from upstream.evaluations import Attachment
 from upstream.flight import FlightError, action_ids, action_result, script_paths
+from upstream.parallel import side_by_side
 from upstream.pictures import Picture, signed_until, sniff
 from upstream.retry import Steps
 from upstream.storage import Storage, storage
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 #: Pictures of one request, and of the whole daemon, that are under way at the same time.
 MAX_PER_REQUEST: Final = 4
@@ -98,7 +96,7 @@ class Uploads:
         async def attach_one(picture: Picture) -> Attachment:
             return await self._attach_one(picture, visit)
 
-        return await _side_by_side(attach_one, pictures, MAX_PER_REQUEST)
+        return await side_by_side(attach_one, pictures, MAX_PER_REQUEST)
 
     async def download(self, url: str, *, limit_bytes: int, timeout: float) -> tuple[bytes, str]:
         """Read a generated picture; return it with its content type. Raises DownloadFailed."""
@@ -208,7 +206,7 @@ class Uploads:
 
         page = await self._page(PAGE, visit.credentials, visit.timeout)
         ids: dict[str, str] = {}
-        for found in await _side_by_side(read_script, script_paths(page), MAX_SCRIPTS):
+        for found in await side_by_side(read_script, script_paths(page), MAX_SCRIPTS):
             ids |= found
         if not {_GENERATE, _SIGN} <= ids.keys():
             raise UploadFailed("LMArena has changed: its page names no actions to upload pictures with.")
@@ -227,23 +225,3 @@ def _failing_as(failure: type[UpstreamError], what: str) -> Iterator[None]:
         raise
     except UpstreamError as error:
         raise failure(f"{what}: {error.message}") from error
-
-
-async def _side_by_side(work: Callable[[Item], Awaitable[Result]], items: Iterable[Item], width: int) -> list[Result]:
-    """Do the work on at most `width` items at a time; return the results in order, or raise the first failure."""
-    places = asyncio.Semaphore(width)
-    tasks: list[asyncio.Task[Result]] = []
-    failures: list[BaseException] = []
-
-    async def do(item: Item) -> Result:
-        async with places:
-            return await work(item)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks += [group.create_task(do(item)) for item in items]
-    except* UpstreamError as failed:
-        failures += failed.exceptions
-    if failures:
-        raise failures[0]
-    return [task.result() for task in tasks]

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions: a request's bytes → ChatRequest (BEHAVIOUR, "Chat completions: every parameter")."""
+"""OpenAI's chat completions: a request's fields → ChatRequest (BEHAVIOUR, "Chat completions: every parameter")."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from bridge.chat import ChatRequest, Message, Role, ToolCall
-from bridge.dialects.fields import Fields, read_object
+from bridge.dialects.fields import Fields
+from bridge.dialects.pictures import PictureReader
 from bridge.errors import ApiError, invalid_request
+from upstream.pictures import Picture
 
 _ROLES: Final[dict[str, Role]] = {
     "system": "system",
@@ -39,31 +41,30 @@ _IGNORED: Final[dict[str, Callable[[Fields, str], object]]] = {
 MAX_STOPS: Final = 4
 
 
-def read_request(body: bytes) -> ChatRequest:
+def read_request(fields: Fields, pictures: PictureReader) -> ChatRequest:
     """Read a request. Raises ApiError (400) that names the field."""
-    fields = read_object(body)
     model = fields.string("model")
     if not model:
         raise fields.required("model")
     stream = fields.boolean("stream") or False
-    messages = tuple(_read_messages(fields))
+    messages = tuple(_read_messages(fields, pictures))
     _refuse_unsupported(fields)
     ignored = [name for name, read in _IGNORED.items() if read(fields, name) is not None]
     ignored += _read_stop(fields) + _read_response_format(fields) + _read_tools(fields)
     return ChatRequest(model, messages, stream, _read_include_usage(fields, stream=stream), tuple(ignored))
 
 
-def _read_messages(fields: Fields) -> Iterator[Message]:
+def _read_messages(fields: Fields, pictures: PictureReader) -> Iterator[Message]:
     messages = fields.mappings("messages")
     if messages is None:
         raise fields.required("messages")
     if not messages:
         raise fields.invalid("messages", "invalid_value", "'messages' must have at least one message.")
     for message in messages:
-        yield _read_message(message)
+        yield _read_message(message, pictures)
 
 
-def _read_message(fields: Fields) -> Message:
+def _read_message(fields: Fields, pictures: PictureReader) -> Message:
     role = fields.string("role")
     if role is None:
         raise fields.required("role")
@@ -71,44 +72,46 @@ def _read_message(fields: Fields) -> Message:
         raise fields.invalid(
             "role", "invalid_value", f"'{fields.path('role')}' must be one of {', '.join(_ROLES)}, not '{role[:50]}'."
         )
+    text, shown = _read_content(fields, pictures)
     return Message(
         _ROLES[role],
-        _read_content(fields),
+        text,
         fields.string("name"),
         tuple(_read_tool_call(call) for call in fields.mappings("tool_calls") or ()),
         fields.string("tool_call_id"),
+        shown,
     )
 
 
-def _read_content(fields: Fields) -> str:
+def _read_content(fields: Fields, pictures: PictureReader) -> tuple[str, tuple[Picture, ...]]:
     """Content is a string, null or parts."""
     if fields.kind("content") is not list:
         if fields.kind("content") not in (str, type(None)):
             raise fields.invalid(
                 "content", "invalid_type", f"'{fields.path('content')}' must be a string, null or an array of parts."
             )
-        return fields.string("content") or ""
-    return "\n".join(_read_part(part) for part in fields.mappings("content") or ())
+        return fields.string("content") or "", ()
+    parts = [_read_part(part, pictures) for part in fields.mappings("content") or ()]
+    texts = [part for part in parts if isinstance(part, str)]
+    return "\n".join(texts), tuple(part for part in parts if isinstance(part, Picture))
 
 
-def _read_part(part: Fields) -> str:
+def _read_part(part: Fields, pictures: PictureReader) -> str | Picture:
     match part.string("type"):
         case "text":
             text = part.string("text")
             if text is None:
                 raise part.required("text")
             return text
+        case "image_url":
+            return pictures.read_part(part)
         case None:
             raise part.required("type")
-        case "image_url":
-            raise part.invalid(
-                "image_url", "unsupported_parameter", "Pictures (`image_url` parts) are not supported yet: send text."
-            )
         case other:
             raise part.invalid(
                 "type",
                 "unsupported_parameter",
-                f"Content parts of type '{other[:50]}' are not supported: send `text` parts.",
+                f"Content parts of type '{other[:50]}' are not supported: send `text` and `image_url` parts.",
             )
 
 

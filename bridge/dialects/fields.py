@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, TypeVar
 
 import orjson
@@ -115,6 +116,17 @@ class Fields:
             return item
         path = f"{self.path(name)}[{at}]"
         raise invalid_request("invalid_type", f"'{path}' must be {_KINDS[kind]}, not {_KINDS[type(item)]}.", path)
+
+    def any(self, name: str) -> object:
+        """Whatever a field holds."""
+        return self._values.get(name)
+
+    def any_mappings(self, name: str) -> Iterator[Fields]:
+        """Every object that a field holds, itself or in an array; nothing where it holds none."""
+        value = self._values.get(name)
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, dict):
+                yield Fields(item, name)
 
     def required(self, name: str) -> ApiError:
         """The 400 for a field that must be there."""

@@ -11,13 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.chat import ChatRequest, Message, ToolCall
-from bridge.dialects.chat_completions import read_request
+from bridge.dialects import chat_completions
+from bridge.dialects.fields import read_object
+from bridge.dialects.pictures import PictureReader, PictureRules
 from bridge.errors import ApiError
 
 USER: dict[str, Any] = {"role": "user", "content": "hi"}
 CALL: dict[str, Any] = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"at": "it"}'}}
 TOOL: dict[str, Any] = {"type": "function", "function": {"name": "look"}}
 IMAGE: dict[str, Any] = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+
+
+def read_request(data: bytes) -> ChatRequest:
+    return chat_completions.read_request(read_object(data), PictureReader(PictureRules(1000, 3), {}))
 
 
 def body(**fields: object) -> bytes:
@@ -192,7 +198,8 @@ REFUSED = {
     "a part's type a number": wrong_type("messages[0].content[1].type", part({"type": 1})),
     "a text part without text": missing("messages[0].content[1].text", part({"type": "text"})),
     "a text part's text a list": wrong_type("messages[0].content[1].text", part({"type": "text", "text": ["hi"]})),
-    "a picture": unsupported("messages[0].content[1].image_url", part(IMAGE)),
+    "a picture without an url": missing("messages[0].content[1].image_url.url", part({**IMAGE, "image_url": {}})),
+    "a picture that is a string": wrong_type("messages[0].content[1].image_url", part({**IMAGE, "image_url": "data:"})),
     "a sound": unsupported("messages[0].content[1].type", part({"type": "input_audio", "input_audio": {}})),
     "a file": unsupported("messages[0].content[1].type", part({"type": "file", "file": {}})),
     "a refusal part": unsupported("messages[0].content[1].type", part({"type": "refusal", "refusal": "no"})),

@@ -31,7 +31,8 @@ MODELS = (
     Model(SPACED, "otter 2k (nano-mango)", {"image": True}, organization="acme"),
     Model(HIDDEN, "old-otter", {"text": True}, organization="acme"),
 )
-LISTED = ["otter-1", "twin", "twin@bbbb", "acme/otter/2", "otter 2k (nano-mango)"]
+#: By modality: chat, search, image; the ranked before the unranked, else in the site's order.
+LISTED = ["otter-1", "twin", "acme/otter/2", "twin@bbbb", "otter 2k (nano-mango)"]
 
 HIDE = {"models": {"hide": ["old-*"]}}
 

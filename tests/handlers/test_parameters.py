@@ -223,7 +223,7 @@ async def test_citations_are_annotations(bridge: RunningBridge) -> None:
 async def test_pictures_in_a_chat_are_markdown(arena: Arena, bridge: RunningBridge) -> None:
     model = bridge.model(output="image")
     content = (await (await bridge.post(bridge.chat("a cat", model=model))).json())["choices"][0]["message"]["content"]
-    assert content.startswith(f"![image]({arena.origin}/storage/generated/")
+    assert content.startswith(f"![image]({arena.storage_origin}/generated/")
     assert "".join(
         chunk["choices"][0]["delta"].get("content", "") for chunk in await chunks(bridge, model=model)
     ).startswith("![image](")

@@ -1,0 +1,58 @@
+"""What stands before every call that asks upstream: the key's limits, and room for a large body."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+
+from aiohttp import web
+
+from bridge.config import Config
+from bridge.errors import ApiError, overloaded
+from bridge.keys import ApiKey
+from bridge.limits import LimitExceeded, ratelimit_headers
+from handlers.appkeys import BODIES, LIMITER, Facts
+from handlers.budget import Hold
+from upstream.errors import Reason
+
+
+@contextmanager
+def admitted(request: web.Request, key: ApiKey, config: Config, facts: Facts) -> Iterator[None]:
+    """Hold one of the key's slots for the length of the call. Raises ApiError: 429, or 503 when the daemon is full."""
+    limits = config.limits
+    try:
+        with request.app[LIMITER].slot(
+            key.id,
+            rpm=key.rpm or limits.rpm,
+            concurrency=key.concurrency or limits.concurrency,
+            streams=limits.streams,
+        ) as admission:
+            facts.headers.update(ratelimit_headers(admission))
+            yield
+    except LimitExceeded as error:
+        facts.headers.update(ratelimit_headers(error.admission))
+        raise _refusal(error) from None
+
+
+def _refusal(error: LimitExceeded) -> ApiError:
+    if error.kind == "streams":
+        return overloaded(
+            f"The bridge is answering {error.limit} requests already (limits.streams).", error.retry_after
+        )
+    what = "requests in a minute" if error.kind == "rpm" else "requests at the same time"
+    return ApiError(
+        429,
+        "rate_limit_error",
+        "rate_limit_exceeded",
+        f"This API key may make {error.limit} {what}. Wait as long as Retry-After says.",
+        reason=Reason.RATE_LIMITED,
+        retry_after=error.retry_after,
+    )
+
+
+def large_body(request: web.Request, config: Config) -> AbstractAsyncContextManager[Hold]:
+    """Hold room for the request's body, if it is large; without a length it may be as large as any."""
+    server = config.server
+    size = server.max_body_bytes if request.content_length is None and request.body_exists else request.content_length
+    too_large = size is not None and size > server.max_body_bytes  # which is said at once, not after a wait
+    return request.app[BODIES].holding(0 if too_large else size or 0, timeout=server.body_timeout)

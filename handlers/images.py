@@ -1,0 +1,130 @@
+"""POST /images/generations and /images/edits: read, ask the relay as often as needed, answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from itertools import chain
+from typing import Final
+
+from aiohttp import BodyPartReader, web
+
+from bridge.chat import ChatRequest, ImageRequest, Message
+from bridge.config import Config
+from bridge.dialects.fields import read_object
+from bridge.dialects.images import encode_answer, no_picture, read_edit, read_generation
+from bridge.dialects.pictures import PictureReader, PictureRules
+from bridge.errors import ApiError, from_upstream, invalid_request, unsupported_model
+from bridge.keys import ApiKey
+from bridge.relay import Asked
+from handlers.admission import admitted, large_body
+from handlers.answers import write_json
+from handlers.appkeys import DRAIN, FACTS, RELAY, SETTINGS, UPLOADS
+from handlers.body import arriving, read_body, too_large
+from upstream.errors import UpstreamError
+from upstream.events import Images
+from upstream.parallel import side_by_side
+from upstream.uploads import Uploads
+
+#: Evaluations of one request that draw at the same time.
+SIDE_BY_SIDE: Final = 4
+#: A drawn picture that is sent as bytes: the largest seen have some 10 MB.
+MAX_DRAWN_BYTES: Final = 32 * 1024 * 1024
+#: How long downloading one may take, in seconds.
+DOWNLOAD_SECONDS: Final = 60.0
+#: Fields of a form; OpenAI's own has a dozen.
+MAX_FIELDS: Final = 50
+
+
+async def generate(request: web.Request, key: ApiKey) -> web.StreamResponse:
+    """Draw pictures after a text."""
+    config = request.app[SETTINGS].current()
+    with admitted(request, key, config, request[FACTS]):
+        server = config.server
+        body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout)
+        return await _draw(request, key, read_generation(read_object(body)), config)
+
+
+async def edit(request: web.Request, key: ApiKey) -> web.StreamResponse:
+    """Draw pictures after a text and other pictures."""
+    config = request.app[SETTINGS].current()
+    with admitted(request, key, config, request[FACTS]):
+        async with large_body(request, config):
+            texts, files = await _read_form(request, config)
+            rules = PictureRules(config.images.max_bytes, config.images.max_per_request)
+            return await _draw(request, key, read_edit(texts, files, PictureReader(rules, {})), config)
+
+
+async def _draw(request: web.Request, key: ApiKey, wanted: ImageRequest, config: Config) -> web.StreamResponse:
+    facts = request[FACTS]
+    facts.model = wanted.model[:200]
+    message = Message("user", wanted.prompt, pictures=wanted.pictures)
+    async with request.app[DRAIN].bounded(config.upstream.total_timeout):
+        chat = ChatRequest(wanted.model, (message,), ignored=wanted.ignored)
+        asked = await request.app[RELAY].prepare(chat, key)
+        if asked.model.modality != "image":
+            raise unsupported_model(wanted.model, "cannot draw: GET /v1/models names those whose modality is image")
+        if wanted.pictures and "images" in asked.ignored:
+            raise unsupported_model(wanted.model, "takes no pictures, so that it cannot edit one")
+        if asked.ignored:
+            facts.headers["x-bridge-ignored"] = ", ".join(asked.ignored)
+        drawn = await _drawings(request, key, asked, wanted)
+        pictures = await _downloads(request.app[UPLOADS], drawn) if wanted.inline else drawn
+    return await write_json(request, encode_answer(int(time.time()), pictures), config)
+
+
+async def _drawings(request: web.Request, key: ApiKey, asked: Asked, wanted: ImageRequest) -> list[str]:
+    """Ask as many evaluations as pictures are wanted; a model may draw several at once."""
+
+    async def draw(_: int) -> list[str]:
+        async with request.app[RELAY].answer(asked, key, apart=True) as answer:
+            events = [event async for batch in answer for event in batch]
+        urls = [image.url for event in events if isinstance(event, Images) for image in event.images]
+        if not urls:
+            raise no_picture(wanted.model, answer.text)
+        return urls
+
+    drawn = await side_by_side(draw, range(wanted.count), SIDE_BY_SIDE)
+    return list(chain.from_iterable(drawn))[: wanted.count]
+
+
+async def _downloads(uploads: Uploads, urls: Iterable[str]) -> list[bytes]:
+    async def download(url: str) -> bytes:
+        data, _ = await uploads.download(url, limit_bytes=MAX_DRAWN_BYTES, timeout=DOWNLOAD_SECONDS)
+        return data
+
+    try:
+        return await side_by_side(download, urls, SIDE_BY_SIDE)
+    except UpstreamError as error:
+        raise from_upstream(error) from error
+
+
+async def _read_form(request: web.Request, config: Config) -> tuple[dict[str, str], list[tuple[str, bytes]]]:
+    """Read a form within the same bounds as a JSON body: its texts by name, its files in order."""
+    if not request.content_type.startswith("multipart/"):
+        raise invalid_request("invalid_type", "The body must be multipart/form-data, as OpenAI's SDKs send it.")
+    limit, left = config.server.max_body_bytes, config.server.max_body_bytes
+    texts: dict[str, str] = {}
+    files: list[tuple[str, bytes]] = []
+    async with arriving(request, limit=limit, timeout=config.server.body_timeout):
+        try:
+            async for part in await request.multipart():
+                if not isinstance(part, BodyPartReader) or part.name is None or len(texts) + len(files) >= MAX_FIELDS:
+                    raise _bad_form()
+                data = bytearray()
+                while chunk := await part.read_chunk():
+                    left -= len(chunk)
+                    if left < 0:
+                        raise too_large(limit)
+                    data += chunk
+                if part.filename is None:
+                    texts[part.name] = data.decode()
+                else:
+                    files.append((part.name, bytes(data)))
+        except ValueError as error:  # aiohttp's own word for a form that is none
+            raise _bad_form() from error
+    return texts, files
+
+
+def _bad_form() -> ApiError:
+    return invalid_request("invalid_body", "The form cannot be read.")
