@@ -13,7 +13,7 @@ from bridge.errors import model_not_allowed, model_not_found, models_unavailable
 from bridge.keys import ApiKey
 from bridge.store import Document, StateError
 from upstream import flight
-from upstream.accounts import AccountPool
+from upstream.accounts import Account, AccountPool
 from upstream.catalog import Catalog, names_of
 from upstream.client import PAGE, ArenaClient, Credentials
 from upstream.errors import SessionExpired, UpstreamError
@@ -85,22 +85,14 @@ class Models:
         """Read the page once, with every account, which keeps their logins alive; note how it went."""
         failure: UpstreamError | None = None
         models: tuple[Model, ...] | None = None
-        for account in [*self._pool] or [None]:
+        for account in (*self._pool, None):  # the last is a visitor, who may read where every account is refused
+            if account is None and (models or not isinstance(failure, SessionExpired | None)):
+                break
             try:
-                page = await self._client.page(
-                    PAGE,
-                    Credentials(account.session.value, self._pool.rotation(account)) if account else None,
-                    timeout=self._config().upstream.connect_timeout,
-                )
-                if account is not None:
-                    self._pool.revive(account)
-                found = flight.read_models(page)
-                self._note_skipped(found.skipped)
-                models = models or found.models
+                shown = await self._models_shown_to(account)
+                models = models or shown
             except UpstreamError as error:
                 failure = error
-                if isinstance(error, SessionExpired) and account is not None:
-                    self._pool.expire(account)
         async with self._read:
             self.failure = None if models else failure
             if models:
@@ -108,6 +100,21 @@ class Models:
             elif failure is not None:
                 _logger.warning("the list of models cannot be read: %s", failure)
             self._read.notify_all()
+
+    async def _models_shown_to(self, account: Account | None) -> tuple[Model, ...]:
+        """Read the page as an account, or as a visitor. Raises UpstreamError."""
+        credentials = Credentials(account.session.value, self._pool.rotation(account)) if account else None
+        try:
+            page = await self._client.page(PAGE, credentials, timeout=self._config().upstream.connect_timeout)
+        except SessionExpired:
+            if account is not None:
+                self._pool.expire(account)
+            raise
+        if account is not None:
+            self._pool.revive(account)
+        found = flight.read_models(page)
+        self._note_skipped(found.skipped)
+        return found.models
 
     def _note_skipped(self, skipped: int) -> None:
         if skipped != self._skipped:
