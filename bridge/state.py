@@ -11,13 +11,15 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from bridge.conversations import Conversations, Evaluation
 from bridge.keys import ApiKey, KeyRing
 from bridge.store import Document, StateError, StateFolder
 from upstream.accounts import Account, AccountPool
 from upstream.flight import Model
+
+T = TypeVar("T")
 
 #: How often a look is taken at the files, in seconds: a change must be noticed within two.
 WATCH_SECONDS: Final = 1.0
@@ -27,40 +29,30 @@ _logger = logging.getLogger(__name__)
 
 def keys_document(folder: StateFolder) -> Document[tuple[ApiKey, ...]]:
     """`keys.json`: only hashes of keys."""
-    return Document(
-        folder,
-        "keys",
-        version=1,
-        parse=lambda values: tuple(ApiKey.from_json(value) for value in _list(values)),
-        dump=lambda keys: [key.to_json() for key in keys],
-        empty=(),
-        precious=True,
-    )
+    return _list_document(folder, "keys", ApiKey.from_json, ApiKey.to_json, precious=True)
 
 
 def accounts_document(folder: StateFolder) -> Document[tuple[Account, ...]]:
     """`accounts.json`: the cookies, and what upstream made of them."""
-    return Document(
-        folder,
-        "accounts",
-        version=1,
-        parse=lambda values: tuple(Account.from_json(value) for value in _list(values)),
-        dump=lambda accounts: [account.to_json() for account in accounts],
-        empty=(),
-        precious=True,
-    )
+    return _list_document(folder, "accounts", Account.from_json, Account.to_json, precious=True)
 
 
 def models_document(folder: StateFolder) -> Document[tuple[Model, ...]]:
     """`models.json`: the models as last read, for when the page cannot be had."""
+    return _list_document(folder, "models", Model.from_json, Model.to_json, precious=False)
+
+
+def _list_document(
+    folder: StateFolder, name: str, read: Callable[[object], T], write: Callable[[T], object], *, precious: bool
+) -> Document[tuple[T, ...]]:
     return Document(
         folder,
-        "models",
+        name,
         version=1,
-        parse=lambda values: tuple(Model.from_json(value) for value in _list(values)),
-        dump=lambda models: [model.to_json() for model in models],
+        parse=lambda values: tuple(map(read, _list(values))),
+        dump=lambda items: list(map(write, items)),
         empty=(),
-        precious=False,
+        precious=precious,
     )
 
 
