@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # CI=1 makes a missing program a failure, not a skip.
 export LMARENA_BRIDGE_NO_SKIP ?=
 
-.PHONY: demo run test test-slow check format lock clean
+.PHONY: demo run test test-slow check format bench lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime  ## the bridge against the embedded arena: no account needed
@@ -30,11 +30,14 @@ format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+bench: $(VENV)/.test  ## what the bridge costs beside a bare pipe: some minutes; `python -m bench --help` has more
+	$(BIN)/python -m bench
+
 lock: $(VENV)/.runtime  ## pin anew what pyproject.toml asks for
 	$(BIN)/python -m pip install --quiet pip-tools
-	$(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links -o requirements/runtime.txt pyproject.toml
-	$(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links --extra build -c requirements/runtime.txt -o requirements/build.txt pyproject.toml
-	$(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links --extra build --extra test -c requirements/build.txt -o requirements/test.txt pyproject.toml
+	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links -o requirements/runtime.txt pyproject.toml
+	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links --extra build -c requirements/runtime.txt -o requirements/build.txt pyproject.toml
+	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links --extra build --extra test -c requirements/build.txt -o requirements/test.txt pyproject.toml
 
 $(VENV)/.runtime: requirements/build.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,143 @@
+"""The load generator: a bare protocol that sends prebuilt requests and counts what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, cast
+
+from bench.scenarios import Requests, Scenario
+from bench.upstream import TEXT
+
+_STAMP: Final = re.compile(re.escape(TEXT) + rb" ([\d.]+) ")
+
+
+class Lost(Exception):
+    """An answer that is none, or lacks deltas: whatever was measured of it means nothing."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one run saw: seconds from each request to its first delta, and from a delta's leaving upstream to here."""
+
+    deltas: int = 0
+    ttfts: list[float] = field(default_factory=list)
+    lateness: list[float] = field(default_factory=list)
+
+
+async def run(port: int, requests: Requests, scenario: Scenario) -> Tally:
+    """Run a scenario against what listens on `port`. Raises Lost."""
+    tally = Tally()
+    work = map(requests, range(scenario.streams))
+    async with asyncio.TaskGroup() as group:
+        for at in range(scenario.at_once):
+            group.create_task(_work(port, work, tally, scenario.spread * at / scenario.at_once))
+    if tally.deltas != scenario.streams * scenario.play.deltas:
+        raise Lost(f"{scenario.name}: {tally.deltas} deltas came of {scenario.streams * scenario.play.deltas}")
+    return tally
+
+
+async def _work(port: int, work: Iterator[bytes], tally: Tally, wait: float) -> None:
+    await asyncio.sleep(wait)
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+    transport, _ = await loop.create_connection(lambda: _Caller(work, tally, done), "127.0.0.1", port)
+    try:
+        await done
+    finally:
+        transport.close()
+
+
+class _Caller(asyncio.Protocol):
+    """One connection: requests one after another, as long as there is work."""
+
+    _transport: asyncio.WriteTransport
+
+    def __init__(self, work: Iterator[bytes], tally: Tally, done: asyncio.Future[None]) -> None:
+        self._work = work
+        self._tally = tally
+        self._done = done
+        self._now = asyncio.get_running_loop().time
+        self._sent = 0.0
+        self._body = _Body()
+        self._tail: bytes | None = None  # where a delta may have been cut; None before the first
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send the first request."""
+        self._transport = cast("asyncio.WriteTransport", transport)
+        self._send()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Nothing may end before its answer has."""
+        if not self._done.done():
+            self._done.set_exception(Lost(f"the connection broke in the middle of an answer: {error}"))
+
+    def data_received(self, data: bytes) -> None:
+        """Count the deltas."""
+        try:
+            text = self._body.feed(data)
+        except Lost as error:
+            if not self._done.done():
+                self._done.set_exception(error)
+            return
+        if text:
+            now = self._now()
+            if self._tail is None:
+                self._tally.ttfts.append(now - self._sent)
+            text = (self._tail or b"") + text
+            self._tally.deltas += text.count(TEXT)
+            self._tally.lateness += [now - float(stamp) for stamp in _STAMP.findall(text)]
+            self._tail = text[1 - len(TEXT) :]
+        if self._body.ended:
+            self._send()
+
+    def _send(self) -> None:
+        request = next(self._work, None)
+        if request is None:
+            self._done.set_result(None)
+            return
+        self._body = _Body()
+        self._tail = None
+        self._sent = self._now()
+        self._transport.write(request)
+
+
+class _Body:
+    """Takes the chunks of one answer apart."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._in_body = False
+        self._left = 0  # of the open chunk, with the line end behind it
+        self._last = False
+        self.ended = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what of the body was in one read."""
+        data, at = self._rest + data, 0
+        self._rest = b""
+        if not self._in_body:
+            at = data.find(b"\r\n\r\n") + 4
+            if at < 4:
+                self._rest = data
+                return b""
+            if not data.startswith(b"HTTP/1.1 200 "):
+                raise Lost(f"an answer that is no 200: {data[:500]!r}")
+            self._in_body = True
+        pieces = []
+        while at < len(data):
+            if not self._left:
+                end = data.find(b"\r\n", at)
+                if end < 0:
+                    self._rest = data[at:]
+                    break
+                size = int(data[at:end], 16)
+                self._left, self._last, at = size + 2, size == 0, end + 2
+            piece = data[at : at + self._left]
+            at += len(piece)
+            self._left -= len(piece)
+            pieces.append(piece[: len(piece) - max(0, 2 - self._left)])
+        self.ended = self._last and not self._left
+        return b"".join(pieces)

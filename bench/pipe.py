@@ -1,0 +1,47 @@
+"""The yardstick: aiohttp forwarding bytes unread.
+
+python -m bench.pipe PORT UPSTREAM_PORT
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+
+import aiohttp
+from aiohttp import web
+
+_SESSION = web.AppKey("session", aiohttp.ClientSession)
+_UPSTREAM = web.AppKey("upstream", str)
+
+
+async def forward(request: web.Request) -> web.StreamResponse:
+    """Send the body on, and each read of the answer back in one write."""
+    url = request.app[_UPSTREAM] + request.path
+    headers = {"Content-Type": request.headers["Content-Type"]}
+    async with request.app[_SESSION].post(url, data=await request.read(), headers=headers) as answer:
+        response = web.StreamResponse(headers={"Content-Type": answer.headers["Content-Type"]})
+        await response.prepare(request)
+        async for data in answer.content.iter_any():
+            await response.write(data)
+        await response.write_eof()
+        return response
+
+
+async def _session(app: web.Application) -> AsyncIterator[None]:
+    timeout = aiohttp.ClientTimeout(total=None)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as app[_SESSION]:
+        yield
+
+
+def main(port: int, upstream_port: int) -> None:
+    """Serve for ever."""
+    app = web.Application()
+    app[_UPSTREAM] = f"http://127.0.0.1:{upstream_port}"
+    app.cleanup_ctx.append(_session)
+    app.router.add_post("/{path:.*}", forward)
+    web.run_app(app, host="127.0.0.1", port=port, access_log=None, print=None, backlog=4096, handler_cancellation=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

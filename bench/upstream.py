@@ -1,0 +1,137 @@
+"""An upstream that is not the bottleneck: prebuilt bytes from a bare protocol, just enough of PROTOCOL.md.
+
+    python -m bench.upstream PORT
+
+It plays what the prompt asks for, in LMArena's lines or, for proxies that translate nothing, in OpenAI's frames.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, cast
+
+import orjson
+
+from bench.scenarios import MODEL, MODEL_ID, Play
+
+#: What stands in each delta and nowhere else; in a paced stream the time at which it left follows.
+TEXT: Final = b"answer"
+
+_HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    before: bytes
+    after: bytes
+    end: bytes
+
+
+_LMARENA: Final = _Lines(b'a0:"', b'"\n', b'ad:{"finishReason":"stop"}\n')
+_CHUNK: Final = (
+    b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"%b",'
+    b'"choices":[{"index":0,"delta":{' % MODEL.encode()
+)
+_OPENAI: Final = _Lines(
+    _CHUNK + b'"content":"',
+    b'"},"finish_reason":null}]}\n\n',
+    _CHUNK + b'},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n',
+)
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+@lru_cache
+def _whole(lines: _Lines, deltas: int) -> bytes:
+    """Build an answer that comes at once; a chunk for each delta, as a server writes them."""
+    texts = (b"%b%d " % (TEXT, at % 10) for at in range(deltas))  # LiteLLM gives up when all are the same
+    played = (_chunk(lines.before + text + lines.after) for text in texts)
+    return b"".join((_HEAD, *played, _chunk(lines.end), b"0\r\n\r\n"))
+
+
+@lru_cache
+def _page() -> bytes:
+    """The page with the models, as far as it is read."""
+    model = {
+        "id": MODEL_ID,
+        "organization": "bench",
+        "publicName": MODEL,
+        "capabilities": {"inputCapabilities": {"text": True}, "outputCapabilities": {"text": True}},
+    }
+    flight = orjson.dumps({"initialModels": [model], "initialModelAId": MODEL_ID}).decode()
+    page = b"<html><script>self.__next_f.push([1,%b])</script></html>" % orjson.dumps(f"8:{flight}\n")
+    return b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%b" % (len(page), page)
+
+
+class Upstream(asyncio.Protocol):
+    """One connection; requests come one after another, with a Content-Length."""
+
+    _transport: asyncio.WriteTransport
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._received = bytearray()
+        self._missing = 0  # bytes of the body that has begun
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = cast("asyncio.WriteTransport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Wait for a whole request, and answer it."""
+        self._received += data
+        if self._missing:
+            self._missing = max(0, self._missing - len(data))
+        else:
+            end = self._received.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            self._missing = max(0, end + 4 + _content_length(self._received[:end]) - len(self._received))
+        if not self._missing:
+            request, self._received = self._received, bytearray()
+            self._answer(request)
+
+    def _answer(self, request: bytearray) -> None:
+        if request.startswith(b"GET "):
+            self._transport.write(_page())
+            return
+        lines = _OPENAI if request.startswith(b"POST /v1/") else _LMARENA
+        play = Play.read(request)
+        if play.interval:
+            self._transport.write(_HEAD)
+            self._play(lines, play, self._loop.time())
+        else:
+            self._transport.write(_whole(lines, play.deltas))
+
+    def _play(self, lines: _Lines, play: Play, began: float, played: int = 0) -> None:
+        """Send one delta, and the next one when its time has come."""
+        if self._transport.is_closing():
+            return
+        if played == play.deltas:
+            self._transport.write(_chunk(lines.end) + b"0\r\n\r\n")
+            return
+        stamp = b"%b %.6f " % (TEXT, self._loop.time())
+        self._transport.write(_chunk(lines.before + stamp + lines.after))
+        due = began + (played + 1) * play.interval
+        self._loop.call_at(due, self._play, lines, play, began, played + 1)
+
+
+def _content_length(head: bytearray) -> int:
+    _, found, value = head.lower().partition(b"content-length:")
+    return int(value.partition(b"\r\n")[0]) if found else 0
+
+
+async def serve(port: int, protocol: Callable[[], asyncio.Protocol]) -> None:
+    """Serve for ever."""
+    server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", port, backlog=4096)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(int(sys.argv[1]), Upstream))
