@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from io import StringIO
 from typing import Final
 
-from bridge.chat import Usage, markdown
+from bridge import transcript
+from bridge.chat import Message, Usage, markdown
 from bridge.errors import from_upstream
-from bridge.tokens import TokenCount
+from bridge.tokens import TokenCount, estimate
 from upstream.client import ArenaAnswer
 from upstream.errors import EmptyAnswer, UpstreamError
 from upstream.events import Event, Failure, Finish, Images, ReasoningDeltas, TextDeltas
@@ -19,22 +20,28 @@ _MAY_BE_EMPTY = frozenset({"content-filter", "length"})
 
 
 class AnswerText:
-    """An answer's text: its tokens, and the text itself as long as a conversation could be known again by it."""
+    """An answer's text as long as a conversation could be known again by it, and its tokens."""
 
     #: Beyond this no client sends an answer back: the site refuses a prompt of little more than half of it.
     MAX_CHARS: Final = 200_000
 
     def __init__(self) -> None:
-        self.tokens = TokenCount()
         self._text: StringIO | None = StringIO()
+        self._tokens = TokenCount()  # of what is not kept
 
     def add(self, text: str) -> None:
         """Take the next piece."""
-        self.tokens.add(text)
-        if self._text is not None:
-            self._text.write(text)
-            if self._text.tell() > self.MAX_CHARS:
-                self._text = None
+        if self._text is None:
+            self._tokens.add(text)
+            return
+        self._text.write(text)
+        if self._text.tell() > self.MAX_CHARS:
+            self._tokens.add(self._text.getvalue())
+            self._text = None
+
+    def tokens(self) -> int:
+        """Estimate its tokens so far."""
+        return self._tokens.total if self._text is None else estimate(self._text.getvalue())
 
     def whole(self) -> str | None:
         """The whole text, or None where it was too long to keep."""
@@ -43,24 +50,23 @@ class AnswerText:
 
 @dataclass(slots=True)
 class Answer:
-    """One answer that has begun. Iterate it once; `finish` and `usage` are true when that has ended."""
+    """One answer that has begun. Iterate it once; `finish` and `usage()` are true when that has ended."""
 
     evaluation: str  # <origin>/c/<id>
     conversation: str  # new | follow-up | regenerate, and why
     _upstream: ArenaAnswer
     _batch: list[Event] | None
-    _prompt_tokens: int
+    _messages: tuple[Message, ...]
     _on_complete: Callable[[str], None]
     finish: Finish | None = None
     _failure: UpstreamError | None = None
     _text: AnswerText = field(default_factory=AnswerText)
     _reasoning: TokenCount = field(default_factory=TokenCount)
 
-    @property
     def usage(self) -> Usage:
-        """The estimate so far."""
+        """Estimate it so far: a millisecond for 100,000 characters of messages, so only where it is asked for."""
         reasoning = self._reasoning.total
-        return Usage(self._prompt_tokens, self._text.tokens.total + reasoning, reasoning)
+        return Usage(estimate(transcript.prompt(self._messages)), self._text.tokens() + reasoning, reasoning)
 
     @property
     def text(self) -> str:

@@ -4,7 +4,7 @@ asked = await relay.prepare(request, key)
 async with relay.answer(asked, key) as answer:    # here everything up to the first event has happened
     async for batch in answer:
         …
-answer.finish, answer.usage
+answer.finish, answer.usage()
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from bridge.conversations import Conversations, Evaluation, Turn
 from bridge.errors import from_upstream, invalid_request, unsupported_model
 from bridge.keys import ApiKey
 from bridge.models import Models
-from bridge.tokens import estimate
 from upstream import evaluations
 from upstream.accounts import Account, AccountPool
 from upstream.client import ArenaClient, Credentials
@@ -170,8 +169,8 @@ class Relay:
                 f"{chat.turn.kind}; why={chat.turn.why}",
                 upstream,
                 batch,
-                estimate(transcript.prompt(chat.messages)),
-                partial(self._remember, chat, call, account),
+                chat.messages,
+                partial(self._remember, chat, call.evaluation_id, call.message_id, account.user_id),
             ), stack.pop_all()
 
     def _choose(self, chat: _Chat) -> Account:
@@ -235,11 +234,11 @@ class Relay:
             case _ if error.repeat is Repeat.POSSIBLY_ACCEPTED:
                 chat.turn.start_anew("uncertain")
 
-    def _remember(self, chat: _Chat, call: Call, account: Account, text: str) -> None:
+    def _remember(self, chat: _Chat, evaluation_id: str, message_id: str, user_id: str, text: str) -> None:
         """The answer is complete: its evaluation can be continued."""
         if chat.remembered:
             asked, answered = chat.turn.asked, chat.turn.answered(text)
-            self._conversations.put(Evaluation(call.evaluation_id, account.user_id, call.message_id, asked, answered))
+            self._conversations.put(Evaluation(evaluation_id, user_id, message_id, asked, answered))
 
     def _first_byte_timeout(self, model: Model) -> float:
         timeouts = self._config().upstream

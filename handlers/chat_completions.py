@@ -82,12 +82,11 @@ async def _stream(
                 async for batch in answer:
                     data = encoder.encode(batch)
                     if answer.finish is not None:
-                        data += encoder.finish(answer.finish.reason, answer.usage)
-                    if data:
+                        await caller.end(data + encoder.finish(answer.finish.reason, answer.usage))
+                    elif data:
                         await caller.write(data)
                     if facts.ttft is None:
                         facts.ttft = time.monotonic() - began
-                await caller.end()
                 _log_answer(config, answer)
         except ApiError as error:
             if not caller.committed:
@@ -108,7 +107,7 @@ async def _whole(
             if facts.ttft is None:
                 facts.ttft = time.monotonic() - began
         _log_answer(config, answer)
-        body = completion.finish(answer.finish.reason if answer.finish else None, answer.usage)
+        body = completion.finish(answer.finish.reason if answer.finish else None, answer.usage())
     return await write_json(request, body, config)
 
 

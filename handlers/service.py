@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -79,6 +80,7 @@ class Service:
                 servers = await listen(runner, sockets, tls)
                 async with TaskOwner() as tasks:
                     tasks.spawn(self._reload_when_told(app), name="reload")
+                    gc.freeze()  # what is loaded now stays: no collection need walk it again
                     self.on_ready(address(sockets[0].getsockname(), secure=tls is not None))
                     await self._stop.wait()
                     await stop_listening(servers)

@@ -16,6 +16,12 @@ _NEVER_BLOCKS_BYTES: Final = 16 * 1024
 _SLICE_BYTES: Final = 64 * 1024
 
 
+class Response(web.StreamResponse):
+    """A response whose headers leave with the first of its body: one packet, one system call."""
+
+    _send_headers_immediately = False  # it has no public switch
+
+
 class CallerWriter:
     """Writes one answer's body; `prepare` it first."""
 
@@ -26,7 +32,7 @@ class CallerWriter:
         self._loop = asyncio.get_running_loop()
 
     async def prepare(self) -> None:
-        """Send status and headers."""
+        """Make up status and headers; they are sent with the first write."""
         await self._response.prepare(self._request)
 
     async def write(self, data: bytes) -> None:
@@ -47,13 +53,13 @@ class CallerWriter:
             await self.write(bytes(view[start : start + _SLICE_BYTES]))
         await self.write_eof()
 
-    async def write_eof(self) -> None:
-        """End the body in order; this too waits until the caller has read enough."""
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Write the last of the body and its end in one; this too waits until the caller has read enough."""
         transport = self._request.transport
         if transport is None:
             raise ClientConnectionResetError("the caller has gone")
-        with _StallWatch(self._loop, transport, 0, self._write_timeout):
-            await self._response.write_eof()
+        with _StallWatch(self._loop, transport, len(data), self._write_timeout):
+            await self._response.write_eof(data)
 
 
 class _StallWatch:

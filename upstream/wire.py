@@ -59,8 +59,11 @@ class Wire:
         if self._open_line:
             block = bytes(self._open_line) + block
             self._open_line.clear()
-        self._open_line += data[end + 1 :]
-        return self._read_block(block) + self._check_open_line()
+        events = self._read_block(block)
+        if rest := data[end + 1 :]:
+            self._open_line += rest
+            events += self._check_open_line()
+        return events
 
     def feed_eof(self) -> list[Event]:
         """Take the end of the transport: a last line may lack its newline; an answer without an end is a failure."""
@@ -141,12 +144,14 @@ def _read_run(block: bytes) -> TextDeltas | ReasoningDeltas | None:
     deltas = _DELTA_TAGS.get(block[start : start + 2])
     if deltas is None:
         return None
-    head = block[: start + 3]
-    between = b'"\n' + head + b'"'
-    lines = block.count(b"\n") + 1
-    if block.count(between) != lines - 1 or block[start + 2 : start + 4] != b':"' or block[-1:] != b'"':
+    if block[start + 2 : start + 4] != b':"' or block[-1:] != b'"':
         return None
-    strings = block[start + 3 :].replace(b"\n" + head, b"\n")
+    strings, lines = block[start + 3 :], 1
+    if further := strings.count(b"\n"):  # none in most reads
+        head = block[: start + 3]
+        if strings.count(b'"\n' + head + b'"') != further:
+            return None
+        strings, lines = strings.replace(b"\n" + head, b"\n"), further + 1
     try:
         # The newlines stay in: no JSON string may hold one, so none can reach over the end of its line.
         texts = orjson.loads(b"[" + strings.replace(b"\n", b",\n") + b"]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -62,12 +63,12 @@ class ChunkEncoder:
                 _merge(self._sources, sources)
         return b""
 
-    def finish(self, reason: str | None, usage: Usage) -> bytes:
+    def finish(self, reason: str | None, usage: Callable[[], Usage]) -> bytes:
         """Encode the end of a complete answer: annotations, if any, the finish reason, usage if asked for, `[DONE]`."""
         last = self._head[:-1] + b'{},"finish_reason":"' + finish_reason(reason).encode() + b'"}]'
         frames = [self._annotations(), last, b',"usage":null}\n\n' if self._include_usage else b"}\n\n"]
         if self._include_usage:
-            frames += [self._head[: -len(_DELTA)], b'],"usage":', orjson.dumps(usage_object(usage)), b"}\n\n"]
+            frames += [self._head[: -len(_DELTA)], b'],"usage":', orjson.dumps(usage_object(usage())), b"}\n\n"]
         return b"".join((*frames, sse.DONE))
 
     def _annotations(self) -> bytes:

@@ -103,7 +103,7 @@ def stream(
     batches: list[list[Event]], reason: str | None = "stop", *, header: Header = HEADER, include_usage: bool = False
 ) -> bytes:
     encoder = ChunkEncoder(header, include_usage=include_usage)
-    return b"".join((encoder.start(), *map(encoder.encode, batches), encoder.finish(reason, USAGE)))
+    return b"".join((encoder.start(), *map(encoder.encode, batches), encoder.finish(reason, lambda: USAGE)))
 
 
 def chunks(data: bytes) -> list[dict[str, Any]]:
