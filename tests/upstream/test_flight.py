@@ -198,7 +198,8 @@ def test_modality(outputs: list[str], modality: str, video: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "multiple"), [(True, False), ({"multipleImages": True}, True), ({"multipleImages": False}, False)]
+    ("image", "multiple"),
+    [(True, True), ({"multipleImages": True}, True), ({"multipleImages": False}, False), ({}, False), (False, False)],
 )
 def test_multiple_images(image: object, multiple: bool) -> None:
     assert only(entry(capabilities=capable({"image": image}, {}))).multiple_images is multiple
