@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Final
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import BadHttpMessage
 
 from bridge.chat import ChatRequest, ImageRequest, Message
 from bridge.config import Config
@@ -121,7 +122,7 @@ async def _read_form(request: web.Request, config: Config) -> tuple[dict[str, st
                     texts[part.name] = data.decode()
                 else:
                     files.append((part.name, bytes(data)))
-        except ValueError as error:  # aiohttp's own word for a form that is none
+        except (ValueError, BadHttpMessage) as error:  # aiohttp's own words for a form, or a part, that is none
             raise _bad_form() from error
     return texts, files
 

@@ -76,7 +76,7 @@ class PictureReader:
         if _is_link(url):
             found = self._fetched.get(url, "pictures by http(s) URL are not fetched here (images.fetch_urls)")
             if isinstance(found, str):
-                raise _invalid(f"The picture cannot be used: {found}. Send a data URL.", param)
+                raise _invalid(f"The picture cannot be used: {found.rstrip('.')}. Send a data URL.", param)
             return self._checked(found, param)
         raise _invalid("A picture must be a data URL with base64, such as 'data:image/png;base64,…'.", param)
 

@@ -1,0 +1,214 @@
+"""The cap on large bodies: nobody overtakes, nothing is lost, and whoever leaves makes room."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.errors import ApiError
+from bridge.tasks import TaskOwner
+from handlers.budget import SMALL_BYTES, ByteBudget, Hold
+
+MB = SMALL_BYTES + 1  # the smallest that counts
+TURNS = 5  # of the loop, until everyone has gone as far as they can
+
+
+class Crowd:
+    """Whoever asks a budget of so many times the smallest that counts, each by name; `holds` are those who got in."""
+
+    def __init__(self, tasks: TaskOwner, total: int) -> None:
+        self.budget = ByteBudget(total * MB)
+        self.holds: dict[str, Hold] = {}
+        self.order: list[str] = []
+        self.failed: dict[str, ApiError] = {}
+        self._tasks = tasks
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._leave: dict[str, asyncio.Event] = {}
+
+    async def ask(self, name: str, size: int, *, timeout: float = 60) -> None:
+        self._leave[name] = asyncio.Event()
+        self._asking[name] = self._tasks.spawn(self._hold(name, size, timeout), name=name)
+        await turns()
+
+    async def leave(self, *names: str) -> None:
+        for name in names:
+            self._leave[name].set()
+        await turns()
+
+    async def cancel(self, *names: str) -> None:
+        for name in names:
+            self._asking[name].cancel()
+        await turns()
+
+    async def ended(self, name: str) -> None:
+        await asyncio.wait([self._asking[name]], timeout=5)
+
+    async def is_whole(self) -> None:
+        """When all have left, everything is there again: one may hold it all at once."""
+        await self.leave(*self._leave)
+        await asyncio.wait_for(asyncio.gather(*self._asking.values(), return_exceptions=True), 5)
+        assert not self.holds
+        await self.ask("all", 1 << 20)
+        assert list(self.holds) == ["all"]
+        await self.ask("one more", 1)
+        assert list(self.holds) == ["all"]
+        await self.leave("all", "one more")
+
+    async def _hold(self, name: str, size: int, timeout: float) -> None:
+        try:
+            async with self.budget.holding(size * MB, timeout=timeout) as hold:
+                self.holds[name] = hold
+                self.order.append(name)
+                try:
+                    await self._leave[name].wait()
+                finally:
+                    del self.holds[name]
+        except ApiError as error:
+            self.failed[name] = error
+
+
+async def turns() -> None:
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def crowd(total: int) -> AsyncIterator[Crowd]:
+    async with TaskOwner() as tasks:
+        yield Crowd(tasks, total)
+
+
+async def test_who_comes_when_it_is_full_waits_and_nobody_overtakes() -> None:
+    async with crowd(4) as them:
+        await them.ask("a", 3)
+        await them.ask("b", 2)
+        await them.ask("c", 1)  # there would be room
+        assert them.order == ["a"]
+        await them.leave("a")
+        assert them.order == ["a", "b", "c"]
+        await them.is_whole()
+
+
+async def test_small_bodies_never_wait() -> None:
+    budget = ByteBudget(MB)
+    async with asyncio.timeout(1), budget.holding(MB, timeout=60), budget.holding(SMALL_BYTES, timeout=60):
+        pass
+
+
+async def test_what_is_larger_than_all_there_is_gets_all() -> None:
+    async with crowd(4) as them:
+        await them.ask("a", 1)
+        await them.ask("b", 100)
+        assert list(them.holds) == ["a"]
+        await them.leave("a")
+        assert list(them.holds) == ["b"]
+        await them.is_whole()
+
+
+async def test_a_share_is_given_back_once() -> None:
+    async with crowd(2) as them:
+        await them.ask("a", 1)
+        await them.ask("b", 1)
+        await them.ask("c", 2)
+        them.holds["a"].release()
+        them.holds["a"].release()
+        await turns()
+        assert list(them.holds) == ["a", "b"]
+        await them.leave("a")
+        assert list(them.holds) == ["b"]
+        await them.leave("b")
+        assert list(them.holds) == ["c"]
+        await them.is_whole()
+
+
+async def test_who_has_waited_too_long_is_told_to_come_again() -> None:
+    async with crowd(2) as them:
+        await them.ask("a", 1)
+        await them.ask("b", 2, timeout=0.01)
+        await them.ask("c", 1)
+        await them.ended("b")
+        await turns()
+        error = them.failed["b"]
+        assert (error.status, error.code) == (503, "overloaded")
+        assert error.http_headers()["Retry-After"] == "1"
+        assert list(them.holds) == ["a", "c"]  # who stood behind fits
+        await them.is_whole()
+
+
+async def test_who_leaves_the_queue_lets_those_behind_go_on() -> None:
+    async with crowd(2) as them:
+        await them.ask("a", 1)
+        await them.ask("b", 2)
+        await them.ask("c", 1)
+        await them.cancel("b")
+        assert list(them.holds) == ["a", "c"]
+        await them.is_whole()
+
+
+@pytest.mark.parametrize("cancelled_first", [True, False])
+async def test_leaving_in_the_very_turn_that_room_is_made(cancelled_first: bool) -> None:
+    async with crowd(2) as them:
+        await them.ask("a", 2)
+        await them.ask("b", 2)
+        await them.ask("c", 2)
+        waiting = them._asking["b"]
+        if cancelled_first:
+            waiting.cancel()
+        them.holds["a"].release()
+        if not cancelled_first:
+            waiting.cancel()
+        await turns()
+        assert list(them.holds) == ["a", "c"]
+        await them.is_whole()
+
+
+async def test_a_holder_that_is_cancelled_makes_room() -> None:
+    async with crowd(2) as them:
+        await them.ask("a", 2)
+        await them.ask("b", 1)
+        await them.cancel("a")
+        assert list(them.holds) == ["b"]
+        await them.is_whole()
+
+
+_sizes = st.integers(1, 6)
+_deeds = st.tuples(st.sampled_from(("leave", "release", "cancel")), st.integers(0, 20))
+
+
+@given(st.lists(_sizes | _deeds, max_size=30))
+def test_never_more_than_there_is_and_first_come_first_served(deeds: list[int | tuple[str, int]]) -> None:
+    async def play() -> None:
+        total = 5
+        async with crowd(total) as them:
+            sizes: dict[str, int] = {}
+            released: set[str] = set()
+            gone: set[str] = set()
+            for deed in deeds:
+                if isinstance(deed, int):
+                    name = str(len(sizes))
+                    sizes[name] = min(deed, total)
+                    await them.ask(name, deed)
+                elif (name := str(deed[1])) in sizes:
+                    match deed[0]:
+                        case "leave" if name in them.holds:
+                            await them.leave(name)
+                        case "cancel":
+                            gone.add(name)
+                            await them.cancel(name)
+                        case "release" if name in them.holds:
+                            released.add(name)
+                            them.holds[name].release()
+                            await turns()
+                held = sum(sizes[name] for name in them.holds if name not in released)
+                waiting = [name for name in sizes if name not in them.order and name not in gone]
+                assert held <= total
+                assert not waiting or held + sizes[waiting[0]] > total  # the first does not wait for nothing
+                assert them.order == sorted(them.order, key=int)
+            await them.is_whole()
+
+    asyncio.run(play())
