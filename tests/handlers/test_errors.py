@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -143,6 +144,18 @@ async def answered_by(arena: Arena, path: Path, row: Row) -> AsyncIterator[Runni
         yield bridge
 
 
+async def assert_state_behind(bridge: RunningBridge, *, code: str, status: int, rests: bool = False) -> None:
+    """Only what was said of the account is held against it; nothing is remembered; the daemon goes on."""
+    (account,) = bridge.state.pool
+    signed_out = code == "no_account"
+    assert (account.expired, account.rests("chat", time.time()) > 0) == (signed_out, rests)
+    assert len(bridge.relay._conversations) == 0
+    assert bridge.calls_held == 0
+    bridge.arena.faults.clear()
+    again = await bridge.post(bridge.chat(PROMPT))
+    assert again.status == (status if signed_out or rests else 200)
+
+
 def answers_asked(arena: Arena) -> int:
     return sum(call.kind not in ("page", "script") for call in arena.calls)
 
@@ -162,8 +175,9 @@ async def test_before_the_answer(row: Row, stream: bool, arena: Arena, tmp_path:
         assert row.says in error["message"]
         assert not re.search("<[a-z!/]", error["message"])
         assert answers_asked(arena) == row.calls
-        assert bridge.calls_held == 0
         assert (line["status"], line["reason"], line["code"]) == (row.status, row.reason, row.code)
+        rests = row.fault == "rate_limited" and row.parameters["retry_after"] != "0"
+        await assert_state_behind(bridge, code=row.code, status=row.status, rests=rests)
 
 
 LONG_WORDS = {
@@ -253,8 +267,8 @@ class TestInTheMiddle:
         assert (error["type"], error["code"], error["reason"], error["param"]) == (UPSTREAM, row.code, row.reason, None)
         assert row.says in error["message"]
         assert answers_asked(arena) == 1
-        assert bridge.calls_held == 0
         assert (line["reason"], line["code"]) == (row.reason, row.code)
+        await assert_state_behind(bridge, code=row.code, status=row.status)
 
     async def test_whole(self, row: Break, arena: Arena, bridge: RunningBridge, request_log: RequestLog) -> None:
         answer = await bridge.post(bridge.chat(PROMPT))
@@ -265,7 +279,7 @@ class TestInTheMiddle:
         assert answer.headers["x-should-retry"] == "false"
         assert row.says in error["message"]
         assert answers_asked(arena) == 1
-        assert bridge.calls_held == 0
+        await assert_state_behind(bridge, code=row.code, status=row.status)
 
 
 #: Fault → the finish reason of an answer that is complete all the same.
