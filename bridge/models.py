@@ -173,7 +173,7 @@ class Models:
         """The models that a key may use, each under the name it is listed by: by modality, the best ranked first."""
         return sorted(
             ((name, model) for name, model in catalog if self.may_use(model, key)),
-            key=lambda listed: (_MODALITIES.index(listed[1].modality), listed[1].rank or math.inf),
+            key=lambda listed: _place(listed[1]),
         )
 
     async def _next_reading(self) -> None:
@@ -183,3 +183,9 @@ class Models:
                 await self._read.wait()
         except TimeoutError:
             pass
+
+
+def _place(model: Model) -> tuple[int, float]:
+    """Where a model stands in the list: videos, which the bridge cannot ask for, at its end."""
+    rank = dict(model.rank_by_modality).get(model.modality, model.rank)
+    return len(_MODALITIES) if model.video else _MODALITIES.index(model.modality), rank or math.inf

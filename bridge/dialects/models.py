@@ -30,7 +30,7 @@ def _object(name: str, model: Model) -> dict[str, object]:
         "created": created(model.id),
         "owned_by": model.organization or "stealth",
         "capabilities": {"input": sorted(model.inputs), "output": sorted(model.outputs)},
-        "modality": model.modality,
+        "modality": "video" if model.video else model.modality,
         "rank": model.rank,
     }
 
