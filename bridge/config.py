@@ -53,7 +53,7 @@ class Server(_Section):
     port: int = _key(8000, "Port to listen on; 0 takes any free one.", ge=0, le=65_535)
     state_dir: StatePath = _key("state", "Folder of the state files; by default systemd's STATE_DIRECTORY where set.")
     max_body_bytes: int = _key(32 * 1024 * 1024, "Largest request body, pictures included.", ge=1024, le=1024**3)
-    trusted_proxies: Networks = _key([], "Proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.")
+    trusted_proxies: Networks = _key([], "Proxies whose X-Forwarded-* headers are believed (no effect yet).")
     cors_origins: CorsOrigins = _key([], "Web pages that may call the API from a browser.")
     tls_cert: TlsCert = _key("", "Certificate chain (PEM) to serve https by itself.")
     tls_key: TlsKey = _key("", "Private key (PEM) of the certificate.")
@@ -62,7 +62,7 @@ class Server(_Section):
         60, "Seconds without progress after which a caller that does not read is cut off.", gt=0, le=3600
     )
     drain_seconds: float = _key(30, "Seconds that running streams get to end after SIGTERM.", ge=0, le=3600)
-    open_metrics: bool = _key(False, "Whether /metrics answers without a key.")
+    open_metrics: bool = _key(False, "Whether /metrics answers without a key (no effect yet).")
 
 
 class Upstream(_Section):

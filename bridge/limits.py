@@ -133,11 +133,6 @@ def ratelimit_headers(admission: Admission) -> dict[str, str]:
     }
 
 
-def retry_after_header(seconds: float) -> str:
-    """`Retry-After` in whole seconds: rounded up, for earlier is refused again, and never 0."""
-    return str(max(1, math.ceil(seconds)))
-
-
 def _duration(seconds: float) -> str:
     minutes, milliseconds = divmod(math.ceil(seconds * 1000), 60_000)
     rest = f"{milliseconds / 1000:g}s"

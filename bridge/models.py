@@ -16,7 +16,7 @@ from upstream import flight
 from upstream.accounts import Account, AccountPool
 from upstream.catalog import Catalog, names_of
 from upstream.client import PAGE, ArenaClient, Credentials
-from upstream.errors import SessionExpired, UpstreamError
+from upstream.errors import ProtocolViolated, RateLimited, SessionExpired, UpstreamError
 from upstream.flight import Model
 
 #: How soon a failed reading is repeated, in seconds; doubling, up to `refresh_minutes`.
@@ -86,13 +86,16 @@ class Models:
         failure: UpstreamError | None = None
         models: tuple[Model, ...] | None = None
         for account in (*self._pool, None):  # the last is a visitor, who may read where every account is refused
-            if account is None and (models or not isinstance(failure, SessionExpired | None)):
+            if account is None and models:
                 break
             try:
                 shown = await self._models_shown_to(account)
                 models = models or shown
-            except UpstreamError as error:
+            except (SessionExpired, RateLimited) as error:
                 failure = error
+            except UpstreamError as error:  # the site's own trouble: it would meet every account
+                failure = error
+                break
         async with self._read:
             self.failure = None if models else failure
             if models:
@@ -114,6 +117,8 @@ class Models:
             self._pool.revive(account)
         found = flight.read_models(page)
         self._note_skipped(found.skipped)
+        if not found.models:
+            raise ProtocolViolated("LMArena's page lists no model that can be read.")
         return found.models
 
     def _note_skipped(self, skipped: int) -> None:

@@ -199,7 +199,10 @@ class Relay:
         pictures = tuple(picture for message in messages for picture in message.pictures)
         if len(pictures) > 1 and not chat.model.multiple_images:
             raise invalid_request(
-                "invalid_image", f"'{chat.model.name}' takes one picture at a time, not {len(pictures)}.", "messages"
+                "invalid_image",
+                f"'{chat.model.name}' takes one picture at a time, not {len(pictures)}: "
+                "drop earlier pictures from the messages, or choose a model that takes several.",
+                "messages",
             )
         return prompt, pictures
 

@@ -112,7 +112,7 @@ def reload(app: web.Application, config: Config) -> None:
     What the process was started with (address, TLS, state folder, size of the pool) stays as it was.
     """
     app[SETTINGS].config = config
-    app[CLIENT].settings = client_settings(config)
+    app[CLIENT].reconfigure(client_settings(config))
     app[RELAY].retries.max_attempts = config.upstream.max_attempts
     app[MODELS].rehide()
     app[MODELS].wake()

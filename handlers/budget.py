@@ -23,10 +23,15 @@ class Hold:
         self._budget = budget
         self._size = size
 
+    def shrink(self, size: int) -> None:
+        """Keep a share for `size` bytes, now that they are known, and give the rest back."""
+        kept = min(self._size, size if size > SMALL_BYTES else 0)
+        rest, self._size = self._size - kept, kept
+        self._budget.give(rest)
+
     def release(self) -> None:
         """Give the share back."""
-        size, self._size = self._size, 0
-        self._budget.give(size)
+        self.shrink(0)
 
 
 class ByteBudget:
@@ -36,6 +41,11 @@ class ByteBudget:
         self._total = total
         self._free = total
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def free(self) -> int:
+        """Bytes that nobody holds."""
+        return self._free
 
     @asynccontextmanager
     async def holding(self, size: int, *, timeout: float) -> AsyncIterator[Hold]:

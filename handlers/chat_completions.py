@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import islice
 from typing import Final
 
 from aiohttp import web
 
 from bridge.answer import Answer
-from bridge.chat import ChatRequest
+from bridge.chat import ChatRequest, Message
 from bridge.config import Config
 from bridge.dialects import sse
 from bridge.dialects.chat_answers import ChunkEncoder, Completion, Header
@@ -25,10 +25,14 @@ from bridge.keys import ApiKey
 from bridge.log import event
 from handlers.admission import admitted, large_body
 from handlers.answers import write_json
-from handlers.appkeys import DRAIN, FACTS, FETCHER, RELAY, SETTINGS, TASKS, Facts
+from handlers.appkeys import BODIES, DRAIN, FACTS, FETCHER, RELAY, SETTINGS, TASKS, Facts
 from handlers.body import read_body
 from handlers.fetching import fetch_pictures
 from handlers.streaming import EventStream
+
+#: What `log.debug` shows of a chat.
+MAX_LOGGED_CHARS: Final = 4096
+MAX_LOGGED_MESSAGES: Final = 10
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -38,27 +42,29 @@ async def chat_completions(request: web.Request, key: ApiKey) -> web.StreamRespo
     config = request.app[SETTINGS].current()
     facts = request[FACTS]
     with admitted(request, key, config, facts):
-        async with large_body(request, config) as hold:
-            chat = await _read(request, config)
-            if not any(message.pictures for message in chat.messages):
-                hold.release()
+        async with large_body(request, config) as hold, AsyncExitStack() as more:
+            chat = await _read(request, config, more)
+            hold.shrink(sum(len(picture.data) for message in chat.messages for picture in message.pictures))
             facts.model = chat.model[:200]
             if config.log.debug:
-                event(_logger, logging.INFO, "asked", messages=chat.messages)
+                event(_logger, logging.INFO, "asked", messages=_shortened(chat.messages))
             header = Header(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), chat.model)
             if chat.stream:
                 return await _stream(request, key, chat, header, config, facts)
             return await _whole(request, key, chat, header, config, facts)
 
 
-async def _read(request: web.Request, config: Config) -> ChatRequest:
-    """Read the body, and fetch the pictures that it only names. Raises ApiError."""
+async def _read(request: web.Request, config: Config, held: AsyncExitStack) -> ChatRequest:
+    """Read the body, and fetch the pictures that it only names; room for these is `held`. Raises ApiError."""
     server, images = config.server, config.images
     fields = read_object(await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout))
     fetched: dict[str, bytes | str] = {}
-    if images.fetch_urls:
-        links = dict.fromkeys(islice(linked_pictures(fields), images.max_per_request))
+    links = dict.fromkeys(islice(linked_pictures(fields), images.max_per_request)) if images.fetch_urls else {}
+    if links:
+        room = request.app[BODIES].holding(len(links) * images.max_bytes, timeout=server.body_timeout)
+        hold = await held.enter_async_context(room)
         fetched = await fetch_pictures(request.app[FETCHER], links, config)
+        hold.shrink(sum(len(picture) for picture in fetched.values() if isinstance(picture, bytes)))
     return read_request(fields, PictureReader(PictureRules(images.max_bytes, images.max_per_request), fetched))
 
 
@@ -132,4 +138,10 @@ async def _answering(
 
 def _log_answer(config: Config, answer: Answer) -> None:
     if config.log.debug:
-        event(_logger, logging.INFO, "answered", text=answer.text)
+        event(_logger, logging.INFO, "answered", text=answer.text[:MAX_LOGGED_CHARS])
+
+
+def _shortened(messages: Sequence[Message]) -> str:
+    """The last messages as the log shows them: it cuts what is longer, but only after it has looked through it all."""
+    shown = (f"{message.role}: {message.text[:MAX_LOGGED_CHARS]}" for message in messages[-MAX_LOGGED_MESSAGES:])
+    return "\n".join(shown)[-MAX_LOGGED_CHARS:]

@@ -10,7 +10,7 @@ from bridge.config import Config
 from upstream.fetch import Fetcher, FetchRefused
 
 #: How long one picture may take, redirects and body included, in seconds.
-FETCH_SECONDS: Final = 20.0
+FETCH_SECONDS: Final = 10.0
 
 
 async def fetch_pictures(fetcher: Fetcher, urls: Iterable[str], config: Config) -> dict[str, bytes | str]:

@@ -50,10 +50,12 @@ async def edit(request: web.Request, key: ApiKey) -> web.StreamResponse:
     """Draw pictures after a text and other pictures."""
     config = request.app[SETTINGS].current()
     with admitted(request, key, config, request[FACTS]):
-        async with large_body(request, config):
+        async with large_body(request, config) as hold:
             texts, files = await _read_form(request, config)
             rules = PictureRules(config.images.max_bytes, config.images.max_per_request)
-            return await _draw(request, key, read_edit(texts, files, PictureReader(rules, {})), config)
+            wanted = read_edit(texts, files, PictureReader(rules, {}))
+            hold.shrink(sum(len(picture.data) for picture in wanted.pictures))
+            return await _draw(request, key, wanted, config)
 
 
 async def _draw(request: web.Request, key: ApiKey, wanted: ImageRequest, config: Config) -> web.StreamResponse:
@@ -69,7 +71,12 @@ async def _draw(request: web.Request, key: ApiKey, wanted: ImageRequest, config:
             raise unsupported_model(wanted.model, "takes no pictures, so that it cannot edit one")
         if asked.ignored:
             facts.headers["x-bridge-ignored"] = ", ".join(asked.ignored)
-        drawn = await _drawings(request, key, asked, wanted)
+        try:
+            drawn = await _drawings(request, key, asked, wanted)
+        except ApiError as error:
+            if error.param == "messages":  # as the relay calls what is a prompt here
+                error.param = "prompt"
+            raise
         pictures = await _downloads(request.app[UPLOADS], drawn) if wanted.inline else drawn
     return await write_json(request, encode_answer(int(time.time()), pictures), config)
 

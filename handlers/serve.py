@@ -33,7 +33,8 @@ def serve() -> None:
     try:
         config = load(path, os.environ)
         log.configure(config.log.level, config.log.format)
-        asyncio.run(Service(config, lambda: load(path, os.environ), _say_ready).run())
+        # The file that was found once is the one to be read again: its absence then is an error, not the defaults.
+        asyncio.run(Service(config, lambda: load(config.source or path, os.environ), _say_ready).run())
     except (ConfigError, StateError) as error:
         raise _Misconfigured(str(error)) from error
     except CannotListen as error:

@@ -72,7 +72,7 @@ class Service:
         folder.prepare()
         with folder.hold():
             tls = tls_context(self.config)
-            sockets = self.sockets or inherited_sockets(os.environ) or bind(self.config)
+            sockets = self.sockets or inherit() or bind(self.config)
             app = build_app(self.config, folder)
             runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSING_SECONDS)
             try:
@@ -133,6 +133,14 @@ class Service:
         reload(app, config.model_copy(update={"limits": limits}))
         log.configure(config.log.level, config.log.format)
         _logger.info("the configuration was read anew")
+
+
+def inherit() -> list[socket.socket]:
+    """The sockets that systemd, or whoever started us, holds. Raises CannotListen."""
+    try:
+        return inherited_sockets(os.environ)
+    except OSError as error:
+        raise CannotListen(f"cannot listen on what LISTEN_FDS names: {error.strerror}; it must be sockets") from error
 
 
 def bind(config: Config) -> list[socket.socket]:

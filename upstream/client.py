@@ -106,6 +106,12 @@ class ArenaClient:
         #: Where the site is now: `base_url`'s origin until a permanent redirect names another allowed one.
         self.origin = str(URL(settings.base_url).origin())
 
+    def reconfigure(self, settings: Settings) -> None:
+        """Take over other settings for the next calls; another `base_url` is where the site is from now on."""
+        if settings.base_url != self.settings.base_url or self.origin not in settings.origins:
+            self.origin = str(URL(settings.base_url).origin())
+        self.settings = settings
+
     async def open(self, call: Call, credentials: Credentials, *, first_byte_timeout: float) -> ArenaAnswer:
         """Make a streaming call; return its answer, whose lines are still to be read.
 

@@ -25,7 +25,7 @@ _PREFIX = "base64-"
 _NAME = rf"(?:{SESSION_COOKIE}(?:\.[0-9]{{1,2}})?|{CLEARANCE_COOKIE})"
 # A cookie in a header, an assignment or a table row (TAB), or a name and its value on two lines.
 _COOKIE = re.compile(
-    rf"""(?<![\w.-])({_NAME})["']?(?:[ \t]*[=:][ \t]*|\t|[ ]*\r?\n)["']?(?!{_NAME}\b)([^\s;,"']*)["']?"""
+    rf"""(?<![\w.-])({_NAME})["']?(?:\t|[ \t]*[=:][ \t]*|[ ]*\r?\n)["']?(?!{_NAME}\b)([^\s;,"']*)["']?"""
 )
 _PIECE = re.compile(rf"{SESSION_COOKIE}\.([0-9]{{1,2}})")
 _COOKIE_VALUE = re.compile(r"[!#-+\--:<-\[\]-~]*")  # RFC 6265, 4.1.1: cookie-octet

@@ -74,7 +74,7 @@ class Gate:
         """Admit a request; return whether it is a probe."""
         if self.wall is not None:
             if self._probing:
-                raise self.wall
+                raise _anew(self.wall)
         elif self._open_until is not None and self.outage is not None:
             wait = self._open_until - self._clock()
             if wait > 0 or self._probing:
@@ -90,12 +90,17 @@ class Gate:
 
     def _learn(self, error: UpstreamError) -> None:
         if isinstance(error, _WALLS):
-            self.wall = error
+            self.wall = _anew(error)
         elif isinstance(error, _OUTAGES):
             self._failures += 1
             if self._failures >= FAILURES_TO_OPEN:
                 self._open_until = self._clock() + self._pause
                 self._pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2)
-                self.outage = error
+                self.outage = _anew(error)
         elif error.status is not None:
             self.reset()  # whatever it said, it was upstream that said it
+
+
+def _anew(error: UpstreamError) -> UpstreamError:
+    """The same error without its traceback, which would hold on to every request that it was raised in."""
+    return type(error)(error.message, status=error.status, detail=error.detail)

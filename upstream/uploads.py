@@ -18,7 +18,20 @@ import orjson
 
 from upstream.accounts import Account
 from upstream.client import PAGE, ArenaClient, Credentials
-from upstream.errors import DownloadFailed, EvaluationGone, ProtocolViolated, StaleAction, UploadFailed, UpstreamError
+from upstream.errors import (
+    DownloadFailed,
+    EvaluationGone,
+    ProtocolViolated,
+    RateLimited,
+    Rejected,
+    ServerFailed,
+    SessionExpired,
+    StaleAction,
+    Unavailable,
+    Unreachable,
+    UploadFailed,
+    UpstreamError,
+)
 from upstream.evaluations import Attachment
 from upstream.flight import FlightError, action_ids, action_result, script_paths
 from upstream.parallel import side_by_side
@@ -89,14 +102,18 @@ class Uploads:
         """Bring pictures where the account's next call can name them; the attachments are in the pictures' order.
 
         `timeout` is for each picture, waiting for others included. The session cookie may have been rotated
-        afterwards. Raises UploadFailed, and whatever `ArenaClient.action` raises but EvaluationGone.
+        afterwards. Raises UploadFailed, and what another account or a human must help with: SessionExpired,
+        RateLimited, a wall. Trouble of the site has been repeated here already, and says nothing of its chats.
         """
         visit = _Visit(account.user_id, credentials, timeout)
 
         async def attach_one(picture: Picture) -> Attachment:
             return await self._attach_one(picture, visit)
 
-        return await side_by_side(attach_one, pictures, MAX_PER_REQUEST)
+        try:
+            return await side_by_side(attach_one, pictures, MAX_PER_REQUEST)
+        except (Unreachable, Unavailable, ServerFailed, StaleAction) as error:
+            raise UploadFailed(f"The picture could not be uploaded: {error.message}") from error
 
     async def download(self, url: str, *, limit_bytes: int, timeout: float) -> tuple[bytes, str]:
         """Read a generated picture; return it with its content type. Raises DownloadFailed."""
@@ -203,6 +220,8 @@ class Uploads:
                 return action_ids(await self._page(path, None, visit.timeout))
             except EvaluationGone:  # a plain 404: the page may name a script too many
                 return {}
+            except (SessionExpired, RateLimited, Rejected) as error:  # scripts are read by nobody: no account's fault
+                raise UploadFailed(f"LMArena's scripts cannot be read: {error.message}") from error
 
         page = await self._page(PAGE, visit.credentials, visit.timeout)
         ids: dict[str, str] = {}

@@ -32,13 +32,14 @@ _IGNORED: Final[dict[str, Callable[[Fields, str], object]]] = {
 }
 
 #: Fields of a form that are whole numbers; a form itself has texts only.
+_INTEGER_DIGITS: Final = 19  # what fits 64 bits
 _FORM_INTEGERS: Final = frozenset({"n", "output_compression", "partial_images"})
 
 
 def read_generation(fields: Fields, pictures: Sequence[Picture] = ()) -> ImageRequest:
     """Read a request. Raises ApiError (400) that names the field."""
     for name in ("model", "prompt"):
-        if not fields.string(name):
+        if not (fields.string(name) or "").strip():
             raise fields.required(name)
     count = fields.integer("n", least=1) or 1
     if count > MAX_COUNT:
@@ -75,7 +76,7 @@ def read_edit(texts: Mapping[str, str], files: Iterable[tuple[str, bytes]], read
 
 
 def _form_value(name: str, text: str) -> object:
-    if name in _FORM_INTEGERS and text.strip().isdecimal():
+    if name in _FORM_INTEGERS and text.isdecimal() and len(text) < _INTEGER_DIGITS:
         return int(text)
     return {"true": True, "false": False}.get(text, text) if name == "stream" else text
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import orjson
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -257,6 +258,7 @@ any_event = st.one_of(
 )
 
 
+@a_share(of=4)
 @given(st.lists(st.lists(any_event, max_size=3), max_size=4))
 def test_any_stream_says_what_its_completion_says(batches: list[list[Event]]) -> None:
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks(stream(batches))]

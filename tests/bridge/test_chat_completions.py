@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import orjson
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -351,6 +352,7 @@ json_values = st.recursive(
 fields_we_know = st.sampled_from([name for row in (*REFUSED.values(), *ACCEPTED.values()) for name in row[0]])
 
 
+@a_share(of=5)
 @given(st.dictionaries(fields_we_know, json_values, max_size=4))
 def test_any_object_is_read_or_refused(fields: dict[str, object]) -> None:
     with suppress(ApiError):  # and nothing else

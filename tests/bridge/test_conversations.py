@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from examples import a_share
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -311,6 +312,7 @@ def compared(messages: list[Message]) -> list[Message]:
     return [replace(m, text=comparable(m.text)) if m.role == "assistant" else m for m in messages]
 
 
+@a_share(of=5)
 @given(histories, histories)
 def test_different_histories_share_no_digest(one: list[Message], other: list[Message]) -> None:
     table = Table()
@@ -320,6 +322,7 @@ def test_different_histories_share_no_digest(one: list[Message], other: list[Mes
     assert not {*turns[0].answered("Hi!")} & {*turns[1].answered("Hi!")}
 
 
+@a_share(of=5)
 @given(histories, texts, texts.filter(str.strip), st.integers(min_value=0), any_message)
 def test_a_follow_up_has_exactly_the_history_of_its_request(
     seen: list[Message], answer: str, question: str, at: int, edited: Message

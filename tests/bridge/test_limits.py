@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.limits import Admission, Limiter, LimitExceeded, Window, ratelimit_headers, retry_after_header
+from bridge.limits import Admission, Limiter, LimitExceeded, Window, ratelimit_headers
 
 
 class Clock:
@@ -44,6 +45,7 @@ def test_a_lower_limit_waits_until_enough_slots_are_back() -> None:
 gaps = st.one_of(st.floats(0, 90), st.sampled_from([0.0, 20.0, 30.0, 60.0]))
 
 
+@a_share(of=2)
 @given(st.integers(1, 5), st.floats(0, 1e9), st.lists(gaps, max_size=60))
 def test_a_window_decides_as_the_naive_model_does(rpm: int, now: float, waits: list[float]) -> None:
     window, taken = Window(), list[float]()
@@ -151,8 +153,3 @@ def test_headers(seconds: float, text: str) -> None:
         "x-ratelimit-remaining-requests": "59",
         "x-ratelimit-reset-requests": text,
     }
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0.0, "1"), (0.2, "1"), (1.0, "1"), (1.01, "2"), (59.5, "60")])
-def test_retry_after_is_whole_seconds_rounded_up(seconds: float, text: str) -> None:
-    assert retry_after_header(seconds) == text

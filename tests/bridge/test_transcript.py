@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,6 +84,7 @@ any_message = st.one_of(
 )
 
 
+@a_share(of=2)
 @given(st.lists(any_message, max_size=6))
 def test_all_texts_stand_verbatim_and_in_order(messages: list[Message]) -> None:
     written, at = prompt(messages), 0

@@ -171,7 +171,7 @@ BAD_BODIES: dict[str, tuple[Mapping[str, Any], str, str | None]] = {
     "no prompt": ({"json": {"model": DRAWS}}, "missing_required_parameter", "prompt"),
     "no model": ({"json": {"prompt": "a cat"}}, "missing_required_parameter", "model"),
     "eleven": ({"json": {"model": DRAWS, "prompt": "a cat", "n": 11}}, "invalid_value", "n"),
-    "blank prompt": ({"json": {"model": DRAWS, "prompt": " \n"}}, "invalid_value", "messages"),
+    "blank prompt": ({"json": {"model": DRAWS, "prompt": " \n"}}, "missing_required_parameter", "prompt"),
 }
 
 
@@ -344,7 +344,7 @@ BAD_FORMS: dict[str, tuple[Any, str, str | None]] = {
     "two for a model that takes one": (
         lambda: {"data": form(("image", A), ("image", B), model=DRAWS_FROM_ONE)},
         "invalid_image",
-        "messages",
+        "prompt",
     ),
 }
 

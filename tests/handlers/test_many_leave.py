@@ -80,7 +80,8 @@ async def test_a_thousand_callers_leave_nothing_behind(bridge: RunningBridge) ->
     finally:
         tracemalloc.stop()
     assert kept <= CALLERS * BYTES_EACH
-    assert (len(asyncio.all_tasks()), len(bridge.app[TASKS]), open_files()) == (tasks, owned, files)
+    assert (len(asyncio.all_tasks()), len(bridge.app[TASKS])) == (tasks, owned)
+    assert open_files() <= files  # an idle connection of before may have been closed meanwhile
     assert (bridge.calls_held, bridge.app[DRAIN].running, len(connector._acquired)) == (0, 0, 0)
 
 

@@ -27,10 +27,13 @@ from process import Home
 from running import Overrides, RunningBridge, running_bridge
 from tenacity import wait_none
 
+from handlers.appkeys import BODIES
+from handlers.budget import TOTAL_BYTES
 from upstream.addresses import guarded_socket_factory
 from upstream.arena import Arena, Call
 from upstream.arena.faults import STREAM_KINDS
 from upstream.fetch import fetching
+from upstream.gate import FAILURES_TO_OPEN
 
 SEES_MANY = "gemini-4-pro"
 SEES_ONE = "grok-5-fast"
@@ -582,3 +585,43 @@ async def test_no_more_urls_are_fetched_than_a_request_may_have(
     async with running_bridge(arena, tmp_path, {"images": {"fetch_urls": True, "max_per_request": 2}}) as bridge:
         await refusal(bridge, *(f"http://public.example/{number}" for number in range(3)))
         assert sorted(internet.served) == ["/0", "/1"]
+
+
+@pytest.mark.parametrize("fault", ["expired", "rate_limited"])
+async def test_scripts_that_are_refused_harm_no_account(fault: str, arena: Arena, tmp_path: Path) -> None:
+    """Scripts are read without a cookie: what they are refused for is nobody's."""
+    sessions = tuple(arena.sign_in(f"{name}@example.org") for name in ("ada", "bob"))
+    async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
+        arena.faults.arm(fault, None, on="script")
+        answer = await bridge.post(bridge.chat(messages=[user_with("look", A)], model=SEES_MANY))
+        assert (answer.status, (await answer.json())["error"]["code"]) == (502, "image_upload_failed")
+        assert len(bridge.state.pool.usable("chat")) == 2
+
+
+@pytest.mark.parametrize(("status", "attempts"), [(500, 3), (503, 3)])
+async def test_failing_uploads_stop_no_chat_and_are_not_repeated_twice_over(
+    status: int, attempts: int, arena: Arena, bridge: RunningBridge
+) -> None:
+    arena.faults.arm("server_error", None, on="upload-url", status=status)
+    for number in range(FAILURES_TO_OPEN):
+        answer = await bridge.post(bridge.chat(messages=[user_with("look", png(number))], model=SEES_MANY))
+        assert (answer.status, (await answer.json())["error"]["code"]) == (502, "image_upload_failed")
+        if number == 0:
+            assert sum(call.kind == "upload-url" for call in arena.calls) == attempts
+    assert (await bridge.post(bridge.chat("/say hello"))).status == 200
+
+
+async def test_a_body_of_unknown_length_takes_no_more_room_than_it_has_bytes(
+    arena: Arena, bridge: RunningBridge
+) -> None:
+    """A chunked body might have been as large as any; once it is read, its answer may last for long."""
+    arena.faults.arm("silent_middle", None)
+
+    async def chunked() -> AsyncIterator[bytes]:
+        yield json.dumps(bridge.chat(messages=[user_with("look", A)], model=SEES_MANY, stream=True)).encode()
+
+    url = f"{bridge.base_url}/chat/completions"
+    answers = [await bridge.http.post(url, data=chunked(), headers=bridge.headers) for _ in range(3)]
+    assert bridge.app[BODIES].free == TOTAL_BYTES
+    for answer in answers:
+        answer.close()

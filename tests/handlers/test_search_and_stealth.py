@@ -94,7 +94,12 @@ async def listed(bridge: RunningBridge) -> list[dict[str, Any]]:
 
 async def test_the_list_goes_by_rank_within_modality(bridge: RunningBridge) -> None:
     models = await listed(bridge)
-    assert [modality for modality, _ in groupby(model["modality"] for model in models)] == ["chat", "search", "image", "video"]
+    assert [modality for modality, _ in groupby(model["modality"] for model in models)] == [
+        "chat",
+        "search",
+        "image",
+        "video",
+    ]
     for before, after in pairwise(models):
         if before["modality"] == after["modality"]:
             assert (before["rank"] or 1 << 53) <= (after["rank"] or 1 << 53)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -100,6 +101,15 @@ async def test_a_permanent_redirect_within_the_origins_is_followed_and_remembere
         assert isinstance((await asker.ask())[-1], Finish)
         assert [len(old.calls), len(arena.calls)] == [1, 2]
         assert arena.calls[-1].headers["origin"] == arena.origin
+
+
+async def test_another_base_url_is_where_the_next_call_goes(asker: Asker, arena: Arena) -> None:
+    async with Arena() as moved:
+        settings = replace(asker.client.settings, base_url=moved.origin, origins=frozenset({moved.origin}))
+        asker.client.reconfigure(settings)
+        asker.credentials = Credentials(moved.sign_in().cookie_value, asker.rotations.append)
+        assert isinstance((await asker.ask())[-1], Finish)
+        assert (len(arena.calls), len(moved.calls)) == (0, 1)
 
 
 async def test_a_redirect_elsewhere_is_refused_by_name_and_no_cookie_goes_there(asker: Asker, arena: Arena) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -407,6 +408,7 @@ sessions = st.builds(
 )
 
 
+@a_share(of=5)
 @given(sessions, st.booleans(), st.booleans(), st.integers(60, 900), st.sampled_from(sorted(forms(VALUE))))
 def test_random_sessions_in_every_form(
     whole: dict[str, Any], standard: bool, padded: bool, size: int, form: str
@@ -417,6 +419,7 @@ def test_random_sessions_in_every_form(
     assert decode(value) == expected
 
 
+@a_share(of=5)
 @given(sessions, sessions)
 def test_what_we_send_and_what_the_server_sets_are_read_alike(old: dict[str, Any], new: dict[str, Any]) -> None:
     before, after = ("base64-" + encoded(each | {"pad": "y" * 3_000}) for each in (old, new))

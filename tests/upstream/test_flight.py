@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -106,6 +107,7 @@ entries = st.builds(
 )
 
 
+@a_share(of=10)
 @given(st.lists(entries, max_size=4), st.booleans(), st.data())
 def test_random_cuts_give_the_same_models(
     listed: list[dict[str, object]], ascii_only: bool, data: st.DataObject
@@ -118,6 +120,7 @@ def test_random_cuts_give_the_same_models(
     assert found.skipped == 0
 
 
+@a_share(of=10)
 @given(st.lists(json_values | entries, max_size=4))
 def test_no_entry_breaks_the_list_and_every_model_survives_the_catalog(listed: list[object]) -> None:
     found = read_models(page(rows(listed)))
@@ -351,6 +354,7 @@ def test_no_action_result(body: bytes, message: str) -> None:
         action_result(body)
 
 
+@a_share(of=4)
 @given(st.lists(st.tuples(st.sampled_from("023456789abcdef"), st.booleans(), st.text())), st.integers(0, 9))
 def test_the_result_is_found_among_any_rows(others: list[tuple[str, bool, str]], place: int) -> None:
     parts = [

@@ -97,3 +97,17 @@ def test_a_probe_that_is_cancelled_leaves_the_gate_open_for_the_next() -> None:
         raise KeyboardInterrupt
     with gate.request():
         pass
+
+
+def test_what_is_raised_again_and_again_holds_on_to_nothing() -> None:
+    """One stored exception would gather the frames, and with them the pictures, of every request it refused."""
+    gate = Gate(Clock())
+    fail(gate, Challenge("challenge", status=403))
+    refused: list[Challenge] = []
+    with gate.request():
+        for _ in range(3):
+            with pytest.raises(Challenge) as caught, gate.request():
+                pass
+            refused.append(caught.value)
+    assert len(set(map(id, refused))) == 3
+    assert {(error.message, error.status) for error in refused} == {("challenge", 403)}

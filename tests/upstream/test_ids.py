@@ -7,6 +7,7 @@ from itertools import pairwise
 from uuid import UUID
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +29,7 @@ def test_ids_of_the_real_clock_grow() -> None:
     assert all(UUID7.fullmatch(each) for each in ids)
 
 
+@a_share(of=4)
 @given(st.lists(st.floats(min_value=0, max_value=4e9), min_size=2), st.randoms(use_true_random=False))
 def test_ids_grow_whatever_the_clock_says(times: list[float], random: object) -> None:
     clock = iter(times)

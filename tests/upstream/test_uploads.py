@@ -24,7 +24,6 @@ from upstream.errors import (
     ProtocolViolated,
     RateLimited,
     SessionExpired,
-    StaleAction,
     UploadFailed,
     UpstreamError,
 )
@@ -273,7 +272,7 @@ async def test_the_ids_are_read_once_for_all_and_again_after_a_deployment(upload
 
 async def test_an_id_that_stays_stale_is_told(uploader: Uploader, arena: Arena) -> None:
     arena.faults.arm("stale_action", 2, on="upload-url")
-    with pytest.raises(StaleAction):
+    with pytest.raises(UploadFailed, match="stale"):
         await uploader.attach(picture())
     assert uploader.steps["page"] == 2
     await uploader.attach(picture())
