@@ -18,7 +18,7 @@ test: check  ## what CI runs: lint, types, import contracts, tests
 	$(BIN)/pytest -m "not slow"
 
 test-slow: $(VENV)/.test  ## hundred kills, ten thousand examples a property
-	$(BIN)/pytest -m slow --hypothesis-profile=slow --numprocesses=2
+	$(BIN)/pytest -m slow --hypothesis-profile=slow --numprocesses=2 --dist=worksteal
 
 check: $(VENV)/.test  ## lint, types and import contracts only
 	$(BIN)/ruff check .

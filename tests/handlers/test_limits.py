@@ -87,7 +87,7 @@ async def test_bad_requests_count_but_the_list_of_models_does_not(arena: Arena, 
 
 async def test_keys_have_limits_of_their_own(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", key_options={"rpm": 1}) as bridge:
-        secret, other = api_key()
+        secret, other = api_key(rpm=None)
         bridge.state.keys = KeyRing(keys.add(bridge.state.keys, other))
         assert [(await bridge.post(bridge.chat(PROMPT))).status for _ in range(2)] == [200, 429]
         answer = await bridge.post(bridge.chat(PROMPT), headers={"Authorization": f"Bearer {secret}"})
