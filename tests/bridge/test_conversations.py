@@ -274,6 +274,7 @@ async def test_without_a_clean_stop_nothing_is_trusted(tmp_path: Path) -> None:
         assert await conversations_document(folder).load() == SavedConversations(), "a kill now leaves this"
 
 
+@a_share(of=10)
 @given(
     st.builds(
         Evaluation,
@@ -312,7 +313,7 @@ def compared(messages: list[Message]) -> list[Message]:
     return [replace(m, text=comparable(m.text)) if m.role == "assistant" else m for m in messages]
 
 
-@a_share(of=5)
+@a_share(of=10)
 @given(histories, histories)
 def test_different_histories_share_no_digest(one: list[Message], other: list[Message]) -> None:
     table = Table()
@@ -322,7 +323,7 @@ def test_different_histories_share_no_digest(one: list[Message], other: list[Mes
     assert not {*turns[0].answered("Hi!")} & {*turns[1].answered("Hi!")}
 
 
-@a_share(of=5)
+@a_share(of=10)
 @given(histories, texts, texts.filter(str.strip), st.integers(min_value=0), any_message)
 def test_a_follow_up_has_exactly_the_history_of_its_request(
     seen: list[Message], answer: str, question: str, at: int, edited: Message

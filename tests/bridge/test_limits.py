@@ -45,7 +45,7 @@ def test_a_lower_limit_waits_until_enough_slots_are_back() -> None:
 gaps = st.one_of(st.floats(0, 90), st.sampled_from([0.0, 20.0, 30.0, 60.0]))
 
 
-@a_share(of=2)
+@a_share(of=4)
 @given(st.integers(1, 5), st.floats(0, 1e9), st.lists(gaps, max_size=60))
 def test_a_window_decides_as_the_naive_model_does(rpm: int, now: float, waits: list[float]) -> None:
     window, taken = Window(), list[float]()

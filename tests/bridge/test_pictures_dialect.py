@@ -6,6 +6,7 @@ import base64
 from typing import Any
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 from pictures import BAD_PARTS, MAX_BYTES, SIZED, SMALL, BadPart, data_url, picture_part, png
@@ -89,6 +90,7 @@ def test_too_many_pictures_name_the_first_too_many() -> None:
     assert "images.max_per_request" in error.message
 
 
+@a_share(of=2)
 @given(data=st.binary(max_size=60), junk=st.sampled_from("!-_ \n\0%é"), at=st.integers(0, 80))
 def test_base64_is_read_strictly(data: bytes, junk: str, at: int) -> None:
     """What Python's own lenient reading would pass over is refused."""

@@ -12,6 +12,7 @@ from importlib import import_module
 from itertools import combinations, pairwise
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -235,6 +236,7 @@ def test_nothing_is_no_token_and_something_is_one() -> None:
 texts = st.text(st.one_of(st.sampled_from("aZ7 .\n\té中👋\ud83d_(“"), st.characters()), max_size=60)
 
 
+@a_share(of=2)
 @given(texts, st.lists(st.integers(0, 60)), st.integers(1, 40))
 def test_the_total_does_not_depend_on_the_cuts(text: str, cuts: list[int], times: int) -> None:
     text, count = text * times, TokenCount()

@@ -84,7 +84,7 @@ any_message = st.one_of(
 )
 
 
-@a_share(of=2)
+@a_share(of=4)
 @given(st.lists(any_message, max_size=6))
 def test_all_texts_stand_verbatim_and_in_order(messages: list[Message]) -> None:
     written, at = prompt(messages), 0

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -180,6 +181,7 @@ _sizes = st.integers(1, 6)
 _deeds = st.tuples(st.sampled_from(("leave", "release", "cancel")), st.integers(0, 20))
 
 
+@a_share(of=5)
 @given(st.lists(_sizes | _deeds, max_size=30))
 def test_never_more_than_there_is_and_first_come_first_served(deeds: list[int | tuple[str, int]]) -> None:
     async def play() -> None:

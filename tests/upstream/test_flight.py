@@ -107,7 +107,7 @@ entries = st.builds(
 )
 
 
-@a_share(of=10)
+@a_share(of=20)
 @given(st.lists(entries, max_size=4), st.booleans(), st.data())
 def test_random_cuts_give_the_same_models(
     listed: list[dict[str, object]], ascii_only: bool, data: st.DataObject
