@@ -133,7 +133,7 @@ class Models:
             try:
                 await self._document.save(models)
             except StateError as error:
-                _logger.error("models are not saved: %s", error)  # noqa: TRY400 — the text says it all
+                _logger.error("models are not saved: %s", error)
 
     def _show(self, models: tuple[Model, ...]) -> None:
         self.catalog = Catalog(models, hide=self._config().models.hide)

@@ -97,7 +97,7 @@ async def kept_conversations(folder: StateFolder) -> AsyncIterator[Conversations
     try:
         await document.save(SavedConversations(clean=True, evaluations=tuple(conversations)))
     except StateError as error:  # the next start begins every conversation anew, which is right, only slower
-        _logger.error("conversations are not saved: %s", error)  # noqa: TRY400 — the text says it all
+        _logger.error("conversations are not saved: %s", error)
 
 
 class State:
@@ -132,7 +132,7 @@ class State:
                     _logger.info("accounts.json was changed: %d accounts", len(self.pool))
                     on_accounts()
             except StateError as error:
-                _logger.error("%s; going on with what was read before", error)  # noqa: TRY400 — the text says it all
+                _logger.error("%s; going on with what was read before", error)
 
     async def save(self) -> None:
         """Write what upstream changes, at once, for ever."""
@@ -145,7 +145,7 @@ class State:
         try:
             await self._merge(if_dirty=True)
         except StateError as error:
-            _logger.error("accounts are not saved: %s", error)  # noqa: TRY400 — the text says it all
+            _logger.error("accounts are not saved: %s", error)
 
     async def _merge(self, *, if_dirty: bool = False) -> None:
         # To the end, even when the daemon stops: half a merge would take our own writing for a command's.

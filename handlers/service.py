@@ -124,7 +124,7 @@ class Service:
             config = self.reread()
         except ConfigError as error:
             problems = "; ".join(map(str, error.problems))
-            _logger.error("the configuration stays as it was: %s", problems)  # noqa: TRY400 — the text says it all
+            _logger.error("the configuration stays as it was: %s", problems)
             return
         for name in _LASTING:
             if attrgetter(name)(config) != attrgetter(name)(self.config):
