@@ -84,7 +84,7 @@ class StateFolder:
             while not _try_flock(lock, path):
                 if time.monotonic() > deadline:
                     raise StateError(f"{path} has been locked for {LOCK_TIMEOUT:g} s: look for a stopped process")
-                time.sleep(LOCK_POLL_SECONDS)
+                time.sleep(LOCK_POLL_SECONDS)  # in a thread of its own, never on the loop
             yield
         finally:
             os.close(lock)

@@ -9,7 +9,7 @@ import re
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final, TypeAlias
 
@@ -19,6 +19,7 @@ from bridge.config import Config
 from bridge.state import accounts_document
 from bridge.store import Document, StateFolder
 from handlers.config_option import config_option, read_config
+from handlers.stored import update
 from handlers.terminal import moment, print_table, printable
 from upstream.accounts import Account
 from upstream.cookies import SESSION_COOKIE, CookieError, Pasted, Session, read_pasted
@@ -60,7 +61,9 @@ def add_account(label: str | None) -> None:
     if session is None:
         raise click.ClickException(f"no account was added: {SESSION_COOKIE} is missing")
     before = asyncio.run(_document(config).load())
-    account = _by_user(_update(config, lambda found: enrolled(found, label, session)), session.user_id)
+    account = _by_user(
+        update(config, accounts_document, lambda found: enrolled(found, label, session)), session.user_id
+    )
     now = time.time()
     verb = "Renewed" if any(each.user_id == session.user_id for each in before) else "Added"
     whose = f"{account.label!r}: {printable(_whose(account))}"
@@ -97,7 +100,7 @@ def remove_account(label: str) -> None:
             raise ValueError(f"no account labelled {label!r}")
         return kept
 
-    _update(read_config(), without)
+    update(read_config(), accounts_document, without)
     click.echo(f"The account {label!r} was removed.")
 
 
@@ -119,15 +122,6 @@ def enrolled(found: Accounts, label: str | None, session: Session) -> Accounts:
 
 def _document(config: Config) -> Document[Accounts]:
     return accounts_document(StateFolder(config.server.state_dir))
-
-
-def _update(config: Config, change: Callable[[Accounts], Accounts]) -> Accounts:
-    folder = StateFolder(config.server.state_dir)
-    folder.prepare()
-    try:
-        return asyncio.run(accounts_document(folder).update(change))
-    except ValueError as error:  # no such account, or a label that is taken
-        raise click.ClickException(str(error)) from error
 
 
 def _by_user(found: Accounts, user_id: str) -> Account:

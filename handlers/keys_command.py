@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import replace as changed
 from datetime import UTC, datetime
 from functools import partial
@@ -17,6 +16,7 @@ from bridge.keys import MAX_CONCURRENCY, MAX_RPM, ApiKey, add, generate, get, re
 from bridge.state import keys_document
 from bridge.store import StateFolder
 from handlers.config_option import config_option, read_config
+from handlers.stored import update
 from handlers.terminal import print_table
 
 Keys: TypeAlias = tuple[ApiKey, ...]
@@ -63,7 +63,7 @@ def add_key(name: str, rpm: int | None, concurrency: int | None, models: tuple[s
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    _update(config, partial(add, key=key))
+    update(config, keys_document, partial(add, key=key))
     _note_stealth(config, key)
     click.echo(f"The key {name!r}. Keep it: only its hash is stored, it cannot be shown again.", err=True)
     click.echo(secret)
@@ -121,7 +121,7 @@ def set_key(
     if not changes:
         raise click.UsageError("nothing to change: name at least one of --rpm, --concurrency, --models, --stealth")
     config = read_config()
-    kept = _update(config, lambda keys: replace(keys, changed(get(keys, name), **changes)))
+    kept = update(config, keys_document, lambda keys: replace(keys, changed(get(keys, name), **changes)))
     _note_stealth(config, get(kept, name))
     click.echo(f"The key {name!r} was changed.")
 
@@ -131,17 +131,8 @@ def set_key(
 @click.argument("name")
 def revoke_key(name: str) -> None:
     """Delete the key NAME, or the one of that id, for good."""
-    _update(read_config(), partial(remove, name_or_id=name))
+    update(read_config(), keys_document, partial(remove, name_or_id=name))
     click.echo(f"The key {name!r} was revoked.")
-
-
-def _update(config: Config, change: Callable[[Keys], Keys]) -> Keys:
-    folder = StateFolder(config.server.state_dir)
-    folder.prepare()
-    try:
-        return asyncio.run(keys_document(folder).update(change))
-    except ValueError as error:  # no such key, or a name that is taken
-        raise click.ClickException(str(error)) from error
 
 
 def _limit(own: int | None, default: int) -> str:
