@@ -1,0 +1,108 @@
+"""Logins, a person's stays in the dashboard: in memory, so that they end with the daemon; and the code that lets in
+the first person. Times are seconds of a monotonic clock.
+
+Ids and codes come from outside: any text may, lone surrogates of a broken header included.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Final
+
+IDLE_SECONDS: Final = 1800.0
+LONGEST_SECONDS: Final = 12 * 3600.0
+#: Of one person's browsers; beyond it the one that was silent longest is logged out.
+MAX_LOGINS: Final = 100
+
+
+@dataclass(slots=True)
+class Login:
+    """One stay: the token that its every change must carry, when it began, and when it was last seen."""
+
+    csrf: str = field(repr=False)
+    began: float
+    seen: float
+
+
+class Logins:
+    """All logins, found by session id, of which only the SHA-256 is kept."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._logins: dict[bytes, Login] = {}  # the one seen longest ago first
+
+    def __len__(self) -> int:
+        self._forget_ended()
+        return len(self._logins)
+
+    def begin(self) -> tuple[str, Login]:
+        """Let somebody in: a new session id, to be sent once as a cookie, and the login."""
+        self._forget_ended()
+        if len(self._logins) >= MAX_LOGINS:
+            del self._logins[next(iter(self._logins))]
+        session_id, now = secrets.token_urlsafe(32), self._clock()
+        login = self._logins[_digest(session_id)] = Login(secrets.token_urlsafe(32), now, now)
+        return session_id, login
+
+    def find(self, session_id: str, *, touch: bool = True) -> Login | None:
+        """The login of this id, None if there is none or it has ended; it is seen now.
+
+        `touch=False` is for what a page asks by itself, since a page left open is not a person who is there.
+        """
+        self._forget_ended()
+        digest = _digest(session_id)
+        login = self._logins.get(digest)
+        if login is not None and touch:
+            login.seen = self._clock()
+            self._logins[digest] = self._logins.pop(digest)
+        return login
+
+    def end(self, session_id: str) -> None:
+        """Log out; nothing happens where nobody is logged in."""
+        self._logins.pop(_digest(session_id), None)
+
+    def end_all(self, *, but: str | None = None) -> None:
+        """Log everybody out, except the login of the session id `but`: after a change of the password."""
+        kept = None if but is None else _digest(but)
+        self._logins = {digest: login for digest, login in self._logins.items() if digest == kept}
+
+    def _forget_ended(self) -> None:
+        now = self._clock()
+        self._logins = {
+            digest: login
+            for digest, login in self._logins.items()
+            if now - login.seen < IDLE_SECONDS and now - login.began < LONGEST_SECONDS
+        }
+
+
+def csrf_matches(login: Login, sent: str) -> bool:
+    """Whether a change carries its login's token, in constant time."""
+    return hmac.compare_digest(_bytes(login.csrf), _bytes(sent))
+
+
+class SetupCode:
+    """Lets in the first person while there is no password: made at start, shown there, good until spent."""
+
+    def __init__(self) -> None:
+        self.code = secrets.token_urlsafe(16)
+        self._spent = False
+
+    def matches(self, code: str) -> bool:
+        """Whether this is the code and it is not spent, in constant time."""
+        return hmac.compare_digest(_bytes(self.code), _bytes(code)) and not self._spent
+
+    def spend(self) -> None:
+        """Let nobody else in: there is a password now."""
+        self._spent = True
+
+
+def _digest(session_id: str) -> bytes:
+    return sha256(_bytes(session_id)).digest()
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")
