@@ -1,0 +1,75 @@
+"""Counts by period of time: minutes, hours or days, as many as are wanted and no more.
+
+A period belongs to the time that the clock gave, whichever way the clock has jumped; one without traffic is not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+
+class Counted(Protocol):
+    """What is counted in one period, and its form as plain JSON values, which is never empty."""
+
+    def pack(self) -> object: ...
+
+
+C = TypeVar("C", bound=Counted)
+
+
+class Periods(Generic[C]):
+    """At most `capacity` periods of `width` seconds, known by their start (unix time).
+
+    Only what `open` gave last may be changed: the others are packed once and for all, so that a dump costs little.
+    """
+
+    def __init__(self, width: int, capacity: int, make: Callable[[int], C]) -> None:
+        self._width = width
+        self._capacity = capacity
+        self._make = make
+        self._kept: dict[int, C] = {}
+        self._packed: dict[int, object] = {}
+        self._opened: int | None = None
+
+    def open(self, now: int) -> C:
+        """The period of `now`, to be counted in until another one is opened."""
+        self._opened = start = self._start(now)
+        self._packed.pop(start, None)
+        if start not in self._kept:
+            self._kept[start] = self._make(start)
+            if len(self._kept) > self._capacity:
+                self._forget_one(now)
+        return self._kept[start]
+
+    def last(self, now: int, count: int | None = None) -> list[C]:
+        """The last `count` periods (all, if None) up to that of `now`, in order; empty ones are made up."""
+        return [self._kept.get(start) or self._make(start) for start in self._last_starts(now, count)]
+
+    def to_json(self) -> dict[str, object]:
+        """Everything as plain values, by start; not to be changed, since the next dump uses them again."""
+        for start in self._kept.keys() - self._packed.keys():
+            self._packed[start] = self._kept[start].pack()
+        rows = {str(start): self._packed[start] for start in sorted(self._kept)}
+        if self._opened is not None:
+            self._packed.pop(self._opened, None)
+        return rows
+
+    def load(self, rows: dict[str, Any], unpack: Callable[[int, Any], C]) -> None:
+        """Take over what `to_json` gave; `unpack` makes a period of its start and its values."""
+        self._kept = {int(start): unpack(int(start), row) for start, row in rows.items()}
+
+    def _forget_one(self, now: int) -> None:
+        """Of more than `capacity` periods at least one is not among the last, wherever the clock has been: it goes."""
+        hidden = self._kept.keys() - set(self._last_starts(now))
+        furthest = max(hidden, key=lambda start: abs(start - now))
+        del self._kept[furthest]
+        self._packed.pop(furthest, None)
+
+    def _last_starts(self, now: int, count: int | None = None) -> range:
+        start = self._start(now)
+        count = min(count or self._capacity, self._capacity)
+        return range(start - (count - 1) * self._width, start + 1, self._width)
+
+    def _start(self, now: int) -> int:
+        return now - now % self._width
