@@ -34,6 +34,8 @@ _GLOB = re.compile(r"[^\x00-\x1f\x7f]{1,256}")
 class ApiKey:
     """One key. `rpm` and `concurrency` are None where the configuration's default holds; no `models` means all.
 
+    `stealth` opens stealth models, `metrics` opens `/metrics`.
+
     Raises ValueError, saying which field is wrong and what it may be.
     """
 
@@ -45,6 +47,7 @@ class ApiKey:
     concurrency: int | None = None
     models: tuple[str, ...] = ()
     stealth: bool = False
+    metrics: bool = False
     created: float = 0.0
 
     def __post_init__(self) -> None:
@@ -56,8 +59,9 @@ class ApiKey:
         _check_range("concurrency", self.concurrency, MAX_CONCURRENCY)
         for glob in self.models:
             _check_text("models", glob, _GLOB, "printable globs of 1 to 256 characters")
-        if not isinstance(self.stealth, bool):
-            raise ValueError("stealth: must be true or false")
+        for right in ("stealth", "metrics"):
+            if not isinstance(getattr(self, right), bool):
+                raise ValueError(f"{right}: must be true or false")
         if type(self.created) not in (int, float) or not 0 <= self.created < math.inf:
             raise ValueError("created: must be a unix time in seconds")
 
@@ -106,6 +110,7 @@ def generate(
     concurrency: int | None = None,
     models: Iterable[str] = (),
     stealth: bool = False,
+    metrics: bool = False,
 ) -> tuple[str, ApiKey]:
     """Make a key: the secret, to be shown once, and what is kept of it. `now` is unix time; raises ValueError."""
     secret = _PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_CHARS))
@@ -118,6 +123,7 @@ def generate(
         concurrency=concurrency,
         models=tuple(models),
         stealth=stealth,
+        metrics=metrics,
         created=now,
     )
     return secret, key

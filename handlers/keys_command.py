@@ -51,7 +51,10 @@ def keys() -> None:
 )
 @_models
 @click.option("--stealth", is_flag=True, help="Stealth models too, if models.stealth allows them at all.")
-def add_key(name: str, rpm: int | None, concurrency: int | None, models: tuple[str, ...] | None, stealth: bool) -> None:
+@click.option("--metrics", is_flag=True, help="/metrics too.")
+def add_key(
+    name: str, rpm: int | None, concurrency: int | None, models: tuple[str, ...] | None, stealth: bool, metrics: bool
+) -> None:
     """Make a key and show it, this once.
 
     It stands alone on the last line of stdout.
@@ -59,7 +62,13 @@ def add_key(name: str, rpm: int | None, concurrency: int | None, models: tuple[s
     config = read_config()
     try:
         secret, key = generate(
-            name, now=time.time(), rpm=rpm, concurrency=concurrency, models=models or (), stealth=stealth
+            name,
+            now=time.time(),
+            rpm=rpm,
+            concurrency=concurrency,
+            models=models or (),
+            stealth=stealth,
+            metrics=metrics,
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
@@ -79,7 +88,7 @@ def list_keys() -> None:
         click.echo("No key yet: lmarena-bridge keys add --name NAME", err=True)
         return
     print_table(
-        ("name", "id", "key", "rpm", "concurrency", "models", "stealth", "made"),
+        ("name", "id", "key", "rpm", "concurrency", "models", "stealth", "metrics", "made"),
         (
             (
                 key.name,
@@ -88,7 +97,8 @@ def list_keys() -> None:
                 _limit(key.rpm, config.limits.rpm),
                 _limit(key.concurrency, config.limits.concurrency),
                 ", ".join(key.models) or "all",
-                "yes" if key.stealth else "no",
+                _yes(key.stealth),
+                _yes(key.metrics),
                 f"{datetime.fromtimestamp(key.created, UTC).astimezone():%Y-%m-%d}",
             )
             for key in found
@@ -107,19 +117,26 @@ def list_keys() -> None:
 )
 @_models
 @click.option("--stealth/--no-stealth", default=None, help="Whether stealth models are allowed.")
+@click.option("--metrics/--no-metrics", default=None, help="Whether /metrics is allowed.")
 def set_key(
-    name: str, rpm: int | None, concurrency: int | None, models: tuple[str, ...] | None, stealth: bool | None
+    name: str,
+    rpm: int | None,
+    concurrency: int | None,
+    models: tuple[str, ...] | None,
+    stealth: bool | None,
+    metrics: bool | None,
 ) -> None:
     """Change the rights of the key NAME, or of that id.
 
     What is not named stays as it is; --models "" allows all.
     """
     limits = {"rpm": rpm, "concurrency": concurrency}
-    rights = {"models": models, "stealth": stealth}
+    rights = {"models": models, "stealth": stealth, "metrics": metrics}
     changes: dict[str, Any] = {right: value or None for right, value in limits.items() if value is not None}
     changes |= {right: value for right, value in rights.items() if value is not None}
     if not changes:
-        raise click.UsageError("nothing to change: name at least one of --rpm, --concurrency, --models, --stealth")
+        named = "--rpm, --concurrency, --models, --stealth, --metrics"
+        raise click.UsageError(f"nothing to change: name at least one of {named}")
     config = read_config()
     kept = update(config, keys_document, lambda keys: replace(keys, changed(get(keys, name), **changes)))
     _note_stealth(config, get(kept, name))
@@ -137,6 +154,10 @@ def revoke_key(name: str) -> None:
 
 def _limit(own: int | None, default: int) -> str:
     return f"{own:,}" if own is not None else f"{default:,} (default)"
+
+
+def _yes(right: bool) -> str:
+    return "yes" if right else "no"
 
 
 def _note_stealth(config: Config, key: ApiKey) -> None:

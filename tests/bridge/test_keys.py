@@ -28,7 +28,8 @@ def test_a_secret_is_random_and_only_its_digest_is_kept() -> None:
 
 
 def test_json_keeps_everything() -> None:
-    key = keys.generate("c.i. key_1", now=NOW, rpm=5, concurrency=2, models=["gpt-*", "claude-?"], stealth=True)[1]
+    rights = {"rpm": 5, "concurrency": 2, "models": ["gpt-*", "claude-?"], "stealth": True, "metrics": True}
+    key = keys.generate("c.i. key_1", now=NOW, **rights)[1]
     assert ApiKey.from_json(key.to_json()) == key
 
 
@@ -58,6 +59,7 @@ def test_json_may_leave_out_what_has_a_default() -> None:
         pytest.param({"models": [""]}, "models: must be", id="empty glob"),
         pytest.param({"models": [1]}, "models: must be", id="glob no text"),
         pytest.param({"stealth": 1}, "stealth: must be", id="stealth a number"),
+        pytest.param({"metrics": "yes"}, "metrics: must be true or false", id="metrics a text"),
         pytest.param({"created": float("nan")}, "created: must be", id="created nan"),
         pytest.param({"created": "today"}, "created: must be", id="created no number"),
         pytest.param({"expires": 1}, "unknown field 'expires'", id="unknown field"),

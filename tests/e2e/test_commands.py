@@ -236,19 +236,27 @@ def test_a_new_key_stands_alone_on_stdout() -> None:
 def test_keys_are_listed_changed_and_revoked() -> None:
     run("keys", "add", "--name", "ci", "--rpm", "5", "--models", "gpt*, claude*", "--stealth")
     (key,) = stored("keys")
-    assert (key["rpm"], key["models"], key["stealth"]) == (5, ["gpt*", "claude*"], True)
+    assert (key["rpm"], key["models"], key["stealth"], key["metrics"]) == (5, ["gpt*", "claude*"], True, False)
     listed = run("keys", "list").stdout
-    assert re.search(rf"ci +{key['id']} +sk-lmab-…{key['hint']} +5 +100 \(default\) +gpt\*, claude\* +yes", listed)
+    assert re.search(rf"ci +{key['id']} +sk-lmab-…{key['hint']} +5 +100 \(default\) +gpt\*, claude\* +yes +no", listed)
 
-    assert run("keys", "set", "ci", "--rpm", "0", "--models", "", "--no-stealth").exit_code == 0
+    assert run("keys", "set", "ci", "--rpm", "0", "--models", "", "--no-stealth", "--metrics").exit_code == 0
     (key,) = stored("keys")
-    assert (key["rpm"], key["models"], key["stealth"]) == (None, [], False)
+    assert (key["rpm"], key["models"], key["stealth"], key["metrics"]) == (None, [], False, True)
+    assert run("keys", "set", "ci", "--no-metrics").exit_code == 0
+    (key,) = stored("keys")
+    assert not key["metrics"]
     assert run("keys", "set", key["id"], "--concurrency", "3").exit_code == 0
     assert stored("keys") == [{**key, "concurrency": 3}]
 
     assert run("keys", "revoke", "ci").exit_code == 0
     assert stored("keys") == []
     assert run("keys", "list").stdout == ""
+
+
+def test_a_key_for_metrics() -> None:
+    run("keys", "add", "--name", "prometheus", "--metrics")
+    assert [(key["stealth"], key["metrics"]) for key in stored("keys")] == [(False, True)]
 
 
 def test_a_stealth_key_is_told_that_the_configuration_has_a_say_too() -> None:
