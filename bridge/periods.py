@@ -1,6 +1,7 @@
 """Counts by period of time: minutes, hours or days, as many as are wanted and no more.
 
 A period belongs to the time that the clock gave, whichever way the clock has jumped; one without traffic is not kept.
+None is lost as long as the clock stays within `capacity` periods; none is ever counted twice.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class Periods(Generic[C]):
 
     def load(self, rows: dict[str, Any], unpack: Callable[[int, Any], C]) -> None:
         """Take over what `to_json` gave; `unpack` makes a period of its start and its values."""
-        self._kept = {int(start): unpack(int(start), row) for start, row in rows.items()}
+        self._packed = {int(start): row for start, row in rows.items()}
+        self._kept = {start: unpack(start, row) for start, row in self._packed.items()}
 
     def _forget_one(self, now: int) -> None:
         """Of more than `capacity` periods at least one is not among the last, wherever the clock has been: it goes."""
