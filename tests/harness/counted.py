@@ -1,0 +1,113 @@
+"""What statistics must say, from the plain list of what happened: slow, and right."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from bridge.stats import LAST_ANSWERS, TABLE_DAYS, Counts, Kind, Outcome, Stats, Usage
+from upstream.errors import Reason
+
+DAY = 86400
+SERIES: dict[Kind, tuple[int, int]] = {"minute": (60, 120), "hour": (3600, 336), "day": (DAY, 730)}
+
+
+@dataclass
+class Clock:
+    """Unix time that moves when told; it begins with a UTC day."""
+
+    now: float = 20_000.0 * DAY
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Happened:
+    """Everything that was counted, in order, with its unix time."""
+
+    outcomes: list[tuple[int, Outcome]] = field(default_factory=list)
+    attempts: list[tuple[int, str, Reason]] = field(default_factory=list)
+    uploads: list[bool] = field(default_factory=list)
+
+    def usage(self, name: Callable[[Outcome], str | None], start: float, end: float) -> dict[str, Usage]:
+        """The table of models or keys between two times."""
+        table: dict[str, Usage] = {}
+        for at, outcome in self.outcomes:
+            if start <= at < end and (row := name(outcome)) is not None:
+                old = table.get(row, Usage())
+                table[row] = Usage(
+                    old.requests + 1,
+                    old.errors + outcome.failed,
+                    old.prompt_tokens + outcome.prompt_tokens,
+                    old.completion_tokens + outcome.completion_tokens,
+                    at,
+                )
+        return table
+
+
+def assert_adds_up(stats: Stats, happened: Happened, now: float) -> None:
+    """Compare all of the statistics, as seen at `now`."""
+    outcomes = [outcome for _, outcome in happened.outcomes]
+    _assert_counts(stats.totals, outcomes)
+    assert stats.statuses == Counter(outcome.status for outcome in outcomes)
+    assert stats.reasons == Counter(outcome.reason for outcome in outcomes)
+    assert stats.statuses.total() == stats.reasons.total() == stats.totals.requests
+    assert stats.totals.uploaded == happened.uploads.count(True)
+    assert stats.totals.upload_failures == happened.uploads.count(False)
+    ever = float("-inf"), float("inf")
+    assert stats.models == happened.usage(_model, *ever)
+    assert stats.keys == happened.usage(_key, *ever)
+    labels = {label for _, label, _ in happened.attempts}
+    assert stats.accounts.keys() == labels
+    for label in labels:
+        answers = [(at, reason) for at, other, reason in happened.attempts if other == label]
+        assert stats.accounts[label].reasons == Counter(reason for _, reason in answers)
+        assert list(stats.accounts[label].last) == answers[-LAST_ANSWERS:]
+    for kind, (width, length) in SERIES.items():
+        by_start: dict[int, list[Outcome]] = defaultdict(list)
+        for at, outcome in happened.outcomes:
+            by_start[at // width * width].append(outcome)
+        series = stats.series(kind)
+        running = int(now) // width * width
+        assert [bucket.at for bucket in series] == list(range(running - (length - 1) * width, running + 1, width))
+        for bucket in series:
+            _assert_counts(bucket, by_start[bucket.at])
+    tomorrow = (now // DAY + 1) * DAY
+    for days in 1, 2, TABLE_DAYS:
+        start = tomorrow - days * DAY
+        _assert_top(stats.top_models(days), happened.usage(_model, start, tomorrow))
+        _assert_top(stats.top_keys(days), happened.usage(_key, start, tomorrow))
+
+
+def _assert_counts(counts: Counts, outcomes: list[Outcome]) -> None:
+    ttfts = [outcome.ttft for outcome in outcomes if outcome.ttft is not None]
+    assert counts.requests == counts.duration.total == len(outcomes)
+    assert counts.errors == sum(outcome.failed for outcome in outcomes)
+    assert counts.gone == sum(outcome.gone for outcome in outcomes)
+    assert counts.chunks == sum(outcome.chunks for outcome in outcomes)
+    assert counts.prompt_tokens == sum(outcome.prompt_tokens for outcome in outcomes)
+    assert counts.completion_tokens == sum(outcome.completion_tokens for outcome in outcomes)
+    assert counts.ttft.total == len(ttfts)
+    assert counts.ttft.micros == sum(round(ttft * 1e6) for ttft in ttfts)
+    assert counts.duration.micros == sum(round(outcome.seconds * 1e6) for outcome in outcomes)
+
+
+def _assert_top(top: list[tuple[str, Usage]], table: dict[str, Usage]) -> None:
+    # But for `last`: the latest of the days', which is another one than the last counted if the clock went back.
+    assert dict(_numbers(top)) == dict(_numbers(table.items()))
+    assert [usage.requests for _, usage in top] == sorted((usage.requests for _, usage in top), reverse=True)
+
+
+def _numbers(rows: Iterable[tuple[str, Usage]]) -> Iterable[tuple[str, tuple[int, ...]]]:
+    for name, usage in rows:
+        yield name, (usage.requests, usage.errors, usage.prompt_tokens, usage.completion_tokens)
+
+
+def _model(outcome: Outcome) -> str | None:
+    return outcome.model
+
+
+def _key(outcome: Outcome) -> str | None:
+    return outcome.key
