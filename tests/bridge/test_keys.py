@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,13 @@ def test_a_secret_is_random_and_only_its_digest_is_kept() -> None:
 
 
 def test_json_keeps_everything() -> None:
-    rights = {"rpm": 5, "concurrency": 2, "models": ["gpt-*", "claude-?"], "stealth": True, "metrics": True}
+    rights: dict[str, Any] = {
+        "rpm": 5,
+        "concurrency": 2,
+        "models": ["gpt-*", "claude-?"],
+        "stealth": True,
+        "metrics": True,
+    }
     key = keys.generate("c.i. key_1", now=NOW, **rights)[1]
     assert ApiKey.from_json(key.to_json()) == key
 
