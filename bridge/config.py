@@ -53,7 +53,9 @@ class Server(_Section):
     port: int = _key(8000, "Port to listen on; 0 takes any free one.", ge=0, le=65_535)
     state_dir: StatePath = _key("state", "Folder of the state files; by default systemd's STATE_DIRECTORY where set.")
     max_body_bytes: int = _key(32 * 1024 * 1024, "Largest request body, pictures included.", ge=1024, le=1024**3)
-    trusted_proxies: Networks = _key([], "Proxies whose X-Forwarded-* headers are believed (no effect yet).")
+    trusted_proxies: Networks = _key(
+        [], "Proxies whose X-Forwarded-For and -Proto are believed; 127.0.0.1 is one on a unix socket too."
+    )
     cors_origins: CorsOrigins = _key([], "Web pages that may call the API from a browser.")
     tls_cert: TlsCert = _key("", "Certificate chain (PEM) to serve https by itself.")
     tls_key: TlsKey = _key("", "Private key (PEM) of the certificate.")

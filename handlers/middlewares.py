@@ -16,6 +16,7 @@ from bridge.keys import ApiKey
 from bridge.log import bind_request_id, event
 from handlers.answers import error_response
 from handlers.appkeys import DRAIN, FACTS, SETTINGS, STATE, Facts
+from handlers.callers import LOOPBACK, caller_address
 from handlers.cors import is_preflight, preflight, set_cors_headers
 from upstream.errors import Reason
 
@@ -94,18 +95,23 @@ def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
 
 
 def keyed(handler: KeyedHandler) -> Handler:
-    """Let a request through to `handler` only with a key of ours. The one place where that is decided."""
+    """Let a request through to `handler` only with a key of ours."""
 
     async def with_key(request: web.Request) -> web.StreamResponse:
-        sent = request.headers.getall("Authorization", [])
-        scheme, _, secret = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
-        key = request.app[STATE].keys.find(secret.strip()) if scheme.lower() == "bearer" else None
-        if key is None:
-            raise invalid_api_key()
-        request[FACTS].key = key.name
-        return await handler(request, key)
+        return await handler(request, key_of(request))
 
     return with_key
+
+
+def key_of(request: web.Request) -> ApiKey:
+    """The key that a request shows. Raises ApiError. The one place where that is decided."""
+    sent = request.headers.getall("Authorization", [])
+    scheme, _, secret = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
+    key = request.app[STATE].keys.find(secret.strip()) if scheme.lower() == "bearer" else None
+    if key is None:
+        raise invalid_api_key()
+    request[FACTS].key = key.name
+    return key
 
 
 async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
@@ -128,7 +134,9 @@ def request_id(sent: str) -> str:
 
 def _log(request: web.Request, facts: Facts, status: int, seconds: float) -> None:
     resource = request.match_info.route.resource
+    caller = caller_address(request, request.app[SETTINGS].config)
     fields = {
+        "caller": None if caller in LOOPBACK else caller,
         "status": status,
         "reason": facts.reason.value,
         "code": facts.code,
