@@ -18,6 +18,7 @@ from handlers.answers import error_response
 from handlers.appkeys import DRAIN, FACTS, SETTINGS, STATE, Facts
 from handlers.callers import LOOPBACK, caller_address
 from handlers.cors import is_preflight, preflight, set_cors_headers
+from handlers.probes import PROBES
 from upstream.errors import Reason
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -56,7 +57,7 @@ async def _answer(request: web.Request, handler: Handler, facts: Facts) -> web.S
     try:
         if request.version not in (HttpVersion10, HttpVersion11):
             raise web.HTTPVersionNotSupported
-        if request.app[DRAIN].draining:
+        if request.app[DRAIN].draining and request.match_info.handler not in PROBES:
             raise overloaded("The bridge is shutting down: try again in a moment.", close=True)
         if is_preflight(request):
             return preflight(request)
@@ -147,7 +148,7 @@ def _log(request: web.Request, facts: Facts, status: int, seconds: float) -> Non
     }
     event(
         _logger,
-        logging.INFO,
+        logging.DEBUG if request.match_info.handler in PROBES else logging.INFO,
         f"{request.method} {resource.canonical if resource is not None else '(unknown)'}",
         **{name: value for name, value in fields.items() if value is not None},
     )

@@ -9,6 +9,7 @@ from handlers.health import health
 from handlers.images import edit, generate
 from handlers.middlewares import Handler, keyed
 from handlers.models import get_model, list_models
+from handlers.probes import livez, readyz
 
 #: (method, path below the prefix, handler); only what is wrapped in `keyed` asks for a key.
 _API: tuple[tuple[str, str, Handler], ...] = (
@@ -20,6 +21,13 @@ _API: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/health", health),
 )
 
+#: What is there once, for whoever looks after the daemon.
+_ROOT: tuple[tuple[str, str, Handler], ...] = (
+    ("GET", "/health", health),
+    ("GET", "/livez", livez),
+    ("GET", "/readyz", readyz),
+)
+
 #: The API stands under both, since clients differ in what they take for its base.
 PREFIXES = ("/v1", "/api/v1")
 
@@ -29,7 +37,8 @@ def add_routes(app: web.Application) -> None:
     for prefix in PREFIXES:
         for method, path, handler in _API:
             _add(app, method, prefix + path, handler)
-    _add(app, "GET", "/health", health)
+    for method, path, handler in _ROOT:
+        _add(app, method, path, handler)
 
 
 def _add(app: web.Application, method: str, path: str, handler: Handler) -> None:

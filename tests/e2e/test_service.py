@@ -174,6 +174,29 @@ async def test_a_draining_daemon_takes_nothing_further(home: Home, http: aiohttp
         daemon.signal(signal.SIGTERM)
 
 
+async def test_a_draining_daemon_is_not_ready_at_once_and_lives(home: Home, http: aiohttp.ClientSession) -> None:
+    home.arena.script = Play()
+
+    async def status(path: str) -> int:
+        async with http.get(daemon.origin + path) as response:
+            await response.read()  # its connection stays open for the next
+            return response.status
+
+    async with home.serve() as daemon, asyncio.TaskGroup() as tasks:
+        await begin(tasks, http, daemon, home, "stuck")
+        assert (await status("/readyz"), await status("/livez")) == (200, 200)
+        last_ready = told = time.monotonic()
+        daemon.signal(signal.SIGTERM)
+        while True:
+            asked = time.monotonic()
+            if await status("/readyz") == 503:
+                break
+            last_ready = asked
+        assert last_ready - told <= 0.1
+        assert await status("/livez") == 200
+        daemon.signal(signal.SIGTERM)
+
+
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 async def test_a_second_signal_hurries(home: Home, http: aiohttp.ClientSession, second: signal.Signals) -> None:
     home.arena.script = Play()
