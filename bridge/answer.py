@@ -10,7 +10,7 @@ from typing import Final
 from bridge import transcript
 from bridge.chat import Message, Usage, markdown
 from bridge.errors import from_upstream
-from bridge.tokens import TokenCount, estimate
+from bridge.tokens import TokenCount, estimate, estimate_sample
 from upstream.client import ArenaAnswer
 from upstream.errors import EmptyAnswer, UpstreamError
 from upstream.events import Event, Failure, Finish, Images, ReasoningDeltas, TextDeltas
@@ -54,19 +54,28 @@ class Answer:
 
     evaluation: str  # <origin>/c/<id>
     conversation: str  # new | follow-up | regenerate, and why
+    account: str  # its label
     _upstream: ArenaAnswer
     _batch: list[Event] | None
     _messages: tuple[Message, ...]
     _on_complete: Callable[[str], None]
     finish: Finish | None = None
+    chunks: int = 0  # deltas so far
     _failure: UpstreamError | None = None
     _text: AnswerText = field(default_factory=AnswerText)
     _reasoning: TokenCount = field(default_factory=TokenCount)
 
     def usage(self) -> Usage:
         """Estimate it so far: a millisecond for 100,000 characters of messages, so only where it is asked for."""
+        return self._usage(estimate)
+
+    def rough_usage(self) -> Usage:
+        """The same for the statistics, where the messages are sampled."""
+        return self._usage(estimate_sample)
+
+    def _usage(self, measure: Callable[[str], int]) -> Usage:
         reasoning = self._reasoning.total
-        return Usage(estimate(transcript.prompt(self._messages)), self._text.tokens() + reasoning, reasoning)
+        return Usage(measure(transcript.prompt(self._messages)), self._text.tokens() + reasoning, reasoning)
 
     @property
     def text(self) -> str:
@@ -85,11 +94,14 @@ class Answer:
         batch, self._batch = self._batch or await self._upstream.read(), None
         for event in batch:
             match event:
-                case TextDeltas(text=text):
+                case TextDeltas(text=text, json=json):
                     self._text.add(text)
-                case ReasoningDeltas(text=text):
+                    self.chunks += json.count(b"\n") + 1
+                case ReasoningDeltas(text=text, json=json):
                     self._reasoning.add(text)
+                    self.chunks += json.count(b"\n") + 1
                 case Images(images=images):
+                    self.chunks += 1
                     self._text.add(markdown(images))
                 case Finish():
                     self.finish = event

@@ -132,6 +132,18 @@ def overloaded(message: str, retry_after: float = 1.0, *, close: bool = False) -
     )
 
 
+def ended_by_owner() -> ApiError:
+    """503: whoever runs the bridge ended this answer."""
+    return ApiError(
+        503,
+        "server_error",
+        "ended_by_owner",
+        "This answer was ended in the bridge's dashboard.",
+        reason=Reason.TRUNCATED,
+        retry=False,
+    )
+
+
 def internal_error() -> ApiError:
     """500: a mistake of ours; the log has it under the request id."""
     return ApiError(

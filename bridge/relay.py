@@ -28,6 +28,7 @@ from upstream.client import ArenaClient, Credentials
 from upstream.errors import (
     EvaluationGone,
     RateLimited,
+    Reason,
     Repeat,
     SessionExpired,
     UpstreamError,
@@ -65,7 +66,10 @@ class _Chat:
 
 
 class Relay:
-    """Answers requests. `config` is asked anew for each, so that a reload holds from the next one on."""
+    """Answers requests. `config` is asked anew for each, so that a reload holds from the next one on.
+
+    `on_attempt` is told the account's label, and how each attempt with it began.
+    """
 
     def __init__(
         self,
@@ -78,6 +82,7 @@ class Relay:
         retries: Retries,
         new_id: Callable[[], str],
         config: Callable[[], Config],
+        on_attempt: Callable[[str, Reason], None],
     ) -> None:
         self._client = client
         self._pool = pool
@@ -88,6 +93,7 @@ class Relay:
         self.retries = retries
         self._new_id = new_id
         self._config = config
+        self._on_attempt = on_attempt
 
     async def prepare(self, request: ChatRequest, key: ApiKey) -> Asked:
         """Find the model that is asked, and what it can be shown. Raises ApiError where it cannot be asked so."""
@@ -161,12 +167,15 @@ class Relay:
             except UpstreamError as error:
                 if error.repeat in (Repeat.NOT_SENT, Repeat.REFUSED):
                     chat.untouched = was_untouched
+                self._on_attempt(account.label, error.reason)
                 self._learn(error, chat, account)
                 raise
+            self._on_attempt(account.label, Reason.OK)
             self._pool.revive(account)
             return Answer(
                 f"{upstream.origin}/c/{call.evaluation_id}",
                 f"{chat.turn.kind}; why={chat.turn.why}",
+                account.label,
                 upstream,
                 batch,
                 chat.messages,

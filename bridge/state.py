@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from bridge.admin import Admin, admin_document
 from bridge.conversations import Conversations, Evaluation
 from bridge.keys import ApiKey, KeyRing
 from bridge.store import Document, StateError, StateFolder
@@ -106,21 +107,37 @@ class State:
     def __init__(self, folder: StateFolder, clock: Callable[[], float]) -> None:
         self._keys = keys_document(folder)
         self._accounts = accounts_document(folder)
+        self._admin = admin_document(folder)
         self._on_disk: dict[str, Account] = {}  # as last seen there: what differs since, a command has written
         self._dirty = asyncio.Event()
         self._turn = asyncio.Lock()
         self.keys = KeyRing()
+        self.admin = Admin()
         self.pool = AccountPool(clock, self._dirty.set)
 
     async def load(self) -> None:
         """Read everything. Raises StateError."""
         self.keys = KeyRing(await self._keys.load())
+        self.admin = await self._admin.load()
         accounts = await self._accounts.load()
         self._on_disk = {account.user_id: account for account in accounts}
         self.pool.load(accounts)
 
-    async def watch(self, on_accounts: Callable[[], None]) -> None:
-        """Notice what commands change, for ever. `on_accounts` is told when it was the accounts."""
+    async def update_keys(self, change: Callable[[tuple[ApiKey, ...]], tuple[ApiKey, ...]]) -> None:
+        """Change the keys on disk and here. Raises StateError, and what `change` raises."""
+        self.keys = KeyRing(await self._keys.update(change))
+
+    async def update_accounts(self, change: Callable[[tuple[Account, ...]], tuple[Account, ...]]) -> None:
+        """Change the accounts on disk and here. Raises StateError, and what `change` raises."""
+        await self._accounts.update(change)
+        await self._merge()
+
+    async def update_admin(self, change: Callable[[Admin], Admin]) -> None:
+        """Change what the owner has set, on disk and here. Raises StateError."""
+        self.admin = await self._admin.update(change)
+
+    async def watch(self, on_accounts: Callable[[], None], on_admin: Callable[[], None]) -> None:
+        """Notice what commands change, for ever. Each is told when it was the accounts, or the owner's own settings."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             try:
@@ -131,6 +148,10 @@ class State:
                     await self._merge()
                     _logger.info("accounts.json was changed: %d accounts", len(self.pool))
                     on_accounts()
+                if await self._admin.changed():
+                    self.admin = await self._admin.load()
+                    _logger.info("admin.json was changed")
+                    on_admin()
             except StateError as error:
                 _logger.error("%s; going on with what was read before", error)
 

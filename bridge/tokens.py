@@ -140,3 +140,12 @@ def estimate(text: str) -> int:
     count = TokenCount()
     count.add(text)
     return count.total
+
+
+def estimate_sample(text: str) -> int:
+    """The estimate where it is only counted: of a long text by three pieces of it, at a hundredth of the cost."""
+    if len(text) <= 3 * _PIECE_CHARS:
+        return estimate(text)
+    middle = len(text) // 2
+    pieces = (text[:_PIECE_CHARS], text[middle : middle + _PIECE_CHARS], text[-_PIECE_CHARS:])
+    return sum(map(estimate, pieces)) * len(text) // (3 * _PIECE_CHARS)

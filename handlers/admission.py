@@ -11,8 +11,9 @@ from bridge.config import Config
 from bridge.errors import ApiError, overloaded
 from bridge.keys import ApiKey
 from bridge.limits import LimitExceeded, ratelimit_headers
-from handlers.appkeys import BODIES, LIMITER, Facts
+from handlers.appkeys import BODIES, LIMITER
 from handlers.budget import Hold
+from handlers.facts import Facts
 from upstream.errors import Reason
 
 

@@ -8,16 +8,18 @@ from functools import partial
 
 from aiohttp import web
 
-import bridge
 from bridge.config import Config
 from bridge.health import Watch
 from bridge.limits import Limiter
 from bridge.models import Models
 from bridge.relay import Relay
 from bridge.state import State, kept_conversations, models_document
+from bridge.stats_file import StatsFile
 from bridge.store import StateFolder
 from bridge.tasks import TaskOwner
+from handlers.activity import Activity
 from handlers.appkeys import (
+    ACTIVITY,
     BODIES,
     CLIENT,
     DRAIN,
@@ -28,25 +30,26 @@ from handlers.appkeys import (
     RELAY,
     SETTINGS,
     STATE,
+    STATS,
     TASKS,
     UPLOADS,
     Settings,
 )
 from handlers.budget import ByteBudget
+from handlers.dashboard.guard import LOGINS
+from handlers.dashboard.routes import add_dashboard
 from handlers.drain import Drain
 from handlers.fetching import FETCH_SECONDS
 from handlers.health import health_of
 from handlers.middlewares import around, set_headers
 from handlers.routes import add_routes
+from handlers.site import client_settings, use_clearance
 from upstream import client
 from upstream.fetch import fetching
 from upstream.gate import Gate
 from upstream.ids import Uuid7Source
 from upstream.retry import Retries
 from upstream.uploads import uploading
-
-#: Connections to upstream beside those of streams: pages, uploads.
-_SPARE_CONNECTIONS = 20
 
 #: How often health is looked at for the log, in seconds.
 HEALTH_SECONDS = 5.0
@@ -57,23 +60,28 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
     app = web.Application(middlewares=[around])
     settings = app[SETTINGS] = Settings(config)
     app[STATE] = State(folder, time.time)
+    app[STATS] = StatsFile(folder, time.time)
     app[GATE] = Gate(time.monotonic)
     app[LIMITER] = Limiter(time.monotonic)
     app[DRAIN] = Drain()
     app[BODIES] = ByteBudget()
     app.on_response_prepare.append(set_headers)
     add_routes(app)
+    add_dashboard(app)
 
     async def state(app: web.Application) -> AsyncIterator[None]:
         await app[STATE].load()
+        await app[STATS].load()
+        app[ACTIVITY] = Activity(app[STATS].stats)
         yield
+        await app[STATS].flush()
         await app[STATE].flush()
 
     async def upstream(app: web.Application) -> AsyncIterator[None]:
         async with (
             kept_conversations(folder) as conversations,
-            client.connect(client_settings(config)) as arena,
-            uploading(arena, clock=time.time) as uploads,
+            client.connect(client_settings(config, app[STATE].admin.clearance)) as arena,
+            uploading(arena, clock=time.time, on_upload=app[STATS].stats.record_upload) as uploads,
             fetching(connect_timeout=FETCH_SECONDS) as fetcher,
         ):
             app[UPLOADS], app[FETCHER] = uploads, fetcher
@@ -90,6 +98,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
                 Retries(config.upstream.max_attempts),
                 Uuid7Source(),
                 settings.current,
+                app[STATS].stats.record_attempt,
             )
             yield
 
@@ -97,7 +106,8 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
         async with TaskOwner() as owner:
             app[TASKS] = owner
             owner.spawn(app[STATE].save(), name="save state")
-            owner.spawn(app[STATE].watch(app[MODELS].wake), name="watch state")
+            owner.spawn(app[STATE].watch(app[MODELS].wake, app[LOGINS].end_all), name="watch state")
+            owner.spawn(app[STATS].keep(), name="save statistics")
             owner.spawn(app[MODELS].keep_fresh(), name="refresh models")
             owner.every(HEALTH_SECONDS, Watch(partial(health_of, app)), name="watch health")
             yield
@@ -112,21 +122,7 @@ def reload(app: web.Application, config: Config) -> None:
     What the process was started with (address, TLS, state folder, size of the pool) stays as it was.
     """
     app[SETTINGS].config = config
-    app[CLIENT].reconfigure(client_settings(config))
+    use_clearance(app)
     app[RELAY].retries.max_attempts = config.upstream.max_attempts
     app[MODELS].rehide()
     app[MODELS].wake()
-
-
-def client_settings(config: Config) -> client.Settings:
-    """What the upstream client needs to know."""
-    upstream = config.upstream
-    return client.Settings(
-        base_url=upstream.base_url,
-        origins=upstream.allowed_origins,
-        user_agent=upstream.user_agent or f"lmarena-bridge/{bridge.__version__}",
-        cf_clearance=upstream.cf_clearance.get_secret_value(),
-        connect_timeout=upstream.connect_timeout,
-        idle_timeout=upstream.idle_timeout,
-        connections=config.limits.streams + _SPARE_CONNECTIONS,
-    )

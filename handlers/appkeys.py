@@ -1,8 +1,8 @@
-"""What the app owns, under typed keys, and what is known of a request while it is answered."""
+"""What the app owns, and what a request carries, under typed keys."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
@@ -12,11 +12,13 @@ from bridge.limits import Limiter
 from bridge.models import Models
 from bridge.relay import Relay
 from bridge.state import State
+from bridge.stats_file import StatsFile
 from bridge.tasks import TaskOwner
+from handlers.activity import Activity
 from handlers.budget import ByteBudget
 from handlers.drain import Drain
+from handlers.facts import Facts
 from upstream.client import ArenaClient
-from upstream.errors import Reason
 from upstream.fetch import Fetcher
 from upstream.gate import Gate
 from upstream.uploads import Uploads
@@ -33,21 +35,10 @@ class Settings:
         return self.config
 
 
-@dataclass(slots=True)
-class Facts:
-    """What is known of one request, for its log line and its answer's headers. `ttft` is in seconds."""
-
-    request_id: str
-    key: str | None = None
-    model: str | None = None
-    reason: Reason = Reason.OK
-    code: str | None = None
-    ttft: float | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-
-
 SETTINGS: Final = web.AppKey("settings", Settings)
 STATE: Final = web.AppKey("state", State)
+STATS: Final = web.AppKey("stats", StatsFile)
+ACTIVITY: Final = web.AppKey("activity", Activity)
 TASKS: Final = web.AppKey("tasks", TaskOwner)
 CLIENT: Final = web.AppKey("client", ArenaClient)
 GATE: Final = web.AppKey("gate", Gate)

@@ -25,8 +25,9 @@ from bridge.keys import ApiKey
 from bridge.log import event
 from handlers.admission import admitted, large_body
 from handlers.answers import write_json
-from handlers.appkeys import BODIES, DRAIN, FACTS, FETCHER, RELAY, SETTINGS, TASKS, Facts
+from handlers.appkeys import BODIES, DRAIN, FACTS, FETCHER, RELAY, SETTINGS, TASKS
 from handlers.body import read_body
+from handlers.facts import Facts
 from handlers.fetching import fetch_pictures
 from handlers.streaming import EventStream
 
@@ -47,7 +48,8 @@ async def chat_completions(request: web.Request, key: ApiKey) -> web.StreamRespo
             hold.shrink(sum(len(picture.data) for message in chat.messages for picture in message.pictures))
             facts.model = chat.model[:200]
             if config.log.debug:
-                event(_logger, logging.INFO, "asked", messages=_shortened(chat.messages))
+                facts.prompt = _shortened(chat.messages)
+                event(_logger, logging.INFO, "asked", messages=facts.prompt)
             header = Header(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), chat.model)
             if chat.stream:
                 return await _stream(request, key, chat, header, config, facts)
@@ -97,7 +99,7 @@ async def _stream(
         except ApiError as error:
             if not caller.committed:
                 raise
-            facts.reason, facts.code = error.reason, error.code
+            facts.fail(error)
             await caller.write_error(encoder.error(error))
     return caller.response
 
@@ -126,13 +128,16 @@ async def _answering(
     In a stream that was committed to before, the headers are gone.
     """
     relay = request.app[RELAY]
-    async with request.app[DRAIN].bounded(config.upstream.total_timeout):
+    async with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
         asked = await relay.prepare(chat, key)
+        facts.served = asked.model.name
         if asked.ignored:
             facts.headers["x-bridge-ignored"] = ", ".join(asked.ignored)
         async with relay.answer(asked, key) as answer:
             facts.headers["x-bridge-conversation"] = answer.conversation
             facts.headers["x-bridge-evaluation"] = answer.evaluation
+            facts.account = answer.account
+            facts.answers.append(answer)
             yield answer
 
 

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from bridge.errors import ApiError, from_upstream, overloaded
 from upstream.errors import TimedOut
+
+
+class Life:
+    """The time that one answer has: it can be shortened to nothing, with an error that says why."""
+
+    def __init__(self, scope: asyncio.Timeout) -> None:
+        self._scope = scope
+        self.error: ApiError | None = None
+
+    def end(self, error: ApiError) -> None:
+        """Let the answer end now, and raise `error`."""
+        if not self._scope.expired():  # one that is ending already cannot be told to
+            self.error = error
+            self._scope.reschedule(asyncio.get_running_loop().time())
 
 
 class Drain:
@@ -15,10 +29,9 @@ class Drain:
 
     def __init__(self) -> None:
         self._arrivals: set[asyncio.Timeout] = set()
-        self._answers: set[asyncio.Timeout] = set()
+        self._answers: set[Life] = set()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._cut = False
         #: The daemon takes no further requests.
         self.draining = False
 
@@ -43,49 +56,45 @@ class Drain:
             self._arrivals.discard(scope)
 
     @asynccontextmanager
-    async def bounded(self, seconds: float) -> AsyncIterator[None]:
-        """Let an answer live for `seconds`. Raises ApiError when they, or the daemon's, are over."""
+    async def bounded(self, seconds: float) -> AsyncIterator[Life]:
+        """Let an answer live for `seconds`. Raises ApiError when they, or the daemon's, or its own life are over."""
         if self.draining:
             raise _shutting_down()
         scope = asyncio.timeout(seconds)
+        life = Life(scope)
         try:
             async with scope:
-                self._answers.add(scope)
+                self._answers.add(life)
                 self._idle.clear()
-                yield
+                yield life
         except TimeoutError:
             if not scope.expired():
                 raise
-            if self._cut:
-                raise _shutting_down() from None
-            raise from_upstream(TimedOut(f"The answer took longer than {seconds:g} s.")) from None
+            error = life.error or from_upstream(TimedOut(f"The answer took longer than {seconds:g} s."))
+            raise error from None
         finally:
-            self._answers.discard(scope)
+            self._answers.discard(life)
             if not self._answers:
                 self._idle.set()
 
     def begin(self) -> None:
         """Take no further requests, nor those that are still coming in."""
         self.draining = True
-        _end(self._arrivals)
+        now = asyncio.get_running_loop().time()
+        for scope in self._arrivals:
+            if not scope.expired():  # one that is ending already cannot be told to
+                scope.reschedule(now)
 
     def cut(self) -> None:
         """End every running answer now, with an error that says why."""
-        self._cut = True
-        _end(self._answers)
+        for life in self._answers:
+            life.end(_shutting_down())
 
     async def idle(self, seconds: float) -> None:
         """Wait until no answer is running, `seconds` at most."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
-
-
-def _end(scopes: Iterable[asyncio.Timeout]) -> None:
-    now = asyncio.get_running_loop().time()
-    for scope in scopes:
-        if not scope.expired():  # one that is ending already cannot be told to
-            scope.reschedule(now)
 
 
 def _shutting_down() -> ApiError:

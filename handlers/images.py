@@ -62,7 +62,7 @@ async def _draw(request: web.Request, key: ApiKey, wanted: ImageRequest, config:
     facts = request[FACTS]
     facts.model = wanted.model[:200]
     message = Message("user", wanted.prompt, pictures=wanted.pictures)
-    async with request.app[DRAIN].bounded(config.upstream.total_timeout):
+    async with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
         chat = ChatRequest(wanted.model, (message,), ignored=wanted.ignored)
         asked = await request.app[RELAY].prepare(chat, key)
         if asked.model.modality != "image":
@@ -71,6 +71,7 @@ async def _draw(request: web.Request, key: ApiKey, wanted: ImageRequest, config:
             raise unsupported_model(wanted.model, "takes no pictures, so that it cannot edit one")
         if asked.ignored:
             facts.headers["x-bridge-ignored"] = ", ".join(asked.ignored)
+        facts.served = asked.model.name
         try:
             drawn = await _drawings(request, key, asked, wanted)
         except ApiError as error:
@@ -83,9 +84,12 @@ async def _draw(request: web.Request, key: ApiKey, wanted: ImageRequest, config:
 
 async def _drawings(request: web.Request, key: ApiKey, asked: Asked, wanted: ImageRequest) -> list[str]:
     """Ask as many evaluations as pictures are wanted; a model may draw several at once."""
+    facts = request[FACTS]
 
     async def draw(_: int) -> list[str]:
         async with request.app[RELAY].answer(asked, key, apart=True) as answer:
+            facts.account = answer.account
+            facts.answers.append(answer)
             events = [event async for batch in answer for event in batch]
         urls = [image.url for event in events if isinstance(event, Images) for image in event.images]
         if not urls:

@@ -15,9 +15,10 @@ from bridge.errors import ApiError, internal_error, invalid_api_key, overloaded
 from bridge.keys import ApiKey
 from bridge.log import bind_request_id, event
 from handlers.answers import error_response
-from handlers.appkeys import DRAIN, FACTS, SETTINGS, STATE, Facts
+from handlers.appkeys import ACTIVITY, DRAIN, FACTS, SETTINGS, STATE
 from handlers.callers import LOOPBACK, caller_address
 from handlers.cors import is_preflight, preflight, set_cors_headers
+from handlers.facts import Facts
 from handlers.probes import PROBES
 from upstream.errors import Reason
 
@@ -50,7 +51,9 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     finally:
         if status == 499:
             facts.reason = Reason.CLIENT_GONE
-        _log(request, facts, status, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        request.app[ACTIVITY].end(facts, status, seconds)
+        _log(request, facts, status, seconds)
 
 
 async def _answer(request: web.Request, handler: Handler, facts: Facts) -> web.StreamResponse:
@@ -76,7 +79,7 @@ async def _answer(request: web.Request, handler: Handler, facts: Facts) -> web.S
 
 
 def _refuse(facts: Facts, error: ApiError) -> web.Response:
-    facts.reason, facts.code = error.reason, error.code
+    facts.fail(error)
     return error_response(error)
 
 
@@ -113,6 +116,23 @@ def key_of(request: web.Request) -> ApiKey:
         raise invalid_api_key()
     request[FACTS].key = key.name
     return key
+
+
+def followed(handler: Handler) -> Handler:
+    """Let the dashboard see, and the statistics count, every request to `handler`."""
+
+    async def with_record(request: web.Request) -> web.StreamResponse:
+        follow(request)
+        return await handler(request)
+
+    return with_record
+
+
+def follow(request: web.Request) -> None:
+    """Let the dashboard see this request from here on, and count it in the end."""
+    facts = request[FACTS]
+    facts.client = request.headers.get("User-Agent", "")[:200]
+    request.app[ACTIVITY].begin(facts)
 
 
 async def set_headers(request: web.Request, response: web.StreamResponse) -> None:

@@ -7,15 +7,15 @@ from aiohttp import web
 from handlers.chat_completions import chat_completions
 from handlers.health import health
 from handlers.images import edit, generate
-from handlers.middlewares import Handler, keyed
+from handlers.middlewares import Handler, followed, keyed
 from handlers.models import get_model, list_models
 from handlers.probes import livez, readyz
 
 #: (method, path below the prefix, handler); only what is wrapped in `keyed` asks for a key.
 _API: tuple[tuple[str, str, Handler], ...] = (
-    ("POST", "/chat/completions", keyed(chat_completions)),
-    ("POST", "/images/generations", keyed(generate)),
-    ("POST", "/images/edits", keyed(edit)),
+    ("POST", "/chat/completions", followed(keyed(chat_completions))),
+    ("POST", "/images/generations", followed(keyed(generate))),
+    ("POST", "/images/edits", followed(keyed(edit))),
     ("GET", "/models", keyed(list_models)),
     ("GET", "/models/{name:.+}", keyed(get_model)),
     ("GET", "/health", health),

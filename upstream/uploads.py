@@ -54,10 +54,15 @@ _SIGN: Final = "getSignedUrl"
 
 
 @asynccontextmanager
-async def uploading(client: ArenaClient, *, clock: Callable[[], float]) -> AsyncIterator[Uploads]:
-    """Own the connections to the storage: they are closed on the way out. `clock` gives unix time in seconds."""
+async def uploading(
+    client: ArenaClient, *, clock: Callable[[], float], on_upload: Callable[[bool], None] = lambda _: None
+) -> AsyncIterator[Uploads]:
+    """Own the connections to the storage: they are closed on the way out.
+
+    `clock` gives unix time in seconds; `on_upload` is told of each picture whether it was uploaded or failed.
+    """
     async with storage(client.settings, connections=MAX_AT_ONCE) as store:
-        yield Uploads(client, store, clock)
+        yield Uploads(client, store, clock, on_upload)
 
 
 @dataclass(slots=True)
@@ -86,10 +91,13 @@ class _Visit:
 class Uploads:
     """Uploads pictures, each once for an account as long as the storage keeps it."""
 
-    def __init__(self, client: ArenaClient, store: Storage, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, client: ArenaClient, store: Storage, clock: Callable[[], float], on_upload: Callable[[bool], None]
+    ) -> None:
         self._client = client
         self._storage = store
         self._clock = clock
+        self._on_upload = on_upload
         self._steps = Steps()
         self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
         self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
@@ -108,7 +116,11 @@ class Uploads:
         visit = _Visit(account.user_id, credentials, timeout)
 
         async def attach_one(picture: Picture) -> Attachment:
-            return await self._attach_one(picture, visit)
+            try:
+                return await self._attach_one(picture, visit)
+            except UpstreamError:
+                self._on_upload(False)
+                raise
 
         try:
             return await side_by_side(attach_one, pictures, MAX_PER_REQUEST)
@@ -157,6 +169,7 @@ class Uploads:
         url = await self._sign(kept.key, visit) if kept.key else None
         if url is None:
             kept.key = await self._upload(picture, visit)
+            self._on_upload(True)
             url = await self._sign(kept.key, visit)
         if url is None:
             raise UploadFailed("LMArena did not sign the uploaded picture.")

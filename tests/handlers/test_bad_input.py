@@ -176,7 +176,6 @@ async def test_a_body_that_trickles_is_408(declared: bool, arena: Arena, tmp_pat
 
 ROUTES = {
     "nothing there": ("GET", "/nope", 404, "not_found", None),
-    "root": ("GET", "/", 404, "not_found", None),
     "nothing under the prefix": ("GET", "/v1/nope", 404, "not_found", None),
     "another API": ("POST", "/v1/responses", 404, "not_found", None),
     "a slash too many": ("POST", "/v1/chat/completions/", 404, "not_found", None),
