@@ -5,28 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import sys
 import termios
 import time
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Final, TypeAlias
+from functools import partial
+from typing import Final
 
 import click
 
 from bridge.config import Config
+from bridge.enrolment import Accounts, by_user, check_label, enrolled, missing, whose, without
 from bridge.state import accounts_document
 from bridge.store import Document, StateFolder
 from handlers.config_option import config_option, read_config
 from handlers.stored import update
 from handlers.terminal import moment, print_table, printable
 from upstream.accounts import Account
-from upstream.cookies import SESSION_COOKIE, CookieError, Pasted, Session, read_pasted
+from upstream.cookies import SESSION_COOKIE, CookieError, Pasted, read_pasted
 
-Accounts: TypeAlias = tuple[Account, ...]
-
-_LABEL: Final = re.compile(r"[\w .@+\-]{1,64}")
 _CTRL_D: Final = b"\x04"
 
 
@@ -49,8 +45,11 @@ def add_account(label: str | None) -> None:
     cookie table, a Cookie header, a "copy as cURL" line (which brings cf_clearance and the user agent along), or a
     JSON export.
     """
-    if label is not None and not _LABEL.fullmatch(label):
-        raise click.UsageError("label: must be 1 to 64 letters, digits, spaces and . _ @ + -")
+    try:
+        if label is not None:
+            check_label(label)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     config = read_config()
     try:
         pasted = read_pasted(_read_paste())
@@ -61,16 +60,14 @@ def add_account(label: str | None) -> None:
     if session is None:
         raise click.ClickException(f"no account was added: {SESSION_COOKIE} is missing")
     before = asyncio.run(_document(config).load())
-    account = _by_user(
-        update(config, accounts_document, lambda found: enrolled(found, label, session)), session.user_id
-    )
+    account = by_user(update(config, accounts_document, lambda found: enrolled(found, label, session)), session.user_id)
     now = time.time()
     verb = "Renewed" if any(each.user_id == session.user_id for each in before) else "Added"
-    whose = f"{account.label!r}: {printable(_whose(account))}"
+    name = f"{account.label!r}: {printable(whose(account))}"
     ends = f"{'expires' if session.expires_at > now else 'expired'} {moment(session.expires_at, now)}"
-    click.echo(f"{verb} account {whose}, its cookie {ends}.")
-    for missing in _missing(config, pasted, session, now):
-        click.echo(f"Missing: {missing}", err=True)
+    click.echo(f"{verb} account {name}, its cookie {ends}.")
+    for lack in missing(pasted, session, now, cleared=bool(config.upstream.cf_clearance.get_secret_value())):
+        click.echo(f"Missing: {lack}", err=True)
 
 
 @accounts.command("list")
@@ -84,7 +81,7 @@ def list_accounts() -> None:
     now = time.time()
     print_table(
         ("label", "user", "cookie expires", "state"),
-        ((each.label, _whose(each), moment(each.session.expires_at, now), _state(each, now)) for each in found),
+        ((each.label, whose(each), moment(each.session.expires_at, now), _state(each, now)) for each in found),
     )
 
 
@@ -94,42 +91,12 @@ def list_accounts() -> None:
 def remove_account(label: str) -> None:
     """Forget the account LABEL, or the one of that user id."""
 
-    def without(found: Accounts) -> Accounts:
-        kept = tuple(each for each in found if label not in (each.label, each.user_id))
-        if len(kept) == len(found):
-            raise ValueError(f"no account labelled {label!r}")
-        return kept
-
-    update(read_config(), accounts_document, without)
+    update(read_config(), accounts_document, partial(without, label=label))
     click.echo(f"The account {label!r} was removed.")
-
-
-def enrolled(found: Accounts, label: str | None, session: Session) -> Accounts:
-    """`found` with the session's account: a new one at the end, or the one of the same user renewed in its place.
-
-    Without a label an account keeps its own, a new one is called by its address. Raises ValueError when the label is
-    another account's.
-    """
-    old = next((each for each in found if each.user_id == session.user_id), None)
-    label = label or (old.label if old else session.email or session.user_id)
-    if any(each.label == label for each in found if each is not old):
-        raise ValueError(f"another account is labelled {label!r}: choose another --label, or remove that one")
-    if old is None:
-        return (*found, Account(label, session))
-    renewed = replace(old, label=label, session=session, expired=False)
-    return tuple(renewed if each is old else each for each in found)
 
 
 def _document(config: Config) -> Document[Accounts]:
     return accounts_document(StateFolder(config.server.state_dir))
-
-
-def _by_user(found: Accounts, user_id: str) -> Account:
-    return next(each for each in found if each.user_id == user_id)
-
-
-def _whose(account: Account) -> str:
-    return account.session.email or f"user {account.user_id}"
 
 
 def _state(account: Account, now: float) -> str:
@@ -137,13 +104,6 @@ def _state(account: Account, now: float) -> str:
         return "refused by the site: renew it with accounts add"
     rests = [f"{kind} for {rest:.0f} s" for kind in account.resting if (rest := account.rests(kind, now))]
     return f"rests from {', '.join(rests)}" if rests else "usable"
-
-
-def _missing(config: Config, pasted: Pasted, session: Session, now: float) -> Iterator[str]:
-    if session.expires_at <= now:
-        yield "a cookie that still holds. Open the site in the browser and copy it anew."
-    if not (pasted.cf_clearance or config.upstream.cf_clearance.get_secret_value()):
-        yield 'cf_clearance and the user agent, which the site may ask for. A "copy as cURL" line has them.'
 
 
 def _show_clearance(config: Config, pasted: Pasted) -> None:

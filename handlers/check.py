@@ -19,8 +19,8 @@ from bridge.config_file import ConfigError
 from bridge.errors import from_upstream
 from bridge.state import State, models_document
 from bridge.store import StateError, StateFolder
-from handlers.app import client_settings
 from handlers.config_option import config_option, read_config
+from handlers.site import client_settings
 from handlers.terminal import moment, printable
 from upstream import client, flight
 from upstream.accounts import EXPIRY_WARNING_SECONDS, Account, AccountPool
@@ -97,7 +97,7 @@ async def examine(config: Config) -> AsyncIterator[Finding]:
         yield Finding(Verdict.BAD, "state folder", str(error))
         return
     yield _keys(len(state.keys))
-    async with client.connect(client_settings(config)) as arena:
+    async with client.connect(client_settings(config, state.admin.clearance)) as arena:
         visit = await _visit(arena, state.pool, config)
         await state.flush()
         yield _site(visit, arena, config)

@@ -13,8 +13,8 @@ from bridge.errors import from_upstream
 from bridge.models import Models
 from bridge.state import State, models_document
 from bridge.store import StateFolder
-from handlers.app import client_settings
 from handlers.config_option import config_option, read_config
+from handlers.site import client_settings
 from handlers.terminal import print_table
 from upstream import client
 from upstream.catalog import Catalog
@@ -50,7 +50,7 @@ async def _catalog(config: Config, *, refresh: bool) -> Catalog:
     folder = StateFolder(config.server.state_dir)
     state = State(folder, time.time)
     await state.load()
-    async with client.connect(client_settings(config)) as arena:
+    async with client.connect(client_settings(config, state.admin.clearance)) as arena:
         found = Models(arena, state.pool, models_document(folder), lambda: config, time.monotonic)
         await found.load()
         if refresh or found.catalog is None:
