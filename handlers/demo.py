@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import socket
 import time
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from typing import Final
 
 import click
 
-from bridge import keys, log
+from bridge import keys, log, passwords
+from bridge.admin import Admin, admin_document
 from bridge.config import Config
 from bridge.config_file import load
 from bridge.state import accounts_document, keys_document
@@ -54,8 +56,10 @@ async def _run(folder: Path, path: Path | None, port: int) -> None:
         await keys_document(state).save((key,))
         session = cookies.decode(arena.sign_in("demo@example.org").cookie_value)
         await accounts_document(state).save((Account("demo", session),))
+        password = secrets.token_urlsafe(12)
+        await admin_document(state).save(Admin(passwords.hash_password(password)))
         with _sockets(port) as sockets:
-            service = Service(config, lambda: config, lambda url: _introduce(url, secret, arena), sockets)
+            service = Service(config, lambda: config, lambda url, _: _introduce(url, secret, password, arena), sockets)
             await service.run()
 
 
@@ -92,7 +96,7 @@ def _sockets(port: int) -> Iterator[list[socket.socket]]:
             sock.close()
 
 
-def _introduce(url: str, secret: str, arena: Arena) -> None:
+def _introduce(url: str, secret: str, password: str, arena: Arena) -> None:
     body = {"model": arena.models[0].public_name, "stream": True, "messages": [{"role": "user", "content": "Hello!"}]}
     faults = f"curl {arena.origin}/_arena/faults"
     click.echo(
@@ -103,6 +107,8 @@ def _introduce(url: str, secret: str, arena: Arena) -> None:
         "\n"
         f"base URL       {url}/v1\n"
         f"API key        {secret}\n"
+        f"dashboard      {url}/dashboard\n"
+        f"password       {password}\n"
         f'make trouble   {faults} -d \'{{"name": "model_failed_middle"}}\'\n'
         f"all troubles   {faults}\n"
         "\n"

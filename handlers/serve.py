@@ -45,5 +45,7 @@ class _Misconfigured(click.ClickException):
     exit_code = EX_CONFIG
 
 
-def _say_ready(url: str) -> None:
+def _say_ready(url: str, setup_code: str | None) -> None:
     _logger.info("LMArena Bridge is ready on %s/v1", url)
+    if setup_code is not None:  # behind the # it stays in the browser: no server is sent it, no log of a proxy's has it
+        _logger.warning("the dashboard has no password yet; set it at %s/dashboard/setup#%s", url, setup_code)

@@ -23,6 +23,7 @@ from bridge.store import StateFolder
 from bridge.tasks import TaskOwner
 from handlers.app import build_app, reload
 from handlers.appkeys import DRAIN, SETTINGS
+from handlers.dashboard.login import setup_code
 from handlers.drain import Drain
 from handlers.listener import inherited_sockets, listen, open_sockets, stop_listening
 
@@ -53,13 +54,14 @@ class CannotListen(OSError):
 class Service:
     """One daemon's life. `reread` gives the configuration as it stands on disk now; it may raise ConfigError.
 
-    `on_ready` is told the daemon's origin. `sockets` are bound already and become the daemon's; without any it takes
+    `on_ready` is told the daemon's origin, and the code that sets the dashboard's first password while there is none.
+    `sockets` are bound already and become the daemon's; without any it takes
     those that a service manager hands over, else it binds what the configuration names.
     """
 
     config: Config
     reread: Callable[[], Config]
-    on_ready: Callable[[str], None]
+    on_ready: Callable[[str, str | None], None]
     sockets: Sequence[socket.socket] = ()
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -81,7 +83,7 @@ class Service:
                 async with TaskOwner() as tasks:
                     tasks.spawn(self._reload_when_told(app), name="reload")
                     gc.freeze()  # what is loaded now stays: no collection need walk it again
-                    self.on_ready(address(sockets[0].getsockname(), secure=tls is not None))
+                    self.on_ready(address(sockets[0].getsockname(), secure=tls is not None), setup_code(app))
                     await self._stop.wait()
                     await stop_listening(servers)
                     await self._drain(app[DRAIN], app[SETTINGS].config.server.drain_seconds)

@@ -1,0 +1,1 @@
+"""The dashboard: pages for the person who runs the bridge, behind a password."""

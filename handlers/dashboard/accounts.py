@@ -1,0 +1,118 @@
+"""Accounts: paste anything, see whose it is and how it is, renew it in place, remove it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+
+from aiohttp import web
+
+from bridge.admin import Clearance
+from bridge.enrolment import by_user, check_label, enrolled, missing, whose, without
+from bridge.logins import Login
+from bridge.stats import AccountUse
+from handlers.appkeys import MODELS, SETTINGS, STATE, STATS
+from handlers.dashboard.guard import read_form, see_other, text
+from handlers.dashboard.pages import render
+from handlers.site import use_clearance
+from upstream.accounts import EXPIRY_WARNING_SECONDS, Account
+from upstream.cookies import CookieError, Pasted, read_pasted
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One account as its card shows it: times are unix times; `rests` says from what, and until when."""
+
+    label: str
+    whose: str
+    user_id: str
+    expires_at: float
+    state: str  # usable | expired | soon | resting
+    rests: tuple[tuple[str, float], ...]
+    use: AccountUse | None
+
+
+async def accounts(request: web.Request, login: Login) -> web.StreamResponse:
+    """GET /dashboard/accounts, and the part of it that redraws itself."""
+    return await _page(request, login)
+
+
+async def paste(request: web.Request, login: Login) -> web.StreamResponse:
+    """POST /dashboard/accounts: whatever was copied in the browser. A secret goes in here and never comes out."""
+    form = await read_form(request)
+    label = text(form, "label").strip() or None
+    try:
+        if label is not None:
+            check_label(label)
+        pasted = read_pasted(text(form, "paste"))
+        said = await _take(request, label, pasted)
+    except CookieError as error:
+        return await _page(request, login, error=f"This cannot be used: {error}", label=label, status=400)
+    except ValueError as error:
+        return await _page(request, login, error=f"{error}", label=label, status=400)
+    request.app[MODELS].wake()
+    return await _page(request, login, said=said)
+
+
+async def remove(request: web.Request, login: Login) -> web.StreamResponse:
+    """POST /dashboard/accounts/remove."""
+    user_id = text(await read_form(request), "user")
+    try:
+        await request.app[STATE].update_accounts(partial(without, label=user_id))
+    except ValueError:
+        return await _page(request, login, error="That account is gone already.", status=404)
+    return see_other("/dashboard/accounts")
+
+
+async def _take(request: web.Request, label: str | None, pasted: Pasted) -> list[str]:
+    """Keep what was pasted; return what happened, a sentence each. Raises ValueError."""
+    app, said, now = request.app, [], time.time()
+    state, upstream = app[STATE], app[SETTINGS].config.upstream
+    configured = upstream.cf_clearance.get_secret_value()
+    if pasted.cf_clearance:
+        clearance = Clearance.replacing(configured, pasted.cf_clearance, pasted.user_agent or "")
+        await state.update_admin(lambda admin: replace(admin, clearance=clearance))
+        use_clearance(app)
+        said.append("The browser's cf_clearance and user agent are used from now on.")
+    if (session := pasted.session) is not None:
+        known = state.pool.get(session.user_id) is not None
+        await state.update_accounts(partial(enrolled, label=label, session=session))
+        account = by_user(tuple(state.pool), session.user_id)
+        said.insert(0, f"{'Renewed' if known else 'Added'} “{account.label}”: {whose(account)}.")
+        cleared = bool(configured or state.admin.clearance)
+        said += [f"Missing: {lack}" for lack in missing(pasted, session, now, cleared=cleared)]
+    return said
+
+
+async def _page(
+    request: web.Request,
+    login: Login,
+    *,
+    error: str = "",
+    label: str | None = None,
+    said: list[str] | None = None,
+    status: int = 200,
+) -> web.Response:
+    app, now = request.app, time.time()
+    stats = await app[STATS].read()
+    shown = {
+        "accounts": [_shown(account, stats.accounts.get(account.label), now) for account in app[STATE].pool],
+        "error": error,
+        "label": label or "",
+        "said": said or [],
+    }
+    template = "accounts_live.html" if "X-Live" in request.headers else "accounts.html"
+    return render(request, template, login, shown, status=status)
+
+
+def _shown(account: Account, use: AccountUse | None, now: float) -> Shown:
+    expires_at = account.session.expires_at
+    rests = tuple((kind, until) for kind, until in account.resting.items() if until > now)
+    if account.expired or expires_at <= now:
+        state = "expired"
+    elif rests:
+        state = "resting"
+    else:
+        state = "soon" if expires_at - now < EXPIRY_WARNING_SECONDS else "usable"
+    return Shown(account.label, whose(account), account.user_id, expires_at, state, rests, use)

@@ -1,0 +1,40 @@
+"""Activity: what runs and what ran last, as it happens; and the end of a stream that should not go on."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from bridge.errors import ended_by_owner
+from bridge.logins import Login
+from handlers.appkeys import ACTIVITY, SETTINGS
+from handlers.dashboard.guard import read_form, see_other, text
+from handlers.dashboard.pages import render
+
+#: Rows of the page: what runs, then the last that ended.
+MAX_ROWS: Final = 100
+
+
+async def activity(request: web.Request, login: Login) -> web.StreamResponse:
+    """GET /dashboard/activity, and the part of it that redraws itself."""
+    rows = list(request.app[ACTIVITY].newest())
+    return render(
+        request,
+        "activity_live.html" if "X-Live" in request.headers else "activity.html",
+        login,
+        {
+            "rows": rows[:MAX_ROWS],
+            "running": sum(facts.status is None for facts in rows),
+            "debug": request.app[SETTINGS].config.log.debug,
+        },
+    )
+
+
+async def end(request: web.Request, _: Login) -> web.StreamResponse:
+    """POST /dashboard/activity/end: its caller is told in its stream, upstream's call is closed."""
+    number = text(await read_form(request), "number")
+    facts = request.app[ACTIVITY].running(int(number)) if number.isdecimal() and len(number) < 20 else None
+    if facts is not None and facts.life is not None:
+        facts.life.end(ended_by_owner())
+    return see_other("/dashboard/activity")

@@ -1,0 +1,52 @@
+"""The files under `web/`: templates, and what the pages load. All are read once, at the start.
+
+A static file is found by its name in a table, so that no path of a request ever reaches the file system.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+import handlers
+
+#: Beside our packages, in a checkout and in a wheel.
+WEB: Final = Path(handlers.__file__).parent.parent / "web"
+TEMPLATES: Final = WEB / "templates"
+
+_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One static file; `version` changes with its content, and with it its URL."""
+
+    body: bytes
+    content_type: str
+    version: str
+
+
+def read_assets() -> Mapping[str, Asset]:
+    """Every static file by its name."""
+    found = {}
+    for path in sorted((WEB / "static").iterdir()):
+        body = path.read_bytes()
+        found[path.name] = Asset(body, _TYPES[path.suffix], hashlib.sha256(body).hexdigest()[:12])
+    return found
+
+
+ASSETS: Final = web.AppKey("assets", Mapping[str, Asset])
+
+
+async def static(request: web.Request) -> web.StreamResponse:
+    """GET /dashboard/static/{name}: it may be kept for ever, since its address changes with it."""
+    asset = request.app[ASSETS].get(request.match_info["name"])
+    if asset is None:
+        raise web.HTTPNotFound
+    headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+    return web.Response(body=asset.body, content_type=asset.content_type, charset="utf-8", headers=headers)

@@ -1,0 +1,115 @@
+"""Keys: make one (its secret is shown once), see what each was used for, change its rights, revoke it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace as changed
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+from bridge.keys import MAX_CONCURRENCY, MAX_RPM, ApiKey, add, generate, get, remove, replace
+from bridge.logins import Login
+from handlers.appkeys import MODELS, SETTINGS, STATE, STATS
+from handlers.dashboard.guard import Form, read_form, see_other, text
+from handlers.dashboard.pages import render
+
+
+async def keys(request: web.Request, login: Login) -> web.StreamResponse:
+    """GET /dashboard/keys."""
+    return await _page(request, login)
+
+
+async def make(request: web.Request, login: Login) -> web.StreamResponse:
+    """POST /dashboard/keys: a new key. Its secret leaves in this answer and in no other."""
+    form = await read_form(request)
+    name = text(form, "name").strip()
+    try:
+        secret, key = generate(name, now=time.time(), **_rights(form))
+        await request.app[STATE].update_keys(partial(add, key=key))
+    except ValueError as error:
+        return await _page(request, login, error=f"{error}", form=form, status=400)
+    return await _page(request, login, made=key, secret=secret)
+
+
+async def change(request: web.Request, login: Login) -> web.StreamResponse:
+    """POST /dashboard/keys/change: a key's rights."""
+    form = await read_form(request)
+    try:
+        rights = _rights(form)
+        await request.app[STATE].update_keys(
+            lambda known: replace(known, changed(get(known, text(form, "id")), **rights))
+        )
+    except ValueError as error:
+        return await _page(request, login, error=f"{error}", status=400)
+    return see_other("/dashboard/keys")
+
+
+async def revoke(request: web.Request, login: Login) -> web.StreamResponse:
+    """POST /dashboard/keys/revoke: for good."""
+    key_id = text(await read_form(request), "id")
+    try:
+        await request.app[STATE].update_keys(partial(remove, name_or_id=key_id))
+    except ValueError:
+        return await _page(request, login, error="That key is gone already.", status=404)
+    return see_other("/dashboard/keys")
+
+
+def _rights(form: Form) -> dict[str, Any]:
+    """What the form says a key may. Raises ValueError."""
+    return {
+        "rpm": _limit("requests per minute", text(form, "rpm"), MAX_RPM),
+        "concurrency": _limit("requests at the same time", text(form, "concurrency"), MAX_CONCURRENCY),
+        "models": tuple(filter(None, (glob.strip() for glob in text(form, "models").split(",")))),
+        "stealth": "stealth" in form,
+        "metrics": "metrics" in form,
+    }
+
+
+def _limit(name: str, written: str, highest: int) -> int | None:
+    """A limit of the key's own, or None for the configuration's."""
+    if not written.strip():
+        return None
+    try:
+        limit = int(written)
+    except ValueError:
+        limit = 0
+    if not 1 <= limit <= highest:
+        raise ValueError(f"{name}: must be a whole number from 1 to {highest:,}, or nothing")
+    return limit
+
+
+async def _page(
+    request: web.Request,
+    login: Login,
+    *,
+    error: str = "",
+    form: Form | None = None,
+    made: ApiKey | None = None,
+    secret: str = "",
+    status: int = 200,
+) -> web.Response:
+    app = request.app
+    config = app[SETTINGS].config
+    catalog = app[MODELS].catalog
+    stats = await app[STATS].read()
+    shown = {
+        "keys": sorted(app[STATE].keys, key=lambda key: -key.created),
+        "usage": stats.keys,
+        "limits": config.limits,
+        "stealth_open": config.models.stealth,
+        "error": error,
+        "form": form or {},
+        "made": made,
+        "secret": secret,
+        "model": next((name for name, _ in catalog), "MODEL") if catalog else "MODEL",
+        "origin": _origin(request),
+    }
+    return render(request, "keys.html", login, shown, status=status)
+
+
+def _origin(request: web.Request) -> str:
+    """Where this daemon listens, for the snippets; the page itself puts the browser's own address there."""
+    host, port = request.transport.get_extra_info("sockname")[:2] if request.transport else ("127.0.0.1", 8000)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

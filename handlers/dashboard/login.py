@@ -1,0 +1,153 @@
+"""The first visit, logging in and out. There is no default password: a one-time code sets the first one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from dataclasses import replace
+from functools import partial
+from typing import Final, Protocol
+
+from aiohttp import web
+
+from bridge import passwords
+from bridge.log import event
+from bridge.logins import LONGEST_SECONDS, Login, SetupCode
+from bridge.throttle import Throttle, TooManyAttempts
+from handlers.appkeys import SETTINGS, STATE
+from handlers.callers import caller_address, is_secure
+from handlers.dashboard.guard import (
+    LOGINS,
+    current_login,
+    forget_session,
+    read_form,
+    see_other,
+    session_id,
+    set_session,
+    text,
+)
+from handlers.dashboard.pages import render
+
+THROTTLE: Final = web.AppKey("throttle", Throttle)
+SETUP: Final = web.AppKey("setup", SetupCode)
+#: A hash takes 19 MiB and 30 ms of a thread: two at once is what a login page may cost.
+HASHING: Final = web.AppKey("hashing", asyncio.Semaphore)
+HASHES_AT_ONCE: Final = 2
+
+
+class _Page(Protocol):
+    def __call__(self, request: web.Request, error: str, *, status: int) -> web.Response: ...
+
+
+_logger = logging.getLogger(__name__)
+
+
+def setup_code(app: web.Application) -> str | None:
+    """What sets the first password; None once there is one."""
+    return app[SETUP].code if app[STATE].admin.password_hash is None else None
+
+
+async def show_login(request: web.Request) -> web.StreamResponse:
+    """GET /dashboard/login."""
+    if current_login(request) is not None:
+        return see_other("/dashboard")
+    if request.app[STATE].admin.password_hash is None:
+        return see_other("/dashboard/setup")
+    return _login_page(request)
+
+
+async def log_in(request: web.Request) -> web.StreamResponse:
+    """POST /dashboard/login: a password."""
+    form = await read_form(request)
+    known = request.app[STATE].admin.password_hash
+    if known is None:
+        return see_other("/dashboard/setup")
+    throttle, caller = request.app[THROTTLE], caller_address(request, request.app[SETTINGS].config)
+    try:
+        throttle.attempt(caller)
+    except TooManyAttempts as error:
+        return _too_many(_login_page, request, error)
+    async with request.app[HASHING]:
+        right = await asyncio.to_thread(passwords.verify, known, text(form, "password"))
+    if not right:
+        event(_logger, logging.WARNING, "a wrong password was given for the dashboard", caller=caller)
+        return _login_page(request, "That is not the password.", status=403)
+    throttle.succeeded(caller)
+    return _enter(request)
+
+
+async def show_setup(request: web.Request) -> web.StreamResponse:
+    """GET /dashboard/setup: the first password."""
+    if request.app[STATE].admin.password_hash is not None:
+        return see_other("/dashboard/login")
+    return _setup_page(request)
+
+
+async def set_up(request: web.Request) -> web.StreamResponse:
+    """POST /dashboard/setup: the code that the daemon printed, and the first password, twice."""
+    state, setup = request.app[STATE], request.app[SETUP]
+    if state.admin.password_hash is not None:
+        return see_other("/dashboard/login")
+    throttle, caller = request.app[THROTTLE], caller_address(request, request.app[SETTINGS].config)
+    form = await read_form(request)
+    password = text(form, "password")
+    try:
+        throttle.attempt(caller)
+    except TooManyAttempts as error:
+        return _too_many(_setup_page, request, error)
+    if not setup.matches(text(form, "code").strip()):
+        return _setup_page(request, "That is not the code that the daemon printed when it started.", status=403)
+    throttle.succeeded(caller)
+    try:
+        passwords.check(password)
+    except ValueError as error:
+        return _setup_page(request, f"{error}", status=400)
+    if password != text(form, "again"):
+        return _setup_page(request, "The two are not the same.", status=400)
+    async with request.app[HASHING]:
+        hashed = await asyncio.to_thread(passwords.hash_password, password)
+    setup.spend()
+    await state.update_admin(partial(replace, password_hash=hashed))
+    return _enter(request)
+
+
+async def log_out(request: web.Request, _: Login) -> web.StreamResponse:
+    """POST /dashboard/logout: the login ends here, whatever becomes of the cookie."""
+    request.app[LOGINS].end(session_id(request) or "")
+    response = see_other("/dashboard/login")
+    forget_session(request, response)
+    return response
+
+
+def _enter(request: web.Request) -> web.StreamResponse:
+    """Begin a login under a new id, so that no id known before is one."""
+    logins = request.app[LOGINS]
+    logins.end(session_id(request) or "")
+    session, _ = logins.begin()
+    response = see_other("/dashboard")
+    set_session(request, response, session, LONGEST_SECONDS)
+    return response
+
+
+def _login_page(request: web.Request, error: str = "", *, status: int = 200) -> web.Response:
+    shown = {"error": error, "secure": _is_private(request)}
+    return render(request, "login.html", None, shown, status=status)
+
+
+def _setup_page(request: web.Request, error: str = "", *, status: int = 200) -> web.Response:
+    shown = {"error": error, "secure": _is_private(request), "min_chars": passwords.MIN_CHARS}
+    return render(request, "setup.html", None, shown, status=status)
+
+
+def _too_many(page: _Page, request: web.Request, error: TooManyAttempts) -> web.Response:
+    wait = math.ceil(error.retry_after)
+    response = page(request, f"Too many wrong ones. The next can be tried in {wait} s.", status=429)
+    response.headers["Retry-After"] = f"{wait}"
+    return response
+
+
+def _is_private(request: web.Request) -> bool:
+    """Whether nobody on the way can read what is typed: TLS, or this very machine."""
+    config = request.app[SETTINGS].config
+    return is_secure(request, config) or caller_address(request, config) in ("127.0.0.1", "::1")

@@ -1,0 +1,74 @@
+"""Models: every one that the site shows, searched and filtered; its name to copy."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from bridge.logins import Login
+from bridge.models import Models
+from handlers.appkeys import MODELS, SETTINGS
+from handlers.dashboard.owner import OWNER
+from handlers.dashboard.pages import render
+from upstream.flight import Model
+
+#: What a list of models can be narrowed to, and how the page says it.
+TRAITS = {
+    "sees": "sees pictures",
+    "draws": "draws",
+    "search": "searches the web",
+    "chat": "chats",
+    "stealth": "stealth",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One model as the page lists it."""
+
+    name: str
+    maker: str
+    rank: int | None
+    traits: tuple[str, ...]
+
+
+async def models(request: web.Request, login: Login) -> web.StreamResponse:
+    """GET /dashboard/models."""
+    known = request.app[MODELS]
+    rows = listed(known)
+    return render(
+        request,
+        "models.html",
+        login,
+        {
+            "rows": rows,
+            "failure": known.failure,
+            "traits": TRAITS,
+            "counts": Counter(trait for row in rows for trait in row.traits),
+            "stealth": request.app[SETTINGS].config.models.stealth,
+        },
+    )
+
+
+def listed(known: Models) -> list[Row]:
+    """The models in the order of the API's list; stealth ones only where the configuration opens them."""
+    if known.catalog is None:
+        return []
+    return [
+        Row(name, model.organization or "unnamed", model.rank, _traits(model))
+        for name, model in known.visible(known.catalog, OWNER)
+        if not model.video
+    ]
+
+
+def _traits(model: Model) -> tuple[str, ...]:
+    has = {
+        "sees": "image" in model.inputs,
+        "draws": model.modality == "image",
+        "search": model.modality == "search",
+        "chat": model.modality == "chat",
+        "stealth": model.stealth,
+    }
+    return tuple(trait for trait, true in has.items() if true)

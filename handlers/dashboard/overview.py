@@ -1,0 +1,134 @@
+"""The overview: is it well, what does it need from me, who used what. Numbers come from `stats.json`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import nlargest
+from operator import add
+from typing import Final, TypeAlias
+
+from aiohttp import web
+
+from bridge.diagnosis import ADVICE
+from bridge.logins import Login
+from bridge.stats import Bucket, Counts, Kind, Stats, Usage
+from handlers.appkeys import DRAIN, STATE, STATS
+from handlers.dashboard import charts
+from handlers.dashboard.pages import render
+from handlers.health import health_of
+
+_Ranking: TypeAlias = Sequence[tuple[str, Usage]]
+
+#: What can be looked at: the series, its name, and the days whose users are ranked.
+SPANS: Final[dict[Kind, tuple[str, int]]] = {
+    "minute": ("2 hours", 1),
+    "hour": ("2 weeks", 14),
+    "day": ("2 years", 0),
+}
+RANKED: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The charts of one span, as SVG."""
+
+    requests: str
+    ttft: str
+    models: str
+    keys: str
+
+
+class Drawings:
+    """The charts as last drawn: drawn again only where there is something new to show."""
+
+    def __init__(self) -> None:
+        self._drawn: dict[Kind, tuple[object, Drawn]] = {}
+        self._turn = asyncio.Lock()
+
+    async def of(self, stats: Stats, kind: Kind) -> Drawn:
+        """Draw in a thread, one page at a time."""
+        series = stats.series(kind)
+        version = (stats, series[-1].at)
+        async with self._turn:
+            known, drawn = self._drawn.get(kind, (None, None))
+            if drawn is None or known != version:
+                models, keys = ranked(stats, kind)
+                drawn = await asyncio.to_thread(_draw, series, kind, models, keys)
+                self._drawn[kind] = version, drawn
+        return drawn
+
+
+DRAWINGS: Final = web.AppKey("drawings", Drawings)
+
+
+async def overview(request: web.Request, login: Login) -> web.StreamResponse:
+    """GET /dashboard, and the part of it that redraws itself."""
+    app = request.app
+    kind = span(request.query.get("span", ""))
+    stats = await app[STATS].read()
+    drawn = await app[DRAWINGS].of(stats, kind)
+    series, (models, keys) = stats.series(kind), ranked(stats, kind)
+    found = health_of(app)
+    return render(
+        request,
+        "overview_live.html" if "X-Live" in request.headers else "overview.html",
+        login,
+        {
+            "health": found,
+            "advice": ADVICE,
+            "running": app[DRAIN].running,
+            "accounts": len(app[STATE].pool),
+            "usable": len(app[STATE].pool.usable("chat")),
+            "kind": kind,
+            "spans": SPANS,
+            "charts": drawn,
+            "buckets": [bucket for bucket in reversed(series) if bucket.requests],
+            "sum": summed(series),
+            "models": models,
+            "keys": keys,
+            "reasons": sorted(stats.reasons.items(), key=lambda row: -row[1]),
+            "stats": stats,
+        },
+    )
+
+
+def span(asked: str) -> Kind:
+    """The span that a page's address names; two hours where it names none."""
+    return next((kind for kind in SPANS if kind == asked), "minute")
+
+
+def ranked(stats: Stats, kind: Kind) -> tuple[_Ranking, _Ranking]:
+    """The models and the keys that were used most: today, in two weeks, or since the counting began."""
+    days = SPANS[kind][1]
+    if days:
+        return stats.top_models(days)[:RANKED], stats.top_keys(days)[:RANKED]
+    return _most_used(stats.models), _most_used(stats.keys)
+
+
+def _most_used(table: Mapping[str, Usage]) -> _Ranking:
+    return nlargest(RANKED, table.items(), key=lambda row: row[1].requests)
+
+
+def summed(series: Iterable[Bucket]) -> Counts:
+    """What a span's periods make together."""
+    total = Counts()
+    for bucket in series:
+        total.requests += bucket.requests
+        total.errors += bucket.errors
+        total.gone += bucket.gone
+        total.chunks += bucket.chunks
+        total.prompt_tokens += bucket.prompt_tokens
+        total.completion_tokens += bucket.completion_tokens
+        total.ttft.counts = list(map(add, total.ttft.counts, bucket.ttft.counts))
+    return total
+
+
+def _draw(series: Sequence[Bucket], kind: Kind, models: _Ranking, keys: _Ranking) -> Drawn:
+    return Drawn(
+        charts.requests_over_time(series, kind),
+        charts.ttft_over_time(series, kind),
+        charts.ranking([(name, usage.requests) for name, usage in models], "Requests by model"),
+        charts.ranking([(name, usage.requests) for name, usage in keys], "Requests by key"),
+    )

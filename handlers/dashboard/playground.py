@@ -1,0 +1,46 @@
+"""The playground: a chat box against any model, with pictures, streamed; through the API's own handlers."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from bridge.logins import Login
+from handlers.appkeys import FACTS, MODELS, SETTINGS
+from handlers.chat_completions import chat_completions
+from handlers.dashboard.models import listed
+from handlers.dashboard.owner import OWNER
+from handlers.dashboard.pages import render
+from handlers.images import generate
+from handlers.middlewares import follow
+
+
+async def playground(request: web.Request, login: Login) -> web.StreamResponse:
+    """GET /dashboard/playground."""
+    rows = listed(request.app[MODELS])
+    groups = {
+        "Chat": [row for row in rows if "chat" in row.traits],
+        "Search": [row for row in rows if "search" in row.traits],
+        "Pictures": [row for row in rows if "draws" in row.traits],
+    }
+    images = request.app[SETTINGS].config.images
+    shown = {
+        "groups": groups,
+        "chosen": request.query.get("model", ""),
+        "max_bytes": images.max_bytes,
+        "max_pictures": images.max_per_request,
+    }
+    return render(request, "playground.html", login, shown)
+
+
+async def chat(request: web.Request, _: Login) -> web.StreamResponse:
+    """POST /dashboard/playground/chat: as POST /v1/chat/completions, for whoever is logged in."""
+    request[FACTS].key = OWNER.name
+    follow(request)
+    return await chat_completions(request, OWNER)
+
+
+async def draw(request: web.Request, _: Login) -> web.StreamResponse:
+    """POST /dashboard/playground/draw: as POST /v1/images/generations, for whoever is logged in."""
+    request[FACTS].key = OWNER.name
+    follow(request)
+    return await generate(request, OWNER)

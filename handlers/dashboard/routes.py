@@ -1,0 +1,59 @@
+"""Every address of the dashboard, and who may see it: `private` asks for a login, `open_to_all` for none."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+from aiohttp import web
+
+from bridge.logins import Logins, SetupCode
+from bridge.throttle import Throttle
+from handlers.dashboard import accounts, activity, keys, login, models, overview, pages, playground
+from handlers.dashboard.assets import static
+from handlers.dashboard.guard import LOGINS, open_to_all, private, see_other
+from handlers.dashboard.overview import DRAWINGS, Drawings
+from handlers.middlewares import Handler
+
+#: (method, path below /dashboard, handler).
+_ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
+    ("GET", "/login", open_to_all(login.show_login)),
+    ("POST", "/login", open_to_all(login.log_in)),
+    ("GET", "/setup", open_to_all(login.show_setup)),
+    ("POST", "/setup", open_to_all(login.set_up)),
+    ("POST", "/logout", private(login.log_out)),
+    ("GET", "/static/{name}", static),
+    ("GET", "", private(overview.overview)),
+    ("GET", "/keys", private(keys.keys)),
+    ("POST", "/keys", private(keys.make)),
+    ("POST", "/keys/change", private(keys.change)),
+    ("POST", "/keys/revoke", private(keys.revoke)),
+    ("GET", "/accounts", private(accounts.accounts)),
+    ("POST", "/accounts", private(accounts.paste)),
+    ("POST", "/accounts/remove", private(accounts.remove)),
+    ("GET", "/models", private(models.models)),
+    ("GET", "/activity", private(activity.activity)),
+    ("POST", "/activity/end", private(activity.end)),
+    ("GET", "/playground", private(playground.playground)),
+    ("POST", "/playground/chat", private(playground.chat)),
+    ("POST", "/playground/draw", private(playground.draw)),
+)
+
+
+def add_dashboard(app: web.Application) -> None:
+    """Add the pages, and what they stand on."""
+    pages.prepare(app)
+    app[LOGINS] = Logins(time.monotonic)
+    app[login.THROTTLE] = Throttle(time.monotonic)
+    app[login.SETUP] = SetupCode()
+    app[login.HASHING] = asyncio.Semaphore(login.HASHES_AT_ONCE)
+    app[DRAWINGS] = Drawings()
+    for method, path, handler in _ROUTES:
+        app.router.add_route(method, f"/dashboard{path}", handler)
+    app.router.add_route("GET", "/", front_door)
+
+
+async def front_door(_: web.Request) -> web.StreamResponse:
+    """GET /: a browser that was given the daemon's address wants the dashboard."""
+    return see_other("/dashboard")

@@ -1,0 +1,76 @@
+"""How the pages write times, numbers and durations: filters of the templates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from markupsafe import Markup, escape
+
+
+def duration(seconds: float) -> str:
+    """A span of time in its two greatest units: `3 d 4 h`, `5 min`, `12 s`, `340 ms`."""
+    if seconds < 1:
+        return f"{max(0, round(seconds * 1000))} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    units = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+    index = next(i for i, (_, size) in enumerate(units) if whole >= size)
+    name, size = units[index]
+    count, rest = divmod(whole, size)
+    if index + 1 < len(units) and count < 10:
+        smaller, smaller_size = units[index + 1]
+        if part := rest // smaller_size:
+            return f"{count} {name} {part} {smaller}"
+    return f"{count} {name}"
+
+
+def clock(moment: float) -> str:
+    """A unix time as local time of day."""
+    return f"{datetime.fromtimestamp(moment).astimezone():%H:%M:%S}"
+
+
+def day(moment: float) -> str:
+    """A unix time as a local date and time of day."""
+    return f"{datetime.fromtimestamp(moment).astimezone():%-d %b %Y, %H:%M}"
+
+
+def iso(moment: float) -> str:
+    """A unix time for `<time datetime=…>`."""
+    return datetime.fromtimestamp(moment).astimezone().isoformat(timespec="seconds")
+
+
+def number(value: float) -> str:
+    """A whole number with thin spaces between thousands."""
+    return f"{value:,.0f}".replace(",", "\u202f")
+
+
+def short(value: float) -> str:
+    """A number in three digits: `950`, `12.3k`, `4.56M`."""
+    if value < 1000:
+        return f"{value:.0f}"
+    power = min(3, int(math.log10(value) // 3))
+    scaled = value / 1000**power
+    digits = max(0, 2 - int(math.log10(scaled)))
+    return f"{scaled:.{digits}f}{' kMG'[power]}"
+
+
+def percent(part: float, whole: float) -> str:
+    """A share; nothing of nothing is none."""
+    share = 100 * part / whole if whole else 0.0
+    return f"{share:.1f} %" if 0 < share < 10 else f"{share:.0f} %"
+
+
+def ticked(text: str) -> Markup:
+    """A text with code between backticks."""
+    code = Markup("<code>{}</code>")
+    pieces = (code.format(piece) if place % 2 else escape(piece) for place, piece in enumerate(text.split("`")))
+    return Markup("").join(pieces)
+
+
+FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
+    each.__name__: each for each in (duration, clock, day, iso, number, short, percent, ticked)
+}
