@@ -70,7 +70,7 @@ class Periods(Generic[C]):
 
     def _last_starts(self, now: int, count: int | None = None) -> range:
         start = self._start(now)
-        count = min(count or self._capacity, self._capacity)
+        count = self._capacity if count is None else min(count, self._capacity)
         return range(start - (count - 1) * self._width, start + 1, self._width)
 
     def _start(self, now: int) -> int:

@@ -99,7 +99,7 @@ class AccountUse:
 
     def to_json(self) -> object:
         """Plain values."""
-        return {"reasons": _by_name(self.reasons), "last": [f"{at} {reason}" for at, reason in self.last]}
+        return {"reasons": dict(self.reasons), "last": [f"{at} {reason}" for at, reason in self.last]}
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
@@ -220,7 +220,7 @@ class Stats:
             self._open(now)
         self.revision += 1
         self.statuses[outcome.status] += 1
-        self.reasons[outcome.reason] += 1
+        self.reasons[outcome.reason.value] += 1
         failed = outcome.failed
         gone = outcome.gone
         ttft = None if outcome.ttft is None else self.totals.ttft.place(outcome.ttft)
@@ -249,7 +249,7 @@ class Stats:
         """Count one attempt with the account of this label."""
         self.revision += 1
         use = _row(self.accounts, account, AccountUse)
-        use.reasons[reason] += 1
+        use.reasons[reason.value] += 1
         use.last.append((int(self._clock()), reason))
 
     def record_upload(self, ok: bool) -> None:
@@ -286,8 +286,8 @@ class Stats:
             "since": self.since,
             "totals": self.totals.pack(),
             "uploads": {"ok": self.totals.uploaded, "failed": self.totals.upload_failures},
-            "statuses": _by_name(self.statuses),
-            "reasons": _by_name(self.reasons),
+            "statuses": {str(status): count for status, count in self.statuses.items()},
+            "reasons": dict(self.reasons),
             **self._tables.pack(),
             "accounts": {label: use.to_json() for label, use in self.accounts.items()},
             **{kind: periods.to_json() for kind, periods in self._series.items()},
@@ -351,7 +351,3 @@ def _top(tables: Iterable[Mapping[str, Usage]]) -> list[tuple[str, Usage]]:
 
 def _whole(counts: dict[str, Any]) -> dict[str, int]:
     return {name: int(count) for name, count in counts.items()}
-
-
-def _by_name(counts: Mapping[Any, int]) -> dict[str, int]:
-    return {str(name): count for name, count in counts.items()}

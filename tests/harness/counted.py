@@ -36,14 +36,12 @@ class Happened:
         table: dict[str, Usage] = {}
         for at, outcome in self.outcomes:
             if start <= at < end and (row := name(outcome)) is not None:
-                old = table.get(row, Usage())
-                table[row] = Usage(
-                    old.requests + 1,
-                    old.errors + outcome.failed,
-                    old.prompt_tokens + outcome.prompt_tokens,
-                    old.completion_tokens + outcome.completion_tokens,
-                    at,
-                )
+                usage = table.setdefault(row, Usage())
+                usage.requests += 1
+                usage.errors += outcome.failed
+                usage.prompt_tokens += outcome.prompt_tokens
+                usage.completion_tokens += outcome.completion_tokens
+                usage.last = at
         return table
 
 
