@@ -12,8 +12,8 @@ MIN_CHARS: Final = 12
 #: Far above any passphrase; a bound on what is hashed.
 MAX_CHARS: Final = 1024
 MIN_DIFFERENT: Final = 5
-#: Six letters that nothing foretells, or twelve digits.
-MIN_WORTH: Final = 6.0
+#: Seven letters that nothing foretells, or twelve digits.
+MIN_WORTH: Final = 7.0
 
 #: OWASP's least for argon2id: some 35 ms and 19 MiB a hash, which a small machine can spare.
 _HASHER: Final = PasswordHasher(memory_cost=19_456, time_cost=2, parallelism=1)
@@ -68,9 +68,9 @@ def _normal(password: str) -> str:
 
 
 def _worth(text: str) -> float:
-    """How much there is to guess: 1 for a character, a half for a digit.
+    """How much there is to guess: 1 for a character, less for a digit, of which there are only ten.
 
-    Three characters or more that stand in the book, or earlier in the text, are one piece and worth 1 together.
+    Three characters or more that stand in the book are worth 1 together, and nothing if they stand earlier in the text.
     """
     worth, start = 0.0, 0
     while start < len(text):
@@ -79,6 +79,8 @@ def _worth(text: str) -> float:
             end += 1
         if end - start < 3:
             end = start + 1
-        worth += 0.5 if text[start:end].isdigit() and end - start == 1 else 1.0
+            worth += 0.6 if text[start].isdigit() else 1.0
+        elif text[start:end] not in text[: end - 1]:
+            worth += 1.0
         start = end
     return worth

@@ -15,8 +15,8 @@ from typing import Final
 
 #: After so long without a failure the earlier ones no longer count.
 FORGET_SECONDS: Final = 24 * 3600.0
-#: Addresses whose failures are remembered; the least recent go first.
-MAX_ADDRESSES: Final = 10_000
+#: Addresses whose failures are remembered; the least recent go first. More than that keep each other waiting anyway.
+MAX_ADDRESSES: Final = 1000
 #: Addresses that were once let in.
 MAX_KNOWN: Final = 100
 
@@ -83,8 +83,9 @@ class Throttle:
         network, now = _network(address), self._clock()
         if wait := self._wait(network, now):
             raise TooManyAttempts(wait)
-        self._forget(now)
-        failures = self._by_address[network] = self._by_address.pop(network, _Failures())
+        failures = self._by_address.pop(network, _Failures())
+        self._make_room(now)
+        self._by_address[network] = failures
         failures.add(now)
         self._in_all.add(now)
 
@@ -102,8 +103,8 @@ class Throttle:
         own = self._by_address.get(network, _Failures()).wait(BY_ADDRESS, now)
         return own if network in self._known else max(own, self._in_all.wait(IN_ALL, now))
 
-    def _forget(self, now: float) -> None:
-        """Drop the oldest where they are forgotten, or where there would be too many."""
+    def _make_room(self, now: float) -> None:
+        """Drop the oldest where they no longer count, or where one more would be too many."""
         while self._by_address:
             oldest = next(iter(self._by_address))
             if len(self._by_address) < MAX_ADDRESSES and not self._by_address[oldest].forgotten(now):
