@@ -23,6 +23,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "keys": ("handlers.keys_command", "API keys: what callers show the bridge."),
     "accounts": ("handlers.accounts_command", "LMArena accounts: what the bridge shows the site."),
     "models": ("handlers.models_command", "Show the models as a table."),
+    "password": ("handlers.password_command", "Set the dashboard's password."),
 }
 
 

@@ -1,0 +1,154 @@
+"""`lmarena-bridge password`: from a terminal or a pipe, weak ones refused, and the password nowhere to be seen."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+from bridge.admin import Admin, Clearance, admin_document
+from bridge.passwords import verify
+from bridge.store import StateFolder
+
+CHECKOUT = Path(__file__).parents[2]
+GOOD = "correct horse battery"
+SET = "The password is set: a running daemon notices within two seconds, and logins from before end.\n"
+FIRST = b"New password, at least 12 characters: "
+SECOND = b"The same again: "
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    """The command, with a configuration of its own."""
+    config = tmp_path / "bridge.toml"
+    config.write_text('[server]\nstate_dir = "state"\n')
+    return [sys.executable, "-m", "bridge", "password", "--config", str(config)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StateFolder:
+    return StateFolder(tmp_path / "state")
+
+
+def piped(command: list[str], stdin: bytes) -> tuple[int, str, str]:
+    """Run it with `stdin`; its exit code, stdout and stderr."""
+    done = subprocess.run(command, input=stdin, capture_output=True, cwd=CHECKOUT, timeout=20)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def typed(command: list[str], *answers: tuple[bytes, bytes]) -> tuple[int, str]:
+    """Run it on a terminal and type each answer when its prompt is shown; its exit code and what was shown."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        command,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=CHECKOUT,
+        start_new_session=True,  # so that the terminal of whoever runs the tests is not asked
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    shown, pending = b"", list(answers)
+    with contextlib.suppress(OSError):  # the terminal's other end is closed: the command has ended
+        while data := os.read(ours, 65536):
+            shown += data
+            if pending and shown.endswith(pending[0][0]):
+                os.write(ours, pending.pop(0)[1])
+    os.close(ours)
+    return process.wait(20), shown.decode().replace("\r\n", "\n")
+
+
+async def password_is(folder: StateFolder, password: str) -> bool:
+    admin = await admin_document(folder).load()
+    return admin.password_hash is not None and verify(admin.password_hash, password)
+
+
+@pytest.mark.parametrize(
+    "stdin",
+    [
+        pytest.param(f"{GOOD}\n", id="a line"),
+        pytest.param(f"{GOOD}\r\n", id="a line of another system"),
+        pytest.param(GOOD, id="no line end"),
+        pytest.param(f"{GOOD}\nand more\n", id="the first of two lines"),
+    ],
+)
+async def test_a_pipe_gives_one_line(command: list[str], folder: StateFolder, stdin: str) -> None:
+    assert piped(command, stdin.encode()) == (0, SET, "")
+    assert await password_is(folder, GOOD)
+
+
+async def test_a_terminal_is_asked_twice_and_shows_nothing(command: list[str], folder: StateFolder) -> None:
+    code, shown = typed(command, (FIRST, GOOD.encode() + b"\n"), (SECOND, GOOD.encode() + b"\n"))
+    assert code == 0
+    assert shown.endswith(SET)
+    assert GOOD not in shown
+    assert await password_is(folder, GOOD)
+
+
+async def test_only_the_password_is_changed(command: list[str], folder: StateFolder) -> None:
+    folder.prepare()
+    clearance = Clearance.replacing("", "clear.1", "Mozilla/5.0")
+    await admin_document(folder).save(Admin(None, clearance))
+    assert piped(command, GOOD.encode())[0] == 0
+    assert (await admin_document(folder).load()).clearance == clearance
+
+
+@pytest.mark.parametrize(
+    ("stdin", "reason"),
+    [
+        pytest.param(b"", "too short", id="nothing"),
+        pytest.param(b"\n" + GOOD.encode(), "too short", id="an empty line"),
+        pytest.param(b"password48151623\n", "easy to guess", id="weak"),
+        pytest.param(b"correct horse \xff\n", "no valid text", id="no UTF-8"),
+    ],
+)
+def test_a_weak_password_exits_1_and_changes_nothing(
+    command: list[str], folder: StateFolder, stdin: bytes, reason: str
+) -> None:
+    code, stdout, stderr = piped(command, stdin)
+    assert (code, stdout) == (1, "")
+    assert reason in stderr
+    assert stderr.endswith("Nothing was changed.\n")
+    assert not folder.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        pytest.param([(FIRST, b"password48151623\n")], "easy to guess", id="weak: not asked again"),
+        pytest.param([(FIRST, GOOD.encode() + b"\n"), (SECOND, b"another\n")], "not the same", id="mistyped"),
+        pytest.param([(FIRST, b"\x04")], "Aborted!", id="Ctrl-D"),
+        pytest.param([(FIRST, b"\x03")], "Aborted!", id="Ctrl-C"),
+    ],
+)
+def test_a_terminal_may_say_no(
+    command: list[str], folder: StateFolder, answers: list[tuple[bytes, bytes]], reason: str
+) -> None:
+    code, shown = typed(command, *answers)
+    assert code == 1
+    assert reason in shown
+    assert not folder.path.exists()
+
+
+def test_a_password_is_no_argument(command: list[str]) -> None:
+    code, stdout, stderr = piped([*command, "correct-horse-battery"], b"")
+    assert (code, stdout) == (2, "")
+    assert "Usage:" in stderr
+
+
+def test_a_damaged_file_exits_1_and_stays(command: list[str], folder: StateFolder) -> None:
+    folder.prepare()
+    path = admin_document(folder).path
+    path.write_text("{")
+    code, stdout, stderr = piped(command, GOOD.encode())
+    assert (code, stdout) == (1, "")
+    assert f"{path} is not JSON" in stderr
+    assert path.read_text() == "{"
