@@ -1,48 +1,34 @@
 """The dashboard's charts, as SVG that stands inside a page: plain values in, markup out. They are drawn in a thread.
 
-pygal draws. What it adds for pages of its own (script, style, ids, texts for its tooltips) goes no further: `_cleaned`
-keeps what is known to be drawing and nothing else. Colours and type are the stylesheet's, under `svg.chart`. The label of
-a chart says what it shows; the numbers themselves stand beside it.
+pygal draws, and `handlers.dashboard.drawing` keeps of it what a page may show. A chart's label says in a sentence what
+it shows; the numbers themselves stand beside it.
 """
 
 from __future__ import annotations
 
 import math
-import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from itertools import accumulate, chain, groupby
+from itertools import accumulate, groupby
 from typing import Any, Final
 from xml.etree.ElementTree import Element
 
 from bridge.histogram import Histogram
 from bridge.stats import TTFT_BOUNDS, Bucket, Kind
-from handlers.terminal import printable
+from handlers.dashboard.drawing import add, configuration, drawn
 
-#: The drawing's own units, so few that type which is legible on a phone has room.
-_WIDTH: Final = 480
+#: In the drawing's own units: a chart over time, and one row of a ranking.
 _HEIGHT: Final = 230
-_ROW: Final = 36
+_ROW: Final = 40
 _RANKS: Final = 10
 #: How long a name may be in columns of type; a wide character takes two.
 _NAME_COLUMNS: Final = 38
-#: Whatever there is must be seen: one error among ten thousand answers.
-_LEAST: Final = 2.0
 #: The room that pygal leaves around what it plots, as a share of it.
 _INSET: Final = 0.02
 #: The first Monday after the epoch, in seconds: where weeks begin.
 _MONDAY: Final = 4 * 86_400
-
-_ELEMENTS: Final = frozenset({"svg", "g", "path", "rect", "circle", "text"})
-_ATTRIBUTES: Final = frozenset(
-    {"xmlns", "viewBox", "class", "transform", "d", "x", "y", "width", "height", "rx", "cx", "cy", "r"}
-)
-_UNWANTED: Final = frozenset({"background", "tooltip", "dot"})
-_DECIMALS: Final = re.compile(r"-?\d+\.\d+")
-
-_Annotate = Callable[[Element, float, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +62,14 @@ _SPANS: Final[Mapping[Kind, _Span]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class _Bar:
+    """What is drawn as one: the buckets of a while that begins at `at`."""
+
+    at: datetime
+    buckets: Sequence[Bucket]
+
+
+@dataclass(frozen=True, slots=True)
 class _Series:
     """One line, or one layer of bars: its value in each bar (None: there is none) and over all; how a value is said."""
 
@@ -92,14 +86,14 @@ def requests_over_time(buckets: Sequence[Bucket], kind: Kind, zone: tzinfo | Non
     from pygal import StackedBar  # imported late, here and below: it takes its time, and this is a thread
 
     bars = _bars(buckets, kind, zone)
-    errors = [sum(bucket.errors for bucket in bar) for bar in bars.values()]
-    answered = [sum(bucket.requests - bucket.errors for bucket in bar) for bar in bars.values()]
+    errors = [sum(bucket.errors for bucket in bar.buckets) for bar in bars]
+    answered = [sum(bucket.requests - bucket.errors for bucket in bar.buckets) for bar in bars]
+    if not any(answered + errors):
+        return _nothing("Requests", _HEIGHT, f"no requests in the last {_SPANS[kind].words}")
     layers = (
         _Series(answered, sum(answered), lambda count: f"{count:,} answered"),
         _Series(errors, sum(errors), lambda count: f"{count:,} error{'' if count == 1 else 's'}"),
     )
-    if not any(answered + errors):
-        return _nothing("Requests", _HEIGHT, f"no requests in the last {_SPANS[kind].words}")
     ticks = _ticks(max(map(sum, zip(answered, errors, strict=True))), least_step=1)
     chart = StackedBar(**_axes(bars, kind, ticks, _short), rounded_bars=1)
     return _over_time("Requests", chart, bars, kind, layers)
@@ -113,10 +107,10 @@ def ttft_over_time(buckets: Sequence[Bucket], kind: Kind, zone: tzinfo | None = 
     from pygal import Line
 
     bars = _bars(buckets, kind, zone)
-    overall = _ttft(chain.from_iterable(bars.values()))
+    overall = _ttft(buckets)
     if not overall.total:
         return _nothing("Time to first token", _HEIGHT, f"no answers in the last {_SPANS[kind].words}")
-    ttfts = [_ttft(bar) for bar in bars.values()]
+    ttfts = [_ttft(bar.buckets) for bar in bars]
     medians, p95s = ([ttft.quantile(q) for ttft in ttfts] for q in (0.5, 0.95))
     lines = (
         _Series(medians, overall.quantile(0.5) or 0, lambda value: f"median {_seconds(value)}"),
@@ -128,41 +122,52 @@ def ttft_over_time(buckets: Sequence[Bucket], kind: Kind, zone: tzinfo | None = 
 
 
 def ranking(rows: Sequence[tuple[str, int]], title: str) -> str:
-    """Horizontal bars for the first ten `rows` (a name, a count of requests), in the order given, each below its name."""
+    """Horizontal bars for the first ten `rows` (name, count of requests), in the order given, each below its name.
+
+    A name may hold anything; what cannot be printed is replaced.
+    """
     from pygal import HorizontalBar
 
-    ranks = [(printable(name), count) for name, count in rows[:_RANKS] if count]
+    ranks = [(_printable(name), count) for name, count in rows[:_RANKS] if count]
     if not ranks:
         return _nothing(title, 4 * _ROW, "no requests yet")
-    chart = HorizontalBar(**_shared(_ROW * len(ranks)), show_x_labels=False, show_y_labels=False, rounded_bars=3)
-    for _ in range(2):
-        chart.add("", [None])  # takes a third of each row's height: the name stands there
+    chart = HorizontalBar(
+        **configuration(_ROW * len(ranks)),
+        margin_left=-10,  # bars begin at the very edge: pygal's inset falls outside
+        margin_right=-10,
+        show_x_labels=False,
+        show_y_labels=False,
+        rounded_bars=3,
+    )
     ranks.reverse()  # pygal begins below
-    chart.add("", [count for _, count in ranks])
+    counts = [count for _, count in ranks]
+    for values in ([], [], counts, []):  # in quarters of a row: two for the name, one for the bar, one of room
+        chart.add("", values)
 
     def annotate(plot: Element, width: float, _height: float) -> None:
         for bar, (name, count) in zip(list(plot.iter("rect")), ranks, strict=True):
-            y = float(bar.attrib["y"]) - 6
-            row = _add(plot, "g", class_="row")
-            _add(row, "title", f"{name}: {count:,}")
-            _add(row, "text", _shortened(name), x=bar.attrib["x"], y=y)
-            _add(row, "text", f"{count:,}", x=width * (1 - _INSET), y=y, class_="count")
+            left, baseline = float(bar.attrib["x"]), float(bar.attrib["y"]) - 6
+            row = add(plot, "g", class_="row")
+            add(row, "title", f"{name}: {count:,}")
+            add(row, "text", _shortened(name), x=left, y=baseline)
+            add(row, "text", f"{count:,}", x=width - left, y=baseline, class_="count")
 
     (first, most), total = ranks[-1], sum(count for _, count in ranks)
-    return _drawn(chart, f"{title}: {_shortened(first)} first, with {most:,} of {total:,} requests.", annotate)
+    return drawn(chart, f"{title}: {_shortened(first)} first, with {most:,} of {total:,} requests.", annotate)
 
 
-def _bars(buckets: Sequence[Bucket], kind: Kind, zone: tzinfo | None) -> dict[datetime, list[Bucket]]:
-    """The buckets of each bar by its beginning. Bars begin at round local times, so that they stay as time goes on."""
+def _bars(buckets: Sequence[Bucket], kind: Kind, zone: tzinfo | None) -> list[_Bar]:
+    """What to draw as one. Bars begin at round times in `zone`, and so keep their values as time goes on."""
     if not buckets:
-        return {}
+        return []
     seconds = _SPANS[kind].bar_seconds
     zone = UTC if kind == "day" else zone
     offset = datetime.fromtimestamp(buckets[-1].at, UTC).astimezone(zone).utcoffset() or timedelta()
-    shift = _MONDAY - int(offset.total_seconds())
-    numbered = groupby(buckets, lambda bucket: (bucket.at - shift) // seconds)
-    bars = ((number * seconds + shift, list(members)) for number, members in numbered)
-    return {datetime.fromtimestamp(at, UTC).astimezone(zone): members for at, members in bars}
+    first = _MONDAY - int(offset.total_seconds())
+    return [
+        _Bar(datetime.fromtimestamp(first + number * seconds, UTC).astimezone(zone), tuple(members))
+        for number, members in groupby(buckets, lambda bucket: (bucket.at - first) // seconds)
+    ]
 
 
 def _ttft(buckets: Iterable[Bucket]) -> Histogram:
@@ -188,6 +193,10 @@ def _seconds(value: float) -> str:
     return f"{value:.{2 if value < 1 else 1 if value < 10 else 0}f} s"
 
 
+def _printable(name: str) -> str:
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in name)
+
+
 def _shortened(name: str) -> str:
     """`name`, cut where its columns end."""
     widths = accumulate(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in name)
@@ -195,30 +204,12 @@ def _shortened(name: str) -> str:
     return name if room == len(name) else f"{name[: room - 1].rstrip()}…"
 
 
-def _shared(height: int) -> dict[str, Any]:
-    """The configuration of every chart."""
-    from pygal.style import Style
-
-    return {
-        "width": _WIDTH,
-        "height": height,
-        "margin": 0,
-        "spacing": 8,
-        "style": Style(label_font_size=16),  # the room that labels get; their type is the stylesheet's
-        "classes": ("chart",),
-        "css": (),
-        "js": (),
-        "show_legend": False,
-        "disable_xml_declaration": True,
-    }
-
-
-def _axes(bars: Iterable[datetime], kind: Kind, ticks: list[float], say: Callable[[float], str]) -> dict[str, Any]:
+def _axes(bars: Sequence[_Bar], kind: Kind, ticks: list[float], say: Callable[[float], str]) -> dict[str, Any]:
     """The configuration of a chart over time. A mark stands where its text changes from one bar to the next."""
-    texts = [_SPANS[kind].mark(at) for at in bars]
+    texts = [_SPANS[kind].mark(bar.at) for bar in bars]
     marks = ["" if text == before else text for before, text in zip(texts[:1] + texts, texts, strict=False)]
     return {
-        **_shared(_HEIGHT),
+        **configuration(_HEIGHT),
         "margin_top": 32,
         "margin_bottom": 4,
         "x_labels": marks,
@@ -231,17 +222,11 @@ def _axes(bars: Iterable[datetime], kind: Kind, ticks: list[float], say: Callabl
 
 
 def _over_time(
-    subject: str,
-    chart: Any,
-    bars: Collection[datetime],
-    kind: Kind,
-    series: Sequence[_Series],
-    *,
-    overhang: float = 0.0,
+    subject: str, chart: Any, bars: Sequence[_Bar], kind: Kind, series: Sequence[_Series], *, overhang: float = 0.0
 ) -> str:
     """Add the series to a chart; in place of a legend say what they are over all, and in each bar under the mouse.
 
-    `overhang`: how much of the first and the last bar stands out of the plot, since lines begin and end in their middle.
+    `overhang`: how much of the first and the last bar stands out of the plot, as a line begins in the middle of one.
     """
     span = _SPANS[kind]
     key = [each.say(each.overall) for each in series]
@@ -249,16 +234,15 @@ def _over_time(
         chart.add("", _with_lone_points(each.values))
 
     def annotate(plot: Element, width: float, height: float) -> None:
-        start, inner = width * _INSET / (1 + 2 * _INSET), width / (1 + 2 * _INSET)
+        inner = width / (1 + 2 * _INSET)
         step = inner / max(len(bars) - 2 * overhang, 1)
-        for index, at in enumerate(bars):
+        for index, bar in enumerate(bars):
             here = [each.say(value) for each in series if (value := each.values[index]) is not None]
-            slot = _add(
-                plot, "rect", x=start + (index - overhang) * step, y=0, width=step, height=height, class_="slot"
-            )
-            _add(slot, "title", f"{span.name(at)}: {', '.join(here) or 'nothing'}")
+            left = inner * _INSET + (index - overhang) * step
+            slot = add(plot, "rect", class_="slot", x=left, y=0, width=step, height=height)
+            add(slot, "title", f"{span.name(bar.at)}: {', '.join(here) or 'nothing'}")
 
-    return _drawn(chart, f"{subject} in the last {span.words}: {', '.join(key)}.", annotate, key)
+    return drawn(chart, f"{subject} in the last {span.words}: {', '.join(key)}.", annotate, key)
 
 
 def _with_lone_points(values: Sequence[float | None]) -> list[object]:
@@ -273,62 +257,5 @@ def _nothing(subject: str, height: int, words: str) -> str:
     """What stands where there is nothing to draw yet."""
     from pygal import Bar
 
-    chart = Bar(**_shared(height), no_data_text=words.capitalize(), show_x_labels=False, show_y_labels=False)
-    return _drawn(chart, f"{subject}: {words}.")
-
-
-def _drawn(chart: Any, label: str, annotate: _Annotate | None = None, key: Iterable[str] = ()) -> str:
-    """The chart as markup. `annotate` may add to its plot, of which it is told the width and the height."""
-
-    def finish(svg: Element) -> Element:
-        (plot,) = svg.findall(".//g[@class='plot']")
-        (frame,) = plot.findall("rect[@class='background']")
-        _make_seen(plot)
-        _clean(svg)
-        svg.set("role", "img")
-        svg.set("aria-label", label)
-        if annotate:
-            annotate(plot, float(frame.attrib["width"]), float(frame.attrib["height"]))
-        line = _add(svg, "text", y=14, class_="key")
-        for index, words in enumerate(key):
-            _add(line, "tspan", "●", dx=14 if index else 0, class_=f"serie-{index}")
-            _add(line, "tspan", words, dx=4)
-        return svg
-
-    markup: str = chart.add_xml_filter(finish).render()
-    return markup
-
-
-def _make_seen(plot: Element) -> None:
-    """No bar where there is nothing, and one of `_LEAST` at least where there is something."""
-    for bar in plot.iterfind(".//g[@class='bar']"):
-        (rect,) = bar.findall("rect")
-        width, height = float(rect.attrib["width"]), float(rect.attrib["height"])
-        if not width or not height:
-            bar.remove(rect)
-        rect.set("width", str(max(width, _LEAST)))
-        rect.set("height", str(max(height, _LEAST)))
-        rect.set("y", str(float(rect.attrib["y"]) - max(_LEAST - height, 0)))
-
-
-def _clean(node: Element) -> None:
-    """Keep the elements and the attributes that draw, and round their numbers."""
-    for name, value in list(node.attrib.items()):
-        if name not in _ATTRIBUTES:
-            del node.attrib[name]
-        elif name != "class":
-            node.set(name, _DECIMALS.sub(lambda number: f"{float(number[0]):.1f}", value))
-    for child in list(node):
-        _clean(child)
-        unwanted = child.tag not in _ELEMENTS or not _UNWANTED.isdisjoint(child.get("class", "").split())
-        if unwanted or (child.tag == "g" and not len(child)):
-            node.remove(child)
-
-
-def _add(parent: Element, tag: str, text: str | None = None, **attributes: float | str) -> Element:
-    """A new last child. A trailing underscore makes `class` a name for Python."""
-    named = {name.rstrip("_"): value for name, value in attributes.items()}
-    child = parent.makeelement(tag, {name: v if isinstance(v, str) else f"{v:.1f}" for name, v in named.items()})
-    child.text = text
-    parent.append(child)
-    return child
+    chart = Bar(**configuration(height), no_data_text=words.capitalize(), show_x_labels=False, show_y_labels=False)
+    return drawn(chart, f"{subject}: {words}.")

@@ -1,0 +1,104 @@
+"""What a page may show of a chart that pygal made: drawing, and nothing else.
+
+pygal makes whole documents, with script, style, ids and texts for its tooltips. Inside a page only those elements and
+attributes stay that are known to draw. Colours and type are the stylesheet's, under `svg.chart`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+from xml.etree.ElementTree import Element
+
+#: The drawing's own units, so few that type which is legible on a phone has room.
+_WIDTH: Final = 480
+#: Whatever there is must be seen: one error among ten thousand answers.
+_LEAST: Final = 2.0
+
+_ELEMENTS: Final = frozenset({"svg", "g", "path", "rect", "circle", "text"})
+_ATTRIBUTES: Final = frozenset(
+    {"xmlns", "viewBox", "class", "transform", "d", "x", "y", "width", "height", "rx", "cx", "cy", "r"}
+)
+_UNWANTED: Final = frozenset({"background", "tooltip", "dot"})
+_DECIMALS: Final = re.compile(r"-?\d+\.\d+")
+
+#: Adds to a plot, of which it is told the width and the height.
+Annotate = Callable[[Element, float, float], None]
+
+
+def configuration(height: int) -> dict[str, Any]:
+    """The configuration of every chart."""
+    from pygal.style import Style
+
+    return {
+        "width": _WIDTH,
+        "height": height,
+        "margin": 0,
+        "spacing": 8,
+        "style": Style(label_font_size=16),  # the room that labels get; their type is the stylesheet's
+        "classes": ("chart",),
+        "css": (),
+        "js": (),
+        "show_legend": False,
+        "disable_xml_declaration": True,
+    }
+
+
+def drawn(chart: Any, label: str, annotate: Annotate | None = None, key: Sequence[str] = ()) -> str:
+    """The chart as markup: an image whose label is `label`, with the words of `key` above, by series."""
+
+    def finish(svg: Element) -> Element:
+        (plot,) = svg.findall(".//g[@class='plot']")
+        (frame,) = plot.findall("rect[@class='background']")
+        _show(plot)
+        _clean(svg)
+        svg.set("role", "img")
+        svg.set("aria-label", label)
+        if annotate:
+            annotate(plot, float(frame.attrib["width"]), float(frame.attrib["height"]))
+        if key:
+            line = add(svg, "text", class_="key", y=14)
+            for index, words in enumerate(key):
+                add(line, "tspan", "●", class_=f"serie-{index}", dx=14 if index else 0)
+                add(line, "tspan", words, dx=4)
+        return svg
+
+    markup: str = chart.add_xml_filter(finish).render()
+    return markup
+
+
+def _show(plot: Element) -> None:
+    """No bar where there is nothing, and one of `_LEAST` at least where there is something."""
+    for bar in plot.iterfind(".//g[@class='bar']"):
+        (rect,) = bar.findall("rect")
+        width, height = float(rect.attrib["width"]), float(rect.attrib["height"])
+        if not width or not height:
+            bar.remove(rect)
+            continue
+        rect.set("width", str(max(width, _LEAST)))
+        rect.set("height", str(max(height, _LEAST)))
+        rect.set("y", str(float(rect.attrib["y"]) - max(_LEAST - height, 0)))
+
+
+def _clean(node: Element) -> None:
+    """Keep the elements and the attributes that draw, and round their numbers."""
+    for name, value in list(node.attrib.items()):
+        if name not in _ATTRIBUTES:
+            del node.attrib[name]
+        elif name != "class":
+            node.set(name, _DECIMALS.sub(lambda number: f"{float(number[0]):.1f}", value))
+    for child in list(node):
+        _clean(child)
+        unwanted = child.tag not in _ELEMENTS or not _UNWANTED.isdisjoint(child.get("class", "").split())
+        if unwanted or (child.tag == "g" and not len(child)):
+            node.remove(child)
+
+
+def add(parent: Element, tag: str, text: str | None = None, **attributes: float | str) -> Element:
+    """A new last child of `parent`. A trailing underscore makes `class` a name for Python."""
+    values = {name: value if isinstance(value, str) else f"{value:.1f}" for name, value in attributes.items()}
+    child = parent.makeelement(tag, {name.rstrip("_"): value for name, value in values.items()})
+    child.text = text
+    parent.append(child)
+    return child
