@@ -64,7 +64,7 @@ class Server(_Section):
         60, "Seconds without progress after which a caller that does not read is cut off.", gt=0, le=3600
     )
     drain_seconds: float = _key(30, "Seconds that running streams get to end after SIGTERM.", ge=0, le=3600)
-    open_metrics: bool = _key(False, "Whether /metrics answers without a key (no effect yet).")
+    open_metrics: bool = _key(False, "Whether /metrics answers without a key, to whoever can reach it.")
 
 
 class Upstream(_Section):

@@ -89,6 +89,16 @@ def model_not_allowed(name: str) -> ApiError:
     )
 
 
+def metrics_not_allowed() -> ApiError:
+    """403: a good key, but without the right to read metrics."""
+    return ApiError(
+        403,
+        "permission_error",
+        "metrics_not_allowed",
+        "This API key may not read metrics. The operator can allow it with `lmarena-bridge keys set NAME --metrics`.",
+    )
+
+
 def model_not_found(name: str, close: list[str]) -> ApiError:
     """404: no model of that name."""
     hint = f" Did you mean {' or '.join(repr(other) for other in close)}?" if close else ""

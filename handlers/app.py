@@ -41,6 +41,7 @@ from handlers.dashboard.routes import add_dashboard
 from handlers.drain import Drain
 from handlers.fetching import FETCH_SECONDS
 from handlers.health import health_of
+from handlers.metrics import METRICS, Metrics
 from handlers.middlewares import around, set_headers
 from handlers.routes import add_routes
 from handlers.site import client_settings, use_clearance
@@ -73,6 +74,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
         await app[STATE].load()
         await app[STATS].load()
         app[ACTIVITY] = Activity(app[STATS].stats)
+        app[METRICS] = Metrics(app, app[STATS].stats)
         yield
         await app[STATS].flush()
         await app[STATE].flush()

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 
-from bridge.errors import ApiError, internal_error, invalid_api_key, overloaded
+from bridge.errors import ApiError, internal_error, invalid_api_key, metrics_not_allowed, overloaded
 from bridge.keys import ApiKey
 from bridge.log import bind_request_id, event
 from handlers.answers import error_response
@@ -103,6 +103,17 @@ def keyed(handler: KeyedHandler) -> Handler:
 
     async def with_key(request: web.Request) -> web.StreamResponse:
         return await handler(request, key_of(request))
+
+    return with_key
+
+
+def keyed_metrics(handler: Handler) -> Handler:
+    """Let a request through to `handler` only with a key that may read metrics, unless they are open to all."""
+
+    async def with_key(request: web.Request) -> web.StreamResponse:
+        if not (request.app[SETTINGS].config.server.open_metrics or key_of(request).metrics):
+            raise metrics_not_allowed()
+        return await handler(request)
 
     return with_key
 

@@ -7,11 +7,12 @@ from aiohttp import web
 from handlers.chat_completions import chat_completions
 from handlers.health import health
 from handlers.images import edit, generate
-from handlers.middlewares import Handler, followed, keyed
+from handlers.metrics import metrics
+from handlers.middlewares import Handler, followed, keyed, keyed_metrics
 from handlers.models import get_model, list_models
 from handlers.probes import livez, readyz
 
-#: (method, path below the prefix, handler); only what is wrapped in `keyed` asks for a key.
+#: (method, path below the prefix, handler); only what is wrapped in `keyed` or `keyed_metrics` asks for a key.
 _API: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/chat/completions", followed(keyed(chat_completions))),
     ("POST", "/images/generations", followed(keyed(generate))),
@@ -26,6 +27,7 @@ _ROOT: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/health", health),
     ("GET", "/livez", livez),
     ("GET", "/readyz", readyz),
+    ("GET", "/metrics", keyed_metrics(metrics)),
 )
 
 #: The API stands under both, since clients differ in what they take for its base.
