@@ -116,6 +116,11 @@ class TokenCount:
             self._count_pending()
         return -(-self._hundredths // 100)
 
+    @property
+    def rough_total(self) -> int:
+        """What `total` would be, where what is pending goes by its length alone."""
+        return -(-self._hundredths // 100) + rough_estimate(self._pending)
+
     def _count_pending(self) -> None:
         data = self._pending.encode("utf-8", "surrogatepass")
         joined = self._last.encode("utf-8", "surrogatepass") + data
@@ -142,10 +147,6 @@ def estimate(text: str) -> int:
     return count.total
 
 
-def estimate_sample(text: str) -> int:
-    """The estimate where it is only counted: of a long text by three pieces of it, at a hundredth of the cost."""
-    if len(text) <= 3 * _PIECE_CHARS:
-        return estimate(text)
-    middle = len(text) // 2
-    pieces = (text[:_PIECE_CHARS], text[middle : middle + _PIECE_CHARS], text[-_PIECE_CHARS:])
-    return sum(map(estimate, pieces)) * len(text) // (3 * _PIECE_CHARS)
+def rough_estimate(text: str) -> int:
+    """The tokens of a text by its length alone: a fifth too many for English prose, a quarter too few for code."""
+    return -(-len(text.encode("utf-8", "surrogatepass")) // 4)
