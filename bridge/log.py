@@ -57,8 +57,9 @@ def configure(
 
     Raises ValueError for a level that logging does not know.
     """
-    formatter = JsonFormatter() if format == "json" else TextFormatter(journal="JOURNAL_STREAM" in environ)
     handler = _Handler(stream or sys.stderr)
+    journal = _is_journal(handler.stream, environ)
+    formatter = JsonFormatter(journal=journal) if format == "json" else TextFormatter(journal=journal)
     handler.addFilter(Redactor())
     handler.setFormatter(formatter)
     root = logging.getLogger()
@@ -87,6 +88,15 @@ def redact(text: str) -> str:
 def _marker(match: re.Match[str]) -> str:
     label = match["label"] or match["parameter"] or ""
     return f"{label}[secret:{len(match[0]) - len(label)}]"
+
+
+def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether it is this stream that the service manager has connected to its journal: systemd.exec(5)."""
+    try:
+        status = os.fstat(stream.fileno())
+    except OSError:  # no file at all
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 class _Handler(logging.StreamHandler[TextIO]):
@@ -145,12 +155,20 @@ def _plain(name: str, value: object) -> Plain:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line, all ASCII: time (ISO 8601, UTC), level, logger, message, request_id, then the fields."""
+    """One JSON object a line, all ASCII: time (ISO 8601, UTC), level, logger, message, request_id, then the fields.
+
+    In the journal, which has a time of its own, `<6>` stands in front, and no time within.
+    """
+
+    def __init__(self, *, journal: bool) -> None:
+        super().__init__()
+        self._journal = journal
 
     def format(self, record: logging.LogRecord) -> str:
         """`record`, as `Redactor` left it."""
-        entry: dict[str, Plain] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+        stamp = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        entry: dict[str, Plain] = {} if self._journal else {"time": stamp}
+        entry |= {
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -166,11 +184,11 @@ class JsonFormatter(logging.Formatter):
             if len(texts[longest]) <= _MIN_CUT_CHARS:
                 break
             entry[longest] = _cut(texts[longest], len(texts[longest]) // 2)
-        return line
+        return _priority(record) + line if self._journal else line
 
 
 class TextFormatter(logging.Formatter):
-    """`12:00:01 INFO  message key=value …` in local time; under systemd's journal `<6>INFO  message …`.
+    """`12:00:01 INFO  message key=value …` in local time; in systemd's journal `<6>INFO  message …`.
 
     Whatever could steer a terminal or pass for another line is escaped; a traceback is indented below its line.
     """
@@ -186,10 +204,14 @@ class TextFormatter(logging.Formatter):
         values = "".join(f" {_escape(name)}={_quote(value)}" for name, value in fields.items())
         lines = [f"{record.levelname:<5} {_escape(record.getMessage())}{values}"]
         lines += [f"    {_escape(line)}" for line in _trace(record).split("\n") if line]
-        lead = f"<{_PRIORITY.get(record.levelno, 6)}>" if self._journal else ""
+        lead = _priority(record) if self._journal else ""
         stamp = "" if self._journal else f"{self.formatTime(record, self.datefmt)} "
         text = _cut(stamp + "\n".join(lines), MAX_RECORD_CHARS)
         return "\n".join(lead + line for line in text.split("\n"))
+
+
+def _priority(record: logging.LogRecord) -> str:
+    return f"<{_PRIORITY.get(record.levelno, 6)}>"
 
 
 def _trace(record: logging.LogRecord) -> str:

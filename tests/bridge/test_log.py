@@ -6,10 +6,12 @@ import asyncio
 import io
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
-from typing import Literal
+from pathlib import Path
+from typing import Literal, TextIO
 
 import pytest
 from aiohttp.http_exceptions import BadHttpMethod, InvalidHeader, LineTooLong, TransferEncodingError
@@ -193,14 +195,44 @@ class TestText:
         logger.info("你好 héllo 👋")
         assert "你好 héllo 👋" in stream.getvalue()
 
-    def test_under_the_journal_a_priority_takes_the_place_of_the_time(self, start: Callable[..., io.StringIO]) -> None:
-        stream = start(environ={"JOURNAL_STREAM": "8:12345"})
+
+class TestJournal:
+    @pytest.fixture
+    def journal(self, tmp_path: Path) -> Iterator[TextIO]:
+        """A stream that is connected to a journal, as `environ` says."""
+        with (tmp_path / "journal").open("w+") as stream:
+            yield stream
+
+    def environ(self, stream: TextIO) -> dict[str, str]:
+        status = os.fstat(stream.fileno())
+        return {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+
+    def lines(self, stream: TextIO) -> list[str]:
+        stream.seek(0)
+        return stream.read().splitlines()
+
+    def test_a_priority_takes_the_place_of_the_time(self, journal: TextIO) -> None:
+        log.configure("debug", "text", journal, environ=self.environ(journal))
         for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.CRITICAL):
             logger.log(level, "hello")
         logger.error("failed", exc_info=LookupError("why"))
-        lines = stream.getvalue().splitlines()
+        lines = self.lines(journal)
         assert lines[:4] == ["<7>DEBUG hello", "<6>INFO  hello", "<4>WARNING hello", "<2>CRITICAL hello"]
         assert all(line.startswith("<3>") for line in lines[4:])
+
+    def test_in_json_too(self, journal: TextIO) -> None:
+        log.configure("debug", "json", journal, environ=self.environ(journal))
+        logger.warning("hello")
+        (line,) = self.lines(journal)
+        assert line.startswith('<4>{"level": "warning", ')
+        assert "time" not in json.loads(line.removeprefix("<4>"))
+
+    @pytest.mark.parametrize("environ", [{}, {"JOURNAL_STREAM": "8:12345"}], ids=["none", "another stream's"])
+    def test_any_other_stream_has_the_time(self, journal: TextIO, environ: dict[str, str]) -> None:
+        log.configure("debug", "text", journal, environ=environ)
+        logger.info("hello")
+        (line,) = self.lines(journal)
+        assert re.fullmatch(r"\d\d:\d\d:\d\d INFO  hello", line)
 
 
 class TestJson:
