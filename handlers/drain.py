@@ -40,6 +40,11 @@ class Drain:
         """Answers under way."""
         return len(self._answers)
 
+    @property
+    def coming(self) -> int:
+        """Requests that are still coming in."""
+        return len(self._arrivals)
+
     @asynccontextmanager
     async def arriving(self, seconds: float) -> AsyncIterator[None]:
         """Let a request come in for `seconds`. Raises TimeoutError after them, ApiError once the daemon drains."""

@@ -17,8 +17,9 @@ from bridge.errors import ApiError, internal_error
 from handlers.answers import error_response
 from handlers.middlewares import SERVER, request_id
 
-#: Waiting connections that the kernel holds for us: a restart or a burst must refuse none.
-BACKLOG: Final = 1024
+#: Waiting connections that the kernel holds for us: a restart or a burst must refuse none. More it does not allow by
+#: default (net.core.somaxconn).
+BACKLOG: Final = 4096
 #: How long an idle connection is kept, in seconds: above nginx's 60 and Caddy's 120, or reuse would meet a 502.
 KEEPALIVE_SECONDS: Final = 130.0
 #: Where the sockets begin that a service manager hands over: sd_listen_fds(3).
@@ -29,6 +30,20 @@ _logger = logging.getLogger(__name__)
 
 class BridgeProtocol(web.RequestHandler):
     """aiohttp's connection, except that what is no HTTP is answered as our errors are, and never quoted."""
+
+    _answered = False
+
+    @property
+    def unasked(self) -> bool:
+        """No request of it has reached its handler yet."""
+        return not (self._answered or self._request_in_progress)
+
+    def keep_no_longer(self) -> None:
+        """Close it behind its running answer, or now if it only waits for another request."""
+        if self._waiter is not None and not self._waiter.done():
+            self.force_close()
+        else:
+            self.close()
 
     def handle_error(
         self,
@@ -55,6 +70,7 @@ class BridgeProtocol(web.RequestHandler):
         if isinstance(resp, web.HTTPException):
             message = "Only 'Expect: 100-continue' can be met."
             resp = _response(ApiError(resp.status, "invalid_request_error", "expectation_failed", message))
+        self._answered = True
         return await super().finish_response(request, resp, start_time)
 
     def log_exception(self, *args: Any, **kwargs: Any) -> None:
@@ -138,3 +154,24 @@ async def stop_listening(servers: Sequence[asyncio.Server]) -> None:
     await asyncio.sleep(0)  # connections that were just accepted join their server, which a closed one does not allow
     for server in servers:
         server.close()
+
+
+def awaits_first_request(runner: web.AppRunner) -> bool:
+    """Whether a connection has been accepted over which nothing has been asked yet."""
+    return any(each.unasked for each in _connections(runner))
+
+
+def keep_no_connection(runner: web.AppRunner) -> None:
+    """Close each connection that has had its answer, and the others behind theirs.
+
+    A caller knows that a kept connection may be closed, and opens another one; to its first request over one an end is
+    a failure.
+    """
+    for each in _connections(runner):
+        if not each.unasked:
+            each.keep_no_longer()
+
+
+def _connections(runner: web.AppRunner) -> list[BridgeProtocol]:
+    connections = runner.server.connections if runner.server is not None else ()
+    return [each for each in connections if isinstance(each, BridgeProtocol)]

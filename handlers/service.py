@@ -1,4 +1,4 @@
-"""The process: sockets, signals, drain."""
+"""The process: sockets, signals, drain, and what the service manager hears of it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from operator import attrgetter
 from typing import Final
 
@@ -22,17 +23,27 @@ from bridge.config_file import ConfigError, Problem
 from bridge.store import StateFolder
 from bridge.tasks import TaskOwner
 from handlers.app import build_app, reload
-from handlers.appkeys import DRAIN, SETTINGS
+from handlers.appkeys import DRAIN, SETTINGS, STATE, TASKS
 from handlers.dashboard.login import setup_code
 from handlers.drain import Drain
-from handlers.listener import inherited_sockets, listen, open_sockets, stop_listening
+from handlers.listener import (
+    awaits_first_request,
+    inherited_sockets,
+    keep_no_connection,
+    listen,
+    open_sockets,
+    stop_listening,
+)
+from handlers.notify import Notifier, feed_watchdog, report_status
 
 #: How long answers may take to leave once they were told to end, in seconds.
 _FAREWELL_SECONDS: Final = 3.0
 #: How long a connection may take to be closed once its answer has been written, in seconds.
 _CLOSING_SECONDS: Final = 0.1
-#: How long requests that are on their way over an open connection may take, to meet a 503 and no reset, in seconds.
-_LAST_REQUESTS_SECONDS: Final = 0.1
+#: How long requests over connections that were just accepted are waited for, and how often that is looked at, in
+#: seconds: whoever came before the end shall not meet a 503.
+_LAST_REQUESTS_SECONDS: Final = 0.3
+_LOOK_SECONDS: Final = 0.01
 #: What a daemon keeps for its life: its sockets, its state folder, and the bound of the pool that follows `streams`.
 _LASTING: Final = (
     "server.host",
@@ -63,6 +74,7 @@ class Service:
     reread: Callable[[], Config]
     on_ready: Callable[[str, str | None], None]
     sockets: Sequence[socket.socket] = ()
+    _notifier: Notifier = field(default_factory=lambda: Notifier.inherited(os.environ))
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
@@ -81,11 +93,17 @@ class Service:
                 await runner.setup()
                 servers = await listen(runner, sockets, tls)
                 async with TaskOwner() as tasks:
-                    tasks.spawn(self._reload_when_told(app), name="reload")
+                    reloading = tasks.spawn(self._reload_when_told(app), name="reload")
+                    lasting = (reloading, *app[TASKS])
+                    tasks.spawn(feed_watchdog(self._notifier, lasting), name="watchdog")
+                    tasks.spawn(report_status(self._notifier, partial(_status, app)), name="status")
                     gc.freeze()  # what is loaded now stays: no collection need walk it again
                     self.on_ready(address(sockets[0].getsockname(), secure=tls is not None), setup_code(app))
+                    self._notifier.ready()
                     await self._stop.wait()
+                    self._notifier.stopping()
                     await stop_listening(servers)
+                    await _take_last_requests(runner, app[DRAIN])
                     await self._drain(app[DRAIN], app[SETTINGS].config.server.drain_seconds)
             finally:
                 await runner.cleanup()
@@ -96,7 +114,6 @@ class Service:
         """Let answers end for so many seconds, or until a second signal; refuse whatever else is asked meanwhile."""
         _logger.info("stopping: running answers (%d) get %g s to end", drain.running, seconds)
         drain.begin()
-        await asyncio.sleep(_LAST_REQUESTS_SECONDS)
         async with TaskOwner() as tasks:
             hurry = tasks.spawn(self._hurry.wait(), name="second signal")
             patience = tasks.spawn(drain.idle(seconds), name="drain")
@@ -118,7 +135,9 @@ class Service:
         while True:
             await self._changed.wait()
             self._changed.clear()
+            self._notifier.reloading()
             self._reload(app)
+            self._notifier.ready()
 
     def _reload(self, app: web.Application) -> None:
         """Take over bridge.toml as it stands now; a bad one changes nothing."""
@@ -135,6 +154,21 @@ class Service:
         reload(app, config.model_copy(update={"limits": limits}))
         log.configure(config.log.level, config.log.format)
         _logger.info("the configuration was read anew")
+
+
+async def _take_last_requests(runner: web.AppRunner, drain: Drain) -> None:
+    """Let what was accepted before the end ask what it came for, for a moment; then nobody is left to ask more."""
+    for _ in range(round(_LAST_REQUESTS_SECONDS / _LOOK_SECONDS)):
+        await asyncio.sleep(_LOOK_SECONDS)
+        if not (awaits_first_request(runner) or drain.coming):
+            break
+    keep_no_connection(runner)
+
+
+def _status(app: web.Application) -> str:
+    pool, drain = app[STATE].pool, app[DRAIN]
+    usable = f"accounts usable: {len(pool.usable('chat'))} of {len(pool)}; answers running: {drain.running}"
+    return f"draining; {usable}" if drain.draining else usable
 
 
 def inherit() -> list[socket.socket]:

@@ -8,22 +8,21 @@ import re
 import signal
 import socket
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
-from frames import DONE, frames
-from process import DaemonProcess, Home
+from caller import calling
+from process import Home
 from running import add_accounts, api_key
+from streams import Play, begin, chat_model, post
 
 from bridge import keys
 from bridge.state import accounts_document, conversations_document, keys_document
-from upstream.arena import Arena, Line, Pause, Step, Turn, Until
+from upstream.arena import Arena, Line, Step, Turn, Until
 
 STREAMS = 50
 #: How long a drain may last beyond what it waits for, in seconds: a loaded machine is slow to end a process.
@@ -41,80 +40,6 @@ async def home(arena: Arena, tmp_path: Path) -> Home:
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         yield http
-
-
-@dataclass
-class Play:
-    """Answers that go on until they are let go: all of them, or those whose prompt is no `stuck`."""
-
-    pace: float = 0.05
-    go: asyncio.Event = field(default_factory=asyncio.Event)
-    said: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-
-    async def __call__(self, turn: Turn) -> AsyncIterator[Step]:
-        said = self.said[turn.prompt]
-        while turn.prompt.startswith("stuck") or not self.go.is_set():
-            said.append(f"{turn.prompt} {len(said)} 👋\n")
-            yield Line("a0", said[-1])
-            yield Pause(self.pace)
-        yield Line("ad", {"finishReason": "stop"})
-
-
-@dataclass
-class Caller:
-    """One streamed call; `begun` once its first text has come."""
-
-    prompt: str
-    body: bytes = b""
-    begun: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def call(self, http: aiohttp.ClientSession, daemon: DaemonProcess, home: Home) -> None:
-        async with await post(http, daemon, home, self.prompt, stream=True) as response:
-            assert response.status == 200
-            async for data in response.content.iter_any():
-                self.body += data
-                if self.prompt.encode() in self.body:
-                    self.begun.set()
-
-    @property
-    def texts(self) -> list[str]:
-        """The deltas of an answer; the last frame is left out."""
-        chunks = [json.loads(frame) for frame in frames(self.body)[:-1]]
-        return [text for chunk in chunks if (text := chunk["choices"][0]["delta"].get("content"))]
-
-    @property
-    def error(self) -> dict[str, Any] | None:
-        """The error event that ended the answer, if one did; a good end is `[DONE]` behind a finish reason."""
-        *chunks, last = frames(self.body)
-        assert not any(b'"error"' in chunk for chunk in chunks)
-        if last == DONE:
-            assert json.loads(chunks[-1])["choices"][0]["finish_reason"] == "stop"
-            return None
-        error: dict[str, Any] = json.loads(last)["error"]
-        return error
-
-
-def chat_model(home: Home) -> str:
-    return next(model.public_name for model in home.arena.models if model.organization and model.modality == "chat")
-
-
-async def post(
-    http: aiohttp.ClientSession, daemon: DaemonProcess, home: Home, prompt: str, **more: object
-) -> aiohttp.ClientResponse:
-    body = {"model": chat_model(home), "messages": [{"role": "user", "content": prompt}], **more}
-    return await http.post(f"{daemon.origin}/v1/chat/completions", json=body, headers=home.headers)
-
-
-async def begin(
-    tasks: asyncio.TaskGroup, http: aiohttp.ClientSession, daemon: DaemonProcess, home: Home, *prompts: str
-) -> list[Caller]:
-    """Start a stream for each prompt, and wait until all of them flow."""
-    callers = [Caller(prompt) for prompt in prompts]
-    for caller in callers:
-        tasks.create_task(caller.call(http, daemon, home))
-    async with asyncio.timeout(30):
-        await asyncio.gather(*(caller.begun.wait() for caller in callers))
-    return callers
 
 
 # --- the end ---
@@ -155,7 +80,7 @@ async def test_a_drain_ends_with_its_last_stream(home: Home, http: aiohttp.Clien
         assert await daemon.ends(SLACK) == 0
 
 
-async def test_a_draining_daemon_takes_nothing_further(home: Home, http: aiohttp.ClientSession) -> None:
+async def test_a_draining_daemon_keeps_no_connection(home: Home, http: aiohttp.ClientSession) -> None:
     home.arena.script = Play()
     async with home.serve() as daemon, asyncio.TaskGroup() as tasks:
         await begin(tasks, http, daemon, home, "stuck")
@@ -164,12 +89,7 @@ async def test_a_draining_daemon_takes_nothing_further(home: Home, http: aiohttp
             await response.read()  # its connection stays open
         daemon.signal(signal.SIGTERM)
         await daemon.logs("stopping")
-        async with http.get(f"{daemon.origin}/v1/models", headers=home.headers) as response:
-            assert response.status == 503
-            assert (response.headers["Connection"], response.headers["Retry-After"]) == ("close", "1")
-            assert "x-should-retry" not in response.headers
-            assert (await response.json())["error"]["code"] == "overloaded"
-        with pytest.raises(aiohttp.ClientConnectorError):
+        with pytest.raises(aiohttp.ClientConnectorError):  # it was closed, and no other can be had
             await http.get(f"{daemon.origin}/v1/models", headers=home.headers)
         daemon.signal(signal.SIGTERM)
 
@@ -195,6 +115,32 @@ async def test_a_draining_daemon_is_not_ready_at_once_and_lives(home: Home, http
         assert last_ready - told <= 0.1
         assert await status("/livez") == 200
         daemon.signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "late"])
+async def test_a_connection_from_before_the_end_may_ask_at_once(
+    home: Home, http: aiohttp.ClientSession, *, late: bool
+) -> None:
+    home.arena.script = Play()
+    request = f"GET /v1/models HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {home.secret}\r\n\r\n"
+    async with home.serve() as daemon, asyncio.TaskGroup() as tasks:
+        await begin(tasks, http, daemon, home, "stuck")
+        async with calling(daemon.origin, home.secret) as caller:
+            async with http.get(f"{daemon.origin}/health") as response:
+                assert response.status == 200  # the caller was accepted before it
+            daemon.signal(signal.SIGTERM)
+            if late:
+                await daemon.logs("stopping")
+            caller.writer.write(request.encode())
+            head, _, body = (await caller.reader.read()).partition(b"\r\n\r\n")
+            daemon.signal(signal.SIGTERM)
+    if late:
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert {b"Connection: close", b"Retry-After: 1"} <= set(head.split(b"\r\n"))
+        assert b"x-should-retry" not in head
+        assert json.loads(body)["error"]["code"] == "overloaded"
+    else:
+        assert head.startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
@@ -337,7 +283,7 @@ async def test_a_restart_with_an_inherited_socket_refuses_nobody(home: Home) -> 
             async with home.serve(held):
                 over.set()
                 await asyncio.wait(calls, timeout=10)
-    assert set(outcomes) <= {200, 503}
+    assert set(outcomes) == {200}
 
 
 async def test_one_state_folder_has_one_daemon(home: Home) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from daemon import ROOT, toml
 from running import Overrides, add_accounts, api_key
@@ -31,7 +33,7 @@ _HAND_OVER = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
 os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
-os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
@@ -119,15 +121,24 @@ class Home:
         await keys_document(self.folder).update(lambda kept: (*kept, key))
 
     @asynccontextmanager
-    async def launch(self, inherited: socket.socket | None = None) -> AsyncIterator[DaemonProcess]:
-        """Start a daemon, and do not wait for it; kill it in the end if it has not ended."""
-        words = ["-m", "bridge", "serve", "--config", str(self.config)]
+    async def launch(
+        self,
+        inherited: socket.socket | None = None,
+        *,
+        program: Sequence[str] = (sys.executable, "-m", "bridge"),
+        environ: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[DaemonProcess]:
+        """Start a daemon, and do not wait for it; kill it in the end if it has not ended.
+
+        `program` may start it in a way of its own; `environ` is added to the environment.
+        """
+        words = [*program, "serve", "--config", str(self.config)]
         if inherited is not None:
-            words = ["-c", _HAND_OVER, str(inherited.fileno()), *words]
+            words = [sys.executable, "-c", _HAND_OVER, str(inherited.fileno()), *words]
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
             *words,
             cwd=ROOT,
+            env={**os.environ, **(environ or {})},
             stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             pass_fds=[inherited.fileno()] if inherited is not None else [],
@@ -144,9 +155,9 @@ class Home:
                 await reading
 
     @asynccontextmanager
-    async def serve(self, inherited: socket.socket | None = None) -> AsyncIterator[DaemonProcess]:
-        """Start a daemon, and wait until it is ready."""
-        async with self.launch(inherited) as daemon:
+    async def serve(self, inherited: socket.socket | None = None, **options: Any) -> AsyncIterator[DaemonProcess]:
+        """Start a daemon as `launch` does, and wait until it is ready."""
+        async with self.launch(inherited, **options) as daemon:
             line = await daemon.logs(READY, START_SECONDS)
             daemon.origin = line.partition(READY)[2].removesuffix("/v1")
             yield daemon

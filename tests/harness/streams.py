@@ -1,0 +1,90 @@
+"""Many streams at once: answers that go on until they are let go, and callers that take in all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from frames import DONE, frames
+from process import DaemonProcess, Home
+
+from upstream.arena import Line, Pause, Step, Turn
+
+
+@dataclass
+class Play:
+    """Answers that go on until they are let go: all of them, or those whose prompt is no `stuck`."""
+
+    pace: float = 0.05
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+    said: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    async def __call__(self, turn: Turn) -> AsyncIterator[Step]:
+        said = self.said[turn.prompt]
+        while turn.prompt.startswith("stuck") or not self.go.is_set():
+            said.append(f"{turn.prompt} {len(said)} 👋\n")
+            yield Line("a0", said[-1])
+            yield Pause(self.pace)
+        yield Line("ad", {"finishReason": "stop"})
+
+
+@dataclass
+class StreamCaller:
+    """One streamed call; `begun` once its first text has come."""
+
+    prompt: str
+    body: bytes = b""
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def call(self, http: aiohttp.ClientSession, daemon: DaemonProcess, home: Home) -> None:
+        async with await post(http, daemon, home, self.prompt, stream=True) as response:
+            assert response.status == 200
+            async for data in response.content.iter_any():
+                self.body += data
+                if self.prompt.encode() in self.body:
+                    self.begun.set()
+
+    @property
+    def texts(self) -> list[str]:
+        """The deltas of an answer; the last frame is left out."""
+        chunks = [json.loads(frame) for frame in frames(self.body)[:-1]]
+        return [text for chunk in chunks if (text := chunk["choices"][0]["delta"].get("content"))]
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """The error event that ended the answer, if one did; a good end is `[DONE]` behind a finish reason."""
+        *chunks, last = frames(self.body)
+        assert not any(b'"error"' in chunk for chunk in chunks)
+        if last == DONE:
+            assert json.loads(chunks[-1])["choices"][0]["finish_reason"] == "stop"
+            return None
+        error: dict[str, Any] = json.loads(last)["error"]
+        return error
+
+
+def chat_model(home: Home) -> str:
+    return next(model.public_name for model in home.arena.models if model.organization and model.modality == "chat")
+
+
+async def post(
+    http: aiohttp.ClientSession, daemon: DaemonProcess, home: Home, prompt: str, **more: object
+) -> aiohttp.ClientResponse:
+    body = {"model": chat_model(home), "messages": [{"role": "user", "content": prompt}], **more}
+    return await http.post(f"{daemon.origin}/v1/chat/completions", json=body, headers=home.headers)
+
+
+async def begin(
+    tasks: asyncio.TaskGroup, http: aiohttp.ClientSession, daemon: DaemonProcess, home: Home, *prompts: str
+) -> list[StreamCaller]:
+    """Start a stream for each prompt, and wait until all of them flow."""
+    callers = [StreamCaller(prompt) for prompt in prompts]
+    for caller in callers:
+        tasks.create_task(caller.call(http, daemon, home))
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(caller.begun.wait() for caller in callers))
+    return callers
