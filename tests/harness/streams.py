@@ -18,7 +18,7 @@ from upstream.arena import Line, Pause, Step, Turn
 
 @dataclass
 class Play:
-    """Answers that go on until they are let go: all of them, or those whose prompt is no `stuck`."""
+    """Answers that go on until they are let go: but `stuck…` goes on for ever, and `brief…` says one thing."""
 
     pace: float = 0.05
     go: asyncio.Event = field(default_factory=asyncio.Event)
@@ -26,7 +26,8 @@ class Play:
 
     async def __call__(self, turn: Turn) -> AsyncIterator[Step]:
         said = self.said[turn.prompt]
-        while turn.prompt.startswith("stuck") or not self.go.is_set():
+        stuck, brief = turn.prompt.startswith("stuck"), turn.prompt.startswith("brief")
+        while stuck or not (said if brief else self.go.is_set()):
             said.append(f"{turn.prompt} {len(said)} 👋\n")
             yield Line("a0", said[-1])
             yield Pause(self.pace)

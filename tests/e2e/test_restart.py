@@ -1,0 +1,99 @@
+"""A restart under load, as systemd does it: the listening socket stays while one daemon ends and the next begins."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import aiohttp
+import pytest
+from process import DaemonProcess, Home
+from streams import Play, begin, post
+
+from handlers.listener import BACKLOG
+from upstream.arena import Arena
+
+STREAMS = 200
+#: A second, each on a connection of its own.
+REQUESTS = 50
+DRAIN_SECONDS = 4.0
+#: How long the requests go on before the restart, and behind it.
+BESIDE_SECONDS = 1.0
+
+
+@pytest.fixture
+async def home(arena: Arena, tmp_path: Path) -> Home:
+    home = Home(arena, tmp_path)
+    await home.prepare()
+    home.configure({"server": {"drain_seconds": DRAIN_SECONDS}, "limits": {"concurrency": 10_000}})
+    return home
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        yield http
+
+
+@dataclass
+class Newcomers:
+    """Requests at a steady pace, each on a connection of its own, until `over`; `outcomes` counts what they met."""
+
+    home: Home
+    daemon: DaemonProcess
+    outcomes: Counter[int | str] = field(default_factory=Counter)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    _numbers: Iterator[int] = field(default_factory=count)
+
+    async def come(self) -> None:
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
+        async with aiohttp.ClientSession(connector=connector) as http, asyncio.TaskGroup() as requests:
+            while not self.over.is_set():
+                requests.create_task(self.ask(http, f"brief-{next(self._numbers)}-"))
+                await asyncio.sleep(1 / REQUESTS)
+
+    async def ask(self, http: aiohttp.ClientSession, prompt: str) -> None:
+        try:
+            async with await post(http, self.daemon, self.home, prompt) as response:
+                await response.read()
+                self.outcomes[response.status] += 1
+        except aiohttp.ClientError as error:
+            self.outcomes[repr(error)] += 1
+
+
+async def test_a_restart_under_load_refuses_nobody_and_cuts_only_what_lasts_too_long(
+    home: Home, http: aiohttp.ClientSession
+) -> None:
+    play = home.arena.script = Play(pace=0.25)
+    prompts = [f"{'stuck' if number % 4 == 0 else 'ends'}-{number}-" for number in range(STREAMS)]
+    with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as held:
+        async with asyncio.TaskGroup() as calls:
+            async with home.serve(held) as old:
+                streams = await begin(calls, http, old, home, *prompts)
+                newcomers = Newcomers(home, old)
+                coming = calls.create_task(newcomers.come())
+                await asyncio.sleep(BESIDE_SECONDS)
+                old.signal(signal.SIGTERM)
+                await asyncio.sleep(DRAIN_SECONDS / 2)
+                play.go.set()
+                assert await old.ends() == 0
+            async with home.serve(held):
+                await asyncio.sleep(BESIDE_SECONDS)
+                newcomers.over.set()
+                await asyncio.wait_for(coming, 20)
+    assert set(newcomers.outcomes) == {200}
+    assert newcomers.outcomes[200] > REQUESTS * DRAIN_SECONDS
+    for stream in streams:
+        if stream.prompt.startswith("ends"):
+            assert stream.error is None
+            assert stream.texts == play.said[stream.prompt]
+        else:
+            assert stream.error is not None
+            assert stream.error["code"] == "overloaded"
+            assert stream.texts == play.said[stream.prompt][: len(stream.texts)]
