@@ -41,6 +41,8 @@ def nearest_stranger(peer: str | None, forwarded_for: Iterable[str], trusted: Ne
     Each trusted proxy answers for the hop that it names and for no other, so what stands left of a stranger, or of
     what is no address, is not believed. `peer` is no address on a unix socket, and None where it is not known.
     """
+    if not trusted and peer in LOOPBACK:
+        return peer
     address = _peer(peer)
     for hop in reversed(",".join(forwarded_for).split(",")):
         if not _is_trusted(address, trusted) or (before := _parse(hop)) is None:
