@@ -23,7 +23,7 @@ Kind: TypeAlias = Literal["new", "follow-up", "regenerate"]
 #: Evaluations kept; the least recently used go first. One takes about a kilobyte.
 CAPACITY: Final = 100_000
 
-_DIGEST_BYTES: Final = 16
+_DIGEST_CHARS: Final = 32
 
 #: The reasoning that clients put before an answer, or take away from there. Applied at a place, never searched for:
 #: its time grows with the text, not with the text's square.
@@ -66,17 +66,17 @@ class Turn:
     kind: Kind
     why: str
     evaluation: Evaluation | None
-    _history: hashlib.blake2b = field(repr=False)
+    _history: hashlib._Hash = field(repr=False)
 
     @classmethod
     def apart(cls) -> Turn:
         """A turn that neither continues a conversation nor begins one: it is not to be remembered."""
-        return cls("new", "apart", None, hashlib.blake2b())
+        return cls("new", "apart", None, hashlib.sha256())
 
     @property
     def asked(self) -> str:
         """The digest of all of the request's messages."""
-        return self._history.hexdigest()
+        return _digest(self._history)
 
     def answered(self, text: str) -> tuple[str, ...]:
         """The digests of the request's messages and their answer: as it was given, and without its footnotes."""
@@ -85,8 +85,8 @@ class Turn:
 
     def _followed_by(self, text: str) -> str:
         history = self._history.copy()
-        _update(history, Message("assistant", text))
-        return history.hexdigest()
+        _update(history, [Message("assistant", text)])
+        return _digest(history)
 
     def start_anew(self, why: str) -> None:
         """Give up the evaluation: the whole history goes to a new one."""
@@ -116,11 +116,10 @@ class Conversations:
         `usable` says whether an account (by user id) may be asked now. Whatever the turn took must be given to
         `release` in the end, and `put` back only after a complete answer.
         """
-        history = hashlib.blake2b(orjson.dumps([key_id, model_id]), digest_size=_DIGEST_BYTES)
-        for message in messages[:-1]:
-            _update(history, message)
-        before = history.hexdigest()
-        _update(history, messages[-1])
+        history = hashlib.sha256(orjson.dumps([key_id, model_id]))
+        _update(history, messages[:-1])
+        before = _digest(history)
+        _update(history, messages[-1:])
         turn = Turn("new", "first", None, history)
         found = self._find(self._asked, turn.asked, usable)
         if isinstance(found, Evaluation):
@@ -213,9 +212,23 @@ def without_footnotes(text: str) -> str:
     return "\n".join(lines).rstrip() or text
 
 
-def _update(history: hashlib.blake2b, message: Message) -> None:
-    text = comparable(message.text) if message.role == "assistant" else message.text
-    calls = [[call.id, call.name, call.arguments] for call in message.tool_calls]
-    pictures = [picture.digest for picture in message.pictures]
-    encoded = orjson.dumps([message.role, text, message.name, calls, message.tool_call_id, pictures])
-    history.update(len(encoded).to_bytes(8, "big") + encoded)
+def _update(history: hashlib._Hash, messages: Sequence[Message]) -> None:
+    """Take further messages into a digest: each is one JSON array behind a comma, so that none runs into the next."""
+    if messages:
+        history.update(b"," + orjson.dumps(list(map(_compared, messages)))[1:-1])
+
+
+def _compared(message: Message) -> list[object]:
+    """Everything that two equal messages have in common."""
+    return [
+        message.role,
+        comparable(message.text) if message.role == "assistant" else message.text,
+        message.name,
+        [[call.id, call.name, call.arguments] for call in message.tool_calls],
+        message.tool_call_id,
+        [picture.digest for picture in message.pictures],
+    ]
+
+
+def _digest(history: hashlib._Hash) -> str:
+    return history.hexdigest()[:_DIGEST_CHARS]

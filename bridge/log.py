@@ -42,7 +42,7 @@ _SECRET = re.compile(
     re.VERBOSE,
 )
 
-# What every such secret has in it, lower-cased: looking for these costs a tenth of the pattern, and mostly there are none.
+# What every such secret has in it, lower-cased. Looking for these costs a tenth of the pattern; mostly there are none.
 _MARKS = ("bearer", "arena-auth-prod-v1", "cf_clearance", "x-amz-", "sk-", "base64-", "eyj")
 
 # What would end a value before its end.

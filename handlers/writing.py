@@ -58,6 +58,9 @@ class CallerWriter:
         transport = self._request.transport
         if transport is None:
             raise ClientConnectionResetError("the caller has gone")
+        if len(data) + transport.get_write_buffer_size() <= _NEVER_BLOCKS_BYTES:
+            await self._response.write_eof(data)
+            return
         with _StallWatch(self._loop, transport, len(data), self._write_timeout):
             await self._response.write_eof(data)
 

@@ -12,6 +12,7 @@ async with connect(settings) as client:
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -226,7 +227,8 @@ class ArenaAnswer:
         self._waiting_until: float | None = deadline  # None while nobody waits for upstream: backpressure is no silence
         self._first = True
         self._deadline = deadline
-        self._alarm = self._loop.call_at(deadline, self._ring)
+        # Never further off than the next wait can end: so one timer does for all, and is not set anew with each read.
+        self._alarm = self._loop.call_at(min(deadline, self._loop.time() + idle_timeout), self._ring)
         #: Where the answer comes from, after redirects.
         self.origin = str(response.url.origin())
         self.ended = False
@@ -251,10 +253,7 @@ class ArenaAnswer:
             except (aiohttp.ClientError, OSError):
                 batch = self._wire.feed_eof()
             else:
-                if self._first:
-                    self._first = False
-                    self._alarm.cancel()  # it was set for the first byte, which may be far off
-                    self._alarm = self._loop.call_at(now + self._idle_timeout, self._ring)
+                self._first = False
                 batch = self._wire.feed(data) if data else self._wire.feed_eof()
             finally:
                 self._waiting_until = None
@@ -291,7 +290,7 @@ class ArenaAnswer:
             silence = "has not begun to answer" if self._first else f"fell silent for {self._idle_timeout:g} s"
             self._content.set_exception(TimedOut(f"LMArena {silence}."))
             return
-        self._alarm = self._loop.call_at(until if until is not None else now + self._idle_timeout, self._ring)
+        self._alarm = self._loop.call_at(min(until or math.inf, now + self._idle_timeout), self._ring)
 
 
 @contextmanager

@@ -38,18 +38,25 @@ def read_object(body: bytes) -> Fields:
 class Fields:
     """One object of a request. A field that is absent or null reads as None."""
 
-    __slots__ = ("_path", "_values")
+    __slots__ = ("_at", "_name", "_parent", "_values")
 
-    def __init__(self, values: dict[str, object], path: str = "") -> None:
+    def __init__(
+        self, values: dict[str, object], parent: Fields | None = None, name: str = "", at: int | None = None
+    ) -> None:
         self._values = values
-        self._path = path
+        self._parent = parent  # with the name and the place there: the path is made where an error needs it
+        self._name = name
+        self._at = at
 
     def __contains__(self, name: str) -> bool:
         return self._values.get(name) is not None
 
     def path(self, name: str) -> str:
         """Where a field stands in the request, in OpenAI's notation: `messages[1].content`."""
-        return f"{self._path}.{name}" if self._path else name
+        if self._parent is None:
+            return f"{self._name}.{name}" if self._name else name
+        at = "" if self._at is None else f"[{self._at}]"
+        return f"{self._parent.path(self._name)}{at}.{name}"
 
     def string(self, name: str) -> str | None:
         """Read a string."""
@@ -89,7 +96,7 @@ class Fields:
         if value is None:
             return None
         if isinstance(value, dict):
-            return Fields(value, self.path(name))
+            return Fields(value, self, name)
         raise self._wrong_type(name, "an object")
 
     def array(self, name: str) -> list[object] | None:
@@ -109,7 +116,7 @@ class Fields:
         items = self.array(name)
         if items is None:
             return None
-        return [Fields(self._item(name, at, item, dict), f"{self.path(name)}[{at}]") for at, item in enumerate(items)]
+        return [Fields(self._item(name, at, item, dict), self, name, at) for at, item in enumerate(items)]
 
     def _item(self, name: str, at: int, item: object, kind: type[T]) -> T:
         if isinstance(item, kind):
@@ -126,7 +133,7 @@ class Fields:
         value = self._values.get(name)
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, dict):
-                yield Fields(item, name)
+                yield Fields(item, None, name)
 
     def required(self, name: str) -> ApiError:
         """The 400 for a field that must be there."""
