@@ -1,0 +1,153 @@
+"""The real nginx and Caddy in front of whatever listens on a port, with the examples of systemd/ as they are shipped.
+
+Only what belongs to a machine is replaced: ports, the name, the certificate, folders.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+from daemon import ROOT
+from programs import need_program
+
+EXAMPLES = ROOT / "systemd"
+_UPSTREAM = "127.0.0.1:8000"
+#: What a loaded machine may need to start a program, in seconds.
+_START_SECONDS = 20.0
+
+#: The site alone is no configuration: this is what stands around it on a machine.
+_NGINX = """
+daemon off;
+master_process off;
+pid {folder}/nginx.pid;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    include {folder}/site.conf;
+}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """One of them, ready to be run; `check` is its own test of its configuration."""
+
+    name: str
+    origin: str
+    run: tuple[str, ...]
+    check: tuple[str, ...]
+    environ: Mapping[str, str]
+
+
+def nginx(folder: Path, upstream_port: int) -> Proxy:
+    """Write nginx's configuration into `folder`."""
+    program, port = need_program("nginx"), _free_port()
+    certificate, key = _certificate(folder)
+    live = "/etc/letsencrypt/live/bridge.example.org"
+    site = _adapted(
+        (EXAMPLES / "nginx.conf").read_text(),
+        {
+            "listen 80;": f"listen 127.0.0.1:{_free_port()};",
+            "listen [::]:80;": "",
+            "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
+            "listen [::]:443 ssl http2;": "",
+            f"{live}/fullchain.pem": str(certificate),
+            f"{live}/privkey.pem": str(key),
+            _UPSTREAM: f"127.0.0.1:{upstream_port}",
+        },
+    )
+    (folder / "site.conf").write_text(site)
+    (folder / "nginx.conf").write_text(_NGINX.format(folder=folder))
+    run = (program, "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf"))
+    return Proxy("nginx", f"https://localhost:{port}", run, (*run, "-t"), {})
+
+
+def caddy(folder: Path, upstream_port: int) -> Proxy:
+    """Write Caddy's configuration into `folder`."""
+    program, port = need_program("caddy"), _free_port()
+    certificate, key = _certificate(folder)
+    site = _adapted(
+        (EXAMPLES / "Caddyfile").read_text(),
+        {
+            "{\n\tservers {": "{\n\tadmin off\n\tauto_https disable_redirects\n\tservers {",
+            "bridge.example.org {": f"https://localhost:{port} {{\n\tbind 127.0.0.1\n\ttls {certificate} {key}",
+            _UPSTREAM: f"127.0.0.1:{upstream_port}",
+        },
+    )
+    (folder / "Caddyfile").write_text(site)
+    arguments = ("--adapter", "caddyfile", "--config", str(folder / "Caddyfile"))
+    homes = dict.fromkeys(("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"), str(folder))
+    return Proxy(
+        "caddy", f"https://localhost:{port}", (program, "run", *arguments), (program, "validate", *arguments), homes
+    )
+
+
+@asynccontextmanager
+async def serving(proxy: Proxy, folder: Path) -> AsyncIterator[aiohttp.ClientSession]:
+    """Run it; the session trusts its certificate and begins at its origin."""
+    with (folder / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *proxy.run, env={**os.environ, **proxy.environ}, stdout=log, stderr=log
+        )
+    try:
+        await _takes_connections(proxy, process, folder / "log")
+        tls = ssl.create_default_context(cafile=folder / "certificate.pem")
+        connector = aiohttp.TCPConnector(limit=0, ssl=tls)
+        async with aiohttp.ClientSession(proxy.origin, connector=connector) as http:
+            yield http
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def _takes_connections(proxy: Proxy, process: asyncio.subprocess.Process, log: Path) -> None:
+    """Wait until it takes connections: asked again and again, since a program has no event."""
+    port = int(proxy.origin.rpartition(":")[2])
+    async with asyncio.timeout(_START_SECONDS):
+        while process.returncode is None:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionRefusedError:
+                await asyncio.sleep(0.01)
+            else:
+                writer.close()
+                await writer.wait_closed()
+                return
+    raise AssertionError(f"{proxy.name} has ended: {await asyncio.to_thread(log.read_text)}")
+
+
+def _adapted(text: str, replaced: Mapping[str, str]) -> str:
+    for old, new in replaced.items():
+        assert old in text, f"the example has no {old!r} any more"
+        text = text.replace(old, new)
+    return text
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def _certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for localhost, signed by itself, and its key."""
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    words = "req -x509 -nodes -days 1 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost", "-out", str(certificate), "-keyout", str(key)]
+    subprocess.run([need_program("openssl"), *words.split(), *names], check=True, capture_output=True, timeout=30)
+    return certificate, key
