@@ -111,7 +111,7 @@ async def serving(proxy: Proxy, folder: Path) -> AsyncIterator[aiohttp.ClientSes
             yield http
     finally:
         if process.returncode is None:
-            process.terminate()
+            process.kill()  # Caddy would wait for its last stream
         await process.wait()
 
 

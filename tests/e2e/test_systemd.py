@@ -1,0 +1,184 @@
+"""The units as systemd reads them, and the daemon under what they forbid."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from daemon import ROOT
+from process import Home
+from programs import need_program
+
+from bridge.config import Config
+from upstream.arena import Arena
+
+UNITS = ROOT / "systemd"
+UNIT = UNITS / "lmarena-bridge.service"
+PROGRAM = "/opt/lmarena-bridge/bin/lmarena-bridge"
+MAX_EXPOSURE = 1.2
+
+#: prctl(2): from here on no memory may become executable, for this process and what it becomes.
+PR_SET_MDWE = 65
+_WITH_MDWE = f"""
+import ctypes, os, sys
+if ctypes.CDLL(None, use_errno=True).prctl({PR_SET_MDWE}, 1, 0, 0, 0):
+    sys.exit(os.strerror(ctypes.get_errno()))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+WITH_MDWE = (sys.executable, "-c", _WITH_MDWE, sys.executable)
+
+#: What the dashboard does in libraries with code of their own: a password's hash, a chart.
+_DASHBOARD = """
+import argon2, pygal
+assert argon2.PasswordHasher().verify(argon2.PasswordHasher().hash("secret"), "secret")
+assert b"<svg" in pygal.Line().render()
+"""
+
+
+@pytest.fixture
+async def home(arena: Arena, tmp_path: Path) -> Home:
+    home = Home(arena, tmp_path / "home")
+    await home.prepare()
+    return home
+
+
+def analyze(*arguments: str | Path, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run systemd-analyze, and give what it says."""
+    return subprocess.run(
+        [need_program("systemd-analyze"), *arguments],
+        env={**os.environ, "LC_ALL": "C.UTF-8", **(environ or {})},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+class TestUnits:
+    """`systemd-analyze verify` says in words what is wrong with a unit, and mostly exits 0 all the same."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        """Copies of the units, whose program is one that exists here."""
+        for unit in UNITS.glob("lmarena-bridge.*"):
+            text = unit.read_text()
+            assert unit != UNIT or f"ExecStart={PROGRAM} serve --config /etc/lmarena-bridge/bridge.toml\n" in text
+            (tmp_path / unit.name).write_text(text.replace(PROGRAM, "/bin/true"))
+        return tmp_path
+
+    def verify(self, folder: Path, name: str) -> str:
+        outcome = analyze("verify", "--man=no", folder / name, environ={"SYSTEMD_UNIT_PATH": f"{folder}:"})
+        return outcome.stdout + outcome.stderr
+
+    @pytest.mark.parametrize("name", [unit.name for unit in sorted(UNITS.glob("lmarena-bridge.*"))])
+    def test_nothing_is_said_of_them(self, folder: Path, name: str) -> None:
+        assert self.verify(folder, name) == ""
+
+    @pytest.mark.parametrize(("name", "key"), [(UNIT.name, "WatchdogSec"), ("lmarena-bridge.socket", "ListenStream")])
+    def test_a_misspelt_key_is_said(self, folder: Path, name: str, key: str) -> None:
+        unit = folder / name
+        unit.write_text(unit.read_text().replace(key, f"{key}s"))
+        assert f"'{key}s'" in self.verify(folder, name)
+
+    def test_a_missing_program_is_said(self, folder: Path) -> None:
+        (folder / UNIT.name).write_text(UNIT.read_text())
+        assert f"{PROGRAM} is not executable" in self.verify(folder, UNIT.name)
+
+    def test_its_exposure_is_small(self) -> None:
+        report = analyze("security", "--offline=true", UNIT).stdout
+        overall = re.search(r"Overall exposure level for lmarena-bridge.service: (\d+\.\d)", report)
+        assert overall is not None, report
+        assert float(overall[1]) <= MAX_EXPOSURE
+
+    def test_it_waits_for_the_drain(self) -> None:
+        (seconds,) = settings("TimeoutStopSec")
+        assert float(seconds) >= Config().server.drain_seconds + 10  # what is behind it takes 3 s, and a slow disk
+
+
+class TestMemory:
+    """MemoryDenyWriteExecute, as the kernel has it since 6.3."""
+
+    @pytest.fixture(autouse=True)
+    def _kernel(self) -> None:
+        outcome = subprocess.run([*WITH_MDWE, "-c", ""], capture_output=True, text=True, timeout=30, check=False)
+        if outcome.stderr.strip() == os.strerror(22):
+            pytest.skip("the kernel is older than 6.3: it knows no PR_SET_MDWE")
+        assert outcome.returncode == 0, outcome.stderr
+
+    async def test_the_daemon_serves(self, home: Home) -> None:
+        async with home.serve(program=(*WITH_MDWE, "-m", "bridge")) as daemon:
+            await ask(home, daemon.origin)
+
+    def test_the_libraries_of_the_dashboard_work(self) -> None:
+        subprocess.run([*WITH_MDWE, "-c", _DASHBOARD], check=True, timeout=30)
+
+    def test_it_is_really_forbidden(self) -> None:
+        forbidden = "import mmap; mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)"
+        outcome = subprocess.run([*WITH_MDWE, "-c", forbidden], capture_output=True, text=True, timeout=30, check=False)
+        assert "PermissionError" in outcome.stderr
+
+
+async def test_the_daemon_does_only_what_the_filters_let_through(home: Home, tmp_path: Path) -> None:
+    home.configure({"server": {"host": "localhost"}})  # a name to resolve
+    trace = tmp_path / "trace"
+    # The tracer is a process aside, so that signals reach the daemon itself; it holds the log open until it has ended.
+    strace = (need_program("strace"), "--daemonize", "--follow-forks", "--output", str(trace))
+    async with home.serve(program=(*strace, sys.executable, "-m", "bridge")) as daemon:
+        await ask(home, daemon.origin)
+        daemon.signal(signal.SIGHUP)
+        await daemon.logs("read anew")
+        assert (await daemon.stop())[0] == 0
+    traced = trace.read_text()
+    calls = set(re.findall(r"^(?:\d+ +)?(\w+)\(", traced, re.MULTILINE))
+    assert {"execve", "accept4", "fsync"} <= calls
+    if os.geteuid() == 0:
+        calls -= {"fchown"}  # root gives files to the folder's owner; the unit's user is never root
+    assert calls <= filtered()
+    families = set(re.findall(r"\bsocket\((AF_\w+)", traced))
+    assert "AF_INET" in families
+    families -= {"AF_NETLINK"}  # the C library looks there which addresses it has, and does without
+    assert families <= set(settings("RestrictAddressFamilies")[0].split())
+
+
+async def ask(home: Home, origin: str) -> None:
+    """One whole answer through everything."""
+    model = next(model.public_name for model in home.arena.models if model.organization and model.modality == "chat")
+    body = {"model": model, "messages": [{"role": "user", "content": "/say hi"}]}
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(f"{origin}/v1/chat/completions", json=body, headers=home.headers) as response,
+    ):
+        assert response.status == 200
+        assert (await response.json())["choices"][0]["message"]["content"] == "hi"
+
+
+def settings(name: str) -> list[str]:
+    """The values of a setting of the service, in order."""
+    return re.findall(rf"^{name}=(.*)$", UNIT.read_text(), re.MULTILINE)
+
+
+def filtered() -> set[str]:
+    """The system calls that the unit's SystemCallFilter= lets through: a list, and what `~` takes from it."""
+    calls: set[str] = set()
+    for line in settings("SystemCallFilter"):
+        named = {call for name in line.removeprefix("~").split() for call in expanded(name)}
+        calls = calls - named if line.startswith("~") else calls | named
+    return calls
+
+
+def expanded(name: str) -> Iterator[str]:
+    """The calls in a group of systemd's, groups within it included."""
+    if not name.startswith("@"):
+        yield name
+        return
+    _, *members = analyze("syscall-filter", name).stdout.splitlines()
+    for member in members:
+        if not member.strip().startswith("#"):
+            yield from expanded(member.strip())
