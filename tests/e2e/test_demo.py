@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
 from programs import need_program
 
 from handlers.commands import main
@@ -72,6 +73,13 @@ def told(stream: str) -> list[dict[str, object]]:
 def files_in(folder: Path) -> list[Path]:
     """Whatever stands in `folder`."""
     return list(folder.iterdir())
+
+
+async def test_the_printed_password_opens_the_dashboard(tmp_path: Path) -> None:
+    async with running(tmp_path, "--port", "0") as demo, aiohttp.ClientSession() as browser:
+        address, password = demo.after("dashboard"), demo.after("password")
+        async with browser.post(f"{address}/login", data={"password": password}, allow_redirects=False) as answer:
+            assert (answer.status, answer.headers["Location"]) == (303, "/dashboard")
 
 
 async def test_the_printed_line_streams_an_answer(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_it_is_the_wheel_that_runs(installed: dict[str, str], tmp_path: Path) ->
     assert all(path.startswith(installed["PYTHONPATH"]) for path in found.stdout.split())
 
 
-def test_its_demo_streams_an_answer_to_the_printed_curl(installed: dict[str, str], tmp_path: Path) -> None:
+def test_its_demo_does_what_it_prints(installed: dict[str, str], tmp_path: Path) -> None:
     demo = subprocess.Popen(
         [sys.executable, "-m", "bridge", "demo", "--port", "0"],
         env=installed,
@@ -49,6 +49,11 @@ def test_its_demo_streams_an_answer_to_the_printed_curl(installed: dict[str, str
         answer = subprocess.run(["sh", "-c", curl], capture_output=True, text=True, timeout=30, check=True).stdout
         assert answer.startswith('data: {"id":"chatcmpl-')
         assert answer.endswith("data: [DONE]\n\n")
+        dashboard = next(line for line in demo.stdout if line.startswith("dashboard")).split()[1]
+        page = subprocess.run(
+            ["curl", "-sSL", dashboard], capture_output=True, text=True, timeout=30, check=True
+        ).stdout
+        assert '<link rel="stylesheet" href="/dashboard/static/style.css?v=' in page  # templates and files are there
     finally:
         demo.send_signal(signal.SIGINT)
         demo.stdout.close()
