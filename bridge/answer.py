@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import StringIO
-from typing import Final
+from typing import Final, Self
 
 from bridge import transcript
 from bridge.chat import Message, Usage, markdown
@@ -54,7 +54,10 @@ class AnswerText:
 
 @dataclass(slots=True)
 class Answer:
-    """One answer that has begun. Iterate it once; `finish` and `usage()` are true when that has ended."""
+    """One answer that has begun, as a context that lets go of all that it holds.
+
+    Iterate it once; `finish` and `usage()` are true when that has ended.
+    """
 
     evaluation: str  # <origin>/c/<id>
     conversation: str  # new | follow-up | regenerate, and why
@@ -63,6 +66,7 @@ class Answer:
     _batch: list[Event] | None
     _messages: tuple[Message, ...]
     _on_complete: Callable[[str], None]
+    _on_close: Callable[[], None]
     finish: Finish | None = None
     chunks: int = 0  # deltas so far
     _failure: UpstreamError | None = None
@@ -84,6 +88,15 @@ class Answer:
     def text(self) -> str:
         """The text so far; '' where it was too long to keep."""
         return self._text.whole() or ""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            await self._upstream.aclose()
+        finally:
+            self._on_close()
 
     def __aiter__(self) -> Answer:
         return self

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -75,6 +74,26 @@ class Window:
         return replace(decision, remaining=decision.remaining - 1, reset_seconds=WINDOW_SECONDS)
 
 
+class Slot:
+    """One call's, while it lasts; `admission` says what is left."""
+
+    __slots__ = ("_key_id", "_running", "admission")
+
+    def __init__(self, key_id: str, admission: Admission, running: Counter[str]) -> None:
+        self._key_id = key_id
+        self._running = running
+        self.admission = admission
+
+    def __enter__(self) -> Admission:
+        self._running[self._key_id] += 1
+        return self.admission
+
+    def __exit__(self, *_: object) -> None:
+        self._running[self._key_id] -= 1
+        if not self._running[self._key_id]:
+            del self._running[self._key_id]
+
+
 class Limiter:
     """The history of all keys. Limits come with each call, so that a reload holds from the next call on."""
 
@@ -89,9 +108,8 @@ class Limiter:
         """Calls in flight, of all keys."""
         return self._running.total()
 
-    @contextmanager
-    def slot(self, key_id: str, *, rpm: int, concurrency: int, streams: int) -> Iterator[Admission]:
-        """Hold one call's slot for the length of the `with` block.
+    def slot(self, key_id: str, *, rpm: int, concurrency: int, streams: int) -> Slot:
+        """Take one call's slot, to be held for the length of a `with` block.
 
         `rpm` and `concurrency` are the key's limits, `streams` the whole daemon's. Raises LimitExceeded.
         """
@@ -105,13 +123,7 @@ class Limiter:
         admission = window.admit(rpm, now)
         if not admission.allowed:
             raise LimitExceeded("rpm", rpm, admission)
-        self._running[key_id] += 1
-        try:
-            yield admission
-        finally:
-            self._running[key_id] -= 1
-            if not self._running[key_id]:
-                del self._running[key_id]
+        return Slot(key_id, admission, self._running)
 
     def _forget_idle(self, now: float) -> None:
         """Drop the windows of keys that have been silent; once a window's length is often enough to bound memory."""

@@ -1,7 +1,7 @@
 """The use case: a ChatRequest → batches of events. Model, prompt, account, attempts; released on every way out.
 
 asked = await relay.prepare(request, key)
-async with relay.answer(asked, key) as answer:    # here everything up to the first event has happened
+async with await relay.answer(asked, key) as answer:    # here everything up to the first event has happened
     async for batch in answer:
         …
 answer.finish, answer.usage()
@@ -9,8 +9,7 @@ answer.finish, answer.usage()
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -24,7 +23,7 @@ from bridge.keys import ApiKey
 from bridge.models import Models
 from upstream import evaluations
 from upstream.accounts import Account, AccountPool
-from upstream.client import ArenaClient, Credentials
+from upstream.client import ArenaAnswer, ArenaClient, Credentials
 from upstream.errors import (
     EvaluationGone,
     RateLimited,
@@ -109,78 +108,85 @@ class Relay:
             raise invalid_request("invalid_value", f"'messages' hold no text to send{lost}.", "messages")
         return Asked(model, messages, ignored)
 
-    @asynccontextmanager
-    async def answer(self, asked: Asked, key: ApiKey, *, apart: bool = False) -> AsyncIterator[Answer]:
-        """Ask upstream, and again where that is allowed, until an answer begins; let go of it in the end.
+    async def answer(self, asked: Asked, key: ApiKey, *, apart: bool = False) -> Answer:
+        """Ask upstream, and again where that is allowed, until an answer begins; it is the caller's to close.
 
         `apart` neither continues a conversation nor begins one.
 
         Raises ApiError where there is no answer.
         """
-        with self._turn(asked, key, apart=apart) as chat:
-            try:
-                with self._gate.request():
-                    answer, held = await self.retries.run(partial(self._attempt, chat))
-            except UpstreamError as error:
+        chat = self._begin(asked, key, apart=apart)
+        try:
+            with self._gate.request():
+                return await self.retries.run(partial(self._attempt, chat))
+        except BaseException as error:
+            self._end(chat)
+            if isinstance(error, UpstreamError):
                 raise from_upstream(error) from error
-            async with held:
-                yield answer
+            raise
 
-    @contextmanager
-    def _turn(self, asked: Asked, key: ApiKey, *, apart: bool) -> Iterator[_Chat]:
-        """Find the request's place in a conversation; give back what it took there."""
+    def _begin(self, asked: Asked, key: ApiKey, *, apart: bool) -> _Chat:
+        """Find the request's place in a conversation."""
         if apart:
-            yield _Chat(asked.messages, asked.model, Turn.apart(), remembered=False)
-            return
+            return _Chat(asked.messages, asked.model, Turn.apart(), remembered=False)
         usable = partial(self._usable, asked.model)
         turn = self._conversations.take(key.id, asked.model.id, asked.messages, usable)
-        chat = _Chat(asked.messages, asked.model, turn, taken=turn.evaluation)
-        try:
-            yield chat
-        finally:
-            if chat.taken is not None:
-                self._conversations.release(chat.taken)
-                if chat.untouched:
-                    self._conversations.put(chat.taken)
+        return _Chat(asked.messages, asked.model, turn, taken=turn.evaluation)
+
+    def _end(self, chat: _Chat) -> None:
+        """Give back what the request took there."""
+        if chat.taken is not None:
+            self._conversations.release(chat.taken)
+            if chat.untouched:
+                self._conversations.put(chat.taken)
 
     def _usable(self, model: Model, user_id: str) -> bool:
         return any(account.user_id == user_id for account in self._pool.usable(model.modality))
 
-    async def _attempt(self, chat: _Chat) -> tuple[Answer, AsyncExitStack]:
+    async def _attempt(self, chat: _Chat) -> Answer:
         """Make one attempt, with an account and ids of its own, up to the first event that says something."""
         account = self._choose(chat)
         chat.tried.add(account.user_id)
         prompt, pictures = self._shown(chat)
-        async with AsyncExitStack() as stack:
-            stack.enter_context(self._pool.hold(account))
-            was_untouched = chat.untouched
-            try:
-                attachments = await self._attach(pictures, account)
-                account = self._pool.get(account.user_id) or account  # an upload may have rotated its cookie
-                call = self._call(chat, prompt, attachments)
-                chat.untouched &= chat.turn.evaluation is None  # until upstream says that it did nothing
-                upstream = await self._client.open(
-                    call, self._credentials(account), first_byte_timeout=self._first_byte_timeout(chat.model)
-                )
-                stack.push_async_callback(upstream.aclose)
-                batch = await first_batch(upstream)
-            except UpstreamError as error:
+        was_untouched = chat.untouched
+        upstream: ArenaAnswer | None = None
+        self._pool.hold(account)
+        try:
+            attachments = await self._attach(pictures, account)
+            account = self._pool.get(account.user_id) or account  # an upload may have rotated its cookie
+            call = self._call(chat, prompt, attachments)
+            chat.untouched &= chat.turn.evaluation is None  # until upstream says that it did nothing
+            upstream = await self._client.open(
+                call, self._credentials(account), first_byte_timeout=self._first_byte_timeout(chat.model)
+            )
+            batch = await first_batch(upstream)
+        except BaseException as error:
+            self._pool.release(account)
+            if upstream is not None:
+                await upstream.aclose()
+            if isinstance(error, UpstreamError):
                 if error.repeat in (Repeat.NOT_SENT, Repeat.REFUSED):
                     chat.untouched = was_untouched
                 self._on_attempt(account.label, error.reason)
                 self._learn(error, chat, account)
-                raise
-            self._on_attempt(account.label, Reason.OK)
-            self._pool.revive(account)
-            return Answer(
-                f"{upstream.origin}/c/{call.evaluation_id}",
-                f"{chat.turn.kind}; why={chat.turn.why}",
-                account.label,
-                upstream,
-                batch,
-                chat.messages,
-                partial(self._remember, chat, call.evaluation_id, call.message_id, account.user_id),
-            ), stack.pop_all()
+            raise
+        self._on_attempt(account.label, Reason.OK)
+        self._pool.revive(account)
+        return Answer(
+            f"{upstream.origin}/c/{call.evaluation_id}",
+            f"{chat.turn.kind}; why={chat.turn.why}",
+            account.label,
+            upstream,
+            batch,
+            chat.messages,
+            partial(self._remember, chat, call.evaluation_id, call.message_id, account.user_id),
+            partial(self._close, chat, account),
+        )
+
+    def _close(self, chat: _Chat, account: Account) -> None:
+        """The answer is over, however it ended."""
+        self._pool.release(account)
+        self._end(chat)
 
     def _choose(self, chat: _Chat) -> Account:
         """Choose the conversation's account as long as it may be asked, else another and a new evaluation."""

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
-
 from aiohttp import web
 
 from bridge.config import Config
 from bridge.errors import ApiError, overloaded
 from bridge.keys import ApiKey
-from bridge.limits import LimitExceeded, ratelimit_headers
+from bridge.limits import LimitExceeded, Slot, ratelimit_headers
 from handlers.appkeys import BODIES, LIMITER
 from handlers.budget import Hold
 from handlers.facts import Facts
 from upstream.errors import Reason
 
 
-@contextmanager
-def admitted(request: web.Request, key: ApiKey, config: Config, facts: Facts) -> Iterator[None]:
-    """Hold one of the key's slots for the length of the call. Raises ApiError: 429, or 503 when the daemon is full."""
+def admitted(request: web.Request, key: ApiKey, config: Config, facts: Facts) -> Slot:
+    """Take one of the key's slots, to be held as long as the call. Raises ApiError: 429, or 503 when all are taken."""
     limits = config.limits
     try:
-        with request.app[LIMITER].slot(
+        slot = request.app[LIMITER].slot(
             key.id,
             rpm=key.rpm or limits.rpm,
             concurrency=key.concurrency or limits.concurrency,
             streams=limits.streams,
-        ) as admission:
-            facts.headers.update(ratelimit_headers(admission))
-            yield
+        )
     except LimitExceeded as error:
         facts.headers.update(ratelimit_headers(error.admission))
         raise _refusal(error) from None
+    facts.headers.update(ratelimit_headers(slot.admission))
+    return slot
 
 
 def _refusal(error: LimitExceeded) -> ApiError:
@@ -51,7 +47,7 @@ def _refusal(error: LimitExceeded) -> ApiError:
     )
 
 
-def large_body(request: web.Request, config: Config) -> AbstractAsyncContextManager[Hold]:
+def large_body(request: web.Request, config: Config) -> Hold:
     """Hold room for the request's body, if it is large; without a length it may be as large as any."""
     server = config.server
     size = server.max_body_bytes if request.content_length is None and request.body_exists else request.content_length

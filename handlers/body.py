@@ -22,6 +22,9 @@ async def read_body(request: web.Request, *, limit: int, timeout: float) -> byte
 
     Raises ApiError: 413 over `limit` bytes, 408 after `timeout` seconds, 400 for a JSON bomb or a broken encoding.
     """
+    content = request.content
+    if content.is_eof() and content.exception() is None and content.total_bytes <= min(limit, MAX_JSON_MARKS):
+        return content.read_nowait()  # it came with its headers: nothing to wait for, and too little for a bomb
     body = BytesIO()  # grows in place: parts and their sum together would take the memory twice
     marks, may_be_a_bomb = 0, (request.content_length or limit) > MAX_JSON_MARKS
     async with arriving(request, limit=limit, timeout=timeout):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, Self
 
 from bridge.errors import overloaded
 
@@ -17,21 +15,30 @@ TOTAL_BYTES: Final = 256 * 1024 * 1024
 
 
 class Hold:
-    """A request's share of the budget; `release` may come before the request's end, and more than once."""
+    """A request's share of the budget, as a context that waits for it; it can be given back before the end."""
 
-    def __init__(self, budget: ByteBudget, size: int) -> None:
+    def __init__(self, budget: ByteBudget, size: int, timeout: float) -> None:
         self._budget = budget
-        self._size = size
+        self._timeout = timeout
+        self._wanted = size
+        self._size = 0
+
+    async def __aenter__(self) -> Self:
+        await self.extend(self._wanted)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.shrink(0)
+
+    async def extend(self, size: int) -> None:
+        """Hold `size` bytes more. Raises ApiError (503) after `timeout` seconds of waiting."""
+        self._size += await self._budget.take(size, self._timeout)
 
     def shrink(self, size: int) -> None:
         """Keep a share for `size` bytes, now that they are known, and give the rest back."""
         kept = min(self._size, size if size > SMALL_BYTES else 0)
         rest, self._size = self._size - kept, kept
         self._budget.give(rest)
-
-    def release(self) -> None:
-        """Give the share back."""
-        self.shrink(0)
 
 
 class ByteBudget:
@@ -47,19 +54,18 @@ class ByteBudget:
         """Bytes that nobody holds."""
         return self._free
 
-    @asynccontextmanager
-    async def holding(self, size: int, *, timeout: float) -> AsyncIterator[Hold]:
-        """Hold `size` bytes, or all there are. Raises ApiError (503) after `timeout` seconds of waiting."""
+    def holding(self, size: int, *, timeout: float) -> Hold:
+        """Hold `size` bytes, or all there are, for the length of a context; small ones count as none."""
+        return Hold(self, size, timeout)
+
+    async def take(self, size: int, timeout: float) -> int:
+        """Take `size` bytes, or all there are; return how many. Raises ApiError (503) after `timeout` seconds."""
         size = min(size, self._total) if size > SMALL_BYTES else 0
         if size and (self._waiting or size > self._free):
             await self._wait(size, timeout)
         else:
             self._free -= size
-        hold = Hold(self, size)
-        try:
-            yield hold
-        finally:
-            hold.release()
+        return size
 
     async def _wait(self, size: int, timeout: float) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
@@ -25,8 +24,9 @@ from bridge.keys import ApiKey
 from bridge.log import event
 from handlers.admission import admitted, large_body
 from handlers.answers import write_json
-from handlers.appkeys import BODIES, DRAIN, FACTS, FETCHER, RELAY, SETTINGS, TASKS
+from handlers.appkeys import DRAIN, FACTS, FETCHER, RELAY, SETTINGS, TASKS
 from handlers.body import read_body
+from handlers.budget import Hold
 from handlers.facts import Facts
 from handlers.fetching import fetch_pictures
 from handlers.streaming import EventStream
@@ -43,8 +43,8 @@ async def chat_completions(request: web.Request, key: ApiKey) -> web.StreamRespo
     config = request.app[SETTINGS].current()
     facts = request[FACTS]
     with admitted(request, key, config, facts):
-        async with large_body(request, config) as hold, AsyncExitStack() as more:
-            chat = await _read(request, config, more)
+        async with large_body(request, config) as hold:
+            chat = await _read(request, config, hold)
             hold.shrink(sum(len(picture.data) for message in chat.messages for picture in message.pictures))
             facts.model = chat.model[:200]
             if config.log.debug:
@@ -56,17 +56,15 @@ async def chat_completions(request: web.Request, key: ApiKey) -> web.StreamRespo
             return await _whole(request, key, chat, header, config, facts)
 
 
-async def _read(request: web.Request, config: Config, held: AsyncExitStack) -> ChatRequest:
-    """Read the body, and fetch the pictures that it only names; room for these is `held`. Raises ApiError."""
+async def _read(request: web.Request, config: Config, hold: Hold) -> ChatRequest:
+    """Read the body, and fetch the pictures that it only names; `hold` makes room for these. Raises ApiError."""
     server, images = config.server, config.images
     fields = read_object(await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout))
     fetched: dict[str, bytes | str] = {}
     links = dict.fromkeys(islice(linked_pictures(fields), images.max_per_request)) if images.fetch_urls else {}
     if links:
-        room = request.app[BODIES].holding(len(links) * images.max_bytes, timeout=server.body_timeout)
-        hold = await held.enter_async_context(room)
+        await hold.extend(len(links) * images.max_bytes)
         fetched = await fetch_pictures(request.app[FETCHER], links, config)
-        hold.shrink(sum(len(picture) for picture in fetched.values() if isinstance(picture, bytes)))
     return read_request(fields, PictureReader(PictureRules(images.max_bytes, images.max_per_request), fetched))
 
 
@@ -86,7 +84,10 @@ async def _stream(
     )
     async with caller:
         try:
-            async with _answering(request, key, chat, config, facts) as answer:
+            async with (
+                request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life,
+                await _ask(request, key, chat, facts) as answer,
+            ):
                 async for batch in answer:
                     data = encoder.encode(batch)
                     if answer.finish is not None:
@@ -109,7 +110,10 @@ async def _whole(
 ) -> web.StreamResponse:
     began = time.monotonic()
     completion = Completion(header)
-    async with _answering(request, key, chat, config, facts) as answer:
+    async with (
+        request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life,
+        await _ask(request, key, chat, facts) as answer,
+    ):
         async for batch in answer:
             completion.add(batch)
             if facts.ttft is None:
@@ -119,26 +123,22 @@ async def _whole(
     return await write_json(request, body, config)
 
 
-@asynccontextmanager
-async def _answering(
-    request: web.Request, key: ApiKey, chat: ChatRequest, config: Config, facts: Facts
-) -> AsyncIterator[Answer]:
-    """Relay within the time that an answer may take; say in the headers what is known as soon as it is.
+async def _ask(request: web.Request, key: ApiKey, chat: ChatRequest, facts: Facts) -> Answer:
+    """Let an answer begin; say in the headers what is known as soon as it is.
 
     In a stream that was committed to before, the headers are gone.
     """
     relay = request.app[RELAY]
-    async with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
-        asked = await relay.prepare(chat, key)
-        facts.served = asked.model.name
-        if asked.ignored:
-            facts.headers["x-bridge-ignored"] = ", ".join(asked.ignored)
-        async with relay.answer(asked, key) as answer:
-            facts.headers["x-bridge-conversation"] = answer.conversation
-            facts.headers["x-bridge-evaluation"] = answer.evaluation
-            facts.account = answer.account
-            facts.answers.append(answer)
-            yield answer
+    asked = await relay.prepare(chat, key)
+    facts.served = asked.model.name
+    if asked.ignored:
+        facts.headers["x-bridge-ignored"] = ", ".join(asked.ignored)
+    answer = await relay.answer(asked, key)
+    facts.headers["x-bridge-conversation"] = answer.conversation
+    facts.headers["x-bridge-evaluation"] = answer.evaluation
+    facts.account = answer.account
+    facts.answers.append(answer)
+    return answer
 
 
 def _log_answer(config: Config, answer: Answer) -> None:

@@ -5,22 +5,48 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from types import TracebackType
+from typing import Self
 
 from bridge.errors import ApiError, from_upstream, overloaded
 from upstream.errors import TimedOut
 
 
 class Life:
-    """The time that one answer has: it can be shortened to nothing, with an error that says why."""
+    """The time that one answer has, as a context; it can be ended before, with an error that says why.
 
-    def __init__(self, scope: asyncio.Timeout) -> None:
-        self._scope = scope
-        self.error: ApiError | None = None
+    Raises ApiError when it is over, by itself or by `end`.
+    """
+
+    def __init__(self, seconds: float, answers: set[Life], idle: asyncio.Event) -> None:
+        self._seconds = seconds
+        self._scope = asyncio.timeout(seconds)
+        self._answers = answers
+        self._idle = idle
+        self._error: ApiError | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._scope.__aenter__()
+        self._answers.add(self)
+        self._idle.clear()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._answers.discard(self)
+        if not self._answers:
+            self._idle.set()
+        try:
+            await self._scope.__aexit__(kind, error, trace)
+        except TimeoutError:
+            too_long = TimedOut(f"The answer took longer than {self._seconds:g} s.")
+            raise self._error or from_upstream(too_long) from None
 
     def end(self, error: ApiError) -> None:
         """Let the answer end now, and raise `error`."""
         if not self._scope.expired():  # one that is ending already cannot be told to
-            self.error = error
+            self._error = error
             self._scope.reschedule(asyncio.get_running_loop().time())
 
 
@@ -60,27 +86,11 @@ class Drain:
         finally:
             self._arrivals.discard(scope)
 
-    @asynccontextmanager
-    async def bounded(self, seconds: float) -> AsyncIterator[Life]:
-        """Let an answer live for `seconds`. Raises ApiError when they, or the daemon's, or its own life are over."""
+    def bounded(self, seconds: float) -> Life:
+        """Let an answer live for `seconds`, or until the daemon ends. Raises ApiError once it drains."""
         if self.draining:
             raise _shutting_down()
-        scope = asyncio.timeout(seconds)
-        life = Life(scope)
-        try:
-            async with scope:
-                self._answers.add(life)
-                self._idle.clear()
-                yield life
-        except TimeoutError:
-            if not scope.expired():
-                raise
-            error = life.error or from_upstream(TimedOut(f"The answer took longer than {seconds:g} s."))
-            raise error from None
-        finally:
-            self._answers.discard(life)
-            if not self._answers:
-                self._idle.set()
+        return Life(seconds, self._answers, self._idle)
 
     def begin(self) -> None:
         """Take no further requests, nor those that are still coming in."""

@@ -87,7 +87,7 @@ async def _drawings(request: web.Request, key: ApiKey, asked: Asked, wanted: Ima
     facts = request[FACTS]
 
     async def draw(_: int) -> list[str]:
-        async with request.app[RELAY].answer(asked, key, apart=True) as answer:
+        async with await request.app[RELAY].answer(asked, key, apart=True) as answer:
             facts.account = answer.account
             facts.answers.append(answer)
             events = [event async for batch in answer for event in batch]

@@ -6,7 +6,6 @@ Nothing here waits or writes; `on_change` tells the owner that there is somethin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -116,16 +115,15 @@ class AccountPool:
             return NoAccount("Every account's session cookie has expired.")
         return NoAccount("No LMArena account has been added.")
 
-    @contextmanager
-    def hold(self, account: Account) -> Iterator[None]:
-        """Count a call as the account's while it lasts."""
+    def hold(self, account: Account) -> None:
+        """Count a call as the account's, until it is released."""
         self._held[account.user_id] = self._held.get(account.user_id, 0) + 1
-        try:
-            yield
-        finally:
-            self._held[account.user_id] -= 1
-            if not self._held[account.user_id]:
-                del self._held[account.user_id]
+
+    def release(self, account: Account) -> None:
+        """A call of the account's is over."""
+        self._held[account.user_id] -= 1
+        if not self._held[account.user_id]:
+            del self._held[account.user_id]
 
     def expire(self, account: Account) -> None:
         """Upstream answered 401. A cookie that was rotated or renewed since the call was sent is not blamed for it."""

@@ -116,8 +116,8 @@ async def test_a_share_is_given_back_once() -> None:
         await them.ask("a", 1)
         await them.ask("b", 1)
         await them.ask("c", 2)
-        them.holds["a"].release()
-        them.holds["a"].release()
+        them.holds["a"].shrink(0)
+        them.holds["a"].shrink(0)
         await turns()
         assert list(them.holds) == ["a", "b"]
         await them.leave("a")
@@ -160,7 +160,7 @@ async def test_leaving_in_the_very_turn_that_room_is_made(cancelled_first: bool)
         waiting = them._asking["b"]
         if cancelled_first:
             waiting.cancel()
-        them.holds["a"].release()
+        them.holds["a"].shrink(0)
         if not cancelled_first:
             waiting.cancel()
         await turns()
@@ -204,7 +204,7 @@ def test_never_more_than_there_is_and_first_come_first_served(deeds: list[int | 
                             await them.cancel(name)
                         case "release" if name in them.holds:
                             released.add(name)
-                            them.holds[name].release()
+                            them.holds[name].shrink(0)
                             await turns()
                 held = sum(sizes[name] for name in them.holds if name not in released)
                 waiting = [name for name in sizes if name not in them.order and name not in gone]

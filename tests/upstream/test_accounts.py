@@ -113,9 +113,12 @@ def test_a_later_success_clears_expired() -> None:
 
 def test_holds_are_counted_and_released() -> None:
     watched = Watched("a")
-    with watched.pool.hold(watched.accounts[0]), watched.pool.hold(watched.accounts[0]):
-        assert watched.pool.held == 2
-    assert watched.pool.held == 0
+    for held in (1, 2):
+        watched.pool.hold(watched.accounts[0])
+        assert watched.pool.held == held
+    for held in (1, 0):
+        watched.pool.release(watched.accounts[0])
+        assert watched.pool.held == held
 
 
 def test_an_account_survives_its_state_file() -> None:
