@@ -1,4 +1,4 @@
-"""Cross-origin requests: pages named in `server.cors_origins` may call the API from a browser."""
+"""Cross-origin requests: pages named in `server.cors_origins` may call the API from a browser, never the dashboard."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Final
 from aiohttp import web
 from multidict import CIMultiDict
 
+from handlers import dashboard
 from handlers.appkeys import SETTINGS
 
 _METHODS: Final = "GET, POST, OPTIONS"
@@ -25,6 +26,7 @@ def is_preflight(request: web.Request) -> bool:
     return (
         request.method == "OPTIONS"
         and "Access-Control-Request-Method" in request.headers
+        and not dashboard.holds(request.path)
         and _allows(request.app[SETTINGS].config.server.cors_origins, request.headers.get("Origin"))
     )
 
@@ -45,7 +47,7 @@ def preflight(request: web.Request) -> web.Response:
 
 def set_cors_headers(request: web.BaseRequest, headers: CIMultiDict[str], allowed: Collection[str]) -> None:
     """Let an allowed page read the answer, errors too. No credentials: a key is sent by the page itself."""
-    if not allowed:
+    if not allowed or dashboard.holds(request.path):
         return
     headers.add("Vary", "Origin")
     origin = request.headers.get("Origin")

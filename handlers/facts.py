@@ -34,6 +34,7 @@ class Facts:
     headers: dict[str, str] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
     life: Life | None = None
+    quiet: bool = False  # asked by a page itself, again and again: the log need not know
     status: int | None = None
     seconds: float = 0.0
     chunks: int = 0

@@ -20,6 +20,7 @@ from handlers.callers import LOOPBACK, caller_address
 from handlers.cors import is_preflight, preflight, set_cors_headers
 from handlers.facts import Facts
 from handlers.probes import PROBES
+from handlers.terminal import printable
 from upstream.errors import Reason
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -142,7 +143,7 @@ def followed(handler: Handler) -> Handler:
 def follow(request: web.Request) -> None:
     """Let the dashboard see this request from here on, and count it in the end."""
     facts = request[FACTS]
-    facts.client = request.headers.get("User-Agent", "")[:200]
+    facts.client = printable(request.headers.get("User-Agent", "")[:200])
     request.app[ACTIVITY].begin(facts)
 
 
@@ -179,7 +180,7 @@ def _log(request: web.Request, facts: Facts, status: int, seconds: float) -> Non
     }
     event(
         _logger,
-        logging.DEBUG if request.match_info.handler in PROBES else logging.INFO,
+        logging.DEBUG if facts.quiet or request.match_info.handler in PROBES else logging.INFO,
         f"{request.method} {resource.canonical if resource is not None else '(unknown)'}",
         **{name: value for name, value in fields.items() if value is not None},
     )

@@ -13,7 +13,7 @@ from bridge.enrolment import by_user, check_label, enrolled, missing, whose, wit
 from bridge.logins import Login
 from bridge.stats import AccountUse
 from handlers.appkeys import MODELS, SETTINGS, STATE, STATS
-from handlers.dashboard.guard import read_form, see_other, text
+from handlers.dashboard.guard import read_form, see_other
 from handlers.dashboard.pages import render
 from handlers.site import use_clearance
 from upstream.accounts import EXPIRY_WARNING_SECONDS, Account
@@ -41,11 +41,11 @@ async def accounts(request: web.Request, login: Login) -> web.StreamResponse:
 async def paste(request: web.Request, login: Login) -> web.StreamResponse:
     """POST /dashboard/accounts: whatever was copied in the browser. A secret goes in here and never comes out."""
     form = await read_form(request)
-    label = text(form, "label").strip() or None
+    label = form.get("label", "").strip() or None
     try:
         if label is not None:
             check_label(label)
-        pasted = read_pasted(text(form, "paste"))
+        pasted = read_pasted(form.get("paste", ""))
         said = await _take(request, label, pasted)
     except CookieError as error:
         return await _page(request, login, error=f"This cannot be used: {error}", label=label, status=400)
@@ -57,7 +57,7 @@ async def paste(request: web.Request, login: Login) -> web.StreamResponse:
 
 async def remove(request: web.Request, login: Login) -> web.StreamResponse:
     """POST /dashboard/accounts/remove."""
-    user_id = text(await read_form(request), "user")
+    user_id = (await read_form(request)).get("user", "")
     try:
         await request.app[STATE].update_accounts(partial(without, label=user_id))
     except ValueError:

@@ -9,7 +9,7 @@ from aiohttp import web
 from bridge.errors import ended_by_owner
 from bridge.logins import Login
 from handlers.appkeys import ACTIVITY, SETTINGS
-from handlers.dashboard.guard import read_form, see_other, text
+from handlers.dashboard.guard import read_form, see_other
 from handlers.dashboard.pages import render
 
 #: Rows of the page: what runs, then the last that ended.
@@ -33,7 +33,7 @@ async def activity(request: web.Request, login: Login) -> web.StreamResponse:
 
 async def end(request: web.Request, _: Login) -> web.StreamResponse:
     """POST /dashboard/activity/end: its caller is told in its stream, upstream's call is closed."""
-    number = text(await read_form(request), "number")
+    number = (await read_form(request)).get("number", "")
     facts = request.app[ACTIVITY].running(int(number)) if number.isdecimal() and len(number) < 20 else None
     if facts is not None and facts.life is not None:
         facts.life.end(ended_by_owner())

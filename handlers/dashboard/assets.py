@@ -14,6 +14,7 @@ from typing import Final
 from aiohttp import web
 
 import handlers
+from handlers.appkeys import FACTS
 
 #: Beside our packages, in a checkout and in a wheel.
 WEB: Final = Path(handlers.__file__).parent.parent / "web"
@@ -48,5 +49,6 @@ async def static(request: web.Request) -> web.StreamResponse:
     asset = request.app[ASSETS].get(request.match_info["name"])
     if asset is None:
         raise web.HTTPNotFound
+    request[FACTS].quiet = True
     headers = {"Cache-Control": "public, max-age=31536000, immutable"}
     return web.Response(body=asset.body, content_type=asset.content_type, charset="utf-8", headers=headers)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Final, TypeAlias
+from urllib.parse import parse_qsl
 
 from aiohttp import web
-from multidict import MultiDictProxy
-from yarl import URL
 
 from bridge.errors import ApiError
 from bridge.logins import Login, Logins, csrf_matches
 from bridge.store import StateError
 from handlers.appkeys import FACTS, SETTINGS
+from handlers.body import read_body
 from handlers.callers import is_secure
 from handlers.dashboard import pages
 from handlers.middlewares import Handler
 
 PrivateHandler: TypeAlias = Callable[[web.Request, Login], Awaitable[web.StreamResponse]]
-Form: TypeAlias = MultiDictProxy[str | bytearray | bytes | web.FileField]
+Form: TypeAlias = Mapping[str, str]
 
 LOGINS: Final = web.AppKey("logins", Logins)
 FORM: Final = web.RequestKey("form", Form)
@@ -28,8 +29,13 @@ FORM: Final = web.RequestKey("form", Form)
 #: `__Host-` binds the cookie to this host and to TLS; a browser takes that name only with Secure.
 _SECURE_COOKIE: Final = "__Host-lmarena-bridge"
 _PLAIN_COOKIE: Final = "lmarena-bridge"
-#: A form of ours is a page of text at most.
+#: How a browser sends a form without files; no page of ours has files, which would be written to disk.
+_FORM_TYPE: Final = "application/x-www-form-urlencoded"
+#: A form of ours is a page of text at most, in a few fields.
 MAX_FORM_BYTES: Final = 256 * 1024
+MAX_FIELDS: Final = 20
+#: What asks for a page, and changes nothing.
+_READING: Final = frozenset({"GET", "HEAD"})
 
 _logger = logging.getLogger(__name__)
 
@@ -39,13 +45,7 @@ def open_to_all(handler: Handler) -> Handler:
 
     @functools.wraps(handler)
     async def shown(request: web.Request) -> web.StreamResponse:
-        try:
-            if request.method == "POST":
-                _from_here(request)
-            return _guarded(await handler(request))
-        except ApiError as error:
-            request[FACTS].fail(error)
-            return _guarded(pages.problem(request, None, error.status, error.message))
+        return await _shown(request, None, partial(handler, request))
 
     return shown
 
@@ -57,22 +57,30 @@ def private(handler: PrivateHandler) -> Handler:
     async def shown(request: web.Request) -> web.StreamResponse:
         login = current_login(request)
         if login is None:
-            return _guarded(_to_login(request))
-        try:
-            if request.method == "POST":
-                _from_here(request)
-                await _with_token(request, login)
-            return _guarded(await handler(request, login))
-        except web.HTTPNotFound:
-            return _guarded(pages.problem(request, login, 404, "There is no such page."))
-        except ApiError as error:
-            request[FACTS].fail(error)
-            return _guarded(pages.problem(request, login, error.status, error.message))
-        except StateError as error:
-            _logger.error("%s", error)
-            return _guarded(pages.problem(request, login, 500, f"Nothing was changed: {error}"))
+            return _to_login(request)
+        request[FACTS].quiet = _is_live(request)
+        return await _shown(request, login, partial(handler, request, login))
 
     return shown
+
+
+async def _shown(
+    request: web.Request, login: Login | None, page: Callable[[], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """The page, or what went wrong as one; `page` is not asked for a change that another site's page sends."""
+    try:
+        if request.method not in _READING:
+            _from_here(request)
+            if login is not None:
+                await _with_token(request, login)
+        return await page()
+    except ApiError as error:
+        problem = error
+    except StateError as error:
+        _logger.error("%s", error)
+        problem = ApiError(500, "server_error", "not_saved", f"Nothing was changed: {error}")
+    request[FACTS].fail(problem)
+    return pages.problem(request, login, problem)
 
 
 def current_login(request: web.Request) -> Login | None:
@@ -105,22 +113,23 @@ def see_other(path: str) -> web.Response:
     return web.Response(status=303, headers={"Location": path})
 
 
-def text(form: Form, name: str) -> str:
-    """A text of a form; '' where it is missing."""
-    value = form.get(name, "")
-    return value if isinstance(value, str) else ""
-
-
 async def read_form(request: web.Request) -> Form:
-    """Read the form once. Raises ApiError where it is too large or none."""
+    """Read the form once. Raises ApiError where it is none, too large, too slow, or names a field twice."""
     form = request.get(FORM)
     if form is None:
-        if (request.content_length or 0) > MAX_FORM_BYTES or request.content_length is None:
+        if request.content_type != _FORM_TYPE:
+            raise _refused(415, "This is not how a page of the dashboard sends its form.")
+        if (request.content_length or 0) > MAX_FORM_BYTES:
             raise _refused(413, "This is more than the form takes.")
+        timeout = request.app[SETTINGS].config.server.body_timeout
+        body = await read_body(request, limit=MAX_FORM_BYTES, timeout=timeout)
         try:
-            form = request[FORM] = await request.post()
+            fields = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
         except ValueError as error:
             raise _refused(400, "The form cannot be read.") from error
+        form = request[FORM] = dict(fields)
+        if len(form) < len(fields):
+            raise _refused(400, "The form names a field twice.")
     return form
 
 
@@ -129,9 +138,14 @@ def _secure(request: web.Request) -> bool:
 
 
 def _to_login(request: web.Request) -> web.Response:
-    if request.method == "GET" and "X-Live" not in request.headers:
+    if request.method in _READING and not _is_live(request):
         return see_other("/dashboard/login")
     return web.Response(status=401, text="You are not logged in (any more).")
+
+
+def _is_live(request: web.Request) -> bool:
+    """Whether a page asks by itself, to redraw a part."""
+    return request.method in _READING and "X-Live" in request.headers
 
 
 def _from_here(request: web.Request) -> None:
@@ -140,22 +154,16 @@ def _from_here(request: web.Request) -> None:
     if site is not None and site not in ("same-origin", "none"):
         raise _refused(403, "This came from another site's page, and was not done.")
     origin = request.headers.get("Origin")
-    if origin is not None and URL(origin).authority != request.headers.get("Host"):
+    if origin is not None and origin.partition("://")[2] != request.headers.get("Host"):
         raise _refused(403, "This came from another site's page, and was not done.")
 
 
 async def _with_token(request: web.Request, login: Login) -> None:
     sent = request.headers.get("X-CSRF-Token")
-    if sent is None:
-        sent = text(await read_form(request), "csrf")
-    if not csrf_matches(login, sent):
+    if sent is None and request.content_type == _FORM_TYPE:
+        sent = (await read_form(request)).get("csrf")
+    if sent is None or not csrf_matches(login, sent):
         raise _refused(403, "This page is too old, or the request was not made on it. Load it again.")
-
-
-def _guarded(response: web.StreamResponse) -> web.StreamResponse:
-    if not response.prepared:
-        response.headers.update(pages.HEADERS)
-    return response
 
 
 def _refused(status: int, message: str) -> ApiError:

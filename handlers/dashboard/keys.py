@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace as changed
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
 from bridge.keys import MAX_CONCURRENCY, MAX_RPM, ApiKey, add, generate, get, remove, replace
 from bridge.logins import Login
+from bridge.models import Models
 from handlers.appkeys import MODELS, SETTINGS, STATE, STATS
-from handlers.dashboard.guard import Form, read_form, see_other, text
+from handlers.dashboard.guard import Form, read_form, see_other
 from handlers.dashboard.pages import render
+
+#: A name that needs no quoting, in a shell or in a program.
+_PLAIN: Final = re.compile(r"[A-Za-z0-9][\w.:@/-]*", re.ASCII)
 
 
 async def keys(request: web.Request, login: Login) -> web.StreamResponse:
@@ -24,7 +29,7 @@ async def keys(request: web.Request, login: Login) -> web.StreamResponse:
 async def make(request: web.Request, login: Login) -> web.StreamResponse:
     """POST /dashboard/keys: a new key. Its secret leaves in this answer and in no other."""
     form = await read_form(request)
-    name = text(form, "name").strip()
+    name = form.get("name", "").strip()
     try:
         secret, key = generate(name, now=time.time(), **_rights(form))
         await request.app[STATE].update_keys(partial(add, key=key))
@@ -39,7 +44,7 @@ async def change(request: web.Request, login: Login) -> web.StreamResponse:
     try:
         rights = _rights(form)
         await request.app[STATE].update_keys(
-            lambda known: replace(known, changed(get(known, text(form, "id")), **rights))
+            lambda known: replace(known, changed(get(known, form.get("id", "")), **rights))
         )
     except ValueError as error:
         return await _page(request, login, error=f"{error}", status=400)
@@ -48,7 +53,7 @@ async def change(request: web.Request, login: Login) -> web.StreamResponse:
 
 async def revoke(request: web.Request, login: Login) -> web.StreamResponse:
     """POST /dashboard/keys/revoke: for good."""
-    key_id = text(await read_form(request), "id")
+    key_id = (await read_form(request)).get("id", "")
     try:
         await request.app[STATE].update_keys(partial(remove, name_or_id=key_id))
     except ValueError:
@@ -59,9 +64,9 @@ async def revoke(request: web.Request, login: Login) -> web.StreamResponse:
 def _rights(form: Form) -> dict[str, Any]:
     """What the form says a key may. Raises ValueError."""
     return {
-        "rpm": _limit("requests per minute", text(form, "rpm"), MAX_RPM),
-        "concurrency": _limit("requests at the same time", text(form, "concurrency"), MAX_CONCURRENCY),
-        "models": tuple(filter(None, (glob.strip() for glob in text(form, "models").split(",")))),
+        "rpm": _limit("requests per minute", form.get("rpm", ""), MAX_RPM),
+        "concurrency": _limit("requests at the same time", form.get("concurrency", ""), MAX_CONCURRENCY),
+        "models": tuple(filter(None, (glob.strip() for glob in form.get("models", "").split(",")))),
         "stealth": "stealth" in form,
         "metrics": "metrics" in form,
     }
@@ -92,7 +97,6 @@ async def _page(
 ) -> web.Response:
     app = request.app
     config = app[SETTINGS].config
-    catalog = app[MODELS].catalog
     stats = await app[STATS].read()
     shown = {
         "keys": sorted(app[STATE].keys, key=lambda key: -key.created),
@@ -103,10 +107,16 @@ async def _page(
         "form": form or {},
         "made": made,
         "secret": secret,
-        "model": next((name for name, _ in catalog), "MODEL") if catalog else "MODEL",
+        "model": _example(app[MODELS], made) if made else "",
         "origin": _origin(request),
     }
     return render(request, "keys.html", login, shown, status=status)
+
+
+def _example(models: Models, key: ApiKey) -> str:
+    """A model for the snippets, which somebody will paste into a shell: one whose name means nothing there."""
+    names = (name for name, _ in models.visible(models.catalog, key)) if models.catalog else ()
+    return next(filter(_PLAIN.fullmatch, names), "MODEL")
 
 
 def _origin(request: web.Request) -> str:

@@ -12,11 +12,12 @@ from typing import Final, Protocol
 from aiohttp import web
 
 from bridge import passwords
+from bridge.admin import Admin
 from bridge.log import event
 from bridge.logins import LONGEST_SECONDS, Login, SetupCode
 from bridge.throttle import Throttle, TooManyAttempts
 from handlers.appkeys import SETTINGS, STATE
-from handlers.callers import caller_address, is_secure
+from handlers.callers import LOOPBACK, caller_address, is_secure
 from handlers.dashboard.guard import (
     LOGINS,
     current_login,
@@ -25,7 +26,6 @@ from handlers.dashboard.guard import (
     see_other,
     session_id,
     set_session,
-    text,
 )
 from handlers.dashboard.pages import render
 
@@ -63,17 +63,14 @@ async def log_in(request: web.Request) -> web.StreamResponse:
     known = request.app[STATE].admin.password_hash
     if known is None:
         return see_other("/dashboard/setup")
-    throttle, caller = request.app[THROTTLE], caller_address(request, request.app[SETTINGS].config)
-    try:
-        throttle.attempt(caller)
-    except TooManyAttempts as error:
-        return _too_many(_login_page, request, error)
+    if wait := _try(request):
+        return _too_early(request, _login_page, wait)
     async with request.app[HASHING]:
-        right = await asyncio.to_thread(passwords.verify, known, text(form, "password"))
-    if not right:
-        event(_logger, logging.WARNING, "a wrong password was given for the dashboard", caller=caller)
+        right = await asyncio.to_thread(passwords.verify, known, form.get("password", ""))
+    if not right or request.app[STATE].admin.password_hash != known:  # it may have been changed meanwhile
+        event(_logger, logging.WARNING, "a wrong password was given for the dashboard", caller=_caller(request))
         return _login_page(request, "That is not the password.", status=403)
-    throttle.succeeded(caller)
+    request.app[THROTTLE].succeeded(_caller(request))
     return _enter(request)
 
 
@@ -89,26 +86,25 @@ async def set_up(request: web.Request) -> web.StreamResponse:
     state, setup = request.app[STATE], request.app[SETUP]
     if state.admin.password_hash is not None:
         return see_other("/dashboard/login")
-    throttle, caller = request.app[THROTTLE], caller_address(request, request.app[SETTINGS].config)
     form = await read_form(request)
-    password = text(form, "password")
-    try:
-        throttle.attempt(caller)
-    except TooManyAttempts as error:
-        return _too_many(_setup_page, request, error)
-    if not setup.matches(text(form, "code").strip()):
+    password = form.get("password", "")
+    if wait := _try(request):
+        return _too_early(request, _setup_page, wait)
+    if not setup.matches(form.get("code", "").strip()):
         return _setup_page(request, "That is not the code that the daemon printed when it started.", status=403)
-    throttle.succeeded(caller)
+    request.app[THROTTLE].succeeded(_caller(request))
     try:
         passwords.check(password)
     except ValueError as error:
         return _setup_page(request, f"{error}", status=400)
-    if password != text(form, "again"):
+    if password != form.get("again", ""):
         return _setup_page(request, "The two are not the same.", status=400)
     async with request.app[HASHING]:
         hashed = await asyncio.to_thread(passwords.hash_password, password)
+    await state.update_admin(partial(_with_first_password, hashed=hashed))
     setup.spend()
-    await state.update_admin(partial(replace, password_hash=hashed))
+    if request.app[STATE].admin.password_hash != hashed:
+        return see_other("/dashboard/login")
     return _enter(request)
 
 
@@ -118,6 +114,11 @@ async def log_out(request: web.Request, _: Login) -> web.StreamResponse:
     response = see_other("/dashboard/login")
     forget_session(request, response)
     return response
+
+
+def _with_first_password(admin: Admin, hashed: str) -> Admin:
+    """Set the password, unless somebody else, or a command, was faster."""
+    return replace(admin, password_hash=hashed) if admin.password_hash is None else admin
 
 
 def _enter(request: web.Request) -> web.StreamResponse:
@@ -140,8 +141,16 @@ def _setup_page(request: web.Request, error: str = "", *, status: int = 200) -> 
     return render(request, "setup.html", None, shown, status=status)
 
 
-def _too_many(page: _Page, request: web.Request, error: TooManyAttempts) -> web.Response:
-    wait = math.ceil(error.retry_after)
+def _try(request: web.Request) -> int:
+    """Count a try. Seconds until there may be one; 0 if this is one."""
+    try:
+        request.app[THROTTLE].attempt(_caller(request))
+    except TooManyAttempts as error:
+        return math.ceil(error.retry_after)
+    return 0
+
+
+def _too_early(request: web.Request, page: _Page, wait: int) -> web.Response:
     response = page(request, f"Too many wrong ones. The next can be tried in {wait} s.", status=429)
     response.headers["Retry-After"] = f"{wait}"
     return response
@@ -149,5 +158,8 @@ def _too_many(page: _Page, request: web.Request, error: TooManyAttempts) -> web.
 
 def _is_private(request: web.Request) -> bool:
     """Whether nobody on the way can read what is typed: TLS, or this very machine."""
-    config = request.app[SETTINGS].config
-    return is_secure(request, config) or caller_address(request, config) in ("127.0.0.1", "::1")
+    return is_secure(request, request.app[SETTINGS].config) or _caller(request) in LOOPBACK
+
+
+def _caller(request: web.Request) -> str:
+    return caller_address(request, request.app[SETTINGS].config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -11,7 +10,9 @@ import aiohttp_jinja2
 from aiohttp import web
 from jinja2 import FileSystemLoader, StrictUndefined
 
+from bridge.errors import ApiError
 from bridge.logins import Login
+from handlers import dashboard
 from handlers.dashboard.assets import ASSETS, TEMPLATES, read_assets
 from handlers.dashboard.wording import FILTERS
 
@@ -28,7 +29,7 @@ _POLICY: Final = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-HEADERS: Final = {
+_HEADERS: Final = {
     "Content-Security-Policy": _POLICY,
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",  # with no-referrer a browser would call a form's origin null
@@ -77,8 +78,20 @@ def render(
     return aiohttp_jinja2.render_template(template, request, shown, status=status)
 
 
-def problem(request: web.Request, login: Login | None, status: int, message: str) -> web.Response:
+def problem(request: web.Request, login: Login | None, error: ApiError) -> web.Response:
     """A page that says what went wrong; plain text for a script of ours."""
     if "X-CSRF-Token" in request.headers:
-        return web.Response(text=html.escape(message), status=status)
-    return render(request, "problem.html", login, {"status": status, "message": message}, status=status)
+        response = web.Response(text=error.message, status=error.status)
+    else:
+        shown = {"status": error.status, "message": error.message}
+        response = render(request, "problem.html", login, shown, status=error.status)
+    response.headers.update(error.http_headers())
+    if response.headers.get("Connection") == "close":
+        response.force_close()
+    return response
+
+
+async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Put on every answer below our path what its pages must carry (a signal of the app: streams and files too)."""
+    if dashboard.holds(request.path):
+        response.headers.update(_HEADERS)

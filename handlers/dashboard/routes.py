@@ -44,14 +44,16 @@ _ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
 def add_dashboard(app: web.Application) -> None:
     """Add the pages, and what they stand on."""
     pages.prepare(app)
+    app.on_response_prepare.append(pages.set_headers)
     app[LOGINS] = Logins(time.monotonic)
     app[login.THROTTLE] = Throttle(time.monotonic)
     app[login.SETUP] = SetupCode()
     app[login.HASHING] = asyncio.Semaphore(login.HASHES_AT_ONCE)
     app[DRAWINGS] = Drawings()
     for method, path, handler in _ROUTES:
-        app.router.add_route(method, f"/dashboard{path}", handler)
-    app.router.add_route("GET", "/", front_door)
+        add = app.router.add_get if method == "GET" else app.router.add_post  # HEAD comes with GET
+        add(f"/dashboard{path}", handler)
+    app.router.add_get("/", front_door)
 
 
 async def front_door(_: web.Request) -> web.StreamResponse:

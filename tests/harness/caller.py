@@ -7,7 +7,7 @@ import json
 import socket
 import struct
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 
 from yarl import URL
@@ -67,3 +67,13 @@ async def calling(origin: str, key: str, *, receive_bytes: int | None = None) ->
             yield Caller(reader, writer, "\r\n".join((*lines, "Content-Type: application/json")))
         finally:
             writer.transport.abort()
+
+
+async def exchange(origin: str, sent: str, *, head_only: bool = False) -> str:
+    """Send a text as it is on a connection of its own; read until the bridge closes, or the answer's head."""
+    url = URL(origin)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    with closing(writer):
+        writer.write(sent.encode())
+        async with asyncio.timeout(10):
+            return (await (reader.readuntil(b"\r\n\r\n") if head_only else reader.read())).decode(errors="replace")

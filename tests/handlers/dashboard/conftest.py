@@ -1,0 +1,21 @@
+"""A person who is logged in, and what must not change behind their back."""
+
+from __future__ import annotations
+
+import pytest
+from dashboard import Dashboard, Kept
+from running import RunningBridge
+
+
+@pytest.fixture
+async def dashboard(bridge: RunningBridge) -> Dashboard:
+    """A browser whose owner has set the password."""
+    browser = Dashboard(bridge)
+    await browser.set_up()
+    return browser
+
+
+@pytest.fixture
+def kept(dashboard: Dashboard) -> Kept:
+    """What is kept, as it is now."""
+    return Kept(dashboard)

@@ -1,0 +1,323 @@
+"""The door of the dashboard: the first password, wrong ones, and how a login begins and ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from http.cookies import Morsel, SimpleCookie
+from pathlib import Path
+
+import pytest
+from dashboard import PASSWORD, Dashboard, Page
+from running import RunningBridge, running_bridge
+
+from bridge import passwords, throttle
+from bridge.admin import admin_document
+from bridge.logins import IDLE_SECONDS, LONGEST_SECONDS
+from handlers.appkeys import STATE
+from handlers.dashboard.guard import LOGINS
+from handlers.dashboard.login import THROTTLE, setup_code
+from upstream.arena import Arena
+
+PLAIN, SECURE = "lmarena-bridge", "__Host-lmarena-bridge"
+ANOTHER = "a lantern, two otters, no moon"
+
+
+def cookie(page: Page) -> Morsel[str]:
+    """The one cookie that an answer sets."""
+    (line,) = page.headers.getall("Set-Cookie")
+    (morsel,) = SimpleCookie(line).values()
+    return morsel
+
+
+async def try_password(browser: Dashboard, password: str, caller: str = "") -> Page:
+    headers = {"X-Forwarded-For": caller} if caller else {}
+    return await browser.ask("POST", "/dashboard/login", {"password": password}, headers)
+
+
+class Clock:
+    """A monotonic clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(bridge: RunningBridge) -> Clock:
+    """The clock of logins and of the wait after wrong passwords."""
+    clock = Clock()
+    bridge.app[LOGINS]._clock = clock
+    bridge.app[THROTTLE]._clock = clock
+    return clock
+
+
+@asynccontextmanager
+async def behind_a_proxy(arena: Arena, path: Path) -> AsyncIterator[Dashboard]:
+    """A browser, set up, of a bridge that believes its peer."""
+    async with running_bridge(arena, path, {"server": {"trusted_proxies": ["127.0.0.1"]}}) as bridge:
+        browser = Dashboard(bridge)
+        await browser.set_up()
+        yield browser
+
+
+# --- the first visit ---
+
+
+async def test_there_is_no_default_password(bridge: RunningBridge) -> None:
+    browser = Dashboard(bridge)
+    for password in ("", "admin", "password", "lmarena-bridge", PASSWORD):
+        page = await try_password(browser, password)
+        assert (page.status, page.location, browser.cookie) == (303, "/dashboard/setup", "")
+    assert (await browser.get("/dashboard/login")).location == "/dashboard/setup"
+    assert not await browser.is_in()
+
+
+@pytest.mark.parametrize("code", ["", "admin", "A" * 22, "\udcff", "é"])
+async def test_a_password_is_set_with_the_code_only(code: str, bridge: RunningBridge) -> None:
+    browser = Dashboard(bridge)
+    fields = {"code": code.encode(errors="replace").decode(), "password": PASSWORD, "again": PASSWORD}
+    assert (await browser.ask("POST", "/dashboard/setup", fields)).status == 403
+    assert bridge.state.admin.password_hash is None
+    assert not browser.cookie
+
+
+async def test_the_code_lets_in_once(bridge: RunningBridge) -> None:
+    first, second = Dashboard(bridge), Dashboard(bridge)
+    code = setup_code(bridge.app)
+    assert code is not None
+    assert (await first.set_up()).location == "/dashboard"
+    assert await first.is_in()
+    kept = bridge.state.admin
+    again = await second.ask("POST", "/dashboard/setup", {"code": code, "password": ANOTHER, "again": ANOTHER})
+    assert (again.location, second.cookie) == ("/dashboard/login", "")
+    assert bridge.state.admin == kept
+    assert setup_code(bridge.app) is None
+
+
+async def test_of_many_who_hold_the_code_one_gets_in(bridge: RunningBridge) -> None:
+    browsers = [Dashboard(bridge) for _ in range(5)]
+    await asyncio.gather(*(browser.set_up(f"{PASSWORD} {n}") for n, browser in enumerate(browsers)))
+    assert sum([await browser.is_in() for browser in browsers]) == 1
+
+
+async def test_a_password_that_a_command_has_just_set_stays(bridge: RunningBridge) -> None:
+    hashed = passwords.hash_password(ANOTHER)
+    await admin_document(bridge.folder).update(lambda admin: replace(admin, password_hash=hashed))
+    browser = Dashboard(bridge)
+    assert (await browser.set_up()).location == "/dashboard/login"
+    assert (await browser.log_in(ANOTHER)).location == "/dashboard"
+
+
+@pytest.mark.parametrize("password", ["", "4 words", "password1234", "aaaaaaaaaaaaaaaa", "x" * 2000])
+async def test_a_weak_first_password_is_refused(password: str, bridge: RunningBridge) -> None:
+    browser = Dashboard(bridge)
+    page = await browser.set_up(password)
+    assert page.status == 400
+    assert not password or password not in page.text
+    assert (await browser.set_up()).location == "/dashboard"  # the code is still good
+
+
+async def test_a_first_password_is_typed_twice(bridge: RunningBridge) -> None:
+    fields = {"code": setup_code(bridge.app) or "", "password": PASSWORD, "again": PASSWORD.upper()}
+    assert (await Dashboard(bridge).ask("POST", "/dashboard/setup", fields)).status == 400
+    assert bridge.state.admin.password_hash is None
+
+
+async def test_a_code_that_could_not_be_used_is_not_spent(bridge: RunningBridge) -> None:
+    browser = Dashboard(bridge)
+    (bridge.folder.path / "admin.json").mkdir()
+    page = await browser.set_up()
+    assert (page.status, browser.cookie) == (500, "")
+    (bridge.folder.path / "admin.json").rmdir()
+    assert (await browser.set_up()).location == "/dashboard"
+
+
+# --- wrong passwords ---
+
+
+async def test_a_wrong_password_is_403_and_says_so(dashboard: Dashboard, caplog: pytest.LogCaptureFixture) -> None:
+    stranger = Dashboard(dashboard.bridge)
+    page = await try_password(stranger, "wrong horse, wrong battery")
+    assert (page.status, stranger.cookie, "Set-Cookie" in page.headers) == (403, "", False)
+    assert "That is not the password." in page.markup.text
+    assert "wrong horse" not in page.text + caplog.text
+    assert "a wrong password was given" in caplog.text
+
+
+async def test_after_some_wrong_ones_the_next_must_wait(dashboard: Dashboard, clock: Clock) -> None:
+    stranger = Dashboard(dashboard.bridge)
+    for _ in range(throttle.BY_ADDRESS.first):
+        assert (await try_password(stranger, "wrong")).status == 403
+    clock.now += 0.5
+    for password in ("wrong", PASSWORD):
+        page = await try_password(stranger, password)
+        assert (page.status, page.headers["Retry-After"]) == (429, "1")
+    clock.now += 0.5
+    assert (await try_password(stranger, "wrong")).status == 403
+    clock.now += 0.5
+    assert (await try_password(stranger, PASSWORD)).headers["Retry-After"] == "2"
+    clock.now += 1.5
+    assert (await stranger.log_in()).location == "/dashboard"
+
+
+@pytest.mark.usefixtures("clock")
+async def test_of_a_thousand_tries_at_once_few_are_looked_at(
+    dashboard: Dashboard, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with asyncio.timeout(30):
+        pages = await asyncio.gather(*(try_password(Dashboard(dashboard.bridge), "wrong") for _ in range(1000)))
+    statuses = [page.status for page in pages]
+    assert (statuses.count(403), statuses.count(429)) == (throttle.BY_ADDRESS.first, 1000 - throttle.BY_ADDRESS.first)
+    assert caplog.text.count("a wrong password was given") == throttle.BY_ADDRESS.first
+
+
+@pytest.mark.usefixtures("clock")
+async def test_a_stranger_is_no_other_by_his_own_word(dashboard: Dashboard) -> None:
+    stranger = Dashboard(dashboard.bridge)
+    pages = [await try_password(stranger, "wrong", f"203.0.113.{n}") for n in range(throttle.BY_ADDRESS.first + 1)]
+    assert [page.status for page in pages[-2:]] == [403, 429]
+
+
+async def test_behind_a_proxy_each_caller_waits_alone(arena: Arena, tmp_path: Path) -> None:
+    async with behind_a_proxy(arena, tmp_path / "state") as browser:
+        stranger = Dashboard(browser.bridge)
+        for _ in range(throttle.BY_ADDRESS.first):
+            assert (await try_password(stranger, "wrong", "203.0.113.9")).status == 403
+        assert (await try_password(stranger, PASSWORD, "203.0.113.9")).status == 429
+        assert (await try_password(stranger, PASSWORD, "8.8.8.8, 203.0.113.9")).status == 429
+        assert (await try_password(stranger, PASSWORD, "203.0.113.10")).status == 303
+
+
+async def test_codes_are_not_guessed_faster_than_passwords(bridge: RunningBridge, clock: Clock) -> None:
+    browser = Dashboard(bridge)
+    fields = {"code": "no", "password": PASSWORD, "again": PASSWORD}
+    pages = [await browser.ask("POST", "/dashboard/setup", fields) for _ in range(throttle.BY_ADDRESS.first + 1)]
+    assert [page.status for page in pages[-2:]] == [403, 429]
+    assert (await browser.set_up()).status == 429
+    clock.now += 1
+    assert (await browser.set_up()).location == "/dashboard"
+
+
+# --- the login ---
+
+
+async def test_a_login_gets_an_id_of_its_own_each_time(dashboard: Dashboard) -> None:
+    seen = {dashboard.cookie}
+    for _ in range(3):
+        old = dashboard.cookie
+        await dashboard.log_in()
+        seen.add(dashboard.cookie)
+        assert await dashboard.is_in()
+        assert not await Dashboard(dashboard.bridge, cookie=old).is_in()
+    assert len(seen) == 4
+
+
+async def test_a_cookie_of_the_attackers_choice_opens_nothing(dashboard: Dashboard) -> None:
+    chosen = f"{PLAIN}={'A' * 43}"
+    victim = Dashboard(dashboard.bridge, cookie=chosen)
+    await victim.log_in()
+    assert victim.cookie != chosen
+    assert not await Dashboard(dashboard.bridge, cookie=chosen).is_in()
+
+
+@pytest.mark.parametrize("value", ["", "x", "A" * 5000, "\udcff\udcfe", '"', "a=b=c", "../../etc", "é"])
+async def test_a_cookie_that_is_none_of_ours(value: str, dashboard: Dashboard) -> None:
+    sent = f"{PLAIN}={value}".encode(errors="surrogateescape").decode(errors="replace")
+    page = await Dashboard(dashboard.bridge, cookie=sent).get("/dashboard/keys")
+    assert (page.status, page.location) == (303, "/dashboard/login")
+
+
+async def test_logging_out_kills_the_cookie_even_where_it_was_stolen(dashboard: Dashboard) -> None:
+    thief = Dashboard(dashboard.bridge, cookie=dashboard.cookie)
+    assert await thief.is_in()
+    page = await dashboard.post("/dashboard/logout")
+    assert (page.location, cookie(page)["max-age"], dashboard.cookie) == ("/dashboard/login", "0", "")
+    assert not await thief.is_in()
+    assert (await thief.post("/dashboard/keys", {"name": "thief"})).status == 401
+
+
+async def test_a_new_password_ends_every_login_within_two_seconds(dashboard: Dashboard) -> None:
+    other = Dashboard(dashboard.bridge)
+    await other.log_in()
+    hashed = passwords.hash_password(ANOTHER)
+    await admin_document(dashboard.bridge.folder).update(lambda admin: replace(admin, password_hash=hashed))
+    async with asyncio.timeout(2):
+        while await dashboard.is_in() or await other.is_in():
+            pass
+    assert (await dashboard.log_in()).status == 403
+    assert (await dashboard.log_in(ANOTHER)).location == "/dashboard"
+
+
+async def test_a_password_that_is_changed_while_it_is_checked_lets_nobody_in(
+    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger, state = Dashboard(dashboard.bridge), dashboard.bridge.app[STATE]
+    verify = passwords.verify
+
+    def slowly(known: str, password: str) -> bool:
+        state.admin = replace(state.admin, password_hash=passwords.hash_password(ANOTHER))
+        return verify(known, password)
+
+    monkeypatch.setattr(passwords, "verify", slowly)
+    assert (await stranger.log_in()).status == 403
+    assert not stranger.cookie
+
+
+async def test_whoever_goes_away_is_logged_out(dashboard: Dashboard, clock: Clock) -> None:
+    await dashboard.log_in()
+    clock.now += IDLE_SECONDS - 1
+    assert await dashboard.is_in()
+    clock.now += IDLE_SECONDS - 1
+    assert await dashboard.is_in()
+    clock.now += IDLE_SECONDS
+    assert not await dashboard.is_in()
+
+
+async def test_a_page_that_is_looked_at_keeps_its_login_but_not_for_ever(dashboard: Dashboard, clock: Clock) -> None:
+    await dashboard.log_in()
+    began, step = clock.now, IDLE_SECONDS / 2
+    while clock.now + step < began + LONGEST_SECONDS:
+        clock.now += step
+        assert (await dashboard.live("/dashboard/activity")).status == 200
+    clock.now = began + LONGEST_SECONDS
+    assert (await dashboard.live("/dashboard/activity")).status == 401
+    assert (await dashboard.get("/dashboard/activity")).location == "/dashboard/login"
+
+
+# --- the cookie ---
+
+
+async def test_the_cookie_is_for_this_host_and_no_script(dashboard: Dashboard) -> None:
+    set_cookie = cookie(await dashboard.log_in())
+    assert set_cookie.key == PLAIN
+    assert set_cookie["httponly"] is True
+    assert (set_cookie["samesite"], set_cookie["path"], set_cookie["domain"]) == ("Strict", "/", "")
+    assert int(set_cookie["max-age"]) == LONGEST_SECONDS
+    assert not set_cookie["secure"]
+    assert len(set_cookie.value) >= 43  # 256 bits
+
+
+async def test_behind_tls_it_is_secure_and_bound_to_the_host(arena: Arena, tmp_path: Path) -> None:
+    async with behind_a_proxy(arena, tmp_path / "state") as browser:
+        plain = browser.cookie
+        tls = Dashboard(browser.bridge, {"X-Forwarded-Proto": "https"})
+        set_cookie = cookie(await tls.log_in())
+        assert (set_cookie.key, set_cookie["secure"], set_cookie["httponly"]) == (SECURE, True, True)
+        assert (set_cookie["samesite"], set_cookie["path"], set_cookie["domain"]) == ("Strict", "/", "")
+        assert await tls.is_in()
+        as_plain = f"{PLAIN}={set_cookie.value}"
+        assert not await Dashboard(browser.bridge, {"X-Forwarded-Proto": "https"}, cookie=as_plain).is_in()
+        assert not await Dashboard(browser.bridge, {"X-Forwarded-Proto": "https"}, cookie=plain).is_in()
+        gone = cookie(await tls.post("/dashboard/logout"))
+        assert (gone.key, gone["secure"], gone["max-age"]) == (SECURE, True, "0")
+
+
+async def test_a_strangers_word_for_tls_counts_nothing(dashboard: Dashboard) -> None:
+    stranger = Dashboard(dashboard.bridge, {"X-Forwarded-Proto": "https"})
+    set_cookie = cookie(await stranger.log_in())
+    assert (set_cookie.key, bool(set_cookie["secure"])) == (PLAIN, False)

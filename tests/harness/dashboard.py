@@ -1,0 +1,176 @@
+"""A browser in front of a bridge's dashboard, as far as cookies, tokens and forms go; and what it makes of a page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+
+from aiohttp import web
+from multidict import CIMultiDictProxy
+from running import RunningBridge
+
+from handlers.dashboard.login import setup_code
+
+PASSWORD = "seven blue herons over the weir"
+
+_TOKEN = re.compile(r'name="csrf" value="([^"]+)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An answer, read to its end."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    text: str
+
+    @property
+    def location(self) -> str | None:
+        """Where it sends on to."""
+        return self.headers.get("Location")
+
+    @property
+    def csrf(self) -> str:
+        """The token in its forms; '' where it has none."""
+        found = _TOKEN.search(self.text)
+        return found[1] if found else ""
+
+    @property
+    def markup(self) -> Markup:
+        """What a browser reads in it."""
+        markup = Markup()
+        markup.feed(self.text)
+        markup.close()
+        return markup
+
+
+class Markup(HTMLParser):
+    """The elements of a page, in order, and its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Take an element."""
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_data(self, data: str) -> None:
+        """Take a text; a script's too."""
+        self.text += data
+
+    def says(self, text: str) -> bool:
+        """Whether somebody can read this text, in an element or an attribute."""
+        return text in self.text or any(
+            text in value for _, attributes in self.elements for value in attributes.values()
+        )
+
+
+@dataclass
+class Dashboard:
+    """One browser. It follows no redirect, so that a test sees where it is sent; `headers` go with all it asks."""
+
+    bridge: RunningBridge
+    headers: Mapping[str, str] = field(default_factory=dict)
+    cookie: str = ""
+    csrf: str = ""
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, str] | str | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Page:
+        """Send a request as it is, with the cookie; a mapping is sent as a form."""
+        sent = {**({"Cookie": self.cookie} if self.cookie else {}), **self.headers, **(headers or {})}
+        url = self.bridge.origin + path
+        async with self.bridge.http.request(method, url, data=body, headers=sent, allow_redirects=False) as response:
+            page = Page(response.status, response.headers, await response.text())
+        for morsel in response.cookies.values():
+            self.cookie = f"{morsel.key}={morsel.value}" if morsel.value else ""
+        self.csrf = page.csrf or self.csrf
+        return page
+
+    async def get(self, path: str, /, **headers: str) -> Page:
+        """Look at a page."""
+        return await self.ask("GET", path, headers=headers)
+
+    async def live(self, path: str) -> Page:
+        """Look at the part of a page that redraws itself."""
+        return await self.get(path, **{"X-Live": "1"})
+
+    async def post(self, path: str, fields: Mapping[str, str] | None = None, /, **headers: str) -> Page:
+        """Send a form of a page, with the token that it carries."""
+        return await self.ask("POST", path, {"csrf": self.csrf, **(fields or {})}, headers)
+
+    async def set_up(self, password: str = PASSWORD) -> Page:
+        """Set the first password with the code that the daemon printed, and be logged in."""
+        code = setup_code(self.bridge.app) or ""
+        page = await self.ask("POST", "/dashboard/setup", {"code": code, "password": password, "again": password})
+        return await self._see(page)
+
+    async def log_in(self, password: str = PASSWORD) -> Page:
+        """Try a password."""
+        return await self._see(await self.ask("POST", "/dashboard/login", {"password": password}))
+
+    async def _see(self, page: Page) -> Page:
+        """Look at a page with a form once logged in: it carries the token."""
+        if page.location == "/dashboard":
+            await self.get("/dashboard/keys")
+        return page
+
+    async def is_in(self) -> bool:
+        """Whether the cookie opens a page."""
+        return (await self.get("/dashboard/keys")).status == 200
+
+
+class Kept:
+    """What must not change: what is on disk, and that the browser's owner is logged in."""
+
+    def __init__(self, dashboard: Dashboard) -> None:
+        self._dashboard = dashboard
+        self._before = self._files()
+
+    def _files(self) -> dict[str, bytes]:
+        folder = self._dashboard.bridge.folder.path
+        return {name: (folder / f"{name}.json").read_bytes() for name in ("keys", "accounts", "admin")}
+
+    async def unchanged(self) -> bool:
+        """Whether all is as it was."""
+        return self._files() == self._before and await self._dashboard.is_in()
+
+
+#: What anybody may ask. The rest of the whole app wants a key or a login.
+OPEN = frozenset(
+    {
+        "/",
+        "/livez",
+        "/readyz",
+        "/health",
+        "/v1/health",
+        "/api/v1/health",
+        "/dashboard/login",
+        "/dashboard/setup",
+        "/dashboard/static/{name}",
+    }
+)
+
+
+def routes(app: web.Application) -> list[tuple[str, str]]:
+    """The method and the path of every route of the app but the open ones, with something in the place of a name."""
+    known = ((route.method, route.resource.canonical) for route in app.router.routes() if route.resource is not None)
+    return [(method, path.replace("{name}", "some-name")) for method, path in known if path not in OPEN]
+
+
+def private(app: web.Application) -> list[tuple[str, str]]:
+    """Those of the dashboard."""
+    return [(method, path) for method, path in routes(app) if path.startswith("/dashboard")]
+
+
+def changes(app: web.Application) -> list[str]:
+    """Every address of the dashboard that may change something for whoever is logged in."""
+    return [path for method, path in private(app) if method == "POST"]
