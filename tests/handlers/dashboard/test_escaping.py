@@ -1,0 +1,176 @@
+"""Whatever strangers may write into a page (names, addresses, user agents, errors) is text there and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from caller import calling
+from dashboard import Dashboard, Page, private
+from running import RunningBridge, running_bridge
+from tenacity import wait_none
+
+from handlers.appkeys import MODELS, STATS
+from handlers.dashboard.assets import TEMPLATES
+from upstream.arena import Arena, Model, Session
+from upstream.arena.ids import fixed_uuid
+
+#: It ends every context that a template may put it into, and begins worse ones.
+HOSTILE = """<script>boo()</script>"' onload=boo() a="]]>--></title></textarea></svg><x-boo>{{7*7}}&lt;"""
+SHORT = "<x-boo onclick=boo()>\"'&"
+#: What upstream says of an error; were there markup in it, it would not be quoted.
+SORRY = 'Sorry: "\' onload=boo() a=" & {{7*7}}'
+
+#: What our templates write, and our charts.
+OURS = {tag for each in TEMPLATES.iterdir() for tag in re.findall(r"<([a-z][a-z0-9-]*)", each.read_text())} | {
+    *("svg", "g", "path", "rect", "circle", "text", "tspan", "title"),
+}
+LIVE = ("/dashboard", "/dashboard/accounts", "/dashboard/activity")
+SPANS = ("/dashboard?span=minute", "/dashboard?span=hour", "/dashboard?span=day")
+
+
+def check(page: Page) -> None:
+    """Nothing in a page is more than text that is not ours."""
+    assert page.status < 500
+    for tag, attributes in page.markup.elements:
+        assert tag in OURS, tag
+        assert not [name for name in attributes if name.startswith("on") or name in ("style", "srcdoc", "formaction")]
+        assert tag != "script" or attributes["src"].startswith("/dashboard/static/")
+        for name in ("href", "src", "action"):
+            assert attributes.get(name, "#").startswith(("/dashboard", "#")), (tag, attributes)
+
+
+def models() -> list[Model]:
+    """A site's whose names are hostile, each kind of model once."""
+    outputs = ({"text": True}, {"search": True}, {"image": True})
+    inputs = {"text": True, "image": True}
+    return [
+        Model(fixed_uuid(f"{n}", 7), f"{HOSTILE}{n}", kind, inputs, organization=f"{HOSTILE}, Inc.")
+        for n, kind in enumerate(outputs)
+    ]
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("upstream.retry._back_off", wait_none())
+
+
+@pytest.fixture
+async def arena() -> AsyncIterator[Arena]:
+    async with Arena(models=models()) as arena:
+        yield arena
+
+
+@pytest.fixture
+def session(arena: Arena) -> Session:
+    return arena.sign_in(f"{HOSTILE}@example.org")
+
+
+@pytest.fixture
+async def bridge(arena: Arena, session: Session, tmp_path: Path) -> AsyncIterator[RunningBridge]:
+    """A bridge with an account whose address is hostile, and that shows prompts."""
+    options = {"log": {"debug": True}, "models": {"stealth": True}}
+    async with running_bridge(arena, tmp_path / "state", options, sessions=(session,)) as bridge:
+        await bridge.app[MODELS].available()
+        yield bridge
+
+
+async def test_every_page_and_every_part_of_one(arena: Arena, dashboard: Dashboard) -> None:
+    bridge = dashboard.bridge
+    agent = {"User-Agent": HOSTILE}
+    await bridge.post(bridge.chat(f"{HOSTILE}!", model=f"{HOSTILE}0"), headers=agent)
+    await bridge.post(bridge.chat("hi", model=HOSTILE), headers=agent)
+    await bridge.post(bridge.chat("hi", model=f"{HOSTILE}1"), headers={"Authorization": f"Bearer {HOSTILE}", **agent})
+    for message in (SHORT, SORRY):
+        arena.faults.arm("rejected", message=message)
+        await bridge.post(bridge.chat("hi", model=f"{HOSTILE}0"), headers=agent)
+        arena.faults.arm("model_failed_middle", message=message)
+        await bridge.post(bridge.chat("hi", model=f"{HOSTILE}0", stream=True), headers=agent)
+    await dashboard.post("/dashboard/keys", {"name": "globs", "models": f"{SHORT}, {{7*7}}"})
+    await bridge.app[STATS].flush()
+
+    pages = {path: await dashboard.get(path) for _, path in private(bridge.app)}
+    pages |= {f"{path}, live": await dashboard.live(path) for path in LIVE}
+    pages |= {path: await dashboard.get(path) for path in SPANS}
+    for page in pages.values():
+        check(page)
+    for path in ("/dashboard", "/dashboard, live", *SPANS, "/dashboard/models", "/dashboard/playground"):
+        assert pages[path].markup.says(f"{HOSTILE}0"), path
+    assert pages["/dashboard"].text.count("x-boo") > 1  # in the chart and in the table
+    for path in ("/dashboard/accounts", "/dashboard/accounts, live"):
+        assert pages[path].markup.says(f"{HOSTILE}@example.org")
+    assert pages["/dashboard/keys"].markup.says(SHORT)
+    for path in ("/dashboard/activity", "/dashboard/activity, live"):
+        markup = pages[path].markup
+        for shown in (f"{HOSTILE}0", f"{HOSTILE}!", HOSTILE[:30], SORRY, f"{HOSTILE}@example.org"):
+            assert markup.says(shown), (path, shown)
+
+
+async def test_an_account_in_trouble(arena: Arena, session: Session, dashboard: Dashboard) -> None:
+    bridge = dashboard.bridge
+    arena.expire(session)
+    await bridge.post(bridge.chat("hi", model=f"{HOSTILE}0"))
+    for path in LIVE:
+        for page in (await dashboard.get(path), await dashboard.live(path)):
+            check(page)
+    assert (await dashboard.get("/dashboard")).markup.says(f"account {HOSTILE}@example.org")
+
+
+@pytest.mark.parametrize("text", [HOSTILE, SHORT, "javascript:boo()", "`<b>`", "\0", "\u202e", "‮<", "a" * 10_000])
+async def test_what_a_form_gives_back(text: str, dashboard: Dashboard) -> None:
+    answers = [
+        await dashboard.post("/dashboard/keys", {"name": text, "rpm": text, "models": text}),
+        await dashboard.post("/dashboard/keys/change", {"id": text}),
+        await dashboard.post("/dashboard/keys/revoke", {"id": text}),
+        await dashboard.post("/dashboard/accounts", {"label": text, "paste": text}),
+        await dashboard.post("/dashboard/accounts", {"label": "fine", "paste": text}),
+        await dashboard.post("/dashboard/accounts/remove", {"user": text}),
+    ]
+    for page in answers:
+        assert page.status in (400, 404)
+        check(page)
+
+
+async def test_an_account_whose_cookie_is_hostile_is_added(arena: Arena, dashboard: Dashboard) -> None:
+    for email in (f"{HOSTILE}@b", "\N{RIGHT-TO-LEFT OVERRIDE}", "a\r\nSet-Cookie: a=b"):
+        page = await dashboard.post("/dashboard/accounts", {"paste": arena.sign_in(email).cookie_value})
+        assert page.status == 200
+        check(page)
+        assert page.markup.says(email)
+
+
+async def test_a_user_agent_of_broken_bytes(dashboard: Dashboard) -> None:
+    bridge = dashboard.bridge
+    async with calling(bridge.origin, bridge.key) as caller:
+        caller.writer.write(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nUser-Agent: \xff\xfe\x9b\xe2\x80\xae<b>\r\n"
+        )
+        caller.writer.write(b"Content-Length: 0\r\n\r\n")
+        await caller.sees(b"invalid_api_key")
+    page = await dashboard.get("/dashboard/activity")
+    check(page)
+    assert page.markup.says("\N{REPLACEMENT CHARACTER}<b>")
+    assert not page.markup.says("\N{RIGHT-TO-LEFT OVERRIDE}")
+
+
+async def test_a_snippet_runs_nothing_in_a_shell(dashboard: Dashboard) -> None:
+    """A hostile site's model name would be pasted into a shell with the snippet."""
+    page = await dashboard.post("/dashboard/keys", {"name": "mine"})
+    snippets = page.markup.text
+    assert '{"model": "MODEL"' in snippets
+    assert "boo" not in snippets.partition("curl -N")[2].partition("A new key")[0]
+
+
+async def test_what_a_script_of_ours_is_told_is_plain_text(dashboard: Dashboard) -> None:
+    headers = {"X-CSRF-Token": dashboard.csrf, "Content-Type": "application/json"}
+    page = await dashboard.ask(
+        "POST",
+        "/dashboard/playground/chat",
+        '{"model": "<b>\'", "messages": [{"role": "user", "content": "hi"}]}',
+        headers,
+    )
+    assert (page.status, page.headers["Content-Type"]) == (404, "text/plain; charset=utf-8")
+    assert "The model '<b>'' does not exist." in page.text
+    assert page.headers["X-Content-Type-Options"] == "nosniff"
