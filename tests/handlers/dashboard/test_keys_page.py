@@ -1,0 +1,149 @@
+"""Keys: made and shown once, changed, revoked, each with effect on the very next request."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from dashboard import Dashboard, Kept, Page
+from running import RunningBridge, api_key
+
+from bridge import keys
+from bridge.keys import ApiKey
+from bridge.state import keys_document
+from handlers.appkeys import STATS
+
+SECRET = re.compile(r"sk-lmab-[A-Za-z0-9]{32}")
+
+
+async def make(dashboard: Dashboard, **fields: str) -> tuple[str, ApiKey]:
+    """A key by the page's form: its secret, and what is kept."""
+    page = await dashboard.post("/dashboard/keys", {"name": "laptop", **fields})
+    (secret,) = set(SECRET.findall(page.text))
+    key = dashboard.bridge.state.keys.find(secret)
+    assert key is not None
+    return secret, key
+
+
+async def chat(bridge: RunningBridge, secret: str, model: str = "") -> int:
+    """The status that a key gets."""
+    headers = {"Authorization": f"Bearer {secret}"}
+    async with await bridge.post(bridge.chat("hi", model=model or bridge.model()), headers=headers) as answer:
+        return answer.status
+
+
+def says(page: Page, *texts: str) -> bool:
+    markup = page.markup
+    return all(markup.says(text) for text in texts)
+
+
+async def test_a_key_is_shown_once_and_works_at_once(dashboard: Dashboard) -> None:
+    secret, key = await make(dashboard)
+    assert await chat(dashboard.bridge, secret) == 200
+    page = await dashboard.get("/dashboard/keys")
+    assert says(page, "laptop", f"sk-lmab-…{key.hint}")
+    assert not SECRET.search(page.text)
+    assert secret not in (dashboard.bridge.folder.path / "keys.json").read_text()
+
+
+async def test_the_page_that_makes_it_shows_how_to_use_it(dashboard: Dashboard) -> None:
+    page = await dashboard.post("/dashboard/keys", {"name": "laptop"})
+    (secret,) = set(SECRET.findall(page.text))
+    bridge = dashboard.bridge
+    assert says(page, f"Authorization: Bearer {secret}", f'api_key="{secret}"', "gemini-4-pro", bridge.origin)
+
+
+async def test_a_key_gets_the_rights_that_the_form_says(dashboard: Dashboard) -> None:
+    rights = {"rpm": "7", "concurrency": " 3 ", "models": "gpt-*, , claude-* ", "stealth": "on", "metrics": "on"}
+    _, key = await make(dashboard, **rights)
+    assert (key.rpm, key.concurrency, key.models) == (7, 3, ("gpt-*", "claude-*"))
+    assert (key.stealth, key.metrics) == (True, True)
+    assert says(await dashboard.get("/dashboard/keys"), "7/min, 3 at once", "gpt-*, claude-*", "stealth", "metrics")
+
+
+async def test_without_any_it_has_the_configurations(dashboard: Dashboard) -> None:
+    _, key = await make(dashboard)
+    assert (key.rpm, key.concurrency, key.models, key.stealth, key.metrics) == (None, None, (), False, False)
+    assert says(await dashboard.get("/dashboard/keys"), "60/min, 100 at once")
+
+
+async def test_a_change_holds_from_the_next_request_on(dashboard: Dashboard) -> None:
+    bridge = dashboard.bridge
+    secret, key = await make(dashboard, rpm="9", stealth="on")
+    page = await dashboard.post("/dashboard/keys/change", {"id": key.id, "rpm": "1", "models": bridge.model()})
+    assert page.location == "/dashboard/keys"
+    assert await chat(bridge, secret, "gpt-6.1-high") == 403
+    assert await chat(bridge, secret) == 429
+    changed = keys.get(bridge.state.keys, key.id)
+    assert (changed.rpm, changed.concurrency, changed.models, changed.stealth) == (1, None, (bridge.model(),), False)
+    assert (changed.hash, changed.name, changed.created) == (key.hash, key.name, key.created)
+
+
+async def test_a_revoked_key_is_gone_at_once(dashboard: Dashboard) -> None:
+    secret, key = await make(dashboard)
+    assert (await dashboard.post("/dashboard/keys/revoke", {"id": key.id})).location == "/dashboard/keys"
+    assert await chat(dashboard.bridge, secret) == 401
+    assert "laptop" not in (await dashboard.get("/dashboard/keys")).markup.text
+    again = await dashboard.post("/dashboard/keys/revoke", {"id": key.id})
+    assert again.status == 404
+    assert says(again, "That key is gone already.")
+
+
+WRONG = {
+    "no name": ({"name": " "}, "name: must be"),
+    "a name too long": ({"name": "a" * 65}, "name: must be"),
+    "a name with markup": ({"name": "<b>"}, "name: must be"),
+    "a name that is taken": ({"name": "test"}, "duplicate name 'test'"),
+    "a limit of nothing": ({"rpm": "0"}, "requests per minute: must be a whole number"),
+    "a limit beyond all": ({"concurrency": "100001"}, "requests at the same time: must be a whole number"),
+    "a limit in words": ({"rpm": "many"}, "requests per minute: must be a whole number"),
+    "a glob with a line end": ({"models": "gpt\n-*"}, "models: must be"),
+}
+
+
+@pytest.mark.parametrize(("fields", "error"), WRONG.values(), ids=WRONG)
+async def test_what_cannot_be_is_said_and_not_done(
+    fields: dict[str, str], error: str, dashboard: Dashboard, kept: Kept
+) -> None:
+    page = await dashboard.post("/dashboard/keys", {"name": "laptop", **fields})
+    assert page.status == 400
+    assert says(page, error, fields.get("name", "laptop").strip())
+    assert await kept.unchanged()
+
+
+async def test_a_change_of_a_key_that_is_gone_or_to_what_cannot_be(dashboard: Dashboard, kept: Kept) -> None:
+    (key,) = dashboard.bridge.state.keys
+    for fields in ({"id": "nobody"}, {}, {"id": key.id, "rpm": "-1"}, {"id": key.id, "models": "a\tb"}):
+        assert (await dashboard.post("/dashboard/keys/change", fields)).status == 400
+    assert await kept.unchanged()
+
+
+async def test_what_cannot_be_saved_is_said_and_not_done(dashboard: Dashboard) -> None:
+    bridge = dashboard.bridge
+    before = (bridge.folder.path / "keys.json").read_bytes()
+    (bridge.folder.path / ".keys.json.tmp").mkdir()  # where the new file would be written
+    page = await dashboard.post("/dashboard/keys", {"name": "laptop"})
+    assert page.status == 500
+    assert says(page, "Nothing was changed")
+    assert (bridge.folder.path / "keys.json").read_bytes() == before
+    assert [key.name for key in bridge.state.keys] == ["test"]
+
+
+async def test_a_key_of_a_command_stays_beside_those_of_the_page(dashboard: Dashboard) -> None:
+    bridge = dashboard.bridge
+    secret, another = api_key()
+    await keys_document(bridge.folder).update(lambda known: (*known, another))
+    await make(dashboard)
+    assert [key.name for key in bridge.state.keys] == ["test", "another", "laptop"]
+    assert await chat(bridge, secret) == 200
+
+
+async def test_the_page_says_what_a_key_was_used_for(dashboard: Dashboard) -> None:
+    secret, _ = await make(dashboard)
+    assert says(await dashboard.get("/dashboard/keys"), "never")
+    for _ in range(3):
+        await chat(dashboard.bridge, secret)
+    await dashboard.bridge.app[STATS].flush()
+    page = await dashboard.get("/dashboard/keys")
+    row = page.text.partition("laptop</span>")[2].partition("</tr>")[0]
+    assert '<td data-label="Requests" class="number">3</td>' in row

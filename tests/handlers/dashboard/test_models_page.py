@@ -1,0 +1,68 @@
+"""Models: what the page lists, and how it says that there is no list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from dashboard import Dashboard, Page
+from running import RunningBridge, running_bridge
+
+from handlers.appkeys import MODELS
+from upstream.arena import Arena
+
+
+def rows(page: Page) -> dict[str, set[str]]:
+    """What each row can, by the name that its button copies."""
+    names = [attributes["data-text"] for _, attributes in page.markup.elements if "data-text" in attributes]
+    traits = [attributes["data-traits"] for tag, attributes in page.markup.elements if tag == "tr" and attributes]
+    return {name: set(can.split()) for name, can in zip(names, traits, strict=True)}
+
+
+async def test_every_model_of_the_api_but_videos(bridge: RunningBridge, dashboard: Dashboard) -> None:
+    async with bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers) as answer:
+        listed = [model["id"] for model in (await answer.json())["data"]]
+    films = {model.public_name for model in bridge.arena.models if "video" in model.outputs}
+    assert list(rows(await dashboard.get("/dashboard/models"))) == [name for name in listed if name not in films]
+    assert films & set(listed)
+
+
+async def test_what_each_can(dashboard: Dashboard) -> None:
+    shown = rows(await dashboard.get("/dashboard/models"))
+    assert shown["gemini-4-pro"] == {"chat", "sees"}
+    assert shown["deepseek-v4"] == {"chat"}
+    assert shown["gpt-6.1-search"] == {"search", "sees"}
+    assert shown["flux-3-pro"] == {"draws"}
+
+
+@pytest.mark.parametrize("open_", [True, False], ids=["open", "closed"])
+async def test_stealth_models_where_they_are_open(open_: bool, arena: Arena, tmp_path: Path) -> None:
+    async with running_bridge(arena, tmp_path / "state", {"models": {"stealth": open_}}) as bridge:
+        await bridge.app[MODELS].available()
+        dashboard = Dashboard(bridge)
+        await dashboard.set_up()
+        page = await dashboard.get("/dashboard/models")
+        assert ("november-fog" in rows(page)) == open_
+        assert page.markup.says("Stealth models are hidden") != open_
+
+
+async def test_a_name_leads_to_the_playground(dashboard: Dashboard) -> None:
+    page = await dashboard.get("/dashboard/models")
+    hrefs = [attributes.get("href", "") for tag, attributes in page.markup.elements if tag == "a"]
+    (odd,) = [href for href in hrefs if "ernie" in href]
+    assert parse_qs(urlsplit(odd).query) == {"model": ["ernie-5.5 (preview 0110)"]}
+    chosen = [at for tag, at in (await dashboard.get(odd)).markup.elements if tag == "option" and "selected" in at]
+    assert [attributes["value"] for attributes in chosen] == ["ernie-5.5 (preview 0110)"]
+
+
+async def test_without_a_list_it_says_why(arena: Arena, tmp_path: Path) -> None:
+    arena.faults.arm("challenge", on="page", times=None)
+    async with running_bridge(arena, tmp_path / "state") as bridge:
+        await bridge.app[MODELS].refresh()
+        dashboard = Dashboard(bridge)
+        await dashboard.set_up()
+        page = await dashboard.get("/dashboard/models")
+        assert page.markup.says("The list of models has not been read yet.")
+        assert page.markup.says("challenge")
+        assert (await dashboard.get("/dashboard/playground")).markup.says("There is no model to talk to yet")

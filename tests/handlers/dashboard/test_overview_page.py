@@ -1,0 +1,94 @@
+"""The overview: is it well, what is to be done, who used what; in charts, and in numbers beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from dashboard import Dashboard
+from running import RunningBridge, running_bridge
+
+from handlers.appkeys import MODELS, STATS
+from handlers.health import health_of
+from upstream.arena import Arena
+
+
+async def used(bridge: RunningBridge) -> None:
+    """Three chats that go well, and two that do not, counted."""
+    for _ in range(3):
+        await bridge.post(bridge.chat("hi"))
+    await bridge.post(bridge.chat("hi", model="nobody"))
+    await bridge.post(bridge.chat("hi"), headers={"Authorization": "Bearer x"})
+    await bridge.app[STATS].flush()
+
+
+async def test_all_is_well(dashboard: Dashboard) -> None:
+    await dashboard.bridge.app[MODELS].available()
+    page = await dashboard.get("/dashboard")
+    assert page.markup.says("All is well")
+    assert page.markup.says("No requests yet.")
+
+
+async def test_what_is_wrong_comes_with_what_to_do(arena: Arena, tmp_path: Path) -> None:
+    async with running_bridge(arena, tmp_path / "state", sessions=()) as bridge:
+        await bridge.app[MODELS].available()
+        dashboard = Dashboard(bridge)
+        await dashboard.set_up()
+        for page in (await dashboard.get("/dashboard"), await dashboard.live("/dashboard")):
+            assert page.markup.says("Something needs you")
+            assert page.markup.says("What you do now:")
+            assert page.markup.says("No account: run ")
+        assert not health_of(bridge.app).serving
+
+
+async def test_half_of_it_may_be_wrong(arena: Arena, tmp_path: Path) -> None:
+    sessions = arena.sign_in(), arena.sign_in("old@example.org", expires_in=3600)
+    async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
+        await bridge.app[MODELS].available()
+        dashboard = Dashboard(bridge)
+        await dashboard.set_up()
+        assert (await dashboard.get("/dashboard")).markup.says("Well, but not wholly")
+
+
+async def test_what_was_asked_is_drawn_and_written(dashboard: Dashboard) -> None:
+    bridge = dashboard.bridge
+    await used(bridge)
+    page = await dashboard.get("/dashboard")
+    charts = [attributes for tag, attributes in page.markup.elements if tag == "svg"]
+    assert [chart["role"] for chart in charts] == ["img"] * 4
+    labels = " ".join(chart["aria-label"] for chart in charts)
+    for text in ("3 answered, 2 errors", "median", bridge.model(), "test first"):
+        assert text in labels, text
+    for text in ("2 of them", "p95", bridge.model(), "rejected", "of them written"):
+        assert page.markup.says(text), text
+    assert "<html" not in (await dashboard.live("/dashboard")).text
+
+
+async def test_a_part_is_drawn_anew_when_there_is_something_new(dashboard: Dashboard) -> None:
+    before = await dashboard.live("/dashboard")
+    await used(dashboard.bridge)
+    after = await dashboard.live("/dashboard")
+    assert "no requests in the last 2 hours" in before.text
+    assert "3 answered" in after.text
+
+
+@pytest.mark.parametrize(("span", "words"), [("minute", "2 hours"), ("hour", "2 weeks"), ("day", "2 years")])
+async def test_a_span_of_time(span: str, words: str, dashboard: Dashboard) -> None:
+    await used(dashboard.bridge)
+    page = await dashboard.get(f"/dashboard?span={span}")
+    current = [attributes for _, attributes in page.markup.elements if attributes.get("aria-current") == "true"]
+    assert [attributes["id"] for attributes in current] == [f"span-{span}"]
+    assert f"Requests in the last {words}: 3 answered" in page.text
+    assert f'data-live="/dashboard?span={span}"' in page.text
+
+
+@pytest.mark.parametrize("span", ["", "week", "minute&span=day", "%00", "%ff", "a" * 5000])
+async def test_a_span_that_is_none_is_two_hours(span: str, dashboard: Dashboard) -> None:
+    page = await dashboard.get(f"/dashboard?span={span}")
+    assert page.status == 200
+    assert 'data-live="/dashboard?span=minute"' in page.text
+
+
+async def test_the_front_door_leads_there(dashboard: Dashboard) -> None:
+    for method in ("GET", "HEAD"):
+        assert (await dashboard.ask(method, "/")).location == "/dashboard"

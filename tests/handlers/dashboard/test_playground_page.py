@@ -1,0 +1,131 @@
+"""The playground: the API's own answers for whoever is logged in, under a key that nobody has."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+
+import aiohttp
+from dashboard import Dashboard
+from frames import DONE, frames
+from pictures import png
+from running import RunningBridge
+
+from handlers.appkeys import ACTIVITY, DRAIN
+from handlers.dashboard.owner import OWNER
+from upstream.arena import Arena, Line, Step, Turn, Until
+
+CHAT = "/dashboard/playground/chat"
+DRAW = "/dashboard/playground/draw"
+
+
+def told(dashboard: Dashboard) -> dict[str, str]:
+    """What the page's script sends along."""
+    return {
+        "Cookie": dashboard.cookie,
+        "X-CSRF-Token": dashboard.csrf,
+        "Content-Type": "application/json",
+        "Origin": dashboard.bridge.origin,
+        "Sec-Fetch-Site": "same-origin",
+    }
+
+
+async def ask(dashboard: Dashboard, path: str, body: object) -> aiohttp.ClientResponse:
+    return await dashboard.bridge.http.post(
+        dashboard.bridge.origin + path, data=json.dumps(body), headers=told(dashboard)
+    )
+
+
+async def test_an_answer_is_streamed_as_the_apis(arena: Arena, dashboard: Dashboard) -> None:
+    bridge, go_on = dashboard.bridge, asyncio.Event()
+
+    async def script(_: Turn) -> AsyncIterator[Step]:
+        yield Line("a0", "Good ")
+        yield Until(go_on)
+        yield Line("a0", "morning.")
+        yield Line("ad", {"finishReason": "stop"})
+
+    arena.script = script
+    body = bridge.chat("hi", stream=True, stream_options={"include_usage": True})
+    async with await ask(dashboard, CHAT, body) as answer:
+        first = await answer.content.readuntil(b"Good ")
+        go_on.set()
+        text = first + await answer.read()
+    assert (answer.status, answer.content_type) == (200, "text/event-stream")
+    found = list(frames(text))
+    assert found[-1] == DONE
+    chunks = [json.loads(frame) for frame in found[:-1]]
+    assert "".join(c["delta"].get("content", "") for chunk in chunks for c in chunk["choices"]) == "Good morning."
+    assert chunks[-1]["usage"]["completion_tokens"] > 0
+
+
+async def test_a_picture_goes_with_a_message(arena: Arena, dashboard: Dashboard) -> None:
+    url = f"data:image/png;base64,{base64.b64encode(png(1)).decode()}"
+    parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}]
+    body = dashboard.bridge.chat(messages=[{"role": "user", "content": parts}], model="gemini-4-pro")
+    async with await ask(dashboard, CHAT, body) as answer:
+        assert answer.status == 200
+    (evaluation,) = arena.evaluations.values()
+    assert len(evaluation.messages[0].attachments) == 1
+
+
+async def test_a_picture_is_drawn(dashboard: Dashboard) -> None:
+    body = {"model": "gpt-image-3", "prompt": "An otter", "response_format": "b64_json"}
+    async with await ask(dashboard, DRAW, body) as answer:
+        (drawn,) = (await answer.json())["data"]
+    assert base64.b64decode(drawn["b64_json"])
+
+
+async def test_errors_are_plain_sentences(arena: Arena, dashboard: Dashboard) -> None:
+    arena.faults.arm("challenge")
+    cases = [
+        (CHAT, dashboard.bridge.chat("hi", model="it's"), 404, "The model 'it's' does not exist."),
+        (CHAT, {"model": "x"}, 400, "messages"),
+        (CHAT, [], 400, "object"),
+        (DRAW, {"model": dashboard.bridge.model(), "prompt": "An otter"}, 400, "cannot draw"),
+        (CHAT, dashboard.bridge.chat("hi"), 503, "cf_clearance"),
+    ]
+    for path, body, status, text in cases:
+        async with await ask(dashboard, path, body) as answer:
+            assert (answer.status, answer.content_type) == (status, "text/plain"), text
+            assert text in await answer.text()
+
+
+async def test_it_is_counted_under_a_name_that_no_key_can_be_found_by(dashboard: Dashboard) -> None:
+    async with await ask(dashboard, CHAT, dashboard.bridge.chat("hi")) as answer:
+        assert answer.status == 200
+    (facts,) = dashboard.bridge.app[ACTIVITY].newest()
+    assert (facts.key, facts.status) == ("dashboard", 200)
+    for secret in (OWNER.name, OWNER.id, OWNER.hash, OWNER.hint):
+        assert dashboard.bridge.state.keys.find(secret) is None
+    page = await dashboard.get("/dashboard/keys")
+    assert OWNER.hash not in page.text
+
+
+async def test_whoever_leaves_the_page_lets_go_of_upstream(arena: Arena, dashboard: Dashboard) -> None:
+    async def script(_: Turn) -> AsyncIterator[Step]:
+        yield Line("a0", "once")
+        yield Until(asyncio.Event())
+
+    arena.script = script
+    answer = await ask(dashboard, CHAT, dashboard.bridge.chat("hi", stream=True))
+    await answer.content.readuntil(b"once")
+    answer.close()
+    await asyncio.wait_for(arena.calls[-1].closed.wait(), 1)
+
+
+async def test_during_a_drain_nothing_new_is_asked(arena: Arena, dashboard: Dashboard) -> None:
+    dashboard.bridge.app[DRAIN].begin()
+    async with await ask(dashboard, CHAT, dashboard.bridge.chat("hi")) as answer:
+        assert answer.status == 503
+    assert not [call for call in arena.calls if call.kind == "create"]
+
+
+async def test_without_a_login_nothing_is_asked(bridge: RunningBridge, dashboard: Dashboard) -> None:
+    stranger = Dashboard(bridge, csrf=dashboard.csrf)
+    for path in (CHAT, DRAW):
+        async with await ask(stranger, path, bridge.chat("hi")) as answer:
+            assert answer.status == 401
+    assert not list(bridge.app[ACTIVITY].newest())
