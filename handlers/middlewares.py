@@ -178,9 +178,10 @@ def _log(request: web.Request, facts: Facts, status: int, seconds: float) -> Non
         "ttft_ms": None if facts.ttft is None else round(facts.ttft * 1000),
         "ms": round(seconds * 1000),
     }
+    quiet = facts.quiet and status < 400
     event(
         _logger,
-        logging.DEBUG if facts.quiet or request.match_info.handler in PROBES else logging.INFO,
+        logging.DEBUG if quiet or request.match_info.handler in PROBES else logging.INFO,
         f"{request.method} {resource.canonical if resource is not None else '(unknown)'}",
         **{name: value for name, value in fields.items() if value is not None},
     )

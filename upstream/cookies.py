@@ -29,7 +29,7 @@ _COOKIE = re.compile(
 )
 _PIECE = re.compile(rf"{SESSION_COOKIE}\.([0-9]{{1,2}})")
 _COOKIE_VALUE = re.compile(r"[!#-+\--:<-\[\]-~]*")  # RFC 6265, 4.1.1: cookie-octet
-_USER_AGENT = re.compile(r"^[ \t]*user-agent(?::[ \t]*|[ \t]*\r?\n)(\S.*?)\s*$", re.IGNORECASE | re.MULTILINE)
+_USER_AGENT = re.compile(r"^[ \t]*user-agent(?::[ \t]*|[ \t]*\r?\n)(\S.*)$", re.IGNORECASE | re.MULTILINE)
 _CONTROL = re.compile(r"[^\t\r\n -~\xa0-\U0010ffff]")
 _MAX_AGE = re.compile(r";\s*max-age\s*=\s*(-?[0-9]+)", re.IGNORECASE)
 _EPOCH = re.compile(r";\s*expires\s*=[^;]*\b1970\b", re.IGNORECASE)
@@ -81,7 +81,7 @@ def read_pasted(text: str) -> Pasted:
     if clearance is not None:
         _check(CLEARANCE_COOKIE, clearance)
     agent = _USER_AGENT.search(lines)
-    user_agent = agent[1] if agent else None
+    user_agent = agent[1].rstrip() if agent else None
     if user_agent is not None and not user_agent.isascii():
         raise CookieError("the user agent holds characters that no browser sends")
     if value := _combined(cookies) or _bare(_COOKIE.sub(" ", lines)):

@@ -159,10 +159,9 @@ def _from_here(request: web.Request) -> None:
 
 
 async def _with_token(request: web.Request, login: Login) -> None:
-    sent = request.headers.get("X-CSRF-Token")
-    if sent is None and request.content_type == _FORM_TYPE:
-        sent = (await read_form(request)).get("csrf")
-    if sent is None or not csrf_matches(login, sent):
+    form = await read_form(request) if request.content_type == _FORM_TYPE else {}
+    sent = request.headers.get("X-CSRF-Token", form.get("csrf", ""))
+    if not csrf_matches(login, sent) or current_login(request) is not login:  # it may have ended while the form came
         raise _refused(403, "This page is too old, or the request was not made on it. Load it again.")
 
 

@@ -121,5 +121,8 @@ def _example(models: Models, key: ApiKey) -> str:
 
 def _origin(request: web.Request) -> str:
     """Where this daemon listens, for the snippets; the page itself puts the browser's own address there."""
-    host, port = request.transport.get_extra_info("sockname")[:2] if request.transport else ("127.0.0.1", 8000)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    if (transport := request.transport) is None:
+        return "http://127.0.0.1:8000"
+    scheme = "http" if transport.get_extra_info("sslcontext") is None else "https"
+    host, port = transport.get_extra_info("sockname")[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
-import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -12,9 +10,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from certificates import server_context
 from hypothesis import example, given
 from hypothesis import strategies as st
-from programs import need_program
 from request_log import RequestLog
 from running import running_bridge
 
@@ -151,21 +149,9 @@ async def test_a_proxy_over_tcp_or_a_unix_socket(proxies: list[str], answer: str
         assert await asked(aiohttp.UnixConnector(str(tmp_path / "s")), "http://bridge/", *FORWARDED) == answer
 
 
-@pytest.fixture
-def tls(tmp_path: Path) -> ssl.SSLContext:
-    """A server's context, with a certificate made for the occasion."""
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    kind = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost")
-    files = ("-keyout", str(key), "-out", str(certificate))
-    subprocess.run([need_program("openssl"), "req", *kind, *files], check=True, capture_output=True)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
-    return context
-
-
-async def test_our_own_tls(tls: ssl.SSLContext) -> None:
+async def test_our_own_tls(tmp_path: Path) -> None:
     async with serving(Config()) as runner:
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_context(tmp_path)).start()
         host, port = runner.addresses[0]
         assert await asked(aiohttp.TCPConnector(ssl=False), f"https://{host}:{port}/") == "127.0.0.1 True"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -107,8 +108,12 @@ async def running_bridge(
     *,
     sessions: tuple[Session, ...] | None = None,
     key_options: Mapping[str, Any] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[RunningBridge]:
-    """Run a bridge against `arena`, with an account for each session (one of its own by default) and one key."""
+    """Run a bridge against `arena`, with an account for each session (one of its own by default) and one key.
+
+    With `tls` its `http` takes whatever certificate that shows.
+    """
     folder = StateFolder(path)
     folder.prepare()
     secret, key = keys.generate("test", now=time.time(), **{"rpm": 1_000_000, **(key_options or {})})
@@ -122,10 +127,11 @@ async def running_bridge(
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         sockets = open_sockets("127.0.0.1", 0)
-        for server in await listen(runner, sockets, None):
+        for server in await listen(runner, sockets, tls):
             stack.callback(server.close)
-        http = await stack.enter_async_context(aiohttp.ClientSession())
-        origin = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
+        connector = aiohttp.TCPConnector(ssl=tls is None)
+        http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+        origin = f"{'https' if tls else 'http'}://127.0.0.1:{sockets[0].getsockname()[1]}"
         yield RunningBridge(app, arena, folder, origin, secret, http, stack)
 
 

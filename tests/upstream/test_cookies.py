@@ -432,3 +432,9 @@ def test_no_text_breaks_it_in_another_way(pasted: str) -> None:
     for prefix in ("", "curl ", f"{NAME}=", "base64-", "[", '{"cookies":['):
         with suppress(CookieError):
             read_pasted(prefix + pasted)
+
+
+def test_a_paste_of_spaces_is_read_at_once() -> None:
+    """Trying every space for the end of the line would take minutes."""
+    with pytest.raises(CookieError):
+        read_pasted(f"user-agent: x{' ' * 250_000}y")

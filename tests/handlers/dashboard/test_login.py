@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from http.cookies import Morsel, SimpleCookie
 from pathlib import Path
 
 import pytest
-from dashboard import PASSWORD, Dashboard, Page
+from certificates import server_context
+from dashboard import PASSWORD, Dashboard, Kept, Page
 from running import RunningBridge, running_bridge
+from yarl import URL
 
 from bridge import passwords, throttle
 from bridge.admin import admin_document
@@ -241,6 +243,22 @@ async def test_logging_out_kills_the_cookie_even_where_it_was_stolen(dashboard: 
     assert (await thief.post("/dashboard/keys", {"name": "thief"})).status == 401
 
 
+async def test_a_form_that_was_on_its_way_when_its_login_ended_does_nothing(dashboard: Dashboard, kept: Kept) -> None:
+    bridge = dashboard.bridge
+    url, thief = URL(bridge.origin), Dashboard(bridge, cookie=dashboard.cookie)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    form = f"csrf={dashboard.csrf}&name=thief"
+    lines = ("POST /dashboard/keys HTTP/1.1", "Host: x", f"Cookie: {thief.cookie}", "Connection: close")
+    more = (f"Content-Length: {len(form)}", "Content-Type: application/x-www-form-urlencoded", "", form[:5])
+    with closing(writer):
+        writer.write("\r\n".join((*lines, *more)).encode())
+        await writer.drain()
+        await dashboard.log_in()  # a new id: the old one is dead
+        writer.write(form[5:].encode())
+        assert b" 403 " in await reader.readline()
+    assert await kept.unchanged()
+
+
 async def test_a_new_password_ends_every_login_within_two_seconds(dashboard: Dashboard) -> None:
     other = Dashboard(dashboard.bridge)
     await other.log_in()
@@ -315,6 +333,16 @@ async def test_behind_tls_it_is_secure_and_bound_to_the_host(arena: Arena, tmp_p
         assert not await Dashboard(browser.bridge, {"X-Forwarded-Proto": "https"}, cookie=plain).is_in()
         gone = cookie(await tls.post("/dashboard/logout"))
         assert (gone.key, gone["secure"], gone["max-age"]) == (SECURE, True, "0")
+
+
+async def test_behind_our_own_tls_too(arena: Arena, tmp_path: Path) -> None:
+    async with running_bridge(arena, tmp_path / "state", tls=server_context(tmp_path)) as bridge:
+        browser = Dashboard(bridge)
+        set_cookie = cookie(await browser.set_up())
+        assert (set_cookie.key, set_cookie["secure"]) == (SECURE, True)
+        assert await browser.is_in()
+        page = await browser.post("/dashboard/keys", {"name": "mine"}, Origin=bridge.origin)
+        assert page.markup.says(f"{bridge.origin}/v1")
 
 
 async def test_a_strangers_word_for_tls_counts_nothing(dashboard: Dashboard) -> None:
