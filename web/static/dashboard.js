@@ -2,19 +2,14 @@
 
 const LIVE_MILLISECONDS = 2000;
 
-// <section data-live="/address of the part">: drawn anew while the page is looked at.
+// <div data-live="/address of the part">: drawn anew while the page is looked at.
 for (const part of document.querySelectorAll("[data-live]")) {
-  let shown = null;
   const redraw = async () => {
     if (!document.hidden) {
       try {
         const answer = await fetch(part.dataset.live, { headers: { "X-Live": "1" } });
         if (answer.status === 401) return location.assign("/dashboard/login");
-        const text = await answer.text();
-        if (answer.ok && text !== shown && !isBusy(part)) {
-          if (shown !== null || part.dataset.fresh === undefined) replace(part, text);
-          shown = text;
-        }
+        if (answer.ok) show(part, await answer.text());
         part.classList.toggle("stale", !answer.ok);
       } catch {
         part.classList.add("stale"); // the daemon is away: what is shown is what was
@@ -25,21 +20,58 @@ for (const part of document.querySelectorAll("[data-live]")) {
   setTimeout(redraw, LIVE_MILLISECONDS);
 }
 
-// Someone is typing in it, has selected text, or was asked something.
-function isBusy(part) {
-  const selection = getSelection();
-  const selects = !selection.isCollapsed && part.contains(selection.anchorNode);
-  return selects || part.querySelector("details.ask[open]") || part.querySelector("input:focus, select:focus");
+// Show the daemon's own markup, escaped there, in place of a part's. Where the focus was and is no more, it goes to the part.
+function show(part, markup) {
+  const focused = part.contains(document.activeElement);
+  const fresh = document.createElement("template");
+  fresh.innerHTML = markup;
+  become(part, fresh.content);
+  if (focused && !part.contains(document.activeElement)) part.focus({ preventScroll: true });
 }
 
-// The daemon's own markup, escaped there. What was opened stays open, what had the focus keeps it.
-function replace(part, markup) {
-  const open = [...part.querySelectorAll("details[id][open]")].map((each) => each.id);
-  const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
-  part.innerHTML = markup;
-  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
-  if (focused) document.getElementById(focused)?.focus();
+// Make the children of `old` those of `fresh`. Whatever stays is the same node as before, by its id or its place: so the
+// focus, the selection, what is scrolled and what is open stay too.
+function become(old, fresh) {
+  let next = old.firstChild;
+  for (const child of [...fresh.childNodes]) {
+    const same = counterpart(next, child);
+    if (!same) {
+      old.insertBefore(child, next);
+      continue;
+    }
+    while (next !== same) next = drop(next);
+    next = same.nextSibling;
+    if (same.isEqualNode(child)) continue;
+    if (same.nodeType !== Node.ELEMENT_NODE) same.data = child.data;
+    else {
+      for (const { name, value } of child.attributes) same.setAttribute(name, value);
+      for (const { name } of [...same.attributes]) if (name !== "open" && !child.hasAttribute(name)) same.removeAttribute(name);
+      become(same, child);
+    }
+  }
+  while (next) next = drop(next);
 }
+
+// Among the nodes from `next` on: the one of the same id, or without ids the very next if it is of the same kind.
+function counterpart(next, child) {
+  if (!child.id) return next && !next.id && next.nodeName === child.nodeName ? next : null;
+  while (next && next.id !== child.id) next = next.nextSibling;
+  return next;
+}
+
+function drop(node) {
+  const next = node.nextSibling;
+  node.remove();
+  return next;
+}
+
+// Escape closes the question that is open, and leaves the focus on its button.
+document.addEventListener("keydown", (event) => {
+  const open = event.key === "Escape" && document.querySelector(".ask[open]");
+  if (!open) return;
+  open.open = false;
+  open.firstElementChild.focus();
+});
 
 // <button data-copy="id of an element">
 document.addEventListener("click", async (event) => {

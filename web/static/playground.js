@@ -5,7 +5,7 @@ if (form) {
   const [talk, text, model, file, send, stop, anew, pictures, trouble] = [
     "talk", "text", "model", "file", "send", "stop", "anew", "pictures", "trouble",
   ].map((id) => document.getElementById(id));
-  const messages = []; // as the API takes them
+  let messages = []; // of this chat, as the API takes them
   let added = []; // data URLs of pictures that go with the next message
   let running = null; // aborts the answer under way
 
@@ -39,7 +39,7 @@ if (form) {
 
   anew.addEventListener("click", () => {
     running?.abort();
-    messages.length = 0;
+    messages = [];
     talk.replaceChildren();
     anew.hidden = true;
     text.focus();
@@ -51,15 +51,22 @@ if (form) {
     const said = text.value.trim();
     if (!said || running) return;
     complain("");
-    const parts = [{ type: "text", text: said }, ...added.map(({ url }) => ({ type: "image_url", image_url: { url } }))];
-    const message = { role: "user", content: added.length ? parts : said };
-    bubble("user", said, added.map(({ url }) => url));
+    const sent = added;
+    const parts = [{ type: "text", text: said }, ...sent.map(({ url }) => ({ type: "image_url", image_url: { url } }))];
+    const message = { role: "user", content: sent.length ? parts : said };
+    const question = bubble("user", said, sent.map(({ url }) => url));
     text.value = "";
     takeAway();
-    await ask(message, said);
+    if (await ask(message, said)) return;
+    question.remove(); // nothing came of it: it can be changed, and asked again
+    text.value = said;
+    added = sent;
+    showAdded();
   });
 
+  // Returns whether there is an answer, or a part of one.
   async function ask(message, said) {
+    const history = messages; // a new chat may begin meanwhile
     const answer = bubble("assistant", "");
     running = new AbortController();
     anew.hidden = false;
@@ -67,17 +74,19 @@ if (form) {
     stop.hidden = false;
     try {
       if (can("draws")) await draw(said, answer);
-      else await chat([...messages, message], answer);
-      messages.push(message, { role: "assistant", content: answer.body.textContent });
+      else await chat([...history, message], answer);
     } catch (error) {
       if (error.name === "AbortError") note(answer, "Stopped.");
       else complain(error.message);
-      if (!answer.body.textContent) answer.remove();
     }
     running = null;
     send.disabled = false;
     stop.hidden = true;
     text.focus();
+    const answered = answer.body.textContent;
+    if (answered) history.push(message, { role: "assistant", content: answered });
+    else answer.remove();
+    return answered !== "";
   }
 
   async function chat(history, answer) {
