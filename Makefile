@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # CI=1 makes a missing program a failure, not a skip.
 export LMARENA_BRIDGE_NO_SKIP ?=
 
-.PHONY: demo run test test-slow check format bench lock clean
+.PHONY: demo run test test-slow check format bench screenshots lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime  ## the bridge against the embedded arena: no account needed
@@ -32,6 +32,9 @@ format: $(VENV)/.test
 
 bench: $(VENV)/.test  ## what the bridge costs beside a bare pipe: some minutes; `python -m bench --help` has more
 	$(BIN)/python -m bench
+
+screenshots: $(VENV)/.test  ## take the pictures in docs/screenshots anew: needs Chromium
+	PYTHONPATH=tests/harness $(BIN)/python tests/browser/screenshots.py
 
 lock: $(VENV)/.runtime  ## pin anew what pyproject.toml asks for
 	$(BIN)/python -m pip install --quiet pip-tools
