@@ -149,12 +149,16 @@ def _is_live(request: web.Request) -> bool:
 
 
 def _from_here(request: web.Request) -> None:
-    """Refuse what a page of another site sends. Browsers say where a form comes from; a script outside cannot."""
-    site = request.headers.get("Sec-Fetch-Site")
-    if site is not None and site not in ("same-origin", "none"):
-        raise _refused(403, "This came from another site's page, and was not done.")
-    origin = request.headers.get("Origin")
-    if origin is not None and origin.partition("://")[2] != request.headers.get("Host"):
+    """Refuse what a page of another site sends. Browsers say where a form comes from, and no page can change that.
+
+    `Sec-Fetch-Site` first: a proxy may have rewritten `Host`, which the `Origin` of older browsers is compared with.
+    """
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if site is None:
+        from_here = origin is None or origin.partition("://")[2] == request.headers.get("Host")
+    else:
+        from_here = site in ("same-origin", "none")
+    if not from_here:
         raise _refused(403, "This came from another site's page, and was not done.")
 
 
