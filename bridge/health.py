@@ -16,14 +16,23 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One thing that is not as it should be: where, the word of diagnosis, and what to do now."""
+    """One thing that is not as it should be: where, the word of diagnosis, and what to do now.
+
+    `label` is an account's, often an address, which is for its owner alone; `part` gives its place in the list.
+    """
 
     part: str
     reason: Reason
     message: str
+    label: str | None = None
+
+    @property
+    def where(self) -> str:
+        """The part as its owner calls it."""
+        return self.part if self.label is None else f"account {self.label}"
 
     def to_json(self) -> dict[str, str]:
-        """Plain values, as `/health` shows them."""
+        """Plain values, as `/health` shows them to anybody."""
         return {"part": self.part, "reason": self.reason.value, "message": self.message}
 
 
@@ -67,27 +76,28 @@ class Watch:
 
     async def __call__(self) -> None:
         """Look, and log what has changed since the last look."""
-        troubles = {(trouble.part, trouble.reason): trouble for trouble in self._examine().troubles}
+        troubles = {(trouble.where, trouble.reason): trouble for trouble in self._examine().troubles}
         for key, trouble in troubles.items():
             if key not in self._known:
-                event(_logger, logging.WARNING, f"{trouble.part}: {trouble.message}", reason=trouble.reason.value)
-        for part, reason in self._known.keys() - troubles.keys():
-            event(_logger, logging.INFO, f"{part}: well again", reason=reason.value)
+                event(_logger, logging.WARNING, f"{trouble.where}: {trouble.message}", reason=trouble.reason.value)
+        for where, reason in self._known.keys() - troubles.keys():
+            event(_logger, logging.INFO, f"{where}: well again", reason=reason.value)
         self._known = troubles
 
 
 def _account_troubles(pool: AccountPool, now: float) -> list[Trouble]:
     troubles = []
-    for account in pool:
-        part, left = f"account {account.label}", account.session.expires_at - now
+    for number, account in enumerate(pool, 1):
+        part, label, left = f"account {number}", account.label, account.session.expires_at - now
         if account.expired:
             message = "Its session cookie has expired: renew it with `lmarena-bridge accounts add`."
-            troubles.append(Trouble(part, Reason.EXPIRED, message))
+            troubles.append(Trouble(part, Reason.EXPIRED, message, label))
         elif left < EXPIRY_WARNING_SECONDS:
             when = f"expires in {max(0, left) / 3600:.0f} h" if left > 0 else "is past its time"
-            troubles.append(Trouble(part, Reason.EXPIRED, f"Its session cookie {when}: renew it in time."))
+            message = f"Its session cookie {when}: renew it in time."
+            troubles.append(Trouble(part, Reason.EXPIRED, message, label))
         for modality in account.resting:
             if rest := account.rests(modality, now):
                 message = f"Rests for {rest:.0f} s from {modality} after a 429."
-                troubles.append(Trouble(part, Reason.RATE_LIMITED, message))
+                troubles.append(Trouble(part, Reason.RATE_LIMITED, message, label))
     return troubles

@@ -102,14 +102,20 @@ async def kept_conversations(folder: StateFolder) -> AsyncIterator[Conversations
 
 
 class State:
-    """Keys and accounts of a running daemon. Owned by the app: `load` first, then `watch` and `save` as tasks."""
+    """Keys, accounts and the owner's settings. Owned by the app: `load` first, then `watch` and `save` as tasks.
 
-    def __init__(self, folder: StateFolder, clock: Callable[[], float]) -> None:
+    `clock` gives unix seconds; `on_password` is told of another password for the dashboard, whoever set it.
+    """
+
+    def __init__(
+        self, folder: StateFolder, clock: Callable[[], float], on_password: Callable[[], None] = lambda: None
+    ) -> None:
         self._keys = keys_document(folder)
         self._accounts = accounts_document(folder)
         self._admin = admin_document(folder)
         self._on_disk: dict[str, Account] = {}  # as last seen there: what differs since, a command has written
         self._dirty = asyncio.Event()
+        self._on_password = on_password
         self._turn = asyncio.Lock()
         self.keys = KeyRing()
         self.admin = Admin()
@@ -133,11 +139,16 @@ class State:
         await self._merge()
 
     async def update_admin(self, change: Callable[[Admin], Admin]) -> None:
-        """Change what the owner has set, on disk and here. Raises StateError."""
-        self.admin = await self._admin.update(change)
+        """Change what the owner has set, on disk and here. Raises StateError, and what `change` raises."""
+        self._take_admin(await self._admin.update(change))
 
-    async def watch(self, on_accounts: Callable[[], None], on_admin: Callable[[], None]) -> None:
-        """Notice what commands change, for ever. Each is told when it was the accounts, or the owner's own settings."""
+    def _take_admin(self, admin: Admin) -> None:
+        before, self.admin = self.admin, admin
+        if admin.password_hash != before.password_hash:
+            self._on_password()
+
+    async def watch(self, on_accounts: Callable[[], None]) -> None:
+        """Notice what commands change, for ever. `on_accounts` is told when it was the accounts."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             try:
@@ -149,9 +160,8 @@ class State:
                     _logger.info("accounts.json was changed: %d accounts", len(self.pool))
                     on_accounts()
                 if await self._admin.changed():
-                    self.admin = await self._admin.load()
+                    self._take_admin(await self._admin.load())
                     _logger.info("admin.json was changed")
-                    on_admin()
             except StateError as error:
                 _logger.error("%s; going on with what was read before", error)
 

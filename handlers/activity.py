@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Final
 
 from bridge.stats import Outcome, Stats
 from handlers.facts import Facts
 
-#: Requests that are remembered once they have ended.
+#: Requests that are remembered once they have ended: with a key, and of strangers, who must not push those out.
 MAX_RECENT: Final = 200
+MAX_STRANGERS: Final = 20
 
 
 class Activity:
@@ -20,12 +22,13 @@ class Activity:
         self._stats = stats
         self._running: dict[int, Facts] = {}
         self._recent: deque[Facts] = deque(maxlen=MAX_RECENT)
+        self._strangers: deque[Facts] = deque(maxlen=MAX_STRANGERS)
         self._number = 0
 
     def newest(self) -> Iterator[Facts]:
         """Everything known, the newest first, what runs before what has ended."""
         yield from reversed(self._running.values())
-        yield from reversed(self._recent)
+        yield from sorted((*self._recent, *self._strangers), key=attrgetter("number"), reverse=True)
 
     def running(self, number: int) -> Facts | None:
         """The request of that number, while it runs."""
@@ -46,7 +49,7 @@ class Activity:
         facts.chunks = sum(answer.chunks for answer in facts.answers)
         facts.answers.clear()
         facts.life = None
-        self._recent.append(facts)
+        (self._strangers if facts.key is None else self._recent).append(facts)
         self._stats.record(
             Outcome(
                 status=status,

@@ -60,7 +60,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
     """Build the daemon's application over a prepared state folder."""
     app = web.Application(middlewares=[around])
     settings = app[SETTINGS] = Settings(config)
-    app[STATE] = State(folder, time.time)
+    app[STATE] = State(folder, time.time, on_password=lambda: app[LOGINS].end_all())
     app[STATS] = StatsFile(folder, time.time)
     app[GATE] = Gate(time.monotonic)
     app[LIMITER] = Limiter(time.monotonic)
@@ -108,7 +108,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
         async with TaskOwner() as owner:
             app[TASKS] = owner
             owner.spawn(app[STATE].save(), name="save state")
-            owner.spawn(app[STATE].watch(app[MODELS].wake, app[LOGINS].end_all), name="watch state")
+            owner.spawn(app[STATE].watch(app[MODELS].wake), name="watch state")
             owner.spawn(app[STATS].keep(), name="save statistics")
             owner.spawn(app[MODELS].keep_fresh(), name="refresh models")
             owner.every(HEALTH_SECONDS, Watch(partial(health_of, app)), name="watch health")

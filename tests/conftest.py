@@ -37,8 +37,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Let no test skip where none may."""
-    return _unskipped((yield))
+    """Let no test skip where none may; let what it has logged pass from xdist's worker to the one who prints it."""
+    report = _unskipped((yield))
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -96,7 +96,7 @@ def test_health(row: Row) -> None:
         pool, row.catalog, models_failure=row.models_failure, wall=row.wall, outage=row.outage, now=row.now
     )
     assert health.serving == row.serving
-    assert [(trouble.part, trouble.reason) for trouble in health.troubles] == [row[:2] for row in row.troubles]
+    assert [(trouble.where, trouble.reason) for trouble in health.troubles] == [row[:2] for row in row.troubles]
     for trouble, (_, _, words) in zip(health.troubles, row.troubles, strict=True):
         assert words in trouble.message
         assert SESSION.value not in trouble.message

@@ -67,7 +67,7 @@ async def running(state: State) -> AsyncIterator[asyncio.Event]:
     told = asyncio.Event()
     async with TaskOwner() as tasks:
         tasks.spawn(state.save(), name="save")
-        tasks.spawn(state.watch(told.set, lambda: None), name="watch")
+        tasks.spawn(state.watch(told.set), name="watch")
         yield told
 
 

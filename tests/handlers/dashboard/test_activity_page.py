@@ -12,7 +12,7 @@ from dashboard import Dashboard
 from frames import frames
 from running import RunningBridge, running_bridge
 
-from handlers.activity import MAX_RECENT
+from handlers.activity import MAX_RECENT, MAX_STRANGERS
 from handlers.appkeys import ACTIVITY
 from handlers.dashboard.activity import MAX_ROWS
 from upstream.arena import Arena, Line, Step, Turn, Until
@@ -89,14 +89,18 @@ async def test_prompts_are_seen_with_log_debug_only(arena: Arena, tmp_path: Path
 async def test_the_newest_stand_first_and_not_all_are_kept(dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     for n in range(MAX_RECENT + 5):
-        await bridge.post(bridge.chat("hi", model=f"nobody-{n:03}"), headers={"Authorization": "Bearer x"})
+        await bridge.post(bridge.chat("hi", model=f"nobody-{n:03}", n=5))
+    for _ in range(MAX_STRANGERS + 5):
+        await bridge.post(bridge.chat("hi"), headers={"Authorization": "Bearer x"})
     await bridge.post(bridge.chat("hi", model="the-last"))
-    numbers = [facts.number for facts in bridge.app[ACTIVITY].newest()]
-    assert len(numbers) == MAX_RECENT
+    known = list(bridge.app[ACTIVITY].newest())
+    numbers = [facts.number for facts in known]
+    assert sum(facts.key is None for facts in known) == MAX_STRANGERS  # who push out nobody else's
+    assert len(known) == MAX_RECENT + MAX_STRANGERS
     assert numbers == sorted(numbers, reverse=True)
     page = await dashboard.get("/dashboard/activity")
     assert sum(tag == "tr" for tag, _ in page.markup.elements) == MAX_ROWS + 1
-    assert page.text.index("the-last") < page.text.index("invalid_api_key")
+    assert page.text.index("the-last") < page.text.index("invalid_api_key") < page.text.index("unsupported_parameter")
 
 
 async def test_looking_is_no_activity(bridge: RunningBridge, dashboard: Dashboard) -> None:
