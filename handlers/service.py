@@ -93,10 +93,9 @@ class Service:
                 await runner.setup()
                 servers = await listen(runner, sockets, tls)
                 async with TaskOwner() as tasks:
-                    reloading = tasks.spawn(self._reload_when_told(app), name="reload")
-                    lasting = (reloading, *app[TASKS])
-                    tasks.spawn(feed_watchdog(self._notifier, lasting), name="watchdog")
+                    tasks.spawn(self._reload_when_told(app), name="reload")
                     tasks.spawn(report_status(self._notifier, partial(_status, app)), name="status")
+                    tasks.spawn(feed_watchdog(self._notifier, (*tasks, *app[TASKS])), name="watchdog")
                     gc.freeze()  # what is loaded now stays: no collection need walk it again
                     self.on_ready(address(sockets[0].getsockname(), secure=tls is not None), setup_code(app))
                     self._notifier.ready()
@@ -167,8 +166,8 @@ async def _take_last_requests(runner: web.AppRunner, drain: Drain) -> None:
 
 def _status(app: web.Application) -> str:
     pool, drain = app[STATE].pool, app[DRAIN]
-    usable = f"accounts usable: {len(pool.usable('chat'))} of {len(pool)}; answers running: {drain.running}"
-    return f"draining; {usable}" if drain.draining else usable
+    line = f"accounts usable: {len(pool.usable('chat'))} of {len(pool)}; answers running: {drain.running}"
+    return f"draining; {line}" if drain.draining else line
 
 
 def inherit() -> list[socket.socket]:
