@@ -34,9 +34,6 @@ class ChunkEncoder:
         self._include_usage = include_usage
         self._tail = b'},"finish_reason":null}]' + (b',"usage":null' if include_usage else b"") + b"}\n\n"
         self._text = self._head + b'"content":'
-        self._between_text = self._tail + self._text
-        self._reasoning = self._head + b'"reasoning_content":'
-        self._between_reasoning = self._tail + self._reasoning
         self._sources: dict[str, Source] = {}
 
     def start(self) -> bytes:
@@ -54,14 +51,18 @@ class ChunkEncoder:
     def _encode(self, event: Event) -> bytes:
         match event:
             case TextDeltas(json=json):
-                return self._text + sse.line_safe(json).replace(b"\n", self._between_text) + self._tail
+                return self._run(self._text, json)
             case ReasoningDeltas(json=json):
-                return self._reasoning + sse.line_safe(json).replace(b"\n", self._between_reasoning) + self._tail
+                return self._run(self._head + b'"reasoning_content":', json)
             case Images():
                 return self._text + sse.line_safe(orjson.dumps(markdown(event.images))) + self._tail
             case Citations(sources=sources):
                 _merge(self._sources, sources)
         return b""
+
+    def _run(self, opening: bytes, json: bytes) -> bytes:
+        """Encode a run of deltas, a chunk for each."""
+        return opening + sse.line_safe(json).replace(b"\n", self._tail + opening) + self._tail
 
     def finish(self, reason: str | None, usage: Callable[[], Usage]) -> bytes:
         """Encode the end of a complete answer: annotations, if any, the finish reason, usage if asked for, `[DONE]`."""
