@@ -18,8 +18,9 @@ from bridge.enrolment import Accounts, by_user, check_label, enrolled, missing, 
 from bridge.state import accounts_document
 from bridge.store import Document, StateFolder
 from handlers.config_option import config_option, read_config
+from handlers.printable import printable
 from handlers.stored import update
-from handlers.terminal import moment, print_table, printable
+from handlers.terminal import moment, print_table
 from upstream.accounts import Account
 from upstream.cookies import SESSION_COOKIE, CookieError, Pasted, read_pasted
 

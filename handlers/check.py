@@ -20,8 +20,9 @@ from bridge.errors import from_upstream
 from bridge.state import State, models_document
 from bridge.store import StateError, StateFolder
 from handlers.config_option import config_option, read_config
+from handlers.printable import printable
 from handlers.site import client_settings
-from handlers.terminal import moment, printable
+from handlers.terminal import moment
 from upstream import client, flight
 from upstream.accounts import EXPIRY_WARNING_SECONDS, Account, AccountPool
 from upstream.client import PAGE, ArenaClient, Credentials

@@ -19,8 +19,8 @@ from handlers.appkeys import ACTIVITY, DRAIN, FACTS, SETTINGS, STATE
 from handlers.callers import LOOPBACK, caller_address
 from handlers.cors import is_preflight, preflight, set_cors_headers
 from handlers.facts import Facts
+from handlers.printable import printable
 from handlers.probes import PROBES
-from handlers.terminal import printable
 from upstream.errors import Reason
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -11,6 +11,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from handlers.printable import printable
+
 #: What a pipe gets as its width: no row is wrapped, so that `grep` finds whole ones.
 _PIPE_COLUMNS: Final = 10_000
 #: The last second that a date can name.
@@ -28,11 +30,6 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     for row in rows:
         table.add_row(*(printable(cell) for cell in row))
     console.print(table)
-
-
-def printable(text: str) -> str:
-    """`text` on one line, without anything that a terminal would obey."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def moment(when: float, now: float) -> str:

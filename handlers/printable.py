@@ -1,0 +1,8 @@
+"""Text from strangers, made fit to be shown."""
+
+from __future__ import annotations
+
+
+def printable(text: str) -> str:
+    """`text` on one line, without anything that a terminal would obey or an encoding refuse."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
