@@ -26,16 +26,17 @@ async def read_body(request: web.Request, *, limit: int, timeout: float) -> byte
     if content.is_eof() and content.exception() is None and content.total_bytes <= min(limit, MAX_JSON_MARKS):
         return content.read_nowait()  # it came with its headers: nothing to wait for, and too little for a bomb
     body = BytesIO()  # grows in place: parts and their sum together would take the memory twice
-    marks, may_be_a_bomb = 0, (request.content_length or limit) > MAX_JSON_MARKS
+    marks = counted = 0
     async with arriving(request, limit=limit, timeout=timeout):
         async for data in request.content.iter_any():
             if body.tell() + len(data) > limit:
                 raise too_large(limit)
-            if may_be_a_bomb:
-                marks += data.count(b"[") + data.count(b"{") + data.count(b",")
+            body.write(data)
+            if body.tell() > MAX_JSON_MARKS:  # fewer bytes cannot hold more marks
+                new, counted = body.getbuffer()[counted:].tobytes(), body.tell()
+                marks += new.count(b"[") + new.count(b"{") + new.count(b",")
                 if marks > MAX_JSON_MARKS:
                     raise _closing(invalid_request("invalid_json", "The body holds too many JSON values."))
-            body.write(data)
     return body.getvalue()
 
 

@@ -104,6 +104,13 @@ async def test_a_gzipped_body_is_read(bridge: RunningBridge) -> None:
     assert (await bridge.post(body, headers={"Content-Encoding": "gzip"})).status == 200
 
 
+async def test_a_json_bomb_within_a_gzip_is_not_parsed(bridge: RunningBridge) -> None:
+    bomb = gzip.compress(b'{"model": "m", "messages": [' + b"[]," * 500_000 + b"[]]}")
+    assert len(bomb) < 10_000
+    answer = await bridge.post(bomb, headers={"Content-Encoding": "gzip"})
+    assert (answer.status, (await error_of(answer))["message"]) == (400, "The body holds too many JSON values.")
+
+
 BROKEN_GZIP = {
     "no gzip": b"hello",
     "cut off": gzip.compress(b'{"model": "m"}')[:-4],
