@@ -48,15 +48,15 @@ class Logins:
         login = self._logins[_digest(session_id)] = Login(secrets.token_urlsafe(32), now, now)
         return session_id, login
 
-    def find(self, session_id: str, *, touch: bool = True) -> Login | None:
+    def find(self, session_id: str) -> Login | None:
         """The login of this id, None if there is none or it has ended; it is seen now.
 
-        `touch=False` is for what a page asks by itself, since a page left open is not a person who is there.
+        What an open page asks by itself counts: it asks only while it is displayed.
         """
         self._forget_ended()
         digest = _digest(session_id)
         login = self._logins.get(digest)
-        if login is not None and touch:
+        if login is not None:
             login.seen = self._clock()
             self._logins[digest] = self._logins.pop(digest)
         return login
