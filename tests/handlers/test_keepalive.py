@@ -76,17 +76,17 @@ async def test_nothing_is_sent_while_upstream_is_waited_for_then_a_status_and_co
     assert body.endswith(b"data: [DONE]\n\n")
 
 
-async def test_an_answer_in_time_has_no_keepalive(running: Running, arena: Arena) -> None:
+async def test_an_answer_in_time_has_no_keepalive(bridge: RunningBridge, arena: Arena) -> None:
     playing(arena, (Line("a0", "hello"), STOP))
-    async with running() as bridge, await bridge.post(bridge.chat("hi", stream=True)) as response:
+    async with await bridge.post(bridge.chat("hi", stream=True)) as response:
         body = await response.read()
     assert COMMENT not in body
     assert deltas(body) == HELLO
 
 
-async def test_an_error_in_time_has_its_true_status(running: Running, arena: Arena) -> None:
+async def test_an_error_in_time_has_its_true_status(bridge: RunningBridge, arena: Arena) -> None:
     arena.faults.arm("challenge")
-    async with running() as bridge, await bridge.post(bridge.chat("hi", stream=True)) as response:
+    async with await bridge.post(bridge.chat("hi", stream=True)) as response:
         assert response.status == 503
         assert response.headers["x-bridge-reason"] == "challenge"
         assert (await response.json())["error"]["code"] == "upstream_challenge"
