@@ -113,6 +113,7 @@ async def _take(page: Page, name: str, scheme: str) -> None:
 async def _take_phone(browser: Browser, origin: str) -> None:
     async with visiting(browser, origin, color_scheme="light", **PHONE) as page:
         await log_in(page)
+        await page.goto(PAGES["overview"])
         await page.screenshot(path=FOLDER / "phone.png")
 
 

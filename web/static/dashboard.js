@@ -52,11 +52,16 @@ function become(old, fresh) {
   while (next) next = drop(next);
 }
 
-// Among the nodes from `next` on: the one of the same id, or without ids the very next if it is of the same kind.
+// Which node, from `next` on, `child` was before: elements go by their id, or by kind and class; a text stays in its place.
 function counterpart(next, child) {
-  if (!child.id) return next && !next.id && next.nodeName === child.nodeName ? next : null;
-  while (next && next.id !== child.id) next = next.nextSibling;
+  if (child.nodeType !== Node.ELEMENT_NODE) return next?.nodeName === child.nodeName ? next : null;
+  while (next && !isAlike(next, child)) next = next.nextSibling;
   return next;
+}
+
+function isAlike(one, other) {
+  if (one.nodeName !== other.nodeName) return false;
+  return one.id || other.id ? one.id === other.id : one.getAttribute("class") === other.getAttribute("class");
 }
 
 function drop(node) {
@@ -73,19 +78,19 @@ document.addEventListener("keydown", (event) => {
   open.firstElementChild.focus();
 });
 
-// <button data-copy="id of an element">
+// <button data-copy="id of an element"> or <button data-text="text">
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy], [data-text]");
   if (!button) return;
-  const text = button.dataset.text ?? document.getElementById(button.dataset.copy).textContent;
-  const said = button.textContent;
+  button.dataset.said ??= button.textContent;
   try {
-    await navigator.clipboard.writeText(text);
+    await navigator.clipboard.writeText(button.dataset.text ?? document.getElementById(button.dataset.copy).textContent);
     button.textContent = "Copied";
   } catch {
     button.textContent = "Select it by hand"; // no clipboard without TLS, except on this machine
   }
-  setTimeout(() => (button.textContent = said), 1500);
+  document.getElementById("told").textContent = button.textContent;
+  setTimeout(() => (button.textContent = button.dataset.said), 1500);
 });
 
 // Where the snippets call is where this page came from.

@@ -1,0 +1,99 @@
+"""axe finds nothing on any page: light and dark, empty and in use, closed and with everything open."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Final
+
+import pytest
+from browsing import PAGES, log_in, set_password, visiting
+from npm import install
+from playwright.async_api import Browser, Page, expect
+from running import RunningBridge, running_bridge
+
+from bridge.tasks import TaskOwner
+from handlers.appkeys import STATS
+from upstream.arena import Arena, Line, Until
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+SOURCE: Final = Path(__file__).parent / "node"
+#: What axe is asked for: every rule of WCAG 2.2 to level AA, and what it takes for good practice.
+RUN: Final = """async () => {
+  const { violations } = await axe.run({ resultTypes: ["violations"] });
+  return violations.map(({ id, impact, nodes }) => `${impact} ${id}: ${nodes.map((node) => node.html).join("\\n")}`);
+}"""
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The script, which goes into a page as a debugger's does: no page lets it in by itself."""
+    folder = install(SOURCE, tmp_path_factory.mktemp("axe") / "project")
+    return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text()
+
+
+async def examine(page: Page, axe: str) -> None:
+    """Let axe look at the page, light and dark."""
+    await page.evaluate(axe)
+    for scheme in ("light", "dark"):
+        await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        assert await page.evaluate(RUN) == [], f"{page.url}, {scheme}"
+
+
+async def test_the_door(browser: Browser, arena: Arena, bridge: RunningBridge, tmp_path: Path, axe: str) -> None:
+    async with visiting(browser, bridge.origin) as page:
+        await page.goto("/dashboard/login")
+        await examine(page, axe)
+        await page.get_by_label("Password").fill("a wrong one")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("alert")).to_be_visible()
+        await examine(page, axe)
+    async with running_bridge(arena, tmp_path / "new") as bridge, visiting(browser, bridge.origin) as page:
+        await page.goto("/dashboard/setup")
+        await examine(page, axe)
+
+
+async def test_a_bridge_that_nobody_has_used(browser: Browser, arena: Arena, tmp_path: Path, axe: str) -> None:
+    await set_password(tmp_path)
+    async with running_bridge(arena, tmp_path, sessions=()) as bridge, visiting(browser, bridge.origin) as page:
+        await bridge.state.update_keys(lambda _: ())
+        await log_in(page)
+        for address in PAGES.values():
+            await page.goto(address)
+            await examine(page, axe)
+        await page.locator("[name=csrf]").first.evaluate("(input) => { input.value = 'forged' }")
+        await page.get_by_role("button", name="Log out").click()
+        await expect(page.get_by_role("heading", name="That did not work")).to_be_visible()
+        await examine(page, axe)
+
+
+async def test_a_bridge_in_use(page: Page, bridge: RunningBridge, arena: Arena, axe: str) -> None:
+    async with TaskOwner() as tasks:
+        for model in (bridge.model(), "no-such-model"):
+            async with await bridge.post(bridge.chat("hello", model=model)) as answer:
+                await answer.read()
+        arena.script = lambda _: [Line("a0", "so "), Until(asyncio.Event())]
+        tasks.spawn(bridge.post(bridge.chat("hello")), name="ask")
+        await page.goto(PAGES["playground"])
+        await page.get_by_label("Message").fill("hello")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("article").last).to_contain_text("so ")
+        await examine(page, axe)
+
+        arena.clearance = "expected"  # so that something is wrong
+        await page.get_by_role("button", name="New chat").click()
+        await page.get_by_label("Message").fill("hello")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("alert")).to_be_visible()
+        await examine(page, axe)
+
+        await bridge.app[STATS].flush()
+        for name in ("overview", "accounts", "models", "activity", "keys"):
+            await page.goto(PAGES[name])
+            if name == "keys":
+                await page.get_by_label("Name", exact=True).fill("laptop")
+                await page.keyboard.press("Enter")
+                await expect(page.locator("#secret")).to_be_visible()
+            await page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true })")
+            await examine(page, axe)

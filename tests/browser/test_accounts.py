@@ -1,0 +1,125 @@
+"""Accounts: whatever a person has copied is taken, and it is said whose it is; an expired one is renewed in place."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Final
+
+import pytest
+from browsing import PAGES
+from playwright.async_api import Page, expect
+from running import RunningBridge
+
+from upstream.arena import Arena, Session
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CLEARANCE: Final = "cL3ar.ance-1763-1.2.1.1-x_y"
+AGENT: Final = "Mozilla/5.0 (X11; Linux x86_64) Chrome/156.0.0.0"
+
+
+def header(session: Session, *, pieces: bool = False) -> str:
+    """What a browser sends as its cookies."""
+    return "; ".join(f"{name}={value}" for name, value in session.cookies(pieces=pieces).items())
+
+
+def curl(session: Session) -> str:
+    """ "Copy as cURL" of any request to the site."""
+    cookies = f"_ga=GA1.1; cf_clearance={CLEARANCE}; {header(session)}"
+    words = ("https://arena.example/?mode=direct", "-H", f"user-agent: {AGENT}", "-b", cookies)
+    return "curl " + " ".join(map(shlex.quote, words))
+
+
+def export(session: Session) -> str:
+    """What an extension that exports cookies gives."""
+    return json.dumps(
+        [{"domain": ".arena.example", "name": n, "value": v} for n, v in session.cookies(pieces=True).items()]
+    )
+
+
+FORMS: Final = {
+    "value": lambda session: session.cookie_value,
+    "pieces": lambda session: "\n".join(session.cookies(pieces=True).values()),
+    "header": lambda session: f"Cookie: _ga=GA1.1; {header(session, pieces=True)}",
+    "export": export,
+    "curl": curl,
+}
+
+
+async def paste(page: Page, text: str, name: str = "") -> None:
+    """Hand in what was copied."""
+    await page.get_by_label("What you copied").fill(text)
+    await page.get_by_label("Name it").fill(name)
+    await page.get_by_role("button", name="Add or renew").click()
+
+
+async def ask(bridge: RunningBridge) -> int:
+    """The status of a chat."""
+    async with await bridge.post(bridge.chat("hello")) as answer:
+        await answer.read()
+        return answer.status
+
+
+async def test_every_form_says_whose_it_is(page: Page, bridge: RunningBridge, arena: Arena) -> None:
+    await page.goto(PAGES["accounts"])
+    for form, copied in FORMS.items():
+        session = arena.sign_in(f"{form}@example.org", expires_in=100_000)
+        await paste(page, copied(session), form)
+        await expect(page.get_by_role("status").first).to_contain_text(f"Added “{form}”: {form}@example.org.")
+        card = page.get_by_role("region", name=form)
+        await expect(card).to_contain_text("usable")
+        await expect(card).to_contain_text("for another 1 d 3 h")
+        assert session.cookie_value not in await page.content()
+    assert [account.label for account in bridge.state.pool][1:] == list(FORMS)
+
+
+async def test_a_copied_request_brings_the_clearance_along(page: Page, bridge: RunningBridge, arena: Arena) -> None:
+    arena.clearance = CLEARANCE
+    assert await ask(bridge) == 503
+    await page.goto(PAGES["accounts"])
+    await paste(page, curl(arena.sign_in()))
+    await expect(page.get_by_role("status").first).to_contain_text("cf_clearance and user agent are used from now on")
+    assert await ask(bridge) == 200
+    assert arena.calls[-1].headers["user-agent"] == AGENT
+    assert CLEARANCE not in await page.content()
+
+
+async def test_what_cannot_be_used_is_said(page: Page, bridge: RunningBridge) -> None:
+    await page.goto(PAGES["accounts"])
+    for text, said in {"hello": "no session cookie in it", "arena-auth-prod-v1=base64-*": "not base64"}.items():
+        await paste(page, text, "laptop")
+        await expect(page.get_by_role("alert")).to_contain_text(said)
+        await expect(page.get_by_label("Name it")).to_have_value("laptop")
+    assert len(bridge.state.pool) == 1
+
+
+async def test_an_expired_account_is_renewed_in_place(
+    page: Page, bridge: RunningBridge, arena: Arena, session: Session
+) -> None:
+    [account] = bridge.state.pool
+    await page.goto(PAGES["accounts"])
+    card = page.get_by_role("region", name=account.label)
+    await expect(card).to_contain_text("usable")
+    arena.expire(session)
+    assert await ask(bridge) == 503
+    await expect(card).to_contain_text("expired, or refused by the site")  # by itself
+    await card.get_by_role("link", name="Renew").click()
+    await expect(page.get_by_label("What you copied")).to_be_focused()
+    await paste(page, arena.sign_in(session.email).cookie_value)
+    await expect(page.get_by_role("status").first).to_contain_text(f"Renewed “{account.label}”")
+    await expect(card).to_have_count(1)
+    await expect(card).to_contain_text("usable")
+    assert await ask(bridge) == 200
+    await expect(card).to_contain_text("expired")  # among its last answers, beside the newest
+    await expect(card.locator(".answer").first).to_contain_text("ok")
+
+
+async def test_an_account_is_removed_once_the_question_is_answered(page: Page, bridge: RunningBridge) -> None:
+    [account] = bridge.state.pool
+    await page.goto(PAGES["accounts"])
+    await page.get_by_text("Remove", exact=True).click()
+    await page.get_by_role("button", name="Yes, remove").click()
+    await expect(page.get_by_text("No account yet")).to_be_visible()
+    assert account not in list(bridge.state.pool)
+    assert await ask(bridge) == 503

@@ -1,0 +1,88 @@
+"""Everything by keyboard: the focus is always seen, goes where it should, and what opens is closed by Escape."""
+
+from __future__ import annotations
+
+import pytest
+from browsing import PAGES, PASSWORD, visiting
+from playwright.async_api import Browser, Page, expect
+from running import RunningBridge
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+#: How the element that has the focus is called and looks; a control may show it on its label.
+FOCUS = """() => {
+  const element = document.activeElement;
+  const outlined = (each) => getComputedStyle(each).outlineStyle !== "none" && each.getBoundingClientRect().width > 1;
+  const name = element.getAttribute("aria-label") ?? element.labels?.[0]?.textContent ?? element.textContent;
+  return [name.trim(), [element, ...(element.labels ?? [])].some(outlined)];
+}"""
+
+
+async def tab_to(page: Page, name: str, *, key: str = "Tab") -> None:
+    """Press Tab until the focus is there; it is seen at each step."""
+    for _ in range(60):
+        await page.keyboard.press(key)
+        here, seen = await page.evaluate(FOCUS)
+        assert seen, here
+        if here == name:
+            return
+    raise AssertionError(f"no way to {name}")
+
+
+async def test_a_key_is_made_and_revoked(browser: Browser, bridge: RunningBridge) -> None:
+    async with visiting(browser, bridge.origin) as page:
+        await page.goto("/")
+        await expect(page.get_by_label("Password")).to_be_focused()
+        await page.keyboard.type(PASSWORD)
+        await page.keyboard.press("Enter")
+        await page.wait_for_url("**/dashboard")
+        await tab_to(page, "Keys")
+        await page.keyboard.press("Enter")
+        await page.wait_for_url("**/keys")
+        await tab_to(page, "Name")
+        await page.keyboard.type("laptop")
+        await tab_to(page, "Stealth models too")
+        await page.keyboard.press("Space")
+        await tab_to(page, "Make the key")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", name="The key “laptop” is made")).to_be_visible()
+        assert [key.stealth for key in bridge.state.keys if key.name == "laptop"] == [True]
+
+        question = page.get_by_text("Revoke “laptop”?")
+        await tab_to(page, "Revoke")
+        await page.keyboard.press("Enter")
+        await expect(question).to_be_visible()
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_role("button", name="Yes, revoke")).to_be_focused()
+        await page.keyboard.press("Escape")
+        await expect(question).to_be_hidden()
+        assert (await page.evaluate(FOCUS))[0] == "Revoke"
+        await page.keyboard.press("Enter")
+        await tab_to(page, "Yes, revoke")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("row", name="laptop")).to_have_count(0)
+        assert [key.name for key in bridge.state.keys] == ["test"]
+        await tab_to(page, "Log out")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_label("Password")).to_be_focused()
+
+
+async def test_the_focus_is_seen_all_through_every_page(page: Page, bridge: RunningBridge) -> None:
+    async with await bridge.post(bridge.chat("hello", model="no-such-model")) as answer:
+        await answer.read()
+    for address in PAGES.values():
+        await page.goto(address)
+        await page.keyboard.press("Tab")
+        assert await page.evaluate(FOCUS) == ["Skip to the page", True]
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("main")).to_be_focused()
+        names: list[str] = []
+        while True:
+            await page.keyboard.press("Tab")
+            here, seen = await page.evaluate(FOCUS)
+            if here == "Skip to the page" or await page.evaluate("document.activeElement === document.body"):
+                break  # it was the whole page
+            names.append(here)
+            assert seen, (address, names)
+        assert names, address
+        assert "Log out" not in names, "the link has not skipped the menu"

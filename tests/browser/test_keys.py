@@ -1,0 +1,129 @@
+"""Keys: a person makes one, gives it to a tool, changes what it may, and takes it back."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio.subprocess import PIPE
+
+import pytest
+from browsing import PAGES
+from playwright.async_api import Page, expect
+from programs import need_program
+from running import RunningBridge
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def ask(bridge: RunningBridge, secret: str, model: str | None = None) -> tuple[int, str | None]:
+    """The API's status and error code for a chat with this key."""
+    body = bridge.chat("/say yes", model=model or bridge.model())
+    async with await bridge.post(body, headers={"Authorization": f"Bearer {secret}"}) as answer:
+        error = (await answer.json()).get("error")
+        return answer.status, error and error["code"]
+
+
+async def make_key(page: Page, name: str) -> str:
+    """Make a key on its page; return its secret, as the page shows it."""
+    await page.goto(PAGES["keys"])
+    await page.get_by_label("Name", exact=True).fill(name)
+    await page.get_by_role("button", name="Make the key").click()
+    await expect(page.get_by_role("heading", name=f"The key “{name}” is made")).to_be_visible()
+    return await page.locator("#secret").inner_text()
+
+
+async def copied(page: Page, element: str) -> str:
+    """What the copy button of that element puts into the clipboard."""
+    await page.locator(f"[data-copy={element}]").click()
+    await expect(page.locator(f"[data-copy={element}]")).to_have_text("Copied")
+    text: str = await page.evaluate("navigator.clipboard.readText()")
+    return text
+
+
+async def test_a_key_is_shown_once_and_works(page: Page, bridge: RunningBridge) -> None:
+    secret = await make_key(page, "laptop")
+    assert await ask(bridge, secret) == (200, None)
+    for visit in (page.goto(PAGES["keys"]), page.reload()):
+        await visit
+        assert secret not in await page.content()
+        await expect(page.get_by_role("row", name="laptop")).to_contain_text(f"sk-lmab-…{secret[-4:]}")
+
+
+async def test_the_lines_beside_a_key_run_as_they_are(
+    page: Page, bridge: RunningBridge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    secret = await make_key(page, "laptop")
+    assert await copied(page, "secret") == secret
+
+    need_program("curl")
+    line = await copied(page, "curl")
+    assert f"{bridge.origin}/v1/" in line
+    process = await asyncio.create_subprocess_shell(line, stdout=PIPE, stderr=PIPE)
+    out, _ = await process.communicate()
+    assert out.endswith(b"data: [DONE]\n\n")
+
+    await asyncio.to_thread(exec, await copied(page, "python"), {})
+    assert len(capsys.readouterr().out) > 20
+
+
+async def test_a_key_is_made_with_its_rights(page: Page, bridge: RunningBridge) -> None:
+    await page.goto(PAGES["keys"])
+    await page.get_by_label("Requests per minute").first.fill("7")
+    await page.get_by_label("At the same time").first.fill("2")
+    await page.get_by_label("Only these models").first.fill("gpt-*, claude-*")
+    await page.get_by_label("May read /metrics").first.check()
+    await page.get_by_label("Name", exact=True).fill("phone")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("row", name="phone")).to_contain_text("7/min, 2 at once")
+    key = next(key for key in bridge.state.keys if key.name == "phone")
+    assert (key.rpm, key.concurrency, key.models, key.stealth, key.metrics) == (
+        7,
+        2,
+        ("gpt-*", "claude-*"),
+        False,
+        True,
+    )
+
+
+#: Label → what is written there, and what is said about it.
+WRONG = {
+    "Name": ("<b>", "name"),
+    "Requests per minute": ("0", "from 1 to 1,000,000"),
+    "At the same time": ("many", "a whole number"),
+}
+
+
+async def test_what_cannot_be_is_said(page: Page, bridge: RunningBridge) -> None:
+    await page.goto(PAGES["keys"])
+    for label, (written, said) in WRONG.items():
+        await page.get_by_label("Name", exact=True).fill("laptop")
+        await page.get_by_label(label, exact=True).first.fill(written)
+        await page.get_by_role("button", name="Make the key").click()
+        await expect(page.get_by_role("alert")).to_contain_text(said)
+    assert [key.name for key in bridge.state.keys] == ["test"]
+
+
+async def test_the_rights_of_a_key_are_changed(page: Page, bridge: RunningBridge) -> None:
+    secret = await make_key(page, "laptop")
+    row = page.get_by_role("row", name="laptop")
+    await row.get_by_text("Change", exact=True).click()
+    await row.get_by_label("Only these models").fill("claude-*")
+    await row.get_by_role("button", name="Save").click()
+    await expect(row).to_contain_text("claude-*")
+    assert await ask(bridge, secret) == (403, "model_not_allowed")
+    assert await ask(bridge, secret, "claude-opus-5-1-20260114") == (200, None)
+
+
+async def test_a_key_is_revoked_once_the_question_is_answered(page: Page, bridge: RunningBridge) -> None:
+    secret = await make_key(page, "laptop")
+    row = page.get_by_role("row", name="laptop")
+    question = row.get_by_text("Tools that use it stop working at once")
+    await row.get_by_text("Revoke", exact=True).click()
+    await expect(question).to_be_visible()
+    await page.mouse.click(5, 5)  # beside it: no
+    await expect(question).to_be_hidden()
+    assert await ask(bridge, secret) == (200, None)
+    await row.get_by_text("Revoke", exact=True).click()
+    await row.get_by_role("button", name="Yes, revoke").click()
+    await expect(row).to_have_count(0)
+    assert await ask(bridge, secret) == (401, "invalid_api_key")

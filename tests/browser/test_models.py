@@ -1,0 +1,45 @@
+"""Models: searched, filtered, copied, tried."""
+
+from __future__ import annotations
+
+import pytest
+from browsing import PAGES
+from playwright.async_api import Page, expect
+from running import RunningBridge
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_a_model_is_found_and_its_name_copied(page: Page, bridge: RunningBridge) -> None:
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await page.goto(PAGES["models"])
+    rows, found = page.locator("#list tr:visible"), page.locator("output")
+    everything = await rows.count()
+    await expect(found).to_have_text(f"{everything} found")
+
+    await page.get_by_role("searchbox").fill("Anthropic THINKING")
+    await expect(rows).to_have_count(1)
+    await expect(found).to_have_text("1 found")
+    await rows.get_by_role("button", name="Copy").click()
+    await expect(rows.get_by_role("button")).to_have_text("Copied")
+    name = "claude-opus-5-1-20260114-thinking-32k"
+    assert await page.evaluate("navigator.clipboard.readText()") == name
+    async with await bridge.post(bridge.chat("hello", model=name)) as answer:
+        assert answer.status == 200
+
+    await page.get_by_role("searchbox").fill("")
+    await page.get_by_label("draws").check()
+    drawing = await rows.count()
+    await page.get_by_label("sees pictures").check()
+    assert 0 < await rows.count() < drawing < everything
+    for row in await rows.all():
+        await expect(row).to_contain_text("draws")
+        await expect(row).to_contain_text("sees pictures")
+    await page.get_by_role("searchbox").fill("no such model")
+    await expect(found).to_have_text("0 found")
+
+
+async def test_a_model_is_tried_in_the_playground(page: Page) -> None:
+    await page.goto(PAGES["models"])
+    await page.get_by_role("link", name="Try gemini-4-pro-image-preview-2k (nano-mango-pro)").click()
+    await expect(page.get_by_role("combobox")).to_have_value("gemini-4-pro-image-preview-2k (nano-mango-pro)")

@@ -1,0 +1,67 @@
+"""Narrow screens: no page moves sideways, whatever names are like, and what opens stays on the screen."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from browsing import PAGES, log_in, visiting
+from playwright.async_api import Browser, Page, expect
+from running import RunningBridge, api_key
+
+from bridge.tasks import TaskOwner
+from upstream.arena import Arena, Line, Until
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+WIDTH, HEIGHT = 360, 740
+LONG = "m" * 100
+
+
+async def overhang(page: Page) -> int:
+    """How many pixels the page is wider than the screen."""
+    pixels: int = await page.evaluate("document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth")
+    return pixels
+
+
+@pytest.fixture
+def arena(arena: Arena) -> Arena:
+    """One whose first model has a long name."""
+    first, *others = arena.models
+    arena.models = (replace(first, public_name=LONG), *others)
+    return arena
+
+
+async def test_no_page_is_wider_than_the_screen(browser: Browser, arena: Arena, bridge: RunningBridge) -> None:
+    phone = {"viewport": {"width": WIDTH, "height": HEIGHT}, "has_touch": True, "is_mobile": True}
+    secret, key = api_key(name="K" * 64, models=("g" * 90, "*"), stealth=True, metrics=True)
+    await bridge.state.update_keys(lambda keys: (*keys, key))
+    arena.script = lambda _: [Line("a0", "so "), Until(asyncio.Event())]
+    async with TaskOwner() as tasks, visiting(browser, bridge.origin, **phone) as page:
+        headers = {"Authorization": f"Bearer {secret}", "User-Agent": "U" * 200}
+        for model in (LONG, "n" * 200):
+            body = bridge.chat("hello", model=model, stream=True)
+            tasks.spawn(bridge.post(body, headers=headers), name="ask")
+        await page.goto("/dashboard/login")
+        assert await overhang(page) == 0
+        await log_in(page)
+        for name, address in PAGES.items():
+            await page.goto(address)
+            await page.evaluate(
+                "document.querySelectorAll('details:not(.ask)').forEach((each) => { each.open = true })"
+            )
+            assert await overhang(page) == 0, name
+            for summary in await page.locator(".ask > summary").all():
+                await summary.tap()
+                box = await page.locator(".ask[open] > .panel").bounding_box()
+                assert box is not None
+                assert 0 <= box["x"] <= box["x"] + box["width"] <= WIDTH, name
+                assert 0 <= box["y"] <= box["y"] + box["height"] <= HEIGHT, name
+                await page.touchscreen.tap(5, 5)
+                assert await page.locator(".ask[open]").count() == 0, name
+        await page.goto(PAGES["keys"])
+        await page.get_by_label("Name", exact=True).fill("W" * 64)
+        await page.get_by_role("button", name="Make the key").tap()
+        await expect(page.locator("#secret")).to_be_visible()
+        assert await overhang(page) == 0

@@ -1,0 +1,42 @@
+"""Without JavaScript: logging in, keys and accounts work all the same."""
+
+from __future__ import annotations
+
+import pytest
+from browsing import PAGES, PASSWORD, visiting
+from playwright.async_api import Browser, expect
+from running import RunningBridge
+
+from upstream.arena import Arena
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_keys_and_accounts(browser: Browser, bridge: RunningBridge, arena: Arena) -> None:
+    async with visiting(browser, bridge.origin, java_script_enabled=False) as page:
+        await page.goto("/")
+        await page.get_by_label("Password").fill(PASSWORD)
+        await page.get_by_role("button", name="Log in").click()
+        await expect(page.get_by_role("heading", name="All is well")).to_be_visible()
+
+        await page.get_by_role("link", name="Keys").click()
+        await page.get_by_label("Name", exact=True).fill("laptop")
+        await page.get_by_role("button", name="Make the key").click()
+        await expect(page.locator("#secret")).to_contain_text("sk-lmab-")
+        await expect(page.locator("#curl")).to_contain_text(f"curl -N {bridge.origin}/v1/")
+        await expect(page.get_by_role("button", name="Copy")).to_have_count(0)  # it would do nothing
+        row = page.get_by_role("row", name="laptop")
+        await row.get_by_text("Revoke", exact=True).click()
+        await row.get_by_role("button", name="Yes, revoke").click()
+        await expect(row).to_have_count(0)
+
+        await page.get_by_role("link", name="Accounts").click()
+        await page.get_by_label("What you copied").fill(arena.sign_in("office@example.org").cookie_value)
+        await page.get_by_role("button", name="Add or renew").click()
+        await expect(page.get_by_text("Added “office@example.org”")).to_be_visible()
+
+        for name in ("overview", "models", "activity"):
+            await page.goto(PAGES[name])
+            await expect(page.get_by_role("heading", level=1)).to_be_visible()
+        await page.get_by_role("button", name="Log out").click()
+        await expect(page.get_by_role("heading", name="Log in")).to_be_visible()
