@@ -30,8 +30,8 @@ format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.test  ## what the bridge costs beside a bare pipe: some minutes; `python -m bench --help` has more
-	$(BIN)/python -m bench
+bench: $(VENV)/.test  ## what the bridge costs beside a bare pipe: a quarter of an hour; `python -m bench --help` has more
+	$(BIN)/python -m bench --markdown
 
 screenshots: $(VENV)/.test  ## take the pictures in docs/screenshots anew: needs Chromium
 	PYTHONPATH=tests/harness $(BIN)/python tests/browser/screenshots.py

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, cast
 
-from bench.scenarios import Requests, Scenario
+from bench.requests import Requests
+from bench.scenarios import Scenario
 from bench.upstream import TEXT
 
 _STAMP: Final = re.compile(re.escape(TEXT) + rb" ([\d.]+) ")
@@ -31,9 +32,13 @@ async def run(port: int, requests: Requests, scenario: Scenario) -> Tally:
     """Run a scenario against what listens on `port`. Raises Lost."""
     tally = Tally()
     work = map(requests, range(scenario.streams))
-    async with asyncio.TaskGroup() as group:
-        for at in range(scenario.at_once):
-            group.create_task(_work(port, work, tally, scenario.spread * at / scenario.at_once))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for at in range(scenario.at_once):
+                group.create_task(_work(port, work, tally, scenario.spread * at / scenario.at_once))
+    except ExceptionGroup as errors:
+        _, others = errors.split((Lost, OSError))
+        raise others or Lost(str(errors.exceptions[0])) from errors
     if tally.deltas != scenario.streams * scenario.play.deltas:
         raise Lost(f"{scenario.name}: {tally.deltas} deltas came of {scenario.streams * scenario.play.deltas}")
     return tally
@@ -62,7 +67,8 @@ class _Caller(asyncio.Protocol):
         self._now = asyncio.get_running_loop().time
         self._sent = 0.0
         self._body = _Body()
-        self._tail: bytes | None = None  # where a delta may have been cut; None before the first
+        self._waiting = True  # for the first delta
+        self._tail = b""  # where a delta may have been cut
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the first request."""
@@ -84,10 +90,12 @@ class _Caller(asyncio.Protocol):
             return
         if text:
             now = self._now()
-            if self._tail is None:
+            text = self._tail + text
+            deltas = text.count(TEXT)
+            if deltas and self._waiting:
                 self._tally.ttfts.append(now - self._sent)
-            text = (self._tail or b"") + text
-            self._tally.deltas += text.count(TEXT)
+                self._waiting = False
+            self._tally.deltas += deltas
             self._tally.lateness += [now - float(stamp) for stamp in _STAMP.findall(text)]
             self._tail = text[1 - len(TEXT) :]
         if self._body.ended:
@@ -99,7 +107,8 @@ class _Caller(asyncio.Protocol):
             self._done.set_result(None)
             return
         self._body = _Body()
-        self._tail = None
+        self._waiting = True
+        self._tail = b""
         self._sent = self._now()
         self._transport.write(request)
 

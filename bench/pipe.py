@@ -13,6 +13,7 @@ from aiohttp import web
 
 _SESSION = web.AppKey("session", aiohttp.ClientSession)
 _UPSTREAM = web.AppKey("upstream", str)
+_MAX_BODY_BYTES = 64 * 1024 * 1024
 
 
 async def forward(request: web.Request) -> web.StreamResponse:
@@ -36,7 +37,7 @@ async def _session(app: web.Application) -> AsyncIterator[None]:
 
 def main(port: int, upstream_port: int) -> None:
     """Serve for ever."""
-    app = web.Application()
+    app = web.Application(client_max_size=_MAX_BODY_BYTES)
     app[_UPSTREAM] = f"http://127.0.0.1:{upstream_port}"
     app.cleanup_ctx.append(_session)
     app.router.add_post("/{path:.*}", forward)

@@ -1,47 +1,37 @@
-"""What is measured: each a process of its own before the same upstream, started anew for each measurement."""
+"""What is measured: each a process of its own before the same upstream."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
-import socket
+import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 import bridge
-from bench.scenarios import KEY, MODEL, Requests, Scenario, lmarena_requests, openai_requests
-from bridge.keys import ApiKey
-from bridge.state import accounts_document, keys_document
+from bench.past import Past
+from bench.processes import Running, free_port, listening
+from bench.requests import KEY, Requests, lmarena_requests, openai_requests
+from bench.scenarios import Scenario
+from bench.site import MODEL
 from bridge.store import StateFolder
-from upstream import cookies
-from upstream.accounts import Account
-from upstream.arena.accounts import Accounts
 
 #: Names the virtual environment in which LiteLLM's proxy is installed (`pip install 'litellm[proxy]'`).
 LITELLM: Final = "LMARENA_BENCH_LITELLM"
 
+#: The subject that it is all about.
+BRIDGE: Final = "bridge"
+
 _HERE: Final = Path(__file__).parent.parent
-_START_SECONDS: Final = 60.0
-_STOP_SECONDS: Final = 10.0
 
 
 class Skipped(Exception):
     """A subject that is not installed here; the text says so."""
-
-
-class NotStarted(Exception):
-    """A subject that does not come up; the text is what it said last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,30 +45,18 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """`command` prepares the folder and says what to run there; without one the load goes to upstream directly."""
+    """`command` prepares the folder and says what to run there; without one the load goes to upstream directly.
+
+    Each is started anew for every measurement. One that is `slow` gets few requests, and is started once for all rounds
+    of a scenario.
+    """
 
     name: str
     version: str
     requests: Callable[[Scenario], Requests]
     command: Callable[[Place], Awaitable[Sequence[str]]] | None
     cwd: Path = _HERE
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A subject's process and its children."""
-
-    port: int
-    processes: tuple[psutil.Process, ...]
-
-    def cpu_seconds(self) -> float:
-        """User and system time so far, from the process's CPU clock: /proc counts in steps of 10 ms."""
-        return sum(time.clock_gettime(~process.pid << 3 | 2) for process in self.processes)  # clock_getcpuclockid(3)
-
-    def peak_bytes(self) -> int:
-        """The most memory that was resident so far."""
-        statuses = (Path(f"/proc/{process.pid}/status").read_text() for process in self.processes)
-        return sum(int(status.partition("VmHWM:")[2].split()[0]) * 1024 for status in statuses)
+    slow: bool = False
 
 
 DIRECT: Final = Subject("direct", "", lmarena_requests, None)
@@ -90,10 +68,15 @@ def pipe() -> Subject:
     async def command(place: Place) -> Sequence[str]:
         return sys.executable, "-m", "bench.pipe", str(place.port), str(place.upstream_port)
 
-    return Subject("pipe", f"aiohttp {version('aiohttp')}", lmarena_requests, command)
+    return Subject("pipe", "", lmarena_requests, command)
 
 
-def our_bridge(name: str = "bridge", tree: Path = _HERE, runner: Sequence[str] = ()) -> Subject:
+def our_bridge(
+    name: str = BRIDGE,
+    tree: Path = _HERE,
+    runner: Sequence[str] = (),
+    past: Past = Past(),  # noqa: B008 — frozen
+) -> Subject:
     """The bridge as `serve` runs it, of this source tree or another's; `runner` stands before `-m bridge`."""
 
     async def command(place: Place) -> Sequence[str]:
@@ -102,14 +85,7 @@ def our_bridge(name: str = "bridge", tree: Path = _HERE, runner: Sequence[str] =
             f'[server]\nport = {place.port}\nstate_dir = "state"\n'
             f'[upstream]\nbase_url = "http://127.0.0.1:{place.upstream_port}"\n[limits]\nstreams = 10000\n'
         )
-        state = StateFolder(place.folder / "state")
-        state.prepare()
-        key = ApiKey("be0c", "bench", sha256(KEY.encode()).hexdigest(), KEY[-4:], rpm=1_000_000, concurrency=100_000)
-        await keys_document(state).update(lambda _: (key,))
-        now = time.time()
-        session = Accounts().sign_in("bench@example.org", expires_at=int(now) + 7 * 86_400, now=now)
-        account = Account("bench", cookies.decode(session.cookie_value))
-        await accounts_document(state).update(lambda _: (account,))
+        await past.leave(StateFolder(place.folder / "state"))
         return *(runner or (sys.executable,)), "-m", "bridge", "serve", "--config", str(config)
 
     return Subject(name, bridge.__version__, openai_requests, command, tree)
@@ -130,7 +106,8 @@ def nginx() -> Subject:
             daemon off; master_process off; pid {place.folder / "pid"}; error_log stderr;
             events {{ worker_connections 20000; }}
             http {{
-                access_log off; {temporary} client_body_buffer_size 1m; keepalive_requests 1000000;
+                access_log off; keepalive_requests 1000000;
+                {temporary} client_body_buffer_size 1m; client_max_body_size 0;
                 upstream arena {{ server 127.0.0.1:{place.upstream_port}; keepalive 1000; }}
                 server {{
                     listen 127.0.0.1:{place.port} backlog=4096;
@@ -142,7 +119,7 @@ def nginx() -> Subject:
             }}""")
         return program, "-p", str(place.folder), "-c", str(config)
 
-    return Subject("nginx", "", lmarena_requests, command)
+    return Subject("nginx", _said(program, "-v").rpartition("/")[2], lmarena_requests, command)
 
 
 def litellm() -> Subject:
@@ -161,7 +138,15 @@ def litellm() -> Subject:
         offline = "LITELLM_LOCAL_MODEL_COST_MAP=True"  # or it fetches a list of prices as it starts
         return "env", offline, str(program), "--config", str(config), "--host", "127.0.0.1", "--port", str(place.port)
 
-    return Subject("litellm", "", openai_requests, command)
+    asking = "from importlib.metadata import version; print(version('litellm'))"
+    said = _said(str(program.with_name("python")), "-c", asking)
+    return Subject("litellm", said, openai_requests, command, slow=True)
+
+
+def _said(*command: str) -> str:
+    """What a program says of itself, on either output."""
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 — one that we name
+    return (done.stdout + done.stderr).strip()
 
 
 @asynccontextmanager
@@ -172,53 +157,6 @@ async def running(subject: Subject, upstream_port: int) -> AsyncIterator[Running
         return
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         place = Place(Path(name), free_port(), upstream_port)
-        async with process(await subject.command(place), place.port, subject.cwd, place.folder / "log") as started:
-            yield Running(place.port, (started, *started.children(recursive=True)))
-
-
-@asynccontextmanager
-async def process(command: Sequence[str], port: int, cwd: Path, log: Path) -> AsyncIterator[psutil.Process]:
-    """Run a program that listens on `port`. Raises NotStarted."""
-    with log.open("wb") as output:
-        started = await asyncio.create_subprocess_exec(*command, cwd=cwd, stdout=output, stderr=output)
-    try:
-        async with asyncio.timeout(_START_SECONDS):
-            while not await _listens(port):
-                if started.returncode is not None:
-                    raise _not_started(log)
-                await asyncio.sleep(0.02)
-        yield psutil.Process(started.pid)
-    except TimeoutError as error:
-        raise _not_started(log) from error
-    finally:
-        await _stop(started)
-
-
-def _not_started(log: Path) -> NotStarted:
-    return NotStarted(log.read_text(errors="replace")[-2000:])
-
-
-async def _stop(started: asyncio.subprocess.Process) -> None:
-    if started.returncode is None:
-        started.terminate()
-        try:
-            async with asyncio.timeout(_STOP_SECONDS):
-                await started.wait()
-        except TimeoutError:
-            started.kill()
-            await started.wait()
-
-
-async def _listens(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
+        command = await subject.command(place)
+        async with listening(command, place.port, subject.cwd, place.folder / "log") as started:
+            yield started

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, cast
 
-import orjson
-
-from bench.scenarios import MODEL, MODEL_ID, Play
+from bench import site
+from bench.scenarios import Play
 
 #: What stands in each delta and nowhere else; in a paced stream the time at which it left follows.
 TEXT: Final = b"answer"
@@ -34,7 +33,7 @@ class _Lines:
 _LMARENA: Final = _Lines(b'a0:"', b'"\n', b'ad:{"finishReason":"stop"}\n')
 _CHUNK: Final = (
     b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"%b",'
-    b'"choices":[{"index":0,"delta":{' % MODEL.encode()
+    b'"choices":[{"index":0,"delta":{' % site.MODEL.encode()
 )
 _OPENAI: Final = _Lines(
     _CHUNK + b'"content":"',
@@ -55,24 +54,11 @@ def _whole(lines: _Lines, deltas: int) -> bytes:
     return b"".join((_HEAD, *played, _chunk(lines.end), b"0\r\n\r\n"))
 
 
-@lru_cache
-def _page() -> bytes:
-    """The page with the models, as far as it is read."""
-    model = {
-        "id": MODEL_ID,
-        "organization": "bench",
-        "publicName": MODEL,
-        "capabilities": {"inputCapabilities": {"text": True}, "outputCapabilities": {"text": True}},
-    }
-    flight = orjson.dumps({"initialModels": [model], "initialModelAId": MODEL_ID}).decode()
-    page = b"<html><script>self.__next_f.push([1,%b])</script></html>" % orjson.dumps(f"8:{flight}\n")
-    return b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%b" % (len(page), page)
-
-
 class Upstream(asyncio.Protocol):
     """One connection; requests come one after another, with a Content-Length."""
 
     _transport: asyncio.WriteTransport
+    _origin: str
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -82,6 +68,7 @@ class Upstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self._transport = cast("asyncio.WriteTransport", transport)
+        self._origin = f"http://127.0.0.1:{transport.get_extra_info('sockname')[1]}"
 
     def data_received(self, data: bytes) -> None:
         """Wait for a whole request, and answer it."""
@@ -98,8 +85,9 @@ class Upstream(asyncio.Protocol):
             self._answer(request)
 
     def _answer(self, request: bytearray) -> None:
-        if request.startswith(b"GET "):
-            self._transport.write(_page())
+        served = site.serve(request, self._origin)
+        if served is not None:
+            self._transport.write(served)
             return
         lines = _OPENAI if request.startswith(b"POST /v1/") else _LMARENA
         play = Play.read(request)

@@ -1,0 +1,147 @@
+"""The bridge beside the others: medians of all rounds, what they are of the pipe's, and the targets for that."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bench.load import Lost
+from bench.measure import Sample, Samples
+from bench.report import Section, Target
+from bench.scenarios import Scenario
+from bench.subjects import BRIDGE, Subject
+
+_LITELLM: Final = "litellm"
+
+
+@dataclass(frozen=True, slots=True)
+class _Measure:
+    """One figure of a sample; `targets` go by scenario.
+
+    `added` is over what is measured without a proxy; `of_load` means nothing where fewer streams were open than should.
+    """
+
+    name: str
+    value: Callable[[Sample], float]
+    targets: Mapping[str, Target]
+    added: bool = False
+    of_load: bool = False
+
+    def median(self, scenario: Scenario, samples: Sequence[Sample | Lost]) -> float:
+        """The median of all rounds; not a number where one was lost, or none was run, or says nothing."""
+        values = [math.nan]
+        if not any(isinstance(it, Lost) or (self.of_load and it.scenario.at_once < scenario.at_once) for it in samples):
+            values = [self.value(it) for it in samples if not isinstance(it, Lost)] or values
+        return statistics.median(values)
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    """The value below which `share` of them are; they are sorted."""
+    return values[min(len(values) - 1, int(len(values) * share))]
+
+
+def _ttft(percent: int) -> _Measure:
+    return _Measure(
+        f"TTFT added, p{percent}, ms",
+        lambda it: _quantile(it.ttfts, percent / 100) * 1e3,
+        dict.fromkeys(("alone", "natural"), Target(at_most=1.5)),
+        added=True,
+        of_load=True,
+    )
+
+
+_CPU_PER_DELTA: Final = _Measure(
+    "CPU per delta, µs",
+    lambda it: it.cpu * 1e6 / it.scenario.streams / it.scenario.play.deltas,
+    {"burst": Target(at_most=2), "natural": Target(at_most=1.2)},
+)
+_CPU_PER_REQUEST: Final = _Measure(
+    "CPU per request, ms",
+    lambda it: it.cpu * 1e3 / it.scenario.streams,
+    {"short": Target(at_most=2), "history": Target(at_most=4)},
+)
+_MEMORY: Final = _Measure(
+    "memory per stream, KiB",
+    lambda it: it.memory / 1024 / it.scenario.at_once,
+    dict.fromkeys(("hold-500", "hold-2000", "hold-5000"), Target(at_most=1.5)),
+)
+_TTFT: Final = (_ttft(50), _ttft(99))
+_LATE: Final = _Measure(
+    "delta late by, p99, ms",
+    lambda it: _quantile(it.lateness, 0.99) * 1e3,
+    {"hold-2000": Target(at_most=100, unit="ms")},
+    of_load=True,
+)
+#: Where it is expected that LiteLLM needs so many times the bridge's CPU time.
+_LITELLM_TARGETS: Final = dict.fromkeys(("burst", "natural", "short", "history"), Target(at_least=15))
+
+
+def _measures(scenario: Scenario) -> Iterator[_Measure]:
+    yield _CPU_PER_REQUEST if scenario.unit == "request" else _CPU_PER_DELTA
+    if scenario.unit == "stream":
+        yield _MEMORY
+    elif scenario.play.interval or (scenario.unit == "request" and scenario.at_once == 1):
+        yield from _TTFT  # of a process that is given more than it can do at once it says nothing
+    if scenario.play.interval:
+        yield _LATE
+
+
+def needs_direct(scenario: Scenario) -> bool:
+    """Whether something of it is compared with what is measured without a proxy."""
+    return any(measure.added for measure in _measures(scenario))
+
+
+def compared(scenarios: Sequence[Scenario], subjects: Sequence[Subject], samples: Samples, rounds: int) -> Section:
+    """Put it all in one table. The first subject is the one without a proxy, the second the pipe, one the bridge."""
+    names = [subject.name for subject in subjects]
+    rows = [_row(scenario, measure, names, samples) for scenario in scenarios for measure in _measures(scenario)]
+    notes = [f"medians of {rounds} rounds, in which the subjects take turns; (×): of the pipe's"]
+    notes += [_about(scenario, rounds, few=_LITELLM in names) for scenario in scenarios]
+    notes += [
+        "CPU time is the process's own, user and system",
+        "TTFT is added to that without a proxy; a delta is late by the time since it left upstream",
+        "a figure stands only where every delta of every round has come, without an error",
+    ]
+    notes += [
+        f"{scenario}, {name}: {it}" for (scenario, name), of in samples.items() for it in of if isinstance(it, Lost)
+    ]
+    return Section("Beside a bare pipe", [["scenario", "measure", *_columns(names)], *rows], notes)
+
+
+def _columns(names: Sequence[str]) -> Iterator[str]:
+    for name in names[1:]:
+        yield name
+        if name == BRIDGE:
+            yield "target"
+    if _LITELLM in names:
+        yield "litellm, of the bridge's"
+
+
+def _about(scenario: Scenario, rounds: int, *, few: bool) -> str:
+    about = f"{scenario.name}: {scenario.about}"
+    if few and scenario.few:
+        fitting = scenario.with_few()
+        about += f" (litellm: {fitting.streams}, {fitting.at_once} at once)"
+    return about if rounds <= scenario.rounds else f"{about}; {scenario.rounds} of the rounds"
+
+
+def _row(scenario: Scenario, measure: _Measure, names: Sequence[str], samples: Samples) -> list[str]:
+    direct, pipe, *_ = names
+    medians = {name: measure.median(scenario, samples.get((scenario.name, name), ())) for name in names}
+    base = medians[direct] if measure.added else 0.0
+    figures = {name: medians[name] - base for name in names[1:]}
+    row = [scenario.name, measure.name]
+    for name, figure in figures.items():
+        ratio = figure / figures[pipe]
+        row.append("–" if math.isnan(ratio) else f"{figure:.3g}" + (f" ({ratio:.2f} ×)" if name != pipe else ""))
+        if name == BRIDGE:
+            target = measure.targets.get(scenario.name)
+            row.append("" if target is None else target.judged(ratio if target.unit == "×" else figure))
+    if _LITELLM in figures:
+        ratio = figures[_LITELLM] / figures[BRIDGE]
+        target = _LITELLM_TARGETS.get(scenario.name) if measure in (_CPU_PER_DELTA, _CPU_PER_REQUEST) else None
+        row.append("" if math.isnan(ratio) else f"{ratio:.3g} ×" + (f" ({target.judged(ratio)})" if target else ""))
+    return row

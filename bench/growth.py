@@ -1,0 +1,79 @@
+"""How the bridge's cost grows with what it serves and with what it has behind it."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bench.measure import Sample, warm
+from bench.past import Past
+from bench.report import Section
+from bench.scenarios import Play, Scenario
+from bench.subjects import our_bridge
+from bridge.conversations import CAPACITY
+
+#: Rounds are medians: more than this changes nothing that a table of growth is for.
+_ROUNDS: Final = 3
+#: As many as last over a few savings of the statistics.
+_REQUESTS: Final = Scenario("growth", "", "request", Play(20, 0), 2000, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """One size of one thing that may grow."""
+
+    axis: str
+    size: str
+    scenario: Scenario = _REQUESTS
+    past: Past = Past()  # noqa: RUF009 — frozen
+
+
+def _points() -> Iterator[_Point]:
+    for streams in (1, 10, 100, 1000, 5000):
+        scenario = Scenario("hold", "", "stream", Play(10, 1), streams, streams, spread=streams / 500, rounds=1)
+        yield _Point("open streams", f"{streams:,}", scenario)
+    for characters in (1_000, 10_000, 50_000, 110_000):
+        scenario = Scenario(
+            "history", "", "request", Play(20, 0), 100, 4, messages=characters // 1000, characters=characters
+        )
+        yield _Point("characters of history", f"{characters:,}", scenario)
+    for keys in (1, 100, 10_000):
+        yield _Point("API keys", f"{keys:,}", past=Past(keys=keys))
+    for conversations in (1, 1_000, CAPACITY):
+        yield _Point("conversations", f"{conversations:,}", past=Past(conversations=conversations))
+    for age, statistics_ in (("none", False), ("two years", True)):
+        yield _Point("statistics", age, past=Past(statistics=statistics_))
+
+
+async def grown(rounds: int, upstream_port: int, say: Callable[[str], None]) -> Section:
+    """Measure every point."""
+    samples: dict[_Point, list[Sample]] = defaultdict(list)
+    rounds = min(rounds, _ROUNDS)
+    for at in range(rounds):
+        for point in _points():
+            if at < point.scenario.rounds:
+                say(f"growth, round {at + 1}: {point.size} {point.axis}")
+                async with warm(our_bridge(past=point.past), upstream_port) as bridge:
+                    samples[point].append(await bridge.measure(point.scenario))
+    table = [("what grows", "to", "CPU per request, ms", "of the smallest", "memory in all, MiB")]
+    smallest: dict[str, float] = {}
+    for point, measured in samples.items():
+        cpu = statistics.median(it.cpu for it in measured) * 1e3 / point.scenario.streams
+        peak = statistics.median(it.peak for it in measured)
+        of_smallest = cpu / smallest.setdefault(point.axis, cpu)
+        table.append((point.axis, point.size, f"{cpu:.3g}", f"{of_smallest:.2f} ×", f"{peak / 2**20:.1f}"))
+    return Section("How cost grows", table, _notes(rounds))
+
+
+def _notes(rounds: int) -> Sequence[str]:
+    return [
+        f"medians of {rounds} rounds, of open streams one; memory is the most that was resident",
+        "open streams: each lasts ten seconds, with a delta a second; a single one bears the daemon's idleness alone",
+        "characters of history: in messages of a thousand, each request a new evaluation",
+        f"the others: {_REQUESTS.streams:,} requests of {_REQUESTS.play.deltas} deltas, {_REQUESTS.at_once} at once",
+        f"conversations: the table holds {CAPACITY:,} at most, of which each request then drops the oldest",
+        "statistics of two years: a row in every period, and every table full with 500 names",
+    ]

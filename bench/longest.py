@@ -1,0 +1,113 @@
+"""How long the bridge's loop is held by any one callback: in every scenario, and under what weighs most."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from bench.load import Lost
+from bench.measure import Warm, warm
+from bench.past import FULL, USED, Past
+from bench.report import Section, Target
+from bench.requests import KEY
+from bench.scenarios import SCENARIOS, Play, Scenario
+from bench.subjects import our_bridge
+
+_MILLISECONDS: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    name: str
+    about: str
+    run: Callable[[Warm], Awaitable[object]]
+    past: Past = USED
+    milliseconds: float = _MILLISECONDS  # the most that a callback may take
+
+
+def _of(scenario: Scenario, past: Past = USED, milliseconds: float = _MILLISECONDS) -> _Case:
+    async def run(bridge: Warm) -> None:
+        await bridge.measure(scenario)
+
+    return _Case(scenario.name, scenario.about, run, past, milliseconds)
+
+
+def _pictures(name: str, about: str, number: int, size: int) -> Scenario:
+    return Scenario(name, about, "request", Play(20, 0), 5, 1, pictures=number, picture_bytes=size)
+
+
+async def _refused(body: bytes, bridge: Warm) -> None:
+    """Send a body that must be answered with 400. Raises Lost."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", bridge.running.port)
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {KEY}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    writer.write(head.encode() + body)
+    status = await reader.readline()
+    writer.transport.abort()  # it may not have read to the end
+    if not status.startswith(b"HTTP/1.1 400 "):
+        raise Lost(f"not 400 but {status!r}")
+
+
+#: orjson holds the interpreter even in a thread: what a body of that size takes cannot be divided.
+_CASES: Final = (
+    _of(_pictures("picture-10MB", "5 requests with a picture of 10 MiB, a body of 14 MB", 1, 10 * 2**20), USED, 25.0),
+    _of(_pictures("body-32MiB", "5 requests with three pictures, 32 MiB together", 3, 8_388_000), USED, 60.0),
+    _Case("bomb", "20 MB of `[]`, answered with 400", partial(_refused, b"[]" * 10_000_000)),
+    _of(
+        Scenario(
+            "full", "4,000 requests, 32 at once, while every table and file is full", "request", Play(20, 0), 4000, 32
+        ),
+        FULL,
+    ),
+)
+
+
+async def longest(scenarios: Sequence[Scenario], upstream_port: int, say: Callable[[str], None]) -> Section:
+    """Measure the scenarios, and where they are all of them the rest too."""
+    cases = [_of(scenario) for scenario in scenarios]
+    if len(cases) == len(SCENARIOS):
+        cases += _CASES
+    table = [("in", "CPU time, ms", "target", "callback")]
+    for case in cases:
+        say(f"callbacks: {case.name}, {case.about}")
+        seconds, name = await _longest_of(case, upstream_port)
+        target = Target(at_most=case.milliseconds, unit="ms")
+        table.append((case.name, f"{seconds * 1e3:.3g}", target.judged(seconds * 1e3), f"`{name}`"))
+    notes = [
+        "CPU time of the loop's thread in one callback, of which a task's step is one; each in a run of its own",
+        "counted from the first request to the end of the process, the saving of its state included",
+        f"the bridge has two full years of statistics, {USED.keys} keys and {USED.conversations:,} conversations",
+        f"full: {FULL.keys:,} keys and {FULL.conversations:,} conversations",
+        *(f"{case.name}: {case.about}" for case in cases if case in _CASES),
+    ]
+    return Section("The longest callback", table, notes)
+
+
+async def _longest_of(case: _Case, upstream_port: int) -> tuple[float, str]:
+    with tempfile.TemporaryDirectory(prefix="bench-callbacks-") as folder:
+        out = Path(folder) / "longest.json"
+        async with _timed(out, case.past, upstream_port) as bridge:
+            await case.run(bridge)
+        (seconds, name), *_ = json.loads(out.read_text())
+    return seconds, name
+
+
+@asynccontextmanager
+async def _timed(out: Path, past: Past, upstream_port: int) -> AsyncIterator[Warm]:
+    """A bridge whose callbacks are timed from here to its end."""
+    runner = (sys.executable, "-m", "bench.callbacks", str(out))
+    async with warm(our_bridge(runner=runner, past=past), upstream_port) as bridge:
+        for process in bridge.running.processes:
+            process.send_signal(signal.SIGUSR1)
+        yield bridge

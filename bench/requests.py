@@ -1,0 +1,72 @@
+"""The requests of a scenario as bytes, for what speaks LMArena's protocol and for what speaks OpenAI's."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from hashlib import shake_128
+from typing import Final, TypeAlias
+
+import orjson
+
+from bench.scenarios import Scenario
+from bench.site import MODEL, MODEL_ID
+
+#: The key that the bridge is given.
+KEY: Final = "sk-lmab-" + "0123456789abcdef" * 2
+
+#: Each request has one of its own in these places: none repeats another, nor does a picture.
+_NUMBER: Final = b"00000000"
+
+#: A request by its number, of at most eight digits.
+Requests: TypeAlias = Callable[[int], bytes]
+
+
+def lmarena_requests(scenario: Scenario) -> Requests:
+    """Requests that upstream understands itself; pictures stand in them, so that they are as long as the others'."""
+    attachments = [{"name": "a.jpg", "contentType": "image/jpeg", "url": url} for url in _pictures(scenario)]
+    body = {
+        "id": MODEL_ID,
+        "mode": "direct",
+        "modelAId": MODEL_ID,
+        "userMessageId": MODEL_ID,
+        "modelAMessageId": MODEL_ID,
+        "userMessage": {"experimental_attachments": attachments, "content": "\n\n".join(_texts(scenario))},
+        "modality": "chat",
+    }
+    return _numbered("/nextjs-api/stream/create-evaluation", "text/plain;charset=UTF-8", body)
+
+
+def openai_requests(scenario: Scenario) -> Requests:
+    """The same for what speaks OpenAI's API."""
+    *before, last = _texts(scenario)
+    roles = ("assistant", "user") if len(before) % 2 else ("user", "assistant")
+    messages: list[dict[str, object]] = [{"role": roles[at % 2], "content": text} for at, text in enumerate(before)]
+    pictures = [{"type": "image_url", "image_url": {"url": url}} for url in _pictures(scenario)]
+    messages.append({"role": "user", "content": [*pictures, {"type": "text", "text": last}] if pictures else last})
+    return _numbered("/v1/chat/completions", "application/json", {"model": MODEL, "stream": True, "messages": messages})
+
+
+def _texts(scenario: Scenario) -> Sequence[str]:
+    """The messages: users' and assistants' in turn, the last one a user's."""
+    size = scenario.characters // scenario.messages
+    last = f"{scenario.name}: {scenario.play}, number {_NUMBER.decode()}"
+    return [*["So it is said again. ".ljust(size, "x")] * (scenario.messages - 1), last.rjust(size, "x")]
+
+
+def _pictures(scenario: Scenario) -> Sequence[str]:
+    """Data URLs of what begins as a JPEG does, the number behind that, and then nothing that could be packed."""
+    rests = (
+        shake_128(b"%d" % at).digest(scenario.picture_bytes - 9) for at in range(scenario.pictures)
+    )  # the start is 3 bytes, the number stands for 6
+    return [f"data:image/jpeg;base64,/9j/{_NUMBER.decode()}{b64encode(rest).decode()}" for rest in rests]
+
+
+def _numbered(path: str, content_type: str, body: object) -> Requests:
+    encoded = orjson.dumps(body)
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {KEY}\r\n"
+        f"Content-Type: {content_type}\r\nContent-Length: {len(encoded)}\r\n\r\n"
+    )
+    pieces = (head.encode() + encoded).split(_NUMBER)
+    return lambda number: (b"%08d" % number).join(pieces)
