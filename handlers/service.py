@@ -44,8 +44,8 @@ _CLOSING_SECONDS: Final = 0.1
 #: seconds: whoever came before the end shall not meet a 503.
 _LAST_REQUESTS_SECONDS: Final = 0.3
 _LOOK_SECONDS: Final = 0.01
-#: Collections are rarer than Python's own (700, 10, 10). When 200 streams begin at once, each walked what all of them had
-#: just made: the time to the first delta was 5 × as long (`make bench`, natural: p50 18 ms, now 4).
+#: Rarer collections than Python's own (700, 10, 10). When 200 streams begin at once, each would walk what all of them
+#: have just made: the first delta came four times as late (`make bench`, natural: p50 18 ms, now 4).
 _COLLECT_AFTER: Final = (20_000, 20, 50)
 #: What a daemon keeps for its life: its sockets, its state folder, and the bound of the pool that follows `streams`.
 _LASTING: Final = (
