@@ -215,6 +215,9 @@ class ArenaClient:
         return target.with_user(None)  # or the library would make an Authorization header of it
 
 
+_ENDS: Final = (Finish, Failure)
+
+
 class ArenaAnswer:
     """One answer being read: batches of events, the last of which ends in `Finish` or `Failure`."""
 
@@ -258,7 +261,7 @@ class ArenaAnswer:
             finally:
                 self._waiting_until = None
             if batch:
-                self.ended = isinstance(batch[-1], Finish | Failure)
+                self.ended = isinstance(batch[-1], _ENDS)
                 return batch
 
     async def aclose(self) -> None:

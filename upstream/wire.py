@@ -146,19 +146,21 @@ def _read_run(block: bytes) -> TextDeltas | ReasoningDeltas | None:
         return None
     if block[start + 2 : start + 4] != b':"' or block[-1:] != b'"':
         return None
-    strings, lines = block[start + 3 :], 1
-    if further := strings.count(b"\n"):  # none in most reads
+    strings = block[start + 3 :]
+    further = strings.count(b"\n")
+    try:
+        if not further:  # as in most reads
+            return deltas(orjson.loads(strings), strings)  # between two quotes JSON has nothing but a string
         head = block[: start + 3]
         if strings.count(b'"\n' + head + b'"') != further:
             return None
-        strings, lines = strings.replace(b"\n" + head, b"\n"), further + 1
-    try:
+        strings = strings.replace(b"\n" + head, b"\n")
         # The newlines stay in: no JSON string may hold one, so none can reach over the end of its line.
         texts = orjson.loads(b"[" + strings.replace(b"\n", b",\n") + b"]")
         text = "".join(texts)
     except (orjson.JSONDecodeError, TypeError):  # TypeError: a list or an object reaches over lines
         return None
-    return deltas(text, strings) if len(texts) == lines else None  # else a line held more than its one string
+    return deltas(text, strings) if len(texts) == further + 1 else None  # else a line held more than its one string
 
 
 def _loads(value: bytes | str) -> object:
