@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import uuid
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -26,7 +28,7 @@ from handlers.admission import admitted, large_body
 from handlers.answers import write_json
 from handlers.appkeys import DRAIN, FACTS, FETCHER, RELAY, SETTINGS, TASKS
 from handlers.body import read_body
-from handlers.budget import Hold
+from handlers.budget import SMALL_BYTES, Hold
 from handlers.facts import Facts
 from handlers.fetching import fetch_pictures
 from handlers.streaming import EventStream
@@ -59,13 +61,17 @@ async def chat_completions(request: web.Request, key: ApiKey) -> web.StreamRespo
 async def _read(request: web.Request, config: Config, hold: Hold) -> ChatRequest:
     """Read the body, and fetch the pictures that it only names; `hold` makes room for these. Raises ApiError."""
     server, images = config.server, config.images
-    fields = read_object(await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout))
+    body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout)
+    fields = read_object(body)
     fetched: dict[str, bytes | str] = {}
     links = dict.fromkeys(islice(linked_pictures(fields), images.max_per_request)) if images.fetch_urls else {}
     if links:
         await hold.extend(len(links) * images.max_bytes)
         fetched = await fetch_pictures(request.app[FETCHER], links, config)
-    return read_request(fields, PictureReader(PictureRules(images.max_bytes, images.max_per_request), fetched))
+    rules = PictureRules(images.max_bytes, images.max_per_request)
+    read = partial(read_request, fields, PictureReader(rules, fetched))
+    # Decoding and hashing large pictures would hold the loop for tens of milliseconds.
+    return await asyncio.to_thread(read) if fetched or len(body) > SMALL_BYTES else read()
 
 
 async def _stream(

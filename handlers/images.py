@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable
 from itertools import chain
@@ -53,7 +54,7 @@ async def edit(request: web.Request, key: ApiKey) -> web.StreamResponse:
         async with large_body(request, config) as hold:
             texts, files = await _read_form(request, config)
             rules = PictureRules(config.images.max_bytes, config.images.max_per_request)
-            wanted = read_edit(texts, files, PictureReader(rules, {}))
+            wanted = await asyncio.to_thread(read_edit, texts, files, PictureReader(rules, {}))
             hold.shrink(sum(len(picture.data) for picture in wanted.pictures))
             return await _draw(request, key, wanted, config)
 
