@@ -62,7 +62,8 @@ async def _read(request: web.Request, config: Config, hold: Hold) -> ChatRequest
     """Read the body, and fetch the pictures that it only names; `hold` makes room for these. Raises ApiError."""
     server, images = config.server, config.images
     body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout)
-    fields = read_object(body)
+    fields, is_large = read_object(body), len(body) > SMALL_BYTES
+    del body  # its pictures are in the fields once more
     fetched: dict[str, bytes | str] = {}
     links = dict.fromkeys(islice(linked_pictures(fields), images.max_per_request)) if images.fetch_urls else {}
     if links:
@@ -71,7 +72,7 @@ async def _read(request: web.Request, config: Config, hold: Hold) -> ChatRequest
     rules = PictureRules(images.max_bytes, images.max_per_request)
     read = partial(read_request, fields, PictureReader(rules, fetched))
     # Decoding and hashing large pictures would hold the loop for tens of milliseconds.
-    return await asyncio.to_thread(read) if fetched or len(body) > SMALL_BYTES else read()
+    return await asyncio.to_thread(read) if fetched or is_large else read()
 
 
 async def _stream(
