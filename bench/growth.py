@@ -15,7 +15,7 @@ from bench.scenarios import Play, Scenario
 from bench.subjects import our_bridge
 from bridge.conversations import CAPACITY
 
-#: Rounds are medians: more than this changes nothing that a table of growth is for.
+#: More rounds than these would change nothing that a table of growth is for.
 _ROUNDS: Final = 3
 #: As many as last over a few savings of the statistics.
 _REQUESTS: Final = Scenario("growth", "", "request", Play(20, 0), 2000, 8)
