@@ -7,7 +7,6 @@ import logging
 import time
 import uuid
 from collections.abc import Sequence
-from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -70,9 +69,9 @@ async def _read(request: web.Request, config: Config, hold: Hold) -> ChatRequest
         await hold.extend(len(links) * images.max_bytes)
         fetched = await fetch_pictures(request.app[FETCHER], links, config)
     rules = PictureRules(images.max_bytes, images.max_per_request)
-    read = partial(read_request, fields, PictureReader(rules, fetched))
-    # Decoding and hashing large pictures would hold the loop for tens of milliseconds.
-    return await asyncio.to_thread(read) if fetched or is_large else read()
+    if is_large:  # parsing has held the loop for some 20 ms, and what is to be decoded and hashed will as long
+        await asyncio.sleep(0)
+    return read_request(fields, PictureReader(rules, fetched))
 
 
 async def _stream(
