@@ -44,9 +44,9 @@ _CLOSING_SECONDS: Final = 0.1
 #: seconds: whoever came before the end shall not meet a 503.
 _LAST_REQUESTS_SECONDS: Final = 0.3
 _LOOK_SECONDS: Final = 0.01
-#: When 200 streams begin at once, Python's own collections (700, 10, 10) would walk what all of them have just made, again
-#: and again: the first delta came four times as late (`make bench`, natural: p50 18 ms, now 4). A whole collection takes
-#: 300 ms with 5,000 streams open; it comes where a million and a half objects were made and kept.
+#: When 200 streams begin at once, Python's own collections (700, 10, 10) would walk what all of them have just made,
+#: again and again: the first delta came four times as late (`make bench`, natural: p50 18 ms, now 4). A whole
+#: collection takes 300 ms with 5,000 streams open; it comes where a million and a half objects were made and kept.
 _COLLECT_AFTER: Final = (5_000, 2, 100)
 #: What a daemon keeps for its life: its sockets, its state folder, and the bound of the pool that follows `streams`.
 _LASTING: Final = (
