@@ -28,7 +28,7 @@ FORM: Final = web.RequestKey("form", Form)
 
 #: `__Host-` binds the cookie to this host and to TLS; a browser takes that name only with Secure.
 _SECURE_COOKIE: Final = "__Host-lmarena-bridge"
-_PLAIN_COOKIE: Final = "lmarena-bridge"
+PLAIN_COOKIE: Final = "lmarena-bridge"
 #: How a browser sends a form without files; no page of ours has files, which would be written to disk.
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 #: A form of ours is a page of text at most, in a few fields.
@@ -91,20 +91,20 @@ def current_login(request: web.Request) -> Login | None:
 
 def session_id(request: web.Request) -> str | None:
     """What the cookie says."""
-    return request.cookies.get(_SECURE_COOKIE if _secure(request) else _PLAIN_COOKIE)
+    return request.cookies.get(_SECURE_COOKIE if _secure(request) else PLAIN_COOKIE)
 
 
 def set_session(request: web.Request, response: web.StreamResponse, session: str, max_age: float) -> None:
     """Give the browser the cookie of a login."""
     secure = _secure(request)
-    name = _SECURE_COOKIE if secure else _PLAIN_COOKIE
+    name = _SECURE_COOKIE if secure else PLAIN_COOKIE
     response.set_cookie(name, session, max_age=int(max_age), path="/", secure=secure, httponly=True, samesite="Strict")
 
 
 def forget_session(request: web.Request, response: web.StreamResponse) -> None:
     """Take the cookie away."""
     secure = _secure(request)
-    name = _SECURE_COOKIE if secure else _PLAIN_COOKIE
+    name = _SECURE_COOKIE if secure else PLAIN_COOKIE
     response.del_cookie(name, path="/", secure=secure, httponly=True, samesite="Strict")
 
 

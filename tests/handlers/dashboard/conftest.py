@@ -9,9 +9,9 @@ from running import RunningBridge
 
 @pytest.fixture
 async def dashboard(bridge: RunningBridge) -> Dashboard:
-    """A browser whose owner has set the password."""
+    """A browser whose owner has set the password and is logged in."""
     browser = Dashboard(bridge)
-    await browser.set_up()
+    await browser.enter()
     return browser
 
 

@@ -78,7 +78,7 @@ async def test_prompts_are_seen_with_log_debug_only(arena: Arena, tmp_path: Path
     for debug in (False, True):
         async with running_bridge(arena, tmp_path / f"{debug}", {"log": {"debug": debug}}) as bridge:
             dashboard = Dashboard(bridge)
-            await dashboard.set_up()
+            await dashboard.enter()
             await bridge.post(bridge.chat("a secret of mine", stream=True))
             await bridge.post(bridge.chat("a secret of mine", model="nobody"))
             for page in (await dashboard.get("/dashboard/activity"), await dashboard.live("/dashboard/activity")):

@@ -41,7 +41,7 @@ async def test_stealth_models_where_they_are_open(open_: bool, arena: Arena, tmp
     async with running_bridge(arena, tmp_path / "state", {"models": {"stealth": open_}}) as bridge:
         await bridge.app[MODELS].available()
         dashboard = Dashboard(bridge)
-        await dashboard.set_up()
+        await dashboard.enter()
         page = await dashboard.get("/dashboard/models")
         assert ("november-fog" in rows(page)) == open_
         assert page.markup.says("Stealth models are hidden") != open_
@@ -61,7 +61,7 @@ async def test_without_a_list_it_says_why(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state") as bridge:
         await bridge.app[MODELS].refresh()
         dashboard = Dashboard(bridge)
-        await dashboard.set_up()
+        await dashboard.enter()
         page = await dashboard.get("/dashboard/models")
         assert page.markup.says("The list of models has not been read yet.")
         assert page.markup.says("challenge")

@@ -33,7 +33,7 @@ async def test_what_is_wrong_comes_with_what_to_do(arena: Arena, tmp_path: Path)
     async with running_bridge(arena, tmp_path / "state", sessions=()) as bridge:
         await bridge.app[MODELS].available()
         dashboard = Dashboard(bridge)
-        await dashboard.set_up()
+        await dashboard.enter()
         for page in (await dashboard.get("/dashboard"), await dashboard.live("/dashboard")):
             assert page.markup.says("Something needs you")
             assert page.markup.says("What you do now:")
@@ -46,7 +46,7 @@ async def test_half_of_it_may_be_wrong(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
         await bridge.app[MODELS].available()
         dashboard = Dashboard(bridge)
-        await dashboard.set_up()
+        await dashboard.enter()
         assert (await dashboard.get("/dashboard")).markup.says("Well, but not wholly")
 
 
