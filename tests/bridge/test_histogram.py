@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,6 +39,7 @@ def test_a_quantile_is_interpolated(counts: list[int], q: float, seconds: float 
     assert Histogram((1.0, 2.0, 4.0), counts).quantile(q) == seconds
 
 
+@a_share(of=4)
 @given(st.lists(st.floats(0, 4000)), st.floats(0, 1), st.floats(0, 1))
 def test_a_histogram_survives_its_row_and_its_quantiles_rise(seconds: list[float], low: float, high: float) -> None:
     histogram = Histogram(DURATION_BOUNDS)

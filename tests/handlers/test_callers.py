@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from certificates import server_context
+from examples import a_share
 from hypothesis import example, given
 from hypothesis import strategies as st
 from request_log import RequestLog
@@ -82,6 +83,7 @@ hops = st.one_of(st.ip_addresses().map(str), st.ip_addresses(v=4, network="10.0.
 lines = st.lists(st.lists(hops).map(",".join))
 
 
+@a_share(of=10)
 @given(peer=hops, forwarded_for=lines)
 @example(peer="10.0.0.1", forwarded_for=["[", "]", "%", ":", "::%::", "1" * 10_000])
 def test_whatever_is_sent_the_answer_is_an_address(peer: str, forwarded_for: list[str]) -> None:
@@ -95,6 +97,7 @@ def is_stranger(address: IPv4Address | IPv6Address) -> bool:
     return not any(plain in network for network in PROXIES)
 
 
+@a_share(of=10)
 @given(peer=st.ip_addresses().filter(is_stranger), sent=lines)
 def test_no_stranger_is_ever_believed(peer: IPv4Address | IPv6Address, sent: list[str]) -> None:
     alone = nearest_stranger(str(peer), [], PROXIES)
