@@ -70,8 +70,8 @@ class Service:
     """One daemon's life. `reread` gives the configuration as it stands on disk now; it may raise ConfigError.
 
     `on_ready` is told the daemon's origin, and the code that sets the dashboard's first password while there is none.
-    `sockets` are bound already and become the daemon's; without any it takes
-    those that a service manager hands over, else it binds what the configuration names.
+    `sockets` are bound already and become the daemon's; without any it takes those that a service manager hands over,
+    else it binds what the configuration names.
     """
 
     config: Config
