@@ -119,7 +119,7 @@ class Relay:
         try:
             with self._gate.request():
                 return await self.retries.run(partial(self._attempt, chat))
-        except BaseException as error:
+        except BaseException as error:  # cancelled too: what was taken goes back
             self._end(chat)
             if isinstance(error, UpstreamError):
                 raise from_upstream(error) from error
@@ -160,7 +160,7 @@ class Relay:
                 call, self._credentials(account), first_byte_timeout=self._first_byte_timeout(chat.model)
             )
             batch = await first_batch(upstream)
-        except BaseException as error:
+        except BaseException as error:  # cancelled too: nothing stays held
             self._pool.release(account)
             if upstream is not None:
                 await upstream.aclose()
