@@ -36,7 +36,7 @@ async def run(port: int, requests: Requests, scenario: Scenario) -> Tally:
         async with asyncio.TaskGroup() as group:
             for at in range(scenario.at_once):
                 group.create_task(_work(port, work, tally, scenario.spread * at / scenario.at_once))
-    except ExceptionGroup as errors:
+    except ExceptionGroup as errors:  # what it holds besides a lost delta or connection is a mistake of ours
         _, others = errors.split((Lost, OSError))
         raise others or Lost(str(errors.exceptions[0])) from errors
     if tally.deltas != scenario.streams * scenario.play.deltas:

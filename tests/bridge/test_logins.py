@@ -9,18 +9,9 @@ import pytest
 from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
+from manual_clock import Clock
 
 from bridge.logins import IDLE_SECONDS, LONGEST_SECONDS, MAX_LOGINS, Logins, SetupCode, csrf_matches
-
-
-class Clock:
-    """A monotonic clock that moves when told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -6,20 +6,11 @@ import pytest
 from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
+from manual_clock import Clock
 
 from bridge.throttle import BY_ADDRESS, FORGET_SECONDS, IN_ALL, MAX_ADDRESSES, MAX_KNOWN, Throttle, TooManyAttempts
 
 HOME = "192.0.2.7"
-
-
-class Clock:
-    """A monotonic clock that moves when told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

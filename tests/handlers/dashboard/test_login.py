@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from certificates import server_context
 from dashboard import PASSWORD, Dashboard, Kept, Page
+from manual_clock import Clock
 from running import RunningBridge, running_bridge
 from yarl import URL
 
@@ -37,16 +38,6 @@ def cookie(page: Page) -> Morsel[str]:
 async def try_password(browser: Dashboard, password: str, caller: str = "") -> Page:
     headers = {"X-Forwarded-For": caller} if caller else {}
     return await browser.ask("POST", "/dashboard/login", {"password": password}, headers)
-
-
-class Clock:
-    """A monotonic clock that is moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
