@@ -11,33 +11,35 @@ from bridge import transcript
 from bridge.chat import Message, Usage, markdown
 from bridge.errors import from_upstream
 from bridge.tokens import TokenCount, estimate, rough_estimate
-from upstream.client import ArenaAnswer
-from upstream.errors import EmptyAnswer, UpstreamError
+from upstream.answer import ArenaAnswer
+from upstream.errors import UpstreamError
 from upstream.events import Event, Failure, Finish, Images, ReasoningDeltas, TextDeltas
-
-#: Finish reasons of an answer that may well be empty: there was something to say, and it was withheld or cut.
-_MAY_BE_EMPTY = frozenset({"content-filter", "length"})
 
 
 class AnswerText:
     """An answer's text as long as a conversation could be known again by it, and its tokens."""
+
+    __slots__ = ("_chars", "_text", "_tokens", "_write")
 
     #: Beyond this no client sends an answer back: the site refuses a prompt of little more than half of it.
     MAX_CHARS: Final = 200_000
 
     def __init__(self) -> None:
         self._text: StringIO | None = StringIO()
+        self._write = self._text.write
+        self._chars = 0
         self._tokens = TokenCount()  # of what is not kept
 
     def add(self, text: str) -> None:
         """Take the next piece."""
-        if self._text is None:
-            self._tokens.add(text)
+        self._chars += len(text)
+        if self._chars <= self.MAX_CHARS:
+            self._write(text)
             return
-        self._text.write(text)
-        if self._text.tell() > self.MAX_CHARS:
+        if self._text is not None:
             self._tokens.add(self._text.getvalue())
             self._text = None
+        self._tokens.add(text)
 
     def tokens(self) -> int:
         """Estimate its tokens so far."""
@@ -63,7 +65,6 @@ class Answer:
     conversation: str  # new | follow-up | regenerate, and why
     account: str  # its label
     _upstream: ArenaAnswer
-    _batch: list[Event] | None
     _messages: tuple[Message, ...]
     _on_complete: Callable[[str], None]
     _on_close: Callable[[], None]
@@ -107,12 +108,23 @@ class Answer:
             raise from_upstream(self._failure)
         if self.finish is not None:
             raise StopAsyncIteration
-        batch, self._batch = self._batch or await self._upstream.read(), None
+        return self._count(await self._upstream.read())
+
+    async def flow(self, send: Callable[[list[Event]], bool]) -> None:
+        """Hand each batch to `send` in the moment in which it comes, as long as that returns True.
+
+        It leaves the last batch, and whatever may have to be waited for, to the iteration. Raises what `send` raises.
+        """
+        await self._upstream.flow(lambda batch: send(self._count(batch)))
+
+    def _count(self, batch: list[Event]) -> list[Event]:
+        """Count what was read; return it without its terminal event."""
         for event in batch:
+            if type(event) is TextDeltas:  # as nearly all are; `match` would take three times as long
+                self._text.add(event.text)
+                self.chunks += event.json.count(b"\n") + 1
+                continue
             match event:
-                case TextDeltas(text=text, json=json):
-                    self._text.add(text)
-                    self.chunks += json.count(b"\n") + 1
                 case ReasoningDeltas(text=text, json=json):
                     self._reasoning.add(text)
                     self.chunks += json.count(b"\n") + 1
@@ -126,32 +138,3 @@ class Answer:
                 case Failure(error=error):
                     self._failure = error
         return batch[:-1] if self.finish or self._failure else batch
-
-
-async def first_batch(upstream: ArenaAnswer) -> list[Event]:
-    """Read until something is said: a first delta that is empty (as thinking models send) is no answer yet.
-
-    Raises what the answer breaks with before that, and EmptyAnswer where it ends without a word.
-    """
-    batch: list[Event] = []
-    while True:
-        batch += await upstream.read()
-        if any(_says_something(event) for event in batch):
-            return batch
-        match batch[-1]:
-            case Failure(error=error):
-                raise error
-            case Finish(reason=reason) if reason not in _MAY_BE_EMPTY:
-                raise EmptyAnswer("The model gave an empty answer.")
-            case Finish():
-                return batch
-
-
-def _says_something(event: Event) -> bool:
-    match event:
-        case TextDeltas(text=text) | ReasoningDeltas(text=text):
-            return text != ""
-        case Images(images=images):
-            return bool(images)
-        case _:
-            return False

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from bridge import transcript
-from bridge.answer import Answer, first_batch
+from bridge.answer import Answer
 from bridge.chat import ChatRequest, Message
 from bridge.config import Config
 from bridge.conversations import Conversations, Evaluation, Turn
@@ -23,7 +23,8 @@ from bridge.keys import ApiKey
 from bridge.models import Models
 from upstream import evaluations
 from upstream.accounts import Account, AccountPool
-from upstream.client import ArenaAnswer, ArenaClient, Credentials
+from upstream.answer import ArenaAnswer
+from upstream.client import ArenaClient, Credentials
 from upstream.errors import (
     EvaluationGone,
     RateLimited,
@@ -159,7 +160,7 @@ class Relay:
             upstream = await self._client.open(
                 call, self._credentials(account), first_byte_timeout=self._first_byte_timeout(chat.model)
             )
-            batch = await first_batch(upstream)
+            await upstream.begin()
         except BaseException as error:  # cancelled too: nothing stays held
             self._pool.release(account)
             if upstream is not None:
@@ -177,7 +178,6 @@ class Relay:
             f"{chat.turn.kind}; why={chat.turn.why}",
             account.label,
             upstream,
-            batch,
             chat.messages,
             partial(self._remember, chat, call.evaluation_id, call.message_id, account.user_id),
             partial(self._close, chat, account),

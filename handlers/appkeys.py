@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from aiohttp import web
 
 from bridge.config import Config
+from bridge.keys import ApiKey
 from bridge.limits import Limiter
 from bridge.models import Models
 from bridge.relay import Relay
@@ -22,6 +24,10 @@ from upstream.client import ArenaClient
 from upstream.fetch import Fetcher
 from upstream.gate import Gate
 from upstream.uploads import Uploads
+
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+#: Lets a request through to its handler, or raises ApiError.
+Door: TypeAlias = Callable[[web.Request], None]
 
 
 @dataclass(slots=True)
@@ -50,4 +56,8 @@ BODIES: Final = web.AppKey("bodies", ByteBudget)
 UPLOADS: Final = web.AppKey("uploads", Uploads)
 FETCHER: Final = web.AppKey("fetcher", Fetcher)
 
+#: What stands before a route's handler.
+DOORS: Final = web.AppKey("doors", dict[Handler, tuple[Door, ...]])
+
 FACTS: Final = web.RequestKey("facts", Facts)
+KEY: Final = web.RequestKey("key", ApiKey)

@@ -25,12 +25,13 @@ from bridge.keys import ApiKey
 from bridge.log import event
 from handlers.admission import admitted, large_body
 from handlers.answers import write_json
-from handlers.appkeys import DRAIN, FACTS, FETCHER, RELAY, SETTINGS, TASKS
+from handlers.appkeys import DRAIN, FACTS, FETCHER, KEY, RELAY, SETTINGS, TASKS
 from handlers.body import read_body
 from handlers.budget import SMALL_BYTES, Hold
 from handlers.facts import Facts
 from handlers.fetching import fetch_pictures
 from handlers.streaming import EventStream
+from upstream.events import Event
 
 #: What `log.debug` shows of a chat.
 MAX_LOGGED_CHARS: Final = 4096
@@ -39,10 +40,9 @@ MAX_LOGGED_MESSAGES: Final = 10
 _logger: Final = logging.getLogger(__name__)
 
 
-async def chat_completions(request: web.Request, key: ApiKey) -> web.StreamResponse:
+async def chat_completions(request: web.Request) -> web.StreamResponse:
     """Answer one chat, streamed or whole."""
-    config = request.app[SETTINGS].current()
-    facts = request[FACTS]
+    key, facts, config = request[KEY], request[FACTS], request.app[SETTINGS].current()
     with admitted(request, key, config, facts):
         async with large_body(request, config) as hold:
             chat = await _read(request, config, hold)
@@ -88,6 +88,11 @@ async def _stream(
         write_timeout=config.server.write_timeout,
         tasks=request.app[TASKS],
     )
+
+    def send(batch: list[Event]) -> bool:
+        data = encoder.encode(batch)
+        return not data or caller.send(data)
+
     async with caller:
         try:
             async with (
@@ -98,10 +103,13 @@ async def _stream(
                     data = encoder.encode(batch)
                     if answer.finish is not None:
                         await caller.end(data + encoder.finish(answer.finish.reason, answer.usage))
-                    elif data:
+                        break
+                    if data:
                         await caller.write(data)
                     if facts.ttft is None:
                         facts.ttft = time.monotonic() - began
+                    await answer.flow(send)
+                    await caller.drain()
                 _log_answer(config, answer)
         except ApiError as error:
             if not caller.committed:

@@ -21,7 +21,7 @@ from bridge.keys import ApiKey
 from bridge.relay import Asked
 from handlers.admission import admitted, large_body
 from handlers.answers import write_json
-from handlers.appkeys import DRAIN, FACTS, RELAY, SETTINGS, UPLOADS
+from handlers.appkeys import DRAIN, FACTS, KEY, RELAY, SETTINGS, UPLOADS
 from handlers.body import arriving, read_body, too_large
 from upstream.errors import UpstreamError
 from upstream.events import Images
@@ -38,18 +38,18 @@ DOWNLOAD_SECONDS: Final = 60.0
 MAX_FIELDS: Final = 50
 
 
-async def generate(request: web.Request, key: ApiKey) -> web.StreamResponse:
+async def generate(request: web.Request) -> web.StreamResponse:
     """Draw pictures after a text."""
-    config = request.app[SETTINGS].current()
+    key, config = request[KEY], request.app[SETTINGS].current()
     with admitted(request, key, config, request[FACTS]):
         server = config.server
         body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout)
         return await _draw(request, key, read_generation(read_object(body)), config)
 
 
-async def edit(request: web.Request, key: ApiKey) -> web.StreamResponse:
+async def edit(request: web.Request) -> web.StreamResponse:
     """Draw pictures after a text and other pictures."""
-    config = request.app[SETTINGS].current()
+    key, config = request[KEY], request.app[SETTINGS].current()
     with admitted(request, key, config, request[FACTS]):
         async with large_body(request, config) as hold:
             texts, files = await _read_form(request, config)

@@ -6,8 +6,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
+from typing import Final
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 
@@ -15,16 +14,13 @@ from bridge.errors import ApiError, internal_error, invalid_api_key, metrics_not
 from bridge.keys import ApiKey
 from bridge.log import bind_request_id, event
 from handlers.answers import error_response
-from handlers.appkeys import ACTIVITY, DRAIN, FACTS, SETTINGS, STATE
+from handlers.appkeys import ACTIVITY, DOORS, DRAIN, FACTS, KEY, SETTINGS, STATE, Handler
 from handlers.callers import LOOPBACK, caller_address
 from handlers.cors import is_preflight, preflight, set_cors_headers
 from handlers.facts import Facts
 from handlers.printable import printable
 from handlers.probes import PROBES
 from upstream.errors import Reason
-
-Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
-KeyedHandler: TypeAlias = Callable[[web.Request, ApiKey], Awaitable[web.StreamResponse]]
 
 #: A request id of the caller's that is kept.
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._\-]{1,128}")
@@ -43,45 +39,48 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     bind_request_id(facts.request_id)
     status = 499  # what is logged of a caller that left
     try:
-        response = await _answer(request, handler, facts)
+        _let_in(request)
+        response = preflight(request) if is_preflight(request) else await handler(request)
         status = response.status
-        return response
     except ConnectionResetError:
-        facts.reason = Reason.CLIENT_GONE
-        return web.Response(status=status)  # to nobody: aiohttp wants one
+        response = web.Response(status=status)  # to nobody: aiohttp wants one
+    except Exception as error:  # noqa: BLE001 — a mistake of ours, whatever it is, leaves as a 500, logged
+        response = _refusal(request, facts, error)
+        status = response.status
     finally:
         if status == 499:
             facts.reason = Reason.CLIENT_GONE
         seconds = time.monotonic() - began
         request.app[ACTIVITY].end(facts, status, seconds)
         _log(request, facts, status, seconds)
+    return response
 
 
-async def _answer(request: web.Request, handler: Handler, facts: Facts) -> web.StreamResponse:
-    try:
-        if request.version not in (HttpVersion10, HttpVersion11):
-            raise web.HTTPVersionNotSupported
-        if request.app[DRAIN].draining and request.match_info.handler not in PROBES:
-            raise overloaded("The bridge is shutting down: try again in a moment.", close=True)
-        if is_preflight(request):
-            return preflight(request)
-        return await handler(request)
-    except ApiError as error:
-        return _refuse(facts, error)
-    except web.HTTPException as error:
-        return _refuse(facts, _of_http(request, error))
-    except ConnectionResetError:
-        raise
-    except Exception:  # a mistake of ours, whatever it is, leaves as a 500; the log has the traceback
-        _logger.exception("a request failed")
-        if request.writer.output_size > 0 and request.transport is not None:
-            request.transport.abort()  # an answer has begun: its broken end must not look like a good one
-        return _refuse(facts, internal_error())
+def _let_in(request: web.Request) -> None:
+    """Take a request past what stands before its handler. Raises ApiError."""
+    if request.version not in (HttpVersion10, HttpVersion11):
+        raise web.HTTPVersionNotSupported
+    if request.app[DRAIN].draining and request.match_info.handler not in PROBES:
+        raise overloaded("The bridge is shutting down: try again in a moment.", close=True)
+    if not is_preflight(request):
+        for door in request.app[DOORS].get(request.match_info.handler, ()):
+            door(request)
 
 
-def _refuse(facts: Facts, error: ApiError) -> web.Response:
-    facts.fail(error)
-    return error_response(error)
+def _refusal(request: web.Request, facts: Facts, error: Exception) -> web.Response:
+    """What is answered instead."""
+    match error:
+        case ApiError():
+            refused = error
+        case web.HTTPException():
+            refused = _of_http(request, error)
+        case _:
+            _logger.error("a request failed", exc_info=error)
+            if request.writer.output_size > 0 and request.transport is not None:
+                request.transport.abort()  # an answer has begun: its broken end must not look like a good one
+            refused = internal_error()
+    facts.fail(refused)
+    return error_response(refused)
 
 
 def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
@@ -99,45 +98,28 @@ def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
     return ApiError(error.status, "invalid_request_error", code, message, headers=headers)
 
 
-def keyed(handler: KeyedHandler) -> Handler:
-    """Let a request through to `handler` only with a key of ours."""
-
-    async def with_key(request: web.Request) -> web.StreamResponse:
-        return await handler(request, key_of(request))
-
-    return with_key
-
-
-def keyed_metrics(handler: Handler) -> Handler:
-    """Let a request through to `handler` only with a key that may read metrics, unless they are open to all."""
-
-    async def with_key(request: web.Request) -> web.StreamResponse:
-        if not (request.app[SETTINGS].config.server.open_metrics or key_of(request).metrics):
-            raise metrics_not_allowed()
-        return await handler(request)
-
-    return with_key
-
-
-def key_of(request: web.Request) -> ApiKey:
-    """The key that a request shows. Raises ApiError. The one place where that is decided."""
+def require_key(request: web.Request) -> None:
+    """Let a request through only with a key of ours, which its handler finds under KEY. Raises ApiError."""
     sent = request.headers.getall("Authorization", [])
     scheme, _, secret = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
     key = request.app[STATE].keys.find(secret.strip()) if scheme.lower() == "bearer" else None
     if key is None:
         raise invalid_api_key()
+    act_for(key, request)
+
+
+def require_metrics_key(request: web.Request) -> None:
+    """Let a request through only with a key that may read metrics, unless they are open to all. Raises ApiError."""
+    if not request.app[SETTINGS].config.server.open_metrics:
+        require_key(request)
+        if not request[KEY].metrics:
+            raise metrics_not_allowed()
+
+
+def act_for(key: ApiKey, request: web.Request) -> None:
+    """Let the request's handler act for `key`."""
+    request[KEY] = key
     request[FACTS].key = key.name
-    return key
-
-
-def followed(handler: Handler) -> Handler:
-    """Let the dashboard see, and the statistics count, every request to `handler`."""
-
-    async def with_record(request: web.Request) -> web.StreamResponse:
-        follow(request)
-        return await handler(request)
-
-    return with_record
 
 
 def follow(request: web.Request) -> None:

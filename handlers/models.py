@@ -5,21 +5,20 @@ from __future__ import annotations
 from aiohttp import web
 
 from bridge.dialects.models import encode_list, encode_one
-from bridge.keys import ApiKey
 from handlers.answers import json_response
-from handlers.appkeys import MODELS
+from handlers.appkeys import KEY, MODELS
 from upstream.errors import Reason
 
 _OK = {"x-bridge-reason": Reason.OK.value}
 
 
-async def list_models(request: web.Request, key: ApiKey) -> web.Response:
+async def list_models(request: web.Request) -> web.Response:
     """Every model that the key may use."""
     models = request.app[MODELS]
-    return json_response(encode_list(models.visible(await models.available(), key)), headers=_OK)
+    return json_response(encode_list(models.visible(await models.available(), request[KEY])), headers=_OK)
 
 
-async def get_model(request: web.Request, key: ApiKey) -> web.Response:
+async def get_model(request: web.Request) -> web.Response:
     """One model, by any of its names; a name may contain slashes."""
     name = request.match_info["name"]
-    return json_response(encode_one(name, await request.app[MODELS].resolve(name, key)), headers=_OK)
+    return json_response(encode_one(name, await request.app[MODELS].resolve(name, request[KEY])), headers=_OK)

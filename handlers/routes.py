@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from aiohttp import web
 
+from handlers.appkeys import DOORS, Door, Handler
 from handlers.chat_completions import chat_completions
 from handlers.health import health
 from handlers.images import edit, generate
 from handlers.metrics import metrics
-from handlers.middlewares import Handler, followed, keyed, keyed_metrics
+from handlers.middlewares import follow, require_key, require_metrics_key
 from handlers.models import get_model, list_models
 from handlers.probes import livez, readyz
 
-#: (method, path below the prefix, handler); only what is wrapped in `keyed` or `keyed_metrics` asks for a key.
-_API: tuple[tuple[str, str, Handler], ...] = (
-    ("POST", "/chat/completions", followed(keyed(chat_completions))),
-    ("POST", "/images/generations", followed(keyed(generate))),
-    ("POST", "/images/edits", followed(keyed(edit))),
-    ("GET", "/models", keyed(list_models)),
-    ("GET", "/models/{name:.+}", keyed(get_model)),
-    ("GET", "/health", health),
+_ASKS_A_MODEL: Final = (follow, require_key)
+
+#: (method, path below the prefix, handler, what stands before it).
+_API: tuple[tuple[str, str, Handler, tuple[Door, ...]], ...] = (
+    ("POST", "/chat/completions", chat_completions, _ASKS_A_MODEL),
+    ("POST", "/images/generations", generate, _ASKS_A_MODEL),
+    ("POST", "/images/edits", edit, _ASKS_A_MODEL),
+    ("GET", "/models", list_models, (require_key,)),
+    ("GET", "/models/{name:.+}", get_model, (require_key,)),
+    ("GET", "/health", health, ()),
 )
 
 #: What is there once, for whoever looks after the daemon.
-_ROOT: tuple[tuple[str, str, Handler], ...] = (
-    ("GET", "/health", health),
-    ("GET", "/livez", livez),
-    ("GET", "/readyz", readyz),
-    ("GET", "/metrics", keyed_metrics(metrics)),
+_ROOT: tuple[tuple[str, str, Handler, tuple[Door, ...]], ...] = (
+    ("GET", "/health", health, ()),
+    ("GET", "/livez", livez, ()),
+    ("GET", "/readyz", readyz, ()),
+    ("GET", "/metrics", metrics, (require_metrics_key,)),
 )
 
 #: The API stands under both, since clients differ in what they take for its base.
@@ -35,11 +40,12 @@ PREFIXES = ("/v1", "/api/v1")
 
 
 def add_routes(app: web.Application) -> None:
-    """Add every route."""
+    """Add every route, and what stands before it."""
+    app[DOORS] = {handler: doors for _, _, handler, doors in _API + _ROOT}
     for prefix in PREFIXES:
-        for method, path, handler in _API:
+        for method, path, handler, _ in _API:
             _add(app, method, prefix + path, handler)
-    for method, path, handler in _ROOT:
+    for method, path, handler, _ in _ROOT:
         _add(app, method, path, handler)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from types import TracebackType
 from typing import Final, Self
 
@@ -19,7 +20,7 @@ _HEADERS: Final = {
 }
 
 
-class EventStream:
+class EventStream(CallerWriter):
     """One answer as server-sent events.
 
     Nothing is sent before the first `write`, so that an error until then has a true status; after
@@ -38,16 +39,13 @@ class EventStream:
         write_timeout: float,
         tasks: TaskOwner,
     ) -> None:
-        self.response = Response(headers=_HEADERS)
-        self._writer = CallerWriter(request, self.response, write_timeout)
-        self._loop = asyncio.get_running_loop()
+        super().__init__(request, Response(headers=_HEADERS), write_timeout)
         self._tasks = tasks
         self._start: bytes | None = start
         self._settings = settings
         self._comment = comment
         self._idle_chunk = idle_chunk
         self._turn = asyncio.Lock()  # the keep-alive may be sending the headers when the first event comes
-        self._written_at = self._loop.time()
         self._alarm: asyncio.TimerHandle | None = None
         self._keeper: asyncio.Task[None] | None = None
         #: The status has been sent: from here on an error is an event.
@@ -64,18 +62,17 @@ class EventStream:
         self._hush()
 
     async def write(self, data: bytes) -> None:
-        """Send what one read brought, in one write. Raises ConnectionResetError when the caller has gone."""
+        """Send what one read brought, in one write, and wait for a slow caller. Raises ConnectionResetError."""
         if self._start is not None:
             data = await self._begin(data)
-        self._written_at = self._loop.time()
-        await self._writer.write(data)
+        await super().write(data)
 
     async def end(self, data: bytes) -> None:
         """Send the last of the body, and end it in order."""
         if self._start is not None:
             data = await self._begin(data)
         self._hush()
-        await self._writer.write_eof(data)
+        await self.write_eof(data)
 
     async def write_error(self, data: bytes) -> None:
         """Send the one event that ends a broken stream, and end the body."""
@@ -95,7 +92,7 @@ class EventStream:
     async def _commit(self) -> None:
         if not self.committed:
             self.committed = True
-            await self._writer.prepare()
+            await self.prepare()
 
     def _hush(self) -> None:
         for handle in (self._alarm, self._keeper):
@@ -104,7 +101,7 @@ class EventStream:
 
     def _listen(self) -> None:
         """Look whether there was silence; a timer, since a task for each stream would cost it 3 KiB and 40 µs."""
-        wait = self._written_at + self._settings.keepalive_seconds - self._loop.time()
+        wait = self._written_at + self._settings.keepalive_seconds - monotonic()
         if wait <= 0:
             self._keeper = self._tasks.spawn(self._say_alive(), name="keep-alive")
             wait = self._settings.keepalive_seconds
@@ -112,13 +109,13 @@ class EventStream:
 
     async def _say_alive(self) -> None:
         """Say that the answer is still being waited for."""
-        self._written_at = self._loop.time()
+        self._written_at = monotonic()
         try:
             async with self._turn:
                 await self._commit()
                 alive = self._comment
                 if self._settings.keepalive == "chunk":
                     alive = self._take_start() or self._idle_chunk
-            await self._writer.write(alive)
+            await super().write(alive)
         except ConnectionResetError:
             return  # the answer's own task learns of it by itself

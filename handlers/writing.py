@@ -6,9 +6,11 @@ aiohttp waits for ever for a caller to read; here the connection is aborted afte
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import Final
 
 from aiohttp import ClientConnectionResetError, web
+from aiohttp.http import StreamWriter
 
 #: Below this many bytes unsent the transport is not paused, so that a write cannot block: asyncio's low-water mark.
 _NEVER_BLOCKS_BYTES: Final = 16 * 1024
@@ -25,26 +27,52 @@ class Response(web.StreamResponse):
 class CallerWriter:
     """Writes one answer's body; `prepare` it first."""
 
-    def __init__(self, request: web.Request, response: web.StreamResponse, write_timeout: float) -> None:
+    def __init__(self, request: web.Request, response: Response, write_timeout: float) -> None:
         self._request = request
-        self._response = response
+        self.response = response
         self._write_timeout = write_timeout
         self._loop = asyncio.get_running_loop()
+        self._written_at = monotonic()
+        self._chunked = False
+        self._transport: asyncio.Transport | None = None
 
     async def prepare(self) -> None:
         """Make up status and headers; they are sent with the first write."""
-        await self._response.prepare(self._request)
+        writer = await self.response.prepare(self._request)
+        self._chunked = isinstance(writer, StreamWriter) and writer.chunked
+        self._transport = self._request.transport
+
+    def send(self, data: bytes) -> bool:
+        """Write what is not the first, without waiting; return whether the caller keeps up: if not, `drain`.
+
+        Past aiohttp's own writer, whose coroutine and four calls would cost a delta 2 µs more (`make bench`, natural).
+        Raises ConnectionResetError when the caller has gone.
+        """
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            raise ClientConnectionResetError("the caller has gone")
+        self._written_at = monotonic()
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        return transport.get_write_buffer_size() <= _NEVER_BLOCKS_BYTES
+
+    async def drain(self) -> None:
+        """Wait until the caller has read enough. Raises ConnectionResetError when it has gone."""
+        transport = self._request.transport
+        if transport is not None and transport.get_write_buffer_size() > _NEVER_BLOCKS_BYTES:
+            with _StallWatch(self._loop, transport, 0, self._write_timeout):
+                await self._request.writer.drain()
 
     async def write(self, data: bytes) -> None:
         """Write, and wait until the caller has read enough. Raises ConnectionResetError when it has gone."""
+        self._written_at = monotonic()
         transport = self._request.transport
         if transport is None:
             raise ClientConnectionResetError("the caller has gone")
         if len(data) + transport.get_write_buffer_size() <= _NEVER_BLOCKS_BYTES:
-            await self._response.write(data)
+            await self.response.write(data)
             return
         with _StallWatch(self._loop, transport, len(data), self._write_timeout):
-            await self._response.write(data)
+            await self.response.write(data)
 
     async def write_whole(self, body: bytes) -> None:
         """Write a whole body and its end."""
@@ -59,10 +87,10 @@ class CallerWriter:
         if transport is None:
             raise ClientConnectionResetError("the caller has gone")
         if len(data) + transport.get_write_buffer_size() <= _NEVER_BLOCKS_BYTES:
-            await self._response.write_eof(data)
+            await self.response.write_eof(data)
             return
         with _StallWatch(self._loop, transport, len(data), self._write_timeout):
-            await self._response.write_eof(data)
+            await self.response.write_eof(data)
 
 
 class _StallWatch:

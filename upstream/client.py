@@ -12,11 +12,11 @@ async with connect(settings) as client:
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
@@ -26,11 +26,18 @@ from yarl import URL
 
 from upstream import cookies
 from upstream.addresses import AddressRefused
-from upstream.errors import ProtocolViolated, Redirected, ServerFailed, SessionExpired, TimedOut, Unreachable
+from upstream.answer import READ_BYTES, ArenaAnswer
+from upstream.connection import Connection
+from upstream.errors import (
+    ProtocolViolated,
+    Redirected,
+    ServerFailed,
+    SessionExpired,
+    TimedOut,
+    Unreachable,
+)
 from upstream.evaluations import CONTENT_TYPE, Call, referer
-from upstream.events import Event, Failure, Finish
 from upstream.refusals import is_stream, read_page, read_refusal
-from upstream.wire import Wire
 
 #: The page that holds the models and names the scripts; its server actions have the same address.
 PAGE: Final = "/?mode=direct"
@@ -44,10 +51,6 @@ MAX_PAGE_BYTES: Final = 16 * 1024 * 1024
 MAX_REDIRECTS: Final = 3
 #: One response header: a session cookie that rotates can pass aiohttp's 8 KiB (RELIABILITY, row 35).
 MAX_HEADER_BYTES: Final = 64 * 1024
-#: How much one read brings at most. For a caller that does not keep up the bridge holds some five times as much.
-READ_BYTES: Final = 64 * 1024
-#: How long a finished answer may take to end its transport before the connection is given up, in seconds.
-LINGER_SECONDS: Final = 1.0
 #: Below the site's own keep-alive, so that a call does not meet a dying connection, in seconds.
 KEEPALIVE_SECONDS: Final = 15.0
 
@@ -79,6 +82,7 @@ async def connect(settings: Settings) -> AsyncIterator[ArenaClient]:
     connector = aiohttp.TCPConnector(
         limit=settings.connections, keepalive_timeout=KEEPALIVE_SECONDS, ttl_dns_cache=300, use_dns_cache=True
     )
+    connector._factory = partial(Connection, loop=asyncio.get_running_loop())  # type: ignore[assignment] # noqa: SLF001
     async with plain_session(connector, settings.connect_timeout) as session:
         yield ArenaClient(session, settings)
 
@@ -213,87 +217,6 @@ class ArenaClient:
         if response.status in (HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.PERMANENT_REDIRECT):
             self.origin = origin
         return target.with_user(None)  # or the library would make an Authorization header of it
-
-
-_ENDS: Final = (Finish, Failure)
-
-
-class ArenaAnswer:
-    """One answer being read: batches of events, the last of which ends in `Finish` or `Failure`."""
-
-    def __init__(self, response: aiohttp.ClientResponse, deadline: float, idle_timeout: float) -> None:
-        self._response = response
-        self._content = response.content
-        self._wire = Wire()
-        self._idle_timeout = idle_timeout
-        self._loop = asyncio.get_running_loop()
-        self._waiting_until: float | None = deadline  # None while nobody waits for upstream: backpressure is no silence
-        self._first = True
-        self._deadline = deadline
-        # Never further off than the next wait can end: so one timer does for all, and is not set anew with each read.
-        self._alarm = self._loop.call_at(min(deadline, self._loop.time() + idle_timeout), self._ring)
-        #: Where the answer comes from, after redirects.
-        self.origin = str(response.url.origin())
-        self.ended = False
-
-    @property
-    def skipped_lines(self) -> int:
-        """Lines that said nothing we know."""
-        return self._wire.skipped_lines
-
-    async def read(self) -> list[Event]:
-        """Wait for upstream; return what one read held, never empty. Not to be called once `ended`.
-
-        A transport that breaks is a `Failure`, like an answer that does. Cancellation leaves the answer readable.
-        """
-        while True:
-            now = self._loop.time()
-            self._waiting_until = self._deadline if self._first else now + self._idle_timeout
-            try:
-                data = await self._content.read(READ_BYTES)
-            except TimedOut as error:
-                batch: list[Event] = [Failure(error)]
-            except (aiohttp.ClientError, OSError):
-                batch = self._wire.feed_eof()
-            else:
-                self._first = False
-                batch = self._wire.feed(data) if data else self._wire.feed_eof()
-            finally:
-                self._waiting_until = None
-            if batch:
-                self.ended = isinstance(batch[-1], _ENDS)
-                return batch
-
-    async def aclose(self) -> None:
-        """Let go of the connection: back to the pool if the answer is over, closed if it is not."""
-        try:
-            if self.ended and not self._content.at_eof():
-                await self._linger()
-        finally:
-            self._alarm.cancel()
-            if self._content.at_eof():
-                self._response.release()
-            else:
-                self._response.close()
-
-    async def _linger(self) -> None:
-        """The end of the transport comes a packet behind the last line: wait for it, to keep the connection."""
-        try:
-            async with asyncio.timeout(LINGER_SECONDS):
-                while await self._content.readany():
-                    pass
-        except (TimeoutError, TimedOut, aiohttp.ClientError, OSError):
-            self._response.close()
-
-    def _ring(self) -> None:
-        """End a wait that has lasted too long. One timer for the whole answer, set anew when it rings."""
-        now = self._loop.time()
-        until = self._waiting_until
-        if until is not None and now >= until:
-            silence = "has not begun to answer" if self._first else f"fell silent for {self._idle_timeout:g} s"
-            self._content.set_exception(TimedOut(f"LMArena {silence}."))
-            return
-        self._alarm = self._loop.call_at(min(until or math.inf, now + self._idle_timeout), self._ring)
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from typing import TypeAlias
 from upstream.errors import UpstreamError
 
 
-@dataclass(frozen=True, slots=True)
+# The two that come with every read are not frozen: that would make them three times as dear.
+@dataclass(slots=True)
 class TextDeltas:
     """A run of one or more deltas of the answer's text (`a0:`), in order.
 
@@ -24,7 +25,7 @@ class TextDeltas:
     json: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReasoningDeltas:
     """A run of deltas of the model's reasoning (`ag:`); the fields are those of `TextDeltas`."""
 

@@ -33,6 +33,9 @@ _Deltas: TypeAlias = type[TextDeltas] | type[ReasoningDeltas]
 #: Tags whose value is a JSON string: a delta of text or of reasoning.
 _DELTA_TAGS: dict[bytes, _Deltas] = {b"a0": TextDeltas, b"ag": ReasoningDeltas}
 
+#: How a line with such a delta begins, when nothing stands before its tag.
+_DELTA_STARTS: dict[bytes, _Deltas] = {tag + b':"': deltas for tag, deltas in _DELTA_TAGS.items()}
+
 #: Step and tool bookkeeping, known and harmless; other tags are skipped too, but counted.
 _SKIPPED_TAGS = frozenset({b"ae", b"af", b"a8", b"a9", b"aa", b"ab"})
 
@@ -44,13 +47,18 @@ class Wire:
         self._max_line_bytes = max_line_bytes
         self._open_line = bytearray()  # a line whose end has not come; grows in place: no quadratic joins
         self._held: dict[_Deltas, str] = {}  # a high surrogate at the end of a delta waits for its other half
-        self._ended = False
+        #: The answer is over: its terminal event has been read.
+        self.ended = False
         self._at_eof = False
         #: Lines skipped because nothing is known of their tag, or because they are no `tag:` at all, or came too late.
         self.skipped_lines = 0
 
     def feed(self, data: bytes) -> list[Event]:
         """Take what one read brought; return the events it completed."""
+        if not self._open_line and not self._held and not self.ended:
+            delta = _read_delta(data)
+            if delta is not None and len(data) <= self._max_line_bytes:
+                return [delta]
         end = data.rfind(b"\n")
         if end < 0:
             self._open_line += data
@@ -70,17 +78,17 @@ class Wire:
         self._at_eof = True
         events = self._read_block(bytes(self._open_line))
         self._open_line.clear()
-        return events if self._ended else events + self._end(_truncation())
+        return events if self.ended else events + self._end(_truncation())
 
     def _check_open_line(self) -> list[Event]:
         if len(self._open_line) <= self._max_line_bytes:
             return []
         self._open_line.clear()
-        return [] if self._ended else self._end(self._overlong())
+        return [] if self.ended else self._end(self._overlong())
 
     def _read_block(self, block: bytes) -> list[Event]:
         """Read whole lines, joined by newlines: at once if they are a run of deltas, else by halves until they are."""
-        if not self._ended and not self._held and len(block) <= self._max_line_bytes:
+        if not self.ended and not self._held and len(block) <= self._max_line_bytes:
             run = _read_run(block)
             if run is not None:
                 return [run]
@@ -92,18 +100,18 @@ class Wire:
         return self._read_block(block[:middle]) + self._read_block(block[middle + 1 :])
 
     def _read_line(self, line: bytes) -> list[Event]:
-        if len(line) > self._max_line_bytes and not self._ended:
+        if len(line) > self._max_line_bytes and not self.ended:
             return self._end(self._overlong())
         line = line.removeprefix(_PREFIX).rstrip(b"\r \t")
         if not line:
             return []
-        if self._ended or line[2:3] != b":":
+        if self.ended or line[2:3] != b":":
             self.skipped_lines += 1
             return []
         tag, value = line[:2], line[3:]
         try:
             if deltas := _DELTA_TAGS.get(tag):
-                return [self._read_delta(deltas, value)]
+                return [self._read_hard_delta(deltas, value)]
             if read := _READERS.get(tag):
                 event = read(_loads(value))
                 return self._end(event) if isinstance(event, Finish | Failure) else [event]
@@ -113,7 +121,7 @@ class Wire:
             self.skipped_lines += 1
         return []
 
-    def _read_delta(self, deltas: _Deltas, value: bytes) -> Event:
+    def _read_hard_delta(self, deltas: _Deltas, value: bytes) -> Event:
         text = _loads(value)
         if not isinstance(text, str):
             raise ValueError("a delta that is no string")
@@ -126,13 +134,25 @@ class Wire:
 
     def _end(self, last: Finish | Failure) -> list[Event]:
         """End the answer; halves of a character still held can no longer be made whole."""
-        self._ended = True
+        self.ended = True
         halves: list[Event] = [deltas("\ufffd", b'"\xef\xbf\xbd"') for deltas in self._held]
         self._held.clear()
         return [*halves, last]
 
     def _overlong(self) -> Failure:
         return _violation(f"LMArena sent a line of more than {self._max_line_bytes} bytes.")
+
+
+def _read_delta(data: bytes) -> TextDeltas | ReasoningDeltas | None:
+    """Read what most reads bring: one line, a well-formed delta; None if it is anything else."""
+    deltas = _DELTA_STARTS.get(data[:4])
+    if deltas is None or data.find(b'"\n') != len(data) - 2:
+        return None
+    string = data[3:-1]
+    try:
+        return deltas(orjson.loads(string), string)  # between two quotes JSON has nothing but a string
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _read_run(block: bytes) -> TextDeltas | ReasoningDeltas | None:
@@ -149,8 +169,6 @@ def _read_run(block: bytes) -> TextDeltas | ReasoningDeltas | None:
     strings = block[start + 3 :]
     further = strings.count(b"\n")
     try:
-        if not further:  # as in most reads
-            return deltas(orjson.loads(strings), strings)  # between two quotes JSON has nothing but a string
         head = block[: start + 3]
         if strings.count(b'"\n' + head + b'"') != further:
             return None

@@ -46,6 +46,9 @@ class ChunkEncoder:
 
     def encode(self, batch: list[Event]) -> bytes:
         """Encode what one read held; its terminal event, if it has one, is `finish`'s or `error`'s."""
+        event = batch[0] if len(batch) == 1 else None
+        if type(event) is TextDeltas and event.json.isascii() and b"\n" not in event.json:  # as in most reads
+            return self._text + event.json + self._tail
         return b"".join([self._encode(event) for event in batch])
 
     def _encode(self, event: Event) -> bytes:

@@ -14,11 +14,10 @@ from aiohttp import web
 from bridge.errors import ApiError
 from bridge.logins import Login, Logins, csrf_matches
 from bridge.store import StateError
-from handlers.appkeys import FACTS, SETTINGS
+from handlers.appkeys import FACTS, SETTINGS, Handler
 from handlers.body import read_body
 from handlers.callers import is_secure
 from handlers.dashboard import pages
-from handlers.middlewares import Handler
 
 PrivateHandler: TypeAlias = Callable[[web.Request, Login], Awaitable[web.StreamResponse]]
 Form: TypeAlias = Mapping[str, str]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from aiohttp import web
 
 from bridge.logins import Login
-from handlers.appkeys import FACTS, MODELS, SETTINGS
+from handlers.appkeys import MODELS, SETTINGS
 from handlers.chat_completions import chat_completions
 from handlers.dashboard.models import listed
 from handlers.dashboard.owner import OWNER
 from handlers.dashboard.pages import render
 from handlers.images import generate
-from handlers.middlewares import follow
+from handlers.middlewares import act_for, follow
 
 
 async def playground(request: web.Request, login: Login) -> web.StreamResponse:
@@ -34,13 +34,13 @@ async def playground(request: web.Request, login: Login) -> web.StreamResponse:
 
 async def chat(request: web.Request, _: Login) -> web.StreamResponse:
     """POST /dashboard/playground/chat: as POST /v1/chat/completions, for whoever is logged in."""
-    request[FACTS].key = OWNER.name
+    act_for(OWNER, request)
     follow(request)
-    return await chat_completions(request, OWNER)
+    return await chat_completions(request)
 
 
 async def draw(request: web.Request, _: Login) -> web.StreamResponse:
     """POST /dashboard/playground/draw: as POST /v1/images/generations, for whoever is logged in."""
-    request[FACTS].key = OWNER.name
+    act_for(OWNER, request)
     follow(request)
-    return await generate(request, OWNER)
+    return await generate(request)

@@ -10,11 +10,11 @@ from aiohttp import web
 
 from bridge.logins import Logins, SetupCode
 from bridge.throttle import Throttle
+from handlers.appkeys import Handler
 from handlers.dashboard import accounts, activity, keys, login, models, overview, pages, playground
 from handlers.dashboard.assets import static
 from handlers.dashboard.guard import LOGINS, open_to_all, private, see_other
 from handlers.dashboard.overview import DRAWINGS, Drawings
-from handlers.middlewares import Handler
 
 #: (method, path below /dashboard, handler).
 _ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (

@@ -18,7 +18,7 @@ from request_log import RequestLog
 from running import Overrides, running_bridge
 
 from handlers.listener import listen, open_sockets
-from handlers.writing import CallerWriter
+from handlers.writing import CallerWriter, Response
 from upstream.arena import Arena, Line, Step, Turn
 
 MEGABYTE = 1_000_000
@@ -142,7 +142,7 @@ async def test_the_end_of_a_body_is_not_waited_for_either() -> None:
     ended = asyncio.Event()
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
+        response = Response()
         writer = CallerWriter(request, response, write_timeout=0.2)
         await writer.prepare()
         assert request.transport is not None

@@ -1,0 +1,211 @@
+"""One answer being read, off a response that has begun: batches of events, the last of which ends it.
+
+answer = await client.open(…)
+try:
+    while not answer.ended:
+        batch = await answer.read()
+        …
+        await answer.flow(pass_on)      # if that can be done without waiting
+finally:
+    await answer.aclose()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic  # the loop's own clock, in a third of the time
+from typing import Final
+
+import aiohttp
+
+from upstream.connection import Connection
+from upstream.errors import EmptyAnswer, TimedOut
+from upstream.events import Event, Failure, Finish, Images, ReasoningDeltas, TextDeltas
+from upstream.wire import Wire
+
+#: How much one read brings at most. For a caller that does not keep up the bridge holds some five times as much.
+READ_BYTES: Final = 64 * 1024
+#: How long a finished answer may take to end its transport before the connection is given up, in seconds.
+LINGER_SECONDS: Final = 1.0
+
+#: Finish reasons of an answer that may well be empty: there was something to say, and it was withheld or cut.
+_MAY_BE_EMPTY: Final = frozenset({"content-filter", "length"})
+
+
+class ArenaAnswer:
+    """One answer being read. `deadline`, on the loop's clock, is for its first bytes; `idle_timeout` for any others."""
+
+    def __init__(self, response: aiohttp.ClientResponse, deadline: float, idle_timeout: float) -> None:
+        self._response = response
+        self._content = response.content
+        self._read_bytes = 0
+        self._wire = Wire()
+        self._unread: list[Event] = []  # a batch that has come, for the next `read`
+        self._flow: _Flow | None = None
+        self._idle_timeout = idle_timeout
+        self._loop = asyncio.get_running_loop()
+        self._waiting_until: float | None = deadline  # None while nobody waits for upstream: backpressure is no silence
+        self._deadline = deadline
+        # Never further off than the next wait can end: so one timer does for all, and is not set anew with each read.
+        self._alarm = self._loop.call_at(min(deadline, self._loop.time() + idle_timeout), self._ring)
+        self._content.on_eof(self._stop_flow)
+        #: Where the answer comes from, after redirects.
+        self.origin = str(response.url.origin())
+        #: The last batch has been read.
+        self.ended = False
+
+    @property
+    def skipped_lines(self) -> int:
+        """Lines that said nothing we know."""
+        return self._wire.skipped_lines
+
+    async def begin(self) -> None:
+        """Wait until something is said, for `read`: a first delta that is empty (thinking models) is no answer yet.
+
+        Raises what the answer breaks with before that, and EmptyAnswer where it ends without a word.
+        """
+        batch: list[Event] = []
+        while True:
+            batch += await self.read()
+            if any(_says_something(event) for event in batch):
+                break
+            match batch[-1]:
+                case Failure(error=error):
+                    raise error
+                case Finish(reason=reason) if reason not in _MAY_BE_EMPTY:
+                    raise EmptyAnswer("The model gave an empty answer.")
+                case Finish():
+                    break
+        self._unread, self.ended = batch, False
+
+    async def read(self) -> list[Event]:
+        """Wait for upstream; return what one read held, never empty. Not to be called once `ended`.
+
+        A transport that breaks is a `Failure`, like an answer that does. Cancellation leaves the answer readable.
+        """
+        batch, self._unread = self._unread, []
+        while not batch:
+            self._wait()
+            try:
+                data = await self._content.read(READ_BYTES)
+            except TimedOut as error:
+                batch = [Failure(error)]
+            except (aiohttp.ClientError, OSError):
+                batch = self._wire.feed_eof()
+            else:
+                self._read_bytes += len(data)
+                batch = self._wire.feed(data) if data else self._wire.feed_eof()
+            finally:
+                self._waiting_until = None
+        self.ended = isinstance(batch[-1], Finish | Failure)
+        return batch
+
+    async def flow(self, take: Callable[[list[Event]], bool]) -> None:
+        """Hand each batch to `take` in the very callback that brought it, as long as that returns True.
+
+        No task is woken for it, which makes a delta cheaper than forwarding it unread would be (`make bench`, natural).
+        What needs more than that, such as the last batch, is left to `read`. Raises whatever `take` raises.
+        """
+        connection = self._response.connection
+        if self._unread or connection is None or not isinstance(connection.protocol, Connection):
+            return
+        flow = self._flow = _Flow(connection.protocol, take, self._loop.create_future())
+        connection.protocol.on_data = self._pass_on
+        self._wait()
+        try:
+            self._pass_on()  # what has come since the last read, or the end of it all
+            await flow.over
+        finally:
+            self._stop_flow()
+            self._waiting_until = None
+
+    def _pass_on(self) -> None:
+        """Hand on what one read from the socket has brought, if anything."""
+        content, flow = self._content, self._flow
+        if flow is None:
+            return
+        try:
+            data = content.read_nowait(-1 if content.total_bytes - self._read_bytes <= READ_BYTES else READ_BYTES)
+        except (TimedOut, aiohttp.ClientError, OSError):
+            self._stop_flow()  # `read` raises it once more
+            return
+        if not data:
+            return
+        self._read_bytes += len(data)
+        self._waiting_until = monotonic() + self._idle_timeout
+        batch = self._wire.feed(data)
+        if self._wire.ended:
+            self._unread = batch
+        else:
+            try:
+                if (not batch or flow.take(batch)) and self._read_bytes == content.total_bytes:
+                    return
+            except Exception as error:  # noqa: BLE001 — it is raised again, where `flow` is awaited
+                flow.over.set_exception(error)
+        self._stop_flow()
+
+    def _stop_flow(self) -> None:
+        """Let `flow` return, if it runs."""
+        flow, self._flow = self._flow, None
+        if flow is not None:
+            flow.connection.on_data = None
+            if not flow.over.done():
+                flow.over.set_result(None)
+
+    async def aclose(self) -> None:
+        """Let go of the connection: back to the pool if the answer is over, closed if it is not."""
+        try:
+            if self.ended and not self._content.at_eof():
+                await self._linger()
+        finally:
+            self._alarm.cancel()
+            if self._content.at_eof():
+                self._response.release()
+            else:
+                self._response.close()
+
+    async def _linger(self) -> None:
+        """The end of the transport comes a packet behind the last line: wait for it, to keep the connection."""
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                while await self._content.readany():
+                    pass
+        except (TimeoutError, TimedOut, aiohttp.ClientError, OSError):
+            self._response.close()
+
+    def _wait(self) -> None:
+        """From now on it is upstream's time that passes."""
+        self._waiting_until = monotonic() + self._idle_timeout if self._read_bytes else self._deadline
+
+    def _ring(self) -> None:
+        """End a wait that has lasted too long. One timer for the whole answer, set anew when it rings."""
+        now = self._loop.time()
+        until = self._waiting_until
+        if until is None or now < until:
+            self._alarm = self._loop.call_at(min(until or math.inf, now + self._idle_timeout), self._ring)
+            return
+        silence = f"fell silent for {self._idle_timeout:g} s" if self._read_bytes else "has not begun to answer"
+        self._content.set_exception(TimedOut(f"LMArena {silence}."))
+        self._stop_flow()
+
+
+@dataclass(frozen=True, slots=True)
+class _Flow:
+    """An answer being passed on: the connection that is listened to, who takes the batches, and when that is over."""
+
+    connection: Connection
+    take: Callable[[list[Event]], bool]
+    over: asyncio.Future[None]
+
+
+def _says_something(event: Event) -> bool:
+    match event:
+        case TextDeltas(text=text) | ReasoningDeltas(text=text):
+            return text != ""
+        case Images(images=images):
+            return bool(images)
+        case _:
+            return False
