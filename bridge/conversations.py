@@ -218,16 +218,15 @@ def _update(history: hashlib._Hash, messages: Sequence[Message]) -> None:
         history.update(b"," + orjson.dumps(list(map(_compared, messages)))[1:-1])
 
 
-def _compared(message: Message) -> list[object]:
+def _compared(message: Message) -> tuple[object, ...]:
     """Everything that two equal messages have in common."""
-    return [
-        message.role,
-        comparable(message.text) if message.role == "assistant" else message.text,
-        message.name,
-        [[call.id, call.name, call.arguments] for call in message.tool_calls],
-        message.tool_call_id,
-        [picture.digest for picture in message.pictures],
-    ]
+    role, text, name, tool_calls, tool_call_id, pictures = message
+    if role == "assistant":
+        text = comparable(text)
+    if message.is_plain:
+        return role, text, name, tool_calls, tool_call_id, pictures
+    calls = [[call.id, call.name, call.arguments] for call in tool_calls]
+    return role, text, name, calls, tool_call_id, [picture.digest for picture in pictures]
 
 
 def _digest(history: hashlib._Hash) -> str:

@@ -10,7 +10,7 @@ answer.finish, answer.usage()
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from bridge import transcript
@@ -102,7 +102,7 @@ class Relay:
             raise unsupported_model(request.model, "makes videos, which the bridge does not support")
         messages, ignored = request.messages, request.ignored
         if "image" not in model.inputs and any(message.pictures for message in messages):
-            messages = tuple(replace(message, pictures=()) for message in messages)
+            messages = tuple(message._replace(pictures=()) for message in messages)
             ignored = (*ignored, "images")
         if not any(message.text.strip() or message.tool_calls or message.pictures for message in messages):
             lost = f", and '{request.model}' takes no pictures" if "images" in ignored else ""

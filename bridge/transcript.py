@@ -13,20 +13,24 @@ from itertools import count, takewhile
 from bridge.chat import Message
 
 _HEADINGS = {"system": "System", "user": "User", "assistant": "Assistant", "tool": "Tool result"}
+_PLAIN_HEADINGS = {role: f"[{heading}]\n" for role, heading in _HEADINGS.items()}
 
 
 def prompt(messages: Sequence[Message]) -> str:
     """Write the messages as one text that shows a model all of them."""
-    leading = list(takewhile(lambda message: message == Message("system", message.text), messages))
+    leading = list(takewhile(lambda message: message.role == "system" and message.is_plain, messages))
     spoken = messages[len(leading) :]
     blocks = [message.text for message in leading if message.text]
-    if len(spoken) == 1 and spoken[0] == Message("user", spoken[0].text, pictures=spoken[0].pictures):
+    if len(spoken) == 1 and spoken[0]._replace(pictures=()) == Message("user", spoken[0].text):
         blocks.append(spoken[0].text)
     elif spoken:
         blocks.append("[The conversation so far. Answer its last message.]")
         numbers = count(1)
         for message in spoken:
-            blocks.extend(_blocks(message, numbers))
+            if message.is_plain:
+                blocks.append(_PLAIN_HEADINGS[message.role] + message.text)
+            else:
+                blocks.extend(_blocks(message, numbers))
     return "\n\n".join(blocks)
 
 

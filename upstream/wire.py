@@ -92,6 +92,10 @@ class Wire:
             run = _read_run(block)
             if run is not None:
                 return [run]
+            before, _, last = block.rpartition(b"\n")
+            run = _read_run(before)  # an answer's end comes with its last deltas
+            if run is not None:
+                return [run, *self._read_line(last)]
         middle = block.find(b"\n", len(block) // 2)
         if middle < 0:
             middle = block.rfind(b"\n")

@@ -116,7 +116,11 @@ class Fields:
         items = self.array(name)
         if items is None:
             return None
-        return [Fields(self._item(name, at, item, dict), self, name, at) for at, item in enumerate(items)]
+        return [self.mapping_at(name, at, item) for at, item in enumerate(items)]
+
+    def mapping_at(self, name: str, at: int, item: object) -> Fields:
+        """Read an array's item, an object."""
+        return Fields(self._item(name, at, item, dict), self, name, at)
 
     def _item(self, name: str, at: int, item: object, kind: type[T]) -> T:
         if isinstance(item, kind):

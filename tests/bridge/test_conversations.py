@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -100,14 +99,14 @@ OTHERS: dict[str, tuple[list[Message], str]] = {
     "a system message before": ([system("Be kind."), *SECOND], "unknown"),
     "a system message behind": ([*SECOND, system("Be kind.")], "shape"),
     "a role changed": ([system("Hello"), *SECOND[1:]], "unknown"),
-    "a name given": ([replace(SECOND[0], name="Ada"), *SECOND[1:]], "unknown"),
-    "a tool called": ([SECOND[0], replace(SECOND[1], tool_calls=(LOOK,)), SECOND[2]], "unknown"),
+    "a name given": ([SECOND[0]._replace(name="Ada"), *SECOND[1:]], "unknown"),
+    "a tool called": ([SECOND[0], SECOND[1]._replace(tool_calls=(LOOK,)), SECOND[2]], "unknown"),
     "an answer deleted": ([SECOND[0], SECOND[2]], "first"),
     "a turn behind": ([*SECOND, assistant("?"), user("!")], "unknown"),
     "two user messages behind the answer": ([*SECOND, user("Please")], "shape"),
-    "a last message by name": ([*SECOND[:2], replace(SECOND[2], name="Ada")], "shape"),
-    "a last message with a tool call": ([*SECOND[:2], replace(SECOND[2], tool_calls=(LOOK,))], "shape"),
-    "a last message for a tool call": ([*SECOND[:2], replace(SECOND[2], tool_call_id="call-1")], "shape"),
+    "a last message by name": ([*SECOND[:2], SECOND[2]._replace(name="Ada")], "shape"),
+    "a last message with a tool call": ([*SECOND[:2], SECOND[2]._replace(tool_calls=(LOOK,))], "shape"),
+    "a last message for a tool call": ([*SECOND[:2], SECOND[2]._replace(tool_call_id="call-1")], "shape"),
     "a last message of blanks": ([*SECOND[:2], user(" \n")], "shape"),
     "the answer at the end": (SECOND[:2], "shape"),
     "a tool's result at the end": ([*SECOND[:2], Message("tool", "blue", tool_call_id="call-1")], "shape"),
@@ -310,7 +309,7 @@ histories = st.lists(any_message, min_size=1, max_size=4)
 
 
 def compared(messages: list[Message]) -> list[Message]:
-    return [replace(m, text=comparable(m.text)) if m.role == "assistant" else m for m in messages]
+    return [m._replace(text=comparable(m.text)) if m.role == "assistant" else m for m in messages]
 
 
 @a_share(of=10)
