@@ -42,8 +42,15 @@ def _key(
     return Field(default, validate_default=True, description=description, gt=gt, ge=ge, le=le)
 
 
+def _table() -> Any:
+    """A table of bridge.toml that may be missing: checked by the whole's own validator, so that it needs none."""
+    return Field(default={}, validate_default=True)
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        defer_build=True, frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
 
 
 class Server(_Section):
@@ -143,14 +150,14 @@ class Redis(_Section):
 class Config(_Section):
     """The whole configuration, one attribute a section of bridge.toml. `Config()` is the defaults."""
 
-    server: Server = Field(default_factory=Server)
-    upstream: Upstream = Field(default_factory=Upstream)
-    limits: Limits = Field(default_factory=Limits)
-    images: Images = Field(default_factory=Images)
-    models: Models = Field(default_factory=Models)
-    stream: Stream = Field(default_factory=Stream)
-    log: Log = Field(default_factory=Log)
-    redis: Redis = Field(default_factory=Redis)
+    server: Server = _table()
+    upstream: Upstream = _table()
+    limits: Limits = _table()
+    images: Images = _table()
+    models: Models = _table()
+    stream: Stream = _table()
+    log: Log = _table()
+    redis: Redis = _table()
     _source: Path | None = PrivateAttr(default=None)
 
     def model_post_init(self, context: Path | None, /) -> None:

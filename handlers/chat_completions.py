@@ -61,7 +61,10 @@ async def _read(request: web.Request, config: Config, hold: Hold) -> ChatRequest
     """Read the body, and fetch the pictures that it only names; `hold` makes room for these. Raises ApiError."""
     server, images = config.server, config.images
     body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout)
-    fields, is_large = read_object(body), len(body) > SMALL_BYTES
+    is_large = len(body) > SMALL_BYTES
+    if is_large:  # parsing will hold the loop for some 20 ms
+        await asyncio.sleep(0)
+    fields = read_object(body)
     del body  # its pictures are in the fields once more
     fetched: dict[str, bytes | str] = {}
     links = dict.fromkeys(islice(linked_pictures(fields), images.max_per_request)) if images.fetch_urls else {}
@@ -69,7 +72,7 @@ async def _read(request: web.Request, config: Config, hold: Hold) -> ChatRequest
         await hold.extend(len(links) * images.max_bytes)
         fetched = await fetch_pictures(request.app[FETCHER], links, config)
     rules = PictureRules(images.max_bytes, images.max_per_request)
-    if is_large:  # parsing has held the loop for some 20 ms, and what is to be decoded and hashed will as long
+    if is_large:  # and so will decoding and hashing
         await asyncio.sleep(0)
     return read_request(fields, PictureReader(rules, fetched))
 

@@ -27,7 +27,7 @@ from yarl import URL
 from upstream import cookies
 from upstream.addresses import AddressRefused
 from upstream.answer import READ_BYTES, ArenaAnswer
-from upstream.connection import Connection
+from upstream.connection import Connection, close_all
 from upstream.errors import (
     ProtocolViolated,
     Redirected,
@@ -82,9 +82,14 @@ async def connect(settings: Settings) -> AsyncIterator[ArenaClient]:
     connector = aiohttp.TCPConnector(
         limit=settings.connections, keepalive_timeout=KEEPALIVE_SECONDS, ttl_dns_cache=300, use_dns_cache=True
     )
-    connector._factory = partial(Connection, loop=asyncio.get_running_loop())  # type: ignore[assignment] # noqa: SLF001
+    connections: set[Connection] = set()
+    make = partial(Connection, asyncio.get_running_loop(), connections)
+    connector._factory = make  # type: ignore[assignment] # noqa: SLF001 — it has no public switch
     async with plain_session(connector, settings.connect_timeout) as session:
-        yield ArenaClient(session, settings)
+        try:
+            yield ArenaClient(session, settings)
+        finally:
+            await close_all(connections)
 
 
 def plain_session(connector: aiohttp.BaseConnector, connect_timeout: float) -> aiohttp.ClientSession:

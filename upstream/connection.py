@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import islice
+from typing import Final
 
 from aiohttp.client_proto import ResponseHandler
 
+#: How many connections are closed in one turn of the loop, which takes some 3 ms.
+CLOSED_AT_ONCE: Final = 200
+
 
 class Connection(ResponseHandler):
-    """One connection. `on_data` is called behind each read from the socket, and when the connection is lost."""
+    """One connection, among the open ones. `on_data` is called behind each read from the socket, and at the end."""
 
-    __slots__ = ("on_data",)
+    __slots__ = ("_open", "on_data")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, open_ones: set[Connection]) -> None:
         super().__init__(loop)
+        self._open = open_ones
         self.on_data: Callable[[], None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, as aiohttp does."""
+        super().connection_made(transport)
+        self._open.add(self)
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come, as aiohttp does."""
@@ -25,6 +36,7 @@ class Connection(ResponseHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End the body, as aiohttp does."""
+        self._open.discard(self)
         super().connection_lost(exc)
         if self.on_data is not None:
             self.on_data()
@@ -33,3 +45,12 @@ class Connection(ResponseHandler):
         """Go on after a pause. Each read of a body asks for it, and aiohttp parses anew though nothing was paused."""
         if self._reading_paused or self._buffer_paused:
             super().resume_reading(resume_parser)
+
+
+async def close_all(connections: set[Connection]) -> None:
+    """Close the open ones, some at a time: thousands at once would hold the loop for 70 ms."""
+    while connections:
+        for connection in tuple(islice(connections, CLOSED_AT_ONCE)):
+            connections.discard(connection)
+            connection.close()
+        await asyncio.sleep(0)

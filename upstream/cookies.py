@@ -30,7 +30,7 @@ _COOKIE = re.compile(
 _PIECE = re.compile(rf"{SESSION_COOKIE}\.([0-9]{{1,2}})")
 _COOKIE_VALUE = re.compile(r"[!#-+\--:<-\[\]-~]*")  # RFC 6265, 4.1.1: cookie-octet
 _USER_AGENT = re.compile(r"^[ \t]*user-agent(?::[ \t]*|[ \t]*\r?\n)(\S.*)$", re.IGNORECASE | re.MULTILINE)
-_CONTROL = re.compile(r"[^\t\r\n -~\xa0-\U0010ffff]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _MAX_AGE = re.compile(r";\s*max-age\s*=\s*(-?[0-9]+)", re.IGNORECASE)
 _EPOCH = re.compile(r";\s*expires\s*=[^;]*\b1970\b", re.IGNORECASE)
 _URL_SAFE_TO_STANDARD = str.maketrans("-_", "+/")
