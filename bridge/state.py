@@ -96,8 +96,8 @@ async def kept_conversations(folder: StateFolder) -> AsyncIterator[Conversations
     await document.save(SavedConversations())
     yield conversations
     try:
-        kept = SavedConversations(clean=True, evaluations=tuple(conversations))
-        await document.update(lambda _: kept)  # which encodes them in its thread: they may be a hundred thousand
+        # In the document's thread: they may be a hundred thousand, and nobody changes them any more.
+        await document.update(lambda _: SavedConversations(clean=True, evaluations=tuple(conversations)))
     except StateError as error:  # the next start begins every conversation anew, which is right, only slower
         _logger.error("conversations are not saved: %s", error)
 
