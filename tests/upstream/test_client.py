@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+from asking import Asker, connected, held
 
-from upstream import client, evaluations, flight
-from upstream.arena import Arena, Eof, Line, Session, Step, Turn, Until
-from upstream.client import ArenaClient, Credentials, Settings
+from upstream import client, evaluations
+from upstream.arena import Arena, Eof, Line
+from upstream.client import Credentials
 from upstream.errors import (
     ProtocolViolated,
     Redirected,
@@ -21,57 +20,7 @@ from upstream.errors import (
     Truncated,
     Unreachable,
 )
-from upstream.events import Event, Failure, Finish, TextDeltas
-from upstream.ids import Uuid7Source
-
-
-@asynccontextmanager
-async def connected(origin: str, *others: str, **settings: object) -> AsyncIterator[ArenaClient]:
-    values: dict[str, object] = {
-        "base_url": origin,
-        "origins": frozenset({origin, *others}),
-        "user_agent": "a browser's",
-        "cf_clearance": "clear",
-        "connect_timeout": 5.0,
-        "idle_timeout": 5.0,
-        "connections": 10,
-        **settings,
-    }
-    async with client.connect(Settings(**values)) as connected:  # type: ignore[arg-type]  # a test's table of settings
-        yield connected
-
-
-class Asker:
-    """Asks the arena's first plain model, as one account."""
-
-    def __init__(self, arena: Arena, arena_client: ArenaClient, session: Session) -> None:
-        self.client = arena_client
-        self.rotations: list[str] = []
-        self.credentials = Credentials(session.cookie_value, self.rotations.append)
-        self.new_id = Uuid7Source()
-        model = next(model for model in arena.models if model.modality == "chat")
-        self.model = flight.Model(
-            model.id, model.public_name, None, None, frozenset({"text"}), frozenset({"text"}), False, None, ()
-        )
-
-    def create(self, prompt: str = "/say hello") -> evaluations.Call:
-        return evaluations.create(self.model, prompt, (), self.new_id)
-
-    async def ask(self, call: evaluations.Call | None = None, *, timeout: float = 5.0) -> list[Event]:
-        answer = await self.client.open(call or self.create(), self.credentials, first_byte_timeout=timeout)
-        events: list[Event] = []
-        try:
-            while not answer.ended:
-                events += await answer.read()
-        finally:
-            await answer.aclose()
-        return events
-
-
-@pytest.fixture
-async def asker(arena: Arena) -> AsyncIterator[Asker]:
-    async with connected(arena.origin, idle_timeout=0.2) as arena_client:
-        yield Asker(arena, arena_client, arena.sign_in())
+from upstream.events import Failure, Finish, TextDeltas
 
 
 async def test_the_site_sees_a_fixed_set_of_headers_and_nothing_of_the_callers(asker: Asker, arena: Arena) -> None:
@@ -255,15 +204,3 @@ async def test_a_header_of_30_kib_is_read_and_a_larger_one_fails_without_being_q
     with pytest.raises(ProtocolViolated) as caught:
         await asker.ask()
     assert len(str(caught.value)) < 200
-
-
-def held(release: asyncio.Event) -> Callable[[Turn], AsyncIterator[Step]]:
-    """An answer of two deltas, the second of which waits."""
-
-    async def script(_: Turn) -> AsyncIterator[Step]:
-        yield Line("a0", "one ")
-        yield Until(release)
-        yield Line("a0", "two")
-        yield Line("ad", {"finishReason": "stop"})
-
-    return script

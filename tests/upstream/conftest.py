@@ -1,0 +1,16 @@
+"""What the tests of the client share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from asking import Asker, connected
+
+from upstream.arena import Arena
+
+
+@pytest.fixture
+async def asker(arena: Arena) -> AsyncIterator[Asker]:
+    async with connected(arena.origin, idle_timeout=0.2) as arena_client:
+        yield Asker(arena, arena_client, arena.sign_in())
