@@ -39,8 +39,13 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     bind_request_id(facts.request_id)
     status = 499  # what is logged of a caller that left
     try:
-        _let_in(request)
-        response = preflight(request) if is_preflight(request) else await handler(request)
+        _look_over(request)
+        if is_preflight(request):
+            response: web.StreamResponse = preflight(request)
+        else:
+            for door in request.app[DOORS].get(request.match_info.handler, ()):
+                door(request)
+            response = await handler(request)
         status = response.status
     except ConnectionResetError:
         response = web.Response(status=status)  # to nobody: aiohttp wants one
@@ -56,15 +61,12 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     return response
 
 
-def _let_in(request: web.Request) -> None:
-    """Take a request past what stands before its handler. Raises ApiError."""
+def _look_over(request: web.Request) -> None:
+    """Refuse what no handler shall see. Raises ApiError or HTTPException."""
     if request.version not in (HttpVersion10, HttpVersion11):
         raise web.HTTPVersionNotSupported
     if request.app[DRAIN].draining and request.match_info.handler not in PROBES:
         raise overloaded("The bridge is shutting down: try again in a moment.", close=True)
-    if not is_preflight(request):
-        for door in request.app[DOORS].get(request.match_info.handler, ()):
-            door(request)
 
 
 def _refusal(request: web.Request, facts: Facts, error: Exception) -> web.Response:

@@ -1,12 +1,7 @@
 """The I/O shell: one aiohttp session towards LMArena. Library errors become `upstream.errors` here.
 
 async with connect(settings) as client:
-    answer = await client.open(call, credentials, first_byte_timeout=120)
-    try:
-        while not answer.ended:
-            batch = await answer.read()
-    finally:
-        await answer.aclose()
+    answer = await client.open(call, credentials, first_byte_timeout=120)   # `upstream.answer` has the rest
 """
 
 from __future__ import annotations
