@@ -336,5 +336,6 @@ def test_a_follow_up_has_exactly_the_history_of_its_request(
     bare = compared([*seen, assistant(without_footnotes(comparable(answer)))])
     messages[at % len(messages)] = edited
     known = compared(messages[:-1]) in (given, bare)
-    sendable = messages[-1] == user(messages[-1].text) and messages[-1].text.strip() != ""
+    last = messages[-1]
+    sendable = last._replace(pictures=()) == user(last.text) and bool(last.text.strip() or last.pictures)
     assert (table.where(messages)[0] == "follow-up") == (known and sendable)

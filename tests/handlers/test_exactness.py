@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from caller import calling
+from caller import calling, exchange
 from frames import DONE, frames, frames_by_lines
 from running import RunningBridge, running_bridge
 
-from upstream.arena import Arena, Line, Raw, Step, Turn, Until
+from upstream.arena import Arena, Line, Pause, Raw, Step, Turn, Until
 
 STREAMS = 200
 #: What has broken readers before: ends of lines for some, JSON's own marks, ends of planes, parts of emoji.
@@ -165,3 +165,24 @@ async def test_headers_leave_with_the_first_delta_in_one_write(bridge: RunningBr
     head, _, body = first.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 OK")
     assert b'"content":"hello"' in body
+
+
+async def test_a_caller_of_http_1_0_gets_the_same_frames_without_chunks(bridge: RunningBridge, arena: Arena) -> None:
+    def script(_: Turn) -> Iterator[Step]:
+        for word in ("one ", "two ", "three"):
+            yield Line("a0", word)
+            yield Pause(0.01)
+        yield Line("ad", {"finishReason": "stop"})
+
+    arena.script = script
+    body = json.dumps(bridge.chat("speak", stream=True))
+    lines = (
+        "POST /v1/chat/completions HTTP/1.0",
+        f"Authorization: Bearer {bridge.key}",
+        f"Content-Length: {len(body)}",
+    )
+    answer = await exchange(bridge.origin, "\r\n".join((*lines, "", body)))
+    headers, _, frames_sent = answer.partition("\r\n\r\n")
+    assert "chunked" not in headers.lower()
+    _, *middle, _ = check_stream(frames_sent.encode())
+    assert [chunk["choices"][0]["delta"]["content"] for chunk in middle] == ["one ", "two ", "three"]
