@@ -14,6 +14,7 @@ from bridge.chat import Message, ToolCall
 from bridge.conversations import Conversations, Evaluation, Turn, comparable, without_footnotes
 from bridge.state import SavedConversations, conversations_document, kept_conversations
 from bridge.store import StateFolder
+from upstream.pictures import Picture
 
 KEY, MODEL, ACCOUNT = "key-1", "model-1", "ada"
 
@@ -295,6 +296,7 @@ def test_what_is_no_evaluation(value: object) -> None:
 
 # Digests
 
+PICTURES = [Picture(b"a", "image/png", "aa", "a.png"), Picture(b"b", "image/png", "bb", "b.png")]
 texts = st.text("ab[]: \n<>", max_size=4)
 names = st.none() | texts
 any_message = st.builds(
@@ -304,6 +306,7 @@ any_message = st.builds(
     names,
     st.lists(st.builds(ToolCall, texts, texts, texts), max_size=1).map(tuple),
     names,
+    st.lists(st.sampled_from(PICTURES), max_size=2).map(tuple),
 )
 histories = st.lists(any_message, min_size=1, max_size=4)
 
