@@ -66,10 +66,10 @@ SCENARIOS: Final = {
         Scenario("alone", "500 requests of 20 deltas, one at a time", "request", Play(20, 0), 500, 1, few=50),
         Scenario(
             "history",
-            "200 requests of 100 messages and 100,000 characters, 4 at once",
+            "1,000 requests of 100 messages and 100,000 characters, 4 at once",
             "request",
             Play(20, 0),
-            200,
+            1000,
             4,
             messages=100,
             characters=100_000,

@@ -19,27 +19,26 @@ from upstream.events import Event, Failure, Finish, Images, ReasoningDeltas, Tex
 class AnswerText:
     """An answer's text as long as a conversation could be known again by it, and its tokens."""
 
-    __slots__ = ("_chars", "_text", "_tokens", "_write")
+    __slots__ = ("_chars", "_text", "_tokens")
 
     #: Beyond this no client sends an answer back: the site refuses a prompt of little more than half of it.
     MAX_CHARS: Final = 200_000
 
     def __init__(self) -> None:
         self._text: StringIO | None = StringIO()
-        self._write = self._text.write
         self._chars = 0
         self._tokens = TokenCount()  # of what is not kept
 
     def add(self, text: str) -> None:
         """Take the next piece."""
-        self._chars += len(text)
-        if self._chars <= self.MAX_CHARS:
-            self._write(text)
+        if self._text is None:
+            self._tokens.add(text)
             return
-        if self._text is not None:
+        self._text.write(text)
+        self._chars += len(text)
+        if self._chars > self.MAX_CHARS:
             self._tokens.add(self._text.getvalue())
             self._text = None
-        self._tokens.add(text)
 
     def tokens(self) -> int:
         """Estimate its tokens so far."""
@@ -81,7 +80,7 @@ class Answer:
 
     def rough_usage(self) -> Usage:
         """The same for the statistics, by length alone: that costs a microsecond, whoever counts the requests."""
-        asked = sum(rough_estimate(message.text) for message in self._messages)
+        asked = sum([rough_estimate(message.text) for message in self._messages])
         reasoning = self._reasoning.rough_total
         return Usage(asked, self._text.rough_tokens() + reasoning, reasoning)
 

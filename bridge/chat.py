@@ -55,6 +55,11 @@ class ChatRequest:
     ignored: tuple[str, ...] = ()
 
 
+def pictures_of(messages: Iterable[Message]) -> tuple[Picture, ...]:
+    """All pictures of the messages, in order."""
+    return tuple([picture for message in messages if message.pictures for picture in message.pictures])
+
+
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
     """Pictures to be drawn: `count` of them after `prompt`, from `pictures` where it is an edit.

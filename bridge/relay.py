@@ -15,7 +15,7 @@ from functools import partial
 
 from bridge import transcript
 from bridge.answer import Answer
-from bridge.chat import ChatRequest, Message
+from bridge.chat import ChatRequest, Message, pictures_of
 from bridge.config import Config
 from bridge.conversations import Conversations, Evaluation, Turn
 from bridge.errors import from_upstream, invalid_request, unsupported_model
@@ -211,7 +211,7 @@ class Relay:
                 "Shorten or drop earlier messages.",
                 "messages",
             )
-        pictures = tuple(picture for message in messages for picture in message.pictures)
+        pictures = pictures_of(messages)
         if len(pictures) > 1 and not chat.model.multiple_images:
             raise invalid_request(
                 "invalid_image",

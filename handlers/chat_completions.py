@@ -13,7 +13,7 @@ from typing import Final
 from aiohttp import web
 
 from bridge.answer import Answer
-from bridge.chat import ChatRequest, Message
+from bridge.chat import ChatRequest, Message, pictures_of
 from bridge.config import Config
 from bridge.dialects import sse
 from bridge.dialects.chat_answers import ChunkEncoder, Completion, Header
@@ -46,7 +46,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     with admitted(request, key, config, facts):
         async with large_body(request, config) as hold:
             chat = await _read(request, config, hold)
-            hold.shrink(sum(len(picture.data) for message in chat.messages for picture in message.pictures))
+            hold.shrink(sum(len(picture.data) for picture in pictures_of(chat.messages)))
             facts.model = chat.model[:200]
             if config.log.debug:
                 facts.prompt = _shortened(chat.messages)
