@@ -44,8 +44,7 @@ class Message(NamedTuple):
 _PLAIN: Final = Message("user", "")[2:]
 
 
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
+class ChatRequest(NamedTuple):
     """A chat to be answered. `model` is the name as asked; `ignored` names what was asked for and has no effect."""
 
     model: str
@@ -75,8 +74,7 @@ class ImageRequest:
     ignored: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens, estimated by `bridge.tokens`; `completion` includes `reasoning`."""
 
     prompt: int

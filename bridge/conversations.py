@@ -66,17 +66,14 @@ class Turn:
     kind: Kind
     why: str
     evaluation: Evaluation | None
+    #: The digest of all of the request's messages.
+    asked: str
     _history: hashlib._Hash = field(repr=False)
 
     @classmethod
     def apart(cls) -> Turn:
         """A turn that neither continues a conversation nor begins one: it is not to be remembered."""
-        return cls("new", "apart", None, hashlib.sha256())
-
-    @property
-    def asked(self) -> str:
-        """The digest of all of the request's messages."""
-        return _digest(self._history)
+        return cls("new", "apart", None, "", hashlib.sha256())
 
     def answered(self, text: str) -> tuple[str, ...]:
         """The digests of the request's messages and their answer: as it was given, and without its footnotes."""
@@ -120,7 +117,7 @@ class Conversations:
         _update(history, messages[:-1])
         before = _digest(history)
         _update(history, messages[-1:])
-        turn = Turn("new", "first", None, history)
+        turn = Turn("new", "first", None, _digest(history), history)
         found = self._find(self._asked, turn.asked, usable)
         if isinstance(found, Evaluation):
             turn.kind, turn.why = "regenerate", "repeated"
@@ -206,6 +203,8 @@ def comparable(text: str) -> str:
 
 def without_footnotes(text: str) -> str:
     """A text without the `[1]: …` lines at its end, which some clients show in another way; never emptied."""
+    if "]: " not in text:
+        return text.rstrip() or text
     lines = text.split("\n")
     while lines and (not lines[-1].strip() or _FOOTNOTE.match(lines[-1])):
         del lines[-1]

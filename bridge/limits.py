@@ -7,18 +7,17 @@ Times are seconds of a monotonic clock; a refused request takes no slot.
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 WINDOW_SECONDS = 60.0
 # When a running call will end nobody knows; this is when asking again is worth it.
 BUSY_RETRY_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """One decision about a key's requests per minute, in the terms of the `x-ratelimit-*` headers.
 
     `reset_seconds`: until all `limit` slots are free again. `retry_after`: until a refused request fits, else 0.
@@ -71,27 +70,40 @@ class Window:
         if not decision.allowed:
             return decision
         self._expiries.append(now + WINDOW_SECONDS)
-        return replace(decision, remaining=decision.remaining - 1, reset_seconds=WINDOW_SECONDS)
+        return Admission(True, rpm, decision.remaining - 1, WINDOW_SECONDS, 0.0)
+
+
+@dataclass(slots=True)
+class Calls:
+    """Calls in flight: by key, of which none is kept at zero, and of all keys."""
+
+    by_key: dict[str, int] = field(default_factory=dict)
+    total: int = 0
 
 
 class Slot:
     """One call's, while it lasts; `admission` says what is left."""
 
-    __slots__ = ("_key_id", "_running", "admission")
+    __slots__ = ("_calls", "_key_id", "admission")
 
-    def __init__(self, key_id: str, admission: Admission, running: Counter[str]) -> None:
+    def __init__(self, key_id: str, admission: Admission, calls: Calls) -> None:
         self._key_id = key_id
-        self._running = running
+        self._calls = calls
         self.admission = admission
 
     def __enter__(self) -> Admission:
-        self._running[self._key_id] += 1
+        self._count(1)
         return self.admission
 
     def __exit__(self, *_: object) -> None:
-        self._running[self._key_id] -= 1
-        if not self._running[self._key_id]:
-            del self._running[self._key_id]
+        self._count(-1)
+
+    def _count(self, more: int) -> None:
+        calls = self._calls
+        calls.total += more
+        running = calls.by_key.pop(self._key_id, 0) + more
+        if running:
+            calls.by_key[self._key_id] = running
 
 
 class Limiter:
@@ -100,13 +112,13 @@ class Limiter:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._windows: dict[str, Window] = {}
-        self._running: Counter[str] = Counter()
+        self._calls = Calls()
         self._sweep_at = -math.inf
 
     @property
     def running(self) -> int:
         """Calls in flight, of all keys."""
-        return self._running.total()
+        return self._calls.total
 
     def slot(self, key_id: str, *, rpm: int, concurrency: int, streams: int) -> Slot:
         """Take one call's slot, to be held for the length of a `with` block.
@@ -115,15 +127,17 @@ class Limiter:
         """
         now = self._clock()
         self._forget_idle(now)
-        window = self._windows.setdefault(key_id, Window())
-        if self.running >= streams:
+        window = self._windows.get(key_id)
+        if window is None:
+            window = self._windows[key_id] = Window()
+        if self._calls.total >= streams:
             raise LimitExceeded("streams", streams, _busy(window.look(rpm, now)))
-        if self._running[key_id] >= concurrency:
+        if self._calls.by_key.get(key_id, 0) >= concurrency:
             raise LimitExceeded("concurrency", concurrency, _busy(window.look(rpm, now)))
         admission = window.admit(rpm, now)
         if not admission.allowed:
             raise LimitExceeded("rpm", rpm, admission)
-        return Slot(key_id, admission, self._running)
+        return Slot(key_id, admission, self._calls)
 
     def _forget_idle(self, now: float) -> None:
         """Drop the windows of keys that have been silent; once a window's length is often enough to bound memory."""
@@ -133,7 +147,7 @@ class Limiter:
 
 
 def _busy(admission: Admission) -> Admission:
-    return replace(admission, allowed=False, retry_after=max(admission.retry_after, BUSY_RETRY_SECONDS))
+    return admission._replace(allowed=False, retry_after=max(admission.retry_after, BUSY_RETRY_SECONDS))
 
 
 def ratelimit_headers(admission: Admission) -> dict[str, str]:

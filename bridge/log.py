@@ -68,6 +68,7 @@ def configure(
     formatter = JsonFormatter(journal=journal) if format == "json" else TextFormatter(journal=journal)
     handler.addFilter(Redactor())
     handler.setFormatter(formatter)
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # a record need not ask: not shown
     root = logging.getLogger()
     root.setLevel(level.upper())
     for old in [old for old in root.handlers if isinstance(old, _Handler)]:
@@ -129,7 +130,7 @@ class Redactor(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite `record`; always true."""
         message = _message(record)
-        fields = {str(name): _plain(value) for name, value in getattr(record, "fields", {}).items()}
+        fields = {name: _plain(value) for name, value in getattr(record, "fields", {}).items()}
         bound = request_id.get()
         # A value is redacted beside its name, which may be the label that gives it away.
         if _may_hold_secret(f"{message} {bound} {fields}"):
@@ -144,8 +145,10 @@ class Redactor(logging.Filter):
             else:
                 record.exc_text = self._formatter.formatException(record.exc_info)
         record.exc_info = None
-        record.exc_text = redact(record.exc_text or "")
-        record.stack_info = redact(record.stack_info or "")
+        if record.exc_text:
+            record.exc_text = redact(record.exc_text)
+        if record.stack_info:
+            record.stack_info = redact(record.stack_info)
         return True
 
 
@@ -167,7 +170,7 @@ def _parse_error(error: BaseException | None) -> str | None:
 
 
 def _plain(value: object) -> Plain:
-    if value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
+    if value is None or isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value)):
         return value
     return str(value)
 
@@ -223,13 +226,13 @@ class TextFormatter(logging.Formatter):
         """`record`, as `Redactor` left it."""
         bound = getattr(record, "request_id", "")
         fields = ({"request_id": bound} if bound else {}) | getattr(record, "fields", {})
-        values = "".join([f" {_escape(name)}={_quote(value)}" for name, value in fields.items()])
-        lines = [f"{record.levelname:<5} {_escape(record.getMessage())}{values}"]
-        lines += [f"    {_escape(line)}" for line in _trace(record).split("\n") if line]
-        lead = _priority(record) if self._journal else ""
-        stamp = "" if self._journal else f"{self.formatTime(record, self.datefmt)} "
-        text = _cut(stamp + "\n".join(lines), MAX_RECORD_CHARS)
-        return "\n".join(lead + line for line in text.split("\n"))
+        values = "".join([f" {name}={_quote(value)}" for name, value in fields.items()])
+        text = _escape(f"{record.levelname:<5} {record.getMessage()}{values}")
+        if trace := _trace(record):
+            text = "\n".join([text, *(f"    {_escape(line)}" for line in trace.split("\n") if line)])
+        if not self._journal:
+            return _cut(f"{self.formatTime(record, self.datefmt)} {text}", MAX_RECORD_CHARS)
+        return "\n".join(_priority(record) + line for line in _cut(text, MAX_RECORD_CHARS).split("\n"))
 
 
 def _priority(record: logging.LogRecord) -> str:
@@ -241,7 +244,7 @@ def _trace(record: logging.LogRecord) -> str:
 
 
 def _quote(value: Plain) -> str:
-    text = _escape(str(value))
+    text = str(value)
     return text if text and not _QUOTED.search(text) else '"' + text.replace('"', '\\"') + '"'
 
 

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, Final, Literal, NamedTuple, Self, TypeVar
 
 from bridge.histogram import Histogram
 from bridge.periods import Periods
@@ -38,8 +38,7 @@ Kind = Literal["minute", "hour", "day"]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How one request, a chat completion or a call for images, has ended.
 
     `model` is None where it was never resolved, so that no caller can make up names; `key` is the API key's name, None

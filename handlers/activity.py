@@ -44,9 +44,13 @@ class Activity:
         """Count a request that was followed, and let go of its answer's text."""
         if self._running.pop(facts.number, None) is None:
             return
-        usages = [answer.rough_usage() for answer in facts.answers]
+        prompt_tokens = completion_tokens = 0
+        for answer in facts.answers:
+            usage = answer.rough_usage()
+            prompt_tokens += usage.prompt
+            completion_tokens += usage.completion
+            facts.chunks += answer.chunks
         facts.status, facts.seconds = status, seconds
-        facts.chunks = sum(answer.chunks for answer in facts.answers)
         facts.answers.clear()
         facts.life = None
         (self._strangers if facts.key is None else self._recent).append(facts)
@@ -59,7 +63,7 @@ class Activity:
                 key=facts.key,
                 ttft=facts.ttft,
                 chunks=facts.chunks,
-                prompt_tokens=sum(usage.prompt for usage in usages),
-                completion_tokens=sum(usage.completion for usage in usages),
+                prompt_tokens=prompt_tokens,
+                completion_tokens=completion_tokens,
             )
         )

@@ -24,7 +24,8 @@ class Hold:
         self._size = 0
 
     async def __aenter__(self) -> Self:
-        await self.extend(self._wanted)
+        if self._wanted > SMALL_BYTES:
+            await self.extend(self._wanted)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -38,7 +39,8 @@ class Hold:
         """Keep a share for `size` bytes, now that they are known, and give the rest back."""
         kept = min(self._size, size if size > SMALL_BYTES else 0)
         rest, self._size = self._size - kept, kept
-        self._budget.give(rest)
+        if rest:
+            self._budget.give(rest)
 
 
 class ByteBudget:

@@ -23,8 +23,9 @@ UNKNOWN: Final = "unknown"
 
 def caller_address(request: web.BaseRequest, config: Config) -> str:
     """The caller's IP address, IPv4 inside IPv6 as IPv4; `unknown` if its connection was gone at once."""
-    forwarded_for = request.headers.getall("X-Forwarded-For", ())
-    return nearest_stranger(request.remote, forwarded_for, config.server.trusted_proxies)
+    trusted = config.server.trusted_proxies
+    forwarded_for = request.headers.getall("X-Forwarded-For", ()) if trusted else ()
+    return nearest_stranger(request.remote, forwarded_for, trusted)
 
 
 def is_secure(request: web.BaseRequest, config: Config) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
-import uuid
 from collections.abc import Sequence
 from itertools import islice
 from typing import Final
@@ -51,7 +51,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
             if config.log.debug:
                 facts.prompt = _shortened(chat.messages)
                 event(_logger, logging.INFO, "asked", messages=facts.prompt)
-            header = Header(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), chat.model)
+            header = Header(f"chatcmpl-{secrets.token_hex(16)}", int(time.time()), chat.model)
             if chat.stream:
                 return await _stream(request, key, chat, header, config, facts)
             return await _whole(request, key, chat, header, config, facts)

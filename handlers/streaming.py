@@ -45,7 +45,6 @@ class EventStream(CallerWriter):
         self._settings = settings
         self._comment = comment
         self._idle_chunk = idle_chunk
-        self._turn = asyncio.Lock()  # the keep-alive may be sending the headers when the first event comes
         self._alarm: asyncio.TimerHandle | None = None
         self._keeper: asyncio.Task[None] | None = None
         #: The status has been sent: from here on an error is an event.
@@ -81,9 +80,10 @@ class EventStream(CallerWriter):
 
     async def _begin(self, data: bytes) -> bytes:
         """Commit to 200 before the first of the body, and put the first chunk before it."""
-        async with self._turn:
-            await self._commit()
-            return self._take_start() + data
+        if self._keeper is not None:  # it may be sending the headers
+            await asyncio.wait((self._keeper,))
+        await self._commit()
+        return self._take_start() + data
 
     def _take_start(self) -> bytes:
         start, self._start = self._start or b"", None
@@ -111,11 +111,10 @@ class EventStream(CallerWriter):
         """Say that the answer is still being waited for."""
         self._written_at = monotonic()
         try:
-            async with self._turn:
-                await self._commit()
-                alive = self._comment
-                if self._settings.keepalive == "chunk":
-                    alive = self._take_start() or self._idle_chunk
+            await self._commit()
+            alive = self._comment
+            if self._settings.keepalive == "chunk":
+                alive = self._take_start() or self._idle_chunk
             await super().write(alive)
         except ConnectionResetError:
             return  # the answer's own task learns of it by itself

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from uuid import UUID
 
 _RANDOM_BITS = 74  # RFC 9562, 5.7: rand_a (12 bits) and rand_b (62 bits)
 _STEP_BITS = 32  # keeps the next id of the same millisecond unguessable (RFC 9562, 6.2, method 2)
@@ -30,4 +29,5 @@ class Uuid7Source:
         self._last = fresh if fresh > self._last else self._last + 1 + self._randbits(_STEP_BITS)
         milliseconds, random = divmod(self._last, 1 << _RANDOM_BITS)
         rand_a, rand_b = divmod(random, 1 << 62)
-        return str(UUID(int=milliseconds << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b))
+        digits = f"{milliseconds << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b:032x}"
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -237,7 +236,7 @@ def two_years(clock: Clock, name: str, names: int, amount: int) -> Stats:
     """
     stats = Stats(clock)
     slots = [
-        replace(ANSWERED, seconds=seconds + 0.1, ttft=ttft + 0.1, chunks=amount, prompt_tokens=amount)
+        ANSWERED._replace(seconds=seconds + 0.1, ttft=ttft + 0.1, chunks=amount, prompt_tokens=amount)
         for seconds, ttft in zip((0.0, *DURATION_BOUNDS), (0.0, *TTFT_BOUNDS, 0.0, 0.0), strict=True)
     ]
     start = clock.now
@@ -250,7 +249,7 @@ def two_years(clock: Clock, name: str, names: int, amount: int) -> Stats:
         if clock.now in days[-16:]:
             for number in range(names):
                 label = f"{number}{name}"
-                stats.record(replace(ANSWERED, model=label, key=label, prompt_tokens=amount, completion_tokens=amount))
+                stats.record(ANSWERED._replace(model=label, key=label, prompt_tokens=amount, completion_tokens=amount))
                 for reason in Reason:
                     stats.record_attempt(label, reason)
     return stats
