@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -45,9 +47,10 @@ _CLOSING_SECONDS: Final = 0.1
 _LAST_REQUESTS_SECONDS: Final = 0.3
 _LOOK_SECONDS: Final = 0.01
 #: When 200 streams begin at once, Python's own collections (700, 10, 10) would walk what all of them have just made,
-#: again and again: the first delta came four times as late (`make bench`, natural: p50 18 ms, now 4). A whole
-#: collection takes 300 ms with 5,000 streams open; it comes where a million and a half objects were made and kept.
-_COLLECT_AFTER: Final = (5_000, 2, 100)
+#: again and again: the first delta came four times as late (`make bench`, natural: p50 18 ms, now 4). Here an object is
+#: walked twice while it is young, of 4,000 at most at a time: with 15,000, each stop of 8 ms made a queue (p99 12 ms,
+#: now 5). A whole collection takes 300 ms with 5,000 streams open; it comes where 1.6 million were made and kept.
+_COLLECT_AFTER: Final = (2_000, 1, 400)
 #: What a daemon keeps for its life: its sockets, its state folder, and the bound of the pool that follows `streams`.
 _LASTING: Final = (
     "server.host",
@@ -91,6 +94,7 @@ class Service:
         with folder.hold():
             tls = tls_context(self.config)
             sockets = self.sockets or inherit() or bind(self.config)
+            _reserve_descriptors(sockets[0], self.config.limits.streams)
             app = build_app(self.config, folder)
             runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSING_SECONDS)
             try:
@@ -191,6 +195,18 @@ def bind(config: Config) -> list[socket.socket]:
     except OSError as error:
         advice = "stop what listens there, or set another server.host or server.port"
         raise CannotListen(f"cannot listen on {host}, port {port}: {error.strerror}; {advice}") from error
+
+
+def _reserve_descriptors(sock: socket.socket, streams: int) -> None:
+    """Let the kernel's table of our open files grow now to what so many streams need: two for each, and a few.
+
+    Once there are threads, each doubling of it would stop all streams for 15 to 30 ms: the kernel waits until no CPU
+    uses the old one (expand_fdtable in Linux's fs/file.c; seen with `perf sched`).
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * streams + 100
+    last = wanted if limit == resource.RLIM_INFINITY else min(wanted, limit - 1)
+    os.close(fcntl.fcntl(sock, fcntl.F_DUPFD_CLOEXEC, last))
 
 
 def tls_context(config: Config) -> ssl.SSLContext | None:

@@ -292,6 +292,14 @@ async def test_one_state_folder_has_one_daemon(home: Home) -> None:
         assert f"is in use by the daemon with process id {first.process.pid}" in second.log[-1]
 
 
+async def test_the_table_of_open_files_has_room_before_the_first_stream(home: Home) -> None:
+    home.configure({"limits": {"streams": 300}})
+    async with home.serve() as daemon:
+        status = await asyncio.to_thread(Path(f"/proc/{daemon.process.pid}/status").read_text)
+    (size,) = re.findall(r"^FDSize:\s+(\d+)$", status, re.MULTILINE)
+    assert int(size) >= 600
+
+
 async def test_a_port_in_use_is_said(home: Home) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
