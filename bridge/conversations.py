@@ -195,10 +195,13 @@ def _follows_up(messages: Sequence[Message]) -> bool:
 
 def comparable(text: str) -> str:
     """An assistant's text as it is compared: without the reasoning before it, and without white space around it."""
+    text = text.strip()
+    if not text.startswith("<"):
+        return text
     start = 0
     while reasoning := _REASONING.match(text, start):
         start = reasoning.end()
-    return text[start:].strip()
+    return text[start:].lstrip()
 
 
 def without_footnotes(text: str) -> str:
@@ -222,7 +225,7 @@ def _compared(message: Message) -> tuple[object, ...]:
     role, text, name, tool_calls, tool_call_id, pictures = message
     if role == "assistant":
         text = comparable(text)
-    if message.is_plain:
+    if not (tool_calls or pictures):
         return role, text, name, tool_calls, tool_call_id, pictures
     calls = [[call.id, call.name, call.arguments] for call in tool_calls]
     return role, text, name, calls, tool_call_id, [picture.digest for picture in pictures]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from bridge.chat import ChatRequest, Message, Role, ToolCall
@@ -47,21 +47,25 @@ def read_request(fields: Fields, pictures: PictureReader) -> ChatRequest:
     if not model:
         raise fields.required("model")
     stream = fields.boolean("stream") or False
-    messages = tuple(_read_messages(fields, pictures))
+    messages = _read_messages(fields, pictures)
     _refuse_unsupported(fields)
     ignored = [name for name, read in _IGNORED.items() if read(fields, name) is not None]
     ignored += _read_stop(fields) + _read_response_format(fields) + _read_tools(fields)
     return ChatRequest(model, messages, stream, _read_include_usage(fields, stream=stream), tuple(ignored))
 
 
-def _read_messages(fields: Fields, pictures: PictureReader) -> Iterator[Message]:
+def _read_messages(fields: Fields, pictures: PictureReader) -> tuple[Message, ...]:
     messages = fields.array("messages")
     if messages is None:
         raise fields.required("messages")
     if not messages:
         raise fields.invalid("messages", "invalid_value", "'messages' must have at least one message.")
-    for at, message in enumerate(messages):
-        yield _read_plain(message) or _read_message(fields.mapping_at("messages", at, message), pictures)
+    return tuple(
+        [
+            _read_plain(message) or _read_message(fields.mapping_at("messages", at, message), pictures)
+            for at, message in enumerate(messages)
+        ]
+    )
 
 
 def _read_plain(message: object) -> Message | None:
