@@ -114,8 +114,7 @@ def decode(value: str) -> Session:
     raise CookieError("the session cookie has no expires_at")
 
 
-@lru_cache(maxsize=128)  # one header for all calls of an account: 3 KiB less for each open stream
-@lru_cache(maxsize=64)  # checking 3 KB costs 30 µs
+@lru_cache(maxsize=128)  # one header for all calls of an account: 3 KiB less for each open stream, and 30 µs
 def cookie_header(session_value: str, cf_clearance: str) -> str:
     """The `Cookie` header of a call; an empty value leaves its cookie out, a long session goes in pieces.
 

@@ -5,7 +5,8 @@ Pure decisions over a clock; nothing here waits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from upstream.errors import (
@@ -42,22 +43,24 @@ class Gate:
         self.outage: UpstreamError | None = None
         self.wall: UpstreamError | None = None
 
-    def request(self) -> Passage:
+    @contextmanager
+    def request(self) -> Iterator[None]:
         """Let one request through until its answer begins; judge it by what it raises.
 
         Raises CircuitOpen, or the wall's own error, where it must wait: with the circuit half open, or a wall
         standing, one request at a time goes through to see.
         """
-        return Passage(self, probe=self._enter())
-
-    def leave(self, error: BaseException | None, *, probe: bool) -> None:
-        """Learn from how a request has ended."""
-        if isinstance(error, UpstreamError):
+        probe = self._enter()
+        try:
+            yield
+        except UpstreamError as error:
             self._learn(error)
-        elif error is None:
+            raise
+        else:
             self.reset()
-        if probe:
-            self._probing = False
+        finally:
+            if probe:
+                self._probing = False
 
     def reset(self) -> None:
         """Upstream answers: forget what was held against it."""
@@ -96,22 +99,6 @@ class Gate:
                 self.outage = _anew(error)
         elif error.status is not None:
             self.reset()  # whatever it said, it was upstream that said it
-
-
-class Passage:
-    """One request's way through the gate, as a context."""
-
-    __slots__ = ("_gate", "_probe")
-
-    def __init__(self, gate: Gate, *, probe: bool) -> None:
-        self._gate = gate
-        self._probe = probe
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        self._gate.leave(error, probe=self._probe)
 
 
 def _anew(error: UpstreamError) -> UpstreamError:
