@@ -24,10 +24,9 @@ import aiohttp
 from upstream.connection import Connection
 from upstream.errors import EmptyAnswer, TimedOut
 from upstream.events import Event, Failure, Finish, Images, ReasoningDeltas, TextDeltas
+from upstream.exchange import READ_BYTES, Response
 from upstream.wire import Wire
 
-#: How much one read brings at most. For a caller that does not keep up the bridge holds some five times as much.
-READ_BYTES: Final = 64 * 1024
 #: How long a finished answer may take to end its transport before the connection is given up, in seconds.
 LINGER_SECONDS: Final = 1.0
 
@@ -38,7 +37,7 @@ _MAY_BE_EMPTY: Final = frozenset({"content-filter", "length"})
 class ArenaAnswer:
     """One answer being read. `deadline`, on the loop's clock, is for its first bytes; `idle_timeout` for any others."""
 
-    def __init__(self, response: aiohttp.ClientResponse, deadline: float, idle_timeout: float) -> None:
+    def __init__(self, response: Response, deadline: float, idle_timeout: float) -> None:
         self._response = response
         self._content = response.content
         self._read_bytes = 0
@@ -53,7 +52,7 @@ class ArenaAnswer:
         self._alarm = self._loop.call_at(min(deadline, self._loop.time() + idle_timeout), self._ring)
         self._content.on_eof(self._stop_flow)
         #: Where the answer comes from, after redirects.
-        self.origin = str(response.url.origin())
+        self.origin = response.origin
         #: The last batch has been read.
         self.ended = False
 
@@ -109,11 +108,11 @@ class ArenaAnswer:
         No task is woken for it: that makes a delta a sixth cheaper (`make bench`, natural). What needs more than that,
         such as the last batch, is left to `read`. Raises whatever `take` raises.
         """
-        connection = self._response.connection
-        if self._unread or connection is None or not isinstance(connection.protocol, Connection):
+        if self._unread or self._content.is_eof():
             return
-        flow = self._flow = _Flow(connection.protocol, take, self._loop.create_future())
-        connection.protocol.on_data = self._pass_on
+        connection = self._response.connection
+        flow = self._flow = _Flow(connection, take, self._loop.create_future())
+        connection.on_data = self._pass_on
         self._wait()
         try:
             self._pass_on()  # what has come since the last read, or the end of it all

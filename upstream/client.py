@@ -1,4 +1,4 @@
-"""The I/O shell: one aiohttp session towards LMArena. Library errors become `upstream.errors` here.
+"""The I/O shell: one pool of connections to LMArena. Library errors become `upstream.errors` here.
 
 async with connect(settings) as client:
     answer = await client.open(call, credentials, first_byte_timeout=120)   # `upstream.answer` has the rest
@@ -16,12 +16,13 @@ from http import HTTPStatus
 from typing import Final
 
 import aiohttp
+from aiohttp.http import HttpProcessingError
 from multidict import CIMultiDictProxy
 from yarl import URL
 
 from upstream import cookies
 from upstream.addresses import AddressRefused
-from upstream.answer import READ_BYTES, ArenaAnswer
+from upstream.answer import ArenaAnswer
 from upstream.connection import Connection, close_all
 from upstream.errors import (
     ProtocolViolated,
@@ -32,6 +33,7 @@ from upstream.errors import (
     Unreachable,
 )
 from upstream.evaluations import CONTENT_TYPE, Call, referer
+from upstream.exchange import MAX_HEADER_BYTES, READ_BYTES, Exchanges, Response
 from upstream.refusals import is_stream, read_page, read_refusal
 
 #: The page that holds the models and names the scripts; its server actions have the same address.
@@ -44,8 +46,6 @@ MAX_REFUSAL_BYTES: Final = 64 * 1024
 MAX_PAGE_BYTES: Final = 16 * 1024 * 1024
 #: Redirects followed within the configured origins.
 MAX_REDIRECTS: Final = 3
-#: One response header: a session cookie that rotates can pass aiohttp's 8 KiB (RELIABILITY, row 35).
-MAX_HEADER_BYTES: Final = 64 * 1024
 #: Below the site's own keep-alive, so that a call does not meet a dying connection, in seconds.
 KEEPALIVE_SECONDS: Final = 15.0
 
@@ -73,16 +73,16 @@ class Credentials:
 
 @asynccontextmanager
 async def connect(settings: Settings) -> AsyncIterator[ArenaClient]:
-    """Own the session: its connections are closed on the way out."""
+    """Own the connections: they are closed on the way out."""
     connector = aiohttp.TCPConnector(
         limit=settings.connections, keepalive_timeout=KEEPALIVE_SECONDS, ttl_dns_cache=300, use_dns_cache=True
     )
     connections: set[Connection] = set()
     make = partial(Connection, asyncio.get_running_loop(), connections)
     connector._factory = make  # type: ignore[assignment] # noqa: SLF001 — it has no public switch
-    async with plain_session(connector, settings.connect_timeout) as session:
+    async with connector:
         try:
-            yield ArenaClient(session, settings)
+            yield ArenaClient(Exchanges(connector, settings.connect_timeout), settings)
         finally:
             await close_all(connections)
 
@@ -97,7 +97,7 @@ def plain_session(connector: aiohttp.BaseConnector, connect_timeout: float) -> a
         max_field_size=MAX_HEADER_BYTES,
         trust_env=False,
     )
-    # aiohttp would silently repeat a PUT whose connection died: regenerate is a PUT (pinned by a test).
+    # aiohttp would silently repeat a PUT or GET whose connection died; what is repeated is `upstream.retry`'s to say.
     session._retry_connection = False  # noqa: SLF001 — it has no public switch
     return session
 
@@ -105,8 +105,8 @@ def plain_session(connector: aiohttp.BaseConnector, connect_timeout: float) -> a
 class ArenaClient:
     """Speaks to one site, whose origin may move among the configured ones."""
 
-    def __init__(self, session: aiohttp.ClientSession, settings: Settings) -> None:
-        self._session = session
+    def __init__(self, exchanges: Exchanges, settings: Settings) -> None:
+        self._exchanges = exchanges
         self.settings = settings
         #: Where the site is now: `base_url`'s origin until a permanent redirect names another allowed one.
         self.origin = str(URL(settings.base_url).origin())
@@ -172,15 +172,16 @@ class ArenaClient:
         headers: dict[str, str],
         body: bytes | None = None,
         evaluation_id: str | None = None,
-    ) -> aiohttp.ClientResponse:
+    ) -> Response:
         """Send, follow redirects within the origins, take over a rotated cookie, raise what is no success."""
-        url = URL(self.origin + path, encoded=True)
+        origin, target = self.origin, path
         for _ in range(MAX_REDIRECTS + 1):
-            origin = str(url.origin())
-            sent = dict(headers)
-            sent["User-Agent"] = self.settings.user_agent
-            sent["Accept-Encoding"] = "identity"  # a compressed stream would be delayed by its own blocks
-            sent["Origin"] = origin
+            sent = {
+                **headers,
+                "User-Agent": self.settings.user_agent,
+                "Accept-Encoding": "identity",  # a compressed stream would be delayed by its own blocks
+                "Origin": origin,
+            }
             if evaluation_id is not None:
                 sent["Referer"] = referer(origin, evaluation_id)
             session = credentials.session if credentials is not None else ""
@@ -188,7 +189,7 @@ class ArenaClient:
                 sent["Cookie"] = cookie
             with sending():
                 async with asyncio.timeout_at(deadline):
-                    response = await self._session.request(method, url, data=body, headers=sent, allow_redirects=False)
+                    response = await self._exchanges.request(method, origin, target, sent, body)
             if credentials is not None:
                 _take_rotation(response.headers, credentials)
             if response.status == HTTPStatus.OK:
@@ -199,11 +200,11 @@ class ArenaClient:
                         raise read_refusal(
                             response.status, response.headers, await _read_bounded(response, MAX_REFUSAL_BYTES)
                         )
-            url = self._follow(response, url, method)
-        raise ProtocolViolated(f"LMArena redirects in a circle ({url.origin()}).")
+            origin, target = self._follow(response, URL(origin + target, encoded=True), method)
+        raise ProtocolViolated(f"LMArena redirects in a circle ({origin}).")
 
-    def _follow(self, response: aiohttp.ClientResponse, url: URL, method: str) -> URL:
-        """Say where a redirect leads. Cookies go to no host outside the configured origins."""
+    def _follow(self, response: Response, url: URL, method: str) -> tuple[str, str]:
+        """Say where a redirect leads: origin and target. Cookies go to no host outside the configured origins."""
         response.release()
         try:
             target = url.join(URL(response.headers.get("Location", "")))
@@ -216,7 +217,7 @@ class ArenaClient:
             raise SessionExpired("LMArena redirects the call to another page, as it does without a login.")
         if response.status in (HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.PERMANENT_REDIRECT):
             self.origin = origin
-        return target.with_user(None)  # or the library would make an Authorization header of it
+        return origin, target.raw_path_qs
 
 
 @contextmanager
@@ -230,14 +231,14 @@ def sending(peer: str = "LMArena") -> Iterator[None]:
         raise Unreachable(f"{peer} cannot be reached: {_cause(error)}.") from error
     except TimeoutError as error:
         raise TimedOut(f"{peer} has not begun to answer.") from error
-    except aiohttp.ClientResponseError:  # a header too long, a bad status line: its text may quote a cookie
+    except (aiohttp.ClientResponseError, HttpProcessingError):  # an unreadable header: its text may quote a cookie
         raise ProtocolViolated(f"{peer}'s answer has a header that cannot be read.") from None
     except (aiohttp.ClientError, OSError) as error:
         raise ServerFailed(f"The connection to {peer} broke before its answer came.") from error
 
 
 @contextmanager
-def reading(response: aiohttp.ClientResponse, peer: str = "LMArena") -> Iterator[None]:
+def reading(response: Response | aiohttp.ClientResponse, peer: str = "LMArena") -> Iterator[None]:
     """Translate what the library raises while a whole body is read; the connection is let go on every way out."""
     try:
         yield
@@ -259,7 +260,7 @@ async def read_within(response: aiohttp.ClientResponse, limit: int) -> bytes:
     raise ProtocolViolated(f"The answer is larger than {limit} bytes.")
 
 
-async def _read_bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
+async def _read_bounded(response: Response | aiohttp.ClientResponse, limit: int) -> bytes:
     """Read a body, or its first `limit` bytes."""
     body = bytearray()
     async for data in response.content.iter_any():

@@ -9,11 +9,12 @@ from itertools import repeat
 import pytest
 from asking import Asker
 
-from upstream.answer import READ_BYTES, ArenaAnswer
+from upstream.answer import ArenaAnswer
 from upstream.arena import Arena, Line, Step, Turn, Until
 from upstream.arena.steps import Abort, Close, Raw, Unframed
 from upstream.errors import TimedOut, Truncated, UpstreamError
 from upstream.events import Event, Failure, Finish, TextDeltas
+from upstream.exchange import READ_BYTES
 
 FINISH = Line("ad", {"finishReason": "stop"})
 

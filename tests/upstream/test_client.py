@@ -169,11 +169,11 @@ async def test_a_finished_answer_gives_its_connection_back_and_a_broken_one_does
         if fault:
             arena.faults.arm(fault)
         await asker.ask()
-        ports.append(len(asker.client._session.connector._conns))  # type: ignore[union-attr]  # pinned on purpose
+        ports.append(len(asker.client._exchanges.connector._conns))  # pinned on purpose
     assert ports == [1, 1, 1, 1]
     arena.faults.arm("silent_middle")
     await asker.ask(timeout=0.2)
-    assert not asker.client._session.connector._conns  # type: ignore[union-attr]  # as above
+    assert not asker.client._exchanges.connector._conns  # as above
 
 
 async def test_a_clean_end_without_a_finish_is_no_end(asker: Asker, arena: Arena) -> None:
