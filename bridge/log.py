@@ -12,6 +12,7 @@ import math
 import os
 import re
 import sys
+import time
 from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from datetime import UTC, datetime
@@ -44,9 +45,6 @@ _SECRET = re.compile(
 
 # What every such secret has in it, lower-cased. Looking for these costs a tenth of the pattern; mostly there are none.
 _MARKS = ("bearer", "arena-auth-prod-v1", "cf_clearance", "x-amz-", "sk-", "base64-", "eyj")
-
-# What would end a value before its end.
-_QUOTED = re.compile(r'[ "=]')
 
 # sd-daemon(3): a line may begin with its syslog priority.
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
@@ -117,6 +115,14 @@ def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 class _Handler(logging.StreamHandler[TextIO]):
     """Ours, told from others' by its class."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, as the library does, but in one call."""
+        try:
+            self.stream.write(self.format(record) + "\n")
+            self.stream.flush()
+        except Exception:  # noqa: BLE001 — as in the library: a log that cannot be written stops nobody
+            self.handleError(record)
 
 
 class Redactor(logging.Filter):
@@ -219,8 +225,9 @@ class TextFormatter(logging.Formatter):
     """
 
     def __init__(self, *, journal: bool) -> None:
-        super().__init__(datefmt="%H:%M:%S")
+        super().__init__()
         self._journal = journal
+        self._clock = 0, ""  # a second, and how it is shown: that takes the time of all the rest
 
     def format(self, record: logging.LogRecord) -> str:
         """`record`, as `Redactor` left it."""
@@ -231,8 +238,13 @@ class TextFormatter(logging.Formatter):
         if trace := _trace(record):
             text = "\n".join([text, *(f"    {_escape(line)}" for line in trace.split("\n") if line)])
         if not self._journal:
-            return _cut(f"{self.formatTime(record, self.datefmt)} {text}", MAX_RECORD_CHARS)
+            return _cut(f"{self._time(int(record.created))} {text}", MAX_RECORD_CHARS)
         return "\n".join(_priority(record) + line for line in _cut(text, MAX_RECORD_CHARS).split("\n"))
+
+    def _time(self, second: int) -> str:
+        if self._clock[0] != second:
+            self._clock = second, time.strftime("%H:%M:%S", time.localtime(second))
+        return self._clock[1]
 
 
 def _priority(record: logging.LogRecord) -> str:
@@ -244,8 +256,11 @@ def _trace(record: logging.LogRecord) -> str:
 
 
 def _quote(value: Plain) -> str:
+    """A value as it stands behind its `name=`: in quotes where it would end before its end."""
     text = str(value)
-    return text if text and not _QUOTED.search(text) else '"' + text.replace('"', '\\"') + '"'
+    if text and " " not in text and '"' not in text and "=" not in text:
+        return text
+    return '"' + text.replace('"', '\\"') + '"'
 
 
 def _escape(text: str) -> str:
