@@ -1,4 +1,4 @@
-"""The I/O shell: one pool of connections to LMArena. Library errors become `upstream.errors` here.
+"""The I/O shell: calls to LMArena, and what their answers mean before a stream begins.
 
 async with connect(settings) as client:
     answer = await client.open(call, credentials, first_byte_timeout=120)   # `upstream.answer` has the rest
@@ -7,34 +7,22 @@ async with connect(settings) as client:
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from http import HTTPStatus
 from typing import Final
 
-import aiohttp
-from aiohttp.http import HttpProcessingError
 from multidict import CIMultiDictProxy
 from yarl import URL
 
 from upstream import cookies
-from upstream.addresses import AddressRefused
 from upstream.answer import ArenaAnswer
-from upstream.connection import Connection, close_all
-from upstream.errors import (
-    ProtocolViolated,
-    Redirected,
-    ServerFailed,
-    SessionExpired,
-    TimedOut,
-    Unreachable,
-)
+from upstream.errors import ProtocolViolated, Redirected, SessionExpired
 from upstream.evaluations import CONTENT_TYPE, Call, referer
-from upstream.exchange import MAX_HEADER_BYTES, READ_BYTES, Exchanges, Response
+from upstream.exchange import Exchanges, Response, exchanging
 from upstream.refusals import is_stream, read_page, read_refusal
+from upstream.transfer import read_bounded, reading, sending
 
 #: The page that holds the models and names the scripts; its server actions have the same address.
 PAGE: Final = "/?mode=direct"
@@ -46,8 +34,6 @@ MAX_REFUSAL_BYTES: Final = 64 * 1024
 MAX_PAGE_BYTES: Final = 16 * 1024 * 1024
 #: Redirects followed within the configured origins.
 MAX_REDIRECTS: Final = 3
-#: Below the site's own keep-alive, so that a call does not meet a dying connection, in seconds.
-KEEPALIVE_SECONDS: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,32 +60,8 @@ class Credentials:
 @asynccontextmanager
 async def connect(settings: Settings) -> AsyncIterator[ArenaClient]:
     """Own the connections: they are closed on the way out."""
-    connector = aiohttp.TCPConnector(
-        limit=settings.connections, keepalive_timeout=KEEPALIVE_SECONDS, ttl_dns_cache=300, use_dns_cache=True
-    )
-    connections: set[Connection] = set()
-    make = partial(Connection, asyncio.get_running_loop(), connections)
-    connector._factory = make  # type: ignore[assignment] # noqa: SLF001 — it has no public switch
-    async with connector:
-        try:
-            yield ArenaClient(Exchanges(connector, settings.connect_timeout), settings)
-        finally:
-            await close_all(connections)
-
-
-def plain_session(connector: aiohttp.BaseConnector, connect_timeout: float) -> aiohttp.ClientSession:
-    """A session that does what it is told and no more: no cookies, proxies or repetition, no limit but connecting."""
-    session = aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),  # one shared jar would mix accounts
-        timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_connect=connect_timeout),
-        read_bufsize=READ_BYTES,
-        max_field_size=MAX_HEADER_BYTES,
-        trust_env=False,
-    )
-    # aiohttp would silently repeat a PUT or GET whose connection died; what is repeated is `upstream.retry`'s to say.
-    session._retry_connection = False  # noqa: SLF001 — it has no public switch
-    return session
+    async with exchanging(settings.connections, settings.connect_timeout) as exchanges:
+        yield ArenaClient(exchanges, settings)
 
 
 class ArenaClient:
@@ -136,7 +98,7 @@ class ArenaClient:
         if not is_stream(response.headers.get("Content-Type", "")):
             with reading(response):
                 async with asyncio.timeout_at(deadline):
-                    raise read_page(response.content_type, await _read_bounded(response, MAX_REFUSAL_BYTES))
+                    raise read_page(response.content_type, await read_bounded(response, MAX_REFUSAL_BYTES))
         return ArenaAnswer(response, deadline, self.settings.idle_timeout)
 
     async def page(self, path: str, credentials: Credentials | None, *, timeout: float) -> str:
@@ -145,7 +107,7 @@ class ArenaClient:
         response = await self._request("GET", path, credentials, deadline, headers={"Accept": "text/html,*/*"})
         with reading(response):
             async with asyncio.timeout_at(deadline):
-                return (await _read_bounded(response, MAX_PAGE_BYTES)).decode("utf-8", "replace")
+                return (await read_bounded(response, MAX_PAGE_BYTES)).decode("utf-8", "replace")
 
     async def action(self, action_id: str, body: bytes, credentials: Credentials, *, timeout: float) -> bytes:
         """Call one of the page's server actions (PROTOCOL, image upload); return its answer, rows of flight data.
@@ -157,7 +119,7 @@ class ArenaClient:
         response = await self._request("POST", PAGE, credentials, deadline, body=body, headers=headers)
         with reading(response):
             async with asyncio.timeout_at(deadline):
-                answer = await _read_bounded(response, MAX_PAGE_BYTES)
+                answer = await read_bounded(response, MAX_PAGE_BYTES)
         if response.content_type != ACTION_TYPE:
             raise read_page(response.content_type, answer)
         return answer
@@ -198,7 +160,7 @@ class ArenaClient:
                 with reading(response):
                     async with asyncio.timeout_at(deadline):
                         raise read_refusal(
-                            response.status, response.headers, await _read_bounded(response, MAX_REFUSAL_BYTES)
+                            response.status, response.headers, await read_bounded(response, MAX_REFUSAL_BYTES)
                         )
             origin, target = self._follow(response, URL(origin + target, encoded=True), method)
         raise ProtocolViolated(f"LMArena redirects in a circle ({origin}).")
@@ -220,73 +182,7 @@ class ArenaClient:
         return origin, target.raw_path_qs
 
 
-@contextmanager
-def sending(peer: str = "LMArena") -> Iterator[None]:
-    """Translate what the library raises until the headers have come."""
-    try:
-        yield
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientProxyConnectionError) as error:
-        if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, AddressRefused):
-            raise ProtocolViolated(f"{peer} has no public address.") from error
-        raise Unreachable(f"{peer} cannot be reached: {_cause(error)}.") from error
-    except TimeoutError as error:
-        raise TimedOut(f"{peer} has not begun to answer.") from error
-    except (aiohttp.ClientResponseError, HttpProcessingError):  # an unreadable header: its text may quote a cookie
-        raise ProtocolViolated(f"{peer}'s answer has a header that cannot be read.") from None
-    except (aiohttp.ClientError, OSError) as error:
-        raise ServerFailed(f"The connection to {peer} broke before its answer came.") from error
-
-
-@contextmanager
-def reading(response: Response | aiohttp.ClientResponse, peer: str = "LMArena") -> Iterator[None]:
-    """Translate what the library raises while a whole body is read; the connection is let go on every way out."""
-    try:
-        yield
-        response.release()
-    except TimeoutError as error:
-        raise TimedOut(f"{peer} did not finish its answer in time.") from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise ServerFailed(f"The connection to {peer} broke in the middle of its answer.") from error
-    finally:
-        response.close()
-
-
-async def read_within(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """Read a body of at most `limit` bytes. Raises ProtocolViolated as soon as it is known to be larger."""
-    if (response.content_length or 0) <= limit:
-        body = await _read_bounded(response, limit + 1)
-        if len(body) <= limit:
-            return body
-    raise ProtocolViolated(f"The answer is larger than {limit} bytes.")
-
-
-async def _read_bounded(response: Response | aiohttp.ClientResponse, limit: int) -> bytes:
-    """Read a body, or its first `limit` bytes."""
-    body = bytearray()
-    async for data in response.content.iter_any():
-        body += data
-        if len(body) >= limit:
-            break
-    del body[limit:]
-    return bytes(body)
-
-
 def _take_rotation(headers: CIMultiDictProxy[str], credentials: Credentials) -> None:
     rotated = cookies.rotated(headers.getall("Set-Cookie", ()), credentials.session)
     if rotated is not None:
         credentials.on_rotated(rotated)
-
-
-def _cause(error: aiohttp.ClientError | TimeoutError) -> str:
-    """Name what kept us from connecting, without the library's decoration."""
-    match error:
-        case aiohttp.ClientConnectorDNSError():
-            return "its name cannot be resolved"
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
-            return "its TLS certificate or handshake is not valid"
-        case aiohttp.ConnectionTimeoutError():
-            return "connecting took too long"
-        case aiohttp.ClientConnectorError():
-            return os.strerror(error.os_error.errno or 0).lower()
-        case _:
-            return "the connection failed"

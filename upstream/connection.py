@@ -41,6 +41,11 @@ class Connection(ResponseHandler):
         if self.on_data is not None:
             self.on_data()
 
+    @property
+    def should_close(self) -> bool:
+        """Whether the next request must not use it: nor may it where a request has not wholly left."""
+        return super().should_close or (self.transport is not None and self.transport.get_write_buffer_size() > 0)
+
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Go on after a pause. Each read of a body asks for it, and aiohttp parses anew though nothing was paused."""
         if self._reading_paused or self._buffer_paused:

@@ -6,7 +6,10 @@ cookies, redirects, proxies and tracing, which these calls do without, and start
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, NamedTuple
 
 import aiohttp
@@ -14,12 +17,14 @@ from aiohttp.connector import Connection as Lease
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from upstream.connection import Connection
+from upstream.connection import Connection, close_all
 
 #: How much one read brings at most. For a caller that does not keep up the bridge holds some five times as much.
 READ_BYTES: Final = 64 * 1024
 #: One response header: a session cookie that rotates can pass aiohttp's 8 KiB (RELIABILITY, row 35).
 MAX_HEADER_BYTES: Final = 64 * 1024
+#: Below the site's own keep-alive, so that a call does not meet a dying connection, in seconds.
+KEEPALIVE_SECONDS: Final = 15.0
 
 
 class Response(NamedTuple):
@@ -44,6 +49,20 @@ class Response(NamedTuple):
     def close(self) -> None:
         """Close the connection."""
         self.lease.close()
+
+
+@asynccontextmanager
+async def exchanging(connections: int, connect_timeout: float) -> AsyncIterator[Exchanges]:
+    """Own a pool of that many connections, which are closed on the way out. `connect_timeout` is in seconds."""
+    connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=KEEPALIVE_SECONDS, ttl_dns_cache=300)
+    opened: set[Connection] = set()
+    make = partial(Connection, asyncio.get_running_loop(), opened)
+    connector._factory = make  # type: ignore[assignment] # noqa: SLF001 — it has no public switch
+    async with connector:
+        try:
+            yield Exchanges(connector, connect_timeout)
+        finally:
+            await close_all(opened)
 
 
 class Exchanges:
@@ -88,7 +107,7 @@ def encode(method: str, host: str, target: str, headers: Mapping[str, str], body
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *(f"{name}: {value}" for name, value in headers.items())]
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")
-    if any("\n" in line or "\r" in line or "\0" in line for line in lines):
+    head = "\r\n".join(lines)
+    if head.count("\n") >= len(lines) or head.count("\r") >= len(lines) or "\0" in head:
         raise ValueError("A header of a call to LMArena holds a line break.")
-    head = "\r\n".join(lines).encode()
-    return b"%b\r\n\r\n%b" % (head, body or b"")
+    return b"%b\r\n\r\n%b" % (head.encode(), body or b"")

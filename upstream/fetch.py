@@ -17,9 +17,9 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from upstream.addresses import guarded_socket_factory
-from upstream.client import plain_session, read_within, reading, sending
 from upstream.errors import UpstreamError
 from upstream.pictures import sniff
+from upstream.transfer import plain_session, read_within, reading, sending
 
 #: Redirects that are followed, each checked like the URL itself.
 MAX_REDIRECTS: Final = 3

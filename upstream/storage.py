@@ -13,10 +13,12 @@ import aiohttp
 from yarl import URL
 
 from upstream.addresses import guarded_socket_factory, is_public_host
-from upstream.client import KEEPALIVE_SECONDS, Settings, plain_session, read_within, reading, sending
+from upstream.client import Settings
 from upstream.errors import ProtocolViolated, RateLimited, Rejected, ServerFailed
+from upstream.exchange import KEEPALIVE_SECONDS
 from upstream.pictures import Picture
 from upstream.refusals import read_retry_after
+from upstream.transfer import plain_session, read_within, reading, sending
 
 _STORAGE: Final = "LMArena's storage"
 _PRINTABLE = re.compile(r"[!-~]+")

@@ -1,0 +1,140 @@
+"""One request and its answer: what is sent, what counts as the answer, what becomes of the connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+from upstream.exchange import Exchanges, Response, encode, exchanging
+
+Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: Text/Plain; charset=utf-8\r\nContent-Length: 2\r\n\r\nhi"
+
+
+@asynccontextmanager
+async def towards(peer: Peer) -> AsyncIterator[tuple[Exchanges, str]]:
+    """Exchanges with a server that does what `peer` does with each connection."""
+
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await peer(reader, writer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(play, "127.0.0.1", 0)
+    async with server, exchanging(10, connect_timeout=5) as exchanges:
+        yield exchanges, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def pooled(exchanges: Exchanges) -> int:
+    return sum(map(len, exchanges.connector._conns.values()))
+
+
+async def read(response: Response) -> bytes:
+    async with asyncio.timeout(5):
+        data = await response.content.read()
+    response.release()
+    return data
+
+
+def test_a_request_as_it_is_sent() -> None:
+    assert encode("POST", "a.test:81", "/x?y=%20", {"Accept": "*/*", "Cookie": "a=b"}, b"{}") == (
+        b"POST /x?y=%20 HTTP/1.1\r\nHost: a.test:81\r\nAccept: */*\r\nCookie: a=b\r\nContent-Length: 2\r\n\r\n{}"
+    )
+    assert encode("GET", "a.test", "/", {}, None) == b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
+    assert encode("PUT", "a.test", "/", {}, b"") == b"PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\n", "\r", "\0"])
+def test_nothing_begins_a_header_of_its_own(end: str) -> None:
+    for target, headers in (
+        (f"/{end}CANARY: 1", {}),
+        ("/", {"Cookie": f"a{end}CANARY: 1"}),
+        ("/", {f"A{end}CANARY": "1"}),
+    ):
+        with pytest.raises(ValueError, match="line break") as caught:
+            encode("GET", "a.test", target, headers, None)
+        assert "CANARY" not in str(caught.value)
+
+
+async def test_an_interim_answer_is_none() -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n" + OK)
+        await reader.read()
+
+    async with towards(peer) as (exchanges, origin):
+        response = await exchanges.request("GET", origin, "/", {})
+        assert (response.status, response.content_type, await read(response)) == (200, "text/plain", b"hi")
+        assert pooled(exchanges) == 1
+
+
+async def test_a_connection_serves_one_request_after_another() -> None:
+    requests: list[bytes] = []
+
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            requests.append(head.split()[1] + await reader.readexactly(1))
+            writer.write(OK)
+
+    async with towards(peer) as (exchanges, origin):
+        for body in b"1", b"2":
+            assert await read(await exchanges.request("POST", origin, "/x", {}, body)) == b"hi"
+        assert (requests, pooled(exchanges)) == ([b"/x1", b"/x2"], 1)
+
+
+async def test_a_request_that_has_not_wholly_left_spoils_its_connection() -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a read transport too
+        writer.write(OK)
+        await asyncio.Event().wait()
+
+    async with towards(peer) as (exchanges, origin):
+        assert await read(await exchanges.request("POST", origin, "/", {}, bytes(32 * 1024 * 1024))) == b"hi"
+        assert pooled(exchanges) == 0
+
+
+@pytest.mark.parametrize("way", ["release", "close"])
+async def test_half_an_answer_spoils_its_connection(way: str) -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK[:-1])
+        await reader.read()
+
+    async with towards(peer) as (exchanges, origin):
+        response = await exchanges.request("GET", origin, "/", {})
+        for _ in range(2):  # more than once is no harm
+            getattr(response, way)()
+        assert pooled(exchanges) == 0
+
+
+async def test_whoever_waits_no_more_leaves_no_connection() -> None:
+    arrived = asyncio.Event()
+
+    async def peer(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        arrived.set()
+        await reader.read()
+
+    async with towards(peer) as (exchanges, origin):
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(exchanges.request("GET", origin, "/", {}))
+            await arrived.wait()
+            waiting.cancel()
+        assert pooled(exchanges) == 0
+        assert not exchanges.connector._acquired
+
+
+async def test_an_answer_that_does_not_come_is_an_error_of_the_library_s() -> None:
+    async def peer(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+
+    async with towards(peer) as (exchanges, origin):
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await exchanges.request("GET", origin, "/", {})
