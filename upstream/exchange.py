@@ -104,10 +104,10 @@ class Exchanges:
 
 def encode(method: str, host: str, target: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
     """A request in HTTP/1.1's form. Raises ValueError where a value would end its header and begin another."""
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *(f"{name}: {value}" for name, value in headers.items())]
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *[f"{name}: {value}" for name, value in headers.items()]]
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")
-    head = "\r\n".join(lines)
-    if head.count("\n") >= len(lines) or head.count("\r") >= len(lines) or "\0" in head:
+    text = "".join(lines)  # looked through as a whole: line by line takes four times as long
+    if "\n" in text or "\r" in text or "\0" in text:
         raise ValueError("A header of a call to LMArena holds a line break.")
-    return b"%b\r\n\r\n%b" % (head.encode(), body or b"")
+    return b"%b\r\n\r\n%b" % ("\r\n".join(lines).encode(), body or b"")
