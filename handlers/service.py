@@ -94,7 +94,7 @@ class Service:
         with folder.hold():
             tls = tls_context(self.config)
             sockets = self.sockets or inherit() or bind(self.config)
-            _reserve_descriptors(sockets[0], self.config.limits.streams)
+            _allow_open_files(sockets[0], self.config.limits.streams)
             app = build_app(self.config, folder)
             runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSING_SECONDS)
             try:
@@ -197,16 +197,21 @@ def bind(config: Config) -> list[socket.socket]:
         raise CannotListen(f"cannot listen on {host}, port {port}: {error.strerror}; {advice}") from error
 
 
-def _reserve_descriptors(sock: socket.socket, streams: int) -> None:
-    """Let the kernel's table of our open files grow now to what so many streams need: two for each, and a few.
+def _allow_open_files(sock: socket.socket, streams: int) -> None:
+    """Let this process have as many open files as so many streams need: two for each, and a few.
 
-    Once there are threads, each doubling of it would stop all streams for 15 to 30 ms: the kernel waits until no CPU
-    uses the old one (expand_fdtable in Linux's fs/file.c; seen with `perf sched`).
+    A shell allows 1,024, and more to who asks. The kernel's table of them grows now: once there are threads, each
+    doubling would stop all streams for 15 to 30 ms, in which the kernel waits until no CPU uses the old one
+    (expand_fdtable in Linux's fs/file.c; seen with `perf sched`).
     """
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * streams + 100
-    last = wanted if limit == resource.RLIM_INFINITY else min(wanted, limit - 1)
-    os.close(fcntl.fcntl(sock, fcntl.F_DUPFD_CLOEXEC, last))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if allowed < wanted:
+        _logger.warning("limits.streams = %d needs %d open files; allowed are %d (ulimit -Hn)", streams, wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    os.close(fcntl.fcntl(sock, fcntl.F_DUPFD_CLOEXEC, allowed - 1))
 
 
 def tls_context(config: Config) -> ssl.SSLContext | None:

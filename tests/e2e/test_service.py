@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -298,6 +299,16 @@ async def test_the_table_of_open_files_has_room_before_the_first_stream(home: Ho
         status = await asyncio.to_thread(Path(f"/proc/{daemon.process.pid}/status").read_text)
     (size,) = re.findall(r"^FDSize:\s+(\d+)$", status, re.MULTILINE)
     assert int(size) >= 600
+
+
+@pytest.mark.parametrize(("hard", "allowed"), [(1000, 700), (400, 400)])
+async def test_as_many_files_may_be_open_as_the_streams_need(home: Home, hard: int, allowed: int) -> None:
+    home.configure({"limits": {"streams": 300}})
+    shell = ("sh", "-c", f'ulimit -S -n 256; ulimit -H -n {hard}; exec "$@"', "sh", sys.executable, "-m", "bridge")
+    async with home.serve(program=shell) as daemon:
+        limits = await asyncio.to_thread(Path(f"/proc/{daemon.process.pid}/limits").read_text)
+        assert re.search(rf"^Max open files +{allowed} +{hard} ", limits, re.MULTILINE)
+        assert (f"needs 700 open files; allowed are {hard}" in "\n".join(daemon.log)) == (allowed < 700)
 
 
 async def test_a_port_in_use_is_said(home: Home) -> None:
