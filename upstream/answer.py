@@ -157,7 +157,7 @@ class ArenaAnswer:
     async def aclose(self) -> None:
         """Let go of the connection: back to the pool if the answer is over, closed if it is not."""
         try:
-            if self.ended and not self._content.at_eof():
+            if self.ended and not self._content.at_eof() and self._response.connection.connected:
                 await self._linger()
         finally:
             self._alarm.cancel()

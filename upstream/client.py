@@ -168,8 +168,9 @@ class ArenaClient:
     def _follow(self, response: Response, url: URL, method: str) -> tuple[str, str]:
         """Say where a redirect leads: origin and target. Cookies go to no host outside the configured origins."""
         response.release()
+        location = response.headers.get("Location") or "about:blank"  # joined, '' would be this call once more
         try:
-            target = url.join(URL(response.headers.get("Location", "")))
+            target = url.join(URL(location))
             origin = str(target.origin())
         except ValueError as error:
             raise ProtocolViolated("LMArena sent a redirect that leads nowhere.", status=response.status) from error

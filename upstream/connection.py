@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Final
 
+from aiohttp import ClientPayloadError
 from aiohttp.client_proto import ResponseHandler
 
 #: How many connections are closed in one turn of the loop, which takes some 3 ms.
@@ -31,6 +32,8 @@ class Connection(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         """Parse what has come, as aiohttp does."""
         super().data_received(data)
+        if self._payload is not None and self.exception() is not None and not self._payload.is_eof():
+            self._payload.set_exception(ClientPayloadError("what came is no HTTP"))  # or its reader would wait for ever
         if self.on_data is not None and data:  # without any it goes on behind a pause, amid a read of the body
             self.on_data()
 
@@ -44,7 +47,18 @@ class Connection(ResponseHandler):
     @property
     def should_close(self) -> bool:
         """Whether the next request must not use it: nor may it where a request has not wholly left."""
-        return super().should_close or (self.transport is not None and self.transport.get_write_buffer_size() > 0)
+        return super().should_close or self._unsent() > 0
+
+    def close(self) -> None:
+        """Close, at once where a request has not wholly left: whoever does not read would keep the socket open."""
+        if self._unsent() > 0:
+            self.abort()
+        else:
+            super().close()
+
+    def _unsent(self) -> int:
+        """Bytes of a request that wait here; over TLS not those that wait below it."""
+        return self.transport.get_write_buffer_size() if self.transport is not None else 0
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Go on after a pause. Each read of a body asks for it, and aiohttp parses anew though nothing was paused."""
@@ -57,5 +71,5 @@ async def close_all(connections: set[Connection]) -> None:
     while connections:
         for connection in tuple(islice(connections, CLOSED_AT_ONCE)):
             connections.discard(connection)
-            connection.close()
+            connection.abort()  # over TLS, `close` would wait 30 s for a peer that does not answer it
         await asyncio.sleep(0)

@@ -84,23 +84,30 @@ class Exchanges:
         """
         peer = self._peers.get(origin) or self._peers.setdefault(origin, aiohttp.ClientRequest("GET", URL(origin)))
         request = encode(method, peer.headers["Host"], target, headers, body)
+        lease, protocol = await self._connect(peer)
         try:
-            lease = await self.connector.connect(peer, traces=[], timeout=self._timeout)
-        except TimeoutError as error:
-            raise aiohttp.ConnectionTimeoutError(f"Connecting to {origin} took too long.") from error
-        try:
-            protocol = lease.protocol
-            if not isinstance(protocol, Connection) or protocol.transport is None:
+            if protocol.transport is None:
                 raise aiohttp.ServerDisconnectedError
             protocol.set_response_params(read_until_eof=True, read_bufsize=READ_BYTES, max_field_size=MAX_HEADER_BYTES)
             protocol.transport.write(request)
             message, content = await protocol.read()
-            while 100 <= message.code <= 199:
+            while message.code < 200 and message.code != 101:
                 message, content = await protocol.read()
         except BaseException:
             lease.close()
             raise
         return Response(message.code, message.headers, content, origin, protocol, lease)
+
+    async def _connect(self, peer: aiohttp.ClientRequest) -> tuple[Lease, Connection]:
+        """Take a connection that nothing unasked has come over: it would pass for the answer to come."""
+        while True:
+            try:
+                lease = await self.connector.connect(peer, traces=[], timeout=self._timeout)
+            except TimeoutError as error:
+                raise aiohttp.ConnectionTimeoutError(f"Connecting to {peer.url} took too long.") from error
+            if isinstance(lease.protocol, Connection) and not lease.protocol.should_close:
+                return lease, lease.protocol
+            lease.close()
 
 
 def encode(method: str, host: str, target: str, headers: Mapping[str, str], body: bytes | None) -> bytes:

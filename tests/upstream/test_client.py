@@ -75,6 +75,7 @@ async def test_a_redirect_elsewhere_is_refused_by_name_and_no_cookie_goes_there(
     [
         ("/login", SessionExpired),
         ("http://user:word@elsewhere.example/nextjs-api/stream/create-evaluation", Redirected),
+        ("", ProtocolViolated),
         ("http://[::1", ProtocolViolated),
         ("mailto:ada@example.org", ProtocolViolated),
     ],
@@ -85,6 +86,7 @@ async def test_redirects_that_are_not_followed(
     arena.faults.arm("redirect", location=location, status=302)
     with pytest.raises(error):
         await asker.ask()
+    assert len(arena.calls) == 1
 
 
 async def test_a_circle_of_redirects_ends(asker: Asker, arena: Arena) -> None:

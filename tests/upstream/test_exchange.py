@@ -138,3 +138,79 @@ async def test_an_answer_that_does_not_come_is_an_error_of_the_library_s() -> No
     async with towards(peer) as (exchanges, origin):
         with pytest.raises(aiohttp.ServerDisconnectedError):
             await exchanges.request("GET", origin, "/", {})
+
+
+async def test_another_protocol_is_an_answer_too() -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+        await reader.read()
+
+    async with towards(peer) as (exchanges, origin), asyncio.timeout(5):
+        response = await exchanges.request("GET", origin, "/", {})
+        response.release()
+        assert (response.status, pooled(exchanges)) == (101, 0)
+
+
+async def test_what_came_unasked_is_no_answer_to_the_next_request() -> None:
+    answered = 0
+
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal answered
+        while await reader.readuntil(b"\r\n\r\n"):
+            answered += 1
+            writer.write(OK)
+            await go.wait()
+            writer.write(OK.replace(b"hi", b"no"))
+
+    go, came = asyncio.Event(), asyncio.Event()
+    async with towards(peer) as (exchanges, origin):
+        first = await exchanges.request("GET", origin, "/", {})
+        first.connection.on_data = came.set
+        assert await read(first) == b"hi"
+        came.clear()
+        go.set()
+        await came.wait()
+        go.clear()
+        assert pooled(exchanges) == 1
+        assert await read(await exchanges.request("GET", origin, "/", {})) == b"hi"
+        assert answered == 2
+
+
+async def test_a_body_that_is_no_http_breaks_at_once() -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n")
+        await go.wait()
+        writer.write(b"ZZ\r\n")
+        await reader.read()
+
+    go = asyncio.Event()
+    async with towards(peer) as (exchanges, origin), asyncio.timeout(5):
+        response = await exchanges.request("GET", origin, "/", {})
+        assert await response.content.readany() == b"hi"
+        go.set()
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await response.content.readany()
+        response.release()
+        assert pooled(exchanges) == 0
+
+
+async def test_a_request_given_up_half_sent_leaves_no_socket() -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a read transport too
+        arrived.set()
+        await asyncio.Event().wait()
+
+    arrived = asyncio.Event()
+    async with towards(peer) as (exchanges, origin):
+        async with asyncio.TaskGroup() as tasks:
+            calling = tasks.create_task(exchanges.request("POST", origin, "/", {}, bytes(32 * 1024 * 1024)))
+            await arrived.wait()
+            (connection,) = exchanges.connector._acquired
+            transport = connection.transport
+            assert transport is not None
+            calling.cancel()
+        assert transport.is_closing()
+        assert transport.get_write_buffer_size() == 0
