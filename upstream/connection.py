@@ -15,14 +15,18 @@ CLOSED_AT_ONCE: Final = 200
 
 
 class Connection(ResponseHandler):
-    """One connection, among the open ones. `on_data` is called behind each read from the socket, and at the end."""
+    """One connection, among the open ones. `on_data` is called behind each read from the socket, and at the end.
 
-    __slots__ = ("_open", "on_data")
+    `used` says that a request has gone over it.
+    """
+
+    __slots__ = ("_open", "on_data", "used")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, open_ones: set[Connection]) -> None:
         super().__init__(loop)
         self._open = open_ones
         self.on_data: Callable[[], None] | None = None
+        self.used = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, as aiohttp does."""

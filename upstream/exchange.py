@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import aiohttp
 from aiohttp.connector import Connection as Lease
@@ -105,8 +105,10 @@ class Exchanges:
                 lease = await self.connector.connect(peer, traces=[], timeout=self._timeout)
             except TimeoutError as error:
                 raise aiohttp.ConnectionTimeoutError(f"Connecting to {peer.url} took too long.") from error
-            if isinstance(lease.protocol, Connection) and not lease.protocol.should_close:
-                return lease, lease.protocol
+            connection = cast("Connection", lease.protocol)  # made by our factory
+            if not (connection.used and connection.should_close):
+                connection.used = True
+                return lease, connection
             lease.close()
 
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
+from aiohttp.http import HttpProcessingError
 
 from upstream.exchange import Exchanges, Response, encode, exchanging
 
@@ -175,6 +176,21 @@ async def test_what_came_unasked_is_no_answer_to_the_next_request() -> None:
         assert pooled(exchanges) == 1
         assert await read(await exchanges.request("GET", origin, "/", {})) == b"hi"
         assert answered == 2
+
+
+@pytest.mark.parametrize("greeting", [b"SSH-2.0-OpenSSH_9.2\r\n", b""], ids=["another protocol", "closed at once"])
+async def test_who_speaks_first_is_asked_once(greeting: bytes) -> None:
+    connections = 0
+
+    async def peer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.write(greeting)
+
+    async with towards(peer) as (exchanges, origin), asyncio.timeout(5):
+        with pytest.raises((HttpProcessingError, aiohttp.ClientError, OSError)):
+            await exchanges.request("GET", origin, "/", {})
+    assert connections == 1
 
 
 async def test_a_body_that_is_no_http_breaks_at_once() -> None:
