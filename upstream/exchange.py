@@ -93,7 +93,7 @@ class Exchanges:
             message, content = await protocol.read()
             while message.code < 200 and message.code != 101:
                 message, content = await protocol.read()
-        except BaseException:
+        except BaseException:  # cancellation too: a lease that nobody holds would be lost to the pool
             lease.close()
             raise
         return Response(message.code, message.headers, content, origin, protocol, lease)
