@@ -91,7 +91,7 @@ class Exchanges:
             protocol.set_response_params(read_until_eof=True, read_bufsize=READ_BYTES, max_field_size=MAX_HEADER_BYTES)
             protocol.transport.write(request)
             message, content = await protocol.read()
-            while message.code < 200 and message.code != 101:
+            while message.code < 200 and message.code != 101:  # interim ones; 101 is the last that comes
                 message, content = await protocol.read()
         except BaseException:  # cancellation too: a lease that nobody holds would be lost to the pool
             lease.close()
