@@ -60,8 +60,9 @@ class TestConfiguration:
 
 class TestStreams:
     async def test_each_delta_comes_before_the_next_is_sent(
-        self, http: aiohttp.ClientSession, bridge: RunningBridge
+        self, http: aiohttp.ClientSession, bridge: RunningBridge, tmp_path: Path
     ) -> None:
+        log = tmp_path / "log"
         read = [asyncio.Event() for _ in range(DELTAS)]
 
         async def script(_: Turn) -> AsyncIterator[Step]:
@@ -76,7 +77,9 @@ class TestStreams:
             async with asyncio.timeout(SECONDS):
                 for number, event in enumerate(read):
                     while f"delta {number}".encode() not in body:
-                        body += await response.content.readany()
+                        data = await response.content.readany()
+                        assert data, (response, body, log.read_text())
+                        body += data
                     event.set()
                 body += await response.content.read()
         assert frames(body)[-1] == DONE
