@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
+import os
 import time
 from collections.abc import Sequence
 from itertools import islice
@@ -51,7 +51,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
             if config.log.debug:
                 facts.prompt = _shortened(chat.messages)
                 event(_logger, logging.INFO, "asked", messages=facts.prompt)
-            header = Header(f"chatcmpl-{secrets.token_hex(16)}", int(time.time()), chat.model)
+            header = Header(f"chatcmpl-{os.urandom(16).hex()}", int(time.time()), chat.model)
             if chat.stream:
                 return await _stream(request, key, chat, header, config, facts)
             return await _whole(request, key, chat, header, config, facts)

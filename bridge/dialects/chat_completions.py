@@ -37,6 +37,9 @@ _IGNORED: Final[dict[str, Callable[[Fields, str], object]]] = {
     "max_completion_tokens": lambda fields, name: fields.integer(name, least=1),
 }
 
+#: What nearly every request is made of: without anything else, nothing else need be looked for.
+_USUAL: Final = frozenset({"model", "messages", "stream", "stream_options"})
+
 #: OpenAI's own bound on `stop`.
 MAX_STOPS: Final = 4
 
@@ -48,10 +51,15 @@ def read_request(fields: Fields, pictures: PictureReader) -> ChatRequest:
         raise fields.required("model")
     stream = fields.boolean("stream") or False
     messages = _read_messages(fields, pictures)
+    ignored = () if fields.names <= _USUAL else _read_ignored(fields)
+    return ChatRequest(model, messages, stream, _read_include_usage(fields, stream=stream), ignored)
+
+
+def _read_ignored(fields: Fields) -> tuple[str, ...]:
+    """Name what is asked for and has no effect. Raises ApiError where it would be missed."""
     _refuse_unsupported(fields)
     ignored = [name for name, read in _IGNORED.items() if read(fields, name) is not None]
-    ignored += _read_stop(fields) + _read_response_format(fields) + _read_tools(fields)
-    return ChatRequest(model, messages, stream, _read_include_usage(fields, stream=stream), tuple(ignored))
+    return (*ignored, *_read_stop(fields), *_read_response_format(fields), *_read_tools(fields))
 
 
 def _read_messages(fields: Fields, pictures: PictureReader) -> tuple[Message, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, KeysView
 from typing import Final, TypeVar
 
 import orjson
@@ -50,6 +50,11 @@ class Fields:
 
     def __contains__(self, name: str) -> bool:
         return self._values.get(name) is not None
+
+    @property
+    def names(self) -> KeysView[str]:
+        """The fields that were sent, those that are null among them."""
+        return self._values.keys()
 
     def path(self, name: str) -> str:
         """Where a field stands in the request, in OpenAI's notation: `messages[1].content`."""
