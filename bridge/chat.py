@@ -39,6 +39,11 @@ class Message(NamedTuple):
         """Nothing but a role and a text, as nearly all are."""
         return self[2:] == _PLAIN
 
+    @property
+    def is_prompt(self) -> bool:
+        """A user's text, with pictures or without: it can be sent as it is, for upstream has no place for more."""
+        return self.role == "user" and self[2:-1] == _PLAIN[:-1]
+
 
 #: What stands behind the role and the text of a plain message.
 _PLAIN: Final = Message("user", "")[2:]

@@ -144,7 +144,7 @@ class Conversations:
                 return evaluation
         if evaluations:
             return "account"
-        return "busy" if self._busy[digest] else "unknown"
+        return "busy" if digest in self._busy else "unknown"
 
     def release(self, evaluation: Evaluation) -> None:
         """A turn has ended that had taken it."""
@@ -187,8 +187,7 @@ def _follows_up(messages: Sequence[Message]) -> bool:
     return (
         len(messages) > 1
         and messages[-2].role == "assistant"
-        # Upstream has no place for a name, nor for anything but a text and its pictures.
-        and last == Message("user", last.text, pictures=last.pictures)
+        and last.is_prompt
         and bool(last.text.strip() or last.pictures)
     )
 

@@ -21,7 +21,7 @@ def prompt(messages: Sequence[Message]) -> str:
     leading = list(takewhile(lambda message: message.role == "system" and message.is_plain, messages))
     spoken = messages[len(leading) :]
     blocks = [message.text for message in leading if message.text]
-    if len(spoken) == 1 and spoken[0]._replace(pictures=()) == Message("user", spoken[0].text):
+    if len(spoken) == 1 and spoken[0].is_prompt:
         blocks.append(spoken[0].text)
     elif spoken:
         blocks.append("[The conversation so far. Answer its last message.]")
