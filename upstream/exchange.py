@@ -63,6 +63,7 @@ async def exchanging(connections: int, connect_timeout: float) -> AsyncIterator[
         try:
             yield Exchanges(connector, connect_timeout)
         finally:
+            connector._conns.clear()  # noqa: SLF001 — its own end would close them all at once
             await close_all(opened)
 
 
