@@ -15,16 +15,16 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic  # the loop's own clock, in a third of the time
 from typing import Final
 
 import aiohttp
 
-from upstream.connection import Connection
 from upstream.errors import EmptyAnswer, TimedOut
 from upstream.events import Event, Failure, Finish, Images, ReasoningDeltas, TextDeltas
-from upstream.exchange import READ_BYTES, Response
+from upstream.exchange import Response
 from upstream.wire import Wire
 
 #: How long a finished answer may take to end its transport before the connection is given up, in seconds.
@@ -39,8 +39,8 @@ class ArenaAnswer:
 
     def __init__(self, response: Response, deadline: float, idle_timeout: float) -> None:
         self._response = response
-        self._content = response.content
-        self._read_bytes = 0
+        self._connection = response.connection
+        self._begun = False  # bytes have come
         self._wire = Wire()
         self._unread: list[Event] = []  # a batch that has come, for the next `read`
         self._flow: _Flow | None = None
@@ -50,7 +50,6 @@ class ArenaAnswer:
         self._deadline = deadline
         # Never further off than the next wait can end: so one timer does for all, and is not set anew with each read.
         self._alarm = self._loop.call_at(min(deadline, self._loop.time() + idle_timeout), self._ring)
-        self._content.on_eof(self._stop_flow)
         #: Where the answer comes from, after redirects.
         self.origin = response.origin
         #: The last batch has been read.
@@ -89,13 +88,13 @@ class ArenaAnswer:
         while not batch:
             self._wait()
             try:
-                data = await self._content.read(READ_BYTES)
+                data = await self._connection.read()
             except TimedOut as error:
                 batch = [Failure(error)]
             except (aiohttp.ClientError, OSError):
                 batch = self._wire.feed_eof()
             else:
-                self._read_bytes += len(data)
+                self._begun = True
                 batch = self._wire.feed(data) if data else self._wire.feed_eof()
             finally:
                 self._waiting_until = None
@@ -108,11 +107,10 @@ class ArenaAnswer:
         No task is woken for it: that makes a delta a sixth cheaper (`make bench`, natural). What needs more than that,
         such as the last batch, is left to `read`. Raises whatever `take` raises.
         """
-        if self._unread or self._content.is_eof():
+        if self._unread:
             return
-        connection = self._response.connection
-        flow = self._flow = _Flow(connection, take, self._loop.create_future())
-        connection.on_data = self._pass_on
+        flow = self._flow = _Flow(take, self._loop.create_future())
+        self._connection.on_data = self._pass_on
         self._wait()
         try:
             self._pass_on()  # what has come since the last read, or the end of it all
@@ -123,61 +121,51 @@ class ArenaAnswer:
 
     def _pass_on(self) -> None:
         """Hand on what one read from the socket has brought, if anything."""
-        content, flow = self._content, self._flow
+        flow = self._flow
         if flow is None or flow.over.done():  # done: whoever awaits it was cancelled, and does not know it yet
             return
-        try:
-            data = content.read_nowait(-1 if content.total_bytes - self._read_bytes <= READ_BYTES else READ_BYTES)
-        except (TimedOut, aiohttp.ClientError, OSError):
-            self._stop_flow()  # `read` raises it once more
-            return
-        if not data:
-            return
-        self._read_bytes += len(data)
-        self._waiting_until = monotonic() + self._idle_timeout
-        batch = self._wire.feed(data)
-        if self._wire.ended:
-            self._unread = batch
-        else:
+        if data := self._connection.take():
+            self._waiting_until = monotonic() + self._idle_timeout
+            batch = self._wire.feed(data)
+            if self._wire.ended:
+                self._unread = batch
+                self._stop_flow()
+                return
             try:
-                if (not batch or flow.take(batch)) and self._read_bytes == content.total_bytes:
-                    return
+                if batch and not flow.take(batch):
+                    self._stop_flow()
             except Exception as error:  # noqa: BLE001 — it is raised again, where `flow` is awaited
                 flow.over.set_exception(error)
-        self._stop_flow()
+        if self._connection.over:
+            self._stop_flow()  # `read` says how
 
     def _stop_flow(self) -> None:
         """Let `flow` return, if it runs."""
         flow, self._flow = self._flow, None
         if flow is not None:
-            flow.connection.on_data = None
+            self._connection.on_data = None
             if not flow.over.done():
                 flow.over.set_result(None)
 
     async def aclose(self) -> None:
         """Let go of the connection: back to the pool if the answer is over, closed if it is not."""
         try:
-            if self.ended and not self._content.at_eof() and self._response.connection.connected:
+            if self.ended and not self._connection.over:
                 await self._linger()
         finally:
             self._alarm.cancel()
-            if self._content.at_eof():
-                self._response.release()
-            else:
-                self._response.close()
+            self._response.release()
 
     async def _linger(self) -> None:
         """The end of the transport comes a packet behind the last line: wait for it, to keep the connection."""
-        try:
+        with suppress(TimeoutError, TimedOut, aiohttp.ClientError, OSError):
             async with asyncio.timeout(LINGER_SECONDS):
-                while await self._content.readany():
+                while await self._connection.read():
                     pass
-        except (TimeoutError, TimedOut, aiohttp.ClientError, OSError):
-            self._response.close()
 
     def _wait(self) -> None:
         """From now on it is upstream's time that passes."""
-        self._waiting_until = monotonic() + self._idle_timeout if self._read_bytes else self._deadline
+        self._waiting_until = monotonic() + self._idle_timeout if self._begun else self._deadline
 
     def _ring(self) -> None:
         """End a wait that has lasted too long. One timer for the whole answer, set anew when it rings."""
@@ -186,16 +174,14 @@ class ArenaAnswer:
         if until is None or now < until:
             self._alarm = self._loop.call_at(min(until or math.inf, now + self._idle_timeout), self._ring)
             return
-        silence = f"fell silent for {self._idle_timeout:g} s" if self._read_bytes else "has not begun to answer"
-        self._content.set_exception(TimedOut(f"LMArena {silence}."))
-        self._stop_flow()
+        silence = f"fell silent for {self._idle_timeout:g} s" if self._begun else "has not begun to answer"
+        self._connection.fail(TimedOut(f"LMArena {silence}."))
 
 
 @dataclass(frozen=True, slots=True)
 class _Flow:
-    """An answer being passed on: the connection that is listened to, who takes the batches, and when that is over."""
+    """An answer being passed on: who takes the batches, and when that is over."""
 
-    connection: Connection
     take: Callable[[list[Event]], bool]
     over: asyncio.Future[None]
 

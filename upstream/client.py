@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDict
 from yarl import URL
 
 from upstream import cookies
@@ -98,7 +98,9 @@ class ArenaClient:
         if not is_stream(response.headers.get("Content-Type", "")):
             with reading(response):
                 async with asyncio.timeout_at(deadline):
-                    raise read_page(response.content_type, await read_bounded(response, MAX_REFUSAL_BYTES))
+                    raise read_page(
+                        response.content_type, await read_bounded(response.connection.read, MAX_REFUSAL_BYTES)
+                    )
         return ArenaAnswer(response, deadline, self.settings.idle_timeout)
 
     async def page(self, path: str, credentials: Credentials | None, *, timeout: float) -> str:
@@ -107,7 +109,7 @@ class ArenaClient:
         response = await self._request("GET", path, credentials, deadline, headers={"Accept": "text/html,*/*"})
         with reading(response):
             async with asyncio.timeout_at(deadline):
-                return (await read_bounded(response, MAX_PAGE_BYTES)).decode("utf-8", "replace")
+                return (await read_bounded(response.connection.read, MAX_PAGE_BYTES)).decode("utf-8", "replace")
 
     async def action(self, action_id: str, body: bytes, credentials: Credentials, *, timeout: float) -> bytes:
         """Call one of the page's server actions (PROTOCOL, image upload); return its answer, rows of flight data.
@@ -119,7 +121,7 @@ class ArenaClient:
         response = await self._request("POST", PAGE, credentials, deadline, body=body, headers=headers)
         with reading(response):
             async with asyncio.timeout_at(deadline):
-                answer = await read_bounded(response, MAX_PAGE_BYTES)
+                answer = await read_bounded(response.connection.read, MAX_PAGE_BYTES)
         if response.content_type != ACTION_TYPE:
             raise read_page(response.content_type, answer)
         return answer
@@ -155,12 +157,17 @@ class ArenaClient:
             if credentials is not None:
                 _take_rotation(response.headers, credentials)
             if response.status == HTTPStatus.OK:
+                if coding := response.headers.get("Content-Encoding", "identity").removeprefix("identity"):
+                    response.close()
+                    raise ProtocolViolated(f"LMArena encoded its answer ({coding[:20]}), which it was not asked to.")
                 return response
             if not 300 <= response.status < 400:
                 with reading(response):
                     async with asyncio.timeout_at(deadline):
                         raise read_refusal(
-                            response.status, response.headers, await read_bounded(response, MAX_REFUSAL_BYTES)
+                            response.status,
+                            response.headers,
+                            await read_bounded(response.connection.read, MAX_REFUSAL_BYTES),
                         )
             origin, target = self._follow(response, URL(origin + target, encoded=True), method)
         raise ProtocolViolated(f"LMArena redirects in a circle ({origin}).")
@@ -183,7 +190,7 @@ class ArenaClient:
         return origin, target.raw_path_qs
 
 
-def _take_rotation(headers: CIMultiDictProxy[str], credentials: Credentials) -> None:
+def _take_rotation(headers: CIMultiDict[str], credentials: Credentials) -> None:
     rotated = cookies.rotated(headers.getall("Set-Cookie", ()), credentials.session)
     if rotated is not None:
         credentials.on_rotated(rotated)

@@ -15,15 +15,11 @@ from typing import Final, NamedTuple, cast
 
 import aiohttp
 from aiohttp.connector import Connection as Lease
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDict
 from yarl import URL
 
-from upstream.connection import Connection, close_all
+from upstream.connection import READ_BYTES, Connection, close_all
 
-#: How much one read brings at most. For a caller that does not keep up the bridge holds some five times as much.
-READ_BYTES: Final = 64 * 1024
-#: One response header: a session cookie that rotates can pass aiohttp's 8 KiB (RELIABILITY, row 35).
-MAX_HEADER_BYTES: Final = 64 * 1024
 #: Below the site's own keep-alive, so that a call does not meet a dying connection, in seconds.
 KEEPALIVE_SECONDS: Final = 15.0
 
@@ -32,8 +28,7 @@ class Response(NamedTuple):
     """An answer that has begun. Its connection must be let go by `release` or `close`; more than once is no harm."""
 
     status: int
-    headers: CIMultiDictProxy[str]
-    content: aiohttp.StreamReader
+    headers: CIMultiDict[str]
     origin: str
     connection: Connection
     lease: Lease
@@ -57,7 +52,7 @@ async def exchanging(connections: int, connect_timeout: float) -> AsyncIterator[
     """Own a pool of that many connections, which are closed on the way out. `connect_timeout` is in seconds."""
     connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=KEEPALIVE_SECONDS, ttl_dns_cache=300)
     opened: set[Connection] = set()
-    make = partial(Connection, asyncio.get_running_loop(), opened)
+    make = partial(Connection, asyncio.get_running_loop(), opened, memoryview(bytearray(READ_BYTES)))
     connector._factory = make  # type: ignore[assignment] # noqa: SLF001 — it has no public switch
     async with connector:
         try:
@@ -85,19 +80,13 @@ class Exchanges:
         """
         peer = self._peers.get(origin) or self._peers.setdefault(origin, aiohttp.ClientRequest("GET", URL(origin)))
         request = encode(method, peer.headers["Host"], target, headers, body)
-        lease, protocol = await self._connect(peer)
+        lease, connection = await self._connect(peer)
         try:
-            if protocol.transport is None:
-                raise aiohttp.ServerDisconnectedError
-            protocol.set_response_params(read_until_eof=True, read_bufsize=READ_BYTES, max_field_size=MAX_HEADER_BYTES)
-            protocol.transport.write(request)
-            message, content = await protocol.read()
-            while message.code < 200 and message.code != 101:  # interim ones; 101 is the last that comes
-                message, content = await protocol.read()
+            head = await connection.ask(request)
         except BaseException:  # cancellation too: a lease that nobody holds would be lost to the pool
             lease.close()
             raise
-        return Response(message.code, message.headers, content, origin, protocol, lease)
+        return Response(head.status, head.headers, origin, connection, lease)
 
     async def _connect(self, peer: aiohttp.ClientRequest) -> tuple[Lease, Connection]:
         """Take a connection that nothing unasked has come over: it would pass for the answer to come."""
@@ -108,7 +97,6 @@ class Exchanges:
                 raise aiohttp.ConnectionTimeoutError(f"Connecting to {peer.url} took too long.") from error
             connection = cast("Connection", lease.protocol)  # made by our factory
             if not (connection.used and connection.should_close):
-                connection.used = True
                 return lease, connection
             lease.close()
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import aiohttp
 from aiohttp.http import HttpProcessingError
 
 from upstream.addresses import AddressRefused
 from upstream.errors import ProtocolViolated, ServerFailed, TimedOut, Unreachable
-from upstream.exchange import MAX_HEADER_BYTES, READ_BYTES, Response
+from upstream.exchange import Response
+
+#: How much one read of a session's answer brings at most, and how long one header of it may be.
+_READ_BYTES: Final = 64 * 1024
+_MAX_HEADER_BYTES: Final = 64 * 1024
 
 
 def plain_session(connector: aiohttp.BaseConnector, connect_timeout: float) -> aiohttp.ClientSession:
@@ -20,8 +25,8 @@ def plain_session(connector: aiohttp.BaseConnector, connect_timeout: float) -> a
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),  # one shared jar would mix accounts
         timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_connect=connect_timeout),
-        read_bufsize=READ_BYTES,
-        max_field_size=MAX_HEADER_BYTES,
+        read_bufsize=_READ_BYTES,
+        max_field_size=_MAX_HEADER_BYTES,
         trust_env=False,
     )
     # aiohttp would silently repeat a PUT or GET whose connection died; what is repeated is `upstream.retry`'s to say.
@@ -63,19 +68,17 @@ def reading(response: Response | aiohttp.ClientResponse, peer: str = "LMArena") 
 async def read_within(response: aiohttp.ClientResponse, limit: int) -> bytes:
     """Read a body of at most `limit` bytes. Raises ProtocolViolated as soon as it is known to be larger."""
     if (response.content_length or 0) <= limit:
-        body = await read_bounded(response, limit + 1)
+        body = await read_bounded(response.content.readany, limit + 1)
         if len(body) <= limit:
             return body
     raise ProtocolViolated(f"The answer is larger than {limit} bytes.")
 
 
-async def read_bounded(response: Response | aiohttp.ClientResponse, limit: int) -> bytes:
-    """Read a body, or its first `limit` bytes."""
+async def read_bounded(read: Callable[[], Awaitable[bytes]], limit: int) -> bytes:
+    """Put a body together, or its first `limit` bytes; `read` returns a piece of it, b"" at its end."""
     body = bytearray()
-    async for data in response.content.iter_any():
+    while len(body) < limit and (data := await read()):
         body += data
-        if len(body) >= limit:
-            break
     del body[limit:]
     return bytes(body)
 

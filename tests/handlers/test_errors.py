@@ -130,6 +130,7 @@ BEFORE_THE_ANSWER = {
     "headers, then silence": silence("silent_start"),
     "200 with a page": bad_gateway("html", calls=1, says="text/html"),
     "200 with JSON": bad_gateway("wrong_content_type", calls=1, says="json", content_type="application/json"),
+    "a coding nobody asked for": bad_gateway("encoded", calls=1, says="br"),
     "a header too long": bad_gateway("huge_header", calls=1, says="header"),
     "a line without end": bad_gateway("endless_line", calls=1, says="a line of more than", bytes=9 * 1024 * 1024),
 }

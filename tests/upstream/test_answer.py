@@ -12,9 +12,9 @@ from asking import Asker
 from upstream.answer import ArenaAnswer
 from upstream.arena import Arena, Line, Step, Turn, Until
 from upstream.arena.steps import Abort, Close, Raw, Unframed
+from upstream.connection import HELD_BYTES
 from upstream.errors import TimedOut, Truncated, UpstreamError
 from upstream.events import Event, Failure, Finish, TextDeltas
-from upstream.exchange import READ_BYTES
 
 FINISH = Line("ad", {"finishReason": "stop"})
 
@@ -175,7 +175,7 @@ async def test_our_own_slowness_is_no_silence_between_flows_either(asker: Asker,
 
 @pytest.mark.parametrize("chunk_bytes", [1, 3, 7])
 async def test_ten_thousand_chunks_in_a_packet_stay_in_order(asker: Asker, arena: Arena, chunk_bytes: int) -> None:
-    """So many that aiohttp's reader pauses, and goes on parsing in the middle of a read."""
+    """More than is read at once, cut anywhere."""
     texts = [f"{number} " for number in range(2_000)]
     body = b"".join(line.encode() for line in deltas(*texts))
     chunks = [body[at : at + chunk_bytes] for at in range(0, len(body), chunk_bytes)]
@@ -195,7 +195,7 @@ async def test_ten_thousand_chunks_in_a_packet_stay_in_order(asker: Asker, arena
 
 
 async def test_more_than_a_read_takes_is_passed_on_bit_by_bit(asker: Asker, arena: Arena) -> None:
-    texts = list(repeat("all the same ", 10 * READ_BYTES // 13))
+    texts = list(repeat("all the same ", 10 * HELD_BYTES // 13))
     play, take = Play(arena, deltas("one "), [Raw(b"".join(line.encode() for line in deltas(*texts))), FINISH]), Taker()
     answer = await first_of(asker, play)
     play.part(1)
@@ -206,5 +206,5 @@ async def test_more_than_a_read_takes_is_passed_on_bit_by_bit(asker: Asker, aren
     await answer.aclose()
     assert text_of(take.batches) == "".join(texts)
     assert (
-        max(len(event.json) for batch in take.batches for event in batch if isinstance(event, TextDeltas)) <= READ_BYTES
+        max(len(event.json) for batch in take.batches for event in batch if isinstance(event, TextDeltas)) <= HELD_BYTES
     )

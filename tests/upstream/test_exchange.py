@@ -10,7 +10,9 @@ import aiohttp
 import pytest
 from aiohttp.http import HttpProcessingError
 
+from upstream.connection import HELD_BYTES
 from upstream.exchange import Exchanges, Response, encode, exchanging
+from upstream.transfer import read_bounded
 
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -38,7 +40,7 @@ def pooled(exchanges: Exchanges) -> int:
 
 async def read(response: Response) -> bytes:
     async with asyncio.timeout(5):
-        data = await response.content.read()
+        data = await read_bounded(response.connection.read, 1_000_000)
     response.release()
     return data
 
@@ -204,10 +206,10 @@ async def test_a_body_that_is_no_http_breaks_at_once() -> None:
     go = asyncio.Event()
     async with towards(peer) as (exchanges, origin), asyncio.timeout(5):
         response = await exchanges.request("GET", origin, "/", {})
-        assert await response.content.readany() == b"hi"
+        assert await response.connection.read() == b"hi"
         go.set()
         with pytest.raises(aiohttp.ClientPayloadError):
-            await response.content.readany()
+            await response.connection.read()
         response.release()
         assert pooled(exchanges) == 0
 
@@ -230,3 +232,82 @@ async def test_a_request_given_up_half_sent_leaves_no_socket() -> None:
             calling.cancel()
         assert transport.is_closing()
         assert transport.get_write_buffer_size() == 0
+
+
+@pytest.mark.parametrize("rest", [b"", b"HTTP/1.1 200 OK\r\n", OK.replace(b"hi", b"no")])
+async def test_nothing_behind_an_answer_is_taken_for_more_of_it(rest: bytes) -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK + rest)
+        await reader.read()
+
+    async with towards(peer) as (exchanges, origin):
+        assert await read(await exchanges.request("GET", origin, "/", {})) == b"hi"
+        assert pooled(exchanges) == (not rest)
+
+
+async def test_a_body_without_a_length_ends_with_its_connection() -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nhi")
+
+    async with towards(peer) as (exchanges, origin):
+        assert await read(await exchanges.request("GET", origin, "/", {})) == b"hi"
+        assert pooled(exchanges) == 0
+
+
+@pytest.mark.parametrize("head", ["Content-Length: 3", "Transfer-Encoding: chunked"])
+async def test_a_body_that_is_cut_short_breaks_behind_what_has_come(head: str) -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = b"2\r\nhi\r\n" if "chunked" in head else b"hi"
+        writer.write(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + body)
+
+    async with towards(peer) as (exchanges, origin), asyncio.timeout(5):
+        response = await exchanges.request("GET", origin, "/", {})
+        came = asyncio.Event()
+        response.connection.on_data = came.set
+        while not response.connection.over:
+            came.clear()
+            await came.wait()
+        assert await response.connection.read() == b"hi"
+        with pytest.raises(aiohttp.ClientError):
+            await response.connection.read()
+        response.release()
+        assert pooled(exchanges) == 0
+
+
+async def test_nobody_sends_more_than_is_taken() -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+        await reader.read()
+
+    size = 8 * 1024 * 1024
+    async with towards(peer) as (exchanges, origin), asyncio.timeout(5):
+        response = await exchanges.request("GET", origin, "/", {})
+        connection, taken, came = response.connection, 0, asyncio.Event()
+        connection.on_data = came.set
+        while not connection.over or taken < size:
+            assert connection.transport is not None
+            while connection.transport.is_reading() and not connection.over:
+                came.clear()
+                await came.wait()
+            piece = connection.take()
+            assert len(piece) <= HELD_BYTES
+            taken += len(piece)
+        response.release()
+        assert (taken, pooled(exchanges)) == (size, 1)
+
+
+async def test_headers_without_an_end_are_not_read_for_ever() -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n" + b"A: CANARY\r\n" * 100_000)
+        await reader.read()
+
+    async with towards(peer) as (exchanges, origin), asyncio.timeout(5):
+        with pytest.raises(HttpProcessingError) as caught:
+            await exchanges.request("GET", origin, "/", {})
+        assert "CANARY" not in str(caught.value)
+        assert pooled(exchanges) == 0

@@ -48,6 +48,11 @@ def huge_header(steps: Flow, *, bytes: int = 100_000) -> Flow:  # noqa: A002  pa
     return reopened(steps, lambda header: header, ("x-huge", "h" * bytes))
 
 
+def encoded(steps: Flow, *, coding: str = "br") -> Flow:
+    """A content coding that nobody has asked for, of a body that has none."""
+    return reopened(steps, lambda header: header, ("content-encoding", coding))
+
+
 async def replaced(steps: Flow, *extra: Step) -> Flow:
     """The headers, then `extra` in place of the answer."""
     async for step in steps:

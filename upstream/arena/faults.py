@@ -93,6 +93,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "redirect": Refuses("a redirect; location, status", replies.redirect),
     "wrong_content_type": Bends("200 with another content_type", bending.retyped),
     "huge_header": Bends("a header of so many bytes; bytes", bending.huge_header),
+    "encoded": Bends("a content coding that nobody asked for; coding", bending.encoded),
     "reset_before_headers": Bends("RST, no answer", lambda steps: bending.before(steps, Abort())),
     "close_before_headers": Bends("the connection is closed, no answer", lambda steps: bending.before(steps, Close())),
     "no_headers": Bends("silence, no answer; release: event", bending.silent),

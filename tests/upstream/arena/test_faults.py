@@ -164,6 +164,7 @@ BENT = [
     Bent("slow", ONE + TWO + THREE + STOP, WHOLE, {"delta_seconds": 0.001}),
     Bent("wrong_content_type", ONE + TWO + THREE + STOP),
     Bent("huge_header", ONE + TWO + THREE + STOP),
+    Bent("encoded", ONE + TWO + THREE + STOP, WHOLE, {"coding": "identity"}),
 ]
 
 
@@ -190,6 +191,8 @@ async def test_unknown_tags_stand_between_good_lines(arena: Arena, caller: Calle
 async def test_headers_that_faults_change(arena: Arena, caller: Caller) -> None:
     arena.faults.arm("wrong_content_type", content_type="application/json")
     assert (await call(caller)).headers["content-type"] == "application/json"
+    arena.faults.arm("encoded", coding="identity")
+    assert (await call(caller)).headers["content-encoding"] == "identity"
     arena.faults.arm("huge_header", bytes=20_000)
     assert len((await call(caller)).headers["x-huge"]) == 20_000
 
