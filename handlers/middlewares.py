@@ -35,15 +35,16 @@ _logger = logging.getLogger("bridge.requests")
 async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The outermost layer: whatever happens within leaves as an answer with a true status, and as one log line."""
     began = time.monotonic()
+    app = request.app
     facts = request[FACTS] = Facts(request_id(request.headers.get("x-request-id", "")))
     bind_request_id(facts.request_id)
     status = 499  # what is logged of a caller that left
     try:
-        _look_over(request)
+        _look_over(request, app, handler)
         if is_preflight(request):
             response: web.StreamResponse = preflight(request)
         else:
-            for door in request.app[DOORS].get(request.match_info.handler, ()):
+            for door in app[DOORS].get(handler, ()):
                 door(request)
             response = await handler(request)
         status = response.status
@@ -56,16 +57,16 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
         if status == 499:
             facts.reason = Reason.CLIENT_GONE
         seconds = time.monotonic() - began
-        request.app[ACTIVITY].end(facts, status, seconds)
-        _log(request, facts, status, seconds)
+        app[ACTIVITY].end(facts, status, seconds)
+        _log(request, facts, status, seconds, quiet=(facts.quiet and status < 400) or handler in PROBES)
     return response
 
 
-def _look_over(request: web.Request) -> None:
+def _look_over(request: web.Request, app: web.Application, handler: Handler) -> None:
     """Refuse what no handler shall see. Raises ApiError or HTTPException."""
     if request.version not in (HttpVersion10, HttpVersion11):
         raise web.HTTPVersionNotSupported
-    if request.app[DRAIN].draining and request.match_info.handler not in PROBES:
+    if app[DRAIN].draining and handler not in PROBES:
         raise overloaded("The bridge is shutting down: try again in a moment.", close=True)
 
 
@@ -149,7 +150,7 @@ def request_id(sent: str) -> str:
     return sent if _SANE_ID.fullmatch(sent) else f"req_{os.urandom(12).hex()}"
 
 
-def _log(request: web.Request, facts: Facts, status: int, seconds: float) -> None:
+def _log(request: web.Request, facts: Facts, status: int, seconds: float, *, quiet: bool) -> None:
     resource = request.match_info.route.resource
     caller = caller_address(request, request.app[SETTINGS].config)
     fields = {
@@ -162,10 +163,9 @@ def _log(request: web.Request, facts: Facts, status: int, seconds: float) -> Non
         "ttft_ms": None if facts.ttft is None else round(facts.ttft * 1000),
         "ms": round(seconds * 1000),
     }
-    quiet = facts.quiet and status < 400
     event(
         _logger,
-        logging.DEBUG if quiet or request.match_info.handler in PROBES else logging.INFO,
+        logging.DEBUG if quiet else logging.INFO,
         f"{request.method} {resource.canonical if resource is not None else '(unknown)'}",
         **{name: value for name, value in fields.items() if value is not None},
     )

@@ -117,13 +117,15 @@ class AccountPool:
 
     def hold(self, account: Account) -> None:
         """Count a call as the account's, until it is released."""
-        self._held[account.user_id] = self._held.get(account.user_id, 0) + 1
+        user_id = account.user_id
+        self._held[user_id] = self._held.get(user_id, 0) + 1
 
     def release(self, account: Account) -> None:
         """A call of the account's is over."""
-        self._held[account.user_id] -= 1
-        if not self._held[account.user_id]:
-            del self._held[account.user_id]
+        user_id = account.user_id
+        self._held[user_id] -= 1
+        if not self._held[user_id]:
+            del self._held[user_id]
 
     def expire(self, account: Account) -> None:
         """Upstream answered 401. A cookie that was rotated or renewed since the call was sent is not blamed for it."""

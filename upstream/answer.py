@@ -45,11 +45,7 @@ class ArenaAnswer:
         self._unread: list[Event] = []  # a batch that has come, for the next `read`
         self._flow: _Flow | None = None
         self._idle_timeout = idle_timeout
-        self._loop = asyncio.get_running_loop()
-        self._waiting_until: float | None = deadline  # None while nobody waits for upstream: backpressure is no silence
         self._deadline = deadline
-        # Never further off than the next wait can end: so one timer does for all, and is not set anew with each read.
-        self._alarm = self._loop.call_at(min(deadline, self._loop.time() + idle_timeout), self._ring)
         #: Where the answer comes from, after redirects.
         self.origin = response.origin
         #: The last batch has been read.
@@ -68,7 +64,7 @@ class ArenaAnswer:
         batch: list[Event] = []
         while True:
             batch += await self.read()
-            if any(_says_something(event) for event in batch):
+            if any(map(_says_something, batch)):
                 break
             match batch[-1]:
                 case Failure(error=error):
@@ -89,15 +85,16 @@ class ArenaAnswer:
             self._wait()
             try:
                 data = await self._connection.read()
-            except TimedOut as error:
-                batch = [Failure(error)]
+            except TimeoutError:
+                silence = f"fell silent for {self._idle_timeout:g} s" if self._begun else "has not begun to answer"
+                batch = [Failure(TimedOut(f"LMArena {silence}."))]
             except (aiohttp.ClientError, OSError):
                 batch = self._wire.feed_eof()
             else:
                 self._begun = True
                 batch = self._wire.feed(data) if data else self._wire.feed_eof()
             finally:
-                self._waiting_until = None
+                self._connection.waiting_until = math.inf  # our own slowness is no silence of upstream's
         self.ended = isinstance(batch[-1], Finish | Failure)
         return batch
 
@@ -109,7 +106,7 @@ class ArenaAnswer:
         """
         if self._unread:
             return
-        flow = self._flow = _Flow(take, self._loop.create_future())
+        flow = self._flow = _Flow(take, asyncio.get_running_loop().create_future())
         self._connection.on_data = self._pass_on
         self._wait()
         try:
@@ -117,7 +114,7 @@ class ArenaAnswer:
             await flow.over
         finally:
             self._stop_flow()
-            self._waiting_until = None
+            self._connection.waiting_until = math.inf
 
     def _pass_on(self) -> None:
         """Hand on what one read from the socket has brought, if anything."""
@@ -125,7 +122,7 @@ class ArenaAnswer:
         if flow is None or flow.over.done():  # done: whoever awaits it was cancelled, and does not know it yet
             return
         if data := self._connection.take():
-            self._waiting_until = monotonic() + self._idle_timeout
+            self._connection.waiting_until = monotonic() + self._idle_timeout
             batch = self._wire.feed(data)
             if self._wire.ended:
                 self._unread = batch
@@ -153,29 +150,18 @@ class ArenaAnswer:
             if self.ended and not self._connection.over:
                 await self._linger()
         finally:
-            self._alarm.cancel()
             self._response.release()
 
     async def _linger(self) -> None:
         """The end of the transport comes a packet behind the last line: wait for it, to keep the connection."""
-        with suppress(TimeoutError, TimedOut, aiohttp.ClientError, OSError):
+        with suppress(aiohttp.ClientError, OSError):
             async with asyncio.timeout(LINGER_SECONDS):
                 while await self._connection.read():
                     pass
 
     def _wait(self) -> None:
         """From now on it is upstream's time that passes."""
-        self._waiting_until = monotonic() + self._idle_timeout if self._begun else self._deadline
-
-    def _ring(self) -> None:
-        """End a wait that has lasted too long. One timer for the whole answer, set anew when it rings."""
-        now = self._loop.time()
-        until = self._waiting_until
-        if until is None or now < until:
-            self._alarm = self._loop.call_at(min(until or math.inf, now + self._idle_timeout), self._ring)
-            return
-        silence = f"fell silent for {self._idle_timeout:g} s" if self._begun else "has not begun to answer"
-        self._connection.fail(TimedOut(f"LMArena {silence}."))
+        self._connection.waiting_until = monotonic() + self._idle_timeout if self._begun else self._deadline
 
 
 @dataclass(frozen=True, slots=True)

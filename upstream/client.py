@@ -6,11 +6,12 @@ async with connect(settings) as client:
 
 from __future__ import annotations
 
-import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from time import monotonic  # the loop's own clock, in a third of the time
 from typing import Final
 
 from multidict import CIMultiDict
@@ -22,7 +23,7 @@ from upstream.errors import ProtocolViolated, Redirected, SessionExpired
 from upstream.evaluations import CONTENT_TYPE, Call, referer
 from upstream.exchange import Exchanges, Response, exchanging
 from upstream.refusals import is_stream, read_page, read_refusal
-from upstream.transfer import read_bounded, reading, sending
+from upstream.transfer import SENDING_ERRORS, read_bounded, reading, unanswered
 
 #: The page that holds the models and names the scripts; its server actions have the same address.
 PAGE: Final = "/?mode=direct"
@@ -85,7 +86,7 @@ class ArenaClient:
         Raises whatever `upstream.refusals` reads from an answer that is no stream, Unreachable, Redirected, TimedOut,
         or ServerFailed when the connection died after the call was sent.
         """
-        deadline = asyncio.get_running_loop().time() + first_byte_timeout
+        deadline = monotonic() + first_byte_timeout
         response = await self._request(
             call.method,
             call.path,
@@ -94,34 +95,31 @@ class ArenaClient:
             body=call.body,
             headers={"Content-Type": CONTENT_TYPE, "Accept": "*/*"},
             evaluation_id=call.evaluation_id,
+            patience=self.settings.idle_timeout,
         )
         if not is_stream(response.headers.get("Content-Type", "")):
             with reading(response):
-                async with asyncio.timeout_at(deadline):
-                    raise read_page(
-                        response.content_type, await read_bounded(response.connection.read, MAX_REFUSAL_BYTES)
-                    )
+                page = await read_bounded(response.connection.read, MAX_REFUSAL_BYTES)
+            raise read_page(response.content_type, page)
         return ArenaAnswer(response, deadline, self.settings.idle_timeout)
 
     async def page(self, path: str, credentials: Credentials | None, *, timeout: float) -> str:
         """Read a page or a script. Raises as `open` does."""
-        deadline = asyncio.get_running_loop().time() + timeout
+        deadline = monotonic() + timeout
         response = await self._request("GET", path, credentials, deadline, headers={"Accept": "text/html,*/*"})
         with reading(response):
-            async with asyncio.timeout_at(deadline):
-                return (await read_bounded(response.connection.read, MAX_PAGE_BYTES)).decode("utf-8", "replace")
+            return (await read_bounded(response.connection.read, MAX_PAGE_BYTES)).decode("utf-8", "replace")
 
     async def action(self, action_id: str, body: bytes, credentials: Credentials, *, timeout: float) -> bytes:
         """Call one of the page's server actions (PROTOCOL, image upload); return its answer, rows of flight data.
 
         Raises as `open` does, and StaleAction where the site does not know the id (any more).
         """
-        deadline = asyncio.get_running_loop().time() + timeout
+        deadline = monotonic() + timeout
         headers = {"Content-Type": CONTENT_TYPE, "Accept": ACTION_TYPE, "Next-Action": action_id}
         response = await self._request("POST", PAGE, credentials, deadline, body=body, headers=headers)
         with reading(response):
-            async with asyncio.timeout_at(deadline):
-                answer = await read_bounded(response.connection.read, MAX_PAGE_BYTES)
+            answer = await read_bounded(response.connection.read, MAX_PAGE_BYTES)
         if response.content_type != ACTION_TYPE:
             raise read_page(response.content_type, answer)
         return answer
@@ -136,6 +134,7 @@ class ArenaClient:
         headers: dict[str, str],
         body: bytes | None = None,
         evaluation_id: str | None = None,
+        patience: float = math.inf,
     ) -> Response:
         """Send, follow redirects within the origins, take over a rotated cookie, raise what is no success."""
         origin, target = self.origin, path
@@ -151,10 +150,11 @@ class ArenaClient:
             session = credentials.session if credentials is not None else ""
             if cookie := cookies.cookie_header(session, self.settings.cf_clearance):
                 sent["Cookie"] = cookie
-            with sending():
-                async with asyncio.timeout_at(deadline):
-                    response = await self._exchanges.request(method, origin, target, sent, body)
-            if credentials is not None:
+            try:
+                response = await self._exchanges.request(method, origin, target, sent, body, deadline, patience)
+            except SENDING_ERRORS as error:
+                raise unanswered(error) from None
+            if credentials is not None and "Set-Cookie" in response.headers:
                 _take_rotation(response.headers, credentials)
             if response.status == HTTPStatus.OK:
                 if coding := response.headers.get("Content-Encoding", "identity").removeprefix("identity"):
@@ -163,12 +163,8 @@ class ArenaClient:
                 return response
             if not 300 <= response.status < 400:
                 with reading(response):
-                    async with asyncio.timeout_at(deadline):
-                        raise read_refusal(
-                            response.status,
-                            response.headers,
-                            await read_bounded(response.connection.read, MAX_REFUSAL_BYTES),
-                        )
+                    refusal = await read_bounded(response.connection.read, MAX_REFUSAL_BYTES)
+                raise read_refusal(response.status, response.headers, refusal)
             origin, target = self._follow(response, URL(origin + target, encoded=True), method)
         raise ProtocolViolated(f"LMArena redirects in a circle ({origin}).")
 
@@ -191,6 +187,6 @@ class ArenaClient:
 
 
 def _take_rotation(headers: CIMultiDict[str], credentials: Credentials) -> None:
-    rotated = cookies.rotated(headers.getall("Set-Cookie", ()), credentials.session)
+    rotated = cookies.rotated(headers.getall("Set-Cookie"), credentials.session)
     if rotated is not None:
         credentials.on_rotated(rotated)

@@ -7,6 +7,7 @@ here (`make bench`: short, natural).
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from itertools import islice
 from typing import Final, NamedTuple, cast
@@ -33,13 +34,15 @@ class Head(NamedTuple):
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One connection, among the open ones: `ask`, then `read` or `take` the body, then ask again.
+    """One connection, among the open ones: `ask`, then `read` or `take` the body, then `rest`, then ask again.
 
     `whole` says that the answer has come to its end, `error` why no more of it will come. `on_data` is called behind
-    each read from the socket, and at the end. `buffer` is what all connections read into.
+    each read from the socket, and at the end. At `waiting_until`, on the loop's clock, the answer fails. `buffer` is
+    what all connections read into.
     """
 
     __slots__ = (
+        "_alarm",
         "_asked",
         "_buffer",
         "_headers",
@@ -47,6 +50,7 @@ class Connection(asyncio.BufferedProtocol):
         "_loop",
         "_open",
         "_parser",
+        "_patience",
         "_paused",
         "_pieces",
         "_reusable",
@@ -57,6 +61,7 @@ class Connection(asyncio.BufferedProtocol):
         "on_data",
         "transport",
         "used",
+        "waiting_until",
         "whole",
     )
 
@@ -72,6 +77,9 @@ class Connection(asyncio.BufferedProtocol):
         self._paused = False
         self._reusable = False
         self._waiter: asyncio.Future[None] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._patience = math.inf
+        self.waiting_until = math.inf
         self.transport: asyncio.Transport | None = None
         self.closed = None  # the pool would wait for it
         self.on_data: Callable[[], None] | None = None
@@ -79,8 +87,12 @@ class Connection(asyncio.BufferedProtocol):
         self.whole = False
         self.error: Exception | None = None
 
-    async def ask(self, request: bytes) -> Head:
-        """Send a request; return the head of its answer. Raises ClientError, OSError or HttpProcessingError."""
+    async def ask(self, request: bytes, until: float, patience: float = math.inf) -> Head:
+        """Send a request; return the head of its answer, for which it waits `until` then, on the loop's clock.
+
+        Whoever moves `waiting_until` later moves it by `patience` (seconds) or more: so one timer does for the whole
+        answer, and is not set anew with each read. Raises ClientError, OSError (TimeoutError) or HttpProcessingError.
+        """
         if self.error is not None:  # something came that nobody had asked for
             raise self.error
         if self.transport is None:
@@ -90,6 +102,9 @@ class Connection(asyncio.BufferedProtocol):
         self._pieces.clear()
         self._held = 0
         self._asked = self._loop.create_future()
+        self._patience = patience
+        self.waiting_until = until
+        self._alarm = self._loop.call_at(min(until, self._loop.time() + patience), self._ring)
         self.transport.write(request)
         return await self._asked
 
@@ -114,6 +129,19 @@ class Connection(asyncio.BufferedProtocol):
             self._paused = False
             self.transport.resume_reading()
         return data
+
+    def rest(self) -> None:
+        """Nobody waits for anything any more."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _ring(self) -> None:
+        now = self._loop.time()
+        if now < self.waiting_until:
+            self._alarm = self._loop.call_at(min(self.waiting_until, now + self._patience), self._ring)
+        else:
+            self.fail(TimeoutError())
 
     @property
     def over(self) -> bool:
@@ -185,6 +213,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End the body, which a server may do so where it has not said how long it is."""
         self._open.discard(self)
+        self.rest()
         self.transport = None
         del self._parser  # it refers to us
         begun = self._asked is not None and self._asked.done()

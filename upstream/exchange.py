@@ -8,6 +8,7 @@ the body.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -40,11 +41,15 @@ class Response(NamedTuple):
 
     def release(self) -> None:
         """Give the connection back if the answer has come to its end, or else close it."""
-        self.lease.release()
+        if self.lease.protocol is not None:  # or it may be another request's by now
+            self.connection.rest()
+            self.lease.release()
 
     def close(self) -> None:
         """Close the connection."""
-        self.lease.close()
+        if self.lease.protocol is not None:
+            self.connection.rest()
+            self.lease.close()
 
 
 @asynccontextmanager
@@ -71,10 +76,18 @@ class Exchanges:
         self._peers: dict[str, aiohttp.ClientRequest] = {}  # by origin: what the pool has to know of a request
 
     async def request(
-        self, method: str, origin: str, target: str, headers: Mapping[str, str], body: bytes | None = None
+        self,
+        method: str,
+        origin: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        deadline: float = math.inf,
+        patience: float = math.inf,
     ) -> Response:
-        """Send a request, return the answer as soon as its headers have come.
+        """Send a request, return the answer as soon as its headers have come; it must end by `deadline`.
 
+        That is on the loop's clock, and may be moved, as `Connection.ask` says, where `patience` too is said.
         Raises what aiohttp's session does, HttpProcessingError instead of ClientResponseError, and ValueError of a
         header that cannot be sent.
         """
@@ -82,8 +95,9 @@ class Exchanges:
         request = encode(method, peer.headers["Host"], target, headers, body)
         lease, connection = await self._connect(peer)
         try:
-            head = await connection.ask(request)
+            head = await connection.ask(request, deadline, patience)
         except BaseException:  # cancellation too: a lease that nobody holds would be lost to the pool
+            connection.rest()
             lease.close()
             raise
         return Response(head.status, head.headers, origin, connection, lease)

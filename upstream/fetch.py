@@ -19,7 +19,7 @@ from yarl import URL
 from upstream.addresses import guarded_socket_factory
 from upstream.errors import UpstreamError
 from upstream.pictures import sniff
-from upstream.transfer import plain_session, read_within, reading, sending
+from upstream.transfer import SENDING_ERRORS, plain_session, read_within, reading, unanswered
 
 #: Redirects that are followed, each checked like the URL itself.
 MAX_REDIRECTS: Final = 3
@@ -76,8 +76,10 @@ class Fetcher:
 
     async def _follow(self, url: URL, limit_bytes: int) -> bytes:
         for _ in range(MAX_REDIRECTS + 1):
-            with sending(_SERVER):
+            try:
                 response = await self._session.get(url, headers=_HEADERS, allow_redirects=False, auto_decompress=False)
+            except SENDING_ERRORS as error:
+                raise unanswered(error, _SERVER) from None
             with reading(response, _SERVER):
                 if response.status == 200:
                     return await read_within(response, limit_bytes)

@@ -5,8 +5,8 @@ Pure decisions over a clock; nothing here waits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from types import TracebackType
 from typing import Final
 
 from upstream.errors import (
@@ -43,24 +43,22 @@ class Gate:
         self.outage: UpstreamError | None = None
         self.wall: UpstreamError | None = None
 
-    @contextmanager
-    def request(self) -> Iterator[None]:
-        """Let one request through until its answer begins; judge it by what it raises.
+    def request(self) -> Passage:
+        """Let one request through until its answer begins, as a context; judge it by what it raises.
 
         Raises CircuitOpen, or the wall's own error, where it must wait: with the circuit half open, or a wall
         standing, one request at a time goes through to see.
         """
-        probe = self._enter()
-        try:
-            yield
-        except UpstreamError as error:
-            self._learn(error)
-            raise
-        else:
+        return Passage(self, probe=self._admit())
+
+    def leave(self, error: BaseException | None, *, probe: bool) -> None:
+        """A request that was let through has ended."""
+        if probe:
+            self._probing = False
+        if error is None:
             self.reset()
-        finally:
-            if probe:
-                self._probing = False
+        elif isinstance(error, UpstreamError):
+            self._learn(error)
 
     def reset(self) -> None:
         """Upstream answers: forget what was held against it."""
@@ -70,7 +68,7 @@ class Gate:
         self.outage = None
         self.wall = None
 
-    def _enter(self) -> bool:
+    def _admit(self) -> bool:
         """Admit a request; return whether it is a probe."""
         if self.wall is not None:
             if self._probing:
@@ -99,6 +97,24 @@ class Gate:
                 self.outage = _anew(error)
         elif error.status is not None:
             self.reset()  # whatever it said, it was upstream that said it
+
+
+class Passage:
+    """One request on its way through the gate."""
+
+    __slots__ = ("_gate", "_probe")
+
+    def __init__(self, gate: Gate, *, probe: bool) -> None:
+        self._gate = gate
+        self._probe = probe
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._gate.leave(error, probe=self._probe)
 
 
 def _anew(error: UpstreamError) -> UpstreamError:

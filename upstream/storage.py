@@ -18,7 +18,7 @@ from upstream.errors import ProtocolViolated, RateLimited, Rejected, ServerFaile
 from upstream.exchange import KEEPALIVE_SECONDS
 from upstream.pictures import Picture
 from upstream.refusals import read_retry_after
-from upstream.transfer import plain_session, read_within, reading, sending
+from upstream.transfer import SENDING_ERRORS, plain_session, read_within, reading, unanswered
 
 _STORAGE: Final = "LMArena's storage"
 _PRINTABLE = re.compile(r"[!-~]+")
@@ -67,10 +67,12 @@ class Storage:
         self, method: str, url: str, headers: dict[str, str], body: BytesIO | None = None
     ) -> aiohttp.ClientResponse:
         target = self._target(url)
-        with sending(_STORAGE):
+        try:
             return await self._session.request(
                 method, target, data=body, headers=headers, allow_redirects=False, auto_decompress=False
             )
+        except SENDING_ERRORS as error:
+            raise unanswered(error, _STORAGE) from None
 
     def _target(self, url: str) -> URL:
         """Check a URL that LMArena has handed out. It stays as it was written, or its signature would not fit."""

@@ -11,7 +11,7 @@ import aiohttp
 from aiohttp.http import HttpProcessingError
 
 from upstream.addresses import AddressRefused
-from upstream.errors import ProtocolViolated, ServerFailed, TimedOut, Unreachable
+from upstream.errors import ProtocolViolated, ServerFailed, TimedOut, Unreachable, UpstreamError
 from upstream.exchange import Response
 
 #: How much one read of a session's answer brings at most, and how long one header of it may be.
@@ -34,21 +34,23 @@ def plain_session(connector: aiohttp.BaseConnector, connect_timeout: float) -> a
     return session
 
 
-@contextmanager
-def sending(peer: str = "LMArena") -> Iterator[None]:
-    """Translate what the library raises until the headers have come."""
-    try:
-        yield
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientProxyConnectionError) as error:
-        if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, AddressRefused):
-            raise ProtocolViolated(f"{peer} has no public address.") from error
-        raise Unreachable(f"{peer} cannot be reached: {_cause(error)}.") from error
-    except TimeoutError as error:
-        raise TimedOut(f"{peer} has not begun to answer.") from error
-    except (aiohttp.ClientResponseError, HttpProcessingError):  # an unreadable header: its text may quote a cookie
-        raise ProtocolViolated(f"{peer}'s answer has a header that cannot be read.") from None
-    except (aiohttp.ClientError, OSError) as error:
-        raise ServerFailed(f"The connection to {peer} broke before its answer came.") from error
+#: What the library raises until the headers have come; TimeoutError is among the OSErrors.
+SENDING_ERRORS: Final = (aiohttp.ClientError, HttpProcessingError, OSError)
+
+
+def unanswered(error: Exception, peer: str = "LMArena") -> UpstreamError:
+    """Translate one of SENDING_ERRORS."""
+    match error:
+        case aiohttp.ClientConnectorError(os_error=AddressRefused()):
+            return ProtocolViolated(f"{peer} has no public address.")
+        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError() | aiohttp.ClientProxyConnectionError():
+            return Unreachable(f"{peer} cannot be reached: {_cause(error)}.")
+        case TimeoutError():
+            return TimedOut(f"{peer} has not begun to answer.")
+        case aiohttp.ClientResponseError() | HttpProcessingError():
+            return ProtocolViolated(f"{peer}'s answer has a header that cannot be read.")
+        case _:
+            return ServerFailed(f"The connection to {peer} broke before its answer came.")
 
 
 @contextmanager
