@@ -23,6 +23,7 @@ from handlers.appkeys import (
     BODIES,
     CLIENT,
     DRAIN,
+    ENDINGS,
     FETCHER,
     GATE,
     LIMITER,
@@ -39,6 +40,7 @@ from handlers.budget import ByteBudget
 from handlers.dashboard.guard import LOGINS
 from handlers.dashboard.routes import add_dashboard
 from handlers.drain import Drain
+from handlers.endings import Endings
 from handlers.fetching import FETCH_SECONDS
 from handlers.health import health_of
 from handlers.metrics import METRICS, Metrics
@@ -74,8 +76,10 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
         await app[STATE].load()
         await app[STATS].load()
         app[ACTIVITY] = Activity(app[STATS].stats)
+        app[ENDINGS] = Endings(app[ACTIVITY], settings.current)
         app[METRICS] = Metrics(app, app[STATS].stats)
         yield
+        app[ENDINGS].settle()
         await app[STATS].flush()
         await app[STATE].flush()
 

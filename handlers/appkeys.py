@@ -19,6 +19,7 @@ from bridge.tasks import TaskOwner
 from handlers.activity import Activity
 from handlers.budget import ByteBudget
 from handlers.drain import Drain
+from handlers.endings import Endings
 from handlers.facts import Facts
 from upstream.client import ArenaClient
 from upstream.fetch import Fetcher
@@ -45,6 +46,7 @@ SETTINGS: Final = web.AppKey("settings", Settings)
 STATE: Final = web.AppKey("state", State)
 STATS: Final = web.AppKey("stats", StatsFile)
 ACTIVITY: Final = web.AppKey("activity", Activity)
+ENDINGS: Final = web.AppKey("endings", Endings)
 TASKS: Final = web.AppKey("tasks", TaskOwner)
 CLIENT: Final = web.AppKey("client", ArenaClient)
 GATE: Final = web.AppKey("gate", Gate)

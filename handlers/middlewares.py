@@ -12,11 +12,11 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 
 from bridge.errors import ApiError, internal_error, invalid_api_key, metrics_not_allowed, overloaded
 from bridge.keys import ApiKey
-from bridge.log import bind_request_id, event
+from bridge.log import bind_request_id
 from handlers.answers import error_response
-from handlers.appkeys import ACTIVITY, DOORS, DRAIN, FACTS, KEY, SETTINGS, STATE, Handler
-from handlers.callers import LOOPBACK, caller_address
+from handlers.appkeys import ACTIVITY, DOORS, DRAIN, ENDINGS, FACTS, KEY, SETTINGS, STATE, Handler
 from handlers.cors import is_preflight, preflight, set_cors_headers
+from handlers.endings import Ending
 from handlers.facts import Facts
 from handlers.printable import printable
 from handlers.probes import PROBES
@@ -56,9 +56,8 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     finally:
         if status == 499:
             facts.reason = Reason.CLIENT_GONE
-        seconds = time.monotonic() - began
-        app[ACTIVITY].end(facts, status, seconds)
-        _log(request, facts, status, seconds, quiet=(facts.quiet and status < 400) or handler in PROBES)
+        quiet = (facts.quiet and status < 400) or handler in PROBES
+        app[ENDINGS].add(Ending(request, facts, status, time.monotonic() - began, quiet))
     return response
 
 
@@ -148,24 +147,3 @@ async def set_headers(request: web.Request, response: web.StreamResponse) -> Non
 def request_id(sent: str) -> str:
     """The caller's own id if it is sane, else a new one."""
     return sent if _SANE_ID.fullmatch(sent) else f"req_{os.urandom(12).hex()}"
-
-
-def _log(request: web.Request, facts: Facts, status: int, seconds: float, *, quiet: bool) -> None:
-    resource = request.match_info.route.resource
-    caller = caller_address(request, request.app[SETTINGS].config)
-    fields = {
-        "caller": None if caller in LOOPBACK else caller,
-        "status": status,
-        "reason": facts.reason.value,
-        "code": facts.code,
-        "key": facts.key,
-        "model": facts.model,
-        "ttft_ms": None if facts.ttft is None else round(facts.ttft * 1000),
-        "ms": round(seconds * 1000),
-    }
-    event(
-        _logger,
-        logging.DEBUG if quiet else logging.INFO,
-        f"{request.method} {resource.canonical if resource is not None else '(unknown)'}",
-        **{name: value for name, value in fields.items() if value is not None},
-    )
