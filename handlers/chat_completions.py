@@ -86,7 +86,7 @@ async def _stream(
         request,
         start=encoder.start(),
         comment=sse.KEEPALIVE,
-        idle_chunk=encoder.idle(),
+        idle=encoder.idle,
         settings=config.stream,
         write_timeout=config.server.write_timeout,
         tasks=request.app[TASKS],

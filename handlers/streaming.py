@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from time import monotonic
 from types import TracebackType
 from typing import Final, Self
@@ -25,7 +26,7 @@ class EventStream(CallerWriter):
 
     Nothing is sent before the first `write`, so that an error until then has a true status; after
     `keepalive_seconds` of waiting the stream commits to 200 and says that it lives. `start` is the first chunk,
-    `idle_chunk` an empty delta.
+    `idle` makes an empty delta.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class EventStream(CallerWriter):
         *,
         start: bytes,
         comment: bytes,
-        idle_chunk: bytes,
+        idle: Callable[[], bytes],
         settings: Stream,
         write_timeout: float,
         tasks: TaskOwner,
@@ -44,7 +45,7 @@ class EventStream(CallerWriter):
         self._start: bytes | None = start
         self._settings = settings
         self._comment = comment
-        self._idle_chunk = idle_chunk
+        self._idle = idle
         self._alarm: asyncio.TimerHandle | None = None
         self._keeper: asyncio.Task[None] | None = None
         #: The status has been sent: from here on an error is an event.
@@ -114,7 +115,7 @@ class EventStream(CallerWriter):
             await self._commit()
             alive = self._comment
             if self._settings.keepalive == "chunk":
-                alive = self._take_start() or self._idle_chunk
+                alive = self._take_start() or self._idle()
             await super().write(alive)
         except ConnectionResetError:
             return  # the answer's own task learns of it by itself

@@ -87,8 +87,8 @@ class Connection(asyncio.BufferedProtocol):
         self.whole = False
         self.error: Exception | None = None
 
-    async def ask(self, request: bytes, until: float, patience: float = math.inf) -> Head:
-        """Send a request; return the head of its answer, for which it waits `until` then, on the loop's clock.
+    def ask(self, request: bytes, until: float, patience: float = math.inf) -> asyncio.Future[Head]:
+        """Send a request; the head of its answer comes `until` then, on the loop's clock.
 
         Whoever moves `waiting_until` later moves it by `patience` (seconds) or more: so one timer does for the whole
         answer, and is not set anew with each read. Raises ClientError, OSError (TimeoutError) or HttpProcessingError.
@@ -106,7 +106,7 @@ class Connection(asyncio.BufferedProtocol):
         self.waiting_until = until
         self._alarm = self._loop.call_at(min(until, self._loop.time() + patience), self._ring)
         self.transport.write(request)
-        return await self._asked
+        return self._asked
 
     async def read(self) -> bytes:
         """Wait for more of the body; b"" at its end. Raises ClientError, OSError or what `fail` was given."""

@@ -92,10 +92,11 @@ class Exchanges:
         header that cannot be sent.
         """
         peer = self._peers.get(origin) or self._peers.setdefault(origin, aiohttp.ClientRequest("GET", URL(origin)))
-        request = encode(method, peer.headers["Host"], target, headers, body)
         lease, connection = await self._connect(peer)
         try:
-            head = await connection.ask(request, deadline, patience)
+            host = peer.headers["Host"]
+            # Not kept in a variable: 4 KiB for each open stream.
+            head = await connection.ask(encode(method, host, target, headers, body), deadline, patience)
         except BaseException:  # cancellation too: a lease that nobody holds would be lost to the pool
             connection.rest()
             lease.close()
