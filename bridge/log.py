@@ -20,6 +20,9 @@ from typing import Literal, TextIO, TypeAlias
 
 Plain: TypeAlias = str | int | float | bool | None
 
+#: Types that are plain whatever their value.
+_PLAIN_TYPES = frozenset((str, int, bool))
+
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 # journald takes 48 KiB a line, but a record is for reading: a traceback of some 60 lines fits.
@@ -82,8 +85,20 @@ def bind_request_id(value: str) -> Token[str]:
 
 def event(logger: logging.Logger, level: int, message: str, /, **fields: object) -> None:
     """Log `message` with named values; what is neither text, number, truth value nor None is logged as its str()."""
-    if logger.isEnabledFor(level):  # as `log` does, but for the search of the caller's line, which nothing shows
-        logger.handle(logger.makeRecord(logger.name, level, "", 0, message, (), None, extra={"fields": fields}))
+    if logger.isEnabledFor(level):
+        logger.handle(_Event(logger.name, level, message, fields))
+
+
+class _Event(logging.LogRecord):
+    """A record of ours. Where in the code it was made nothing shows: the library's takes four times as long to see."""
+
+    _blank = vars(logging.LogRecord("", 0, "", 0, "", None, None))
+
+    def __init__(self, name: str, level: int, message: str, fields: dict[str, object]) -> None:
+        level_name = logging.getLevelName(level)
+        self.__dict__.update(
+            self._blank, name=name, levelno=level, levelname=level_name, msg=message, created=time.time(), fields=fields
+        )
 
 
 def redact(text: str) -> str:
@@ -136,7 +151,10 @@ class Redactor(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite `record`; always true."""
         message = _message(record)
-        fields = {name: _plain(value) for name, value in getattr(record, "fields", {}).items()}
+        fields = {
+            name: value if type(value) in _PLAIN_TYPES else _plain(value)
+            for name, value in getattr(record, "fields", {}).items()
+        }
         bound = request_id.get()
         # A value is redacted beside its name, which may be the label that gives it away.
         if _may_hold_secret(f"{message} {bound} {fields}"):

@@ -24,9 +24,11 @@ class Uuid7Source:
         self._last = 0
 
     def __call__(self) -> str:
-        fresh = int(self._clock() * 1000) << _RANDOM_BITS | self._randbits(_RANDOM_BITS)
+        now = int(self._clock() * 1000) << _RANDOM_BITS
         # A step past the last random bit carries into the milliseconds, as RFC 9562, 6.2 allows.
-        self._last = fresh if fresh > self._last else self._last + 1 + self._randbits(_STEP_BITS)
+        self._last = (
+            now | self._randbits(_RANDOM_BITS) if now > self._last else self._last + 1 + self._randbits(_STEP_BITS)
+        )
         milliseconds, random = divmod(self._last, 1 << _RANDOM_BITS)
         rand_a, rand_b = divmod(random, 1 << 62)
         digits = f"{milliseconds << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b:032x}"
