@@ -90,7 +90,7 @@ def event(logger: logging.Logger, level: int, message: str, /, **fields: object)
 
 
 class _Event(logging.LogRecord):
-    """A record of ours. Where in the code it was made nothing shows: the library's takes four times as long to see."""
+    """A record of ours. Where in the code it was made nothing shows: looking for it takes half of the time."""
 
     _blank = vars(logging.LogRecord("", 0, "", 0, "", None, None))
 

@@ -33,7 +33,10 @@ _logger = logging.getLogger("bridge.requests")
 
 @web.middleware
 async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The outermost layer: whatever happens within leaves as an answer with a true status, and as one log line."""
+    """The outermost layer: whatever happens within leaves as an answer with a true status, and as one log line.
+
+    It is the only one: `handler` is the route's own, by which its doors are found.
+    """
     began = time.monotonic()
     app = request.app
     facts = request[FACTS] = Facts(request_id(request.headers.get("x-request-id", "")))

@@ -157,7 +157,8 @@ class ArenaClient:
             if credentials is not None and "Set-Cookie" in response.headers:
                 _take_rotation(response.headers, credentials)
             if response.status == HTTPStatus.OK:
-                if coding := response.headers.get("Content-Encoding", "identity").removeprefix("identity"):
+                coding = response.headers.get("Content-Encoding", "identity")
+                if coding.lower() != "identity":
                     response.close()
                     raise ProtocolViolated(f"LMArena encoded its answer ({coding[:20]}), which it was not asked to.")
                 return response

@@ -1,8 +1,8 @@
 """One request and the answer to it, over aiohttp's connections: the request leaves at once, and in one write.
 
 aiohttp's `ClientSession` takes 250 µs for a short answer that takes 100 here, and more memory for each open stream
-(`make bench`, alone and hold): it provides for cookies, redirects, proxies and tracing, which these calls do without, and
-starts a task to send the body.
+(`make bench`, alone and hold): it provides for cookies, redirects, proxies and tracing, which these calls do without,
+and starts a task to send the body.
 """
 
 from __future__ import annotations
