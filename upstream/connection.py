@@ -219,6 +219,8 @@ class Connection(asyncio.BufferedProtocol):
         begun = self._asked is not None and self._asked.done()
         if begun and exc is None and not {"Content-Length", "Transfer-Encoding"} & self._headers.keys():
             self.whole = True
+        if isinstance(exc, OSError):
+            exc = aiohttp.ClientOSError(*exc.args)  # as aiohttp has it: ETIMEDOUT would pass for `waiting_until`'s end
         self.fail(exc or aiohttp.ServerDisconnectedError())
 
     def _tell(self) -> None:

@@ -311,3 +311,18 @@ async def test_headers_without_an_end_are_not_read_for_ever() -> None:
             await exchanges.request("GET", origin, "/", {})
         assert "CANARY" not in str(caught.value)
         assert pooled(exchanges) == 0
+
+
+async def test_a_connection_that_the_kernel_gives_up_is_no_silence() -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK[:-1])
+        await reader.read()
+
+    async with towards(peer) as (exchanges, origin), asyncio.timeout(5):
+        response = await exchanges.request("GET", origin, "/", {})
+        assert await response.connection.read() == b"h"
+        response.connection.transport._force_close(TimeoutError(110, "Connection timed out"))  # type: ignore[union-attr]
+        with pytest.raises(aiohttp.ClientOSError):
+            await response.connection.read()
+        response.release()
