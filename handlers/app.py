@@ -28,6 +28,7 @@ from handlers.appkeys import (
     GATE,
     LIMITER,
     MODELS,
+    RANDOM,
     RELAY,
     SETTINGS,
     STATE,
@@ -50,7 +51,7 @@ from handlers.site import client_settings, use_clearance
 from upstream import client
 from upstream.fetch import fetching
 from upstream.gate import Gate
-from upstream.ids import Uuid7Source
+from upstream.ids import RandomBytes, Uuid7Source
 from upstream.retry import Retries
 from upstream.uploads import uploading
 
@@ -68,6 +69,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
     app[LIMITER] = Limiter(time.monotonic)
     app[DRAIN] = Drain()
     app[BODIES] = ByteBudget()
+    app[RANDOM] = RandomBytes()
     app.on_response_prepare.append(set_headers)
     add_routes(app)
     add_dashboard(app)
@@ -102,7 +104,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
                 uploads,
                 app[GATE],
                 Retries(config.upstream.max_attempts),
-                Uuid7Source(),
+                Uuid7Source(time.time, app[RANDOM]),
                 settings.current,
                 app[STATS].stats.record_attempt,
             )

@@ -24,6 +24,7 @@ from handlers.facts import Facts
 from upstream.client import ArenaClient
 from upstream.fetch import Fetcher
 from upstream.gate import Gate
+from upstream.ids import RandomBytes
 from upstream.uploads import Uploads
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -57,6 +58,7 @@ DRAIN: Final = web.AppKey("drain", Drain)
 BODIES: Final = web.AppKey("bodies", ByteBudget)
 UPLOADS: Final = web.AppKey("uploads", Uploads)
 FETCHER: Final = web.AppKey("fetcher", Fetcher)
+RANDOM: Final = web.AppKey("random", RandomBytes)
 
 #: What stands before a route's handler.
 DOORS: Final = web.AppKey("doors", dict[Handler, tuple[Door, ...]])

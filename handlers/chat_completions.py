@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Sequence
 from itertools import islice
@@ -25,7 +24,7 @@ from bridge.keys import ApiKey
 from bridge.log import event
 from handlers.admission import admitted, large_body
 from handlers.answers import write_json
-from handlers.appkeys import DRAIN, FACTS, FETCHER, KEY, LIMITER, RELAY, SETTINGS, TASKS
+from handlers.appkeys import DRAIN, FACTS, FETCHER, KEY, LIMITER, RANDOM, RELAY, SETTINGS, TASKS
 from handlers.body import read_body
 from handlers.budget import SMALL_BYTES, Hold
 from handlers.facts import Facts
@@ -51,7 +50,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
             if config.log.debug:
                 facts.prompt = _shortened(chat.messages)
                 event(_logger, logging.INFO, "asked", messages=facts.prompt)
-            header = Header(f"chatcmpl-{os.urandom(16).hex()}", int(time.time()), chat.model)
+            header = Header(f"chatcmpl-{request.app[RANDOM](16).hex()}", int(time.time()), chat.model)
             if chat.stream:
                 return await _stream(request, key, chat, header, config, facts)
             return await _whole(request, key, chat, header, config, facts)

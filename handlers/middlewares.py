@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import HttpVersion10, HttpVersion11, web
@@ -14,7 +15,7 @@ from bridge.errors import ApiError, internal_error, invalid_api_key, metrics_not
 from bridge.keys import ApiKey
 from bridge.log import bind_request_id
 from handlers.answers import error_response
-from handlers.appkeys import ACTIVITY, DOORS, DRAIN, ENDINGS, FACTS, KEY, SETTINGS, STATE, Handler
+from handlers.appkeys import ACTIVITY, DOORS, DRAIN, ENDINGS, FACTS, KEY, RANDOM, SETTINGS, STATE, Handler
 from handlers.cors import is_preflight, preflight, set_cors_headers
 from handlers.endings import Ending
 from handlers.facts import Facts
@@ -39,7 +40,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     """
     began = time.monotonic()
     app = request.app
-    facts = request[FACTS] = Facts(request_id(request.headers.get("x-request-id", "")))
+    facts = request[FACTS] = Facts(request_id(request.headers.get("x-request-id", ""), app[RANDOM]))
     bind_request_id(facts.request_id)
     status = 499  # what is logged of a caller that left
     try:
@@ -147,6 +148,6 @@ async def set_headers(request: web.Request, response: web.StreamResponse) -> Non
     set_cors_headers(request, headers, request.app[SETTINGS].config.server.cors_origins)
 
 
-def request_id(sent: str) -> str:
+def request_id(sent: str, random_bytes: Callable[[int], bytes] = os.urandom) -> str:
     """The caller's own id if it is sane, else a new one."""
-    return sent if _SANE_ID.fullmatch(sent) else f"req_{os.urandom(12).hex()}"
+    return sent if _SANE_ID.fullmatch(sent) else f"req_{random_bytes(12).hex()}"

@@ -11,14 +11,14 @@ from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upstream.ids import Uuid7Source
+from upstream.ids import RandomBytes, Uuid7Source
 
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
 def test_the_example_of_rfc_9562() -> None:
     rand_a, rand_b = 0xCC3, 0x18C4DC0C0C07398F
-    new_id = Uuid7Source(lambda: 1645557742.0, lambda bits: rand_a << 62 | rand_b if bits == 74 else 0)
+    new_id = Uuid7Source(lambda: 1645557742.0, lambda size: (rand_a << 68 | rand_b << 6).to_bytes(size))
     assert new_id() == "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"
 
 
@@ -33,7 +33,7 @@ def test_ids_of_the_real_clock_grow() -> None:
 @given(st.lists(st.floats(min_value=0, max_value=4e9), min_size=2), st.randoms(use_true_random=False))
 def test_ids_grow_whatever_the_clock_says(times: list[float], random: object) -> None:
     clock = iter(times)
-    new_id = Uuid7Source(lambda: next(clock), random.getrandbits)  # type: ignore[attr-defined]  # st.randoms is untyped
+    new_id = Uuid7Source(lambda: next(clock), random.randbytes)  # type: ignore[attr-defined]  # st.randoms is untyped
     ids = [new_id() for _ in times]
     assert all(earlier < later for earlier, later in pairwise(ids))
     assert all(UUID7.fullmatch(each) and UUID(each).version == 7 for each in ids)
@@ -41,7 +41,7 @@ def test_ids_grow_whatever_the_clock_says(times: list[float], random: object) ->
 
 @pytest.mark.parametrize("bit", [0, 1], ids=["all random bits zero", "all random bits one: the step carries"])
 def test_ids_grow_with_the_clock_at_rest(bit: int) -> None:
-    new_id = Uuid7Source(lambda: 1.7e9, lambda bits: bit * ((1 << bits) - 1))
+    new_id = Uuid7Source(lambda: 1.7e9, lambda size: bytes([255 * bit]) * size)
     ids = [new_id() for _ in range(100)]
     assert all(earlier < later for earlier, later in pairwise(ids))
     assert all(UUID7.fullmatch(each) for each in ids)
@@ -50,3 +50,10 @@ def test_ids_grow_with_the_clock_at_rest(bit: int) -> None:
 def test_two_sources_do_not_meet() -> None:
     first, second = Uuid7Source(lambda: 1.7e9), Uuid7Source(lambda: 1.7e9)
     assert not {first() for _ in range(100)} & {second() for _ in range(100)}
+
+
+def test_random_bytes_come_as_many_as_asked_for_and_never_twice() -> None:
+    random_bytes = RandomBytes()
+    drawn = [random_bytes(size) for size in (16, 10, 4, 12) * 200]  # some ten thousand: more than are fetched at once
+    assert [len(each) for each in drawn] == [16, 10, 4, 12] * 200
+    assert len({each for each in drawn if len(each) > 4}) == 600
