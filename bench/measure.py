@@ -76,17 +76,22 @@ async def upstream() -> AsyncIterator[int]:
 async def in_rounds(
     scenario: Scenario, subjects: Sequence[Subject], rounds: int, upstream_port: int, say: Callable[[str], None]
 ) -> Samples:
-    """Measure each subject once in every round, as many as the scenario allows."""
+    """Measure each subject once in every round, as many as the scenario allows; one that lasts is paused meanwhile."""
     samples: dict[tuple[str, str], list[Sample | Lost]] = defaultdict(list)
     chosen = [subject for subject in subjects if scenario.few or not subject.slow]
     async with AsyncExitStack() as lasting:
-        slow = {it.name: await lasting.enter_async_context(warm(it, upstream_port)) for it in chosen if it.slow}
+        slow: dict[str, Warm] = {}
+        for subject in chosen:
+            if subject.slow:
+                lasts = slow[subject.name] = await lasting.enter_async_context(warm(subject, upstream_port))
+                lasting.callback(lasts.running.resume)
+                lasts.running.pause()
         for at in range(min(rounds, scenario.rounds)):
             say(f"{scenario.name}, round {at + 1}: {scenario.about}")
             for subject in chosen:
                 try:
                     if subject.slow:
-                        sample: Sample | Lost = await slow[subject.name].measure(_fitting(scenario, subject))
+                        sample: Sample | Lost = await _resumed(slow[subject.name], _fitting(scenario, subject))
                     else:
                         async with warm(subject, upstream_port) as started:
                             sample = await started.measure(scenario)
@@ -95,6 +100,14 @@ async def in_rounds(
                     say(f"{scenario.name}, {subject.name}: {sample}")
                 samples[scenario.name, subject.name].append(sample)
     return samples
+
+
+async def _resumed(lasting: Warm, scenario: Scenario) -> Sample:
+    lasting.running.resume()
+    try:
+        return await lasting.measure(scenario)
+    finally:
+        lasting.running.pause()
 
 
 def _fitting(scenario: Scenario, subject: Subject) -> Scenario:

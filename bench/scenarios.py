@@ -63,7 +63,7 @@ SCENARIOS: Final = {
             "natural", "200 streams of 200 deltas, 20 ms apart", "delta", Play(200, 0.02), 200, 200, spread=2, few=20
         ),
         Scenario("short", "2,000 requests of 20 deltas, 32 at once", "request", Play(20, 0), 2000, 32, few=100),
-        Scenario("alone", "500 requests of 20 deltas, one at a time", "request", Play(20, 0), 500, 1, few=50),
+        Scenario("alone", "2,000 requests of 20 deltas, one at a time", "request", Play(20, 0), 2000, 1, few=50),
         Scenario(
             "history",
             "1,000 requests of 100 messages and 100,000 characters, 4 at once",
