@@ -1,12 +1,17 @@
-"""Keys: make one (its secret is shown once), see what each was used for, change its rights, revoke it."""
+"""Keys: make one (its secret is shown once), see what each was used for, change its rights, revoke it.
+
+There may be ten thousand: a page shows a hundred, which may be searched for.
+"""
 
 from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace as changed
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -19,6 +24,37 @@ from handlers.dashboard.pages import render
 
 #: A name that needs no quoting, in a shell or in a program.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][\w.:@/-]*", re.ASCII)
+
+#: Keys on one page: all of ten thousand would be 24 MB, and hold the loop for 0.8 s.
+SHOWN: Final = 100
+
+
+class Excerpt(NamedTuple):
+    """What one page shows of the keys that were found; `first` counts from 1, `newer` and `older` are other pages."""
+
+    keys: Sequence[ApiKey]
+    search: str
+    first: int
+    found: int
+    newer: str | None
+    older: str | None
+
+
+def excerpt(known: Iterable[ApiKey], query: Mapping[str, str]) -> Excerpt:
+    """The newest keys first: those in whose name, or at whose end, stands what is searched for, and of these a page."""
+    search = query.get("search", "").strip()[:64]
+    words = search.casefold().split()
+    found = [key for key in known if all(word in f"{key.name} …{key.hint}".casefold() for word in words)]
+    found.sort(key=lambda key: -key.created)
+    last = max(0, len(found) - 1) // SHOWN
+    wanted = query.get("page", "")
+    page = min(int(wanted) - 1, last) if re.fullmatch(r"[1-9]\d{0,5}", wanted, re.ASCII) else 0
+
+    def address(page: int) -> str | None:
+        return "?" + urlencode({"search": search, "page": page + 1}) if 0 <= page <= last else None
+
+    shown = found[page * SHOWN : (page + 1) * SHOWN]
+    return Excerpt(shown, search, page * SHOWN + 1, len(found), address(page - 1), address(page + 1))
 
 
 async def keys(request: web.Request, login: Login) -> web.StreamResponse:
@@ -99,7 +135,9 @@ async def _page(
     config = app[SETTINGS].config
     stats = await app[STATS].read()
     shown = {
-        "keys": sorted(app[STATE].keys, key=lambda key: -key.created),
+        "known": len(app[STATE].keys),
+        "shown": excerpt(app[STATE].keys, request.query),
+        "many": SHOWN,
         "usage": stats.keys,
         "limits": config.limits,
         "stealth_open": config.models.stealth,

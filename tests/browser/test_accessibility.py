@@ -10,7 +10,7 @@ import pytest
 from browsing import PAGES, log_in, set_password, visiting
 from npm import install
 from playwright.async_api import Browser, Page, expect
-from running import RunningBridge, running_bridge
+from running import RunningBridge, many_keys, running_bridge
 
 from bridge.tasks import TaskOwner
 from handlers.appkeys import STATS
@@ -97,3 +97,10 @@ async def test_a_bridge_in_use(page: Page, bridge: RunningBridge, arena: Arena, 
                 await expect(page.locator("#secret")).to_be_visible()
             await page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true })")
             await examine(page, axe)
+
+
+async def test_more_keys_than_a_page_shows(page: Page, bridge: RunningBridge, axe: str) -> None:
+    await bridge.state.update_keys(lambda known: (*known, *many_keys(250)))
+    for query in ("?page=2", "?search=nobody"):
+        await page.goto(PAGES["keys"] + query)
+        await examine(page, axe)

@@ -9,7 +9,7 @@ import pytest
 from browsing import PAGES
 from playwright.async_api import Page, expect
 from programs import need_program
-from running import RunningBridge
+from running import RunningBridge, many_keys
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -127,3 +127,17 @@ async def test_a_key_is_revoked_once_the_question_is_answered(page: Page, bridge
     await row.get_by_role("button", name="Yes, revoke").click()
     await expect(row).to_have_count(0)
     assert await ask(bridge, secret) == (401, "invalid_api_key")
+
+
+async def test_one_of_many_keys_is_found(page: Page, bridge: RunningBridge) -> None:
+    await bridge.state.update_keys(lambda known: (*known, *many_keys(250)))
+    await page.goto(PAGES["keys"])
+    await expect(page.get_by_text("1 to 100 of 251")).to_be_visible()
+    await page.get_by_role("link", name="Older keys").click()
+    await expect(page.get_by_text("101 to 200 of 251")).to_be_visible()
+    await expect(page.get_by_role("link", name="Newer keys")).to_be_visible()
+    await page.get_by_label("Search").fill("tool 0042")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("row", name="Tool 42")).to_contain_text("sk-lmab-…0042")
+    await expect(page.get_by_text("1 to 1 of 1 found")).to_be_visible()
+    await expect(page.get_by_label("Search")).to_have_value("tool 0042")

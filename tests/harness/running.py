@@ -158,3 +158,10 @@ async def add_accounts(folder: StateFolder, *sessions: Session) -> None:
 def api_key(**options: Any) -> tuple[str, ApiKey]:
     """A key's secret and what is kept of it."""
     return keys.generate(**{"name": "another", "now": time.time(), "rpm": 1_000_000, **options})
+
+
+def many_keys(number: int) -> tuple[ApiKey, ...]:
+    """So many keys, `Tool 0` and so on, the newest last; nobody has their secrets."""
+    return tuple(
+        ApiKey(f"{at:08x}", f"Tool {at}", f"{at:064x}", f"{at:04d}", created=float(at)) for at in range(number)
+    )

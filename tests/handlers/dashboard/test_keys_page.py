@@ -6,12 +6,13 @@ import re
 
 import pytest
 from dashboard import Dashboard, Kept, Page
-from running import RunningBridge, api_key
+from running import RunningBridge, api_key, many_keys
 
 from bridge import keys
 from bridge.keys import ApiKey
 from bridge.state import keys_document
 from handlers.appkeys import STATS
+from handlers.dashboard.keys import SHOWN, excerpt
 
 SECRET = re.compile(r"sk-lmab-[A-Za-z0-9]{32}")
 
@@ -147,3 +148,44 @@ async def test_the_page_says_what_a_key_was_used_for(dashboard: Dashboard) -> No
     page = await dashboard.get("/dashboard/keys")
     row = page.text.partition("laptop</span>")[2].partition("</tr>")[0]
     assert '<td data-label="Requests" class="number">3</td>' in row
+
+
+async def test_of_many_keys_a_page_shows_the_newest_and_leads_to_the_others(dashboard: Dashboard) -> None:
+    await keys_document(dashboard.bridge.folder).update(lambda known: (*known, *many_keys(2 * SHOWN + 50)))
+    await make(dashboard)  # which reads them too
+    page = await dashboard.get("/dashboard/keys")
+    assert says(page, "laptop", "Tool 249", f"1 to {SHOWN} of 252", "?search=&page=2")
+    assert not page.markup.says("Tool 150")
+    assert not page.markup.says("Newer keys")
+    last = await dashboard.get("/dashboard/keys?search=&page=3")
+    assert says(last, "Tool 0", "201 to 252 of 252", "?search=&page=2")
+    assert not last.markup.says("Older keys")
+    found = await dashboard.get("/dashboard/keys?search=tool+19")
+    assert says(found, "Tool 19", "Tool 119", "Tool 199", "1 to 13 of 13 found")
+    nothing = await dashboard.get("/dashboard/keys?search=%3Cb%3E")
+    assert says(nothing, "No key has all of that", "<b>")
+
+
+async def test_few_keys_are_shown_as_they_are(dashboard: Dashboard) -> None:
+    assert not (await dashboard.get("/dashboard/keys")).markup.says("Search")
+
+
+@pytest.mark.parametrize("page", ["", "0", "-1", "1.5", "a", "\u0661", "9" * 5000])
+def test_a_page_that_is_none_is_the_first_or_the_last(page: str) -> None:
+    shown = excerpt(many_keys(SHOWN + 1), {"page": page})
+    assert (shown.first, shown.newer) == (1, None)
+    assert excerpt(many_keys(SHOWN + 1), {"page": "999999"}).first == SHOWN + 1
+
+
+@pytest.mark.parametrize(
+    ("search", "found"),
+    [("TOOL 7", ["Tool 7"]), ("…0003", ["Tool 3"]), ("3 tool", ["Tool 3"]), ("nobody", []), (" ", 10)],
+)
+def test_keys_are_found_by_words_of_their_name_and_by_their_end(search: str, found: list[str] | int) -> None:
+    shown = excerpt(many_keys(10), {"search": search})
+    assert (len(shown.keys) if isinstance(found, int) else [key.name for key in shown.keys]) == found
+    assert shown.found == len(shown.keys)
+
+
+def test_no_key_is_found_where_there_is_none() -> None:
+    assert excerpt((), {"page": "2"}) == ([], "", 1, 0, None, None)
