@@ -1,4 +1,4 @@
-"""The files under `web/`: templates, and what the pages load. All are read once, at the start.
+"""The files under `web/` that the pages load. All are read once, at the start.
 
 A static file is found by its name in a table, so that no path of a request ever reaches the file system.
 """
@@ -18,7 +18,6 @@ from handlers.appkeys import FACTS
 
 #: Beside our packages, in a checkout and in a wheel.
 WEB: Final = Path(handlers.__file__).parent.parent / "web"
-TEMPLATES: Final = WEB / "templates"
 
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 

@@ -67,6 +67,7 @@ async def _shown(
     request: web.Request, login: Login | None, page: Callable[[], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """The page, or what went wrong as one; `page` is not asked for a change that another site's page sends."""
+    await request.app[pages.TEMPLATES].compile()
     try:
         if request.method not in _READING:
             _from_here(request)

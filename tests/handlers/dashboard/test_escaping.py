@@ -13,7 +13,7 @@ from running import RunningBridge, running_bridge
 from tenacity import wait_none
 
 from handlers.appkeys import MODELS, STATS
-from handlers.dashboard.assets import TEMPLATES
+from handlers.dashboard.assets import WEB
 from upstream.arena import Arena, Model, Session
 from upstream.arena.ids import fixed_uuid
 
@@ -24,7 +24,8 @@ SHORT = "<x-boo onclick=boo()>\"'&"
 SORRY = 'Sorry: "\' onload=boo() a=" & {{7*7}}'
 
 #: What our templates write, and our charts.
-OURS = {tag for each in TEMPLATES.iterdir() for tag in re.findall(r"<([a-z][a-z0-9-]*)", each.read_text())} | {
+OURS = {
+    *(tag for each in (WEB / "templates").iterdir() for tag in re.findall(r"<([a-z][a-z0-9-]*)", each.read_text())),
     *("svg", "g", "path", "rect", "circle", "text", "tspan", "title"),
 }
 LIVE = ("/dashboard", "/dashboard/accounts", "/dashboard/activity")

@@ -1,0 +1,45 @@
+"""How pages are made: what holds the loop is done elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+
+from jinja2 import DictLoader, Environment
+
+from bridge.tasks import TaskOwner
+from handlers.dashboard.pages import Templates
+
+
+class Watched(DictLoader):
+    """Notes which template was read, and whether on this thread."""
+
+    def __init__(self) -> None:
+        super().__init__(dict.fromkeys(("keys.html", "login.html", "page.html"), "{{ 6 * 7 }}"))
+        self.here = threading.get_ident()
+        self.read: Counter[tuple[str, bool]] = Counter()
+
+    def get_source(self, environment: Environment, template: str):  # type: ignore[no-untyped-def]  # jinja2's own
+        self.read[template, threading.get_ident() == self.here] += 1
+        return super().get_source(environment, template)
+
+
+async def test_templates_are_compiled_once_and_not_on_the_loop() -> None:
+    loader = Watched()
+    environment = Environment(loader=loader, autoescape=True)
+    templates = Templates(environment)
+    await asyncio.gather(*(templates.compile() for _ in range(5)))
+    await templates.compile()
+    assert environment.get_template("keys.html").render() == "42"
+    assert loader.read == {("keys.html", False): 1, ("login.html", False): 1, ("page.html", False): 1}
+
+
+async def test_whoever_leaves_meanwhile_stops_nobody() -> None:
+    templates = Templates(Environment(loader=Watched(), autoescape=True))
+    async with TaskOwner() as tasks:
+        first, second = (tasks.spawn(templates.compile(), name="a visitor") for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        await second
+        assert first.cancelled()
