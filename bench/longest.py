@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
+
+import aiohttp
 
 from bench.load import Lost
 from bench.measure import Warm, warm
@@ -21,8 +24,10 @@ from bench.report import Section, Target
 from bench.requests import KEY
 from bench.scenarios import SCENARIOS, Play, Scenario
 from bench.subjects import our_bridge
+from handlers.dashboard.pages import PAGES
 
 _MILLISECONDS: Final = 20.0
+_PASSWORD: Final = secrets.token_urlsafe()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,18 @@ async def _refused(body: bytes, bridge: Warm) -> None:
         raise Lost(f"not 400 but {status!r}")
 
 
+async def _visited(bridge: Warm) -> None:
+    """Log in, and look at every page of the dashboard twice. Raises Lost."""
+    jar = aiohttp.CookieJar(unsafe=True)  # it takes none from a bare address otherwise
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{bridge.running.port}", cookie_jar=jar) as browser:
+        await browser.post("/dashboard/login", data={"password": _PASSWORD})
+        for path, _ in PAGES * 2:
+            async with browser.get(path) as page:
+                if page.status != 200 or page.url.path != path:
+                    raise Lost(f"not {path} but {page.url.path} with {page.status}")
+                await page.read()
+
+
 #: orjson holds the interpreter even in a thread: what a body of that size takes cannot be divided.
 _CASES: Final = (
     _of(_pictures("picture-10MB", "5 requests with a picture of 10 MiB, a body of 14 MB", 1, 10 * 2**20), USED, 25.0),
@@ -69,6 +86,12 @@ _CASES: Final = (
             "full", "4,000 requests, 32 at once, while every table and file is full", "request", Play(20, 0), 4000, 32
         ),
         FULL,
+    ),
+    _Case(
+        "dashboard",
+        "each of its pages twice, while every table and file is full",
+        _visited,
+        replace(FULL, password=_PASSWORD),
     ),
 )
 

@@ -10,6 +10,8 @@ from typing import Final
 
 from bench import site
 from bench.requests import KEY
+from bridge import passwords
+from bridge.admin import Admin, admin_document
 from bridge.conversations import CAPACITY, Evaluation
 from bridge.keys import ApiKey
 from bridge.state import (
@@ -36,13 +38,14 @@ _DAYS: Final = 730
 class Past:
     """How much of everything is there: API keys, models in `models.json`, conversations, two full years of statistics.
 
-    One key and one account are always there, since without them nothing could be asked.
+    `password` is the dashboard's. One key and one account are always there, since without them nothing could be asked.
     """
 
     keys: int = 1
     models: bool = False
     conversations: int = 0
     statistics: bool = False
+    password: str = ""
 
     async def leave(self, state: StateFolder) -> None:
         """Write it, as a clean stop does."""
@@ -53,6 +56,8 @@ class Past:
             Accounts().sign_in("bench@example.org", expires_at=int(now) + _WEEK, now=now).cookie_value
         )
         await accounts_document(state).save((Account("bench", session),))
+        if self.password:
+            await admin_document(state).save(Admin(password_hash=passwords.hash_password(self.password)))
         if self.models:
             await models_document(state).save(flight.read_models(site.page().decode()).models)
         if self.conversations:
