@@ -78,7 +78,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
         await app[STATE].load()
         await app[STATS].load()
         app[ACTIVITY] = Activity(app[STATS].stats)
-        app[ENDINGS] = Endings(app[ACTIVITY], settings.current)
+        app[ENDINGS] = Endings(app[ACTIVITY], app[LIMITER], settings.current)
         app[METRICS] = Metrics(app, app[STATS].stats)
         yield
         app[ENDINGS].settle()

@@ -1,7 +1,8 @@
 """What is done when a request has ended: it is counted, and logged in one line.
 
-All that ended in one turn of the loop are done together, in the next turn: from the second one on, what counts and logs
-is in the processor's cache, which takes a tenth off a short request (`make bench`).
+All that ended in one turn of the loop are done together, in the next turn: from the second one on, what logs them is in
+the processor's cache, which takes a tenth off a short request (`make bench`, short). One that ran alone waits for no
+other: another turn would take 8 µs of its caller's next request (alone).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final, NamedTuple
 from aiohttp import web
 
 from bridge.config import Config
+from bridge.limits import Limiter
 from bridge.log import bind_request_id, event
 from handlers.activity import Activity
 from handlers.callers import LOOPBACK, caller_address
@@ -35,16 +37,19 @@ class Ending(NamedTuple):
 class Endings:
     """Those of this turn, still to be counted and logged."""
 
-    def __init__(self, activity: Activity, config: Callable[[], Config]) -> None:
+    def __init__(self, activity: Activity, limiter: Limiter, config: Callable[[], Config]) -> None:
         self._activity = activity
+        self._limiter = limiter
         self._config = config
         self._waiting: list[Ending] = []
 
     def add(self, ending: Ending) -> None:
         """Take a request that has ended."""
-        if not self._waiting:
-            asyncio.get_running_loop().call_soon(self.settle)
         self._waiting.append(ending)
+        if not self._limiter.running:
+            self.settle()
+        elif len(self._waiting) == 1:
+            asyncio.get_running_loop().call_soon(self.settle)
 
     def settle(self) -> None:
         """Count and log what waits for it."""
