@@ -12,7 +12,7 @@ import re
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import orjson
 
@@ -33,8 +33,7 @@ _REASONING: Final = re.compile(
 _FOOTNOTE: Final = re.compile(r"\s*\[\^?\w{1,8}\]: ")
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(NamedTuple):
     """An evaluation at rest: whose it is, the id of its last answer, and what it has been shown.
 
     `answered` has a digest for each form in which clients return the answer.

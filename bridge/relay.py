@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 from bridge import transcript
 from bridge.answer import Answer
@@ -42,8 +43,7 @@ from upstream.retry import Retries
 from upstream.uploads import Uploads
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """A request as it is put to its model; `ignored` names what was asked for and has no effect."""
 
     model: Model

@@ -16,9 +16,8 @@ import asyncio
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from time import monotonic  # the loop's own clock, in a third of the time
-from typing import Final
+from typing import Final, NamedTuple
 
 import aiohttp
 
@@ -164,8 +163,7 @@ class ArenaAnswer:
         self._connection.waiting_until = monotonic() + self._idle_timeout if self._begun else self._deadline
 
 
-@dataclass(frozen=True, slots=True)
-class _Flow:
+class _Flow(NamedTuple):
     """An answer being passed on: who takes the batches, and when that is over."""
 
     take: Callable[[list[Event]], bool]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -17,8 +17,7 @@ from upstream.events import Citations, Event, Images, ReasoningDeltas, Source, T
 _FINISH_REASONS: Final = {"stop": "stop", "length": "length", "content-filter": "content_filter"}
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What every object of one answer repeats. `created` is unix time in seconds; `model` the name as asked."""
 
     id: str
