@@ -2,7 +2,8 @@
 
 Two years of steady traffic with some 30 models make 0.25 MB of it; every table full with names of ordinary length,
 1.6 MB; the longest names and numbers there can be, 7.5 MB. A save holds the loop for less than 1 ms, at worst 10 ms,
-and leaves the rest to a thread; so does a read, of 12 ms in ordinary use and 0.1 s at worst.
+besides the counting of what was recorded since the last; it leaves the rest to a thread. So does a read, of 12 ms in
+ordinary use and 0.1 s at worst.
 """
 
 from __future__ import annotations

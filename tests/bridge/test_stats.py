@@ -12,7 +12,7 @@ from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.stats import NAME_CHARS, NAMES, OTHERS, TABLE_DAYS, Outcome, Stats
+from bridge.stats import MAX_WAITING, NAME_CHARS, NAMES, OTHERS, TABLE_DAYS, Outcome, Stats
 from upstream.errors import Reason
 
 
@@ -164,6 +164,38 @@ def test_a_name_is_kept_short_and_printable(name: str, kept: str) -> None:
     for _ in range(2):
         stats.record(ok(model=name))
     assert again(stats, clock).models[kept].requests == 2
+
+
+LOOKS: dict[str, Callable[[Stats], object]] = {
+    "totals": lambda stats: stats.totals.requests,
+    "statuses": lambda stats: stats.statuses[200],
+    "reasons": lambda stats: stats.reasons["ok"],
+    "models": lambda stats: stats.models["a"].requests,
+    "keys": lambda stats: stats.keys["b"].requests,
+    "series": lambda stats: stats.series("minute")[-1].requests,
+    "top models": lambda stats: stats.top_models(1)[0][1].requests,
+    "top keys": lambda stats: stats.top_keys(1)[0][1].requests,
+    "JSON": lambda stats: again(stats, Clock()).totals.requests,
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+@pytest.mark.parametrize("number", [1, MAX_WAITING, 2 * MAX_WAITING + 1])
+def test_whoever_looks_sees_all_that_was_recorded(look: Callable[[Stats], object], number: int) -> None:
+    stats = Stats(Clock())
+    for _ in range(number):
+        stats.record(ok(model="a", key="b"))
+    assert look(stats) == number
+
+
+def test_an_outcome_belongs_to_the_minute_in_which_it_was_recorded() -> None:
+    clock = Clock()
+    stats = Stats(clock)
+    stats.record(ok(model="a"))
+    recorded = int(clock.now)
+    clock.now += 60
+    assert [bucket.requests for bucket in stats.series("minute")[-2:]] == [1, 0]
+    assert stats.models["a"].last == recorded
 
 
 def test_no_row_for_a_model_never_resolved_and_no_key_shown() -> None:
