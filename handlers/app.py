@@ -20,6 +20,7 @@ from bridge.tasks import TaskOwner
 from handlers.activity import Activity
 from handlers.appkeys import (
     ACTIVITY,
+    ALARMS,
     BODIES,
     CLIENT,
     DRAIN,
@@ -49,6 +50,7 @@ from handlers.middlewares import around, set_headers
 from handlers.routes import add_routes
 from handlers.site import client_settings, use_clearance
 from upstream import client
+from upstream.alarms import Alarms
 from upstream.fetch import fetching
 from upstream.gate import Gate
 from upstream.ids import RandomBytes, Uuid7Source
@@ -67,7 +69,8 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
     app[STATS] = StatsFile(folder, time.time)
     app[GATE] = Gate(time.monotonic)
     app[LIMITER] = Limiter(time.monotonic)
-    app[DRAIN] = Drain()
+    app[ALARMS] = Alarms()
+    app[DRAIN] = Drain(app[ALARMS])
     app[BODIES] = ByteBudget()
     app[RANDOM] = RandomBytes()
     app.on_response_prepare.append(set_headers)
@@ -84,11 +87,12 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
         app[ENDINGS].settle()
         await app[STATS].flush()
         await app[STATE].flush()
+        app[ALARMS].close()
 
     async def upstream(app: web.Application) -> AsyncIterator[None]:
         async with (
             kept_conversations(folder) as conversations,
-            client.connect(client_settings(config, app[STATE].admin.clearance)) as arena,
+            client.connect(client_settings(config, app[STATE].admin.clearance), app[ALARMS]) as arena,
             uploading(arena, clock=time.time, on_upload=app[STATS].stats.record_upload) as uploads,
             fetching(connect_timeout=FETCH_SECONDS) as fetcher,
         ):

@@ -21,6 +21,7 @@ from handlers.budget import ByteBudget
 from handlers.drain import Drain
 from handlers.endings import Endings
 from handlers.facts import Facts
+from upstream.alarms import Alarms
 from upstream.client import ArenaClient
 from upstream.fetch import Fetcher
 from upstream.gate import Gate
@@ -54,6 +55,7 @@ GATE: Final = web.AppKey("gate", Gate)
 MODELS: Final = web.AppKey("models", Models)
 LIMITER: Final = web.AppKey("limiter", Limiter)
 RELAY: Final = web.AppKey("relay", Relay)
+ALARMS: Final = web.AppKey("alarms", Alarms)
 DRAIN: Final = web.AppKey("drain", Drain)
 BODIES: Final = web.AppKey("bodies", ByteBudget)
 UPLOADS: Final = web.AppKey("uploads", Uploads)

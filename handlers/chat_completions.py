@@ -24,7 +24,7 @@ from bridge.keys import ApiKey
 from bridge.log import event
 from handlers.admission import admitted, large_body
 from handlers.answers import write_json
-from handlers.appkeys import DRAIN, FACTS, FETCHER, KEY, LIMITER, RANDOM, RELAY, SETTINGS, TASKS
+from handlers.appkeys import ALARMS, DRAIN, FACTS, FETCHER, KEY, LIMITER, RANDOM, RELAY, SETTINGS, TASKS
 from handlers.body import read_body
 from handlers.budget import SMALL_BYTES, Hold
 from handlers.facts import Facts
@@ -89,30 +89,29 @@ async def _stream(
         settings=config.stream,
         write_timeout=config.server.write_timeout,
         tasks=request.app[TASKS],
+        alarms=request.app[ALARMS],
     )
 
     def send(batch: list[Event]) -> bool:
         data = encoder.encode(batch)
         return not data or caller.send(data)
 
-    async with caller:
+    with caller:
         try:
-            async with (
-                request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life,
-                await _ask(request, key, chat, facts) as answer,
-            ):
-                async for batch in answer:
-                    data = encoder.encode(batch)
-                    if answer.finish is not None:
-                        await caller.end(data + encoder.finish(answer.finish.reason, answer.usage))
-                        break
-                    if data:
-                        await caller.write(data)
-                    if facts.ttft is None:
-                        facts.ttft = time.monotonic() - began
-                    await answer.flow(send)
-                    await caller.drain()
-                _log_answer(config, answer)
+            with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
+                async with await _ask(request, key, chat, facts) as answer:
+                    async for batch in answer:
+                        data = encoder.encode(batch)
+                        if answer.finish is not None:
+                            await caller.end(data + encoder.finish(answer.finish.reason, answer.usage))
+                            break
+                        if data:
+                            await caller.write(data)
+                        if facts.ttft is None:
+                            facts.ttft = time.monotonic() - began
+                        await answer.flow(send)
+                        await caller.drain()
+                    _log_answer(config, answer)
         except ApiError as error:
             if not caller.committed:
                 raise
@@ -126,16 +125,14 @@ async def _whole(
 ) -> web.StreamResponse:
     began = time.monotonic()
     completion = Completion(header)
-    async with (
-        request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life,
-        await _ask(request, key, chat, facts) as answer,
-    ):
-        async for batch in answer:
-            completion.add(batch)
-            if facts.ttft is None:
-                facts.ttft = time.monotonic() - began
-        _log_answer(config, answer)
-        body = completion.finish(answer.finish.reason if answer.finish else None, answer.usage())
+    with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
+        async with await _ask(request, key, chat, facts) as answer:
+            async for batch in answer:
+                completion.add(batch)
+                if facts.ttft is None:
+                    facts.ttft = time.monotonic() - began
+            _log_answer(config, answer)
+            body = completion.finish(answer.finish.reason if answer.finish else None, answer.usage())
     return await write_json(request, body, config)
 
 

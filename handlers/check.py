@@ -25,6 +25,7 @@ from handlers.site import client_settings
 from handlers.terminal import moment
 from upstream import client, flight
 from upstream.accounts import EXPIRY_WARNING_SECONDS, Account, AccountPool
+from upstream.alarms import Alarms
 from upstream.client import PAGE, ArenaClient, Credentials
 from upstream.errors import RateLimited, SessionExpired, TimedOut, Unreachable, UpstreamError
 
@@ -98,7 +99,7 @@ async def examine(config: Config) -> AsyncIterator[Finding]:
         yield Finding(Verdict.BAD, "state folder", str(error))
         return
     yield _keys(len(state.keys))
-    async with client.connect(client_settings(config, state.admin.clearance)) as arena:
+    async with client.connect(client_settings(config, state.admin.clearance), Alarms()) as arena:
         visit = await _visit(arena, state.pool, config)
         await state.flush()
         yield _site(visit, arena, config)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from time import monotonic
 from types import TracebackType
 from typing import Self
 
 from bridge.errors import ApiError, from_upstream, overloaded
+from upstream.alarms import Alarms
 from upstream.errors import TimedOut
 
 
@@ -18,42 +20,54 @@ class Life:
     Raises ApiError when it is over, by itself or by `end`.
     """
 
-    def __init__(self, seconds: float, answers: set[Life], idle: asyncio.Event) -> None:
+    __slots__ = ("_alarms", "_answers", "_cancelling", "_error", "_idle", "_seconds", "_task")
+
+    _task: asyncio.Task[object]
+    _cancelling: int  # how often others had cancelled it before
+
+    def __init__(self, seconds: float, alarms: Alarms, answers: set[Life], idle: asyncio.Event) -> None:
         self._seconds = seconds
-        self._scope = asyncio.timeout(seconds)
+        self._alarms = alarms
         self._answers = answers
         self._idle = idle
         self._error: ApiError | None = None
 
-    async def __aenter__(self) -> Self:
-        await self._scope.__aenter__()
+    def __enter__(self) -> Self:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("an answer is given by a task")
+        self._task, self._cancelling = task, task.cancelling()
+        self._alarms.set(self, monotonic() + self._seconds)
         self._answers.add(self)
         self._idle.clear()
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._alarms.clear(self)
         self._answers.discard(self)
         if not self._answers:
             self._idle.set()
-        try:
-            await self._scope.__aexit__(kind, error, trace)
-        except TimeoutError:
-            too_long = TimedOut(f"The answer took longer than {self._seconds:g} s.")
-            raise self._error or from_upstream(too_long) from None
+        if self._error is not None and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise self._error from None
+
+    def ring(self) -> None:
+        """Let the answer end: its time is over."""
+        self.end(from_upstream(TimedOut(f"The answer took longer than {self._seconds:g} s.")))
 
     def end(self, error: ApiError) -> None:
         """Let the answer end now, and raise `error`."""
-        if not self._scope.expired():  # one that is ending already cannot be told to
+        if self._error is None and self in self._answers:  # one that is ending already, or has, cannot be told to
             self._error = error
-            self._scope.reschedule(asyncio.get_running_loop().time())
+            self._task.cancel()
 
 
 class Drain:
     """Bounds a request's coming in and an answer's life: by a limit of their own, and by the daemon's end."""
 
-    def __init__(self) -> None:
+    def __init__(self, alarms: Alarms) -> None:
+        self._alarms = alarms
         self._arrivals: set[asyncio.Timeout] = set()
         self._answers: set[Life] = set()
         self._idle = asyncio.Event()
@@ -90,7 +104,7 @@ class Drain:
         """Let an answer live for `seconds`, or until the daemon ends. Raises ApiError once it drains."""
         if self.draining:
             raise _shutting_down()
-        return Life(seconds, self._answers, self._idle)
+        return Life(seconds, self._alarms, self._answers, self._idle)
 
     def begin(self) -> None:
         """Take no further requests, nor those that are still coming in."""

@@ -63,7 +63,7 @@ async def _draw(request: web.Request, key: ApiKey, wanted: ImageRequest, config:
     facts = request[FACTS]
     facts.model = wanted.model[:200]
     message = Message("user", wanted.prompt, pictures=wanted.pictures)
-    async with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
+    with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
         chat = ChatRequest(wanted.model, (message,), ignored=wanted.ignored)
         asked = await request.app[RELAY].prepare(chat, key)
         if asked.model.modality != "image":

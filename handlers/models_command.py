@@ -17,6 +17,7 @@ from handlers.config_option import config_option, read_config
 from handlers.site import client_settings
 from handlers.terminal import print_table
 from upstream import client
+from upstream.alarms import Alarms
 from upstream.catalog import Catalog
 
 
@@ -50,7 +51,7 @@ async def _catalog(config: Config, *, refresh: bool) -> Catalog:
     folder = StateFolder(config.server.state_dir)
     state = State(folder, time.time)
     await state.load()
-    async with client.connect(client_settings(config, state.admin.clearance)) as arena:
+    async with client.connect(client_settings(config, state.admin.clearance), Alarms()) as arena:
         found = Models(arena, state.pool, models_document(folder), lambda: config, time.monotonic)
         await found.load()
         if refresh or found.catalog is None:

@@ -13,6 +13,7 @@ from aiohttp import web
 from bridge.config import Stream
 from bridge.tasks import TaskOwner
 from handlers.writing import CallerWriter, Response
+from upstream.alarms import Alarms
 
 _HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -39,24 +40,25 @@ class EventStream(CallerWriter):
         settings: Stream,
         write_timeout: float,
         tasks: TaskOwner,
+        alarms: Alarms,
     ) -> None:
         super().__init__(request, Response(headers=_HEADERS), write_timeout)
         self._tasks = tasks
+        self._alarms = alarms
         self._start: bytes | None = start
         self._settings = settings
         self._comment = comment
         self._idle = idle
-        self._alarm: asyncio.TimerHandle | None = None
         self._keeper: asyncio.Task[None] | None = None
         #: The status has been sent: from here on an error is an event.
         self.committed = False
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         if self._settings.keepalive != "off":
-            self._alarm = self._loop.call_later(self._settings.keepalive_seconds, self._listen)
+            self._alarms.set(self, self._written_at + self._settings.keepalive_seconds)
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._hush()
@@ -96,21 +98,20 @@ class EventStream(CallerWriter):
             await self.prepare()
 
     def _hush(self) -> None:
-        for handle in (self._alarm, self._keeper):
-            if handle is not None:
-                handle.cancel()
+        self._alarms.clear(self)
+        if self._keeper is not None:
+            self._keeper.cancel()
 
-    def _listen(self) -> None:
-        """Look whether there was silence; a timer, since a task for each stream would cost it 3 KiB and 40 µs."""
-        wait = self._written_at + self._settings.keepalive_seconds - monotonic()
-        if wait <= 0:
+    def ring(self) -> None:
+        """Look whether there was silence; an alarm, since a task for each stream would cost it 3 KiB and 40 µs."""
+        now, keepalive_seconds = monotonic(), self._settings.keepalive_seconds
+        if now >= self._written_at + keepalive_seconds:
             self._keeper = self._tasks.spawn(self._say_alive(), name="keep-alive")
-            wait = self._settings.keepalive_seconds
-        self._alarm = self._loop.call_later(wait, self._listen)
+            self._written_at = now
+        self._alarms.set(self, self._written_at + keepalive_seconds)
 
     async def _say_alive(self) -> None:
         """Say that the answer is still being waited for."""
-        self._written_at = monotonic()
         try:
             await self._commit()
             alive = self._comment

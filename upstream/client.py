@@ -1,6 +1,6 @@
 """The I/O shell: calls to LMArena, and what their answers mean before a stream begins.
 
-async with connect(settings) as client:
+async with connect(settings, alarms) as client:
     answer = await client.open(call, credentials, first_byte_timeout=120)   # `upstream.answer` has the rest
 """
 
@@ -18,6 +18,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from upstream import cookies
+from upstream.alarms import Alarms
 from upstream.answer import ArenaAnswer
 from upstream.errors import ProtocolViolated, Redirected, SessionExpired
 from upstream.evaluations import CONTENT_TYPE, Call, referer
@@ -59,9 +60,9 @@ class Credentials:
 
 
 @asynccontextmanager
-async def connect(settings: Settings) -> AsyncIterator[ArenaClient]:
+async def connect(settings: Settings, alarms: Alarms) -> AsyncIterator[ArenaClient]:
     """Own the connections: they are closed on the way out."""
-    async with exchanging(settings.connections, settings.connect_timeout) as exchanges:
+    async with exchanging(settings.connections, settings.connect_timeout, alarms) as exchanges:
         yield ArenaClient(exchanges, settings)
 
 

@@ -10,12 +10,15 @@ import asyncio
 import math
 from collections.abc import Callable
 from itertools import islice
+from time import monotonic  # the loop's own clock, in a third of the time
 from typing import Final, NamedTuple, cast
 
 import aiohttp
 from aiohttp.http import HttpProcessingError
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from multidict import CIMultiDict
+
+from upstream.alarms import Alarms
 
 #: How much one read from a socket brings at most, and how much of a body waits to be taken.
 READ_BYTES: Final = 32 * 1024
@@ -42,7 +45,7 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_alarm",
+        "_alarms",
         "_asked",
         "_buffer",
         "_headers",
@@ -65,8 +68,11 @@ class Connection(asyncio.BufferedProtocol):
         "whole",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, open_ones: set[Connection], buffer: memoryview) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, alarms: Alarms, open_ones: set[Connection], buffer: memoryview
+    ) -> None:
         self._loop = loop
+        self._alarms = alarms
         self._open = open_ones
         self._buffer = buffer
         self._headers: CIMultiDict[str] = CIMultiDict()
@@ -77,7 +83,6 @@ class Connection(asyncio.BufferedProtocol):
         self._paused = False
         self._reusable = False
         self._waiter: asyncio.Future[None] | None = None
-        self._alarm: asyncio.TimerHandle | None = None
         self._patience = math.inf
         self.waiting_until = math.inf
         self.transport: asyncio.Transport | None = None
@@ -90,7 +95,7 @@ class Connection(asyncio.BufferedProtocol):
     def ask(self, request: bytes, until: float, patience: float = math.inf) -> asyncio.Future[Head]:
         """Send a request; the head of its answer comes `until` then, on the loop's clock.
 
-        Whoever moves `waiting_until` later moves it by `patience` (seconds) or more: so one timer does for the whole
+        Whoever moves `waiting_until` later moves it by `patience` (seconds) or more: so one alarm does for the whole
         answer, and is not set anew with each read. Raises ClientError, OSError (TimeoutError) or HttpProcessingError.
         """
         if self.error is not None:  # something came that nobody had asked for
@@ -104,7 +109,7 @@ class Connection(asyncio.BufferedProtocol):
         self._asked = self._loop.create_future()
         self._patience = patience
         self.waiting_until = until
-        self._alarm = self._loop.call_at(min(until, self._loop.time() + patience), self._ring)
+        self._alarms.set(self, min(until, monotonic() + patience))
         self.transport.write(request)
         return self._asked
 
@@ -132,14 +137,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def rest(self) -> None:
         """Nobody waits for anything any more."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        self._alarms.clear(self)
 
-    def _ring(self) -> None:
-        now = self._loop.time()
+    def ring(self) -> None:
+        """End the answer if it has been waited for long enough, or look again later."""
+        now = monotonic()
         if now < self.waiting_until:
-            self._alarm = self._loop.call_at(min(self.waiting_until, now + self._patience), self._ring)
+            self._alarms.set(self, min(self.waiting_until, now + self._patience))
         else:
             self.fail(TimeoutError())
 

@@ -19,6 +19,7 @@ from aiohttp.connector import Connection as Lease
 from multidict import CIMultiDict
 from yarl import URL
 
+from upstream.alarms import Alarms
 from upstream.connection import READ_BYTES, Connection, close_all
 
 #: Below the site's own keep-alive, so that a call does not meet a dying connection, in seconds.
@@ -53,11 +54,11 @@ class Response(NamedTuple):
 
 
 @asynccontextmanager
-async def exchanging(connections: int, connect_timeout: float) -> AsyncIterator[Exchanges]:
+async def exchanging(connections: int, connect_timeout: float, alarms: Alarms) -> AsyncIterator[Exchanges]:
     """Own a pool of that many connections, which are closed on the way out. `connect_timeout` is in seconds."""
     connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=KEEPALIVE_SECONDS, ttl_dns_cache=300)
     opened: set[Connection] = set()
-    make = partial(Connection, asyncio.get_running_loop(), opened, memoryview(bytearray(READ_BYTES)))
+    make = partial(Connection, asyncio.get_running_loop(), alarms, opened, memoryview(bytearray(READ_BYTES)))
     connector._factory = make  # type: ignore[assignment] # noqa: SLF001 — it has no public switch
     async with connector:
         try:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from upstream import client, evaluations, flight
+from upstream.alarms import Alarms
 from upstream.answer import ArenaAnswer
 from upstream.arena import Arena, Line, Session, Step, Turn, Until
 from upstream.client import ArenaClient, Credentials, Settings
@@ -26,7 +27,7 @@ async def connected(origin: str, *others: str, **settings: object) -> AsyncItera
         "connections": 10,
         **settings,
     }
-    async with client.connect(Settings(**values)) as connected:  # type: ignore[arg-type]  # a test's table of settings
+    async with client.connect(Settings(**values), Alarms()) as connected:  # type: ignore[arg-type]  # a test's table of settings
         yield connected
 
 

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from aiohttp.http import HttpProcessingError
 
+from upstream.alarms import Alarms
 from upstream.connection import HELD_BYTES
 from upstream.exchange import Exchanges, Response, encode, exchanging
 from upstream.transfer import read_bounded
@@ -30,7 +31,7 @@ async def towards(peer: Peer) -> AsyncIterator[tuple[Exchanges, str]]:
             writer.close()
 
     server = await asyncio.start_server(play, "127.0.0.1", 0)
-    async with server, exchanging(10, connect_timeout=5) as exchanges:
+    async with server, exchanging(10, connect_timeout=5, alarms=Alarms()) as exchanges:
         yield exchanges, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 

@@ -15,6 +15,7 @@ from tenacity import wait_none
 
 from upstream import client, uploads
 from upstream.accounts import Account
+from upstream.alarms import Alarms
 from upstream.arena import Arena, Session
 from upstream.client import Credentials, Settings
 from upstream.cookies import decode
@@ -88,7 +89,7 @@ async def uploader_of(arena: Arena, **settings: object) -> AsyncIterator[Uploade
         "idle_timeout": 5.0,
         "connections": 20,
     }
-    async with client.connect(Settings(**values)) as connected:  # type: ignore[arg-type]  # a test's table of settings
+    async with client.connect(Settings(**values), Alarms()) as connected:  # type: ignore[arg-type]  # a test's table of settings
         connected.settings = replace(connected.settings, **settings)  # type: ignore[arg-type]  # as above
         async with uploading(connected, clock=lambda: arena.clock()) as made:
             yield Uploader(arena, made)
