@@ -13,6 +13,7 @@ from bench.requests import KEY
 from bridge import passwords
 from bridge.admin import Admin, admin_document
 from bridge.conversations import CAPACITY, Evaluation
+from bridge.counts import NAMES, Outcome
 from bridge.keys import ApiKey
 from bridge.state import (
     SavedConversations,
@@ -21,7 +22,7 @@ from bridge.state import (
     keys_document,
     models_document,
 )
-from bridge.stats import NAMES, TABLE_DAYS, Outcome, Stats
+from bridge.stats import TABLE_DAYS, Stats
 from bridge.stats_file import stats_document
 from bridge.store import StateFolder
 from upstream import cookies, flight

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from operator import add
 from typing import Self
 
 
@@ -37,16 +38,13 @@ class Histogram:
 
     def observe(self, seconds: float) -> None:
         """Count one duration; a negative one, which only a clock that was set back can give, as 0."""
-        self.add(*self.place(seconds))
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.micros += max(round(seconds * 1e6), 0)
 
-    def place(self, seconds: float) -> tuple[int, int]:
-        """What `add` needs to count a duration, here and in every histogram of the same bounds."""
-        return bisect_left(self.bounds, seconds), max(round(seconds * 1e6), 0)
-
-    def add(self, slot: int, micros: int) -> None:
-        """Count one duration by its `place`."""
-        self.counts[slot] += 1
-        self.micros += micros
+    def add(self, more: Histogram) -> None:
+        """Count all that another one of the same bounds has counted."""
+        self.counts = list(map(add, self.counts, more.counts))
+        self.micros += more.micros
 
     def quantile(self, q: float) -> float | None:
         """The seconds that a share `q` (0 to 1) stays within, interpolated in their slot; None without durations.

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from operator import attrgetter
 from typing import Final
 
-from bridge.stats import Outcome, Stats
+from bridge.counts import Outcome
+from bridge.stats import Stats
 from handlers.facts import Facts
 
 #: Requests that are remembered once they have ended: with a key, and of strangers, who must not push those out.

@@ -9,9 +9,9 @@ from functools import partial
 from aiohttp import web
 
 from bridge.admin import Clearance
+from bridge.counts import AccountUse
 from bridge.enrolment import by_user, check_label, enrolled, missing, whose, without
 from bridge.logins import Login
-from bridge.stats import AccountUse
 from handlers.appkeys import MODELS, SETTINGS, STATE, STATS
 from handlers.dashboard.guard import read_form, see_other
 from handlers.dashboard.pages import render

@@ -15,8 +15,9 @@ from itertools import accumulate, groupby
 from typing import Any, Final
 from xml.etree.ElementTree import Element
 
+from bridge.counts import TTFT_BOUNDS, Bucket
 from bridge.histogram import Histogram
-from bridge.stats import TTFT_BOUNDS, Bucket, Kind
+from bridge.stats import Kind
 from handlers.dashboard.drawing import add, configuration, drawn
 
 #: In the drawing's own units: a chart over time, and one row of a ranking.

@@ -11,9 +11,10 @@ from typing import Final, TypeAlias
 
 from aiohttp import web
 
+from bridge.counts import Bucket, Counts, Usage
 from bridge.diagnosis import ADVICE
 from bridge.logins import Login
-from bridge.stats import Bucket, Counts, Kind, Stats, Usage
+from bridge.stats import Kind, Stats
 from handlers.appkeys import DRAIN, STATE, STATS
 from handlers.dashboard import charts
 from handlers.dashboard.pages import render

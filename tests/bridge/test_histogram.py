@@ -7,8 +7,8 @@ from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.counts import DURATION_BOUNDS, TTFT_BOUNDS
 from bridge.histogram import Histogram
-from bridge.stats import DURATION_BOUNDS, TTFT_BOUNDS
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.counts import Bucket
 from bridge.periods import Periods
-from bridge.stats import Bucket
 
 
 @given(st.lists(st.integers(0, 100)), st.booleans())

@@ -12,7 +12,8 @@ from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.stats import MAX_WAITING, NAME_CHARS, NAMES, OTHERS, TABLE_DAYS, Outcome, Stats
+from bridge.counts import NAME_CHARS, NAMES, OTHERS, Outcome
+from bridge.stats import MAX_WAITING, TABLE_DAYS, Stats
 from upstream.errors import Reason
 
 

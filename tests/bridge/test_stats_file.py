@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from counted import DAY, Clock, Happened, assert_adds_up
 
-from bridge.stats import DURATION_BOUNDS, NAMES, OTHERS, TABLE_DAYS, TTFT_BOUNDS, Outcome, Stats
+from bridge.counts import DURATION_BOUNDS, NAMES, OTHERS, TTFT_BOUNDS, Outcome
+from bridge.stats import TABLE_DAYS, Stats
 from bridge.stats_file import StatsFile
 from bridge.store import StateError, StateFolder
 from bridge.tasks import TaskOwner

@@ -23,7 +23,8 @@ from daemon import ROOT
 from playwright.async_api import Browser, Page
 from running import RunningBridge, api_key, running_bridge
 
-from bridge.stats import Outcome, Stats
+from bridge.counts import Outcome
+from bridge.stats import Stats
 from bridge.stats_file import stats_document
 from bridge.store import StateFolder
 from bridge.tasks import TaskOwner

@@ -15,8 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from running import RunningBridge, api_key, running_bridge
 
 import bridge as package
+from bridge.counts import NAMES, Outcome
 from bridge.keys import KeyRing
-from bridge.stats import NAMES, Outcome, Stats
+from bridge.stats import Stats
 from handlers.appkeys import STATS
 from handlers.metrics import METRICS, OwnProcessCollector, StatsCollector
 from upstream.arena import Arena

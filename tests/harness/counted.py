@@ -6,7 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from bridge.stats import LAST_ANSWERS, TABLE_DAYS, Counts, Kind, Outcome, Stats, Usage
+from bridge.counts import LAST_ANSWERS, Counts, Outcome, Usage
+from bridge.stats import TABLE_DAYS, Kind, Stats
 from upstream.errors import Reason
 
 DAY = 86400
