@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 from bridge.admin import Admin, admin_document
 from bridge.conversations import Conversations, Evaluation
 from bridge.keys import ApiKey, KeyRing
-from bridge.store import Document, StateError, StateFolder
+from bridge.store import Document, StateError, StateFolder, any_looks_changed
 from upstream.accounts import Account, AccountPool
 from upstream.flight import Model
 
@@ -153,6 +153,8 @@ class State:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             try:
+                if not await any_looks_changed(self._keys, self._accounts, self._admin):
+                    continue
                 if await self._keys.changed():
                     self.keys = KeyRing(await self._keys.load())
                     _logger.info("keys.json was changed: %d keys", len(self.keys))

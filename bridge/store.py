@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import orjson
 from aiofiles.os import wrap
@@ -98,6 +98,11 @@ class StateFolder:
         return descriptor
 
 
+async def any_looks_changed(*documents: Document[Any]) -> bool:
+    """Whether it is worth while to ask each for `changed`: one hop into a thread for all. Raises StateError."""
+    return await wrap(lambda: any(document.looks_changed() for document in documents))()
+
+
 class Document(Generic[T]):
     """One JSON document of type T.
 
@@ -147,7 +152,15 @@ class Document(Generic[T]):
 
     async def changed(self) -> bool:
         """Whether another process wrote the document since this one loaded or saved it."""
-        return await self._to_the_end(self._changed)
+        return await self._to_the_end(self.looks_changed)
+
+    def looks_changed(self) -> bool:
+        """The same, but blocking, and true as well while this instance itself is writing. Raises StateError."""
+        with _os_errors(self.path, "cannot be read"):
+            try:
+                return _fingerprint(self.path.stat()) != self._seen
+            except FileNotFoundError:
+                return self._seen is not None
 
     async def _to_the_end(self, work: Callable[[], R]) -> R:
         """Runs `work` in a thread, one at a time. A cancelled caller leaves at once; work and lock last to the end."""
@@ -185,13 +198,6 @@ class Document(Generic[T]):
             value = change(self._read_or_move_aside())
             self._write(self._encode(value))
         return value
-
-    def _changed(self) -> bool:
-        with _os_errors(self.path, "cannot be read"):
-            try:
-                return _fingerprint(self.path.stat()) != self._seen
-            except FileNotFoundError:
-                return self._seen is not None
 
     def _read(self) -> T:
         with _os_errors(self.path, "cannot be read"):

@@ -20,7 +20,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import pytest
 
-from bridge.store import Document, StateError, StateFolder
+from bridge.store import Document, StateError, StateFolder, any_looks_changed
 
 Words: TypeAlias = tuple[str, ...]
 
@@ -114,6 +114,17 @@ async def test_only_the_writing_of_others_is_a_change(folder: StateFolder, words
     await words.load()
     words.path.unlink()
     assert await words.changed()
+
+
+async def test_many_are_looked_at_together(folder: StateFolder, words: Document[Words]) -> None:
+    await words.save(("a",))
+    none = Document(folder, "none", version=1, parse=str, dump=str, empty="", precious=False)
+    await none.load()
+    assert not await any_looks_changed(words, none)
+    await words_document(folder).update(lambda old: old)
+    assert await any_looks_changed(none, words)
+    await words.load()
+    assert not await any_looks_changed(words, none)
 
 
 # --- damage ---
