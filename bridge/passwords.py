@@ -1,12 +1,15 @@
-"""The dashboard's password: which ones are taken, and the slow hash that is all that is kept. The only argon2 door."""
+"""The dashboard's password: which ones are taken, and the slow hash that is all that is kept. The only argon2 door.
+
+It is imported with the first hash, in its thread: 4 ms of the daemon's start (`make bench`).
+"""
 
 from __future__ import annotations
 
 import unicodedata
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
+if TYPE_CHECKING:
+    from argon2 import PasswordHasher
 
 MIN_CHARS: Final = 12
 #: Far above any passphrase; a bound on what is hashed.
@@ -14,9 +17,6 @@ MAX_CHARS: Final = 1024
 MIN_DIFFERENT: Final = 5
 #: Seven letters that nothing foretells, or twelve digits.
 MIN_WORTH: Final = 7.0
-
-#: OWASP's least for argon2id: some 35 ms and 19 MiB a hash, which a small machine can spare.
-_HASHER: Final = PasswordHasher(memory_cost=19_456, time_cost=2, parallelism=1)
 
 #: What anybody tries first, row by row: the alphabet, keyboards along and across, the words of this very place.
 _ROWS: Final = """
@@ -51,15 +51,24 @@ def check(password: str) -> None:
 def hash_password(password: str) -> str:
     """The hash to keep, salted. Raises ValueError as `check` does. Blocks for tens of milliseconds: for a thread."""
     check(password)
-    return _HASHER.hash(_normal(password))
+    return _hasher().hash(_normal(password))
 
 
 def verify(hash: str, password: str) -> bool:  # noqa: A002 — the word that every caller means
     """Whether the hash is this password's; one that is damaged is nobody's. Blocks as `hash_password` does."""
+    from argon2.exceptions import InvalidHashError, VerificationError
+
     try:
-        return _HASHER.verify(hash, _normal(password))
+        return _hasher().verify(hash, _normal(password))
     except (VerificationError, InvalidHashError, UnicodeEncodeError):  # the last: a lone surrogate, which none has
         return False
+
+
+def _hasher() -> PasswordHasher:
+    """OWASP's least for argon2id: some 35 ms and 19 MiB a hash, which a small machine can spare."""
+    from argon2 import PasswordHasher
+
+    return PasswordHasher(memory_cost=19_456, time_cost=2, parallelism=1)
 
 
 def _normal(password: str) -> str:

@@ -1,5 +1,7 @@
 """Whether and when a failed call is made again: the only door to tenacity.
 
+It is imported with the first call that fails: 5 ms of the daemon's start (`make bench`).
+
 The attempt itself (account, prompt, fresh ids) is handed in; it must end where the answer begins, so that nothing is
 ever repeated of which a caller has seen the start.
 """
@@ -8,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
-
-from tenacity import AsyncRetrying, RetryCallState, stop_after_attempt, wait_random_exponential
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from upstream.errors import RateLimited, Repeat, ServerFailed, Unavailable, Unreachable, UpstreamError
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 T = TypeVar("T")
 
@@ -99,6 +102,8 @@ async def _resume(
     max_attempts: int,
 ) -> T:
     """Let tenacity judge an attempt that has failed, and go on: that costs 40 µs, which no other attempt pays."""
+    from tenacity import AsyncRetrying, stop_after_attempt
+
     failed = [error]
 
     async def resumed() -> T:
@@ -133,11 +138,15 @@ class _Rule:
         return self.budget.withdraw()
 
 
-_back_off = wait_random_exponential(multiplier=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS)
+def _back_off(state: RetryCallState) -> float:
+    """Wait longer each time, by chance."""
+    from tenacity import wait_random_exponential
+
+    return wait_random_exponential(multiplier=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS)(state)
 
 
 def _wait(state: RetryCallState) -> float:
-    """Wait longer each time; not at all where upstream said no to this account or evaluation: another may do."""
+    """Wait as `_back_off` says; not at all where upstream said no to this account or evaluation: another may do."""
     error = state.outcome.exception() if state.outcome is not None else None
     if isinstance(error, UpstreamError) and error.repeat is Repeat.REFUSED and error.status != 503:
         return 0.0

@@ -19,7 +19,8 @@ from bridge.counts import NAMES, Outcome
 from bridge.keys import KeyRing
 from bridge.stats import Stats
 from handlers.appkeys import STATS
-from handlers.metrics import METRICS, OwnProcessCollector, StatsCollector
+from handlers.exposition import CountedCollector, OwnProcessCollector
+from handlers.metrics import METRICS, SinceStart
 from upstream.arena import Arena
 from upstream.errors import Reason
 from upstream.gate import FAILURES_TO_OPEN
@@ -140,7 +141,7 @@ def test_counters_begin_at_zero_with_each_process() -> None:
     stats = Stats(time.time)
     record(stats)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(StatsCollector(stats))
+    registry.register(CountedCollector(SinceStart(stats)))
     before = parsed(generate_latest(registry).decode())
     assert {value for samples in before.values() for value in samples.values()} == {0}
     record(stats)
@@ -225,16 +226,17 @@ async def test_a_scrape_is_cheap_with_every_model_and_as_large_with_a_thousand_k
             stats.record(Outcome(200, Reason.OK, 1.0, model=model, key=key, ttft=0.5))
 
     use("key", *(f"a-model-of-ordinary-name-{number}" for number in range(2 * NAMES)))
-    alone = await bridge.app[METRICS].scrape()
+    exposition = await bridge.app[METRICS].exposition()
+    alone = await exposition.scrape()
     for number in range(NAMES):
         use(f"key {number}", "a-model-of-ordinary-name-0")
     bridge.state.keys = KeyRing(api_key(name=f"key {number}")[1] for number in range(2 * NAMES))
-    crowded = await bridge.app[METRICS].scrape()
+    crowded = await exposition.scrape()
     assert crowded.count(b"\n") == alone.count(b"\n") < 2 * NAMES + 250
     seconds = []
     for _ in range(5):
         began = time.perf_counter()
-        await bridge.app[METRICS].scrape()
+        await exposition.scrape()
         seconds.append(time.perf_counter() - began)
     assert min(seconds) < 0.03
 
