@@ -17,6 +17,7 @@ from bridge.config import Config
 from bridge.dialects import sse
 from bridge.dialects.chat_answers import ChunkEncoder, Completion, Header
 from bridge.dialects.chat_completions import read_request
+from bridge.dialects.data_urls import Taken, read_without_data_urls
 from bridge.dialects.fields import read_object
 from bridge.dialects.pictures import PictureReader, PictureRules, linked_pictures
 from bridge.errors import ApiError
@@ -61,19 +62,22 @@ async def _read(request: web.Request, config: Config, hold: Hold) -> ChatRequest
     server, images = config.server, config.images
     body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout)
     is_large = len(body) > SMALL_BYTES
-    if is_large:  # parsing will hold the loop for some 20 ms
+    taken: Taken = {}
+    if is_large:  # parsing may hold the loop for some 20 ms
         await asyncio.sleep(0)
-    fields = read_object(body)
-    del body  # its pictures are in the fields once more
+        fields, taken = read_without_data_urls(body, request.app[RANDOM](16).hex())
+    else:
+        fields = read_object(body)
+    del body  # whoever needs it more holds it
     fetched: dict[str, bytes | str] = {}
     links = dict.fromkeys(islice(linked_pictures(fields), images.max_per_request)) if images.fetch_urls else {}
     if links:
         await hold.extend(len(links) * images.max_bytes)
         fetched = await fetch_pictures(request.app[FETCHER], links, config)
-    rules = PictureRules(images.max_bytes, images.max_per_request)
-    if is_large:  # and so will decoding and hashing
-        await asyncio.sleep(0)
-    return read_request(fields, PictureReader(rules, fetched))
+    reader = PictureReader(PictureRules(images.max_bytes, images.max_per_request), fetched, taken)
+    if is_large:  # decoding and hashing takes as long again
+        return await asyncio.to_thread(read_request, fields, reader)
+    return read_request(fields, reader)
 
 
 async def _stream(

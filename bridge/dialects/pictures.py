@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 import pybase64
 
+from bridge.dialects.data_urls import Taken
 from bridge.dialects.fields import Fields
 from bridge.errors import ApiError, invalid_request
 from upstream.pictures import Picture
@@ -17,6 +19,8 @@ from upstream.pictures import Picture
 _LABELS: Final = frozenset({"image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"})
 
 _DATA_URL: Final = re.compile(r"data:([^;,]{0,100})((?:;[^;,]{0,100}){0,8}),", re.IGNORECASE)
+#: What it matches is shorter.
+_LABEL_BYTES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +52,10 @@ def _is_link(url: str) -> bool:
 class PictureReader:
     """Reads the pictures of one request, and counts them."""
 
-    def __init__(self, rules: PictureRules, fetched: Fetched) -> None:
+    def __init__(self, rules: PictureRules, fetched: Fetched, taken: Taken = MappingProxyType({})) -> None:
         self._rules = rules
         self._fetched = fetched
+        self._taken = taken
         self._count = 0
 
     def read_part(self, part: Fields) -> Picture:
@@ -70,9 +75,13 @@ class PictureReader:
 
     def _read_url(self, url: str, param: str) -> Picture:
         self._count_one(param)
+        taken = self._taken.get(url)
+        if taken is not None:
+            url = bytes(taken[:_LABEL_BYTES]).decode("latin-1")
         label = _DATA_URL.match(url)
         if label is not None:
-            return self._checked(self._decoded(url, label, param), param)
+            encoded = url[label.end() :] if taken is None else taken[label.end() :]
+            return self._checked(self._decoded(encoded, label, param), param)
         if _is_link(url):
             found = self._fetched.get(url, "pictures by http(s) URL are not fetched here (images.fetch_urls)")
             if isinstance(found, str):
@@ -80,16 +89,16 @@ class PictureReader:
             return self._checked(found, param)
         raise _invalid("A picture must be a data URL with base64, such as 'data:image/png;base64,…'.", param)
 
-    def _decoded(self, url: str, label: re.Match[str], param: str) -> bytes:
+    def _decoded(self, encoded: str | memoryview, label: re.Match[str], param: str) -> bytes:
         kind, options = label[1].strip().lower(), label[2].lower().split(";")
         if kind not in _LABELS:
             raise _invalid(f"'{kind}' is not supported: send PNG, JPEG, GIF or WebP.", param)
         if options[-1].strip() != "base64":
             raise _invalid("The data URL is not base64: 'data:image/png;base64,…'.", param)
-        if (len(url) - label.end()) // 4 * 3 > self._rules.max_bytes + 2:  # before an oversized one is decoded
+        if len(encoded) // 4 * 3 > self._rules.max_bytes + 2:  # before an oversized one is decoded
             raise self._too_large(param)
         try:
-            return pybase64.b64decode(url[label.end() :], validate=True)
+            return pybase64.b64decode(encoded, validate=True)
         except ValueError:
             raise _invalid("The data URL's base64 is broken.", param) from None
 

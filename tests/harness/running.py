@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -95,7 +96,7 @@ class RunningBridge:
 
     async def post(self, body: object, **options: Any) -> aiohttp.ClientResponse:
         """POST a chat with the key."""
-        sent: dict[str, Any] = {"data" if isinstance(body, bytes | str) else "json": body}
+        sent: dict[str, Any] = {"data" if isinstance(body, bytes | str | io.BytesIO) else "json": body}
         headers = {**self.headers, **options.pop("headers", {})}
         return await self.http.post(f"{self.base_url}/chat/completions", **sent, headers=headers, **options)
 
