@@ -77,7 +77,8 @@ class Turn:
     def answered(self, text: str) -> tuple[str, ...]:
         """The digests of the request's messages and their answer: as it was given, and without its footnotes."""
         text = comparable(text)
-        return tuple(self._followed_by(form) for form in dict.fromkeys((text, without_footnotes(text))))
+        bare = without_footnotes(text)
+        return tuple([self._followed_by(form) for form in ((text,) if bare == text else (text, bare))])
 
     def _followed_by(self, text: str) -> str:
         history = self._history.copy()
@@ -113,20 +114,21 @@ class Conversations:
         `release` in the end, and `put` back only after a complete answer.
         """
         history = hashlib.sha256(orjson.dumps([key_id, model_id]))
+        follows_up = _follows_up(messages)
         _update(history, messages[:-1])
-        before = _digest(history)
+        before = _digest(history) if follows_up else ""
         _update(history, messages[-1:])
         turn = Turn("new", "first", None, _digest(history), history)
         found = self._find(self._asked, turn.asked, usable)
         if isinstance(found, Evaluation):
             turn.kind, turn.why = "regenerate", "repeated"
-        elif _follows_up(messages):
+        elif follows_up:
             found = self._find(self._answered, before, usable)
             if isinstance(found, Evaluation):
                 turn.kind, turn.why = "follow-up", "known"
             else:
                 turn.why = found
-        elif any(message.role == "assistant" for message in messages):
+        elif len(messages) > 1 and any(message.role == "assistant" for message in messages):
             turn.why = "shape"  # not one user message after the last assistant's
         if isinstance(found, Evaluation):
             turn.evaluation = found

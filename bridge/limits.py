@@ -126,7 +126,8 @@ class Limiter:
         `rpm` and `concurrency` are the key's limits, `streams` the whole daemon's. Raises LimitExceeded.
         """
         now = self._clock()
-        self._forget_idle(now)
+        if now >= self._sweep_at:
+            self._forget_idle(now)
         window = self._windows.get(key_id)
         if window is None:
             window = self._windows[key_id] = Window()
@@ -141,9 +142,8 @@ class Limiter:
 
     def _forget_idle(self, now: float) -> None:
         """Drop the windows of keys that have been silent; once a window's length is often enough to bound memory."""
-        if now >= self._sweep_at:
-            self._windows = {key_id: window for key_id, window in self._windows.items() if not window.is_idle(now)}
-            self._sweep_at = now + WINDOW_SECONDS
+        self._windows = {key_id: window for key_id, window in self._windows.items() if not window.is_idle(now)}
+        self._sweep_at = now + WINDOW_SECONDS
 
 
 def _busy(admission: Admission) -> Admission:

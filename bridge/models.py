@@ -172,7 +172,7 @@ class Models:
         """Whether a key has the right to a model: its globs, and for a stealth model the operator's word twice."""
         if model.stealth and not (key.stealth and self._config().models.stealth):
             return False
-        return key.allows(names_of(model))
+        return not key.models or key.allows(names_of(model))
 
     def visible(self, catalog: Catalog, key: ApiKey) -> list[tuple[str, Model]]:
         """The models that a key may use, each under the name it is listed by: by modality, the best ranked first."""

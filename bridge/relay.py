@@ -153,8 +153,10 @@ class Relay:
         upstream: ArenaAnswer | None = None
         self._pool.hold(account)
         try:
-            attachments = await self._attach(pictures, account)
-            account = self._pool.get(account.user_id) or account  # an upload may have rotated its cookie
+            attachments: Sequence[Attachment] = ()
+            if pictures:
+                attachments = await self._attach(pictures, account)
+                account = self._pool.get(account.user_id) or account  # an upload may have rotated its cookie
             call = self._call(chat, prompt, attachments)
             chat.untouched &= chat.turn.evaluation is None  # until upstream says that it did nothing
             upstream = await self._client.open(
@@ -222,8 +224,6 @@ class Relay:
         return prompt, pictures
 
     async def _attach(self, pictures: Sequence[Picture], account: Account) -> list[Attachment]:
-        if not pictures:
-            return []
         timeout = self._config().upstream.upload_timeout
         return await self._uploads.attach(pictures, account, self._credentials(account), timeout=timeout)
 

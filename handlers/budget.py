@@ -31,6 +31,11 @@ class Hold:
     async def __aexit__(self, *_: object) -> None:
         self.shrink(0)
 
+    @property
+    def size(self) -> int:
+        """How much of the budget it holds, in bytes."""
+        return self._size
+
     async def extend(self, size: int) -> None:
         """Hold `size` bytes more. Raises ApiError (503) after `timeout` seconds of waiting."""
         self._size += await self._budget.take(size, self._timeout)

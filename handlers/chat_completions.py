@@ -46,7 +46,8 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     with admitted(request, key, config, facts):
         async with large_body(request, config) as hold:
             chat = await _read(request, config, hold)
-            hold.shrink(sum(len(picture.data) for picture in pictures_of(chat.messages)))
+            if hold.size:
+                hold.shrink(sum(len(picture.data) for picture in pictures_of(chat.messages)))
             facts.model = chat.model[:200]
             if config.log.debug:
                 facts.prompt = _shortened(chat.messages)
