@@ -41,16 +41,21 @@ def _uncollected() -> Iterator[None]:
         gc.enable()
 
 
+def _command(name: str) -> click.Command:
+    with _uncollected():
+        from upstream.trust import unread
+
+        with unread():
+            command: click.Command = getattr(import_module(COMMANDS[name][0]), name)
+    return command
+
+
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 — click's own signature
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 — click's own signature
-        if cmd_name not in COMMANDS:
-            return None
-        with _uncollected():
-            command: click.Command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
-        return command
+        return _command(cmd_name) if cmd_name in COMMANDS else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 — click's own signature
         with formatter.section("Commands"):
@@ -80,6 +85,4 @@ def main(context: click.Context) -> None:
             stream.reconfigure(errors="replace")
     log.configure("warning", "text")
     if context.invoked_subcommand is None:
-        with _uncollected():
-            serve = import_module(COMMANDS["serve"][0]).serve
-        context.invoke(serve)
+        context.invoke(_command("serve"))

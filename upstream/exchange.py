@@ -21,6 +21,7 @@ from yarl import URL
 
 from upstream.alarms import Alarms
 from upstream.connection import READ_BYTES, Connection, close_all
+from upstream.trust import trust
 
 #: Below the site's own keep-alive, so that a call does not meet a dying connection, in seconds.
 KEEPALIVE_SECONDS: Final = 15.0
@@ -92,7 +93,7 @@ class Exchanges:
         Raises what aiohttp's session does, HttpProcessingError instead of ClientResponseError, and ValueError of a
         header that cannot be sent.
         """
-        peer = self._peers.get(origin) or self._peers.setdefault(origin, aiohttp.ClientRequest("GET", URL(origin)))
+        peer = self._peers.get(origin) or await self._peer(origin)
         lease, connection = await self._connect(peer)
         try:
             host = peer.headers["Host"]
@@ -103,6 +104,10 @@ class Exchanges:
             lease.close()
             raise
         return Response(head.status, head.headers, origin, connection, lease)
+
+    async def _peer(self, origin: str) -> aiohttp.ClientRequest:
+        url = URL(origin)
+        return self._peers.setdefault(origin, aiohttp.ClientRequest("GET", url, ssl=await trust(url)))
 
     async def _connect(self, peer: aiohttp.ClientRequest) -> tuple[Lease, Connection]:
         """Take a connection that nothing unasked has come over: it would pass for the answer to come."""

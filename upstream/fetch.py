@@ -20,6 +20,7 @@ from upstream.addresses import guarded_socket_factory
 from upstream.errors import UpstreamError
 from upstream.pictures import sniff
 from upstream.transfer import SENDING_ERRORS, plain_session, read_within, reading, unanswered
+from upstream.trust import trust
 
 #: Redirects that are followed, each checked like the URL itself.
 MAX_REDIRECTS: Final = 3
@@ -77,7 +78,9 @@ class Fetcher:
     async def _follow(self, url: URL, limit_bytes: int) -> bytes:
         for _ in range(MAX_REDIRECTS + 1):
             try:
-                response = await self._session.get(url, headers=_HEADERS, allow_redirects=False, auto_decompress=False)
+                response = await self._session.get(
+                    url, headers=_HEADERS, allow_redirects=False, auto_decompress=False, ssl=await trust(url)
+                )
             except SENDING_ERRORS as error:
                 raise unanswered(error, _SERVER) from None
             with reading(response, _SERVER):

@@ -19,6 +19,7 @@ from upstream.exchange import KEEPALIVE_SECONDS
 from upstream.pictures import Picture
 from upstream.refusals import read_retry_after
 from upstream.transfer import SENDING_ERRORS, plain_session, read_within, reading, unanswered
+from upstream.trust import trust
 
 _STORAGE: Final = "LMArena's storage"
 _PRINTABLE = re.compile(r"[!-~]+")
@@ -69,7 +70,13 @@ class Storage:
         target = self._target(url)
         try:
             return await self._session.request(
-                method, target, data=body, headers=headers, allow_redirects=False, auto_decompress=False
+                method,
+                target,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                auto_decompress=False,
+                ssl=await trust(target),
             )
         except SENDING_ERRORS as error:
             raise unanswered(error, _STORAGE) from None
