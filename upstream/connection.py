@@ -174,7 +174,7 @@ class Connection(asyncio.BufferedProtocol):
         """Close, at once where a request has not wholly left: whoever does not read would keep the socket open."""
         if self._unsent() > 0:
             self.abort()
-        elif self.transport is not None:
+        elif self.transport is not None and not self.transport.is_closing():  # twice breaks one of asyncio's over TLS
             self.transport.close()
 
     def abort(self) -> None:
