@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
-from operator import add
 from typing import Final, TypeAlias
 
 from aiohttp import web
@@ -116,13 +115,7 @@ def summed(series: Iterable[Bucket]) -> Counts:
     """What a span's periods make together."""
     total = Counts()
     for bucket in series:
-        total.requests += bucket.requests
-        total.errors += bucket.errors
-        total.gone += bucket.gone
-        total.chunks += bucket.chunks
-        total.prompt_tokens += bucket.prompt_tokens
-        total.completion_tokens += bucket.completion_tokens
-        total.ttft.counts = list(map(add, total.ttft.counts, bucket.ttft.counts))
+        total.add(bucket)
     return total
 
 
