@@ -1,97 +1,103 @@
 """The configuration: every key of bridge.toml with its default, its meaning, its type and range, frozen.
 
-Defaults are written as TOML would write them and are checked like any other value.
+Defaults are written as TOML would write them and are read like any other value. No library reads them: pydantic took a
+fifth of the daemon's start (`make bench`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, cast, get_args, get_origin
-
-from annotated_types import Ge, Gt, Le
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
-from pydantic.fields import FieldInfo
+from typing import Any, Final, Literal, NamedTuple, Self, TypeVar, cast
 
 from bridge.config_values import (
-    Allowed,
-    CorsOrigins,
-    Globs,
-    Host,
-    Line,
+    COOKIE,
+    CORS_ORIGINS,
+    GLOBS,
+    HOST,
+    LINE,
+    NETWORKS,
+    NOTHING_YET,
+    ORIGIN,
+    ORIGINS,
+    PATH,
+    TLS_CERT,
+    TLS_KEY,
+    TRUTH,
+    Kind,
     Networks,
-    Origin,
-    Origins,
-    RedisUrl,
     Secret,
-    StatePath,
-    TlsCert,
-    TlsKey,
+    WrongMembers,
+    one_of,
+    seconds,
+    whole,
 )
 
+T = TypeVar("T")
 
-def _key(
-    default: object,
-    description: str,
-    *,
-    gt: float | None = None,
-    ge: float | None = None,
-    le: float | None = None,
-) -> Any:
+
+class Key(NamedTuple):
     """A key of bridge.toml: `default` as TOML would write it, `description` as its comment there."""
-    return Field(default, validate_default=True, description=description, gt=gt, ge=ge, le=le)
+
+    default: object
+    kind: Kind[Any]
+    description: str
 
 
-def _table() -> Any:
-    """A table of bridge.toml that may be missing: checked by the whole's own validator, so that it needs none."""
-    return Field(default={}, validate_default=True)
+def _key(default: object, kind: Kind[T], description: str) -> T:
+    """A section's attribute that is read from a key."""
+    return cast("T", field(metadata={"key": Key(default, kind, description)}))
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        defer_build=True, frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True
-    )
+def _section(section: type[T]) -> T:
+    """The configuration's attribute that is read from a table."""
+    return cast("T", field(metadata={"section": section}))
 
 
-class Server(_Section):
+@dataclass(frozen=True, slots=True)
+class Server:
     """The listener and what it takes from callers."""
 
-    host: Host = _key("127.0.0.1", "Address to listen on; 0.0.0.0 or :: is every one of this machine.")
-    port: int = _key(8000, "Port to listen on; 0 takes any free one.", ge=0, le=65_535)
-    state_dir: StatePath = _key("state", "Folder of the state files; by default systemd's STATE_DIRECTORY where set.")
-    max_body_bytes: int = _key(32 * 1024 * 1024, "Largest request body, pictures included.", ge=1024, le=1024**3)
+    host: str = _key("127.0.0.1", HOST, "Address to listen on; 0.0.0.0 or :: is every one of this machine.")
+    port: int = _key(8000, whole(0, 65_535), "Port to listen on; 0 takes any free one.")
+    state_dir: Path = _key("state", PATH, "Folder of the state files; by default systemd's STATE_DIRECTORY where set.")
+    max_body_bytes: int = _key(32 * 1024 * 1024, whole(1024, 1024**3), "Largest request body, pictures included.")
     trusted_proxies: Networks = _key(
-        [], "Proxies whose X-Forwarded-For and -Proto are believed; 127.0.0.1 is one on a unix socket too."
+        [], NETWORKS, "Proxies whose X-Forwarded-For and -Proto are believed; 127.0.0.1 is one on a unix socket too."
     )
-    cors_origins: CorsOrigins = _key([], "Web pages that may call the API from a browser.")
-    tls_cert: TlsCert = _key("", "Certificate chain (PEM) to serve https by itself.")
-    tls_key: TlsKey = _key("", "Private key (PEM) of the certificate.")
-    body_timeout: float = _key(30, "Seconds a caller has to send a request body.", gt=0, le=3600)
+    cors_origins: tuple[str, ...] = _key([], CORS_ORIGINS, "Web pages that may call the API from a browser.")
+    tls_cert: Path | None = _key("", TLS_CERT, "Certificate chain (PEM) to serve https by itself.")
+    tls_key: Path | None = _key("", TLS_KEY, "Private key (PEM) of the certificate.")
+    body_timeout: float = _key(30, seconds(3600), "Seconds a caller has to send a request body.")
     write_timeout: float = _key(
-        60, "Seconds without progress after which a caller that does not read is cut off.", gt=0, le=3600
+        60, seconds(3600), "Seconds without progress after which a caller that does not read is cut off."
     )
-    drain_seconds: float = _key(30, "Seconds that running streams get to end after SIGTERM.", ge=0, le=3600)
-    open_metrics: bool = _key(False, "Whether /metrics answers without a key, to whoever can reach it.")
+    drain_seconds: float = _key(
+        30, seconds(3600, or_none=True), "Seconds that running streams get to end after SIGTERM."
+    )
+    open_metrics: bool = _key(False, TRUTH, "Whether /metrics answers without a key, to whoever can reach it.")
 
 
-class Upstream(_Section):
+@dataclass(frozen=True, slots=True)
+class Upstream:
     """LMArena: where it is, what the browser showed it, how long to wait for it."""
 
-    base_url: Origin = _key("https://lmarena.ai", "Where LMArena is.")
-    origins: Origins = _key(
-        ["lmarena.ai", "arena.ai"], "Where redirects may lead and cookies may go, besides base_url."
+    base_url: str = _key("https://lmarena.ai", ORIGIN, "Where LMArena is.")
+    origins: tuple[str, ...] = _key(
+        ["lmarena.ai", "arena.ai"], ORIGINS, "Where redirects may lead and cookies may go, besides base_url."
     )
-    cf_clearance: Secret = _key("", "Value of the browser's cookie cf_clearance; it belongs to user_agent.")
-    user_agent: Line = _key("", "User-Agent of the browser that obtained cf_clearance.")
-    connect_timeout: float = _key(30, "Seconds to connect, and to wait for the first list of models.", gt=0, le=300)
-    first_byte_timeout: float = _key(120, "Seconds to the first byte of an answer.", gt=0, le=3600)
-    image_first_byte_timeout: float = _key(300, "Seconds to the first byte of an image model's answer.", gt=0, le=3600)
-    idle_timeout: float = _key(120, "Seconds of silence in the middle of an answer.", gt=0, le=3600)
-    total_timeout: float = _key(1800, "Seconds a whole answer may take.", gt=0, le=86_400)
-    upload_timeout: float = _key(60, "Seconds to upload one picture.", gt=0, le=3600)
-    max_attempts: int = _key(3, "Attempts per request, the first one included.", ge=1, le=10)
+    cf_clearance: Secret = _key("", COOKIE, "Value of the browser's cookie cf_clearance; it belongs to user_agent.")
+    user_agent: str = _key("", LINE, "User-Agent of the browser that obtained cf_clearance.")
+    connect_timeout: float = _key(30, seconds(300), "Seconds to connect, and to wait for the first list of models.")
+    first_byte_timeout: float = _key(120, seconds(3600), "Seconds to the first byte of an answer.")
+    image_first_byte_timeout: float = _key(300, seconds(3600), "Seconds to the first byte of an image model's answer.")
+    idle_timeout: float = _key(120, seconds(3600), "Seconds of silence in the middle of an answer.")
+    total_timeout: float = _key(1800, seconds(86_400), "Seconds a whole answer may take.")
+    upload_timeout: float = _key(60, seconds(3600), "Seconds to upload one picture.")
+    max_attempts: int = _key(3, whole(1, 10), "Attempts per request, the first one included.")
     max_prompt_chars: int = _key(
-        113_000, "Longest prompt in characters; LMArena refuses longer ones.", ge=1, le=10_000_000
+        113_000, whole(1, 10_000_000), "Longest prompt in characters; LMArena refuses longer ones."
     )
 
     @property
@@ -100,94 +106,149 @@ class Upstream(_Section):
         return frozenset((self.base_url, *self.origins))
 
 
-class Limits(_Section):
+@dataclass(frozen=True, slots=True)
+class Limits:
     """How much callers may ask for."""
 
-    rpm: int = _key(60, "Requests per minute of a key without a limit of its own.", ge=1, le=1_000_000)
-    concurrency: int = _key(100, "Requests of one key at the same time.", ge=1, le=100_000)
-    streams: int = _key(2000, "Requests of all keys at the same time.", ge=1, le=100_000)
+    rpm: int = _key(60, whole(1, 1_000_000), "Requests per minute of a key without a limit of its own.")
+    concurrency: int = _key(100, whole(1, 100_000), "Requests of one key at the same time.")
+    streams: int = _key(2000, whole(1, 100_000), "Requests of all keys at the same time.")
 
 
-class Images(_Section):
+@dataclass(frozen=True, slots=True)
+class Images:
     """Pictures in requests."""
 
-    max_bytes: int = _key(10 * 1024 * 1024, "Largest picture in bytes, decoded.", ge=1, le=100 * 1024 * 1024)
-    max_per_request: int = _key(10, "Pictures in one request.", ge=1, le=100)
-    fetch_urls: bool = _key(False, "Whether to fetch pictures given as http(s) URLs; never from private addresses.")
-
-
-class Models(_Section):
-    """The list of models."""
-
-    stealth: bool = _key(False, "Whether keys that allow it see stealth models: unreleased, without a maker's name.")
-    refresh_minutes: float = _key(30, "Minutes between two readings of the list.", gt=0, le=1440)
-    hide: Globs = _key([], "Models to leave out, by name.")
-
-
-class Stream(_Section):
-    """Streamed answers."""
-
-    keepalive_seconds: float = _key(10, "Seconds of silence before each keep-alive.", gt=0, le=3600)
-    keepalive: Literal["comment", "chunk", "off"] = _key(
-        "comment", "What a keep-alive is: an SSE comment, a chunk with an empty delta, or nothing."
+    max_bytes: int = _key(10 * 1024 * 1024, whole(1, 100 * 1024 * 1024), "Largest picture in bytes, decoded.")
+    max_per_request: int = _key(10, whole(1, 100), "Pictures in one request.")
+    fetch_urls: bool = _key(
+        False, TRUTH, "Whether to fetch pictures given as http(s) URLs; never from private addresses."
     )
 
 
-class Log(_Section):
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The list of models."""
+
+    stealth: bool = _key(
+        False, TRUTH, "Whether keys that allow it see stealth models: unreleased, without a maker's name."
+    )
+    refresh_minutes: float = _key(30, seconds(1440), "Minutes between two readings of the list.")
+    hide: tuple[str, ...] = _key([], GLOBS, "Models to leave out, by name.")
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Streamed answers."""
+
+    keepalive_seconds: float = _key(10, seconds(3600), "Seconds of silence before each keep-alive.")
+    keepalive: Literal["comment", "chunk", "off"] = _key(
+        "comment",
+        one_of("comment", "chunk", "off"),
+        "What a keep-alive is: an SSE comment, a chunk with an empty delta, or nothing.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
     """What is logged, on stderr."""
 
-    level: Literal["debug", "info", "warning", "error"] = _key("info", "Least level that is logged.")
-    format: Literal["text", "json"] = _key("text", "Form of a line.")
-    debug: bool = _key(False, "Whether prompts and answers are logged too; secrets never are.")
+    level: Literal["debug", "info", "warning", "error"] = _key(
+        "info", one_of("debug", "info", "warning", "error"), "Least level that is logged."
+    )
+    format: Literal["text", "json"] = _key("text", one_of("text", "json"), "Form of a line.")
+    debug: bool = _key(False, TRUTH, "Whether prompts and answers are logged too; secrets never are.")
 
 
-class Redis(_Section):
+@dataclass(frozen=True, slots=True)
+class Redis:
     """Shared state of several daemons: not built yet."""
 
-    url: RedisUrl = _key("", "Redis to share state through: not built yet, leave it empty.")
+    url: Secret = _key("", NOTHING_YET, "Redis to share state through: not built yet, leave it empty.")
 
 
-class Config(_Section):
-    """The whole configuration, one attribute a section of bridge.toml. `Config()` is the defaults."""
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration, one attribute a section of bridge.toml.
 
-    server: Server = _table()
-    upstream: Upstream = _table()
-    limits: Limits = _table()
-    images: Images = _table()
-    models: Models = _table()
-    stream: Stream = _table()
-    log: Log = _table()
-    redis: Redis = _table()
-    _source: Path | None = PrivateAttr(default=None)
+    `source` is the file this was read from, as an absolute path; None where there is none.
+    """
 
-    def model_post_init(self, context: Path | None, /) -> None:
-        self._source = context
+    server: Server = _section(Server)
+    upstream: Upstream = _section(Upstream)
+    limits: Limits = _section(Limits)
+    images: Images = _section(Images)
+    models: Models = _section(Models)
+    stream: Stream = _section(Stream)
+    log: Log = _section(Log)
+    redis: Redis = _section(Redis)
+    source: Path | None = field(default=None, compare=False)
 
-    @property
-    def source(self) -> Path | None:
-        """The file this was read from, as an absolute path; None where there is none."""
-        return self._source
+    @classmethod
+    def read(cls, tables: Mapping[str, object], source: Path | None = None) -> Self:
+        """Read what TOML gives; what is missing has its default. Raises WrongValues with everything that is wrong.
+
+        Relative paths start at the folder of the file, or at the working folder without one.
+        """
+        folder = source.parent if source else Path.cwd()
+        wrong = [Wrong(name, table, known=False) for name, table in tables.items() if name not in SECTIONS]
+        sections: dict[str, object] = {}
+        for name, section in SECTIONS.items():
+            table = tables.get(name, {})
+            if not isinstance(table, dict):
+                wrong.append(Wrong(name, table))
+                continue
+            values, misread = _read(name, table, folder)
+            wrong += misread
+            if not misread:
+                sections[name] = section(**values)
+        if wrong:
+            raise WrongValues(wrong)
+        return cls(**cast("dict[str, Any]", sections), source=source)
 
 
-# Every key by its full name, `server.port`, in the order of bridge.toml.
-KEYS: Mapping[str, FieldInfo] = {
-    f"{section}.{key}": field
-    for section, table in Config.model_fields.items()
-    for key, field in cast("type[_Section]", table.annotation).model_fields.items()
+#: Every section by its name, and every key by its full name, `server.port`, in the order of bridge.toml.
+SECTIONS: Final[Mapping[str, type[Any]]] = {
+    each.name: each.metadata["section"] for each in fields(Config) if each.metadata
+}
+KEYS: Final[Mapping[str, Key]] = {
+    f"{name}.{each.name}": each.metadata["key"] for name, section in SECTIONS.items() for each in fields(section)
 }
 
 
-def allowed_values(name: str) -> str:
-    """What a key takes, in words: `server.port` → `a whole number from 0 to 65535`. KeyError for an unknown name."""
-    field = KEYS[name]
-    marks = {type(mark): mark for mark in field.metadata}
-    if Allowed in marks:
-        return str(marks[Allowed].words)
-    if get_origin(field.annotation) is Literal:
-        return "one of " + ", ".join(get_args(field.annotation))
-    if field.annotation is bool:
-        return "true or false"
-    kind = "a whole number" if field.annotation is int else "a number"
-    if Gt in marks:
-        return f"{kind} above {marks[Gt].gt}, at most {marks[Le].le}"
-    return f"{kind} from {marks[Ge].ge} to {marks[Le].le}"
+class Wrong(NamedTuple):
+    """What a key or a section cannot be; `place` where it is one member of a list. Or there is no such name."""
+
+    name: str
+    found: object
+    place: int | None = None
+    known: bool = True
+
+
+class WrongValues(ValueError):
+    """A configuration that cannot be; its text has the names alone, since a value may be a secret."""
+
+    def __init__(self, wrong: Sequence[Wrong]) -> None:
+        super().__init__(", ".join(each.name for each in wrong))
+        self.wrong = wrong
+
+
+def _read(section: str, table: Mapping[str, object], folder: Path) -> tuple[dict[str, object], list[Wrong]]:
+    """Read one section's values, and say which cannot be."""
+    values: dict[str, object] = {}
+    names = [each.name for each in fields(SECTIONS[section])]
+    wrong = [Wrong(f"{section}.{name}", value, known=False) for name, value in table.items() if name not in names]
+    for name in names:
+        key = KEYS[f"{section}.{name}"]
+        found = table.get(name, key.default)
+        try:
+            value = key.kind.read(found)
+        except WrongMembers as error:
+            wrong += [Wrong(f"{section}.{name}", member, place) for place, member in error.members.items()]
+        except ValueError:
+            wrong.append(Wrong(f"{section}.{name}", found))
+        else:
+            values[name] = folder / value if isinstance(value, Path) else value
+    if {"tls_cert", "tls_key"} <= values.keys() and (values["tls_cert"] is None) != (values["tls_key"] is None):
+        wrong.append(Wrong("server.tls_key", table.get("tls_key", "")))
+    return values, wrong

@@ -16,10 +16,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr, ValidationError
-from pydantic_core import ErrorDetails
-
-from bridge.config import KEYS, Config, allowed_values
+from bridge.config import KEYS, SECTIONS, Config, Wrong, WrongValues
 
 FILE_NAME = "bridge.toml"
 ENVIRONMENT_PREFIX = "LMARENA_BRIDGE_"
@@ -57,7 +54,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     """
     path = path or next((found for found in _usual_places(environ) if os.access(found, os.F_OK)), None)
     text = _read(path) if path else ""
-    tables: dict[str, Any] = {section: {} for section in Config.model_fields} | _parse(path, text)
+    tables: dict[str, Any] = {section: {} for section in SECTIONS} | _parse(path, text)
     wheres = {name: f"{path}:{line}" for name, line in _lines(text).items()}
     state_directory = environ.get("STATE_DIRECTORY", "").partition(":")[0]
     if state_directory and isinstance(tables["server"], dict):
@@ -70,10 +67,9 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
             table[key] = value
             wheres[name] = where
     try:
-        return Config.model_validate(tables, context=path and path.absolute())
-    except ValidationError as error:
-        problems = (_problem(details, wheres) for details in error.errors(include_url=False, include_context=False))
-        raise ConfigError(*problems) from error
+        return Config.read(tables, path and path.absolute())
+    except WrongValues as error:
+        raise ConfigError(*[_problem(wrong, wheres) for wrong in error.wrong]) from error
 
 
 def _usual_places(environ: Mapping[str, str]) -> Iterator[Path]:
@@ -158,26 +154,25 @@ def _value(name: str, text: str) -> object:
     return text if takes_text and not isinstance(value, str) else value
 
 
-def _problem(details: ErrorDetails, wheres: Mapping[str, str]) -> Problem:
-    section, *rest = map(str, details["loc"])
-    name = ".".join((section, *rest[:1]))
-    where = wheres.get(name) or wheres.get(section) or "configuration"
-    if details["type"] == "extra_forbidden":
+def _problem(wrong: Wrong, wheres: Mapping[str, str]) -> Problem:
+    name, found, place, known = wrong
+    where = wheres.get(name) or wheres.get(name.partition(".")[0]) or "configuration"
+    if not known:
         hint = _close_name(name)
         return Problem(where, name, "unknown name" + (f"; did you mean {hint}?" if hint else ""), allowed=hint)
-    if name not in KEYS:
+    if name in SECTIONS:
         return Problem(where, name, f"allowed: a table [{name}]", allowed=f"a table [{name}]")
-    found = "a secret (not shown)" if KEYS[name].annotation is SecretStr else _shown(details["input"])
-    allowed = allowed_values(name)
-    index = f"[{rest[1]}]" if rest[1:] else ""
-    return Problem(where, name + index, f"found {found}; allowed: {allowed}", found, allowed)
+    kind = KEYS[name].kind
+    shown = "a secret (not shown)" if kind.secret else _shown(found)
+    index = "" if place is None else f"[{place}]"
+    return Problem(where, name + index, f"found {shown}; allowed: {kind.allowed}", shown, kind.allowed)
 
 
 def _close_name(name: str) -> str:
     """The known key or section that was probably meant, or ''."""
     last = name.rpartition(".")[2]
     same_key = [known for known in KEYS if known.endswith(f".{last}")]
-    return next(iter(same_key or get_close_matches(name, (*KEYS, *Config.model_fields), n=1)), "")
+    return next(iter(same_key or get_close_matches(name, (*KEYS, *SECTIONS), n=1)), "")
 
 
 def _shown(value: object) -> str:

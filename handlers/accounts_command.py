@@ -67,7 +67,7 @@ def add_account(label: str | None) -> None:
     name = f"{account.label!r}: {printable(whose(account))}"
     ends = f"{'expires' if session.expires_at > now else 'expired'} {moment(session.expires_at, now)}"
     click.echo(f"{verb} account {name}, its cookie {ends}.")
-    for lack in missing(pasted, session, now, cleared=bool(config.upstream.cf_clearance.get_secret_value())):
+    for lack in missing(pasted, session, now, cleared=bool(config.upstream.cf_clearance.value)):
         click.echo(f"Missing: {lack}", err=True)
 
 
@@ -110,7 +110,7 @@ def _state(account: Account, now: float) -> str:
 def _show_clearance(config: Config, pasted: Pasted) -> None:
     """Print the lines for bridge.toml, unless they stand there already; on a terminal only, as one is a secret."""
     upstream = config.upstream
-    there = {"cf_clearance": upstream.cf_clearance.get_secret_value(), "user_agent": upstream.user_agent}
+    there = {"cf_clearance": upstream.cf_clearance.value, "user_agent": upstream.user_agent}
     came = {"cf_clearance": pasted.cf_clearance, "user_agent": pasted.user_agent}
     lines = [f"{key} = {json.dumps(value)}" for key, value in came.items() if value and value != there[key]]
     if not lines or not pasted.cf_clearance:

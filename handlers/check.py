@@ -87,7 +87,7 @@ def _show(finding: Finding) -> None:
 async def examine(config: Config) -> AsyncIterator[Finding]:
     """Look at every part as the daemon would. What the site says of an account is kept, as the daemon keeps it."""
     yield _configuration(config)
-    if config.upstream.cf_clearance.get_secret_value() and not config.upstream.user_agent:
+    if config.upstream.cf_clearance.value and not config.upstream.user_agent:
         advice = "set upstream.user_agent to the User-Agent of the browser that cf_clearance is from"
         yield Finding(Verdict.WORTH_A_LOOK, "configuration", f"cf_clearance holds for its own browser only: {advice}")
     folder = StateFolder(config.server.state_dir)

@@ -37,6 +37,6 @@ def config_path() -> Path | None:
 
 def read_config() -> Config:
     """The configuration that the running command is to use. Raises ConfigError."""
-    from bridge.config_file import load  # imported late: `--help` needs none of it, and pydantic takes its time
+    from bridge.config_file import load  # imported late: `--help` needs none of it
 
     return load(config_path(), os.environ)

@@ -12,7 +12,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import attrgetter
 from typing import Final
@@ -158,8 +158,8 @@ class Service:
         for name in _LASTING:
             if attrgetter(name)(config) != attrgetter(name)(self.config):
                 _logger.warning("%s was changed: the daemon must be restarted for that", name)
-        limits = config.limits.model_copy(update={"streams": self.config.limits.streams})
-        reload(app, config.model_copy(update={"limits": limits}))
+        limits = replace(config.limits, streams=self.config.limits.streams)
+        reload(app, replace(config, limits=limits))
         log.configure(config.log.level, config.log.format)
         _logger.info("the configuration was read anew")
 

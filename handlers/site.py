@@ -26,7 +26,7 @@ def use_clearance(app: web.Application) -> None:
 def client_settings(config: Config, clearance: Clearance | None) -> client.Settings:
     """What the upstream client needs to know; a clearance pasted since stands in for bridge.toml's own."""
     upstream = config.upstream
-    configured = upstream.cf_clearance.get_secret_value()
+    configured = upstream.cf_clearance.value
     if clearance is None or not clearance.replaces(configured):
         clearance = None
     return client.Settings(

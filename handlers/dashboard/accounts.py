@@ -69,7 +69,7 @@ async def _take(request: web.Request, label: str | None, pasted: Pasted) -> list
     """Keep what was pasted; return what happened, a sentence each. Raises ValueError."""
     app, said, now = request.app, [], time.time()
     state, upstream = app[STATE], app[SETTINGS].config.upstream
-    configured = upstream.cf_clearance.get_secret_value()
+    configured = upstream.cf_clearance.value
     if pasted.cf_clearance:
         clearance = Clearance.replacing(configured, pasted.cf_clearance, pasted.user_agent or "")
         await state.update_admin(lambda admin: replace(admin, clearance=clearance))

@@ -130,7 +130,7 @@ async def asked(connector: aiohttp.BaseConnector, url: str, *forwarded: tuple[st
 
 
 def trusting(*proxies: str) -> Config:
-    return Config.model_validate({"server": {"trusted_proxies": list(proxies)}})
+    return Config.read({"server": {"trusted_proxies": list(proxies)}})
 
 
 FORWARDED = (("X-Forwarded-For", "8.8.8.8"), ("X-Forwarded-For", "203.0.113.9"), ("X-Forwarded-Proto", "https"))
@@ -153,7 +153,7 @@ async def test_a_proxy_over_tcp_or_a_unix_socket(proxies: list[str], answer: str
 
 
 async def test_our_own_tls(tmp_path: Path) -> None:
-    async with serving(Config()) as runner:
+    async with serving(Config.read({})) as runner:
         await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_context(tmp_path)).start()
         host, port = runner.addresses[0]
         assert await asked(aiohttp.TCPConnector(ssl=False), f"https://{host}:{port}/") == "127.0.0.1 True"

@@ -113,7 +113,7 @@ class Home:
         }
         for section, values in (overrides or {}).items():
             sections.setdefault(section, {}).update(values)
-        Config.model_validate(sections)  # a slip of the test's, not the daemon's
+        Config.read(sections)  # a slip of the test's, not the daemon's
         self.config.write_text(toml(sections))
 
     async def add_key(self, key: ApiKey) -> None:

@@ -144,7 +144,7 @@ def config_for(arena: Arena, path: Path, overrides: Overrides | None = None) -> 
     }
     for section, values in (overrides or {}).items():
         sections.setdefault(section, {}).update(values)
-    return Config.model_validate(sections)
+    return Config.read(sections)
 
 
 async def add_accounts(folder: StateFolder, *sessions: Session) -> None:
