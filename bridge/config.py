@@ -191,7 +191,7 @@ class Config:
         Relative paths start at the folder of the file, or at the working folder without one.
         """
         folder = source.parent if source else Path.cwd()
-        wrong = [Wrong(name, table, known=False) for name, table in tables.items() if name not in SECTIONS]
+        wrong: list[Wrong] = []
         sections: dict[str, object] = {}
         for name, section in SECTIONS.items():
             table = tables.get(name, {})
@@ -202,6 +202,7 @@ class Config:
             wrong += misread
             if not misread:
                 sections[name] = section(**values)
+        wrong += [Wrong(name, table, known=False) for name, table in tables.items() if name not in SECTIONS]
         if wrong:
             raise WrongValues(wrong)
         return cls(**cast("dict[str, Any]", sections), source=source)
@@ -237,7 +238,7 @@ def _read(section: str, table: Mapping[str, object], folder: Path) -> tuple[dict
     """Read one section's values, and say which cannot be."""
     values: dict[str, object] = {}
     names = [each.name for each in fields(SECTIONS[section])]
-    wrong = [Wrong(f"{section}.{name}", value, known=False) for name, value in table.items() if name not in names]
+    wrong: list[Wrong] = []
     for name in names:
         key = KEYS[f"{section}.{name}"]
         found = table.get(name, key.default)
@@ -251,4 +252,5 @@ def _read(section: str, table: Mapping[str, object], folder: Path) -> tuple[dict
             values[name] = folder / value if isinstance(value, Path) else value
     if {"tls_cert", "tls_key"} <= values.keys() and (values["tls_cert"] is None) != (values["tls_key"] is None):
         wrong.append(Wrong("server.tls_key", table.get("tls_key", "")))
+    wrong += [Wrong(f"{section}.{name}", value, known=False) for name, value in table.items() if name not in names]
     return values, wrong
