@@ -17,7 +17,7 @@ from bridge.stats import Stats
 from bridge.store import Document, StateError, StateFolder
 
 #: What a kill may lose: the time between two writings, in seconds.
-FLUSH_SECONDS: Final = 2.0
+FLUSH_SECONDS: Final = 5.0
 
 _logger = logging.getLogger(__name__)
 

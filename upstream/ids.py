@@ -12,6 +12,9 @@ from io import BytesIO
 from typing import Final
 
 _RANDOM_BITS: Final = 74  # RFC 9562, 5.7: rand_a (12 bits) and rand_b (62 bits)
+_B_BITS: Final = 62
+_B_MASK: Final = (1 << _B_BITS) - 1
+_VARIANT: Final = 0b10 << _B_BITS
 _RANDOM_BYTES: Final = 10
 _STEP_BYTES: Final = 4  # keeps the next id of the same millisecond unguessable (RFC 9562, 6.2, method 2)
 _STOCK_BYTES: Final = 4096
@@ -55,7 +58,6 @@ class Uuid7Source:
             self._last = now | int.from_bytes(self._random_bytes(_RANDOM_BYTES)) >> 8 * _RANDOM_BYTES - _RANDOM_BITS
         else:
             self._last += 1 + int.from_bytes(self._random_bytes(_STEP_BYTES))
-        milliseconds, random = divmod(self._last, 1 << _RANDOM_BITS)
-        rand_a, rand_b = divmod(random, 1 << 62)
-        digits = f"{milliseconds << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b:032x}"
-        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+        time_and_a, b = self._last >> _B_BITS, self._last & _B_MASK
+        first, second = f"{time_and_a:015x}", f"{_VARIANT | b:016x}"
+        return f"{first[:8]}-{first[8:12]}-7{first[12:]}-{second[:4]}-{second[4:]}"
