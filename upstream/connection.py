@@ -1,4 +1,4 @@
-"""A connection of aiohttp's pool whose answers httptools parses.
+"""A connection, made by aiohttp's connector, whose answers httptools parses.
 
 aiohttp's own calls five functions for each chunk of a body: 29 µs for an answer of 20 deltas and its head, which take 5
 here (`make bench`: short, natural).
@@ -86,7 +86,7 @@ class Connection(asyncio.BufferedProtocol):
         self._patience = math.inf
         self.waiting_until = math.inf
         self.transport: asyncio.Transport | None = None
-        self.closed = None  # the pool would wait for it
+        self.closed = None  # the connector would wait for it
         self.on_data: Callable[[], None] | None = None
         self.used = False
         self.whole = False
@@ -159,7 +159,7 @@ class Connection(asyncio.BufferedProtocol):
             self._asked.set_exception(error)
         self._tell()
 
-    # What the pool asks of a connection, as it does of aiohttp's own.
+    # What the connector asks of a connection, as it does of aiohttp's own, and our pool.
 
     def is_connected(self) -> bool:
         """Whether it can be written to."""

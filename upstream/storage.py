@@ -15,8 +15,8 @@ from yarl import URL
 from upstream.addresses import guarded_socket_factory, is_public_host
 from upstream.client import Settings
 from upstream.errors import ProtocolViolated, RateLimited, Rejected, ServerFailed
-from upstream.exchange import KEEPALIVE_SECONDS
 from upstream.pictures import Picture
+from upstream.pool import KEEPALIVE_SECONDS
 from upstream.refusals import read_retry_after
 from upstream.transfer import SENDING_ERRORS, plain_session, read_within, reading, unanswered
 from upstream.trust import trust

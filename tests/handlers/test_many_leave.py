@@ -73,7 +73,7 @@ def open_files() -> int:
 
 async def test_a_thousand_callers_leave_nothing_behind(bridge: RunningBridge) -> None:
     bridge.arena.script = endless
-    connector = bridge.app[CLIENT]._exchanges.connector
+    connector = bridge.app[CLIENT]._exchanges.pool.connector
     assert connector is not None
     await many_leave(bridge, AT_A_TIME)  # what libraries make once and keep is there before the count
     tasks, owned, files = len(asyncio.all_tasks()), len(bridge.app[TASKS]), open_files()

@@ -166,16 +166,16 @@ async def test_our_own_slowness_is_no_silence_of_upstreams(asker: Asker, arena: 
 async def test_a_finished_answer_gives_its_connection_back_and_a_broken_one_does_not(
     asker: Asker, arena: Arena
 ) -> None:
-    ports: list[int] = []
+    resting: list[int] = []
     for fault in (None, None, "eof_middle", None):
         if fault:
             arena.faults.arm(fault)
         await asker.ask()
-        ports.append(len(asker.client._exchanges.connector._conns))  # pinned on purpose
-    assert ports == [1, 1, 1, 1]
+        resting.append(len(asker.client._exchanges.pool))
+    assert resting == [1, 1, 1, 1]
     arena.faults.arm("silent_middle")
     await asker.ask(timeout=0.2)
-    assert not asker.client._exchanges.connector._conns  # as above
+    assert not len(asker.client._exchanges.pool)
 
 
 async def test_a_clean_end_without_a_finish_is_no_end(asker: Asker, arena: Arena) -> None:

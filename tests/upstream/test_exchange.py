@@ -3,47 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
 from aiohttp.http import HttpProcessingError
+from peer import OK, read, towards
 
-from upstream.alarms import Alarms
 from upstream.connection import HELD_BYTES
-from upstream.exchange import Exchanges, Response, encode, exchanging
-from upstream.transfer import read_bounded
-
-Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Type: Text/Plain; charset=utf-8\r\nContent-Length: 2\r\n\r\nhi"
-
-
-@asynccontextmanager
-async def towards(peer: Peer) -> AsyncIterator[tuple[Exchanges, str]]:
-    """Exchanges with a server that does what `peer` does with each connection."""
-
-    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await peer(reader, writer)
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(play, "127.0.0.1", 0)
-    async with server, exchanging(10, connect_timeout=5, alarms=Alarms()) as exchanges:
-        yield exchanges, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-
-def pooled(exchanges: Exchanges) -> int:
-    return sum(map(len, exchanges.connector._conns.values()))
-
-
-async def read(response: Response) -> bytes:
-    async with asyncio.timeout(5):
-        data = await read_bounded(response.connection.read, 1_000_000)
-    response.release()
-    return data
+from upstream.exchange import encode
 
 
 def test_a_request_as_it_is_sent() -> None:
@@ -75,7 +42,7 @@ async def test_an_interim_answer_is_none() -> None:
     async with towards(peer) as (exchanges, origin):
         response = await exchanges.request("GET", origin, "/", {})
         assert (response.status, response.content_type, await read(response)) == (200, "text/plain", b"hi")
-        assert pooled(exchanges) == 1
+        assert len(exchanges.pool) == 1
 
 
 async def test_a_connection_serves_one_request_after_another() -> None:
@@ -89,7 +56,7 @@ async def test_a_connection_serves_one_request_after_another() -> None:
     async with towards(peer) as (exchanges, origin):
         for body in b"1", b"2":
             assert await read(await exchanges.request("POST", origin, "/x", {}, body)) == b"hi"
-        assert (requests, pooled(exchanges)) == ([b"/x1", b"/x2"], 1)
+        assert (requests, len(exchanges.pool)) == ([b"/x1", b"/x2"], 1)
 
 
 async def test_a_request_that_has_not_wholly_left_spoils_its_connection() -> None:
@@ -101,7 +68,7 @@ async def test_a_request_that_has_not_wholly_left_spoils_its_connection() -> Non
 
     async with towards(peer) as (exchanges, origin):
         assert await read(await exchanges.request("POST", origin, "/", {}, bytes(32 * 1024 * 1024))) == b"hi"
-        assert pooled(exchanges) == 0
+        assert len(exchanges.pool) == 0
 
 
 @pytest.mark.parametrize("way", ["release", "close"])
@@ -115,7 +82,7 @@ async def test_half_an_answer_spoils_its_connection(way: str) -> None:
         response = await exchanges.request("GET", origin, "/", {})
         for _ in range(2):  # more than once is no harm
             getattr(response, way)()
-        assert pooled(exchanges) == 0
+        assert len(exchanges.pool) == 0
 
 
 async def test_whoever_waits_no_more_leaves_no_connection() -> None:
@@ -131,8 +98,8 @@ async def test_whoever_waits_no_more_leaves_no_connection() -> None:
             waiting = tasks.create_task(exchanges.request("GET", origin, "/", {}))
             await arrived.wait()
             waiting.cancel()
-        assert pooled(exchanges) == 0
-        assert not exchanges.connector._acquired
+        assert len(exchanges.pool) == 0
+        assert not exchanges.pool.connector._acquired
 
 
 async def test_an_answer_that_does_not_come_is_an_error_of_the_library_s() -> None:
@@ -153,7 +120,7 @@ async def test_another_protocol_is_an_answer_too() -> None:
     async with towards(peer) as (exchanges, origin), asyncio.timeout(5):
         response = await exchanges.request("GET", origin, "/", {})
         response.release()
-        assert (response.status, pooled(exchanges)) == (101, 0)
+        assert (response.status, len(exchanges.pool)) == (101, 0)
 
 
 async def test_what_came_unasked_is_no_answer_to_the_next_request() -> None:
@@ -176,7 +143,7 @@ async def test_what_came_unasked_is_no_answer_to_the_next_request() -> None:
         go.set()
         await came.wait()
         go.clear()
-        assert pooled(exchanges) == 1
+        assert len(exchanges.pool) == 1
         assert await read(await exchanges.request("GET", origin, "/", {})) == b"hi"
         assert answered == 2
 
@@ -212,7 +179,7 @@ async def test_a_body_that_is_no_http_breaks_at_once() -> None:
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.connection.read()
         response.release()
-        assert pooled(exchanges) == 0
+        assert len(exchanges.pool) == 0
 
 
 async def test_a_request_given_up_half_sent_leaves_no_socket() -> None:
@@ -227,7 +194,7 @@ async def test_a_request_given_up_half_sent_leaves_no_socket() -> None:
         async with asyncio.TaskGroup() as tasks:
             calling = tasks.create_task(exchanges.request("POST", origin, "/", {}, bytes(32 * 1024 * 1024)))
             await arrived.wait()
-            (connection,) = exchanges.connector._acquired
+            (connection,) = exchanges.pool.connector._acquired
             transport = connection.transport
             assert transport is not None
             calling.cancel()
@@ -244,7 +211,7 @@ async def test_nothing_behind_an_answer_is_taken_for_more_of_it(rest: bytes) -> 
 
     async with towards(peer) as (exchanges, origin):
         assert await read(await exchanges.request("GET", origin, "/", {})) == b"hi"
-        assert pooled(exchanges) == (not rest)
+        assert len(exchanges.pool) == (not rest)
 
 
 async def test_a_body_without_a_length_ends_with_its_connection() -> None:
@@ -254,7 +221,7 @@ async def test_a_body_without_a_length_ends_with_its_connection() -> None:
 
     async with towards(peer) as (exchanges, origin):
         assert await read(await exchanges.request("GET", origin, "/", {})) == b"hi"
-        assert pooled(exchanges) == 0
+        assert len(exchanges.pool) == 0
 
 
 @pytest.mark.parametrize("head", ["Content-Length: 3", "Transfer-Encoding: chunked"])
@@ -275,7 +242,7 @@ async def test_a_body_that_is_cut_short_breaks_behind_what_has_come(head: str) -
         with pytest.raises(aiohttp.ClientError):
             await response.connection.read()
         response.release()
-        assert pooled(exchanges) == 0
+        assert len(exchanges.pool) == 0
 
 
 async def test_nobody_sends_more_than_is_taken() -> None:
@@ -298,7 +265,7 @@ async def test_nobody_sends_more_than_is_taken() -> None:
             assert len(piece) <= HELD_BYTES
             taken += len(piece)
         response.release()
-        assert (taken, pooled(exchanges)) == (size, 1)
+        assert (taken, len(exchanges.pool)) == (size, 1)
 
 
 async def test_headers_without_an_end_are_not_read_for_ever() -> None:
@@ -311,7 +278,7 @@ async def test_headers_without_an_end_are_not_read_for_ever() -> None:
         with pytest.raises(HttpProcessingError) as caught:
             await exchanges.request("GET", origin, "/", {})
         assert "CANARY" not in str(caught.value)
-        assert pooled(exchanges) == 0
+        assert len(exchanges.pool) == 0
 
 
 async def test_a_connection_that_the_kernel_gives_up_is_no_silence() -> None:

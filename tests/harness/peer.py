@@ -1,0 +1,38 @@
+"""A site that is nothing but one coroutine for each connection, and exchanges with it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from upstream.alarms import Alarms
+from upstream.exchange import Exchanges, Response, exchanging
+from upstream.transfer import read_bounded
+
+Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: Text/Plain; charset=utf-8\r\nContent-Length: 2\r\n\r\nhi"
+
+
+@asynccontextmanager
+async def towards(peer: Peer, *, connections: int = 10) -> AsyncIterator[tuple[Exchanges, str]]:
+    """Exchanges with a server that does what `peer` does with each connection; its origin."""
+
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await peer(reader, writer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(play, "127.0.0.1", 0, backlog=1000)
+    async with server, exchanging(connections, connect_timeout=5, alarms=Alarms()) as exchanges:
+        yield exchanges, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def read(response: Response) -> bytes:
+    """The whole of a body, whose connection is let go."""
+    async with asyncio.timeout(5):
+        data = await read_bounded(response.connection.read, 1_000_000)
+    response.release()
+    return data
