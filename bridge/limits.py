@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 WINDOW_SECONDS = 60.0
@@ -159,6 +160,7 @@ def ratelimit_headers(admission: Admission) -> dict[str, str]:
     }
 
 
+@lru_cache(maxsize=8)  # of a request that is let through it is always the window's
 def _duration(seconds: float) -> str:
     minutes, milliseconds = divmod(math.ceil(seconds * 1000), 60_000)
     rest = f"{milliseconds / 1000:g}s"
