@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
+from collections.abc import Collection
 from time import monotonic  # the loop's own clock, in a third of the time
 from typing import Final, cast
 
@@ -49,10 +50,17 @@ class Lease:
 
 
 class Pool:
-    """The connections, those at rest by their origin. `connect_timeout` is in seconds."""
+    """The connections: all that are open, those at rest by their origin. `connect_timeout` is in seconds."""
 
-    def __init__(self, connector: aiohttp.BaseConnector, connect_timeout: float, alarms: Alarms) -> None:
+    def __init__(
+        self,
+        connector: aiohttp.BaseConnector,
+        opened: Collection[Connection],
+        connect_timeout: float,
+        alarms: Alarms,
+    ) -> None:
         self.connector = connector
+        self._opened = opened
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_connect=connect_timeout)
         self._alarms = alarms
         self._peers: dict[str, aiohttp.ClientRequest] = {}  # what the connector has to know of a request
@@ -72,6 +80,8 @@ class Pool:
                 return Lease(made, origin, self)
             made.close()
         peer = self._peers.get(origin) or await self._peer(origin)
+        if len(self._opened) >= self.connector.limit:
+            self._make_room()
         try:
             made = await self.connector.connect(peer, traces=[], timeout=self._timeout)
         except TimeoutError as error:
@@ -81,6 +91,13 @@ class Pool:
     async def _peer(self, origin: str) -> aiohttp.ClientRequest:
         url = URL(origin)
         return self._peers.setdefault(origin, aiohttp.ClientRequest("GET", url, ssl=await trust(url)))
+
+    def _make_room(self) -> None:
+        """Close one that rests, of whatever origin: the connector would wait for it."""
+        for resting in self._resting.values():
+            if resting:
+                resting.popleft()[1].close()
+                return
 
     def take_back(self, made: Made, origin: str) -> None:
         """Let a connection rest, or close it if it cannot be asked again."""

@@ -79,6 +79,15 @@ async def test_one_that_has_rested_for_long_enough_is_closed(monkeypatch: pytest
         assert not exchanges.pool.connector._acquired
 
 
+async def test_one_at_rest_makes_room_for_another_origin() -> None:
+    async with towards(answering, connections=2) as (exchanges, origin), towards(answering) as (_, other):
+        for response in [await exchanges.request("GET", origin, "/", {}) for _ in range(2)]:
+            await read(response)
+        async with asyncio.timeout(5):
+            assert await read(await exchanges.request("GET", other, "/", {})) == b"hi"
+        assert len(exchanges.pool) == 2
+
+
 async def test_many_are_closed_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     many = 2 * CLOSED_AT_ONCE + 1
     async with towards(answering, connections=many) as (exchanges, origin), asyncio.timeout(20):
