@@ -12,8 +12,7 @@ from upstream.pictures import Picture
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(NamedTuple):
     """A tool that an assistant message called; `arguments` is JSON text as the model wrote it."""
 
     id: str

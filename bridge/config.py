@@ -47,7 +47,7 @@ class Key(NamedTuple):
 
 def _key(default: object, kind: Kind[T], description: str) -> T:
     """A section's attribute that is read from a key."""
-    return cast("T", field(metadata={"key": Key(default, kind, description)}))
+    return cast("T", Key(default, kind, description))  # a section is never made without all of its values
 
 
 def _section(section: type[T]) -> T:
@@ -55,8 +55,7 @@ def _section(section: type[T]) -> T:
     return cast("T", field(metadata={"section": section}))
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(NamedTuple):
     """The listener and what it takes from callers."""
 
     host: str = _key("127.0.0.1", HOST, "Address to listen on; 0.0.0.0 or :: is every one of this machine.")
@@ -79,8 +78,7 @@ class Server:
     open_metrics: bool = _key(False, TRUTH, "Whether /metrics answers without a key, to whoever can reach it.")
 
 
-@dataclass(frozen=True, slots=True)
-class Upstream:
+class Upstream(NamedTuple):
     """LMArena: where it is, what the browser showed it, how long to wait for it."""
 
     base_url: str = _key("https://lmarena.ai", ORIGIN, "Where LMArena is.")
@@ -106,8 +104,7 @@ class Upstream:
         return frozenset((self.base_url, *self.origins))
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """How much callers may ask for."""
 
     rpm: int = _key(60, whole(1, 1_000_000), "Requests per minute of a key without a limit of its own.")
@@ -115,8 +112,7 @@ class Limits:
     streams: int = _key(2000, whole(1, 100_000), "Requests of all keys at the same time.")
 
 
-@dataclass(frozen=True, slots=True)
-class Images:
+class Images(NamedTuple):
     """Pictures in requests."""
 
     max_bytes: int = _key(10 * 1024 * 1024, whole(1, 100 * 1024 * 1024), "Largest picture in bytes, decoded.")
@@ -126,8 +122,7 @@ class Images:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Models:
+class Models(NamedTuple):
     """The list of models."""
 
     stealth: bool = _key(
@@ -137,8 +132,7 @@ class Models:
     hide: tuple[str, ...] = _key([], GLOBS, "Models to leave out, by name.")
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
+class Stream(NamedTuple):
     """Streamed answers."""
 
     keepalive_seconds: float = _key(10, seconds(3600), "Seconds of silence before each keep-alive.")
@@ -149,8 +143,7 @@ class Stream:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(NamedTuple):
     """What is logged, on stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = _key(
@@ -160,8 +153,7 @@ class Log:
     debug: bool = _key(False, TRUTH, "Whether prompts and answers are logged too; secrets never are.")
 
 
-@dataclass(frozen=True, slots=True)
-class Redis:
+class Redis(NamedTuple):
     """Shared state of several daemons: not built yet."""
 
     url: Secret = _key("", NOTHING_YET, "Redis to share state through: not built yet, leave it empty.")
@@ -213,7 +205,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     each.name: each.metadata["section"] for each in fields(Config) if each.metadata
 }
 KEYS: Final[Mapping[str, Key]] = {
-    f"{name}.{each.name}": each.metadata["key"] for name, section in SECTIONS.items() for each in fields(section)
+    f"{name}.{key}": of for name, section in SECTIONS.items() for key, of in section._field_defaults.items()
 }
 
 
@@ -237,7 +229,7 @@ class WrongValues(ValueError):
 def _read(section: str, table: Mapping[str, object], folder: Path) -> tuple[dict[str, object], list[Wrong]]:
     """Read one section's values, and say which cannot be."""
     values: dict[str, object] = {}
-    names = [each.name for each in fields(SECTIONS[section])]
+    names = SECTIONS[section]._fields
     wrong: list[Wrong] = []
     for name in names:
         key = KEYS[f"{section}.{name}"]

@@ -11,10 +11,9 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bridge.config import KEYS, SECTIONS, Config, Wrong, WrongValues
 
@@ -23,8 +22,7 @@ ENVIRONMENT_PREFIX = "LMARENA_BRIDGE_"
 MAX_FOUND_CHARS = 80  # of a wrong value in a message: enough to recognise it, short enough for one line
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One thing wrong: `where` is `file:line`, a variable or a credential; `key` is `server.port`, '' for a whole file.
 
     `found` and `allowed` are words, '' where they say nothing; `found` never holds the value of a secret.

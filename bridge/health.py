@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bridge.log import event
 from upstream.accounts import EXPIRY_WARNING_SECONDS, AccountPool
@@ -14,8 +14,7 @@ from upstream.errors import Reason, UpstreamError
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(NamedTuple):
     """One thing that is not as it should be: where, the word of diagnosis, and what to do now.
 
     `label` is an account's, often an address, which is for its owner alone; `part` gives its place in the list.
@@ -36,8 +35,7 @@ class Trouble:
         return {"part": self.part, "reason": self.reason.value, "message": self.message}
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(NamedTuple):
     """`serving` is whether a chat could be answered now."""
 
     serving: bool

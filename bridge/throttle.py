@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network, ip_address
-from typing import Final
+from typing import Final, NamedTuple
 
 #: After so long without a failure the earlier ones no longer count.
 FORGET_SECONDS: Final = 24 * 3600.0
@@ -29,8 +29,7 @@ class TooManyAttempts(Exception):
         self.retry_after = retry_after
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """The failure of number `first` costs 1 s, each further one twice as much, `longest` seconds at most."""
 
     first: int

@@ -158,7 +158,7 @@ class Service:
         for name in _LASTING:
             if attrgetter(name)(config) != attrgetter(name)(self.config):
                 _logger.warning("%s was changed: the daemon must be restarted for that", name)
-        limits = replace(config.limits, streams=self.config.limits.streams)
+        limits = config.limits._replace(streams=self.config.limits.streams)
         reload(app, replace(config, limits=limits))
         log.configure(config.log.level, config.log.format)
         _logger.info("the configuration was read anew")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import orjson
@@ -15,8 +14,7 @@ CONTENT_TYPE = "text/plain;charset=UTF-8"  # the body is JSON all the same: the 
 _STREAM = "/nextjs-api/stream"
 
 
-@dataclass(frozen=True, slots=True)
-class Attachment:
+class Attachment(NamedTuple):
     """An uploaded file: `name` is its storage key, `url` the signed download URL, valid for an hour."""
 
     name: str

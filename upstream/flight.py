@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from html import unescape
 from json import JSONDecoder
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import orjson
 
@@ -31,8 +30,7 @@ class FlightError(ProtocolViolated):
     """A page or answer does not hold what it should."""
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(NamedTuple):
     """One model of the site; `rank` and `rank_by_modality` are its places on the leader boards, 1 is best."""
 
     id: str
@@ -65,7 +63,7 @@ class Model:
     def to_json(self) -> dict[str, object]:
         """Plain values, the same for equal models."""
         kinds = {"inputs": sorted(self.inputs), "outputs": sorted(self.outputs)}
-        return asdict(self) | kinds | {"rank_by_modality": dict(self.rank_by_modality)}
+        return self._asdict() | kinds | {"rank_by_modality": dict(self.rank_by_modality)}
 
     @classmethod
     def from_json(cls, value: object) -> Self:
@@ -100,8 +98,7 @@ class Model:
         raise ValueError("this is not a model as the catalog writes it")
 
 
-@dataclass(frozen=True, slots=True)
-class ModelList:
+class ModelList(NamedTuple):
     """The models in the site's order; `skipped` counts the entries that could not be read."""
 
     models: tuple[Model, ...]

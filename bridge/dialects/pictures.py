@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import pybase64
 
@@ -23,8 +22,7 @@ _DATA_URL: Final = re.compile(r"data:([^;,]{0,100})((?:;[^;,]{0,100}){0,8}),", r
 _LABEL_BYTES: Final = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class PictureRules:
+class PictureRules(NamedTuple):
     """What the configuration lets a request bring (`images`)."""
 
     max_bytes: int

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -20,8 +21,7 @@ from upstream.accounts import EXPIRY_WARNING_SECONDS, Account
 from upstream.cookies import CookieError, Pasted, read_pasted
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(NamedTuple):
     """One account as its card shows it: times are unix times; `rests` says from what, and until when."""
 
     label: str

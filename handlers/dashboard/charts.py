@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from itertools import accumulate, groupby
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from xml.etree.ElementTree import Element
 
 from bridge.counts import TTFT_BOUNDS, Bucket
@@ -32,8 +31,7 @@ _INSET: Final = 0.02
 _MONDAY: Final = 4 * 86_400
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
+class _Span(NamedTuple):
     """How one kind of buckets is drawn: in bars of so many seconds, with what mark below them and what name of each."""
 
     words: str
@@ -62,16 +60,14 @@ _SPANS: Final[Mapping[Kind, _Span]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Bar:
+class _Bar(NamedTuple):
     """What is drawn as one: the buckets of a while that begins at `at`."""
 
     at: datetime
     buckets: Sequence[Bucket]
 
 
-@dataclass(frozen=True, slots=True)
-class _Series:
+class _Series(NamedTuple):
     """One line, or one layer of bars: its value in each bar (None: there is none) and over all; how a value is said."""
 
     values: Sequence[float | None]

@@ -111,7 +111,7 @@ def test_a_trouble_as_json() -> None:
 
 MODELS = Trouble("models", Reason.UNREACHABLE, "No list.")
 SITE = Trouble("site", Reason.CHALLENGE, "A challenge.")
-SITE_AGAIN = replace(SITE, message="A challenge, 5 s later.")
+SITE_AGAIN = SITE._replace(message="A challenge, 5 s later.")
 
 
 async def test_the_log_hears_of_each_change_once(caplog: pytest.LogCaptureFixture) -> None:
