@@ -11,13 +11,15 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from itertools import accumulate, groupby
-from typing import Any, Final, NamedTuple
-from xml.etree.ElementTree import Element
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bridge.counts import TTFT_BOUNDS, Bucket
 from bridge.histogram import Histogram
 from bridge.stats import Kind
 from handlers.dashboard.drawing import add, configuration, drawn
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 #: In the drawing's own units: a chart over time, and one row of a ranking.
 _HEIGHT: Final = 230

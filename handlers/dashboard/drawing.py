@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Final
-from xml.etree.ElementTree import Element
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+if TYPE_CHECKING:  # pygal imports it, when it draws
+    from xml.etree.ElementTree import Element
 
 #: The drawing's own units, so few that type which is legible on a phone has room.
 _WIDTH: Final = 480
@@ -24,7 +26,7 @@ _UNWANTED: Final = frozenset({"background", "tooltip", "dot"})
 _DECIMALS: Final = re.compile(r"-?\d+\.\d+")
 
 #: Adds to a plot, of which it is told the width and the height.
-Annotate = Callable[[Element, float, float], None]
+Annotate: TypeAlias = "Callable[[Element, float, float], None]"
 
 
 def configuration(height: int) -> dict[str, Any]:
