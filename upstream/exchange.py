@@ -53,7 +53,7 @@ async def exchanging(connections: int, connect_timeout: float, alarms: Alarms) -
     make = partial(Connection, asyncio.get_running_loop(), alarms, opened, memoryview(bytearray(READ_BYTES)))
     connector._factory = make  # type: ignore[assignment] # noqa: SLF001 — it has no public switch
     async with connector:
-        pool = Pool(connector, opened, connect_timeout, alarms)
+        pool = Pool(connector, connect_timeout, alarms)
         try:
             yield Exchanges(pool)
         finally:

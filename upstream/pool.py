@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Collection
 from time import monotonic  # the loop's own clock, in a third of the time
 from typing import Final, cast
 
@@ -45,22 +44,16 @@ class Lease:
         """Close the connection."""
         if self._made is not None:
             self.connection.rest()
-            self._made.close()
+            self._pool.close_one(self._made)
             self._made = None
 
 
 class Pool:
-    """The connections: all that are open, those at rest by their origin. `connect_timeout` is in seconds."""
+    """The connections, those at rest by their origin. `connect_timeout` is in seconds."""
 
-    def __init__(
-        self,
-        connector: aiohttp.BaseConnector,
-        opened: Collection[Connection],
-        connect_timeout: float,
-        alarms: Alarms,
-    ) -> None:
+    def __init__(self, connector: aiohttp.BaseConnector, connect_timeout: float, alarms: Alarms) -> None:
         self.connector = connector
-        self._opened = opened
+        self._taken = 0  # of what the connector may make: lent, at rest or being made
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_connect=connect_timeout)
         self._alarms = alarms
         self._peers: dict[str, aiohttp.ClientRequest] = {}  # what the connector has to know of a request
@@ -78,14 +71,18 @@ class Pool:
             _, made = resting.pop()
             if _is_fit(made):
                 return Lease(made, origin, self)
-            made.close()
+            self.close_one(made)
         peer = self._peers.get(origin) or await self._peer(origin)
-        if len(self._opened) >= self.connector.limit:
+        if self._taken >= self.connector.limit:
             self._make_room()
+        self._taken += 1
         try:
             made = await self.connector.connect(peer, traces=[], timeout=self._timeout)
-        except TimeoutError as error:
-            raise aiohttp.ConnectionTimeoutError(f"Connecting to {origin} took too long.") from error
+        except BaseException as error:  # cancelled too: what was not made takes no place
+            self._taken -= 1
+            if isinstance(error, TimeoutError):
+                raise aiohttp.ConnectionTimeoutError(f"Connecting to {origin} took too long.") from error
+            raise
         return Lease(made, origin, self)
 
     async def _peer(self, origin: str) -> aiohttp.ClientRequest:
@@ -96,13 +93,18 @@ class Pool:
         """Close one that rests, of whatever origin: the connector would wait for it."""
         for resting in self._resting.values():
             if resting:
-                resting.popleft()[1].close()
+                self.close_one(resting.popleft()[1])
                 return
+
+    def close_one(self, made: Made) -> None:
+        """Close a connection, and let another be made."""
+        made.close()
+        self._taken -= 1
 
     def take_back(self, made: Made, origin: str) -> None:
         """Let a connection rest, or close it if it cannot be asked again."""
         if not _is_fit(made):
-            made.close()
+            self.close_one(made)
             return
         now = monotonic()
         self._resting[origin].append((now, made))
@@ -116,7 +118,7 @@ class Pool:
         closed = 0
         for resting in self._resting.values():
             while resting and resting[0][0] <= too_old and closed < CLOSED_AT_ONCE:
-                resting.popleft()[1].close()
+                self.close_one(resting.popleft()[1])
                 closed += 1
         oldest = min((resting[0][0] for resting in self._resting.values() if resting), default=None)
         self._watched = oldest is not None
@@ -129,7 +131,7 @@ class Pool:
         for resting in self._resting.values():
             while resting:
                 for _ in range(min(len(resting), CLOSED_AT_ONCE)):
-                    resting.pop()[1].close()
+                    self.close_one(resting.pop()[1])
                 await asyncio.sleep(0)
 
 

@@ -79,13 +79,30 @@ async def test_one_that_has_rested_for_long_enough_is_closed(monkeypatch: pytest
         assert not exchanges.pool.connector._acquired
 
 
-async def test_one_at_rest_makes_room_for_another_origin() -> None:
-    async with towards(answering, connections=2) as (exchanges, origin), towards(answering) as (_, other):
+@pytest.mark.parametrize("closed", [False, True])
+async def test_what_rests_makes_room_for_another_origin(closed: bool) -> None:
+    leave = asyncio.Event()
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        await leave.wait()
+
+    async with (
+        towards(once, connections=2) as (exchanges, origin),
+        towards(answering) as (_, other),
+        asyncio.timeout(5),
+    ):
         for response in [await exchanges.request("GET", origin, "/", {}) for _ in range(2)]:
             await read(response)
-        async with asyncio.timeout(5):
-            assert await read(await exchanges.request("GET", other, "/", {})) == b"hi"
         assert len(exchanges.pool) == 2
+        if closed:
+            gone = asyncio.Event()
+            response.connection.on_data = gone.set
+            leave.set()
+            await gone.wait()
+        assert await read(await exchanges.request("GET", other, "/", {})) == b"hi"
+        leave.set()
 
 
 async def test_many_are_closed_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
