@@ -53,7 +53,7 @@ class Pool:
 
     def __init__(self, connector: aiohttp.BaseConnector, connect_timeout: float, alarms: Alarms) -> None:
         self.connector = connector
-        self._taken = 0  # of what the connector may make: lent, at rest or being made
+        self._taken = 0  # of what the connector may make: lent, at rest, being made or waited for
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_connect=connect_timeout)
         self._alarms = alarms
         self._peers: dict[str, aiohttp.ClientRequest] = {}  # what the connector has to know of a request
@@ -102,8 +102,8 @@ class Pool:
         self._taken -= 1
 
     def take_back(self, made: Made, origin: str) -> None:
-        """Let a connection rest, or close it if it cannot be asked again."""
-        if not _is_fit(made):
+        """Let a connection rest, or close it if it cannot be asked again, or somebody waits for its place."""
+        if not _is_fit(made) or self._taken > self.connector.limit:
             self.close_one(made)
             return
         now = monotonic()

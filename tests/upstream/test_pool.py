@@ -105,6 +105,18 @@ async def test_what_rests_makes_room_for_another_origin(closed: bool) -> None:
         leave.set()
 
 
+async def test_whoever_waits_for_a_place_gets_it() -> None:
+    one = towards(answering, connections=1)
+    async with one as (exchanges, origin), asyncio.timeout(4), asyncio.TaskGroup() as tasks:
+        first = await exchanges.request("GET", origin, "/", {})
+        waiting = [tasks.create_task(exchanges.request("GET", origin, "/", {})) for _ in range(2)]
+        await asyncio.sleep(0)  # they wait now
+        await read(first)
+        for done in asyncio.as_completed(waiting):
+            assert await read(await done) == b"hi"
+        assert len(exchanges.pool) == 1
+
+
 async def test_many_are_closed_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     many = 2 * CLOSED_AT_ONCE + 1
     async with towards(answering, connections=many) as (exchanges, origin), asyncio.timeout(20):
