@@ -30,7 +30,7 @@ format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.test  ## what the bridge costs beside a bare pipe: a quarter of an hour; `python -m bench --help` has more
+bench: $(VENV)/.test  ## what the bridge costs beside a bare pipe: forty minutes; `python -m bench --help` has more
 	$(BIN)/python -m bench --markdown
 
 screenshots: $(VENV)/.test  ## take the pictures in docs/screenshots anew: needs Chromium

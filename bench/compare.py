@@ -125,7 +125,7 @@ def _about(scenario: Scenario, rounds: int, *, few: bool) -> str:
     if few and scenario.few:
         fitting = scenario.with_few()
         about += f" (litellm: {fitting.streams}, {fitting.at_once} at once)"
-    return about if rounds <= scenario.rounds else f"{about}; {scenario.rounds} of the rounds"
+    return about if scenario.times == 1 else f"{about}; {rounds * scenario.times} rounds"
 
 
 def _row(scenario: Scenario, measure: _Measure, names: Sequence[str], samples: Samples) -> list[str]:

@@ -33,7 +33,7 @@ class _Point:
 
 def _points() -> Iterator[_Point]:
     for streams in (1, 10, 100, 1000, 5000):
-        scenario = Scenario("hold", "", "stream", Play(10, 1), streams, streams, spread=streams / 500, rounds=1)
+        scenario = Scenario("hold", "", "stream", Play(10, 1), streams, streams, spread=streams / 500)
         yield _Point("open streams", f"{streams:,}", scenario)
     for characters in (1_000, 10_000, 50_000, 110_000):
         scenario = Scenario(
@@ -54,10 +54,9 @@ async def grown(rounds: int, upstream_port: int, say: Callable[[str], None]) -> 
     rounds = min(rounds, _ROUNDS)
     for at in range(rounds):
         for point in _points():
-            if at < point.scenario.rounds:
-                say(f"growth, round {at + 1}: {point.size} {point.axis}")
-                async with warm(our_bridge(past=point.past), upstream_port) as bridge:
-                    samples[point].append(await bridge.measure(point.scenario))
+            say(f"growth, round {at + 1}: {point.size} {point.axis}")
+            async with warm(our_bridge(past=point.past), upstream_port) as bridge:
+                samples[point].append(await bridge.measure(point.scenario))
     table = [("what grows", "to", "CPU per request, ms", "of the smallest", "memory in all, MiB")]
     smallest: dict[str, float] = {}
     for point, measured in samples.items():
@@ -70,7 +69,7 @@ async def grown(rounds: int, upstream_port: int, say: Callable[[str], None]) -> 
 
 def _notes(rounds: int) -> Sequence[str]:
     return [
-        f"medians of {rounds} rounds, of open streams one; memory is the most that was resident",
+        f"medians of {rounds} rounds; memory is the most that was resident",
         "open streams: each lasts ten seconds, with a delta a second; a single one bears the daemon's idleness alone",
         "characters of history: in messages of a thousand, each request a new evaluation",
         f"the others: {_REQUESTS.streams:,} requests of {_REQUESTS.play.deltas} deltas, {_REQUESTS.at_once} at once",

@@ -76,7 +76,7 @@ async def upstream() -> AsyncIterator[int]:
 async def in_rounds(
     scenario: Scenario, subjects: Sequence[Subject], rounds: int, upstream_port: int, say: Callable[[str], None]
 ) -> Samples:
-    """Measure each subject once in every round, as many as the scenario allows; one that lasts is paused meanwhile."""
+    """Measure each subject once in every round, of which the scenario may want more; one that lasts is paused else."""
     samples: dict[tuple[str, str], list[Sample | Lost]] = defaultdict(list)
     chosen = [subject for subject in subjects if scenario.few or not subject.slow]
     async with AsyncExitStack() as lasting:
@@ -86,7 +86,7 @@ async def in_rounds(
                 lasts = slow[subject.name] = await lasting.enter_async_context(warm(subject, upstream_port))
                 lasting.callback(lasts.running.resume)
                 lasts.running.pause()
-        for at in range(min(rounds, scenario.rounds)):
+        for at in range(rounds * scenario.times):
             say(f"{scenario.name}, round {at + 1}: {scenario.about}")
             for subject in chosen:
                 try:

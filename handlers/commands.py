@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import io
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -79,7 +78,6 @@ class _Commands(click.Group):
 @click.pass_context
 def main(context: click.Context) -> None:
     """LMArena's models for any OpenAI client, through a daemon on your own machine."""
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")  # or it asks every installed package for one: 4 ms
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # an answer may hold what the terminal's encoding does not
             stream.reconfigure(errors="replace")
