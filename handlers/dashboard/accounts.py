@@ -103,7 +103,7 @@ async def _page(
         "said": said or [],
     }
     template = "accounts_live.html" if "X-Live" in request.headers else "accounts.html"
-    return render(request, template, login, shown, status=status)
+    return await render(request, template, login, shown, status=status)
 
 
 def _shown(account: Account, use: AccountUse | None, now: float) -> Shown:

@@ -19,7 +19,7 @@ MAX_ROWS: Final = 100
 async def activity(request: web.Request, login: Login) -> web.StreamResponse:
     """GET /dashboard/activity, and the part of it that redraws itself."""
     rows = list(request.app[ACTIVITY].newest())
-    return render(
+    return await render(
         request,
         "activity_live.html" if "X-Live" in request.headers else "activity.html",
         login,

@@ -80,7 +80,7 @@ async def _shown(
         _logger.error("%s", error)
         problem = ApiError(500, "server_error", "not_saved", f"Nothing was changed: {error}")
     request[FACTS].fail(problem)
-    return pages.problem(request, login, problem)
+    return await pages.problem(request, login, problem)
 
 
 def current_login(request: web.Request) -> Login | None:

@@ -1,6 +1,6 @@
 """Keys: make one (its secret is shown once), see what each was used for, change its rights, revoke it.
 
-There may be ten thousand: a page shows a hundred, which may be searched for.
+There may be ten thousand: a page shows fifty, which may be searched for.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from handlers.dashboard.pages import render
 #: A name that needs no quoting, in a shell or in a program.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][\w.:@/-]*", re.ASCII)
 
-#: Keys on one page: a hundred hold the loop for 10 to 20 ms, all of ten thousand would for 0.8 s.
+#: Keys on one page, of which each takes 0.2 ms and 2.5 kB.
 SHOWN: Final = 50
 
 
@@ -148,7 +148,7 @@ async def _page(
         "model": _example(app[MODELS], made) if made else "",
         "origin": _origin(request),
     }
-    return render(request, "keys.html", login, shown, status=status)
+    return await render(request, "keys.html", login, shown, status=status)
 
 
 def _example(models: Models, key: ApiKey) -> str:

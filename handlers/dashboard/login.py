@@ -37,7 +37,7 @@ HASHES_AT_ONCE: Final = 2
 
 
 class _Page(Protocol):
-    def __call__(self, request: web.Request, error: str, *, status: int) -> web.Response: ...
+    async def __call__(self, request: web.Request, error: str, *, status: int) -> web.Response: ...
 
 
 _logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ async def show_login(request: web.Request) -> web.StreamResponse:
         return see_other("/dashboard")
     if request.app[STATE].admin.password_hash is None:
         return see_other("/dashboard/setup")
-    return _login_page(request)
+    return await _login_page(request)
 
 
 async def log_in(request: web.Request) -> web.StreamResponse:
@@ -64,12 +64,12 @@ async def log_in(request: web.Request) -> web.StreamResponse:
     if known is None:
         return see_other("/dashboard/setup")
     if wait := _try(request):
-        return _too_early(request, _login_page, wait)
+        return await _too_early(request, _login_page, wait)
     async with request.app[HASHING]:
         right = await asyncio.to_thread(passwords.verify, known, form.get("password", ""))
     if not right or request.app[STATE].admin.password_hash != known:  # it may have been changed meanwhile
         event(_logger, logging.WARNING, "a wrong password was given for the dashboard", caller=_caller(request))
-        return _login_page(request, "That is not the password.", status=403)
+        return await _login_page(request, "That is not the password.", status=403)
     request.app[THROTTLE].succeeded(_caller(request))
     return _enter(request)
 
@@ -78,7 +78,7 @@ async def show_setup(request: web.Request) -> web.StreamResponse:
     """GET /dashboard/setup: the first password."""
     if request.app[STATE].admin.password_hash is not None:
         return see_other("/dashboard/login")
-    return _setup_page(request)
+    return await _setup_page(request)
 
 
 async def set_up(request: web.Request) -> web.StreamResponse:
@@ -89,16 +89,16 @@ async def set_up(request: web.Request) -> web.StreamResponse:
     form = await read_form(request)
     password = form.get("password", "")
     if wait := _try(request):
-        return _too_early(request, _setup_page, wait)
+        return await _too_early(request, _setup_page, wait)
     if not setup.matches(form.get("code", "").strip()):
-        return _setup_page(request, "That is not the code that the daemon printed when it started.", status=403)
+        return await _setup_page(request, "That is not the code that the daemon printed when it started.", status=403)
     request.app[THROTTLE].succeeded(_caller(request))
     try:
         passwords.check(password)
     except ValueError as error:
-        return _setup_page(request, f"{error}", status=400)
+        return await _setup_page(request, f"{error}", status=400)
     if password != form.get("again", ""):
-        return _setup_page(request, "The two are not the same.", status=400)
+        return await _setup_page(request, "The two are not the same.", status=400)
     async with request.app[HASHING]:
         hashed = await asyncio.to_thread(passwords.hash_password, password)
     await state.update_admin(partial(_with_first_password, hashed=hashed))
@@ -131,14 +131,14 @@ def _enter(request: web.Request) -> web.StreamResponse:
     return response
 
 
-def _login_page(request: web.Request, error: str = "", *, status: int = 200) -> web.Response:
+async def _login_page(request: web.Request, error: str = "", *, status: int = 200) -> web.Response:
     shown = {"error": error, "secure": _is_private(request)}
-    return render(request, "login.html", None, shown, status=status)
+    return await render(request, "login.html", None, shown, status=status)
 
 
-def _setup_page(request: web.Request, error: str = "", *, status: int = 200) -> web.Response:
+async def _setup_page(request: web.Request, error: str = "", *, status: int = 200) -> web.Response:
     shown = {"error": error, "secure": _is_private(request), "min_chars": passwords.MIN_CHARS}
-    return render(request, "setup.html", None, shown, status=status)
+    return await render(request, "setup.html", None, shown, status=status)
 
 
 def _try(request: web.Request) -> int:
@@ -150,8 +150,8 @@ def _try(request: web.Request) -> int:
     return 0
 
 
-def _too_early(request: web.Request, page: _Page, wait: int) -> web.Response:
-    response = page(request, f"Too many wrong ones. The next can be tried in {wait} s.", status=429)
+async def _too_early(request: web.Request, page: _Page, wait: int) -> web.Response:
+    response = await page(request, f"Too many wrong ones. The next can be tried in {wait} s.", status=429)
     response.headers["Retry-After"] = f"{wait}"
     return response
 

@@ -37,7 +37,7 @@ async def models(request: web.Request, login: Login) -> web.StreamResponse:
     """GET /dashboard/models."""
     known = request.app[MODELS]
     rows = listed(known)
-    return render(
+    return await render(
         request,
         "models.html",
         login,

@@ -69,7 +69,7 @@ async def overview(request: web.Request, login: Login) -> web.StreamResponse:
     drawn = await app[DRAWINGS].of(stats, kind)
     series, (models, keys) = stats.series(kind), ranked(stats, kind)
     found = health_of(app)
-    return render(
+    return await render(
         request,
         "overview_live.html" if "X-Live" in request.headers else "overview.html",
         login,

@@ -29,7 +29,7 @@ async def playground(request: web.Request, login: Login) -> web.StreamResponse:
         "max_bytes": images.max_bytes,
         "max_pictures": images.max_per_request,
     }
-    return render(request, "playground.html", login, shown)
+    return await render(request, "playground.html", login, shown)
 
 
 async def chat(request: web.Request, _: Login) -> web.StreamResponse:

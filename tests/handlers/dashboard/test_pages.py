@@ -1,15 +1,19 @@
-"""How pages are made: what holds the loop is done elsewhere."""
+"""How pages are made: what holds the loop is done elsewhere, or in pieces."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections import Counter
+from collections.abc import Iterator
 
+import aiohttp_jinja2
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from jinja2 import DictLoader, Environment
 
 from bridge.tasks import TaskOwner
-from handlers.dashboard.pages import Templates
+from handlers.dashboard.pages import Templates, render
 
 
 class Watched(DictLoader):
@@ -43,3 +47,26 @@ async def test_whoever_leaves_meanwhile_stops_nobody() -> None:
         first.cancel()
         await second
         assert first.cancelled()
+
+
+async def test_the_loop_turns_while_a_long_page_is_made() -> None:
+    app = web.Application()
+    aiohttp_jinja2.setup(app, loader=DictLoader({"long.html": "{% for row in rows %}{{ row }} {% endfor %}"}))
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def rows() -> Iterator[int]:
+        for _ in range(10_000):
+            yield turns
+
+    async with TaskOwner() as tasks:
+        tasks.spawn(turn(), name="the loop's other work")
+        page = await render(make_mocked_request("GET", "/", app=app), "long.html", None, {"rows": rows()})
+    seen = Counter((page.text or "").split())
+    assert sum(seen.values()) == 10_000
+    assert max(seen.values()) <= 500
