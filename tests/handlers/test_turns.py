@@ -1,0 +1,67 @@
+"""No delta waits for another, or for a task: it leaves in the very turn of the loop in which it came.
+
+Arena, bridge and caller share one loop, which turns only when there is something to do: what the arena writes in one
+turn comes to the bridge in the next, to the caller's socket in the one after that, and wakes the caller's task for the
+third. The arena stamps each delta with its turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from caller import calling
+from running import running_bridge
+
+from upstream.arena import Arena, Line, Step, Turn, Until
+
+DELTAS = 50
+
+
+class Turns(selectors.DefaultSelector):
+    """Counts the turns of a loop: it waits once in each."""
+
+    count = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait, as a loop does."""
+        self.count += 1
+        return super().select(timeout)
+
+
+async def turns_on_the_way(turns: Turns, path: Path) -> list[int]:
+    """How many turns each delta of an answer took from the arena to its reader."""
+    read = asyncio.Event()
+
+    async def script(_: Turn) -> AsyncIterator[Step]:
+        for _delta in range(DELTAS):
+            yield Line("a0", f"<{turns.count}>")
+            yield Until(read)
+            read.clear()
+        yield Line("ad", {"finishReason": "stop"})
+
+    taken = []
+    async with (
+        asyncio.timeout(10),
+        Arena() as arena,
+        running_bridge(arena, path) as bridge,
+        calling(bridge.origin, bridge.key) as caller,
+    ):
+        arena.script = script
+        await caller.ask(bridge.chat("speak", stream=True))
+        for _ in range(DELTAS):
+            stamp = (await caller.sees(b'>"')).rpartition(b"<")[2]
+            taken.append(turns.count - int(stamp[:-2]))
+            read.set()
+        await caller.sees(b"[DONE]")
+    return taken
+
+
+def test_each_delta_leaves_in_the_turn_in_which_it_came(tmp_path: Path) -> None:
+    turns = Turns()
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(turns)) as runner:
+        first, *others = runner.run(turns_on_the_way(turns, tmp_path))
+    assert first == 4  # it wakes the task of its request, once
+    assert others == [3] * (DELTAS - 1)
