@@ -7,6 +7,7 @@ from browsing import PAGES
 from playwright.async_api import Locator, Page, expect
 from running import RunningBridge
 
+from handlers.appkeys import STATS
 from upstream.arena import Arena
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -27,6 +28,7 @@ async def test_numbers_and_charts_follow_what_is_asked(page: Page, bridge: Runni
     for model in (bridge.model(), bridge.model(), "no-such-model"):
         async with await bridge.post(bridge.chat("hello", model=model)) as answer:
             await answer.read()
+    await bridge.app[STATS].flush()  # as it does every few seconds
     await expect(tile(page, "Requests")).to_have_text("3in 2 hours")
     await expect(tile(page, "Errors")).to_contain_text("33 %")
     await expect(chart).to_have_accessible_name("Requests in the last 2 hours: 2 answered, 1 error.")
@@ -42,6 +44,7 @@ async def test_numbers_and_charts_follow_what_is_asked(page: Page, bridge: Runni
     await expect(numbers.get_by_role("row", name=f"{bridge.model()} 2 0")).to_be_visible()
     async with await bridge.post(bridge.chat("hello")) as answer:
         await answer.read()
+    await bridge.app[STATS].flush()
     await expect(numbers.get_by_role("row", name=f"{bridge.model()} 3 0")).to_be_visible()  # it moves, and stays open
     assert await page.evaluate("window.unchanged"), "the page was loaded anew"
 
