@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# LiteLLM pins what we do too, otherwise.
+LITELLM := .venv-litellm
+PIN := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links
 # CI=1 makes a missing program a failure, not a skip.
 export LMARENA_BRIDGE_NO_SKIP ?=
 
@@ -30,7 +33,8 @@ format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.test  ## what the bridge costs beside a bare pipe: forty minutes; `python -m bench --help` has more
+bench: $(VENV)/.test  ## what the bridge costs beside a bare pipe: an hour; `python -m bench --help` has more
+	-$(MAKE) $(LITELLM)/.installed  # it is left out where it cannot be installed
 	$(BIN)/python -m bench --markdown
 
 screenshots: $(VENV)/.test  ## take the pictures in docs/screenshots anew: needs Chromium
@@ -38,9 +42,10 @@ screenshots: $(VENV)/.test  ## take the pictures in docs/screenshots anew: needs
 
 lock: $(VENV)/.runtime  ## pin anew what pyproject.toml asks for
 	$(BIN)/python -m pip install --quiet pip-tools
-	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links -o requirements/runtime.txt pyproject.toml
-	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links --extra build -c requirements/runtime.txt -o requirements/build.txt pyproject.toml
-	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links --extra build --extra test -c requirements/build.txt -o requirements/test.txt pyproject.toml
+	$(PIN) -o requirements/runtime.txt pyproject.toml
+	$(PIN) --extra build -c requirements/runtime.txt -o requirements/build.txt pyproject.toml
+	$(PIN) --extra build --extra test -c requirements/build.txt -o requirements/test.txt pyproject.toml
+	$(PIN) -o requirements/litellm.txt requirements/litellm.in
 
 $(VENV)/.runtime: requirements/build.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -52,5 +57,10 @@ $(VENV)/.test: requirements/test.txt $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
 	@touch $@
 
+$(LITELLM)/.installed: requirements/litellm.txt
+	$(PYTHON) -m venv $(LITELLM)
+	$(LITELLM)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(LITELLM) build dist

@@ -21,13 +21,12 @@ from bench.scenarios import Scenario
 from bench.site import MODEL
 from bridge.store import StateFolder
 
-#: Names the virtual environment in which LiteLLM's proxy is installed (`pip install 'litellm[proxy]'`).
-LITELLM: Final = "LMARENA_BENCH_LITELLM"
-
 #: The subject that it is all about.
 BRIDGE: Final = "bridge"
 
 _HERE: Final = Path(__file__).parent.parent
+#: Where `make bench` installs LiteLLM.
+_LITELLM: Final = _HERE / ".venv-litellm"
 
 
 class Skipped(Exception):
@@ -124,9 +123,9 @@ def nginx() -> Subject:
 
 def litellm() -> Subject:
     """LiteLLM's proxy, one worker, before the same deltas as OpenAI's frames."""
-    program = Path(os.environ.get(LITELLM, "")) / "bin" / "litellm"
+    program = _LITELLM / "bin" / "litellm"
     if not program.is_file():
-        raise Skipped(f"LiteLLM is not installed: {LITELLM} names no environment with it")
+        raise Skipped(f"LiteLLM is not installed in {_LITELLM.name}: `make bench` does that")
 
     async def command(place: Place) -> Sequence[str]:
         config = place.folder / "litellm.yaml"
