@@ -7,10 +7,11 @@ and its counts without the zeros at the end.
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from bridge.histogram import Histogram
@@ -26,6 +27,8 @@ NAME_CHARS: Final = 100
 OTHERS: Final = "(others)"
 #: So many of an account's last answers are kept.
 LAST_ANSWERS: Final = 5
+
+_NO_FAILURE: Final = (Reason.OK, Reason.CLIENT_GONE)
 
 T = TypeVar("T")
 
@@ -50,9 +53,7 @@ class Outcome(NamedTuple):
     @property
     def failed(self) -> bool:
         """Whether the caller got an error: the status, or a stream that broke."""
-        if self.status >= 400:
-            return self.status != 499
-        return self.reason not in (Reason.OK, Reason.CLIENT_GONE)
+        return self.status != 499 if self.status >= 400 else self.reason not in _NO_FAILURE
 
     @property
     def gone(self) -> bool:
@@ -70,13 +71,13 @@ class Usage:
     completion_tokens: int = 0
     last: int = 0
 
-    def count(self, outcome: Outcome, now: int) -> None:
-        """Count one request."""
-        self.requests += 1
-        self.errors += outcome.failed
-        self.prompt_tokens += outcome.prompt_tokens
-        self.completion_tokens += outcome.completion_tokens
-        self.last = now
+    def count(self, outcomes: Sequence[Outcome], last: int) -> None:
+        """Count requests, the last of which came at `last`."""
+        self.requests += len(outcomes)
+        self.errors += sum([each.failed for each in outcomes])
+        self.prompt_tokens += sum([each.prompt_tokens for each in outcomes])
+        self.completion_tokens += sum([each.completion_tokens for each in outcomes])
+        self.last = last
 
     def add(self, more: Usage) -> None:
         """Count what another row has counted, and that later, if it was not before."""
@@ -130,17 +131,16 @@ class Counts:
     ttft: Histogram = field(default_factory=partial(Histogram, TTFT_BOUNDS), kw_only=True)
     duration: Histogram = field(default_factory=partial(Histogram, DURATION_BOUNDS), kw_only=True)
 
-    def count(self, outcome: Outcome) -> None:
-        """Count one request."""
-        self.requests += 1
-        self.errors += outcome.failed
-        self.gone += outcome.gone
-        self.chunks += outcome.chunks
-        self.prompt_tokens += outcome.prompt_tokens
-        self.completion_tokens += outcome.completion_tokens
-        if outcome.ttft is not None:
-            self.ttft.observe(outcome.ttft)
-        self.duration.observe(outcome.seconds)
+    def count(self, outcomes: Sequence[Outcome]) -> None:
+        """Count requests."""
+        self.requests += len(outcomes)
+        self.errors += sum([each.failed for each in outcomes])
+        self.gone += sum([each.gone for each in outcomes])
+        self.chunks += sum([each.chunks for each in outcomes])
+        self.prompt_tokens += sum([each.prompt_tokens for each in outcomes])
+        self.completion_tokens += sum([each.completion_tokens for each in outcomes])
+        self.ttft.observe([each.ttft for each in outcomes if each.ttft is not None])
+        self.duration.observe([each.seconds for each in outcomes])
 
     def add(self, more: Counts) -> None:
         """Count all that was counted elsewhere."""
@@ -200,11 +200,18 @@ class Tables:
     models: dict[str, Usage] = field(default_factory=dict)
     keys: dict[str, Usage] = field(default_factory=dict)
 
-    def count(self, outcome: Outcome, now: int) -> None:
-        """Count one request where it belongs."""
-        for table, name in ((self.models, outcome.model), (self.keys, outcome.key)):
-            if name is not None:
-                row_of(table, name, Usage).count(outcome, now)
+    def count(self, outcomes: Sequence[Outcome], times: Sequence[int]) -> None:
+        """Count requests where they belong; `times` are when they came."""
+        for table, name_of in ((self.models, attrgetter("model")), (self.keys, attrgetter("key"))):
+            asked: defaultdict[str | None, list[Outcome]] = defaultdict(list)
+            last: dict[str | None, int] = {}
+            for outcome, at in zip(outcomes, times, strict=True):
+                name = name_of(outcome)
+                asked[name].append(outcome)
+                last[name] = at
+            for name, its in asked.items():
+                if name is not None:
+                    row_of(table, name, Usage).count(its, last[name])
 
     def add(self, more: Tables) -> None:
         """Count all that was counted elsewhere, and later."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from operator import add
 from typing import Self
@@ -36,10 +37,11 @@ class Histogram:
         """How many durations were observed."""
         return sum(self.counts)
 
-    def observe(self, seconds: float) -> None:
-        """Count one duration; a negative one, which only a clock that was set back can give, as 0."""
-        self.counts[bisect_left(self.bounds, seconds)] += 1
-        self.micros += max(round(seconds * 1e6), 0)
+    def observe(self, durations: Iterable[float]) -> None:
+        """Count durations in seconds; a negative one, which only a clock that was set back can give, as 0."""
+        for seconds in durations:
+            self.counts[bisect_left(self.bounds, seconds)] += 1
+            self.micros += max(round(seconds * 1e6), 0)
 
     def add(self, more: Histogram) -> None:
         """Count all that another one of the same bounds has counted."""

@@ -6,7 +6,7 @@ Times are unix seconds, days are UTC's. A name is at most NAME_CHARS characters,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final, Literal, Self
 
@@ -17,7 +17,7 @@ from upstream.errors import Reason
 #: For so many days it is known who used what.
 TABLE_DAYS: Final = 14
 #: Outcomes that wait to be counted, at most: that takes 2 ms then.
-MAX_WAITING: Final = 500
+MAX_WAITING: Final = 1000
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
@@ -38,7 +38,8 @@ class Stats:
         self._clock = clock
         self.revision = 0
         self.since = clock()
-        self._waiting: list[tuple[int, Outcome]] = []
+        self._waiting: list[Outcome] = []
+        self._times: list[int] = []  # of those: no pairs, which the garbage collector would walk
         self._totals = Totals()
         self._statuses: Counter[int] = Counter()
         self._reasons: Counter[str] = Counter()
@@ -58,26 +59,34 @@ class Stats:
     def record(self, outcome: Outcome) -> None:
         """Take one request that has ended."""
         self.revision += 1
-        self._waiting.append((int(self._clock()), outcome))
+        self._waiting.append(outcome)
+        self._times.append(int(self._clock()))
         if len(self._waiting) >= MAX_WAITING:
             self._count_waiting()
 
     def _count_waiting(self) -> None:
         """Count what was recorded: all of one minute together, and then into everything that it belongs to."""
         waiting, self._waiting = self._waiting, []
-        for minute, recorded in groupby(waiting, key=lambda one: one[0] // _MINUTE):
+        times, self._times = self._times, []
+        start = 0
+        for minute, its in groupby(times, key=lambda at: at // _MINUTE):
             if minute != self._minute:
                 self._open(minute * _MINUTE)
-            counts, tables = Counts(), Tables()
-            for now, outcome in recorded:
-                self._statuses[outcome.status] += 1
-                self._reasons[outcome.reason.value] += 1
-                counts.count(outcome)
-                tables.count(outcome, now)
-            for sums in self._counts:
-                sums.add(counts)
-            self._tables.add(tables)
-            self._today.add(tables)
+            end = start + len(list(its))
+            self._count(waiting[start:end], times[start:end])
+            start = end
+
+    def _count(self, outcomes: Sequence[Outcome], times: Sequence[int]) -> None:
+        """Count what was recorded in the minute that is open."""
+        self._statuses.update([each.status for each in outcomes])
+        self._reasons.update([each.reason.value for each in outcomes])
+        counts, tables = Counts(), Tables()
+        counts.count(outcomes)
+        tables.count(outcomes, times)
+        for sums in self._counts:
+            sums.add(counts)
+        self._tables.add(tables)
+        self._today.add(tables)
 
     def record_attempt(self, account: str, reason: Reason) -> None:
         """Count one attempt with the account of this label."""

@@ -278,7 +278,8 @@ async def test_without_a_clean_stop_nothing_is_trusted(tmp_path: Path) -> None:
 @given(
     st.builds(
         Evaluation,
-        *[st.text(max_size=5)] * 4,
+        st.uuids().map(str),
+        *[st.text(max_size=5)] * 3,
         answered=st.lists(st.text(max_size=5), min_size=1, max_size=3).map(tuple),
     )
 )
@@ -287,7 +288,17 @@ def test_an_evaluation_as_json(evaluation: Evaluation) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, {}, [], ["a", "b", "c", "d"], ["a", "b", "c", "d", 5], ["a", "b", "c", "d", "e", None]]
+    "value",
+    [
+        None,
+        {},
+        [],
+        ["a", "b", "c", "d"],
+        ["a", "b", "c", "d", 5],
+        ["a", "b", "c", "d", "e", None],
+        ["", "b", "c", "d", "e"],
+        ["a a", "b", "c", "d", "e"],
+    ],
 )
 def test_what_is_no_evaluation(value: object) -> None:
     with pytest.raises(ValueError, match="strings"):

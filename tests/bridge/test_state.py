@@ -297,7 +297,7 @@ async def test_commands_and_the_daemon_race_and_lose_nothing(folder: StateFolder
 # --- conversations ---
 
 EVALUATIONS = tuple(
-    Evaluation(f"id {number}", "user", "message", f"asked {number}", ("answered",)) for number in range(3)
+    Evaluation(f"id-{number}", "user", "message", f"asked {number}", ("answered",)) for number in range(3)
 )
 
 

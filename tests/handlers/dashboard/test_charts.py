@@ -41,7 +41,7 @@ def traffic(
         failed = int(index in set(errors))
         bucket = Bucket(count(index) + failed, failed, at=now - now % width - (length - 1 - index) * width)
         for _ in range(count(index)):
-            bucket.ttft.observe(ttft)
+            bucket.ttft.observe([ttft])
         buckets.append(bucket)
     return buckets
 
