@@ -30,12 +30,16 @@ SHOWN: Final = 50
 
 
 class Excerpt(NamedTuple):
-    """What one page shows of the keys that were found; `first` counts from 1, `newer` and `older` are other pages."""
+    """What one page shows of the keys that were found; `first` counts from 1.
+
+    `here` is the query that shows it again, `newer` and `older` are other pages'.
+    """
 
     keys: Sequence[ApiKey]
     search: str
     first: int
     found: int
+    here: str
     newer: str | None
     older: str | None
 
@@ -50,11 +54,18 @@ def excerpt(known: Iterable[ApiKey], query: Mapping[str, str]) -> Excerpt:
     wanted = query.get("page", "")
     page = min(int(wanted) - 1, last) if re.fullmatch(r"[1-9]\d{0,5}", wanted, re.ASCII) else 0
 
-    def address(page: int) -> str | None:
-        return "?" + urlencode({"search": search, "page": page + 1}) if 0 <= page <= last else None
+    def address(page: int) -> str:
+        return "?" + urlencode({"search": search, "page": page + 1})
 
-    shown = found[page * SHOWN : (page + 1) * SHOWN]
-    return Excerpt(shown, search, page * SHOWN + 1, len(found), address(page - 1), address(page + 1))
+    return Excerpt(
+        keys=found[page * SHOWN : (page + 1) * SHOWN],
+        search=search,
+        first=page * SHOWN + 1,
+        found=len(found),
+        here=address(page) if search or page else "",
+        newer=address(page - 1) if page else None,
+        older=address(page + 1) if page < last else None,
+    )
 
 
 async def keys(request: web.Request, login: Login) -> web.StreamResponse:
@@ -84,7 +95,7 @@ async def change(request: web.Request, login: Login) -> web.StreamResponse:
         )
     except ValueError as error:
         return await _page(request, login, error=f"{error}", status=400)
-    return see_other("/dashboard/keys")
+    return _back(request)
 
 
 async def revoke(request: web.Request, login: Login) -> web.StreamResponse:
@@ -94,7 +105,12 @@ async def revoke(request: web.Request, login: Login) -> web.StreamResponse:
         await request.app[STATE].update_keys(partial(remove, name_or_id=key_id))
     except ValueError:
         return await _page(request, login, error="That key is gone already.", status=404)
-    return see_other("/dashboard/keys")
+    return _back(request)
+
+
+def _back(request: web.Request) -> web.Response:
+    """The page on which a key was changed: the form carries its query."""
+    return see_other(f"/dashboard/keys{excerpt(request.app[STATE].keys, request.query).here}")
 
 
 def _rights(form: Form) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import pytest
@@ -166,6 +167,18 @@ async def test_of_many_keys_a_page_shows_the_newest_and_leads_to_the_others(dash
     assert says(nothing, "No key has all of that", "<b>")
 
 
+@pytest.mark.parametrize("what", ["change", "revoke"])
+async def test_after_a_change_the_page_is_the_one_on_which_it_was_made(what: str, dashboard: Dashboard) -> None:
+    await keys_document(dashboard.bridge.folder).update(lambda known: (*known, *many_keys(SHOWN + 5)))
+    await make(dashboard)  # which reads them too
+    here = "/dashboard/keys?search=tool&page=2"
+    page = await dashboard.get(here)
+    action = f"/dashboard/keys/{what}?search=tool&page=2"
+    assert f'action="{html.escape(action)}"' in page.text
+    last = keys.get(dashboard.bridge.state.keys, "Tool 0")
+    assert (await dashboard.post(action, {"id": last.id, "rpm": "7"})).location == here
+
+
 async def test_few_keys_are_shown_as_they_are(dashboard: Dashboard) -> None:
     assert not (await dashboard.get("/dashboard/keys")).markup.says("Search")
 
@@ -188,4 +201,4 @@ def test_keys_are_found_by_words_of_their_name_and_by_their_end(search: str, fou
 
 
 def test_no_key_is_found_where_there_is_none() -> None:
-    assert excerpt((), {"page": "2"}) == ([], "", 1, 0, None, None)
+    assert excerpt((), {"page": "2"}) == ([], "", 1, 0, "", None, None)
