@@ -33,7 +33,7 @@ format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.test  ## what the bridge costs beside a bare pipe: half an hour; `python -m bench --help` has more
+bench: $(VENV)/.test  ## what the bridge costs beside a bare pipe: an hour; `python -m bench --help` has more
 	-$(MAKE) $(LITELLM)/.installed  # it is left out where it cannot be installed
 	$(BIN)/python -m bench --markdown
 

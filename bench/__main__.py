@@ -21,7 +21,6 @@ from bench.growth import grown
 from bench.load import Lost
 from bench.longest import longest
 from bench.measure import Sample, in_rounds, upstream, warm
-from bench.processes import make_way
 from bench.report import Section
 from bench.scenarios import SCENARIOS, Scenario
 from bench.start import started
@@ -46,11 +45,10 @@ def main(
     """Measure what the bridge costs, beside a bare aiohttp pipe in the same run.
 
     PARTS are `compare`, with the pipe and the other proxies; `callbacks`, the longest in the loop; `start`; and
-    `growth`. Without any it is all of them, half an hour.
+    `growth`. Without any it is all of them, some forty minutes.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    make_way()
     gc.disable()  # a pause of the load generator's would count as the subject's
     if profile is not None:
         asyncio.run(_profile(SCENARIOS[profile]))

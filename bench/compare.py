@@ -10,7 +10,6 @@ from typing import Final
 
 from bench.load import Lost
 from bench.measure import Sample, Samples
-from bench.processes import APART
 from bench.report import Section, Target
 from bench.scenarios import Scenario
 from bench.subjects import BRIDGE, Subject
@@ -101,8 +100,6 @@ def compared(scenarios: Sequence[Scenario], subjects: Sequence[Subject], samples
     rows = [_row(scenario, measure, names, samples) for scenario in scenarios for measure in _measures(scenario)]
     notes = [f"medians of {rounds} rounds, in which the subjects take turns; (×): of the pipe's"]
     notes += [_about(scenario, rounds, few=_LITELLM in names) for scenario in scenarios]
-    if APART:
-        notes.append("what is measured has a processor of its own; the load generator and upstream share the others")
     notes += [
         "CPU time is the process's own, user and system",
         "TTFT is added to that without a proxy; a delta is late by the time since it left upstream",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -17,12 +16,6 @@ import psutil
 #: How long a program may take to listen, and to end, in seconds.
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 20.0
-#: The processors that there are for us. One is left to what is measured: where that, the load generator and upstream
-#: moved about on two, the first delta came up to half later or sooner, as the kernel chose.
-_PROCESSORS: Final = os.sched_getaffinity(0)
-_LEFT: Final = {max(_PROCESSORS)}
-#: Whether there are enough.
-APART: Final = _PROCESSORS != _LEFT
 
 
 class NotStarted(Exception):
@@ -56,22 +49,12 @@ class Running:
             process.resume()
 
 
-def make_way() -> None:
-    """Keep off the processor that is left to what is measured, with all that is started without `apart`."""
-    if APART:
-        os.sched_setaffinity(0, _PROCESSORS - _LEFT)
-
-
 @asynccontextmanager
-async def listening(
-    command: Sequence[str], port: int, cwd: Path, log: Path, *, apart: bool = False
-) -> AsyncIterator[Running]:
-    """Run a program that listens on `port`, from when it does; `apart` is what is measured. Raises NotStarted."""
+async def listening(command: Sequence[str], port: int, cwd: Path, log: Path) -> AsyncIterator[Running]:
+    """Run a program that listens on `port`, from when it does. Raises NotStarted."""
     with log.open("wb") as output:
         started = await asyncio.create_subprocess_exec(*command, cwd=cwd, stdout=output, stderr=output)
     try:
-        if apart:
-            os.sched_setaffinity(started.pid, _LEFT)  # before it has other threads, which are where they were made
         async with asyncio.timeout(_START_SECONDS):
             while not await _listens(port):
                 if started.returncode is not None:

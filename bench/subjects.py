@@ -157,5 +157,5 @@ async def running(subject: Subject, upstream_port: int) -> AsyncIterator[Running
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         place = Place(Path(name), free_port(), upstream_port)
         command = await subject.command(place)
-        async with listening(command, place.port, subject.cwd, place.folder / "log", apart=True) as started:
+        async with listening(command, place.port, subject.cwd, place.folder / "log") as started:
             yield started
