@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# LiteLLM pins what we do too, otherwise.
+# What LiteLLM needs is not what we pin: an environment of its own.
 LITELLM := .venv-litellm
 PIN := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links
 # CI=1 makes a missing program a failure, not a skip.
@@ -33,7 +33,7 @@ format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.test  ## what the bridge costs beside a bare pipe: an hour; `python -m bench --help` has more
+bench: $(VENV)/.test  ## what the bridge costs beside a bare pipe: half an hour; `python -m bench --help` has more
 	-$(MAKE) $(LITELLM)/.installed  # it is left out where it cannot be installed
 	$(BIN)/python -m bench --markdown
 

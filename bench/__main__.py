@@ -45,7 +45,7 @@ def main(
     """Measure what the bridge costs, beside a bare aiohttp pipe in the same run.
 
     PARTS are `compare`, with the pipe and the other proxies; `callbacks`, the longest in the loop; `start`; and
-    `growth`. Without any it is all of them, some forty minutes.
+    `growth`. Without any it is all of them, half an hour.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
