@@ -226,6 +226,13 @@ def test_of_several_the_latest_with_a_usable_account_goes_on(table: Table) -> No
     assert table.where(SECOND)[0] == "follow-up", "an account that rested is known again"
 
 
+def test_an_evaluation_that_says_one_answer_twice_can_go() -> None:
+    conversations = Conversations(capacity=1)
+    conversations.put(Evaluation("one", ACCOUNT, "answer", "asked", ("answered", "answered")))
+    conversations.put(Evaluation("other", ACCOUNT, "answer", "else", ("answered so",)))
+    assert [evaluation.id for evaluation in conversations] == ["other"]
+
+
 def test_the_least_recently_used_goes_first() -> None:
     table = Table(capacity=2)
     table.talk([user("a")], "A")
