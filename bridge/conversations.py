@@ -97,8 +97,8 @@ class Conversations:
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
         self._evaluations: OrderedDict[str, Evaluation] = OrderedDict()
-        # Ids by digest, the newest last, with spaces between: lists would take 88 bytes more for each, and make half of
-        # what the garbage collector walks.
+        # Ids by digest, the newest last, with spaces between: lists would take 88 bytes more for each, and be two of
+        # the five objects that outlast a request, which the garbage collector walks.
         self._asked: dict[str, str] = {}
         self._answered: dict[str, str] = {}
         self._busy: Counter[str] = Counter()  # digests of evaluations that a turn has taken

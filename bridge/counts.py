@@ -53,7 +53,9 @@ class Outcome(NamedTuple):
     @property
     def failed(self) -> bool:
         """Whether the caller got an error: the status, or a stream that broke."""
-        return self.status != 499 if self.status >= 400 else self.reason not in _NO_FAILURE
+        if self.status >= 400:
+            return self.status != 499
+        return self.reason not in _NO_FAILURE
 
     @property
     def gone(self) -> bool:
