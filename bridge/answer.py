@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from io import StringIO
 from typing import Final, Self
+
+import orjson
 
 from bridge import transcript
 from bridge.chat import Message, Usage, markdown
 from bridge.errors import from_upstream
 from bridge.tokens import TokenCount, estimate, rough_estimate
 from upstream.answer import ArenaAnswer
-from upstream.errors import UpstreamError
+from upstream.errors import Truncated, UpstreamError
 from upstream.events import Event, Failure, Finish, Images, ReasoningDeltas, TextDeltas
 
 
@@ -67,6 +69,8 @@ class Answer:
     _messages: tuple[Message, ...]
     _on_complete: Callable[[str], None]
     _on_close: Callable[[], None]
+    #: Reads back the whole text of an answer that broke off; None where that is not wanted.
+    _recover: Callable[[], Awaitable[str | None]] | None = None
     finish: Finish | None = None
     chunks: int = 0  # deltas so far
     _failure: UpstreamError | None = None
@@ -107,7 +111,26 @@ class Answer:
             raise from_upstream(self._failure)
         if self.finish is not None:
             raise StopAsyncIteration
-        return self._count(await self._upstream.read())
+        batch = await self._upstream.read()
+        match batch[-1]:
+            case Failure(error=Truncated()) if self._recover is not None:
+                batch = await self._completed(batch)
+        return self._count(batch)
+
+    async def _completed(self, batch: list[Event]) -> list[Event]:
+        """Put the rest of an answer that broke off after text in the place of its failure, if the site has it."""
+        recover, self._recover = self._recover, None
+        sent = self._text.whole()
+        if sent is not None:
+            sent += "".join(event.text for event in batch if isinstance(event, TextDeltas))
+        if not sent or recover is None:
+            return batch
+        whole = await recover()
+        if whole is None or not whole.startswith(sent):
+            return batch
+        rest = whole[len(sent) :]
+        recovered: list[Event] = [TextDeltas(rest, orjson.dumps(rest))] if rest else []
+        return [*batch[:-1], *recovered, Finish("stop")]
 
     async def flow(self, send: Callable[[list[Event]], bool]) -> None:
         """Hand each batch to `send` in the moment in which it comes, as long as that returns True.

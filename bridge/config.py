@@ -81,9 +81,9 @@ class Server(NamedTuple):
 class Upstream(NamedTuple):
     """LMArena: where it is, what the browser showed it, how long to wait for it."""
 
-    base_url: str = _key("https://lmarena.ai", ORIGIN, "Where LMArena is.")
+    base_url: str = _key("https://arena.ai", ORIGIN, "Where LMArena is.")
     origins: tuple[str, ...] = _key(
-        ["lmarena.ai", "arena.ai"], ORIGINS, "Where redirects may lead and cookies may go, besides base_url."
+        ["arena.ai", "lmarena.ai"], ORIGINS, "Where redirects may lead and cookies may go, besides base_url."
     )
     cf_clearance: Secret = _key("", COOKIE, "Value of the browser's cookie cf_clearance; it belongs to user_agent.")
     user_agent: str = _key("", LINE, "User-Agent of the browser that obtained cf_clearance.")
@@ -97,6 +97,13 @@ class Upstream(NamedTuple):
     max_prompt_chars: int = _key(
         113_000, whole(1, 10_000_000), "Longest prompt in characters; LMArena refuses longer ones."
     )
+
+    follow_ups: Literal["auto", "never"] = _key(
+        "auto",
+        one_of("auto", "never"),
+        "Whether a known chat is continued with its last message alone, or each turn sends the whole history.",
+    )
+    recover: bool = _key(True, TRUTH, "Whether the rest of an answer that broke off is asked for once.")
 
     @property
     def allowed_origins(self) -> frozenset[str]:

@@ -30,8 +30,16 @@ ADVICE: Final[Mapping[Reason, Advice]] = {
         "the site wants a human in a browser for this request",
         "chat once in the browser, or wait; the bridge does not get around it",
     ),
+    Reason.GUEST: Advice(
+        "the session is a guest's, who may not choose a model",
+        "sign in on the site in that browser window, send one message, and paste the cookie again",
+    ),
+    Reason.TERMS: Advice(
+        "the site's terms of use have not been accepted by this account",
+        "open the site in a browser, read its terms and accept them there if you agree; then `lmarena-bridge check`",
+    ),
     Reason.EXPIRED: Advice(
-        "an account's session cookie has expired, or will within a day",
+        "the site no longer accepts an account's login, or it ends within a day and cannot be renewed",
         "log in again, and paste the new cookie into the dashboard or `lmarena-bridge accounts add`",
     ),
     Reason.NO_ACCOUNT: Advice(
@@ -57,6 +65,10 @@ ADVICE: Final[Mapping[Reason, Advice]] = {
     Reason.UNREACHABLE: Advice("no connection to the site", "check the network; `lmarena-bridge check`"),
     Reason.UPSTREAM_ERROR: Advice(
         "the model or the site failed, or answered with something unknown", "ask again, or try another model"
+    ),
+    Reason.SITE_CHANGED: Advice(
+        "the site answered in a way this version does not know",
+        "look for a newer version of the bridge; `lmarena-bridge check` and the log say what was seen",
     ),
     Reason.CLIENT_GONE: Advice("the caller left before the end (status 499 in the log)", "nothing"),
 }

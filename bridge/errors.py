@@ -13,14 +13,20 @@ from upstream.errors import (
     Blocked,
     Challenge,
     CircuitOpen,
+    GuestSession,
+    IdsRefused,
     ModelFailed,
     Moderated,
+    ModeRefused,
     NoAccount,
+    PromptDoubted,
     RateLimited,
     Reason,
     RecaptchaDemanded,
     Redirected,
     Rejected,
+    SiteChanged,
+    TermsNotAccepted,
     TimedOut,
     UploadFailed,
     UpstreamError,
@@ -174,7 +180,7 @@ def from_upstream(error: UpstreamError) -> ApiError:
         code,
         f"{error.message if error.message.endswith(_STOPS) else f'{error.message}.'} {advice}",
         reason=error.reason,
-        retry_after=error.retry_after if isinstance(error, RateLimited | CircuitOpen) else None,
+        retry_after=error.retry_after if isinstance(error, RateLimited | PromptDoubted | CircuitOpen) else None,
         retry=status in (400, 429),
     )
 
@@ -186,17 +192,12 @@ def _meaning(error: UpstreamError) -> tuple[int, str, str, str]:
             return 503, "upstream_error", "upstream_challenge", _RENEW_CLEARANCE
         case Blocked():
             return 503, "upstream_error", "upstream_challenge", _TRY_A_BROWSER
-        case RecaptchaDemanded():
+        case RecaptchaDemanded() | PromptDoubted():
             return 503, "upstream_error", "upstream_challenge", _NEEDS_A_HUMAN
         case CircuitOpen():
             return 503, "upstream_error", "upstream_error", "Wait as long as Retry-After says."
-        case NoAccount():
-            return (
-                503,
-                "upstream_error",
-                "no_account",
-                "The operator must add or renew one: lmarena-bridge accounts add.",
-            )
+        case NoAccount() | GuestSession() | TermsNotAccepted():
+            return 503, "upstream_error", "no_account", _TO_CHAT_AGAIN.get(error.reason, _ADD_AN_ACCOUNT)
         case RateLimited():
             return 429, "rate_limit_error", "upstream_rate_limited", "Wait as long as Retry-After says."
         case Moderated():
@@ -215,6 +216,10 @@ def _meaning(error: UpstreamError) -> tuple[int, str, str, str]:
                 "image_upload_failed",
                 "Try again in a while, or send the text alone.",
             )
+        case SiteChanged() | ModeRefused():
+            return 502, "upstream_error", "upstream_error", _LOOK_FOR_AN_UPDATE
+        case IdsRefused():
+            return 502, "upstream_error", "upstream_error", "The operator must set this machine's clock right."
         case ModelFailed():
             return 502, "upstream_error", "upstream_error", "Try again, or choose another model."
         case _:
@@ -231,6 +236,14 @@ _TRY_A_BROWSER: Final = (
     "A fresh cf_clearance may not help: open the site in a browser on the same network; if it is blocked there too, "
     "only another network or time will do."
 )
+_ADD_AN_ACCOUNT: Final = "The operator must add or renew one: lmarena-bridge accounts add."
+_TO_CHAT_AGAIN: Final = {
+    Reason.GUEST: "The operator must sign in on the site in that browser window, and paste the cookie again: "
+    "lmarena-bridge accounts add.",
+    Reason.TERMS: "The operator must read them on the site in a browser, accept them there if they agree, and run "
+    "lmarena-bridge check.",
+}
+_LOOK_FOR_AN_UPDATE: Final = "The site has changed: the bridge may need an update. lmarena-bridge check says more."
 _NEEDS_A_HUMAN: Final = "The bridge does not get around that. Chat once in the browser, or wait, and try again."
 
 _ADVICE: Final = {

@@ -1,4 +1,4 @@
-"""Keeps the catalog fresh: reads the page at start and every `refresh_minutes`, and finds models for requests."""
+"""Keeps the list of models fresh: reads it at start and every `refresh_minutes`, and finds models for requests."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from bridge.errors import model_not_allowed, model_not_found, models_unavailable
 from bridge.keys import ApiKey
 from bridge.store import Document, StateError
 from upstream import flight
-from upstream.accounts import Account, AccountPool
 from upstream.catalog import Catalog, names_of
-from upstream.client import PAGE, ArenaClient, Credentials
-from upstream.errors import ProtocolViolated, RateLimited, SessionExpired, UpstreamError
+from upstream.client import ArenaClient
+from upstream.errors import ProtocolViolated, UpstreamError
 from upstream.flight import Model
 
 #: How soon a failed reading is repeated, in seconds; doubling, up to `refresh_minutes`.
@@ -31,18 +30,16 @@ _logger = logging.getLogger(__name__)
 
 
 class Models:
-    """The catalog in memory, and the one who keeps it. `clock` is monotonic."""
+    """The catalog in memory, and what keeps it fresh. `clock` is monotonic."""
 
     def __init__(
         self,
         client: ArenaClient,
-        pool: AccountPool,
         document: Document[tuple[Model, ...]],
         config: Callable[[], Config],
         clock: Callable[[], float],
     ) -> None:
         self._client = client
-        self._pool = pool
         self._document = document
         self._config = config
         self._clock = clock
@@ -61,7 +58,7 @@ class Models:
             self._show(models)
 
     async def keep_fresh(self) -> None:
-        """Read the page again and again, for ever."""
+        """Read the list again and again, until cancelled."""
         repeat = FIRST_REPEAT_SECONDS
         while True:
             self._wake.clear()
@@ -78,48 +75,25 @@ class Models:
                 pass
 
     def wake(self) -> None:
-        """Something changed (accounts, configuration): read the page now."""
+        """Something changed (the configuration, say): read the list now."""
         self._wake.set()
 
     async def refresh(self) -> None:
-        """Read the page once, with every account, which keeps their logins alive; note how it went."""
+        """Read the list once, as a visitor, and note how it went."""
         failure: UpstreamError | None = None
-        models: tuple[Model, ...] | None = None
-        for account in (*self._pool, None):  # the last is a visitor, who may read where every account is refused
-            if account is None and models:
-                break
-            try:
-                shown = await self._models_shown_to(account)
-                models = models or shown
-            except (SessionExpired, RateLimited) as error:
-                failure = error
-            except UpstreamError as error:  # the site's own trouble: it would meet every account
-                failure = error
-                break
+        found: ModelList | None = None
+        try:
+            found = await read_list(self._client, timeout=self._config().upstream.connect_timeout)
+        except UpstreamError as error:
+            failure = error
         async with self._read:
-            self.failure = None if models else failure
-            if models:
-                await self._keep(models)
-            elif failure is not None:
+            self.failure = failure
+            if found is not None:
+                self._note_skipped(found.skipped)
+                await self._keep(found.models)
+            else:
                 _logger.warning("the list of models cannot be read: %s", failure)
             self._read.notify_all()
-
-    async def _models_shown_to(self, account: Account | None) -> tuple[Model, ...]:
-        """Read the page as an account, or as a visitor. Raises UpstreamError."""
-        credentials = Credentials(account.session.value, self._pool.rotation(account)) if account else None
-        try:
-            page = await self._client.page(PAGE, credentials, timeout=self._config().upstream.connect_timeout)
-        except SessionExpired:
-            if account is not None:
-                self._pool.expire(account)
-            raise
-        if account is not None:
-            self._pool.revive(account)
-        found = flight.read_models(page)
-        self._note_skipped(found.skipped)
-        if not found.models:
-            raise ProtocolViolated("LMArena's page lists no model that can be read.")
-        return found.models
 
     def _note_skipped(self, skipped: int) -> None:
         if skipped != self._skipped:
@@ -168,6 +142,19 @@ class Models:
             raise model_not_allowed(name)
         return model
 
+    async def resolve_again(self, name: str, stale: Model, key: ApiKey) -> Model:
+        """Find the model that a request names once more, after the site no longer knew it by its id.
+
+        Raises ApiError: 404 where a fresh list does not help.
+        """
+        if self.catalog is not None and self.catalog.find(name) == stale:
+            self.wake()
+            await self._next_reading()
+        model = await self.resolve(name, key)
+        if model.id == stale.id and model.modality == stale.modality:
+            raise model_not_found(name, [])
+        return model
+
     def may_use(self, model: Model, key: ApiKey) -> bool:
         """Whether a key has the right to a model: its globs, and for a stealth model the operator's word twice."""
         if model.stealth and not (key.stealth and self._config().models.stealth):
@@ -182,12 +169,34 @@ class Models:
         )
 
     async def _next_reading(self) -> None:
-        """Wait until the page has been read once more, or for as long as connecting may take."""
+        """Wait until the list has been read once more, or for as long as connecting may take."""
         try:
             async with asyncio.timeout(self._config().upstream.connect_timeout), self._read:
                 await self._read.wait()
         except TimeoutError:
             pass
+
+
+async def read_list(client: ArenaClient, *, timeout: float) -> ModelList:
+    """Read the models from the site's catalog and from its page, whichever can be read, merged by id.
+
+    Neither needs a login. Raises UpstreamError where neither gives a model.
+    """
+    failure: UpstreamError | None = None
+    catalog = page = None
+    try:
+        body = await client.catalog(timeout=timeout)
+        catalog = None if body is None else read_catalog(body)
+    except UpstreamError as error:
+        failure = error
+    try:
+        page = flight.read_models(await client.page(timeout=timeout))
+    except UpstreamError as error:
+        failure = failure or error
+    found = merged(catalog, page)
+    if not found.models:
+        raise failure or ProtocolViolated("LMArena lists no model that can be read.")
+    return found
 
 
 def _place(model: Model) -> tuple[int, float]:

@@ -1,4 +1,4 @@
-"""The use case: a ChatRequest → batches of events. Model, prompt, account, attempts; released on every way out.
+"""The use case: a ChatRequest → batches of events. Model, place in a conversation, attempts; released on every way out.
 
 asked = await relay.prepare(request, key)
 async with await relay.answer(asked, key) as answer:    # here everything up to the first event has happened
@@ -9,91 +9,60 @@ answer.finish, answer.usage()
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from bridge import transcript
 from bridge.answer import Answer
-from bridge.chat import ChatRequest, Message, pictures_of
+from bridge.attempts import Attempts, Begun, Chat
+from bridge.chat import ChatRequest, Message
 from bridge.config import Config
 from bridge.conversations import Conversations, Evaluation, Turn
 from bridge.errors import from_upstream, invalid_request, unsupported_model
+from bridge.follow_ups import FollowUps
 from bridge.keys import ApiKey
 from bridge.models import Models
-from upstream import evaluations
 from upstream.accounts import Account, AccountPool
-from upstream.answer import ArenaAnswer
-from upstream.client import ArenaClient, Credentials
-from upstream.errors import (
-    EvaluationGone,
-    RateLimited,
-    Reason,
-    Repeat,
-    SessionExpired,
-    UpstreamError,
-    WrongAccount,
-)
-from upstream.evaluations import Attachment, Call
+from upstream.drift import Drift
+from upstream.errors import StaleModel, UpstreamError
 from upstream.flight import Model
 from upstream.gate import Gate
-from upstream.pictures import Picture
 from upstream.retry import Retries
-from upstream.uploads import Uploads
 
 
 class Asked(NamedTuple):
-    """A request as it is put to its model; `ignored` names what was asked for and has no effect."""
+    """A request as it is put to its model: `name` as asked for; `ignored` names what was asked for and has no effect."""
 
+    name: str
     model: Model
     messages: tuple[Message, ...]
     ignored: tuple[str, ...]
 
 
-@dataclass(slots=True)
-class _Chat:
-    """One request on its way to an answer: what its attempts share."""
-
-    messages: tuple[Message, ...]
-    model: Model
-    turn: Turn
-    tried: set[str] = field(default_factory=set)
-    taken: Evaluation | None = None
-    remembered: bool = True
-    #: Nothing that was sent can have changed the evaluation that was taken: it may be put back.
-    untouched: bool = True
-
-
 class Relay:
-    """Answers requests. `config` is asked anew for each, so that a reload holds from the next one on.
-
-    `on_attempt` is told the account's label, and how each attempt with it began.
-    """
+    """Answers requests. `config` is asked for each one, so that a reload holds from the next request on."""
 
     def __init__(
         self,
-        client: ArenaClient,
+        attempts: Attempts,
         pool: AccountPool,
         models: Models,
         conversations: Conversations,
-        uploads: Uploads,
+        follow_ups: FollowUps,
         gate: Gate,
         retries: Retries,
-        new_id: Callable[[], str],
+        drift: Drift,
         config: Callable[[], Config],
-        on_attempt: Callable[[str, Reason], None],
     ) -> None:
-        self._client = client
+        self._attempts = attempts
         self._pool = pool
         self._models = models
         self._conversations = conversations
-        self._uploads = uploads
+        self._follow_ups = follow_ups
         self._gate = gate
         self.retries = retries
-        self._new_id = new_id
+        self._drift = drift
         self._config = config
-        self._on_attempt = on_attempt
 
     async def prepare(self, request: ChatRequest, key: ApiKey) -> Asked:
         """Find the model that is asked, and what it can be shown. Raises ApiError where it cannot be asked so."""
@@ -107,7 +76,7 @@ class Relay:
         if not any(message.text.strip() or message.tool_calls or message.pictures for message in messages):
             lost = f", and '{request.model}' takes no pictures" if "images" in ignored else ""
             raise invalid_request("invalid_value", f"'messages' hold no text to send{lost}.", "messages")
-        return Asked(model, messages, ignored)
+        return Asked(request.model, model, messages, ignored)
 
     async def answer(self, asked: Asked, key: ApiKey, *, apart: bool = False) -> Answer:
         """Ask upstream, and again where that is allowed, until an answer begins; it is the caller's to close.
@@ -116,148 +85,65 @@ class Relay:
 
         Raises ApiError where there is no answer.
         """
+        try:
+            try:
+                return await self._answer(asked, key, apart=apart)
+            except StaleModel:
+                model = await self._models.resolve_again(asked.name, asked.model, key)
+                return await self._answer(asked._replace(model=model), key, apart=apart)
+        except UpstreamError as error:
+            raise from_upstream(error) from error
+
+    async def _answer(self, asked: Asked, key: ApiKey, *, apart: bool) -> Answer:
         chat = self._begin(asked, key, apart=apart)
         try:
             with self._gate.request():
-                return await self.retries.run(partial(self._attempt, chat))
-        except BaseException as error:  # cancelled too: what was taken goes back
+                begun = await self.retries.run(partial(self._attempts.make, chat))
+        except BaseException:  # cancelled too: what was taken goes back
             self._end(chat)
-            if isinstance(error, UpstreamError):
-                raise from_upstream(error) from error
             raise
+        recover = partial(self._attempts.recover, begun) if self._config().upstream.recover else None
+        return Answer(
+            f"{begun.answer.origin}/c/{begun.call.evaluation_id}",
+            f"{chat.turn.kind}; why={chat.turn.why}",
+            begun.account.label,
+            begun.answer,
+            chat.messages,
+            partial(self._remember, chat, begun),
+            partial(self._close, chat, begun),
+            recover,
+        )
 
-    def _begin(self, asked: Asked, key: ApiKey, *, apart: bool) -> _Chat:
+    def _begin(self, asked: Asked, key: ApiKey, *, apart: bool) -> Chat:
         """Find the request's place in a conversation."""
         if apart:
-            return _Chat(asked.messages, asked.model, Turn.apart(), remembered=False)
-        usable = partial(self._usable, asked.model)
+            return Chat(asked.messages, asked.model, Turn.apart(), remembered=False)
+        usable = partial(self._attempts.is_usable, asked.model)
         turn = self._conversations.take(key.id, asked.model.id, asked.messages, usable)
-        return _Chat(asked.messages, asked.model, turn, taken=turn.evaluation)
+        chat = Chat(asked.messages, asked.model, turn, taken=turn.evaluation)
+        if turn.kind == "follow-up" and turn.evaluation is not None and not self._may_follow_up(turn.evaluation):
+            turn.start_anew("follow_ups")
+        return chat
 
-    def _end(self, chat: _Chat) -> None:
+    def _may_follow_up(self, evaluation: Evaluation) -> bool:
+        return self._config().upstream.follow_ups == "auto" and self._follow_ups.are_tried(evaluation.user_id)
+
+    def _end(self, chat: Chat) -> None:
         """Give back what the request took there."""
         if chat.taken is not None:
             self._conversations.release(chat.taken)
             if chat.untouched:
                 self._conversations.put(chat.taken)
 
-    def _usable(self, model: Model, user_id: str) -> bool:
-        return any(account.user_id == user_id for account in self._pool.usable(model.modality))
-
-    async def _attempt(self, chat: _Chat) -> Answer:
-        """Make one attempt, with an account and ids of its own, up to the first event that says something."""
-        account = self._choose(chat)
-        chat.tried.add(account.user_id)
-        prompt, pictures = self._shown(chat)
-        was_untouched = chat.untouched
-        upstream: ArenaAnswer | None = None
-        self._pool.hold(account)
-        try:
-            attachments: Sequence[Attachment] = ()
-            if pictures:
-                attachments = await self._attach(pictures, account)
-                account = self._pool.get(account.user_id) or account  # an upload may have rotated its cookie
-            call = self._call(chat, prompt, attachments)
-            chat.untouched &= chat.turn.evaluation is None  # until upstream says that it did nothing
-            upstream = await self._client.open(
-                call, self._credentials(account), first_byte_timeout=self._first_byte_timeout(chat.model)
-            )
-            await upstream.begin()
-        except BaseException as error:  # cancelled too: nothing stays held
-            self._pool.release(account)
-            if upstream is not None:
-                await upstream.aclose()
-            if isinstance(error, UpstreamError):
-                if error.repeat in (Repeat.NOT_SENT, Repeat.REFUSED):
-                    chat.untouched = was_untouched
-                self._on_attempt(account.label, error.reason)
-                self._learn(error, chat, account)
-            raise
-        self._on_attempt(account.label, Reason.OK)
-        self._pool.revive(account)
-        return Answer(
-            f"{upstream.origin}/c/{call.evaluation_id}",
-            f"{chat.turn.kind}; why={chat.turn.why}",
-            account.label,
-            upstream,
-            chat.messages,
-            partial(self._remember, chat, call.evaluation_id, call.message_id, account.user_id),
-            partial(self._close, chat, account),
-        )
-
-    def _close(self, chat: _Chat, account: Account) -> None:
+    def _close(self, chat: Chat, begun: Begun) -> None:
         """The answer is over, however it ended."""
-        self._pool.release(account)
+        self._pool.release(begun.account)
+        self._drift.note(begun.answer.unknown)
         self._end(chat)
 
-    def _choose(self, chat: _Chat) -> Account:
-        """Choose the conversation's account as long as it may be asked, else another and a new evaluation."""
-        evaluation = chat.turn.evaluation
-        if evaluation is not None:
-            if self._usable(chat.model, evaluation.user_id) and (account := self._pool.get(evaluation.user_id)):
-                return account
-            chat.turn.start_anew("account")
-        return self._pool.choose(chat.model.modality, avoid=frozenset(chat.tried))
-
-    def _shown(self, chat: _Chat) -> tuple[str, tuple[Picture, ...]]:
-        """Say what is to be sent for the request's place in its conversation. Raises ApiError where it is too much."""
-        if chat.turn.kind == "regenerate":
-            return "", ()
-        messages = chat.messages if chat.turn.evaluation is None else chat.messages[-1:]
-        prompt = transcript.prompt(messages)
-        longest = self._config().upstream.max_prompt_chars
-        if len(prompt) > longest:
-            raise invalid_request(
-                "context_length_exceeded",
-                f"The messages make a prompt of {len(prompt)} characters; LMArena takes {longest}. "
-                "Shorten or drop earlier messages.",
-                "messages",
-            )
-        pictures = pictures_of(messages)
-        if len(pictures) > 1 and not chat.model.multiple_images:
-            raise invalid_request(
-                "invalid_image",
-                f"'{chat.model.name}' takes one picture at a time, not {len(pictures)}: "
-                "drop earlier pictures from the messages, or choose a model that takes several.",
-                "messages",
-            )
-        return prompt, pictures
-
-    async def _attach(self, pictures: Sequence[Picture], account: Account) -> list[Attachment]:
-        timeout = self._config().upstream.upload_timeout
-        return await self._uploads.attach(pictures, account, self._credentials(account), timeout=timeout)
-
-    def _credentials(self, account: Account) -> Credentials:
-        return Credentials(account.session.value, self._pool.rotation(account))
-
-    def _call(self, chat: _Chat, prompt: str, attachments: Sequence[Attachment]) -> Call:
-        """Build the call for the request's place in its conversation."""
-        evaluation = chat.turn.evaluation
-        if evaluation is None:
-            return evaluations.create(chat.model, prompt, attachments, self._new_id)
-        if chat.turn.kind == "regenerate":
-            return evaluations.regenerate(evaluation.id, evaluation.message_id)
-        return evaluations.follow_up(evaluation.id, chat.model, prompt, attachments, self._new_id)
-
-    def _learn(self, error: UpstreamError, chat: _Chat, account: Account) -> None:
-        """Draw from a failed attempt what the account, and the next attempt, must know."""
-        match error:
-            case SessionExpired():
-                self._pool.expire(account)
-            case RateLimited(retry_after=retry_after):
-                self._pool.rest(account, chat.model.modality, retry_after)
-            case EvaluationGone() | WrongAccount():
-                chat.untouched = False
-                chat.turn.start_anew("gone")
-            case _ if error.repeat is Repeat.POSSIBLY_ACCEPTED:
-                chat.turn.start_anew("uncertain")
-
-    def _remember(self, chat: _Chat, evaluation_id: str, message_id: str, user_id: str, text: str) -> None:
+    def _remember(self, chat: Chat, begun: Begun, text: str) -> None:
         """The answer is complete: its evaluation can be continued."""
         if chat.remembered:
             asked, answered = chat.turn.asked, chat.turn.answered(text)
-            self._conversations.put(Evaluation(evaluation_id, user_id, message_id, asked, answered))
-
-    def _first_byte_timeout(self, model: Model) -> float:
-        timeouts = self._config().upstream
-        return timeouts.image_first_byte_timeout if model.modality == "image" else timeouts.first_byte_timeout
+            call = begun.call
+            self._conversations.put(Evaluation(call.evaluation_id, begun.account.user_id, call.message_id, asked, answered))

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from bridge.admin import Admin, admin_document
 from bridge.conversations import Conversations, Evaluation
 from bridge.keys import ApiKey, KeyRing
 from bridge.store import Document, StateError, StateFolder, any_looks_changed
+from bridge.tasks import TaskOwner
 from upstream.accounts import Account, AccountPool
 from upstream.flight import Model
+from upstream.modes import MODES, Modes
 
 T = TypeVar("T")
 
@@ -41,6 +43,58 @@ def accounts_document(folder: StateFolder) -> Document[tuple[Account, ...]]:
 def models_document(folder: StateFolder) -> Document[tuple[Model, ...]]:
     """`models.json`: the models as last read, for when the page cannot be had."""
     return _list_document(folder, "models", Model.from_json, Model.to_json, precious=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SavedModes:
+    """What `site.json` holds: the modes that new evaluations must name (`upstream.modes`)."""
+
+    default: str = MODES[0]
+    of_accounts: Mapping[str, str] = field(default_factory=dict)
+
+
+def site_document(folder: StateFolder) -> Document[SavedModes]:
+    """`site.json`: what the site has shown it wants, by account."""
+
+    def parse(value: object) -> SavedModes:
+        match value:
+            case {"mode": str(default), "modes": dict(of_accounts)}:
+                return SavedModes(default, {str(user_id): str(mode) for user_id, mode in of_accounts.items()})
+        raise ValueError("site needs mode and modes")
+
+    return Document(
+        folder,
+        "site",
+        version=1,
+        parse=parse,
+        dump=lambda saved: {"mode": saved.default, "modes": dict(saved.of_accounts)},
+        empty=SavedModes(),
+        precious=False,
+    )
+
+
+@asynccontextmanager
+async def kept_modes(folder: StateFolder, known: Callable[[str], bool]) -> AsyncIterator[Modes]:
+    """The modes as the last run learned them; saved when they change. `known` says whether an account (by user id) exists."""
+    document = site_document(folder)
+    changed = asyncio.Event()
+    modes = Modes(changed.set)
+    saved = await document.load()
+    modes.load(saved.default, saved.of_accounts)
+
+    async def save() -> None:
+        while True:
+            await changed.wait()
+            changed.clear()
+            modes.forget(known)
+            try:
+                await document.save(SavedModes(modes.default, dict(modes.of_accounts)))
+            except StateError as error:  # the next start learns them again, at the cost of one refused call
+                _logger.error("the site's modes are not saved: %s", error)
+
+    async with TaskOwner() as tasks:
+        tasks.spawn(save(), name="save modes")
+        yield modes
 
 
 def _list_document(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator
 from functools import partial
 
 from aiohttp import web
 
+from bridge.attempts import Attempts
 from bridge.config import Config
+from bridge.follow_ups import FollowUps
 from bridge.health import Watch
 from bridge.limits import Limiter
 from bridge.models import Models
 from bridge.relay import Relay
-from bridge.state import State, kept_conversations, models_document
+from bridge.renewals import renewing
+from bridge.state import State, kept_conversations, kept_modes, models_document
 from bridge.stats_file import StatsFile
 from bridge.store import StateFolder
 from bridge.tasks import TaskOwner
@@ -24,6 +28,7 @@ from handlers.appkeys import (
     BODIES,
     CLIENT,
     DRAIN,
+    DRIFT,
     ENDINGS,
     FETCHER,
     GATE,
@@ -31,6 +36,7 @@ from handlers.appkeys import (
     MODELS,
     RANDOM,
     RELAY,
+    RENEWALS,
     SETTINGS,
     STATE,
     STATS,
@@ -51,11 +57,14 @@ from handlers.routes import add_routes
 from handlers.site import client_settings, use_clearance
 from upstream import client
 from upstream.alarms import Alarms
+from upstream.drift import Drift
 from upstream.fetch import fetching
 from upstream.gate import Gate
 from upstream.ids import RandomBytes, Uuid7Source
 from upstream.retry import Retries
 from upstream.uploads import uploading
+
+_logger = logging.getLogger(__name__)
 
 #: How often health is looked at for the log, in seconds.
 HEALTH_SECONDS = 5.0
@@ -68,6 +77,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
     app[STATE] = State(folder, time.time, on_password=lambda: app[LOGINS].end_all())
     app[STATS] = StatsFile(folder, time.time)
     app[GATE] = Gate(time.monotonic)
+    app[DRIFT] = Drift(_warn_of_unknown)
     app[LIMITER] = Limiter(time.monotonic)
     app[ALARMS] = Alarms()
     app[DRAIN] = Drain(app[ALARMS])
@@ -90,27 +100,41 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
         app[ALARMS].close()
 
     async def upstream(app: web.Application) -> AsyncIterator[None]:
+        pool = app[STATE].pool
         async with (
             kept_conversations(folder) as conversations,
+            kept_modes(folder, lambda user_id: pool.get(user_id) is not None) as modes,
             client.connect(client_settings(config, app[STATE].admin.clearance), app[ALARMS]) as arena,
+            renewing(arena, pool, settings.current) as renewals,
             uploading(arena, clock=time.time, on_upload=app[STATS].stats.record_upload) as uploads,
             fetching(connect_timeout=FETCH_SECONDS) as fetcher,
         ):
             app[UPLOADS], app[FETCHER] = uploads, fetcher
-            app[CLIENT] = arena
-            app[MODELS] = Models(arena, app[STATE].pool, models_document(folder), settings.current, time.monotonic)
+            app[CLIENT], app[RENEWALS] = arena, renewals
+            app[MODELS] = Models(arena, models_document(folder), settings.current, time.monotonic)
             await app[MODELS].load()
-            app[RELAY] = Relay(
+            follow_ups = FollowUps(time.monotonic)
+            attempts = Attempts(
                 arena,
-                app[STATE].pool,
-                app[MODELS],
-                conversations,
+                pool,
+                renewals,
                 uploads,
-                app[GATE],
-                Retries(config.upstream.max_attempts),
-                Uuid7Source(time.time, app[RANDOM]),
+                modes,
+                follow_ups,
+                Uuid7Source(arena.clock, app[RANDOM]),
                 settings.current,
                 app[STATS].stats.record_attempt,
+            )
+            app[RELAY] = Relay(
+                attempts,
+                pool,
+                app[MODELS],
+                conversations,
+                follow_ups,
+                app[GATE],
+                Retries(config.upstream.max_attempts),
+                app[DRIFT],
+                settings.current,
             )
             yield
 
@@ -118,9 +142,10 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
         async with TaskOwner() as owner:
             app[TASKS] = owner
             owner.spawn(app[STATE].save(), name="save state")
-            owner.spawn(app[STATE].watch(app[MODELS].wake), name="watch state")
+            owner.spawn(app[STATE].watch(app[RENEWALS].wake), name="watch state")
             owner.spawn(app[STATS].keep(), name="save statistics")
             owner.spawn(app[MODELS].keep_fresh(), name="refresh models")
+            owner.spawn(app[RENEWALS].keep(), name="renew accounts")
             owner.every(HEALTH_SECONDS, Watch(partial(health_of, app)), name="watch health")
             yield
 
@@ -138,3 +163,9 @@ def reload(app: web.Application, config: Config) -> None:
     app[RELAY].retries.max_attempts = config.upstream.max_attempts
     app[MODELS].rehide()
     app[MODELS].wake()
+    app[RENEWALS].wake()
+
+
+def _warn_of_unknown(kind: str) -> None:
+    """Say once of each kind what the site sends and the bridge does not know: it may have changed."""
+    _logger.warning("LMArena sends something unknown (%s): the bridge may need an update", kind)

@@ -13,6 +13,7 @@ from bridge.keys import ApiKey
 from bridge.limits import Limiter
 from bridge.models import Models
 from bridge.relay import Relay
+from bridge.renewals import Renewals
 from bridge.state import State
 from bridge.stats_file import StatsFile
 from bridge.tasks import TaskOwner
@@ -23,6 +24,7 @@ from handlers.endings import Endings
 from handlers.facts import Facts
 from upstream.alarms import Alarms
 from upstream.client import ArenaClient
+from upstream.drift import Drift
 from upstream.fetch import Fetcher
 from upstream.gate import Gate
 from upstream.ids import RandomBytes
@@ -51,6 +53,8 @@ ACTIVITY: Final = web.AppKey("activity", Activity)
 ENDINGS: Final = web.AppKey("endings", Endings)
 TASKS: Final = web.AppKey("tasks", TaskOwner)
 CLIENT: Final = web.AppKey("client", ArenaClient)
+RENEWALS: Final = web.AppKey("renewals", Renewals)
+DRIFT: Final = web.AppKey("drift", Drift)
 GATE: Final = web.AppKey("gate", Gate)
 MODELS: Final = web.AppKey("models", Models)
 LIMITER: Final = web.AppKey("limiter", Limiter)

@@ -11,22 +11,31 @@ from typing import Final
 
 from upstream import cookies
 from upstream.cookies import CookieError, Session
-from upstream.errors import AllResting, NoAccount
+from upstream.errors import AllResting, NoAccount, PromptDoubted, Reason, UpstreamError
 
 #: How long an account rests after a 429 that names no time, in seconds.
 DEFAULT_REST_SECONDS: Final = 60.0
-#: How long before its end a cookie is worth a warning, in seconds.
+#: How long before its end a session that cannot be renewed is worth a warning, in seconds.
 EXPIRY_WARNING_SECONDS: Final = 86_400.0
+#: The key of `Account.resting` for a rest from every modality.
+EVERYTHING: Final = "everything"
+#: What keeps an account from chatting although its cookie is good.
+BARS: Final = (Reason.GUEST, Reason.TERMS)
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One LMArena account. `resting` maps a modality to the unix time until which it is not asked."""
+    """One LMArena account.
+
+    `resting` maps a modality, or EVERYTHING, to the unix time until which it is not asked. `bar` is one of BARS where the
+    site lets it not chat at all, though its cookie is good.
+    """
 
     label: str
     session: Session
     expired: bool = False
     resting: Mapping[str, float] = field(default_factory=dict)
+    bar: Reason | None = None
 
     @property
     def user_id(self) -> str:
@@ -35,7 +44,12 @@ class Account:
 
     def rests(self, modality: str, now: float) -> float:
         """Seconds until the account may be asked for this modality again; 0 when it may now."""
-        return max(0.0, self.resting.get(modality, 0.0) - now)
+        return max(0.0, self.resting.get(modality, 0.0) - now, self.resting.get(EVERYTHING, 0.0) - now)
+
+    @property
+    def able(self) -> bool:
+        """Whether the account could chat if it did not rest."""
+        return not self.expired and self.bar is None
 
     def to_json(self) -> dict[str, object]:
         """Plain values for the state file: the cookie among them, for there is no other place for it."""
@@ -44,18 +58,20 @@ class Account:
             "cookie": self.session.value,
             "expired": self.expired,
             "resting": dict(self.resting),
+            "bar": self.bar,
         }
 
     @classmethod
     def from_json(cls, value: object) -> Account:
-        """Read what `to_json` wrote. Raises ValueError with what is wrong."""
+        """Read what `to_json` wrote, `bar` may be missing. Raises ValueError with what is wrong."""
         match value:
-            case {"label": str(label), "cookie": str(cookie), "expired": bool(expired), "resting": dict(resting)}:
+            case {"label": str(label), "cookie": str(cookie), "expired": bool(expired), "resting": dict(resting), **rest}:
                 try:
                     session = cookies.decode(cookie)
                 except CookieError as error:
                     raise ValueError(f"the cookie of {label!r}: {error}") from error
-                return cls(label, session, expired, {str(kind): float(until) for kind, until in resting.items()})
+                bar = next((each for each in BARS if each == rest.get("bar")), None)
+                return cls(label, session, expired, {str(kind): float(until) for kind, until in resting.items()}, bar)
         raise ValueError("an account needs label, cookie, expired and resting")
 
 
@@ -91,12 +107,12 @@ class AccountPool:
     def usable(self, modality: str) -> list[Account]:
         """Accounts that may be asked now."""
         now = self._clock()
-        return [a for a in self._accounts.values() if not a.expired and not a.rests(modality, now)]
+        return [a for a in self._accounts.values() if a.able and not a.rests(modality, now)]
 
     def choose(self, modality: str, *, avoid: frozenset[str] = frozenset()) -> Account:
         """Take the next usable account in turn, one outside `avoid` where there is one.
 
-        Raises NoAccount when there is none that is not expired, AllResting (with the seconds until the first may be
+        Raises NoAccount when none is able to chat, AllResting or PromptDoubted (with the seconds until the first may be
         asked again) when all that are left rest.
         """
         usable = self.usable(modality)
@@ -106,11 +122,20 @@ class AccountPool:
         self._turn += 1
         return candidates[self._turn % len(candidates)]
 
-    def _why_none(self, modality: str) -> NoAccount | AllResting:
-        alive = [a for a in self._accounts.values() if not a.expired]
-        if alive:
-            wait = min(a.rests(modality, self._clock()) for a in alive)
+    def _why_none(self, modality: str) -> UpstreamError:
+        now = self._clock()
+        able = [a for a in self._accounts.values() if a.able]
+        if able:
+            wait = min(a.rests(modality, now) for a in able)
+            if all(a.resting.get(EVERYTHING, 0.0) > now for a in able):
+                message = "Every account rests, since LMArena doubts that a human uses it."
+                return PromptDoubted(message, retry_after=wait, status=None)
             return AllResting("Every account rests until LMArena's limit is over.", retry_after=wait, status=None)
+        bars = {a.bar for a in self._accounts.values() if not a.expired}
+        if Reason.TERMS in bars:
+            return NoAccount("LMArena's terms of use have not been accepted by the account.", reason=Reason.TERMS)
+        if Reason.GUEST in bars:
+            return NoAccount("The account is a guest's, who may not choose a model.", reason=Reason.GUEST)
         if self._accounts:
             return NoAccount("Every account's session cookie has expired.")
         return NoAccount("No LMArena account has been added.")
@@ -134,13 +159,19 @@ class AccountPool:
             self._put(replace(current, expired=True))
 
     def revive(self, account: Account) -> None:
-        """Upstream took the cookie: whatever was thought of it, it lives."""
+        """Upstream took the cookie: the account is alive, unless it has another cookie by now."""
         current = self._accounts.get(account.user_id)
         if current is not None and current.session.value == account.session.value and current.expired:
             self._put(replace(current, expired=False))
 
+    def set_bar(self, user_id: str, bar: Reason | None) -> None:
+        """The site has shown what keeps the account from chatting, or that nothing does."""
+        current = self._accounts.get(user_id)
+        if current is not None and current.bar is not bar:
+            self._put(replace(current, bar=bar))
+
     def rest(self, account: Account, modality: str, retry_after: float | None) -> None:
-        """Upstream answered 429: ask no more before its time is over. 0 is no rest."""
+        """Upstream answered 429: ask no more before its time is over, for this modality or EVERYTHING. 0 is no rest."""
         seconds = DEFAULT_REST_SECONDS if retry_after is None else retry_after
         current = self._accounts.get(account.user_id)
         if current is not None and seconds > 0:

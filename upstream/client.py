@@ -7,6 +7,7 @@ async with connect(settings, alarms) as client:
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,20 +15,37 @@ from http import HTTPStatus
 from time import monotonic  # the loop's own clock, in a third of the time
 from typing import Final
 
+import orjson
 from multidict import CIMultiDict
 from yarl import URL
 
 from upstream import cookies
 from upstream.alarms import Alarms
 from upstream.answer import ArenaAnswer
-from upstream.errors import ProtocolViolated, Redirected, SessionExpired
-from upstream.evaluations import CONTENT_TYPE, Call, referer
+from upstream.errors import (
+    EvaluationGone,
+    ProtocolViolated,
+    Redirected,
+    SessionExpired,
+    SiteChanged,
+    StaleAction,
+    Unreachable,
+    UpstreamError,
+)
+from upstream.evaluations import CONTENT_TYPE, Call, history_path, referer
 from upstream.exchange import Exchanges, Response, exchanging
 from upstream.refusals import is_stream, read_page, read_refusal
+from upstream.site_clock import SiteClock
 from upstream.transfer import SENDING_ERRORS, read_bounded, reading, unanswered
 
-#: The page that holds the models and names the scripts; its server actions have the same address.
-PAGE: Final = "/?mode=direct"
+#: Where the page has been that holds the models, names the scripts and takes its server actions; the likeliest first.
+PAGE_PATHS: Final = ("/text/direct", "/?mode=direct")
+#: The list of models by itself, for visitors too.
+CATALOG_PATH: Final = "/nextjs-api/model-catalog"
+#: Who is logged in; also the cheap call that renews a session near its end.
+ME_PATH: Final = "/api/me"
+#: Where the site sends who has to log in.
+_LOGIN_PATH: Final = re.compile(r"/(?:log-?in|sign-?in|auth)(?:/|$)", re.IGNORECASE)
 #: React's flight data, as a server action answers with it.
 ACTION_TYPE: Final = "text/x-component"
 #: A refusal's text is short; a page in its place is read no further than its title needs.
@@ -59,6 +77,14 @@ class Credentials:
     on_rotated: Callable[[str], None] = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Me:
+    """What the site says of an account: `email` is '' for a guest; `consented` is whether its terms were accepted."""
+
+    email: str = field(repr=False)
+    consented: bool
+
+
 @asynccontextmanager
 async def connect(settings: Settings, alarms: Alarms) -> AsyncIterator[ArenaClient]:
     """Own the connections: they are closed on the way out."""
@@ -72,14 +98,22 @@ class ArenaClient:
     def __init__(self, exchanges: Exchanges, settings: Settings) -> None:
         self._exchanges = exchanges
         self.settings = settings
+        self.clock = SiteClock()
         #: Where the site is now: `base_url`'s origin until a permanent redirect names another allowed one.
-        self.origin = str(URL(settings.base_url).origin())
+        self.origin = self._home
+        #: Where the page is now, as redirects or its absence elsewhere have shown.
+        self.page_path = PAGE_PATHS[0]
+
+    @property
+    def _home(self) -> str:
+        return str(URL(self.settings.base_url).origin())
 
     def reconfigure(self, settings: Settings) -> None:
-        """Take over other settings for the next calls; another `base_url` is where the site is from now on."""
-        if settings.base_url != self.settings.base_url or self.origin not in settings.origins:
-            self.origin = str(URL(settings.base_url).origin())
+        """Use other settings for the next calls; another `base_url` is where the site is from now on."""
+        moved = settings.base_url != self.settings.base_url or self.origin not in settings.origins
         self.settings = settings
+        if moved:
+            self.origin = self._home
 
     async def open(self, call: Call, credentials: Credentials, *, first_byte_timeout: float) -> ArenaAnswer:
         """Make a streaming call; return its answer, whose lines are still to be read.
@@ -104,21 +138,85 @@ class ArenaClient:
             raise read_page(response.content_type, page)
         return ArenaAnswer(response, deadline, self.settings.idle_timeout)
 
-    async def page(self, path: str, credentials: Credentials | None, *, timeout: float) -> str:
+    async def page(self, credentials: Credentials | None = None, *, timeout: float) -> str:
+        """Read the page, wherever it is. Raises as `open` does."""
+        first = self.page_path
+        try:
+            return await self.read(first, credentials, timeout=timeout)
+        except EvaluationGone:
+            for path in PAGE_PATHS:
+                if path != first:
+                    page = await self.read(path, credentials, timeout=timeout)
+                    if self.page_path == first:  # no redirect has named a better one
+                        self.page_path = path
+                    return page
+            raise
+
+    async def read(self, path: str, credentials: Credentials | None = None, *, timeout: float) -> str:
         """Read a page or a script. Raises as `open` does."""
+        return (await self._get(path, credentials, timeout, "text/html,*/*"))[1].decode("utf-8", "replace")
+
+    async def catalog(self, *, timeout: float) -> bytes | None:
+        """Read the list of models as JSON; None where the site has no such list. Raises as `open` does."""
+        return await self._document(CATALOG_PATH, None, timeout)
+
+    async def me(self, credentials: Credentials, *, timeout: float) -> Me | None:
+        """Ask who is logged in, which also renews a session near its end; None where the site has no such call.
+
+        Raises as `open` does: SessionExpired where nobody is.
+        """
+        body = await self._document(ME_PATH, credentials, timeout)
+        try:
+            found = None if body is None else orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return None
+        if not isinstance(found, dict) or "email" not in found:
+            return None
+        email = found["email"]
+        return Me(email if isinstance(email, str) else "", consented=bool(found.get("touConsentTimestamp")))
+
+    async def history(self, evaluation_id: str, credentials: Credentials, *, timeout: float) -> bytes | None:
+        """Read an evaluation back (`evaluations.read_back`); None where the site has no such call or evaluation."""
+        return await self._document(history_path(evaluation_id), credentials, timeout, evaluation_id)
+
+    async def _document(
+        self, path: str, credentials: Credentials | None, timeout: float, evaluation_id: str | None = None
+    ) -> bytes | None:
+        """Read a JSON document; None where there is none: 404, or the page that says not found with 200."""
+        try:
+            response, body = await self._get(path, credentials, timeout, "application/json", evaluation_id)
+        except (EvaluationGone, SiteChanged):
+            return None
+        if response.content_type == "application/json":
+            return body
+        wall = read_page(response.content_type, body)
+        if isinstance(wall, ProtocolViolated):
+            return None
+        raise wall
+
+    async def _get(
+        self,
+        path: str,
+        credentials: Credentials | None,
+        timeout: float,
+        accept: str,
+        evaluation_id: str | None = None,
+    ) -> tuple[Response, bytes]:
         deadline = monotonic() + timeout
-        response = await self._request("GET", path, credentials, deadline, headers={"Accept": "text/html,*/*"})
+        headers = {"Accept": accept}
+        response = await self._request("GET", path, credentials, deadline, headers=headers, evaluation_id=evaluation_id)
         with reading(response):
-            return (await read_bounded(response.connection.read, MAX_PAGE_BYTES)).decode("utf-8", "replace")
+            return response, await read_bounded(response.connection.read, MAX_PAGE_BYTES)
 
     async def action(self, action_id: str, body: bytes, credentials: Credentials, *, timeout: float) -> bytes:
-        """Call one of the page's server actions (PROTOCOL, image upload); return its answer, rows of flight data.
+        """Call one of the page's server actions (docs/protocol.md, "Uploads"); return its answer, rows of flight data.
 
-        Raises as `open` does, and StaleAction where the site does not know the id (any more).
+        Raises as `open` does, and StaleAction where the site does not know the id (any more), or has moved the page:
+        the ids are to be read again from where the page is now.
         """
         deadline = monotonic() + timeout
         headers = {"Content-Type": CONTENT_TYPE, "Accept": ACTION_TYPE, "Next-Action": action_id}
-        response = await self._request("POST", PAGE, credentials, deadline, body=body, headers=headers)
+        response = await self._request("POST", self.page_path, credentials, deadline, body=body, headers=headers)
         with reading(response):
             answer = await read_bounded(response.connection.read, MAX_PAGE_BYTES)
         if response.content_type != ACTION_TYPE:
@@ -154,7 +252,8 @@ class ArenaClient:
             try:
                 response = await self._exchanges.request(method, origin, target, sent, body, deadline, patience)
             except SENDING_ERRORS as error:
-                raise unanswered(error) from None
+                raise self._unanswered(error, origin) from None
+            self.clock.learn(response.headers, now=response.status == HTTPStatus.BAD_REQUEST)
             if credentials is not None and "Set-Cookie" in response.headers:
                 _take_rotation(response.headers, credentials)
             if response.status == HTTPStatus.OK:
@@ -170,6 +269,13 @@ class ArenaClient:
             origin, target = self._follow(response, URL(origin + target, encoded=True), method)
         raise ProtocolViolated(f"LMArena redirects in a circle ({origin}).")
 
+    def _unanswered(self, error: Exception, origin: str) -> UpstreamError:
+        """Translate a failure to send; a redirect that led to a place where nobody answers is not believed further."""
+        translated = unanswered(error)
+        if isinstance(translated, Unreachable) and origin == self.origin:
+            self.origin = self._home
+        return translated
+
     def _follow(self, response: Response, url: URL, method: str) -> tuple[str, str]:
         """Say where a redirect leads: origin and target. Cookies go to no host outside the configured origins."""
         response.release()
@@ -181,10 +287,18 @@ class ArenaClient:
             raise ProtocolViolated("LMArena sent a redirect that leads nowhere.", status=response.status) from error
         if origin not in self.settings.origins:
             raise Redirected(f"LMArena redirects to {origin}.", origin=origin, status=response.status)
-        if method != "GET" and target.path != url.path:
-            raise SessionExpired("LMArena redirects the call to another page, as it does without a login.")
-        if response.status in (HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.PERMANENT_REDIRECT):
+        if _LOGIN_PATH.search(target.path):
+            raise SessionExpired("LMArena redirects the call to its login page.", status=response.status)
+        permanent = response.status in (HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.PERMANENT_REDIRECT)
+        if permanent:
             self.origin = origin
+        if url.raw_path_qs == self.page_path and target.raw_path_qs != self.page_path:
+            if permanent:
+                self.page_path = target.raw_path_qs
+            if method != "GET" and response.status != HTTPStatus.TEMPORARY_REDIRECT:
+                raise StaleAction("LMArena has moved its page.", status=response.status)
+        elif method != "GET" and target.path != url.path:
+            raise SiteChanged("LMArena redirects the call to another page.", status=response.status)
         return origin, target.raw_path_qs
 
 

@@ -17,6 +17,8 @@ class Reason(StrEnum):
     CHALLENGE = "challenge"
     BLOCKED = "blocked"
     RECAPTCHA = "recaptcha"
+    GUEST = "guest"
+    TERMS = "terms"
     EXPIRED = "expired"
     NO_ACCOUNT = "no_account"
     WRONG_ACCOUNT = "wrong_account"
@@ -27,6 +29,7 @@ class Reason(StrEnum):
     TIMEOUT = "timeout"
     UNREACHABLE = "unreachable"
     UPSTREAM_ERROR = "upstream_error"
+    SITE_CHANGED = "site_changed"
     CLIENT_GONE = "client_gone"
 
 
@@ -35,6 +38,7 @@ class Repeat(Enum):
 
     NOT_SENT = "not sent"  # it never left: DNS, refused, TLS, connect
     REFUSED = "refused"  # upstream said no before doing anything
+    CORRECTED = "corrected"  # refused, and the next attempt does differently what was refused: not a failure
     POSSIBLY_ACCEPTED = "possibly accepted"  # a generation may have started: once more at most
     NEVER = "never"  # repeating cannot help, or an answer had begun
 
@@ -45,7 +49,7 @@ class UpstreamError(Exception):
     `status` is upstream's HTTP status, None where there was none.
     """
 
-    reason: ClassVar[Reason] = Reason.UPSTREAM_ERROR
+    reason: Reason = Reason.UPSTREAM_ERROR
     repeat: ClassVar[Repeat] = Repeat.NEVER
 
     def __init__(self, message: str, *, status: int | None = None, detail: str = "") -> None:
@@ -63,7 +67,7 @@ class Unreachable(UpstreamError):
 
 
 class Challenge(UpstreamError):
-    """403 with a page titled `Just a moment...`: `cf_clearance` has expired (PROTOCOL, errors)."""
+    """The challenge page (`Just a moment...`, `cf-mitigated: challenge`) with any status: `cf_clearance` has expired."""
 
     reason = Reason.CHALLENGE
 
@@ -80,10 +84,49 @@ class RecaptchaDemanded(UpstreamError):
     reason = Reason.RECAPTCHA
 
 
+class PromptDoubted(UpstreamError):
+    """429 `prompt failed`: not a limit, the site doubts that a human uses this account.
+
+    `retry_after` is in seconds, None when the site named no time.
+    """
+
+    reason = Reason.RECAPTCHA
+
+    def __init__(self, message: str, *, retry_after: float | None, status: int | None = 429, detail: str = "") -> None:
+        super().__init__(message, status=status, detail=detail)
+        self.retry_after = retry_after
+
+
 class SessionExpired(UpstreamError):
-    """401: the session cookie is expired or invalid."""
+    """401, or a redirect to the login page: the session cookie is expired or invalid."""
 
     reason = Reason.EXPIRED
+    repeat = Repeat.REFUSED
+
+
+class StaleCookie(SessionExpired):
+    """401 for a cookie that has been replaced since the call was sent: the account is alive."""
+
+    repeat = Repeat.CORRECTED
+
+
+class NotRenewed(UpstreamError):
+    """The account's access token has ended, and its renewal fails at the moment; the login itself may be alive."""
+
+    repeat = Repeat.REFUSED
+
+
+class GuestSession(UpstreamError):
+    """401 with `LOGIN_GATE`: a guest's session, which may not chat with a chosen model. The cookie is not dead."""
+
+    reason = Reason.GUEST
+    repeat = Repeat.REFUSED
+
+
+class TermsNotAccepted(UpstreamError):
+    """The account has not accepted the site's terms of use in a browser."""
+
+    reason = Reason.TERMS
     repeat = Repeat.REFUSED
 
 
@@ -129,6 +172,39 @@ class Moderated(UpstreamError):
     """422: moderation refused the prompt."""
 
     reason = Reason.MODERATED
+
+
+class ModeRefused(UpstreamError):
+    """400: a new evaluation may not begin in this mode; the other one is tried."""
+
+    reason = Reason.SITE_CHANGED
+    repeat = Repeat.CORRECTED
+
+
+class BattleDemanded(UpstreamError):
+    """400: the next turn of this evaluation must be a battle, so it can no longer be continued with one model."""
+
+    reason = Reason.WRONG_ACCOUNT
+    repeat = Repeat.CORRECTED
+
+
+class IdsRefused(UpstreamError):
+    """400: the time in the ids differs too much from the site's clock."""
+
+    reason = Reason.REJECTED
+    repeat = Repeat.CORRECTED
+
+
+class StaleModel(UpstreamError):
+    """404 `Models not found`, or 400 `no longer available`: the model's id or modality is out of date."""
+
+    reason = Reason.REJECTED
+
+
+class SiteChanged(UpstreamError):
+    """The site answers in a way that this version does not know: the bridge may need an update."""
+
+    reason = Reason.SITE_CHANGED
 
 
 class EvaluationGone(UpstreamError):
@@ -202,6 +278,12 @@ class Redirected(UpstreamError):
 
 
 class NoAccount(UpstreamError):
-    """No account can be used: none was added, or all have expired."""
+    """No account can be used: none was added, or each has expired or may not chat; `reason` says which."""
 
     reason = Reason.NO_ACCOUNT
+
+    def __init__(
+        self, message: str, *, reason: Reason = Reason.NO_ACCOUNT, status: int | None = None, detail: str = ""
+    ) -> None:
+        super().__init__(message, status=status, detail=detail)
+        self.reason = reason

@@ -32,10 +32,15 @@ class Call(NamedTuple):
     message_id: str
 
 
-def create(model: Model, prompt: str, attachments: Sequence[Attachment], new_id: Callable[[], str]) -> Call:
-    """Start a new evaluation; takes three ids of `new_id`. Lone surrogates in `prompt` become U+FFFD."""
+def create(
+    model: Model, prompt: str, attachments: Sequence[Attachment], new_id: Callable[[], str], *, mode: str
+) -> Call:
+    """Start a new evaluation in a mode (`upstream.modes`); takes three ids of `new_id`.
+
+    Lone surrogates in `prompt` become U+FFFD.
+    """
     evaluation_id = new_id()
-    opening = {"id": evaluation_id, "mode": "direct"}
+    opening = {"id": evaluation_id, "mode": mode}
     return _turn(f"{_STREAM}/create-evaluation", opening, model, prompt, attachments, new_id)
 
 
@@ -51,6 +56,11 @@ def regenerate(evaluation_id: str, message_id: str) -> Call:
     """Ask for another answer to the turn whose answer is `message_id`, which keeps its id."""
     path = f"{_STREAM}/retry-evaluation-session-message/{evaluation_id}/messages/{message_id}"
     return Call("PUT", path, b"{}", evaluation_id, message_id)
+
+
+def history_path(evaluation_id: str) -> str:
+    """Where an evaluation can be read back."""
+    return f"/api/evaluation/{evaluation_id}"
 
 
 def referer(origin: str, evaluation_id: str) -> str:
@@ -81,3 +91,19 @@ def _turn(
         "modality": model.modality,
     }
     return Call("POST", path, orjson.dumps(body), opening["id"], message_id)
+
+
+def read_back(document: bytes) -> str | None:
+    """The text of the last answer in an evaluation that `GET /api/evaluation/{id}` gave back.
+
+    None unless the answer is complete and is that of the one model that was asked (docs/protocol.md, "Beside the chat").
+    """
+    try:
+        found = orjson.loads(document)
+    except orjson.JSONDecodeError:
+        return None
+    messages = found.get("messages") if isinstance(found, dict) else None
+    match messages[-1] if isinstance(messages, list) and messages else None:
+        case {"role": "assistant", "content": str(text), "status": "success", **rest}:
+            return text if rest.get("participantPosition", "a") == "a" else None
+    return None

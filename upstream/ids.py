@@ -41,6 +41,8 @@ class RandomBytes:
 class Uuid7Source:
     """Makes UUIDv7 strings that grow strictly, within a millisecond and when the clock steps back too.
 
+    Only `follow_clock` lets them start again from an earlier time.
+
     `clock` gives unix seconds, `random_bytes` that many of them. One source belongs to one thread.
     """
 
@@ -49,6 +51,10 @@ class Uuid7Source:
     ) -> None:
         self._clock = clock
         self._random_bytes = random_bytes
+        self._last = 0
+
+    def follow_clock(self) -> None:
+        """Take the clock's time for the next id even where that is earlier: the clock has been corrected."""
         self._last = 0
 
     def __call__(self) -> str:

@@ -11,17 +11,25 @@ from collections.abc import Mapping
 import orjson
 
 from upstream.errors import (
+    BattleDemanded,
     Blocked,
     Challenge,
     EvaluationGone,
+    GuestSession,
+    IdsRefused,
+    ModeRefused,
     Moderated,
+    PromptDoubted,
     ProtocolViolated,
     RateLimited,
     RecaptchaDemanded,
     Rejected,
     ServerFailed,
     SessionExpired,
+    SiteChanged,
     StaleAction,
+    StaleModel,
+    TermsNotAccepted,
     TimedOut,
     Unavailable,
     UpstreamError,
@@ -34,35 +42,54 @@ MAX_DETAIL_CHARS = 300
 #: Not any `<`: `expected string to have <=113000 characters` is a reason that the caller needs.
 _HTML_TAG = re.compile(r"<[!/a-z]", re.IGNORECASE)
 
+#: 400: `'direct' mode is not allowed when starting a new conversation`; the schema complains as `mode: …`.
+_WRONG_MODE = re.compile(r"mode is not allowed")
+_STALE_MODEL = re.compile(r"Models? not found|no longer available", re.IGNORECASE)
+#: The site's words for terms that wait for consent are not known: a short text that speaks of both is taken for them.
+_TERMS = re.compile(r"\bterms\b[^<]{0,200}\b(?:accept|agree|consent)|(?:accept|agree|consent)[^<]{0,200}\bterms\b", re.I)
+
+#: A page begins with a tag, behind a little white space or a comment at most.
+_PAGE_START_CHARS = 1000
+
 #: Content types that a stream of lines may have; an HTML page or a JSON document is something else.
 _STREAM_TYPES = frozenset({"text/event-stream", "text/plain", "application/octet-stream", ""})
 
 
 def read_refusal(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
-    """Say what upstream meant by a status of 400 or more. `headers` must look names up case-insensitively."""
+    """Say what upstream meant by a status that is neither 200 nor a redirect.
+
+    `headers` must look names up case-insensitively.
+    """
     text = body.decode("utf-8", "replace")
-    if status in (403, 503):
-        wall = _read_wall(status, headers, text)
-        if wall is not None:
-            return wall
+    wall = _read_wall(status, headers, text)
+    if wall is not None:
+        return wall
     detail = read_detail(text)
     match status:
+        case 400:
+            return _read_bad_request(text, detail)
+        case 401 if "LOGIN_GATE" in text:
+            return GuestSession("LMArena lets a guest's session chat in battles only.", status=status)
         case 401 if "does not have access to evaluation session" in text:
             return WrongAccount("The evaluation belongs to another account.", status=status)
         case 401:
             return SessionExpired("LMArena does not accept the account's session cookie.", status=status)
         case 403 if "recaptcha" in text.lower():
             return RecaptchaDemanded("LMArena demands a human in a browser for this request.", status=status)
+        case 403 if _TERMS.search(text):
+            return TermsNotAccepted("LMArena's terms of use have not been accepted by this account.", status=status)
+        case 403:
+            return _rejected(status, detail)
         case 404 if "x-nextjs-action-not-found" in headers:
-            return StaleAction("LMArena was deployed anew: the id of the page's action is stale.", status=status)
+            return StaleAction("LMArena was deployed again: the id of the page's action is stale.", status=status)
+        case 404 if _STALE_MODEL.search(text):
+            return StaleModel("LMArena does not know the model's id (any more).", status=status, detail=detail)
         case 404:
             return EvaluationGone("LMArena does not know the evaluation (any more).", status=status)
         case 422:
             return Moderated(f"LMArena's moderation refused the prompt{_quoted(detail)}.", status=status, detail=detail)
         case 429:
-            return RateLimited(
-                "LMArena's limit for the account is reached.", retry_after=read_retry_after(headers.get("retry-after"))
-            )
+            return _read_limit(headers, text)
         case 503:
             return Unavailable("LMArena is not available (503).", status=status)
         case 504:
@@ -70,7 +97,38 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes) -> Upstre
         case _ if status >= 500:
             return ServerFailed(f"LMArena failed ({status}).", status=status)
         case _:
-            return Rejected(f"LMArena refused the request ({status}){_quoted(detail)}.", status=status, detail=detail)
+            return SiteChanged(
+                f"LMArena answered with a status that the bridge does not know ({status}){_quoted(detail)}.",
+                status=status,
+                detail=detail,
+            )
+
+
+def _read_bad_request(text: str, detail: str) -> UpstreamError:
+    """Tell the refusals that the next attempt can correct from those that are the caller's to mend."""
+    if _WRONG_MODE.search(text) or (detail.startswith("mode: ") and ";" not in detail):
+        return ModeRefused(f"LMArena lets no new chat begin in this mode{_quoted(detail)}.", status=400, detail=detail)
+    if "expected a BATTLE turn" in text:
+        return BattleDemanded("LMArena wants a battle as the next turn of this chat.", status=400, detail=detail)
+    if _STALE_MODEL.search(text):
+        return StaleModel("LMArena no longer has the model under this id.", status=400, detail=detail)
+    if "seems spoofed" in text or "offset too big" in text:
+        return IdsRefused("LMArena's clock differs too much from this machine's.", status=400, detail=detail)
+    return _rejected(400, detail)
+
+
+def _read_limit(headers: Mapping[str, str], text: str) -> UpstreamError:
+    """A 429 is a limit, or a doubt that a human asks."""
+    retry_after = read_retry_after(headers.get("retry-after"))
+    if "prompt failed" in text.lower() or "PromptFailedError" in text:
+        return PromptDoubted(
+            "LMArena doubts that a human uses this account (429, prompt failed).", retry_after=retry_after
+        )
+    return RateLimited("LMArena's limit for the account is reached.", retry_after=retry_after)
+
+
+def _rejected(status: int, detail: str) -> Rejected:
+    return Rejected(f"LMArena refused the request ({status}){_quoted(detail)}.", status=status, detail=detail)
 
 
 def is_stream(content_type: str) -> bool:
@@ -124,10 +182,14 @@ def _read_issue(issue: dict[str, object]) -> str:
 
 
 def _read_wall(status: int, headers: Mapping[str, str], text: str) -> UpstreamError | None:
-    """Recognise the pages that stand before the site: a challenge, or a block."""
-    if "Just a moment..." in text or headers.get("cf-mitigated", "") == "challenge":
+    """Recognise the pages that stand before the site, with any status: a challenge, or a block.
+
+    Only a page counts: a JSON error may quote the same words.
+    """
+    page = _HTML_TAG.search(text[:_PAGE_START_CHARS]) is not None
+    if headers.get("cf-mitigated", "") == "challenge" or (page and "Just a moment..." in text):
         return Challenge("LMArena shows a challenge page: `cf_clearance` has expired.", status=status)
-    if "Attention Required!" in text:
+    if page and "Attention Required!" in text:
         return Blocked("LMArena blocks this network address or client.", status=status)
     return None
 

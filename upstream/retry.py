@@ -8,6 +8,7 @@ ever repeated of which a caller has seen the start.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -28,6 +29,9 @@ BUDGET_SHARE: Final = 0.2
 BUDGET_FLOOR: Final = 3.0
 #: What a long calm may save up for a storm.
 BUDGET_CEILING: Final = 20.0
+
+#: How often one request may be corrected after the same kind of refusal.
+MAX_CORRECTIONS: Final = 2
 
 
 @dataclass(slots=True)
@@ -50,7 +54,10 @@ class RetryBudget:
 
 @dataclass(slots=True)
 class Retries:
-    """Runs attempts by the class of their failures, at most `max_attempts` over all causes together."""
+    """Runs attempts by the class of their failures, at most `max_attempts` over all causes together.
+
+    Corrections are no failures: they are made at once, and neither count as attempts nor take from the budget.
+    """
 
     max_attempts: int
     budget: RetryBudget = field(default_factory=RetryBudget)
@@ -101,15 +108,25 @@ async def _resume(
     wait: Callable[[RetryCallState], float],
     max_attempts: int,
 ) -> T:
-    """Let tenacity judge an attempt that has failed, and go on: that costs 40 µs, which no other attempt pays."""
+    """Let tenacity judge an attempt that has failed, and go on: that costs 40 µs, which no other attempt pays.
+
+    An attempt and its corrections are one to it.
+    """
     from tenacity import AsyncRetrying, stop_after_attempt
 
-    failed = [error]
+    made: Counter[type[UpstreamError]] = Counter()
+    failed: list[UpstreamError] = [error]
 
     async def resumed() -> T:
-        if failed:
-            raise failed.pop()
-        return await attempt()
+        while True:
+            try:
+                if failed:
+                    raise failed.pop()
+                return await attempt()
+            except UpstreamError as error:
+                if error.repeat is not Repeat.CORRECTED or made[type(error)] >= MAX_CORRECTIONS:
+                    raise
+                made[type(error)] += 1
 
     retrying = AsyncRetrying(retry=may_repeat, wait=wait, stop=stop_after_attempt(max_attempts), reraise=True)
     return await retrying(resumed)
@@ -127,7 +144,7 @@ class _Rule:
         if not isinstance(error, UpstreamError) or state.attempt_number >= self.max_attempts:
             return False
         match error.repeat:
-            case Repeat.NEVER:
+            case Repeat.NEVER | Repeat.CORRECTED:  # a correction that did not help
                 return False
             case Repeat.POSSIBLY_ACCEPTED:
                 if self.repeated_possibly_accepted:

@@ -1,0 +1,284 @@
+"""One attempt to have a chat answered: account, prompt, files, call; and what a refused one teaches.
+
+What is wrong with an account, a mode or an evaluation is noted where the next attempt, of this request or another one,
+looks for it. Whether there is a next attempt, `upstream.retry` decides by the class of the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from bridge import transcript
+from bridge.chat import Message, pictures_of
+from bridge.config import Config
+from bridge.conversations import Evaluation, Turn
+from bridge.errors import invalid_request
+from bridge.follow_ups import FollowUps
+from bridge.renewals import Renewals
+from upstream import evaluations
+from upstream.accounts import EVERYTHING, Account, AccountPool
+from upstream.answer import ArenaAnswer
+from upstream.client import ArenaClient, Credentials
+from upstream.errors import (
+    BattleDemanded,
+    EvaluationGone,
+    GuestSession,
+    IdsRefused,
+    ModeRefused,
+    NotRenewed,
+    PromptDoubted,
+    RateLimited,
+    Reason,
+    Repeat,
+    SessionExpired,
+    SiteChanged,
+    StaleCookie,
+    StaleModel,
+    TermsNotAccepted,
+    UpstreamError,
+    WrongAccount,
+)
+from upstream.evaluations import Attachment, Call
+from upstream.flight import Model
+from upstream.ids import Uuid7Source
+from upstream.modes import Modes
+from upstream.pictures import Picture
+from upstream.retry import MAX_CORRECTIONS
+from upstream.uploads import Uploads
+
+#: Classes of failure after which an evaluation is as it was before the call.
+_NOTHING_DONE: Final = (Repeat.NOT_SENT, Repeat.REFUSED, Repeat.CORRECTED)
+
+
+@dataclass(slots=True)
+class Chat:
+    """One request on its way to an answer: what its attempts share."""
+
+    messages: tuple[Message, ...]
+    model: Model
+    turn: Turn
+    tried: set[str] = field(default_factory=set)
+    taken: Evaluation | None = None
+    remembered: bool = True
+    #: Nothing that was sent can have changed the evaluation that was taken: it may be put back.
+    untouched: bool = True
+    #: The account (by user id) that the next attempt should use again: its refusal was no fault of its own.
+    stay_with: str = ""
+    #: How often an account's refused cookie turned out to be good, or replaced.
+    good_cookies_refused: int = 0
+
+
+class Begun(NamedTuple):
+    """An answer that has begun: by which call, with whose account."""
+
+    answer: ArenaAnswer
+    call: Call
+    account: Account
+
+
+class Attempts:
+    """Makes attempts. `on_attempt` is told the account's label, and how each attempt with it began."""
+
+    def __init__(
+        self,
+        client: ArenaClient,
+        pool: AccountPool,
+        renewals: Renewals,
+        uploads: Uploads,
+        modes: Modes,
+        follow_ups: FollowUps,
+        new_id: Uuid7Source,
+        config: Callable[[], Config],
+        on_attempt: Callable[[str, Reason], None],
+    ) -> None:
+        self._client = client
+        self._pool = pool
+        self._renewals = renewals
+        self._uploads = uploads
+        self._modes = modes
+        self._follow_ups = follow_ups
+        self._new_id = new_id
+        self._config = config
+        self._on_attempt = on_attempt
+
+    def is_usable(self, model: Model, user_id: str) -> bool:
+        """Whether an account may be asked now for this model."""
+        return any(account.user_id == user_id for account in self._pool.usable(model.modality))
+
+    async def make(self, chat: Chat) -> Begun:
+        """Make one attempt, with an account and ids of its own, up to the first event that says something.
+
+        The account is held until the caller releases it. Raises UpstreamError, and ApiError for a prompt that is too
+        much.
+        """
+        account = self._choose(chat)
+        if self._renewals.must_wait(account):
+            account = await self._renewals.fresh(account)
+        chat.tried.add(account.user_id)
+        prompt, pictures = self._shown(chat)
+        was_untouched = chat.untouched
+        answer: ArenaAnswer | None = None
+        self._pool.hold(account)
+        try:
+            attachments: Sequence[Attachment] = ()
+            if pictures:
+                attachments = await self._attach(pictures, account)
+                account = self._pool.get(account.user_id) or account  # an upload may have rotated its cookie
+            chat.untouched &= chat.turn.evaluation is None  # until upstream says that it did nothing
+            call, answer = await self._open(chat, account, prompt, attachments)
+            await answer.begin()
+        except BaseException as error:  # cancelled too: nothing stays held
+            self._pool.release(account)
+            if answer is not None:
+                await answer.aclose()
+            if not isinstance(error, UpstreamError):
+                raise
+            if error.repeat in _NOTHING_DONE or isinstance(error, StaleModel):
+                chat.untouched = was_untouched
+            judged = await self._judge(error, chat, account)
+            self._on_attempt(account.label, judged.reason)
+            self._learn(judged, chat, account)
+            if judged is error:
+                raise
+            raise judged from error
+        self._on_attempt(account.label, Reason.OK)
+        self._pool.revive(account)
+        if chat.turn.kind == "follow-up":
+            self._follow_ups.taken(account.user_id)
+        return Begun(answer, call, account)
+
+    async def recover(self, begun: Begun) -> str | None:
+        """Read back the whole text of an answer that broke off; None where the site does not have it complete."""
+        account = self._pool.get(begun.account.user_id)
+        if account is None:
+            return None
+        if self._renewals.must_wait(account):
+            account = await self._renewals.fresh(account)
+        evaluation_id = begun.call.evaluation_id
+        timeout = self._config().upstream.connect_timeout
+        try:
+            document = await self._client.history(evaluation_id, self._credentials(account), timeout=timeout)
+        except UpstreamError:
+            return None  # the caller is told that the answer broke off, which is the failure that matters
+        return None if document is None else evaluations.read_back(document)
+
+    def _choose(self, chat: Chat) -> Account:
+        """Choose the conversation's account as long as it may be asked, else another and a new evaluation."""
+        evaluation = chat.turn.evaluation
+        if evaluation is not None:
+            if self.is_usable(chat.model, evaluation.user_id) and (account := self._pool.get(evaluation.user_id)):
+                return account
+            chat.turn.start_anew("account")
+        stay_with, chat.stay_with = chat.stay_with, ""
+        if stay_with and self.is_usable(chat.model, stay_with) and (account := self._pool.get(stay_with)):
+            return account
+        return self._pool.choose(chat.model.modality, avoid=frozenset(chat.tried))
+
+    def _shown(self, chat: Chat) -> tuple[str, tuple[Picture, ...]]:
+        """Say what is to be sent for the request's place in its conversation. Raises ApiError where it is too much."""
+        if chat.turn.kind == "regenerate":
+            return "", ()
+        messages = chat.messages if chat.turn.evaluation is None else chat.messages[-1:]
+        prompt = transcript.prompt(messages)
+        longest = self._config().upstream.max_prompt_chars
+        if len(prompt) > longest:
+            raise invalid_request(
+                "context_length_exceeded",
+                f"The messages make a prompt of {len(prompt)} characters; LMArena takes {longest}. "
+                "Shorten or drop earlier messages.",
+                "messages",
+            )
+        pictures = pictures_of(messages)
+        if len(pictures) > 1 and not chat.model.multiple_images:
+            raise invalid_request(
+                "invalid_image",
+                f"'{chat.model.name}' takes one picture at a time, not {len(pictures)}: "
+                "drop earlier pictures from the messages, or choose a model that takes several.",
+                "messages",
+            )
+        return prompt, pictures
+
+    async def _attach(self, pictures: Sequence[Picture], account: Account) -> list[Attachment]:
+        timeout = self._config().upstream.upload_timeout
+        return await self._uploads.attach(pictures, account, self._credentials(account), timeout=timeout)
+
+    def _credentials(self, account: Account) -> Credentials:
+        return Credentials(account.session.value, self._pool.rotation(account))
+
+    async def _open(
+        self, chat: Chat, account: Account, prompt: str, attachments: Sequence[Attachment]
+    ) -> tuple[Call, ArenaAnswer]:
+        """Send the call for the request's place in its conversation."""
+        credentials, timeout = self._credentials(account), self._first_byte_timeout(chat.model)
+        evaluation = chat.turn.evaluation
+        if evaluation is not None:
+            if chat.turn.kind == "regenerate":
+                call = evaluations.regenerate(evaluation.id, evaluation.message_id)
+            else:
+                call = evaluations.follow_up(evaluation.id, chat.model, prompt, attachments, self._new_id)
+            return call, await self._client.open(call, credentials, first_byte_timeout=timeout)
+        await self._modes.wait_for_room()
+        mode = self._modes.choose(account.user_id)
+        call = evaluations.create(chat.model, prompt, attachments, self._new_id, mode=mode)
+        sent = self._modes.sent()
+        try:
+            answer = await self._client.open(call, credentials, first_byte_timeout=timeout)
+            self._modes.accepted(account.user_id, mode)
+        except ModeRefused:
+            self._modes.refused(account.user_id, mode)
+            raise
+        finally:
+            self._modes.answered(sent)
+        return call, answer
+
+    async def _judge(self, error: UpstreamError, chat: Chat, account: Account) -> UpstreamError:
+        """Say what a refusal means in the light of what else is known."""
+        match error:
+            case SessionExpired():
+                return await self._judge_refused_cookie(error, chat, account)
+            case EvaluationGone() if chat.turn.evaluation is None:
+                return SiteChanged("LMArena answers 404 where new chats begin.", status=error.status)
+        return error
+
+    async def _judge_refused_cookie(self, error: SessionExpired, chat: Chat, account: Account) -> UpstreamError:
+        """A refused call proves no expiry: the cookie may have been replaced meanwhile, or the refusal may pass."""
+        if chat.good_cookies_refused < MAX_CORRECTIONS and await self._renewals.is_alive(account):
+            chat.good_cookies_refused += 1
+            return StaleCookie(error.message, status=error.status)
+        failing = self._renewals.failing(account.user_id)
+        ended = account.session.expires_at <= self._client.clock()
+        if ended and failing is not None and not isinstance(failing.error, SessionExpired):
+            return NotRenewed(f"The account's login cannot be renewed at the moment: {failing.error.message}")
+        return error
+
+    def _learn(self, error: UpstreamError, chat: Chat, account: Account) -> None:
+        """Draw from a failed attempt what the account, and the next attempt, must know."""
+        if error.repeat is Repeat.CORRECTED:
+            chat.stay_with = account.user_id
+        match error:
+            case SessionExpired() if error.repeat is not Repeat.CORRECTED:
+                self._pool.expire(account)
+                self._renewals.wake()
+            case GuestSession() | TermsNotAccepted():
+                self._pool.set_bar(account.user_id, error.reason)
+            case RateLimited(retry_after=retry_after):
+                self._pool.rest(account, chat.model.modality, retry_after)
+            case PromptDoubted(retry_after=retry_after):
+                self._pool.rest(account, EVERYTHING, retry_after)
+            case BattleDemanded():
+                self._follow_ups.refused(account.user_id)
+                chat.untouched = False  # nothing but a vote in a browser would let it go on
+                chat.turn.start_anew("battle")
+            case IdsRefused():
+                self._new_id.follow_clock()
+            case EvaluationGone() | WrongAccount():
+                chat.untouched = False
+                chat.turn.start_anew("gone")
+            case _ if error.repeat is Repeat.POSSIBLY_ACCEPTED:
+                chat.turn.start_anew("uncertain")
+
+    def _first_byte_timeout(self, model: Model) -> float:
+        timeouts = self._config().upstream
+        return timeouts.image_first_byte_timeout if model.modality == "image" else timeouts.first_byte_timeout
