@@ -36,8 +36,8 @@ from upstream.errors import (
     WrongAccount,
 )
 from upstream.evaluations import Attachment, Call
-from upstream.flight import Model
 from upstream.gate import Gate
+from upstream.models import Model
 from upstream.pictures import Picture
 from upstream.retry import Retries
 from upstream.uploads import Uploads

@@ -18,7 +18,7 @@ from bridge.conversations import Conversations, Evaluation
 from bridge.keys import ApiKey, KeyRing
 from bridge.store import Document, StateError, StateFolder, any_looks_changed
 from upstream.accounts import Account, AccountPool
-from upstream.flight import Model
+from upstream.models import Model
 
 T = TypeVar("T")
 
