@@ -29,6 +29,7 @@ from upstream import cookies, flight
 from upstream.accounts import Account
 from upstream.arena.accounts import Accounts
 from upstream.errors import Reason
+from upstream.models import merged
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _WEEK: Final = 7 * _DAY
@@ -60,7 +61,7 @@ class Past:
         if self.password:
             await admin_document(state).save(Admin(password_hash=passwords.hash_password(self.password)))
         if self.models:
-            await models_document(state).save(flight.read_models(site.page().decode()).models)
+            await models_document(state).save(merged(None, flight.read_models(site.page().decode())).models)
         if self.conversations:
             evaluations = tuple(_evaluations(self.conversations, session.user_id))
             await conversations_document(state).save(SavedConversations(clean=True, evaluations=evaluations))

@@ -41,8 +41,8 @@ from upstream.errors import (
     WrongAccount,
 )
 from upstream.evaluations import Attachment, Call
-from upstream.flight import Model
 from upstream.ids import Uuid7Source
+from upstream.models import Model
 from upstream.modes import Modes
 from upstream.pictures import Picture
 from upstream.retry import MAX_CORRECTIONS

@@ -117,6 +117,18 @@ def model_not_found(name: str, close: list[str]) -> ApiError:
     )
 
 
+def model_withheld(name: str) -> ApiError:
+    """404: LMArena lists the model, but lets nobody choose it."""
+    return ApiError(
+        404,
+        "invalid_request_error",
+        "model_not_found",
+        f"LMArena lists the model '{name[:200]}', but lets nobody choose it at the moment. "
+        "GET /v1/models lists those that can be chosen.",
+        "model",
+    )
+
+
 def unsupported_model(name: str, why: str) -> ApiError:
     """400: the model exists, but cannot do what is asked."""
     return ApiError(400, "invalid_request_error", "unsupported_model", f"'{name}' {why}.", "model")

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from typing import Final
 
 from bridge.config import Config
-from bridge.errors import model_not_allowed, model_not_found, models_unavailable
+from bridge.errors import model_not_allowed, model_not_found, model_withheld, models_unavailable
 from bridge.keys import ApiKey
 from bridge.store import Document, StateError
 from upstream import flight
 from upstream.catalog import Catalog, names_of
 from upstream.client import ArenaClient
 from upstream.errors import ProtocolViolated, UpstreamError
-from upstream.flight import Model
+from upstream.models import Model, ModelList, merged, read_catalog
 
 #: How soon a failed reading is repeated, in seconds; doubling, up to `refresh_minutes`.
 FIRST_REPEAT_SECONDS: Final = 5.0
@@ -130,13 +130,19 @@ class Models:
         """Find the model that a request names. Raises ApiError: 404, 403, or 503 without a catalog."""
         catalog = await self.available()
         model = catalog.find(name)
-        if model is None and self._clock() - self._unknown_asked_at >= UNKNOWN_NAME_SECONDS:
+        if (
+            model is None
+            and catalog.withheld(name) is None
+            and self._clock() - self._unknown_asked_at >= UNKNOWN_NAME_SECONDS
+        ):
             self._unknown_asked_at = self._clock()
             self.wake()
             await self._next_reading()
             catalog = await self.available()
             model = catalog.find(name)
         if model is None:
+            if catalog.withheld(name) is not None:
+                raise model_withheld(name)
             raise model_not_found(name, catalog.close_names(name, [shown for shown, _ in self.visible(catalog, key)]))
         if not self.may_use(model, key):
             raise model_not_allowed(name)

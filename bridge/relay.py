@@ -13,6 +13,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from upstream.drift import Drift
+
 from bridge.answer import Answer
 from bridge.attempts import Attempts, Begun, Chat
 from bridge.chat import ChatRequest, Message
@@ -22,11 +24,10 @@ from bridge.errors import from_upstream, invalid_request, unsupported_model
 from bridge.follow_ups import FollowUps
 from bridge.keys import ApiKey
 from bridge.models import Models
-from upstream.accounts import Account, AccountPool
-from upstream.drift import Drift
+from upstream.accounts import AccountPool
 from upstream.errors import StaleModel, UpstreamError
-from upstream.flight import Model
 from upstream.gate import Gate
+from upstream.models import Model
 from upstream.retry import Retries
 
 
@@ -146,4 +147,6 @@ class Relay:
         if chat.remembered:
             asked, answered = chat.turn.asked, chat.turn.answered(text)
             call = begun.call
-            self._conversations.put(Evaluation(call.evaluation_id, begun.account.user_id, call.message_id, asked, answered))
+            self._conversations.put(
+                Evaluation(call.evaluation_id, begun.account.user_id, call.message_id, asked, answered)
+            )

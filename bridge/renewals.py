@@ -46,9 +46,7 @@ class Failing(NamedTuple):
 
 
 @asynccontextmanager
-async def renewing(
-    client: ArenaClient, pool: AccountPool, config: Callable[[], Config]
-) -> AsyncIterator[Renewals]:
+async def renewing(client: ArenaClient, pool: AccountPool, config: Callable[[], Config]) -> AsyncIterator[Renewals]:
     """Own the calls that are under way: on the way out they may finish, within `FAREWELL_SECONDS`."""
     async with TaskOwner() as tasks:
         yield Renewals(client, pool, config, tasks)
@@ -59,9 +57,7 @@ async def renewing(
 class Renewals:
     """The standing of each account's login, and the calls that renew them."""
 
-    def __init__(
-        self, client: ArenaClient, pool: AccountPool, config: Callable[[], Config], tasks: TaskOwner
-    ) -> None:
+    def __init__(self, client: ArenaClient, pool: AccountPool, config: Callable[[], Config], tasks: TaskOwner) -> None:
         self._client = client
         self._pool = pool
         self._config = config

@@ -19,7 +19,7 @@ from bridge.keys import ApiKey, KeyRing
 from bridge.store import Document, StateError, StateFolder, any_looks_changed
 from bridge.tasks import TaskOwner
 from upstream.accounts import Account, AccountPool
-from upstream.flight import Model
+from upstream.models import Model
 from upstream.modes import MODES, Modes
 
 T = TypeVar("T")

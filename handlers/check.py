@@ -224,11 +224,13 @@ async def _models(visit: _Visit, folder: StateFolder) -> Finding:
         except UpstreamError as error:
             why = error.message
         else:
-            stealth = sum(model.stealth for model in found.models)
-            skipped = f", {found.skipped} more cannot be read" if found.skipped else ""
-            if found.models:
-                return Finding(Verdict.GOOD, "models", f"{len(found.models)}, {stealth} of them stealth{skipped}")
-            why = f"the page lists none{skipped}"
+            why = "the page holds no list of models"
+            if found is not None:
+                stealth = sum(model.stealth for model in found.models)
+                skipped = f", {found.skipped} more cannot be read" if found.skipped else ""
+                if found.models:
+                    return Finding(Verdict.GOOD, "models", f"{len(found.models)}, {stealth} of them stealth{skipped}")
+                why = f"the page lists none{skipped}"
     stored = await models_document(folder).load()
     if stored:
         return Finding(Verdict.WORTH_A_LOOK, "models", f"{why}; {len(stored)} are known from before")

@@ -23,28 +23,31 @@ from upstream.catalog import Catalog
 
 @click.command()
 @config_option
-@click.option("--refresh", is_flag=True, help="Read LMArena's page now.")
+@click.option("--refresh", is_flag=True, help="Read the list from LMArena now.")
 def models(refresh: bool) -> None:
     """Show the models as a table.
 
-    They are those that were last read; without any, or with --refresh, LMArena's page is read.
+    They are those that were last read; without any, or with --refresh, they are read from LMArena.
     """
     log.configure("error", "text")  # a reading that fails is told once, below
     catalog = asyncio.run(_catalog(read_config(), refresh=refresh))
-    print_table(
-        ("name", "organization", "modality", "input", "output", "rank"),
-        (
-            (
-                name,
-                model.organization or "stealth",
-                "video" if model.video else model.modality,
-                ", ".join(sorted(model.inputs)),
-                ", ".join(sorted(model.outputs)),
-                "" if model.rank is None else str(model.rank),
-            )
-            for name, model in catalog
-        ),
-    )
+    columns = ["name", "organization", "modality", "input", "output", "rank"]
+    display_names = [model.display_name if model.display_name != model.name else None for _, model in catalog]
+    rows = [
+        [
+            name,
+            model.organization or "stealth",
+            "video" if model.video else model.modality,
+            ", ".join(sorted(model.inputs)),
+            ", ".join(sorted(model.outputs)),
+            "" if model.rank is None else str(model.rank),
+        ]
+        for name, model in catalog
+    ]
+    if any(display_names):  # a column only where it says what the first does not
+        columns.append("display name")
+        rows = [[*row, display_name or ""] for row, display_name in zip(rows, display_names, strict=True)]
+    print_table(columns, rows)
 
 
 async def _catalog(config: Config, *, refresh: bool) -> Catalog:
@@ -61,5 +64,5 @@ async def _catalog(config: Config, *, refresh: bool) -> Catalog:
     if found.failure is not None:
         raise click.ClickException(from_upstream(found.failure).message)
     if found.catalog is None:
-        raise click.ClickException("LMArena's page lists no model.")
+        raise click.ClickException("LMArena lists no model.")
     return found.catalog

@@ -65,7 +65,13 @@ class Account:
     def from_json(cls, value: object) -> Account:
         """Read what `to_json` wrote, `bar` may be missing. Raises ValueError with what is wrong."""
         match value:
-            case {"label": str(label), "cookie": str(cookie), "expired": bool(expired), "resting": dict(resting), **rest}:
+            case {
+                "label": str(label),
+                "cookie": str(cookie),
+                "expired": bool(expired),
+                "resting": dict(resting),
+                **rest,
+            }:
                 try:
                     session = cookies.decode(cookie)
                 except CookieError as error:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import orjson
 
-from upstream.flight import Model, well_formed
+from upstream.models import Model
+from upstream.surrogates import well_formed
 
 CONTENT_TYPE = "text/plain;charset=UTF-8"  # the body is JSON all the same: the site's own page sends it so
 

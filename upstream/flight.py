@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from html import unescape
 from json import JSONDecoder
-from typing import Literal, NamedTuple, Self
 
 import orjson
 
 from upstream.errors import ProtocolViolated
-
-NO_RANK = 9007199254740991  # JavaScript's largest exact integer stands for "not ranked"
+from upstream.models import ModelList, read_entries
 
 _JSON = JSONDecoder()  # not orjson: only `raw_decode` reads a value out of the middle of a text
 _PUSH = re.compile(r'self\.__next_f\.push\(\[1,\s*(?=")')
-_MODELS = re.compile(r'"initialModels"\s*:\s*(?=\[)')
-_SCRIPT = re.compile(r"""/_next/static/chunks/[^\s"'\\<>?]+\.js(?:\?[^\s"'\\<>]*)?""")
+# Its quotes are escaped in a push that was cut short, which is no flight data that can be read.
+_MODELS = re.compile(r'\\?"initialModels\\?"\s*:\s*(?P<absent>\\?"\$undefined\\?"|null\b)?')
+# The length is bounded, and so is the work on a page that names no script.
+_SCRIPT = re.compile(
+    r"""(?:/_next/|(?<![\w/.%-])(?:_next/|/)?)(static/chunks/[^\s"'\\<>?]{1,500}\.js(?:\?[^\s"'\\<>]{0,500})?)"""
+)
 _ACTION = re.compile(r"""createServerReference\)?\(\s*"([0-9a-f]{40,42})"[^()"]*"([\w$]+)"\s*\)""")
 _ROW = re.compile(rb"\n*([0-9a-f]*):(?:T([0-9a-f]+),)?")
 
@@ -30,94 +33,32 @@ class FlightError(ProtocolViolated):
     """A page or answer does not hold what it should."""
 
 
-class Model(NamedTuple):
-    """One model of the site; `rank` and `rank_by_modality` are its places on the leader boards, 1 is best."""
+def read_models(page: str) -> ModelList | None:
+    """Read the models out of a page, or out of a server action's answer; None when it has no list of them.
 
-    id: str
-    name: str
-    organization: str | None
-    provider: str | None
-    inputs: frozenset[str]
-    outputs: frozenset[str]
-    multiple_images: bool
-    rank: int | None
-    rank_by_modality: tuple[tuple[str, int], ...]
-
-    @property
-    def modality(self) -> Literal["image", "search", "chat"]:
-        """What a call to this model must name as its modality."""
-        if "image" in self.outputs:
-            return "image"
-        return "search" if "search" in self.outputs else "chat"
-
-    @property
-    def stealth(self) -> bool:
-        """Whether the model is an unreleased, anonymous one."""
-        return self.organization is None
-
-    @property
-    def video(self) -> bool:
-        """Whether the model makes videos, which no call of ours can carry."""
-        return "video" in self.outputs
-
-    def to_json(self) -> dict[str, object]:
-        """Plain values, the same for equal models."""
-        kinds = {"inputs": sorted(self.inputs), "outputs": sorted(self.outputs)}
-        return self._asdict() | kinds | {"rank_by_modality": dict(self.rank_by_modality)}
-
-    @classmethod
-    def from_json(cls, value: object) -> Self:
-        """The model that `to_json` wrote. Raises ValueError when `value` is of another shape."""
-        match value:
-            case {
-                "id": str(model_id),
-                "name": str(name),
-                "organization": str() | None as organization,
-                "provider": str() | None as provider,
-                "inputs": list(inputs),
-                "outputs": list(outputs),
-                "multiple_images": bool(multiple_images),
-                "rank": int() | None as rank,
-                "rank_by_modality": dict(ranks),
-            } if (
-                all(isinstance(kind, str) for kind in (*inputs, *outputs, *ranks))
-                and all(_is_int(place) for place in ranks.values())
-                and not isinstance(rank, bool)
-            ):
-                return cls(
-                    id=model_id,
-                    name=name,
-                    organization=organization,
-                    provider=provider,
-                    inputs=frozenset(inputs),
-                    outputs=frozenset(outputs),
-                    multiple_images=multiple_images,
-                    rank=rank,
-                    rank_by_modality=tuple(ranks.items()),
-                )
-        raise ValueError("this is not a model as the catalog writes it")
-
-
-class ModelList(NamedTuple):
-    """The models in the site's order; `skipped` counts the entries that could not be read."""
-
-    models: tuple[Model, ...]
-    skipped: int
-
-
-def read_models(page: str) -> ModelList:
-    """Read the models out of a page, or out of a server action's answer. Raises FlightError when it has no list."""
-    lists = [_model_list(entries) for entries in _entries(page)]
-    if not lists:
-        raise FlightError("the page holds no list of models that could be read")
-    # Raw text on the page may quote the same key: the list that has models is the site's own.
-    return next((found for found in lists if found.models), lists[0])
+    A page without models says so by `$undefined`, or does not name them at all. Raises FlightError when the list is
+    there and cannot be read.
+    """
+    found = list(_lists(page))
+    lists = [read_entries(entries) for entries in found if entries is not None]
+    if lists:
+        # Raw text on the page may quote the same key: the list that has models is the site's own.
+        return next((each for each in lists if each.models), lists[0])
+    if found:
+        raise FlightError("the page holds no list of models that can be read")
+    return None
 
 
 def script_paths(page: str) -> tuple[str, ...]:
-    """The paths (with their query) of the JavaScript files that a page names, in order, each once."""
+    """The paths (with their query) of the JavaScript files that a page names, in order, each once.
+
+    A page may name a file by its full path, or without the `/_next/` that a request needs. One that it names both with
+    and without a query is given with it.
+    """
     html, flight = _split(page)
-    return tuple(dict.fromkeys(unescape(path) for text in (html, flight) for path in _SCRIPT.findall(text)))
+    paths = dict.fromkeys(f"/_next/{unescape(name)}" for text in (html, flight) for name in _SCRIPT.findall(text))
+    with_query = {file for file, question_mark, _ in (path.partition("?") for path in paths) if question_mark}
+    return tuple(path for path in paths if path not in with_query)
 
 
 def action_ids(script: str) -> dict[str, str]:
@@ -140,15 +81,6 @@ def action_result(body: bytes) -> object:
             value = body[start:position]
             return value.decode(errors="replace") if text_bytes else _result(value)
     raise FlightError("the answer holds no result, or was cut short before it")
-
-
-def well_formed(text: str) -> str:
-    """`text` with surrogate pairs joined and lone surrogates replaced by U+FFFD, so that it can be encoded."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
 
 
 def _result(value: bytes) -> object:
@@ -174,66 +106,17 @@ def _split(page: str) -> tuple[str, str]:
     return "".join(html) + page[position:], "".join(flight)
 
 
-def _entries(page: str) -> Iterator[list[object]]:
+def _lists(page: str) -> Iterator[list[object] | None]:
+    """What stands under each `initialModels` of a page: the list, or None where it cannot be read as one."""
     html, flight = _split(page)
     for text in (flight, html):
-        for key in _MODELS.finditer(text):
-            try:
-                yield _JSON.raw_decode(text, key.end())[0]
-            except (ValueError, RecursionError):
+        position = 0
+        while key := _MODELS.search(text, position):
+            position = key.end()
+            if key["absent"] is not None:
                 continue
-
-
-def _model_list(entries: list[object]) -> ModelList:
-    models = tuple(model for entry in entries if (model := _model(entry)) is not None)
-    return ModelList(models, skipped=len(entries) - len(models))
-
-
-def _model(entry: object) -> Model | None:
-    """Only `id`, `publicName` and `capabilities` are sure to be there; without them an entry is unreadable."""
-    match entry:
-        case {
-            "id": str(model_id),
-            "publicName": str(name),
-            "capabilities": {"inputCapabilities": dict(inputs), "outputCapabilities": dict(outputs)},
-            **rest,
-        } if model_id and name:
-            image = inputs.get("image")
-            ranks = rest.get("rankByModality")
-            return Model(
-                id=well_formed(model_id),
-                name=well_formed(name),
-                organization=_text(rest.get("organization")),
-                provider=_text(rest.get("provider")),
-                inputs=_kinds(inputs),
-                outputs=_kinds(outputs),
-                multiple_images=_is_on(image.get("multipleImages") if isinstance(image, dict) else image),
-                rank=_rank(rest.get("rank")),
-                rank_by_modality=tuple(
-                    (well_formed(kind), place)
-                    for kind, value in (ranks.items() if isinstance(ranks, dict) else ())
-                    if (place := _rank(value)) is not None
-                ),
-            )
-    return None
-
-
-def _kinds(capabilities: dict[str, object]) -> frozenset[str]:
-    return frozenset(well_formed(kind) for kind, value in capabilities.items() if _is_on(value))
-
-
-def _is_on(value: object) -> bool:
-    """JavaScript's truth: an empty object is true. Flight writes undefined as `$undefined`."""
-    return isinstance(value, dict | list) or (bool(value) and value != "$undefined")
-
-
-def _text(value: object) -> str | None:
-    return well_formed(value) if isinstance(value, str) and value and value != "$undefined" else None
-
-
-def _rank(value: object) -> int | None:
-    return value if isinstance(value, int) and _is_int(value) and 0 < value < NO_RANK else None
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+            entries: list[object] | None = None
+            if text.startswith("[", position):
+                with suppress(ValueError, RecursionError):
+                    entries, position = _JSON.raw_decode(text, position)
+            yield entries

@@ -7,7 +7,7 @@ from typing import Final
 
 import orjson
 
-from upstream.flight import Model
+from upstream.models import Model
 
 #: `created` of a model whose id (a UUIDv4) tells no time: 2025-01-01, so that it is the same from call to call.
 _UNKNOWN_CREATED: Final = 1_735_689_600
@@ -24,11 +24,13 @@ def encode_one(name: str, model: Model) -> bytes:
 
 
 def _object(name: str, model: Model) -> dict[str, object]:
+    display_name = {} if model.display_name is None else {"display_name": model.display_name}
     return {
         "id": name,
         "object": "model",
         "created": created(model.id),
         "owned_by": model.organization or "stealth",
+        **display_name,
         "capabilities": {"input": sorted(model.inputs), "output": sorted(model.outputs)},
         "modality": "video" if model.video else model.modality,
         "rank": model.rank,

@@ -12,7 +12,7 @@ from bridge.models import Models
 from handlers.appkeys import MODELS, SETTINGS
 from handlers.dashboard.owner import OWNER
 from handlers.dashboard.pages import render
-from upstream.flight import Model
+from upstream.models import Model
 
 #: What a list of models can be narrowed to, and how the page says it.
 TRAITS = {
@@ -25,9 +25,10 @@ TRAITS = {
 
 
 class Row(NamedTuple):
-    """One model as the page lists it."""
+    """One model as the page lists it; `display_name` only where it differs from the public name."""
 
     name: str
+    display_name: str | None
     maker: str
     rank: int | None
     traits: tuple[str, ...]
@@ -56,7 +57,13 @@ def listed(known: Models) -> list[Row]:
     if known.catalog is None:
         return []
     return [
-        Row(name, model.organization or "unnamed", model.rank, _traits(model))
+        Row(
+            name,
+            model.display_name if model.display_name != model.name else None,
+            model.organization or "unnamed",
+            model.rank,
+            _traits(model),
+        )
         for name, model in known.visible(known.catalog, OWNER)
         if not model.video
     ]

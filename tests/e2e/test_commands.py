@@ -22,10 +22,14 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+from model_entries import entry
 from running import RunningBridge
 
+from bridge.state import models_document
+from bridge.store import StateFolder
 from handlers.commands import COMMANDS, main
 from upstream.arena import Arena, Line, Session, Until
+from upstream.models import read_entries
 
 CHECKOUT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "bridge"]
@@ -430,6 +434,23 @@ async def test_models_are_read_once_and_shown_as_a_table(arena: Arena) -> None:
     arena.models = arena.models[:3]
     assert (await arun("models", **env)).stdout == first.stdout
     assert len((await arun("models", "--refresh", **env)).stdout.splitlines()[2:]) == 3
+
+
+async def test_models_with_display_names_have_a_column_for_those_that_differ() -> None:
+    listed = [
+        entry(id="1", publicName="otter-1", displayName="Otter One"),
+        entry(id="2", publicName="otter-2", displayName="otter-2"),
+        entry(id="3", publicName="otter-3", userSelectable=False),
+    ]
+    folder = StateFolder(Path("state"))
+    folder.prepare()
+    await models_document(folder).save(read_entries(listed).models)
+    head, _, first, second = (await arun("models")).stdout.splitlines()
+    assert re.fullmatch(r"name +organization +modality +input +output +rank +display name *", head)
+    assert re.fullmatch(r"otter-1 +google +chat +image, text +text, web +1 +Otter One *", first)
+    assert re.fullmatch(r"otter-2 +google +chat +image, text +text, web +1 *", second)
+    await models_document(folder).save(read_entries(listed[1:]).models)
+    assert "display name" not in (await arun("models")).stdout
 
 
 async def test_models_that_cannot_be_read_exit_1(arena: Arena) -> None:

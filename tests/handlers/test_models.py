@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from model_entries import capable, entry
 from running import RunningBridge, api_key, running_bridge
 
 from bridge import keys
 from bridge.keys import KeyRing
+from handlers.appkeys import MODELS as KNOWN
 from upstream.arena import Arena, Model
+from upstream.catalog import Catalog
+from upstream.models import read_catalog
 
 V7 = "0199e8a2-8a3c-7d52-9f2b-2c52a1f0c001"  # made at unix time 1760544590.396
 TWIN_A = "6f1c1a52-0000-4000-8000-00000000aaaa"
@@ -155,6 +160,77 @@ async def test_an_unknown_name_makes_the_page_be_read_again_once_a_minute(arena:
     pages = sum(call.kind == "page" for call in arena.calls)
     assert (await get(bridge, "/models/otter-4"))[0] == 404
     assert sum(call.kind == "page" for call in arena.calls) == pages
+
+
+# Display names, files, and models that nobody may choose
+
+
+def shown_catalog() -> Catalog:
+    """What a catalog of the site says of four models."""
+    texts = [
+        entry(id=V7, publicName="otter-1", displayName="Otter One", organization="acme"),
+        entry(
+            id=TWIN_A,
+            publicName="reader",
+            displayName=...,
+            organization="acme",
+            capabilities=capable({"text": True, "file": True}, {"text": True}),
+        ),
+        entry(id=TWIN_B, publicName="closed", displayName="Closed Otter", organization="acme", userSelectable=False),
+    ]
+    return Catalog(read_catalog(json.dumps([{"arena": "text", "models": texts, "complete": True}]).encode()).models)
+
+
+@pytest.fixture
+async def shown(bridge: RunningBridge) -> RunningBridge:
+    """A bridge that has read the page, and knows other models since."""
+    await bridge.app[KNOWN].available()
+    bridge.app[KNOWN].catalog = shown_catalog()
+    return bridge
+
+
+async def test_the_list_tells_display_names_and_who_takes_files(shown: RunningBridge) -> None:
+    _, body = await get(shown, "/models")
+    assert [(model["id"], model.get("display_name")) for model in body["data"]] == [
+        ("otter-1", "Otter One"),
+        ("reader", None),
+    ]
+    assert [model["capabilities"]["input"] for model in body["data"]] == [["image", "text"], ["file", "text"]]
+    assert "display_name" not in body["data"][1]
+
+
+async def test_a_display_name_is_a_name_to_ask_for(arena: Arena, shown: RunningBridge) -> None:
+    status, body = await get(shown, "/models/Otter%20One")
+    assert (status, body["id"], body["display_name"]) == (200, "Otter One", "Otter One")
+    answer = await shown.post(shown.chat("/say hello", model="Otter One"))
+    assert (answer.status, (await answer.json())["model"]) == (200, "Otter One")
+    assert arena.calls[-1].model_id == V7
+
+
+async def test_a_display_name_opens_no_model_to_a_key(shown: RunningBridge) -> None:
+    secret, key = api_key(models=("Otter One", "reader"), rpm=1000)
+    shown.state.keys = KeyRing(keys.add(shown.state.keys, key))
+    shown.key = secret
+    assert await listed(shown) == ["reader"]
+    status, body = await get(shown, "/models/Otter%20One")
+    assert (status, body["error"]["code"]) == (403, "model_not_allowed")
+
+
+@pytest.mark.parametrize("name", ["closed", "closed@bbbb", TWIN_B, "Closed Otter"])
+async def test_a_model_that_nobody_may_choose_is_refused_in_words(
+    name: str, arena: Arena, shown: RunningBridge
+) -> None:
+    pages = sum(call.kind == "page" for call in arena.calls)
+    status, body = await get(shown, f"/models/{quote(name)}")
+    error = body["error"]
+    assert (status, error["type"], error["code"]) == (404, "invalid_request_error", "model_not_found")
+    assert error["param"] == "model"
+    assert error["message"].startswith(f"LMArena lists the model '{name}', but lets nobody choose it at the moment.")
+    answer = await shown.post(shown.chat("hi", model=name))
+    assert (answer.status, (await answer.json())["error"]) == (404, error)
+    # The list has just said so: the page is not read again for it.
+    assert sum(call.kind == "page" for call in arena.calls) == pages
+    assert not any(call.kind == "create" for call in arena.calls)
 
 
 # Rights

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from upstream import client, evaluations, flight
+from upstream import client, evaluations
 from upstream.alarms import Alarms
 from upstream.answer import ArenaAnswer
 from upstream.arena import Arena, Line, Session, Step, Turn, Until
 from upstream.client import ArenaClient, Credentials, Settings
 from upstream.events import Event
 from upstream.ids import Uuid7Source
+from upstream.models import Model
 
 
 @asynccontextmanager
@@ -40,7 +41,7 @@ class Asker:
         self.credentials = Credentials(session.cookie_value, self.rotations.append)
         self.new_id = Uuid7Source()
         model = next(model for model in arena.models if model.modality == "chat")
-        self.model = flight.Model(
+        self.model = Model(
             model.id, model.public_name, None, None, frozenset({"text"}), frozenset({"text"}), False, None, ()
         )
 

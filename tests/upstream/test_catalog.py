@@ -5,10 +5,18 @@ from __future__ import annotations
 import pytest
 
 from upstream.catalog import Catalog, names_of
-from upstream.flight import Model
+from upstream.models import Model
 
 
-def model(name: str, id_: str, *, organization: str | None = "acme", output: str = "text") -> Model:
+def model(
+    name: str,
+    id_: str,
+    *,
+    organization: str | None = "acme",
+    output: str = "text",
+    display_name: str | None = None,
+    selectable: bool = True,
+) -> Model:
     return Model(
         id=id_,
         name=name,
@@ -19,6 +27,8 @@ def model(name: str, id_: str, *, organization: str | None = "acme", output: str
         multiple_images=False,
         rank=None,
         rank_by_modality=(),
+        display_name=display_name,
+        selectable=selectable,
     )
 
 
@@ -100,6 +110,83 @@ def test_a_hidden_model_is_neither_listed_nor_found_by_any_name(hide: list[str])
 
 def test_hiding_is_exact_about_case_and_parts() -> None:
     assert len(Catalog([HIDDEN], hide=["HIDDEN-1", "hidden", "idden-1"])) == 1
+
+
+SHOWN = model("shown-1", "00000000-0000-4000-8000-000000000001", display_name="Shown One")
+
+
+@pytest.mark.parametrize("hide", [["Shown One"], ["Shown*"], ["shown-1"], ["x", "*One"]], ids=str)
+def test_a_glob_hides_by_the_public_name_or_by_the_display_name(hide: list[str]) -> None:
+    catalog = Catalog([SHOWN, SINGLE], hide=hide)
+    assert [name for name, _ in catalog] == [SINGLE.name]
+    assert [catalog.find(name) for name in (*names_of(SHOWN), "Shown One")] == [None] * 4
+    assert len(Catalog([SHOWN], hide=["shown one", "Shown", "None"])) == 1
+
+
+# --- display names ---
+
+
+def test_a_display_name_finds_its_model_but_lists_it_not_and_gives_a_key_no_right() -> None:
+    catalog = Catalog([SHOWN])
+    assert catalog.find("Shown One") is SHOWN
+    assert [name for name, _ in catalog] == ["shown-1"]
+    assert "Shown One" not in names_of(SHOWN)
+
+
+def test_of_two_models_with_one_display_name_the_first_is_found() -> None:
+    other = model("shown-2", "00000000-0000-4000-8000-000000000002", display_name="Shown One")
+    assert Catalog([SHOWN, other]).find("Shown One") is SHOWN
+    assert Catalog([other, SHOWN]).find("Shown One") is other
+
+
+@pytest.mark.parametrize("stolen", ["single (preview 0110)", "single (preview 0110)@dddd", SINGLE.id])
+def test_a_display_name_takes_no_other_models_name(stolen: str) -> None:
+    thief = model("thief", "00000000-0000-4000-8000-000000000003", display_name=stolen)
+    for models in ([thief, SINGLE], [SINGLE, thief]):
+        assert Catalog(models).find(stolen) is SINGLE
+
+
+# --- models that nobody may choose ---
+
+WITHHELD = model(
+    "closed-1", "00000000-0000-4000-8000-000000000004", display_name="Closed One", selectable=False, output="image"
+)
+
+
+def test_an_unselectable_model_is_neither_listed_nor_found_but_withheld_under_each_of_its_names() -> None:
+    catalog = Catalog([WITHHELD, SINGLE])
+    names = (*names_of(WITHHELD), "Closed One")
+    assert list(catalog) == [(SINGLE.name, SINGLE)]
+    assert len(catalog) == 1
+    assert [catalog.find(name) for name in names] == [None] * 4
+    assert [catalog.withheld(name) for name in names] == [WITHHELD] * 4
+    assert WITHHELD in catalog.models  # so that it is saved
+
+
+def test_what_can_be_chosen_or_does_not_exist_is_not_withheld() -> None:
+    catalog = Catalog([WITHHELD, SINGLE])
+    assert [catalog.withheld(name) for name in (*names_of(SINGLE), "nobody", "")] == [None] * 5
+
+
+def test_a_hidden_model_is_not_withheld_either() -> None:
+    for hide in (["closed-1"], ["Closed*"]):
+        catalog = Catalog([WITHHELD], hide=hide)
+        assert [catalog.withheld(name) for name in (*names_of(WITHHELD), "Closed One")] == [None] * 4
+
+
+def test_a_plain_name_means_the_first_model_of_it_that_can_be_chosen() -> None:
+    closed = FIRST._replace(selectable=False)
+    catalog = Catalog([closed, SECOND, THIRD])
+    assert [name for name, _ in catalog] == ["twin", "twin@cccc"]
+    assert catalog.find("twin") is SECOND
+    assert catalog.find("twin@aaaa") is None
+    assert catalog.withheld("twin@aaaa") is closed
+
+
+def test_an_unselectable_model_whose_id_ends_alike_qualifies_nobody_elses_name() -> None:
+    catalog = Catalog([FIRST, SECOND, ALIKE._replace(selectable=False)])
+    assert [name for name, _ in catalog] == ["twin", "twin@bbbb"]
+    assert catalog.find("twin@bbbb") is SECOND
 
 
 CLOSE = {

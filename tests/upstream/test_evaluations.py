@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upstream.evaluations import CONTENT_TYPE, Attachment, create, follow_up, referer, regenerate
-from upstream.flight import Model
+from upstream.models import Model
 
 CAT = Attachment("u1/1-cat.png", "image/png", "https://r2.example/u1/1-cat.png?X-Amz-Expires=3600&x=1")
 

@@ -7,10 +7,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from dashboard import Dashboard, Page
+from model_entries import entry
 from running import RunningBridge, running_bridge
 
 from handlers.appkeys import MODELS
 from upstream.arena import Arena
+from upstream.catalog import Catalog
+from upstream.models import read_entries
 
 
 def rows(page: Page) -> dict[str, set[str]]:
@@ -34,6 +37,24 @@ async def test_what_each_can(dashboard: Dashboard) -> None:
     assert shown["deepseek-v4"] == {"chat"}
     assert shown["gpt-6.1-search"] == {"search", "sees"}
     assert shown["flux-3-pro"] == {"draws"}
+
+
+async def test_a_display_name_is_shown_and_searched_where_it_differs(
+    bridge: RunningBridge, dashboard: Dashboard
+) -> None:
+    listed = [
+        entry(id="1", publicName="otter-1", displayName="Otter <One>"),
+        entry(id="2", publicName="otter-2", displayName="otter-2"),
+        entry(id="3", publicName="otter-3", displayName=...),
+        entry(id="4", publicName="otter-4", displayName="Otter Four", userSelectable=False),
+    ]
+    await bridge.app[MODELS].available()
+    bridge.app[MODELS].catalog = Catalog(read_entries(listed).models)
+    page = await dashboard.get("/dashboard/models")
+    assert list(rows(page)) == ["otter-1", "otter-2", "otter-3"]  # the name to copy is the public one
+    assert page.markup.says("Otter <One>")
+    searched = [attributes["data-name"].split() for _, attributes in page.markup.elements if "data-name" in attributes]
+    assert searched == [["otter-1", "Otter", "<One>", "google"], ["otter-2", "google"], ["otter-3", "google"]]
 
 
 @pytest.mark.parametrize("open_", [True, False], ids=["open", "closed"])
