@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from time import monotonic  # the loop's own clock, in a third of the time
 from typing import Final, NamedTuple
 
 import aiohttp
 
-from upstream.errors import EmptyAnswer, TimedOut
+from upstream.documents import model_failed
+from upstream.errors import EmptyAnswer, ModelFailed, SilentAnswer, TimedOut
 from upstream.events import Event, Failure, Finish, Images, ReasoningDeltas, TextDeltas
 from upstream.exchange import Response
 from upstream.wire import Wire
@@ -34,16 +35,22 @@ _MAY_BE_EMPTY: Final = frozenset({"content-filter", "length"})
 
 
 class ArenaAnswer:
-    """One answer being read. `deadline`, on the loop's clock, is for its first bytes; `idle_timeout` for any others."""
+    """One answer being read.
 
-    def __init__(self, response: Response, deadline: float, idle_timeout: float) -> None:
+    Its first event must come by `deadline`, on the loop's clock. Bytes that are none (heartbeats, bookkeeping) extend
+    that, each time to the shorter of `idle_timeout` and `first_byte_timeout`. From the first event on `idle_timeout`
+    is how long upstream may be silent. Both are in seconds.
+    """
+
+    def __init__(self, response: Response, deadline: float, idle_timeout: float, first_byte_timeout: float) -> None:
         self._response = response
         self._connection = response.connection
-        self._begun = False  # bytes have come
+        self._begun = False  # an event has come
         self._wire = Wire()
         self._unread: list[Event] = []  # a batch that has come, for the next `read`
         self._flow: _Flow | None = None
         self._idle_timeout = idle_timeout
+        self._extension = min(idle_timeout, first_byte_timeout)
         self._deadline = deadline
         #: Where the answer comes from, after redirects.
         self.origin = response.origin
@@ -51,14 +58,15 @@ class ArenaAnswer:
         self.ended = False
 
     @property
-    def skipped_lines(self) -> int:
-        """Lines that said nothing we know."""
-        return self._wire.skipped_lines
+    def unknown(self) -> Mapping[str, int]:
+        """What was skipped, by kind (`upstream.drift`); complete once the answer has ended."""
+        return self._wire.unknown
 
     async def begin(self) -> None:
         """Wait until something is said, for `read`: a first delta that is empty (thinking models) is no answer yet.
 
-        Raises what the answer breaks with before that, and EmptyAnswer where it ends without a word.
+        Raises what the answer breaks with before that. Where it ends without content, that is ModelFailed with the
+        words that bookkeeping has for it, or EmptyAnswer if it has none.
         """
         batch: list[Event] = []
         while True:
@@ -66,9 +74,13 @@ class ArenaAnswer:
             if any(map(_says_something, batch)):
                 break
             match batch[-1]:
+                case Failure(error=ModelFailed(detail="")) if explanation := self._wire.explanation:
+                    raise model_failed(explanation)
                 case Failure(error=error):
                     raise error
                 case Finish(reason=reason) if reason not in _MAY_BE_EMPTY:
+                    if explanation := self._wire.explanation:
+                        raise model_failed(explanation)
                     raise EmptyAnswer("The model gave an empty answer.")
                 case Finish():
                     break
@@ -85,13 +97,12 @@ class ArenaAnswer:
             try:
                 data = await self._connection.read()
             except TimeoutError:
-                silence = f"fell silent for {self._idle_timeout:g} s" if self._begun else "has not begun to answer"
-                batch = [Failure(TimedOut(f"LMArena {silence}."))]
+                batch = [Failure(self._silence())]
             except (aiohttp.ClientError, OSError):
                 batch = self._wire.feed_eof()
             else:
-                self._begun = True
                 batch = self._wire.feed(data) if data else self._wire.feed_eof()
+                self._hear(batch)
             finally:
                 self._connection.waiting_until = math.inf  # our own slowness is no silence of upstream's
         self.ended = isinstance(batch[-1], Finish | Failure)
@@ -121,8 +132,9 @@ class ArenaAnswer:
         if flow is None or flow.over.done():  # done: whoever awaits it was cancelled, and does not know it yet
             return
         if data := self._connection.take():
-            self._connection.waiting_until = monotonic() + self._idle_timeout
             batch = self._wire.feed(data)
+            self._hear(batch)
+            self._wait()
             if self._wire.ended:
                 self._unread = batch
                 self._stop_flow()
@@ -157,6 +169,18 @@ class ArenaAnswer:
             async with asyncio.timeout(LINGER_SECONDS):
                 while await self._connection.read():
                     pass
+
+    def _hear(self, batch: list[Event]) -> None:
+        """Bytes have come, and completed these events."""
+        if batch:
+            self._begun = True
+        elif not self._begun:
+            self._deadline = max(self._deadline, monotonic() + self._extension)
+
+    def _silence(self) -> TimedOut:
+        if self._begun:
+            return TimedOut(f"LMArena fell silent for {self._idle_timeout:g} s.")
+        return SilentAnswer("LMArena accepted the call and then sent no answer.")
 
     def _wait(self) -> None:
         """From now on it is upstream's time that passes."""

@@ -136,7 +136,7 @@ class ArenaClient:
             with reading(response):
                 page = await read_bounded(response.connection.read, MAX_REFUSAL_BYTES)
             raise read_page(response.content_type, page)
-        return ArenaAnswer(response, deadline, self.settings.idle_timeout)
+        return ArenaAnswer(response, deadline, self.settings.idle_timeout, first_byte_timeout)
 
     async def page(self, credentials: Credentials | None = None, *, timeout: float) -> str:
         """Read the page, wherever it is. Raises as `open` does."""

@@ -261,6 +261,12 @@ class TimedOut(UpstreamError):
     reason = Reason.TIMEOUT
 
 
+class SilentAnswer(TimedOut):
+    """200, and then no event of an answer in time: nothing at all, or only signs of life."""
+
+    repeat = Repeat.POSSIBLY_ACCEPTED
+
+
 class UploadFailed(UpstreamError):
     """A picture could not be brought to LMArena's storage. No text of it quotes a signed URL."""
 

@@ -1,4 +1,4 @@
-"""Sans-I/O reader of upstream's line stream: feed bytes, take events (PROTOCOL, "The answer: a line stream").
+"""Sans-I/O reader of upstream's line stream: feed bytes, take events.
 
     wire = Wire()
     for data in reads:
@@ -7,20 +7,22 @@
 
 However the bytes are cut, the events say the same, and exactly one terminal event (`Finish` or `Failure`) comes,
 as the last. What follows it is counted and ignored. Nothing here raises: what is wrong with a stream is an event.
+What is unknown is skipped, and counted by kind (`unknown`).
+
+Source: docs/protocol.md, "The answer: a line stream".
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from typing import TypeAlias
+from collections.abc import Mapping
+from typing import Final, TypeAlias
 
 import orjson
 
-from upstream.errors import ModelFailed, ProtocolViolated, Truncated
-from upstream.events import Citations, Event, Failure, Finish, Image, Images, ReasoningDeltas, Source, TextDeltas
-from upstream.refusals import quotable
+from upstream.documents import READERS, join_surrogates, loads, model_failed, read_explanation
+from upstream.drift import MAX_KINDS_PER_ANSWER, Kinds
+from upstream.errors import ProtocolViolated, Truncated
+from upstream.events import Event, Failure, Finish, ReasoningDeltas, TextDeltas
 
 #: One line never holds more: the largest seen are picture and citation lists of some 100 KB. Bounds a stream's memory.
 MAX_LINE_BYTES = 8 * 1024 * 1024
@@ -36,8 +38,14 @@ _DELTA_TAGS: dict[bytes, _Deltas] = {b"a0": TextDeltas, b"ag": ReasoningDeltas}
 #: How a line with such a delta begins, when nothing stands before its tag.
 _DELTA_STARTS: dict[bytes, _Deltas] = {tag + b':"': deltas for tag, deltas in _DELTA_TAGS.items()}
 
+#: A text delta that is this word and nothing else says that the model failed.
+_FAILED: Final = "hasArenaError"
+
+#: Step bookkeeping that may say why an answer has no content.
+_EXPLAINING_TAG: Final = b"ae"
+
 #: Step and tool bookkeeping, known and harmless; other tags are skipped too, but counted.
-_SKIPPED_TAGS = frozenset({b"ae", b"af", b"a8", b"a9", b"aa", b"ab"})
+_SKIPPED_TAGS = frozenset({b"af", b"a8", b"a9", b"aa", b"ab"})
 
 
 class Wire:
@@ -50,8 +58,15 @@ class Wire:
         #: The answer is over: its terminal event has been read.
         self.ended = False
         self._at_eof = False
-        #: Lines skipped because nothing is known of their tag, or because they are no `tag:` at all, or came too late.
-        self.skipped_lines = 0
+        self._dropping = False  # the rest of an overlong line, up to its newline
+        self._unknown = Kinds(MAX_KINDS_PER_ANSWER)
+        #: What bookkeeping says of an answer without content: upstream's own words, '' if there are none.
+        self.explanation = ""
+
+    @property
+    def unknown(self) -> Mapping[str, int]:
+        """What was skipped, by kind (`upstream.drift`): unknown lines and items, and lines after the end."""
+        return self._unknown.counts
 
     def feed(self, data: bytes) -> list[Event]:
         """Take what one read brought; return the events it completed."""
@@ -59,6 +74,9 @@ class Wire:
             delta = _read_delta(data)
             if delta is not None and len(data) <= self._max_line_bytes:
                 return [delta]
+        if self._dropping:
+            _, newline, data = data.partition(b"\n")
+            self._dropping = not newline
         end = data.rfind(b"\n")
         if end < 0:
             self._open_line += data
@@ -84,7 +102,8 @@ class Wire:
         if len(self._open_line) <= self._max_line_bytes:
             return []
         self._open_line.clear()
-        return [] if self.ended else self._end(self._overlong())
+        self._dropping = True
+        return self._read_overlong()
 
     def _read_block(self, block: bytes) -> list[Event]:
         """Read whole lines, joined by newlines: at once if they are a run of deltas, else by halves until they are."""
@@ -104,37 +123,51 @@ class Wire:
         return self._read_block(block[:middle]) + self._read_block(block[middle + 1 :])
 
     def _read_line(self, line: bytes) -> list[Event]:
-        if len(line) > self._max_line_bytes and not self.ended:
-            return self._end(self._overlong())
+        if len(line) > self._max_line_bytes:
+            return self._read_overlong()
         line = line.removeprefix(_PREFIX).rstrip(b"\r \t")
         if not line:
             return []
-        if self.ended or line[2:3] != b":":
-            self.skipped_lines += 1
-            return []
+        if self.ended:
+            return self._skip("late line")
+        if line[2:3] != b":":
+            return self._skip("no tag")
         tag, value = line[:2], line[3:]
+        if tag == _EXPLAINING_TAG:
+            self.explanation = read_explanation(value) or self.explanation
+            return []
         try:
             if deltas := _DELTA_TAGS.get(tag):
-                return [self._read_hard_delta(deltas, value)]
-            if read := _READERS.get(tag):
-                event = read(_loads(value))
-                return self._end(event) if isinstance(event, Finish | Failure) else [event]
+                return self._read_hard_delta(deltas, value)
+            if read := READERS.get(tag):
+                event, unknown = read(loads(value))
+                for kind in unknown:
+                    self._skip(kind)
+                if isinstance(event, Finish | Failure):
+                    return self._end(event)
+                return [event] if event else []
         except ValueError:  # broken JSON; in a last line without its newline, it is the transport that broke
             return self._end(_truncation() if self._at_eof else _violation("LMArena sent a line that cannot be read."))
-        if tag not in _SKIPPED_TAGS:
-            self.skipped_lines += 1
+        return [] if tag in _SKIPPED_TAGS else self._skip(f"tag {tag.decode('ascii', 'replace')}")
+
+    def _skip(self, kind: str) -> list[Event]:
+        """Count what is unknown, or too late: it says nothing."""
+        self._unknown.add(kind)
         return []
 
-    def _read_hard_delta(self, deltas: _Deltas, value: bytes) -> Event:
-        text = _loads(value)
+    def _read_hard_delta(self, deltas: _Deltas, value: bytes) -> list[Event]:
+        """Read a delta that is alone on its line, whatever its JSON. Raises ValueError if it is no string."""
+        text = loads(value)
         if not isinstance(text, str):
             raise ValueError("a delta that is no string")
+        if text == _FAILED and deltas is TextDeltas:
+            return self._end(Failure(model_failed()))
         text = self._held.pop(deltas, "") + text
         if text and "\ud800" <= text[-1] <= "\udbff":
             self._held[deltas] = text[-1]
             text = text[:-1]
-        text = _join_surrogates(text)
-        return deltas(text, orjson.dumps(text))
+        text = join_surrogates(text)
+        return [deltas(text, orjson.dumps(text))]
 
     def _end(self, last: Finish | Failure) -> list[Event]:
         """End the answer; halves of a character still held can no longer be made whole."""
@@ -143,8 +176,10 @@ class Wire:
         self._held.clear()
         return [*halves, last]
 
-    def _overlong(self) -> Failure:
-        return _violation(f"LMArena sent a line of more than {self._max_line_bytes} bytes.")
+    def _read_overlong(self) -> list[Event]:
+        if self.ended:
+            return self._skip("late line")
+        return self._end(_violation(f"LMArena sent a line of more than {self._max_line_bytes} bytes."))
 
 
 def _read_delta(data: bytes) -> TextDeltas | ReasoningDeltas | None:
@@ -154,9 +189,10 @@ def _read_delta(data: bytes) -> TextDeltas | ReasoningDeltas | None:
         return None
     string = data[3:-1]
     try:
-        return deltas(orjson.loads(string), string)  # between two quotes JSON has nothing but a string
+        text = orjson.loads(string)  # between two quotes JSON has nothing but a string
     except orjson.JSONDecodeError:
         return None
+    return None if text == _FAILED and deltas is TextDeltas else deltas(text, string)
 
 
 def _read_run(block: bytes) -> TextDeltas | ReasoningDeltas | None:
@@ -182,32 +218,11 @@ def _read_run(block: bytes) -> TextDeltas | ReasoningDeltas | None:
         text = "".join(texts)
     except (orjson.JSONDecodeError, TypeError):  # TypeError: a list or an object reaches over lines
         return None
-    return deltas(text, strings) if len(texts) == further + 1 else None  # else a line held more than its one string
-
-
-def _loads(value: bytes | str) -> object:
-    """Parse JSON; where orjson is stricter than the site (lone surrogates, raw CR in a string), as the library does."""
-    try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError:
-        pass
-    try:
-        # As text: given bytes, the library would guess an encoding, and take NULs for UTF-16.
-        return json.loads(value if isinstance(value, str) else value.decode(), strict=False)
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
-
-
-def _join_surrogates(text: str) -> str:
-    """Make each pair of surrogates one character, and each lone one U+FFFD."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _text(value: object) -> str | None:
-    """Take a text from inside a document; None if it is none, or empty."""
-    return _join_surrogates(value) if isinstance(value, str) and value else None
+    if len(texts) != further + 1:  # a line held more than its one string
+        return None
+    if deltas is TextDeltas and _FAILED in text and _FAILED in texts:  # the search in `texts` is dear, and rarely made
+        return None
+    return deltas(text, strings)
 
 
 def _violation(message: str) -> Failure:
@@ -216,59 +231,3 @@ def _violation(message: str) -> Failure:
 
 def _truncation() -> Failure:
     return Failure(Truncated("LMArena's answer broke off before its end."))
-
-
-def _read_images(value: object) -> Images:
-    return Images(
-        tuple(Image(url, _text(item.get("mimeType"))) for item in _objects(value) if (url := _text(item.get("image"))))
-    )
-
-
-def _read_citations(value: object) -> Citations:
-    """`argsTextDelta` is JSON in a string; its `source` is one object or a list of them."""
-    sources: list[Source] = []
-    for item in _objects(value):
-        arguments = item.get("argsTextDelta")
-        if isinstance(arguments, str):
-            with suppress(ValueError):  # as its name says, it may be a part; the last line has the full list
-                for inner in _objects(_loads(arguments)):
-                    sources += _read_sources(inner.get("source"))
-    return Citations(tuple(sources))
-
-
-def _read_sources(value: object) -> Iterator[Source]:
-    for source in _objects(value):
-        if url := _text(source.get("url")):
-            places = source.get("charLocation")
-            offsets = tuple(place for place in places if _is_offset(place)) if isinstance(places, list) else ()
-            yield Source(url, _text(source.get("title")), offsets)
-
-
-def _is_offset(value: object) -> bool:
-    return type(value) is int and 0 <= value < 2**53  # JSON's safe integers; True is no number
-
-
-def _objects(value: object) -> Iterator[dict[str, object]]:
-    """Yield an object, or each object of a list."""
-    for item in value if isinstance(value, list) else [value]:
-        if isinstance(item, dict):
-            yield item
-
-
-def _read_finish(value: object) -> Finish | Failure:
-    reason = _text(value.get("finishReason")) if isinstance(value, dict) else None
-    return Failure(ModelFailed("The model failed.")) if reason == "error" else Finish(reason)
-
-
-def _read_failure(value: object) -> Failure:
-    detail = quotable(value) if isinstance(value, str) else ""
-    return Failure(ModelFailed(f"The model failed: {detail}" if detail else "The model failed.", detail=detail))
-
-
-#: Tags whose value is one JSON document and makes one event. A new kind of line is one row here.
-_READERS: dict[bytes, Callable[[object], Event]] = {
-    b"a2": _read_images,
-    b"ac": _read_citations,
-    b"a3": _read_failure,
-    b"ad": _read_finish,
-}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
@@ -63,11 +65,15 @@ def cut(data: bytes, size: int) -> list[bytes]:
 
 
 class Case(NamedTuple):
-    """Bytes off the wire, what they say, and how many of their lines are skipped: unknown, or too late."""
+    """Bytes off the wire, what they say, and how much of it is skipped by kind: unknown, or too late."""
 
     wire: bytes
     events: list[object]
-    skipped: int = 0
+    unknown: Mapping[str, int] = MappingProxyType({})
+
+
+def late(lines: int) -> Mapping[str, int]:
+    return {"late line": lines} if lines else {}
 
 
 PICTURE = Images((Image("https://r2/1.png", "image/png"),))
@@ -106,7 +112,7 @@ CASES = {
         b'a0:"\\ud83d"\n\nae:{}\n' + b'zz:?\nag:"hm"\na2:[{"image":"https://r2/1.png","mimeType":"image/png"}]\n'
         b'a0:"\\ude00"\n',
         [text(""), reasoning("hm"), PICTURE, text("😀")],
-        skipped=1,
+        {"tag zz": 1},
     ),
     "each kind holds its own half": Case(
         b'a0:"\\ud83d"\nag:"\\ud83d"\na0:"\\ude00"\nag:"\\ude01"\n',
@@ -129,11 +135,15 @@ CASES = {
     "the prefix": Case(b'data: a0:"x"\ndata: a0:"y"\ndata: \n', [text("x", "y")]),
     "the prefix and blank lines": Case(b'\ndata: a0:"x"\n\ndata: a0:"y"\r\n\r\n', [text("x", "y")]),
     "the prefix on some lines": Case(b'a0:"x"\ndata: a0:"y"\na0:"z"\n', [text("x", "y", "z")]),
-    "the prefix twice is no tag": Case(b'data: data: a0:"x"\n', [], skipped=1),
+    "the prefix twice is no tag": Case(b'data: data: a0:"x"\n', [], {"no tag": 1}),
     "the prefix inside a text": Case(b'a0:"data: x"\n', [text("data: x")]),
     "bookkeeping": Case(b'ae:{}\naf:{"x":1}\na8:[]\na9:{\naa:\nab:?\n', []),
-    "unknown tags": Case(b'ah:{}\nak:{\nzz:\nb0:"the other model"\n::\n', [], skipped=5),
-    "no tag at all": Case(b': comment\nevent: x\n<html>\n{"a0":"x"}\na0\n a0:"x"\n\xff\xfe\n', [], skipped=7),
+    "unknown tags": Case(
+        b'ah:{}\nak:{\nzz:\nb0:"the other model"\n: :\nah:{}\n\xff\xfe:\n',
+        [],
+        {"tag ah": 2, "tag ak": 1, "tag zz": 1, "tag b0": 1, "tag : ": 1, "tag ??": 1},
+    ),
+    "no tag at all": Case(b': comment\nevent: x\n<html>\n{"a0":"x"}\na0\n a0:"x"\n\xff\xfe\n', [], {"no tag": 7}),
     # broken text is an error, never skipped and never guessed at
     "broken JSON": Case(b'a0:"before"\na0:"br\n', [text("before"), UNREADABLE]),
     "nothing under a text tag": Case(b"a0:\n", [UNREADABLE]),
@@ -141,17 +151,17 @@ CASES = {
     "broken UTF-8": Case(b'a0:"before"\na0:"\xe4\xbd"\n', [text("before"), UNREADABLE]),
     "surrogates in UTF-8": Case(b'a0:"\xed\xa0\xbd\xed\xb8\x80"\n', [UNREADABLE]),
     "a bad escape": Case(rb'a0:"\x"' + b"\n", [UNREADABLE]),
-    "a string cut by its newline": Case(b'a0:"a\nb"\n', [UNREADABLE], skipped=1),
+    "a string cut by its newline": Case(b'a0:"a\nb"\n', [UNREADABLE], late(1)),
     "two strings on a line": Case(b'a0:"x","y"\n', [UNREADABLE]),
-    "two strings, then a lone quote": Case(b'a0:"x","y"\na0:"\n', [UNREADABLE], skipped=1),
-    "two strings, then none": Case(b'a0:"x","y"\na0:\n', [UNREADABLE], skipped=1),
-    "an escaped quote joins two lines": Case(b'a0:"x\\"\na0:","z"\n', [UNREADABLE], skipped=1),
-    "an escaped quote joins a last quote": Case(b'a0:"x","y\\"\na0:"\n', [UNREADABLE], skipped=1),
-    "a list closed and opened": Case(b'a0:"a"]\na0:["b"\n', [UNREADABLE], skipped=1),
+    "two strings, then a lone quote": Case(b'a0:"x","y"\na0:"\n', [UNREADABLE], late(1)),
+    "two strings, then none": Case(b'a0:"x","y"\na0:\n', [UNREADABLE], late(1)),
+    "an escaped quote joins two lines": Case(b'a0:"x\\"\na0:","z"\n', [UNREADABLE], late(1)),
+    "an escaped quote joins a last quote": Case(b'a0:"x","y\\"\na0:"\n', [UNREADABLE], late(1)),
+    "a list closed and opened": Case(b'a0:"a"]\na0:["b"\n', [UNREADABLE], late(1)),
     "a list closed and opened within quotes": Case(b'a0:"a"],["b"\n', [UNREADABLE]),
-    "a list over three lines": Case(b'a0:"a",["b"\na0:"c"\na0:"d"],"e"\n', [UNREADABLE], skipped=2),
-    "an object over three lines": Case(b'a0:"a",{"b":"c"\na0:"d":"e"\na0:"f":"g"},"h"\n', [UNREADABLE], skipped=2),
-    "good lines before a joined pair": Case(b'a0:"ok"\na0:"x\\"\na0:","z"\n', [text("ok"), UNREADABLE], skipped=1),
+    "a list over three lines": Case(b'a0:"a",["b"\na0:"c"\na0:"d"],"e"\n', [UNREADABLE], late(2)),
+    "an object over three lines": Case(b'a0:"a",{"b":"c"\na0:"d":"e"\na0:"f":"g"},"h"\n', [UNREADABLE], late(2)),
+    "good lines before a joined pair": Case(b'a0:"ok"\na0:"x\\"\na0:","z"\n', [text("ok"), UNREADABLE], late(1)),
     "broken JSON under bookkeeping is harmless": Case(b'ae:{\na0:"x"\n', [text("x")]),
     "broken pictures": Case(b"a2:[{\n", [UNREADABLE]),
     "a picture list nested too deep": Case(b"a2:" + b"[" * 100_000 + b"\n", [UNREADABLE]),
@@ -160,7 +170,30 @@ CASES = {
         b'a2:[{"type":"image","image":"https://r2/1.png","mimeType":"image/png"},{"type":"image","image":"https://r2/2"}]\n',
         [Images((Image("https://r2/1.png", "image/png"), Image("https://r2/2")))],
     ),
-    "pictures without an address": Case(b'a2:[{"type":"image"},{"image":""},{"image":7},null,"x"]\n', [Images(())]),
+    "pictures without an address": Case(
+        b'a2:[{"type":"image"},{"image":""},{"image":7},null,"x"]\na2:7\na2:[]\n',
+        [],
+        {"item image": 1, "no item type": 5},
+    ),
+    "a picture without a type": Case(
+        b'a2:{"image":"i"}\na2:[{"type":null,"image":"j"}]\n', [Images((Image("i"),)), Images((Image("j"),))]
+    ),
+    "a heartbeat": Case(b'a2:[{"type":"heartbeat"}]\na2:[{"type":"heartbeat"},{"type":"heartbeat"}]\n', []),
+    "heartbeats before and with a picture": Case(
+        b'a2:[{"type":"heartbeat"}]\n'
+        b'a2:[{"type":"heartbeat"},{"type":"image","image":"https://r2/1.png","mimeType":"image/png"}]\n' + STOP,
+        [PICTURE, Finish("stop")],
+    ),
+    "items of other types": Case(
+        b'a2:[{"type":"routed_model","model":"m"},{"type":"webdev","image":"i"}]\ndata: a2:[{"type":"webdev"}]\n',
+        [],
+        {"item routed_model": 1, "item webdev": 2},
+    ),
+    "item types that no log should show": Case(
+        b'a2:[{"type":"a\\n\\u001b[31m\\ud83d\xc3\xa9"},{"type":"' + b"x" * 1000 + b'"}]\n',
+        [],
+        {"item a??[31m??": 1, "item " + "x" * 25: 1},
+    ),
     "one citation": Case(
         rb'ac:{"toolCallId":"citation-source","argsTextDelta":"{\"source\":{\"id\":\"1\",\"url\":\"https://a/\",'
         rb'\"charLocation\":[3,9]}}"}' + b"\n",
@@ -200,14 +233,61 @@ CASES = {
     "a3 first": Case(b'a3:"An error occurred"\n', [failure(ModelFailed, "An error occurred")]),
     "a3 after text": Case(b'a0:"x"\na3:"Overloaded"\n', [text("x"), failure(ModelFailed, "Overloaded")]),
     "a3 with a page": Case(b'a3:"<!DOCTYPE html><title>502</title>"\n', [failure(ModelFailed)]),
-    "a3 that is no string": Case(b'a3:{"message":"x"}\n', [failure(ModelFailed)]),
+    "a3 with an object": Case(b'a3:{"code":7,"message":"Overloaded"}\n', [failure(ModelFailed, "Overloaded")]),
+    "a3 with an error in an object": Case(b'a3:{"error":"Overloaded"}\n', [failure(ModelFailed, "Overloaded")]),
+    "a3 with a nested object": Case(
+        b'a3:{"message":"","error":{"error":{"message":"Overloaded"}}}\n', [failure(ModelFailed, "Overloaded")]
+    ),
+    "a3 with JSON in its string": Case(
+        rb'a3:" {\"error\":{\"message\":\"Overloaded\"}}"' + b"\n", [failure(ModelFailed, "Overloaded")]
+    ),
+    "a3 with JSON in JSON": Case(
+        b"a3:" + json.dumps({"message": json.dumps({"error": "Overloaded"})}).encode() + b"\n",
+        [failure(ModelFailed, "Overloaded")],
+    ),
+    "a3 with JSON without words": Case(rb'a3:"{\"code\":7}"' + b"\n", [failure(ModelFailed, '{"code":7}')]),
+    "a3 with what only begins like JSON": Case(b'a3:"{oops"\n', [failure(ModelFailed, "{oops")]),
+    "a3 without words": Case(b'a3:{"message":7,"error":null}\n', [failure(ModelFailed)]),
+    "a3 that is no text": Case(b"a3:[7]\n", [failure(ModelFailed)]),
+    "a3 with a page in an object": Case(b'a3:{"error":"<html>502</html>"}\n', [failure(ModelFailed)]),
+    "a3 of many words in an object": Case(
+        b'a3:{"message":"' + b"w" * 1000 + b'"}\n', [failure(ModelFailed, "w" * 300)]
+    ),
+    "a3 nested too deep": Case(b"a3:" + b'{"error":' * 1000 + b'"x"' + b"}" * 1000 + b"\n", [failure(ModelFailed)]),
+    "a3 with half a character": Case(rb'a3:{"message":"no\ud83d!"}' + b"\n", [failure(ModelFailed, "no !")]),
+    # a delta that is no text
+    "hasArenaError": Case(b'a0:"hasArenaError"\n', [failure(ModelFailed)]),
+    "hasArenaError after text": Case(b'a0:"x"\na0:"hasArenaError"\n', [text("x"), failure(ModelFailed)]),
+    "hasArenaError before text": Case(b'a0:"hasArenaError"\na0:"x"\na0:"y"\n' + STOP, [failure(ModelFailed)], late(3)),
+    "hasArenaError between text": Case(
+        b'a0:"x"\na0:"y"\na0:"hasArenaError"\na0:"z"\n', [text("x", "y"), failure(ModelFailed)], late(1)
+    ),
+    "hasArenaError after the prefix": Case(
+        b'data: a0:"x"\ndata: a0:"hasArenaError"\ndata: ad:{}\n', [text("x"), failure(ModelFailed)], late(1)
+    ),
+    "hasArenaError in escapes": Case(
+        b'a0:"x"\na0:"' + b"".join(b"\\u%04x" % char for char in b"hasArenaError") + b'"\n',
+        [text("x"), failure(ModelFailed)],
+    ),
+    "hasArenaError on a hard line": Case(b'a0: "hasArenaError" \r\n', [failure(ModelFailed)]),
+    "hasArenaError after half a character": Case(
+        b'a0:"\\ud83d"\na0:"hasArenaError"\n', [text("", "\ufffd"), failure(ModelFailed)]
+    ),
+    "hasArenaError among other words": Case(
+        b'a0:"It says hasArenaError."\na0:"hasArenaError "\na0:"hasarenaerror"\n',
+        [text("It says hasArenaError.", "hasArenaError ", "hasarenaerror")],
+    ),
+    "hasArenaError over two deltas": Case(b'a0:"hasArena"\na0:"Error"\n', [text("hasArena", "Error")]),
+    "hasArenaError as a thought": Case(
+        b'ag:"hasArenaError"\nag:"hm"\n' + STOP, [reasoning("hasArenaError", "hm"), Finish("stop")]
+    ),
     "a3 of many words": Case(b'a3:"' + b"w" * 1000 + b'"\n', [failure(ModelFailed, "w" * 300)]),
-    "two finishes: the first wins": Case(STOP + b'ad:{"finishReason":"length"}\n', [Finish("stop")], skipped=1),
-    "a3 after the finish": Case(STOP + b'a3:"late"\n', [Finish("stop")], skipped=1),
-    "finish after a3": Case(b'a3:"no"\n' + STOP, [failure(ModelFailed, "no")], skipped=1),
-    "text after the finish": Case(b'a0:"x"\n' + STOP + b'\na0:"y"\na0:"z"\n', [text("x"), Finish("stop")], skipped=2),
-    "broken JSON after the finish": Case(STOP + b'a0:"\n', [Finish("stop")], skipped=1),
-    "text after broken JSON": Case(b'a0:"\na0:"y"\n', [UNREADABLE], skipped=1),
+    "two finishes: the first wins": Case(STOP + b'ad:{"finishReason":"length"}\n', [Finish("stop")], late(1)),
+    "a3 after the finish": Case(STOP + b'a3:"late"\n', [Finish("stop")], late(1)),
+    "finish after a3": Case(b'a3:"no"\n' + STOP, [failure(ModelFailed, "no")], late(1)),
+    "text after the finish": Case(b'a0:"x"\n' + STOP + b'\na0:"y"\na0:"z"\n', [text("x"), Finish("stop")], late(2)),
+    "broken JSON after the finish": Case(STOP + b'a0:"\n', [Finish("stop")], late(1)),
+    "text after broken JSON": Case(b'a0:"\na0:"y"\n', [UNREADABLE], late(1)),
 }
 
 TERMINAL = (Finish, Failure)
@@ -223,24 +303,24 @@ class TestEveryCase:
     def test_whole(self, case: Case) -> None:
         wire = Wire()
         assert told(wire.feed(case.wire)) == case.events
-        assert wire.skipped_lines == case.skipped
+        assert wire.unknown == case.unknown
 
     def test_byte_by_byte(self, case: Case) -> None:
         wire = Wire()
         assert told(feed(wire, cut(case.wire, 1))) == case.events
-        assert wire.skipped_lines == case.skipped
+        assert wire.unknown == case.unknown
 
     def test_with_a_tail(self, case: Case) -> None:
         wire = Wire()
-        late = 2 if is_over(case.events) else 0
-        tail = [] if late else [PICTURE, Finish("length")]
+        over = is_over(case.events)
+        tail = [] if over else [PICTURE, Finish("length")]
         events = wire.feed(
             case.wire
             + b'a2:[{"image":"https://r2/1.png","mimeType":"image/png"}]\n'
             + b'ad:{"finishReason":"length"}\n'
         )
         assert told(events) == case.events + tail
-        assert wire.skipped_lines == case.skipped + late
+        assert wire.unknown == Counter(case.unknown) + Counter(late(2 if over else 0))
         assert wire.feed_eof() == []
 
     def test_without_the_last_newline(self, case: Case) -> None:
@@ -254,6 +334,50 @@ class TestEveryCase:
         wire = Wire()
         events = [*feed(wire, cut(case.wire, 7)), *wire.feed_eof(), *wire.feed(STOP), *wire.feed_eof()]
         assert [isinstance(event, TERMINAL) for event in events] == [False] * (len(events) - 1) + [True]
+
+
+class TestUnknown:
+    """What nobody has foreseen is counted, within bounds."""
+
+    def test_twenty_kinds_are_told_apart(self) -> None:
+        wire = Wire()
+        wire.feed(b"".join(b"%02d:{}\n" % number for number in range(30)) + b"29:\n00:\n")
+        assert wire.unknown == {f"tag {number:02d}": 1 + (number == 0) for number in range(20)} | {"other": 11}
+
+    def test_blank_lines_and_bookkeeping_after_the_end(self) -> None:
+        wire = Wire()
+        wire.feed(STOP + b"\n \t\r\ndata: \nae:{}\n")
+        assert wire.unknown == late(1)
+
+    @pytest.mark.parametrize("size", [1, 7, 1000])
+    def test_an_overlong_line_counts_once(self, size: int) -> None:
+        """Its end comes after the answer's, but is no line of its own."""
+        wire = Wire(max_line_bytes=20)
+        events = feed(wire, cut(b'a0:"' + b"y" * 100 + b'"\na0:"late"\n' + b"z" * 100 + b"\n", size))
+        assert told(events) == [UNREADABLE]
+        assert wire.unknown == late(2)
+
+
+class TestExplanation:
+    """Bookkeeping may say why an answer has no content."""
+
+    @pytest.mark.parametrize(
+        ("lines", "explanation"),
+        [
+            (b'ae:{"message":"Your credits are used up."}\n', "Your credits are used up."),
+            (b'data: ae:{"message":"a"}\nae:{}\nae:{"message":"b"}\nae:{"message":""}\n', "b"),
+            (b'a0:"x"\nae:{"message":"a\\u001b\\n\\ud83d!"}\nad:{}\n', "a   !"),
+            (b'ae:{"message":"' + b"w" * 1000 + b'"}\n', "w" * 300),
+            (b'ae:{"message":"<html>"}\nae:{"message":7}\nae:["message"]\nae:{"message\nae:\n', ""),
+            (b'af:{"message":"x"}\n', ""),
+            (STOP + b'ae:{"message":"late"}\n', ""),
+        ],
+    )
+    def test_the_last_message_is_kept(self, lines: bytes, explanation: str) -> None:
+        whole, in_bytes = Wire(), Wire()
+        whole.feed(lines)
+        feed(in_bytes, cut(lines, 1))
+        assert whole.explanation == in_bytes.explanation == explanation
 
 
 class TestEndOfTransport:

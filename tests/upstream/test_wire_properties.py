@@ -8,7 +8,8 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from upstream.errors import ModelFailed, ProtocolViolated, Truncated
 from upstream.events import Citations, Event, Failure, Finish, Image, Images, ReasoningDeltas, Source, TextDeltas
+from upstream.refusals import MAX_DETAIL_CHARS
 from upstream.wire import MAX_LINE_BYTES, Wire
 
 Kind: TypeAlias = type[TextDeltas] | type[ReasoningDeltas]
@@ -37,7 +39,14 @@ def cut(data: bytes, sizes: Iterable[int]) -> Iterable[bytes]:
 
 
 def read(reads: Iterable[bytes], max_line_bytes: int = MAX_LINE_BYTES) -> list[Event]:
-    """Read a whole answer; check what holds for every one."""
+    """Read a whole answer; return its events."""
+    return read_all(reads, max_line_bytes)[0]
+
+
+def read_all(
+    reads: Iterable[bytes], max_line_bytes: int = MAX_LINE_BYTES
+) -> tuple[list[Event], Mapping[str, int], str]:
+    """Read a whole answer; check what holds for every one. Return its events, its unknown kinds, its explanation."""
     wire = Wire(max_line_bytes=max_line_bytes)
     events = [event for data in reads for event in wire.feed(data)] + wire.feed_eof()
     assert [isinstance(event, Finish | Failure) for event in events] == [False] * (len(events) - 1) + [True]
@@ -47,13 +56,25 @@ def read(reads: Iterable[bytes], max_line_bytes: int = MAX_LINE_BYTES) -> list[E
                 assert "".join(deltas_of([event], type(event))) == event.text
             case Citations() | Images() | Finish():
                 orjson.dumps(event)  # no lone surrogate, no number without end: fit to be sent on
-            case Failure():
-                pass
-    return events
+                assert event != Images(())
+            case Failure(error=error):
+                orjson.dumps(error.detail)
+                assert len(error.detail) <= MAX_DETAIL_CHARS
+    assert len(wire.unknown) <= 21
+    assert all(kind.isascii() and kind.isprintable() and len(kind) <= 30 for kind in wire.unknown)
+    assert wire.explanation.isprintable()
+    assert len(wire.explanation) <= MAX_DETAIL_CHARS
+    return events, wire.unknown, wire.explanation
 
 
 def deltas_of(events: Iterable[Event], kind: Kind) -> list[str]:
     return [orjson.loads(line) for event in events if isinstance(event, kind) for line in event.json.split(b"\n")]
+
+
+def told_all(read: tuple[list[Event], Mapping[str, int], str]) -> tuple[list[object], dict[str, int], str]:
+    """The same for all that is known of an answer."""
+    events, unknown, explanation = read
+    return told(events), dict(unknown), explanation
 
 
 def told(events: Iterable[Event]) -> list[object]:
@@ -78,11 +99,12 @@ def whole_characters(text: str) -> str:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of an answer: how it stands on the wire, and the delta or the event that it says."""
+    """One line of an answer: how it stands on the wire, and what it says: a delta, an event, or what is unknown."""
 
     wire: bytes
     delta: tuple[Kind, str] | None = None
     event: Event | None = None
+    unknown: tuple[str, ...] = ()
 
 
 def ascii_only(text: str) -> bytes:
@@ -104,9 +126,15 @@ def delta_line(tag: bytes, text: str, spelt: Any) -> Line:
     return Line(tag + b":" + spelt(text), delta=(KINDS[tag], text))
 
 
-def picture_line(images: list[Image]) -> Line:
-    items = [{"type": "image", "image": image.url, "mimeType": image.mime_type} for image in images]
-    return Line(b"a2:" + json.dumps(items).encode(), event=Images(tuple(images)))
+def item_line(images: list[Image], others: list[str]) -> Line:
+    """Write pictures, and before them items of other types, of which only a heartbeat is known."""
+    items: list[dict[str, str | None]] = [{"type": other} for other in others]
+    items += [{"type": "image", "image": image.url, "mimeType": image.mime_type} for image in images]
+    return Line(
+        b"a2:" + json.dumps(items).encode(),
+        event=Images(tuple(images)) if images else None,
+        unknown=tuple(f"item {other}" for other in others if other != "heartbeat"),
+    )
 
 
 def citation_line(sources: list[Source]) -> Line:
@@ -126,12 +154,22 @@ urls = st.text(min_size=1, max_size=2)
 offsets = st.lists(st.integers(0, 10_000), max_size=2).map(tuple)
 spellings = st.sampled_from([ascii_only, all_escaped, raw])
 deltas = st.builds(delta_line, st.sampled_from([b"a0", b"a0", b"ag"]), st.text(characters, max_size=6), spellings)
-pictures = st.builds(picture_line, st.lists(st.builds(Image, urls, st.none() | urls), max_size=2))
+items = st.builds(
+    item_line,
+    st.lists(st.builds(Image, urls, st.none() | urls), max_size=2),
+    st.lists(st.sampled_from(["heartbeat", "heartbeat", "routed_model", "webdev"]), max_size=2),
+)
 citations = st.builds(
     citation_line, st.lists(st.builds(Source, urls, st.none() | urls, offsets), min_size=1, max_size=2)
 )
-noise = st.sampled_from([b"", b" ", b"ae:{}", b"af:{", b"ah:{}", b'b0:"other"', b"no tag", b"a0", b"\xff", b": x"]).map(
-    Line
+noise = st.sampled_from(
+    [
+        *map(Line, (b"", b" ", b"ae:{}", b"af:{", b'ae:{"message":"a reason"}')),
+        *(Line(line, unknown=("no tag",)) for line in (b"no tag", b"a0", b"\xff", b": x")),
+        Line(b"ah:{}", unknown=("tag ah",)),
+        Line(b'b0:"other"', unknown=("tag b0",)),
+        Line(b"\xff\n:", unknown=("no tag", "no tag")),
+    ]
 )
 endings = st.sampled_from(
     [
@@ -140,6 +178,11 @@ endings = st.sampled_from(
         Line(b"ad:{}", event=Finish(None)),
         Line(b'ad:{"finishReason":"error"}', event=Failure(ModelFailed("The model failed."))),
         Line(b'a3:"Overloaded"', event=Failure(ModelFailed("The model failed: Overloaded", detail="Overloaded"))),
+        Line(b'a3:{"error":{"message":"Busy"}}', event=Failure(ModelFailed("The model failed: Busy", detail="Busy"))),
+        *(
+            Line(b"a0:" + spelt("hasArenaError"), event=Failure(ModelFailed("The model failed.")))
+            for spelt in (ascii_only, all_escaped)
+        ),
         Line(b'a0:"', event=Failure(ProtocolViolated("LMArena sent a line that cannot be read."))),
         Line(b"", event=Failure(Truncated("LMArena's answer broke off before its end."))),
     ]
@@ -147,7 +190,7 @@ endings = st.sampled_from(
 
 
 @given(
-    lines=st.lists(deltas | deltas | pictures | citations | noise, max_size=5),
+    lines=st.lists(deltas | deltas | items | citations | noise, max_size=5),
     ending=endings,
     late=st.none() | deltas | endings,
     framing=st.sampled_from([(b"", b"\n"), (b"", b"\r\n"), (b"data: ", b"\n"), (b"data: ", b"\n\n")]),
@@ -159,7 +202,7 @@ def test_what_was_written_is_read(
     after = [late] if late and ending.wire else []
     prefix, newline = framing
     wire = b"".join(prefix + line.wire + newline for line in [*lines, ending, *after])
-    events = read([wire])
+    events, unknown, explanation = read_all([wire])
     for kind in KINDS.values():
         written = [line.delta[1] for line in lines if line.delta and line.delta[0] is kind]
         deltas = deltas_of(events, kind)
@@ -168,7 +211,10 @@ def test_what_was_written_is_read(
         assert len(deltas) == len(written) + half_left
     others = [event for event in events if type(event) not in KINDS.values()]
     assert told(others) == told(line.event for line in [*lines, ending] if line.event)
-    assert told(read(cut(wire, sizes))) == told(events)
+    late_lines = ["late line"] if after and after[0].wire else []
+    assert unknown == Counter([*(kind for line in lines for kind in line.unknown), *late_lines])
+    assert explanation == ("a reason" if any(b"a reason" in line.wire for line in lines) else "")
+    assert told_all(read_all(cut(wire, sizes))) == told_all((events, unknown, explanation))
 
 
 # The plain reader, and what no site should write.
@@ -185,6 +231,9 @@ def read_plainly(wire: bytes) -> tuple[str, str, type]:
             continue
         try:
             document = json.loads(value.decode(), strict=False)
+            if tag == b"a0:" and document == "hasArenaError":
+                how = ModelFailed
+                break
             if tag in said:
                 said[tag] += document
             elif tag == b"ac:" and isinstance(document, dict) and isinstance(document.get("argsTextDelta"), str):
@@ -206,24 +255,29 @@ def summary(events: list[Event]) -> tuple[str, str, type]:
 
 
 #: Lines that begin and end in quotes, as good deltas do, with anything in between.
-quoted_lines = st.text('\n"\\,[]', max_size=10).map(
-    lambda inside: b'a0:"' + inside.encode().replace(b"\n", b'"\na0:"') + b'"\n'
-)
+quoted_lines = st.lists(
+    st.sampled_from(["\n", "\n", '"', "\\", ",", "[", "]", "hasArena", "hasArenaError"]), max_size=10
+).map(lambda inside: b'a0:"' + "".join(inside).encode().replace(b"\n", b'"\na0:"') + b'"\n')
 
 
 @given(wire=quoted_lines, sizes=read_sizes)
 @example(b'a0:"x\\"\na0:","z"\n', [1])
 @example(b'a0:"x","y\\"\na0:""\n', [1])
+@example(b'a0:"x"\na0:"hasArenaError"\na0:"y"\n', [1])
+@example(b'a0:"hasArena"\na0:"Error"\na0:"y hasArenaError"\n', [1])
 @example(b'a0:"a",["b"\na0:"c"\na0:"d"],"e"\n', [1])
 @example(b'a0:"a",{"b":"c"\na0:"d":"e"\na0:"f":"g"},"h"\n', [1])
 def test_lines_that_look_like_deltas_are_read_one_by_one(wire: bytes, sizes: list[int]) -> None:
     lines = wire.splitlines(keepends=True)
-    assert summary(read([wire])) == summary(read(lines)) == summary(read(cut(wire, sizes))) == read_plainly(wire)
+    assert summary(read([wire])) == summary(read(lines)) == read_plainly(wire)
+    assert told_all(read_all([wire])) == told_all(read_all(lines)) == told_all(read_all(cut(wire, sizes)))
 
 
 debris = [
     *rb'a0: ag: a2: a3: ac: ad: ae: zz: " \" \ , "," "],[" [ ] { } x NaN null \ud83d \ude00 \u0000'.split(),
     *rb'a0:" ag:" ad:{"finishReason":"stop"} ad:{"finishReason":"error"} a2:[{"image":"i"}] ae:{}'.split(),
+    *rb'a0:"hasArenaError" ag:"hasArenaError" hasArena Error" a2:[{"type":"heartbeat"}] a2:[{"type":"webdev"}]'.split(),
+    *rb'a3:{"error": a3:"{\"error\":\"no\"}" ae:{"message":"why"}'.split(),
     *rb'ac:{"argsTextDelta":"{\"source\":[ {\"url\":\"\ud83d\",\"charLocation\":[ 99999999999999999999 ]}]}"}'.split(),
     *(b"\n", b"\n", b'"\n', b'\na0:"', b'a0:"x"\n', b"data: ", b"\r", b" ", b"\t", b"\x00", b"[" * 2000),
     *(b"\xe4\xbd\xa0", b"\xe4\xbd", b"\xed\xa0\xbd", b"\xe2\x80\xa8"),
@@ -240,7 +294,7 @@ garbage = st.binary(max_size=14).map(
 @example(b"no tag line\n", [9], 8)
 @example(b'\ndata: a0:"x"\n', [1], 60)
 def test_garbage_says_the_same_however_it_is_cut(wire: bytes, sizes: list[int], max_line_bytes: int) -> None:
-    whole = read([wire])
-    assert summary(whole) == read_plainly(wire)
-    assert told(read(cut(wire, sizes))) == told(whole)
-    assert told(read(cut(wire, sizes), max_line_bytes)) == told(read([wire], max_line_bytes))
+    whole = read_all([wire])
+    assert summary(whole[0]) == read_plainly(wire)
+    assert told_all(read_all(cut(wire, sizes))) == told_all(whole)
+    assert told_all(read_all(cut(wire, sizes), max_line_bytes)) == told_all(read_all([wire], max_line_bytes))
