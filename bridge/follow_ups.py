@@ -1,7 +1,7 @@
 """Whether an account's known chats are continued, or sent whole to a new evaluation each time.
 
-The site may demand a battle instead of the next turn (docs/protocol.md, "Starting and continuing an evaluation"). Such a
-refusal costs a call, so an account that meets several of them in a row is spared further ones for a while.
+The site may demand a battle instead of the next turn (docs/protocol.md, "Evaluations"). Such a refusal costs a call, so
+an account that meets several of them in a row is spared further ones for a while.
 """
 
 from __future__ import annotations

@@ -13,8 +13,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from upstream.drift import Drift
-
 from bridge.answer import Answer
 from bridge.attempts import Attempts, Begun, Chat
 from bridge.chat import ChatRequest, Message
@@ -25,6 +23,7 @@ from bridge.follow_ups import FollowUps
 from bridge.keys import ApiKey
 from bridge.models import Models
 from upstream.accounts import AccountPool
+from upstream.drift import Drift
 from upstream.errors import StaleModel, UpstreamError
 from upstream.gate import Gate
 from upstream.models import Model
@@ -32,7 +31,10 @@ from upstream.retry import Retries
 
 
 class Asked(NamedTuple):
-    """A request as it is put to its model: `name` as asked for; `ignored` names what was asked for and has no effect."""
+    """A request as it is put to its model.
+
+    `name` is the model's as asked for; `ignored` names what was asked for and has no effect.
+    """
 
     name: str
     model: Model

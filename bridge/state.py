@@ -75,7 +75,10 @@ def site_document(folder: StateFolder) -> Document[SavedModes]:
 
 @asynccontextmanager
 async def kept_modes(folder: StateFolder, known: Callable[[str], bool]) -> AsyncIterator[Modes]:
-    """The modes as the last run learned them; saved when they change. `known` says whether an account (by user id) exists."""
+    """The modes as the last run learned them, saved when they change.
+
+    `known` says whether an account (by user id) exists: what was learned of others is dropped.
+    """
     document = site_document(folder)
     changed = asyncio.Event()
     modes = Modes(changed.set)

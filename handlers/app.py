@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 from aiohttp import web
-from upstream.drift import Drift
 
 from bridge.attempts import Attempts
 from bridge.config import Config
@@ -58,6 +57,7 @@ from handlers.routes import add_routes
 from handlers.site import client_settings, use_clearance
 from upstream import client
 from upstream.alarms import Alarms
+from upstream.drift import Drift
 from upstream.fetch import fetching
 from upstream.gate import Gate
 from upstream.ids import RandomBytes, Uuid7Source

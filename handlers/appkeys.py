@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from aiohttp import web
-from upstream.drift import Drift
 
 from bridge.config import Config
 from bridge.keys import ApiKey
@@ -25,6 +24,7 @@ from handlers.endings import Endings
 from handlers.facts import Facts
 from upstream.alarms import Alarms
 from upstream.client import ArenaClient
+from upstream.drift import Drift
 from upstream.fetch import Fetcher
 from upstream.gate import Gate
 from upstream.ids import RandomBytes

@@ -55,12 +55,11 @@ async def _catalog(config: Config, *, refresh: bool) -> Catalog:
     state = State(folder, time.time)
     await state.load()
     async with client.connect(client_settings(config, state.admin.clearance), Alarms()) as arena:
-        found = Models(arena, state.pool, models_document(folder), lambda: config, time.monotonic)
+        found = Models(arena, models_document(folder), lambda: config, time.monotonic)
         await found.load()
         if refresh or found.catalog is None:
             folder.prepare()
             await found.refresh()
-            await state.flush()
     if found.failure is not None:
         raise click.ClickException(from_upstream(found.failure).message)
     if found.catalog is None:

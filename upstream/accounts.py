@@ -27,8 +27,8 @@ BARS: Final = (Reason.GUEST, Reason.TERMS)
 class Account:
     """One LMArena account.
 
-    `resting` maps a modality, or EVERYTHING, to the unix time until which it is not asked. `bar` is one of BARS where the
-    site lets it not chat at all, though its cookie is good.
+    `resting` maps a modality, or EVERYTHING, to the unix time until which it is not asked. `bar` is one of BARS where
+    the site does not let it chat at all, though its cookie is good.
     """
 
     label: str

@@ -67,7 +67,10 @@ class Unreachable(UpstreamError):
 
 
 class Challenge(UpstreamError):
-    """The challenge page (`Just a moment...`, `cf-mitigated: challenge`) with any status: `cf_clearance` has expired."""
+    """The challenge page (`Just a moment...`, `cf-mitigated: challenge`), whatever its status.
+
+    `cf_clearance` has expired.
+    """
 
     reason = Reason.CHALLENGE
 

@@ -97,7 +97,7 @@ def _turn(
 def read_back(document: bytes) -> str | None:
     """The text of the last answer in an evaluation that `GET /api/evaluation/{id}` gave back.
 
-    None unless the answer is complete and is that of the one model that was asked (docs/protocol.md, "Beside the chat").
+    None unless the answer is complete and that of the one model that was asked (docs/protocol.md, "Beside the chat").
     """
     try:
         found = orjson.loads(document)

@@ -1,8 +1,8 @@
 """The mode that a new evaluation must name: which one the site takes from which account, and how that is found out.
 
-The site has changed its mind about it before (docs/protocol.md, "Starting and continuing an evaluation"), so the mode is
-learned from its answers and remembered. While the answers to several new evaluations are outstanding, further ones wait
-for a moment, so that a change of the site's mind costs a few refused calls and not one for each waiting caller.
+The site has changed it before (docs/protocol.md, "Evaluations"), so the mode is learned from its answers and remembered.
+While several new evaluations are unanswered, further ones wait for a moment, so that another change costs a few refused
+calls and not one for each waiting caller.
 """
 
 from __future__ import annotations

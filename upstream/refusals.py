@@ -46,7 +46,7 @@ _HTML_TAG = re.compile(r"<[!/a-z]", re.IGNORECASE)
 _WRONG_MODE = re.compile(r"mode is not allowed")
 _STALE_MODEL = re.compile(r"Models? not found|no longer available", re.IGNORECASE)
 #: The site's words for terms that wait for consent are not known: a short text that speaks of both is taken for them.
-_TERMS = re.compile(
+_TERMS = re.compile(r"\bterms\b[^<]{0,200}(?:accept|agree|consent)|(?:accept|agree|consent)[^<]{0,200}\bterms\b", re.I)
     r"\bterms\b[^<]{0,200}\b(?:accept|agree|consent)|(?:accept|agree|consent)[^<]{0,200}\bterms\b", re.IGNORECASE
 )
 

@@ -1,8 +1,8 @@
 """When an account's login is to be renewed: pure decisions over times. `bridge.renewals` acts on them.
 
 The site's access tokens live for an hour, and an authenticated GET near or past the end of one brings a new pair of
-tokens (docs/protocol.md, "Sessions and their renewal"). How near it must be is not known, so the bridge asks at two thirds
-of a token's life, and again at two thirds of what is then left, until the site has renewed it.
+tokens (docs/protocol.md, "Sessions and their renewal"). How near it must be is not known, so the bridge asks at two
+thirds of a token's life, and again at two thirds of what is then left, until the site has renewed it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ class Standing:
     failures: int = 0
 
     def failed(self, error: UpstreamError, now: float, *, longest: float = LONGEST_REPEAT_SECONDS) -> Standing:
-        """The standing after a call that failed: the wait doubles with each, up to `longest` seconds or `Retry-After`."""
+        """The standing after a call that failed: the wait doubles with each, up to `longest` seconds.
+
+        It is never shorter than the site's own `Retry-After`.
+        """
         wait = min(longest, FIRST_REPEAT_SECONDS * 2 ** min(self.failures, 20))
         if isinstance(error, RateLimited | PromptDoubted):
             wait = max(wait, error.retry_after or 0.0)

@@ -17,7 +17,7 @@ from typing import Final
 import orjson
 
 from upstream.accounts import Account
-from upstream.client import PAGE, ArenaClient, Credentials
+from upstream.client import ArenaClient, Credentials
 from upstream.errors import (
     DownloadFailed,
     EvaluationGone,
@@ -200,11 +200,11 @@ class Uploads:
 
     async def _act(self, name: str, arguments: list[str], visit: _Visit) -> object:
         """Call a server action, once more with fresh ids if its id was stale; return its data, None if it failed."""
-        ids = self._ids or await self._ids_after(None, visit)
+        ids = self._ids or await self._ids_after(None, visit.timeout)
         try:
             return await self._call(ids[name], arguments, visit)
         except StaleAction:
-            ids = await self._ids_after(ids, visit)
+            ids = await self._ids_after(ids, visit.timeout)
             return await self._call(ids[name], arguments, visit)
 
     async def _call(self, action_id: str, arguments: list[str], visit: _Visit) -> object:
@@ -220,32 +220,33 @@ class Uploads:
                     return data
         return None
 
-    async def _ids_after(self, stale: Mapping[str, str] | None, visit: _Visit) -> Mapping[str, str]:
-        """The action ids, read anew unless someone else has done so since `stale` was current."""
+    async def _ids_after(self, stale: Mapping[str, str] | None, timeout: float) -> Mapping[str, str]:
+        """The action ids, read again unless another upload has done so since `stale` was current."""
         async with self._reading_ids:
             if self._ids is None or self._ids is stale:
-                self._ids = await self._read_ids(visit)
+                self._ids = await self._read_ids(timeout)
             return self._ids
 
-    async def _read_ids(self, visit: _Visit) -> Mapping[str, str]:
+    async def _read_ids(self, timeout: float) -> Mapping[str, str]:
+        """Read the ids as a visitor: with an account's cookie, a page could renew its login while others use it."""
+
         async def read_script(path: str) -> dict[str, str]:
             try:
-                return action_ids(await self._page(path, None, visit.timeout))
+                return action_ids(await self._steps.run(partial(self._client.read, path, timeout=timeout)))
             except EvaluationGone:  # a plain 404: the page may name a script too many
                 return {}
-            except (SessionExpired, RateLimited, Rejected) as error:  # scripts are read by nobody: no account's fault
-                raise UploadFailed(f"LMArena's scripts cannot be read: {error.message}") from error
 
-        page = await self._page(PAGE, visit.credentials, visit.timeout)
+        try:
+            page = await self._steps.run(partial(self._client.page, timeout=timeout))
+            scripts = await side_by_side(read_script, script_paths(page), MAX_SCRIPTS)
+        except (SessionExpired, RateLimited, Rejected) as error:  # no account was shown: it is no fault of one
+            raise UploadFailed(f"LMArena's page or its scripts cannot be read: {error.message}") from error
         ids: dict[str, str] = {}
-        for found in await side_by_side(read_script, script_paths(page), MAX_SCRIPTS):
+        for found in scripts:
             ids |= found
         if not {_GENERATE, _SIGN} <= ids.keys():
             raise UploadFailed("LMArena has changed: its page names no actions to upload pictures with.")
         return ids
-
-    async def _page(self, path: str, credentials: Credentials | None, timeout: float) -> str:
-        return await self._steps.run(partial(self._client.page, path, credentials, timeout=timeout))
 
 
 @contextmanager
