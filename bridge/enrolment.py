@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Final, TypeAlias
 
 from upstream.accounts import Account
-from upstream.cookies import Pasted, Session
+from upstream.cookies import Session
+from upstream.pastes import Pasted
 
 Accounts: TypeAlias = tuple[Account, ...]
 

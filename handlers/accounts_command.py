@@ -22,7 +22,8 @@ from handlers.printable import printable
 from handlers.stored import update
 from handlers.terminal import moment, print_table
 from upstream.accounts import Account
-from upstream.cookies import SESSION_COOKIE, CookieError, Pasted, read_pasted
+from upstream.cookies import SESSION_COOKIE, CookieError, Session
+from upstream.pastes import Pasted, read_pasted
 
 _CTRL_D: Final = b"\x04"
 

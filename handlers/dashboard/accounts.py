@@ -18,7 +18,8 @@ from handlers.dashboard.guard import read_form, see_other
 from handlers.dashboard.pages import render
 from handlers.site import use_clearance
 from upstream.accounts import EXPIRY_WARNING_SECONDS, Account
-from upstream.cookies import CookieError, Pasted, read_pasted
+from upstream.cookies import CookieError
+from upstream.pastes import Pasted, read_pasted
 
 
 class Shown(NamedTuple):

@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -15,7 +16,8 @@ from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upstream.cookies import CookieError, Session, cookie_header, decode, read_pasted, rotated
+from upstream.cookies import CookieError, Session, cookie_header, decode, rotated
+from upstream.pastes import read_pasted
 
 NAME = "arena-auth-prod-v1"
 CLEARANCE = "cL3ar.ance-1763-1.2.1.1-x_y"
@@ -64,7 +66,14 @@ def named(pieces: list[str]) -> list[tuple[str, str]]:
 
 
 VALUE = cookie()
-SESSION = Session(VALUE, "u-1", "ada@example.org", 1_800_000_001.0)
+
+
+def expected(value: str, user_id: str = "u-1", email: str | None = "ada@example.org", expires_at: float = 1_800_000_001.0) -> Session:
+    """The session in a cookie made by `session_json` without an issue date."""
+    return Session(value, user_id, email, expires_at, guest=False, renewable=True, issued_at=expires_at - 3600)
+
+
+SESSION = expected(VALUE)
 LONG = long_cookie()  # two pieces
 LONGER = long_cookie(length=6_000)  # three
 
@@ -171,7 +180,7 @@ def forms(value: str, size: int = 3180) -> dict[str, str]:
 @pytest.mark.parametrize("value", [VALUE, LONG, LONGER], ids=["one piece", "two pieces", "three pieces"])
 def test_every_form_gives_the_same_session(value: str, form: str) -> None:
     session = read_pasted(forms(value)[form]).session
-    assert session == Session(value, "u-1", "ada@example.org", 1_800_000_001.0)
+    assert session == expected(value)
 
 
 @pytest.mark.parametrize("form", [form for form in forms(VALUE) if form.startswith("curl")] + ["all headers"])
@@ -219,7 +228,7 @@ def test_the_login_s_other_cookie_is_not_the_session() -> None:
 def test_both_alphabets_padded_or_not(standard: bool, padded: bool) -> None:
     for filler in ("", "?", "??", "ÿ~>"):  # every length of padding, and both odd characters
         value = "base64-" + encoded(session_json(x=filler), standard=standard, padded=padded)
-        assert decode(value) == Session(value, "u-1", "ada@example.org", 1_800_000_001.0)
+        assert decode(value) == expected(value)
 
 
 @pytest.mark.parametrize(
@@ -414,9 +423,9 @@ def test_random_sessions_in_every_form(
     whole: dict[str, Any], standard: bool, padded: bool, size: int, form: str
 ) -> None:
     value = "base64-" + encoded(whole, standard=standard, padded=padded)
-    expected = Session(value, whole["user"]["id"], whole["user"]["email"], float(whole["expires_at"]))
-    assert read_pasted(forms(value, size)[form]).session == expected
-    assert decode(value) == expected
+    session = replace(decode(value), user_id=whole["user"]["id"], email=whole["user"]["email"], expires_at=float(whole["expires_at"]))
+    assert read_pasted(forms(value, size)[form]).session == session
+    assert decode(value) == session
 
 
 @a_share(of=5)
