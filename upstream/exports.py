@@ -64,7 +64,7 @@ def _lines(value: object) -> Iterator[str]:
     while waiting:
         name, each, nested = waiting.pop()
         match each:
-            case {"access_token": str(), "refresh_token": str()}:
+            case dict() if isinstance(each.get("access_token"), str) and isinstance(each.get("refresh_token"), str):
                 yield encode(each)
             case (
                 {"name": str(called), "value": str(held)}

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from upstream.copied import curl_headers, powershell_headers
 from upstream.cookies import (
     CLEARANCE_COOKIE,
     SESSION_COOKIE,
@@ -24,6 +23,7 @@ from upstream.cookies import (
     decode,
     unquoted,
 )
+from upstream.copied import curl_headers, powershell_headers
 from upstream.exports import opened
 
 # Characters that editors, chats and documents put in the place of others, or between them.
@@ -56,14 +56,16 @@ _USER_AGENT: Final = re.compile(
 )
 _COOKIE_HEADER: Final = re.compile(r"""^[ \t]*["']?cookie["']?[ \t]*[:=]""", re.IGNORECASE | re.MULTILINE)
 
-# How developer tools copy a request: the line that begins it, and how its headers are read.
+_CURL: Final = re.compile(r"^[ \t]*(?:[$>][ \t])?curl(?:\.exe)?\s", re.MULTILINE)
+_POWERSHELL: Final = re.compile(
+    r"^[ \t]*(?:\$\w+ ?= ?New-Object |\$\w+\.Cookies\.Add|Invoke-(?:WebRequest|RestMethod) )", re.MULTILINE
+)
+_FETCH: Final = re.compile(r"^[ \t]*(?:await )?fetch\(", re.MULTILINE)
+# How developer tools copy a request: what begins it, and how its headers are read.
 _REQUESTS: Final[tuple[tuple[re.Pattern[str], Callable[[str], Iterable[str]]], ...]] = (
-    (re.compile(r"^[ \t]*(?:[$>][ \t])?curl(?:\.exe)?\s", re.MULTILINE), curl_headers),
-    (
-        re.compile(r"^[ \t]*(?:\$\w+ ?= ?New-Object |\$\w+\.Cookies\.Add|Invoke-(?:WebRequest|RestMethod) )", re.M),
-        powershell_headers,
-    ),
-    (re.compile(r"^[ \t]*(?:await )?fetch\(", re.MULTILINE), lambda text: [opened(text)]),
+    (_CURL, curl_headers),
+    (_POWERSHELL, powershell_headers),
+    (_FETCH, lambda text: [opened(text)]),
 )
 
 _NO_SESSION: Final = "no session cookie in it: "
