@@ -8,9 +8,28 @@ from dataclasses import replace
 from typing import Final, TypeAlias
 
 from upstream.accounts import Account
-from upstream.cookies import Pasted, Session
+from upstream.cookies import Session
+from upstream.pastes import Pasted
 
 Accounts: TypeAlias = tuple[Account, ...]
+
+#: Why a guest's session is no account, and what to do: the site lets guests chat in battles only (docs/protocol.md).
+_GUEST_REFUSED: Final = (
+    "this is a guest's session, which may not chat with a chosen model: sign in on the site in that window, "
+    "then copy again"
+)
+#: How to copy a session that the bridge can keep, a step each.
+HOW_TO_COPY: Final = (
+    "Log in to the site (arena.ai, formerly lmarena.ai) in a private window.",
+    "Send one message there: only then is the cookie complete.",
+    'Copy any request to arena.ai (developer tools, Network, right-click, "Copy as cURL"), or the cookie alone.',
+    "Close that window without logging out.",
+)
+#: Why the window is to be closed.
+ONE_HOLDER: Final = (
+    "Never use the same login in a browser and in the bridge at the same time: the login renews itself with a refresh "
+    "token, and one that is used twice ends the login."
+)
 
 _LABEL: Final = re.compile(r"[\w .@+\-]{1,64}")
 
@@ -24,9 +43,11 @@ def check_label(label: str) -> None:
 def enrolled(found: Accounts, label: str | None, session: Session) -> Accounts:
     """`found` with the session's account: a new one at the end, or the one of the same user renewed in its place.
 
-    Without a label an account keeps its own, a new one is called by its address. Raises ValueError when the label is
-    another account's.
+    Without a label an account keeps its own, a new one is called by its address. Raises ValueError when the session is a
+    guest's, or the label another account's.
     """
+    if session.guest:
+        raise ValueError(_GUEST_REFUSED)
     old = next((each for each in found if each.user_id == session.user_id), None)
     label = label or (old.label if old else session.email or session.user_id)
     if any(each.label == label for each in found if each is not old):
@@ -57,7 +78,7 @@ def whose(account: Account) -> str:
 
 def missing(pasted: Pasted, session: Session, now: float, *, cleared: bool) -> Iterator[str]:
     """What the paste lacks, in words. `cleared`: the bridge has a cf_clearance already. `now` is unix time."""
-    if session.expires_at <= now:
-        yield "a cookie that still holds. Open the site in the browser and copy it anew."
+    if session.expires_at <= now and not session.renewable:
+        yield "a session that still holds. This one has ended and cannot renew itself: log in and copy again."
     if not (pasted.cf_clearance or cleared):
         yield 'cf_clearance and the user agent, which the site may ask for. A "copy as cURL" line has them.'

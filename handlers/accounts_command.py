@@ -14,7 +14,17 @@ from typing import Final
 import click
 
 from bridge.config import Config
-from bridge.enrolment import Accounts, by_user, check_label, enrolled, missing, whose, without
+from bridge.enrolment import (
+    HOW_TO_COPY,
+    ONE_HOLDER,
+    Accounts,
+    by_user,
+    check_label,
+    enrolled,
+    missing,
+    whose,
+    without,
+)
 from bridge.state import accounts_document
 from bridge.store import Document, StateFolder
 from handlers.config_option import config_option, read_config
@@ -22,7 +32,8 @@ from handlers.printable import printable
 from handlers.stored import update
 from handlers.terminal import moment, print_table
 from upstream.accounts import Account
-from upstream.cookies import SESSION_COOKIE, CookieError, Pasted, read_pasted
+from upstream.cookies import SESSION_COOKIE, CookieError, Session
+from upstream.pastes import Pasted, read_pasted
 
 _CTRL_D: Final = b"\x04"
 
@@ -42,9 +53,13 @@ def accounts() -> None:
 def add_account(label: str | None) -> None:
     """Add an account, or renew the one of the same user, from what is pasted.
 
-    Standard input takes the session cookie in whatever form the browser gives it: its value, its pieces, rows of the
-    cookie table, a Cookie header, a "copy as cURL" line (which brings cf_clearance and the user agent along), or a
-    JSON export.
+    Log in to the site (arena.ai, formerly lmarena.ai) in a private window and send one message there: only then is the
+    cookie complete. Copy it, then close that window without logging out. Never use the same login in a browser and in
+    the bridge at the same time: it renews itself with a refresh token, and one that is used twice ends the login.
+
+    Standard input takes whatever can be copied: a request to arena.ai from the developer tools, "Copy as cURL" or "Copy
+    as PowerShell" (which bring cf_clearance and the user agent along) or "Copy as Node.js fetch"; a Cookie header; rows
+    of the cookie table; the cookie's value or its pieces; a JSON export or cookies.txt; the local storage's JSON.
     """
     try:
         if label is not None:
@@ -65,8 +80,8 @@ def add_account(label: str | None) -> None:
     now = time.time()
     verb = "Renewed" if any(each.user_id == session.user_id for each in before) else "Added"
     name = f"{account.label!r}: {printable(whose(account))}"
-    ends = f"{'expires' if session.expires_at > now else 'expired'} {moment(session.expires_at, now)}"
-    click.echo(f"{verb} account {name}, its cookie {ends}.")
+    holder = "; its login" if session.renewable else ", its cookie"
+    click.echo(f"{verb} account {name}{holder} {_end(session, now)}.")
     for lack in missing(pasted, session, now, cleared=bool(config.upstream.cf_clearance.value)):
         click.echo(f"Missing: {lack}", err=True)
 
@@ -81,8 +96,8 @@ def list_accounts() -> None:
         return
     now = time.time()
     print_table(
-        ("label", "user", "cookie expires", "state"),
-        ((each.label, whose(each), moment(each.session.expires_at, now), _state(each, now)) for each in found),
+        ("label", "user", "login", "state"),
+        ((each.label, whose(each), _end(each.session, now), _state(each, now)) for each in found),
     )
 
 
@@ -98,6 +113,13 @@ def remove_account(label: str) -> None:
 
 def _document(config: Config) -> Document[Accounts]:
     return accounts_document(StateFolder(config.server.state_dir))
+
+
+def _end(session: Session, now: float) -> str:
+    """How long the login holds: the access token's end says so only where nothing can renew it."""
+    if session.renewable:
+        return "renews itself"
+    return f"{'expires' if session.expires_at > now else 'expired'} {moment(session.expires_at, now)}"
 
 
 def _state(account: Account, now: float) -> str:
@@ -124,7 +146,9 @@ def _show_clearance(config: Config, pasted: Pasted) -> None:
 
 def _read_paste() -> str:
     if sys.stdin.isatty():
-        click.echo("Paste it here, it is not shown; then press Enter twice, or Ctrl-D.", err=True)
+        for number, step in enumerate(HOW_TO_COPY, 1):
+            click.echo(f"{number}. {step}", err=True)
+        click.echo(f"{ONE_HOLDER}\n\nPaste it here, it is not shown; then press Enter twice, or Ctrl-D.", err=True)
         data = read_terminal(sys.stdin.fileno())
     else:
         data = sys.stdin.buffer.read()

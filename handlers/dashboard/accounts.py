@@ -11,14 +11,15 @@ from aiohttp import web
 
 from bridge.admin import Clearance
 from bridge.counts import AccountUse
-from bridge.enrolment import by_user, check_label, enrolled, missing, whose, without
+from bridge.enrolment import HOW_TO_COPY, ONE_HOLDER, by_user, check_label, enrolled, missing, whose, without
 from bridge.logins import Login
 from handlers.appkeys import MODELS, SETTINGS, STATE, STATS
 from handlers.dashboard.guard import read_form, see_other
 from handlers.dashboard.pages import render
 from handlers.site import use_clearance
 from upstream.accounts import EXPIRY_WARNING_SECONDS, Account
-from upstream.cookies import CookieError, Pasted, read_pasted
+from upstream.cookies import CookieError
+from upstream.pastes import Pasted, read_pasted
 
 
 class Shown(NamedTuple):
@@ -70,16 +71,19 @@ async def _take(request: web.Request, label: str | None, pasted: Pasted) -> list
     app, said, now = request.app, [], time.time()
     state, upstream = app[STATE], app[SETTINGS].config.upstream
     configured = upstream.cf_clearance.value
+    clearance = None
     if pasted.cf_clearance:
         clearance = Clearance.replacing(configured, pasted.cf_clearance, pasted.user_agent or "")
-        await state.update_admin(lambda admin: replace(admin, clearance=clearance))
-        use_clearance(app)
-        said.append("The browser's cf_clearance and user agent are used from now on.")
-    if (session := pasted.session) is not None:
+    if (session := pasted.session) is not None:  # first, since it may be refused: then nothing of the paste is kept
         known = state.pool.get(session.user_id) is not None
         await state.update_accounts(partial(enrolled, label=label, session=session))
         account = by_user(tuple(state.pool), session.user_id)
-        said.insert(0, f"{'Renewed' if known else 'Added'} “{account.label}”: {whose(account)}.")
+        said.append(f"{'Renewed' if known else 'Added'} “{account.label}”: {whose(account)}.")
+    if clearance is not None:
+        await state.update_admin(lambda admin: replace(admin, clearance=clearance))
+        use_clearance(app)
+        said.append("The browser's cf_clearance and user agent are used from now on.")
+    if session is not None:
         cleared = bool(configured or state.admin.clearance)
         said += [f"Missing: {lack}" for lack in missing(pasted, session, now, cleared=cleared)]
     return said
@@ -99,6 +103,8 @@ async def _page(
     shown = {
         "accounts": [_shown(account, stats.accounts.get(account.label), now) for account in app[STATE].pool],
         "error": error,
+        "how_to_copy": HOW_TO_COPY,
+        "one_holder": ONE_HOLDER,
         "label": label or "",
         "said": said or [],
     }
