@@ -5,12 +5,13 @@ It is a second, independent reading of the protocol: it shares no code with the 
 
 from upstream.arena.accounts import Session
 from upstream.arena.calls import Call
-from upstream.arena.evaluations import Evaluation, Message, Turn
+from upstream.arena.evaluations import Entry, Evaluation, Message, Turn
 from upstream.arena.faults import FAULTS
 from upstream.arena.models import Model
 from upstream.arena.server import Arena
 from upstream.arena.steps import Abort, Close, Eof, Line, Pause, Raw, Step, Unframed, Until
 from upstream.arena.storage import StorageCall, StoredObject
+from upstream.arena.traits import Era
 
 __all__ = [
     "FAULTS",
@@ -18,7 +19,9 @@ __all__ = [
     "Arena",
     "Call",
     "Close",
+    "Entry",
     "Eof",
+    "Era",
     "Evaluation",
     "Line",
     "Message",

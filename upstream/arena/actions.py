@@ -1,4 +1,4 @@
-"""The site's two server actions for uploads: their arguments and their results (PROTOCOL, "Image upload")."""
+"""The site's two server actions for uploads: their arguments and their results (`docs/protocol.md`, "Image upload")."""
 
 from __future__ import annotations
 
@@ -10,15 +10,25 @@ import orjson
 
 from upstream.arena.replies import RefusedError, error
 from upstream.arena.storage import Storage
+from upstream.arena.traits import Era
 
-IMAGE_TYPES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+_IMAGE_TYPES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+_FILE_TYPES: Final[Mapping[Era, frozenset[str]]] = {2025: _IMAGE_TYPES, 2026: _IMAGE_TYPES | {"application/pdf"}}
 
 Result: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Uploads:
+    """Where uploads go, and the rules for them."""
+
+    storage: Storage
+    era: Era
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
-    """One action: the `kind` of its calls, and `run(storage, user_id, signed_ago, *arguments)`."""
+    """One action: the `kind` of its calls, and `run(uploads, user_id, signed_ago, *arguments)`."""
 
     kind: str
     arguments: int
@@ -42,22 +52,22 @@ def failed(message: str) -> Result:
     return {"success": False, "error": message}
 
 
-def _upload_url(storage: Storage, user_id: str, signed_ago: float, name: str, content_type: str) -> Result:
-    """Where to PUT a picture."""
-    if content_type not in IMAGE_TYPES:
+def _upload_url(uploads: Uploads, user_id: str, signed_ago: float, name: str, content_type: str) -> Result:
+    """Where to PUT a file."""
+    if content_type not in _FILE_TYPES[uploads.era]:
         return failed(f"Unsupported file type: {content_type}")
     if not name or "/" in name:
         return failed("Invalid file name")
-    key = storage.new_key(user_id, name)
-    url = storage.presign("PUT", key, content_type=content_type, signed_ago=signed_ago)
+    key = uploads.storage.new_key(user_id, name)
+    url = uploads.storage.presign("PUT", key, content_type=content_type, signed_ago=signed_ago)
     return {"success": True, "data": {"uploadUrl": url, "key": key}}
 
 
-def _signed_url(storage: Storage, user_id: str, signed_ago: float, key: str) -> Result:
-    """Where to GET a picture that was PUT: only the account's own."""
-    if not key.startswith(f"{user_id}/") or key not in storage.objects:
+def _signed_url(uploads: Uploads, user_id: str, signed_ago: float, key: str) -> Result:
+    """Where to GET a file that was PUT: only the account's own."""
+    if not key.startswith(f"{user_id}/") or key not in uploads.storage.objects:
         return failed("File not found")
-    return {"success": True, "data": {"url": storage.presign("GET", key, signed_ago=signed_ago)}}
+    return {"success": True, "data": {"url": uploads.storage.presign("GET", key, signed_ago=signed_ago)}}
 
 
 ACTIONS: Final[Mapping[str, Action]] = {

@@ -10,7 +10,8 @@
 | `/draw`, `/draw N` | a generated picture, or N of them |
 | `/fail` | the model fails |
 
-Search models cite, image models draw and models with `thinking` in their name think by themselves.
+Search models cite, image models draw and models with `thinking` in their name think by themselves. In 2026 an image
+model shows a sign of life before it draws.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from upstream.arena.evaluations import Turn
-from upstream.arena.steps import Line, Pause, Step
+from upstream.arena.steps import HEARTBEAT, Line, Pause, Step
 
 _DIRECTIVE = re.compile(
     r"(?<![\w/.<])/(echo|think|cite|draw|fail|count)(?:(?:(?<=count)|(?<=draw))\s+(\d{1,7}))?\b(?!/)"
@@ -55,8 +56,13 @@ _SOURCES: tuple[dict[str, Any], ...] = (
 )
 
 
-def answer(turn: Turn, *, pace: float, picture: Callable[[str], str]) -> Iterator[Step]:
-    """The built-in answer: `pace` seconds before each delta, `picture` gives the link of a picture for a text."""
+def answer(turn: Turn, *, pace: float, picture: Callable[[str], str], heartbeats: bool = False) -> Iterator[Step]:
+    """The built-in answer: `pace` seconds before each delta, `picture` gives the link of a picture for a text.
+
+    With `heartbeats` an image model sends one before it draws.
+    """
+    if heartbeats and turn.model.modality == "image":
+        yield HEARTBEAT
     for line in _lines(turn, picture):
         if pace:
             yield Pause(pace)

@@ -7,10 +7,26 @@ fewer of them is bent just before its finish, and an upload with fewer is kept, 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from upstream.arena.steps import Abort, Close, Eof, Flow, Line, Open, Pause, Raw, Received, Step, Unframed, Until
+from upstream.arena.steps import (
+    HEARTBEAT,
+    Abort,
+    Close,
+    Eof,
+    Flow,
+    Line,
+    Open,
+    Pause,
+    Raw,
+    Received,
+    Step,
+    Unframed,
+    Until,
+)
+from upstream.arena.written import ARENA_ERROR
 
 _WRITE_BYTES = 65536  # an endless line or body goes out in writes of this size
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -149,6 +165,35 @@ def model_failed(steps: Flow, *, after: int = 2, message: str = "An error occurr
     return inserted(steps, [Line("a3", message), Eof()], after=after)
 
 
+def model_failed_object(steps: Flow, *, after: int = 2, message: str = "An error occurred") -> Flow:
+    """`a3:` with an object that has a `message`, then the end."""
+    return inserted(steps, [Line("a3", {"message": message}), Eof()], after=after)
+
+
+def model_failed_json(steps: Flow, *, after: int = 2, message: str = "An error occurred") -> Flow:
+    """`a3:` with a string that holds JSON, then the end."""
+    return inserted(steps, [Line("a3", json.dumps({"error": message})), Eof()], after=after)
+
+
+def arena_error(steps: Flow, *, after: int = 2) -> Flow:
+    """A text delta that is nothing but the site's word for a failure, then the end."""
+    return inserted(steps, [Line("a0", ARENA_ERROR), Eof()], after=after)
+
+
+def heartbeats(steps: Flow, *, count: int = 3, every: float = 0.0, release: asyncio.Event | None = None) -> Flow:
+    """So many signs of life, each after `every` seconds of silence; then silence until `release`, if it is given."""
+    beats: list[Step] = [Pause(every), HEARTBEAT] * count
+    return inserted(steps, beats if release is None else [*beats, Until(release)], after=0)
+
+
+async def heartbeats_only(steps: Flow, *, every: float = 0.05, release: asyncio.Event | None = None) -> Flow:
+    """Headers, then a sign of life every so many seconds until `release` is set or for ever; never any content."""
+    yield await anext(steps)
+    while release is None or not release.is_set():
+        yield HEARTBEAT
+        yield Pause(every)
+
+
 def broken_json(steps: Flow, *, after: int = 2) -> Flow:
     """A text delta whose string does not end; the answer goes on."""
     return inserted(steps, [Raw(b'a0:"unfinished\n')], after=after)
@@ -161,10 +206,21 @@ def unknown_tags(steps: Flow, *, after: int = 2) -> Flow:
         Line("ae", {"finishReason": "stop", "isContinued": False}),
         Raw(b"\n"),
         Line("ah", {"sourceType": "url", "id": "1", "url": "https://example.org/"}),
+        Line("ak", {"data": "aGVsbG8=", "mimeType": "text/plain"}),
         Line("zz", [1, 2, 3]),
         Line("b0", "the other participant"),
     )
     return inserted(steps, lines, after=after)
+
+
+def unknown_items(steps: Flow, *, after: int = 2) -> Flow:
+    """Items of the picture line that are not pictures."""
+    items = [
+        {"type": "routed_model", "model": "gpt-6.1-high"},
+        {"type": "webdev", "url": "https://example.org/"},
+        {"type": "never-heard-of"},
+    ]
+    return inserted(steps, [Line("a2", items)], after=after)
 
 
 def no_tag_line(steps: Flow, *, after: int = 2) -> Flow:
@@ -208,6 +264,11 @@ def text_after_finish(steps: Flow) -> Flow:
 def empty_answer(steps: Flow) -> Flow:
     """A finish and nothing else."""
     return replaced(steps, _STOP)
+
+
+def explained_empty(steps: Flow, *, message: str = "The model is overloaded") -> Flow:
+    """A finish without any text; the bookkeeping line before it says why."""
+    return replaced(steps, Line("ae", {"message": message}), _STOP)
 
 
 # The bytes of each line

@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 from upstream.arena.ids import UUIDV7
 from upstream.arena.replies import Issue, RefusedError, error, invalid
+from upstream.arena.traits import Era
 
 PROMPT_CHARS: Final = 113_000
 
@@ -21,8 +22,9 @@ Shape: TypeAlias = "Check | Mapping[str, Shape] | list[Shape]"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A body of create or follow-up, valid once built."""
+    """A body of create or follow-up, valid once built; `mode` is None for a follow-up."""
 
+    mode: str | None
     evaluation_id: str
     model_id: str
     user_message_id: str
@@ -55,32 +57,49 @@ def _image_type(value: Any) -> str | None:
     return _string(value) or (None if value.startswith("image/") else "Unsupported content type")
 
 
+def _file_type(value: Any) -> str | None:
+    return None if value == "application/pdf" else _image_type(value)
+
+
+def _object(value: Any) -> str | None:
+    return None if isinstance(value, dict) else f"Expected object, received {_kind(value)}"
+
+
 def _url(value: Any) -> str | None:
     return _string(value) or (None if value.startswith(("https://", "http://")) else "Invalid url")
 
 
-_ATTACHMENT: Final[Shape] = {"name": _string, "contentType": _image_type, "url": _url}
-_FOLLOW_UP: Final[Mapping[str, Shape]] = {
-    "id": _uuid7,
-    "modelAId": _string,
-    "userMessageId": _uuid7,
-    "modelAMessageId": _uuid7,
-    "userMessage": {"content": _prompt, "experimental_attachments": [_ATTACHMENT]},
-    "modality": _one_of("chat", "search", "image"),
-    "recaptchaV3Token?": _string,
+def _follow_up(attachment_type: Check, modalities: Check) -> Mapping[str, Shape]:
+    attachment: Shape = {"name": _string, "contentType": attachment_type, "url": _url}
+    return {
+        "id": _uuid7,
+        "modelAId": _string,
+        "userMessageId": _uuid7,
+        "modelAMessageId": _uuid7,
+        "userMessage": {"content": _prompt, "experimental_attachments": [attachment], "metadata?": _object},
+        "modality": modalities,
+        "recaptchaV3Token?": _string,
+    }
+
+
+# The modes that the site has a word for. Which of them an account may use is another question.
+_MODE: Final = _one_of("direct", "direct-battle")
+_FOLLOW_UP: Final[Mapping[Era, Mapping[str, Shape]]] = {
+    2025: _follow_up(_image_type, _one_of("chat", "search", "image")),
+    2026: _follow_up(_file_type, _one_of("chat", "search", "image", "auto", "webdev", "p2l", "video", "audio")),
 }
-_CREATE: Final[Mapping[str, Shape]] = {"mode": _one_of("direct"), **_FOLLOW_UP}
+_CREATE: Final = {era: {"mode": _MODE, **shape} for era, shape in _FOLLOW_UP.items()}
 _REGENERATE: Final[Mapping[str, Shape]] = {}
 
 
-def read_create(body: bytes) -> Asked:
+def read_create(body: bytes, era: Era) -> Asked:
     """The body of `create-evaluation`; a RefusedError (400) names what is wrong with it."""
-    return _asked(_read(body, _CREATE))
+    return _asked(_read(body, _CREATE[era]))
 
 
-def read_follow_up(body: bytes) -> Asked:
+def read_follow_up(body: bytes, era: Era) -> Asked:
     """The body of `post-to-evaluation`: the same without `mode`."""
-    return _asked(_read(body, _FOLLOW_UP))
+    return _asked(_read(body, _FOLLOW_UP[era]))
 
 
 def read_regenerate(body: bytes) -> None:
@@ -102,6 +121,7 @@ def _asked(body: dict[str, Any]) -> Asked:
     if complaints:
         raise RefusedError(invalid(complaints))
     return Asked(
+        body.get("mode"),
         body["id"],
         body["modelAId"],
         body["userMessageId"],

@@ -19,7 +19,8 @@ class Call:
     query: Mapping[str, str]
     headers: Mapping[str, str] = field(repr=False)  # names in lower case
     body: bytes = field(repr=False)
-    kind: str = "unknown"  # page, script, create, follow-up, regenerate, action; a known action is upload-url or sign
+    # page, script, catalog, me, evaluation, create, follow-up, regenerate, action; a known action is upload-url or sign
+    kind: str = "unknown"
     session: Session | None = field(default=None, repr=False)
     evaluation_id: str | None = None
     model_id: str | None = None
@@ -29,6 +30,8 @@ class Call:
     lines_sent: int = 0
     signed_ago: float = 0.0  # a fault's doing: the age in seconds of the signed URL that it is answered with
     action_error: str | None = None  # a fault's doing: the action does not succeed
+    battle_wanted: bool = False  # a fault's doing: the site insists on a battle
+    renews: bool = False  # its answer brings the session new tokens
     closed: asyncio.Event = field(default_factory=asyncio.Event, repr=False)  # the caller left before the end
     done: asyncio.Event = field(default_factory=asyncio.Event, repr=False)  # answering has ended, either way
 

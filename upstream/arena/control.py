@@ -1,8 +1,10 @@
-"""The control surface under `/_arena/`, for a person with curl: arm faults, see what was called.
+"""The control surface under `/_arena/`, for a person with curl: arm faults, set traits, see what was called.
 
 curl ORIGIN/_arena/faults
 curl ORIGIN/_arena/faults -d '{"name": "rate_limited", "times": 2, "retry_after": "0"}'
 curl ORIGIN/_arena/faults -X DELETE
+curl ORIGIN/_arena/traits
+curl ORIGIN/_arena/traits -d '{"battle_every": 3}'
 curl ORIGIN/_arena/calls
 """
 
@@ -40,9 +42,21 @@ def add_control(router: web.UrlDispatcher, site: Site) -> None:
     async def calls(_: web.Request) -> web.Response:
         return _json([call.summary() for call in list(site.calls)[-_CALLS:]])
 
+    async def traits(_: web.Request) -> web.Response:
+        return _json(site.traits())
+
+    async def set_traits(request: web.Request) -> web.Response:
+        try:
+            site.set_traits(dict(orjson.loads(await request.read())))
+        except (TypeError, ValueError) as wrong:
+            return _json({"error": str(wrong)}, status=400)
+        return await traits(request)
+
     router.add_get("/_arena/faults", faults)
     router.add_post("/_arena/faults", arm)
     router.add_delete("/_arena/faults", clear)
+    router.add_get("/_arena/traits", traits)
+    router.add_post("/_arena/traits", set_traits)
     router.add_get("/_arena/calls", calls)
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any, Final, TypeAlias
 
 import orjson
 
-from upstream.arena.models import UNREADABLE, Model
+from upstream.arena.models import UNREADABLE
 
+Entries: TypeAlias = Sequence[Mapping[str, Any]]  # models as they stand on the page
+
+_ACTIONS_SCRIPT: Final = "app-page"
+_NO_LIST: Final = "$undefined"  # how flight data writes JavaScript's `undefined`
 _PUSH_CHARS = 1900  # flight data is cut wherever the site's server flushed, here always within some model
 _ANSWER_BYTES = 120_000  # of an action's answer, as seen
 # Raw text in an action's answer that reads like rows.
@@ -46,16 +51,21 @@ class Deployment:
             "webpack": '!function(){"use strict";var e={},t={};function r(n){var o=t[n];if(void 0!==o)return o.exports;'
             "var i=t[n]={exports:{}};return e[n](i,i.exports,r),i.exports}r.m=e}();",
             "4bd1b696": self._chunk("updateTheme", "deleteChat"),
-            "app-page": self._chunk("acceptTerms", "generateUploadUrl", "renameChat", "getSignedUrl", "rateAnswer"),
+            _ACTIONS_SCRIPT: self._chunk(
+                "acceptTerms", "generateUploadUrl", "renameChat", "getSignedUrl", "rateAnswer"
+            ),
         }
-        return {
-            f"/_next/static/chunks/{name}-{self._hex(name, 16)}.js": source.encode() for name, source in sources.items()
-        }
+        return {f"/_next/{self._bare(name)}": source.encode() for name, source in sources.items()}
 
-    def page(self, models: Sequence[Model]) -> bytes:
-        """`GET /?mode=direct`: HTML whose scripts push the flight data piece by piece."""
-        sources = "".join(f'<script src="{path}?dpl={self.id}" async=""></script>' for path in self.scripts)
-        flight = self._flight(models)
+    def page(self, path: str, entries: Entries | None, *, bare_names: bool = False) -> bytes:
+        """The page at `path`: HTML whose scripts push the flight data piece by piece.
+
+        Without entries it has no list of models. With `bare_names` the script of the upload actions has no element of
+        its own: the flight data names it, without `/_next/`.
+        """
+        paths = [script for script in self.scripts if not (bare_names and _ACTIONS_SCRIPT in script)]
+        sources = "".join(f'<script src="{script}?dpl={self.id}" async=""></script>' for script in paths)
+        flight = self._flight(path, entries)
         pieces = (flight[start : start + _PUSH_CHARS] for start in range(0, len(flight), _PUSH_CHARS))
         pushes = "".join(f"<script>self.__next_f.push([1,{_script_string(piece)}])</script>" for piece in pieces)
         return (
@@ -64,35 +74,38 @@ class Deployment:
             f"<script>(self.__next_f=self.__next_f||[]).push([0])</script>{pushes}</body></html>"
         ).encode()
 
-    def action_answer(self, models: Sequence[Model], result: Mapping[str, object]) -> bytes:
+    def action_answer(self, entries: Entries | None, result: Mapping[str, object]) -> bytes:
         """A server action's answer, `text/x-component`: its result is row `1:`, amid much else."""
         rows = [
             f'0:{{"a":"$@1","f":"","b":"{self.id}"}}\n'.encode(),
             b'2:I[87555,["177","static/chunks/app-page.js"],"default"]\n',
             _text_row(24, 0xB50),
-            b'8:["$","$L2",null,{"initialModels":%s}]\n' % orjson.dumps([model.entry for model in models]),
+            b'8:["$","$L2",null,{"initialModels":%s}]\n' % orjson.dumps(_NO_LIST if entries is None else entries),
             b"1:%s\n" % orjson.dumps(result),
             b'21:["$","p",null,{"children":"11:"}]\n',
         ]
         filler = _text_row(25, max(_ANSWER_BYTES - sum(map(len, rows)), len(_DECOY)))
         return b"".join((*rows, filler, b'9:[["$","title","0",{"children":"Arena"}]]\n'))
 
-    def _flight(self, models: Sequence[Model]) -> str:
-        entries = [model.entry for model in models]
-        entries.insert(len(entries) // 2, dict(UNREADABLE))
+    def _flight(self, page: str, entries: Entries | None) -> str:
+        models: object = _NO_LIST
+        if entries is not None:
+            middle = len(entries) // 2
+            models = [*entries[:middle], UNREADABLE, *entries[middle:]]
         text = 'Type “/” for “commands”, or ask in 中文 — "quoted", {braced} and [bracketed].\n'
         props = {
             "placeholder": 'Ask anything… "like this" \\ or that',
             "locales": ["en", "de", "日本語"],
-            "initialModels": entries,
-            "initialModelAId": models[0].id if models else None,
+            "initialModels": models,
+            "initialModelAId": entries[0]["id"] if entries else None,
             "initialModelBId": None,
         }
         return (
             '1:"$Sreact.fragment"\n'
-            f'2:I[87555,["177","static/chunks/4bd1b696-{self._hex("4bd1b696", 16)}.js"],"default"]\n'
+            f'2:I[87555,["177","{self._bare("4bd1b696")}"],"default"]\n'
+            f'3:I[34979,["974","{self._bare(_ACTIONS_SCRIPT)}"],"ChatInput"]\n'
             f"24:T{len(text.encode()):x},{text}"
-            f'0:{{"P":null,"b":"{self.id}","c":["","?mode=direct"],"i":false}}\n'
+            f'0:{{"P":null,"b":"{self.id}","c":{orjson.dumps(page.split("/")).decode()},"i":false}}\n'
             f'8:["$","$L2",null,{orjson.dumps(props).decode()}]\n'
             '9:[["$","title","0",{"children":"Arena"}]]\n'
         )
@@ -108,6 +121,10 @@ class Deployment:
             f'"use strict";(self.webpackChunk_N_E=self.webpackChunk_N_E||[]).push([[974],{{{self.number}'
             f":(e,t,r)=>{{r.d(t,{{Q:()=>a}});var n=r(34979);{references}}}}},e=>{{e.O(0,[441,684],()=>e(e.s=1))}}]);"
         )
+
+    def _bare(self, script: str) -> str:
+        """The script's path as flight data has it."""
+        return f"static/chunks/{script}-{self._hex(script, 16)}.js"
 
     def _hex(self, seed: str, length: int) -> str:
         return sha256(f"{self.number} {seed}".encode()).hexdigest()[:length]

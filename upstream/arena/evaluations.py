@@ -1,12 +1,14 @@
-"""The site's memory of evaluations: who owns one, and what its model has been shown."""
+"""The site's memory of evaluations: who owns one, what its model has been shown, and what became of each message."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from upstream.arena.models import Model
+
+Status: TypeAlias = Literal["success", "pending", "failed", "stopped", "flagged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,26 +25,68 @@ class Message:
 
 
 @dataclass(slots=True, eq=False)
+class Entry:
+    """One message as `GET /api/evaluation/{id}` gives it back. A test may change each field.
+
+    While an answer is being written, `written` tells how far it has come.
+    """
+
+    id: str
+    role: str
+    content: str = ""
+    model_id: str | None = None  # of an answer
+    status: Status = "success"
+    failure_reason: str | None = None
+    written: Callable[[], str] | None = None
+
+    def shown(self) -> dict[str, Any]:
+        """The message as JSON."""
+        return {
+            "id": self.id,
+            "role": self.role,
+            "content": self.content if self.written is None else self.written(),
+            "modelId": self.model_id,
+            "participantPosition": "a",
+            "status": self.status,
+            "failureReason": self.failure_reason,
+        }
+
+
+@dataclass(slots=True, eq=False)
 class Evaluation:
-    """A conversation. An assistant's message joins `messages` only when its answer came to a good end."""
+    """A conversation. An assistant's message joins `messages` only when its answer came to a good end.
+
+    `entries` has every message, whatever became of it; the last entry is always that of the last answer.
+    """
 
     id: str
     owner: str
     model: Model
     messages: list[Message] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     answer_id: str = ""  # the message id of the last answer, be it complete or not
     answering: bool = False
+    follow_ups: int = 0
+    stuck: bool = False  # the site wants a battle, which only a human can vote on
 
-    def ask(self, message: Message, answer_id: str) -> None:
+    def ask(self, message: Message, user_message_id: str, answer_id: str) -> None:
         """A new turn."""
+        self.follow_ups += bool(self.entries)
         self.messages.append(message)
+        self.entries.append(Entry(user_message_id, "user", message.content))
+        self.entries.append(Entry(answer_id, "assistant", model_id=self.model.id, status="pending"))
         self.answer_id, self.answering = answer_id, True
 
     def ask_again(self) -> None:
         """The last turn once more; its answer is forgotten."""
         if self.messages[-1].role == "assistant":
             self.messages.pop()
+        self.entries[-1] = Entry(self.answer_id, "assistant", model_id=self.model.id, status="pending")
         self.answering = True
+
+    def shown(self) -> dict[str, Any]:
+        """The conversation as JSON."""
+        return {"id": self.id, "messages": [entry.shown() for entry in self.entries]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from upstream.arena.steps import Abort, Close, Flow
 
 STREAM_KINDS: Final = frozenset({"create", "follow-up", "regenerate"})
 _GROUPS: Final = {"stream": STREAM_KINDS, "action": frozenset({"upload-url", "sign"})}
-KINDS: Final = frozenset({"page", "script", "put", "get", *_GROUPS}).union(*_GROUPS.values())
+_READS: Final = frozenset({"page", "script", "catalog", "me", "evaluation"})
+KINDS: Final = frozenset({"put", "get", *_READS, *_GROUPS}).union(*_GROUPS.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,10 @@ def _expired_url(call: Call, *, seconds: float = 3600.0) -> None:
     call.signed_ago = seconds
 
 
+def _battle_turn(call: Call) -> None:
+    call.battle_wanted = True
+
+
 def _rejected(*, message: str = "Model is not available") -> Reply:
     return replies.error(400, message)
 
@@ -78,19 +83,29 @@ def _rejected_zod(*, message: str = "String must contain at most 113000 characte
 
 # A fault is a row: name → what it does, and how. Its parameters are the keyword arguments of the function.
 FAULTS: Final[Mapping[str, Fault]] = {
-    "challenge": Refuses("403, the page `Just a moment...`", replies.challenge),
+    "challenge": Refuses("the page `Just a moment...`; status: 403, 429 or 503", replies.challenge),
     "blocked": Refuses("403, the page `Attention Required!`", replies.blocked),
     "recaptcha": Refuses("403 JSON, a human is wanted", replies.recaptcha),
     "expired": Refuses("401, as for a dead session cookie", replies.unauthorized),
     "wrong_account": Refuses("401, the evaluation is another account's", replies.wrong_account),
     "rate_limited": Refuses("429; retry_after: seconds as text, or null for no such header", replies.rate_limited),
+    "prompt_failed": Refuses("429 JSON that is not a limit; retry_after: as above", replies.prompt_failed),
+    "login_gate": Refuses("401, only for those who have signed in", replies.login_gate),
+    "terms": Refuses("403, the terms of use have not been accepted", replies.terms_not_accepted),
     "rejected": Refuses('400 {"error": message}', _rejected),
     "rejected_zod": Refuses("400, a complaint of the site's schema", _rejected_zod),
     "moderated": Refuses("422, moderation refused the prompt", replies.moderated),
+    "clock_offset": Refuses("400, the id's time is far from the site's", replies.clock_offset),
+    "battle_turn": Touches("400, the site insists on a battle, and from then on always", _battle_turn, "follow-up"),
     "evaluation_gone": Refuses("404, no such evaluation", replies.evaluation_gone),
+    "not_allowed": Refuses("405", replies.not_allowed),
+    "gone": Refuses("410", replies.gone),
+    "unsupported_media": Refuses("415", replies.unsupported_media),
+    "client_error": Refuses("any other 4xx; status, message", replies.client_error),
     "server_error": Refuses("5xx page; status: which", replies.server_error),
     "html": Refuses("200, but a page", replies.html),
     "redirect": Refuses("a redirect; location, status", replies.redirect),
+    "login_redirect": Refuses("302 to the page for logging in; next", replies.login_redirect),
     "wrong_content_type": Bends("200 with another content_type", bending.retyped),
     "huge_header": Bends("a header of so many bytes; bytes", bending.huge_header),
     "encoded": Bends("a content coding that nobody asked for; coding", bending.encoded),
@@ -107,16 +122,23 @@ FAULTS: Final[Mapping[str, Fault]] = {
         lambda steps, *, message="An error occurred": bending.model_failed(steps, after=0, message=message),
     ),
     "model_failed_middle": Bends("a3: after some deltas; after, message", bending.model_failed),
+    "model_failed_object": Bends("a3: with an object; after, message", bending.model_failed_object),
+    "model_failed_json": Bends("a3: with JSON in its string; after, message", bending.model_failed_json),
+    "arena_error": Bends("the delta `hasArenaError`, then the end; after", bending.arena_error),
+    "heartbeats": Bends("signs of life before the answer; count, every, release: event", bending.heartbeats),
+    "heartbeats_only": Bends("signs of life and nothing else; every, release: event", bending.heartbeats_only),
     "finish_error": Bends("finish reason `error`", bending.finish("error")),
     "finish_missing_reason": Bends("a finish without a reason", bending.finish(None)),
     "finish_unknown": Bends("finish reason `unknown`", bending.finish("unknown")),
     "finish_length": Bends("finish reason `length`", bending.finish("length")),
     "content_filter": Bends("finish reason `content-filter`", bending.finish("content-filter")),
     "empty_answer": Bends("a finish and nothing else", bending.empty_answer),
+    "explained_empty": Bends("no text; ae: says why; message", bending.explained_empty),
     "double_finish": Bends("two finishes", bending.double_finish),
     "text_after_finish": Bends("text behind the finish", bending.text_after_finish),
     "broken_json": Bends("a delta that is no JSON, in the middle; after", bending.broken_json),
     "unknown_tags": Bends("bookkeeping and unheard-of tags in the middle; after", bending.unknown_tags),
+    "unknown_items": Bends("items that are not pictures, in the middle; after", bending.unknown_items),
     "no_tag_line": Bends("a line without a tag in the middle; after", bending.no_tag_line),
     "endless_line": Bends("one line that never ends; bytes: how many", bending.endless_line),
     "split_emoji": Bends("an emoji as surrogate escapes in two deltas; after", bending.split_emoji),

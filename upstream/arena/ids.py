@@ -12,6 +12,11 @@ _FIRST_MS = 1_735_689_600_000  # 2025-01-01, where the made-up times of our UUID
 _YEAR_MS = 365 * 86_400_000
 
 
+def milliseconds_of(uuid7: str) -> int:
+    """The time within a UUIDv7, in unix milliseconds."""
+    return int(uuid7[:8] + uuid7[9:13], 16)
+
+
 def fixed_uuid(seed: str, version: int) -> str:
     """A UUID of version 4 or 7 that depends on the seed alone; the time within a version 7 lies in 2025."""
     digest = sha256(seed.encode()).digest()

@@ -1,12 +1,13 @@
-"""The models of the embedded arena: invented, but of every kind and with every gap that the site's list has."""
+"""The models of the embedded arena: invented, but of every kind and with every gap that the site's lists have."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from upstream.arena.ids import fixed_uuid
+from upstream.arena.traits import Era
 
 NO_RANK: Final = 9_007_199_254_740_991  # JavaScript's largest safe integer, which the site writes for "unranked"
 
@@ -15,7 +16,7 @@ Capabilities = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model. What is None is missing on the page (PROTOCOL, "Models")."""
+    """One model. What is None is missing in the lists (`docs/protocol.md`, "Models")."""
 
     id: str
     public_name: str
@@ -25,26 +26,50 @@ class Model:
     provider: str | None = None
     name: str | None = None
     rank: int | None = None
+    display_name: str | None = None  # what the site shows; it can contradict the public name
+    user_selectable: bool = True
 
     @property
     def modality(self) -> str:
-        """The word that a call for this model must carry: `image`, `search` or `chat`."""
+        """The word that a call for this model carries: `image`, `search` or `chat`."""
         return next((kind for kind in ("image", "search") if self.outputs.get(kind)), "chat")
 
-    @property
-    def entry(self) -> dict[str, Any]:
-        """The model as it stands on the page."""
+    def takes(self, modality: str) -> bool:
+        """Whether a call in that modality may name this model in 2026: some answer in two of them."""
+        if modality == self.modality:
+            return True
+        return self.modality == "chat" and bool(self.outputs.get({"webdev": "web"}.get(modality, modality)))
+
+    def page_entry(self, era: Era = 2026) -> dict[str, Any]:
+        """The model as it stands on the page; only that of 2026 knows how a model is shown, and if it can be chosen."""
         entry = {
+            **self._common(),
+            "name": self.name,
+            "rank": self.rank,
+            "rankByModality": None if self.rank in (None, NO_RANK) else {self.modality: self.rank, "webdev": NO_RANK},
+        }
+        if era == 2026:
+            entry |= {"displayName": self.display_name, "userSelectable": self.user_selectable}
+        return _present(entry)
+
+    @property
+    def catalog_entry(self) -> dict[str, Any]:
+        """The model as it stands in the catalog, which has no ranks."""
+        names = {"name": self.name, "displayName": self.display_name}
+        return _present({**self._common(), **names, "userSelectable": self.user_selectable})
+
+    def _common(self) -> dict[str, Any]:
+        return {
             "id": self.id,
             "organization": self.organization,
             "provider": self.provider,
             "publicName": self.public_name,
-            "name": self.name,
             "capabilities": {"inputCapabilities": self.inputs, "outputCapabilities": self.outputs},
-            "rank": self.rank,
-            "rankByModality": None if self.rank in (None, NO_RANK) else {self.modality: self.rank, "webdev": NO_RANK},
         }
-        return {key: value for key, value in entry.items() if value is not None}
+
+
+def _present(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if value is not None}
 
 
 # An entry that no reader can use, since it has no id: it must be skipped, not the list.
@@ -65,18 +90,21 @@ _VIDEO = {"video": True}
 _SEES = {"text": True, "image": True}
 _SEES_ONE = {"text": True, "image": {"requiresUpload": False, "multipleImages": False}}
 _SEES_MANY = {"text": True, "image": {"requiresUpload": False, "multipleImages": True}}
+_READS = {"text": True, "image": False, "file": True}
+_READS_AND_SEES = {"text": True, "image": {"requiresUpload": False, "multipleImages": True}, "file": True}
+_WANTS_VIDEO = {"text": True, "video": {"required": True}}
 
 # public name, organization, outputs, inputs, rank, further fields. No organization: a stealth model.
-_ROWS: Final[tuple[tuple[str, str | None, Capabilities, Capabilities, int | None, dict[str, str]], ...]] = (
+_ROWS: Final[tuple[tuple[str, str | None, Capabilities, Capabilities, int | None, dict[str, Any]], ...]] = (
     ("gemini-4-pro", "google", _TEXT_WEB, _SEES_MANY, 1, {"provider": "googleVertex", "name": "gemini-4-pro-exp"}),
-    ("gpt-6.1-high", "openai", _TEXT_WEB, _SEES, 2, {"provider": "openaiResponses"}),
+    ("gpt-6.1-high", "openai", _TEXT_WEB, _SEES, 2, {"provider": "openaiResponses", "display_name": "GPT 6.1 (high)"}),
     ("claude-opus-5-1-20260114-thinking-32k", "anthropic", _TEXT_WEB, _SEES_MANY, 3, {"provider": "anthropic"}),
     ("claude-opus-5-1-20260114", "anthropic", _TEXT_WEB, _SEES_MANY, 4, {"provider": "anthropic"}),
     ("grok-5-fast", "xai", _TEXT, _SEES_ONE, 5, {"provider": "xaiPublic", "name": 'grok-5 "fast" (β)'}),
     ("qwen4-max-preview", "alibaba", _TEXT_WEB, _TEXT, 6, {"provider": "alibaba", "name": "通义千问 4 Max"}),
     ("deepseek-v4-thinking", "deepseek", _TEXT, _TEXT, 7, {"provider": "deepseek"}),
     ("deepseek-v4", "deepseek", _TEXT_WEB, _TEXT, 8, {}),
-    ("kimi-k3-turbo", "moonshot", _TEXT_WEB, _TEXT, 9, {"name": "月之暗面 K3"}),
+    ("kimi-k3-turbo", "moonshot", _TEXT_WEB, _TEXT, 9, {"name": "月之暗面 K3", "display_name": "kimi-k2.9-instruct"}),
     ("glm-5.2", "zai", _TEXT_WEB, _TEXT, 10, {"provider": "zai"}),
     ("mistral-large-4", "mistral", _TEXT, _SEES, 11, {"provider": "mistral"}),
     ("minimax-m3", "minimax", _TEXT_WEB, _TEXT, NO_RANK, {"provider": "minimax"}),
@@ -101,7 +129,7 @@ _ROWS: Final[tuple[tuple[str, str | None, Capabilities, Capabilities, int | None
     ("kling-3-pro", "kuaishou", _VIDEO, _TEXT, None, {}),
     ("amber-otter", None, _TEXT, _TEXT, None, {}),
     ("amber-otter", None, _TEXT, _SEES, None, {}),
-    ("november-fog", None, _TEXT_WEB, _TEXT, NO_RANK, {}),
+    ("november-fog", None, _TEXT_WEB, _TEXT, NO_RANK, {"display_name": "December Fog"}),
     ("not-a-new-model", None, _TEXT, _SEES_MANY, None, {}),
     ("beluga 0119 (low)", None, _TEXT, _TEXT, None, {}),
     ("quiet-lantern-thinking", None, _TEXT, _TEXT, None, {}),
@@ -112,6 +140,12 @@ _ROWS: Final[tuple[tuple[str, str | None, Capabilities, Capabilities, int | None
     ("marmalade-image", None, _IMAGE, _SEES_ONE, None, {}),
     ("paper-kite", None, _VIDEO, _TEXT, None, {}),
     ("wise-heron", None, _TEXT, _TEXT, None, {"provider": "tencent"}),
+    ("claude-opus-5-2", "anthropic", _TEXT_WEB, _READS_AND_SEES, 12, {"provider": "anthropic"}),
+    ("archivist-2", "cohere", _TEXT_WEB, _READS, None, {"display_name": "Archivist 2 (documents)"}),
+    ("veo-4-edit", "google", _VIDEO, _WANTS_VIDEO, None, {}),
+    ("olmo-4-32b-think-0210", "ai2", _TEXT, _TEXT, None, {"display_name": "olmo-4-32b-think"}),  # another one's name
+    ("gpt-6.0", "openai", _TEXT_WEB, _SEES, 17, {"provider": "openaiResponses", "user_selectable": False}),
+    ("faded-otter", None, _TEXT, _TEXT, None, {"display_name": "Faded Otter", "user_selectable": False}),
 )
 
 
@@ -129,3 +163,11 @@ def catalogue() -> tuple[Model, ...]:
         )
         for row, (name, organization, outputs, inputs, rank, more) in enumerate(_ROWS)
     )
+
+
+def replaced_ids(models: Iterable[Model], generation: int) -> dict[str, Model]:
+    """The models by the id that they had, each with a new one of the same version that follows from `generation`."""
+    return {
+        model.id: replace(model, id=fixed_uuid(f"generation {generation} {model.id}", int(model.id[14])))
+        for model in models
+    }

@@ -37,13 +37,23 @@ class Player:
         written = self._stream.written
         try:
             async with aclosing(self._stream.source), aclosing(self._stream.steps) as steps:
-                async for step in steps:
-                    if not await self._take(step):
-                        return
-            await self._flush()
+                try:
+                    async for step in steps:
+                        if not await self._take(step):
+                            return
+                    await self._flush()
+                finally:
+                    await self._hear_out()
         finally:
             if written is not None:
                 written.feed_eof()
+
+    async def _hear_out(self) -> None:
+        """Let the model finish although its caller is gone. A source that waits by itself is not waited for."""
+        written = self._stream.written
+        if written is not None and written.wants_rest and self._stream.bursts:
+            async for _ in self._stream.source:
+                pass
 
     async def _take(self, step: Step) -> bool:
         """Carry out one step; False for one that ends the answer."""

@@ -1,4 +1,7 @@
-"""Answers that are no stream: pages and every refusal of site and storage (PROTOCOL, "Errors outside the stream")."""
+"""Answers that are no stream: pages, and every refusal of site and storage.
+
+Source: `docs/protocol.md`, "Errors outside the stream".
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TypeAlias
+from urllib.parse import quote
 
 import orjson
 
@@ -75,6 +79,21 @@ def unauthorized() -> Reply:
     return error(401, "Unauthorized")
 
 
+def login_gate() -> Reply:
+    """401 for a guest, who may not chat with one chosen model. The cookie is fine."""
+    return error(401, "LOGIN_GATE")
+
+
+def terms_not_accepted() -> Reply:
+    """403: the account has not accepted the terms of use."""
+    return error(403, "You must accept the Terms of Use before you can chat")
+
+
+def login_redirect(*, next: str = "/text/direct") -> Reply:  # noqa: A002  the site's own name for it
+    """302 to the page where one logs in."""
+    return redirect(location=f"/login?next={quote(next, safe='')}", status=302)
+
+
 def wrong_account(*, user_id: str = "unknown", evaluation_id: str = "unknown") -> Reply:
     """401 for an evaluation of someone else."""
     return error(401, f"User {user_id} does not have access to evaluation session {evaluation_id}")
@@ -83,6 +102,33 @@ def wrong_account(*, user_id: str = "unknown", evaluation_id: str = "unknown") -
 def evaluation_gone() -> Reply:
     """404: no such evaluation (any more)."""
     return error(404, "Evaluation session not found")
+
+
+def battle_wanted() -> Reply:
+    """400: the next turn of this conversation must be a battle."""
+    return error(
+        400, "Bad next turn request in Battles in Direct mode. DIRECT was requested, but expected a BATTLE turn"
+    )
+
+
+def mode_not_allowed(mode: str) -> Reply:
+    """400: a mode that exists, but not for this account."""
+    return error(400, f"'{mode}' mode is not allowed when starting a new conversation")
+
+
+def clock_offset() -> Reply:
+    """400: the time within an id is far from the site's."""
+    return error(400, "Evaluation session ID seems spoofed, offset too big")
+
+
+def models_not_found(model_id: str) -> Reply:
+    """404: no model has that id."""
+    return error(404, f"Models not found: {model_id}")
+
+
+def model_unavailable() -> Reply:
+    """400: the model cannot be chosen, or not in that modality."""
+    return error(400, "Chosen Model(s) are no longer available")
 
 
 def recaptcha() -> Reply:
@@ -108,15 +154,45 @@ def rate_limited(*, retry_after: str | None = "7", image: bool = False) -> Reply
     return Reply(429, PLAIN, text.encode(), tuple(headers), why=text)
 
 
-def challenge() -> Reply:
-    """403: the clearance cookie has expired, or never was."""
+def prompt_failed(*, retry_after: str | None = "1200") -> Reply:
+    """429 that is not a limit: the site doubts that there is a human."""
+    headers = [] if retry_after is None else [("retry-after", str(retry_after))]
+    return error(429, "prompt failed", *headers)
+
+
+def challenge(*, status: int = 403) -> Reply:
+    """403, 429 or 503: the clearance cookie has expired, or never was."""
+    if status not in (403, 429, 503):
+        raise ValueError(f"challenge needs the status 403, 429 or 503, not {status!r}")
     text = "Verifying you are human. This may take a few seconds."
-    return _page(403, "Just a moment...", text, ("cf-mitigated", "challenge"))
+    return _page(status, "Just a moment...", text, ("cf-mitigated", "challenge"))
 
 
 def blocked() -> Reply:
     """403: the network address or the client is refused."""
     return _page(403, "Attention Required! | Cloudflare", "Sorry, you have been blocked")
+
+
+def client_error(*, status: int = 418, message: str = "Not understood") -> Reply:
+    """4xx with a JSON error."""
+    if status not in range(400, 500):
+        raise ValueError(f"client_error needs a status from 400 to 499, not {status!r}")
+    return error(status, message)
+
+
+def not_allowed() -> Reply:
+    """405: the path does not take this method."""
+    return error(405, "Method Not Allowed")
+
+
+def gone() -> Reply:
+    """410: the path has been taken away."""
+    return error(410, "Gone")
+
+
+def unsupported_media() -> Reply:
+    """415: the path takes bodies of another type."""
+    return error(415, "Unsupported Media Type")
 
 
 def server_error(*, status: int = 500) -> Reply:
@@ -164,9 +240,19 @@ def url_forged() -> Reply:
     return storage_error(403, "SignatureDoesNotMatch", message)
 
 
-def not_found() -> Reply:
-    """404 for a path that the site does not have."""
-    return _page(404, "404: This page could not be found.", "This page could not be found.")
+def moved(location: str) -> Reply:
+    """301 to where the page is now."""
+    return redirect(location=location, status=301)
+
+
+def not_found(*, status: int = 404) -> Reply:
+    """The page for a path that the site does not have. In 2026 its status is 200."""
+    return _page(status, "404: This page could not be found.", "This page could not be found.")
+
+
+def forbidden() -> Reply:
+    """403 for a path that is not for everyone."""
+    return error(403, "Forbidden")
 
 
 def _page(status: int, title: str, text: str, *headers: Header) -> Reply:

@@ -1,9 +1,10 @@
-"""The embedded arena: the site behind a real socket."""
+"""The embedded arena: the site on a real socket."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from email.utils import formatdate
 from typing import Final, Self
 
 from aiohttp import web
@@ -16,6 +17,7 @@ from upstream.arena.replies import Reply
 from upstream.arena.site import Site
 from upstream.arena.storage import StorageCall
 from upstream.arena.streams import Stream
+from upstream.arena.traits import Era
 
 _BODY_BYTES: Final = 64 * 1024 * 1024  # above everything that a caller of the real site would try
 _HEADER_BYTES: Final = 65536  # session cookies are long, and tests send longer ones
@@ -26,20 +28,21 @@ _SHUTDOWN_SECONDS: Final = 0.1  # nothing here is worth waiting for
 class Arena(Site):
     """`async with Arena() as arena:` plays LMArena at `arena.origin`, strictly, and notes all calls in `arena.calls`.
 
-    Its storage listens at `arena.storage_origin`. `pace` is the silence before each delta of a built-in answer in
-    seconds; port 0 takes a free one.
+    Its storage listens at `arena.storage_origin`. `era` says which protocol it speaks: that of late 2025 or that of
+    autumn 2026. `pace` is the silence before each delta of a built-in answer in seconds; port 0 takes a free one.
     """
 
     def __init__(
         self,
         *,
+        era: Era = 2026,
         pace: float = 0.0,
         host: str = "127.0.0.1",
         port: int = 0,
         storage_port: int = 0,
         models: Sequence[Model] | None = None,
     ) -> None:
-        super().__init__(pace=pace, models=models)
+        super().__init__(era=era, pace=pace, models=models)
         self._host = host
         self._port = port
         self._storage_port = storage_port
@@ -80,6 +83,7 @@ class Arena(Site):
         await asyncio.gather(*(runner.cleanup() for runner in runners))
 
     async def _listen(self, app: web.Application, port: int) -> str:
+        app.on_response_prepare.append(self._set_date)
         runner = web.AppRunner(
             app,
             handler_cancellation=True,
@@ -92,6 +96,10 @@ class Arena(Site):
         await web.TCPSite(runner, self._host, port).start()
         host, port = runner.addresses[0][:2]
         return f"http://{host}:{port}"
+
+    async def _set_date(self, _: web.Request, response: web.StreamResponse) -> None:
+        """Every answer tells the site's own time, which a test may have moved."""
+        response.headers["date"] = formatdate(self.clock(), usegmt=True)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import orjson
 
@@ -21,7 +21,7 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the stream, `tag:JSON` (PROTOCOL, "The answer: a line stream")."""
+    """One line of the stream, `tag:JSON` (`docs/protocol.md`, "The answer: a line stream")."""
 
     tag: str
     value: object
@@ -33,6 +33,10 @@ class Line:
         except TypeError:  # orjson refuses lone surrogates
             value = json.dumps(self.value).encode()
         return b"%s:%s\n" % (self.tag.encode(), value)
+
+
+#: A sign of life while a picture is drawn.
+HEARTBEAT: Final = Line("a2", [{"type": "heartbeat"}])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from upstream.arena.evaluations import Evaluation, Message
+from upstream.arena.steps import Flow, Line, Raw
+
+ARENA_ERROR: Final = "hasArenaError"  # a text delta of this word alone says that the model failed
+_FAILED: Final = "An error occurred"
 
 
-class Written:
-    """Follows one answer to an evaluation, and ends its turn: at the first `ad:`, or when the answering stops."""
+class Reading:
+    """Follows the bytes of one answer until it is decided: `message` if it came to a good end, else `failure`."""
 
-    def __init__(self, evaluation: Evaluation) -> None:
-        self._evaluation = evaluation
+    def __init__(self) -> None:
+        self.message: Message | None = None
+        self.failure: str | None = None
         self._tail: list[bytes] = []
         self._deltas: list[bytes] = []
         self._images: list[dict[str, Any]] = []
-        self._settled = False
+
+    @property
+    def decided(self) -> bool:
+        """Whether the answer has succeeded or failed."""
+        return self.message is not None or self.failure is not None
+
+    def text(self) -> str:
+        """The text so far; ValueError if one of its deltas is not JSON."""
+        deltas: list[str] = json.loads(b"[%s]" % b",".join(self._deltas))
+        return "".join(deltas).encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # joins split emoji
 
     def feed(self, data: bytes) -> None:
-        """The next bytes of the body; called before they are sent, so that no caller can be quicker."""
+        """The next bytes of the body."""
         if b"\n" not in data:
             self._tail.append(data)
             return
@@ -29,39 +43,98 @@ class Written:
             self._read(line)
 
     def feed_eof(self) -> None:
-        """Nothing more is written."""
+        """The body has ended."""
         self._read(b"".join(self._tail))
-        self._settle(None)
+        self._tail = []
 
     def _read(self, line: bytes) -> None:
         line = line.removeprefix(b"data: ")
         tag, value = line[:3], line[3:]
-        if tag == b"a0:":
-            self._deltas.append(value)
+        if self.decided or tag not in (b"a0:", b"a2:", b"a3:", b"ad:"):
             return
-        if tag not in (b"a2:", b"a3:", b"ad:"):
+        if tag == b"a0:" and value.rstrip(b"\r") != b'"%s"' % ARENA_ERROR.encode():
+            self._deltas.append(value)
             return
         try:
             match tag, json.loads(value):
-                case b"a2:", [*images]:
-                    self._images += images
+                case b"a2:", [*items]:
+                    self._images += [item for item in items if isinstance(item, dict) and item.get("type") == "image"]
                 case b"ad:", dict(finish) if finish.get("finishReason") != "error":
-                    self._settle(self._message())
+                    self.message = Message("assistant", self.text(), tuple(self._images))
+                case _, str(reason):
+                    self.failure = reason
                 case _:
-                    self._settle(None)
+                    self.failure = _FAILED
         except ValueError:
-            self._settle(None)  # broken JSON went out: no caller can have read that answer
+            self.failure = _FAILED  # broken JSON went out: no caller can have read that answer
 
-    def _message(self) -> Message:
-        """The answer as read so far; ValueError if one of its deltas is no JSON."""
-        deltas: list[str] = json.loads(b"[%s]" % b",".join(self._deltas))
-        text = "".join(deltas).encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # joins split emoji
-        return Message("assistant", text, tuple(self._images))
 
-    def _settle(self, message: Message | None) -> None:
+class Written:
+    """Follows one answer to an evaluation, and ends its turn: at the first `ad:`, or when the answering stops.
+
+    Where `keep` is true, an answer that was broken off is remembered as a whole: `listen` hears the rest of it.
+    """
+
+    def __init__(self, evaluation: Evaluation, *, keep: bool = False) -> None:
+        self._evaluation = evaluation
+        self._entry = evaluation.entries[-1]
+        self._entry.written = self._part
+        self._reading = Reading()
+        self._whole = Reading() if keep else None
+        self._settled = False
+
+    @property
+    def wants_rest(self) -> bool:
+        """Whether the model's answer is to be heard to its end although its caller no longer gets it."""
+        return self._whole is not None and not self._settled
+
+    async def listen(self, source: Flow) -> Flow:
+        """The same steps; what the model says in them is heard."""
+        try:
+            async for step in source:
+                self._hear(step)
+                yield step
+        finally:
+            await source.aclose()
+
+    def feed(self, data: bytes) -> None:
+        """The next bytes of the body; called before they are sent, so that no caller can be quicker."""
+        self._reading.feed(data)
+        if self._reading.decided:
+            self._settle(self._reading)
+
+    def feed_eof(self) -> None:
+        """Nothing more is written."""
+        self._reading.feed_eof()
+        whole = self._whole
+        self._settle(self._reading if self._reading.decided or whole is None or not whole.message else whole)
+
+    def _hear(self, step: object) -> None:
+        if self._whole is not None:
+            match step:
+                case Line():
+                    self._whole.feed(step.encode())
+                case Raw(data):
+                    self._whole.feed(data)
+                case _:
+                    pass
+
+    def _part(self) -> str:
+        try:
+            return self._reading.text()
+        except ValueError:  # a delta that is not JSON went out
+            return ""
+
+    def _settle(self, reading: Reading) -> None:
         if self._settled:
             return
         self._settled = True
         self._evaluation.answering = False
-        if message is not None:
-            self._evaluation.messages.append(message)
+        entry = self._entry
+        entry.written = None
+        entry.content = self._part()
+        if reading.message is not None:
+            entry.content, entry.status = reading.message.content, "success"
+            self._evaluation.messages.append(reading.message)
+        elif reading.failure is not None:
+            entry.status, entry.failure_reason = "failed", reading.failure

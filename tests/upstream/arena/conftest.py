@@ -1,4 +1,7 @@
-"""A running arena, and a caller of it that is nothing but a plain HTTP client."""
+"""A running arena of either era, and a caller of it that is nothing but a plain HTTP client.
+
+Every test runs in both eras unless it says otherwise: `@pytest.mark.parametrize("arena", [2026], indirect=True)`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import re
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
 import aiohttp
@@ -60,11 +62,12 @@ class Caller:
         self.arena = arena
         self.http = http
         self.session = arena.sign_in()
-        self._numbers = count(1)
+        self._last_ms = 0
 
     def new_id(self) -> str:
-        """A UUIDv7 later than all before."""
-        return str(uuid.UUID(int=(1_750_000_000_000 + next(self._numbers)) << 80 | 0x7 << 76 | 0x2 << 62))
+        """A UUIDv7 later than all before, made now by the arena's clock."""
+        self._last_ms = max(self._last_ms + 1, int(self.arena.clock() * 1000))
+        return str(uuid.UUID(int=self._last_ms << 80 | 0x7 << 76 | 0x2 << 62))
 
     def follow_up(self, evaluation_id: str, content: str = "hello", *, model: str = "gpt-6.1-high") -> dict[str, Any]:
         """A good body for a further turn."""
@@ -80,7 +83,8 @@ class Caller:
 
     def create(self, content: str = "hello", *, model: str = "gpt-6.1-high") -> dict[str, Any]:
         """A good body for a new evaluation."""
-        return {"mode": "direct", **self.follow_up(self.new_id(), content, model=model)}
+        mode = "direct-battle" if self.arena.era == 2026 else "direct"
+        return {"mode": mode, **self.follow_up(self.new_id(), content, model=model)}
 
     def headers(self, session: Session | None = None, **more: str) -> dict[str, str]:
         """The headers of a good call; `more` has `_` for `-`, and an empty text takes a header away."""
@@ -116,15 +120,16 @@ class Caller:
         path = f"{STREAM}/retry-evaluation-session-message/{evaluation_id}/messages/{message}"
         return await self.send("PUT", path, {})
 
-    async def page(self, path: str = "/?mode=direct", **headers: str) -> Answer:
-        """A page or a script."""
+    async def page(self, path: str | None = None, **headers: str) -> Answer:
+        """A page or a script; by default the page that the arena has now."""
+        path = path or self.arena.page_path
         return await self.send("GET", path, headers=self.headers(None, **{"content_type": "", **headers}))
 
     async def act(self, action: str, *arguments: str, **headers: str) -> Answer:
         """A server action, by its name."""
         sent = {"accept": "text/x-component", "next_action": self.arena.deployment.actions[action], **headers}
         body = json.dumps(arguments).encode()
-        return await self.send("POST", "/?mode=direct", body, headers=self.headers(None, **sent))
+        return await self.send("POST", self.arena.page_path, body, headers=self.headers(None, **sent))
 
     async def result(self, action: str, *arguments: str) -> dict[str, Any]:
         """What a server action came to."""
@@ -155,9 +160,9 @@ class Caller:
         return await self.send("POST", f"{STREAM}/create-evaluation", body)
 
 
-@pytest.fixture
-async def arena() -> AsyncIterator[Arena]:
-    async with Arena() as running:
+@pytest.fixture(params=[2025, 2026])
+async def arena(request: pytest.FixtureRequest) -> AsyncIterator[Arena]:
+    async with Arena(era=request.param) as running:
         yield running
 
 
