@@ -1,6 +1,6 @@
 """The mode that a new evaluation must name: which one the site takes from which account, and how that is found out.
 
-The site has changed it before (docs/protocol.md, "Evaluations"), so the mode is learned from its answers and remembered.
+The site has changed it before (docs/protocol.md, "Evaluations"), so it is learned from the site's answers and kept.
 While several new evaluations are unanswered, further ones wait for a moment, so that another change costs a few refused
 calls and not one for each waiting caller.
 """
