@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from html import unescape
+from itertools import islice
 from json import JSONDecoder
+from typing import Final
 
 import orjson
 
@@ -29,6 +31,10 @@ _ACTION = re.compile(r"""createServerReference\)?\(\s*"([0-9a-f]{40,42})"[^()"]*
 _ROW = re.compile(rb"\n*([0-9a-f]*):(?:T([0-9a-f]+),)?")
 
 
+#: Places of a page that are tried for the list of models: reading each costs up to the length of the page.
+_MAX_PLACES: Final = 50
+
+
 class FlightError(ProtocolViolated):
     """A page or answer does not hold what it should."""
 
@@ -39,7 +45,7 @@ def read_models(page: str) -> ModelList | None:
     A page without models says so by `$undefined`, or does not name them at all. Raises FlightError when the list is
     there and cannot be read.
     """
-    found = list(_lists(page))
+    found = list(islice(_lists(page), _MAX_PLACES))
     lists = [read_entries(entries) for entries in found if entries is not None]
     if lists:
         # Raw text on the page may quote the same key: the list that has models is the site's own.
