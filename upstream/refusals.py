@@ -46,7 +46,8 @@ _HTML_TAG = re.compile(r"<[!/a-z]", re.IGNORECASE)
 _WRONG_MODE = re.compile(r"mode is not allowed")
 _STALE_MODEL = re.compile(r"Models? not found|no longer available", re.IGNORECASE)
 #: The site's words for terms that wait for consent are not known: a short text that speaks of both is taken for them.
-_TERMS = re.compile(r"\bterms\b[^<]{0,200}(?:accept|agree|consent)|(?:accept|agree|consent)[^<]{0,200}\bterms\b", re.I)
+_CONSENT = r"(?:accept|agree|consent)"
+_TERMS = re.compile(rf"\bterms\b[^<]{{0,200}}{_CONSENT}|{_CONSENT}[^<]{{0,200}}\bterms\b", re.IGNORECASE)
 
 #: A page begins with a tag, behind a little white space or a comment at most.
 _PAGE_START_CHARS = 1000

@@ -14,6 +14,7 @@ from upstream.client import ArenaClient, Credentials, Settings
 from upstream.events import Event
 from upstream.ids import Uuid7Source
 from upstream.models import Model
+from upstream.modes import MODES
 
 
 @asynccontextmanager
@@ -46,7 +47,7 @@ class Asker:
         )
 
     def create(self, prompt: str = "/say hello") -> evaluations.Call:
-        return evaluations.create(self.model, prompt, (), self.new_id)
+        return evaluations.create(self.model, prompt, (), self.new_id, mode=MODES[0])
 
     async def open(self, call: evaluations.Call | None = None, *, timeout: float = 5.0) -> ArenaAnswer:
         return await self.client.open(call or self.create(), self.credentials, first_byte_timeout=timeout)

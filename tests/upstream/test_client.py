@@ -44,7 +44,7 @@ async def test_the_site_sees_a_fixed_set_of_headers_and_nothing_of_the_callers(a
 async def test_a_permanent_redirect_within_the_origins_is_followed_and_remembered(arena: Arena) -> None:
     async with Arena() as old, connected(old.origin, arena.origin) as arena_client:
         old.faults.arm("redirect", location=f"{arena.origin}/?mode=direct", status=308, on="page")
-        await arena_client.page("/?mode=direct", None, timeout=5)
+        await arena_client.page(timeout=5)
         assert arena_client.origin == arena.origin
         asker = Asker(arena, arena_client, arena.sign_in())
         assert isinstance((await asker.ask())[-1], Finish)
@@ -92,7 +92,7 @@ async def test_redirects_that_are_not_followed(
 async def test_a_circle_of_redirects_ends(asker: Asker, arena: Arena) -> None:
     arena.faults.arm("redirect", None, location="/?mode=direct", status=307, on="page")
     with pytest.raises(ProtocolViolated, match="circle"):
-        await asker.client.page("/?mode=direct", asker.credentials, timeout=5)
+        await asker.client.page(asker.credentials, timeout=5)
     assert len(arena.calls) == client.MAX_REDIRECTS + 1
 
 

@@ -26,10 +26,10 @@ def ids() -> Callable[[], str]:
 
 
 def test_create() -> None:
-    call = create(model("text"), "Hello", [CAT], ids())
+    call = create(model("text"), "Hello", [CAT], ids(), mode="direct-battle")
     assert (call.method, call.path) == ("POST", "/nextjs-api/stream/create-evaluation")
     assert call.body == (
-        b'{"id":"id-1","mode":"direct","modelAId":"m-1","userMessageId":"id-2","modelAMessageId":"id-3",'
+        b'{"id":"id-1","mode":"direct-battle","modelAId":"m-1","userMessageId":"id-2","modelAMessageId":"id-3",'
         b'"userMessage":{"content":"Hello","experimental_attachments":[{"name":"u1/1-cat.png",'
         b'"contentType":"image/png","url":"https://r2.example/u1/1-cat.png?X-Amz-Expires=3600&x=1"}]},'
         b'"modality":"chat"}'
@@ -66,7 +66,7 @@ def test_regenerate() -> None:
     ],
 )
 def test_the_body_names_the_modality_of_the_model(outputs: list[str], modality: str) -> None:
-    assert json.loads(create(model(*outputs), "x", [], ids()).body)["modality"] == modality
+    assert json.loads(create(model(*outputs), "x", [], ids(), mode="direct").body)["modality"] == modality
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_the_body_names_the_modality_of_the_model(outputs: list[str], modality: 
     ],
 )
 def test_what_a_prompt_may_hold(prompt: str, content: str) -> None:
-    assert json.loads(create(model("text"), prompt, [], ids()).body)["userMessage"]["content"] == content
+    assert json.loads(create(model("text"), prompt, [], ids(), mode="direct").body)["userMessage"]["content"] == content
 
 
 @given(st.text())

@@ -55,7 +55,7 @@ def anew() -> Iterator[None]:
 
 async def by_client(site: Site) -> None:
     async with connected(site.origin) as arena:
-        await arena.page("/", None, timeout=5)
+        await arena.read("/", timeout=5)
 
 
 async def by_storage(site: Site) -> None:
