@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from upstream.events import Image
-from upstream.pictures import Picture
+from upstream.files import File
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
@@ -31,7 +31,7 @@ class Message(NamedTuple):
     name: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
-    pictures: tuple[Picture, ...] = ()
+    files: tuple[File, ...] = ()
 
     @property
     def is_plain(self) -> bool:
@@ -58,9 +58,9 @@ class ChatRequest(NamedTuple):
     ignored: tuple[str, ...] = ()
 
 
-def pictures_of(messages: Iterable[Message]) -> tuple[Picture, ...]:
+def files_of(messages: Iterable[Message]) -> tuple[File, ...]:
     """All pictures of the messages, in order."""
-    return tuple([picture for message in messages if message.pictures for picture in message.pictures])
+    return tuple([file for message in messages if message.files for file in message.files])
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class ImageRequest:
     prompt: str
     count: int = 1
     inline: bool = False
-    pictures: tuple[Picture, ...] = ()
+    pictures: tuple[File, ...] = ()
     ignored: tuple[str, ...] = ()
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from bridge import transcript
 from bridge.answer import Answer
-from bridge.chat import ChatRequest, Message, pictures_of
+from bridge.chat import ChatRequest, Message, files_of
 from bridge.config import Config
 from bridge.conversations import Conversations, Evaluation, Turn
 from bridge.errors import from_upstream, invalid_request, unsupported_model
@@ -36,9 +36,9 @@ from upstream.errors import (
     WrongAccount,
 )
 from upstream.evaluations import Attachment, Call
+from upstream.files import File
 from upstream.flight import Model
 from upstream.gate import Gate
-from upstream.pictures import Picture
 from upstream.retry import Retries
 from upstream.uploads import Uploads
 
@@ -101,10 +101,10 @@ class Relay:
         if model.video:
             raise unsupported_model(request.model, "makes videos, which the bridge does not support")
         messages, ignored = request.messages, request.ignored
-        if "image" not in model.inputs and any(message.pictures for message in messages):
-            messages = tuple(message._replace(pictures=()) for message in messages)
+        if "image" not in model.inputs and any(message.files for message in messages):
+            messages = tuple(message._replace(files=()) for message in messages)
             ignored = (*ignored, "images")
-        if not any(message.text.strip() or message.tool_calls or message.pictures for message in messages):
+        if not any(message.text.strip() or message.tool_calls or message.files for message in messages):
             lost = f", and '{request.model}' takes no pictures" if "images" in ignored else ""
             raise invalid_request("invalid_value", f"'messages' hold no text to send{lost}.", "messages")
         return Asked(model, messages, ignored)
@@ -199,7 +199,7 @@ class Relay:
             chat.turn.start_anew("account")
         return self._pool.choose(chat.model.modality, avoid=frozenset(chat.tried))
 
-    def _shown(self, chat: _Chat) -> tuple[str, tuple[Picture, ...]]:
+    def _shown(self, chat: _Chat) -> tuple[str, tuple[File, ...]]:
         """Say what is to be sent for the request's place in its conversation. Raises ApiError where it is too much."""
         if chat.turn.kind == "regenerate":
             return "", ()
@@ -213,7 +213,7 @@ class Relay:
                 "Shorten or drop earlier messages.",
                 "messages",
             )
-        pictures = pictures_of(messages)
+        pictures = files_of(messages)
         if len(pictures) > 1 and not chat.model.multiple_images:
             raise invalid_request(
                 "invalid_image",
@@ -223,9 +223,9 @@ class Relay:
             )
         return prompt, pictures
 
-    async def _attach(self, pictures: Sequence[Picture], account: Account) -> list[Attachment]:
+    async def _attach(self, files: Sequence[File], account: Account) -> list[Attachment]:
         timeout = self._config().upstream.upload_timeout
-        return await self._uploads.attach(pictures, account, self._credentials(account), timeout=timeout)
+        return await self._uploads.attach(files, account, self._credentials(account), timeout=timeout)
 
     def _credentials(self, account: Account) -> Credentials:
         return Credentials(account.session.value, self._pool.rotation(account))

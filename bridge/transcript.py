@@ -35,11 +35,11 @@ def prompt(messages: Sequence[Message]) -> str:
 
 
 def _blocks(message: Message, numbers: Iterator[int]) -> Iterator[str]:
-    if message.text or message.pictures or not message.tool_calls:
+    if message.text or message.files or not message.tool_calls:
         about = " ".join(filter(None, (_HEADINGS[message.role], message.name)))
         if message.tool_call_id:
             about += f" ({message.tool_call_id})"
-        about += "".join(f", picture {next(numbers)}" for _ in message.pictures)
+        about += "".join(f", picture {next(numbers)}" for _ in message.files)
         yield f"[{about}]\n{message.text}"
     for call in message.tool_calls:
         yield f"[Assistant calls the tool {call.name} ({call.id})]\n{call.arguments}"

@@ -33,9 +33,9 @@ from upstream.errors import (
     UpstreamError,
 )
 from upstream.evaluations import Attachment
+from upstream.files import File, signed_until, sniff
 from upstream.flight import FlightError, action_ids, action_result, script_paths
 from upstream.parallel import side_by_side
-from upstream.pictures import Picture, signed_until, sniff
 from upstream.retry import Steps
 from upstream.storage import Storage, storage
 
@@ -105,7 +105,7 @@ class Uploads:
         self._reading_ids = asyncio.Lock()
 
     async def attach(
-        self, pictures: Sequence[Picture], account: Account, credentials: Credentials, *, timeout: float
+        self, files: Sequence[File], account: Account, credentials: Credentials, *, timeout: float
     ) -> list[Attachment]:
         """Bring pictures where the account's next call can name them; the attachments are in the pictures' order.
 
@@ -115,15 +115,15 @@ class Uploads:
         """
         visit = _Visit(account.user_id, credentials, timeout)
 
-        async def attach_one(picture: Picture) -> Attachment:
+        async def attach_one(file: File) -> Attachment:
             try:
-                return await self._attach_one(picture, visit)
+                return await self._attach_one(file, visit)
             except UpstreamError:
                 self._on_upload(False)
                 raise
 
         try:
-            return await side_by_side(attach_one, pictures, MAX_PER_REQUEST)
+            return await side_by_side(attach_one, files, MAX_PER_REQUEST)
         except (Unreachable, Unavailable, ServerFailed, StaleAction) as error:
             raise UploadFailed(f"The picture could not be uploaded: {error.message}") from error
 
@@ -140,16 +140,16 @@ class Uploads:
                 raise ProtocolViolated("what came is no picture.")
         return data, content_type
 
-    async def _attach_one(self, picture: Picture, visit: _Visit) -> Attachment:
-        kept = self._remembered((visit.user_id, picture.digest))
+    async def _attach_one(self, file: File, visit: _Visit) -> Attachment:
+        kept = self._remembered((visit.user_id, file.digest))
         try:
             # Two requests with one picture take turns: the second finds it uploaded. If the first is cancelled or
             # fails, the second does the work itself.
             async with asyncio.timeout(visit.timeout), kept.lock:
                 if kept.until <= self._clock() + LEAST_LIFE_SECONDS:
                     async with self._at_once:
-                        await self._renew(kept, picture, visit)
-                return Attachment(kept.key, picture.content_type, kept.url)
+                        await self._renew(kept, file, visit)
+                return Attachment(kept.key, file.content_type, kept.url)
         except TimeoutError as error:
             raise UploadFailed(f"The picture was not uploaded within {visit.timeout:g} s.") from error
         except EvaluationGone as error:  # a plain 404: no evaluation has been spoken of yet
@@ -164,31 +164,31 @@ class Uploads:
 
     # The three steps
 
-    async def _renew(self, kept: _Kept, picture: Picture, visit: _Visit) -> None:
+    async def _renew(self, kept: _Kept, file: File, visit: _Visit) -> None:
         """Sign the stored picture again; upload it where there is none (any more)."""
         url = await self._sign(kept.key, visit) if kept.key else None
         if url is None:
-            kept.key = await self._upload(picture, visit)
+            kept.key = await self._upload(file, visit)
             self._on_upload(True)
             url = await self._sign(kept.key, visit)
         if url is None:
             raise UploadFailed("LMArena did not sign the uploaded picture.")
         kept.url, kept.until = url, signed_until(url) or 0.0
 
-    async def _upload(self, picture: Picture, visit: _Visit) -> str:
+    async def _upload(self, file: File, visit: _Visit) -> str:
         """Upload a picture; return its storage key. An upload URL that has expired is replaced once."""
         for _ in range(2):
-            match await self._act(_GENERATE, [picture.name, picture.content_type], visit):
+            match await self._act(_GENERATE, [file.name, file.content_type], visit):
                 case {"uploadUrl": str(url), "key": str(key)}:
-                    if await self._put(url, picture):
+                    if await self._put(url, file):
                         return key
                 case _:
                     raise UploadFailed("LMArena gave no URL to upload the picture to.")
         raise UploadFailed("LMArena's storage refuses the picture, under a fresh URL too (403).")
 
-    async def _put(self, url: str, picture: Picture) -> bool:
+    async def _put(self, url: str, file: File) -> bool:
         with _failing_as(UploadFailed, "The picture could not be uploaded"):
-            return await self._steps.run(partial(self._storage.put, url, picture))
+            return await self._steps.run(partial(self._storage.put, url, file))
 
     async def _sign(self, key: str, visit: _Visit) -> str | None:
         match await self._act(_SIGN, [key], visit):

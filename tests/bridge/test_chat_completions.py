@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bridge.chat import ChatRequest, Message, ToolCall
 from bridge.dialects import chat_completions
 from bridge.dialects.fields import read_object
-from bridge.dialects.pictures import PictureReader, PictureRules
+from bridge.dialects.files import FileReader, FileRules
 from bridge.errors import ApiError
 
 USER: dict[str, Any] = {"role": "user", "content": "hi"}
@@ -24,7 +24,7 @@ IMAGE: dict[str, Any] = {"type": "image_url", "image_url": {"url": "data:image/p
 
 
 def read_request(data: bytes) -> ChatRequest:
-    return chat_completions.read_request(read_object(data), PictureReader(PictureRules(1000, 3), {}))
+    return chat_completions.read_request(read_object(data), FileReader(FileRules(1000, 3), {}))
 
 
 def body(**fields: object) -> bytes:

@@ -12,7 +12,7 @@ import pybase64
 from bridge.dialects.data_urls import Taken
 from bridge.dialects.fields import Fields
 from bridge.errors import ApiError, invalid_request
-from upstream.pictures import Picture
+from upstream.files import File
 
 #: What a data URL may call its content; which of the four it is, its first bytes say.
 _LABELS: Final = frozenset({"image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"})
@@ -22,7 +22,7 @@ _DATA_URL: Final = re.compile(r"data:([^;,]{0,100})((?:;[^;,]{0,100}){0,8}),", r
 _LABEL_BYTES: Final = 1024
 
 
-class PictureRules(NamedTuple):
+class FileRules(NamedTuple):
     """What the configuration lets a request bring (`images`)."""
 
     max_bytes: int
@@ -47,16 +47,16 @@ def _is_link(url: str) -> bool:
     return url[:8].lower().startswith(("http://", "https://"))
 
 
-class PictureReader:
+class FileReader:
     """Reads the pictures of one request, and counts them."""
 
-    def __init__(self, rules: PictureRules, fetched: Fetched, taken: Taken = MappingProxyType({})) -> None:
+    def __init__(self, rules: FileRules, fetched: Fetched, taken: Taken = MappingProxyType({})) -> None:
         self._rules = rules
         self._fetched = fetched
         self._taken = taken
         self._count = 0
 
-    def read_part(self, part: Fields) -> Picture:
+    def read_part(self, part: Fields) -> File:
         """Read an `image_url` part. Raises ApiError (400) that names the part."""
         image = part.mapping("image_url")
         if image is None:
@@ -66,12 +66,12 @@ class PictureReader:
             raise image.required("url")
         return self._read_url(url, image.path("url"))
 
-    def read_bytes(self, data: bytes, param: str) -> Picture:
+    def read_bytes(self, data: bytes, param: str) -> File:
         """Check a picture that came as bytes. Raises ApiError (400)."""
         self._count_one(param)
         return self._checked(data, param)
 
-    def _read_url(self, url: str, param: str) -> Picture:
+    def _read_url(self, url: str, param: str) -> File:
         self._count_one(param)
         taken = self._taken.get(url)
         if taken is not None:
@@ -100,11 +100,11 @@ class PictureReader:
         except ValueError:
             raise _invalid("The data URL's base64 is broken.", param) from None
 
-    def _checked(self, data: bytes, param: str) -> Picture:
+    def _checked(self, data: bytes, param: str) -> File:
         if len(data) > self._rules.max_bytes:
             raise self._too_large(param)
         try:
-            return Picture.of(data)
+            return File.of(data)
         except ValueError:
             raise _invalid("The picture's content is none of PNG, JPEG, GIF and WebP.", param) from None
 

@@ -13,9 +13,9 @@ from pictures import BAD_PARTS, MAX_BYTES, SIZED, SMALL, BadPart, data_url, pict
 
 from bridge.dialects.chat_completions import read_request
 from bridge.dialects.fields import Fields
-from bridge.dialects.pictures import PictureReader, PictureRules, linked_pictures
+from bridge.dialects.files import FileReader, FileRules, linked_pictures
 from bridge.errors import ApiError
-from upstream.pictures import Picture
+from upstream.files import File
 
 LINK = "https://example.org/cat.png"
 
@@ -27,9 +27,9 @@ def body(*parts: object) -> Fields:
     )
 
 
-def read(*parts: object, max_per_request: int = 10, fetched: dict[str, bytes | str] | None = None) -> list[Picture]:
-    reader = PictureReader(PictureRules(MAX_BYTES, max_per_request), fetched or {})
-    return [picture for message in read_request(body(*parts), reader).messages for picture in message.pictures]
+def read(*parts: object, max_per_request: int = 10, fetched: dict[str, bytes | str] | None = None) -> list[File]:
+    reader = FileReader(FileRules(MAX_BYTES, max_per_request), fetched or {})
+    return [picture for message in read_request(body(*parts), reader).messages for picture in message.files]
 
 
 def refusal(*parts: object, **options: Any) -> ApiError:
@@ -68,9 +68,9 @@ def test_data_in_upper_case() -> None:
 
 def test_pictures_stay_in_order_and_texts_are_joined_without_them() -> None:
     parts = [picture_part(png(1)), {"type": "text", "text": "a"}, picture_part(png(2)), {"type": "text", "text": "b"}]
-    message = read_request(body(*parts), PictureReader(PictureRules(1000, 3), {})).messages[-1]
+    message = read_request(body(*parts), FileReader(FileRules(1000, 3), {})).messages[-1]
     assert message.text == "a\nb"
-    assert [picture.data for picture in message.pictures] == [png(1), png(2)]
+    assert [picture.data for picture in message.files] == [png(1), png(2)]
 
 
 # What is none

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 
-from upstream.pictures import Picture, signed_until, sniff
+from upstream.files import File, signed_until, sniff
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
@@ -54,7 +54,7 @@ def test_a_picture_is_known_by_its_content(data: bytes, content_type: str) -> No
 def test_everything_else_is_none(data: bytes) -> None:
     assert sniff(data) is None
     with pytest.raises(ValueError, match="no PNG"):
-        Picture.of(data)
+        File.of(data)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_everything_else_is_none(data: bytes) -> None:
     ids=["png", "jpeg", "gif", "webp"],
 )
 def test_its_name_is_made_of_its_digest_and_its_repr_holds_no_bytes(data: bytes, extension: str) -> None:
-    picture = Picture.of(data)
+    picture = File.of(data)
     assert picture.digest == sha256(data).hexdigest()
     assert picture.name == f"image-{picture.digest[:8]}.{extension}"
     assert "data" not in repr(picture)

@@ -15,7 +15,7 @@ _EXPIRES = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class File:
     """One picture to upload: `digest` is the SHA-256 of `data` in hex, `name` a file name of our own making."""
 
     data: bytes = field(repr=False)
