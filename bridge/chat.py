@@ -40,8 +40,12 @@ class Message(NamedTuple):
 
     @property
     def is_prompt(self) -> bool:
-        """A user's text, with pictures or without: it can be sent as it is, for upstream has no place for more."""
+        """A user's text, with files or without: it can be sent as it is, for upstream has no place for more."""
         return self.role == "user" and self[2:-1] == _PLAIN[:-1]
+
+    def without_pictures(self) -> Message:
+        """The same for a model that sees no pictures: documents stay."""
+        return self._replace(files=tuple(file for file in self.files if file.kind != "picture")) if self.files else self
 
 
 #: What stands behind the role and the text of a plain message.
@@ -49,17 +53,21 @@ _PLAIN: Final = Message("user", "")[2:]
 
 
 class ChatRequest(NamedTuple):
-    """A chat to be answered. `model` is the name as asked; `ignored` names what was asked for and has no effect."""
+    """A chat to be answered. `model` is the name as asked; `ignored` names what was asked for and has no effect.
+
+    `first_document` is the path of the first part that brings a PDF, which most models do not take.
+    """
 
     model: str
     messages: tuple[Message, ...]
     stream: bool = False
     include_usage: bool = False
     ignored: tuple[str, ...] = ()
+    first_document: str | None = None
 
 
 def files_of(messages: Iterable[Message]) -> tuple[File, ...]:
-    """All pictures of the messages, in order."""
+    """All pictures and documents of the messages, in order."""
     return tuple([file for message in messages if message.files for file in message.files])
 
 

@@ -19,7 +19,7 @@ from bridge.answer import Answer
 from bridge.chat import ChatRequest, Message, files_of
 from bridge.config import Config
 from bridge.conversations import Conversations, Evaluation, Turn
-from bridge.errors import from_upstream, invalid_request, unsupported_model
+from bridge.errors import document_not_taken, from_upstream, invalid_request, unsupported_model
 from bridge.keys import ApiKey
 from bridge.models import Models
 from upstream import evaluations
@@ -100,9 +100,11 @@ class Relay:
         model = await self._models.resolve(request.model, key)
         if model.video:
             raise unsupported_model(request.model, "makes videos, which the bridge does not support")
+        if request.first_document is not None and "file" not in model.inputs:
+            raise document_not_taken(request.model, request.first_document)
         messages, ignored = request.messages, request.ignored
-        if "image" not in model.inputs and any(message.files for message in messages):
-            messages = tuple(message._replace(files=()) for message in messages)
+        if "image" not in model.inputs and any(file.kind == "picture" for file in files_of(messages)):
+            messages = tuple(message.without_pictures() for message in messages)
             ignored = (*ignored, "images")
         if not any(message.text.strip() or message.tool_calls or message.files for message in messages):
             lost = f", and '{request.model}' takes no pictures" if "images" in ignored else ""
@@ -148,14 +150,14 @@ class Relay:
         """Make one attempt, with an account and ids of its own, up to the first event that says something."""
         account = self._choose(chat)
         chat.tried.add(account.user_id)
-        prompt, pictures = self._shown(chat)
+        prompt, files = self._shown(chat)
         was_untouched = chat.untouched
         upstream: ArenaAnswer | None = None
         self._pool.hold(account)
         try:
             attachments: Sequence[Attachment] = ()
-            if pictures:
-                attachments = await self._attach(pictures, account)
+            if files:
+                attachments = await self._attach(files, account)
                 account = self._pool.get(account.user_id) or account  # an upload may have rotated its cookie
             call = self._call(chat, prompt, attachments)
             chat.untouched &= chat.turn.evaluation is None  # until upstream says that it did nothing
@@ -213,15 +215,16 @@ class Relay:
                 "Shorten or drop earlier messages.",
                 "messages",
             )
-        pictures = files_of(messages)
-        if len(pictures) > 1 and not chat.model.multiple_images:
+        files = files_of(messages)
+        pictures = sum(file.kind == "picture" for file in files)
+        if pictures > 1 and not chat.model.multiple_images:
             raise invalid_request(
                 "invalid_image",
-                f"'{chat.model.name}' takes one picture at a time, not {len(pictures)}: "
+                f"'{chat.model.name}' takes one picture at a time, not {pictures}: "
                 "drop earlier pictures from the messages, or choose a model that takes several.",
                 "messages",
             )
-        return prompt, pictures
+        return prompt, files
 
     async def _attach(self, files: Sequence[File], account: Account) -> list[Attachment]:
         timeout = self._config().upstream.upload_timeout

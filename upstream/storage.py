@@ -47,7 +47,7 @@ class Storage:
         self._headers = {"User-Agent": settings.user_agent, "Accept-Encoding": "identity"}
 
     async def put(self, url: str, file: File) -> bool:
-        """Store a picture; False means that the URL is not good (any more). Raises errors that `Steps` knows."""
+        """Store a file; False means that the URL is not good (any more). Raises errors that `Steps` knows."""
         headers = self._headers | {"Content-Type": file.content_type}
         body = BytesIO(file.data)  # the library warns of bytes above 1 MiB, since they go out in one write
         response = await self._request("PUT", url, headers, body)

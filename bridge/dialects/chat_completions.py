@@ -52,7 +52,8 @@ def read_request(fields: Fields, files: FileReader) -> ChatRequest:
     stream = fields.boolean("stream") or False
     messages = _read_messages(fields, files)
     ignored = () if fields.names <= _USUAL else _read_ignored(fields)
-    return ChatRequest(model, messages, stream, _read_include_usage(fields, stream=stream), ignored)
+    include_usage = _read_include_usage(fields, stream=stream)
+    return ChatRequest(model, messages, stream, include_usage, ignored, files.first_document)
 
 
 def _read_ignored(fields: Fields) -> tuple[str, ...]:
@@ -125,14 +126,21 @@ def _read_part(part: Fields, files: FileReader) -> str | File:
                 raise part.required("text")
             return text
         case "image_url":
-            return files.read_part(part)
+            return files.read_picture(part)
+        case "file":
+            content = part.mapping("file")
+            if content is None:
+                raise part.required("file")
+            return files.read_file(part, content)
+        case "input_file":  # the Responses API's spelling, which some clients use here too
+            return files.read_file(part, part)
         case None:
             raise part.required("type")
         case other:
             raise part.invalid(
                 "type",
                 "unsupported_parameter",
-                f"Content parts of type '{other[:50]}' are not supported: send `text` and `image_url` parts.",
+                f"Content parts of type '{other[:50]}' are not supported: send `text`, `image_url` and `file` parts.",
             )
 
 

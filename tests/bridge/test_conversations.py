@@ -314,7 +314,7 @@ def test_what_is_no_evaluation(value: object) -> None:
 
 # Digests
 
-PICTURES = [File(b"a", "image/png", "aa", "a.png"), File(b"b", "image/png", "bb", "b.png")]
+FILES = [File(b"a", "image/png", "aa", "a.png"), File(b"b", "application/pdf", "bb", "b.pdf")]
 texts = st.text("ab[]: \n<>", max_size=4)
 names = st.none() | texts
 any_message = st.builds(
@@ -324,7 +324,7 @@ any_message = st.builds(
     names,
     st.lists(st.builds(ToolCall, texts, texts, texts), max_size=1).map(tuple),
     names,
-    st.lists(st.sampled_from(PICTURES), max_size=2).map(tuple),
+    st.lists(st.sampled_from(FILES), max_size=2).map(tuple),
 )
 histories = st.lists(any_message, min_size=1, max_size=4)
 
