@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from bridge import transcript
-from bridge.chat import Message, pictures_of
+from bridge.chat import Message, files_of
 from bridge.config import Config
 from bridge.conversations import Evaluation, Turn
 from bridge.errors import invalid_request
@@ -41,10 +41,10 @@ from upstream.errors import (
     WrongAccount,
 )
 from upstream.evaluations import Attachment, Call
+from upstream.files import File
 from upstream.ids import Uuid7Source
 from upstream.models import Model
 from upstream.modes import Modes
-from upstream.pictures import Picture
 from upstream.retry import MAX_CORRECTIONS
 from upstream.uploads import Uploads
 
@@ -117,14 +117,14 @@ class Attempts:
         if self._renewals.must_wait(account):
             account = await self._renewals.fresh(account)
         chat.tried.add(account.user_id)
-        prompt, pictures = self._shown(chat)
+        prompt, files = self._shown(chat)
         was_untouched = chat.untouched
         answer: ArenaAnswer | None = None
         self._pool.hold(account)
         try:
             attachments: Sequence[Attachment] = ()
-            if pictures:
-                attachments = await self._attach(pictures, account)
+            if files:
+                attachments = await self._attach(files, account)
                 account = self._pool.get(account.user_id) or account  # an upload may have rotated its cookie
             chat.untouched &= chat.turn.evaluation is None  # until upstream says that it did nothing
             call, answer = await self._open(chat, account, prompt, attachments)
@@ -176,7 +176,7 @@ class Attempts:
             return account
         return self._pool.choose(chat.model.modality, avoid=frozenset(chat.tried))
 
-    def _shown(self, chat: Chat) -> tuple[str, tuple[Picture, ...]]:
+    def _shown(self, chat: Chat) -> tuple[str, tuple[File, ...]]:
         """Say what is to be sent for the request's place in its conversation. Raises ApiError where it is too much."""
         if chat.turn.kind == "regenerate":
             return "", ()
@@ -190,19 +190,20 @@ class Attempts:
                 "Shorten or drop earlier messages.",
                 "messages",
             )
-        pictures = pictures_of(messages)
-        if len(pictures) > 1 and not chat.model.multiple_images:
+        files = files_of(messages)
+        pictures = sum(file.kind == "picture" for file in files)
+        if pictures > 1 and not chat.model.multiple_images:
             raise invalid_request(
                 "invalid_image",
-                f"'{chat.model.name}' takes one picture at a time, not {len(pictures)}: "
+                f"'{chat.model.name}' takes one picture at a time, not {pictures}: "
                 "drop earlier pictures from the messages, or choose a model that takes several.",
                 "messages",
             )
-        return prompt, pictures
+        return prompt, files
 
-    async def _attach(self, pictures: Sequence[Picture], account: Account) -> list[Attachment]:
+    async def _attach(self, files: Sequence[File], account: Account) -> list[Attachment]:
         timeout = self._config().upstream.upload_timeout
-        return await self._uploads.attach(pictures, account, self._credentials(account), timeout=timeout)
+        return await self._uploads.attach(files, account, self._credentials(account), timeout=timeout)
 
     def _credentials(self, account: Account) -> Credentials:
         return Credentials(account.session.value, self._pool.rotation(account))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from upstream.events import Image
-from upstream.pictures import Picture
+from upstream.files import File
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
@@ -31,7 +31,7 @@ class Message(NamedTuple):
     name: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
-    pictures: tuple[Picture, ...] = ()
+    files: tuple[File, ...] = ()
 
     @property
     def is_plain(self) -> bool:
@@ -40,8 +40,12 @@ class Message(NamedTuple):
 
     @property
     def is_prompt(self) -> bool:
-        """A user's text, with pictures or without: it can be sent as it is, for upstream has no place for more."""
+        """A user's text, with files or without: it can be sent as it is, for upstream has no place for more."""
         return self.role == "user" and self[2:-1] == _PLAIN[:-1]
+
+    def without_pictures(self) -> Message:
+        """The same for a model that sees no pictures: documents stay."""
+        return self._replace(files=tuple(file for file in self.files if file.kind != "picture")) if self.files else self
 
 
 #: What stands behind the role and the text of a plain message.
@@ -49,18 +53,22 @@ _PLAIN: Final = Message("user", "")[2:]
 
 
 class ChatRequest(NamedTuple):
-    """A chat to be answered. `model` is the name as asked; `ignored` names what was asked for and has no effect."""
+    """A chat to be answered. `model` is the name as asked; `ignored` names what was asked for and has no effect.
+
+    `first_document` is the path of the first part that brings a PDF, which most models do not take.
+    """
 
     model: str
     messages: tuple[Message, ...]
     stream: bool = False
     include_usage: bool = False
     ignored: tuple[str, ...] = ()
+    first_document: str | None = None
 
 
-def pictures_of(messages: Iterable[Message]) -> tuple[Picture, ...]:
-    """All pictures of the messages, in order."""
-    return tuple([picture for message in messages if message.pictures for picture in message.pictures])
+def files_of(messages: Iterable[Message]) -> tuple[File, ...]:
+    """All pictures and documents of the messages, in order."""
+    return tuple([file for message in messages if message.files for file in message.files])
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +82,7 @@ class ImageRequest:
     prompt: str
     count: int = 1
     inline: bool = False
-    pictures: tuple[Picture, ...] = ()
+    pictures: tuple[File, ...] = ()
     ignored: tuple[str, ...] = ()
 
 

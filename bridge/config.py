@@ -120,10 +120,12 @@ class Limits(NamedTuple):
 
 
 class Images(NamedTuple):
-    """Pictures in requests."""
+    """Pictures and documents in requests."""
 
-    max_bytes: int = _key(10 * 1024 * 1024, whole(1, 100 * 1024 * 1024), "Largest picture in bytes, decoded.")
-    max_per_request: int = _key(10, whole(1, 100), "Pictures in one request.")
+    max_bytes: int = _key(
+        10 * 1024 * 1024, whole(1, 100 * 1024 * 1024), "Largest picture or document, in decoded bytes."
+    )
+    max_per_request: int = _key(10, whole(1, 100), "Pictures and documents in one request.")
     fetch_urls: bool = _key(
         False, TRUTH, "Whether to fetch pictures given as http(s) URLs; never from private addresses."
     )

@@ -194,7 +194,7 @@ def _follows_up(messages: Sequence[Message]) -> bool:
         len(messages) > 1
         and messages[-2].role == "assistant"
         and last.is_prompt
-        and bool(last.text.strip() or last.pictures)
+        and bool(last.text.strip() or last.files)
     )
 
 
@@ -227,13 +227,13 @@ def _update(history: hashlib._Hash, messages: Sequence[Message]) -> None:
 
 def _compared(message: Message) -> tuple[object, ...]:
     """Everything that two equal messages have in common."""
-    role, text, name, tool_calls, tool_call_id, pictures = message
+    role, text, name, tool_calls, tool_call_id, files = message
     if role == "assistant":
         text = comparable(text)
-    if not (tool_calls or pictures):
-        return role, text, name, tool_calls, tool_call_id, pictures
+    if not (tool_calls or files):
+        return role, text, name, tool_calls, tool_call_id, files
     calls = [[call.id, call.name, call.arguments] for call in tool_calls]
-    return role, text, name, calls, tool_call_id, [picture.digest for picture in pictures]
+    return role, text, name, calls, tool_call_id, [file.digest for file in files]
 
 
 def _digest(history: hashlib._Hash) -> str:

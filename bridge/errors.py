@@ -134,6 +134,16 @@ def unsupported_model(name: str, why: str) -> ApiError:
     return ApiError(400, "invalid_request_error", "unsupported_model", f"'{name}' {why}.", "model")
 
 
+def document_not_taken(model: str, param: str) -> ApiError:
+    """400: `param` is the path of a part that brings a PDF, and the model reads none."""
+    return invalid_request(
+        "unsupported_parameter",
+        f"'{model}' takes no documents: leave this part out, or choose a model whose `capabilities.input` in "
+        "GET /v1/models has `file`.",
+        param,
+    )
+
+
 def models_unavailable(reason: Reason, why: str) -> ApiError:
     """503: no list of models has ever been read."""
     return ApiError(

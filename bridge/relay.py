@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 from bridge.answer import Answer
 from bridge.attempts import Attempts, Begun, Chat
-from bridge.chat import ChatRequest, Message
+from bridge.chat import ChatRequest, Message, files_of
 from bridge.config import Config
 from bridge.conversations import Conversations, Evaluation, Turn
-from bridge.errors import from_upstream, invalid_request, unsupported_model
+from bridge.errors import document_not_taken, from_upstream, invalid_request, unsupported_model
 from bridge.follow_ups import FollowUps
 from bridge.keys import ApiKey
 from bridge.models import Models
@@ -72,11 +72,13 @@ class Relay:
         model = await self._models.resolve(request.model, key)
         if model.video:
             raise unsupported_model(request.model, "makes videos, which the bridge does not support")
+        if request.first_document is not None and "file" not in model.inputs:
+            raise document_not_taken(request.model, request.first_document)
         messages, ignored = request.messages, request.ignored
-        if "image" not in model.inputs and any(message.pictures for message in messages):
-            messages = tuple(message._replace(pictures=()) for message in messages)
+        if "image" not in model.inputs and any(file.kind == "picture" for file in files_of(messages)):
+            messages = tuple(message.without_pictures() for message in messages)
             ignored = (*ignored, "images")
-        if not any(message.text.strip() or message.tool_calls or message.pictures for message in messages):
+        if not any(message.text.strip() or message.tool_calls or message.files for message in messages):
             lost = f", and '{request.model}' takes no pictures" if "images" in ignored else ""
             raise invalid_request("invalid_value", f"'messages' hold no text to send{lost}.", "messages")
         return Asked(request.model, model, messages, ignored)

@@ -96,7 +96,7 @@ class Stats:
         use.last.append((int(self._clock()), reason))
 
     def record_upload(self, ok: bool) -> None:
-        """Count one picture that was uploaded, or could not be."""
+        """Count one picture or document that was uploaded, or could not be."""
         self.revision += 1
         self._totals.uploaded += ok
         self._totals.upload_failures += not ok

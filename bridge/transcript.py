@@ -1,14 +1,15 @@
 """A list of messages as one prompt, for a new evaluation: LMArena takes text, not roles.
 
 Texts stand verbatim and in order; only the headings between them are ours. Leading system messages are joined,
-later ones keep their place. A single user message is sent as it is, behind the system text. Pictures go along as
-attachments, in order; where there are several messages, headings say which picture is whose.
+later ones keep their place. A single user message is sent as it is, behind the system text. Pictures and documents go
+along as attachments, in order; where there are several messages, headings say which message brought which.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import count, takewhile
+from itertools import takewhile
 
 from bridge.chat import Message
 
@@ -25,7 +26,7 @@ def prompt(messages: Sequence[Message]) -> str:
         blocks.append(spoken[0].text)
     elif spoken:
         blocks.append("[The conversation so far. Answer its last message.]")
-        numbers = count(1)
+        numbers = Counter[str]()
         for message in spoken:
             if message.is_plain:
                 blocks.append(_PLAIN_HEADINGS[message.role] + message.text)
@@ -34,12 +35,15 @@ def prompt(messages: Sequence[Message]) -> str:
     return "\n\n".join(blocks)
 
 
-def _blocks(message: Message, numbers: Iterator[int]) -> Iterator[str]:
-    if message.text or message.pictures or not message.tool_calls:
+def _blocks(message: Message, numbers: Counter[str]) -> Iterator[str]:
+    """Write one message; `numbers` counts the pictures and the documents up to it."""
+    if message.text or message.files or not message.tool_calls:
         about = " ".join(filter(None, (_HEADINGS[message.role], message.name)))
         if message.tool_call_id:
             about += f" ({message.tool_call_id})"
-        about += "".join(f", picture {next(numbers)}" for _ in message.pictures)
+        for file in message.files:
+            numbers[file.kind] += 1
+            about += f", {file.kind} {numbers[file.kind]}"
         yield f"[{about}]\n{message.text}"
     for call in message.tool_calls:
         yield f"[Assistant calls the tool {call.name} ({call.id})]\n{call.arguments}"

@@ -12,14 +12,14 @@ from typing import Final
 from aiohttp import web
 
 from bridge.answer import Answer
-from bridge.chat import ChatRequest, Message, pictures_of
+from bridge.chat import ChatRequest, Message, files_of
 from bridge.config import Config
 from bridge.dialects import sse
 from bridge.dialects.chat_answers import ChunkEncoder, Completion, Header
 from bridge.dialects.chat_completions import read_request
 from bridge.dialects.data_urls import Taken, read_without_data_urls
 from bridge.dialects.fields import read_object
-from bridge.dialects.pictures import PictureReader, PictureRules, linked_pictures
+from bridge.dialects.files import FileReader, FileRules, linked_pictures
 from bridge.errors import ApiError
 from bridge.keys import ApiKey
 from bridge.log import event
@@ -47,7 +47,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
         async with large_body(request, config) as hold:
             chat = await _read(request, config, hold)
             if hold.size:
-                hold.shrink(sum(len(picture.data) for picture in pictures_of(chat.messages)))
+                hold.shrink(sum(len(file.data) for file in files_of(chat.messages)))
             facts.model = chat.model[:200]
             if config.log.debug:
                 facts.prompt = _shortened(chat.messages)
@@ -75,7 +75,7 @@ async def _read(request: web.Request, config: Config, hold: Hold) -> ChatRequest
     if links:
         await hold.extend(len(links) * images.max_bytes)
         fetched = await fetch_pictures(request.app[FETCHER], links, config)
-    reader = PictureReader(PictureRules(images.max_bytes, images.max_per_request), fetched, taken)
+    reader = FileReader(FileRules(images.max_bytes, images.max_per_request), fetched, taken)
     if is_large:  # decoding and hashing takes as long again
         return await asyncio.to_thread(read_request, fields, reader)
     return read_request(fields, reader)

@@ -14,8 +14,8 @@ from aiohttp.http_exceptions import BadHttpMessage
 from bridge.chat import ChatRequest, ImageRequest, Message
 from bridge.config import Config
 from bridge.dialects.fields import read_object
+from bridge.dialects.files import FileReader, FileRules
 from bridge.dialects.images import encode_answer, no_picture, read_edit, read_generation
-from bridge.dialects.pictures import PictureReader, PictureRules
 from bridge.errors import ApiError, from_upstream, invalid_request, unsupported_model
 from bridge.keys import ApiKey
 from bridge.relay import Asked
@@ -53,8 +53,8 @@ async def edit(request: web.Request) -> web.StreamResponse:
     with admitted(request, key, config, request[FACTS]):
         async with large_body(request, config) as hold:
             texts, files = await _read_form(request, config)
-            rules = PictureRules(config.images.max_bytes, config.images.max_per_request)
-            wanted = await asyncio.to_thread(read_edit, texts, files, PictureReader(rules, {}))
+            rules = FileRules(config.images.max_bytes, config.images.max_per_request)
+            wanted = await asyncio.to_thread(read_edit, texts, files, FileReader(rules, {}))
             hold.shrink(sum(len(picture.data) for picture in wanted.pictures))
             return await _draw(request, key, wanted, config)
 
@@ -62,7 +62,7 @@ async def edit(request: web.Request) -> web.StreamResponse:
 async def _draw(request: web.Request, key: ApiKey, wanted: ImageRequest, config: Config) -> web.StreamResponse:
     facts = request[FACTS]
     facts.model = wanted.model[:200]
-    message = Message("user", wanted.prompt, pictures=wanted.pictures)
+    message = Message("user", wanted.prompt, files=wanted.pictures)
     with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
         chat = ChatRequest(wanted.model, (message,), ignored=wanted.ignored)
         asked = await request.app[RELAY].prepare(chat, key)

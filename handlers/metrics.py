@@ -91,7 +91,7 @@ _COUNTERS: Final = (
     ),
     Counted(
         "uploads",
-        "Pictures brought to LMArena's storage, or not.",
+        "Pictures and documents brought to LMArena's storage, or not.",
         ("result",),
         lambda stats: {("ok",): stats.totals.uploaded, ("failed",): stats.totals.upload_failures},
     ),

@@ -18,7 +18,7 @@ from yarl import URL
 
 from upstream.addresses import guarded_socket_factory
 from upstream.errors import UpstreamError
-from upstream.pictures import sniff
+from upstream.files import sniff
 from upstream.transfer import SENDING_ERRORS, plain_session, read_within, reading, unanswered
 from upstream.trust import trust
 

@@ -15,7 +15,7 @@ from yarl import URL
 from upstream.addresses import guarded_socket_factory, is_public_host
 from upstream.client import Settings
 from upstream.errors import ProtocolViolated, RateLimited, Rejected, ServerFailed
-from upstream.pictures import Picture
+from upstream.files import File
 from upstream.pool import KEEPALIVE_SECONDS
 from upstream.refusals import read_retry_after
 from upstream.transfer import SENDING_ERRORS, plain_session, read_within, reading, unanswered
@@ -46,10 +46,10 @@ class Storage:
         self._schemes = ("https",) if URL(settings.base_url).scheme == "https" else ("https", "http")
         self._headers = {"User-Agent": settings.user_agent, "Accept-Encoding": "identity"}
 
-    async def put(self, url: str, picture: Picture) -> bool:
-        """Store a picture; False means that the URL is not good (any more). Raises errors that `Steps` knows."""
-        headers = self._headers | {"Content-Type": picture.content_type}
-        body = BytesIO(picture.data)  # the library warns of bytes above 1 MiB, since they go out in one write
+    async def put(self, url: str, file: File) -> bool:
+        """Store a file; False means that the URL is not good (any more). Raises errors that `Steps` knows."""
+        headers = self._headers | {"Content-Type": file.content_type}
+        body = BytesIO(file.data)  # the library warns of bytes above 1 MiB, since they go out in one write
         response = await self._request("PUT", url, headers, body)
         with reading(response, _STORAGE):
             if response.status == HTTPStatus.FORBIDDEN:

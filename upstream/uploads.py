@@ -1,7 +1,9 @@
-"""Pictures on their way to LMArena's storage, and from it: three steps, each taken once (PROTOCOL, image upload).
+"""Pictures and PDFs on their way to LMArena's storage, and pictures from it: three steps, each taken once.
 
 async with uploading(client, clock=time.time) as uploads:
-    attachments = await uploads.attach(pictures, account, credentials, timeout=60)
+    attachments = await uploads.attach(files, account, credentials, timeout=60)
+
+The protocol: docs/protocol.md, upload.
 """
 
 from __future__ import annotations
@@ -33,20 +35,20 @@ from upstream.errors import (
     UpstreamError,
 )
 from upstream.evaluations import Attachment
+from upstream.files import File, signed_until, sniff
 from upstream.flight import FlightError, action_ids, action_result, script_paths
 from upstream.parallel import side_by_side
-from upstream.pictures import Picture, signed_until, sniff
 from upstream.retry import Steps
 from upstream.storage import Storage, storage
 
-#: Pictures of one request, and of the whole daemon, that are under way at the same time.
+#: Files of one request, and of the whole daemon, that are under way at the same time.
 MAX_PER_REQUEST: Final = 4
 MAX_AT_ONCE: Final = 32
 #: Scripts of the page that are read side by side: as many as a browser keeps connections to a host.
 MAX_SCRIPTS: Final = 6
-#: Uploaded pictures that are remembered; the one used longest ago goes first.
+#: Uploaded files that are remembered; the one used longest ago goes first.
 MAX_KEPT: Final = 4096
-#: A signed URL is used no more when it ends sooner: the model must still be able to read the picture.
+#: A signed URL is used no more when it ends sooner: the model must still be able to read the file.
 LEAST_LIFE_SECONDS: Final = 300.0
 
 _GENERATE: Final = "generateUploadUrl"
@@ -59,7 +61,7 @@ async def uploading(
 ) -> AsyncIterator[Uploads]:
     """Own the connections to the storage: they are closed on the way out.
 
-    `clock` gives unix time in seconds; `on_upload` is told of each picture whether it was uploaded or failed.
+    `clock` gives unix time in seconds; `on_upload` is told of each file whether it was uploaded or failed.
     """
     async with storage(client.settings, connections=MAX_AT_ONCE) as store:
         yield Uploads(client, store, clock, on_upload)
@@ -67,7 +69,7 @@ async def uploading(
 
 @dataclass(slots=True)
 class _Kept:
-    """What is remembered of one picture under one account; whoever works on it holds `lock`."""
+    """What is remembered of one file under one account; whoever works on it holds `lock`."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     key: str = ""
@@ -76,7 +78,7 @@ class _Kept:
 
 
 class _Visit:
-    """One `attach`: whose it is, how long a picture may take, and the cookie as it is after rotations so far."""
+    """One `attach`: whose it is, how long a file may take, and the cookie as it is after rotations so far."""
 
     def __init__(self, user_id: str, given: Credentials, timeout: float) -> None:
         def rotated(value: str) -> None:
@@ -89,7 +91,7 @@ class _Visit:
 
 
 class Uploads:
-    """Uploads pictures, each once for an account as long as the storage keeps it."""
+    """Uploads files, each once for an account as long as the storage keeps it."""
 
     def __init__(
         self, client: ArenaClient, store: Storage, clock: Callable[[], float], on_upload: Callable[[bool], None]
@@ -105,27 +107,27 @@ class Uploads:
         self._reading_ids = asyncio.Lock()
 
     async def attach(
-        self, pictures: Sequence[Picture], account: Account, credentials: Credentials, *, timeout: float
+        self, files: Sequence[File], account: Account, credentials: Credentials, *, timeout: float
     ) -> list[Attachment]:
-        """Bring pictures where the account's next call can name them; the attachments are in the pictures' order.
+        """Bring files where the account's next call can name them; the attachments are in the files' order.
 
-        `timeout` is for each picture, waiting for others included. The session cookie may have been rotated
+        `timeout` is for each file, waiting for others included. The session cookie may have been rotated
         afterwards. Raises UploadFailed, and what another account or a human must help with: SessionExpired,
         RateLimited, a wall. Trouble of the site has been repeated here already, and says nothing of its chats.
         """
         visit = _Visit(account.user_id, credentials, timeout)
 
-        async def attach_one(picture: Picture) -> Attachment:
+        async def attach_one(file: File) -> Attachment:
             try:
-                return await self._attach_one(picture, visit)
+                return await self._attach_one(file, visit)
             except UpstreamError:
                 self._on_upload(False)
                 raise
 
         try:
-            return await side_by_side(attach_one, pictures, MAX_PER_REQUEST)
+            return await side_by_side(attach_one, files, MAX_PER_REQUEST)
         except (Unreachable, Unavailable, ServerFailed, StaleAction) as error:
-            raise UploadFailed(f"The picture could not be uploaded: {error.message}") from error
+            raise UploadFailed(f"A file could not be uploaded: {error.message}") from error
 
     async def download(self, url: str, *, limit_bytes: int, timeout: float) -> tuple[bytes, str]:
         """Read a generated picture; return it with its content type. Raises DownloadFailed."""
@@ -140,20 +142,20 @@ class Uploads:
                 raise ProtocolViolated("what came is no picture.")
         return data, content_type
 
-    async def _attach_one(self, picture: Picture, visit: _Visit) -> Attachment:
-        kept = self._remembered((visit.user_id, picture.digest))
+    async def _attach_one(self, file: File, visit: _Visit) -> Attachment:
+        kept = self._remembered((visit.user_id, file.digest))
         try:
-            # Two requests with one picture take turns: the second finds it uploaded. If the first is cancelled or
+            # Two requests with one file take turns: the second finds it uploaded. If the first is cancelled or
             # fails, the second does the work itself.
             async with asyncio.timeout(visit.timeout), kept.lock:
                 if kept.until <= self._clock() + LEAST_LIFE_SECONDS:
                     async with self._at_once:
-                        await self._renew(kept, picture, visit)
-                return Attachment(kept.key, picture.content_type, kept.url)
+                        await self._renew(kept, file, visit)
+                return Attachment(kept.key, file.content_type, kept.url)
         except TimeoutError as error:
-            raise UploadFailed(f"The picture was not uploaded within {visit.timeout:g} s.") from error
+            raise UploadFailed(f"The {file.kind} was not uploaded within {visit.timeout:g} s.") from error
         except EvaluationGone as error:  # a plain 404: no evaluation has been spoken of yet
-            raise UploadFailed("LMArena has changed: what pictures are uploaded with is not there (404).") from error
+            raise UploadFailed("LMArena has changed: what files are uploaded with is not there (404).") from error
 
     def _remembered(self, place: tuple[str, str]) -> _Kept:
         kept = self._kept.setdefault(place, _Kept())
@@ -164,31 +166,31 @@ class Uploads:
 
     # The three steps
 
-    async def _renew(self, kept: _Kept, picture: Picture, visit: _Visit) -> None:
-        """Sign the stored picture again; upload it where there is none (any more)."""
+    async def _renew(self, kept: _Kept, file: File, visit: _Visit) -> None:
+        """Sign the stored file again; upload it where there is none (any more)."""
         url = await self._sign(kept.key, visit) if kept.key else None
         if url is None:
-            kept.key = await self._upload(picture, visit)
+            kept.key = await self._upload(file, visit)
             self._on_upload(True)
             url = await self._sign(kept.key, visit)
         if url is None:
-            raise UploadFailed("LMArena did not sign the uploaded picture.")
+            raise UploadFailed(f"LMArena did not sign the uploaded {file.kind}.")
         kept.url, kept.until = url, signed_until(url) or 0.0
 
-    async def _upload(self, picture: Picture, visit: _Visit) -> str:
-        """Upload a picture; return its storage key. An upload URL that has expired is replaced once."""
+    async def _upload(self, file: File, visit: _Visit) -> str:
+        """Upload a file; return its storage key. An upload URL that has expired is replaced once."""
         for _ in range(2):
-            match await self._act(_GENERATE, [picture.name, picture.content_type], visit):
+            match await self._act(_GENERATE, [file.name, file.content_type], visit):
                 case {"uploadUrl": str(url), "key": str(key)}:
-                    if await self._put(url, picture):
+                    if await self._put(url, file):
                         return key
                 case _:
-                    raise UploadFailed("LMArena gave no URL to upload the picture to.")
-        raise UploadFailed("LMArena's storage refuses the picture, under a fresh URL too (403).")
+                    raise UploadFailed(f"LMArena gave no URL to upload the {file.kind} to.")
+        raise UploadFailed(f"LMArena's storage refuses the {file.kind}, under a fresh URL too (403).")
 
-    async def _put(self, url: str, picture: Picture) -> bool:
-        with _failing_as(UploadFailed, "The picture could not be uploaded"):
-            return await self._steps.run(partial(self._storage.put, url, picture))
+    async def _put(self, url: str, file: File) -> bool:
+        with _failing_as(UploadFailed, f"The {file.kind} could not be uploaded"):
+            return await self._steps.run(partial(self._storage.put, url, file))
 
     async def _sign(self, key: str, visit: _Visit) -> str | None:
         match await self._act(_SIGN, [key], visit):
@@ -245,7 +247,7 @@ class Uploads:
         for found in scripts:
             ids |= found
         if not {_GENERATE, _SIGN} <= ids.keys():
-            raise UploadFailed("LMArena has changed: its page names no actions to upload pictures with.")
+            raise UploadFailed("LMArena has changed: its page names no actions to upload files with.")
         return ids
 
 

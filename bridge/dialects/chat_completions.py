@@ -7,9 +7,9 @@ from typing import Final
 
 from bridge.chat import ChatRequest, Message, Role, ToolCall
 from bridge.dialects.fields import Fields
-from bridge.dialects.pictures import PictureReader
+from bridge.dialects.files import FileReader
 from bridge.errors import ApiError, invalid_request
-from upstream.pictures import Picture
+from upstream.files import File
 
 _ROLES: Final[dict[str, Role]] = {
     "system": "system",
@@ -44,15 +44,16 @@ _USUAL: Final = frozenset({"model", "messages", "stream", "stream_options"})
 MAX_STOPS: Final = 4
 
 
-def read_request(fields: Fields, pictures: PictureReader) -> ChatRequest:
+def read_request(fields: Fields, files: FileReader) -> ChatRequest:
     """Read a request. Raises ApiError (400) that names the field."""
     model = fields.string("model")
     if not model:
         raise fields.required("model")
     stream = fields.boolean("stream") or False
-    messages = _read_messages(fields, pictures)
+    messages = _read_messages(fields, files)
     ignored = () if fields.names <= _USUAL else _read_ignored(fields)
-    return ChatRequest(model, messages, stream, _read_include_usage(fields, stream=stream), ignored)
+    include_usage = _read_include_usage(fields, stream=stream)
+    return ChatRequest(model, messages, stream, include_usage, ignored, files.first_document)
 
 
 def _read_ignored(fields: Fields) -> tuple[str, ...]:
@@ -62,7 +63,7 @@ def _read_ignored(fields: Fields) -> tuple[str, ...]:
     return (*ignored, *_read_stop(fields), *_read_response_format(fields), *_read_tools(fields))
 
 
-def _read_messages(fields: Fields, pictures: PictureReader) -> tuple[Message, ...]:
+def _read_messages(fields: Fields, files: FileReader) -> tuple[Message, ...]:
     messages = fields.array("messages")
     if messages is None:
         raise fields.required("messages")
@@ -70,7 +71,7 @@ def _read_messages(fields: Fields, pictures: PictureReader) -> tuple[Message, ..
         raise fields.invalid("messages", "invalid_value", "'messages' must have at least one message.")
     return tuple(
         [
-            _read_plain(message) or _read_message(fields.mapping_at("messages", at, message), pictures)
+            _read_plain(message) or _read_message(fields.mapping_at("messages", at, message), files)
             for at, message in enumerate(messages)
         ]
     )
@@ -85,7 +86,7 @@ def _read_plain(message: object) -> Message | None:
     return None
 
 
-def _read_message(fields: Fields, pictures: PictureReader) -> Message:
+def _read_message(fields: Fields, files: FileReader) -> Message:
     role = fields.string("role")
     if role is None:
         raise fields.required("role")
@@ -93,7 +94,7 @@ def _read_message(fields: Fields, pictures: PictureReader) -> Message:
         raise fields.invalid(
             "role", "invalid_value", f"'{fields.path('role')}' must be one of {', '.join(_ROLES)}, not '{role[:50]}'."
         )
-    text, shown = _read_content(fields, pictures)
+    text, shown = _read_content(fields, files)
     return Message(
         _ROLES[role],
         text,
@@ -104,7 +105,7 @@ def _read_message(fields: Fields, pictures: PictureReader) -> Message:
     )
 
 
-def _read_content(fields: Fields, pictures: PictureReader) -> tuple[str, tuple[Picture, ...]]:
+def _read_content(fields: Fields, files: FileReader) -> tuple[str, tuple[File, ...]]:
     """Content is a string, null or parts."""
     if fields.kind("content") is not list:
         if fields.kind("content") not in (str, type(None)):
@@ -112,12 +113,12 @@ def _read_content(fields: Fields, pictures: PictureReader) -> tuple[str, tuple[P
                 "content", "invalid_type", f"'{fields.path('content')}' must be a string, null or an array of parts."
             )
         return fields.string("content") or "", ()
-    parts = [_read_part(part, pictures) for part in fields.mappings("content") or ()]
+    parts = [_read_part(part, files) for part in fields.mappings("content") or ()]
     texts = [part for part in parts if isinstance(part, str)]
-    return "\n".join(texts), tuple(part for part in parts if isinstance(part, Picture))
+    return "\n".join(texts), tuple(part for part in parts if isinstance(part, File))
 
 
-def _read_part(part: Fields, pictures: PictureReader) -> str | Picture:
+def _read_part(part: Fields, files: FileReader) -> str | File:
     match part.string("type"):
         case "text":
             text = part.string("text")
@@ -125,14 +126,21 @@ def _read_part(part: Fields, pictures: PictureReader) -> str | Picture:
                 raise part.required("text")
             return text
         case "image_url":
-            return pictures.read_part(part)
+            return files.read_picture(part)
+        case "file":
+            content = part.mapping("file")
+            if content is None:
+                raise part.required("file")
+            return files.read_file(part, content)
+        case "input_file":  # the Responses API's spelling, which some clients use here too
+            return files.read_file(part, part)
         case None:
             raise part.required("type")
         case other:
             raise part.invalid(
                 "type",
                 "unsupported_parameter",
-                f"Content parts of type '{other[:50]}' are not supported: send `text` and `image_url` parts.",
+                f"Content parts of type '{other[:50]}' are not supported: send `text`, `image_url` and `file` parts.",
             )
 
 

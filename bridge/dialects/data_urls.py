@@ -1,4 +1,4 @@
-"""Data URLs taken out of a large body before it is parsed.
+"""Files in base64 taken out of a large body before it is parsed: data URLs, and what is named `file_data`.
 
 orjson would copy each, holding the loop meanwhile: 12 to 25 ms for a picture of 10 MiB, which take 1 to 2 so (`make
 bench`, picture-10MB).
@@ -15,18 +15,20 @@ from bridge.errors import ApiError
 
 #: What is taken out is at least so long: below it, parsing is as fast.
 LEAST_BYTES: Final = 64 * 1024
-#: So many names are looked at: a request has a few pictures, and 30 MB of `"url":` would hold the loop for a second.
+#: So many names are looked at: a request has a few files, and 30 MB of `"url":` would hold the loop for a second.
 MOST_NAMES: Final = 1000
 
-#: What was taken out, by the words that stand in its place: the bytes of each data URL, as they were sent.
+#: What was taken out, by the words that stand in its place: the bytes of each string, as they were sent.
 Taken: TypeAlias = Mapping[str, memoryview]
 
-_KEY: Final = b'"url"'
-_VALUE: Final = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*"(?=data:)')
+_NAME: Final = re.compile(rb'"(?:url|(file_data))"')
+_VALUE: Final = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*"')
 
 
 def read_without_data_urls(body: bytes, mark: str, least: int = LEAST_BYTES) -> tuple[Fields, Taken]:
-    """Parse a body that may hold long data URLs under the name `url`; in place of each stands `mark` with a number.
+    """Parse a body that may hold long files; in place of each stands `mark` with a number.
+
+    They are data URLs under the name `url`, and data URLs or bare base64 under the name `file_data`.
 
     Nobody must be able to guess `mark`, which JSON can hold as it is. What a string must not hold (a control, broken
     UTF-8) is not looked for in them: no base64 has it. Raises a 400 as `read_object` does.
@@ -39,19 +41,21 @@ def read_without_data_urls(body: bytes, mark: str, least: int = LEAST_BYTES) -> 
 
 
 def _take_out(body: bytes, mark: str, least: int) -> tuple[bytes, Taken]:
-    """Part a body from its long data URLs.
+    """Part a body from its long files.
 
-    In a text of JSON's, `"url"` followed by a colon is the end of a name, wherever it began: within a string its quotes
-    would be escaped. So the quote behind the colon opens a string, and the next one ends it, unless that is escaped.
+    In a text of JSON's, either name in quotes, followed by a colon, is the end of a name, wherever it began: within a
+    string its quotes would be escaped. So the quote behind the colon opens a string, and the next one ends it, unless
+    that is escaped.
     """
     view, taken, kept = memoryview(body), dict[str, memoryview](), list[bytes | memoryview]()
     start = at = 0
     for _ in range(MOST_NAMES):
-        at = body.find(_KEY, at) + len(_KEY)
-        if at < len(_KEY):
+        name = _NAME.search(body, at)
+        if name is None:
             break
+        at = name.end()
         opened = _VALUE.match(body, at)
-        if opened is None:
+        if opened is None or not (name[1] or body.startswith(b"data:", opened.end())):
             continue
         at = body.find(b'"', opened.end())
         if at < 0:

@@ -56,12 +56,18 @@ class Fields:
         """The fields that were sent, those that are null among them."""
         return self._values.keys()
 
-    def path(self, name: str) -> str:
-        """Where a field stands in the request, in OpenAI's notation: `messages[1].content`."""
+    @property
+    def own_path(self) -> str:
+        """Where this object stands in the request, in OpenAI's notation: `messages[1]`; empty for the whole request."""
         if self._parent is None:
-            return f"{self._name}.{name}" if self._name else name
+            return self._name
         at = "" if self._at is None else f"[{self._at}]"
-        return f"{self._parent.path(self._name)}{at}.{name}"
+        return f"{self._parent.path(self._name)}{at}"
+
+    def path(self, name: str) -> str:
+        """Where a field stands in the request: `messages[1].content`."""
+        own_path = self.own_path
+        return f"{own_path}.{name}" if own_path else name
 
     def string(self, name: str) -> str | None:
         """Read a string."""

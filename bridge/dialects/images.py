@@ -10,9 +10,9 @@ import pybase64
 
 from bridge.chat import ImageRequest
 from bridge.dialects.fields import Fields
-from bridge.dialects.pictures import PictureReader
+from bridge.dialects.files import FileReader
 from bridge.errors import ApiError, invalid_request
-from upstream.pictures import Picture
+from upstream.files import File
 
 #: OpenAI's own bound on `n`.
 MAX_COUNT: Final = 10
@@ -36,7 +36,7 @@ _INTEGER_DIGITS: Final = 19  # what fits 64 bits
 _FORM_INTEGERS: Final = frozenset({"n", "output_compression", "partial_images"})
 
 
-def read_generation(fields: Fields, pictures: Sequence[Picture] = ()) -> ImageRequest:
+def read_generation(fields: Fields, pictures: Sequence[File] = ()) -> ImageRequest:
     """Read a request. Raises ApiError (400) that names the field."""
     for name in ("model", "prompt"):
         if not (fields.string(name) or "").strip():
@@ -55,9 +55,9 @@ def read_generation(fields: Fields, pictures: Sequence[Picture] = ()) -> ImageRe
     )
 
 
-def read_edit(texts: Mapping[str, str], files: Iterable[tuple[str, bytes]], reader: PictureReader) -> ImageRequest:
+def read_edit(texts: Mapping[str, str], files: Iterable[tuple[str, bytes]], reader: FileReader) -> ImageRequest:
     """Read an edit: a form's texts by name, and its files in order. Raises ApiError (400) that names the field."""
-    pictures: list[Picture] = []
+    pictures: list[File] = []
     mask: tuple[str, ...] = ()
     for name, data in files:
         match name:

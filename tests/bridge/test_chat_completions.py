@@ -14,17 +14,18 @@ from hypothesis import strategies as st
 from bridge.chat import ChatRequest, Message, ToolCall
 from bridge.dialects import chat_completions
 from bridge.dialects.fields import read_object
-from bridge.dialects.pictures import PictureReader, PictureRules
+from bridge.dialects.files import FileReader, FileRules
 from bridge.errors import ApiError
 
 USER: dict[str, Any] = {"role": "user", "content": "hi"}
 CALL: dict[str, Any] = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"at": "it"}'}}
 TOOL: dict[str, Any] = {"type": "function", "function": {"name": "look"}}
 IMAGE: dict[str, Any] = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+PDF = "data:application/pdf;base64,JVBERi0xLjQ="
 
 
 def read_request(data: bytes) -> ChatRequest:
-    return chat_completions.read_request(read_object(data), PictureReader(PictureRules(1000, 3), {}))
+    return chat_completions.read_request(read_object(data), FileReader(FileRules(1000, 3), {}))
 
 
 def body(**fields: object) -> bytes:
@@ -41,6 +42,11 @@ def message(**fields: object) -> dict[str, object]:
 def part(value: object) -> dict[str, object]:
     """A content of two parts, the second of which is the row's."""
     return message(content=[{"type": "text", "text": "see"}, value])
+
+
+def file(**fields: object) -> dict[str, object]:
+    """A `file` part."""
+    return {"type": "file", "file": fields}
 
 
 # What is read
@@ -202,7 +208,19 @@ REFUSED = {
     "a picture without an url": missing("messages[0].content[1].image_url.url", part({**IMAGE, "image_url": {}})),
     "a picture that is a string": wrong_type("messages[0].content[1].image_url", part({**IMAGE, "image_url": "data:"})),
     "a sound": unsupported("messages[0].content[1].type", part({"type": "input_audio", "input_audio": {}})),
-    "a file": unsupported("messages[0].content[1].type", part({"type": "file", "file": {}})),
+    "a file part without a file": missing("messages[0].content[1].file", part({"type": "file"})),
+    "a file part that is a string": wrong_type("messages[0].content[1].file", part({"type": "file", "file": "data:"})),
+    "a file without data": missing("messages[0].content[1].file.file_data", part({"type": "file", "file": {}})),
+    "a file with empty data": missing("messages[0].content[1].file.file_data", part(file(file_data=""))),
+    "a file's data a list": wrong_type("messages[0].content[1].file.file_data", part(file(file_data=[PDF]))),
+    "a file's name a number": wrong_type("messages[0].content[1].file.filename", part(file(filename=1, file_data=PDF))),
+    "a file by id": unsupported("messages[0].content[1].file.file_id", part(file(file_id="file-1"))),
+    "a file by URL": unsupported("messages[0].content[1].file.file_url", part(file(file_url="https://example.org/a"))),
+    "an input_file without data": missing("messages[0].content[1].file_data", part({"type": "input_file"})),
+    "an input_file by id": unsupported("messages[0].content[1].file_id", part({"type": "input_file", "file_id": "f"})),
+    "an input_file by URL": unsupported(
+        "messages[0].content[1].file_url", part({"type": "input_file", "file_url": "https://example.org/a.pdf"})
+    ),
     "a refusal part": unsupported("messages[0].content[1].type", part({"type": "refusal", "refusal": "no"})),
     "tool_calls an object": wrong_type("messages[0].tool_calls", message(tool_calls=CALL)),
     "a tool call a string": wrong_type("messages[0].tool_calls[1]", message(tool_calls=[CALL, "look"])),
@@ -292,7 +310,7 @@ def test_what_does_not_fit_is_named_by_its_path(row: Refusal) -> None:
     assert row.param in error.message or row.code == "unsupported_parameter"
 
 
-@pytest.mark.parametrize("kind", ["input_audio", "file", "video_url"])
+@pytest.mark.parametrize("kind", ["input_audio", "refusal", "video_url"])
 def test_the_error_names_the_kind_of_part(kind: str) -> None:
     assert kind in refusal(body(**part({"type": kind}))).message
 

@@ -14,7 +14,7 @@ from bridge.chat import Message, ToolCall
 from bridge.conversations import Conversations, Evaluation, Turn, comparable, without_footnotes
 from bridge.state import SavedConversations, conversations_document, kept_conversations
 from bridge.store import StateFolder
-from upstream.pictures import Picture
+from upstream.files import File
 
 KEY, MODEL, ACCOUNT = "key-1", "model-1", "ada"
 
@@ -314,7 +314,7 @@ def test_what_is_no_evaluation(value: object) -> None:
 
 # Digests
 
-PICTURES = [Picture(b"a", "image/png", "aa", "a.png"), Picture(b"b", "image/png", "bb", "b.png")]
+FILES = [File(b"a", "image/png", "aa", "a.png"), File(b"b", "application/pdf", "bb", "b.pdf")]
 texts = st.text("ab[]: \n<>", max_size=4)
 names = st.none() | texts
 any_message = st.builds(
@@ -324,7 +324,7 @@ any_message = st.builds(
     names,
     st.lists(st.builds(ToolCall, texts, texts, texts), max_size=1).map(tuple),
     names,
-    st.lists(st.sampled_from(PICTURES), max_size=2).map(tuple),
+    st.lists(st.sampled_from(FILES), max_size=2).map(tuple),
 )
 histories = st.lists(any_message, min_size=1, max_size=4)
 
@@ -358,5 +358,5 @@ def test_a_follow_up_has_exactly_the_history_of_its_request(
     messages[at % len(messages)] = edited
     known = compared(messages[:-1]) in (given, bare)
     last = messages[-1]
-    sendable = last._replace(pictures=()) == user(last.text) and bool(last.text.strip() or last.pictures)
+    sendable = last._replace(files=()) == user(last.text) and bool(last.text.strip() or last.files)
     assert (table.where(messages)[0] == "follow-up") == (known and sendable)

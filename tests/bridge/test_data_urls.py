@@ -1,4 +1,4 @@
-"""Data URLs taken out of a body before it is parsed: the same request is read, whatever the body looks like."""
+"""Files taken out of a body before it is parsed: the same request is read, whatever the body looks like."""
 
 from __future__ import annotations
 
@@ -41,9 +41,13 @@ def whole(fields: Fields, taken: Taken) -> object:
 urls = st.one_of(
     st.text('ab"\\/:,é\n', max_size=20).map("data:{}".format),
     st.text("ABCab01+/=", min_size=LEAST, max_size=40).map("data:image/png;base64,{}".format),
-    st.sampled_from(("", "data:", "DATA:image/png;base64,AAAAAAAAAA", 'x"url":"data:aaaaaaaaaaaa', "url", "data")),
+    st.text("ABCab01+/=", min_size=LEAST, max_size=40),
+    st.sampled_from(("", "data:", "DATA:image/png;base64,AAAAAAAAAA", 'x"url":"data:aaaaaaaaaaaa')),
+    st.sampled_from(("url", "data", "file_data", 'x"file_data":"aaaaaaaaaaaa')),
 )
-names = st.sampled_from(("url", 'a"url', "\\url", "image_url", "text", '"url":"data:aaaaaaaaaaaa', ""))
+names = st.sampled_from(
+    ("url", "file_data", 'a"url', 'a"file_data', "\\url", "image_url", "text", '"url":"data:aaaaaaaaaaaa', "")
+)
 values = st.recursive(
     st.one_of(urls, st.none(), st.integers(), st.text(max_size=5)),
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(names, inner, max_size=4)),
@@ -94,6 +98,16 @@ def test_only_long_ones_are_taken_out() -> None:
     assert [bytes(each).decode() for each in taken.values()] == [long]
     assert fields.any("a") == {"url": short}
     assert fields.any("b") == {"url": f"{MARK}0"}
+
+
+def test_a_file_is_taken_out_with_and_without_the_beginning_of_a_data_url() -> None:
+    bare, short = "JVBERi0" * LEAST, "J" * (LEAST - 1)
+    whole_url = f"data:application/pdf;base64,{bare}"
+    sent = {"a": {"file_data": bare}, "b": {"file_data": whole_url}, "c": {"file_data": short}, "d": {"url": bare}}
+    fields, taken = read(orjson.dumps(sent))
+    assert [bytes(each).decode() for each in taken.values()] == [bare, whole_url]
+    assert whole(fields, taken) == sent
+    assert (fields.any("c"), fields.any("d")) == (sent["c"], sent["d"])
 
 
 def test_many_names_cost_no_more_than_some() -> None:

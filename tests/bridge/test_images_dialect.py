@@ -12,10 +12,10 @@ from pictures import SMALL, png
 
 from bridge.chat import ImageRequest
 from bridge.dialects.fields import Fields
+from bridge.dialects.files import FileReader, FileRules
 from bridge.dialects.images import MAX_COUNT, encode_answer, no_picture, read_edit, read_generation
-from bridge.dialects.pictures import PictureReader, PictureRules
 from bridge.errors import ApiError
-from upstream.pictures import Picture
+from upstream.files import File
 
 A, B = png(1), png(2)
 
@@ -25,7 +25,7 @@ def generation(**fields: object) -> ImageRequest:
 
 
 def edit(*files: tuple[str, bytes], **texts: str) -> ImageRequest:
-    reader = PictureReader(PictureRules(max_bytes=1000, max_per_request=3), {})
+    reader = FileReader(FileRules(max_bytes=1000, max_per_request=3), {})
     return read_edit({"model": "m", "prompt": "a cat"} | texts, files, reader)
 
 
@@ -77,7 +77,7 @@ def test_a_generation(asked: Asked) -> None:
 @pytest.mark.parametrize("asked", [asked for asked in GENERATIONS.values() if None not in asked.fields.values()])
 def test_a_form_says_the_same_in_texts(asked: Asked) -> None:
     texts = {name: orjson.dumps(value).decode().strip('"') for name, value in asked.fields.items()}
-    wanted = ImageRequest("m", "a cat", asked.count, asked.inline, (Picture.of(A),), asked.ignored)
+    wanted = ImageRequest("m", "a cat", asked.count, asked.inline, (File.of(A),), asked.ignored)
     assert edit(("image", A), **texts) == wanted
 
 

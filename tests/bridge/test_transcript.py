@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from bridge.chat import Message, ToolCall
 from bridge.transcript import prompt
+from upstream.files import File
 
 OPENING = "[The conversation so far. Answer its last message.]"
 LOOK = ToolCall("call_1", "look", '{"at": "<the> \\"sky\\""}')
+PDF, PNG = File(b"a", "application/pdf", "aa", "a.pdf"), File(b"b", "image/png", "bb", "b.png")
 LOOKS = f"[Assistant calls the tool look (call_1)]\n{LOOK.arguments}"
 
 
@@ -21,6 +23,10 @@ def system(text: str) -> Message:
 
 def user(text: str, name: str | None = None) -> Message:
     return Message("user", text, name)
+
+
+def user_with(text: str, *files: File) -> Message:
+    return Message("user", text, files=files)
 
 
 def assistant(text: str, *calls: ToolCall) -> Message:
@@ -63,6 +69,15 @@ PROMPTS: dict[str, tuple[list[Message], str]] = {
     "an empty message is shown to be empty": (
         [user("a"), assistant(""), user("b")],
         f"{OPENING}\n\n[User]\na\n\n[Assistant]\n\n\n[User]\nb",
+    ),
+    "a document is sent beside the text as it is": ([user_with("sum it up", PDF)], "sum it up"),
+    "pictures and documents are numbered apart": (
+        [user_with("a", PDF, PNG), assistant("b"), user_with("c", PNG, PDF)],
+        f"{OPENING}\n\n[User, document 1, picture 1]\na\n\n[Assistant]\nb\n\n[User, picture 2, document 2]\nc",
+    ),
+    "a document without a word": (
+        [user_with("", PDF), assistant("b"), user("c")],
+        f"{OPENING}\n\n[User, document 1]\n\n\n[Assistant]\nb\n\n[User]\nc",
     ),
     "no escaping": ([user('<b>"&amp;" {"a": 1} \\n \u2028')], '<b>"&amp;" {"a": 1} \\n \u2028'),
 }

@@ -19,7 +19,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from upstream.addresses import guarded_socket_factory
 from upstream.fetch import MAX_REDIRECTS, Fetcher, FetchRefused, fetching
-from upstream.pictures import sniff
+from upstream.files import sniff
 
 PUBLIC = "93.184.215.14"
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(50)

@@ -29,7 +29,7 @@ from upstream.errors import (
     UpstreamError,
 )
 from upstream.evaluations import Attachment
-from upstream.pictures import Picture, signed_until
+from upstream.files import File, signed_until
 from upstream.uploads import Uploads, uploading
 
 HEADS = {
@@ -40,8 +40,8 @@ HEADS = {
 }
 
 
-def picture(number: int = 0, *, kind: str = "png", size: int = 1000) -> Picture:
-    return Picture.of((HEADS[kind] + str(number).encode()).ljust(size, b"\0"))
+def picture(number: int = 0, *, kind: str = "png", size: int = 1000) -> File:
+    return File.of((HEADS[kind] + str(number).encode()).ljust(size, b"\0"))
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ class Uploader:
         self.rotations: list[str] = []
 
     async def attach(
-        self, *pictures: Picture, session: Session | None = None, cookie: str | None = None, timeout: float = 5
+        self, *pictures: File, session: Session | None = None, cookie: str | None = None, timeout: float = 5
     ) -> list[Attachment]:
         session = session or self.session
         account = Account("an account", decode(session.cookie_value))

@@ -1,4 +1,4 @@
-"""BEHAVIOUR, "Images in": which data URLs are pictures, and the 400 that points at the part of one that is none."""
+"""Which parts bring pictures and documents, and the 400 that names the part that brings neither."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import base64
 from typing import Any
 
 import pytest
+from documents import BAD_FILES, BadFile, bare, file_part, input_file, pdf
 from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 from pictures import BAD_PARTS, MAX_BYTES, SIZED, SMALL, BadPart, data_url, picture_part, png
 
+from bridge.chat import files_of
 from bridge.dialects.chat_completions import read_request
 from bridge.dialects.fields import Fields
-from bridge.dialects.pictures import PictureReader, PictureRules, linked_pictures
+from bridge.dialects.files import FileReader, FileRules, linked_pictures
 from bridge.errors import ApiError
-from upstream.pictures import Picture
+from upstream.files import File
 
 LINK = "https://example.org/cat.png"
 
@@ -27,9 +29,9 @@ def body(*parts: object) -> Fields:
     )
 
 
-def read(*parts: object, max_per_request: int = 10, fetched: dict[str, bytes | str] | None = None) -> list[Picture]:
-    reader = PictureReader(PictureRules(MAX_BYTES, max_per_request), fetched or {})
-    return [picture for message in read_request(body(*parts), reader).messages for picture in message.pictures]
+def read(*parts: object, max_per_request: int = 10, fetched: dict[str, bytes | str] | None = None) -> list[File]:
+    reader = FileReader(FileRules(MAX_BYTES, max_per_request), fetched or {})
+    return list(files_of(read_request(body(*parts), reader).messages))
 
 
 def refusal(*parts: object, **options: Any) -> ApiError:
@@ -68,9 +70,9 @@ def test_data_in_upper_case() -> None:
 
 def test_pictures_stay_in_order_and_texts_are_joined_without_them() -> None:
     parts = [picture_part(png(1)), {"type": "text", "text": "a"}, picture_part(png(2)), {"type": "text", "text": "b"}]
-    message = read_request(body(*parts), PictureReader(PictureRules(1000, 3), {})).messages[-1]
+    message = read_request(body(*parts), FileReader(FileRules(1000, 3), {})).messages[-1]
     assert message.text == "a\nb"
-    assert [picture.data for picture in message.pictures] == [png(1), png(2)]
+    assert [picture.data for picture in message.files] == [png(1), png(2)]
 
 
 # What is none
@@ -131,7 +133,7 @@ def test_a_link_is_the_picture_that_was_fetched() -> None:
 FETCHED: dict[str, tuple[dict[str, bytes | str], str, str]] = {
     "not fetched": ({}, "invalid_image", "images.fetch_urls"),
     "refused": ({LINK: "The address is private"}, "invalid_image", "The address is private"),
-    "no picture": ({LINK: b"<html>"}, "invalid_image", "none of PNG"),
+    "no picture": ({LINK: b"<html>"}, "invalid_image", "not PNG"),
     "too large": ({LINK: png(size=MAX_BYTES + 1)}, "image_too_large", "images.max_bytes"),
 }
 
@@ -141,3 +143,88 @@ def test_a_link_that_is_no_picture(fetched: dict[str, bytes | str], code: str, s
     error = refusal(link(), fetched=fetched)
     assert (error.code, error.param) == (code, "messages[1].content[0].image_url.url")
     assert said in error.message
+
+
+# Documents
+
+
+def file_of(data: str) -> dict[str, object]:
+    return {"type": "file", "file": {"file_data": data}}
+
+
+DOCUMENT_PARTS: dict[str, dict[str, Any]] = {
+    "a file": file_part(pdf()),
+    "an input_file": input_file(pdf()),
+    "bare base64": file_of(bare(pdf())),
+    "bare base64 of an input_file": {"type": "input_file", "file_data": bare(pdf())},
+    "a label that says nothing": file_part(pdf(), "application/octet-stream"),
+    "a label that is wrong": file_part(pdf(), "image/png"),
+    "no label": file_of(f"data:;base64,{bare(pdf())}"),
+    "a label with a parameter": file_part(pdf(), "application/pdf;name=a.pdf"),
+    "in upper case": file_of(f"DATA:APPLICATION/PDF;BASE64,{bare(pdf())}"),
+    "a file's id too": {"type": "file", "file": {"file_id": "file-1", "file_data": bare(pdf())}},
+}
+
+
+@pytest.mark.parametrize("part", DOCUMENT_PARTS.values(), ids=DOCUMENT_PARTS)
+def test_a_document_however_it_is_sent(part: dict[str, Any]) -> None:
+    (document,) = read(part)
+    assert (document.data, document.content_type, document.kind) == (pdf(), "application/pdf", "document")
+
+
+def test_bytes_before_the_header_are_sent_as_they_are() -> None:
+    (document,) = read(file_part(b"\r\n" + pdf()))
+    assert (document.data, document.kind) == (b"\r\n" + pdf(), "document")
+
+
+@pytest.mark.parametrize(("kind", "data"), SMALL.items(), ids=SMALL)
+def test_a_picture_sent_as_a_file_is_a_picture(kind: str, data: bytes) -> None:
+    request = read_request(body(file_part(data)), FileReader(FileRules(MAX_BYTES, 10), {}))
+    (picture,) = files_of(request.messages)
+    assert (picture.data, picture.content_type, picture.kind) == (data, kind, "picture")
+    assert request.first_document is None
+
+
+def test_the_callers_file_name_goes_nowhere() -> None:
+    (document,) = read({"type": "file", "file": {"filename": "../secret plans.pdf", "file_data": bare(pdf())}})
+    assert document.name == f"document-{document.digest[:8]}.pdf"
+
+
+def test_the_request_names_the_first_part_that_brings_a_document() -> None:
+    parts = (
+        {"type": "text", "text": "see"},
+        picture_part(png()),
+        file_part(png()),
+        input_file(pdf()),
+        file_part(pdf()),
+    )
+    request = read_request(body(*parts), FileReader(FileRules(MAX_BYTES, 10), {}))
+    assert request.first_document == "messages[1].content[3]"
+    assert [file.kind for file in files_of(request.messages)] == ["picture", "picture", "document", "document"]
+
+
+@pytest.mark.parametrize("bad", BAD_FILES.values(), ids=BAD_FILES)
+def test_a_bad_file_is_named(bad: BadFile) -> None:
+    error = refusal({"type": "text", "text": "see"}, file_part(pdf()), bad.part())
+    assert (error.code, error.param) == (bad.code, f"messages[1].content[2].{bad.param}")
+    assert len(error.message) < 300
+
+
+def test_a_document_may_be_as_large_as_a_picture() -> None:
+    (document,) = read(file_part(pdf(size=MAX_BYTES)))
+    assert len(document.data) == MAX_BYTES
+    assert "images.max_bytes" in refusal(file_part(pdf(size=MAX_BYTES + 1))).message
+
+
+def test_pictures_and_documents_are_counted_together() -> None:
+    parts = [picture_part(png()), file_part(pdf()), picture_part(png())]
+    assert len(read(*parts, max_per_request=3)) == 3
+    error = refusal(*parts, input_file(pdf()), max_per_request=3)
+    assert (error.code, error.param) == ("invalid_file", "messages[1].content[3].file_data")
+    assert "images.max_per_request" in error.message
+    assert refusal(*parts, picture_part(png()), max_per_request=3).code == "invalid_image"
+
+
+@given(st.text(max_size=40) | st.text("data:application/pdf;base64,A=", max_size=60))
+def test_no_text_is_taken_for_a_document(data: str) -> None:
+    assert refusal(file_of(data)).code in ("invalid_file", "missing_required_parameter")

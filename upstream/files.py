@@ -1,4 +1,4 @@
-"""Pictures as bytes: what they are by content, what they are called, how long a signed URL of one is good. Sans-I/O."""
+"""Pictures and PDFs as bytes: their content type, their name, how long a signed URL is valid. Sans-I/O."""
 
 from __future__ import annotations
 
@@ -6,17 +6,24 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Final, Self
+from typing import Final, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
-_EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/gif": "gif", "image/webp": "webp"}
+PDF: Final = "application/pdf"
+
+_EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/gif": "gif", "image/webp": "webp", PDF: "pdf"}
+#: Readers look for a PDF's header this far: some programs write other bytes before it.
+_PDF_HEADER_BYTES: Final = 1024
 #: No signature of an object storage is good for longer than a week; more digits are no number of seconds.
 _EXPIRES = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One picture to upload: `digest` is the SHA-256 of `data` in hex, `name` a file name of our own making."""
+class File:
+    """One picture or PDF to upload: `digest` is the SHA-256 of `data` in hex.
+
+    `name` is a file name made here: nothing that a caller wrote becomes part of a URL or a header.
+    """
 
     data: bytes = field(repr=False)
     content_type: str
@@ -25,12 +32,18 @@ class Picture:
 
     @classmethod
     def of(cls, data: bytes) -> Self:
-        """Recognise a picture by its content; hashing 10 MiB takes some 20 ms. Raises ValueError for anything else."""
-        content_type = sniff(data)
+        """Recognise a file by its content; hashing 10 MiB takes some 20 ms. Raises ValueError for any other content."""
+        content_type = sniff(data) or (PDF if is_pdf(data) else None)
         if content_type is None:
-            raise ValueError("this is no PNG, JPEG, GIF or WebP picture")
+            raise ValueError("this is no PNG, JPEG, GIF or WebP picture and no PDF")
         digest = sha256(data).hexdigest()
-        return cls(data, content_type, digest, f"image-{digest[:8]}.{_EXTENSIONS[content_type]}")
+        stem = "document" if content_type == PDF else "image"
+        return cls(data, content_type, digest, f"{stem}-{digest[:8]}.{_EXTENSIONS[content_type]}")
+
+    @property
+    def kind(self) -> Literal["picture", "document"]:
+        """The word for it in prompts and errors."""
+        return "document" if self.content_type == PDF else "picture"
 
 
 def sniff(data: bytes) -> str | None:
@@ -45,6 +58,11 @@ def sniff(data: bytes) -> str | None:
         case start if start[:3] == b"\xff\xd8\xff":
             return "image/jpeg"
     return None
+
+
+def is_pdf(data: bytes) -> bool:
+    """Whether a PDF's header is within the first 1024 bytes, as far as PDF readers look for it."""
+    return data.find(b"%PDF-", 0, _PDF_HEADER_BYTES) >= 0
 
 
 def signed_until(url: str) -> float | None:

@@ -1,4 +1,4 @@
-"""Pictures by their bytes, and how long a signed URL lasts."""
+"""Pictures and PDFs by their bytes, and how long a signed URL lasts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 
-from upstream.pictures import Picture, signed_until, sniff
+from upstream.files import File, is_pdf, signed_until, sniff
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
@@ -42,6 +42,7 @@ OTHER = {
     "webp without a chunk": WEBP[:12],
     "png behind a blank": b" " + PNG,
 }
+PDF = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"
 
 
 @pytest.mark.parametrize(("data", "content_type"), KNOWN.values(), ids=KNOWN)
@@ -54,19 +55,49 @@ def test_a_picture_is_known_by_its_content(data: bytes, content_type: str) -> No
 def test_everything_else_is_none(data: bytes) -> None:
     assert sniff(data) is None
     with pytest.raises(ValueError, match="no PNG"):
-        Picture.of(data)
+        File.of(data)
 
 
 @pytest.mark.parametrize(
-    ("data", "extension"),
-    [(PNG, "png"), (JPEG, "jpg"), (GIF, "gif"), (WEBP, "webp")],
-    ids=["png", "jpeg", "gif", "webp"],
+    ("data", "kind", "name"),
+    [
+        (PNG, "picture", "image-{}.png"),
+        (JPEG, "picture", "image-{}.jpg"),
+        (GIF, "picture", "image-{}.gif"),
+        (WEBP, "picture", "image-{}.webp"),
+        (PDF, "document", "document-{}.pdf"),
+    ],
+    ids=["png", "jpeg", "gif", "webp", "pdf"],
 )
-def test_its_name_is_made_of_its_digest_and_its_repr_holds_no_bytes(data: bytes, extension: str) -> None:
-    picture = Picture.of(data)
-    assert picture.digest == sha256(data).hexdigest()
-    assert picture.name == f"image-{picture.digest[:8]}.{extension}"
-    assert "data" not in repr(picture)
+def test_its_name_is_made_of_its_digest_and_its_repr_holds_no_bytes(data: bytes, kind: str, name: str) -> None:
+    file = File.of(data)
+    assert file.digest == sha256(data).hexdigest()
+    assert (file.kind, file.name) == (kind, name.format(file.digest[:8]))
+    assert "data" not in repr(file)
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (PDF, True),
+        (b"%PDF-", True),
+        (b"\r\n" + PDF, True),
+        (bytes(1024 - 5) + PDF, True),
+        (bytes(1024 - 4) + PDF, False),
+        (b"%PDF", False),
+        (b"%pdf-1.7", False),
+        (b"", False),
+    ],
+)
+def test_a_pdf_is_known_by_its_header_within_the_first_1024_bytes(data: bytes, found: bool) -> None:
+    assert is_pdf(data) is found
+    assert sniff(data) is None
+    if found:
+        assert File.of(data).content_type == "application/pdf"
+
+
+def test_a_picture_with_a_pdfs_header_in_it_is_a_picture() -> None:
+    assert File.of(PNG + PDF).content_type == "image/png"
 
 
 SIGNED = {

@@ -1,0 +1,173 @@
+"""Pictures and PDFs in a request: base64 → checked files. Nothing decodes pixels or pages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple, TypeAlias
+
+import pybase64
+
+from bridge.dialects.data_urls import Taken
+from bridge.dialects.fields import Fields
+from bridge.errors import ApiError, invalid_request
+from upstream.files import File
+
+#: What a picture's data URL may call its content; which of the four it is, its first bytes say.
+_LABELS: Final = frozenset({"image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"})
+
+_DATA_URL: Final = re.compile(r"data:([^;,]{0,100})((?:;[^;,]{0,100}){0,8}),", re.IGNORECASE)
+#: What it matches is shorter.
+_LABEL_BYTES: Final = 1024
+
+
+class FileRules(NamedTuple):
+    """What the configuration lets a request bring (`images`): pictures and documents together."""
+
+    max_bytes: int
+    max_per_request: int
+
+
+class _Kind(NamedTuple):
+    """How errors speak of a part: as a picture, or as a file, which may be a PDF or a picture."""
+
+    noun: str
+    formats: str
+    example: str
+    invalid: str
+    too_large: str
+
+
+_PICTURE: Final = _Kind("picture", "PNG, JPEG, GIF or WebP", "image/png", "invalid_image", "image_too_large")
+_FILE: Final = _Kind("file", "PDF, PNG, JPEG, GIF or WebP", "application/pdf", "invalid_file", "file_too_large")
+
+#: What fetching each linked picture gave: its bytes, or why it was refused.
+Fetched: TypeAlias = Mapping[str, bytes | str]
+
+
+def linked_pictures(fields: Fields) -> Iterator[str]:
+    """Find the http(s) URLs of a chat's pictures, to be fetched before it is read. Whatever is wrong is passed over."""
+    for message in fields.any_mappings("messages"):
+        for part in message.any_mappings("content"):
+            for image in part.any_mappings("image_url"):
+                url = image.any("url")
+                if isinstance(url, str) and _is_link(url):
+                    yield url
+
+
+def _is_link(url: str) -> bool:
+    return url[:8].lower().startswith(("http://", "https://"))
+
+
+class FileReader:
+    """Reads the pictures and documents of one request, and counts them.
+
+    `first_document` is the path of the first part so far that brought a PDF.
+    """
+
+    def __init__(self, rules: FileRules, fetched: Fetched, taken: Taken = MappingProxyType({})) -> None:
+        self._rules = rules
+        self._fetched = fetched
+        self._taken = taken
+        self._count = 0
+        self.first_document: str | None = None
+
+    def read_picture(self, part: Fields) -> File:
+        """Read an `image_url` part. Raises ApiError (400) that names the part."""
+        image = part.mapping("image_url")
+        if image is None:
+            raise part.required("image_url")
+        url = image.string("url")
+        if not url:
+            raise image.required("url")
+        return self._read_url(url, image.path("url"))
+
+    def read_file(self, part: Fields, content: Fields) -> File:
+        """Read a `file` or `input_file` part: a PDF, or a picture, as its bytes say. Raises ApiError (400).
+
+        `content` is the object that has the part's `file_data`.
+        """
+        content.string("filename")  # checked for its type alone: the site is given a name of our own
+        data = content.string("file_data")
+        if not data:
+            for name in ("file_id", "file_url"):
+                if name in content:
+                    message = f"The bridge does not support '{name}': send the file itself as 'file_data'."
+                    raise content.invalid(name, "unsupported_parameter", message)
+            raise content.required("file_data")
+        file = self._read_data(data, content.path("file_data"))
+        if file.kind == "document" and self.first_document is None:
+            self.first_document = part.own_path
+        return file
+
+    def read_bytes(self, data: bytes, param: str) -> File:
+        """Check a picture that came as bytes. Raises ApiError (400)."""
+        self._count_one(_PICTURE, param)
+        return self._checked(_PICTURE, data, param)
+
+    def _read_url(self, url: str, param: str) -> File:
+        self._count_one(_PICTURE, param)
+        label, encoded = self._split(url)
+        if label is not None:
+            kind = label[1].strip().lower()
+            if kind not in _LABELS:
+                raise _invalid(_PICTURE, f"'{kind}' is not supported: send {_PICTURE.formats}.", param)
+            return self._checked(_PICTURE, self._decoded(_PICTURE, encoded, label, param), param)
+        if _is_link(url):
+            found = self._fetched.get(url, "pictures by http(s) URL are not fetched here (images.fetch_urls)")
+            if isinstance(found, str):
+                raise _invalid(_PICTURE, f"The picture cannot be used: {found.rstrip('.')}. Send a data URL.", param)
+            return self._checked(_PICTURE, found, param)
+        message = "A picture must be a data URL with base64, such as 'data:image/png;base64,…'."
+        raise _invalid(_PICTURE, message, param)
+
+    def _read_data(self, text: str, param: str) -> File:
+        """Read `file_data`: a data URL, or base64 alone. What its label says does not matter, only the bytes do."""
+        self._count_one(_FILE, param)
+        label, encoded = self._split(text)
+        return self._checked(_FILE, self._decoded(_FILE, encoded, label, param), param)
+
+    def _split(self, text: str) -> tuple[re.Match[str] | None, str | memoryview]:
+        """Part a text, or what was taken out of the body in its place, into a data URL's label and what follows it."""
+        taken = self._taken.get(text)
+        if taken is None:
+            label = _DATA_URL.match(text)
+            return label, text[label.end() :] if label else text
+        label = _DATA_URL.match(bytes(taken[:_LABEL_BYTES]).decode("latin-1"))
+        return label, taken[label.end() :] if label else taken
+
+    def _decoded(self, kind: _Kind, encoded: str | memoryview, label: re.Match[str] | None, param: str) -> bytes:
+        if label is not None and label[2].lower().rpartition(";")[2].strip() != "base64":
+            raise _invalid(kind, f"The data URL is not base64: 'data:{kind.example};base64,…'.", param)
+        if len(encoded) // 4 * 3 > self._rules.max_bytes + 2:  # before an oversized one is decoded
+            raise self._too_large(kind, param)
+        try:
+            return pybase64.b64decode(encoded, validate=True)
+        except ValueError:
+            raise _invalid(kind, f"The {kind.noun}'s base64 is broken.", param) from None
+
+    def _checked(self, kind: _Kind, data: bytes, param: str) -> File:
+        if len(data) > self._rules.max_bytes:
+            raise self._too_large(kind, param)
+        try:
+            file = File.of(data)
+        except ValueError:
+            file = None
+        if file is None or (kind is _PICTURE and file.kind != "picture"):
+            raise _invalid(kind, f"The {kind.noun}'s content is not {kind.formats}.", param)
+        return file
+
+    def _count_one(self, kind: _Kind, param: str) -> None:
+        self._count += 1
+        if self._count > self._rules.max_per_request:
+            limit = f"More than {self._rules.max_per_request} pictures and documents (images.max_per_request)."
+            raise _invalid(kind, limit, param)
+
+    def _too_large(self, kind: _Kind, param: str) -> ApiError:
+        limit = f"The {kind.noun} is larger than {self._rules.max_bytes} bytes (images.max_bytes)."
+        return invalid_request(kind.too_large, limit, param)
+
+
+def _invalid(kind: _Kind, message: str, param: str) -> ApiError:
+    return invalid_request(kind.invalid, message, param)
