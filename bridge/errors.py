@@ -26,6 +26,7 @@ from upstream.errors import (
     Redirected,
     Rejected,
     SiteChanged,
+    StaleModel,
     TermsNotAccepted,
     TimedOut,
     UploadFailed,
@@ -238,6 +239,8 @@ def _meaning(error: UpstreamError) -> tuple[int, str, str, str]:
                 "image_upload_failed",
                 "Try again in a while, or send the text alone.",
             )
+        case StaleModel():
+            return 404, "invalid_request_error", "model_not_found", "GET /v1/models lists the models that there are."
         case SiteChanged() | ModeRefused():
             return 502, "upstream_error", "upstream_error", _LOOK_FOR_AN_UPDATE
         case IdsRefused():

@@ -467,7 +467,7 @@ async def test_models_that_cannot_be_read_exit_1(arena: Arena) -> None:
 async def test_chat_answers_with_the_first_model_listed(bridge: RunningBridge) -> None:
     result = await spawn("chat", "--url", bridge.origin, "Hello", "there", OPENAI_API_KEY=bridge.key)
     assert (result.returncode, result.stderr) == (0, "")
-    assert bridge.arena.calls[-1].model_id == bridge.arena.models[0].id
+    assert bridge.arena.chats[-1].model_id == bridge.arena.models[0].id
     assert "played by the embedded arena" in result.stdout
 
 

@@ -110,7 +110,7 @@ class TestStreams:
                 await response.content.readany()
             await http.close()  # as a caller's death does: its connection ends, without a word of TLS
         assert (await request_log.line(SECONDS))["reason"] == "client_gone"
-        await asyncio.wait_for(bridge.arena.calls[-1].closed.wait(), SECONDS)
+        await asyncio.wait_for(bridge.arena.chats[-1].closed.wait(), SECONDS)
 
     async def test_a_bridge_that_dies_is_no_good_end(self, make: MakeProxy, arena: Arena, tmp_path: Path) -> None:
         home = Home(arena, tmp_path)

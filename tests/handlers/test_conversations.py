@@ -25,7 +25,6 @@ from bridge.keys import KeyRing
 from bridge.state import keys_document
 from bridge.store import StateFolder
 from upstream.arena import Arena, Call
-from upstream.arena.faults import STREAM_KINDS
 
 FIRST = ("new", "first")
 UNKNOWN = ("new", "unknown")
@@ -89,7 +88,7 @@ def shared(two_accounts: RunningBridge, witness: Witness, stream: bool) -> Chat:
 
 def calls(arena: Arena) -> list[Call]:
     """The calls that were about an evaluation."""
-    return [call for call in arena.calls if call.kind in STREAM_KINDS]
+    return arena.chats
 
 
 def prompt(call: Call) -> str:

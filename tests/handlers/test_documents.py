@@ -20,7 +20,6 @@ from tenacity import wait_none
 
 from handlers.budget import SMALL_BYTES
 from upstream.arena import Arena, Call, Model
-from upstream.arena.faults import STREAM_KINDS
 
 READS = "reads"
 READS_AND_SEES = "reads-and-sees"
@@ -72,7 +71,7 @@ class Chat:
 
 def calls(arena: Arena) -> list[Call]:
     """The calls that were about an evaluation."""
-    return [call for call in arena.calls if call.kind in STREAM_KINDS]
+    return arena.chats
 
 
 def sent(arena: Arena) -> dict[str, Any]:

@@ -158,7 +158,7 @@ async def assert_state_behind(bridge: RunningBridge, *, code: str, status: int, 
 
 
 def answers_asked(arena: Arena) -> int:
-    return sum(call.kind not in ("page", "script") for call in arena.calls)
+    return len(arena.chats)
 
 
 @streamed_and_not

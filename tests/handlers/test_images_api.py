@@ -22,7 +22,6 @@ from tenacity import wait_none
 from bridge import keys
 from bridge.keys import KeyRing
 from upstream.arena import Arena, Call, Line, Turn
-from upstream.arena.faults import STREAM_KINDS
 
 DRAWS = "gpt-image-3"
 DRAWS_FROM_ONE = "seedream-5-4k"
@@ -40,7 +39,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def calls(arena: Arena) -> list[Call]:
     """The calls that were about an evaluation."""
-    return [call for call in arena.calls if call.kind in STREAM_KINDS]
+    return arena.chats
 
 
 def drawn(arena: Arena) -> set[bytes]:

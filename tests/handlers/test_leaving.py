@@ -98,10 +98,10 @@ async def test_nothing_outlives_a_caller(
         assert bridge.calls_held == 2  # a slot of the key's, and an account
         leave(caller)
         line = await request_log.line(SECONDS)
-        await asyncio.wait_for(arena.calls[-1].closed.wait(), SECONDS)
+        await asyncio.wait_for(arena.chats[-1].closed.wait(), SECONDS)
     check_gone(line)
     await check_nothing_left(bridge, before, caplog)
-    assert len([call for call in arena.calls if call.kind != "page"]) == 2  # the first one and this: no further attempt
+    assert len(arena.chats) == 2  # the first one and this: no further attempt
 
 
 @LEAVING

@@ -65,7 +65,7 @@ async def test_over_the_rpm(stream: bool, arena: Arena, tmp_path: Path) -> None:
         assert 58 <= int(answer.headers["Retry-After"]) <= 60
         assert answer.headers["x-should-retry"] == "false"  # above 20 s an SDK should rather give up
         assert limits_told(answer.headers)[:2] == ("2", "0")
-        assert sum(call.kind != "page" for call in arena.calls) == 2
+        assert len(arena.chats) == 2
 
 
 def limits_told(headers: Mapping[str, str]) -> tuple[str, ...]:
@@ -157,7 +157,7 @@ async def test_a_slot_comes_back_when_the_caller_leaves(
             else:
                 caller.cancel()
         assert (await request_log.line())["reason"] == "client_gone"
-        await arena.calls[-1].closed.wait()
+        await arena.chats[-1].closed.wait()
         assert bridge.calls_held == 0
         arena.script = None
         assert (await bridge.post(bridge.chat(PROMPT))).status == 200

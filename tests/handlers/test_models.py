@@ -120,7 +120,7 @@ async def test_an_alias_is_got_and_called_under_the_name_as_asked(
 async def test_double_names_reach_their_own_models(arena: Arena, bridge: RunningBridge) -> None:
     for name, model_id in (("twin", TWIN_A), ("twin@bbbb", TWIN_B), ("acme/otter/2", SLASHED)):
         assert (await bridge.post(bridge.chat("/say hello", model=name))).status == 200
-        assert arena.calls[-1].model_id == model_id
+        assert arena.chats[-1].model_id == model_id
 
 
 async def test_created_is_the_same_from_call_to_call(bridge: RunningBridge) -> None:
@@ -204,7 +204,7 @@ async def test_a_display_name_is_a_name_to_ask_for(arena: Arena, shown: RunningB
     assert (status, body["id"], body["display_name"]) == (200, "Otter One", "Otter One")
     answer = await shown.post(shown.chat("/say hello", model="Otter One"))
     assert (answer.status, (await answer.json())["model"]) == (200, "Otter One")
-    assert arena.calls[-1].model_id == V7
+    assert arena.chats[-1].model_id == V7
 
 
 async def test_a_display_name_opens_no_model_to_a_key(shown: RunningBridge) -> None:

@@ -18,7 +18,7 @@ streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream
 
 def shown(arena: Arena) -> str:
     """The prompt of upstream's last call."""
-    return str(json.loads(arena.calls[-1].body)["userMessage"]["content"])
+    return str(json.loads(arena.chats[-1].body)["userMessage"]["content"])
 
 
 async def chunks(bridge: RunningBridge, **body: object) -> list[dict[str, Any]]:

@@ -31,7 +31,6 @@ from handlers.appkeys import BODIES
 from handlers.budget import TOTAL_BYTES
 from upstream.addresses import guarded_socket_factory
 from upstream.arena import Arena, Call
-from upstream.arena.faults import STREAM_KINDS
 from upstream.fetch import fetching
 from upstream.gate import FAILURES_TO_OPEN
 
@@ -89,7 +88,7 @@ def encoded(body: object) -> io.BytesIO:
 
 def calls(arena: Arena) -> list[Call]:
     """The calls that were about an evaluation."""
-    return [call for call in arena.calls if call.kind in STREAM_KINDS]
+    return arena.chats
 
 
 def steps(arena: Arena) -> Counter[str]:
@@ -366,7 +365,7 @@ async def test_a_bad_picture_is_named_and_nothing_is_called(bad: BadPart, arena:
         assert (answer.status, error["type"], error["code"]) == (400, "invalid_request_error", bad.code)
         assert error["param"] == f"messages[1].content[1].{bad.param}"
         assert answer.headers["x-bridge-reason"] == "rejected"
-    assert {call.kind for call in arena.calls} <= {"page"}  # the catalog
+    assert {call.kind for call in arena.calls} <= {"catalog", "page", "me"}  # the models and the account, no more
     assert not arena.storage.calls
 
 

@@ -14,7 +14,7 @@ from upstream.arena.accounts import Accounts, Session
 from upstream.arena.calls import Call
 from upstream.arena.deployment import Deployment
 from upstream.arena.evaluations import Evaluation, Turn
-from upstream.arena.faults import Faults, rotate
+from upstream.arena.faults import STREAM_KINDS, Faults, rotate
 from upstream.arena.models import Model, catalogue, replaced_ids
 from upstream.arena.replies import Header, Issue, RefusedError
 from upstream.arena.steps import Step
@@ -56,6 +56,11 @@ class World(Traits):
         self._used_ids: dict[str, None] = {}
         self._answered: Counter[str] = Counter()  # streams per account, for the ratelimit headers
         self._generation = 0  # of the models' ids
+
+    @property
+    def chats(self) -> list[Call]:
+        """The calls that asked for an answer of a model, in the order in which they came."""
+        return [call for call in self.calls if call.kind in STREAM_KINDS]
 
     def sign_in(
         self,

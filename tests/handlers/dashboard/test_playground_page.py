@@ -113,7 +113,7 @@ async def test_whoever_leaves_the_page_lets_go_of_upstream(arena: Arena, dashboa
     answer = await ask(dashboard, CHAT, dashboard.bridge.chat("hi", stream=True))
     await answer.content.readuntil(b"once")
     answer.close()
-    await asyncio.wait_for(arena.calls[-1].closed.wait(), 1)
+    await asyncio.wait_for(arena.chats[-1].closed.wait(), 1)
 
 
 async def test_during_a_drain_nothing_new_is_asked(arena: Arena, dashboard: Dashboard) -> None:
