@@ -102,7 +102,8 @@ class ArenaAnswer:
                 batch = self._wire.feed_eof()
             else:
                 batch = self._wire.feed(data) if data else self._wire.feed_eof()
-                self._hear(batch)
+                if not self._begun:
+                    self._note_life(batch)
             finally:
                 self._connection.waiting_until = math.inf  # our own slowness is no silence of upstream's
         self.ended = isinstance(batch[-1], Finish | Failure)
@@ -133,7 +134,8 @@ class ArenaAnswer:
             return
         if data := self._connection.take():
             batch = self._wire.feed(data)
-            self._hear(batch)
+            if not self._begun:
+                self._note_life(batch)
             self._wait()
             if self._wire.ended:
                 self._unread = batch
@@ -170,11 +172,11 @@ class ArenaAnswer:
                 while await self._connection.read():
                     pass
 
-    def _hear(self, batch: list[Event]) -> None:
-        """Bytes have come, and completed these events."""
+    def _note_life(self, batch: list[Event]) -> None:
+        """Bytes have come before the first event: it is among them, or may take a little longer."""
         if batch:
             self._begun = True
-        elif not self._begun:
+        else:
             self._deadline = max(self._deadline, monotonic() + self._extension)
 
     def _silence(self) -> TimedOut:

@@ -59,8 +59,8 @@ def challenge(fault: str, reason: str, says: str) -> Row:
     return Row(fault, 503, UPSTREAM, "upstream_challenge", reason, says=says)
 
 
-def silence(fault: str) -> Row:
-    return Row(fault, 504, UPSTREAM, "upstream_timeout", "timeout", says="has not begun to answer", patience=0.2)
+def silence(fault: str, *, calls: int = 1, says: str = "has not begun to answer") -> Row:
+    return Row(fault, 504, UPSTREAM, "upstream_timeout", "timeout", calls, says, patience=0.2)
 
 
 def rate_limited(named: str | None, retry_after: str, *, calls: int, should_retry: str | None) -> Row:
@@ -124,10 +124,10 @@ BEFORE_THE_ANSWER = {
     "a3 first, HTML": bad_gateway("model_failed_first", calls=2, says="The model failed.", message="<h1>Oops</h1>"),
     "an empty answer": bad_gateway("empty_answer", calls=2, says="empty"),
     "end before the first delta": bad_gateway("eof_middle", calls=2, reason="truncated", after=0),
+    "headers, then silence": silence("silent_start", calls=2, says="sent no answer"),
     # never repeated
     "504": Row("server_error", 504, UPSTREAM, "upstream_timeout", "timeout", says="504", parameters={"status": 504}),
     "no headers": silence("no_headers"),
-    "headers, then silence": silence("silent_start"),
     "200 with a page": bad_gateway("html", calls=1, says="text/html"),
     "200 with JSON": bad_gateway("wrong_content_type", calls=1, says="json", content_type="application/json"),
     "a coding nobody asked for": bad_gateway("encoded", calls=1, says="br"),

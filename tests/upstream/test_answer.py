@@ -7,16 +7,28 @@ from collections.abc import AsyncIterator, Sequence
 from itertools import repeat
 
 import pytest
-from asking import Asker
+from asking import Asker, connected
 
 from upstream.answer import ArenaAnswer
-from upstream.arena import Arena, Line, Step, Turn, Until
+from upstream.arena import Arena, Line, Pause, Step, Turn, Until
 from upstream.arena.steps import Abort, Close, Raw, Unframed
 from upstream.connection import HELD_BYTES
-from upstream.errors import TimedOut, Truncated, UpstreamError
-from upstream.events import Event, Failure, Finish, TextDeltas
+from upstream.errors import (
+    EmptyAnswer,
+    ModelFailed,
+    Repeat,
+    SilentAnswer,
+    TimedOut,
+    Truncated,
+    UpstreamError,
+)
+from upstream.events import Event, Failure, Finish, Image, Images, TextDeltas
 
 FINISH = Line("ad", {"finishReason": "stop"})
+HEARTBEAT = Line("a2", [{"type": "heartbeat"}])
+#: A beat, and then less silence than any of these tests allows; three of them take longer than `SHORT_SECONDS`.
+BEAT: list[Step] = [HEARTBEAT, Pause(0.2)]
+SHORT_SECONDS = 0.5
 
 
 class Taker:
@@ -208,3 +220,170 @@ async def test_more_than_a_read_takes_is_passed_on_bit_by_bit(asker: Asker, aren
     assert (
         max(len(event.json) for batch in take.batches for event in batch if isinstance(event, TextDeltas)) <= HELD_BYTES
     )
+
+
+def silence() -> Until:
+    """Silence until the caller leaves."""
+    return Until(asyncio.Event())
+
+
+def play_all(arena: Arena, *steps: Step) -> None:
+    """Every answer is these steps, in their own time."""
+    arena.script = lambda _: steps
+
+
+class TestSilenceBeforeTheAnswer:
+    """Signs of life extend the time for the first event; only an event begins the answer."""
+
+    @pytest.mark.parametrize(
+        "steps",
+        [[], [HEARTBEAT], [Line("af", {}), Line("zz", 0)], [Raw(b'a0:"not yet a li')]],
+        ids=["not a byte", "a heartbeat", "bookkeeping", "part of a line"],
+    )
+    async def test_no_event_in_time_is_a_silent_answer(self, asker: Asker, arena: Arena, steps: list[Step]) -> None:
+        play_all(arena, *steps, silence())
+        answer = await asker.open(timeout=0.2)
+        with pytest.raises(SilentAnswer, match="accepted the call and then sent no answer") as failed:
+            await asyncio.wait_for(answer.begin(), 5)
+        await answer.aclose()
+        assert failed.value.repeat is Repeat.POSSIBLY_ACCEPTED
+        assert failed.value.status is None
+
+    @pytest.mark.parametrize("kind", ["heartbeat", "bookkeeping", "a byte"])
+    async def test_signs_of_life_extend_the_time(self, arena: Arena, kind: str) -> None:
+        signs: dict[str, Step] = {"heartbeat": HEARTBEAT, "bookkeeping": Line("af", {}), "a byte": Raw(b"\n")}
+        play_all(arena, *[signs[kind], Pause(0.2)] * 4, *deltas("one"), FINISH)
+        async with connected(arena.origin, idle_timeout=60) as arena_client:
+            asker = Asker(arena, arena_client, arena.sign_in())
+            assert text_of([await asker.ask(timeout=SHORT_SECONDS)]) == "one"
+
+    async def test_they_extend_it_by_no_more_than_the_first_bytes_time(self, arena: Arena) -> None:
+        play_all(arena, *BEAT * 4, silence())
+        async with connected(arena.origin, idle_timeout=60) as arena_client:
+            events = await asyncio.wait_for(Asker(arena, arena_client, arena.sign_in()).ask(timeout=SHORT_SECONDS), 10)
+        assert isinstance(last := events[-1], Failure)
+        assert isinstance(last.error, SilentAnswer)
+
+    async def test_they_never_shorten_it(self, asker: Asker, arena: Arena) -> None:
+        """After a sign of life the idle time-out does not count yet."""
+        play_all(arena, HEARTBEAT, Pause(SHORT_SECONDS), *deltas("one"), FINISH)  # more than twice the idle time-out
+        assert text_of([await asker.ask(timeout=5)]) == "one"
+
+    @pytest.mark.parametrize("flowing", [False, True])
+    async def test_an_empty_delta_begins_the_answer(self, asker: Asker, arena: Arena, flowing: bool) -> None:
+        """From then on the idle time-out counts, and silence is no silent answer."""
+        play_all(arena, HEARTBEAT, Line("ag", ""), silence())
+        answer = await asker.open(timeout=60)
+        async with asyncio.timeout(5):
+            if flowing:
+                await answer.flow(Taker())
+            with pytest.raises(TimedOut) as failed:
+                await answer.begin()
+        await answer.aclose()
+        assert type(failed.value) is TimedOut
+
+    async def test_a_flow_in_which_nothing_but_life_comes_ends_in_a_silent_answer(self, arena: Arena) -> None:
+        play_all(arena, *BEAT * 4, silence())
+        take = Taker()
+        async with connected(arena.origin, idle_timeout=60) as arena_client, asyncio.timeout(10):
+            answer = await Asker(arena, arena_client, arena.sign_in()).open(timeout=SHORT_SECONDS)
+            await answer.flow(take)
+            rest = await rest_of(answer)
+        assert not take.batches
+        assert isinstance(last := rest[-1][-1], Failure)
+        assert isinstance(last.error, SilentAnswer)
+
+
+class TestHeartbeatsInTheMiddle:
+    @pytest.mark.parametrize("flowing", [False, True])
+    async def test_they_reset_the_idle_time_out_and_are_handed_to_nobody(self, arena: Arena, flowing: bool) -> None:
+        picture = Line("a2", [{"type": "image", "image": "https://r2/1.png"}])
+        play_all(arena, *deltas("one "), *BEAT * 4, picture, *BEAT * 4, *deltas("two"), FINISH)
+        take = Taker()
+        async with connected(arena.origin, idle_timeout=SHORT_SECONDS) as arena_client, asyncio.timeout(10):
+            answer = await Asker(arena, arena_client, arena.sign_in()).open()
+            if flowing:
+                await answer.flow(take)
+            batches = [*take.batches, *await rest_of(answer)]
+        assert all(batches)
+        assert text_of(batches) == "one two"
+        assert [Images((Image("https://r2/1.png"),))] in batches
+        assert batches[-1][-1] == Finish("stop")
+        assert answer.unknown == {}
+
+    async def test_silence_after_them_is_a_time_out(self, asker: Asker, arena: Arena) -> None:
+        play_all(arena, *deltas("one "), HEARTBEAT, silence())
+        events = await asyncio.wait_for(asker.ask(), 5)
+        assert isinstance(last := events[-1], Failure)
+        assert type(last.error) is TimedOut
+
+
+class TestAnswersWithoutContent:
+    WHY = Line("ae", {"message": "Your credits are used up."})
+
+    @pytest.mark.parametrize(
+        "steps",
+        [
+            [WHY, FINISH],
+            [WHY, Line("ad", {})],
+            [Line("a0", ""), HEARTBEAT, WHY, Pause(0), FINISH],
+            [WHY, Line("a0", "hasArenaError")],
+            [WHY, Line("ad", {"finishReason": "error"})],
+        ],
+        ids=["finish", "finish without a reason", "in several reads", "hasArenaError", "finish error"],
+    )
+    async def test_bookkeeping_says_why(self, asker: Asker, arena: Arena, steps: list[Step]) -> None:
+        play_all(arena, *steps)
+        answer = await asker.open()
+        with pytest.raises(ModelFailed, match=r"The model failed: Your credits are used up\.") as failed:
+            await answer.begin()
+        await answer.aclose()
+        assert failed.value.detail == "Your credits are used up."
+
+    @pytest.mark.parametrize(
+        ("steps", "error", "detail"),
+        [
+            ([FINISH], EmptyAnswer, ""),
+            ([HEARTBEAT, Line("ae", {"message": ""}), FINISH], EmptyAnswer, ""),
+            ([Line("a0", "hasArenaError")], ModelFailed, ""),
+            ([WHY, Line("a3", {"error": {"message": "Overloaded"}})], ModelFailed, "Overloaded"),
+            ([WHY, Close()], Truncated, ""),
+        ],
+        ids=["no words", "empty words", "hasArenaError", "better words", "broken off"],
+    )
+    async def test_what_it_does_not_explain(
+        self, asker: Asker, arena: Arena, steps: list[Step], error: type[UpstreamError], detail: str
+    ) -> None:
+        play_all(arena, *steps)
+        answer = await asker.open()
+        with pytest.raises(error) as failed:
+            await answer.begin()
+        await answer.aclose()
+        assert type(failed.value) is error
+        assert failed.value.detail == detail
+
+    @pytest.mark.parametrize(
+        ("steps", "text", "last"),
+        [
+            ([WHY, *deltas("one"), FINISH], "one", "stop"),
+            ([WHY, Line("ad", {"finishReason": "content-filter"})], "", "content-filter"),
+        ],
+        ids=["text", "withheld"],
+    )
+    async def test_an_answer_that_is_good_all_the_same(
+        self, asker: Asker, arena: Arena, steps: list[Step], text: str, last: str
+    ) -> None:
+        play_all(arena, *steps)
+        answer = await asker.open()
+        await answer.begin()
+        batches = await rest_of(answer)
+        assert text_of(batches) == text
+        assert batches[-1][-1] == Finish(last)
+
+
+async def test_what_is_unknown_can_be_asked_for_after_the_end(asker: Asker, arena: Arena) -> None:
+    routed = Line("a2", [{"type": "routed_model"}, {"type": "heartbeat"}])
+    play_all(arena, Line("ah", {}), routed, *deltas("one"), Raw(b"<html>\n"), Line("ah", {}), FINISH)
+    answer = await asker.open()
+    assert text_of(await rest_of(answer)) == "one"
+    assert answer.unknown == {"tag ah": 2, "item routed_model": 1, "no tag": 1}

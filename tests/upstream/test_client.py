@@ -16,6 +16,7 @@ from upstream.errors import (
     Redirected,
     ServerFailed,
     SessionExpired,
+    SilentAnswer,
     TimedOut,
     Truncated,
     Unreachable,
@@ -131,13 +132,14 @@ async def test_silence_before_the_headers_the_first_line_and_in_the_middle_is_a_
     asker: Asker, arena: Arena
 ) -> None:
     arena.faults.arm("no_headers")
-    with pytest.raises(TimedOut):
+    with pytest.raises(TimedOut) as silence:
         await asker.ask(timeout=0.2)
-    for fault in ("silent_start", "silent_middle"):
+    assert type(silence.value) is TimedOut
+    for fault, error in (("silent_start", SilentAnswer), ("silent_middle", TimedOut)):
         arena.faults.arm(fault)
         last = (await asker.ask(timeout=0.2))[-1]
         assert isinstance(last, Failure)
-        assert isinstance(last.error, TimedOut)
+        assert type(last.error) is error
         await asyncio.wait_for(arena.calls[-1].closed.wait(), 1)
 
 

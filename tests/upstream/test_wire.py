@@ -279,7 +279,8 @@ CASES = {
     ),
     "hasArenaError over two deltas": Case(b'a0:"hasArena"\na0:"Error"\n', [text("hasArena", "Error")]),
     "hasArenaError as a thought": Case(
-        b'ag:"hasArenaError"\nag:"hm"\n' + STOP, [reasoning("hasArenaError", "hm"), Finish("stop")]
+        b'ag:"hasArenaError"\nag: "hasArenaError"\nag:"hm"\n' + STOP,
+        [reasoning("hasArenaError", "hasArenaError", "hm"), Finish("stop")],
     ),
     "a3 of many words": Case(b'a3:"' + b"w" * 1000 + b'"\n', [failure(ModelFailed, "w" * 300)]),
     "two finishes: the first wins": Case(STOP + b'ad:{"finishReason":"length"}\n', [Finish("stop")], late(1)),
@@ -414,6 +415,11 @@ class TestBatches:
 
     def test_prefixed_lines_are_one_run_too(self) -> None:
         assert Wire().feed(b'data: a0:"x"\ndata: a0:"y"\n') == [TextDeltas("xy", b'"x"\n"y"')]
+
+    def test_a_run_that_only_quotes_a_failure_stays_one(self) -> None:
+        assert Wire().feed(b'a0:"hasArenaError "\na0:"x"\n') == [
+            TextDeltas("hasArenaError x", b'"hasArenaError "\n"x"')
+        ]
 
     def test_a_batch_ends_in_the_finish_of_its_read(self) -> None:
         assert told(Wire().feed(b'a0:"x"\n' + STOP + b'a0:"late"\n')) == [text("x"), Finish("stop")]
