@@ -35,6 +35,40 @@ async def test_what_cannot_be_armed(caller: Caller, body: bytes) -> None:
     assert (status, list(answer)) == (400, ["error"])
 
 
+@pytest.mark.parametrize("arena", [2026], indirect=True)
+async def test_see_and_set_traits(arena: Arena, caller: Caller) -> None:
+    status, traits = await control(caller, "GET", "traits")
+    assert (status, traits["era"], traits["modes"], traits["battle_every"]) == (200, 2026, ["direct-battle"], 0)
+    body = b'{"battle_every": 3, "modes": ["direct"], "account_modes": {"ada": []}, "moved_to": "https://arena.ai"}'
+    status, changed = await control(caller, "POST", "traits", body)
+    assert (status, changed) == (200, {**traits, **json.loads(body)})
+    assert (arena.battle_every, list(arena.modes), arena.account_modes) == (3, ["direct"], {"ada": frozenset()})
+    assert (await control(caller, "POST", "traits", b'{"battle_every": 1, "era": 2025}'))[1]["modes"] == ["direct"]
+    assert (arena.era, arena.page_path, arena.battle_every) == (2025, "/?mode=direct", 1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[1]",
+        b'{"nonsense": 1}',
+        b'{"era": 2024}',
+        b'{"modes": "direct"}',
+        b'{"account_modes": []}',
+        b'{"battle_every": -1}',
+        b'{"page_models": 1}',
+        b'{"page_path": "text/direct"}',
+        b'{"token_seconds": "long"}',
+        b'{"moved_to": "arena.ai"}',
+    ],
+)
+async def test_what_cannot_be_set(arena: Arena, caller: Caller, body: bytes) -> None:
+    before = arena.traits()
+    status, answer = await control(caller, "POST", "traits", body)
+    assert (status, list(answer), arena.traits()) == (400, ["error"], before)
+
+
 async def test_calls_without_secrets_and_without_its_own(arena: Arena, caller: Caller) -> None:
     await caller.ask("hello there")
     await caller.ask("")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from upstream.arena import FAULTS, Arena, Line, Turn
+from upstream.arena import FAULTS, Arena, Line, Message, Turn
 
 if TYPE_CHECKING:
     from tests.upstream.arena.conftest import Caller
@@ -19,7 +19,7 @@ ONE, TWO, THREE = b'a0:"1 "\n', b'a0:"2 "\n', b'a0:"3 "\n'
 STOP = b'ad:{"finishReason":"stop"}\n'
 WHOLE, CUT, RESET, SILENT = "whole", "cut off", "reset", "silent"
 SILENCE_SECONDS = 0.2
-PICTURE_FAULTS = {fault for fault, row in FAULTS.items() if row.on != "stream"}  # tested with the storage
+PICTURE_FAULTS = {fault for fault, row in FAULTS.items() if row.on in ("action", "put", "get")}  # with the storage
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,10 @@ class Refused:
 
 REFUSED = [
     Refused("challenge", 403, "<title>Just a moment...</title>", {"cf-mitigated": "challenge"}),
+    *(
+        Refused("challenge", status, "<title>Just a moment", {"cf-mitigated": "challenge"}, {"status": status})
+        for status in (429, 503)
+    ),
     Refused("blocked", 403, "<title>Attention Required!"),
     Refused("recaptcha", 403, '{"error":"recaptcha validation failed"}'),
     Refused("expired", 401, '{"error":"Unauthorized"}'),
@@ -95,13 +99,24 @@ REFUSED = [
     Refused("rate_limited", 429, "Too many requests, please try again later.", {"retry-after": "7"}),
     Refused("rate_limited", 429, "Too many", {"retry-after": "0"}, {"retry_after": "0"}),
     Refused("rate_limited", 429, "Too many", {"ratelimit-policy": "1;w=86400"}, {"retry_after": None, "image": True}),
+    Refused("prompt_failed", 429, '{"error":"prompt failed"}', {"retry-after": "1200"}),
+    Refused("prompt_failed", 429, '{"error":"prompt failed"}', {}, {"retry_after": None}),
+    Refused("login_gate", 401, "LOGIN_GATE"),
+    Refused("terms", 403, "Terms of Use"),
     Refused("rejected", 400, '{"error":"no"}', {}, {"message": "no"}),
     Refused("rejected_zod", 400, '"name":"ZodError"'),
     Refused("moderated", 422, "moderation"),
+    Refused("clock_offset", 400, "seems spoofed, offset too big"),
     Refused("evaluation_gone", 404, "not found"),
+    Refused("not_allowed", 405, '{"error":"Method Not Allowed"}'),
+    Refused("gone", 410, '{"error":"Gone"}'),
+    Refused("unsupported_media", 415, '{"error":"Unsupported Media Type"}'),
+    Refused("client_error", 418, '{"error":"Not understood"}'),
+    Refused("client_error", 451, '{"error":"no"}', {}, {"status": 451, "message": "no"}),
     *(Refused("server_error", status, "<html", {}, {"status": status}) for status in (500, 502, 503, 504)),
     Refused("html", 200, "<html", {"content-type": "text/html; charset=utf-8"}),
     Refused("redirect", 307, "", {"location": "https://arena.ai/x"}, {"location": "https://arena.ai/x"}),
+    Refused("login_redirect", 302, "", {"location": "/login?next=%2Ftext%2Fdirect"}),
 ]
 
 
@@ -113,7 +128,7 @@ async def test_refusing_faults(arena: Arena, caller: Caller, row: Refused) -> No
     assert row.text in seen.body.decode()
     assert row.headers.items() <= seen.headers.items()
     assert ("retry-after" in seen.headers) == (
-        row.name == "rate_limited" and row.parameters.get("retry_after", "") is not None
+        row.name in ("rate_limited", "prompt_failed") and row.parameters.get("retry_after", "") is not None
     )
     assert (arena.calls[-1].fault, arena.calls[-1].refusal) == (row.name, f"fault {row.name}")
     assert not arena.evaluations
@@ -131,6 +146,7 @@ class Bent:
 
 
 FAILED = b'a3:"An error occurred"\n'
+BEAT = b'a2:[{"type":"heartbeat"}]\n'
 BENT = [
     Bent("reset_before_headers", b"", RESET),
     Bent("close_before_headers", b"", CUT),
@@ -145,6 +161,15 @@ BENT = [
     Bent("model_failed_first", FAILED),
     Bent("model_failed_middle", ONE + TWO + FAILED),
     Bent("model_failed_middle", ONE + b'a3:"no"\n', WHOLE, {"after": 1, "message": "no"}),
+    Bent("model_failed_object", ONE + TWO + b'a3:{"message":"An error occurred"}\n'),
+    Bent("model_failed_object", b'a3:{"message":"no"}\n', WHOLE, {"after": 0, "message": "no"}),
+    Bent("model_failed_json", ONE + TWO + rb'a3:"{\"error\": \"An error occurred\"}"' + b"\n"),
+    Bent("arena_error", ONE + TWO + b'a0:"hasArenaError"\n'),
+    Bent("arena_error", b'a0:"hasArenaError"\n', WHOLE, {"after": 0}),
+    Bent("heartbeats", BEAT * 3 + ONE + TWO + THREE + STOP),
+    Bent("heartbeats", BEAT + ONE + TWO + THREE + STOP, WHOLE, {"count": 1, "every": 0.001}),
+    Bent("heartbeats_only", BEAT, SILENT, {"every": 60.0}),
+    Bent("explained_empty", b'ae:{"message":"The model is overloaded"}\n' + STOP),
     Bent("finish_error", ONE + TWO + THREE + b'ad:{"finishReason":"error"}\n'),
     Bent("finish_missing_reason", ONE + TWO + THREE + b"ad:{}\n"),
     Bent("finish_unknown", ONE + TWO + THREE + b'ad:{"finishReason":"unknown"}\n'),
@@ -185,7 +210,63 @@ async def test_unknown_tags_stand_between_good_lines(arena: Arena, caller: Calle
     arena.faults.arm("unknown_tags")
     lines = (await call(caller)).body.split(b"\n")
     assert (b"\n".join(lines[:2]) + b"\n", b"\n".join(lines[-3:])) == (ONE + TWO, THREE + STOP)
-    assert {line[:2] for line in lines[2:-3]} == {b"af", b"ae", b"", b"ah", b"zz", b"b0"}
+    assert {line[:2] for line in lines[2:-3]} == {b"af", b"ae", b"", b"ah", b"ak", b"zz", b"b0"}
+
+
+async def test_unknown_items_stand_between_good_lines(arena: Arena, caller: Caller) -> None:
+    arena.faults.arm("unknown_items")
+    lines = (await caller.ask("/count 3")).lines
+    assert [tag for tag, _ in lines] == ["a0", "a0", "a2", "a0", "ad"]
+    assert [item["type"] for item in lines[2][1]] == ["routed_model", "webdev", "never-heard-of"]
+    [evaluation] = arena.evaluations.values()
+    assert evaluation.messages[-1] == Message("assistant", "1 2 3 ")
+
+
+async def test_signs_of_life_until_a_release(arena: Arena, caller: Caller) -> None:
+    release = asyncio.Event()
+    arena.faults.arm("heartbeats_only", every=0.001, release=release)
+    asyncio.get_running_loop().call_later(0.02, release.set)
+    seen = await call(caller)
+    assert (seen.body, seen.ending) == (BEAT * seen.body.count(b"\n"), WHOLE)
+    arena.faults.arm("heartbeats", count=1, release=asyncio.Event())
+    seen = await call(caller)
+    assert (seen.body, seen.ending) == (BEAT, SILENT)
+
+
+async def test_battle_turn_leaves_the_evaluation_stuck(arena: Arena, caller: Caller) -> None:
+    arena.faults.arm("battle_turn")
+    await caller.ask()
+    evaluation = arena.calls[-1].evaluation_id or ""
+    expected = (
+        b'{"error":"Bad next turn request in Battles in Direct mode. DIRECT was requested, but expected a BATTLE turn"}'
+    )
+    refusals = [
+        await caller.ask_more(evaluation),
+        await caller.ask_more(evaluation),
+        await caller.ask_again(evaluation),
+    ]
+    assert [(answer.status, answer.body) for answer in refusals] == [(400, expected)] * 3
+    assert arena.calls[-3].fault == "battle_turn"
+    await caller.ask()
+    assert (await caller.ask_more(arena.calls[-1].evaluation_id or "")).status == 200
+
+
+@pytest.mark.parametrize("arena", [2026], indirect=True)
+@pytest.mark.parametrize("on", ["page", "script", "catalog", "me", "evaluation"])
+@pytest.mark.parametrize(("fault", "status"), [("not_allowed", 405), ("login_redirect", 302), ("slow", 200)])
+async def test_what_is_read_can_go_wrong(arena: Arena, caller: Caller, on: str, fault: str, status: int) -> None:
+    await caller.ask()
+    paths = {
+        "page": arena.page_path,
+        "script": next(iter(arena.deployment.scripts)),
+        "catalog": "/nextjs-api/model-catalog",
+        "me": "/api/me",
+        "evaluation": f"/api/evaluation/{arena.calls[-1].evaluation_id}",
+    }
+    arena.faults.arm(fault, on=on)
+    answers = [await caller.page(paths[on]) for _ in range(2)]
+    assert ([answer.status for answer in answers], arena.calls[-2].kind) == ([status, 200], on)
+    assert (arena.calls[-2].fault, arena.faults.armed()) == (fault, ())
 
 
 async def test_headers_that_faults_change(arena: Arena, caller: Caller) -> None:
@@ -223,7 +304,7 @@ async def test_silence_can_be_released(arena: Arena, caller: Caller) -> None:
 
 
 def test_every_fault_has_a_row() -> None:
-    elsewhere = {"unknown_tags", "rotate_cookie"} | PICTURE_FAULTS
+    elsewhere = {"unknown_tags", "unknown_items", "rotate_cookie", "battle_turn"} | PICTURE_FAULTS
     assert {row.name for row in REFUSED} | {row.name for row in BENT} | elsewhere == set(FAULTS)
     assert all(fault.about for fault in FAULTS.values())
 
@@ -273,11 +354,13 @@ async def test_faults_bend_scripts(arena: Arena, caller: Caller) -> None:
     ("arguments", "complaint"),
     [
         ({"name": "earthquake"}, "known are challenge, blocked"),
-        ({"name": "html", "on": "moon"}, "known are action, create"),
+        ({"name": "html", "on": "moon"}, "known are action, catalog, create"),
         ({"name": "html", "times": 0}, "times is a count"),
         ({"name": "html", "after": 2}, "html has no parameter after; it has none"),
         ({"name": "slow", "seconds": 2}, "slow has no parameter seconds; it has delta_seconds"),
         ({"name": "server_error", "status": 200}, "500 to 599"),
+        ({"name": "client_error", "status": 500}, "400 to 499"),
+        ({"name": "challenge", "status": 404}, "403, 429 or 503"),
     ],
     ids=lambda value: value["name"] if isinstance(value, dict) else "",
 )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 NO_RANK = 9_007_199_254_740_991
 PUSH = re.compile(r'self\.__next_f\.push\(\[1,("(?:[^"\\]|\\.)*")\]\)')
 SCRIPT = re.compile(r'src="(/_next/static/chunks/[^"]+\.js\?dpl=[^"]+)"')
+BARE = re.compile(r'"(static/chunks/[^"]+\.js)"')
 REFERENCE = re.compile(
     r'createServerReference\)\("([0-9a-f]{40,42})",\w+\.callServer,void 0,\w+\.findSourceMapURL,"(\w+)"\)'
 )
@@ -31,8 +32,11 @@ def models(page: Answer) -> list[dict[str, Any]]:
 
 
 async def action_ids(caller: Caller) -> dict[str, str]:
-    page = (await caller.page()).body.decode()
-    scripts = [(await caller.page(path)).body.decode() for path in SCRIPT.findall(page)]
+    page = await caller.page()
+    named = SCRIPT.findall(page.body.decode())
+    bare = [f"/_next/{path}" for path in BARE.findall("".join(pieces(page)))]
+    assert all(path.startswith("/_next/static/chunks/app-page-") for path in bare if path not in str(named))
+    scripts = [(await caller.page(path)).body.decode() for path in {*named, *bare}]
     assert len(scripts) > 1
     return {name: found for script in scripts for found, name in REFERENCE.findall(script)}
 
@@ -41,7 +45,9 @@ async def test_the_page_holds_the_models_in_order(arena: Arena, caller: Caller) 
     page = await caller.page()
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     readable = [entry for entry in models(page) if "id" in entry]
-    assert readable == [model.entry for model in arena.models]
+    assert readable == [model.page_entry(arena.era) for model in arena.models]
+    shown = {"displayName", "userSelectable"}
+    assert shown & set().union(*readable) == (shown if arena.era == 2026 else set())
     assert len(models(page)) == len(readable) + 1
 
 
@@ -55,11 +61,11 @@ async def test_the_flight_data_is_cut_within_models(caller: Caller) -> None:
 
 
 def test_every_kind_of_model_is_there(arena: Arena) -> None:
-    entries = [model.entry for model in arena.models]
+    entries = [model.page_entry() for model in arena.models]
     outputs = {"+".join(entry["capabilities"]["outputCapabilities"]) for entry in entries}
     assert outputs == {"text", "text+web", "web", "search", "image", "video"}
     seen = [entry["capabilities"]["inputCapabilities"].get("image") for entry in entries]
-    assert {True, None} < {value for value in seen if not isinstance(value, dict)} | {True, None, False}
+    assert {value for value in seen if not isinstance(value, dict)} == {True, False, None}
     assert {value["multipleImages"] for value in seen if isinstance(value, dict)} == {True, False}
     stealth = [entry for entry in entries if "organization" not in entry]
     assert 0.25 < len(stealth) / len(entries) < 0.45
@@ -97,7 +103,6 @@ async def test_a_deployment_changes_ids_and_scripts(arena: Arena, caller: Caller
 
 async def test_actions_are_known_or_not_found(caller: Caller) -> None:
     known = (await action_ids(caller))["generateUploadUrl"]
-
     unknown = await caller.act("generateUploadUrl", "cat.png", "image/png", next_action="0" * 40)
     assert (unknown.status, unknown.headers["x-nextjs-action-not-found"]) == (404, "1")
     assert (await caller.act("generateUploadUrl", "cat.png", "image/png", next_action=known)).status == 200

@@ -1,4 +1,7 @@
-"""Accounts of the arena: the session cookie whole and in pieces, expired, rotated; and the clearance before it."""
+"""Accounts of the arena: the session cookie whole and in pieces, expired, rotated; and the clearance before it.
+
+What a GET does for a session whose token ends is in `test_renewal.py`.
+"""
 
 from __future__ import annotations
 
@@ -82,8 +85,32 @@ async def test_an_expired_session_is_refused(arena: Arena, caller: Caller, expir
         arena.expire(caller.session)
     answer = await caller.ask()
     assert (answer.status, json.loads(answer.body)) == (401, {"error": "Unauthorized"})
-    assert (await caller.page()).status == 401
     assert arena.calls[-1].account is None
+    assert (await caller.act("getSignedUrl", "key")).status == 401
+    assert set_cookies(answer) == {}
+
+
+@pytest.mark.parametrize("arena", [2025], indirect=True)
+async def test_in_2025_an_expired_session_reads_no_page(arena: Arena, caller: Caller) -> None:
+    caller.session = arena.sign_in(expires_in=-1)
+    assert (await caller.page()).status == 401
+
+
+@pytest.mark.parametrize("arena", [2026], indirect=True)
+async def test_in_2026_a_dead_session_reads_the_page_as_a_visitor(arena: Arena, caller: Caller) -> None:
+    arena.expire(caller.session)
+    for answer in (await caller.page(), await caller.page(cookie="arena-auth-prod-v1=base64-e30")):
+        assert (answer.status, set_cookies(answer)) == (200, {})
+        assert arena.calls[-1].account is None
+
+
+async def test_how_long_a_login_lasts(arena: Arena) -> None:
+    session = arena.sign_in()
+    stored = decoded(session.cookie_value.removeprefix("base64-"))
+    seconds = {2025: 7 * 86400, 2026: 3600}[arena.era]
+    claims = decoded(session.access_token.split(".")[1])
+    assert stored["expires_in"] == claims["exp"] - claims["iat"] == pytest.approx(seconds, abs=1)
+    assert session.expires_at == pytest.approx(time.time() + seconds, abs=5)
 
 
 async def test_a_visitor_may_read_the_page(caller: Caller) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.upstream.arena.conftest import Answer, Caller
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 200  # of four pieces
+PDF = b"%PDF-1.7\n" + bytes(99)
 UPLOAD = ("generateUploadUrl", "cat.png", "image/png")
 
 
@@ -79,6 +80,29 @@ async def test_an_actions_answer_is_long_and_full_of_decoys(caller: Caller) -> N
     assert 0 < numbers.index("1") < len(numbers) - 1
     assert b"24:Tb50," in body
     assert len(re.findall(rb"^1:", body, re.MULTILINE)) > 1
+
+
+# PDFs
+
+
+@pytest.mark.parametrize("arena", [2026], indirect=True)
+async def test_a_pdf_comes_in_and_is_shown_to_a_model_that_reads_files(caller: Caller) -> None:
+    attachment = await caller.upload(PDF, "application/pdf", "paper.pdf")
+    [message] = json.loads((await caller.show("/echo", attachment, model="archivist-2")).text)
+    assert message["attachments"] == [{**attachment, "bytes": len(PDF), "sha256": sha256(PDF).hexdigest()}]
+    refused = await caller.show("hello", attachment, model="gpt-6.1-high")
+    assert (refused.status, json.loads(refused.body)) == (400, {"error": "Model does not support file input"})
+    blind = await caller.show("hello", attachment, await caller.upload(PNG), model="archivist-2")
+    assert (blind.status, json.loads(blind.body)) == (400, {"error": "Model does not support image input"})
+
+
+@pytest.mark.parametrize("arena", [2025], indirect=True)
+async def test_in_2025_there_are_no_pdfs(arena: Arena, caller: Caller) -> None:
+    refused = await caller.result("generateUploadUrl", "paper.pdf", "application/pdf")
+    assert refused == {"success": False, "error": "Unsupported file type: application/pdf"}
+    attachment = {**await caller.upload(PNG), "contentType": "application/pdf"}
+    assert (await caller.show("hello", attachment, model="claude-opus-5-2")).status == 400
+    assert not arena.evaluations
 
 
 # What the actions refuse
@@ -225,7 +249,9 @@ async def test_an_image_model_edits(caller: Caller) -> None:
         await caller.show("hat", *attachments, model="gpt-image-3")
         for attachments in ([], [await caller.upload(PNG)], [await caller.upload(PNG + b"!")])
     ]
-    urls = [answer.lines[0][1][0]["image"] for answer in answers]
+    urls = [
+        value[0]["image"] for answer in answers for tag, value in answer.lines if tag == "a2" and "image" in value[0]
+    ]
     assert len({(await caller.fetch("GET", url)).body for url in urls}) == 3
 
 
@@ -255,6 +281,7 @@ async def test_refuses_an_attachment(caller: Caller, change: dict[str, str], com
 async def test_refuses_an_attachment_gone_bad(
     arena: Arena, caller: Caller, spoil: Callable[[Arena, dict[str, str]], Any], complaint: str
 ) -> None:
+    caller.session = arena.sign_in(expires_in=86400.0)
     attachment = await caller.upload(PNG)
     spoil(arena, attachment)
     answer = await caller.show("hello", attachment)
@@ -380,6 +407,6 @@ async def test_both_listeners_start_and_stop_together() -> None:
 
 
 def test_picture_faults_are_made_for_their_calls() -> None:
-    made_for = {"action": 3, "put": 3, "get": 2}
+    made_for = {"action": 3, "put": 3, "get": 2, "follow-up": 1}
     on = [fault.on for fault in FAULTS.values() if fault.on != "stream"]
     assert {kind: on.count(kind) for kind in on} == made_for

@@ -66,7 +66,8 @@ def attach(*attachments: object) -> Callable[[Body], object]:
 V4 = "9b2d7a54-0f0b-4c39-9d0c-6b0f3d1f5a11"
 REFUSED = [
     Row("mode is missing", drop("mode"), "Required", ("mode",)),
-    Row("mode is not direct", put("mode", to="battle"), "expected 'direct'", ("mode",)),
+    Row("mode is a word that nobody knows", put("mode", to="battle"), "expected 'direct' | 'direct-battle'", ("mode",)),
+    Row("a second answer is asked for", put("modelBMessageId", to=V4), "'modelBMessageId'", ()),
     Row("a field is missing", drop("modelAMessageId"), "Required", ("modelAMessageId",)),
     Row("a field is unknown", put("temperature", to=1), "'temperature'", ()),
     Row("a deep field is unknown", put("userMessage", "role", to="user"), "'role'", ("userMessage",)),
@@ -88,24 +89,55 @@ REFUSED = [
         ("userMessage", "content")),
     Row("the prompt is empty", put("userMessage", "content", to=""), "at least 1", ("userMessage", "content")),
     Row("the modality is unknown", put("modality", to="text"), "expected 'chat'", ("modality",)),
-    Row("the model is unknown", put("modelAId", to=V4), "Model not found"),
-    Row("a chat model is asked to search", put("modality", to="search"), "modality search"),
-    Row("a search model is asked to chat", put("modality", to="chat"), "modality chat", model="gpt-6.1-search"),
-    Row("an image model is asked to chat", put("modality", to="chat"), "modality chat", model="gpt-image-3"),
     Row("a blind model is shown a picture", attach(PICTURE), "image input", model="deepseek-v4"),
     Row("a picture of another storage", attach(PICTURE), "another storage"),
     Row("two pictures for a model of one", attach(PICTURE, PICTURE), "multiple images", model="grok-5-fast"),
 ]  # fmt: skip
+REFUSED_2025 = [
+    Row("the model is unknown", put("modelAId", to=V4), "Model not found"),
+    Row("a chat model is asked to search", put("modality", to="search"), "modality search"),
+    Row("a search model is asked to chat", put("modality", to="chat"), "modality chat", model="gpt-6.1-search"),
+    Row("an image model is asked to chat", put("modality", to="chat"), "modality chat", model="gpt-image-3"),
+    Row("a modality of 2026", put("modality", to="video"), "expected 'chat'", ("modality",)),
+    Row("the mode of 2026", put("mode", to="direct-battle"), "'direct-battle' mode is not allowed"),
+]
+UNAVAILABLE = "Chosen Model(s) are no longer available"
+REFUSED_2026 = [
+    Row("a chat model is asked to search", put("modality", to="search"), UNAVAILABLE),
+    Row("a search model is asked to chat", put("modality", to="chat"), UNAVAILABLE, model="gpt-6.1-search"),
+    Row("an image model is asked to chat", put("modality", to="chat"), UNAVAILABLE, model="gpt-image-3"),
+    Row("a chat model is asked for a video", put("modality", to="video"), UNAVAILABLE),
+    Row("a model that cannot be chosen", lambda _: None, UNAVAILABLE, model="gpt-6.0"),
+    Row("the mode of 2025", put("mode", to="direct"), "'direct' mode is not allowed when starting a new conversation"),
+]
 ACCEPTED = [
     Row("the longest prompt", put("userMessage", "content", to="é" * 113_000), ""),
     Row("a browser's token", put("recaptchaV3Token", to="03AFc…"), ""),
     Row("half an emoji", put("userMessage", "content", to="/echo \ud83e"), ""),
     Row("a video model chats", put("modality", to="chat"), "", model="veo-4-fast-audio"),
+    Row("metadata", put("userMessage", "metadata", to={}), ""),
 ]
 
 
 @pytest.mark.parametrize("row", REFUSED, ids=lambda row: row.name)
 async def test_refuses_a_body(arena: Arena, caller: Caller, row: Row) -> None:
+    await refuses(arena, caller, row)
+
+
+@pytest.mark.parametrize("arena", [2025], indirect=True)
+@pytest.mark.parametrize("row", REFUSED_2025, ids=lambda row: row.name)
+async def test_refuses_a_body_in_2025(arena: Arena, caller: Caller, row: Row) -> None:
+    await refuses(arena, caller, row)
+
+
+@pytest.mark.parametrize("arena", [2026], indirect=True)
+@pytest.mark.parametrize("row", REFUSED_2026, ids=lambda row: row.name)
+async def test_refuses_a_body_in_2026(arena: Arena, caller: Caller, row: Row) -> None:
+    await refuses(arena, caller, row)
+
+
+async def refuses(arena: Arena, caller: Caller, row: Row) -> None:
+    """A good call, changed, is refused with 400 and the right words."""
     body = caller.create(model=row.model)
     row.change(body)
     answer = await caller.send("POST", CREATE, body)
@@ -219,11 +251,42 @@ async def test_regenerate_needs_the_last_answer_and_an_empty_object(arena: Arena
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", CREATE), ("POST", "/nextjs-api/stream/nothing"), ("GET", "/"), ("GET", "/c/anything"), ("PUT", CREATE)],
+    [
+        ("GET", CREATE),
+        ("POST", "/nextjs-api/stream/nothing"),
+        ("GET", "/"),
+        ("GET", "/c/anything"),
+        ("PUT", CREATE),
+        ("GET", "/text/direct"),
+        ("GET", "/api/me"),
+        ("GET", "/api/models"),
+        ("GET", "/nextjs-api/model-catalog"),
+    ],
 )
+@pytest.mark.parametrize("arena", [2025], indirect=True)
 async def test_unknown_paths_are_not_found(arena: Arena, caller: Caller, method: str, path: str) -> None:
     answer = await caller.send(method, path)
     assert (answer.status, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert arena.calls[-1].refusal is not None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "text"),
+    [
+        ("GET", "/c/anything", 200, b"<h1>This page could not be found.</h1>"),
+        ("POST", "/nextjs-api/stream/nothing", 200, b"<h1>This page could not be found.</h1>"),
+        ("GET", "/_next/static/chunks/old.js", 404, b"could not be found"),
+        ("GET", "/api/models", 403, b'{"error":"Forbidden"}'),
+        ("PUT", CREATE, 405, b'{"error":"Method Not Allowed"}'),
+        ("POST", "/api/me", 405, b'{"error":"Method Not Allowed"}'),
+    ],
+)
+@pytest.mark.parametrize("arena", [2026], indirect=True)
+async def test_unknown_paths_in_2026(
+    arena: Arena, caller: Caller, method: str, path: str, status: int, text: bytes
+) -> None:
+    answer = await caller.send(method, path)
+    assert (answer.status, text in answer.body) == (status, True)
     assert arena.calls[-1].refusal is not None
 
 
