@@ -21,6 +21,7 @@ from upstream import evaluations
 from upstream.accounts import EVERYTHING, Account, AccountPool
 from upstream.answer import ArenaAnswer
 from upstream.client import ArenaClient, Credentials
+from upstream.drift import Drift
 from upstream.errors import (
     BattleDemanded,
     EvaluationGone,
@@ -28,12 +29,12 @@ from upstream.errors import (
     IdsRefused,
     ModeRefused,
     NotRenewed,
+    NotThere,
     PromptDoubted,
     RateLimited,
     Reason,
     Repeat,
     SessionExpired,
-    SiteChanged,
     StaleCookie,
     StaleModel,
     TermsNotAccepted,
@@ -91,6 +92,7 @@ class Attempts:
         follow_ups: FollowUps,
         new_id: Uuid7Source,
         config: Callable[[], Config],
+        drift: Drift,
         on_attempt: Callable[[str, Reason], None],
     ) -> None:
         self._client = client
@@ -101,6 +103,7 @@ class Attempts:
         self._follow_ups = follow_ups
         self._new_id = new_id
         self._config = config
+        self._drift = drift
         self._on_attempt = on_attempt
 
     def is_usable(self, model: Model, user_id: str) -> bool:
@@ -132,6 +135,7 @@ class Attempts:
         except BaseException as error:  # cancelled too: nothing stays held
             self._pool.release(account)
             if answer is not None:
+                self._drift.note(answer.unknown)
                 await answer.aclose()
             if not isinstance(error, UpstreamError):
                 raise
@@ -239,15 +243,18 @@ class Attempts:
         match error:
             case SessionExpired():
                 return await self._judge_refused_cookie(error, chat, account)
-            case EvaluationGone() if chat.turn.evaluation is None:
-                return SiteChanged("LMArena answers 404 where new chats begin.", status=error.status)
+            case NotThere() if chat.turn.evaluation is not None:
+                return EvaluationGone(error.message, status=error.status)
         return error
 
     async def _judge_refused_cookie(self, error: SessionExpired, chat: Chat, account: Account) -> UpstreamError:
         """A refused call proves no expiry: the cookie may have been replaced meanwhile, or the refusal may pass."""
-        if chat.good_cookies_refused < MAX_CORRECTIONS and await self._renewals.is_alive(account):
+        if await self._renewals.is_alive(account):
+            current = self._pool.get(account.user_id)
+            replaced = current is not None and current.session.value != account.session.value
             chat.good_cookies_refused += 1
-            return StaleCookie(error.message, status=error.status)
+            if chat.good_cookies_refused <= (MAX_CORRECTIONS if replaced else 1):
+                return StaleCookie(error.message, status=error.status)
         failing = self._renewals.failing(account.user_id)
         ended = account.session.expires_at <= self._client.clock()
         if ended and failing is not None and not isinstance(failing.error, SessionExpired):

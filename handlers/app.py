@@ -123,6 +123,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
                 follow_ups,
                 Uuid7Source(arena.clock, app[RANDOM]),
                 settings.current,
+                app[DRIFT],
                 app[STATS].stats.record_attempt,
             )
             app[RELAY] = Relay(

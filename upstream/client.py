@@ -24,6 +24,7 @@ from upstream.alarms import Alarms
 from upstream.answer import ArenaAnswer
 from upstream.errors import (
     EvaluationGone,
+    NotThere,
     ProtocolViolated,
     Redirected,
     SessionExpired,
@@ -143,7 +144,7 @@ class ArenaClient:
         first = self.page_path
         try:
             return await self.read(first, credentials, timeout=timeout)
-        except EvaluationGone:
+        except NotThere:
             for path in PAGE_PATHS:
                 if path != first:
                     page = await self.read(path, credentials, timeout=timeout)

@@ -210,6 +210,10 @@ class SiteChanged(UpstreamError):
     reason = Reason.SITE_CHANGED
 
 
+class NotThere(SiteChanged):
+    """404 that speaks of no evaluation, model or action: the site has nothing at this address."""
+
+
 class EvaluationGone(UpstreamError):
     """404: the evaluation does not exist (any more) for this account."""
 

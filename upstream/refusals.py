@@ -19,6 +19,7 @@ from upstream.errors import (
     IdsRefused,
     Moderated,
     ModeRefused,
+    NotThere,
     PromptDoubted,
     ProtocolViolated,
     RateLimited,
@@ -85,8 +86,10 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes) -> Upstre
             return StaleAction("LMArena was deployed again: the id of the page's action is stale.", status=status)
         case 404 if _STALE_MODEL.search(text):
             return StaleModel("LMArena does not know the model's id (any more).", status=status, detail=detail)
-        case 404:
+        case 404 if "evaluation" in text.lower():
             return EvaluationGone("LMArena does not know the evaluation (any more).", status=status)
+        case 404:
+            return NotThere("LMArena has nothing at this address (404).", status=status)
         case 422:
             return Moderated(f"LMArena's moderation refused the prompt{_quoted(detail)}.", status=status, detail=detail)
         case 429:

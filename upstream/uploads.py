@@ -22,7 +22,7 @@ from upstream.accounts import Account
 from upstream.client import ArenaClient, Credentials
 from upstream.errors import (
     DownloadFailed,
-    EvaluationGone,
+    NotThere,
     ProtocolViolated,
     RateLimited,
     Rejected,
@@ -154,7 +154,7 @@ class Uploads:
                 return Attachment(kept.key, file.content_type, kept.url)
         except TimeoutError as error:
             raise UploadFailed(f"The {file.kind} was not uploaded within {visit.timeout:g} s.") from error
-        except EvaluationGone as error:  # a plain 404: no evaluation has been spoken of yet
+        except NotThere as error:
             raise UploadFailed("LMArena has changed: what files are uploaded with is not there (404).") from error
 
     def _remembered(self, place: tuple[str, str]) -> _Kept:
@@ -235,7 +235,7 @@ class Uploads:
         async def read_script(path: str) -> dict[str, str]:
             try:
                 return action_ids(await self._steps.run(partial(self._client.read, path, timeout=timeout)))
-            except EvaluationGone:  # a plain 404: the page may name a script too many
+            except NotThere:  # the page may name a script too many
                 return {}
 
         try:

@@ -441,6 +441,8 @@ async def test_an_account_lost_with_the_turn(arena: Arena, shared: Chat, fault: 
     """A real 401 or 429 to the follow-up: another account is told the whole history."""
     first = await shared.say()
     arena.faults.arm(fault, on="follow-up")
+    if fault == "expired":  # the site does not know the login either, when it is asked who that is
+        arena.faults.arm(fault, None, on="me")
     second = await shared.say()
     assert second.place == ("new", "account")
     assert owner(arena, second) != owner(arena, first)
@@ -448,10 +450,21 @@ async def test_an_account_lost_with_the_turn(arena: Arena, shared: Chat, fault: 
     assert [call.kind for call in calls(arena)] == ["create", "follow-up", "create", "follow-up"]
 
 
+async def test_a_refusal_that_passes_leaves_the_turn_where_it_is(arena: Arena, shared: Chat) -> None:
+    """The site refuses the cookie once, and knows the login when asked: the turn is sent again."""
+    first = await shared.say()
+    arena.faults.arm("expired", on="follow-up")
+    second = await shared.say()
+    assert (second.place, owner(arena, second)) == (FOLLOW_UP, owner(arena, first))
+    assert [call.kind for call in calls(arena)] == ["create", "follow-up", "follow-up"]
+    assert not any(account.expired for account in shared.bridge.state.pool)
+
+
 async def test_an_evaluation_whose_account_was_lost_is_known_again(arena: Arena, shared: Chat) -> None:
     """The turn that could not be sent to it has not changed it."""
     first = await shared.say()
-    arena.faults.arm("expired", on="follow-up")
+    for on in ("follow-up", "me"):
+        arena.faults.arm("expired", on=on)
     assert (await shared.branch(2).say()).place == ("new", "account")
     pool = shared.bridge.state.pool
     account = pool.get(owner(arena, first))

@@ -30,6 +30,7 @@ TEXT = "one two three four five"
 FIRST_DELTAS = "one two "  # what has gone out when a fault strikes in the middle
 UPSTREAM = "upstream_error"
 INVALID = "invalid_request_error"
+LOGIN = ("stream", "me")  # what refuses a login refuses it everywhere
 
 streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 
@@ -49,6 +50,7 @@ class Row:
     should_retry: str | None = "false"
     parameters: Mapping[str, Any] = field(default_factory=dict)
     patience: float = 60.0  # first_byte_timeout and idle_timeout
+    on: tuple[str, ...] = ("stream",)  # the kinds of calls that meet it
 
 
 def bad_gateway(fault: str, *, calls: int, reason: str = "upstream_error", says: str = "", **parameters: Any) -> Row:
@@ -86,8 +88,11 @@ BEFORE_THE_ANSWER = {
     "challenge page": challenge("challenge", "challenge", "cf_clearance"),
     "blocked": challenge("blocked", "blocked", "on the same network"),
     "recaptcha demanded": challenge("recaptcha", "recaptcha", "demands a human"),
-    "session expired": Row("expired", 503, UPSTREAM, "no_account", "no_account", says="accounts add"),
-    "redirect to a login page": Row("redirect", 503, UPSTREAM, "no_account", "no_account", says="accounts add"),
+    "session expired": Row("expired", 503, UPSTREAM, "no_account", "no_account", says="accounts add", on=LOGIN),
+    "redirect to a login page": Row(
+        "login_redirect", 503, UPSTREAM, "no_account", "no_account", says="accounts add", on=LOGIN
+    ),
+    "redirect to another page": bad_gateway("redirect", calls=1, reason="site_changed", says="may need an update"),
     "redirect to another origin": Row(
         "redirect",
         502,
@@ -141,7 +146,8 @@ async def answered_by(arena: Arena, path: Path, row: Row) -> AsyncIterator[Runni
     """A bridge whose every call meets the row's fault."""
     patience = {"first_byte_timeout": row.patience, "idle_timeout": row.patience}
     async with running_bridge(arena, path / "state", {"upstream": patience}) as bridge:
-        arena.faults.arm(row.fault, None, **row.parameters)
+        for on in row.on:
+            arena.faults.arm(row.fault, None, on=on, **row.parameters)
         yield bridge
 
 
@@ -416,7 +422,8 @@ PAGE_FAULTS = {
 @pytest.mark.parametrize(("fault", "reason", "says"), PAGE_FAULTS.values(), ids=PAGE_FAULTS)
 async def test_no_catalog(fault: str, reason: str, says: str, stream: bool, arena: Arena, tmp_path: Path) -> None:
     parameters = {"location": "https://elsewhere.example/"} if fault == "redirect" else {}
-    arena.faults.arm(fault, None, on="page", **parameters)
+    for on in ("page", "catalog"):
+        arena.faults.arm(fault, None, on=on, **parameters)
     async with running_bridge(arena, tmp_path / "state") as bridge:
         answer = await bridge.post(bridge.chat(PROMPT, stream=stream))
         error = (await answer.json())["error"]

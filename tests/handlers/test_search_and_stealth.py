@@ -107,7 +107,7 @@ async def test_the_list_goes_by_rank_within_modality(bridge: RunningBridge) -> N
 
 
 async def test_stealth_models_chat_search_and_draw_where_they_are_allowed(arena: Arena, tmp_path: Path) -> None:
-    stealth = {model.public_name for model in arena.models if model.organization is None}
+    stealth = {model.public_name for model in arena.models if model.organization is None and model.user_selectable}
     async with running_bridge(arena, tmp_path / "closed") as bridge:
         assert not stealth & {model["id"].partition("@")[0] for model in await listed(bridge)}
     overrides = {"models": {"stealth": True}}
