@@ -43,15 +43,15 @@ class Player:
                             return
                     await self._flush()
                 finally:
-                    await self._hear_out()
+                    await self._read_rest()
         finally:
             if written is not None:
                 written.feed_eof()
 
-    async def _hear_out(self) -> None:
-        """Let the model finish although its caller is gone. A source that waits by itself is not waited for."""
+    async def _read_rest(self) -> None:
+        """Let the model finish although its transport broke. A source that waits by itself is not waited for."""
         written = self._stream.written
-        if written is not None and written.wants_rest and self._stream.bursts:
+        if written is not None and written.needs_rest and self._stream.bursts:
             async for _ in self._stream.source:
                 pass
 

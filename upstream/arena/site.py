@@ -114,7 +114,7 @@ class Site(World):
         headers = [("content-type", "text/event-stream"), ("cache-control", "no-cache"), *self.ratelimit(session)]
         opening = Open(200, (*headers, *self._set_cookies(call, cookies)))
         written = Written(evaluation, keep=self.keeps_generating)
-        source = written.listen(flowing(opening, steps)) if self.keeps_generating else flowing(opening, steps)
+        source = written.observed(flowing(opening, steps)) if self.keeps_generating else flowing(opening, steps)
         return Stream(
             source if bend is None else bend(source),
             source,

@@ -32,7 +32,7 @@ class Traits:
     | `keeps_generating` | whether an answer is completed although its transport broke |
     | `moved_to` | the origin that every request is redirected to, or None |
 
-    `account_modes`, `token_seconds` and all that follows from a renewal matter in 2026 only, as the catalog does.
+    What is said of renewals, of the catalog and of the time within ids holds in 2026 only.
     """
 
     modes: frozenset[str]

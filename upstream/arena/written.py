@@ -72,7 +72,7 @@ class Reading:
 class Written:
     """Follows one answer to an evaluation, and ends its turn: at the first `ad:`, or when the answering stops.
 
-    Where `keep` is true, an answer that was broken off is remembered as a whole: `listen` hears the rest of it.
+    With `keep` an answer whose transport broke is remembered as a whole, if all of its source passes `observed`.
     """
 
     def __init__(self, evaluation: Evaluation, *, keep: bool = False) -> None:
@@ -84,15 +84,15 @@ class Written:
         self._settled = False
 
     @property
-    def wants_rest(self) -> bool:
-        """Whether the model's answer is to be heard to its end although its caller no longer gets it."""
+    def needs_rest(self) -> bool:
+        """Whether the rest of the source matters although the caller no longer gets it."""
         return self._whole is not None and not self._settled
 
-    async def listen(self, source: Flow) -> Flow:
-        """The same steps; what the model says in them is heard."""
+    async def observed(self, source: Flow) -> Flow:
+        """The same steps, each read on its way."""
         try:
             async for step in source:
-                self._hear(step)
+                self._observe(step)
                 yield step
         finally:
             await source.aclose()
@@ -109,7 +109,7 @@ class Written:
         whole = self._whole
         self._settle(self._reading if self._reading.decided or whole is None or not whole.message else whole)
 
-    def _hear(self, step: object) -> None:
+    def _observe(self, step: object) -> None:
         if self._whole is not None:
             match step:
                 case Line():
