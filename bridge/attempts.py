@@ -243,6 +243,8 @@ class Attempts:
         match error:
             case SessionExpired():
                 return await self._judge_refused_cookie(error, chat, account)
+            case EvaluationGone() if chat.turn.evaluation is None and "evaluation" not in error.detail.lower():
+                return NotThere("LMArena has nothing where new chats begin (404).", status=error.status)
             case NotThere() if chat.turn.evaluation is not None:
                 return EvaluationGone(error.message, status=error.status)
         return error

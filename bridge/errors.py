@@ -17,7 +17,6 @@ from upstream.errors import (
     IdsRefused,
     ModelFailed,
     Moderated,
-    ModeRefused,
     NoAccount,
     PromptDoubted,
     RateLimited,
@@ -25,7 +24,6 @@ from upstream.errors import (
     RecaptchaDemanded,
     Redirected,
     Rejected,
-    SiteChanged,
     StaleModel,
     TermsNotAccepted,
     TimedOut,
@@ -241,8 +239,6 @@ def _meaning(error: UpstreamError) -> tuple[int, str, str, str]:
             )
         case StaleModel():
             return 404, "invalid_request_error", "model_not_found", "GET /v1/models lists the models that there are."
-        case SiteChanged() | ModeRefused():
-            return 502, "upstream_error", "upstream_error", _LOOK_FOR_AN_UPDATE
         case IdsRefused():
             return 502, "upstream_error", "upstream_error", "The operator must set this machine's clock right."
         case ModelFailed():
@@ -268,11 +264,11 @@ _TO_CHAT_AGAIN: Final = {
     Reason.TERMS: "The operator must read them on the site in a browser, accept them there if they agree, and run "
     "lmarena-bridge check.",
 }
-_LOOK_FOR_AN_UPDATE: Final = "The site has changed: the bridge may need an update. lmarena-bridge check says more."
 _NEEDS_A_HUMAN: Final = "The bridge does not get around that. Chat once in the browser, or wait, and try again."
 
 _ADVICE: Final = {
     Reason.UNREACHABLE: "Check the network; lmarena-bridge check says more.",
     Reason.EXPIRED: "The operator must renew the account: lmarena-bridge accounts add.",
+    Reason.SITE_CHANGED: "The site has changed: the bridge may need an update. lmarena-bridge check says more.",
     Reason.TRUNCATED: "What has come is not the whole answer.",
 }

@@ -23,7 +23,6 @@ from upstream import cookies
 from upstream.alarms import Alarms
 from upstream.answer import ArenaAnswer
 from upstream.errors import (
-    EvaluationGone,
     NotThere,
     ProtocolViolated,
     Redirected,
@@ -186,7 +185,7 @@ class ArenaClient:
         """Read a JSON document; None where there is none: 404, or the page that says not found with 200."""
         try:
             response, body = await self._get(path, credentials, timeout, "application/json", evaluation_id)
-        except (EvaluationGone, SiteChanged):
+        except (NotThere, SiteChanged):
             return None
         if response.content_type == "application/json":
             return body

@@ -210,12 +210,14 @@ class SiteChanged(UpstreamError):
     reason = Reason.SITE_CHANGED
 
 
-class NotThere(SiteChanged):
-    """404 that speaks of no evaluation, model or action: the site has nothing at this address."""
+class NotThere(UpstreamError):
+    """404 with a page: the site has nothing at this address (any more)."""
+
+    reason = Reason.SITE_CHANGED
 
 
-class EvaluationGone(UpstreamError):
-    """404: the evaluation does not exist (any more) for this account."""
+class EvaluationGone(NotThere):
+    """404 of a call about an evaluation: the evaluation does not exist (any more) for this account."""
 
     reason = Reason.WRONG_ACCOUNT
     repeat = Repeat.REFUSED

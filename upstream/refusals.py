@@ -85,11 +85,13 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes) -> Upstre
         case 404 if "x-nextjs-action-not-found" in headers:
             return StaleAction("LMArena was deployed again: the id of the page's action is stale.", status=status)
         case 404 if _STALE_MODEL.search(text):
-            return StaleModel("LMArena does not know the model's id (any more).", status=status, detail=detail)
-        case 404 if "evaluation" in text.lower():
-            return EvaluationGone("LMArena does not know the evaluation (any more).", status=status)
-        case 404:
+            message = f"LMArena does not have the model under this id{_quoted(detail)}."
+            return StaleModel(message, status=status, detail=detail)
+        case 404 if _HTML_TAG.search(text):
             return NotThere("LMArena has nothing at this address (404).", status=status)
+        case 404:
+            message = f"LMArena does not know the evaluation (any more){_quoted(detail)}."
+            return EvaluationGone(message, status=status, detail=detail)
         case 422:
             return Moderated(f"LMArena's moderation refused the prompt{_quoted(detail)}.", status=status, detail=detail)
         case 429:
@@ -110,14 +112,15 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes) -> Upstre
 
 def _read_bad_request(text: str, detail: str) -> UpstreamError:
     """Tell the refusals that the next attempt can correct from those that are the caller's to mend."""
+    quoted = _quoted(detail)
     if _WRONG_MODE.search(text) or (detail.startswith("mode: ") and ";" not in detail):
-        return ModeRefused(f"LMArena lets no new chat begin in this mode{_quoted(detail)}.", status=400, detail=detail)
+        return ModeRefused(f"LMArena lets no new chat begin in this mode{quoted}.", status=400, detail=detail)
     if "expected a BATTLE turn" in text:
-        return BattleDemanded("LMArena wants a battle as the next turn of this chat.", status=400, detail=detail)
+        return BattleDemanded(f"LMArena wants a battle as the chat's next turn{quoted}.", status=400, detail=detail)
     if _STALE_MODEL.search(text):
-        return StaleModel("LMArena no longer has the model under this id.", status=400, detail=detail)
+        return StaleModel(f"LMArena does not have the model under this id{quoted}.", status=400, detail=detail)
     if "seems spoofed" in text or "offset too big" in text:
-        return IdsRefused("LMArena's clock differs too much from this machine's.", status=400, detail=detail)
+        return IdsRefused(f"LMArena's clock differs from this machine's{quoted}.", status=400, detail=detail)
     return _rejected(400, detail)
 
 

@@ -146,6 +146,7 @@ async def answered_by(arena: Arena, path: Path, row: Row) -> AsyncIterator[Runni
     """A bridge whose every call meets the row's fault."""
     patience = {"first_byte_timeout": row.patience, "idle_timeout": row.patience}
     async with running_bridge(arena, path / "state", {"upstream": patience}) as bridge:
+        await bridge.logins_checked()
         for on in row.on:
             arena.faults.arm(row.fault, None, on=on, **row.parameters)
         yield bridge

@@ -22,7 +22,7 @@ from bridge.relay import Relay
 from bridge.state import State, accounts_document, keys_document
 from bridge.store import StateFolder
 from handlers.app import build_app
-from handlers.appkeys import LIMITER, RELAY, STATE
+from handlers.appkeys import LIMITER, RELAY, RENEWALS, STATE
 from handlers.listener import listen, open_sockets
 from upstream import cookies
 from upstream.accounts import Account
@@ -64,6 +64,11 @@ class RunningBridge:
     def calls_held(self) -> int:
         """Slots and accounts that calls hold at the moment."""
         return self.app[LIMITER].running + self.state.pool.held
+
+    async def logins_checked(self) -> None:
+        """Wait until the login of each account has been checked, so that no call about it is under way."""
+        for account in self.state.pool:
+            assert await self.app[RENEWALS].is_alive(account)
 
     def sdk(self, **options: Any) -> openai.AsyncOpenAI:
         """The real SDK; it repeats nothing unless asked to. Closed with the bridge."""

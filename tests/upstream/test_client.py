@@ -44,7 +44,7 @@ async def test_the_site_sees_a_fixed_set_of_headers_and_nothing_of_the_callers(a
 
 async def test_a_permanent_redirect_within_the_origins_is_followed_and_remembered(arena: Arena) -> None:
     async with Arena() as old, connected(old.origin, arena.origin) as arena_client:
-        old.faults.arm("redirect", location=f"{arena.origin}/?mode=direct", status=308, on="page")
+        old.moved_to = arena.origin
         await arena_client.page(timeout=5)
         assert arena_client.origin == arena.origin
         asker = Asker(arena, arena_client, arena.sign_in())

@@ -10,17 +10,26 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from upstream.errors import (
+    BattleDemanded,
     Blocked,
     Challenge,
     EvaluationGone,
+    GuestSession,
+    IdsRefused,
     Moderated,
+    ModeRefused,
+    NotThere,
+    PromptDoubted,
     ProtocolViolated,
     RateLimited,
     RecaptchaDemanded,
     Rejected,
     ServerFailed,
     SessionExpired,
+    SiteChanged,
     StaleAction,
+    StaleModel,
+    TermsNotAccepted,
     TimedOut,
     Unavailable,
     UpstreamError,
@@ -74,8 +83,59 @@ CASES = {
     "400 with a reason": Case(400, b'{"error":"Model gone"}', Rejected, "Model gone"),
     "400 with a list of reasons": Case(400, ZOD_ERROR, Rejected, ZOD_REASON),
     "400 without a reason": Case(400, b"", Rejected),
-    "413": Case(413, b"Payload Too Large", Rejected, "Payload Too Large"),
-    "404 of an evaluation": Case(404, b'{"error":"Not found"}', EvaluationGone),
+    "405": Case(405, b'{"error":"Method not allowed"}', SiteChanged, "Method not allowed"),
+    "410": Case(410, b"", SiteChanged),
+    "413": Case(413, b"Payload Too Large", SiteChanged, "Payload Too Large"),
+    "415": Case(415, OTHER_PAGE, SiteChanged),
+    "418, a status of the future": Case(418, b"I'm a teapot", SiteChanged, "I'm a teapot"),
+    "101, which nobody asked for": Case(101, b"", SiteChanged),
+    "204 in place of an answer": Case(204, b"", SiteChanged),
+    "400 of the mode": Case(
+        400,
+        b'{"error":"\'direct\' mode is not allowed when starting a new conversation"}',
+        ModeRefused,
+        "'direct' mode is not allowed when starting a new conversation",
+    ),
+    "400 of the schema about the mode alone": Case(
+        400,
+        b'{"success":false,"error":{"issues":[{"path":["mode"],"message":"Invalid"}],"name":"ZodError"}}',
+        ModeRefused,
+        "mode: Invalid",
+    ),
+    "400 that wants a battle": Case(
+        400,
+        b'{"error":"Bad next turn request in Battles in Direct mode. '
+        b'DIRECT was requested, but expected a BATTLE turn"}',
+        BattleDemanded,
+        "Bad next turn request in Battles in Direct mode. DIRECT was requested, but expected a BATTLE turn",
+    ),
+    "400 of ids from another time": Case(
+        400,
+        b'{"error":"Evaluation session ID seems spoofed, offset too big"}',
+        IdsRefused,
+        "Evaluation session ID seems spoofed, offset too big",
+    ),
+    "400 of a stale model": Case(
+        400,
+        b'{"error":"Chosen Model(s) are no longer available"}',
+        StaleModel,
+        "Chosen Model(s) are no longer available",
+    ),
+    "404 of a stale model": Case(404, b'{"error":"Models not found: 0199"}', StaleModel, "Models not found: 0199"),
+    "404 with a page": Case(404, OTHER_PAGE, NotThere),
+    "401 of a guest": Case(401, b'{"error":"LOGIN_GATE"}', GuestSession),
+    "403 until the terms are accepted": Case(
+        403, b'{"error":"You must accept the terms of use first"}', TermsNotAccepted
+    ),
+    "403 of consent": Case(403, b'{"error":"Consent to the new terms is required"}', TermsNotAccepted),
+    "429 of a doubted human": Case(429, b'{"error":"prompt failed"}', PromptDoubted),
+    "429 of a doubted human, by its class": Case(429, b'{"name":"PromptFailedError"}', PromptDoubted),
+    "429 with the challenge page": Case(429, CHALLENGE_PAGE, Challenge),
+    "400 with the challenge's header": Case(400, b"", Challenge, headers=(("CF-Mitigated", "challenge"),)),
+    "400 that quotes the challenge page's title": Case(
+        400, b'{"error":"Just a moment... is no title"}', Rejected, "Just a moment... is no title"
+    ),
+    "404 of an evaluation": Case(404, b'{"error":"Not found"}', EvaluationGone, "Not found"),
     "404 of an action": Case(
         404, b"Server action not found.", StaleAction, headers=(("X-NextJS-Action-Not-Found", "1"),)
     ),

@@ -55,7 +55,7 @@ class Uploader:
     def __init__(self, arena: Arena, made: Uploads) -> None:
         self.arena = arena
         self.uploads = made
-        self.session = arena.sign_in()
+        self.session = arena.sign_in(expires_in=86_400.0)  # its renewal is no matter of uploads
         self.rotations: list[str] = []
 
     async def attach(
