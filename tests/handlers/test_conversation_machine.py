@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias, TypeVar
 
 from caller import calling
+from eras import ERAS
 from hypothesis import Phase, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, multiple, rule
@@ -26,6 +27,7 @@ from bridge.state import keys_document
 from bridge.store import StateFolder
 from handlers.appkeys import GATE
 from upstream.arena import Arena, Session
+from upstream.arena.traits import Era
 from upstream.retry import RetryBudget
 
 T = TypeVar("T")
@@ -42,6 +44,9 @@ FAULTS: dict[str, dict[str, Any]] = {
     "wrong_account": {},
     "moderated": {},
     "rotate_cookie": {},
+    "battle_turn": {"on": "follow-up"},
+    "arena_error": {"after": 0},
+    "expired": {},
 }
 #: What a client may put behind an answer before it asks again.
 TAILS = ("user", "user", "user", "user user", "system user", "user assistant", "tool")
@@ -71,13 +76,13 @@ class Conversing(RuleBasedStateMachine):
         self.run(self.owned.aclose())
         self.loop.close()
 
-    @initialize(target=histories)
-    def begin(self) -> History:
-        self.run(self.set_up())
+    @initialize(target=histories, era=st.sampled_from(ERAS))
+    def begin(self, era: Era) -> History:
+        self.run(self.set_up(era))
         return ()
 
-    async def set_up(self) -> None:
-        self.arena = await self.owned.enter_async_context(Arena())
+    async def set_up(self, era: Era) -> None:
+        self.arena = await self.owned.enter_async_context(Arena(era=era))
         self.witness = Witness(self.arena)
         self.sessions = {address: self.arena.sign_in(address) for address in ADDRESSES}
         folder = StateFolder(self.folder)
@@ -189,6 +194,23 @@ class Conversing(RuleBasedStateMachine):
     @rule(address=addresses)
     def rate_limit(self, address: str) -> None:
         self.arena.faults.arm("rate_limited", account=self.sessions[address].user_id, retry_after="60")
+
+    @rule(every=st.integers(0, 3))
+    def want_battles(self, every: int) -> None:
+        self.arena.battle_every = every
+
+    @rule(generating=st.booleans())
+    def keep_generating(self, generating: bool) -> None:
+        """Whether the site completes an answer whose transport breaks."""
+        self.arena.keeps_generating = generating
+
+    @rule()
+    def change_the_mode(self) -> None:
+        self.arena.modes = frozenset({"direct", "direct-battle"}) - self.arena.modes
+
+    @rule()
+    def replace_model_ids(self) -> None:
+        self.arena.replace_model_ids()
 
     @rule()
     def an_hour_later(self) -> None:

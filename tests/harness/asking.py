@@ -14,7 +14,6 @@ from upstream.client import ArenaClient, Credentials, Settings
 from upstream.events import Event
 from upstream.ids import Uuid7Source
 from upstream.models import Model
-from upstream.modes import MODES
 
 
 @asynccontextmanager
@@ -41,13 +40,14 @@ class Asker:
         self.rotations: list[str] = []
         self.credentials = Credentials(session.cookie_value, self.rotations.append)
         self.new_id = Uuid7Source()
+        (self.mode,) = arena.modes
         model = next(model for model in arena.models if model.modality == "chat")
         self.model = Model(
             model.id, model.public_name, None, None, frozenset({"text"}), frozenset({"text"}), False, None, ()
         )
 
     def create(self, prompt: str = "/say hello") -> evaluations.Call:
-        return evaluations.create(self.model, prompt, (), self.new_id, mode=MODES[0])
+        return evaluations.create(self.model, prompt, (), self.new_id, mode=self.mode)
 
     async def open(self, call: evaluations.Call | None = None, *, timeout: float = 5.0) -> ArenaAnswer:
         return await self.client.open(call or self.create(), self.credentials, first_byte_timeout=timeout)

@@ -6,8 +6,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 from asking import Asker, connected
+from eras import ERAS
 
 from upstream.arena import Arena
+
+
+@pytest.fixture(params=ERAS)
+async def arena(request: pytest.FixtureRequest) -> AsyncIterator[Arena]:
+    async with Arena(era=request.param) as arena:
+        yield arena
 
 
 @pytest.fixture
