@@ -49,12 +49,13 @@ async def test_a_permanent_redirect_within_the_origins_is_followed_and_remembere
         assert arena_client.origin == arena.origin
         asker = Asker(arena, arena_client, arena.sign_in())
         assert isinstance((await asker.ask())[-1], Finish)
-        assert [len(old.calls), len(arena.calls)] == [1, 2]
+        assert len(old.calls) == 1
+        assert [call.kind for call in arena.calls if call.kind != "unknown"] == ["page", "create"]
         assert arena.calls[-1].headers["origin"] == arena.origin
 
 
 async def test_another_base_url_is_where_the_next_call_goes(asker: Asker, arena: Arena) -> None:
-    async with Arena() as moved:
+    async with Arena(era=arena.era) as moved:
         settings = replace(asker.client.settings, base_url=moved.origin, origins=frozenset({moved.origin}))
         asker.client.reconfigure(settings)
         asker.credentials = Credentials(moved.sign_in().cookie_value, asker.rotations.append)
@@ -91,10 +92,12 @@ async def test_redirects_that_are_not_followed(
 
 
 async def test_a_circle_of_redirects_ends(asker: Asker, arena: Arena) -> None:
-    arena.faults.arm("redirect", None, location="/?mode=direct", status=307, on="page")
+    await asker.client.page(timeout=5)  # where it is, is known
+    before = len(arena.calls)
+    arena.faults.arm("redirect", None, location=arena.page_path, status=307, on="page")
     with pytest.raises(ProtocolViolated, match="circle"):
         await asker.client.page(asker.credentials, timeout=5)
-    assert len(arena.calls) == client.MAX_REDIRECTS + 1
+    assert len(arena.calls) - before == client.MAX_REDIRECTS + 1
 
 
 async def test_a_put_whose_connection_dies_is_not_repeated_by_the_library(asker: Asker, arena: Arena) -> None:

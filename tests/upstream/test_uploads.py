@@ -126,8 +126,10 @@ async def test_the_storage_holds_exactly_the_bytes_and_the_url_leads_to_them(
 
 async def test_the_steps_are_taken_in_order_with_the_headers_of_a_browser(uploader: Uploader, arena: Arena) -> None:
     await uploader.attach(picture())
-    page, *scripts, generate, sign = arena.calls
-    assert [page.kind, generate.kind, sign.kind] == ["page", "upload-url", "sign"]
+    *pages, generate, sign = [call for call in arena.calls if call.kind != "script"]
+    assert [call.kind for call in pages] == (["page"] if arena.era == 2026 else ["unknown", "page"])
+    assert [generate.kind, sign.kind] == ["upload-url", "sign"]
+    scripts = [call for call in arena.calls if call.kind == "script"]
     assert {script.kind for script in scripts} == {"script"}
     for action in (generate, sign):
         assert action.headers["content-type"] == "text/plain;charset=UTF-8"
