@@ -105,14 +105,14 @@ def clock_advice(skew: float) -> str:
     return f"This machine's clock is {off}: set it right (NTP). Ids are corrected meanwhile."
 
 
-def failing_advice(failing: Failing, now: float) -> str:
+def _failing_advice(failing: Failing, now: float) -> str:
     """Say that an account's renewal fails. `now` is unix time by the site's clock."""
-    since = time.strftime("%H:%M UTC", time.gmtime(failing.since))
+    since = f"{time.strftime('%H:%M UTC', time.gmtime(failing.since))} ({_span(now - failing.since)})"
     why = failing.error.message.rstrip(".")
-    return f"Renewal of its login has failed since {since} ({_span(now - failing.since)}): {why}; it is tried again by itself."
+    return f"Renewal of its login has failed since {since}: {why}; it is tried again by itself."
 
 
-def bar_advice(bar: Reason) -> str:
+def _bar_advice(bar: Reason) -> str:
     """Say what keeps an account from chatting, one of `upstream.accounts.BARS`, and what to do."""
     why, now = ADVICE[bar]
     return f"{why[0].upper()}{why[1:]}: {now}."
@@ -126,9 +126,9 @@ def _account_troubles(
         yield Reason.EXPIRED, f"The site no longer accepts its login: {ADVICE[Reason.EXPIRED].now}."
     else:
         if account.bar is not None:
-            yield account.bar, bar_advice(account.bar)
+            yield account.bar, _bar_advice(account.bar)
         if failing is not None and failing.matters(account.session, site_now):
-            yield failing.error.reason, failing_advice(failing, site_now)
+            yield failing.error.reason, _failing_advice(failing, site_now)
         if not account.session.renewable:
             yield from _end(account.session.expires_at, site_now)
     for modality, until in account.resting.items():
@@ -136,11 +136,8 @@ def _account_troubles(
         if seconds <= 0:
             continue
         if modality == EVERYTHING:
-            yield (
-                Reason.RECAPTCHA,
-                f"LMArena doubts that a human uses this account: it rests for {seconds} s. Its own page on the site "
-                "shows the same flag.",
-            )
+            doubt = f"LMArena doubts that a human uses this account: it rests for {seconds} s."
+            yield Reason.RECAPTCHA, f"{doubt} Its own page shows the same flag."
         else:
             yield Reason.RATE_LIMITED, f"Rests for {seconds} s from {modality} after a 429."
 
