@@ -75,9 +75,7 @@ class Accounts:
         """A new session; the same address is the same account, with the same user id."""
         user_id = fixed_uuid(f"{'guest' if guest else 'account'} {email}", 4)
         value = tokens.cookie_value(user_id, email, expires_at, now, guest=guest, renewable=renewable)
-        session = Session(
-            user_id, email, expires_at, value, guest=guest, consented=consented, renewable=renewable
-        )
+        session = Session(user_id, email, expires_at, value, guest=guest, consented=consented, renewable=renewable)
         self._sessions[value] = session
         return session
 
