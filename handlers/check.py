@@ -295,19 +295,23 @@ async def _models(sources: Sources, folder: StateFolder) -> Finding:
 
 def _origin_of_models(sources: Sources) -> str:
     """Where the models are from, and why not from both places."""
-    lacks = {"catalog": _lack(sources.catalog), "page": _lack(sources.page)}
-    given = [name for name, lack in lacks.items() if lack is None]
+    lacks = {
+        "catalog": _lack(sources.catalog, "the site has no catalog", "the catalog"),
+        "page": _lack(sources.page, "the page holds no list", "the page"),
+    }
+    given = [name for name, lack in lacks.items() if not lack]
     if len(given) == len(lacks):
         return "from the catalog and the page"
-    why = "; ".join(f"the {name} {lack}" for name, lack in lacks.items() if lack is not None)
-    return f"from the {given[0]} only: {why}"
+    return f"from the {given[0]} only: {'; '.join(filter(None, lacks.values()))}"
 
 
-def _lack(source: ModelList | UpstreamError | None) -> str | None:
-    """Why a place gives no models; None where it does."""
+def _lack(source: ModelList | UpstreamError | None, absent: str, name: str) -> str:
+    """Why a place gives no models; '' where it does."""
+    if source is None:
+        return absent
     if isinstance(source, UpstreamError):
-        return "cannot be read"
-    return None if source is not None and source.models else "lists none"
+        return f"{name} cannot be read"
+    return "" if source.models else f"{name} lists none"
 
 
 async def _uploads(page: str, arena: ArenaClient, config: Config) -> Finding:
