@@ -376,7 +376,7 @@ async def test_one_account_that_works_is_enough(arena: Arena) -> None:
         (
             7300,
             "!",
-            r"its session ends for good in 2 hours \(.*\) and cannot be renewed: paste a new one in time: .* --label ada",
+            r"its session ends for good in 2 hours \(.*\) and cannot be renewed: paste a new one in time: .*",
         ),
     ],
 )
