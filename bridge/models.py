@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from bridge.config import Config
 from bridge.errors import model_not_allowed, model_not_found, model_withheld, models_unavailable
@@ -183,26 +183,49 @@ class Models:
             pass
 
 
+class Sources(NamedTuple):
+    """What the two places that list models have given: a list, None where there is none, or why it cannot be read.
+
+    `html` is the page itself, None where it cannot be read.
+    """
+
+    catalog: ModelList | UpstreamError | None
+    page: ModelList | UpstreamError | None
+    html: str | None
+
+    def merged(self) -> ModelList:
+        """One list out of both. Raises UpstreamError where neither gives a model."""
+        found = merged(*(each if isinstance(each, ModelList) else None for each in (self.catalog, self.page)))
+        if not found.models:
+            failures = (each for each in (self.catalog, self.page) if isinstance(each, UpstreamError))
+            raise next(failures, ProtocolViolated("LMArena lists no model that can be read."))
+        return found
+
+
 async def read_list(client: ArenaClient, *, timeout: float) -> ModelList:
     """Read the models from the site's catalog and from its page, whichever can be read, merged by id.
 
     Neither needs a login. Raises UpstreamError where neither gives a model.
     """
-    failure: UpstreamError | None = None
-    catalog = page = None
+    return (await read_sources(client, timeout=timeout)).merged()
+
+
+async def read_sources(client: ArenaClient, *, timeout: float) -> Sources:
+    """Read the site's catalog and its page as a visitor. `timeout` is in seconds, for each."""
+    catalog: ModelList | UpstreamError | None
+    page: ModelList | UpstreamError | None
+    html = None
     try:
         body = await client.catalog(timeout=timeout)
         catalog = None if body is None else read_catalog(body)
     except UpstreamError as error:
-        failure = error
+        catalog = error
     try:
-        page = flight.read_models(await client.page(timeout=timeout))
+        html = await client.page(timeout=timeout)
+        page = flight.read_models(html)
     except UpstreamError as error:
-        failure = failure or error
-    found = merged(catalog, page)
-    if not found.models:
-        raise failure or ProtocolViolated("LMArena lists no model that can be read.")
-    return found
+        page = error
+    return Sources(catalog, page, html)
 
 
 def _place(model: Model) -> tuple[int, float]:

@@ -23,6 +23,7 @@ from bridge.config import Config
 from bridge.tasks import TaskOwner
 from upstream.accounts import Account, AccountPool
 from upstream.client import ArenaClient, Credentials, Me
+from upstream.cookies import Session
 from upstream.errors import ProtocolViolated, Reason, SessionExpired, UpstreamError
 from upstream.renewal import Standing, must_renew, renewed
 
@@ -39,10 +40,15 @@ _logger = logging.getLogger(__name__)
 
 
 class Failing(NamedTuple):
-    """A login whose renewal fails: since when (unix seconds), and why."""
+    """A login whose renewal fails: since when (unix seconds by the site's clock), why, and how often in a row."""
 
     since: float
     error: UpstreamError
+    failures: int = 1
+
+    def matters(self, session: Session, now: float) -> bool:
+        """Whether this is worth a word: one call may fail while the token holds. `now` is by the site's clock."""
+        return session.renewable and (self.failures > 1 or session.expires_at <= now)
 
 
 @asynccontextmanager
@@ -103,7 +109,7 @@ class Renewals:
         standing = self._standings.get(user_id)
         if standing is None or standing.failing_since is None or standing.failure is None:
             return None
-        return Failing(standing.failing_since, standing.failure)
+        return Failing(standing.failing_since, standing.failure, standing.failures)
 
     def must_wait(self, account: Account) -> bool:
         """Whether `fresh` has to be awaited before the account is used; costs nothing worth mentioning."""
@@ -159,9 +165,8 @@ class Renewals:
         every = self._config().models.refresh_minutes * 60.0
         try:
             async with self._places:
-                me = await self._ask(account)
+                await ask(self._client, self._pool, account, timeout=CALL_SECONDS)
         except SessionExpired as error:
-            self._pool.expire(account)
             self._standings[user_id] = standing.failed(error, self._client.clock(), longest=every)
             return
         except UpstreamError as error:
@@ -169,22 +174,30 @@ class Renewals:
                 _logger.info("the login of account %s could not be renewed: %s", account.label, error)
             self._standings[user_id] = standing.failed(error, self._client.clock())
             return
-        if me is not None:
-            self._pool.revive(account)
-            self._pool.set_bar(user_id, _bar(me))
         current = self._pool.get(user_id) or account
         self._standings[user_id] = renewed(current.session, self._client.clock(), every)
 
-    async def _ask(self, account: Account) -> Me | None:
-        """Make the call; None where the site has none that says who is logged in. Raises UpstreamError."""
-        credentials = Credentials(account.session.value, self._pool.rotation(account))
-        me = await self._client.me(credentials, timeout=CALL_SECONDS)
+
+async def ask(client: ArenaClient, pool: AccountPool, account: Account, *, timeout: float) -> None:
+    """Ask the site who is logged in, which also renews a session near its end; note in the pool what that shows.
+
+    Raises UpstreamError: SessionExpired where the site does not accept the login.
+    """
+    credentials = Credentials(account.session.value, pool.rotation(account))
+    try:
+        me = await client.me(credentials, timeout=timeout)
         if me is None:  # any authenticated GET renews, but proves no login
-            await self._client.page(credentials, timeout=CALL_SECONDS)
-            current = self._pool.get(account.user_id)
-            if account.expired and current is not None and current.expired:
-                raise ProtocolViolated("LMArena's page does not show whether the login is alive.")
-        return me
+            await client.page(credentials, timeout=timeout)
+    except SessionExpired:
+        pool.expire(account)
+        raise
+    if me is not None:
+        pool.revive(account)
+        pool.set_bar(account.user_id, _bar(me))
+        return
+    current = pool.get(account.user_id)
+    if account.expired and current is not None and current.expired:
+        raise ProtocolViolated("LMArena's page does not show whether the login is alive.")
 
 
 def _bar(me: Me) -> Reason | None:

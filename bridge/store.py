@@ -29,6 +29,7 @@ R = TypeVar("R")
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
 LOCK_TIMEOUT = 10.0  # seconds; a holder only writes a small file, so a longer wait means a stopped process
+HOLD_PATIENCE = 0.05  # seconds; who asks whether a daemon runs (`is_held`) has its lock for a moment
 LOCK_POLL_SECONDS = 0.005  # flock can wait for ever or not at all: we ask again
 
 _logger = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class StateFolder:
         with _os_errors(path, "cannot be locked"):
             lock = self.create(path, os.O_RDWR)
         try:
-            if not _try_flock(lock, path):
+            if not _try_flock(lock, path, patience=HOLD_PATIENCE):
                 pid = os.read(lock, 20).decode("ascii", "replace").strip()
                 holder = f"the daemon with process id {pid}" if pid else "another daemon"
                 raise StateError(f"{self.path} is in use by {holder}: stop it, or set another server.state_dir")
@@ -73,6 +74,19 @@ class StateFolder:
         finally:
             os.close(lock)  # which unlocks; the file stays, since unlinking it would race with the next daemon
 
+    def is_held(self) -> bool:
+        """Whether a daemon runs on this folder now; does not wait. Raises StateError."""
+        path = self.path / ".daemon.lock"
+        with _os_errors(path, "cannot be read"):
+            try:
+                lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return False
+        try:
+            return not _try_flock(lock, path, fcntl.LOCK_SH)
+        finally:
+            os.close(lock)
+
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
         """The turn to write document `name`, among threads and processes. Blocks up to LOCK_TIMEOUT: for threads."""
@@ -80,11 +94,8 @@ class StateFolder:
         with _os_errors(path, "cannot be locked"):
             lock = self.create(path, os.O_RDWR)
         try:
-            deadline = time.monotonic() + LOCK_TIMEOUT
-            while not _try_flock(lock, path):
-                if time.monotonic() > deadline:
-                    raise StateError(f"{path} has been locked for {LOCK_TIMEOUT:g} s: look for a stopped process")
-                time.sleep(LOCK_POLL_SECONDS)  # in a thread of its own, never on the loop
+            if not _try_flock(lock, path, patience=LOCK_TIMEOUT):  # in a thread of its own, never on the loop
+                raise StateError(f"{path} has been locked for {LOCK_TIMEOUT:g} s: look for a stopped process")
             yield
         finally:
             os.close(lock)
@@ -278,13 +289,19 @@ def _os_errors(path: Path, what: str) -> Iterator[None]:
         raise StateError(f"{path} {what}: {error.strerror}") from error
 
 
-def _try_flock(descriptor: int, path: Path) -> bool:
-    with _os_errors(path, "cannot be locked"):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+def _try_flock(descriptor: int, path: Path, kind: int = fcntl.LOCK_EX, *, patience: float = 0.0) -> bool:
+    """Take a lock, at once or within `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while True:
+        with _os_errors(path, "cannot be locked"):
+            try:
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    return False
+            else:
+                return True
+        time.sleep(LOCK_POLL_SECONDS)
 
 
 def _tighten(path: Path, mode: int) -> None:

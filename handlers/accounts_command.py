@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import sys
 import termios
@@ -33,6 +34,7 @@ from handlers.stored import update
 from handlers.terminal import moment, print_table
 from upstream.accounts import Account
 from upstream.cookies import SESSION_COOKIE, CookieError, Session
+from upstream.errors import Reason
 from upstream.pastes import Pasted, read_pasted
 
 _CTRL_D: Final = b"\x04"
@@ -125,7 +127,11 @@ def _end(session: Session, now: float) -> str:
 def _state(account: Account, now: float) -> str:
     if account.expired:
         return "refused by the site: renew it with accounts add"
-    rests = [f"{kind} for {rest:.0f} s" for kind in account.resting if (rest := account.rests(kind, now))]
+    if account.bar is Reason.GUEST:
+        return "a guest's: sign in on the site, then accounts add"
+    if account.bar is Reason.TERMS:
+        return "the site's terms are not accepted: read them there in a browser, then check"
+    rests = [f"{kind} for {math.ceil(until - now)} s" for kind, until in account.resting.items() if until > now]
     return f"rests from {', '.join(rests)}" if rests else "usable"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import shlex
 import time
@@ -16,7 +17,11 @@ import click
 
 from bridge.config import Config
 from bridge.config_file import ConfigError
+from bridge.diagnosis import ADVICE
 from bridge.errors import from_upstream
+from bridge.health import clock_advice
+from bridge.models import Sources, read_sources
+from bridge.renewals import CALL_SECONDS, ask
 from bridge.state import State, models_document
 from bridge.store import StateError, StateFolder
 from handlers.config_option import config_option, read_config
@@ -24,10 +29,14 @@ from handlers.printable import printable
 from handlers.site import client_settings
 from handlers.terminal import moment
 from upstream import client, flight
-from upstream.accounts import EXPIRY_WARNING_SECONDS, Account, AccountPool
+from upstream.accounts import EVERYTHING, EXPIRY_WARNING_SECONDS, Account, AccountPool
 from upstream.alarms import Alarms
-from upstream.client import PAGE, ArenaClient, Credentials
-from upstream.errors import RateLimited, SessionExpired, TimedOut, Unreachable, UpstreamError
+from upstream.client import PAGE_PATHS, ArenaClient
+from upstream.cookies import Session
+from upstream.errors import Reason, TimedOut, Unreachable, UpstreamError
+from upstream.models import ModelList
+from upstream.renewal import may_renew
+from upstream.site_clock import TOLERANCE_SECONDS
 
 #: The server actions that the upload of a picture needs (PROTOCOL, image upload).
 UPLOAD_ACTIONS: Final = frozenset({"generateUploadUrl", "getSignedUrl"})
@@ -95,19 +104,24 @@ async def examine(config: Config) -> AsyncIterator[Finding]:
     state = State(folder, time.time)
     try:
         await state.load()
+        daemon_runs = folder.is_held()
     except StateError as error:
         yield Finding(Verdict.BAD, "state folder", str(error))
         return
     yield _keys(len(state.keys))
     async with client.connect(client_settings(config, state.admin.clearance), Alarms()) as arena:
-        visit = await _visit(arena, state.pool, config)
-        await state.flush()
-        yield _site(visit, arena, config)
-        for finding in _accounts(state.pool, visit, time.time()):
+        sources = await read_sources(arena, timeout=config.upstream.connect_timeout)
+        site = _site(sources, arena, config)
+        yield site
+        reached = site.verdict is not Verdict.BAD
+        if reached:
+            yield _clock(arena)
+        asked = await _ask(arena, state, config, daemon_runs=daemon_runs) if reached else _Asked(anybody=False)
+        for finding in _accounts(state.pool, asked, arena.clock()):
             yield finding
-        yield await _models(visit, folder)
-        if visit.page is not None:
-            yield await _uploads(visit.page, arena, config)
+        yield await _models(sources, folder)
+        if sources.html is not None:
+            yield await _uploads(sources.html, arena, config)
 
 
 def _configuration(config: Config) -> Finding:
@@ -133,49 +147,28 @@ def _keys(count: int) -> Finding:
     return Finding(Verdict.GOOD, "API keys", str(count))
 
 
-@dataclass(slots=True)
-class _Visit:
-    """What came of reading the page: the page or the site's failure, and whom it refused (by user id)."""
-
-    page: str | None = None
-    failure: UpstreamError | None = None
-    accepted: set[str] = field(default_factory=set)
-    refused: dict[str, UpstreamError] = field(default_factory=dict)
-
-
-async def _visit(arena: ArenaClient, pool: AccountPool, config: Config) -> _Visit:
-    """Read the page with each account, or as a visitor; what is wrong with the site itself ends it at once."""
-    visit = _Visit()
-    timeout = config.upstream.connect_timeout
-    try:
-        for account in pool:
-            try:
-                page = await arena.page(PAGE, _shown(account, pool), timeout=timeout)
-            except SessionExpired as error:
-                pool.expire(account)
-                visit.refused[account.user_id] = error
-            except RateLimited as error:
-                visit.refused[account.user_id] = error
-            else:
-                pool.revive(account)
-                visit.accepted.add(account.user_id)
-                visit.page = page
-        if visit.page is None:
-            visit.page = await arena.page(PAGE, None, timeout=timeout)
-    except UpstreamError as error:
-        visit.failure = error
-    return visit
+def _site(sources: Sources, arena: ArenaClient, config: Config) -> Finding:
+    """How the site is. Of the catalog and the page, one that can be read is enough for chats."""
+    where = f"{arena.origin} answers"
+    if arena.origin != config.upstream.base_url:
+        where = f"{where}; {config.upstream.base_url} leads there"
+    if arena.page_path != PAGE_PATHS[0]:
+        where = f"{where}; its page is at {arena.page_path} now"
+    if sources.html is None and isinstance(sources.page, UpstreamError):
+        why = _advice(sources.page)
+        if not isinstance(sources.catalog, ModelList):
+            return Finding(Verdict.BAD, "LMArena", f"{arena.origin}: {why}")
+        return Finding(Verdict.WORTH_A_LOOK, "LMArena", f"{where}, but its page cannot be read: {why}")
+    if isinstance(sources.catalog, UpstreamError):
+        text = f"{where}, but its list of models cannot be read: {_advice(sources.catalog)}"
+        return Finding(Verdict.WORTH_A_LOOK, "LMArena", text)
+    return Finding(Verdict.GOOD, "LMArena", where)
 
 
-def _shown(account: Account, pool: AccountPool) -> Credentials:
-    return Credentials(account.session.value, pool.rotation(account))
-
-
-def _site(visit: _Visit, arena: ArenaClient, config: Config) -> Finding:
-    if visit.failure is not None:
-        return Finding(Verdict.BAD, "LMArena", f"{arena.origin}: {_advice(visit.failure)}")
-    moved = f"; {config.upstream.base_url} leads there" if arena.origin != config.upstream.base_url else ""
-    return Finding(Verdict.GOOD, "LMArena", f"{arena.origin} answers{moved}")
+def _clock(arena: ArenaClient) -> Finding:
+    if skew := arena.clock.skew:
+        return Finding(Verdict.WORTH_A_LOOK, "clock", clock_advice(skew))
+    return Finding(Verdict.GOOD, "clock", f"within {TOLERANCE_SECONDS:g} s of LMArena's")
 
 
 def _advice(failure: UpstreamError) -> str:
@@ -185,56 +178,140 @@ def _advice(failure: UpstreamError) -> str:
     return from_upstream(failure).message
 
 
-def _accounts(pool: AccountPool, visit: _Visit, now: float) -> Iterator[Finding]:
+@dataclass(slots=True)
+class _Asked:
+    """What came of asking about each login, by user id: who was left to the running daemon, and what failed.
+
+    Without `anybody` no login was asked about.
+    """
+
+    anybody: bool = True
+    left: set[str] = field(default_factory=set)
+    failures: dict[str, UpstreamError] = field(default_factory=dict)
+
+
+async def _ask(arena: ArenaClient, state: State, config: Config, *, daemon_runs: bool) -> _Asked:
+    """Ask about each login, and keep what the site says of it, and the tokens that it brings.
+
+    A login that such a call may renew is the running daemon's alone: a refresh token that is used twice ends it.
+    """
+    asked = _Asked()
+    for account in state.pool:
+        renews = may_renew(account.session, arena.clock())
+        if renews and daemon_runs:
+            asked.left.add(account.user_id)
+            continue
+        try:
+            # A call that is given up may have brought new tokens.
+            timeout = CALL_SECONDS if renews else config.upstream.connect_timeout
+            await ask(arena, state.pool, account, timeout=timeout)
+        except UpstreamError as error:
+            asked.failures[account.user_id] = error
+        finally:
+            await state.flush()
+    return asked
+
+
+def _accounts(pool: AccountPool, asked: _Asked, now: float) -> Iterator[Finding]:
+    """What there is to say of each account. `now` is unix time by the site's clock."""
     if not len(pool):
         yield Finding(Verdict.BAD, "accounts", "none: lmarena-bridge accounts add")
+    found = [(account, *_account(account, asked, now)) for account in pool]
     # One account that is out of service is no trouble while another serves.
-    unusable = Verdict.WORTH_A_LOOK if pool.usable("chat") else Verdict.BAD
-    for account in pool:
-        verdict, text = _account(account, visit, now)
-        if verdict is Verdict.BAD:
-            verdict = unusable
+    serving = any(verdict is not Verdict.BAD for _, verdict, _ in found)
+    for account, verdict, text in found:
+        shown = Verdict.WORTH_A_LOOK if verdict is Verdict.BAD and serving else verdict
         whose = f"{account.session.email}, " if account.session.email not in (None, account.label) else ""
-        yield Finding(verdict, f"account {account.label}", whose + text)
+        yield Finding(shown, f"account {account.label}", whose + text)
 
 
-def _account(account: Account, visit: _Visit, now: float) -> tuple[Verdict, str]:
-    left = account.session.expires_at - now
-    cookie = f"its cookie {'expires' if left > 0 else 'expired'} {moment(account.session.expires_at, now)}"
-    renew = f"renew it: lmarena-bridge accounts add --label {shlex.quote(account.label)}"
-    refused = visit.refused.get(account.user_id)
+def _account(account: Account, asked: _Asked, now: float) -> tuple[Verdict, str]:
+    """How an account is; BAD if it cannot chat now."""
+    session = account.session
+    add = f"lmarena-bridge accounts add --label {shlex.quote(account.label)}"
     if account.expired:
-        return Verdict.BAD, f"{cookie}; LMArena does not accept it: {renew}"
-    if rest := account.rests("chat", now):
-        return Verdict.BAD, f"{cookie}; it rests for {rest:.0f} s after a 429"
-    if refused is not None:
-        return Verdict.WORTH_A_LOOK, f"{cookie}; {from_upstream(refused).message}"
-    if left <= 0 and account.user_id in visit.accepted:
-        return Verdict.WORTH_A_LOOK, f"{cookie}, though LMArena still takes it: {renew}"
-    if left < EXPIRY_WARNING_SECONDS:
-        return Verdict.WORTH_A_LOOK, f"{cookie}: {renew}"
-    return Verdict.GOOD, cookie
+        return Verdict.BAD, f"LMArena does not accept its login: log in again, and paste the new cookie: {add}"
+    if account.bar is not None:
+        why, todo = ADVICE[account.bar]
+        return Verdict.BAD, f"{why}: {todo}" + (f": {add}" if account.bar is Reason.GUEST else "")
+    login, ended = _login(session, now), session.expires_at <= now
+    if rest := _rest(account):
+        return Verdict.BAD, f"{login}; {rest}"
+    failure = asked.failures.get(account.user_id)
+    if failure is not None:
+        verdict = Verdict.BAD if ended else Verdict.WORTH_A_LOOK
+        return verdict, f"{login}, but LMArena could not be asked about it: {_advice(failure)}"
+    if not asked.anybody:
+        return Verdict.WORTH_A_LOOK, f"{login}; LMArena was not asked about it"
+    if account.user_id in asked.left:
+        by = f"{login}, which the running daemon does next"
+        return (Verdict.WORTH_A_LOOK, f"{by}; its health says how that goes") if ended else (Verdict.GOOD, by)
+    if not session.renewable and ended:
+        return Verdict.WORTH_A_LOOK, f"{login}, though LMArena still takes it: paste a new one: {add}"
+    if not session.renewable and session.expires_at - now < EXPIRY_WARNING_SECONDS:
+        return Verdict.WORTH_A_LOOK, f"{login} and cannot be renewed: paste a new one in time: {add}"
+    return Verdict.GOOD, login
 
 
-async def _models(visit: _Visit, folder: StateFolder) -> Finding:
-    why = "the page could not be read"
-    if visit.page is not None:
-        try:
-            found = flight.read_models(visit.page)
-        except UpstreamError as error:
-            why = error.message
-        else:
-            why = "the page holds no list of models"
-            if found is not None:
-                stealth = sum(model.stealth for model in found.models)
-                skipped = f", {found.skipped} more cannot be read" if found.skipped else ""
-                if found.models:
-                    return Finding(Verdict.GOOD, "models", f"{len(found.models)}, {stealth} of them stealth{skipped}")
-                why = f"the page lists none{skipped}"
+def _login(session: Session, now: float) -> str:
+    """How long a login holds."""
+    ended = session.expires_at <= now
+    if session.renewable:
+        past = f", its token ended {moment(session.expires_at, now)}" if ended else ""
+        return f"its login renews itself{past}"
+    return f"its session {'ended' if ended else 'ends for good'} {moment(session.expires_at, now)}"
+
+
+def _rest(account: Account) -> str:
+    """Why an account may not be asked for a chat now, and for how long; '' if it may."""
+    now = time.time()
+    if not (seconds := math.ceil(account.rests("chat", now))):
+        return ""
+    if account.resting.get(EVERYTHING, 0.0) > now:
+        return f"LMArena doubts that a human uses it: it rests for {seconds} s, and its own page shows the same flag"
+    return f"it rests for {seconds} s after a 429"
+
+
+async def _models(sources: Sources, folder: StateFolder) -> Finding:
+    try:
+        found = sources.merged()
+    except UpstreamError as error:
+        why = error.message.rstrip(".")
+    else:
+        offered = [model for model in found.models if model.selectable]
+        parts = [f"{len(offered)}", f"{sum(model.stealth for model in offered)} of them stealth"]
+        if withheld := len(found.models) - len(offered):
+            parts.append(f"{withheld} withheld by the site")
+        if found.skipped:
+            parts.append(f"{found.skipped} entries cannot be read")
+        failed = any(isinstance(each, UpstreamError) for each in (sources.catalog, sources.page))
+        verdict = Verdict.WORTH_A_LOOK if failed else Verdict.GOOD
+        return Finding(verdict, "models", f"{', '.join(parts)} ({_origin_of_models(sources)})")
     stored = await models_document(folder).load()
     if stored:
         return Finding(Verdict.WORTH_A_LOOK, "models", f"{why}; {len(stored)} are known from before")
     return Finding(Verdict.BAD, "models", f"{why}, and none are known from before")
+
+
+def _origin_of_models(sources: Sources) -> str:
+    """Where the models are from, and why not from both places."""
+    lacks = {
+        "catalog": _lack(sources.catalog, "the site has no catalog", "the catalog"),
+        "page": _lack(sources.page, "the page holds no list", "the page"),
+    }
+    given = [name for name, lack in lacks.items() if not lack]
+    if len(given) == len(lacks):
+        return "from the catalog and the page"
+    return f"from the {given[0]} only: {'; '.join(filter(None, lacks.values()))}"
+
+
+def _lack(source: ModelList | UpstreamError | None, absent: str, name: str) -> str:
+    """Why a place gives no models; '' where it does."""
+    if source is None:
+        return absent
+    if isinstance(source, UpstreamError):
+        return f"{name} cannot be read"
+    return "" if source.models else f"{name} lists none"
 
 
 async def _uploads(page: str, arena: ArenaClient, config: Config) -> Finding:
@@ -244,7 +321,7 @@ async def _uploads(page: str, arena: ArenaClient, config: Config) -> Finding:
         if not missing:
             break
         try:
-            script = await arena.page(path, None, timeout=config.upstream.connect_timeout)
+            script = await arena.read(path, timeout=config.upstream.connect_timeout)
         except Unreachable:
             break
         except UpstreamError:

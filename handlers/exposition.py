@@ -17,9 +17,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 import bridge
-from handlers.appkeys import DRAIN, GATE, MODELS, STATE
+from handlers.appkeys import CLIENT, DRAIN, DRIFT, GATE, MODELS, RENEWALS, STATE
 from handlers.health import health_of
 from handlers.metrics import Samples, SinceStart
+from upstream.accounts import BARS, AccountPool
 from upstream.errors import Reason
 
 _PREFIX: Final = "lmarena_bridge_"
@@ -71,11 +72,11 @@ class DaemonCollector(Collector):
         self._app = app
 
     def collect(self) -> Iterator[Metric]:
-        """Every gauge."""
+        """Every gauge, and what the site has sent that is unknown."""
         app, health = self._app, health_of(self._app)
         pool, gate, catalog = app[STATE].pool, app[GATE], app[MODELS].catalog
         alive = [account for account in pool if not account.expired]
-        usable = len(pool.usable("chat"))
+        ending = [account.session.expires_at for account in alive if not account.session.renewable]
         troubles = Counter(trouble.reason for trouble in health.troubles)
 
         yield _gauge("build_info", "What runs.", {(bridge.__version__, python_version()): 1}, "version", "python")
@@ -92,18 +93,48 @@ class DaemonCollector(Collector):
         )
         yield _gauge(
             "accounts",
-            "LMArena accounts: usable for a chat, resting after a 429, or expired.",
-            {("usable",): usable, ("resting",): len(alive) - usable, ("expired",): len(pool) - len(alive)},
+            "LMArena accounts: usable for a chat, resting after a 429, expired, a guest's, or without consent to the "
+            "site's terms.",
+            _accounts_by_state(pool),
             "state",
         )
         yield _gauge(
             "session_expiry_timestamp_seconds",
-            "Unix time at which the next session cookie expires, of those that have not.",
-            {(): min(account.session.expires_at for account in alive)} if alive else {},
+            "Unix time at which the next session ends for good, of those that cannot be renewed; absent without any.",
+            {(): min(ending)} if ending else {},
+        )
+        yield _gauge(
+            "renewals_failing",
+            "Accounts whose login could not be renewed at the last attempt.",
+            {(): sum(a.session.renewable and app[RENEWALS].failing(a.user_id) is not None for a in alive)},
+        )
+        unknown = CounterMetricFamily(
+            f"{_PREFIX}unknown", "What LMArena has sent that this version does not know, by kind.", labels=("kind",)
+        )
+        for kind, count in app[DRIFT].counts.items():
+            unknown.add_metric((kind,), count)
+        yield unknown
+        yield _gauge(
+            "clock_skew_seconds",
+            "How far LMArena's clock is ahead of this machine's; 0 while that is tolerable.",
+            {(): app[CLIENT].clock.skew},
         )
         yield _gauge("models", "Models in the list.", {(): len(catalog) if catalog is not None else 0})
         yield _gauge("keys", "API keys.", {(): len(app[STATE].keys)})
         yield _gauge("answers_running", "Answers under way.", {(): app[DRAIN].running})
+
+
+def _accounts_by_state(pool: AccountPool) -> Samples:
+    """How many accounts are in each state; each is in one."""
+    usable = len(pool.usable("chat"))
+    bars = Counter(account.bar for account in pool if not account.expired)
+    expired = sum(account.expired for account in pool)
+    return {
+        ("usable",): usable,
+        ("resting",): bars[None] - usable,
+        ("expired",): expired,
+        **{(bar.value,): bars[bar] for bar in BARS},
+    }
 
 
 def _gauge(name: str, documentation: str, samples: Samples, *labels: str) -> Metric:

@@ -9,12 +9,15 @@ from aiohttp import web
 
 from bridge.health import Health, examine
 from handlers.answers import json_response
-from handlers.appkeys import DRAIN, GATE, MODELS, STATE
+from handlers.appkeys import CLIENT, DRAIN, DRIFT, GATE, MODELS, RENEWALS, STATE
 from upstream.errors import Reason
 
 
 async def health(request: web.Request) -> web.Response:
-    """200 when a chat could be served, else 503; the body says what is degraded."""
+    """200 when a chat could be served, else 503; the body says what is degraded.
+
+    `unknown` counts by kind what the site has sent since the start and this version does not know (`upstream.drift`).
+    """
     app = request.app
     models, found = app[MODELS], health_of(app)
     reason = found.troubles[0].reason if found.troubles else Reason.OK
@@ -26,6 +29,7 @@ async def health(request: web.Request) -> web.Response:
         "accounts": {"total": len(app[STATE].pool), "usable": len(app[STATE].pool.usable("chat"))},
         "models": len(models.catalog) if models.catalog is not None else 0,
         "answering": app[DRAIN].running,
+        "unknown": dict(app[DRIFT].counts),
     }
     return json_response(
         orjson.dumps(body), status=200 if found.serving else 503, headers={"x-bridge-reason": reason.value}
@@ -38,8 +42,10 @@ def health_of(app: web.Application) -> Health:
     return examine(
         app[STATE].pool,
         models.catalog,
+        failing=app[RENEWALS].failing,
         models_failure=models.failure,
         wall=gate.wall,
         outage=gate.outage,
         now=time.time(),
+        skew=app[CLIENT].clock.skew,
     )

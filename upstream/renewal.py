@@ -59,10 +59,22 @@ def must_renew(session: Session, now: float) -> bool:
     return session.renewable and session.expires_at - now < MARGIN_SECONDS
 
 
+def may_renew(session: Session, now: float) -> bool:
+    """Whether the site may renew the session at an authenticated GET: the last third of its token's life has begun.
+
+    Only one process may make such a call then, since a refresh token that is used twice ends the login.
+    """
+    return session.renewable and now >= _late(session)
+
+
+def _late(session: Session) -> float:
+    """When two thirds of the token's life are over."""
+    return session.issued_at + (session.expires_at - session.issued_at) * SHARE_OF_LIFE
+
+
 def _due(session: Session, now: float, every: float) -> float:
-    life = session.expires_at - session.issued_at
-    due = session.issued_at + life * SHARE_OF_LIFE
-    if now < due:
-        return due
+    late = _late(session)
+    if now < late:
+        return late
     left = session.expires_at - now
     return now + (max(LEAST_WAIT_SECONDS, left * SHARE_OF_LIFE) if left > 0 else every)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
+from enum import StrEnum
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from aiohttp import web
 
 from bridge.admin import Clearance
 from bridge.counts import AccountUse
+from bridge.diagnosis import ADVICE
 from bridge.enrolment import HOW_TO_COPY, ONE_HOLDER, by_user, check_label, enrolled, missing, whose, without
 from bridge.logins import Login
-from handlers.appkeys import MODELS, SETTINGS, STATE, STATS
+from bridge.renewals import Failing
+from handlers.appkeys import CLIENT, MODELS, RENEWALS, SETTINGS, STATE, STATS
 from handlers.dashboard.guard import read_form, see_other
 from handlers.dashboard.pages import render
 from handlers.site import use_clearance
@@ -21,15 +25,35 @@ from upstream.accounts import EXPIRY_WARNING_SECONDS, Account
 from upstream.cookies import CookieError
 from upstream.pastes import Pasted, read_pasted
 
+#: The last second that a date can name.
+_LAST_SECOND: Final = 253_402_214_400.0
+
+
+class State(StrEnum):
+    """How an account is, in one word: the worst that is known of it."""
+
+    USABLE = "usable"
+    SOON = "soon"  # the session cannot be renewed, and ends within a day
+    RESTING = "resting"
+    FAILING = "failing"  # the renewal of its login
+    TERMS = "terms"
+    GUEST = "guest"
+    EXPIRED = "expired"
+
 
 class Shown(NamedTuple):
-    """One account as its card shows it: times are unix times; `rests` says from what, and until when."""
+    """One account as its card shows it: times are unix times; `rests` says from what, and until when.
+
+    `failing` is set where the renewal of its login fails and that is worth a word.
+    """
 
     label: str
     whose: str
     user_id: str
     expires_at: float
-    state: str  # usable | expired | soon | resting
+    renewable: bool
+    state: State
+    failing: Failing | None
     rests: tuple[tuple[str, float], ...]
     use: AccountUse | None
 
@@ -52,7 +76,9 @@ async def paste(request: web.Request, login: Login) -> web.StreamResponse:
         return await _page(request, login, error=f"This cannot be used: {error}", label=label, status=400)
     except ValueError as error:
         return await _page(request, login, error=f"{error}", label=label, status=400)
-    request.app[MODELS].wake()
+    request.app[RENEWALS].wake()
+    if pasted.cf_clearance:
+        request.app[MODELS].wake()  # the site may let us read its list again
     return await _page(request, login, said=said)
 
 
@@ -98,10 +124,12 @@ async def _page(
     said: list[str] | None = None,
     status: int = 200,
 ) -> web.Response:
-    app, now = request.app, time.time()
+    app = request.app
     stats = await app[STATS].read()
     shown = {
-        "accounts": [_shown(account, stats.accounts.get(account.label), now) for account in app[STATE].pool],
+        "accounts": [_shown(app, account, stats.accounts.get(account.label)) for account in app[STATE].pool],
+        "advice": ADVICE,
+        "site_now": app[CLIENT].clock(),
         "error": error,
         "how_to_copy": HOW_TO_COPY,
         "one_holder": ONE_HOLDER,
@@ -112,13 +140,35 @@ async def _page(
     return await render(request, template, login, shown, status=status)
 
 
-def _shown(account: Account, use: AccountUse | None, now: float) -> Shown:
-    expires_at = account.session.expires_at
+def _shown(app: web.Application, account: Account, use: AccountUse | None) -> Shown:
+    session, site_now, now = account.session, app[CLIENT].clock(), time.time()
     rests = tuple((kind, until) for kind, until in account.resting.items() if until > now)
-    if account.expired or expires_at <= now:
-        state = "expired"
-    elif rests:
-        state = "resting"
-    else:
-        state = "soon" if expires_at - now < EXPIRY_WARNING_SECONDS else "usable"
-    return Shown(account.label, whose(account), account.user_id, expires_at, state, rests, use)
+    failing = app[RENEWALS].failing(account.user_id)
+    if failing is not None and not failing.matters(session, site_now):
+        failing = None
+    return Shown(
+        account.label,
+        whose(account),
+        account.user_id,
+        min(max(session.expires_at, 0.0), _LAST_SECOND),
+        session.renewable,
+        _state(account, site_now, failing=failing is not None, resting=bool(rests)),
+        failing,
+        rests,
+        use,
+    )
+
+
+def _state(account: Account, site_now: float, *, failing: bool, resting: bool) -> State:
+    left = math.inf if account.session.renewable else account.session.expires_at - site_now
+    if account.expired:
+        return State.EXPIRED
+    if account.bar is not None:
+        return State(account.bar.value)
+    if failing:
+        return State.FAILING
+    if left <= 0:
+        return State.EXPIRED
+    if resting:
+        return State.RESTING
+    return State.SOON if left < EXPIRY_WARNING_SECONDS else State.USABLE

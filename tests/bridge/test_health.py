@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 import pytest
 
 from bridge.health import Health, Trouble, Watch, examine
+from bridge.renewals import Failing
 from upstream import cookies
-from upstream.accounts import Account, AccountPool
+from upstream.accounts import EVERYTHING, Account, AccountPool
 from upstream.arena import Arena
 from upstream.catalog import Catalog
 from upstream.errors import Challenge, Reason, ServerFailed, SessionExpired, Unreachable, UpstreamError
@@ -17,12 +19,21 @@ from upstream.errors import Challenge, Reason, ServerFailed, SessionExpired, Unr
 SESSION = cookies.decode(Arena().sign_in().cookie_value)
 ACCOUNT = Account("ada", SESSION)
 OTHER = Account("grace", cookies.decode(Arena().sign_in("grace@example.org").cookie_value))
-#: A week before the cookie's end.
-NOW = SESSION.expires_at - 7 * 86_400.0
+#: Half an hour before the token's end, rounded to the second.
+NOW = SESSION.expires_at - 1800.0
+#: A session of 2025: a week long, and nothing can renew it.
+ENDING = Account("old", cookies.decode(Arena().sign_in(expires_in=7 * 86_400, renewable=False).cookie_value))
+END = ENDING.session.expires_at
 
 WALL = Challenge("LMArena shows a challenge page.")
 OUTAGE = ServerFailed("LMArena failed.")
 UNREACHABLE = Unreachable("LMArena cannot be reached.")
+BEHIND = "This machine's clock is 180 s behind LMArena's: set it right (NTP). Ids are corrected meanwhile."
+AHEAD = "This machine's clock is 180 s ahead of LMArena's: set it right (NTP). Ids are corrected meanwhile."
+
+
+def utc(moment: float, form: str) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime(form)
 
 
 @dataclass(frozen=True)
@@ -33,33 +44,143 @@ class Row:
     serving: bool
     troubles: tuple[tuple[str, Reason, str], ...] = ()
     accounts: tuple[Account, ...] = (ACCOUNT,)
+    failing: Failing | None = None
     catalog: Catalog | None = field(default_factory=lambda: Catalog(()))
     models_failure: UpstreamError | None = None
     wall: UpstreamError | None = None
     outage: UpstreamError | None = None
     now: float = NOW
+    skew: float = 0.0
 
 
 EXPIRED = replace(ACCOUNT, expired=True)
-RESTING = replace(ACCOUNT, resting={"chat": NOW + 30})
+RESTING = replace(ACCOUNT, resting={"chat": NOW + 29.2})
+DOUBTED = replace(ACCOUNT, resting={EVERYTHING: NOW + 1200})
+GUEST = replace(ACCOUNT, bar=Reason.GUEST)
+ONCE, TWICE = Failing(NOW - 180, OUTAGE, 1), Failing(NOW - 180, OUTAGE, 2)
+SINCE = utc(NOW - 180, "%H:%M UTC")
+FAILS = f"Renewal of its login has failed since {SINCE} (3 min): LMArena failed; it is tried again by itself."
 ROWS = (
     Row("all is well", True),
     Row("no account", False, (("accounts", Reason.NO_ACCOUNT, "accounts add"),), accounts=()),
-    Row("expired", False, (("account ada", Reason.EXPIRED, "has expired: renew"),), accounts=(EXPIRED,)),
-    Row("one of two expired", True, (("account ada", Reason.EXPIRED, "has expired"),), accounts=(EXPIRED, OTHER)),
-    Row("about to expire", True, (("account ada", Reason.EXPIRED, "expires in 12 h"),), now=NOW + 6.5 * 86_400),
-    Row("a full day is time enough", True, now=NOW + 6 * 86_400),
     Row(
-        "past its time, which only a 401 proves", True, (("account ada", Reason.EXPIRED, "past"),), now=NOW + 8 * 86_400
+        "expired",
+        False,
+        (("account ada", Reason.EXPIRED, "The site no longer accepts its login: log in again, and paste"),),
+        accounts=(EXPIRED,),
     ),
-    Row("resting", False, (("account ada", Reason.RATE_LIMITED, "Rests for 30 s from chat"),), accounts=(RESTING,)),
-    Row("rested", True, accounts=(RESTING,), now=NOW + 31),
+    Row("one of two expired", True, (("account ada", Reason.EXPIRED, "no longer"),), accounts=(EXPIRED, OTHER)),
+    Row("a token near its end is no news", True, now=SESSION.expires_at - 1),
+    Row("nor one that has ended, while nothing failed", True, now=SESSION.expires_at + 60),
+    Row("a renewal that failed once", True, failing=ONCE),
+    Row("a renewal that failed twice", True, (("account ada", Reason.UPSTREAM_ERROR, FAILS),), failing=TWICE),
+    Row(
+        "a renewal that failed once, of a token that has ended",
+        True,
+        (("account ada", Reason.UNREACHABLE, "(35 min): LMArena cannot be reached; it is tried again"),),
+        failing=Failing(NOW, UNREACHABLE, 1),
+        now=NOW + 2100,
+    ),
+    Row(
+        "a renewal that has failed for hours",
+        True,
+        (("account ada", Reason.CHALLENGE, "(5 h): LMArena shows a challenge page; it"),),
+        failing=Failing(NOW - 18_000, WALL, 9),
+    ),
+    Row("expired says all, its renewal fails too", False, (("account ada", Reason.EXPIRED, ""),), (EXPIRED,), TWICE),
+    Row(
+        "a guest's",
+        False,
+        (
+            (
+                "account ada",
+                Reason.GUEST,
+                "guest's, who may not choose a model: sign in on the site in that browser window, send one message,",
+            ),
+        ),
+        accounts=(GUEST,),
+    ),
+    Row(
+        "a guest's whose renewal fails",
+        True,
+        (("account ada", Reason.GUEST, ""), ("account ada", Reason.UPSTREAM_ERROR, FAILS)),
+        accounts=(GUEST, OTHER),
+        failing=TWICE,
+    ),
+    Row(
+        "without consent",
+        False,
+        (("account ada", Reason.TERMS, "terms of use have not been accepted by this account: open the site"),),
+        accounts=(replace(ACCOUNT, bar=Reason.TERMS),),
+    ),
+    Row(
+        "about to end for good",
+        True,
+        (
+            (
+                "account old",
+                Reason.EXPIRED,
+                f"The session ends for good at {utc(END, '%Y-%m-%d %H:%M UTC')}: paste a new one in time.",
+            ),
+        ),
+        accounts=(ENDING,),
+        now=END - 43_200,
+    ),
+    Row("a full day is time enough", True, accounts=(ENDING,), now=END - 86_400),
+    Row("a session that nothing renews has no renewal that fails", True, accounts=(ENDING,), failing=TWICE),
+    Row(
+        "past its end, which only a 401 proves",
+        True,
+        (("account old", Reason.EXPIRED, "and cannot be renewed: paste a new one."),),
+        accounts=(ENDING,),
+        now=END + 1,
+    ),
+    Row(
+        "past its end by the site's clock",
+        True,
+        (("account old", Reason.EXPIRED, "and cannot be renewed"), ("clock", Reason.REJECTED, BEHIND)),
+        accounts=(ENDING,),
+        now=END - 60,
+        skew=180,
+    ),
+    Row("resting", False, (("account ada", Reason.RATE_LIMITED, "Rests for 30 s from chat after a 429."),), (RESTING,)),
+    Row(
+        "the last moment of a rest",
+        False,
+        (("account ada", Reason.RATE_LIMITED, "Rests for 1 s from"),),
+        (RESTING,),
+        now=NOW + 29.1,
+    ),
+    Row("rested", True, accounts=(RESTING,), now=NOW + 29.2),
     Row(
         "resting from pictures",
         True,
         (("account ada", Reason.RATE_LIMITED, "from image"),),
         accounts=(replace(ACCOUNT, resting={"image": NOW + 30}),),
     ),
+    Row(
+        "doubted",
+        False,
+        (
+            (
+                "account ada",
+                Reason.RECAPTCHA,
+                "LMArena doubts that a human uses this account: it rests for 1200 s. Its own page shows the same flag.",
+            ),
+        ),
+        accounts=(DOUBTED,),
+    ),
+    Row(
+        "doubted, and resting from pictures for a shorter time",
+        False,
+        (
+            ("account ada", Reason.RATE_LIMITED, "Rests for 30 s from image after a 429."),
+            ("account ada", Reason.RECAPTCHA, "it rests for 1200 s"),
+        ),
+        accounts=(replace(ACCOUNT, resting={"image": NOW + 30, EVERYTHING: NOW + 1200}),),
+    ),
+    Row("a clock that is behind", True, (("clock", Reason.REJECTED, BEHIND),), skew=180.0),
+    Row("a clock that is ahead", True, (("clock", Reason.REJECTED, AHEAD),), skew=-180.4),
     Row("no models yet", False, (("models", Reason.UNREACHABLE, "first reading is under way"),), catalog=None),
     Row(
         "no models",
@@ -79,11 +200,13 @@ ROWS = (
             ("models", Reason.UNREACHABLE, ""),
             ("site", Reason.CHALLENGE, ""),
             ("site", Reason.UPSTREAM_ERROR, ""),
+            ("clock", Reason.REJECTED, ""),
         ),
         accounts=(EXPIRED,),
         models_failure=UNREACHABLE,
         wall=WALL,
         outage=OUTAGE,
+        skew=180,
     ),
 )
 
@@ -93,7 +216,14 @@ def test_health(row: Row) -> None:
     pool = AccountPool(lambda: row.now, lambda: None)
     pool.load(row.accounts)
     health = examine(
-        pool, row.catalog, models_failure=row.models_failure, wall=row.wall, outage=row.outage, now=row.now
+        pool,
+        row.catalog,
+        failing={row.accounts[0].user_id: row.failing}.get if row.accounts else lambda _: None,
+        models_failure=row.models_failure,
+        wall=row.wall,
+        outage=row.outage,
+        now=row.now,
+        skew=row.skew,
     )
     assert health.serving == row.serving
     assert [(trouble.where, trouble.reason) for trouble in health.troubles] == [row[:2] for row in row.troubles]

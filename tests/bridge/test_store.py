@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import json
 import logging
 import os
@@ -438,6 +439,28 @@ async def test_one_daemon_holds_the_folder_while_commands_write(folder: StateFol
         await words.save(("a",))
     with folder.hold():
         pass
+
+
+def test_whether_a_daemon_runs_is_told_without_a_trace(folder: StateFolder) -> None:
+    assert not folder.is_held()
+    assert not list(folder.path.iterdir())
+    with folder.hold():
+        assert StateFolder(folder.path).is_held()
+    assert not folder.is_held()
+    assert not StateFolder(folder.path / "none").is_held()
+
+
+def test_a_daemon_starts_while_it_is_asked_whether_one_runs(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.store.HOLD_PATIENCE", 10.0)
+    with folder.hold():
+        pass
+    asking = os.open(folder.path / ".daemon.lock", os.O_RDONLY)
+    fcntl.flock(asking, fcntl.LOCK_SH)  # as `is_held` has it for a moment
+    threading.Timer(0.01, os.close, [asking]).start()
+    with folder.hold():
+        assert folder.is_held()
 
 
 def test_a_killed_daemon_lets_go(folder: StateFolder) -> None:

@@ -13,8 +13,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,13 @@ from click.testing import CliRunner, Result
 from model_entries import entry
 from running import RunningBridge
 
-from bridge.state import models_document
+from bridge.state import accounts_document, models_document
 from bridge.store import StateFolder
 from handlers.commands import COMMANDS, main
+from upstream import cookies
+from upstream.accounts import Account
 from upstream.arena import Arena, Line, Session, Until
+from upstream.errors import Reason
 from upstream.models import read_entries
 
 CHECKOUT = Path(__file__).parents[2]
@@ -322,12 +327,41 @@ def test_an_account_is_added_from_whatever_can_be_pasted(paste: Any) -> None:
     session = Arena().sign_in("ada@example.org")
     result = run("accounts", "add", "--label", "ada", stdin=paste(session))
     assert result.exit_code == 0
-    assert re.fullmatch(
-        r"Added account 'ada': ada@example\.org, its cookie expires in \d days \(\d{4}-\d\d-\d\d \d\d:\d\d \S+\)\.\n",
-        result.stdout,
-    )
-    assert stored("accounts") == [{"label": "ada", "cookie": session.cookie_value, "expired": False, "resting": {}}]
-    assert re.search(r"ada +ada@example\.org +in \d days \(.*\) +usable", run("accounts", "list").stdout)
+    assert result.stdout == "Added account 'ada': ada@example.org; its login renews itself.\n"
+    assert stored("accounts") == [
+        {"label": "ada", "cookie": session.cookie_value, "expired": False, "resting": {}, "bar": None}
+    ]
+    assert re.search(r"ada +ada@example\.org +renews itself +usable", run("accounts", "list").stdout)
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ({"expired": True}, "refused by the site: renew it with accounts add"),
+        ({"bar": Reason.GUEST}, "a guest's: sign in on the site, then accounts add"),
+        ({"bar": Reason.TERMS}, "the site's terms are not accepted: read them there in a browser, then check"),
+        ({"resting": {"chat": 900, "image": -9}}, r"rests from chat for (900|8\d\d) s"),
+        ({"resting": {"everything": 1200}}, r"rests from everything for 1(200|1\d\d) s"),
+        ({"resting": {"chat": -1}}, "usable"),
+    ],
+)
+async def test_the_list_of_accounts_says_how_each_is(state: dict[str, Any], said: str) -> None:
+    now = time.time()
+    account = Account("ada", cookies.decode(Arena().sign_in("ada@example.org").cookie_value), **state)
+    account = replace(account, resting={kind: now + seconds for kind, seconds in account.resting.items()})
+    folder = StateFolder(Path("state"))
+    folder.prepare()
+    await accounts_document(folder).save((account,))
+    result = await asyncio.to_thread(run, "accounts", "list")
+    assert re.search(rf"^ada +ada@example\.org +renews itself +{said} *$", result.stdout, re.MULTILINE)
+
+
+def test_a_session_that_cannot_be_renewed_says_when_it_ends() -> None:
+    session = Arena().sign_in("ada@example.org", expires_in=7 * 86_400, renewable=False)
+    end = r"in \d days \(\d{4}-\d\d-\d\d \d\d:\d\d \S+\)"
+    added = run("accounts", "add", "--label", "ada", stdin=as_value(session))
+    assert re.fullmatch(rf"Added account 'ada': ada@example\.org, its cookie expires {end}\.\n", added.stdout)
+    assert re.search(rf"ada +ada@example\.org +expires {end} +usable", run("accounts", "list").stdout)
 
 
 def test_what_is_missing_is_said() -> None:
@@ -335,8 +369,11 @@ def test_what_is_missing_is_said() -> None:
     assert "Missing: cf_clearance" in run("accounts", "add", stdin=as_value(session)).stderr
     assert "Missing" not in run("accounts", "add", stdin=as_curl(session)).stderr
     late = run("accounts", "add", stdin=as_value(Arena().sign_in(expires_in=-7300)))
-    assert "its cookie expired 2 hours ago (" in late.stdout
-    assert "Missing: a cookie that still holds" in late.stderr
+    assert "its login renews itself" in late.stdout
+    assert "that still holds" not in late.stderr
+    ended = run("accounts", "add", stdin=as_value(Arena().sign_in(expires_in=-7300, renewable=False)))
+    assert "its cookie expired 2 hours ago (" in ended.stdout
+    assert "Missing: a session that still holds" in ended.stderr
 
 
 def test_the_same_user_is_renewed_and_keeps_the_label() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from running import RunningBridge, running_bridge
 
+from handlers.appkeys import DRIFT, RENEWALS
+from upstream.accounts import Account
 from upstream.arena import Arena
 from upstream.gate import FAILURES_TO_OPEN
 
@@ -30,6 +35,24 @@ def troubles(body: dict[str, Any]) -> list[tuple[str, str]]:
     return [(trouble["part"], trouble["reason"]) for trouble in body["degraded"]]
 
 
+def message(body: dict[str, Any]) -> str:
+    """What is said of the only trouble."""
+    (trouble,) = body["degraded"]
+    return str(trouble["message"])
+
+
+def account(bridge: RunningBridge) -> Account:
+    """The only account as it is now."""
+    (found,) = bridge.state.pool
+    return found
+
+
+async def settled(bridge: RunningBridge) -> None:
+    """Wait until the list of models has been read, and the site has been asked about the only account."""
+    await bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers)
+    await bridge.app[RENEWALS].fresh(account(bridge))
+
+
 @pytest.mark.parametrize("path", ["/health", "/v1/health", "/api/v1/health"])
 async def test_all_is_well(path: str, arena: Arena, bridge: RunningBridge) -> None:
     await bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers)  # waits for the first reading
@@ -40,8 +63,9 @@ async def test_all_is_well(path: str, arena: Arena, bridge: RunningBridge) -> No
             "reason": "ok",
             "degraded": [],
             "accounts": {"total": 1, "usable": 1},
-            "models": len(arena.models),
+            "models": sum(model.user_selectable for model in arena.models),
             "answering": 0,
+            "unknown": {},
         },
     )
 
@@ -55,17 +79,20 @@ async def test_no_account(arena: Arena, tmp_path: Path) -> None:
 
 
 async def test_no_list_of_models(arena: Arena, tmp_path: Path) -> None:
-    arena.faults.arm("challenge", None, on="page")
+    arena.clearance = "what the browser has"
     async with running_bridge(arena, tmp_path / "state") as bridge:
-        await bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers)
+        await settled(bridge)
         status, body = await health(bridge)
         assert (status, body["status"], body["models"]) == (503, "down", 0)
-        assert troubles(body) == [("models", "challenge")]
+        assert troubles(body) == [("models", "challenge")]  # the login has failed to be renewed only once
 
 
 FAULTS: dict[str, tuple[int, str, list[tuple[str, str]]]] = {
-    "expired": (503, "down", [("account 1", "expired")]),
+    "expired": (200, "ok", []),  # one refused call proves nothing: the site, asked who is logged in, knows the account
+    "login_gate": (503, "down", [("account 1", "guest")]),
+    "terms": (503, "down", [("account 1", "terms")]),
     "rate_limited": (503, "down", [("account 1", "rate_limited")]),
+    "prompt_failed": (503, "down", [("account 1", "recaptcha")]),
     "challenge": (503, "down", [("site", "challenge")]),
     "blocked": (503, "down", [("site", "blocked")]),
     "recaptcha": (503, "down", [("site", "recaptcha")]),
@@ -83,6 +110,33 @@ async def test_what_a_call_has_met_is_told(fault: str, arena: Arena, bridge: Run
     assert (found, body["status"], troubles(body)) == (status, word, expected)
 
 
+async def test_what_helps_a_guest_is_said(arena: Arena, bridge: RunningBridge) -> None:
+    arena.faults.arm("login_gate")
+    await (await bridge.post(bridge.chat("hi"))).read()
+    _, body = await health(bridge)
+    assert "sign in on the site" in message(body)
+    assert body["accounts"] == {"total": 1, "usable": 0}
+
+
+async def test_a_doubted_account_rests_and_says_for_how_long(arena: Arena, bridge: RunningBridge) -> None:
+    arena.faults.arm("prompt_failed", retry_after="1200")
+    await (await bridge.post(bridge.chat("hi"))).read()
+    said = message((await health(bridge))[1])
+    rest = r"it rests for 1(200|1\d\d) s\. Its own page shows the same flag\."
+    assert re.fullmatch(f"LMArena doubts that a human uses this account: {rest}", said)
+
+
+async def test_an_account_without_consent_is_known_before_it_chats(arena: Arena, tmp_path: Path) -> None:
+    session = arena.sign_in(consented=False)
+    async with running_bridge(arena, tmp_path / "state", sessions=(session,)) as bridge:
+        await settled(bridge)
+        status, body = await health(bridge)
+        assert (status, body["status"], troubles(body)) == (503, "down", [("account 1", "terms")])
+        session.consented = True
+        await bridge.app[RENEWALS].is_alive(account(bridge))  # which asks again
+        assert (await health(bridge))[0] == 200
+
+
 async def test_one_of_two_accounts_expired_is_degraded(arena: Arena, tmp_path: Path) -> None:
     ada, bob = arena.sign_in("ada@example.org"), arena.sign_in("bob@example.org")
     async with running_bridge(arena, tmp_path / "state", sessions=(ada, bob)) as bridge:
@@ -91,15 +145,74 @@ async def test_one_of_two_accounts_expired_is_degraded(arena: Arena, tmp_path: P
             assert (await bridge.post(bridge.chat(text))).status == 200
         status, body = await health(bridge)
         assert (status, body["status"], body["reason"]) == (200, "degraded", "expired")
+        assert "no longer accepts its login: log in again" in message(body)
         assert body["accounts"] == {"total": 2, "usable": 1}
 
 
-async def test_an_account_near_its_end_is_degraded(arena: Arena, tmp_path: Path) -> None:
-    async with running_bridge(arena, tmp_path / "state", sessions=(arena.sign_in(expires_in=7200),)) as bridge:
+async def test_a_token_that_ends_is_no_trouble_while_its_login_renews_itself(arena: Arena, tmp_path: Path) -> None:
+    session = arena.sign_in(expires_in=-300)
+    async with running_bridge(arena, tmp_path / "state", sessions=(session,)) as bridge:
+        await settled(bridge)
+        assert session.refreshes == 1
+        assert troubles((await health(bridge))[1]) == []
+
+
+async def test_a_renewal_that_fails_is_told_with_the_second_failure(arena: Arena, bridge: RunningBridge) -> None:
+    await settled(bridge)
+    renewals = bridge.app[RENEWALS]
+    arena.faults.arm("server_error", None, on="me")
+    for expected in ([], [("account 1", "upstream_error")]):
+        await renewals.is_alive(account(bridge))  # which asks at once
+        status, body = await health(bridge)
+        assert (status, troubles(body)) == (200, expected)
+    _, body = await health(bridge)
+    assert re.fullmatch(
+        r"Renewal of its login has failed since \d\d:\d\d UTC \(0 min\): LMArena failed \(\d+\); "
+        "it is tried again by itself.",
+        message(body),
+    )
+    arena.faults.clear()
+    assert await renewals.is_alive(account(bridge))
+    assert (await health(bridge))[1]["status"] == "ok"
+
+
+async def test_a_renewal_that_fails_once_is_told_where_the_token_has_ended(arena: Arena, tmp_path: Path) -> None:
+    arena.faults.arm("server_error", None, on="me")
+    session = arena.sign_in(expires_in=-60)
+    async with running_bridge(arena, tmp_path / "state", sessions=(session,)) as bridge:
+        await settled(bridge)
+        assert troubles((await health(bridge))[1]) == [("account 1", "upstream_error")]
+
+
+async def test_a_session_that_ends_for_good_is_told_a_day_before(arena: Arena, tmp_path: Path) -> None:
+    session = arena.sign_in(expires_in=7200, renewable=False)
+    async with running_bridge(arena, tmp_path / "state", sessions=(session,)) as bridge:
         await bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers)
         status, body = await health(bridge)
         assert (status, body["status"], troubles(body)) == (200, "degraded", [("account 1", "expired")])
-        assert "renew it in time" in body["degraded"][0]["message"]
+        end = datetime.fromtimestamp(session.expires_at, UTC)
+        assert message(body) == f"The session ends for good at {end:%Y-%m-%d %H:%M} UTC: paste a new one in time."
+
+
+async def test_what_is_unknown_is_counted_and_no_trouble(arena: Arena, bridge: RunningBridge) -> None:
+    for fault in ("unknown_tags", "no_tag_line"):
+        arena.faults.arm(fault)
+        assert (await bridge.post(bridge.chat("hi"))).status == 200
+    status, body = await health(bridge)
+    assert (status, body["status"]) == (200, "ok")
+    assert body["unknown"] == bridge.app[DRIFT].counts
+    assert body["unknown"]["no tag"] == 1
+    assert any(kind.startswith("tag ") for kind in body["unknown"])
+
+
+async def test_a_clock_that_is_wrong_is_told(arena: Arena, tmp_path: Path) -> None:
+    arena.clock = lambda: time.time() + 900
+    async with running_bridge(arena, tmp_path / "state") as bridge:
+        await bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers)
+        status, body = await health(bridge)
+        assert (status, body["status"], troubles(body)) == (200, "degraded", [("clock", "rejected")])
+        assert re.search(r"clock is (900|899) s behind LMArena's", message(body))
+        assert (await bridge.post(bridge.chat("hi"))).status == 200  # its ids are corrected
 
 
 async def test_an_outage(arena: Arena, tmp_path: Path) -> None:

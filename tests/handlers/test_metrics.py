@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from platform import python_version
 
@@ -18,10 +19,10 @@ import bridge as package
 from bridge.counts import NAMES, Outcome
 from bridge.keys import KeyRing
 from bridge.stats import Stats
-from handlers.appkeys import STATS
+from handlers.appkeys import DRIFT, RENEWALS, STATS
 from handlers.exposition import CountedCollector, OwnProcessCollector
 from handlers.metrics import METRICS, SinceStart
-from upstream.arena import Arena
+from upstream.arena import Arena, Session
 from upstream.errors import Reason
 from upstream.gate import FAILURES_TO_OPEN
 
@@ -36,9 +37,17 @@ Samples = dict[str, dict[tuple[str, ...], float]]
 @pytest.fixture
 async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
     """A bridge whose key may read metrics, and which has a list of models."""
-    session = arena.sign_in(EMAIL, expires_in=7200)
-    async with running_bridge(arena, tmp_path / "state", sessions=(session,), key_options={"metrics": True}) as bridge:
+    async with measured(arena, tmp_path, arena.sign_in(EMAIL)) as bridge:
+        yield bridge
+
+
+@asynccontextmanager
+async def measured(arena: Arena, tmp_path: Path, *sessions: Session) -> AsyncIterator[RunningBridge]:
+    """A bridge of these accounts whose key may read metrics; it has read the models and asked about each login."""
+    async with running_bridge(arena, tmp_path / "state", sessions=sessions, key_options={"metrics": True}) as bridge:
         await bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers)
+        for account in bridge.state.pool:
+            await bridge.app[RENEWALS].fresh(account)
         yield bridge
 
 
@@ -157,12 +166,14 @@ def test_counters_begin_at_zero_with_each_process() -> None:
 async def test_all_is_well(arena: Arena, bridge: RunningBridge) -> None:
     found = await scraped(bridge)
     assert found["serving"] == {(): 1}
-    assert {labels for labels, count in found["troubles"].items() if count} == {("expired",)}  # within a day
-    assert found["accounts"] == {("usable",): 1, ("resting",): 0, ("expired",): 0}
-    assert found["session_expiry_timestamp_seconds"][()] == pytest.approx(time.time() + 7200, abs=60)
+    assert not any(found["troubles"].values())
+    assert found["accounts"] == {("usable",): 1, ("resting",): 0, ("expired",): 0, ("guest",): 0, ("terms",): 0}
+    assert "session_expiry_timestamp_seconds" not in found  # its login renews itself
+    assert (found["renewals_failing"], found["clock_skew_seconds"]) == ({(): 0}, {(): 0})
+    assert "unknown_total" not in found
     assert found["circuit_open"] == {(): 0}
     assert found["wall"] == {("challenge",): 0, ("blocked",): 0, ("recaptcha",): 0}
-    assert found["models"] == {(): len(arena.models)}
+    assert found["models"] == {(): sum(model.user_selectable for model in arena.models)}
     assert (found["keys"], found["answers_running"]) == ({(): 1}, {(): 0})
     assert 0 <= found["event_loop_lag_seconds"][()] < 10
 
@@ -170,8 +181,11 @@ async def test_all_is_well(arena: Arena, bridge: RunningBridge) -> None:
 @pytest.mark.parametrize(
     ("fault", "requests", "name", "labels"),
     [
-        pytest.param("expired", 1, "accounts", ("expired",), id="an account that has expired"),
         pytest.param("rate_limited", 1, "accounts", ("resting",), id="an account that rests"),
+        pytest.param("prompt_failed", 1, "accounts", ("resting",), id="an account that is doubted"),
+        pytest.param("prompt_failed", 1, "troubles", ("recaptcha",), id="what health says of it"),
+        pytest.param("login_gate", 1, "accounts", ("guest",), id="a guest's session"),
+        pytest.param("terms", 1, "accounts", ("terms",), id="terms that are not accepted"),
         pytest.param("challenge", 1, "wall", ("challenge",), id="a challenge"),
         pytest.param("blocked", 1, "wall", ("blocked",), id="blocked"),
         pytest.param("recaptcha", 1, "wall", ("recaptcha",), id="a captcha demanded"),
@@ -189,8 +203,61 @@ async def test_what_is_wrong(
     assert found[name][labels] == 1
 
 
+async def test_each_account_is_in_one_state(arena: Arena, tmp_path: Path) -> None:
+    usable, guest, terms = (arena.sign_in(f"{name}@example.org") for name in ("ada", "bob", "carol"))
+    dead, guest.guest, terms.consented = arena.sign_in("dan@example.org"), True, False
+    arena.expire(dead)
+    async with measured(arena, tmp_path, usable, guest, terms, dead) as bridge:
+        each = {("usable",): 1, ("resting",): 0, ("expired",): 1, ("guest",): 1, ("terms",): 1}
+        assert (await scraped(bridge))["accounts"] == each
+        arena.faults.arm("prompt_failed")
+        await (await bridge.post(bridge.chat("hi"))).read()
+        found = await scraped(bridge)
+        assert found["accounts"] == each | {("usable",): 0, ("resting",): 1}
+        assert found["renewals_failing"] == {(): 0}  # not that of the dead one, which has expired
+
+
+async def test_the_first_session_to_end_for_good_is_told(arena: Arena, tmp_path: Path) -> None:
+    week, day = (
+        arena.sign_in(f"{name}@example.org", expires_in=days * 86_400, renewable=False)
+        for name, days in {"ada": 7, "bob": 1}.items()
+    )
+    async with measured(arena, tmp_path, week, day, arena.sign_in("carol@example.org")) as bridge:
+        assert (await scraped(bridge))["session_expiry_timestamp_seconds"] == {(): day.expires_at}
+        arena.expire(day)
+        for account in bridge.state.pool:
+            await bridge.app[RENEWALS].is_alive(account)  # which asks at once
+        assert (await scraped(bridge))["session_expiry_timestamp_seconds"] == {(): week.expires_at}
+
+
+async def test_a_renewal_that_fails_is_counted_until_it_succeeds(arena: Arena, bridge: RunningBridge) -> None:
+    (account,) = bridge.state.pool
+    arena.faults.arm("server_error", None, on="me")
+    for failing in (1, 0):
+        await bridge.app[RENEWALS].is_alive(account)  # which asks at once
+        found = await scraped(bridge)
+        assert found["renewals_failing"] == {(): failing}
+        assert found["accounts"]["usable",] == 1
+        arena.faults.clear()
+
+
+async def test_what_is_unknown_is_counted_by_kind(arena: Arena, bridge: RunningBridge) -> None:
+    arena.faults.arm("no_tag_line", 2)
+    for _ in range(2):
+        await (await bridge.post(bridge.chat("hi"))).read()
+    assert (await scraped(bridge))["unknown_total"] == {("no tag",): 2}
+
+
+async def test_a_clock_that_is_wrong(arena: Arena, tmp_path: Path) -> None:
+    arena.clock = lambda: time.time() - 900
+    async with measured(arena, tmp_path, arena.sign_in()) as bridge:
+        found = await scraped(bridge)
+        assert found["clock_skew_seconds"][()] == pytest.approx(-900, abs=5)
+        assert found["troubles"]["rejected",] == 1
+
+
 async def test_without_an_account_there_is_no_expiry(arena: Arena, tmp_path: Path) -> None:
-    async with running_bridge(arena, tmp_path / "state", sessions=(), key_options={"metrics": True}) as bridge:
+    async with measured(arena, tmp_path) as bridge:
         found = await scraped(bridge)
         assert found["serving"] == {(): 0}
         assert "session_expiry_timestamp_seconds" not in found
@@ -242,10 +309,12 @@ async def test_a_scrape_is_cheap_with_every_model_and_as_large_with_a_thousand_k
 
 
 @pytest.mark.parametrize("file", ["grafana-dashboard.json", "alerts.yml"])
-async def test_dashboard_and_alerts_ask_for_what_there_is(file: str, bridge: RunningBridge) -> None:
-    record(bridge.app[STATS].stats)
-    async with bridge.http.get(f"{bridge.origin}/metrics", headers=bridge.headers) as answer:
-        exposed = parsed(await answer.text())
+async def test_dashboard_and_alerts_ask_for_what_there_is(file: str, arena: Arena, tmp_path: Path) -> None:
+    async with measured(arena, tmp_path, arena.sign_in(renewable=False)) as bridge:
+        record(bridge.app[STATS].stats)
+        bridge.app[DRIFT].note({"no tag": 1})
+        async with bridge.http.get(f"{bridge.origin}/metrics", headers=bridge.headers) as answer:
+            exposed = parsed(await answer.text())
     asked = set(re.findall(r"\b(?:lmarena_bridge|process)_\w+", (MONITORING / file).read_text()))
     assert asked
     assert asked <= exposed.keys()

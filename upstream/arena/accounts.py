@@ -28,6 +28,7 @@ class Session:
     alive: bool = True
     guest: bool = False
     consented: bool = True
+    renewable: bool = True  # whether it has a refresh token
     rotation: str | None = None  # "whole" or "pieces": how the next answer sets the new cookie
     refreshes: int = 0  # how often a GET has renewed it
     spent_twice: int = 0  # how often a refresh token was used that had been used before
@@ -62,12 +63,19 @@ class Accounts:
         self._spent: dict[str, _Spent] = {}
 
     def sign_in(
-        self, email: str, *, expires_at: int, now: float, guest: bool = False, consented: bool = True
+        self,
+        email: str,
+        *,
+        expires_at: int,
+        now: float,
+        guest: bool = False,
+        consented: bool = True,
+        renewable: bool = True,
     ) -> Session:
         """A new session; the same address is the same account, with the same user id."""
         user_id = fixed_uuid(f"{'guest' if guest else 'account'} {email}", 4)
-        value = tokens.cookie_value(user_id, email, expires_at, now, guest=guest)
-        session = Session(user_id, email, expires_at, value, guest=guest, consented=consented)
+        value = tokens.cookie_value(user_id, email, expires_at, now, guest=guest, renewable=renewable)
+        session = Session(user_id, email, expires_at, value, guest=guest, consented=consented, renewable=renewable)
         self._sessions[value] = session
         return session
 
@@ -93,11 +101,12 @@ class Accounts:
         refresh token that was used before: that revokes the session.
 
         Raises:
-            RefusedError: 401, the session cookie is missing, unknown, replaced or dead.
+            RefusedError: 401, the session cookie is missing, unknown, replaced or dead, or its access token has ended
+                and there is no refresh token.
         """
         value = joined(cookies)
         session = self._sessions.get(value)
-        if session is not None and session.alive:
+        if session is not None and session.alive and (session.renewable or session.expires_at > now):
             return session
         spent = self._spent.get(value)
         if spent is not None and spent.expires_at - now <= within:
@@ -116,7 +125,9 @@ class Accounts:
             del self._spent[next(iter(self._spent))]
         del self._sessions[session.cookie_value]
         session.expires_at = expires_at
-        value = tokens.cookie_value(session.user_id, session.email, expires_at, now, guest=session.guest)
+        value = tokens.cookie_value(
+            session.user_id, session.email, expires_at, now, guest=session.guest, renewable=session.renewable
+        )
         session.cookie_value = value
         self._sessions[value] = session
         fresh = session.cookies(pieces=session.rotation == "pieces")

@@ -84,7 +84,7 @@ class Site(World):
             if visitor and self.era == 2026:
                 return None
             raise
-        call.renews = session.expires_at - now <= self.renew_within
+        call.renews = session.renewable and session.expires_at - now <= self.renew_within
         return session
 
     # All but chats

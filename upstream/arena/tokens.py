@@ -37,10 +37,13 @@ def access_token(cookie_value: str) -> str:
     return str(orjson.loads(base64.urlsafe_b64decode(padded))["access_token"])
 
 
-def cookie_value(user_id: str, email: str, expires_at: int, now: float, *, guest: bool = False) -> str:
+def cookie_value(
+    user_id: str, email: str, expires_at: int, now: float, *, guest: bool = False, renewable: bool = True
+) -> str:
     """`base64-` + base64url of the session as the sign-in library stores it, with tokens of its own each time.
 
-    A guest's has no e-mail address and no profile, and says `is_anonymous`.
+    A guest's has no e-mail address and no profile, and says `is_anonymous`. One that is not `renewable` has no refresh
+    token.
     """
     seconds = int(now)
     who = _guest() if guest else _person(email)
@@ -73,7 +76,7 @@ def cookie_value(user_id: str, email: str, expires_at: int, now: float, *, guest
         "token_type": "bearer",
         "expires_in": expires_at - seconds,
         "expires_at": expires_at,
-        "refresh_token": secrets.token_urlsafe(9),
+        **({"refresh_token": secrets.token_urlsafe(9)} if renewable else {}),
         "user": user,
     }
     return f"base64-{_base64url(session)}"

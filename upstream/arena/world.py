@@ -69,15 +69,19 @@ class World(Traits):
         expires_in: float | None = None,
         guest: bool = False,
         consented: bool = True,
+        renewable: bool = True,
     ) -> Session:
         """A new login of that address's account, whose access token lives `expires_in` seconds.
 
         By default that is an hour in 2026, and a week in 2025. `guest`: of a visitor who has not signed in, for whom
-        the address is only a name. `consented`: whether the account has accepted the terms of use.
+        the address is only a name. `consented`: whether the account has accepted the terms of use. `renewable`:
+        whether the session has a refresh token; without one it ends for good with its access token.
         """
         now = self.clock()
         seconds = _LOGIN_SECONDS[self.era] if expires_in is None else expires_in
-        return self.accounts.sign_in(email, expires_at=int(now + seconds), now=now, guest=guest, consented=consented)
+        return self.accounts.sign_in(
+            email, expires_at=int(now + seconds), now=now, guest=guest, consented=consented, renewable=renewable
+        )
 
     def expire(self, session: Session) -> None:
         """The session is over: its cookie is refused from now on, and cannot be renewed."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from dashboard import Dashboard, Kept, Page
+from dashboard import Dashboard, Kept, Markup, Page
 from running import RunningBridge, running_bridge
+from session_cookies import cookie
 
-from handlers.appkeys import MODELS, STATS
+from handlers.appkeys import MODELS, RENEWALS, STATS
 from upstream.arena import Arena, Session
 
 AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0.0.0 Safari/537.36"
@@ -69,9 +71,10 @@ async def test_whatever_was_copied_is_taken(form: Callable[[Session], str], aren
 
 async def test_it_says_what_is_missing(arena: Arena, dashboard: Dashboard) -> None:
     assert (await paste(dashboard, arena.sign_in().cookie_value)).markup.says("Missing: cf_clearance")
-    assert (await paste(dashboard, arena.sign_in("old@b", expires_in=-9).cookie_value)).markup.says(
-        "a cookie that still"
-    )
+    old = arena.sign_in("old@b", expires_in=-9)
+    assert "that still holds" not in (await paste(dashboard, old.cookie_value)).text  # it renews itself
+    ended = arena.sign_in("ended@b", expires_in=-9, renewable=False)
+    assert (await paste(dashboard, ended.cookie_value)).markup.says("a session that still holds")
     assert "Missing" not in (await paste(dashboard, as_curl(arena.sign_in()))).text
     assert "Missing" not in (await paste(dashboard, arena.sign_in().cookie_value)).text  # there is one by now
 
@@ -112,10 +115,106 @@ async def test_an_expired_account_lives_again_once_renewed(arena: Arena, dashboa
     await paste(dashboard, session.cookie_value)
     arena.expire(session)
     assert await chat(dashboard.bridge) == 503
-    assert (await dashboard.live("/dashboard/accounts")).markup.says("expired, or refused by the site")
+    assert (await dashboard.live("/dashboard/accounts")).markup.says("no longer accepted by the site")
     await paste(dashboard, arena.sign_in().cookie_value)
     assert await chat(dashboard.bridge) == 200
     assert (await dashboard.live("/dashboard/accounts")).markup.says("usable")
+
+
+# --- how an account is ---
+
+
+async def card(dashboard: Dashboard) -> str:
+    """What can be read of the accounts, in one line, once the site has been asked about the only one."""
+    (account,) = dashboard.bridge.state.pool
+    await dashboard.bridge.app[RENEWALS].fresh(account)
+    page = await dashboard.live("/dashboard/accounts")
+    markup = Markup()
+    markup.feed(re.sub(r"(?=</d[dt]>)", " ", page.text))
+    return " ".join(markup.text.split())
+
+
+async def test_a_pasted_account_is_asked_about_at_once(arena: Arena, dashboard: Dashboard) -> None:
+    session = arena.sign_in()
+    session.consented = False
+    await paste(dashboard, session.cookie_value)
+    said = await card(dashboard)
+    assert "terms not accepted" in said
+    assert "Login the site's terms of use have not been accepted by this account To do open the site" in said
+    assert [call.kind for call in arena.calls if "arena-auth" in call.headers.get("cookie", "")] == ["me"]
+
+
+async def test_a_usable_account_renews_itself(arena: Arena, dashboard: Dashboard) -> None:
+    await paste(dashboard, arena.sign_in().cookie_value)
+    assert re.search(
+        r"usable Whose ada@example\.org Login renews itself token until \d\d:\d\d L", await card(dashboard)
+    )
+
+
+async def test_a_token_of_days_says_which(arena: Arena, dashboard: Dashboard) -> None:
+    await paste(dashboard, arena.sign_in(expires_in=7 * 86_400).cookie_value)
+    assert re.search(r"renews itself token until \d+ \w{3} 20\d\d, \d\d:\d\d L", await card(dashboard))
+
+
+async def test_a_renewal_that_fails_is_shown_with_its_cause(arena: Arena, dashboard: Dashboard) -> None:
+    arena.faults.arm("server_error", None, on="me")
+    await paste(dashboard, arena.sign_in(expires_in=-60).cookie_value)
+    assert re.search(
+        r"renewal failing Whose ada@example\.org Login its renewal has failed since \d\d:\d\d, for [\d.]+ m?s; "
+        r"it is tried again by itself token ended \d\d:\d\d Why LMArena failed \(\d+\)\.",
+        await card(dashboard),
+    )
+
+
+async def test_one_failure_of_a_token_that_holds_is_not(arena: Arena, dashboard: Dashboard) -> None:
+    arena.faults.arm("server_error", None, on="me")
+    await paste(dashboard, arena.sign_in().cookie_value)
+    assert "usable" in await card(dashboard)
+    (account,) = dashboard.bridge.state.pool
+    assert dashboard.bridge.app[RENEWALS].failing(account.user_id) is not None
+    await dashboard.bridge.app[RENEWALS].is_alive(account)  # which asks again
+    assert "renewal failing" in await card(dashboard)
+
+
+async def test_a_guest_is_told_what_to_do(arena: Arena, dashboard: Dashboard) -> None:
+    await paste(dashboard, arena.sign_in().cookie_value)
+    arena.faults.arm("login_gate")
+    assert await chat(dashboard.bridge) == 503
+    said = await card(dashboard)
+    assert "ada@example.org guest Whose" in said
+    assert "Login the session is a guest's, who may not choose a model To do sign in on the site" in said
+
+
+async def test_a_session_that_cannot_be_renewed(arena: Arena, dashboard: Dashboard) -> None:
+    for seconds, word, login in (
+        (7 * 86_400 + 9, "usable", r"ends for good in 7 d, \d+ \w{3} 20\d\d, \d\d:\d\d L"),
+        (7209, "ends soon", r"ends for good in 2 h, .* To do paste a new one below, in time"),
+        (-9, "expired", r"ended \d+ \w{3} 20\d\d, \d\d:\d\d, and cannot be renewed To do log in again, and"),
+    ):
+        await paste(dashboard, arena.sign_in(expires_in=seconds, renewable=False).cookie_value)
+        (account,) = dashboard.bridge.state.pool
+        await dashboard.bridge.app[RENEWALS].is_alive(account)
+        assert re.search(rf"{word} Whose ada@example\.org Login {login}", await card(dashboard))
+
+
+async def test_a_doubted_account_rests_from_everything(arena: Arena, dashboard: Dashboard) -> None:
+    await paste(dashboard, arena.sign_in().cookie_value)
+    arena.faults.arm("prompt_failed", retry_after="1200")
+    assert await chat(dashboard.bridge) == 503
+    said = await card(dashboard)
+    assert "ada@example.org resting Whose" in said
+    assert re.search(r"Rests from everything for (20|19) min, until .*: LMArena doubts that a human uses", said)
+
+
+async def test_a_time_that_no_date_can_name_is_shown_as_the_last_that_one_can(
+    arena: Arena, dashboard: Dashboard
+) -> None:
+    arena.clearance = CLEARANCE  # without which nobody is told that the site does not know this login
+    await paste(dashboard, cookie(expires_at=1e12))
+    assert "renews itself token until" in await card(dashboard)
+
+
+# --- what is refused ---
 
 
 WRONG = {
