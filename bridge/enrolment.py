@@ -43,8 +43,8 @@ def check_label(label: str) -> None:
 def enrolled(found: Accounts, label: str | None, session: Session) -> Accounts:
     """`found` with the session's account: a new one at the end, or the one of the same user renewed in its place.
 
-    Without a label an account keeps its own, a new one is called by its address. Raises ValueError when the session is a
-    guest's, or the label another account's.
+    Without a label an account keeps its own, a new one is called by its address. Raises ValueError when the session
+    is a guest's, or the label another account's.
     """
     if session.guest:
         raise ValueError(_GUEST_REFUSED)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from dashboard import Dashboard, Kept, Page
 from running import RunningBridge, running_bridge
+from session_cookies import cookie
 
 from handlers.appkeys import MODELS, STATS
 from upstream.arena import Arena, Session
@@ -69,9 +70,12 @@ async def test_whatever_was_copied_is_taken(form: Callable[[Session], str], aren
 
 async def test_it_says_what_is_missing(arena: Arena, dashboard: Dashboard) -> None:
     assert (await paste(dashboard, arena.sign_in().cookie_value)).markup.says("Missing: cf_clearance")
-    assert (await paste(dashboard, arena.sign_in("old@b", expires_in=-9).cookie_value)).markup.says(
-        "a cookie that still"
-    )
+    bob = {"id": "u-2", "email": "bob@example.org"}
+    ended = await paste(dashboard, cookie(user=bob, refresh_token=..., expires_at=1))
+    assert ended.markup.says("Missing: a session that still holds")
+    renewable = await paste(dashboard, cookie(user=bob, expires_at=1))
+    assert renewable.markup.says("Renewed “bob@example.org”")
+    assert "still holds" not in renewable.text
     assert "Missing" not in (await paste(dashboard, as_curl(arena.sign_in()))).text
     assert "Missing" not in (await paste(dashboard, arena.sign_in().cookie_value)).text  # there is one by now
 
@@ -136,6 +140,22 @@ async def test_what_is_no_cookie_is_said_and_not_taken(text: str, label: str, da
     assert 'role="alert"' in page.text
     assert not text or text not in page.text
     assert not labels(dashboard.bridge)
+
+
+async def test_a_guest_is_told_to_sign_in_and_nothing_is_kept(dashboard: Dashboard) -> None:
+    guest = cookie(user={"id": "u-1", "is_anonymous": True})
+    kept = Kept(dashboard)
+    page = await paste(dashboard, f"cookie: arena-auth-prod-v1={guest}; cf_clearance={CLEARANCE}\nuser-agent: {AGENT}")
+    assert page.status == 400
+    assert page.markup.says("this is a guest's session")
+    assert page.markup.says("sign in on the site in that window, then copy again")
+    assert await kept.unchanged()
+
+
+async def test_the_page_says_how_to_copy_a_login_that_lasts(dashboard: Dashboard) -> None:
+    page = await dashboard.get("/dashboard/accounts")
+    for step in ("in a private window", "Send one message there", "Close that window without logging out"):
+        assert page.markup.says(step)
 
 
 async def test_two_accounts_have_two_names(arena: Arena, dashboard: Dashboard) -> None:
