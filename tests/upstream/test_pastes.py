@@ -363,7 +363,7 @@ READ: dict[str, tuple[str, Pasted]] = {
     ),
     "cookies.txt of a browser": (
         (
-            f"# Netscape HTTP Cookie File\n\n#HttpOnly_.arena.ai\tTRUE\t/\tTRUE\t1800000000\tcf_clearance\t{CLEARANCE}\n"
+            f"# Netscape HTTP Cookie File\n\n#HttpOnly_.arena.ai\tTRUE\t/\tTRUE\t0\tcf_clearance\t{CLEARANCE}\n"
             f"arena.ai\tFALSE\t/\tTRUE\t1800000000\t{NAME}.0\t{LONG_0}\narena.ai\tFALSE\t/\tTRUE\t0\t{NAME}.1\t{LONG_1}\n"
         ),
         right(PIECED, CLEARANCE),
@@ -509,30 +509,9 @@ def test_what_people_paste_in_vain(paste: str, message: str) -> None:
 PARTS = [
     *(NAME, f"{NAME}.0", f"{NAME}.1", "cf_clearance", "user-agent", "base64-", VALUE, LONG_0, LONG_1, STORED_TEXT),
     *("curl ", "fetch(", "$session.UserAgent = ", "System.Net.Cookie(", "Invoke-WebRequest ", "-b ", "-Body "),
-    *(
-        '{"',
-        '"}',
-        "{",
-        "}",
-        "[",
-        "]",
-        '"',
-        "'",
-        "`",
-        "\\",
-        "^",
-        "$'",
-        "=",
-        ":",
-        ",",
-        ";",
-        "\n",
-        "\r\n",
-        "\t",
-        " ",
-        "%2",
-        "```",
-    ),
+    *("\n", "\r\n", "\t", " "),
+    *"""{}[]"'`\\^=:,;""",
+    *('{"', '"}', "$'", "%2", "```"),
 ]
 
 
@@ -543,39 +522,20 @@ def test_parts_of_pastes_in_any_order_read_or_raise(pasted: str) -> None:
 
 
 HOSTILE = [
-    *("{", '{"', '{"a":', '{"\\', "[", '"', '\\"', '{"access_token":"', "{ ", "`", '`"', '"`', "\\y", "^", "$'\\'"),
-    *(
-        "base64-",
-        "base64-e30 ",
-        "base64-\n",
-        f"{NAME} ",
-        f"{NAME}=",
-        f"{NAME}.0\n",
-        f"{NAME}-code-verifier= ",
-        "\n",
-        "\r\n ",
-    ),
-    *(
-        "user-agent",
-        "user-agent: ",
-        "user-agent \t",
-        ", ",
-        "a\n",
-        "a \n",
-        "ab.\n",
-        "%",
-        "```\n",
-        "``` ",
-        "curl ",
-        "cookie ",
-    ),
-    *('-Body "', 'System.Net.Cookie("', '"="', "UserAgent", "fetch({", f"session={VALUE}\n"),
+    *"""{["`^%""",
+    *('{"', '{"a":', '{"\\', '\\"', '{"access_token":"', '`"', '"`', "\\y", "$'\\'", "fetch({", "base64-"),
+    *("user-agent", "UserAgent", '-Body "', 'System.Net.Cookie("', '"="'),
+    *("{ ", "base64-e30 ", "base64-\n", f"{NAME} ", f"{NAME}=", f"{NAME}.0\n", f"{NAME}-code-verifier= "),
+    *("user-agent: ", "user-agent \t", ", ", "a\n", "a \n", "ab.\n", "\n", "\r\n ", "```\n", "``` "),
+    *("curl ", "cookie "),
+    f"session={VALUE}\n",
 ]
 
 
-@pytest.mark.parametrize("start", ["", "curl -b '", 'curl "', "curl $'", "fetch(", "$s.Cookies.Add", '{"'])
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("start", ["", "curl -b '", "fetch(", "$s.Cookies.Add", '{"'])
 @pytest.mark.parametrize("part", HOSTILE)
-def test_a_large_paste_of_one_part_is_read_in_linear_time(start: str, part: str) -> None:
-    """What is quadratic in the paste's length would run into the time limit of a test: minutes for each of these."""
+def test_a_paste_as_large_as_a_form_may_be_is_read_in_linear_time(start: str, part: str) -> None:
+    """Each takes a tenth of a second; the time limit is for a search that is quadratic in the paste's length."""
     with suppress(CookieError):
         read_pasted(start + part * (256 * 1024 // len(part)))
