@@ -1,7 +1,7 @@
 """A request that developer tools copied as a command → its headers, one a line, as `name: value`.
 
 The request's body is left out: a prompt may hold anything. Every pattern here is linear: what may repeat is possessive,
-and an unmatched quote ends at the end of the text instead of failing there.
+and what an unmatched quote opens ends with the text, so that no search fails after having read the rest of it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ANSI_LETTERS: Final = {"n": "\n", "r": "\r", "t": "\t"}
 _LINE_END: Final = re.compile(r"[\r\n]+")
 
 #: What stands before a string of PowerShell's, and the string, in which a backtick escapes.
-_POWERSHELL: Final = re.compile(r'([^"]*+)"((?:[^"`]|`.)*+)"?', re.DOTALL)
+_POWERSHELL: Final = re.compile(r'([^"]*+)(?:"((?:[^"`]|`.)*+)"?)?', re.DOTALL)
 _BACKTICK: Final = re.compile(r"`(.)", re.DOTALL)
 
 

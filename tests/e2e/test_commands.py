@@ -26,6 +26,7 @@ import pytest
 from click.testing import CliRunner, Result
 from model_entries import entry
 from running import RunningBridge
+from session_cookies import cookie
 
 from bridge.state import accounts_document, models_document
 from bridge.store import StateFolder
@@ -369,11 +370,37 @@ def test_what_is_missing_is_said() -> None:
     assert "Missing: cf_clearance" in run("accounts", "add", stdin=as_value(session)).stderr
     assert "Missing" not in run("accounts", "add", stdin=as_curl(session)).stderr
     late = run("accounts", "add", stdin=as_value(Arena().sign_in(expires_in=-7300)))
-    assert "its login renews itself" in late.stdout
-    assert "that still holds" not in late.stderr
-    ended = run("accounts", "add", stdin=as_value(Arena().sign_in(expires_in=-7300, renewable=False)))
-    assert "its cookie expired 2 hours ago (" in ended.stdout
-    assert "Missing: a session that still holds" in ended.stderr
+    assert "its login renews itself." in late.stdout
+    assert "a session that still holds" not in late.stderr
+
+
+@pytest.mark.parametrize(
+    ("left", "end", "missing"),
+    [
+        pytest.param(7300, r"expires in 2 hours \(\d{4}-\d\d-\d\d \d\d:\d\d \S+\)", False, id="it still holds"),
+        pytest.param(-7300, r"expired 2 hours ago \(\d{4}-\d\d-\d\d \d\d:\d\d \S+\)", True, id="it has ended"),
+    ],
+)
+def test_a_session_that_cannot_renew_itself_says_when_it_ends(left: float, end: str, missing: bool) -> None:
+    added = run("accounts", "add", stdin=cookie(refresh_token=..., expires_at=time.time() + left))
+    assert re.fullmatch(rf"Added account 'ada@example\.org': ada@example\.org, its cookie {end}\.\n", added.stdout)
+    assert ("Missing: a session that still holds" in added.stderr) is missing
+    assert re.search(rf"ada@example\.org +{end} +usable", run("accounts", "list").stdout)
+
+
+def test_a_guest_is_told_to_sign_in() -> None:
+    result = run("accounts", "add", stdin=cookie(user={"id": "u-1", "is_anonymous": True}))
+    assert result.exit_code == 1
+    assert "this is a guest's session" in result.stderr
+    assert "sign in on the site in that window, then copy again" in result.stderr
+    assert run("accounts", "list").stderr.startswith("No account yet")
+
+
+def test_the_help_says_how_to_copy_a_login_that_lasts() -> None:
+    shown = " ".join(run("accounts", "add", "--help").stdout.split())
+    for step in ("in a private window", "send one message there", "close that window without logging out"):
+        assert step in shown
+    assert "Never use the same login in a browser and in the bridge at the same time" in shown
 
 
 def test_the_same_user_is_renewed_and_keeps_the_label() -> None:

@@ -237,6 +237,22 @@ async def test_what_is_no_cookie_is_said_and_not_taken(text: str, label: str, da
     assert not labels(dashboard.bridge)
 
 
+async def test_a_guest_is_told_to_sign_in_and_nothing_is_kept(dashboard: Dashboard) -> None:
+    guest = cookie(user={"id": "u-1", "is_anonymous": True})
+    kept = Kept(dashboard)
+    page = await paste(dashboard, f"cookie: arena-auth-prod-v1={guest}; cf_clearance={CLEARANCE}\nuser-agent: {AGENT}")
+    assert page.status == 400
+    assert page.markup.says("this is a guest's session")
+    assert page.markup.says("sign in on the site in that window, then copy again")
+    assert await kept.unchanged()
+
+
+async def test_the_page_says_how_to_copy_a_login_that_lasts(dashboard: Dashboard) -> None:
+    page = await dashboard.get("/dashboard/accounts")
+    for step in ("in a private window", "Send one message there", "Close that window without logging out"):
+        assert page.markup.says(step)
+
+
 async def test_two_accounts_have_two_names(arena: Arena, dashboard: Dashboard) -> None:
     await paste(dashboard, arena.sign_in().cookie_value, "mine")
     page = await paste(dashboard, arena.sign_in("bob@example.org").cookie_value, "mine")
