@@ -78,7 +78,8 @@ async def test_a_name_leads_to_the_playground(dashboard: Dashboard) -> None:
 
 
 async def test_without_a_list_it_says_why(arena: Arena, tmp_path: Path) -> None:
-    arena.faults.arm("challenge", on="page", times=None)
+    for on in ("page", "catalog"):
+        arena.faults.arm("challenge", on=on, times=None)
     async with running_bridge(arena, tmp_path / "state") as bridge:
         await bridge.app[MODELS].refresh()
         dashboard = Dashboard(bridge)
