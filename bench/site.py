@@ -1,4 +1,4 @@
-"""What LMArena serves beside answers, just enough of PROTOCOL.md: the page, its script, the two actions for uploads."""
+"""What LMArena serves beside answers, just enough of docs/protocol.md: models, who is logged in, uploads."""
 
 from __future__ import annotations
 
@@ -19,12 +19,21 @@ _ACTIONS: Final = {"generateUploadUrl": "70" + "a1" * 20, "getSignedUrl": "b2" *
 _AROUND: Final = 120_000
 
 
+def _models() -> list[dict[str, object]]:
+    models = [_model(MODEL_ID, MODEL)]
+    return models + [_model(f"{MODEL_ID[:24]}{at:012x}", f"{MODEL}-{at}") for at in range(1, MODELS)]
+
+
+@lru_cache
+def catalog() -> bytes:
+    """The model catalog."""
+    return orjson.dumps([{"arena": "text", "models": _models(), "complete": True}])
+
+
 @lru_cache
 def page() -> bytes:
     """The page with the models, as far as it is read."""
-    models = [_model(MODEL_ID, MODEL)]
-    models += [_model(f"{MODEL_ID[:24]}{at:012x}", f"{MODEL}-{at}") for at in range(1, MODELS)]
-    flight = orjson.dumps({"initialModels": models, "initialModelAId": MODEL_ID}).decode()
+    flight = orjson.dumps({"initialModels": _models(), "initialModelAId": MODEL_ID}).decode()
     return b'<html><script src="%b"></script><script>self.__next_f.push([1,%b])</script></html>' % (
         _SCRIPT.encode(),
         orjson.dumps(f"8:{flight}\n"),
@@ -63,11 +72,15 @@ def serve(request: bytes | bytearray, origin: str) -> bytes | None:
     """Answer what is no stream; None for anything else. The storage is at the site's own origin."""
     if request.startswith(b"GET /_next/"):
         return response("text/javascript", _script())
+    if request.startswith(b"GET /nextjs-api/model-catalog "):
+        return response("application/json", catalog())
+    if request.startswith(b"GET /api/me "):
+        return response("application/json", b'{"email":"bench@example.org","touConsentTimestamp":"2026-01-01T00:00:00Z"}')
     if request.startswith(b"GET "):
         return response("text/html", page())
     if request.startswith(b"PUT /storage/"):
         return b'HTTP/1.1 200 OK\r\nETag: "0"\r\nContent-Length: 0\r\n\r\n'
-    if request.startswith(b"POST /?mode=direct "):
+    if request.startswith(b"POST /text/direct "):
         head, _, body = request.partition(b"\r\n\r\n")
         return response("text/x-component", _acted(bytes(head), bytes(body), origin))
     return None
