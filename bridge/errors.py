@@ -264,7 +264,7 @@ _TO_CHAT_AGAIN: Final = {
     Reason.TERMS: "The operator must read them on the site in a browser, accept them there if they agree, and run "
     "lmarena-bridge check.",
 }
-_NEEDS_A_HUMAN: Final = "The bridge does not get around that. Chat once in the browser, or wait, and try again."
+_NEEDS_A_HUMAN: Final = "The bridge does not get around that. Wait, or let another account answer."
 
 _ADVICE: Final = {
     Reason.UNREACHABLE: "Check the network; lmarena-bridge check says more.",
