@@ -42,7 +42,7 @@ async def test_what_is_wrong_comes_with_what_to_do(arena: Arena, tmp_path: Path)
 
 
 async def test_half_of_it_may_be_wrong(arena: Arena, tmp_path: Path) -> None:
-    sessions = arena.sign_in(), arena.sign_in("old@example.org", expires_in=3600)
+    sessions = arena.sign_in(), arena.sign_in("old@example.org", expires_in=3600, renewable=False)
     async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
         await bridge.app[MODELS].available()
         dashboard = Dashboard(bridge)
