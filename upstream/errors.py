@@ -114,7 +114,7 @@ class StaleCookie(SessionExpired):
 
 
 class NotRenewed(UpstreamError):
-    """The account's access token has ended, and its renewal fails at the moment; the login itself may be alive."""
+    """The account's cookie was refused, and the site cannot be asked about its login: that may be alive."""
 
     repeat = Repeat.REFUSED
 
