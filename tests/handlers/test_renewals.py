@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 import aiohttp
 import pytest
@@ -50,7 +51,10 @@ async def ask(bridge: RunningBridge, prompt: str = "hello", *, stream: bool = Fa
 
 
 async def ask_many(bridge: RunningBridge, number: int = PARALLEL) -> list[Reply]:
-    return await asyncio.gather(*(ask(bridge, f"answer {at}", stream=at % 2 == 0) for at in range(number)))
+    """Begin so many chats at once, none of which has been asked before."""
+    begun = uuid4().hex
+    replies = await asyncio.gather(*(ask(bridge, f"answer {at} {begun}", stream=at % 2 == 0) for at in range(number)))
+    return [reply._replace(text=reply.text.removesuffix(f" {begun}")) for reply in replies]
 
 
 def right(number: int = PARALLEL) -> list[Reply]:
