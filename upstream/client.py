@@ -69,12 +69,20 @@ class Settings:
     connections: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Credentials:
-    """The session cookie that a call shows, and who is told when upstream rotates it."""
+    """The session cookie that the next call shows, and who is told when upstream rotates it.
+
+    A call may be several requests, after a redirect for one: each shows what the one before has brought.
+    """
 
     session: str = field(repr=False)
     on_rotated: Callable[[str], None] = field(repr=False)
+
+    def rotate(self, session: str) -> None:
+        """Take over the cookie that the site has put in this one's place."""
+        self.session = session
+        self.on_rotated(session)
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,4 +313,4 @@ class ArenaClient:
 def _take_rotation(headers: CIMultiDict[str], credentials: Credentials) -> None:
     rotated = cookies.rotated(headers.getall("Set-Cookie"), credentials.session)
     if rotated is not None:
-        credentials.on_rotated(rotated)
+        credentials.rotate(rotated)
