@@ -6,7 +6,7 @@ looks for it. Whether there is a next attempt, `upstream.retry` decides by the c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -16,7 +16,7 @@ from bridge.config import Config
 from bridge.conversations import Evaluation, Turn
 from bridge.errors import invalid_request
 from bridge.follow_ups import FollowUps
-from bridge.renewals import Renewals
+from bridge.renewals import CALL_SECONDS, Renewals
 from upstream import evaluations
 from upstream.accounts import EVERYTHING, Account, AccountPool
 from upstream.answer import ArenaAnswer
@@ -158,15 +158,13 @@ class Attempts:
         account = self._pool.get(begun.account.user_id)
         if account is None:
             return None
-        if self._renewals.must_wait(account):
-            account = await self._renewals.fresh(account)
-        evaluation_id = begun.call.evaluation_id
-        timeout = self._config().upstream.connect_timeout
-        try:
-            document = await self._client.history(evaluation_id, self._credentials(account), timeout=timeout)
-        except UpstreamError:
-            return None  # the caller is told that the answer broke off, which is the failure that matters
-        return None if document is None else evaluations.read_back(document)
+        call = begun.call
+
+        def read(credentials: Credentials) -> Awaitable[bytes | None]:
+            return self._client.history(call.evaluation_id, credentials, timeout=CALL_SECONDS)
+
+        document = await self._renewals.read(account, read)
+        return None if document is None else evaluations.read_back(document, call.message_id)
 
     def _choose(self, chat: Chat) -> Account:
         """Choose the conversation's account as long as it may be asked, else another and a new evaluation."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
@@ -64,6 +64,7 @@ class Renewals:
         self._tasks = tasks
         self._standings: dict[str, Standing] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
         self._places = asyncio.Semaphore(SIDE_BY_SIDE)
         self._wake = asyncio.Event()
 
@@ -87,6 +88,7 @@ class Renewals:
         now = self._client.clock()
         known = {account.user_id for account in self._pool}
         self._standings = {user_id: each for user_id, each in self._standings.items() if user_id in known}
+        self._locks = {user_id: lock for user_id, lock in self._locks.items() if user_id in known or lock.locked()}
         next_at = now + LOOK_SECONDS
         for account in self._pool:
             if account.user_id in self._running:
@@ -132,6 +134,42 @@ class Renewals:
             current = self._pool.get(account.user_id)
         return current is not None and not current.expired and self.failing(account.user_id) is None
 
+    async def read(self, account: Account, call: Callable[[Credentials], Awaitable[bytes | None]]) -> bytes | None:
+        """Make an authenticated GET of another kind, which may renew the login too: never two at a time.
+
+        It is made to its end, whoever leaves: its answer may bring new tokens. None where it fails, or does not
+        come within `connect_timeout`.
+        """
+        timeout = self._config().upstream.connect_timeout
+        reading = self._tasks.spawn(self._read(account, call, timeout), name=f"read for {account.label}")
+        await asyncio.wait((reading,), timeout=timeout)
+        return reading.result() if reading.done() else None
+
+    async def _read(
+        self, account: Account, call: Callable[[Credentials], Awaitable[bytes | None]], timeout: float
+    ) -> bytes | None:
+        lock = self._lock(account.user_id)
+        try:
+            async with asyncio.timeout(timeout):  # nobody waits any longer, and renewals want their turn
+                await lock.acquire()
+        except TimeoutError:
+            return None
+        try:
+            current = self._pool.get(account.user_id)
+            return None if current is None else await call(self._credentials(current))
+        except UpstreamError as error:
+            _logger.info("what account %s was to read cannot be read: %s", account.label, error)
+            return None
+        finally:
+            lock.release()
+
+    def _lock(self, user_id: str) -> asyncio.Lock:
+        """What whoever makes an authenticated GET of the account must hold."""
+        return self._locks.setdefault(user_id, asyncio.Lock())
+
+    def _credentials(self, account: Account) -> Credentials:
+        return Credentials(account.session.value, self._pool.rotation(account))
+
     async def _after(self, running: asyncio.Task[None], account: Account) -> Account:
         await asyncio.wait((running,), timeout=self._config().upstream.connect_timeout)
         return self._pool.get(account.user_id) or account
@@ -158,7 +196,8 @@ class Renewals:
         user_id, standing = account.user_id, self._standing(account)
         every = self._config().models.refresh_minutes * 60.0
         try:
-            async with self._places:
+            async with self._places, self._lock(user_id):
+                account = self._pool.get(user_id) or account  # the last to hold the lock may have renewed it
                 me = await self._ask(account)
         except SessionExpired as error:
             self._pool.expire(account)
@@ -177,7 +216,7 @@ class Renewals:
 
     async def _ask(self, account: Account) -> Me | None:
         """Make the call; None where the site has none that says who is logged in. Raises UpstreamError."""
-        credentials = Credentials(account.session.value, self._pool.rotation(account))
+        credentials = self._credentials(account)
         me = await self._client.me(credentials, timeout=CALL_SECONDS)
         if me is None:  # any authenticated GET renews, but proves no login
             await self._client.page(credentials, timeout=CALL_SECONDS)
