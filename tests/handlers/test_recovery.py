@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from answered import Answered, ask
 from caller import calling
+from request_log import RequestLog
 from running import RunningBridge, running_bridge
 
 from upstream.arena import Arena, Entry, Eof, Line, Step, Turn, Until
@@ -251,14 +252,14 @@ async def test_many_answers_that_break_near_the_tokens_end_renew_the_login_once(
 
         arena.script = script
         arena.faults.arm("eof_middle", None, after=3)
-        asking = [asyncio.create_task(ask(bridge, f"hello {number}", stream=True)) for number in range(6)]
-        for _ in asking:
+        asking = asyncio.gather(*(ask(bridge, f"hello {number}", stream=True) for number in range(6)))
+        for _ in range(6):
             await asyncio.wait_for(begun.acquire(), 10)
         now = arena.clock()
         ahead = session.expires_at - seconds_left - now
         arena.clock = lambda: now + ahead
         go_on.set()
-        for answer in await asyncio.gather(*asking):
+        for answer in await asking:
             assert (answer.is_good, answer.text) == (True, "one two")
         assert (session.refreshes, session.spent_twice, session.revoked) == (1, 0, False)
         assert read_back(arena) == 6
@@ -268,7 +269,9 @@ async def test_many_answers_that_break_near_the_tokens_end_renew_the_login_once(
     assert session.cookie_value in (tmp_path / "state" / "accounts.json").read_text()
 
 
-async def test_a_caller_that_leaves_meanwhile_takes_no_tokens_along(arena: Arena, tmp_path: Path) -> None:
+async def test_a_caller_that_leaves_meanwhile_takes_no_tokens_along(
+    arena: Arena, tmp_path: Path, request_log: RequestLog
+) -> None:
     session = arena.sign_in()
     overrides = {"stream": {"keepalive_seconds": 0.1}}
     async with running_bridge(arena, tmp_path / "state", overrides, sessions=(session,)) as bridge:
@@ -282,8 +285,8 @@ async def test_a_caller_that_leaves_meanwhile_takes_no_tokens_along(arena: Arena
             await caller.sees(b"two ")
             await caller.sees(b": keep-alive")
             caller.vanish()
-        while bridge.calls_held:
-            await asyncio.sleep(0.01)
+        assert (await request_log.line())["status"] == 499
+        assert bridge.calls_held == 0
         before = session.cookie_value
         answer_now.set()
         (call,) = (call for call in arena.calls if call.kind == "evaluation")
