@@ -102,6 +102,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "gone": Refuses("410", replies.gone),
     "unsupported_media": Refuses("415", replies.unsupported_media),
     "client_error": Refuses("any other 4xx; status, message", replies.client_error),
+    "odd_status": Refuses("101, or another 2xx than 200, without a body; status", replies.odd_status),
     "server_error": Refuses("5xx page; status: which", replies.server_error),
     "html": Refuses("200, but a page", replies.html),
     "redirect": Refuses("a redirect; location, status", replies.redirect),
