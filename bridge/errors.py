@@ -128,6 +128,31 @@ def model_withheld(name: str) -> ApiError:
     )
 
 
+def model_refused(name: str) -> ApiError:
+    """404: LMArena lists the model under the very id that it refuses."""
+    return ApiError(
+        404,
+        "invalid_request_error",
+        "model_not_found",
+        f"LMArena lists the model '{name[:200]}', but answers that it does not have it. Choose another one: "
+        "GET /v1/models lists them.",
+        "model",
+    )
+
+
+def model_stale(name: str, reason: Reason, why: str) -> ApiError:
+    """503: LMArena no longer has the model under the id that is known, and its list cannot be read again."""
+    return ApiError(
+        503,
+        "upstream_error",
+        "models_unavailable",
+        f"LMArena has given the model '{name[:200]}' another id, or taken it away, and the list of models cannot be "
+        f"read again: {why} `lmarena-bridge check` says more.",
+        reason=reason,
+        retry=False,
+    )
+
+
 def unsupported_model(name: str, why: str) -> ApiError:
     """400: the model exists, but cannot do what is asked."""
     return ApiError(400, "invalid_request_error", "unsupported_model", f"'{name}' {why}.", "model")
