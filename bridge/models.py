@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from bridge.config import Config
@@ -27,6 +27,8 @@ from upstream.models import Model, ModelList, merged, read_catalog
 
 #: How soon a failed reading is repeated, in seconds; doubling, up to `refresh_minutes`.
 FIRST_REPEAT_SECONDS: Final = 5.0
+#: How long either list is waited for, as a share of the time that a request waits for both.
+SHARE_OF_WAIT: Final = 0.5
 #: An unknown name makes the page be read again at most this often, in seconds.
 UNKNOWN_NAME_SECONDS: Final = 60.0
 
@@ -92,7 +94,8 @@ class Models:
         found: ModelList | None = None
         self._is_reading = True
         try:
-            found = await read_list(self._client, timeout=self._config().upstream.connect_timeout)
+            timeout = self._config().upstream.connect_timeout * SHARE_OF_WAIT
+            found = await read_list(self._client, timeout=timeout)
         except UpstreamError as error:
             failure = error
         finally:
@@ -209,21 +212,29 @@ async def read_list(client: ArenaClient, *, timeout: float) -> ModelList:
 
     Neither needs a login. Raises UpstreamError where neither gives a model.
     """
-    failure: UpstreamError | None = None
-    catalog = page = None
-    try:
+
+    async def read_page() -> ModelList | None:
+        return flight.read_models(await client.page(timeout=timeout))
+
+    async def read_document() -> ModelList | None:
         body = await client.catalog(timeout=timeout)
-        catalog = None if body is None else read_catalog(body)
-    except UpstreamError as error:
-        failure = error
+        return None if body is None else read_catalog(body)
+
+    catalog, page = await asyncio.gather(_attempted(read_document), _attempted(read_page))
+    found = merged(*(None if isinstance(each, UpstreamError) else each for each in (catalog, page)))
+    if found.models:
+        return found
+    raise next(
+        (each for each in (catalog, page) if isinstance(each, UpstreamError)),
+        ProtocolViolated("LMArena lists no model that can be read."),
+    )
+
+
+async def _attempted(read: Callable[[], Awaitable[ModelList | None]]) -> ModelList | UpstreamError | None:
     try:
-        page = flight.read_models(await client.page(timeout=timeout))
+        return await read()
     except UpstreamError as error:
-        failure = failure or error
-    found = merged(catalog, page)
-    if not found.models:
-        raise failure or ProtocolViolated("LMArena lists no model that can be read.")
-    return found
+        return error
 
 
 def _place(model: Model) -> tuple[int, float]:
