@@ -86,7 +86,7 @@ async def test_a_page_that_moves_between_the_steps_of_an_upload(arena: Arena, br
         arena.page_path = "/text/direct2"
         return put(*call)
 
-    arena.storage.receive = moving  # type: ignore[method-assign]
+    arena.storage.receive = moving  # type: ignore[method-assign, assignment]
     assert (await show(bridge, 2)).is_good
     assert [(call.kind, call.path) for call in actions(arena)[before:]] == [
         ("upload-url", "/text/direct"),

@@ -113,7 +113,8 @@ async def test_a_reading_that_began_before_the_ids_changed_is_not_believed(arena
     arena.faults.arm("no_headers", on="page", release=late)
     arrivals = Arrivals(arena)
     bridge.app[MODELS].wake()
-    await arrivals.calls(2, "page")  # the catalog has been read, with the old ids
+    await arrivals.calls(2, "page")
+    await arrivals.calls(2, "catalog")  # which has been answered with the old ids
     arena.page_models = False
     arena.replace_model_ids()
     asking = asyncio.gather(ask(bridge, PROMPT, model=TALKS))

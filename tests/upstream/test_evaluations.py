@@ -181,7 +181,7 @@ def test_every_text_is_read_back_as_it_is(text: str) -> None:
     assert read_back(document(ASKED, message(content=text)), "msg-2") == text
 
 
-values: st.SearchStrategy[object] = st.recursive(
+values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
