@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Final
 
+from upstream.accounts import DEFAULT_REST_SECONDS
 from upstream.errors import (
     Blocked,
     Challenge,
@@ -226,9 +227,19 @@ def from_upstream(error: UpstreamError) -> ApiError:
         code,
         f"{error.message if error.message.endswith(_STOPS) else f'{error.message}.'} {advice}",
         reason=error.reason,
-        retry_after=error.retry_after if isinstance(error, RateLimited | PromptDoubted | CircuitOpen) else None,
+        retry_after=_retry_after(error),
         retry=status in (400, 429),
     )
+
+
+def _retry_after(error: UpstreamError) -> float | None:
+    """In how many seconds to ask again, where that is known: as long as an account that is doubted rests."""
+    match error:
+        case PromptDoubted(retry_after=None):
+            return DEFAULT_REST_SECONDS
+        case RateLimited(retry_after=seconds) | PromptDoubted(retry_after=seconds) | CircuitOpen(retry_after=seconds):
+            return seconds
+    return None
 
 
 def _meaning(error: UpstreamError) -> tuple[int, str, str, str]:
