@@ -123,6 +123,14 @@ def document(*messages: object) -> bytes:
     return json.dumps({"id": "ev-9", "messages": messages}).encode()
 
 
+#: Field → what makes it no whole answer.
+OTHERWISE: dict[str, tuple[object, ...]] = {
+    "status": ("pending", "failed", "flagged", "stopped", None, ...),
+    "role": ("user", "system", None, ...),
+    "content": (None, 1, ["Hello"], {}, ...),
+    "participantPosition": ("b", None),
+}
+
 ASKED = message(id="msg-1", role="user", content="Who are you?")
 
 
@@ -150,13 +158,8 @@ def test_the_last_answer_is_read_back(answer: object) -> None:
         pytest.param([ASKED, message(id="msg-0")], id="the answer to another question"),
         *(
             pytest.param([ASKED, message(**{name: value})], id=f"{name} {value}")
-            for name, values in {
-                "status": ("pending", "failed", "flagged", "stopped", None, ...),
-                "role": ("user", "system", None, ...),
-                "content": (None, 1, ["Hello"], {}, ...),
-                "participantPosition": ("b", None),
-            }.items()
-            for value in values
+            for name, wrong in OTHERWISE.items()
+            for value in wrong
         ),
     ],
 )
