@@ -220,7 +220,8 @@ class Attempts:
             if chat.turn.kind == "regenerate":
                 call = evaluations.regenerate(evaluation.id, evaluation.message_id)
             else:
-                call = evaluations.follow_up(evaluation.id, chat.model, prompt, attachments, self._new_id)
+                new_id = self._new_id.later_than(evaluation.message_id)
+                call = evaluations.follow_up(evaluation.id, chat.model, prompt, attachments, new_id)
             return call, await self._client.open(call, credentials, first_byte_timeout=timeout)
         await self._modes.wait_for_room()
         mode = self._modes.choose(account.user_id)
