@@ -190,7 +190,7 @@ class ArenaClient:
         if response.content_type == "application/json":
             return body
         wall = read_page(response.content_type, body)
-        if isinstance(wall, ProtocolViolated):
+        if isinstance(wall, ProtocolViolated | NotThere):
             return None
         raise wall
 
@@ -218,12 +218,12 @@ class ArenaClient:
         headers = {"Content-Type": CONTENT_TYPE, "Accept": ACTION_TYPE, "Next-Action": action_id}
         try:
             response = await self._request("POST", self.page_path, credentials, deadline, body=body, headers=headers)
+            with reading(response):
+                answer = await read_bounded(response.connection.read, MAX_PAGE_BYTES)
+            if response.content_type != ACTION_TYPE:
+                raise read_page(response.content_type, answer)
         except NotThere as error:
             raise StaleAction("LMArena no longer has its page where it was.", status=error.status) from error
-        with reading(response):
-            answer = await read_bounded(response.connection.read, MAX_PAGE_BYTES)
-        if response.content_type != ACTION_TYPE:
-            raise read_page(response.content_type, answer)
         return answer
 
     async def _request(
