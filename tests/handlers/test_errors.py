@@ -120,6 +120,8 @@ BEFORE_THE_ANSWER = {
     ),
     "400, HTML": refused("rejected", "upstream_rejected", "rejected", "(400).", message="<b>not</b> this"),
     # the site no longer takes the call as it is made
+    "404 with a page": site_changed("not_found", "nothing at this address", status=404),
+    "200 with a page that says 404": site_changed("not_found", "nothing at this address", status=200),
     "405": site_changed("not_allowed", "(405): Method Not Allowed."),
     "410": site_changed("gone", "(410): Gone."),
     "415": site_changed("unsupported_media", "(415): Unsupported Media Type."),

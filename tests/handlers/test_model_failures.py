@@ -78,6 +78,23 @@ async def test_after_text(
     assert_unharmed(bridge)
 
 
+@pytest.mark.parametrize("fails", [1, None], ids=["once", "each time"])
+@pytest.mark.parametrize("how", FIRST)
+async def test_a_drawing_that_fails(how: str, fails: int | None, arena: Arena, bridge: RunningBridge) -> None:
+    fault, parameters, says = FIRST[how]
+    arena.faults.arm(fault, fails, **parameters)
+    body = {"model": "gpt-image-3", "prompt": "a cat"}
+    async with bridge.http.post(f"{bridge.base_url}/images/generations", json=body, headers=bridge.headers) as answer:
+        document = await answer.json()
+    assert len(arena.chats) == 2
+    if fails:
+        assert (answer.status, len(document["data"])) == (200, 1)
+    else:
+        assert (answer.status, document["error"]["code"]) == (502, "upstream_error")
+        assert document["error"]["message"].startswith(says)
+    assert_unharmed(bridge)
+
+
 @streamed_and_not
 async def test_the_last_words_of_bookkeeping_are_the_callers(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
     arena.script = lambda _: [

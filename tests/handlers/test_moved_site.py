@@ -113,6 +113,18 @@ async def test_a_page_that_moved_before_anything_was_uploaded(arena: Arena, brid
     assert_no_account_marked(bridge)
 
 
+@pytest.mark.parametrize("status", [200, 404])
+async def test_a_page_that_is_not_there_for_a_moment(status: int, arena: Arena, bridge: RunningBridge) -> None:
+    assert (await show(bridge, 1)).is_good
+    arena.faults.arm("not_found", on="action", status=status)
+    assert (await show(bridge, 2)).is_good
+    assert_no_account_marked(bridge)
+    arena.faults.arm("not_found", None, on="action", status=status)
+    assert (await show(bridge, 3)).said == (502, "image_upload_failed", "upstream_error")
+    assert (await ask(bridge, PROMPT)).is_good
+    assert_no_account_marked(bridge)
+
+
 async def test_text_goes_on_while_the_page_moves(arena: Arena, bridge: RunningBridge) -> None:
     arena.page_path = "/text/direct2"
     first = await ask(bridge, PROMPT)

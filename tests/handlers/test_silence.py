@@ -165,6 +165,18 @@ async def test_a_follow_up_that_is_silent_becomes_a_new_evaluation_with_the_whol
     assert arena.chats[-1].evaluation_id == arena.chats[-2].evaluation_id
 
 
+async def test_an_account_that_went_silent_is_left_for_another(arena: Arena, tmp_path: Path) -> None:
+    ada, bob = arena.sign_in("ada@example.org"), arena.sign_in("bob@example.org")
+    async with running_bridge(
+        arena, tmp_path / "state", {"upstream": IMPATIENT["upstream"]}, sessions=(ada, bob)
+    ) as bridge:
+        arena.faults.arm("silent_start", None, account=ada.user_id)
+        for number in range(2):
+            assert (await ask(bridge, f"/say {number}")).is_good
+            assert arena.chats[-1].account == bob.user_id
+        assert_unharmed(bridge)
+
+
 @streamed_and_not
 async def test_twice_silent_is_a_timeout(stream: bool, arena: Arena, quiet: RunningBridge) -> None:
     arena.faults.arm("silent_start", None)

@@ -98,6 +98,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "clock_offset": Refuses("400, the id's time is far from the site's", replies.clock_offset),
     "battle_turn": Touches("400, the site insists on a battle, and from then on always", _battle_turn, "follow-up"),
     "evaluation_gone": Refuses("404, no such evaluation", replies.evaluation_gone),
+    "not_found": Refuses("the page for a path that is not there; status: 200 or 404", replies.not_found),
     "not_allowed": Refuses("405", replies.not_allowed),
     "gone": Refuses("410", replies.gone),
     "unsupported_media": Refuses("415", replies.unsupported_media),

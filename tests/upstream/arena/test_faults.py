@@ -108,6 +108,7 @@ REFUSED = [
     Refused("moderated", 422, "moderation"),
     Refused("clock_offset", 400, "seems spoofed, offset too big"),
     Refused("evaluation_gone", 404, "not found"),
+    *(Refused("not_found", status, "could not be found", {}, {"status": status}) for status in (200, 404)),
     Refused("not_allowed", 405, '{"error":"Method Not Allowed"}'),
     Refused("gone", 410, '{"error":"Gone"}'),
     Refused("unsupported_media", 415, '{"error":"Unsupported Media Type"}'),
