@@ -158,9 +158,10 @@ class Attempts:
         account = self._pool.get(begun.account.user_id)
         if account is None:
             return None
-        read = partial(self._client.history, begun.call.evaluation_id, timeout=CALL_SECONDS)
+        call = begun.call
+        read = partial(self._client.history, call.evaluation_id, timeout=CALL_SECONDS)
         document = await self._renewals.read(account, read)
-        return None if document is None else evaluations.read_back(document)
+        return None if document is None else evaluations.read_back(document, call.message_id)
 
     async def _choose_fresh(self, chat: Chat) -> Account:
         """Choose an account, and wait where its login is to be renewed first; choose again where that was in vain."""
@@ -228,7 +229,8 @@ class Attempts:
             if chat.turn.kind == "regenerate":
                 call = evaluations.regenerate(evaluation.id, evaluation.message_id)
             else:
-                call = evaluations.follow_up(evaluation.id, chat.model, prompt, attachments, self._new_id)
+                new_id = self._new_id.later_than(evaluation.message_id)
+                call = evaluations.follow_up(evaluation.id, chat.model, prompt, attachments, new_id)
             return call, await self._client.open(call, credentials, first_byte_timeout=timeout)
         await self._modes.wait_for_room()
         mode = self._modes.choose(account.user_id)

@@ -47,6 +47,6 @@ class SiteClock:
         self._look_at, self._offset = monotonic + LOOK_SECONDS, offset
         try:
             skew = parsedate_to_datetime(date).timestamp() - self._clock()
-        except ValueError:
+        except (ValueError, OverflowError):  # no date, or one with numbers beyond all bounds
             return
         self.skew = skew if abs(skew) > TOLERANCE_SECONDS else 0.0
