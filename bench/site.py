@@ -75,7 +75,9 @@ def serve(request: bytes | bytearray, origin: str) -> bytes | None:
     if request.startswith(b"GET /nextjs-api/model-catalog "):
         return response("application/json", catalog())
     if request.startswith(b"GET /api/me "):
-        return response("application/json", b'{"email":"bench@example.org","touConsentTimestamp":"2026-01-01T00:00:00Z"}')
+        return response(
+            "application/json", b'{"email":"bench@example.org","touConsentTimestamp":"2026-01-01T00:00:00Z"}'
+        )
     if request.startswith(b"GET "):
         return response("text/html", page())
     if request.startswith(b"PUT /storage/"):

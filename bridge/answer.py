@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from typing import Final, Self
@@ -121,16 +121,22 @@ class Answer:
         """Put the rest of an answer that broke off after text in the place of its failure, if the site has it."""
         recover, self._recover = self._recover, None
         sent = self._text.whole()
-        if sent is not None:
-            sent += "".join(event.text for event in batch if isinstance(event, TextDeltas))
-        if not sent or recover is None:
+        if recover is None or sent is None:
+            return batch
+        events = batch[:-1]
+        if not (sent or any(isinstance(event, TextDeltas) for event in events)):
             return batch
         whole = await recover()
-        if whole is None or not whole.startswith(sent):
+        if whole is None:
+            return batch
+        if not whole.startswith(sent + _text_of(events)) and _is_half(events[-1:]):
+            del events[-1]  # the other half of the character is part of the rest
+        sent += _text_of(events)
+        if not whole.startswith(sent):
             return batch
         rest = whole[len(sent) :]
         recovered: list[Event] = [TextDeltas(rest, orjson.dumps(rest))] if rest else []
-        return [*batch[:-1], *recovered, Finish("stop")]
+        return [*events, *recovered, Finish("stop")]
 
     async def flow(self, send: Callable[[list[Event]], bool]) -> None:
         """Hand each batch to `send` in the moment in which it comes, as long as that returns True.
@@ -160,3 +166,20 @@ class Answer:
                 case Failure(error=error):
                     self._failure = error
         return batch[:-1] if self.finish or self._failure else batch
+
+
+def _text_of(events: Iterable[Event]) -> str:
+    """The text of some events as `AnswerText` counts it."""
+    texts = (
+        event.text if isinstance(event, TextDeltas) else markdown(event.images) if isinstance(event, Images) else ""
+        for event in events
+    )
+    return "".join(texts)
+
+
+def _is_half(events: Sequence[Event]) -> bool:
+    """Whether these events are what `upstream.wire` makes of half a character at the end of an answer."""
+    match events:
+        case [TextDeltas(text="\ufffd")]:
+            return True
+    return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, NamedTuple
 
 from bridge import transcript
@@ -16,7 +17,7 @@ from bridge.config import Config
 from bridge.conversations import Evaluation, Turn
 from bridge.errors import invalid_request
 from bridge.follow_ups import FollowUps
-from bridge.renewals import Renewals
+from bridge.renewals import CALL_SECONDS, Renewals
 from upstream import evaluations
 from upstream.accounts import EVERYTHING, Account, AccountPool
 from upstream.answer import ArenaAnswer
@@ -28,6 +29,7 @@ from upstream.errors import (
     GuestSession,
     IdsRefused,
     ModeRefused,
+    NoneRenewed,
     NotRenewed,
     NotThere,
     PromptDoubted,
@@ -116,9 +118,7 @@ class Attempts:
         The account is held until the caller releases it. Raises UpstreamError, and ApiError for a prompt that is too
         much.
         """
-        account = self._choose(chat)
-        if self._renewals.must_wait(account):
-            account = await self._renewals.fresh(account)
+        account = await self._choose_fresh(chat)
         chat.tried.add(account.user_id)
         prompt, files = self._shown(chat)
         was_untouched = chat.untouched
@@ -158,15 +158,22 @@ class Attempts:
         account = self._pool.get(begun.account.user_id)
         if account is None:
             return None
-        if self._renewals.must_wait(account):
+        call = begun.call
+        read = partial(self._client.history, call.evaluation_id, timeout=CALL_SECONDS)
+        document = await self._renewals.read(account, read)
+        return None if document is None else evaluations.read_back(document, call.message_id)
+
+    async def _choose_fresh(self, chat: Chat) -> Account:
+        """Choose an account, and wait where its login is to be renewed first; choose again where that was in vain."""
+        account = self._choose(chat)
+        for _ in range(2):
+            if not self._renewals.must_wait(account):
+                break
             account = await self._renewals.fresh(account)
-        evaluation_id = begun.call.evaluation_id
-        timeout = self._config().upstream.connect_timeout
-        try:
-            document = await self._client.history(evaluation_id, self._credentials(account), timeout=timeout)
-        except UpstreamError:
-            return None  # the caller is told that the answer broke off, which is the failure that matters
-        return None if document is None else evaluations.read_back(document)
+            if self.is_usable(chat.model, account.user_id) and not self._renewals.must_wait(account):
+                break
+            account = self._choose(chat)
+        return account
 
     def _choose(self, chat: Chat) -> Account:
         """Choose the conversation's account as long as it may be asked, else another and a new evaluation."""
@@ -178,7 +185,7 @@ class Attempts:
         stay_with, chat.stay_with = chat.stay_with, ""
         if stay_with and self.is_usable(chat.model, stay_with) and (account := self._pool.get(stay_with)):
             return account
-        return self._pool.choose(chat.model.modality, avoid=frozenset(chat.tried))
+        return self._pool.choose(chat.model.modality, avoid=chat.tried, unready=self._renewals.unready())
 
     def _shown(self, chat: Chat) -> tuple[str, tuple[File, ...]]:
         """Say what is to be sent for the request's place in its conversation. Raises ApiError where it is too much."""
@@ -222,7 +229,8 @@ class Attempts:
             if chat.turn.kind == "regenerate":
                 call = evaluations.regenerate(evaluation.id, evaluation.message_id)
             else:
-                call = evaluations.follow_up(evaluation.id, chat.model, prompt, attachments, self._new_id)
+                new_id = self._new_id.later_than(evaluation.message_id)
+                call = evaluations.follow_up(evaluation.id, chat.model, prompt, attachments, new_id)
             return call, await self._client.open(call, credentials, first_byte_timeout=timeout)
         await self._modes.wait_for_room()
         mode = self._modes.choose(account.user_id)
@@ -251,16 +259,20 @@ class Attempts:
 
     async def _judge_refused_cookie(self, error: SessionExpired, chat: Chat, account: Account) -> UpstreamError:
         """A refused call proves no expiry: the cookie may have been replaced meanwhile, or the refusal may pass."""
-        if await self._renewals.is_alive(account):
+        alive = await self._renewals.is_alive(account)
+        if alive is None:
+            failing = self._renewals.failing(account.user_id)
+            why = "it has not answered in time." if failing is None else failing.error.message
+            left = {each.user_id for each in self._pool.usable(chat.model.modality)}
+            left -= chat.tried | self._renewals.unready()
+            kind = NotRenewed if left else NoneRenewed
+            return kind(f"LMArena refused the account's cookie, and cannot be asked about its login: {why}")
+        if alive:
             current = self._pool.get(account.user_id)
             replaced = current is not None and current.session.value != account.session.value
             chat.good_cookies_refused += 1
             if chat.good_cookies_refused <= (MAX_CORRECTIONS if replaced else 1):
                 return StaleCookie(error.message, status=error.status)
-        failing = self._renewals.failing(account.user_id)
-        ended = account.session.expires_at <= self._client.clock()
-        if ended and failing is not None and not isinstance(failing.error, SessionExpired):
-            return NotRenewed(f"The account's login cannot be renewed at the moment: {failing.error.message}")
         return error
 
     def _learn(self, error: UpstreamError, chat: Chat, account: Account) -> None:
@@ -271,6 +283,8 @@ class Attempts:
             case SessionExpired() if error.repeat is not Repeat.CORRECTED:
                 self._pool.expire(account)
                 self._renewals.wake()
+            case NotRenewed():
+                chat.turn.start_anew("account")
             case GuestSession() | TermsNotAccepted():
                 self._pool.set_bar(account.user_id, error.reason)
             case RateLimited(retry_after=retry_after):

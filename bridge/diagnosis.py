@@ -27,8 +27,8 @@ ADVICE: Final[Mapping[Reason, Advice]] = {
         "open it in a browser on the same network; if it is blocked there too, only another network or time helps",
     ),
     Reason.RECAPTCHA: Advice(
-        "the site wants a human in a browser for this request",
-        "chat once in the browser, or wait; the bridge does not get around it",
+        "the site wants a human in a browser for this request, or doubts that one uses the account",
+        "wait as long as `Retry-After` says, or let another account answer; the bridge does not get around it",
     ),
     Reason.GUEST: Advice(
         "the session is a guest's, who may not choose a model",

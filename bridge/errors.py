@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Final
 
+from upstream.accounts import DEFAULT_REST_SECONDS
 from upstream.errors import (
     Blocked,
     Challenge,
@@ -128,6 +129,31 @@ def model_withheld(name: str) -> ApiError:
     )
 
 
+def model_refused(name: str) -> ApiError:
+    """404: LMArena lists the model under the very id that it refuses."""
+    return ApiError(
+        404,
+        "invalid_request_error",
+        "model_not_found",
+        f"LMArena lists the model '{name[:200]}', but answers that it does not have it. Choose another one: "
+        "GET /v1/models lists them.",
+        "model",
+    )
+
+
+def model_stale(name: str, reason: Reason, why: str) -> ApiError:
+    """503: LMArena no longer has the model under the id that is known, and its list cannot be read again."""
+    return ApiError(
+        503,
+        "upstream_error",
+        "models_unavailable",
+        f"LMArena has given the model '{name[:200]}' another id, or taken it away, and the list of models cannot be "
+        f"read again: {why} `lmarena-bridge check` says more.",
+        reason=reason,
+        retry=False,
+    )
+
+
 def unsupported_model(name: str, why: str) -> ApiError:
     """400: the model exists, but cannot do what is asked."""
     return ApiError(400, "invalid_request_error", "unsupported_model", f"'{name}' {why}.", "model")
@@ -201,9 +227,19 @@ def from_upstream(error: UpstreamError) -> ApiError:
         code,
         f"{error.message if error.message.endswith(_STOPS) else f'{error.message}.'} {advice}",
         reason=error.reason,
-        retry_after=error.retry_after if isinstance(error, RateLimited | PromptDoubted | CircuitOpen) else None,
+        retry_after=_retry_after(error),
         retry=status in (400, 429),
     )
+
+
+def _retry_after(error: UpstreamError) -> float | None:
+    """In how many seconds to ask again, where that is known: as long as an account that is doubted rests."""
+    match error:
+        case PromptDoubted(retry_after=None):
+            return DEFAULT_REST_SECONDS
+        case RateLimited(retry_after=seconds) | PromptDoubted(retry_after=seconds) | CircuitOpen(retry_after=seconds):
+            return seconds
+    return None
 
 
 def _meaning(error: UpstreamError) -> tuple[int, str, str, str]:
@@ -264,7 +300,7 @@ _TO_CHAT_AGAIN: Final = {
     Reason.TERMS: "The operator must read them on the site in a browser, accept them there if they agree, and run "
     "lmarena-bridge check.",
 }
-_NEEDS_A_HUMAN: Final = "The bridge does not get around that. Chat once in the browser, or wait, and try again."
+_NEEDS_A_HUMAN: Final = "The bridge does not get around that. Wait, or let another account answer."
 
 _ADVICE: Final = {
     Reason.UNREACHABLE: "Check the network; lmarena-bridge check says more.",

@@ -5,26 +5,37 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import Final, NamedTuple, TypeVar
 
 from bridge.config import Config
-from bridge.errors import model_not_allowed, model_not_found, model_withheld, models_unavailable
+from bridge.errors import (
+    model_not_allowed,
+    model_not_found,
+    model_refused,
+    model_stale,
+    model_withheld,
+    models_unavailable,
+)
 from bridge.keys import ApiKey
 from bridge.store import Document, StateError
 from upstream import flight
 from upstream.catalog import Catalog, names_of
 from upstream.client import ArenaClient
-from upstream.errors import ProtocolViolated, UpstreamError
+from upstream.errors import ProtocolViolated, TimedOut, UpstreamError
 from upstream.models import Model, ModelList, merged, read_catalog
 
 #: How soon a failed reading is repeated, in seconds; doubling, up to `refresh_minutes`.
 FIRST_REPEAT_SECONDS: Final = 5.0
+#: How long either list is waited for, as a share of the time that a request waits for both.
+SHARE_OF_WAIT: Final = 0.5
 #: An unknown name makes the page be read again at most this often, in seconds.
 UNKNOWN_NAME_SECONDS: Final = 60.0
 
 #: The order of the list of models.
 _MODALITIES: Final = ("chat", "search", "image")
+
+T = TypeVar("T")
 
 _logger = logging.getLogger(__name__)
 
@@ -47,6 +58,7 @@ class Models:
         self._read = asyncio.Condition()
         self._unknown_asked_at = -UNKNOWN_NAME_SECONDS
         self._skipped = 0
+        self._is_reading = False
         self.catalog: Catalog | None = None
         #: Why the last reading failed; None after one that did not.
         self.failure: UpstreamError | None = None
@@ -82,10 +94,14 @@ class Models:
         """Read the list once, as a visitor, and note how it went."""
         failure: UpstreamError | None = None
         found: ModelList | None = None
+        self._is_reading = True
         try:
-            found = await read_list(self._client, timeout=self._config().upstream.connect_timeout)
+            timeout = self._config().upstream.connect_timeout * SHARE_OF_WAIT
+            found = await read_list(self._client, timeout=timeout)
         except UpstreamError as error:
             failure = error
+        finally:
+            self._is_reading = False
         async with self._read:
             self.failure = failure
             if found is not None:
@@ -149,17 +165,27 @@ class Models:
         return model
 
     async def resolve_again(self, name: str, stale: Model, key: ApiKey) -> Model:
-        """Find the model that a request names once more, after the site no longer knew it by its id.
+        """Find the model that a request names once more, after the site no longer took it by its id.
 
-        Raises ApiError: 404 where a fresh list does not help.
+        One reading of the list serves all who wait for it. Raises ApiError: 404 where a fresh list has no other model
+        of the name, 503 where it cannot be read.
         """
-        if self.catalog is not None and self.catalog.find(name) == stale:
-            self.wake()
+        if self._is_current(name, stale) and self._is_reading:  # which began before the id was refused, perhaps
             await self._next_reading()
-        model = await self.resolve(name, key)
-        if model.id == stale.id and model.modality == stale.modality:
-            raise model_not_found(name, [])
-        return model
+        if self._is_current(name, stale):
+            self.wake()
+            failure = self.failure if await self._next_reading() else TimedOut("it has not answered yet.")
+            if failure is not None and self._is_current(name, stale):
+                raise model_stale(name, failure.reason, failure.message)
+        self._unknown_asked_at = self._clock()  # a name that is gone was looked for in this very list
+        if self._is_current(name, stale):
+            raise model_refused(name)
+        return await self.resolve(name, key)
+
+    def _is_current(self, name: str, model: Model) -> bool:
+        """Whether the list still has a model under the id and the modality that it had."""
+        found = self.catalog.find(name) if self.catalog is not None else None
+        return found is not None and (found.id, found.modality) == (model.id, model.modality)
 
     def may_use(self, model: Model, key: ApiKey) -> bool:
         """Whether a key has the right to a model: its globs, and for a stealth model the operator's word twice."""
@@ -174,13 +200,13 @@ class Models:
             key=lambda listed: _place(listed[1]),
         )
 
-    async def _next_reading(self) -> None:
-        """Wait until the list has been read once more, or for as long as connecting may take."""
+    async def _next_reading(self) -> bool:
+        """Wait until the list has been read once more, or for as long as connecting may take; return whether it was."""
         try:
             async with asyncio.timeout(self._config().upstream.connect_timeout), self._read:
-                await self._read.wait()
+                return await self._read.wait()
         except TimeoutError:
-            pass
+            return False
 
 
 class Sources(NamedTuple):
@@ -211,21 +237,29 @@ async def read_list(client: ArenaClient, *, timeout: float) -> ModelList:
 
 
 async def read_sources(client: ArenaClient, *, timeout: float) -> Sources:
-    """Read the site's catalog and its page as a visitor. `timeout` is in seconds, for each."""
-    catalog: ModelList | UpstreamError | None
-    page: ModelList | UpstreamError | None
-    html = None
-    try:
+    """Read the site's catalog and its page side by side, as a visitor. `timeout` is in seconds, for each."""
+
+    async def read_catalog_document() -> ModelList | None:
         body = await client.catalog(timeout=timeout)
-        catalog = None if body is None else read_catalog(body)
-    except UpstreamError as error:
-        catalog = error
-    try:
+        return None if body is None else read_catalog(body)
+
+    async def read_page() -> tuple[str, ModelList | UpstreamError | None]:
         html = await client.page(timeout=timeout)
-        page = flight.read_models(html)
+        try:
+            return html, flight.read_models(html)
+        except UpstreamError as error:
+            return html, error
+
+    catalog, page = await asyncio.gather(_attempted(read_catalog_document), _attempted(read_page))
+    html, listed = (None, page) if isinstance(page, UpstreamError) else page
+    return Sources(catalog, listed, html)
+
+
+async def _attempted(read: Callable[[], Awaitable[T]]) -> T | UpstreamError:
+    try:
+        return await read()
     except UpstreamError as error:
-        page = error
-    return Sources(catalog, page, html)
+        return error
 
 
 def _place(model: Model) -> tuple[int, float]:

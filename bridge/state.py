@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from bridge.admin import Admin, admin_document
@@ -24,6 +24,8 @@ from upstream.modes import MODES, Modes
 
 T = TypeVar("T")
 
+#: How soon what could not be saved is tried again, in seconds.
+SAVE_AGAIN_SECONDS: Final = 10.0
 #: How often a look is taken at the files, in seconds: a change must be noticed within two.
 WATCH_SECONDS: Final = 1.0
 
@@ -175,6 +177,7 @@ class State:
         self._dirty = asyncio.Event()
         self._on_password = on_password
         self._turn = asyncio.Lock()
+        self._unsaved = ""  # why accounts could not be saved, the last time
         self.keys = KeyRing()
         self.admin = Admin()
         self.pool = AccountPool(clock, self._dirty.set)
@@ -230,13 +233,19 @@ class State:
         while True:
             await self._dirty.wait()
             await self.flush()
+            if self._dirty.is_set():  # in vain, or there is news already
+                await asyncio.sleep(SAVE_AGAIN_SECONDS if self._unsaved else 0)
 
     async def flush(self) -> None:
-        """Write what is not yet on disk. A failure is logged, and tried again with the next change."""
+        """Write what is not yet on disk. A failure is logged once, and `save` tries again."""
         try:
             await self._merge(if_dirty=True)
         except StateError as error:
-            _logger.error("accounts are not saved: %s", error)
+            if str(error) != self._unsaved:
+                _logger.error("accounts are not saved: %s", error)
+            self._unsaved = str(error)
+        else:
+            self._unsaved = ""
 
     async def _merge(self, *, if_dirty: bool = False) -> None:
         # To the end, even when the daemon stops: half a merge would take our own writing for a command's.
@@ -249,7 +258,11 @@ class State:
             self._dirty.clear()
             ours = {account.user_id: account for account in self.pool}
             seen = dict(self._on_disk)
-            merged = await self._accounts.update(lambda on_disk: _merged(on_disk, ours, seen))
+            try:
+                merged = await self._accounts.update(lambda on_disk: _merged(on_disk, ours, seen))
+            except StateError:
+                self._dirty.set()  # a cookie that is on no disk is lost with the process
+                raise
             self._on_disk = {account.user_id: account for account in merged}
             # Where ours was written, the pool may have news since, which the next merge writes; else the disk has won.
             self.pool.load(
@@ -259,10 +272,18 @@ class State:
 
 
 def _merged(on_disk: tuple[Account, ...], ours: dict[str, Account], seen: dict[str, Account]) -> tuple[Account, ...]:
-    """Put our view of each account in the place of the one on disk, unless a command has written that since."""
-    return tuple(
-        ours.get(account.user_id, account) if account == seen.get(account.user_id) else account for account in on_disk
-    )
+    """Put our view of each account in the place of the one on disk, unless a command has written that since.
+
+    A command that has left the cookie as it was does not bring back one that the site has replaced.
+    """
+
+    def one(account: Account) -> Account:
+        mine, before = ours.get(account.user_id), seen.get(account.user_id)
+        if mine is None or before is None or account.session != before.session:
+            return account
+        return mine if account == before else replace(account, session=mine.session)
+
+    return tuple(map(one, on_disk))
 
 
 def _list(values: object) -> list[object]:

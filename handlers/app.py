@@ -105,7 +105,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
             kept_conversations(folder) as conversations,
             kept_modes(folder, lambda user_id: pool.get(user_id) is not None) as modes,
             client.connect(client_settings(config, app[STATE].admin.clearance), app[ALARMS]) as arena,
-            renewing(arena, pool, settings.current) as renewals,
+            renewing(arena, pool, settings.current, app[STATE].flush) as renewals,
             uploading(arena, clock=time.time, on_upload=app[STATS].stats.record_upload) as uploads,
             fetching(connect_timeout=FETCH_SECONDS) as fetcher,
         ):

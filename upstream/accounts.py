@@ -5,7 +5,7 @@ Nothing here waits or writes; `on_change` tells the owner that there is somethin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -115,8 +115,10 @@ class AccountPool:
         now = self._clock()
         return [a for a in self._accounts.values() if a.able and not a.rests(modality, now)]
 
-    def choose(self, modality: str, *, avoid: frozenset[str] = frozenset()) -> Account:
-        """Take the next usable account in turn, one outside `avoid` where there is one.
+    def choose(self, modality: str, *, avoid: Set[str] = frozenset(), unready: Set[str] = frozenset()) -> Account:
+        """Take the next usable account in turn, one outside `avoid` where there is one, and ready where there is one.
+
+        Both hold user ids.
 
         Raises NoAccount when none is able to chat, AllResting or PromptDoubted (with the seconds until the first may be
         asked again) when all that are left rest.
@@ -125,6 +127,7 @@ class AccountPool:
         if not usable:
             raise self._why_none(modality)
         candidates = [a for a in usable if a.user_id not in avoid] or usable
+        candidates = [a for a in candidates if a.user_id not in unready] or candidates
         self._turn += 1
         return candidates[self._turn % len(candidates)]
 
@@ -185,11 +188,17 @@ class AccountPool:
             self._put(replace(current, resting={**current.resting, modality: until}))
 
     def rotation(self, account: Account) -> Callable[[str], None]:
-        """What is to be called with the new session cookie when a call of the account's brings one."""
+        """What is to be called with each new session cookie that calls with the account's cookie bring, in turn.
+
+        An account that has been given another cookie meanwhile keeps that: it may be another login's.
+        """
+        shown = account.session.value
 
         def rotate(value: str) -> None:
+            nonlocal shown
+            before, shown = shown, value
             current = self._accounts.get(account.user_id)
-            if current is not None:  # the old cookie is dead from now on
+            if current is not None and current.session.value == before:  # which is dead from now on
                 self._put(replace(current, session=cookies.decode(value), expired=False))
 
         return rotate

@@ -69,12 +69,20 @@ class Settings:
     connections: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Credentials:
-    """The session cookie that a call shows, and who is told when upstream rotates it."""
+    """The session cookie that the next call shows, and who is told when upstream rotates it.
+
+    A call may be several requests, after a redirect for one: each shows what the one before has brought.
+    """
 
     session: str = field(repr=False)
     on_rotated: Callable[[str], None] = field(repr=False)
+
+    def rotate(self, session: str) -> None:
+        """Take over the cookie that the site has put in this one's place."""
+        self.session = session
+        self.on_rotated(session)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +198,7 @@ class ArenaClient:
         if response.content_type == "application/json":
             return body
         wall = read_page(response.content_type, body)
-        if isinstance(wall, ProtocolViolated):
+        if isinstance(wall, ProtocolViolated | NotThere):
             return None
         raise wall
 
@@ -216,11 +224,14 @@ class ArenaClient:
         """
         deadline = monotonic() + timeout
         headers = {"Content-Type": CONTENT_TYPE, "Accept": ACTION_TYPE, "Next-Action": action_id}
-        response = await self._request("POST", self.page_path, credentials, deadline, body=body, headers=headers)
-        with reading(response):
-            answer = await read_bounded(response.connection.read, MAX_PAGE_BYTES)
-        if response.content_type != ACTION_TYPE:
-            raise read_page(response.content_type, answer)
+        try:
+            response = await self._request("POST", self.page_path, credentials, deadline, body=body, headers=headers)
+            with reading(response):
+                answer = await read_bounded(response.connection.read, MAX_PAGE_BYTES)
+            if response.content_type != ACTION_TYPE:
+                raise read_page(response.content_type, answer)
+        except NotThere as error:
+            raise StaleAction("LMArena no longer has its page where it was.", status=error.status) from error
         return answer
 
     async def _request(
@@ -237,6 +248,7 @@ class ArenaClient:
     ) -> Response:
         """Send, follow redirects within the origins, take over a rotated cookie, raise what is no success."""
         origin, target = self.origin, path
+        is_page = path == self.page_path  # which another call may change meanwhile
         for _ in range(MAX_REDIRECTS + 1):
             sent = {
                 **headers,
@@ -266,7 +278,7 @@ class ArenaClient:
                 with reading(response):
                     refusal = await read_bounded(response.connection.read, MAX_REFUSAL_BYTES)
                 raise read_refusal(response.status, response.headers, refusal)
-            origin, target = self._follow(response, URL(origin + target, encoded=True), method)
+            origin, target = self._follow(response, URL(origin + target, encoded=True), method, is_page=is_page)
         raise ProtocolViolated(f"LMArena redirects in a circle ({origin}).")
 
     def _unanswered(self, error: Exception, origin: str) -> UpstreamError:
@@ -276,8 +288,11 @@ class ArenaClient:
             self.origin = self._home
         return translated
 
-    def _follow(self, response: Response, url: URL, method: str) -> tuple[str, str]:
-        """Say where a redirect leads: origin and target. Cookies go to no host outside the configured origins."""
+    def _follow(self, response: Response, url: URL, method: str, *, is_page: bool) -> tuple[str, str]:
+        """Say where a redirect leads: origin and target. Cookies go to no host outside the configured origins.
+
+        `is_page` says that the page was asked for, or one of its actions.
+        """
         response.release()
         location = response.headers.get("Location") or "about:blank"  # joined, '' would be this call once more
         try:
@@ -292,7 +307,7 @@ class ArenaClient:
         permanent = response.status in (HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.PERMANENT_REDIRECT)
         if permanent:
             self.origin = origin
-        if url.raw_path_qs == self.page_path and target.raw_path_qs != self.page_path:
+        if is_page and target.raw_path_qs != url.raw_path_qs:
             if permanent:
                 self.page_path = target.raw_path_qs
             if method != "GET" and response.status != HTTPStatus.TEMPORARY_REDIRECT:
@@ -305,4 +320,4 @@ class ArenaClient:
 def _take_rotation(headers: CIMultiDict[str], credentials: Credentials) -> None:
     rotated = cookies.rotated(headers.getall("Set-Cookie"), credentials.session)
     if rotated is not None:
-        credentials.on_rotated(rotated)
+        credentials.rotate(rotated)

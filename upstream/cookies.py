@@ -119,7 +119,8 @@ def cookie_header(session_value: str, cf_clearance: str) -> str:
 def rotated(set_cookie_headers: Iterable[str], current: str) -> str | None:
     """The session that an answer's Set-Cookie headers put in the place of `current`, whole or piece by piece.
 
-    None when they leave it as it is, only delete it, or make nothing of it that decodes.
+    None when they leave it as it is, only delete it, make nothing of it that decodes, or begin a session of another
+    user, as a site may that takes the caller for a visitor.
     """
     changes: dict[str, str] = {}
     for header in set_cookie_headers:
@@ -130,11 +131,18 @@ def rotated(set_cookie_headers: Iterable[str], current: str) -> str | None:
         return None
     for cookies in (changes, _held(current) | changes):
         try:
-            value = decode(combined(cookies)).value
+            session = decode(combined(cookies))
         except CookieError:
             continue
-        return value if value != current else None
+        return session.value if session.value != current and session.user_id == _user_of(current) else None
     return None
+
+
+def _user_of(value: str) -> str | None:
+    try:
+        return decode(value).user_id
+    except CookieError:
+        return None
 
 
 def combined(cookies: Mapping[str, str]) -> str:

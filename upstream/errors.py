@@ -114,9 +114,15 @@ class StaleCookie(SessionExpired):
 
 
 class NotRenewed(UpstreamError):
-    """The account's access token has ended, and its renewal fails at the moment; the login itself may be alive."""
+    """The account's cookie was refused, and the site cannot be asked about its login: that may be alive."""
 
     repeat = Repeat.REFUSED
+
+
+class NoneRenewed(NotRenewed):
+    """The same, and no other account is left to try."""
+
+    repeat = Repeat.NEVER
 
 
 class GuestSession(UpstreamError):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import orjson
 
+from upstream.documents import loads
 from upstream.models import Model
 from upstream.surrogates import well_formed
 
@@ -94,17 +95,20 @@ def _turn(
     return Call("POST", path, orjson.dumps(body), opening["id"], message_id)
 
 
-def read_back(document: bytes) -> str | None:
-    """The text of the last answer in an evaluation that `GET /api/evaluation/{id}` gave back.
+def read_back(document: bytes, message_id: str) -> str | None:
+    """The text of an answer in the evaluation that `GET /api/evaluation/{id}` gave back.
 
-    None unless the answer is complete and that of the one model that was asked (docs/protocol.md, "Beside the chat").
+    None unless it is the evaluation's last message, complete, and that of the one model that was asked
+    (docs/protocol.md, "Beside the chat").
     """
     try:
-        found = orjson.loads(document)
-    except orjson.JSONDecodeError:
+        found = loads(document)
+    except ValueError:
         return None
     messages = found.get("messages") if isinstance(found, dict) else None
     match messages[-1] if isinstance(messages, list) and messages else None:
-        case {"role": "assistant", "content": str(text), "status": "success", **rest}:
-            return text if rest.get("participantPosition", "a") == "a" else None
+        case {"role": "assistant", "content": str(text), "status": "success", **rest} if (
+            rest.get("participantPosition", "a") == "a" and rest.get("id", message_id) == message_id
+        ):
+            return well_formed(text)
     return None

@@ -6,8 +6,10 @@ And the random bytes of which ids are made.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from typing import Final
 
@@ -18,6 +20,7 @@ _VARIANT: Final = 0b10 << _B_BITS
 _RANDOM_BYTES: Final = 10
 _STEP_BYTES: Final = 4  # keeps the next id of the same millisecond unguessable (RFC 9562, 6.2, method 2)
 _STOCK_BYTES: Final = 4096
+_UUID7: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
 class RandomBytes:
@@ -57,13 +60,32 @@ class Uuid7Source:
         """Take the clock's time for the next id even where that is earlier: the clock has been corrected."""
         self._last = 0
 
+    def later_than(self, id_: str) -> Callable[[], str]:
+        """The same source for whoever needs ids that are later than this one, too: the clock may have been corrected.
+
+        An id of another form is no bound.
+        """
+        return partial(self._next, _number_of(id_))
+
     def __call__(self) -> str:
+        return self._next(0)
+
+    def _next(self, bound: int) -> str:
         now = int(self._clock() * 1000) << _RANDOM_BITS
+        last = max(self._last, bound)
         # A step past the last random bit carries into the milliseconds, as RFC 9562, 6.2 allows.
-        if now > self._last:
+        if now > last:
             self._last = now | int.from_bytes(self._random_bytes(_RANDOM_BYTES)) >> 8 * _RANDOM_BYTES - _RANDOM_BITS
         else:
-            self._last += 1 + int.from_bytes(self._random_bytes(_STEP_BYTES))
+            self._last = last + 1 + int.from_bytes(self._random_bytes(_STEP_BYTES))
         time_and_a, b = self._last >> _B_BITS, self._last & _B_MASK
         first, second = f"{time_and_a:015x}", f"{_VARIANT | b:016x}"
         return f"{first[:8]}-{first[8:12]}-7{first[12:]}-{second[:4]}-{second[4:]}"
+
+
+def _number_of(id_: str) -> int:
+    """The time and the random bits of a UUIDv7 as one number, 0 for anything else."""
+    if not _UUID7.fullmatch(id_):
+        return 0
+    digits = id_.replace("-", "")
+    return int(digits[:12] + digits[13:16], 16) << _B_BITS | int(digits[16:], 16) & _B_MASK

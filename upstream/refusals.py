@@ -50,6 +50,9 @@ _STALE_MODEL = re.compile(r"Models? not found|no longer available", re.IGNORECAS
 _CONSENT = r"(?:accept|agree|consent)"
 _TERMS = re.compile(rf"\bterms\b[^<]{{0,200}}{_CONSENT}|{_CONSENT}[^<]{{0,200}}\bterms\b", re.IGNORECASE)
 
+#: The page for a path that the site does not have, whose status is 200. Every other page may hold the same words too.
+_NOT_FOUND = re.compile(r"<title>[^<]{0,200}\b(?:404|not (?:be )?found)\b", re.IGNORECASE)
+
 #: A page begins with a tag, behind a little white space or a comment at most.
 _PAGE_START_CHARS = 1000
 
@@ -146,9 +149,11 @@ def is_stream(content_type: str) -> bool:
 def read_page(content_type: str, body: bytes) -> UpstreamError:
     """Say what a 200 means that is no stream of lines: a wall before the site, or a site that has changed."""
     text = body.decode("utf-8", "replace")
-    return _read_wall(200, {}, text) or ProtocolViolated(
-        f"LMArena answered with {content_type}, not a stream.", status=200
-    )
+    if wall := _read_wall(200, {}, text):
+        return wall
+    if _NOT_FOUND.search(text):
+        return NotThere("LMArena has nothing at this address (a page says so).", status=200)
+    return ProtocolViolated(f"LMArena answered with {content_type}, not a stream.", status=200)
 
 
 def read_retry_after(value: str | None) -> float | None:

@@ -24,6 +24,7 @@ class SiteClock:
         self._clock = clock
         self._monotonic = monotonic
         self._look_at = 0.0
+        self._offset = 0.0  # of the two clocks when a header was last looked at: it shows that one was set
         #: Seconds that the site's clock is ahead of this machine's; 0 while that is tolerable.
         self.skew = 0.0
 
@@ -34,16 +35,18 @@ class SiteClock:
     def learn(self, headers: Mapping[str, str], *, now: bool = False) -> None:
         """Take the time from an answer that has just come; one from a cache (`Age`) tells nothing.
 
-        Only every `LOOK_SECONDS` unless `now` is said.
+        Only every `LOOK_SECONDS` unless `now` is said, or this machine's clock has been set.
         """
-        if not now and self._monotonic() < self._look_at:
+        monotonic = self._monotonic()
+        offset = self._clock() - monotonic
+        if not now and monotonic < self._look_at and abs(offset - self._offset) <= TOLERANCE_SECONDS:
             return
         date = headers.get("Date")
         if date is None or "Age" in headers:
             return
-        self._look_at = self._monotonic() + LOOK_SECONDS
+        self._look_at, self._offset = monotonic + LOOK_SECONDS, offset
         try:
             skew = parsedate_to_datetime(date).timestamp() - self._clock()
-        except ValueError:
+        except (ValueError, OverflowError):  # no date, or one with numbers beyond all bounds
             return
         self.skew = skew if abs(skew) > TOLERANCE_SECONDS else 0.0

@@ -11,6 +11,7 @@ from browsing import PAGES
 from playwright.async_api import Page, expect
 from running import RunningBridge
 
+from handlers.appkeys import RENEWALS
 from upstream.arena import Arena, Session
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -64,12 +65,12 @@ async def ask(bridge: RunningBridge) -> int:
 async def test_every_form_says_whose_it_is(page: Page, bridge: RunningBridge, arena: Arena) -> None:
     await page.goto(PAGES["accounts"])
     for form, copied in FORMS.items():
-        session = arena.sign_in(f"{form}@example.org", expires_in=100_000)
+        session = arena.sign_in(f"{form}@example.org")
         await paste(page, copied(session), form)
         await expect(page.get_by_role("status").first).to_contain_text(f"Added “{form}”: {form}@example.org.")
         card = page.get_by_role("region", name=form)
         await expect(card).to_contain_text("usable")
-        await expect(card).to_contain_text("for another 1 d 3 h")
+        await expect(card).to_contain_text("renews itself token until")
         assert session.cookie_value not in await page.content()
     assert [account.label for account in bridge.state.pool][1:] == list(FORMS)
 
@@ -103,7 +104,7 @@ async def test_an_expired_account_is_renewed_in_place(
     await expect(card).to_contain_text("usable")
     arena.expire(session)
     assert await ask(bridge) == 503
-    await expect(card).to_contain_text("expired, or refused by the site")  # by itself
+    await expect(card).to_contain_text("no longer accepted by the site")  # by itself
     await card.get_by_role("link", name="Renew").click()
     await expect(page.get_by_label("What you copied")).to_be_focused()
     await paste(page, arena.sign_in(session.email).cookie_value)
@@ -113,6 +114,30 @@ async def test_an_expired_account_is_renewed_in_place(
     assert await ask(bridge) == 200
     await expect(card).to_contain_text("expired")  # among its last answers, beside the newest
     await expect(card.locator(".answer").first).to_contain_text("ok")
+
+
+async def test_what_becomes_of_a_login_is_shown_by_itself(
+    page: Page, bridge: RunningBridge, arena: Arena, session: Session
+) -> None:
+    [account] = bridge.state.pool
+    await page.goto(PAGES["accounts"])
+    card = page.get_by_role("region", name=account.label)
+    badge = card.locator(".head .reason")
+    await expect(badge).to_have_text("usable")
+    for guest, consented, word, said in (
+        (True, True, "guest", "sign in on the site in that browser window"),
+        (False, False, "terms not accepted", "read its terms and accept them there if you agree"),
+        (False, True, "usable", "renews itself"),
+    ):
+        session.guest, session.consented = guest, consented
+        await bridge.app[RENEWALS].is_alive(account)  # which asks again
+        await expect(badge).to_have_text(word)
+        await expect(card).to_contain_text(said)
+    arena.faults.arm("server_error", None, on="me")
+    for _ in range(2):
+        await bridge.app[RENEWALS].is_alive(account)
+    await expect(badge).to_have_text("renewal failing")
+    await expect(card).to_contain_text("it is tried again by itself")
 
 
 async def test_an_account_is_removed_once_the_question_is_answered(page: Page, bridge: RunningBridge) -> None:

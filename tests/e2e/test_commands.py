@@ -490,7 +490,9 @@ async def test_models_are_read_once_and_shown_as_a_table(arena: Arena) -> None:
     env = {"LMARENA_BRIDGE_UPSTREAM__BASE_URL": arena.origin}
     first = await arun("models", **env)
     assert first.exit_code == 0
-    assert re.search(r"^name +organization +modality +input +output +rank +display name\s*$", first.stdout, re.MULTILINE)
+    assert re.search(
+        r"^name +organization +modality +input +output +rank +display name\s*$", first.stdout, re.MULTILINE
+    )
     assert re.search(r"^gemini-4-pro +google +chat +image, text +text, web +1 ", first.stdout, re.MULTILINE)
     assert re.search(r"^amber-otter@[0-9a-f]{4} +stealth +chat ", first.stdout, re.MULTILINE)
     rows = first.stdout.splitlines()[2:]

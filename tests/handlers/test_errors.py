@@ -57,6 +57,10 @@ def bad_gateway(fault: str, *, calls: int, reason: str = "upstream_error", says:
     return Row(fault, 502, UPSTREAM, "upstream_error", reason, calls, says, parameters=parameters)
 
 
+def site_changed(fault: str, says: str, **parameters: Any) -> Row:
+    return bad_gateway(fault, calls=1, reason="site_changed", says=says, **parameters)
+
+
 def challenge(fault: str, reason: str, says: str) -> Row:
     return Row(fault, 503, UPSTREAM, "upstream_challenge", reason, says=says)
 
@@ -115,6 +119,18 @@ BEFORE_THE_ANSWER = {
         "rejected", "upstream_rejected", "rejected", "x < 5 & y > 3", message="x < 5 & y > 3"
     ),
     "400, HTML": refused("rejected", "upstream_rejected", "rejected", "(400).", message="<b>not</b> this"),
+    # the site no longer takes the call as it is made
+    "404 with a page": site_changed("not_found", "nothing at this address", status=404),
+    "200 with a page that says 404": site_changed("not_found", "nothing at this address", status=200),
+    "405": site_changed("not_allowed", "(405): Method Not Allowed."),
+    "410": site_changed("gone", "(410): Gone."),
+    "415": site_changed("unsupported_media", "(415): Unsupported Media Type."),
+    "418": site_changed("client_error", "(418): Not understood.", status=418),
+    "409": site_changed("client_error", "(409): Conflict.", status=409, message="Conflict"),
+    "101": site_changed("odd_status", "(101).", status=101),
+    "201": site_changed("odd_status", "(201).", status=201),
+    "204": site_changed("odd_status", "(204).", status=204),
+    "205": site_changed("odd_status", "(205).", status=205),
     # refused: may be repeated
     "404, each time": bad_gateway("evaluation_gone", calls=3, reason="wrong_account"),
     "another account's, each time": bad_gateway("wrong_account", calls=3, reason="wrong_account"),
@@ -446,6 +462,27 @@ async def test_a_site_that_cannot_be_reached(tmp_path: Path) -> None:
         assert "cannot be reached" in error["message"]
         await arena.start()
         assert await said(await bridge.post(bridge.chat(PROMPT)), stream=False) == TEXT
+
+
+CHANGED = {name: row for name, row in BEFORE_THE_ANSWER.items() if row.reason == "site_changed"}
+
+
+@pytest.mark.parametrize("row", CHANGED.values(), ids=CHANGED)
+async def test_a_site_that_has_changed_is_said_to_have_and_opens_no_circuit(
+    row: Row, arena: Arena, tmp_path: Path
+) -> None:
+    sessions = (arena.sign_in("ada@example.org"), arena.sign_in("bob@example.org"))
+    async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
+        arena.faults.arm(row.fault, None, **row.parameters)
+        for asked in range(1, FAILURES_TO_OPEN + 2):
+            answer = await bridge.post(bridge.chat(PROMPT))
+            message = (await answer.json())["error"]["message"]
+            assert answer.status == 502
+            assert message.endswith(
+                "The site has changed: the bridge may need an update. lmarena-bridge check says more."
+            )
+            assert answers_asked(arena) == asked
+        assert len(bridge.state.pool.usable("chat")) == len(sessions)
 
 
 @streamed_and_not

@@ -106,6 +106,7 @@ def test_cookie_header_refuses_what_no_cookie_holds(bad: str) -> None:
         assert bad not in str(caught.value)
 
 
+GUEST = {"id": "u-1", "is_anonymous": True}
 ATTRIBUTES = "; Path=/; Expires=Sat, 01 Jan 2028 00:00:00 GMT; Max-Age=34560000; SameSite=Lax"
 NEW = cookie(expires_at=1_800_003_600)
 NEW_LONG = long_cookie(seed=2)
@@ -158,6 +159,7 @@ def drop(*suffixes: str, attributes: str = "; Path=/; Max-Age=0") -> list[str]:
         pytest.param([f"{NAME}.0=base64-e30"], LONGER, None, id="a first piece that fits no other"),
         pytest.param(put(NEW_LONG)[1:], VALUE, None, id="a second piece without a first"),
         pytest.param([f"{NAME}={NEW}\x00"], VALUE, None, id="a control character"),
+        pytest.param(put(cookie(user=GUEST | {"id": "u-2"})), VALUE, None, id="a visitor's session, another user's"),
     ],
 )
 def test_rotation(headers: list[str], current: str, session: str | None) -> None:
@@ -168,12 +170,10 @@ def test_rotation(headers: list[str], current: str, session: str | None) -> None
 @a_share(of=5)
 @given(sessions, sessions)
 def test_what_we_send_and_what_the_server_sets_are_read_alike(old: dict[str, Any], new: dict[str, Any]) -> None:
+    new["user"] = old["user"]
     before, after = ("base64-" + encoded(each | {"pad": "y" * 3_000}) for each in (old, new))
     assert read_pasted(cookie_header(before, CLEARANCE)).session == decode(before)
     assert rotated(put(after), before) == (after if after != before else None)
-
-
-GUEST = {"id": "u-1", "is_anonymous": True}
 
 
 @pytest.mark.parametrize(

@@ -57,3 +57,44 @@ def test_random_bytes_come_as_many_as_asked_for_and_never_twice() -> None:
     drawn = [random_bytes(size) for size in (16, 10, 4, 12) * 200]  # some ten thousand: more than are fetched at once
     assert [len(each) for each in drawn] == [16, 10, 4, 12] * 200
     assert len({each for each in drawn if len(each) > 4}) == 600
+
+
+def test_a_clock_that_was_corrected_is_followed_back_only_when_told() -> None:
+    now = [1.7e9]
+    new_id = Uuid7Source(lambda: now[0])
+    ahead = new_id()
+    now[0] -= 7200
+    assert new_id() > ahead
+    new_id.follow_clock()
+    assert seconds_of(new_id()) == pytest.approx(now[0], abs=1)
+
+
+@a_share(of=4)
+@given(st.lists(st.floats(min_value=0, max_value=4e9), min_size=3))
+def test_ids_for_a_chat_are_later_than_its_last_one_whatever_the_clock_says(times: list[float]) -> None:
+    clock = iter(times)
+    new_id = Uuid7Source(lambda: next(clock))
+    ids = [new_id()]
+    for _ in times[1:]:
+        new_id.follow_clock()
+        ids.append(new_id.later_than(ids[-1])())
+    assert all(earlier < later for earlier, later in pairwise(ids))
+    assert all(UUID7.fullmatch(each) for each in ids)
+
+
+def test_ids_later_than_an_old_one_are_of_now() -> None:
+    new_id = Uuid7Source(lambda: 1.7e9)
+    first = new_id()
+    later = Uuid7Source(lambda: 1.8e9).later_than(first)
+    assert seconds_of(later()) == 1.8e9
+    assert later() < later()
+
+
+@pytest.mark.parametrize("other", ["", "ev-9", "017f22e2-79b0-4cc3-98c4-dc0c0c07398f", "f" * 36, "\ud800"])
+def test_an_id_of_another_form_is_no_bound(other: str) -> None:
+    assert seconds_of(Uuid7Source(lambda: 1.7e9).later_than(other)()) == 1.7e9
+
+
+def seconds_of(id_: str) -> float:
+    """The time in an id, in unix seconds."""
+    return int(id_.replace("-", "")[:12], 16) / 1000

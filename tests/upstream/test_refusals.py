@@ -251,7 +251,19 @@ def test_no_stream(kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("body", "error"),
-    [(CHALLENGE_PAGE, Challenge), (BLOCK_PAGE, Blocked), (OTHER_PAGE, ProtocolViolated), (b"\xff", ProtocolViolated)],
+    [
+        (CHALLENGE_PAGE, Challenge),
+        (BLOCK_PAGE, Blocked),
+        (b"<html><head><title>404: This page could not be found.</title></head></html>", NotThere),
+        (b"<html><head><title>Page not found | Arena</title></head></html>", NotThere),
+        (
+            b"<html><head><title>Arena</title></head><script>'404: This page could not be found.'</script>",
+            ProtocolViolated,
+        ),
+        (b"<html><head><title>Arena 4040</title></head></html>", ProtocolViolated),
+        (OTHER_PAGE, ProtocolViolated),
+        (b"\xff", ProtocolViolated),
+    ],
 )
 def test_a_page_in_place_of_a_stream(body: bytes, error: type[UpstreamError]) -> None:
     page = read_page("text/html", body)

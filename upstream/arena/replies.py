@@ -180,6 +180,13 @@ def client_error(*, status: int = 418, message: str = "Not understood") -> Reply
     return error(status, message)
 
 
+def odd_status(*, status: int = 204) -> Reply:
+    """A status that no call of the site's should have: 101, or another 2xx than 200."""
+    if status != 101 and status not in range(201, 300):
+        raise ValueError(f"odd_status needs 101, or a status from 201 to 299, not {status!r}")
+    return Reply(status, PLAIN, b"", why=f"status {status}")
+
+
 def not_allowed() -> Reply:
     """405: the path does not take this method."""
     return error(405, "Method Not Allowed")

@@ -1,0 +1,198 @@
+"""Upstream says nothing, or only that it lives: what is waited for, what is repeated, and when the caller is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from answered import ask
+from running import RunningBridge, running_bridge
+
+from upstream.arena import Arena, Line
+
+PROMPT = "/say one two three four five"
+TEXT = "one two three four five"
+DRAWS = "gpt-image-3"
+
+#: How long is waited for a first byte and in the middle, in seconds; heartbeats come three times as often.
+PATIENCE = 0.4
+BEAT = PATIENCE / 4
+IMPATIENT: dict[str, dict[str, object]] = {
+    "upstream": {"first_byte_timeout": PATIENCE, "image_first_byte_timeout": PATIENCE, "idle_timeout": PATIENCE},
+    "stream": {"keepalive_seconds": PATIENCE / 3},
+}
+
+streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+
+
+@pytest.fixture
+async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
+    async with running_bridge(arena, tmp_path / "state", IMPATIENT) as bridge:
+        yield bridge
+
+
+@pytest.fixture
+async def quiet(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
+    """The same, but it says nothing before an answer: a failure has its true status, and an answer all headers."""
+    async with running_bridge(arena, tmp_path / "state", {"upstream": IMPATIENT["upstream"]}) as bridge:
+        yield bridge
+
+
+async def draw(bridge: RunningBridge) -> tuple[int, dict[str, Any]]:
+    body = {"model": DRAWS, "prompt": "a cat"}
+    async with bridge.http.post(f"{bridge.base_url}/images/generations", json=body, headers=bridge.headers) as response:
+        return response.status, await response.json()
+
+
+def assert_unharmed(bridge: RunningBridge) -> None:
+    """No account is blamed, the circuit is closed, nothing is held."""
+    assert len(bridge.state.pool.usable("image")) == len(bridge.state.pool)
+    assert bridge.calls_held == 0
+
+
+# Heartbeats
+
+
+async def test_a_picture_after_a_long_time_of_heartbeats(arena: Arena, bridge: RunningBridge) -> None:
+    arena.faults.arm("heartbeats", count=8, every=BEAT)
+    status, body = await draw(bridge)
+    assert (status, len(body["data"])) == (200, 1)
+    assert len(arena.chats) == 1
+
+
+@streamed_and_not
+@pytest.mark.parametrize("model", [DRAWS, None], ids=["a picture", "text"])
+async def test_an_answer_after_a_long_time_of_heartbeats(
+    model: str | None, stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
+    arena.faults.arm("heartbeats", count=8, every=BEAT)
+    answer = await ask(bridge, PROMPT, model=model or bridge.model(), stream=stream)
+    assert answer.is_good
+    assert answer.text.startswith("![image](") if model else answer.text == TEXT
+    assert (answer.keepalives > 0) == stream  # the caller sees meanwhile that it is being waited for
+    assert len(arena.chats) == 1
+
+
+@streamed_and_not
+async def test_heartbeats_and_then_silence(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+    arena.faults.arm("heartbeats", None, count=3, every=0.01, release=asyncio.Event())
+    answer = await ask(bridge, PROMPT, stream=stream)
+    assert answer.said == (200 if stream else 504, "upstream_timeout", "timeout")  # a keep-alive went before
+    assert answer.error is not None
+    assert "sent no answer" in answer.error["message"]
+    assert answer.text == ""
+    assert len(arena.chats) == 2
+    assert_unharmed(bridge)
+
+
+async def test_a_drawing_that_only_lives_and_then_is_silent(arena: Arena, bridge: RunningBridge) -> None:
+    arena.faults.arm("heartbeats", None, count=3, every=0.01, release=asyncio.Event())
+    status, body = await draw(bridge)
+    assert (status, body["error"]["code"]) == (504, "upstream_timeout")
+    assert len(arena.chats) == 2
+    assert_unharmed(bridge)
+
+
+async def test_heartbeats_for_ever_end_with_the_answers_time(arena: Arena, tmp_path: Path) -> None:
+    overrides = {"upstream": {**IMPATIENT["upstream"], "total_timeout": 4 * PATIENCE}}
+    async with running_bridge(arena, tmp_path / "state", overrides) as bridge:
+        arena.faults.arm("heartbeats_only", None)
+        answer = await ask(bridge, PROMPT)
+        assert answer.said == (504, "upstream_timeout", "timeout")
+        assert len(arena.chats) == 1
+        assert_unharmed(bridge)
+
+
+@streamed_and_not
+@pytest.mark.parametrize("fails_again", [False, True], ids=["once", "each time"])
+async def test_a_failure_after_heartbeats_comes_before_the_first_byte(
+    fails_again: bool, stream: bool, arena: Arena, tmp_path: Path
+) -> None:
+    async with running_bridge(arena, tmp_path / "state") as bridge:
+        attempts = [True, fails_again]
+        arena.script = lambda _: beating(fails=attempts.pop(0))
+        answer = await ask(bridge, PROMPT, stream=stream)
+        if fails_again:
+            assert answer.said == (502, "upstream_error", "upstream_error")  # not a stream that says 200
+            assert answer.error is not None
+            assert answer.error["message"].startswith("The model failed: Tired.")
+        else:
+            assert (answer.is_good, answer.text) == (True, "hello")
+        assert len(arena.chats) == 2
+
+
+def beating(*, fails: bool) -> list[Line]:
+    """A sign of life, and then a failure or an answer."""
+    heartbeat = Line("a2", [{"type": "heartbeat"}])
+    if fails:
+        return [heartbeat, heartbeat, Line("a3", "Tired")]
+    return [heartbeat, Line("a0", "hello"), Line("ad", {"finishReason": "stop"})]
+
+
+# Silence
+
+
+@streamed_and_not
+async def test_a_silent_answer_is_given_up_for_a_new_evaluation(
+    stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
+    arena.faults.arm("silent_start")
+    answer = await ask(bridge, PROMPT, stream=stream)
+    assert (answer.is_good, answer.text) == (True, TEXT)
+    assert [call.kind for call in arena.chats] == ["create", "create"]
+    first, second = (call.evaluation_id for call in arena.chats)
+    assert first != second
+    await arena.chats[0].closed.wait()  # nobody waits for the silent one any more
+    assert_unharmed(bridge)
+
+
+@streamed_and_not
+async def test_a_follow_up_that_is_silent_becomes_a_new_evaluation_with_the_whole_history(
+    stream: bool, arena: Arena, quiet: RunningBridge
+) -> None:
+    first = await ask(quiet, "Who are you?", stream=stream)
+    arena.faults.arm("silent_start")
+    second = await ask(quiet, "Who are you?", first.text, "And I?", stream=stream)
+    assert (second.is_good, second.place) == (True, "new; why=uncertain")
+    assert [call.kind for call in arena.chats] == ["create", "follow-up", "create"]
+    shown = arena.evaluations[str(arena.chats[-1].evaluation_id)].messages[0].content
+    assert all(text in shown for text in ("Who are you?", first.text, "And I?"))
+    third = await ask(quiet, "Who are you?", first.text, "And I?", second.text, "Both?", stream=stream)
+    assert (third.is_good, third.place) == (True, "follow-up; why=known")
+    assert arena.chats[-1].evaluation_id == arena.chats[-2].evaluation_id
+
+
+async def test_an_account_that_went_silent_is_left_for_another(arena: Arena, tmp_path: Path) -> None:
+    ada, bob = arena.sign_in("ada@example.org"), arena.sign_in("bob@example.org")
+    async with running_bridge(
+        arena, tmp_path / "state", {"upstream": IMPATIENT["upstream"]}, sessions=(ada, bob)
+    ) as bridge:
+        arena.faults.arm("silent_start", None, account=ada.user_id)
+        for number in range(2):
+            assert (await ask(bridge, f"/say {number}")).is_good
+            assert arena.chats[-1].account == bob.user_id
+        assert_unharmed(bridge)
+
+
+@streamed_and_not
+async def test_twice_silent_is_a_timeout(stream: bool, arena: Arena, quiet: RunningBridge) -> None:
+    arena.faults.arm("silent_start", None)
+    answer = await ask(quiet, PROMPT, stream=stream)
+    assert answer.said == (504, "upstream_timeout", "timeout")
+    assert answer.headers["x-should-retry"] == "false"
+    assert len(arena.chats) == 2
+    assert_unharmed(quiet)
+
+
+@streamed_and_not
+async def test_headers_that_never_come_are_not_asked_for_again(
+    stream: bool, arena: Arena, quiet: RunningBridge
+) -> None:
+    arena.faults.arm("no_headers", None)
+    answer = await ask(quiet, PROMPT, stream=stream)
+    assert answer.said == (504, "upstream_timeout", "timeout")
+    assert len(arena.chats) == 1
+    assert_unharmed(quiet)
