@@ -235,7 +235,8 @@ class Connection(asyncio.BufferedProtocol):
         self.transport = None
         del self._parser  # it refers to us
         begun = self._asked is not None and self._asked.done()
-        if begun and exc is None and self.error is None and not {"Content-Length", "Transfer-Encoding"} & self._headers.keys():
+        framed = bool({"Content-Length", "Transfer-Encoding"} & self._headers.keys())
+        if begun and exc is None and self.error is None and not framed:
             self.whole = True
         if isinstance(exc, OSError):
             exc = aiohttp.ClientOSError(*exc.args)  # as aiohttp has it: ETIMEDOUT would pass for `waiting_until`'s end

@@ -110,4 +110,3 @@ def _stretch(text: str, value: str, done: int, start: int) -> tuple[int, int]:
     while first > done and text[first - 1 : last] in value:
         first -= 1
     return first, last
-

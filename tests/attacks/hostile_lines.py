@@ -63,7 +63,9 @@ LONG: dict[str, Callable[[int], bytes]] = {
         b'ac:{"argsTextDelta":"{\\"source\\":[' + b'{\\"url\\":\\"x\\"},' * (size // 16) + b'0]}"}\n'
     ),
     "a line of offsets": lambda size: (
-        b'ac:{"argsTextDelta":"{\\"source\\":{\\"url\\":\\"x\\",\\"charLocation\\":[' + b"1," * (size // 2) + b'0]}}"}\n'
+        b'ac:{"argsTextDelta":"{\\"source\\":{\\"url\\":\\"x\\",\\"charLocation\\":['
+        + b"1," * (size // 2)
+        + b'0]}}"}\n'
     ),
     "a failure in a failure": lambda size: b'a3:"' + rb"{\"error\":" * (size // 10) + b'"\n',
 }
