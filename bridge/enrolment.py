@@ -44,8 +44,8 @@ def enrolled(found: Accounts, label: str | None, session: Session) -> Accounts:
     """`found` with the session's account: a new one at the end, or the one of the same user renewed in its place.
 
     Without a label an account keeps its own, a new one is called by its address. One that is renewed rests no more: who
-    renews it wants it to be asked, and if the site's limit still holds, the next call learns that. Raises ValueError when the session is
-    a guest's, or the label another account's.
+    renews it wants it asked, and where the site's limit still holds, the next call learns that. Raises ValueError when
+    the session is a guest's, or the label another account's.
     """
     if session.guest:
         raise ValueError(_GUEST_REFUSED)

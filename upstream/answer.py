@@ -32,7 +32,7 @@ from upstream.wire import Wire
 #: How long a finished answer may take to end its transport before the connection is given up, in seconds.
 LINGER_SECONDS: Final = 1.0
 
-#: What may come before an answer says something, in bytes: bookkeeping, sources, heartbeats.
+#: What may come before an answer says something, in bytes of whole lines: bookkeeping, sources, heartbeats.
 MAX_UNSAID_BYTES: Final = 4 * 1024 * 1024
 
 #: A read with more lines than this is taken in pieces of so many bytes, a turn of the loop for each: short lines of
@@ -124,7 +124,7 @@ class ArenaAnswer:
         """
         batch, self._unread = self._unread, []
         while not batch:
-            if self._bytes > self._unsaid_limit:
+            if self._bytes - self._wire.open_bytes > self._unsaid_limit:
                 batch = [Failure(ProtocolViolated("LMArena sent megabytes in which the model says nothing."))]
                 break
             if self._data:

@@ -11,7 +11,7 @@ from typing import Final
 #: What one answer may hold without being counted, in bytes.
 FREE_BYTES: Final = 64 * 1024
 #: What all answers together may hold beyond that, in bytes.
-MAX_HELD_BYTES: Final = 64 * 1024 * 1024
+MAX_HELD_BYTES: Final = 128 * 1024 * 1024
 
 
 class Held:

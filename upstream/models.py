@@ -155,9 +155,9 @@ def read_catalog(body: bytes) -> ModelList:
     and it is selectable if it is so in one of them. Unreadable groups and entries are skipped and counted. Raises
     ListUnreadable when the body is no JSON list, or when no group of it can be read.
     """
-    if has_many_parts(body):
-        raise ListUnreadable("the model catalog has more parts than can be read")
     try:
+        if has_many_parts(body):
+            raise ValueError("too many parts")
         # Not orjson: it refuses the whole text for one lone surrogate in one name.
         groups = json.loads(body.decode("utf-8-sig", "replace"))
     except (ValueError, RecursionError) as error:

@@ -176,7 +176,9 @@ def read_retry_after(value: str | None, date: str | None = None, now: float | No
 
     A date is counted from the answer's own, `date`, or from `now`, unix time.
     """
-    value = (value or "").strip()[:_MAX_DATE_CHARS]
+    value = (value or "").strip()
+    if len(value) > _MAX_DATE_CHARS:
+        return None
     if _SECONDS.fullmatch(value):
         return min(float(value), MAX_RETRY_SECONDS)
     until, since = _read_date(value), _read_date(date or "")

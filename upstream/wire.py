@@ -83,6 +83,11 @@ class Wire:
         """What was skipped, by kind (`upstream.drift`): unknown lines and items, and lines after the end."""
         return self._unknown.counts
 
+    @property
+    def open_bytes(self) -> int:
+        """How much has come of a line whose end has not."""
+        return len(self._open_line)
+
     def feed(self, data: bytes) -> list[Event]:
         """Take what one read brought; return the events it completed."""
         if not self._open_line and not self._held and not self.ended:

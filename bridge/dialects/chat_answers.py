@@ -16,8 +16,8 @@ from bridge.errors import ApiError, answer_too_long
 from upstream.documents import MAX_OFFSETS, MAX_SOURCES
 from upstream.events import Citations, Event, Images, ReasoningDeltas, Source, TextDeltas
 
-#: An answer that is not streamed, its reasoning included, in characters. The longest that a model writes have a sixth.
-MAX_WHOLE_CHARS: Final = 4_000_000
+#: An answer that is not streamed, its reasoning included, in characters. The longest that models write have 600,000.
+MAX_WHOLE_CHARS: Final = 16 * 1024 * 1024
 #: Annotations of one answer: each repeats its source.
 MAX_ANNOTATIONS: Final = 1000
 
