@@ -149,19 +149,27 @@ class ArenaClient:
     async def page(self, credentials: Credentials | None = None, *, timeout: float) -> str:
         """Read the page, wherever it is. Raises as `open` does."""
         first = self.page_path
-        try:
-            return await self.read(first, credentials, timeout=timeout)
-        except NotThere:
-            for path in PAGE_PATHS:
-                if path != first:
-                    page = await self.read(path, credentials, timeout=timeout)
-                    if self.page_path == first:  # no redirect has named a better one
-                        self.page_path = path
-                    return page
-            raise
+        missing: NotThere | None = None
+        for path in dict.fromkeys((first, *PAGE_PATHS)):
+            try:
+                page = await self._page_at(path, credentials, timeout)
+            except NotThere as error:
+                missing = error
+                continue
+            if path != first and self.page_path == first:  # no redirect has named a better one
+                self.page_path = path
+            return page
+        raise missing or NotThere("LMArena has its page nowhere.")
+
+    async def _page_at(self, path: str, credentials: Credentials | None, timeout: float) -> str:
+        response, body = await self._get(path, credentials, timeout, "text/html,*/*", is_page=True)
+        found = read_page(response.content_type, body)
+        if isinstance(found, NotThere):
+            raise found
+        return body.decode("utf-8", "replace")
 
     async def read(self, path: str, credentials: Credentials | None = None, *, timeout: float) -> str:
-        """Read a page or a script. Raises as `open` does."""
+        """Read a script, say. Raises as `open` does."""
         return (await self._get(path, credentials, timeout, "text/html,*/*"))[1].decode("utf-8", "replace")
 
     async def catalog(self, *, timeout: float) -> bytes | None:
@@ -209,10 +217,14 @@ class ArenaClient:
         timeout: float,
         accept: str,
         evaluation_id: str | None = None,
+        *,
+        is_page: bool = False,
     ) -> tuple[Response, bytes]:
         deadline = monotonic() + timeout
         headers = {"Accept": accept}
-        response = await self._request("GET", path, credentials, deadline, headers=headers, evaluation_id=evaluation_id)
+        response = await self._request(
+            "GET", path, credentials, deadline, headers=headers, evaluation_id=evaluation_id, is_page=is_page
+        )
         with reading(response):
             return response, await read_bounded(response.connection.read, MAX_PAGE_BYTES)
 
@@ -225,7 +237,9 @@ class ArenaClient:
         deadline = monotonic() + timeout
         headers = {"Content-Type": CONTENT_TYPE, "Accept": ACTION_TYPE, "Next-Action": action_id}
         try:
-            response = await self._request("POST", self.page_path, credentials, deadline, body=body, headers=headers)
+            response = await self._request(
+                "POST", self.page_path, credentials, deadline, body=body, headers=headers, is_page=True
+            )
             with reading(response):
                 answer = await read_bounded(response.connection.read, MAX_PAGE_BYTES)
             if response.content_type != ACTION_TYPE:
@@ -245,10 +259,13 @@ class ArenaClient:
         body: bytes | None = None,
         evaluation_id: str | None = None,
         patience: float = math.inf,
+        is_page: bool = False,
     ) -> Response:
-        """Send, follow redirects within the origins, take over a rotated cookie, raise what is no success."""
+        """Send, follow redirects within the origins, take over a rotated cookie, raise what is no success.
+
+        `is_page` says that the page is asked for, or one of its actions: redirects show where it is.
+        """
         origin, target = self.origin, path
-        is_page = path == self.page_path  # which another call may change meanwhile
         for _ in range(MAX_REDIRECTS + 1):
             sent = {
                 **headers,
@@ -289,10 +306,7 @@ class ArenaClient:
         return translated
 
     def _follow(self, response: Response, url: URL, method: str, *, is_page: bool) -> tuple[str, str]:
-        """Say where a redirect leads: origin and target. Cookies go to no host outside the configured origins.
-
-        `is_page` says that the page was asked for, or one of its actions.
-        """
+        """Say where a redirect leads: origin and target. Cookies go to no host outside the configured origins."""
         response.release()
         location = response.headers.get("Location") or "about:blank"  # joined, '' would be this call once more
         try:
