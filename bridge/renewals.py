@@ -8,8 +8,8 @@
        └────────────────────────────┴─────────────────────▶ waiting   unchanged, `failing_since` is set
 
 Any authenticated GET may renew a login, and a refresh token that is used twice ends it. So these calls are made here,
-one after the other for a login once its token may be renewed, by tasks that no request's end cancels: an answer that
-nobody waits for brings new tokens all the same.
+one after the other for a login, by tasks that no request's end cancels: an answer that nobody waits for brings new
+tokens all the same.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from upstream.accounts import Account, AccountPool
 from upstream.client import ArenaClient, Credentials, Me
 from upstream.cookies import Session
 from upstream.errors import ProtocolViolated, Reason, SessionExpired, UpstreamError
-from upstream.renewal import Standing, may_renew, must_renew, renewed
+from upstream.renewal import Standing, must_renew, renewed
 
 T = TypeVar("T")
 
@@ -216,9 +216,6 @@ class Renewals:
         async def run() -> T | None:
             nonlocal begun
             try:
-                if not may_renew(account.session, self._client.clock()):
-                    begun = True
-                    return await get(login.credentials)
                 async with login.turn:
                     begun = not self._finishing
                     found = await get(login.credentials) if begun else None

@@ -155,6 +155,7 @@ class ArenaClient:
         or ServerFailed when the connection died after the call was sent.
         """
         deadline = monotonic() + first_byte_timeout
+        before = credentials.session
         response = await self._request(
             call.method,
             call.path,
@@ -175,25 +176,33 @@ class ArenaClient:
             self.settings.idle_timeout,
             first_byte_timeout,
             held=self._held,
-            secrets=self._shown(credentials),
+            secrets=self._shown(credentials, before),
         )
 
     async def page(self, credentials: Credentials | None = None, *, timeout: float) -> str:
         """Read the page, wherever it is. Raises as `open` does."""
         first = self.page_path
-        try:
-            return await self.read(first, credentials, timeout=timeout)
-        except NotThere:
-            for path in PAGE_PATHS:
-                if path != first:
-                    page = await self.read(path, credentials, timeout=timeout)
-                    if self.page_path == first:  # no redirect has named a better one
-                        self.page_path = path
-                    return page
-            raise
+        missing: NotThere | None = None
+        for path in dict.fromkeys((first, *PAGE_PATHS)):
+            try:
+                page = await self._page_at(path, credentials, timeout)
+            except NotThere as error:
+                missing = error
+                continue
+            if path != first and self.page_path == first:  # no redirect has named a better one
+                self.page_path = path
+            return page
+        raise missing or NotThere("LMArena has its page nowhere.")
+
+    async def _page_at(self, path: str, credentials: Credentials | None, timeout: float) -> str:
+        response, body = await self._get(path, credentials, timeout, "text/html,*/*", MAX_PAGE_BYTES, is_page=True)
+        found = read_page(response.content_type, body)
+        if isinstance(found, NotThere):
+            raise found
+        return body.decode("utf-8", "replace")
 
     async def read(self, path: str, credentials: Credentials | None = None, *, timeout: float) -> str:
-        """Read a page or a script. Raises as `open` does."""
+        """Read a script, say. Raises as `open` does."""
         _, body = await self._get(path, credentials, timeout, "text/html,*/*", MAX_PAGE_BYTES)
         return body.decode("utf-8", "replace")
 
@@ -249,10 +258,14 @@ class ArenaClient:
         accept: str,
         limit: int,
         evaluation_id: str | None = None,
+        *,
+        is_page: bool = False,
     ) -> tuple[Response, bytes]:
         deadline = monotonic() + timeout
         headers = {"Accept": accept}
-        response = await self._request("GET", path, credentials, deadline, headers=headers, evaluation_id=evaluation_id)
+        response = await self._request(
+            "GET", path, credentials, deadline, headers=headers, evaluation_id=evaluation_id, is_page=is_page
+        )
         with reading(response):
             return response, await read_bounded(response.connection.read, limit)
 
@@ -265,7 +278,9 @@ class ArenaClient:
         deadline = monotonic() + timeout
         headers = {"Content-Type": CONTENT_TYPE, "Accept": ACTION_TYPE, "Next-Action": action_id}
         try:
-            response = await self._request("POST", self.page_path, credentials, deadline, body=body, headers=headers)
+            response = await self._request(
+                "POST", self.page_path, credentials, deadline, body=body, headers=headers, is_page=True
+            )
             with reading(response):
                 answer = await read_bounded(response.connection.read, MAX_ACTION_BYTES)
             if response.content_type != ACTION_TYPE:
@@ -285,10 +300,14 @@ class ArenaClient:
         body: bytes | None = None,
         evaluation_id: str | None = None,
         patience: float = math.inf,
+        is_page: bool = False,
     ) -> Response:
-        """Send, follow redirects within the origins, take over a rotated cookie, raise what is no success."""
+        """Send, follow redirects within the origins, take over a rotated cookie, raise what is no success.
+
+        `is_page` says that the page is asked for, or one of its actions: redirects show where it is.
+        """
         origin, target = self.origin, path
-        is_page = path == self.page_path  # which another call may change meanwhile
+        before = credentials.session if credentials is not None else ""
         try:
             for _ in range(MAX_REDIRECTS + 1):
                 sent = {**headers, **self._introduction(origin, credentials, evaluation_id)}
@@ -305,9 +324,9 @@ class ArenaClient:
                     raise await _refusal(response, self.clock())
                 origin, target = self._follow(response, URL(origin + target, encoded=True), method, is_page=is_page)
         except UpstreamError as error:
-            self._judged(error, origin, credentials, asks=method == "GET")
+            self._judged(error, origin, credentials, before, asks=method == "GET")
             raise
-        raise self._judged(ProtocolViolated(f"LMArena redirects in a circle ({origin})."), origin, credentials)
+        raise self._judged(ProtocolViolated(f"LMArena redirects in a circle ({origin})."), origin, credentials, before)
 
     def _introduction(self, origin: str, credentials: Credentials | None, evaluation_id: str | None) -> dict[str, str]:
         """The headers by which a call is known as the browser's."""
@@ -323,19 +342,27 @@ class ArenaClient:
             sent["Cookie"] = cookie
         return sent
 
-    def _shown(self, credentials: Credentials | None) -> Secrets:
-        """What a call shows, which no error may quote."""
-        return Secrets(credentials.session if credentials is not None else "", self.settings.cf_clearance)
+    def _shown(self, credentials: Credentials | None, before: str = "") -> Secrets:
+        """What no error may quote; `before` is the cookie that was shown first."""
+        now = credentials.session if credentials is not None else ""
+        return Secrets(before, now, clearance=self.settings.cf_clearance)
 
     def _judged(
-        self, error: UpstreamError, origin: str, credentials: Credentials | None, *, asks: bool = False
+        self,
+        error: UpstreamError,
+        origin: str,
+        credentials: Credentials | None,
+        before: str = "",
+        *,
+        asks: bool = False,
     ) -> UpstreamError:
         """The error of a call, without secrets; a place that does not answer as the site does is left for another.
 
-        `asks`: the call was a GET, and what is not there may be the page or the document alone. The next call asks
-        where `base_url` leads now, or, where nobody answers there, the place to which it led before.
+        `before` is the cookie that was shown first. `asks`: the call was a GET, and what is not there may be the page
+        or the document alone. The next call asks where `base_url` leads now, or, where nobody answers there, the place
+        to which it led before.
         """
-        self._shown(credentials).redact(error)
+        self._shown(credentials, before).redact(error)
         if origin == self.origin:
             if origin != self._home:
                 if isinstance(error, _FAILED if asks else _FAILED | _STRANGE):
@@ -345,10 +372,7 @@ class ArenaClient:
         return error
 
     def _follow(self, response: Response, url: URL, method: str, *, is_page: bool) -> tuple[str, str]:
-        """Say where a redirect leads: origin and target. Cookies go to no host outside the configured origins.
-
-        `is_page` says that the page was asked for, or one of its actions.
-        """
+        """Say where a redirect leads: origin and target. Cookies go to no host outside the configured origins."""
         response.release()
         location = response.headers.get("Location") or "about:blank"  # joined, '' would be this call once more
         try:

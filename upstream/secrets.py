@@ -39,12 +39,12 @@ _FORM: Final = re.compile(
 
 
 class Secrets:
-    """What a call has shown to upstream, and must not come back to a caller."""
+    """What a call has shown to upstream, or got from there, and must not come back to a caller."""
 
-    __slots__ = ("_clearance", "_session")
+    __slots__ = ("_clearance", "_sessions")
 
-    def __init__(self, session: str = "", clearance: str = "") -> None:
-        self._session = session
+    def __init__(self, *sessions: str, clearance: str = "") -> None:
+        self._sessions = frozenset(sessions)
         self._clearance = clearance
 
     def __repr__(self) -> str:
@@ -52,7 +52,7 @@ class Secrets:
 
     def redacted(self, text: str) -> str:
         """`text` with `[secret]` in the place of each secret, and of each part of one that is long enough to matter."""
-        for value in _values(self._session, self._clearance):
+        for value in _values(self._sessions, self._clearance):
             text = _without(text, value)
         return _FORM.sub(_hidden, text)
 
@@ -69,11 +69,13 @@ def _hidden(found: re.Match[str]) -> str:
 
 
 @lru_cache(maxsize=16)  # an account that is refused is refused again
-def _values(session: str, clearance: str) -> tuple[str, ...]:
-    """Every form in which the two may be quoted, the longest first."""
-    found = {session, clearance, cookies.unquoted(session)}
-    with suppress(CookieError):
-        found.update(_tokens(cookies.contents(cookies.unquoted(session))))
+def _values(sessions: frozenset[str], clearance: str) -> tuple[str, ...]:
+    """Every form in which they may be quoted, the longest first."""
+    found = {clearance}
+    for session in sessions:
+        found |= {session, cookies.unquoted(session)}
+        with suppress(CookieError):
+            found.update(_tokens(cookies.contents(cookies.unquoted(session))))
     found |= {quote(value, safe="") for value in found}
     return tuple(sorted((value for value in found if len(value) >= MIN_SECRET_CHARS), key=len, reverse=True))
 

@@ -159,10 +159,9 @@ async def test_a_token_that_ends_is_no_trouble_while_its_login_renews_itself(are
 
 async def test_a_renewal_that_fails_is_told_with_the_second_failure(arena: Arena, bridge: RunningBridge) -> None:
     await settled(bridge)
-    renewals = bridge.app[RENEWALS]
     arena.faults.arm("server_error", None, on="me")
     for expected in ([], [("account 1", "upstream_error")]):
-        await renewals.is_alive(account(bridge))  # which asks at once
+        await bridge.login_checked_again()
         status, body = await health(bridge)
         assert (status, troubles(body)) == (200, expected)
     _, body = await health(bridge)
@@ -172,7 +171,7 @@ async def test_a_renewal_that_fails_is_told_with_the_second_failure(arena: Arena
         message(body),
     )
     arena.faults.clear()
-    assert await renewals.is_alive(account(bridge))
+    assert await bridge.login_checked_again()
     assert (await health(bridge))[1]["status"] == "ok"
 
 

@@ -231,10 +231,9 @@ async def test_the_first_session_to_end_for_good_is_told(arena: Arena, tmp_path:
 
 
 async def test_a_renewal_that_fails_is_counted_until_it_succeeds(arena: Arena, bridge: RunningBridge) -> None:
-    (account,) = bridge.state.pool
     arena.faults.arm("server_error", None, on="me")
     for failing in (1, 0):
-        await bridge.app[RENEWALS].is_alive(account)  # which asks at once
+        await bridge.login_checked_again()
         found = await scraped(bridge)
         assert found["renewals_failing"] == {(): failing}
         assert found["accounts"]["usable",] == 1

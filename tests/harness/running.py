@@ -22,11 +22,12 @@ from bridge.relay import Relay
 from bridge.state import State, accounts_document, keys_document
 from bridge.store import StateFolder
 from handlers.app import build_app
-from handlers.appkeys import LIMITER, RELAY, RENEWALS, STATE
+from handlers.appkeys import CLIENT, LIMITER, RELAY, RENEWALS, STATE
 from handlers.listener import listen, open_sockets
 from upstream import cookies
 from upstream.accounts import Account
 from upstream.arena import Arena, Session
+from upstream.renewal import FIRST_REPEAT_SECONDS
 
 #: A model of the arena's for each purpose, by name; looked up, so that the arena's list may change.
 Overrides = Mapping[str, Mapping[str, object]]
@@ -43,6 +44,7 @@ class RunningBridge:
     key: str
     http: aiohttp.ClientSession
     _stack: AsyncExitStack = field(repr=False)
+    _passed: float = 0.0  # seconds of pauses that were let pass
 
     @property
     def base_url(self) -> str:
@@ -69,6 +71,16 @@ class RunningBridge:
         """Wait until the login of each account has been checked, so that no call about it is under way."""
         for account in self.state.pool:
             assert await self.app[RENEWALS].is_alive(account)
+
+    async def login_checked_again(self) -> bool | None:
+        """Let the pause after a failed check of the only account's login pass, and check it once more."""
+        (account,) = self.state.pool
+        clock = self.app[CLIENT].clock
+        self._passed += FIRST_REPEAT_SECONDS
+        clock.skew = self._passed
+        alive = await self.app[RENEWALS].is_alive(account)
+        clock.skew = 0.0
+        return alive
 
     def sdk(self, **options: Any) -> openai.AsyncOpenAI:
         """The real SDK; it repeats nothing unless asked to. Closed with the bridge."""

@@ -172,7 +172,7 @@ async def test_one_failure_of_a_token_that_holds_is_not(arena: Arena, dashboard:
     assert "usable" in await card(dashboard)
     (account,) = dashboard.bridge.state.pool
     assert dashboard.bridge.app[RENEWALS].failing(account.user_id) is not None
-    await dashboard.bridge.app[RENEWALS].is_alive(account)  # which asks again
+    await dashboard.bridge.login_checked_again()
     assert "renewal failing" in await card(dashboard)
 
 
