@@ -31,6 +31,8 @@ from upstream.wire import Wire
 
 #: How long a finished answer may take to end its transport before the connection is given up, in seconds.
 LINGER_SECONDS: Final = 1.0
+#: And how much more it may send meanwhile.
+LINGER_BYTES: Final = 64 * 1024
 
 #: What may come before an answer says something, in bytes of whole lines: bookkeeping, sources, heartbeats.
 MAX_UNSAID_BYTES: Final = 4 * 1024 * 1024
@@ -229,8 +231,9 @@ class ArenaAnswer:
         """The end of the transport comes a packet behind the last line: wait for it, to keep the connection."""
         with suppress(aiohttp.ClientError, OSError):
             async with asyncio.timeout(LINGER_SECONDS):
-                while await self._connection.read():
-                    pass
+                left = LINGER_BYTES
+                while left > 0 and (data := await self._connection.read()):
+                    left -= len(data)
 
     def _note_life(self, batch: list[Event]) -> None:
         """Bytes have come before the first event: it is among them, or may take a little longer."""
