@@ -39,8 +39,8 @@ MAX_UNSAID_BYTES: Final = 4 * 1024 * 1024
 
 #: A read with more lines than this is taken in pieces of so many bytes, a turn of the loop for each: short lines of
 #: changing kinds cost up to 10 µs each.
-_MANY_LINES: Final = 500
-_PIECE_BYTES: Final = 4096
+MANY_LINES: Final = 500
+PIECE_BYTES: Final = 4096
 
 #: Finish reasons of an answer that may well be empty: there was something to say, and it was withheld or cut.
 _MAY_BE_EMPTY: Final = frozenset({"content-filter", "length"})
@@ -154,8 +154,8 @@ class ArenaAnswer:
     def _feed(self) -> list[Event]:
         """Read what has come, or a piece of it: the rest is for the next turn of the loop."""
         data = self._data
-        if len(data) > _PIECE_BYTES and data.count(b"\n") > _MANY_LINES:
-            data, self._data = data[:_PIECE_BYTES], data[_PIECE_BYTES:]
+        if len(data) > PIECE_BYTES and data.count(b"\n") > MANY_LINES:
+            data, self._data = data[:PIECE_BYTES], data[PIECE_BYTES:]
         else:
             self._data = b""
         self._bytes += len(data)
