@@ -29,6 +29,7 @@ from upstream.errors import (
     GuestSession,
     IdsRefused,
     ModeRefused,
+    NoneRenewed,
     NotRenewed,
     NotThere,
     PromptDoubted,
@@ -117,11 +118,7 @@ class Attempts:
         The account is held until the caller releases it. Raises UpstreamError, and ApiError for a prompt that is too
         much.
         """
-        account = self._choose(chat)
-        if self._renewals.must_wait(account):
-            account = await self._renewals.fresh(account)
-            if not self.is_usable(chat.model, account.user_id):  # which its renewal has shown
-                account = self._choose(chat)
+        account = await self._choose_fresh(chat)
         chat.tried.add(account.user_id)
         prompt, files = self._shown(chat)
         was_untouched = chat.untouched
@@ -164,6 +161,18 @@ class Attempts:
         read = partial(self._client.history, begun.call.evaluation_id, timeout=CALL_SECONDS)
         document = await self._renewals.read(account, read)
         return None if document is None else evaluations.read_back(document)
+
+    async def _choose_fresh(self, chat: Chat) -> Account:
+        """Choose an account, and wait where its login is to be renewed first; choose again where that was in vain."""
+        account = self._choose(chat)
+        for _ in range(2):
+            if not self._renewals.must_wait(account):
+                break
+            account = await self._renewals.fresh(account)
+            if self.is_usable(chat.model, account.user_id) and not self._renewals.must_wait(account):
+                break
+            account = self._choose(chat)
+        return account
 
     def _choose(self, chat: Chat) -> Account:
         """Choose the conversation's account as long as it may be asked, else another and a new evaluation."""
@@ -252,7 +261,10 @@ class Attempts:
         if alive is None:
             failing = self._renewals.failing(account.user_id)
             why = "it has not answered in time." if failing is None else failing.error.message
-            return NotRenewed(f"LMArena refused the account's cookie, and cannot be asked about its login: {why}")
+            left = {each.user_id for each in self._pool.usable(chat.model.modality)}
+            left -= chat.tried | self._renewals.unready()
+            kind = NotRenewed if left else NoneRenewed
+            return kind(f"LMArena refused the account's cookie, and cannot be asked about its login: {why}")
         if alive:
             current = self._pool.get(account.user_id)
             replaced = current is not None and current.session.value != account.session.value
@@ -269,6 +281,8 @@ class Attempts:
             case SessionExpired() if error.repeat is not Repeat.CORRECTED:
                 self._pool.expire(account)
                 self._renewals.wake()
+            case NotRenewed():
+                chat.turn.start_anew("account")
             case GuestSession() | TermsNotAccepted():
                 self._pool.set_bar(account.user_id, error.reason)
             case RateLimited(retry_after=retry_after):

@@ -119,6 +119,12 @@ class NotRenewed(UpstreamError):
     repeat = Repeat.REFUSED
 
 
+class NoneRenewed(NotRenewed):
+    """The same, and no other account is left to try."""
+
+    repeat = Repeat.NEVER
+
+
 class GuestSession(UpstreamError):
     """401 with `LOGIN_GATE`: a guest's session, which may not chat with a chosen model. The cookie is not dead."""
 

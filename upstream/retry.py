@@ -13,7 +13,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from upstream.errors import RateLimited, Repeat, ServerFailed, Unavailable, Unreachable, UpstreamError
+from upstream.errors import (
+    NotRenewed,
+    RateLimited,
+    Repeat,
+    ServerFailed,
+    SessionExpired,
+    Unavailable,
+    Unreachable,
+    UpstreamError,
+)
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -150,6 +159,8 @@ class _Rule:
                 if self.repeated_possibly_accepted:
                     return False
                 self.repeated_possibly_accepted = True
+            case Repeat.REFUSED if isinstance(error, SessionExpired | NotRenewed):
+                return True  # the trouble is one account's, which is avoided from now on
             case Repeat.NOT_SENT | Repeat.REFUSED:
                 pass
         return self.budget.withdraw()
