@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from upstream import cookies
@@ -133,3 +135,46 @@ def test_an_account_survives_its_state_file() -> None:
 def test_what_is_no_account_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match=r"."):
         Account.from_json(value)
+
+
+def rotated_to(watched: Watched, label: str) -> cookies.Session:
+    """Another cookie of the same user."""
+    return cookies.decode(watched.arena.sign_in(label).cookie_value)
+
+
+def test_a_call_may_rotate_its_cookie_more_than_once() -> None:
+    watched = Watched("a")
+    account = watched.accounts[0]
+    rotate = watched.pool.rotation(account)
+    for _ in range(2):
+        session = rotated_to(watched, "a")
+        rotate(session.value)
+        current = watched.pool.get(account.user_id)
+        assert current is not None
+        assert current.session == session
+
+
+def test_a_pasted_cookie_is_not_replaced_by_a_rotation_of_the_one_before() -> None:
+    watched = Watched("a")
+    account = watched.accounts[0]
+    rotate = watched.pool.rotation(account)
+    pasted = replace(account, session=rotated_to(watched, "a"))
+    watched.pool.load((pasted,))
+    for _ in range(2):
+        rotate(rotated_to(watched, "a").value)
+        assert list(watched.pool) == [pasted]
+    assert watched.changes == 0
+
+
+def test_accounts_that_are_not_ready_come_after_those_that_are_but_before_those_tried() -> None:
+    watched = Watched("a", "b", "c")
+    a, b, c = (frozenset({account.user_id}) for account in watched.accounts)
+
+    def chosen(avoid: frozenset[str], unready: frozenset[str]) -> set[str]:
+        return {watched.pool.choose("chat", avoid=avoid, unready=unready).label for _ in range(6)}
+
+    assert chosen(frozenset(), a) == {"b", "c"}
+    assert chosen(a, b) == {"c"}
+    assert chosen(a, b | c) == {"b", "c"}
+    assert chosen(a | b | c, a) == {"b", "c"}
+    assert chosen(frozenset(), a | b | c) == {"a", "b", "c"}

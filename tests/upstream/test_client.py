@@ -208,3 +208,16 @@ async def test_a_header_of_30_kib_is_read_and_a_larger_one_fails_without_being_q
     with pytest.raises(ProtocolViolated) as caught:
         await asker.ask()
     assert len(str(caught.value)) < 200
+
+
+async def test_a_cookie_that_a_redirect_brings_is_shown_where_it_leads(asker: Asker, arena: Arena) -> None:
+    session = arena.sign_in(expires_in=100.0)
+    asker.credentials = Credentials(session.cookie_value, asker.rotations.append)
+    arena.rotate(session)
+    arena.faults.arm("redirect", location="/api/me", status=307, on="me")
+    me = await asker.client.me(asker.credentials, timeout=5)
+    assert me is not None
+    assert me.email == session.email
+    assert [call.status for call in arena.calls] == [307, 200]
+    assert (asker.rotations[-1], asker.credentials.session) == (session.cookie_value, session.cookie_value)
+    assert (session.alive, session.spent_twice) == (True, 0)

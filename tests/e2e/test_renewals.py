@@ -1,0 +1,66 @@
+"""The daemon's end in the middle of a renewal: what the site has renewed is kept, and what hangs is not waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from process import Home
+
+from upstream.arena import Arena
+
+
+@pytest.fixture
+async def home(arena: Arena, tmp_path: Path) -> Home:
+    """A daemon's home, whose account's token has ended."""
+    home = Home(arena, tmp_path)
+    home.session = arena.sign_in(expires_in=-60.0)
+    await home.prepare()
+    return home
+
+
+def cookie_on_disk(home: Home) -> str:
+    return str(json.loads((home.folder.path / "accounts.json").read_text())["accounts"][0]["cookie"])
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 — nothing tells of it
+        await asyncio.sleep(0.001)
+
+
+def asked(arena: Arena) -> bool:
+    return any(call.kind == "me" for call in arena.calls)
+
+
+async def test_a_renewal_on_its_way_when_the_daemon_stops_is_kept(home: Home, arena: Arena) -> None:
+    release = asyncio.Event()
+    arena.faults.arm("no_headers", on="me", release=release)
+    old = home.session.cookie_value
+    async with home.serve() as daemon:
+        await until(lambda: asked(arena))
+        daemon.process.terminate()
+        await daemon.logs("stopping: ")
+        release.set()
+        assert await daemon.ends() == 0
+    assert home.session.refreshes == 1
+    assert cookie_on_disk(home) == home.session.cookie_value != old
+    async with home.serve() as daemon:
+        await until(lambda: sum(call.kind == "me" for call in arena.calls) == 2)
+        assert (await daemon.stop())[0] == 0
+    assert (home.session.alive, home.session.spent_twice) == (True, 0)
+
+
+async def test_a_renewal_that_hangs_does_not_hold_up_the_end(home: Home, arena: Arena) -> None:
+    arena.faults.arm("no_headers", on="me")
+    async with home.serve() as daemon:
+        await until(lambda: asked(arena))
+        status, seconds = await daemon.stop()
+        assert status == 0
+        assert seconds < 1  # BEHAVIOUR: with no stream running
+    assert (home.session.alive, home.session.spent_twice) == (True, 0)
+    async with home.serve():
+        await until(lambda: home.session.refreshes == 1)
+        await until(lambda: cookie_on_disk(home) == home.session.cookie_value)
