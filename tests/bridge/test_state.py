@@ -142,6 +142,17 @@ async def test_a_command_s_renewal_wins(
     assert expected(account) != renewed
 
 
+async def test_a_command_that_leaves_the_cookie_does_not_bring_back_one_that_was_replaced(folder: StateFolder) -> None:
+    account = new_account()
+    await put(folder, account)
+    state = await loaded(folder)
+    state.pool.rotation(account)(RENEWED.session.value)
+    await command(folder, lambda kept: tuple(replace(each, label="countess") for each in kept))
+    await state.flush()
+    renamed = replace(account, label="countess", session=RENEWED.session)
+    assert await on_disk(folder) == in_memory(state) == {"countess": renamed}
+
+
 @learned
 async def test_an_account_that_a_command_removed_stays_removed(
     folder: StateFolder, learn: Callable[[State, Account], None], expected: Callable[[Account], Account]
