@@ -175,18 +175,6 @@ class Attempts:
             account = self._choose(chat)
         return account
 
-    async def _choose_fresh(self, chat: Chat) -> Account:
-        """Choose an account, and wait where its login is to be renewed first; choose again where that was in vain."""
-        account = self._choose(chat)
-        for _ in range(2):
-            if not self._renewals.must_wait(account):
-                break
-            account = await self._renewals.fresh(account)
-            if self.is_usable(chat.model, account.user_id) and not self._renewals.must_wait(account):
-                break
-            account = self._choose(chat)
-        return account
-
     def _choose(self, chat: Chat) -> Account:
         """Choose the conversation's account as long as it may be asked, else another and a new evaluation."""
         evaluation = chat.turn.evaluation
