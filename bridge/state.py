@@ -24,6 +24,8 @@ from upstream.modes import MODES, Modes
 
 T = TypeVar("T")
 
+#: A hundred thousand conversations, some of which have many digests, with room.
+MAX_CONVERSATIONS_BYTES: Final = 256 * 1024 * 1024
 #: How often a look is taken at the files, in seconds: a change must be noticed within two.
 WATCH_SECONDS: Final = 1.0
 
@@ -139,6 +141,7 @@ def conversations_document(folder: StateFolder) -> Document[SavedConversations]:
         dump=lambda saved: {"clean": saved.clean, "evaluations": [each.to_json() for each in saved.evaluations]},
         empty=SavedConversations(),
         precious=False,
+        max_bytes=MAX_CONVERSATIONS_BYTES,
     )
 
 
@@ -224,6 +227,8 @@ class State:
                     _logger.info("admin.json was changed")
             except StateError as error:
                 _logger.error("%s; going on with what was read before", error)
+            except Exception:  # a change that is never noticed again would be worse than any error
+                _logger.exception("the state folder could not be looked at; going on with what was read before")
 
     async def save(self) -> None:
         """Write what upstream changes, at once, for ever."""
