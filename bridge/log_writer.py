@@ -65,7 +65,7 @@ class Writer:
         written = threading.Event()
         self._queue.put(written)
         end = time.monotonic() + FLUSH_SECONDS
-        done = -1
+        done = self._done
         while not written.wait(STALLED_SECONDS):
             if self._done == done or time.monotonic() > end:
                 self._stalled_at = self._done

@@ -39,8 +39,9 @@ from upstream.errors import Reason
 from upstream.pastes import Pasted, read_pasted
 
 _CTRL_D: Final = b"\x04"
-#: Far above any export of cookies.
-MAX_PASTE_BYTES: Final = 4 * 1024 * 1024
+#: Far above any export of cookies; a HAR file may be large, but nobody types one.
+_MAX_BYTES: Final = 32 * 1024 * 1024
+_MAX_TYPED_BYTES: Final = 4 * 1024 * 1024
 
 
 @click.group()
@@ -160,7 +161,7 @@ def _read_paste() -> str:
         click.echo(f"{ONE_HOLDER}\n\nPaste it here, it is not shown; then press Enter twice, or Ctrl-D.", err=True)
         data = read_terminal(sys.stdin.fileno())
     else:
-        data = read_all(MAX_PASTE_BYTES)
+        data = read_all(_MAX_BYTES)
     return data.decode(errors="replace")
 
 
@@ -175,7 +176,7 @@ def read_terminal(descriptor: int) -> bytes:
     data = b""
     try:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, quiet)
-        while _CTRL_D not in data and b"\n\n" not in data.lstrip() and len(data) <= MAX_PASTE_BYTES:
+        while _CTRL_D not in data and b"\n\n" not in data.lstrip() and len(data) <= _MAX_TYPED_BYTES:
             read = os.read(descriptor, 65536)
             if not read:
                 break

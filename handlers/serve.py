@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from typing import Final
 
 import click
@@ -20,6 +21,9 @@ EX_CONFIG: Final = 78
 #: sysexits.h: it may work later, without anybody's doing.
 EX_TEMPFAIL: Final = 75
 
+#: What keeps five starts from coming within ten seconds (`systemd/lmarena-bridge.service`).
+_PAUSE_SECONDS: Final = 2.0
+
 _logger = logging.getLogger(__name__)
 
 
@@ -32,11 +36,14 @@ def serve() -> None:
     on a bad configuration or state file, 75 while the disk refuses.
     """
     source = Source(config_path(), os.environ)
+    by_socket = "LISTEN_FDS" in os.environ
     try:
         config = source.load()
         log.configure(config.log.level, config.log.format, threaded=True)
         asyncio.run(Service(config, source.reload, _say_ready).run())
     except (ConfigUnavailable, StateUnavailable) as error:
+        if by_socket:  # callers' connections start it again at once, and too often for systemd
+            time.sleep(_PAUSE_SECONDS)
         raise _Unavailable(str(error)) from error
     except (ConfigError, StateError) as error:
         raise _Misconfigured(str(error)) from error
