@@ -99,9 +99,12 @@ def _read_pipe(descriptor: int, limit: int) -> bytes:
     ready.register(descriptor, select.POLLIN)
     data = b""
     while len(data) <= limit:
-        if not ready.poll(max(0.0, end - time.monotonic()) * 1000):
-            raise NotReadable(f"is a pipe that was not written to its end within {PIPE_SECONDS:g} s")
-        part = os.read(descriptor, 1 << 16)
+        try:
+            part = os.read(descriptor, 1 << 16)
+        except BlockingIOError:  # somebody has it open to write; without anybody it ends at once
+            if not ready.poll(max(0.0, end - time.monotonic()) * 1000):
+                raise NotReadable(f"is a pipe that was not written to its end within {PIPE_SECONDS:g} s") from None
+            continue
         if not part:
             break
         data += part

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
 import pty
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from importlib import import_module
@@ -216,6 +218,53 @@ async def test_a_bad_configuration_or_state_file_exits_78(file: str, text: str, 
     assert path.read_text() == text
 
 
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        pytest.param(lambda path: os.mkfifo(path), "is a pipe", id="a pipe"),
+        pytest.param(lambda path: path.symlink_to("/dev/zero"), "is a device", id="a device"),
+        pytest.param(lambda path: path.mkdir(), "Is a directory", id="a directory"),
+        pytest.param(lambda path: (path.touch(), os.truncate(path, 1 << 40)), "bytes or more", id="a huge file"),
+        pytest.param(lambda path: path.write_text("[" * 100_000), "is not|nested too", id="nested"),
+    ],
+)
+@pytest.mark.parametrize("file", ["bridge.toml", "state/keys.json", "state/accounts.json", "state/admin.json"])
+async def test_what_is_no_file_of_ours_exits_78_at_once(
+    file: str, place: Callable[[Path], object], said: str, tmp_path: Path
+) -> None:
+    tmp_path.joinpath("state").mkdir(mode=0o700)
+    place(tmp_path / file)
+    served = await spawn("serve")
+    assert served.returncode == 78
+    assert file in served.stderr
+    assert re.search(said, served.stderr)
+    assert "Traceback" not in served.stderr
+
+
+#: A process for which the disk refuses to make or change files.
+_REFUSED = """
+import errno, os, runpy, sys
+number = getattr(errno, sys.argv[1])
+real = os.open
+def refuse(path, flags, *args, **kwargs):
+    if flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
+        raise OSError(number, os.strerror(number), str(path))
+    return real(path, flags, *args, **kwargs)
+os.open = refuse
+sys.argv[:] = ["lmarena-bridge", "serve"]
+runpy.run_module("bridge", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("error", ["ENOSPC", "EROFS", "EDQUOT", "EIO", "EACCES"])
+async def test_a_disk_that_refuses_at_the_start_exits_75(error: str) -> None:
+    words = [sys.executable, "-c", _REFUSED, error]
+    served = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, timeout=10)
+    assert served.returncode == 75
+    assert os.strerror(getattr(errno, error)) in served.stderr
+    assert "Traceback" not in served.stderr
+
+
 async def test_a_state_folder_in_use_exits_78_and_names_the_daemon(arena: Arena) -> None:
     configure(arena)
     async with serving() as (process, _):
@@ -233,6 +282,65 @@ async def test_a_port_that_is_taken_exits_1_and_says_so() -> None:
 
 
 # --- keys ---
+
+
+def _closed() -> None:
+    os.close(1)
+
+
+def _full() -> None:
+    os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+
+
+def _unread() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    os.dup2(writing, 1)
+
+
+@pytest.mark.parametrize("spoil", [_closed, _full, _unread], ids=["closed", "full", "nobody reads"])
+def test_a_key_that_cannot_be_shown_is_not_kept(spoil: Callable[[], None]) -> None:
+    words = [*COMMAND, "keys", "add", "--name", "ci"]
+    made = subprocess.run(words, stderr=subprocess.PIPE, preexec_fn=spoil, text=True, timeout=10, check=False)
+    assert made.returncode != 0
+    assert "shown" in made.stderr
+    assert "sk-lmab-" not in made.stderr
+    assert "No key yet" in run("keys", "list").stderr
+    assert run("keys", "add", "--name", "ci").exit_code == 0
+
+
+def test_a_key_is_shown_though_nobody_reads_the_notes() -> None:
+    with Path("/dev/full").open("w") as full:
+        words = [*COMMAND, "keys", "add", "--name", "ci"]
+        made = subprocess.run(words, stdout=subprocess.PIPE, stderr=full, text=True, timeout=10, check=False)
+    assert (made.returncode, made.stdout[:8]) == (0, "sk-lmab-")
+    assert "ci" in run("keys", "list").stdout
+
+
+@pytest.mark.parametrize("words", [["accounts", "add"], ["password"], ["chat", "--model", "any"]], ids=" ".join)
+@pytest.mark.parametrize("source", ["/dev/zero", "/dev/urandom", "closed"])
+def test_standard_input_is_never_read_without_a_bound(words: list[str], source: str) -> None:
+    """2 GiB of memory would not be enough for what a device gives, and 600 MB are for what may be read."""
+
+    def confine() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (600_000_000, 600_000_000))
+        if source == "closed":
+            os.close(0)
+
+    with Path("/dev/null" if source == "closed" else source).open("rb") as stdin:
+        given = subprocess.run(
+            [*COMMAND, *words],
+            stdin=stdin,
+            env={**os.environ, "OPENAI_API_KEY": "sk-lmab-x"},
+            preexec_fn=confine,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert given.returncode == 1
+    assert given.stderr.startswith("Error: ")
+    assert len(given.stderr) < 300
 
 
 def test_a_new_key_stands_alone_on_stdout() -> None:
