@@ -26,7 +26,7 @@ from upstream.arena import Arena
 
 #: How long a lookup takes, in seconds; glibc's own are 10 with one name server, 30 with three.
 LOOKUP_SECONDS = 15.0
-PASSWORD = "correct horse battery staple"  # noqa: S105 — made up
+PASSWORD = "correct horse battery staple"
 REQUESTS = 12
 
 
@@ -55,6 +55,7 @@ async def standing_by(arena: Arena, path: Path) -> None:
         home.serve(program=program(LOOKUP_SECONDS)) as daemon,
         aiohttp.ClientSession(headers=home.headers, cookie_jar=aiohttp.CookieJar(unsafe=True)) as http,
     ):
+
         async def fetch(number: int) -> None:
             links = [f"http://n{number}x{at}{SUFFIX}/a.png" for at in range(10)]
             content = [{"type": "image_url", "image_url": {"url": link}} for link in links]
@@ -87,7 +88,7 @@ async def standing_by(arena: Arena, path: Path) -> None:
             async with http.post(f"{daemon.origin}/v1/chat/completions", json=body, headers=another) as response:
                 await response.read()
             while (await document.load())[0].session.value != home.session.cookie_value:
-                await asyncio.sleep(0.02)
+                pass  # a file has no event
             print(f"a rotated cookie is on disk after {time.monotonic() - began:.2f} s")  # noqa: T201
 
         async with asyncio.TaskGroup() as tasks:

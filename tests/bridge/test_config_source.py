@@ -80,9 +80,14 @@ def _huge(path: Path) -> None:
     os.truncate(path, 1 << 40)
 
 
+def _linked_pipe(path: Path) -> None:
+    os.mkfifo(path.with_suffix(".pipe"))
+    path.symlink_to(path.with_suffix(".pipe"))
+
+
 PLACED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a pipe": (os.mkfifo, "pipe that nothing comes out of"),
-    "a link to a pipe": (lambda p: (os.mkfifo(p.with_suffix(".p")), p.symlink_to(p.with_suffix(".p"))), "pipe"),
+    "a link to a pipe": (_linked_pipe, "pipe"),
     "a socket": (_socket, "is a socket"),
     "a directory": (Path.mkdir, "Is a directory"),
     "a device": (lambda p: p.symlink_to("/dev/zero"), "is a device"),

@@ -361,8 +361,8 @@ async def test_a_name_that_is_not_answered_holds_up_neither_others_nor_the_end(h
     home.configure({"upstream": {"base_url": f"https://site{stalled_names.SUFFIX}"}})
     async with home.serve(program=stalled_names.program(3600)) as daemon, aiohttp.ClientSession() as browser:
         headers = {"Origin": daemon.origin, "Sec-Fetch-Site": "same-origin"}
-        asked = {"data": {"password": PASSWORD}, "headers": headers, "allow_redirects": False}
-        async with browser.post(f"{daemon.origin}/dashboard/login", **asked) as response:
+        url, form = f"{daemon.origin}/dashboard/login", {"password": PASSWORD}
+        async with browser.post(url, data=form, headers=headers, allow_redirects=False) as response:
             assert response.status == 303
         await home.add_key(api_key(name="late")[1])
         await daemon.logs("keys.json was changed: 2 keys")
@@ -492,6 +492,30 @@ async def test_keys_are_noticed_within_two_seconds(home: Home, http: aiohttp.Cli
         await keys_document(home.folder).update(lambda kept: keys.remove(kept, "added"))
         await daemon.logs("keys.json was changed: 1 keys", within=2)
         assert await status() == 401
+
+
+@pytest.mark.parametrize("name", ["keys.json", "accounts.json", "admin.json"])
+async def test_whatever_is_in_a_state_file_s_place_the_daemon_goes_on_and_ends(
+    home: Home, http: aiohttp.ClientSession, name: str
+) -> None:
+    await admin_document(home.folder).save(Admin())
+    path = home.folder.path / name
+    whole = path.read_bytes()
+    async with home.serve() as daemon:
+        for spoil in (_pipe, _device, _terminal, _huge, _emptied, _directory):
+            spoil(path)
+            assert f"{path} " in await daemon.logs("going on with what was read before")
+            async with await post(http, daemon, home, "/say the same") as response:
+                assert response.status == 200, spoil
+            if path.is_dir():
+                path.rmdir()
+            path.unlink(missing_ok=True)
+            path.write_bytes(whole)
+            await daemon.logs(f"{name} was changed")  # the watch goes on
+        assert sum("going on with what was read before" in line for line in daemon.log) == 6, "each is told once"
+        _pipe(path)
+        await daemon.logs("going on with what was read before")
+        assert (await daemon.stop())[0] == 0
 
 
 async def test_accounts_are_noticed_within_two_seconds(home: Home, http: aiohttp.ClientSession) -> None:

@@ -36,7 +36,8 @@ async def test_work_gets_its_arguments_and_context_and_gives_its_outcome() -> No
     threads = Threads("test", 1)
     name: ContextVar[str] = ContextVar("name")
     name.set("a request")
-    assert await threads.run(lambda *args, **kwargs: (args, kwargs, name.get()), 1, b=2) == ((1,), {"b": 2}, "a request")
+    outcome = await threads.run(lambda *args, **kwargs: (args, kwargs, name.get()), 1, b=2)
+    assert outcome == ((1,), {"b": 2}, "a request")
     with pytest.raises(ZeroDivisionError):
         await threads.run(lambda: 1 // 0)
 
@@ -102,12 +103,18 @@ class StalledNames:
     def __init__(self, gate: threading.Event) -> None:
         self.asked: list[str] = []
         self._gate = gate
+        self._began = threading.Event()
         self._real = socket.getaddrinfo
+
+    async def asked_for_one(self) -> None:
+        """Return once a lookup waits."""
+        assert await Threads("test", 1).run(self._began.wait, PATIENCE)
 
     def __call__(self, host: str, *args: Any, **kwargs: Any) -> object:
         if not host.endswith(".test"):
             return self._real(host, *args, **kwargs)
         self.asked.append(host)
+        self._began.set()
         self._gate.wait(PATIENCE)
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
@@ -146,8 +153,7 @@ class TestResolver:
                 tasks.create_task(self.refused(fetcher.fetch(f"http://n{n}.test/", limit_bytes=1, timeout=PATIENCE)))
                 for n in range(stalled)
             ]
-            while not names.asked:
-                await asyncio.sleep(0)
+            await names.asked_for_one()
             assert await asyncio.to_thread(lambda: "at once") == "at once"
             gate.set()
             await asyncio.gather(*fetches)
@@ -162,8 +168,7 @@ class TestResolver:
         monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", self.own_executor)
         async with exchanging(10, PATIENCE, Alarms()) as exchanges:
             asking = asyncio.get_running_loop().create_task(exchanges.request("GET", "http://site.test", "/", {}))
-            while not names.asked:
-                await asyncio.sleep(0)
+            await names.asked_for_one()
             gate.set()
             with pytest.raises(aiohttp.ClientConnectorDNSError):
                 await asking
@@ -175,8 +180,7 @@ class TestResolver:
     async def test_cancelled_lookups_are_left_behind(self, names: StalledNames) -> None:
         resolver = Resolver(1)
         lookups = [asyncio.get_running_loop().create_task(resolver.resolve(f"n{n}.test")) for n in range(3)]
-        while not names.asked:
-            await asyncio.sleep(0)
+        await names.asked_for_one()
         for lookup in lookups:
             lookup.cancel()
         await asyncio.wait(lookups)
