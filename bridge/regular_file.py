@@ -63,6 +63,8 @@ def kind(mode: int) -> str:
     """What a file of this mode is, if it is no regular file; '' if it is."""
     if stat.S_ISREG(mode):
         return ""
+    if stat.S_ISDIR(mode):
+        return "a directory"
     return next((name for matches, name in _KINDS if matches(mode)), "no regular file")
 
 

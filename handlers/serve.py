@@ -40,7 +40,10 @@ def serve() -> None:
     try:
         config = source.load()
         log.configure(config.log.level, config.log.format, threaded=True)
-        asyncio.run(Service(config, source.reload, _say_ready).run())
+        try:
+            asyncio.run(Service(config, source.reload, _say_ready).run())
+        finally:
+            log.flush()  # what is said below comes after it
     except (ConfigUnavailable, StateUnavailable) as error:
         if by_socket:  # callers' connections start it again at once, and too often for systemd
             time.sleep(_PAUSE_SECONDS)

@@ -22,6 +22,7 @@ from aiohttp import web
 from bridge import log
 from bridge.config import Config
 from bridge.config_file import ConfigError, Problem
+from bridge.regular_file import kind
 from bridge.store import StateFolder
 from bridge.tasks import TaskOwner
 from handlers.app import build_app, reload
@@ -124,7 +125,6 @@ class Service:
                 await runner.cleanup()
                 for sock in sockets:
                     sock.close()
-                log.flush()
 
     async def _drain(self, drain: Drain, seconds: float) -> None:
         """Let answers end for so many seconds, or until a second signal; refuse whatever else is asked meanwhile."""
@@ -240,6 +240,10 @@ def tls_context(config: Config) -> ssl.SSLContext | None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
+        for path in filter(None, (certificate, config.server.tls_key)):
+            if found := kind(path.stat().st_mode):  # which OpenSSL would wait for, or read without an end
+                what = f"it and tls_key must be files; this is {found}"
+                raise ConfigError(Problem(str(path), "server.tls_cert", what))
         context.load_cert_chain(certificate, config.server.tls_key)
     except OSError as error:  # ssl.SSLError is one
         what = f"no certificate with its key can be read from it and tls_key: {error.strerror or error}"

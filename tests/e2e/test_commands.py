@@ -246,6 +246,24 @@ async def test_what_is_no_file_of_ours_exits_78_at_once(
     assert "Traceback" not in served.stderr
 
 
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        pytest.param(os.mkfifo, "a pipe", id="a pipe"),
+        pytest.param(lambda path: path.symlink_to("/dev/zero"), "a device", id="a device"),
+        pytest.param(Path.mkdir, "a directory", id="a directory"),
+    ],
+)
+async def test_a_certificate_that_is_no_file_exits_78(
+    place: Callable[[Path], object], said: str, tmp_path: Path
+) -> None:
+    tmp_path.joinpath("bridge.toml").write_text('[server]\ntls_cert = "cert.pem"\ntls_key = "cert.pem"\n')
+    place(tmp_path / "cert.pem")
+    served = await spawn("serve")
+    assert served.returncode == 78
+    assert f"must be files; this is {said}" in served.stderr
+
+
 #: A process for which the disk refuses to make or change files.
 _REFUSED = """
 import errno, os, runpy, sys
