@@ -134,6 +134,7 @@ async def _whole(
         async with await _ask(request, key, chat, facts) as answer:
             async for batch in answer:
                 completion.add(batch)
+                answer.keep(completion.size)
                 if facts.ttft is None:
                     facts.ttft = time.monotonic() - began
             _log_answer(config, answer)

@@ -91,8 +91,11 @@ async def _drawings(request: web.Request, key: ApiKey, asked: Asked, wanted: Ima
         async with await request.app[RELAY].answer(asked, key, apart=True) as answer:
             facts.account = answer.account
             facts.answers.append(answer)
-            events = [event async for batch in answer for event in batch]
-        urls = [image.url for event in events if isinstance(event, Images) for image in event.images]
+            urls: list[str] = []
+            async for batch in answer:
+                urls += (image.url for event in batch if isinstance(event, Images) for image in event.images)
+                del urls[wanted.count :]  # no more are sent
+                answer.keep(sum(map(len, urls)))
         if not urls:
             raise no_picture(wanted.model, answer.text)
         return urls

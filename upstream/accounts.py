@@ -15,6 +15,8 @@ from upstream.errors import AllResting, NoAccount, PromptDoubted, Reason, Upstre
 
 #: How long an account rests after a 429 that names no time, in seconds.
 DEFAULT_REST_SECONDS: Final = 60.0
+#: How long it rests at most, in seconds, whatever it was told: by the site, or by a file that an older version wrote.
+MAX_REST_SECONDS: Final = 86_400.0
 #: How long before its end a session that cannot be renewed is worth a warning, in seconds.
 EXPIRY_WARNING_SECONDS: Final = 86_400.0
 #: The key of `Account.resting` for a rest from every modality.
@@ -98,8 +100,9 @@ class AccountPool:
         return len(self._accounts)
 
     def load(self, accounts: Iterable[Account]) -> None:
-        """Take over what stands in the state file."""
-        self._accounts = {account.user_id: account for account in accounts}
+        """Take over what stands in the state file. No rest lasts longer than `MAX_REST_SECONDS` from now."""
+        latest = self._clock() + MAX_REST_SECONDS
+        self._accounts = {account.user_id: _rested_by(account, latest) for account in accounts}
 
     def get(self, user_id: str) -> Account | None:
         """The account as it is now, or None when it was removed."""
@@ -181,7 +184,7 @@ class AccountPool:
 
     def rest(self, account: Account, modality: str, retry_after: float | None) -> None:
         """Upstream answered 429: ask no more before its time is over, for this modality or EVERYTHING. 0 is no rest."""
-        seconds = DEFAULT_REST_SECONDS if retry_after is None else retry_after
+        seconds = DEFAULT_REST_SECONDS if retry_after is None else min(retry_after, MAX_REST_SECONDS)
         current = self._accounts.get(account.user_id)
         if current is not None and seconds > 0:
             until = max(self._clock() + seconds, current.resting.get(modality, 0.0))
@@ -206,3 +209,9 @@ class AccountPool:
     def _put(self, account: Account) -> None:
         self._accounts[account.user_id] = account
         self._on_change()
+
+
+def _rested_by(account: Account, latest: float) -> Account:
+    if all(until <= latest for until in account.resting.values()):
+        return account
+    return replace(account, resting={kind: min(latest, until) for kind, until in account.resting.items()})
