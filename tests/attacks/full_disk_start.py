@@ -43,13 +43,13 @@ def main() -> None:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", name], check=True)
         try:
             fill(folder / "full")
-            print("full:", start(folder))  # noqa: T201
+            print("full:", start(folder))
             (folder / "full").unlink()
-            print("room again:", start(folder))  # noqa: T201
+            print("room again:", start(folder))
             fill(folder / "full")
-            print("full, with its folder there:", start(folder))  # noqa: T201
+            print("full, with its folder there:", start(folder))
             subprocess.run(["mount", "-o", "remount,ro", name], check=True)
-            print("read-only:", start(folder))  # noqa: T201
+            print("read-only:", start(folder))
         finally:
             subprocess.run(["umount", name], check=True)
 

@@ -39,7 +39,7 @@ async def ending(arena: Arena, path: Path) -> None:
         began = time.monotonic()
         daemon.signal(signal.SIGTERM)
         status = await daemon.ends(60)
-        print(f"SIGTERM during a lookup: exit {status} after {time.monotonic() - began:.2f} s")  # noqa: T201
+        print(f"SIGTERM during a lookup: exit {status} after {time.monotonic() - began:.2f} s")
 
 
 async def standing_by(arena: Arena, path: Path) -> None:
@@ -70,14 +70,14 @@ async def standing_by(arena: Arena, path: Path) -> None:
             began = time.monotonic()
             async with http.post(f"{daemon.origin}/v1/chat/completions", json=body, headers=another) as response:
                 await response.read()
-                print(f"another key's body of 1.2 MB: {response.status} after {time.monotonic() - began:.2f} s")  # noqa: T201
+                print(f"another key's body of 1.2 MB: {response.status} after {time.monotonic() - began:.2f} s")
 
         async def login() -> None:
             began = time.monotonic()
             headers = {"Origin": daemon.origin, "Sec-Fetch-Site": "same-origin"}
             url = f"{daemon.origin}/dashboard/login"
             async with http.post(url, data={"password": PASSWORD}, headers=headers, allow_redirects=False) as response:
-                print(f"a login: {response.status} after {time.monotonic() - began:.2f} s")  # noqa: T201
+                print(f"a login: {response.status} after {time.monotonic() - began:.2f} s")
 
         async def rotation() -> None:
             document = accounts_document(home.folder)
@@ -89,7 +89,7 @@ async def standing_by(arena: Arena, path: Path) -> None:
                 await response.read()
             while (await document.load())[0].session.value != home.session.cookie_value:
                 pass  # a file has no event
-            print(f"a rotated cookie is on disk after {time.monotonic() - began:.2f} s")  # noqa: T201
+            print(f"a rotated cookie is on disk after {time.monotonic() - began:.2f} s")
 
         async with asyncio.TaskGroup() as tasks:
             fetches = [tasks.create_task(fetch(number)) for number in range(REQUESTS)]

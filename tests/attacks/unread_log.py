@@ -45,20 +45,20 @@ async def attack(arena: Arena, path: Path, form: str) -> None:
                     answered += 1
             except TimeoutError:
                 pass
-            print(f"{form}: {answered} of {REQUESTS} requests answered")  # noqa: T201
+            print(f"{form}: {answered} of {REQUESTS} requests answered")
             began = time.monotonic()
             try:
                 async with http.get(f"{origin}/livez") as response:
-                    print(f"{form}: /livez {response.status} after {time.monotonic() - began:.3f} s")  # noqa: T201
+                    print(f"{form}: /livez {response.status} after {time.monotonic() - began:.3f} s")
             except TimeoutError:
-                print(f"{form}: /livez not answered within {PATIENCE} s")  # noqa: T201
+                print(f"{form}: /livez not answered within {PATIENCE} s")
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         try:
             status = await asyncio.wait_for(process.wait(), PATIENCE)
-            print(f"{form}: exit {status} {time.monotonic() - began:.2f} s after SIGTERM")  # noqa: T201
+            print(f"{form}: exit {status} {time.monotonic() - began:.2f} s after SIGTERM")
         except TimeoutError:
-            print(f"{form}: still there {PATIENCE} s after SIGTERM")  # noqa: T201
+            print(f"{form}: still there {PATIENCE} s after SIGTERM")
             process.kill()
             await process.wait()
 
