@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 #: How soon what could not be saved is tried again, in seconds.
 SAVE_AGAIN_SECONDS: Final = 10.0
+#: A hundred thousand conversations, some of which have many digests, with room.
+MAX_CONVERSATIONS_BYTES: Final = 256 * 1024 * 1024
 #: How often a look is taken at the files, in seconds: a change must be noticed within two.
 WATCH_SECONDS: Final = 1.0
 
@@ -141,6 +143,7 @@ def conversations_document(folder: StateFolder) -> Document[SavedConversations]:
         dump=lambda saved: {"clean": saved.clean, "evaluations": [each.to_json() for each in saved.evaluations]},
         empty=SavedConversations(),
         precious=False,
+        max_bytes=MAX_CONVERSATIONS_BYTES,
     )
 
 
@@ -227,6 +230,8 @@ class State:
                     _logger.info("admin.json was changed")
             except StateError as error:
                 _logger.error("%s; going on with what was read before", error)
+            except Exception:  # a change that is never noticed again would be worse than any error
+                _logger.exception("the state folder could not be looked at; going on with what was read before")
 
     async def save(self) -> None:
         """Write what upstream changes, at once, for ever."""

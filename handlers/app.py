@@ -168,5 +168,5 @@ def reload(app: web.Application, config: Config) -> None:
 
 
 def _warn_of_unknown(kind: str) -> None:
-    """Say once of each kind what the site sends and the bridge does not know: it may have changed."""
-    _logger.warning("LMArena sends something unknown (%s): the bridge may need an update", kind)
+    """Say once of each kind what the site sends and the bridge does not know: the site may have changed."""
+    _logger.warning("LMArena sends something that this version does not know, and skips: %s", kind)

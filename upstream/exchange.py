@@ -12,7 +12,7 @@ import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import aiohttp
 from multidict import CIMultiDict
@@ -20,6 +20,10 @@ from multidict import CIMultiDict
 from upstream.alarms import Alarms
 from upstream.connection import READ_BYTES, Connection, close_all
 from upstream.pool import Lease, Pool
+from upstream.resolver import Resolver
+
+#: Names that are looked up at the same time: the site's, and those it may move to (`upstream.origins`).
+LOOKUPS_AT_ONCE: Final = 4
 
 
 class Response(NamedTuple):
@@ -48,7 +52,8 @@ class Response(NamedTuple):
 @asynccontextmanager
 async def exchanging(connections: int, connect_timeout: float, alarms: Alarms) -> AsyncIterator[Exchanges]:
     """Own a pool of that many connections, which are closed on the way out. `connect_timeout` is in seconds."""
-    connector = aiohttp.TCPConnector(limit=connections, ttl_dns_cache=300)
+    resolver = Resolver(LOOKUPS_AT_ONCE)
+    connector = aiohttp.TCPConnector(limit=connections, ttl_dns_cache=300, resolver=resolver)
     opened: set[Connection] = set()
     make = partial(Connection, asyncio.get_running_loop(), alarms, opened, memoryview(bytearray(READ_BYTES)))
     connector._factory = make  # type: ignore[assignment] # noqa: SLF001 — it has no public switch
@@ -59,6 +64,7 @@ async def exchanging(connections: int, connect_timeout: float, alarms: Alarms) -
         finally:
             await close_all(opened)
             await pool.close()
+            await resolver.close()
 
 
 class Exchanges:
