@@ -1,6 +1,8 @@
-"""What an open stream of the site's costs, over http and https: `python tests/attacks/open_streams.py [STREAMS]`.
+"""F10: what an open stream of the site's costs, over http and https.
 
-A peer in a process of its own begins as many answers as it is asked for, and ends none. Takes 20 s for 500.
+python tests/attacks/open_streams.py [500]      (some 20 s; the root of the checkout and tests/harness on PYTHONPATH)
+
+A peer in a process of its own begins as many answers as it is asked for, and ends none.
 """
 
 from __future__ import annotations
@@ -8,15 +10,12 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-import ssl
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
-
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests/harness")]
 
 import psutil
 from certificates import server_context
@@ -41,7 +40,7 @@ async def serve(folder: str) -> None:
 
     context = server_context(Path(folder)) if folder else None
     server = await asyncio.start_server(play, "127.0.0.1", 0, ssl=context, backlog=4096)
-    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 — for whoever has started it
+    print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
@@ -70,7 +69,7 @@ async def hold(streams: int, folder: str) -> None:
                 answers += await asyncio.gather(*(open_one() for _ in range(50)))
             each = (process.memory_info().rss - before) / (len(answers) - 1)
             print(
-                f"{scheme}: {each / KIB:.0f} KiB for each of {len(answers) - 1} open streams, "  # noqa: T201
+                f"{scheme}: {each / KIB:.0f} KiB for each of {len(answers) - 1} open streams, "
                 f"{(perf_counter() - began) * 1e3 / len(answers):.1f} ms to open one"
             )
             for answer in answers:
@@ -92,8 +91,7 @@ def main() -> None:
         streams = sys.argv[1] if sys.argv[1:] else "500"
         with TemporaryDirectory() as folder:
             for where in ("", folder):
-                os.spawnv(os.P_WAIT, sys.executable, [sys.executable, __file__, "hold", streams, where])
+                subprocess.run([sys.executable, __file__, "hold", streams, where], check=False)
 
 
-assert ssl.HAS_TLSv1_3
 main()

@@ -1,22 +1,19 @@
-"""What answers without an end cost the client in memory and time: `python tests/attacks/site_memory.py [NAME]`.
+"""F16, F19b: what answers without an end cost the client in memory and time.
 
-A peer in a process of its own sends each for 4 s at most, or as much as it says. Takes 40 s at most.
+python tests/attacks/site_memory.py [NAME]      (at most 40 s; the root of the checkout on PYTHONPATH)
+
+A peer in a process of its own sends each for 4 s, or as much as `attack` says.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import resource
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
-from time import monotonic, perf_counter, process_time
-
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT)]
+from time import perf_counter, process_time
 
 import psutil
 
@@ -98,15 +95,13 @@ async def serve(name: str) -> None:
             await reader.read()
 
     server = await asyncio.start_server(play, "127.0.0.1", 0, backlog=1000)
-    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 — for whoever has started it
+    print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 async def suffer(name: str) -> str:
     """Make the calls, each read as an answer that is not streamed; say what came of them."""
-    peer = await asyncio.create_subprocess_exec(
-        sys.executable, __file__, "serve", name, stdout=asyncio.subprocess.PIPE
-    )
+    peer = await asyncio.create_subprocess_exec(sys.executable, __file__, "serve", name, stdout=asyncio.subprocess.PIPE)
     try:
         assert peer.stdout is not None
         origin = f"http://127.0.0.1:{int(await peer.stdout.readline())}"
@@ -149,7 +144,7 @@ def measure(name: str) -> None:
     said = asyncio.run(suffer(name))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     grown = max(0, peak - before) / MIB
-    print(  # noqa: T201 — a report
+    print(
         f"{name:20}{grown:7.0f} MiB{perf_counter() - began:7.1f} s{process_time() - worked:7.1f} s of CPU  {said[:70]}",
         flush=True,
     )
@@ -157,7 +152,6 @@ def measure(name: str) -> None:
 
 def main() -> None:
     """Measure each attack in a process of its own."""
-    assert monotonic() >= 0
     match sys.argv[1:]:
         case ["serve", name]:
             asyncio.run(serve(name))
@@ -165,7 +159,7 @@ def main() -> None:
             measure(name)
         case names:
             for name in names or ATTACKS:
-                subprocess.run([sys.executable, __file__, "measure", name], check=False, env=os.environ)
+                subprocess.run([sys.executable, __file__, "measure", name], check=False)
 
 
 main()

@@ -285,9 +285,13 @@ def test_any_stream_says_what_its_completion_says(batches: list[list[Event]]) ->
 )
 def test_an_answer_that_is_kept_as_a_whole_has_a_bound(batch: list[Event]) -> None:
     completion = Completion(HEADER)
-    with pytest.raises(ApiError) as caught:
+
+    def add_without_end() -> None:
         for _ in range(10 * MAX_WHOLE_CHARS):
             completion.add(batch)
+
+    with pytest.raises(ApiError) as caught:
+        add_without_end()
     assert completion.chars < MAX_WHOLE_CHARS + 200_000
     assert completion.chars <= completion.size <= 4 * completion.chars
     error = caught.value
@@ -312,7 +316,7 @@ def test_a_long_answer_is_whole() -> None:
             [[cite(*(Source(f"https://{n}/", "t", tuple(range(100))) for n in range(200)))]], id="places of many"
         ),
         pytest.param(
-            [[cite(*(Source(f"https://{n}/{round}", None, (round,)) for n in range(50)))] for round in range(50)],
+            [[cite(*(Source(f"https://{n}/{at}", None, (at,)) for n in range(50)))] for at in range(50)],
             id="lines of both",
         ),
     ],

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import orjson
 import pytest
 
-from upstream import documents
 from upstream.documents import (
     MAX_ITEMS,
     MAX_LENIENT_CHARS,
@@ -100,7 +99,7 @@ def test_a_document_of_too_many_parts_is_not_parsed(
     def no_loads(_: object) -> object:
         raise AssertionError("it is parsed")
 
-    monkeypatch.setattr(documents.orjson, "loads", no_loads)
+    monkeypatch.setattr("upstream.documents.orjson.loads", no_loads)
     (event,) = Wire().feed(line)
     assert isinstance(event, Failure)
     assert isinstance(event.error, ProtocolViolated)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from model_entries import FULL, FULL_MODEL, entry
 
-from upstream import flight, models
+from upstream import flight
 from upstream.errors import ProtocolViolated
 from upstream.flight import MAX_ENTRY_CHARS, MAX_ROWS, MAX_SCRIPTS, FlightError
 from upstream.models import (
@@ -71,7 +71,11 @@ def test_kinds_are_few_and_short() -> None:
     many: dict[str, Any] = {f"kind{number}": True for number in range(1000)}
     words = {"capabilities": {"inputCapabilities": many, "outputCapabilities": {"k" * 51: True, "text": True}}}
     (model,) = read_entries([entry(**words, rankByModality=dict.fromkeys(many, 1))]).models
-    assert (len(model.inputs), model.outputs, len(model.rank_by_modality)) == (MAX_WORDS, {"text"}, MAX_WORDS)
+    assert (len(model.inputs), model.outputs, len(model.rank_by_modality)) == (
+        MAX_WORDS,
+        frozenset({"text"}),
+        MAX_WORDS,
+    )
     read = read_catalog(json.dumps([{"arena": "a" * 1000, "models": [FULL]}]).encode())
     assert read.models[0].arenas == {"a" * MAX_WORD_CHARS}
 
@@ -191,7 +195,7 @@ def test_a_catalog_of_too_many_parts_is_not_even_parsed(
     def loads(_: object) -> object:
         raise AssertionError("it is parsed")
 
-    monkeypatch.setattr(models.json, "loads", loads)
+    monkeypatch.setattr("upstream.models.json.loads", loads)
     with pytest.raises(ListUnreadable):
         read_catalog(catalog(MEBIBYTE))
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from asking import Asker, connected
 from peer import Peer
 
 from upstream.arena import Arena
-from upstream.client import PAGE_PATHS, ArenaClient
+from upstream.client import PAGE_PATHS
 from upstream.errors import UpstreamError
 from upstream.events import Finish
 
@@ -128,13 +130,9 @@ async def test_many_that_fail_together_change_the_place_once() -> None:
         assert isinstance((await asker.ask())[-1], Finish)
 
 
-def reload(client: ArenaClient) -> None:
-    client.reconfigure(client.settings)
-
-
-@pytest.mark.parametrize("again", [reload, lambda client: [reload(client) for _ in range(3)]])
-async def test_a_reload_asks_base_url_again(again: Callable[[ArenaClient], object]) -> None:
+@pytest.mark.parametrize("changes", [{}, {"user_agent": "another"}, {"cf_clearance": "another"}, {"idle_timeout": 9.0}])
+async def test_a_reload_asks_base_url_again(changes: dict[str, Any]) -> None:
     async with Arena() as there, Arena() as arena, connected(arena.origin, there.origin) as client:
         client.origin, client.page_path = there.origin, "/elsewhere"
-        again(client)
+        client.reconfigure(replace(client.settings, **changes))
         assert (client.origin, client.page_path) == (arena.origin, PAGE_PATHS[0])

@@ -120,7 +120,9 @@ words = st.text(st.sampled_from("abc XYZ019-_=.\"'\\\n{}"), max_size=20)
 
 
 @given(words, st.integers(0, len(SESSION)), st.integers(MIN_SHARED_CHARS, 60), words)
-def test_whatever_stands_around_a_part_of_the_cookie_it_is_hidden(before: str, start: int, size: int, behind: str) -> None:
+def test_a_part_of_the_cookie_is_hidden_whatever_stands_around_it(
+    before: str, start: int, size: int, behind: str
+) -> None:
     part = SESSION[start : start + size]
     told = SECRETS.redacted(before + part + behind)
     assert len(part) < MIN_SHARED_CHARS or part not in told
