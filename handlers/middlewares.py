@@ -15,7 +15,7 @@ from bridge.errors import ApiError, internal_error, invalid_api_key, metrics_not
 from bridge.keys import ApiKey
 from bridge.log import bind_request_id
 from handlers.answers import error_response
-from handlers.appkeys import ACTIVITY, DOORS, DRAIN, ENDINGS, FACTS, KEY, RANDOM, SETTINGS, STATE, Handler
+from handlers.appkeys import ACTIVITY, DOORS, DRAIN, ENDINGS, FACTS, KEY, RANDOM, SETTINGS, STATE, STRANGERS, Handler
 from handlers.cors import is_preflight, preflight, set_cors_headers
 from handlers.endings import Ending
 from handlers.facts import Facts
@@ -48,8 +48,12 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
         if is_preflight(request):
             response: web.StreamResponse = preflight(request)
         else:
-            for door in app[DOORS].get(handler, ()):
-                door(request)
+            try:
+                for door in app[DOORS].get(handler, ()):
+                    door(request)
+            finally:
+                if KEY not in request:
+                    await app[STRANGERS].turn()
             response = await handler(request)
         status = response.status
     except ConnectionResetError:
@@ -125,6 +129,7 @@ def require_metrics_key(request: web.Request) -> None:
 def act_for(key: ApiKey, request: web.Request) -> None:
     """Let the request's handler act for `key`."""
     request[KEY] = key
+    request.app[STRANGERS].know(request.protocol)
     request[FACTS].key = key.name
 
 

@@ -1,0 +1,124 @@
+"""What callers without a key may take of the daemon: connections, bytes, and the loop's time.
+
+A connection is a stranger's until a request with a key, or of a login, runs over it. Once that has been answered it is
+kept, and gives way only when no stranger is left to do so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+#: So many strangers stay for as long as they like. Of more, those give way to newcomers that have been there for
+#: `GRACE_SECONDS`: a caller that has a key has long shown it by then.
+STRANGER_CONNECTIONS: Final = 512
+GRACE_SECONDS: Final = 2.0
+#: What all strangers have sent and is not answered yet. One can hold a head of 64 KiB.
+HELD_BYTES: Final = 16 * 1024 * 1024
+#: Requests of strangers that are handled in one turn of the loop: each takes some 0.2 ms.
+TURN_REQUESTS: Final = 8
+
+
+class Visitor(Protocol):
+    """A connection."""
+
+    def turn_away(self) -> None:
+        """End it at once."""
+
+
+class Strangers:
+    """Every connection of the daemon, and who gives way when there are too many."""
+
+    def __init__(self, limit: int, clock: Callable[[], float]) -> None:
+        #: Connections in all.
+        self.limit = limit
+        self._clock = clock
+        self._strangers: dict[object, float] = {}  # since when, the oldest first
+        self._kept: dict[object, None] = {}
+        self._known: set[object] = set()
+        self._held: dict[object, int] = {}
+        self._held_in_all = 0
+        self._passed = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._strangers) + len(self._kept) + len(self._known)
+
+    @property
+    def held(self) -> int:
+        """Bytes that strangers hold."""
+        return self._held_in_all
+
+    def come(self, visitor: Visitor) -> None:
+        """A connection was accepted: make room for it."""
+        now = self._clock()
+        while len(self._strangers) >= STRANGER_CONNECTIONS and now - next(iter(self._strangers.values())) > GRACE_SECONDS:
+            self._turn_away(next(iter(self._strangers)))
+        while len(self) >= self.limit and (self._strangers or self._kept):
+            self._turn_away(next(iter(self._strangers or self._kept)))
+        self._strangers[visitor] = now
+
+    def know(self, visitor: object) -> None:
+        """A request of somebody whom we know runs over it, until it rests."""
+        self._forget(visitor)
+        self._known.add(visitor)
+
+    def knows(self, visitor: object) -> bool:
+        """Whether a request of somebody whom we know runs over it."""
+        return visitor in self._known
+
+    def rest(self, visitor: object) -> None:
+        """Its request has been answered."""
+        if visitor in self._known:
+            self._known.remove(visitor)
+            self._kept[visitor] = None
+        elif visitor in self._strangers:
+            self._forget(visitor)
+            self._strangers[visitor] = self._clock()
+
+    def gone(self, visitor: object) -> None:
+        """It has been closed."""
+        self._forget(visitor)
+        self._known.discard(visitor)
+
+    def hold(self, visitor: object, size: int) -> None:
+        """So many bytes more have come over it; the first stranger who holds some gives way when it is too much."""
+        if visitor not in self._strangers:
+            return
+        self._held[visitor] = self._held.get(visitor, 0) + size
+        self._held_in_all += size
+        while self._held_in_all > HELD_BYTES:
+            self._turn_away(next(iter(self._held)))
+
+    async def turn(self) -> None:
+        """Wait until it is a stranger's turn: a few are handled in each turn of the loop, in the order of coming."""
+        loop = asyncio.get_running_loop()
+        if self._passed < TURN_REQUESTS and not self._waiting:
+            if not self._passed:
+                loop.call_soon(self._next_turn)
+            self._passed += 1
+            return
+        turn: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def _next_turn(self) -> None:
+        self._passed = 0
+        while self._waiting and self._passed < TURN_REQUESTS:
+            turn = self._waiting.popleft()
+            if not turn.done():  # it may have left
+                turn.set_result(None)
+                self._passed += 1
+        if self._passed:
+            asyncio.get_running_loop().call_soon(self._next_turn)
+
+    def _forget(self, visitor: object) -> None:
+        self._strangers.pop(visitor, None)
+        self._kept.pop(visitor, None)
+        self._held_in_all -= self._held.pop(visitor, 0)
+
+    def _turn_away(self, visitor: object) -> None:
+        self._forget(visitor)
+        visitor.turn_away()  # type: ignore[attr-defined]
