@@ -97,6 +97,7 @@ class Listener:
             self._short = True
             advice = "see limits.streams, and ulimit -n or LimitNOFILE"
             _logger.error("no connection can be accepted: %s; others must end first (%s)", error.strerror, advice)
+        self._strangers.make_room(_TURN_CONNECTIONS)
         self._loop.remove_reader(self._sock)
         self._pause = self._loop.call_later(_PAUSE_SECONDS, self._loop.add_reader, self._sock, self._accept)
 

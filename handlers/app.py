@@ -84,7 +84,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
     app[ALARMS] = Alarms()
     app[DRAIN] = Drain(app[ALARMS])
     app[BODIES] = ByteBudget()
-    app[STRANGERS] = Strangers(config.limits.streams + STRANGER_CONNECTIONS, time.monotonic)
+    app[STRANGERS] = Strangers(2 * config.limits.streams + STRANGER_CONNECTIONS, time.monotonic)
     app[RANDOM] = RandomBytes()
     app.on_response_prepare.append(set_headers)
     add_routes(app)

@@ -52,7 +52,7 @@ async def edit(request: web.Request) -> web.StreamResponse:
     """Draw pictures after a text and other pictures."""
     key, config = request[KEY], request.app[SETTINGS].current()
     with admitted(request, key, config, request[FACTS]):
-        async with large_body(request, config) as hold:
+        async with large_body(request, key, config) as hold:
             form = await _read_form(request, config)
             rules = FileRules(config.images.max_bytes, config.images.max_per_request)
             wanted = await asyncio.to_thread(read_edit, form.texts, form.files, FileReader(rules, {}))

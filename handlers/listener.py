@@ -32,6 +32,8 @@ MAX_DROPPED_BYTES: Final = 64 * 1024 * 1024
 #: One read of a stranger, and of anybody else. In 4 KiB there are up to 700 chunks, each of which takes some 5 µs.
 _STRANGER_READ_BYTES: Final = 4 * 1024
 _BUFFER: Final = memoryview(bytearray(64 * 1024))
+#: What connections of an app that has no bound of its own may take.
+_OPEN_FILES: Final = 1000
 _TLS_BUFFER_BYTES: Final = 16 * 1024
 #: Where the sockets begin that a service manager hands over: sd_listen_fds(3).
 _FIRST_INHERITED: Final = 3
@@ -278,7 +280,7 @@ async def listen(
     server = runner.server
     if server is None:
         raise RuntimeError("the runner is not set up")
-    strangers = runner.app[STRANGERS]
+    strangers = runner.app.get(STRANGERS) or Strangers(_OPEN_FILES, loop.time)
     if tls is not None:  # asyncio clears so much for each connection at once: 256 KiB if nobody says otherwise
         asyncio.sslproto.SSLProtocol.max_size = _TLS_BUFFER_BYTES
     return [Listener(sock, strangers, partial(BridgeProtocol, strangers, server, loop), tls) for sock in sockets]

@@ -32,7 +32,7 @@ class Strangers:
     """Every connection of the daemon, and who gives way when there are too many."""
 
     def __init__(self, limit: int, clock: Callable[[], float]) -> None:
-        #: Connections in all.
+        #: Open files that connections may take: one that is known, or was, counts for two, the site's beside it.
         self.limit = limit
         self._clock = clock
         self._strangers: dict[object, float] = {}  # since when, the oldest first
@@ -43,8 +43,10 @@ class Strangers:
         self._passed = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    def __len__(self) -> int:
-        return len(self._strangers) + len(self._kept) + len(self._known)
+    @property
+    def open_files(self) -> int:
+        """What all connections take, those to the site included."""
+        return len(self._strangers) + 2 * (len(self._kept) + len(self._known))
 
     @property
     def held(self) -> int:
@@ -56,9 +58,14 @@ class Strangers:
         now = self._clock()
         while len(self._strangers) >= STRANGER_CONNECTIONS and now - next(iter(self._strangers.values())) > GRACE_SECONDS:
             self._turn_away(next(iter(self._strangers)))
-        while len(self) >= self.limit and (self._strangers or self._kept):
+        while self.open_files >= self.limit and (self._strangers or self._kept):
             self._turn_away(next(iter(self._strangers or self._kept)))
         self._strangers[visitor] = now
+
+    def make_room(self, connections: int) -> None:
+        """Open files have run out all the same: end so many connections of those who give way."""
+        for _ in range(min(connections, len(self._strangers) + len(self._kept))):
+            self._turn_away(next(iter(self._strangers or self._kept)))
 
     def know(self, visitor: object) -> None:
         """A request of somebody whom we know runs over it, until it rests."""

@@ -62,7 +62,7 @@ class Crowd:
 
     async def _hold(self, name: str, size: int, timeout: float) -> None:
         try:
-            async with self.budget.holding(size * MB, timeout=timeout) as hold:
+            async with self.budget.holding(name, size * MB, timeout=timeout) as hold:
                 self.holds[name] = hold
                 self.order.append(name)
                 try:
@@ -97,7 +97,7 @@ async def test_who_comes_when_it_is_full_waits_and_nobody_overtakes() -> None:
 
 async def test_small_bodies_never_wait() -> None:
     budget = ByteBudget(MB)
-    async with asyncio.timeout(1), budget.holding(MB, timeout=60), budget.holding(SMALL_BYTES, timeout=60):
+    async with asyncio.timeout(1), budget.holding("a", MB, timeout=60), budget.holding("a", SMALL_BYTES, timeout=60):
         pass
 
 
