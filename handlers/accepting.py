@@ -28,7 +28,7 @@ _SHUTDOWN_SECONDS: Final = 5.0
 _logger = logging.getLogger(__name__)
 
 
-class Connection(asyncio.BaseProtocol, Visitor):
+class Connection(asyncio.BufferedProtocol, Visitor):
     """A connection that may be turned away, also while it is being made; `begin` is what makes it."""
 
     begin: asyncio.Task[None]

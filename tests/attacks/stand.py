@@ -181,7 +181,7 @@ async def _process(words: Sequence[str], **options: object) -> AsyncIterator[asy
 
 
 def _environ() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "harness")))}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "harness"), os.environ.get("DBGPATH", "")))}
 
 
 async def _prepare(
@@ -225,6 +225,9 @@ async def _count(daemon: asyncio.subprocess.Process, log: list[int]) -> None:
     assert daemon.stderr is not None
     while data := await daemon.stderr.read(65536):
         log[0] += len(data)
+        if shown := os.environ.get("ATTACK_LOG"):
+            with Path(shown).open("ab") as file:
+                file.write(data)
 
 
 async def measure(
@@ -232,6 +235,7 @@ async def measure(
     script: str,
     *,
     seconds: float,
+    after: float = QUIET_SECONDS,
     tls: bool = False,
     keep: bool = False,
     overrides: Mapping[str, Mapping[str, object]] | None = None,
@@ -273,15 +277,15 @@ async def measure(
                     await stand("attack", seconds)
                 logged = log[0] - before
                 began = time.monotonic()
-                await stand("after", QUIET_SECONDS)
+                await stand("after", after)
                 ended = daemon.returncode
-                after = rss_mib(daemon.pid) if ended is None else float("nan")
+                left = rss_mib(daemon.pid) if ended is None else float("nan")
                 print(f"{name}{' (TLS)' if tls else ''}{', kept connection' if keep else ''}")
                 for phase, figures in phases.items():
                     print(f"   {phase:6}  {figures}")
                 first = next((each / 1000 for each in phases["after"].times), time.monotonic() - began)
                 print(
-                    f"   memory  before {memory['before']:.0f}  peak {memory['peak']:.0f}  after {after:.0f} MiB"
+                    f"   memory  before {memory['before']:.0f}  peak {memory['peak']:.0f}  after {left:.0f} MiB"
                     f"   log {logged / 1024:.0f} KiB   first answer after {first:.2f} s"
                     + (f"   THE DAEMON ENDED: {ended}" if ended is not None else ""),
                     flush=True,
@@ -298,6 +302,7 @@ def main(script: str, attacks: Mapping[str, Attack], **options: object) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*", help=f"attacks: {', '.join(attacks)}; all without any")
     parser.add_argument("--seconds", type=float, default=8.0, help="how long each attack goes on")
+    parser.add_argument("--after", type=float, default=QUIET_SECONDS, help="how long it is watched after the attack")
     parser.add_argument("--keep", action="store_true", help="let the bystander keep its connection")
     parser.add_argument("--tls", action="store_true", help="let the daemon serve https")
     parser.add_argument("--attack", help=argparse.SUPPRESS)
@@ -312,7 +317,7 @@ def main(script: str, attacks: Mapping[str, Attack], **options: object) -> None:
 
     async def run() -> None:
         for name in chosen.names or attacks:
-            await measure(name, script, seconds=chosen.seconds, tls=chosen.tls, keep=chosen.keep, **options)  # type: ignore[arg-type]
+            await measure(name, script, seconds=chosen.seconds, after=chosen.after, tls=chosen.tls, keep=chosen.keep, **options)  # type: ignore[arg-type]
 
     asyncio.run(run())
 
