@@ -18,7 +18,7 @@ from handlers.strangers import Strangers, Visitor
 #: default (net.core.somaxconn).
 BACKLOG: Final = 4096
 #: Connections accepted in one turn of the loop: each takes some 0.2 ms.
-_TURN_CONNECTIONS: Final = 16
+_TURN_CONNECTIONS: Final = 8
 #: How long nothing is accepted when descriptors have run out, in seconds.
 _PAUSE_SECONDS: Final = 0.1
 #: How long a handshake may take, and how long a caller may take to end TLS in order, in seconds.
@@ -74,6 +74,8 @@ class Listener:
 
     def _accept(self) -> None:
         for _ in range(_TURN_CONNECTIONS):
+            if self._strangers.is_busy:
+                return  # asyncio asks again in the next turn
             try:
                 sock, _ = self._sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionError):

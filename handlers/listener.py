@@ -88,12 +88,18 @@ class BridgeProtocol(web.RequestHandler, Connection):
             self.transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Let go of what it held."""
+        """Let go of what it held. When very many strangers leave at once, one waits for the other."""
+        is_known = self._strangers.knows(self)
         self._strangers.gone(self)
-        self._body = None
+        self._dropping = True
         if self._left is not None:
             self._left.set()
-        super().connection_lost(exc)
+        if is_known:
+            super().connection_lost(exc)
+        else:
+            if self._waiter is None:
+                self.close()  # what it has asked beside is not answered
+            self._strangers.part(partial(super().connection_lost, exc))
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 — asyncio says that it may be anything
         """Where the next read goes. All connections share it: what is read is taken out at once."""

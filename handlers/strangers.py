@@ -14,11 +14,16 @@ from typing import Final, Protocol
 #: So many strangers stay for as long as they like. Of more, those give way to newcomers that have been there for
 #: `GRACE_SECONDS`: a caller that has a key has long shown it by then.
 STRANGER_CONNECTIONS: Final = 512
-GRACE_SECONDS: Final = 2.0
+GRACE_SECONDS: Final = 1.0
 #: What all strangers have sent and is not answered yet. One can hold a head of 64 KiB.
 HELD_BYTES: Final = 16 * 1024 * 1024
-#: Requests of strangers that are handled in one turn of the loop: each takes some 0.2 ms.
+#: Requests of strangers, and ends of their connections, that are handled in one turn of the loop: each takes some
+#: 0.2 ms.
 TURN_REQUESTS: Final = 8
+TURN_ENDS: Final = 16
+#: While more wait for their turn or their end, nobody is accepted.
+MAX_WAITING: Final = 64
+MAX_PARTING: Final = 1024
 
 
 class Visitor(Protocol):
@@ -40,8 +45,11 @@ class Strangers:
         self._known: set[object] = set()
         self._held: dict[object, int] = {}
         self._held_in_all = 0
-        self._passed = 0
+        self._passed = 0  # in this turn of the loop
+        self._parted = 0
+        self._going_on = False
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._parting: deque[Callable[[], None]] = deque()
 
     @property
     def open_files(self) -> int:
@@ -53,11 +61,21 @@ class Strangers:
         """Bytes that strangers hold."""
         return self._held_in_all
 
+    @property
+    def is_busy(self) -> bool:
+        """So many wait for their turn that newcomers had better wait in the kernel's queue."""
+        return len(self._waiting) > MAX_WAITING or len(self._parting) > MAX_PARTING
+
     def come(self, visitor: Visitor) -> None:
         """A connection was accepted: make room for it."""
         now = self._clock()
-        while len(self._strangers) >= STRANGER_CONNECTIONS and now - next(iter(self._strangers.values())) > GRACE_SECONDS:
-            self._turn_away(next(iter(self._strangers)))
+        for _ in range(2):  # not all at once: an end takes as long as a request
+            if len(self._strangers) < STRANGER_CONNECTIONS:
+                break
+            oldest, since = next(iter(self._strangers.items()))
+            if now - since < GRACE_SECONDS:
+                break
+            self._turn_away(oldest)
         while self.open_files >= self.limit and (self._strangers or self._kept):
             self._turn_away(next(iter(self._strangers or self._kept)))
         self._strangers[visitor] = now
@@ -100,26 +118,42 @@ class Strangers:
             self._turn_away(next(iter(self._held)))
 
     async def turn(self) -> None:
-        """Wait until it is a stranger's turn: a few are handled in each turn of the loop, in the order of coming."""
-        loop = asyncio.get_running_loop()
+        """Wait until a stranger's request may be handled: a few are in each turn of the loop, in the order of coming."""
         if self._passed < TURN_REQUESTS and not self._waiting:
-            if not self._passed:
-                loop.call_soon(self._next_turn)
             self._passed += 1
+            self._begin()
             return
-        turn: asyncio.Future[None] = loop.create_future()
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         await turn
 
-    def _next_turn(self) -> None:
-        self._passed = 0
-        while self._waiting and self._passed < TURN_REQUESTS:
+    def part(self, end: Callable[[], None]) -> None:
+        """End what is left of a stranger's connection, now or soon: many may leave at once."""
+        if self._parted < TURN_ENDS and not self._parting:
+            self._parted += 1
+            self._begin()
+            end()
+        else:
+            self._parting.append(end)
+
+    def _begin(self) -> None:
+        """See to it that another turn of the loop goes on with this."""
+        if not self._going_on:
+            self._going_on = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._going_on = False
+        self._passed = min(TURN_REQUESTS, len(self._waiting))
+        self._parted = min(TURN_ENDS, len(self._parting))
+        if self._passed or self._parted:
+            self._begin()
+        for _ in range(self._passed):
             turn = self._waiting.popleft()
             if not turn.done():  # it may have left
                 turn.set_result(None)
-                self._passed += 1
-        if self._passed:
-            asyncio.get_running_loop().call_soon(self._next_turn)
+        for _ in range(self._parted):
+            self._parting.popleft()()
 
     def _forget(self, visitor: object) -> None:
         self._strangers.pop(visitor, None)
