@@ -1,6 +1,6 @@
-"""Accepting connections: asyncio's own server neither knows who gives way, nor bears that descriptors run out.
+"""Accepting connections. asyncio's own server neither knows who gives way, nor bears that descriptors run out.
 
-It tries as often as its backlog is long when there is none left, and logs each time (`_accept_connection`, Python 3.11).
+When there is none left it tries as often as its backlog is long, and logs each time (Python 3.11).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
-from handlers.strangers import Strangers, Visitor
+from handlers.strangers import LEAST_SECONDS, LEAST_TLS_SECONDS, Strangers, Visitor
 
 #: Waiting connections that the kernel holds for us: a restart or a burst must refuse none. More it does not allow by
 #: default (net.core.somaxconn).
@@ -21,6 +21,8 @@ BACKLOG: Final = 4096
 _TURN_CONNECTIONS: Final = 8
 #: How long nothing is accepted when descriptors have run out, in seconds.
 _PAUSE_SECONDS: Final = 0.1
+#: The same when there is no room, until somebody has been there long enough to give way.
+_FULL_SECONDS: Final = 0.01
 #: How long a handshake may take, and how long a caller may take to end TLS in order, in seconds.
 _HANDSHAKE_SECONDS: Final = 10.0
 _SHUTDOWN_SECONDS: Final = 5.0
@@ -49,6 +51,7 @@ class Listener:
         self._strangers = strangers
         self._connection = connection
         self._tls = tls
+        self._least = LEAST_SECONDS if tls is None else LEAST_TLS_SECONDS
         self._beginning: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
         self._short = False  # of descriptors
@@ -76,6 +79,9 @@ class Listener:
         for _ in range(_TURN_CONNECTIONS):
             if self._strangers.is_busy:
                 return  # asyncio asks again in the next turn
+            if not self._strangers.has_room(self._least):
+                self._rest(_FULL_SECONDS)
+                return
             try:
                 sock, _ = self._sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionError):
@@ -100,8 +106,12 @@ class Listener:
             advice = "see limits.streams, and ulimit -n or LimitNOFILE"
             _logger.error("no connection can be accepted: %s; others must end first (%s)", error.strerror, advice)
         self._strangers.make_room(_TURN_CONNECTIONS)
+        self._rest(_PAUSE_SECONDS)
+
+    def _rest(self, seconds: float) -> None:
+        """Accept nobody for so long."""
         self._loop.remove_reader(self._sock)
-        self._pause = self._loop.call_later(_PAUSE_SECONDS, self._loop.add_reader, self._sock, self._accept)
+        self._pause = self._loop.call_later(seconds, self._loop.add_reader, self._sock, self._accept)
 
     async def _begin(self, connection: Connection, sock: socket.socket) -> None:
         timeouts = (

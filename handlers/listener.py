@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import ssl
+from asyncio import sslproto
 from collections.abc import MutableMapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -156,14 +157,13 @@ class BridgeProtocol(web.RequestHandler, Connection):
             self.transport.abort()
 
     async def _see_off(self) -> None:
-        """Let a caller that still sends read its answer: a connection closed over unread bytes is reset, answer and all.
+        """Let a caller that still sends read its answer: a connection closed over unread bytes is reset.
 
         What comes is dropped unparsed, for a moment, and then the connection is closed.
         """
         transport = self.transport
         if transport is None:
             return
-        self._dropping = True
         self._left = asyncio.Event()
         try:
             if transport.can_write_eof():
@@ -206,8 +206,10 @@ class BridgeProtocol(web.RequestHandler, Connection):
             resp = _response(ApiError(resp.status, "invalid_request_error", "expectation_failed", message))
         self._answered = True
         is_last = not request.content.is_eof() or (self._dropping and not self._messages)
-        if is_last and not resp.prepared:
-            resp.force_close()
+        if is_last:
+            self._dropping = True
+            if not resp.prepared:
+                resp.force_close()
         resp, reset = await super().finish_response(request, resp, start_time)
         self._strangers.rest(self)
         if is_last and not reset:
@@ -278,9 +280,7 @@ def inherited_sockets(environ: MutableMapping[str, str]) -> list[socket.socket]:
     return sockets
 
 
-async def listen(
-    runner: web.AppRunner, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None
-) -> list[Listener]:
+async def listen(runner: web.AppRunner, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> list[Listener]:
     """Accept connections on every socket."""
     loop = asyncio.get_running_loop()
     server = runner.server
@@ -288,7 +288,7 @@ async def listen(
         raise RuntimeError("the runner is not set up")
     strangers = runner.app.get(STRANGERS) or Strangers(_OPEN_FILES, loop.time)
     if tls is not None:  # asyncio clears so much for each connection at once: 256 KiB if nobody says otherwise
-        asyncio.sslproto.SSLProtocol.max_size = _TLS_BUFFER_BYTES
+        sslproto.SSLProtocol.max_size = _TLS_BUFFER_BYTES
     return [Listener(sock, strangers, partial(BridgeProtocol, strangers, server, loop), tls) for sock in sockets]
 
 

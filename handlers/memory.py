@@ -40,6 +40,6 @@ class Collector:
             began = time.monotonic()
             found = gc.collect()
             self._settled = self._resident()
-            _logger.info("collected %d objects in %.0f ms", found, 1000 * (time.monotonic() - began))
+            _logger.debug("collected %d objects in %.0f ms", found, 1000 * (time.monotonic() - began))
         else:
             self._settled = min(self._settled, before)

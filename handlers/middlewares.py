@@ -14,6 +14,7 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from bridge.errors import ApiError, internal_error, invalid_api_key, metrics_not_allowed, overloaded
 from bridge.keys import ApiKey
 from bridge.log import bind_request_id
+from handlers.accepting import Connection
 from handlers.answers import error_response
 from handlers.appkeys import ACTIVITY, DOORS, DRAIN, ENDINGS, FACTS, KEY, RANDOM, SETTINGS, STATE, STRANGERS, Handler
 from handlers.cors import is_preflight, preflight, set_cors_headers
@@ -129,8 +130,15 @@ def require_metrics_key(request: web.Request) -> None:
 def act_for(key: ApiKey, request: web.Request) -> None:
     """Let the request's handler act for `key`."""
     request[KEY] = key
-    request.app[STRANGERS].know(request.protocol)
+    know(request)
     request[FACTS].key = key.name
+
+
+def know(request: web.Request) -> None:
+    """The request is of somebody whom we know: its connection is no stranger's until it is answered."""
+    connection = request.protocol
+    if isinstance(connection, Connection):
+        request.app[STRANGERS].know(connection)
 
 
 def follow(request: web.Request) -> None:

@@ -7,14 +7,21 @@ kept, and gives way only when no stranger is left to do so.
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import Final, Protocol
 
 #: So many strangers stay for as long as they like. Of more, those give way to newcomers that have been there for
 #: `GRACE_SECONDS`: a caller that has a key has long shown it by then.
 STRANGER_CONNECTIONS: Final = 512
 GRACE_SECONDS: Final = 1.0
+#: So long everybody stays, even if there is no room: newcomers wait in the kernel's queue meanwhile. A TLS handshake
+#: takes two round trips more.
+LEAST_SECONDS: Final = 0.1
+LEAST_TLS_SECONDS: Final = 1.0
 #: What all strangers have sent and is not answered yet. One can hold a head of 64 KiB.
 HELD_BYTES: Final = 16 * 1024 * 1024
 #: Requests of strangers, and ends of their connections, that are handled in one turn of the loop: each takes some
@@ -24,6 +31,11 @@ TURN_ENDS: Final = 16
 #: While more wait for their turn or their end, nobody is accepted.
 MAX_WAITING: Final = 64
 MAX_PARTING: Final = 1024
+_OLDEST: Final = 16  # among whom who holds the most gives way
+#: Connections that give way are logged once in so many seconds.
+SILENT_SECONDS: Final = 60.0
+
+_logger = logging.getLogger(__name__)
 
 
 class Visitor(Protocol):
@@ -40,11 +52,12 @@ class Strangers:
         #: Open files that connections may take: one that is known, or was, counts for two, the site's beside it.
         self.limit = limit
         self._clock = clock
-        self._strangers: dict[object, float] = {}  # since when, the oldest first
-        self._kept: dict[object, None] = {}
-        self._known: set[object] = set()
-        self._held: dict[object, int] = {}
+        self._strangers: dict[Visitor, float] = {}  # since when, the oldest first
+        self._kept: dict[Visitor, None] = {}
+        self._known: set[Visitor] = set()
+        self._held: dict[Visitor, int] = {}
         self._held_in_all = 0
+        self._silent_until = -math.inf  # in the log
         self._passed = 0  # in this turn of the loop
         self._parted = 0
         self._going_on = False
@@ -66,35 +79,47 @@ class Strangers:
         """So many wait for their turn that newcomers had better wait in the kernel's queue."""
         return len(self._waiting) > MAX_WAITING or len(self._parting) > MAX_PARTING
 
-    def come(self, visitor: Visitor) -> None:
-        """A connection was accepted: make room for it."""
+    def has_room(self, least: float = LEAST_SECONDS) -> bool:
+        """Whether one more may come; whoever must give way for it is turned away.
+
+        Unless all strangers have come within the `least` seconds: then it must wait.
+        """
         now = self._clock()
         for _ in range(2):  # not all at once: an end takes as long as a request
-            if len(self._strangers) < STRANGER_CONNECTIONS:
+            if len(self._strangers) < STRANGER_CONNECTIONS or not self._oldest_is(now - GRACE_SECONDS):
                 break
-            oldest, since = next(iter(self._strangers.items()))
-            if now - since < GRACE_SECONDS:
+            self._turn_away(next(iter(self._strangers)))
+        while self.open_files >= self.limit:
+            if self._strangers and not self._oldest_is(now - least):
+                return False
+            if not self._strangers and not self._kept:
                 break
-            self._turn_away(oldest)
-        while self.open_files >= self.limit and (self._strangers or self._kept):
             self._turn_away(next(iter(self._strangers or self._kept)))
-        self._strangers[visitor] = now
+        return True
+
+    def come(self, visitor: Visitor) -> None:
+        """A connection was accepted."""
+        self._strangers[visitor] = self._clock()
+
+    def _oldest_is(self, since: float) -> bool:
+        """Whether the oldest stranger has been there since then."""
+        return next(iter(self._strangers.values())) <= since
 
     def make_room(self, connections: int) -> None:
         """Open files have run out all the same: end so many connections of those who give way."""
         for _ in range(min(connections, len(self._strangers) + len(self._kept))):
             self._turn_away(next(iter(self._strangers or self._kept)))
 
-    def know(self, visitor: object) -> None:
+    def know(self, visitor: Visitor) -> None:
         """A request of somebody whom we know runs over it, until it rests."""
         self._forget(visitor)
         self._known.add(visitor)
 
-    def knows(self, visitor: object) -> bool:
+    def knows(self, visitor: Visitor) -> bool:
         """Whether a request of somebody whom we know runs over it."""
         return visitor in self._known
 
-    def rest(self, visitor: object) -> None:
+    def rest(self, visitor: Visitor) -> None:
         """Its request has been answered."""
         if visitor in self._known:
             self._known.remove(visitor)
@@ -103,22 +128,22 @@ class Strangers:
             self._forget(visitor)
             self._strangers[visitor] = self._clock()
 
-    def gone(self, visitor: object) -> None:
+    def gone(self, visitor: Visitor) -> None:
         """It has been closed."""
         self._forget(visitor)
         self._known.discard(visitor)
 
-    def hold(self, visitor: object, size: int) -> None:
-        """So many bytes more have come over it; the first stranger who holds some gives way when it is too much."""
+    def hold(self, visitor: Visitor, size: int) -> None:
+        """So many bytes more have come over it; when it is too much, who holds the most of the oldest gives way."""
         if visitor not in self._strangers:
             return
         self._held[visitor] = self._held.get(visitor, 0) + size
         self._held_in_all += size
         while self._held_in_all > HELD_BYTES:
-            self._turn_away(next(iter(self._held)))
+            self._turn_away(max(islice(self._held, _OLDEST), key=self._held.__getitem__))
 
     async def turn(self) -> None:
-        """Wait until a stranger's request may be handled: a few are in each turn of the loop, in the order of coming."""
+        """Wait until a stranger's request may be handled: a few are in each turn of the loop, as they came."""
         if self._passed < TURN_REQUESTS and not self._waiting:
             self._passed += 1
             self._begin()
@@ -155,11 +180,19 @@ class Strangers:
         for _ in range(self._parted):
             self._parting.popleft()()
 
-    def _forget(self, visitor: object) -> None:
+    def _forget(self, visitor: Visitor) -> None:
         self._strangers.pop(visitor, None)
         self._kept.pop(visitor, None)
         self._held_in_all -= self._held.pop(visitor, 0)
 
-    def _turn_away(self, visitor: object) -> None:
+    def _turn_away(self, visitor: Visitor) -> None:
+        now = self._clock()
+        if now >= self._silent_until:
+            self._silent_until = now + SILENT_SECONDS
+            _logger.warning(
+                "too many connections over which nobody shows a key: the oldest give way (%d strangers, %d in all)",
+                len(self._strangers),
+                len(self._strangers) + len(self._kept) + len(self._known),
+            )
         self._forget(visitor)
-        visitor.turn_away()  # type: ignore[attr-defined]
+        visitor.turn_away()

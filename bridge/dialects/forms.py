@@ -17,7 +17,7 @@ MAX_HEADER_BYTES: Final = 8 * 1024
 MAX_BOUNDARY_CHARS: Final = 70
 
 #: A parameter of a header: a token, or a string in quotes with `\` before what it quotes. No two ways lead to a match.
-_PARAMETER: Final = re.compile(r';\s*([!#-\'*+.\w^`|~-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*+)"|([^\s";]*+))\s*+', re.DOTALL)
+_PARAMETER: Final = re.compile(r';\s*([!#-\'*+.\w^`|~-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*+)"|([^\s";]++))\s*+', re.DOTALL)
 _HEADER: Final = re.compile(r"([!#-'*+.\w^`|~-]+):[ \t]*(.*?)[ \t]*", re.DOTALL)
 
 

@@ -14,10 +14,11 @@ from aiohttp import web
 from bridge.errors import ApiError
 from bridge.logins import Login, Logins, csrf_matches
 from bridge.store import StateError
-from handlers.appkeys import FACTS, SETTINGS, STRANGERS, Handler
+from handlers.appkeys import FACTS, SETTINGS, Handler
 from handlers.body import read_body
 from handlers.callers import is_secure
 from handlers.dashboard import pages
+from handlers.middlewares import know
 
 PrivateHandler: TypeAlias = Callable[[web.Request, Login], Awaitable[web.StreamResponse]]
 Form: TypeAlias = Mapping[str, str]
@@ -60,7 +61,7 @@ def private(handler: PrivateHandler) -> Handler:
         login = current_login(request)
         if login is None:
             return _to_login(request)
-        request.app[STRANGERS].know(request.protocol)
+        know(request)
         request[FACTS].quiet = _is_live(request)
         return await _shown(request, login, partial(handler, request, login))
 

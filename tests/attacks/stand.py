@@ -2,8 +2,8 @@
 
 A script names its attacks and calls `main`. For each attack it starts an arena and a daemon in a temporary folder,
 lets a bystander with a good key stream all the time, runs the attack in a process of its own, and prints the
-bystander's time to the first delta (quiet, during the attack, after it) and the daemon's memory (before, highest, after).
-Everything is on loopback and ends by itself.
+bystander's time to the first delta (quiet, during the attack, after it) and the daemon's memory (before, highest,
+after). ATTACK_LOG names a file for the daemon's log. Everything is on loopback and ends by itself.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import aiohttp
 
@@ -103,33 +104,31 @@ async def in_parallel(count: int, attack: Callable[[int], Awaitable[None]]) -> N
     await asyncio.gather(*(again(number) for number in range(count)))
 
 
-async def flood(target: Target, head: bytes, piece: bytes) -> None:
-    """Send a head, then one piece again and again for as long as the daemon takes it."""
+async def flood(target: Target, head: bytes, piece: bytes, *, pause: float = 0) -> None:
+    """Send a head, then one piece again and again for as long as the daemon takes it, with a pause behind each."""
     reader, writer = await target.connect()
-    drop = asyncio.ensure_future(_drop(reader))
     try:
         writer.write(head)
-        while not drop.done():
+        while not reader.at_eof():
             writer.write(piece)
             await writer.drain()
-            await asyncio.sleep(0)
+            await asyncio.sleep(pause)
+            if len(reader._buffer) > 65536:  # type: ignore[attr-defined]  # answers that nobody wants
+                await reader.read(65536)
     finally:
-        drop.cancel()
         writer.transport.abort()
 
 
 async def burst(target: Target, sent: bytes, seconds: float = 0.4) -> None:
     """Send as much of this as the daemon takes in so many seconds, then leave."""
     reader, writer = await target.connect()
-    drop = asyncio.ensure_future(_drop(reader))
     try:
         async with asyncio.timeout(seconds):
             writer.write(sent)
-            await drop
+            await _drop(reader)
     except TimeoutError:
         pass
     finally:
-        drop.cancel()
         writer.transport.abort()
 
 
@@ -181,7 +180,10 @@ async def _process(words: Sequence[str], **options: object) -> AsyncIterator[asy
 
 
 def _environ() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "harness"), os.environ.get("DBGPATH", "")))}
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "harness"))),
+    }
 
 
 async def _prepare(
@@ -221,13 +223,12 @@ async def _ready(daemon: asyncio.subprocess.Process) -> int:
     raise RuntimeError("the daemon did not start")
 
 
-async def _count(daemon: asyncio.subprocess.Process, log: list[int]) -> None:
+async def _count(daemon: asyncio.subprocess.Process, log: list[int], shown: BinaryIO | None) -> None:
     assert daemon.stderr is not None
     while data := await daemon.stderr.read(65536):
         log[0] += len(data)
-        if shown := os.environ.get("ATTACK_LOG"):
-            with Path(shown).open("ab") as file:
-                file.write(data)
+        if shown is not None:
+            shown.write(data)
 
 
 async def measure(
@@ -240,6 +241,7 @@ async def measure(
     keep: bool = False,
     overrides: Mapping[str, Mapping[str, object]] | None = None,
     open_files: int | None = None,
+    shown: BinaryIO | None = None,
 ) -> tuple[Figures, float]:
     """Run one attack; print what it did. The bystander's figures under attack, and the highest memory in MiB."""
     with tempfile.TemporaryDirectory(prefix="attack-") as path:
@@ -250,19 +252,19 @@ async def measure(
             assert arena.stdout is not None
             origin, email, cookie, model = json.loads(await arena.stdout.readline())
             good, bad = await _prepare(folder, origin, email, cookie, overrides or {}, tls=tls)
-            serve = (python, "-m", "bridge", "serve", "--config", str(folder / "bridge.toml"))
+            serve: tuple[str, ...] = (python, "-m", "bridge", "serve", "--config", str(folder / "bridge.toml"))
             if open_files is not None:
                 serve = ("sh", "-c", f'ulimit -n {open_files}; exec "$@"', "sh", *serve)
             async with _process(serve, stderr=pipe, env=_environ()) as daemon, asyncio.TaskGroup() as tasks:
                 log = [0]
                 port = await _ready(daemon)
-                counting = tasks.create_task(_count(daemon, log))
+                counting = tasks.create_task(_count(daemon, log, shown))
                 target = Target(port, good, model, tls=tls)
                 phases = {phase: Figures() for phase in ("quiet", "attack", "after")}
                 memory = {"before": rss_mib(daemon.pid), "peak": 0.0}
 
                 async def stand(phase: str, seconds: float) -> None:
-                    bystander = asyncio.ensure_future(_bystand(target, phases[phase], keep=keep))
+                    bystander = tasks.create_task(_bystand(target, phases[phase], keep=keep))
                     until = time.monotonic() + seconds
                     while time.monotonic() < until and daemon.returncode is None:
                         memory["peak"] = max(memory["peak"], rss_mib(daemon.pid))
@@ -297,7 +299,7 @@ async def measure(
                 return phases["attack"], memory["peak"]
 
 
-def main(script: str, attacks: Mapping[str, Attack], **options: object) -> None:
+def main(script: str, attacks: Mapping[str, Attack], *, open_files: int | None = None) -> None:
     """Run the attacks that the command line names, or all."""
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*", help=f"attacks: {', '.join(attacks)}; all without any")
@@ -315,9 +317,20 @@ def main(script: str, attacks: Mapping[str, Attack], **options: object) -> None:
         asyncio.run(_attack(attacks[chosen.attack], target))
         return
 
+    log = Path(os.environ["ATTACK_LOG"]).open("ab") if "ATTACK_LOG" in os.environ else None  # noqa: SIM115
+
     async def run() -> None:
         for name in chosen.names or attacks:
-            await measure(name, script, seconds=chosen.seconds, after=chosen.after, tls=chosen.tls, keep=chosen.keep, **options)  # type: ignore[arg-type]
+            await measure(
+                name,
+                script,
+                seconds=chosen.seconds,
+                after=chosen.after,
+                tls=chosen.tls,
+                keep=chosen.keep,
+                open_files=open_files,
+                shown=log,
+            )
 
     asyncio.run(run())
 

@@ -97,7 +97,7 @@ ATTACKS: dict[str, Attack] = {
     "large-chunks": _flooding(10, CHUNKED, b"10000\r\n" + b" " * 65536 + b"\r\n"),
     "pipelined": _flooding(10, b"", MODELS * 500),
     "pipelined-pages": _flooding(10, b"", MODELS.replace(b"/v1/models", b"/dashboard/login") * 500),
-    # F9: forms
+    # forms that stop half-way (F9)
     "half-forms": _holding(2500, LOGIN % 250_001 + b"a" * 250_000),
     "half-small-forms": _holding(2500, LOGIN % 4000 + b"a" * 3999),
     "half-chunked-forms": _holding(
