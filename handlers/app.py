@@ -40,6 +40,7 @@ from handlers.appkeys import (
     SETTINGS,
     STATE,
     STATS,
+    STRANGERS,
     TASKS,
     UPLOADS,
     Settings,
@@ -55,6 +56,7 @@ from handlers.metrics import METRICS, Metrics
 from handlers.middlewares import around, set_headers
 from handlers.routes import add_routes
 from handlers.site import client_settings, use_clearance
+from handlers.strangers import STRANGER_CONNECTIONS, Strangers
 from upstream import client
 from upstream.alarms import Alarms
 from upstream.drift import Drift
@@ -82,6 +84,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
     app[ALARMS] = Alarms()
     app[DRAIN] = Drain(app[ALARMS])
     app[BODIES] = ByteBudget()
+    app[STRANGERS] = Strangers(2 * config.limits.streams + STRANGER_CONNECTIONS, time.monotonic)
     app[RANDOM] = RandomBytes()
     app.on_response_prepare.append(set_headers)
     add_routes(app)
