@@ -11,6 +11,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from time import monotonic  # the loop's own clock, in a third of the time
 from typing import Final
@@ -249,6 +250,7 @@ class ArenaClient:
         """Send, follow redirects within the origins, take over a rotated cookie, raise what is no success."""
         origin, target = self.origin, path
         is_page = path == self.page_path  # which another call may change meanwhile
+        on_head = None if credentials is None else partial(_take_rotation, credentials)
         for _ in range(MAX_REDIRECTS + 1):
             sent = {
                 **headers,
@@ -262,12 +264,12 @@ class ArenaClient:
             if cookie := cookies.cookie_header(session, self.settings.cf_clearance):
                 sent["Cookie"] = cookie
             try:
-                response = await self._exchanges.request(method, origin, target, sent, body, deadline, patience)
+                response = await self._exchanges.request(
+                    method, origin, target, sent, body, deadline, patience, on_head
+                )
             except SENDING_ERRORS as error:
                 raise self._unanswered(error, origin) from None
             self.clock.learn(response.headers, now=response.status == HTTPStatus.BAD_REQUEST)
-            if credentials is not None and "Set-Cookie" in response.headers:
-                _take_rotation(response.headers, credentials)
             if response.status == HTTPStatus.OK:
                 coding = response.headers.get("Content-Encoding", "identity")
                 if coding.lower() != "identity":
@@ -317,7 +319,8 @@ class ArenaClient:
         return origin, target.raw_path_qs
 
 
-def _take_rotation(headers: CIMultiDict[str], credentials: Credentials) -> None:
-    rotated = cookies.rotated(headers.getall("Set-Cookie"), credentials.session)
+def _take_rotation(credentials: Credentials, headers: CIMultiDict[str]) -> None:
+    """Take over the cookie that an answer brings, in the moment it comes: the one before is dead from then on."""
+    rotated = cookies.rotated(headers.getall("Set-Cookie", ()), credentials.session)
     if rotated is not None:
         credentials.rotate(rotated)
