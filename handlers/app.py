@@ -74,7 +74,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
     """Build the daemon's application over a prepared state folder."""
     app = web.Application(middlewares=[around])
     settings = app[SETTINGS] = Settings(config)
-    app[STATE] = State(folder, time.time, on_password=lambda: app[LOGINS].end_all())
+    app[STATE] = State(folder, time.time, on_password=lambda: app[LOGINS].end_all(), monotonic=time.monotonic)
     app[STATS] = StatsFile(folder, time.time)
     app[GATE] = Gate(time.monotonic)
     app[DRIFT] = Drift(_warn_of_unknown)
@@ -95,8 +95,8 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
         app[METRICS] = Metrics(app, app[STATS].stats)
         yield
         app[ENDINGS].settle()
-        await app[STATS].flush()
-        await app[STATE].flush()
+        await app[STATS].finish()
+        await app[STATE].finish()
         app[ALARMS].close()
 
     async def upstream(app: web.Application) -> AsyncIterator[None]:
@@ -146,6 +146,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
             owner.spawn(app[STATE].watch(app[RENEWALS].wake), name="watch state")
             owner.spawn(app[STATS].keep(), name="save statistics")
             owner.spawn(app[MODELS].keep_fresh(), name="refresh models")
+            owner.spawn(app[MODELS].save(), name="save models")
             owner.spawn(app[RENEWALS].keep(), name="renew accounts")
             owner.every(HEALTH_SECONDS, Watch(partial(health_of, app)), name="watch health")
             yield

@@ -40,9 +40,9 @@ class Connection(asyncio.BufferedProtocol):
     """One connection, among the open ones: `ask`, then `read` or `take` the body, then `rest`, then ask again.
 
     `whole` says that the answer has come to its end, `error` why no more of it will come. `on_data` is called behind
-    each read from the socket, and at the end; `on_head` is told the headers in the moment in which they have come,
-    whether or not somebody waits for them, and must not raise. `awaits_head` says that they have not come yet. At `waiting_until`, on the loop's clock, the answer fails. `buffer` is
-    what all connections read into.
+    each read from the socket, and at the end. `awaits_head` says that an answer's headers have not come yet; `on_head`
+    is told them in the moment in which they come, whether or not somebody waits for them, and must not raise. At
+    `waiting_until`, on the loop's clock, the answer fails. `buffer` is what all connections read into.
     """
 
     __slots__ = (

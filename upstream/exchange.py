@@ -91,7 +91,8 @@ class Exchanges:
 
         That is on the loop's clock, and may be moved, as `Connection.ask` says, where `patience` too is said.
         `on_head` is told the headers, and must not raise: also if the caller is cancelled or `deadline` passes, for
-        `OUTLIVE_SECONDS` more. Raises what aiohttp's session does, HttpProcessingError instead of ClientResponseError, and ValueError of a
+        `OUTLIVE_SECONDS` more.
+        Raises what aiohttp's session does, HttpProcessingError instead of ClientResponseError, and ValueError of a
         header that cannot be sent.
         """
         lease = await self.pool.lend(origin)
