@@ -31,9 +31,7 @@ FILE_MODE = 0o600
 LOCK_TIMEOUT = 10.0  # seconds; a holder only writes a small file, so a longer wait means a stopped process
 HOLD_PATIENCE = 0.05  # seconds; who asks whether a daemon runs (`is_held`) has its lock for a moment
 LOCK_POLL_SECONDS = 0.005  # flock can wait for ever or not at all: we ask again
-GAP_SECONDS = (
-    0.5  # how long a file is looked for that was there: editors and restores move it away before they write it
-)
+GAP_SECONDS = 0.5  # how long a file is looked for again that was there: editors move it away, then write another
 
 _logger = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from bridge.limits import Limiter
 from bridge.models import Models
 from bridge.relay import Relay
 from bridge.renewals import renewing
+from bridge.rotations import Rotations
 from bridge.state import State, kept_conversations, kept_modes, models_document
 from bridge.stats_file import StatsFile
 from bridge.store import StateFolder
@@ -106,7 +107,9 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
             kept_modes(folder, lambda user_id: pool.get(user_id) is not None) as modes,
             client.connect(client_settings(config, app[STATE].admin.clearance), app[ALARMS]) as arena,
             renewing(arena, pool, settings.current, app[STATE].flush) as renewals,
-            uploading(arena, clock=time.time, on_upload=app[STATS].stats.record_upload) as uploads,
+            uploading(
+                arena, clock=arena.clock, monotonic=time.monotonic, on_upload=app[STATS].stats.record_upload
+            ) as uploads,
             fetching(connect_timeout=FETCH_SECONDS) as fetcher,
         ):
             app[UPLOADS], app[FETCHER] = uploads, fetcher
@@ -121,6 +124,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
                 uploads,
                 modes,
                 follow_ups,
+                Rotations(time.monotonic),
                 Uuid7Source(arena.clock, app[RANDOM]),
                 settings.current,
                 app[DRIFT],
