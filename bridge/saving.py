@@ -46,8 +46,8 @@ class Saving:
 
     @property
     def due(self) -> bool:
-        """Whether there is something that is not written."""
-        return self._changed.is_set()
+        """Whether there is something that is not written, or not wholly."""
+        return self._changed.is_set() or self._turn.locked()
 
     async def keep(self) -> None:
         """Write what changes, until cancelled."""
@@ -77,7 +77,7 @@ class Saving:
 
     async def _flush(self) -> None:
         async with self._turn:
-            if not self.due:
+            if not self._changed.is_set():
                 return
             self._changed.clear()
             try:

@@ -232,7 +232,7 @@ class State:
                 one_looks_changed = await any_looks_changed(self._keys, self._accounts, self._admin)
             except StateError:
                 one_looks_changed = True
-            if one_looks_changed:
+            if one_looks_changed or any(each.is_gone for each in watched):
                 for each in watched:
                     await each.look()
 
@@ -294,12 +294,12 @@ def _merged(before: Account | None, theirs: Account, ours: Account | None, repla
     """One account out of two that have both been changed since `before`; where both changed the same, theirs wins.
 
     Another session is another login, and all of it is theirs, unless the site has replaced that session (`replaced`
-    holds digests): then it came out of an old copy of the file, and is dead.
+    holds digests): then all of it came out of an old copy of the file.
     """
     if before is None or ours is None:
         return theirs
-    if theirs.session.value != before.session.value and digest(theirs.session.value) not in replaced:
-        return theirs
+    if theirs.session.value != before.session.value:
+        return ours if digest(theirs.session.value) in replaced else theirs
     return Account(
         ours.label if theirs.label == before.label else theirs.label,
         ours.session,
@@ -320,12 +320,21 @@ class _Watched:
         self._document = document
         self._load = load
         self._complaint = ""
-        self._looks = 0
+        self._looks = 0  # in a row that did not find it
+        self._is_believed_gone = False  # and is to be loaded as an empty one
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the last look did not find it."""
+        return self._looks > 0
 
     async def look(self) -> None:
         """Take over what has changed, if anything has."""
         try:
-            if not await self._document.changed():
+            if not await self._document.changed() and not self._is_believed_gone:
+                if self.is_gone:
+                    _logger.info("%s is there again, as it was", self._document.path.name)
+                    self._complaint, self._looks = "", 0
                 return
             found = await self._load()
         except StateGone as error:
@@ -333,13 +342,14 @@ class _Watched:
             self._looks += 1
             if self._looks >= LOOKS_UNTIL_GONE and not error.with_folder:
                 await self._document.believe_gone()
+                self._is_believed_gone = True
                 _logger.warning("%s does not come back: it is taken for empty", self._document.path)
         except StateError as error:
             self._complain(error)
             self._looks = 0
         else:
             _logger.info("%s was changed: %s", self._document.path.name, found)
-            self._complaint, self._looks = "", 0
+            self._complaint, self._looks, self._is_believed_gone = "", 0, False
 
     def _complain(self, error: StateError) -> None:
         if str(error) != self._complaint:

@@ -230,12 +230,20 @@ class Document(Generic[T]):
         self._seen = None
 
     def _await_return(self) -> None:
-        """Wait for a precious file that was there and is not, for a moment."""
+        """Wait for a precious file that was there and is not, for a moment. Raises StateGone if it was seen before."""
+        known = self._seen is not None
+        if not self._precious or not (known or self._folder.was_written(self._name)):
+            return
         deadline = time.monotonic() + GAP_SECONDS
-        while self._precious and not _is_there(self.path) and time.monotonic() < deadline:
-            if self._seen is None and not self._folder.was_written(self._name):
+        while not _is_there(self.path):
+            if time.monotonic() >= deadline:
+                if known:
+                    raise self._gone()
                 return
             time.sleep(LOCK_POLL_SECONDS)
+
+    def _gone(self) -> StateGone:
+        return StateGone(self.path, with_folder=not self._folder.is_there)
 
     def _load(self) -> T:
         self._await_return()
@@ -267,7 +275,7 @@ class Document(Generic[T]):
                 file = self.path.open("rb")
             except FileNotFoundError as error:
                 if self._seen is not None:
-                    raise StateGone(self.path, with_folder=not self._folder.is_there) from error
+                    raise self._gone() from error
                 return self._empty
             with file:
                 if self._precious:
