@@ -76,6 +76,7 @@ class Listener:
             await asyncio.wait(self._beginning)
 
     def _accept(self) -> None:
+        self._strangers.next_round()
         for _ in range(_TURN_CONNECTIONS):
             if self._strangers.is_busy:
                 return  # asyncio asks again in the next turn

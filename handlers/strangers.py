@@ -22,6 +22,8 @@ GRACE_SECONDS: Final = 1.0
 #: takes two round trips more.
 LEAST_SECONDS: Final = 0.1
 LEAST_TLS_SECONDS: Final = 1.0
+#: And for so many rounds of accepting: when a turn of the loop takes long, what a caller has sent lies unread.
+LEAST_ROUNDS: Final = 10
 #: What all strangers have sent and is not answered yet. One can hold a head of 64 KiB.
 HELD_BYTES: Final = 16 * 1024 * 1024
 #: Requests of strangers, and ends of their connections, that are handled in one turn of the loop: each takes some
@@ -52,7 +54,8 @@ class Strangers:
         #: Open files that connections may take: one that is known, or was, counts for two, the site's beside it.
         self.limit = limit
         self._clock = clock
-        self._strangers: dict[Visitor, float] = {}  # since when, the oldest first
+        self._strangers: dict[Visitor, tuple[float, int]] = {}  # since when, and which round; the oldest first
+        self._round = 0
         self._kept: dict[Visitor, None] = {}
         self._known: set[Visitor] = set()
         self._held: dict[Visitor, int] = {}
@@ -99,11 +102,16 @@ class Strangers:
 
     def come(self, visitor: Visitor) -> None:
         """A connection was accepted."""
-        self._strangers[visitor] = self._clock()
+        self._strangers[visitor] = self._clock(), self._round
+
+    def next_round(self) -> None:
+        """Somebody else may be accepted."""
+        self._round += 1
 
     def _oldest_is(self, since: float) -> bool:
-        """Whether the oldest stranger has been there since then."""
-        return next(iter(self._strangers.values())) <= since
+        """Whether the oldest stranger has been there since then, and for some rounds."""
+        came, in_round = next(iter(self._strangers.values()))
+        return came <= since and in_round + LEAST_ROUNDS <= self._round
 
     def make_room(self, connections: int) -> None:
         """Open files have run out all the same: end so many connections of those who give way."""
@@ -126,7 +134,7 @@ class Strangers:
             self._kept[visitor] = None
         elif visitor in self._strangers:
             self._forget(visitor)
-            self._strangers[visitor] = self._clock()
+            self._strangers[visitor] = self._clock(), self._round
 
     def gone(self, visitor: Visitor) -> None:
         """It has been closed."""
