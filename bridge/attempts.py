@@ -18,6 +18,7 @@ from bridge.conversations import Evaluation, Turn
 from bridge.errors import invalid_request
 from bridge.follow_ups import FollowUps
 from bridge.renewals import CALL_SECONDS, Renewals
+from bridge.rotations import Rotations
 from upstream import evaluations
 from upstream.accounts import EVERYTHING, Account, AccountPool
 from upstream.answer import ArenaAnswer
@@ -48,7 +49,6 @@ from upstream.files import File
 from upstream.ids import Uuid7Source
 from upstream.models import Model
 from upstream.modes import Modes
-from upstream.retry import MAX_CORRECTIONS
 from upstream.uploads import Uploads
 
 #: Classes of failure after which an evaluation is as it was before the call.
@@ -92,6 +92,7 @@ class Attempts:
         uploads: Uploads,
         modes: Modes,
         follow_ups: FollowUps,
+        rotations: Rotations,
         new_id: Uuid7Source,
         config: Callable[[], Config],
         drift: Drift,
@@ -103,6 +104,7 @@ class Attempts:
         self._uploads = uploads
         self._modes = modes
         self._follow_ups = follow_ups
+        self._rotations = rotations
         self._new_id = new_id
         self._config = config
         self._drift = drift
@@ -125,12 +127,14 @@ class Attempts:
         answer: ArenaAnswer | None = None
         self._pool.hold(account)
         try:
-            attachments: Sequence[Attachment] = ()
-            if files:
-                attachments = await self._attach(files, account)
-                account = self._pool.get(account.user_id) or account  # an upload may have rotated its cookie
-            chat.untouched &= chat.turn.evaluation is None  # until upstream says that it did nothing
-            call, answer = await self._open(chat, account, prompt, attachments)
+            async with self._rotations.turn(account.user_id, self._config().upstream.connect_timeout):
+                account = self._pool.get(account.user_id) or account  # others' answers may have rotated its cookie
+                attachments: Sequence[Attachment] = ()
+                if files:
+                    attachments = await self._attach(files, account)
+                    account = self._pool.get(account.user_id) or account  # so may an upload
+                chat.untouched &= chat.turn.evaluation is None  # until upstream says that it did nothing
+                call, answer = await self._open(chat, account, prompt, attachments)
             await answer.begin()
         except BaseException as error:  # cancelled too: nothing stays held
             self._pool.release(account)
@@ -217,7 +221,13 @@ class Attempts:
         return await self._uploads.attach(files, account, self._credentials(account), timeout=timeout)
 
     def _credentials(self, account: Account) -> Credentials:
-        return Credentials(account.session.value, self._pool.rotation(account))
+        rotate = self._pool.rotation(account)
+
+        def rotated(value: str) -> None:
+            self._rotations.rotated(account.user_id)
+            rotate(value)
+
+        return Credentials(account.session.value, rotated)
 
     async def _open(
         self, chat: Chat, account: Account, prompt: str, attachments: Sequence[Attachment]
@@ -271,7 +281,9 @@ class Attempts:
             current = self._pool.get(account.user_id)
             replaced = current is not None and current.session.value != account.session.value
             chat.good_cookies_refused += 1
-            if chat.good_cookies_refused <= (MAX_CORRECTIONS if replaced else 1):
+            if replaced and chat.good_cookies_refused > 1:
+                self._rotations.overtaken(account.user_id)
+            if chat.good_cookies_refused <= (StaleCookie.max_corrections if replaced else 1):
                 return StaleCookie(error.message, status=error.status)
         return error
 

@@ -18,7 +18,8 @@ from bridge.errors import (
     models_unavailable,
 )
 from bridge.keys import ApiKey
-from bridge.store import Document, StateError
+from bridge.saving import Saving
+from bridge.store import Document
 from upstream import flight
 from upstream.catalog import Catalog, names_of
 from upstream.client import ArenaClient
@@ -59,6 +60,7 @@ class Models:
         self._unknown_asked_at = -UNKNOWN_NAME_SECONDS
         self._skipped = 0
         self._is_reading = False
+        self._saving = Saving("models are", self._write)
         self.catalog: Catalog | None = None
         #: Why the last reading failed; None after one that did not.
         self.failure: UpstreamError | None = None
@@ -120,10 +122,16 @@ class Models:
         if self.catalog is None or models != self.catalog.models:
             self._show(models)
             _logger.info("%d models", len(models))
-            try:
-                await self._document.save(models)
-            except StateError as error:
-                _logger.error("models are not saved: %s", error)
+            self._saving.changed()
+            await self._saving.flush()
+
+    async def _write(self) -> None:
+        if self.catalog is not None:
+            await self._document.save(self.catalog.models)
+
+    async def save(self) -> None:
+        """Write the list again where the disk refused it, until cancelled."""
+        await self._saving.keep()
 
     def _show(self, models: tuple[Model, ...]) -> None:
         self.catalog = Catalog(models, hide=self._config().models.hide)

@@ -8,28 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Set
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
 
 from bridge.admin import Admin, admin_document
 from bridge.conversations import Conversations, Evaluation
 from bridge.keys import ApiKey, KeyRing
-from bridge.store import Document, StateError, StateFolder, any_looks_changed
-from bridge.tasks import TaskOwner
-from upstream.accounts import Account, AccountPool
+from bridge.saving import Saving, saving
+from bridge.store import Document, StateError, StateFolder, StateGone, any_looks_changed
+from upstream.accounts import Account, AccountPool, digest
 from upstream.models import Model
 from upstream.modes import MODES, Modes
 
 T = TypeVar("T")
 
-#: How soon what could not be saved is tried again, in seconds.
-SAVE_AGAIN_SECONDS: Final = 10.0
 #: A hundred thousand conversations, some of which have many digests, with room.
 MAX_CONVERSATIONS_BYTES: Final = 256 * 1024 * 1024
 #: How often a look is taken at the files, in seconds: a change must be noticed within two.
 WATCH_SECONDS: Final = 1.0
+#: After so many looks in a row that did not find a file it is believed to be gone, if its folder is there.
+LOOKS_UNTIL_GONE: Final = 10
 
 _logger = logging.getLogger(__name__)
 
@@ -84,23 +84,15 @@ async def kept_modes(folder: StateFolder, known: Callable[[str], bool]) -> Async
     `known` says whether an account (by user id) exists: what was learned of others is dropped.
     """
     document = site_document(folder)
-    changed = asyncio.Event()
-    modes = Modes(changed.set)
-    saved = await document.load()
-    modes.load(saved.default, saved.of_accounts)
+    before = await document.load()
 
-    async def save() -> None:
-        while True:
-            await changed.wait()
-            changed.clear()
-            modes.forget(known)
-            try:
-                await document.save(SavedModes(modes.default, dict(modes.of_accounts)))
-            except StateError as error:  # the next start learns them again, at the cost of one refused call
-                _logger.error("the site's modes are not saved: %s", error)
+    async def write() -> None:
+        modes.forget(known)
+        await document.save(SavedModes(modes.default, dict(modes.of_accounts)))
 
-    async with TaskOwner() as tasks:
-        tasks.spawn(save(), name="save modes")
+    async with saving("the site's modes are", write, loss="the next start learns them again") as kept:
+        modes = Modes(kept.changed)
+        modes.load(before.default, before.of_accounts)
         yield modes
 
 
@@ -167,31 +159,36 @@ async def kept_conversations(folder: StateFolder) -> AsyncIterator[Conversations
 class State:
     """Keys, accounts and the owner's settings. Owned by the app: `load` first, then `watch` and `save` as tasks.
 
-    `clock` gives unix seconds; `on_password` is told of another password for the dashboard, whoever set it.
+    `clock` gives unix seconds, `monotonic` seconds that no setting of a clock changes, as in `AccountPool`;
+    `on_password` is told of another password for the dashboard, whoever set it.
     """
 
     def __init__(
-        self, folder: StateFolder, clock: Callable[[], float], on_password: Callable[[], None] = lambda: None
+        self,
+        folder: StateFolder,
+        clock: Callable[[], float],
+        on_password: Callable[[], None] = lambda: None,
+        monotonic: Callable[[], float] | None = None,
     ) -> None:
         self._keys = keys_document(folder)
         self._accounts = accounts_document(folder)
         self._admin = admin_document(folder)
+        self._clock = clock
         self._on_disk: dict[str, Account] = {}  # as last seen there: what differs since, a command has written
-        self._dirty = asyncio.Event()
         self._on_password = on_password
         self._turn = asyncio.Lock()
-        self._unsaved = ""  # why accounts could not be saved, the last time
+        self._saving = Saving("accounts are", self._merge)
         self.keys = KeyRing()
         self.admin = Admin()
-        self.pool = AccountPool(clock, self._dirty.set)
+        self.pool = AccountPool(clock, self._saving.changed, monotonic)
 
     async def load(self) -> None:
         """Read everything. Raises StateError."""
-        self.keys = KeyRing(await self._keys.load())
-        self.admin = await self._admin.load()
+        await self._load_keys()
+        await self._load_admin()
         accounts = await self._accounts.load()
         self._on_disk = {account.user_id: account for account in accounts}
-        self.pool.load(accounts)
+        self.pool.load(accounts, saved_at=self._accounts.written_at)
 
     async def update_keys(self, change: Callable[[tuple[ApiKey, ...]], tuple[ApiKey, ...]]) -> None:
         """Change the keys on disk and here. Raises StateError, and what `change` raises."""
@@ -211,84 +208,161 @@ class State:
         if admin.password_hash != before.password_hash:
             self._on_password()
 
+    async def _load_keys(self) -> str:
+        self.keys = KeyRing(await self._keys.load())
+        return f"{len(self.keys)} keys"
+
+    async def _load_admin(self) -> str:
+        self._take_admin(await self._admin.load())
+        return "the owner's settings"
+
     async def watch(self, on_accounts: Callable[[], None]) -> None:
-        """Notice what commands change, for ever. `on_accounts` is told when it was the accounts."""
+        """Notice what commands change, until cancelled. `on_accounts` is told when it was the accounts."""
+
+        async def load_accounts() -> str:
+            await self._merge()
+            on_accounts()
+            return f"{len(self.pool)} accounts"
+
+        watched = (
+            _Watched(self._keys, self._load_keys),
+            _Watched(self._accounts, load_accounts),
+            _Watched(self._admin, self._load_admin),
+        )
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             try:
-                if not await any_looks_changed(self._keys, self._accounts, self._admin):
-                    continue
-                if await self._keys.changed():
-                    self.keys = KeyRing(await self._keys.load())
-                    _logger.info("keys.json was changed: %d keys", len(self.keys))
-                if await self._accounts.changed():
-                    await self._merge()
-                    _logger.info("accounts.json was changed: %d accounts", len(self.pool))
-                    on_accounts()
-                if await self._admin.changed():
-                    self._take_admin(await self._admin.load())
-                    _logger.info("admin.json was changed")
-            except StateError as error:
-                _logger.error("%s; going on with what was read before", error)
+                if await self._one_looks_changed() or any(each.is_gone for each in watched):
+                    for each in watched:
+                        await each.look()
             except Exception:  # a change that is never noticed again would be worse than any error
                 _logger.exception("the state folder could not be looked at; going on with what was read before")
 
+    async def _one_looks_changed(self) -> bool:
+        try:
+            return await any_looks_changed(self._keys, self._accounts, self._admin)
+        except StateError:
+            return True
+
     async def save(self) -> None:
-        """Write what upstream changes, at once, for ever."""
-        while True:
-            await self._dirty.wait()
-            await self.flush()
-            if self._dirty.is_set():  # in vain, or there is news already
-                await asyncio.sleep(SAVE_AGAIN_SECONDS if self._unsaved else 0)
+        """Write what upstream changes, at once and as often as it takes, until cancelled."""
+        await self._saving.keep()
 
     async def flush(self) -> None:
         """Write what is not yet on disk. A failure is logged once, and `save` tries again."""
-        try:
-            await self._merge(if_dirty=True)
-        except StateError as error:
-            if str(error) != self._unsaved:
-                _logger.error("accounts are not saved: %s", error)
-            self._unsaved = str(error)
-        else:
-            self._unsaved = ""
+        await self._saving.flush()
 
-    async def _merge(self, *, if_dirty: bool = False) -> None:
-        # To the end, even when the daemon stops: half a merge would take our own writing for a command's.
-        await asyncio.shield(self._merge_in_turn(if_dirty=if_dirty))
-
-    async def _merge_in_turn(self, *, if_dirty: bool) -> None:
-        async with self._turn:
-            if if_dirty and not self._dirty.is_set():
+    async def finish(self) -> None:
+        """Write what is not yet on disk, for the last time: what cannot be written is lost, and named in the log."""
+        if await self._saving.finish():
+            return
+        why = self._saving.failure
+        if isinstance(why, StateGone) and not why.with_folder:  # nobody puts it back in time
+            with suppress(StateError):
+                await self._accounts.save(tuple(self.pool))
                 return
-            self._dirty.clear()
+        path, lost = self._accounts.path, [each.label for each in self.pool if not self._is_cookie_on_disk(each)]
+        if lost:
+            labels = ", ".join(map(repr, lost))
+            _logger.critical(
+                "%s is not saved at the end: %s. LOST: the new session cookies of %s; add these accounts again",
+                path,
+                why,
+                labels,
+            )
+        else:
+            _logger.error("%s is not saved at the end: %s. No cookie is lost, only what was noted of them", path, why)
+
+    def _is_cookie_on_disk(self, account: Account) -> bool:
+        on_disk = self._on_disk.get(account.user_id)
+        return on_disk is not None and on_disk.session.value == account.session.value
+
+    async def _merge(self) -> None:
+        # To the end, even when the daemon stops: half a merge would take our own writing for a command's.
+        await asyncio.shield(self._merge_in_turn())
+
+    async def _merge_in_turn(self) -> None:
+        async with self._turn:
             ours = {account.user_id: account for account in self.pool}
-            seen = dict(self._on_disk)
-            try:
-                merged = await self._accounts.update(lambda on_disk: _merged(on_disk, ours, seen))
-            except StateError:
-                self._dirty.set()  # a cookie that is on no disk is lost with the process
-                raise
+            seen, replaced = dict(self._on_disk), self.pool.replaced
+            merged = await self._accounts.update(
+                lambda on_disk: tuple(
+                    _merged(seen.get(each.user_id), each, ours.get(each.user_id), replaced) for each in on_disk
+                )
+            )
             self._on_disk = {account.user_id: account for account in merged}
-            # Where ours was written, the pool may have news since, which the next merge writes; else the disk has won.
+            # Upstream may have said more meanwhile: that stays, and the next merge writes it.
             self.pool.load(
-                self.pool.get(account.user_id) or account if account == ours.get(account.user_id) else account
-                for account in merged
+                _merged(ours.get(each.user_id), each, self.pool.get(each.user_id), self.pool.replaced)
+                for each in merged
             )
 
 
-def _merged(on_disk: tuple[Account, ...], ours: dict[str, Account], seen: dict[str, Account]) -> tuple[Account, ...]:
-    """Put our view of each account in the place of the one on disk, unless a command has written that since.
+def _merged(before: Account | None, theirs: Account, ours: Account | None, replaced: Set[bytes]) -> Account:
+    """One account out of two that have both been changed since `before`; where both changed the same, theirs wins.
 
-    A command that has left the cookie as it was does not bring back one that the site has replaced.
+    Another session is another login, and all of it is theirs, unless the site has replaced that session (`replaced`
+    holds digests): then all of it came out of an old copy of the file.
+    """
+    if before is None or ours is None:
+        return theirs
+    if theirs.session.value != before.session.value:
+        return ours if digest(theirs.session.value) in replaced else theirs
+    return Account(
+        ours.label if theirs.label == before.label else theirs.label,
+        ours.session,
+        ours.expired if theirs.expired == before.expired else theirs.expired,
+        ours.resting if theirs.resting == before.resting else theirs.resting,
+        ours.bar if theirs.bar is before.bar else theirs.bar,
+    )
+
+
+class _Watched:
+    """A document that others may change while the daemon runs. `load` takes it over and says what it is.
+
+    What cannot be read changes nothing, and is said once. A file that is gone may come back: it is on its way into an
+    editor, a restore or a mount.
     """
 
-    def one(account: Account) -> Account:
-        mine, before = ours.get(account.user_id), seen.get(account.user_id)
-        if mine is None or before is None or account.session != before.session:
-            return account
-        return mine if account == before else replace(account, session=mine.session)
+    def __init__(self, document: Document[Any], load: Callable[[], Awaitable[str]]) -> None:
+        self._document = document
+        self._load = load
+        self._complaint = ""
+        self._looks = 0  # in a row that did not find it
+        self._is_believed_gone = False  # and is to be loaded as an empty one
 
-    return tuple(map(one, on_disk))
+    @property
+    def is_gone(self) -> bool:
+        """Whether the last look did not find it."""
+        return self._looks > 0
+
+    async def look(self) -> None:
+        """Take over what has changed, if anything has."""
+        try:
+            if not await self._document.changed() and not self._is_believed_gone:
+                if self.is_gone:
+                    _logger.info("%s is there again, as it was", self._document.path.name)
+                    self._complaint, self._looks = "", 0
+                return
+            found = await self._load()
+        except StateGone as error:
+            self._complain(error)
+            self._looks += 1
+            if self._looks >= LOOKS_UNTIL_GONE and not error.with_folder:
+                await self._document.believe_gone()
+                self._is_believed_gone = True
+                _logger.warning("%s does not come back: it is taken for empty", self._document.path)
+        except StateError as error:
+            self._complain(error)
+            self._looks = 0
+        else:
+            _logger.info("%s was changed: %s", self._document.path.name, found)
+            self._complaint, self._looks, self._is_believed_gone = "", 0, False
+
+    def _complain(self, error: StateError) -> None:
+        if str(error) != self._complaint:
+            _logger.error("%s; going on with what was read before", error)
+        self._complaint = str(error)
 
 
 def _list(values: object) -> list[object]:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bridge.stats import Stats
-from bridge.store import Document, StateError, StateFolder
+from bridge.store import Document, StateError, StateFolder, StateGone
 
 #: What a kill may lose: the time between two writings, in seconds.
 FLUSH_SECONDS: Final = 5.0
@@ -79,8 +79,18 @@ class StatsFile:
             self._failing = False
             self._flushed = revision
 
+    async def finish(self) -> None:
+        """Write what was counted, for the last time: what cannot be written is lost."""
+        await self.flush()
+        if self._failing:
+            _logger.error("statistics are not saved at the end: what was counted since the last time is lost")
+
     async def read(self) -> Stats:
         """The statistics as the file holds them, up to a few seconds old, not to be changed. Raises StateError."""
         if self._read is None or await self._reading.changed():
-            self._read = await self._reading.load()
+            try:
+                self._read = await self._reading.load()
+            except StateGone:  # for a moment, or until the next flush
+                if self._read is None:
+                    raise
         return self._read

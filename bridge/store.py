@@ -36,6 +36,7 @@ LOCK_TIMEOUT = 10.0  # seconds; a holder only writes a small file, so a longer w
 HOLD_PATIENCE = 0.05  # seconds; who asks whether a daemon runs (`is_held`) has its lock for a moment
 THREADS = 16  # more than there are documents, of which each does one thing at a time: none waits for another
 LOCK_POLL_SECONDS = 0.005  # flock can wait for ever or not at all: we ask again
+GAP_SECONDS = 0.5  # how long a file is looked for again that was there: editors move it away, then write another
 
 MAX_BYTES = 32 * 1024 * 1024  # of a document: far above what any of them holds, but for conversations
 
@@ -51,6 +52,17 @@ class StateError(Exception):
 
 class StateUnavailable(StateError):
     """The disk refuses, or another process is in the way: later it may be otherwise, without anybody's doing."""
+
+
+class StateGone(StateError):
+    """A file that was there is not there now: that does not make it an empty one.
+
+    `with_folder`: the whole folder is gone, or another one is in its place, as after a mount that was lost.
+    """
+
+    def __init__(self, path: Path, *, with_folder: bool) -> None:
+        super().__init__(f"{path} is gone" + (", with its whole folder: is it mounted?" if with_folder else ""))
+        self.with_folder = with_folder
 
 
 class StateFolder:
@@ -89,6 +101,15 @@ class StateFolder:
         finally:
             self.threads.idle(LOCK_TIMEOUT)  # a writer whose caller has left finishes its file
             os.close(lock)  # which unlocks; the file stays, since unlinking it would race with the next daemon
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the folder that a daemon holds is still at its place; blocking."""
+        return _is_there(self.path / ".daemon.lock")
+
+    def was_written(self, name: str) -> bool:
+        """Whether document `name` has ever been written; blocking."""
+        return _is_there(self.path / f".{name}.lock")
 
     def is_held(self) -> bool:
         """Whether a daemon runs on this folder now; does not wait. Raises StateError."""
@@ -136,6 +157,8 @@ class Document(Generic[T]):
 
     `parse` turns plain JSON values into T and may raise ValueError, LookupError, TypeError, AttributeError or
     ArithmeticError where they are of another form; `dump` is its inverse.
+    A file that is gone after this instance has read or written it raises StateGone, until `believe_gone` is called;
+    before, a missing file means `empty`.
     On a file that does not parse, is larger than `max_bytes` or is no file (a pipe, say), a `precious` document raises
     StateError and leaves it untouched; another one moves it aside, logs a warning and goes on with `empty`.
     One instance may serve many tasks.
@@ -166,8 +189,13 @@ class Document(Generic[T]):
         self._lock = asyncio.Lock()
         self._seen: tuple[int, int, int] | None = None
 
+    @property
+    def written_at(self) -> float | None:
+        """When the file was written that this instance has read or written last, in unix seconds; None without one."""
+        return None if self._seen is None else self._seen[1] / 1e9
+
     async def load(self) -> T:
-        """The document as it is on disk, `empty` where there is none. Raises StateError."""
+        """The document as it is on disk, `empty` where there never was one. Raises StateError."""
         return await self._to_the_end(self._load)
 
     async def save(self, value: T) -> None:
@@ -181,6 +209,10 @@ class Document(Generic[T]):
         written. Raises StateError as load and save do.
         """
         return await self._to_the_end(partial(self._update, change))
+
+    async def believe_gone(self) -> None:
+        """Take a file that is gone for empty from now on."""
+        await self._to_the_end(self._forget)
 
     async def changed(self) -> bool:
         """Whether another process wrote the document since this one loaded or saved it."""
@@ -215,7 +247,27 @@ class Document(Generic[T]):
 
     # From here on: in a thread, one at a time.
 
+    def _forget(self) -> None:
+        self._seen = None
+
+    def _await_return(self) -> None:
+        """Wait for a precious file that was there and is not, for a moment. Raises StateGone if it was seen before."""
+        known = self._seen is not None
+        if not self._precious or not (known or self._folder.was_written(self._name)):
+            return
+        deadline = time.monotonic() + GAP_SECONDS
+        while not _is_there(self.path):
+            if time.monotonic() >= deadline:
+                if known:
+                    raise self._gone()
+                return
+            time.sleep(LOCK_POLL_SECONDS)
+
+    def _gone(self) -> StateGone:
+        return StateGone(self.path, with_folder=not self._folder.is_there)
+
     def _load(self) -> T:
+        self._await_return()
         with suppress(_Damaged):
             return self._read()
         with self._folder.locked(self._name):
@@ -226,8 +278,15 @@ class Document(Generic[T]):
             self._write(data)
 
     def _update(self, change: Callable[[T], T]) -> T:
+        self._await_return()
         with self._folder.locked(self._name):
-            value = change(self._read_or_move_aside())
+            try:
+                before = self._read_or_move_aside()
+            except StateGone:
+                if self._precious:
+                    raise
+                before = self._empty
+            value = change(before)
             self._write(self._encode(value))
         return value
 
@@ -235,8 +294,9 @@ class Document(Generic[T]):
         with _os_errors(self.path, "cannot be read"):
             try:
                 data, status = read(self.path, self._max_bytes)
-            except FileNotFoundError:
-                self._seen = None
+            except FileNotFoundError as error:
+                if self._seen is not None:
+                    raise self._gone() from error
                 return self._empty
             except (NotReadable, IsADirectoryError) as error:
                 self._seen = _fingerprint(self.path.stat())  # told once, not with each look
@@ -339,6 +399,14 @@ def _tighten(path: Path, mode: int) -> None:
     if found & ~mode:
         path.chmod(found & mode)
         _logger.warning("%s was open to others (mode %o) and is private now", path, found)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except OSError:
+        return False
+    return True
 
 
 def _fingerprint(status: os.stat_result) -> tuple[int, int, int]:

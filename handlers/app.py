@@ -17,6 +17,7 @@ from bridge.limits import Limiter
 from bridge.models import Models
 from bridge.relay import Relay
 from bridge.renewals import renewing
+from bridge.rotations import Rotations
 from bridge.state import State, kept_conversations, kept_modes, models_document
 from bridge.stats_file import StatsFile
 from bridge.store import StateFolder
@@ -40,6 +41,7 @@ from handlers.appkeys import (
     SETTINGS,
     STATE,
     STATS,
+    STRANGERS,
     TASKS,
     UPLOADS,
     Settings,
@@ -55,6 +57,7 @@ from handlers.metrics import METRICS, Metrics
 from handlers.middlewares import around, set_headers
 from handlers.routes import add_routes
 from handlers.site import client_settings, use_clearance
+from handlers.strangers import STRANGER_CONNECTIONS, Strangers
 from upstream import client
 from upstream.alarms import Alarms
 from upstream.drift import Drift
@@ -74,7 +77,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
     """Build the daemon's application over a prepared state folder."""
     app = web.Application(middlewares=[around])
     settings = app[SETTINGS] = Settings(config)
-    app[STATE] = State(folder, time.time, on_password=lambda: app[LOGINS].end_all())
+    app[STATE] = State(folder, time.time, on_password=lambda: app[LOGINS].end_all(), monotonic=time.monotonic)
     app[STATS] = StatsFile(folder, time.time)
     app[GATE] = Gate(time.monotonic)
     app[DRIFT] = Drift(_warn_of_unknown)
@@ -82,6 +85,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
     app[ALARMS] = Alarms()
     app[DRAIN] = Drain(app[ALARMS])
     app[BODIES] = ByteBudget()
+    app[STRANGERS] = Strangers(2 * config.limits.streams + STRANGER_CONNECTIONS, time.monotonic)
     app[RANDOM] = RandomBytes()
     app.on_response_prepare.append(set_headers)
     add_routes(app)
@@ -95,8 +99,8 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
         app[METRICS] = Metrics(app, app[STATS].stats)
         yield
         app[ENDINGS].settle()
-        await app[STATS].flush()
-        await app[STATE].flush()
+        await app[STATS].finish()
+        await app[STATE].finish()
         app[ALARMS].close()
 
     async def upstream(app: web.Application) -> AsyncIterator[None]:
@@ -106,7 +110,9 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
             kept_modes(folder, lambda user_id: pool.get(user_id) is not None) as modes,
             client.connect(client_settings(config, app[STATE].admin.clearance), app[ALARMS]) as arena,
             renewing(arena, pool, settings.current, app[STATE].flush) as renewals,
-            uploading(arena, clock=time.time, on_upload=app[STATS].stats.record_upload) as uploads,
+            uploading(
+                arena, clock=arena.clock, monotonic=time.monotonic, on_upload=app[STATS].stats.record_upload
+            ) as uploads,
             fetching(connect_timeout=FETCH_SECONDS) as fetcher,
         ):
             app[UPLOADS], app[FETCHER] = uploads, fetcher
@@ -121,6 +127,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
                 uploads,
                 modes,
                 follow_ups,
+                Rotations(time.monotonic),
                 Uuid7Source(arena.clock, app[RANDOM]),
                 settings.current,
                 app[DRIFT],
@@ -146,6 +153,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
             owner.spawn(app[STATE].watch(app[RENEWALS].wake), name="watch state")
             owner.spawn(app[STATS].keep(), name="save statistics")
             owner.spawn(app[MODELS].keep_fresh(), name="refresh models")
+            owner.spawn(app[MODELS].save(), name="save models")
             owner.spawn(app[RENEWALS].keep(), name="renew accounts")
             owner.every(HEALTH_SECONDS, Watch(partial(health_of, app)), name="watch health")
             yield

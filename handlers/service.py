@@ -26,7 +26,7 @@ from bridge.regular_file import kind
 from bridge.store import StateFolder
 from bridge.tasks import TaskOwner
 from handlers.app import build_app, reload
-from handlers.appkeys import DRAIN, SETTINGS, STATE, TASKS
+from handlers.appkeys import DRAIN, SETTINGS, STATE, STRANGERS, TASKS
 from handlers.dashboard.login import setup_code
 from handlers.drain import Drain
 from handlers.listener import (
@@ -37,6 +37,7 @@ from handlers.listener import (
     open_sockets,
     stop_listening,
 )
+from handlers.memory import COLLECT_SECONDS, Collector, resident_bytes
 from handlers.notify import Notifier, feed_watchdog, report_status
 from upstream.threads import Threads
 
@@ -51,13 +52,16 @@ _LOOK_SECONDS: Final = 0.01
 #: When 200 streams begin at once, Python's own collections (700, 10, 10) would walk what all of them have just made,
 #: again and again: the first delta came four times as late (`make bench`, natural: p50 18 ms, now 4). Here an object is
 #: walked twice while it is young, of 4,000 at most at a time: with 15,000, each stop of 8 ms made a queue (p99 12 ms,
-#: now 5). A whole collection takes 300 ms with 5,000 streams open; it comes where 1.6 million were made and kept.
+#: now 5). A whole collection takes 300 ms with 5,000 streams open; it comes where 1.6 million were made and kept, and
+#: when the memory has grown by much (`handlers.memory`).
 _COLLECT_AFTER: Final = (2_000, 1, 400)
 #: How long bridge.toml may take to be read again, in seconds, and how many readings may be under way: a folder of
 #: another machine may not answer.
 _REREAD_SECONDS: Final = 30.0
 _REREADS: Final = 4
 _UNCHANGED: Final = "the configuration stays as it was"
+#: Open files that are no connections: sockets that listen, state files, threads' pipes. The daemon begins with some 10.
+_OWN_FILES: Final = 50
 #: What a daemon keeps for its life: its sockets, its state folder, and the bound of the pool that follows `streams`.
 _LASTING: Final = (
     "server.host",
@@ -102,8 +106,8 @@ class Service:
         with folder.hold():
             tls = tls_context(self.config)
             sockets = self.sockets or inherit() or bind(self.config)
-            _allow_open_files(sockets[0], self.config.limits.streams)
             app = build_app(self.config, folder)
+            app[STRANGERS].limit = _allow_open_files(sockets[0], self.config.limits.streams)
             runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSING_SECONDS)
             try:
                 await runner.setup()
@@ -114,6 +118,7 @@ class Service:
                     tasks.spawn(feed_watchdog(self._notifier, (*tasks, *app[TASKS])), name="watchdog")
                     gc.freeze()  # what is loaded now stays: no collection need walk it again
                     gc.set_threshold(*_COLLECT_AFTER)
+                    tasks.every(COLLECT_SECONDS, Collector(resident_bytes), name="collect garbage")
                     self.on_ready(address(sockets[0].getsockname(), secure=tls is not None), setup_code(app))
                     self._notifier.ready()
                     await self._stop.wait()
@@ -216,8 +221,10 @@ def bind(config: Config) -> list[socket.socket]:
         raise CannotListen(f"cannot listen on {host}, port {port}: {error.strerror}; {advice}") from error
 
 
-def _allow_open_files(sock: socket.socket, streams: int) -> None:
+def _allow_open_files(sock: socket.socket, streams: int) -> int:
     """Let this process have as many open files as so many streams need: two for each, and a few.
+
+    Return how many of them may be connections.
 
     A shell allows 1,024, and more to who asks. The kernel's table of them grows now: once there are threads, each
     doubling would stop all streams for 15 to 30 ms, in which the kernel waits until no CPU uses the old one
@@ -231,6 +238,7 @@ def _allow_open_files(sock: socket.socket, streams: int) -> None:
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     os.close(fcntl.fcntl(sock, fcntl.F_DUPFD_CLOEXEC, allowed - 1))
+    return allowed - min(_OWN_FILES, allowed // 2)
 
 
 def tls_context(config: Config) -> ssl.SSLContext | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Final
 
 from upstream import cookies
@@ -19,6 +20,10 @@ DEFAULT_REST_SECONDS: Final = 60.0
 MAX_REST_SECONDS: Final = 86_400.0
 #: How long before its end a session that cannot be renewed is worth a warning, in seconds.
 EXPIRY_WARNING_SECONDS: Final = 86_400.0
+#: Cookies that the site has replaced, of which it is remembered that they are dead: a year of one account's.
+MAX_REPLACED: Final = 10_000
+#: A clock that differs by so many seconds from what it would show if it had not been set was set.
+CLOCK_SET_SECONDS: Final = 1.0
 #: The key of `Account.resting` for a rest from every modality.
 EVERYTHING: Final = "everything"
 #: What keeps an account from chatting although its cookie is good.
@@ -84,28 +89,67 @@ class Account:
 
 
 class AccountPool:
-    """Chooses accounts in turn and remembers what became of them. `clock` gives unix time in seconds."""
+    """Chooses accounts in turn and remembers what became of them.
 
-    def __init__(self, clock: Callable[[], float], on_change: Callable[[], None]) -> None:
+    `clock` gives unix time in seconds. It may be set while the pool lives: rests then keep their length by `monotonic`;
+    without that, `clock` is one that nobody sets.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        on_change: Callable[[], None],
+        monotonic: Callable[[], float] | None = None,
+    ) -> None:
         self._clock = clock
+        self._monotonic = monotonic or clock
+        self._offset = clock() - self._monotonic()  # of the two clocks, as the rests' ends were reckoned
         self._on_change = on_change
+        self._replaced: dict[bytes, None] = {}  # digests, the oldest first
         self._accounts: dict[str, Account] = {}
         self._held: dict[str, int] = {}
         self._turn = 0
 
     def __iter__(self) -> Iterator[Account]:
+        self._now()
         return iter(tuple(self._accounts.values()))
 
     def __len__(self) -> int:
         return len(self._accounts)
 
-    def load(self, accounts: Iterable[Account]) -> None:
-        """Take over what stands in the state file. No rest lasts longer than `MAX_REST_SECONDS` from now."""
-        latest = self._clock() + MAX_REST_SECONDS
+    def load(self, accounts: Iterable[Account], *, saved_at: float | None = None) -> None:
+        """Take over what stands in the state file. No rest lasts longer than `MAX_REST_SECONDS` from now.
+
+        `saved_at` is the unix time at which it was written, by the clock of that moment: where the clock was set back
+        since, no rest becomes longer than it was then.
+        """
+        now = self._now()
+        ahead = 0.0 if saved_at is None else saved_at - now
+        if ahead > CLOCK_SET_SECONDS:
+            accounts = (_shifted(account, -ahead) for account in accounts)
+        latest = now + MAX_REST_SECONDS
         self._accounts = {account.user_id: _rested_by(account, latest) for account in accounts}
+
+    def _now(self) -> float:
+        """Unix time, by which the ends of all rests are put right first if the clock was set since the last time."""
+        now = self._clock()
+        offset = now - self._monotonic()
+        if abs(by := offset - self._offset) > CLOCK_SET_SECONDS:
+            self._offset = offset
+            shifted = {user_id: _shifted(account, by) for user_id, account in self._accounts.items()}
+            if shifted != self._accounts:
+                self._accounts = shifted
+                self._on_change()
+        return now
+
+    @property
+    def replaced(self) -> Set[bytes]:
+        """Digests of session cookies that the site has replaced: they are dead."""
+        return frozenset(self._replaced)
 
     def get(self, user_id: str) -> Account | None:
         """The account as it is now, or None when it was removed."""
+        self._now()
         return self._accounts.get(user_id)
 
     @property
@@ -115,7 +159,7 @@ class AccountPool:
 
     def usable(self, modality: str) -> list[Account]:
         """Accounts that may be asked now."""
-        now = self._clock()
+        now = self._now()
         return [a for a in self._accounts.values() if a.able and not a.rests(modality, now)]
 
     def choose(self, modality: str, *, avoid: Set[str] = frozenset(), unready: Set[str] = frozenset()) -> Account:
@@ -135,7 +179,7 @@ class AccountPool:
         return candidates[self._turn % len(candidates)]
 
     def _why_none(self, modality: str) -> UpstreamError:
-        now = self._clock()
+        now = self._now()
         able = [a for a in self._accounts.values() if a.able]
         if able:
             wait = min(a.rests(modality, now) for a in able)
@@ -185,9 +229,9 @@ class AccountPool:
     def rest(self, account: Account, modality: str, retry_after: float | None) -> None:
         """Upstream answered 429: ask no more before its time is over, for this modality or EVERYTHING. 0 is no rest."""
         seconds = DEFAULT_REST_SECONDS if retry_after is None else min(retry_after, MAX_REST_SECONDS)
-        current = self._accounts.get(account.user_id)
+        now, current = self._now(), self._accounts.get(account.user_id)
         if current is not None and seconds > 0:
-            until = max(self._clock() + seconds, current.resting.get(modality, 0.0))
+            until = max(now + seconds, current.resting.get(modality, 0.0))
             self._put(replace(current, resting={**current.resting, modality: until}))
 
     def rotation(self, account: Account) -> Callable[[str], None]:
@@ -200,6 +244,10 @@ class AccountPool:
         def rotate(value: str) -> None:
             nonlocal shown
             before, shown = shown, value
+            self._replaced.pop(digest(value), None)
+            self._replaced[digest(before)] = None
+            if len(self._replaced) > MAX_REPLACED:
+                del self._replaced[next(iter(self._replaced))]
             current = self._accounts.get(account.user_id)
             if current is not None and current.session.value == before:  # which is dead from now on
                 self._put(replace(current, session=cookies.decode(value), expired=False))
@@ -215,3 +263,14 @@ def _rested_by(account: Account, latest: float) -> Account:
     if all(until <= latest for until in account.resting.values()):
         return account
     return replace(account, resting={kind: min(latest, until) for kind, until in account.resting.items()})
+
+
+def digest(session_value: str) -> bytes:
+    """What tells one session cookie from another without being a secret."""
+    return sha256(session_value.encode()).digest()
+
+
+def _shifted(account: Account, seconds: float) -> Account:
+    if not account.resting:
+        return account
+    return replace(account, resting={kind: until + seconds for kind, until in account.resting.items()})

@@ -11,6 +11,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from time import monotonic  # the loop's own clock, in a third of the time
 from typing import Final
@@ -308,16 +309,17 @@ class ArenaClient:
         """
         origin, target = self.origin, path
         before = credentials.session if credentials is not None else ""
+        on_head = None if credentials is None else partial(_take_rotation, credentials)
         try:
             for _ in range(MAX_REDIRECTS + 1):
                 sent = {**headers, **self._introduction(origin, credentials, evaluation_id)}
                 try:
-                    response = await self._exchanges.request(method, origin, target, sent, body, deadline, patience)
+                    response = await self._exchanges.request(
+                        method, origin, target, sent, body, deadline, patience, on_head
+                    )
                 except SENDING_ERRORS as error:
                     raise unanswered(error) from None
                 self.clock.learn(response.headers, now=response.status == HTTPStatus.BAD_REQUEST)
-                if credentials is not None and "Set-Cookie" in response.headers:
-                    _take_rotation(response.headers, credentials)
                 if response.status == HTTPStatus.OK:
                     return _plain(response)
                 if response.status not in _REDIRECTS:
@@ -418,7 +420,8 @@ async def _refusal(response: Response, now: float) -> UpstreamError:
     return read_refusal(response.status, response.headers, refusal, now)
 
 
-def _take_rotation(headers: CIMultiDict[str], credentials: Credentials) -> None:
-    rotated = cookies.rotated(headers.getall("Set-Cookie"), credentials.session)
+def _take_rotation(credentials: Credentials, headers: CIMultiDict[str]) -> None:
+    """Take over the cookie that an answer brings, in the moment it comes: the one before is dead from then on."""
+    rotated = cookies.rotated(headers.getall("Set-Cookie", ()), credentials.session)
     if rotated is not None and len(rotated) <= MAX_SESSION_CHARS:
         credentials.rotate(rotated)

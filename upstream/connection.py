@@ -44,8 +44,9 @@ class Connection(asyncio.BufferedProtocol):
     """One connection, among the open ones: `ask`, then `read` or `take` the body, then `rest`, then ask again.
 
     `whole` says that the answer has come to its end, `error` why no more of it will come. `on_data` is called behind
-    each read from the socket, and at the end. At `waiting_until`, on the loop's clock, the answer fails. `buffer` is
-    what all connections read into.
+    each read from the socket, and at the end. `awaits_head` says that an answer's headers have not come yet; `on_head`
+    is told them in the moment in which they come, whether or not somebody waits for them, and must not raise. At
+    `waiting_until`, on the loop's clock, the answer fails. `buffer` is what all connections read into.
     """
 
     __slots__ = (
@@ -63,10 +64,12 @@ class Connection(asyncio.BufferedProtocol):
         "_pieces",
         "_reusable",
         "_waiter",
+        "awaits_head",
         "closed",
         "error",
         "on_body",
         "on_data",
+        "on_head",
         "transport",
         "used",
         "waiting_until",
@@ -93,6 +96,8 @@ class Connection(asyncio.BufferedProtocol):
         self.waiting_until = math.inf
         self.transport: asyncio.Transport | None = None
         self.closed = None  # the connector would wait for it
+        self.awaits_head = False
+        self.on_head: Callable[[CIMultiDict[str]], None] | None = None
         self.on_data: Callable[[], None] | None = None
         self.used = False
         self.whole = False
@@ -113,11 +118,28 @@ class Connection(asyncio.BufferedProtocol):
         self._pieces.clear()
         self._held = self._bodiless = 0
         self._asked = self._loop.create_future()
+        self.awaits_head = True
         self._patience = patience
         self.waiting_until = until
         self._alarms.set(self, min(until, monotonic() + patience))
         self.transport.write(request)
         return self._asked
+
+    def outlive(self, until: float) -> bool:
+        """Wait for the head `until` then, although whoever has asked has left, or its time was over.
+
+        False where none can come: it has come, the connection is broken, or the request has not wholly left. In the end
+        `on_data` is called, and the connection is to be closed.
+        """
+        if not self.awaits_head or self.transport is None or self._unsent() > 0:
+            return False
+        if isinstance(self.error, TimeoutError):  # what could be read is still to be read
+            self.error = None
+        if self.error is not None:
+            return False
+        self.waiting_until = until
+        self._alarms.set(self, until)
+        return True
 
     async def read(self) -> bytes:
         """Wait for more of the body; b"" at its end. Raises ClientError, OSError or what `fail` was given."""
@@ -212,13 +234,13 @@ class Connection(asyncio.BufferedProtocol):
         except HttpParserUpgrade:
             self.error = aiohttp.ClientPayloadError("another protocol")
         except HttpParserError:  # its text quotes what came
-            self._break(in_head=self._asked is not None and not self._asked.done())
+            self._break(in_head=self.awaits_head)
         self._held += nbytes
         if len(self._pieces) > pieces:
             self._bodiless = 0
         else:
             self._bodiless += nbytes
-            if self._asked is not None and not self._asked.done():
+            if self.awaits_head:
                 if self._held > MAX_HEAD_BYTES:
                     self._break(in_head=True)
             elif self._bodiless > MAX_BODILESS_BYTES:
@@ -234,7 +256,7 @@ class Connection(asyncio.BufferedProtocol):
         self.rest()
         self.transport = None
         del self._parser  # it refers to us
-        begun = self._asked is not None and self._asked.done()
+        begun = self._asked is not None and not self.awaits_head
         framed = bool({"Content-Length", "Transfer-Encoding"} & self._headers.keys())
         if begun and exc is None and self.error is None and not framed:
             self.whole = True
@@ -257,7 +279,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_message_begin(self) -> None:
         """Begin an answer, or an interim one before it. Raises HttpProcessingError where nobody has asked."""
-        if self._asked is None or self._asked.done():
+        if not self.awaits_head:
             raise HttpProcessingError(message="unasked")
         self._headers = CIMultiDict()
 
@@ -272,12 +294,18 @@ class Connection(asyncio.BufferedProtocol):
     def on_headers_complete(self) -> None:
         """Give the head to whoever has asked; 101 is the last that comes, other interim ones are none."""
         status = self._parser.get_status_code()
-        if (status >= 200 or status == 101) and self._asked is not None and not self._asked.done():
+        if not self.awaits_head or (status < 200 and status != 101):
+            return
+        self.awaits_head = False
+        if self.on_head is not None:
+            self.on_head(self._headers)
+            self.on_head = None
+        if self._asked is not None and not self._asked.done():  # or its caller has left
             self._asked.set_result(Head(status, self._headers))
 
     def on_message_complete(self) -> None:
         """End the body, if it is not an interim answer that has come."""
-        if self._asked is not None and self._asked.done():
+        if self._asked is not None and not self.awaits_head:
             self.whole = True
             self._reusable = self._parser.should_keep_alive()
 

@@ -46,11 +46,13 @@ class Repeat(Enum):
 class UpstreamError(Exception):
     """Something went wrong upstream. `detail` is upstream's own text where it may be shown (never HTML), else ''.
 
-    `status` is upstream's HTTP status, None where there was none.
+    `status` is upstream's HTTP status, None where there was none. `max_corrections` is how often one request may be
+    corrected after refusals of this kind.
     """
 
     reason: Reason = Reason.UPSTREAM_ERROR
     repeat: ClassVar[Repeat] = Repeat.NEVER
+    max_corrections: ClassVar[int] = 2
 
     def __init__(self, message: str, *, status: int | None = None, detail: str = "") -> None:
         super().__init__(message)
@@ -111,6 +113,7 @@ class StaleCookie(SessionExpired):
     """401 for a cookie that has been replaced since the call was sent: the account is alive."""
 
     repeat = Repeat.CORRECTED
+    max_corrections = 6  # calls take turns from the second on (`bridge.rotations`), and the first turns are contested
 
 
 class NotRenewed(UpstreamError):

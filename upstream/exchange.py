@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from time import monotonic  # the loop's own clock, in a third of the time
 from typing import Final, NamedTuple
 
 import aiohttp
@@ -24,6 +25,10 @@ from upstream.resolver import Resolver
 
 #: Names that are looked up at the same time: the site's, and those it may move to (`upstream.origins`).
 LOOKUPS_AT_ONCE: Final = 4
+
+#: How long the head of an answer is waited for that nobody waits for any more, in seconds: it may replace the session
+#: cookie. No call outlives its caller by more than a second; alarms ring a little late.
+OUTLIVE_SECONDS: Final = 0.85
 
 
 class Response(NamedTuple):
@@ -59,9 +64,11 @@ async def exchanging(connections: int, connect_timeout: float, alarms: Alarms) -
     connector._factory = make  # type: ignore[assignment] # noqa: SLF001 — it has no public switch
     async with connector:
         pool = Pool(connector, connect_timeout, alarms)
+        exchanges = Exchanges(pool)
         try:
-            yield Exchanges(pool)
+            yield exchanges
         finally:
+            await exchanges.finish()
             await close_all(opened)
             await pool.close()
             await resolver.close()
@@ -72,6 +79,8 @@ class Exchanges:
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
+        self._abandoned: set[Lease] = set()  # whose heads are waited for, for `on_head` only
+        self._quiet = asyncio.Event()
 
     async def request(
         self,
@@ -82,22 +91,53 @@ class Exchanges:
         body: bytes | None = None,
         deadline: float = math.inf,
         patience: float = math.inf,
+        on_head: Callable[[CIMultiDict[str]], None] | None = None,
     ) -> Response:
         """Send a request, return the answer as soon as its headers have come; it must end by `deadline`.
 
         That is on the loop's clock, and may be moved, as `Connection.ask` says, where `patience` too is said.
+        `on_head` is told the headers, and must not raise: also if the caller is cancelled or `deadline` passes, for
+        `OUTLIVE_SECONDS` more.
         Raises what aiohttp's session does, HttpProcessingError instead of ClientResponseError, and ValueError of a
         header that cannot be sent.
         """
         lease = await self.pool.lend(origin)
+        lease.connection.on_head = on_head
         try:
             host = origin.partition("://")[2]
             # Not kept in a variable: 4 KiB for each open stream.
             head = await lease.connection.ask(encode(method, host, target, headers, body), deadline, patience)
-        except BaseException:  # cancellation too: a lease that nobody holds would be lost to the pool
+        except (asyncio.CancelledError, TimeoutError):
+            self._abandon(lease)
+            raise
+        except BaseException:  # a lease that nobody holds would be lost to the pool
             lease.close()
             raise
         return Response(head.status, head.headers, origin, lease.connection, lease)
+
+    def _abandon(self, lease: Lease) -> None:
+        """Close a connection whose caller has left, as soon as its answer's head has come, if somebody wants that."""
+        connection = lease.connection
+        if connection.on_head is None or not connection.outlive(monotonic() + OUTLIVE_SECONDS):
+            lease.close()
+            return
+        self._abandoned.add(lease)
+        connection.on_data = partial(self._look_at, lease)
+
+    def _look_at(self, lease: Lease) -> None:
+        if lease.connection.awaits_head and lease.connection.error is None:
+            return
+        lease.connection.on_data = None
+        lease.close()
+        self._abandoned.discard(lease)
+        if not self._abandoned:
+            self._quiet.set()
+
+    async def finish(self) -> None:
+        """Wait for the heads that are still listened for, each within `OUTLIVE_SECONDS` of its caller's leaving."""
+        while self._abandoned:
+            self._quiet.clear()
+            await self._quiet.wait()
 
 
 def encode(method: str, host: str, target: str, headers: Mapping[str, str], body: bytes | None) -> bytes:

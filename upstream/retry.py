@@ -39,9 +39,6 @@ BUDGET_FLOOR: Final = 3.0
 #: What a long calm may save up for a storm.
 BUDGET_CEILING: Final = 20.0
 
-#: How often one request may be corrected after the same kind of refusal.
-MAX_CORRECTIONS: Final = 2
-
 
 @dataclass(slots=True)
 class RetryBudget:
@@ -133,7 +130,7 @@ async def _resume(
                     raise failed.pop()
                 return await attempt()
             except UpstreamError as error:
-                if error.repeat is not Repeat.CORRECTED or made[type(error)] >= MAX_CORRECTIONS:
+                if error.repeat is not Repeat.CORRECTED or made[type(error)] >= error.max_corrections:
                     raise
                 made[type(error)] += 1
 

@@ -1,6 +1,6 @@
 """Pictures and PDFs on their way to LMArena's storage, and pictures from it: three steps, each taken once.
 
-async with uploading(client, clock=time.time) as uploads:
+async with uploading(client, clock=client.clock) as uploads:
     attachments = await uploads.attach(files, account, credentials, timeout=60)
 
 The protocol: docs/protocol.md, upload.
@@ -9,6 +9,7 @@ The protocol: docs/protocol.md, upload.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -57,14 +58,19 @@ _SIGN: Final = "getSignedUrl"
 
 @asynccontextmanager
 async def uploading(
-    client: ArenaClient, *, clock: Callable[[], float], on_upload: Callable[[bool], None] = lambda _: None
+    client: ArenaClient,
+    *,
+    clock: Callable[[], float],
+    monotonic: Callable[[], float] | None = None,
+    on_upload: Callable[[bool], None] = lambda _: None,
 ) -> AsyncIterator[Uploads]:
     """Own the connections to the storage: they are closed on the way out.
 
-    `clock` gives unix time in seconds; `on_upload` is told of each file whether it was uploaded or failed.
+    `clock` gives unix time in seconds by the site's clock, and `monotonic` seconds that no setting of a clock changes;
+    without that, `clock` is one that nobody sets. `on_upload` is told of each file whether it was uploaded or failed.
     """
     async with storage(client.settings, connections=MAX_AT_ONCE) as store:
-        yield Uploads(client, store, clock, on_upload)
+        yield Uploads(client, store, clock, monotonic or clock, on_upload)
 
 
 @dataclass(slots=True)
@@ -74,7 +80,7 @@ class _Kept:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     key: str = ""
     url: str = field(default="", repr=False)
-    until: float = 0.0
+    until: float = -math.inf  # on the monotonic clock
 
 
 class _Visit:
@@ -94,11 +100,17 @@ class Uploads:
     """Uploads files, each once for an account as long as the storage keeps it."""
 
     def __init__(
-        self, client: ArenaClient, store: Storage, clock: Callable[[], float], on_upload: Callable[[bool], None]
+        self,
+        client: ArenaClient,
+        store: Storage,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        on_upload: Callable[[bool], None],
     ) -> None:
         self._client = client
         self._storage = store
         self._clock = clock
+        self._monotonic = monotonic
         self._on_upload = on_upload
         self._steps = Steps()
         self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
@@ -148,7 +160,7 @@ class Uploads:
             # Two requests with one file take turns: the second finds it uploaded. If the first is cancelled or
             # fails, the second does the work itself.
             async with asyncio.timeout(visit.timeout), kept.lock:
-                if kept.until <= self._clock() + LEAST_LIFE_SECONDS:
+                if kept.until <= self._monotonic() + LEAST_LIFE_SECONDS:
                     async with self._at_once:
                         await self._renew(kept, file, visit)
                 return Attachment(kept.key, file.content_type, kept.url)
@@ -175,7 +187,7 @@ class Uploads:
             url = await self._sign(kept.key, visit)
         if url is None:
             raise UploadFailed(f"LMArena did not sign the uploaded {file.kind}.")
-        kept.url, kept.until = url, signed_until(url) or 0.0
+        kept.url, kept.until = url, self._monotonic() + (signed_until(url) or 0.0) - self._clock()
 
     async def _upload(self, file: File, visit: _Visit) -> str:
         """Upload a file; return its storage key. An upload URL that has expired is replaced once."""

@@ -269,7 +269,7 @@ async def test_a_rotated_cookie_is_on_disk_before_anybody_gets_it(
 async def test_a_cookie_that_could_not_be_saved_is_saved_later(
     arena: Arena, folder: StateFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("bridge.state.SAVE_AGAIN_SECONDS", 0.001)
+    monkeypatch.setattr("bridge.saving.FIRST_PAUSE_SECONDS", 0.001)
     (session,) = sign_in(arena, expires_in=-10.0)
     async with keeping(arena, folder, clock, session) as bridge:
         blocked = folder.path / ".accounts.json.tmp"
@@ -286,8 +286,9 @@ async def test_a_cookie_that_could_not_be_saved_is_saved_later(
 
 
 async def test_the_end_of_the_daemon_lets_a_renewal_end_and_begins_none(
-    arena: Arena, folder: StateFolder, clock: Clock
+    arena: Arena, folder: StateFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("bridge.renewals.FAREWELL_SECONDS", 5.0)
     sessions = sign_in(arena, SIDE_BY_SIDE + 5, expires_in=-10.0)
     release = asyncio.Event()
     async with keeping(arena, folder, clock, *sessions) as bridge:

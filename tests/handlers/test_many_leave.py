@@ -77,6 +77,9 @@ async def test_a_thousand_callers_leave_nothing_behind(bridge: RunningBridge) ->
     bridge.arena.script = endless
     connector = bridge.app[CLIENT]._exchanges.pool.connector
     assert connector is not None
+    await bridge.logins_checked()  # what the start begins is over
+    async with await bridge.post(bridge.chat("hello")) as response:
+        await response.read()
     await many_leave(bridge, AT_A_TIME)  # what libraries make once and keep is there before the count
     tasks, owned, files = len(asyncio.all_tasks()), len(bridge.app[TASKS]), open_files()
     forget(bridge)

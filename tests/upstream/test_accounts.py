@@ -7,9 +7,16 @@ from dataclasses import replace
 import pytest
 
 from upstream import cookies
-from upstream.accounts import DEFAULT_REST_SECONDS, EVERYTHING, MAX_REST_SECONDS, Account, AccountPool
+from upstream.accounts import (
+    CLOCK_SET_SECONDS,
+    DEFAULT_REST_SECONDS,
+    EVERYTHING,
+    MAX_REST_SECONDS,
+    Account,
+    AccountPool,
+)
 from upstream.arena import Arena
-from upstream.errors import AllResting, NoAccount
+from upstream.errors import AllResting, NoAccount, PromptDoubted, RateLimited, UpstreamError
 
 
 class Watched:
@@ -17,8 +24,9 @@ class Watched:
 
     def __init__(self, *labels: str) -> None:
         self.now = 1_000_000.0
+        self.ahead = 0.0  # of the clock, that somebody has set, of time as it passes
         self.changes = 0
-        self.pool = AccountPool(lambda: self.now, self._changed)
+        self.pool = AccountPool(lambda: self.now + self.ahead, self._changed, lambda: self.now)
         arena = Arena()
         self.accounts = [Account(label, cookies.decode(arena.sign_in(label).cookie_value)) for label in labels]
         self.pool.load(self.accounts)
@@ -76,6 +84,78 @@ def test_a_429_lets_an_account_rest_as_long_as_it_says(said: float | None, rests
         assert caught.value.retry_after == rests
         watched.now += rests
     assert watched.chosen(1) == ["a"]
+
+
+SET = pytest.mark.parametrize("by", [-18_000.0, -90.0, 90.0, 18_000.0, -9e5, 1e9], ids="{:+g} s".format)
+
+
+@SET
+@pytest.mark.parametrize("modality", ["chat", EVERYTHING])
+def test_a_rest_keeps_its_length_when_the_clock_is_set(by: float, modality: str) -> None:
+    watched = Watched("a")
+    watched.pool.rest(watched.accounts[0], modality, 60.0)
+    watched.now += 20.0
+    watched.ahead += by
+    with pytest.raises(UpstreamError) as caught:
+        watched.pool.choose("chat")
+    assert isinstance(caught.value, RateLimited | PromptDoubted)
+    assert caught.value.retry_after == pytest.approx(40.0)
+    watched.now += 39.0
+    assert watched.pool.usable("chat") == []
+    watched.now += 1.5
+    assert watched.chosen(1) == ["a"]
+
+
+@SET
+def test_what_is_shown_and_saved_of_a_rest_follows_the_clock(by: float) -> None:
+    watched = Watched("a", "b")
+    watched.pool.rest(watched.accounts[0], "chat", 60.0)
+    watched.ahead += by
+    changes = watched.changes
+    (a, b) = watched.pool
+    assert a.rests("chat", watched.now + watched.ahead) == pytest.approx(60.0)
+    assert b.resting == {}
+    assert watched.changes == changes + 1  # the file must say so too
+    assert watched.pool.get(a.user_id) == a
+    assert watched.changes == changes + 1
+
+
+def test_a_clock_that_is_set_again_and_again_makes_no_rest_longer() -> None:
+    watched = Watched("a")
+    watched.pool.rest(watched.accounts[0], "chat", 60.0)
+    for by in (-18_000.0, 36_000.0, -0.4, -0.4, -0.4, 86_400.0, -200_000.0):
+        watched.ahead += by
+        watched.now += 5.0
+        assert not watched.pool.usable("chat")
+    watched.now += 60.0 - 7 * 5.0 + 2 * CLOCK_SET_SECONDS
+    assert watched.chosen(1) == ["a"]
+
+
+@SET
+def test_a_rest_that_is_learned_after_the_clock_was_set_is_as_long_as_it_says(by: float) -> None:
+    watched = Watched("a")
+    watched.pool.rest(watched.accounts[0], "image", 60.0)
+    watched.ahead += by
+    watched.pool.rest(watched.accounts[0], "chat", 7.0)
+    (account,) = watched.pool
+    now = watched.now + watched.ahead
+    assert (account.rests("chat", now), account.rests("image", now)) == pytest.approx((7.0, 60.0))
+
+
+@pytest.mark.parametrize("back", [0.0, 90.0, 18_000.0, 9e5])
+def test_no_rest_becomes_longer_while_the_daemon_is_stopped(back: float) -> None:
+    """The file says when it was written: a clock that shows an earlier time was set back since."""
+    watched = Watched("a")
+    watched.pool.rest(watched.accounts[0], "chat", 60.0)
+    (saved,) = watched.pool
+    other = Watched("b")
+    other.now -= back
+    other.pool.load([saved], saved_at=watched.now)
+    (account,) = other.pool
+    assert account.rests("chat", other.now) == pytest.approx(60.0)
+    other.pool.load([saved], saved_at=other.now - 30.0)  # and the time that has passed counts
+    (account,) = other.pool
+    assert account.resting == saved.resting
 
 
 def test_a_days_limit_of_pictures_does_not_stop_chats() -> None:

@@ -79,7 +79,12 @@ class Uploader:
 
 
 @asynccontextmanager
-async def uploader_of(arena: Arena, **settings: object) -> AsyncIterator[Uploader]:
+async def uploader_of(
+    arena: Arena,
+    clock: Callable[[], float] | None = None,
+    monotonic: Callable[[], float] | None = None,
+    **settings: object,
+) -> AsyncIterator[Uploader]:
     values: dict[str, object] = {
         "base_url": arena.origin,
         "origins": frozenset({arena.origin}),
@@ -91,7 +96,7 @@ async def uploader_of(arena: Arena, **settings: object) -> AsyncIterator[Uploade
     }
     async with client.connect(Settings(**values), Alarms()) as connected:  # type: ignore[arg-type]  # a test's table of settings
         connected.settings = replace(connected.settings, **settings)  # type: ignore[arg-type]  # as above
-        async with uploading(connected, clock=lambda: arena.clock()) as made:
+        async with uploading(connected, clock=clock or (lambda: arena.clock()), monotonic=monotonic) as made:
             yield Uploader(arena, made)
 
 
@@ -207,6 +212,22 @@ async def test_a_url_about_to_end_is_signed_again_and_nothing_uploaded(uploader:
     assert ends is not None
     assert ends - arena.clock() > 3590
     assert (uploader.steps["put"], uploader.steps["sign"]) == (1, 2)
+
+
+@pytest.mark.parametrize("by", [-18_000.0, -3600.0, 0.0, 3600.0, 18_000.0])
+async def test_a_url_ends_when_it_does_however_the_clock_is_set(arena: Arena, by: float) -> None:
+    passed, ahead = 0.0, 0.0
+    begun = arena.clock()
+    arena.clock = lambda: begun + passed
+    async with uploader_of(arena, lambda: begun + passed + ahead, lambda: passed) as uploader:
+        (first,) = await uploader.attach(picture())
+        ahead += by
+        passed = 3600 - uploads.LEAST_LIFE_SECONDS - 2
+        assert await uploader.attach(picture()) == [first]
+        passed += 3
+        (second,) = await uploader.attach(picture())
+        assert second.url != first.url
+        assert (uploader.steps["put"], uploader.steps["sign"]) == (1, 2)
 
 
 async def test_a_short_lived_url_is_signed_each_time(uploader: Uploader, arena: Arena) -> None:
