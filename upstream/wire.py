@@ -188,7 +188,7 @@ class Wire:
     def _read_run(self, kind: _Deltas, strings: list[bytes]) -> list[Event]:
         """Read deltas of one kind that follow each other, by their strings."""
         if kind not in self._held:
-            if (run := _read_strings(kind, b"\n".join(strings))) is not None:
+            if (run := _read_strings(kind, b"\n".join(strings), len(strings))) is not None:
                 return [run]
             if len(strings) == 1 and len(strings[0]) > MAX_LENIENT_CHARS:
                 return self._unreadable()  # as `loads` would find in another 30 ms
@@ -291,20 +291,21 @@ def _read_run(block: bytes) -> TextDeltas | ReasoningDeltas | None:
         return None
     strings = block[start + 3 :]
     head = block[: start + 3]
-    if strings.count(b'"\n' + head + b'"') != strings.count(b"\n"):
+    further = strings.count(b"\n")
+    if strings.count(b'"\n' + head + b'"') != further:
         return None
-    return _read_strings(deltas, strings.replace(b"\n" + head, b"\n"))
+    return _read_strings(deltas, strings.replace(b"\n" + head, b"\n"), further + 1)
 
 
-def _read_strings(deltas: _Deltas, strings: bytes) -> TextDeltas | ReasoningDeltas | None:
-    """Read deltas of one kind by their strings, a line each; None if one of them is no well-formed string."""
+def _read_strings(deltas: _Deltas, strings: bytes, count: int) -> TextDeltas | ReasoningDeltas | None:
+    """Read `count` deltas of one kind by their strings, a line each; None if one of them is no well-formed string."""
     try:
         # The newlines stay in: no JSON string may hold one, so none can reach over the end of its line.
         texts = orjson.loads(b"[" + strings.replace(b"\n", b",\n") + b"]")
         text = "".join(texts)
     except (orjson.JSONDecodeError, TypeError):  # TypeError: a list or an object reaches over lines
         return None
-    if len(texts) != strings.count(b"\n") + 1:  # a line held more than its one string
+    if len(texts) != count:  # a line held more than its one string
         return None
     if deltas is TextDeltas and _FAILED in text and _FAILED in texts:  # the search in `texts` is dear, and rarely made
         return None
