@@ -1,0 +1,348 @@
+"""F4, F5, F7, F11, F30 together: half an hour of everything that loses logins; every account must be alive at the end.
+
+python tests/attacks/soak.py [--minutes 30] [--callers 12] [--accounts 3]      (loopback only; root for the small disk)
+
+A site whose every tenth answer replaces the session cookie, one call in six fails in some way, tokens live for five
+minutes; callers of whom 9 % leave at a random moment; a disk that is full twice, files of the state folder that are
+moved away for a moment, and a daemon that is stopped with SIGTERM and started again three times, under load.
+It exits with 1 if a login was lost, or a good site is not answered in full afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests/harness")]
+
+import aiohttp  # noqa: E402
+from process import DaemonProcess, Home  # noqa: E402
+from running import add_accounts  # noqa: E402
+
+from bridge.state import accounts_document  # noqa: E402
+from bridge.tasks import TaskOwner  # noqa: E402
+from upstream.arena import Arena, Call, Session  # noqa: E402
+from upstream.arena.replies import Reply  # noqa: E402
+from upstream.arena.streams import Stream  # noqa: E402
+from upstream.arena.tokens import joined, read_cookies  # noqa: E402
+
+LEAVING: Final = 0.18  # half of them are answered before they have left: 9 % leave
+FAILING: Final = 1 / 6
+DISK: Final = 256 * 1024
+#: Shares of the whole time at which each thing begins.
+FULL_AT: Final = ((0.15, 0.25), (0.55, 0.65))
+RESTARTS_AT: Final = (0.3, 0.5, 0.8)
+
+#: Faults of chats that come with the answer's head, or after it.
+HEARD: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
+    ("expired", {}),
+    ("login_redirect", {}),
+    ("rate_limited", {"retry_after": "1"}),
+    ("prompt_failed", {"retry_after": "1"}),
+    ("server_error", {"status": 500}),
+    ("server_error", {"status": 503}),
+    ("evaluation_gone", {}),
+    ("challenge", {}),
+    ("reset_middle", {}),
+    ("eof_middle", {}),
+    ("cut_chunked", {}),
+    ("model_failed_first", {}),
+    ("model_failed_middle", {}),
+    ("empty_answer", {}),
+    ("heartbeats", {}),
+    ("silent_start", {}),
+    ("silent_middle", {}),
+    ("no_headers", {"late": (0.05, 0.6)}),
+)
+#: What happens to every other answer that replaces the cookie: it comes when its caller may have left.
+LATE: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (HEARD[-1],)
+#: Faults by which no head comes, or too late: a cookie in it is one that the site never sent.
+UNHEARD: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
+    ("reset_before_headers", {}),
+    ("close_before_headers", {}),
+    ("no_headers", {"late": (2.0, 8.0)}),
+)
+OF_READS: Final = (("expired", {}), ("server_error", {"status": 502}), ("reset_before_headers", {}), ("html", {}))
+
+
+class BadSite(Arena):
+    """An arena that fails and replaces cookies by chance while `bad` is set."""
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__(pace=0.01)
+        self.bad = False
+        self.rotations = 0
+        self.failed: Counter[str] = Counter()
+        self.sessions: tuple[Session, ...] = ()
+        self._chance = chance
+        self._answers = 0
+        self.token_seconds, self.renew_within = 300.0, 100.0
+
+    def receive(self, call: Call) -> Reply | Stream:
+        """Answer a call; what is remembered of calls for tests is forgotten."""
+        if len(self.calls) > 1000:
+            self.calls.clear()
+        if not self.bad:
+            return super().receive(call)
+        chat = call.path.startswith("/nextjs-api/stream/")
+        before = [session.cookie_value for session in self.sessions]
+        shown = joined(read_cookies(call.headers.get("cookie", "")))
+        session = next((each for each in self.sessions if each.cookie_value == shown), None)
+        rotates = False
+        if chat and session is not None:
+            self._answers += 1
+            if rotates := self._answers % 10 == 0:
+                self.rotate(session, pieces=self._chance.random() < 0.5)
+        if rotates and self._chance.random() < 0.5:
+            self._arm(call, LATE)
+        elif self._chance.random() < FAILING and (chat or call.path == "/api/me"):
+            self._arm(call, HEARD if rotates else HEARD + UNHEARD if chat else OF_READS)
+        answer = super().receive(call)
+        self.faults.clear()
+        if call.fault is not None:
+            self.failed[call.fault] += 1
+        self.rotations += sum(old != each.cookie_value for old, each in zip(before, self.sessions, strict=True))
+        return answer
+
+    def _arm(self, call: Call, faults: tuple[tuple[str, Mapping[str, Any]], ...]) -> None:
+        name, parameters = self._chance.choice(faults)
+        parameters = dict(parameters)
+        if (late := parameters.pop("late", None)) is not None:
+            parameters["release"] = release = asyncio.Event()
+            asyncio.get_running_loop().call_later(self._chance.uniform(*late), release.set)
+        self.faults.arm(name, on="me" if call.path == "/api/me" else "stream", **parameters)
+
+
+class Soak:
+    """The daemon, its callers, and what befalls them."""
+
+    def __init__(self, site: BadSite, home: Home, chance: random.Random) -> None:
+        self.site = site
+        self.home = home
+        self.chance = chance
+        self.daemon: DaemonProcess | None = None
+        self.statuses: Counter[str] = Counter()
+        self.exits: list[int] = []
+        self.resident: list[int] = []
+        self.full = 0
+        self.moved = 0
+        self.log: list[str] = []
+
+    async def serve(self, restarts: asyncio.Queue[bool]) -> None:
+        """Run one daemon after the other; a True in `restarts` starts another, a False ends the last."""
+        while True:
+            async with self.home.serve() as daemon:
+                self.daemon = daemon
+                go_on = await restarts.get()
+                self._note_memory(daemon)
+                self.daemon = None
+                status, _ = await daemon.stop()
+                self.exits.append(status)
+                self.log += daemon.log
+            if not go_on:
+                return
+
+    def _note_memory(self, daemon: DaemonProcess) -> None:
+        pages = int(Path(f"/proc/{daemon.process.pid}/statm").read_text().split()[1])
+        self.resident.append(pages * os.sysconf("SC_PAGE_SIZE") // 2**20)
+
+    async def call(self, http: aiohttp.ClientSession, model: str) -> None:
+        """Ask as one caller, again and again."""
+        while True:
+            await asyncio.sleep(self.chance.uniform(0.02, 0.3))
+            if (daemon := self.daemon) is None:
+                continue
+            leaves = self.chance.random() < LEAVING
+            timeout = aiohttp.ClientTimeout(total=self.chance.uniform(0.0, 0.12) if leaves else 60)
+            status = await self._ask(http, daemon, model, timeout)
+            if leaves:
+                status = "left" if status == "no answer in time" else "meant to leave, was too late"
+            self.statuses[status] += 1
+
+    async def _ask(
+        self, http: aiohttp.ClientSession, daemon: DaemonProcess, model: str, timeout: aiohttp.ClientTimeout
+    ) -> str:
+        stream = self.chance.random() < 0.5
+        prompt = f"/count 5 times, question {self.chance.randrange(1000)}"  # some come again
+        body = {"model": model, "messages": [{"role": "user", "content": prompt}], "stream": stream}
+        url = f"{daemon.origin}/v1/chat/completions"
+        try:
+            async with http.post(url, json=body, headers=self.home.headers, timeout=timeout) as response:
+                text = await response.text()
+        except TimeoutError:
+            return "no answer in time"
+        except aiohttp.ClientError:
+            return "connection refused or cut" if self.daemon is daemon else "daemon stopped"
+        if response.status == 200 and '"error"' in text:
+            return "200, then an error event"
+        return f"{response.status} {response.headers.get('x-bridge-reason', '')}".strip()
+
+    @contextmanager
+    def full_disk(self) -> Iterator[None]:
+        """Leave no room in the state folder, or, without a small disk, make it refuse to be written."""
+        self.full += 1
+        folder = self.home.folder.path
+        if os.path.ismount(folder):
+            filler = folder / "filler"
+            with suppress(OSError), filler.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+            yield
+            filler.unlink()
+            return
+        obstacles = [folder / f".{name}.json.tmp" for name in ("accounts", "stats", "models", "site")]
+        for obstacle in obstacles:
+            while not obstacle.is_dir():
+                with suppress(FileExistsError, FileNotFoundError):
+                    obstacle.mkdir()
+        yield
+        for obstacle in obstacles:
+            obstacle.rmdir()
+
+    async def move_files(self) -> None:
+        """Move a file of the state folder away for a moment, now and then."""
+        while True:
+            await asyncio.sleep(self.chance.uniform(2, 8))
+            path = self.home.folder.path / f"{self.chance.choice(['keys', 'accounts', 'admin'])}.json"
+            aside = path.with_suffix(".aside")
+            if self.daemon is None or not path.exists():
+                continue
+            path.rename(aside)
+            self.moved += 1
+            await asyncio.sleep(self.chance.uniform(0.05, 2.0))
+            aside.rename(path)  # over whatever was written meanwhile, as an editor does
+
+
+async def befall(soak: Soak, seconds: float, restarts: asyncio.Queue[bool]) -> None:
+    """Let everything happen at its time."""
+    events = [(at * seconds, "restart") for at in RESTARTS_AT]
+    events += [(begin * seconds, f"full for {(end - begin) * seconds}") for begin, end in FULL_AT]
+    began = time.monotonic()
+    for at, what in sorted(events):
+        await asyncio.sleep(max(0.0, began + at - time.monotonic()))
+        print(f"{time.monotonic() - began:6.0f} s: {what}; {dict(soak.statuses)}", flush=True)
+        if what == "restart":
+            restarts.put_nowait(True)
+        else:
+            with soak.full_disk():
+                await asyncio.sleep(float(what.rpartition(" ")[2]))
+    await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
+
+
+async def main(minutes: float, callers: int, accounts: int, seed: int) -> bool:
+    """Run; return whether every account is alive."""
+    chance = random.Random(seed)
+    with ExitStack() as stack:
+        path = Path(stack.enter_context(TemporaryDirectory()))
+        state = path / "state"
+        state.mkdir(mode=0o700)
+        mount = ("mount", "-t", "tmpfs", "-o", f"size={DISK},mode=700", "none", str(state))
+        if os.geteuid() == 0 and subprocess.run(mount, check=False, stderr=subprocess.DEVNULL).returncode == 0:
+            stack.callback(subprocess.run, ("umount", "-l", str(state)), check=True)
+        print("a disk of", f"{DISK} bytes" if os.path.ismount(state) else "the machine's own size", "seed", seed)
+        async with BadSite(chance) as site, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+            home = Home(site, path)
+            await home.prepare()
+            home.configure(
+                {
+                    "server": {"state_dir": str(state), "drain_seconds": 3},
+                    "upstream": {"first_byte_timeout": 1.5, "idle_timeout": 1.5, "connect_timeout": 5},
+                }
+            )
+            more = tuple(site.sign_in(f"user{at}@example.org", expires_in=300.0) for at in range(accounts - 1))
+            await add_accounts(home.folder, *more)
+            site.sessions = (home.session, *more)
+            return await _run(Soak(site, home, chance), http, minutes * 60, callers)
+
+
+async def _run(soak: Soak, http: aiohttp.ClientSession, seconds: float, callers: int) -> bool:
+    model = next(
+        model.public_name for model in soak.site.models if set(model.outputs) == {"text"} and model.organization
+    )
+    restarts = asyncio.Queue[bool]()
+    async with TaskOwner() as tasks:
+        serving = tasks.spawn(soak.serve(restarts), name="serve")
+        while soak.daemon is None:
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(1)
+        soak.site.bad = True
+        async with TaskOwner() as attackers:
+            for _ in range(callers):
+                attackers.spawn(soak.call(http, model), name="caller")
+            moving = attackers.spawn(soak.move_files(), name="move files")
+            await befall(soak, seconds, restarts)
+            moving.cancel()
+        for aside in soak.home.folder.path.glob("*.aside"):
+            aside.rename(aside.with_suffix(".json"))
+        soak.site.bad = False
+        worked = await _afterwards(soak, http, model)
+        restarts.put_nowait(False)
+        await serving
+    return await _report(soak, worked)
+
+
+async def _afterwards(soak: Soak, http: aiohttp.ClientSession, model: str) -> Counter[str]:
+    """Ask a site that is well again, after the longest pause that the bridge may make (an account that failed)."""
+    asked: Counter[str] = Counter()
+    for _ in range(60):
+        if soak.daemon is not None:
+            timeout = aiohttp.ClientTimeout(total=30)
+            asked[await soak._ask(http, soak.daemon, model, timeout)] += 1
+        await asyncio.sleep(0.5)
+    return asked
+
+
+async def _report(soak: Soak, worked: Counter[str]) -> bool:
+    site, sessions = soak.site, soak.site.sessions
+    on_disk = {account.user_id: account for account in await accounts_document(soak.home.folder).load()}
+    alive = 0
+    for session in sessions:
+        account = on_disk.get(session.user_id)
+        kept = account is not None and account.session.value == session.cookie_value and not account.expired
+        alive += kept and session.alive and not session.revoked
+        if not kept:
+            print("lost:", session.email, account, "revoked" if session.revoked else "")
+    calls = sum(soak.statuses.values())
+    left = sum(number for status, number in soak.statuses.items() if status == "left")
+    refused = sum("not saved, tried again" in line for line in soak.log)
+    print(f"calls: {calls}, of which left: {left} ({left / max(calls, 1):.1%})")
+    print("answers:", dict(soak.statuses.most_common()))
+    print("faults:", dict(site.failed.most_common()))
+    print(
+        f"cookies replaced: {site.rotations}, renewals: {[session.refreshes for session in sessions]}, "
+        f"refresh tokens used twice: {sum(session.spent_twice for session in sessions)}"
+    )
+    print(f"disk full: {soak.full} times (said in the log: {refused}), files moved away: {soak.moved}")
+    print("daemons ended with", soak.exits, "resident MiB at their ends:", soak.resident)
+    print(
+        "cookies lost by the log:",
+        sum("LOST" in line for line in soak.log),
+        "tracebacks:",
+        sum("Traceback" in line for line in soak.log),
+    )
+    print("afterwards:", dict(worked))
+    print(f"accounts alive at the end: {alive} of {len(sessions)}")
+    ended_well = worked["200 ok"] >= 0.9 * sum(worked.values()) or worked["200"] >= 0.9 * sum(worked.values())
+    return alive == len(sessions) and set(soak.exits) == {0} and ended_well
+
+
+if __name__ == "__main__":
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--minutes", type=float, default=30)
+    options.add_argument("--callers", type=int, default=12)
+    options.add_argument("--accounts", type=int, default=3)
+    options.add_argument("--seed", type=int, default=random.randrange(10**6))
+    given = options.parse_args()
+    sys.exit(0 if asyncio.run(main(given.minutes, given.callers, given.accounts, given.seed)) else 1)
