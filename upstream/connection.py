@@ -285,7 +285,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; a trailer, behind the body, means nothing. Raises HttpProcessingError where they are many."""
-        if self._asked is None or self._asked.done():
+        if not self.awaits_head:
             return
         if len(self._headers) >= MAX_HEADERS:
             raise HttpProcessingError(message="too many headers")
