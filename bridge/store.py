@@ -188,6 +188,7 @@ class Document(Generic[T]):
         self._max_bytes = max_bytes
         self._lock = asyncio.Lock()
         self._seen: tuple[int, int, int] | None = None
+        self._was_there = False  # a file that could be read, or was written
 
     @property
     def written_at(self) -> float | None:
@@ -248,11 +249,11 @@ class Document(Generic[T]):
     # From here on: in a thread, one at a time.
 
     def _forget(self) -> None:
-        self._seen = None
+        self._seen, self._was_there = None, False
 
     def _await_return(self) -> None:
         """Wait for a precious file that was there and is not, for a moment. Raises StateGone if it was seen before."""
-        known = self._seen is not None
+        known = self._was_there
         if not self._precious or not (known or self._folder.was_written(self._name)):
             return
         deadline = time.monotonic() + GAP_SECONDS
@@ -295,8 +296,9 @@ class Document(Generic[T]):
             try:
                 data, status = read(self.path, self._max_bytes)
             except FileNotFoundError as error:
-                if self._seen is not None:
+                if self._was_there:
                     raise self._gone() from error
+                self._seen = None
                 return self._empty
             except (NotReadable, IsADirectoryError) as error:
                 self._seen = _fingerprint(self.path.stat())  # told once, not with each look
@@ -305,7 +307,7 @@ class Document(Generic[T]):
                 raise
             if self._precious:
                 _tighten(self.path, FILE_MODE)
-            self._seen = _fingerprint(status)
+            self._seen, self._was_there = _fingerprint(status), True
         return self._decode(data)
 
     def _read_or_move_aside(self) -> T:
@@ -319,7 +321,7 @@ class Document(Generic[T]):
             aside = self.path.with_name(f"{self.path.name}.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
             with _os_errors(self.path, f"{damage} and cannot be moved aside"):
                 self.path.rename(aside)
-            self._seen = None
+            self._forget()
             _logger.warning("%s %s; moved aside to %s, starting without it", self.path, damage, aside.name)
             return self._empty
 
@@ -338,7 +340,7 @@ class Document(Generic[T]):
                 with suppress(OSError):
                     temporary.unlink()
                 raise
-            self._seen = written
+            self._seen, self._was_there = written, True
             _sync(self._folder.path)
 
     def _encode(self, value: T) -> bytes:
