@@ -11,7 +11,7 @@ import orjson
 
 from bridge import transcript
 from bridge.chat import Message, Usage, markdown
-from bridge.errors import from_upstream
+from bridge.errors import answers_too_large, from_upstream
 from bridge.tokens import TokenCount, estimate, rough_estimate
 from upstream.answer import ArenaAnswer
 from upstream.errors import Truncated, UpstreamError
@@ -92,6 +92,11 @@ class Answer:
     def text(self) -> str:
         """The text so far; '' where it was too long to keep."""
         return self._text.whole() or ""
+
+    def keep(self, size: int) -> None:
+        """Say how many bytes of this answer are kept until it ends. Raises ApiError (503): too much of all answers."""
+        if not self._upstream.keep(size):
+            raise answers_too_large()
 
     async def __aenter__(self) -> Self:
         return self

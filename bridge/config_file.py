@@ -6,20 +6,37 @@ from the file, from the default.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import stat
+import time
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bridge.config import KEYS, SECTIONS, Config, Wrong, WrongValues
+from bridge.regular_file import NotReadable, read
 
 FILE_NAME = "bridge.toml"
 ENVIRONMENT_PREFIX = "LMARENA_BRIDGE_"
+MAX_FILE_BYTES = 256 * 1024
+MAX_PROBLEMS = 50
 MAX_FOUND_CHARS = 80  # of a wrong value in a message: enough to recognise it, short enough for one line
+
+#: A file that was changed so recently may still be being written: it is looked at until it stays as it is.
+JUST_WRITTEN_SECONDS = 2.0
+LOOK_SECONDS = 0.2
+MAX_LOOKS = 25
+
+#: Errors that say that the path is wrong, or not for this user; all others may pass by themselves.
+_WRONG_PLACE = frozenset(
+    (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM)
+)
 
 
 class Problem(NamedTuple):
@@ -46,12 +63,51 @@ class ConfigError(Exception):
         self.problems = problems
 
 
+class ConfigUnavailable(ConfigError):
+    """The file cannot be read now; later it may be otherwise, without anybody's doing."""
+
+
+class Source:
+    """Where a daemon's configuration comes from: read at its start, and again when it is told to. Blocks."""
+
+    def __init__(self, path: Path | None, environ: Mapping[str, str]) -> None:
+        self._path = path
+        self._environ = environ
+        self._text = ""
+
+    def load(self) -> Config:
+        """The configuration as `load` reads it. Raises ConfigError."""
+        path = self._path or _usual_path(self._environ)
+        text = _read(path) if path else ""
+        config = _build(path, text, self._environ)
+        # The file that was found is the one to be read again: if it is missing then, that is an error, and no defaults.
+        self._path, self._text = config.source, text
+        return config
+
+    def reload(self) -> Config:
+        """The same, but a file that was emptied, or cut off since, was not meant so. Raises ConfigError."""
+        path = self._path or _usual_path(self._environ)
+        text = _read_again(path, self._text) if path else ""
+        config = _build(path, text, self._environ)
+        self._path, self._text = config.source, text
+        return config
+
+
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     """The configuration of file `path`, or without one of `bridge.toml` in the working folder, else in the user's
     configuration folder, else of no file; then of credentials and of `environ`. Raises ConfigError with all problems.
     """
-    path = path or next((found for found in _usual_places(environ) if os.access(found, os.F_OK)), None)
-    text = _read(path) if path else ""
+    return Source(path, environ).load()
+
+
+def _build(path: Path | None, text: str, environ: Mapping[str, str]) -> Config:
+    try:
+        return _assemble(path, text, environ)
+    except RecursionError as error:
+        raise ConfigError(Problem(str(path or "configuration"), "", "is nested too deeply")) from error
+
+
+def _assemble(path: Path | None, text: str, environ: Mapping[str, str]) -> Config:
     tables: dict[str, Any] = {section: {} for section in SECTIONS} | _parse(path, text)
     wheres = {name: f"{path}:{line}" for name, line in _lines(text).items()}
     state_directory = environ.get("STATE_DIRECTORY", "").partition(":")[0]
@@ -67,7 +123,14 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     try:
         return Config.read(tables, path and path.absolute())
     except WrongValues as error:
-        raise ConfigError(*[_problem(wrong, wheres) for wrong in error.wrong]) from error
+        problems = [_problem(wrong, wheres) for wrong in error.wrong[:MAX_PROBLEMS]]
+        if more := len(error.wrong) - len(problems):
+            problems.append(Problem(str(path or "configuration"), "", f"{more:,} more problems"))
+        raise ConfigError(*problems) from error
+
+
+def _usual_path(environ: Mapping[str, str]) -> Path | None:
+    return next((found for found in _usual_places(environ) if os.access(found, os.F_OK)), None)
 
 
 def _usual_places(environ: Mapping[str, str]) -> Iterator[Path]:
@@ -80,14 +143,52 @@ def _usual_places(environ: Mapping[str, str]) -> Iterator[Path]:
 
 def _read(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        data, status = read(path, MAX_FILE_BYTES, stream=True)
+    except NotReadable as error:
+        raise ConfigError(Problem(str(path), "", str(error))) from error
     except OSError as error:
-        raise ConfigError(Problem(str(path), "", f"cannot be read: {error.strerror}")) from error
+        wrong = ConfigError if error.errno in _WRONG_PLACE else ConfigUnavailable
+        raise wrong(Problem(str(path), "", f"cannot be read: {error.strerror}")) from error
+    if stat.S_ISFIFO(status.st_mode) and not data.strip():
+        raise ConfigError(Problem(str(path), "", "is a pipe that nothing comes out of"))
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(Problem(f"{path}:{line}", "", "is not UTF-8")) from error
+
+
+def _read_again(path: Path, before: str) -> str:
+    """The text of a file that was `before` when it was last read. Raises ConfigError where it is not whole."""
+    with suppress(OSError):  # which `_read` tells
+        status = path.stat()
+        if stat.S_ISFIFO(status.st_mode):
+            advice = "a pipe can be read only once: restart the daemon, with a file if it is to be reloaded"
+            raise ConfigError(Problem(str(path), "", advice))
+        if abs(time.time() - status.st_mtime) < JUST_WRITTEN_SECONDS:
+            _await_writer(path)
+    text = _read(path)
+    if _says_nothing(text) and not _says_nothing(before):
+        what = "is empty now, as if it were still being written; if the defaults are meant, restart the daemon"
+        raise ConfigError(Problem(str(path), "", what))
+    if before.startswith(text) and not _says_nothing(before[len(text) :]):
+        what = "ends in the middle of what it was, as if it were still being written; if that is meant"
+        raise ConfigError(Problem(str(path), "", f"{what}, end it with a comment, such as # end, and reload again"))
+    return text
+
+
+def _await_writer(path: Path) -> None:
+    """Return once a file has not changed for a moment, or after a while."""
+    seen = None
+    for _ in range(MAX_LOOKS):
+        status = path.stat()
+        if seen == (seen := (status.st_ino, status.st_size, status.st_mtime_ns)):
+            return
+        time.sleep(LOOK_SECONDS)
+
+
+def _says_nothing(text: str) -> bool:
+    return all(not line.strip() or line.lstrip().startswith("#") for line in text.split("\n"))
 
 
 def _parse(path: Path | None, text: str) -> dict[str, Any]:
@@ -120,7 +221,7 @@ def _lines(text: str) -> dict[str, int]:
             prefix = names
         else:
             names = prefix + names
-        for depth in range(1, len(names) + 1):
+        for depth in range(1, min(len(names), 2) + 1):  # no key of ours is deeper
             lines.setdefault(".".join(names[:depth]), number)
     return lines
 
@@ -146,7 +247,7 @@ def _value(name: str, text: str) -> object:
     """TOML where it is TOML, else the text itself; a key that takes text takes `123` as text too."""
     try:
         value: object = tomllib.loads(f"value = {text}")["value"]
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     takes_text = name in KEYS and isinstance(KEYS[name].default, str)
     return text if takes_text and not isinstance(value, str) else value

@@ -43,8 +43,9 @@ def check_label(label: str) -> None:
 def enrolled(found: Accounts, label: str | None, session: Session) -> Accounts:
     """`found` with the session's account: a new one at the end, or the one of the same user renewed in its place.
 
-    Without a label an account keeps its own, a new one is called by its address. Raises ValueError when the session is
-    a guest's, or the label another account's.
+    Without a label an account keeps its own, a new one is called by its address. One that is renewed rests no more: who
+    renews it wants it asked, and where the site's limit still holds, the next call learns that. Raises ValueError when
+    the session is a guest's, or the label another account's.
     """
     if session.guest:
         raise ValueError(_GUEST_REFUSED)
@@ -54,7 +55,7 @@ def enrolled(found: Accounts, label: str | None, session: Session) -> Accounts:
         raise ValueError(f"another account is labelled {label!r}: choose another label, or remove that one")
     if old is None:
         return (*found, Account(label, session))
-    renewed = replace(old, label=label, session=session, expired=False, bar=None)
+    renewed = replace(old, label=label, session=session, expired=False, resting={}, bar=None)
     return tuple(renewed if each is old else each for each in found)
 
 

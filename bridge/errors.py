@@ -195,6 +195,24 @@ def overloaded(message: str, retry_after: float = 1.0, *, close: bool = False) -
     )
 
 
+def answer_too_long(limit: int) -> ApiError:
+    """502: the answer is longer than the bridge keeps for a caller who wants it whole. `limit` is in characters."""
+    return ApiError(
+        502,
+        "upstream_error",
+        "upstream_error",
+        f"LMArena's answer is longer than the {limit} characters that the bridge keeps of an answer that is not "
+        'streamed. Ask again with "stream": true, or for a shorter answer.',
+        reason=Reason.UPSTREAM_ERROR,
+        retry=False,
+    )
+
+
+def answers_too_large() -> ApiError:
+    """503: the answers that are being collected for callers fill the room that there is for them."""
+    return overloaded('Too many long answers are being collected at the moment. Ask again with "stream": true.')
+
+
 def ended_by_owner() -> ApiError:
     """503: whoever runs the bridge ended this answer."""
     return ApiError(

@@ -14,14 +14,19 @@ import re
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from datetime import UTC, datetime
 from typing import Literal, TextIO, TypeAlias
+
+from bridge.log_writer import Writer
 
 Plain: TypeAlias = str | int | float | bool | None
 
 #: Types that are plain whatever their value.
 _PLAIN_TYPES = frozenset((str, int, bool))
+
+_logger = logging.getLogger(__name__)
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
@@ -58,24 +63,50 @@ def configure(
     format: Literal["text", "json"],  # noqa: A002 - the configuration's own word
     stream: TextIO | None = None,
     *,
+    threaded: bool = False,
     environ: Mapping[str, str] = os.environ,
 ) -> None:
     """Log everything from `level` up to `stream` (stderr); called again, it replaces only what it set up before.
 
-    Raises ValueError for a level that logging does not know.
+    With `threaded` nobody who logs waits for the stream's reader: a thread writes, and what is not taken is lost and
+    counted. `flush` is for the end. Raises ValueError for a level that logging does not know.
     """
-    handler = _Handler(stream or sys.stderr)
-    journal = _is_journal(handler.stream, environ)
+    stream = stream or sys.stderr
+    journal = _is_journal(stream, environ)
     formatter = JsonFormatter(journal=journal) if format == "json" else TextFormatter(journal=journal)
-    handler.addFilter(Redactor())
-    handler.setFormatter(formatter)
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # a record need not ask: not shown
     root = logging.getLogger()
     root.setLevel(level.upper())
-    for old in [old for old in root.handlers if isinstance(old, _Handler)]:
-        root.removeHandler(old)
-        old.close()
-    root.addHandler(handler)
+    handler = next(iter(_ours()), None)
+    if handler is None or handler.stream is not stream or handler.threaded != threaded:
+        for old in _ours():
+            root.removeHandler(old)
+            old.flush()
+            old.close()
+        handler = _Handler(stream, threaded=threaded)
+        handler.addFilter(Redactor())
+        root.addHandler(handler)
+    handler.setFormatter(formatter)  # its lines stay in their order
+    if threaded:  # what Python itself would print
+        logging.captureWarnings(capture=True)
+        sys.unraisablehook = _log_unraisable
+
+
+def flush() -> None:
+    """Wait until what was logged is written, as long as somebody reads it."""
+    for handler in _ours():
+        handler.flush()
+
+
+def _ours() -> list[_Handler]:
+    return [handler for handler in logging.getLogger().handlers if isinstance(handler, _Handler)]
+
+
+def _log_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """Log an exception that could not be raised, such as one in `__del__`."""
+    error = unraisable.exc_value
+    what = unraisable.err_msg or "Exception ignored in"
+    _logger.error("%s: %r", what, unraisable.object, exc_info=error)
 
 
 def bind_request_id(value: str) -> Token[str]:
@@ -119,25 +150,63 @@ def _marker(match: re.Match[str]) -> str:
     return f"{label}[secret:{len(match[0]) - len(label)}]"
 
 
+def _descriptor(stream: TextIO) -> int | None:
+    try:
+        return stream.fileno()
+    except (OSError, ValueError, AttributeError):  # no file at all, closed, None
+        return None
+
+
 def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
     """Whether it is this stream that the service manager has connected to its journal: systemd.exec(5)."""
-    try:
-        status = os.fstat(stream.fileno())
-    except OSError:  # no file at all
+    descriptor = _descriptor(stream)
+    if descriptor is None:
         return False
+    status = os.fstat(descriptor)
     return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 class _Handler(logging.StreamHandler[TextIO]):
     """Ours, told from others' by its class."""
 
+    def __init__(self, stream: TextIO, *, threaded: bool) -> None:
+        super().__init__(stream)
+        descriptor = _descriptor(stream) if threaded else None
+        self.threaded = threaded
+        self._writer = None if descriptor is None else Writer(descriptor)
+
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, as the library does, but in one call."""
         try:
+            if self._writer is not None:
+                self._writer.write(lambda: self._encoded(record), self._lost)
+                return
             self.stream.write(self.format(record) + "\n")
             self.stream.flush()
         except Exception:  # noqa: BLE001 — as in the library: a log that cannot be written stops nobody
             self.handleError(record)
+
+    def flush(self) -> None:
+        """Wait until what was logged is written, as long as somebody reads it."""
+        if self._writer is not None:
+            self._writer.flush(self._lost)
+        else:
+            with suppress(OSError):  # the library's own would end a command with a traceback
+                super().flush()
+
+    def close(self) -> None:
+        """Let the thread end."""
+        if self._writer is not None:
+            self._writer.close()
+        logging.Handler.close(self)  # the stream's own would flush again
+
+    def _encoded(self, record: logging.LogRecord) -> bytes:
+        return f"{self.format(record)}\n".encode(self.stream.encoding or "utf-8", "backslashreplace")
+
+    def _lost(self, lines: int) -> bytes:
+        fields: dict[str, object] = {"lines": lines}
+        record = _Event(__name__, logging.WARNING, "lines of the log are missing here: nobody took them", fields)
+        return self._encoded(record)
 
 
 class Redactor(logging.Filter):

@@ -249,12 +249,13 @@ async def read_sources(client: ArenaClient, *, timeout: float) -> Sources:
 
     async def read_catalog_document() -> ModelList | None:
         body = await client.catalog(timeout=timeout)
-        return None if body is None else read_catalog(body)
+        # In a thread, and in pieces there: whatever the site sends, the loop goes on.
+        return None if body is None else await asyncio.to_thread(read_catalog, body)
 
     async def read_page() -> tuple[str, ModelList | UpstreamError | None]:
         html = await client.page(timeout=timeout)
         try:
-            return html, flight.read_models(html)
+            return html, await asyncio.to_thread(flight.read_models, html)
         except UpstreamError as error:
             return html, error
 

@@ -24,6 +24,8 @@ from upstream.modes import MODES, Modes
 
 T = TypeVar("T")
 
+#: A hundred thousand conversations, some of which have many digests, with room.
+MAX_CONVERSATIONS_BYTES: Final = 256 * 1024 * 1024
 #: How often a look is taken at the files, in seconds: a change must be noticed within two.
 WATCH_SECONDS: Final = 1.0
 #: After so many looks in a row that did not find a file it is believed to be gone, if its folder is there.
@@ -133,6 +135,7 @@ def conversations_document(folder: StateFolder) -> Document[SavedConversations]:
         dump=lambda saved: {"clean": saved.clean, "evaluations": [each.to_json() for each in saved.evaluations]},
         empty=SavedConversations(),
         precious=False,
+        max_bytes=MAX_CONVERSATIONS_BYTES,
     )
 
 
@@ -229,12 +232,17 @@ class State:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             try:
-                one_looks_changed = await any_looks_changed(self._keys, self._accounts, self._admin)
-            except StateError:
-                one_looks_changed = True
-            if one_looks_changed or any(each.is_gone for each in watched):
-                for each in watched:
-                    await each.look()
+                if await self._one_looks_changed() or any(each.is_gone for each in watched):
+                    for each in watched:
+                        await each.look()
+            except Exception:  # a change that is never noticed again would be worse than any error
+                _logger.exception("the state folder could not be looked at; going on with what was read before")
+
+    async def _one_looks_changed(self) -> bool:
+        try:
+            return await any_looks_changed(self._keys, self._accounts, self._admin)
+        except StateError:
+            return True
 
     async def save(self) -> None:
         """Write what upstream changes, at once and as often as it takes, until cancelled."""

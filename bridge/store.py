@@ -9,6 +9,7 @@ Every operation is one hop into a thread.
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import logging
 import os
@@ -23,6 +24,9 @@ from typing import Any, Generic, TypeVar
 import orjson
 from aiofiles.os import wrap
 
+from bridge.regular_file import NotReadable, open_own, read
+from upstream.threads import Threads
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -30,14 +34,24 @@ FOLDER_MODE = 0o700
 FILE_MODE = 0o600
 LOCK_TIMEOUT = 10.0  # seconds; a holder only writes a small file, so a longer wait means a stopped process
 HOLD_PATIENCE = 0.05  # seconds; who asks whether a daemon runs (`is_held`) has its lock for a moment
+THREADS = 16  # more than there are documents, of which each does one thing at a time: none waits for another
 LOCK_POLL_SECONDS = 0.005  # flock can wait for ever or not at all: we ask again
 GAP_SECONDS = 0.5  # how long a file is looked for again that was there: editors move it away, then write another
+
+MAX_BYTES = 32 * 1024 * 1024  # of a document: far above what any of them holds, but for conversations
+
+#: Errors that say that something else is where the folder or a file must be; all others may pass by themselves.
+_WRONG_PLACE = frozenset((errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG))
 
 _logger = logging.getLogger(__name__)
 
 
 class StateError(Exception):
     """The state on disk cannot be used or saved; the text names the file, what is wrong and what to do."""
+
+
+class StateUnavailable(StateError):
+    """The disk refuses, or another process is in the way: later it may be otherwise, without anybody's doing."""
 
 
 class StateGone(StateError):
@@ -56,6 +70,7 @@ class StateFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.threads = Threads("state", THREADS)
 
     def prepare(self) -> None:
         """Makes the folder, or makes it private, and sweeps what killed writers left. Raises StateError."""
@@ -84,6 +99,7 @@ class StateFolder:
                 os.write(lock, f"{os.getpid()}\n".encode())
             yield
         finally:
+            self.threads.idle(LOCK_TIMEOUT)  # a writer whose caller has left finishes its file
             os.close(lock)  # which unlocks; the file stays, since unlinking it would race with the next daemon
 
     @property
@@ -100,7 +116,7 @@ class StateFolder:
         path = self.path / ".daemon.lock"
         with _os_errors(path, "cannot be read"):
             try:
-                lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                lock = open_own(path, os.O_RDONLY)
             except FileNotFoundError:
                 return False
         try:
@@ -116,14 +132,14 @@ class StateFolder:
             lock = self.create(path, os.O_RDWR)
         try:
             if not _try_flock(lock, path, patience=LOCK_TIMEOUT):  # in a thread of its own, never on the loop
-                raise StateError(f"{path} has been locked for {LOCK_TIMEOUT:g} s: look for a stopped process")
+                raise StateUnavailable(f"{path} has been locked for {LOCK_TIMEOUT:g} s: look for a stopped process")
             yield
         finally:
             os.close(lock)
 
     def create(self, path: Path, flags: int) -> int:
-        """A descriptor of a private file in the folder. Raises OSError."""
-        descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+        """A descriptor of a private file in the folder. Raises OSError and NotReadable."""
+        descriptor = open_own(path, flags | os.O_CREAT, FILE_MODE)
         if os.geteuid() == 0:  # root runs a command for a daemon of another user, who must be able to read it
             owner = self.path.stat()
             os.fchown(descriptor, owner.st_uid, owner.st_gid)
@@ -132,18 +148,20 @@ class StateFolder:
 
 async def any_looks_changed(*documents: Document[Any]) -> bool:
     """Whether it is worth while to ask each for `changed`: one hop into a thread for all. Raises StateError."""
-    return await wrap(lambda: any(document.looks_changed() for document in documents))()
+    look = wrap(lambda: any(document.looks_changed() for document in documents))
+    return await look(executor=documents[0].threads if documents else None)
 
 
 class Document(Generic[T]):
     """One JSON document of type T.
 
-    `parse` turns plain JSON values into T and may raise ValueError, LookupError, TypeError or
-    AttributeError where they are of another form; `dump` is its inverse.
+    `parse` turns plain JSON values into T and may raise ValueError, LookupError, TypeError, AttributeError or
+    ArithmeticError where they are of another form; `dump` is its inverse.
     A file that is gone after this instance has read or written it raises StateGone, until `believe_gone` is called;
     before, a missing file means `empty`.
-    On a file that does not parse, a `precious` document raises StateError and leaves it untouched; another one moves it
-    aside, logs a warning and goes on with `empty`. One instance may serve many tasks.
+    On a file that does not parse, is larger than `max_bytes` or is no file (a pipe, say), a `precious` document raises
+    StateError and leaves it untouched; another one moves it aside, logs a warning and goes on with `empty`.
+    One instance may serve many tasks.
     """
 
     def __init__(
@@ -156,8 +174,10 @@ class Document(Generic[T]):
         dump: Callable[[T], object],
         empty: T,
         precious: bool,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         self.path = folder.path / f"{name}.json"
+        self.threads = folder.threads
         self._folder = folder
         self._name = name
         self._version = version
@@ -165,6 +185,7 @@ class Document(Generic[T]):
         self._dump = dump
         self._empty = empty
         self._precious = precious
+        self._max_bytes = max_bytes
         self._lock = asyncio.Lock()
         self._seen: tuple[int, int, int] | None = None
 
@@ -212,7 +233,7 @@ class Document(Generic[T]):
         async def run() -> R:
             async with self._lock:
                 try:
-                    return await wrap(work)()
+                    return await wrap(work)(executor=self.threads)
                 except StateError:
                     if abandoned:
                         _logger.exception("%s: its caller left before this failed", self.path)
@@ -272,16 +293,19 @@ class Document(Generic[T]):
     def _read(self) -> T:
         with _os_errors(self.path, "cannot be read"):
             try:
-                file = self.path.open("rb")
+                data, status = read(self.path, self._max_bytes)
             except FileNotFoundError as error:
                 if self._seen is not None:
                     raise self._gone() from error
                 return self._empty
-            with file:
-                if self._precious:
-                    _tighten(self.path, FILE_MODE)
-                self._seen = _fingerprint(os.fstat(file.fileno()))
-                data = file.read()
+            except (NotReadable, IsADirectoryError) as error:
+                self._seen = _fingerprint(self.path.stat())  # told once, not with each look
+                if isinstance(error, NotReadable):
+                    raise _Damaged(str(error)) from error
+                raise
+            if self._precious:
+                _tighten(self.path, FILE_MODE)
+            self._seen = _fingerprint(status)
         return self._decode(data)
 
     def _read_or_move_aside(self) -> T:
@@ -319,7 +343,10 @@ class Document(Generic[T]):
 
     def _encode(self, value: T) -> bytes:
         document = {"version": self._version, self._name: self._dump(value)}
-        return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        data = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        if len(data) > self._max_bytes:  # it could not be read again
+            raise StateError(f"{self.path} cannot be saved: {len(data):,} bytes, of at most {self._max_bytes:,}")
+        return data
 
     def _decode(self, data: bytes) -> T:
         try:
@@ -332,7 +359,7 @@ class Document(Generic[T]):
             raise _Damaged(f"has version {document['version']}, this bridge reads {self._version}")
         try:
             return self._parse(document[self._name])
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             # Not chained: the parser's own words may quote a secret.
             raise _Damaged(f"holds a value of the wrong form ({type(error).__name__})") from None
 
@@ -345,8 +372,11 @@ class _Damaged(Exception):
 def _os_errors(path: Path, what: str) -> Iterator[None]:
     try:
         yield
+    except NotReadable as error:
+        raise StateError(f"{path} {what}: it {error}") from error
     except OSError as error:
-        raise StateError(f"{path} {what}: {error.strerror}") from error
+        kind = StateError if error.errno in _WRONG_PLACE else StateUnavailable
+        raise kind(f"{path} {what}: {error.strerror}") from error
 
 
 def _try_flock(descriptor: int, path: Path, kind: int = fcntl.LOCK_EX, *, patience: float = 0.0) -> bool:

@@ -30,6 +30,7 @@ from bridge.state import accounts_document
 from bridge.store import Document, StateFolder
 from handlers.config_option import config_option, read_config
 from handlers.printable import printable
+from handlers.standard_input import is_terminal, read_all
 from handlers.stored import update
 from handlers.terminal import moment, print_table
 from upstream.accounts import Account
@@ -38,6 +39,9 @@ from upstream.errors import Reason
 from upstream.pastes import Pasted, read_pasted
 
 _CTRL_D: Final = b"\x04"
+#: Far above any export of cookies; a HAR file may be large, but nobody types one.
+_MAX_BYTES: Final = 32 * 1024 * 1024
+_MAX_TYPED_BYTES: Final = 4 * 1024 * 1024
 
 
 @click.group()
@@ -151,13 +155,13 @@ def _show_clearance(config: Config, pasted: Pasted) -> None:
 
 
 def _read_paste() -> str:
-    if sys.stdin.isatty():
+    if is_terminal():
         for number, step in enumerate(HOW_TO_COPY, 1):
             click.echo(f"{number}. {step}", err=True)
         click.echo(f"{ONE_HOLDER}\n\nPaste it here, it is not shown; then press Enter twice, or Ctrl-D.", err=True)
         data = read_terminal(sys.stdin.fileno())
     else:
-        data = sys.stdin.buffer.read()
+        data = read_all(_MAX_BYTES)
     return data.decode(errors="replace")
 
 
@@ -172,7 +176,7 @@ def read_terminal(descriptor: int) -> bytes:
     data = b""
     try:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, quiet)
-        while _CTRL_D not in data and b"\n\n" not in data.lstrip():
+        while _CTRL_D not in data and b"\n\n" not in data.lstrip() and len(data) <= _MAX_TYPED_BYTES:
             read = os.read(descriptor, 65536)
             if not read:
                 break

@@ -41,6 +41,7 @@ from handlers.appkeys import (
     SETTINGS,
     STATE,
     STATS,
+    STRANGERS,
     TASKS,
     UPLOADS,
     Settings,
@@ -56,6 +57,7 @@ from handlers.metrics import METRICS, Metrics
 from handlers.middlewares import around, set_headers
 from handlers.routes import add_routes
 from handlers.site import client_settings, use_clearance
+from handlers.strangers import STRANGER_CONNECTIONS, Strangers
 from upstream import client
 from upstream.alarms import Alarms
 from upstream.drift import Drift
@@ -83,6 +85,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
     app[ALARMS] = Alarms()
     app[DRAIN] = Drain(app[ALARMS])
     app[BODIES] = ByteBudget()
+    app[STRANGERS] = Strangers(2 * config.limits.streams + STRANGER_CONNECTIONS, time.monotonic)
     app[RANDOM] = RandomBytes()
     app.on_response_prepare.append(set_headers)
     add_routes(app)
@@ -173,5 +176,5 @@ def reload(app: web.Application, config: Config) -> None:
 
 
 def _warn_of_unknown(kind: str) -> None:
-    """Say once of each kind what the site sends and the bridge does not know: it may have changed."""
-    _logger.warning("LMArena sends something unknown (%s): the bridge may need an update", kind)
+    """Say once of each kind what the site sends and the bridge does not know: the site may have changed."""
+    _logger.warning("LMArena sends something that this version does not know, and skips: %s", kind)

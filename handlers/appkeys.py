@@ -22,6 +22,7 @@ from handlers.budget import ByteBudget
 from handlers.drain import Drain
 from handlers.endings import Endings
 from handlers.facts import Facts
+from handlers.strangers import Strangers
 from upstream.alarms import Alarms
 from upstream.client import ArenaClient
 from upstream.drift import Drift
@@ -62,6 +63,7 @@ RELAY: Final = web.AppKey("relay", Relay)
 ALARMS: Final = web.AppKey("alarms", Alarms)
 DRAIN: Final = web.AppKey("drain", Drain)
 BODIES: Final = web.AppKey("bodies", ByteBudget)
+STRANGERS: Final = web.AppKey("strangers", Strangers)
 UPLOADS: Final = web.AppKey("uploads", Uploads)
 FETCHER: Final = web.AppKey("fetcher", Fetcher)
 RANDOM: Final = web.AppKey("random", RandomBytes)

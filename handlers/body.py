@@ -17,12 +17,17 @@ from handlers.appkeys import DRAIN
 MAX_JSON_MARKS: Final = 200_000
 
 
+#: What is taken from the socket before anybody has asked for it: a connection itself takes less (`handlers.listener`).
+READ_AHEAD_BYTES: Final = 128 * 1024
+
+
 async def read_body(request: web.Request, *, limit: int, timeout: float) -> bytes:
     """Read a JSON body.
 
     Raises ApiError: 413 over `limit` bytes, 408 after `timeout` seconds, 400 for a JSON bomb or a broken encoding.
     """
     content = request.content
+    content.set_read_chunk_size(READ_AHEAD_BYTES)
     if content.is_eof() and content.exception() is None and content.total_bytes <= min(limit, MAX_JSON_MARKS):
         return content.read_nowait()  # it came with its headers: nothing to wait for, and too little for a bomb
     body = BytesIO()  # grows in place: parts and their sum together would take the memory twice
@@ -37,6 +42,18 @@ async def read_body(request: web.Request, *, limit: int, timeout: float) -> byte
                 marks += _json_marks(data if counted else body.getvalue())
                 if marks > MAX_JSON_MARKS:
                     raise _closing(invalid_request("invalid_json", "The body holds too many JSON values."))
+    return body.getvalue()
+
+
+async def read_bytes(request: web.Request, *, limit: int, timeout: float) -> bytes:
+    """Read a body that is no JSON. Raises ApiError: 413 over `limit` bytes, 408 after `timeout` seconds."""
+    request.content.set_read_chunk_size(READ_AHEAD_BYTES)
+    body = BytesIO()
+    async with arriving(request, limit=limit, timeout=timeout):
+        async for data in request.content.iter_any():
+            if body.tell() + len(data) > limit:
+                raise too_large(limit)
+            body.write(data)
     return body.getvalue()
 
 

@@ -1,10 +1,14 @@
-"""A cap on what large request bodies take of memory, all of them together: who comes when it is full waits."""
+"""A cap on what large request bodies take of memory, all of them together, with a share for each key.
+
+What does not fit waits. A key may hold as much as it leaves free for the others, so that no key, however many large
+bodies it announces and never sends, shuts out another one.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from typing import Final, Self
+from collections import Counter, deque
+from typing import Final, NamedTuple, Self
 
 from bridge.errors import overloaded
 
@@ -15,10 +19,11 @@ TOTAL_BYTES: Final = 256 * 1024 * 1024
 
 
 class Hold:
-    """A request's share of the budget, as a context that waits for it; it can be given back before the end."""
+    """A request's part of the budget, as a context that waits for it; it can be given back before the end."""
 
-    def __init__(self, budget: ByteBudget, size: int, timeout: float) -> None:
+    def __init__(self, budget: ByteBudget, owner: str, size: int, timeout: float) -> None:
         self._budget = budget
+        self._owner = owner
         self._timeout = timeout
         self._wanted = size
         self._size = 0
@@ -38,67 +43,100 @@ class Hold:
 
     async def extend(self, size: int) -> None:
         """Hold `size` bytes more. Raises ApiError (503) after `timeout` seconds of waiting."""
-        self._size += await self._budget.take(size, self._timeout)
+        self._size += await self._budget.take(self._owner, size, self._timeout, mine=self._size)
 
     def shrink(self, size: int) -> None:
-        """Keep a share for `size` bytes, now that they are known, and give the rest back."""
+        """Keep a part for `size` bytes, now that they are known, and give the rest back."""
         kept = min(self._size, size if size > SMALL_BYTES else 0)
         rest, self._size = self._size - kept, kept
         if rest:
-            self._budget.give(rest)
+            self._budget.give(self._owner, rest)
+
+
+class _Turn(NamedTuple):
+    """Somebody who waits."""
+
+    owner: str
+    size: int
+    mine: int  # what its request holds already
+    come: asyncio.Future[None]
 
 
 class ByteBudget:
-    """Bytes to be shared out, first come, first served."""
+    """Bytes to be shared out, first come, first served, except that who exceeds its share is overtaken by others."""
 
     def __init__(self, total: int = TOTAL_BYTES) -> None:
         self._total = total
         self._free = total
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._held: Counter[str] = Counter()
+        self._waiting: deque[_Turn] = deque()
 
     @property
     def free(self) -> int:
         """Bytes that nobody holds."""
         return self._free
 
-    def holding(self, size: int, *, timeout: float) -> Hold:
+    def holding(self, owner: str, size: int, *, timeout: float) -> Hold:
         """Hold `size` bytes, or all there are, for the length of a context; small ones count as none."""
-        return Hold(self, size, timeout)
+        return Hold(self, owner, size, timeout)
 
-    async def take(self, size: int, timeout: float) -> int:
-        """Take `size` bytes, or all there are; return how many. Raises ApiError (503) after `timeout` seconds."""
+    async def take(self, owner: str, size: int, timeout: float, *, mine: int = 0) -> int:
+        """Take `size` bytes, or all there are, for a request that holds `mine`; return how many.
+
+        Raises ApiError (503) after `timeout` seconds.
+        """
         size = min(size, self._total) if size > SMALL_BYTES else 0
-        if size and (self._waiting or size > self._free):
-            await self._wait(size, timeout)
-        else:
-            self._free -= size
+        if size:
+            turn = _Turn(owner, size, mine, asyncio.get_running_loop().create_future())
+            self._waiting.append(turn)
+            self._admit()
+            await self._wait(turn, timeout)
         return size
 
-    async def _wait(self, size: int, timeout: float) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((size, turn))
+    async def _wait(self, turn: _Turn, timeout: float) -> None:
+        if turn.come.done():
+            return
         entered = False
         try:
             async with asyncio.timeout(timeout):
-                await turn
+                await turn.come
                 entered = True
         except TimeoutError:
             raise overloaded("The bridge holds as many pictures as it can: try again in a moment.") from None
         finally:
             if not entered:
-                self._leave(size, turn)
+                self._leave(turn)
 
-    def _leave(self, size: int, turn: asyncio.Future[None]) -> None:
-        if (size, turn) in self._waiting:
-            self._waiting.remove((size, turn))
-            size = 0  # nothing to give back, but who stands behind may fit
-        self.give(size)
+    def _leave(self, turn: _Turn) -> None:
+        if turn in self._waiting:
+            self._waiting.remove(turn)
+            self._admit()  # who stands behind may fit
+        else:
+            self.give(turn.owner, turn.size)
 
-    def give(self, size: int) -> None:
+    def give(self, owner: str, size: int) -> None:
         """Take back `size` bytes, and let in whom there is room for, in order."""
         self._free += size
-        while self._waiting and self._waiting[0][0] <= self._free:
-            wanted, turn = self._waiting.popleft()
-            self._free -= wanted
-            if not turn.done():  # else it was cancelled, and gives back by itself
-                turn.set_result(None)
+        self._held[owner] -= size
+        if not self._held[owner]:
+            del self._held[owner]
+        self._admit()
+
+    def _admit(self) -> None:
+        """Let in who fits, in order. Who waits for its own share alone lets others pass, but nobody of its own."""
+        sated: set[str] = set()
+        for turn in tuple(self._waiting):
+            owner, size, mine, come = turn
+            if owner in sated:
+                continue
+            others = self._held[owner] - mine  # what other requests of its owner hold
+            if others and others + size > self._free - size:
+                sated.add(owner)
+            elif size > self._free:
+                return
+            else:
+                self._waiting.remove(turn)
+                self._free -= size
+                self._held[owner] += size
+                if not come.done():  # else it was cancelled, and gives back by itself
+                    come.set_result(None)

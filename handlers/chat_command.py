@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -18,13 +17,17 @@ import click
 
 from bridge.config import Config
 from handlers.config_option import config_option, read_config
+from handlers.printable import printable, readable
+from handlers.standard_input import is_terminal, read_all
 
 Message: TypeAlias = dict[str, str]
 
 #: How long connecting may take, in seconds; after that the bridge itself decides when to give up.
 _CONNECT_SECONDS: Final = 10.0
-#: Whatever a model might say to the terminal instead of to the person.
-_CONTROL: Final = re.compile(r"[^\n\t -~\xa0-\U0010ffff]")
+#: How much a server may send in one line of a stream, or as a whole answer, and standard input as a question.
+_MAX_LINE_BYTES: Final = 4 * 1024 * 1024
+_MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+_MAX_QUESTION_BYTES: Final = 16 * 1024 * 1024
 _EVERY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 — as a place to call
 
 
@@ -50,10 +53,10 @@ def chat(model: str | None, key: str | None, url: str | None, text: tuple[str, .
         raise click.UsageError("an API key is needed: set OPENAI_API_KEY (lmarena-bridge keys add makes one)")
     bridge = _Bridge(_base_url(url) if url else _configured_url(read_config()), key)
     model = model or bridge.first_model()
-    if not text and sys.stdin.isatty():
+    if not text and is_terminal():
         _converse(bridge, model)
         return
-    words = " ".join(text) or sys.stdin.read()
+    words = " ".join(text) or read_all(_MAX_QUESTION_BYTES).decode(errors="replace")
     if not words.strip():
         raise click.UsageError("there is no text to send")
     _answer(bridge, model, [{"role": "user", "content": words}])
@@ -84,7 +87,7 @@ def _base_url(url: str) -> str:
 def _converse(bridge: _Bridge, model: str) -> None:
     with suppress(ImportError):
         import_module("readline")  # gives the prompt line editing and a history
-    click.echo(f"{model}. Ctrl-C stops an answer, Ctrl-D ends the chat.", err=True)
+    click.echo(f"{printable(model)}. Ctrl-C stops an answer, Ctrl-D ends the chat.", err=True)
     history: list[Message] = []
     while True:
         try:
@@ -123,7 +126,8 @@ def _answer(bridge: _Bridge, model: str, messages: list[Message]) -> str:
 
 
 def _shown(text: str, on_terminal: bool) -> str:
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text) if on_terminal else text
+    """Whatever a model might say to the terminal instead of to the person is left out there."""
+    return readable(text) if on_terminal else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +142,7 @@ class _Bridge:
         with closing(self._connect()) as connection:
             response = self._ask(connection, "GET", "/models")
             with self._told():
-                listed = _object(response.read()).get("data")
+                listed = _object(self._read(response)).get("data")
         match listed:
             case [{"id": str(name)}, *_]:
                 return name
@@ -151,9 +155,11 @@ class _Bridge:
             response = self._ask(connection, "POST", "/chat/completions", body)
             while True:
                 with self._told():
-                    line = response.readline()
+                    line = response.readline(_MAX_LINE_BYTES)
                 if not line:
                     raise click.ClickException("the answer broke off before its end")
+                if len(line) == _MAX_LINE_BYTES:
+                    raise click.ClickException(f"{self.base_url} sends lines without end: is that a bridge?")
                 field_name, _, data = line.strip().partition(b": ")
                 if field_name != b"data":
                     continue
@@ -164,7 +170,7 @@ class _Bridge:
                 match event:
                     case {"error": {"message": str(message)}}:
                         click.echo()  # what has been said stands on a line of its own
-                        raise click.ClickException(message)
+                        raise click.ClickException(readable(message))
                     case {"choices": [{"delta": dict(delta)}, *_]}:
                         yield delta
 
@@ -187,12 +193,18 @@ class _Bridge:
             response = connection.getresponse()
             if response.status == HTTPStatus.OK:
                 return response
-            text = response.read()
-        with suppress(ValueError):
+            text = self._read(response)
+        with suppress(ValueError, RecursionError):
             match json.loads(text):
                 case {"error": {"message": str(message)}}:
-                    raise click.ClickException(message)
+                    raise click.ClickException(readable(message))
         raise click.ClickException(f"{self.base_url} answers {response.status}: is that a bridge?")
+
+    def _read(self, response: HTTPResponse) -> bytes:
+        data = response.read(_MAX_ANSWER_BYTES + 1)
+        if len(data) > _MAX_ANSWER_BYTES:
+            raise click.ClickException(f"{self.base_url} answers without end: is that a bridge?")
+        return data
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -201,7 +213,7 @@ class _Bridge:
             yield
         except (OSError, HTTPException) as error:
             raise click.ClickException(f"the connection to {self.base_url} broke") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise click.ClickException(f"{self.base_url} answers what is no JSON: is that a bridge?") from error
 
 

@@ -44,7 +44,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     """Answer one chat, streamed or whole."""
     key, facts, config = request[KEY], request[FACTS], request.app[SETTINGS].current()
     with admitted(request, key, config, facts):
-        async with large_body(request, config) as hold:
+        async with large_body(request, key, config) as hold:
             chat = await _read(request, config, hold)
             if hold.size:
                 hold.shrink(sum(len(file.data) for file in files_of(chat.messages)))
@@ -134,6 +134,7 @@ async def _whole(
         async with await _ask(request, key, chat, facts) as answer:
             async for batch in answer:
                 completion.add(batch)
+                answer.keep(completion.size)
                 if facts.ttft is None:
                     facts.ttft = time.monotonic() - began
             _log_answer(config, answer)

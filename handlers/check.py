@@ -315,7 +315,7 @@ def _lack(source: ModelList | UpstreamError | None, absent: str, name: str) -> s
 
 
 async def _uploads(page: str, arena: ArenaClient, config: Config) -> Finding:
-    paths = flight.script_paths(page)
+    paths = await asyncio.to_thread(flight.script_paths, page)
     missing = set(UPLOAD_ACTIONS)
     for path in paths:
         if not missing:
@@ -326,7 +326,7 @@ async def _uploads(page: str, arena: ArenaClient, config: Config) -> Finding:
             break
         except UpstreamError:
             continue
-        missing -= flight.action_ids(script).keys()
+        missing -= (await asyncio.to_thread(flight.action_ids, script)).keys()
     if missing:
         text = f"{', '.join(sorted(missing))} not found in {len(paths)} scripts: chats work, pictures cannot be sent"
         return Finding(Verdict.WORTH_A_LOOK, "upload action ids", text)

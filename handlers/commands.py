@@ -65,11 +65,18 @@ class _Commands(click.Group):
         with _uncollected():
             from bridge.config_file import ConfigError
             from bridge.store import StateError
+            from handlers.printable import readable
 
         try:
             return super().invoke(ctx)
         except (ConfigError, StateError) as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(readable(str(error))) from error
+        except click.UsageError:  # it quotes the person's own words
+            raise
+        except click.ClickException as error:  # it may quote a server, a file, a name
+            shown = click.ClickException(readable(error.message))
+            vars(shown).update(exit_code=error.exit_code)  # which click keeps in the class
+            raise shown from error
 
 
 @click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})

@@ -49,7 +49,7 @@ def demo(port: int) -> None:
 async def _run(folder: Path, path: Path | None, port: int) -> None:
     async with Arena(pace=PACE_SECONDS) as arena:
         config = _config(folder, path, arena)
-        log.configure(config.log.level, config.log.format)
+        log.configure(config.log.level, config.log.format, threaded=True)
         state = StateFolder(config.server.state_dir)
         state.prepare()
         secret, key = keys.generate("demo", now=time.time())

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Final
 
-from aiohttp import BodyPartReader, web
-from aiohttp.http_exceptions import BadHttpMessage
+from aiohttp import web
 
 from bridge.chat import ChatRequest, ImageRequest, Message
 from bridge.config import Config
 from bridge.dialects.fields import read_object
 from bridge.dialects.files import FileReader, FileRules
+from bridge.dialects.forms import BadForm, Form, boundary_of, read_form
 from bridge.dialects.images import encode_answer, no_picture, read_edit, read_generation
 from bridge.errors import ApiError, from_upstream, invalid_request, unsupported_model
 from bridge.keys import ApiKey
@@ -22,7 +22,8 @@ from bridge.relay import Asked
 from handlers.admission import admitted, large_body
 from handlers.answers import write_json
 from handlers.appkeys import DRAIN, FACTS, KEY, RELAY, SETTINGS, UPLOADS
-from handlers.body import arriving, read_body, too_large
+from handlers.body import read_body, read_bytes
+from handlers.budget import SMALL_BYTES
 from upstream.errors import UpstreamError
 from upstream.events import Images
 from upstream.parallel import side_by_side
@@ -34,16 +35,16 @@ SIDE_BY_SIDE: Final = 4
 MAX_DRAWN_BYTES: Final = 32 * 1024 * 1024
 #: How long downloading one may take, in seconds.
 DOWNLOAD_SECONDS: Final = 60.0
-#: Fields of a form; OpenAI's own has a dozen.
-MAX_FIELDS: Final = 50
+#: The body of a generation: no picture is in it, and no prompt is that long.
+MAX_TEXT_BYTES: Final = SMALL_BYTES
 
 
 async def generate(request: web.Request) -> web.StreamResponse:
     """Draw pictures after a text."""
     key, config = request[KEY], request.app[SETTINGS].current()
     with admitted(request, key, config, request[FACTS]):
-        server = config.server
-        body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout)
+        limit = min(MAX_TEXT_BYTES, config.server.max_body_bytes)
+        body = await read_body(request, limit=limit, timeout=config.server.body_timeout)
         return await _draw(request, key, read_generation(read_object(body)), config)
 
 
@@ -51,10 +52,11 @@ async def edit(request: web.Request) -> web.StreamResponse:
     """Draw pictures after a text and other pictures."""
     key, config = request[KEY], request.app[SETTINGS].current()
     with admitted(request, key, config, request[FACTS]):
-        async with large_body(request, config) as hold:
-            texts, files = await _read_form(request, config)
+        async with large_body(request, key, config) as hold:
+            form = await _read_form(request, config)
             rules = FileRules(config.images.max_bytes, config.images.max_per_request)
-            wanted = await asyncio.to_thread(read_edit, texts, files, FileReader(rules, {}))
+            wanted = await asyncio.to_thread(read_edit, form.texts, form.files, FileReader(rules, {}))
+            del form
             hold.shrink(sum(len(picture.data) for picture in wanted.pictures))
             return await _draw(request, key, wanted, config)
 
@@ -91,8 +93,11 @@ async def _drawings(request: web.Request, key: ApiKey, asked: Asked, wanted: Ima
         async with await request.app[RELAY].answer(asked, key, apart=True) as answer:
             facts.account = answer.account
             facts.answers.append(answer)
-            events = [event async for batch in answer for event in batch]
-        urls = [image.url for event in events if isinstance(event, Images) for image in event.images]
+            urls: list[str] = []
+            async for batch in answer:
+                urls += (image.url for event in batch if isinstance(event, Images) for image in event.images)
+                del urls[wanted.count :]  # no more are sent
+                answer.keep(sum(map(len, urls)))
         if not urls:
             raise no_picture(wanted.model, answer.text)
         return urls
@@ -112,31 +117,18 @@ async def _downloads(uploads: Uploads, urls: Iterable[str]) -> list[bytes]:
         raise from_upstream(error) from error
 
 
-async def _read_form(request: web.Request, config: Config) -> tuple[dict[str, str], list[tuple[str, bytes]]]:
-    """Read a form within the same bounds as a JSON body: its texts by name, its files in order."""
+async def _read_form(request: web.Request, config: Config) -> Form:
+    """Read a form within the same bounds as a JSON body. Raises ApiError."""
     if not request.content_type.startswith("multipart/"):
         raise invalid_request("invalid_type", "The body must be multipart/form-data, as OpenAI's SDKs send it.")
-    limit, left = config.server.max_body_bytes, config.server.max_body_bytes
-    texts: dict[str, str] = {}
-    files: list[tuple[str, bytes]] = []
-    async with arriving(request, limit=limit, timeout=config.server.body_timeout):
-        try:
-            async for part in await request.multipart():
-                if not isinstance(part, BodyPartReader) or part.name is None or len(texts) + len(files) >= MAX_FIELDS:
-                    raise _bad_form()
-                data = bytearray()
-                while chunk := await part.read_chunk():
-                    left -= len(chunk)
-                    if left < 0:
-                        raise too_large(limit)
-                    data += chunk
-                if part.filename is None:
-                    texts[part.name] = data.decode()
-                else:
-                    files.append((part.name, bytes(data)))
-        except (ValueError, BadHttpMessage) as error:  # aiohttp's own words for a form, or a part, that is none
-            raise _bad_form() from error
-    return texts, files
+    boundary = boundary_of(request.headers["Content-Type"])
+    if boundary is None:
+        raise _bad_form()
+    body = await read_bytes(request, limit=config.server.max_body_bytes, timeout=config.server.body_timeout)
+    try:
+        return await asyncio.to_thread(read_form, body, boundary)
+    except BadForm:
+        raise _bad_form() from None
 
 
 def _bad_form() -> ApiError:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
+from contextlib import suppress
 from dataclasses import replace as changed
 from datetime import UTC, datetime
 from functools import partial
@@ -72,10 +74,20 @@ def add_key(
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    if sys.stdout is None:  # the shell's >&-
+        raise click.ClickException("standard output is closed, so the key could not be shown: none was made")
     update(config, keys_document, partial(add, key=key))
-    _note_stealth(config, key)
-    click.echo(f"The key {name!r}. Keep it: only its hash is stored, it cannot be shown again.", err=True)
-    click.echo(secret)
+    try:
+        with suppress(OSError):  # whoever reads only the key may have closed stderr
+            _note_stealth(config, key)
+            click.echo(f"The key {name!r}. Keep it: only its hash is stored, it cannot be shown again.", err=True)
+        click.echo(secret)
+    except BaseException as error:  # Ctrl-C too: nobody has seen the key, and nobody ever can
+        update(config, keys_document, partial(remove, name_or_id=key.id))
+        if isinstance(error, OSError):
+            what = f"the key could not be shown ({error.strerror}), so it was removed again"
+            raise click.ClickException(what) from error
+        raise
 
 
 @keys.command("list")

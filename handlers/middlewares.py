@@ -14,8 +14,9 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from bridge.errors import ApiError, internal_error, invalid_api_key, metrics_not_allowed, overloaded
 from bridge.keys import ApiKey
 from bridge.log import bind_request_id
+from handlers.accepting import Connection
 from handlers.answers import error_response
-from handlers.appkeys import ACTIVITY, DOORS, DRAIN, ENDINGS, FACTS, KEY, RANDOM, SETTINGS, STATE, Handler
+from handlers.appkeys import ACTIVITY, DOORS, DRAIN, ENDINGS, FACTS, KEY, RANDOM, SETTINGS, STATE, STRANGERS, Handler
 from handlers.cors import is_preflight, preflight, set_cors_headers
 from handlers.endings import Ending
 from handlers.facts import Facts
@@ -48,8 +49,12 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
         if is_preflight(request):
             response: web.StreamResponse = preflight(request)
         else:
-            for door in app[DOORS].get(handler, ()):
-                door(request)
+            try:
+                for door in app[DOORS].get(handler, ()):
+                    door(request)
+            finally:
+                if KEY not in request:
+                    await app[STRANGERS].turn()
             response = await handler(request)
         status = response.status
     except ConnectionResetError:
@@ -125,7 +130,15 @@ def require_metrics_key(request: web.Request) -> None:
 def act_for(key: ApiKey, request: web.Request) -> None:
     """Let the request's handler act for `key`."""
     request[KEY] = key
+    know(request)
     request[FACTS].key = key.name
+
+
+def know(request: web.Request) -> None:
+    """The request is of somebody whom we know: its connection is no stranger's until it is answered."""
+    connection = request.protocol
+    if isinstance(connection, Connection):
+        request.app[STRANGERS].know(connection)
 
 
 def follow(request: web.Request) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
+from typing import Final
 
 import click
 
 from bridge.admin import admin_document
-from bridge.passwords import MIN_CHARS, check, hash_password
+from bridge.passwords import MAX_CHARS, MIN_CHARS, check, hash_password
 from handlers.config_option import config_option, read_config
+from handlers.standard_input import is_terminal, read_line
 from handlers.stored import update
+
+#: A password in UTF-8, and a line break; `check` refuses one that is only a little longer in its own words.
+_MAX_LINE_BYTES: Final = 16 * MAX_CHARS
 
 
 @click.command()
@@ -22,7 +26,7 @@ def password() -> None:
     """
     config = read_config()
     try:
-        password_hash = hash_password(_ask() if sys.stdin.isatty() else _read_line())
+        password_hash = hash_password(_ask() if is_terminal() else _read_line())
     except ValueError as error:
         raise click.ClickException(f"{error}. Nothing was changed.") from error
     update(config, admin_document, lambda admin: replace(admin, password_hash=password_hash))
@@ -40,4 +44,4 @@ def _ask() -> str:
 
 def _read_line() -> str:
     # Bytes that are no text become surrogates, which `check` refuses in its own words.
-    return sys.stdin.buffer.readline().decode(errors="surrogateescape").rstrip("\r\n")
+    return read_line(_MAX_LINE_BYTES).decode(errors="surrogateescape").rstrip("\r\n")

@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from typing import Final
 
 import click
 
 from bridge import log
-from bridge.config_file import ConfigError, load
-from bridge.store import StateError
+from bridge.config_file import ConfigError, ConfigUnavailable, Source
+from bridge.store import StateError, StateUnavailable
 from handlers.config_option import config_option, config_path
 from handlers.service import CannotListen, Service
 
 #: sysexits.h: the configuration, or the state, is wrong; starting again does not help.
 EX_CONFIG: Final = 78
+#: sysexits.h: it may work later, without anybody's doing.
+EX_TEMPFAIL: Final = 75
+
+#: What keeps five starts from coming within ten seconds (`systemd/lmarena-bridge.service`).
+_PAUSE_SECONDS: Final = 2.0
 
 _logger = logging.getLogger(__name__)
 
@@ -27,14 +33,21 @@ def serve() -> None:
     """Run the daemon (also without a command).
 
     SIGTERM and Ctrl-C let running answers end, a second one ends them; SIGHUP reads the configuration again. Exits 78
-    on a bad configuration or state file.
+    on a bad configuration or state file, 75 while the disk refuses.
     """
-    path = config_path()
+    source = Source(config_path(), os.environ)
+    by_socket = "LISTEN_FDS" in os.environ
     try:
-        config = load(path, os.environ)
-        log.configure(config.log.level, config.log.format)
-        # The file that was found once is the one to be read again: its absence then is an error, not the defaults.
-        asyncio.run(Service(config, lambda: load(config.source or path, os.environ), _say_ready).run())
+        config = source.load()
+        log.configure(config.log.level, config.log.format, threaded=True)
+        try:
+            asyncio.run(Service(config, source.reload, _say_ready).run())
+        finally:
+            log.flush()  # what is said below comes after it
+    except (ConfigUnavailable, StateUnavailable) as error:
+        if by_socket:  # callers' connections start it again at once, and too often for systemd
+            time.sleep(_PAUSE_SECONDS)
+        raise _Unavailable(str(error)) from error
     except (ConfigError, StateError) as error:
         raise _Misconfigured(str(error)) from error
     except CannotListen as error:
@@ -43,6 +56,10 @@ def serve() -> None:
 
 class _Misconfigured(click.ClickException):
     exit_code = EX_CONFIG
+
+
+class _Unavailable(click.ClickException):
+    exit_code = EX_TEMPFAIL
 
 
 def _say_ready(url: str, setup_code: str | None) -> None:

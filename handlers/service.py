@@ -22,10 +22,11 @@ from aiohttp import web
 from bridge import log
 from bridge.config import Config
 from bridge.config_file import ConfigError, Problem
+from bridge.regular_file import kind
 from bridge.store import StateFolder
 from bridge.tasks import TaskOwner
 from handlers.app import build_app, reload
-from handlers.appkeys import DRAIN, SETTINGS, STATE, TASKS
+from handlers.appkeys import DRAIN, SETTINGS, STATE, STRANGERS, TASKS
 from handlers.dashboard.login import setup_code
 from handlers.drain import Drain
 from handlers.listener import (
@@ -36,7 +37,9 @@ from handlers.listener import (
     open_sockets,
     stop_listening,
 )
+from handlers.memory import COLLECT_SECONDS, Collector, resident_bytes
 from handlers.notify import Notifier, feed_watchdog, report_status
+from upstream.threads import Threads
 
 #: How long answers may take to leave once they were told to end, in seconds.
 _FAREWELL_SECONDS: Final = 3.0
@@ -49,8 +52,16 @@ _LOOK_SECONDS: Final = 0.01
 #: When 200 streams begin at once, Python's own collections (700, 10, 10) would walk what all of them have just made,
 #: again and again: the first delta came four times as late (`make bench`, natural: p50 18 ms, now 4). Here an object is
 #: walked twice while it is young, of 4,000 at most at a time: with 15,000, each stop of 8 ms made a queue (p99 12 ms,
-#: now 5). A whole collection takes 300 ms with 5,000 streams open; it comes where 1.6 million were made and kept.
+#: now 5). A whole collection takes 300 ms with 5,000 streams open; it comes where 1.6 million were made and kept, and
+#: when the memory has grown by much (`handlers.memory`).
 _COLLECT_AFTER: Final = (2_000, 1, 400)
+#: How long bridge.toml may take to be read again, in seconds, and how many readings may be under way: a folder of
+#: another machine may not answer.
+_REREAD_SECONDS: Final = 30.0
+_REREADS: Final = 4
+_UNCHANGED: Final = "the configuration stays as it was"
+#: Open files that are no connections: sockets that listen, state files, threads' pipes. The daemon begins with some 10.
+_OWN_FILES: Final = 50
 #: What a daemon keeps for its life: its sockets, its state folder, and the bound of the pool that follows `streams`.
 _LASTING: Final = (
     "server.host",
@@ -85,6 +96,7 @@ class Service:
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
+    _reading: Threads = field(default_factory=lambda: Threads("configuration", _REREADS))
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain. Raises StateError, ConfigError or CannotListen."""
@@ -94,8 +106,8 @@ class Service:
         with folder.hold():
             tls = tls_context(self.config)
             sockets = self.sockets or inherit() or bind(self.config)
-            _allow_open_files(sockets[0], self.config.limits.streams)
             app = build_app(self.config, folder)
+            app[STRANGERS].limit = _allow_open_files(sockets[0], self.config.limits.streams)
             runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSING_SECONDS)
             try:
                 await runner.setup()
@@ -106,6 +118,7 @@ class Service:
                     tasks.spawn(feed_watchdog(self._notifier, (*tasks, *app[TASKS])), name="watchdog")
                     gc.freeze()  # what is loaded now stays: no collection need walk it again
                     gc.set_threshold(*_COLLECT_AFTER)
+                    tasks.every(COLLECT_SECONDS, Collector(resident_bytes), name="collect garbage")
                     self.on_ready(address(sockets[0].getsockname(), secure=tls is not None), setup_code(app))
                     self._notifier.ready()
                     await self._stop.wait()
@@ -139,29 +152,40 @@ class Service:
         (self._hurry if self._stop.is_set() else self._stop).set()
 
     async def _reload_when_told(self, app: web.Application) -> None:
-        """Take over bridge.toml with each SIGHUP, for ever; one that came during the start counts."""
+        """Take over bridge.toml with each SIGHUP, until cancelled; one that came during the start counts."""
         while True:
             await self._changed.wait()
             self._changed.clear()
             self._notifier.reloading()
-            self._reload(app)
+            try:
+                await self._reload(app)
+            except ConfigError as error:
+                _logger.error("%s: %s", _UNCHANGED, "; ".join(map(str, error.problems)))
+            except TimeoutError:
+                _logger.error("%s: it could not be read within %g s", _UNCHANGED, _REREAD_SECONDS)
+            except Exception:  # the next one may be better, and the watchdog waits for this task
+                _logger.exception(_UNCHANGED)
             self._notifier.ready()
 
-    def _reload(self, app: web.Application) -> None:
-        """Take over bridge.toml as it stands now; a bad one changes nothing."""
+    async def _reload(self, app: web.Application) -> None:
+        """Take over bridge.toml as it stands now. Whatever this raises, the configuration is as it was."""
+        async with asyncio.timeout(_REREAD_SECONDS):
+            config = await self._reading.run(self.reread)
+        before = app[SETTINGS].config
         try:
-            config = self.reread()
-        except ConfigError as error:
-            problems = "; ".join(map(str, error.problems))
-            _logger.error("the configuration stays as it was: %s", problems)
-            return
+            self._take_over(app, config)
+        except Exception:
+            app[SETTINGS].config = before
+            raise
+        _logger.info("the configuration was read anew")
+
+    def _take_over(self, app: web.Application, config: Config) -> None:
         for name in _LASTING:
             if attrgetter(name)(config) != attrgetter(name)(self.config):
                 _logger.warning("%s was changed: the daemon must be restarted for that", name)
         limits = config.limits._replace(streams=self.config.limits.streams)
         reload(app, replace(config, limits=limits))
-        log.configure(config.log.level, config.log.format)
-        _logger.info("the configuration was read anew")
+        log.configure(config.log.level, config.log.format, threaded=True)
 
 
 async def _take_last_requests(runner: web.AppRunner, drain: Drain) -> None:
@@ -197,8 +221,10 @@ def bind(config: Config) -> list[socket.socket]:
         raise CannotListen(f"cannot listen on {host}, port {port}: {error.strerror}; {advice}") from error
 
 
-def _allow_open_files(sock: socket.socket, streams: int) -> None:
+def _allow_open_files(sock: socket.socket, streams: int) -> int:
     """Let this process have as many open files as so many streams need: two for each, and a few.
+
+    Return how many of them may be connections.
 
     A shell allows 1,024, and more to who asks. The kernel's table of them grows now: once there are threads, each
     doubling would stop all streams for 15 to 30 ms, in which the kernel waits until no CPU uses the old one
@@ -212,6 +238,7 @@ def _allow_open_files(sock: socket.socket, streams: int) -> None:
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     os.close(fcntl.fcntl(sock, fcntl.F_DUPFD_CLOEXEC, allowed - 1))
+    return allowed - min(_OWN_FILES, allowed // 2)
 
 
 def tls_context(config: Config) -> ssl.SSLContext | None:
@@ -221,6 +248,10 @@ def tls_context(config: Config) -> ssl.SSLContext | None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
+        for path in filter(None, (certificate, config.server.tls_key)):
+            if found := kind(path.stat().st_mode):  # which OpenSSL would wait for, or read without an end
+                what = f"it and tls_key must be files; this is {found}"
+                raise ConfigError(Problem(str(path), "server.tls_cert", what))
         context.load_cert_chain(certificate, config.server.tls_key)
     except OSError as error:  # ssl.SSLError is one
         what = f"no certificate with its key can be read from it and tls_key: {error.strerror or error}"

@@ -16,6 +16,8 @@ from upstream.errors import AllResting, NoAccount, PromptDoubted, Reason, Upstre
 
 #: How long an account rests after a 429 that names no time, in seconds.
 DEFAULT_REST_SECONDS: Final = 60.0
+#: How long it rests at most, in seconds, whatever it was told: by the site, or by a file that an older version wrote.
+MAX_REST_SECONDS: Final = 86_400.0
 #: How long before its end a session that cannot be renewed is worth a warning, in seconds.
 EXPIRY_WARNING_SECONDS: Final = 86_400.0
 #: Cookies that the site has replaced, of which it is remembered that they are dead: a year of one account's.
@@ -116,15 +118,17 @@ class AccountPool:
         return len(self._accounts)
 
     def load(self, accounts: Iterable[Account], *, saved_at: float | None = None) -> None:
-        """Take over what stands in the state file.
+        """Take over what stands in the state file. No rest lasts longer than `MAX_REST_SECONDS` from now.
 
         `saved_at` is the unix time at which it was written, by the clock of that moment: where the clock was set back
         since, no rest becomes longer than it was then.
         """
-        ahead = 0.0 if saved_at is None else saved_at - self._now()
+        now = self._now()
+        ahead = 0.0 if saved_at is None else saved_at - now
         if ahead > CLOCK_SET_SECONDS:
             accounts = (_shifted(account, -ahead) for account in accounts)
-        self._accounts = {account.user_id: account for account in accounts}
+        latest = now + MAX_REST_SECONDS
+        self._accounts = {account.user_id: _rested_by(account, latest) for account in accounts}
 
     def _now(self) -> float:
         """Unix time, by which the ends of all rests are put right first if the clock was set since the last time."""
@@ -224,7 +228,7 @@ class AccountPool:
 
     def rest(self, account: Account, modality: str, retry_after: float | None) -> None:
         """Upstream answered 429: ask no more before its time is over, for this modality or EVERYTHING. 0 is no rest."""
-        seconds = DEFAULT_REST_SECONDS if retry_after is None else retry_after
+        seconds = DEFAULT_REST_SECONDS if retry_after is None else min(retry_after, MAX_REST_SECONDS)
         now, current = self._now(), self._accounts.get(account.user_id)
         if current is not None and seconds > 0:
             until = max(now + seconds, current.resting.get(modality, 0.0))
@@ -253,6 +257,12 @@ class AccountPool:
     def _put(self, account: Account) -> None:
         self._accounts[account.user_id] = account
         self._on_change()
+
+
+def _rested_by(account: Account, latest: float) -> Account:
+    if all(until <= latest for until in account.resting.values()):
+        return account
+    return replace(account, resting={kind: min(latest, until) for kind, until in account.resting.items()})
 
 
 def digest(session_value: str) -> bytes:

@@ -22,13 +22,25 @@ from typing import Final, NamedTuple
 import aiohttp
 
 from upstream.documents import model_failed
-from upstream.errors import EmptyAnswer, ModelFailed, SilentAnswer, TimedOut
+from upstream.errors import EmptyAnswer, ModelFailed, ProtocolViolated, SilentAnswer, TimedOut
 from upstream.events import Event, Failure, Finish, Images, ReasoningDeltas, TextDeltas
 from upstream.exchange import Response
+from upstream.held import Held
+from upstream.secrets import Secrets
 from upstream.wire import Wire
 
 #: How long a finished answer may take to end its transport before the connection is given up, in seconds.
 LINGER_SECONDS: Final = 1.0
+#: And how much more it may send meanwhile.
+LINGER_BYTES: Final = 64 * 1024
+
+#: What may come before an answer says something, in bytes of whole lines: bookkeeping, sources, heartbeats.
+MAX_UNSAID_BYTES: Final = 4 * 1024 * 1024
+
+#: A read with more lines than this is taken in pieces of so many bytes, a turn of the loop for each: short lines of
+#: changing kinds cost up to 10 µs each.
+MANY_LINES: Final = 500
+PIECE_BYTES: Final = 4096
 
 #: Finish reasons of an answer that may well be empty: there was something to say, and it was withheld or cut.
 _MAY_BE_EMPTY: Final = frozenset({"content-filter", "length"})
@@ -39,14 +51,29 @@ class ArenaAnswer:
 
     Its first event must come by `deadline`, on the loop's clock. Bytes that are none (heartbeats, bookkeeping) extend
     that, each time to the shorter of `idle_timeout` and `first_byte_timeout`. From the first event on `idle_timeout`
-    is how long upstream may be silent. Both are in seconds.
+    is how long upstream may be silent. Both are in seconds. `held` is what it shares with other answers; `secrets` are
+    not quoted, whatever the answer's failures say.
     """
 
-    def __init__(self, response: Response, deadline: float, idle_timeout: float, first_byte_timeout: float) -> None:
+    def __init__(
+        self,
+        response: Response,
+        deadline: float,
+        idle_timeout: float,
+        first_byte_timeout: float,
+        *,
+        held: Held | None = None,
+        secrets: Secrets | None = None,
+    ) -> None:
         self._response = response
         self._connection = response.connection
         self._begun = False  # an event has come
-        self._wire = Wire()
+        self._wire = Wire(held=held)
+        self._secrets = secrets or Secrets()
+        self._share = (held or Held()).share()  # of what answers that are collected may hold
+        self._bytes = 0  # read so far
+        self._unsaid_limit = math.inf  # of them, as long as nothing is said
+        self._data = b""  # what has come and is still to be fed to `_wire`, in pieces
         self._unread: list[Event] = []  # a batch that has come, for the next `read`
         self._flow: _Flow | None = None
         self._idle_timeout = idle_timeout
@@ -68,23 +95,29 @@ class ArenaAnswer:
         Raises what the answer breaks with before that. Where it ends without content, that is ModelFailed with the
         words that bookkeeping has for it, or EmptyAnswer if it has none.
         """
-        batch: list[Event] = []
+        before: list[Event] = []
+        self._unsaid_limit = MAX_UNSAID_BYTES
         while True:
-            batch += await self.read()
+            batch = await self.read()
             if any(map(_says_something, batch)):
                 break
             match batch[-1]:
-                case Failure(error=ModelFailed(detail="")) if explanation := self._wire.explanation:
+                case Failure(error=ModelFailed(detail="")) if explanation := self._explanation():
                     raise model_failed(explanation)
                 case Failure(error=error):
                     raise error
                 case Finish(reason=reason) if reason not in _MAY_BE_EMPTY:
-                    if explanation := self._wire.explanation:
+                    if explanation := self._explanation():
                         raise model_failed(explanation)
                     raise EmptyAnswer("The model gave an empty answer.")
                 case Finish():
                     break
-        self._unread, self.ended = batch, False
+            before += batch if not before else filter(_is_no_delta, batch)
+        self._unread, self.ended = before + batch, False
+        self._unsaid_limit = math.inf
+
+    def _explanation(self) -> str:
+        return self._secrets.redacted(self._wire.explanation)
 
     async def read(self) -> list[Event]:
         """Wait for upstream; return what one read held, never empty. Not to be called once `ended`.
@@ -93,6 +126,13 @@ class ArenaAnswer:
         """
         batch, self._unread = self._unread, []
         while not batch:
+            if self._bytes - self._wire.open_bytes > self._unsaid_limit:
+                batch = [Failure(ProtocolViolated("LMArena sent megabytes in which the model says nothing."))]
+                break
+            if self._data:
+                await asyncio.sleep(0)
+                batch = self._feed()
+                continue
             self._wait()
             try:
                 data = await self._connection.read()
@@ -101,12 +141,29 @@ class ArenaAnswer:
             except (aiohttp.ClientError, OSError):
                 batch = self._wire.feed_eof()
             else:
-                batch = self._wire.feed(data) if data else self._wire.feed_eof()
-                if not self._begun:
-                    self._note_life(batch)
+                self._data = data
+                batch = self._feed() if data else self._wire.feed_eof()
             finally:
                 self._connection.waiting_until = math.inf  # our own slowness is no silence of upstream's
-        self.ended = isinstance(batch[-1], Finish | Failure)
+        last = batch[-1]
+        self.ended = isinstance(last, Finish | Failure)
+        if self.ended and isinstance(last, Failure):
+            self._secrets.redact(last.error)
+        return batch
+
+    def _feed(self) -> list[Event]:
+        """Read what has come, or a piece of it: the rest is for the next turn of the loop."""
+        data = self._data
+        if len(data) > PIECE_BYTES and data.count(b"\n") > MANY_LINES:
+            data, self._data = data[:PIECE_BYTES], data[PIECE_BYTES:]
+        else:
+            self._data = b""
+        self._bytes += len(data)
+        batch = self._wire.feed(data)
+        if self._wire.ended:
+            self._data = b""
+        if not self._begun:
+            self._note_life(batch)
         return batch
 
     async def flow(self, take: Callable[[list[Event]], bool]) -> None:
@@ -115,7 +172,7 @@ class ArenaAnswer:
         No task is woken for it: that makes a delta a sixth cheaper (`make bench`, natural). What needs more than that,
         such as the last batch, is left to `read`. Raises whatever `take` raises.
         """
-        if self._unread:
+        if self._unread or self._data:
             return
         flow = self._flow = _Flow(take, asyncio.get_running_loop().create_future())
         self._connection.on_data = self._pass_on
@@ -133,9 +190,8 @@ class ArenaAnswer:
         if flow is None or flow.over.done():  # done: whoever awaits it was cancelled, and does not know it yet
             return
         if data := self._connection.take():
-            batch = self._wire.feed(data)
-            if not self._begun:
-                self._note_life(batch)
+            self._data = data
+            batch = self._feed()
             self._wait()
             if self._wire.ended:
                 self._unread = batch
@@ -146,8 +202,8 @@ class ArenaAnswer:
                     self._stop_flow()
             except Exception as error:  # noqa: BLE001 — it is raised again, where `flow` is awaited
                 flow.over.set_exception(error)
-        if self._connection.over:
-            self._stop_flow()  # `read` says how
+        if self._data or self._connection.over:
+            self._stop_flow()  # `read` takes the rest, and says how it ends
 
     def _stop_flow(self) -> None:
         """Let `flow` return, if it runs."""
@@ -157,8 +213,14 @@ class ArenaAnswer:
             if not flow.over.done():
                 flow.over.set_result(None)
 
+    def keep(self, size: int) -> bool:
+        """Say how many bytes of this answer somebody keeps until its end; False if that is too much for all answers."""
+        return self._share.set(size)
+
     async def aclose(self) -> None:
         """Let go of the connection: back to the pool if the answer is over, closed if it is not."""
+        self._wire.close()
+        self._share.set(0)
         try:
             if self.ended and not self._connection.over:
                 await self._linger()
@@ -169,8 +231,9 @@ class ArenaAnswer:
         """The end of the transport comes a packet behind the last line: wait for it, to keep the connection."""
         with suppress(aiohttp.ClientError, OSError):
             async with asyncio.timeout(LINGER_SECONDS):
-                while await self._connection.read():
-                    pass
+                left = LINGER_BYTES
+                while left > 0 and (data := await self._connection.read()):
+                    left -= len(data)
 
     def _note_life(self, batch: list[Event]) -> None:
         """Bytes have come before the first event: it is among them, or may take a little longer."""
@@ -194,6 +257,11 @@ class _Flow(NamedTuple):
 
     take: Callable[[list[Event]], bool]
     over: asyncio.Future[None]
+
+
+def _is_no_delta(event: Event) -> bool:
+    """Whether an event that says nothing yet matters later; one empty delta is as good as many."""
+    return not isinstance(event, TextDeltas | ReasoningDeltas)
 
 
 def _says_something(event: Event) -> bool:

@@ -23,19 +23,25 @@ from yarl import URL
 from upstream import cookies
 from upstream.alarms import Alarms
 from upstream.answer import ArenaAnswer
+from upstream.connection import MAX_HEAD_BYTES
 from upstream.errors import (
     NotThere,
     ProtocolViolated,
     Redirected,
+    ServerFailed,
     SessionExpired,
     SiteChanged,
     StaleAction,
+    TimedOut,
+    Unavailable,
     Unreachable,
     UpstreamError,
 )
 from upstream.evaluations import CONTENT_TYPE, Call, history_path, referer
 from upstream.exchange import Exchanges, Response, exchanging
-from upstream.refusals import is_stream, read_page, read_refusal
+from upstream.held import Held
+from upstream.refusals import is_stream, quotable, read_page, read_refusal
+from upstream.secrets import Secrets
 from upstream.site_clock import SiteClock
 from upstream.transfer import SENDING_ERRORS, read_bounded, reading, unanswered
 
@@ -51,10 +57,28 @@ _LOGIN_PATH: Final = re.compile(r"/(?:log-?in|sign-?in|auth)(?:/|$)", re.IGNOREC
 ACTION_TYPE: Final = "text/x-component"
 #: A refusal's text is short; a page in its place is read no further than its title needs.
 MAX_REFUSAL_BYTES: Final = 64 * 1024
-#: The page holds some 300 KB of flight data; 320 models are 200 KB of it.
-MAX_PAGE_BYTES: Final = 16 * 1024 * 1024
+#: A page or a script. The page holds some 300 KB of flight data; 320 models are 200 KB of it.
+MAX_PAGE_BYTES: Final = 4 * 1024 * 1024
+#: The catalog has some 460 entries, 300 KB in all.
+MAX_CATALOG_BYTES: Final = 2 * 1024 * 1024
+#: What the site says of a user.
+MAX_ME_BYTES: Final = 256 * 1024
+#: An evaluation that is read back: the site refuses prompts above 113,000 characters.
+MAX_HISTORY_BYTES: Final = 4 * 1024 * 1024
+#: A server action answers with some 120 KB, of which one row matters.
+MAX_ACTION_BYTES: Final = 1024 * 1024
+#: A session cookie that rotates, its pieces together.
+MAX_SESSION_CHARS: Final = MAX_HEAD_BYTES
+#: An origin that a redirect names: DNS allows a host of 253.
+_MAX_ORIGIN_CHARS: Final = 300
 #: Redirects followed within the configured origins.
 MAX_REDIRECTS: Final = 3
+#: Statuses of redirects that are followed.
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+#: Failures by which a place to which the site has moved is doubted: nobody is there, or nothing works there.
+_FAILED: Final = Unreachable | TimedOut | ServerFailed | Unavailable | Redirected
+#: What a chat meets where another site, or none, stands in the place of the one that is sought.
+_STRANGE: Final = NotThere | SiteChanged | ProtocolViolated
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +134,20 @@ class ArenaClient:
         self.clock = SiteClock()
         #: Where the site is now: `base_url`'s origin until a permanent redirect names another allowed one.
         self.origin = self._home
+        #: Where it was last beside `base_url`'s origin; '' where it never was.
+        self._moved_to = ""
         #: Where the page is now, as redirects or its absence elsewhere have shown.
         self.page_path = PAGE_PATHS[0]
+        self._held = Held()
 
     @property
     def _home(self) -> str:
         return str(URL(self.settings.base_url).origin())
 
     def reconfigure(self, settings: Settings) -> None:
-        """Use other settings for the next calls; another `base_url` is where the site is from now on."""
-        moved = settings.base_url != self.settings.base_url or self.origin not in settings.origins
+        """Use other settings for the next calls; where the site is, and its page, is learned again."""
         self.settings = settings
-        if moved:
-            self.origin = self._home
+        self.origin, self._moved_to, self.page_path = self._home, "", PAGE_PATHS[0]
 
     async def open(self, call: Call, credentials: Credentials, *, first_byte_timeout: float) -> ArenaAnswer:
         """Make a streaming call; return its answer, whose lines are still to be read.
@@ -131,6 +156,7 @@ class ArenaClient:
         or ServerFailed when the connection died after the call was sent.
         """
         deadline = monotonic() + first_byte_timeout
+        before = credentials.session
         response = await self._request(
             call.method,
             call.path,
@@ -144,37 +170,53 @@ class ArenaClient:
         if not is_stream(response.headers.get("Content-Type", "")):
             with reading(response):
                 page = await read_bounded(response.connection.read, MAX_REFUSAL_BYTES)
-            raise read_page(response.content_type, page)
-        return ArenaAnswer(response, deadline, self.settings.idle_timeout, first_byte_timeout)
+            raise self._judged(read_page(response.content_type, page), response.origin, credentials)
+        return ArenaAnswer(
+            response,
+            deadline,
+            self.settings.idle_timeout,
+            first_byte_timeout,
+            held=self._held,
+            secrets=self._shown(credentials, before),
+        )
 
     async def page(self, credentials: Credentials | None = None, *, timeout: float) -> str:
         """Read the page, wherever it is. Raises as `open` does."""
         first = self.page_path
-        try:
-            return await self.read(first, credentials, timeout=timeout)
-        except NotThere:
-            for path in PAGE_PATHS:
-                if path != first:
-                    page = await self.read(path, credentials, timeout=timeout)
-                    if self.page_path == first:  # no redirect has named a better one
-                        self.page_path = path
-                    return page
-            raise
+        missing: NotThere | None = None
+        for path in dict.fromkeys((first, *PAGE_PATHS)):
+            try:
+                page = await self._page_at(path, credentials, timeout)
+            except NotThere as error:
+                missing = error
+                continue
+            if path != first and self.page_path == first:  # no redirect has named a better one
+                self.page_path = path
+            return page
+        raise missing or NotThere("LMArena has its page nowhere.")
+
+    async def _page_at(self, path: str, credentials: Credentials | None, timeout: float) -> str:
+        response, body = await self._get(path, credentials, timeout, "text/html,*/*", MAX_PAGE_BYTES, is_page=True)
+        found = read_page(response.content_type, body)
+        if isinstance(found, NotThere):
+            raise found
+        return body.decode("utf-8", "replace")
 
     async def read(self, path: str, credentials: Credentials | None = None, *, timeout: float) -> str:
-        """Read a page or a script. Raises as `open` does."""
-        return (await self._get(path, credentials, timeout, "text/html,*/*"))[1].decode("utf-8", "replace")
+        """Read a script, say. Raises as `open` does."""
+        _, body = await self._get(path, credentials, timeout, "text/html,*/*", MAX_PAGE_BYTES)
+        return body.decode("utf-8", "replace")
 
     async def catalog(self, *, timeout: float) -> bytes | None:
         """Read the list of models as JSON; None where the site has no such list. Raises as `open` does."""
-        return await self._document(CATALOG_PATH, None, timeout)
+        return await self._document(CATALOG_PATH, None, timeout, MAX_CATALOG_BYTES)
 
     async def me(self, credentials: Credentials, *, timeout: float) -> Me | None:
         """Ask who is logged in, which also renews a session near its end; None where the site has no such call.
 
         Raises as `open` does: SessionExpired where nobody is.
         """
-        body = await self._document(ME_PATH, credentials, timeout)
+        body = await self._document(ME_PATH, credentials, timeout, MAX_ME_BYTES)
         try:
             found = None if body is None else orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -186,14 +228,20 @@ class ArenaClient:
 
     async def history(self, evaluation_id: str, credentials: Credentials, *, timeout: float) -> bytes | None:
         """Read an evaluation back (`evaluations.read_back`); None where the site has no such call or evaluation."""
-        return await self._document(history_path(evaluation_id), credentials, timeout, evaluation_id)
+        path = history_path(evaluation_id)
+        return await self._document(path, credentials, timeout, MAX_HISTORY_BYTES, evaluation_id)
 
     async def _document(
-        self, path: str, credentials: Credentials | None, timeout: float, evaluation_id: str | None = None
+        self,
+        path: str,
+        credentials: Credentials | None,
+        timeout: float,
+        limit: int,
+        evaluation_id: str | None = None,
     ) -> bytes | None:
         """Read a JSON document; None where there is none: 404, or the page that says not found with 200."""
         try:
-            response, body = await self._get(path, credentials, timeout, "application/json", evaluation_id)
+            response, body = await self._get(path, credentials, timeout, "application/json", limit, evaluation_id)
         except (NotThere, SiteChanged):
             return None
         if response.content_type == "application/json":
@@ -201,7 +249,7 @@ class ArenaClient:
         wall = read_page(response.content_type, body)
         if isinstance(wall, ProtocolViolated | NotThere):
             return None
-        raise wall
+        raise self._judged(wall, response.origin, credentials)
 
     async def _get(
         self,
@@ -209,13 +257,18 @@ class ArenaClient:
         credentials: Credentials | None,
         timeout: float,
         accept: str,
+        limit: int,
         evaluation_id: str | None = None,
+        *,
+        is_page: bool = False,
     ) -> tuple[Response, bytes]:
         deadline = monotonic() + timeout
         headers = {"Accept": accept}
-        response = await self._request("GET", path, credentials, deadline, headers=headers, evaluation_id=evaluation_id)
+        response = await self._request(
+            "GET", path, credentials, deadline, headers=headers, evaluation_id=evaluation_id, is_page=is_page
+        )
         with reading(response):
-            return response, await read_bounded(response.connection.read, MAX_PAGE_BYTES)
+            return response, await read_bounded(response.connection.read, limit)
 
     async def action(self, action_id: str, body: bytes, credentials: Credentials, *, timeout: float) -> bytes:
         """Call one of the page's server actions (docs/protocol.md, "Uploads"); return its answer, rows of flight data.
@@ -226,11 +279,13 @@ class ArenaClient:
         deadline = monotonic() + timeout
         headers = {"Content-Type": CONTENT_TYPE, "Accept": ACTION_TYPE, "Next-Action": action_id}
         try:
-            response = await self._request("POST", self.page_path, credentials, deadline, body=body, headers=headers)
+            response = await self._request(
+                "POST", self.page_path, credentials, deadline, body=body, headers=headers, is_page=True
+            )
             with reading(response):
-                answer = await read_bounded(response.connection.read, MAX_PAGE_BYTES)
+                answer = await read_bounded(response.connection.read, MAX_ACTION_BYTES)
             if response.content_type != ACTION_TYPE:
-                raise read_page(response.content_type, answer)
+                raise self._judged(read_page(response.content_type, answer), response.origin, credentials)
         except NotThere as error:
             raise StaleAction("LMArena no longer has its page where it was.", status=error.status) from error
         return answer
@@ -246,55 +301,80 @@ class ArenaClient:
         body: bytes | None = None,
         evaluation_id: str | None = None,
         patience: float = math.inf,
+        is_page: bool = False,
     ) -> Response:
-        """Send, follow redirects within the origins, take over a rotated cookie, raise what is no success."""
-        origin, target = self.origin, path
-        is_page = path == self.page_path  # which another call may change meanwhile
-        on_head = None if credentials is None else partial(_take_rotation, credentials)
-        for _ in range(MAX_REDIRECTS + 1):
-            sent = {
-                **headers,
-                "User-Agent": self.settings.user_agent,
-                "Accept-Encoding": "identity",  # a compressed stream would be delayed by its own blocks
-                "Origin": origin,
-            }
-            if evaluation_id is not None:
-                sent["Referer"] = referer(origin, evaluation_id)
-            session = credentials.session if credentials is not None else ""
-            if cookie := cookies.cookie_header(session, self.settings.cf_clearance):
-                sent["Cookie"] = cookie
-            try:
-                response = await self._exchanges.request(
-                    method, origin, target, sent, body, deadline, patience, on_head
-                )
-            except SENDING_ERRORS as error:
-                raise self._unanswered(error, origin) from None
-            self.clock.learn(response.headers, now=response.status == HTTPStatus.BAD_REQUEST)
-            if response.status == HTTPStatus.OK:
-                coding = response.headers.get("Content-Encoding", "identity")
-                if coding.lower() != "identity":
-                    response.close()
-                    raise ProtocolViolated(f"LMArena encoded its answer ({coding[:20]}), which it was not asked to.")
-                return response
-            if not 300 <= response.status < 400:
-                with reading(response):
-                    refusal = await read_bounded(response.connection.read, MAX_REFUSAL_BYTES)
-                raise read_refusal(response.status, response.headers, refusal)
-            origin, target = self._follow(response, URL(origin + target, encoded=True), method, is_page=is_page)
-        raise ProtocolViolated(f"LMArena redirects in a circle ({origin}).")
+        """Send, follow redirects within the origins, take over a rotated cookie, raise what is no success.
 
-    def _unanswered(self, error: Exception, origin: str) -> UpstreamError:
-        """Translate a failure to send; a redirect that led to a place where nobody answers is not believed further."""
-        translated = unanswered(error)
-        if isinstance(translated, Unreachable) and origin == self.origin:
-            self.origin = self._home
-        return translated
+        `is_page` says that the page is asked for, or one of its actions: redirects show where it is.
+        """
+        origin, target = self.origin, path
+        before = credentials.session if credentials is not None else ""
+        on_head = None if credentials is None else partial(_take_rotation, credentials)
+        try:
+            for _ in range(MAX_REDIRECTS + 1):
+                sent = {**headers, **self._introduction(origin, credentials, evaluation_id)}
+                try:
+                    response = await self._exchanges.request(
+                        method, origin, target, sent, body, deadline, patience, on_head
+                    )
+                except SENDING_ERRORS as error:
+                    raise unanswered(error) from None
+                self.clock.learn(response.headers, now=response.status == HTTPStatus.BAD_REQUEST)
+                if response.status == HTTPStatus.OK:
+                    return _plain(response)
+                if response.status not in _REDIRECTS:
+                    raise await _refusal(response, self.clock())
+                origin, target = self._follow(response, URL(origin + target, encoded=True), method, is_page=is_page)
+        except UpstreamError as error:
+            self._judged(error, origin, credentials, before, asks=method == "GET")
+            raise
+        raise self._judged(ProtocolViolated(f"LMArena redirects in a circle ({origin})."), origin, credentials, before)
+
+    def _introduction(self, origin: str, credentials: Credentials | None, evaluation_id: str | None) -> dict[str, str]:
+        """The headers by which a call is known as the browser's."""
+        sent = {
+            "User-Agent": self.settings.user_agent,
+            "Accept-Encoding": "identity",  # a compressed stream would be delayed by its own blocks
+            "Origin": origin,
+        }
+        if evaluation_id is not None:
+            sent["Referer"] = referer(origin, evaluation_id)
+        session = credentials.session if credentials is not None else ""
+        if cookie := cookies.cookie_header(session, self.settings.cf_clearance):
+            sent["Cookie"] = cookie
+        return sent
+
+    def _shown(self, credentials: Credentials | None, before: str = "") -> Secrets:
+        """What no error may quote; `before` is the cookie that was shown first."""
+        now = credentials.session if credentials is not None else ""
+        return Secrets(before, now, clearance=self.settings.cf_clearance)
+
+    def _judged(
+        self,
+        error: UpstreamError,
+        origin: str,
+        credentials: Credentials | None,
+        before: str = "",
+        *,
+        asks: bool = False,
+    ) -> UpstreamError:
+        """The error of a call, without secrets; a place that does not answer as the site does is left for another.
+
+        `before` is the cookie that was shown first. `asks`: the call was a GET, and what is not there may be the page
+        or the document alone. The next call asks where `base_url` leads now, or, where nobody answers there, the place
+        to which it led before.
+        """
+        self._shown(credentials, before).redact(error)
+        if origin == self.origin:
+            if origin != self._home:
+                if isinstance(error, _FAILED if asks else _FAILED | _STRANGE):
+                    self._moved_to, self.origin, self.page_path = origin, self._home, PAGE_PATHS[0]
+            elif self._moved_to and isinstance(error, _FAILED) and error.status is None:
+                self.origin = self._moved_to
+        return error
 
     def _follow(self, response: Response, url: URL, method: str, *, is_page: bool) -> tuple[str, str]:
-        """Say where a redirect leads: origin and target. Cookies go to no host outside the configured origins.
-
-        `is_page` says that the page was asked for, or one of its actions.
-        """
+        """Say where a redirect leads: origin and target. Cookies go to no host outside the configured origins."""
         response.release()
         location = response.headers.get("Location") or "about:blank"  # joined, '' would be this call once more
         try:
@@ -302,6 +382,8 @@ class ArenaClient:
             origin = str(target.origin())
         except ValueError as error:
             raise ProtocolViolated("LMArena sent a redirect that leads nowhere.", status=response.status) from error
+        if len(origin) > _MAX_ORIGIN_CHARS:
+            raise ProtocolViolated("LMArena sent a redirect that leads nowhere.", status=response.status)
         if origin not in self.settings.origins:
             raise Redirected(f"LMArena redirects to {origin}.", origin=origin, status=response.status)
         if _LOGIN_PATH.search(target.path):
@@ -319,8 +401,27 @@ class ArenaClient:
         return origin, target.raw_path_qs
 
 
+def _plain(response: Response) -> Response:
+    """A success, unless it is encoded, which it was not asked to be."""
+    coding = response.headers.get("Content-Encoding", "identity")
+    if coding.lower() != "identity":
+        response.close()
+        raise ProtocolViolated(f"LMArena encoded its answer ({quotable(coding[:20])}), which it was not asked to.")
+    return response
+
+
+async def _refusal(response: Response, now: float) -> UpstreamError:
+    """Read what is neither a success nor a redirect. `now` is unix time."""
+    if response.status < HTTPStatus.OK:  # another protocol begins: what follows is no body
+        response.close()
+        return read_refusal(response.status, response.headers, b"", now)
+    with reading(response):
+        refusal = await read_bounded(response.connection.read, MAX_REFUSAL_BYTES)
+    return read_refusal(response.status, response.headers, refusal, now)
+
+
 def _take_rotation(credentials: Credentials, headers: CIMultiDict[str]) -> None:
     """Take over the cookie that an answer brings, in the moment it comes: the one before is dead from then on."""
     rotated = cookies.rotated(headers.getall("Set-Cookie", ()), credentials.session)
-    if rotated is not None:
+    if rotated is not None and len(rotated) <= MAX_SESSION_CHARS:
         credentials.rotate(rotated)

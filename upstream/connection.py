@@ -23,8 +23,12 @@ from upstream.alarms import Alarms
 #: How much one read from a socket brings at most, and how much of a body waits to be taken.
 READ_BYTES: Final = 32 * 1024
 HELD_BYTES: Final = 2 * READ_BYTES
-#: All headers of one answer: a session cookie that rotates can be longer than 8 KiB (RELIABILITY, row 35).
+#: All headers of one answer, interim ones included: a session cookie that rotates can be longer than 8 KiB.
 MAX_HEAD_BYTES: Final = 64 * 1024
+#: The site sends some 40. The parser's objects for a header of two bytes take a hundred times as much.
+MAX_HEADERS: Final = 256
+#: What may come behind the head without a byte of the body: trailers, chunk extensions. The site sends none.
+MAX_BODILESS_BYTES: Final = 64 * 1024
 #: How many connections are closed in one turn of the loop, which takes some 3 ms.
 CLOSED_AT_ONCE: Final = 200
 
@@ -48,6 +52,7 @@ class Connection(asyncio.BufferedProtocol):
     __slots__ = (
         "_alarms",
         "_asked",
+        "_bodiless",
         "_buffer",
         "_headers",
         "_held",
@@ -83,6 +88,7 @@ class Connection(asyncio.BufferedProtocol):
         self._pieces: list[bytes] = []  # of the body, still to be taken
         self.on_body = self._pieces.append  # which the parser calls for each chunk
         self._held = 0  # bytes of the head or body that nobody has taken
+        self._bodiless = 0  # bytes since the last of the body
         self._paused = False
         self._reusable = False
         self._waiter: asyncio.Future[None] | None = None
@@ -110,7 +116,7 @@ class Connection(asyncio.BufferedProtocol):
         self.used = True
         self.whole = False
         self._pieces.clear()
-        self._held = 0
+        self._held = self._bodiless = 0
         self._asked = self._loop.create_future()
         self.awaits_head = True
         self._patience = patience
@@ -222,15 +228,23 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Parse what has come."""
+        pieces = len(self._pieces)
         try:
             self._parser.feed_data(self._buffer[:nbytes])
         except HttpParserUpgrade:
             self.error = aiohttp.ClientPayloadError("another protocol")
         except HttpParserError:  # its text quotes what came
-            self.fail(_broken(in_head=self.awaits_head))
+            self._break(in_head=self.awaits_head)
         self._held += nbytes
-        if self.awaits_head and self._held > MAX_HEAD_BYTES:
-            self.fail(_broken(in_head=True))
+        if len(self._pieces) > pieces:
+            self._bodiless = 0
+        else:
+            self._bodiless += nbytes
+            if self.awaits_head:
+                if self._held > MAX_HEAD_BYTES:
+                    self._break(in_head=True)
+            elif self._bodiless > MAX_BODILESS_BYTES:
+                self._break(in_head=False)
         self._tell()
         if self._pieces and self._held > HELD_BYTES - READ_BYTES and self.transport is not None:
             self._paused = True
@@ -243,11 +257,17 @@ class Connection(asyncio.BufferedProtocol):
         self.transport = None
         del self._parser  # it refers to us
         begun = self._asked is not None and not self.awaits_head
-        if begun and exc is None and not {"Content-Length", "Transfer-Encoding"} & self._headers.keys():
+        framed = bool({"Content-Length", "Transfer-Encoding"} & self._headers.keys())
+        if begun and exc is None and self.error is None and not framed:
             self.whole = True
         if isinstance(exc, OSError):
             exc = aiohttp.ClientOSError(*exc.args)  # as aiohttp has it: ETIMEDOUT would pass for `waiting_until`'s end
         self.fail(exc or aiohttp.ServerDisconnectedError())
+
+    def _break(self, *, in_head: bool) -> None:
+        """End the answer that is no HTTP. Nothing more of it is read, whether or not somebody waits for it."""
+        self.fail(HttpProcessingError(message="no HTTP") if in_head else aiohttp.ClientPayloadError("no HTTP"))
+        self.abort()
 
     def _tell(self) -> None:
         if self.on_data is not None:
@@ -264,7 +284,11 @@ class Connection(asyncio.BufferedProtocol):
         self._headers = CIMultiDict()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header."""
+        """Take a header; a trailer, behind the body, means nothing. Raises HttpProcessingError where they are many."""
+        if not self.awaits_head:
+            return
+        if len(self._headers) >= MAX_HEADERS:
+            raise HttpProcessingError(message="too many headers")
         self._headers.add(name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape"))
 
     def on_headers_complete(self) -> None:
@@ -284,10 +308,6 @@ class Connection(asyncio.BufferedProtocol):
         if self._asked is not None and not self.awaits_head:
             self.whole = True
             self._reusable = self._parser.should_keep_alive()
-
-
-def _broken(*, in_head: bool) -> Exception:
-    return HttpProcessingError(message="no HTTP") if in_head else aiohttp.ClientPayloadError("no HTTP")
 
 
 async def close_all(connections: set[Connection]) -> None:

@@ -21,6 +21,10 @@ from multidict import CIMultiDict
 from upstream.alarms import Alarms
 from upstream.connection import READ_BYTES, Connection, close_all
 from upstream.pool import Lease, Pool
+from upstream.resolver import Resolver
+
+#: Names that are looked up at the same time: the site's, and those it may move to (`upstream.origins`).
+LOOKUPS_AT_ONCE: Final = 4
 
 #: How long the head of an answer is waited for that nobody waits for any more, in seconds: it may replace the session
 #: cookie. No call outlives its caller by more than a second; alarms ring a little late.
@@ -53,7 +57,8 @@ class Response(NamedTuple):
 @asynccontextmanager
 async def exchanging(connections: int, connect_timeout: float, alarms: Alarms) -> AsyncIterator[Exchanges]:
     """Own a pool of that many connections, which are closed on the way out. `connect_timeout` is in seconds."""
-    connector = aiohttp.TCPConnector(limit=connections, ttl_dns_cache=300)
+    resolver = Resolver(LOOKUPS_AT_ONCE)
+    connector = aiohttp.TCPConnector(limit=connections, ttl_dns_cache=300, resolver=resolver)
     opened: set[Connection] = set()
     make = partial(Connection, asyncio.get_running_loop(), alarms, opened, memoryview(bytearray(READ_BYTES)))
     connector._factory = make  # type: ignore[assignment] # noqa: SLF001 — it has no public switch
@@ -66,6 +71,7 @@ async def exchanging(connections: int, connect_timeout: float, alarms: Alarms) -
             await exchanges.finish()
             await close_all(opened)
             await pool.close()
+            await resolver.close()
 
 
 class Exchanges:

@@ -19,6 +19,7 @@ from yarl import URL
 from upstream.addresses import guarded_socket_factory
 from upstream.errors import UpstreamError
 from upstream.files import sniff
+from upstream.resolver import Resolver
 from upstream.transfer import SENDING_ERRORS, plain_session, read_within, reading, unanswered
 from upstream.trust import trust
 
@@ -26,6 +27,8 @@ from upstream.trust import trust
 MAX_REDIRECTS: Final = 3
 #: Fetches of all callers that are under way at the same time.
 MAX_AT_ONCE: Final = 32
+#: Names that are looked up at the same time. More than fetches: a lookup that was given up goes on for a while.
+LOOKUPS_AT_ONCE: Final = 64
 #: What common servers take as a request line.
 MAX_URL_CHARS: Final = 8000
 
@@ -45,15 +48,20 @@ async def fetching(
     socket_factory: SocketFactoryType | None = None,
 ) -> AsyncIterator[Fetcher]:
     """Own the connections: they are closed on the way out. A `socket_factory` must be a guarded one, as by default."""
+    own = None if resolver else Resolver(LOOKUPS_AT_ONCE)
     connector = aiohttp.TCPConnector(
         limit=MAX_AT_ONCE,
         force_close=True,
         use_dns_cache=False,
-        resolver=resolver,
+        resolver=resolver or own,
         socket_factory=socket_factory or guarded_socket_factory(),
     )
-    async with plain_session(connector, connect_timeout) as session:
-        yield Fetcher(session)
+    try:
+        async with plain_session(connector, connect_timeout) as session:
+            yield Fetcher(session)
+    finally:
+        if own is not None:
+            await own.close()
 
 
 class Fetcher:

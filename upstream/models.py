@@ -7,9 +7,11 @@ write an entry in the same form (docs/protocol.md, models).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Final, Literal, NamedTuple, Self
 
+from upstream.documents import has_many_parts
 from upstream.errors import ProtocolViolated
 from upstream.surrogates import well_formed
 
@@ -24,6 +26,18 @@ _MODALITY_OF_ARENA: Final[Mapping[str, Literal["chat", "search", "image", "video
     "text-to-image": "image",
     "text-to-video": "video",
 }
+
+
+#: Entries of one list, and models in all: the site has some 460 and 300.
+MAX_ENTRIES: Final = 5000
+MAX_MODELS: Final = 2000
+#: Groups of the catalog: the site has six.
+MAX_GROUPS: Final = 100
+#: Names, and words such as kinds of input. A model with a longer public name or id is unreadable, other texts are cut.
+MAX_NAME_CHARS: Final = 200
+MAX_WORD_CHARS: Final = 50
+#: Kinds of input and output, and of ranks, of one model.
+MAX_WORDS: Final = 50
 
 
 class ListUnreadable(ProtocolViolated):
@@ -142,6 +156,8 @@ def read_catalog(body: bytes) -> ModelList:
     ListUnreadable when the body is no JSON list, or when no group of it can be read.
     """
     try:
+        if has_many_parts(body):
+            raise ValueError("too many parts")
         # Not orjson: it refuses the whole text for one lone surrogate in one name.
         groups = json.loads(body.decode("utf-8-sig", "replace"))
     except (ValueError, RecursionError) as error:
@@ -149,14 +165,15 @@ def read_catalog(body: bytes) -> ModelList:
     if not isinstance(groups, list):
         raise ListUnreadable("the model catalog is no list of groups")
     found: dict[str, Model] = {}
-    skipped = readable_groups = 0
-    for group in groups:
+    readable_groups = 0
+    skipped = len(groups[MAX_GROUPS:])
+    for group in groups[:MAX_GROUPS]:
         match group:
             case {"arena": str(arena), "models": list(entries)}:
                 readable_groups += 1
                 read = read_entries(entries)
                 skipped += read.skipped
-                arenas = frozenset({well_formed(arena)})
+                arenas = frozenset({well_formed(arena)[:MAX_WORD_CHARS]})
                 for model in read.models:
                     first = found.get(model.id, model)
                     found[model.id] = first._replace(
@@ -166,20 +183,26 @@ def read_catalog(body: bytes) -> ModelList:
                 skipped += 1
     if not readable_groups:
         raise ListUnreadable("the model catalog holds no group of models that can be read")
-    return ModelList(tuple(found.values()), skipped)
+    return _first(found.values(), skipped)
 
 
-def read_entries(entries: Iterable[object]) -> ModelList:
-    """Read the entries of one list, of the catalog or of a page."""
+def read_entries(entries: Sequence[object]) -> ModelList:
+    """Read the entries of one list, of the catalog or of a page: the first `MAX_ENTRIES`."""
     models: list[Model] = []
-    skipped = 0
-    for entry in entries:
+    skipped = len(entries[MAX_ENTRIES:])
+    for entry in entries[:MAX_ENTRIES]:
         model = _model(entry)
         if model is None:
             skipped += 1
         else:
             models.append(model)
-    return ModelList(tuple(models), skipped)
+    return _first(models, skipped)
+
+
+def _first(models: Iterable[Model], skipped: int) -> ModelList:
+    """The first `MAX_MODELS`; the others are skipped too."""
+    found = tuple(models)
+    return ModelList(found[:MAX_MODELS], skipped + len(found[MAX_MODELS:]))
 
 
 def merged(catalog: ModelList | None, page: ModelList | None) -> ModelList:
@@ -197,7 +220,7 @@ def merged(catalog: ModelList | None, page: ModelList | None) -> ModelList:
     ]
     rest = [model for model_id, model in from_catalog.items() if model_id not in from_page]
     skipped = sum(each.skipped for each in (catalog, page) if each is not None)
-    return ModelList((*both, *rest), skipped)
+    return _first((*both, *rest), skipped)
 
 
 def _by_id(read: ModelList | None) -> dict[str, Model]:
@@ -233,7 +256,7 @@ def _model(entry: object) -> Model | None:
             "publicName": str(name),
             "capabilities": {"inputCapabilities": dict(inputs), "outputCapabilities": dict(outputs)},
             **rest,
-        } if model_id and name:
+        } if 0 < len(model_id) <= MAX_NAME_CHARS and 0 < len(name) <= MAX_NAME_CHARS:
             image = inputs.get("image")
             ranks = rest.get("rankByModality")
             return Model(
@@ -246,8 +269,8 @@ def _model(entry: object) -> Model | None:
                 multiple_images=_is_on(image.get("multipleImages") if isinstance(image, dict) else image),
                 rank=_rank(rest.get("rank")),
                 rank_by_modality=tuple(
-                    (well_formed(kind), place)
-                    for kind, value in (ranks.items() if isinstance(ranks, dict) else ())
+                    (word, place)
+                    for word, value in (_words(ranks) if isinstance(ranks, dict) else ())
                     if (place := _rank(value)) is not None
                 ),
                 display_name=_text(rest.get("displayName")),
@@ -257,7 +280,14 @@ def _model(entry: object) -> Model | None:
 
 
 def _kinds(capabilities: dict[str, object]) -> frozenset[str]:
-    return frozenset(well_formed(kind) for kind, value in capabilities.items() if _is_on(value))
+    return frozenset(word for word, value in _words(capabilities) if _is_on(value))
+
+
+def _words(values: dict[str, object]) -> Iterator[tuple[str, object]]:
+    """The first entries of an object whose names are words."""
+    for word, value in islice(values.items(), MAX_WORDS):
+        if len(word) <= MAX_WORD_CHARS:
+            yield well_formed(word), value
 
 
 def _is_on(value: object) -> bool:
@@ -271,7 +301,7 @@ def _selectable(value: object) -> bool:
 
 
 def _text(value: object) -> str | None:
-    return well_formed(value) if isinstance(value, str) and value and value != "$undefined" else None
+    return well_formed(value)[:MAX_NAME_CHARS] if isinstance(value, str) and value and value != "$undefined" else None
 
 
 def _rank(value: object) -> int | None:

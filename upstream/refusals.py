@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Final
 
 import orjson
 
@@ -37,6 +39,11 @@ from upstream.errors import (
     WrongAccount,
 )
 
+#: The longest that `Retry-After` is taken for, in seconds: the site's longest window is a day.
+MAX_RETRY_SECONDS: Final = 86_400.0
+_SECONDS: Final = re.compile(r"\d+(\.\d+)?", re.ASCII)
+_MAX_DATE_CHARS: Final = 64
+
 #: Longest run of upstream's words that an error quotes.
 MAX_DETAIL_CHARS = 300
 
@@ -53,6 +60,12 @@ _TERMS = re.compile(rf"\bterms\b[^<]{{0,200}}{_CONSENT}|{_CONSENT}[^<]{{0,200}}\
 #: The page for a path that the site does not have, whose status is 200. Every other page may hold the same words too.
 _NOT_FOUND = re.compile(r"<title>[^<]{0,200}\b(?:404|not (?:be )?found)\b", re.IGNORECASE)
 
+#: How far a refusal is looked through for words that only a short text has.
+_SHORT_CHARS: Final = 4000
+#: How much of a ZodError is read, and of a content type shown.
+_MAX_ISSUES: Final = 20
+_MAX_TYPE_CHARS: Final = 80
+
 #: A page begins with a tag, behind a little white space or a comment at most.
 _PAGE_START_CHARS = 1000
 
@@ -60,10 +73,11 @@ _PAGE_START_CHARS = 1000
 _STREAM_TYPES = frozenset({"text/event-stream", "text/plain", "application/octet-stream", ""})
 
 
-def read_refusal(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
+def read_refusal(status: int, headers: Mapping[str, str], body: bytes, now: float | None = None) -> UpstreamError:
     """Say what upstream meant by a status that is neither 200 nor a redirect.
 
-    `headers` must look names up case-insensitively.
+    `headers` must look names up case-insensitively. `now` is unix time by the site's clock, for a `Retry-After` that
+    names a date where the answer names none.
     """
     text = body.decode("utf-8", "replace")
     wall = _read_wall(status, headers, text)
@@ -81,7 +95,7 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes) -> Upstre
             return SessionExpired("LMArena does not accept the account's session cookie.", status=status)
         case 403 if "recaptcha" in text.lower():
             return RecaptchaDemanded("LMArena demands a human in a browser for this request.", status=status)
-        case 403 if _TERMS.search(text):
+        case 403 if _TERMS.search(text[:_SHORT_CHARS]):
             return TermsNotAccepted("LMArena's terms of use have not been accepted by this account.", status=status)
         case 403:
             return _rejected(status, detail)
@@ -98,12 +112,12 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes) -> Upstre
         case 422:
             return Moderated(f"LMArena's moderation refused the prompt{_quoted(detail)}.", status=status, detail=detail)
         case 429:
-            return _read_limit(headers, text)
+            return _read_limit(headers, text, now)
         case 503:
             return Unavailable("LMArena is not available (503).", status=status)
         case 504:
             return TimedOut("LMArena's own gateway timed out (504).", status=status)
-        case _ if status >= 500:
+        case _ if 500 <= status < 600:
             return ServerFailed(f"LMArena failed ({status}).", status=status)
         case _:
             return SiteChanged(
@@ -127,9 +141,9 @@ def _read_bad_request(text: str, detail: str) -> UpstreamError:
     return _rejected(400, detail)
 
 
-def _read_limit(headers: Mapping[str, str], text: str) -> UpstreamError:
+def _read_limit(headers: Mapping[str, str], text: str, now: float | None) -> UpstreamError:
     """A 429 is a limit, or a doubt that a human asks."""
-    retry_after = read_retry_after(headers.get("retry-after"))
+    retry_after = read_retry_after(headers.get("retry-after"), headers.get("date"), now)
     if "prompt failed" in text.lower() or "PromptFailedError" in text:
         return PromptDoubted(
             "LMArena doubts that a human uses this account (429, prompt failed).", retry_after=retry_after
@@ -153,13 +167,31 @@ def read_page(content_type: str, body: bytes) -> UpstreamError:
         return wall
     if _NOT_FOUND.search(text):
         return NotThere("LMArena has nothing at this address (a page says so).", status=200)
-    return ProtocolViolated(f"LMArena answered with {content_type}, not a stream.", status=200)
+    kind = quotable(content_type[:_MAX_TYPE_CHARS]) or "a type that is none"
+    return ProtocolViolated(f"LMArena answered with {kind}, not a stream.", status=200)
 
 
-def read_retry_after(value: str | None) -> float | None:
-    """Read `Retry-After` in seconds; None where it is absent or a form that the site does not send."""
+def read_retry_after(value: str | None, date: str | None = None, now: float | None = None) -> float | None:
+    """Read `Retry-After`, in seconds, at most a day; None where it is absent or unreadable.
+
+    A date is counted from the answer's own, `date`, or from `now`, unix time.
+    """
     value = (value or "").strip()
-    return float(value) if re.fullmatch(r"\d{1,9}(\.\d{1,6})?", value, re.ASCII) else None
+    if len(value) > _MAX_DATE_CHARS:
+        return None
+    if _SECONDS.fullmatch(value):
+        return min(float(value), MAX_RETRY_SECONDS)
+    until, since = _read_date(value), _read_date(date or "")
+    since = now if since is None else since
+    return None if until is None or since is None else min(max(0.0, until - since), MAX_RETRY_SECONDS)
+
+
+def _read_date(text: str) -> float | None:
+    """Read an HTTP date as unix time."""
+    try:
+        return parsedate_to_datetime(text[:_MAX_DATE_CHARS]).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def read_detail(text: str) -> str:
@@ -172,9 +204,8 @@ def read_detail(text: str) -> str:
     if isinstance(error, dict):
         issues = error.get("issues")
         if isinstance(issues, list):
-            return quotable(
-                "; ".join(filter(None, (_read_issue(issue) for issue in issues if isinstance(issue, dict))))
-            )
+            read = (_read_issue(issue) for issue in issues[:_MAX_ISSUES] if isinstance(issue, dict))
+            return quotable("; ".join(filter(None, read)))
         error = error.get("message")
     return quotable(error) if isinstance(error, str) else ""
 

@@ -15,9 +15,11 @@ from yarl import URL
 from upstream.addresses import guarded_socket_factory, is_public_host
 from upstream.client import Settings
 from upstream.errors import ProtocolViolated, RateLimited, Rejected, ServerFailed
+from upstream.exchange import LOOKUPS_AT_ONCE
 from upstream.files import File
 from upstream.pool import KEEPALIVE_SECONDS
 from upstream.refusals import read_retry_after
+from upstream.resolver import Resolver
 from upstream.transfer import SENDING_ERRORS, plain_session, read_within, reading, unanswered
 from upstream.trust import trust
 
@@ -29,13 +31,18 @@ _PRINTABLE = re.compile(r"[!-~]+")
 async def storage(settings: Settings, *, connections: int) -> AsyncIterator[Storage]:
     """Own the connections. Where the site is on the public Internet, its storage must be there too."""
     public = is_public_host(URL(settings.base_url).host or "")
+    resolver = Resolver(LOOKUPS_AT_ONCE)
     connector = aiohttp.TCPConnector(
         limit=connections,
+        resolver=resolver,
         keepalive_timeout=KEEPALIVE_SECONDS,
         socket_factory=guarded_socket_factory() if public else None,
     )
-    async with plain_session(connector, settings.connect_timeout) as session:
-        yield Storage(session, settings)
+    try:
+        async with plain_session(connector, settings.connect_timeout) as session:
+            yield Storage(session, settings)
+    finally:
+        await resolver.close()
 
 
 class Storage:

@@ -16,6 +16,8 @@ from typing import Final
 
 from yarl import URL
 
+from upstream.tls_buffers import shrink_tls_buffers
+
 #: Where OpenSSL is told of another file with the certificates.
 _FILE: Final = "SSL_CERT_FILE"
 
@@ -40,7 +42,11 @@ async def trust(url: URL) -> ssl.SSLContext | bool:
 
 @cache
 def system_context() -> ssl.SSLContext:
-    """A client's context by the system's certificates; they are read once. Blocks."""
+    """A client's context by the system's certificates; they are read once. Blocks.
+
+    What is connected with it reads into small buffers.
+    """
+    shrink_tls_buffers()
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])  # as aiohttp's own has it
     return context

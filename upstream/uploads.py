@@ -246,13 +246,15 @@ class Uploads:
 
         async def read_script(path: str) -> dict[str, str]:
             try:
-                return action_ids(await self._steps.run(partial(self._client.read, path, timeout=timeout)))
+                script = await self._steps.run(partial(self._client.read, path, timeout=timeout))
             except NotThere:  # the page may name a script too many
                 return {}
+            found = await asyncio.to_thread(action_ids, script)
+            return {name: found[name] for name in (_GENERATE, _SIGN) if name in found}
 
         try:
             page = await self._steps.run(partial(self._client.page, timeout=timeout))
-            scripts = await side_by_side(read_script, script_paths(page), MAX_SCRIPTS)
+            scripts = await side_by_side(read_script, await asyncio.to_thread(script_paths, page), MAX_SCRIPTS)
         except (SessionExpired, RateLimited, Rejected) as error:  # no account was shown: it is no fault of one
             raise UploadFailed(f"LMArena's page or its scripts cannot be read: {error.message}") from error
         ids: dict[str, str] = {}

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from io import StringIO
+from itertools import islice
 from typing import Final, NamedTuple
 
 import orjson
 
 from bridge.chat import Usage, markdown
 from bridge.dialects import sse
-from bridge.errors import ApiError
+from bridge.errors import ApiError, answer_too_long
+from upstream.documents import MAX_OFFSETS, MAX_SOURCES
 from upstream.events import Citations, Event, Images, ReasoningDeltas, Source, TextDeltas
+
+#: An answer that is not streamed, its reasoning included, in characters. The longest that models write have 600,000.
+MAX_WHOLE_CHARS: Final = 16 * 1024 * 1024
+#: Annotations of one answer: each repeats its source.
+MAX_ANNOTATIONS: Final = 1000
 
 #: Upstream's finish reasons in OpenAI's words; whatever else it says is a plain stop.
 _FINISH_REASONS: Final = {"stop": "stop", "length": "length", "content-filter": "content_filter"}
@@ -104,31 +112,42 @@ def sse_head(header: Header) -> bytes:
 
 @dataclass(slots=True)
 class Completion:
-    """Collects one answer that is not streamed."""
+    """Collects one answer that is not streamed: `chars` so far, which take `size` bytes."""
 
     header: Header
-    _text: list[str] = field(default_factory=list)
-    _reasoning: list[str] = field(default_factory=list)
+    chars: int = 0
+    size: int = 0
+    _text: StringIO = field(default_factory=StringIO)  # a list of short texts takes ten times as much
+    _reasoning: StringIO = field(default_factory=StringIO)
+    _has_reasoning: bool = False
     _sources: dict[str, Source] = field(default_factory=dict)
 
     def add(self, batch: list[Event]) -> None:
-        """Take what one read held."""
+        """Take what one read held. Raises ApiError (502) where the answer is longer than is kept."""
         for event in batch:
             match event:
                 case TextDeltas(text=text):
-                    self._text.append(text)
+                    self._write(self._text, text)
                 case ReasoningDeltas(text=text):
-                    self._reasoning.append(text)
+                    self._has_reasoning = True
+                    self._write(self._reasoning, text)
                 case Images():
-                    self._text.append(markdown(event.images))
+                    self._write(self._text, markdown(event.images))
                 case Citations(sources=sources):
                     _merge(self._sources, sources)
+        if self.chars > MAX_WHOLE_CHARS:
+            raise answer_too_long(MAX_WHOLE_CHARS)
+
+    def _write(self, texts: StringIO, text: str) -> None:
+        chars = texts.write(text)
+        self.chars += chars
+        self.size += chars if text.isascii() else 4 * chars
 
     def finish(self, reason: str | None, usage: Usage) -> bytes:
         """Encode the `chat.completion` object of a complete answer."""
-        message: dict[str, object] = {"role": "assistant", "content": "".join(self._text), "refusal": None}
-        if self._reasoning:
-            message["reasoning_content"] = "".join(self._reasoning)
+        message: dict[str, object] = {"role": "assistant", "content": self._text.getvalue(), "refusal": None}
+        if self._has_reasoning:
+            message["reasoning_content"] = self._reasoning.getvalue()
         if self._sources:
             message["annotations"] = url_citations(self._sources)
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(reason)}
@@ -162,6 +181,7 @@ def usage_object(usage: Usage) -> dict[str, object]:
 
 def url_citations(sources: dict[str, Source]) -> list[dict[str, object]]:
     """Citations as OpenAI's annotations: one for each place that leans on a source, or one at 0 where none is named."""
+    places = ((source, offset) for source in sources.values() for offset in source.offsets or (0,))
     return [
         {
             "type": "url_citation",
@@ -172,8 +192,7 @@ def url_citations(sources: dict[str, Source]) -> list[dict[str, object]]:
                 "end_index": offset,
             },
         }
-        for source in sources.values()
-        for offset in source.offsets or (0,)
+        for source, offset in islice(places, MAX_ANNOTATIONS)
     ]
 
 
@@ -191,10 +210,15 @@ def error_body(error: ApiError, *, in_stream: bool = False) -> bytes:
 
 
 def _merge(known: dict[str, Source], sources: tuple[Source, ...]) -> None:
-    """Keep the fullest version of each source: the same one comes again with more fields and offsets."""
+    """Keep the fullest version of each source: the same one comes again with more fields and offsets.
+
+    At most `MAX_SOURCES` are kept, the first that came.
+    """
     for source in sources:
         before = known.get(source.url)
         if before is not None:
-            offsets = tuple(dict.fromkeys((*before.offsets, *source.offsets)))
+            offsets = tuple(dict.fromkeys((*before.offsets, *source.offsets)))[:MAX_OFFSETS]
             source = Source(source.url, source.title or before.title, offsets)
+        elif len(known) >= MAX_SOURCES:
+            continue
         known[source.url] = source

@@ -17,6 +17,7 @@ from bridge.counts import TTFT_BOUNDS, Bucket
 from bridge.histogram import Histogram
 from bridge.stats import Kind
 from handlers.dashboard.drawing import add, configuration, drawn
+from handlers.printable import printable
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -127,7 +128,7 @@ def ranking(rows: Sequence[tuple[str, int]], title: str) -> str:
     """
     from pygal import HorizontalBar
 
-    ranks = [(_printable(name), count) for name, count in rows[:_RANKS] if count]
+    ranks = [(printable(name), count) for name, count in rows[:_RANKS] if count]
     if not ranks:
         return _nothing(title, 4 * _ROW, "no requests yet")
     chart = HorizontalBar(
@@ -190,10 +191,6 @@ def _short(count: float) -> str:
 
 def _seconds(value: float) -> str:
     return f"{value:.{2 if value < 1 else 1 if value < 10 else 0}f} s"
-
-
-def _printable(name: str) -> str:
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in name)
 
 
 def _shortened(name: str) -> str:

@@ -18,6 +18,7 @@ from handlers.appkeys import FACTS, SETTINGS, Handler
 from handlers.body import read_body
 from handlers.callers import is_secure
 from handlers.dashboard import pages
+from handlers.middlewares import know
 
 PrivateHandler: TypeAlias = Callable[[web.Request, Login], Awaitable[web.StreamResponse]]
 Form: TypeAlias = Mapping[str, str]
@@ -33,6 +34,9 @@ _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 #: A form of ours is a page of text at most, in a few fields.
 MAX_FORM_BYTES: Final = 256 * 1024
 MAX_FIELDS: Final = 20
+#: A form of somebody who is not logged in is a code and a password, twice, and has no time for more.
+MAX_STRANGER_FORM_BYTES: Final = 4 * 1024
+STRANGER_FORM_SECONDS: Final = 10.0
 #: What asks for a page, and changes nothing.
 _READING: Final = frozenset({"GET", "HEAD"})
 
@@ -57,6 +61,7 @@ def private(handler: PrivateHandler) -> Handler:
         login = current_login(request)
         if login is None:
             return _to_login(request)
+        know(request)
         request[FACTS].quiet = _is_live(request)
         return await _shown(request, login, partial(handler, request, login))
 
@@ -119,10 +124,12 @@ async def read_form(request: web.Request) -> Form:
     if form is None:
         if request.content_type != _FORM_TYPE:
             raise _refused(415, "This is not how a page of the dashboard sends its form.")
-        if (request.content_length or 0) > MAX_FORM_BYTES:
+        limit, timeout = MAX_FORM_BYTES, request.app[SETTINGS].config.server.body_timeout
+        if current_login(request) is None:
+            limit, timeout = MAX_STRANGER_FORM_BYTES, min(timeout, STRANGER_FORM_SECONDS)
+        if (request.content_length or 0) > limit:
             raise _refused(413, "This is more than the form takes.")
-        timeout = request.app[SETTINGS].config.server.body_timeout
-        body = await read_body(request, limit=MAX_FORM_BYTES, timeout=timeout)
+        body = await read_body(request, limit=limit, timeout=timeout)
         try:
             fields = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
         except ValueError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 from dataclasses import replace
@@ -28,11 +27,12 @@ from handlers.dashboard.guard import (
     set_session,
 )
 from handlers.dashboard.pages import render
+from upstream.threads import Threads
 
 THROTTLE: Final = web.AppKey("throttle", Throttle)
 SETUP: Final = web.AppKey("setup", SetupCode)
 #: A hash takes 19 MiB and 30 ms of a thread: two at once is what a login page may cost.
-HASHING: Final = web.AppKey("hashing", asyncio.Semaphore)
+HASHING: Final = web.AppKey("hashing", Threads)
 HASHES_AT_ONCE: Final = 2
 
 
@@ -65,8 +65,7 @@ async def log_in(request: web.Request) -> web.StreamResponse:
         return see_other("/dashboard/setup")
     if wait := _try(request):
         return await _too_early(request, _login_page, wait)
-    async with request.app[HASHING]:
-        right = await asyncio.to_thread(passwords.verify, known, form.get("password", ""))
+    right = await request.app[HASHING].run(passwords.verify, known, form.get("password", ""))
     if not right or request.app[STATE].admin.password_hash != known:  # it may have been changed meanwhile
         event(_logger, logging.WARNING, "a wrong password was given for the dashboard", caller=_caller(request))
         return await _login_page(request, "That is not the password.", status=403)
@@ -99,8 +98,7 @@ async def set_up(request: web.Request) -> web.StreamResponse:
         return await _setup_page(request, f"{error}", status=400)
     if password != form.get("again", ""):
         return await _setup_page(request, "The two are not the same.", status=400)
-    async with request.app[HASHING]:
-        hashed = await asyncio.to_thread(passwords.hash_password, password)
+    hashed = await request.app[HASHING].run(passwords.hash_password, password)
     await state.update_admin(partial(_with_first_password, hashed=hashed))
     setup.spend()
     if request.app[STATE].admin.password_hash != hashed:

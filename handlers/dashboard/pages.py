@@ -10,12 +10,14 @@ from typing import Any, Final
 import aiohttp_jinja2
 from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from bridge.errors import ApiError
 from bridge.logins import Login
 from handlers import dashboard
 from handlers.dashboard.assets import ASSETS, WEB, read_assets
 from handlers.dashboard.wording import FILTERS
+from handlers.printable import readable
 
 #: Nothing inline, nothing from elsewhere, no frame around it; pictures of the playground are data and blobs.
 _POLICY: Final = "; ".join(
@@ -87,10 +89,18 @@ def prepare(app: web.Application) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
         filters=FILTERS,
+        finalize=_shown,
     )
     app[TEMPLATES] = Templates(environment)
     environment.globals["pages"] = PAGES
     environment.globals["asset"] = lambda name: f"/dashboard/static/{name}?v={assets[name].version}"
+
+
+def _shown(value: object) -> object:
+    """What a template's expression becomes, before it is escaped: nothing in it steers the page around it."""
+    if isinstance(value, Markup):  # ours, and made of what has been here before
+        return value
+    return readable(value) if isinstance(value, str) else value
 
 
 async def render(
@@ -118,7 +128,7 @@ async def render(
 async def problem(request: web.Request, login: Login | None, error: ApiError) -> web.Response:
     """A page that says what went wrong; plain text for a script of ours."""
     if "X-CSRF-Token" in request.headers:
-        response = web.Response(text=error.message, status=error.status)
+        response = web.Response(text=readable(error.message), status=error.status)
     else:
         shown = {"status": error.status, "message": error.message}
         response = await render(request, "problem.html", login, shown, status=error.status)

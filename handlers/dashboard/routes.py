@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Final
 
@@ -15,6 +14,7 @@ from handlers.dashboard import accounts, activity, keys, login, models, overview
 from handlers.dashboard.assets import static
 from handlers.dashboard.guard import LOGINS, open_to_all, private, see_other
 from handlers.dashboard.overview import DRAWINGS, Drawings
+from upstream.threads import Threads
 
 #: (method, path below /dashboard, handler).
 _ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
@@ -48,7 +48,7 @@ def add_dashboard(app: web.Application) -> None:
     app[LOGINS] = Logins(time.monotonic)
     app[login.THROTTLE] = Throttle(time.monotonic)
     app[login.SETUP] = SetupCode()
-    app[login.HASHING] = asyncio.Semaphore(login.HASHES_AT_ONCE)
+    app[login.HASHING] = Threads("passwords", login.HASHES_AT_ONCE)
     app[DRAWINGS] = Drawings()
     for method, path, handler in _ROUTES:
         add = app.router.add_get if method == "GET" else app.router.add_post  # HEAD comes with GET

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from markupsafe import Markup, escape
 
+from handlers.printable import readable
+
 
 def duration(seconds: float) -> str:
     """A span of time in its two greatest units: `3 d 4 h`, `5 min`, `12 s`, `340 ms`."""
@@ -67,7 +69,8 @@ def percent(part: float, whole: float) -> str:
 def ticked(text: str) -> Markup:
     """A text with code between backticks."""
     code = Markup("<code>{}</code>")
-    pieces = (code.format(piece) if place % 2 else escape(piece) for place, piece in enumerate(text.split("`")))
+    parts = readable(text).split("`")
+    pieces = (code.format(part) if place % 2 else escape(part) for place, part in enumerate(parts))
     return Markup("").join(pieces)
 
 

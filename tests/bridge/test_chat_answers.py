@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.chat import Usage
-from bridge.dialects.chat_answers import ChunkEncoder, Completion, Header
-from bridge.errors import invalid_request
+from bridge.dialects.chat_answers import MAX_ANNOTATIONS, MAX_WHOLE_CHARS, ChunkEncoder, Completion, Header
+from bridge.errors import ApiError, invalid_request
+from upstream.documents import MAX_OFFSETS, MAX_SOURCES
 from upstream.events import Citations, Event, Image, Images, ReasoningDeltas, Source, TextDeltas
 
 HEADER = Header("chatcmpl-1", 1_700_000_000, "gemini-4-pro")
@@ -265,3 +266,70 @@ def test_any_stream_says_what_its_completion_says(batches: list[list[Event]]) ->
     whole = completion(batches)["choices"][0]["message"]
     assert "".join(delta.get("content", "") for delta in deltas) == whole["content"]
     assert "".join(delta.get("reasoning_content", "") for delta in deltas) == whole.get("reasoning_content", "")
+
+
+# What a hostile site's answer may grow to.
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        [text("x" * 99_999)],
+        [reasoning("x" * 99_999)],
+        [text("x" * 33_333), reasoning("y" * 33_333)],
+        [text("é" * 99_999)],
+        [text("👋" * 99_999)],
+        [text(*["x"] * 5000)],
+        [draw(*["https://x/" + "y" * 1000] * 100)],
+    ],
+)
+def test_an_answer_that_is_kept_as_a_whole_has_a_bound(batch: list[Event]) -> None:
+    completion = Completion(HEADER)
+
+    def add_without_end() -> None:
+        for _ in range(10 * MAX_WHOLE_CHARS):
+            completion.add(batch)
+
+    with pytest.raises(ApiError) as caught:
+        add_without_end()
+    assert completion.chars < MAX_WHOLE_CHARS + 200_000
+    assert completion.chars <= completion.size <= 4 * completion.chars
+    error = caught.value
+    assert (error.status, error.code, error.retry) == (502, "upstream_error", False)
+    assert '"stream": true' in error.message
+
+
+def test_a_long_answer_is_whole() -> None:
+    completion = Completion(HEADER)
+    for _ in range(16):
+        completion.add([text("x" * (MAX_WHOLE_CHARS // 16))])
+    content = orjson.loads(completion.finish("stop", USAGE))["choices"][0]["message"]["content"]
+    assert content == "x" * MAX_WHOLE_CHARS
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [
+        pytest.param([[cite(Source(f"https://{n}/"))] for n in range(3000)], id="sources"),
+        pytest.param([[cite(Source("https://a/", None, (n,)))] for n in range(3000)], id="places of one"),
+        pytest.param(
+            [[cite(*(Source(f"https://{n}/", "t", tuple(range(100))) for n in range(200)))]], id="places of many"
+        ),
+        pytest.param(
+            [[cite(*(Source(f"https://{n}/{at}", None, (at,)) for n in range(50)))] for at in range(50)],
+            id="lines of both",
+        ),
+    ],
+)
+def test_annotations_are_few(batches: list[list[Event]]) -> None:
+    """They repeat their source each: 200 sources with 100 places would make 20,000."""
+    completion, encoder = Completion(HEADER), ChunkEncoder(HEADER, include_usage=False)
+    for batch in batches:
+        completion.add(batch)
+        assert encoder.encode(batch) == b""
+    whole = orjson.loads(completion.finish("stop", USAGE))["choices"][0]["message"]["annotations"]
+    chunk, *_ = encoder.finish("stop", lambda: USAGE).split(b"\n\n")
+    assert orjson.loads(chunk.removeprefix(b"data: "))["choices"][0]["delta"]["annotations"] == whole
+    assert len(whole) <= MAX_ANNOTATIONS
+    assert max(len(source.offsets) for source in completion._sources.values()) <= MAX_OFFSETS
+    assert len(completion._sources) <= MAX_SOURCES

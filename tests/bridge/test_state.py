@@ -19,6 +19,7 @@ from running import api_key
 from bridge import keys
 from bridge.admin import admin_document
 from bridge.conversations import Evaluation
+from bridge.keys import KeyRing
 from bridge.state import (
     State,
     accounts_document,
@@ -90,6 +91,28 @@ async def comes_true(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RecursionError(), OSError(5, "Input/output error"), KeyError("x")])
+async def test_the_watch_goes_on_after_any_error(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    monkeypatch.setattr("bridge.state.WATCH_SECONDS", 0.01)
+    state = await loaded(folder)
+    real, errors = KeyRing, [error]
+
+    def key_ring(found: tuple[keys.ApiKey, ...]) -> KeyRing:
+        if errors:
+            raise errors.pop()
+        return real(found)
+
+    monkeypatch.setattr("bridge.state.KeyRing", key_ring)
+    async with running(state):
+        await keys_document(folder).save((api_key(name="one")[1],))
+        await comes_true(lambda: not errors)
+        await keys_document(folder).save((api_key(name="one")[1], api_key(name="two")[1]))
+        await comes_true(lambda: len(state.keys) == 2)
+    assert type(error).__name__ in caplog.text
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at the files without delay."""
@@ -154,6 +177,17 @@ async def test_a_command_s_renewal_wins(
     await state.flush()
     assert await on_disk(folder) == in_memory(state) == {"ada": renewed}
     assert expected(account) != renewed
+
+
+async def test_a_command_that_leaves_the_cookie_does_not_bring_back_one_that_was_replaced(folder: StateFolder) -> None:
+    account = new_account()
+    await put(folder, account)
+    state = await loaded(folder)
+    state.pool.rotation(account)(RENEWED.session.value)
+    await command(folder, lambda kept: tuple(replace(each, label="countess") for each in kept))
+    await state.flush()
+    renamed = replace(account, label="countess", session=RENEWED.session)
+    assert await on_disk(folder) == in_memory(state) == {"countess": renamed}
 
 
 @learned

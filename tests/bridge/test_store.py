@@ -12,6 +12,7 @@ import random
 import re
 import resource
 import signal
+import socket
 import stat
 import threading
 import time
@@ -21,7 +22,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import pytest
 
-from bridge.store import Document, StateError, StateFolder, any_looks_changed
+from bridge.store import Document, StateError, StateFolder, StateUnavailable, any_looks_changed
 
 Words: TypeAlias = tuple[str, ...]
 
@@ -481,3 +482,126 @@ def test_a_killed_daemon_lets_go(folder: StateFolder) -> None:
         pass
     os.close(held)
     os.close(tell)
+
+
+# --- what is no file ---
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(os.path.relpath(path))
+
+
+def _huge(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+
+def _linked_pipe(path: Path) -> None:
+    os.mkfifo(path.with_suffix(".pipe"))
+    path.symlink_to(path.with_suffix(".pipe"))
+
+
+NO_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a pipe": (os.mkfifo, "is a pipe"),
+    "a link to a pipe": (_linked_pipe, "is a pipe"),
+    "a socket": (_socket, "is a socket"),
+    "a device": (lambda path: path.symlink_to("/dev/zero"), "is a device"),
+    "an empty device": (lambda path: path.symlink_to("/dev/null"), "is a device"),
+    "a terminal": (lambda path: path.symlink_to("/dev/tty"), "is a device"),
+    "a huge file": (_huge, "has 1,099,511,627,776 bytes or more"),
+}
+no_files = pytest.mark.parametrize(("place", "said"), NO_FILES.values(), ids=NO_FILES)
+
+
+@no_files
+async def test_what_is_no_file_is_named_and_left_untouched(
+    words: Document[Words], monkeypatch: pytest.MonkeyPatch, place: Callable[[Path], object], said: str
+) -> None:
+    monkeypatch.chdir(words.path.parent)
+    place(words.path)
+    before = words.path.lstat()
+    for use in (words.load, lambda: words.update(lambda old: old)):
+        with pytest.raises(StateError, match=rf"words\.json {said}.*left untouched") as caught:
+            await use()
+        assert not isinstance(caught.value, StateUnavailable)
+    assert words.path.lstat() == before
+    assert not await words.changed(), "said once, not with every look"
+
+
+@no_files
+async def test_another_document_starts_without_it(
+    folder: StateFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    place: Callable[[Path], object],
+    said: str,
+) -> None:
+    monkeypatch.chdir(folder.path)
+    words = words_document(folder, precious=False)
+    place(words.path)
+    assert await words.update(append("a")) == ("a",)
+    assert len(list(folder.path.glob("words.json.corrupt-*"))) == 1
+    assert said in caplog.text
+
+
+@pytest.mark.parametrize("place", [os.mkfifo, _socket, Path.mkdir], ids=["a pipe", "a socket", "a directory"])
+@pytest.mark.parametrize("name", [".words.lock", ".daemon.lock"])
+async def test_a_lock_that_is_no_file_is_refused(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch, place: Callable[[Path], object], name: str
+) -> None:
+    monkeypatch.chdir(folder.path)
+    place(folder.path / name)
+    if name == ".words.lock":
+        with pytest.raises(StateError, match=name):
+            await words_document(folder).save(())
+        return
+    with pytest.raises(StateError, match=name), folder.hold():
+        pass
+    with pytest.raises(StateError, match=name):
+        folder.is_held()
+
+
+async def test_a_link_to_a_file_is_followed(tmp_path: Path, words: Document[Words]) -> None:
+    elsewhere = tmp_path / "elsewhere.json"
+    await words.save(("a",))
+    words.path.rename(elsewhere)
+    words.path.symlink_to(elsewhere)
+    assert await words.load() == ("a",)
+
+
+async def test_a_document_is_never_saved_larger_than_it_may_be_read(folder: StateFolder) -> None:
+    words: Document[Words] = Document(
+        folder, "words", version=1, parse=parse_words, dump=list, empty=(), precious=True, max_bytes=200
+    )
+    await words.save(("a",))
+    with pytest.raises(StateError, match="of at most 200"):
+        await words.update(lambda old: (*old, "b" * 200))
+    assert await words.load() == ("a",)
+
+
+@pytest.mark.parametrize("data", [b'{"version": 1, "words": ' + b"[" * 900 + b"]" * 900 + b"}", b"[" * 1_000_000])
+async def test_nested_damage(words: Document[Words], data: bytes) -> None:
+    words.path.write_bytes(data)
+    with pytest.raises(StateError, match="left untouched"):
+        await words.load()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EMFILE])
+def test_a_disk_that_refuses_for_now_is_told_from_damage(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(StateUnavailable, match=os.strerror(number)), folder.hold():
+        pass
+
+
+def test_a_file_in_the_folder_s_place_is_not_for_now(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    path.touch()
+    with pytest.raises(StateError) as caught:
+        StateFolder(path / "deeper").prepare()
+    assert not isinstance(caught.value, StateUnavailable)

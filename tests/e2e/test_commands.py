@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
 import pty
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from importlib import import_module
@@ -216,6 +218,76 @@ async def test_a_bad_configuration_or_state_file_exits_78(file: str, text: str, 
     assert path.read_text() == text
 
 
+def _huge(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        pytest.param(lambda path: os.mkfifo(path), "is a pipe", id="a pipe"),
+        pytest.param(lambda path: path.symlink_to("/dev/zero"), "is a device", id="a device"),
+        pytest.param(lambda path: path.mkdir(), "Is a directory", id="a directory"),
+        pytest.param(_huge, "bytes or more", id="a huge file"),
+        pytest.param(lambda path: path.write_text("[" * 100_000), "is not|nested too", id="nested"),
+    ],
+)
+@pytest.mark.parametrize("file", ["bridge.toml", "state/keys.json", "state/accounts.json", "state/admin.json"])
+async def test_what_is_no_file_of_ours_exits_78_at_once(
+    file: str, place: Callable[[Path], object], said: str, tmp_path: Path
+) -> None:
+    tmp_path.joinpath("state").mkdir(mode=0o700)
+    place(tmp_path / file)
+    served = await spawn("serve")
+    assert served.returncode == 78
+    assert file in served.stderr
+    assert re.search(said, served.stderr)
+    assert "Traceback" not in served.stderr
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        pytest.param(os.mkfifo, "a pipe", id="a pipe"),
+        pytest.param(lambda path: path.symlink_to("/dev/zero"), "a device", id="a device"),
+        pytest.param(Path.mkdir, "a directory", id="a directory"),
+    ],
+)
+async def test_a_certificate_that_is_no_file_exits_78(
+    place: Callable[[Path], object], said: str, tmp_path: Path
+) -> None:
+    tmp_path.joinpath("bridge.toml").write_text('[server]\ntls_cert = "cert.pem"\ntls_key = "cert.pem"\n')
+    place(tmp_path / "cert.pem")
+    served = await spawn("serve")
+    assert served.returncode == 78
+    assert f"must be files; this is {said}" in served.stderr
+
+
+#: A process for which the disk refuses to make or change files.
+_REFUSED = """
+import errno, os, runpy, sys
+number = getattr(errno, sys.argv[1])
+real = os.open
+def refuse(path, flags, *args, **kwargs):
+    if flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
+        raise OSError(number, os.strerror(number), str(path))
+    return real(path, flags, *args, **kwargs)
+os.open = refuse
+sys.argv[:] = ["lmarena-bridge", "serve"]
+runpy.run_module("bridge", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("error", ["ENOSPC", "EROFS", "EDQUOT", "EIO", "EACCES"])
+async def test_a_disk_that_refuses_at_the_start_exits_75(error: str) -> None:
+    words = [sys.executable, "-c", _REFUSED, error]
+    served = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, timeout=10)
+    assert served.returncode == 75
+    assert os.strerror(getattr(errno, error)) in served.stderr
+    assert "Traceback" not in served.stderr
+
+
 async def test_a_state_folder_in_use_exits_78_and_names_the_daemon(arena: Arena) -> None:
     configure(arena)
     async with serving() as (process, _):
@@ -233,6 +305,65 @@ async def test_a_port_that_is_taken_exits_1_and_says_so() -> None:
 
 
 # --- keys ---
+
+
+def _closed() -> None:
+    os.close(1)
+
+
+def _full() -> None:
+    os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+
+
+def _unread() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    os.dup2(writing, 1)
+
+
+@pytest.mark.parametrize("spoil", [_closed, _full, _unread], ids=["closed", "full", "nobody reads"])
+def test_a_key_that_cannot_be_shown_is_not_kept(spoil: Callable[[], None]) -> None:
+    words = [*COMMAND, "keys", "add", "--name", "ci"]
+    made = subprocess.run(words, stderr=subprocess.PIPE, preexec_fn=spoil, text=True, timeout=10, check=False)
+    assert made.returncode != 0
+    assert "shown" in made.stderr
+    assert "sk-lmab-" not in made.stderr
+    assert "No key yet" in run("keys", "list").stderr
+    assert run("keys", "add", "--name", "ci").exit_code == 0
+
+
+def test_a_key_is_shown_though_nobody_reads_the_notes() -> None:
+    with Path("/dev/full").open("w") as full:
+        words = [*COMMAND, "keys", "add", "--name", "ci"]
+        made = subprocess.run(words, stdout=subprocess.PIPE, stderr=full, text=True, timeout=10, check=False)
+    assert (made.returncode, made.stdout[:8]) == (0, "sk-lmab-")
+    assert "ci" in run("keys", "list").stdout
+
+
+@pytest.mark.parametrize("words", [["accounts", "add"], ["password"], ["chat", "--model", "any"]], ids=" ".join)
+@pytest.mark.parametrize("source", ["/dev/zero", "/dev/urandom", "closed"])
+def test_standard_input_is_never_read_without_a_bound(words: list[str], source: str) -> None:
+    """2 GiB of memory would not be enough for what a device gives, and 600 MB are for what may be read."""
+
+    def confine() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (600_000_000, 600_000_000))
+        if source == "closed":
+            os.close(0)
+
+    with Path("/dev/null" if source == "closed" else source).open("rb") as stdin:
+        given = subprocess.run(
+            [*COMMAND, *words],
+            stdin=stdin,
+            env={**os.environ, "OPENAI_API_KEY": "sk-lmab-x"},
+            preexec_fn=confine,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert given.returncode == 1
+    assert given.stderr.startswith("Error: ")
+    assert len(given.stderr) < 300
 
 
 def test_a_new_key_stands_alone_on_stdout() -> None:
@@ -580,6 +711,73 @@ async def test_an_answer_that_breaks_off_exits_1(bridge: RunningBridge, fault: s
     assert result.returncode == 1
     assert result.stdout == "one \n"
     assert result.stderr.startswith("Error: ")
+
+
+#: What a hostile server says to a terminal: a colour, a title, C1's CSI, a bell, a turned row, another line.
+STEERING = "\x1b[31mred\x1b]0;title\x07 \x9b2J \x08\r over \u202e turned \u2066 \u2028 \ud83d end"
+
+
+@asynccontextmanager
+async def hostile(status: int, body: bytes, listed: object = None) -> AsyncIterator[str]:
+    """A server that lists one model and answers everything else like this; its origin."""
+    models = json.dumps(listed or {"data": [{"id": STEERING}]}).encode()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        content, code = (models, 200) if asked.startswith(b"GET ") else (body, status)
+        writer.write(b"HTTP/1.1 %d X\r\nConnection: close\r\n\r\n%b" % (code, content))
+        with contextlib.suppress(ConnectionError):
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def steers(text: str) -> bool:
+    """Whether a terminal would obey anything in what a terminal was sent."""
+    obeyed = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+    return re.search(obeyed, text) is not None
+
+
+def _event(**value: object) -> bytes:
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
+HOSTILE_ANSWERS: dict[str, tuple[int, bytes]] = {
+    "a refusal": (400, json.dumps({"error": {"message": STEERING}}).encode()),
+    "an error in a stream": (200, _event(error={"message": STEERING})),
+    "an error after a delta": (
+        200,
+        _event(choices=[{"delta": {"content": "hi"}}]) + _event(error={"message": STEERING}),
+    ),
+    "no JSON": (500, STEERING.encode(errors="replace")),
+    "JSON nested too deeply": (400, b"[" * 100_000),
+    "an event nested too deeply": (200, b"data: " + b"[" * 100_000 + b"\n\n"),
+    "a line without an end": (200, b"data: " + b"x" * 5_000_000),
+    "an answer without an end": (400, b"x" * 17_000_000),
+}
+
+
+@pytest.mark.parametrize(("status", "body"), HOSTILE_ANSWERS.values(), ids=HOSTILE_ANSWERS)
+async def test_a_hostile_server_steers_no_terminal(status: int, body: bytes) -> None:
+    async with hostile(status, body) as origin:
+        result = await spawn("chat", "--url", origin, "hi", OPENAI_API_KEY="k")
+    assert result.returncode == 1
+    assert "Error: " in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not steers(result.stderr)
+
+
+async def test_neither_does_it_in_an_interactive_chat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its model's name, a thought, a delta and an error, all on a terminal."""
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    delta = {"reasoning_content": STEERING, "content": STEERING}
+    async with hostile(200, _event(choices=[{"delta": delta}]) + _event(error={"message": STEERING})) as origin:
+        _, shown = await asyncio.to_thread(typed, ["chat", "--url", origin], b"you> ", b"hi\n\x04")
+    shown = re.sub(r"\x1b\[(?:2|0)m|\x1b\[\?2004[hl]", "", shown)  # click's dim for a thought, readline's own
+    assert shown.count("turned") == 4
+    assert not steers(shown)
 
 
 def test_chat_says_when_no_bridge_runs() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import os
 import re
 import signal
 import socket
@@ -16,16 +18,21 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import stalled_names
 from caller import calling
+from daemon import ROOT
 from process import Home
 from running import add_accounts, api_key
 from streams import Play, begin, chat_model, post
 
 from bridge import keys
+from bridge.admin import Admin, admin_document
+from bridge.passwords import hash_password
 from bridge.state import accounts_document, conversations_document, keys_document
 from upstream.arena import Arena, Line, Step, Turn, Until
 
 STREAMS = 50
+PASSWORD = "correct horse battery staple"
 #: How long a drain may last beyond what it waits for, in seconds: a loaded machine is slow to end a process.
 SLACK = 5.0
 
@@ -251,6 +258,152 @@ async def test_what_needs_a_restart_is_said(home: Home, http: aiohttp.ClientSess
             assert response.status == 200
 
 
+def _emptied(path: Path) -> None:
+    path.write_text("")
+
+
+def _cut(path: Path) -> None:
+    path.write_text(path.read_text().partition("[upstream]")[0])
+
+
+def _nested(path: Path) -> None:
+    path.write_text("[limits]\nrpm = " + "[" * 5000 + "]" * 5000)
+
+
+def _deep_names(path: Path) -> None:
+    path.write_text("[" + ".".join("a" * 5000) + "]\nb = 1\n")
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _device(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def _terminal(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/tty")
+
+
+def _huge(path: Path) -> None:
+    os.truncate(path, 1 << 40)
+
+
+def _gone(path: Path) -> None:
+    path.unlink()
+
+
+BAD_FILES = (_emptied, _cut, _nested, _deep_names, _pipe, _directory, _device, _terminal, _huge, _gone)
+
+
+async def test_whatever_is_in_the_configuration_s_place_changes_nothing(
+    home: Home, http: aiohttp.ClientSession
+) -> None:
+    async with home.serve() as daemon:
+        for spoil in BAD_FILES:
+            spoil(home.config)
+            daemon.signal(signal.SIGHUP)
+            line = await daemon.logs("the configuration stays as it was")
+            assert str(home.config) in line, spoil
+            async with await post(http, daemon, home, "/say the same") as response:
+                assert response.status == 200, "base_url is not the default's"
+            if home.config.is_dir():
+                home.config.rmdir()
+            home.config.unlink(missing_ok=True)
+            home.configure()
+            daemon.signal(signal.SIGHUP)
+            await daemon.logs("read anew")
+        assert "Traceback" not in "\n".join(daemon.log)
+        _pipe(home.config)
+        daemon.signal(signal.SIGHUP)
+        assert (await daemon.stop())[0] == 0
+
+
+async def test_a_reload_that_fails_in_a_way_nobody_thought_of(home: Home, http: aiohttp.ClientSession) -> None:
+    """It is logged, and the next one is taken."""
+    program = """
+import runpy, sys
+from bridge.config_file import Source
+real, errors = Source.reload, [MemoryError(), RecursionError(), KeyError("x"), OSError(5, "Input/output error")]
+def reload(self):
+    if errors:
+        raise errors.pop()
+    return real(self)
+Source.reload = reload
+sys.argv[0] = "lmarena-bridge"
+runpy.run_module("bridge", run_name="__main__", alter_sys=True)
+"""
+    async with home.serve(program=(sys.executable, "-c", program)) as daemon:
+        for error in ("Input/output error", "KeyError", "RecursionError", "MemoryError"):
+            daemon.signal(signal.SIGHUP)
+            await daemon.logs("the configuration stays as it was")
+            await daemon.logs(error)
+        daemon.signal(signal.SIGHUP)
+        await daemon.logs("read anew")
+        async with await post(http, daemon, home, "/say well") as response:
+            assert response.status == 200
+
+
+# --- what does not answer, and who does not listen ---
+
+
+async def test_a_name_that_is_not_answered_holds_up_neither_others_nor_the_end(home: Home) -> None:
+    await admin_document(home.folder).save(Admin(hash_password(PASSWORD)))
+    home.configure({"upstream": {"base_url": f"https://site{stalled_names.SUFFIX}"}})
+    async with home.serve(program=stalled_names.program(3600)) as daemon, aiohttp.ClientSession() as browser:
+        headers = {"Origin": daemon.origin, "Sec-Fetch-Site": "same-origin"}
+        url, form = f"{daemon.origin}/dashboard/login", {"password": PASSWORD}
+        async with browser.post(url, data=form, headers=headers, allow_redirects=False) as response:
+            assert response.status == 303
+        await home.add_key(api_key(name="late")[1])
+        await daemon.logs("keys.json was changed: 2 keys")
+        status, _ = await daemon.stop()  # the lookup lasts an hour, and `ends` waits for seconds
+        assert status == 0
+
+
+@pytest.mark.parametrize("form", ["text", pytest.param("json", marks=pytest.mark.slow)])
+async def test_a_daemon_whose_log_nobody_reads_goes_on(home: Home, form: str) -> None:
+    home.configure({"log": {"format": form}})
+    reading, writing = os.pipe()
+    words = [sys.executable, "-m", "bridge", "serve", "--config", str(home.config)]
+    process = await asyncio.create_subprocess_exec(*words, cwd=ROOT, stderr=writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb", buffering=0) as log:
+        seen = b""
+        while b"/v1" not in seen:
+            seen += await asyncio.to_thread(log.read, 1 << 16)
+        match = re.search(rb"http://[^/]+", seen)
+        assert match is not None
+        origin = match[0].decode()
+        async with aiohttp.ClientSession(headers={"X-Request-Id": "x" * 128}) as http:
+            for _ in range(6_000):  # 1 MiB of lines, and more than any pipe holds
+                async with http.get(f"{origin}/v1/models") as response:
+                    assert response.status == 401
+            reader = asyncio.get_running_loop().run_in_executor(None, _until, log, b"of the log are missing here")
+            while not reader.done():
+                async with http.get(f"{origin}/v1/models") as response:
+                    assert response.status == 401
+            assert b"of the log are missing here" in await reader
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 20) == 0
+
+
+def _until(log: io.FileIO, text: bytes) -> bytes:
+    seen = b""
+    while text not in seen:
+        seen += log.read(1 << 16)
+    return seen
+
+
 # --- restarts ---
 
 
@@ -339,6 +492,30 @@ async def test_keys_are_noticed_within_two_seconds(home: Home, http: aiohttp.Cli
         await keys_document(home.folder).update(lambda kept: keys.remove(kept, "added"))
         await daemon.logs("keys.json was changed: 1 keys", within=2)
         assert await status() == 401
+
+
+@pytest.mark.parametrize("name", ["keys.json", "accounts.json", "admin.json"])
+async def test_whatever_is_in_a_state_file_s_place_the_daemon_goes_on_and_ends(
+    home: Home, http: aiohttp.ClientSession, name: str
+) -> None:
+    await admin_document(home.folder).save(Admin())
+    path = home.folder.path / name
+    whole = path.read_bytes()
+    async with home.serve() as daemon:
+        for spoil in (_pipe, _device, _terminal, _huge, _emptied, _directory):
+            spoil(path)
+            assert f"{path} " in await daemon.logs("going on with what was read before")
+            async with await post(http, daemon, home, "/say the same") as response:
+                assert response.status == 200, spoil
+            if path.is_dir():
+                path.rmdir()
+            path.unlink(missing_ok=True)
+            path.write_bytes(whole)
+            await daemon.logs(f"{name} was changed")  # the watch goes on
+        assert sum("going on with what was read before" in line for line in daemon.log) == 6, "each is told once"
+        _pipe(path)
+        await daemon.logs("going on with what was read before")
+        assert (await daemon.stop())[0] == 0
 
 
 async def test_accounts_are_noticed_within_two_seconds(home: Home, http: aiohttp.ClientSession) -> None:

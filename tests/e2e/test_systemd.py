@@ -97,6 +97,12 @@ class TestUnits:
         assert overall is not None, report
         assert float(overall[1]) <= MAX_EXPOSURE
 
+    def test_starts_that_fail_are_never_given_up(self) -> None:
+        """The limit on starts is not reached at the pace of restarts, so that a disk may be full for long."""
+        (pause,), (burst,), (interval,) = map(settings, ("RestartSec", "StartLimitBurst", "StartLimitIntervalSec"))
+        assert float(pause) * float(burst) >= float(interval)
+        assert settings("RestartPreventExitStatus") == ["78"]
+
     def test_it_waits_for_the_drain(self) -> None:
         (seconds,) = settings("TimeoutStopSec")
         assert (

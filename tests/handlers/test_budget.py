@@ -62,7 +62,7 @@ class Crowd:
 
     async def _hold(self, name: str, size: int, timeout: float) -> None:
         try:
-            async with self.budget.holding(size * MB, timeout=timeout) as hold:
+            async with self.budget.holding(name, size * MB, timeout=timeout) as hold:
                 self.holds[name] = hold
                 self.order.append(name)
                 try:
@@ -97,7 +97,7 @@ async def test_who_comes_when_it_is_full_waits_and_nobody_overtakes() -> None:
 
 async def test_small_bodies_never_wait() -> None:
     budget = ByteBudget(MB)
-    async with asyncio.timeout(1), budget.holding(MB, timeout=60), budget.holding(SMALL_BYTES, timeout=60):
+    async with asyncio.timeout(1), budget.holding("a", MB, timeout=60), budget.holding("a", SMALL_BYTES, timeout=60):
         pass
 
 
@@ -175,6 +175,79 @@ async def test_a_holder_that_is_cancelled_makes_room() -> None:
         await them.cancel("a")
         assert list(them.holds) == ["b"]
         await them.is_whole()
+
+
+class Shares:
+    """Requests of some owners, each of so many times the smallest that counts; `inside` are those who got in."""
+
+    def __init__(self, tasks: TaskOwner, total: int) -> None:
+        self.budget = ByteBudget(total * MB)
+        self.inside: list[str] = []
+        self._tasks = tasks
+
+    async def ask(self, owner: str, *sizes: int) -> None:
+        for size in sizes:
+            self._tasks.spawn(self._hold(owner, size), name=owner)
+        await turns()
+
+    async def _hold(self, owner: str, size: int) -> None:
+        async with self.budget.holding(owner, size * MB, timeout=60):
+            self.inside.append(owner)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.inside.remove(owner)
+
+
+#: What one key announces and never sends, in a budget of 16.
+HOGS: dict[str, tuple[int, ...]] = {
+    "eight of the largest": (2,) * 8,
+    "many small ones": (1,) * 50,
+    "a mixture": (4, 1, 3, 1, 2, 2, 1) * 3,
+    "half of all at once": (8, 8, 8),
+}
+
+
+@pytest.mark.parametrize("sizes", HOGS.values(), ids=HOGS)
+async def test_no_owner_shuts_out_another(sizes: tuple[int, ...]) -> None:
+    async with TaskOwner() as tasks:
+        them = Shares(tasks, 16)
+        await them.ask("hog", *sizes)
+        assert them.inside
+        assert them.budget.free >= 8 * MB
+        for owner in ("a", "b", "c"):
+            await them.ask(owner, 2)
+            assert owner in them.inside
+
+
+async def test_two_that_announce_all_leave_some() -> None:
+    async with TaskOwner() as tasks:
+        them = Shares(tasks, 16)
+        await them.ask("first", *[1] * 50)
+        await them.ask("second", *[1] * 50)
+        await them.ask("third", 1)
+        assert (them.inside.count("first"), them.inside.count("second"), them.inside.count("third")) == (8, 4, 1)
+
+
+async def test_a_request_does_not_stand_in_its_own_way() -> None:
+    """One that holds much may hold more: what it fetches."""
+    budget = ByteBudget(16 * MB)
+    async with asyncio.timeout(1), budget.holding("a", 6 * MB, timeout=60) as hold:
+        await hold.extend(10 * MB)
+        assert hold.size == 16 * MB
+    assert budget.free == 16 * MB
+
+
+async def test_an_owner_that_waits_for_its_share_is_let_in_when_it_has_given_back() -> None:
+    budget = ByteBudget(4 * MB)
+    async with TaskOwner() as tasks:
+        async with budget.holding("a", 2 * MB, timeout=60):
+            waiting = tasks.spawn(budget.take("a", MB, 60), name="a")
+            await turns()
+            assert not waiting.done()
+            async with budget.holding("b", MB, timeout=60):  # overtakes
+                pass
+        assert await asyncio.wait_for(waiting, 1) == MB
 
 
 _sizes = st.integers(1, 6)

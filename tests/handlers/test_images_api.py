@@ -6,7 +6,7 @@ import asyncio
 import base64
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from tenacity import wait_none
 
 from bridge import keys
 from bridge.keys import KeyRing
+from handlers.images import MAX_TEXT_BYTES
 from upstream.arena import Arena, Call, Line, Turn
 
 DRAWS = "gpt-image-3"
@@ -182,6 +183,24 @@ async def test_a_bad_generation(
     assert not calls(arena)
 
 
+@pytest.mark.parametrize("chunked", [True, False], ids=["chunked", "with a length"])
+@pytest.mark.parametrize("path", ["/v1/images/generations", "/api/v1/images/generations"])
+async def test_a_generation_has_no_large_body(path: str, chunked: bool, arena: Arena, bridge: RunningBridge) -> None:
+    """It is refused at its limit, which is far below what a picture takes."""
+    body = json.dumps({"model": DRAWS, "prompt": "a cat", "user": "u" * 2 * MAX_TEXT_BYTES}).encode()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(body), 65536):
+            yield body[at : at + 65536]
+
+    answer = await bridge.http.post(
+        bridge.origin + path, data=pieces() if chunked else io.BytesIO(body), headers=bridge.headers
+    )
+    assert f"{MAX_TEXT_BYTES} bytes" in await refused(answer, 413, "request_too_large")
+    assert not calls(arena)
+    assert (await post(bridge, "generations", json={"model": DRAWS, "prompt": "a cat"})).status == 200
+
+
 # The bridge downloads
 
 
@@ -323,6 +342,29 @@ BAD_FORMS: dict[str, tuple[Any, str, str | None]] = {
         None,
     ),
     "fields without end": (lambda: {"data": form(*((f"f{n}", "x") for n in range(60)))}, "invalid_body", None),
+    "newlines": (lambda: raw(b"\n" * 1_000_000), "invalid_body", None),
+    "a _charset_ of 100 letters": (
+        lambda: raw(b'--x\r\nContent-Disposition: form-data; name="_charset_"\r\n\r\n' + b"u" * 100 + b"\r\n--x--"),
+        *("missing_required_parameter", "model"),
+    ),
+    "a _charset_ and nothing else": (
+        lambda: raw(b'--x\r\nContent-Disposition: form-data; name="_charset_"\r\n\r\n'),
+        *("invalid_body", None),
+    ),
+    "an encoding that is none": (
+        lambda: raw(
+            b'--x\r\nContent-Transfer-Encoding: what\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--x--'
+        ),
+        *("missing_required_parameter", "model"),
+    ),
+    "a length that is none": (
+        lambda: raw(b'--x\r\nContent-Length: -1\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--x--'),
+        *("missing_required_parameter", "model"),
+    ),
+    "a boundary of 80 letters": (
+        lambda: raw(b"--" + b"x" * 80 + b"--", "multipart/form-data; boundary=" + "x" * 80),
+        *("invalid_body", None),
+    ),
     "no picture": (lambda: {"data": form()}, "missing_required_parameter", "image"),
     "a text as picture": (
         lambda: {"data": form(("image", "https://example.org"))},

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from caller import calling
 from running import RunningBridge
 
-from handlers.appkeys import CLIENT, DRAIN, TASKS
+from handlers.appkeys import CLIENT, DRAIN, MODELS, TASKS
 from upstream.arena import Line, Pause, Step, Turn
 
 CALLERS = 1000
@@ -72,6 +72,8 @@ def open_files() -> int:
 
 
 async def test_a_thousand_callers_leave_nothing_behind(bridge: RunningBridge) -> None:
+    await bridge.app[MODELS].available()
+    await bridge.logins_checked()  # the connections for both rest by now
     bridge.arena.script = endless
     connector = bridge.app[CLIENT]._exchanges.pool.connector
     assert connector is not None

@@ -125,6 +125,23 @@ async def test_a_page_that_is_not_there_for_a_moment(status: int, arena: Arena, 
     assert_no_account_marked(bridge)
 
 
+async def test_a_page_that_moves_back_and_leaves_no_redirect(arena: Arena, bridge: RunningBridge) -> None:
+    """A place that the site no longer has answers 200, with a page that says not found."""
+    moves = (
+        ("/text/direct2", None),
+        ("/text/direct", "/text/direct2"),  # as it was
+        ("/direct3", None),
+        ("/direct4", "/direct3"),  # only the oldest places still redirect
+    )
+    for number, (path, forgotten) in enumerate(moves):
+        arena.page_path = path
+        if forgotten is not None:
+            arena._former_pages.discard(forgotten)
+        assert (await show(bridge, number)).is_good
+        assert (seen(arena), bridge.app[CLIENT].page_path) == (1, path)
+    assert_no_account_marked(bridge)
+
+
 async def test_text_goes_on_while_the_page_moves(arena: Arena, bridge: RunningBridge) -> None:
     arena.page_path = "/text/direct2"
     first = await ask(bridge, PROMPT)

@@ -200,7 +200,7 @@ async def test_who_waited_in_vain_is_answered_with_another_account(
     arena: Arena, tmp_path: Path, sessions: tuple[Session, ...]
 ) -> None:
     stuck = sessions[0]
-    async with checked_bridge(arena, tmp_path, *sessions, connect_timeout=0.5) as bridge:
+    async with checked_bridge(arena, tmp_path, *sessions, connect_timeout=3) as bridge:
         arena.faults.arm("no_headers", None, on="me", account=stuck.user_id)
         pass_time(bridge, HOUR)
         assert await ask_many(bridge) == right()  # a third of them have waited for the one that hangs

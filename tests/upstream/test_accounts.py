@@ -7,7 +7,14 @@ from dataclasses import replace
 import pytest
 
 from upstream import cookies
-from upstream.accounts import CLOCK_SET_SECONDS, DEFAULT_REST_SECONDS, EVERYTHING, Account, AccountPool
+from upstream.accounts import (
+    CLOCK_SET_SECONDS,
+    DEFAULT_REST_SECONDS,
+    EVERYTHING,
+    MAX_REST_SECONDS,
+    Account,
+    AccountPool,
+)
 from upstream.arena import Arena
 from upstream.errors import AllResting, NoAccount, PromptDoubted, RateLimited, UpstreamError
 
@@ -148,7 +155,7 @@ def test_no_rest_becomes_longer_while_the_daemon_is_stopped(back: float) -> None
     assert account.rests("chat", other.now) == pytest.approx(60.0)
     other.pool.load([saved], saved_at=other.now - 30.0)  # and the time that has passed counts
     (account,) = other.pool
-    assert account.resting == saved.resting
+    assert account.resting == {"chat": min(saved.resting["chat"], other.now + MAX_REST_SECONDS)}
 
 
 def test_a_days_limit_of_pictures_does_not_stop_chats() -> None:
@@ -251,3 +258,25 @@ def test_accounts_that_are_not_ready_come_after_those_that_are_but_before_those_
     assert chosen(a, b | c) == {"b", "c"}
     assert chosen(a | b | c, a) == {"b", "c"}
     assert chosen(frozenset(), a | b | c) == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("said", [86_401.0, 999_999_999.0, 1e12, float("inf")])
+def test_no_account_rests_longer_than_a_day(said: float) -> None:
+    watched = Watched("a", "b")
+    for account, modality in zip(watched.accounts, ("chat", EVERYTHING), strict=True):
+        watched.pool.rest(account, modality, said)
+    assert {account.rests("chat", watched.now) for account in watched.pool} == {MAX_REST_SECONDS}
+    watched.now += MAX_REST_SECONDS
+    assert sorted(watched.chosen(2)) == ["a", "b"]
+
+
+def test_what_an_older_version_wrote_is_no_longer_either() -> None:
+    watched = Watched("a")
+    rests = {"chat": watched.now + 999_999_999, "image": watched.now + 60, EVERYTHING: float("inf")}
+    watched.pool.load([replace(watched.accounts[0], resting=rests)])
+    (account,) = watched.pool
+    latest = watched.now + MAX_REST_SECONDS
+    assert account.resting == {"chat": latest, "image": watched.now + 60, EVERYTHING: latest}
+    watched.now += 1000
+    watched.pool.load(watched.pool)  # as after each change of the file: the day does not begin again
+    assert [account.resting["chat"] for account in watched.pool] == [latest]

@@ -213,6 +213,7 @@ async def test_a_header_of_30_kib_is_read_and_a_larger_one_fails_without_being_q
     assert len(str(caught.value)) < 200
 
 
+@pytest.mark.parametrize("arena", [2026], indirect=True)  # there was no such call before
 async def test_a_cookie_that_a_redirect_brings_is_shown_where_it_leads(asker: Asker, arena: Arena) -> None:
     session = arena.sign_in(expires_in=100.0)
     asker.credentials = Credentials(session.cookie_value, asker.rotations.append)

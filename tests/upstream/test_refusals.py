@@ -24,6 +24,7 @@ from upstream.errors import (
     RateLimited,
     RecaptchaDemanded,
     Rejected,
+    Repeat,
     ServerFailed,
     SessionExpired,
     SiteChanged,
@@ -180,12 +181,52 @@ RETRY_AFTER = {
     "an exponent": ("1e3", None),
     "other digits": ("１２", None),
     "absurd": ("9" * 400, None),
+    "a day": ("86400", 86_400.0),
+    "more than a day": ("86401", 86_400.0),
+    "years": ("999999999", 86_400.0),
+    "more years": ("9999999999999", 86_400.0),
+    "years and fractions": ("31536000.5", 86_400.0),
 }
 
 
 @pytest.mark.parametrize(("value", "seconds"), RETRY_AFTER.values(), ids=RETRY_AFTER)
 def test_retry_after(value: str | None, seconds: float | None) -> None:
     assert read_retry_after(value) == seconds
+
+
+SINCE = "Wed, 21 Oct 2026 07:28:00 GMT"
+RETRY_DATES = {
+    "in half a minute": ("Wed, 21 Oct 2026 07:28:30 GMT", 30.0),
+    "tomorrow": ("Thu, 22 Oct 2026 07:28:00 GMT", 86_400.0),
+    "in a year": ("Thu, 21 Oct 2027 07:28:00 GMT", 86_400.0),
+    "at once": (SINCE, 0.0),
+    "past": ("Tue, 20 Oct 2026 07:28:00 GMT", 0.0),
+    "in the form of RFC 850": ("Wednesday, 21-Oct-26 07:29:00 GMT", 60.0),
+    "in another zone": ("Wed, 21 Oct 2026 09:28:10 +0200", 10.0),
+    "no day": ("Wed, 31 Feb 2026 07:28:00 GMT", None),
+    "no date": ("soon", None),
+    "too late for any clock": ("Wed, 21 Oct 99999 07:28:00 GMT", None),
+}
+
+
+@pytest.mark.parametrize(("value", "seconds"), RETRY_DATES.values(), ids=RETRY_DATES)
+def test_a_date_is_counted_from_the_answers_own(value: str, seconds: float | None) -> None:
+    assert read_retry_after(value, SINCE) == seconds
+    assert read_retry_after(value, None, 1_792_567_680.0) == seconds
+    error = read_refusal(429, CIMultiDict({"Retry-After": value, "Date": SINCE}), b'{"error":"prompt failed"}')
+    assert isinstance(error, PromptDoubted)
+    assert error.retry_after == seconds
+
+
+STRANGE_STATUSES = [101, 201, 202, 203, 204, 205, 206, 226, 300, 304, 305, 402, 405, 406, 409, 410, 411, 412, 413, 414]
+STRANGE_STATUSES += [415, 417, 418, 421, 423, 424, 425, 426, 428, 431, 451, 499, 600, 999]
+
+
+@pytest.mark.parametrize("status", STRANGE_STATUSES)
+def test_a_status_that_the_site_should_not_have_is_nobodys_fault_but_a_change(status: int) -> None:
+    error = read_refusal(status, CIMultiDict(), b'{"error":"words"}')
+    assert isinstance(error, SiteChanged)
+    assert (error.status, error.repeat, error.detail) == (status, Repeat.NEVER, "words")
 
 
 @pytest.mark.parametrize(("headers", "seconds"), [({"Retry-After": "12"}, 12.0), ({}, None)])

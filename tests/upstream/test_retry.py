@@ -12,6 +12,8 @@ from upstream.errors import (
     Challenge,
     EmptyAnswer,
     ModelFailed,
+    NoneRenewed,
+    NotRenewed,
     RateLimited,
     Rejected,
     ServerFailed,
@@ -63,6 +65,8 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     [
         (Unreachable("refused"), 3),
         (SessionExpired("401"), 3),
+        (NotRenewed("401"), 3),
+        (NoneRenewed("401"), 1),
         (RateLimited("429", retry_after=0), 3),
         (Unavailable("503", status=503), 3),
         (ServerFailed("500", status=500), 2),
@@ -122,6 +126,13 @@ async def test_under_a_failing_upstream_attempts_stay_below_a_fifth_more_than_re
             await shared.run(made)
     assert made.made <= 1.2 * requests + 3
     assert made.made > requests
+
+
+@pytest.mark.parametrize("error", [SessionExpired("401"), NotRenewed("401")], ids=type)
+async def test_one_accounts_trouble_spends_nothing_of_the_budget(error: UpstreamError) -> None:
+    shared = retries(balance=0.0)
+    for _ in range(3):
+        assert await shared.run(Attempts(error)) == "answer"
 
 
 @pytest.mark.parametrize(

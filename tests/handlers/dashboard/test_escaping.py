@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -109,6 +110,39 @@ async def test_every_page_and_every_part_of_one(arena: Arena, dashboard: Dashboa
             assert markup.says(shown), (path, shown)
 
 
+#: What turns a row round, hides in it, or ends a line; each must not reach a page.
+STEERING = "\u202e\u2066\u200f\u061c\x1b\x9b\x00\x7f\u2028\ufeff"
+
+
+async def test_nothing_that_steers_text_is_shown(arena: Arena, dashboard: Dashboard) -> None:
+    """Names, prompts, addresses, words of the site, user agents, on every page, and in what a script is told."""
+    bridge = dashboard.bridge
+    name = f"gpt{STEERING}4"
+    await bridge.post(bridge.chat(f"prompt{STEERING}end", model=name))
+    prompt = bridge.chat(f"prompt{STEERING}end", model=f"{HOSTILE}0")
+    await bridge.post(prompt, headers={"User-Agent": f"a{STEERING[:3]}"})
+    arena.faults.arm("rejected", message=f"sorry{STEERING}")
+    await bridge.post(bridge.chat("hi", model=f"{HOSTILE}0"))
+    await dashboard.post("/dashboard/accounts", {"paste": arena.sign_in(f"b{STEERING}@example.org").cookie_value})
+    await dashboard.post("/dashboard/keys", {"name": f"key{STEERING}", "models": f"m{STEERING}"})
+    await bridge.app[STATS].flush()
+    pages = {path: await dashboard.get(path) for _, path in private(bridge.app)}
+    pages |= {f"{path}, live": await dashboard.live(path) for path in LIVE}
+    pages["a script's"] = await dashboard.ask(
+        "POST",
+        "/dashboard/playground/chat",
+        json.dumps({"model": name, "messages": [{"role": "user", "content": "hi"}]}),
+        {"X-CSRF-Token": dashboard.csrf, "Content-Type": "application/json"},
+    )
+    for path, page in pages.items():
+        assert page.status < 500
+        assert not set(STEERING) & set(page.text), path
+    for path in ("/dashboard/activity", "/dashboard/activity, live"):
+        for shown in ("gpt", "prompt"):
+            assert f"{shown}\N{REPLACEMENT CHARACTER}" in pages[path].text
+    assert "b\N{REPLACEMENT CHARACTER}" in pages["/dashboard/accounts"].text
+
+
 async def test_an_account_in_trouble(arena: Arena, session: Session, dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     arena.expire(session)
@@ -135,11 +169,16 @@ async def test_what_a_form_gives_back(text: str, dashboard: Dashboard) -> None:
 
 
 async def test_an_account_whose_cookie_is_hostile_is_added(arena: Arena, dashboard: Dashboard) -> None:
-    for email in (f"{HOSTILE}@b", "\N{RIGHT-TO-LEFT OVERRIDE}", "a\r\nSet-Cookie: a=b"):
+    emails = {
+        f"{HOSTILE}@b": f"{HOSTILE}@b",
+        "\N{RIGHT-TO-LEFT OVERRIDE}@b": "\N{REPLACEMENT CHARACTER}@b",
+        "a\r\nSet-Cookie: a=b": "a\N{REPLACEMENT CHARACTER}\nSet-Cookie: a=b",
+    }
+    for email, shown in emails.items():
         page = await dashboard.post("/dashboard/accounts", {"paste": arena.sign_in(email).cookie_value})
         assert page.status == 200
         check(page)
-        assert page.markup.says(email)
+        assert page.markup.says(shown)
 
 
 async def test_a_user_agent_of_broken_bytes(dashboard: Dashboard) -> None:

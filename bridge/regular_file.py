@@ -1,0 +1,113 @@
+"""Reading a small file that somebody else may have put there: never without a bound, and never by waiting.
+
+Opening a named pipe waits for a writer, a device may give bytes without end, and a link may lead to either.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import stat
+import time
+from pathlib import Path
+from typing import Final
+
+#: How long a pipe may take to give all it has, in seconds.
+PIPE_SECONDS: Final = 10.0
+
+_KINDS: Final = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+class NotReadable(Exception):
+    """What is there is no file of a size that is read; the text goes on after its name."""
+
+
+def read(path: Path, limit: int, *, stream: bool = False) -> tuple[bytes, os.stat_result]:
+    """The bytes of a regular file, at most `limit`, and its status. A link to one is followed.
+
+    With `stream` a pipe is read to its end too, and /dev/null is an empty file. Raises OSError and NotReadable.
+    """
+    _check(path.stat(), stream=stream)  # before it is opened, which a device or a socket might notice
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    try:
+        status = os.fstat(descriptor)
+        _check(status, stream=stream)
+        if status.st_size > limit:
+            raise NotReadable(_too_large(status.st_size, limit))
+        data = _read_pipe(descriptor, limit) if stat.S_ISFIFO(status.st_mode) else _read_file(descriptor, limit)
+    finally:
+        os.close(descriptor)
+    if len(data) > limit:
+        raise NotReadable(_too_large(len(data), limit))
+    return data, status
+
+
+def open_own(path: Path, flags: int, mode: int = 0o600) -> int:
+    """A descriptor of a regular file that is no link. Raises OSError and NotReadable; never waits."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    try:
+        _check(os.fstat(descriptor), stream=False)
+    except NotReadable:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def kind(mode: int) -> str:
+    """What a file of this mode is, if it is no regular file; '' if it is."""
+    if stat.S_ISREG(mode):
+        return ""
+    if stat.S_ISDIR(mode):
+        return "a directory"
+    return next((name for matches, name in _KINDS if matches(mode)), "no regular file")
+
+
+def is_null(status: os.stat_result) -> bool:
+    """Whether it is /dev/null."""
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
+
+
+def _check(status: os.stat_result, *, stream: bool) -> None:
+    if stream and (stat.S_ISFIFO(status.st_mode) or is_null(status)):
+        return
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if found := kind(status.st_mode):
+        raise NotReadable(f"is {found}, where a file must be")
+
+
+def _too_large(size: int, limit: int) -> str:
+    return f"has {size:,} bytes or more, of at most {limit:,}"
+
+
+def _read_file(descriptor: int, limit: int) -> bytes:
+    parts: list[bytes] = []
+    left = limit + 1
+    while left and (part := os.read(descriptor, min(left, 1 << 20))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def _read_pipe(descriptor: int, limit: int) -> bytes:
+    end = time.monotonic() + PIPE_SECONDS
+    ready = select.poll()
+    ready.register(descriptor, select.POLLIN)
+    data = b""
+    while len(data) <= limit:
+        try:
+            part = os.read(descriptor, 1 << 16)
+        except BlockingIOError:  # somebody has it open to write; without anybody it ends at once
+            if not ready.poll(max(0.0, end - time.monotonic()) * 1000):
+                raise NotReadable(f"is a pipe that was not written to its end within {PIPE_SECONDS:g} s") from None
+            continue
+        if not part:
+            break
+        data += part
+    return data

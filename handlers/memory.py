@@ -1,0 +1,45 @@
+"""A full collection of garbage when the memory has grown: with generous thresholds, cycles that got old stay."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+#: How often the memory is looked at, in seconds; a collection of 5,000 streams takes 300 ms.
+COLLECT_SECONDS: Final = 5.0
+#: By how much it must have grown since the last collection: by half, and by 64 MiB at least.
+_GROWN_BYTES: Final = 64 * 1024 * 1024
+
+_logger = logging.getLogger(__name__)
+
+
+def resident_bytes() -> int:
+    """The memory of this process, in bytes; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+class Collector:
+    """Looks at the memory, and collects when it has grown; `resident` gives it in bytes."""
+
+    def __init__(self, resident: Callable[[], int]) -> None:
+        self._resident = resident
+        self._settled = resident()
+
+    async def __call__(self) -> None:
+        """Look once."""
+        before = self._resident()
+        if before > self._settled + max(_GROWN_BYTES, self._settled // 2):
+            began = time.monotonic()
+            found = gc.collect()
+            self._settled = self._resident()
+            _logger.debug("collected %d objects in %.0f ms", found, 1000 * (time.monotonic() - began))
+        else:
+            self._settled = min(self._settled, before)

@@ -1,0 +1,91 @@
+"""Attacks by one caller with a key: `python tests/attacks/one_key.py [name ...]`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from stand import Attack, Target, burst, flood, hold, in_parallel, main
+
+MIB = 1024 * 1024
+
+
+def head(target: Target, path: str, framing: str, content_type: str = "application/json") -> bytes:
+    """A request's head, with the attacker's key."""
+    lines = (
+        f"POST {path} HTTP/1.1",
+        "Host: bridge.example",
+        f"Authorization: Bearer {target.key}",
+        f"Content-Type: {content_type}",
+        framing,
+    )
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
+
+
+def _form(connections: int, piece: bytes) -> Attack:
+    """An edit whose body is this again and again, some 0.5 MB/s for each connection."""
+
+    async def one(target: Target) -> None:
+        await flood(
+            target,
+            head(target, "/v1/images/edits", f"Content-Length: {30 * MIB}", "multipart/form-data; boundary=x"),
+            piece,
+            pause=0.03,
+        )
+
+    async def attack(target: Target) -> None:
+        await in_parallel(connections, lambda _: one(target))
+
+    return attack
+
+
+def _bodies(path: str, size: int, framing: str = "") -> Attack:
+    """As many bodies of this size as the key may send in a minute; nothing follows the last byte but one."""
+
+    async def attack(target: Target) -> None:
+        sent = head(target, path, framing or f"Content-Length: {size}")
+        await asyncio.gather(*(burst(target, sent + b"[" + b" " * (size - 2), 60) for _ in range(59)))
+
+    return attack
+
+
+def _silent(framing: str) -> Attack:
+    """Large bodies that are announced and do not come."""
+
+    async def attack(target: Target) -> None:
+        await in_parallel(8, lambda _: hold(target, head(target, "/v1/chat/completions", framing)))
+
+    return attack
+
+
+def _chunks(connections: int, piece: bytes) -> Attack:
+    async def one(target: Target) -> None:
+        await flood(target, head(target, "/v1/chat/completions", "Transfer-Encoding: chunked"), piece)
+
+    async def attack(target: Target) -> None:
+        await in_parallel(connections, lambda _: one(target))
+
+    return attack
+
+
+_PART = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+
+ATTACKS: dict[str, Attack] = {
+    "preamble-newlines": _form(20, b"\n" * 16384),
+    "preamble-lines": _form(20, b"a\r\n" * 5000),
+    "newlines-in-a-part": _form(20, _PART + b"\r\n" * 8000),
+    "almost-boundaries": _form(20, _PART + b"\r\n--" * 4000),
+    "headers-without-end": _form(20, b"--x\r\n" + b"a: b\r\n" * 2500),
+    "parts-without-end": _form(20, (_PART + b"a\r\n") * 200),
+    "generations": _bodies("/v1/images/generations", 31 * MIB),
+    "generations-chunked": _bodies("/v1/images/generations", 31 * MIB, "Transfer-Encoding: chunked\r\nX-A: a"),
+    "chats": _bodies("/v1/chat/completions", 31 * MIB),
+    "silent-bodies": _silent(f"Content-Length: {32 * MIB}"),
+    "silent-chunks": _silent("Transfer-Encoding: chunked"),
+    "tiny-chunks-1": _chunks(1, b"1\r\n \r\n" * 10_000),
+    "tiny-chunks-10": _chunks(10, b"1\r\n \r\n" * 10_000),
+    "small-extensions": _chunks(10, b"1;a\r\n \r\n" * 6000),
+    "trailers": _chunks(4, b"0\r\n" + (b"X-A: " + b"a" * 900 + b"\r\n") * 10_000),
+}
+
+if __name__ == "__main__":
+    main(__file__, ATTACKS)

@@ -1,0 +1,225 @@
+"""The log's thread: it keeps the order, never makes anybody wait, and says what it lost."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import io
+import json
+import logging
+import os
+import socket
+import sys
+import tty
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from bridge import log
+from bridge.log_writer import MAX_WAITING_BYTES, Writer
+
+LINE = b"x" * 999 + b"\n"
+
+
+def lost(lines: int) -> bytes:
+    return f"lost {lines}\n".encode()
+
+
+def numbered(number: int) -> bytes:
+    return f"{number:07d} ".encode() + LINE
+
+
+class Reader:
+    """The other end of a pipe, a socket or a terminal; nothing is read until asked for."""
+
+    def __init__(self, kind: str) -> None:
+        if kind == "pipe":
+            self.end, self.writing = os.pipe()
+        elif kind == "terminal":
+            self.end, self.writing = os.openpty()
+            tty.setraw(self.writing)
+        else:
+            ours, theirs = socket.socketpair()
+            self.end, self.writing = ours.detach(), theirs.detach()
+        if kind == "nonblocking pipe":
+            os.set_blocking(self.writing, False)
+        self.data = b""
+        self._open = {self.end, self.writing}
+
+    def read_until(self, text: bytes) -> list[bytes]:
+        while text not in self.data:
+            self.data += os.read(self.end, 1 << 16)
+        return self.data.splitlines(keepends=True)
+
+    def leave(self) -> None:
+        os.close(self.end)
+        self._open.discard(self.end)
+
+    def close(self) -> None:
+        for descriptor in self._open:
+            os.close(descriptor)
+
+
+KINDS = ("pipe", "socket", "terminal", "nonblocking pipe")
+
+
+@pytest.fixture(params=KINDS)
+def reader(request: pytest.FixtureRequest) -> Iterator[Reader]:
+    reader = Reader(request.param)
+    yield reader
+    reader.close()
+
+
+def fill(writer: Writer, lines: int) -> None:
+    for number in range(lines):
+        writer.write(lambda number=number: numbered(number), lost)  # type: ignore[misc]
+
+
+def test_lines_keep_their_order(reader: Reader) -> None:
+    writer = Writer(reader.writing)
+    fill(writer, 200)
+    assert reader.read_until(b"0000199 ")[:199] == [numbered(number) for number in range(199)]
+    writer.close()
+
+
+def test_nobody_waits_for_a_reader_who_does_not_come(reader: Reader) -> None:
+    writer = Writer(reader.writing)
+    fill(writer, 10_000)  # ten times of what may wait: written on this thread, the test would end here
+    kept = 10_000 - writer.lost
+    assert MAX_WAITING_BYTES // len(numbered(0)) <= kept < 10_000
+    writer.flush(lost)  # returns, too
+    reader.read_until(numbered(kept - 1)[:8])
+    writer.flush(lost)
+    writer.write(lambda: b"again\n", lost)
+    lines = reader.read_until(b"again\n")
+    assert lines == [*(numbered(number) for number in range(kept)), lost(10_000 - kept), b"again\n"]
+    writer.close()
+
+
+def test_lines_that_are_lost_are_not_even_made() -> None:
+    reader = Reader("pipe")
+    writer = Writer(reader.writing)
+    fill(writer, 5_000)
+    made: list[int] = []
+    writer.write(lambda: made.append(1) or b"line\n", lost)  # type: ignore[func-returns-value]
+    assert made == []
+    reader.close()
+
+
+@pytest.mark.parametrize("kind", KINDS[:2])
+def test_a_reader_who_has_gone_costs_lines_only(kind: str) -> None:
+    reader = Reader(kind)
+    reader.leave()
+    writer = Writer(reader.writing)
+    for _ in range(100):
+        fill(writer, 100)
+        writer.flush(lost)
+    assert writer.lost > 0
+    writer.close()
+    reader.close()
+
+
+def test_a_disk_that_was_full_gets_whole_lines_afterwards(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    real, room = os.write, [15]
+
+    def write(descriptor: int, data: memoryview) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        taken = real(descriptor, data[: room[0]])
+        room[0] -= taken
+        return taken
+
+    monkeypatch.setattr("bridge.log_writer.os.write", write)
+    with (tmp_path / "log").open("wb") as file:
+        writer = Writer(file.fileno())
+        for text in (b"first line\n", b"second line\n", b"third line\n"):
+            writer.write(lambda text=text: text, lost)  # type: ignore[misc]
+            writer.flush(lost)
+        room[0] = 1000
+        writer.write(lambda: b"fourth line\n", lost)
+        writer.flush(lost)
+        writer.close()
+    lines = (tmp_path / "log").read_bytes().splitlines()
+    assert lines[0] == b"first line"
+    assert lines[1] == b"seco"
+    assert sum(int(line.split()[1]) for line in lines if line.startswith(b"lost")) >= 2
+    assert lines[-1] == b"fourth line"
+
+
+# --- as logging uses it ---
+
+
+@pytest.fixture
+def _restored() -> Iterator[None]:
+    root = logging.getLogger()
+    before, level, hook = list(root.handlers), root.level, sys.unraisablehook
+    yield
+    log.flush()
+    for handler in set(root.handlers) - set(before):
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(level)
+    sys.unraisablehook = hook
+    logging.captureWarnings(capture=False)
+
+
+@pytest.mark.usefixtures("_restored")
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("journal", [False, True], ids=["plain", "journal"])
+def test_what_is_missing_is_said_in_the_log_s_own_form(form: Literal["text", "json"], *, journal: bool) -> None:
+    reader = Reader("pipe")
+    status = os.fstat(reader.writing)
+    environ = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"} if journal else {}
+    logger = logging.getLogger("bridge.tests")
+    stream = os.fdopen(reader.writing, "w")
+    log.configure("info", form, stream, threaded=True, environ=environ)
+    for number in range(5_000):
+        log.event(logger, logging.INFO, f"line {number} {'y' * 1000}")
+    seen = b""
+    while b"line 0 " not in seen or len(seen) < MAX_WAITING_BYTES:
+        seen += os.read(reader.end, 1 << 16)
+    log.configure("info", form, stream, threaded=True, environ=environ)  # as a reload does: no line is lost by it
+    logger.info("the last")
+    while b"the last" not in seen:
+        seen += os.read(reader.end, 1 << 16)
+    lines = seen.decode().splitlines()
+    assert all(line.startswith("<") for line in lines) == journal
+    told = next(at for at, line in enumerate(lines) if "lines of the log are missing here" in line)
+    assert told == len(lines) - 2
+    if form == "json":
+        entry = json.loads(lines[told].partition(">")[2] if journal else lines[told])
+        assert (entry["level"], entry["lines"]) == ("warning", 5_000 - told)
+    else:
+        assert f"lines={5_000 - told}" in lines[told]
+    stream.close()
+    os.close(reader.end)
+
+
+@pytest.mark.usefixtures("_restored")
+def test_a_stream_without_a_descriptor_is_written_at_once() -> None:
+    stream = io.StringIO()
+    log.configure("info", "text", stream, threaded=True)
+    logging.getLogger("bridge.tests").info("hello")
+    assert stream.getvalue().endswith("INFO  hello\n")
+
+
+@pytest.mark.usefixtures("_restored")
+def test_what_python_itself_would_print_is_logged() -> None:
+    stream = io.StringIO()
+    log.configure("info", "text", stream, threaded=True)
+
+    class Failing:
+        def __del__(self) -> None:
+            raise LookupError("in a finalizer")
+
+    Failing()
+    assert "LookupError: in a finalizer" in stream.getvalue()
+
+
+def test_the_pipe_is_smaller_than_what_may_wait() -> None:
+    """Else the tests above would show nothing."""
+    reader = Reader("pipe")
+    assert fcntl.fcntl(reader.writing, fcntl.F_GETPIPE_SZ) < MAX_WAITING_BYTES
+    reader.close()

@@ -1,0 +1,26 @@
+"""A name server that does not answer: in processes that are started with it, some names take as long as it says."""
+
+from __future__ import annotations
+
+import sys
+
+#: Names that are not answered end so.
+SUFFIX = ".stalled.test"
+
+_PROGRAM = """
+import runpy, socket, sys, time
+real = socket.getaddrinfo
+def getaddrinfo(host, *args, **kwargs):
+    if str(host).endswith({suffix!r}):
+        time.sleep({seconds!r})
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+    return real(host, *args, **kwargs)
+socket.getaddrinfo = getaddrinfo
+sys.argv[0] = "lmarena-bridge"
+runpy.run_module("bridge", run_name="__main__", alter_sys=True)
+"""
+
+
+def program(seconds: float) -> tuple[str, ...]:
+    """The words that start the bridge so."""
+    return (sys.executable, "-c", _PROGRAM.format(suffix=SUFFIX, seconds=seconds))

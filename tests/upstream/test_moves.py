@@ -1,0 +1,138 @@
+"""Where the site has moved to is believed as long as the site answers there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from asking import Asker, connected
+from peer import Peer
+
+from upstream.arena import Arena
+from upstream.client import PAGE_PATHS
+from upstream.errors import UpstreamError
+from upstream.events import Finish
+
+HTML = b"Content-Type: text/html\r\n"
+
+
+@asynccontextmanager
+async def served(peer: Peer) -> AsyncIterator[str]:
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await peer(reader, writer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(play, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def answers(status: str, headers: bytes = b"", body: bytes = b"") -> Peer:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        length = b"Content-Length: %d\r\n" % len(body)
+        writer.write(b"HTTP/1.1 " + status.encode() + b"\r\n" + headers + length + b"Connection: close\r\n\r\n" + body)
+
+    return peer
+
+
+async def closes(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+
+
+async def speaks_no_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"SSH-2.0-OpenSSH_9.9\r\n")
+
+
+async def is_silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+    await reader.read()
+    await asyncio.sleep(0.5)
+
+
+#: What a place is like that the site has left.
+DEAD: dict[str, Peer] = {
+    "closes": closes,
+    "speaks another protocol": speaks_no_http,
+    "is silent": is_silent,
+    "500": answers("500 Internal Server Error"),
+    "502, its gateway": answers("502 Bad Gateway", HTML, b"<html>bad gateway</html>"),
+    "530, its wall": answers("530 ", HTML, b"<html>origin unreachable</html>"),
+    "503": answers("503 Service Unavailable"),
+    "a page for sale": answers("200 OK", HTML, b"<html><title>This domain is for sale</title></html>"),
+    "a page that is not there": answers("404 Not Found", HTML, b"<html><title>404</title></html>"),
+    "405": answers("405 Method Not Allowed"),
+    "410": answers("410 Gone", HTML, b"<html></html>"),
+    "204": answers("204 No Content"),
+    "leads elsewhere": answers("308 Permanent Redirect", b"Location: http://elsewhere.example/x\r\n"),
+}
+
+
+async def fails_once(asker: Asker) -> None:
+    with pytest.raises(UpstreamError):
+        await asker.ask(timeout=0.3)
+
+
+@pytest.mark.parametrize("dead", DEAD.values(), ids=DEAD)
+async def test_a_place_that_works_no_more_is_left(dead: Peer) -> None:
+    async with served(dead) as there, Arena() as arena, connected(arena.origin, there) as client:
+        asker = Asker(arena, client, arena.sign_in())
+        client.origin, client.page_path = there, "/moved/direct"
+        await fails_once(asker)
+        assert (client.origin, client.page_path) == (arena.origin, PAGE_PATHS[0])
+        assert isinstance((await asker.ask())[-1], Finish)
+
+
+KEPT = {
+    "400": answers("400 Bad Request", b"Content-Type: application/json\r\n", b'{"error":"no"}'),
+    "401": answers("401 Unauthorized"),
+    "422": answers("422 Unprocessable Content"),
+    "429": answers("429 Too Many Requests"),
+    "a challenge": answers("403 Forbidden", HTML + b"cf-mitigated: challenge\r\n", b"<html>Just a moment...</html>"),
+}
+
+
+@pytest.mark.parametrize("alive", KEPT.values(), ids=KEPT)
+async def test_a_place_where_the_site_says_no_is_kept(alive: Peer) -> None:
+    async with served(alive) as there, Arena() as arena, connected(arena.origin, there) as client:
+        client.origin = there
+        await fails_once(Asker(arena, client, arena.sign_in()))
+        assert client.origin == there
+
+
+async def test_where_base_url_is_dead_the_place_it_led_to_is_asked_again() -> None:
+    """One bad answer there does not cut the bridge off from the only place where the site is."""
+    async with Arena() as gone:
+        base_url = gone.origin
+    async with Arena() as there, connected(base_url, there.origin) as client:
+        asker = Asker(there, client, there.sign_in())
+        client.origin = there.origin
+        there.faults.arm("server_error")
+        await fails_once(asker)
+        assert client.origin == base_url
+        await fails_once(asker)  # a request would repeat this call at once: it was never sent
+        assert isinstance((await asker.ask())[-1], Finish)
+        assert client.origin == there.origin
+
+
+async def test_many_that_fail_together_change_the_place_once() -> None:
+    async with served(closes) as there, Arena() as arena, connected(arena.origin, there, connections=50) as client:
+        asker = Asker(arena, client, arena.sign_in())
+        client.origin = there
+        await asyncio.gather(*(fails_once(asker) for _ in range(20)))
+        assert client.origin == arena.origin
+        assert isinstance((await asker.ask())[-1], Finish)
+
+
+@pytest.mark.parametrize("changes", [{}, {"user_agent": "another"}, {"cf_clearance": "another"}, {"idle_timeout": 9.0}])
+async def test_a_reload_asks_base_url_again(changes: dict[str, Any]) -> None:
+    async with Arena() as there, Arena() as arena, connected(arena.origin, there.origin) as client:
+        client.origin, client.page_path = there.origin, "/elsewhere"
+        client.reconfigure(replace(client.settings, **changes))
+        assert (client.origin, client.page_path) == (arena.origin, PAGE_PATHS[0])
