@@ -1,4 +1,4 @@
-"""An upstream that is not the bottleneck: prebuilt bytes from a bare protocol, just enough of PROTOCOL.md.
+"""An upstream that is not the bottleneck: prebuilt bytes from a bare protocol, just enough of docs/protocol.md.
 
     python -m bench.upstream PORT
 

@@ -38,7 +38,7 @@ from upstream.models import ModelList
 from upstream.renewal import may_renew
 from upstream.site_clock import TOLERANCE_SECONDS
 
-#: The server actions that the upload of a picture needs (PROTOCOL, image upload).
+#: The server actions that the upload of a picture needs (docs/protocol.md, "Server actions and uploads").
 UPLOAD_ACTIONS: Final = frozenset({"generateUploadUrl", "getSignedUrl"})
 
 

@@ -271,7 +271,8 @@ class ArenaClient:
             return response, await read_bounded(response.connection.read, limit)
 
     async def action(self, action_id: str, body: bytes, credentials: Credentials, *, timeout: float) -> bytes:
-        """Call one of the page's server actions (docs/protocol.md, "Uploads"); return its answer, rows of flight data.
+        """Call one of the page's server actions (docs/protocol.md, "Server actions and uploads"); return its answer,
+        rows of flight data.
 
         Raises as `open` does, and StaleAction where the site does not know the id (any more), or has moved the page:
         the ids are to be read again from where the page is now.

@@ -1,7 +1,7 @@
 """The session cookie: what it says, how it is sent, and how the site's Set-Cookie headers replace it.
 
 Its value is `base64-` and base64url of JSON with `access_token` (a JWT), `refresh_token`, `expires_at` and `user`; a
-long one is held and sent in pieces, `.0`, `.1` and so on (docs/protocol.md, Identity). `upstream.pastes` finds one in
+long one is held and sent in pieces, `.0`, `.1` and so on (docs/protocol.md, "Identity"). `upstream.pastes` finds one in
 what a person pasted.
 """
 

@@ -1,4 +1,7 @@
-"""The calls that start, continue and regenerate an evaluation: method, path and body (PROTOCOL, evaluations)."""
+"""The calls that start, continue and regenerate an evaluation: method, path and body.
+
+Source: docs/protocol.md, "Evaluations".
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Models and action ids out of the site's pages, scripts and server-action answers (PROTOCOL, models and upload).
+"""Models and action ids out of the site's pages, scripts and server-action answers.
+
+Source: docs/protocol.md, "Models" and "Server actions and uploads".
 
 Flight is React's wire format: rows `<hex>:<value>`, in a page spread over `self.__next_f.push([1,"…"])` calls,
 in a server action's answer (`text/x-component`) as they are.

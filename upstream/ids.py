@@ -1,4 +1,6 @@
-"""Ids as upstream wants them made by its caller: lower-case UUIDv7, each later than the one before (PROTOCOL).
+"""Ids as upstream wants them made by its caller: lower-case UUIDv7, each later than the one before.
+
+Source: docs/protocol.md, "Ids and the clock".
 
 And the random bytes of which ids are made.
 """

@@ -1,7 +1,7 @@
 """The models of the site as values: read from its JSON, merged from several lists, saved and loaded.
 
 The site lists its models in the model catalog (`read_catalog`) and on its pages (`upstream.flight.read_models`); both
-write an entry in the same form (docs/protocol.md, models).
+write an entry in the same form (docs/protocol.md, "Models").
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class ModelList(NamedTuple):
 
 
 def read_catalog(body: bytes) -> ModelList:
-    """Read the answer of `GET /nextjs-api/model-catalog`: groups of models (docs/protocol.md, models).
+    """Read the answer of `GET /nextjs-api/model-catalog`: groups of models (docs/protocol.md, "Models").
 
     A model that several groups hold is one model: its fields are those of the first entry, its arenas are all groups,
     and it is selectable if it is so in one of them. Unreadable groups and entries are skipped and counted. Raises

@@ -1,6 +1,6 @@
 """Sans-I/O reading of an answer that is no stream: status, headers and body → one of our errors.
 
-Source: PROTOCOL, "Errors outside the stream".
+Source: docs/protocol.md, "Errors outside the stream".
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """When an account's login is to be renewed: pure decisions over times. `bridge.renewals` acts on them.
 
 The site's access tokens live for an hour, and an authenticated GET near or past the end of one brings a new pair of
-tokens (docs/protocol.md, "Sessions and their renewal"). How near it must be is not known, so the bridge asks at two
+tokens (docs/protocol.md, "Renewal and rotation"). How near it must be is not known, so the bridge asks at two
 thirds of a token's life, and again at two thirds of what is then left, until the site has renewed it.
 
 Times are unix seconds by the site's clock, which may turn out to be another one from one moment to the next.

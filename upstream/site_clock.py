@@ -1,7 +1,7 @@
 """The site's clock, as the `Date` headers of its answers show it.
 
-Ids carry the time, and the site refuses those that are minutes away from its own (docs/protocol.md, "Ids"). The end of
-a token is a time of the site's, too.
+Ids carry the time, and the site refuses those that are minutes away from its own (docs/protocol.md, "Ids and the
+clock"). The end of a token is a time of the site's, too.
 """
 
 from __future__ import annotations

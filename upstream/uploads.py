@@ -3,7 +3,7 @@
 async with uploading(client, clock=client.clock) as uploads:
     attachments = await uploads.attach(files, account, credentials, timeout=60)
 
-The protocol: docs/protocol.md, upload.
+The protocol: docs/protocol.md, "Server actions and uploads".
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions: a request's fields → ChatRequest (BEHAVIOUR, "Chat completions: every parameter")."""
+"""OpenAI's chat completions: a request's fields → ChatRequest (docs/behaviour.md, "Chat completions: parameters")."""
 
 from __future__ import annotations
 

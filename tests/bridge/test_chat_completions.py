@@ -1,4 +1,6 @@
-"""BEHAVIOUR, "Chat completions: every parameter": what a request's bytes say, or the 400 that names what is wrong."""
+"""docs/behaviour.md, "Chat completions: parameters": what a request's bytes say, or the 400 that names
+what is wrong.
+"""
 
 from __future__ import annotations
 

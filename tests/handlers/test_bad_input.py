@@ -1,6 +1,6 @@
 """Whatever is sent, the answer is OpenAI's error object or a closed connection, and the next caller is served.
 
-The raw cases are those of RELIABILITY, A12.
+docs/reliability.md, "Bad requests", sums the raw cases up.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""BEHAVIOUR, "Errors": each case as a caller sees it, streamed and not, and what upstream saw of it.
+"""docs/behaviour.md, "Errors": each case as a caller sees it, streamed and not, and what upstream saw of it.
 
 Until the answer has begun an error has its true status, stream or not. Behind that, a stream's error is its last event.
 """

@@ -16,7 +16,7 @@ from running import RunningBridge, running_bridge
 from handlers.appkeys import DRAIN
 from upstream.arena import Arena, Line, Step, Turn, Until
 
-#: How long anything may outlive its caller, in seconds (BEHAVIOUR, "Never").
+#: How long anything may outlive its caller, in seconds (docs/behaviour.md, "What never happens").
 SECONDS = 1.0
 
 

@@ -1,4 +1,6 @@
-"""BEHAVIOUR, errors: a key over its rpm or concurrency, a daemon that is full; and what the headers say of it."""
+"""docs/behaviour.md, "Errors": a key over its rpm or concurrency, a daemon that is full; and what the
+headers say of it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""BEHAVIOUR, API: the list of models, one model, and every name that a model answers to."""
+"""docs/behaviour.md, "Models" and "Model names": the list of models, one model, and every name that a
+model answers to.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BEHAVIOUR, "Chat completions: every parameter", over HTTP: what upstream is shown, and what comes back."""
+"""docs/behaviour.md, "Chat completions: parameters", over HTTP: what upstream is shown, and what comes back."""
 
 from __future__ import annotations
 

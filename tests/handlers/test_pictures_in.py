@@ -1,4 +1,6 @@
-"""BEHAVIOUR, "Images in": each picture once to the storage, the right ones to the model, and no call with a bad one."""
+"""docs/behaviour.md, "Pictures and documents": each picture once to the storage, the right ones to the
+model, and no call with a bad one.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BEHAVIOUR, names of models: plain, qualified by the id's last four, or the bare id; each model listed once."""
+"""docs/behaviour.md, "Model names": plain, qualified by the id's last four, or the bare id; each model listed once."""
 
 from __future__ import annotations
 

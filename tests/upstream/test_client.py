@@ -101,7 +101,10 @@ async def test_a_circle_of_redirects_ends(asker: Asker, arena: Arena) -> None:
 
 
 async def test_a_put_whose_connection_dies_is_not_repeated_by_the_library(asker: Asker, arena: Arena) -> None:
-    """aiohttp repeats idempotent methods once by itself; a regenerate would run twice (RELIABILITY, D3)."""
+    """aiohttp repeats idempotent methods once by itself; a regenerate would run twice.
+
+    Source: docs/reliability.md, "Failing calls".
+    """
     created = asker.create()
     await asker.ask(created)
     for fault in ("close_before_headers", "reset_before_headers"):

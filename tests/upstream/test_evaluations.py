@@ -1,4 +1,4 @@
-"""The three calls, byte for byte as PROTOCOL writes them."""
+"""The three calls, byte for byte as docs/protocol.md, "Evaluations", writes them."""
 
 from __future__ import annotations
 

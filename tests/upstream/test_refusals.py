@@ -1,4 +1,7 @@
-"""What an answer that is no stream means (PROTOCOL, "Errors outside the stream"; RELIABILITY, rows 25 to 34)."""
+"""What an answer that is no stream means.
+
+Source: docs/protocol.md, "Errors outside the stream"; docs/reliability.md, "Refusals by the site".
+"""
 
 from __future__ import annotations
 

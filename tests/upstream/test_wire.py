@@ -1,4 +1,6 @@
-"""The line stream's contract (PROTOCOL, "The answer: a line stream"; RELIABILITY, rows 39 and 42 to 50), row by row."""
+"""The line stream's contract (docs/protocol.md, "The answer: a line stream"; docs/reliability.md,
+"Broken answers"), row by row.
+"""
 
 from __future__ import annotations
 
@@ -382,7 +384,7 @@ class TestExplanation:
 
 
 class TestEndOfTransport:
-    """RELIABILITY, row 39: a finish marker is required for success."""
+    """docs/reliability.md, "Broken answers": a finish marker is required for success."""
 
     def test_nothing_at_all_is_truncated(self) -> None:
         assert answer() == [failure(Truncated)]
@@ -431,7 +433,7 @@ class TestBatches:
 
 
 class TestLongLines:
-    """RELIABILITY, row 47. Where a line cannot be read in linear time these tests do not end."""
+    """docs/reliability.md, "Broken answers". Where a line cannot be read in linear time these tests do not end."""
 
     @pytest.mark.timeout(20)
     @pytest.mark.parametrize("read_bytes", [64, READ_BYTES])

@@ -1,4 +1,7 @@
-"""The site's two server actions for uploads: their arguments and their results (`docs/protocol.md`, "Image upload")."""
+"""The site's two server actions for uploads: their arguments and their results.
+
+Source: `docs/protocol.md`, "Server actions and uploads".
+"""
 
 from __future__ import annotations
 
