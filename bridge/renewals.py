@@ -37,8 +37,8 @@ SIDE_BY_SIDE: Final = 8
 #: The longest sleep between two looks at what is due, in seconds: the wall clock may be set meanwhile.
 LOOK_SECONDS: Final = 30.0
 #: How long calls that are under way may take when the daemon stops, in seconds. Tokens that come a little later are
-#: not lost either (`upstream.exchange.OUTLIVE_SECONDS`).
-FAREWELL_SECONDS: Final = 0.15
+#: not lost either (`upstream.exchange.FINISH_SECONDS`).
+FAREWELL_SECONDS: Final = 0.1
 
 _logger = logging.getLogger(__name__)
 

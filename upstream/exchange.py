@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from time import monotonic  # the loop's own clock, in a third of the time
 from typing import Final, NamedTuple
@@ -29,6 +29,8 @@ LOOKUPS_AT_ONCE: Final = 4
 #: How long the head of an answer is waited for that nobody waits for any more, in seconds: it may replace the session
 #: cookie. No call outlives its caller by more than a second; alarms ring a little late.
 OUTLIVE_SECONDS: Final = 0.85
+#: The same, when everything ends: a daemon without a stream ends within a second.
+FINISH_SECONDS: Final = 0.6
 
 
 class Response(NamedTuple):
@@ -134,10 +136,16 @@ class Exchanges:
             self._quiet.set()
 
     async def finish(self) -> None:
-        """Wait for the heads that are still listened for, each within `OUTLIVE_SECONDS` of its caller's leaving."""
-        while self._abandoned:
-            self._quiet.clear()
-            await self._quiet.wait()
+        """Wait for the heads that are still listened for, at most `FINISH_SECONDS`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_SECONDS):
+                while self._abandoned:
+                    self._quiet.clear()
+                    await self._quiet.wait()
+        for lease in self._abandoned:
+            lease.connection.on_data = None
+            lease.close()
+        self._abandoned.clear()
 
 
 def encode(method: str, host: str, target: str, headers: Mapping[str, str], body: bytes | None) -> bytes:

@@ -135,6 +135,20 @@ async def test_the_end_waits_for_heads_that_may_still_come() -> None:
         assert heard.get_nowait()["Set-Cookie"] == "a=new"
 
 
+async def test_the_end_does_not_wait_for_heads_that_do_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("upstream.exchange.OUTLIVE_SECONDS", 60.0)
+    monkeypatch.setattr("upstream.exchange.FINISH_SECONDS", 0.02)
+    site, heard = Site(b""), asyncio.Queue[CIMultiDict[str]]()
+    site.go.set()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        async with towards(site) as (exchanges, origin):
+            call = tasks.create_task(exchanges.request("POST", origin, "/", {}, b"{}", on_head=heard.put_nowait))
+            await site.came.wait()
+            call.cancel()
+        await site.left.wait()
+    assert heard.empty()
+
+
 # --- as the client uses it ---
 
 CALLS: Mapping[str, Callable[[Asker, float], Awaitable[object]]] = {
