@@ -38,7 +38,7 @@ from upstream.arena.replies import Reply  # noqa: E402
 from upstream.arena.streams import Stream  # noqa: E402
 from upstream.arena.tokens import joined, read_cookies  # noqa: E402
 
-LEAVING: Final = 0.18  # half of them are answered before they have left: 9 % leave
+LEAVING: Final = 0.2  # more than half of them are answered before they have left: 9 % leave
 FAILING: Final = 1 / 6
 DISK: Final = 256 * 1024
 #: Shares of the whole time at which each thing begins.
