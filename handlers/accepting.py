@@ -10,6 +10,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from handlers.strangers import LEAST_SECONDS, LEAST_TLS_SECONDS, Strangers, Visitor
@@ -33,7 +34,7 @@ _logger = logging.getLogger(__name__)
 class Connection(asyncio.BufferedProtocol, Visitor):
     """A connection that may be turned away, also while it is being made; `begin` is what makes it."""
 
-    begin: asyncio.Task[None]
+    begin: asyncio.Task[None] | None = None
 
 
 class Listener:
@@ -96,9 +97,14 @@ class Listener:
             sock.setblocking(False)
             connection = self._connection()
             self._strangers.come(connection)
-            connection.begin = self._loop.create_task(self._begin(connection, sock))
-            self._beginning.add(connection.begin)
-            connection.begin.add_done_callback(self._beginning.discard)
+            begin = connection.begin = self._loop.create_task(self._begin(connection, sock))
+            self._beginning.add(begin)
+            begin.add_done_callback(partial(self._begun, sock))
+
+    def _begun(self, sock: socket.socket, begin: asyncio.Task[None]) -> None:
+        self._beginning.discard(begin)
+        if begin.cancelled():  # perhaps before it could take the socket
+            sock.close()
 
     def _wait(self, error: OSError) -> None:
         """Descriptors have run out, or memory: what has been accepted goes on, and soon there will be some again."""
@@ -120,12 +126,24 @@ class Listener:
             if self._tls is None
             else {"ssl_handshake_timeout": _HANDSHAKE_SECONDS, "ssl_shutdown_timeout": _SHUTDOWN_SECONDS}
         )
-        made = False
         try:
             await self._loop.connect_accepted_socket(lambda: connection, sock, ssl=self._tls, **timeouts)
-            made = True
         except OSError as error:  # ssl.SSLError and TimeoutError are some
             _logger.debug("a connection did not begin: %s", error)
+            self._failed(connection, error)
+        except BaseException as error:
+            self._failed(connection, error)
+            raise
         finally:
-            if not made:
-                self._strangers.gone(connection)
+            connection.begin = None
+
+    def _failed(self, connection: Connection, error: BaseException) -> None:
+        """Forget a connection that did not begin, and let go of what its error holds.
+
+        asyncio keeps the error in a future that one of its own frames holds. With it would stay, until a full
+        collection, what OpenSSL has allocated for a handshake: 60 KiB, of which the collector knows nothing.
+        """
+        self._strangers.gone(connection)
+        each: BaseException | None = error
+        while each is not None:
+            each.__traceback__, each = None, each.__context__

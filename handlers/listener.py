@@ -83,16 +83,16 @@ class BridgeProtocol(web.RequestHandler, Connection):
 
     def turn_away(self) -> None:
         """End it at once: others need the room."""
-        if self.transport is None:
-            self.begin.cancel()
-        else:
+        if self.transport is not None:
             self.transport.abort()
+        elif self.begin is not None:
+            self.begin.cancel()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Let go of what it held. When very many strangers leave at once, one waits for the other."""
         is_known = self._strangers.knows(self)
         self._strangers.gone(self)
-        self._dropping = True
+        self._dropping, self._body = True, None  # which holds us
         if self._left is not None:
             self._left.set()
         if is_known:

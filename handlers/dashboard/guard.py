@@ -80,7 +80,7 @@ async def _shown(
                 await _with_token(request, login)
         return await page()
     except ApiError as error:
-        problem = error
+        problem = error.with_traceback(None)  # its frames, this one among them, would hold the request
     except StateError as error:
         _logger.error("%s", error)
         problem = ApiError(500, "server_error", "not_saved", f"Nothing was changed: {error}")

@@ -91,17 +91,19 @@ def rss_mib(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1024**2
 
 
-async def in_parallel(count: int, attack: Callable[[int], Awaitable[None]]) -> None:
-    """Run so many attackers side by side; each begins again when it ends or its connection does."""
+async def in_parallel(count: int, attack: Callable[[int], Awaitable[None]], *, again: bool = True) -> None:
+    """Run so many attackers side by side; each begins again when it ends or its connection does, unless told not to."""
 
-    async def again(number: int) -> None:
+    async def attacking(number: int) -> None:
         while True:
             try:
                 await attack(number)
             except (OSError, asyncio.IncompleteReadError, ssl.SSLError):
                 await asyncio.sleep(0.01)
+            if not again:
+                await asyncio.Event().wait()
 
-    await asyncio.gather(*(again(number) for number in range(count)))
+    await asyncio.gather(*(attacking(number) for number in range(count)))
 
 
 async def flood(target: Target, head: bytes, piece: bytes, *, pause: float = 0) -> None:

