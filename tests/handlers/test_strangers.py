@@ -372,7 +372,9 @@ async def test_tls_takes_little_before_a_handshake_ends(arena: Arena, tmp_path: 
     async with running_bridge(arena, tmp_path / "state", tls=server_context(tmp_path)) as bridge:
         assert sslproto.SSLProtocol.max_size <= 32 * 1024
         large = "x" * 100_000
-        assert (await bridge.post(bridge.chat(f"/say {large}"))).status == 200
+        async with await bridge.post(bridge.chat(f"/say {large}")) as answer:
+            assert answer.status == 200
+            assert large.encode() in await answer.read()
 
 
 # Descriptors
