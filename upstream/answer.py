@@ -21,11 +21,11 @@ from typing import Final, NamedTuple
 
 import aiohttp
 
-from upstream.documents import model_failed
 from upstream.errors import EmptyAnswer, ModelFailed, ProtocolViolated, SilentAnswer, TimedOut
 from upstream.events import Event, Failure, Finish, Images, ReasoningDeltas, TextDeltas
 from upstream.exchange import Response
 from upstream.held import Held
+from upstream.line_values import model_failed
 from upstream.secrets import Secrets
 from upstream.wire import Wire
 

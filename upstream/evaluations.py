@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import orjson
 
-from upstream.documents import loads
+from upstream.line_values import loads
 from upstream.models import Model
 from upstream.surrogates import well_formed
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final, Literal, NamedTuple, Self
 
-from upstream.documents import has_many_parts
 from upstream.errors import ProtocolViolated
+from upstream.line_values import has_many_parts
 from upstream.surrogates import well_formed
 
 NO_RANK: Final = 9007199254740991  # JavaScript's largest exact integer stands for "not ranked"

@@ -19,11 +19,11 @@ from typing import Final, TypeAlias
 
 import orjson
 
-from upstream.documents import MAX_LENIENT_CHARS, READERS, loads, model_failed, read_explanation
 from upstream.drift import MAX_KINDS_PER_ANSWER, Kinds
 from upstream.errors import ProtocolViolated, Truncated
 from upstream.events import Event, Failure, Finish, ReasoningDeltas, TextDeltas
 from upstream.held import Held
+from upstream.line_values import MAX_LENIENT_CHARS, READERS, loads, model_failed, read_explanation
 from upstream.surrogates import well_formed
 
 #: One line never holds more: the largest seen are picture and citation lists of some 100 KB. Bounds a stream's memory.

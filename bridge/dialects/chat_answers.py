@@ -13,8 +13,8 @@ import orjson
 from bridge.chat import Usage, markdown
 from bridge.dialects import sse
 from bridge.errors import ApiError, answer_too_long
-from upstream.documents import MAX_OFFSETS, MAX_SOURCES
 from upstream.events import Citations, Event, Images, ReasoningDeltas, Source, TextDeltas
+from upstream.line_values import MAX_OFFSETS, MAX_SOURCES
 
 #: An answer that is not streamed, its reasoning included, in characters. The longest that models write have 600,000.
 MAX_WHOLE_CHARS: Final = 16 * 1024 * 1024

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from bridge.chat import Usage
 from bridge.dialects.chat_answers import MAX_ANNOTATIONS, MAX_WHOLE_CHARS, ChunkEncoder, Completion, Header
 from bridge.errors import ApiError, invalid_request
-from upstream.documents import MAX_OFFSETS, MAX_SOURCES
 from upstream.events import Citations, Event, Image, Images, ReasoningDeltas, Source, TextDeltas
+from upstream.line_values import MAX_OFFSETS, MAX_SOURCES
 
 HEADER = Header("chatcmpl-1", 1_700_000_000, "gemini-4-pro")
 USAGE = Usage(prompt=7, completion=5, reasoning=2)

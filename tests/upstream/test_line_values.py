@@ -8,7 +8,9 @@ from collections.abc import Callable
 import orjson
 import pytest
 
-from upstream.documents import (
+from upstream.errors import ProtocolViolated
+from upstream.events import Citations, Event, Failure, Finish, Images
+from upstream.line_values import (
     MAX_ITEMS,
     MAX_LENIENT_CHARS,
     MAX_OFFSETS,
@@ -20,8 +22,6 @@ from upstream.documents import (
     has_many_parts,
     loads,
 )
-from upstream.errors import ProtocolViolated
-from upstream.events import Citations, Event, Failure, Finish, Images
 from upstream.wire import Wire
 
 MEBIBYTE = 1024 * 1024
@@ -99,7 +99,7 @@ def test_a_document_of_too_many_parts_is_not_parsed(
     def no_loads(_: object) -> object:
         raise AssertionError("it is parsed")
 
-    monkeypatch.setattr("upstream.documents.orjson.loads", no_loads)
+    monkeypatch.setattr("upstream.line_values.orjson.loads", no_loads)
     (event,) = Wire().feed(line)
     assert isinstance(event, Failure)
     assert isinstance(event.error, ProtocolViolated)
