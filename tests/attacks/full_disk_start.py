@@ -1,4 +1,4 @@
-"""F17: the state folder's disk is full, then read-only, when the daemon starts. Prints its exit status each time.
+"""The state folder's disk is full, then read-only, when the daemon starts. Prints its exit status each time.
 
 python tests/attacks/full_disk_start.py     (as root, Linux; the root of the checkout and tests/harness on PYTHONPATH)
 """

@@ -1,4 +1,4 @@
-"""F19: how long a hostile site's lines, pages and catalogs hold a processor. No network.
+"""How long a hostile site's lines, pages and catalogs hold a processor. No network.
 
 python tests/attacks/hostile_lines.py       (some 20 s; the root of the checkout on PYTHONPATH)
 

@@ -1,4 +1,4 @@
-"""F10: what an open stream of the site's costs, over http and https.
+"""What an open stream of the site's costs, over http and https.
 
 python tests/attacks/open_streams.py [500]      (some 20 s; the root of the checkout and tests/harness on PYTHONPATH)
 

@@ -1,4 +1,4 @@
-"""F16, F19b: what answers without an end cost the client in memory and time.
+"""What answers without an end cost the client in memory and time.
 
 python tests/attacks/site_memory.py [NAME]      (at most 40 s; the root of the checkout on PYTHONPATH)
 

@@ -1,4 +1,4 @@
-"""F13: names that nobody answers. Prints how long the daemon takes to end, and what others wait for meanwhile.
+"""Names that nobody answers. Prints how long the daemon takes to end, and what others wait for meanwhile.
 
 python tests/attacks/slow_dns.py        (some 40 s; the root of the checkout and tests/harness on PYTHONPATH)
 """

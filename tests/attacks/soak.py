@@ -1,4 +1,4 @@
-"""F4, F5, F7, F11, F30 together: half an hour of everything that loses logins; every account must be alive at the end.
+"""Half an hour of everything that loses logins; every account must be alive at the end.
 
 python tests/attacks/soak.py [--minutes 30] [--callers 12] [--accounts 3]      (loopback only; root for the small disk)
 

@@ -75,7 +75,7 @@ async def _asking(target: Target, count: int, sent: bytes) -> None:
 MODELS = b"GET /v1/models HTTP/1.1\r\n" + HOST + b"\r\n"
 
 ATTACKS: dict[str, Attack] = {
-    # F1: what is no HTTP any more, for ever
+    # what is no longer HTTP, without end
     "trailers": _bursting(4, CHUNKED + b"0\r\n" + (b"X-A: " + b"a" * 900 + b"\r\n") * 10_000),
     "huge-trailer": _bursting(4, CHUNKED + b"0\r\nX: " + b"a" * 9_000_000),
     "huge-header": _bursting(4, b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 9_000_000),
@@ -86,7 +86,7 @@ ATTACKS: dict[str, Attack] = {
     "broken-chunks": _bursting(4, CHUNKED + b"5\r\nhello\r\n" + b"nonsense\r\n" * 900_000),
     "junk-behind-a-request": _bursting(4, MODELS + b"\0" * 9_000_000),
     "empty-lines": _flooding(10, b"", b"\r\n" * 32768),
-    # F6: small pieces
+    # small pieces
     "tiny-chunks-1": _flooding(1, CHUNKED, b"1\r\n \r\n" * 10_000),
     "tiny-chunks-10": _flooding(10, CHUNKED, b"1\r\n \r\n" * 10_000),
     "chunk-extensions": _flooding(10, CHUNKED, b"1;a=" + b"b" * 60_000 + b"\r\n \r\n"),
@@ -97,7 +97,7 @@ ATTACKS: dict[str, Attack] = {
     "large-chunks": _flooding(10, CHUNKED, b"10000\r\n" + b" " * 65536 + b"\r\n"),
     "pipelined": _flooding(10, b"", MODELS * 500),
     "pipelined-pages": _flooding(10, b"", MODELS.replace(b"/v1/models", b"/dashboard/login") * 500),
-    # forms that stop half-way (F9)
+    # forms that stop half-way
     "half-forms": _holding(2500, LOGIN % 250_001 + b"a" * 250_000),
     "half-forms-once": _holding(2500, LOGIN % 250_001 + b"a" * 250_000, again=False),
     "half-heads-once": _holding(

@@ -1,4 +1,4 @@
-"""F14: nobody reads stderr. Prints how many requests are answered, what /livez takes, and whether SIGTERM ends it.
+"""Nobody reads stderr. Prints how many requests are answered, what /livez takes, and whether SIGTERM ends it.
 
 python tests/attacks/unread_log.py      (some 20 s; the root of the checkout and tests/harness on PYTHONPATH)
 """
