@@ -6,6 +6,7 @@ import time
 
 import pytest
 from aiohttp import MultipartWriter
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -123,6 +124,7 @@ _lines = st.sampled_from(
 )
 
 
+@a_share(of=4)
 @given(st.lists(_lines | st.binary(max_size=5), max_size=60).map(b"".join))
 def test_nothing_else_is_raised(body: bytes) -> None:
     try:
@@ -135,6 +137,7 @@ def test_nothing_else_is_raised(body: bytes) -> None:
 _names = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=9)
 
 
+@a_share(of=20)
 @given(st.dictionaries(_names, st.text(max_size=20)), st.lists(st.binary(max_size=50), max_size=5))
 async def test_what_aiohttp_writes_is_read(texts: dict[str, str], files: list[bytes]) -> None:
     with MultipartWriter("form-data") as writer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,6 +54,7 @@ def test_names_that_become_one_by_cutting_are_counted_as_one() -> None:
 kinds_of_an_answer = st.dictionaries(st.text(max_size=2 * MAX_KIND_CHARS), st.integers(1, 100))
 
 
+@a_share(of=10)
 @given(answers=st.lists(kinds_of_an_answer, max_size=8))
 def test_whatever_comes_nothing_is_lost_and_names_stay_printable_and_few(answers: list[dict[str, int]]) -> None:
     announced: list[str] = []

@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -195,6 +196,7 @@ fields = st.dictionaries(
 )
 
 
+@a_share(of=5)
 @given(st.binary(max_size=200) | st.lists(fields | values, max_size=3).map(lambda each: document(*each)))
 def test_whatever_comes_it_is_the_content_of_a_complete_answer_or_nothing(body: bytes) -> None:
     text = read_back(body, "msg-2")

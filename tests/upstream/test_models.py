@@ -340,6 +340,7 @@ def test_every_readable_entry_of_a_catalog_is_found_once_with_its_groups(groups:
         assert [(model.id, set(model.arenas)) for model in found.models] == list(stands_in.items())
 
 
+@a_share(of=4)
 @given(st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
 def test_no_bytes_break_the_catalog_in_another_way(body: bytes) -> None:
     with suppress(ListUnreadable):
@@ -402,6 +403,7 @@ models = st.builds(
 lists = st.none() | st.builds(ModelList, st.lists(models, max_size=6).map(tuple), st.integers(0, 9))
 
 
+@a_share(of=5)
 @given(lists, lists)
 def test_merging_loses_no_model_and_names_each_once(
     from_catalog: ModelList | None, from_page: ModelList | None
@@ -411,6 +413,7 @@ def test_merging_loses_no_model_and_names_each_once(
     assert ids == list(dict.fromkeys([*page_ids, *catalog_ids]))
 
 
+@a_share(of=5)
 @given(lists, lists)
 def test_merging_again_changes_nothing(from_catalog: ModelList | None, from_page: ModelList | None) -> None:
     found = merged(from_catalog, from_page)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -168,6 +169,7 @@ errors: st.SearchStrategy[UpstreamError] = st.one_of(
 )
 
 
+@a_share(of=4)
 @given(tokens, times, everies)
 def test_after_a_good_call_the_next_is_neither_at_once_nor_later_than_every(
     token: Session, now: float, every: float
@@ -179,6 +181,7 @@ def test_after_a_good_call_the_next_is_neither_at_once_nor_later_than_every(
     assert standing.wait >= LEAST_WAIT_SECONDS or not may_renew(token, now)
 
 
+@a_share(of=4)
 @given(tokens, everies)
 def test_a_token_of_an_hour_or_more_is_asked_about_before_its_end_whenever_one_looks(
     token: Session, every: float
@@ -193,6 +196,7 @@ def test_a_token_of_an_hour_or_more_is_asked_about_before_its_end_whenever_one_l
     assert calls <= 24
 
 
+@a_share(of=4)
 @given(st.lists(errors, min_size=1, max_size=30), times, everies)
 def test_after_failures_the_next_call_is_neither_at_once_nor_beyond_reason(
     failures: list[UpstreamError], now: float, every: float
@@ -206,6 +210,7 @@ def test_after_failures_the_next_call_is_neither_at_once_nor_beyond_reason(
     assert (standing.failing_since, standing.failures) == (began, len(failures))
 
 
+@a_share(of=4)
 @given(tokens, st.lists(errors, max_size=5), times, everies, st.floats(-1e8, 1e8))
 def test_no_jump_of_the_clock_puts_a_call_off_by_more_than_its_wait(
     token: Session, failures: list[UpstreamError], now: float, every: float, jump: float
