@@ -138,7 +138,7 @@ _names = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1
 
 
 @a_share(of=20)
-@given(st.dictionaries(_names, st.text(max_size=20)), st.lists(st.binary(max_size=50), max_size=5))
+@given(st.dictionaries(_names, st.text(max_size=20), max_size=40), st.lists(st.binary(max_size=50), max_size=5))
 async def test_what_aiohttp_writes_is_read(texts: dict[str, str], files: list[bytes]) -> None:
     with MultipartWriter("form-data") as writer:
         for name, text in texts.items():
