@@ -7,7 +7,6 @@ import logging
 import os
 import socket
 import ssl
-from asyncio import sslproto
 from collections.abc import MutableMapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -22,6 +21,7 @@ from handlers.answers import error_response
 from handlers.appkeys import STRANGERS
 from handlers.middlewares import SERVER, request_id
 from handlers.strangers import Strangers
+from upstream.tls_buffers import shrink_tls_buffers
 
 #: How long an idle connection is kept, in seconds: above nginx's 60 and Caddy's 120, or reuse would meet a 502.
 KEEPALIVE_SECONDS: Final = 130.0
@@ -35,7 +35,6 @@ _STRANGER_READ_BYTES: Final = 4 * 1024
 _BUFFER: Final = memoryview(bytearray(64 * 1024))
 #: What connections of an app that has no bound of its own may take.
 _OPEN_FILES: Final = 1000
-_TLS_BUFFER_BYTES: Final = 16 * 1024
 #: Where the sockets begin that a service manager hands over: sd_listen_fds(3).
 _FIRST_INHERITED: Final = 3
 
@@ -287,8 +286,8 @@ async def listen(runner: web.AppRunner, sockets: Sequence[socket.socket], tls: s
     if server is None:
         raise RuntimeError("the runner is not set up")
     strangers = runner.app.get(STRANGERS) or Strangers(_OPEN_FILES, loop.time)
-    if tls is not None:  # asyncio clears so much for each connection at once: 256 KiB if nobody says otherwise
-        sslproto.SSLProtocol.max_size = _TLS_BUFFER_BYTES
+    if tls is not None:
+        shrink_tls_buffers()
     return [Listener(sock, strangers, partial(BridgeProtocol, strangers, server, loop), tls) for sock in sockets]
 
 
