@@ -32,7 +32,7 @@ LINGER_SECONDS: Final = 2.0
 MAX_DROPPED_BYTES: Final = 64 * 1024 * 1024
 #: One read of a stranger, and of anybody else. In 4 KiB there are up to 700 chunks, each of which takes some 5 µs.
 _STRANGER_READ_BYTES: Final = 4 * 1024
-_BUFFER: Final = memoryview(bytearray(64 * 1024))
+_KNOWN_READ_BYTES: Final = 64 * 1024
 #: What connections of an app that has no bound of its own may take.
 _OPEN_FILES: Final = 1000
 #: Where the sockets begin that a service manager hands over: sd_listen_fds(3).
@@ -57,7 +57,9 @@ class BridgeProtocol(web.RequestHandler, Connection):
     _left: asyncio.Event | None = None
     _seeing_off: asyncio.Task[None] | None = None
 
-    def __init__(self, strangers: Strangers, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, strangers: Strangers, buffer: memoryview, server: web.Server, loop: asyncio.AbstractEventLoop
+    ) -> None:
         super().__init__(
             server,
             loop=loop,
@@ -67,6 +69,7 @@ class BridgeProtocol(web.RequestHandler, Connection):
             read_bufsize=_STRANGER_READ_BYTES,
         )
         self._strangers = strangers
+        self._buffer = buffer  # which all connections read into, one after the other
 
     @property
     def unasked(self) -> bool:
@@ -104,11 +107,11 @@ class BridgeProtocol(web.RequestHandler, Connection):
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 — asyncio says that it may be anything
         """Where the next read goes. All connections share it: what is read is taken out at once."""
         is_long = self._dropping or self._strangers.knows(self)
-        return _BUFFER if is_long else _BUFFER[:_STRANGER_READ_BYTES]
+        return self._buffer if is_long else self._buffer[:_STRANGER_READ_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
-        self.data_received(bytes(_BUFFER[:nbytes]))
+        self.data_received(bytes(self._buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         """Parse what was read, or drop it."""
@@ -288,7 +291,8 @@ async def listen(runner: web.AppRunner, sockets: Sequence[socket.socket], tls: s
     strangers = runner.app.get(STRANGERS) or Strangers(_OPEN_FILES, loop.time)
     if tls is not None:
         shrink_tls_buffers()
-    return [Listener(sock, strangers, partial(BridgeProtocol, strangers, server, loop), tls) for sock in sockets]
+    make = partial(BridgeProtocol, strangers, memoryview(bytearray(_KNOWN_READ_BYTES)), server, loop)
+    return [Listener(sock, strangers, make, tls) for sock in sockets]
 
 
 async def stop_listening(listeners: Sequence[Listener]) -> None:
