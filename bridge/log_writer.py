@@ -15,6 +15,9 @@ MAX_WAITING_BYTES: Final = 1024 * 1024
 #: How long `flush` waits for a reader that takes nothing, and at most, in seconds.
 STALLED_SECONDS: Final = 0.5
 FLUSH_SECONDS: Final = 5.0
+#: How long further lines are gathered before they are written, in seconds: each time the thread wakes, it takes the
+#: interpreter from the event loop, which costs more than the line (`make bench`, alone).
+GATHER_SECONDS: Final = 0.01
 #: How many bytes are written at once.
 _BATCH_BYTES: Final = 64 * 1024
 
@@ -104,6 +107,8 @@ class Writer:
         lines: list[bytes] = []
         size = 0
         item = self._queue.get()
+        if isinstance(item, bytes):
+            time.sleep(GATHER_SECONDS)
         while isinstance(item, bytes):
             lines.append(item)
             size += len(item)
