@@ -184,7 +184,7 @@ def _await_writer(path: Path) -> None:
         status = path.stat()
         if seen == (seen := (status.st_ino, status.st_size, status.st_mtime_ns)):
             return
-        time.sleep(LOOK_SECONDS)
+        time.sleep(LOOK_SECONDS)  # at the start, or in a thread of its own
 
 
 def _says_nothing(text: str) -> bool:

@@ -108,7 +108,7 @@ class Writer:
         size = 0
         item = self._queue.get()
         if isinstance(item, bytes):
-            time.sleep(GATHER_SECONDS)
+            time.sleep(GATHER_SECONDS)  # in the log's own thread
         while isinstance(item, bytes):
             lines.append(item)
             size += len(item)

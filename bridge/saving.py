@@ -87,7 +87,7 @@ class Saving:
                 if self.failure is None or str(error) != str(self.failure):
                     _logger.error("%s not saved, tried again until it succeeds: %s", self._what, error)
                 self.failure = error
-            except BaseException:
+            except BaseException:  # cancelled too: what is not written stays marked as changed
                 self._changed.set()
                 raise
             else:

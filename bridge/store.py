@@ -262,7 +262,7 @@ class Document(Generic[T]):
                 if known:
                     raise self._gone()
                 return
-            time.sleep(LOCK_POLL_SECONDS)
+            time.sleep(LOCK_POLL_SECONDS)  # in a thread of its own, never on the loop
 
     def _gone(self) -> StateGone:
         return StateGone(self.path, with_folder=not self._folder.is_there)
@@ -393,7 +393,7 @@ def _try_flock(descriptor: int, path: Path, kind: int = fcntl.LOCK_EX, *, patien
                     return False
             else:
                 return True
-        time.sleep(LOCK_POLL_SECONDS)
+        time.sleep(LOCK_POLL_SECONDS)  # in a thread, or for 50 ms before the daemon serves
 
 
 def _tighten(path: Path, mode: int) -> None:

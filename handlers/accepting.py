@@ -131,7 +131,7 @@ class Listener:
         except OSError as error:  # ssl.SSLError and TimeoutError are some
             _logger.debug("a connection did not begin: %s", error)
             self._failed(connection, error)
-        except BaseException as error:
+        except BaseException as error:  # cancelled too: the connection is no longer counted
             self._failed(connection, error)
             raise
         finally:

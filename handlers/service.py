@@ -174,7 +174,7 @@ class Service:
         before = app[SETTINGS].config
         try:
             self._take_over(app, config)
-        except Exception:
+        except Exception:  # raised again once the old configuration is back
             app[SETTINGS].config = before
             raise
         _logger.info("the configuration was read anew")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from time import process_time
 
 from upstream import flight, models
@@ -145,14 +146,14 @@ def main() -> None:
     size = 1024 * 1024
     for name, page in PAGES.items():
         text = page(size)
-        say(f"page, {name}", timed(lambda text=text: flight.read_models(text)))  # type: ignore[misc]
-        say(f"page, {name}: scripts", timed(lambda text=text: flight.script_paths(text)))  # type: ignore[misc]
+        say(f"page, {name}", timed(partial(flight.read_models, text)))
+        say(f"page, {name}: scripts", timed(partial(flight.script_paths, text)))
     for name, catalog in CATALOGS.items():
         body = catalog(size)
-        say(name, timed(lambda body=body: models.read_catalog(body)))  # type: ignore[misc]
+        say(name, timed(partial(models.read_catalog, body)))
     for name, action in ACTIONS.items():
         body = action(size)
-        say(f"action, {name}", timed(lambda body=body: flight.action_result(body)))  # type: ignore[misc]
+        say(f"action, {name}", timed(partial(flight.action_result, body)))
 
 
 main()
