@@ -13,7 +13,7 @@ from bench.past import Past
 from bench.report import Section
 from bench.scenarios import Play, Scenario
 from bench.subjects import our_bridge
-from bridge.conversations import CAPACITY
+from bridge.answering.conversations import CAPACITY
 
 #: More rounds than these would change nothing that a table of growth is for.
 _ROUNDS: Final = 3

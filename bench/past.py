@@ -10,26 +10,26 @@ from typing import Final
 
 from bench import site
 from bench.requests import KEY
-from bridge import passwords
-from bridge.admin import Admin, admin_document
-from bridge.conversations import CAPACITY, Evaluation
-from bridge.counts import NAMES, Outcome
-from bridge.keys import ApiKey
-from bridge.state import (
+from bridge.access import passwords
+from bridge.access.keys import ApiKey
+from bridge.answering.conversations import CAPACITY, Evaluation
+from bridge.state.admin import Admin, admin_document
+from bridge.state.documents import StateFolder
+from bridge.state.state import (
     SavedConversations,
     accounts_document,
     conversations_document,
     keys_document,
     models_document,
 )
-from bridge.stats import TABLE_DAYS, Stats
-from bridge.stats_file import stats_document
-from bridge.store import StateFolder
-from upstream import cookies, flight
+from bridge.statistics.counts import NAMES, Outcome
+from bridge.statistics.file import stats_document
+from bridge.statistics.stats import TABLE_DAYS, Stats
 from upstream.accounts import Account
 from upstream.arena.accounts import Accounts
-from upstream.errors import Reason
-from upstream.models import merged
+from upstream.protocol import cookies, flight
+from upstream.protocol.errors import Reason
+from upstream.protocol.models import merged
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _WEEK: Final = 7 * _DAY

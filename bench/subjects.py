@@ -19,7 +19,7 @@ from bench.processes import Running, free_port, listening
 from bench.requests import KEY, Requests, lmarena_requests, openai_requests
 from bench.scenarios import Scenario
 from bench.site import MODEL
-from bridge.store import StateFolder
+from bridge.state.documents import StateFolder
 
 #: The subject that it is all about.
 BRIDGE: Final = "bridge"

@@ -1,3 +1,3 @@
-from handlers.commands import main
+from handlers.commands.main import main
 
 main()

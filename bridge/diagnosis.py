@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from upstream.errors import Reason
+from upstream.protocol.errors import Reason
 
 
 class Advice(NamedTuple):

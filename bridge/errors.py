@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from upstream.accounts import DEFAULT_REST_SECONDS
-from upstream.errors import (
+from upstream.protocol.errors import (
     Blocked,
     Challenge,
     CircuitOpen,

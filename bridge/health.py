@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from bridge.accounts.renewals import Failing
 from bridge.diagnosis import ADVICE
 from bridge.log import event
-from bridge.renewals import Failing
 from upstream.accounts import EVERYTHING, EXPIRY_WARNING_SECONDS, Account, AccountPool
-from upstream.catalog import Catalog
-from upstream.errors import Reason, UpstreamError
+from upstream.protocol.catalog import Catalog
+from upstream.protocol.errors import Reason, UpstreamError
 
 _logger = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple, TypeVar
 
-from bridge.config import Config
+from bridge.access.keys import ApiKey
+from bridge.config.schema import Config
 from bridge.errors import (
     model_not_allowed,
     model_not_found,
@@ -17,14 +18,13 @@ from bridge.errors import (
     model_withheld,
     models_unavailable,
 )
-from bridge.keys import ApiKey
-from bridge.saving import Saving
-from bridge.store import Document
-from upstream import flight
-from upstream.catalog import Catalog, names_of
+from bridge.state.documents import Document
+from bridge.state.saving import Saving
 from upstream.client import ArenaClient
-from upstream.errors import ProtocolViolated, TimedOut, UpstreamError
-from upstream.models import Model, ModelList, merged, read_catalog
+from upstream.protocol import flight
+from upstream.protocol.catalog import Catalog, names_of
+from upstream.protocol.errors import ProtocolViolated, TimedOut, UpstreamError
+from upstream.protocol.models import Model, ModelList, merged, read_catalog
 
 #: How soon a failed reading is repeated, in seconds; doubling, up to `refresh_minutes`.
 FIRST_REPEAT_SECONDS: Final = 5.0

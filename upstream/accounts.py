@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Final
 
-from upstream import cookies
-from upstream.cookies import CookieError, Session
-from upstream.errors import AllResting, NoAccount, PromptDoubted, Reason, UpstreamError
+from upstream.protocol import cookies
+from upstream.protocol.cookies import CookieError, Session
+from upstream.protocol.errors import AllResting, NoAccount, PromptDoubted, Reason, UpstreamError
 
 #: How long an account rests after a 429 that names no time, in seconds.
 DEFAULT_REST_SECONDS: Final = 60.0

@@ -21,13 +21,13 @@ from typing import Final, NamedTuple
 
 import aiohttp
 
-from upstream.errors import EmptyAnswer, ModelFailed, ProtocolViolated, SilentAnswer, TimedOut
-from upstream.events import Event, Failure, Finish, Images, ReasoningDeltas, TextDeltas
-from upstream.exchange import Response
-from upstream.held import Held
-from upstream.line_values import model_failed
-from upstream.secrets import Secrets
-from upstream.wire import Wire
+from upstream.http.exchange import Response
+from upstream.protocol.errors import EmptyAnswer, ModelFailed, ProtocolViolated, SilentAnswer, TimedOut
+from upstream.protocol.events import Event, Failure, Finish, Images, ReasoningDeltas, TextDeltas
+from upstream.protocol.held import Held
+from upstream.protocol.line_values import model_failed
+from upstream.protocol.secrets import Secrets
+from upstream.protocol.wire import Wire
 
 #: How long a finished answer may take to end its transport before the connection is given up, in seconds.
 LINGER_SECONDS: Final = 1.0
@@ -86,7 +86,7 @@ class ArenaAnswer:
 
     @property
     def unknown(self) -> Mapping[str, int]:
-        """What was skipped, by kind (`upstream.drift`); complete once the answer has ended."""
+        """What was skipped, by kind (`upstream.protocol.drift`); complete once the answer has ended."""
         return self._wire.unknown
 
     async def begin(self) -> None:

@@ -20,11 +20,13 @@ import orjson
 from multidict import CIMultiDict
 from yarl import URL
 
-from upstream import cookies
-from upstream.alarms import Alarms
 from upstream.answer import ArenaAnswer
-from upstream.connection import MAX_HEAD_BYTES
-from upstream.errors import (
+from upstream.http.connection import MAX_HEAD_BYTES
+from upstream.http.exchange import Exchanges, Response, exchanging
+from upstream.http.transfer import SENDING_ERRORS, read_bounded, reading, unanswered
+from upstream.loop.timers import Alarms
+from upstream.protocol import cookies
+from upstream.protocol.errors import (
     NotThere,
     ProtocolViolated,
     Redirected,
@@ -37,13 +39,11 @@ from upstream.errors import (
     Unreachable,
     UpstreamError,
 )
-from upstream.evaluations import CONTENT_TYPE, Call, history_path, referer
-from upstream.exchange import Exchanges, Response, exchanging
-from upstream.held import Held
-from upstream.refusals import is_stream, quotable, read_page, read_refusal
-from upstream.secrets import Secrets
+from upstream.protocol.evaluations import CONTENT_TYPE, Call, history_path, referer
+from upstream.protocol.held import Held
+from upstream.protocol.refusals import is_stream, quotable, read_page, read_refusal
+from upstream.protocol.secrets import Secrets
 from upstream.site_clock import SiteClock
-from upstream.transfer import SENDING_ERRORS, read_bounded, reading, unanswered
 
 #: Where the page has been that holds the models, names the scripts and takes its server actions; the likeliest first.
 PAGE_PATHS: Final = ("/text/direct", "/?mode=direct")
@@ -152,8 +152,8 @@ class ArenaClient:
     async def open(self, call: Call, credentials: Credentials, *, first_byte_timeout: float) -> ArenaAnswer:
         """Make a streaming call; return its answer, whose lines are still to be read.
 
-        Raises whatever `upstream.refusals` reads from an answer that is no stream, Unreachable, Redirected, TimedOut,
-        or ServerFailed when the connection died after the call was sent.
+        Raises what `upstream.protocol.refusals` reads from an answer that is no stream, Unreachable, Redirected,
+        TimedOut, or ServerFailed when the connection died after the call was sent.
         """
         deadline = monotonic() + first_byte_timeout
         before = credentials.session

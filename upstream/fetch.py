@@ -16,12 +16,12 @@ from aiohttp import SocketFactoryType
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from upstream.addresses import guarded_socket_factory
-from upstream.errors import UpstreamError
-from upstream.files import sniff
-from upstream.resolver import Resolver
-from upstream.transfer import SENDING_ERRORS, plain_session, read_within, reading, unanswered
-from upstream.trust import trust
+from upstream.http.addresses import guarded_socket_factory
+from upstream.http.resolver import Resolver
+from upstream.http.transfer import SENDING_ERRORS, plain_session, read_within, reading, unanswered
+from upstream.http.trust import trust
+from upstream.protocol.errors import UpstreamError
+from upstream.protocol.files import sniff
 
 #: Redirects that are followed, each checked like the URL itself.
 MAX_REDIRECTS: Final = 3

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
-from upstream.errors import (
+from upstream.protocol.errors import (
     Blocked,
     Challenge,
     CircuitOpen,

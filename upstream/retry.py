@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from upstream.errors import (
+from upstream.protocol.errors import (
     NotRenewed,
     RateLimited,
     Repeat,

@@ -12,16 +12,16 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-from upstream.addresses import guarded_socket_factory, is_public_host
 from upstream.client import Settings
-from upstream.errors import ProtocolViolated, RateLimited, Rejected, ServerFailed
-from upstream.exchange import LOOKUPS_AT_ONCE
-from upstream.files import File
-from upstream.pool import KEEPALIVE_SECONDS
-from upstream.refusals import read_retry_after
-from upstream.resolver import Resolver
-from upstream.transfer import SENDING_ERRORS, plain_session, read_within, reading, unanswered
-from upstream.trust import trust
+from upstream.http.addresses import guarded_socket_factory, is_public_host
+from upstream.http.exchange import LOOKUPS_AT_ONCE
+from upstream.http.pool import KEEPALIVE_SECONDS
+from upstream.http.resolver import Resolver
+from upstream.http.transfer import SENDING_ERRORS, plain_session, read_within, reading, unanswered
+from upstream.http.trust import trust
+from upstream.protocol.errors import ProtocolViolated, RateLimited, Rejected, ServerFailed
+from upstream.protocol.files import File
+from upstream.protocol.refusals import read_retry_after
 
 _STORAGE: Final = "LMArena's storage"
 _PRINTABLE = re.compile(r"[!-~]+")

@@ -21,7 +21,8 @@ import orjson
 
 from upstream.accounts import Account
 from upstream.client import ArenaClient, Credentials
-from upstream.errors import (
+from upstream.loop.parallel import side_by_side
+from upstream.protocol.errors import (
     DownloadFailed,
     NotThere,
     ProtocolViolated,
@@ -35,10 +36,9 @@ from upstream.errors import (
     UploadFailed,
     UpstreamError,
 )
-from upstream.evaluations import Attachment
-from upstream.files import File, signed_until, sniff
-from upstream.flight import FlightError, action_ids, action_result, script_paths
-from upstream.parallel import side_by_side
+from upstream.protocol.evaluations import Attachment
+from upstream.protocol.files import File, signed_until, sniff
+from upstream.protocol.flight import FlightError, action_ids, action_result, script_paths
 from upstream.retry import Steps
 from upstream.storage import Storage, storage
 

@@ -12,7 +12,7 @@ import pybase64
 from bridge.dialects.data_urls import Taken
 from bridge.dialects.fields import Fields
 from bridge.errors import ApiError, invalid_request
-from upstream.files import File
+from upstream.protocol.files import File
 
 #: What a picture's data URL may call its content; which of the four it is, its first bytes say.
 _LABELS: Final = frozenset({"image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"})

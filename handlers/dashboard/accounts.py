@@ -11,19 +11,19 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 
-from bridge.admin import Clearance
-from bridge.counts import AccountUse
+from bridge.access.logins import Login
+from bridge.accounts.enrolment import HOW_TO_COPY, ONE_HOLDER, by_user, check_label, enrolled, missing, whose, without
+from bridge.accounts.renewals import Failing
 from bridge.diagnosis import ADVICE
-from bridge.enrolment import HOW_TO_COPY, ONE_HOLDER, by_user, check_label, enrolled, missing, whose, without
-from bridge.logins import Login
-from bridge.renewals import Failing
-from handlers.appkeys import CLIENT, MODELS, RENEWALS, SETTINGS, STATE, STATS
+from bridge.state.admin import Clearance
+from bridge.statistics.counts import AccountUse
 from handlers.dashboard.guard import read_form, see_other
 from handlers.dashboard.pages import render
-from handlers.site import use_clearance
+from handlers.request.appkeys import CLIENT, MODELS, RENEWALS, SETTINGS, STATE, STATS
+from handlers.request.clearance import use_clearance
 from upstream.accounts import EXPIRY_WARNING_SECONDS, Account
-from upstream.cookies import CookieError
-from upstream.pastes import Pasted, read_pasted
+from upstream.protocol.cookies import CookieError
+from upstream.protocol.pastes import Pasted, read_pasted
 
 #: The last second that a date can name.
 _LAST_SECOND: Final = 253_402_214_400.0

@@ -6,11 +6,11 @@ from typing import Final
 
 from aiohttp import web
 
+from bridge.access.logins import Login
 from bridge.errors import ended_by_owner
-from bridge.logins import Login
-from handlers.appkeys import ACTIVITY, SETTINGS
 from handlers.dashboard.guard import read_form, see_other
 from handlers.dashboard.pages import render
+from handlers.request.appkeys import ACTIVITY, SETTINGS
 
 #: Rows of the page: what runs, then the last that ended.
 MAX_ROWS: Final = 100

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from aiohttp import web
 
 import handlers
-from handlers.appkeys import FACTS
+from handlers.request.appkeys import FACTS
 
 #: Beside our packages, in a checkout and in a wheel.
 WEB: Final = Path(handlers.__file__).parent.parent / "web"

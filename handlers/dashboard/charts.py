@@ -13,11 +13,11 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bridge.counts import TTFT_BOUNDS, Bucket
-from bridge.histogram import Histogram
-from bridge.stats import Kind
+from bridge.statistics.counts import TTFT_BOUNDS, Bucket
+from bridge.statistics.histogram import Histogram
+from bridge.statistics.stats import Kind
 from handlers.dashboard.drawing import add, configuration, drawn
-from handlers.printable import printable
+from handlers.request.printable import printable
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

@@ -11,14 +11,14 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
+from bridge.access.logins import Login, Logins, csrf_matches
 from bridge.errors import ApiError
-from bridge.logins import Login, Logins, csrf_matches
-from bridge.store import StateError
-from handlers.appkeys import FACTS, SETTINGS, Handler
-from handlers.body import read_body
-from handlers.callers import is_secure
+from bridge.state.documents import StateError
 from handlers.dashboard import pages
-from handlers.middlewares import know
+from handlers.request.appkeys import FACTS, SETTINGS, Handler
+from handlers.request.body import read_body
+from handlers.request.callers import is_secure
+from handlers.request.middlewares import know
 
 PrivateHandler: TypeAlias = Callable[[web.Request, Login], Awaitable[web.StreamResponse]]
 Form: TypeAlias = Mapping[str, str]

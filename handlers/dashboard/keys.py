@@ -15,12 +15,12 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from bridge.keys import MAX_CONCURRENCY, MAX_RPM, ApiKey, add, generate, get, remove, replace
-from bridge.logins import Login
+from bridge.access.keys import MAX_CONCURRENCY, MAX_RPM, ApiKey, add, generate, get, remove, replace
+from bridge.access.logins import Login
 from bridge.models import Models
-from handlers.appkeys import MODELS, SETTINGS, STATE, STATS
 from handlers.dashboard.guard import Form, read_form, see_other
 from handlers.dashboard.pages import render
+from handlers.request.appkeys import MODELS, SETTINGS, STATE, STATS
 
 #: A name that needs no quoting, in a shell or in a program.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][\w.:@/-]*", re.ASCII)

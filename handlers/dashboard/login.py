@@ -10,13 +10,11 @@ from typing import Final, Protocol
 
 from aiohttp import web
 
-from bridge import passwords
-from bridge.admin import Admin
+from bridge.access import passwords
+from bridge.access.logins import LONGEST_SECONDS, Login, SetupCode
+from bridge.access.throttle import Throttle, TooManyAttempts
 from bridge.log import event
-from bridge.logins import LONGEST_SECONDS, Login, SetupCode
-from bridge.throttle import Throttle, TooManyAttempts
-from handlers.appkeys import SETTINGS, STATE
-from handlers.callers import LOOPBACK, caller_address, is_secure
+from bridge.state.admin import Admin
 from handlers.dashboard.guard import (
     LOGINS,
     current_login,
@@ -27,7 +25,9 @@ from handlers.dashboard.guard import (
     set_session,
 )
 from handlers.dashboard.pages import render
-from upstream.threads import Threads
+from handlers.request.appkeys import SETTINGS, STATE
+from handlers.request.callers import LOOPBACK, caller_address, is_secure
+from upstream.loop.threads import Threads
 
 THROTTLE: Final = web.AppKey("throttle", Throttle)
 SETUP: Final = web.AppKey("setup", SetupCode)

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from bridge.logins import Login
+from bridge.access.logins import Login
 from bridge.models import Models
-from handlers.appkeys import MODELS, SETTINGS
 from handlers.dashboard.owner import OWNER
 from handlers.dashboard.pages import render
-from upstream.models import Model
+from handlers.request.appkeys import MODELS, SETTINGS
+from upstream.protocol.models import Model
 
 #: What a list of models can be narrowed to, and how the page says it.
 TRAITS = {

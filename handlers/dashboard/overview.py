@@ -9,14 +9,14 @@ from typing import Final, NamedTuple, TypeAlias
 
 from aiohttp import web
 
-from bridge.counts import Bucket, Counts, Usage
+from bridge.access.logins import Login
 from bridge.diagnosis import ADVICE
-from bridge.logins import Login
-from bridge.stats import Kind, Stats
-from handlers.appkeys import DRAIN, STATE, STATS
+from bridge.statistics.counts import Bucket, Counts, Usage
+from bridge.statistics.stats import Kind, Stats
 from handlers.dashboard import charts
 from handlers.dashboard.pages import render
-from handlers.health import health_of
+from handlers.monitoring.health import health_of
+from handlers.request.appkeys import DRAIN, STATE, STATS
 
 _Ranking: TypeAlias = Sequence[tuple[str, Usage]]
 

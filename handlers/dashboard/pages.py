@@ -12,12 +12,12 @@ from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from bridge.access.logins import Login
 from bridge.errors import ApiError
-from bridge.logins import Login
 from handlers import dashboard
 from handlers.dashboard.assets import ASSETS, WEB, read_assets
 from handlers.dashboard.wording import FILTERS
-from handlers.printable import readable
+from handlers.request.printable import readable
 
 #: Nothing inline, nothing from elsewhere, no frame around it; pictures of the playground are data and blobs.
 _POLICY: Final = "; ".join(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from bridge.logins import Login
-from handlers.appkeys import MODELS, SETTINGS
-from handlers.chat_completions import chat_completions
+from bridge.access.logins import Login
+from handlers.api.chat_completions import chat_completions
+from handlers.api.images import generate
 from handlers.dashboard.models import listed
 from handlers.dashboard.owner import OWNER
 from handlers.dashboard.pages import render
-from handlers.images import generate
-from handlers.middlewares import act_for, follow
+from handlers.request.appkeys import MODELS, SETTINGS
+from handlers.request.middlewares import act_for, follow
 
 
 async def playground(request: web.Request, login: Login) -> web.StreamResponse:

@@ -7,14 +7,14 @@ from typing import Final
 
 from aiohttp import web
 
-from bridge.logins import Logins, SetupCode
-from bridge.throttle import Throttle
-from handlers.appkeys import Handler
+from bridge.access.logins import Logins, SetupCode
+from bridge.access.throttle import Throttle
 from handlers.dashboard import accounts, activity, keys, login, models, overview, pages, playground
 from handlers.dashboard.assets import static
 from handlers.dashboard.guard import LOGINS, open_to_all, private, see_other
 from handlers.dashboard.overview import DRAWINGS, Drawings
-from upstream.threads import Threads
+from handlers.request.appkeys import Handler
+from upstream.loop.threads import Threads
 
 #: (method, path below /dashboard, handler).
 _ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (

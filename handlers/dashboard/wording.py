@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from markupsafe import Markup, escape
 
-from handlers.printable import readable
+from handlers.request.printable import readable
 
 
 def duration(seconds: float) -> str:

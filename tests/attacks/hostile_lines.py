@@ -14,11 +14,11 @@ from contextlib import suppress
 from functools import partial
 from time import process_time
 
-from upstream import flight, models
 from upstream.answer import MANY_LINES, PIECE_BYTES
-from upstream.errors import ProtocolViolated
-from upstream.flight import FlightError
-from upstream.wire import Wire
+from upstream.protocol import flight, models
+from upstream.protocol.errors import ProtocolViolated
+from upstream.protocol.flight import FlightError
+from upstream.protocol.wire import Wire
 
 READ = 32 * 1024
 

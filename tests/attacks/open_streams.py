@@ -20,9 +20,9 @@ from time import perf_counter
 import psutil
 from certificates import server_context
 
-from upstream.alarms import Alarms
 from upstream.answer import ArenaAnswer
-from upstream.exchange import exchanging
+from upstream.http.exchange import exchanging
+from upstream.loop.timers import Alarms
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 LINE = b'a0:"one "\n'

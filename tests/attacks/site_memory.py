@@ -17,12 +17,12 @@ from time import perf_counter, process_time
 
 import psutil
 
-from bridge.dialects.chat_answers import Completion, Header
+from bridge.dialects.openai.chat_answer import Completion, Header
 from bridge.errors import ApiError
-from upstream.alarms import Alarms
 from upstream.client import Credentials, Settings, connect
-from upstream.errors import UpstreamError
-from upstream.evaluations import Call
+from upstream.loop.timers import Alarms
+from upstream.protocol.errors import UpstreamError
+from upstream.protocol.evaluations import Call
 
 MIB = 1024 * 1024
 SECONDS = 4.0

@@ -19,9 +19,9 @@ from running import api_key
 from stalled_names import SUFFIX, program
 from streams import chat_model
 
-from bridge.admin import Admin, admin_document
-from bridge.passwords import hash_password
-from bridge.state import accounts_document
+from bridge.access.passwords import hash_password
+from bridge.state.admin import Admin, admin_document
+from bridge.state.state import accounts_document
 from upstream.arena import Arena
 
 #: How long a lookup takes, in seconds; glibc's own are 10 with one name server, 30 with three.

@@ -31,7 +31,7 @@ import aiohttp  # noqa: E402
 from process import DaemonProcess, Home  # noqa: E402
 from running import add_accounts  # noqa: E402
 
-from bridge.state import accounts_document  # noqa: E402
+from bridge.state.state import accounts_document  # noqa: E402
 from bridge.tasks import TaskOwner  # noqa: E402
 from upstream.arena import Arena, Call, Session  # noqa: E402
 from upstream.arena.replies import Reply  # noqa: E402

@@ -196,10 +196,10 @@ async def _prepare(
     from daemon import toml
     from running import api_key
 
-    from bridge.state import accounts_document, keys_document
-    from bridge.store import StateFolder
-    from upstream import cookies
+    from bridge.state.documents import StateFolder
+    from bridge.state.state import accounts_document, keys_document
     from upstream.accounts import Account
+    from upstream.protocol import cookies
 
     state = StateFolder(folder / "state")
     state.prepare()

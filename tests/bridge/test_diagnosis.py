@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bridge.diagnosis import ADVICE
-from upstream.errors import Reason
+from upstream.protocol.errors import Reason
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 
 import pytest
 
+from bridge.accounts.renewals import Failing
 from bridge.health import Health, Trouble, Watch, examine
-from bridge.renewals import Failing
-from upstream import cookies
 from upstream.accounts import EVERYTHING, Account, AccountPool
 from upstream.arena import Arena
-from upstream.catalog import Catalog
-from upstream.errors import Challenge, Reason, ServerFailed, SessionExpired, Unreachable, UpstreamError
+from upstream.protocol import cookies
+from upstream.protocol.catalog import Catalog
+from upstream.protocol.errors import Challenge, Reason, ServerFailed, SessionExpired, Unreachable, UpstreamError
 
 SESSION = cookies.decode(Arena().sign_in().cookie_value)
 ACCOUNT = Account("ada", SESSION)

@@ -23,13 +23,13 @@ from daemon import ROOT
 from playwright.async_api import Browser, Page
 from running import RunningBridge, api_key, running_bridge
 
-from bridge.counts import Outcome
-from bridge.stats import Stats
-from bridge.stats_file import stats_document
-from bridge.store import StateFolder
+from bridge.state.documents import StateFolder
+from bridge.statistics.counts import Outcome
+from bridge.statistics.file import stats_document
+from bridge.statistics.stats import Stats
 from bridge.tasks import TaskOwner
 from upstream.arena import Arena, Line, Pause, Step, Turn, Until
-from upstream.errors import Reason
+from upstream.protocol.errors import Reason
 
 FOLDER: Final = ROOT / "docs" / "screenshots"
 DESKTOP: Final = {"viewport": {"width": 1280, "height": 860}}

@@ -13,7 +13,7 @@ from playwright.async_api import Browser, Page, expect
 from running import RunningBridge, many_keys, running_bridge
 
 from bridge.tasks import TaskOwner
-from handlers.appkeys import STATS
+from handlers.request.appkeys import STATS
 from upstream.arena import Arena, Line, Until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

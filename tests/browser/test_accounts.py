@@ -11,7 +11,7 @@ from browsing import PAGES
 from playwright.async_api import Page, expect
 from running import RunningBridge
 
-from handlers.appkeys import RENEWALS
+from handlers.request.appkeys import RENEWALS
 from upstream.arena import Arena, Session
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

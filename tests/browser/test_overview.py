@@ -7,7 +7,7 @@ from browsing import PAGES
 from playwright.async_api import Locator, Page, expect
 from running import RunningBridge
 
-from handlers.appkeys import STATS
+from handlers.request.appkeys import STATS
 from upstream.arena import Arena
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

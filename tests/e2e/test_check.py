@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from bridge.state import accounts_document
-from bridge.store import StateFolder
-from handlers.commands import main
+from bridge.state.documents import StateFolder
+from bridge.state.state import accounts_document
+from handlers.commands.main import main
 from upstream.accounts import EVERYTHING
 from upstream.arena import Arena, Session
 

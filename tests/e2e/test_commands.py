@@ -30,14 +30,14 @@ from model_entries import entry
 from running import RunningBridge
 from session_cookies import cookie
 
-from bridge.state import accounts_document, models_document
-from bridge.store import StateFolder
-from handlers.commands import COMMANDS, main
-from upstream import cookies
+from bridge.state.documents import StateFolder
+from bridge.state.state import accounts_document, models_document
+from handlers.commands.main import COMMANDS, main
 from upstream.accounts import Account
 from upstream.arena import Arena, Line, Session, Until
-from upstream.errors import Reason
-from upstream.models import read_entries
+from upstream.protocol import cookies
+from upstream.protocol.errors import Reason
+from upstream.protocol.models import read_entries
 
 CHECKOUT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "bridge"]

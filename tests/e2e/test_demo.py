@@ -19,7 +19,7 @@ from pathlib import Path
 import aiohttp
 from programs import need_program
 
-from handlers.commands import main
+from handlers.commands.main import main
 
 CHECKOUT = Path(__file__).parents[2]
 

@@ -20,7 +20,7 @@ from process import READY, START_SECONDS, Home
 from streams import Play, begin
 
 from bridge.tasks import TaskOwner
-from handlers.notify import Notifier, feed_watchdog
+from handlers.daemon.notify import Notifier, feed_watchdog
 from upstream.arena import Arena
 
 #: As systemd sets it for WatchdogSec=0.4.
@@ -30,7 +30,7 @@ HELD_SECONDS = 2.0
 #: Serves as `python -m bridge` does, but SIGUSR1 holds its loop for a while, as a mistake in our code would.
 _HELD = f"""
 import signal, time
-from handlers.commands import main
+from handlers.commands.main import main
 signal.signal(signal.SIGUSR1, lambda *_: time.sleep({HELD_SECONDS}))
 main()
 """

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge.admin import Admin, Clearance, admin_document
-from bridge.passwords import verify
-from bridge.store import StateFolder
+from bridge.access.passwords import verify
+from bridge.state.admin import Admin, Clearance, admin_document
+from bridge.state.documents import StateFolder
 
 CHECKOUT = Path(__file__).parents[2]
 GOOD = "correct horse battery"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from process import Home
 
-from bridge.renewals import CALL_SECONDS
+from bridge.accounts.renewals import CALL_SECONDS
 from upstream.arena import Arena
 
 

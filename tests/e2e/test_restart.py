@@ -16,7 +16,7 @@ import pytest
 from process import DaemonProcess, Home
 from streams import Play, begin, post
 
-from handlers.accepting import BACKLOG
+from handlers.daemon.accepting import BACKLOG
 from upstream.arena import Arena
 
 STREAMS = 200

@@ -25,10 +25,10 @@ from process import Home
 from running import add_accounts, api_key
 from streams import Play, begin, chat_model, post
 
-from bridge import keys
-from bridge.admin import Admin, admin_document
-from bridge.passwords import hash_password
-from bridge.state import accounts_document, conversations_document, keys_document
+from bridge.access import keys
+from bridge.access.passwords import hash_password
+from bridge.state.admin import Admin, admin_document
+from bridge.state.state import accounts_document, conversations_document, keys_document
 from upstream.arena import Arena, Line, Step, Turn, Until
 
 STREAMS = 50
@@ -332,7 +332,7 @@ async def test_a_reload_that_fails_in_a_way_nobody_thought_of(home: Home, http: 
     """It is logged, and the next one is taken."""
     program = """
 import runpy, sys
-from bridge.config_file import Source
+from bridge.config.file import Source
 real, errors = Source.reload, [MemoryError(), RecursionError(), KeyError("x"), OSError(5, "Input/output error")]
 def reload(self):
     if errors:
@@ -494,7 +494,7 @@ async def test_keys_are_noticed_within_two_seconds(home: Home, http: aiohttp.Cli
         assert await status() == 401
 
 
-@pytest.mark.parametrize("name", ["accounts.json"])  # tests/bridge/test_state.py tries the others
+@pytest.mark.parametrize("name", ["accounts.json"])  # tests/bridge/state/test_state.py tries the others
 async def test_whatever_is_in_a_state_file_s_place_the_daemon_goes_on_and_ends(
     home: Home, http: aiohttp.ClientSession, name: str
 ) -> None:

@@ -16,7 +16,7 @@ from daemon import ROOT
 from process import Home
 from programs import need_program
 
-from bridge.config import Config
+from bridge.config.schema import Config
 from upstream.arena import Arena
 
 UNITS = ROOT / "systemd"

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from upstream import client, evaluations
-from upstream.alarms import Alarms
+from upstream import client
 from upstream.answer import ArenaAnswer
 from upstream.arena import Arena, Line, Session, Step, Turn, Until
 from upstream.client import ArenaClient, Credentials, Settings
-from upstream.events import Event
-from upstream.ids import Uuid7Source
-from upstream.models import Model
+from upstream.loop.timers import Alarms
+from upstream.protocol import evaluations
+from upstream.protocol.events import Event
+from upstream.protocol.ids import Uuid7Source
+from upstream.protocol.models import Model
 
 
 @asynccontextmanager
@@ -39,7 +41,7 @@ class Asker:
         self.client = arena_client
         self.rotations: list[str] = []
         self.credentials = Credentials(session.cookie_value, self.rotations.append)
-        self.new_id = Uuid7Source()
+        self.new_id = Uuid7Source(time.time)
         (self.mode,) = arena.modes
         model = next(model for model in arena.models if model.modality == "chat")
         self.model = Model(

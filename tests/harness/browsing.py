@@ -10,9 +10,9 @@ from typing import Any, Final
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright
 from yarl import URL
 
-from bridge import passwords
-from bridge.admin import Admin, admin_document
-from bridge.store import StateFolder
+from bridge.access import passwords
+from bridge.state.admin import Admin, admin_document
+from bridge.state.documents import StateFolder
 
 PASSWORD: Final = "a heron on the weir, at dusk"
 #: What no page waits longer for, in seconds: a writing of the statistics and a redrawing, on a busy machine.

@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from bridge.counts import LAST_ANSWERS, Counts, Outcome, Usage
-from bridge.stats import TABLE_DAYS, Kind, Stats
-from upstream.errors import Reason
+from bridge.statistics.counts import LAST_ANSWERS, Counts, Outcome, Usage
+from bridge.statistics.stats import TABLE_DAYS, Kind, Stats
+from upstream.protocol.errors import Reason
 
 DAY = 86400
 SERIES: dict[Kind, tuple[int, int]] = {"minute": (60, 120), "hour": (3600, 336), "day": (DAY, 730)}

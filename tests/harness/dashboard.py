@@ -12,10 +12,10 @@ from aiohttp import web
 from multidict import CIMultiDictProxy
 from running import RunningBridge
 
-from bridge.passwords import hash_password
-from handlers.appkeys import STATE
+from bridge.access.passwords import hash_password
 from handlers.dashboard.guard import LOGINS, PLAIN_COOKIE
 from handlers.dashboard.login import setup_code
+from handlers.request.appkeys import STATE
 
 PASSWORD = "seven blue herons over the weir"
 

@@ -11,10 +11,10 @@ from asking import connected
 from manual_clock import Clock
 from running import add_accounts, config_for
 
-from bridge.config import Config
-from bridge.renewals import Renewals
-from bridge.state import State, accounts_document
-from bridge.store import StateFolder
+from bridge.accounts.renewals import Renewals
+from bridge.config.schema import Config
+from bridge.state.documents import StateFolder
+from bridge.state.state import State, accounts_document
 from bridge.tasks import TaskOwner
 from upstream.accounts import Account
 from upstream.arena import Arena, Call, Session

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from upstream.models import Model
+from upstream.protocol.models import Model
 
 FULL: dict[str, Any] = {
     "id": "0199e8a2-8a3c-7d52-9f2b-2c52a1f0c001",

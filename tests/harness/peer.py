@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from upstream.alarms import Alarms
-from upstream.exchange import Exchanges, Response, exchanging
-from upstream.transfer import read_bounded
+from upstream.http.exchange import Exchanges, Response, exchanging
+from upstream.http.transfer import read_bounded
+from upstream.loop.timers import Alarms
 
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

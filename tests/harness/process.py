@@ -17,10 +17,10 @@ from typing import Any
 from daemon import ROOT, toml
 from running import Overrides, add_accounts, api_key
 
-from bridge.config import Config
-from bridge.keys import ApiKey
-from bridge.state import keys_document
-from bridge.store import StateFolder
+from bridge.access.keys import ApiKey
+from bridge.config.schema import Config
+from bridge.state.documents import StateFolder
+from bridge.state.state import keys_document
 from bridge.tasks import TaskOwner
 from upstream.arena import Arena, Session
 

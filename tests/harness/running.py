@@ -15,19 +15,19 @@ import aiohttp
 import openai
 from aiohttp import web
 
-from bridge import keys
-from bridge.config import Config
-from bridge.keys import ApiKey
-from bridge.relay import Relay
-from bridge.state import State, accounts_document, keys_document
-from bridge.store import StateFolder
-from handlers.app import build_app
-from handlers.appkeys import CLIENT, LIMITER, RELAY, RENEWALS, STATE
-from handlers.listener import listen, open_sockets
-from upstream import cookies
+from bridge.access import keys
+from bridge.access.keys import ApiKey
+from bridge.answering.relay import Relay
+from bridge.config.schema import Config
+from bridge.state.documents import StateFolder
+from bridge.state.state import State, accounts_document, keys_document
+from handlers.daemon.app import build_app
+from handlers.daemon.listener import listen, open_sockets
+from handlers.request.appkeys import CLIENT, LIMITER, RELAY, RENEWALS, STATE
 from upstream.accounts import Account
 from upstream.arena import Arena, Session
-from upstream.renewal import FIRST_REPEAT_SECONDS
+from upstream.protocol import cookies
+from upstream.protocol.renewal import FIRST_REPEAT_SECONDS
 
 #: A model of the arena's for each purpose, by name; looked up, so that the arena's list may change.
 Overrides = Mapping[str, Mapping[str, object]]

@@ -8,7 +8,7 @@ import random
 
 from hypothesis import strategies as st
 
-from upstream.cookies import Session
+from upstream.protocol.cookies import Session
 
 NAME = "arena-auth-prod-v1"
 CLEARANCE = "cL3ar.ance-1763-1.2.1.1-x_y"

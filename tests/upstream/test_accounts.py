@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from upstream import cookies
 from upstream.accounts import (
     CLOCK_SET_SECONDS,
     DEFAULT_REST_SECONDS,
@@ -16,7 +15,8 @@ from upstream.accounts import (
     AccountPool,
 )
 from upstream.arena import Arena
-from upstream.errors import AllResting, NoAccount, PromptDoubted, RateLimited, UpstreamError
+from upstream.protocol import cookies
+from upstream.protocol.errors import AllResting, NoAccount, PromptDoubted, RateLimited, UpstreamError
 
 
 class Watched:

@@ -12,8 +12,8 @@ from asking import Asker, connected
 from upstream.answer import ArenaAnswer
 from upstream.arena import Arena, Line, Pause, Step, Turn, Until
 from upstream.arena.steps import Abort, Close, Raw, Unframed
-from upstream.connection import HELD_BYTES
-from upstream.errors import (
+from upstream.http.connection import HELD_BYTES
+from upstream.protocol.errors import (
     EmptyAnswer,
     ModelFailed,
     Repeat,
@@ -22,7 +22,7 @@ from upstream.errors import (
     Truncated,
     UpstreamError,
 )
-from upstream.events import Event, Failure, Finish, Image, Images, TextDeltas
+from upstream.protocol.events import Event, Failure, Finish, Image, Images, TextDeltas
 
 FINISH = Line("ad", {"finishReason": "stop"})
 HEARTBEAT = Line("a2", [{"type": "heartbeat"}])

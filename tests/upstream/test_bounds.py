@@ -16,12 +16,12 @@ from aiohttp.http import HttpProcessingError
 from peer import towards
 
 from upstream.answer import MAX_UNSAID_BYTES, PIECE_BYTES, ArenaAnswer
-from upstream.connection import MAX_BODILESS_BYTES, MAX_HEAD_BYTES, MAX_HEADERS
-from upstream.errors import EmptyAnswer, ProtocolViolated, SilentAnswer, Truncated
-from upstream.events import Citations, Event, Failure, Finish, TextDeltas
-from upstream.exchange import Exchanges
-from upstream.held import Held
-from upstream.wire import Wire
+from upstream.http.connection import MAX_BODILESS_BYTES, MAX_HEAD_BYTES, MAX_HEADERS
+from upstream.http.exchange import Exchanges
+from upstream.protocol.errors import EmptyAnswer, ProtocolViolated, SilentAnswer, Truncated
+from upstream.protocol.events import Citations, Event, Failure, Finish, TextDeltas
+from upstream.protocol.held import Held
+from upstream.protocol.wire import Wire
 
 KIB = 1024
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"

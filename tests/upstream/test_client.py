@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 from asking import Asker, connected, held
 
-from upstream import client, evaluations
+from upstream import client
 from upstream.arena import Arena, Eof, Line
 from upstream.client import Credentials
-from upstream.errors import (
+from upstream.protocol import evaluations
+from upstream.protocol.errors import (
     ProtocolViolated,
     Redirected,
     ServerFailed,
@@ -21,7 +22,7 @@ from upstream.errors import (
     Truncated,
     Unreachable,
 )
-from upstream.events import Failure, Finish, TextDeltas
+from upstream.protocol.events import Failure, Finish, TextDeltas
 
 
 async def test_the_site_sees_a_fixed_set_of_headers_and_nothing_of_the_callers(asker: Asker, arena: Arena) -> None:

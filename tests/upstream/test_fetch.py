@@ -17,9 +17,9 @@ import pytest
 from aiohttp import AddrInfoType, web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from upstream.addresses import guarded_socket_factory
 from upstream.fetch import MAX_REDIRECTS, Fetcher, FetchRefused, fetching
-from upstream.files import sniff
+from upstream.http.addresses import guarded_socket_factory
+from upstream.protocol.files import sniff
 
 PUBLIC = "93.184.215.14"
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(50)

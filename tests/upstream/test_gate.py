@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import pytest
 
-from upstream.errors import Challenge, CircuitOpen, RateLimited, ServerFailed, Unreachable, UpstreamError
 from upstream.gate import FAILURES_TO_OPEN, Gate
+from upstream.protocol.errors import Challenge, CircuitOpen, RateLimited, ServerFailed, Unreachable, UpstreamError
 
 
 class Clock:

@@ -14,8 +14,8 @@ from peer import Peer
 
 from upstream.arena import Arena
 from upstream.client import PAGE_PATHS
-from upstream.errors import UpstreamError
-from upstream.events import Finish
+from upstream.protocol.errors import UpstreamError
+from upstream.protocol.events import Finish
 
 HTML = b"Content-Type: text/html\r\n"
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from upstream.errors import (
+from upstream.protocol.errors import (
     AllResting,
     Challenge,
     EmptyAnswer,

@@ -15,11 +15,11 @@ from tenacity import wait_none
 
 from upstream import client, uploads
 from upstream.accounts import Account
-from upstream.alarms import Alarms
 from upstream.arena import Arena, Session
 from upstream.client import Credentials, Settings
-from upstream.cookies import decode
-from upstream.errors import (
+from upstream.loop.timers import Alarms
+from upstream.protocol.cookies import decode
+from upstream.protocol.errors import (
     Challenge,
     DownloadFailed,
     ProtocolViolated,
@@ -28,8 +28,8 @@ from upstream.errors import (
     UploadFailed,
     UpstreamError,
 )
-from upstream.evaluations import Attachment
-from upstream.files import File, signed_until
+from upstream.protocol.evaluations import Attachment
+from upstream.protocol.files import File, signed_until
 from upstream.uploads import Uploads, uploading
 
 HEADS = {

@@ -12,7 +12,7 @@ from dashboard import Dashboard, Kept, Markup, Page
 from running import RunningBridge, running_bridge
 from session_cookies import cookie
 
-from handlers.appkeys import MODELS, RENEWALS, STATS
+from handlers.request.appkeys import MODELS, RENEWALS, STATS
 from upstream.arena import Arena, Session
 
 AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0.0.0 Safari/537.36"

@@ -12,9 +12,9 @@ from dashboard import Dashboard
 from frames import frames
 from running import RunningBridge, running_bridge
 
-from handlers.activity import MAX_RECENT, MAX_STRANGERS
-from handlers.appkeys import ACTIVITY
 from handlers.dashboard.activity import MAX_ROWS
+from handlers.request.activity import MAX_RECENT, MAX_STRANGERS
+from handlers.request.appkeys import ACTIVITY
 from upstream.arena import Arena, Line, Step, Turn, Until
 
 

@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bridge.counts import Bucket
-from bridge.stats import Kind
+from bridge.statistics.counts import Bucket
+from bridge.statistics.stats import Kind
 from handlers.dashboard.charts import ranking, requests_over_time, ttft_over_time
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -13,8 +13,8 @@ from dashboard import Dashboard, Page, private
 from running import RunningBridge, running_bridge
 from tenacity import wait_none
 
-from handlers.appkeys import MODELS, STATS
 from handlers.dashboard.assets import WEB
+from handlers.request.appkeys import MODELS, STATS
 from upstream.arena import Arena, Model, Session
 from upstream.arena.ids import fixed_uuid
 

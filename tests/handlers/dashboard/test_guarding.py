@@ -11,7 +11,7 @@ from dashboard import PASSWORD, Dashboard, Page, changes, private
 from request_log import RequestLog
 from running import running_bridge
 
-from handlers.appkeys import DRAIN
+from handlers.request.appkeys import DRAIN
 from upstream.arena import Arena
 
 FOREIGN = "https://evil.example"

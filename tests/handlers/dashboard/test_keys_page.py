@@ -9,11 +9,11 @@ import pytest
 from dashboard import Dashboard, Kept, Page
 from running import RunningBridge, api_key, many_keys
 
-from bridge import keys
-from bridge.keys import ApiKey
-from bridge.state import keys_document
-from handlers.appkeys import STATS
+from bridge.access import keys
+from bridge.access.keys import ApiKey
+from bridge.state.state import keys_document
 from handlers.dashboard.keys import SHOWN, excerpt
+from handlers.request.appkeys import STATS
 
 SECRET = re.compile(r"sk-lmab-[A-Za-z0-9]{32}")
 

@@ -16,12 +16,12 @@ from manual_clock import Clock
 from running import RunningBridge, running_bridge
 from yarl import URL
 
-from bridge import passwords, throttle
-from bridge.admin import admin_document
-from bridge.logins import IDLE_SECONDS, LONGEST_SECONDS
-from handlers.appkeys import STATE
+from bridge.access import passwords, throttle
+from bridge.access.logins import IDLE_SECONDS, LONGEST_SECONDS
+from bridge.state.admin import admin_document
 from handlers.dashboard.guard import LOGINS
 from handlers.dashboard.login import THROTTLE, setup_code
+from handlers.request.appkeys import STATE
 from upstream.arena import Arena
 
 PLAIN, SECURE = "lmarena-bridge", "__Host-lmarena-bridge"

@@ -10,10 +10,10 @@ from dashboard import Dashboard, Page
 from model_entries import entry
 from running import RunningBridge, running_bridge
 
-from handlers.appkeys import MODELS
+from handlers.request.appkeys import MODELS
 from upstream.arena import Arena
-from upstream.catalog import Catalog
-from upstream.models import read_entries
+from upstream.protocol.catalog import Catalog
+from upstream.protocol.models import read_entries
 
 
 def rows(page: Page) -> dict[str, set[str]]:

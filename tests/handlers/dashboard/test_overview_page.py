@@ -8,8 +8,8 @@ import pytest
 from dashboard import Dashboard
 from running import RunningBridge, running_bridge
 
-from handlers.appkeys import MODELS, STATS
-from handlers.health import health_of
+from handlers.monitoring.health import health_of
+from handlers.request.appkeys import MODELS, STATS
 from upstream.arena import Arena
 
 

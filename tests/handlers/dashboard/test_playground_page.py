@@ -13,8 +13,8 @@ from frames import DONE, frames
 from pictures import png
 from running import RunningBridge
 
-from handlers.appkeys import ACTIVITY, DRAIN
 from handlers.dashboard.owner import OWNER
+from handlers.request.appkeys import ACTIVITY, DRAIN
 from upstream.arena import Arena, Line, Step, Turn, Until
 
 CHAT = "/dashboard/playground/chat"

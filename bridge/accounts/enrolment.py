@@ -1,0 +1,85 @@
+"""How an account comes to the bridge, by command or in the dashboard: added, or renewed by whoever's cookie it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final, TypeAlias
+
+from upstream.accounts import Account
+from upstream.protocol.cookies import Session
+from upstream.protocol.pastes import Pasted
+
+Accounts: TypeAlias = tuple[Account, ...]
+
+#: Why a guest's session is no account, and what to do: the site lets guests chat in battles only (docs/protocol.md).
+_GUEST_REFUSED: Final = (
+    "this is a guest's session, which may not chat with a chosen model: sign in on the site in that window, "
+    "then copy again"
+)
+#: How to copy a session that the bridge can keep, a step each.
+HOW_TO_COPY: Final = (
+    "Log in to the site (arena.ai, formerly lmarena.ai) in a private window.",
+    "Send one message there: only then is the cookie complete.",
+    'Copy any request to arena.ai (developer tools, Network, right-click, "Copy as cURL"), or the cookie alone.',
+    "Close that window without logging out.",
+)
+#: Why the window is to be closed.
+ONE_HOLDER: Final = (
+    "Never use the same login in a browser and in the bridge at the same time: the login renews itself with a refresh "
+    "token, and one that is used twice ends the login."
+)
+
+_LABEL: Final = re.compile(r"[\w .@+\-]{1,64}")
+
+
+def check_label(label: str) -> None:
+    """Raise ValueError unless an account may be called so."""
+    if not _LABEL.fullmatch(label):
+        raise ValueError("label: must be 1 to 64 letters, digits, spaces and . _ @ + -")
+
+
+def enrolled(found: Accounts, label: str | None, session: Session) -> Accounts:
+    """`found` with the session's account: a new one at the end, or the one of the same user renewed in its place.
+
+    Without a label an account keeps its own, a new one is called by its address. One that is renewed rests no more: who
+    renews it wants it asked, and where the site's limit still holds, the next call learns that. Raises ValueError when
+    the session is a guest's, or the label another account's.
+    """
+    if session.guest:
+        raise ValueError(_GUEST_REFUSED)
+    old = next((each for each in found if each.user_id == session.user_id), None)
+    label = label or (old.label if old else session.email or session.user_id)
+    if any(each.label == label for each in found if each is not old):
+        raise ValueError(f"another account is labelled {label!r}: choose another label, or remove that one")
+    if old is None:
+        return (*found, Account(label, session))
+    renewed = replace(old, label=label, session=session, expired=False, resting={}, bar=None)
+    return tuple(renewed if each is old else each for each in found)
+
+
+def without(found: Accounts, label: str) -> Accounts:
+    """`found` without the account of this label or user id. Raises ValueError if there is none."""
+    kept = tuple(each for each in found if label not in (each.label, each.user_id))
+    if len(kept) == len(found):
+        raise ValueError(f"no account labelled {label!r}")
+    return kept
+
+
+def by_user(found: Accounts, user_id: str) -> Account:
+    """The account of that user, who is one of `found`."""
+    return next(each for each in found if each.user_id == user_id)
+
+
+def whose(account: Account) -> str:
+    """What tells a person whose it is."""
+    return account.session.email or f"user {account.user_id}"
+
+
+def missing(pasted: Pasted, session: Session, now: float, *, cleared: bool) -> Iterator[str]:
+    """What the paste lacks, in words. `cleared`: the bridge has a cf_clearance already. `now` is unix time."""
+    if session.expires_at <= now and not session.renewable:
+        yield "a session that still holds. This one has ended and cannot renew itself: log in and copy again."
+    if not (pasted.cf_clearance or cleared):
+        yield 'cf_clearance and the user agent, which the site may ask for. A "copy as cURL" line has them.'

@@ -1,0 +1,328 @@
+"""Keeps accounts' logins alive: one call at a time for each login, at the times that `upstream.protocol.renewal` gives.
+
+            due, or a new cookie          the site answers
+    waiting ────────────────────▶ asking ─────────────────▶ waiting   alive: revived; guest or terms: barred
+       ▲                            │  401, login page
+       │                            ├─────────────────────▶ waiting   expired, asked again after a growing pause
+       │     a growing pause        │  anything else
+       └────────────────────────────┴─────────────────────▶ waiting   unchanged, `failing_since` is set
+
+Any authenticated GET may renew a login, and a refresh token that is used twice ends it. So these calls are made here,
+one after the other for a login, by tasks that no request's end cancels: an answer that nobody waits for brings new
+tokens all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple, TypeVar
+
+from bridge.config.schema import Config
+from bridge.tasks import TaskOwner
+from upstream.accounts import Account, AccountPool
+from upstream.client import ArenaClient, Credentials, Me
+from upstream.protocol.cookies import Session
+from upstream.protocol.errors import ProtocolViolated, Reason, SessionExpired, UpstreamError
+from upstream.protocol.renewal import Standing, must_renew, renewed
+
+T = TypeVar("T")
+
+#: How long one call may take, in seconds: giving it up would lose the tokens that a slow answer brings.
+CALL_SECONDS: Final = 120.0
+#: How many accounts are asked about at the same time.
+SIDE_BY_SIDE: Final = 8
+#: The longest sleep between two looks at what is due, in seconds: the wall clock may be set meanwhile.
+LOOK_SECONDS: Final = 30.0
+#: How long calls that are under way may take when the daemon stops, in seconds. Tokens that come a little later are
+#: not lost either (`upstream.http.exchange.FINISH_SECONDS`).
+FAREWELL_SECONDS: Final = 0.1
+
+_logger = logging.getLogger(__name__)
+
+
+class Failing(NamedTuple):
+    """A login whose renewal fails: since when (unix seconds by the site's clock), why, and how often in a row."""
+
+    since: float
+    error: UpstreamError
+    failures: int = 1
+
+    def matters(self, session: Session, now: float) -> bool:
+        """Whether this is worth a word: one call may fail while the token holds. `now` is by the site's clock."""
+        return session.renewable and (self.failures > 1 or session.expires_at <= now)
+
+
+@asynccontextmanager
+async def renewing(
+    client: ArenaClient, pool: AccountPool, config: Callable[[], Config], save: Callable[[], Awaitable[None]]
+) -> AsyncIterator[Renewals]:
+    """Own the calls that are under way: on the way out they may finish, within `FAREWELL_SECONDS`.
+
+    `save` writes what the pool holds to disk.
+    """
+    async with TaskOwner() as tasks:
+        renewals = Renewals(client, pool, config, save, tasks)
+        try:
+            yield renewals
+        finally:
+            await renewals.finish()
+
+
+class _Login:
+    """A cookie of an account, and those by which the site replaces it; a pasted one begins another login."""
+
+    def __init__(self, account: Account, credentials: Credentials) -> None:
+        self.user_id = account.user_id
+        self.label = account.label
+        self.credentials = credentials  # the present cookie
+        self.standing = Standing()
+        self.turn = asyncio.Lock()  # of whoever makes a call that may renew it
+        self.call: asyncio.Task[None] | None = None
+        self.call_began = 0.0  # on the loop's clock
+
+    def is_of(self, account: Account) -> bool:
+        """Whether this is the login that the account has now."""
+        return self.credentials.session == account.session.value
+
+
+class Renewals:
+    """The standing of each account's login, and the calls that renew them."""
+
+    def __init__(
+        self,
+        client: ArenaClient,
+        pool: AccountPool,
+        config: Callable[[], Config],
+        save: Callable[[], Awaitable[None]],
+        tasks: TaskOwner,
+    ) -> None:
+        self._client = client
+        self._pool = pool
+        self._config = config
+        self._save = save
+        self._tasks = tasks
+        self._logins: dict[str, _Login] = {}
+        self._places = asyncio.Semaphore(SIDE_BY_SIDE)
+        self._wake = asyncio.Event()
+        self._finishing = False
+
+    async def keep(self) -> None:
+        """Renew what is due, until cancelled."""
+        while True:
+            self._wake.clear()
+            wait = self.start_due()
+            try:
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    async def finish(self) -> None:
+        """Begin no more calls, and wait for those that are under way, at most `FAREWELL_SECONDS`."""
+        self._finishing = True
+        if running := tuple(self._tasks):
+            await asyncio.wait(running, timeout=FAREWELL_SECONDS)
+
+    def wake(self) -> None:
+        """Accounts or the configuration have changed: look at what is due now."""
+        self._wake.set()
+
+    def start_due(self) -> float:
+        """Start a call for each account that is due; return the seconds until the next look."""
+        now = self._client.clock()
+        accounts = tuple(self._pool)
+        self._logins = {account.user_id: self._login(account) for account in accounts}
+        next_in = LOOK_SECONDS
+        for account in accounts:
+            login = self._logins[account.user_id]
+            if login.call is not None:
+                continue
+            due_in = login.standing.due_in(now, expired=account.expired)
+            if due_in == 0.0:
+                self._start(login)
+            else:
+                next_in = min(next_in, due_in)
+        return next_in
+
+    def failing(self, user_id: str) -> Failing | None:
+        """Since when, and why, an account's renewal fails; None where it does not."""
+        login, account = self._logins.get(user_id), self._pool.get(user_id)
+        if login is None or account is None or not login.is_of(account):
+            return None
+        standing = login.standing
+        if standing.failing_since is None or standing.failure is None:
+            return None
+        return Failing(standing.failing_since, standing.failure, standing.failures)
+
+    def unready(self) -> frozenset[str]:
+        """User ids of accounts that a request would have to wait for, or whose token has ended and is not renewed."""
+        now = self._client.clock()
+        return frozenset(
+            user_id
+            for user_id, login in self._logins.items()
+            if login.call is not None
+            or (
+                login.standing.failure is not None
+                and (account := self._pool.get(user_id)) is not None
+                and must_renew(account.session, now)
+            )
+        )
+
+    def must_wait(self, account: Account) -> bool:
+        """Whether `fresh` has to be awaited before the account is used; costs nothing worth mentioning."""
+        login = self._logins.get(account.user_id)
+        return (login is not None and login.call is not None) or must_renew(account.session, self._client.clock())
+
+    async def fresh(self, account: Account) -> Account:
+        """Return the account with a cookie that can be used, as far as it can be had within `connect_timeout`."""
+        login = self._login(account)
+        if login.call is None:
+            now = self._client.clock()
+            if not must_renew(account.session, now) or not login.standing.may_ask(now):
+                return account  # fresh, or renewed in vain a moment ago
+            self._start(login)
+        await self._answered(login)
+        return self._pool.get(account.user_id) or account
+
+    async def is_alive(self, account: Account) -> bool | None:
+        """Ask the site at once whether it knows the login, after it has refused the account's cookie.
+
+        True too where the account has another cookie by now. None where the site does not say: it cannot be asked, or
+        has not answered within `connect_timeout`.
+        """
+        current = self._pool.get(account.user_id)
+        if current is not None and not current.expired and current.session.value == account.session.value:
+            login = self._login(current)
+            if login.call is None and (login.standing.failure is None or login.standing.may_ask(self._client.clock())):
+                self._start(login)
+            await self._answered(login)
+            current = self._pool.get(account.user_id)
+        if current is None or current.expired:
+            return False
+        if current.session.value != account.session.value:
+            return True
+        login = self._login(current)
+        return True if login.call is None and login.standing.failure is None else None
+
+    async def read(self, account: Account, get: Callable[[Credentials], Awaitable[T]]) -> T | None:
+        """Make an authenticated GET, when it is its turn; return what `get` returns.
+
+        None where it fails, or does not come to its end within `connect_timeout`; it then goes on by itself.
+        """
+        login, begun = self._login(account), False
+
+        async def run() -> T | None:
+            nonlocal begun
+            try:
+                async with login.turn:
+                    begun = not self._finishing
+                    found = await get(login.credentials) if begun else None
+                    await self._save()
+                    return found
+            except UpstreamError:
+                return None
+
+        task = self._tasks.spawn(run(), name=f"read for {login.label}")
+        try:
+            await asyncio.wait((task,), timeout=self._config().upstream.connect_timeout)
+        finally:
+            if not begun:
+                task.cancel()
+        return task.result() if task.done() and not task.cancelled() else None
+
+    async def _answered(self, login: _Login) -> None:
+        """Wait for the call that is under way, until `connect_timeout` after it began."""
+        if login.call is not None:
+            left = login.call_began + self._config().upstream.connect_timeout - asyncio.get_running_loop().time()
+            await asyncio.wait((login.call,), timeout=max(0.0, left))
+
+    def _login(self, account: Account) -> _Login:
+        """The account's login; one with a cookie that is not known yet is due at once."""
+        login = self._logins.get(account.user_id)
+        if login is None or not login.is_of(account):
+            login = _Login(account, Credentials(account.session.value, self._pool.rotation(account)))
+            self._logins[account.user_id] = login
+        return login
+
+    def _held(self, login: _Login) -> Account | None:
+        """The login's account as it is now; None where it was removed, or has another login."""
+        account = self._pool.get(login.user_id)
+        return account if account is not None and login.is_of(account) else None
+
+    def _start(self, login: _Login) -> None:
+        login.standing = login.standing.asked(self._client.clock())
+        login.call = self._tasks.spawn(self._renew(login), name=f"renew {login.label}")
+        login.call_began = asyncio.get_running_loop().time()
+        login.call.add_done_callback(lambda _: self._ended(login))
+
+    def _ended(self, login: _Login) -> None:
+        login.call = None
+        self._wake.set()
+
+    async def _renew(self, login: _Login) -> None:
+        """Ask who is logged in, and note what that shows."""
+        every = self._config().models.refresh_minutes * 60.0
+        before = login.standing
+        error: UpstreamError | None = None
+        try:
+            async with login.turn:
+                async with self._places:
+                    if self._finishing:
+                        return
+                    me = await _who_is_logged_in(self._client, login.credentials, CALL_SECONDS)
+                await self._save()
+            if (account := self._held(login)) is not None:
+                _note(me, self._pool, account)
+        except UpstreamError as failure:
+            error = failure
+        now, account = self._client.clock(), self._held(login)
+        if account is None:
+            return
+        if isinstance(error, SessionExpired):
+            self._pool.expire(account)
+            login.standing = before.failed(error, now, longest=every)
+        elif error is not None:
+            if before.failing_since is None:
+                _logger.info("the login of account %s could not be renewed: %s", account.label, error)
+            login.standing = before.failed(error, now)
+        else:
+            login.standing = renewed(account.session, now, every)
+
+
+async def ask(client: ArenaClient, pool: AccountPool, account: Account, *, timeout: float) -> None:
+    """Ask the site once who is logged in, and note in the pool what that shows: for a command, without `Renewals`.
+
+    Raises UpstreamError: SessionExpired where the site does not accept the login.
+    """
+    try:
+        me = await _who_is_logged_in(client, Credentials(account.session.value, pool.rotation(account)), timeout)
+    except SessionExpired:
+        pool.expire(account)
+        raise
+    _note(me, pool, pool.get(account.user_id) or account)
+
+
+async def _who_is_logged_in(client: ArenaClient, credentials: Credentials, timeout: float) -> Me | None:
+    """Make the call that also renews a session near its end; None where the site does not say who is logged in."""
+    me = await client.me(credentials, timeout=timeout)
+    if me is None:  # any authenticated GET renews, but proves no login
+        await client.page(credentials, timeout=timeout)
+    return me
+
+
+def _note(me: Me | None, pool: AccountPool, account: Account) -> None:
+    """Note what the site has said of an account. Raises ProtocolViolated where it does not say what has to be known."""
+    if me is not None:
+        pool.revive(account)
+        pool.set_bar(account.user_id, _bar(me))
+    elif account.expired:
+        raise ProtocolViolated("LMArena's page does not show whether the login is alive.")
+
+
+def _bar(me: Me) -> Reason | None:
+    if not me.email:
+        return Reason.GUEST
+    return None if me.consented else Reason.TERMS

@@ -1,0 +1,1 @@
+"""From a chat request to the site's answer: conversations, attempts, retries, tokens."""

@@ -1,0 +1,320 @@
+"""One attempt to have a chat answered: account, prompt, files, call; and what a refused one teaches.
+
+What is wrong with an account, a mode or an evaluation is noted where the next attempt, of this request or another one,
+looks for it. Whether there is a next attempt, `upstream.retry` decides by the class of the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, NamedTuple
+
+from bridge.accounts.follow_ups import FollowUps
+from bridge.accounts.renewals import CALL_SECONDS, Renewals
+from bridge.accounts.rotations import Rotations
+from bridge.answering import transcript
+from bridge.answering.chat import Message, files_of
+from bridge.answering.conversations import Evaluation, Turn
+from bridge.config.schema import Config
+from bridge.errors import invalid_request
+from upstream.accounts import EVERYTHING, Account, AccountPool
+from upstream.answer import ArenaAnswer
+from upstream.client import ArenaClient, Credentials
+from upstream.modes import Modes
+from upstream.protocol import evaluations
+from upstream.protocol.drift import Drift
+from upstream.protocol.errors import (
+    BattleDemanded,
+    EvaluationGone,
+    GuestSession,
+    IdsRefused,
+    ModeRefused,
+    NoneRenewed,
+    NotRenewed,
+    NotThere,
+    PromptDoubted,
+    RateLimited,
+    Reason,
+    Repeat,
+    SessionExpired,
+    StaleCookie,
+    StaleModel,
+    TermsNotAccepted,
+    UpstreamError,
+    WrongAccount,
+)
+from upstream.protocol.evaluations import Attachment, Call
+from upstream.protocol.files import File
+from upstream.protocol.ids import Uuid7Source
+from upstream.protocol.models import Model
+from upstream.uploads import Uploads
+
+#: Classes of failure after which an evaluation is as it was before the call.
+_NOTHING_DONE: Final = (Repeat.NOT_SENT, Repeat.REFUSED, Repeat.CORRECTED)
+
+
+@dataclass(slots=True)
+class Chat:
+    """One request on its way to an answer: what its attempts share."""
+
+    messages: tuple[Message, ...]
+    model: Model
+    turn: Turn
+    tried: set[str] = field(default_factory=set)
+    taken: Evaluation | None = None
+    remembered: bool = True
+    #: Nothing that was sent can have changed the evaluation that was taken: it may be put back.
+    untouched: bool = True
+    #: The account (by user id) that the next attempt should use again: its refusal was no fault of its own.
+    stay_with: str = ""
+    #: How often an account's refused cookie turned out to be good, or replaced.
+    good_cookies_refused: int = 0
+
+
+class Begun(NamedTuple):
+    """An answer that has begun: by which call, with whose account."""
+
+    answer: ArenaAnswer
+    call: Call
+    account: Account
+
+
+class Attempts:
+    """Makes attempts. `on_attempt` is told the account's label, and how each attempt with it began."""
+
+    def __init__(
+        self,
+        client: ArenaClient,
+        pool: AccountPool,
+        renewals: Renewals,
+        uploads: Uploads,
+        modes: Modes,
+        follow_ups: FollowUps,
+        rotations: Rotations,
+        new_id: Uuid7Source,
+        config: Callable[[], Config],
+        drift: Drift,
+        on_attempt: Callable[[str, Reason], None],
+    ) -> None:
+        self._client = client
+        self._pool = pool
+        self._renewals = renewals
+        self._uploads = uploads
+        self._modes = modes
+        self._follow_ups = follow_ups
+        self._rotations = rotations
+        self._new_id = new_id
+        self._config = config
+        self._drift = drift
+        self._on_attempt = on_attempt
+
+    def is_usable(self, model: Model, user_id: str) -> bool:
+        """Whether an account may be asked now for this model."""
+        return any(account.user_id == user_id for account in self._pool.usable(model.modality))
+
+    async def make(self, chat: Chat) -> Begun:
+        """Make one attempt, with an account and ids of its own, up to the first event that says something.
+
+        The account is held until the caller releases it. Raises UpstreamError, and ApiError for a prompt that is too
+        much.
+        """
+        account = await self._choose_fresh(chat)
+        chat.tried.add(account.user_id)
+        prompt, files = self._shown(chat)
+        was_untouched = chat.untouched
+        answer: ArenaAnswer | None = None
+        self._pool.hold(account)
+        try:
+            async with self._rotations.turn(account.user_id, self._config().upstream.connect_timeout):
+                account = self._pool.get(account.user_id) or account  # others' answers may have rotated its cookie
+                attachments: Sequence[Attachment] = ()
+                if files:
+                    attachments = await self._attach(files, account)
+                    account = self._pool.get(account.user_id) or account  # so may an upload
+                chat.untouched &= chat.turn.evaluation is None  # until upstream says that it did nothing
+                call, answer = await self._open(chat, account, prompt, attachments)
+            await answer.begin()
+        except BaseException as error:  # cancelled too: nothing stays held
+            self._pool.release(account)
+            if answer is not None:
+                self._drift.note(answer.unknown)
+                await answer.aclose()
+            if not isinstance(error, UpstreamError):
+                raise
+            if error.repeat in _NOTHING_DONE or isinstance(error, StaleModel):
+                chat.untouched = was_untouched
+            judged = await self._judge(error, chat, account)
+            self._on_attempt(account.label, judged.reason)
+            self._learn(judged, chat, account)
+            if judged is error:
+                raise
+            raise judged from error
+        self._on_attempt(account.label, Reason.OK)
+        self._pool.revive(account)
+        if chat.turn.kind == "follow-up":
+            self._follow_ups.taken(account.user_id)
+        return Begun(answer, call, account)
+
+    async def recover(self, begun: Begun) -> str | None:
+        """Read back the whole text of an answer that broke off; None where the site does not have it complete."""
+        account = self._pool.get(begun.account.user_id)
+        if account is None:
+            return None
+        call = begun.call
+        read = partial(self._client.history, call.evaluation_id, timeout=CALL_SECONDS)
+        document = await self._renewals.read(account, read)
+        return None if document is None else evaluations.read_back(document, call.message_id)
+
+    async def _choose_fresh(self, chat: Chat) -> Account:
+        """Choose an account, and wait where its login is to be renewed first; choose again where that was in vain."""
+        account = self._choose(chat)
+        for _ in range(2):
+            if not self._renewals.must_wait(account):
+                break
+            account = await self._renewals.fresh(account)
+            if self.is_usable(chat.model, account.user_id) and not self._renewals.must_wait(account):
+                break
+            account = self._choose(chat)
+        return account
+
+    def _choose(self, chat: Chat) -> Account:
+        """Choose the conversation's account as long as it may be asked, else another and a new evaluation."""
+        evaluation = chat.turn.evaluation
+        if evaluation is not None:
+            if self.is_usable(chat.model, evaluation.user_id) and (account := self._pool.get(evaluation.user_id)):
+                return account
+            chat.turn.start_anew("account")
+        stay_with, chat.stay_with = chat.stay_with, ""
+        if stay_with and self.is_usable(chat.model, stay_with) and (account := self._pool.get(stay_with)):
+            return account
+        return self._pool.choose(chat.model.modality, avoid=chat.tried, unready=self._renewals.unready())
+
+    def _shown(self, chat: Chat) -> tuple[str, tuple[File, ...]]:
+        """Say what is to be sent for the request's place in its conversation. Raises ApiError where it is too much."""
+        if chat.turn.kind == "regenerate":
+            return "", ()
+        messages = chat.messages if chat.turn.evaluation is None else chat.messages[-1:]
+        prompt = transcript.prompt(messages)
+        longest = self._config().upstream.max_prompt_chars
+        if len(prompt) > longest:
+            raise invalid_request(
+                "context_length_exceeded",
+                f"The messages make a prompt of {len(prompt)} characters; LMArena takes {longest}. "
+                "Shorten or drop earlier messages.",
+                "messages",
+            )
+        files = files_of(messages)
+        pictures = sum(file.kind == "picture" for file in files)
+        if pictures > 1 and not chat.model.multiple_images:
+            raise invalid_request(
+                "invalid_image",
+                f"'{chat.model.name}' takes one picture at a time, not {pictures}: "
+                "drop earlier pictures from the messages, or choose a model that takes several.",
+                "messages",
+            )
+        return prompt, files
+
+    async def _attach(self, files: Sequence[File], account: Account) -> list[Attachment]:
+        timeout = self._config().upstream.upload_timeout
+        return await self._uploads.attach(files, account, self._credentials(account), timeout=timeout)
+
+    def _credentials(self, account: Account) -> Credentials:
+        rotate = self._pool.rotation(account)
+
+        def rotated(value: str) -> None:
+            self._rotations.rotated(account.user_id)
+            rotate(value)
+
+        return Credentials(account.session.value, rotated)
+
+    async def _open(
+        self, chat: Chat, account: Account, prompt: str, attachments: Sequence[Attachment]
+    ) -> tuple[Call, ArenaAnswer]:
+        """Send the call for the request's place in its conversation."""
+        credentials, timeout = self._credentials(account), self._first_byte_timeout(chat.model)
+        evaluation = chat.turn.evaluation
+        if evaluation is not None:
+            if chat.turn.kind == "regenerate":
+                call = evaluations.regenerate(evaluation.id, evaluation.message_id)
+            else:
+                new_id = self._new_id.later_than(evaluation.message_id)
+                call = evaluations.follow_up(evaluation.id, chat.model, prompt, attachments, new_id)
+            return call, await self._client.open(call, credentials, first_byte_timeout=timeout)
+        await self._modes.wait_for_room()
+        mode = self._modes.choose(account.user_id)
+        call = evaluations.create(chat.model, prompt, attachments, self._new_id, mode=mode)
+        sent = self._modes.sent()
+        try:
+            answer = await self._client.open(call, credentials, first_byte_timeout=timeout)
+            self._modes.accepted(account.user_id, mode)
+        except ModeRefused:
+            self._modes.refused(account.user_id, mode)
+            raise
+        finally:
+            self._modes.answered(sent)
+        return call, answer
+
+    async def _judge(self, error: UpstreamError, chat: Chat, account: Account) -> UpstreamError:
+        """Say what a refusal means in the light of what else is known."""
+        match error:
+            case SessionExpired():
+                return await self._judge_refused_cookie(error, chat, account)
+            case EvaluationGone() if chat.turn.evaluation is None and "evaluation" not in error.detail.lower():
+                return NotThere("LMArena has nothing where new chats begin (404).", status=error.status)
+            case NotThere() if chat.turn.evaluation is not None:
+                return EvaluationGone(error.message, status=error.status)
+        return error
+
+    async def _judge_refused_cookie(self, error: SessionExpired, chat: Chat, account: Account) -> UpstreamError:
+        """A refused call proves no expiry: the cookie may have been replaced meanwhile, or the refusal may pass."""
+        alive = await self._renewals.is_alive(account)
+        if alive is None:
+            failing = self._renewals.failing(account.user_id)
+            why = "it has not answered in time." if failing is None else failing.error.message
+            left = {each.user_id for each in self._pool.usable(chat.model.modality)}
+            left -= chat.tried | self._renewals.unready()
+            kind = NotRenewed if left else NoneRenewed
+            return kind(f"LMArena refused the account's cookie, and cannot be asked about its login: {why}")
+        if alive:
+            current = self._pool.get(account.user_id)
+            replaced = current is not None and current.session.value != account.session.value
+            chat.good_cookies_refused += 1
+            if replaced and chat.good_cookies_refused > 1:
+                self._rotations.overtaken(account.user_id)
+            if chat.good_cookies_refused <= (StaleCookie.max_corrections if replaced else 1):
+                return StaleCookie(error.message, status=error.status)
+        return error
+
+    def _learn(self, error: UpstreamError, chat: Chat, account: Account) -> None:
+        """Draw from a failed attempt what the account, and the next attempt, must know."""
+        if error.repeat is Repeat.CORRECTED:
+            chat.stay_with = account.user_id
+        match error:
+            case SessionExpired() if error.repeat is not Repeat.CORRECTED:
+                self._pool.expire(account)
+                self._renewals.wake()
+            case NotRenewed():
+                chat.turn.start_anew("account")
+            case GuestSession() | TermsNotAccepted():
+                self._pool.set_bar(account.user_id, error.reason)
+            case RateLimited(retry_after=retry_after):
+                self._pool.rest(account, chat.model.modality, retry_after)
+            case PromptDoubted(retry_after=retry_after):
+                self._pool.rest(account, EVERYTHING, retry_after)
+            case BattleDemanded():
+                self._follow_ups.refused(account.user_id)
+                chat.untouched = False  # nothing but a vote in a browser would let it go on
+                chat.turn.start_anew("battle")
+            case IdsRefused():
+                self._new_id.follow_clock()
+            case EvaluationGone() | WrongAccount():
+                chat.untouched = False
+                chat.turn.start_anew("gone")
+            case _ if error.repeat is Repeat.POSSIBLY_ACCEPTED:
+                chat.turn.start_anew("uncertain")
+
+    def _first_byte_timeout(self, model: Model) -> float:
+        timeouts = self._config().upstream
+        return timeouts.image_first_byte_timeout if model.modality == "image" else timeouts.first_byte_timeout

@@ -1,0 +1,240 @@
+"""Which evaluation a request continues: a table of digests, pure and bounded.
+
+OpenAI's API is stateless, LMArena's is not. An evaluation is used again only where a model that continues it sees
+exactly the request's messages: `asked` is the digest of all messages up to its last turn, `answered` of those and the
+answer. It leaves the table when it is taken for a turn and returns after a complete answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+import orjson
+
+from bridge.answering.chat import Message
+
+Kind: TypeAlias = Literal["new", "follow-up", "regenerate"]
+
+#: Evaluations kept; the least recently used go first. One takes about a kilobyte.
+CAPACITY: Final = 100_000
+
+_DIGEST_CHARS: Final = 32
+
+#: The reasoning that clients put before an answer, or take away from there. Applied at a place, never searched for:
+#: its time grows with the text, not with the text's square.
+_REASONING: Final = re.compile(
+    r'\s*(?:<(think|thinking|reasoning)>.*?</\1>|<details type="reasoning".*?</details>)', re.DOTALL
+)
+_FOOTNOTE: Final = re.compile(r"\s*\[\^?\w{1,8}\]: ")
+
+
+class Evaluation(NamedTuple):
+    """An evaluation at rest: whose it is, the id of its last answer, and what it has been shown.
+
+    `answered` has a digest for each form in which clients return the answer.
+    """
+
+    id: str
+    user_id: str
+    message_id: str
+    asked: str
+    answered: tuple[str, ...]
+
+    def to_json(self) -> list[str]:
+        """Plain values for the state file."""
+        return [self.id, self.user_id, self.message_id, self.asked, *self.answered]
+
+    @classmethod
+    def from_json(cls, value: object) -> Evaluation:
+        """Read what `to_json` wrote. Raises ValueError."""
+        if isinstance(value, list) and len(value) > 4 and all(isinstance(each, str) for each in value):
+            id_, user_id, message_id, asked, *answered = value
+            if id_.split() == [id_]:
+                return cls(id_, user_id, message_id, asked, tuple(answered))
+        raise ValueError("an evaluation needs at least five strings, the first of them one word")
+
+
+@dataclass(slots=True)
+class Turn:
+    """One request's place in a conversation: what to send it to, and why not to another."""
+
+    kind: Kind
+    why: str
+    evaluation: Evaluation | None
+    #: The digest of all of the request's messages.
+    asked: str
+    _history: hashlib._Hash = field(repr=False)
+
+    @classmethod
+    def apart(cls) -> Turn:
+        """A turn that neither continues a conversation nor begins one: it is not to be remembered."""
+        return cls("new", "apart", None, "", hashlib.sha256())
+
+    def answered(self, text: str) -> tuple[str, ...]:
+        """The digests of the request's messages and their answer: as it was given, and without its footnotes."""
+        text = comparable(text)
+        bare = without_footnotes(text)
+        return tuple([self._followed_by(form) for form in ((text,) if bare == text else (text, bare))])
+
+    def _followed_by(self, text: str) -> str:
+        history = self._history.copy()
+        _update(history, [Message("assistant", text)])
+        return _digest(history)
+
+    def start_anew(self, why: str) -> None:
+        """Give up the evaluation: the whole history goes to a new one."""
+        self.kind, self.why, self.evaluation = "new", why, None
+
+
+class Conversations:
+    """The table. `put` and `take` cost the same whatever its size."""
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self._capacity = capacity
+        self._evaluations: OrderedDict[str, Evaluation] = OrderedDict()
+        # Ids by digest, the newest last, with spaces between: lists would take 88 bytes more for each, and be two of
+        # the five objects that outlast a request, which the garbage collector walks.
+        self._asked: dict[str, str] = {}
+        self._answered: dict[str, str] = {}
+        self._busy: Counter[str] = Counter()  # digests of evaluations that a turn has taken
+
+    def __len__(self) -> int:
+        return len(self._evaluations)
+
+    def __iter__(self) -> Iterator[Evaluation]:
+        """Yield the least recently used first."""
+        return iter(self._evaluations.values())
+
+    def take(self, key_id: str, model_id: str, messages: Sequence[Message], usable: Callable[[str], bool]) -> Turn:
+        """Find the evaluation that a request continues, and take it out of the table.
+
+        `usable` says whether an account (by user id) may be asked now. Whatever the turn took must be given to
+        `release` in the end, and `put` back only after a complete answer.
+        """
+        history = hashlib.sha256(orjson.dumps([key_id, model_id]))
+        follows_up = _follows_up(messages)
+        _update(history, messages[:-1])
+        before = _digest(history) if follows_up else ""
+        _update(history, messages[-1:])
+        turn = Turn("new", "first", None, _digest(history), history)
+        found = self._find(self._asked, turn.asked, usable)
+        if isinstance(found, Evaluation):
+            turn.kind, turn.why = "regenerate", "repeated"
+        elif follows_up:
+            found = self._find(self._answered, before, usable)
+            if isinstance(found, Evaluation):
+                turn.kind, turn.why = "follow-up", "known"
+            else:
+                turn.why = found
+        elif len(messages) > 1 and any(message.role == "assistant" for message in messages):
+            turn.why = "shape"  # not one user message after the last assistant's
+        if isinstance(found, Evaluation):
+            turn.evaluation = found
+            self._remove(found)
+            self._busy.update((found.asked, *found.answered))
+        return turn
+
+    def _find(
+        self, table: dict[str, str], digest: str, usable: Callable[[str], bool]
+    ) -> Evaluation | Literal["unknown", "busy", "account"]:
+        ids = table.get(digest, "").split()
+        for id_ in reversed(ids):
+            evaluation = self._evaluations[id_]
+            if usable(evaluation.user_id):
+                return evaluation
+        if ids:
+            return "account"
+        return "busy" if digest in self._busy else "unknown"
+
+    def release(self, evaluation: Evaluation) -> None:
+        """A turn has ended that had taken it."""
+        self._busy.subtract((evaluation.asked, *evaluation.answered))
+        for digest in (evaluation.asked, *evaluation.answered):
+            if self._busy[digest] <= 0:
+                del self._busy[digest]
+
+    def put(self, evaluation: Evaluation) -> None:
+        """An evaluation is at rest, its last answer complete."""
+        if evaluation.id in self._evaluations:
+            self._remove(self._evaluations[evaluation.id])
+        self._evaluations[evaluation.id] = evaluation
+        for table, digest in self._places(evaluation):
+            before = table.get(digest)
+            table[digest] = f"{before} {evaluation.id}" if before else evaluation.id
+        if len(self._evaluations) > self._capacity:
+            self._remove(next(iter(self._evaluations.values())))
+
+    def load(self, evaluations: Iterable[Evaluation]) -> None:
+        """Take over what a clean stop has left."""
+        for evaluation in evaluations:
+            self.put(evaluation)
+
+    def _remove(self, evaluation: Evaluation) -> None:
+        del self._evaluations[evaluation.id]
+        for table, digest in self._places(evaluation):
+            others = [id_ for id_ in table.pop(digest, "").split() if id_ != evaluation.id]
+            if others:
+                table[digest] = " ".join(others)
+
+    def _places(self, evaluation: Evaluation) -> Iterator[tuple[dict[str, str], str]]:
+        yield self._asked, evaluation.asked
+        for digest in evaluation.answered:
+            yield self._answered, digest
+
+
+def _follows_up(messages: Sequence[Message]) -> bool:
+    """Whether exactly one user message stands behind the last assistant's, one that can be sent alone."""
+    last = messages[-1]
+    return (
+        len(messages) > 1
+        and messages[-2].role == "assistant"
+        and last.is_prompt
+        and bool(last.text.strip() or last.files)
+    )
+
+
+def comparable(text: str) -> str:
+    """An assistant's text as it is compared: without the reasoning before it, and without white space around it."""
+    text = text.strip()
+    if not text.startswith("<"):
+        return text
+    start = 0
+    while reasoning := _REASONING.match(text, start):
+        start = reasoning.end()
+    return text[start:].lstrip()
+
+
+def without_footnotes(text: str) -> str:
+    """A text without the `[1]: …` lines at its end, which some clients show in another way; never emptied."""
+    if "]: " not in text:
+        return text.rstrip() or text
+    lines = text.split("\n")
+    while lines and (not lines[-1].strip() or _FOOTNOTE.match(lines[-1])):
+        del lines[-1]
+    return "\n".join(lines).rstrip() or text
+
+
+def _update(history: hashlib._Hash, messages: Sequence[Message]) -> None:
+    """Take further messages into a digest: each is one JSON array behind a comma, so that none runs into the next."""
+    if messages:
+        history.update(b"," + orjson.dumps(list(map(_compared, messages)))[1:-1])
+
+
+def _compared(message: Message) -> tuple[object, ...]:
+    """Everything that two equal messages have in common."""
+    role, text, name, tool_calls, tool_call_id, files = message
+    if role == "assistant":
+        text = comparable(text)
+    if not (tool_calls or files):
+        return role, text, name, tool_calls, tool_call_id, files
+    calls = [[call.id, call.name, call.arguments] for call in tool_calls]
+    return role, text, name, calls, tool_call_id, [file.digest for file in files]
+
+
+def _digest(history: hashlib._Hash) -> str:
+    return history.hexdigest()[:_DIGEST_CHARS]

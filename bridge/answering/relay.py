@@ -1,0 +1,156 @@
+"""The use case: a ChatRequest → batches of events. Model, place in a conversation, attempts; released on every way out.
+
+asked = await relay.prepare(request, key)
+async with await relay.answer(asked, key) as answer:    # here everything up to the first event has happened
+    async for batch in answer:
+        …
+answer.finish, answer.usage()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from bridge.access.keys import ApiKey
+from bridge.accounts.follow_ups import FollowUps
+from bridge.answering.answer import Answer
+from bridge.answering.attempts import Attempts, Begun, Chat
+from bridge.answering.chat import ChatRequest, Message, files_of
+from bridge.answering.conversations import Conversations, Evaluation, Turn
+from bridge.config.schema import Config
+from bridge.errors import document_not_taken, from_upstream, invalid_request, unsupported_model
+from bridge.models import Models
+from upstream.accounts import AccountPool
+from upstream.gate import Gate
+from upstream.protocol.drift import Drift
+from upstream.protocol.errors import StaleModel, UpstreamError
+from upstream.protocol.models import Model
+from upstream.retry import Retries
+
+
+class Asked(NamedTuple):
+    """A request as it is put to its model.
+
+    `name` is the model's as asked for; `ignored` names what was asked for and has no effect.
+    """
+
+    name: str
+    model: Model
+    messages: tuple[Message, ...]
+    ignored: tuple[str, ...]
+
+
+class Relay:
+    """Answers requests. `config` is asked for each one, so that a reload holds from the next request on."""
+
+    def __init__(
+        self,
+        attempts: Attempts,
+        pool: AccountPool,
+        models: Models,
+        conversations: Conversations,
+        follow_ups: FollowUps,
+        gate: Gate,
+        retries: Retries,
+        drift: Drift,
+        config: Callable[[], Config],
+    ) -> None:
+        self._attempts = attempts
+        self._pool = pool
+        self._models = models
+        self._conversations = conversations
+        self._follow_ups = follow_ups
+        self._gate = gate
+        self.retries = retries
+        self._drift = drift
+        self._config = config
+
+    async def prepare(self, request: ChatRequest, key: ApiKey) -> Asked:
+        """Find the model that is asked, and what it can be shown. Raises ApiError where it cannot be asked so."""
+        model = await self._models.resolve(request.model, key)
+        if model.video:
+            raise unsupported_model(request.model, "makes videos, which the bridge does not support")
+        if request.first_document is not None and "file" not in model.inputs:
+            raise document_not_taken(request.model, request.first_document)
+        messages, ignored = request.messages, request.ignored
+        if "image" not in model.inputs and any(file.kind == "picture" for file in files_of(messages)):
+            messages = tuple(message.without_pictures() for message in messages)
+            ignored = (*ignored, "images")
+        if not any(message.text.strip() or message.tool_calls or message.files for message in messages):
+            lost = f", and '{request.model}' takes no pictures" if "images" in ignored else ""
+            raise invalid_request("invalid_value", f"'messages' hold no text to send{lost}.", "messages")
+        return Asked(request.model, model, messages, ignored)
+
+    async def answer(self, asked: Asked, key: ApiKey, *, apart: bool = False) -> Answer:
+        """Ask upstream, and again where that is allowed, until an answer begins; it is the caller's to close.
+
+        `apart` neither continues a conversation nor begins one.
+
+        Raises ApiError where there is no answer.
+        """
+        try:
+            try:
+                return await self._answer(asked, key, apart=apart)
+            except StaleModel:
+                model = await self._models.resolve_again(asked.name, asked.model, key)
+                return await self._answer(asked._replace(model=model), key, apart=apart)
+        except UpstreamError as error:
+            raise from_upstream(error) from error
+
+    async def _answer(self, asked: Asked, key: ApiKey, *, apart: bool) -> Answer:
+        chat = self._begin(asked, key, apart=apart)
+        try:
+            with self._gate.request():
+                begun = await self.retries.run(partial(self._attempts.make, chat))
+        except BaseException:  # cancelled too: what was taken goes back
+            self._end(chat)
+            raise
+        recover = partial(self._attempts.recover, begun) if self._config().upstream.recover else None
+        return Answer(
+            f"{begun.answer.origin}/c/{begun.call.evaluation_id}",
+            f"{chat.turn.kind}; why={chat.turn.why}",
+            begun.account.label,
+            begun.answer,
+            chat.messages,
+            partial(self._remember, chat, begun),
+            partial(self._close, chat, begun),
+            recover,
+        )
+
+    def _begin(self, asked: Asked, key: ApiKey, *, apart: bool) -> Chat:
+        """Find the request's place in a conversation."""
+        if apart:
+            return Chat(asked.messages, asked.model, Turn.apart(), remembered=False)
+        usable = partial(self._attempts.is_usable, asked.model)
+        turn = self._conversations.take(key.id, asked.model.id, asked.messages, usable)
+        chat = Chat(asked.messages, asked.model, turn, taken=turn.evaluation)
+        if turn.kind == "follow-up" and turn.evaluation is not None and not self._may_follow_up(turn.evaluation):
+            turn.start_anew("follow_ups")
+        return chat
+
+    def _may_follow_up(self, evaluation: Evaluation) -> bool:
+        return self._config().upstream.follow_ups == "auto" and self._follow_ups.are_tried(evaluation.user_id)
+
+    def _end(self, chat: Chat) -> None:
+        """Give back what the request took there."""
+        if chat.taken is not None:
+            self._conversations.release(chat.taken)
+            if chat.untouched:
+                self._conversations.put(chat.taken)
+
+    def _close(self, chat: Chat, begun: Begun) -> None:
+        """The answer is over, however it ended."""
+        self._pool.release(begun.account)
+        self._drift.note(begun.answer.unknown)
+        self._end(chat)
+
+    def _remember(self, chat: Chat, begun: Begun, text: str) -> None:
+        """The answer is complete: its evaluation can be continued."""
+        if chat.remembered:
+            asked, answered = chat.turn.asked, chat.turn.answered(text)
+            call = begun.call
+            self._conversations.put(
+                Evaluation(call.evaluation_id, begun.account.user_id, call.message_id, asked, answered)
+            )

@@ -1,0 +1,1 @@
+"""OpenAI's Chat Completions, Images and Models APIs."""

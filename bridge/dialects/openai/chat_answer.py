@@ -1,0 +1,224 @@
+"""OpenAI's chat completions: batches of events → the bytes of a stream, or of one completion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from io import StringIO
+from itertools import islice
+from typing import Final, NamedTuple
+
+import orjson
+
+from bridge.answering.chat import Usage, markdown
+from bridge.dialects import sse
+from bridge.errors import ApiError, answer_too_long
+from upstream.protocol.events import Citations, Event, Images, ReasoningDeltas, Source, TextDeltas
+from upstream.protocol.line_values import MAX_OFFSETS, MAX_SOURCES
+
+#: An answer that is not streamed, its reasoning included, in characters. The longest that models write have 600,000.
+MAX_WHOLE_CHARS: Final = 16 * 1024 * 1024
+#: Annotations of one answer: each repeats its source.
+MAX_ANNOTATIONS: Final = 1000
+
+#: Upstream's finish reasons in OpenAI's words; whatever else it says is a plain stop.
+_FINISH_REASONS: Final = {"stop": "stop", "length": "length", "content-filter": "content_filter"}
+
+
+class Header(NamedTuple):
+    """What every object of one answer repeats. `created` is unix time in seconds; `model` the name as asked."""
+
+    id: str
+    created: int
+    model: str
+
+
+class ChunkEncoder:
+    """Encodes one streamed answer. A delta's JSON string is spliced into a prebuilt chunk as it came."""
+
+    def __init__(self, header: Header, *, include_usage: bool) -> None:
+        self._head = sse_head(header)
+        self._include_usage = include_usage
+        self._tail = b'},"finish_reason":null}]' + (b',"usage":null' if include_usage else b"") + b"}\n\n"
+        self._text = self._head + b'"content":'
+        self._sources: dict[str, Source] = {}
+
+    def start(self) -> bytes:
+        """Encode the first chunk: the role."""
+        return self._head + b'"role":"assistant","content":""' + self._tail
+
+    def idle(self) -> bytes:
+        """Encode an empty delta: a keep-alive for clients that count chunks, not comments."""
+        return self._text + b'""' + self._tail
+
+    def encode(self, batch: list[Event]) -> bytes:
+        """Encode what one read held; its terminal event, if it has one, is `finish`'s or `error`'s."""
+        event = batch[0] if len(batch) == 1 else None
+        if type(event) is TextDeltas and event.json.isascii() and b"\n" not in event.json:  # as in most reads
+            return self._text + event.json + self._tail
+        return b"".join([self._encode(event) for event in batch])
+
+    def _encode(self, event: Event) -> bytes:
+        match event:
+            case TextDeltas(json=json):
+                return self._run(self._text, json)
+            case ReasoningDeltas(json=json):
+                return self._run(self._head + b'"reasoning_content":', json)
+            case Images():
+                return self._text + sse.line_safe(orjson.dumps(markdown(event.images))) + self._tail
+            case Citations(sources=sources):
+                _merge(self._sources, sources)
+        return b""
+
+    def _run(self, opening: bytes, json: bytes) -> bytes:
+        """Encode a run of deltas, a chunk for each."""
+        return opening + sse.line_safe(json).replace(b"\n", self._tail + opening) + self._tail
+
+    def finish(self, reason: str | None, usage: Callable[[], Usage]) -> bytes:
+        """Encode the end of a complete answer: annotations, if any, the finish reason, usage if asked for, `[DONE]`."""
+        last = self._head[:-1] + b'{},"finish_reason":"' + finish_reason(reason).encode() + b'"}]'
+        frames = [self._annotations(), last, b',"usage":null}\n\n' if self._include_usage else b"}\n\n"]
+        if self._include_usage:
+            frames += [self._head[: -len(_DELTA)], b'],"usage":', orjson.dumps(usage_object(usage())), b"}\n\n"]
+        return b"".join((*frames, sse.DONE))
+
+    def _annotations(self) -> bytes:
+        if not self._sources:
+            return b""
+        notes = sse.line_safe(orjson.dumps(url_citations(self._sources)))
+        return self._head + b'"content":"","annotations":' + notes + self._tail
+
+    @staticmethod
+    def error(error: ApiError) -> bytes:
+        """Encode the one event that ends a broken stream; no `[DONE]` follows it."""
+        return sse.frame(error_body(error, in_stream=True))
+
+
+_DELTA: Final = b'{"index":0,"delta":{'
+
+
+def sse_head(header: Header) -> bytes:
+    """Build what every chunk begins with, up to the opening brace of its delta."""
+    about = orjson.dumps(
+        {
+            "id": header.id,
+            "object": "chat.completion.chunk",
+            "created": header.created,
+            "model": header.model,
+        }
+    )
+    return b"data: " + sse.line_safe(about[:-1]) + b',"choices":[' + _DELTA
+
+
+@dataclass(slots=True)
+class Completion:
+    """Collects one answer that is not streamed: `chars` so far, which take `size` bytes."""
+
+    header: Header
+    chars: int = 0
+    size: int = 0
+    _text: StringIO = field(default_factory=StringIO)  # a list of short texts takes ten times as much
+    _reasoning: StringIO = field(default_factory=StringIO)
+    _has_reasoning: bool = False
+    _sources: dict[str, Source] = field(default_factory=dict)
+
+    def add(self, batch: list[Event]) -> None:
+        """Take what one read held. Raises ApiError (502) where the answer is longer than is kept."""
+        for event in batch:
+            match event:
+                case TextDeltas(text=text):
+                    self._write(self._text, text)
+                case ReasoningDeltas(text=text):
+                    self._has_reasoning = True
+                    self._write(self._reasoning, text)
+                case Images():
+                    self._write(self._text, markdown(event.images))
+                case Citations(sources=sources):
+                    _merge(self._sources, sources)
+        if self.chars > MAX_WHOLE_CHARS:
+            raise answer_too_long(MAX_WHOLE_CHARS)
+
+    def _write(self, texts: StringIO, text: str) -> None:
+        chars = texts.write(text)
+        self.chars += chars
+        self.size += chars if text.isascii() else 4 * chars
+
+    def finish(self, reason: str | None, usage: Usage) -> bytes:
+        """Encode the `chat.completion` object of a complete answer."""
+        message: dict[str, object] = {"role": "assistant", "content": self._text.getvalue(), "refusal": None}
+        if self._has_reasoning:
+            message["reasoning_content"] = self._reasoning.getvalue()
+        if self._sources:
+            message["annotations"] = url_citations(self._sources)
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(reason)}
+        return orjson.dumps(
+            {
+                "id": self.header.id,
+                "object": "chat.completion",
+                "created": self.header.created,
+                "model": self.header.model,
+                "choices": [choice],
+                "usage": usage_object(usage),
+            }
+        )
+
+
+def finish_reason(reason: str | None) -> str:
+    """Upstream's finish reason in OpenAI's words."""
+    return _FINISH_REASONS.get(reason or "", "stop")
+
+
+def usage_object(usage: Usage) -> dict[str, object]:
+    """OpenAI's usage object; the numbers are estimates."""
+    return {
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "total_tokens": usage.prompt + usage.completion,
+        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning, "audio_tokens": 0},
+    }
+
+
+def url_citations(sources: dict[str, Source]) -> list[dict[str, object]]:
+    """Citations as OpenAI's annotations: one for each place that leans on a source, or one at 0 where none is named."""
+    places = ((source, offset) for source in sources.values() for offset in source.offsets or (0,))
+    return [
+        {
+            "type": "url_citation",
+            "url_citation": {
+                "url": source.url,
+                "title": source.title or source.url,
+                "start_index": offset,
+                "end_index": offset,
+            },
+        }
+        for source, offset in islice(places, MAX_ANNOTATIONS)
+    ]
+
+
+def error_body(error: ApiError, *, in_stream: bool = False) -> bytes:
+    """OpenAI's error object; in a stream, where no header can, it carries the word of diagnosis too."""
+    content: dict[str, object] = {
+        "message": error.message,
+        "type": error.type,
+        "param": error.param,
+        "code": error.code,
+    }
+    if in_stream:
+        content["reason"] = error.reason.value
+    return orjson.dumps({"error": content})
+
+
+def _merge(known: dict[str, Source], sources: tuple[Source, ...]) -> None:
+    """Keep the fullest version of each source: the same one comes again with more fields and offsets.
+
+    At most `MAX_SOURCES` are kept, the first that came.
+    """
+    for source in sources:
+        before = known.get(source.url)
+        if before is not None:
+            offsets = tuple(dict.fromkeys((*before.offsets, *source.offsets)))[:MAX_OFFSETS]
+            source = Source(source.url, source.title or before.title, offsets)
+        elif len(known) >= MAX_SOURCES:
+            continue
+        known[source.url] = source

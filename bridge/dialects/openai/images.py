@@ -1,0 +1,97 @@
+"""OpenAI's Images API: generations (JSON) and edits (a form) → ImageRequest; drawn pictures → its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+import orjson
+import pybase64
+
+from bridge.answering.chat import ImageRequest
+from bridge.dialects.fields import Fields
+from bridge.dialects.files import FileReader
+from bridge.errors import ApiError, invalid_request
+from upstream.protocol.files import File
+
+#: OpenAI's own bound on `n`.
+MAX_COUNT: Final = 10
+
+#: Parameters that upstream has no place for: checked for type, then named in `x-bridge-ignored`.
+_IGNORED: Final[dict[str, Callable[[Fields, str], object]]] = {
+    "size": Fields.string,
+    "quality": Fields.string,
+    "style": Fields.string,
+    "user": Fields.string,
+    "background": Fields.string,
+    "moderation": Fields.string,
+    "output_format": Fields.string,
+    "output_compression": Fields.integer,
+    "partial_images": Fields.integer,
+    "input_fidelity": Fields.string,
+}
+
+#: Fields of a form that are whole numbers; a form itself has texts only.
+_INTEGER_DIGITS: Final = 19  # what fits 64 bits
+_FORM_INTEGERS: Final = frozenset({"n", "output_compression", "partial_images"})
+
+
+def read_generation(fields: Fields, pictures: Sequence[File] = ()) -> ImageRequest:
+    """Read a request. Raises ApiError (400) that names the field."""
+    for name in ("model", "prompt"):
+        if not (fields.string(name) or "").strip():
+            raise fields.required(name)
+    count = fields.integer("n", least=1) or 1
+    if count > MAX_COUNT:
+        raise fields.invalid("n", "invalid_value", f"'n' must be at most {MAX_COUNT}, not {count}.")
+    if fields.boolean("stream"):
+        raise fields.invalid("stream", "unsupported_parameter", "Pictures are not streamed: leave out 'stream'.")
+    form = fields.string("response_format") or "url"
+    if form not in ("url", "b64_json"):
+        raise fields.invalid("response_format", "invalid_value", "'response_format' must be url or b64_json.")
+    ignored = tuple(name for name, read in _IGNORED.items() if read(fields, name) is not None)
+    return ImageRequest(
+        fields.string("model") or "", fields.string("prompt") or "", count, form == "b64_json", tuple(pictures), ignored
+    )
+
+
+def read_edit(texts: Mapping[str, str], files: Iterable[tuple[str, bytes]], reader: FileReader) -> ImageRequest:
+    """Read an edit: a form's texts by name, and its files in order. Raises ApiError (400) that names the field."""
+    pictures: list[File] = []
+    mask: tuple[str, ...] = ()
+    for name, data in files:
+        match name:
+            case "image" | "image[]":
+                pictures.append(reader.read_bytes(data, f"image[{len(pictures)}]"))
+            case "mask":
+                mask = ("mask",)
+            case _:
+                raise invalid_request("unsupported_parameter", f"'{name[:50]}' is no file of this request.", name[:50])
+    request = read_generation(Fields({name: _form_value(name, text) for name, text in texts.items()}), pictures)
+    if not pictures:
+        raise invalid_request("missing_required_parameter", "Missing required parameter: 'image'.", "image")
+    return ImageRequest(
+        request.model, request.prompt, request.count, request.inline, request.pictures, request.ignored + mask
+    )
+
+
+def _form_value(name: str, text: str) -> object:
+    if name in _FORM_INTEGERS and text.isdecimal() and len(text) < _INTEGER_DIGITS:
+        return int(text)
+    return {"true": True, "false": False}.get(text, text) if name == "stream" else text
+
+
+def encode_answer(created: int, pictures: Iterable[str | bytes]) -> bytes:
+    """Encode OpenAI's images answer: each picture by its URL, or as its bytes in base64."""
+    data = [
+        {"url": picture} if isinstance(picture, str) else {"b64_json": pybase64.b64encode(picture).decode()}
+        for picture in pictures
+    ]
+    return orjson.dumps({"created": created, "data": data})
+
+
+def no_picture(model: str, said: str) -> ApiError:
+    """502: an image model answered in words only."""
+    return ApiError(
+        502, "upstream_error", "upstream_error", f"'{model}' drew nothing. It said: {said[:300]}", retry=False
+    )

@@ -1,0 +1,43 @@
+"""OpenAI's list of models, with what LMArena says of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import orjson
+
+from upstream.protocol.models import Model
+
+#: `created` of a model whose id (a UUIDv4) tells no time: 2025-01-01, so that it is the same from call to call.
+_UNKNOWN_CREATED: Final = 1_735_689_600
+
+
+def encode_list(models: Iterable[tuple[str, Model]]) -> bytes:
+    """Encode OpenAI's list object; each model stands under the name it is listed by."""
+    return orjson.dumps({"object": "list", "data": [_object(name, model) for name, model in models]})
+
+
+def encode_one(name: str, model: Model) -> bytes:
+    """Encode one model, under the name it was asked for."""
+    return orjson.dumps(_object(name, model))
+
+
+def _object(name: str, model: Model) -> dict[str, object]:
+    display_name = {} if model.display_name is None else {"display_name": model.display_name}
+    return {
+        "id": name,
+        "object": "model",
+        "created": created(model.id),
+        "owned_by": model.organization or "stealth",
+        **display_name,
+        "capabilities": {"input": sorted(model.inputs), "output": sorted(model.outputs)},
+        "modality": "video" if model.video else model.modality,
+        "rank": model.rank,
+    }
+
+
+def created(model_id: str) -> int:
+    """Unix time in seconds: a UUIDv7 begins with its milliseconds."""
+    digits = model_id.replace("-", "")
+    return int(digits[:12], 16) // 1000 if digits[12:13] == "7" else _UNKNOWN_CREATED

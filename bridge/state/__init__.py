@@ -1,0 +1,1 @@
+"""What outlives the process: JSON documents in one folder, and all of them together."""

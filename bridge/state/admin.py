@@ -1,0 +1,89 @@
+"""Who runs the bridge: the dashboard's password, and the clearance that was pasted there. `admin.json`, precious."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from typing import Final
+
+from bridge.state.documents import Document, StateFolder
+
+_HASH: Final = re.compile(r"\$argon2id\$v=19\$m=\d{1,6},t=\d{1,2},p=\d{1,2}(\$[A-Za-z0-9+/]{8,128}){2}")
+_COOKIE_VALUE: Final = re.compile(r"[!#-+\--:<-\[\]-~]{1,4096}")  # RFC 6265, 4.1.1: cookie-octet
+_USER_AGENT: Final = re.compile(r"[ -~]{0,1024}")
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Clearance:
+    """A `cf_clearance` from the dashboard, and the user agent of its browser, which may be empty as in bridge.toml.
+
+    `instead_of` is the SHA-256 in hex of the value in bridge.toml that it replaces: when that changes, bridge.toml
+    wins. Raises ValueError, saying which field is wrong and what it may be.
+    """
+
+    value: str = field(repr=False)
+    user_agent: str
+    instead_of: str
+
+    def __post_init__(self) -> None:
+        _check("value", self.value, _COOKIE_VALUE, "a cookie's value, without its name")
+        _check("user_agent", self.user_agent, _USER_AGENT, "one line of printable ASCII, or empty")
+        _check("instead_of", self.instead_of, _DIGEST, "a SHA-256 in hex")
+
+    @classmethod
+    def replacing(cls, configured: str, value: str, user_agent: str) -> Clearance:
+        """A clearance to use for as long as bridge.toml has `configured`, which may be empty. Raises ValueError."""
+        return cls(value, user_agent, _digest(configured))
+
+    def replaces(self, configured: str) -> bool:
+        """Whether it still holds, where bridge.toml has `configured` now."""
+        return hmac.compare_digest(self.instead_of, _digest(configured))
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """What `admin.json` holds. Without a password nobody can log in. Raises ValueError as Clearance does."""
+
+    password_hash: str | None = field(default=None, repr=False)
+    clearance: Clearance | None = None
+
+    def __post_init__(self) -> None:
+        if self.password_hash is not None:
+            _check("password_hash", self.password_hash, _HASH, "an argon2id hash, or nothing")
+
+    def to_json(self) -> dict[str, object]:
+        """The admin as a JSON object; `from_json` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: object) -> Admin:
+        """Read what `to_json` wrote. Raises ValueError for anything else: an unknown field too, lest a save lose it."""
+        match value:
+            case {"password_hash": password_hash, "clearance": clearance, **rest} if not rest:
+                return cls(password_hash, None if clearance is None else _clearance(clearance))
+        raise ValueError("an admin must have password_hash and clearance, and nothing else")
+
+
+def admin_document(folder: StateFolder) -> Document[Admin]:
+    """`admin.json`: the password's hash and a clearance, which is a secret as it stands."""
+    return Document(folder, "admin", version=1, parse=Admin.from_json, dump=Admin.to_json, empty=Admin(), precious=True)
+
+
+def _clearance(value: object) -> Clearance:
+    match value:
+        case {"value": secret, "user_agent": user_agent, "instead_of": instead_of, **rest} if not rest:
+            return Clearance(secret, user_agent, instead_of)
+    raise ValueError("a clearance must have value, user_agent and instead_of, and nothing else")
+
+
+def _check(name: str, value: object, shape: re.Pattern[str], allowed: str) -> None:
+    # The value itself stays out of the message: it may be a secret.
+    if not isinstance(value, str) or not shape.fullmatch(value):
+        raise ValueError(f"{name}: must be {allowed}")
+
+
+def _digest(secret: str) -> str:
+    return sha256(secret.encode()).hexdigest()

@@ -1,0 +1,258 @@
+"""What is counted of requests: each one's outcome, its sums, and who used what; and their packed form.
+
+A row in JSON is one string of numbers. Of a name: `requests errors prompt_tokens completion_tokens last`. Of a period:
+`requests errors gone chunks prompt_tokens completion_tokens | ttft | duration`, where a histogram is its microseconds
+and its counts without the zeros at the end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from operator import attrgetter
+from typing import Any, Final, NamedTuple, Self, TypeVar
+
+from bridge.statistics.histogram import Histogram
+from upstream.protocol.errors import Reason
+
+#: Upper bounds of the slots in seconds, inclusive; one slot more holds what is above the last.
+TTFT_BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0, 30.0, 60.0, 120.0)
+DURATION_BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0)
+
+#: A table's names; a name that comes when they are all taken is counted as OTHERS.
+NAMES: Final = 500
+NAME_CHARS: Final = 100
+OTHERS: Final = "(others)"
+#: So many of an account's last answers are kept.
+LAST_ANSWERS: Final = 5
+
+_NO_FAILURE: Final = (Reason.OK, Reason.CLIENT_GONE)
+
+T = TypeVar("T")
+
+
+class Outcome(NamedTuple):
+    """How one request, a chat completion or a call for images, has ended.
+
+    `model` is None where it was never resolved, so that no caller can make up names; `key` is the API key's name, None
+    where none was shown. `seconds` is how long the request took, `ttft` is None where no delta was written.
+    """
+
+    status: int
+    reason: Reason
+    seconds: float
+    model: str | None = None
+    key: str | None = None
+    ttft: float | None = None
+    chunks: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether the caller got an error: the status, or a stream that broke."""
+        if self.status >= 400:
+            return self.status != 499
+        return self.reason not in _NO_FAILURE
+
+    @property
+    def gone(self) -> bool:
+        """Whether the caller left before the end, which is no failure."""
+        return self.status == 499 or (self.status < 400 and self.reason is Reason.CLIENT_GONE)
+
+
+@dataclass(slots=True)
+class Usage:
+    """What one model was asked, or one key has asked; `last` is when, as unix time."""
+
+    requests: int = 0
+    errors: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    last: int = 0
+
+    def count(self, outcomes: Sequence[Outcome], last: int) -> None:
+        """Count requests, the last of which came at `last`."""
+        self.requests += len(outcomes)
+        self.errors += sum([each.failed for each in outcomes])
+        self.prompt_tokens += sum([each.prompt_tokens for each in outcomes])
+        self.completion_tokens += sum([each.completion_tokens for each in outcomes])
+        self.last = last
+
+    def add(self, more: Usage) -> None:
+        """Count what another row has counted, and that later, if it was not before."""
+        self.requests += more.requests
+        self.errors += more.errors
+        self.prompt_tokens += more.prompt_tokens
+        self.completion_tokens += more.completion_tokens
+        self.last = more.last
+
+    def pack(self) -> str:
+        """One row."""
+        return f"{self.requests} {self.errors} {self.prompt_tokens} {self.completion_tokens} {self.last}"
+
+    @classmethod
+    def unpack(cls, row: str) -> Self:
+        """Read what `pack` wrote. Raises ValueError."""
+        requests, errors, prompt_tokens, completion_tokens, last = map(int, row.split())
+        return cls(requests, errors, prompt_tokens, completion_tokens, last)
+
+
+@dataclass(slots=True)
+class AccountUse:
+    """How attempts with one account went: their number by reason, and the last ones as (unix time, reason)."""
+
+    reasons: Counter[str] = field(default_factory=Counter)
+    last: deque[tuple[int, Reason]] = field(default_factory=partial(deque, maxlen=LAST_ANSWERS))
+
+    def to_json(self) -> object:
+        """Plain values."""
+        return {"reasons": dict(self.reasons), "last": [f"{at} {reason}" for at, reason in self.last]}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read what `to_json` wrote. Raises what `Stats.from_json` does."""
+        use = cls(Counter(whole_numbers(value["reasons"])))
+        for at, reason in map(str.split, value["last"]):
+            use.last.append((int(at), Reason(reason)))
+        return use
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was counted. `errors` and `gone` have no request in common; tokens are estimates."""
+
+    requests: int = 0
+    errors: int = 0
+    gone: int = 0
+    chunks: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    ttft: Histogram = field(default_factory=partial(Histogram, TTFT_BOUNDS), kw_only=True)
+    duration: Histogram = field(default_factory=partial(Histogram, DURATION_BOUNDS), kw_only=True)
+
+    def count(self, outcomes: Sequence[Outcome]) -> None:
+        """Count requests."""
+        self.requests += len(outcomes)
+        self.errors += sum([each.failed for each in outcomes])
+        self.gone += sum([each.gone for each in outcomes])
+        self.chunks += sum([each.chunks for each in outcomes])
+        self.prompt_tokens += sum([each.prompt_tokens for each in outcomes])
+        self.completion_tokens += sum([each.completion_tokens for each in outcomes])
+        self.ttft.observe([each.ttft for each in outcomes if each.ttft is not None])
+        self.duration.observe([each.seconds for each in outcomes])
+
+    def add(self, more: Counts) -> None:
+        """Count all that was counted elsewhere."""
+        self.requests += more.requests
+        self.errors += more.errors
+        self.gone += more.gone
+        self.chunks += more.chunks
+        self.prompt_tokens += more.prompt_tokens
+        self.completion_tokens += more.completion_tokens
+        self.ttft.add(more.ttft)
+        self.duration.add(more.duration)
+
+    def pack(self) -> str:
+        """One row of three parts."""
+        return (
+            f"{self.requests} {self.errors} {self.gone} {self.chunks} {self.prompt_tokens} {self.completion_tokens}"
+            f" | {self.ttft.pack()} | {self.duration.pack()}"
+        )
+
+    @classmethod
+    def unpack(cls, row: str, **further: int) -> Self:
+        """Read what `pack` wrote; `further` are a subclass's own fields. Raises ValueError or AttributeError."""
+        numbers, ttft, duration = row.split(" | ")
+        requests, errors, gone, chunks, prompt_tokens, completion_tokens = map(int, numbers.split())
+        return cls(
+            requests,
+            errors,
+            gone,
+            chunks,
+            prompt_tokens,
+            completion_tokens,
+            ttft=Histogram.unpack(TTFT_BOUNDS, ttft),
+            duration=Histogram.unpack(DURATION_BOUNDS, duration),
+            **further,
+        )
+
+
+@dataclass(slots=True)
+class Bucket(Counts):
+    """What was counted in the minute, hour or day that began at the unix time `at`."""
+
+    at: int = field(default=0, kw_only=True)
+
+
+@dataclass(slots=True)
+class Totals(Counts):
+    """What was counted in all; and the pictures that were uploaded, and those that could not be."""
+
+    uploaded: int = field(default=0, kw_only=True)
+    upload_failures: int = field(default=0, kw_only=True)
+
+
+@dataclass(slots=True)
+class Tables:
+    """Who used what."""
+
+    models: dict[str, Usage] = field(default_factory=dict)
+    keys: dict[str, Usage] = field(default_factory=dict)
+
+    def count(self, outcomes: Sequence[Outcome], times: Sequence[int]) -> None:
+        """Count requests where they belong; `times` are when they came."""
+        for table, name_of in ((self.models, attrgetter("model")), (self.keys, attrgetter("key"))):
+            asked: defaultdict[str | None, list[Outcome]] = defaultdict(list)
+            last: dict[str | None, int] = {}
+            for outcome, at in zip(outcomes, times, strict=True):
+                name = name_of(outcome)
+                asked[name].append(outcome)
+                last[name] = at
+            for name, its in asked.items():
+                if name is not None:
+                    row_of(table, name, Usage).count(its, last[name])
+
+    def add(self, more: Tables) -> None:
+        """Count all that was counted elsewhere, and later."""
+        for table, further in ((self.models, more.models), (self.keys, more.keys)):
+            for name, usage in further.items():
+                row_of(table, name, Usage).add(usage)
+
+    def pack(self) -> dict[str, object]:
+        """Both tables as rows by name."""
+        return {
+            "models": {name: usage.pack() for name, usage in self.models.items()},
+            "keys": {name: usage.pack() for name, usage in self.keys.items()},
+        }
+
+    @classmethod
+    def unpack(cls, value: Any) -> Self:
+        """Read what `pack` wrote. Raises what `Stats.from_json` does."""
+        return cls(
+            {name: Usage.unpack(row) for name, row in value["models"].items()},
+            {name: Usage.unpack(row) for name, row in value["keys"].items()},
+        )
+
+
+def row_of(table: dict[str, T], name: str, new: Callable[[], T]) -> T:
+    """The row of `name`; it is made where there is room."""
+    row = table.get(name)
+    if row is None:
+        name = _kept_name(name)
+        if name not in table and len(table) >= NAMES:
+            name = OTHERS
+        row = table.setdefault(name, new())
+    return row
+
+
+def _kept_name(name: str) -> str:
+    """A name that is short enough, and that JSON can hold: a lone surrogate or control character becomes `?`."""
+    return "".join(char if char.isprintable() else "?" for char in name[:NAME_CHARS])
+
+
+def whole_numbers(counts: dict[str, Any]) -> dict[str, int]:
+    """Numbers by name, read from JSON. Raises ValueError, TypeError or AttributeError."""
+    return {name: int(count) for name, count in counts.items()}

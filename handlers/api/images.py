@@ -1,0 +1,135 @@
+"""POST /images/generations and /images/edits: read, ask the relay as often as needed, answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from itertools import chain
+from typing import Final
+
+from aiohttp import web
+
+from bridge.access.keys import ApiKey
+from bridge.answering.chat import ChatRequest, ImageRequest, Message
+from bridge.answering.relay import Asked
+from bridge.config.schema import Config
+from bridge.dialects.fields import read_object
+from bridge.dialects.files import FileReader, FileRules
+from bridge.dialects.forms import BadForm, Form, boundary_of, read_form
+from bridge.dialects.openai.images import encode_answer, no_picture, read_edit, read_generation
+from bridge.errors import ApiError, from_upstream, invalid_request, unsupported_model
+from handlers.request.admission import admitted, large_body
+from handlers.request.answers import write_json
+from handlers.request.appkeys import DRAIN, FACTS, KEY, RELAY, SETTINGS, UPLOADS
+from handlers.request.body import read_body, read_bytes
+from handlers.request.budget import SMALL_BYTES
+from upstream.loop.parallel import side_by_side
+from upstream.protocol.errors import UpstreamError
+from upstream.protocol.events import Images
+from upstream.uploads import Uploads
+
+#: Evaluations of one request that draw at the same time.
+SIDE_BY_SIDE: Final = 4
+#: A drawn picture that is sent as bytes: the largest seen have some 10 MB.
+MAX_DRAWN_BYTES: Final = 32 * 1024 * 1024
+#: How long downloading one may take, in seconds.
+DOWNLOAD_SECONDS: Final = 60.0
+#: The body of a generation: no picture is in it, and no prompt is that long.
+MAX_TEXT_BYTES: Final = SMALL_BYTES
+
+
+async def generate(request: web.Request) -> web.StreamResponse:
+    """Draw pictures after a text."""
+    key, config = request[KEY], request.app[SETTINGS].current()
+    with admitted(request, key, config, request[FACTS]):
+        limit = min(MAX_TEXT_BYTES, config.server.max_body_bytes)
+        body = await read_body(request, limit=limit, timeout=config.server.body_timeout)
+        return await _draw(request, key, read_generation(read_object(body)), config)
+
+
+async def edit(request: web.Request) -> web.StreamResponse:
+    """Draw pictures after a text and other pictures."""
+    key, config = request[KEY], request.app[SETTINGS].current()
+    with admitted(request, key, config, request[FACTS]):
+        async with large_body(request, key, config) as hold:
+            form = await _read_form(request, config)
+            rules = FileRules(config.images.max_bytes, config.images.max_per_request)
+            wanted = await asyncio.to_thread(read_edit, form.texts, form.files, FileReader(rules, {}))
+            del form
+            hold.shrink(sum(len(picture.data) for picture in wanted.pictures))
+            return await _draw(request, key, wanted, config)
+
+
+async def _draw(request: web.Request, key: ApiKey, wanted: ImageRequest, config: Config) -> web.StreamResponse:
+    facts = request[FACTS]
+    facts.model = wanted.model[:200]
+    message = Message("user", wanted.prompt, files=wanted.pictures)
+    with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
+        chat = ChatRequest(wanted.model, (message,), ignored=wanted.ignored)
+        asked = await request.app[RELAY].prepare(chat, key)
+        if asked.model.modality != "image":
+            raise unsupported_model(wanted.model, "cannot draw: GET /v1/models names those whose modality is image")
+        if wanted.pictures and "images" in asked.ignored:
+            raise unsupported_model(wanted.model, "takes no pictures, so that it cannot edit one")
+        if asked.ignored:
+            facts.headers["x-bridge-ignored"] = ", ".join(asked.ignored)
+        facts.served = asked.model.name
+        try:
+            drawn = await _drawings(request, key, asked, wanted)
+        except ApiError as error:
+            if error.param == "messages":  # as the relay calls what is a prompt here
+                error.param = "prompt"
+            raise
+        pictures = await _downloads(request.app[UPLOADS], drawn) if wanted.inline else drawn
+    return await write_json(request, encode_answer(int(time.time()), pictures), config)
+
+
+async def _drawings(request: web.Request, key: ApiKey, asked: Asked, wanted: ImageRequest) -> list[str]:
+    """Ask as many evaluations as pictures are wanted; a model may draw several at once."""
+    facts = request[FACTS]
+
+    async def draw(_: int) -> list[str]:
+        async with await request.app[RELAY].answer(asked, key, apart=True) as answer:
+            facts.account = answer.account
+            facts.answers.append(answer)
+            urls: list[str] = []
+            async for batch in answer:
+                urls += (image.url for event in batch if isinstance(event, Images) for image in event.images)
+                del urls[wanted.count :]  # no more are sent
+                answer.keep(sum(map(len, urls)))
+        if not urls:
+            raise no_picture(wanted.model, answer.text)
+        return urls
+
+    drawn = await side_by_side(draw, range(wanted.count), SIDE_BY_SIDE)
+    return list(chain.from_iterable(drawn))[: wanted.count]
+
+
+async def _downloads(uploads: Uploads, urls: Iterable[str]) -> list[bytes]:
+    async def download(url: str) -> bytes:
+        data, _ = await uploads.download(url, limit_bytes=MAX_DRAWN_BYTES, timeout=DOWNLOAD_SECONDS)
+        return data
+
+    try:
+        return await side_by_side(download, urls, SIDE_BY_SIDE)
+    except UpstreamError as error:
+        raise from_upstream(error) from error
+
+
+async def _read_form(request: web.Request, config: Config) -> Form:
+    """Read a form within the same bounds as a JSON body. Raises ApiError."""
+    if not request.content_type.startswith("multipart/"):
+        raise invalid_request("invalid_type", "The body must be multipart/form-data, as OpenAI's SDKs send it.")
+    boundary = boundary_of(request.headers["Content-Type"])
+    if boundary is None:
+        raise _bad_form()
+    body = await read_bytes(request, limit=config.server.max_body_bytes, timeout=config.server.body_timeout)
+    try:
+        return await asyncio.to_thread(read_form, body, boundary)
+    except BadForm:
+        raise _bad_form() from None
+
+
+def _bad_form() -> ApiError:
+    return invalid_request("invalid_body", "The form cannot be read.")

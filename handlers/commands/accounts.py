@@ -1,0 +1,186 @@
+"""`accounts`: add, list and remove LMArena accounts, offline, while the daemon runs or not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import sys
+import termios
+import time
+from functools import partial
+from typing import Final
+
+import click
+
+from bridge.accounts.enrolment import (
+    HOW_TO_COPY,
+    ONE_HOLDER,
+    Accounts,
+    by_user,
+    check_label,
+    enrolled,
+    missing,
+    whose,
+    without,
+)
+from bridge.config.schema import Config
+from bridge.state.documents import Document, StateFolder
+from bridge.state.state import accounts_document
+from handlers.commands.config_option import config_option, read_config
+from handlers.commands.standard_input import is_terminal, read_all
+from handlers.commands.stored import update
+from handlers.commands.terminal import moment, print_table
+from handlers.request.printable import printable
+from upstream.accounts import Account
+from upstream.protocol.cookies import SESSION_COOKIE, CookieError, Session
+from upstream.protocol.errors import Reason
+from upstream.protocol.pastes import Pasted, read_pasted
+
+_CTRL_D: Final = b"\x04"
+#: Far above any export of cookies; a HAR file may be large, but nobody types one.
+_MAX_BYTES: Final = 32 * 1024 * 1024
+_MAX_TYPED_BYTES: Final = 4 * 1024 * 1024
+
+
+@click.group()
+@config_option
+def accounts() -> None:
+    """LMArena accounts: what the bridge shows the site.
+
+    A running daemon notices a change within two seconds.
+    """
+
+
+@accounts.command("add")
+@config_option
+@click.option("--label", help="What the account is called here; its address, if left out.")
+def add_account(label: str | None) -> None:
+    """Add an account, or renew the one of the same user, from what is pasted.
+
+    Log in to the site (arena.ai, formerly lmarena.ai) in a private window and send one message there: only then is the
+    cookie complete. Copy it, then close that window without logging out. Never use the same login in a browser and in
+    the bridge at the same time: it renews itself with a refresh token, and one that is used twice ends the login.
+
+    Standard input takes whatever can be copied: a request to arena.ai from the developer tools, "Copy as cURL" or "Copy
+    as PowerShell" (which bring cf_clearance and the user agent along) or "Copy as Node.js fetch"; a Cookie header; rows
+    of the cookie table; the cookie's value or its pieces; a JSON export or cookies.txt; the local storage's JSON.
+    """
+    try:
+        if label is not None:
+            check_label(label)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    config = read_config()
+    try:
+        pasted = read_pasted(_read_paste())
+    except CookieError as error:
+        raise click.ClickException(f"this cannot be used: {error}") from error
+    _show_clearance(config, pasted)
+    session = pasted.session
+    if session is None:
+        raise click.ClickException(f"no account was added: {SESSION_COOKIE} is missing")
+    before = asyncio.run(_document(config).load())
+    account = by_user(update(config, accounts_document, lambda found: enrolled(found, label, session)), session.user_id)
+    now = time.time()
+    verb = "Renewed" if any(each.user_id == session.user_id for each in before) else "Added"
+    name = f"{account.label!r}: {printable(whose(account))}"
+    holder = "; its login" if session.renewable else ", its cookie"
+    click.echo(f"{verb} account {name}{holder} {_end(session, now)}.")
+    for lack in missing(pasted, session, now, cleared=bool(config.upstream.cf_clearance.value)):
+        click.echo(f"Missing: {lack}", err=True)
+
+
+@accounts.command("list")
+@config_option
+def list_accounts() -> None:
+    """Show every account, and how it is."""
+    found = asyncio.run(_document(read_config()).load())
+    if not found:
+        click.echo("No account yet: lmarena-bridge accounts add", err=True)
+        return
+    now = time.time()
+    print_table(
+        ("label", "user", "login", "state"),
+        ((each.label, whose(each), _end(each.session, now), _state(each, now)) for each in found),
+    )
+
+
+@accounts.command("remove")
+@config_option
+@click.argument("label")
+def remove_account(label: str) -> None:
+    """Forget the account LABEL, or the one of that user id."""
+
+    update(read_config(), accounts_document, partial(without, label=label))
+    click.echo(f"The account {label!r} was removed.")
+
+
+def _document(config: Config) -> Document[Accounts]:
+    return accounts_document(StateFolder(config.server.state_dir))
+
+
+def _end(session: Session, now: float) -> str:
+    """How long the login holds: the access token's end says so only where nothing can renew it."""
+    if session.renewable:
+        return "renews itself"
+    return f"{'expires' if session.expires_at > now else 'expired'} {moment(session.expires_at, now)}"
+
+
+def _state(account: Account, now: float) -> str:
+    if account.expired:
+        return "refused by the site: renew it with accounts add"
+    if account.bar is Reason.GUEST:
+        return "a guest's: sign in on the site, then accounts add"
+    if account.bar is Reason.TERMS:
+        return "the site's terms are not accepted: read them there in a browser, then check"
+    rests = [f"{kind} for {math.ceil(until - now)} s" for kind, until in account.resting.items() if until > now]
+    return f"rests from {', '.join(rests)}" if rests else "usable"
+
+
+def _show_clearance(config: Config, pasted: Pasted) -> None:
+    """Print the lines for bridge.toml, unless they stand there already; on a terminal only, as one is a secret."""
+    upstream = config.upstream
+    there = {"cf_clearance": upstream.cf_clearance.value, "user_agent": upstream.user_agent}
+    came = {"cf_clearance": pasted.cf_clearance, "user_agent": pasted.user_agent}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in came.items() if value and value != there[key]]
+    if not lines or not pasted.cf_clearance:
+        return
+    if not sys.stdout.isatty():
+        click.echo("cf_clearance came along: run this in a terminal to see the lines for bridge.toml.", err=True)
+        return
+    click.echo("For bridge.toml, under [upstream] (no file was changed):\n", err=True)
+    click.echo("\n".join(lines) + "\n")
+
+
+def _read_paste() -> str:
+    if is_terminal():
+        for number, step in enumerate(HOW_TO_COPY, 1):
+            click.echo(f"{number}. {step}", err=True)
+        click.echo(f"{ONE_HOLDER}\n\nPaste it here, it is not shown; then press Enter twice, or Ctrl-D.", err=True)
+        data = read_terminal(sys.stdin.fileno())
+    else:
+        data = read_all(_MAX_BYTES)
+    return data.decode(errors="replace")
+
+
+def read_terminal(descriptor: int) -> bytes:
+    """What is typed up to an empty line or Ctrl-D, unseen.
+
+    Not by lines, as a terminal gives them by itself: it cuts each at 4095 bytes, and a cookie is longer.
+    """
+    before = termios.tcgetattr(descriptor)
+    quiet = termios.tcgetattr(descriptor)
+    quiet[3] &= ~(termios.ICANON | termios.ECHO)
+    data = b""
+    try:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, quiet)
+        while _CTRL_D not in data and b"\n\n" not in data.lstrip() and len(data) <= _MAX_TYPED_BYTES:
+            read = os.read(descriptor, 65536)
+            if not read:
+                break
+            data += read
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)  # what is left must not reach the shell
+    return data.partition(_CTRL_D)[0]

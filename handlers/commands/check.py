@@ -1,0 +1,334 @@
+"""`check`: say line by line what works, and what to do about what does not."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import shlex
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+import click
+
+from bridge.accounts.renewals import CALL_SECONDS, ask
+from bridge.config.file import ConfigError
+from bridge.config.schema import Config
+from bridge.diagnosis import ADVICE
+from bridge.errors import from_upstream
+from bridge.health import clock_advice
+from bridge.models import Sources, read_sources
+from bridge.state.documents import StateError, StateFolder
+from bridge.state.state import State, models_document
+from handlers.commands.config_option import config_option, read_config
+from handlers.commands.terminal import moment
+from handlers.request.clearance import client_settings
+from handlers.request.printable import printable
+from upstream import client
+from upstream.accounts import EVERYTHING, EXPIRY_WARNING_SECONDS, Account, AccountPool
+from upstream.client import PAGE_PATHS, ArenaClient
+from upstream.loop.timers import Alarms
+from upstream.protocol import flight
+from upstream.protocol.cookies import Session
+from upstream.protocol.errors import Reason, TimedOut, Unreachable, UpstreamError
+from upstream.protocol.models import ModelList
+from upstream.protocol.renewal import may_renew
+from upstream.site_clock import TOLERANCE_SECONDS
+
+#: The server actions that the upload of a picture needs (docs/protocol.md, "Server actions and uploads").
+UPLOAD_ACTIONS: Final = frozenset({"generateUploadUrl", "getSignedUrl"})
+
+
+class Verdict(Enum):
+    """How a part is; BAD means that no chat could be served. The value is the mark and its colour."""
+
+    GOOD = ("✓", "green")
+    WORTH_A_LOOK = ("!", "yellow")
+    BAD = ("✗", "red")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: which part, how it is, and what to do if it is not well."""
+
+    verdict: Verdict
+    part: str
+    text: str
+
+
+@click.command()
+@config_option
+@click.pass_context
+def check(context: click.Context) -> None:
+    """Say line by line what works.
+
+    ✓ is well, ! is worth a look, ✗ keeps the bridge from serving a chat. Exits 1 if there is any ✗.
+    """
+    try:
+        config = read_config()
+    except ConfigError as error:
+        found = [Finding(Verdict.BAD, "configuration", str(problem)) for problem in error.problems]
+        for finding in found:
+            _show(finding)
+    else:
+        found = asyncio.run(_show_all(config))
+    serving = all(finding.verdict is not Verdict.BAD for finding in found)
+    click.echo("The bridge can serve chats." if serving else "The bridge could not serve a chat.")
+    context.exit(0 if serving else 1)
+
+
+async def _show_all(config: Config) -> list[Finding]:
+    found: list[Finding] = []
+    async for finding in examine(config):
+        _show(finding)
+        found.append(finding)
+    return found
+
+
+def _show(finding: Finding) -> None:
+    mark, colour = finding.verdict.value
+    click.echo(f"{click.style(mark, fg=colour)} {printable(f'{finding.part}: {finding.text}')}")
+
+
+async def examine(config: Config) -> AsyncIterator[Finding]:
+    """Look at every part as the daemon would. What the site says of an account is kept, as the daemon keeps it."""
+    yield _configuration(config)
+    if config.upstream.cf_clearance.value and not config.upstream.user_agent:
+        advice = "set upstream.user_agent to the User-Agent of the browser that cf_clearance is from"
+        yield Finding(Verdict.WORTH_A_LOOK, "configuration", f"cf_clearance holds for its own browser only: {advice}")
+    folder = StateFolder(config.server.state_dir)
+    yield _state_folder(folder.path)
+    state = State(folder, time.time)
+    try:
+        await state.load()
+        daemon_runs = folder.is_held()
+    except StateError as error:
+        yield Finding(Verdict.BAD, "state folder", str(error))
+        return
+    yield _keys(len(state.keys))
+    async with client.connect(client_settings(config, state.admin.clearance), Alarms()) as arena:
+        sources = await read_sources(arena, timeout=config.upstream.connect_timeout)
+        site = _site(sources, arena, config)
+        yield site
+        reached = site.verdict is not Verdict.BAD
+        if reached:
+            yield _clock(arena)
+        asked = await _ask(arena, state, config, daemon_runs=daemon_runs) if reached else _Asked(anybody=False)
+        for finding in _accounts(state.pool, asked, arena.clock()):
+            yield finding
+        yield await _models(sources, folder)
+        if sources.html is not None:
+            yield await _uploads(sources.html, arena, config)
+
+
+def _configuration(config: Config) -> Finding:
+    where = str(config.source) if config.source else "no bridge.toml, so the defaults hold"
+    return Finding(Verdict.GOOD, "configuration", where)
+
+
+def _state_folder(path: Path) -> Finding:
+    if not path.exists():
+        return Finding(Verdict.GOOD, "state folder", f"{path}, which is made at the first start")
+    if not path.is_dir():
+        return Finding(Verdict.BAD, "state folder", f"{path} is no folder: set another server.state_dir")
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        return Finding(Verdict.BAD, "state folder", f"{path} is not this user's to read and write")
+    return Finding(Verdict.GOOD, "state folder", str(path))
+
+
+def _keys(count: int) -> Finding:
+    if not count:
+        return Finding(
+            Verdict.WORTH_A_LOOK, "API keys", "none, so nobody may call: lmarena-bridge keys add --name NAME"
+        )
+    return Finding(Verdict.GOOD, "API keys", str(count))
+
+
+def _site(sources: Sources, arena: ArenaClient, config: Config) -> Finding:
+    """How the site is. Of the catalog and the page, one that can be read is enough for chats."""
+    where = f"{arena.origin} answers"
+    if arena.origin != config.upstream.base_url:
+        where = f"{where}; {config.upstream.base_url} leads there"
+    if arena.page_path != PAGE_PATHS[0]:
+        where = f"{where}; its page is at {arena.page_path} now"
+    if sources.html is None and isinstance(sources.page, UpstreamError):
+        why = _advice(sources.page)
+        if not isinstance(sources.catalog, ModelList):
+            return Finding(Verdict.BAD, "LMArena", f"{arena.origin}: {why}")
+        return Finding(Verdict.WORTH_A_LOOK, "LMArena", f"{where}, but its page cannot be read: {why}")
+    if isinstance(sources.catalog, UpstreamError):
+        text = f"{where}, but its list of models cannot be read: {_advice(sources.catalog)}"
+        return Finding(Verdict.WORTH_A_LOOK, "LMArena", text)
+    return Finding(Verdict.GOOD, "LMArena", where)
+
+
+def _clock(arena: ArenaClient) -> Finding:
+    if skew := arena.clock.skew:
+        return Finding(Verdict.WORTH_A_LOOK, "clock", clock_advice(skew))
+    return Finding(Verdict.GOOD, "clock", f"within {TOLERANCE_SECONDS:g} s of LMArena's")
+
+
+def _advice(failure: UpstreamError) -> str:
+    """What went wrong, and what the operator does now."""
+    if isinstance(failure, Unreachable | TimedOut):
+        return f"{failure.message} Check the network, and upstream.base_url."
+    return from_upstream(failure).message
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What came of asking about each login, by user id: who was left to the running daemon, and what failed.
+
+    Without `anybody` no login was asked about.
+    """
+
+    anybody: bool = True
+    left: set[str] = field(default_factory=set)
+    failures: dict[str, UpstreamError] = field(default_factory=dict)
+
+
+async def _ask(arena: ArenaClient, state: State, config: Config, *, daemon_runs: bool) -> _Asked:
+    """Ask about each login, and keep what the site says of it, and the tokens that it brings.
+
+    A login that such a call may renew is the running daemon's alone: a refresh token that is used twice ends it.
+    """
+    asked = _Asked()
+    for account in state.pool:
+        renews = may_renew(account.session, arena.clock())
+        if renews and daemon_runs:
+            asked.left.add(account.user_id)
+            continue
+        try:
+            # A call that is given up may have brought new tokens.
+            timeout = CALL_SECONDS if renews else config.upstream.connect_timeout
+            await ask(arena, state.pool, account, timeout=timeout)
+        except UpstreamError as error:
+            asked.failures[account.user_id] = error
+        finally:
+            await state.flush()
+    return asked
+
+
+def _accounts(pool: AccountPool, asked: _Asked, now: float) -> Iterator[Finding]:
+    """What there is to say of each account. `now` is unix time by the site's clock."""
+    if not len(pool):
+        yield Finding(Verdict.BAD, "accounts", "none: lmarena-bridge accounts add")
+    found = [(account, *_account(account, asked, now)) for account in pool]
+    # One account that is out of service is no trouble while another serves.
+    serving = any(verdict is not Verdict.BAD for _, verdict, _ in found)
+    for account, verdict, text in found:
+        shown = Verdict.WORTH_A_LOOK if verdict is Verdict.BAD and serving else verdict
+        whose = f"{account.session.email}, " if account.session.email not in (None, account.label) else ""
+        yield Finding(shown, f"account {account.label}", whose + text)
+
+
+def _account(account: Account, asked: _Asked, now: float) -> tuple[Verdict, str]:
+    """How an account is; BAD if it cannot chat now."""
+    session = account.session
+    add = f"lmarena-bridge accounts add --label {shlex.quote(account.label)}"
+    if account.expired:
+        return Verdict.BAD, f"LMArena does not accept its login: log in again, and paste the new cookie: {add}"
+    if account.bar is not None:
+        why, todo = ADVICE[account.bar]
+        return Verdict.BAD, f"{why}: {todo}" + (f": {add}" if account.bar is Reason.GUEST else "")
+    login, ended = _login(session, now), session.expires_at <= now
+    if rest := _rest(account):
+        return Verdict.BAD, f"{login}; {rest}"
+    failure = asked.failures.get(account.user_id)
+    if failure is not None:
+        verdict = Verdict.BAD if ended else Verdict.WORTH_A_LOOK
+        return verdict, f"{login}, but LMArena could not be asked about it: {_advice(failure)}"
+    if not asked.anybody:
+        return Verdict.WORTH_A_LOOK, f"{login}; LMArena was not asked about it"
+    if account.user_id in asked.left:
+        by = f"{login}, which the running daemon does next"
+        return (Verdict.WORTH_A_LOOK, f"{by}; its health says how that goes") if ended else (Verdict.GOOD, by)
+    if not session.renewable and ended:
+        return Verdict.WORTH_A_LOOK, f"{login}, though LMArena still takes it: paste a new one: {add}"
+    if not session.renewable and session.expires_at - now < EXPIRY_WARNING_SECONDS:
+        return Verdict.WORTH_A_LOOK, f"{login} and cannot be renewed: paste a new one in time: {add}"
+    return Verdict.GOOD, login
+
+
+def _login(session: Session, now: float) -> str:
+    """How long a login holds."""
+    ended = session.expires_at <= now
+    if session.renewable:
+        past = f", its token ended {moment(session.expires_at, now)}" if ended else ""
+        return f"its login renews itself{past}"
+    return f"its session {'ended' if ended else 'ends for good'} {moment(session.expires_at, now)}"
+
+
+def _rest(account: Account) -> str:
+    """Why an account may not be asked for a chat now, and for how long; '' if it may."""
+    now = time.time()
+    if not (seconds := math.ceil(account.rests("chat", now))):
+        return ""
+    if account.resting.get(EVERYTHING, 0.0) > now:
+        return f"LMArena doubts that a human uses it: it rests for {seconds} s, and its own page shows the same flag"
+    return f"it rests for {seconds} s after a 429"
+
+
+async def _models(sources: Sources, folder: StateFolder) -> Finding:
+    try:
+        found = sources.merged()
+    except UpstreamError as error:
+        why = error.message.rstrip(".")
+    else:
+        offered = [model for model in found.models if model.selectable]
+        parts = [f"{len(offered)}", f"{sum(model.stealth for model in offered)} of them stealth"]
+        if withheld := len(found.models) - len(offered):
+            parts.append(f"{withheld} withheld by the site")
+        if found.skipped:
+            parts.append(f"{found.skipped} entries cannot be read")
+        failed = any(isinstance(each, UpstreamError) for each in (sources.catalog, sources.page))
+        verdict = Verdict.WORTH_A_LOOK if failed else Verdict.GOOD
+        return Finding(verdict, "models", f"{', '.join(parts)} ({_origin_of_models(sources)})")
+    stored = await models_document(folder).load()
+    if stored:
+        return Finding(Verdict.WORTH_A_LOOK, "models", f"{why}; {len(stored)} are known from before")
+    return Finding(Verdict.BAD, "models", f"{why}, and none are known from before")
+
+
+def _origin_of_models(sources: Sources) -> str:
+    """Where the models are from, and why not from both places."""
+    lacks = {
+        "catalog": _lack(sources.catalog, "the site has no catalog", "the catalog"),
+        "page": _lack(sources.page, "the page holds no list", "the page"),
+    }
+    given = [name for name, lack in lacks.items() if not lack]
+    if len(given) == len(lacks):
+        return "from the catalog and the page"
+    return f"from the {given[0]} only: {'; '.join(filter(None, lacks.values()))}"
+
+
+def _lack(source: ModelList | UpstreamError | None, absent: str, name: str) -> str:
+    """Why a place gives no models; '' where it does."""
+    if source is None:
+        return absent
+    if isinstance(source, UpstreamError):
+        return f"{name} cannot be read"
+    return "" if source.models else f"{name} lists none"
+
+
+async def _uploads(page: str, arena: ArenaClient, config: Config) -> Finding:
+    paths = await asyncio.to_thread(flight.script_paths, page)
+    missing = set(UPLOAD_ACTIONS)
+    for path in paths:
+        if not missing:
+            break
+        try:
+            script = await arena.read(path, timeout=config.upstream.connect_timeout)
+        except Unreachable:
+            break
+        except UpstreamError:
+            continue
+        missing -= (await asyncio.to_thread(flight.action_ids, script)).keys()
+    if missing:
+        text = f"{', '.join(sorted(missing))} not found in {len(paths)} scripts: chats work, pictures cannot be sent"
+        return Finding(Verdict.WORTH_A_LOOK, "upload action ids", text)
+    return Finding(Verdict.GOOD, "upload action ids", "found")

@@ -1,0 +1,42 @@
+"""`--config FILE`, which every command takes, before or after the command words."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+if TYPE_CHECKING:
+    from bridge.config.schema import Config
+
+_PATH: Final = "handlers.commands.config_option.path"
+
+
+def _remember(context: click.Context, _: click.Parameter, path: Path | None) -> None:
+    if path is not None:
+        context.meta[_PATH] = path  # which nested contexts share: the innermost word wins
+
+
+config_option = click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    expose_value=False,
+    callback=_remember,
+    help="The configuration, in place of ./bridge.toml or the one in ~/.config/lmarena-bridge.",
+)
+
+
+def config_path() -> Path | None:
+    """The file that was named on the command line."""
+    path: Path | None = click.get_current_context().meta.get(_PATH)
+    return path
+
+
+def read_config() -> Config:
+    """The configuration that the running command is to use. Raises ConfigError."""
+    from bridge.config.file import load  # imported late: `--help` needs none of it
+
+    return load(config_path(), os.environ)

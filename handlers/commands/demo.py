@@ -1,0 +1,117 @@
+"""`demo`: the daemon against the embedded arena, in a state folder that is gone afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import click
+
+from bridge import log
+from bridge.access import keys, passwords
+from bridge.config.file import load
+from bridge.config.schema import Config
+from bridge.state.admin import Admin, admin_document
+from bridge.state.documents import StateFolder
+from bridge.state.state import accounts_document, keys_document
+from handlers.commands.config_option import config_option, config_path
+from handlers.daemon.listener import open_sockets
+from handlers.daemon.service import Service
+from upstream.accounts import Account
+from upstream.arena import Arena
+from upstream.protocol import cookies
+
+#: Seconds before each delta: about as fast as a model writes.
+PACE_SECONDS: Final = 0.03
+HOST: Final = "127.0.0.1"
+
+
+@click.command()
+@config_option
+@click.option("--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, help="Port of the bridge.")
+def demo(port: int) -> None:
+    """Run the daemon against an embedded arena.
+
+    No account and no network is needed: it makes a key and an account in a temporary state folder, and prints a line
+    to paste. Of a configuration only what --config names is read; address, state and upstream are the demo's own.
+    """
+    with TemporaryDirectory(prefix="lmarena-bridge-demo-") as folder, suppress(KeyboardInterrupt):
+        asyncio.run(_run(Path(folder), config_path(), port))
+
+
+async def _run(folder: Path, path: Path | None, port: int) -> None:
+    async with Arena(pace=PACE_SECONDS) as arena:
+        config = _config(folder, path, arena)
+        log.configure(config.log.level, config.log.format, threaded=True)
+        state = StateFolder(config.server.state_dir)
+        state.prepare()
+        secret, key = keys.generate("demo", now=time.time())
+        await keys_document(state).save((key,))
+        session = cookies.decode(arena.sign_in("demo@example.org").cookie_value)
+        await accounts_document(state).save((Account("demo", session),))
+        password = secrets.token_urlsafe(12)
+        await admin_document(state).save(Admin(passwords.hash_password(password)))
+        with _sockets(port) as sockets:
+            service = Service(config, lambda: config, lambda url, _: _introduce(url, secret, password, arena), sockets)
+            await service.run()
+
+
+def _config(folder: Path, path: Path | None, arena: Arena) -> Config:
+    """The configuration of `path`, or the defaults, with the demo's own surroundings."""
+    if path is None:
+        path = folder / "bridge.toml"
+        path.touch()
+    own = {
+        "SERVER__STATE_DIR": str(folder / "state"),
+        "SERVER__HOST": HOST,
+        "SERVER__TLS_CERT": "",
+        "SERVER__TLS_KEY": "",
+        "SERVER__DRAIN_SECONDS": "0",  # nobody waits for a demo to end
+        "UPSTREAM__BASE_URL": arena.origin,
+        "UPSTREAM__ORIGINS": "[]",
+        "UPSTREAM__CF_CLEARANCE": "",
+    }
+    return load(path, {f"LMARENA_BRIDGE_{name}": value for name, value in own.items()})
+
+
+@contextmanager
+def _sockets(port: int) -> Iterator[list[socket.socket]]:
+    """Sockets on `port`, or on any free one if that is taken."""
+    try:
+        sockets = open_sockets(HOST, port)
+    except OSError as error:
+        click.echo(f"Port {port} cannot be had ({error.strerror}), so this is another one.", err=True)
+        sockets = open_sockets(HOST, 0)
+    try:
+        yield sockets
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+def _introduce(url: str, secret: str, password: str, arena: Arena) -> None:
+    body = {"model": arena.models[0].public_name, "stream": True, "messages": [{"role": "user", "content": "Hello!"}]}
+    faults = f"curl {arena.origin}/_arena/faults"
+    click.echo(
+        f"LMArena Bridge is ready on {url}/v1\n"
+        "\n"
+        f"curl -N {url}/v1/chat/completions -H 'Authorization: Bearer {secret}'"
+        f" -H 'Content-Type: application/json' -d '{json.dumps(body)}'\n"
+        "\n"
+        f"base URL       {url}/v1\n"
+        f"API key        {secret}\n"
+        f"dashboard      {url}/dashboard\n"
+        f"password       {password}\n"
+        f'make trouble   {faults} -d \'{{"name": "model_failed_middle"}}\'\n'
+        f"all troubles   {faults}\n"
+        "\n"
+        "Ctrl-C ends it; nothing is kept."
+    )

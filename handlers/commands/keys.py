@@ -1,0 +1,177 @@
+"""`keys`: make, list, change and revoke API keys, while the daemon runs or not."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace as changed
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, TypeAlias
+
+import click
+
+from bridge.access.keys import MAX_CONCURRENCY, MAX_RPM, ApiKey, add, generate, get, remove, replace
+from bridge.config.schema import Config
+from bridge.state.documents import StateFolder
+from bridge.state.state import keys_document
+from handlers.commands.config_option import config_option, read_config
+from handlers.commands.stored import update
+from handlers.commands.terminal import print_table
+
+Keys: TypeAlias = tuple[ApiKey, ...]
+
+
+def _split(_: click.Context, __: click.Parameter, globs: str | None) -> tuple[str, ...] | None:
+    return None if globs is None else tuple(filter(None, (glob.strip() for glob in globs.split(","))))
+
+
+_models = click.option(
+    "--models", metavar="GLOB,…", callback=_split, help="Only models of which a name matches one of these."
+)
+
+
+@click.group()
+@config_option
+def keys() -> None:
+    """API keys: what callers show the bridge.
+
+    A running daemon notices a change within two seconds.
+    """
+
+
+@keys.command("add")
+@config_option
+@click.option("--name", required=True, help="What the key is called here: 1 to 64 letters, digits, spaces and . _ -")
+@click.option("--rpm", type=click.IntRange(1, MAX_RPM), help="Requests per minute, in place of limits.rpm.")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, MAX_CONCURRENCY),
+    help="Requests at the same time, in place of limits.concurrency.",
+)
+@_models
+@click.option("--stealth", is_flag=True, help="Stealth models too, if models.stealth allows them at all.")
+@click.option("--metrics", is_flag=True, help="/metrics too.")
+def add_key(
+    name: str, rpm: int | None, concurrency: int | None, models: tuple[str, ...] | None, stealth: bool, metrics: bool
+) -> None:
+    """Make a key and show it, this once.
+
+    It stands alone on the last line of stdout.
+    """
+    config = read_config()
+    try:
+        secret, key = generate(
+            name,
+            now=time.time(),
+            rpm=rpm,
+            concurrency=concurrency,
+            models=models or (),
+            stealth=stealth,
+            metrics=metrics,
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if sys.stdout is None:  # the shell's >&-
+        raise click.ClickException("standard output is closed, so the key could not be shown: none was made")
+    update(config, keys_document, partial(add, key=key))
+    try:
+        with suppress(OSError):  # whoever reads only the key may have closed stderr
+            _note_stealth(config, key)
+            click.echo(f"The key {name!r}. Keep it: only its hash is stored, it cannot be shown again.", err=True)
+        click.echo(secret)
+    except BaseException as error:  # Ctrl-C too: nobody has seen the key, and nobody ever can
+        update(config, keys_document, partial(remove, name_or_id=key.id))
+        if isinstance(error, OSError):
+            what = f"the key could not be shown ({error.strerror}), so it was removed again"
+            raise click.ClickException(what) from error
+        raise
+
+
+@keys.command("list")
+@config_option
+def list_keys() -> None:
+    """Show every key and its rights."""
+    config = read_config()
+    found = asyncio.run(keys_document(StateFolder(config.server.state_dir)).load())
+    if not found:
+        click.echo("No key yet: lmarena-bridge keys add --name NAME", err=True)
+        return
+    print_table(
+        ("name", "id", "key", "rpm", "concurrency", "models", "stealth", "metrics", "made"),
+        (
+            (
+                key.name,
+                key.id,
+                f"sk-lmab-…{key.hint}",
+                _limit(key.rpm, config.limits.rpm),
+                _limit(key.concurrency, config.limits.concurrency),
+                ", ".join(key.models) or "all",
+                _yes(key.stealth),
+                _yes(key.metrics),
+                f"{datetime.fromtimestamp(key.created, UTC).astimezone():%Y-%m-%d}",
+            )
+            for key in found
+        ),
+    )
+
+
+@keys.command("set")
+@config_option
+@click.argument("name")
+@click.option("--rpm", type=click.IntRange(0, MAX_RPM), help="Requests per minute; 0 for limits.rpm.")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(0, MAX_CONCURRENCY),
+    help="Requests at the same time; 0 for limits.concurrency.",
+)
+@_models
+@click.option("--stealth/--no-stealth", default=None, help="Whether stealth models are allowed.")
+@click.option("--metrics/--no-metrics", default=None, help="Whether /metrics is allowed.")
+def set_key(
+    name: str,
+    rpm: int | None,
+    concurrency: int | None,
+    models: tuple[str, ...] | None,
+    stealth: bool | None,
+    metrics: bool | None,
+) -> None:
+    """Change the rights of the key NAME, or of that id.
+
+    What is not named stays as it is; --models "" allows all.
+    """
+    limits = {"rpm": rpm, "concurrency": concurrency}
+    rights = {"models": models, "stealth": stealth, "metrics": metrics}
+    changes: dict[str, Any] = {right: value or None for right, value in limits.items() if value is not None}
+    changes |= {right: value for right, value in rights.items() if value is not None}
+    if not changes:
+        named = "--rpm, --concurrency, --models, --stealth, --metrics"
+        raise click.UsageError(f"nothing to change: name at least one of {named}")
+    config = read_config()
+    kept = update(config, keys_document, lambda keys: replace(keys, changed(get(keys, name), **changes)))
+    _note_stealth(config, get(kept, name))
+    click.echo(f"The key {name!r} was changed.")
+
+
+@keys.command("revoke")
+@config_option
+@click.argument("name")
+def revoke_key(name: str) -> None:
+    """Delete the key NAME, or the one of that id, for good."""
+    update(read_config(), keys_document, partial(remove, name_or_id=name))
+    click.echo(f"The key {name!r} was revoked.")
+
+
+def _limit(own: int | None, default: int) -> str:
+    return f"{own:,}" if own is not None else f"{default:,} (default)"
+
+
+def _yes(right: bool) -> str:
+    return "yes" if right else "no"
+
+
+def _note_stealth(config: Config, key: ApiKey) -> None:
+    if key.stealth and not config.models.stealth:
+        click.echo("Stealth models stay closed until models.stealth = true in bridge.toml.", err=True)

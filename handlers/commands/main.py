@@ -1,0 +1,93 @@
+"""The command line, `lmarena-bridge` or `python -m bridge`. A command's module is imported when it is asked for."""
+
+from __future__ import annotations
+
+import gc
+import io
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, Final
+
+import click
+
+import bridge
+from bridge import log
+from handlers.commands.config_option import config_option
+
+#: Command → its module, and what the list of commands says of it without importing that.
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "serve": ("handlers.commands.serve", "Run the daemon (also without a command)."),
+    "demo": ("handlers.commands.demo", "Run the daemon against an embedded arena."),
+    "check": ("handlers.commands.check", "Say line by line what works."),
+    "chat": ("handlers.commands.chat", "Chat in the terminal through a running bridge."),
+    "keys": ("handlers.commands.keys", "API keys: what callers show the bridge."),
+    "accounts": ("handlers.commands.accounts", "LMArena accounts: what the bridge shows the site."),
+    "models": ("handlers.commands.models", "Show the models as a table."),
+    "password": ("handlers.commands.password", "Set the dashboard's password."),
+}
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Import within: the garbage collector would walk all that imports make and keep, for 40 ms of a start."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _command(name: str) -> click.Command:
+    with _uncollected():
+        from upstream.http.trust import unread
+
+        with unread():
+            command: click.Command = getattr(import_module(COMMANDS[name][0]), name)
+    return command
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 — click's own signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 — click's own signature
+        return _command(cmd_name) if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 — click's own signature
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        # Imported late: `--help` needs none of it, and every command all of it.
+        with _uncollected():
+            from bridge.config.file import ConfigError
+            from bridge.state.documents import StateError
+            from handlers.request.printable import readable
+
+        try:
+            return super().invoke(ctx)
+        except (ConfigError, StateError) as error:
+            raise click.ClickException(readable(str(error))) from error
+        except click.UsageError:  # it quotes the person's own words
+            raise
+        except click.ClickException as error:  # it may quote a server, a file, a name
+            shown = click.ClickException(readable(error.message))
+            vars(shown).update(exit_code=error.exit_code)  # which click keeps in the class
+            raise shown from error
+
+
+@click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(bridge.__version__)
+@config_option
+@click.pass_context
+def main(context: click.Context) -> None:
+    """LMArena's models for any OpenAI client, through a daemon on your own machine."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an answer may hold what the terminal's encoding does not
+            stream.reconfigure(errors="replace")
+    log.configure("warning", "text")
+    if context.invoked_subcommand is None:
+        context.invoke(_command("serve"))

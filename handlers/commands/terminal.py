@@ -1,0 +1,42 @@
+"""What commands show a person: tables and points in time. Colour and wrapping only where there is a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from handlers.request.printable import printable
+
+#: What a pipe gets as its width: no row is wrapped, so that `grep` finds whole ones.
+_PIPE_COLUMNS: Final = 10_000
+#: The last second that a date can name.
+_LAST_SECOND: Final = 253_402_214_400.0
+_UNITS: Final = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
+
+
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Print a table on stdout. What stands in it is plain text: nothing steers the terminal."""
+    width = None if sys.stdout.isatty() else _PIPE_COLUMNS
+    console = Console(width=width, markup=False, highlight=False, emoji=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")  # an ellipsis could not be copied
+    for row in rows:
+        table.add_row(*(printable(cell) for cell in row))
+    console.print(table)
+
+
+def moment(when: float, now: float) -> str:
+    """A unix time as a person says it: `in 6 days (2026-11-29 12:00 CET)`, `2 hours ago (…)`."""
+    distance = when - now
+    unit, seconds = next((each for each in _UNITS if abs(distance) >= each[1]), _UNITS[-1])
+    count = int(abs(distance) // seconds)
+    words = f"{count} {unit}{'' if count == 1 else 's'}"
+    date = datetime.fromtimestamp(min(max(when, 0.0), _LAST_SECOND)).astimezone()
+    return f"{f'in {words}' if distance > 0 else f'{words} ago'} ({date:%Y-%m-%d %H:%M %Z})"

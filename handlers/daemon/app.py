@@ -1,0 +1,181 @@
+"""The one place that wires the app: what it owns is made here in order, and closed in reverse."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+
+from aiohttp import web
+
+from bridge.access.limits import Limiter
+from bridge.accounts.follow_ups import FollowUps
+from bridge.accounts.renewals import renewing
+from bridge.accounts.rotations import Rotations
+from bridge.answering.attempts import Attempts
+from bridge.answering.relay import Relay
+from bridge.config.schema import Config
+from bridge.health import Watch
+from bridge.models import Models
+from bridge.state.documents import StateFolder
+from bridge.state.state import State, kept_conversations, kept_modes, models_document
+from bridge.statistics.file import StatsFile
+from bridge.tasks import TaskOwner
+from handlers.api.fetching import FETCH_SECONDS
+from handlers.api.routes import add_routes
+from handlers.daemon.strangers import STRANGER_CONNECTIONS, Strangers
+from handlers.dashboard.guard import LOGINS
+from handlers.dashboard.routes import add_dashboard
+from handlers.monitoring.health import health_of
+from handlers.monitoring.metrics import METRICS, Metrics
+from handlers.request.activity import Activity
+from handlers.request.appkeys import (
+    ACTIVITY,
+    ALARMS,
+    BODIES,
+    CLIENT,
+    DRAIN,
+    DRIFT,
+    ENDINGS,
+    FETCHER,
+    GATE,
+    LIMITER,
+    MODELS,
+    RANDOM,
+    RELAY,
+    RENEWALS,
+    SETTINGS,
+    STATE,
+    STATS,
+    STRANGERS,
+    TASKS,
+    UPLOADS,
+    Settings,
+)
+from handlers.request.budget import ByteBudget
+from handlers.request.clearance import client_settings, use_clearance
+from handlers.request.drain import Drain
+from handlers.request.endings import Endings
+from handlers.request.middlewares import around, set_headers
+from upstream import client
+from upstream.fetch import fetching
+from upstream.gate import Gate
+from upstream.loop.timers import Alarms
+from upstream.protocol.drift import Drift
+from upstream.protocol.ids import Uuid7Source
+from upstream.random_bytes import RandomBytes
+from upstream.retry import Retries
+from upstream.uploads import uploading
+
+_logger = logging.getLogger(__name__)
+
+#: How often health is looked at for the log, in seconds.
+HEALTH_SECONDS = 5.0
+
+
+def build_app(config: Config, folder: StateFolder) -> web.Application:
+    """Build the daemon's application over a prepared state folder."""
+    app = web.Application(middlewares=[around])
+    settings = app[SETTINGS] = Settings(config)
+    app[STATE] = State(folder, time.time, on_password=lambda: app[LOGINS].end_all(), monotonic=time.monotonic)
+    app[STATS] = StatsFile(folder, time.time)
+    app[GATE] = Gate(time.monotonic)
+    app[DRIFT] = Drift(_warn_of_unknown)
+    app[LIMITER] = Limiter(time.monotonic)
+    app[ALARMS] = Alarms()
+    app[DRAIN] = Drain(app[ALARMS])
+    app[BODIES] = ByteBudget()
+    app[STRANGERS] = Strangers(2 * config.limits.streams + STRANGER_CONNECTIONS, time.monotonic)
+    app[RANDOM] = RandomBytes()
+    app.on_response_prepare.append(set_headers)
+    add_routes(app)
+    add_dashboard(app)
+
+    async def state(app: web.Application) -> AsyncIterator[None]:
+        await app[STATE].load()
+        await app[STATS].load()
+        app[ACTIVITY] = Activity(app[STATS].stats)
+        app[ENDINGS] = Endings(app[ACTIVITY], app[LIMITER], settings.current)
+        app[METRICS] = Metrics(app, app[STATS].stats)
+        yield
+        app[ENDINGS].settle()
+        await app[STATS].finish()
+        await app[STATE].finish()
+        app[ALARMS].close()
+
+    async def upstream(app: web.Application) -> AsyncIterator[None]:
+        pool = app[STATE].pool
+        async with (
+            kept_conversations(folder) as conversations,
+            kept_modes(folder, lambda user_id: pool.get(user_id) is not None) as modes,
+            client.connect(client_settings(config, app[STATE].admin.clearance), app[ALARMS]) as arena,
+            renewing(arena, pool, settings.current, app[STATE].flush) as renewals,
+            uploading(
+                arena, clock=arena.clock, monotonic=time.monotonic, on_upload=app[STATS].stats.record_upload
+            ) as uploads,
+            fetching(connect_timeout=FETCH_SECONDS) as fetcher,
+        ):
+            app[UPLOADS], app[FETCHER] = uploads, fetcher
+            app[CLIENT], app[RENEWALS] = arena, renewals
+            app[MODELS] = Models(arena, models_document(folder), settings.current, time.monotonic)
+            await app[MODELS].load()
+            follow_ups = FollowUps(time.monotonic)
+            attempts = Attempts(
+                arena,
+                pool,
+                renewals,
+                uploads,
+                modes,
+                follow_ups,
+                Rotations(time.monotonic),
+                Uuid7Source(arena.clock, app[RANDOM]),
+                settings.current,
+                app[DRIFT],
+                app[STATS].stats.record_attempt,
+            )
+            app[RELAY] = Relay(
+                attempts,
+                pool,
+                app[MODELS],
+                conversations,
+                follow_ups,
+                app[GATE],
+                Retries(config.upstream.max_attempts),
+                app[DRIFT],
+                settings.current,
+            )
+            yield
+
+    async def tasks(app: web.Application) -> AsyncIterator[None]:
+        async with TaskOwner() as owner:
+            app[TASKS] = owner
+            owner.spawn(app[STATE].save(), name="save state")
+            owner.spawn(app[STATE].watch(app[RENEWALS].wake), name="watch state")
+            owner.spawn(app[STATS].keep(), name="save statistics")
+            owner.spawn(app[MODELS].keep_fresh(), name="refresh models")
+            owner.spawn(app[MODELS].save(), name="save models")
+            owner.spawn(app[RENEWALS].keep(), name="renew accounts")
+            owner.every(HEALTH_SECONDS, Watch(partial(health_of, app)), name="watch health")
+            yield
+
+    app.cleanup_ctx.extend((state, upstream, tasks))
+    return app
+
+
+def reload(app: web.Application, config: Config) -> None:
+    """Take over a new configuration: running answers keep theirs, the next request has the new one.
+
+    What the process was started with (address, TLS, state folder, size of the pool) stays as it was.
+    """
+    app[SETTINGS].config = config
+    use_clearance(app)
+    app[RELAY].retries.max_attempts = config.upstream.max_attempts
+    app[MODELS].rehide()
+    app[MODELS].wake()
+    app[RENEWALS].wake()
+
+
+def _warn_of_unknown(kind: str) -> None:
+    """Say once of each kind what the site sends and the bridge does not know: the site may have changed."""
+    _logger.warning("LMArena sends something that this version does not know, and skips: %s", kind)

@@ -1,0 +1,265 @@
+"""The process: sockets, signals, drain, and what the service manager hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from operator import attrgetter
+from typing import Final
+
+from aiohttp import web
+
+from bridge import log
+from bridge.config.file import ConfigError, Problem
+from bridge.config.schema import Config
+from bridge.state.documents import StateFolder
+from bridge.state.regular_file import kind
+from bridge.tasks import TaskOwner
+from handlers.daemon.app import build_app, reload
+from handlers.daemon.listener import (
+    awaits_first_request,
+    inherited_sockets,
+    keep_no_connection,
+    listen,
+    open_sockets,
+    stop_listening,
+)
+from handlers.daemon.memory import COLLECT_SECONDS, Collector, resident_bytes
+from handlers.daemon.notify import Notifier, feed_watchdog, report_status
+from handlers.dashboard.login import setup_code
+from handlers.request.appkeys import DRAIN, SETTINGS, STATE, STRANGERS, TASKS
+from handlers.request.drain import Drain
+from upstream.loop.threads import Threads
+
+#: How long answers may take to leave once they were told to end, in seconds.
+_FAREWELL_SECONDS: Final = 3.0
+#: How long a connection may take to be closed once its answer has been written, in seconds.
+_CLOSING_SECONDS: Final = 0.1
+#: How long requests over connections that were just accepted are waited for, and how often that is looked at, in
+#: seconds: whoever came before the end shall not meet a 503.
+_LAST_REQUESTS_SECONDS: Final = 0.3
+_LOOK_SECONDS: Final = 0.01
+#: When 200 streams begin at once, Python's own collections (700, 10, 10) would walk what all of them have just made,
+#: again and again: the first delta came four times as late (`make bench`, natural: p50 18 ms, now 4). Here an object is
+#: walked twice while it is young, of 4,000 at most at a time: with 15,000, each stop of 8 ms made a queue (p99 12 ms,
+#: now 5). A whole collection takes 300 ms with 5,000 streams open; it comes where 1.6 million were made and kept, and
+#: when the memory has grown by much (`handlers.daemon.memory`).
+_COLLECT_AFTER: Final = (2_000, 1, 400)
+#: How long bridge.toml may take to be read again, in seconds, and how many readings may be under way: a folder of
+#: another machine may not answer.
+_REREAD_SECONDS: Final = 30.0
+_REREADS: Final = 4
+_UNCHANGED: Final = "the configuration stays as it was"
+#: Open files that are no connections: sockets that listen, state files, threads' pipes. The daemon begins with some 10.
+_OWN_FILES: Final = 50
+#: What a daemon keeps for its life: its sockets, its state folder, and the bound of the pool that follows `streams`.
+_LASTING: Final = (
+    "server.host",
+    "server.port",
+    "server.state_dir",
+    "server.tls_cert",
+    "server.tls_key",
+    "limits.streams",
+)
+
+_logger = logging.getLogger(__name__)
+
+
+class CannotListen(OSError):
+    """The configured address cannot be had; the text says why and what to do."""
+
+
+@dataclass(slots=True)
+class Service:
+    """One daemon's life. `reread` gives the configuration as it stands on disk now; it may raise ConfigError.
+
+    `on_ready` is told the daemon's origin, and the code that sets the dashboard's first password while there is none.
+    `sockets` are bound already and become the daemon's; without any it takes those that a service manager hands over,
+    else it binds what the configuration names.
+    """
+
+    config: Config
+    reread: Callable[[], Config]
+    on_ready: Callable[[str, str | None], None]
+    sockets: Sequence[socket.socket] = ()
+    _notifier: Notifier = field(default_factory=lambda: Notifier.inherited(os.environ))
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _hurry: asyncio.Event = field(default_factory=asyncio.Event)
+    _reading: Threads = field(default_factory=lambda: Threads("configuration", _REREADS))
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then drain. Raises StateError, ConfigError or CannotListen."""
+        self._handle_signals()
+        folder = StateFolder(self.config.server.state_dir)
+        folder.prepare()
+        with folder.hold():
+            tls = tls_context(self.config)
+            sockets = self.sockets or inherit() or bind(self.config)
+            app = build_app(self.config, folder)
+            app[STRANGERS].limit = _allow_open_files(sockets[0], self.config.limits.streams)
+            runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSING_SECONDS)
+            try:
+                await runner.setup()
+                servers = await listen(runner, sockets, tls)
+                async with TaskOwner() as tasks:
+                    tasks.spawn(self._reload_when_told(app), name="reload")
+                    tasks.spawn(report_status(self._notifier, partial(_status, app)), name="status")
+                    tasks.spawn(feed_watchdog(self._notifier, (*tasks, *app[TASKS])), name="watchdog")
+                    gc.freeze()  # what is loaded now stays: no collection need walk it again
+                    gc.set_threshold(*_COLLECT_AFTER)
+                    tasks.every(COLLECT_SECONDS, Collector(resident_bytes), name="collect garbage")
+                    self.on_ready(address(sockets[0].getsockname(), secure=tls is not None), setup_code(app))
+                    self._notifier.ready()
+                    await self._stop.wait()
+                    self._notifier.stopping()
+                    await stop_listening(servers)
+                    await _take_last_requests(runner, app[DRAIN])
+                    await self._drain(app[DRAIN], app[SETTINGS].config.server.drain_seconds)
+            finally:
+                await runner.cleanup()
+                for sock in sockets:
+                    sock.close()
+
+    async def _drain(self, drain: Drain, seconds: float) -> None:
+        """Let answers end for so many seconds, or until a second signal; refuse whatever else is asked meanwhile."""
+        _logger.info("stopping: running answers (%d) get %g s to end", drain.running, seconds)
+        drain.begin()
+        async with TaskOwner() as tasks:
+            hurry = tasks.spawn(self._hurry.wait(), name="second signal")
+            patience = tasks.spawn(drain.idle(seconds), name="drain")
+            await asyncio.wait((hurry, patience), return_when=asyncio.FIRST_COMPLETED)
+        drain.cut()
+        await drain.idle(_FAREWELL_SECONDS)
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop_or_hurry)
+        loop.add_signal_handler(signal.SIGHUP, self._changed.set)
+
+    def _stop_or_hurry(self) -> None:
+        (self._hurry if self._stop.is_set() else self._stop).set()
+
+    async def _reload_when_told(self, app: web.Application) -> None:
+        """Take over bridge.toml with each SIGHUP, until cancelled; one that came during the start counts."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            self._notifier.reloading()
+            try:
+                await self._reload(app)
+            except ConfigError as error:
+                _logger.error("%s: %s", _UNCHANGED, "; ".join(map(str, error.problems)))
+            except TimeoutError:
+                _logger.error("%s: it could not be read within %g s", _UNCHANGED, _REREAD_SECONDS)
+            except Exception:  # the next one may be better, and the watchdog waits for this task
+                _logger.exception(_UNCHANGED)
+            self._notifier.ready()
+
+    async def _reload(self, app: web.Application) -> None:
+        """Take over bridge.toml as it stands now. Whatever this raises, the configuration is as it was."""
+        async with asyncio.timeout(_REREAD_SECONDS):
+            config = await self._reading.run(self.reread)
+        before = app[SETTINGS].config
+        try:
+            self._take_over(app, config)
+        except Exception:  # raised again once the old configuration is back
+            app[SETTINGS].config = before
+            raise
+        _logger.info("the configuration was read anew")
+
+    def _take_over(self, app: web.Application, config: Config) -> None:
+        for name in _LASTING:
+            if attrgetter(name)(config) != attrgetter(name)(self.config):
+                _logger.warning("%s was changed: the daemon must be restarted for that", name)
+        limits = config.limits._replace(streams=self.config.limits.streams)
+        reload(app, replace(config, limits=limits))
+        log.configure(config.log.level, config.log.format, threaded=True)
+
+
+async def _take_last_requests(runner: web.AppRunner, drain: Drain) -> None:
+    """Let what was accepted before the end ask what it came for, for a moment; then nobody is left to ask more."""
+    for _ in range(round(_LAST_REQUESTS_SECONDS / _LOOK_SECONDS)):
+        await asyncio.sleep(_LOOK_SECONDS)
+        if not (awaits_first_request(runner) or drain.coming):
+            break
+    keep_no_connection(runner)
+
+
+def _status(app: web.Application) -> str:
+    pool, drain = app[STATE].pool, app[DRAIN]
+    line = f"accounts usable: {len(pool.usable('chat'))} of {len(pool)}; answers running: {drain.running}"
+    return f"draining; {line}" if drain.draining else line
+
+
+def inherit() -> list[socket.socket]:
+    """The sockets that systemd, or whoever started us, holds. Raises CannotListen."""
+    try:
+        return inherited_sockets(os.environ)
+    except OSError as error:
+        raise CannotListen(f"cannot listen on what LISTEN_FDS names: {error.strerror}; it must be sockets") from error
+
+
+def bind(config: Config) -> list[socket.socket]:
+    """Sockets on the configured address. Raises CannotListen."""
+    host, port = config.server.host, config.server.port
+    try:
+        return open_sockets(host, port)
+    except OSError as error:
+        advice = "stop what listens there, or set another server.host or server.port"
+        raise CannotListen(f"cannot listen on {host}, port {port}: {error.strerror}; {advice}") from error
+
+
+def _allow_open_files(sock: socket.socket, streams: int) -> int:
+    """Let this process have as many open files as so many streams need: two for each, and a few.
+
+    Return how many of them may be connections.
+
+    A shell allows 1,024, and more to who asks. The kernel's table of them grows now: once there are threads, each
+    doubling would stop all streams for 15 to 30 ms, in which the kernel waits until no CPU uses the old one
+    (expand_fdtable in Linux's fs/file.c; seen with `perf sched`).
+    """
+    wanted = 2 * streams + 100
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if allowed < wanted:
+        _logger.warning("limits.streams = %d needs %d open files; allowed are %d (ulimit -Hn)", streams, wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    os.close(fcntl.fcntl(sock, fcntl.F_DUPFD_CLOEXEC, allowed - 1))
+    return allowed - min(_OWN_FILES, allowed // 2)
+
+
+def tls_context(config: Config) -> ssl.SSLContext | None:
+    """The server's TLS context, if a certificate is configured. Raises ConfigError."""
+    certificate = config.server.tls_cert
+    if certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        for path in filter(None, (certificate, config.server.tls_key)):
+            if found := kind(path.stat().st_mode):  # which OpenSSL would wait for, or read without an end
+                what = f"it and tls_key must be files; this is {found}"
+                raise ConfigError(Problem(str(path), "server.tls_cert", what))
+        context.load_cert_chain(certificate, config.server.tls_key)
+    except OSError as error:  # ssl.SSLError is one
+        what = f"no certificate with its key can be read from it and tls_key: {error.strerror or error}"
+        raise ConfigError(Problem(str(certificate), "server.tls_cert", what)) from error
+    return context
+
+
+def address(name: tuple[str, int] | tuple[str, int, int, int], *, secure: bool) -> str:
+    """A socket's name as a URL."""
+    host = f"[{name[0]}]" if ":" in name[0] else name[0]
+    return f"{'https' if secure else 'http'}://{host}:{name[1]}"

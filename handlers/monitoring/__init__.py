@@ -1,0 +1,1 @@
+"""What monitoring reads: health, probes and metrics."""

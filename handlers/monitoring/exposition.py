@@ -1,0 +1,154 @@
+"""The metrics in Prometheus's own words: what its library collects at a scrape."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator
+from platform import python_version
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+import bridge
+from handlers.monitoring.health import health_of
+from handlers.monitoring.metrics import Samples, SinceStart
+from handlers.request.appkeys import CLIENT, DRAIN, DRIFT, GATE, MODELS, RENEWALS, STATE
+from upstream.accounts import BARS, AccountPool
+from upstream.protocol.errors import Reason
+
+_PREFIX: Final = "lmarena_bridge_"
+_WALLS: Final = (Reason.CHALLENGE, Reason.BLOCKED, Reason.RECAPTCHA)
+
+
+class Exposition:
+    """All metrics of one daemon, in a registry of their own."""
+
+    CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+    def __init__(self, app: web.Application, counted: SinceStart) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(CountedCollector(counted))
+        self._registry.register(DaemonCollector(app))
+        self._registry.register(OwnProcessCollector(registry=None))
+        name, documentation = f"{_PREFIX}event_loop_lag_seconds", "How long the event loop let this scrape wait."
+        self._lag = Gauge(name, documentation, registry=self._registry)
+
+    async def scrape(self) -> bytes:
+        """Everything as it is now, as text; takes some milliseconds with as many models as there can be."""
+        began = time.perf_counter()
+        await asyncio.sleep(0)
+        self._lag.set(time.perf_counter() - began)
+        return generate_latest(self._registry)
+
+
+class CountedCollector(Collector):
+    """What was counted since the start."""
+
+    def __init__(self, counted: SinceStart) -> None:
+        self._counted = counted
+
+    def collect(self) -> Iterator[Metric]:
+        """Every counter and histogram."""
+        for counter, samples in self._counted.counters():
+            family = CounterMetricFamily(_PREFIX + counter.name, counter.documentation, labels=counter.labels)
+            for labels, count in samples.items():
+                family.add_metric(labels, count)
+            yield family
+        for name, documentation, buckets, seconds in self._counted.histograms():
+            yield HistogramMetricFamily(_PREFIX + name, documentation, list(buckets.items()), seconds)
+
+
+class DaemonCollector(Collector):
+    """How the daemon is at the moment."""
+
+    def __init__(self, app: web.Application) -> None:
+        self._app = app
+
+    def collect(self) -> Iterator[Metric]:
+        """Every gauge, and what the site has sent that is unknown."""
+        app, health = self._app, health_of(self._app)
+        pool, gate, catalog = app[STATE].pool, app[GATE], app[MODELS].catalog
+        alive = [account for account in pool if not account.expired]
+        ending = [account.session.expires_at for account in alive if not account.session.renewable]
+        troubles = Counter(trouble.reason for trouble in health.troubles)
+
+        yield _gauge("build_info", "What runs.", {(bridge.__version__, python_version()): 1}, "version", "python")
+        yield _gauge("serving", "Whether a chat could be answered, as /readyz says.", {(): health.serving})
+        yield _gauge(
+            "troubles", "What is degraded, as /health lists it.", {(word,): troubles[word] for word in Reason}, "reason"
+        )
+        yield _gauge("circuit_open", "Whether the site failed again and again.", {(): gate.outage is not None})
+        yield _gauge(
+            "wall",
+            "Whether the site wants a human first.",
+            {(word,): gate.wall is not None and gate.wall.reason is word for word in _WALLS},
+            "reason",
+        )
+        yield _gauge(
+            "accounts",
+            "LMArena accounts: usable for a chat, resting after a 429, expired, a guest's, or without consent to the "
+            "site's terms.",
+            _accounts_by_state(pool),
+            "state",
+        )
+        yield _gauge(
+            "session_expiry_timestamp_seconds",
+            "Unix time at which the next session ends for good, of those that cannot be renewed; absent without any.",
+            {(): min(ending)} if ending else {},
+        )
+        yield _gauge(
+            "renewals_failing",
+            "Accounts whose login could not be renewed at the last attempt.",
+            {(): sum(a.session.renewable and app[RENEWALS].failing(a.user_id) is not None for a in alive)},
+        )
+        unknown = CounterMetricFamily(
+            f"{_PREFIX}unknown", "What LMArena has sent that this version does not know, by kind.", labels=("kind",)
+        )
+        for kind, count in app[DRIFT].counts.items():
+            unknown.add_metric((kind,), count)
+        yield unknown
+        yield _gauge(
+            "clock_skew_seconds",
+            "How far LMArena's clock is ahead of this machine's; 0 while that is tolerable.",
+            {(): app[CLIENT].clock.skew},
+        )
+        yield _gauge("models", "Models in the list.", {(): len(catalog) if catalog is not None else 0})
+        yield _gauge("keys", "API keys.", {(): len(app[STATE].keys)})
+        yield _gauge("answers_running", "Answers under way.", {(): app[DRAIN].running})
+
+
+def _accounts_by_state(pool: AccountPool) -> Samples:
+    """How many accounts are in each state; each is in one."""
+    usable = len(pool.usable("chat"))
+    bars = Counter(account.bar for account in pool if not account.expired)
+    expired = sum(account.expired for account in pool)
+    return {
+        ("usable",): usable,
+        ("resting",): bars[None] - usable,
+        ("expired",): expired,
+        **{(bar.value,): bars[bar] for bar in BARS},
+    }
+
+
+def _gauge(name: str, documentation: str, samples: Samples, *labels: str) -> Metric:
+    family = GaugeMetricFamily(_PREFIX + name, documentation, labels=labels)
+    for values, value in samples.items():
+        family.add_metric(values, value)
+    return family
+
+
+class OwnProcessCollector(ProcessCollector):
+    """Memory, descriptors and CPU of this process, under a systemd that hides the rest of /proc (ProcSubset=pid) too.
+
+    The library reads there when the machine was started, and tells nothing at all where it cannot.
+    """
+
+    def _boot_time(self) -> float:
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,0 +1,52 @@
+"""GET /health: liveness and what is degraded. No key needed, no secrets shown."""
+
+from __future__ import annotations
+
+import time
+
+import orjson
+from aiohttp import web
+
+from bridge.health import Health, examine
+from handlers.request.answers import json_response
+from handlers.request.appkeys import CLIENT, DRAIN, DRIFT, GATE, MODELS, RENEWALS, STATE
+from upstream.protocol.errors import Reason
+
+
+async def health(request: web.Request) -> web.Response:
+    """200 when a chat could be served, else 503; the body says what is degraded.
+
+    `unknown` counts by kind what the site has sent since the start and this version does not know
+    (`upstream.protocol.drift`).
+    """
+    app = request.app
+    models, found = app[MODELS], health_of(app)
+    reason = found.troubles[0].reason if found.troubles else Reason.OK
+    status = "ok" if not found.troubles else "degraded" if found.serving else "down"
+    body = {
+        "status": status,
+        "reason": reason.value,
+        "degraded": [trouble.to_json() for trouble in found.troubles],
+        "accounts": {"total": len(app[STATE].pool), "usable": len(app[STATE].pool.usable("chat"))},
+        "models": len(models.catalog) if models.catalog is not None else 0,
+        "answering": app[DRAIN].running,
+        "unknown": dict(app[DRIFT].counts),
+    }
+    return json_response(
+        orjson.dumps(body), status=200 if found.serving else 503, headers={"x-bridge-reason": reason.value}
+    )
+
+
+def health_of(app: web.Application) -> Health:
+    """Look at every part of the daemon."""
+    models, gate = app[MODELS], app[GATE]
+    return examine(
+        app[STATE].pool,
+        models.catalog,
+        failing=app[RENEWALS].failing,
+        models_failure=models.failure,
+        wall=gate.wall,
+        outage=gate.outage,
+        now=time.time(),
+        skew=app[CLIENT].clock.skew,
+    )

@@ -1,0 +1,70 @@
+"""What runs now and what ran last, for the dashboard; and the counting of it all, for the statistics."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from operator import attrgetter
+from typing import Final
+
+from bridge.statistics.counts import Outcome
+from bridge.statistics.stats import Stats
+from handlers.request.facts import Facts
+
+#: Requests that are remembered once they have ended: with a key, and of strangers, who must not push those out.
+MAX_RECENT: Final = 200
+MAX_STRANGERS: Final = 20
+
+
+class Activity:
+    """The requests that ask a model: those that run, and the last ones that ran."""
+
+    def __init__(self, stats: Stats) -> None:
+        self._stats = stats
+        self._running: dict[int, Facts] = {}
+        self._recent: deque[Facts] = deque(maxlen=MAX_RECENT)
+        self._strangers: deque[Facts] = deque(maxlen=MAX_STRANGERS)
+        self._number = 0
+
+    def newest(self) -> Iterator[Facts]:
+        """Everything known, the newest first, what runs before what has ended."""
+        yield from reversed(self._running.values())
+        yield from sorted((*self._recent, *self._strangers), key=attrgetter("number"), reverse=True)
+
+    def running(self, number: int) -> Facts | None:
+        """The request of that number, while it runs."""
+        return self._running.get(number)
+
+    def begin(self, facts: Facts) -> None:
+        """Follow a request from here on."""
+        self._number += 1
+        facts.number = self._number
+        self._running[facts.number] = facts
+
+    def end(self, facts: Facts, status: int, seconds: float) -> None:
+        """Count a request that was followed, and let go of its answer's text."""
+        if self._running.pop(facts.number, None) is None:
+            return
+        prompt_tokens = completion_tokens = 0
+        for answer in facts.answers:
+            usage = answer.rough_usage()
+            prompt_tokens += usage.prompt
+            completion_tokens += usage.completion
+            facts.chunks += answer.chunks
+        facts.status, facts.seconds = status, seconds
+        facts.answers.clear()
+        facts.life = None
+        (self._strangers if facts.key is None else self._recent).append(facts)
+        self._stats.record(
+            Outcome(
+                status=status,
+                reason=facts.reason,
+                seconds=seconds,
+                model=facts.served,
+                key=facts.key,
+                ttft=facts.ttft,
+                chunks=facts.chunks,
+                prompt_tokens=prompt_tokens,
+                completion_tokens=completion_tokens,
+            )
+        )

@@ -1,0 +1,55 @@
+"""What stands before every call that asks upstream: the key's limits, and room for a large body."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from bridge.access.keys import ApiKey
+from bridge.access.limits import LimitExceeded, Slot, ratelimit_headers
+from bridge.config.schema import Config
+from bridge.errors import ApiError, overloaded
+from handlers.request.appkeys import BODIES, LIMITER
+from handlers.request.budget import Hold
+from handlers.request.facts import Facts
+from upstream.protocol.errors import Reason
+
+
+def admitted(request: web.Request, key: ApiKey, config: Config, facts: Facts) -> Slot:
+    """Take one of the key's slots, to be held as long as the call. Raises ApiError: 429, or 503 when all are taken."""
+    limits = config.limits
+    try:
+        slot = request.app[LIMITER].slot(
+            key.id,
+            rpm=key.rpm or limits.rpm,
+            concurrency=key.concurrency or limits.concurrency,
+            streams=limits.streams,
+        )
+    except LimitExceeded as error:
+        facts.headers.update(ratelimit_headers(error.admission))
+        raise _refusal(error) from None
+    facts.headers.update(ratelimit_headers(slot.admission))
+    return slot
+
+
+def _refusal(error: LimitExceeded) -> ApiError:
+    if error.kind == "streams":
+        return overloaded(
+            f"The bridge is answering {error.limit} requests already (limits.streams).", error.retry_after
+        )
+    what = "requests in a minute" if error.kind == "rpm" else "requests at the same time"
+    return ApiError(
+        429,
+        "rate_limit_error",
+        "rate_limit_exceeded",
+        f"This API key may make {error.limit} {what}. Wait as long as Retry-After says.",
+        reason=Reason.RATE_LIMITED,
+        retry_after=error.retry_after,
+    )
+
+
+def large_body(request: web.Request, key: ApiKey, config: Config) -> Hold:
+    """Hold room for the request's body, if it is large; without a length it may be as large as any."""
+    server = config.server
+    size = server.max_body_bytes if request.content_length is None and request.body_exists else request.content_length
+    too_large = size is not None and size > server.max_body_bytes  # which is said at once, not after a wait
+    return request.app[BODIES].holding(key.id, 0 if too_large else size or 0, timeout=server.body_timeout)

@@ -1,0 +1,34 @@
+"""Answers that are one JSON document, errors among them."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from bridge.config.schema import Config
+from bridge.dialects.openai.chat_answer import error_body
+from bridge.errors import ApiError
+from handlers.request.writing import CallerWriter, Response
+from upstream.protocol.errors import Reason
+
+
+def json_response(body: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """A JSON document."""
+    return web.Response(body=body, status=status, content_type="application/json", headers=headers)
+
+
+async def write_json(request: web.Request, body: bytes, config: Config) -> web.StreamResponse:
+    """Send a whole answer, which may be large, piece by piece as the caller reads it."""
+    response = Response(headers={"Content-Type": "application/json; charset=utf-8", "x-bridge-reason": Reason.OK.value})
+    response.content_length = len(body)
+    writer = CallerWriter(request, response, config.server.write_timeout)
+    await writer.prepare()
+    await writer.write_whole(body)
+    return response
+
+
+def error_response(error: ApiError) -> web.Response:
+    """OpenAI's error object under its true status."""
+    response = json_response(error_body(error), status=error.status, headers=error.http_headers())
+    if response.headers.get("Connection") == "close":
+        response.force_close()
+    return response

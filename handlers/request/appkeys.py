@@ -1,0 +1,75 @@
+"""What the app owns, and what a request carries, under typed keys."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from aiohttp import web
+
+from bridge.access.keys import ApiKey
+from bridge.access.limits import Limiter
+from bridge.accounts.renewals import Renewals
+from bridge.answering.relay import Relay
+from bridge.config.schema import Config
+from bridge.models import Models
+from bridge.state.state import State
+from bridge.statistics.file import StatsFile
+from bridge.tasks import TaskOwner
+from handlers.daemon.strangers import Strangers
+from handlers.request.activity import Activity
+from handlers.request.budget import ByteBudget
+from handlers.request.drain import Drain
+from handlers.request.endings import Endings
+from handlers.request.facts import Facts
+from upstream.client import ArenaClient
+from upstream.fetch import Fetcher
+from upstream.gate import Gate
+from upstream.loop.timers import Alarms
+from upstream.protocol.drift import Drift
+from upstream.random_bytes import RandomBytes
+from upstream.uploads import Uploads
+
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+#: Lets a request through to its handler, or raises ApiError.
+Door: TypeAlias = Callable[[web.Request], None]
+
+
+@dataclass(slots=True)
+class Settings:
+    """The configuration as it is now; a reload replaces it, and holds from the next request on."""
+
+    config: Config
+
+    def current(self) -> Config:
+        """What to read for a new request."""
+        return self.config
+
+
+SETTINGS: Final = web.AppKey("settings", Settings)
+STATE: Final = web.AppKey("state", State)
+STATS: Final = web.AppKey("stats", StatsFile)
+ACTIVITY: Final = web.AppKey("activity", Activity)
+ENDINGS: Final = web.AppKey("endings", Endings)
+TASKS: Final = web.AppKey("tasks", TaskOwner)
+CLIENT: Final = web.AppKey("client", ArenaClient)
+RENEWALS: Final = web.AppKey("renewals", Renewals)
+DRIFT: Final = web.AppKey("drift", Drift)
+GATE: Final = web.AppKey("gate", Gate)
+MODELS: Final = web.AppKey("models", Models)
+LIMITER: Final = web.AppKey("limiter", Limiter)
+RELAY: Final = web.AppKey("relay", Relay)
+ALARMS: Final = web.AppKey("alarms", Alarms)
+DRAIN: Final = web.AppKey("drain", Drain)
+BODIES: Final = web.AppKey("bodies", ByteBudget)
+STRANGERS: Final = web.AppKey("strangers", Strangers)
+UPLOADS: Final = web.AppKey("uploads", Uploads)
+FETCHER: Final = web.AppKey("fetcher", Fetcher)
+RANDOM: Final = web.AppKey("random", RandomBytes)
+
+#: What stands before a route's handler.
+DOORS: Final = web.AppKey("doors", dict[Handler, tuple[Door, ...]])
+
+FACTS: Final = web.RequestKey("facts", Facts)
+KEY: Final = web.RequestKey("key", ApiKey)

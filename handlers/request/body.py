@@ -1,0 +1,98 @@
+"""Reading a request's body: bounded in bytes, in time, and in how many JSON values it may make."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from io import BytesIO
+from typing import Final
+
+from aiohttp import web
+
+from bridge.errors import ApiError, invalid_request
+from handlers.request.appkeys import DRAIN
+
+#: How many of `[`, `{` and `,` a body may hold: each can make a Python object, and parsing holds the loop. A million
+#: characters of prose hold some 20,000.
+MAX_JSON_MARKS: Final = 200_000
+
+
+#: What is read from the socket ahead of the handler; a connection itself reads less (`handlers.daemon.listener`).
+READ_AHEAD_BYTES: Final = 128 * 1024
+
+
+async def read_body(request: web.Request, *, limit: int, timeout: float) -> bytes:
+    """Read a JSON body.
+
+    Raises ApiError: 413 over `limit` bytes, 408 after `timeout` seconds, 400 for a JSON bomb or a broken encoding.
+    """
+    content = request.content
+    content.set_read_chunk_size(READ_AHEAD_BYTES)
+    if content.is_eof() and content.exception() is None and content.total_bytes <= min(limit, MAX_JSON_MARKS):
+        return content.read_nowait()  # it came with its headers: nothing to wait for, and too little for a bomb
+    body = BytesIO()  # grows in place: parts and their sum together would take the memory twice
+    marks = 0
+    async with arriving(request, limit=limit, timeout=timeout):
+        async for data in request.content.iter_any():
+            if body.tell() + len(data) > limit:
+                raise too_large(limit)
+            counted = body.tell() > MAX_JSON_MARKS
+            body.write(data)
+            if body.tell() > MAX_JSON_MARKS:  # fewer bytes cannot hold more marks
+                marks += _json_marks(data if counted else body.getvalue())
+                if marks > MAX_JSON_MARKS:
+                    raise _closing(invalid_request("invalid_json", "The body holds too many JSON values."))
+    return body.getvalue()
+
+
+async def read_bytes(request: web.Request, *, limit: int, timeout: float) -> bytes:
+    """Read a body that is no JSON. Raises ApiError: 413 over `limit` bytes, 408 after `timeout` seconds."""
+    request.content.set_read_chunk_size(READ_AHEAD_BYTES)
+    body = BytesIO()
+    async with arriving(request, limit=limit, timeout=timeout):
+        async for data in request.content.iter_any():
+            if body.tell() + len(data) > limit:
+                raise too_large(limit)
+            body.write(data)
+    return body.getvalue()
+
+
+def _json_marks(data: bytes) -> int:
+    """How many of `[`, `{` and `,` there are: most reads of a picture have none, which `in` tells in no time."""
+    return sum([data.count(mark) for mark in (b"[", b"{", b",") if mark in data])
+
+
+@asynccontextmanager
+async def arriving(request: web.Request, *, limit: int, timeout: float) -> AsyncIterator[None]:
+    """Read a body within: what goes wrong with its coming becomes an ApiError."""
+    if (request.content_length or 0) > limit:
+        raise too_large(limit)
+    try:
+        async with request.app[DRAIN].arriving(timeout):
+            yield
+    except web.RequestPayloadError:
+        raise _closing(
+            invalid_request("invalid_body", "The body cannot be read: its chunks or its compression are broken.")
+        ) from None
+    except TimeoutError:
+        raise _closing(
+            ApiError(408, "invalid_request_error", "request_timeout", f"The body did not come within {timeout:g} s.")
+        ) from None
+
+
+def too_large(limit: int) -> ApiError:
+    """413: the body has more than `limit` bytes."""
+    return _closing(
+        ApiError(
+            413,
+            "invalid_request_error",
+            "request_too_large",
+            f"The body is larger than {limit} bytes (server.max_body_bytes).",
+        )
+    )
+
+
+def _closing(error: ApiError) -> ApiError:
+    """The rest of the body is not read: the connection cannot be used again."""
+    error.headers["Connection"] = "close"
+    return error

@@ -1,0 +1,26 @@
+"""An account that is added, and one that is renewed: what it keeps of before, and what is forgotten."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bridge.accounts.enrolment import enrolled
+from upstream.accounts import EVERYTHING, Account
+from upstream.arena import Arena
+from upstream.protocol import cookies
+from upstream.protocol.errors import Reason
+
+
+@pytest.mark.parametrize("resting", [{"chat": 2e9}, {EVERYTHING: 2e9}, {"chat": 2e9, "image": 3e9}, {}])
+@pytest.mark.parametrize("relabelled", [False, True])
+def test_an_account_that_is_renewed_rests_no_more(resting: dict[str, float], relabelled: bool) -> None:
+    arena = Arena()
+    old, other = (Account(name, cookies.decode(arena.sign_in(name).cookie_value)) for name in ("a", "b"))
+    old = replace(old, expired=True, bar=Reason.TERMS, resting=resting)
+    other = replace(other, resting={"chat": 2e9})
+    label = "c" if relabelled else None
+    renewed, untouched = enrolled((old, other), label, old.session)
+    assert renewed == Account(label or "a", old.session)
+    assert untouched == other

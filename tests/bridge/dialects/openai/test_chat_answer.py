@@ -1,0 +1,335 @@
+"""One table of answers, told twice: as a stream of chunks and as one completion. Both must say the same."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import orjson
+import pytest
+from examples import a_share
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.answering.chat import Usage
+from bridge.dialects.openai.chat_answer import MAX_ANNOTATIONS, MAX_WHOLE_CHARS, ChunkEncoder, Completion, Header
+from bridge.errors import ApiError, invalid_request
+from upstream.protocol.events import Citations, Event, Image, Images, ReasoningDeltas, Source, TextDeltas
+from upstream.protocol.line_values import MAX_OFFSETS, MAX_SOURCES
+
+HEADER = Header("chatcmpl-1", 1_700_000_000, "gemini-4-pro")
+USAGE = Usage(prompt=7, completion=5, reasoning=2)
+USAGE_OBJECT = {
+    "prompt_tokens": 7,
+    "completion_tokens": 5,
+    "total_tokens": 12,
+    "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+    "completion_tokens_details": {"reasoning_tokens": 2, "audio_tokens": 0},
+}
+LINE_ENDS = "\u2028\u2029\u0085\r"
+
+
+def text(*deltas: str) -> TextDeltas:
+    return TextDeltas("".join(deltas), b"\n".join(orjson.dumps(delta) for delta in deltas))
+
+
+def reasoning(*deltas: str) -> ReasoningDeltas:
+    return ReasoningDeltas("".join(deltas), b"\n".join(orjson.dumps(delta) for delta in deltas))
+
+
+def cite(*sources: Source) -> Citations:
+    return Citations(sources)
+
+
+def draw(*urls: str) -> Images:
+    return Images(tuple(Image(url, "image/png") for url in urls))
+
+
+def note(url: str, title: str, at: int) -> dict[str, object]:
+    """OpenAI's annotation: one place in the text that leans on a page."""
+    place = {"url": url, "title": title, "start_index": at, "end_index": at}
+    return {"type": "url_citation", "url_citation": place}
+
+
+class Case(NamedTuple):
+    """Batches as they came from upstream, and the message that they make."""
+
+    batches: list[list[Event]]
+    content: str = ""
+    reasoning: str | None = None
+    annotations: list[dict[str, object]] | None = None
+
+
+CASES = {
+    "one delta": Case([[text("hello")]], "hello"),
+    "deltas of one read and of several": Case([[text("a", "b")], [text("c")], [text("", "d")]], "abcd"),
+    "nothing (withheld, or cut to nothing)": Case([[]], ""),
+    "thoughts, then text": Case([[reasoning("", "hm", "…")], [text("yes")]], "yes", "hm…"),
+    "thoughts and text in one read": Case([[reasoning("hm"), text("yes"), reasoning("ah"), text("!")]], "yes!", "hmah"),
+    "thoughts alone": Case([[reasoning("hm")]], "", "hm"),
+    "quotes, backslashes, controls": Case([[text('"', "\\", "\n", "\t\0")]], '"\\\n\t\0'),
+    "every kind of line end": Case([[text(f"a{LINE_ENDS}b"), reasoning(LINE_ENDS)]], f"a{LINE_ENDS}b", LINE_ENDS),
+    "emoji and Chinese": Case([[text("哦，", "👋🏽")]], "哦，👋🏽"),
+    "text that looks like a frame": Case([[text("\n\ndata: [DONE]\n\n")]], "\n\ndata: [DONE]\n\n"),
+    "a picture": Case([[draw("https://r2/1.png?a=b&c=d")]], "![image](https://r2/1.png?a=b&c=d)\n"),
+    "pictures and text": Case(
+        [[text("look: "), draw("https://r2/1", "https://r2/2")], [text("nice")]],
+        "look: ![image](https://r2/1)\n![image](https://r2/2)\nnice",
+    ),
+    "a citation": Case(
+        [[text("it is so."), cite(Source("https://a/", "A", (9,)))]],
+        "it is so.",
+        annotations=[note("https://a/", "A", 9)],
+    ),
+    "a citation without a title or a place": Case(
+        [[cite(Source("https://a/")), text("x")]], "x", annotations=[note("https://a/", "https://a/", 0)]
+    ),
+    "a citation that grows": Case(
+        [
+            [text("one"), cite(Source("https://a/", None, (3,)))],
+            [text("two"), cite(Source("https://b/", "B", (6,)))],
+            [cite(Source("https://a/", "A", (3, 6))), cite(Source("https://a/"))],
+        ],
+        "onetwo",
+        annotations=[note("https://a/", "A", 3), note("https://a/", "A", 6), note("https://b/", "B", 6)],
+    ),
+    "a citation with odd characters": Case(
+        [[text("x"), cite(Source("https://a/", f"“A”{LINE_ENDS}", (1,)))]],
+        "x",
+        annotations=[note("https://a/", f"“A”{LINE_ENDS}", 1)],
+    ),
+}
+everywhere = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def stream(
+    batches: list[list[Event]], reason: str | None = "stop", *, header: Header = HEADER, include_usage: bool = False
+) -> bytes:
+    encoder = ChunkEncoder(header, include_usage=include_usage)
+    return b"".join((encoder.start(), *map(encoder.encode, batches), encoder.finish(reason, lambda: USAGE)))
+
+
+def chunks(data: bytes) -> list[dict[str, Any]]:
+    """Read the frames of a whole stream, as the strictest client would."""
+    *frames, done, rest = data.split(b"\n\n")
+    assert (done, rest) == (b"data: [DONE]", b"")
+    assert all(frame.startswith(b"data: {") for frame in frames)
+    assert data.decode().splitlines() == data.decode().split("\n")[:-1]
+    return [orjson.loads(frame.removeprefix(b"data: ")) for frame in frames]
+
+
+def completion(batches: list[list[Event]], reason: str | None = "stop", header: Header = HEADER) -> dict[str, Any]:
+    answer = Completion(header)
+    for batch in batches:
+        answer.add(batch)
+    read: dict[str, Any] = orjson.loads(answer.finish(reason, USAGE))
+    return read
+
+
+def message(case: Case) -> dict[str, object]:
+    """The case's message as OpenAI's object."""
+    expected: dict[str, object] = {"role": "assistant", "content": case.content, "refusal": None}
+    if case.reasoning is not None:
+        expected["reasoning_content"] = case.reasoning
+    if case.annotations is not None:
+        expected["annotations"] = case.annotations
+    return expected
+
+
+@everywhere
+def test_a_completion_holds_the_message(case: Case) -> None:
+    assert completion(case.batches) == {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1_700_000_000,
+        "model": "gemini-4-pro",
+        "choices": [{"index": 0, "message": message(case), "logprobs": None, "finish_reason": "stop"}],
+        "usage": USAGE_OBJECT,
+    }
+
+
+@everywhere
+def test_the_deltas_of_a_stream_add_up_to_the_message(case: Case) -> None:
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks(stream(case.batches))]
+    assert deltas[0] == {"role": "assistant", "content": ""}
+    assert deltas[-1] == {}
+    assert "".join(delta.get("content", "") for delta in deltas) == case.content
+    assert "".join(delta.get("reasoning_content", "") for delta in deltas) == (case.reasoning or "")
+    notes = [delta for delta in deltas if "annotations" in delta]
+    assert notes == ([{"content": "", "annotations": case.annotations}] if case.annotations else [])
+    assert not notes or deltas.index(notes[0]) == len(deltas) - 2
+    assert not any("role" in delta for delta in deltas[1:])
+
+
+@everywhere
+def test_every_chunk_has_the_same_head_and_only_the_last_a_finish_reason(case: Case) -> None:
+    *all_but_last, last = chunks(stream(case.batches))
+    for chunk in (*all_but_last, last):
+        head = {name: value for name, value in chunk.items() if name != "choices"}
+        assert head == {
+            "id": "chatcmpl-1",
+            "object": "chat.completion.chunk",
+            "created": 1_700_000_000,
+            "model": "gemini-4-pro",
+        }
+        assert [choice["index"] for choice in chunk["choices"]] == [0]
+    assert {chunk["choices"][0]["finish_reason"] for chunk in all_but_last} == {None}
+    assert last["choices"][0]["finish_reason"] == "stop"
+
+
+@everywhere
+def test_usage_comes_behind_the_finish_only_where_asked_for(case: Case) -> None:
+    *before, last = chunks(stream(case.batches, include_usage=True))
+    assert last["choices"] == []
+    assert last["usage"] == USAGE_OBJECT
+    assert {chunk.pop("usage") for chunk in before} == {None}
+    assert before == chunks(stream(case.batches))
+
+
+@everywhere
+def test_no_client_finds_a_line_end_inside_a_frame(case: Case) -> None:
+    data = stream(case.batches).decode()
+    assert not set(data) & set(LINE_ENDS)
+    assert "\n" not in data.replace("\n\n", "")
+
+
+def test_every_delta_is_a_chunk_of_its_own_in_order() -> None:
+    deltas = [
+        chunk["choices"][0]["delta"] for chunk in chunks(stream([[text("a", "", "b"), reasoning("c")], [text("d")]]))
+    ]
+    said = [{"content": "a"}, {"content": ""}, {"content": "b"}, {"reasoning_content": "c"}, {"content": "d"}]
+    assert deltas[1:-1] == said
+
+
+def test_the_strings_of_upstream_go_out_as_they_came() -> None:
+    event = TextDeltas("é/é", rb'"\u00e9\/\u00e9"')
+    assert rb'"content":"\u00e9\/\u00e9"' in ChunkEncoder(HEADER, include_usage=False).encode([event])
+
+
+@pytest.mark.parametrize("include_usage", [False, True])
+def test_a_keep_alive_chunk_is_an_empty_delta(include_usage: bool) -> None:
+    encoder = ChunkEncoder(HEADER, include_usage=include_usage)
+    chunk = orjson.loads(encoder.idle().removeprefix(b"data: "))
+    assert chunk["choices"] == [{"index": 0, "delta": {"content": ""}, "finish_reason": None}]
+    assert ("usage" in chunk) == include_usage
+
+
+FINISH_REASONS = {
+    "stop": "stop",
+    "length": "length",
+    "content-filter": "content_filter",
+    "unknown": "stop",
+    "tool-calls": "stop",
+    "": "stop",
+    None: "stop",
+}
+
+
+@pytest.mark.parametrize(("upstream", "ours"), FINISH_REASONS.items())
+def test_finish_reasons(upstream: str | None, ours: str) -> None:
+    assert chunks(stream([[text("x")]], upstream))[-1]["choices"][0]["finish_reason"] == ours
+    assert completion([[text("x")]], upstream)["choices"][0]["finish_reason"] == ours
+
+
+@pytest.mark.parametrize("name", ['quote"d', "back\\slash", "naïve 模型", f"lines{LINE_ENDS}"])
+def test_a_model_name_of_any_characters(name: str) -> None:
+    header = Header("chatcmpl-1", 1, name)
+    assert {chunk["model"] for chunk in chunks(stream([[text("x")]], header=header, include_usage=True))} == {name}
+    assert completion([[text("x")]], header=header)["model"] == name
+
+
+def test_an_error_in_a_stream_is_one_event_with_its_reason() -> None:
+    data = ChunkEncoder.error(invalid_request("invalid_value", f"It{LINE_ENDS} broke.", "messages[0]"))
+    assert data.startswith(b"data: ")
+    assert data.endswith(b"}\n\n")
+    assert len(data.decode().splitlines()) == 2
+    assert orjson.loads(data.removeprefix(b"data: ")) == {
+        "error": {
+            "message": f"It{LINE_ENDS} broke.",
+            "type": "invalid_request_error",
+            "param": "messages[0]",
+            "code": "invalid_value",
+            "reason": "rejected",
+        }
+    }
+
+
+deltas_of_text = st.lists(st.text(), min_size=1, max_size=4)
+any_event = st.one_of(
+    deltas_of_text.map(lambda deltas: text(*deltas)), deltas_of_text.map(lambda deltas: reasoning(*deltas))
+)
+
+
+@a_share(of=4)
+@given(st.lists(st.lists(any_event, max_size=3), max_size=4))
+def test_any_stream_says_what_its_completion_says(batches: list[list[Event]]) -> None:
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks(stream(batches))]
+    whole = completion(batches)["choices"][0]["message"]
+    assert "".join(delta.get("content", "") for delta in deltas) == whole["content"]
+    assert "".join(delta.get("reasoning_content", "") for delta in deltas) == whole.get("reasoning_content", "")
+
+
+# What a hostile site's answer may grow to.
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        [text("x" * 99_999)],
+        [reasoning("x" * 99_999)],
+        [text("x" * 33_333), reasoning("y" * 33_333)],
+        [text("é" * 99_999)],
+        [text("👋" * 99_999)],
+        [text(*["x"] * 5000)],
+        [draw(*["https://x/" + "y" * 1000] * 100)],
+    ],
+)
+def test_an_answer_that_is_kept_as_a_whole_has_a_bound(batch: list[Event]) -> None:
+    completion = Completion(HEADER)
+
+    def add_without_end() -> None:
+        for _ in range(10 * MAX_WHOLE_CHARS):
+            completion.add(batch)
+
+    with pytest.raises(ApiError) as caught:
+        add_without_end()
+    assert completion.chars < MAX_WHOLE_CHARS + 200_000
+    assert completion.chars <= completion.size <= 4 * completion.chars
+    error = caught.value
+    assert (error.status, error.code, error.retry) == (502, "upstream_error", False)
+    assert '"stream": true' in error.message
+
+
+def test_a_long_answer_is_whole() -> None:
+    completion = Completion(HEADER)
+    for _ in range(16):
+        completion.add([text("x" * (MAX_WHOLE_CHARS // 16))])
+    content = orjson.loads(completion.finish("stop", USAGE))["choices"][0]["message"]["content"]
+    assert content == "x" * MAX_WHOLE_CHARS
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [
+        pytest.param([[cite(Source(f"https://{n}/"))] for n in range(3000)], id="sources"),
+        pytest.param([[cite(Source("https://a/", None, (n,)))] for n in range(3000)], id="places of one"),
+        pytest.param(
+            [[cite(*(Source(f"https://{n}/", "t", tuple(range(100))) for n in range(200)))]], id="places of many"
+        ),
+        pytest.param(
+            [[cite(*(Source(f"https://{n}/{at}", None, (at,)) for n in range(50)))] for at in range(50)],
+            id="lines of both",
+        ),
+    ],
+)
+def test_annotations_are_few(batches: list[list[Event]]) -> None:
+    """They repeat their source each: 200 sources with 100 places would make 20,000."""
+    completion, encoder = Completion(HEADER), ChunkEncoder(HEADER, include_usage=False)
+    for batch in batches:
+        completion.add(batch)
+        assert encoder.encode(batch) == b""
+    whole = orjson.loads(completion.finish("stop", USAGE))["choices"][0]["message"]["annotations"]
+    chunk, *_ = encoder.finish("stop", lambda: USAGE).split(b"\n\n")
+    assert orjson.loads(chunk.removeprefix(b"data: "))["choices"][0]["delta"]["annotations"] == whole
+    assert len(whole) <= MAX_ANNOTATIONS
+    assert max(len(source.offsets) for source in completion._sources.values()) <= MAX_OFFSETS
+    assert len(completion._sources) <= MAX_SOURCES

@@ -1,0 +1,230 @@
+"""Which parts bring pictures and documents, and the 400 that names the part that brings neither."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from documents import BAD_FILES, BadFile, bare, file_part, input_file, pdf
+from examples import a_share
+from hypothesis import given
+from hypothesis import strategies as st
+from pictures import BAD_PARTS, MAX_BYTES, SIZED, SMALL, BadPart, data_url, picture_part, png
+
+from bridge.answering.chat import files_of
+from bridge.dialects.fields import Fields
+from bridge.dialects.files import FileReader, FileRules, linked_pictures
+from bridge.dialects.openai.chat_request import read_request
+from bridge.errors import ApiError
+from upstream.protocol.files import File
+
+LINK = "https://example.org/cat.png"
+
+
+def body(*parts: object) -> Fields:
+    """A request whose second message has these parts."""
+    return Fields(
+        {"model": "m", "messages": [{"role": "system", "content": "see"}, {"role": "user", "content": list(parts)}]}
+    )
+
+
+def read(*parts: object, max_per_request: int = 10, fetched: dict[str, bytes | str] | None = None) -> list[File]:
+    reader = FileReader(FileRules(MAX_BYTES, max_per_request), fetched or {})
+    return list(files_of(read_request(body(*parts), reader).messages))
+
+
+def refusal(*parts: object, **options: Any) -> ApiError:
+    with pytest.raises(ApiError) as raised:
+        read(*parts, **options)
+    assert (raised.value.status, raised.value.type) == (400, "invalid_request_error")
+    return raised.value
+
+
+def link(url: str = LINK) -> dict[str, object]:
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+# What is a picture
+
+
+@pytest.mark.parametrize(("kind", "data"), SMALL.items(), ids=SMALL)
+def test_the_four_formats_as_their_bytes_say(kind: str, data: bytes) -> None:
+    for label in (*SMALL, "image/jpg", "IMAGE/PNG", "image/png;charset=utf-8"):
+        (picture,) = read(picture_part(data, label))
+        assert (picture.data, picture.content_type) == (data, kind)
+
+
+@pytest.mark.parametrize(("kind", "make"), SIZED.items(), ids=SIZED)
+def test_ten_mebibytes_and_no_byte_more(kind: str, make: Any) -> None:
+    (picture,) = read(picture_part(make(MAX_BYTES), kind))
+    assert (len(picture.data), picture.content_type) == (MAX_BYTES, kind)
+    for more in (1, 2, 3):
+        assert refusal(picture_part(make(MAX_BYTES + more), kind)).code == "image_too_large"
+
+
+def test_data_in_upper_case() -> None:
+    (picture,) = read(link(data_url(png()).replace("data:image/png;base64", "DATA:image/PNG;BASE64")))
+    assert picture.data == png()
+
+
+def test_pictures_stay_in_order_and_texts_are_joined_without_them() -> None:
+    parts = [picture_part(png(1)), {"type": "text", "text": "a"}, picture_part(png(2)), {"type": "text", "text": "b"}]
+    message = read_request(body(*parts), FileReader(FileRules(1000, 3), {})).messages[-1]
+    assert message.text == "a\nb"
+    assert [picture.data for picture in message.files] == [png(1), png(2)]
+
+
+# What is none
+
+
+@pytest.mark.parametrize("bad", BAD_PARTS.values(), ids=BAD_PARTS)
+def test_a_bad_part_is_named(bad: BadPart) -> None:
+    error = refusal({"type": "text", "text": "see"}, picture_part(png()), bad.part())
+    assert (error.code, error.param) == (bad.code, f"messages[1].content[2].{bad.param}")
+    assert len(error.message) < 300
+
+
+def test_too_many_pictures_name_the_first_too_many() -> None:
+    assert len(read(*[picture_part(png())] * 3, max_per_request=3)) == 3
+    error = refusal(*[picture_part(png())] * 5, max_per_request=3)
+    assert (error.code, error.param) == ("invalid_image", "messages[1].content[3].image_url.url")
+    assert "images.max_per_request" in error.message
+
+
+@a_share(of=2)
+@given(data=st.binary(max_size=60), junk=st.sampled_from("!-_ \n\0%é"), at=st.integers(0, 80))
+def test_base64_is_read_strictly(data: bytes, junk: str, at: int) -> None:
+    """What Python's own lenient reading would pass over is refused."""
+    encoded = base64.b64encode(png() + data).decode()
+    at = min(at, len(encoded))
+    url = f"data:image/png;base64,{encoded[:at]}{junk}{encoded[at:]}"
+    assert refusal(link(url)).code == "invalid_image"
+
+
+@given(st.text(max_size=40) | st.text("data:image/png;base64,A=", max_size=60))
+def test_no_text_is_taken_for_a_picture(url: str) -> None:
+    assert refusal(link(url)).code in ("invalid_image", "missing_required_parameter")
+
+
+# Pictures by URL
+
+
+def test_links_are_found_before_the_request_is_read() -> None:
+    other = "HTTP://EXAMPLE.org/dog"
+    found = linked_pictures(body(link(), picture_part(png()), {"type": "text", "text": LINK}, link(other), link()))
+    assert list(found) == [LINK, other, LINK]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"messages": 1}, {"messages": [1, {"content": "x"}, {"content": [1, {"image_url": 2}]}]}],
+    ids=["nothing", "a number", "oddities"],
+)
+def test_whatever_is_wrong_is_passed_over_when_links_are_looked_for(fields: dict[str, object]) -> None:
+    assert list(linked_pictures(Fields(fields))) == []
+
+
+def test_a_link_is_the_picture_that_was_fetched() -> None:
+    (picture,) = read(link(), fetched={LINK: SMALL["image/gif"]})
+    assert (picture.data, picture.content_type) == (SMALL["image/gif"], "image/gif")
+
+
+FETCHED: dict[str, tuple[dict[str, bytes | str], str, str]] = {
+    "not fetched": ({}, "invalid_image", "images.fetch_urls"),
+    "refused": ({LINK: "The address is private"}, "invalid_image", "The address is private"),
+    "no picture": ({LINK: b"<html>"}, "invalid_image", "not PNG"),
+    "too large": ({LINK: png(size=MAX_BYTES + 1)}, "image_too_large", "images.max_bytes"),
+}
+
+
+@pytest.mark.parametrize(("fetched", "code", "said"), FETCHED.values(), ids=FETCHED)
+def test_a_link_that_is_no_picture(fetched: dict[str, bytes | str], code: str, said: str) -> None:
+    error = refusal(link(), fetched=fetched)
+    assert (error.code, error.param) == (code, "messages[1].content[0].image_url.url")
+    assert said in error.message
+
+
+# Documents
+
+
+def file_of(data: str) -> dict[str, object]:
+    return {"type": "file", "file": {"file_data": data}}
+
+
+DOCUMENT_PARTS: dict[str, dict[str, Any]] = {
+    "a file": file_part(pdf()),
+    "an input_file": input_file(pdf()),
+    "bare base64": file_of(bare(pdf())),
+    "bare base64 of an input_file": {"type": "input_file", "file_data": bare(pdf())},
+    "a label that says nothing": file_part(pdf(), "application/octet-stream"),
+    "a label that is wrong": file_part(pdf(), "image/png"),
+    "no label": file_of(f"data:;base64,{bare(pdf())}"),
+    "a label with a parameter": file_part(pdf(), "application/pdf;name=a.pdf"),
+    "in upper case": file_of(f"DATA:APPLICATION/PDF;BASE64,{bare(pdf())}"),
+    "a file's id too": {"type": "file", "file": {"file_id": "file-1", "file_data": bare(pdf())}},
+}
+
+
+@pytest.mark.parametrize("part", DOCUMENT_PARTS.values(), ids=DOCUMENT_PARTS)
+def test_a_document_however_it_is_sent(part: dict[str, Any]) -> None:
+    (document,) = read(part)
+    assert (document.data, document.content_type, document.kind) == (pdf(), "application/pdf", "document")
+
+
+def test_bytes_before_the_header_are_sent_as_they_are() -> None:
+    (document,) = read(file_part(b"\r\n" + pdf()))
+    assert (document.data, document.kind) == (b"\r\n" + pdf(), "document")
+
+
+@pytest.mark.parametrize(("kind", "data"), SMALL.items(), ids=SMALL)
+def test_a_picture_sent_as_a_file_is_a_picture(kind: str, data: bytes) -> None:
+    request = read_request(body(file_part(data)), FileReader(FileRules(MAX_BYTES, 10), {}))
+    (picture,) = files_of(request.messages)
+    assert (picture.data, picture.content_type, picture.kind) == (data, kind, "picture")
+    assert request.first_document is None
+
+
+def test_the_callers_file_name_goes_nowhere() -> None:
+    (document,) = read({"type": "file", "file": {"filename": "../secret plans.pdf", "file_data": bare(pdf())}})
+    assert document.name == f"document-{document.digest[:8]}.pdf"
+
+
+def test_the_request_names_the_first_part_that_brings_a_document() -> None:
+    parts = (
+        {"type": "text", "text": "see"},
+        picture_part(png()),
+        file_part(png()),
+        input_file(pdf()),
+        file_part(pdf()),
+    )
+    request = read_request(body(*parts), FileReader(FileRules(MAX_BYTES, 10), {}))
+    assert request.first_document == "messages[1].content[3]"
+    assert [file.kind for file in files_of(request.messages)] == ["picture", "picture", "document", "document"]
+
+
+@pytest.mark.parametrize("bad", BAD_FILES.values(), ids=BAD_FILES)
+def test_a_bad_file_is_named(bad: BadFile) -> None:
+    error = refusal({"type": "text", "text": "see"}, file_part(pdf()), bad.part())
+    assert (error.code, error.param) == (bad.code, f"messages[1].content[2].{bad.param}")
+    assert len(error.message) < 300
+
+
+def test_a_document_may_be_as_large_as_a_picture() -> None:
+    (document,) = read(file_part(pdf(size=MAX_BYTES)))
+    assert len(document.data) == MAX_BYTES
+    assert "images.max_bytes" in refusal(file_part(pdf(size=MAX_BYTES + 1))).message
+
+
+def test_pictures_and_documents_are_counted_together() -> None:
+    parts = [picture_part(png()), file_part(pdf()), picture_part(png())]
+    assert len(read(*parts, max_per_request=3)) == 3
+    error = refusal(*parts, input_file(pdf()), max_per_request=3)
+    assert (error.code, error.param) == ("invalid_file", "messages[1].content[3].file_data")
+    assert "images.max_per_request" in error.message
+    assert refusal(*parts, picture_part(png()), max_per_request=3).code == "invalid_image"
+
+
+@given(st.text(max_size=40) | st.text("data:application/pdf;base64,A=", max_size=60))
+def test_no_text_is_taken_for_a_document(data: str) -> None:
+    assert refusal(file_of(data)).code in ("invalid_file", "missing_required_parameter")

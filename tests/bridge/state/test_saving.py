@@ -1,0 +1,166 @@
+"""What the disk refuses is tried again until it takes it, and once more at the end; what is lost then is said."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+from collections.abc import Callable
+
+import pytest
+
+from bridge.state import saving
+from bridge.state.documents import StateError
+from bridge.state.saving import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Saving
+from bridge.tasks import TaskOwner
+
+
+class Disk:
+    """Refuses to be written as often as it is told, in words of its own each time if it is told those."""
+
+    def __init__(self, *refusals: str) -> None:
+        self.refusals = list(refusals)
+        self.writes = 0
+        self.written = asyncio.Event()
+
+    async def write(self) -> None:
+        self.writes += 1
+        await asyncio.sleep(0)
+        if self.refusals:
+            raise StateError(self.refusals.pop(0))
+        self.written.set()
+
+
+FULL = os.strerror(errno.ENOSPC)
+
+
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let no pause last; return those that were made."""
+    made: list[float] = []
+    sleep = asyncio.sleep
+
+    async def pause(seconds: float) -> None:
+        if seconds:
+            made.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr("bridge.state.saving.asyncio.sleep", pause)
+    return made
+
+
+@pytest.mark.parametrize("refusals", [0, 1, 3, 12])
+async def test_what_was_refused_is_written_without_another_change(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, refusals: int
+) -> None:
+    caplog.set_level(logging.INFO)
+    disk = Disk(*[FULL] * refusals)
+    kept = Saving("words are", disk.write)
+    made = pauses(monkeypatch)
+    async with TaskOwner() as tasks, asyncio.timeout(5):
+        tasks.spawn(kept.keep(), name="keep")
+        kept.changed()
+        await disk.written.wait()
+    assert disk.writes == refusals + 1
+    assert not kept.due
+    assert made == [min(FIRST_PAUSE_SECONDS * 2**at, LONGEST_PAUSE_SECONDS) for at in range(refusals)]
+    failures = [f"words are not saved, tried again until it succeeds: {FULL}", "words are saved again"]
+    assert caplog.messages == (failures if refusals else [])
+
+
+async def test_another_failure_is_said_too(caplog: pytest.LogCaptureFixture) -> None:
+    disk = Disk("full", "full", "read-only", "full")
+    kept = Saving("words are", disk.write)
+    kept.changed()
+    for _ in range(4):
+        await kept.flush()
+    assert [line.rpartition(": ")[2] for line in caplog.messages] == ["full", "read-only", "full"]
+
+
+async def test_nothing_changed_is_nothing_written() -> None:
+    disk = Disk()
+    kept = Saving("words are", disk.write)
+    await kept.flush()
+    assert await kept.finish()
+    assert disk.writes == 0
+
+
+async def test_a_change_during_a_write_is_written_too() -> None:
+    seen: list[int] = []
+    value = 1
+
+    async def write() -> None:
+        nonlocal value
+        seen.append(value)
+        if value == 1:
+            value = 2
+            kept.changed()
+
+    kept = Saving("words are", write)
+    kept.changed()
+    await kept.flush()
+    assert kept.due
+    await kept.flush()
+    assert (seen, kept.due) == ([1, 2], False)
+
+
+async def test_a_caller_that_leaves_does_not_make_an_unsaved_change_pass_for_saved() -> None:
+    disk = Disk(FULL)
+    kept = Saving("words are", disk.write)
+    kept.changed()
+    async with TaskOwner() as tasks:
+        flush = tasks.spawn(kept.flush(), name="flush")
+        while not disk.writes:  # noqa: ASYNC110 — nothing tells of it
+            await asyncio.sleep(0)
+        flush.cancel()
+        await asyncio.wait((flush,))
+    assert await kept.finish()
+    assert disk.writes == 2
+
+
+@pytest.mark.parametrize(("refusals", "saved"), [(0, True), (1, False), (2, False)])
+async def test_the_last_try_tells_whether_all_is_on_disk(refusals: int, saved: bool) -> None:
+    kept = Saving("words are", Disk(*[FULL] * refusals).write)
+    kept.changed()
+    assert await kept.finish() is saved
+    assert kept.due is not saved
+
+
+async def test_the_last_try_does_not_wait_for_a_disk_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.state.saving.LAST_TRY_SECONDS", 0.01)
+    release = asyncio.Event()
+
+    async def write() -> None:
+        await release.wait()
+
+    kept = Saving("words are", write)
+    kept.changed()
+    assert not await kept.finish()
+    assert "did not answer" in str(kept.failure)
+    release.set()
+
+
+def _error() -> Exception:
+    return ZeroDivisionError()
+
+
+@pytest.mark.parametrize("error", [_error, asyncio.CancelledError], ids=["a bug", "cancelled"])
+async def test_whatever_ends_a_write_early_leaves_it_to_be_done(error: Callable[[], BaseException]) -> None:
+    async def write() -> None:
+        raise error()
+
+    kept = Saving("words are", write)
+    kept.changed()
+    with pytest.raises(type(error())):
+        await kept.flush()
+    assert kept.due
+
+
+@pytest.mark.parametrize(("refusals", "lost"), [(0, False), (1, False), (100, True)])
+async def test_what_is_lost_at_the_end_is_said(caplog: pytest.LogCaptureFixture, refusals: int, lost: bool) -> None:
+    disk = Disk(*[FULL] * refusals)
+    async with saving.saving("words are", disk.write, loss="they are learned again") as kept:
+        kept.changed()
+        await asyncio.sleep(0)
+    assert disk.written.is_set() is not lost
+    assert ("words are not saved (No space left on device): they are learned again" in caplog.messages) is lost

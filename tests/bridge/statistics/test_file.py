@@ -1,0 +1,280 @@
+"""`stats.json`: what was counted outlives a stop, and a kill but for the last seconds; it stays within its bound."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from counted import DAY, Clock, Happened, assert_adds_up
+
+from bridge.state.documents import StateError, StateFolder
+from bridge.statistics.counts import DURATION_BOUNDS, NAMES, OTHERS, TTFT_BOUNDS, Outcome
+from bridge.statistics.file import StatsFile
+from bridge.statistics.stats import TABLE_DAYS, Stats
+from bridge.tasks import TaskOwner
+from upstream.protocol.errors import Reason
+
+ANSWERED = Outcome(200, Reason.OK, 2.0, model="m", key="k", ttft=0.5)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StateFolder:
+    folder = StateFolder(tmp_path / "state")
+    folder.prepare()
+    return folder
+
+
+def document(folder: StateFolder) -> Path:
+    return folder.path / "stats.json"
+
+
+async def started(folder: StateFolder, clock: Clock) -> StatsFile:
+    """The file as a new run of the daemon opens it."""
+    file = StatsFile(folder, clock)
+    await file.load()
+    return file
+
+
+# --- writing ---
+
+
+async def test_a_flush_writes_only_what_is_new(folder: StateFolder) -> None:
+    file = await started(folder, Clock())
+    await file.flush()
+    assert not document(folder).exists()
+    file.stats.record(ANSWERED)
+    await file.flush()
+    written = document(folder).stat().st_ino
+    await file.flush()
+    assert document(folder).stat().st_ino == written
+    file.stats.record_upload(ok=True)
+    await file.flush()
+    assert document(folder).stat().st_ino != written
+    file = await started(folder, Clock())
+    await file.flush()
+    assert (file.stats.totals.requests, file.stats.totals.uploaded) == (1, 1)
+
+
+async def test_keep_writes_by_itself_and_may_be_ended_at_any_moment(folder: StateFolder) -> None:
+    file = StatsFile(folder, Clock(), flush_seconds=0.001)
+    await file.load()
+    counted = 0
+    for _ in range(5):
+        async with TaskOwner() as tasks, asyncio.timeout(10):
+            tasks.spawn(file.keep(), name="statistics")
+            file.stats.record(ANSWERED)
+            counted += 1
+            while (await file.read()).totals.requests < counted:
+                pass  # the writer's turn comes with each read, which is a hop into a thread
+            file.stats.record(ANSWERED)
+            counted += 1
+    await file.flush()
+    assert (await started(folder, Clock())).stats.totals.requests == counted
+
+
+async def test_a_failure_is_logged_once_and_tried_again(folder: StateFolder, caplog: pytest.LogCaptureFixture) -> None:
+    file = await started(folder, Clock())
+    document(folder).mkdir()
+    for _ in range(3):
+        file.stats.record(ANSWERED)
+        await file.flush()
+    assert [(record.levelno, "stats.json cannot be saved" in record.message) for record in caplog.records] == [
+        (logging.ERROR, True)
+    ]
+    document(folder).rmdir()
+    await file.flush()
+    assert (await started(folder, Clock())).stats.totals.requests == 3
+    document(folder).unlink()
+    document(folder).mkdir()
+    file.stats.record(ANSWERED)
+    await file.flush()
+    assert [record.levelno for record in caplog.records] == [logging.ERROR, logging.ERROR], "another failure"
+
+
+async def test_a_damaged_file_is_moved_aside(folder: StateFolder, caplog: pytest.LogCaptureFixture) -> None:
+    document(folder).write_text('{"version": 1, "stats": {"since": "yesterday"}}')
+    file = await started(folder, Clock())
+    assert "moved aside" in caplog.text
+    assert len(list(folder.path.glob("stats.json.corrupt-*"))) == 1
+    file.stats.record(ANSWERED)
+    await file.flush()
+    assert (await started(folder, Clock())).stats.totals.requests == 1
+
+
+# --- reading ---
+
+
+async def test_what_is_read_is_what_the_file_holds(folder: StateFolder) -> None:
+    clock = Clock()
+    file = await started(folder, clock)
+    assert (await file.read()).totals.requests == 0
+    file.stats.record(ANSWERED)
+    assert (await file.read()).totals.requests == 0
+    await file.flush()
+    seen = await file.read()
+    assert (seen.totals.requests, seen is file.stats) == (1, False)
+    assert await file.read() is seen, "nothing was written since"
+    clock.now += 60
+    assert [bucket.requests for bucket in seen.series("minute")[-2:]] == [1, 0], "its series go on with the clock"
+    file.stats.record(ANSWERED)
+    await file.flush()
+    assert ((await file.read()).totals.requests, seen.totals.requests) == (2, 1)
+
+
+async def test_a_file_that_cannot_be_read_is_an_error_of_the_state(folder: StateFolder) -> None:
+    document(folder).mkdir()
+    with pytest.raises(StateError, match=r"stats\.json cannot be read"):
+        await StatsFile(folder, Clock()).read()
+
+
+# --- a day, with restarts and a kill ---
+
+#: Simulated seconds from flush to flush: more than FLUSH_SECONDS, since the disk is the real one.
+INTERVAL = 300
+
+
+def a_request(rng: random.Random) -> Outcome:
+    status = rng.choices([200, 400, 401, 404, 429, 499, 502, 503, 504], [90, 2, 1, 1, 2, 2, 1, 1, 1])[0]
+    resolved = status not in (401, 404)
+    reason = Reason.OK if status == 200 and rng.random() < 0.95 else rng.choice(list(Reason))
+    begun = status in (200, 499)
+    return Outcome(
+        status,
+        reason,
+        rng.lognormvariate(2, 1),
+        model=f"model-{rng.randrange(120)}" if resolved else None,
+        key=f"key {rng.randrange(20)}" if status != 401 else None,
+        ttft=rng.lognormvariate(0, 1) if begun else None,
+        chunks=rng.randrange(500) if begun else 0,
+        prompt_tokens=rng.randrange(5000) if resolved else 0,
+        completion_tokens=rng.randrange(2000) if begun else 0,
+    )
+
+
+async def test_a_day_of_traffic_adds_up_over_restarts_and_a_kill(folder: StateFolder) -> None:
+    rng, clock, happened = random.Random(7), Clock(), Happened()
+    file = await started(folder, clock)
+    midnight, kept, flushed_at = clock.now, Happened(), clock.now
+    requests, restarts, kill = 30_000, {5_000, 5_001, 12_000, 29_000}, 20_000
+    for number in range(requests):
+        clock.now = midnight + DAY * number / requests
+        now = int(clock.now)
+        if clock.now >= flushed_at + INTERVAL or number in restarts:
+            await file.flush()
+            flushed_at = clock.now
+            kept = Happened(list(happened.outcomes), list(happened.attempts), list(happened.uploads))
+        if number in restarts:
+            file = await started(folder, clock)
+        if number == kill:
+            lost = happened.outcomes[len(kept.outcomes) :]
+            assert lost
+            assert lost[0][0] >= now - INTERVAL
+            happened = kept
+            file = await started(folder, clock)
+        outcome = a_request(rng)
+        file.stats.record(outcome)
+        happened.outcomes.append((now, outcome))
+        if outcome.model:
+            label = rng.choice(["ada", "bob"])
+            file.stats.record_attempt(label, outcome.reason)
+            happened.attempts.append((now, label, outcome.reason))
+        if rng.random() < 0.05:
+            uploaded = rng.random() < 0.9
+            file.stats.record_upload(uploaded)
+            happened.uploads.append(uploaded)
+    assert len(happened.outcomes) > requests - requests * INTERVAL / DAY - 1
+    assert_adds_up(file.stats, happened, clock.now)
+    await file.flush()
+    assert (await started(folder, clock)).stats.to_json() == file.stats.to_json()
+    assert (await file.read()).to_json() == file.stats.to_json()
+    assert document(folder).stat().st_size < 60_000
+
+
+def test_a_kill_loses_nothing_that_was_flushed(folder: StateFolder) -> None:
+    reading, writing = os.pipe()
+    if not (pid := os.fork()):
+        os.close(reading)
+        try:
+            asyncio.run(_count_for_ever(folder, writing))
+        finally:
+            os._exit(1)  # a forked child must never return into pytest
+    os.close(writing)
+    with os.fdopen(reading, "rb") as reports:
+        lines = [reports.readline() for _ in range(20)]
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        lines += reports.readlines()
+    flushed = int(lines[-1])
+    stats = asyncio.run(started(folder, Clock())).stats
+    # At most one flush was done but not yet reported.
+    assert stats.totals.requests in (flushed, flushed + 7)
+    assert stats.totals.requests == stats.statuses.total() == stats.models["m"].requests
+
+
+async def _count_for_ever(folder: StateFolder, reports: int) -> None:
+    file = StatsFile(folder, time.time)
+    while True:
+        for _ in range(7):
+            file.stats.record(ANSWERED)
+        await file.flush()
+        os.write(reports, f"{file.stats.totals.requests}\n".encode())
+
+
+# --- the bound ---
+
+
+def two_years(clock: Clock, name: str, names: int, amount: int) -> Stats:
+    """Traffic in every period that is kept and in every slot of its histograms, each name of every table used daily.
+
+    `amount` is a number of chunks, and of tokens of each kind, in one request.
+    """
+    stats = Stats(clock)
+    slots = [
+        ANSWERED._replace(seconds=seconds + 0.1, ttft=ttft + 0.1, chunks=amount, prompt_tokens=amount)
+        for seconds, ttft in zip((0.0, *DURATION_BOUNDS), (0.0, *TTFT_BOUNDS, 0.0, 0.0), strict=True)
+    ]
+    start = clock.now
+    days = [start + day * DAY for day in range(731)]
+    hours = [days[-15] + hour * 3600 for hour in range(14 * 24)]
+    minutes = [days[-1] - 7200 + minute * 60 for minute in range(121)]
+    for clock.now in (*days[:-15], *hours, *minutes):
+        for outcome in slots:
+            stats.record(outcome)
+        if clock.now in days[-16:]:
+            for number in range(names):
+                label = f"{number}{name}"
+                stats.record(ANSWERED._replace(model=label, key=label, prompt_tokens=amount, completion_tokens=amount))
+                for reason in Reason:
+                    stats.record_attempt(label, reason)
+    return stats
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "amount", "megabytes"),
+    [
+        pytest.param("-20260401-thinking", 30, 1000, 0.4, id="ordinary"),
+        pytest.param("-preview-20260401-thinking", NAMES + 100, 10**4, 2.0, id="every table full"),
+        pytest.param("😀" * 200, NAMES + 100, 10**12, 8.5, id="the longest names and numbers"),
+    ],
+)
+async def test_the_file_stays_bounded(
+    folder: StateFolder, name: str, names: int, amount: int, megabytes: float
+) -> None:
+    clock = Clock()
+    file = StatsFile(folder, clock)
+    file.stats = two_years(clock, name, names, amount)
+    await file.flush()
+    assert megabytes / 2 < document(folder).stat().st_size / 1e6 < megabytes
+    seen = await file.read()
+    plain: Any = seen.to_json()
+    assert plain == file.stats.to_json()
+    assert [len(plain[kind]) for kind in ("minute", "hour", "day", "day_tables")] == [120, 336, 730, TABLE_DAYS]
+    assert len(seen.models) == min(names + 1, NAMES + 1)
+    assert (OTHERS in seen.models) == (names >= NAMES)

@@ -1,0 +1,266 @@
+"""Statistics add up: every sum, every series and every table agrees with what happened, whatever the clock does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+import pytest
+from counted import DAY, Clock, Happened, assert_adds_up
+from examples import a_share
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.statistics.counts import NAME_CHARS, NAMES, OTHERS, Outcome
+from bridge.statistics.stats import MAX_WAITING, TABLE_DAYS, Stats
+from upstream.protocol.errors import Reason
+
+
+def again(stats: Stats, clock: Callable[[], float]) -> Stats:
+    """What a restart makes of the statistics."""
+    return Stats.from_json(orjson.loads(orjson.dumps(stats.to_json())), clock)
+
+
+def ok(**fields: Any) -> Outcome:
+    return Outcome(200, Reason.OK, 2.0)._replace(**fields)
+
+
+# --- how a request ended ---
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "failed", "gone"),
+    [
+        pytest.param(200, Reason.OK, False, False, id="answered"),
+        pytest.param(200, Reason.TRUNCATED, True, False, id="the stream broke"),
+        pytest.param(200, Reason.CLIENT_GONE, False, True, id="left within the stream"),
+        pytest.param(499, Reason.CLIENT_GONE, False, True, id="left before it"),
+        pytest.param(401, Reason.REJECTED, True, False, id="no key"),
+        pytest.param(503, Reason.NO_ACCOUNT, True, False, id="no account"),
+        pytest.param(502, Reason.CLIENT_GONE, True, False, id="failed, and the caller has left too"),
+    ],
+)
+def test_an_outcome_is_an_error_or_a_caller_gone_or_neither(
+    status: int, reason: Reason, failed: bool, gone: bool
+) -> None:
+    outcome = Outcome(status, reason, 1.0)
+    assert (outcome.failed, outcome.gone) == (failed, gone)
+
+
+seconds = st.floats(0, 4000)
+names = st.none() | st.sampled_from(["a", "b", "c"])
+outcomes = st.builds(
+    Outcome,
+    st.sampled_from([200, 200, 400, 401, 429, 499, 502]),
+    st.sampled_from(Reason),
+    seconds,
+    model=names,
+    key=names,
+    ttft=st.none() | seconds,
+    chunks=st.integers(0, 9999),
+    prompt_tokens=st.integers(0, 9999),
+    completion_tokens=st.integers(0, 9999),
+)
+attempts = st.tuples(st.sampled_from(["ada", "bob"]), st.sampled_from(Reason))
+uploads = st.booleans()
+RESTART = "restart"
+# Any jump, in both directions, over as many days as have tables.
+times = st.floats(Clock.now, Clock.now + TABLE_DAYS * DAY, exclude_max=True)
+
+
+@a_share(of=10)
+@given(st.lists(st.tuples(times, outcomes | attempts | uploads | st.just(RESTART)), max_size=60))
+def test_everything_adds_up_whatever_the_clock_does_and_whenever_it_restarts(
+    steps: list[tuple[float, Outcome | tuple[str, Reason] | bool | str]],
+) -> None:
+    clock, happened = Clock(), Happened()
+    stats = Stats(clock)
+    for clock.now, step in steps:
+        now, revision = int(clock.now), stats.revision
+        match step:
+            case Outcome():
+                stats.record(step)
+                happened.outcomes.append((now, step))
+            case (label, reason):
+                stats.record_attempt(label, reason)
+                happened.attempts.append((now, label, reason))
+            case bool():
+                stats.record_upload(step)
+                happened.uploads.append(step)
+            case _:
+                before = stats.to_json()
+                stats = again(stats, clock)
+                assert stats.to_json() == before
+                continue
+        assert stats.revision > revision
+    assert stats.since == Clock.now
+    assert_adds_up(stats, happened, clock.now)
+
+
+# --- the clock ---
+
+
+def test_a_clock_that_was_ahead_and_comes_back_loses_nothing() -> None:
+    clock = Clock()
+    start = clock.now
+    stats = Stats(clock)
+    for minute in range(60):
+        clock.now = start + minute * 60
+        stats.record(ok(model="m"))
+    clock.now = start + 3 * 365 * DAY
+    stats.record(ok(model="m"))
+    clock.now = start + 60 * 60
+    stats.record(ok(model="m"))
+    assert [bucket.requests for bucket in stats.series("minute")] == [0] * 59 + [1] * 61
+    assert [bucket.requests for bucket in stats.series("hour")][-2:] == [60, 1]
+    assert stats.series("day")[-1].requests == stats.top_models(1)[0][1].requests == 61
+    assert stats.totals.requests == 62
+
+
+def test_what_changes_no_more_is_packed_once() -> None:
+    clock = Clock()
+    stats = Stats(clock)
+    stats.record(ok(model="m"))
+    clock.now += DAY
+    stats.record(ok(model="m"))
+    first: Any = stats.to_json()
+    stats.record(ok(model="m"))
+    second: Any = stats.to_json()
+    for table in "minute", "hour", "day", "day_tables":
+        (old, running), (old_again, running_again) = first[table].values(), second[table].values()
+        assert old is old_again
+        assert running != running_again
+
+
+# --- bounds ---
+
+
+def test_a_name_too_many_is_counted_with_the_others() -> None:
+    stats = Stats(Clock())
+    for number in range(NAMES + 7):
+        stats.record(ok(model=f"model {number}", key=f"key {number}"))
+        stats.record_attempt(f"account {number}", Reason.OK)
+    stats.record(ok(model="model 3", key="key 3"))
+    for table in stats.models, stats.keys, dict(stats.top_models(1)), dict(stats.top_keys(1)):
+        assert len(table) == NAMES + 1
+        assert table[OTHERS].requests == 7
+        assert sum(usage.requests for usage in table.values()) == stats.totals.requests
+    assert stats.models["model 3"].requests == 2
+    assert len(stats.accounts) == NAMES + 1
+    assert stats.accounts[OTHERS].reasons[Reason.OK] == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        pytest.param("gpt-4o (latest) 中 😀", "gpt-4o (latest) 中 😀", id="as it is"),
+        pytest.param("x" * 1000, "x" * NAME_CHARS, id="too long"),
+        pytest.param("a\ud83d\x00\nb", "a???b", id="nothing that JSON cannot hold, or only at length"),
+    ],
+)
+def test_a_name_is_kept_short_and_printable(name: str, kept: str) -> None:
+    clock = Clock()
+    stats = Stats(clock)
+    for _ in range(2):
+        stats.record(ok(model=name))
+    assert again(stats, clock).models[kept].requests == 2
+
+
+LOOKS: dict[str, Callable[[Stats], object]] = {
+    "totals": lambda stats: stats.totals.requests,
+    "statuses": lambda stats: stats.statuses[200],
+    "reasons": lambda stats: stats.reasons["ok"],
+    "models": lambda stats: stats.models["a"].requests,
+    "keys": lambda stats: stats.keys["b"].requests,
+    "series": lambda stats: stats.series("minute")[-1].requests,
+    "top models": lambda stats: stats.top_models(1)[0][1].requests,
+    "top keys": lambda stats: stats.top_keys(1)[0][1].requests,
+    "JSON": lambda stats: again(stats, Clock()).totals.requests,
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+@pytest.mark.parametrize("number", [1, MAX_WAITING, 2 * MAX_WAITING + 1])
+def test_whoever_looks_sees_all_that_was_recorded(look: Callable[[Stats], object], number: int) -> None:
+    stats = Stats(Clock())
+    for _ in range(number):
+        stats.record(ok(model="a", key="b"))
+    assert look(stats) == number
+
+
+def test_an_outcome_belongs_to_the_minute_in_which_it_was_recorded() -> None:
+    clock = Clock()
+    stats = Stats(clock)
+    stats.record(ok(model="a"))
+    recorded = int(clock.now)
+    clock.now += 60
+    assert [bucket.requests for bucket in stats.series("minute")[-2:]] == [1, 0]
+    assert stats.models["a"].last == recorded
+
+
+def test_no_row_for_a_model_never_resolved_and_no_key_shown() -> None:
+    stats = Stats(Clock())
+    stats.record(Outcome(404, Reason.REJECTED, 0.1))
+    assert (stats.totals.requests, stats.models, stats.keys, stats.top_models(14)) == (1, {}, {}, [])
+
+
+def test_the_most_asked_first_and_names_decide_between_equals() -> None:
+    clock = Clock()
+    stats = Stats(clock)
+    for model in "rare", "often", "b", "a", "often":
+        stats.record(ok(model=model))
+    clock.now += DAY
+    stats.record(ok(model="rare"))
+    assert [name for name, _ in stats.top_models(1)] == ["rare"]
+    assert [name for name, _ in stats.top_models(2)] == ["often", "rare", "a", "b"]
+    clock.now += TABLE_DAYS * DAY
+    assert stats.top_models(1000) == []
+
+
+# --- damage ---
+
+
+def a_week() -> dict[str, Any]:
+    clock = Clock()
+    stats = Stats(clock)
+    for _ in range(7):
+        stats.record(ok(model="m", key="k", ttft=1.0))
+        stats.record_attempt("ada", Reason.RATE_LIMITED)
+        clock.now += DAY
+    loaded: dict[str, Any] = orjson.loads(orjson.dumps(stats.to_json()))
+    return loaded
+
+
+def places(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    yield path
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from places(inner, (*path, key))
+    if isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from places(inner, (*path, index))
+
+
+junk = st.sampled_from([None, True, -1, 1.5, "", "x", "1 2", " | | ", "1 | 2 | 3", [], [1], ["1 ok"], {}, {"a": 1}])
+
+
+@given(st.data())
+def test_a_damaged_value_is_refused_as_documents_expect_or_does_no_harm(data: st.DataObject) -> None:
+    whole = a_week()
+    *path, last = data.draw(st.sampled_from([path for path in places(whole) if path]))
+    inner: Any = whole
+    for step in path:
+        inner = inner[step]
+    inner[last] = data.draw(junk)
+    clock = Clock()
+    try:
+        stats = Stats.from_json(whole, clock)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return
+    stats.record(ok(model="m", key="k", ttft=1.0))
+    stats.record_attempt("ada", Reason.OK)
+    stats.record_upload(ok=True)
+    stats.series("day")
+    stats.top_keys(14)
+    orjson.dumps(stats.to_json())

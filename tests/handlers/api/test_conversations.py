@@ -1,0 +1,654 @@
+"""Never a model that saw other messages than the request's: each test asks, and `Witness` checks every answer.
+
+Every request's messages are held against all that models are shown while it is under way. What the tests add is
+which evaluation answers, and that the bridge says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from caller import calling
+from eras import ERAS
+from frames import DONE
+from request_log import RequestLog
+from running import RunningBridge, api_key, running_bridge
+from witness import JsonMessage, Reply, Witness, ask, assistant, user
+
+from bridge.access.keys import KeyRing
+from bridge.state.documents import StateFolder
+from bridge.state.state import keys_document
+from upstream.arena import Arena, Call
+
+FIRST = ("new", "first")
+UNKNOWN = ("new", "unknown")
+FOLLOW_UP = ("follow-up", "known")
+REGENERATE = ("regenerate", "repeated")
+
+
+@dataclass
+class Chat:
+    """A client in the middle of a conversation: it sends its whole history each time."""
+
+    bridge: RunningBridge
+    witness: Witness
+    stream: bool
+    messages: list[JsonMessage] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    async def say(self, words: str = "") -> Reply:
+        """The next turn."""
+        self.messages.append(user(self.witness.text(words)))
+        reply = await self.again()
+        self.messages.append(reply.message)
+        return reply
+
+    async def again(self) -> Reply:
+        """Send the messages as they are; the history is left to the caller."""
+        return await ask(self.bridge, self.witness, self.messages, stream=self.stream, **self.options)
+
+    def branch(self, messages: int, **options: Any) -> Chat:
+        """Another conversation with the same first messages."""
+        return Chat(self.bridge, self.witness, self.stream, self.messages[:messages], {**self.options, **options})
+
+
+@pytest.fixture(params=ERAS)
+async def arena(request: pytest.FixtureRequest) -> AsyncIterator[Arena]:
+    async with Arena(era=request.param) as arena:
+        yield arena
+
+
+@pytest.fixture(params=[False, True], ids=["whole", "streamed"])
+def stream(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture
+def witness(arena: Arena) -> Witness:
+    return Witness(arena)
+
+
+@pytest.fixture
+def chat(bridge: RunningBridge, witness: Witness, stream: bool) -> Chat:
+    return Chat(bridge, witness, stream)
+
+
+@pytest.fixture
+async def two_accounts(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
+    sessions = (arena.sign_in("ada@example.org"), arena.sign_in("bob@example.org"))
+    async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
+        yield bridge
+
+
+@pytest.fixture
+def shared(two_accounts: RunningBridge, witness: Witness, stream: bool) -> Chat:
+    """A conversation where another account is at hand."""
+    return Chat(two_accounts, witness, stream)
+
+
+def calls(arena: Arena) -> list[Call]:
+    """The calls that were about an evaluation, without those that only taught which mode the site takes."""
+    return [call for call in arena.chats if "mode is not allowed" not in (call.refusal or "")]
+
+
+def lose_the_login(arena: Arena) -> None:
+    """The site no longer knows a login when it is asked whose that is."""
+    arena.faults.arm("expired", None, on="me" if arena.era == 2026 else "page")
+
+
+def prompt(call: Call) -> str:
+    return str(json.loads(call.body)["userMessage"]["content"])
+
+
+def owner(arena: Arena, reply: Reply) -> str:
+    return arena.evaluations[reply.evaluation].owner
+
+
+# One conversation
+
+
+async def test_only_the_last_turn_of_a_known_conversation_is_sent(arena: Arena, chat: Chat) -> None:
+    chat.messages.append({"role": "system", "content": chat.witness.text("Be kind.")})
+    replies = [await chat.say("你好 👋 \n") for _ in range(4)]
+    assert [reply.place for reply in replies] == [FIRST, FOLLOW_UP, FOLLOW_UP, FOLLOW_UP]
+    assert len({reply.evaluation for reply in replies}) == len(arena.evaluations) == 1
+    assert [call.kind for call in calls(arena)] == ["create", "follow-up", "follow-up", "follow-up"]
+    asked = [message["content"] for message in chat.messages if message["role"] == "user"]
+    assert [prompt(call) for call in calls(arena)][1:] == asked[1:]
+
+
+async def test_the_evaluation_is_named_with_its_page(arena: Arena, bridge: RunningBridge, stream: bool) -> None:
+    async with await bridge.post(bridge.chat("Hello", stream=stream)) as response:
+        (evaluation,) = arena.evaluations
+        assert response.headers["x-bridge-conversation"] == "new; why=first"
+        assert response.headers["x-bridge-evaluation"] == f"{arena.origin}/c/{evaluation}"
+
+
+async def test_the_same_request_is_answered_anew(arena: Arena, chat: Chat) -> None:
+    first = await chat.say()
+    del chat.messages[-1]
+    again = await chat.again()
+    assert again.place == REGENERATE
+    assert (again.evaluation, again.text == first.text) == (first.evaluation, False)
+    assert calls(arena)[-1].body == b"{}"
+    one_more = await chat.again()
+    assert one_more.place == REGENERATE
+    chat.messages.append(one_more.message)
+    assert (await chat.say()).place == FOLLOW_UP
+    assert len(arena.evaluations) == 1
+
+
+async def test_an_answer_that_was_regenerated_is_not_gone_on_from(chat: Chat) -> None:
+    first = await chat.say()
+    del chat.messages[-1]
+    await chat.again()
+    chat.messages.append(first.message)
+    assert (await chat.say()).place == UNKNOWN
+
+
+async def test_a_later_turn_is_regenerated_too(chat: Chat) -> None:
+    await chat.say()
+    await chat.say()
+    del chat.messages[-1]
+    chat.messages.append((await chat.again()).message)
+    assert (await chat.say()).place == FOLLOW_UP
+
+
+# Other messages
+
+
+async def test_an_edited_message_starts_anew(chat: Chat) -> None:
+    for at in range(4):
+        edited = chat.branch(0)
+        await edited.say()
+        await edited.say()
+        edited.messages[at] = {**edited.messages[at], "content": chat.witness.text("edited")}
+        assert (await edited.say()).place == UNKNOWN
+        assert (await edited.say()).place == FOLLOW_UP
+
+
+async def test_an_edited_last_question_follows_nothing(chat: Chat) -> None:
+    """The evaluation has gone on since: its model would see the question that is no longer there."""
+    await chat.say()
+    await chat.say()
+    del chat.messages[2:]
+    assert (await chat.say()).place == UNKNOWN
+
+
+async def test_a_deleted_turn_starts_anew(chat: Chat) -> None:
+    for _ in range(3):
+        await chat.say()
+    del chat.messages[2:4]
+    assert (await chat.say()).place == UNKNOWN
+
+
+async def test_a_system_prompt_that_changes_starts_anew(chat: Chat) -> None:
+    for place in (FIRST, UNKNOWN):
+        chat.messages[:1] = [{"role": "system", "content": chat.witness.text()}, *chat.messages[:1]]
+        assert (await chat.say()).place == place
+        del chat.messages[0]
+    assert (await chat.say()).place == UNKNOWN, "without any"
+
+
+async def test_a_switched_model_starts_anew(arena: Arena, chat: Chat) -> None:
+    await chat.say()
+    other = chat.branch(2, model=chat.bridge.model(thinking=True))
+    assert (await other.say()).place == UNKNOWN
+    assert (await chat.say()).place == FOLLOW_UP
+    assert (await other.say()).place == FOLLOW_UP
+    assert len(arena.evaluations) == 2
+
+
+async def test_a_model_by_its_other_names_is_the_same(arena: Arena, chat: Chat) -> None:
+    await chat.say()
+    id_ = arena.model(chat.bridge.model()).id
+    for name in (id_, f"{chat.bridge.model()}@{id_[-4:]}"):
+        chat.options["model"] = name
+        assert (await chat.say()).place == FOLLOW_UP
+
+
+async def test_another_key_has_conversations_of_its_own(chat: Chat) -> None:
+    secret, key = api_key()
+    chat.bridge.state.keys = KeyRing([*chat.bridge.state.keys, key])
+    await chat.say()
+    other = chat.branch(2, key=secret)
+    assert (await other.say()).place == UNKNOWN
+    assert (await chat.say()).place == FOLLOW_UP
+    again = chat.branch(1, key=secret)
+    assert (await again.again()).place == FIRST
+
+
+TAILS: dict[str, list[dict[str, object]]] = {
+    "an answer": [{"role": "user"}, {"role": "assistant"}],
+    "two questions": [{"role": "user"}, {"role": "user"}],
+    "three questions": [{"role": "user"}, {"role": "user"}, {"role": "user"}],
+    "a question by name": [{"role": "user", "name": "Ada"}],
+    "a system message at the end": [{"role": "user"}, {"role": "system"}],
+    "a system message before the question": [{"role": "developer"}, {"role": "user"}],
+    "a tool's result": [{"role": "tool", "tool_call_id": "call-1"}],
+    "a tool called by the user": [{"role": "user", "tool_calls": ...}],
+    "a tool called and its result": [
+        {"role": "user"},
+        {"role": "assistant", "tool_calls": ...},
+        {"role": "tool", "tool_call_id": "call-1"},
+    ],
+}
+
+
+@pytest.mark.parametrize("tail", TAILS.values(), ids=TAILS)
+async def test_what_is_more_than_a_next_question_starts_anew(chat: Chat, tail: list[dict[str, object]]) -> None:
+    await chat.say()
+    chat.messages += [marked(chat.witness, message) for message in tail]
+    reply = await chat.again()
+    assert reply.place == ("new", "shape")
+    chat.messages.append(reply.message)
+    assert (await chat.say()).place == FOLLOW_UP, "once the model has seen it, it is history like any other"
+
+
+def marked(witness: Witness, message: dict[str, object]) -> JsonMessage:
+    """The message with a text, and with a tool call's arguments where it has one."""
+    function = {"name": "look", "arguments": json.dumps({"at": witness.text()}, ensure_ascii=False)}
+    calls = {"tool_calls": [{"id": "call-1", "type": "function", "function": function}]}
+    return {**message, "content": None, **calls} if "tool_calls" in message else {**message, "content": witness.text()}
+
+
+async def test_tools_in_the_history_are_part_of_it(chat: Chat) -> None:
+    parts: list[dict[str, object]] = TAILS["a tool called and its result"]
+    chat.messages += [marked(chat.witness, message) for message in parts]
+    chat.messages.append((await chat.again()).message)
+    assert (await chat.say()).place == FOLLOW_UP
+    chat.messages[1] = marked(chat.witness, parts[1])
+    assert (await chat.say()).place == UNKNOWN
+
+
+async def test_an_answer_comes_back_with_other_white_space(chat: Chat) -> None:
+    await chat.say()
+    for around in ("{}\n", "\n\n{}", "  {} "):
+        chat.messages[-1] = assistant(around.format(chat.messages[-1]["content"]))
+        assert (await chat.say()).place == FOLLOW_UP
+
+
+# Long ones
+
+
+async def test_a_long_history_is_told_once(arena: Arena, chat: Chat) -> None:
+    for _ in range(100):
+        chat.messages += [user(chat.witness.text("Why?" * 50)), assistant(chat.witness.text("Because." * 25))]
+    assert (await chat.say()).place == UNKNOWN
+    assert (await chat.say()).place == FOLLOW_UP
+    assert len(prompt(calls(arena)[-1])) < 20
+
+
+async def test_what_the_site_would_refuse_is_not_sent(arena: Arena, chat: Chat) -> None:
+    await chat.say()
+    before = len(calls(arena))
+    chat.messages += [user(chat.witness.text("x" * 60_000)), assistant(chat.witness.text("y" * 60_000))]
+    reply = await chat.say()
+    assert (reply.status, reply.code) == (400, "context_length_exceeded")
+    assert len(calls(arena)) == before
+
+
+async def test_a_known_conversation_may_grow_beyond_one_prompt(arena: Arena, chat: Chat) -> None:
+    for place in (FIRST, FOLLOW_UP, FOLLOW_UP):
+        assert (await chat.say("x" * 60_000)).place == place
+    reply = await chat.branch(6).say("x" * 120_000)
+    assert reply.code == "context_length_exceeded"
+    assert (await chat.say()).place == FOLLOW_UP, "what was never sent has changed nothing"
+    arena.evaluations.clear()
+    assert (await chat.say()).code == "context_length_exceeded"
+
+
+# Side by side
+
+
+async def test_conversations_with_the_same_first_message(arena: Arena, chat: Chat) -> None:
+    chat.messages.append(user(chat.witness.text()))
+    one, other = chat.branch(1), chat.branch(1)
+    chat.witness.go_on = asyncio.Event()
+    both = asyncio.gather(one.again(), other.again())
+    await chat.witness.begun(2)
+    chat.witness.go_on.set()
+    for each, reply in zip((one, other), await both, strict=True):
+        assert reply.place == FIRST
+        each.messages.append(reply.message)
+    assert len(arena.evaluations) == 2
+    for _ in range(2):
+        for each in (one, other):
+            assert (await each.say()).place == FOLLOW_UP
+    assert len(arena.evaluations) == 2
+
+
+async def test_the_same_request_five_times_at_once(arena: Arena, chat: Chat) -> None:
+    first = await chat.say()
+    await chat.witness.begun()
+    chat.messages.append(user(chat.witness.text()))
+    chat.witness.go_on = asyncio.Event()
+    asked = asyncio.gather(*(chat.branch(3).again() for _ in range(5)))
+    await chat.witness.begun(5)
+    chat.witness.go_on.set()
+    replies = await asked
+    assert sorted(reply.place for reply in replies) == [FOLLOW_UP, *[("new", "busy")] * 4]
+    assert len({reply.text for reply in replies}) == 5
+    assert len({reply.evaluation for reply in replies}) == len(arena.evaluations) == 5
+    assert first.evaluation in arena.evaluations
+    for reply in replies:
+        each = chat.branch(3)
+        each.messages.append(reply.message)
+        answer = await each.say()
+        assert (answer.place, answer.evaluation) == (FOLLOW_UP, reply.evaluation)
+
+
+async def test_a_conversation_goes_on_while_its_first_turn_is_regenerated(chat: Chat) -> None:
+    await chat.say()
+    await chat.witness.begun()
+    chat.witness.go_on = asyncio.Event()
+    asked = asyncio.gather(chat.branch(1).again(), chat.say())
+    await chat.witness.begun(2)
+    chat.witness.go_on.set()
+    regenerated, following = await asked
+    assert (regenerated.kind, following.place) == ("regenerate", ("new", "busy"))
+
+
+async def test_the_next_turn_may_come_with_the_end_of_the_last(bridge: RunningBridge, witness: Witness) -> None:
+    """At `[DONE]` the first call has not even let go of its connection."""
+    messages = [user(witness.text())]
+    lingering = witness.let_go = asyncio.Event()
+    async with calling(bridge.origin, bridge.key) as caller:
+        with witness.expecting(messages):
+            await caller.ask(bridge.chat(messages=messages, stream=True))
+            body = await caller.sees(DONE)
+        witness.let_go = None
+        text = "".join(
+            json.loads(line[6:])["choices"][0]["delta"].get("content") or ""
+            for line in body.splitlines()
+            if line.startswith(b"data: {")
+        )
+        reply = await ask(bridge, witness, [*messages, assistant(text), user(witness.text())], stream=True)
+        lingering.set()
+    assert reply.place == FOLLOW_UP
+
+
+# Restarts
+
+
+@pytest.fixture
+async def lasting_key(tmp_path: Path) -> str:
+    """A key that is there whoever runs over the state folder."""
+    folder = StateFolder(tmp_path / "state")
+    folder.prepare()
+    secret, key = api_key()
+    await keys_document(folder).update(lambda keys: (*keys, key))
+    return secret
+
+
+async def test_a_restart_is_not_noticed(
+    arena: Arena, witness: Witness, tmp_path: Path, lasting_key: str, stream: bool
+) -> None:
+    sessions = (arena.sign_in(),)
+    messages: list[JsonMessage] = []
+    for place in (FIRST, FOLLOW_UP, FOLLOW_UP):
+        async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
+            chat = Chat(bridge, witness, stream, messages, {"key": lasting_key})
+            assert (await chat.say()).place == place
+
+
+async def test_after_a_crash_nothing_is_trusted(
+    arena: Arena, witness: Witness, tmp_path: Path, lasting_key: str, stream: bool
+) -> None:
+    """The folder is taken as it is while the daemon runs, as a kill leaves it: the evaluation has gone on since."""
+    sessions = (arena.sign_in(),)
+    async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
+        chat = Chat(bridge, witness, stream, options={"key": lasting_key})
+        await chat.say()
+    async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
+        chat.bridge = bridge
+        before = chat.branch(2)
+        assert (await chat.say()).place == FOLLOW_UP
+        shutil.copytree(tmp_path / "state", tmp_path / "crashed")
+    async with running_bridge(arena, tmp_path / "crashed", sessions=sessions) as bridge:
+        for each in (before, chat):
+            each.bridge = bridge
+            assert (await each.say()).place == UNKNOWN
+            assert (await each.say()).place == FOLLOW_UP
+
+
+# Accounts and evaluations that go
+
+
+async def test_a_conversation_stays_with_its_account(arena: Arena, shared: Chat) -> None:
+    other = shared.branch(0)
+    owners = [{owner(arena, await each.say()) for _ in range(3)} for each in (shared, other)]
+    assert [len(each) for each in owners] == [1, 1]
+    assert owners[0] != owners[1], "but conversations take turns"
+
+
+@pytest.mark.parametrize("what", ["removed", "expired", "resting"])
+async def test_an_account_lost_between_turns(arena: Arena, shared: Chat, what: str) -> None:
+    first = await shared.say()
+    pool = shared.bridge.state.pool
+    account = pool.get(owner(arena, first))
+    assert account is not None
+    match what:
+        case "removed":
+            pool.load(each for each in pool if each != account)
+        case "expired":
+            pool.expire(account)
+        case _:
+            pool.rest(account, "chat", 60)
+    second = await shared.say()
+    assert second.place == ("new", "account")
+    assert owner(arena, second) != owner(arena, first)
+    assert (await shared.say()).place == FOLLOW_UP
+
+
+@pytest.mark.parametrize("fault", ["expired", "rate_limited"])
+async def test_an_account_lost_with_the_turn(arena: Arena, shared: Chat, fault: str) -> None:
+    """A real 401 or 429 to the follow-up: another account is told the whole history."""
+    first = await shared.say()
+    arena.faults.arm(fault, on="follow-up")
+    if fault == "expired":
+        lose_the_login(arena)
+    second = await shared.say()
+    assert second.place == ("new", "account")
+    assert owner(arena, second) != owner(arena, first)
+    assert (await shared.say()).place == FOLLOW_UP
+    assert [call.kind for call in calls(arena)] == ["create", "follow-up", "create", "follow-up"]
+
+
+async def test_a_refusal_that_passes_leaves_the_turn_where_it_is(arena: Arena, shared: Chat) -> None:
+    """The site refuses the cookie once, and knows the login when asked: the turn is sent again."""
+    first = await shared.say()
+    arena.faults.arm("expired", on="follow-up")
+    second = await shared.say()
+    assert (second.place, owner(arena, second)) == (FOLLOW_UP, owner(arena, first))
+    assert [call.kind for call in calls(arena)] == ["create", "follow-up", "follow-up"]
+    assert not any(account.expired for account in shared.bridge.state.pool)
+
+
+async def test_an_evaluation_whose_account_was_lost_is_known_again(arena: Arena, shared: Chat) -> None:
+    """The turn that could not be sent to it has not changed it."""
+    first = await shared.say()
+    arena.faults.arm("expired", on="follow-up")
+    lose_the_login(arena)
+    assert (await shared.branch(2).say()).place == ("new", "account")
+    pool = shared.bridge.state.pool
+    account = pool.get(owner(arena, first))
+    assert account is not None
+    pool.revive(account)
+    reply = await shared.say()
+    assert (reply.place, reply.evaluation) == (FOLLOW_UP, first.evaluation)
+
+
+async def test_with_its_only_account_resting_a_conversation_waits(arena: Arena, chat: Chat) -> None:
+    await chat.say()
+    arena.faults.arm("rate_limited", on="follow-up", retry_after="30")
+    reply = await chat.branch(2).say()
+    assert (reply.status, reply.code) == (429, "upstream_rate_limited")
+    pool = chat.bridge.state.pool
+    pool.load([*map(rested, pool)])
+    assert (await chat.say()).place == FOLLOW_UP
+
+
+def rested(account: Any) -> Any:
+    return type(account)(account.label, account.session)
+
+
+async def test_a_rotated_cookie_changes_no_conversation(arena: Arena, chat: Chat) -> None:
+    await chat.say()
+    for pieces in (False, True):
+        arena.faults.arm("rotate_cookie", pieces=pieces)
+        assert (await chat.say()).place == FOLLOW_UP
+        assert (await chat.say()).place == FOLLOW_UP
+
+
+async def test_an_evaluation_that_vanished(arena: Arena, chat: Chat) -> None:
+    await chat.say()
+    arena.evaluations.clear()
+    branch = chat.branch(2)
+    assert (await chat.say()).place == ("new", "gone")
+    assert (await chat.say()).place == FOLLOW_UP
+    assert (await branch.say()).place == UNKNOWN, "it is not asked for twice"
+
+
+async def test_an_evaluation_that_vanished_is_not_regenerated(arena: Arena, chat: Chat) -> None:
+    await chat.say()
+    arena.evaluations.clear()
+    assert (await chat.branch(1).again()).place == ("new", "gone")
+
+
+async def test_an_evaluation_of_another_account(arena: Arena, chat: Chat) -> None:
+    await chat.say()
+    arena.faults.arm("wrong_account", on="follow-up")
+    assert (await chat.say()).place == ("new", "gone")
+    assert not any(account.expired for account in chat.bridge.state.pool)
+    assert (await chat.say()).place == FOLLOW_UP
+
+
+# First attempts that fail
+
+REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
+    "503": ("server_error", {"status": 503}),
+    "429, to be repeated at once": ("rate_limited", {"retry_after": "0"}),
+}
+POSSIBLY_ACCEPTED: dict[str, tuple[str, dict[str, Any]]] = {
+    "500": ("server_error", {"status": 500}),
+    "502": ("server_error", {"status": 502}),
+    "a3 first": ("model_failed_first", {}),
+    "an empty answer": ("empty_answer", {}),
+    "a reset without an answer": ("reset_before_headers", {}),
+    "a close without an answer": ("close_before_headers", {}),
+    "a reset before the first delta": ("reset_middle", {"after": 0}),
+    "an end before the first delta": ("eof_middle", {"after": 0}),
+    "a cut before the first delta": ("cut_chunked", {"after": 0}),
+}
+REJECTED = {"400": "rejected", "422": "moderated", "a challenge": "challenge", "a page": "html"}
+BROKEN = {
+    "a3": "model_failed_middle",
+    "an end without a finish": "eof_middle",
+    "a reset": "reset_middle",
+    "a cut": "cut_chunked",
+    "broken JSON": "broken_json",
+}
+
+
+@pytest.mark.parametrize(("fault", "parameters"), REFUSED.values(), ids=REFUSED)
+async def test_a_follow_up_that_was_refused_is_repeated(
+    arena: Arena, chat: Chat, fault: str, parameters: dict[str, Any]
+) -> None:
+    first = await chat.say()
+    arena.faults.arm(fault, on="follow-up", **parameters)
+    reply = await chat.say()
+    assert (reply.place, reply.evaluation) == (FOLLOW_UP, first.evaluation)
+    bodies = [json.loads(call.body) for call in calls(arena)]
+    ids = [body[name] for body in bodies for name in ("userMessageId", "modelAMessageId")]
+    assert len(bodies) == 3
+    assert sorted({*ids}) == ids, "each attempt has ids of its own, later than the last one's"
+    assert (await chat.say()).place == FOLLOW_UP
+
+
+@pytest.mark.parametrize(("fault", "parameters"), POSSIBLY_ACCEPTED.values(), ids=POSSIBLY_ACCEPTED)
+@pytest.mark.parametrize("kind", ["follow-up", "regenerate"])
+async def test_a_turn_that_may_have_been_taken_is_not_repeated_there(
+    arena: Arena, chat: Chat, kind: str, fault: str, parameters: dict[str, Any]
+) -> None:
+    first = await chat.say()
+    arena.faults.arm(fault, on=kind, **parameters)
+    if kind == "regenerate":
+        del chat.messages[-1]
+        reply = await chat.again()
+        chat.messages.append(reply.message)
+    else:
+        reply = await chat.say()
+    assert reply.place == ("new", "uncertain")
+    assert reply.evaluation != first.evaluation
+    assert [call.kind for call in calls(arena)] == ["create", kind, "create"]
+    second = await chat.say()
+    assert (second.place, second.evaluation) == (FOLLOW_UP, reply.evaluation)
+
+
+@pytest.mark.parametrize("fault", REJECTED.values(), ids=REJECTED)
+async def test_after_a_rejected_turn_the_history_is_told_anew(arena: Arena, chat: Chat, fault: str) -> None:
+    await chat.say()
+    arena.faults.arm(fault, on="follow-up")
+    assert (await chat.branch(2).say()).status >= 400
+    assert (await chat.say()).place == UNKNOWN
+
+
+async def test_a_turn_that_was_never_sent_leaves_the_conversation_known(arena: Arena, chat: Chat) -> None:
+    await chat.say()
+    _, _, port = arena.origin.rpartition(":")
+    arena._port = int(port)
+    await arena.stop()
+    assert (await chat.branch(2).say()).status == 502
+    await arena.start()
+    assert (await chat.say()).place == FOLLOW_UP
+
+
+@pytest.mark.parametrize("fault", BROKEN.values(), ids=BROKEN)
+async def test_an_answer_that_breaks_is_not_remembered(arena: Arena, chat: Chat, fault: str) -> None:
+    await chat.say()
+    arena.faults.arm(fault, on="follow-up", after=2)
+    broken = await chat.say()
+    assert broken.code == "upstream_error"
+    del chat.messages[-1]
+    assert (await chat.again()).place == UNKNOWN
+    assert (await chat.branch(1).again()).place == FIRST, "nor is there anything to regenerate"
+    if chat.stream:
+        chat.messages.append(broken.message)
+        assert (await chat.say()).place == UNKNOWN
+
+
+# Callers that leave
+
+
+async def test_a_caller_that_leaves_in_mid_stream(
+    arena: Arena, bridge: RunningBridge, witness: Witness, stream: bool, request_log: RequestLog
+) -> None:
+    """Whether it is the first turn or a later one: what had begun is never gone on from."""
+    chat = Chat(bridge, witness, stream)
+    for place in (FIRST, UNKNOWN):
+        chat.messages.append(user(witness.text()))
+        witness.go_on = asyncio.Event()
+        with witness.expecting(chat.messages):
+            async with calling(bridge.origin, bridge.key) as caller:
+                await caller.ask(bridge.chat(messages=chat.messages, stream=stream))
+                await witness.begun()
+                if stream:
+                    await caller.sees("«".encode())
+                caller.vanish()
+                await asyncio.wait_for(calls(arena)[-1].closed.wait(), 1)
+            await request_log.line()
+        witness.go_on = None
+        reply = await chat.again()
+        assert reply.place == place
+        chat.messages.append(reply.message)
+        await witness.begun()
+        await request_log.line()
+    assert bridge.calls_held == 0

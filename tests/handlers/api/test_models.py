@@ -1,0 +1,290 @@
+"""docs/behaviour.md, "Models" and "Model names": the list of models, one model, and every name that a
+model answers to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from model_entries import capable, entry
+from running import RunningBridge, api_key, running_bridge
+
+from bridge.access import keys
+from bridge.access.keys import KeyRing
+from handlers.request.appkeys import MODELS as KNOWN
+from upstream.arena import Arena, Model
+from upstream.protocol.catalog import Catalog
+from upstream.protocol.models import read_catalog
+
+V7 = "0199e8a2-8a3c-7d52-9f2b-2c52a1f0c001"  # made at unix time 1760544590.396
+TWIN_A = "6f1c1a52-0000-4000-8000-00000000aaaa"
+TWIN_B = "6f1c1a52-0000-4000-8000-00000000bbbb"
+STEALTH = "6f1c1a52-0000-4000-8000-00000000cccc"
+SLASHED = "6f1c1a52-0000-4000-8000-00000000dddd"
+SPACED = "6f1c1a52-0000-4000-8000-00000000eeee"
+HIDDEN = "6f1c1a52-0000-4000-8000-00000000ffff"
+
+MODELS = (
+    Model(V7, "otter-1", {"text": True, "web": True}, {"text": True, "image": True}, "acme", rank=1),
+    Model(TWIN_A, "twin", {"text": True}, organization="acme"),
+    Model(TWIN_B, "twin", {"search": True}, organization="acme"),
+    Model(STEALTH, "night-fog", {"text": True}),
+    Model(SLASHED, "acme/otter/2", {"text": True}, organization="acme"),
+    Model(SPACED, "otter 2k (nano-mango)", {"image": True}, organization="acme"),
+    Model(HIDDEN, "old-otter", {"text": True}, organization="acme"),
+)
+#: By modality: chat, search, image; the ranked before the unranked, else in the site's order.
+LISTED = ["otter-1", "twin", "acme/otter/2", "twin@bbbb", "otter 2k (nano-mango)"]
+
+HIDE = {"models": {"hide": ["old-*"]}}
+
+
+@pytest.fixture
+async def arena() -> AsyncIterator[Arena]:
+    async with Arena(models=MODELS) as arena:
+        yield arena
+
+
+@pytest.fixture
+async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
+    async with running_bridge(arena, tmp_path / "state", HIDE) as bridge:
+        yield bridge
+
+
+async def get(bridge: RunningBridge, path: str, *, prefix: str = "/v1") -> tuple[int, dict[str, Any]]:
+    answer = await bridge.http.get(f"{bridge.origin}{prefix}{path}", headers=bridge.headers)
+    assert answer.headers["x-bridge-reason"] == ("ok" if answer.status == 200 else "rejected")
+    return answer.status, await answer.json()
+
+
+async def listed(bridge: RunningBridge) -> list[str]:
+    _, body = await get(bridge, "/models")
+    return [model["id"] for model in body["data"]]
+
+
+@pytest.mark.parametrize("prefix", ["/v1", "/api/v1"])
+async def test_the_list(prefix: str, bridge: RunningBridge) -> None:
+    status, body = await get(bridge, "/models", prefix=prefix)
+    assert (status, body["object"]) == (200, "list")
+    assert [model["id"] for model in body["data"]] == LISTED
+    assert body["data"][0] == {
+        "id": "otter-1",
+        "object": "model",
+        "created": 1_760_544_590,
+        "owned_by": "acme",
+        "capabilities": {"input": ["image", "text"], "output": ["text", "web"]},
+        "modality": "chat",
+        "rank": 1,
+    }
+    assert {model["id"]: model["modality"] for model in body["data"]} == {
+        "otter-1": "chat",
+        "twin": "chat",
+        "twin@bbbb": "search",
+        "acme/otter/2": "chat",
+        "otter 2k (nano-mango)": "image",
+    }
+
+
+@pytest.mark.parametrize("prefix", ["/v1", "/api/v1"])
+@pytest.mark.parametrize("name", LISTED)
+async def test_each_of_the_list_can_be_got_by_its_name(name: str, prefix: str, bridge: RunningBridge) -> None:
+    _, body = await get(bridge, "/models")
+    (entry,) = (model for model in body["data"] if model["id"] == name)
+    assert await get(bridge, f"/models/{quote(name)}", prefix=prefix) == (200, entry)
+    assert await get(bridge, f"/models/{quote(name, safe='')}", prefix=prefix) == (200, entry)
+
+
+ALIASES = {
+    "a qualified name": ("otter-1@c001", "chat"),
+    "an id": (V7, "chat"),
+    "a double name, the first": ("twin", "chat"),
+    "a double name, the first qualified": ("twin@aaaa", "chat"),
+    "a double name, the second qualified": ("twin@bbbb", "search"),
+    "a double name, the second's id": (TWIN_B, "search"),
+}
+
+
+@pytest.mark.parametrize(("alias", "modality"), ALIASES.values(), ids=ALIASES)
+async def test_an_alias_is_got_and_called_under_the_name_as_asked(
+    alias: str, modality: str, bridge: RunningBridge
+) -> None:
+    status, body = await get(bridge, f"/models/{alias}")
+    assert (status, body["id"], body["modality"]) == (200, alias, modality)
+    answer = await bridge.post(bridge.chat("/say hello", model=alias))
+    assert (answer.status, (await answer.json())["model"]) == (200, alias)
+
+
+async def test_double_names_reach_their_own_models(arena: Arena, bridge: RunningBridge) -> None:
+    for name, model_id in (("twin", TWIN_A), ("twin@bbbb", TWIN_B), ("acme/otter/2", SLASHED)):
+        assert (await bridge.post(bridge.chat("/say hello", model=name))).status == 200
+        assert arena.chats[-1].model_id == model_id
+
+
+async def test_created_is_the_same_from_call_to_call(bridge: RunningBridge) -> None:
+    first, second = [(await get(bridge, "/models"))[1] for _ in range(2)]
+    assert first == second
+
+
+UNKNOWN = ["nobody", "otter", "twin@dddd", HIDDEN, "old-otter", "old-otter@ffff", "x" * 5000, "«ö»/\0"]
+
+
+@pytest.mark.parametrize("name", UNKNOWN, ids=lambda name: name[:20].replace("\0", "NUL"))
+async def test_an_unknown_or_hidden_model_is_404(name: str, arena: Arena, bridge: RunningBridge) -> None:
+    status, body = await get(bridge, f"/models/{quote(name, safe='')}")
+    error = body["error"]
+    assert (status, error["type"], error["code"]) == (404, "invalid_request_error", "model_not_found")
+    assert error["param"] == "model"
+    assert name[:200] in error["message"]
+    for stream in (True, False):
+        answer = await bridge.post(bridge.chat("hi", model=name, stream=stream))
+        assert (answer.status, (await answer.json())["error"]) == (404, error)
+        assert answer.headers["x-bridge-reason"] == "rejected"
+    assert not any(call.kind == "create" for call in arena.calls)
+
+
+async def test_close_names_are_offered_but_only_those_the_key_may_use(bridge: RunningBridge) -> None:
+    _, body = await get(bridge, "/models/Oter-1")
+    assert "'otter-1'" in body["error"]["message"]
+    _, body = await get(bridge, "/models/night-frog")
+    assert "night-fog" not in body["error"]["message"]
+
+
+async def test_an_unknown_name_makes_the_page_be_read_again_once_a_minute(arena: Arena, bridge: RunningBridge) -> None:
+    await listed(bridge)
+    new = Model("6f1c1a52-0000-4000-8000-000000001111", "otter-3", {"text": True}, organization="acme")
+    arena.models = (*MODELS, new)
+    assert (await get(bridge, "/models/otter-3"))[0] == 200
+    pages = sum(call.kind == "page" for call in arena.calls)
+    assert (await get(bridge, "/models/otter-4"))[0] == 404
+    assert sum(call.kind == "page" for call in arena.calls) == pages
+
+
+# Display names, files, and models that nobody may choose
+
+
+def shown_catalog() -> Catalog:
+    """What a catalog of the site says of four models."""
+    texts = [
+        entry(id=V7, publicName="otter-1", displayName="Otter One", organization="acme"),
+        entry(
+            id=TWIN_A,
+            publicName="reader",
+            displayName=...,
+            organization="acme",
+            capabilities=capable({"text": True, "file": True}, {"text": True}),
+        ),
+        entry(id=TWIN_B, publicName="closed", displayName="Closed Otter", organization="acme", userSelectable=False),
+    ]
+    return Catalog(read_catalog(json.dumps([{"arena": "text", "models": texts, "complete": True}]).encode()).models)
+
+
+@pytest.fixture
+async def shown(bridge: RunningBridge) -> RunningBridge:
+    """A bridge that has read the page, and knows other models since."""
+    await bridge.app[KNOWN].available()
+    bridge.app[KNOWN].catalog = shown_catalog()
+    return bridge
+
+
+async def test_the_list_tells_display_names_and_who_takes_files(shown: RunningBridge) -> None:
+    _, body = await get(shown, "/models")
+    assert [(model["id"], model.get("display_name")) for model in body["data"]] == [
+        ("otter-1", "Otter One"),
+        ("reader", None),
+    ]
+    assert [model["capabilities"]["input"] for model in body["data"]] == [["image", "text"], ["file", "text"]]
+    assert "display_name" not in body["data"][1]
+
+
+async def test_a_display_name_is_a_name_to_ask_for(arena: Arena, shown: RunningBridge) -> None:
+    status, body = await get(shown, "/models/Otter%20One")
+    assert (status, body["id"], body["display_name"]) == (200, "Otter One", "Otter One")
+    answer = await shown.post(shown.chat("/say hello", model="Otter One"))
+    assert (answer.status, (await answer.json())["model"]) == (200, "Otter One")
+    assert arena.chats[-1].model_id == V7
+
+
+async def test_a_display_name_opens_no_model_to_a_key(shown: RunningBridge) -> None:
+    secret, key = api_key(models=("Otter One", "reader"), rpm=1000)
+    shown.state.keys = KeyRing(keys.add(shown.state.keys, key))
+    shown.key = secret
+    assert await listed(shown) == ["reader"]
+    status, body = await get(shown, "/models/Otter%20One")
+    assert (status, body["error"]["code"]) == (403, "model_not_allowed")
+
+
+@pytest.mark.parametrize("name", ["closed", "closed@bbbb", TWIN_B, "Closed Otter"])
+async def test_a_model_that_nobody_may_choose_is_refused_in_words(
+    name: str, arena: Arena, shown: RunningBridge
+) -> None:
+    pages = sum(call.kind == "page" for call in arena.calls)
+    status, body = await get(shown, f"/models/{quote(name)}")
+    error = body["error"]
+    assert (status, error["type"], error["code"]) == (404, "invalid_request_error", "model_not_found")
+    assert error["param"] == "model"
+    assert error["message"].startswith(f"LMArena lists the model '{name}', but lets nobody choose it at the moment.")
+    answer = await shown.post(shown.chat("hi", model=name))
+    assert (answer.status, (await answer.json())["error"]) == (404, error)
+    # The list has just said so: the page is not read again for it.
+    assert sum(call.kind == "page" for call in arena.calls) == pages
+    assert not any(call.kind == "create" for call in arena.calls)
+
+
+# Rights
+
+
+@pytest.mark.parametrize(("operator", "key"), [(True, True), (True, False), (False, True), (False, False)])
+async def test_stealth_models_need_the_operators_word_twice(
+    operator: bool, key: bool, arena: Arena, tmp_path: Path
+) -> None:
+    overrides = {"models": {"stealth": operator}}
+    async with running_bridge(arena, tmp_path / "state", overrides, key_options={"stealth": key}) as bridge:
+        allowed = operator and key
+        assert ("night-fog" in await listed(bridge)) == allowed
+        for name in ("night-fog", "night-fog@cccc", STEALTH):
+            status, body = await get(bridge, f"/models/{name}")
+            answer = await bridge.post(bridge.chat("/say hello", model=name))
+            if allowed:
+                assert (status, body["owned_by"], answer.status) == (200, "stealth", 200)
+            else:
+                error = (await answer.json())["error"]
+                assert (status, answer.status, body["error"]) == (403, 403, error)
+                assert (error["type"], error["code"]) == ("permission_error", "model_not_allowed")
+                assert error["param"] == "model"
+
+
+GLOBS = {
+    "a name": (("twin",), ["twin", "twin@bbbb"]),
+    "a glob": (("otter*",), ["otter-1", "otter 2k (nano-mango)"]),
+    "a qualified name": (("twin@bbbb",), ["twin@bbbb"]),
+    "an id": ((V7,), ["otter-1"]),
+    "several": (("otter-1", "acme/*"), ["otter-1", "acme/otter/2"]),
+    "none that exists": (("nobody",), []),
+}
+
+
+@pytest.mark.parametrize(("globs", "names"), GLOBS.values(), ids=GLOBS)
+async def test_a_key_lists_and_uses_only_its_models(
+    globs: tuple[str, ...], names: list[str], bridge: RunningBridge
+) -> None:
+    secret, key = api_key(models=globs, rpm=1000)
+    bridge.state.keys = KeyRing(keys.add(bridge.state.keys, key))
+    bridge.key = secret
+    assert await listed(bridge) == names
+    for name in LISTED:
+        status, body = await get(bridge, f"/models/{quote(name)}")
+        assert status == (200 if name in names else 403)
+        answer = await bridge.post(bridge.chat("/say hello", model=name))
+        assert answer.status == status
+        assert status == 200 or body["error"]["code"] == "model_not_allowed"
+
+
+@pytest.mark.parametrize("path", ["/models", "/models/otter-1"])
+async def test_the_list_needs_a_key(path: str, bridge: RunningBridge) -> None:
+    answer = await bridge.http.get(bridge.base_url + path)
+    assert (answer.status, (await answer.json())["error"]["code"]) == (401, "invalid_api_key")

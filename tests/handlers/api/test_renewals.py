@@ -1,0 +1,372 @@
+"""Chats while logins are renewed, and while they cannot be: what the caller gets, and what becomes of the accounts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
+
+import aiohttp
+import pytest
+from pictures import png, user_with
+from running import RunningBridge, running_bridge
+
+from bridge.state.state import accounts_document
+from handlers.request.appkeys import CLIENT, DRAIN, RENEWALS
+from upstream.accounts import Account
+from upstream.arena import Arena, Call, Session
+from upstream.protocol import cookies
+
+HOUR = 3600.0
+PARALLEL = 200
+
+
+class Reply(NamedTuple):
+    """What a caller got."""
+
+    status: int
+    text: str  # of the answer, or of the error
+    code: str = ""
+
+
+async def ask(bridge: RunningBridge, prompt: str = "hello", *, stream: bool = False) -> Reply:
+    """Have `prompt` said; a stream's answer is put together."""
+    async with await bridge.post(bridge.chat(f"/say {prompt}", stream=stream)) as response:
+        body = await response.read()
+    if response.status != 200:
+        error = json.loads(body)["error"]
+        return Reply(response.status, error["message"], error["code"])
+    if not stream:
+        return Reply(200, json.loads(body)["choices"][0]["message"]["content"])
+    chunks = [json.loads(line[6:]) for line in body.split(b"\n") if line.startswith(b"data: {")]
+    return Reply(
+        200, "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks if "choices" in chunk)
+    )
+
+
+async def ask_many(bridge: RunningBridge, number: int = PARALLEL) -> list[Reply]:
+    """Begin so many chats at once, none of which has been asked before."""
+    begun = uuid4().hex
+    replies = await asyncio.gather(*(ask(bridge, f"answer {at} {begun}", stream=at % 2 == 0) for at in range(number)))
+    return [reply._replace(text=reply.text.removesuffix(f" {begun}")) for reply in replies]
+
+
+def right(number: int = PARALLEL) -> list[Reply]:
+    """What `ask_many` gets when all goes well."""
+    return [Reply(200, f"answer {at}") for at in range(number)]
+
+
+def pass_time(bridge: RunningBridge, seconds: float) -> None:
+    """Let it be later, by the site's clock and by what the bridge knows of that."""
+    now = bridge.arena.clock()
+    begun = time.monotonic()
+    bridge.arena.clock = lambda: now + seconds + time.monotonic() - begun
+    bridge.app[CLIENT].clock.skew += seconds
+
+
+def reads(arena: Arena) -> list[Call]:
+    """The calls that ask who is logged in."""
+    return [call for call in arena.calls if call.kind == "me"]
+
+
+def account_of(bridge: RunningBridge, session: Session) -> Account:
+    account = bridge.state.pool.get(session.user_id)
+    assert account is not None
+    return account
+
+
+def well(bridge: RunningBridge, session: Session) -> bool:
+    """Whether nobody has lost the login: the site, or the bridge."""
+    return (
+        session.alive
+        and not session.revoked
+        and session.spent_twice == 0
+        and not account_of(bridge, session).expired
+        and account_of(bridge, session).session.value == session.cookie_value
+    )
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 — nothing tells of it
+        await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+def sessions(arena: Arena) -> tuple[Session, ...]:
+    """Three accounts, with tokens of an hour."""
+    return tuple(arena.sign_in(f"user{at}@example.org") for at in range(3))
+
+
+@asynccontextmanager
+async def checked_bridge(
+    arena: Arena, tmp_path: Path, *sessions: Session, connect_timeout: float = 30.0
+) -> AsyncIterator[RunningBridge]:
+    """A bridge whose logins have all been checked, so that the next call about one is a renewal."""
+    overrides = {"upstream": {"connect_timeout": connect_timeout}}
+    async with (
+        running_bridge(
+            arena, tmp_path / "state", overrides, sessions=sessions, key_options={"concurrency": 2 * PARALLEL}
+        ) as bridge,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
+    ):
+        bridge.http = http  # the one that it has asks for a hundred things at a time
+        await bridge.logins_checked()
+        arena.calls.clear()
+        yield bridge
+
+
+# --- many chats, few renewals ---
+
+
+@pytest.mark.parametrize("left", [59.0, 1.0, -1.0, -3 * HOUR], ids="{:g} s left".format)
+async def test_two_hundred_chats_in_the_minute_in_which_three_tokens_end(
+    arena: Arena, tmp_path: Path, sessions: tuple[Session, ...], left: float
+) -> None:
+    async with checked_bridge(arena, tmp_path, *sessions) as bridge:
+        pass_time(bridge, HOUR - left)
+        assert await ask_many(bridge) == right()
+        assert len(reads(arena)) == 3
+        assert len(arena.chats) == PARALLEL
+        for session in sessions:
+            assert session.refreshes == 1
+            assert well(bridge, session)
+        assert {call.account for call in arena.chats} == {session.user_id for session in sessions}
+
+
+async def test_two_hundred_chats_that_begin_before_the_renewal_and_after_it(
+    arena: Arena, tmp_path: Path, sessions: tuple[Session, ...]
+) -> None:
+    """A chat that was sent with the cookie before meets a 401, and is repeated with the one that is good."""
+    async with checked_bridge(arena, tmp_path, *sessions) as bridge:
+        pass_time(bridge, HOUR - 100)  # no chat waits for a renewal yet
+        renewals = bridge.app[RENEWALS]
+
+        async def renew() -> None:
+            for session in sessions:
+                await until(lambda: len(arena.chats) > 5)
+                assert await renewals.is_alive(account_of(bridge, session))
+
+        replies, _ = await asyncio.gather(ask_many(bridge), renew())
+        assert replies == right()
+        assert len(reads(arena)) <= 6
+        for session in sessions:
+            assert session.refreshes == 1
+            assert well(bridge, session)
+
+
+async def test_chats_that_come_while_a_renewal_is_under_way_wait_for_it(
+    arena: Arena, tmp_path: Path, sessions: tuple[Session, ...]
+) -> None:
+    release = asyncio.Event()
+    async with checked_bridge(arena, tmp_path, *sessions) as bridge:
+        arena.faults.arm("no_headers", None, on="me", release=release)
+        pass_time(bridge, HOUR)
+        bridge.app[RENEWALS].wake()
+        await until(lambda: len(reads(arena)) == 3)
+
+        async def release_when_all_wait() -> None:
+            await until(lambda: bridge.app[DRAIN].running == PARALLEL)
+            assert arena.chats == []
+            release.set()
+
+        replies, _ = await asyncio.gather(ask_many(bridge), release_when_all_wait())
+        assert replies == right()
+        assert (len(reads(arena)), len(arena.chats)) == (3, PARALLEL)
+        assert all(session.refreshes == 1 and well(bridge, session) for session in sessions)
+
+
+async def test_chats_go_to_an_account_that_need_not_be_waited_for(
+    arena: Arena, tmp_path: Path, sessions: tuple[Session, ...]
+) -> None:
+    stuck = sessions[0]
+    async with checked_bridge(arena, tmp_path, *sessions) as bridge:
+        arena.faults.arm("no_headers", None, on="me", account=stuck.user_id)
+        pass_time(bridge, HOUR)
+        bridge.app[RENEWALS].wake()
+        await until(lambda: bridge.app[RENEWALS].unready() == {stuck.user_id})
+        assert await ask_many(bridge, 30) == right(30)
+        assert {call.account for call in arena.chats} == {session.user_id for session in sessions[1:]}
+        assert [session.refreshes for session in sessions] == [0, 1, 1]
+        assert all(well(bridge, session) for session in sessions)
+
+
+async def test_who_waited_in_vain_is_answered_with_another_account(
+    arena: Arena, tmp_path: Path, sessions: tuple[Session, ...]
+) -> None:
+    stuck = sessions[0]
+    async with checked_bridge(arena, tmp_path, *sessions, connect_timeout=3) as bridge:
+        arena.faults.arm("no_headers", None, on="me", account=stuck.user_id)
+        pass_time(bridge, HOUR)
+        assert await ask_many(bridge) == right()  # a third of them have waited for the one that hangs
+        assert {call.account for call in arena.chats} == {session.user_id for session in sessions[1:]}
+        assert (len(reads(arena)), len(arena.chats)) == (3, PARALLEL)
+        assert all(well(bridge, session) for session in sessions)
+
+
+async def test_a_renewal_that_takes_longer_than_connecting_may_is_an_error_and_no_lost_login(
+    arena: Arena, tmp_path: Path
+) -> None:
+    session = arena.sign_in()
+    release = asyncio.Event()
+    async with checked_bridge(arena, tmp_path, session, connect_timeout=0.2) as bridge:
+        arena.faults.arm("no_headers", None, on="me", release=release)
+        pass_time(bridge, HOUR)
+        replies = await ask_many(bridge, 20)
+        assert {reply.status for reply in replies} == {502}
+        assert {reply.code for reply in replies} == {"upstream_error"}
+        assert all("cannot be asked about its login" in reply.text for reply in replies)
+        assert len(reads(arena)) == 1
+        assert not account_of(bridge, session).expired
+        release.set()
+        await until(lambda: session.refreshes == 1)
+        assert await ask(bridge) == Reply(200, "hello")
+        assert (len(reads(arena)), session.refreshes) == (1, 1)
+        assert well(bridge, session)
+
+
+async def test_chats_while_no_renewal_succeeds(arena: Arena, tmp_path: Path, sessions: tuple[Session, ...]) -> None:
+    """One account's renewal fails: the others answer; all fail: a clear error, few calls, and no account is lost."""
+    async with checked_bridge(arena, tmp_path, *sessions) as bridge:
+        failing = sessions[0]
+        arena.faults.arm("server_error", None, on="me", account=failing.user_id)
+        pass_time(bridge, HOUR)
+        assert await ask_many(bridge, 60) == right(60)
+        assert await ask_many(bridge, 60) == right(60)
+        assert len(reads(arena)) == 3
+        assert bridge.app[RENEWALS].failing(failing.user_id) is not None
+        arena.faults.arm("server_error", None, on="me")
+        pass_time(bridge, HOUR)
+        replies = await ask_many(bridge, 20)
+        assert {(reply.status, reply.code) for reply in replies} == {(502, "upstream_error")}
+        assert not any(account.expired for account in bridge.state.pool)
+        assert len(reads(arena)) <= 3 + 3
+        arena.faults.clear()
+        pass_time(bridge, 5)
+        assert await ask_many(bridge, 60) == right(60)
+        assert all(well(bridge, session) for session in sessions)
+
+
+# --- who leaves ---
+
+
+async def test_a_caller_who_leaves_does_not_cancel_the_renewal_that_it_waits_for(arena: Arena, tmp_path: Path) -> None:
+    session = arena.sign_in()
+    release = asyncio.Event()
+    async with checked_bridge(arena, tmp_path, session) as bridge:
+        arena.faults.arm("no_headers", on="me", release=release)
+        pass_time(bridge, HOUR)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await ask(bridge)
+        await until(lambda: bridge.app[DRAIN].running == 0)
+        assert [call.closed.is_set() for call in reads(arena)] == [False]
+        release.set()
+        await until(lambda: session.refreshes == 1)
+        assert await ask(bridge) == Reply(200, "hello")
+        assert len(reads(arena)) == 1
+        assert well(bridge, session)
+
+
+# --- refused cookies ---
+
+
+@pytest.mark.parametrize("fault", ["expired", "login_redirect"])
+async def test_a_passing_401_to_a_chat_is_not_seen_by_the_caller_nor_by_the_account(
+    arena: Arena, tmp_path: Path, sessions: tuple[Session, ...], fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with checked_bridge(arena, tmp_path, *sessions) as bridge:
+        marked: list[Account] = []
+        monkeypatch.setattr(bridge.state.pool, "expire", marked.append)
+        arena.faults.arm(fault)
+        assert await ask(bridge) == Reply(200, "hello")
+        assert [call.kind for call in arena.calls] == ["create", "me", "create"]
+        assert len({call.account for call in arena.calls}) == 1
+        assert marked == []
+
+
+async def test_a_dead_login_costs_one_check_and_the_others_answer(
+    arena: Arena, tmp_path: Path, sessions: tuple[Session, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.state.state.WATCH_SECONDS", 0.01)
+    dead, *alive = sessions
+    async with checked_bridge(arena, tmp_path, *sessions) as bridge:
+        arena.expire(dead)
+        assert await ask_many(bridge, 30) == right(30)
+        assert [account_of(bridge, session).expired for session in sessions] == [True, False, False]
+        assert len(reads(arena)) == 1
+        assert await ask_many(bridge, 30) == right(30)
+        assert len(reads(arena)) == 1
+        assert {call.account for call in arena.chats} == {None, *(session.user_id for session in alive)}
+        again = arena.sign_in(dead.email)
+        await accounts_document(bridge.folder).update(partial(_pasted, again))
+        await until(lambda: len(reads(arena)) == 2 and not bridge.app[RENEWALS].unready())
+        arena.calls.clear()
+        assert await ask_many(bridge, 30) == right(30)
+        assert {call.account for call in arena.chats} == {session.user_id for session in sessions}
+        assert well(bridge, again)
+
+
+async def test_a_dead_login_whose_token_has_ended_costs_no_chat(
+    arena: Arena, tmp_path: Path, sessions: tuple[Session, ...]
+) -> None:
+    dead, *alive = sessions
+    async with checked_bridge(arena, tmp_path, *sessions) as bridge:
+        arena.expire(dead)
+        pass_time(bridge, HOUR)
+        assert await ask_many(bridge, 30) == right(30)
+        assert (len(reads(arena)), len(arena.chats)) == (3, 30)
+        assert account_of(bridge, dead).expired
+        assert all(well(bridge, session) for session in alive)
+
+
+def _pasted(session: Session, found: tuple[Account, ...]) -> tuple[Account, ...]:
+    """What `accounts add` makes of the accounts."""
+    new = Account(session.email, cookies.decode(session.cookie_value))
+    return tuple(new if account.user_id == session.user_id else account for account in found)
+
+
+# --- who else reads ---
+
+
+async def test_answers_that_break_off_are_read_back_one_after_the_other(arena: Arena, tmp_path: Path) -> None:
+    """Each such read would renew the login in the last minutes of its token: side by side they would end it."""
+    session = arena.sign_in()
+    arena.keeps_generating = True
+    async with checked_bridge(arena, tmp_path, session) as bridge:
+        pass_time(bridge, HOUR - 200)
+        arena.faults.arm("eof_middle", None, after=1)
+        prompts = [f"one two three {at}" for at in range(20)]
+        replies = await asyncio.gather(*(ask(bridge, prompt, stream=True) for prompt in prompts))
+        assert replies == [Reply(200, prompt) for prompt in prompts]
+        assert sum(call.kind == "evaluation" for call in arena.calls) == 20
+        assert session.refreshes == 1
+        assert well(bridge, session)
+
+
+async def test_no_login_is_shown_to_pages_scripts_and_lists(arena: Arena, tmp_path: Path) -> None:
+    """They are authenticated GETs otherwise, and may spend a refresh token."""
+    session = arena.sign_in()
+    arena.keeps_generating = True
+    async with running_bridge(arena, tmp_path / "state", sessions=(session,)) as bridge:
+        arena.faults.arm("eof_middle", after=1)
+        assert await ask(bridge, "one two three", stream=True) == Reply(200, "one two three")
+        seeing = next(model.public_name for model in arena.models if "image" in model.inputs)
+        body = bridge.chat(model=seeing, messages=[user_with("/say seen", png())])
+        async with await bridge.post(body) as response:
+            assert response.status == 200
+        async with await bridge.post(bridge.chat("hello", model="unheard-of")) as response:
+            assert response.status == 404
+        pass_time(bridge, HOUR)
+        assert await ask(bridge) == Reply(200, "hello")
+        shown = {
+            call.kind for call in arena.calls if call.method == "GET" and "arena-auth" in call.headers.get("cookie", "")
+        }
+        assert shown == {"me", "evaluation"}
+        assert {"page", "script", "catalog", "upload-url", "sign"} <= {call.kind for call in arena.calls}
+        assert well(bridge, session)

@@ -1,0 +1,239 @@
+"""The site gives its models other ids while the bridge runs, or takes a model away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from answered import ask
+from arrivals import Arrivals
+from running import RunningBridge, running_bridge
+
+from bridge.state.state import models_document
+from handlers.request.appkeys import MODELS
+from upstream.arena import Arena
+
+PROMPT = "/say hello"
+TALKS = "qwen4-max-preview"
+SEARCHES = "gemini-4-pro-grounding"
+DRAWS = "gpt-image-3"
+
+streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+
+
+@pytest.fixture
+async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
+    """A bridge that has read the list."""
+    sessions = (arena.sign_in("ada@example.org"), arena.sign_in("bob@example.org"))
+    async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
+        await bridge.app[MODELS].available()
+        yield bridge
+
+
+def readings(arena: Arena) -> int:
+    """How often the list of models was read from the catalog."""
+    return sum(call.kind == "catalog" for call in arena.calls)
+
+
+def statuses(arena: Arena) -> list[int | None]:
+    return [call.status for call in arena.chats]
+
+
+def assert_no_account_marked(bridge: RunningBridge) -> None:
+    assert not any(account.expired or account.resting or account.bar for account in bridge.state.pool)
+    assert bridge.calls_held == 0
+
+
+async def draw(bridge: RunningBridge, **more: object) -> tuple[int, dict[str, Any]]:
+    body = {"model": DRAWS, "prompt": "a cat", **more}
+    async with bridge.http.post(f"{bridge.base_url}/images/generations", json=body, headers=bridge.headers) as answer:
+        return answer.status, await answer.json()
+
+
+def remove(arena: Arena, name: str) -> None:
+    arena.models = tuple(model for model in arena.models if model.public_name != name)
+
+
+# Other ids
+
+
+@streamed_and_not
+@pytest.mark.parametrize("model", [TALKS, SEARCHES, DRAWS])
+async def test_another_id_costs_one_refused_call_and_one_reading(
+    model: str, stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
+    arena.replace_model_ids()
+    answer = await ask(bridge, PROMPT, model=model, stream=stream)
+    assert answer.is_good
+    assert (statuses(arena), readings(arena)) == ([404, 200], 2)
+    assert arena.chats[1].model_id == arena.model(model).id
+    assert (await ask(bridge, PROMPT, model=model, stream=stream)).is_good
+    assert (statuses(arena), readings(arena)) == ([404, 200, 200], 2)
+    assert_no_account_marked(bridge)
+
+
+async def test_drawings_side_by_side_share_the_reading(arena: Arena, bridge: RunningBridge) -> None:
+    arena.replace_model_ids()
+    status, body = await draw(bridge, n=4)
+    assert (status, len(body["data"])) == (200, 4)
+    assert readings(arena) == 2
+    assert sorted(map(str, statuses(arena))) == ["200"] * 4 + ["404"] * 4
+    assert_no_account_marked(bridge)
+
+
+async def test_one_reading_serves_twenty_chats(arena: Arena, bridge: RunningBridge) -> None:
+    arena.replace_model_ids()
+    answers = await asyncio.gather(*(ask(bridge, PROMPT, model=TALKS, stream=n % 2 == 0) for n in range(20)))
+    assert all(answer.is_good for answer in answers)
+    assert readings(arena) == 2
+    assert len(arena.chats) <= 40
+    assert_no_account_marked(bridge)
+
+
+async def test_those_who_learn_of_it_late_read_the_list_no_further_time(arena: Arena, bridge: RunningBridge) -> None:
+    late = asyncio.Event()
+    arena.faults.arm("no_headers", on="page", release=late)
+    arena.replace_model_ids()
+    arrivals = Arrivals(arena)
+    first = asyncio.gather(*(ask(bridge, PROMPT, model=TALKS) for _ in range(3)))
+    await arrivals.calls(2, "page")
+    others = asyncio.gather(*(ask(bridge, PROMPT, model=TALKS) for _ in range(3)))
+    await arrivals.answered(6)
+    late.set()
+    assert all(answer.is_good for answer in (*await first, *await others))
+    assert readings(arena) == 2
+
+
+async def test_a_reading_that_began_before_the_ids_changed_is_not_believed(arena: Arena, bridge: RunningBridge) -> None:
+    late = asyncio.Event()
+    arena.faults.arm("no_headers", on="page", release=late)
+    arrivals = Arrivals(arena)
+    bridge.app[MODELS].wake()
+    await arrivals.calls(2, "page")
+    await arrivals.calls(2, "catalog")  # which has been answered with the old ids
+    arena.page_models = False
+    arena.replace_model_ids()
+    asking = asyncio.gather(ask(bridge, PROMPT, model=TALKS))
+    await arrivals.answered(1)
+    late.set()
+    (answer,) = await asking
+    assert answer.is_good
+    assert (statuses(arena), readings(arena)) == ([404, 200], 3)
+
+
+@streamed_and_not
+async def test_conversations_go_on_with_their_whole_history(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+    first = await ask(bridge, "Who are you?", model=TALKS, stream=stream)
+    arena.replace_model_ids()
+    history = ["Who are you?", first.text, "And I?"]
+    second = await ask(bridge, *history, model=TALKS, stream=stream)
+    assert (second.is_good, second.place) == (True, "new; why=unknown")
+    assert [(call.kind, call.status) for call in arena.chats] == [("create", 200), ("follow-up", 404), ("create", 200)]
+    shown = arena.evaluations[str(arena.chats[-1].evaluation_id)].messages[0].content
+    assert all(text in shown for text in history)
+    third = await ask(bridge, *history, second.text, "Both?", model=TALKS, stream=stream)
+    assert (third.is_good, third.place) == (True, "follow-up; why=known")
+    assert_no_account_marked(bridge)
+
+
+@streamed_and_not
+async def test_the_same_question_again_asks_the_new_model(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+    await ask(bridge, PROMPT, model=TALKS, stream=stream)
+    arena.replace_model_ids()
+    for place in ("regenerate; why=repeated", "regenerate; why=repeated"):
+        answer = await ask(bridge, PROMPT, model=TALKS, stream=stream)
+        assert (answer.is_good, answer.place) == (True, place)
+
+
+async def test_ids_that_change_again_and_again(arena: Arena, bridge: RunningBridge) -> None:
+    for changes in range(1, 4):
+        arena.replace_model_ids()
+        assert (await ask(bridge, f"/say {changes}", model=TALKS)).is_good
+        assert (len(arena.chats), readings(arena)) == (2 * changes, 1 + changes)
+
+
+async def test_ids_from_an_earlier_run(arena: Arena, tmp_path: Path) -> None:
+    async with running_bridge(arena, tmp_path / "state") as bridge:
+        await bridge.app[MODELS].available()
+    assert await models_document(bridge.folder).load()
+    arena.replace_model_ids()
+    arena.faults.arm("server_error", on="catalog")
+    arena.faults.arm("server_error", on="page")
+    async with running_bridge(arena, tmp_path / "state") as bridge:
+        assert (await ask(bridge, PROMPT, model=TALKS)).is_good
+        assert statuses(arena) == [404, 200]
+
+
+# The model is gone
+
+
+@streamed_and_not
+async def test_a_model_that_is_gone_is_looked_for_once(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+    remove(arena, TALKS)
+    for asked in (1, 1):  # the second time it is not even asked
+        answer = await ask(bridge, PROMPT, model=TALKS, stream=stream)
+        assert answer.said == (404, "model_not_found", "rejected")
+        assert answer.error is not None
+        assert answer.error["param"] == "model"
+        assert answer.error["message"].startswith(f"The model '{TALKS}' does not exist.")
+        assert (len(arena.chats), readings(arena)) == (asked, 2)
+    assert_no_account_marked(bridge)
+
+
+async def test_a_model_that_nobody_may_choose_any_more(arena: Arena, bridge: RunningBridge) -> None:
+    arena.models = tuple(replace(model, user_selectable=model.public_name != TALKS) for model in arena.models)
+    answer = await ask(bridge, PROMPT, model=TALKS)
+    assert answer.said == (404, "model_not_found", "rejected")
+    assert answer.error is not None
+    assert "lets nobody choose it" in answer.error["message"]
+    assert (statuses(arena), readings(arena)) == ([400], 2)
+
+
+@streamed_and_not
+async def test_a_model_that_is_listed_and_refused(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+    arena.faults.arm("client_error", None, status=404, message="Models not found: x")
+    answer = await ask(bridge, PROMPT, model=TALKS, stream=stream)
+    assert answer.said == (404, "model_not_found", "rejected")
+    assert answer.error is not None
+    assert answer.error["message"].startswith(f"LMArena lists the model '{TALKS}', but answers that it does not")
+    assert (len(arena.chats), readings(arena)) == (1, 2)
+    assert_no_account_marked(bridge)
+
+
+@streamed_and_not
+async def test_the_list_cannot_be_read_meanwhile(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+    arena.replace_model_ids()
+    for on in ("catalog", "page"):
+        arena.faults.arm("challenge", None, on=on)
+    answer = await ask(bridge, PROMPT, model=TALKS, stream=stream)
+    assert answer.said == (503, "models_unavailable", "challenge")
+    assert answer.error is not None
+    assert "cannot be read again" in answer.error["message"]
+    assert len(arena.chats) == 1
+    assert_no_account_marked(bridge)
+    arena.faults.clear()
+    assert (await ask(bridge, PROMPT, model=TALKS, stream=stream)).is_good
+    assert statuses(arena) == [404, 404, 200]
+
+
+async def test_the_list_does_not_come_in_time(arena: Arena, tmp_path: Path) -> None:
+    async with running_bridge(arena, tmp_path / "state", {"upstream": {"connect_timeout": 0.3}}) as bridge:
+        await bridge.app[MODELS].available()
+        arena.replace_model_ids()
+        for on in ("catalog", "page"):
+            arena.faults.arm("no_headers", None, on=on)
+        answer = await ask(bridge, PROMPT, model=TALKS)
+        assert answer.said == (503, "models_unavailable", "timeout")
+        assert_no_account_marked(bridge)
+
+
+@pytest.mark.parametrize("broken", ["catalog", "page"])
+async def test_one_of_the_two_lists_is_enough(broken: str, arena: Arena, bridge: RunningBridge) -> None:
+    arena.replace_model_ids()
+    arena.faults.arm("server_error", None, on=broken)
+    assert (await ask(bridge, PROMPT, model=TALKS)).is_good
+    assert statuses(arena) == [404, 200]

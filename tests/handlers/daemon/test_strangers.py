@@ -1,0 +1,481 @@
+"""What callers without a key may cost: bytes that are parsed and held, connections, descriptors, log lines."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import socket
+import tracemalloc
+from asyncio import sslproto
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from certificates import server_context
+from manual_clock import Clock
+from running import RunningBridge, running_bridge
+from yarl import URL
+
+from handlers.daemon import strangers
+from handlers.daemon.accepting import Connection, Listener
+from handlers.daemon.listener import MAX_OVERHEAD_BYTES, BridgeProtocol
+from handlers.daemon.memory import Collector
+from handlers.daemon.strangers import Strangers
+from handlers.dashboard.guard import MAX_STRANGER_FORM_BYTES
+from handlers.request.appkeys import STRANGERS
+from upstream.arena import Arena, Line, Until
+
+MIB = 1024 * 1024
+HOST = b"Host: bridge.example\r\n"
+MODELS = b"GET /v1/models HTTP/1.1\r\n" + HOST
+CHUNKED = b"POST /v1/chat/completions HTTP/1.1\r\n" + HOST + b"KEYTransfer-Encoding: chunked\r\n\r\n"
+LOGIN = b"POST /dashboard/login HTTP/1.1\r\n" + HOST + b"Content-Type: application/x-www-form-urlencoded\r\n"
+#: One read of a stranger.
+READ_BYTES = 4096
+
+
+@asynccontextmanager
+async def connected(origin: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection of one's own; a test that waits for long has failed."""
+    url = URL(origin)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    try:
+        async with asyncio.timeout(20):
+            yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+async def exchange(origin: str, sent: bytes) -> bytes:
+    """Send this, and read until the bridge closes the connection."""
+    async with connected(origin) as (reader, writer):
+        writer.write(sent)
+        answer = b""
+        try:
+            while data := await reader.read(65536):
+                answer += data
+        except ConnectionError:
+            pass  # it is closed while we still send
+        return answer
+
+
+async def is_closed(reader: asyncio.StreamReader) -> None:
+    """Wait until the bridge has closed the connection."""
+    try:
+        while await reader.read(65536):
+            pass
+    except ConnectionError:
+        pass
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of all pieces that the HTTP parser is given."""
+    sizes: list[int] = []
+    parse = web.RequestHandler.data_received
+
+    def counting(self: web.RequestHandler, data: bytes) -> None:
+        if isinstance(self, BridgeProtocol):  # the arena has a parser too
+            sizes.append(len(data))
+        parse(self, data)
+
+    monkeypatch.setattr(web.RequestHandler, "data_received", counting)
+    return sizes
+
+
+# What is no HTTP, or is more of it than any request needs
+
+#: Each is sent whole, with and without a key.
+ENDLESS: dict[str, bytes] = {
+    "trailers": CHUNKED + b"0\r\n" + (b"X-A: " + b"a" * 900 + b"\r\n") * 9000,
+    "one trailer": CHUNKED + b"0\r\nX-A: " + b"a" * 9 * MIB,
+    "one header": MODELS + b"KEYX-A: " + b"a" * 9 * MIB,
+    "headers of 8 kB": MODELS + b"KEY" + (b"X-A: " + b"a" * 8000 + b"\r\n") * 1000,
+    "a request line": b"GET /" + b"a" * 9 * MIB,
+    "zeroes": b"\0" * 9 * MIB,
+    "empty lines": b"\r\n" * 4 * MIB,
+    "broken chunks": CHUNKED + b"5\r\nhello\r\n" + b"nonsense\r\n" * 900_000,
+    "a chunk's size": CHUNKED + b"0" * 9 * MIB,
+    "a chunk's extension": CHUNKED + b"1;a=" + b"a" * 9 * MIB,
+    "extensions of many chunks": CHUNKED + b"1;a\r\n \r\n" * MIB,
+    "chunks of one byte": CHUNKED + b"1\r\n \r\n" * MIB,
+    "junk behind a request": MODELS + b"KEY\r\n" + b"\0" * 9 * MIB,
+}
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["no key", "a key"])
+@pytest.mark.parametrize("sent", ENDLESS.values(), ids=ENDLESS)
+async def test_what_has_no_end_is_neither_parsed_nor_kept(
+    sent: bytes, known: bool, bridge: RunningBridge, parsed: list[int]
+) -> None:
+    header = f"Authorization: Bearer {bridge.key}\r\n".encode() if known else b""
+    sent = sent.replace(b"KEY", header)
+    await exchange(bridge.origin, sent)  # what is made once and kept
+    parsed.clear()
+    gc.collect()
+    gc.disable()  # nothing may need it
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            await exchange(bridge.origin, sent)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert kept < MIB
+    assert sum(parsed) < 3 * (MAX_OVERHEAD_BYTES + 3 * 65536)
+    assert max(parsed) <= (65536 if known else READ_BYTES)
+    assert (await bridge.post(bridge.chat("/say hello"))).status == 200
+
+
+REFUSED: dict[str, tuple[bytes, bytes]] = {
+    "no key": (CHUNKED.replace(b"KEY", b"") + b"10000\r\n" + b" " * 65536 + b"\r\n", b"401"),
+    "no key, with a length": (
+        CHUNKED.replace(b"KEYTransfer-Encoding: chunked", b"Content-Length: 9000000") + b" " * 65536,
+        b"401",
+    ),
+    "no such route": (b"POST /nope HTTP/1.1\r\n" + HOST + b"Content-Length: 9000000\r\n\r\n", b"404"),
+    "no such method": (b"PUT /v1/models HTTP/1.1\r\n" + HOST + b"Content-Length: 9000000\r\n\r\n", b"405"),
+    "a probe with a body": (b"GET /livez HTTP/1.1\r\n" + HOST + b"Content-Length: 9000000\r\n\r\n", b"200"),
+    "a form that is too large": (LOGIN + b"Content-Length: 9000000\r\n\r\n", b"413"),
+    "a head of 200 KB": (MODELS + (b"X-A: " + b"a" * 7900 + b"\r\n") * 25, b"431"),
+}
+
+
+@pytest.mark.parametrize(("begin", "status"), REFUSED.values(), ids=REFUSED)
+async def test_a_refused_caller_that_still_sends_reads_why_and_is_not_parsed(
+    begin: bytes, status: bytes, bridge: RunningBridge, parsed: list[int]
+) -> None:
+    async with connected(bridge.origin) as (reader, writer):
+        writer.write(begin)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.split()[1] == status
+        assert b"Connection: close" in head
+        parsed.clear()
+        writer.write(b"1\r\n \r\n" * MIB)
+        await is_closed(reader)
+    assert not parsed
+
+
+# Forms
+
+
+FORMS: dict[str, bytes] = {
+    "announced": LOGIN + b"Content-Length: %d\r\n\r\n" % (MAX_STRANGER_FORM_BYTES + 1),
+    "in chunks": LOGIN + b"Transfer-Encoding: chunked\r\n\r\n1400\r\n" + b"a" * 0x1400,
+    "in small chunks": LOGIN + b"Transfer-Encoding: chunked\r\n\r\n" + b"10\r\n0123456789abcdef\r\n" * 300,
+    "to set the first password": LOGIN.replace(b"login", b"setup") + b"Content-Length: 250000\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("sent", FORMS.values(), ids=FORMS)
+async def test_a_strangers_form_is_small(sent: bytes, bridge: RunningBridge) -> None:
+    assert (await exchange(bridge.origin, sent)).startswith(b"HTTP/1.1 413 ")
+
+
+HALVES: dict[str, bytes] = {
+    "a head": MODELS + (b"X-A: " + b"a" * 7900 + b"\r\n") * 7,
+    "a form": LOGIN + b"Content-Length: 4000\r\n\r\n" + b"a" * 3999,
+    "requests behind half a form": LOGIN
+    + b"Content-Length: 9\r\n\r\npassword="
+    + (MODELS + b"X-A: " + b"a" * 7900 + b"\r\n\r\n") * 7,
+    "a large form": LOGIN + b"Content-Length: 250000\r\n\r\n" + b"a" * 100_000,
+}
+
+
+@pytest.mark.parametrize("sent", HALVES.values(), ids=HALVES)
+async def test_what_all_strangers_hold_is_bounded_and_the_oldest_give_way(
+    sent: bytes, bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strangers, "HELD_BYTES", 200_000)
+    everybody = bridge.app[STRANGERS]
+    most = 0
+    hold = everybody.hold
+
+    def watched(visitor: Any, size: int) -> None:
+        nonlocal most
+        hold(visitor, size)
+        most = max(most, everybody.held)
+
+    monkeypatch.setattr(everybody, "hold", watched)
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(60):
+            tasks.create_task(_send_half(bridge.origin, sent))
+        for _ in range(10):
+            assert (await bridge.post(bridge.chat("/say hello"))).status == 200
+    assert 0 < most <= 200_000
+    for _ in range(1000):  # turns of the loop, in which all leave
+        await asyncio.sleep(0)
+    assert everybody.held == 0
+
+
+async def _send_half(origin: str, sent: bytes) -> None:
+    async with connected(origin) as (reader, writer):
+        writer.write(sent)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(is_closed(reader), 1)
+
+
+# Connections
+
+
+class Guest:
+    """A connection that notes that it was turned away."""
+
+    def __init__(self) -> None:
+        self.is_away = False
+
+    def turn_away(self) -> None:
+        self.is_away = True
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def come(everybody: Strangers, count: int) -> list[Guest]:
+    guests = [Guest() for _ in range(count)]
+    for guest in guests:
+        assert everybody.has_room()
+        everybody.come(guest)
+    return guests
+
+
+def pass_time(everybody: Strangers, clock: Clock, seconds: float) -> None:
+    clock.now += seconds
+    for _ in range(strangers.LEAST_ROUNDS):
+        everybody.next_round()
+
+
+def test_the_oldest_stranger_gives_way_then_who_is_kept_the_longest_and_nobody_who_is_known(clock: Clock) -> None:
+    everybody = Strangers(8, clock)
+    first, second, third = come(everybody, 3)
+    everybody.know(first)
+    everybody.know(second)
+    everybody.rest(second)
+    assert everybody.open_files == 5
+    pass_time(everybody, clock, 1)
+    come(everybody, 3)  # now it is full
+    pass_time(everybody, clock, 1)
+    come(everybody, 1)
+    assert third.is_away
+    for guest in come(everybody, 3):
+        everybody.know(guest)
+    assert not first.is_away
+    pass_time(everybody, clock, 1)
+    assert everybody.has_room()
+    assert second.is_away
+    assert not first.is_away
+
+
+def test_who_has_only_just_come_stays_while_newcomers_wait(clock: Clock) -> None:
+    everybody = Strangers(3, clock)
+    guests = come(everybody, 3)
+    assert not everybody.has_room()
+    assert not any(guest.is_away for guest in guests)
+    clock.now += 60  # a turn of the loop that took very long: nothing was read
+    assert not everybody.has_room()
+    pass_time(everybody, clock, strangers.LEAST_SECONDS)
+    assert everybody.has_room()
+    assert [guest.is_away for guest in guests] == [True, False, False]
+
+
+def test_many_strangers_stay_for_a_moment_only(clock: Clock) -> None:
+    everybody = Strangers(100_000, clock)
+    guests = come(everybody, strangers.STRANGER_CONNECTIONS + 100)
+    assert not any(guest.is_away for guest in guests)
+    pass_time(everybody, clock, strangers.GRACE_SECONDS)
+    come(everybody, 50)
+    assert sum(guest.is_away for guest in guests) == 100
+    assert all(guest.is_away for guest in guests[:100])
+
+
+def test_they_are_told_of_once_a_minute(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    everybody = Strangers(2, clock)
+    for _ in range(100):
+        pass_time(everybody, clock, 0.5)
+        come(everybody, 1)
+    assert caplog.text.count("give way") == 1
+    pass_time(everybody, clock, strangers.SILENT_SECONDS)
+    come(everybody, 1)
+    assert caplog.text.count("give way") == 2
+
+
+async def test_a_few_requests_a_turn_in_the_order_of_coming(clock: Clock) -> None:
+    everybody = Strangers(2, clock)
+    came: list[int] = []
+
+    async def ask(number: int) -> None:
+        await everybody.turn()
+        came.append(number)
+
+    async with asyncio.TaskGroup() as tasks:
+        asking = [tasks.create_task(ask(number)) for number in range(100)]
+        before = 0
+        while len(came) < 99:
+            await asyncio.sleep(0)
+            assert len(came) - before <= strangers.TURN_REQUESTS
+            before = len(came)
+            if before == strangers.TURN_REQUESTS:
+                asking[50].cancel()
+    assert came == [number for number in range(100) if number != 50]
+    await asyncio.wait_for(everybody.turn(), 1)  # nobody is before it
+
+
+SILENT: dict[str, bytes] = {
+    "silent": b"",
+    "half a head": MODELS,
+    "half a form": LOGIN + b"Content-Length: 9\r\n\r\npass",
+    "answered and kept": MODELS + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize("sent", SILENT.values(), ids=SILENT)
+async def test_strangers_shut_out_nobody(sent: bytes, tls: bool, arena: Arena, tmp_path: Path) -> None:
+    """A stream goes on, and new callers are served. Over https the strangers stand in the middle of the handshake."""
+    go_on = asyncio.Event()
+    arena.script = lambda turn: (
+        [Line("a0", "one"), Until(go_on), Line("a0", " two"), Line("ad", {"finishReason": "stop"})]
+        if turn.prompt == "wait"
+        else [Line("a0", "hello"), Line("ad", {"finishReason": "stop"})]
+    )
+    context = server_context(tmp_path) if tls else None
+    async with running_bridge(arena, tmp_path / "state", tls=context) as bridge:
+        bridge.app[STRANGERS].limit = 20
+        async with await bridge.post(bridge.chat("wait", stream=True)) as stream:
+            await stream.content.readuntil(b"one")
+            async with asyncio.TaskGroup() as tasks:
+                holding = [tasks.create_task(_hold(bridge.origin, sent)) for _ in range(60)]
+                for _ in range(3):
+                    answer = await bridge.post(bridge.chat("hi"), headers={"Connection": "close"})
+                    assert answer.status == 200
+                    assert bridge.app[STRANGERS].open_files <= 22
+                for each in holding:
+                    each.cancel()
+            go_on.set()
+            assert b" two" in await stream.read()
+
+
+async def _hold(origin: str, sent: bytes) -> None:
+    async with connected(origin) as (reader, writer):
+        writer.write(sent)
+        await is_closed(reader)
+
+
+async def test_tls_takes_little_before_a_handshake_ends(arena: Arena, tmp_path: Path) -> None:
+    async with running_bridge(arena, tmp_path / "state", tls=server_context(tmp_path)) as bridge:
+        assert sslproto.SSLProtocol.max_size <= 32 * 1024
+        large = "x" * 100_000
+        async with await bridge.post(bridge.chat(f"/say {large}")) as answer:
+            assert answer.status == 200
+            assert large.encode() in await answer.read()
+
+
+# Descriptors
+
+
+class ShortSocket(socket.socket):
+    """A listening socket that has no descriptor to give while `number` is an error's."""
+
+    number: int | None = errno.EMFILE
+    tries = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tried_again = asyncio.Event()
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        self.tries += 1
+        if self.tries == 3:
+            self.tried_again.set()
+        if self.number is not None:
+            raise OSError(self.number, "no more")
+        return super().accept()
+
+
+class Counted(Connection):
+    """A connection that only tells that it was made."""
+
+    def __init__(self, made: Callable[[], None]) -> None:
+        self._made = made
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._made()
+        transport.close()
+
+    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 — nothing comes
+        return bytearray(1)
+
+    def turn_away(self) -> None:
+        raise AssertionError("there is room")
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+async def test_no_descriptor_is_one_line_one_try_at_a_time_and_over_at_once(
+    number: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = asyncio.Event()
+    with ShortSocket() as sock:
+        sock.number = number
+        sock.bind(("127.0.0.1", 0))
+        sock.setblocking(False)
+        listener = Listener(sock, Strangers(100, asyncio.get_running_loop().time), lambda: Counted(made.set), None)
+        writers = [(await asyncio.open_connection(*sock.getsockname()))[1] for _ in range(20)]
+        await asyncio.wait_for(sock.tried_again.wait(), 5)
+        assert sock.tries == 3  # 20 wait, and 4096 may
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
+        sock.number = None
+        await asyncio.wait_for(made.wait(), 1)
+        assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+        for writer in writers:
+            writer.close()
+        listener.close()
+        await listener.begun()
+
+
+# Garbage
+
+
+class Cyclic:
+    """Something that only the collector frees."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture
+def rare_collections() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+    gc.set_threshold(*before)
+
+
+@pytest.mark.usefixtures("rare_collections")
+async def test_old_garbage_goes_once_the_memory_has_grown() -> None:
+    resident = 100 * MIB
+    look = Collector(lambda: resident)
+
+    def left() -> int:
+        return sum(isinstance(each, Cyclic) for each in gc.get_objects())
+
+    for _ in range(10):
+        Cyclic()
+    await look()
+    resident += 60 * MIB
+    await look()
+    assert left() == 10
+    resident += 10 * MIB
+    await look()
+    assert left() == 0
+    Cyclic()
+    await look()
+    assert left() == 1  # it has grown to this, and no further

@@ -1,0 +1,230 @@
+"""GET /health: 200 while a chat could be served, else 503; what is degraded, in the vocabulary of diagnosis."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import RunningBridge, running_bridge
+
+from handlers.request.appkeys import DRIFT, RENEWALS
+from upstream.accounts import Account
+from upstream.arena import Arena
+from upstream.gate import FAILURES_TO_OPEN
+
+
+async def health(bridge: RunningBridge, path: str = "/health") -> tuple[int, dict[str, Any]]:
+    """What anybody sees of it, without a key and without a secret in it."""
+    answer = await bridge.http.get(bridge.origin + path)
+    text = await answer.text()
+    assert answer.content_type == "application/json"
+    assert not any(account.session.value in text for account in bridge.state.pool)
+    assert bridge.key not in text
+    assert "ada@example.org" not in text
+    body: dict[str, Any] = await answer.json()
+    assert answer.headers["x-bridge-reason"] == body["reason"]
+    return answer.status, body
+
+
+def troubles(body: dict[str, Any]) -> list[tuple[str, str]]:
+    assert all(trouble["message"] for trouble in body["degraded"])
+    return [(trouble["part"], trouble["reason"]) for trouble in body["degraded"]]
+
+
+def message(body: dict[str, Any]) -> str:
+    """What is said of the only trouble."""
+    (trouble,) = body["degraded"]
+    return str(trouble["message"])
+
+
+def account(bridge: RunningBridge) -> Account:
+    """The only account as it is now."""
+    (found,) = bridge.state.pool
+    return found
+
+
+async def settled(bridge: RunningBridge) -> None:
+    """Wait until the list of models has been read, and the site has been asked about the only account."""
+    await bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers)
+    await bridge.app[RENEWALS].fresh(account(bridge))
+
+
+@pytest.mark.parametrize("path", ["/health", "/v1/health", "/api/v1/health"])
+async def test_all_is_well(path: str, arena: Arena, bridge: RunningBridge) -> None:
+    await bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers)  # waits for the first reading
+    assert await health(bridge, path) == (
+        200,
+        {
+            "status": "ok",
+            "reason": "ok",
+            "degraded": [],
+            "accounts": {"total": 1, "usable": 1},
+            "models": sum(model.user_selectable for model in arena.models),
+            "answering": 0,
+            "unknown": {},
+        },
+    )
+
+
+async def test_no_account(arena: Arena, tmp_path: Path) -> None:
+    async with running_bridge(arena, tmp_path / "state", sessions=()) as bridge:
+        await bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers)
+        status, body = await health(bridge)
+        assert (status, body["status"], body["reason"]) == (503, "down", "no_account")
+        assert troubles(body) == [("accounts", "no_account")]
+
+
+async def test_no_list_of_models(arena: Arena, tmp_path: Path) -> None:
+    arena.clearance = "what the browser has"
+    async with running_bridge(arena, tmp_path / "state") as bridge:
+        await settled(bridge)
+        status, body = await health(bridge)
+        assert (status, body["status"], body["models"]) == (503, "down", 0)
+        assert troubles(body) == [("models", "challenge")]  # the login has failed to be renewed only once
+
+
+FAULTS: dict[str, tuple[int, str, list[tuple[str, str]]]] = {
+    "expired": (200, "ok", []),  # one refused call proves nothing: the site, asked who is logged in, knows the account
+    "login_gate": (503, "down", [("account 1", "guest")]),
+    "terms": (503, "down", [("account 1", "terms")]),
+    "rate_limited": (503, "down", [("account 1", "rate_limited")]),
+    "prompt_failed": (503, "down", [("account 1", "recaptcha")]),
+    "challenge": (503, "down", [("site", "challenge")]),
+    "blocked": (503, "down", [("site", "blocked")]),
+    "recaptcha": (503, "down", [("site", "recaptcha")]),
+    "moderated": (200, "ok", []),
+    "model_failed_first": (200, "ok", []),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_what_a_call_has_met_is_told(fault: str, arena: Arena, bridge: RunningBridge) -> None:
+    status, word, expected = FAULTS[fault]
+    arena.faults.arm(fault)
+    await (await bridge.post(bridge.chat("hi"))).read()
+    found, body = await health(bridge)
+    assert (found, body["status"], troubles(body)) == (status, word, expected)
+
+
+async def test_what_helps_a_guest_is_said(arena: Arena, bridge: RunningBridge) -> None:
+    arena.faults.arm("login_gate")
+    await (await bridge.post(bridge.chat("hi"))).read()
+    _, body = await health(bridge)
+    assert "sign in on the site" in message(body)
+    assert body["accounts"] == {"total": 1, "usable": 0}
+
+
+async def test_a_doubted_account_rests_and_says_for_how_long(arena: Arena, bridge: RunningBridge) -> None:
+    arena.faults.arm("prompt_failed", retry_after="1200")
+    await (await bridge.post(bridge.chat("hi"))).read()
+    said = message((await health(bridge))[1])
+    rest = r"it rests for 1(200|1\d\d) s\. Its own page shows the same flag\."
+    assert re.fullmatch(f"LMArena doubts that a human uses this account: {rest}", said)
+
+
+async def test_an_account_without_consent_is_known_before_it_chats(arena: Arena, tmp_path: Path) -> None:
+    session = arena.sign_in(consented=False)
+    async with running_bridge(arena, tmp_path / "state", sessions=(session,)) as bridge:
+        await settled(bridge)
+        status, body = await health(bridge)
+        assert (status, body["status"], troubles(body)) == (503, "down", [("account 1", "terms")])
+        session.consented = True
+        await bridge.app[RENEWALS].is_alive(account(bridge))  # which asks again
+        assert (await health(bridge))[0] == 200
+
+
+async def test_one_of_two_accounts_expired_is_degraded(arena: Arena, tmp_path: Path) -> None:
+    ada, bob = arena.sign_in("ada@example.org"), arena.sign_in("bob@example.org")
+    async with running_bridge(arena, tmp_path / "state", sessions=(ada, bob)) as bridge:
+        arena.expire(ada)
+        for text in ("hi", "hello"):  # one of them is first sent with the dead cookie
+            assert (await bridge.post(bridge.chat(text))).status == 200
+        status, body = await health(bridge)
+        assert (status, body["status"], body["reason"]) == (200, "degraded", "expired")
+        assert "no longer accepts its login: log in again" in message(body)
+        assert body["accounts"] == {"total": 2, "usable": 1}
+
+
+async def test_a_token_that_ends_is_no_trouble_while_its_login_renews_itself(arena: Arena, tmp_path: Path) -> None:
+    session = arena.sign_in(expires_in=-300)
+    async with running_bridge(arena, tmp_path / "state", sessions=(session,)) as bridge:
+        await settled(bridge)
+        assert session.refreshes == 1
+        assert troubles((await health(bridge))[1]) == []
+
+
+async def test_a_renewal_that_fails_is_told_with_the_second_failure(arena: Arena, bridge: RunningBridge) -> None:
+    await settled(bridge)
+    arena.faults.arm("server_error", None, on="me")
+    for expected in ([], [("account 1", "upstream_error")]):
+        await bridge.login_checked_again()
+        status, body = await health(bridge)
+        assert (status, troubles(body)) == (200, expected)
+    _, body = await health(bridge)
+    assert re.fullmatch(
+        r"Renewal of its login has failed since \d\d:\d\d UTC \(0 min\): LMArena failed \(\d+\); "
+        "it is tried again by itself.",
+        message(body),
+    )
+    arena.faults.clear()
+    assert await bridge.login_checked_again()
+    assert (await health(bridge))[1]["status"] == "ok"
+
+
+async def test_a_renewal_that_fails_once_is_told_where_the_token_has_ended(arena: Arena, tmp_path: Path) -> None:
+    arena.faults.arm("server_error", None, on="me")
+    session = arena.sign_in(expires_in=-60)
+    async with running_bridge(arena, tmp_path / "state", sessions=(session,)) as bridge:
+        await settled(bridge)
+        assert troubles((await health(bridge))[1]) == [("account 1", "upstream_error")]
+
+
+async def test_a_session_that_ends_for_good_is_told_a_day_before(arena: Arena, tmp_path: Path) -> None:
+    session = arena.sign_in(expires_in=7200, renewable=False)
+    async with running_bridge(arena, tmp_path / "state", sessions=(session,)) as bridge:
+        await bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers)
+        status, body = await health(bridge)
+        assert (status, body["status"], troubles(body)) == (200, "degraded", [("account 1", "expired")])
+        end = datetime.fromtimestamp(session.expires_at, UTC)
+        assert message(body) == f"The session ends for good at {end:%Y-%m-%d %H:%M} UTC: paste a new one in time."
+
+
+async def test_what_is_unknown_is_counted_and_no_trouble(arena: Arena, bridge: RunningBridge) -> None:
+    for fault in ("unknown_tags", "no_tag_line"):
+        arena.faults.arm(fault)
+        assert (await bridge.post(bridge.chat("hi"))).status == 200
+    status, body = await health(bridge)
+    assert (status, body["status"]) == (200, "ok")
+    assert body["unknown"] == bridge.app[DRIFT].counts
+    assert body["unknown"]["no tag"] == 1
+    assert any(kind.startswith("tag ") for kind in body["unknown"])
+
+
+async def test_a_clock_that_is_wrong_is_told(arena: Arena, tmp_path: Path) -> None:
+    arena.clock = lambda: time.time() + 900
+    async with running_bridge(arena, tmp_path / "state") as bridge:
+        await bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers)
+        status, body = await health(bridge)
+        assert (status, body["status"], troubles(body)) == (200, "degraded", [("clock", "rejected")])
+        assert re.search(r"clock is (900|899) s behind LMArena's", message(body))
+        assert (await bridge.post(bridge.chat("hi"))).status == 200  # its ids are corrected
+
+
+async def test_an_outage(arena: Arena, tmp_path: Path) -> None:
+    async with running_bridge(arena, tmp_path / "state", {"upstream": {"max_attempts": 1}}) as bridge:
+        arena.faults.arm("server_error", FAILURES_TO_OPEN)
+        for _ in range(FAILURES_TO_OPEN):
+            assert (await bridge.post(bridge.chat("hi"))).status == 502
+        _, body = await health(bridge)
+        assert troubles(body) == [("site", "upstream_error")]
+
+
+async def test_a_wall_is_forgotten_with_the_next_answer(arena: Arena, bridge: RunningBridge) -> None:
+    arena.faults.arm("challenge")
+    for status in (503, 200):
+        await (await bridge.post(bridge.chat("hi"))).read()
+        assert (await health(bridge))[0] == status

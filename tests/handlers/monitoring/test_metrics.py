@@ -1,0 +1,331 @@
+"""GET /metrics: for keys with the right to it, without a name or a secret, as Prometheus's own parser reads it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from platform import python_version
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from running import RunningBridge, api_key, running_bridge
+
+import bridge as package
+from bridge.access.keys import KeyRing
+from bridge.statistics.counts import NAMES, Outcome
+from bridge.statistics.stats import Stats
+from handlers.monitoring.exposition import CountedCollector, OwnProcessCollector
+from handlers.monitoring.metrics import METRICS, SinceStart
+from handlers.request.appkeys import DRIFT, RENEWALS, STATS
+from upstream.arena import Arena, Session
+from upstream.gate import FAILURES_TO_OPEN
+from upstream.protocol.errors import Reason
+
+MONITORING = Path(package.__file__).parents[1] / "docs" / "monitoring"
+#: What no label may hold.
+KEY_NAME, EMAIL = "canary-key", "canary@example.org"
+
+#: Values by name, then by the values of the labels in the order of their names.
+Samples = dict[str, dict[tuple[str, ...], float]]
+
+
+@pytest.fixture
+async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
+    """A bridge whose key may read metrics, and which has a list of models."""
+    async with measured(arena, tmp_path, arena.sign_in(EMAIL)) as bridge:
+        yield bridge
+
+
+@asynccontextmanager
+async def measured(arena: Arena, tmp_path: Path, *sessions: Session) -> AsyncIterator[RunningBridge]:
+    """A bridge of these accounts whose key may read metrics; it has read the models and asked about each login."""
+    async with running_bridge(arena, tmp_path / "state", sessions=sessions, key_options={"metrics": True}) as bridge:
+        await bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers)
+        for account in bridge.state.pool:
+            await bridge.app[RENEWALS].fresh(account)
+        yield bridge
+
+
+def parsed(text: str) -> Samples:
+    return {
+        name: {tuple(sample.labels.values()): sample.value for sample in family.samples if sample.name == name}
+        for family in text_string_to_metric_families(text)
+        for name in {sample.name for sample in family.samples}
+    }
+
+
+async def scraped(bridge: RunningBridge) -> Samples:
+    async with bridge.http.get(f"{bridge.origin}/metrics", headers=bridge.headers) as answer:
+        assert answer.status == 200
+        assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+        return {name.removeprefix("lmarena_bridge_"): samples for name, samples in parsed(await answer.text()).items()}
+
+
+# --- the door ---
+
+
+async def test_a_key_without_the_right_is_refused_and_no_key_is_asked_for_one(arena: Arena, tmp_path: Path) -> None:
+    async with running_bridge(arena, tmp_path / "state") as bridge:
+        for headers, status, kind, code in (
+            ({}, 401, "invalid_request_error", "invalid_api_key"),
+            ({"Authorization": f"Bearer {api_key()[0]}"}, 401, "invalid_request_error", "invalid_api_key"),
+            (bridge.headers, 403, "permission_error", "metrics_not_allowed"),
+        ):
+            for method in ("GET", "HEAD"):
+                async with bridge.http.request(method, f"{bridge.origin}/metrics", headers=headers) as answer:
+                    assert answer.status == status
+                    if method == "GET":
+                        error = (await answer.json())["error"]
+                        assert (error["type"], error["code"]) == (kind, code)
+
+
+async def test_the_right_opens_it(bridge: RunningBridge) -> None:
+    async with bridge.http.head(f"{bridge.origin}/metrics", headers=bridge.headers) as answer:
+        assert (answer.status, await answer.read()) == (200, b"")
+    assert (await scraped(bridge))["build_info"] == {(python_version(), package.__version__): 1}
+
+
+async def test_open_metrics_need_no_key(arena: Arena, tmp_path: Path) -> None:
+    async with (
+        running_bridge(arena, tmp_path / "state", {"server": {"open_metrics": True}}) as bridge,
+        bridge.http.get(f"{bridge.origin}/metrics") as answer,
+    ):
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize("prefix", ["/v1", "/api/v1"])
+async def test_it_is_at_the_root_only(prefix: str, bridge: RunningBridge) -> None:
+    async with bridge.http.get(f"{bridge.origin}{prefix}/metrics", headers=bridge.headers) as answer:
+        assert answer.status == 404
+
+
+# --- what was counted ---
+
+
+def record(stats: Stats) -> None:
+    """Three requests, of which one failed and one was left; two pictures."""
+    stats.record(
+        Outcome(200, Reason.OK, 2.0, model="m", key=KEY_NAME, ttft=0.2, chunks=7, prompt_tokens=5, completion_tokens=9)
+    )
+    stats.record(Outcome(502, Reason.UPSTREAM_ERROR, 40.0, model='"m"\\\n{}', key=KEY_NAME))
+    stats.record(Outcome(499, Reason.CLIENT_GONE, 5000.0, model="m", key=KEY_NAME, ttft=300.0))
+    stats.record_attempt(EMAIL, Reason.OK)
+    stats.record_upload(ok=True)
+    stats.record_upload(ok=False)
+
+
+async def test_counters(bridge: RunningBridge) -> None:
+    record(bridge.app[STATS].stats)
+    found = await scraped(bridge)
+    assert found["requests_total"] == {("200",): 1, ("502",): 1, ("499",): 1}
+    assert {labels for labels, count in found["reasons_total"].items() if count} == {
+        ("ok",),
+        ("upstream_error",),
+        ("client_gone",),
+    }
+    assert found["errors_total"] == {(): 1}
+    assert found["chunks_total"] == {(): 7}
+    assert found["tokens_total"] == {("prompt",): 5, ("completion",): 9}
+    assert found["uploads_total"] == {("ok",): 1, ("failed",): 1}
+    assert found["model_requests_total"] == {("m",): 2, ('"m"\\?{}',): 1}
+    assert found["model_errors_total"] == {("m",): 0, ('"m"\\?{}',): 1}
+
+
+async def test_histograms(bridge: RunningBridge) -> None:
+    record(bridge.app[STATS].stats)
+    found = await scraped(bridge)
+    ttft, duration = found["ttft_seconds_bucket"], found["duration_seconds_bucket"]
+    assert (ttft["0.1",], ttft["0.25",], ttft["120.0",], ttft["+Inf",]) == (0, 1, 1, 2)
+    assert (duration["1.0",], duration["2.5",], duration["60.0",], duration["+Inf",]) == (0, 1, 2, 3)
+    assert (found["ttft_seconds_count"], found["ttft_seconds_sum"]) == ({(): 2}, {(): 300.2})
+    assert (found["duration_seconds_count"], found["duration_seconds_sum"]) == ({(): 3}, {(): 5042.0})
+
+
+def test_counters_begin_at_zero_with_each_process() -> None:
+    stats = Stats(time.time)
+    record(stats)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(CountedCollector(SinceStart(stats)))
+    before = parsed(generate_latest(registry).decode())
+    assert {value for samples in before.values() for value in samples.values()} == {0}
+    record(stats)
+    after = parsed(generate_latest(registry).decode())
+    assert after["lmarena_bridge_model_requests_total"][("m",)] == 2
+    assert after["lmarena_bridge_duration_seconds_bucket"][("+Inf",)] == 3
+    assert after["lmarena_bridge_duration_seconds_sum"][()] == 5042.0
+
+
+# --- how it is ---
+
+
+async def test_all_is_well(arena: Arena, bridge: RunningBridge) -> None:
+    found = await scraped(bridge)
+    assert found["serving"] == {(): 1}
+    assert not any(found["troubles"].values())
+    assert found["accounts"] == {("usable",): 1, ("resting",): 0, ("expired",): 0, ("guest",): 0, ("terms",): 0}
+    assert "session_expiry_timestamp_seconds" not in found  # its login renews itself
+    assert (found["renewals_failing"], found["clock_skew_seconds"]) == ({(): 0}, {(): 0})
+    assert "unknown_total" not in found
+    assert found["circuit_open"] == {(): 0}
+    assert found["wall"] == {("challenge",): 0, ("blocked",): 0, ("recaptcha",): 0}
+    assert found["models"] == {(): sum(model.user_selectable for model in arena.models)}
+    assert (found["keys"], found["answers_running"]) == ({(): 1}, {(): 0})
+    assert 0 <= found["event_loop_lag_seconds"][()] < 10
+
+
+@pytest.mark.parametrize(
+    ("fault", "requests", "name", "labels"),
+    [
+        pytest.param("rate_limited", 1, "accounts", ("resting",), id="an account that rests"),
+        pytest.param("prompt_failed", 1, "accounts", ("resting",), id="an account that is doubted"),
+        pytest.param("prompt_failed", 1, "troubles", ("recaptcha",), id="what health says of it"),
+        pytest.param("login_gate", 1, "accounts", ("guest",), id="a guest's session"),
+        pytest.param("terms", 1, "accounts", ("terms",), id="terms that are not accepted"),
+        pytest.param("challenge", 1, "wall", ("challenge",), id="a challenge"),
+        pytest.param("blocked", 1, "wall", ("blocked",), id="blocked"),
+        pytest.param("recaptcha", 1, "wall", ("recaptcha",), id="a captcha demanded"),
+        pytest.param("challenge", 1, "troubles", ("challenge",), id="what health says"),
+        pytest.param("server_error", FAILURES_TO_OPEN, "circuit_open", (), id="an outage"),
+    ],
+)
+async def test_what_is_wrong(
+    fault: str, requests: int, name: str, labels: tuple[str, ...], arena: Arena, bridge: RunningBridge
+) -> None:
+    arena.faults.arm(fault, None)
+    for _ in range(requests):
+        await (await bridge.post(bridge.chat("hi"))).read()
+    found = await scraped(bridge)
+    assert found[name][labels] == 1
+
+
+async def test_each_account_is_in_one_state(arena: Arena, tmp_path: Path) -> None:
+    usable, guest, terms = (arena.sign_in(f"{name}@example.org") for name in ("ada", "bob", "carol"))
+    dead, guest.guest, terms.consented = arena.sign_in("dan@example.org"), True, False
+    arena.expire(dead)
+    async with measured(arena, tmp_path, usable, guest, terms, dead) as bridge:
+        each = {("usable",): 1, ("resting",): 0, ("expired",): 1, ("guest",): 1, ("terms",): 1}
+        assert (await scraped(bridge))["accounts"] == each
+        arena.faults.arm("prompt_failed")
+        await (await bridge.post(bridge.chat("hi"))).read()
+        found = await scraped(bridge)
+        assert found["accounts"] == each | {("usable",): 0, ("resting",): 1}
+        assert found["renewals_failing"] == {(): 0}  # not that of the dead one, which has expired
+
+
+async def test_the_first_session_to_end_for_good_is_told(arena: Arena, tmp_path: Path) -> None:
+    week, day = (
+        arena.sign_in(f"{name}@example.org", expires_in=days * 86_400, renewable=False)
+        for name, days in {"ada": 7, "bob": 1}.items()
+    )
+    async with measured(arena, tmp_path, week, day, arena.sign_in("carol@example.org")) as bridge:
+        assert (await scraped(bridge))["session_expiry_timestamp_seconds"] == {(): day.expires_at}
+        arena.expire(day)
+        for account in bridge.state.pool:
+            await bridge.app[RENEWALS].is_alive(account)  # which asks at once
+        assert (await scraped(bridge))["session_expiry_timestamp_seconds"] == {(): week.expires_at}
+
+
+async def test_a_renewal_that_fails_is_counted_until_it_succeeds(arena: Arena, bridge: RunningBridge) -> None:
+    arena.faults.arm("server_error", None, on="me")
+    for failing in (1, 0):
+        await bridge.login_checked_again()
+        found = await scraped(bridge)
+        assert found["renewals_failing"] == {(): failing}
+        assert found["accounts"]["usable",] == 1
+        arena.faults.clear()
+
+
+async def test_what_is_unknown_is_counted_by_kind(arena: Arena, bridge: RunningBridge) -> None:
+    arena.faults.arm("no_tag_line", 2)
+    for _ in range(2):
+        await (await bridge.post(bridge.chat("hi"))).read()
+    assert (await scraped(bridge))["unknown_total"] == {("no tag",): 2}
+
+
+async def test_a_clock_that_is_wrong(arena: Arena, tmp_path: Path) -> None:
+    arena.clock = lambda: time.time() - 900
+    async with measured(arena, tmp_path, arena.sign_in()) as bridge:
+        found = await scraped(bridge)
+        assert found["clock_skew_seconds"][()] == pytest.approx(-900, abs=5)
+        assert found["troubles"]["rejected",] == 1
+
+
+async def test_without_an_account_there_is_no_expiry(arena: Arena, tmp_path: Path) -> None:
+    async with measured(arena, tmp_path) as bridge:
+        found = await scraped(bridge)
+        assert found["serving"] == {(): 0}
+        assert "session_expiry_timestamp_seconds" not in found
+
+
+async def test_no_name_and_no_secret_is_shown(bridge: RunningBridge) -> None:
+    record(bridge.app[STATS].stats)
+    async with bridge.http.get(f"{bridge.origin}/metrics", headers=bridge.headers) as answer:
+        text = await answer.text()
+    (account,), (key,) = bridge.state.pool, bridge.state.keys
+    for secret in (KEY_NAME, EMAIL, account.session.value, account.user_id, bridge.key, key.hash, key.id):
+        assert secret not in text
+
+
+def test_the_process_is_seen_where_proc_shows_processes_alone(tmp_path: Path) -> None:
+    (tmp_path / "self").symlink_to("/proc/self")
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(OwnProcessCollector(proc=str(tmp_path), registry=None))
+    found = parsed(generate_latest(registry).decode())
+    assert found["process_resident_memory_bytes"][()] > 1e6
+    assert found["process_start_time_seconds"][()] == pytest.approx(time.time(), abs=86_400)
+    assert {"process_cpu_seconds_total", "process_open_fds", "process_max_fds"} <= found.keys()
+
+
+# --- what it costs, and who reads it ---
+
+
+async def test_a_scrape_is_cheap_with_every_model_and_as_large_with_a_thousand_keys(bridge: RunningBridge) -> None:
+    stats = bridge.app[STATS].stats
+
+    def use(key: str, *models: str) -> None:
+        for model in models:
+            stats.record(Outcome(200, Reason.OK, 1.0, model=model, key=key, ttft=0.5))
+
+    use("key", *(f"a-model-of-ordinary-name-{number}" for number in range(2 * NAMES)))
+    exposition = await bridge.app[METRICS].exposition()
+    alone = await exposition.scrape()
+    for number in range(NAMES):
+        use(f"key {number}", "a-model-of-ordinary-name-0")
+    bridge.state.keys = KeyRing(api_key(name=f"key {number}")[1] for number in range(2 * NAMES))
+    crowded = await exposition.scrape()
+    assert crowded.count(b"\n") == alone.count(b"\n") < 2 * NAMES + 250
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        await exposition.scrape()
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 0.03
+
+
+@pytest.mark.parametrize("file", ["grafana-dashboard.json", "alerts.yml"])
+async def test_dashboard_and_alerts_ask_for_what_there_is(file: str, arena: Arena, tmp_path: Path) -> None:
+    async with measured(arena, tmp_path, arena.sign_in(renewable=False)) as bridge:
+        record(bridge.app[STATS].stats)
+        bridge.app[DRIFT].note({"no tag": 1})
+        async with bridge.http.get(f"{bridge.origin}/metrics", headers=bridge.headers) as answer:
+            exposed = parsed(await answer.text())
+    asked = set(re.findall(r"\b(?:lmarena_bridge|process)_\w+", (MONITORING / file).read_text()))
+    assert asked
+    assert asked <= exposed.keys()
+
+
+def test_the_dashboard_can_be_imported() -> None:
+    dashboard = json.loads((MONITORING / "grafana-dashboard.json").read_text())
+    assert dashboard["title"]
+    panels = dashboard["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    variables = {f"${{{variable['name']}}}" for variable in dashboard["templating"]["list"]}
+    assert {panel["datasource"]["uid"] for panel in panels} <= variables
+    corners = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}
+    assert len(corners) == len(panels)
+    assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in panels)

@@ -1,0 +1,289 @@
+"""The cap on large bodies: nobody overtakes, nothing is lost, and whoever leaves makes room."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from examples import a_share
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.errors import ApiError
+from bridge.tasks import TaskOwner
+from handlers.request.budget import SMALL_BYTES, ByteBudget, Hold
+
+MB = SMALL_BYTES + 1  # the smallest that counts
+TURNS = 5  # of the loop, until everyone has gone as far as they can
+
+
+class Crowd:
+    """Whoever asks a budget of so many times the smallest that counts, each by name; `holds` are those who got in."""
+
+    def __init__(self, tasks: TaskOwner, total: int) -> None:
+        self.budget = ByteBudget(total * MB)
+        self.holds: dict[str, Hold] = {}
+        self.order: list[str] = []
+        self.failed: dict[str, ApiError] = {}
+        self._tasks = tasks
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._leave: dict[str, asyncio.Event] = {}
+
+    async def ask(self, name: str, size: int, *, timeout: float = 60) -> None:
+        self._leave[name] = asyncio.Event()
+        self._asking[name] = self._tasks.spawn(self._hold(name, size, timeout), name=name)
+        await turns()
+
+    async def leave(self, *names: str) -> None:
+        for name in names:
+            self._leave[name].set()
+        await turns()
+
+    async def cancel(self, *names: str) -> None:
+        for name in names:
+            self._asking[name].cancel()
+        await turns()
+
+    async def ended(self, name: str) -> None:
+        await asyncio.wait([self._asking[name]], timeout=5)
+
+    async def is_whole(self) -> None:
+        """When all have left, everything is there again: one may hold it all at once."""
+        await self.leave(*self._leave)
+        await asyncio.wait_for(asyncio.gather(*self._asking.values(), return_exceptions=True), 5)
+        assert not self.holds
+        await self.ask("all", 1 << 20)
+        assert list(self.holds) == ["all"]
+        await self.ask("one more", 1)
+        assert list(self.holds) == ["all"]
+        await self.leave("all", "one more")
+
+    async def _hold(self, name: str, size: int, timeout: float) -> None:
+        try:
+            async with self.budget.holding(name, size * MB, timeout=timeout) as hold:
+                self.holds[name] = hold
+                self.order.append(name)
+                try:
+                    await self._leave[name].wait()
+                finally:
+                    del self.holds[name]
+        except ApiError as error:
+            self.failed[name] = error
+
+
+async def turns() -> None:
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def crowd(total: int) -> AsyncIterator[Crowd]:
+    async with TaskOwner() as tasks:
+        yield Crowd(tasks, total)
+
+
+async def test_who_comes_when_it_is_full_waits_and_nobody_overtakes() -> None:
+    async with crowd(4) as them:
+        await them.ask("a", 3)
+        await them.ask("b", 2)
+        await them.ask("c", 1)  # there would be room
+        assert them.order == ["a"]
+        await them.leave("a")
+        assert them.order == ["a", "b", "c"]
+        await them.is_whole()
+
+
+async def test_small_bodies_never_wait() -> None:
+    budget = ByteBudget(MB)
+    async with asyncio.timeout(1), budget.holding("a", MB, timeout=60), budget.holding("a", SMALL_BYTES, timeout=60):
+        pass
+
+
+async def test_what_is_larger_than_all_there_is_gets_all() -> None:
+    async with crowd(4) as them:
+        await them.ask("a", 1)
+        await them.ask("b", 100)
+        assert list(them.holds) == ["a"]
+        await them.leave("a")
+        assert list(them.holds) == ["b"]
+        await them.is_whole()
+
+
+async def test_a_share_is_given_back_once() -> None:
+    async with crowd(2) as them:
+        await them.ask("a", 1)
+        await them.ask("b", 1)
+        await them.ask("c", 2)
+        them.holds["a"].shrink(0)
+        them.holds["a"].shrink(0)
+        await turns()
+        assert list(them.holds) == ["a", "b"]
+        await them.leave("a")
+        assert list(them.holds) == ["b"]
+        await them.leave("b")
+        assert list(them.holds) == ["c"]
+        await them.is_whole()
+
+
+async def test_who_has_waited_too_long_is_told_to_come_again() -> None:
+    async with crowd(2) as them:
+        await them.ask("a", 1)
+        await them.ask("b", 2, timeout=0.01)
+        await them.ask("c", 1)
+        await them.ended("b")
+        await turns()
+        error = them.failed["b"]
+        assert (error.status, error.code) == (503, "overloaded")
+        assert error.http_headers()["Retry-After"] == "1"
+        assert list(them.holds) == ["a", "c"]  # who stood behind fits
+        await them.is_whole()
+
+
+async def test_who_leaves_the_queue_lets_those_behind_go_on() -> None:
+    async with crowd(2) as them:
+        await them.ask("a", 1)
+        await them.ask("b", 2)
+        await them.ask("c", 1)
+        await them.cancel("b")
+        assert list(them.holds) == ["a", "c"]
+        await them.is_whole()
+
+
+@pytest.mark.parametrize("cancelled_first", [True, False])
+async def test_leaving_in_the_very_turn_that_room_is_made(cancelled_first: bool) -> None:
+    async with crowd(2) as them:
+        await them.ask("a", 2)
+        await them.ask("b", 2)
+        await them.ask("c", 2)
+        waiting = them._asking["b"]
+        if cancelled_first:
+            waiting.cancel()
+        them.holds["a"].shrink(0)
+        if not cancelled_first:
+            waiting.cancel()
+        await turns()
+        assert list(them.holds) == ["a", "c"]
+        await them.is_whole()
+
+
+async def test_a_holder_that_is_cancelled_makes_room() -> None:
+    async with crowd(2) as them:
+        await them.ask("a", 2)
+        await them.ask("b", 1)
+        await them.cancel("a")
+        assert list(them.holds) == ["b"]
+        await them.is_whole()
+
+
+class Shares:
+    """Requests of some owners, each of so many times the smallest that counts; `inside` are those who got in."""
+
+    def __init__(self, tasks: TaskOwner, total: int) -> None:
+        self.budget = ByteBudget(total * MB)
+        self.inside: list[str] = []
+        self._tasks = tasks
+
+    async def ask(self, owner: str, *sizes: int) -> None:
+        for size in sizes:
+            self._tasks.spawn(self._hold(owner, size), name=owner)
+        await turns()
+
+    async def _hold(self, owner: str, size: int) -> None:
+        async with self.budget.holding(owner, size * MB, timeout=60):
+            self.inside.append(owner)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.inside.remove(owner)
+
+
+#: What one key announces and never sends, in a budget of 16.
+HOGS: dict[str, tuple[int, ...]] = {
+    "eight of the largest": (2,) * 8,
+    "many small ones": (1,) * 50,
+    "a mixture": (4, 1, 3, 1, 2, 2, 1) * 3,
+    "half of all at once": (8, 8, 8),
+}
+
+
+@pytest.mark.parametrize("sizes", HOGS.values(), ids=HOGS)
+async def test_no_owner_shuts_out_another(sizes: tuple[int, ...]) -> None:
+    async with TaskOwner() as tasks:
+        them = Shares(tasks, 16)
+        await them.ask("hog", *sizes)
+        assert them.inside
+        assert them.budget.free >= 8 * MB
+        for owner in ("a", "b", "c"):
+            await them.ask(owner, 2)
+            assert owner in them.inside
+
+
+async def test_two_that_announce_all_leave_some() -> None:
+    async with TaskOwner() as tasks:
+        them = Shares(tasks, 16)
+        await them.ask("first", *[1] * 50)
+        await them.ask("second", *[1] * 50)
+        await them.ask("third", 1)
+        assert (them.inside.count("first"), them.inside.count("second"), them.inside.count("third")) == (8, 4, 1)
+
+
+async def test_a_request_does_not_stand_in_its_own_way() -> None:
+    """One that holds much may hold more: what it fetches."""
+    budget = ByteBudget(16 * MB)
+    async with asyncio.timeout(1), budget.holding("a", 6 * MB, timeout=60) as hold:
+        await hold.extend(10 * MB)
+        assert hold.size == 16 * MB
+    assert budget.free == 16 * MB
+
+
+async def test_an_owner_that_waits_for_its_share_is_let_in_when_it_has_given_back() -> None:
+    budget = ByteBudget(4 * MB)
+    async with TaskOwner() as tasks:
+        async with budget.holding("a", 2 * MB, timeout=60):
+            waiting = tasks.spawn(budget.take("a", MB, 60), name="a")
+            await turns()
+            assert not waiting.done()
+            async with budget.holding("b", MB, timeout=60):  # overtakes
+                pass
+        assert await asyncio.wait_for(waiting, 1) == MB
+
+
+_sizes = st.integers(1, 6)
+_deeds = st.tuples(st.sampled_from(("leave", "release", "cancel")), st.integers(0, 20))
+
+
+@a_share(of=5)
+@given(st.lists(_sizes | _deeds, max_size=30))
+def test_never_more_than_there_is_and_first_come_first_served(deeds: list[int | tuple[str, int]]) -> None:
+    async def play() -> None:
+        total = 5
+        async with crowd(total) as them:
+            sizes: dict[str, int] = {}
+            released: set[str] = set()
+            gone: set[str] = set()
+            for deed in deeds:
+                if isinstance(deed, int):
+                    name = str(len(sizes))
+                    sizes[name] = min(deed, total)
+                    await them.ask(name, deed)
+                elif (name := str(deed[1])) in sizes:
+                    match deed[0]:
+                        case "leave" if name in them.holds:
+                            await them.leave(name)
+                        case "cancel":
+                            gone.add(name)
+                            await them.cancel(name)
+                        case "release" if name in them.holds:
+                            released.add(name)
+                            them.holds[name].shrink(0)
+                            await turns()
+                held = sum(sizes[name] for name in them.holds if name not in released)
+                waiting = [name for name in sizes if name not in them.order and name not in gone]
+                assert held <= total
+                assert not waiting or held + sizes[waiting[0]] > total  # the first does not wait for nothing
+                assert them.order == sorted(them.order, key=int)
+            await them.is_whole()
+
+    asyncio.run(play())

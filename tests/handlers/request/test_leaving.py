@@ -1,0 +1,139 @@
+"""The caller leaves, at whatever moment: upstream is let go, nothing is held, nothing goes on, nothing is an error."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from caller import Caller, calling
+from request_log import RequestLog
+from running import RunningBridge, running_bridge
+
+from handlers.request.appkeys import DRAIN
+from upstream.arena import Arena, Line, Step, Turn, Until
+
+#: How long anything may outlive its caller, in seconds (docs/behaviour.md, "What never happens").
+SECONDS = 1.0
+
+
+@dataclass
+class Play:
+    """An answer of some lines and then silence; its events tell how far it has come."""
+
+    lines: tuple[str, ...] = ()
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    said: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def script(self, _: Turn) -> AsyncIterator[Step]:
+        """What the arena plays."""
+        self.begun.set()
+        return self._steps()
+
+    async def _steps(self) -> AsyncIterator[Step]:
+        for line in self.lines:
+            yield Line("a0", line)
+        self.said.set()
+        yield Until(asyncio.Event())
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When the caller leaves: `comes` returns when it is there."""
+
+    name: str
+    comes: Callable[[Caller, Play], Awaitable[object]]
+    stream: bool = True
+    lines: tuple[str, ...] = ()
+    fault: str | None = None
+
+
+MOMENTS = (
+    Moment("streaming, in the middle", lambda caller, _: caller.sees(b'"content":"two"'), lines=("one", "two")),
+    Moment("streaming, before upstream's status", lambda _, play: play.begun.wait(), fault="no_headers"),
+    Moment("streaming, before the first byte", lambda _, play: play.said.wait()),
+    Moment("streaming, during keep-alives", lambda caller, _: caller.sees(b": keep-alive\n\n")),
+    Moment("streaming, in the middle's silence", lambda caller, _: caller.sees(b": keep-alive\n\n"), lines=("one",)),
+    Moment("whole, before upstream's status", lambda _, play: play.begun.wait(), stream=False, fault="no_headers"),
+    Moment("whole, before the first byte", lambda _, play: play.said.wait(), stream=False),
+    Moment("whole, in the middle", lambda _, play: play.said.wait(), stream=False, lines=("one", "two")),
+    Moment("reading slowly", lambda caller, _: caller.sees(b'"role"'), lines=("x" * 65536,) * 500),
+)
+
+
+LEAVING = pytest.mark.parametrize("leave", [Caller.leave, Caller.vanish], ids=["close", "reset"])
+
+
+@pytest.fixture
+async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
+    """A bridge that has answered once, and is quick to say that it lives."""
+    async with running_bridge(arena, tmp_path, {"stream": {"keepalive_seconds": 0.05}}) as bridge:
+        async with await bridge.post(bridge.chat("hello")) as response:
+            await response.read()
+        yield bridge
+
+
+@LEAVING
+@pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: moment.name)
+async def test_nothing_outlives_a_caller(
+    bridge: RunningBridge,
+    arena: Arena,
+    request_log: RequestLog,
+    caplog: pytest.LogCaptureFixture,
+    moment: Moment,
+    leave: Callable[[Caller], None],
+) -> None:
+    play = Play(moment.lines)
+    arena.script = play.script
+    if moment.fault is not None:
+        arena.faults.arm(moment.fault)
+    before = asyncio.all_tasks()
+    async with calling(bridge.origin, bridge.key, receive_bytes=4096) as caller:
+        await caller.ask(bridge.chat("hello", stream=moment.stream))
+        async with asyncio.timeout(SECONDS):
+            await moment.comes(caller, play)
+        assert bridge.calls_held == 2  # a slot of the key's, and an account
+        leave(caller)
+        line = await request_log.line(SECONDS)
+        await asyncio.wait_for(arena.chats[-1].closed.wait(), SECONDS)
+    check_gone(line)
+    await check_nothing_left(bridge, before, caplog)
+    assert len(arena.chats) == 2  # the first one and this: no further attempt
+
+
+@LEAVING
+async def test_nothing_outlives_a_caller_that_leaves_while_it_speaks(
+    bridge: RunningBridge,
+    request_log: RequestLog,
+    caplog: pytest.LogCaptureFixture,
+    leave: Callable[[Caller], None],
+) -> None:
+    before = asyncio.all_tasks()
+    async with calling(bridge.origin, bridge.key) as caller:
+        await caller.send_head(1000, "Expect: 100-continue")
+        await caller.sees(b"100 Continue\r\n\r\n")
+        caller.writer.write(b'{"model":')
+        await caller.writer.drain()
+        leave(caller)
+        check_gone(await request_log.line(SECONDS))
+    await check_nothing_left(bridge, before, caplog)
+
+
+def check_gone(line: dict[str, object]) -> None:
+    """The request's line says that nobody is to blame."""
+    assert (line["status"], line["reason"], line.get("code")) == (499, "client_gone", None)
+
+
+async def check_nothing_left(
+    bridge: RunningBridge, before: set[asyncio.Task[object]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """No slot, no account, no task, no complaint."""
+    if new := asyncio.all_tasks() - before:
+        _, left = await asyncio.wait(new, timeout=SECONDS)
+        assert left == set()
+    assert bridge.calls_held == 0
+    assert bridge.app[DRAIN].running == 0
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []

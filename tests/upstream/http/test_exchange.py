@@ -1,0 +1,296 @@
+"""One request and its answer: what is sent, what counts as the answer, what becomes of the connection."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+import pytest
+from aiohttp.http import HttpProcessingError
+from peer import OK, read, towards
+
+from upstream.http.connection import HELD_BYTES
+from upstream.http.exchange import encode
+
+
+def test_a_request_as_it_is_sent() -> None:
+    assert encode("POST", "a.test:81", "/x?y=%20", {"Accept": "*/*", "Cookie": "a=b"}, b"{}") == (
+        b"POST /x?y=%20 HTTP/1.1\r\nHost: a.test:81\r\nAccept: */*\r\nCookie: a=b\r\nContent-Length: 2\r\n\r\n{}"
+    )
+    assert encode("GET", "a.test", "/", {}, None) == b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
+    assert encode("PUT", "a.test", "/", {}, b"") == b"PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\n", "\r", "\0"])
+def test_nothing_begins_a_header_of_its_own(end: str) -> None:
+    for target, headers in (
+        (f"/{end}CANARY: 1", {}),
+        ("/", {"Cookie": f"a{end}CANARY: 1"}),
+        ("/", {f"A{end}CANARY": "1"}),
+    ):
+        with pytest.raises(ValueError, match="line break") as caught:
+            encode("GET", "a.test", target, headers, None)
+        assert "CANARY" not in str(caught.value)
+
+
+async def test_an_interim_answer_is_none() -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n" + OK)
+        await reader.read()
+
+    async with towards(peer) as (exchanges, origin):
+        response = await exchanges.request("GET", origin, "/", {})
+        assert (response.status, response.content_type, await read(response)) == (200, "text/plain", b"hi")
+        assert len(exchanges.pool) == 1
+
+
+async def test_a_connection_serves_one_request_after_another() -> None:
+    requests: list[bytes] = []
+
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            requests.append(head.split()[1] + await reader.readexactly(1))
+            writer.write(OK)
+
+    async with towards(peer) as (exchanges, origin):
+        for body in b"1", b"2":
+            assert await read(await exchanges.request("POST", origin, "/x", {}, body)) == b"hi"
+        assert (requests, len(exchanges.pool)) == ([b"/x1", b"/x2"], 1)
+
+
+async def test_a_request_that_has_not_wholly_left_spoils_its_connection() -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a read transport too
+        writer.write(OK)
+        await asyncio.Event().wait()
+
+    async with towards(peer) as (exchanges, origin):
+        assert await read(await exchanges.request("POST", origin, "/", {}, bytes(32 * 1024 * 1024))) == b"hi"
+        assert len(exchanges.pool) == 0
+
+
+@pytest.mark.parametrize("way", ["release", "close"])
+async def test_half_an_answer_spoils_its_connection(way: str) -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK[:-1])
+        await reader.read()
+
+    async with towards(peer) as (exchanges, origin):
+        response = await exchanges.request("GET", origin, "/", {})
+        for _ in range(2):  # more than once is no harm
+            getattr(response, way)()
+        assert len(exchanges.pool) == 0
+
+
+async def test_whoever_waits_no_more_leaves_no_connection() -> None:
+    arrived = asyncio.Event()
+
+    async def peer(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        arrived.set()
+        await reader.read()
+
+    async with towards(peer) as (exchanges, origin):
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(exchanges.request("GET", origin, "/", {}))
+            await arrived.wait()
+            waiting.cancel()
+        assert len(exchanges.pool) == 0
+        assert not exchanges.pool.connector._acquired
+
+
+async def test_an_answer_that_does_not_come_is_an_error_of_the_library_s() -> None:
+    async def peer(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+
+    async with towards(peer) as (exchanges, origin):
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await exchanges.request("GET", origin, "/", {})
+
+
+async def test_another_protocol_is_an_answer_too() -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+        await reader.read()
+
+    async with towards(peer) as (exchanges, origin), asyncio.timeout(5):
+        response = await exchanges.request("GET", origin, "/", {})
+        response.release()
+        assert (response.status, len(exchanges.pool)) == (101, 0)
+
+
+async def test_what_came_unasked_is_no_answer_to_the_next_request() -> None:
+    answered = 0
+
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal answered
+        while await reader.readuntil(b"\r\n\r\n"):
+            answered += 1
+            writer.write(OK)
+            await go.wait()
+            writer.write(OK.replace(b"hi", b"no"))
+
+    go, came = asyncio.Event(), asyncio.Event()
+    async with towards(peer) as (exchanges, origin):
+        first = await exchanges.request("GET", origin, "/", {})
+        first.connection.on_data = came.set
+        assert await read(first) == b"hi"
+        came.clear()
+        go.set()
+        await came.wait()
+        go.clear()
+        assert len(exchanges.pool) == 1
+        assert await read(await exchanges.request("GET", origin, "/", {})) == b"hi"
+        assert answered == 2
+
+
+@pytest.mark.parametrize("greeting", [b"SSH-2.0-OpenSSH_9.2\r\n", b""], ids=["another protocol", "closed at once"])
+async def test_who_speaks_first_is_asked_once(greeting: bytes) -> None:
+    connections = 0
+
+    async def peer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.write(greeting)
+
+    async with towards(peer) as (exchanges, origin), asyncio.timeout(5):
+        with pytest.raises((HttpProcessingError, aiohttp.ClientError, OSError)):
+            await exchanges.request("GET", origin, "/", {})
+    assert connections == 1
+
+
+async def test_a_body_that_is_no_http_breaks_at_once() -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n")
+        await go.wait()
+        writer.write(b"ZZ\r\n")
+        await reader.read()
+
+    go = asyncio.Event()
+    async with towards(peer) as (exchanges, origin), asyncio.timeout(5):
+        response = await exchanges.request("GET", origin, "/", {})
+        assert await response.connection.read() == b"hi"
+        go.set()
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await response.connection.read()
+        response.release()
+        assert len(exchanges.pool) == 0
+
+
+async def test_a_request_given_up_half_sent_leaves_no_socket() -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a read transport too
+        arrived.set()
+        await asyncio.Event().wait()
+
+    arrived = asyncio.Event()
+    async with towards(peer) as (exchanges, origin):
+        async with asyncio.TaskGroup() as tasks:
+            calling = tasks.create_task(exchanges.request("POST", origin, "/", {}, bytes(32 * 1024 * 1024)))
+            await arrived.wait()
+            (connection,) = exchanges.pool.connector._acquired
+            transport = connection.transport
+            assert transport is not None
+            calling.cancel()
+        assert transport.is_closing()
+        assert transport.get_write_buffer_size() == 0
+
+
+@pytest.mark.parametrize("rest", [b"", b"HTTP/1.1 200 OK\r\n", OK.replace(b"hi", b"no")])
+async def test_nothing_behind_an_answer_is_taken_for_more_of_it(rest: bytes) -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK + rest)
+        await reader.read()
+
+    async with towards(peer) as (exchanges, origin):
+        assert await read(await exchanges.request("GET", origin, "/", {})) == b"hi"
+        assert len(exchanges.pool) == (not rest)
+
+
+async def test_a_body_without_a_length_ends_with_its_connection() -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nhi")
+
+    async with towards(peer) as (exchanges, origin):
+        assert await read(await exchanges.request("GET", origin, "/", {})) == b"hi"
+        assert len(exchanges.pool) == 0
+
+
+@pytest.mark.parametrize("head", ["Content-Length: 3", "Transfer-Encoding: chunked"])
+async def test_a_body_that_is_cut_short_breaks_behind_what_has_come(head: str) -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = b"2\r\nhi\r\n" if "chunked" in head else b"hi"
+        writer.write(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + body)
+
+    async with towards(peer) as (exchanges, origin), asyncio.timeout(5):
+        response = await exchanges.request("GET", origin, "/", {})
+        came = asyncio.Event()
+        response.connection.on_data = came.set
+        while not response.connection.over:
+            came.clear()
+            await came.wait()
+        assert await response.connection.read() == b"hi"
+        with pytest.raises(aiohttp.ClientError):
+            await response.connection.read()
+        response.release()
+        assert len(exchanges.pool) == 0
+
+
+async def test_nobody_sends_more_than_is_taken() -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+        await reader.read()
+
+    size = 8 * 1024 * 1024
+    async with towards(peer) as (exchanges, origin), asyncio.timeout(5):
+        response = await exchanges.request("GET", origin, "/", {})
+        connection, taken, came = response.connection, 0, asyncio.Event()
+        connection.on_data = came.set
+        while not connection.over or taken < size:
+            assert connection.transport is not None
+            while connection.transport.is_reading() and not connection.over:
+                came.clear()
+                await came.wait()
+            piece = connection.take()
+            assert len(piece) <= HELD_BYTES
+            taken += len(piece)
+        response.release()
+        assert (taken, len(exchanges.pool)) == (size, 1)
+
+
+async def test_headers_without_an_end_are_not_read_for_ever() -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n" + b"A: CANARY\r\n" * 100_000)
+        await reader.read()
+
+    async with towards(peer) as (exchanges, origin), asyncio.timeout(5):
+        with pytest.raises(HttpProcessingError) as caught:
+            await exchanges.request("GET", origin, "/", {})
+        assert "CANARY" not in str(caught.value)
+        assert len(exchanges.pool) == 0
+
+
+async def test_a_connection_that_the_kernel_gives_up_is_no_silence() -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK[:-1])
+        await reader.read()
+
+    async with towards(peer) as (exchanges, origin), asyncio.timeout(5):
+        response = await exchanges.request("GET", origin, "/", {})
+        assert await response.connection.read() == b"h"
+        response.connection.transport._force_close(TimeoutError(110, "Connection timed out"))  # type: ignore[union-attr]
+        with pytest.raises(aiohttp.ClientOSError):
+            await response.connection.read()
+        response.release()

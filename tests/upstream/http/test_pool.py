@@ -1,0 +1,151 @@
+"""Connections at rest: which goes out again, which is closed, and when."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from peer import OK, read, towards
+
+from upstream.http import pool as pool_module
+from upstream.http.connection import CLOSED_AT_ONCE
+
+
+async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer one request after another."""
+    while await reader.read(65_536):
+        writer.write(OK)
+
+
+async def test_the_one_used_last_goes_out_first() -> None:
+    async with towards(answering) as (exchanges, origin):
+        first, second = [await exchanges.request("GET", origin, "/", {}) for _ in range(2)]
+        assert first.connection is not second.connection
+        for response in second, first:
+            await read(response)
+        third, fourth = [await exchanges.request("GET", origin, "/", {}) for _ in range(2)]
+        assert (third.connection, fourth.connection) == (first.connection, second.connection)
+        for response in third, fourth:
+            await read(response)
+        assert len(exchanges.pool) == 2
+
+
+async def test_one_that_was_let_go_is_another_request_s() -> None:
+    async with towards(answering) as (exchanges, origin):
+        first = await exchanges.request("GET", origin, "/", {})
+        await read(first)
+        second = await exchanges.request("GET", origin, "/", {})
+        first.close()
+        first.release()
+        assert (len(exchanges.pool), second.connection.is_connected()) == (0, True)
+        assert await read(second) == b"hi"
+
+
+async def test_one_that_the_site_closes_at_rest_does_not_go_out() -> None:
+    asked = 0
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        await reader.readuntil(b"\r\n\r\n")
+        asked += 1
+        writer.write(OK)
+
+    async with towards(once) as (exchanges, origin), asyncio.timeout(5):
+        response = await exchanges.request("GET", origin, "/", {})
+        await read(response)
+        closed = asyncio.Event()
+        response.connection.on_data = closed.set
+        await closed.wait()
+        assert await read(await exchanges.request("GET", origin, "/", {})) == b"hi"
+        assert asked == 2
+
+
+async def test_one_that_has_rested_for_long_enough_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "KEEPALIVE_SECONDS", 0.1)
+    gone = asyncio.Semaphore(0)
+
+    async def until_closed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await answering(reader, writer)
+        gone.release()
+
+    async with towards(until_closed) as (exchanges, origin), asyncio.timeout(5):
+        used, spare = [await exchanges.request("GET", origin, "/", {}) for _ in range(2)]
+        await read(spare)
+        await gone.acquire()
+        assert used.connection.is_connected()
+        await read(used)
+        await gone.acquire()
+        assert len(exchanges.pool) == 0
+        assert not exchanges.pool.connector._acquired
+
+
+@pytest.mark.parametrize("closed", [False, True])
+async def test_what_rests_makes_room_for_another_origin(closed: bool) -> None:
+    leave = asyncio.Event()
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        await leave.wait()
+
+    async with (
+        towards(once, connections=2) as (exchanges, origin),
+        towards(answering) as (_, other),
+        asyncio.timeout(5),
+    ):
+        for response in [await exchanges.request("GET", origin, "/", {}) for _ in range(2)]:
+            await read(response)
+        assert len(exchanges.pool) == 2
+        if closed:
+            gone = asyncio.Event()
+            response.connection.on_data = gone.set
+            leave.set()
+            await gone.wait()
+        assert await read(await exchanges.request("GET", other, "/", {})) == b"hi"
+        leave.set()
+
+
+async def test_whoever_waits_for_a_place_gets_it() -> None:
+    one = towards(answering, connections=1)
+    async with one as (exchanges, origin), asyncio.timeout(4), asyncio.TaskGroup() as tasks:
+        first = await exchanges.request("GET", origin, "/", {})
+        waiting = [tasks.create_task(exchanges.request("GET", origin, "/", {})) for _ in range(2)]
+        await asyncio.sleep(0)  # they wait now
+        await read(first)
+        for done in asyncio.as_completed(waiting):
+            assert await read(await done) == b"hi"
+        assert len(exchanges.pool) == 1
+
+
+async def test_many_are_closed_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = 2 * CLOSED_AT_ONCE + 1
+    async with towards(answering, connections=many) as (exchanges, origin), asyncio.timeout(20):
+        for response in [await exchanges.request("GET", origin, "/", {}) for _ in range(many)]:
+            await read(response)
+        monkeypatch.setattr(pool_module, "KEEPALIVE_SECONDS", 0)
+        left = []
+        while exchanges.pool:
+            exchanges.pool.ring()
+            left.append(len(exchanges.pool))
+        assert left == [CLOSED_AT_ONCE + 1, 1, 0]
+
+
+async def test_the_end_closes_all() -> None:
+    gone = asyncio.Semaphore(0)
+
+    async def until_closed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await answering(reader, writer)
+        except ConnectionError:
+            pass
+        finally:
+            gone.release()
+
+    async with towards(until_closed) as (exchanges, origin):
+        rests, runs = [await exchanges.request("GET", origin, "/", {}) for _ in range(2)]
+        await read(rests)
+    assert not exchanges.pool
+    runs.release()  # too late, and no harm
+    async with asyncio.timeout(5):
+        for _ in range(2):
+            await gone.acquire()

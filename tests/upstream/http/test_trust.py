@@ -1,0 +1,120 @@
+"""Whom the bridge believes over TLS: what the system's certificates vouch for, in every client and in the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from aiohttp import AddrInfoType
+from asking import connected
+from certificates import server_context
+from process import Home
+
+from upstream.arena import Arena
+from upstream.fetch import fetching
+from upstream.http.trust import system_context, unread
+from upstream.storage import storage
+
+NOT_BELIEVED = "its TLS certificate or handshake is not valid"
+
+
+class Site:
+    """A site over TLS that answers everything with 503; its certificate stands in `file`."""
+
+    def __init__(self, origin: str, file: Path) -> None:
+        self.origin = origin
+        self.file = file
+        self.asked = asyncio.Event()
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        found.asked.set()
+        writer.write(b"HTTP/1.1 503 Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=server_context(tmp_path)) as server:
+        found = Site(f"https://localhost:{server.sockets[0].getsockname()[1]}", tmp_path / "cert.pem")
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def anew() -> Iterator[None]:
+    """Let certificates be read again, before and after."""
+    system_context.cache_clear()
+    yield
+    system_context.cache_clear()
+
+
+async def by_client(site: Site) -> None:
+    async with connected(site.origin) as arena:
+        await arena.read("/", timeout=5)
+
+
+async def by_storage(site: Site) -> None:
+    async with connected(site.origin) as arena, storage(arena.settings, connections=1) as store:
+        await store.get(site.origin, 100)
+
+
+async def by_fetcher(site: Site) -> None:
+    def unguarded(info: AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, _ = info
+        return socket.socket(family, kind, protocol)
+
+    async with fetching(connect_timeout=5, socket_factory=unguarded) as fetcher:
+        await fetcher.fetch(site.origin, limit_bytes=100, timeout=5)
+
+
+clients = pytest.mark.parametrize("call", [by_client, by_storage, by_fetcher])
+
+
+@clients
+async def test_a_peer_is_believed_whom_the_system_believes(
+    call: Callable[[Site], Awaitable[None]], site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(site.file))
+    with pytest.raises(Exception, match=r"503|failed"):
+        await call(site)
+    assert site.asked.is_set()
+
+
+@clients
+async def test_no_other_is(call: Callable[[Site], Awaitable[None]], site: Site) -> None:
+    with pytest.raises(Exception, match=NOT_BELIEVED):
+        await call(site)
+    assert not site.asked.is_set()
+
+
+async def test_a_daemon_believes_the_same(arena: Arena, site: Site, tmp_path: Path) -> None:
+    home = Home(arena, tmp_path)
+    await home.prepare()
+    home.configure({"upstream": {"base_url": site.origin}})
+    async with home.serve() as daemon:
+        await daemon.logs(NOT_BELIEVED)
+    assert not site.asked.is_set()
+    async with home.serve(environ={"SSL_CERT_FILE": str(site.file)}), asyncio.timeout(10):
+        await site.asked.wait()
+
+
+@pytest.mark.parametrize("kept", ["/a/file", None])
+def test_what_is_imported_finds_none_and_what_comes_after_does(
+    kept: str | None, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kept is None:
+        monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    else:
+        monkeypatch.setenv("SSL_CERT_FILE", kept)
+    with unread():
+        assert ssl.create_default_context().cert_store_stats()["x509"] == 0
+    assert os.environ.get("SSL_CERT_FILE") == kept
+    monkeypatch.setenv("SSL_CERT_FILE", str(site.file))
+    assert system_context().cert_store_stats()["x509"] == 1
+    assert system_context().verify_mode is ssl.CERT_REQUIRED
+    assert system_context().check_hostname

@@ -1,0 +1,188 @@
+"""Threads of their own: bounded, apart from each other, and never waited for unless somebody asks to."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any, NoReturn
+
+import aiohttp
+import pytest
+from daemon import ROOT
+
+from upstream.fetch import FetchRefused, fetching
+from upstream.http.exchange import exchanging
+from upstream.http.resolver import Resolver
+from upstream.loop.threads import Threads
+from upstream.loop.timers import Alarms
+
+PATIENCE = 10.0
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """What stalled work waits for; open in the end, so that no thread is left."""
+    gate = threading.Event()
+    yield gate
+    gate.set()
+
+
+async def test_work_gets_its_arguments_and_context_and_gives_its_outcome() -> None:
+    threads = Threads("test", 1)
+    name: ContextVar[str] = ContextVar("name")
+    name.set("a request")
+    outcome = await threads.run(lambda *args, **kwargs: (args, kwargs, name.get()), 1, b=2)
+    assert outcome == ((1,), {"b": 2}, "a request")
+    with pytest.raises(ZeroDivisionError):
+        await threads.run(lambda: 1 // 0)
+
+
+async def test_there_are_never_more_than_the_limit(gate: threading.Event) -> None:
+    threads = Threads("test", 3)
+    running: list[str] = []
+
+    def work() -> None:
+        running.append(threading.current_thread().name)
+        gate.wait(PATIENCE)
+
+    calls = [threads.submit(work) for _ in range(10)]
+    assert not threads.idle(0.05)
+    assert len(running) == 3
+    gate.set()
+    assert threads.idle(PATIENCE)
+    assert [call.result() for call in calls] == [None] * 10
+
+
+async def test_work_that_nobody_waits_for_any_more_is_skipped(gate: threading.Event) -> None:
+    threads = Threads("test", 1)
+    done: list[int] = []
+    first = threads.submit(gate.wait, PATIENCE)
+    tasks = [asyncio.get_running_loop().create_task(threads.run(done.append, number)) for number in range(3)]
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+    await asyncio.wait([tasks[1]])
+    gate.set()
+    await asyncio.gather(tasks[0], tasks[2])
+    assert (first.result(), done) == (True, [0, 2])
+
+
+async def test_a_closed_one_takes_no_more(gate: threading.Event) -> None:
+    threads = Threads("test", 1)
+    kept = threads.submit(gate.wait, PATIENCE)
+    threads.shutdown()
+    with pytest.raises(RuntimeError, match="test are closed"):
+        threads.submit(print)
+    gate.set()
+    assert kept.result(PATIENCE) is True
+    threads.shutdown(wait=True)
+
+
+@pytest.mark.parametrize("queued", [0, 1, 100], ids=["running", "one queued", "many queued"])
+def test_a_process_ends_without_waiting_for_them(queued: int) -> None:
+    program = f"""
+import asyncio, time
+from upstream.loop.threads import Threads
+threads = Threads("test", 1)
+async def main():
+    calls = [asyncio.ensure_future(threads.run(time.sleep, 3600)) for _ in range({queued} + 1)]
+    await asyncio.sleep(0.05)
+asyncio.run(main())
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+class StalledNames:
+    """Lookups that wait for a gate; all others are real."""
+
+    def __init__(self, gate: threading.Event) -> None:
+        self.asked: list[str] = []
+        self._gate = gate
+        self._began = threading.Event()
+        self._real = socket.getaddrinfo
+
+    async def asked_for_one(self) -> None:
+        """Return once a lookup waits."""
+        assert await Threads("test", 1).run(self._began.wait, PATIENCE)
+
+    def __call__(self, host: str, *args: Any, **kwargs: Any) -> object:
+        if not host.endswith(".test"):
+            return self._real(host, *args, **kwargs)
+        self.asked.append(host)
+        self._began.set()
+        self._gate.wait(PATIENCE)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+
+@pytest.fixture
+def names(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> StalledNames:
+    names = StalledNames(gate)
+    monkeypatch.setattr(socket, "getaddrinfo", names)
+    return names
+
+
+def refuse(*_: object) -> NoReturn:
+    raise AssertionError("the default executor was used")
+
+
+class TestResolver:
+    async def test_addresses_of_a_name(self) -> None:
+        resolver = Resolver(1)
+        found = await resolver.resolve("localhost", 80, socket.AF_UNSPEC)
+        assert {each["host"] for each in found} <= {"127.0.0.1", "::1"}
+        assert {(each["hostname"], each["port"]) for each in found} == {("localhost", 80)}
+        await resolver.close()
+
+    async def test_a_name_that_nobody_knows(self, names: StalledNames, gate: threading.Event) -> None:
+        gate.set()
+        with pytest.raises(socket.gaierror):
+            await Resolver(1).resolve("nobody.test")
+        assert names.asked == ["nobody.test"]
+
+    @pytest.mark.parametrize("stalled", [1, 6, 40])
+    async def test_stalled_fetches_leave_the_default_executor_alone(
+        self, names: StalledNames, gate: threading.Event, stalled: int
+    ) -> None:
+        async with fetching(connect_timeout=PATIENCE) as fetcher, asyncio.TaskGroup() as tasks:
+            fetches = [
+                tasks.create_task(self.refused(fetcher.fetch(f"http://n{n}.test/", limit_bytes=1, timeout=PATIENCE)))
+                for n in range(stalled)
+            ]
+            await names.asked_for_one()
+            assert await asyncio.to_thread(lambda: "at once") == "at once"
+            gate.set()
+            await asyncio.gather(*fetches)
+
+    async def refused(self, fetch: Any) -> None:
+        with pytest.raises(FetchRefused):
+            await fetch
+
+    async def test_the_site_is_looked_up_without_the_default_executor(
+        self, names: StalledNames, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", self.own_executor)
+        async with exchanging(10, PATIENCE, Alarms()) as exchanges:
+            asking = asyncio.get_running_loop().create_task(exchanges.request("GET", "http://site.test", "/", {}))
+            await names.asked_for_one()
+            gate.set()
+            with pytest.raises(aiohttp.ClientConnectorDNSError):
+                await asking
+
+    def own_executor(self, executor: Threads | None, function: Any, *args: object) -> asyncio.Future[Any]:
+        assert isinstance(executor, Threads)
+        return asyncio.wrap_future(executor.submit(function, *args))
+
+    async def test_cancelled_lookups_are_left_behind(self, names: StalledNames) -> None:
+        resolver = Resolver(1)
+        lookups = [asyncio.get_running_loop().create_task(resolver.resolve(f"n{n}.test")) for n in range(3)]
+        await names.asked_for_one()
+        for lookup in lookups:
+            lookup.cancel()
+        await asyncio.wait(lookups)
+        await resolver.close()
+        assert names.asked == ["n0.test"]

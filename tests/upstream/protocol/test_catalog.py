@@ -1,0 +1,212 @@
+"""docs/behaviour.md, "Model names": plain, qualified by the id's last four, or the bare id; each model listed once."""
+
+from __future__ import annotations
+
+import pytest
+
+from upstream.protocol.catalog import Catalog, names_of
+from upstream.protocol.models import Model
+
+
+def model(
+    name: str,
+    id_: str,
+    *,
+    organization: str | None = "acme",
+    output: str = "text",
+    display_name: str | None = None,
+    selectable: bool = True,
+) -> Model:
+    return Model(
+        id=id_,
+        name=name,
+        organization=organization,
+        provider=None,
+        inputs=frozenset({"text"}),
+        outputs=frozenset({output}),
+        multiple_images=False,
+        rank=None,
+        rank_by_modality=(),
+        display_name=display_name,
+        selectable=selectable,
+    )
+
+
+FIRST = model("twin", "00000000-0000-4000-8000-00000000aaaa")
+SECOND = model("twin", "00000000-0000-4000-8000-00000000bbbb", output="search")
+THIRD = model("twin", "00000000-0000-4000-8000-00000000cccc", output="image")
+ALIKE = model("twin", "11111111-0000-4000-8000-00000000bbbb")  # its id ends as SECOND's does
+SINGLE = model("single (preview 0110)", "00000000-0000-4000-8000-00000000dddd")
+SLASHED = model("acme/model/x", "00000000-0000-4000-8000-00000000eeee")
+HIDDEN = model("hidden-1", "00000000-0000-4000-8000-00000000ffff")
+CATALOG = Catalog([SINGLE, FIRST, SLASHED, SECOND, THIRD])
+
+FOUND = {
+    "a plain name": ("single (preview 0110)", SINGLE),
+    "a qualified name": ("single (preview 0110)@dddd", SINGLE),
+    "an id": (SINGLE.id, SINGLE),
+    "a name with slashes": ("acme/model/x", SLASHED),
+    "a double name: the first in the site's order": ("twin", FIRST),
+    "a double name, qualified, the first": ("twin@aaaa", FIRST),
+    "a double name, qualified, the second": ("twin@bbbb", SECOND),
+    "a double name, qualified, the third": ("twin@cccc", THIRD),
+    "a double name's id": (SECOND.id, SECOND),
+    "an unknown name": ("nobody", None),
+    "a name in other case": ("Twin", None),
+    "an unknown qualification": ("twin@dddd", None),
+    "no name": ("", None),
+    "a qualification alone": ("@aaaa", None),
+    "part of an id": (SINGLE.id[:8], None),
+}
+
+
+@pytest.mark.parametrize(("name", "found"), FOUND.values(), ids=FOUND)
+def test_find(name: str, found: Model | None) -> None:
+    assert CATALOG.find(name) is found
+
+
+def test_each_model_is_listed_once_in_the_sites_order_later_ones_of_a_name_qualified() -> None:
+    assert list(CATALOG) == [
+        ("single (preview 0110)", SINGLE),
+        ("twin", FIRST),
+        ("acme/model/x", SLASHED),
+        ("twin@bbbb", SECOND),
+        ("twin@cccc", THIRD),
+    ]
+    assert len(CATALOG) == 5
+
+
+def test_whatever_is_listed_is_found_by_that_name() -> None:
+    for models in ([FIRST, SECOND, ALIKE], [FIRST, ALIKE, SECOND, THIRD]):
+        catalog = Catalog(models)
+        assert [catalog.find(name) for name, _ in catalog] == models
+
+
+def test_two_of_a_name_whose_ids_end_alike_are_listed_by_their_ids() -> None:
+    assert [name for name, _ in Catalog([FIRST, SECOND, ALIKE])] == ["twin", SECOND.id, ALIKE.id]
+
+
+def test_a_plain_name_wins_over_what_reads_like_a_qualified_one() -> None:
+    impostor = model("twin@bbbb", "22222222-0000-4000-8000-000000001234")
+    catalog = Catalog([FIRST, SECOND, impostor])
+    assert catalog.find("twin@bbbb") is impostor
+    assert {listed.id for _, listed in catalog} == {FIRST.id, SECOND.id, impostor.id}
+
+
+HIDDEN_BY = {
+    "its name": ["hidden-1"],
+    "a glob": ["hidden*"],
+    "one glob of several": ["x", "*-1", "y*"],
+}
+
+
+@pytest.mark.parametrize("hide", HIDDEN_BY.values(), ids=HIDDEN_BY)
+def test_a_hidden_model_is_neither_listed_nor_found_by_any_name(hide: list[str]) -> None:
+    catalog = Catalog([HIDDEN, SINGLE], hide=hide)
+    assert [name for name, _ in catalog] == [SINGLE.name]
+    assert [catalog.find(name) for name in names_of(HIDDEN)] == [None, None, None]
+    assert HIDDEN in catalog.models  # so that it can be shown again
+
+
+def test_hiding_is_exact_about_case_and_parts() -> None:
+    assert len(Catalog([HIDDEN], hide=["HIDDEN-1", "hidden", "idden-1"])) == 1
+
+
+SHOWN = model("shown-1", "00000000-0000-4000-8000-000000000001", display_name="Shown One")
+
+
+@pytest.mark.parametrize("hide", [["Shown One"], ["Shown*"], ["shown-1"], ["x", "*One"]], ids=str)
+def test_a_glob_hides_by_the_public_name_or_by_the_display_name(hide: list[str]) -> None:
+    catalog = Catalog([SHOWN, SINGLE], hide=hide)
+    assert [name for name, _ in catalog] == [SINGLE.name]
+    assert [catalog.find(name) for name in (*names_of(SHOWN), "Shown One")] == [None] * 4
+    assert len(Catalog([SHOWN], hide=["shown one", "Shown", "None"])) == 1
+
+
+# --- display names ---
+
+
+def test_a_display_name_finds_its_model_but_lists_it_not_and_gives_a_key_no_right() -> None:
+    catalog = Catalog([SHOWN])
+    assert catalog.find("Shown One") is SHOWN
+    assert [name for name, _ in catalog] == ["shown-1"]
+    assert "Shown One" not in names_of(SHOWN)
+
+
+def test_of_two_models_with_one_display_name_the_first_is_found() -> None:
+    other = model("shown-2", "00000000-0000-4000-8000-000000000002", display_name="Shown One")
+    assert Catalog([SHOWN, other]).find("Shown One") is SHOWN
+    assert Catalog([other, SHOWN]).find("Shown One") is other
+
+
+@pytest.mark.parametrize("stolen", ["single (preview 0110)", "single (preview 0110)@dddd", SINGLE.id])
+def test_a_display_name_takes_no_other_models_name(stolen: str) -> None:
+    thief = model("thief", "00000000-0000-4000-8000-000000000003", display_name=stolen)
+    for models in ([thief, SINGLE], [SINGLE, thief]):
+        assert Catalog(models).find(stolen) is SINGLE
+
+
+# --- models that nobody may choose ---
+
+WITHHELD = model(
+    "closed-1", "00000000-0000-4000-8000-000000000004", display_name="Closed One", selectable=False, output="image"
+)
+
+
+def test_an_unselectable_model_is_neither_listed_nor_found_but_withheld_under_each_of_its_names() -> None:
+    catalog = Catalog([WITHHELD, SINGLE])
+    names = (*names_of(WITHHELD), "Closed One")
+    assert list(catalog) == [(SINGLE.name, SINGLE)]
+    assert len(catalog) == 1
+    assert [catalog.find(name) for name in names] == [None] * 4
+    assert [catalog.withheld(name) for name in names] == [WITHHELD] * 4
+    assert WITHHELD in catalog.models  # so that it is saved
+
+
+def test_what_can_be_chosen_or_does_not_exist_is_not_withheld() -> None:
+    catalog = Catalog([WITHHELD, SINGLE])
+    assert [catalog.withheld(name) for name in (*names_of(SINGLE), "nobody", "")] == [None] * 5
+
+
+def test_a_hidden_model_is_not_withheld_either() -> None:
+    for hide in (["closed-1"], ["Closed*"]):
+        catalog = Catalog([WITHHELD], hide=hide)
+        assert [catalog.withheld(name) for name in (*names_of(WITHHELD), "Closed One")] == [None] * 4
+
+
+def test_a_plain_name_means_the_first_model_of_it_that_can_be_chosen() -> None:
+    closed = FIRST._replace(selectable=False)
+    catalog = Catalog([closed, SECOND, THIRD])
+    assert [name for name, _ in catalog] == ["twin", "twin@cccc"]
+    assert catalog.find("twin") is SECOND
+    assert catalog.find("twin@aaaa") is None
+    assert catalog.withheld("twin@aaaa") is closed
+
+
+def test_an_unselectable_model_whose_id_ends_alike_qualifies_nobody_elses_name() -> None:
+    catalog = Catalog([FIRST, SECOND, ALIKE._replace(selectable=False)])
+    assert [name for name, _ in catalog] == ["twin", "twin@bbbb"]
+    assert catalog.find("twin@bbbb") is SECOND
+
+
+CLOSE = {
+    "a typing error": ("twim", ["twin"]),
+    "another case": ("TWIN", ["twin"]),
+    "nothing like it": ("zzzzzz", []),
+    "very long": ("twin" * 10_000, []),
+    "empty": ("", []),
+}
+
+
+@pytest.mark.parametrize(("name", "close"), CLOSE.values(), ids=CLOSE)
+def test_close_names(name: str, close: list[str]) -> None:
+    assert CATALOG.close_names(name, ["twin", "single (preview 0110)"]) == close
+
+
+def test_close_names_are_only_those_allowed() -> None:
+    assert CATALOG.close_names("twin", ["single (preview 0110)"]) == []
+
+
+def test_an_empty_catalog() -> None:
+    catalog = Catalog([])
+    assert (len(catalog), list(catalog), catalog.find("twin"), catalog.close_names("twin", [])) == (0, [], None, [])

@@ -1,0 +1,224 @@
+"""The schedule by which logins are kept alive: when a call is made, over any token and whatever the calls bring."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from examples import a_share
+from hypothesis import given
+from hypothesis import strategies as st
+
+from upstream.protocol.cookies import Session
+from upstream.protocol.errors import (
+    PromptDoubted,
+    RateLimited,
+    ServerFailed,
+    SessionExpired,
+    TimedOut,
+    UpstreamError,
+)
+from upstream.protocol.renewal import (
+    CLOCK_SLACK_SECONDS,
+    CONTRADICTED_SECONDS,
+    FIRST_REPEAT_SECONDS,
+    LEAST_WAIT_SECONDS,
+    LONGEST_REPEAT_SECONDS,
+    LONGEST_RETRY_AFTER_SECONDS,
+    MARGIN_SECONDS,
+    Standing,
+    may_renew,
+    must_renew,
+    renewed,
+)
+
+NOW = 1_800_000_000.0
+HOUR = 3600.0
+#: The longest time between two looks at a login, where the tests do not say another.
+EVERY = 100_000.0
+
+
+def session(*, age: float = 0.0, life: float = HOUR, renewable: bool = True) -> Session:
+    """A session whose token was issued `age` seconds ago."""
+    issued = NOW - age
+    return Session("v", "u", "a@b.c", issued + life, guest=False, renewable=renewable, issued_at=issued)
+
+
+# A login that is well
+
+
+@pytest.mark.parametrize(
+    ("age", "wait"),
+    [(0, 2400), (1200, 1200), (2399, 1), (2400, 800), (3300, 200), (3570, 30), (3599, 30), (3600, EVERY), (9e9, EVERY)],
+)
+def test_a_token_is_renewed_at_two_thirds_of_its_life_and_then_of_what_is_left(age: float, wait: float) -> None:
+    standing = renewed(session(age=age), NOW, EVERY)
+    assert standing.due_in(NOW) == pytest.approx(wait)
+    assert (standing.failure, standing.failing_since, standing.failures) == (None, None, 0)
+
+
+def test_a_look_is_never_further_away_than_every() -> None:
+    assert renewed(session(), NOW, 600).due_in(NOW) == 600
+    assert renewed(session(life=7 * 86400.0), NOW, 1800).due_in(NOW) == 1800
+
+
+def test_an_unknown_login_is_due_at_once() -> None:
+    assert Standing().due_in(NOW) == 0
+    assert Standing().may_ask(NOW)
+
+
+def test_an_hour_that_the_site_renews_in_its_last_five_minutes_takes_three_calls() -> None:
+    now, calls = NOW, []
+    held = session()
+    while held.expires_at - now > 300:
+        now += renewed(held, now, EVERY).due_in(now)
+        calls.append(round((now - NOW) / 60, 1))
+    assert calls == [40.0, 53.3, 57.8]
+
+
+@pytest.mark.parametrize(
+    ("left", "renewable", "must"),
+    [(MARGIN_SECONDS, True, False), (MARGIN_SECONDS - 1, True, True), (-HOUR, True, True), (-HOUR, False, False)],
+)
+def test_which_token_is_not_used_before_its_renewal(left: float, renewable: bool, must: bool) -> None:
+    assert must_renew(session(age=HOUR - left, renewable=renewable), NOW) is must
+
+
+@pytest.mark.parametrize(("age", "may"), [(0, False), (2399, False), (2400, True), (3599, True), (2 * HOUR, True)])
+def test_which_token_another_read_could_renew(age: float, may: bool) -> None:
+    assert may_renew(session(age=age), NOW) is may
+
+
+def test_a_request_does_not_ask_again_at_once_what_renewed_nothing() -> None:
+    standing = renewed(session(age=3570), NOW, EVERY)
+    assert not standing.may_ask(NOW + LEAST_WAIT_SECONDS - 1)
+    assert standing.may_ask(NOW + LEAST_WAIT_SECONDS)
+
+
+def test_an_account_marked_although_its_login_is_well_is_looked_at_soon() -> None:
+    standing = renewed(session(), NOW, EVERY)
+    assert standing.due_in(NOW, expired=True) == CONTRADICTED_SECONDS
+    assert standing.due_in(NOW, expired=False) == pytest.approx(2400)
+    failed = standing.failed(SessionExpired("no"), NOW)
+    assert failed.due_in(NOW, expired=True) == failed.due_in(NOW) == FIRST_REPEAT_SECONDS
+
+
+# One that fails
+
+
+def test_failures_double_the_wait_up_to_a_bound() -> None:
+    standing, now, waits = Standing(), NOW, []
+    for _ in range(9):
+        standing = standing.failed(ServerFailed("no"), now)
+        waits.append(standing.due_in(now))
+        now += waits[-1]
+    assert waits == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+    assert (standing.failing_since, standing.failures) == (NOW, 9)
+    assert renewed(session(), now, EVERY).failing_since is None
+
+
+def test_a_dead_login_is_asked_about_ever_more_seldom() -> None:
+    standing = Standing()
+    for _ in range(60):
+        standing = standing.failed(SessionExpired("no"), NOW, longest=1800)
+    assert standing.due_in(NOW) == 1800
+
+
+@pytest.mark.parametrize("kind", [RateLimited, PromptDoubted])
+@pytest.mark.parametrize(
+    ("told", "wait"),
+    [(None, 5), (0.0, 5), (3.0, 5), (1200.0, 1200), (1e9, LONGEST_RETRY_AFTER_SECONDS), (math.inf, 3600)],
+)
+def test_the_sites_retry_after_holds_for_requests_too(kind: type[RateLimited], told: float | None, wait: float) -> None:
+    standing = Standing().failed(kind("slower", retry_after=told), NOW)
+    assert standing.due_in(NOW) == wait
+    assert not standing.may_ask(NOW + wait - 1)
+    assert standing.may_ask(NOW + wait)
+
+
+def test_requests_may_ask_again_long_before_the_schedule_does() -> None:
+    standing = Standing()
+    for _ in range(9):
+        standing = standing.failed(TimedOut("no"), NOW)
+    assert standing.due_in(NOW) == LONGEST_REPEAT_SECONDS
+    assert not standing.may_ask(NOW + FIRST_REPEAT_SECONDS - 1)
+    assert standing.may_ask(NOW + FIRST_REPEAT_SECONDS)
+
+
+def test_a_call_under_way_keeps_what_is_known() -> None:
+    failed = Standing().failed(ServerFailed("no"), NOW)
+    asked = failed.asked(NOW + 10)
+    assert (asked.failure, asked.failing_since, asked.failures) == (failed.failure, NOW, 1)
+    assert asked.due_in(NOW + 10) == LEAST_WAIT_SECONDS
+
+
+# Properties
+
+times = st.floats(0, 4e9)
+tokens = st.builds(
+    lambda issued, life, renewable: Session("v", "u", None, issued + life, False, renewable, issued),
+    times,
+    st.floats(-1e6, 1e8),
+    st.booleans(),
+)
+everies = st.floats(60, 86_400)
+errors: st.SearchStrategy[UpstreamError] = st.one_of(
+    st.just(ServerFailed("no")),
+    st.just(SessionExpired("no")),
+    st.builds(lambda told: RateLimited("no", retry_after=told), st.none() | st.floats(0, 1e12)),
+)
+
+
+@a_share(of=4)
+@given(tokens, times, everies)
+def test_after_a_good_call_the_next_is_neither_at_once_nor_later_than_every(
+    token: Session, now: float, every: float
+) -> None:
+    standing = renewed(token, now, every)
+    assert 0 < standing.wait <= every
+    assert standing.due_in(now + every + 1) == 0
+    # Either the token's first third or two remain, or there is a distance that no clock makes a storm of.
+    assert standing.wait >= LEAST_WAIT_SECONDS or not may_renew(token, now)
+
+
+@a_share(of=4)
+@given(tokens, everies)
+def test_a_token_of_an_hour_or_more_is_asked_about_before_its_end_whenever_one_looks(
+    token: Session, every: float
+) -> None:
+    life = token.expires_at - token.issued_at
+    now, calls = token.issued_at, 0
+    while now < token.expires_at - LEAST_WAIT_SECONDS and life >= HOUR and calls < 40:
+        standing = renewed(token, now, max(every, life))
+        now += max(standing.due_in(now), 1e-3 * life)
+        calls += 1
+        assert now <= token.expires_at + 1e-3 * life
+    assert calls <= 24
+
+
+@a_share(of=4)
+@given(st.lists(errors, min_size=1, max_size=30), times, everies)
+def test_after_failures_the_next_call_is_neither_at_once_nor_beyond_reason(
+    failures: list[UpstreamError], now: float, every: float
+) -> None:
+    standing, began = Standing(), now
+    for failure in failures:
+        standing = standing.failed(failure, now, longest=every)
+        assert FIRST_REPEAT_SECONDS <= standing.wait <= max(every, LONGEST_RETRY_AFTER_SECONDS)
+        assert FIRST_REPEAT_SECONDS <= standing.wait_on_demand <= standing.wait
+        now += standing.wait
+    assert (standing.failing_since, standing.failures) == (began, len(failures))
+
+
+@a_share(of=4)
+@given(tokens, st.lists(errors, max_size=5), times, everies, st.floats(-1e8, 1e8))
+def test_no_jump_of_the_clock_puts_a_call_off_by_more_than_its_wait(
+    token: Session, failures: list[UpstreamError], now: float, every: float, jump: float
+) -> None:
+    standing = renewed(token, now, every)
+    for failure in failures:
+        standing = standing.failed(failure, now)
+    due_in = standing.due_in(now + jump)
+    assert due_in <= standing.wait + CLOCK_SLACK_SECONDS
+    if jump < -CLOCK_SLACK_SECONDS - 1:
+        assert due_in == 0

@@ -1,0 +1,1 @@
+"""HTTP to the site and its storage: connections, pools, addresses, bounds."""

@@ -1,0 +1,1 @@
+"""Tools for the event loop: timers, tasks side by side, threads."""

@@ -1,0 +1,1 @@
+"""LMArena's protocol as pure functions over bytes and values: no socket, no loop."""

@@ -1,0 +1,117 @@
+"""The calls that start, continue and regenerate an evaluation: method, path and body.
+
+Source: docs/protocol.md, "Evaluations".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import orjson
+
+from upstream.protocol.line_values import loads
+from upstream.protocol.models import Model
+from upstream.protocol.surrogates import well_formed
+
+CONTENT_TYPE = "text/plain;charset=UTF-8"  # the body is JSON all the same: the site's own page sends it so
+
+_STREAM = "/nextjs-api/stream"
+
+
+class Attachment(NamedTuple):
+    """An uploaded file: `name` is its storage key, `url` the signed download URL, valid for an hour."""
+
+    name: str
+    content_type: str
+    url: str
+
+
+class Call(NamedTuple):
+    """One call, ready to send under the origin; `message_id` is the id that the answer has, or will have."""
+
+    method: str
+    path: str
+    body: bytes
+    evaluation_id: str
+    message_id: str
+
+
+def create(
+    model: Model, prompt: str, attachments: Sequence[Attachment], new_id: Callable[[], str], *, mode: str
+) -> Call:
+    """Start a new evaluation in a mode (`upstream.modes`); takes three ids of `new_id`.
+
+    Lone surrogates in `prompt` become U+FFFD.
+    """
+    evaluation_id = new_id()
+    opening = {"id": evaluation_id, "mode": mode}
+    return _turn(f"{_STREAM}/create-evaluation", opening, model, prompt, attachments, new_id)
+
+
+def follow_up(
+    evaluation_id: str, model: Model, prompt: str, attachments: Sequence[Attachment], new_id: Callable[[], str]
+) -> Call:
+    """Send the next user message alone (the server has the rest); takes two ids of `new_id`."""
+    path = f"{_STREAM}/post-to-evaluation/{evaluation_id}"
+    return _turn(path, {"id": evaluation_id}, model, prompt, attachments, new_id)
+
+
+def regenerate(evaluation_id: str, message_id: str) -> Call:
+    """Ask for another answer to the turn whose answer is `message_id`, which keeps its id."""
+    path = f"{_STREAM}/retry-evaluation-session-message/{evaluation_id}/messages/{message_id}"
+    return Call("PUT", path, b"{}", evaluation_id, message_id)
+
+
+def history_path(evaluation_id: str) -> str:
+    """Where an evaluation can be read back."""
+    return f"/api/evaluation/{evaluation_id}"
+
+
+def referer(origin: str, evaluation_id: str) -> str:
+    """The `Referer` a browser sends from the page of this evaluation."""
+    return f"{origin}/c/{evaluation_id}"
+
+
+def _turn(
+    path: str,
+    opening: dict[str, str],
+    model: Model,
+    prompt: str,
+    attachments: Sequence[Attachment],
+    new_id: Callable[[], str],
+) -> Call:
+    user_message_id, message_id = new_id(), new_id()
+    body = {
+        **opening,
+        "modelAId": model.id,
+        "userMessageId": user_message_id,
+        "modelAMessageId": message_id,
+        "userMessage": {
+            "content": well_formed(prompt),
+            "experimental_attachments": [
+                {"name": each.name, "contentType": each.content_type, "url": each.url} for each in attachments
+            ],
+        },
+        "modality": model.modality,
+    }
+    return Call("POST", path, orjson.dumps(body), opening["id"], message_id)
+
+
+def read_back(document: bytes, message_id: str) -> str | None:
+    """The text of an answer in the evaluation that `GET /api/evaluation/{id}` gave back.
+
+    None unless it is the evaluation's last message, complete, and that of the one model that was asked
+    (docs/protocol.md, "Beside the chat").
+    """
+    try:
+        found = loads(document)
+    except ValueError:
+        return None
+    messages = found.get("messages") if isinstance(found, dict) else None
+    match messages[-1] if isinstance(messages, list) and messages else None:
+        case {"role": "assistant", "content": str(text), "status": "success", **rest} if (
+            rest.get("participantPosition", "a") == "a" and rest.get("id", message_id) == message_id
+        ):
+            return well_formed(text)
+    return None

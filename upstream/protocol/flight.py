@@ -1,0 +1,183 @@
+"""Models and action ids out of the site's pages, scripts and server-action answers.
+
+Source: docs/protocol.md, "Models" and "Server actions and uploads".
+
+Flight is React's wire format: rows `<hex>:<value>`, in a page spread over `self.__next_f.push([1,"…"])` calls,
+in a server action's answer (`text/x-component`) as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from html import unescape
+from itertools import chain, islice
+from json import JSONDecoder
+from typing import Final
+
+import orjson
+
+from upstream.protocol.errors import ProtocolViolated
+from upstream.protocol.models import MAX_ENTRIES, ModelList, read_entries
+
+_JSON = JSONDecoder()  # not orjson: only `raw_decode` reads a value out of the middle of a text
+_PUSH = re.compile(r'self\.__next_f\.push\(\[1,\s*(?=")')
+# Its quotes are escaped in a push that was cut short, which is no flight data that can be read.
+_MODELS = re.compile(r'\\?"initialModels\\?"\s*:\s*(?P<absent>\\?"\$undefined\\?"|null\b)?')
+# What stands before a script's name, and the name from there: short, so that the work on a page is bounded.
+_FOLDER: Final = "static/chunks/"
+_BEFORE_SCRIPT = re.compile(r"(?:/_next/|(?:^|[^\w/.%-])(?:_next/|/)?)\Z")
+_SCRIPT = re.compile(r"""static/chunks/[^\s"'\\<>?]{1,500}\.js(?:\?[^\s"'\\<>]{0,500})?""")
+_ACTION = re.compile(r"""createServerReference\)?\(\s*"([0-9a-f]{40,42})"[^()"]*"([\w$]+)"\s*\)""")
+_ROW = re.compile(rb"\n*([0-9a-f]*):(?:T([0-9a-f]+),)?")
+
+
+#: Places of a page that are tried for the list of models.
+_MAX_PLACES: Final = 50
+#: An entry of that list: some 600 characters, read one by one, so that a thread that reads them gives way.
+MAX_ENTRY_CHARS: Final = 32 * 1024
+_BLANKS: Final = re.compile(r"[ \t\r\n]*")
+#: Pushes that are no strings, after which the rest of a page is not looked through for more: the library's error for
+#: each counts the lines before it.
+_MAX_BROKEN_PUSHES: Final = 20
+#: Scripts that a page names (the site's names some 100), and places that are looked at for them.
+MAX_SCRIPTS: Final = 300
+_MAX_SCRIPT_PLACES: Final = 5000
+#: Rows of a server action's answer: the site's has some 200.
+MAX_ROWS: Final = 10_000
+
+
+class FlightError(ProtocolViolated):
+    """A page or answer does not hold what it should."""
+
+
+def read_models(page: str) -> ModelList | None:
+    """Read the models out of a page, or out of a server action's answer; None when it has no list of them.
+
+    A page without models says so by `$undefined`, or does not name them at all. Raises FlightError when the list is
+    there and cannot be read.
+    """
+    found = list(islice(_lists(page), _MAX_PLACES))
+    lists = [read_entries(entries) for entries in found if entries is not None]
+    if lists:
+        # Raw text on the page may quote the same key: the list that has models is the site's own.
+        return next((each for each in lists if each.models), lists[0])
+    if found:
+        raise FlightError("the page holds no list of models that can be read")
+    return None
+
+
+def script_paths(page: str) -> tuple[str, ...]:
+    """The paths (with their query) of the JavaScript files that a page names, in order, each once.
+
+    A page may name a file by its full path, or without the `/_next/` that a request needs. One that it names both with
+    and without a query is given with it.
+    """
+    html, flight = _split(page)
+    names = islice(chain(_script_names(html), _script_names(flight)), MAX_SCRIPTS)
+    paths = dict.fromkeys(f"/_next/{unescape(name)}" for name in names)
+    with_query = {file for file, question_mark, _ in (path.partition("?") for path in paths) if question_mark}
+    return tuple(path for path in paths if path not in with_query)
+
+
+def action_ids(script: str) -> dict[str, str]:
+    """The server actions that a script refers to: name → id. The ids change with every deployment of the site."""
+    return {name: action_id for action_id, name in _ACTION.findall(script)}
+
+
+def action_result(body: bytes) -> object:
+    """The value of row `1:`, a server action's result. Raises FlightError when the answer has none."""
+    position = rows = 0
+    while (header := _ROW.match(body, position)) and rows < MAX_ROWS:
+        rows += 1
+        row, text_bytes = header.groups()
+        start = header.end()
+        if text_bytes:  # raw text of that many bytes, without a line end: it may look like rows itself
+            position = start + int(text_bytes, 16)
+        else:
+            line_end = body.find(b"\n", start)
+            position = len(body) if line_end < 0 else line_end + 1
+        if row == b"1" and position <= len(body):
+            value = body[start:position]
+            return value.decode(errors="replace") if text_bytes else _result(value)
+    raise FlightError("the answer holds no result, or was cut short before it")
+
+
+def _result(value: bytes) -> object:
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise FlightError("the action failed" if value.startswith(b"E") else "the result is not JSON") from error
+
+
+def _split(page: str) -> tuple[str, str]:
+    """A page without the strings that it pushes, and those strings joined: they may be cut anywhere."""
+    html: list[str] = []
+    flight: list[str] = []
+    position = broken = 0
+    while broken < _MAX_BROKEN_PUSHES and (push := _PUSH.search(page, position)):
+        html.append(page[position : push.end()])
+        try:
+            pushed, position = _JSON.raw_decode(page, push.end())
+        except ValueError:  # a page cut short
+            position = push.end()
+            broken += 1
+        else:
+            flight.append(pushed)
+    return "".join(html) + page[position:], "".join(flight)
+
+
+def _lists(page: str) -> Iterator[list[object] | None]:
+    """What stands under each `initialModels` of a page: the list, or None where it cannot be read as one."""
+    html, flight = _split(page)
+    for text in (flight, html):
+        position = 0
+        while key := _MODELS.search(text, position):
+            position = key.end()
+            if key["absent"] is not None:
+                continue
+            entries: list[object] | None = None
+            if text.startswith("[", position):
+                entries, position = _entries(text, position + 1)
+            yield entries
+
+
+def _entries(text: str, position: int) -> tuple[list[object] | None, int]:
+    """The entries of a JSON list whose first may stand at `position`, or None; and the place behind what was read."""
+    entries: list[object] = []
+    position = _after_blanks(text, position)
+    if text.startswith("]", position):
+        return entries, position + 1
+    while len(entries) < MAX_ENTRIES:
+        try:
+            entry, length = _JSON.raw_decode(text[position : position + MAX_ENTRY_CHARS])
+        except (ValueError, RecursionError):
+            return None, position
+        entries.append(entry)
+        position = _after_blanks(text, position + length)
+        if text.startswith("]", position):
+            break
+        if not text.startswith(",", position):
+            return None, position
+        position = _after_blanks(text, position + 1)
+    return entries, position
+
+
+def _after_blanks(text: str, position: int) -> int:
+    blanks = _BLANKS.match(text, position)
+    return blanks.end() if blanks else position
+
+
+def _script_names(text: str) -> Iterator[str]:
+    """The names of scripts in a text, from `static/chunks/` on."""
+    position = 0
+    for _ in range(_MAX_SCRIPT_PLACES):
+        position = text.find(_FOLDER, position)
+        if position < 0:
+            return
+        # No pattern for both: the library would try it at each character of the page.
+        before = _BEFORE_SCRIPT.search(text[max(0, position - 8) : position])
+        found = _SCRIPT.match(text, position) if before else None
+        if found:
+            yield found[0]
+        position = found.end() if found else position + len(_FOLDER)

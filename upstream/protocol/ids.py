@@ -1,0 +1,68 @@
+"""Ids as upstream wants them made by its caller: lower-case UUIDv7, each later than the one before.
+
+Source: docs/protocol.md, "Ids and the clock".
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+_RANDOM_BITS: Final = 74  # RFC 9562, 5.7: rand_a (12 bits) and rand_b (62 bits)
+_B_BITS: Final = 62
+_B_MASK: Final = (1 << _B_BITS) - 1
+_VARIANT: Final = 0b10 << _B_BITS
+_RANDOM_BYTES: Final = 10
+_STEP_BYTES: Final = 4  # keeps the next id of the same millisecond unguessable (RFC 9562, 6.2, method 2)
+_UUID7: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+class Uuid7Source:
+    """Makes UUIDv7 strings that grow strictly, within a millisecond and when the clock steps back too.
+
+    Only `follow_clock` lets them start again from an earlier time.
+
+    `clock` gives unix seconds, `random_bytes` that many of them. One source belongs to one thread.
+    """
+
+    def __init__(self, clock: Callable[[], float], random_bytes: Callable[[int], bytes] = os.urandom) -> None:
+        self._clock = clock
+        self._random_bytes = random_bytes
+        self._last = 0
+
+    def follow_clock(self) -> None:
+        """Take the clock's time for the next id even where that is earlier: the clock has been corrected."""
+        self._last = 0
+
+    def later_than(self, id_: str) -> Callable[[], str]:
+        """The same source for whoever needs ids that are later than this one, too: the clock may have been corrected.
+
+        An id of another form is no bound.
+        """
+        return partial(self._next, _number_of(id_))
+
+    def __call__(self) -> str:
+        return self._next(0)
+
+    def _next(self, bound: int) -> str:
+        now = int(self._clock() * 1000) << _RANDOM_BITS
+        last = max(self._last, bound)
+        # A step past the last random bit carries into the milliseconds, as RFC 9562, 6.2 allows.
+        if now > last:
+            self._last = now | int.from_bytes(self._random_bytes(_RANDOM_BYTES)) >> 8 * _RANDOM_BYTES - _RANDOM_BITS
+        else:
+            self._last = last + 1 + int.from_bytes(self._random_bytes(_STEP_BYTES))
+        time_and_a, b = self._last >> _B_BITS, self._last & _B_MASK
+        first, second = f"{time_and_a:015x}", f"{_VARIANT | b:016x}"
+        return f"{first[:8]}-{first[8:12]}-7{first[12:]}-{second[:4]}-{second[4:]}"
+
+
+def _number_of(id_: str) -> int:
+    """The time and the random bits of a UUIDv7 as one number, 0 for anything else."""
+    if not _UUID7.fullmatch(id_):
+        return 0
+    digits = id_.replace("-", "")
+    return int(digits[:12] + digits[13:16], 16) << _B_BITS | int(digits[16:], 16) & _B_MASK

@@ -1,0 +1,241 @@
+"""Sans-I/O reading of an answer that is no stream: status, headers and body → one of our errors.
+
+Source: docs/protocol.md, "Errors outside the stream".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import orjson
+
+from upstream.protocol.errors import (
+    BattleDemanded,
+    Blocked,
+    Challenge,
+    EvaluationGone,
+    GuestSession,
+    IdsRefused,
+    Moderated,
+    ModeRefused,
+    NotThere,
+    PromptDoubted,
+    ProtocolViolated,
+    RateLimited,
+    RecaptchaDemanded,
+    Rejected,
+    ServerFailed,
+    SessionExpired,
+    SiteChanged,
+    StaleAction,
+    StaleModel,
+    TermsNotAccepted,
+    TimedOut,
+    Unavailable,
+    UpstreamError,
+    WrongAccount,
+)
+
+#: The longest that `Retry-After` is taken for, in seconds: the site's longest window is a day.
+MAX_RETRY_SECONDS: Final = 86_400.0
+_SECONDS: Final = re.compile(r"\d+(\.\d+)?", re.ASCII)
+_MAX_DATE_CHARS: Final = 64
+
+#: Longest run of upstream's words that an error quotes.
+MAX_DETAIL_CHARS = 300
+
+#: Not any `<`: `expected string to have <=113000 characters` is a reason that the caller needs.
+_HTML_TAG = re.compile(r"<[!/a-z]", re.IGNORECASE)
+
+#: 400: `'direct' mode is not allowed when starting a new conversation`; the schema complains as `mode: …`.
+_WRONG_MODE = re.compile(r"mode is not allowed")
+_STALE_MODEL = re.compile(r"Models? not found|no longer available", re.IGNORECASE)
+#: The site's words for terms that wait for consent are not known: a short text that speaks of both is taken for them.
+_CONSENT = r"(?:accept|agree|consent)"
+_TERMS = re.compile(rf"\bterms\b[^<]{{0,200}}{_CONSENT}|{_CONSENT}[^<]{{0,200}}\bterms\b", re.IGNORECASE)
+
+#: The page for a path that the site does not have, whose status is 200. Every other page may hold the same words too.
+_NOT_FOUND = re.compile(r"<title>[^<]{0,200}\b(?:404|not (?:be )?found)\b", re.IGNORECASE)
+
+#: How far a refusal is looked through for words that only a short text has.
+_SHORT_CHARS: Final = 4000
+#: How much of a ZodError is read, and of a content type shown.
+_MAX_ISSUES: Final = 20
+_MAX_TYPE_CHARS: Final = 80
+
+#: A page begins with a tag, behind a little white space or a comment at most.
+_PAGE_START_CHARS = 1000
+
+#: Content types that a stream of lines may have; an HTML page or a JSON document is something else.
+_STREAM_TYPES = frozenset({"text/event-stream", "text/plain", "application/octet-stream", ""})
+
+
+def read_refusal(status: int, headers: Mapping[str, str], body: bytes, now: float | None = None) -> UpstreamError:
+    """Say what upstream meant by a status that is neither 200 nor a redirect.
+
+    `headers` must look names up case-insensitively. `now` is unix time by the site's clock, for a `Retry-After` that
+    names a date where the answer names none.
+    """
+    text = body.decode("utf-8", "replace")
+    wall = _read_wall(status, headers, text)
+    if wall is not None:
+        return wall
+    detail = read_detail(text)
+    match status:
+        case 400:
+            return _read_bad_request(text, detail)
+        case 401 if "LOGIN_GATE" in text:
+            return GuestSession("LMArena lets a guest's session chat in battles only.", status=status)
+        case 401 if "does not have access to evaluation session" in text:
+            return WrongAccount("The evaluation belongs to another account.", status=status)
+        case 401:
+            return SessionExpired("LMArena does not accept the account's session cookie.", status=status)
+        case 403 if "recaptcha" in text.lower():
+            return RecaptchaDemanded("LMArena demands a human in a browser for this request.", status=status)
+        case 403 if _TERMS.search(text[:_SHORT_CHARS]):
+            return TermsNotAccepted("LMArena's terms of use have not been accepted by this account.", status=status)
+        case 403:
+            return _rejected(status, detail)
+        case 404 if "x-nextjs-action-not-found" in headers:
+            return StaleAction("LMArena was deployed again: the id of the page's action is stale.", status=status)
+        case 404 if _STALE_MODEL.search(text):
+            message = f"LMArena does not have the model under this id{_quoted(detail)}."
+            return StaleModel(message, status=status, detail=detail)
+        case 404 if _HTML_TAG.search(text):
+            return NotThere("LMArena has nothing at this address (404).", status=status)
+        case 404:
+            message = f"LMArena does not know the evaluation (any more){_quoted(detail)}."
+            return EvaluationGone(message, status=status, detail=detail)
+        case 422:
+            return Moderated(f"LMArena's moderation refused the prompt{_quoted(detail)}.", status=status, detail=detail)
+        case 429:
+            return _read_limit(headers, text, now)
+        case 503:
+            return Unavailable("LMArena is not available (503).", status=status)
+        case 504:
+            return TimedOut("LMArena's own gateway timed out (504).", status=status)
+        case _ if 500 <= status < 600:
+            return ServerFailed(f"LMArena failed ({status}).", status=status)
+        case _:
+            return SiteChanged(
+                f"LMArena answered with a status that the bridge does not know ({status}){_quoted(detail)}.",
+                status=status,
+                detail=detail,
+            )
+
+
+def _read_bad_request(text: str, detail: str) -> UpstreamError:
+    """Tell the refusals that the next attempt can correct from those that are the caller's to mend."""
+    quoted = _quoted(detail)
+    if _WRONG_MODE.search(text) or (detail.startswith("mode: ") and ";" not in detail):
+        return ModeRefused(f"LMArena lets no new chat begin in this mode{quoted}.", status=400, detail=detail)
+    if "expected a BATTLE turn" in text:
+        return BattleDemanded(f"LMArena wants a battle as the chat's next turn{quoted}.", status=400, detail=detail)
+    if _STALE_MODEL.search(text):
+        return StaleModel(f"LMArena does not have the model under this id{quoted}.", status=400, detail=detail)
+    if "seems spoofed" in text or "offset too big" in text:
+        return IdsRefused(f"LMArena's clock differs from this machine's{quoted}.", status=400, detail=detail)
+    return _rejected(400, detail)
+
+
+def _read_limit(headers: Mapping[str, str], text: str, now: float | None) -> UpstreamError:
+    """A 429 is a limit, or a doubt that a human asks."""
+    retry_after = read_retry_after(headers.get("retry-after"), headers.get("date"), now)
+    if "prompt failed" in text.lower() or "PromptFailedError" in text:
+        return PromptDoubted(
+            "LMArena doubts that a human uses this account (429, prompt failed).", retry_after=retry_after
+        )
+    return RateLimited("LMArena's limit for the account is reached.", retry_after=retry_after)
+
+
+def _rejected(status: int, detail: str) -> Rejected:
+    return Rejected(f"LMArena refused the request ({status}){_quoted(detail)}.", status=status, detail=detail)
+
+
+def is_stream(content_type: str) -> bool:
+    """Whether a 200 of this content type is a stream of lines."""
+    return content_type.partition(";")[0].strip().lower() in _STREAM_TYPES
+
+
+def read_page(content_type: str, body: bytes) -> UpstreamError:
+    """Say what a 200 means that is no stream of lines: a wall before the site, or a site that has changed."""
+    text = body.decode("utf-8", "replace")
+    if wall := _read_wall(200, {}, text):
+        return wall
+    if _NOT_FOUND.search(text):
+        return NotThere("LMArena has nothing at this address (a page says so).", status=200)
+    kind = quotable(content_type[:_MAX_TYPE_CHARS]) or "a type that is none"
+    return ProtocolViolated(f"LMArena answered with {kind}, not a stream.", status=200)
+
+
+def read_retry_after(value: str | None, date: str | None = None, now: float | None = None) -> float | None:
+    """Read `Retry-After`, in seconds, at most a day; None where it is absent or unreadable.
+
+    A date is counted from the answer's own, `date`, or from `now`, unix time.
+    """
+    value = (value or "").strip()
+    if len(value) > _MAX_DATE_CHARS:
+        return None
+    if _SECONDS.fullmatch(value):
+        return min(float(value), MAX_RETRY_SECONDS)
+    until, since = _read_date(value), _read_date(date or "")
+    since = now if since is None else since
+    return None if until is None or since is None else min(max(0.0, until - since), MAX_RETRY_SECONDS)
+
+
+def _read_date(text: str) -> float | None:
+    """Read an HTTP date as unix time."""
+    try:
+        return parsedate_to_datetime(text[:_MAX_DATE_CHARS]).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def read_detail(text: str) -> str:
+    """Find upstream's own reason in a JSON error; '' where there is none that may be shown (never HTML)."""
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return quotable(text)
+    error = document.get("error") if isinstance(document, dict) else None
+    if isinstance(error, dict):
+        issues = error.get("issues")
+        if isinstance(issues, list):
+            read = (_read_issue(issue) for issue in issues[:_MAX_ISSUES] if isinstance(issue, dict))
+            return quotable("; ".join(filter(None, read)))
+        error = error.get("message")
+    return quotable(error) if isinstance(error, str) else ""
+
+
+def quotable(text: str) -> str:
+    """Make upstream's words fit to be shown: printable, at most `MAX_DETAIL_CHARS`; '' for HTML."""
+    if _HTML_TAG.search(text):
+        return ""
+    return "".join(char if char.isprintable() else " " for char in text[:MAX_DETAIL_CHARS]).strip()
+
+
+def _read_issue(issue: dict[str, object]) -> str:
+    """Read one entry of a ZodError: `{"path": ["modelAId"], "message": "Required"}`."""
+    path, message = issue.get("path"), issue.get("message")
+    place = ".".join(str(step) for step in path) if isinstance(path, list) else ""
+    return ": ".join(part for part in (place, message) if isinstance(part, str) and part)
+
+
+def _read_wall(status: int, headers: Mapping[str, str], text: str) -> UpstreamError | None:
+    """Recognise the pages that stand before the site, with any status: a challenge, or a block.
+
+    Only a page counts: a JSON error may quote the same words.
+    """
+    page = _HTML_TAG.search(text[:_PAGE_START_CHARS]) is not None
+    if headers.get("cf-mitigated", "") == "challenge" or (page and "Just a moment..." in text):
+        return Challenge("LMArena shows a challenge page: `cf_clearance` has expired.", status=status)
+    if page and "Attention Required!" in text:
+        return Blocked("LMArena blocks this network address or client.", status=status)
+    return None
+
+
+def _quoted(detail: str) -> str:
+    return f": {detail}" if detail else ""
