@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from bridge.answering.stages import StageMaker
 from upstream.protocol.events import Image
 from upstream.protocol.files import File
 
@@ -55,15 +56,16 @@ _PLAIN: Final = Message("user", "")[2:]
 class ChatRequest(NamedTuple):
     """A chat to be answered. `model` is the name as asked; `ignored` names what was asked for and has no effect.
 
-    `first_document` is the path of the first part that brings a PDF, which most models do not take.
+    `first_document` is the path of the first part that brings a PDF, which most models do not take. `stages` change the
+    answer on its way to the caller.
     """
 
     model: str
     messages: tuple[Message, ...]
     stream: bool = False
-    include_usage: bool = False
     ignored: tuple[str, ...] = ()
     first_document: str | None = None
+    stages: tuple[StageMaker, ...] = ()
 
 
 def files_of(messages: Iterable[Message]) -> tuple[File, ...]:

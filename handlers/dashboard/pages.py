@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from bridge.access.logins import Login
-from bridge.errors import ApiError
+from bridge.errors import ApiError, error_headers
 from handlers import dashboard
 from handlers.dashboard.assets import ASSETS, WEB, read_assets
 from handlers.dashboard.wording import FILTERS
@@ -132,7 +132,7 @@ async def problem(request: web.Request, login: Login | None, error: ApiError) ->
     else:
         shown = {"status": error.status, "message": error.message}
         response = await render(request, "problem.html", login, shown, status=error.status)
-    response.headers.update(error.http_headers())
+    response.headers.update(error_headers(error))
     if response.headers.get("Connection") == "close":
         response.force_close()
     return response

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from bridge.config.schema import Config
-from bridge.dialects.openai.chat_answer import error_body
+from bridge.dialects.dialect import Api
 from bridge.errors import ApiError
 from handlers.request.writing import CallerWriter, Response
 from upstream.protocol.errors import Reason
@@ -26,9 +26,10 @@ async def write_json(request: web.Request, body: bytes, config: Config) -> web.S
     return response
 
 
-def error_response(error: ApiError) -> web.Response:
-    """OpenAI's error object under its true status."""
-    response = json_response(error_body(error), status=error.status, headers=error.http_headers())
+def error_response(error: ApiError, api: Api, request_id: str) -> web.Response:
+    """An error as the caller's API spells it, under its true status."""
+    status, headers, body = api.error(error, request_id)
+    response = json_response(body, status=status, headers=headers)
     if response.headers.get("Connection") == "close":
         response.force_close()
     return response

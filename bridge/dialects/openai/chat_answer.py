@@ -12,6 +12,7 @@ import orjson
 
 from bridge.answering.chat import Usage, markdown
 from bridge.dialects import sse
+from bridge.dialects.openai.errors import error_body
 from bridge.errors import ApiError, answer_too_long
 from upstream.protocol.events import Citations, Event, Images, ReasoningDeltas, Source, TextDeltas
 from upstream.protocol.line_values import MAX_OFFSETS, MAX_SOURCES
@@ -35,6 +36,8 @@ class Header(NamedTuple):
 
 class ChunkEncoder:
     """Encodes one streamed answer. A delta's JSON string is spliced into a prebuilt chunk as it came."""
+
+    keepalive: Final = sse.KEEPALIVE
 
     def __init__(self, header: Header, *, include_usage: bool) -> None:
         self._head = sse_head(header)
@@ -194,19 +197,6 @@ def url_citations(sources: dict[str, Source]) -> list[dict[str, object]]:
         }
         for source, offset in islice(places, MAX_ANNOTATIONS)
     ]
-
-
-def error_body(error: ApiError, *, in_stream: bool = False) -> bytes:
-    """OpenAI's error object; in a stream, where no header can, it carries the word of diagnosis too."""
-    content: dict[str, object] = {
-        "message": error.message,
-        "type": error.type,
-        "param": error.param,
-        "code": error.code,
-    }
-    if in_stream:
-        content["reason"] = error.reason.value
-    return orjson.dumps({"error": content})
 
 
 def _merge(known: dict[str, Source], sources: tuple[Source, ...]) -> None:
