@@ -17,8 +17,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 import bridge
+from bridge.statistics.since_start import Samples, SinceStart
 from handlers.monitoring.health import health_of
-from handlers.monitoring.metrics import Samples, SinceStart
 from handlers.request.appkeys import CLIENT, DRAIN, DRIFT, GATE, MODELS, RENEWALS, STATE
 from upstream.accounts import BARS, AccountPool
 from upstream.protocol.errors import Reason
