@@ -13,7 +13,9 @@ from typing import Final, Self
 import orjson
 
 from bridge.answering import transcript
-from bridge.answering.chat import Message, Usage, markdown
+from bridge.answering.chat import Usage
+from bridge.answering.events import AnswerEvent
+from bridge.answering.messages import Message, markdown
 from bridge.answering.stages import Stages
 from bridge.answering.tokens import TokenCount, estimate, rough_estimate
 from bridge.errors import answers_too_large, from_upstream
@@ -70,7 +72,7 @@ class AnswerRecord:
         #: Deltas so far.
         self.chunks = 0
 
-    def add(self, batch: Iterable[Event]) -> None:
+    def add(self, batch: Iterable[AnswerEvent]) -> None:
         """Count the events of a batch."""
         for event in batch:
             if type(event) is TextDeltas:  # as nearly all are; `match` would take three times as long
@@ -160,7 +162,7 @@ class Answer:
     def __aiter__(self) -> Answer:
         return self
 
-    async def __anext__(self) -> list[Event]:
+    async def __anext__(self) -> Sequence[AnswerEvent]:
         """Return what one read held, without its terminal event; stages may leave nothing of it.
 
         Raises ApiError where the answer breaks.
@@ -177,14 +179,14 @@ class Answer:
                 batch = await self._completed(batch)
         match batch[-1]:
             case Finish() as finish:
-                return self._tell(batch[:-1]) + self._finish(finish)
+                return [*self._tell(batch[:-1]), *self._finish(finish)]
             case Failure(error=error):
                 self._failure = error
                 return self._tell(batch[:-1])
         told = self._tell(batch)
-        return told + self._finish(None) if self._stages.done else told
+        return [*told, *self._finish(None)] if self._stages.done else told
 
-    async def flow(self, send: Callable[[list[Event]], bool]) -> None:
+    async def flow(self, send: Callable[[Sequence[AnswerEvent]], bool]) -> None:
         """Hand each batch to `send` in the moment in which it comes, as long as that returns True.
 
         It leaves the last batch, and what may have to be waited for, to the iteration. Raises what `send` raises.
@@ -198,15 +200,16 @@ class Answer:
 
         await self._upstream.flow(pass_on if self._stages else lambda batch: send(self._tell(batch)))
 
-    def _tell(self, batch: list[Event]) -> list[Event]:
+    def _tell(self, batch: Sequence[Event]) -> Sequence[AnswerEvent]:
         """Count a batch without a terminal event; return what of it the caller is told."""
         self.said.add(batch)
-        if self._stages:
-            batch = self._stages.feed(batch)
-            self.told.add(batch)
-        return batch
+        if not self._stages:
+            return batch
+        told = self._stages.feed(batch)
+        self.told.add(told)
+        return told
 
-    def _finish(self, finish: Finish | None) -> list[Event]:
+    def _finish(self, finish: Finish | None) -> Sequence[AnswerEvent]:
         """The answer is over: by upstream's `finish`, or since a stage is done. Return what stages have held back."""
         rest = self._stages.end()
         if rest:

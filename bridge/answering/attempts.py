@@ -15,8 +15,8 @@ from bridge.accounts.follow_ups import FollowUps
 from bridge.accounts.renewals import CALL_SECONDS, Renewals
 from bridge.accounts.rotations import Rotations
 from bridge.answering import transcript
-from bridge.answering.chat import Message, files_of
 from bridge.answering.conversations import Evaluation, Turn
+from bridge.answering.messages import Message, files_of
 from bridge.config.schema import Config
 from bridge.errors import invalid_request
 from upstream.accounts import EVERYTHING, Account, AccountPool

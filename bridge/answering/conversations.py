@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 import orjson
 
-from bridge.answering.chat import Message
+from bridge.answering.messages import Message
 
 Kind: TypeAlias = Literal["new", "follow-up", "regenerate"]
 

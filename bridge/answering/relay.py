@@ -17,8 +17,9 @@ from bridge.access.keys import ApiKey
 from bridge.accounts.follow_ups import FollowUps
 from bridge.answering.answer import Answer
 from bridge.answering.attempts import Attempts, Begun, Chat
-from bridge.answering.chat import ChatRequest, Message, files_of
+from bridge.answering.chat import ChatRequest
 from bridge.answering.conversations import Conversations, Evaluation, Turn
+from bridge.answering.messages import Message, files_of
 from bridge.answering.stages import StageMaker, Stages
 from bridge.config.schema import Config
 from bridge.errors import document_not_taken, from_upstream, invalid_request, unsupported_model

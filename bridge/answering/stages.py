@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeAlias
 
-from upstream.protocol.events import Event
+from bridge.answering.events import AnswerEvent
 
 
 class Stage(Protocol):
@@ -24,10 +24,10 @@ class Stage(Protocol):
     #: What the caller was told says the same as what the evaluation holds, so that the conversation may go on there.
     faithful: bool
 
-    def feed(self, batch: list[Event]) -> list[Event]:
+    def feed(self, batch: Sequence[AnswerEvent]) -> list[AnswerEvent]:
         """Take a batch; return what of it, and of what was held back, goes on now."""
 
-    def end(self) -> list[Event]:
+    def end(self) -> list[AnswerEvent]:
         """Return what is still held back: the answer is complete, or this stage or a later one is `done`."""
 
 
@@ -61,15 +61,15 @@ class Stages:
         reasons = [stage.finish_reason for stage in self._stages if stage.finish_reason is not None]
         return reasons[-1] if reasons else upstreams
 
-    def feed(self, batch: list[Event]) -> list[Event]:
+    def feed(self, batch: Sequence[AnswerEvent]) -> Sequence[AnswerEvent]:
         """Send a batch through all stages."""
         for stage in self._stages:
             batch = stage.feed(batch)
         return batch
 
-    def end(self) -> list[Event]:
+    def end(self) -> list[AnswerEvent]:
         """End the stages in their order: what one has held back goes through those after it."""
-        batch: list[Event] = []
+        batch: list[AnswerEvent] = []
         for stage in self._stages:
             batch = (stage.feed(batch) if batch else []) + stage.end()
         return batch

@@ -9,17 +9,17 @@ no model (the list of models, pictures) need an `Api` alone: how its callers sho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from multidict import MultiMapping
 
 from bridge.access.limits import Admission
 from bridge.answering.chat import ChatRequest, Usage
+from bridge.answering.events import AnswerEvent
 from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader
 from bridge.errors import ApiError
-from upstream.protocol.events import Event
 
 
 class Stamp(NamedTuple):
@@ -50,7 +50,7 @@ class StreamEncoder(Protocol):
     def idle(self) -> bytes:
         """Encode a keep-alive for clients that count events and skip comments; `start` has been sent."""
 
-    def encode(self, batch: list[Event]) -> bytes:
+    def encode(self, batch: Sequence[AnswerEvent]) -> bytes:
         """Encode what one read held, without its terminal event; it may be nothing."""
 
     def finish(self, reason: str | None, usage: Callable[[], Usage]) -> bytes:
@@ -67,7 +67,7 @@ class Collector(Protocol):
     def size(self) -> int:
         """The bytes that are kept so far."""
 
-    def add(self, batch: list[Event]) -> None:
+    def add(self, batch: Sequence[AnswerEvent]) -> None:
         """Take what one read held. Raises ApiError (502) where the answer is longer than is kept."""
 
     def finish(self, reason: str | None, usage: Usage) -> bytes:

@@ -13,7 +13,9 @@ from aiohttp import web
 
 from bridge.access.keys import ApiKey
 from bridge.answering.answer import Answer
-from bridge.answering.chat import ChatRequest, Message, files_of
+from bridge.answering.chat import ChatRequest
+from bridge.answering.events import AnswerEvent
+from bridge.answering.messages import Message, files_of
 from bridge.config.schema import Config
 from bridge.dialects.data_urls import Taken, read_without_data_urls
 from bridge.dialects.dialect import Dialect, DialectRequest, Stamp
@@ -29,7 +31,6 @@ from handlers.request.body import read_body
 from handlers.request.budget import SMALL_BYTES, Hold
 from handlers.request.facts import Facts
 from handlers.request.streaming import EventStream
-from upstream.protocol.events import Event
 
 #: What `log.debug` shows of a chat.
 MAX_LOGGED_CHARS: Final = 4096
@@ -98,7 +99,7 @@ async def _stream(
         alarms=request.app[ALARMS],
     )
 
-    def send(batch: list[Event]) -> bool:
+    def send(batch: Sequence[AnswerEvent]) -> bool:
         data = encoder.encode(batch)
         return not data or caller.send(data)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from bridge.answering.chat import ChatRequest, Message, Role, ToolCall
+from bridge.answering.chat import ChatRequest
+from bridge.answering.messages import Message, Role, ToolCall
 from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader
 from bridge.errors import ApiError, invalid_request

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pictures import BAD_PARTS, MAX_BYTES, SIZED, SMALL, BadPart, data_url, picture_part, png
 
-from bridge.answering.chat import files_of
+from bridge.answering.messages import files_of
 from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader, FileRules, linked_pictures
 from bridge.dialects.openai.chat import CHAT_COMPLETIONS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +13,9 @@ from caller import calling
 from frames import frames
 from running import RunningBridge, running_bridge
 
-from bridge.answering.chat import ChatRequest, Message, Usage
+from bridge.answering.chat import ChatRequest, Usage
+from bridge.answering.events import AnswerEvent
+from bridge.answering.messages import Message
 from bridge.answering.stages import StageMaker
 from bridge.dialects.dialect import Dialect, Stamp
 from bridge.dialects.fields import Fields
@@ -22,7 +24,7 @@ from bridge.dialects.openai.chat import ChatCompletionRequest, ChatCompletions
 from bridge.dialects.openai.errors import OpenAI
 from bridge.errors import ApiError
 from upstream.arena import Arena, Line, Step, Turn, Until
-from upstream.protocol.events import Event, TextDeltas
+from upstream.protocol.events import TextDeltas
 
 
 class Plain(OpenAI):
@@ -61,7 +63,7 @@ class PlainRequest:
     def idle(self) -> bytes:
         return b"..."
 
-    def encode(self, batch: list[Event]) -> bytes:
+    def encode(self, batch: Sequence[AnswerEvent]) -> bytes:
         return "".join(event.text for event in batch if isinstance(event, TextDeltas)).encode()
 
     def finish(self, reason: str | None, usage: Callable[[], Usage]) -> bytes:
@@ -81,7 +83,7 @@ class PlainCollector:
     def size(self) -> int:
         return len(self.text)
 
-    def add(self, batch: list[Event]) -> None:
+    def add(self, batch: Sequence[AnswerEvent]) -> None:
         self.text += "".join(event.text for event in batch if isinstance(event, TextDeltas))
 
     def finish(self, reason: str | None, usage: Usage) -> bytes:
@@ -106,13 +108,13 @@ class UpperCase:
     finish_reason: str | None = None
     faithful = False
 
-    def feed(self, batch: list[Event]) -> list[Event]:
+    def feed(self, batch: Sequence[AnswerEvent]) -> list[AnswerEvent]:
         return [
             TextDeltas(event.text.upper(), orjson.dumps(event.text.upper())) if isinstance(event, TextDeltas) else event
             for event in batch
         ]
 
-    def end(self) -> list[Event]:
+    def end(self) -> list[AnswerEvent]:
         return []
 
 
@@ -125,7 +127,7 @@ class FirstLine:
         self.faithful = True
         self._held = ""
 
-    def feed(self, batch: list[Event]) -> list[Event]:
+    def feed(self, batch: Sequence[AnswerEvent]) -> list[AnswerEvent]:
         for event in batch:
             if isinstance(event, TextDeltas) and not self.done:
                 self._held += event.text
@@ -133,7 +135,7 @@ class FirstLine:
                     self.done, self.faithful, self.finish_reason = True, False, "length"
         return []
 
-    def end(self) -> list[Event]:
+    def end(self) -> list[AnswerEvent]:
         line = self._held.partition("\n")[0]
         return [TextDeltas(line, orjson.dumps(line))]
 

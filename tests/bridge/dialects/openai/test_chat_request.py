@@ -13,7 +13,8 @@ from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.answering.chat import ChatRequest, Message, ToolCall
+from bridge.answering.chat import ChatRequest
+from bridge.answering.messages import Message, ToolCall
 from bridge.dialects.fields import read_object
 from bridge.dialects.files import FileReader, FileRules
 from bridge.dialects.openai.chat import CHAT_COMPLETIONS, ChatCompletionRequest
