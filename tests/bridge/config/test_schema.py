@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.config.file import ConfigError, Problem, load
+from bridge.config.file import load
+from bridge.config.problems import ConfigError, Problem
 from bridge.config.schema import KEYS, Config
 from bridge.config.values import Secret
 
