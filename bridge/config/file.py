@@ -14,6 +14,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
@@ -87,10 +88,14 @@ def _combine(path: Path | None, text: str, environ: Mapping[str, str]) -> Config
         if isinstance(table := tables.setdefault(section, {}), dict):
             table[key] = value
             places[name] = place
+    problems = list(_variables_without_section(environ))
     try:
-        return Config.read(tables, path and path.absolute())
+        config = Config.read(tables, path and path.absolute())
     except ConfigError as error:
-        problems = [each._replace(where=_place(each.key, places)) for each in error.problems]
+        problems += (each._replace(where=_place(each.key, places)) for each in error.problems)
+    else:
+        if not problems:
+            return config
     if (more := len(problems) - MAX_PROBLEMS) > 0:
         problems[MAX_PROBLEMS:] = [Problem(str(path or NO_PLACE), "", f"{more:,} more problems")]
     raise ConfigError(*problems)
@@ -211,6 +216,20 @@ def _variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str, object]]:
         section, separator, key = variable.removeprefix(PREFIX).lower().partition("__")
         if separator and variable.startswith(PREFIX):
             yield variable, f"{section}.{key}", _value(f"{section}.{key}", text)
+
+
+def _variables_without_section(environ: Mapping[str, str]) -> Iterator[Problem]:
+    """LMARENA_BRIDGE_PORT and LMARENA_BRIDGE_SERVER_PORT are mistakes; a name like no key may be another program's."""
+    meant: dict[str, str] = {}
+    for name in KEYS:
+        section, _, key = name.upper().partition(".")
+        for written in (key, f"{section}_{key}"):
+            meant.setdefault(written, f"{PREFIX}{section}__{key}")
+    for variable in environ:
+        name = variable.removeprefix(PREFIX)
+        if variable.startswith(PREFIX) and "__" not in name:
+            for close in get_close_matches(name, meant, n=1, cutoff=0.8):
+                yield Problem(variable, "", f"names no section; did you mean {meant[close]}?")
 
 
 def _value(name: str, text: str) -> object:

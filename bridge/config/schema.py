@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, NamedTuple, Self, TypeVar
 
 from bridge.config.problems import ConfigError, Problem
 from bridge.config.values import (
+    ALIASES,
     BOOLEAN,
     COOKIE,
     CORS_ORIGINS,
@@ -28,6 +29,7 @@ from bridge.config.values import (
     PATH,
     TLS_CERT,
     TLS_KEY,
+    Aliases,
     Networks,
     Secret,
     ValueType,
@@ -138,6 +140,14 @@ class Models(Section):
     stealth: bool = key(False, BOOLEAN, "Whether keys that allow it see stealth models (unreleased, maker not named).")
     refresh_minutes: float = key(30, duration(1440), "Minutes between two readings of the list.")
     hide: tuple[str, ...] = key([], NAMES, "Models to leave out, by name.")
+    aliases: Aliases = key({}, ALIASES, "Other names that callers may use for models; patterns match as in hide.")
+
+
+@dataclass(frozen=True, slots=True)
+class Agents(Section):
+    """Tool calls and structured output, which the bridge reads out of a model's text."""
+
+    repairs: int = key(1, integer(0, 3), "Times that a model is asked to correct a tool call that cannot be read.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +192,7 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     images: Images = field(default_factory=Images)
     models: Models = field(default_factory=Models)
+    agents: Agents = field(default_factory=Agents)
     stream: Stream = field(default_factory=Stream)
     log: Log = field(default_factory=Log)
     redis: Redis = field(default_factory=Redis)

@@ -15,7 +15,10 @@ from typing import Final, Generic, TypeAlias, TypeVar
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+Place = TypeVar("Place", int, str)
 Networks: TypeAlias = tuple[IPv4Network | IPv6Network, ...]
+Aliases: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
+MAX_ALIASES: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +29,9 @@ class Secret:
 
 
 class WrongMembers(ValueError):
-    """Only some members of a list are wrong: `members` maps their indexes to what was found there."""
+    """Only some members of a list or table are wrong: `members` maps their indexes or names to what was found there."""
 
-    def __init__(self, members: Mapping[int, object]) -> None:
+    def __init__(self, members: Mapping[int | str, object]) -> None:
         super().__init__(f"wrong at {[*members]}")
         self.members = members
 
@@ -89,17 +92,19 @@ def _secret(pattern: str, allowed: str) -> ValueType[Secret]:
 
 
 def _list(read_member: Callable[[object], T], allowed: str) -> ValueType[tuple[T, ...]]:
-    """A list of such members."""
+    """A list; a bare string stands for a list of one."""
 
     def read(value: object) -> tuple[T, ...]:
+        if isinstance(value, str):
+            return (read_member(value),)
         return tuple(_read_members(enumerate(_exactly(list)(value)), read_member).values())
 
     return ValueType(allowed, read)
 
 
-def _read_members(members: Iterable[tuple[int, object]], read: Callable[[object], T]) -> dict[int, T]:
-    values: dict[int, T] = {}
-    wrong: dict[int, object] = {}
+def _read_members(members: Iterable[tuple[Place, object]], read: Callable[[object], T]) -> dict[Place, T]:
+    values: dict[Place, T] = {}
+    wrong: dict[int | str, object] = {}
     for place, member in members:
         try:
             values[place] = read(member)
@@ -145,20 +150,44 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
+# Desktop applications have schemes of their own, such as app://obsidian.md. http://* is refused: it looks narrower than
+# "*" and hardly is.
+_matching_cors_origin: Final = _matching(
+    r"\*|null|file://|(?!https?://[*.]+(:|$))[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[^\s/?#@:\[\]]+)(:([0-9]+|\*))?"
+)
+
+
+def _read_cors_origin(value: object) -> str:
+    return _matching_cors_origin(_string(value).lower())
+
+
+def _read_aliases(value: object) -> Aliases:
+    table = _exactly(dict, lambda table: len(table) <= MAX_ALIASES and "" not in table)(value)
+    return tuple(_read_members(table.items(), _read_models).items())
+
+
+def _read_models(value: object) -> tuple[str, ...]:
+    return _exactly(tuple, bool)(NAMES.read(value))
+
+
 BOOLEAN: Final = ValueType("true or false", _exactly(bool))
 # HOST and LINE go into headers of upstream calls, where nothing may start another header.
 HOST: Final = ValueType("a host name or an IP address", _matching("[!-~]+"))
 LINE: Final = ValueType("one line of printable ASCII, or empty", _matching("[ -~]*"))
 ORIGIN: Final = ValueType("a host, host:port or https origin; plain http only on loopback", _read_origin)
 ORIGINS: Final = _list(_read_origin, "a list of hosts, host:port or https origins; plain http only on loopback")
-# Desktop applications send schemes of their own, such as app://obsidian.md.
 CORS_ORIGINS: Final = _list(
-    _matching(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#@*]+"), 'a list of origins, such as http://localhost:3000, or "*"'
+    _read_cors_origin,
+    'a list of origins and patterns, such as http://localhost:3000, chrome-extension://*, "null", or "*"',
 )
 NETWORKS: Final = _list(
     lambda value: ip_network(_string(value), strict=False), "a list of IP addresses and networks, such as 10.0.0.0/8"
 )
 NAMES: Final = _list(_matching("(?s:.+)"), "a list of names; *, ? and [...] match as in a shell")
+ALIASES: Final = ValueType(
+    f'a table of models, or lists of models, by quoted name, such as {{"gpt-4o*" = "gpt-5"}}; at most {MAX_ALIASES:,}',
+    _read_aliases,
+)
 PATH: Final = ValueType("a path", _read_path)
 TLS_CERT: Final = ValueType("a path, or empty", _read_optional_path)
 TLS_KEY: Final = ValueType("a path if tls_cert is set, else empty", _read_optional_path)
