@@ -16,7 +16,7 @@ from typing import Final
 import click
 
 from bridge.accounts.renewals import CALL_SECONDS, ask
-from bridge.config.file import ConfigError
+from bridge.config.problems import ConfigError
 from bridge.config.schema import Config
 from bridge.diagnosis import ADVICE
 from bridge.errors import from_upstream

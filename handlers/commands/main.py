@@ -63,7 +63,7 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         # Imported late: `--help` needs none of it, and every command all of it.
         with _uncollected():
-            from bridge.config.file import ConfigError
+            from bridge.config.problems import ConfigError
             from bridge.state.documents import StateError
             from handlers.request.printable import readable
 

@@ -11,7 +11,8 @@ from typing import Final
 import click
 
 from bridge import log
-from bridge.config.file import ConfigError, ConfigUnavailable, Source
+from bridge.config.file import Source
+from bridge.config.problems import ConfigError, ConfigUnavailable
 from bridge.state.documents import StateError, StateUnavailable
 from handlers.commands.config_option import config_option, config_path
 from handlers.daemon.service import CannotListen, Service

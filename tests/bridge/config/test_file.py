@@ -13,7 +13,8 @@ from typing import NoReturn
 
 import pytest
 
-from bridge.config.file import MAX_FILE_BYTES, MAX_PROBLEMS, ConfigError, ConfigUnavailable, Source, load
+from bridge.config.file import MAX_FILE_BYTES, MAX_PROBLEMS, Source, load
+from bridge.config.problems import ConfigError, ConfigUnavailable
 from bridge.config.schema import Config
 
 WHOLE = '[limits]\nrpm = 7\n\n[upstream]\nbase_url = "https://example.org"\nmax_attempts = 2\n# as agreed\n'
