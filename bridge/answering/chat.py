@@ -81,8 +81,12 @@ class ImageRequest:
 
 
 class Usage(NamedTuple):
-    """Tokens, estimated by `bridge.answering.tokens`; `completion` includes `reasoning`."""
+    """Tokens, estimated by `bridge.answering.tokens`; `completion` includes `reasoning`.
+
+    `cached` is what of `prompt` was not sent again, since the evaluation holds it.
+    """
 
     prompt: int
     completion: int
     reasoning: int
+    cached: int = 0

@@ -29,6 +29,13 @@ class Stamp(NamedTuple):
     created: int
 
 
+class Ending(NamedTuple):
+    """Why a complete answer ended: upstream's finish reason or a stage's, and the stop string that was met, if any."""
+
+    reason: str | None
+    stop: str | None = None
+
+
 class ErrorAnswer(NamedTuple):
     """An error as one API spells it, before anything of an answer has been sent."""
 
@@ -53,8 +60,8 @@ class StreamEncoder(Protocol):
     def encode(self, batch: Sequence[AnswerEvent]) -> bytes:
         """Encode what one read held, without its terminal event; it may be nothing."""
 
-    def finish(self, reason: str | None, usage: Callable[[], Usage]) -> bytes:
-        """Encode the end of a complete answer; `reason` is upstream's finish reason, or a stage's."""
+    def finish(self, ending: Ending, usage: Callable[[], Usage]) -> bytes:
+        """Encode the end of a complete answer."""
 
     def error(self, error: ApiError) -> bytes:
         """Encode the last event of a stream that broke off, whether `start` has been sent or not."""
@@ -70,7 +77,7 @@ class Collector(Protocol):
     def add(self, batch: Sequence[AnswerEvent]) -> None:
         """Take what one read held. Raises ApiError (502) where the answer is longer than is kept."""
 
-    def finish(self, reason: str | None, usage: Usage) -> bytes:
+    def finish(self, ending: Ending, usage: Usage) -> bytes:
         """Encode the whole answer as one JSON document."""
 
 
@@ -98,8 +105,8 @@ class Api(Protocol):
     def key(self, headers: MultiMapping[str]) -> str | None:
         """Find the key that a request shows; None where it shows none, or more than one."""
 
-    def limit_headers(self, admission: Admission) -> dict[str, str]:
-        """Name the headers that tell a caller its limits."""
+    def limit_headers(self, admission: Admission, now: float) -> dict[str, str]:
+        """Name the headers that tell a caller its limits; `now` is unix time."""
 
     def error(self, error: ApiError, request_id: str) -> ErrorAnswer:
         """Spell an error that is the whole answer."""
@@ -112,8 +119,8 @@ class Dialect(Api, Protocol):
     def name(self) -> str:
         """What statistics and logs call it."""
 
-    def links(self, fields: Fields) -> Iterator[str]:
+    def links(self, fields: Fields, owner: str) -> Iterator[str]:
         """Find the http(s) URLs of a request's pictures, to be fetched before it is read. What is wrong is skipped."""
 
-    def read(self, fields: Fields, files: FileReader) -> DialectRequest:
-        """Read a request. Raises ApiError (400) that names the field."""
+    def read(self, fields: Fields, files: FileReader, owner: str) -> DialectRequest:
+        """Read a request; `owner` is the id of its key, for what an API stores. Raises ApiError (400)."""

@@ -139,6 +139,18 @@ class Fields:
         path = f"{self.path(name)}[{at}]"
         raise invalid_request("invalid_type", f"'{path}' must be {_KINDS[kind]}, not {_KINDS[type(item)]}.", path)
 
+    def json_object(self, name: str) -> dict[str, object] | None:
+        """Read an object as it is: a schema, or what a tool was given."""
+        value = self._values.get(name)
+        if value is None or isinstance(value, dict):
+            return value
+        raise self._wrong_type(name, "an object")
+
+    @property
+    def values(self) -> dict[str, object]:
+        """The object itself."""
+        return self._values
+
     def any(self, name: str) -> object:
         """Whatever a field holds."""
         return self._values.get(name)

@@ -1,4 +1,4 @@
-"""Server-sent events, the little of them that OpenAI's streams use: `data:` frames and comments."""
+"""Server-sent events, the little of them that the APIs use: frames of one line, with a name or without, and comments."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ _LINE_ENDS: Final = ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"
 def frame(json: bytes) -> bytes:
     """One event of one line."""
     return b"data: " + line_safe(json) + b"\n\n"
+
+
+def named(name: str, json: bytes) -> bytes:
+    """One event of one line, with its name."""
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), line_safe(json))
 
 
 def line_safe(json: bytes) -> bytes:

@@ -1,0 +1,258 @@
+"""The Messages API: batches of events → the bytes of a stream, or of one message.
+
+A message is a row of content blocks, open one after the other:
+
+    message_start ─▶ [content_block_start ─▶ content_block_delta … ─▶ content_block_stop] … ─▶ message_delta ─▶ message_stop
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from io import StringIO
+from typing import Final, Literal, NamedTuple
+
+import orjson
+import pybase64
+
+from bridge.answering.chat import Usage
+from bridge.answering.events import AnswerEvent, ToolCalls
+from bridge.answering.messages import ToolCall, markdown
+from bridge.dialects import sse
+from bridge.dialects.dialect import Ending
+from bridge.dialects.messages.errors import error_object
+from bridge.dialects.sources import merge_sources
+from bridge.errors import ApiError, answer_too_long
+from upstream.protocol.events import Citations, Images, ReasoningDeltas, Source, TextDeltas
+
+#: An answer that is not streamed, its reasoning included, in characters.
+MAX_WHOLE_CHARS: Final = 16 * 1024 * 1024
+
+_STOP_REASONS: Final = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "content-filter": "refusal",
+}
+
+
+class MessageHead(NamedTuple):
+    """What a message begins with; `input_tokens` counts all that the model has before it."""
+
+    id: str
+    model: str
+    input_tokens: Callable[[], int]
+
+
+class MessageEncoder:
+    """Encodes one streamed message; reasoning is left out unless `thinking`."""
+
+    keepalive: Final = sse.named("ping", b'{"type":"ping"}')
+
+    def __init__(self, head: MessageHead, *, thinking: bool) -> None:
+        self._head = head
+        self._thinking = thinking
+        self._index = -1  # of the block that is open, or was the last one
+        self._open: Literal["text", "thinking"] | None = None
+        self._delta = b""  # what a delta of the open block begins with
+        self._thought = StringIO()
+        self._sources: dict[str, Source] = {}
+
+    def start(self) -> bytes:
+        """Encode the message without its content."""
+        usage = {"input_tokens": self._head.input_tokens(), "output_tokens": 0}
+        message = _message(self._head, [], None, None, usage)
+        return sse.named("message_start", orjson.dumps({"type": "message_start", "message": message}))
+
+    def idle(self) -> bytes:
+        """Encode a ping, the only keep-alive that there is."""
+        return self.keepalive
+
+    def encode(self, batch: Sequence[AnswerEvent]) -> bytes:
+        """Encode what one read held."""
+        return b"".join([self._encode(event) for event in batch])
+
+    def _encode(self, event: AnswerEvent) -> bytes:
+        match event:
+            case TextDeltas(json=json):
+                return self._run("text", json)
+            case ReasoningDeltas(text=text, json=json) if self._thinking:
+                self._thought.write(text)
+                return self._run("thinking", json)
+            case Images(images=images):
+                return self._run("text", orjson.dumps(markdown(images)))
+            case Citations(sources=sources):
+                merge_sources(self._sources, sources)
+            case ToolCalls(calls=calls):
+                return self._close() + b"".join(map(self._call, calls))
+        return b""
+
+    def _run(self, kind: Literal["text", "thinking"], json: bytes) -> bytes:
+        """Encode a run of deltas, an event for each, in a block of their kind."""
+        opening = b"" if self._open == kind else self._close() + self._begin(kind)
+        return opening + self._delta + sse.line_safe(json).replace(b"\n", _DELTA_END + self._delta) + _DELTA_END
+
+    def _begin(self, kind: Literal["text", "thinking"]) -> bytes:
+        self._open = kind
+        self._index += 1
+        self._delta = _DELTA_HEAD % self._index + _DELTAS[kind]
+        return self._start_block({"type": "text", "text": ""} if kind == "text" else _thinking("", ""))
+
+    def _start_block(self, block: dict[str, object]) -> bytes:
+        start = {"type": "content_block_start", "index": self._index, "content_block": block}
+        return sse.named("content_block_start", orjson.dumps(start))
+
+    def _close(self) -> bytes:
+        """End the block that is open, if one is: with its signature, or with its citations."""
+        kind, self._open = self._open, None
+        if kind is None:
+            return b""
+        if kind == "thinking":
+            last = [{"type": "signature_delta", "signature": _signature(self._thought.getvalue())}]
+            self._thought = StringIO()
+        else:
+            last = [{"type": "citations_delta", "citation": citation} for citation in _citations(self._sources)]
+            self._sources = {}
+        stop = sse.named("content_block_stop", b'{"type":"content_block_stop","index":%d}' % self._index)
+        return b"".join(map(self._delta_of, last)) + stop
+
+    def _delta_of(self, delta: object) -> bytes:
+        value = {"type": "content_block_delta", "index": self._index, "delta": delta}
+        return sse.named("content_block_delta", orjson.dumps(value))
+
+    def _call(self, call: ToolCall) -> bytes:
+        self._index += 1
+        stop = sse.named("content_block_stop", b'{"type":"content_block_stop","index":%d}' % self._index)
+        delta = {"type": "input_json_delta", "partial_json": call.arguments}
+        return self._start_block(_tool_use(call, {})) + self._delta_of(delta) + stop
+
+    def finish(self, ending: Ending, usage: Callable[[], Usage]) -> bytes:
+        """Encode the end of a complete message."""
+        begin = b""
+        if self._sources and self._open != "text":  # citations need a text that they stand in
+            begin = self._close() + self._begin("text")
+        delta = {"stop_reason": stop_reason(ending), "stop_sequence": ending.stop}
+        last = {"type": "message_delta", "delta": delta, "usage": usage_object(usage())}
+        return b"".join(
+            (
+                begin,
+                self._close(),
+                sse.named("message_delta", orjson.dumps(last)),
+                sse.named("message_stop", b'{"type":"message_stop"}'),
+            )
+        )
+
+    def error(self, error: ApiError) -> bytes:
+        """Encode the one event that ends a broken stream."""
+        return sse.named("error", orjson.dumps(error_object(error)))
+
+
+_DELTA_HEAD: Final = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":{"type":'
+_DELTAS: Final = {"text": b'"text_delta","text":', "thinking": b'"thinking_delta","thinking":'}
+_DELTA_END: Final = b"}}\n\n"
+
+
+class MessageCollector:
+    """Collects one whole message."""
+
+    def __init__(self, head: MessageHead, *, thinking: bool) -> None:
+        self._head = head
+        self._thinking = thinking
+        self._text = StringIO()
+        self._thought = StringIO()
+        self._calls: tuple[ToolCall, ...] = ()
+        self._sources: dict[str, Source] = {}
+        self._chars = 0
+        #: The bytes that are kept so far.
+        self.size = 0
+
+    def add(self, batch: Sequence[AnswerEvent]) -> None:
+        """Take what one read held. Raises ApiError (502) where the answer is longer than is kept."""
+        for event in batch:
+            match event:
+                case TextDeltas(text=text):
+                    self._write(self._text, text)
+                case ReasoningDeltas(text=text) if self._thinking:
+                    self._write(self._thought, text)
+                case Images(images=images):
+                    self._write(self._text, markdown(images))
+                case Citations(sources=sources):
+                    merge_sources(self._sources, sources)
+                case ToolCalls(calls=calls):
+                    self._calls = calls
+        if self._chars > MAX_WHOLE_CHARS:
+            raise answer_too_long(MAX_WHOLE_CHARS)
+
+    def _write(self, texts: StringIO, text: str) -> None:
+        chars = texts.write(text)
+        self._chars += chars
+        self.size += chars if text.isascii() else 4 * chars
+
+    def finish(self, ending: Ending, usage: Usage) -> bytes:
+        """Encode the whole message."""
+        content: list[dict[str, object]] = []
+        if thought := self._thought.getvalue():
+            content.append(_thinking(thought, _signature(thought)))
+        text, citations = self._text.getvalue(), _citations(self._sources)
+        if text or citations:
+            content.append({"type": "text", "text": text, **({"citations": citations} if citations else {})})
+        content += [_tool_use(call, orjson.loads(call.arguments)) for call in self._calls]
+        message = _message(self._head, content, stop_reason(ending), ending.stop, usage_object(usage))
+        return orjson.dumps(message)
+
+
+def stop_reason(ending: Ending) -> str:
+    """Why a message ended, in this API's words."""
+    return "stop_sequence" if ending.stop is not None else _STOP_REASONS.get(ending.reason or "", "end_turn")
+
+
+def usage_object(usage: Usage) -> dict[str, object]:
+    """The API's usage object: what a follow-up did not send again counts as read from a cache, beside `input_tokens`."""
+    return {
+        "input_tokens": usage.prompt - usage.cached,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": usage.cached,
+        "output_tokens": usage.completion,
+        "output_tokens_details": {"thinking_tokens": usage.reasoning},
+    }
+
+
+def _message(
+    head: MessageHead, content: list[dict[str, object]], reason: str | None, stop: str | None, usage: dict[str, object]
+) -> dict[str, object]:
+    return {
+        "id": head.id,
+        "type": "message",
+        "role": "assistant",
+        "model": head.model,
+        "content": content,
+        "stop_reason": reason,
+        "stop_sequence": stop,
+        "usage": usage,
+    }
+
+
+def _thinking(text: str, signature: str) -> dict[str, object]:
+    return {"type": "thinking", "thinking": text, "signature": signature}
+
+
+def _signature(text: str) -> str:
+    """A signature that nobody checks: clients send it back, and the bridge shows no reasoning to a model again."""
+    return pybase64.b64encode(hashlib.sha256(text.encode(errors="replace")).digest()).decode()
+
+
+def _tool_use(call: ToolCall, given: object) -> dict[str, object]:
+    return {"type": "tool_use", "id": call.id, "name": call.name, "input": given}
+
+
+def _citations(sources: dict[str, Source]) -> list[dict[str, object]]:
+    return [
+        {
+            "type": "web_search_result_location",
+            "url": source.url,
+            "title": source.title or source.url,
+            "cited_text": "",
+            "encrypted_index": "",
+        }
+        for source in sources.values()
+    ]

@@ -1,0 +1,70 @@
+"""How the Messages API spells errors and limits (docs/fronts.md, "Messages")."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+import orjson
+
+from bridge.access.limits import Admission
+from bridge.dialects.api_key import find_key
+from bridge.dialects.dialect import ErrorAnswer
+from bridge.errors import ApiError, ContextExceeded, error_headers
+
+#: The code of a request for a feature that the SDK then does without.
+THREAD_UNSUPPORTED: Final = "thread_unsupported_request"
+
+_TYPES: Final = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+class Anthropic:
+    """What is the same on every path of this API."""
+
+    request_id_header: Final = "request-id"
+    key = staticmethod(find_key)
+
+    def limit_headers(self, admission: Admission, now: float) -> dict[str, str]:
+        """The `anthropic-ratelimit-requests-*` headers; the reset is a time in RFC 3339."""
+        reset = datetime.fromtimestamp(now + admission.reset_seconds, UTC)
+        return {
+            "anthropic-ratelimit-requests-limit": str(admission.limit),
+            "anthropic-ratelimit-requests-remaining": str(admission.remaining),
+            "anthropic-ratelimit-requests-reset": reset.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        }
+
+    def error(self, error: ApiError, request_id: str) -> ErrorAnswer:
+        """The API's error object; a service that is not available is 529 there."""
+        body = {**error_object(error), "request_id": request_id}
+        return ErrorAnswer(_status(error), error_headers(error), orjson.dumps(body))
+
+
+ANTHROPIC: Final = Anthropic()
+
+
+def error_object(error: ApiError) -> dict[str, object]:
+    """The error as an event of a stream, or as an answer's body without its request id."""
+    status = _status(error)
+    usual = "api_error" if status >= 500 else "invalid_request_error"
+    content: dict[str, object] = {"type": _TYPES.get(status, usual), "message": _message(error)}
+    if error.code == THREAD_UNSUPPORTED:
+        content["details"] = {"error_code": error.code}
+    return {"type": "error", "error": content}
+
+
+def _status(error: ApiError) -> int:
+    return 529 if error.status == 503 else error.status
+
+
+def _message(error: ApiError) -> str:
+    if isinstance(error, ContextExceeded):
+        return f"prompt is too long: {error.tokens} tokens > {error.max_tokens} maximum"
+    return error.message

@@ -1,0 +1,85 @@
+"""Tools of the Messages API that the caller runs itself, and whose schema only the vendor's models know by heart.
+
+Another model is shown the schema. What the vendor's own servers run (web search, code execution) cannot be had here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from bridge.answering.chat import Tool
+
+_COORDINATE: Final = {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}
+
+#: By the beginning of their type, which ends in a date.
+VENDOR_TOOLS: Final[Mapping[str, Tool]] = {
+    "bash_2": Tool(
+        "bash",
+        "Run a command in a bash session that stays open between calls.",
+        {
+            "type": "object",
+            "properties": {
+                "command": {"type": "string", "description": "The command to run."},
+                "restart": {"type": "boolean", "description": "Start a new session instead of running a command."},
+            },
+        },
+    ),
+    "text_editor_": Tool(
+        "str_replace_based_edit_tool",
+        "View, create and edit text files. `view` shows a file or lists a folder; `create` writes a whole file; "
+        "`str_replace` replaces `old_str`, which must occur exactly once, by `new_str`; `insert` inserts `insert_text` "
+        "after the line `insert_line`.",
+        {
+            "type": "object",
+            "properties": {
+                "command": {"type": "string", "enum": ["view", "create", "str_replace", "insert", "undo_edit"]},
+                "path": {"type": "string"},
+                "file_text": {"type": "string"},
+                "old_str": {"type": "string"},
+                "new_str": {"type": "string"},
+                "insert_line": {"type": "integer"},
+                "insert_text": {"type": "string"},
+                "view_range": _COORDINATE,
+            },
+            "required": ["command", "path"],
+        },
+    ),
+    "memory_": Tool(
+        "memory",
+        "Keep notes between conversations as files below /memories.",
+        {
+            "type": "object",
+            "properties": {
+                "command": {"type": "string", "enum": ["view", "create", "str_replace", "insert", "delete", "rename"]},
+                "path": {"type": "string"},
+                "file_text": {"type": "string"},
+                "old_str": {"type": "string"},
+                "new_str": {"type": "string"},
+                "insert_line": {"type": "integer"},
+                "insert_text": {"type": "string"},
+                "view_range": _COORDINATE,
+                "old_path": {"type": "string"},
+                "new_path": {"type": "string"},
+            },
+            "required": ["command"],
+        },
+    ),
+    "computer_2": Tool(
+        "computer",
+        "Use the mouse and the keyboard of a screen, and take screenshots of it.",
+        {
+            "type": "object",
+            "properties": {
+                "action": {"type": "string"},
+                "coordinate": _COORDINATE,
+                "start_coordinate": _COORDINATE,
+                "text": {"type": "string"},
+                "duration": {"type": "number"},
+                "scroll_direction": {"type": "string", "enum": ["up", "down", "left", "right"]},
+                "scroll_amount": {"type": "integer"},
+            },
+            "required": ["action"],
+        },
+    ),
+}

@@ -1,0 +1,136 @@
+"""Stored responses: what `previous_response_id` continues and GET shows. Bounded; a key sees its own alone.
+
+A response keeps its own input and names the one before it, so that a long conversation is kept once.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+import orjson
+
+from bridge.errors import ApiError, invalid_request
+
+#: Responses that are kept, and the bytes of all of them together; the oldest go first.
+MAX_RESPONSES: Final = 10_000
+MAX_BYTES: Final = 64 * 1024 * 1024
+#: How many responses one may continue, each the one before.
+MAX_CHAIN: Final = 10_000
+#: What a response takes beside its bytes.
+_OVERHEAD_BYTES: Final = 512
+
+
+class Stored(NamedTuple):
+    """One response: the id of the key that made it, its own input items and the whole object, both as JSON."""
+
+    owner: str
+    previous: str | None
+    input: bytes
+    response: bytes
+
+    @property
+    def size(self) -> int:
+        """Its bytes, more or less."""
+        return len(self.input) + len(self.response) + _OVERHEAD_BYTES
+
+    def output(self) -> list[object]:
+        """The items of its answer."""
+        output: list[object] = orjson.loads(self.response)["output"]
+        return output
+
+
+class StoredResponses:
+    """All stored responses, by id, the oldest first. Pure: what is saved is saved by its owner."""
+
+    def __init__(self, max_bytes: int = MAX_BYTES, max_responses: int = MAX_RESPONSES) -> None:
+        self._max_bytes = max_bytes
+        self._max_responses = max_responses
+        self._kept: OrderedDict[str, Stored] = OrderedDict()
+        self._size = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __iter__(self) -> Iterator[tuple[str, Stored]]:
+        """Yield each with its id, the oldest first."""
+        return iter(self._kept.items())
+
+    @property
+    def size(self) -> int:
+        """The bytes of all."""
+        return self._size
+
+    def put(self, id_: str, stored: Stored) -> None:
+        """Keep one; what is too much for all of them is not kept."""
+        self.remove(id_)
+        if stored.size > self._max_bytes:
+            return
+        self._kept[id_] = stored
+        self._size += stored.size
+        while self._size > self._max_bytes or len(self._kept) > self._max_responses:
+            _, oldest = self._kept.popitem(last=False)
+            self._size -= oldest.size
+
+    def remove(self, id_: str) -> None:
+        """Forget one, if it is there."""
+        if (stored := self._kept.pop(id_, None)) is not None:
+            self._size -= stored.size
+
+    def find(self, owner: str, id_: str) -> Stored | None:
+        """Find a response of `owner`'s."""
+        stored = self._kept.get(id_)
+        return stored if stored is not None and stored.owner == owner else None
+
+    def history(self, owner: str, id_: str) -> list[object]:
+        """All items up to a response and its answer. Raises ApiError (400) where it, or one before it, is gone."""
+        chain: list[Stored] = []
+        before: str | None = id_
+        while before is not None:
+            stored = self.find(owner, before)
+            if stored is None or len(chain) >= MAX_CHAIN:
+                raise _not_found(id_)
+            chain.append(stored)
+            before = stored.previous
+        items: list[object] = []
+        for stored in reversed(chain):
+            items += orjson.loads(stored.input)
+            items += stored.output()
+        return items
+
+    def resolved(self, owner: str, items: Iterable[object]) -> Iterator[object]:
+        """Put the item itself in the place of each `item_reference`. Raises ApiError (400) where there is none."""
+        for item in items:
+            if isinstance(item, dict) and item.get("type") == "item_reference":
+                yield self._item(owner, item.get("id"))
+            else:
+                yield item
+
+    def _item(self, owner: str, id_: object) -> object:
+        """Find an item by its id, which holds the id of its response."""
+        stored = self.find(owner, response_id_of(id_)) if isinstance(id_, str) else None
+        for item in stored.output() if stored is not None else ():
+            if isinstance(item, dict) and item.get("id") == id_:
+                return item
+        raise invalid_request("item_not_found", "An item_reference names no item of a stored response.", "input")
+
+
+def response_id(stamp: str) -> str:
+    """The id of the response of a stamp, which is 32 hex digits."""
+    return f"resp_{stamp}"
+
+
+def item_id(prefix: str, stamp: str, index: int) -> str:
+    """The id of a response's item: `msg`, `rs`, `fc` or `ctc`, its stamp and its place."""
+    return f"{prefix}_{stamp}{index:04x}"
+
+
+def response_id_of(item: str) -> str:
+    """The id of the response that an item's id names."""
+    return response_id(item.partition("_")[2][:-4])
+
+
+def _not_found(id_: str) -> ApiError:
+    message = f"Previous response with id '{id_[:100]}' not found: send the whole history in 'input'."
+    return invalid_request("previous_response_not_found", message, "previous_response_id")

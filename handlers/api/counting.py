@@ -1,0 +1,34 @@
+"""Counting the tokens of a request without asking a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import orjson
+from aiohttp import web
+
+from bridge.answering.chat import ChatRequest
+from bridge.answering.prompting import prompt_tokens
+from bridge.dialects.fields import Fields
+from bridge.dialects.files import FileReader
+from handlers.api.asking import read_with
+from handlers.request.admission import large_body
+from handlers.request.answers import json_response
+from handlers.request.appkeys import KEY, MODELS, SETTINGS, Handler
+from upstream.protocol.errors import Reason
+
+_OK: Final = {"x-bridge-reason": Reason.OK.value}
+
+
+def counting(read: Callable[[Fields, FileReader, str], ChatRequest], answer: Callable[[int], object]) -> Handler:
+    """Make the handler that counts what `read` reads; `answer` makes the document that says how much."""
+
+    async def count(request: web.Request) -> web.Response:
+        key, config = request[KEY], request.app[SETTINGS].current()
+        async with large_body(request, key, config) as hold:
+            chat = await read_with(read, request, config, hold)
+            await request.app[MODELS].resolve(chat.model, key)
+            return json_response(orjson.dumps(answer(prompt_tokens(chat))), headers=_OK)
+
+    return count
