@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Final
 
 import click
 
@@ -30,17 +29,15 @@ from handlers.request.clearance import client_settings
 from handlers.request.printable import printable
 from upstream import client
 from upstream.accounts import EVERYTHING, EXPIRY_WARNING_SECONDS, Account, AccountPool
+from upstream.actions import UPLOAD_ACTIONS, find_upload_actions
 from upstream.client import PAGE_PATHS, ArenaClient
 from upstream.loop.timers import Alarms
-from upstream.protocol import flight
 from upstream.protocol.cookies import Session
 from upstream.protocol.errors import Reason, TimedOut, Unreachable, UpstreamError
+from upstream.protocol.flight import Page
 from upstream.protocol.models import ModelList
 from upstream.protocol.renewal import may_renew
 from upstream.site_clock import TOLERANCE_SECONDS
-
-#: The server actions that the upload of a picture needs (docs/protocol.md, "Server actions and uploads").
-UPLOAD_ACTIONS: Final = frozenset({"generateUploadUrl", "getSignedUrl"})
 
 
 class Verdict(Enum):
@@ -121,8 +118,8 @@ async def examine(config: Config) -> AsyncIterator[Finding]:
         for finding in _accounts(state.pool, asked, arena.clock()):
             yield finding
         yield await _models(sources, folder)
-        if sources.html is not None:
-            yield await _uploads(sources.html, arena, config)
+        if sources.site_page is not None:
+            yield await _uploads(sources.site_page, arena, config)
 
 
 def _configuration(config: Config) -> Finding:
@@ -155,7 +152,7 @@ def _site(sources: Sources, arena: ArenaClient, config: Config) -> Finding:
         where = f"{where}; {config.upstream.base_url} leads there"
     if arena.page_path != PAGE_PATHS[0]:
         where = f"{where}; its page is at {arena.page_path} now"
-    if sources.html is None and isinstance(sources.page, UpstreamError):
+    if sources.site_page is None and isinstance(sources.page, UpstreamError):
         why = _advice(sources.page)
         if not isinstance(sources.catalog, ModelList):
             return Finding(Verdict.BAD, "LMArena", f"{arena.origin}: {why}")
@@ -315,20 +312,20 @@ def _lack(source: ModelList | UpstreamError | None, absent: str, name: str) -> s
     return "" if source.models else f"{name} lists none"
 
 
-async def _uploads(page: str, arena: ArenaClient, config: Config) -> Finding:
-    paths = await asyncio.to_thread(flight.script_paths, page)
-    missing = set(UPLOAD_ACTIONS)
-    for path in paths:
-        if not missing:
-            break
-        try:
-            script = await arena.read(path, timeout=config.upstream.connect_timeout)
-        except Unreachable:
-            break
-        except UpstreamError:
-            continue
-        missing -= (await asyncio.to_thread(flight.action_ids, script)).keys()
+async def _uploads(page: Page, arena: ArenaClient, config: Config) -> Finding:
+    unreachable = False
+
+    async def read_script(path: str) -> str:
+        nonlocal unreachable
+        if not unreachable:
+            try:
+                return await arena.read(path, timeout=config.upstream.connect_timeout)
+            except UpstreamError as error:
+                unreachable = isinstance(error, Unreachable)
+        return ""
+
+    missing = UPLOAD_ACTIONS - (await find_upload_actions(page, read_script)).keys()
     if missing:
-        text = f"{', '.join(sorted(missing))} not found in {len(paths)} scripts: chats work, pictures cannot be sent"
+        text = f"{', '.join(sorted(missing))} not found in its scripts: chats work, pictures cannot be sent"
         return Finding(Verdict.WORTH_A_LOOK, "upload action ids", text)
     return Finding(Verdict.GOOD, "upload action ids", "found")
