@@ -13,7 +13,8 @@ from typing import Final
 
 import orjson
 
-from upstream.client import ArenaClient, Credentials
+from upstream.client import ArenaClient
+from upstream.credentials import Credentials
 from upstream.loop.parallel import side_by_side
 from upstream.protocol.errors import NotThere, RateLimited, Rejected, SessionExpired, StaleAction, UploadFailed
 from upstream.protocol.flight import FlightError, Page, action_ids, action_result

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +21,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from upstream.answer import ArenaAnswer
+from upstream.credentials import Credentials
 from upstream.http.connection import MAX_HEAD_BYTES
 from upstream.http.exchange import Exchanges, Response, exchanging
 from upstream.http.transfer import SENDING_ERRORS, read_bounded, reading, unanswered
@@ -92,22 +93,6 @@ class Settings:
     connect_timeout: float
     idle_timeout: float
     connections: int
-
-
-@dataclass(slots=True, eq=False)
-class Credentials:
-    """The session cookie that the next call shows, and who is told when upstream rotates it.
-
-    A call may be several requests, after a redirect for one: each shows what the one before has brought.
-    """
-
-    session: str = field(repr=False)
-    on_rotated: Callable[[str], None] = field(repr=False)
-
-    def rotate(self, session: str) -> None:
-        """Take over the cookie that the site has put in this one's place."""
-        self.session = session
-        self.on_rotated(session)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from typing import Final, NamedTuple
 
 from upstream.accounts import Account
 from upstream.actions import GENERATE_UPLOAD_URL, GET_SIGNED_URL, ServerActions
-from upstream.client import ArenaClient, Credentials
+from upstream.client import ArenaClient
+from upstream.credentials import Credentials
 from upstream.loop.parallel import side_by_side
 from upstream.protocol.errors import (
     DownloadFailed,

@@ -23,7 +23,8 @@ from typing import Final, NamedTuple, TypeVar
 from bridge.config.schema import Config
 from bridge.tasks import TaskOwner
 from upstream.accounts import Account, AccountPool
-from upstream.client import ArenaClient, Credentials, Me
+from upstream.client import ArenaClient, Me
+from upstream.credentials import Credentials
 from upstream.protocol.cookies import Session
 from upstream.protocol.errors import ProtocolViolated, Reason, SessionExpired, UpstreamError
 from upstream.protocol.renewal import Standing, must_renew, renewed
@@ -243,7 +244,7 @@ class Renewals:
         """The account's login; one with a cookie that is not known yet is due at once."""
         login = self._logins.get(account.user_id)
         if login is None or not login.is_of(account):
-            login = _Login(account, Credentials(account.session.value, self._pool.rotation(account)))
+            login = _Login(account, self._pool.credentials(account))
             self._logins[account.user_id] = login
         return login
 
@@ -298,7 +299,7 @@ async def ask(client: ArenaClient, pool: AccountPool, account: Account, *, timeo
     Raises UpstreamError: SessionExpired where the site does not accept the login.
     """
     try:
-        me = await _who_is_logged_in(client, Credentials(account.session.value, pool.rotation(account)), timeout)
+        me = await _who_is_logged_in(client, pool.credentials(account), timeout)
     except SessionExpired:
         pool.expire(account)
         raise

@@ -19,7 +19,8 @@ import psutil
 
 from bridge.dialects.openai.chat_answer import Completion, Header
 from bridge.errors import ApiError
-from upstream.client import Credentials, Settings, connect
+from upstream.client import Settings, connect
+from upstream.credentials import Credentials
 from upstream.loop.timers import Alarms
 from upstream.protocol.errors import UpstreamError
 from upstream.protocol.evaluations import Call

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from upstream import client
 from upstream.answer import ArenaAnswer
 from upstream.arena import Arena, Line, Session, Step, Turn, Until
-from upstream.client import ArenaClient, Credentials, Settings
+from upstream.client import ArenaClient, Settings
+from upstream.credentials import Credentials
 from upstream.loop.timers import Alarms
 from upstream.protocol import evaluations
 from upstream.protocol.events import Event

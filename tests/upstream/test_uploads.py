@@ -16,7 +16,8 @@ from tenacity import wait_none
 from upstream import client, uploads
 from upstream.accounts import Account
 from upstream.arena import Arena, Session
-from upstream.client import Credentials, Settings
+from upstream.client import Settings
+from upstream.credentials import Credentials
 from upstream.loop.timers import Alarms
 from upstream.protocol.cookies import decode
 from upstream.protocol.errors import (
