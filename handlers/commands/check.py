@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import shlex
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from pathlib import Path
 
 import click
 
 from bridge.accounts.renewals import CALL_SECONDS, ask
+from bridge.accounts.standing import Condition, holds, judge
+from bridge.accounts.standing import Finding as AccountFinding
 from bridge.config.problems import ConfigError
 from bridge.config.schema import Config
-from bridge.diagnosis import ADVICE
-from bridge.errors import from_upstream
-from bridge.health import clock_advice
+from bridge.diagnosis import ADD_ACCOUNT, ADVICE, CLOCK, advice_on, sentence, stopped
+from bridge.health import clock_difference
 from bridge.models import Sources, read_sources
 from bridge.state.documents import StateError, StateFolder
 from bridge.state.state import State, models_document
@@ -28,11 +29,10 @@ from handlers.commands.terminal import moment
 from handlers.request.clearance import client_settings
 from handlers.request.printable import printable
 from upstream import client
-from upstream.accounts import EVERYTHING, EXPIRY_WARNING_SECONDS, Account, AccountPool
+from upstream.accounts import Account, AccountPool
 from upstream.actions import UPLOAD_ACTIONS, find_upload_actions
 from upstream.client import PAGE_PATHS, ArenaClient
 from upstream.loop.timers import Alarms
-from upstream.protocol.cookies import Session
 from upstream.protocol.errors import Reason, TimedOut, Unreachable, UpstreamError
 from upstream.protocol.flight import Page
 from upstream.protocol.models import ModelList
@@ -165,15 +165,15 @@ def _site(sources: Sources, arena: ArenaClient, config: Config) -> Finding:
 
 def _clock(arena: ArenaClient) -> Finding:
     if skew := arena.clock.skew:
-        return Finding(Verdict.WORTH_A_LOOK, "clock", clock_advice(skew))
+        return Finding(Verdict.WORTH_A_LOOK, "clock", sentence(f"{clock_difference(skew)}: {CLOCK.now}"))
     return Finding(Verdict.GOOD, "clock", f"within {TOLERANCE_SECONDS:g} s of LMArena's")
 
 
 def _advice(failure: UpstreamError) -> str:
     """What went wrong, and what the operator does now."""
-    if isinstance(failure, Unreachable | TimedOut):
-        return f"{failure.message} Check the network, and upstream.base_url."
-    return from_upstream(failure).message
+    silent = isinstance(failure, Unreachable | TimedOut)  # the site is, not a model
+    advice = ADVICE[Reason.UNREACHABLE] if silent else advice_on(failure)
+    return f"{stopped(failure.message)} {sentence(advice.now)}"
 
 
 @dataclass(slots=True)
@@ -213,7 +213,7 @@ async def _ask(arena: ArenaClient, state: State, config: Config, *, daemon_runs:
 def _accounts(pool: AccountPool, asked: _Asked, now: float) -> Iterator[Finding]:
     """What there is to say of each account. `now` is unix time by the site's clock."""
     if not len(pool):
-        yield Finding(Verdict.BAD, "accounts", "none: lmarena-bridge accounts add")
+        yield Finding(Verdict.BAD, "accounts", f"none: {ADVICE[Reason.NO_ACCOUNT].now}")
     found = [(account, *_account(account, asked, now)) for account in pool]
     # One account that is out of service is no trouble while another serves.
     serving = any(verdict is not Verdict.BAD for _, verdict, _ in found)
@@ -226,15 +226,13 @@ def _accounts(pool: AccountPool, asked: _Asked, now: float) -> Iterator[Finding]
 def _account(account: Account, asked: _Asked, now: float) -> tuple[Verdict, str]:
     """How an account is; BAD if it cannot chat now."""
     session = account.session
-    add = f"lmarena-bridge accounts add --label {shlex.quote(account.label)}"
-    if account.expired:
-        return Verdict.BAD, f"LMArena does not accept its login: log in again, and paste the new cookie: {add}"
-    if account.bar is not None:
-        why, todo = ADVICE[account.bar]
-        return Verdict.BAD, f"{why}: {todo}" + (f": {add}" if account.bar is Reason.GUEST else "")
-    login, ended = _login(session, now), session.expires_at <= now
-    if rest := _rest(account):
-        return Verdict.BAD, f"{login}; {rest}"
+    standing = judge(account, time.time(), now, when=partial(moment, now=now))
+    login, ended = f"its login {holds(session, now, partial(moment, now=now))}", session.expires_at <= now
+    if session.renewable and ended:
+        login = f"{login}, its token ended {moment(session.expires_at, now)}"
+    if (obstacle := standing.obstacle) is not None:
+        before = f"{login}; " if obstacle.condition is Condition.RESTING else ""
+        return Verdict.BAD, before + _to_do(obstacle, account)
     failure = asked.failures.get(account.user_id)
     if failure is not None:
         verdict = Verdict.BAD if ended else Verdict.WORTH_A_LOOK
@@ -244,30 +242,14 @@ def _account(account: Account, asked: _Asked, now: float) -> tuple[Verdict, str]
     if account.user_id in asked.left:
         by = f"{login}, which the running daemon does next"
         return (Verdict.WORTH_A_LOOK, f"{by}; its health says how that goes") if ended else (Verdict.GOOD, by)
-    if not session.renewable and ended:
-        return Verdict.WORTH_A_LOOK, f"{login}, though LMArena still takes it: paste a new one: {add}"
-    if not session.renewable and session.expires_at - now < EXPIRY_WARNING_SECONDS:
-        return Verdict.WORTH_A_LOOK, f"{login} and cannot be renewed: paste a new one in time: {add}"
+    if standing.findings:
+        return Verdict.WORTH_A_LOOK, "; ".join(_to_do(finding, account) for finding in standing.findings)
     return Verdict.GOOD, login
 
 
-def _login(session: Session, now: float) -> str:
-    """How long a login holds."""
-    ended = session.expires_at <= now
-    if session.renewable:
-        past = f", its token ended {moment(session.expires_at, now)}" if ended else ""
-        return f"its login renews itself{past}"
-    return f"its session {'ended' if ended else 'ends for good'} {moment(session.expires_at, now)}"
-
-
-def _rest(account: Account) -> str:
-    """Why an account may not be asked for a chat now, and for how long; '' if it may."""
-    now = time.time()
-    if not (seconds := math.ceil(account.rests("chat", now))):
-        return ""
-    if account.resting.get(EVERYTHING, 0.0) > now:
-        return f"LMArena doubts that a human uses it: it rests for {seconds} s, and its own page shows the same flag"
-    return f"it rests for {seconds} s after a 429"
+def _to_do(finding: AccountFinding, account: Account) -> str:
+    """What there is to say of an account, with the command that renews this very one."""
+    return finding.clause.replace(ADD_ACCOUNT, f"{ADD_ACCOUNT} --label {shlex.quote(account.label)}")
 
 
 async def _models(sources: Sources, folder: StateFolder) -> Finding:

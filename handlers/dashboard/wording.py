@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from markupsafe import Markup, escape
 
+from bridge.diagnosis import sentence
 from handlers.request.printable import readable
 
 
@@ -75,5 +76,5 @@ def ticked(text: str) -> Markup:
 
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
-    each.__name__: each for each in (duration, clock, day, iso, number, short, percent, ticked)
+    each.__name__: each for each in (duration, clock, day, iso, number, short, percent, ticked, sentence)
 }
