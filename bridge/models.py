@@ -20,6 +20,7 @@ from bridge.errors import (
 )
 from bridge.state.documents import Document
 from bridge.state.saving import Saving
+from bridge.tasks import set_within
 from upstream.client import ArenaClient
 from upstream.protocol.catalog import Catalog, names_of
 from upstream.protocol.errors import ProtocolViolated, TimedOut, UpstreamError
@@ -82,11 +83,7 @@ class Models:
                 wait, repeat = every, FIRST_REPEAT_SECONDS
             else:
                 wait, repeat = min(repeat, every), min(repeat * 2, every)
-            try:
-                async with asyncio.timeout(wait):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await set_within(self._wake, wait)
 
     def wake(self) -> None:
         """Something changed (the configuration, say): read the list now."""

@@ -22,7 +22,7 @@ from typing import Final, TypeVar
 
 from bridge.accounts.standing import Failing
 from bridge.config.schema import Config
-from bridge.tasks import TaskOwner
+from bridge.tasks import TaskOwner, set_within
 from upstream.accounts import Account, AccountPool
 from upstream.client import ArenaClient, Me
 from upstream.credentials import Credentials
@@ -103,11 +103,7 @@ class Renewals:
         while True:
             self._wake.clear()
             wait = self.start_due()
-            try:
-                async with asyncio.timeout(wait):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await set_within(self._wake, wait)
 
     async def finish(self) -> None:
         """Begin no more calls, and wait for those that are under way, at most `FAREWELL_SECONDS`."""

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from bridge.statistics.histogram import Histogram
 from upstream.protocol.errors import Reason
+from upstream.protocol.printable import printable
 
 #: Upper bounds of the slots in seconds, inclusive; one slot more holds what is above the last.
 TTFT_BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0, 30.0, 60.0, 120.0)
@@ -250,7 +251,7 @@ def row_of(table: dict[str, T], name: str, new: Callable[[], T]) -> T:
 
 def _kept_name(name: str) -> str:
     """A name that is short enough, and that JSON can hold: a lone surrogate or control character becomes `?`."""
-    return "".join(char if char.isprintable() else "?" for char in name[:NAME_CHARS])
+    return printable(name[:NAME_CHARS], "?")
 
 
 def whole_numbers(counts: dict[str, Any]) -> dict[str, int]:

@@ -32,10 +32,10 @@ from handlers.commands.config_option import config_option, read_config
 from handlers.commands.standard_input import is_terminal, read_all
 from handlers.commands.stored import update
 from handlers.commands.terminal import moment, print_table
-from handlers.request.printable import printable
 from upstream.accounts import Account
 from upstream.protocol.cookies import SESSION_COOKIE, CookieError, Session
 from upstream.protocol.pastes import Pasted, read_pasted
+from upstream.protocol.printable import printable
 
 _CTRL_D: Final = b"\x04"
 #: Far above any export of cookies; a HAR file may be large, but nobody types one.

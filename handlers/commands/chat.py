@@ -18,7 +18,7 @@ import click
 from bridge.config.schema import Config
 from handlers.commands.config_option import config_option, read_config
 from handlers.commands.standard_input import is_terminal, read_all
-from handlers.request.printable import printable, readable
+from upstream.protocol.printable import printable, readable
 
 Message: TypeAlias = dict[str, str]
 

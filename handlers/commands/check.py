@@ -27,7 +27,6 @@ from bridge.state.state import State, models_document
 from handlers.commands.config_option import config_option, read_config
 from handlers.commands.terminal import moment
 from handlers.request.clearance import client_settings
-from handlers.request.printable import printable
 from upstream import client
 from upstream.accounts import Account, AccountPool
 from upstream.actions import UPLOAD_ACTIONS, find_upload_actions
@@ -36,6 +35,7 @@ from upstream.loop.timers import Alarms
 from upstream.protocol.errors import Reason, TimedOut, Unreachable, UpstreamError
 from upstream.protocol.flight import Page
 from upstream.protocol.models import ModelList
+from upstream.protocol.printable import printable
 from upstream.protocol.renewal import may_renew
 from upstream.site_clock import TOLERANCE_SECONDS
 

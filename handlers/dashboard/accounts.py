@@ -15,7 +15,7 @@ from bridge.accounts.standing import DOUBTED, SAME_FLAG, Standing, judge
 from bridge.state.admin import Clearance
 from bridge.statistics.counts import AccountUse
 from handlers.dashboard.guard import read_form, see_other
-from handlers.dashboard.pages import render
+from handlers.dashboard.pages import render, template
 from handlers.request.appkeys import CLIENT, MODELS, RENEWALS, SETTINGS, STATE, STATS
 from handlers.request.clearance import use_clearance
 from upstream.accounts import Account
@@ -118,8 +118,7 @@ async def _page(
         "label": label or "",
         "said": said or [],
     }
-    template = "accounts_live.html" if "X-Live" in request.headers else "accounts.html"
-    return await render(request, template, login, shown, status=status)
+    return await render(request, template(request, "accounts"), login, shown, status=status)
 
 
 def _shown(app: web.Application, account: Account, use: AccountUse | None) -> Shown:

@@ -17,7 +17,7 @@ from bridge.statistics.counts import TTFT_BOUNDS, Bucket
 from bridge.statistics.histogram import Histogram
 from bridge.statistics.stats import Kind
 from handlers.dashboard.drawing import add, configuration, drawn
-from handlers.request.printable import printable
+from upstream.protocol.printable import printable
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

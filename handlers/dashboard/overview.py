@@ -14,7 +14,7 @@ from bridge.diagnosis import ADVICE
 from bridge.statistics.counts import Bucket, Counts, Usage
 from bridge.statistics.stats import Kind, Stats
 from handlers.dashboard import charts
-from handlers.dashboard.pages import render
+from handlers.dashboard.pages import render, template
 from handlers.monitoring.health import health_of
 from handlers.request.appkeys import DRAIN, STATE, STATS
 
@@ -71,7 +71,7 @@ async def overview(request: web.Request, login: Login) -> web.StreamResponse:
     found = health_of(app)
     return await render(
         request,
-        "overview_live.html" if "X-Live" in request.headers else "overview.html",
+        template(request, "overview"),
         login,
         {
             "health": found,

@@ -10,7 +10,7 @@ from typing import Any, Final
 from markupsafe import Markup, escape
 
 from bridge.diagnosis import sentence
-from handlers.request.printable import readable
+from upstream.protocol.printable import readable
 
 
 def duration(seconds: float) -> str:
