@@ -83,7 +83,7 @@ _STRANGE: Final = NotThere | SiteChanged | ProtocolViolated
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ClientSettings:
     """Where and how to call. Timeouts in seconds; `connections` bounds the pool, streams included."""
 
     base_url: str
@@ -104,7 +104,7 @@ class Me:
 
 
 @asynccontextmanager
-async def connect(settings: Settings, alarms: Alarms) -> AsyncIterator[ArenaClient]:
+async def connect(settings: ClientSettings, alarms: Alarms) -> AsyncIterator[ArenaClient]:
     """Own the connections: they are closed on the way out."""
     async with exchanging(settings.connections, settings.connect_timeout, alarms) as exchanges:
         yield ArenaClient(exchanges, settings)
@@ -113,7 +113,7 @@ async def connect(settings: Settings, alarms: Alarms) -> AsyncIterator[ArenaClie
 class ArenaClient:
     """Speaks to one site, whose origin may move among the configured ones."""
 
-    def __init__(self, exchanges: Exchanges, settings: Settings) -> None:
+    def __init__(self, exchanges: Exchanges, settings: ClientSettings) -> None:
         self._exchanges = exchanges
         self.settings = settings
         self.clock = SiteClock()
@@ -129,7 +129,7 @@ class ArenaClient:
     def _home(self) -> str:
         return str(URL(self.settings.base_url).origin())
 
-    def reconfigure(self, settings: Settings) -> None:
+    def reconfigure(self, settings: ClientSettings) -> None:
         """Use other settings for the next calls; where the site is, and its page, is learned again."""
         self.settings = settings
         self.origin, self._moved_to, self.page_path = self._home, "", PAGE_PATHS[0]

@@ -15,8 +15,7 @@ from pathlib import Path
 import click
 
 from bridge.accounts.renewals import CALL_SECONDS, ask
-from bridge.accounts.standing import Condition, holds, judge
-from bridge.accounts.standing import Finding as AccountFinding
+from bridge.accounts.standing import Condition, Finding, holds, judge
 from bridge.config.problems import ConfigError
 from bridge.config.schema import Config
 from bridge.diagnosis import ADD_ACCOUNT, ADVICE, CLOCK, advice_on, sentence, stopped
@@ -49,7 +48,7 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckLine:
     """One line: which part, how it is, and what to do if it is not well."""
 
     verdict: Verdict
@@ -68,35 +67,35 @@ def check(context: click.Context) -> None:
     try:
         config = read_config()
     except ConfigError as error:
-        found = [Finding(Verdict.BAD, "configuration", str(problem)) for problem in error.problems]
-        for finding in found:
-            _show(finding)
+        found = [CheckLine(Verdict.BAD, "configuration", str(problem)) for problem in error.problems]
+        for line in found:
+            _show(line)
     else:
         found = asyncio.run(_show_all(config))
-    serving = all(finding.verdict is not Verdict.BAD for finding in found)
+    serving = all(line.verdict is not Verdict.BAD for line in found)
     click.echo("The bridge can serve chats." if serving else "The bridge could not serve a chat.")
     context.exit(0 if serving else 1)
 
 
-async def _show_all(config: Config) -> list[Finding]:
-    found: list[Finding] = []
-    async for finding in examine(config):
-        _show(finding)
-        found.append(finding)
+async def _show_all(config: Config) -> list[CheckLine]:
+    found: list[CheckLine] = []
+    async for line in examine(config):
+        _show(line)
+        found.append(line)
     return found
 
 
-def _show(finding: Finding) -> None:
-    mark, colour = finding.verdict.value
-    click.echo(f"{click.style(mark, fg=colour)} {printable(f'{finding.part}: {finding.text}')}")
+def _show(line: CheckLine) -> None:
+    mark, colour = line.verdict.value
+    click.echo(f"{click.style(mark, fg=colour)} {printable(f'{line.part}: {line.text}')}")
 
 
-async def examine(config: Config) -> AsyncIterator[Finding]:
+async def examine(config: Config) -> AsyncIterator[CheckLine]:
     """Look at every part as the daemon would. What the site says of an account is kept, as the daemon keeps it."""
     yield _configuration(config)
     if config.upstream.cf_clearance.value and not config.upstream.user_agent:
         advice = "set upstream.user_agent to the User-Agent of the browser that cf_clearance is from"
-        yield Finding(Verdict.WORTH_A_LOOK, "configuration", f"cf_clearance holds for its own browser only: {advice}")
+        yield CheckLine(Verdict.WORTH_A_LOOK, "configuration", f"cf_clearance holds for its own browser only: {advice}")
     folder = StateFolder(config.server.state_dir)
     yield _state_folder(folder.path)
     state = State(folder, time.time)
@@ -104,7 +103,7 @@ async def examine(config: Config) -> AsyncIterator[Finding]:
         await state.load()
         daemon_runs = folder.is_held()
     except StateError as error:
-        yield Finding(Verdict.BAD, "state folder", str(error))
+        yield CheckLine(Verdict.BAD, "state folder", str(error))
         return
     yield _keys(len(state.keys))
     async with client.connect(client_settings(config, state.admin.clearance), Alarms()) as arena:
@@ -115,37 +114,37 @@ async def examine(config: Config) -> AsyncIterator[Finding]:
         if reached:
             yield _clock(arena)
         asked = await _ask(arena, state, config, daemon_runs=daemon_runs) if reached else _Asked(anybody=False)
-        for finding in _accounts(state.pool, asked, arena.clock()):
-            yield finding
+        for line in _accounts(state.pool, asked, arena.clock()):
+            yield line
         yield await _models(sources, folder)
         if sources.site_page is not None:
             yield await _uploads(sources.site_page, arena, config)
 
 
-def _configuration(config: Config) -> Finding:
+def _configuration(config: Config) -> CheckLine:
     where = str(config.source) if config.source else "no bridge.toml, so the defaults hold"
-    return Finding(Verdict.GOOD, "configuration", where)
+    return CheckLine(Verdict.GOOD, "configuration", where)
 
 
-def _state_folder(path: Path) -> Finding:
+def _state_folder(path: Path) -> CheckLine:
     if not path.exists():
-        return Finding(Verdict.GOOD, "state folder", f"{path}, which is made at the first start")
+        return CheckLine(Verdict.GOOD, "state folder", f"{path}, which is made at the first start")
     if not path.is_dir():
-        return Finding(Verdict.BAD, "state folder", f"{path} is no folder: set another server.state_dir")
+        return CheckLine(Verdict.BAD, "state folder", f"{path} is no folder: set another server.state_dir")
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        return Finding(Verdict.BAD, "state folder", f"{path} is not this user's to read and write")
-    return Finding(Verdict.GOOD, "state folder", str(path))
+        return CheckLine(Verdict.BAD, "state folder", f"{path} is not this user's to read and write")
+    return CheckLine(Verdict.GOOD, "state folder", str(path))
 
 
-def _keys(count: int) -> Finding:
+def _keys(count: int) -> CheckLine:
     if not count:
-        return Finding(
+        return CheckLine(
             Verdict.WORTH_A_LOOK, "API keys", "none, so nobody may call: lmarena-bridge keys add --name NAME"
         )
-    return Finding(Verdict.GOOD, "API keys", str(count))
+    return CheckLine(Verdict.GOOD, "API keys", str(count))
 
 
-def _site(sources: Sources, arena: ArenaClient, config: Config) -> Finding:
+def _site(sources: Sources, arena: ArenaClient, config: Config) -> CheckLine:
     """How the site is. Of the catalog and the page, one that can be read is enough for chats."""
     where = f"{arena.origin} answers"
     if arena.origin != config.upstream.base_url:
@@ -155,18 +154,18 @@ def _site(sources: Sources, arena: ArenaClient, config: Config) -> Finding:
     if sources.site_page is None and isinstance(sources.page, UpstreamError):
         why = _advice(sources.page)
         if not isinstance(sources.catalog, ModelList):
-            return Finding(Verdict.BAD, "LMArena", f"{arena.origin}: {why}")
-        return Finding(Verdict.WORTH_A_LOOK, "LMArena", f"{where}, but its page cannot be read: {why}")
+            return CheckLine(Verdict.BAD, "LMArena", f"{arena.origin}: {why}")
+        return CheckLine(Verdict.WORTH_A_LOOK, "LMArena", f"{where}, but its page cannot be read: {why}")
     if isinstance(sources.catalog, UpstreamError):
         text = f"{where}, but its list of models cannot be read: {_advice(sources.catalog)}"
-        return Finding(Verdict.WORTH_A_LOOK, "LMArena", text)
-    return Finding(Verdict.GOOD, "LMArena", where)
+        return CheckLine(Verdict.WORTH_A_LOOK, "LMArena", text)
+    return CheckLine(Verdict.GOOD, "LMArena", where)
 
 
-def _clock(arena: ArenaClient) -> Finding:
+def _clock(arena: ArenaClient) -> CheckLine:
     if skew := arena.clock.skew:
-        return Finding(Verdict.WORTH_A_LOOK, "clock", sentence(f"{clock_difference(skew)}: {CLOCK.now}"))
-    return Finding(Verdict.GOOD, "clock", f"within {TOLERANCE_SECONDS:g} s of LMArena's")
+        return CheckLine(Verdict.WORTH_A_LOOK, "clock", sentence(f"{clock_difference(skew)}: {CLOCK.now}"))
+    return CheckLine(Verdict.GOOD, "clock", f"within {TOLERANCE_SECONDS:g} s of LMArena's")
 
 
 def _advice(failure: UpstreamError) -> str:
@@ -210,17 +209,17 @@ async def _ask(arena: ArenaClient, state: State, config: Config, *, daemon_runs:
     return asked
 
 
-def _accounts(pool: AccountPool, asked: _Asked, now: float) -> Iterator[Finding]:
+def _accounts(pool: AccountPool, asked: _Asked, now: float) -> Iterator[CheckLine]:
     """What there is to say of each account. `now` is unix time by the site's clock."""
     if not len(pool):
-        yield Finding(Verdict.BAD, "accounts", f"none: {ADVICE[Reason.NO_ACCOUNT].now}")
+        yield CheckLine(Verdict.BAD, "accounts", f"none: {ADVICE[Reason.NO_ACCOUNT].now}")
     found = [(account, *_account(account, asked, now)) for account in pool]
     # One account that is out of service is no trouble while another serves.
     serving = any(verdict is not Verdict.BAD for _, verdict, _ in found)
     for account, verdict, text in found:
         shown = Verdict.WORTH_A_LOOK if verdict is Verdict.BAD and serving else verdict
         whose = f"{account.session.email}, " if account.session.email not in (None, account.label) else ""
-        yield Finding(shown, f"account {account.label}", whose + text)
+        yield CheckLine(shown, f"account {account.label}", whose + text)
 
 
 def _account(account: Account, asked: _Asked, now: float) -> tuple[Verdict, str]:
@@ -247,12 +246,12 @@ def _account(account: Account, asked: _Asked, now: float) -> tuple[Verdict, str]
     return Verdict.GOOD, login
 
 
-def _to_do(finding: AccountFinding, account: Account) -> str:
+def _to_do(finding: Finding, account: Account) -> str:
     """What there is to say of an account, with the command that renews this very one."""
     return finding.clause.replace(ADD_ACCOUNT, f"{ADD_ACCOUNT} --label {shlex.quote(account.label)}")
 
 
-async def _models(sources: Sources, folder: StateFolder) -> Finding:
+async def _models(sources: Sources, folder: StateFolder) -> CheckLine:
     try:
         found = sources.merged()
     except UpstreamError as error:
@@ -266,11 +265,11 @@ async def _models(sources: Sources, folder: StateFolder) -> Finding:
             parts.append(f"{found.skipped} entries cannot be read")
         failed = any(isinstance(each, UpstreamError) for each in (sources.catalog, sources.page))
         verdict = Verdict.WORTH_A_LOOK if failed else Verdict.GOOD
-        return Finding(verdict, "models", f"{', '.join(parts)} ({_origin_of_models(sources)})")
+        return CheckLine(verdict, "models", f"{', '.join(parts)} ({_origin_of_models(sources)})")
     stored = await models_document(folder).load()
     if stored:
-        return Finding(Verdict.WORTH_A_LOOK, "models", f"{why}; {len(stored)} are known from before")
-    return Finding(Verdict.BAD, "models", f"{why}, and none are known from before")
+        return CheckLine(Verdict.WORTH_A_LOOK, "models", f"{why}; {len(stored)} are known from before")
+    return CheckLine(Verdict.BAD, "models", f"{why}, and none are known from before")
 
 
 def _origin_of_models(sources: Sources) -> str:
@@ -294,7 +293,7 @@ def _lack(source: ModelList | UpstreamError | None, absent: str, name: str) -> s
     return "" if source.models else f"{name} lists none"
 
 
-async def _uploads(page: Page, arena: ArenaClient, config: Config) -> Finding:
+async def _uploads(page: Page, arena: ArenaClient, config: Config) -> CheckLine:
     unreachable = False
 
     async def read_script(path: str) -> str:
@@ -309,5 +308,5 @@ async def _uploads(page: Page, arena: ArenaClient, config: Config) -> Finding:
     missing = UPLOAD_ACTIONS - (await find_upload_actions(page, read_script)).keys()
     if missing:
         text = f"{', '.join(sorted(missing))} not found in its scripts: chats work, pictures cannot be sent"
-        return Finding(Verdict.WORTH_A_LOOK, "upload action ids", text)
-    return Finding(Verdict.GOOD, "upload action ids", "found")
+        return CheckLine(Verdict.WORTH_A_LOOK, "upload action ids", text)
+    return CheckLine(Verdict.GOOD, "upload action ids", "found")

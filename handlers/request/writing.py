@@ -19,7 +19,7 @@ _NEVER_BLOCKS_BYTES: Final = 16 * 1024
 _SLICE_BYTES: Final = 64 * 1024
 
 
-class Response(web.StreamResponse):
+class CallerResponse(web.StreamResponse):
     """A response whose headers leave with the first of its body: one packet, one system call."""
 
     _send_headers_immediately = False  # it has no public switch
@@ -28,7 +28,7 @@ class Response(web.StreamResponse):
 class CallerWriter:
     """Writes one answer's body; `prepare` it first."""
 
-    def __init__(self, request: web.Request, response: Response, write_timeout: float) -> None:
+    def __init__(self, request: web.Request, response: CallerResponse, write_timeout: float) -> None:
         self._request = request
         self.response = response
         self._write_timeout = write_timeout
