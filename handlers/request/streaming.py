@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from aiohttp import web
 
-from bridge.config.schema import Stream
+from bridge.config.schema import StreamSection
 from bridge.dialects.dialect import StreamEncoder
 from bridge.tasks import TaskOwner
 from handlers.request.writing import CallerResponse, CallerWriter
@@ -34,7 +34,7 @@ class EventStream(CallerWriter):
         request: web.Request,
         *,
         encoder: StreamEncoder,
-        settings: Stream,
+        settings: StreamSection,
         write_timeout: float,
         tasks: TaskOwner,
         alarms: Alarms,
