@@ -104,12 +104,17 @@ def judge(
 
 
 def holds(session: Session, now: float, when: Callable[[float], str]) -> str:
-    """How long a login holds: the predicate to "its login". `now` is by the site's clock, `when` as for `judge`."""
+    """How long a login holds, as a predicate. `now` is by the site's clock, `when` as for `judge`."""
     if session.renewable:
         return "renews itself"
     if session.expires_at <= now:
         return f"ended {when(session.expires_at)} and cannot be renewed"
     return f"ends for good {when(session.expires_at)}"
+
+
+def login(session: Session, now: float, when: Callable[[float], str]) -> str:
+    """The same as a clause."""
+    return f"{'its login' if session.renewable else 'the session'} {holds(session, now, when)}"
 
 
 def _findings(
@@ -119,7 +124,7 @@ def _findings(
     left = math.inf if session.renewable else session.expires_at - site_now
     log_in_again = ADVICE[Reason.EXPIRED].now
     if account.expired:
-        what = "the site no longer accepts its login" if left > 0 else f"its login {holds(session, site_now, when)}"
+        what = "the site no longer accepts its login" if left > 0 else login(session, site_now, when)
         yield Finding(Condition.EXPIRED, Reason.EXPIRED, what, log_in_again, blocks=True)
         yield from _rests(account, now)
         return
@@ -129,10 +134,10 @@ def _findings(
     if failing is not None and failing.matters(session, site_now):
         yield Finding(Condition.FAILING, failing.error.reason, _failing(failing, site_now))
     if left <= 0:
-        yield Finding(Condition.ENDED, Reason.EXPIRED, f"its login {holds(session, site_now, when)}", log_in_again)
+        yield Finding(Condition.ENDED, Reason.EXPIRED, login(session, site_now, when), log_in_again)
     yield from _rests(account, now)
     if 0 < left < EXPIRY_WARNING_SECONDS:
-        what = f"its login {holds(session, site_now, when)}"
+        what = login(session, site_now, when)
         yield Finding(Condition.ENDING, Reason.EXPIRED, what, f"before then, {log_in_again}")
 
 

@@ -24,7 +24,7 @@ from bridge.accounts.enrolment import (
     whose,
     without,
 )
-from bridge.accounts.standing import Condition, holds, judge
+from bridge.accounts.standing import Condition, holds, judge, login
 from bridge.config.schema import Config
 from bridge.state.documents import Document, StateFolder
 from bridge.state.state import accounts_document
@@ -33,7 +33,7 @@ from handlers.commands.standard_input import is_terminal, read_all
 from handlers.commands.stored import update
 from handlers.commands.terminal import moment, print_table
 from upstream.accounts import Account
-from upstream.protocol.cookies import SESSION_COOKIE, CookieError, Session
+from upstream.protocol.cookies import SESSION_COOKIE, CookieError
 from upstream.protocol.pastes import Pasted, read_pasted
 from upstream.protocol.printable import printable
 
@@ -85,7 +85,7 @@ def add_account(label: str | None) -> None:
     now = time.time()
     verb = "Renewed" if any(each.user_id == session.user_id for each in before) else "Added"
     name = f"{account.label!r}: {printable(whose(account))}"
-    click.echo(f"{verb} account {name}; its login {_login(session, now)}.")
+    click.echo(f"{verb} account {name}; {login(session, now, partial(moment, now=now))}.")
     for lack in missing(pasted, session, now, cleared=bool(config.upstream.cf_clearance.value)):
         click.echo(f"Missing: {lack}", err=True)
 
@@ -99,9 +99,10 @@ def list_accounts() -> None:
         click.echo("No account yet: lmarena-bridge accounts add", err=True)
         return
     now = time.time()
+    when = partial(moment, now=now)
     print_table(
         ("label", "user", "login", "state"),
-        ((each.label, whose(each), _login(each.session, now), _state(each, now)) for each in found),
+        ((each.label, whose(each), holds(each.session, now, when), _state(each, now)) for each in found),
     )
     if not all(each.able for each in found):
         click.echo("lmarena-bridge check says what to do.", err=True)
@@ -119,11 +120,6 @@ def remove_account(label: str) -> None:
 
 def _document(config: Config) -> Document[Accounts]:
     return accounts_document(StateFolder(config.server.state_dir))
-
-
-def _login(session: Session, now: float) -> str:
-    """How long the login holds."""
-    return holds(session, now, partial(moment, now=now))
 
 
 def _state(account: Account, now: float) -> str:

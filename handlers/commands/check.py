@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from bridge.accounts.renewals import CALL_SECONDS, ask
-from bridge.accounts.standing import Condition, Finding, holds, judge
+from bridge.accounts.standing import Condition, Finding, judge, login
 from bridge.config.problems import ConfigError
 from bridge.config.schema import Config
 from bridge.diagnosis import ADD_ACCOUNT, ADVICE, CLOCK, advice_on, sentence, stopped
@@ -226,24 +226,24 @@ def _account(account: Account, asked: _Asked, now: float) -> tuple[Verdict, str]
     """How an account is; BAD if it cannot chat now."""
     session = account.session
     standing = judge(account, time.time(), now, when=partial(moment, now=now))
-    login, ended = f"its login {holds(session, now, partial(moment, now=now))}", session.expires_at <= now
+    its_login, ended = login(session, now, partial(moment, now=now)), session.expires_at <= now
     if session.renewable and ended:
-        login = f"{login}, its token ended {moment(session.expires_at, now)}"
+        its_login = f"{its_login}, its token ended {moment(session.expires_at, now)}"
     if (obstacle := standing.obstacle) is not None:
-        before = f"{login}; " if obstacle.condition is Condition.RESTING else ""
+        before = f"{its_login}; " if obstacle.condition is Condition.RESTING else ""
         return Verdict.BAD, before + _to_do(obstacle, account)
     failure = asked.failures.get(account.user_id)
     if failure is not None:
         verdict = Verdict.BAD if ended else Verdict.WORTH_A_LOOK
-        return verdict, f"{login}, but LMArena could not be asked about it: {_advice(failure)}"
+        return verdict, f"{its_login}, but LMArena could not be asked about it: {_advice(failure)}"
     if not asked.anybody:
-        return Verdict.WORTH_A_LOOK, f"{login}; LMArena was not asked about it"
+        return Verdict.WORTH_A_LOOK, f"{its_login}; LMArena was not asked about it"
     if account.user_id in asked.left:
-        by = f"{login}, which the running daemon does next"
+        by = f"{its_login}, which the running daemon does next"
         return (Verdict.WORTH_A_LOOK, f"{by}; its health says how that goes") if ended else (Verdict.GOOD, by)
     if standing.findings:
         return Verdict.WORTH_A_LOOK, "; ".join(_to_do(finding, account) for finding in standing.findings)
-    return Verdict.GOOD, login
+    return Verdict.GOOD, its_login
 
 
 def _to_do(finding: Finding, account: Account) -> str:

@@ -120,7 +120,7 @@ ROWS = (
             (
                 "account old",
                 Reason.EXPIRED,
-                f"Its login ends for good at {utc(END, '%Y-%m-%d %H:%M UTC')}: before then, log in again, and paste",
+                f"The session ends for good at {utc(END, '%Y-%m-%d %H:%M UTC')}: before then, log in again, and paste",
             ),
         ),
         accounts=(ENDING,),

@@ -378,11 +378,11 @@ async def test_one_account_that_works_is_enough(arena: Arena) -> None:
 @pytest.mark.parametrize(
     ("seconds", "mark", "said"),
     [
-        (8 * 86_400, "✓", r"its login ends for good in \d days \(.*\)"),
+        (8 * 86_400, "✓", r"the session ends for good in \d days \(.*\)"),
         (
             7300,
             "!",
-            r"its login ends for good in 2 hours \(.*\): before then, log in again, and paste .* --label ada`",
+            r"the session ends for good in 2 hours \(.*\): before then, log in again, and paste .* --label ada`",
         ),
     ],
 )

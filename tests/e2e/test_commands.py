@@ -495,7 +495,7 @@ def test_a_session_that_cannot_be_renewed_says_when_it_ends() -> None:
     session = Arena().sign_in("ada@example.org", expires_in=7 * 86_400, renewable=False)
     end = r"in \d days \(\d{4}-\d\d-\d\d \d\d:\d\d \S+\)"
     added = run("accounts", "add", "--label", "ada", stdin=as_value(session))
-    assert re.fullmatch(rf"Added account 'ada': ada@example\.org; its login ends for good {end}\.\n", added.stdout)
+    assert re.fullmatch(rf"Added account 'ada': ada@example\.org; the session ends for good {end}\.\n", added.stdout)
     assert re.search(rf"ada +ada@example\.org +ends for good {end} +usable", run("accounts", "list").stdout)
 
 
@@ -519,7 +519,7 @@ def test_what_is_missing_is_said() -> None:
 )
 def test_a_session_that_cannot_renew_itself_says_when_it_ends(left: float, end: str, missing: bool) -> None:
     added = run("accounts", "add", stdin=cookie(refresh_token=..., expires_at=time.time() + left))
-    assert re.fullmatch(rf"Added account 'ada@example\.org': ada@example\.org; its login {end}\.\n", added.stdout)
+    assert re.fullmatch(rf"Added account 'ada@example\.org': ada@example\.org; the session {end}\.\n", added.stdout)
     assert ("Missing: a session that still holds" in added.stderr) is missing
     assert re.search(rf"ada@example\.org +{end} +usable", run("accounts", "list").stdout)
 

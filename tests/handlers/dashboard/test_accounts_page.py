@@ -192,7 +192,7 @@ async def test_a_session_that_cannot_be_renewed(arena: Arena, dashboard: Dashboa
         (
             -9,
             "expired",
-            r"its login ended at 20\d\d-\d\d-\d\d \d\d:\d\d UTC and cannot be renewed To do log in again, and",
+            r"the session ended at 20\d\d-\d\d-\d\d \d\d:\d\d UTC and cannot be renewed To do log in again, and",
         ),
     ):
         await paste(dashboard, arena.sign_in(expires_in=seconds, renewable=False).cookie_value)

@@ -191,8 +191,8 @@ async def test_a_session_that_ends_for_good_is_told_a_day_before(arena: Arena, t
         assert (status, body["status"], troubles(body)) == (200, "degraded", [("account 1", "expired")])
         end = datetime.fromtimestamp(session.expires_at, UTC)
         assert message(body) == (
-            f"Its login ends for good at {end:%Y-%m-%d %H:%M} UTC: before then, log in again, and paste the new cookie "
-            "into the dashboard or `lmarena-bridge accounts add`."
+            f"The session ends for good at {end:%Y-%m-%d %H:%M} UTC: before then, log in again, and paste the new "
+            "cookie into the dashboard or `lmarena-bridge accounts add`."
         )
 
 
