@@ -161,6 +161,11 @@ def advice_on(error: UpstreamError) -> Advice:
     return _CASES.get(type(error), ADVICE[error.reason])
 
 
+def told(error: UpstreamError, advice: Advice | None = None) -> str:
+    """Tell the operator what went wrong, and what to do now: by `advice`, or by `advice_on`."""
+    return f"{stopped(error.message)} {sentence((advice or advice_on(error)).now)}"
+
+
 def sentence(clause: str) -> str:
     """Make a sentence of a clause: it begins with a capital letter, and ends with a full stop if it has no other."""
     return stopped(clause[:1].upper() + clause[1:])

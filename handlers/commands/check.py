@@ -18,7 +18,7 @@ from bridge.accounts.renewals import CALL_SECONDS, ask
 from bridge.accounts.standing import Condition, Finding, judge, login
 from bridge.config.problems import ConfigError
 from bridge.config.schema import Config
-from bridge.diagnosis import ADD_ACCOUNT, ADVICE, CLOCK, advice_on, sentence, stopped
+from bridge.diagnosis import ADD_ACCOUNT, ADVICE, CLOCK, sentence, told
 from bridge.health import clock_difference
 from bridge.models import Sources, read_sources
 from bridge.state.documents import StateError, StateFolder
@@ -171,8 +171,7 @@ def _clock(arena: ArenaClient) -> CheckLine:
 def _advice(failure: UpstreamError) -> str:
     """What went wrong, and what the operator does now."""
     silent = isinstance(failure, Unreachable | TimedOut)  # the site is, not a model
-    advice = ADVICE[Reason.UNREACHABLE] if silent else advice_on(failure)
-    return f"{stopped(failure.message)} {sentence(advice.now)}"
+    return told(failure, ADVICE[Reason.UNREACHABLE] if silent else None)
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.diagnosis import ADVICE, CLOCK, advice_on, sentence, stopped
+from bridge.diagnosis import ADVICE, CLOCK, advice_on, sentence, stopped, told
 from bridge.errors import from_upstream
 from upstream.protocol.errors import IdsRefused, ModelFailed, Moderated, Reason, Redirected, UploadFailed, UpstreamError
 
@@ -41,6 +41,11 @@ def test_what_is_known_beyond_the_word_is_said() -> None:
 def test_an_error_ends_with_what_its_reader_can_do(message: str) -> None:
     error: UpstreamError = Moderated(message)
     assert from_upstream(error).message == "The prompt was refused. Change the prompt."
+
+
+def test_the_operator_is_told_what_only_the_operator_can_do() -> None:
+    assert told(Moderated("No")) == "No. Change the prompt."
+    assert told(Moderated("No."), CLOCK) == "No. Set it right (NTP). Ids are corrected meanwhile."
 
 
 @pytest.mark.parametrize(
