@@ -38,7 +38,7 @@ _WRONG_PLACE: Final = frozenset(
 )
 
 
-class Source:
+class ConfigSource:
     """Where a daemon's configuration comes from: read when it starts, and again when it is told to. Blocks."""
 
     def __init__(self, path: Path | None, environ: Mapping[str, str]) -> None:
@@ -72,7 +72,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     Without `path` it is `bridge.toml` in the working folder, else in the user's configuration folder, else no file.
     Raises ConfigError with every problem at once.
     """
-    return Source(path, environ).load()
+    return ConfigSource(path, environ).load()
 
 
 def _combine(path: Path | None, text: str, environ: Mapping[str, str]) -> Config:

@@ -63,7 +63,7 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
-class Server(Section):
+class ServerSection(Section):
     """The listener, and what it accepts from callers."""
 
     host: str = key("127.0.0.1", HOST, "Address to listen on; 0.0.0.0 or :: is every one of this machine.")
@@ -85,7 +85,7 @@ class Server(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class Upstream(Section):
+class UpstreamSection(Section):
     """LMArena: where it is, what the browser showed it, how long to wait for it."""
 
     base_url: str = key("https://arena.ai", ORIGIN, "Where LMArena is.")
@@ -116,7 +116,7 @@ class Upstream(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits(Section):
+class LimitsSection(Section):
     """How much callers may ask for."""
 
     rpm: int = key(60, integer(1, 1_000_000), "Requests per minute of a key without a limit of its own.")
@@ -125,7 +125,7 @@ class Limits(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class Images(Section):
+class ImagesSection(Section):
     """Pictures and documents in requests."""
 
     max_bytes: int = key(10 * 1024**2, integer(1, 100 * 1024**2), "Largest picture or document, in decoded bytes.")
@@ -134,7 +134,7 @@ class Images(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class Models(Section):
+class ModelsSection(Section):
     """The list of models."""
 
     stealth: bool = key(False, BOOLEAN, "Whether keys that allow it see stealth models (unreleased, maker not named).")
@@ -144,14 +144,14 @@ class Models(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class Agents(Section):
+class AgentsSection(Section):
     """Tool calls and structured output, which the bridge reads out of a model's text."""
 
     repairs: int = key(1, integer(0, 3), "Times that a model is asked to correct a tool call that cannot be read.")
 
 
 @dataclass(frozen=True, slots=True)
-class Stream(Section):
+class StreamSection(Section):
     """Streamed answers."""
 
     keepalive_seconds: float = key(10, duration(3600), "Seconds of silence before each keep-alive.")
@@ -163,7 +163,7 @@ class Stream(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class Log(Section):
+class LogSection(Section):
     """What is logged, on stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = key(
@@ -174,7 +174,7 @@ class Log(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class Redis(Section):
+class RedisSection(Section):
     """Shared state of several daemons: not built yet."""
 
     url: Secret = key("", NOTHING_YET, "Redis to share state through: not built yet, leave it empty.")
@@ -187,15 +187,15 @@ class Config:
     `source` is the absolute path of the file that this was read from, or None.
     """
 
-    server: Server = field(default_factory=Server)
-    upstream: Upstream = field(default_factory=Upstream)
-    limits: Limits = field(default_factory=Limits)
-    images: Images = field(default_factory=Images)
-    models: Models = field(default_factory=Models)
-    agents: Agents = field(default_factory=Agents)
-    stream: Stream = field(default_factory=Stream)
-    log: Log = field(default_factory=Log)
-    redis: Redis = field(default_factory=Redis)
+    server: ServerSection = field(default_factory=ServerSection)
+    upstream: UpstreamSection = field(default_factory=UpstreamSection)
+    limits: LimitsSection = field(default_factory=LimitsSection)
+    images: ImagesSection = field(default_factory=ImagesSection)
+    models: ModelsSection = field(default_factory=ModelsSection)
+    agents: AgentsSection = field(default_factory=AgentsSection)
+    stream: StreamSection = field(default_factory=StreamSection)
+    log: LogSection = field(default_factory=LogSection)
+    redis: RedisSection = field(default_factory=RedisSection)
     source: Path | None = field(default=None, compare=False)
 
     @classmethod

@@ -13,6 +13,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Final, Generic, TypeAlias, TypeVar
 
+from upstream.protocol.cookies import COOKIE_OCTET
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 Place = TypeVar("Place", int, str)
@@ -191,6 +193,5 @@ ALIASES: Final = ValueType(
 PATH: Final = ValueType("a path", _read_path)
 TLS_CERT: Final = ValueType("a path, or empty", _read_optional_path)
 TLS_KEY: Final = ValueType("a path if tls_cert is set, else empty", _read_optional_path)
-# RFC 6265, 4.1.1: cookie-octet.
-COOKIE: Final = _secret(r"[!#-+\--:<-\[\]-~]*", "a cookie's value, without its name, or empty")
+COOKIE: Final = _secret(f"{COOKIE_OCTET}*", "a cookie's value, without its name, or empty")
 NOTHING_YET: Final = _secret("", "only empty, since Redis has no effect yet")

@@ -65,7 +65,7 @@ class _Commands(click.Group):
         with _uncollected():
             from bridge.config.problems import ConfigError
             from bridge.state.documents import StateError
-            from handlers.request.printable import readable
+            from upstream.protocol.printable import readable
 
         try:
             return super().invoke(ctx)

@@ -17,7 +17,7 @@ from bridge.errors import ApiError, error_headers
 from handlers import dashboard
 from handlers.dashboard.assets import ASSETS, WEB, read_assets
 from handlers.dashboard.wording import FILTERS
-from handlers.request.printable import readable
+from upstream.protocol.printable import readable
 
 #: Nothing inline, nothing from elsewhere, no frame around it; pictures of the playground are data and blobs.
 _POLICY: Final = "; ".join(
@@ -101,6 +101,11 @@ def _shown(value: object) -> object:
     if isinstance(value, Markup):  # ours, and made of what has been here before
         return value
     return readable(value) if isinstance(value, str) else value
+
+
+def template(request: web.Request, page: str) -> str:
+    """The template of a page that redraws a part of itself: of the whole, or of that part where it is asked for."""
+    return f"{page}_live.html" if "X-Live" in request.headers else f"{page}.html"
 
 
 async def render(

@@ -36,8 +36,8 @@ from handlers.request.appkeys import (
 from handlers.request.cors import is_preflight, preflight, set_cors_headers
 from handlers.request.endings import Ending
 from handlers.request.facts import Facts
-from handlers.request.printable import printable
 from upstream.protocol.errors import Reason
+from upstream.protocol.printable import printable
 
 #: A request id of the caller's that is kept.
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._\-]{1,128}")

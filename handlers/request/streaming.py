@@ -9,10 +9,10 @@ from typing import Final, Self
 
 from aiohttp import web
 
-from bridge.config.schema import Stream
+from bridge.config.schema import StreamSection
 from bridge.dialects.dialect import StreamEncoder
 from bridge.tasks import TaskOwner
-from handlers.request.writing import CallerWriter, Response
+from handlers.request.writing import CallerResponse, CallerWriter
 from upstream.loop.timers import Alarms
 
 _HEADERS: Final = {
@@ -34,12 +34,12 @@ class EventStream(CallerWriter):
         request: web.Request,
         *,
         encoder: StreamEncoder,
-        settings: Stream,
+        settings: StreamSection,
         write_timeout: float,
         tasks: TaskOwner,
         alarms: Alarms,
     ) -> None:
-        super().__init__(request, Response(headers=_HEADERS), write_timeout)
+        super().__init__(request, CallerResponse(headers=_HEADERS), write_timeout)
         self._tasks = tasks
         self._alarms = alarms
         self._encoder = encoder
