@@ -26,7 +26,7 @@ from bridge.log import event
 from handlers.api.fetching import fetch_pictures
 from handlers.request.admission import admitted, large_body
 from handlers.request.answers import write_json
-from handlers.request.appkeys import ALARMS, DRAIN, FACTS, FETCHER, KEY, RANDOM, RELAY, SETTINGS, TASKS, Handler
+from handlers.request.appkeys import DRAIN, FACTS, FETCHER, KEY, RANDOM, RELAY, SETTINGS, TASKS, TIMERS, Handler
 from handlers.request.body import read_body
 from handlers.request.budget import SMALL_BYTES, Hold
 from handlers.request.facts import Facts
@@ -96,7 +96,7 @@ async def _stream(
         settings=config.stream,
         write_timeout=config.server.write_timeout,
         tasks=request.app[TASKS],
-        alarms=request.app[ALARMS],
+        timers=request.app[TIMERS],
     )
 
     def send(batch: Sequence[AnswerEvent]) -> bool:

@@ -27,7 +27,7 @@ from handlers.request.facts import Facts
 from upstream.client import ArenaClient
 from upstream.fetch import Fetcher
 from upstream.gate import Gate
-from upstream.loop.timers import Alarms
+from upstream.loop.timers import Timers
 from upstream.protocol.drift import Drift
 from upstream.random_bytes import RandomBytes
 from upstream.uploads import Uploads
@@ -68,7 +68,7 @@ GATE: Final = web.AppKey("gate", Gate)
 MODELS: Final = web.AppKey("models", Models)
 LIMITER: Final = web.AppKey("limiter", Limiter)
 RELAY: Final = web.AppKey("relay", Relay)
-ALARMS: Final = web.AppKey("alarms", Alarms)
+TIMERS: Final = web.AppKey("timers", Timers)
 DRAIN: Final = web.AppKey("drain", Drain)
 BODIES: Final = web.AppKey("bodies", ByteBudget)
 STRANGERS: Final = web.AppKey("strangers", Strangers)
