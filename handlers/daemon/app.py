@@ -36,7 +36,6 @@ from handlers.request.appkeys import (
     CLIENT,
     DRAIN,
     DRIFT,
-    ENDINGS,
     FETCHER,
     GATE,
     LIMITER,
@@ -44,6 +43,7 @@ from handlers.request.appkeys import (
     RANDOM,
     RELAY,
     RENEWALS,
+    REQUEST_LOG,
     SETTINGS,
     STATE,
     STATS,
@@ -56,8 +56,8 @@ from handlers.request.appkeys import (
 from handlers.request.budget import ByteBudget
 from handlers.request.clearance import client_settings, use_clearance
 from handlers.request.drain import Drain
-from handlers.request.endings import Endings
 from handlers.request.middlewares import around, set_headers
+from handlers.request.request_log import RequestLog
 from upstream import client
 from upstream.fetch import fetching
 from upstream.gate import Gate
@@ -96,10 +96,9 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
         await app[STATE].load()
         await app[STATS].load()
         app[ACTIVITY] = Activity(app[STATS].stats)
-        app[ENDINGS] = Endings(app[ACTIVITY], app[LIMITER], settings.current)
+        app[REQUEST_LOG] = RequestLog(app[ACTIVITY], settings.current)
         app[METRICS] = Metrics(app, app[STATS].stats)
         yield
-        app[ENDINGS].settle()
         await app[STATS].finish()
         await app[STATE].finish()
         app[TIMERS].close()

@@ -22,8 +22,8 @@ from handlers.daemon.strangers import Strangers
 from handlers.request.activity import Activity
 from handlers.request.budget import ByteBudget
 from handlers.request.drain import Drain
-from handlers.request.endings import Endings
 from handlers.request.facts import Facts
+from handlers.request.request_log import RequestLog
 from upstream.client import ArenaClient
 from upstream.fetch import Fetcher
 from upstream.gate import Gate
@@ -59,7 +59,7 @@ SETTINGS: Final = web.AppKey("settings", Settings)
 STATE: Final = web.AppKey("state", State)
 STATS: Final = web.AppKey("stats", StatsFile)
 ACTIVITY: Final = web.AppKey("activity", Activity)
-ENDINGS: Final = web.AppKey("endings", Endings)
+REQUEST_LOG: Final = web.AppKey("request_log", RequestLog)
 TASKS: Final = web.AppKey("tasks", TaskOwner)
 CLIENT: Final = web.AppKey("client", ArenaClient)
 RENEWALS: Final = web.AppKey("renewals", Renewals)
