@@ -18,7 +18,7 @@ from bridge.answering.messages import Message
 _HEADING_TOKENS: Final = 4
 
 #: A prompt of more characters is counted in a thread, in pieces of so many: the event loop runs in between.
-PIECE_CHARS: Final = 500_000
+PIECE_CHARS: Final = 200_000
 
 # In hundredths of a token, so that a sum is exact and does not depend on the order.
 _LETTER: Final = 20
