@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
-from time import monotonic  # the loop's own clock, in a third of the time
+from time import monotonic  # the loop's own clock
 from typing import Final
 
 import orjson

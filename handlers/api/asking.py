@@ -67,7 +67,7 @@ async def _read(dialect: Dialect, request: web.Request, config: Config, hold: Ho
     body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout)
     is_large = len(body) > SMALL_BYTES
     taken: Taken = {}
-    if is_large:  # parsing may hold the loop for some 20 ms
+    if is_large:  # parsing may hold the loop for long
         await asyncio.sleep(0)
         fields, taken = read_without_data_urls(body, request.app[RANDOM](16).hex())
     else:
