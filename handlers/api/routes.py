@@ -12,8 +12,9 @@ from handlers.api.models import get_model, list_models
 from handlers.monitoring.health import health
 from handlers.monitoring.metrics import metrics
 from handlers.monitoring.probes import livez, readyz
-from handlers.request.appkeys import DOORS, Door, Handler
+from handlers.request.appkeys import CALLS, DOORS, Door, Handler
 from handlers.request.middlewares import follow, require_key, require_metrics_key
+from handlers.request.paths import MisspelledPaths
 
 _ASKS_A_MODEL: Final = (follow, require_key)
 
@@ -41,12 +42,14 @@ PREFIXES = ("/v1", "/api/v1")
 
 def add_routes(app: web.Application) -> None:
     """Add every route, and what stands before it."""
+    app[CALLS] = tuple((method, path) for method, path, _, _ in _API)
     app[DOORS] = {handler: doors for _, _, handler, doors in _API + _ROOT}
     for prefix in PREFIXES:
         for method, path, handler, _ in _API:
             _add(app, method, prefix + path, handler)
     for method, path, handler, _ in _ROOT:
         _add(app, method, path, handler)
+    app.router.register_resource(MisspelledPaths(app.router))
 
 
 def _add(app: web.Application, method: str, path: str, handler: Handler) -> None:

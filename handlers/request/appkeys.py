@@ -68,6 +68,9 @@ UPLOADS: Final = web.AppKey("uploads", Uploads)
 FETCHER: Final = web.AppKey("fetcher", Fetcher)
 RANDOM: Final = web.AppKey("random", RandomBytes)
 
+#: The API's calls, as (method, path below its prefix).
+CALLS: Final = web.AppKey("calls", tuple[tuple[str, str], ...])
+
 #: What stands before a route's handler.
 DOORS: Final = web.AppKey("doors", dict[Handler, tuple[Door, ...]])
 

@@ -17,8 +17,10 @@ from bridge.log import bind_request_id
 from handlers.daemon.accepting import Connection
 from handlers.monitoring.probes import PROBES
 from handlers.request.answers import error_response
+from handlers.request.api_key import sent_key
 from handlers.request.appkeys import (
     ACTIVITY,
+    CALLS,
     DOORS,
     DRAIN,
     ENDINGS,
@@ -33,6 +35,7 @@ from handlers.request.appkeys import (
 from handlers.request.cors import is_preflight, preflight, set_cors_headers
 from handlers.request.endings import Ending
 from handlers.request.facts import Facts
+from handlers.request.paths import advice
 from handlers.request.printable import printable
 from upstream.protocol.errors import Reason
 
@@ -110,8 +113,8 @@ def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
     """aiohttp's own refusals in our words."""
     match error.status:
         case 404:
-            hint = "" if request.path.startswith(("/v1/", "/api/v1/")) else " The API is under /v1."
-            message, code = f"There is nothing at {request.method} {request.path[:200]}.{hint}", "not_found"
+            hint = advice(request.method, request.path, request.app[CALLS])
+            message, code = f"There is nothing at {request.method} {request.path[:200]}. {hint}".rstrip(), "not_found"
         case 405:
             allowed = error.headers.get("Allow", "")
             message, code = f"{request.method} is not allowed here; allowed: {allowed}.", "method_not_allowed"
@@ -123,9 +126,8 @@ def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
 
 def require_key(request: web.Request) -> None:
     """Let a request through only with a key of ours, which its handler finds under KEY. Raises ApiError."""
-    sent = request.headers.getall("Authorization", [])
-    scheme, _, secret = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
-    key = request.app[STATE].keys.find(secret.strip()) if scheme.lower() == "bearer" else None
+    secret = sent_key(request.headers)
+    key = None if secret is None else request.app[STATE].keys.find(secret)
     if key is None:
         raise invalid_api_key()
     act_for(key, request)
