@@ -11,11 +11,15 @@ from aiohttp import web
 
 from bridge.errors import ApiError, invalid_request
 from handlers.request.appkeys import DRAIN
+from handlers.request.printable import printable
 
 #: How many of `[`, `{` and `,` a body may hold: each can make a Python object, and parsing holds the loop. A million
 #: characters of prose hold some 20,000.
 MAX_JSON_MARKS: Final = 200_000
 
+
+#: The codings of a body that aiohttp undoes (the last two by `brotli` and `backports.zstd`), and none at all.
+_CODINGS: Final = ("gzip", "deflate", "br", "zstd", "identity", "")
 
 #: What is read from the socket ahead of the handler; a connection itself reads less (`handlers.daemon.listener`).
 READ_AHEAD_BYTES: Final = 128 * 1024
@@ -24,8 +28,10 @@ READ_AHEAD_BYTES: Final = 128 * 1024
 async def read_body(request: web.Request, *, limit: int, timeout: float) -> bytes:
     """Read a JSON body.
 
-    Raises ApiError: 413 over `limit` bytes, 408 after `timeout` seconds, 400 for a JSON bomb or a broken encoding.
+    Raises ApiError: 415 for a coding that nobody undoes, 413 over `limit` bytes, 408 after `timeout` seconds, 400 for a
+    JSON bomb or a broken encoding.
     """
+    _check_coding(request)
     content = request.content
     content.set_read_chunk_size(READ_AHEAD_BYTES)
     if content.is_eof() and content.exception() is None and content.total_bytes <= min(limit, MAX_JSON_MARKS):
@@ -46,7 +52,8 @@ async def read_body(request: web.Request, *, limit: int, timeout: float) -> byte
 
 
 async def read_bytes(request: web.Request, *, limit: int, timeout: float) -> bytes:
-    """Read a body that is no JSON. Raises ApiError: 413 over `limit` bytes, 408 after `timeout` seconds."""
+    """Read a body that is no JSON. Raises ApiError: 415, 413 over `limit` bytes, 408 after `timeout` seconds."""
+    _check_coding(request)
     request.content.set_read_chunk_size(READ_AHEAD_BYTES)
     body = BytesIO()
     async with arriving(request, limit=limit, timeout=timeout):
@@ -55,6 +62,23 @@ async def read_bytes(request: web.Request, *, limit: int, timeout: float) -> byt
                 raise too_large(limit)
             body.write(data)
     return body.getvalue()
+
+
+def _check_coding(request: web.Request) -> None:
+    """Refuse a body whose coding aiohttp would not undo, and pass on as if it were plain. Raises ApiError: 415."""
+    codings = request.headers.getall("Content-Encoding", ())
+    if not codings or (len(codings) == 1 and codings[0].strip(" \t").lower() in _CODINGS):
+        return
+    raise _closing(
+        ApiError(
+            415,
+            "invalid_request_error",
+            "unsupported_content_encoding",
+            f"The body's Content-Encoding '{printable(', '.join(codings)[:100])}' is not supported: send one of "
+            f"{', '.join(filter(None, _CODINGS))}, or leave the header out.",
+            headers={"Accept-Encoding": ", ".join(filter(None, _CODINGS))},
+        )
+    )
 
 
 def _json_marks(data: bytes) -> int:
