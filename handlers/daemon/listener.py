@@ -67,6 +67,7 @@ class BridgeProtocol(web.RequestHandler, Connection):
             keepalive_timeout=KEEPALIVE_SECONDS,
             lingering_time=0,  # aiohttp would parse what it drops
             read_bufsize=_STRANGER_READ_BYTES,
+            auto_decompress=False,  # nothing is decoded before the key is known
         )
         self._strangers = strangers
         self._buffer = buffer  # which all connections read into, one after the other

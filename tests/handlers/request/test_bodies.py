@@ -66,9 +66,7 @@ KNOWN: dict[str, tuple[str, Compress]] = {
 
 
 @pytest.mark.parametrize(("coding", "compress"), KNOWN.values(), ids=KNOWN)
-async def test_a_body_in_a_known_coding_is_read(
-    coding: str, compress: Compress, arena: Arena, bridge: RunningBridge
-) -> None:
+async def test_a_body_in_a_known_coding_is_read(coding: str, compress: Compress, bridge: RunningBridge) -> None:
     body = compress(json.dumps(bridge.chat("/say bonjour")).encode())
     answer = await bridge.post(body, headers={"Content-Encoding": coding})
     assert (await answer.json())["choices"][0]["message"]["content"] == "bonjour"
@@ -86,8 +84,8 @@ async def test_an_unknown_coding_is_415_and_not_read_as_plain(coding: str, arena
         assert (answer.status, error["type"]) == (415, "invalid_request_error")
         assert error["code"] == "unsupported_content_encoding"
         assert f"'{coding}'" in error["message"]
-        assert "gzip, deflate, br, zstd, identity" in error["message"]
-        assert answer.headers["Accept-Encoding"] == "gzip, deflate, br, zstd, identity"
+        assert "gzip, deflate, br, zstd" in error["message"]
+        assert answer.headers["Accept-Encoding"] == "gzip, deflate, br, zstd"
         assert answer.headers["Access-Control-Allow-Origin"] == PAGE
     assert not any(call.kind == "create" for call in arena.calls)
 
@@ -172,8 +170,8 @@ async def test_a_byte_order_mark_is_skipped(bridge: RunningBridge) -> None:
     assert (await answer.json())["choices"][0]["message"]["content"] == "hello"
 
 
-@pytest.mark.parametrize("half", ["\ud83d", "\ude00", "\ud83d\ud83d", "\ud83d/", "\ude00\ud83d"])
+@pytest.mark.parametrize("half", [r"\ud83d", r"\ude00", r"\ud83d\ud83d", r"\uD83D/", r"\ude00\ud83d"])
 async def test_half_an_emoji_is_answered(half: str, arena: Arena, bridge: RunningBridge) -> None:
-    answer = await bridge.post(json.dumps(bridge.chat(f"/say half: {half}")).encode())
+    answer = await bridge.post(json.dumps(bridge.chat("/say half: HALF")).replace("HALF", half).encode())
     assert answer.status == 200
     assert shown(arena).startswith("/say half: \N{REPLACEMENT CHARACTER}")
