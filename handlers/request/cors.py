@@ -106,11 +106,23 @@ def set_cors_headers(request: web.BaseRequest, headers: CIMultiDict[str], allowe
     headers.add("Vary", "Origin")
     origin = request.headers.get("Origin")
     if origin is not None and allows(allowed, origin):
-        headers.update(readable_by(origin))
+        headers.update(_readable_by(origin))
 
 
-def readable_by(origin: str) -> dict[str, str]:
-    """The headers by which a browser lets a page of that origin read an answer."""
+def cors_headers(origin: str | None, allowed: Collection[str]) -> dict[str, str]:
+    """The same for an answer to a request that could not be read; its Origin may not have come, or not be known."""
+    if not allowed:
+        return {}
+    if origin is None:
+        (only, *others) = allowed
+        origin = "*" if "*" in allowed else only if not others and not only.endswith("*") else None
+    elif not allows(allowed, origin):
+        origin = None
+    return {"Vary": "Origin", **(_readable_by(origin) if origin is not None else {})}
+
+
+def _readable_by(origin: str) -> dict[str, str]:
+    """The headers by which a browser lets pages of that origin read an answer."""
     return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": _EXPOSED}
 
 
