@@ -107,14 +107,15 @@ async def _stream(
                 async with await _ask(request, key, chat, facts) as answer:
                     async for batch in answer:
                         data = encoder.encode(batch)
+                        if facts.ttft is None and data:
+                            facts.ttft = time.monotonic() - began
                         if answer.finish is not None:
                             await caller.end(data + encoder.finish(answer.finish.reason, answer.usage))
                             break
                         if data:
                             await caller.write(data)
-                        if facts.ttft is None:
-                            facts.ttft = time.monotonic() - began
-                        await answer.flow(send)
+                        if facts.ttft is not None:  # the first delta comes by iterating, so that its time is seen
+                            await answer.flow(send)
                         await caller.drain()
                     _log_answer(config, answer)
         except ApiError as error:
