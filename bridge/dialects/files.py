@@ -42,8 +42,10 @@ class _Kind(NamedTuple):
 _PICTURE: Final = _Kind("picture", "PNG, JPEG, GIF or WebP", "image/png", "invalid_image", "image_too_large")
 _FILE: Final = _Kind("file", "PDF, PNG, JPEG, GIF or WebP", "application/pdf", "invalid_file", "file_too_large")
 
-#: What fetching each linked picture gave: its bytes, or why it was refused.
-Fetched: TypeAlias = Mapping[str, bytes | str]
+#: What fetching each linked picture gave: its bytes, or why it was refused; None of one that is still to be fetched.
+Fetched: TypeAlias = Mapping[str, bytes | str | None]
+#: Stands for such a picture, so that the rest of the request can be judged before anything is fetched.
+_TO_BE_FETCHED: Final = File(b"", "image/png", "", "image.png")
 
 
 def linked_pictures(fields: Fields) -> Iterator[str]:
@@ -118,7 +120,7 @@ class FileReader:
             found = self._fetched.get(url, "pictures by http(s) URL are not fetched here (images.fetch_urls)")
             if isinstance(found, str):
                 raise _invalid(_PICTURE, f"The picture cannot be used: {found.rstrip('.')}. Send a data URL.", param)
-            return self._checked(_PICTURE, found, param)
+            return _TO_BE_FETCHED if found is None else self._checked(_PICTURE, found, param)
         message = "A picture must be a data URL with base64, such as 'data:image/png;base64,…'."
         raise _invalid(_PICTURE, message, param)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from itertools import islice
-from typing import Final
+from typing import Final, TypeAlias
 
 from aiohttp import web
 
@@ -18,12 +19,12 @@ from bridge.config.schema import Config
 from bridge.dialects import sse
 from bridge.dialects.data_urls import Taken, read_without_data_urls
 from bridge.dialects.fields import read_object
-from bridge.dialects.files import FileReader, FileRules, linked_pictures
+from bridge.dialects.files import linked_pictures
 from bridge.dialects.openai.chat_answer import ChunkEncoder, Completion, Header
 from bridge.dialects.openai.chat_request import read_request
 from bridge.errors import ApiError
 from bridge.log import event
-from handlers.api.fetching import fetch_pictures
+from handlers.api.fetching import Linked
 from handlers.request.admission import admitted, large_body
 from handlers.request.answers import write_json
 from handlers.request.appkeys import ALARMS, DRAIN, FACTS, FETCHER, KEY, LIMITER, RANDOM, RELAY, SETTINGS, TASKS
@@ -37,6 +38,9 @@ from upstream.protocol.events import Event
 MAX_LOGGED_CHARS: Final = 4096
 MAX_LOGGED_MESSAGES: Final = 10
 
+#: Fetches the pictures that a request only names, and reads it whole.
+Fetch: TypeAlias = Callable[[], Awaitable[ChatRequest]]
+
 _logger: Final = logging.getLogger(__name__)
 
 
@@ -45,21 +49,22 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     key, facts, config = request[KEY], request[FACTS], request.app[SETTINGS].current()
     with admitted(request, key, config, facts):
         async with large_body(request, key, config) as hold:
-            chat = await _read(request, config, hold)
+            chat, linked = await _read(request, config)
             if hold.size:
                 hold.shrink(sum(len(file.data) for file in files_of(chat.messages)))
+            fetch = partial(_fetch, request, linked, hold) if linked.links else None
             facts.model = chat.model[:200]
             if config.log.debug:
                 facts.prompt = _shortened(chat.messages)
                 event(_logger, logging.INFO, "asked", messages=facts.prompt)
             header = Header(f"chatcmpl-{request.app[RANDOM](16).hex()}", int(time.time()), chat.model)
             if chat.stream:
-                return await _stream(request, key, chat, header, config, facts)
-            return await _whole(request, key, chat, header, config, facts)
+                return await _stream(request, key, chat, fetch, header, config, facts)
+            return await _whole(request, key, chat, fetch, header, config, facts)
 
 
-async def _read(request: web.Request, config: Config, hold: Hold) -> ChatRequest:
-    """Read the body, and fetch the pictures that it only names; `hold` makes room for these. Raises ApiError."""
+async def _read(request: web.Request, config: Config) -> tuple[ChatRequest, Linked[ChatRequest]]:
+    """Read the body, with something in the place of the pictures that it only names. Raises ApiError."""
     server, images = config.server, config.images
     body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout)
     is_large = len(body) > SMALL_BYTES
@@ -70,19 +75,28 @@ async def _read(request: web.Request, config: Config, hold: Hold) -> ChatRequest
     else:
         fields = read_object(body)
     del body  # whoever needs it more holds it
-    fetched: dict[str, bytes | str] = {}
-    links = dict.fromkeys(islice(linked_pictures(fields), images.max_per_request)) if images.fetch_urls else {}
-    if links:
-        await hold.extend(len(links) * images.max_bytes)
-        fetched = await fetch_pictures(request.app[FETCHER], links, config)
-    reader = FileReader(FileRules(images.max_bytes, images.max_per_request), fetched, taken)
+    links = dict.fromkeys(islice(linked_pictures(fields), images.max_per_request)) if images.fetch_urls else ()
+    linked = Linked(partial(read_request, fields), tuple(links), taken, config)
     if is_large:  # decoding and hashing takes as long again
-        return await asyncio.to_thread(read_request, fields, reader)
-    return read_request(fields, reader)
+        return await asyncio.to_thread(linked.judged), linked
+    return linked.judged(), linked
+
+
+async def _fetch(request: web.Request, linked: Linked[ChatRequest], hold: Hold) -> ChatRequest:
+    """Fetch the pictures that the request names, and read it whole. Raises ApiError."""
+    chat = await linked.fetched(request.app[FETCHER], hold)
+    hold.shrink(sum(len(file.data) for file in files_of(chat.messages)))
+    return chat
 
 
 async def _stream(
-    request: web.Request, key: ApiKey, chat: ChatRequest, header: Header, config: Config, facts: Facts
+    request: web.Request,
+    key: ApiKey,
+    chat: ChatRequest,
+    fetch: Fetch | None,
+    header: Header,
+    config: Config,
+    facts: Facts,
 ) -> web.StreamResponse:
     began = time.monotonic()
     encoder = ChunkEncoder(header, include_usage=chat.include_usage)
@@ -104,7 +118,7 @@ async def _stream(
     with caller:
         try:
             with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
-                async with await _ask(request, key, chat, facts) as answer:
+                async with await _ask(request, key, chat, fetch, facts) as answer:
                     async for batch in answer:
                         data = encoder.encode(batch)
                         if facts.ttft is None and data:
@@ -127,12 +141,18 @@ async def _stream(
 
 
 async def _whole(
-    request: web.Request, key: ApiKey, chat: ChatRequest, header: Header, config: Config, facts: Facts
+    request: web.Request,
+    key: ApiKey,
+    chat: ChatRequest,
+    fetch: Fetch | None,
+    header: Header,
+    config: Config,
+    facts: Facts,
 ) -> web.StreamResponse:
     began = time.monotonic()
     completion = Completion(header)
     with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
-        async with await _ask(request, key, chat, facts) as answer:
+        async with await _ask(request, key, chat, fetch, facts) as answer:
             async for batch in answer:
                 completion.add(batch)
                 answer.keep(completion.size)
@@ -143,14 +163,18 @@ async def _whole(
     return await write_json(request, body, config)
 
 
-async def _ask(request: web.Request, key: ApiKey, chat: ChatRequest, facts: Facts) -> Answer:
+async def _ask(request: web.Request, key: ApiKey, chat: ChatRequest, fetch: Fetch | None, facts: Facts) -> Answer:
     """Let an answer begin; say in the headers what is known as soon as it is.
+
+    Pictures are fetched when nothing else is wrong with the request, and its model sees them.
 
     In a stream that was committed to before, the headers are gone.
     """
     app = request.app
     relay = app[RELAY]
     asked = await relay.prepare(chat, key)
+    if fetch is not None and "images" not in asked.ignored:
+        asked = await relay.prepare(await fetch(), key)
     if app[LIMITER].running > 1:
         # A turn, in which others that came with this request come as far as it is: half of the way fits into the
         # processor's cache, the whole does not. A short request costs a tenth less (`make bench`).
