@@ -48,7 +48,8 @@ def request(bridge: RunningBridge, target: str, *fields: str, body: object = Non
 
 
 @pytest.fixture
-async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
+async def lively(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
+    """A bridge that soon says that it lives."""
     overrides = {"stream": {"keepalive_seconds": KEEPALIVE}}
     async with running_bridge(arena, tmp_path / "state", overrides) as bridge:
         yield bridge
@@ -69,12 +70,12 @@ STREAMS: dict[str, tuple[Sequence[Step], bytes]] = {
 @pytest.mark.parametrize("connection", ["keep-alive", "Keep-Alive", "close", None])
 @pytest.mark.parametrize(("steps", "end"), STREAMS.values(), ids=STREAMS)
 async def test_a_stream_ends_with_its_connection(
-    steps: Sequence[Step], end: bytes, connection: str | None, arena: Arena, bridge: RunningBridge
+    steps: Sequence[Step], end: bytes, connection: str | None, arena: Arena, lively: RunningBridge
 ) -> None:
     arena.script = lambda _: list(steps)
     fields = () if connection is None else (f"Connection: {connection}",)
-    async with connected(bridge) as (reader, writer):
-        writer.write(request(bridge, "/v1/chat/completions", *fields, body=bridge.chat("hi", stream=True)))
+    async with connected(lively) as (reader, writer):
+        writer.write(request(lively, "/v1/chat/completions", *fields, body=lively.chat("hi", stream=True)))
         head, body = (await reader.read()).split(b"\r\n\r\n", 1)
     assert head.startswith((b"HTTP/1.0 200", b"HTTP/1.0 502"))
     assert b"keep-alive" not in head.lower()
