@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+from aiohttp.http_exceptions import BadHttpMessage, BadHttpMethod, InvalidURLError, LineTooLong
 
 from bridge.errors import ApiError
 
@@ -19,8 +19,10 @@ MAX_FIELD_BYTES: Final = 64 * 1024
 #: All of a head together.
 MAX_HEAD_BYTES: Final = 128 * 1024
 MAX_FIELDS: Final = 128
-#: aiohttp has no class of its own for a head of more fields than that.
+#: What aiohttp has no classes of its own for.
 _TOO_MANY: Final = "Too many headers received"
+_NO_HOST: Final = "Missing 'Host' header in request."
+_TWICE: Final = "Duplicate "
 
 _NAME: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,100}):")
 _ORIGIN: Final = re.compile(rb"\nOrigin:[ \t]*([!-~]{1,255})[ \t]*\r?\n", re.IGNORECASE)
@@ -70,7 +72,21 @@ def refusal(error: BadHttpMessage, field: str | None) -> ApiError:
             return headers_too_large(f"{what} is larger than {MAX_FIELD_BYTES} bytes.")
         case BadHttpMessage(message=message) if message == _TOO_MANY:
             return headers_too_large(f"The request has more than {MAX_FIELDS} header fields.")
-    return ApiError(400, "invalid_request_error", "invalid_http", "The request is not valid HTTP.")
+    message = f"The request is not valid HTTP{_what_is_wrong(error)}."
+    return ApiError(400, "invalid_request_error", "invalid_http", message)
+
+
+def _what_is_wrong(error: BadHttpMessage) -> str:
+    match error:
+        case BadHttpMethod():
+            return ": its method is unknown, or it is no HTTP at all (https to a port that speaks http?)"
+        case InvalidURLError():
+            return ": its target holds characters that must be percent-encoded, or is no URL"
+        case BadHttpMessage(message=message) if message == _NO_HOST:
+            return ": it has no Host header"
+        case BadHttpMessage(message=message) if message.startswith(_TWICE):
+            return ": a header field is there twice that may be there once"
+    return ""
 
 
 def headers_too_large(message: str) -> ApiError:

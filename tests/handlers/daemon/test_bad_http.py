@@ -127,6 +127,28 @@ async def test_the_longest_target_is_served(bridge: RunningBridge) -> None:
     assert (await ask(bridge, target, key(bridge))).status == 200
 
 
+BROKEN = {
+    "a method that nobody knows": (b"BREW /v1/models HTTP/1.1\r\nHost: x\r\n\r\n", "its method is unknown"),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x11" * 60, "https to a port that speaks http?"),
+    "no Host": (b"GET /v1/models HTTP/1.1\r\n\r\n", "it has no Host header"),
+    "two Hosts": (b"GET /v1/models HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", "is there twice"),
+    "letters that are not ASCII": ("GET /v1/models/é HTTP/1.1\r\nHost: x\r\n\r\n".encode(), "percent-encoded"),
+}
+
+
+@pytest.mark.parametrize(("sent", "said"), BROKEN.values(), ids=BROKEN)
+async def test_what_is_broken_is_said(sent: bytes, said: str, bridge: RunningBridge) -> None:
+    url = URL(bridge.origin)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    with closing(writer):
+        writer.write(sent)
+        async with asyncio.timeout(20):
+            head, body = (await reader.read()).split(b"\r\n\r\n", 1)
+    error = json.loads(body)["error"]
+    assert (int(head.split()[1]), error["code"]) == (400, "invalid_http")
+    assert said in error["message"]
+
+
 #: `server.cors_origins`, the Origin that comes before the field that is too large, and who may read the answer.
 READERS = {
     "an allowed page": ([PAGE, ANOTHER], ANOTHER, ANOTHER),
