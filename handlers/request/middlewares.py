@@ -61,16 +61,17 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     status = 499  # what is logged of a caller that left
     try:
         _look_over(request, app, handler)
-        if is_preflight(request):
-            response: web.StreamResponse = preflight(request)
-        else:
-            try:
+        permitted: web.StreamResponse | None = None
+        try:
+            if is_preflight(request):
+                permitted = preflight(request)
+            else:
                 for door in app[DOORS].get(handler, ()):
                     door(request)
-            finally:
-                if KEY not in request:
-                    await app[STRANGERS].turn()
-            response = await handler(request)
+        finally:
+            if KEY not in request:
+                await app[STRANGERS].turn()
+        response = await handler(request) if permitted is None else permitted
         status = response.status
     except ConnectionResetError:
         response = web.Response(status=status)  # to nobody: aiohttp wants one
