@@ -47,10 +47,11 @@ _ROOT: Final[tuple[tuple[str, str, Handler, tuple[Door, ...]], ...]] = (
 
 def add_routes(app: web.Application) -> None:
     """Add every route, and say of each handler what stands before it and which API it speaks."""
-    app[CALLS] = [(method, path) for method, path, _, _ in _API]
+    app[CALLS] = []
     app[ROUTES] = {handler: Route(doors, OPENAI) for _, _, handler, doors in _API + _ROOT}
     for path, dialect in _DIALECTS.items():
         add_dialect(app, path, dialect)
+    app[CALLS].extend((method, path) for method, path, _, _ in _API)
     for prefix in PREFIXES:
         for method, path, handler, _ in _API:
             _add(app, method, prefix + path, handler)
