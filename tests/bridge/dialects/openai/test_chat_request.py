@@ -61,7 +61,7 @@ def file(**fields: object) -> dict[str, object]:
 
 
 def test_a_plain_request() -> None:
-    assert read(body()) == (ChatRequest("m", (Message("user", "hi"),), stream=False), False)
+    assert read(body()) == (ChatRequest("m", (Message("user", "hi"),), stream=False), False, False)
 
 
 MESSAGES: dict[str, tuple[dict[str, Any], Message]] = {
