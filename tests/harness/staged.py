@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from bridge.answering.deltas import text_delta
 from bridge.answering.events import AnswerEvent, ToolCalls
@@ -66,4 +67,4 @@ def told(
 def cut_at(text: str, places: Sequence[int]) -> list[str]:
     """A text in pieces, which begin at these places."""
     borders = [0, *sorted({place for place in places if 0 < place < len(text)}), len(text)]
-    return [text[start:end] for start, end in zip(borders, borders[1:], strict=False)]
+    return [text[start:end] for start, end in pairwise(borders)]
