@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from bridge.access.keys import ApiKey
 from bridge.accounts.follow_ups import FollowUps
@@ -21,15 +21,20 @@ from bridge.answering.chat import ChatRequest
 from bridge.answering.conversations import Conversations, Evaluation, Turn
 from bridge.answering.messages import Message, files_of
 from bridge.answering.stages import StageMaker, Stages
+from bridge.answering.stages.asked import stages_of
 from bridge.config.schema import Config
 from bridge.errors import document_not_taken, from_upstream, invalid_request, unsupported_model
 from bridge.models import Models
 from upstream.accounts import AccountPool
+from upstream.answer import ArenaAnswer
 from upstream.gate import Gate
 from upstream.protocol.drift import Drift
 from upstream.protocol.errors import StaleModel, UpstreamError
 from upstream.protocol.models import Model
 from upstream.retry import Retries
+
+#: How often a model may be asked to write again what could not be read.
+REPAIRS: Final = 1
 
 
 class Asked(NamedTuple):
@@ -84,7 +89,7 @@ class Relay:
         if not any(message.text.strip() or message.tool_calls or message.files for message in messages):
             lost = f", and '{request.model}' takes no pictures" if "images" in ignored else ""
             raise invalid_request("invalid_value", f"'messages' hold no text to send{lost}.", "messages")
-        return Asked(request.model, model, messages, ignored, request.stages)
+        return Asked(request.model, model, messages, ignored, stages_of(request))
 
     async def answer(self, asked: Asked, key: ApiKey, *, apart: bool = False) -> Answer:
         """Ask upstream, and again where that is allowed, until an answer begins; it is the caller's to close.
@@ -120,7 +125,8 @@ class Relay:
             partial(self._remember, chat, begun),
             partial(self._close, chat, begun),
             recover,
-            Stages(asked.stages),
+            Stages(asked.stages, repairs=REPAIRS),
+            partial(self._ask_again, chat, begun),
         )
 
     def _begin(self, asked: Asked, key: ApiKey, *, apart: bool) -> Chat:
@@ -150,11 +156,22 @@ class Relay:
         self._drift.note(begun.answer.unknown)
         self._end(chat)
 
-    def _remember(self, chat: Chat, begun: Begun, text: str) -> None:
-        """The answer is complete: its evaluation can be continued."""
+    async def _ask_again(self, chat: Chat, begun: Begun, prompt: str) -> ArenaAnswer:
+        """Put one more turn to the evaluation of an answer that is over. Raises UpstreamError."""
+        chat.untouched = False
+        again = await self._attempts.ask_again(chat, begun, prompt)
+        chat.last_message_id = again.call.message_id
+        return again.answer
+
+    def _remember(self, chat: Chat, begun: Begun, answer: Message, regenerable: bool) -> None:
+        """The answer is complete: its evaluation can be continued.
+
+        Where the site's own way of answering again would not answer the caller's turn, that turn is not known again.
+        """
         if chat.remembered:
-            asked, answered = chat.turn.asked, chat.turn.answered(text)
-            call = begun.call
+            message_id = chat.last_message_id or begun.call.message_id
+            asked = chat.turn.asked if regenerable else f"not regenerable {message_id}"
+            answered = chat.turn.answered(answer.text)
             self._conversations.put(
-                Evaluation(call.evaluation_id, begun.account.user_id, call.message_id, asked, answered)
+                Evaluation(begun.call.evaluation_id, begun.account.user_id, message_id, asked, answered)
             )

@@ -12,8 +12,6 @@ from typing import Final
 from aiohttp import web
 
 from bridge.access.keys import ApiKey
-from bridge.answering.answer import Answer
-from bridge.answering.chat import ChatRequest
 from bridge.answering.events import AnswerEvent
 from bridge.answering.messages import Message, files_of
 from bridge.config.schema import Config
@@ -23,17 +21,18 @@ from bridge.dialects.fields import read_object
 from bridge.dialects.files import FileReader, FileRules
 from bridge.errors import ApiError
 from bridge.log import event
+from handlers.api.beginning import MAX_LOGGED_CHARS, begin, log_answer, note_tools
 from handlers.api.fetching import fetch_pictures
+from handlers.api.several import several_whole, stream_several
 from handlers.request.admission import admitted, large_body
 from handlers.request.answers import write_json
-from handlers.request.appkeys import ALARMS, DRAIN, FACTS, FETCHER, KEY, RANDOM, RELAY, SETTINGS, TASKS, Handler
+from handlers.request.appkeys import ALARMS, DRAIN, FACTS, FETCHER, KEY, RANDOM, SETTINGS, TASKS, Handler
 from handlers.request.body import read_body
 from handlers.request.budget import SMALL_BYTES, Hold
 from handlers.request.facts import Facts
 from handlers.request.streaming import EventStream
 
-#: What `log.debug` shows of a chat.
-MAX_LOGGED_CHARS: Final = 4096
+#: What `log.debug` shows of a chat's messages.
 MAX_LOGGED_MESSAGES: Final = 10
 
 _logger: Final = logging.getLogger(__name__)
@@ -55,7 +54,10 @@ def asking(dialect: Dialect) -> Handler:
                     facts.prompt = _shortened(chat.messages)
                     event(_logger, logging.INFO, "asked", messages=facts.prompt)
                 stamp = Stamp(request.app[RANDOM](16).hex(), int(time.time()))
-                respond = _stream if chat.stream else _whole
+                if chat.choices > 1:
+                    respond = stream_several if chat.stream else several_whole
+                else:
+                    respond = _stream if chat.stream else _whole
                 return await respond(request, key, asked, stamp, config, facts)
 
     return ask
@@ -106,7 +108,7 @@ async def _stream(
     with caller:
         try:
             with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
-                async with await _ask(request, key, asked.chat, facts) as answer:
+                async with await begin(request, key, asked.chat, facts) as answer:
                     async for batch in answer:
                         if facts.ttft is None and batch:
                             facts.ttft = time.monotonic() - began
@@ -119,7 +121,7 @@ async def _stream(
                         if caller.started:
                             await answer.flow(send)
                         await caller.drain()
-                    _log_answer(config, answer)
+                    log_answer(config, answer)
         except ApiError as error:
             if not caller.committed:
                 raise
@@ -135,38 +137,16 @@ async def _whole(
     began = time.monotonic()
     collector = asked.collector(stamp)
     with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
-        async with await _ask(request, key, asked.chat, facts) as answer:
+        async with await begin(request, key, asked.chat, facts) as answer:
             async for batch in answer:
                 collector.add(batch)
                 answer.keep(collector.size)
                 if facts.ttft is None and batch:
                     facts.ttft = time.monotonic() - began
-            _log_answer(config, answer)
+            log_answer(config, answer)
+            note_tools(facts, answer.tools_outcome)
             body = collector.finish(answer.finish_reason, answer.usage())
     return await write_json(request, body, config)
-
-
-async def _ask(request: web.Request, key: ApiKey, chat: ChatRequest, facts: Facts) -> Answer:
-    """Wait until an answer begins; say in the headers what is known as soon as it is.
-
-    In a stream that was committed to before, the headers are gone.
-    """
-    relay = request.app[RELAY]
-    asked = await relay.prepare(chat, key)
-    facts.served = asked.model.name
-    if asked.ignored:
-        facts.headers["x-bridge-ignored"] = ", ".join(asked.ignored)
-    answer = await relay.answer(asked, key)
-    facts.headers["x-bridge-conversation"] = answer.conversation
-    facts.headers["x-bridge-evaluation"] = answer.evaluation
-    facts.account = answer.account
-    facts.answers.append(answer)
-    return answer
-
-
-def _log_answer(config: Config, answer: Answer) -> None:
-    if config.log.debug:
-        event(_logger, logging.INFO, "answered", text=answer.text[:MAX_LOGGED_CHARS])
 
 
 def _shortened(messages: Sequence[Message]) -> str:
