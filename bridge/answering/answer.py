@@ -55,6 +55,8 @@ class Answer:
     told: AnswerRecord = field(init=False)
     _failure: UpstreamError | None = None
     _refusal: ApiError | None = None  # a stage's
+    _ended: bool = False  # upstream's part of it
+    _finish: Finish | None = None  # how, if not by a stage
 
     def __post_init__(self) -> None:
         self.told = AnswerRecord() if self._stages else self.said
@@ -105,27 +107,29 @@ class Answer:
             raise self._refusal
         if self.complete:
             raise StopAsyncIteration
+        if self._stages.prompt is not None:
+            return await self._take_second_turn()
         if self._stages.done:  # one was, in `flow`
-            return await self._finish(None)
+            return await self._end([], None)
         batch = await self._upstream.read()
         match batch[-1]:
             case Failure(error=Truncated()) if self._recover is not None:
                 batch = await self._completed(batch)
         match batch[-1]:
             case Finish() as finish:
-                return [*self._tell(batch[:-1]), *await self._finish(finish)]
+                return await self._end(self._tell(batch[:-1]), finish)
             case Failure(error=error):
                 self._failure = error
                 return self._tell(batch[:-1])
         told = self._tell(batch)
-        return [*told, *await self._finish(None)] if self._stages.done else told
+        return await self._end(told, None) if self._stages.done else told
 
     async def flow(self, send: Callable[[Sequence[AnswerEvent]], bool]) -> None:
         """Hand each batch to `send` in the moment in which it comes, as long as that returns True.
 
         It leaves the last batch, and what may have to be waited for, to the iteration. Raises what `send` raises.
         """
-        if self._stages.done:
+        if self._stages.done or self._ended:
             return
 
         def pass_on(batch: list[Event]) -> bool:
@@ -145,26 +149,45 @@ class Answer:
         self.told.add(told)
         return told
 
-    async def _finish(self, finish: Finish | None) -> Sequence[AnswerEvent]:
-        """The answer is over: by upstream's `finish`, or since a stage is done. Return what stages have held back."""
-        rest: list[AnswerEvent] = []
-        if self._stages:
-            rest = self._stages.end(finish.reason if finish else None, complete=finish is not None)
-            while (prompt := self._stages.prompt) is not None:
-                rest += self._stages.repaired(await self._asked_again(prompt))
-            self.told.add(rest)
-            self._refusal = self._stages.error
-            if self._refusal is not None:
-                if not rest:
-                    raise self._refusal
-                return rest
+    async def _end(self, told: Sequence[AnswerEvent], finish: Finish | None) -> Sequence[AnswerEvent]:
+        """The answer is over: by upstream's `finish`, or since a stage is done, which needs nothing more of it.
+
+        Return what the caller is told at its end, behind what it was `told` by the same read.
+        """
+        self._ended, self._finish = True, finish
+        if not self._stages:
+            return self._conclude(told)
+        if finish is None:
+            await self._upstream.aclose()
+        rest = self._stages.end(finish.reason if finish else None, complete=finish is not None)
+        self.told.add(rest)
+        batch = [*told, *rest]
+        if self._stages.prompt is None:
+            return self._conclude(batch)
+        return batch or await self._take_second_turn()
+
+    async def _take_second_turn(self) -> Sequence[AnswerEvent]:
+        """Ask the model once more, as often as a stage wants it; return what the caller is told then."""
+        batch: list[AnswerEvent] = []
+        while (prompt := self._stages.prompt) is not None:
+            batch += self._stages.repaired(await self._asked_again(prompt))
+        self.told.add(batch)
+        return self._conclude(batch)
+
+    def _conclude(self, batch: Sequence[AnswerEvent]) -> Sequence[AnswerEvent]:
+        """The caller has been told everything, `batch` being the last of it, or is to be told why it is not."""
+        self._refusal = self._stages.error
+        if self._refusal is not None:
+            if not batch:
+                raise self._refusal
+            return batch
         self.complete = True
-        self.finish_reason = self._stages.finish_reason(finish.reason if finish else None)
+        self.finish_reason = self._stages.finish_reason(self._finish.reason if self._finish else None)
         whole = self.told.whole()
-        if finish is not None and self._stages.faithful and whole is not None:
+        if self._finish is not None and self._stages.faithful and whole is not None:
             # Before the caller sees the end: its next turn may come at once.
             self._on_complete(Message("assistant", whole, tool_calls=self.told.calls), self._stages.regenerable)
-        return rest
+        return batch
 
     async def _asked_again(self, prompt: str) -> str | None:
         """Ask the model once more; return its whole answer, or None where there is none.
