@@ -91,14 +91,14 @@ class AnswerRecord:
         """The whole text, or None where it was too long to keep."""
         return self._text.whole()
 
-    def usage(self, messages: Sequence[Message]) -> Usage:
-        """Estimate the tokens so far; `messages` are what was asked."""
+    def usage(self, messages: Sequence[Message], instructions: str = "") -> Usage:
+        """Estimate the tokens so far; `messages` are what was asked, behind `instructions`."""
         reasoning = self._reasoning.total
-        return Usage(estimate(transcript.prompt(messages)), self._text.tokens() + reasoning, reasoning)
+        return Usage(estimate(transcript.prompt(messages, instructions)), self._text.tokens() + reasoning, reasoning)
 
-    def rough_usage(self, messages: Sequence[Message]) -> Usage:
+    def rough_usage(self, messages: Sequence[Message], instructions: str = "") -> Usage:
         """The same by length alone."""
-        asked = sum([rough_estimate(message.text) for message in messages])
+        asked = rough_estimate(instructions) + sum([rough_estimate(message.text) for message in messages])
         reasoning = self._reasoning.rough_total
         return Usage(asked, self._text.rough_tokens() + reasoning, reasoning)
 
@@ -120,6 +120,8 @@ class Answer:
     #: Reads back the whole text of an answer that broke off; None where that is not wanted.
     _recover: Callable[[], Awaitable[str | None]] | None = None
     _stages: Stages = field(default_factory=partial(Stages, ()))
+    #: What the model was told about tools and formats.
+    _instructions: str = ""
     #: The last batch has been returned: upstream's answer is complete, or a stage needs nothing more of it.
     complete: bool = False
     finish_reason: str | None = None
@@ -134,11 +136,11 @@ class Answer:
 
     def usage(self) -> Usage:
         """Estimate the caller's usage so far: a millisecond for 100,000 characters, so only where it is asked for."""
-        return self.told.usage(self._messages)
+        return self.told.usage(self._messages, self._instructions)
 
     def rough_usage(self) -> Usage:
         """Estimate what upstream was asked and said, by length alone, for the statistics."""
-        return self.said.rough_usage(self._messages)
+        return self.said.rough_usage(self._messages, self._instructions)
 
     @property
     def text(self) -> str:
