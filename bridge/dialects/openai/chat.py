@@ -15,10 +15,14 @@ from bridge.dialects.openai.errors import OpenAI
 
 
 class ChatCompletionRequest(NamedTuple):
-    """A request for one completion; its stream ends with its usage if `include_usage`."""
+    """A request for one completion; its stream ends with its usage if `include_usage`.
+
+    `older_form` says that its tools were given as functions: a call is answered as a `function_call`.
+    """
 
     chat: ChatRequest
     include_usage: bool
+    older_form: bool = False
 
     def encoder(self, stamp: Stamp) -> ChunkEncoder:
         """Make the encoder of its stream."""
