@@ -46,6 +46,8 @@ class Answer:
     _stages: Stages = field(default_factory=partial(Stages, ()))
     #: Asks the model once more, in the same evaluation; the answer is the caller's to close.
     _ask_again: Callable[[str], Awaitable[ArenaAnswer]] | None = None
+    #: What the model was told about tools and formats.
+    _instructions: str = ""
     #: The last batch has been returned: upstream's answer is complete, or a stage needs nothing more of it.
     complete: bool = False
     finish_reason: str | None = None
@@ -63,11 +65,11 @@ class Answer:
 
     def usage(self) -> Usage:
         """Estimate the caller's usage so far: a millisecond for 100,000 characters, so only where it is asked for."""
-        return self.told.usage(self._messages)
+        return self.told.usage(self._messages, self._instructions)
 
     def rough_usage(self) -> Usage:
         """Estimate what upstream was asked and said, by length alone, for the statistics."""
-        return self.said.rough_usage(self._messages)
+        return self.said.rough_usage(self._messages, self._instructions)
 
     @property
     def tools_outcome(self) -> ToolsOutcome | None:

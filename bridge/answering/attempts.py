@@ -16,7 +16,7 @@ from bridge.accounts.renewals import CALL_SECONDS, Renewals
 from bridge.accounts.rotations import Rotations
 from bridge.answering import transcript
 from bridge.answering.conversations import Evaluation, Turn
-from bridge.answering.messages import Message, files_of
+from bridge.answering.messages import Message, files_of, start_of_turn
 from bridge.config.schema import Config
 from bridge.errors import invalid_request
 from upstream.accounts import EVERYTHING, Account, AccountPool
@@ -62,6 +62,8 @@ class Chat:
     messages: tuple[Message, ...]
     model: Model
     turn: Turn
+    #: What the model is told about tools and the form of its answer.
+    instructions: str = ""
     tried: set[str] = field(default_factory=set)
     taken: Evaluation | None = None
     remembered: bool = True
@@ -224,14 +226,19 @@ class Attempts:
         """Say what is to be sent for the request's place in its conversation. Raises ApiError where it is too much."""
         if chat.turn.kind == "regenerate":
             return "", ()
-        messages = chat.messages if chat.turn.evaluation is None else chat.messages[-1:]
-        prompt = transcript.prompt(messages)
+        if chat.turn.evaluation is None:
+            messages, prompt = chat.messages, transcript.prompt(chat.messages, chat.instructions)
+        else:
+            messages = chat.messages[start_of_turn(chat.messages) :]
+            prompt = transcript.follow_up(chat.messages)
         longest = self._config().upstream.max_prompt_chars
         if len(prompt) > longest:
+            told = len(chat.instructions) if chat.turn.evaluation is None else 0
+            about = f", {told} of them about tools and the form of the answer" if told else ""
             raise invalid_request(
                 "context_length_exceeded",
-                f"The messages make a prompt of {len(prompt)} characters; LMArena takes {longest}. "
-                "Shorten or drop earlier messages.",
+                f"The messages make a prompt of {len(prompt)} characters{about}; LMArena takes {longest}. "
+                f"Shorten or drop earlier messages{' or tools' if told else ''}.",
                 "messages",
             )
         files = files_of(messages)

@@ -85,15 +85,15 @@ class AnswerRecord:
         """The whole text, or None where it was too long to keep."""
         return self._text.whole()
 
-    def usage(self, messages: Sequence[Message]) -> Usage:
-        """Estimate the tokens so far; `messages` are what was asked."""
+    def usage(self, messages: Sequence[Message], instructions: str = "") -> Usage:
+        """Estimate the tokens so far; `messages` are what was asked, behind `instructions`."""
         reasoning = self._reasoning.total
         completion = self._text.tokens() + reasoning + sum([tokens_of_call(call) for call in self.calls])
-        return Usage(estimate(transcript.prompt(messages)), completion, reasoning)
+        return Usage(estimate(transcript.prompt(messages, instructions)), completion, reasoning)
 
-    def rough_usage(self, messages: Sequence[Message]) -> Usage:
+    def rough_usage(self, messages: Sequence[Message], instructions: str = "") -> Usage:
         """The same by length alone."""
-        asked = sum([rough_estimate(message.text) for message in messages])
+        asked = rough_estimate(instructions) + sum([rough_estimate(message.text) for message in messages])
         reasoning = self._reasoning.rough_total
         return Usage(asked, self._text.rough_tokens() + reasoning, reasoning)
 

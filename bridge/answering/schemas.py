@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote
 
+import orjson
+
 if TYPE_CHECKING:
     from jsonschema_rs import ValidationError, Validator
 
@@ -116,6 +118,8 @@ def _expands_too_far(schema: Mapping[str, object]) -> bool:
 
     A reference that leads back to where it stands counts once. One that cannot be followed here counts as too far.
     """
+    if b'ref":' not in orjson.dumps(schema).lower():  # as most have none: a twentieth of the time
+        return False
     anchors = {name: node for node in _objects(schema) for name in _names(node)}
     sizes: dict[str, int] = {}
 

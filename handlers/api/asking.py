@@ -34,6 +34,8 @@ from handlers.request.streaming import EventStream
 
 #: What `log.debug` shows of a chat's messages.
 MAX_LOGGED_MESSAGES: Final = 10
+#: A longer body is read in a thread: half a megabyte of tools' schemas take 50 ms.
+THREAD_BYTES: Final = 128 * 1024
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -67,9 +69,9 @@ async def _read(dialect: Dialect, request: web.Request, config: Config, hold: Ho
     """Read the body, and fetch the pictures that it only names; `hold` makes room for these. Raises ApiError."""
     server, images = config.server, config.images
     body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout)
-    is_large = len(body) > SMALL_BYTES
+    size = len(body)
     taken: Taken = {}
-    if is_large:  # parsing may hold the loop for some 20 ms
+    if size > SMALL_BYTES:  # parsing may hold the loop for some 20 ms
         await asyncio.sleep(0)
         fields, taken = read_without_data_urls(body, request.app[RANDOM](16).hex())
     else:
@@ -81,7 +83,7 @@ async def _read(dialect: Dialect, request: web.Request, config: Config, hold: Ho
         await hold.extend(len(links) * images.max_bytes)
         fetched = await fetch_pictures(request.app[FETCHER], links, config)
     reader = FileReader(FileRules(images.max_bytes, images.max_per_request), fetched, taken)
-    if is_large:  # decoding and hashing takes as long again
+    if size > THREAD_BYTES:  # decoding and hashing pictures takes as long again as parsing
         return await asyncio.to_thread(dialect.read, fields, reader)
     return dialect.read(fields, reader)
 
