@@ -37,7 +37,7 @@ class Answer:
     conversation: str  # new | follow-up | regenerate, and why
     account: str  # its label
     _upstream: ArenaAnswer
-    _messages: tuple[Message, ...]
+    _prompt_tokens: int
     #: Is told the whole answer as the caller was, and whether the site can give another one to the same turn.
     _on_complete: Callable[[Message, bool], None]
     _on_close: Callable[[], None]
@@ -46,8 +46,6 @@ class Answer:
     _stages: Stages = field(default_factory=partial(Stages, ()))
     #: Asks the model once more, in the same evaluation; the answer is the caller's to close.
     _ask_again: Callable[[str], Awaitable[ArenaAnswer]] | None = None
-    #: What the model was told about tools and formats.
-    _instructions: str = ""
     #: The last batch has been returned: upstream's answer is complete, or a stage needs nothing more of it.
     complete: bool = False
     finish_reason: str | None = None
@@ -64,12 +62,12 @@ class Answer:
         self.told = AnswerRecord() if self._stages else self.said
 
     def usage(self) -> Usage:
-        """Estimate the caller's usage so far: a millisecond for 100,000 characters, so only where it is asked for."""
-        return self.told.usage(self._messages, self._instructions)
+        """Estimate the tokens so far of what the caller was told."""
+        return self.told.usage(self._prompt_tokens)
 
-    def rough_usage(self) -> Usage:
-        """Estimate what upstream was asked and said, by length alone, for the statistics."""
-        return self.said.rough_usage(self._messages, self._instructions)
+    def upstream_usage(self) -> Usage:
+        """Estimate the tokens so far of what upstream said, for the statistics."""
+        return self.said.usage(self._prompt_tokens)
 
     @property
     def tools_outcome(self) -> ToolsOutcome | None:

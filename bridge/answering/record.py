@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from io import StringIO
 from typing import Final
 
-from bridge.answering import transcript
 from bridge.answering.chat import Usage
 from bridge.answering.events import AnswerEvent, ToolCalls
-from bridge.answering.messages import Message, ToolCall, markdown
-from bridge.answering.tokens import TokenCount, estimate, rough_estimate
+from bridge.answering.messages import ToolCall, markdown
+from bridge.answering.tokens import TokenCount, estimate
 from upstream.protocol.events import Images, ReasoningDeltas, TextDeltas
 
 
@@ -42,10 +41,6 @@ class AnswerText:
         """Estimate its tokens so far."""
         return self._tokens.total if self._text is None else estimate(self._text.getvalue())
 
-    def rough_tokens(self) -> int:
-        """The same by its length alone."""
-        return self._tokens.total if self._text is None else rough_estimate(self._text.getvalue())
-
     def whole(self) -> str | None:
         """The whole text, or None where it was too long to keep."""
         return self._text.getvalue() if self._text is not None else None
@@ -67,7 +62,7 @@ class AnswerRecord:
     def add(self, batch: Iterable[AnswerEvent]) -> None:
         """Count the events of a batch."""
         for event in batch:
-            if type(event) is TextDeltas:  # as nearly all are; `match` would take three times as long
+            if type(event) is TextDeltas:  # as nearly all are; `match` is slower
                 self._text.add(event.text)
                 self.chunks += event.json.count(b"\n") + 1
                 continue
@@ -85,17 +80,11 @@ class AnswerRecord:
         """The whole text, or None where it was too long to keep."""
         return self._text.whole()
 
-    def usage(self, messages: Sequence[Message], instructions: str = "") -> Usage:
-        """Estimate the tokens so far; `messages` are what was asked, behind `instructions`."""
+    def usage(self, prompt_tokens: int) -> Usage:
+        """Estimate the tokens so far of an answer to a prompt of so many."""
         reasoning = self._reasoning.total
         completion = self._text.tokens() + reasoning + sum([tokens_of_call(call) for call in self.calls])
-        return Usage(estimate(transcript.prompt(messages, instructions)), completion, reasoning)
-
-    def rough_usage(self, messages: Sequence[Message], instructions: str = "") -> Usage:
-        """The same by length alone."""
-        asked = rough_estimate(instructions) + sum([rough_estimate(message.text) for message in messages])
-        reasoning = self._reasoning.rough_total
-        return Usage(asked, self._text.rough_tokens() + reasoning, reasoning)
+        return Usage(prompt_tokens, completion, reasoning)
 
 
 def tokens_of_call(call: ToolCall) -> int:

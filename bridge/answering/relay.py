@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from bridge.access.keys import ApiKey
 from bridge.accounts.follow_ups import FollowUps
@@ -22,6 +22,7 @@ from bridge.answering.conversations import Conversations, Evaluation, Turn
 from bridge.answering.messages import Message, files_of, join_answers
 from bridge.answering.stages import StageMaker, Stages
 from bridge.answering.stages.asked import stages_of
+from bridge.answering.tokens import estimate, prompt_tokens
 from bridge.answering.tools.instructions import instructions
 from bridge.config.schema import Config
 from bridge.errors import document_not_taken, from_upstream, invalid_request, unsupported_model
@@ -33,9 +34,6 @@ from upstream.protocol.drift import Drift
 from upstream.protocol.errors import StaleModel, UpstreamError
 from upstream.protocol.models import Model
 from upstream.retry import Retries
-
-#: How often a model may be asked to write again what could not be read.
-REPAIRS: Final = 1
 
 
 class Asked(NamedTuple):
@@ -112,6 +110,7 @@ class Relay:
             raise from_upstream(error) from error
 
     async def _answer(self, asked: Asked, key: ApiKey, *, apart: bool) -> Answer:
+        tokens = await prompt_tokens(asked.messages) + estimate(asked.instructions)
         chat = self._begin(asked, key, apart=apart)
         try:
             with self._gate.request():
@@ -125,13 +124,12 @@ class Relay:
             f"{chat.turn.kind}; why={chat.turn.why}",
             begun.account.label,
             begun.answer,
-            chat.messages,
+            tokens,
             partial(self._remember, chat, begun),
             partial(self._close, chat, begun),
             recover,
-            Stages(asked.stages, repairs=REPAIRS),
+            Stages(asked.stages, repairs=self._config().agents.repairs),
             partial(self._ask_again, chat, begun),
-            asked.instructions,
         )
 
     def _begin(self, asked: Asked, key: ApiKey, *, apart: bool) -> Chat:

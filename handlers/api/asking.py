@@ -26,7 +26,7 @@ from handlers.api.fetching import fetch_pictures
 from handlers.api.several import several_whole, stream_several
 from handlers.request.admission import admitted, large_body
 from handlers.request.answers import write_json
-from handlers.request.appkeys import ALARMS, DRAIN, FACTS, FETCHER, KEY, RANDOM, SETTINGS, TASKS, Handler
+from handlers.request.appkeys import DRAIN, FACTS, FETCHER, KEY, RANDOM, SETTINGS, TASKS, TIMERS, Handler
 from handlers.request.body import read_body
 from handlers.request.budget import SMALL_BYTES, Hold
 from handlers.request.facts import Facts
@@ -71,7 +71,7 @@ async def _read(dialect: Dialect, request: web.Request, config: Config, hold: Ho
     body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout)
     size = len(body)
     taken: Taken = {}
-    if size > SMALL_BYTES:  # parsing may hold the loop for some 20 ms
+    if size > SMALL_BYTES:  # parsing may hold the loop for long
         await asyncio.sleep(0)
         fields, taken = read_without_data_urls(body, request.app[RANDOM](16).hex())
     else:
@@ -100,7 +100,7 @@ async def _stream(
         settings=config.stream,
         write_timeout=config.server.write_timeout,
         tasks=request.app[TASKS],
-        alarms=request.app[ALARMS],
+        timers=request.app[TIMERS],
     )
 
     def send(batch: Sequence[AnswerEvent]) -> bool:

@@ -16,7 +16,7 @@ from bridge.dialects.dialect import DialectRequest, SeveralRequest, Stamp
 from bridge.errors import ApiError, invalid_request
 from handlers.api.beginning import begin, log_answer, note_tools
 from handlers.request.answers import write_json
-from handlers.request.appkeys import ALARMS, DRAIN, TASKS
+from handlers.request.appkeys import DRAIN, TASKS, TIMERS
 from handlers.request.facts import Facts
 from handlers.request.streaming import EventStream
 
@@ -33,7 +33,7 @@ async def stream_several(
         settings=config.stream,
         write_timeout=config.server.write_timeout,
         tasks=request.app[TASKS],
-        alarms=request.app[ALARMS],
+        timers=request.app[TIMERS],
     )
     writing = asyncio.Lock()
 

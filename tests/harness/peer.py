@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from upstream.http.exchange import Exchanges, Response, exchanging
 from upstream.http.transfer import read_bounded
-from upstream.loop.timers import Alarms
+from upstream.loop.timers import Timers
 
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -26,7 +26,7 @@ async def towards(peer: Peer, *, connections: int = 10) -> AsyncIterator[tuple[E
             writer.close()
 
     server = await asyncio.start_server(play, "127.0.0.1", 0, backlog=1000)
-    async with server, exchanging(connections, connect_timeout=5, alarms=Alarms()) as exchanges:
+    async with server, exchanging(connections, connect_timeout=5, timers=Timers()) as exchanges:
         yield exchanges, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 

@@ -18,7 +18,7 @@ from aiohttp.http import HttpProcessingError
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from multidict import CIMultiDict
 
-from upstream.loop.timers import Alarms
+from upstream.loop.timers import Timers
 
 #: How much one read from a socket brings at most, and how much of a body waits to be taken.
 READ_BYTES: Final = 32 * 1024
@@ -50,7 +50,6 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_alarms",
         "_asked",
         "_bodiless",
         "_buffer",
@@ -63,6 +62,7 @@ class Connection(asyncio.BufferedProtocol):
         "_paused",
         "_pieces",
         "_reusable",
+        "_timers",
         "_waiter",
         "awaits_head",
         "closed",
@@ -77,10 +77,10 @@ class Connection(asyncio.BufferedProtocol):
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, alarms: Alarms, open_ones: set[Connection], buffer: memoryview
+        self, loop: asyncio.AbstractEventLoop, timers: Timers, open_ones: set[Connection], buffer: memoryview
     ) -> None:
         self._loop = loop
-        self._alarms = alarms
+        self._timers = timers
         self._open = open_ones
         self._buffer = buffer
         self._headers: CIMultiDict[str] = CIMultiDict()
@@ -106,7 +106,7 @@ class Connection(asyncio.BufferedProtocol):
     def ask(self, request: bytes, until: float, patience: float = math.inf) -> asyncio.Future[Head]:
         """Send a request; the head of its answer comes `until` then, on the loop's clock.
 
-        Whoever moves `waiting_until` later moves it by `patience` (seconds) or more: so one alarm does for the whole
+        Whoever moves `waiting_until` later moves it by `patience` (seconds) or more: so one timer does for the whole
         answer, and is not set anew with each read. Raises ClientError, OSError (TimeoutError) or HttpProcessingError.
         """
         if self.error is not None:  # something came that nobody had asked for
@@ -121,7 +121,7 @@ class Connection(asyncio.BufferedProtocol):
         self.awaits_head = True
         self._patience = patience
         self.waiting_until = until
-        self._alarms.set(self, min(until, monotonic() + patience))
+        self._timers.set(self, min(until, monotonic() + patience))
         self.transport.write(request)
         return self._asked
 
@@ -138,7 +138,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.error is not None:
             return False
         self.waiting_until = until
-        self._alarms.set(self, until)
+        self._timers.set(self, until)
         return True
 
     async def read(self) -> bytes:
@@ -165,13 +165,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def rest(self) -> None:
         """Nobody waits for anything any more."""
-        self._alarms.clear(self)
+        self._timers.cancel(self)
 
-    def ring(self) -> None:
+    def on_timer(self) -> None:
         """End the answer if it has been waited for long enough, or look again later."""
         now = monotonic()
         if now < self.waiting_until:
-            self._alarms.set(self, min(self.waiting_until, now + self._patience))
+            self._timers.set(self, min(self.waiting_until, now + self._patience))
         else:
             self.fail(TimeoutError())
 

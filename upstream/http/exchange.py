@@ -21,13 +21,13 @@ from multidict import CIMultiDict
 from upstream.http.connection import READ_BYTES, Connection, close_all
 from upstream.http.pool import Lease, Pool
 from upstream.http.resolver import Resolver
-from upstream.loop.timers import Alarms
+from upstream.loop.timers import Timers
 
 #: Names that are looked up at the same time: the site's, and those it may move to (`upstream.origins`).
 LOOKUPS_AT_ONCE: Final = 4
 
 #: How long the head of an answer is waited for that nobody waits for any more, in seconds: it may replace the session
-#: cookie. No call outlives its caller by more than a second; alarms ring a little late.
+#: cookie. No call outlives its caller by more than a second; timers expire a little late.
 OUTLIVE_SECONDS: Final = 0.85
 #: The same, when everything ends: a daemon without a stream ends within a second.
 FINISH_SECONDS: Final = 0.6
@@ -57,15 +57,15 @@ class Response(NamedTuple):
 
 
 @asynccontextmanager
-async def exchanging(connections: int, connect_timeout: float, alarms: Alarms) -> AsyncIterator[Exchanges]:
+async def exchanging(connections: int, connect_timeout: float, timers: Timers) -> AsyncIterator[Exchanges]:
     """Own a pool of that many connections, which are closed on the way out. `connect_timeout` is in seconds."""
     resolver = Resolver(LOOKUPS_AT_ONCE)
     connector = aiohttp.TCPConnector(limit=connections, ttl_dns_cache=300, resolver=resolver)
     opened: set[Connection] = set()
-    make = partial(Connection, asyncio.get_running_loop(), alarms, opened, memoryview(bytearray(READ_BYTES)))
+    make = partial(Connection, asyncio.get_running_loop(), timers, opened, memoryview(bytearray(READ_BYTES)))
     connector._factory = make  # type: ignore[assignment] # noqa: SLF001 — it has no public switch
     async with connector:
-        pool = Pool(connector, connect_timeout, alarms)
+        pool = Pool(connector, connect_timeout, timers)
         exchanges = Exchanges(pool)
         try:
             yield exchanges

@@ -16,7 +16,7 @@ from yarl import URL
 
 from upstream.http.connection import CLOSED_AT_ONCE, Connection
 from upstream.http.trust import trust
-from upstream.loop.timers import Alarms
+from upstream.loop.timers import Timers
 
 #: Below the site's own keep-alive, so that a call does not meet a dying connection, in seconds.
 KEEPALIVE_SECONDS: Final = 15.0
@@ -51,11 +51,11 @@ class Lease:
 class Pool:
     """The connections, those at rest by their origin. `connect_timeout` is in seconds."""
 
-    def __init__(self, connector: aiohttp.BaseConnector, connect_timeout: float, alarms: Alarms) -> None:
+    def __init__(self, connector: aiohttp.BaseConnector, connect_timeout: float, timers: Timers) -> None:
         self.connector = connector
         self._taken = 0  # of what the connector may make: lent, at rest, being made or waited for
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_connect=connect_timeout)
-        self._alarms = alarms
+        self._timers = timers
         self._peers: dict[str, aiohttp.ClientRequest] = {}  # what the connector has to know of a request
         self._resting: defaultdict[str, deque[tuple[float, Made]]] = defaultdict(deque)  # the longest first, since when
         self._watched = False
@@ -110,9 +110,9 @@ class Pool:
         self._resting[origin].append((now, made))
         if not self._watched:
             self._watched = True
-            self._alarms.set(self, now + KEEPALIVE_SECONDS)
+            self._timers.set(self, now + KEEPALIVE_SECONDS)
 
-    def ring(self) -> None:
+    def on_timer(self) -> None:
         """Close what has rested for long enough, some at a time: thousands at once would hold the loop for 70 ms."""
         too_old = monotonic() - KEEPALIVE_SECONDS
         closed = 0
@@ -123,11 +123,11 @@ class Pool:
         oldest = min((resting[0][0] for resting in self._resting.values() if resting), default=None)
         self._watched = oldest is not None
         if oldest is not None:
-            self._alarms.set(self, oldest + KEEPALIVE_SECONDS)
+            self._timers.set(self, oldest + KEEPALIVE_SECONDS)
 
     async def close(self) -> None:
         """Close all that are at rest."""
-        self._alarms.clear(self)
+        self._timers.cancel(self)
         for resting in self._resting.values():
             while resting:
                 for _ in range(min(len(resting), CLOSED_AT_ONCE)):
