@@ -204,6 +204,17 @@ def answer_too_long(limit: int) -> ApiError:
     )
 
 
+def invalid_model_output(why: str) -> ApiError:
+    """502: the model gave no tool call where one had to be, or no JSON that fits."""
+    return ApiError(
+        502,
+        "invalid_model_output",
+        f"{why} Ask again, or choose another model.",
+        reason=Reason.UPSTREAM_ERROR,
+        retry=False,
+    )
+
+
 def answers_too_large() -> ApiError:
     """503: the answers that are being collected for callers fill the room that there is for them."""
     return overloaded('Too many long answers are being collected at the moment. Ask again with "stream": true.')

@@ -13,7 +13,6 @@ from typing import Final, TypeAlias
 from aiohttp import web
 
 from bridge.access.keys import ApiKey
-from bridge.answering.answer import Answer
 from bridge.answering.chat import ChatRequest
 from bridge.answering.events import AnswerEvent
 from bridge.answering.messages import Message, files_of
@@ -23,21 +22,23 @@ from bridge.dialects.dialect import Dialect, DialectRequest, Stamp
 from bridge.dialects.fields import read_object
 from bridge.errors import ApiError
 from bridge.log import event
+from handlers.api.beginning import MAX_LOGGED_CHARS, FetchChat, begin, log_answer, note_tools
 from handlers.api.fetching import Linked
+from handlers.api.several import several_whole, stream_several
 from handlers.request.admission import admitted, large_body
 from handlers.request.answers import write_json
-from handlers.request.appkeys import DRAIN, FACTS, FETCHER, KEY, RANDOM, RELAY, SETTINGS, TASKS, TIMERS, Handler
+from handlers.request.appkeys import DRAIN, FACTS, FETCHER, KEY, RANDOM, SETTINGS, TASKS, TIMERS, Handler
 from handlers.request.body import read_body
 from handlers.request.budget import SMALL_BYTES, Hold
 from handlers.request.streaming import EventStream
 
-#: What `log.debug` shows of a chat.
-MAX_LOGGED_CHARS: Final = 4096
+#: What `log.debug` shows of a chat's messages.
 MAX_LOGGED_MESSAGES: Final = 10
+#: A longer body is read in a thread: half a megabyte of tools' schemas take 50 ms.
+THREAD_BYTES: Final = 128 * 1024
 
 #: Fetches the pictures that a request only names, and reads it whole.
 Fetch: TypeAlias = Callable[[Hold], Awaitable[DialectRequest]]
-FetchChat: TypeAlias = Callable[[], Awaitable[ChatRequest]]
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -57,9 +58,12 @@ def asking(dialect: Dialect) -> Handler:
                     facts.prompt = _shortened(chat.messages)
                     event(_logger, logging.INFO, "asked", messages=facts.prompt)
                 stamp = Stamp(request.app[RANDOM](16).hex(), int(time.time()))
+                if chat.choices > 1:
+                    if fetch is not None:  # once for all of them
+                        asked = await fetch(hold)
+                    return await (stream_several if chat.stream else several_whole)(request, key, asked, stamp, config)
                 fetch_chat = None if fetch is None else partial(_fetch, fetch, hold)
-                respond = _stream if chat.stream else _whole
-                return await respond(request, key, asked, stamp, fetch_chat, config)
+                return await (_stream if chat.stream else _whole)(request, key, asked, stamp, fetch_chat, config)
 
     return ask
 
@@ -84,9 +88,9 @@ async def _read(dialect: Dialect, request: web.Request, config: Config) -> tuple
     """
     server, images = config.server, config.images
     body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout)
-    is_large = len(body) > SMALL_BYTES
+    size = len(body)
     taken: Taken = {}
-    if is_large:  # parsing may hold the loop for some 20 ms
+    if size > SMALL_BYTES:  # parsing may hold the loop for long
         await asyncio.sleep(0)
         fields, taken = read_without_data_urls(body, request.app[RANDOM](16).hex())
     else:
@@ -94,8 +98,8 @@ async def _read(dialect: Dialect, request: web.Request, config: Config) -> tuple
     del body  # what is still needed of it is held by `taken`
     links = dict.fromkeys(islice(dialect.links(fields), images.max_per_request)) if images.fetch_urls else ()
     linked = Linked(partial(dialect.read, fields), tuple(links), taken, config)
-    # Decoding and hashing takes as long as parsing.
-    asked = await asyncio.to_thread(linked.judged) if is_large else linked.judged()
+    # Decoding and hashing pictures takes as long as parsing.
+    asked = await asyncio.to_thread(linked.judged) if size > THREAD_BYTES else linked.judged()
     return asked, partial(linked.fetched, request.app[FETCHER]) if links else None
 
 
@@ -121,7 +125,7 @@ async def _stream(
     with caller:
         try:
             with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
-                async with await _ask(request, key, asked.chat, fetch) as answer:
+                async with await begin(request, key, asked.chat, fetch) as answer:
                     async for batch in answer:
                         data = encoder.encode(batch)
                         if facts.ttft is None and data:
@@ -134,7 +138,7 @@ async def _stream(
                         if facts.ttft is not None:  # the first delta comes by iterating, so that its time is seen
                             await answer.flow(send)
                         await caller.drain()
-                    _log_answer(config, answer)
+                    log_answer(config, answer)
         except ApiError as error:
             if not caller.committed:
                 raise
@@ -150,42 +154,16 @@ async def _whole(
     began, facts = time.monotonic(), request[FACTS]
     collector = asked.collector(stamp)
     with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
-        async with await _ask(request, key, asked.chat, fetch) as answer:
+        async with await begin(request, key, asked.chat, fetch) as answer:
             async for batch in answer:
                 collector.add(batch)
                 answer.keep(collector.size)
                 if facts.ttft is None and batch:
                     facts.ttft = time.monotonic() - began
-            _log_answer(config, answer)
+            log_answer(config, answer)
+            note_tools(facts, answer.tools_outcome)
             body = collector.finish(answer.finish_reason, answer.usage())
     return await write_json(request, body, config)
-
-
-async def _ask(request: web.Request, key: ApiKey, chat: ChatRequest, fetch: FetchChat | None) -> Answer:
-    """Wait until an answer begins; say in the headers what is known as soon as it is.
-
-    Pictures are fetched when nothing else is wrong with the request, and its model sees them.
-
-    In a stream that was committed to before, the headers are gone.
-    """
-    relay, facts = request.app[RELAY], request[FACTS]
-    asked = await relay.prepare(chat, key)
-    if fetch is not None and "images" not in asked.ignored:
-        asked = await relay.prepare(await fetch(), key)
-    facts.served = asked.model.name
-    if asked.ignored:
-        facts.headers["x-bridge-ignored"] = ", ".join(asked.ignored)
-    answer = await relay.answer(asked, key)
-    facts.headers["x-bridge-conversation"] = answer.conversation
-    facts.headers["x-bridge-evaluation"] = answer.evaluation
-    facts.account = answer.account
-    facts.answers.append(answer)
-    return answer
-
-
-def _log_answer(config: Config, answer: Answer) -> None:
-    if config.log.debug:
-        event(_logger, logging.INFO, "answered", text=answer.text[:MAX_LOGGED_CHARS])
 
 
 def _shortened(messages: Sequence[Message]) -> str:
