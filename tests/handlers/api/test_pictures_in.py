@@ -21,8 +21,8 @@ from typing import Any
 import aiohttp
 import psutil
 import pytest
-from aiohttp import AddrInfoType, web
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohappyeyeballs import AddrInfoType
+from aiohttp import web
 from frames import DONE, frames
 from pictures import BAD_PARTS, MAX_BYTES, SMALL, BadPart, picture_part, png, user_with
 from process import Home
@@ -479,23 +479,16 @@ async def test_fifty_requests_with_ten_pictures_each_disturb_nobody(arena: Arena
 # Pictures by URL
 
 
-class Internet(AbstractResolver):
+class Internet:
     """One public name, and a server of the test's own behind it: what the guard lets through is led there."""
 
     def __init__(self) -> None:
         self.port = 0
         self.served: list[str] = []
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
+    async def resolve(self, host: str, port: int) -> list[AddrInfoType]:
         address = {"public.example": "93.184.215.14"}.get(host, host)
-        return [
-            ResolveResult(hostname=host, host=address, port=port, family=family or socket.AF_INET, proto=0, flags=0)
-        ]
-
-    async def close(self) -> None:
-        pass
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, port))]
 
     def open(self, _: AddrInfoType) -> socket.socket:
         diverted = Diverted(socket.AF_INET, socket.SOCK_STREAM)

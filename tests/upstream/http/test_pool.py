@@ -76,7 +76,7 @@ async def test_one_that_has_rested_for_long_enough_is_closed(monkeypatch: pytest
         await read(used)
         await gone.acquire()
         assert len(exchanges.pool) == 0
-        assert not exchanges.pool.connector._acquired
+        assert exchanges.pool.busy == 0
 
 
 @pytest.mark.parametrize("closed", [False, True])

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
-import aiohttp
 import pytest
 from daemon import ROOT
 
 from upstream.fetch import FetchRefused, fetching
 from upstream.http.exchange import exchanging
+from upstream.http.exchange_types import NotSent
 from upstream.http.resolver import Resolver
 from upstream.loop.threads import Threads
 from upstream.loop.timers import Alarms
@@ -133,15 +133,15 @@ def refuse(*_: object) -> NoReturn:
 class TestResolver:
     async def test_addresses_of_a_name(self) -> None:
         resolver = Resolver(1)
-        found = await resolver.resolve("localhost", 80, socket.AF_UNSPEC)
-        assert {each["host"] for each in found} <= {"127.0.0.1", "::1"}
-        assert {(each["hostname"], each["port"]) for each in found} == {("localhost", 80)}
+        found = await resolver.resolve("localhost", 80)
+        assert {address[:2] for *_, address in found} <= {("127.0.0.1", 80), ("::1", 80)}
+        assert {kind for _, kind, *_ in found} == {socket.SOCK_STREAM}
         await resolver.close()
 
     async def test_a_name_that_nobody_knows(self, names: StalledNames, gate: threading.Event) -> None:
         gate.set()
         with pytest.raises(socket.gaierror):
-            await Resolver(1).resolve("nobody.test")
+            await Resolver(1).resolve("nobody.test", 80)
         assert names.asked == ["nobody.test"]
 
     @pytest.mark.parametrize("stalled", [1, 6, 40])
@@ -170,7 +170,7 @@ class TestResolver:
             asking = asyncio.get_running_loop().create_task(exchanges.request("GET", "http://site.test", "/", {}))
             await names.asked_for_one()
             gate.set()
-            with pytest.raises(aiohttp.ClientConnectorDNSError):
+            with pytest.raises(NotSent, match="cannot be resolved"):
                 await asking
 
     def own_executor(self, executor: Threads | None, function: Any, *args: object) -> asyncio.Future[Any]:
@@ -179,7 +179,7 @@ class TestResolver:
 
     async def test_cancelled_lookups_are_left_behind(self, names: StalledNames) -> None:
         resolver = Resolver(1)
-        lookups = [asyncio.get_running_loop().create_task(resolver.resolve(f"n{n}.test")) for n in range(3)]
+        lookups = [asyncio.get_running_loop().create_task(resolver.resolve(f"n{n}.test", 80)) for n in range(3)]
         await names.asked_for_one()
         for lookup in lookups:
             lookup.cancel()
