@@ -69,6 +69,7 @@ _LASTING: Final = (
     "server.state_dir",
     "server.tls_cert",
     "server.tls_key",
+    "upstream.proxy",
     "limits.streams",
 )
 
