@@ -144,8 +144,10 @@ class ArenaClient:
 
     @property
     def way(self) -> str:
-        """How calls go to where the site is now: `through the SOCKS5 proxy at …`, or '' directly."""
+        """How calls go to where the site is now: `through the SOCKS5 proxy at …`; '' directly, as plain http does."""
         url = URL(self.origin)
+        if url.scheme == "http":
+            return ""
         return self.settings.proxies.describe(url.scheme, url.raw_host or "", url.port or 0)
 
     async def open(self, call: Call, credentials: Credentials, *, first_byte_timeout: float) -> ArenaAnswer:

@@ -61,8 +61,7 @@ class Connector:
         """Connect to `https://host:port`. Raises NotSent."""
         url = URL(origin)
         host, port = url.raw_host or "", url.port or 0
-        through_proxy = url.scheme == "https" or self._reach is Reach.PUBLIC_ADDRESSES
-        proxy = self._proxies.towards(url.scheme, host, port) if through_proxy else None
+        proxy = self._proxy_towards(url)
         try:
             peer = Peer(host, port, await trusted() if url.scheme == "https" else None)
             if proxy is not None:
@@ -80,6 +79,16 @@ class Connector:
             raise NotSent("its name cannot be resolved") from None
         except OSError as error:
             raise NotSent(cause(error)) from None
+
+    def way(self, origin: str) -> str:
+        """Which proxy a connection goes through, such as ` through the SOCKS5 proxy at …`; '' directly."""
+        proxy = self._proxy_towards(URL(origin))
+        return f" through {proxy}" if proxy else ""
+
+    def _proxy_towards(self, url: URL) -> Proxy | None:
+        if url.scheme != "https" and self._reach is not Reach.PUBLIC_ADDRESSES:
+            return None
+        return self._proxies.towards(url.scheme, url.raw_host or "", url.port or 0)
 
     async def _addresses(self, host: str, port: int) -> list[AddrInfoType]:
         return literal(host, port) or await self._names.resolve(host, port)

@@ -115,7 +115,7 @@ async def exchanging(
     opened: set[Connection] = set()
     make = partial(Connection, asyncio.get_running_loop(), alarms, opened, memoryview(bytearray(READ_BYTES)))
     connector = Connector(make, names or resolver, proxies=proxies, reach=reach, socket_factory=socket_factory)
-    pool = Pool(connector.connect, connections, connect_timeout, alarms, keep=keep)
+    pool = Pool(connector, connections, connect_timeout, alarms, keep=keep)
     exchanges = PooledExchanges(pool, opened)
     try:
         yield exchanges

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable
 from time import monotonic  # the loop's own clock, in a third of the time
-from typing import Final
+from typing import Final, Protocol
 
 from upstream.http.connection import CLOSED_AT_ONCE, Connection
 from upstream.http.exchange_types import NotSent
@@ -14,6 +13,16 @@ from upstream.loop.timers import Alarms
 
 #: Below the site's own keep-alive, so that a call does not meet a dying connection, in seconds.
 KEEPALIVE_SECONDS: Final = 15.0
+
+
+class Connects(Protocol):
+    """What makes the connections of a pool."""
+
+    async def connect(self, origin: str) -> Connection:
+        """Connect to an origin. Raises NotSent."""
+
+    def way(self, origin: str) -> str:
+        """Which proxy that goes through, such as ` through the SOCKS5 proxy at …`; '' directly."""
 
 
 class Lease:
@@ -43,21 +52,21 @@ class Lease:
 
 
 class Pool:
-    """At most `limit` connections, made by `connect`, which gets an origin and raises NotSent.
+    """At most `limit` connections.
 
     `connect_timeout` is in seconds, and bounds the wait for a place too. With `keep` false no connection is used twice.
     """
 
     def __init__(
         self,
-        connect: Callable[[str], Awaitable[Connection]],
+        connector: Connects,
         limit: int,
         connect_timeout: float,
         alarms: Alarms,
         *,
         keep: bool = True,
     ) -> None:
-        self._connect = connect
+        self._connector = connector
         self._limit = limit
         self._connect_timeout = connect_timeout
         self._alarms = alarms
@@ -85,7 +94,7 @@ class Pool:
                 async with asyncio.timeout(self._connect_timeout):
                     connection = await self._wait_or_make(origin)
             except TimeoutError:
-                raise NotSent("connecting took too long") from None
+                raise NotSent(f"connecting{self._connector.way(origin)} took too long") from None
         return Lease(connection, origin, self)
 
     def _rested(self, origin: str) -> Connection | None:
@@ -106,7 +115,7 @@ class Pool:
                 return connection
         self._taken += 1
         try:
-            return await self._connect(origin)
+            return await self._connector.connect(origin)
         except BaseException:  # cancelled too: what was not made takes no place
             self._free_place()
             raise
