@@ -17,7 +17,7 @@ from daemon import ROOT
 from upstream.fetch import FetchRefused, fetching
 from upstream.http.exchange import exchanging
 from upstream.http.exchange_types import NotSent
-from upstream.http.resolver import Resolver
+from upstream.http.resolver import MAX_KEPT, Resolver
 from upstream.loop.threads import Threads
 from upstream.loop.timers import Alarms
 
@@ -186,3 +186,35 @@ class TestResolver:
         await asyncio.wait(lookups)
         await resolver.close()
         assert names.asked == ["n0.test"]
+
+    async def test_a_name_that_is_remembered_is_looked_up_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[str] = []
+
+        def look_up(host: str, port: int, **_: object) -> object:
+            asked.append(host)
+            return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("192.0.2.1", port))]
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        resolver = Resolver(2, keep_seconds=60.0)
+        found = await asyncio.gather(*(resolver.resolve("site.test", 443) for _ in range(5)))
+        assert await resolver.resolve("site.test", 443) == found[0]
+        assert asked == ["site.test"]
+        for number in range(MAX_KEPT):
+            await resolver.resolve(f"n{number}.test", 443)
+        await resolver.resolve("site.test", 443)  # it was forgotten: so many others came since
+        assert asked.count("site.test") == 2
+        await resolver.close()
+
+    async def test_a_failure_is_shared_and_not_remembered(self, names: StalledNames, gate: threading.Event) -> None:
+        resolver = Resolver(1, keep_seconds=60.0)
+        lookups = [asyncio.get_running_loop().create_task(resolver.resolve("site.test", 443)) for _ in range(3)]
+        await names.asked_for_one()
+        lookups[0].cancel()  # the others go on waiting
+        gate.set()
+        outcomes = await asyncio.gather(*lookups, return_exceptions=True)
+        assert list(map(type, outcomes)) == [asyncio.CancelledError, socket.gaierror, socket.gaierror]
+        assert names.asked == ["site.test"]
+        with pytest.raises(socket.gaierror):
+            await resolver.resolve("site.test", 443)
+        assert names.asked == ["site.test"] * 2
+        await resolver.close()
