@@ -167,7 +167,7 @@ class ArenaAnswer:
         """Hand each batch to `take` in the very callback that brought it, as long as that returns True.
 
         No task is woken for it: that makes a delta a sixth cheaper (`make bench`, natural). What needs more than that,
-        such as the last batch, is left to `read`. Raises whatever `take` raises.
+        such as the last batch, is left to `read`. Raises what `take` raises.
         """
         if self._unread or self._data:
             return
@@ -184,7 +184,7 @@ class ArenaAnswer:
     def _pass_on(self) -> None:
         """Hand on what one read from the socket has brought, if anything."""
         flow = self._flow
-        if flow is None or flow.over.done():  # done: whoever awaits it was cancelled, and does not know it yet
+        if flow is None or flow.over.done():  # done: the task that awaits it was cancelled, and does not know it yet
             return
         if data := self._response.take():
             self._data = data

@@ -110,7 +110,7 @@ async def test_a_dead_proxy_is_named_by_check_and_to_callers(tmp_path: Path) -> 
                 reason = answer.headers["X-Bridge-Reason"]
     assert checked.returncode == 1
     assert f"LMArena cannot be reached: {where} cannot be reached: connection refused." in checked.stdout
-    assert f"✗ proxy: calls go through {where} (HTTPS_PROXY)\n" in checked.stdout
+    assert f"! proxy: calls go through {where} (HTTPS_PROXY)\n" in checked.stdout
     assert reason == "unreachable"
     assert where in told["message"]
     assert PASSWORD not in checked.stdout + checked.stderr + json.dumps(told) + "\n".join(daemon.log)

@@ -14,6 +14,7 @@ BODY           a piece of the body                keep it; pause above HELD_BYTE
                the peer closes, length unknown    wake the reader                       WHOLE
                the peer closes too early          the reader gets ConnectionBroke       BROKEN
                not HTTP, or over a bound          the reader gets NotHttp; abort        BROKEN
+               another protocol begins (101)      the reader gets ConnectionBroke       BROKEN
                the deadline passes                the reader gets NoAnswerInTime        BROKEN
 BROKEN         anything                           ignore it                             unchanged
 
@@ -195,7 +196,7 @@ class Connection(asyncio.BufferedProtocol):
         return data
 
     def cancel_timer(self) -> None:
-        """Nobody waits for anything any more."""
+        """Cancel the timer of the deadline: nobody waits for the response any more."""
         self._alarms.clear(self)
 
     def ring(self) -> None:
@@ -295,7 +296,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             self._parser.feed_data(self._buffer[:nbytes])
         except HttpParserUpgrade:
-            self.error = ConnectionBroke("The peer has changed to another protocol.")
+            self._fail(ConnectionBroke("The peer has changed to another protocol."))
         except HttpParserError:  # its text quotes what came
             self._break()
         self._held += nbytes

@@ -157,7 +157,7 @@ class Pool:
             return False
         _, connection = oldest.popleft()
         connection.close()
-        self._taken -= 1  # for whoever has made room: nobody is woken
+        self._taken -= 1  # the caller takes the place itself, so no waiter is woken
         return True
 
     def close_one(self, connection: Connection) -> None:

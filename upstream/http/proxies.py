@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from upstream.http.exchange_types import NotSent
 
-#: The word in place of a proxy's URL by which no proxy is used, whatever the environment says.
+#: The word in place of a proxy's URL that turns proxies off, those of the environment too.
 NONE: Final = "none"
 #: Schemes that a proxy's URL may have, each with its default port and its name in messages.
 SCHEMES: Final[Mapping[str, tuple[int, str]]] = {

@@ -25,7 +25,7 @@ from upstream.http.trust import trusted
 
 #: When the second address of a peer is tried while the first has not answered, in seconds (RFC 8305, 5).
 NEXT_ADDRESS_SECONDS: Final = 0.25
-#: How long a TLS connection waits for its peer's word of farewell, in seconds.
+#: How long a TLS connection that is closed waits for its peer's close_notify, in seconds.
 TLS_SHUTDOWN_SECONDS: Final = 1.0
 #: python-socks has a limit of its own; the pool's is the one that counts.
 _NO_LIMIT_SECONDS: Final = 86_400.0
