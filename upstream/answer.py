@@ -16,7 +16,7 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from time import monotonic  # the loop's own clock, in a third of the time
+from time import monotonic  # the loop's own clock
 from typing import Final, NamedTuple
 
 from upstream.http.exchange_types import HttpError, NoAnswerInTime, Response
@@ -36,7 +36,7 @@ LINGER_BYTES: Final = 64 * 1024
 MAX_UNSAID_BYTES: Final = 4 * 1024 * 1024
 
 #: A read with more lines than this is taken in pieces of so many bytes, a turn of the loop for each: short lines of
-#: changing kinds cost up to 10 µs each.
+#: changing kinds are slow to read.
 MANY_LINES: Final = 500
 PIECE_BYTES: Final = 4096
 
@@ -166,8 +166,8 @@ class ArenaAnswer:
     async def flow(self, take: Callable[[list[Event]], bool]) -> None:
         """Hand each batch to `take` in the very callback that brought it, as long as that returns True.
 
-        No task is woken for it: that makes a delta a sixth cheaper (`make bench`, natural). What needs more than that,
-        such as the last batch, is left to `read`. Raises what `take` raises.
+        No task is woken for it, which makes a delta cheaper. What needs more than that, such as the last batch, is left
+        to `read`. Raises what `take` raises.
         """
         if self._unread or self._data:
             return

@@ -1,6 +1,6 @@
 """The I/O shell: calls to LMArena, and what their answers mean before a stream begins.
 
-async with connect(settings, alarms) as client:
+async with connect(settings, timers) as client:
     answer = await client.open(call, credentials, first_byte_timeout=120)   # `upstream.answer` has the rest
 """
 
@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
-from time import monotonic  # the loop's own clock, in a third of the time
+from time import monotonic  # the loop's own clock
 from typing import Final
 
 import orjson
@@ -26,7 +26,7 @@ from upstream.http.connection import MAX_HEAD_BYTES
 from upstream.http.exchange import exchanging
 from upstream.http.exchange_types import Exchanges, HttpError, Response
 from upstream.http.proxies import DIRECT, Proxies
-from upstream.loop.timers import Alarms
+from upstream.loop.timers import Timers
 from upstream.protocol import cookies
 from upstream.protocol.errors import (
     NotThere,
@@ -110,10 +110,10 @@ class Me:
 
 
 @asynccontextmanager
-async def connect(settings: ClientSettings, alarms: Alarms) -> AsyncIterator[ArenaClient]:
+async def connect(settings: ClientSettings, timers: Timers) -> AsyncIterator[ArenaClient]:
     """Own the connections: they are closed on the way out."""
     async with exchanging(
-        settings.connections, settings.connect_timeout, alarms, proxies=settings.proxies
+        settings.connections, settings.connect_timeout, timers, proxies=settings.proxies
     ) as exchanges:
         yield ArenaClient(exchanges, settings)
 

@@ -19,7 +19,7 @@ from upstream.http.exchange import exchanging, split_url
 from upstream.http.exchange_types import Exchanges, HttpError
 from upstream.http.proxies import DIRECT, Proxies
 from upstream.http.resolver import Names, Resolver
-from upstream.loop.timers import Alarms
+from upstream.loop.timers import Timers
 from upstream.protocol.errors import UpstreamError
 from upstream.protocol.files import sniff
 from upstream.responses import read_within, reading, unanswered
@@ -56,12 +56,12 @@ async def fetching(
 ) -> AsyncIterator[Fetcher]:
     """Own the connections: they are closed on the way out. A `socket_factory` must be a guarded one, as by default."""
     system = Resolver(LOOKUPS_AT_ONCE)
-    alarms = Alarms()
+    timers = Timers()
     try:
         async with exchanging(
             MAX_AT_ONCE,
             connect_timeout,
-            alarms,
+            timers,
             proxies=proxies,
             reach=Reach.PUBLIC_ADDRESSES,
             names=resolver or system,
@@ -70,7 +70,7 @@ async def fetching(
         ) as exchanges:
             yield Fetcher(exchanges)
     finally:
-        alarms.close()
+        timers.close()
         await system.close()
 
 

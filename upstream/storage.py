@@ -15,7 +15,7 @@ from upstream.http.addresses import is_public_host
 from upstream.http.connector import Reach
 from upstream.http.exchange import exchanging, split_url
 from upstream.http.exchange_types import Exchanges, HttpError, Response
-from upstream.loop.timers import Alarms
+from upstream.loop.timers import Timers
 from upstream.protocol.errors import ProtocolViolated, RateLimited, Rejected, ServerFailed
 from upstream.protocol.files import File
 from upstream.protocol.refusals import read_retry_after
@@ -29,18 +29,18 @@ _PRINTABLE = re.compile(r"[!-~]+")
 async def storage(settings: ClientSettings, *, connections: int) -> AsyncIterator[Storage]:
     """Own the connections. Where the site is on the public Internet, its storage must be there too."""
     public = is_public_host(URL(settings.base_url).host or "")
-    alarms = Alarms()
+    timers = Timers()
     try:
         async with exchanging(
             connections,
             settings.connect_timeout,
-            alarms,
+            timers,
             proxies=settings.proxies,
             reach=Reach.PUBLIC_HOSTS if public else Reach.CONFIGURED,
         ) as exchanges:
             yield Storage(exchanges, settings)
     finally:
-        alarms.close()
+        timers.close()
 
 
 class Storage:

@@ -12,12 +12,11 @@ from typing import Final, Self
 
 import orjson
 
-from bridge.answering import transcript
 from bridge.answering.chat import Usage
 from bridge.answering.events import AnswerEvent
-from bridge.answering.messages import Message, markdown
+from bridge.answering.messages import markdown
 from bridge.answering.stages import Stages
-from bridge.answering.tokens import TokenCount, estimate, rough_estimate
+from bridge.answering.tokens import TokenCount, estimate
 from bridge.errors import answers_too_large, from_upstream
 from upstream.answer import ArenaAnswer
 from upstream.protocol.errors import Truncated, UpstreamError
@@ -52,10 +51,6 @@ class AnswerText:
         """Estimate its tokens so far."""
         return self._tokens.total if self._text is None else estimate(self._text.getvalue())
 
-    def rough_tokens(self) -> int:
-        """The same by its length alone."""
-        return self._tokens.total if self._text is None else rough_estimate(self._text.getvalue())
-
     def whole(self) -> str | None:
         """The whole text, or None where it was too long to keep."""
         return self._text.getvalue() if self._text is not None else None
@@ -75,7 +70,7 @@ class AnswerRecord:
     def add(self, batch: Iterable[AnswerEvent]) -> None:
         """Count the events of a batch."""
         for event in batch:
-            if type(event) is TextDeltas:  # as nearly all are; `match` would take three times as long
+            if type(event) is TextDeltas:  # as nearly all are; `match` is slower
                 self._text.add(event.text)
                 self.chunks += event.json.count(b"\n") + 1
                 continue
@@ -91,16 +86,10 @@ class AnswerRecord:
         """The whole text, or None where it was too long to keep."""
         return self._text.whole()
 
-    def usage(self, messages: Sequence[Message]) -> Usage:
-        """Estimate the tokens so far; `messages` are what was asked."""
+    def usage(self, prompt_tokens: int) -> Usage:
+        """Estimate the tokens so far of an answer to a prompt of so many."""
         reasoning = self._reasoning.total
-        return Usage(estimate(transcript.prompt(messages)), self._text.tokens() + reasoning, reasoning)
-
-    def rough_usage(self, messages: Sequence[Message]) -> Usage:
-        """The same by length alone."""
-        asked = sum([rough_estimate(message.text) for message in messages])
-        reasoning = self._reasoning.rough_total
-        return Usage(asked, self._text.rough_tokens() + reasoning, reasoning)
+        return Usage(prompt_tokens, self._text.tokens() + reasoning, reasoning)
 
 
 @dataclass(slots=True)
@@ -114,7 +103,7 @@ class Answer:
     conversation: str  # new | follow-up | regenerate, and why
     account: str  # its label
     _upstream: ArenaAnswer
-    _messages: tuple[Message, ...]
+    _prompt_tokens: int
     _on_complete: Callable[[str], None]
     _on_close: Callable[[], None]
     #: Reads back the whole text of an answer that broke off; None where that is not wanted.
@@ -133,12 +122,12 @@ class Answer:
         self.told = AnswerRecord() if self._stages else self.said
 
     def usage(self) -> Usage:
-        """Estimate the caller's usage so far: a millisecond for 100,000 characters, so only where it is asked for."""
-        return self.told.usage(self._messages)
+        """Estimate the tokens so far of what the caller was told."""
+        return self.told.usage(self._prompt_tokens)
 
-    def rough_usage(self) -> Usage:
-        """Estimate what upstream was asked and said, by length alone, for the statistics."""
-        return self.said.rough_usage(self._messages)
+    def upstream_usage(self) -> Usage:
+        """Estimate the tokens so far of what upstream said, for the statistics."""
+        return self.said.usage(self._prompt_tokens)
 
     @property
     def text(self) -> str:

@@ -29,7 +29,7 @@ class ToolCall(NamedTuple):
 class Message(NamedTuple):
     """One message. `text` is its text parts, joined by newlines; `name` is the participant's, if it has one.
 
-    A tuple, since a history has hundreds: it is made in a quarter of a frozen dataclass's time.
+    A tuple, since a history has hundreds, and a frozen dataclass takes longer to make.
     """
 
     role: Role

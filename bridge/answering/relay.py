@@ -21,6 +21,7 @@ from bridge.answering.chat import ChatRequest
 from bridge.answering.conversations import Conversations, Evaluation, Turn
 from bridge.answering.messages import Message, files_of
 from bridge.answering.stages import StageMaker, Stages
+from bridge.answering.tokens import prompt_tokens
 from bridge.config.schema import Config
 from bridge.errors import document_not_taken, from_upstream, invalid_request, unsupported_model
 from bridge.models import Models
@@ -103,6 +104,7 @@ class Relay:
             raise from_upstream(error) from error
 
     async def _answer(self, asked: Asked, key: ApiKey, *, apart: bool) -> Answer:
+        tokens = await prompt_tokens(asked.messages)
         chat = self._begin(asked, key, apart=apart)
         try:
             with self._gate.request():
@@ -116,7 +118,7 @@ class Relay:
             f"{chat.turn.kind}; why={chat.turn.why}",
             begun.account.label,
             begun.answer,
-            chat.messages,
+            tokens,
             partial(self._remember, chat, begun),
             partial(self._close, chat, begun),
             recover,

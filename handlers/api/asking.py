@@ -26,7 +26,7 @@ from bridge.log import event
 from handlers.api.fetching import fetch_pictures
 from handlers.request.admission import admitted, large_body
 from handlers.request.answers import write_json
-from handlers.request.appkeys import ALARMS, DRAIN, FACTS, FETCHER, KEY, RANDOM, RELAY, SETTINGS, TASKS, Handler
+from handlers.request.appkeys import DRAIN, FACTS, FETCHER, KEY, RANDOM, RELAY, SETTINGS, TASKS, TIMERS, Handler
 from handlers.request.body import read_body
 from handlers.request.budget import SMALL_BYTES, Hold
 from handlers.request.facts import Facts
@@ -67,7 +67,7 @@ async def _read(dialect: Dialect, request: web.Request, config: Config, hold: Ho
     body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout)
     is_large = len(body) > SMALL_BYTES
     taken: Taken = {}
-    if is_large:  # parsing may hold the loop for some 20 ms
+    if is_large:  # parsing may hold the loop for long
         await asyncio.sleep(0)
         fields, taken = read_without_data_urls(body, request.app[RANDOM](16).hex())
     else:
@@ -96,7 +96,7 @@ async def _stream(
         settings=config.stream,
         write_timeout=config.server.write_timeout,
         tasks=request.app[TASKS],
-        alarms=request.app[ALARMS],
+        timers=request.app[TIMERS],
     )
 
     def send(batch: Sequence[AnswerEvent]) -> bool:

@@ -31,7 +31,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Import within: the garbage collector would walk all that imports make and keep, for 40 ms of a start."""
+    """Import within: the garbage collector would walk all that imports make and keep, and delay the start."""
     gc.disable()
     try:
         yield

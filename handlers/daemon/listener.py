@@ -30,7 +30,7 @@ MAX_OVERHEAD_BYTES: Final = 64 * 1024
 #: For how long a caller that still sends is listened to behind its answer, and how much of it is dropped.
 LINGER_SECONDS: Final = 2.0
 MAX_DROPPED_BYTES: Final = 64 * 1024 * 1024
-#: One read of a stranger, and of anybody else. In 4 KiB there are up to 700 chunks, each of which takes some 5 µs.
+#: One read of a stranger, and of anybody else. In 4 KiB there are up to 700 chunks, each of which takes time.
 _STRANGER_READ_BYTES: Final = 4 * 1024
 _KNOWN_READ_BYTES: Final = 64 * 1024
 #: What connections of an app that has no bound of its own may take.

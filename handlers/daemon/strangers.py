@@ -26,8 +26,7 @@ LEAST_TLS_SECONDS: Final = 1.0
 LEAST_ROUNDS: Final = 10
 #: What all strangers have sent and is not answered yet. One can hold a head of 64 KiB.
 HELD_BYTES: Final = 16 * 1024 * 1024
-#: Requests of strangers, and ends of their connections, that are handled in one turn of the loop: each takes some
-#: 0.2 ms.
+#: Requests of strangers, and ends of their connections, that are handled in one turn of the loop.
 TURN_REQUESTS: Final = 8
 TURN_ENDS: Final = 16
 #: While more wait for their turn or their end, nobody is accepted.

@@ -22,10 +22,10 @@ from handlers.request.appkeys import (
     ACTIVITY,
     API,
     DRAIN,
-    ENDINGS,
     FACTS,
     KEY,
     RANDOM,
+    REQUEST_LOG,
     ROUTES,
     SETTINGS,
     STATE,
@@ -34,7 +34,6 @@ from handlers.request.appkeys import (
     Route,
 )
 from handlers.request.cors import is_preflight, preflight, set_cors_headers
-from handlers.request.endings import Ending
 from handlers.request.facts import Facts
 from upstream.protocol.errors import Reason
 from upstream.protocol.printable import printable
@@ -86,7 +85,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
         if status == 499:
             facts.reason = Reason.CLIENT_GONE
         quiet = (facts.quiet and status < 400) or handler in PROBES
-        app[ENDINGS].add(Ending(request, facts, status, time.monotonic() - began, quiet))
+        app[REQUEST_LOG].record_end(request, facts, status, time.monotonic() - began, quiet=quiet)
     return response
 
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from upstream.client import ArenaClient
 from upstream.http.exchange import PooledExchanges, PooledResponse, exchanging
 from upstream.http.pool import Pool
-from upstream.loop.timers import Alarms
+from upstream.loop.timers import Timers
 from upstream.responses import read_bounded
 
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -28,7 +28,7 @@ async def towards(peer: Peer, *, connections: int = 10) -> AsyncIterator[tuple[P
             writer.close()
 
     server = await asyncio.start_server(play, "127.0.0.1", 0, backlog=1000)
-    async with server, exchanging(connections, connect_timeout=5, alarms=Alarms()) as exchanges:
+    async with server, exchanging(connections, connect_timeout=5, timers=Timers()) as exchanges:
         yield exchanges, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 

@@ -1,8 +1,7 @@
 """One request and the response to it, over pooled connections: the request leaves at once, and in one write.
 
-aiohttp's `ClientSession` takes 250 µs for a short answer that takes 100 here, and more memory for each open stream
-(`make bench`, alone and hold): it provides for cookies, redirects and tracing, which these calls do without, and starts
-a task to send the body.
+aiohttp's `ClientSession` takes longer for a short answer, and more memory for an open stream (bench/DECISIONS.md): it
+provides for cookies, redirects and tracing, which these calls do without, and starts a task to send the body.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from time import monotonic  # the loop's own clock, in a third of the time
+from time import monotonic  # the loop's own clock
 from typing import Final
 
 from aiohappyeyeballs import SocketFactoryType
@@ -25,7 +24,7 @@ from upstream.http.exchange_types import NoAnswerInTime
 from upstream.http.pool import Lease, Pool
 from upstream.http.proxies import DIRECT, Proxies
 from upstream.http.resolver import Names, Resolver
-from upstream.loop.timers import Alarms
+from upstream.loop.timers import Timers
 
 #: Names that are looked up at the same time, where callers say nothing else: the site's, and those it may move to.
 LOOKUPS_AT_ONCE: Final = 4
@@ -33,7 +32,7 @@ LOOKUPS_AT_ONCE: Final = 4
 NAMES_KEPT_SECONDS: Final = 300.0
 
 #: How long the head of an answer is waited for that nobody waits for any more, in seconds: it may replace the session
-#: cookie. No call outlives its caller by more than a second; alarms ring a little late.
+#: cookie. No call outlives its caller by more than a second; timers expire a little late.
 OUTLIVE_SECONDS: Final = 0.85
 #: The same, when everything ends: a daemon without a stream ends within a second.
 FINISH_SECONDS: Final = 0.6
@@ -99,7 +98,7 @@ class PooledResponse:
 async def exchanging(
     connections: int,
     connect_timeout: float,
-    alarms: Alarms,
+    timers: Timers,
     *,
     proxies: Proxies = DIRECT,
     reach: Reach = Reach.CONFIGURED,
@@ -113,9 +112,9 @@ async def exchanging(
     """
     resolver = Resolver(LOOKUPS_AT_ONCE, NAMES_KEPT_SECONDS)
     opened: set[Connection] = set()
-    make = partial(Connection, asyncio.get_running_loop(), alarms, opened, memoryview(bytearray(READ_BYTES)))
+    make = partial(Connection, asyncio.get_running_loop(), timers, opened, memoryview(bytearray(READ_BYTES)))
     connector = Connector(make, names or resolver, proxies=proxies, reach=reach, socket_factory=socket_factory)
-    pool = Pool(connector, connections, connect_timeout, alarms, keep=keep)
+    pool = Pool(connector, connections, connect_timeout, timers, keep=keep)
     exchanges = PooledExchanges(pool, opened)
     try:
         yield exchanges

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from time import monotonic  # the loop's own clock, in a third of the time
+from time import monotonic  # the loop's own clock
 from typing import Final, Protocol
 
 from upstream.http.connection import CLOSED_AT_ONCE, Connection
 from upstream.http.exchange_types import NotSent
-from upstream.loop.timers import Alarms
+from upstream.loop.timers import Timers
 
 #: Below the site's own keep-alive, so that a call does not meet a dying connection, in seconds.
 KEEPALIVE_SECONDS: Final = 15.0
@@ -62,14 +62,14 @@ class Pool:
         connector: Connects,
         limit: int,
         connect_timeout: float,
-        alarms: Alarms,
+        timers: Timers,
         *,
         keep: bool = True,
     ) -> None:
         self._connector = connector
         self._limit = limit
         self._connect_timeout = connect_timeout
-        self._alarms = alarms
+        self._timers = timers
         self._keep = keep
         self._taken = 0  # places: lent, at rest or being made
         self._waiters: deque[asyncio.Future[None]] = deque()  # for a place, or for a connection that is given back
@@ -174,11 +174,11 @@ class Pool:
         self._resting[origin].append((now, connection))
         if not self._watched:
             self._watched = True
-            self._alarms.set(self, now + KEEPALIVE_SECONDS)
+            self._timers.set(self, now + KEEPALIVE_SECONDS)
         self._wake_next()
 
-    def ring(self) -> None:
-        """Close what has rested for long enough, some at a time: thousands at once would hold the loop for 70 ms."""
+    def on_timer(self) -> None:
+        """Close what has rested for long enough, some at a time: thousands at once would hold the loop."""
         too_old = monotonic() - KEEPALIVE_SECONDS
         closed = 0
         for resting in self._resting.values():
@@ -188,11 +188,11 @@ class Pool:
         oldest = min((resting[0][0] for resting in self._resting.values() if resting), default=None)
         self._watched = oldest is not None
         if oldest is not None:
-            self._alarms.set(self, oldest + KEEPALIVE_SECONDS)
+            self._timers.set(self, oldest + KEEPALIVE_SECONDS)
 
     async def close(self) -> None:
         """Close all that are at rest."""
-        self._alarms.clear(self)
+        self._timers.cancel(self)
         for resting in self._resting.values():
             while resting:
                 for _ in range(min(len(resting), CLOSED_AT_ONCE)):

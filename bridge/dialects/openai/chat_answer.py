@@ -122,7 +122,7 @@ class Completion:
     header: Header
     chars: int = 0
     size: int = 0
-    _text: StringIO = field(default_factory=StringIO)  # a list of short texts takes ten times as much
+    _text: StringIO = field(default_factory=StringIO)  # a list of short texts would take far more memory
     _reasoning: StringIO = field(default_factory=StringIO)
     _has_reasoning: bool = False
     _sources: dict[str, Source] = field(default_factory=dict)

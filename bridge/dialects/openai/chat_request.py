@@ -79,7 +79,7 @@ def _read_messages(fields: Fields, files: FileReader) -> tuple[Message, ...]:
 
 
 def _read_plain(message: object) -> Message | None:
-    """Read a message that has nothing but a role and a text, as nearly all of a long history: a tenth of the time."""
+    """Read a message that has nothing but a role and a text, as nearly all of a long history do."""
     if isinstance(message, dict) and len(message) == 2:
         role, text = message.get("role"), message.get("content")
         if isinstance(role, str) and isinstance(text, str) and role in _ROLES:

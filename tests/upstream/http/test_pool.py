@@ -164,7 +164,7 @@ async def test_many_are_closed_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(pool_module, "KEEPALIVE_SECONDS", 0)
         left = []
         while exchanges.pool:
-            exchanges.pool.ring()
+            exchanges.pool.on_timer()
             left.append(len(exchanges.pool))
         assert left == [CLOSED_AT_ONCE + 1, 1, 0]
 

@@ -18,7 +18,7 @@ from upstream.http.connector import Reach
 from upstream.http.exchange import PooledExchanges, exchanging
 from upstream.http.exchange_types import NotPublic, NotSent
 from upstream.http.proxies import Proxies
-from upstream.loop.timers import Alarms
+from upstream.loop.timers import Timers
 
 PUBLIC, OTHER = "93.184.215.14", "2606:4700::1111"
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(50)
@@ -66,7 +66,7 @@ async def listening(peer: Peer) -> AsyncIterator[int]:
 @asynccontextmanager
 async def through(url: str, names: Names, reach: Reach = Reach.PUBLIC_ADDRESSES) -> AsyncIterator[PooledExchanges]:
     proxies = Proxies.chosen(url, {})
-    async with exchanging(2, 5.0, Alarms(), proxies=proxies, reach=reach, names=names) as exchanges:
+    async with exchanging(2, 5.0, Timers(), proxies=proxies, reach=reach, names=names) as exchanges:
         yield exchanges
 
 

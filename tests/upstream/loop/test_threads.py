@@ -19,7 +19,7 @@ from upstream.http.exchange import exchanging
 from upstream.http.exchange_types import NotSent
 from upstream.http.resolver import MAX_KEPT, Resolver
 from upstream.loop.threads import Threads
-from upstream.loop.timers import Alarms
+from upstream.loop.timers import Timers
 
 PATIENCE = 10.0
 
@@ -166,7 +166,7 @@ class TestResolver:
         self, names: StalledNames, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", self.own_executor)
-        async with exchanging(10, PATIENCE, Alarms()) as exchanges:
+        async with exchanging(10, PATIENCE, Timers()) as exchanges:
             asking = asyncio.get_running_loop().create_task(exchanges.request("GET", "http://site.test", "/", {}))
             await names.asked_for_one()
             gate.set()
