@@ -34,6 +34,8 @@ from upstream.protocol.errors import (
     UpstreamError,
 )
 
+#: By which the site's limit in characters is told in tokens: 113,000 characters are about 28,000 tokens.
+CHARS_PER_TOKEN: Final = 4
 #: OpenAI's SDKs wait for `Retry-After` themselves; beyond this many seconds they should rather give up.
 MAX_PATIENCE_SECONDS: Final = 20.0
 
@@ -58,6 +60,29 @@ class ApiError(Exception):
 
     def __post_init__(self) -> None:
         super().__init__(self.message)
+
+
+@dataclass(eq=False)
+class ContextExceeded(ApiError):
+    """A prompt of `tokens` tokens, where the site takes `max_tokens`: agents that are told compact their history."""
+
+    tokens: int = 0
+    max_tokens: int = 0
+
+
+def context_exceeded(why: str, tokens: int, max_tokens: int) -> ContextExceeded:
+    """400: in the words that agents look for."""
+    tokens = max(tokens, max_tokens + 1)
+    message = (
+        f"The prompt exceeds the context window: {tokens} tokens, the site's maximum context length is {max_tokens} "
+        f"tokens. {why}"
+    )
+    return ContextExceeded(400, "context_length_exceeded", message, "messages", tokens=tokens, max_tokens=max_tokens)
+
+
+def not_there(message: str, param: str | None = None) -> ApiError:
+    """404: something that is not there, or is another key's."""
+    return ApiError(404, "not_found", message, param)
 
 
 def error_headers(error: ApiError) -> dict[str, str]:
@@ -199,6 +224,17 @@ def answer_too_long(limit: int) -> ApiError:
         "upstream_error",
         f"LMArena's answer is longer than the {limit} characters that the bridge keeps of an answer that is not "
         'streamed. Ask again with "stream": true, or for a shorter answer.',
+        reason=Reason.UPSTREAM_ERROR,
+        retry=False,
+    )
+
+
+def invalid_model_output(why: str) -> ApiError:
+    """502: the model gave no tool call where one had to be, or no JSON that fits."""
+    return ApiError(
+        502,
+        "invalid_model_output",
+        f"{why} Ask again, or choose another model.",
         reason=Reason.UPSTREAM_ERROR,
         retry=False,
     )

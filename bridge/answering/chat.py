@@ -14,7 +14,8 @@ from upstream.protocol.files import File
 class Tool(NamedTuple):
     """A tool that the model may call; a custom one takes free text, described by `grammar` if there is one.
 
-    `parameters` is the JSON Schema of a function's arguments as it was given, None where none was.
+    `parameters` is the JSON Schema of a function's arguments as it was given, None where none was. Where it is not
+    `checkable`, since it is no valid schema, arguments need only be an object.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Tool(NamedTuple):
     parameters: Mapping[str, object] | None = None
     kind: ToolKind = "function"
     grammar: str = ""
+    checkable: bool = True
 
 
 class Tools(NamedTuple):
@@ -37,18 +39,20 @@ class Tools(NamedTuple):
 
 
 class JsonFormat(NamedTuple):
-    """The answer is to be JSON: any object, or a value that fits `schema`."""
+    """The answer is to be JSON: any object, or a value that fits `schema`, which is a valid one."""
 
     schema: Mapping[str, object] | None = None
     name: str = ""
     strict: bool = False
+    description: str = ""
 
 
 class ChatRequest(NamedTuple):
     """A chat to be answered. `model` is the name as asked; `ignored` names what was asked for and has no effect.
 
     `first_document` is the path of the first part that brings a PDF, which most models do not take. The answer's text
-    ends before the first of `stops`, or after `max_tokens` tokens. `choices` answers are given side by side. `stages`
+    ends before the first of `stops`, or after `max_tokens` tokens. `choices` answers are given side by side. Where
+    `truncate`, the oldest messages are dropped that do not fit the site's limit. `stages`
     change the answer on its way to the caller, after all that the other fields ask for.
     """
 
@@ -62,6 +66,7 @@ class ChatRequest(NamedTuple):
     stops: tuple[str, ...] = ()
     max_tokens: int | None = None
     choices: int = 1
+    truncate: bool = False
     stages: tuple[StageMaker, ...] = ()
 
 

@@ -16,4 +16,11 @@ class ToolCalls:
     calls: tuple[ToolCall, ...]
 
 
-AnswerEvent: TypeAlias = Event | ToolCalls
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The answer ends before this stop string of the request."""
+
+    stop: str
+
+
+AnswerEvent: TypeAlias = Event | ToolCalls | Stopped

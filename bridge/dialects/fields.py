@@ -12,6 +12,9 @@ from bridge.errors import ApiError, invalid_request
 
 T = TypeVar("T")
 
+#: Integers have 64 bits; the parser reads longer ones as floats.
+_INTEGERS_END: Final = 2.0**63
+
 _KINDS: Final = {
     dict: "an object",
     list: "an array",
@@ -96,10 +99,12 @@ class Fields:
         raise self._wrong_type(name, "a boolean")
 
     def integer(self, name: str, *, least: int | None = None) -> int | None:
-        """Read a whole number, `least` or more; 1.0 is none, as at OpenAI."""
+        """Read a whole number, `least` or more; 1.0 is one, since some clients know no other numbers."""
         value = self._values.get(name)
         if value is None:
             return None
+        if isinstance(value, float) and value.is_integer() and abs(value) < _INTEGERS_END:
+            value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
             raise self._wrong_type(name, "an integer")
         if least is not None and value < least:
@@ -120,6 +125,13 @@ class Fields:
             return None
         if isinstance(value, dict):
             return Fields(value, self, name)
+        raise self._wrong_type(name, "an object")
+
+    def json_object(self, name: str) -> dict[str, object] | None:
+        """Read an object as it was sent."""
+        value = self._values.get(name)
+        if value is None or isinstance(value, dict):
+            return value
         raise self._wrong_type(name, "an object")
 
     def array(self, name: str) -> list[object] | None:
@@ -150,13 +162,6 @@ class Fields:
             return item
         path = f"{self.path(name)}[{at}]"
         raise invalid_request("invalid_type", f"'{path}' must be {_KINDS[kind]}, not {_KINDS[type(item)]}.", path)
-
-    def json_object(self, name: str) -> dict[str, object] | None:
-        """Read an object as it is: a schema, or what a tool was given."""
-        value = self._values.get(name)
-        if value is None or isinstance(value, dict):
-            return value
-        raise self._wrong_type(name, "an object")
 
     @property
     def values(self) -> dict[str, object]:

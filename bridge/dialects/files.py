@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias
+from urllib.parse import unquote_to_bytes
 
 import pybase64
 
@@ -104,10 +105,28 @@ class FileReader:
                     message = f"The bridge does not support '{name}': send the file itself as 'file_data'."
                     raise content.invalid(name, "unsupported_parameter", message)
             raise content.required("file_data")
-        file = self._read_data(data, content.path("file_data"))
+        return self.read_data(data, content.path("file_data"), part)
+
+    def read_data(self, text: str, param: str, part: Fields) -> File:
+        """Read a PDF or a picture as a data URL or as base64 alone. Raises ApiError (400) that names `param`."""
+        file = self._read_data(text, param)
         if file.kind == "document" and self.first_document is None:
             self.first_document = part.own_path
         return file
+
+    def read_text_file(self, content: Fields) -> str | None:
+        """Read an `input_file` that holds text, behind its name; None where it does not say that it does."""
+        data = content.string("file_data") or ""
+        label = _DATA_URL.match(data[:_LABEL_BYTES])
+        if label is None or not label[1].strip().lower().startswith("text/"):
+            return None
+        try:
+            text = unquote_to_bytes(data[label.end() :])
+            if label[2].lower().rpartition(";")[2].strip() == "base64":
+                text = pybase64.b64decode(text)
+            return "\n".join(filter(None, (content.string("filename"), text.decode())))
+        except ValueError:
+            raise _invalid(_FILE, "The file's text is not UTF-8.", content.path("file_data")) from None
 
     def read_bytes(self, data: bytes, param: str) -> File:
         """Check a picture that came as bytes. Raises ApiError (400)."""

@@ -1,4 +1,4 @@
-"""Server-sent events, the little of them that the APIs use: frames of one line, with a name or without, and comments."""
+"""Server-sent events, the little of them that the APIs use: frames of one line, named or not, and comments."""
 
 from __future__ import annotations
 

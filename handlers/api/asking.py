@@ -5,39 +5,44 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from aiohttp import web
 
 from bridge.access.keys import ApiKey
-from bridge.answering.answer import Answer
 from bridge.answering.chat import ChatRequest
 from bridge.answering.events import AnswerEvent
 from bridge.answering.messages import Message, files_of
+from bridge.answering.prompting import request_tokens
 from bridge.config.schema import Config
 from bridge.dialects.data_urls import Taken, read_without_data_urls
 from bridge.dialects.dialect import Dialect, DialectRequest, Stamp
-from bridge.dialects.fields import read_object
+from bridge.dialects.fields import Fields, read_object
+from bridge.dialects.files import FileReader
 from bridge.errors import ApiError
 from bridge.log import event
+from handlers.api.beginning import MAX_LOGGED_CHARS, FetchChat, begin, log_answer, note_tools
 from handlers.api.fetching import Linked
+from handlers.api.several import several_whole, stream_several
 from handlers.request.admission import admitted, large_body
 from handlers.request.answers import write_json
-from handlers.request.appkeys import DRAIN, FACTS, FETCHER, KEY, RANDOM, RELAY, SETTINGS, TASKS, TIMERS, Handler
+from handlers.request.appkeys import DRAIN, FACTS, FETCHER, KEY, RANDOM, SETTINGS, TASKS, TIMERS, Handler
 from handlers.request.body import read_body
 from handlers.request.budget import SMALL_BYTES, Hold
 from handlers.request.streaming import EventStream
 
-#: What `log.debug` shows of a chat.
-MAX_LOGGED_CHARS: Final = 4096
+#: What `log.debug` shows of a chat's messages.
 MAX_LOGGED_MESSAGES: Final = 10
+#: A longer body is read in a thread: half a megabyte of tools' schemas take 50 ms.
+THREAD_BYTES: Final = 128 * 1024
+
+Read = TypeVar("Read")
 
 #: Fetches the pictures that a request only names, and reads it whole.
 Fetch: TypeAlias = Callable[[Hold], Awaitable[DialectRequest]]
-FetchChat: TypeAlias = Callable[[], Awaitable[ChatRequest]]
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -49,17 +54,21 @@ def asking(dialect: Dialect) -> Handler:
         key, facts, config = request[KEY], request[FACTS], request.app[SETTINGS].current()
         with admitted(request, key, config, facts):
             async with large_body(request, key, config) as hold:
-                asked, fetch = await _read(dialect, request, config)
+                asked, fetch = await read_with(dialect.read, dialect.links, request, config)
                 chat = asked.chat
                 _shrink(hold, chat)
                 facts.model = chat.model[:200]
                 if config.log.debug:
                     facts.prompt = _shortened(chat.messages)
                     event(_logger, logging.INFO, "asked", messages=facts.prompt)
-                stamp = Stamp(request.app[RANDOM](16).hex(), int(time.time()))
+                tokens = await request_tokens(chat)
+                stamp = Stamp(request.app[RANDOM](16).hex(), int(time.time()), tokens)
+                if chat.choices > 1:
+                    if fetch is not None:  # once for all of them
+                        asked = await fetch(hold)
+                    return await (stream_several if chat.stream else several_whole)(request, key, asked, stamp, config)
                 fetch_chat = None if fetch is None else partial(_fetch, fetch, hold)
-                respond = _stream if chat.stream else _whole
-                return await respond(request, key, asked, stamp, fetch_chat, config)
+                return await (_stream if chat.stream else _whole)(request, key, asked, stamp, fetch_chat, config)
 
     return ask
 
@@ -77,26 +86,31 @@ def _shrink(hold: Hold, chat: ChatRequest) -> None:
         hold.shrink(sum(len(file.data) for file in files_of(chat.messages)))
 
 
-async def _read(dialect: Dialect, request: web.Request, config: Config) -> tuple[DialectRequest, Fetch | None]:
+async def read_with(
+    read: Callable[[Fields, FileReader, str], Read],
+    links: Callable[[Fields, str], Iterable[str]],
+    request: web.Request,
+    config: Config,
+) -> tuple[Read, Callable[[Hold], Awaitable[Read]] | None]:
     """Read the body, with something in the place of the pictures that it only names. Raises ApiError.
 
     The second value fetches those and reads the request again; None where there are none.
     """
-    server, images = config.server, config.images
+    server, images, owner = config.server, config.images, request[KEY].id
     body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout)
-    is_large = len(body) > SMALL_BYTES
+    size = len(body)
     taken: Taken = {}
-    if is_large:  # parsing may hold the loop for some 20 ms
+    if size > SMALL_BYTES:  # parsing may hold the loop for long
         await asyncio.sleep(0)
         fields, taken = read_without_data_urls(body, request.app[RANDOM](16).hex())
     else:
         fields = read_object(body)
     del body  # what is still needed of it is held by `taken`
-    links = dict.fromkeys(islice(dialect.links(fields), images.max_per_request)) if images.fetch_urls else ()
-    linked = Linked(partial(dialect.read, fields), tuple(links), taken, config)
-    # Decoding and hashing takes as long as parsing.
-    asked = await asyncio.to_thread(linked.judged) if is_large else linked.judged()
-    return asked, partial(linked.fetched, request.app[FETCHER]) if links else None
+    linked = dict.fromkeys(islice(links(fields, owner), images.max_per_request)) if images.fetch_urls else ()
+    reading = Linked(lambda files: read(fields, files, owner), tuple(linked), taken, config)
+    # Decoding and hashing pictures takes as long as parsing.
+    judged = await asyncio.to_thread(reading.judged) if size > THREAD_BYTES else reading.judged()
+    return judged, partial(reading.fetched, request.app[FETCHER]) if linked else None
 
 
 async def _stream(
@@ -121,7 +135,7 @@ async def _stream(
     with caller:
         try:
             with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
-                async with await _ask(request, key, asked.chat, fetch) as answer:
+                async with await begin(request, key, asked.chat, stamp, fetch) as answer:
                     async for batch in answer:
                         data = encoder.encode(batch)
                         if facts.ttft is None and data:
@@ -134,7 +148,7 @@ async def _stream(
                         if facts.ttft is not None:  # the first delta comes by iterating, so that its time is seen
                             await answer.flow(send)
                         await caller.drain()
-                    _log_answer(config, answer)
+                    log_answer(config, answer)
         except ApiError as error:
             if not caller.committed:
                 raise
@@ -150,42 +164,16 @@ async def _whole(
     began, facts = time.monotonic(), request[FACTS]
     collector = asked.collector(stamp)
     with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
-        async with await _ask(request, key, asked.chat, fetch) as answer:
+        async with await begin(request, key, asked.chat, stamp, fetch) as answer:
             async for batch in answer:
                 collector.add(batch)
                 answer.keep(collector.size)
                 if facts.ttft is None and batch:
                     facts.ttft = time.monotonic() - began
-            _log_answer(config, answer)
+            log_answer(config, answer)
+            note_tools(facts, answer.tools_outcome)
             body = collector.finish(answer.finish_reason, answer.usage())
     return await write_json(request, body, config)
-
-
-async def _ask(request: web.Request, key: ApiKey, chat: ChatRequest, fetch: FetchChat | None) -> Answer:
-    """Wait until an answer begins; say in the headers what is known as soon as it is.
-
-    Pictures are fetched when nothing else is wrong with the request, and its model sees them.
-
-    In a stream that was committed to before, the headers are gone.
-    """
-    relay, facts = request.app[RELAY], request[FACTS]
-    asked = await relay.prepare(chat, key)
-    if fetch is not None and "images" not in asked.ignored:
-        asked = await relay.prepare(await fetch(), key)
-    facts.served = asked.model.name
-    if asked.ignored:
-        facts.headers["x-bridge-ignored"] = ", ".join(asked.ignored)
-    answer = await relay.answer(asked, key)
-    facts.headers["x-bridge-conversation"] = answer.conversation
-    facts.headers["x-bridge-evaluation"] = answer.evaluation
-    facts.account = answer.account
-    facts.answers.append(answer)
-    return answer
-
-
-def _log_answer(config: Config, answer: Answer) -> None:
-    if config.log.debug:
-        event(_logger, logging.INFO, "answered", text=answer.text[:MAX_LOGGED_CHARS])
 
 
 def _shortened(messages: Sequence[Message]) -> str:

@@ -9,7 +9,7 @@ import orjson
 from aiohttp import web
 
 from bridge.answering.chat import ChatRequest
-from bridge.answering.prompting import prompt_tokens
+from bridge.answering.prompting import request_tokens
 from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader
 from handlers.api.asking import read_with
@@ -22,13 +22,16 @@ _OK: Final = {"x-bridge-reason": Reason.OK.value}
 
 
 def counting(read: Callable[[Fields, FileReader, str], ChatRequest], answer: Callable[[int], object]) -> Handler:
-    """Make the handler that counts what `read` reads; `answer` makes the document that says how much."""
+    """Make the handler that counts what `read` reads; `answer` makes the document that says how much.
+
+    Pictures have no tokens here, so that none is fetched.
+    """
 
     async def count(request: web.Request) -> web.Response:
         key, config = request[KEY], request.app[SETTINGS].current()
-        async with large_body(request, key, config) as hold:
-            chat = await read_with(read, request, config, hold)
+        async with large_body(request, key, config):
+            chat, _ = await read_with(read, lambda *_: (), request, config)
             await request.app[MODELS].resolve(chat.model, key)
-            return json_response(orjson.dumps(answer(prompt_tokens(chat))), headers=_OK)
+            return json_response(orjson.dumps(answer(await request_tokens(chat))), headers=_OK)
 
     return count

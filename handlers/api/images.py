@@ -16,6 +16,7 @@ from bridge.access.keys import ApiKey
 from bridge.answering.chat import ChatRequest, ImageRequest
 from bridge.answering.messages import Message
 from bridge.answering.relay import Asked
+from bridge.answering.tokens import estimate
 from bridge.config.schema import Config
 from bridge.dialects.data_urls import read_without_data_urls
 from bridge.dialects.fields import read_object
@@ -137,7 +138,7 @@ async def _drawings(request: web.Request, key: ApiKey, asked: Asked, wanted: Ima
     facts = request[FACTS]
 
     async def draw(_: int) -> list[str]:
-        async with await request.app[RELAY].answer(asked, key, apart=True) as answer:
+        async with await request.app[RELAY].answer(asked, key, estimate(wanted.prompt), apart=True) as answer:
             facts.account = answer.account
             facts.answers.append(answer)
             urls: list[str] = []

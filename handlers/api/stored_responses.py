@@ -63,7 +63,7 @@ async def input_items(request: web.Request) -> web.Response:
 
 def _find(request: web.Request) -> Stored:
     id_ = request.match_info["id"]
-    stored = request.app[RESPONSES].find(request[KEY].id, id_)
+    stored: Stored | None = request.app[RESPONSES].find(request[KEY].id, id_)
     if stored is None:
         raise not_there(f"Response with id '{id_[:100]}' not found.", "response_id")
     return stored
@@ -78,7 +78,7 @@ def _with_id(item: object, at: int, response: str) -> dict[str, object]:
         values.setdefault("status", "completed")
         if isinstance(values.get("content"), str):
             kind = "output_text" if values["role"] == "assistant" else "input_text"
-            noted = {"annotations": []} if kind == "output_text" else {}
+            noted: dict[str, object] = {"annotations": []} if kind == "output_text" else {}
             values["content"] = [{"type": kind, "text": values["content"], **noted}]
     return values
 
@@ -107,7 +107,7 @@ def _choice(query: Mapping[str, str], name: str, usual: str, allowed: tuple[str,
 
 async def no_websocket(_: web.Request) -> web.Response:
     """GET /responses: clients that ask for a WebSocket go on without one."""
-    raise ApiError(405, "method_not_allowed", "There is no WebSocket here: send POST.", allow="POST")
+    raise ApiError(405, "method_not_allowed", "There is no WebSocket here: send POST.", accepted={"Allow": "POST"})
 
 
 async def no_compaction(_: web.Request) -> web.Response:

@@ -16,9 +16,11 @@ from bridge.accounts.rotations import Rotations
 from bridge.answering.attempts import Attempts
 from bridge.answering.relay import Relay
 from bridge.config.schema import Config
+from bridge.dialects.responses.stored import StoredResponses
 from bridge.health import Watch
 from bridge.models import Models
 from bridge.state.documents import StateFolder
+from bridge.state.responses import kept_responses
 from bridge.state.state import State, kept_conversations, kept_modes, models_document
 from bridge.statistics.file import StatsFile
 from bridge.tasks import TaskOwner
@@ -44,6 +46,7 @@ from handlers.request.appkeys import (
     RELAY,
     RENEWALS,
     REQUEST_LOG,
+    RESPONSES,
     SETTINGS,
     STATE,
     STATS,
@@ -88,6 +91,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
     app[BODIES] = ByteBudget()
     app[STRANGERS] = Strangers(2 * config.limits.streams + STRANGER_CONNECTIONS, time.monotonic)
     app[RANDOM] = RandomBytes()
+    app[RESPONSES] = StoredResponses()
     app.on_response_prepare.append(set_headers)
     add_routes(app)
     add_dashboard(app)
@@ -107,13 +111,14 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
         pool = app[STATE].pool
         async with (
             kept_conversations(folder) as conversations,
+            kept_responses(folder, app[RESPONSES]),
             kept_modes(folder, lambda user_id: pool.get(user_id) is not None) as modes,
             client.connect(client_settings(config, app[STATE].admin.clearance), app[TIMERS]) as arena,
             renewing(arena, pool, settings.current, app[STATE].flush) as renewals,
             uploading(
                 arena, clock=arena.clock, monotonic=time.monotonic, on_upload=app[STATS].stats.record_upload
             ) as uploads,
-            fetching(connect_timeout=FETCH_SECONDS) as fetcher,
+            fetching(connect_timeout=FETCH_SECONDS, proxies=arena.settings.proxies) as fetcher,
         ):
             app[UPLOADS], app[FETCHER] = uploads, fetcher
             app[CLIENT], app[RENEWALS] = arena, renewals

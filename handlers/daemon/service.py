@@ -68,6 +68,7 @@ _LASTING: Final = (
     "server.state_dir",
     "server.tls_cert",
     "server.tls_key",
+    "upstream.proxy",
     "limits.streams",
 )
 

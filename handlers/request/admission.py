@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from aiohttp import web
 
 from bridge.access.keys import ApiKey
@@ -25,9 +27,9 @@ def admitted(request: web.Request, key: ApiKey, config: Config, facts: Facts) ->
             streams=limits.streams,
         )
     except LimitExceeded as error:
-        facts.headers.update(request[API].limit_headers(error.admission))
+        facts.headers.update(request[API].limit_headers(error.admission, time.time()))
         raise _refusal(error) from None
-    facts.headers.update(request[API].limit_headers(slot.admission))
+    facts.headers.update(request[API].limit_headers(slot.admission, time.time()))
     return slot
 
 

@@ -14,6 +14,7 @@ from bridge.accounts.renewals import Renewals
 from bridge.answering.relay import Relay
 from bridge.config.schema import Config
 from bridge.dialects.dialect import Api
+from bridge.dialects.responses.stored import StoredResponses
 from bridge.models import Models
 from bridge.state.state import State
 from bridge.statistics.file import StatsFile
@@ -74,6 +75,7 @@ BODIES: Final = web.AppKey("bodies", ByteBudget)
 STRANGERS: Final = web.AppKey("strangers", Strangers)
 UPLOADS: Final = web.AppKey("uploads", Uploads)
 FETCHER: Final = web.AppKey("fetcher", Fetcher)
+RESPONSES: Final = web.AppKey("responses", StoredResponses)
 RANDOM: Final = web.AppKey("random", RandomBytes)
 
 #: The API's calls, as (method, path below its prefix).

@@ -10,7 +10,7 @@ from typing import Final, Self
 from aiohttp import web
 
 from bridge.config.schema import StreamSection
-from bridge.dialects.dialect import StreamEncoder
+from bridge.dialects.dialect import StreamOpening
 from bridge.tasks import TaskOwner
 from handlers.request.writing import CallerResponse, CallerWriter
 from upstream.loop.timers import Timers
@@ -33,7 +33,7 @@ class EventStream(CallerWriter):
         self,
         request: web.Request,
         *,
-        encoder: StreamEncoder,
+        encoder: StreamOpening,
         settings: StreamSection,
         write_timeout: float,
         tasks: TaskOwner,

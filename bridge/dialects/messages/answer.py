@@ -2,7 +2,8 @@
 
 A message is a row of content blocks, open one after the other:
 
-    message_start ─▶ [content_block_start ─▶ content_block_delta … ─▶ content_block_stop] … ─▶ message_delta ─▶ message_stop
+    message_start ─▶ [content_block_start ─▶ content_block_delta … ─▶ content_block_stop] …
+                  ─▶ message_delta ─▶ message_stop
 """
 
 from __future__ import annotations
@@ -16,10 +17,9 @@ import orjson
 import pybase64
 
 from bridge.answering.chat import Usage
-from bridge.answering.events import AnswerEvent, ToolCalls
+from bridge.answering.events import AnswerEvent, Stopped, ToolCalls
 from bridge.answering.messages import ToolCall, markdown
 from bridge.dialects import sse
-from bridge.dialects.dialect import Ending
 from bridge.dialects.messages.errors import error_object
 from bridge.dialects.sources import merge_sources
 from bridge.errors import ApiError, answer_too_long
@@ -41,7 +41,7 @@ class MessageHead(NamedTuple):
 
     id: str
     model: str
-    input_tokens: Callable[[], int]
+    input_tokens: int
 
 
 class MessageEncoder:
@@ -57,10 +57,11 @@ class MessageEncoder:
         self._delta = b""  # what a delta of the open block begins with
         self._thought = StringIO()
         self._sources: dict[str, Source] = {}
+        self._stop: str | None = None  # the stop string that was met
 
     def start(self) -> bytes:
         """Encode the message without its content."""
-        usage = {"input_tokens": self._head.input_tokens(), "output_tokens": 0}
+        usage: dict[str, object] = {"input_tokens": self._head.input_tokens, "output_tokens": 0}
         message = _message(self._head, [], None, None, usage)
         return sse.named("message_start", orjson.dumps({"type": "message_start", "message": message}))
 
@@ -85,6 +86,8 @@ class MessageEncoder:
                 merge_sources(self._sources, sources)
             case ToolCalls(calls=calls):
                 return self._close() + b"".join(map(self._call, calls))
+            case Stopped(stop=stop):
+                self._stop = stop
         return b""
 
     def _run(self, kind: Literal["text", "thinking"], json: bytes) -> bytes:
@@ -108,7 +111,7 @@ class MessageEncoder:
         if kind is None:
             return b""
         if kind == "thinking":
-            last = [{"type": "signature_delta", "signature": _signature(self._thought.getvalue())}]
+            last: list[object] = [{"type": "signature_delta", "signature": _signature(self._thought.getvalue())}]
             self._thought = StringIO()
         else:
             last = [{"type": "citations_delta", "citation": citation} for citation in _citations(self._sources)]
@@ -126,12 +129,12 @@ class MessageEncoder:
         delta = {"type": "input_json_delta", "partial_json": call.arguments}
         return self._start_block(_tool_use(call, {})) + self._delta_of(delta) + stop
 
-    def finish(self, ending: Ending, usage: Callable[[], Usage]) -> bytes:
+    def finish(self, reason: str | None, usage: Callable[[], Usage]) -> bytes:
         """Encode the end of a complete message."""
         begin = b""
         if self._sources and self._open != "text":  # citations need a text that they stand in
             begin = self._close() + self._begin("text")
-        delta = {"stop_reason": stop_reason(ending), "stop_sequence": ending.stop}
+        delta = {"stop_reason": stop_reason(reason, self._stop), "stop_sequence": self._stop}
         last = {"type": "message_delta", "delta": delta, "usage": usage_object(usage())}
         return b"".join(
             (
@@ -161,6 +164,7 @@ class MessageCollector:
         self._text = StringIO()
         self._thought = StringIO()
         self._calls: tuple[ToolCall, ...] = ()
+        self._stop: str | None = None
         self._sources: dict[str, Source] = {}
         self._chars = 0
         #: The bytes that are kept so far.
@@ -180,6 +184,8 @@ class MessageCollector:
                     merge_sources(self._sources, sources)
                 case ToolCalls(calls=calls):
                     self._calls = calls
+                case Stopped(stop=stop):
+                    self._stop = stop
         if self._chars > MAX_WHOLE_CHARS:
             raise answer_too_long(MAX_WHOLE_CHARS)
 
@@ -188,7 +194,7 @@ class MessageCollector:
         self._chars += chars
         self.size += chars if text.isascii() else 4 * chars
 
-    def finish(self, ending: Ending, usage: Usage) -> bytes:
+    def finish(self, reason: str | None, usage: Usage) -> bytes:
         """Encode the whole message."""
         content: list[dict[str, object]] = []
         if thought := self._thought.getvalue():
@@ -197,17 +203,17 @@ class MessageCollector:
         if text or citations:
             content.append({"type": "text", "text": text, **({"citations": citations} if citations else {})})
         content += [_tool_use(call, orjson.loads(call.arguments)) for call in self._calls]
-        message = _message(self._head, content, stop_reason(ending), ending.stop, usage_object(usage))
+        message = _message(self._head, content, stop_reason(reason, self._stop), self._stop, usage_object(usage))
         return orjson.dumps(message)
 
 
-def stop_reason(ending: Ending) -> str:
-    """Why a message ended, in this API's words."""
-    return "stop_sequence" if ending.stop is not None else _STOP_REASONS.get(ending.reason or "", "end_turn")
+def stop_reason(reason: str | None, stop: str | None) -> str:
+    """Why a message ended, in this API's words; `stop` is the stop string that was met."""
+    return "stop_sequence" if stop is not None else _STOP_REASONS.get(reason or "", "end_turn")
 
 
 def usage_object(usage: Usage) -> dict[str, object]:
-    """The API's usage object: what a follow-up did not send again counts as read from a cache, beside `input_tokens`."""
+    """The API's usage object: what was not sent again counts as read from a cache, beside `input_tokens`."""
     return {
         "input_tokens": usage.prompt - usage.cached,
         "cache_creation_input_tokens": 0,

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from bridge.answering.chat import ChatRequest
-from bridge.answering.prompting import prompt_tokens
 from bridge.dialects.dialect import Stamp
 from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader
@@ -31,7 +30,7 @@ class MessagesRequest:
         return MessageCollector(self._head(stamp), thinking=self._thinking)
 
     def _head(self, stamp: Stamp) -> MessageHead:
-        return MessageHead(f"msg_{stamp.id}", self.chat.model, lambda: prompt_tokens(self.chat))
+        return MessageHead(f"msg_{stamp.id}", self.chat.model, stamp.prompt_tokens)
 
 
 class Messages(Anthropic):
@@ -39,12 +38,14 @@ class Messages(Anthropic):
 
     name: Final = "messages"
 
-    def links(self, fields: Fields) -> Iterator[str]:
+    def links(self, fields: Fields, owner: str) -> Iterator[str]:
         """Find the URLs of pictures."""
+        del owner  # nothing is stored
         return links(fields)
 
-    def read(self, fields: Fields, files: FileReader) -> MessagesRequest:
+    def read(self, fields: Fields, files: FileReader, owner: str) -> MessagesRequest:
         """Read a request. Raises ApiError (400) that names the field."""
+        del owner
         chat, thinking = read_request(fields, files)
         return MessagesRequest(chat, thinking=thinking)
 

@@ -8,7 +8,7 @@ from typing import Final
 import orjson
 
 from bridge.access.limits import Admission
-from bridge.dialects.api_key import find_key
+from bridge.dialects.api_key import sent_key
 from bridge.dialects.dialect import ErrorAnswer
 from bridge.errors import ApiError, ContextExceeded, error_headers
 
@@ -30,7 +30,7 @@ class Anthropic:
     """What is the same on every path of this API."""
 
     request_id_header: Final = "request-id"
-    key = staticmethod(find_key)
+    key = staticmethod(sent_key)
 
     def limit_headers(self, admission: Admission, now: float) -> dict[str, str]:
         """The `anthropic-ratelimit-requests-*` headers; the reset is a time in RFC 3339."""

@@ -7,14 +7,15 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from bridge.answering.chat import ChatRequest, JsonFormat, Tool, Tools
+from bridge.answering.chat import ChatRequest, JsonFormat, Tools
 from bridge.answering.messages import Message, Role, ToolCall
+from bridge.dialects.answer_form import read_json_schema, read_stops
 from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader
 from bridge.dialects.messages.errors import THREAD_UNSUPPORTED
 from bridge.dialects.messages.vendor_tools import VENDOR_TOOLS
-from bridge.dialects.tool_reading import check_tools
-from bridge.errors import ApiError, invalid_request
+from bridge.dialects.tool_reading import Choice, ToolReader, read_tools
+from bridge.errors import invalid_request
 from upstream.protocol.files import File
 
 #: Fields that upstream has no place for: checked for type, then named in `x-bridge-ignored`.
@@ -52,6 +53,14 @@ def links(fields: Fields) -> Iterator[str]:
                         yield url
 
 
+def count_request(fields: Fields, files: FileReader, owner: str) -> ChatRequest:
+    """Read a request whose tokens are to be counted; it needs no limit. Raises ApiError (400)."""
+    del owner
+    if "max_tokens" not in fields:
+        fields = Fields({**fields.values, "max_tokens": 1})
+    return read_request(fields, files).chat
+
+
 def read_request(fields: Fields, files: FileReader) -> MessagesFields:
     """Read a request. Raises ApiError (400) that names the field."""
     _refuse_unsupported(fields)
@@ -71,7 +80,7 @@ def read_request(fields: Fields, files: FileReader) -> MessagesFields:
         first_document=files.first_document,
         tools=tools,
         json_format=json_format,
-        stops=tuple(stop for stop in fields.strings("stop_sequences") or () if stop),
+        stops=read_stops(fields, "stop_sequences"),
         max_tokens=max_tokens,
     )
     return MessagesFields(chat, thinking)
@@ -107,10 +116,9 @@ def _read_output(fields: Fields) -> tuple[bool, JsonFormat | None, list[str]]:
         return shown, None, ignored
     if form.string("type") != "json_schema":
         raise form.invalid("type", "invalid_value", f"'{form.path('type')}' must be json_schema.")
-    schema = form.json_object("schema")
-    if schema is None:
+    if "schema" not in form:
         raise form.required("schema")
-    return shown, JsonFormat(schema, strict=True), ignored
+    return shown, read_json_schema(form), ignored
 
 
 def _read_messages(fields: Fields, files: FileReader) -> Iterator[Message]:
@@ -195,12 +203,14 @@ def _read_source(block: Fields, files: FileReader) -> File:
             data = source.string("data")
             if not data:
                 raise source.required("data")
-            return files.read_base64(data, source.path("data"), block)
+            if block.string("type") == "document":
+                return files.read_data(data, source.path("data"), block)
+            return files.read_picture_text(data, source.path("data"))
         case "url":
             url = source.string("url")
             if not url:
                 raise source.required("url")
-            return files.read_url(url, source.path("url"))
+            return files.read_picture_text(url, source.path("url"))
         case other:
             message = f"Sources of type '{(other or '')[:50]}' are not supported: send base64 or a URL."
             raise source.invalid("type", "unsupported_parameter", message)
@@ -246,48 +256,40 @@ def _read_call(block: Fields) -> ToolCall:
 
 
 def _read_tools(fields: Fields) -> tuple[Tools | None, list[str]]:
-    """Read tools and the choice among them; name those that only the vendor's servers could run."""
-    given: list[Tool] = []
+    """Read tools and the choice among them; name what has no effect: those that only the vendor's servers could run."""
+    reader = ToolReader()
     left_out: list[str] = []
-    for tool in fields.mappings("tools") or ():
+    for tool in read_tools(fields, "tools"):
         kind = tool.string("type") or "custom"
         if kind == "custom":
-            given.append(_read_tool(tool))
+            reader.read_function(tool, "input_schema")
         elif known := next((made for prefix, made in VENDOR_TOOLS.items() if kind.startswith(prefix)), None):
-            given.append(known._replace(name=tool.string("name") or known.name))
+            reader.add(known._replace(name=tool.string("name") or known.name), tool)
         else:
             left_out.append(f"tools.{kind[:64]}")
-    left_out += check_tools(given, "tools")
+    tools = reader.chosen(_read_choice(fields, reader), parallel=_may_call_several(fields))
+    return tools, [*reader.ignored, *left_out]
+
+
+def _read_choice(fields: Fields, reader: ToolReader) -> Choice:
     choice = fields.mapping("tool_choice")
-    mode = "auto" if choice is None else choice.string("type")
-    parallel = choice is None or not choice.boolean("disable_parallel_tool_use")
-    names = frozenset(tool.name for tool in given)
-    match mode:
+    match None if choice is None else choice.string("type"):
+        case None if choice is not None:
+            raise choice.required("type")
+        case None | "auto":
+            return Choice()
         case "none":
-            return None, left_out
-        case "auto" | "any":
-            required = mode == "any"
+            return Choice(none=True)
+        case "any":
+            if not reader:
+                message = "'tool_choice' asks for a call, but no tool is given that the bridge can show."
+                raise invalid_request("invalid_value", message, "tool_choice")
+            return Choice(required=True)
         case "tool" if choice is not None:
-            name = choice.string("name")
-            if name not in names:
-                raise choice.invalid("name", "invalid_value", f"'{choice.path('name')}' names no tool of this request.")
-            names, required = frozenset({name or ""}), True
-        case _:
-            raise _bad_choice()
-    if not given:
-        if required:
-            raise invalid_request("invalid_value", "'tool_choice' asks for a call, but no tool is given.", "tool_choice")
-        return None, left_out
-    return Tools(tuple(given), names, required, parallel), left_out
+            return Choice(required=True, allowed=frozenset({reader.find(choice)}))
+    raise invalid_request("invalid_value", "'tool_choice.type' must be auto, any, tool or none.", "tool_choice.type")
 
 
-def _bad_choice() -> ApiError:
-    message = "'tool_choice.type' must be auto, any, tool or none."
-    return invalid_request("invalid_value", message, "tool_choice.type")
-
-
-def _read_tool(tool: Fields) -> Tool:
-    name = tool.string("name")
-    if not name:
-        raise tool.required("name")
-    return Tool(name, tool.string("description") or "", tool.json_object("input_schema"))
+def _may_call_several(fields: Fields) -> bool:
+    choice = fields.mapping("tool_choice")
+    return choice is None or not choice.boolean("disable_parallel_tool_use")

@@ -23,7 +23,7 @@ class OpenAI:
     request_id_header: Final = "x-request-id"
     key = staticmethod(sent_key)
 
-    def limit_headers(self, admission: Admission) -> dict[str, str]:
+    def limit_headers(self, admission: Admission, now: float = 0.0) -> dict[str, str]:  # noqa: ARG002
         """The `x-ratelimit-*` headers; the reset is a duration such as `1.2s` or `1m0s`."""
         return {
             "x-ratelimit-limit-requests": str(admission.limit),

@@ -13,17 +13,17 @@ from upstream.protocol.models import Model
 _UNKNOWN_CREATED: Final = 1_735_689_600
 
 
-def encode_list(models: Iterable[tuple[str, Model]]) -> bytes:
-    """Encode OpenAI's list object; each model stands under the name it is listed by."""
-    return orjson.dumps({"object": "list", "data": [_object(name, model) for name, model in models]})
+def encode_list(models: Iterable[tuple[str, Model]], context_window: int) -> bytes:
+    """Encode OpenAI's list object; each model under its listed name, with a context of so many tokens."""
+    return orjson.dumps({"object": "list", "data": [_object(name, model, context_window) for name, model in models]})
 
 
-def encode_one(name: str, model: Model) -> bytes:
+def encode_one(name: str, model: Model, context_window: int) -> bytes:
     """Encode one model, under the name it was asked for."""
-    return orjson.dumps(_object(name, model))
+    return orjson.dumps(_object(name, model, context_window))
 
 
-def _object(name: str, model: Model) -> dict[str, object]:
+def _object(name: str, model: Model, context_window: int) -> dict[str, object]:
     display_name = {} if model.display_name is None else {"display_name": model.display_name}
     return {
         "id": name,
@@ -34,6 +34,7 @@ def _object(name: str, model: Model) -> dict[str, object]:
         "capabilities": {"input": sorted(model.inputs), "output": sorted(model.outputs)},
         "modality": "video" if model.video else model.modality,
         "rank": model.rank,
+        "context_window": context_window,
     }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import orjson
 
@@ -18,7 +18,7 @@ from bridge.answering.chat import Usage
 from bridge.answering.events import AnswerEvent, ToolCalls
 from bridge.answering.messages import ToolCall, markdown
 from bridge.dialects import sse
-from bridge.dialects.dialect import Ending, Stamp
+from bridge.dialects.dialect import Stamp
 from bridge.dialects.responses.stored import item_id, response_id
 from bridge.dialects.responses.tools import ToolNames
 from bridge.dialects.sources import merge_sources, places
@@ -30,7 +30,7 @@ MAX_WHOLE_CHARS: Final = 16 * 1024 * 1024
 
 _INCOMPLETE: Final = {"length": "max_output_tokens", "content-filter": "content_filter"}
 
-Kind = Literal["message", "reasoning"]
+ItemKind: TypeAlias = Literal["message", "reasoning"]
 
 
 class ResponseHead(NamedTuple):
@@ -52,7 +52,7 @@ class Output:
     def __init__(self, head: ResponseHead) -> None:
         self.head = head
         self.items: list[dict[str, object]] = []
-        self.kind: Kind | None = None  # of the item that is open
+        self.kind: ItemKind | None = None  # of the item that is open
         self.id = ""
         self._text = StringIO()
         self.sources: dict[str, Source] = {}
@@ -65,7 +65,7 @@ class Output:
         """The place of the item that is open."""
         return len(self.items)
 
-    def open(self, kind: Kind) -> dict[str, object]:
+    def open(self, kind: ItemKind) -> dict[str, object]:
         """Begin an item; return it as it stands then."""
         self.kind = kind
         self.id = item_id("msg" if kind == "message" else "rs", self.head.stamp.id, self.index)
@@ -149,9 +149,9 @@ class Output:
             **self.head.echo,
         }
 
-    def ended(self, ending: Ending, usage: Usage) -> tuple[str, dict[str, object]]:
+    def ended(self, reason: str | None, usage: Usage) -> tuple[str, dict[str, object]]:
         """The status and the object of a response that has its whole answer; it is stored."""
-        incomplete = _INCOMPLETE.get(ending.reason or "")
+        incomplete = _INCOMPLETE.get(reason or "")
         status = "incomplete" if incomplete else "completed"
         response = self.response(status, usage=usage, incomplete=incomplete)
         self.head.keep(orjson.dumps(response))
@@ -199,7 +199,7 @@ class ResponseEncoder:
                 return self._close() + b"".join(map(self._call, calls))
         return b""
 
-    def _run(self, kind: Kind, text: str, json: bytes) -> bytes:
+    def _run(self, kind: ItemKind, text: str, json: bytes) -> bytes:
         """Encode a run of deltas, an event for each, within an item of their kind."""
         output = self._output
         opening = b"" if output.kind == kind else self._close() + self._open(kind)
@@ -210,7 +210,7 @@ class ResponseEncoder:
             self._number += 1
         return opening + b"".join(deltas)
 
-    def _open(self, kind: Kind) -> bytes:
+    def _open(self, kind: ItemKind) -> bytes:
         output = self._output
         item = output.open(kind)
         added = self._event("response.output_item.added", output_index=output.index, item=item)
@@ -219,11 +219,7 @@ class ResponseEncoder:
         tail = b',"logprobs":[]}\n\n' if kind == "message" else b"}\n\n"
         about = b'"item_id":"%b","output_index":%d,"content_index":0' % (output.id.encode(), output.index)
         self._delta = (
-            b"event: %b\ndata: {" % name
-            + b'"type":"%b","sequence_number":%%d,' % name
-            + about
-            + b',"delta":%b'
-            + tail
+            b"event: %b\ndata: {" % name + b'"type":"%b","sequence_number":%%d,' % name + about + b',"delta":%b' + tail
         )
         return added + part
 
@@ -263,13 +259,13 @@ class ResponseEncoder:
             )
         )
 
-    def finish(self, ending: Ending, usage: Callable[[], Usage]) -> bytes:
+    def finish(self, reason: str | None, usage: Callable[[], Usage]) -> bytes:
         """Encode the end of a complete answer."""
         begin = b""
         if self._output.sources and self._output.kind != "message":  # citations need a text that they stand in
             begin = self._close() + self._open("message")
-        begin += self._close("incomplete" if ending.reason in _INCOMPLETE else "completed")
-        status, response = self._output.ended(ending, usage())
+        begin += self._close("incomplete" if reason in _INCOMPLETE else "completed")
+        status, response = self._output.ended(reason, usage())
         return begin + self._event(f"response.{status}", response=response)
 
     def error(self, error: ApiError) -> bytes:
@@ -319,7 +315,7 @@ class ResponseCollector:
         if self._output.chars > MAX_WHOLE_CHARS:
             raise answer_too_long(MAX_WHOLE_CHARS)
 
-    def _write(self, kind: Kind, text: str) -> None:
+    def _write(self, kind: ItemKind, text: str) -> None:
         if self._output.kind != kind:
             self._close()
             self._output.open(kind)
@@ -329,12 +325,12 @@ class ResponseCollector:
         if self._output.kind is not None:
             self._output.close(status)
 
-    def finish(self, ending: Ending, usage: Usage) -> bytes:
+    def finish(self, reason: str | None, usage: Usage) -> bytes:
         """Encode the whole response."""
         if self._output.sources and self._output.kind != "message":
             self._write("message", "")
-        self._close("incomplete" if ending.reason in _INCOMPLETE else "completed")
-        return orjson.dumps(self._output.ended(ending, usage)[1])
+        self._close("incomplete" if reason in _INCOMPLETE else "completed")
+        return orjson.dumps(self._output.ended(reason, usage)[1])
 
 
 def usage_object(usage: Usage) -> dict[str, object]:

@@ -7,6 +7,7 @@ from typing import Final
 
 import orjson
 
+from bridge.answering.chat import ChatRequest
 from bridge.dialects.dialect import Stamp
 from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader
@@ -20,9 +21,7 @@ from bridge.dialects.responses.stored import Stored, StoredResponses, response_i
 class ResponsesRequest:
     """A request for one response, which is stored when it has its answer."""
 
-    def __init__(
-        self, read: ResponsesFields, owner: str, stored: StoredResponses, now: Callable[[], float]
-    ) -> None:
+    def __init__(self, read: ResponsesFields, owner: str, stored: StoredResponses, now: Callable[[], float]) -> None:
         self.chat = read.chat
         self._read = read
         self._owner = owner
@@ -67,3 +66,8 @@ class Responses(OpenAI):
     def read(self, fields: Fields, files: FileReader, owner: str) -> ResponsesRequest:
         """Read a request of the key `owner`. Raises ApiError (400) that names the field."""
         return ResponsesRequest(read_request(fields, files, owner, self.stored), owner, self.stored, self._now)
+
+
+def count_responses(stored: StoredResponses) -> Callable[[Fields, FileReader, str], ChatRequest]:
+    """Make the reader of requests whose tokens are to be counted."""
+    return lambda fields, files, owner: read_request(fields, files, owner, stored).chat

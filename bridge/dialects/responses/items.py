@@ -92,13 +92,15 @@ def _read_part(part: Fields, files: FileReader) -> str | File:
             url = part.string("image_url")
             if not url:
                 raise part.required("image_url")
-            return files.read_url(url, part.path("image_url"))
+            return files.read_picture_text(url, part.path("image_url"))
         case "input_file":
             return files.read_text_file(part) or files.read_file(part, part)
         case None:
             raise part.required("type")
         case other:
-            message = f"Content parts of type '{other[:50]}' are not supported: send input_text, input_image, input_file."
+            message = (
+                f"Content parts of type '{other[:50]}' are not supported: send input_text, input_image, input_file."
+            )
             raise part.invalid("type", "unsupported_parameter", message)
 
 

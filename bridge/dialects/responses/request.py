@@ -7,12 +7,12 @@ from typing import Final, NamedTuple
 
 from bridge.answering.chat import ChatRequest, JsonFormat
 from bridge.answering.messages import Message
-from bridge.answering.schemas import check_schema
+from bridge.dialects.answer_form import read_json_schema, read_max_tokens
 from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader
 from bridge.dialects.responses.items import read_items
 from bridge.dialects.responses.stored import StoredResponses
-from bridge.dialects.responses.tools import ReadTools, ToolNames, read_tools
+from bridge.dialects.responses.tools import ToolNames, read_tools
 from bridge.errors import ApiError, invalid_request
 
 #: Fields that are returned as they came and change nothing: their readers, and what stands there where they are absent.
@@ -60,21 +60,22 @@ def read_request(fields: Fields, files: FileReader, owner: str, stored: StoredRe
     instructions = fields.string("instructions")
     tools = read_tools(fields, wrapped)
     json_format, text = _read_text(fields)
-    limit = fields.integer("max_output_tokens", least=1)
+    limit = read_max_tokens(fields, "max_output_tokens")
     truncation = fields.string("truncation") or "disabled"
     if truncation not in ("auto", "disabled"):
         raise fields.invalid("truncation", "invalid_value", "'truncation' must be auto or disabled.")
     messages = (*((Message("system", instructions),) if instructions else ()), *read_items(wrapped, files))
     if not messages:
         raise fields.required("input")
-    echoed = {name: default if (value := read(fields, name)) is None else value
-              for name, (read, default) in _ECHOED.items()}
+    echoed = {
+        name: default if (value := read(fields, name)) is None else value for name, (read, default) in _ECHOED.items()
+    }
     store = fields.boolean("store") is not False
     chat = ChatRequest(
         model,
         messages,
         stream=fields.boolean("stream") or False,
-        ignored=(*(name for name in _IGNORED if name in fields), *tools.left_out),
+        ignored=(*(name for name in _IGNORED if name in fields), *tools.ignored),
         first_document=files.first_document,
         tools=tools.tools,
         json_format=json_format,
@@ -122,20 +123,17 @@ def _read_text(fields: Fields) -> tuple[JsonFormat | None, dict[str, object]]:
         case "json_object":
             return JsonFormat(), {"format": {"type": "json_object"}, **rest}
         case "json_schema":
-            schema = form.json_object("schema")
-            if schema is None:
+            if "schema" not in form:
                 raise form.required("schema")
-            if wrong := check_schema(schema):
-                raise form.invalid("schema", "invalid_value", f"'{form.path('schema')}' is no valid schema: {wrong}")
-            name, strict = form.string("name") or "", form.boolean("strict") or False
+            read = read_json_schema(form)
             echo = {
                 "type": "json_schema",
-                "name": name,
+                "name": read.name,
                 "description": form.string("description"),
-                "schema": schema,
-                "strict": strict,
+                "schema": read.schema,
+                "strict": read.strict,
             }
-            return JsonFormat(schema, name, strict), {"format": echo, **rest}
+            return read, {"format": echo, **rest}
         case None:
             raise form.required("type")
         case _:

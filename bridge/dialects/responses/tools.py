@@ -6,16 +6,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from bridge.answering.chat import Tool, Tools
+from bridge.answering.chat import Tools
 from bridge.dialects.fields import Fields
-from bridge.dialects.tool_reading import check_tools
+from bridge.dialects.tool_reading import Choice, ToolReader
+from bridge.dialects.tool_reading import read_tools as read_array
 from bridge.errors import ApiError, invalid_request
 
 _KINDS: Final = ("function", "custom")
 
 
 class ToolNames(NamedTuple):
-    """How the tools of a request are called: as the model is shown them → as the caller knows them, with a namespace."""
+    """How tools are called: by the name that the model is shown → as the caller knows them, with a namespace."""
 
     given: Mapping[str, tuple[str, str | None]]
 
@@ -29,93 +30,90 @@ class ToolNames(NamedTuple):
 
 
 class ReadTools(NamedTuple):
-    """The tools of a request, how they are called, and the kinds that only the vendor's servers could run."""
+    """The tools of a request, how they are called, and what has no effect."""
 
     tools: Tools | None
     names: ToolNames
-    left_out: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+
+class _Found(NamedTuple):
+    """A tool that is described by `about`, in a namespace or in none."""
+
+    about: Fields
+    name: str
+    namespace: str | None
 
 
 def read_tools(fields: Fields, items: Iterable[Fields]) -> ReadTools:
-    """Read `tools`, those of `additional_tools` items, and the choice among them. Raises ApiError (400)."""
-    found: list[tuple[Tool, str | None]] = []
+    """Read `tools`, those of `additional_tools` items, and the choice among them. Raises ApiError (400).
+
+    Two tools of one name are told apart by their namespaces; of two that are wholly alike the last counts.
+    """
     left_out: list[str] = []
     sources = [fields, *(item for item in items if item.any("type") == "additional_tools")]
-    for source in sources:
-        for tool in source.mappings("tools") or ():
-            found += _read_one(tool, None, left_out)
-    often = Counter(tool.name for tool, _ in found)
-    names: dict[str, tuple[str, str | None]] = {}
-    shown: list[Tool] = []
-    for tool, namespace in found:
-        name = f"{namespace}.{tool.name}" if namespace and often[tool.name] > 1 else tool.name
-        if name not in names:
-            names[name] = (tool.name, namespace)
-            shown.append(tool._replace(name=name))
-    left_out += check_tools(shown, "tools")
-    tools = _chosen(fields, tuple(shown), ToolNames(names))
-    return ReadTools(tools, ToolNames(names), tuple(dict.fromkeys(left_out)))
+    entries = [tool for source in sources for tool in read_array(source, "tools")]
+    every = [found for entry in entries for found in _find(entry, None, left_out)]
+    found = list({(tool.name, tool.namespace): tool for tool in every}.values())
+    often = Counter(tool.name for tool in found)
+    reader, names = ToolReader(), dict[str, tuple[str, str | None]]()
+    for about, name, namespace in found:
+        shown = f"{namespace}.{name}" if namespace and often[name] > 1 else name
+        names[shown] = (name, namespace)
+        if about.string("type") == "function":
+            reader.read_function(about, name=shown)
+        else:
+            reader.read_custom(about, name=shown)
+    told = ToolNames(names)
+    parallel = fields.boolean("parallel_tool_calls") is not False
+    tools = reader.chosen(_read_choice(fields, reader, told), parallel=parallel)
+    return ReadTools(tools, told, tuple(dict.fromkeys((*reader.ignored, *left_out))))
 
 
-def _read_one(tool: Fields, namespace: str | None, left_out: list[str]) -> Iterator[tuple[Tool, str | None]]:
+def _find(tool: Fields, namespace: str | None, left_out: list[str]) -> Iterator[_Found]:
+    """Yield the tools that one entry describes; name the kinds that only the vendor's servers could run."""
     kind = tool.string("type")
     if kind is None:
         raise tool.required("type")
-    if kind == "namespace":
-        for inner in tool.mappings("tools") or ():
-            yield from _read_one(inner, tool.string("name"), left_out)
-        return
-    if kind not in _KINDS:
-        left_out.append(f"tools.{kind[:64]}")
-        return
-    name = tool.string("name")
-    if not name:
-        raise tool.required("name")
-    description = tool.string("description") or ""
-    if kind == "function":
-        yield Tool(name, description, tool.json_object("parameters")), namespace
-        return
-    form = tool.mapping("format")
-    grammar = (form.string("definition") or "") if form is not None else ""
-    yield Tool(name, description, kind="custom", grammar=grammar), namespace
-
-
-def _chosen(fields: Fields, tools: tuple[Tool, ...], names: ToolNames) -> Tools | None:
-    """Read `tool_choice` and `parallel_tool_calls`."""
-    parallel = fields.boolean("parallel_tool_calls") is not False
-    every = frozenset(tool.name for tool in tools)
-    choice = fields.any("tool_choice")
-    if isinstance(choice, str) or choice is None:
-        mode, allowed = choice or "auto", every
+    if kind == "namespace" and namespace is None:
+        for inner in read_array(tool, "tools"):
+            yield from _find(inner, tool.string("name") or "", left_out)
+    elif kind in _KINDS:
+        name = tool.string("name")
+        if not name:
+            raise tool.required("name")
+        yield _Found(tool, name, namespace)
     else:
-        mode, allowed = _read_choice(fields, every, names)
-    if mode not in ("auto", "none", "required"):
-        raise _bad_choice("'tool_choice' must be auto, none, required, a tool, or allowed_tools.")
-    if mode == "required" and not allowed:
-        raise _bad_choice("'tool_choice' asks for a call, but no tool is given that the bridge can show.")
-    return Tools(tools, allowed, mode == "required", parallel) if tools and mode != "none" else None
+        left_out.append(f"tools.{kind[:64]}")
 
 
-def _read_choice(fields: Fields, every: frozenset[str], names: ToolNames) -> tuple[str, frozenset[str]]:
+def _read_choice(fields: Fields, reader: ToolReader, names: ToolNames) -> Choice:
+    """Read `tool_choice`."""
+    if fields.kind("tool_choice") in (str, type(None)):
+        return _of_mode(fields.string("tool_choice") or "auto", None, reader)
     choice = fields.mapping("tool_choice")
-    if choice is None:
-        return "auto", every
-    match choice.string("type"):
-        case "function" | "custom":
-            return "required", frozenset({_named(choice, every, names)})
-        case "allowed_tools":
-            listed = choice.mappings("tools") or []
-            allowed = frozenset(_named(tool, every, names) for tool in listed if tool.string("type") in _KINDS)
-            return choice.string("mode") or "auto", allowed
+    match None if choice is None else choice.string("type"):
+        case "function" | "custom" if choice is not None:
+            return Choice(required=True, allowed=frozenset({_named(choice, reader, names)}))
+        case "allowed_tools" if choice is not None:
+            listed = [tool for tool in choice.mappings("tools") or [] if tool.string("type") in _KINDS]
+            allowed = frozenset(_named(tool, reader, names) for tool in listed)
+            return _of_mode(choice.string("mode") or "auto", allowed, reader)
         case kind:
             raise _bad_choice(f"'tool_choice' demands '{(kind or '')[:64]}', which the bridge does not have.")
 
 
-def _named(choice: Fields, every: frozenset[str], names: ToolNames) -> str:
-    name = names.shown(choice.string("name") or "", choice.string("namespace"))
-    if name not in every:
-        raise _bad_choice(f"'{choice.path('name')}' names no tool of this request.")
-    return name
+def _of_mode(mode: str, allowed: frozenset[str] | None, reader: ToolReader) -> Choice:
+    if mode not in ("auto", "none", "required"):
+        raise _bad_choice("'tool_choice' must be auto, none, required, a tool, or allowed_tools.")
+    if mode == "required" and not (reader if allowed is None else allowed):
+        raise _bad_choice("'tool_choice' asks for a call, but no tool is given that the bridge can show.")
+    return Choice(none=mode == "none", required=mode == "required", allowed=allowed)
+
+
+def _named(choice: Fields, reader: ToolReader, names: ToolNames) -> str:
+    shown = names.shown(choice.string("name") or "", choice.string("namespace"))
+    return reader.find(choice, name=shown)
 
 
 def _bad_choice(message: str) -> ApiError:

@@ -32,10 +32,12 @@ class Plain(OpenAI):
 
     name: Final = "plain"
 
-    def links(self, _: Fields) -> Iterator[str]:
+    def links(self, fields: Fields, owner: str) -> Iterator[str]:
+        del fields, owner
         return iter(())
 
-    def read(self, fields: Fields, _: FileReader) -> PlainRequest:
+    def read(self, fields: Fields, files: FileReader, owner: str) -> PlainRequest:
+        del files, owner
         question = Message("user", fields.string("ask") or "")
         return PlainRequest(
             ChatRequest(fields.string("model") or "", (question,), stream=fields.boolean("stream") or False)
@@ -96,8 +98,8 @@ class Staged(ChatCompletions):
     def __init__(self, stage: StageMaker) -> None:
         self._stage = stage
 
-    def read(self, fields: Fields, files: FileReader) -> ChatCompletionRequest:
-        request = super().read(fields, files)
+    def read(self, fields: Fields, files: FileReader, owner: str = "") -> ChatCompletionRequest:
+        request = super().read(fields, files, owner)
         return request._replace(chat=request.chat._replace(stages=(self._stage,)))
 
 

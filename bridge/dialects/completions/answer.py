@@ -1,0 +1,183 @@
+"""The Completions API: batches of events → the bytes of a stream, or of one `text_completion`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from io import StringIO
+from typing import Final
+
+import orjson
+
+from bridge.answering.chat import Usage
+from bridge.answering.events import AnswerEvent
+from bridge.answering.messages import markdown
+from bridge.dialects import sse
+from bridge.dialects.openai.chat_answer import (
+    MAX_WHOLE_CHARS,
+    SYSTEM_FINGERPRINT,
+    Header,
+    finish_reason,
+    usage_object,
+)
+from bridge.dialects.openai.errors import error_body
+from bridge.errors import ApiError, answer_too_long
+from upstream.protocol.events import Images, TextDeltas
+
+
+class CompletionChoices:
+    """Encodes one or several answers as one stream; `echoed` has the text that each begins with."""
+
+    keepalive: Final = sse.KEEPALIVE
+
+    def __init__(self, header: Header, echoed: Sequence[str], *, include_usage: bool) -> None:
+        self._header = header
+        self._include_usage = include_usage
+        self._begin = [self._chunk(index, text, None) if text else b"" for index, text in enumerate(echoed)]
+        usage = b',"usage":null}\n\n' if include_usage else b"}\n\n"
+        self._tail = b',"logprobs":null,"finish_reason":null}]' + usage
+
+    def start(self) -> bytes:
+        """Encode nothing: each answer begins when something of it has come."""
+        return b""
+
+    def idle(self) -> bytes:
+        """Encode an empty delta."""
+        return self._chunk(0, "", None)
+
+    def encode(self, batch: Sequence[AnswerEvent]) -> bytes:
+        """Encode what one read held of the only answer."""
+        return self.encode_of(0, batch)
+
+    def encode_of(self, index: int, batch: Sequence[AnswerEvent]) -> bytes:
+        """Encode what one read held of one answer. Reasoning has no place in this API."""
+        data = b"".join([self._encode(index, event) for event in batch])
+        return self._take_begin(index) + data if data else b""
+
+    def _encode(self, index: int, event: AnswerEvent) -> bytes:
+        match event:
+            case TextDeltas(json=json):
+                opening = self._opening(index)
+                return opening + sse.line_safe(json).replace(b"\n", self._tail + opening) + self._tail
+            case Images(images=images):
+                return self._chunk(index, markdown(images), None)
+        return b""
+
+    def _take_begin(self, index: int) -> bytes:
+        begin, self._begin[index] = self._begin[index], b""
+        return begin
+
+    def finish(self, reason: str | None, usage: Callable[[], Usage]) -> bytes:
+        """Encode the end of the only answer and of the stream."""
+        return self.finish_one(0, reason) + self.end(usage)
+
+    def finish_one(self, index: int, reason: str | None) -> bytes:
+        """Encode the end of one answer."""
+        return self._take_begin(index) + self._chunk(index, "", finish_reason(reason))
+
+    def end(self, usage: Callable[[], Usage]) -> bytes:
+        """Encode the end of the stream: usage, if it was asked for, and `[DONE]`."""
+        if not self._include_usage:
+            return sse.DONE
+        return (
+            sse.frame(orjson.dumps({**_about(self._header), "choices": [], "usage": usage_object(usage())})) + sse.DONE
+        )
+
+    def error(self, error: ApiError) -> bytes:
+        """Encode the one event that ends a broken stream."""
+        return sse.frame(error_body(error, in_stream=True))
+
+    def _opening(self, index: int) -> bytes:
+        about = orjson.dumps(_about(self._header))[:-1]
+        return b"data: " + sse.line_safe(about) + b',"choices":[{"index":%d,"text":' % index
+
+    def _chunk(self, index: int, text: str, reason: str | None) -> bytes:
+        choice = {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
+        usage = {"usage": None} if self._include_usage else {}
+        return sse.frame(orjson.dumps({**_about(self._header), "choices": [choice], **usage}))
+
+
+class SeveralCompletionChoices:
+    """The same for the driver of several answers."""
+
+    def __init__(self, choices: CompletionChoices) -> None:
+        self._choices = choices
+        self.keepalive = choices.keepalive
+        self.start = choices.start
+        self.idle = choices.idle
+        self.encode = choices.encode_of
+        self.finish_one = choices.finish_one
+        self.finish = choices.end
+        self.error = choices.error
+
+
+class TextCompletion:
+    """Collects one or several whole answers."""
+
+    def __init__(self, header: Header, echoed: Sequence[str]) -> None:
+        self._header = header
+        self._texts = [StringIO() for _ in echoed]
+        for text, echo in zip(self._texts, echoed, strict=True):
+            text.write(echo)
+        self._sizes = [0] * len(echoed)
+        self._reasons: dict[int, str] = {}
+
+    @property
+    def size(self) -> int:
+        """The bytes that are kept so far of the only answer."""
+        return self._sizes[0]
+
+    def add(self, batch: Sequence[AnswerEvent]) -> None:
+        """Take what one read held of the only answer. Raises ApiError (502)."""
+        self.add_to(0, batch)
+
+    def add_to(self, index: int, batch: Sequence[AnswerEvent]) -> int:
+        """Take what one read held of one answer; return the bytes that are kept of it. Raises ApiError (502)."""
+        for event in batch:
+            match event:
+                case TextDeltas(text=text):
+                    self._write(index, text)
+                case Images(images=images):
+                    self._write(index, markdown(images))
+        if self._texts[index].tell() > MAX_WHOLE_CHARS:
+            raise answer_too_long(MAX_WHOLE_CHARS)
+        return self._sizes[index]
+
+    def _write(self, index: int, text: str) -> None:
+        chars = self._texts[index].write(text)
+        self._sizes[index] += chars if text.isascii() else 4 * chars
+
+    def finish_one(self, index: int, reason: str | None) -> None:
+        """One answer is complete."""
+        self._reasons[index] = finish_reason(reason)
+
+    def finish(self, reason: str | None, usage: Usage) -> bytes:
+        """Encode the object of the only answer."""
+        self.finish_one(0, reason)
+        return self.end(usage)
+
+    def end(self, usage: Usage) -> bytes:
+        """Encode the `text_completion` object."""
+        choices = [
+            {"index": index, "text": text.getvalue(), "logprobs": None, "finish_reason": self._reasons[index]}
+            for index, text in enumerate(self._texts)
+        ]
+        return orjson.dumps({**_about(self._header), "choices": choices, "usage": usage_object(usage)})
+
+
+class SeveralTextCompletion:
+    """The same for the driver of several answers."""
+
+    def __init__(self, completion: TextCompletion) -> None:
+        self.add = completion.add_to
+        self.finish_one = completion.finish_one
+        self.finish = completion.end
+
+
+def _about(header: Header) -> dict[str, object]:
+    return {
+        "id": header.id,
+        "object": "text_completion",
+        "created": header.created,
+        "model": header.model,
+        "system_fingerprint": SYSTEM_FINGERPRINT,
+    }

@@ -1,0 +1,102 @@
+"""The Completions API: a request's fields → one ChatRequest for each prompt and each of its choices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from bridge.answering.chat import ChatRequest
+from bridge.answering.messages import Message
+from bridge.dialects.answer_form import read_max_tokens, read_stops
+from bridge.dialects.fields import Fields
+from bridge.errors import ApiError, invalid_request
+
+#: Evaluations of one request.
+MAX_CHOICES: Final = 8
+
+#: Parameters that upstream has no place for: checked for type, then named in `x-bridge-ignored`.
+_IGNORED: Final[Mapping[str, Callable[[Fields, str], object]]] = {
+    "temperature": Fields.number,
+    "top_p": Fields.number,
+    "presence_penalty": Fields.number,
+    "frequency_penalty": Fields.number,
+    "seed": Fields.integer,
+    "logit_bias": Fields.mapping,
+    "user": Fields.string,
+}
+
+_BETWEEN: Final = """\
+Write the text that belongs between the two texts below, so that the whole reads as one. Write nothing else: no \
+explanation, no quotation marks, and none of the two texts themselves.
+
+<before>
+{before}
+</before>
+<after>
+{after}
+</after>"""
+
+
+class CompletionFields(NamedTuple):
+    """A request as it was read: `prompts` has the text that each choice begins with if it is to be echoed."""
+
+    chats: tuple[ChatRequest, ...]
+    echoed: tuple[str, ...]
+    include_usage: bool
+
+
+def read_request(fields: Fields) -> CompletionFields:
+    """Read a request. Raises ApiError (400) that names the field."""
+    model = fields.string("model")
+    if not model:
+        raise fields.required("model")
+    if fields.any("logprobs") not in (None, False, 0):
+        raise _unsupported("logprobs")
+    prompts = _read_prompts(fields)
+    n = fields.integer("n", least=1) or 1
+    if (fields.integer("best_of", least=1) or 1) > n:
+        raise _unsupported("best_of")
+    if n * len(prompts) > MAX_CHOICES:
+        limit = f"A request has {MAX_CHOICES} choices at most: 'n' for each text in 'prompt'."
+        raise fields.invalid("n" if n > 1 else "prompt", "invalid_value", limit)
+    suffix = fields.string("suffix")
+    stream = fields.boolean("stream") or False
+    shared = ChatRequest(
+        model,
+        (),
+        stream=stream,
+        ignored=tuple(name for name, read in _IGNORED.items() if read(fields, name) is not None),
+        stops=read_stops(fields, "stop"),
+        max_tokens=read_max_tokens(fields, "max_tokens"),
+        choices=n * len(prompts),
+    )
+    chats = [
+        shared._replace(messages=(Message("user", _BETWEEN.format(before=text, after=suffix) if suffix else text),))
+        for text in prompts
+        for _ in range(n)
+    ]
+    echo = fields.boolean("echo") or False
+    echoed = tuple(text if echo else "" for text in prompts for _ in range(n))
+    options = fields.mapping("stream_options")
+    include_usage = options is not None and (options.boolean("include_usage") or False)
+    return CompletionFields(tuple(chats), echoed, include_usage)
+
+
+def _read_prompts(fields: Fields) -> list[str]:
+    if fields.kind("prompt") is str:
+        prompts = [fields.string("prompt") or ""]
+    elif fields.kind("prompt") is list:
+        prompts = [item for item in fields.array("prompt") or () if isinstance(item, str)]
+        if len(prompts) != len(fields.array("prompt") or ()):
+            raise fields.invalid(
+                "prompt", "invalid_type", "'prompt' must be a string or strings: token ids are not taken."
+            )
+    else:
+        raise fields.required("prompt")
+    if not prompts:
+        raise fields.required("prompt")
+    return prompts
+
+
+def _unsupported(name: str) -> ApiError:
+    return invalid_request("unsupported_parameter", f"The bridge does not support '{name}': leave it out.", name)

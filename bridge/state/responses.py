@@ -1,0 +1,79 @@
+"""`responses.json`: stored responses, written at a clean stop and read at the next start."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple
+
+import orjson
+
+from bridge.dialects.responses.stored import MAX_BYTES, Stored, StoredResponses
+from bridge.state.documents import Document, StateError, StateFolder
+
+_logger: Final = logging.getLogger(__name__)
+
+
+class _Saved(NamedTuple):
+    """One response with its id."""
+
+    id: str
+    stored: Stored
+
+
+def responses_document(folder: StateFolder) -> Document[tuple[_Saved, ...]]:
+    """`responses.json`, the oldest first."""
+
+    def parse(values: object) -> tuple[_Saved, ...]:
+        if not isinstance(values, list):
+            raise ValueError("responses are a list")
+        return tuple(map(_read, values))
+
+    return Document(
+        folder,
+        "responses",
+        version=1,
+        parse=parse,
+        dump=lambda saved: list(map(_write, saved)),
+        empty=(),
+        precious=False,
+        max_bytes=4 * MAX_BYTES,
+    )
+
+
+def _read(value: object) -> _Saved:
+    match value:
+        case {
+            "id": str(id_),
+            "owner": str(owner),
+            "previous": previous,
+            "input": list(given),
+            "response": response,
+        } if isinstance(previous, str | None) and isinstance(response, dict):
+            return _Saved(id_, Stored(owner, previous, orjson.dumps(given), orjson.dumps(response)))
+    raise ValueError("a response needs id, owner, previous, input and response")
+
+
+def _write(saved: _Saved) -> object:
+    id_, (owner, previous, given, response) = saved
+    return {
+        "id": id_,
+        "owner": owner,
+        "previous": previous,
+        "input": orjson.Fragment(given),
+        "response": orjson.Fragment(response),
+    }
+
+
+@asynccontextmanager
+async def kept_responses(folder: StateFolder, responses: StoredResponses) -> AsyncIterator[None]:
+    """Fill `responses` with what the last run has left; save them when this one stops."""
+    document = responses_document(folder)
+    for id_, stored in await document.load():
+        responses.put(id_, stored)
+    yield
+    try:
+        await document.update(lambda _: tuple(_Saved(id_, stored) for id_, stored in responses))
+    except StateError as error:  # clients are told 400 for those, and send the whole history
+        _logger.error("stored responses are not saved: %s", error)
