@@ -167,14 +167,15 @@ class ResponseEncoder:
         self._output = Output(head)
         self._number = 0
         self._started = False
+        response = self._output.response("in_progress")
+        opening = ("response.created", "response.in_progress")
+        self._opening = b"".join([self._event(name, response=response) for name in opening])
+        self._delta = b""  # what a delta of the open item looks like
 
     def start(self) -> bytes:
         """Encode the two events before any output."""
         self._started = True
-        response = self._output.response("in_progress")
-        return self._event("response.created", response=response) + self._event(
-            "response.in_progress", response=response
-        )
+        return self._opening
 
     def idle(self) -> bytes:
         """Encode a keep-alive: there is no event of the API's own for it."""
