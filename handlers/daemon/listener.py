@@ -16,22 +16,21 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from bridge.dialects.openai.chat_answer import error_body
 from bridge.errors import ApiError, internal_error
-from handlers.daemon.accepting import Connection, Listener
+from handlers.daemon.accepting import KEEPALIVE_SECONDS, Connection, Listener
+from handlers.daemon.newcomers import READ_BYTES
 from handlers.daemon.strangers import Strangers
 from handlers.request.answers import error_response
-from handlers.request.appkeys import STRANGERS
+from handlers.request.appkeys import STATE, STRANGERS
 from handlers.request.middlewares import SERVER, request_id
 from upstream.http.tls_buffers import shrink_tls_buffers
 
-#: How long an idle connection is kept, in seconds: above nginx's 60 and Caddy's 120, or reuse would meet a 502.
-KEEPALIVE_SECONDS: Final = 130.0
 #: What may come of a request that is no body, beside as much again as the body has: aiohttp takes 128 headers of 8 KB.
 MAX_OVERHEAD_BYTES: Final = 64 * 1024
 #: For how long a caller that still sends is listened to behind its answer, and how much of it is dropped.
 LINGER_SECONDS: Final = 2.0
 MAX_DROPPED_BYTES: Final = 64 * 1024 * 1024
-#: One read of a stranger, and of anybody else. In 4 KiB there are up to 700 chunks, each of which takes some 5 µs.
-_STRANGER_READ_BYTES: Final = 4 * 1024
+#: One read of somebody whom we know. Strangers' are of `READ_BYTES`: in 4 KiB there are up to 700 chunks, each of which
+#: takes some 5 µs.
 _KNOWN_READ_BYTES: Final = 64 * 1024
 #: What connections of an app that has no bound of its own may take.
 _OPEN_FILES: Final = 1000
@@ -66,7 +65,7 @@ class BridgeProtocol(web.RequestHandler, Connection):
             access_log=None,  # type: ignore[arg-type]  # means none at all, as in aiohttp's own runner
             keepalive_timeout=KEEPALIVE_SECONDS,
             lingering_time=0,  # aiohttp would parse what it drops
-            read_bufsize=_STRANGER_READ_BYTES,
+            read_bufsize=READ_BYTES,
         )
         self._strangers = strangers
         self._buffer = buffer  # which all connections read into, one after the other
@@ -90,6 +89,13 @@ class BridgeProtocol(web.RequestHandler, Connection):
         elif self.begin is not None:
             self.begin.cancel()
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin with what came before."""
+        super().connection_made(transport)
+        first, self.first = self.first, b""
+        for start in range(0, len(first), READ_BYTES):
+            self.data_received(first[start : start + READ_BYTES])
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """Let go of what it held. When very many strangers leave at once, one waits for the other."""
         is_known = self._strangers.knows(self)
@@ -107,7 +113,7 @@ class BridgeProtocol(web.RequestHandler, Connection):
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 — asyncio says that it may be anything
         """Where the next read goes. All connections share it: what is read is taken out at once."""
         is_long = self._dropping or self._strangers.knows(self)
-        return self._buffer if is_long else self._buffer[:_STRANGER_READ_BYTES]
+        return self._buffer if is_long else self._buffer[:READ_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
@@ -292,7 +298,14 @@ async def listen(runner: web.AppRunner, sockets: Sequence[socket.socket], tls: s
     if tls is not None:
         shrink_tls_buffers()
     make = partial(BridgeProtocol, strangers, memoryview(bytearray(_KNOWN_READ_BYTES)), server, loop)
-    return [Listener(sock, strangers, make, tls) for sock in sockets]
+    owner_of = partial(_owner_of, runner.app)
+    return [Listener(sock, strangers, make, tls, owner_of) for sock in sockets]
+
+
+def _owner_of(app: web.Application, secret: str) -> str | None:
+    """The id of the key with this secret."""
+    key = app[STATE].keys.find(secret) if STATE in app else None
+    return key.id if key is not None else None
 
 
 async def stop_listening(listeners: Sequence[Listener]) -> None:
@@ -301,12 +314,12 @@ async def stop_listening(listeners: Sequence[Listener]) -> None:
         listener.stop()
     for listener in listeners:
         await listener.begun()
-        listener.close()
+        listener.close_socket()
 
 
-def awaits_first_request(runner: web.AppRunner) -> bool:
+def awaits_first_request(runner: web.AppRunner, listeners: Sequence[Listener]) -> bool:
     """Whether a connection has been accepted over which nothing has been asked yet."""
-    return any(each.unasked for each in _connections(runner))
+    return any(each.newcomers for each in listeners) or any(each.unasked for each in _connections(runner))
 
 
 def keep_no_connection(runner: web.AppRunner) -> None:

@@ -427,6 +427,8 @@ async def test_no_descriptor_is_one_line_one_try_at_a_time_and_over_at_once(
         sock.setblocking(False)
         listener = Listener(sock, Strangers(100, asyncio.get_running_loop().time), lambda: Counted(made.set), None)
         writers = [(await asyncio.open_connection(*sock.getsockname()))[1] for _ in range(20)]
+        for writer in writers:
+            writer.write(b"?")  # of a silent caller no connection is made
         await asyncio.wait_for(sock.tried_again.wait(), 5)
         assert sock.tries == 3  # 20 wait, and 4096 may
         assert [record.levelname for record in caplog.records] == ["ERROR"]
