@@ -19,6 +19,7 @@ from bridge.errors import ApiError, internal_error
 from handlers.daemon.accepting import KEEPALIVE_SECONDS, Connection, Listener
 from handlers.daemon.newcomers import READ_BYTES
 from handlers.daemon.strangers import Strangers
+from handlers.request.aiohttp_internals import ServerConnection
 from handlers.request.answers import error_response
 from handlers.request.appkeys import STATE, STRANGERS
 from handlers.request.middlewares import SERVER, request_id
@@ -40,7 +41,7 @@ _FIRST_INHERITED: Final = 3
 _logger = logging.getLogger(__name__)
 
 
-class BridgeProtocol(web.RequestHandler, Connection):
+class BridgeProtocol(ServerConnection, Connection):
     """aiohttp's connection, except in what strangers may cost, and in how what is no HTTP is refused.
 
     Reads are short, so that no connection holds the loop for long: 4 KiB until somebody whom we know asks over it.
@@ -73,11 +74,11 @@ class BridgeProtocol(web.RequestHandler, Connection):
     @property
     def unasked(self) -> bool:
         """No request of it has reached its handler yet."""
-        return not (self._answered or self._request_in_progress)
+        return not (self._answered or self.is_answering)
 
     def keep_no_longer(self) -> None:
         """Close it behind its running answer, or now if it only waits for another request."""
-        if self._waiter is not None and not self._waiter.done():
+        if self.is_waiting:
             self.force_close()
         else:
             self.close()
@@ -106,7 +107,7 @@ class BridgeProtocol(web.RequestHandler, Connection):
         if is_known:
             super().connection_lost(exc)
         else:
-            if self._waiter is None:
+            if not self.is_waiting:
                 self.close()  # what it has asked beside is not answered
             self._strangers.part(partial(super().connection_lost, exc))
 
@@ -127,10 +128,10 @@ class BridgeProtocol(web.RequestHandler, Connection):
         self._strangers.hold(self, len(data))
         body = self._body
         had = 0 if body is None else body.total_raw_bytes
-        queued = len(self._messages)
+        had_parsed = len(self.parsed)
         super().data_received(data)
-        if len(self._messages) > queued:
-            message, payload = self._messages[-1]
+        if len(self.parsed) > had_parsed:
+            message, payload = self.parsed[-1]
             error = getattr(message, "exc", None)
             if error is not None:
                 error.__traceback__ = None  # it holds what was read, and would be held by it
@@ -149,9 +150,9 @@ class BridgeProtocol(web.RequestHandler, Connection):
         _logger.info("a request with more head, framing or trailers than any needs was refused")
         between = self._body is None or self._body.is_eof()
         self._refuse_rest("The framing of the body is larger than the body.")
-        if between and self._waiter is not None and self.transport is not None:  # nobody else will answer
+        if between and self.is_waiting and self.transport is not None:  # nobody else will answer
             self.transport.write(_head_too_large())
-            self._seeing_off = self._loop.create_task(self._see_off())
+            self._seeing_off = asyncio.get_running_loop().create_task(self._see_off())
 
     def _refuse_rest(self, why: str) -> None:
         """Parse nothing more; whoever reads the body is told."""
@@ -213,7 +214,7 @@ class BridgeProtocol(web.RequestHandler, Connection):
             message = "Only 'Expect: 100-continue' can be met."
             resp = _response(ApiError(resp.status, "invalid_request_error", "expectation_failed", message))
         self._answered = True
-        is_last = not request.content.is_eof() or (self._dropping and not self._messages)
+        is_last = not request.content.is_eof() or (self._dropping and not self.parsed)
         if is_last:
             self._dropping = True
             if not resp.prepared:

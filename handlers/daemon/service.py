@@ -38,6 +38,7 @@ from handlers.daemon.listener import (
 from handlers.daemon.memory import COLLECT_SECONDS, Collector, resident_bytes
 from handlers.daemon.notify import Notifier, feed_watchdog, report_status
 from handlers.dashboard.login import setup_code
+from handlers.request.aiohttp_internals import check_aiohttp
 from handlers.request.appkeys import DRAIN, SETTINGS, STATE, STRANGERS, TASKS
 from handlers.request.drain import Drain
 from upstream.loop.threads import Threads
@@ -100,7 +101,11 @@ class Service:
     _reading: Threads = field(default_factory=lambda: Threads("configuration", _REREADS))
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then drain. Raises StateError, ConfigError or CannotListen."""
+        """Serve until SIGTERM or SIGINT, then drain.
+
+        Raises StateError, ConfigError, CannotListen or IncompatibleAiohttp.
+        """
+        check_aiohttp()
         self._handle_signals()
         folder = StateFolder(self.config.server.state_dir)
         folder.prepare()

@@ -12,7 +12,8 @@ from aiohttp import web
 
 from bridge.config.schema import Stream
 from bridge.tasks import TaskOwner
-from handlers.request.writing import CallerWriter, Response
+from handlers.request.aiohttp_internals import LateHeadResponse
+from handlers.request.writing import CallerWriter
 from upstream.loop.timers import Alarms
 
 _HEADERS: Final = {
@@ -42,7 +43,7 @@ class EventStream(CallerWriter):
         tasks: TaskOwner,
         alarms: Alarms,
     ) -> None:
-        super().__init__(request, Response(headers=_HEADERS), write_timeout)
+        super().__init__(request, LateHeadResponse(headers=_HEADERS), write_timeout)
         self._tasks = tasks
         self._alarms = alarms
         self._start: bytes | None = start

@@ -208,9 +208,9 @@ async def test_what_all_strangers_hold_is_bounded_and_the_oldest_give_way(
         for _ in range(10):
             assert (await bridge.post(bridge.chat("/say hello"))).status == 200
     assert 0 < most <= 200_000
-    for _ in range(1000):  # turns of the loop, in which all leave
-        await asyncio.sleep(0)
-    assert everybody.held == 0
+    async with asyncio.timeout(20):  # a page may have to be compiled before all are answered
+        while everybody.held:  # noqa: ASYNC110 — nothing tells of it
+            await asyncio.sleep(0)
 
 
 async def _send_half(origin: str, sent: bytes) -> None:
