@@ -1,4 +1,6 @@
-"""Errors as callers see them: one class with status, type, code, param, reason and what to do about it.
+"""Errors as callers see them: one class with status, code, param, reason and what to do about it.
+
+How an error is spelt, its `type` among it, is the business of each dialect.
 
 The one table from upstream's errors to ours stands at the end (`from_upstream`).
 """
@@ -6,17 +8,16 @@ The one table from upstream's errors to ours stands at the end (`from_upstream`)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
+from bridge.diagnosis import advice_on, stopped
 from upstream.accounts import DEFAULT_REST_SECONDS
 from upstream.protocol.errors import (
     Blocked,
     Challenge,
     CircuitOpen,
     GuestSession,
-    IdsRefused,
-    ModelFailed,
     Moderated,
     NoAccount,
     PromptDoubted,
@@ -40,46 +41,52 @@ MAX_PATIENCE_SECONDS: Final = 20.0
 class ApiError(Exception):
     """An answer that is an error. `param` is a path into the request; `retry_after` is in seconds.
 
-    `retry` says whether a caller's SDK may repeat the request by itself.
+    `retry` says whether a caller's SDK may repeat the request by itself, `close` that the connection cannot be used
+    again, `allow` which methods a path has.
     """
 
     status: int
-    type: str
     code: str
     message: str
     param: str | None = None
     reason: Reason = Reason.REJECTED
     retry_after: float | None = None
     retry: bool = True
-    headers: dict[str, str] = field(default_factory=dict)
+    close: bool = False
+    allow: str | None = None
 
     def __post_init__(self) -> None:
         super().__init__(self.message)
 
-    def http_headers(self) -> dict[str, str]:
-        """What an answer with this error carries besides its body."""
-        headers = {"x-bridge-reason": self.reason.value, **self.headers}
-        if self.retry_after is not None:
-            headers["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
-        if not self.retry or (self.retry_after or 0) > MAX_PATIENCE_SECONDS:
-            headers["x-should-retry"] = "false"
-        return headers
+
+def error_headers(error: ApiError) -> dict[str, str]:
+    """What an answer with this error carries in every API."""
+    headers = {"x-bridge-reason": error.reason.value}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.allow is not None:
+        headers["Allow"] = error.allow
+    if error.close:
+        headers["Connection"] = "close"
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if not error.retry or (error.retry_after or 0) > MAX_PATIENCE_SECONDS:
+        headers["x-should-retry"] = "false"
+    return headers
 
 
 def invalid_request(code: str, message: str, param: str | None = None) -> ApiError:
     """400: the request itself is wrong."""
-    return ApiError(400, "invalid_request_error", code, message, param)
+    return ApiError(400, code, message, param)
 
 
 def invalid_api_key() -> ApiError:
     """401: the same words whether the key is missing, malformed or unknown."""
     return ApiError(
         401,
-        "invalid_request_error",
         "invalid_api_key",
         "Incorrect or missing API key. Send 'Authorization: Bearer sk-lmab-…' with a key that "
         "`lmarena-bridge keys add` made.",
-        headers={"WWW-Authenticate": "Bearer"},
     )
 
 
@@ -87,7 +94,6 @@ def model_not_allowed(name: str) -> ApiError:
     """403: the model exists, but not for this key."""
     return ApiError(
         403,
-        "permission_error",
         "model_not_allowed",
         f"This API key may not use the model '{name}'. The operator can allow it with `lmarena-bridge keys set`"
         " (and `models.stealth`, for a stealth model).",
@@ -99,7 +105,6 @@ def metrics_not_allowed() -> ApiError:
     """403: a good key, but without the right to read metrics."""
     return ApiError(
         403,
-        "permission_error",
         "metrics_not_allowed",
         "This API key may not read metrics. The operator can allow it with `lmarena-bridge keys set NAME --metrics`.",
     )
@@ -110,7 +115,6 @@ def model_not_found(name: str, close: list[str]) -> ApiError:
     hint = f" Did you mean {' or '.join(repr(other) for other in close)}?" if close else ""
     return ApiError(
         404,
-        "invalid_request_error",
         "model_not_found",
         f"The model '{name[:200]}' does not exist.{hint} GET /v1/models lists them all.",
         "model",
@@ -121,7 +125,6 @@ def model_withheld(name: str) -> ApiError:
     """404: LMArena lists the model, but lets nobody choose it."""
     return ApiError(
         404,
-        "invalid_request_error",
         "model_not_found",
         f"LMArena lists the model '{name[:200]}', but lets nobody choose it at the moment. "
         "GET /v1/models lists those that can be chosen.",
@@ -133,7 +136,6 @@ def model_refused(name: str) -> ApiError:
     """404: LMArena lists the model under the very id that it refuses."""
     return ApiError(
         404,
-        "invalid_request_error",
         "model_not_found",
         f"LMArena lists the model '{name[:200]}', but answers that it does not have it. Choose another one: "
         "GET /v1/models lists them.",
@@ -145,7 +147,6 @@ def model_stale(name: str, reason: Reason, why: str) -> ApiError:
     """503: LMArena no longer has the model under the id that is known, and its list cannot be read again."""
     return ApiError(
         503,
-        "upstream_error",
         "models_unavailable",
         f"LMArena has given the model '{name[:200]}' another id, or taken it away, and the list of models cannot be "
         f"read again: {why} `lmarena-bridge check` says more.",
@@ -156,7 +157,7 @@ def model_stale(name: str, reason: Reason, why: str) -> ApiError:
 
 def unsupported_model(name: str, why: str) -> ApiError:
     """400: the model exists, but cannot do what is asked."""
-    return ApiError(400, "invalid_request_error", "unsupported_model", f"'{name}' {why}.", "model")
+    return ApiError(400, "unsupported_model", f"'{name}' {why}.", "model")
 
 
 def document_not_taken(model: str, param: str) -> ApiError:
@@ -173,7 +174,6 @@ def models_unavailable(reason: Reason, why: str) -> ApiError:
     """503: no list of models has ever been read."""
     return ApiError(
         503,
-        "upstream_error",
         "models_unavailable",
         f"The list of models could not be read from LMArena yet: {why} `lmarena-bridge check` says more.",
         reason=reason,
@@ -183,15 +183,13 @@ def models_unavailable(reason: Reason, why: str) -> ApiError:
 
 def overloaded(message: str, retry_after: float = 1.0, *, close: bool = False) -> ApiError:
     """503: the daemon drains or is full. Another try later is welcome."""
-    headers = {"Connection": "close"} if close else {}
     return ApiError(
         503,
-        "server_error",
         "overloaded",
         message,
         reason=Reason.RATE_LIMITED,
         retry_after=retry_after,
-        headers=headers,
+        close=close,
     )
 
 
@@ -199,7 +197,6 @@ def answer_too_long(limit: int) -> ApiError:
     """502: the answer is longer than the bridge keeps for a caller who wants it whole. `limit` is in characters."""
     return ApiError(
         502,
-        "upstream_error",
         "upstream_error",
         f"LMArena's answer is longer than the {limit} characters that the bridge keeps of an answer that is not "
         'streamed. Ask again with "stream": true, or for a shorter answer.',
@@ -217,7 +214,6 @@ def ended_by_owner() -> ApiError:
     """503: whoever runs the bridge ended this answer."""
     return ApiError(
         503,
-        "server_error",
         "ended_by_owner",
         "This answer was ended in the bridge's dashboard.",
         reason=Reason.TRUNCATED,
@@ -229,7 +225,6 @@ def internal_error() -> ApiError:
     """500: a mistake of ours; the log has it under the request id."""
     return ApiError(
         500,
-        "server_error",
         "internal_error",
         "The bridge made a mistake. Its log has the details under this answer's x-request-id.",
         reason=Reason.UPSTREAM_ERROR,
@@ -238,12 +233,11 @@ def internal_error() -> ApiError:
 
 def from_upstream(error: UpstreamError) -> ApiError:
     """Say in a caller's terms what went wrong upstream, and what to do. Upstream's 401 and 403 never become ours."""
-    status, type_, code, advice = _meaning(error)
+    status, code = _meaning(error)
     return ApiError(
         status,
-        type_,
         code,
-        f"{error.message if error.message.endswith(_STOPS) else f'{error.message}.'} {advice}",
+        f"{stopped(error.message)} {advice_on(error).caller}",
         reason=error.reason,
         retry_after=_retry_after(error),
         retry=status in (400, 429),
@@ -260,69 +254,28 @@ def _retry_after(error: UpstreamError) -> float | None:
     return None
 
 
-def _meaning(error: UpstreamError) -> tuple[int, str, str, str]:
-    """Give status, type, code, and advice: what to do now."""
+def _meaning(error: UpstreamError) -> tuple[int, str]:
+    """Give status and code."""
     match error:
-        case Challenge():
-            return 503, "upstream_error", "upstream_challenge", _RENEW_CLEARANCE
-        case Blocked():
-            return 503, "upstream_error", "upstream_challenge", _TRY_A_BROWSER
-        case RecaptchaDemanded() | PromptDoubted():
-            return 503, "upstream_error", "upstream_challenge", _NEEDS_A_HUMAN
+        case Challenge() | Blocked() | RecaptchaDemanded() | PromptDoubted():
+            return 503, "upstream_challenge"
         case CircuitOpen():
-            return 503, "upstream_error", "upstream_error", "Wait as long as Retry-After says."
+            return 503, "upstream_error"
         case NoAccount() | GuestSession() | TermsNotAccepted():
-            return 503, "upstream_error", "no_account", _TO_CHAT_AGAIN.get(error.reason, _ADD_AN_ACCOUNT)
+            return 503, "no_account"
         case RateLimited():
-            return 429, "rate_limit_error", "upstream_rate_limited", "Wait as long as Retry-After says."
+            return 429, "upstream_rate_limited"
         case Moderated():
-            return 400, "invalid_request_error", "content_filter", "Change the prompt."
+            return 400, "content_filter"
         case Rejected():
-            return 400, "invalid_request_error", "upstream_rejected", "Repeating it unchanged does not help."
+            return 400, "upstream_rejected"
         case Redirected():
-            advice = f'If that is the site\'s new home, set upstream.base_url = "{error.origin}" in bridge.toml.'
-            return 502, "upstream_error", "upstream_redirect", advice
+            return 502, "upstream_redirect"
         case TimedOut():
-            return 504, "upstream_error", "upstream_timeout", "Try again, or choose another model."
+            return 504, "upstream_timeout"
         case UploadFailed():
-            return (
-                502,
-                "upstream_error",
-                "image_upload_failed",
-                "Try again in a while, or send the text alone.",
-            )
+            return 502, "image_upload_failed"
         case StaleModel():
-            return 404, "invalid_request_error", "model_not_found", "GET /v1/models lists the models that there are."
-        case IdsRefused():
-            return 502, "upstream_error", "upstream_error", "The operator must set this machine's clock right."
-        case ModelFailed():
-            return 502, "upstream_error", "upstream_error", "Try again, or choose another model."
+            return 404, "model_not_found"
         case _:
-            return 502, "upstream_error", "upstream_error", _ADVICE.get(error.reason, "Try again in a while.")
-
-
-_STOPS: Final = (".", "!", "?", "。", "！", "？")
-
-_RENEW_CLEARANCE: Final = (
-    "The operator must open the site in a browser and copy its fresh cf_clearance and user agent into bridge.toml. "
-    "Repeating the request does not help."
-)
-_TRY_A_BROWSER: Final = (
-    "A fresh cf_clearance may not help: open the site in a browser on the same network; if it is blocked there too, "
-    "only another network or time will do."
-)
-_ADD_AN_ACCOUNT: Final = "The operator must add or renew one: lmarena-bridge accounts add."
-_TO_CHAT_AGAIN: Final = {
-    Reason.GUEST: "The operator must sign in on the site in that browser window, and paste the cookie again: "
-    "lmarena-bridge accounts add.",
-    Reason.TERMS: "The operator must read them on the site in a browser, accept them there if they agree, and run "
-    "lmarena-bridge check.",
-}
-_NEEDS_A_HUMAN: Final = "The bridge does not get around that. Wait, or let another account answer."
-
-_ADVICE: Final = {
-    Reason.UNREACHABLE: "Check the network; lmarena-bridge check says more.",
-    Reason.EXPIRED: "The operator must renew the account: lmarena-bridge accounts add.",
-    Reason.SITE_CHANGED: "The site has changed: the bridge may need an update. lmarena-bridge check says more.",
-    Reason.TRUNCATED: "What has come is not the whole answer.",
-}
+            return 502, "upstream_error"

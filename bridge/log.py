@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from typing import Literal, TextIO, TypeAlias
 
 from bridge.log_writer import Writer
+from upstream.protocol.printable import replaced
 
 Plain: TypeAlias = str | int | float | bool | None
 
@@ -352,9 +353,7 @@ def _quote(value: Plain) -> str:
 
 def _escape(text: str) -> str:
     """Controls, C1, bidi marks, line separators and lone surrogates as Python would write them."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return replaced(text, lambda char: char.encode("unicode_escape").decode())
 
 
 def _cut(text: str, limit: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +21,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from upstream.answer import ArenaAnswer
+from upstream.credentials import Credentials
 from upstream.http.connection import MAX_HEAD_BYTES
 from upstream.http.exchange import Exchanges, Response, exchanging
 from upstream.http.transfer import SENDING_ERRORS, read_bounded, reading, unanswered
@@ -82,7 +83,7 @@ _STRANGE: Final = NotThere | SiteChanged | ProtocolViolated
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ClientSettings:
     """Where and how to call. Timeouts in seconds; `connections` bounds the pool, streams included."""
 
     base_url: str
@@ -94,22 +95,6 @@ class Settings:
     connections: int
 
 
-@dataclass(slots=True, eq=False)
-class Credentials:
-    """The session cookie that the next call shows, and who is told when upstream rotates it.
-
-    A call may be several requests, after a redirect for one: each shows what the one before has brought.
-    """
-
-    session: str = field(repr=False)
-    on_rotated: Callable[[str], None] = field(repr=False)
-
-    def rotate(self, session: str) -> None:
-        """Take over the cookie that the site has put in this one's place."""
-        self.session = session
-        self.on_rotated(session)
-
-
 @dataclass(frozen=True, slots=True)
 class Me:
     """What the site says of an account: `email` is '' for a guest; `consented` is whether its terms were accepted."""
@@ -119,7 +104,7 @@ class Me:
 
 
 @asynccontextmanager
-async def connect(settings: Settings, alarms: Alarms) -> AsyncIterator[ArenaClient]:
+async def connect(settings: ClientSettings, alarms: Alarms) -> AsyncIterator[ArenaClient]:
     """Own the connections: they are closed on the way out."""
     async with exchanging(settings.connections, settings.connect_timeout, alarms) as exchanges:
         yield ArenaClient(exchanges, settings)
@@ -128,7 +113,7 @@ async def connect(settings: Settings, alarms: Alarms) -> AsyncIterator[ArenaClie
 class ArenaClient:
     """Speaks to one site, whose origin may move among the configured ones."""
 
-    def __init__(self, exchanges: Exchanges, settings: Settings) -> None:
+    def __init__(self, exchanges: Exchanges, settings: ClientSettings) -> None:
         self._exchanges = exchanges
         self.settings = settings
         self.clock = SiteClock()
@@ -144,7 +129,7 @@ class ArenaClient:
     def _home(self) -> str:
         return str(URL(self.settings.base_url).origin())
 
-    def reconfigure(self, settings: Settings) -> None:
+    def reconfigure(self, settings: ClientSettings) -> None:
         """Use other settings for the next calls; where the site is, and its page, is learned again."""
         self.settings = settings
         self.origin, self._moved_to, self.page_path = self._home, "", PAGE_PATHS[0]

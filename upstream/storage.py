@@ -12,7 +12,7 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-from upstream.client import Settings
+from upstream.client import ClientSettings
 from upstream.http.addresses import guarded_socket_factory, is_public_host
 from upstream.http.exchange import LOOKUPS_AT_ONCE
 from upstream.http.pool import KEEPALIVE_SECONDS
@@ -28,7 +28,7 @@ _PRINTABLE = re.compile(r"[!-~]+")
 
 
 @asynccontextmanager
-async def storage(settings: Settings, *, connections: int) -> AsyncIterator[Storage]:
+async def storage(settings: ClientSettings, *, connections: int) -> AsyncIterator[Storage]:
     """Own the connections. Where the site is on the public Internet, its storage must be there too."""
     public = is_public_host(URL(settings.base_url).host or "")
     resolver = Resolver(LOOKUPS_AT_ONCE)
@@ -48,7 +48,7 @@ async def storage(settings: Settings, *, connections: int) -> AsyncIterator[Stor
 class Storage:
     """LMArena's object storage: it is shown neither cookies nor authorization, and redirects nowhere."""
 
-    def __init__(self, session: aiohttp.ClientSession, settings: Settings) -> None:
+    def __init__(self, session: aiohttp.ClientSession, settings: ClientSettings) -> None:
         self._session = session
         self._schemes = ("https",) if URL(settings.base_url).scheme == "https" else ("https", "http")
         self._headers = {"User-Agent": settings.user_agent, "Accept-Encoding": "identity"}

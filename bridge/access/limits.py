@@ -10,7 +10,6 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
 WINDOW_SECONDS = 60.0
@@ -149,19 +148,3 @@ class Limiter:
 
 def _busy(admission: Admission) -> Admission:
     return admission._replace(allowed=False, retry_after=max(admission.retry_after, BUSY_RETRY_SECONDS))
-
-
-def ratelimit_headers(admission: Admission) -> dict[str, str]:
-    """The `x-ratelimit-*` headers as OpenAI names them; the reset is a duration such as `1.2s` or `1m0s`."""
-    return {
-        "x-ratelimit-limit-requests": str(admission.limit),
-        "x-ratelimit-remaining-requests": str(admission.remaining),
-        "x-ratelimit-reset-requests": _duration(admission.reset_seconds),
-    }
-
-
-@lru_cache(maxsize=8)  # of a request that is let through it is always the window's
-def _duration(seconds: float) -> str:
-    minutes, milliseconds = divmod(math.ceil(seconds * 1000), 60_000)
-    rest = f"{milliseconds / 1000:g}s"
-    return f"{minutes}m{rest}" if minutes else rest

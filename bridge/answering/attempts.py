@@ -15,13 +15,14 @@ from bridge.accounts.follow_ups import FollowUps
 from bridge.accounts.renewals import CALL_SECONDS, Renewals
 from bridge.accounts.rotations import Rotations
 from bridge.answering import transcript
-from bridge.answering.chat import Message, files_of
 from bridge.answering.conversations import Evaluation, Turn
+from bridge.answering.messages import Message, files_of
 from bridge.config.schema import Config
 from bridge.errors import invalid_request
 from upstream.accounts import EVERYTHING, Account, AccountPool
 from upstream.answer import ArenaAnswer
-from upstream.client import ArenaClient, Credentials
+from upstream.client import ArenaClient
+from upstream.credentials import Credentials
 from upstream.modes import Modes
 from upstream.protocol import evaluations
 from upstream.protocol.drift import Drift
@@ -221,13 +222,7 @@ class Attempts:
         return await self._uploads.attach(files, account, self._credentials(account), timeout=timeout)
 
     def _credentials(self, account: Account) -> Credentials:
-        rotate = self._pool.rotation(account)
-
-        def rotated(value: str) -> None:
-            self._rotations.rotated(account.user_id)
-            rotate(value)
-
-        return Credentials(account.session.value, rotated)
+        return self._pool.credentials(account, partial(self._rotations.rotated, account.user_id))
 
     async def _open(
         self, chat: Chat, account: Account, prompt: str, attachments: Sequence[Attachment]

@@ -1,74 +1,68 @@
-"""What a request is made of, whatever front API it came by: frozen, valid once built."""
+"""What a request asks for, of whichever front API it came by: immutable, valid once built."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
-from upstream.protocol.events import Image
+from bridge.answering.messages import Message, ToolKind
+from bridge.answering.stages import StageMaker
 from upstream.protocol.files import File
 
-Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
+class Tool(NamedTuple):
+    """A tool that the model may call; a custom one takes free text, described by `grammar` if there is one.
 
-class ToolCall(NamedTuple):
-    """A tool that an assistant message called; `arguments` is JSON text as the model wrote it."""
-
-    id: str
-    name: str
-    arguments: str
-
-
-class Message(NamedTuple):
-    """One message. `text` is its text parts, joined by newlines; `name` is the participant's, if it has one.
-
-    A tuple, since a history has hundreds: it is made in a quarter of a frozen dataclass's time.
+    `parameters` is the JSON Schema of a function's arguments as it was given, None where none was.
     """
 
-    role: Role
-    text: str
-    name: str | None = None
-    tool_calls: tuple[ToolCall, ...] = ()
-    tool_call_id: str | None = None
-    files: tuple[File, ...] = ()
-
-    @property
-    def is_plain(self) -> bool:
-        """Nothing but a role and a text, as nearly all are."""
-        return self[2:] == _PLAIN
-
-    @property
-    def is_prompt(self) -> bool:
-        """A user's text, with files or without: it can be sent as it is, for upstream has no place for more."""
-        return self.role == "user" and self[2:-1] == _PLAIN[:-1]
-
-    def without_pictures(self) -> Message:
-        """The same for a model that sees no pictures: documents stay."""
-        return self._replace(files=tuple(file for file in self.files if file.kind != "picture")) if self.files else self
+    name: str
+    description: str = ""
+    parameters: Mapping[str, object] | None = None
+    kind: ToolKind = "function"
+    grammar: str = ""
 
 
-#: What stands behind the role and the text of a plain message.
-_PLAIN: Final = Message("user", "")[2:]
+class Tools(NamedTuple):
+    """The tools of a request, at least one, and which of them may or must be called.
+
+    `allowed` names those that may be called. `required` asks for at least one call, `parallel` allows several.
+    """
+
+    tools: tuple[Tool, ...]
+    allowed: frozenset[str]
+    required: bool = False
+    parallel: bool = True
+
+
+class JsonFormat(NamedTuple):
+    """The answer is to be JSON: any object, or a value that fits `schema`."""
+
+    schema: Mapping[str, object] | None = None
+    name: str = ""
+    strict: bool = False
 
 
 class ChatRequest(NamedTuple):
     """A chat to be answered. `model` is the name as asked; `ignored` names what was asked for and has no effect.
 
-    `first_document` is the path of the first part that brings a PDF, which most models do not take.
+    `first_document` is the path of the first part that brings a PDF, which most models do not take. The answer's text
+    ends before the first of `stops`, or after `max_tokens` tokens. `choices` answers are given side by side. `stages`
+    change the answer on its way to the caller, after all that the other fields ask for.
     """
 
     model: str
     messages: tuple[Message, ...]
     stream: bool = False
-    include_usage: bool = False
     ignored: tuple[str, ...] = ()
     first_document: str | None = None
-
-
-def files_of(messages: Iterable[Message]) -> tuple[File, ...]:
-    """All pictures and documents of the messages, in order."""
-    return tuple([file for message in messages if message.files for file in message.files])
+    tools: Tools | None = None
+    json_format: JsonFormat | None = None
+    stops: tuple[str, ...] = ()
+    max_tokens: int | None = None
+    choices: int = 1
+    stages: tuple[StageMaker, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +86,3 @@ class Usage(NamedTuple):
     prompt: int
     completion: int
     reasoning: int
-
-
-def markdown(images: Iterable[Image]) -> str:
-    """Generated images as the text of a chat shows them."""
-    return "".join(f"![image]({image.url})\n" for image in images)

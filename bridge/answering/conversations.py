@@ -16,9 +16,9 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 import orjson
 
-from bridge.answering.chat import Message
+from bridge.answering.messages import Message
 
-Kind: TypeAlias = Literal["new", "follow-up", "regenerate"]
+TurnKind: TypeAlias = Literal["new", "follow-up", "regenerate"]
 
 #: Evaluations kept; the least recently used go first. One takes about a kilobyte.
 CAPACITY: Final = 100_000
@@ -63,7 +63,7 @@ class Evaluation(NamedTuple):
 class Turn:
     """One request's place in a conversation: what to send it to, and why not to another."""
 
-    kind: Kind
+    kind: TurnKind
     why: str
     evaluation: Evaluation | None
     #: The digest of all of the request's messages.

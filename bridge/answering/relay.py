@@ -4,7 +4,7 @@ asked = await relay.prepare(request, key)
 async with await relay.answer(asked, key) as answer:    # here everything up to the first event has happened
     async for batch in answer:
         …
-answer.finish, answer.usage()
+answer.finish_reason, answer.usage()
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from bridge.access.keys import ApiKey
 from bridge.accounts.follow_ups import FollowUps
 from bridge.answering.answer import Answer
 from bridge.answering.attempts import Attempts, Begun, Chat
-from bridge.answering.chat import ChatRequest, Message, files_of
+from bridge.answering.chat import ChatRequest
 from bridge.answering.conversations import Conversations, Evaluation, Turn
+from bridge.answering.messages import Message, files_of
+from bridge.answering.stages import StageMaker, Stages
 from bridge.config.schema import Config
 from bridge.errors import document_not_taken, from_upstream, invalid_request, unsupported_model
 from bridge.models import Models
@@ -40,6 +42,7 @@ class Asked(NamedTuple):
     model: Model
     messages: tuple[Message, ...]
     ignored: tuple[str, ...]
+    stages: tuple[StageMaker, ...] = ()
 
 
 class Relay:
@@ -81,7 +84,7 @@ class Relay:
         if not any(message.text.strip() or message.tool_calls or message.files for message in messages):
             lost = f", and '{request.model}' takes no pictures" if "images" in ignored else ""
             raise invalid_request("invalid_value", f"'messages' hold no text to send{lost}.", "messages")
-        return Asked(request.model, model, messages, ignored)
+        return Asked(request.model, model, messages, ignored, request.stages)
 
     async def answer(self, asked: Asked, key: ApiKey, *, apart: bool = False) -> Answer:
         """Ask upstream, and again where that is allowed, until an answer begins; it is the caller's to close.
@@ -117,6 +120,7 @@ class Relay:
             partial(self._remember, chat, begun),
             partial(self._close, chat, begun),
             recover,
+            Stages(asked.stages),
         )
 
     def _begin(self, asked: Asked, key: ApiKey, *, apart: bool) -> Chat:

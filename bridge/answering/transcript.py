@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
-from bridge.answering.chat import Message
+from bridge.answering.messages import Message
 
 _HEADINGS = {"system": "System", "user": "User", "assistant": "Assistant", "tool": "Tool result"}
 _PLAIN_HEADINGS = {role: f"[{heading}]\n" for role, heading in _HEADINGS.items()}

@@ -11,7 +11,8 @@ from typing import Final
 from aiohttp import web
 
 from bridge.access.keys import ApiKey
-from bridge.answering.chat import ChatRequest, ImageRequest, Message
+from bridge.answering.chat import ChatRequest, ImageRequest
+from bridge.answering.messages import Message
 from bridge.answering.relay import Asked
 from bridge.config.schema import Config
 from bridge.dialects.fields import read_object

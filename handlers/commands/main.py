@@ -63,9 +63,9 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         # Imported late: `--help` needs none of it, and every command all of it.
         with _uncollected():
-            from bridge.config.file import ConfigError
+            from bridge.config.problems import ConfigError
             from bridge.state.documents import StateError
-            from handlers.request.printable import readable
+            from upstream.protocol.printable import readable
 
         try:
             return super().invoke(ctx)

@@ -9,7 +9,7 @@ import click
 
 from bridge import log
 from bridge.config.schema import Config
-from bridge.errors import from_upstream
+from bridge.diagnosis import told
 from bridge.models import Models
 from bridge.state.documents import StateFolder
 from bridge.state.state import State, models_document
@@ -61,7 +61,7 @@ async def _catalog(config: Config, *, refresh: bool) -> Catalog:
             folder.prepare()
             await found.refresh()
     if found.failure is not None:
-        raise click.ClickException(from_upstream(found.failure).message)
+        raise click.ClickException(told(found.failure))
     if found.catalog is None:
         raise click.ClickException("LMArena lists no model.")
     return found.catalog

@@ -14,7 +14,7 @@ from typing import Any, Final
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.http_exceptions import BadHttpMessage
 
-from bridge.dialects.openai.chat_answer import error_body
+from bridge.dialects.openai.errors import OPENAI, error_body
 from bridge.errors import ApiError, internal_error
 from handlers.daemon.accepting import KEEPALIVE_SECONDS, Connection, Listener
 from handlers.daemon.newcomers import READ_BYTES
@@ -195,7 +195,7 @@ class BridgeProtocol(ServerConnection, Connection):
         """Answer a request that could not be parsed, or whose handling broke outside of every middleware."""
         if isinstance(exc, BadHttpMessage):
             _logger.info("a request that is no valid HTTP was refused: %s", type(exc).__name__)
-            error = ApiError(status, "invalid_request_error", "invalid_http", "The request is not valid HTTP.")
+            error = ApiError(status, "invalid_http", "The request is not valid HTTP.")
         else:
             _logger.error("a request failed outside its handler", exc_info=exc)
             error = internal_error()
@@ -212,7 +212,7 @@ class BridgeProtocol(ServerConnection, Connection):
         """
         if isinstance(resp, web.HTTPException):
             message = "Only 'Expect: 100-continue' can be met."
-            resp = _response(ApiError(resp.status, "invalid_request_error", "expectation_failed", message))
+            resp = _response(ApiError(resp.status, "expectation_failed", message))
         self._answered = True
         is_last = not request.content.is_eof() or (self._dropping and not self.parsed)
         if is_last:
@@ -233,15 +233,16 @@ class BridgeProtocol(ServerConnection, Connection):
 
 def _response(error: ApiError) -> web.Response:
     """An answer that no middleware has seen: it has a request id all the same, and ends the connection."""
-    response = error_response(error)
-    response.headers.update({"x-request-id": request_id(""), "Server": SERVER})
+    id_ = request_id("")
+    response = error_response(error, OPENAI, id_)
+    response.headers.update({"x-request-id": id_, "Server": SERVER})
     response.force_close()
     return response
 
 
 def _head_too_large() -> bytes:
     """What is answered where aiohttp has no request yet that could be."""
-    error = ApiError(431, "invalid_request_error", "headers_too_large", "The request's headers are too large.")
+    error = ApiError(431, "headers_too_large", "The request's headers are too large.")
     body = error_body(error)
     head = (
         "HTTP/1.1 431 Request Header Fields Too Large\r\n"

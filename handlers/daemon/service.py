@@ -20,7 +20,7 @@ from typing import Final
 from aiohttp import web
 
 from bridge import log
-from bridge.config.file import ConfigError, Problem
+from bridge.config.problems import ConfigError, Problem
 from bridge.config.schema import Config
 from bridge.state.documents import StateFolder
 from bridge.state.regular_file import kind
@@ -192,7 +192,7 @@ class Service:
         for name in _LASTING:
             if attrgetter(name)(config) != attrgetter(name)(self.config):
                 _logger.warning("%s was changed: the daemon must be restarted for that", name)
-        limits = config.limits._replace(streams=self.config.limits.streams)
+        limits = replace(config.limits, streams=self.config.limits.streams)
         reload(app, replace(config, limits=limits))
         log.configure(config.log.level, config.log.format, threaded=True)
 

@@ -83,7 +83,7 @@ async def _shown(
         problem = error.with_traceback(None)  # its frames, this one among them, would hold the request
     except StateError as error:
         _logger.error("%s", error)
-        problem = ApiError(500, "server_error", "not_saved", f"Nothing was changed: {error}")
+        problem = ApiError(500, "not_saved", f"Nothing was changed: {error}")
     request[FACTS].fail(problem)
     return await pages.problem(request, login, problem)
 
@@ -177,4 +177,4 @@ async def _with_token(request: web.Request, login: Login) -> None:
 
 
 def _refused(status: int, message: str) -> ApiError:
-    return ApiError(status, "invalid_request_error", "refused", message)
+    return ApiError(status, "refused", message)

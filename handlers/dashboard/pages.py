@@ -13,11 +13,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from bridge.access.logins import Login
-from bridge.errors import ApiError
+from bridge.errors import ApiError, error_headers
 from handlers import dashboard
 from handlers.dashboard.assets import ASSETS, WEB, read_assets
 from handlers.dashboard.wording import FILTERS
-from handlers.request.printable import readable
+from upstream.protocol.printable import readable
 
 #: Nothing inline, nothing from elsewhere, no frame around it; pictures of the playground are data and blobs.
 _POLICY: Final = "; ".join(
@@ -103,6 +103,11 @@ def _shown(value: object) -> object:
     return readable(value) if isinstance(value, str) else value
 
 
+def template(request: web.Request, page: str) -> str:
+    """The template of a page that redraws a part of itself: of the whole, or of that part where it is asked for."""
+    return f"{page}_live.html" if "X-Live" in request.headers else f"{page}.html"
+
+
 async def render(
     request: web.Request,
     name: str,
@@ -132,7 +137,7 @@ async def problem(request: web.Request, login: Login | None, error: ApiError) ->
     else:
         shown = {"status": error.status, "message": error.message}
         response = await render(request, "problem.html", login, shown, status=error.status)
-    response.headers.update(error.http_headers())
+    response.headers.update(error_headers(error))
     if response.headers.get("Connection") == "close":
         response.force_close()
     return response

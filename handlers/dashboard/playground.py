@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from aiohttp import web
 
 from bridge.access.logins import Login
-from handlers.api.chat_completions import chat_completions
+from bridge.dialects.openai.chat import CHAT_COMPLETIONS
+from handlers.api.asking import asking
 from handlers.api.images import generate
 from handlers.dashboard.models import listed
 from handlers.dashboard.owner import OWNER
 from handlers.dashboard.pages import render
 from handlers.request.appkeys import MODELS, SETTINGS
 from handlers.request.middlewares import act_for, follow
+
+_ask: Final = asking(CHAT_COMPLETIONS)
 
 
 async def playground(request: web.Request, login: Login) -> web.StreamResponse:
@@ -33,14 +38,14 @@ async def playground(request: web.Request, login: Login) -> web.StreamResponse:
 
 
 async def chat(request: web.Request, _: Login) -> web.StreamResponse:
-    """POST /dashboard/playground/chat: as POST /v1/chat/completions, for whoever is logged in."""
+    """POST /dashboard/playground/chat: as POST /v1/chat/completions, for the operator who is logged in."""
     act_for(OWNER, request)
     follow(request)
-    return await chat_completions(request)
+    return await _ask(request)
 
 
 async def draw(request: web.Request, _: Login) -> web.StreamResponse:
-    """POST /dashboard/playground/draw: as POST /v1/images/generations, for whoever is logged in."""
+    """POST /dashboard/playground/draw: as POST /v1/images/generations, for the operator who is logged in."""
     act_for(OWNER, request)
     follow(request)
     return await generate(request)

@@ -50,7 +50,7 @@ class Activity:
             usage = answer.rough_usage()
             prompt_tokens += usage.prompt
             completion_tokens += usage.completion
-            facts.chunks += answer.chunks
+            facts.chunks += answer.said.chunks
         facts.status, facts.seconds = status, seconds
         facts.answers.clear()
         facts.life = None

@@ -5,10 +5,10 @@ from __future__ import annotations
 from aiohttp import web
 
 from bridge.access.keys import ApiKey
-from bridge.access.limits import LimitExceeded, Slot, ratelimit_headers
+from bridge.access.limits import LimitExceeded, Slot
 from bridge.config.schema import Config
 from bridge.errors import ApiError, overloaded
-from handlers.request.appkeys import BODIES, LIMITER
+from handlers.request.appkeys import API, BODIES, LIMITER
 from handlers.request.budget import Hold
 from handlers.request.facts import Facts
 from upstream.protocol.errors import Reason
@@ -25,9 +25,9 @@ def admitted(request: web.Request, key: ApiKey, config: Config, facts: Facts) ->
             streams=limits.streams,
         )
     except LimitExceeded as error:
-        facts.headers.update(ratelimit_headers(error.admission))
+        facts.headers.update(request[API].limit_headers(error.admission))
         raise _refusal(error) from None
-    facts.headers.update(ratelimit_headers(slot.admission))
+    facts.headers.update(request[API].limit_headers(slot.admission))
     return slot
 
 
@@ -39,7 +39,6 @@ def _refusal(error: LimitExceeded) -> ApiError:
     what = "requests in a minute" if error.kind == "rpm" else "requests at the same time"
     return ApiError(
         429,
-        "rate_limit_error",
         "rate_limit_exceeded",
         f"This API key may make {error.limit} {what}. Wait as long as Retry-After says.",
         reason=Reason.RATE_LIMITED,

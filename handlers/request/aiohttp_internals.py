@@ -58,7 +58,7 @@ class ServerConnection(web.RequestHandler):
         return self._messages
 
 
-class LateHeadResponse(web.StreamResponse):
+class CallerResponse(web.StreamResponse):
     """A response whose head leaves with the first of its body: one packet, one system call."""
 
     _send_headers_immediately = False

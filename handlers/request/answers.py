@@ -5,9 +5,9 @@ from __future__ import annotations
 from aiohttp import web
 
 from bridge.config.schema import Config
-from bridge.dialects.openai.chat_answer import error_body
+from bridge.dialects.dialect import Api
 from bridge.errors import ApiError
-from handlers.request.aiohttp_internals import LateHeadResponse
+from handlers.request.aiohttp_internals import CallerResponse
 from handlers.request.writing import CallerWriter
 from upstream.protocol.errors import Reason
 
@@ -19,7 +19,7 @@ def json_response(body: bytes, *, status: int = 200, headers: dict[str, str] | N
 
 async def write_json(request: web.Request, body: bytes, config: Config) -> web.StreamResponse:
     """Send a whole answer, which may be large, piece by piece as the caller reads it."""
-    response = LateHeadResponse(
+    response = CallerResponse(
         headers={"Content-Type": "application/json; charset=utf-8", "x-bridge-reason": Reason.OK.value}
     )
     response.content_length = len(body)
@@ -29,9 +29,10 @@ async def write_json(request: web.Request, body: bytes, config: Config) -> web.S
     return response
 
 
-def error_response(error: ApiError) -> web.Response:
-    """OpenAI's error object under its true status."""
-    response = json_response(error_body(error), status=error.status, headers=error.http_headers())
+def error_response(error: ApiError, api: Api, request_id: str) -> web.Response:
+    """An error as the caller's API spells it, under its true status."""
+    status, headers, body = api.error(error, request_id)
+    response = json_response(body, status=status, headers=headers)
     if response.headers.get("Connection") == "close":
         response.force_close()
     return response

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from aiohttp import web
 
@@ -13,6 +13,7 @@ from bridge.access.limits import Limiter
 from bridge.accounts.renewals import Renewals
 from bridge.answering.relay import Relay
 from bridge.config.schema import Config
+from bridge.dialects.dialect import Api
 from bridge.models import Models
 from bridge.state.state import State
 from bridge.statistics.file import StatsFile
@@ -34,6 +35,13 @@ from upstream.uploads import Uploads
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 #: Lets a request through to its handler, or raises ApiError.
 Door: TypeAlias = Callable[[web.Request], None]
+
+
+class Route(NamedTuple):
+    """What is to be known of a route before its handler is called: what stands before it, and which API it speaks."""
+
+    doors: tuple[Door, ...]
+    api: Api
 
 
 @dataclass(slots=True)
@@ -68,8 +76,8 @@ UPLOADS: Final = web.AppKey("uploads", Uploads)
 FETCHER: Final = web.AppKey("fetcher", Fetcher)
 RANDOM: Final = web.AppKey("random", RandomBytes)
 
-#: What stands before a route's handler.
-DOORS: Final = web.AppKey("doors", dict[Handler, tuple[Door, ...]])
+ROUTES: Final = web.AppKey("routes", dict[Handler, Route])
 
 FACTS: Final = web.RequestKey("facts", Facts)
 KEY: Final = web.RequestKey("key", ApiKey)
+API: Final = web.RequestKey("api", Api)

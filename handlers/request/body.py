@@ -75,9 +75,7 @@ async def arriving(request: web.Request, *, limit: int, timeout: float) -> Async
             invalid_request("invalid_body", "The body cannot be read: its chunks or its compression are broken.")
         ) from None
     except TimeoutError:
-        raise _closing(
-            ApiError(408, "invalid_request_error", "request_timeout", f"The body did not come within {timeout:g} s.")
-        ) from None
+        raise _closing(ApiError(408, "request_timeout", f"The body did not come within {timeout:g} s.")) from None
 
 
 def too_large(limit: int) -> ApiError:
@@ -85,7 +83,6 @@ def too_large(limit: int) -> ApiError:
     return _closing(
         ApiError(
             413,
-            "invalid_request_error",
             "request_too_large",
             f"The body is larger than {limit} bytes (server.max_body_bytes).",
         )
@@ -94,5 +91,5 @@ def too_large(limit: int) -> ApiError:
 
 def _closing(error: ApiError) -> ApiError:
     """The rest of the body is not read: the connection cannot be used again."""
-    error.headers["Connection"] = "close"
+    error.close = True
     return error

@@ -23,13 +23,13 @@ def use_clearance(app: web.Application) -> None:
     app[CLIENT].reconfigure(client_settings(app[SETTINGS].config, app[STATE].admin.clearance))
 
 
-def client_settings(config: Config, clearance: Clearance | None) -> client.Settings:
+def client_settings(config: Config, clearance: Clearance | None) -> client.ClientSettings:
     """What the upstream client needs to know; a clearance pasted since stands in for bridge.toml's own."""
     upstream = config.upstream
     configured = upstream.cf_clearance.value
     if clearance is None or not clearance.replaces(configured):
         clearance = None
-    return client.Settings(
+    return client.ClientSettings(
         base_url=upstream.base_url,
         origins=upstream.allowed_origins,
         user_agent=(clearance.user_agent if clearance else "") or upstream.user_agent or _OWN_NAME,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from time import monotonic
 from types import TracebackType
 from typing import Self
 
 from bridge.errors import ApiError, from_upstream, overloaded
+from bridge.tasks import set_within
 from upstream.loop.timers import Alarms
 from upstream.protocol.errors import TimedOut
 
@@ -121,9 +122,7 @@ class Drain:
 
     async def idle(self, seconds: float) -> None:
         """Wait until no answer is running, `seconds` at most."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._idle.wait()
+        await set_within(self._idle, seconds)
 
 
 def _shutting_down() -> ApiError:

@@ -12,6 +12,7 @@ from typing import Final
 from aiohttp import HttpVersion10, HttpVersion11, web
 
 from bridge.access.keys import ApiKey
+from bridge.dialects.openai.errors import OPENAI
 from bridge.errors import ApiError, internal_error, invalid_api_key, metrics_not_allowed, overloaded
 from bridge.log import bind_request_id
 from handlers.daemon.accepting import Connection
@@ -19,28 +20,33 @@ from handlers.monitoring.probes import PROBES
 from handlers.request.answers import error_response
 from handlers.request.appkeys import (
     ACTIVITY,
-    DOORS,
+    API,
     DRAIN,
     ENDINGS,
     FACTS,
     KEY,
     RANDOM,
+    ROUTES,
     SETTINGS,
     STATE,
     STRANGERS,
     Handler,
+    Route,
 )
 from handlers.request.cors import is_preflight, preflight, set_cors_headers
 from handlers.request.endings import Ending
 from handlers.request.facts import Facts
-from handlers.request.printable import printable
 from upstream.protocol.errors import Reason
+from upstream.protocol.printable import printable
 
 #: A request id of the caller's that is kept.
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._\-]{1,128}")
 
 #: What we say we are: no versions.
 SERVER: Final = "lmarena-bridge"
+
+#: Of a path that is none of ours.
+_NO_ROUTE: Final = Route((), OPENAI)
 
 _logger = logging.getLogger("bridge.requests")
 
@@ -53,7 +59,9 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     """
     began = time.monotonic()
     app = request.app
+    route = app[ROUTES].get(handler, _NO_ROUTE)
     facts = request[FACTS] = Facts(request_id(request.headers.get("x-request-id", ""), app[RANDOM]))
+    request[API] = route.api
     bind_request_id(facts.request_id)
     status = 499  # what is logged of a caller that left
     try:
@@ -62,7 +70,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
             response: web.StreamResponse = preflight(request)
         else:
             try:
-                for door in app[DOORS].get(handler, ()):
+                for door in route.doors:
                     door(request)
             finally:
                 if KEY not in request:
@@ -103,7 +111,7 @@ def _refusal(request: web.Request, facts: Facts, error: Exception) -> web.Respon
                 request.transport.abort()  # an answer has begun: its broken end must not look like a good one
             refused = internal_error()
     facts.fail(refused)
-    return error_response(refused)
+    return error_response(refused, request[API], facts.request_id)
 
 
 def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
@@ -117,15 +125,13 @@ def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
             message, code = f"{request.method} is not allowed here; allowed: {allowed}.", "method_not_allowed"
         case status:
             message, code = f"{error.reason or 'Refused'}.", f"http_{status}"
-    headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-    return ApiError(error.status, "invalid_request_error", code, message, headers=headers)
+    return ApiError(error.status, code, message, allow=error.headers.get("Allow"))
 
 
 def require_key(request: web.Request) -> None:
     """Let a request through only with a key of ours, which its handler finds under KEY. Raises ApiError."""
-    sent = request.headers.getall("Authorization", [])
-    scheme, _, secret = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
-    key = request.app[STATE].keys.find(secret.strip()) if scheme.lower() == "bearer" else None
+    shown = request[API].key(request.headers)
+    key = None if shown is None else request.app[STATE].keys.find(shown)
     if key is None:
         raise invalid_api_key()
     act_for(key, request)
@@ -165,7 +171,7 @@ async def set_headers(request: web.Request, response: web.StreamResponse) -> Non
     facts = request.get(FACTS)
     headers = response.headers
     if facts is not None:
-        headers["x-request-id"] = facts.request_id
+        headers["x-request-id"] = headers[request[API].request_id_header] = facts.request_id
         headers.update(facts.headers)
     headers["Server"] = SERVER
     headers.setdefault("Cache-Control", "no-store")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from time import monotonic
 from types import TracebackType
 from typing import Final, Self
 
 from aiohttp import web
 
-from bridge.config.schema import Stream
+from bridge.config.schema import StreamSection
+from bridge.dialects.dialect import StreamEncoder
 from bridge.tasks import TaskOwner
-from handlers.request.aiohttp_internals import LateHeadResponse
+from handlers.request.aiohttp_internals import CallerResponse
 from handlers.request.writing import CallerWriter
 from upstream.loop.timers import Alarms
 
@@ -27,29 +27,26 @@ class EventStream(CallerWriter):
     """One answer as server-sent events.
 
     Nothing is sent before the first `write`, so that an error until then has a true status; after
-    `keepalive_seconds` of waiting the stream commits to 200 and says that it lives. `start` is the first chunk,
-    `idle` makes an empty delta.
+    `keepalive_seconds` of waiting the stream commits to 200 and says that it lives.
     """
 
     def __init__(
         self,
         request: web.Request,
         *,
-        start: bytes,
-        comment: bytes,
-        idle: Callable[[], bytes],
-        settings: Stream,
+        encoder: StreamEncoder,
+        settings: StreamSection,
         write_timeout: float,
         tasks: TaskOwner,
         alarms: Alarms,
     ) -> None:
-        super().__init__(request, LateHeadResponse(headers=_HEADERS), write_timeout)
+        super().__init__(request, CallerResponse(headers=_HEADERS), write_timeout)
         self._tasks = tasks
         self._alarms = alarms
-        self._start: bytes | None = start
+        self._encoder = encoder
+        #: The encoder's start has been written, or is to be.
+        self.started = False
         self._settings = settings
-        self._comment = comment
-        self._idle = idle
         self._keeper: asyncio.Task[None] | None = None
         #: The status has been sent: from here on an error is an event.
         self.committed = False
@@ -66,20 +63,20 @@ class EventStream(CallerWriter):
 
     async def write(self, data: bytes) -> None:
         """Send what one read brought, in one write, and wait for a slow caller. Raises ConnectionResetError."""
-        if self._start is not None:
+        if not self.started:
             data = await self._begin(data)
         await super().write(data)
 
     async def end(self, data: bytes) -> None:
         """Send the last of the body, and end it in order."""
-        if self._start is not None:
+        if not self.started:
             data = await self._begin(data)
         self._hush()
         await self.write_eof(data)
 
     async def write_error(self, data: bytes) -> None:
         """Send the one event that ends a broken stream, and end the body."""
-        self._start = None
+        self.started = True
         await self.end(data)
 
     async def _begin(self, data: bytes) -> bytes:
@@ -90,8 +87,10 @@ class EventStream(CallerWriter):
         return self._take_start() + data
 
     def _take_start(self) -> bytes:
-        start, self._start = self._start or b"", None
-        return start
+        if self.started:
+            return b""
+        self.started = True
+        return self._encoder.start()
 
     async def _commit(self) -> None:
         if not self.committed:
@@ -115,9 +114,9 @@ class EventStream(CallerWriter):
         """Say that the answer is still being waited for."""
         try:
             await self._commit()
-            alive = self._comment
+            alive = self._encoder.keepalive
             if self._settings.keepalive == "chunk":
-                alive = self._take_start() or self._idle()
+                alive = self._take_start() or self._encoder.idle()
             await super().write(alive)
         except ConnectionResetError:
             return  # the answer's own task learns of it by itself

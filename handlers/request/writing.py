@@ -6,13 +6,14 @@ aiohttp waits for ever for a caller to read; here the connection is aborted afte
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Final
 
 from aiohttp import ClientConnectionResetError, web
 from aiohttp.http import StreamWriter
 
-from handlers.request.aiohttp_internals import LateHeadResponse
+from handlers.request.aiohttp_internals import CallerResponse
 
 #: Below this many bytes unsent the transport is not paused, so that a write cannot block: asyncio's low-water mark.
 _NEVER_BLOCKS_BYTES: Final = 16 * 1024
@@ -23,7 +24,7 @@ _SLICE_BYTES: Final = 64 * 1024
 class CallerWriter:
     """Writes one answer's body; `prepare` it first."""
 
-    def __init__(self, request: web.Request, response: LateHeadResponse, write_timeout: float) -> None:
+    def __init__(self, request: web.Request, response: CallerResponse, write_timeout: float) -> None:
         self._request = request
         self.response = response
         self._write_timeout = write_timeout
@@ -61,14 +62,7 @@ class CallerWriter:
     async def write(self, data: bytes) -> None:
         """Write, and wait until the caller has read enough. Raises ConnectionResetError when it has gone."""
         self._written_at = monotonic()
-        transport = self._request.transport
-        if transport is None:
-            raise ClientConnectionResetError("the caller has gone")
-        if len(data) + transport.get_write_buffer_size() <= _NEVER_BLOCKS_BYTES:
-            await self.response.write(data)
-            return
-        with _StallWatch(self._loop, transport, len(data), self._write_timeout):
-            await self.response.write(data)
+        await self._within_stall(self.response.write, data)
 
     async def write_whole(self, body: bytes) -> None:
         """Write a whole body and its end."""
@@ -79,14 +73,18 @@ class CallerWriter:
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Write the last of the body and its end in one; this too waits until the caller has read enough."""
+        await self._within_stall(self.response.write_eof, data)
+
+    async def _within_stall(self, write: Callable[[bytes], Awaitable[None]], data: bytes) -> None:
+        """Write, and abort the connection where that makes no progress for `write_timeout`."""
         transport = self._request.transport
         if transport is None:
             raise ClientConnectionResetError("the caller has gone")
         if len(data) + transport.get_write_buffer_size() <= _NEVER_BLOCKS_BYTES:
-            await self.response.write_eof(data)
+            await write(data)
             return
         with _StallWatch(self._loop, transport, len(data), self._write_timeout):
-            await self.response.write_eof(data)
+            await write(data)
 
 
 class _StallWatch:

@@ -469,11 +469,14 @@ def test_an_account_is_added_from_whatever_can_be_pasted(paste: Any) -> None:
 @pytest.mark.parametrize(
     ("state", "said"),
     [
-        ({"expired": True}, "refused by the site: renew it with accounts add"),
-        ({"bar": Reason.GUEST}, "a guest's: sign in on the site, then accounts add"),
-        ({"bar": Reason.TERMS}, "the site's terms are not accepted: read them there in a browser, then check"),
-        ({"resting": {"chat": 900, "image": -9}}, r"rests from chat for (900|8\d\d) s"),
-        ({"resting": {"everything": 1200}}, r"rests from everything for 1(200|1\d\d) s"),
+        ({"expired": True}, "the site no longer accepts its login"),
+        ({"bar": Reason.GUEST}, "the session is a guest's, who may not choose a model"),
+        ({"bar": Reason.TERMS}, "the site's terms of use have not been accepted by this account"),
+        ({"resting": {"chat": 900, "image": -9}}, r"rests for (900|8\d\d) s from chat after a 429"),
+        (
+            {"resting": {"everything": 1200}},
+            r"LMArena doubts that a human uses this account: it rests for 1(200|1\d\d) s\. Its own page .* flag",
+        ),
         ({"resting": {"chat": -1}}, "usable"),
     ],
 )
@@ -492,8 +495,8 @@ def test_a_session_that_cannot_be_renewed_says_when_it_ends() -> None:
     session = Arena().sign_in("ada@example.org", expires_in=7 * 86_400, renewable=False)
     end = r"in \d days \(\d{4}-\d\d-\d\d \d\d:\d\d \S+\)"
     added = run("accounts", "add", "--label", "ada", stdin=as_value(session))
-    assert re.fullmatch(rf"Added account 'ada': ada@example\.org, its cookie expires {end}\.\n", added.stdout)
-    assert re.search(rf"ada +ada@example\.org +expires {end} +usable", run("accounts", "list").stdout)
+    assert re.fullmatch(rf"Added account 'ada': ada@example\.org; the session ends for good {end}\.\n", added.stdout)
+    assert re.search(rf"ada +ada@example\.org +ends for good {end} +usable", run("accounts", "list").stdout)
 
 
 def test_what_is_missing_is_said() -> None:
@@ -508,13 +511,15 @@ def test_what_is_missing_is_said() -> None:
 @pytest.mark.parametrize(
     ("left", "end", "missing"),
     [
-        pytest.param(7300, r"expires in 2 hours \(\d{4}-\d\d-\d\d \d\d:\d\d \S+\)", False, id="it still holds"),
-        pytest.param(-7300, r"expired 2 hours ago \(\d{4}-\d\d-\d\d \d\d:\d\d \S+\)", True, id="it has ended"),
+        pytest.param(7300, r"ends for good in 2 hours \(\d{4}-\d\d-\d\d \d\d:\d\d \S+\)", False, id="it still holds"),
+        pytest.param(
+            -7300, r"ended 2 hours ago \(\d{4}-\d\d-\d\d \d\d:\d\d \S+\) and cannot be renewed", True, id="it has ended"
+        ),
     ],
 )
 def test_a_session_that_cannot_renew_itself_says_when_it_ends(left: float, end: str, missing: bool) -> None:
     added = run("accounts", "add", stdin=cookie(refresh_token=..., expires_at=time.time() + left))
-    assert re.fullmatch(rf"Added account 'ada@example\.org': ada@example\.org, its cookie {end}\.\n", added.stdout)
+    assert re.fullmatch(rf"Added account 'ada@example\.org': ada@example\.org; the session {end}\.\n", added.stdout)
     assert ("Missing: a session that still holds" in added.stderr) is missing
     assert re.search(rf"ada@example\.org +{end} +usable", run("accounts", "list").stdout)
 

@@ -332,13 +332,13 @@ async def test_a_reload_that_fails_in_a_way_nobody_thought_of(home: Home, http: 
     """It is logged, and the next one is taken."""
     program = """
 import runpy, sys
-from bridge.config.file import Source
-real, errors = Source.reload, [MemoryError(), RecursionError(), KeyError("x"), OSError(5, "Input/output error")]
+from bridge.config.file import ConfigSource
+real, errors = ConfigSource.reload, [MemoryError(), RecursionError(), KeyError("x"), OSError(5, "Input/output error")]
 def reload(self):
     if errors:
         raise errors.pop()
     return real(self)
-Source.reload = reload
+ConfigSource.reload = reload
 sys.argv[0] = "lmarena-bridge"
 runpy.run_module("bridge", run_name="__main__", alter_sys=True)
 """

@@ -53,7 +53,9 @@ class Caller:
 
 
 @asynccontextmanager
-async def calling(origin: str, key: str, *, receive_bytes: int | None = None) -> AsyncIterator[Caller]:
+async def calling(
+    origin: str, key: str, *, receive_bytes: int | None = None, path: str = "/v1/chat/completions"
+) -> AsyncIterator[Caller]:
     """Connect; `receive_bytes` is what the kernel may hold of the answer while it is not read."""
     url = URL(origin)
     with socket.socket() as sock:
@@ -62,7 +64,7 @@ async def calling(origin: str, key: str, *, receive_bytes: int | None = None) ->
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         await asyncio.get_running_loop().sock_connect(sock, (url.host, url.port))
         reader, writer = await asyncio.open_connection(sock=sock, limit=READ_AHEAD_BYTES)
-        lines = ("POST /v1/chat/completions HTTP/1.1", f"Host: {url.authority}", f"Authorization: Bearer {key}")
+        lines = (f"POST {path} HTTP/1.1", f"Host: {url.authority}", f"Authorization: Bearer {key}")
         try:
             yield Caller(reader, writer, "\r\n".join((*lines, "Content-Type: application/json")))
         finally:

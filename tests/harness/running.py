@@ -19,8 +19,10 @@ from bridge.access import keys
 from bridge.access.keys import ApiKey
 from bridge.answering.relay import Relay
 from bridge.config.schema import Config
+from bridge.dialects.dialect import Dialect
 from bridge.state.documents import StateFolder
 from bridge.state.state import State, accounts_document, keys_document
+from handlers.api.routes import add_dialect
 from handlers.daemon.app import build_app
 from handlers.daemon.listener import listen, open_sockets
 from handlers.request.appkeys import CLIENT, LIMITER, RELAY, RENEWALS, STATE
@@ -127,10 +129,11 @@ async def running_bridge(
     sessions: tuple[Session, ...] | None = None,
     key_options: Mapping[str, Any] | None = None,
     tls: ssl.SSLContext | None = None,
+    dialects: Mapping[str, Dialect] | None = None,
 ) -> AsyncIterator[RunningBridge]:
     """Run a bridge against `arena`, with an account for each session (one of its own by default) and one key.
 
-    With `tls` its `http` takes whatever certificate that shows.
+    With `tls` its `http` accepts any certificate. `dialects` are further front APIs by path.
     """
     folder = StateFolder(path)
     folder.prepare()
@@ -141,6 +144,8 @@ async def running_bridge(
     await add_accounts(folder, *sessions)
     async with AsyncExitStack() as stack:
         app = build_app(config_for(arena, path, overrides), folder)
+        for route, dialect in (dialects or {}).items():
+            add_dialect(app, route, dialect)
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

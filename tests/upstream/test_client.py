@@ -10,7 +10,7 @@ from asking import Asker, connected, held
 
 from upstream import client
 from upstream.arena import Arena, Eof, Line
-from upstream.client import Credentials
+from upstream.credentials import Credentials
 from upstream.protocol import evaluations
 from upstream.protocol.errors import (
     ProtocolViolated,

@@ -22,13 +22,15 @@ import orjson
 SESSION_COOKIE: Final = "arena-auth-prod-v1"
 CLEARANCE_COOKIE: Final = "cf_clearance"
 SESSION_PREFIX: Final = "base64-"
+#: A pattern for one character that a cookie's value may hold: cookie-octet in RFC 6265, 4.1.1.
+COOKIE_OCTET: Final = r"[!#-+\--:<-\[\]-~]"
 #: Where the site's login library cuts, so that a cookie with its name stays below 4096 bytes.
 PIECE_CHARS: Final = 3180
 
 #: How long an access token lives, in seconds, where the session does not say when it was issued.
 _TOKEN_SECONDS: Final = 3600.0
 _PIECE: Final = re.compile(rf"{SESSION_COOKIE}\.([0-9]{{1,2}})")
-_COOKIE_VALUE: Final = re.compile(r"[!#-+\--:<-\[\]-~]*")  # RFC 6265, 4.1.1: cookie-octet
+_COOKIE_VALUE: Final = re.compile(f"{COOKIE_OCTET}*")
 _MAX_AGE: Final = re.compile(r";\s*max-age\s*=\s*(-?[0-9]{1,15})", re.IGNORECASE)
 _EPOCH: Final = re.compile(r";\s*expires\s*=[^;]*\b1970\b", re.IGNORECASE)
 _URL_SAFE_TO_STANDARD: Final = str.maketrans("-_", "+/")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from itertools import islice
@@ -10,10 +10,13 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from bridge.answering.chat import Usage, markdown
+from bridge.answering.chat import Usage
+from bridge.answering.events import AnswerEvent
+from bridge.answering.messages import markdown
 from bridge.dialects import sse
+from bridge.dialects.openai.errors import error_body
 from bridge.errors import ApiError, answer_too_long
-from upstream.protocol.events import Citations, Event, Images, ReasoningDeltas, Source, TextDeltas
+from upstream.protocol.events import Citations, Images, ReasoningDeltas, Source, TextDeltas
 from upstream.protocol.line_values import MAX_OFFSETS, MAX_SOURCES
 
 #: An answer that is not streamed, its reasoning included, in characters. The longest that models write have 600,000.
@@ -36,6 +39,8 @@ class Header(NamedTuple):
 class ChunkEncoder:
     """Encodes one streamed answer. A delta's JSON string is spliced into a prebuilt chunk as it came."""
 
+    keepalive: Final = sse.KEEPALIVE
+
     def __init__(self, header: Header, *, include_usage: bool) -> None:
         self._head = sse_head(header)
         self._include_usage = include_usage
@@ -51,14 +56,14 @@ class ChunkEncoder:
         """Encode an empty delta: a keep-alive for clients that count chunks, not comments."""
         return self._text + b'""' + self._tail
 
-    def encode(self, batch: list[Event]) -> bytes:
+    def encode(self, batch: Sequence[AnswerEvent]) -> bytes:
         """Encode what one read held; its terminal event, if it has one, is `finish`'s or `error`'s."""
         event = batch[0] if len(batch) == 1 else None
         if type(event) is TextDeltas and event.json.isascii() and b"\n" not in event.json:  # as in most reads
             return self._text + event.json + self._tail
         return b"".join([self._encode(event) for event in batch])
 
-    def _encode(self, event: Event) -> bytes:
+    def _encode(self, event: AnswerEvent) -> bytes:
         match event:
             case TextDeltas(json=json):
                 return self._run(self._text, json)
@@ -122,7 +127,7 @@ class Completion:
     _has_reasoning: bool = False
     _sources: dict[str, Source] = field(default_factory=dict)
 
-    def add(self, batch: list[Event]) -> None:
+    def add(self, batch: Sequence[AnswerEvent]) -> None:
         """Take what one read held. Raises ApiError (502) where the answer is longer than is kept."""
         for event in batch:
             match event:
@@ -194,19 +199,6 @@ def url_citations(sources: dict[str, Source]) -> list[dict[str, object]]:
         }
         for source, offset in islice(places, MAX_ANNOTATIONS)
     ]
-
-
-def error_body(error: ApiError, *, in_stream: bool = False) -> bytes:
-    """OpenAI's error object; in a stream, where no header can, it carries the word of diagnosis too."""
-    content: dict[str, object] = {
-        "message": error.message,
-        "type": error.type,
-        "param": error.param,
-        "code": error.code,
-    }
-    if in_stream:
-        content["reason"] = error.reason.value
-    return orjson.dumps({"error": content})
 
 
 def _merge(known: dict[str, Source], sources: tuple[Source, ...]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from bridge.answering.chat import ChatRequest, Message, Role, ToolCall
+from bridge.answering.chat import ChatRequest
+from bridge.answering.messages import Message, Role, ToolCall
 from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader
 from bridge.errors import ApiError, invalid_request
@@ -44,8 +45,8 @@ _USUAL: Final = frozenset({"model", "messages", "stream", "stream_options"})
 MAX_STOPS: Final = 4
 
 
-def read_request(fields: Fields, files: FileReader) -> ChatRequest:
-    """Read a request. Raises ApiError (400) that names the field."""
+def read_request(fields: Fields, files: FileReader) -> tuple[ChatRequest, bool]:
+    """Read a request, and whether its stream is to end with its usage. Raises ApiError (400) that names the field."""
     model = fields.string("model")
     if not model:
         raise fields.required("model")
@@ -53,7 +54,7 @@ def read_request(fields: Fields, files: FileReader) -> ChatRequest:
     messages = _read_messages(fields, files)
     ignored = () if fields.names <= _USUAL else _read_ignored(fields)
     include_usage = _read_include_usage(fields, stream=stream)
-    return ChatRequest(model, messages, stream, include_usage, ignored, files.first_document)
+    return ChatRequest(model, messages, stream, ignored, files.first_document), include_usage
 
 
 def _read_ignored(fields: Fields) -> tuple[str, ...]:

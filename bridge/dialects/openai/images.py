@@ -92,6 +92,4 @@ def encode_answer(created: int, pictures: Iterable[str | bytes]) -> bytes:
 
 def no_picture(model: str, said: str) -> ApiError:
     """502: an image model answered in words only."""
-    return ApiError(
-        502, "upstream_error", "upstream_error", f"'{model}' drew nothing. It said: {said[:300]}", retry=False
-    )
+    return ApiError(502, "upstream_error", f"'{model}' drew nothing. It said: {said[:300]}", retry=False)

@@ -9,7 +9,7 @@ from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.access.limits import Admission, Limiter, LimitExceeded, Window, ratelimit_headers
+from bridge.access.limits import Admission, Limiter, LimitExceeded, Window
 
 
 class Clock:
@@ -141,15 +141,3 @@ def test_silent_keys_are_forgotten_but_running_calls_are_not() -> None:
             assert set(limiter._windows) == {"last"}
         with pytest.raises(LimitExceeded), limiter.slot("long", rpm=9, concurrency=1, streams=9999):
             pytest.fail("entered")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.0, "0s"), (1.2, "1.2s"), (0.0001, "0.001s"), (12.3456, "12.346s"), (59.9999, "1m0s"), (63.0, "1m3s")],
-)
-def test_headers(seconds: float, text: str) -> None:
-    assert ratelimit_headers(Admission(True, 60, 59, seconds, 0.0)) == {
-        "x-ratelimit-limit-requests": "60",
-        "x-ratelimit-remaining-requests": "59",
-        "x-ratelimit-reset-requests": text,
-    }

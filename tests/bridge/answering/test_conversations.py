@@ -10,8 +10,8 @@ from examples import a_share
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bridge.answering.chat import Message, ToolCall
 from bridge.answering.conversations import Conversations, Evaluation, Turn, comparable, without_footnotes
+from bridge.answering.messages import Message, ToolCall
 from bridge.state.documents import StateFolder
 from bridge.state.state import SavedConversations, conversations_document, kept_conversations
 from upstream.protocol.files import File

@@ -7,7 +7,7 @@ from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.answering.chat import Message, ToolCall
+from bridge.answering.messages import Message, ToolCall
 from bridge.answering.transcript import prompt
 from upstream.protocol.files import File
 

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pictures import BAD_PARTS, MAX_BYTES, SIZED, SMALL, BadPart, data_url, picture_part, png
 
-from bridge.answering.chat import files_of
+from bridge.answering.messages import files_of
 from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader, FileRules, linked_pictures
-from bridge.dialects.openai.chat_request import read_request
+from bridge.dialects.openai.chat import CHAT_COMPLETIONS
+from bridge.dialects.openai.errors import error_type
 from bridge.errors import ApiError
 from upstream.protocol.files import File
 
@@ -31,13 +32,13 @@ def body(*parts: object) -> Fields:
 
 def read(*parts: object, max_per_request: int = 10, fetched: dict[str, bytes | str] | None = None) -> list[File]:
     reader = FileReader(FileRules(MAX_BYTES, max_per_request), fetched or {})
-    return list(files_of(read_request(body(*parts), reader).messages))
+    return list(files_of(CHAT_COMPLETIONS.read(body(*parts), reader).chat.messages))
 
 
 def refusal(*parts: object, **options: Any) -> ApiError:
     with pytest.raises(ApiError) as raised:
         read(*parts, **options)
-    assert (raised.value.status, raised.value.type) == (400, "invalid_request_error")
+    assert (raised.value.status, error_type(raised.value)) == (400, "invalid_request_error")
     return raised.value
 
 
@@ -70,7 +71,7 @@ def test_data_in_upper_case() -> None:
 
 def test_pictures_stay_in_order_and_texts_are_joined_without_them() -> None:
     parts = [picture_part(png(1)), {"type": "text", "text": "a"}, picture_part(png(2)), {"type": "text", "text": "b"}]
-    message = read_request(body(*parts), FileReader(FileRules(1000, 3), {})).messages[-1]
+    message = CHAT_COMPLETIONS.read(body(*parts), FileReader(FileRules(1000, 3), {})).chat.messages[-1]
     assert message.text == "a\nb"
     assert [picture.data for picture in message.files] == [png(1), png(2)]
 
@@ -179,7 +180,7 @@ def test_bytes_before_the_header_are_sent_as_they_are() -> None:
 
 @pytest.mark.parametrize(("kind", "data"), SMALL.items(), ids=SMALL)
 def test_a_picture_sent_as_a_file_is_a_picture(kind: str, data: bytes) -> None:
-    request = read_request(body(file_part(data)), FileReader(FileRules(MAX_BYTES, 10), {}))
+    (request, _) = CHAT_COMPLETIONS.read(body(file_part(data)), FileReader(FileRules(MAX_BYTES, 10), {}))
     (picture,) = files_of(request.messages)
     assert (picture.data, picture.content_type, picture.kind) == (data, kind, "picture")
     assert request.first_document is None
@@ -198,7 +199,7 @@ def test_the_request_names_the_first_part_that_brings_a_document() -> None:
         input_file(pdf()),
         file_part(pdf()),
     )
-    request = read_request(body(*parts), FileReader(FileRules(MAX_BYTES, 10), {}))
+    (request, _) = CHAT_COMPLETIONS.read(body(*parts), FileReader(FileRules(MAX_BYTES, 10), {}))
     assert request.first_document == "messages[1].content[3]"
     assert [file.kind for file in files_of(request.messages)] == ["picture", "picture", "document", "document"]
 

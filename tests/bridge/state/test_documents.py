@@ -412,7 +412,7 @@ async def test_a_failure_nobody_waited_for_is_logged(words: Document[Words], cap
     change.go_on.set()
     with pytest.raises(StateError):
         await words.load()  # its turn comes after the failure
-    assert ("bridge.store", logging.ERROR) in [record[:2] for record in caplog.record_tuples]
+    assert ("bridge.state.documents", logging.ERROR) in [record[:2] for record in caplog.record_tuples]
     assert "its caller left" in caplog.text
 
 

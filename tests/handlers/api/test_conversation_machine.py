@@ -158,7 +158,8 @@ class Conversing(RuleBasedStateMachine):
                 async with calling(self.bridge.origin, self.keys[0]) as caller:
                     await caller.ask(self.bridge.chat(messages=messages, stream=True))
                     await caller.sees(b"\r\n\r\n")  # an answer of whatever kind has begun
-                await self.arena.chats[-1].done.wait()
+                if self.arena.chats:  # the bridge may have refused without asking the site
+                    await self.arena.chats[-1].done.wait()
             self.witness.go_on = None
 
         self.run(leave())

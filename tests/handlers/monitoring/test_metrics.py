@@ -18,9 +18,10 @@ from running import RunningBridge, api_key, running_bridge
 import bridge as package
 from bridge.access.keys import KeyRing
 from bridge.statistics.counts import NAMES, Outcome
+from bridge.statistics.since_start import SinceStart
 from bridge.statistics.stats import Stats
 from handlers.monitoring.exposition import CountedCollector, OwnProcessCollector
-from handlers.monitoring.metrics import METRICS, SinceStart
+from handlers.monitoring.metrics import METRICS
 from handlers.request.appkeys import DRIFT, RENEWALS, STATS
 from upstream.arena import Arena, Session
 from upstream.gate import FAILURES_TO_OPEN

@@ -11,7 +11,7 @@ from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.errors import ApiError
+from bridge.errors import ApiError, error_headers
 from bridge.tasks import TaskOwner
 from handlers.request.budget import SMALL_BYTES, ByteBudget, Hold
 
@@ -136,7 +136,7 @@ async def test_who_has_waited_too_long_is_told_to_come_again() -> None:
         await turns()
         error = them.failed["b"]
         assert (error.status, error.code) == (503, "overloaded")
-        assert error.http_headers()["Retry-After"] == "1"
+        assert error_headers(error)["Retry-After"] == "1"
         assert list(them.holds) == ["a", "c"]  # who stood behind fits
         await them.is_whole()
 

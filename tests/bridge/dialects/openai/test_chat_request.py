@@ -13,10 +13,12 @@ from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.answering.chat import ChatRequest, Message, ToolCall
+from bridge.answering.chat import ChatRequest
+from bridge.answering.messages import Message, ToolCall
 from bridge.dialects.fields import read_object
 from bridge.dialects.files import FileReader, FileRules
-from bridge.dialects.openai import chat_request as chat_completions
+from bridge.dialects.openai.chat import CHAT_COMPLETIONS, ChatCompletionRequest
+from bridge.dialects.openai.errors import error_type
 from bridge.errors import ApiError
 
 USER: dict[str, Any] = {"role": "user", "content": "hi"}
@@ -26,8 +28,12 @@ IMAGE: dict[str, Any] = {"type": "image_url", "image_url": {"url": "data:image/p
 PDF = "data:application/pdf;base64,JVBERi0xLjQ="
 
 
+def read(data: bytes) -> ChatCompletionRequest:
+    return CHAT_COMPLETIONS.read(read_object(data), FileReader(FileRules(1000, 3), {}))
+
+
 def read_request(data: bytes) -> ChatRequest:
-    return chat_completions.read_request(read_object(data), FileReader(FileRules(1000, 3), {}))
+    return read(data).chat
 
 
 def body(**fields: object) -> bytes:
@@ -55,7 +61,7 @@ def file(**fields: object) -> dict[str, object]:
 
 
 def test_a_plain_request() -> None:
-    assert read_request(body()) == ChatRequest("m", (Message("user", "hi"),), stream=False, include_usage=False)
+    assert read(body()) == (ChatRequest("m", (Message("user", "hi"),), stream=False), False)
 
 
 MESSAGES: dict[str, tuple[dict[str, Any], Message]] = {
@@ -107,8 +113,8 @@ STREAMS: dict[str, tuple[dict[str, object], tuple[bool, bool]]] = {
 
 @pytest.mark.parametrize(("fields", "expected"), STREAMS.values(), ids=STREAMS)
 def test_stream_and_usage(fields: dict[str, object], expected: tuple[bool, bool]) -> None:
-    request = read_request(body(**fields))
-    assert (request.stream, request.include_usage) == expected
+    request = read(body(**fields))
+    assert (request.chat.stream, request.include_usage) == expected
 
 
 #: What is accepted, and the names that come back in `x-bridge-ignored`.
@@ -301,7 +307,7 @@ REFUSED = {
 def refusal(data: bytes) -> ApiError:
     with pytest.raises(ApiError) as caught:
         read_request(data)
-    assert (caught.value.status, caught.value.type) == (400, "invalid_request_error")
+    assert (caught.value.status, error_type(caught.value)) == (400, "invalid_request_error")
     return caught.value
 
 

@@ -13,8 +13,9 @@ from pictures import SMALL, png
 from bridge.answering.chat import ImageRequest
 from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader, FileRules
+from bridge.dialects.openai.errors import error_type
 from bridge.dialects.openai.images import MAX_COUNT, encode_answer, no_picture, read_edit, read_generation
-from bridge.errors import ApiError
+from bridge.errors import ApiError, error_headers
 from upstream.protocol.files import File
 
 A, B = png(1), png(2)
@@ -171,8 +172,8 @@ def test_the_answer() -> None:
 
 def test_words_in_place_of_a_picture() -> None:
     error = no_picture("gpt-image-3", "I cannot draw that. " * 100)
-    assert (error.status, error.type, error.code) == (502, "upstream_error", "upstream_error")
-    assert error.http_headers()["x-should-retry"] == "false"
+    assert (error.status, error_type(error), error.code) == (502, "upstream_error", "upstream_error")
+    assert error_headers(error)["x-should-retry"] == "false"
     assert "gpt-image-3" in error.message
     assert "I cannot draw that." in error.message
     assert len(error.message) < 400

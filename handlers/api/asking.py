@@ -1,4 +1,4 @@
-"""POST /chat/completions: read, ask the relay, answer."""
+"""Asking a model: the one driver of all dialects, streamed and whole."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from aiohttp import web
 
 from bridge.access.keys import ApiKey
 from bridge.answering.answer import Answer
-from bridge.answering.chat import ChatRequest, Message, files_of
+from bridge.answering.chat import ChatRequest
+from bridge.answering.events import AnswerEvent
+from bridge.answering.messages import Message, files_of
 from bridge.config.schema import Config
-from bridge.dialects import sse
 from bridge.dialects.data_urls import Taken, read_without_data_urls
+from bridge.dialects.dialect import Dialect, DialectRequest, Stamp
 from bridge.dialects.fields import read_object
-from bridge.dialects.files import FileReader, FileRules, linked_pictures
-from bridge.dialects.openai.chat_answer import ChunkEncoder, Completion, Header
-from bridge.dialects.openai.chat_request import read_request
+from bridge.dialects.files import FileReader, FileRules
 from bridge.errors import ApiError
 from bridge.log import event
 from handlers.api.fetching import fetch_pictures
 from handlers.request.admission import admitted, large_body
 from handlers.request.answers import write_json
-from handlers.request.appkeys import ALARMS, DRAIN, FACTS, FETCHER, KEY, LIMITER, RANDOM, RELAY, SETTINGS, TASKS
+from handlers.request.appkeys import ALARMS, DRAIN, FACTS, FETCHER, KEY, RANDOM, RELAY, SETTINGS, TASKS, Handler
 from handlers.request.body import read_body
 from handlers.request.budget import SMALL_BYTES, Hold
 from handlers.request.facts import Facts
 from handlers.request.streaming import EventStream
-from upstream.protocol.events import Event
 
 #: What `log.debug` shows of a chat.
 MAX_LOGGED_CHARS: Final = 4096
@@ -40,25 +39,29 @@ MAX_LOGGED_MESSAGES: Final = 10
 _logger: Final = logging.getLogger(__name__)
 
 
-async def chat_completions(request: web.Request) -> web.StreamResponse:
-    """Answer one chat, streamed or whole."""
-    key, facts, config = request[KEY], request[FACTS], request.app[SETTINGS].current()
-    with admitted(request, key, config, facts):
-        async with large_body(request, key, config) as hold:
-            chat = await _read(request, config, hold)
-            if hold.size:
-                hold.shrink(sum(len(file.data) for file in files_of(chat.messages)))
-            facts.model = chat.model[:200]
-            if config.log.debug:
-                facts.prompt = _shortened(chat.messages)
-                event(_logger, logging.INFO, "asked", messages=facts.prompt)
-            header = Header(f"chatcmpl-{request.app[RANDOM](16).hex()}", int(time.time()), chat.model)
-            if chat.stream:
-                return await _stream(request, key, chat, header, config, facts)
-            return await _whole(request, key, chat, header, config, facts)
+def asking(dialect: Dialect) -> Handler:
+    """Make the handler that answers a dialect's requests."""
+
+    async def ask(request: web.Request) -> web.StreamResponse:
+        key, facts, config = request[KEY], request[FACTS], request.app[SETTINGS].current()
+        with admitted(request, key, config, facts):
+            async with large_body(request, key, config) as hold:
+                asked = await _read(dialect, request, config, hold)
+                chat = asked.chat
+                if hold.size:
+                    hold.shrink(sum(len(file.data) for file in files_of(chat.messages)))
+                facts.model = chat.model[:200]
+                if config.log.debug:
+                    facts.prompt = _shortened(chat.messages)
+                    event(_logger, logging.INFO, "asked", messages=facts.prompt)
+                stamp = Stamp(request.app[RANDOM](16).hex(), int(time.time()))
+                respond = _stream if chat.stream else _whole
+                return await respond(request, key, asked, stamp, config, facts)
+
+    return ask
 
 
-async def _read(request: web.Request, config: Config, hold: Hold) -> ChatRequest:
+async def _read(dialect: Dialect, request: web.Request, config: Config, hold: Hold) -> DialectRequest:
     """Read the body, and fetch the pictures that it only names; `hold` makes room for these. Raises ApiError."""
     server, images = config.server, config.images
     body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout)
@@ -69,52 +72,52 @@ async def _read(request: web.Request, config: Config, hold: Hold) -> ChatRequest
         fields, taken = read_without_data_urls(body, request.app[RANDOM](16).hex())
     else:
         fields = read_object(body)
-    del body  # whoever needs it more holds it
+    del body  # what is still needed of it is held by `taken`
     fetched: dict[str, bytes | str] = {}
-    links = dict.fromkeys(islice(linked_pictures(fields), images.max_per_request)) if images.fetch_urls else {}
+    links = dict.fromkeys(islice(dialect.links(fields), images.max_per_request)) if images.fetch_urls else {}
     if links:
         await hold.extend(len(links) * images.max_bytes)
         fetched = await fetch_pictures(request.app[FETCHER], links, config)
     reader = FileReader(FileRules(images.max_bytes, images.max_per_request), fetched, taken)
     if is_large:  # decoding and hashing takes as long again
-        return await asyncio.to_thread(read_request, fields, reader)
-    return read_request(fields, reader)
+        return await asyncio.to_thread(dialect.read, fields, reader)
+    return dialect.read(fields, reader)
 
 
 async def _stream(
-    request: web.Request, key: ApiKey, chat: ChatRequest, header: Header, config: Config, facts: Facts
+    request: web.Request, key: ApiKey, asked: DialectRequest, stamp: Stamp, config: Config, facts: Facts
 ) -> web.StreamResponse:
+    """Answer delta by delta."""
     began = time.monotonic()
-    encoder = ChunkEncoder(header, include_usage=chat.include_usage)
+    encoder = asked.encoder(stamp)
     caller = EventStream(
         request,
-        start=encoder.start(),
-        comment=sse.KEEPALIVE,
-        idle=encoder.idle,
+        encoder=encoder,
         settings=config.stream,
         write_timeout=config.server.write_timeout,
         tasks=request.app[TASKS],
         alarms=request.app[ALARMS],
     )
 
-    def send(batch: list[Event]) -> bool:
+    def send(batch: Sequence[AnswerEvent]) -> bool:
         data = encoder.encode(batch)
         return not data or caller.send(data)
 
     with caller:
         try:
             with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
-                async with await _ask(request, key, chat, facts) as answer:
+                async with await _ask(request, key, asked.chat, facts) as answer:
                     async for batch in answer:
+                        if facts.ttft is None and batch:
+                            facts.ttft = time.monotonic() - began
                         data = encoder.encode(batch)
-                        if answer.finish is not None:
-                            await caller.end(data + encoder.finish(answer.finish.reason, answer.usage))
+                        if answer.complete:
+                            await caller.end(data + encoder.finish(answer.finish_reason, answer.usage))
                             break
                         if data:
                             await caller.write(data)
-                        if facts.ttft is None:
-                            facts.ttft = time.monotonic() - began
-                        await answer.flow(send)
+                        if caller.started:
+                            await answer.flow(send)
                         await caller.drain()
                     _log_answer(config, answer)
         except ApiError as error:
@@ -126,34 +129,30 @@ async def _stream(
 
 
 async def _whole(
-    request: web.Request, key: ApiKey, chat: ChatRequest, header: Header, config: Config, facts: Facts
+    request: web.Request, key: ApiKey, asked: DialectRequest, stamp: Stamp, config: Config, facts: Facts
 ) -> web.StreamResponse:
+    """Answer with one document."""
     began = time.monotonic()
-    completion = Completion(header)
+    collector = asked.collector(stamp)
     with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
-        async with await _ask(request, key, chat, facts) as answer:
+        async with await _ask(request, key, asked.chat, facts) as answer:
             async for batch in answer:
-                completion.add(batch)
-                answer.keep(completion.size)
-                if facts.ttft is None:
+                collector.add(batch)
+                answer.keep(collector.size)
+                if facts.ttft is None and batch:
                     facts.ttft = time.monotonic() - began
             _log_answer(config, answer)
-            body = completion.finish(answer.finish.reason if answer.finish else None, answer.usage())
+            body = collector.finish(answer.finish_reason, answer.usage())
     return await write_json(request, body, config)
 
 
 async def _ask(request: web.Request, key: ApiKey, chat: ChatRequest, facts: Facts) -> Answer:
-    """Let an answer begin; say in the headers what is known as soon as it is.
+    """Wait until an answer begins; say in the headers what is known as soon as it is.
 
     In a stream that was committed to before, the headers are gone.
     """
-    app = request.app
-    relay = app[RELAY]
+    relay = request.app[RELAY]
     asked = await relay.prepare(chat, key)
-    if app[LIMITER].running > 1:
-        # A turn, in which others that came with this request come as far as it is: half of the way fits into the
-        # processor's cache, the whole does not. A short request costs a tenth less (`make bench`).
-        await asyncio.sleep(0)
     facts.served = asked.model.name
     if asked.ignored:
         facts.headers["x-bridge-ignored"] = ", ".join(asked.ignored)

@@ -1,0 +1,68 @@
+"""The messages of a chat, of whichever front API they came by: immutable, valid once built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from upstream.protocol.events import Image
+from upstream.protocol.files import File
+
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+
+
+ToolKind: TypeAlias = Literal["function", "custom"]
+
+
+class ToolCall(NamedTuple):
+    """A tool that an assistant message called.
+
+    `arguments` is a JSON text, or the free text that a custom tool takes.
+    """
+
+    id: str
+    name: str
+    arguments: str
+    kind: ToolKind = "function"
+
+
+class Message(NamedTuple):
+    """One message. `text` is its text parts, joined by newlines; `name` is the participant's, if it has one.
+
+    A tuple, since a history has hundreds: it is made in a quarter of a frozen dataclass's time.
+    """
+
+    role: Role
+    text: str
+    name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    files: tuple[File, ...] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        """Nothing but a role and a text, as nearly all are."""
+        return self[2:] == _PLAIN
+
+    @property
+    def is_prompt(self) -> bool:
+        """A user's text, with files or without: it can be sent as it is, for upstream has no place for more."""
+        return self.role == "user" and self[2:-1] == _PLAIN[:-1]
+
+    def without_pictures(self) -> Message:
+        """The same for a model that sees no pictures: documents stay."""
+        return self._replace(files=tuple(file for file in self.files if file.kind != "picture")) if self.files else self
+
+
+#: What stands behind the role and the text of a plain message.
+_PLAIN: Final = Message("user", "")[2:]
+
+
+def files_of(messages: Iterable[Message]) -> tuple[File, ...]:
+    """All pictures and documents of the messages, in order."""
+    return tuple([file for message in messages if message.files for file in message.files])
+
+
+def markdown(images: Iterable[Image]) -> str:
+    """Generated images as the text of a chat shows them."""
+    return "".join(f"![image]({image.url})\n" for image in images)

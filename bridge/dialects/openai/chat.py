@@ -1,0 +1,49 @@
+"""OpenAI's Chat Completions API as one dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from bridge.answering.chat import ChatRequest
+from bridge.dialects.dialect import Stamp
+from bridge.dialects.fields import Fields
+from bridge.dialects.files import FileReader, linked_pictures
+from bridge.dialects.openai.chat_answer import ChunkEncoder, Completion, Header
+from bridge.dialects.openai.chat_request import read_request
+from bridge.dialects.openai.errors import OpenAI
+
+
+class ChatCompletionRequest(NamedTuple):
+    """A request for one completion; its stream ends with its usage if `include_usage`."""
+
+    chat: ChatRequest
+    include_usage: bool
+
+    def encoder(self, stamp: Stamp) -> ChunkEncoder:
+        """Make the encoder of its stream."""
+        return ChunkEncoder(self._header(stamp), include_usage=self.include_usage)
+
+    def collector(self, stamp: Stamp) -> Completion:
+        """Make the collector of its whole answer."""
+        return Completion(self._header(stamp))
+
+    def _header(self, stamp: Stamp) -> Header:
+        return Header(f"chatcmpl-{stamp.id}", stamp.created, self.chat.model)
+
+
+class ChatCompletions(OpenAI):
+    """`POST /chat/completions` (docs/behaviour.md, "Chat completions")."""
+
+    name: Final = "chat"
+
+    def links(self, fields: Fields) -> Iterator[str]:
+        """Find the URLs of `image_url` parts."""
+        return linked_pictures(fields)
+
+    def read(self, fields: Fields, files: FileReader) -> ChatCompletionRequest:
+        """Read a request. Raises ApiError (400) that names the field."""
+        return ChatCompletionRequest(*read_request(fields, files))
+
+
+CHAT_COMPLETIONS: Final = ChatCompletions()

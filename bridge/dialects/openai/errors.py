@@ -1,0 +1,70 @@
+"""How OpenAI's APIs spell errors, limits and keys: what Chat Completions, Images and Models have in common."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Final
+
+import orjson
+from multidict import MultiMapping
+
+from bridge.access.limits import Admission
+from bridge.dialects.dialect import ErrorAnswer
+from bridge.errors import ApiError, error_headers
+
+_TYPES_BY_CODE: Final = {"overloaded": "server_error", "ended_by_owner": "server_error"}
+_TYPES_BY_STATUS: Final = {403: "permission_error", 429: "rate_limit_error", 500: "server_error"}
+
+
+class OpenAI:
+    """What is the same in each of OpenAI's APIs (an `Api`, docs/behaviour.md, "Errors")."""
+
+    request_id_header: Final = "x-request-id"
+
+    def key(self, headers: MultiMapping[str]) -> str | None:
+        """The key behind `Authorization: Bearer`."""
+        shown = headers.getall("Authorization", ())
+        scheme, _, secret = shown[0].partition(" ") if len(shown) == 1 else ("", "", "")
+        return secret.strip() if scheme.lower() == "bearer" else None
+
+    def limit_headers(self, admission: Admission) -> dict[str, str]:
+        """The `x-ratelimit-*` headers; the reset is a duration such as `1.2s` or `1m0s`."""
+        return {
+            "x-ratelimit-limit-requests": str(admission.limit),
+            "x-ratelimit-remaining-requests": str(admission.remaining),
+            "x-ratelimit-reset-requests": _duration(admission.reset_seconds),
+        }
+
+    def error(self, error: ApiError, request_id: str) -> ErrorAnswer:  # noqa: ARG002 — its header says it
+        """OpenAI's error object under the error's own status."""
+        return ErrorAnswer(error.status, error_headers(error), error_body(error))
+
+
+OPENAI: Final = OpenAI()
+
+
+def error_body(error: ApiError, *, in_stream: bool = False) -> bytes:
+    """OpenAI's error object; in a stream, where no header can, it carries the word of diagnosis too."""
+    content: dict[str, object] = {
+        "message": error.message,
+        "type": error_type(error),
+        "param": error.param,
+        "code": error.code,
+    }
+    if in_stream:
+        content["reason"] = error.reason.value
+    return orjson.dumps({"error": content})
+
+
+def error_type(error: ApiError) -> str:
+    """OpenAI's `type`, by code and status. What the site is to blame for is an `upstream_error`."""
+    usual = "upstream_error" if error.status in (502, 503, 504) else "invalid_request_error"
+    return _TYPES_BY_CODE.get(error.code) or _TYPES_BY_STATUS.get(error.status, usual)
+
+
+@lru_cache(maxsize=8)  # a request that is admitted has the same reset as the one before
+def _duration(seconds: float) -> str:
+    minutes, milliseconds = divmod(math.ceil(seconds * 1000), 60_000)
+    rest = f"{milliseconds / 1000:g}s"
+    return f"{minutes}m{rest}" if minutes else rest

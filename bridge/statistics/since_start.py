@@ -1,0 +1,105 @@
+"""What was counted since the daemon started, as monitoring reads it: every counter and histogram by name.
+
+What a label holds is bounded: models as the statistics bound them, else words of our own. No key's name is among
+them, no account and no address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
+from typing import Final, NamedTuple, TypeAlias
+
+from bridge.statistics.histogram import Histogram
+from bridge.statistics.stats import Stats
+from upstream.protocol.errors import Reason
+
+#: Values by the labels that they belong to.
+Samples: TypeAlias = Mapping[tuple[str, ...], float]
+
+
+class Counted(NamedTuple):
+    """Something counted: its name between prefix and `_total`, its labels, and where the statistics have it."""
+
+    name: str
+    documentation: str
+    labels: tuple[str, ...]
+    read: Callable[[Stats], Samples]
+
+
+_COUNTERS: Final = (
+    Counted(
+        "requests",
+        "Requests for an answer that have ended, by HTTP status; 499 where the caller left.",
+        ("status",),
+        lambda stats: {(str(status),): count for status, count in stats.statuses.items()},
+    ),
+    Counted(
+        "reasons",
+        "Requests for an answer that have ended, by word of diagnosis.",
+        ("reason",),
+        lambda stats: {(word,): stats.reasons[word] for word in Reason},
+    ),
+    Counted(
+        "errors",
+        "Requests that ended in an error, as the status or within the stream.",
+        (),
+        lambda stats: {(): stats.totals.errors},
+    ),
+    Counted("chunks", "Deltas written to callers.", (), lambda stats: {(): stats.totals.chunks}),
+    Counted(
+        "tokens",
+        "Tokens as usage estimates them.",
+        ("kind",),
+        lambda stats: {("prompt",): stats.totals.prompt_tokens, ("completion",): stats.totals.completion_tokens},
+    ),
+    Counted(
+        "uploads",
+        "Pictures and documents brought to LMArena's storage, or not.",
+        ("result",),
+        lambda stats: {("ok",): stats.totals.uploaded, ("failed",): stats.totals.upload_failures},
+    ),
+    Counted(
+        "model_requests",
+        "Requests by model.",
+        ("model",),
+        lambda stats: {(model,): usage.requests for model, usage in stats.models.items()},
+    ),
+    Counted(
+        "model_errors",
+        "Requests that ended in an error, by model.",
+        ("model",),
+        lambda stats: {(model,): usage.errors for model, usage in stats.models.items()},
+    ),
+)
+
+_HISTOGRAMS: Final[tuple[tuple[str, str, Callable[[Stats], Histogram]], ...]] = (
+    ("ttft_seconds", "Time to the first delta.", lambda stats: stats.totals.ttft),
+    ("duration_seconds", "Time that requests took in all.", lambda stats: stats.totals.duration),
+)
+
+
+class SinceStart:
+    """What was counted since this was made.
+
+    Not since the statistics began: a crash takes their last seconds, and Prometheus, finding counters lower than they
+    were, would take all that they hold for new.
+    """
+
+    def __init__(self, stats: Stats) -> None:
+        self._stats = stats
+        self._counted = [counter.read(stats) for counter in _COUNTERS]
+        self._observed = [(tuple(read(stats).counts), read(stats).sum) for _, _, read in _HISTOGRAMS]
+
+    def counters(self) -> Iterator[tuple[Counted, Samples]]:
+        """Every counter."""
+        for counter, before in zip(_COUNTERS, self._counted, strict=True):
+            yield counter, {key: count - before.get(key, 0) for key, count in counter.read(self._stats).items()}
+
+    def histograms(self) -> Iterator[tuple[str, str, Mapping[str, int], float]]:
+        """Every histogram: its name, its documentation, how many lay at or below each bound, and their sum."""
+        for (name, documentation, read), (counts, seconds) in zip(_HISTOGRAMS, self._observed, strict=True):
+            histogram = read(self._stats)
+            bounds = (*map(str, histogram.bounds), "+Inf")
+            upto = accumulate(count - before for count, before in zip(histogram.counts, counts, strict=True))
+            yield name, documentation, dict(zip(bounds, upto, strict=True)), histogram.sum - seconds
