@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from upstream.protocol.events import Image
@@ -61,6 +61,11 @@ _PLAIN: Final = Message("user", "")[2:]
 def files_of(messages: Iterable[Message]) -> tuple[File, ...]:
     """All pictures and documents of the messages, in order."""
     return tuple([file for message in messages if message.files for file in message.files])
+
+
+def bytes_of(messages: Sequence[Message]) -> int:
+    """What their texts and files take of memory, in bytes, roughly: a character counts as one."""
+    return sum([len(message.text) for message in messages]) + sum([len(file.data) for file in files_of(messages)])
 
 
 def markdown(images: Iterable[Image]) -> str:

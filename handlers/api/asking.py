@@ -15,7 +15,7 @@ from bridge.access.keys import ApiKey
 from bridge.answering.answer import Answer
 from bridge.answering.chat import ChatRequest
 from bridge.answering.events import AnswerEvent
-from bridge.answering.messages import Message, files_of
+from bridge.answering.messages import Message, bytes_of
 from bridge.config.schema import Config
 from bridge.dialects.data_urls import Taken, read_without_data_urls
 from bridge.dialects.dialect import Dialect, DialectRequest, Stamp
@@ -49,7 +49,7 @@ def asking(dialect: Dialect) -> Handler:
                 asked = await _read(dialect, request, config, hold)
                 chat = asked.chat
                 if hold.size:
-                    hold.shrink(sum(len(file.data) for file in files_of(chat.messages)))
+                    hold.shrink(bytes_of(chat.messages))
                 facts.model = chat.model[:200]
                 if config.log.debug:
                     facts.prompt = _shortened(chat.messages)
