@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
+from pictures import png
 from process import Home
 from running import api_key
 from stalled_names import SUFFIX, program
@@ -65,7 +66,7 @@ async def standing_by(arena: Arena, path: Path) -> None:
                     await response.read()
 
         async def large() -> None:
-            picture = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(900_000)).decode()
+            picture = base64.b64encode(png(size=900_000)).decode()
             content = [
                 {"type": "text", "text": "/say hi"},
                 {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}},
