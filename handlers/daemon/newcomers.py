@@ -5,7 +5,7 @@ head is there, a few in each turn of the loop: one queue for each key and one fo
 nobody with a key waits behind those without one, nor behind another key's storm of connections.
 
     kernel's queue ──accept──▶ newcomers ──head is there──▶ a queue for each key ──8 a turn──▶ connections of aiohttp
-                                   │                        one for strangers    ──4 a turn──▶
+                                   │                        one for strangers    ──2 a turn──▶
                                    └── gives way, leaves, or says nothing for too long: one close()
 
 Over TLS nothing can be read before the handshake: all newcomers are strangers, whose first byte is awaited.
@@ -28,7 +28,7 @@ _TURN_READS: Final = 64
 READ_BYTES: Final = 4 * 1024
 #: Connections that are made in one turn of the loop, and how many of them of strangers.
 TURN_CONNECTIONS: Final = 8
-TURN_STRANGERS: Final = 4
+TURN_STRANGERS: Final = 2
 #: How often newcomers are looked for that have said nothing for too long, in seconds.
 _SWEEP_SECONDS: Final = 5.0
 

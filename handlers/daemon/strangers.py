@@ -28,8 +28,8 @@ LEAST_ROUNDS: Final = 4
 HELD_BYTES: Final = 16 * 1024 * 1024
 #: Requests of strangers, and ends of their connections, that are handled in one turn of the loop: each takes some
 #: 0.2 ms.
-TURN_REQUESTS: Final = 8
-TURN_ENDS: Final = 16
+TURN_REQUESTS: Final = 4
+TURN_ENDS: Final = 8
 #: While more wait for their turn or their end, nobody is accepted.
 MAX_WAITING: Final = 64
 MAX_PARTING: Final = 1024
