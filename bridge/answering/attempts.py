@@ -16,7 +16,7 @@ from bridge.accounts.renewals import CALL_SECONDS, Renewals
 from bridge.accounts.rotations import Rotations
 from bridge.answering import transcript
 from bridge.answering.conversations import Evaluation, Turn
-from bridge.answering.messages import Message, files_of
+from bridge.answering.messages import Message, files_of, start_of_turn
 from bridge.config.schema import Config
 from bridge.errors import invalid_request
 from upstream.accounts import EVERYTHING, Account, AccountPool
@@ -63,6 +63,8 @@ class Chat:
     messages: tuple[Message, ...]
     model: Model
     turn: Turn
+    #: What the model is told about tools and the form of its answer.
+    instructions: str = ""
     tried: set[str] = field(default_factory=set)
     taken: Evaluation | None = None
     remembered: bool = True
@@ -72,6 +74,8 @@ class Chat:
     stay_with: str = ""
     #: How often an account's refused cookie turned out to be good, or replaced.
     good_cookies_refused: int = 0
+    #: The id of the evaluation's last answer, where the model was asked once more; '' where it was not.
+    last_message_id: str = ""
 
 
 class Begun(NamedTuple):
@@ -158,6 +162,33 @@ class Attempts:
             self._follow_ups.taken(account.user_id)
         return Begun(answer, call, account)
 
+    async def ask_again(self, chat: Chat, begun: Begun, prompt: str) -> Begun:
+        """Put one more turn to the evaluation of an answer that is over, with its account, which is still held.
+
+        The answer is the caller's to close. Raises UpstreamError; there is no further attempt.
+        """
+        evaluation_id, last = begun.call.evaluation_id, begun.call.message_id
+        account = self._pool.get(begun.account.user_id) or begun.account
+        answer: ArenaAnswer | None = None
+        try:
+            async with self._rotations.turn(account.user_id, self._config().upstream.connect_timeout):
+                account = self._pool.get(account.user_id) or account
+                call = evaluations.follow_up(evaluation_id, chat.model, prompt, (), self._new_id.later_than(last))
+                timeout = self._first_byte_timeout(chat.model)
+                answer = await self._client.open(call, self._credentials(account), first_byte_timeout=timeout)
+            await answer.begin()
+        except BaseException as error:  # cancelled too
+            if answer is not None:
+                self._drift.note(answer.unknown)
+                await answer.aclose()
+            if isinstance(error, UpstreamError):
+                self._on_attempt(account.label, error.reason)
+                self._learn(error, chat, account)
+            raise
+        self._on_attempt(account.label, Reason.OK)
+        self._follow_ups.taken(account.user_id)
+        return Begun(answer, call, account)
+
     async def recover(self, begun: Begun) -> str | None:
         """Read back the whole text of an answer that broke off; None where the site does not have it complete."""
         account = self._pool.get(begun.account.user_id)
@@ -196,14 +227,19 @@ class Attempts:
         """Say what is to be sent for the request's place in its conversation. Raises ApiError where it is too much."""
         if chat.turn.kind == "regenerate":
             return "", ()
-        messages = chat.messages if chat.turn.evaluation is None else chat.messages[-1:]
-        prompt = transcript.prompt(messages)
+        if chat.turn.evaluation is None:
+            messages, prompt = chat.messages, transcript.prompt(chat.messages, chat.instructions)
+        else:
+            messages = chat.messages[start_of_turn(chat.messages) :]
+            prompt = transcript.follow_up(chat.messages)
         longest = self._config().upstream.max_prompt_chars
         if len(prompt) > longest:
+            told = len(chat.instructions) if chat.turn.evaluation is None else 0
+            about = f", {told} of them about tools and the form of the answer" if told else ""
             raise invalid_request(
                 "context_length_exceeded",
-                f"The messages make a prompt of {len(prompt)} characters; LMArena takes {longest}. "
-                "Shorten or drop earlier messages.",
+                f"The messages make a prompt of {len(prompt)} characters{about}; LMArena takes {longest}. "
+                f"Shorten or drop earlier messages{' or tools' if told else ''}.",
                 "messages",
             )
         files = files_of(messages)

@@ -14,7 +14,8 @@ from upstream.protocol.files import File
 class Tool(NamedTuple):
     """A tool that the model may call; a custom one takes free text, described by `grammar` if there is one.
 
-    `parameters` is the JSON Schema of a function's arguments as it was given, None where none was.
+    `parameters` is the JSON Schema of a function's arguments as it was given, None where none was. Where it is not
+    `checkable`, since it is no valid schema, arguments need only be an object.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Tool(NamedTuple):
     parameters: Mapping[str, object] | None = None
     kind: ToolKind = "function"
     grammar: str = ""
+    checkable: bool = True
 
 
 class Tools(NamedTuple):
@@ -37,11 +39,12 @@ class Tools(NamedTuple):
 
 
 class JsonFormat(NamedTuple):
-    """The answer is to be JSON: any object, or a value that fits `schema`."""
+    """The answer is to be JSON: any object, or a value that fits `schema`, which is a valid one."""
 
     schema: Mapping[str, object] | None = None
     name: str = ""
     strict: bool = False
+    description: str = ""
 
 
 class ChatRequest(NamedTuple):

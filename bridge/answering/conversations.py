@@ -2,7 +2,8 @@
 
 OpenAI's API is stateless, LMArena's is not. An evaluation is used again only where a model that continues it sees
 exactly the request's messages: `asked` is the digest of all messages up to its last turn, `answered` of those and the
-answer. It leaves the table when it is taken for a turn and returns after a complete answer.
+answer, and `instructions` of what it was told about tools and formats. It leaves the table when it is taken for a turn
+and returns after a complete answer.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 import orjson
 
-from bridge.answering.messages import Message
+from bridge.answering.messages import Message, ToolCall, start_of_turn
+from bridge.answering.tools.calls import CallsSoFar, compared_call
 
 TurnKind: TypeAlias = Literal["new", "follow-up", "regenerate"]
 
@@ -36,7 +38,8 @@ _FOOTNOTE: Final = re.compile(r"\s*\[\^?\w{1,8}\]: ")
 class Evaluation(NamedTuple):
     """An evaluation at rest: whose it is, the id of its last answer, and what it has been shown.
 
-    `answered` has a digest for each form in which clients return the answer.
+    `answered` has a digest for each form in which clients return the answer. `instructions` is a digest too, '' where
+    there were none.
     """
 
     id: str
@@ -44,18 +47,22 @@ class Evaluation(NamedTuple):
     message_id: str
     asked: str
     answered: tuple[str, ...]
+    instructions: str = ""
 
-    def to_json(self) -> list[str]:
+    def to_json(self) -> list[str | list[str]]:
         """Plain values for the state file."""
-        return [self.id, self.user_id, self.message_id, self.asked, *self.answered]
+        asked = [self.asked, self.instructions] if self.instructions else self.asked
+        return [self.id, self.user_id, self.message_id, asked, *self.answered]
 
     @classmethod
     def from_json(cls, value: object) -> Evaluation:
         """Read what `to_json` wrote. Raises ValueError."""
-        if isinstance(value, list) and len(value) > 4 and all(isinstance(each, str) for each in value):
+        if isinstance(value, list) and len(value) > 4:
             id_, user_id, message_id, asked, *answered = value
-            if id_.split() == [id_]:
-                return cls(id_, user_id, message_id, asked, tuple(answered))
+            asked, instructions = asked if isinstance(asked, list) and len(asked) == 2 else (asked, "")
+            found = cls(id_, user_id, message_id, asked, tuple(answered), instructions)
+            if all(isinstance(each, str) for each in (*found[:4], *answered, instructions)) and id_.split() == [id_]:
+                return found
         raise ValueError("an evaluation needs at least five strings, the first of them one word")
 
 
@@ -69,21 +76,23 @@ class Turn:
     #: The digest of all of the request's messages.
     asked: str
     _history: hashlib._Hash = field(repr=False)
+    #: The digest of what the model is told about tools and formats; '' where that is nothing.
+    instructions: str = ""
 
     @classmethod
     def apart(cls) -> Turn:
         """A turn that neither continues a conversation nor begins one: it is not to be remembered."""
         return cls("new", "apart", None, "", hashlib.sha256())
 
-    def answered(self, text: str) -> tuple[str, ...]:
+    def answered(self, text: str, calls: tuple[ToolCall, ...] = ()) -> tuple[str, ...]:
         """The digests of the request's messages and their answer: as it was given, and without its footnotes."""
         text = comparable(text)
         bare = without_footnotes(text)
-        return tuple([self._followed_by(form) for form in ((text,) if bare == text else (text, bare))])
+        return tuple([self._followed_by(form, calls) for form in ((text,) if bare == text else (text, bare))])
 
-    def _followed_by(self, text: str) -> str:
+    def _followed_by(self, text: str, calls: tuple[ToolCall, ...]) -> str:
         history = self._history.copy()
-        _update(history, [Message("assistant", text)])
+        _update(history, [Message("assistant", text, tool_calls=calls)], CallsSoFar())
         return _digest(history)
 
     def start_anew(self, why: str) -> None:
@@ -97,10 +106,9 @@ class Conversations:
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
         self._evaluations: OrderedDict[str, Evaluation] = OrderedDict()
-        # Ids by digest, the newest last, with spaces between: lists would take 88 bytes more for each, and be two of
-        # the five objects that outlast a request, which the garbage collector walks.
-        self._asked: dict[str, str] = {}
-        self._answered: dict[str, str] = {}
+        # Ids by digest, the newest last. Tuples of strings, since the garbage collector need not walk those.
+        self._asked: dict[str, tuple[str, ...]] = {}
+        self._answered: dict[str, tuple[str, ...]] = {}
         self._busy: Counter[str] = Counter()  # digests of evaluations that a turn has taken
 
     def __len__(self) -> int:
@@ -110,29 +118,41 @@ class Conversations:
         """Yield the least recently used first."""
         return iter(self._evaluations.values())
 
-    def take(self, key_id: str, model_id: str, messages: Sequence[Message], usable: Callable[[str], bool]) -> Turn:
+    def take(
+        self,
+        key_id: str,
+        model_id: str,
+        messages: Sequence[Message],
+        usable: Callable[[str], bool],
+        instructions: str = "",
+    ) -> Turn:
         """Find the evaluation that a request continues, and take it out of the table.
 
-        `usable` says whether an account (by user id) may be asked now. Whatever the turn took must be given to
-        `release` in the end, and `put` back only after a complete answer.
+        `usable` says whether an account (by user id) may be asked now. `instructions` are what the model is told about
+        tools and formats: an evaluation that was told something else is not continued. Whatever the turn took must be
+        given to `release` in the end, and `put` back only after a complete answer.
         """
-        history = hashlib.sha256(orjson.dumps([key_id, model_id]))
-        follows_up = _follows_up(messages)
-        _update(history, messages[:-1])
+        history, calls = hashlib.sha256(orjson.dumps([key_id, model_id])), CallsSoFar()
+        start = start_of_turn(messages)
+        _update(history, messages[:start], calls)
+        follows_up = _follows_up(messages[:start], messages[start:])
         before = _digest(history) if follows_up else ""
-        _update(history, messages[-1:])
-        turn = Turn("new", "first", None, _digest(history), history)
-        found = self._find(self._asked, turn.asked, usable)
+        _update(history, messages[start:], calls)
+        told = hashlib.sha256(instructions.encode()).hexdigest()[:_DIGEST_CHARS] if instructions else ""
+        turn = Turn("new", "first", None, _digest(history), history, told)
+        found = self._find(self._asked, turn.asked, told, usable)
         if isinstance(found, Evaluation):
             turn.kind, turn.why = "regenerate", "repeated"
         elif follows_up:
-            found = self._find(self._answered, before, usable)
+            repeated, found = found, self._find(self._answered, before, told, usable)
             if isinstance(found, Evaluation):
                 turn.kind, turn.why = "follow-up", "known"
             else:
-                turn.why = found
-        elif len(messages) > 1 and any(message.role == "assistant" for message in messages):
-            turn.why = "shape"  # not one user message after the last assistant's
+                turn.why = "tools" if repeated == "tools" else found
+        elif found == "tools":
+            turn.why = found
+        elif len(messages) > 1 and start:
+            turn.why = "shape"  # neither one user message nor results behind the last assistant's
         if isinstance(found, Evaluation):
             turn.evaluation = found
             self._remove(found)
@@ -140,15 +160,18 @@ class Conversations:
         return turn
 
     def _find(
-        self, table: dict[str, str], digest: str, usable: Callable[[str], bool]
-    ) -> Evaluation | Literal["unknown", "busy", "account"]:
-        ids = table.get(digest, "").split()
+        self, table: dict[str, tuple[str, ...]], digest: str, instructions: str, usable: Callable[[str], bool]
+    ) -> Evaluation | Literal["unknown", "busy", "account", "tools"]:
+        ids = table.get(digest, ())
+        told_else = False
         for id_ in reversed(ids):
             evaluation = self._evaluations[id_]
-            if usable(evaluation.user_id):
+            if evaluation.instructions != instructions:
+                told_else = True
+            elif usable(evaluation.user_id):
                 return evaluation
         if ids:
-            return "account"
+            return "tools" if told_else else "account"
         return "busy" if digest in self._busy else "unknown"
 
     def release(self, evaluation: Evaluation) -> None:
@@ -164,8 +187,7 @@ class Conversations:
             self._remove(self._evaluations[evaluation.id])
         self._evaluations[evaluation.id] = evaluation
         for table, digest in self._places(evaluation):
-            before = table.get(digest)
-            table[digest] = f"{before} {evaluation.id}" if before else evaluation.id
+            table[digest] = (*table.get(digest, ()), evaluation.id)
         if len(self._evaluations) > self._capacity:
             self._remove(next(iter(self._evaluations.values())))
 
@@ -177,24 +199,36 @@ class Conversations:
     def _remove(self, evaluation: Evaluation) -> None:
         del self._evaluations[evaluation.id]
         for table, digest in self._places(evaluation):
-            others = [id_ for id_ in table.pop(digest, "").split() if id_ != evaluation.id]
+            others = tuple([id_ for id_ in table.pop(digest, ()) if id_ != evaluation.id])
             if others:
-                table[digest] = " ".join(others)
+                table[digest] = others
 
-    def _places(self, evaluation: Evaluation) -> Iterator[tuple[dict[str, str], str]]:
+    def _places(self, evaluation: Evaluation) -> Iterator[tuple[dict[str, tuple[str, ...]], str]]:
         yield self._asked, evaluation.asked
         for digest in evaluation.answered:
             yield self._answered, digest
 
 
-def _follows_up(messages: Sequence[Message]) -> bool:
-    """Whether exactly one user message stands behind the last assistant's, one that can be sent alone."""
-    last = messages[-1]
-    return (
-        len(messages) > 1
-        and messages[-2].role == "assistant"
-        and last.is_prompt
-        and bool(last.text.strip() or last.files)
+def _follows_up(history: Sequence[Message], turn: Sequence[Message]) -> bool:
+    """Whether a turn can be sent alone: one user message, or results of the last calls and at most one user message.
+
+    `history` ends in the last assistant's message.
+    """
+    if not (history and turn):
+        return False
+    results = turn
+    if turn[-1].role == "user":
+        last = turn[-1]
+        if not (last.is_prompt and (last.text.strip() or last.files)):
+            return False
+        results = turn[:-1]
+    if not results:
+        return True
+    calls = CallsSoFar()
+    calls.add(history[-1].tool_calls)
+    return all(
+        message.role == "tool" and not message.tool_calls and calls.answered_by(message).place is not None
+        for message in results
     )
 
 
@@ -219,21 +253,26 @@ def without_footnotes(text: str) -> str:
     return "\n".join(lines).rstrip() or text
 
 
-def _update(history: hashlib._Hash, messages: Sequence[Message]) -> None:
+def _update(history: hashlib._Hash, messages: Sequence[Message], calls: CallsSoFar) -> None:
     """Take further messages into a digest: each is one JSON array behind a comma, so that none runs into the next."""
     if messages:
-        history.update(b"," + orjson.dumps(list(map(_compared, messages)))[1:-1])
+        compared = [_compared(message, calls) for message in messages]
+        history.update(b"," + orjson.dumps(compared, option=orjson.OPT_SORT_KEYS)[1:-1])
 
 
-def _compared(message: Message) -> tuple[object, ...]:
-    """Everything that two equal messages have in common."""
+def _compared(message: Message, calls: CallsSoFar) -> Sequence[object]:
+    """Everything that two equal messages have in common; `calls` are those before it."""
     role, text, name, tool_calls, tool_call_id, files = message
+    answers: object = None
     if role == "assistant":
         text = comparable(text)
+    elif role == "tool":
+        place, name = calls.answered_by(message)
+        answers = tool_call_id or "" if place is None else place
     if not (tool_calls or files):
-        return role, text, name, tool_calls, tool_call_id, files
-    calls = [[call.id, call.name, call.arguments] for call in tool_calls]
-    return role, text, name, calls, tool_call_id, [file.digest for file in files]
+        return role, text, name, (), answers, ()
+    calls.add(tool_calls)
+    return role, text, name, list(map(compared_call, tool_calls)), answers, [file.digest for file in files]
 
 
 def _digest(history: hashlib._Hash) -> str:

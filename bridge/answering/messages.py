@@ -29,7 +29,9 @@ class ToolCall(NamedTuple):
 class Message(NamedTuple):
     """One message. `text` is its text parts, joined by newlines; `name` is the participant's, if it has one.
 
-    A tuple, since a history has hundreds: it is made in a quarter of a frozen dataclass's time.
+    A message of role `tool` is a result: `tool_call_id` says of which call, or `name` of which tool.
+
+    A tuple, since a history has hundreds, and a frozen dataclass takes longer to make.
     """
 
     role: Role
@@ -56,6 +58,37 @@ class Message(NamedTuple):
 
 #: What stands behind the role and the text of a plain message.
 _PLAIN: Final = Message("user", "")[2:]
+
+
+def join_answers(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Write each answer as one message: its calls may have come as messages of their own, behind that with its text."""
+    if not any(message.tool_calls for message in messages):
+        return messages
+    joined: list[Message] = []
+    for message in messages:
+        before = joined[-1] if joined else None
+        if (
+            before is not None
+            and before.role == "assistant"
+            and _is_calls_alone(message)
+            and before.name == message.name
+        ):
+            joined[-1] = before._replace(tool_calls=before.tool_calls + message.tool_calls)
+        else:
+            joined.append(message)
+    return tuple(joined)
+
+
+def _is_calls_alone(message: Message) -> bool:
+    return message.role == "assistant" and bool(message.tool_calls) and not (message.text.strip() or message.files)
+
+
+def start_of_turn(messages: Sequence[Message]) -> int:
+    """Where the messages behind the last assistant's begin."""
+    start = len(messages)
+    while start and messages[start - 1].role != "assistant":
+        start -= 1
+    return start
 
 
 def files_of(messages: Iterable[Message]) -> tuple[File, ...]:

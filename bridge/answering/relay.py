@@ -19,12 +19,16 @@ from bridge.answering.answer import Answer
 from bridge.answering.attempts import Attempts, Begun, Chat
 from bridge.answering.chat import ChatRequest
 from bridge.answering.conversations import Conversations, Evaluation, Turn
-from bridge.answering.messages import Message, files_of
+from bridge.answering.messages import Message, files_of, join_answers
 from bridge.answering.stages import StageMaker, Stages
+from bridge.answering.stages.asked import stages_of
+from bridge.answering.tokens import estimate, prompt_tokens
+from bridge.answering.tools.instructions import instructions
 from bridge.config.schema import Config
 from bridge.errors import document_not_taken, from_upstream, invalid_request, unsupported_model
 from bridge.models import Models
 from upstream.accounts import AccountPool
+from upstream.answer import ArenaAnswer
 from upstream.gate import Gate
 from upstream.protocol.drift import Drift
 from upstream.protocol.errors import StaleModel, UpstreamError
@@ -35,7 +39,8 @@ from upstream.retry import Retries
 class Asked(NamedTuple):
     """A request as it is put to its model.
 
-    `name` is the model's as asked for; `ignored` names what was asked for and has no effect.
+    `name` is the model's as asked for; `ignored` names what was asked for and has no effect. `instructions` are what
+    the model is told about tools and the form of its answer.
     """
 
     name: str
@@ -43,6 +48,7 @@ class Asked(NamedTuple):
     messages: tuple[Message, ...]
     ignored: tuple[str, ...]
     stages: tuple[StageMaker, ...] = ()
+    instructions: str = ""
 
 
 class Relay:
@@ -77,14 +83,15 @@ class Relay:
             raise unsupported_model(request.model, "makes videos, which the bridge does not support")
         if request.first_document is not None and "file" not in model.inputs:
             raise document_not_taken(request.model, request.first_document)
-        messages, ignored = request.messages, request.ignored
+        messages, ignored = join_answers(request.messages), request.ignored
         if "image" not in model.inputs and any(file.kind == "picture" for file in files_of(messages)):
             messages = tuple(message.without_pictures() for message in messages)
             ignored = (*ignored, "images")
         if not any(message.text.strip() or message.tool_calls or message.files for message in messages):
             lost = f", and '{request.model}' takes no pictures" if "images" in ignored else ""
             raise invalid_request("invalid_value", f"'messages' hold no text to send{lost}.", "messages")
-        return Asked(request.model, model, messages, ignored, request.stages)
+        told = instructions(request.tools, request.json_format)
+        return Asked(request.model, model, messages, ignored, stages_of(request), told)
 
     async def answer(self, asked: Asked, key: ApiKey, *, apart: bool = False) -> Answer:
         """Ask upstream, and again where that is allowed, until an answer begins; it is the caller's to close.
@@ -103,6 +110,7 @@ class Relay:
             raise from_upstream(error) from error
 
     async def _answer(self, asked: Asked, key: ApiKey, *, apart: bool) -> Answer:
+        tokens = await prompt_tokens(asked.messages) + estimate(asked.instructions)
         chat = self._begin(asked, key, apart=apart)
         try:
             with self._gate.request():
@@ -116,20 +124,21 @@ class Relay:
             f"{chat.turn.kind}; why={chat.turn.why}",
             begun.account.label,
             begun.answer,
-            chat.messages,
+            tokens,
             partial(self._remember, chat, begun),
             partial(self._close, chat, begun),
             recover,
-            Stages(asked.stages),
+            Stages(asked.stages, repairs=self._config().agents.repairs),
+            partial(self._ask_again, chat, begun),
         )
 
     def _begin(self, asked: Asked, key: ApiKey, *, apart: bool) -> Chat:
         """Find the request's place in a conversation."""
         if apart:
-            return Chat(asked.messages, asked.model, Turn.apart(), remembered=False)
+            return Chat(asked.messages, asked.model, Turn.apart(), remembered=False, instructions=asked.instructions)
         usable = partial(self._attempts.is_usable, asked.model)
-        turn = self._conversations.take(key.id, asked.model.id, asked.messages, usable)
-        chat = Chat(asked.messages, asked.model, turn, taken=turn.evaluation)
+        turn = self._conversations.take(key.id, asked.model.id, asked.messages, usable, asked.instructions)
+        chat = Chat(asked.messages, asked.model, turn, taken=turn.evaluation, instructions=asked.instructions)
         if turn.kind == "follow-up" and turn.evaluation is not None and not self._may_follow_up(turn.evaluation):
             turn.start_anew("follow_ups")
         return chat
@@ -150,11 +159,22 @@ class Relay:
         self._drift.note(begun.answer.unknown)
         self._end(chat)
 
-    def _remember(self, chat: Chat, begun: Begun, text: str) -> None:
-        """The answer is complete: its evaluation can be continued."""
+    async def _ask_again(self, chat: Chat, begun: Begun, prompt: str) -> ArenaAnswer:
+        """Put one more turn to the evaluation of an answer that is over. Raises UpstreamError."""
+        chat.untouched = False
+        again = await self._attempts.ask_again(chat, begun, prompt)
+        chat.last_message_id = again.call.message_id
+        return again.answer
+
+    def _remember(self, chat: Chat, begun: Begun, answer: Message, regenerable: bool) -> None:
+        """The answer is complete: its evaluation can be continued.
+
+        Where the site's own way of answering again would not answer the caller's turn, that turn is not known again.
+        """
         if chat.remembered:
-            asked, answered = chat.turn.asked, chat.turn.answered(text)
-            call = begun.call
+            message_id = chat.last_message_id or begun.call.message_id
+            asked = chat.turn.asked if regenerable else f"not regenerable {message_id}"
+            answered, told = chat.turn.answered(answer.text, answer.tool_calls), chat.turn.instructions
             self._conversations.put(
-                Evaluation(call.evaluation_id, begun.account.user_id, call.message_id, asked, answered)
+                Evaluation(begun.call.evaluation_id, begun.account.user_id, message_id, asked, answered, told)
             )

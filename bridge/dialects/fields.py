@@ -7,9 +7,13 @@ from typing import Final, TypeVar
 
 import orjson
 
+from bridge.dialects import json_text
 from bridge.errors import ApiError, invalid_request
 
 T = TypeVar("T")
+
+#: Integers have 64 bits; the parser reads longer ones as floats.
+_INTEGERS_END: Final = 2.0**63
 
 _KINDS: Final = {
     dict: "an object",
@@ -26,13 +30,24 @@ def read_object(body: bytes) -> Fields:
     """Parse a request's body. Raises a 400 `invalid_json` or `invalid_type`."""
     try:
         value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        value = _read_mended(body)
+    if not isinstance(value, dict):
+        raise invalid_request("invalid_type", f"The body must be a JSON object, not {_KINDS[type(value)]}.")
+    return Fields(value)
+
+
+def _read_mended(body: bytes) -> object:
+    """Parse a body that the parser refused, without what clients write by mistake. Raises a 400 `invalid_json`."""
+    text = json_text.without_mark(body)
+    if (refusal := json_text.no_text(text)) is not None:
+        raise refusal
+    try:
+        return orjson.loads(json_text.with_whole_characters(text) or text)
     except orjson.JSONDecodeError as error:
         raise invalid_request(
             "invalid_json", f"The body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})."
         ) from None
-    if not isinstance(value, dict):
-        raise invalid_request("invalid_type", f"The body must be a JSON object, not {_KINDS[type(value)]}.")
-    return Fields(value)
 
 
 class Fields:
@@ -84,10 +99,12 @@ class Fields:
         raise self._wrong_type(name, "a boolean")
 
     def integer(self, name: str, *, least: int | None = None) -> int | None:
-        """Read a whole number, `least` or more; 1.0 is none, as at OpenAI."""
+        """Read a whole number, `least` or more; 1.0 is one, since some clients know no other numbers."""
         value = self._values.get(name)
         if value is None:
             return None
+        if isinstance(value, float) and value.is_integer() and abs(value) < _INTEGERS_END:
+            value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
             raise self._wrong_type(name, "an integer")
         if least is not None and value < least:
@@ -108,6 +125,13 @@ class Fields:
             return None
         if isinstance(value, dict):
             return Fields(value, self, name)
+        raise self._wrong_type(name, "an object")
+
+    def json_object(self, name: str) -> dict[str, object] | None:
+        """Read an object as it was sent."""
+        value = self._values.get(name)
+        if value is None or isinstance(value, dict):
+            return value
         raise self._wrong_type(name, "an object")
 
     def array(self, name: str) -> list[object] | None:

@@ -26,7 +26,7 @@ from upstream.protocol.errors import Reason
 
 #: For so many days it is known who used what.
 TABLE_DAYS: Final = 14
-#: Outcomes that wait to be counted, at most: that takes 2 ms then.
+#: Outcomes that wait to be counted, at most: counting them must not hold the loop for long.
 MAX_WAITING: Final = 1000
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -37,8 +37,7 @@ PeriodKind = Literal["minute", "hour", "day"]
 class Stats:
     """The statistics of a daemon since its very first start. Only `record…` changes them; `revision` tells that.
 
-    What is recorded is counted when somebody looks, many outcomes at once: one after each request would fetch all of
-    this into the processor's cache again, for 4 % of a short request (`make bench`).
+    What is recorded is counted when somebody looks, or when much is waiting: many outcomes at once are cheaper.
 
     `since` is that start; `models`, `keys` and `accounts` go by name.
     `clock` gives unix seconds and may jump: what is counted goes to the period of its time, and stays there.

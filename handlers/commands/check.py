@@ -30,7 +30,7 @@ from upstream import client
 from upstream.accounts import Account, AccountPool
 from upstream.actions import UPLOAD_ACTIONS, find_upload_actions
 from upstream.client import PAGE_PATHS, ArenaClient
-from upstream.loop.timers import Alarms
+from upstream.loop.timers import Timers
 from upstream.protocol.errors import Reason, TimedOut, Unreachable, UpstreamError
 from upstream.protocol.flight import Page
 from upstream.protocol.models import ModelList
@@ -106,11 +106,13 @@ async def examine(config: Config) -> AsyncIterator[CheckLine]:
         yield CheckLine(Verdict.BAD, "state folder", str(error))
         return
     yield _keys(len(state.keys))
-    async with client.connect(client_settings(config, state.admin.clearance), Alarms()) as arena:
+    async with client.connect(client_settings(config, state.admin.clearance), Timers()) as arena:
         sources = await read_sources(arena, timeout=config.upstream.connect_timeout)
         site = _site(sources, arena, config)
         yield site
         reached = site.verdict is not Verdict.BAD
+        if arena.way:
+            yield CheckLine(Verdict.GOOD if reached else Verdict.WORTH_A_LOOK, "proxy", f"calls go {arena.way}")
         if reached:
             yield _clock(arena)
         asked = await _ask(arena, state, config, daemon_runs=daemon_runs) if reached else _Asked(anybody=False)

@@ -31,7 +31,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Import within: the garbage collector would walk all that imports make and keep, for 40 ms of a start."""
+    """Import within: the garbage collector would walk all that imports make and keep, and delay the start."""
     gc.disable()
     try:
         yield
@@ -42,10 +42,7 @@ def _uncollected() -> Iterator[None]:
 
 def _command(name: str) -> click.Command:
     with _uncollected():
-        from upstream.http.trust import unread
-
-        with unread():
-            command: click.Command = getattr(import_module(COMMANDS[name][0]), name)
+        command: click.Command = getattr(import_module(COMMANDS[name][0]), name)
     return command
 
 

@@ -36,7 +36,7 @@ def is_unfinished(sent: bytes) -> bool:
 
 
 def secret_in(sent: bytes) -> str | None:
-    """The first secret of an API key in a head, None if there is none. It may be wrong."""
+    """The first secret of an API key in a head that has ended, None if there is none. It may be wrong."""
     head, end, _ = sent.partition(b"\r\n\r\n")
-    found = _SECRET.search(head + end[:2])
+    found = _SECRET.search(head + end[:2]) if end else None
     return found[1].decode("ascii") if found is not None else None

@@ -41,7 +41,7 @@ _HEADERS: Final = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 
-#: Expressions and texts of a template that are made in one turn of the loop, 1 ms of it at most.
+#: Expressions and texts of a template that are rendered in one turn of the loop.
 _PIECE: Final = 500
 
 #: (address, title) of each page, as the menu shows them.
@@ -56,7 +56,7 @@ PAGES: Final = (
 
 
 class Templates:
-    """The templates, compiled in a thread as soon as a page is wanted: a page's own would hold the loop for 25 ms."""
+    """The templates, compiled in a thread as soon as a page is wanted: compiling would hold the loop."""
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
@@ -118,7 +118,7 @@ async def render(
 ) -> web.Response:
     """A page, or a part of one that redraws itself, from the template of this name; without `login` for nobody.
 
-    The loop turns meanwhile: 320 models in one piece would hold every stream for 15 ms (`make bench`, dashboard).
+    The loop runs in between: hundreds of models in one piece would hold every stream.
     """
     shown = {"path": request.path, "csrf": login.csrf if login else "", "now": time.time(), **(context or {})}
     pieces = aiohttp_jinja2.get_env(request.app).get_template(name).stream(shown)

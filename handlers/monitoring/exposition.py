@@ -44,7 +44,7 @@ class Exposition:
         self._lag = Gauge(name, documentation, registry=self._registry)
 
     async def scrape(self) -> bytes:
-        """Everything as it is now, as text; takes some milliseconds with as many models as there can be."""
+        """Everything as it is now, as text."""
         began = time.perf_counter()
         await asyncio.sleep(0)
         self._lag.set(time.perf_counter() - began)

@@ -23,7 +23,10 @@ _ATTRIBUTES: Final[dict[type, tuple[str, ...]]] = {
 }
 #: Methods that are overridden or called, with the parameters that we give or take by name or position.
 _METHODS: Final[dict[str, tuple[str, ...]]] = {
-    "__init__": ("manager", "loop", "keepalive_timeout", "access_log", "lingering_time", "read_bufsize"),
+    "__init__": (
+        *("manager", "loop", "keepalive_timeout", "access_log", "lingering_time", "read_bufsize"),
+        *("max_line_size", "max_field_size", "max_headers", "auto_decompress"),
+    ),
     "close": (),
     "connection_lost": ("exc",),
     "connection_made": ("transport",),

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
-from bridge.answering.chat import ChatRequest
-from bridge.answering.messages import Message, Role, ToolCall
+from bridge.answering.chat import ChatRequest, JsonFormat
+from bridge.dialects.answer_form import read_json_schema, read_max_tokens, read_stops
 from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader
+from bridge.dialects.openai.chat_messages import MessageReader
+from bridge.dialects.openai.chat_tools import read_chat_tools
 from bridge.errors import ApiError, invalid_request
-from upstream.protocol.files import File
-
-_ROLES: Final[dict[str, Role]] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "assistant": "assistant",
-    "tool": "tool",
-}
 
 #: Parameters that upstream has no place for: checked for type, then named in `x-bridge-ignored`.
 _IGNORED: Final[dict[str, Callable[[Fields, str], object]]] = {
@@ -34,158 +27,96 @@ _IGNORED: Final[dict[str, Callable[[Fields, str], object]]] = {
     "service_tier": Fields.string,
     "reasoning_effort": Fields.string,
     "verbosity": Fields.string,
-    "max_tokens": lambda fields, name: fields.integer(name, least=1),
-    "max_completion_tokens": lambda fields, name: fields.integer(name, least=1),
+    "moderation": Fields.mapping,
+    "prediction": Fields.mapping,
+    "prompt_cache_key": Fields.string,
+    "prompt_cache_options": Fields.mapping,
+    "prompt_cache_retention": Fields.string,
+    "safety_identifier": Fields.string,
+    "web_search_options": Fields.mapping,
 }
 
 #: What nearly every request is made of: without anything else, nothing else need be looked for.
 _USUAL: Final = frozenset({"model", "messages", "stream", "stream_options"})
 
-#: OpenAI's own bound on `stop`.
-MAX_STOPS: Final = 4
+#: Answers to one request, side by side.
+MAX_CHOICES: Final = 8
 
 
-def read_request(fields: Fields, files: FileReader) -> tuple[ChatRequest, bool]:
-    """Read a request, and whether its stream is to end with its usage. Raises ApiError (400) that names the field."""
+class ReadRequest(NamedTuple):
+    """What a request asks for.
+
+    Its stream ends with its usage if `include_usage`; calls are answered as functions if `older_form`.
+    """
+
+    chat: ChatRequest
+    include_usage: bool
+    older_form: bool = False
+
+
+def read_request(fields: Fields, files: FileReader) -> ReadRequest:
+    """Read a request. Raises ApiError (400) that names the field."""
     model = fields.string("model")
     if not model:
         raise fields.required("model")
     stream = fields.boolean("stream") or False
-    messages = _read_messages(fields, files)
-    ignored = () if fields.names <= _USUAL else _read_ignored(fields)
-    include_usage = _read_include_usage(fields, stream=stream)
-    return ChatRequest(model, messages, stream, ignored, files.first_document), include_usage
+    reader = MessageReader(files)
+    messages = reader.read(fields)
+    chat = ChatRequest(model, messages, stream, reader.ignored, files.first_document)
+    read = ReadRequest(chat, include_usage=False)
+    if not fields.names <= _USUAL:
+        read = _read_rest(fields, read)
+    return _read_stream_options(fields, read)
 
 
-def _read_ignored(fields: Fields) -> tuple[str, ...]:
-    """Name what is asked for and has no effect. Raises ApiError where it would be missed."""
+def _read_rest(fields: Fields, read: ReadRequest) -> ReadRequest:
+    """Read what few requests have. Raises ApiError where something cannot be honoured and would be missed."""
     _refuse_unsupported(fields)
-    ignored = [name for name, read in _IGNORED.items() if read(fields, name) is not None]
-    return (*ignored, *_read_stop(fields), *_read_response_format(fields), *_read_tools(fields))
-
-
-def _read_messages(fields: Fields, files: FileReader) -> tuple[Message, ...]:
-    messages = fields.array("messages")
-    if messages is None:
-        raise fields.required("messages")
-    if not messages:
-        raise fields.invalid("messages", "invalid_value", "'messages' must have at least one message.")
-    return tuple(
-        [
-            _read_plain(message) or _read_message(fields.mapping_at("messages", at, message), files)
-            for at, message in enumerate(messages)
-        ]
+    ignored = [name for name, checked in _IGNORED.items() if checked(fields, name) is not None]
+    tools, ignored_tools, older_form = read_chat_tools(fields)
+    stops = read_stops(fields, "stop")
+    if "stop" in fields and not stops and fields.any("stop") != []:
+        ignored.append("stop")
+    limits = [read_max_tokens(fields, name) for name in ("max_tokens", "max_completion_tokens")]
+    chat = read.chat._replace(
+        ignored=(*ignored, *ignored_tools, *read.chat.ignored),
+        tools=tools,
+        json_format=_read_response_format(fields),
+        stops=stops,
+        max_tokens=min([limit for limit in limits if limit is not None], default=None),
+        choices=_read_choices(fields),
     )
+    return read._replace(chat=chat, older_form=older_form)
 
 
-def _read_plain(message: object) -> Message | None:
-    """Read a message that has nothing but a role and a text, as nearly all of a long history: a tenth of the time."""
-    if isinstance(message, dict) and len(message) == 2:
-        role, text = message.get("role"), message.get("content")
-        if isinstance(role, str) and isinstance(text, str) and role in _ROLES:
-            return Message(_ROLES[role], text)
-    return None
-
-
-def _read_message(fields: Fields, files: FileReader) -> Message:
-    role = fields.string("role")
-    if role is None:
-        raise fields.required("role")
-    if role not in _ROLES:
-        raise fields.invalid(
-            "role", "invalid_value", f"'{fields.path('role')}' must be one of {', '.join(_ROLES)}, not '{role[:50]}'."
-        )
-    text, shown = _read_content(fields, files)
-    return Message(
-        _ROLES[role],
-        text,
-        fields.string("name"),
-        tuple(_read_tool_call(call) for call in fields.mappings("tool_calls") or ()),
-        fields.string("tool_call_id"),
-        shown,
-    )
-
-
-def _read_content(fields: Fields, files: FileReader) -> tuple[str, tuple[File, ...]]:
-    """Content is a string, null or parts."""
-    if fields.kind("content") is not list:
-        if fields.kind("content") not in (str, type(None)):
-            raise fields.invalid(
-                "content", "invalid_type", f"'{fields.path('content')}' must be a string, null or an array of parts."
-            )
-        return fields.string("content") or "", ()
-    parts = [_read_part(part, files) for part in fields.mappings("content") or ()]
-    texts = [part for part in parts if isinstance(part, str)]
-    return "\n".join(texts), tuple(part for part in parts if isinstance(part, File))
-
-
-def _read_part(part: Fields, files: FileReader) -> str | File:
-    match part.string("type"):
-        case "text":
-            text = part.string("text")
-            if text is None:
-                raise part.required("text")
-            return text
-        case "image_url":
-            return files.read_picture(part)
-        case "file":
-            content = part.mapping("file")
-            if content is None:
-                raise part.required("file")
-            return files.read_file(part, content)
-        case "input_file":  # the Responses API's spelling, which some clients use here too
-            return files.read_file(part, part)
-        case None:
-            raise part.required("type")
-        case other:
-            raise part.invalid(
-                "type",
-                "unsupported_parameter",
-                f"Content parts of type '{other[:50]}' are not supported: send `text`, `image_url` and `file` parts.",
-            )
-
-
-def _read_tool_call(call: Fields) -> ToolCall:
-    function = call.mapping("function")
-    if function is None:
-        raise call.required("function")
-    name = function.string("name")
-    if name is None:
-        raise function.required("name")
-    return ToolCall(call.string("id") or "", name, function.string("arguments") or "")
-
-
-def _read_include_usage(fields: Fields, *, stream: bool) -> bool:
+def _read_stream_options(fields: Fields, read: ReadRequest) -> ReadRequest:
     options = fields.mapping("stream_options")
     if options is None:
-        return False
-    if not stream:
+        return read
+    chat = read.chat
+    if not chat.stream:
         raise fields.invalid(
             "stream_options", "invalid_value", "'stream_options' is allowed only with 'stream': true, as at OpenAI."
         )
-    return options.boolean("include_usage") or False
+    if options.boolean("include_obfuscation"):
+        chat = chat._replace(ignored=(*chat.ignored, "stream_options.include_obfuscation"))
+    return read._replace(chat=chat, include_usage=options.boolean("include_usage") or False)
 
 
-def _read_stop(fields: Fields) -> list[str]:
-    if fields.kind("stop") is list:
-        stops = fields.strings("stop") or []
-        if len(stops) > MAX_STOPS:
-            raise fields.invalid("stop", "invalid_value", f"'stop' must be a string or up to {MAX_STOPS} strings.")
-        return ["stop"] if stops else []
-    return ["stop"] if fields.string("stop") is not None else []
-
-
-def _read_response_format(fields: Fields) -> list[str]:
+def _read_response_format(fields: Fields) -> JsonFormat | None:
     form = fields.mapping("response_format")
     if form is None:
-        return []
+        return None
     match form.string("type"):
         case "text":
-            return []
-        case "json_object":
-            return ["response_format"]
+            return None
+        case "json_object":  # with a schema beside it in servers for local models
+            return read_json_schema(form)
         case "json_schema":
-            raise _unsupported(fields, "response_format")
+            about = form.mapping("json_schema")
+            if about is None:
+                raise form.required("json_schema")
+            return read_json_schema(about)
         case None:
             raise form.required("type")
         case _:
@@ -194,27 +125,14 @@ def _read_response_format(fields: Fields) -> list[str]:
             )
 
 
-def _read_tools(fields: Fields) -> list[str]:
-    """Tools are refused while they cannot be called; an empty list, or a choice of `none`, asks for nothing."""
-    given = [name for name in ("tools", "functions") if fields.array(name)]
-    for choice in ("tool_choice", "function_call"):
-        if fields.kind(choice) is str and fields.string(choice) in ("none", "auto"):
-            continue
-        if choice in fields:
-            raise _unsupported(fields, choice)
-    if given and "none" not in (_word(fields, "tool_choice"), _word(fields, "function_call")):
-        raise _unsupported(fields, given[0])
-    return given
-
-
-def _word(fields: Fields, name: str) -> str | None:
-    return fields.string(name) if fields.kind(name) is str else None
+def _read_choices(fields: Fields) -> int:
+    count = fields.integer("n", least=1)
+    if count is not None and count > MAX_CHOICES:
+        raise fields.invalid("n", "invalid_value", f"'n' must be at most {MAX_CHOICES}, not {count}.")
+    return count or 1
 
 
 def _refuse_unsupported(fields: Fields) -> None:
-    n = fields.integer("n", least=1)
-    if n is not None and n > 1:
-        raise _unsupported(fields, "n")
     if fields.boolean("logprobs"):
         raise _unsupported(fields, "logprobs")
     if fields.integer("top_logprobs", least=0):

@@ -180,7 +180,7 @@ def test_bytes_before_the_header_are_sent_as_they_are() -> None:
 
 @pytest.mark.parametrize(("kind", "data"), SMALL.items(), ids=SMALL)
 def test_a_picture_sent_as_a_file_is_a_picture(kind: str, data: bytes) -> None:
-    (request, _) = CHAT_COMPLETIONS.read(body(file_part(data)), FileReader(FileRules(MAX_BYTES, 10), {}))
+    request = CHAT_COMPLETIONS.read(body(file_part(data)), FileReader(FileRules(MAX_BYTES, 10), {})).chat
     (picture,) = files_of(request.messages)
     assert (picture.data, picture.content_type, picture.kind) == (data, kind, "picture")
     assert request.first_document is None
@@ -199,7 +199,7 @@ def test_the_request_names_the_first_part_that_brings_a_document() -> None:
         input_file(pdf()),
         file_part(pdf()),
     )
-    (request, _) = CHAT_COMPLETIONS.read(body(*parts), FileReader(FileRules(MAX_BYTES, 10), {}))
+    request = CHAT_COMPLETIONS.read(body(*parts), FileReader(FileRules(MAX_BYTES, 10), {})).chat
     assert request.first_document == "messages[1].content[3]"
     assert [file.kind for file in files_of(request.messages)] == ["picture", "picture", "document", "document"]
 

@@ -44,7 +44,6 @@ IGNORED: dict[str, dict[str, object]] = {
     "service_tier": {"service_tier": "auto"},
     "reasoning_effort": {"reasoning_effort": "low"},
     "verbosity": {"verbosity": "low"},
-    "response_format": {"response_format": {"type": "json_object"}},
     "temperature, seed": {"seed": 1, "temperature": 1},
 }
 
@@ -63,9 +62,6 @@ async def test_nothing_ignored_no_header(bridge: RunningBridge) -> None:
 
 
 UNSUPPORTED: dict[str, dict[str, object]] = {
-    "tools": {"tools": [{"type": "function", "function": {"name": "f"}}]},
-    "functions": {"functions": [{"name": "f"}]},
-    "response_format": {"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": {}}}},
     "logprobs": {"logprobs": True},
     "audio": {"audio": {"voice": "alloy", "format": "mp3"}},
     "modalities": {"modalities": ["text", "audio"]},

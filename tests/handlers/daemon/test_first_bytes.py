@@ -80,6 +80,7 @@ HIDDEN: dict[str, bytes] = {
     "in the body": b"POST / HTTP/1.1\r\nHost: x\r\n\r\nAuthorization: Bearer sk-1\r\n",
     "in another header": b"POST / HTTP/1.1\r\nX: Authorization: Bearer sk-1\r\n\r\n",
     "of another scheme": b"POST / HTTP/1.1\r\nAuthorization: Basic sk-1\r\n\r\n",
+    "in a head that does not end": b"POST / HTTP/1.1\r\nAuthorization: Bearer sk-1\r\nX: y\r\n",
     "nowhere": b"POST / HTTP/1.1\r\nHost: x\r\n\r\n",
 }
 

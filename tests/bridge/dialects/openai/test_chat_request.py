@@ -61,7 +61,7 @@ def file(**fields: object) -> dict[str, object]:
 
 
 def test_a_plain_request() -> None:
-    assert read(body()) == (ChatRequest("m", (Message("user", "hi"),), stream=False), False)
+    assert read(body()) == ChatCompletionRequest(ChatRequest("m", (Message("user", "hi"),), stream=False), False)
 
 
 MESSAGES: dict[str, tuple[dict[str, Any], Message]] = {
@@ -134,24 +134,19 @@ ACCEPTED: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
     "service_tier": ({"service_tier": "auto"}, ("service_tier",)),
     "reasoning_effort": ({"reasoning_effort": "high"}, ("reasoning_effort",)),
     "verbosity": ({"verbosity": "low"}, ("verbosity",)),
-    "max_tokens": ({"max_tokens": 1}, ("max_tokens",)),
-    "max_completion_tokens": ({"max_completion_tokens": 4096}, ("max_completion_tokens",)),
-    "stop, a string": ({"stop": "\n"}, ("stop",)),
-    "stop, four strings": ({"stop": ["a", "b", "c", "d"]}, ("stop",)),
     "stop, none": ({"stop": []}, ()),
     "n = 1": ({"n": 1}, ()),
     "response_format text": ({"response_format": {"type": "text"}}, ()),
-    "response_format json_object": ({"response_format": {"type": "json_object"}}, ("response_format",)),
     "no tools": ({"tools": [], "functions": []}, ()),
     "no tools, chosen freely": ({"tools": [], "tool_choice": "auto"}, ()),
-    "tools that must not be called": ({"tools": [TOOL], "tool_choice": "none"}, ("tools",)),
-    "functions that must not be called": ({"functions": [{"name": "f"}], "function_call": "none"}, ("functions",)),
+    "tools that must not be called": ({"tools": [TOOL], "tool_choice": "none"}, ()),
+    "functions that must not be called": ({"functions": [{"name": "f"}], "function_call": "none"}, ()),
     "parallel_tool_calls without tools": ({"parallel_tool_calls": True}, ()),
     "no logprobs": ({"logprobs": False, "top_logprobs": 0}, ()),
     "modalities text": ({"modalities": ["text"]}, ()),
     "audio null": ({"audio": None}, ()),
     "unknown fields": ({"enable_thinking": True, "cache": {"deep": [{"er": None}]}}, ()),
-    "several": ({"seed": 1, "temperature": 1, "stop": "x"}, ("temperature", "seed", "stop")),
+    "several": ({"seed": 1, "temperature": 1, "stop": "x"}, ("temperature", "seed")),
 }
 
 
@@ -201,7 +196,6 @@ REFUSED = {
     "role missing": missing("messages[0].role", message(role=...)),
     "role null": missing("messages[0].role", message(role=None)),
     "role unknown": invalid("messages[0].role", message(role="critic")),
-    "role function, long gone": invalid("messages[0].role", message(role="function")),
     "role a list": wrong_type("messages[0].role", message(role=["user"])),
     "name a number": wrong_type("messages[0].name", message(name=1)),
     "content a number": wrong_type("messages[0].content", message(content=1)),
@@ -269,26 +263,14 @@ REFUSED = {
     "reasoning_effort a number": wrong_type("reasoning_effort", {"reasoning_effort": 3}),
     "verbosity a boolean": wrong_type("verbosity", {"verbosity": True}),
     "max_tokens a string": wrong_type("max_tokens", {"max_tokens": "100"}),
-    "max_tokens 0": invalid("max_tokens", {"max_tokens": 0}),
-    "max_completion_tokens 1.0": wrong_type("max_completion_tokens", {"max_completion_tokens": 1.0}),
-    "max_completion_tokens -1": invalid("max_completion_tokens", {"max_completion_tokens": -1}),
     "stop a number": wrong_type("stop", {"stop": 1}),
-    "stop five strings": invalid("stop", {"stop": ["a", "b", "c", "d", "e"]}),
     "a stop a number": wrong_type("stop[1]", {"stop": ["a", 1]}),
     "a stop null": wrong_type("stop[0]", {"stop": [None]}),
     "n a string": wrong_type("n", {"n": "1"}),
     "n 0": invalid("n", {"n": 0}),
     # what is not supported
-    "n 2": unsupported("n", {"n": 2}),
-    "tools": unsupported("tools", {"tools": [TOOL]}),
-    "tools, chosen freely": unsupported("tools", {"tools": [TOOL], "tool_choice": "auto"}),
     "tools an object": wrong_type("tools", {"tools": TOOL}),
-    "functions": unsupported("functions", {"functions": [{"name": "f"}]}),
     "functions a string": wrong_type("functions", {"functions": "f"}),
-    "a tool that must be called": unsupported("tool_choice", {"tools": [TOOL], "tool_choice": "required"}),
-    "one tool that must be called": unsupported("tool_choice", {"tools": [TOOL], "tool_choice": TOOL}),
-    "a function that must be called": unsupported("function_call", {"function_call": {"name": "f"}}),
-    "json_schema": unsupported("response_format", {"response_format": {"type": "json_schema", "json_schema": {}}}),
     "response_format a string": wrong_type("response_format", {"response_format": "json"}),
     "response_format without type": missing("response_format.type", {"response_format": {}}),
     "response_format of another type": invalid("response_format.type", {"response_format": {"type": "xml"}}),
@@ -332,13 +314,10 @@ NOT_JSON = {
     "something behind it": body() + b"}",
     "single quotes": b"{'model': 'm'}",
     "a comma too many": b'{"model":"m",}',
-    "a byte order mark": b"\xef\xbb\xbf" + body(),
-    "UTF-16": body().decode().encode("utf-16"),
     "invalid UTF-8": b'{"model":"\xff\xfe"}',
     "a surrogate in UTF-8": b'{"model":"\xed\xa0\x80"}',
     "a raw NUL in a string": b'{"model":"\x00"}',
     "NULs": b"\x00" * 100,
-    "a lone surrogate": rb'{"model":"\ud800"}',
     "NaN": b'{"model":"m","messages":[],"temperature":NaN}',
     "Infinity": b'{"model":"m","messages":[],"temperature":-Infinity}',
     "1e999": b'{"model":"m","messages":[],"temperature":1e999}',

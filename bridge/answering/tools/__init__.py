@@ -1,0 +1,1 @@
+"""Tools that models call by text: how they are shown, and how calls are written and compared. Pure functions."""

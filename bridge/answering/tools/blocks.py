@@ -1,0 +1,45 @@
+"""Calls and results as a prompt shows them: the form that models are asked for, and that most open models know.
+
+<tool_call>
+{"name": "get_weather", "arguments": {"city": "Paris"}}
+</tool_call>
+"""
+
+from __future__ import annotations
+
+import orjson
+
+from bridge.answering.messages import ToolCall
+
+
+def call_block(call: ToolCall) -> str:
+    """Write a call. Its arguments stand as they were spelled; what is no JSON is written as a JSON string."""
+    if call.kind == "custom":
+        what = f'"input": {json_text(call.arguments)}'
+    else:
+        arguments = call.arguments.strip() or "{}"
+        what = f'"arguments": {arguments if _is_json(arguments) else json_text(call.arguments)}'
+    return f'<tool_call>\n{{"name": {json_text(call.name)}, {what}}}\n</tool_call>'
+
+
+def response_block(text: str, call_id: str | None, name: str, attached: str = "") -> str:
+    """Write a result, verbatim; `attached` names the pictures and documents that come with it."""
+    attributes = "".join(
+        f' {attribute}="{value}"'
+        for attribute, value in (("id", call_id), ("name", name), ("files", attached))
+        if value
+    )
+    return f"<tool_response{attributes}>\n{text}\n</tool_response>"
+
+
+def json_text(value: object) -> str:
+    """Write a value as compact JSON, in the order that it has."""
+    return orjson.dumps(value).decode()
+
+
+def _is_json(text: str) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True

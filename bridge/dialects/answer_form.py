@@ -1,0 +1,52 @@
+"""What a request says of its answer's form, however an API spells it: where it ends, and that it is JSON."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import orjson
+
+from bridge.answering.chat import JsonFormat
+from bridge.answering.schemas import check_schema
+from bridge.dialects.fields import Fields
+from bridge.dialects.tool_reading import MAX_SCHEMA_BYTES
+
+#: Stop strings of one request, and the characters of all of them: OpenAI takes four.
+MAX_STOPS: Final = 256
+MAX_STOP_CHARS: Final = 64 * 1024
+
+
+def read_stops(fields: Fields, name: str) -> tuple[str, ...]:
+    """Read a string, or an array of them. An empty one ends nothing. Raises ApiError (400)."""
+    if fields.kind(name) is str:
+        stops = [fields.string(name) or ""]
+    elif fields.kind(name) in (list, type(None)):
+        stops = fields.strings(name) or []
+    else:
+        raise fields.invalid(name, "invalid_type", f"'{fields.path(name)}' must be a string or an array of strings.")
+    if len(stops) > MAX_STOPS or sum(map(len, stops)) > MAX_STOP_CHARS:
+        limit = f"'{fields.path(name)}' must not have more than {MAX_STOPS} strings of {MAX_STOP_CHARS} characters."
+        raise fields.invalid(name, "invalid_value", limit)
+    return tuple(dict.fromkeys(filter(None, stops)))
+
+
+def read_max_tokens(fields: Fields, name: str) -> int | None:
+    """Read a limit in tokens; None where there is none, which some clients say by 0 or -1. Raises ApiError (400)."""
+    limit = fields.integer(name, least=-1)
+    return None if limit in (0, -1) else limit
+
+
+def read_json_schema(about: Fields) -> JsonFormat:
+    """Read a format's `schema`, its name and what it is for. Raises ApiError (400), with an invalid schema's path."""
+    schema = about.json_object("schema")
+    if schema is not None:
+        if len(orjson.dumps(schema)) > MAX_SCHEMA_BYTES:
+            limit = f"'{about.path('schema')}' must not be larger than {MAX_SCHEMA_BYTES} bytes."
+            raise about.invalid("schema", "invalid_value", limit)
+        misfit = check_schema(schema)
+        if misfit is not None:
+            at = ".".join(filter(None, ("schema", misfit.path)))
+            raise about.invalid(at, "invalid_value", f"'{about.path(at)}' is not valid JSON Schema: {misfit.message}")
+    return JsonFormat(
+        schema, about.string("name") or "", about.boolean("strict") or False, about.string("description") or ""
+    )

@@ -1,0 +1,116 @@
+"""The tools of a request, and which of them may be called, however an API spells them. Limits are docs/agents.md's."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+import orjson
+
+from bridge.answering.chat import Tool, Tools
+from bridge.answering.schemas import check_schema
+from bridge.dialects.fields import Fields
+from bridge.errors import ApiError
+
+MAX_TOOLS: Final = 512
+#: All schemas of a request together, as compact JSON.
+MAX_SCHEMA_BYTES: Final = 1024 * 1024
+
+_NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+
+
+class Choice(NamedTuple):
+    """Which tools may or must be called: `allowed` names them, None for all. `none` shows none of them."""
+
+    none: bool = False
+    required: bool = False
+    allowed: frozenset[str] | None = None
+
+
+class ToolReader:
+    """Reads the tools of one request, one after another, and then the choice among them.
+
+    `ignored` names the tools whose own schema is invalid: their arguments cannot be checked against it.
+    """
+
+    def __init__(self) -> None:
+        self.ignored: list[str] = []
+        self._tools: dict[str, Tool] = {}
+        self._schema_bytes = 0
+
+    def read_function(self, about: Fields, schema: str = "parameters") -> None:
+        """Read a function: its name, what it does, and in the field `schema` its parameters. Raises ApiError (400)."""
+        name, description = self._read_name(about), about.string("description") or ""
+        parameters = about.json_object(schema)
+        about.boolean("strict")  # a call that does not fit is never handed out, strict or not
+        checkable = True
+        if parameters is not None:
+            self._schema_bytes += len(orjson.dumps(parameters))
+            if self._schema_bytes > MAX_SCHEMA_BYTES:
+                limit = f"The schemas of all tools together must not be larger than {MAX_SCHEMA_BYTES} bytes."
+                raise about.invalid(schema, "invalid_value", limit)
+            checkable = check_schema(parameters) is None
+            if not checkable:
+                self.ignored.append(f"{about.path(schema)} ({name})")
+        self._add(Tool(name, description, parameters, checkable=checkable), about)
+
+    def read_custom(self, about: Fields) -> None:
+        """Read a tool that takes free text, and the grammar that its `format` may have. Raises ApiError (400)."""
+        name, description = self._read_name(about), about.string("description") or ""
+        grammar = ""
+        form = about.mapping("format")
+        if form is not None and form.string("type") == "grammar":
+            rules = form.mapping("grammar") or form  # the Responses API has no object of its own for it
+            definition = rules.string("definition")
+            if definition is None:
+                raise rules.required("definition")
+            grammar = "\n".join(filter(None, (rules.string("syntax"), definition)))
+        self._add(Tool(name, description, kind="custom", grammar=grammar), about)
+
+    def find(self, chosen: Fields) -> str:
+        """Read the name of a tool that was chosen. Raises ApiError (400) where it is not among those given."""
+        name = chosen.string("name")
+        if name is None:
+            raise chosen.required("name")
+        if name not in self._tools:
+            message = f"'{chosen.path('name')}' names '{name[:64]}', which is not among the tools that are given."
+            raise chosen.invalid("name", "invalid_value", message)
+        return name
+
+    def chosen(self, choice: Choice, *, parallel: bool) -> Tools | None:
+        """All tools with the choice among them; None where none may be called."""
+        if choice.none or not self._tools:
+            return None
+        allowed = frozenset(self._tools) if choice.allowed is None else choice.allowed
+        return Tools(tuple(self._tools.values()), allowed, choice.required, parallel)
+
+    def __bool__(self) -> bool:
+        return bool(self._tools)
+
+    def _read_name(self, about: Fields) -> str:
+        name = about.string("name")
+        if name is None:
+            raise about.required("name")
+        if not _NAME.fullmatch(name):
+            message = f"'{about.path('name')}' must have 1 to 64 characters of a-z, A-Z, 0-9, '_', '-' and '.'."
+            raise about.invalid("name", "invalid_value", message)
+        return name
+
+    def _add(self, tool: Tool, about: Fields) -> None:
+        if tool.name in self._tools:
+            message = f"'{about.path('name')}' is the name of another tool too: '{tool.name}'."
+            raise about.invalid("name", "invalid_value", message)
+        self._tools[tool.name] = tool
+
+
+def read_tools(fields: Fields, name: str) -> list[Fields]:
+    """Read an array of tools; it may be absent. Raises ApiError (400) where there are too many."""
+    items = fields.mappings(name) or []
+    if len(items) > MAX_TOOLS:
+        raise fields.invalid(name, "invalid_value", f"'{fields.path(name)}' must not have more than {MAX_TOOLS} tools.")
+    return items
+
+
+def unknown_choice(fields: Fields, name: str, allowed: str) -> ApiError:
+    """Make the 400 for a choice that is none of those `allowed`."""
+    return fields.invalid(name, "invalid_value", f"'{fields.path(name)}' must be {allowed}.")

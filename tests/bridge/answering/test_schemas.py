@@ -1,0 +1,153 @@
+"""JSON Schema: what is invalid is named by its path, what does not fit too, and no schema takes hours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bridge.answering.schemas import Misfit, check_schema, first_misfit, path_of
+
+PERSON: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "age": {"type": "integer"},
+        "tags": {"type": "array", "items": {"enum": ["a", "b"]}},
+        "friends": {"type": "array", "items": {"$ref": "#"}},
+    },
+    "required": ["name"],
+    "additionalProperties": False,
+}
+
+VALID: dict[str, object] = {
+    "nothing": {},
+    "an object": PERSON,
+    "a tree": {"$defs": {"node": {"items": {"$ref": "#/$defs/node"}}}, "$ref": "#/$defs/node"},
+    "an anchor": {"$defs": {"node": {"$anchor": "n", "type": "string"}}, "$ref": "#n"},
+    "a pointer with escapes": {"$defs": {"a/b ~": {"type": "null"}}, "$ref": "#/$defs/a~1b%20~0"},
+    "an old draft": {"$schema": "http://json-schema.org/draft-07/schema#", "items": [{"type": "string"}]},
+    "a draft nobody knows": {"$schema": "https://example.org/mine", "type": "string"},
+    "$schema is a number": {"$schema": 7, "type": "string"},
+    "keywords nobody knows": {"type": "string", "nullable": True, "x-order": 1},
+    "a pattern of JavaScript's": {"pattern": r"^(?=\p{L})[\w\-]+\/\d$"},
+    "all is allowed": True,
+}
+
+
+@pytest.mark.parametrize("schema", VALID.values(), ids=VALID)
+def test_a_valid_schema(schema: object) -> None:
+    assert check_schema(schema) is None
+
+
+LAUGHS: dict[str, Any] = {
+    f"d{level}": {"anyOf": [{"$ref": f"#/$defs/d{level + 1}"}, {"$ref": f"#/$defs/d{level + 1}"}]}
+    for level in range(40)
+} | {"d40": {"type": "string"}}
+
+DEEP: dict[str, Any] = {"type": "string"}
+for _ in range(400):
+    DEEP = {"items": DEEP}
+
+INVALID: dict[str, tuple[object, str]] = {
+    "a type nobody knows": ({"type": "strin"}, "type"),
+    "a number as type, inside": ({"properties": {"a": {"type": 5}}}, "properties.a.type"),
+    "required is no list": ({"properties": {"a": {"required": True}}}, "properties.a.required"),
+    "an enum in a list": ({"anyOf": [{}, {"enum": 1}]}, "anyOf[1].enum"),
+    "a broken pattern": ({"properties": {"a": {"pattern": "(a"}}}, "properties.a.pattern"),
+    "a pattern too large": ({"pattern": "((a{1000}){1000}){1000}"}, "pattern"),
+    "a reference to nothing": ({"$ref": "#/$defs/a"}, ""),
+    "a reference to another server": ({"$ref": "https://127.0.0.1:1/schema.json"}, ""),
+    "a reference to a file": ({"properties": {"a": {"$ref": "file:///etc/passwd"}}}, ""),
+    "a billion laughs": ({"$defs": LAUGHS, "$ref": "#/$defs/d0"}, ""),
+    "a billion laughs by name": (
+        {
+            "$defs": {
+                f"d{n}": {"$anchor": f"a{n}", "allOf": [{"$ref": f"#a{n + 1}"}, {"$ref": f"#a{n + 1}"}]}
+                for n in range(40)
+            }
+            | {"end": {"$anchor": "a40"}},
+            "$ref": "#a0",
+        },
+        "",
+    ),
+    "400 deep": (DEEP, ""),
+    "a string": ("string", ""),
+    "a list": ([], ""),
+    "null": (None, ""),
+}
+
+
+@pytest.mark.parametrize(("schema", "path"), INVALID.values(), ids=INVALID)
+def test_an_invalid_schema_is_named_by_its_path(schema: object, path: str) -> None:
+    found = check_schema(schema)
+    assert found is not None
+    assert found.path == path
+    assert found.message
+
+
+def nested(levels: int) -> object:
+    value: object = {"name": "Ada"}
+    for _ in range(levels):
+        value = {"name": "Ada", "friends": [value]}
+    return value
+
+
+FITTING: dict[str, object] = {
+    "least": {"name": "Ada"},
+    "whole floats are integers": {"name": "Ada", "age": 36.0},
+    "nested": {"name": "Ada", "tags": ["a"], "friends": [{"name": "Bob", "friends": []}]},
+    "nested deeply": nested(99),
+}
+
+
+@pytest.mark.parametrize("value", FITTING.values(), ids=FITTING)
+def test_a_value_that_fits(value: object) -> None:
+    assert first_misfit(PERSON, value) is None
+
+
+MISFITS: dict[str, tuple[object, str, str]] = {
+    "no object": ([1], "", "object"),
+    "a field missing": ({}, "", "name"),
+    "a field too many": ({"name": "Ada", "mood": 1}, "", "mood"),
+    "a wrong type": ({"name": "Ada", "age": "36"}, "age", "integer"),
+    "a fraction": ({"name": "Ada", "age": 36.5}, "age", "integer"),
+    "in a list": ({"name": "Ada", "tags": ["a", "c"]}, "tags[1]", "c"),
+    "in an object in a list": ({"name": "Ada", "friends": [{"name": "Bob"}, {"name": 1}]}, "friends[1].name", "string"),
+    "too deep": (nested(200), "", "deep"),
+    "so deep that it would overrun the stack": (nested(20_000), "", "deep"),
+    "not JSON": ({"name": {1, 2}}, "", "JSON"),
+}
+
+
+@pytest.mark.parametrize(("value", "path", "said"), MISFITS.values(), ids=MISFITS)
+def test_a_value_that_does_not_fit_is_named_by_its_path(value: object, path: str, said: str) -> None:
+    found = first_misfit(PERSON, value)
+    assert found is not None
+    assert found.path == path
+    assert said in found.message
+
+
+def test_a_message_is_bounded() -> None:
+    found = first_misfit({"type": "integer"}, "é" * 100_000)
+    assert found is not None
+    assert len(found.message) < 400
+
+
+def test_an_invalid_schema_is_an_error() -> None:
+    with pytest.raises(ValueError, match="type"):
+        first_misfit({"type": "strin"}, 1)
+
+
+def test_patterns_do_not_run_away() -> None:
+    """Python's own `re` would take longer than the universe has."""
+    assert first_misfit({"pattern": "^(?=a)(a+)+$"}, "a" * 200 + "!") is not None
+
+
+def test_a_value_with_a_million_misfits_is_named_by_the_first() -> None:
+    assert first_misfit({"items": {"type": "string"}}, [1] * 200_000) == Misfit("[0]", '1 is not of type "string"')
+
+
+def test_paths() -> None:
+    assert path_of([]) == ""
+    assert path_of(["a", 0, 1, "b"]) == "a[0][1].b"
