@@ -81,8 +81,6 @@ MAY: dict[str, set[str] | None] = {
     "handlers/request/aiohttp_internals.py": None,
     "bridge/answering/conversations.py": {"_Hash"},  # of the type stubs of hashlib: it has no other name
     "bridge/tasks.py": {"_log_traceback"},  # asyncio's: the only sign that nobody has taken a task's exception
-    "upstream/http/exchange.py": {"_factory"},
-    "upstream/http/transfer.py": {"_retry_connection"},
 }
 #: What namedtuple has under such names, and documents.
 NAMED_TUPLE = {"_asdict", "_field_defaults", "_fields", "_make", "_replace"}
