@@ -87,6 +87,8 @@ class Relay:
         if "image" not in model.inputs and any(file.kind == "picture" for file in files_of(messages)):
             messages = tuple(message.without_pictures() for message in messages)
             ignored = (*ignored, "images")
+        if model.modality == "search":  # it searches by itself
+            ignored = tuple([name for name in ignored if not name.startswith("tools.web_search")])
         if not any(message.text.strip() or message.tool_calls or message.files for message in messages):
             lost = f", and '{request.model}' takes no pictures" if "images" in ignored else ""
             raise invalid_request("invalid_value", f"'messages' hold no text to send{lost}.", "messages")

@@ -68,6 +68,14 @@ class StreamEncoder(StreamOpening, Protocol):
         """Encode the last event of a stream that broke off, whether `start` has been sent or not."""
 
 
+@runtime_checkable
+class TellsErrors(Protocol):
+    """What an encoder is besides, of an API whose callers look for some errors in the stream alone."""
+
+    def tells(self, error: ApiError) -> bool:
+        """Say whether an error is told in the stream even where nothing has been sent before it."""
+
+
 class Collector(Protocol):
     """Collects one answer that is not streamed."""
 

@@ -13,7 +13,7 @@ import pybase64
 from bridge.dialects.data_urls import Taken
 from bridge.dialects.fields import Fields
 from bridge.errors import ApiError, invalid_request
-from upstream.protocol.files import File
+from upstream.protocol.files import File, is_pdf, sniff
 
 #: What a picture's data URL may call its content; which of the four it is, its first bytes say.
 _LABELS: Final = frozenset({"image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"})
@@ -21,6 +21,10 @@ _LABELS: Final = frozenset({"image/png", "image/jpeg", "image/jpg", "image/gif",
 _DATA_URL: Final = re.compile(r"data:([^;,]{0,100})((?:;[^;,]{0,100}){0,8}),", re.IGNORECASE)
 #: What it matches is shorter.
 _LABEL_BYTES: Final = 1024
+
+
+#: What no text holds, but for the few that end or part lines.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 class FileRules(NamedTuple):
@@ -75,6 +79,7 @@ class FileReader:
         self._fetched = fetched
         self._taken = taken
         self._count = 0
+        self._read: dict[str, File] = {}  # of what was taken out
         self.first_document: str | None = None
 
     def read_picture(self, part: Fields) -> File:
@@ -114,19 +119,37 @@ class FileReader:
             self.first_document = part.own_path
         return file
 
-    def read_text_file(self, content: Fields) -> str | None:
-        """Read an `input_file` that holds text, behind its name; None where it does not say that it does."""
-        data = content.string("file_data") or ""
-        label = _DATA_URL.match(data[:_LABEL_BYTES])
-        if label is None or not label[1].strip().lower().startswith("text/"):
+    def read_input_file(self, part: Fields) -> File | str:
+        """Read an `input_file`: PDF, picture, or text behind its name, as its bytes say. Raises ApiError (400)."""
+        name, encoded = part.string("filename"), part.string("file_data")
+        text = self._text_in(encoded, part.path("file_data")) if encoded else None
+        return self.read_file(part, part) if text is None else "\n".join(filter(None, (name, text)))
+
+    def restored(self, value: object, depth: int = 8) -> object:
+        """The JSON value with what was taken out of the body, as far as `depth`: strings, or files for `data_url`."""
+        match value:
+            case str() if value in self._taken:
+                return self._read.get(value) or bytes(self._taken[value]).decode(errors="replace")
+            case list() if self._taken and depth:
+                return [self.restored(item, depth - 1) for item in value]
+            case dict() if self._taken and depth:
+                return {name: self.restored(item, depth - 1) for name, item in value.items()}
+        return value
+
+    def _text_in(self, encoded: str, param: str) -> str | None:
+        """Read the text that a data URL or base64 holds; None where it holds something else."""
+        label, rest = self._split(encoded)
+        if label is not None and not _is_base64(label) and label[1].strip().lower().startswith("text/"):
+            data = unquote_to_bytes(bytes(rest) if isinstance(rest, memoryview) else rest)
+        else:
+            data = self._decoded(_FILE, rest, label, param)
+        if sniff(data) or is_pdf(data):
             return None
         try:
-            text = unquote_to_bytes(data[label.end() :])
-            if label[2].lower().rpartition(";")[2].strip() == "base64":
-                text = pybase64.b64decode(text)
-            return "\n".join(filter(None, (content.string("filename"), text.decode())))
-        except ValueError:
-            raise _invalid(_FILE, "The file's text is not UTF-8.", content.path("file_data")) from None
+            text = data.decode()
+        except UnicodeDecodeError:
+            return None
+        return None if _CONTROL.search(text) or not (text or label) else text
 
     def read_bytes(self, data: bytes, param: str) -> File:
         """Check a picture that came as bytes. Raises ApiError (400)."""
@@ -140,7 +163,7 @@ class FileReader:
             kind = label[1].strip().lower()
             if kind not in _LABELS:
                 raise _invalid(_PICTURE, f"'{kind}' is not supported: send {_PICTURE.formats}.", param)
-            return self._checked(_PICTURE, self._decoded(_PICTURE, encoded, label, param), param)
+            return self._noted(url, self._checked(_PICTURE, self._decoded(_PICTURE, encoded, label, param), param))
         if is_link(url):
             found = self._fetched.get(url, "pictures by http(s) URL are not fetched here (images.fetch_urls)")
             if isinstance(found, str):
@@ -153,7 +176,13 @@ class FileReader:
         """Read `file_data`: a data URL, or base64 alone. What its label says does not matter, only the bytes do."""
         self._count_one(_FILE, param)
         label, encoded = self._split(text)
-        return self._checked(_FILE, self._decoded(_FILE, encoded, label, param), param)
+        return self._noted(text, self._checked(_FILE, self._decoded(_FILE, encoded, label, param), param))
+
+    def _noted(self, text: str, file: File) -> File:
+        """Remember what a file was read from, where that was taken out of the body."""
+        if text in self._taken:
+            self._read[text] = file
+        return file
 
     def _split(self, text: str) -> tuple[re.Match[str] | None, str | memoryview]:
         """Part a text, or what was taken out of the body in its place, into a data URL's label and what follows it."""
@@ -165,7 +194,7 @@ class FileReader:
         return label, taken[label.end() :] if label else taken
 
     def _decoded(self, kind: _Kind, encoded: str | memoryview, label: re.Match[str] | None, param: str) -> bytes:
-        if label is not None and label[2].lower().rpartition(";")[2].strip() != "base64":
+        if label is not None and not _is_base64(label):
             raise _invalid(kind, f"The data URL is not base64: 'data:{kind.example};base64,…'.", param)
         if len(encoded) // 4 * 3 > self._rules.max_bytes + 2:  # before an oversized one is decoded
             raise self._too_large(kind, param)
@@ -194,6 +223,17 @@ class FileReader:
     def _too_large(self, kind: _Kind, param: str) -> ApiError:
         limit = f"The {kind.noun} is larger than {self._rules.max_bytes} bytes (images.max_bytes)."
         return invalid_request(kind.too_large, limit, param)
+
+
+def data_url(file: object) -> str:
+    """The data URL of a file, as `orjson.dumps` asks for it by its `default`. Raises TypeError for anything else."""
+    if not isinstance(file, File):
+        raise TypeError(f"{type(file).__name__} is no file")
+    return f"data:{file.content_type};base64,{pybase64.b64encode(file.data).decode()}"
+
+
+def _is_base64(label: re.Match[str]) -> bool:
+    return label[2].lower().rpartition(";")[2].strip() == "base64"
 
 
 def _invalid(kind: _Kind, message: str, param: str) -> ApiError:

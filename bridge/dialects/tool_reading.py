@@ -43,7 +43,7 @@ class ToolReader:
 
         The model is shown it as `name`, if that is given.
         """
-        name, description = name or self._read_name(about), about.string("description") or ""
+        name, description = name or self.read_name(about), about.string("description") or ""
         parameters = about.json_object(schema)
         about.boolean("strict")  # a call that does not fit is never handed out, strict or not
         checkable = True
@@ -59,7 +59,7 @@ class ToolReader:
 
     def read_custom(self, about: Fields, *, name: str | None = None) -> None:
         """Read a tool that takes free text, and the grammar that its `format` may have. Raises ApiError (400)."""
-        name, description = name or self._read_name(about), about.string("description") or ""
+        name, description = name or self.read_name(about), about.string("description") or ""
         grammar = ""
         form = about.mapping("format")
         if form is not None and form.string("type") == "grammar":
@@ -90,7 +90,9 @@ class ToolReader:
     def __bool__(self) -> bool:
         return bool(self._tools)
 
-    def _read_name(self, about: Fields) -> str:
+    @staticmethod
+    def read_name(about: Fields) -> str:
+        """Read a tool's own name. Raises ApiError (400)."""
         name = about.string("name")
         if name is None:
             raise about.required("name")

@@ -49,8 +49,8 @@ def _read(value: object) -> _Saved:
             "owner": str(owner),
             "previous": previous,
             "input": list(given),
-            "response": response,
-        } if isinstance(previous, str | None) and isinstance(response, dict):
+            "response": {"output": list()} as response,
+        } if isinstance(previous, str | None):
             return _Saved(id_, Stored(owner, previous, orjson.dumps(given), orjson.dumps(response)))
     raise ValueError("a response needs id, owner, previous, input and response")
 
@@ -70,8 +70,11 @@ def _write(saved: _Saved) -> object:
 async def kept_responses(folder: StateFolder, responses: StoredResponses) -> AsyncIterator[None]:
     """Fill `responses` with what the last run has left; save them when this one stops."""
     document = responses_document(folder)
-    for id_, stored in await document.load():
+    saved = await document.load()
+    for id_, stored in saved:
         responses.put(id_, stored)
+    if saved:  # what this run deletes is not to come back after a kill
+        await document.save(())
     yield
     try:
         await document.update(lambda _: tuple(_Saved(id_, stored) for id_, stored in responses))

@@ -19,7 +19,7 @@ from bridge.answering.messages import Message, bytes_of
 from bridge.answering.prompting import request_tokens
 from bridge.config.schema import Config
 from bridge.dialects.data_urls import Taken, read_without_data_urls
-from bridge.dialects.dialect import Dialect, DialectRequest, Stamp
+from bridge.dialects.dialect import Dialect, DialectRequest, Stamp, TellsErrors
 from bridge.dialects.fields import Fields, read_object
 from bridge.dialects.files import FileReader
 from bridge.errors import ApiError
@@ -150,7 +150,7 @@ async def _stream(
                         await caller.drain()
                     log_answer(config, answer)
         except ApiError as error:
-            if not caller.committed:
+            if not (caller.committed or (isinstance(encoder, TellsErrors) and encoder.tells(error))):
                 raise
             facts.fail(error)
             await caller.write_error(encoder.error(error))

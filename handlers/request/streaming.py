@@ -77,14 +77,18 @@ class EventStream(CallerWriter):
     async def write_error(self, data: bytes) -> None:
         """Send the one event that ends a broken stream, and end the body."""
         self.started = True
+        await self._commit_in_turn()
         await self.end(data)
 
     async def _begin(self, data: bytes) -> bytes:
         """Commit to 200 before the first of the body, and put the first chunk before it."""
+        await self._commit_in_turn()
+        return self._take_start() + data
+
+    async def _commit_in_turn(self) -> None:
         if self._keeper is not None:  # it may be sending the headers
             await asyncio.wait((self._keeper,))
         await self._commit()
-        return self._take_start() + data
 
     def _take_start(self) -> bytes:
         if self.started:

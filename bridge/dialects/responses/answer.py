@@ -8,9 +8,8 @@ A response is a row of output items, each open for a while; a stream tells each 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from io import StringIO
-from typing import Final, Literal, NamedTuple, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import orjson
 
@@ -18,144 +17,10 @@ from bridge.answering.chat import Usage
 from bridge.answering.events import AnswerEvent, ToolCalls
 from bridge.answering.messages import ToolCall, markdown
 from bridge.dialects import sse
-from bridge.dialects.dialect import Stamp
-from bridge.dialects.responses.stored import item_id, response_id
-from bridge.dialects.responses.tools import ToolNames
-from bridge.dialects.sources import merge_sources, places
-from bridge.errors import ApiError, answer_too_long
-from upstream.protocol.events import Citations, Images, ReasoningDeltas, Source, TextDeltas
-
-#: An answer that is not streamed, its reasoning included, in characters.
-MAX_WHOLE_CHARS: Final = 16 * 1024 * 1024
-
-_INCOMPLETE: Final = {"length": "max_output_tokens", "content-filter": "content_filter"}
-
-ItemKind: TypeAlias = Literal["message", "reasoning"]
-
-
-class ResponseHead(NamedTuple):
-    """What a response begins with: its stamp, the fields of the request that it repeats, the names of its tools.
-
-    `keep` stores the finished object.
-    """
-
-    stamp: Stamp
-    echo: Mapping[str, object]
-    names: ToolNames
-    keep: Callable[[bytes], None]
-    now: Callable[[], float]
-
-
-class Output:
-    """The output items of one response, as they grow."""
-
-    def __init__(self, head: ResponseHead) -> None:
-        self.head = head
-        self.items: list[dict[str, object]] = []
-        self.kind: ItemKind | None = None  # of the item that is open
-        self.id = ""
-        self._text = StringIO()
-        self.sources: dict[str, Source] = {}
-        self.chars = 0
-        #: The bytes that are kept so far.
-        self.size = 0
-
-    @property
-    def index(self) -> int:
-        """The place of the item that is open."""
-        return len(self.items)
-
-    def open(self, kind: ItemKind) -> dict[str, object]:
-        """Begin an item; return it as it stands then."""
-        self.kind = kind
-        self.id = item_id("msg" if kind == "message" else "rs", self.head.stamp.id, self.index)
-        return self._item("in_progress", [])
-
-    def write(self, text: str) -> None:
-        """Add to the open item's text. Raises ApiError (502) where the answer is longer than is kept."""
-        chars = self._text.write(text)
-        self.chars += chars
-        self.size += chars if text.isascii() else 4 * chars
-
-    def part(self) -> dict[str, object]:
-        """The one content part of the open item, as it stands now."""
-        text = self._text.getvalue()
-        if self.kind == "reasoning":
-            return {"type": "reasoning_text", "text": text}
-        return {"type": "output_text", "text": text, "annotations": self.annotations(), "logprobs": []}
-
-    def annotations(self) -> list[dict[str, object]]:
-        """Citations: one for each place that leans on a source."""
-        return [
-            {
-                "type": "url_citation",
-                "url": source.url,
-                "title": source.title or source.url,
-                "start_index": offset,
-                "end_index": offset,
-            }
-            for source, offset in places(self.sources)
-        ]
-
-    def close(self, status: str = "completed") -> dict[str, object]:
-        """End the open item; return it whole."""
-        item = self._item(status, [self.part()])
-        self.items.append(item)
-        self.kind, self._text, self.sources = None, StringIO(), {}
-        return item
-
-    def call(self, call: ToolCall) -> dict[str, object]:
-        """Add a call; return its item."""
-        name, namespace = self.head.names.of_call(call.name)
-        custom = call.kind == "custom"
-        item: dict[str, object] = {
-            "type": "custom_tool_call" if custom else "function_call",
-            "id": item_id("ctc" if custom else "fc", self.head.stamp.id, self.index),
-            "call_id": call.id,
-            "name": name,
-            "input" if custom else "arguments": call.arguments,
-            "status": "completed",
-        }
-        if namespace is not None:
-            item["namespace"] = namespace
-        self.items.append(item)
-        return item
-
-    def _item(self, status: str, content: list[dict[str, object]]) -> dict[str, object]:
-        if self.kind == "reasoning":
-            return {"type": "reasoning", "id": self.id, "summary": [], "content": content, "status": status}
-        return {"type": "message", "id": self.id, "status": status, "role": "assistant", "content": content}
-
-    def response(
-        self,
-        status: str,
-        *,
-        usage: Usage | None = None,
-        incomplete: str | None = None,
-        error: dict[str, object] | None = None,
-    ) -> dict[str, object]:
-        """The response object with the items that are whole."""
-        ended = status in ("completed", "incomplete")
-        return {
-            "id": response_id(self.head.stamp.id),
-            "object": "response",
-            "created_at": self.head.stamp.created,
-            "status": status,
-            "completed_at": int(self.head.now()) if ended else None,
-            "error": error,
-            "incomplete_details": None if incomplete is None else {"reason": incomplete},
-            "output": self.items,
-            "usage": None if usage is None else usage_object(usage),
-            **self.head.echo,
-        }
-
-    def ended(self, reason: str | None, usage: Usage) -> tuple[str, dict[str, object]]:
-        """The status and the object of a response that has its whole answer; it is stored."""
-        incomplete = _INCOMPLETE.get(reason or "")
-        status = "incomplete" if incomplete else "completed"
-        response = self.response(status, usage=usage, incomplete=incomplete)
-        self.head.keep(orjson.dumps(response))
-        return status, response
+from bridge.dialects.responses.output import ItemKind, Output, ResponseHead, status_of_last
+from bridge.dialects.sources import merge_sources
+from bridge.errors import ApiError, ContextExceeded
+from upstream.protocol.events import Citations, Images, ReasoningDeltas, TextDeltas
 
 
 class ResponseEncoder:
@@ -181,8 +46,15 @@ class ResponseEncoder:
         """Encode a keep-alive: there is no event of the API's own for it."""
         return self.keepalive
 
+    def tells(self, error: ApiError) -> bool:
+        """Say whether an error is told in the stream even where it comes first.
+
+        As at OpenAI, a prompt that is too long fails in the stream: Codex compacts its history for that alone.
+        """
+        return isinstance(error, ContextExceeded)
+
     def encode(self, batch: Sequence[AnswerEvent]) -> bytes:
-        """Encode what one read held."""
+        """Encode what one read held. Raises ApiError (502) where the answer is longer than is kept."""
         return b"".join([self._encode(event) for event in batch])
 
     def _encode(self, event: AnswerEvent) -> bytes:
@@ -197,7 +69,7 @@ class ResponseEncoder:
             case Citations(sources=sources):
                 merge_sources(self._output.sources, sources)
             case ToolCalls(calls=calls):
-                return self._close() + b"".join(map(self._call, calls))
+                return self._end_text() + b"".join(map(self._call, calls))
         return b""
 
     def _run(self, kind: ItemKind, text: str, json: bytes) -> bytes:
@@ -214,15 +86,18 @@ class ResponseEncoder:
     def _open(self, kind: ItemKind) -> bytes:
         output = self._output
         item = output.open(kind)
+        part = output.part() if kind == "reasoning" else {**output.part(), "annotations": []}
         added = self._event("response.output_item.added", output_index=output.index, item=item)
-        part = self._part_event("response.content_part.added", part=output.part())
-        name = b"response.output_text.delta" if kind == "message" else b"response.reasoning_text.delta"
-        tail = b',"logprobs":[]}\n\n' if kind == "message" else b"}\n\n"
-        about = b'"item_id":"%b","output_index":%d,"content_index":0' % (output.id.encode(), output.index)
-        self._delta = (
-            b"event: %b\ndata: {" % name + b'"type":"%b","sequence_number":%%d,' % name + about + b',"delta":%b' + tail
+        added += self._part_event("response.content_part.added", part=part)
+        name, tail = (b"output_text", b',"logprobs":[]') if kind == "message" else (b"reasoning_text", b"")
+        place = b'"item_id":"%b","output_index":%d,"content_index":0' % (output.id.encode(), output.index)
+        self._delta = b"".join(
+            (
+                b"event: response.%b.delta\n" % name,
+                b'data: {"type":"response.%b.delta","sequence_number":%%d,%b,"delta":%%b%b}\n\n' % (name, place, tail),
+            )
         )
-        return added + part
+        return added
 
     def _close(self, status: str = "completed") -> bytes:
         """End the item that is open, if one is."""
@@ -240,8 +115,15 @@ class ResponseEncoder:
             events.append(self._part_event("response.reasoning_text.done", text=part["text"]))
         events.append(self._part_event("response.content_part.done", part=part))
         index = output.index
-        events.append(self._event("response.output_item.done", output_index=index, item=output.close(status)))
+        events.append(self._event("response.output_item.done", output_index=index, item=output.close(part, status)))
         return b"".join(events)
+
+    def _end_text(self, status: str = "completed") -> bytes:
+        """End the item that is open, behind an empty message where citations came and no text did."""
+        opened = b""
+        if self._output.sources and self._output.kind != "message":
+            opened = self._close() + self._open("message")
+        return opened + self._close(status)
 
     def _call(self, call: ToolCall) -> bytes:
         index = self._output.index
@@ -262,19 +144,15 @@ class ResponseEncoder:
 
     def finish(self, reason: str | None, usage: Callable[[], Usage]) -> bytes:
         """Encode the end of a complete answer."""
-        begin = b""
-        if self._output.sources and self._output.kind != "message":  # citations need a text that they stand in
-            begin = self._close() + self._open("message")
-        begin += self._close("incomplete" if reason in _INCOMPLETE else "completed")
+        ended = self._end_text(status_of_last(reason))
         status, response = self._output.ended(reason, usage())
-        return begin + self._event(f"response.{status}", response=response)
+        return ended + self._event(f"response.{status}", response=orjson.Fragment(response))
 
     def error(self, error: ApiError) -> bytes:
         """Encode the end of a response that failed, after all that a response begins with."""
         start = b"" if self._started else self.start()
         closed = self._close("incomplete")
-        response = self._output.response("failed", error=error_object(error))
-        return start + closed + self._event("response.failed", response=response)
+        return start + closed + self._event("response.failed", response=self._output.response("failed", error=error))
 
     def _part_event(self, name: str, **fields: object) -> bytes:
         output = self._output
@@ -283,7 +161,7 @@ class ResponseEncoder:
     def _event(self, name: str, **fields: object) -> bytes:
         data = orjson.dumps({"type": name, "sequence_number": self._number, **fields})
         self._number += 1
-        return sse.named(name, sse.line_safe(data))
+        return sse.named(name, data)
 
 
 class ResponseCollector:
@@ -310,11 +188,9 @@ class ResponseCollector:
                 case Citations(sources=sources):
                     merge_sources(self._output.sources, sources)
                 case ToolCalls(calls=calls):
-                    self._close()
+                    self._end_text()
                     for call in calls:
                         self._output.call(call)
-        if self._output.chars > MAX_WHOLE_CHARS:
-            raise answer_too_long(MAX_WHOLE_CHARS)
 
     def _write(self, kind: ItemKind, text: str) -> None:
         if self._output.kind != kind:
@@ -324,29 +200,15 @@ class ResponseCollector:
 
     def _close(self, status: str = "completed") -> None:
         if self._output.kind is not None:
-            self._output.close(status)
+            self._output.close(self._output.part(), status)
+
+    def _end_text(self, status: str = "completed") -> None:
+        if self._output.sources and self._output.kind != "message":
+            self._close()
+            self._output.open("message")
+        self._close(status)
 
     def finish(self, reason: str | None, usage: Usage) -> bytes:
         """Encode the whole response."""
-        if self._output.sources and self._output.kind != "message":
-            self._write("message", "")
-        self._close("incomplete" if reason in _INCOMPLETE else "completed")
-        return orjson.dumps(self._output.ended(reason, usage)[1])
-
-
-def usage_object(usage: Usage) -> dict[str, object]:
-    """The API's usage object; the numbers are estimates."""
-    return {
-        "input_tokens": usage.prompt,
-        "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": 0},
-        "output_tokens": usage.completion,
-        "output_tokens_details": {"reasoning_tokens": usage.reasoning},
-        "total_tokens": usage.prompt + usage.completion,
-    }
-
-
-def error_object(error: ApiError) -> dict[str, object]:
-    """A failed response's error: in a code that OpenAI has, with the bridge's own word in the message."""
-    codes = {429: "rate_limit_exceeded", 400: "invalid_prompt"}
-    code = codes.get(error.status, "server_error")
-    return {"code": code, "message": f"{error.message} ({error.code}, {error.reason.value})"}
+        self._end_text(status_of_last(reason))
+        return self._output.ended(reason, usage)[1]

@@ -10,7 +10,8 @@ from typing import Final
 
 from bridge.answering.messages import Message, Role, ToolCall
 from bridge.dialects.fields import Fields
-from bridge.dialects.files import FileReader
+from bridge.dialects.files import FileReader, is_link
+from bridge.dialects.responses.tools import ToolNames
 from upstream.protocol.files import File
 
 _ROLES: Final[Mapping[str, Role]] = {
@@ -25,102 +26,115 @@ _CALLS: Final = {"function_call": "arguments", "custom_tool_call": "input"}
 _OUTPUTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
 
 
-def read_items(items: Iterable[Fields], files: FileReader) -> Iterator[Message]:
-    """Read items, those of earlier responses first. Raises ApiError (400) that names the field."""
-    said: Message | None = None  # the assistant's, which calls may follow
-    for item in items:
-        kind = item.string("type") or ("message" if "role" in item else None)
-        if kind is None:
-            raise item.required("type")
-        if kind in _SKIPPED:
-            continue
-        if kind in _CALLS:
-            call = _read_call(item, kind)
-            said = (said or Message("assistant", ""))._replace(tool_calls=(*(said.tool_calls if said else ()), call))
-            continue
-        if said is not None:
-            yield said
-            said = None
-        if kind in _OUTPUTS:
-            yield _read_output(item, files)
-        elif kind == "message":
-            message = _read_message(item, files)
+class ItemReader:
+    """Reads the items of one request; `ignored` names what stands in them and has no effect."""
+
+    def __init__(self, files: FileReader, names: ToolNames) -> None:
+        self._files = files
+        self._names = names
+        self.ignored: set[str] = set()
+
+    def read(self, items: Iterable[Fields]) -> Iterator[Message]:
+        """Read items, those of earlier responses first. Raises ApiError (400) that names the field."""
+        said: Message | None = None  # the assistant's, which calls may follow
+        for item in items:
+            kind = item.string("type") or ("message" if "role" in item else None)
+            if kind is None:
+                raise item.required("type")
+            if kind in _SKIPPED:
+                continue
+            if kind in _CALLS:
+                said = said or Message("assistant", "")
+                said = said._replace(tool_calls=(*said.tool_calls, self._read_call(item, kind)))
+                continue
+            if said is not None:
+                yield said
+                said = None
+            message = self._read_item(item, kind)
             if message.role == "assistant":
                 said = message
             else:
                 yield message
-        else:
-            text = f"Items of type '{kind[:50]}' are not supported."
-            raise item.invalid("type", "unsupported_parameter", text)
-    if said is not None:
-        yield said
+        if said is not None:
+            yield said
 
+    def _read_item(self, item: Fields, kind: str) -> Message:
+        if kind == "message":
+            return self._read_message(item)
+        if kind in _OUTPUTS:
+            return self._read_output(item)
+        if kind == "item_reference":  # those that name an item have been resolved
+            raise item.required("id")
+        raise item.invalid("type", "unsupported_parameter", f"Items of type '{kind[:50]}' are not supported.")
 
-def _read_message(item: Fields, files: FileReader) -> Message:
-    role = item.string("role")
-    if role is None:
-        raise item.required("role")
-    if role not in _ROLES:
-        allowed = ", ".join(_ROLES)
-        raise item.invalid("role", "invalid_value", f"'{item.path('role')}' must be one of {allowed}.")
-    text, shown = _read_content(item, "content", files)
-    return Message(_ROLES[role], text, files=shown)
+    def _read_message(self, item: Fields) -> Message:
+        role = item.string("role")
+        if role is None:
+            raise item.required("role")
+        if role not in _ROLES:
+            allowed = ", ".join(_ROLES)
+            raise item.invalid("role", "invalid_value", f"'{item.path('role')}' must be one of {allowed}.")
+        text, files = self._read_content(item, "content")
+        return Message(_ROLES[role], text, files=files)
 
+    def _read_call(self, item: Fields, kind: str) -> ToolCall:
+        call_id, name, given = (_required(item, field) for field in ("call_id", "name", _CALLS[kind]))
+        for field, value in (("call_id", call_id), ("name", name)):
+            if not value:
+                raise item.required(field)
+        shown = self._names.shown(name, item.string("namespace"))
+        return ToolCall(call_id, shown, given, "custom" if kind == "custom_tool_call" else "function")
 
-def _read_content(item: Fields, name: str, files: FileReader) -> tuple[str, tuple[File, ...]]:
-    """Read a string or parts."""
-    if item.kind(name) is not list:
-        text = item.string(name)
-        if text is None:
+    def _read_output(self, item: Fields) -> Message:
+        call_id = item.string("call_id")
+        if not call_id:
+            raise item.required("call_id")
+        text, files = self._read_content(item, "output")
+        return Message("tool", text, tool_call_id=call_id, files=files)
+
+    def _read_content(self, item: Fields, name: str) -> tuple[str, tuple[File, ...]]:
+        """Read a string or parts."""
+        if item.kind(name) is str:
+            return _required(item, name), ()
+        if item.kind(name) not in (list, type(None)):
+            message = f"'{item.path(name)}' must be a string or an array of parts."
+            raise item.invalid(name, "invalid_type", message)
+        content = item.mappings(name)
+        if content is None:
             raise item.required(name)
-        return text, ()
-    parts = [_read_part(part, files) for part in item.mappings(name) or ()]
-    text = "\n".join(part for part in parts if isinstance(part, str))
-    return text, tuple(part for part in parts if isinstance(part, File))
+        parts = [self._read_part(part) for part in content]
+        text = "\n".join([part for part in parts if isinstance(part, str)])
+        return text, tuple([part for part in parts if isinstance(part, File)])
 
+    def _read_part(self, part: Fields) -> str | File:
+        match part.string("type"):
+            case "input_text" | "output_text" | "text":
+                return _required(part, "text")
+            case "refusal":
+                return _required(part, "refusal")
+            case "input_image":
+                return self._read_picture(part)
+            case "input_file":
+                return self._files.read_input_file(part)
+            case None:
+                raise part.required("type")
+            case other:
+                kinds = "input_text, input_image and input_file"
+                message = f"Content parts of type '{other[:50]}' are not supported: send {kinds}."
+                raise part.invalid("type", "unsupported_parameter", message)
 
-def _read_part(part: Fields, files: FileReader) -> str | File:
-    match part.string("type"):
-        case "input_text" | "output_text" | "text" | "summary_text":
-            text = part.string("text")
-            if text is None:
-                raise part.required("text")
-            return text
-        case "refusal":
-            return part.string("refusal") or ""
-        case "input_image":
-            url = part.string("image_url")
-            if not url:
-                raise part.required("image_url")
-            return files.read_picture_text(url, part.path("image_url"))
-        case "input_file":
-            return files.read_text_file(part) or files.read_file(part, part)
-        case None:
-            raise part.required("type")
-        case other:
-            message = (
-                f"Content parts of type '{other[:50]}' are not supported: send input_text, input_image, input_file."
-            )
-            raise part.invalid("type", "unsupported_parameter", message)
-
-
-def _read_call(item: Fields, kind: str) -> ToolCall:
-    for name in ("call_id", "name"):
-        if not item.string(name):
-            raise item.required(name)
-    given = item.string(_CALLS[kind])
-    if given is None:
-        raise item.required(_CALLS[kind])
-    name, call_id = item.string("name") or "", item.string("call_id") or ""
-    return ToolCall(call_id, name, given, "custom" if kind == "custom_tool_call" else "function")
-
-
-def _read_output(item: Fields, files: FileReader) -> Message:
-    call_id = item.string("call_id")
-    if not call_id:
-        raise item.required("call_id")
-    text, shown = _read_content(item, "output", files)
-    return Message("tool", text, tool_call_id=call_id, files=shown)
+    def _read_picture(self, part: Fields) -> File:
+        if part.string("detail") not in (None, "auto"):
+            self.ignored.add("input_image.detail")
+        if "image_url" not in part and "file_id" in part:
+            message = "The bridge does not support 'file_id': send the picture itself as 'image_url'."
+            raise part.invalid("file_id", "unsupported_parameter", message)
+        if part.kind("image_url") is dict:  # as chat completions have it, which some clients send here too
+            return self._files.read_picture(part)
+        url = part.string("image_url")
+        if not url:
+            raise part.required("image_url")
+        return self._files.read_picture_text(url, part.path("image_url"))
 
 
 def links_of(items: Iterable[Fields]) -> Iterator[str]:
@@ -128,5 +142,14 @@ def links_of(items: Iterable[Fields]) -> Iterator[str]:
     for item in items:
         for part in (*item.any_mappings("content"), *item.any_mappings("output")):
             url = part.any("image_url")
-            if part.any("type") == "input_image" and isinstance(url, str) and url[:4].lower() == "http":
+            if isinstance(url, dict):
+                url = url.get("url")
+            if part.any("type") == "input_image" and isinstance(url, str) and is_link(url):
                 yield url
+
+
+def _required(fields: Fields, name: str) -> str:
+    value = fields.string(name)
+    if value is None:
+        raise fields.required(name)
+    return value

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Final, NamedTuple
+
+import orjson
 
 from bridge.answering.chat import ChatRequest, JsonFormat
 from bridge.answering.messages import Message
 from bridge.dialects.answer_form import read_json_schema, read_max_tokens
 from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader
-from bridge.dialects.responses.items import read_items
+from bridge.dialects.responses.items import ItemReader
 from bridge.dialects.responses.stored import StoredResponses
-from bridge.dialects.responses.tools import ToolNames, read_tools
-from bridge.errors import ApiError, invalid_request
+from bridge.dialects.responses.tools import ToolNames, echoed_choice, echoed_tool, read_tools
+from bridge.errors import invalid_request
+
+_Reader = Callable[[Fields, str], object]
 
 #: Fields that are returned as they came and change nothing: their readers, and what stands there where they are absent.
-_ECHOED: Final = {
+_ECHOED: Final[dict[str, tuple[_Reader, object]]] = {
     "temperature": (Fields.number, 1),
     "top_p": (Fields.number, 1),
     "presence_penalty": (Fields.number, 0),
@@ -27,14 +31,34 @@ _ECHOED: Final = {
     "safety_identifier": (Fields.string, None),
     "prompt_cache_key": (Fields.string, None),
 }
-#: Of these, and beside these, what is named in `x-bridge-ignored`.
-_IGNORED: Final = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "max_tool_calls", "service_tier")
+#: What is checked for its type, has no effect, and is named in `x-bridge-ignored`.
+_IGNORED: Final[dict[str, _Reader]] = {
+    "temperature": Fields.number,
+    "top_p": Fields.number,
+    "presence_penalty": Fields.number,
+    "frequency_penalty": Fields.number,
+    "max_tool_calls": Fields.integer,
+    "service_tier": Fields.string,
+    "safety_identifier": Fields.string,
+    "prompt_cache_key": Fields.string,
+    "prompt_cache_options": Fields.mapping,
+    "prompt_cache_retention": Fields.string,
+    "user": Fields.string,
+    "moderation": Fields.mapping,
+    "reasoning": Fields.mapping,
+    "include": Fields.strings,
+    "context_management": Fields.array,
+}
+#: What would be missed: a request that has it is refused.
+_UNSUPPORTED: Final = ("conversation", "prompt")
 
 
 class ResponsesFields(NamedTuple):
     """A request as it was read.
 
-    `echo` is the response object without what the answer brings; `items` is what a later request continues with.
+    `echo` is the response object without what the answer brings. `items` are its own input, for a request that
+    continues it, with files as `FileReader.restored` puts them there; empty unless `store`. `previous` is the response
+    before it.
     """
 
     chat: ChatRequest
@@ -42,6 +66,7 @@ class ResponsesFields(NamedTuple):
     items: list[object]
     names: ToolNames
     store: bool
+    previous: str | None
 
 
 def read_request(fields: Fields, files: FileReader, owner: str, stored: StoredResponses) -> ResponsesFields:
@@ -49,115 +74,149 @@ def read_request(fields: Fields, files: FileReader, owner: str, stored: StoredRe
     model = fields.string("model")
     if not model:
         raise fields.required("model")
-    if fields.boolean("background"):
-        raise _unsupported("background")
-    if fields.integer("top_logprobs"):
-        raise _unsupported("top_logprobs")
-    previous = fields.string("previous_response_id")
-    own = read_input(fields)
-    items = [*(stored.history(owner, previous) if previous else ()), *stored.resolved(owner, own)]
-    wrapped = [fields.mapping_at("input", at, item) for at, item in enumerate(items)]
+    _refuse_unsupported(fields)
+    previous = fields.string("previous_response_id") or None
+    before = stored.history(owner, previous) if previous else []
+    own = list(stored.resolved(owner, read_input(fields)))
+    items = [Fields(item, None, "previous_response_id") for item in before if isinstance(item, dict)]
+    items += [fields.mapping_at("input", at, item) for at, item in enumerate(own)]
+    tools = read_tools(fields, items)
+    reader = ItemReader(files, tools.names)
     instructions = fields.string("instructions")
-    tools = read_tools(fields, wrapped)
-    json_format, text = _read_text(fields)
-    limit = read_max_tokens(fields, "max_output_tokens")
-    truncation = fields.string("truncation") or "disabled"
-    if truncation not in ("auto", "disabled"):
-        raise fields.invalid("truncation", "invalid_value", "'truncation' must be auto or disabled.")
-    messages = (*((Message("system", instructions),) if instructions else ()), *read_items(wrapped, files))
-    if not messages:
+    messages = (*((Message("system", instructions),) if instructions else ()), *reader.read(items))
+    if not items:
         raise fields.required("input")
-    echoed = {
-        name: default if (value := read(fields, name)) is None else value for name, (read, default) in _ECHOED.items()
-    }
-    store = fields.boolean("store") is not False
+    json_format, text = _read_text(fields)
+    truncation = _read_truncation(fields)
+    ignored = [name for name, read in _IGNORED.items() if read(fields, name) is not None]
+    if "verbosity" in text:
+        ignored.append("text.verbosity")
     chat = ChatRequest(
         model,
         messages,
-        stream=fields.boolean("stream") or False,
-        ignored=(*(name for name in _IGNORED if name in fields), *tools.ignored),
+        stream=_read_stream(fields),
+        ignored=(*ignored, *sorted(reader.ignored), *tools.ignored),
         first_document=files.first_document,
         tools=tools.tools,
         json_format=json_format,
-        max_tokens=limit,
+        max_tokens=read_max_tokens(fields, "max_output_tokens"),
         truncate=truncation == "auto",
     )
+    store = fields.boolean("store") is not False
     echo = {
-        **echoed,
+        **{
+            name: default if fields.any(name) is None else read(fields, name)
+            for name, (read, default) in _ECHOED.items()
+        },
         "model": model,
         "instructions": instructions,
-        "max_output_tokens": limit,
-        "metadata": fields.json_object("metadata") or {},
+        "max_output_tokens": chat.max_tokens,
+        "metadata": _read_metadata(fields),
         "parallel_tool_calls": fields.boolean("parallel_tool_calls") is not False,
         "previous_response_id": previous,
         "reasoning": _read_reasoning(fields),
         "store": store,
         "background": False,
         "text": text,
-        "tool_choice": fields.any("tool_choice") or "auto",
-        "tools": [_echoed_tool(tool) for tool in fields.mappings("tools") or ()],
+        "tool_choice": echoed_choice(fields),
+        "tools": [echoed_tool(tool) for tool in fields.mappings("tools") or ()],
         "truncation": truncation,
     }
-    return ResponsesFields(chat, echo, own, tools.names, store)
+    kept = [files.restored(item) for item in own] if store else []
+    _check_depth(kept, echo)
+    return ResponsesFields(chat, echo, kept, tools.names, store, previous)
 
 
 def read_input(fields: Fields) -> list[object]:
-    """Read `input` as items: a text is one message of the user's."""
-    if fields.kind("input") is list:
-        return fields.array("input") or []
-    text = fields.string("input")
-    return [] if text is None else [{"type": "message", "role": "user", "content": text}]
+    """Read `input` as items: a text is one message of the user's. Raises ApiError (400)."""
+    match fields.any("input"):
+        case None:
+            return []
+        case str(text):
+            return [{"type": "message", "role": "user", "content": text}]
+        case list() as items:
+            return items
+    raise fields.invalid("input", "invalid_type", "'input' must be a string or an array of items.")
+
+
+def _check_depth(*values: object) -> None:
+    """Refuse what could be read, but not written again. Raises ApiError (400)."""
+    try:
+        orjson.dumps([[[[values]]]], lambda _: None, orjson.OPT_PASSTHROUGH_DATACLASS)
+    except TypeError:
+        raise invalid_request("invalid_value", "The request is nested too deeply.") from None
+
+
+def _refuse_unsupported(fields: Fields) -> None:
+    """Refuse what would be missed."""
+    refused = [name for name in _UNSUPPORTED if name in fields]
+    refused += ["background"] if fields.boolean("background") else []
+    refused += ["top_logprobs"] if fields.integer("top_logprobs", least=0) else []
+    for name in refused:
+        raise invalid_request("unsupported_parameter", f"The bridge does not support '{name}': leave it out.", name)
+
+
+def _read_stream(fields: Fields) -> bool:
+    """Read `stream`, and check its options, which have no effect here."""
+    fields.mapping("stream_options")
+    return fields.boolean("stream") or False
+
+
+def _read_truncation(fields: Fields) -> str:
+    truncation = fields.string("truncation") or "disabled"
+    if truncation not in ("auto", "disabled"):
+        raise fields.invalid("truncation", "invalid_value", "'truncation' must be auto or disabled.")
+    return truncation
+
+
+def _read_metadata(fields: Fields) -> dict[str, object]:
+    metadata = fields.mapping("metadata")
+    if metadata is None:
+        return {}
+    for name in metadata.names:
+        if metadata.string(name) is None:
+            raise metadata.invalid(name, "invalid_type", f"'{metadata.path(name)}' must be a string, not null.")
+    return metadata.values
 
 
 def _read_text(fields: Fields) -> tuple[JsonFormat | None, dict[str, object]]:
     """Read `text`: the answer's format, and what of it is returned."""
     text = fields.mapping("text")
     verbosity = text.string("verbosity") if text is not None else None
-    rest: dict[str, object] = {} if verbosity is None else {"verbosity": verbosity}
     form = text.mapping("format") if text is not None else None
-    if form is None:
-        return None, {"format": {"type": "text"}, **rest}
+    json_format, echo = (None, {"type": "text"}) if form is None else _read_format(form)
+    return json_format, {"format": echo, **({} if verbosity is None else {"verbosity": verbosity})}
+
+
+def _read_format(form: Fields) -> tuple[JsonFormat | None, dict[str, object]]:
     match form.string("type"):
         case "text":
-            return None, {"format": {"type": "text"}, **rest}
+            return None, {"type": "text"}
         case "json_object":
-            return JsonFormat(), {"format": {"type": "json_object"}, **rest}
+            return JsonFormat(), {"type": "json_object"}
         case "json_schema":
-            if "schema" not in form:
-                raise form.required("schema")
+            for name in ("name", "schema"):
+                if name not in form:
+                    raise form.required(name)
             read = read_json_schema(form)
-            echo = {
+            echo: dict[str, object] = {
                 "type": "json_schema",
                 "name": read.name,
                 "description": form.string("description"),
                 "schema": read.schema,
                 "strict": read.strict,
             }
-            return read, {"format": echo, **rest}
+            return read, echo
         case None:
             raise form.required("type")
         case _:
-            raise form.invalid("type", "invalid_value", "'text.format.type' must be text, json_object or json_schema.")
+            raise form.invalid(
+                "type", "invalid_value", f"'{form.path('type')}' must be text, json_object or json_schema."
+            )
 
 
 def _read_reasoning(fields: Fields) -> dict[str, object]:
     reasoning = fields.mapping("reasoning")
-    effort = reasoning.string("effort") if reasoning is not None else None
-    summary = reasoning.string("summary") if reasoning is not None else None
-    return {"effort": effort, "summary": summary}
-
-
-def _echoed_tool(tool: Fields) -> Mapping[str, object]:
-    if tool.string("type") != "function":
-        return tool.values
-    return {
-        "type": "function",
-        "name": tool.string("name"),
-        "description": tool.string("description"),
-        "parameters": tool.json_object("parameters"),
-        "strict": tool.boolean("strict"),
-    }
-
-
-def _unsupported(name: str) -> ApiError:
-    return invalid_request("unsupported_parameter", f"The bridge does not support '{name}': leave it out.", name)
+    if reasoning is None:
+        return {"effort": None, "summary": None}
+    return {"effort": reasoning.string("effort"), "summary": reasoning.string("summary")}

@@ -11,6 +11,8 @@ from typing import Final, NamedTuple
 
 import orjson
 
+from bridge.dialects.responses.ids import response_id_of
+from bridge.dialects.responses.listed import listed_items
 from bridge.errors import ApiError, invalid_request
 
 #: Responses that are kept, and the bytes of all of them together; the oldest go first.
@@ -101,34 +103,33 @@ class StoredResponses:
 
     def resolved(self, owner: str, items: Iterable[object]) -> Iterator[object]:
         """Put the item itself in the place of each `item_reference`. Raises ApiError (400) where there is none."""
-        for item in items:
-            if isinstance(item, dict) and item.get("type") == "item_reference":
-                yield self._item(owner, item.get("id"))
-            else:
+        for at, item in enumerate(items):
+            id_ = referred(item)
+            if id_ is None:
                 yield item
+                continue
+            found = self.find_item(owner, id_)
+            if found is None:
+                message = f"Item with id '{id_[:100]}' not found, or no longer stored: send the item itself."
+                raise invalid_request("item_not_found", message, f"input[{at}].id")
+            yield found
 
-    def _item(self, owner: str, id_: object) -> object:
-        """Find an item by its id, which holds the id of its response."""
-        stored = self.find(owner, response_id_of(id_)) if isinstance(id_, str) else None
-        for item in stored.output() if stored is not None else ():
-            if isinstance(item, dict) and item.get("id") == id_:
-                return item
-        raise invalid_request("item_not_found", "An item_reference names no item of a stored response.", "input")
-
-
-def response_id(stamp: str) -> str:
-    """The id of the response of a stamp, which is 32 hex digits."""
-    return f"resp_{stamp}"
-
-
-def item_id(prefix: str, stamp: str, index: int) -> str:
-    """The id of a response's item: `msg`, `rs`, `fc` or `ctc`, its stamp and its place."""
-    return f"{prefix}_{stamp}{index:04x}"
+    def find_item(self, owner: str, id_: str) -> object | None:
+        """Find an item of one of `owner`'s responses by its id: of its answer, or of its own input."""
+        response = response_id_of(id_)
+        stored = self.find(owner, response)
+        if stored is None:
+            return None
+        own = (*stored.output(), *listed_items(response, orjson.loads(stored.input)))
+        return next((item for item in own if isinstance(item, dict) and item.get("id") == id_), None)
 
 
-def response_id_of(item: str) -> str:
-    """The id of the response that an item's id names."""
-    return response_id(item.partition("_")[2][:-4])
+def referred(item: object) -> str | None:
+    """The id that an `item_reference` names, whose type may be left out; None for any other item."""
+    if not isinstance(item, dict) or "role" in item or item.get("type") not in ("item_reference", None):
+        return None
+    id_ = item.get("id")
+    return id_ if isinstance(id_, str) else None
 
 
 def _not_found(id_: str) -> ApiError:

@@ -70,19 +70,37 @@ def read_tools(fields: Fields, items: Iterable[Fields]) -> ReadTools:
     return ReadTools(tools, told, tuple(dict.fromkeys((*reader.ignored, *left_out))))
 
 
+def echoed_tool(tool: Fields) -> Mapping[str, object]:
+    """A tool as the response object repeats it: a function has each of its fields."""
+    if tool.any("type") != "function":
+        return tool.values
+    return {"description": None, "parameters": None, "strict": None, **tool.values}
+
+
+def echoed_choice(fields: Fields) -> object:
+    """`tool_choice` as the response object repeats it."""
+    match fields.any("tool_choice"):
+        case None:
+            return "auto"
+        case {"type": "allowed_tools", **rest}:
+            return {"type": "allowed_tools", "mode": "auto", **rest}
+        case choice:
+            return choice
+
+
 def _find(tool: Fields, namespace: str | None, left_out: list[str]) -> Iterator[_Found]:
     """Yield the tools that one entry describes; name the kinds that only the vendor's servers could run."""
     kind = tool.string("type")
     if kind is None:
         raise tool.required("type")
     if kind == "namespace" and namespace is None:
-        for inner in read_array(tool, "tools"):
-            yield from _find(inner, tool.string("name") or "", left_out)
-    elif kind in _KINDS:
         name = tool.string("name")
         if not name:
             raise tool.required("name")
-        yield _Found(tool, name, namespace)
+        for inner in read_array(tool, "tools"):
+            yield from _find(inner, name, left_out)
+    elif kind in _KINDS:
+        yield _Found(tool, ToolReader.read_name(tool), namespace)
     else:
         left_out.append(f"tools.{kind[:64]}")
 
@@ -108,7 +126,8 @@ def _of_mode(mode: str, allowed: frozenset[str] | None, reader: ToolReader) -> C
         raise _bad_choice("'tool_choice' must be auto, none, required, a tool, or allowed_tools.")
     if mode == "required" and not (reader if allowed is None else allowed):
         raise _bad_choice("'tool_choice' asks for a call, but no tool is given that the bridge can show.")
-    return Choice(none=mode == "none", required=mode == "required", allowed=allowed)
+    none = mode == "none" or (allowed is not None and not allowed)
+    return Choice(none=none, required=mode == "required", allowed=allowed)
 
 
 def _named(choice: Fields, reader: ToolReader, names: ToolNames) -> str:
