@@ -154,11 +154,11 @@ class ResponseEncoder:
         closed = self._close("incomplete")
         return start + closed + self._event("response.failed", response=self._output.response("failed", error=error))
 
-    def _part_event(self, name: str, **fields: object) -> bytes:
+    def _part_event(self, name: str, /, **fields: object) -> bytes:
         output = self._output
         return self._event(name, item_id=output.id, output_index=output.index, content_index=0, **fields)
 
-    def _event(self, name: str, **fields: object) -> bytes:
+    def _event(self, name: str, /, **fields: object) -> bytes:
         data = orjson.dumps({"type": name, "sequence_number": self._number, **fields})
         self._number += 1
         return sse.named(name, data)
