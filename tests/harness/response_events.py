@@ -24,7 +24,7 @@ _CALLS = {
 
 
 def events_of(body: bytes) -> list[Json]:
-    """The events of a stream: each has one line `event:` that says its type and one line `data:`; comments are left out.
+    """The events of a stream: each has a line `event:` that says its type, and a line `data:`; comments are left out.
 
     Raises AssertionError for anything else.
     """

@@ -60,13 +60,8 @@ def thoughts(*texts: str) -> ReasoningDeltas:
 
 
 def head(kept: list[bytes] | None = None) -> ResponseHead:
-    return ResponseHead(
-        Stamp("ab" * 16, 1_700_000_000, 12),
-        ECHO,
-        NAMES,
-        [].append if kept is None else kept.append,
-        lambda: 1_700_000_001.5,
-    )
+    keep = ([] if kept is None else kept).append
+    return ResponseHead(Stamp("ab" * 16, 1_700_000_000, 12), ECHO, NAMES, keep, lambda: 1_700_000_001.5)
 
 
 def streamed(*batches: Sequence[AnswerEvent], reason: str | None = "stop", error: ApiError | None = None) -> list[Json]:
@@ -113,7 +108,7 @@ ANSWERS: Final[dict[str, list[list[AnswerEvent]]]] = {
     "formatting": [[deltas("%d %b %% 100%")]],
 }
 
-strings = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
+strings = st.text(st.characters(codec="utf-8"), max_size=8)
 texts = st.lists(strings, min_size=1, max_size=4)
 sources = st.builds(
     Source,

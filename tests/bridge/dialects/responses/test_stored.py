@@ -1,0 +1,207 @@
+"""Stored responses: within their bounds, each of one key's, continued as a chain; input items as they are listed."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+import pytest
+from openai.types.responses.response_item_list import ResponseItemList
+from openresponses import check_object
+
+from bridge.dialects.responses.ids import input_item_id, item_id, response_id, response_id_of
+from bridge.dialects.responses.listed import listed_items, page_of
+from bridge.dialects.responses.stored import MAX_BYTES, MAX_RESPONSES, Stored, StoredResponses
+from bridge.errors import ApiError
+
+MINE: Final = "key-1"
+
+
+def id_of(number: int) -> str:
+    return response_id(f"{number:032x}")
+
+
+def stored(number: int = 0, *, previous: int | None = None, owner: str = MINE, text: str = "") -> Stored:
+    """A response whose input and output name its number."""
+    before = None if previous is None else id_of(previous)
+    given = [{"role": "user", "content": f"ask {number}{text}"}]
+    output = [{"type": "message", "id": item_id("msg", f"{number:032x}", 0), "content": f"answer {number}"}]
+    return Stored(owner, before, orjson.dumps(given), orjson.dumps({"output": output}))
+
+
+def said(items: list[object]) -> list[object]:
+    return [item["content"] for item in items if isinstance(item, dict)]
+
+
+def test_the_bounds_are_the_contracts() -> None:
+    assert (MAX_RESPONSES, MAX_BYTES) == (10_000, 64 * 1024 * 1024)
+
+
+def test_the_oldest_go_first() -> None:
+    kept = StoredResponses(max_responses=3)
+    for number in range(5):
+        kept.put(id_of(number), stored(number))
+    assert [id_ for id_, _ in kept] == [id_of(2), id_of(3), id_of(4)]
+    assert kept.size == sum(each.size for _, each in kept)
+
+
+def test_all_together_stay_within_their_bytes() -> None:
+    size = stored(0, text="x" * 1000).size
+    kept = StoredResponses(max_bytes=3 * size)
+    for number in range(9):
+        kept.put(id_of(number), stored(number, text="x" * 1000))
+        assert kept.size <= 3 * size
+    assert len(kept) == 3
+
+
+def test_ten_thousand_stay_within_64_mib() -> None:
+    kept = StoredResponses()
+    for number in range(MAX_RESPONSES + 10):
+        kept.put(id_of(number), stored(number, text="x" * 10_000))
+    assert kept.size <= MAX_BYTES
+    assert len(kept) > 5_000
+
+
+def test_one_that_is_too_large_by_itself_is_not_kept_and_drives_none_out() -> None:
+    kept = StoredResponses(max_bytes=2000)
+    kept.put(id_of(0), stored(0))
+    kept.put(id_of(1), stored(1, text="x" * 3000))
+    assert [id_ for id_, _ in kept] == [id_of(0)]
+
+
+def test_one_is_put_over_itself_and_removed() -> None:
+    kept = StoredResponses()
+    kept.put(id_of(0), stored(0, text="longer"))
+    kept.put(id_of(0), stored(0))
+    assert (len(kept), kept.size) == (1, stored(0).size)
+    kept.remove(id_of(0))
+    kept.remove(id_of(0))
+    assert (len(kept), kept.size) == (0, 0)
+
+
+def test_only_its_own_key_sees_a_response() -> None:
+    kept = StoredResponses()
+    kept.put(id_of(0), stored(0))
+    assert kept.find(MINE, id_of(0)) == stored(0)
+    assert kept.find("another", id_of(0)) is None
+    assert kept.find_item("another", item_id("msg", f"{0:032x}", 0)) is None
+    with pytest.raises(ApiError):
+        kept.history("another", id_of(0))
+
+
+def test_a_chain_is_one_history() -> None:
+    kept = StoredResponses()
+    kept.put(id_of(0), stored(0))
+    kept.put(id_of(1), stored(1, previous=0))
+    kept.put(id_of(2), stored(2, previous=1))
+    kept.put(id_of(3), stored(3, previous=0))
+    assert said(kept.history(MINE, id_of(2))) == ["ask 0", "answer 0", "ask 1", "answer 1", "ask 2", "answer 2"]
+    assert said(kept.history(MINE, id_of(3))) == ["ask 0", "answer 0", "ask 3", "answer 3"]
+
+
+@pytest.mark.parametrize("gone", [0, 1, 2])
+def test_a_chain_with_a_gap_is_not_found(gone: int) -> None:
+    kept = StoredResponses()
+    for number in range(3):
+        kept.put(id_of(number), stored(number, previous=number - 1 if number else None))
+    kept.remove(id_of(gone))
+    with pytest.raises(ApiError) as caught:
+        kept.history(MINE, id_of(2))
+    error = caught.value
+    assert (error.status, error.code, error.param) == (400, "previous_response_not_found", "previous_response_id")
+    assert id_of(2) in error.message
+
+
+def test_another_keys_response_is_a_gap() -> None:
+    kept = StoredResponses()
+    kept.put(id_of(0), stored(0, owner="another"))
+    kept.put(id_of(1), stored(1, previous=0))
+    with pytest.raises(ApiError):
+        kept.history(MINE, id_of(1))
+
+
+def test_items_are_found_by_their_ids() -> None:
+    kept = StoredResponses()
+    kept.put(id_of(7), stored(7))
+    answer, given = item_id("msg", f"{7:032x}", 0), input_item_id(id_of(7), 0)
+    assert said([kept.find_item(MINE, answer), kept.find_item(MINE, given)])[0] == "answer 7"
+    assert kept.find_item(MINE, given) == listed_items(id_of(7), orjson.loads(stored(7).input))[0]
+    assert kept.find_item(MINE, item_id("msg", f"{7:032x}", 1)) is None
+    assert kept.find_item(MINE, "msg_1") is None
+
+
+@pytest.mark.parametrize("index", [0, 9, 0xFFFF, 0x12345])
+def test_an_items_id_names_its_response(index: int) -> None:
+    assert response_id_of(item_id("fc", "ab" * 16, index)) == response_id("ab" * 16)
+    assert response_id_of(input_item_id(response_id("ab" * 16), index)) == response_id("ab" * 16)
+
+
+LISTED: Final[list[dict[str, Any]]] = [
+    {"role": "user", "content": "hi"},
+    {"type": "message", "role": "assistant", "id": "mine", "content": "hello", "phase": None},
+    {
+        "role": "user",
+        "content": [{"type": "input_text", "text": "see"}, {"type": "input_image", "image_url": "data:,"}],
+    },
+    {"type": "reasoning", "id": "rs_1", "summary": []},
+    {"type": "function_call", "call_id": "1", "name": "look", "arguments": "{}"},
+    {"type": "function_call_output", "call_id": "1", "output": "red"},
+]
+
+
+def page(**query: str) -> dict[str, Any]:
+    return page_of(listed_items(id_of(1), LISTED), query)
+
+
+def test_input_items_are_listed_with_their_ids_and_parts() -> None:
+    data = page(order="asc")["data"]
+    assert [item["type"] for item in data] == [
+        "message",
+        "message",
+        "message",
+        "reasoning",
+        "function_call",
+        "function_call_output",
+    ]
+    assert data[0] == {
+        "id": input_item_id(id_of(1), 0),
+        "type": "message",
+        "status": "completed",
+        "role": "user",
+        "content": [{"type": "input_text", "text": "hi"}],
+    }
+    assert data[1]["id"] == "mine"
+    assert data[1]["content"] == [{"type": "output_text", "text": "hello", "annotations": [], "logprobs": []}]
+    assert data[2]["content"][1] == {"type": "input_image", "image_url": "data:,", "detail": "auto"}
+    ResponseItemList.model_validate_json(orjson.dumps(page()), strict=True)
+
+
+@pytest.mark.parametrize("at", range(len(LISTED)))
+def test_a_listed_item_is_as_the_specification_has_it(at: int) -> None:
+    check_object("ItemField", page(order="asc")["data"][at])
+
+
+def test_pages_of_input_items() -> None:
+    ids = [item["id"] for item in page(order="asc")["data"]]
+    assert [item["id"] for item in page()["data"]] == ids[::-1]
+    first = page(order="asc", limit="4")
+    assert (first["object"], first["first_id"], first["last_id"], first["has_more"]) == ("list", ids[0], ids[3], True)
+    rest = page(order="asc", limit="4", after=ids[3])
+    assert ([item["id"] for item in rest["data"]], rest["has_more"]) == (ids[4:], False)
+    nothing = page(order="asc", after=ids[-1])
+    assert (nothing["data"], nothing["first_id"], nothing["last_id"]) == ([], None, None)
+
+
+def test_a_page_has_twenty_items_unless_another_number_is_asked_for() -> None:
+    items = listed_items(id_of(1), [{"role": "user", "content": str(at)} for at in range(120)])
+    assert len(page_of(items, {})["data"]) == 20  # type: ignore[arg-type]  # a list
+    assert len(page_of(items, {"limit": "100"})["data"]) == 100  # type: ignore[arg-type]  # a list
+
+
+@pytest.mark.parametrize(
+    "query", [{"limit": "0"}, {"limit": "101"}, {"limit": "-1"}, {"limit": "x"}, {"order": "up"}, {"after": "zzz"}]
+)
+def test_a_bad_page_is_refused_by_name(query: dict[str, str]) -> None:
+    with pytest.raises(ApiError) as caught:
+        page(**query)
+    assert (caught.value.status, caught.value.param) == (400, *query)
