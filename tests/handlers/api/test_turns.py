@@ -12,6 +12,7 @@ import selectors
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 from caller import calling
 from running import running_bridge
 
@@ -31,7 +32,7 @@ class Turns(selectors.DefaultSelector):
         return super().select(timeout)
 
 
-async def turns_on_the_way(turns: Turns, path: Path) -> list[int]:
+async def turns_on_the_way(turns: Turns, path: Path, api: str, asked: dict[str, object], end: bytes) -> list[int]:
     """How many turns each delta of an answer took from the arena to its reader."""
     read = asyncio.Event()
 
@@ -47,21 +48,31 @@ async def turns_on_the_way(turns: Turns, path: Path) -> list[int]:
         asyncio.timeout(10),
         Arena() as arena,
         running_bridge(arena, path) as bridge,
-        calling(bridge.origin, bridge.key) as caller,
+        calling(bridge.origin, bridge.key, path=f"/v1/{api}") as caller,
     ):
         arena.script = script
-        await caller.ask(bridge.chat("speak", stream=True))
+        await caller.ask({"model": bridge.model(), "stream": True, **asked})
         for _ in range(DELTAS):
             stamp = (await caller.sees(b'>"')).rpartition(b"<")[2]
             taken.append(turns.count - int(stamp[:-2]))
             read.set()
-        await caller.sees(b"[DONE]")
+        await caller.sees(end)
     return taken
 
 
-def test_each_delta_leaves_in_the_turn_in_which_it_came(tmp_path: Path) -> None:
+#: The path of each API, how it is asked, and the end of its stream.
+APIS: dict[str, tuple[str, dict[str, object], bytes]] = {
+    "chat": ("chat/completions", {"messages": [{"role": "user", "content": "speak"}]}, b"[DONE]"),
+    "responses": ("responses", {"input": "speak"}, b"response.completed"),
+}
+
+
+@pytest.mark.parametrize(("api", "asked", "end"), APIS.values(), ids=APIS)
+def test_each_delta_leaves_in_the_turn_in_which_it_came(
+    api: str, asked: dict[str, object], end: bytes, tmp_path: Path
+) -> None:
     turns = Turns()
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(turns)) as runner:
-        first, *others = runner.run(turns_on_the_way(turns, tmp_path))
+        first, *others = runner.run(turns_on_the_way(turns, tmp_path, api, asked, end))
     assert first == 4  # it wakes the task of its request, once
     assert others == [3] * (DELTAS - 1)

@@ -1,0 +1,126 @@
+"""The site's faults as the Responses API tells them: a true status before the answer, `response.failed` within it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import openai
+import pytest
+from response_events import events_of, read_events
+from running import RunningBridge, running_bridge
+from site_faults import (
+    BEFORE_THE_ANSWER,
+    FIRST_DELTAS,
+    HARMLESS,
+    IMPATIENT,
+    IN_THE_MIDDLE,
+    PROMPT,
+    TEXT,
+    Break,
+    Row,
+    answered_by,
+)
+
+from handlers.request.appkeys import RESPONSES
+from upstream.arena import Arena, Line, Until
+
+streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+
+
+def asked(bridge: RunningBridge, *, stream: bool) -> dict[str, object]:
+    return {"model": bridge.model(), "input": PROMPT, "stream": stream}
+
+
+def nothing_stays(bridge: RunningBridge) -> bool:
+    """Whether nothing is stored or remembered as an answer, and nothing is held."""
+    return len(bridge.app[RESPONSES]) == 0 and bridge.calls_held == 0
+
+
+@streamed_and_not
+@pytest.mark.parametrize("row", BEFORE_THE_ANSWER.values(), ids=BEFORE_THE_ANSWER)
+async def test_before_the_answer(row: Row, stream: bool, arena: Arena, tmp_path: Path) -> None:
+    async with answered_by(arena, tmp_path, row) as bridge:
+        url = f"{bridge.base_url}/responses"
+        async with bridge.http.post(url, json=asked(bridge, stream=stream), headers=bridge.headers) as answer:
+            error = (await answer.json())["error"]
+            assert (answer.status, error["type"], error["code"], error["param"]) == (
+                row.status,
+                row.type,
+                row.code,
+                None,
+            )
+            assert answer.headers["x-bridge-reason"] == row.reason
+            assert answer.headers.get("Retry-After") == row.retry_after
+            assert answer.headers.get("x-should-retry") == row.should_retry
+        assert row.says in error["message"]
+        assert len(arena.chats) == row.calls
+        assert nothing_stays(bridge)
+
+
+@pytest.mark.parametrize("row", IN_THE_MIDDLE.values(), ids=IN_THE_MIDDLE)
+@streamed_and_not
+async def test_in_the_middle(row: Break, stream: bool, arena: Arena, tmp_path: Path) -> None:
+    async with running_bridge(arena, tmp_path, IMPATIENT) as bridge:
+        arena.faults.arm(row.fault, None, **row.parameters)
+        url = f"{bridge.base_url}/responses"
+        async with bridge.http.post(url, json=asked(bridge, stream=stream), headers=bridge.headers) as answer:
+            if stream:
+                told = read_events(events_of(await answer.read()))
+                assert (answer.status, told.text, told.end) == (200, FIRST_DELTAS, "response.failed")
+                assert [item["status"] for item in told.items] == ["incomplete"]
+                error = told.response["error"]
+                assert error["code"] == "server_error"
+                assert f"({row.code}, {row.reason})" in error["message"]
+            else:
+                error = (await answer.json())["error"]
+                assert (answer.status, error["code"]) == (row.status, row.code)
+                assert answer.headers["x-bridge-reason"] == row.reason
+        assert row.says in error["message"]
+        assert len(arena.chats) == 1
+        assert nothing_stays(bridge)
+
+
+@pytest.mark.parametrize("name", ["a finish without a reason", "length", "content-filter", "two finishes", "CR LF"])
+@streamed_and_not
+async def test_what_is_complete_all_the_same(name: str, stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+    fault, parameters, finish = HARMLESS[name]
+    arena.faults.arm(fault, **parameters)
+    url = f"{bridge.base_url}/responses"
+    async with bridge.http.post(url, json=asked(bridge, stream=stream), headers=bridge.headers) as answer:
+        response = read_events(events_of(await answer.read())).response if stream else await answer.json()
+    reasons = {"length": "max_output_tokens", "content_filter": "content_filter"}
+    assert response["status"] == ("incomplete" if finish in reasons else "completed")
+    assert (response["incomplete_details"] or {}).get("reason") == reasons.get(finish)
+    assert response["output"][0]["content"][0]["text"] == TEXT
+    assert len(bridge.app[RESPONSES]) == 1
+
+
+async def test_an_error_behind_a_sign_of_life_is_a_failed_response(arena: Arena, tmp_path: Path) -> None:
+    async with running_bridge(
+        arena, tmp_path, {"upstream": {"first_byte_timeout": 0.5}, "stream": {"keepalive_seconds": 0.1}}
+    ) as bridge:
+        arena.faults.arm("no_headers", None)
+        url = f"{bridge.base_url}/responses"
+        async with bridge.http.post(url, json=asked(bridge, stream=True), headers=bridge.headers) as answer:
+            assert await answer.content.readuntil(b"\n\n") == b": keep-alive\n\n"
+            told = read_events(events_of(await answer.read()))
+        assert (answer.status, told.end, told.items) == (200, "response.failed", [])
+        assert "(upstream_timeout, timeout)" in told.response["error"]["message"]
+        assert nothing_stays(bridge)
+
+
+async def test_a_caller_that_leaves_has_nothing_stored(arena: Arena, bridge: RunningBridge) -> None:
+    arena.script = lambda _: [Line("a0", "one "), Until(asyncio.Event())]
+    url = f"{bridge.base_url}/responses"
+    async with bridge.http.post(url, json=asked(bridge, stream=True), headers=bridge.headers) as answer:
+        await answer.content.readuntil(b'"one "')
+        answer.close()
+    await arena.chats[-1].done.wait()
+    assert len(bridge.app[RESPONSES]) == 0
+
+
+async def test_the_sdk_tells_errors_apart(arena: Arena, bridge: RunningBridge) -> None:
+    arena.faults.arm("rate_limited", None, retry_after="7", on="stream")
+    with pytest.raises(openai.RateLimitError):
+        await bridge.sdk().responses.create(model=bridge.model(), input=PROMPT)
