@@ -18,7 +18,7 @@ from bridge.dialects.responses.ids import response_id
 from bridge.dialects.responses.items import links_of
 from bridge.dialects.responses.output import ResponseHead
 from bridge.dialects.responses.request import ResponsesFields, read_request
-from bridge.dialects.responses.stored import Stored, StoredResponses, referred
+from bridge.dialects.responses.stored import ItemFinder, Stored, StoredResponses, referred
 from bridge.errors import ApiError
 
 
@@ -61,9 +61,10 @@ class Responses(OpenAI):
 
     def links(self, fields: Fields, owner: str) -> Iterator[str]:
         """Find the URLs of pictures, in the request and in what it continues."""
+        finder = ItemFinder(self.stored, owner)
         for item in fields.any_mappings("input"):
             id_ = referred(item.values)
-            found = item.values if id_ is None else self.stored.find_item(owner, id_)
+            found = item.values if id_ is None else finder.find(id_)
             yield from links_of(Fields({"items": found}).any_mappings("items"))
         previous = fields.any("previous_response_id")
         if isinstance(previous, str) and self.stored.find(owner, previous):

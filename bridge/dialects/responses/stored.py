@@ -102,26 +102,47 @@ class StoredResponses:
         return items
 
     def resolved(self, owner: str, items: Iterable[object]) -> Iterator[object]:
-        """Put the item itself in the place of each `item_reference`. Raises ApiError (400) where there is none."""
+        """Put the item itself in the place of each `item_reference`. Raises ApiError (400) where there is none.
+
+        Each item may be referred to once, so that a small request does not become a large one.
+        """
+        finder, seen = ItemFinder(self, owner), set[str]()
         for at, item in enumerate(items):
             id_ = referred(item)
             if id_ is None:
                 yield item
                 continue
-            found = self.find_item(owner, id_)
+            found = finder.find(id_)
             if found is None:
                 message = f"Item with id '{id_[:100]}' not found, or no longer stored: send the item itself."
                 raise invalid_request("item_not_found", message, f"input[{at}].id")
+            if id_ in seen:
+                raise invalid_request("invalid_value", f"'{id_[:100]}' is referred to twice.", f"input[{at}].id")
+            seen.add(id_)
             yield found
 
-    def find_item(self, owner: str, id_: str) -> object | None:
-        """Find an item of one of `owner`'s responses by its id: of its answer, or of its own input."""
+
+class ItemFinder:
+    """Finds items of one key's stored responses by their ids, and reads each response once."""
+
+    def __init__(self, stored: StoredResponses, owner: str) -> None:
+        self._stored = stored
+        self._owner = owner
+        self._items: dict[str, dict[object, object]] = {}  # by response, by id
+
+    def find(self, id_: str) -> object | None:
+        """Find an item of a response's answer, or of its own input; None where there is none."""
         response = response_id_of(id_)
-        stored = self.find(owner, response)
-        if stored is None:
-            return None
-        own = (*stored.output(), *listed_items(response, orjson.loads(stored.input)))
-        return next((item for item in own if isinstance(item, dict) and item.get("id") == id_), None)
+        if response not in self._items:
+            self._items[response] = dict(self._items_of(response))
+        return self._items[response].get(id_)
+
+    def _items_of(self, response: str) -> Iterator[tuple[object, object]]:
+        stored = self._stored.find(self._owner, response)
+        if stored is not None:
+            for item in (*listed_items(response, orjson.loads(stored.input)), *stored.output()):
+                if isinstance(item, dict):
+                    yield item.get("id"), item
 
 
 def referred(item: object) -> str | None:

@@ -1,4 +1,4 @@
-"""The Responses API as the openai SDK speaks it: asking, storing, continuing, and what is not there."""
+"""The Responses API as the openai SDK speaks it: asking, waiting, counting, and what is not there."""
 
 from __future__ import annotations
 
@@ -8,24 +8,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import openai
 import pydantic
 import pytest
-from documents import input_file, pdf
-from internet import playing_the_internet
 from openresponses import check_event, check_object
-from pictures import data_url, png
-from response_events import Read, check_sdk_response, events_of, read_events
-from running import RunningBridge, api_key, running_bridge
+from response_calls import ask, error_of, get, post
+from response_events import events_of, read_events
+from running import RunningBridge, running_bridge
 
-from bridge.access import keys
-from handlers.request.appkeys import RESPONSES
-from upstream.arena import JSON_MODEL, Arena, Line, Model, Step, Turn, catalogue, tool_models
+from upstream.arena import JSON_MODEL, Arena, Line, Step, Turn, catalogue, tool_models
 
-SEES_MANY = "gemini-4-pro"
 SEARCHES = "gemini-4-pro-grounding"
-READS = "reads"
 UNKNOWN = "resp_" + "0" * 32
 
 streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
@@ -33,42 +26,8 @@ streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream
 
 @pytest.fixture
 async def arena() -> AsyncIterator[Arena]:
-    reads = Model("6f1c1a52-0000-4000-8000-00000000aaaa", READS, {"text": True}, {"text": True, "file": True}, "acme")
-    async with Arena(models=(*catalogue(), *tool_models(JSON_MODEL), reads)) as arena:
+    async with Arena(models=(*catalogue(), *tool_models(JSON_MODEL))) as arena:
         yield arena
-
-
-async def post(
-    bridge: RunningBridge, given: object, *, path: str = "/responses", **body: Any
-) -> aiohttp.ClientResponse:
-    """POST a request for the plain model."""
-    asked = {"model": bridge.model(), "input": given, **body}
-    return await bridge.http.post(f"{bridge.base_url}{path}", json=asked, headers=bridge.headers)
-
-
-async def get(bridge: RunningBridge, path: str, *, key: str = "", method: str = "GET") -> tuple[int, Any]:
-    headers = {"Authorization": f"Bearer {key or bridge.key}"}
-    async with bridge.http.request(method, f"{bridge.base_url}/responses/{path}", headers=headers) as answer:
-        return answer.status, await answer.json()
-
-
-async def ask(bridge: RunningBridge, given: object, *, stream: bool = False, **body: Any) -> Read:
-    """Ask, and check all that comes against the SDK's types and the order of events."""
-    async with await post(bridge, given, stream=stream, **body) as answer:
-        assert answer.status == 200, await answer.text()
-        if stream:
-            assert answer.content_type == "text/event-stream"
-            return read_events(events_of(await answer.read()))
-        response = await answer.json()
-    check_sdk_response(response)
-    texts = [item["content"][0]["text"] for item in response["output"] if item["type"] == "message"]
-    return Read(texts, items=response["output"], end=f"response.{response['status']}", response=response)
-
-
-async def error_of(answer: aiohttp.ClientResponse) -> tuple[int, str, str | None]:
-    async with answer:
-        error = (await answer.json())["error"]
-        return answer.status, error["code"], error["param"]
 
 
 # Asking
@@ -185,157 +144,46 @@ async def test_a_bad_request_is_an_error_of_the_sdks(bridge: RunningBridge) -> N
     assert (await error_of(await post(bridge, "  ")))[2] == "input"
 
 
-# Conversations
+# Waiting
 
 
-async def test_a_stored_response_goes_on_in_the_same_evaluation(arena: Arena, bridge: RunningBridge) -> None:
-    sdk, model = bridge.sdk(), bridge.model()
-    first = await sdk.responses.create(model=model, input="/say one", instructions="Be brief.")
-    second = await sdk.responses.with_raw_response.create(
-        model=model, input="/say two", previous_response_id=first.id, instructions="Be brief."
-    )
-    assert second.headers["x-bridge-conversation"].startswith("follow-up")
-    third = await sdk.responses.with_raw_response.create(
-        model=model, input="/say three", previous_response_id=second.parse().id, instructions="Be brief.", stream=True
-    )
-    assert third.headers["x-bridge-conversation"].startswith("follow-up")
-    async for _ in third.parse():
-        pass
-    assert [call.kind for call in arena.chats] == ["create", "follow-up", "follow-up"]
-    assert len({call.evaluation_id for call in arena.chats}) == 1
+async def test_a_sign_of_life_comes_before_everything(arena: Arena, tmp_path: Path) -> None:
+    say = asyncio.Event()
+
+    async def script(_: Turn) -> AsyncIterator[Step]:
+        await say.wait()
+        yield Line("a0", "hello")
+        yield Line("ad", {"finishReason": "stop"})
+
+    arena.script = script
+    async with (
+        running_bridge(arena, tmp_path, {"stream": {"keepalive_seconds": 0.1}}) as bridge,
+        await post(bridge, "hi", stream=True) as answer,
+    ):
+        assert await answer.content.readuntil(b"\n\n") == b": keep-alive\n\n"
+        say.set()
+        told = read_events(events_of(await answer.read()))
+    assert (told.text, told.end) == ("hello", "response.completed")
 
 
-async def test_instructions_belong_to_one_response_alone(arena: Arena, bridge: RunningBridge) -> None:
-    first = await ask(bridge, "/say one", instructions="Speak French.")
-    told = await ask(bridge, "/echo", previous_response_id=first.response["id"])
-    assert told.response["instructions"] is None
-    assert "French" not in told.text
-    assert [call.kind for call in arena.chats] == ["create", "create"]
+async def test_a_stream_that_is_to_live_by_chunks_begins_with_its_first_events(arena: Arena, tmp_path: Path) -> None:
+    say = asyncio.Event()
 
+    async def script(_: Turn) -> AsyncIterator[Step]:
+        await say.wait()
+        yield Line("a0", "hello")
+        yield Line("ad", {"finishReason": "stop"})
 
-async def test_a_history_that_is_sent_again_goes_on(arena: Arena, bridge: RunningBridge) -> None:
-    first = await ask(bridge, [{"role": "user", "content": "/think /say one"}], store=False, stream=True)
-    again = [{"role": "user", "content": "/think /say one"}, *first.items, {"role": "user", "content": "/say two"}]
-    async with await post(bridge, again, store=False) as answer:
-        assert answer.headers["x-bridge-conversation"].startswith("follow-up")
-    assert [call.kind for call in arena.chats] == ["create", "follow-up"]
-
-
-async def test_references_go_on_too(arena: Arena, bridge: RunningBridge) -> None:
-    first = await ask(bridge, "/say one")
-    reference = {"type": "item_reference", "id": first.items[0]["id"]}
-    given = [{"role": "user", "content": "/say one"}, reference, {"role": "user", "content": "/say two"}]
-    second = await ask(bridge, given)
-    third = await ask(bridge, "/say three", previous_response_id=second.response["id"])
-    assert third.text == "three"
-    assert [call.kind for call in arena.chats] == ["create", "follow-up", "follow-up"]
-
-
-async def test_a_chat_goes_on_in_another_api_and_back(arena: Arena, bridge: RunningBridge) -> None:
-    messages: list[dict[str, Any]] = [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "/say one"},
-    ]
-    async with await bridge.post(bridge.chat(messages=messages)) as answer:
-        messages.append((await answer.json())["choices"][0]["message"])
-    given = [{"role": message["role"], "content": message["content"]} for message in messages[1:]]
-    told = await ask(bridge, [*given, {"role": "user", "content": "/say two"}], instructions="Be brief.")
-    messages += [{"role": "user", "content": "/say two"}, {"role": "assistant", "content": told.text}]
-    async with await bridge.post(
-        bridge.chat(messages=[*messages, {"role": "user", "content": "/say three"}])
-    ) as answer:
-        assert answer.headers["x-bridge-conversation"].startswith("follow-up")
-    assert [call.kind for call in arena.chats] == ["create", "follow-up", "follow-up"]
-    assert len({call.evaluation_id for call in arena.chats}) == 1
-
-
-async def test_an_unknown_response_is_not_continued(arena: Arena, bridge: RunningBridge) -> None:
-    error = await error_of(await post(bridge, "go on", previous_response_id=UNKNOWN))
-    assert error == (400, "previous_response_not_found", "previous_response_id")
-    assert not arena.chats
-
-
-# What is stored
-
-
-async def test_the_sdk_finds_lists_and_deletes_a_stored_response(bridge: RunningBridge) -> None:
-    sdk, model = bridge.sdk(), bridge.model()
-    made = await sdk.responses.create(model=model, input="/say one", metadata={"a": "b"})
-    assert await sdk.responses.retrieve(made.id) == made
-    assert made.metadata == {"a": "b"}
-    (item,) = [item async for item in sdk.responses.input_items.list(made.id)]
-    assert item.type == "message"
-    assert item.content[0].text == "/say one"  # type: ignore[union-attr]  # the one text that was sent
-    await sdk.responses.delete(made.id)
-    for call in (sdk.responses.retrieve, sdk.responses.delete, sdk.responses.input_items.list, sdk.responses.cancel):
-        with pytest.raises(openai.NotFoundError):
-            await call(made.id)
-    with pytest.raises(openai.BadRequestError):
-        await sdk.responses.create(model=model, input="go on", previous_response_id=made.id)
-
-
-async def test_a_streamed_response_is_stored_as_it_was_told(bridge: RunningBridge) -> None:
-    told = await ask(bridge, "/think /cite /say one two", stream=True)
-    assert await get(bridge, told.response["id"]) == (200, told.response)
-
-
-async def test_input_items_come_in_pages(bridge: RunningBridge) -> None:
-    sdk = bridge.sdk()
-    given: Any = [{"role": "user", "content": f"{at}"} for at in range(7)]
-    made = await sdk.responses.create(model=bridge.model(), input=[*given, {"role": "user", "content": "/say hi"}])
-    newest_first = [item async for item in sdk.responses.input_items.list(made.id, limit=3)]
-    oldest_first = [item async for item in sdk.responses.input_items.list(made.id, limit=3, order="asc")]
-    assert len(newest_first) == 8
-    assert newest_first == oldest_first[::-1]
-    status, body = await get(bridge, f"{made.id}/input_items?limit=0")
-    assert (status, body["error"]["param"]) == (400, "limit")
-
-
-async def test_what_is_not_to_be_stored_is_not(bridge: RunningBridge) -> None:
-    told = await ask(bridge, "/say one", store=False)
-    assert told.response["store"] is False
-    assert (await get(bridge, told.response["id"]))[0] == 404
-    assert len(bridge.app[RESPONSES]) == 0
-    error = await error_of(await post(bridge, "go on", previous_response_id=told.response["id"]))
-    assert error[1] == "previous_response_not_found"
-
-
-async def test_another_key_sees_nothing(bridge: RunningBridge) -> None:
-    secret, key = api_key()
-    await bridge.state.update_keys(lambda kept: keys.add(kept, key))
-    made = (await ask(bridge, "/say one")).response
-    others = bridge.sdk(api_key=secret)
-    for call in (others.responses.retrieve, others.responses.delete, others.responses.input_items.list):
-        with pytest.raises(openai.NotFoundError):
-            await call(made["id"])
-    with pytest.raises(openai.NotFoundError):
-        await others.responses.cancel(made["id"])
-    with pytest.raises(openai.BadRequestError) as caught:
-        await others.responses.create(model=bridge.model(), input="go on", previous_response_id=made["id"])
-    assert caught.value.code == "previous_response_not_found"
-    reference: Any = {"type": "item_reference", "id": made["output"][0]["id"]}
-    with pytest.raises(openai.BadRequestError) as caught:
-        await others.responses.create(model=bridge.model(), input=[reference])
-    assert caught.value.code == "item_not_found"
-    assert (await get(bridge, made["id"]))[0] == 200
-
-
-async def test_a_clean_stop_keeps_what_is_stored(arena: Arena, tmp_path: Path) -> None:
-    secret, key = api_key()
-    session = arena.sign_in()
-    async with running_bridge(arena, tmp_path, sessions=(session,)) as bridge:
-        await bridge.state.update_keys(lambda kept: keys.add(kept, key))
-        sdk = bridge.sdk(api_key=secret)
-        first = await sdk.responses.create(model=bridge.model(), input="/say one")
-        gone = await sdk.responses.create(model=bridge.model(), input="/say two")
-        await sdk.responses.delete(gone.id)
-    async with running_bridge(arena, tmp_path, sessions=(session,)) as bridge:
-        sdk = bridge.sdk(api_key=secret)
-        assert await sdk.responses.retrieve(first.id) == first
-        second = await sdk.responses.create(model=bridge.model(), input="/say three", previous_response_id=first.id)
-        assert second.previous_response_id == first.id
-        with pytest.raises(openai.NotFoundError):
-            await sdk.responses.retrieve(gone.id)
+    arena.script = script
+    async with (
+        running_bridge(arena, tmp_path, {"stream": {"keepalive": "chunk", "keepalive_seconds": 0.1}}) as bridge,
+        await post(bridge, "hi", stream=True) as answer,
+    ):
+        first = [await answer.content.readuntil(b"\n\n") for _ in range(3)]
+        assert first[2] == b": keep-alive\n\n"
+        say.set()
+        told = read_events(events_of(b"".join(first) + await answer.read()))
+    assert (told.text, told.end) == ("hello", "response.completed")
 
 
 # What is not there
@@ -423,92 +271,3 @@ async def test_the_oldest_items_are_dropped_where_that_is_asked_for(
     prompt = str(json.loads(arena.chats[-1].body)["userMessage"]["content"])
     assert "Be brief." in prompt
     assert "word word" not in prompt
-
-
-# Pictures and files
-
-
-def seen(arena: Arena) -> list[bytes]:
-    """The files that the model was shown with the last turn, as the storage has them."""
-    evaluation = arena.evaluations[str(arena.chats[-1].evaluation_id)]
-    turn = [message for message in evaluation.messages if message.role == "user"][-1]
-    stored = {found.sha256: found.data for found in arena.storage.objects.values()}
-    return [stored[each["sha256"]] for each in turn.attachments]
-
-
-def user(*parts: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{"role": "user", "content": [*parts, {"type": "input_text", "text": "/say seen"}]}]
-
-
-def picture(url: str) -> dict[str, Any]:
-    return {"type": "input_image", "image_url": url, "detail": "auto"}
-
-
-@pytest.mark.parametrize("size", [None, 300_000], ids=["small", "large"])
-async def test_pictures_are_shown_stored_and_listed(size: int | None, arena: Arena, bridge: RunningBridge) -> None:
-    data = png(0xA, size)
-    told = await ask(bridge, user(picture(data_url(data))), model=SEES_MANY)
-    assert (told.text, seen(arena)) == ("seen", [data])
-    id_ = told.response["id"]
-    _, items = await get(bridge, f"{id_}/input_items")
-    assert items["data"][0]["content"][0]["image_url"] == data_url(data)
-    async with await post(bridge, "/say on", model=SEES_MANY, previous_response_id=id_) as answer:
-        assert answer.headers["x-bridge-conversation"].startswith("follow-up")
-    await ask(bridge, "/say elsewhere", model=SEES_MANY, previous_response_id=id_, instructions="New.")
-    assert seen(arena) == [data]  # the whole history in an evaluation of its own
-
-
-async def test_a_models_pictures_are_a_text(bridge: RunningBridge) -> None:
-    told = await ask(bridge, "/draw", stream=True)
-    assert told.text.startswith("![image](")
-
-
-async def test_a_pdf_goes_where_the_model_reads_pdfs(arena: Arena, bridge: RunningBridge) -> None:
-    await ask(bridge, user(input_file(pdf(3))), model=READS)
-    assert seen(arena) == [pdf(3)]
-    error = await error_of(await post(bridge, user(input_file(pdf(3)))))
-    assert error == (400, "unsupported_parameter", "input[0].content[0]")
-
-
-async def test_a_file_of_text_is_text(arena: Arena, bridge: RunningBridge) -> None:
-    part = {"type": "input_file", "filename": "notes.md", "file_data": data_url(b"# Otters", "text/markdown")}
-    await ask(bridge, user(part))
-    assert json.loads(arena.chats[-1].body)["userMessage"]["content"] == "notes.md\n# Otters\n/say seen"
-
-
-async def test_linked_pictures_are_fetched_again_for_what_continues(
-    arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with (
-        playing_the_internet(monkeypatch) as internet,
-        running_bridge(arena, tmp_path, {"images": {"fetch_urls": True}}) as bridge,
-    ):
-        url = "http://public.example/cat"
-        told = await ask(bridge, user(picture(url)), model=SEES_MANY)
-        (cat,) = seen(arena)
-        id_ = told.response["id"]
-        await ask(bridge, "/say on", model=SEES_MANY, previous_response_id=id_, instructions="New.")
-        assert seen(arena) == [cat]
-        assert internet.served == ["/cat", "/cat"]
-
-
-# Waiting
-
-
-async def test_a_sign_of_life_comes_before_everything(arena: Arena, tmp_path: Path) -> None:
-    say = asyncio.Event()
-
-    async def script(_: Turn) -> AsyncIterator[Step]:
-        await say.wait()
-        yield Line("a0", "hello")
-        yield Line("ad", {"finishReason": "stop"})
-
-    arena.script = script
-    async with (
-        running_bridge(arena, tmp_path, {"stream": {"keepalive_seconds": 0.1}}) as bridge,
-        await post(bridge, "hi", stream=True) as answer,
-    ):
-        assert await answer.content.readuntil(b"\n\n") == b": keep-alive\n\n"
-        say.set()
-        told = read_events(events_of(await answer.read()))
-    assert (told.text, told.end) == ("hello", "response.completed")

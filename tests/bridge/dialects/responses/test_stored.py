@@ -11,7 +11,7 @@ from openresponses import check_object
 
 from bridge.dialects.responses.ids import input_item_id, item_id, response_id, response_id_of
 from bridge.dialects.responses.listed import listed_items, page_of
-from bridge.dialects.responses.stored import MAX_BYTES, MAX_RESPONSES, Stored, StoredResponses
+from bridge.dialects.responses.stored import MAX_BYTES, MAX_RESPONSES, ItemFinder, Stored, StoredResponses
 from bridge.errors import ApiError
 
 MINE: Final = "key-1"
@@ -84,7 +84,7 @@ def test_only_its_own_key_sees_a_response() -> None:
     kept.put(id_of(0), stored(0))
     assert kept.find(MINE, id_of(0)) == stored(0)
     assert kept.find("another", id_of(0)) is None
-    assert kept.find_item("another", item_id("msg", f"{0:032x}", 0)) is None
+    assert ItemFinder(kept, "another").find(item_id("msg", f"{0:032x}", 0)) is None
     with pytest.raises(ApiError):
         kept.history("another", id_of(0))
 
@@ -124,10 +124,21 @@ def test_items_are_found_by_their_ids() -> None:
     kept = StoredResponses()
     kept.put(id_of(7), stored(7))
     answer, given = item_id("msg", f"{7:032x}", 0), input_item_id(id_of(7), 0)
-    assert said([kept.find_item(MINE, answer), kept.find_item(MINE, given)])[0] == "answer 7"
-    assert kept.find_item(MINE, given) == listed_items(id_of(7), orjson.loads(stored(7).input))[0]
-    assert kept.find_item(MINE, item_id("msg", f"{7:032x}", 1)) is None
-    assert kept.find_item(MINE, "msg_1") is None
+    finder = ItemFinder(kept, MINE)
+    assert said([finder.find(answer)]) == ["answer 7"]
+    assert finder.find(given) == listed_items(id_of(7), orjson.loads(stored(7).input))[0]
+    assert finder.find(item_id("msg", f"{7:032x}", 1)) is None
+    assert finder.find("msg_1") is None
+
+
+def test_an_item_is_referred_to_once() -> None:
+    kept = StoredResponses()
+    kept.put(id_of(7), stored(7))
+    reference = {"type": "item_reference", "id": item_id("msg", f"{7:032x}", 0)}
+    assert said(list(kept.resolved(MINE, [reference, {"content": "and?"}]))) == ["answer 7", "and?"]
+    with pytest.raises(ApiError) as caught:
+        list(kept.resolved(MINE, [reference, {"content": "and?"}, reference]))
+    assert (caught.value.status, caught.value.param) == (400, "input[2].id")
 
 
 @pytest.mark.parametrize("index", [0, 9, 0xFFFF, 0x12345])
