@@ -55,6 +55,11 @@ class ResponseEncoder:
 
     def encode(self, batch: Sequence[AnswerEvent]) -> bytes:
         """Encode what one read held. Raises ApiError (502) where the answer is longer than is kept."""
+        event = batch[0] if len(batch) == 1 else None
+        if type(event) is TextDeltas and self._output.kind == "message" and b"\n" not in event.json:  # as in most reads
+            self._output.write(event.text)
+            self._number += 1
+            return self._delta % (self._number - 1, sse.line_safe(event.json))
         return b"".join([self._encode(event) for event in batch])
 
     def _encode(self, event: AnswerEvent) -> bytes:
