@@ -91,7 +91,7 @@ class Relay:
             ignored = tuple([name for name in ignored if not name.startswith("tools.web_search")])
         if not any(message.text.strip() or message.tool_calls or message.files for message in messages):
             lost = f", and '{request.model}' takes no pictures" if "images" in ignored else ""
-            raise invalid_request("invalid_value", f"'messages' hold no text to send{lost}.", "messages")
+            raise invalid_request("invalid_value", f"There is no text to send{lost}.", "messages")
         told = instructions(request.tools, request.json_format)
         if request.truncate:
             messages = transcript.shortened(messages, told, self._config().upstream.max_prompt_chars)

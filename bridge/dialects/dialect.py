@@ -153,6 +153,15 @@ class SeveralPrompts(Protocol):
         """All that is asked: a chat for each answer."""
 
 
+@runtime_checkable
+class KeepingRequest(Protocol):
+    """What a request is besides, of a dialect that stores what it was asked."""
+
+    @property
+    def kept_bytes(self) -> int:
+        """What is kept of the request until it has its answer, beside its messages."""
+
+
 class Api(Protocol):
     """How an API's callers show their key, and how it says no."""
 
@@ -182,3 +191,11 @@ class Dialect(Api, Protocol):
 
     def read(self, fields: Fields, files: FileReader, owner: str) -> DialectRequest:
         """Read a request; `owner` is the id of its key, for what an API stores. Raises ApiError (400)."""
+
+
+@runtime_checkable
+class RememberingDialect(Protocol):
+    """What a dialect is besides, whose requests may continue what it has stored."""
+
+    def remembered_bytes(self, fields: Fields, owner: str) -> int:
+        """How much is stored of what a request continues, which is read with it."""

@@ -79,7 +79,6 @@ class FileReader:
         self._fetched = fetched
         self._taken = taken
         self._count = 0
-        self._read: dict[str, File] = {}  # of what was taken out
         self.first_document: str | None = None
 
     def read_picture(self, part: Fields) -> File:
@@ -126,10 +125,10 @@ class FileReader:
         return self.read_file(part, part) if text is None else "\n".join(filter(None, (name, text)))
 
     def restored(self, value: object, depth: int = 8) -> object:
-        """The JSON value with what was taken out of the body, as far as `depth`: strings, or files for `data_url`."""
+        """The JSON value with what was taken out of the body put back, as far as `depth`."""
         match value:
             case str() if value in self._taken:
-                return self._read.get(value) or bytes(self._taken[value]).decode(errors="replace")
+                return bytes(self._taken[value]).decode(errors="replace")
             case list() if self._taken and depth:
                 return [self.restored(item, depth - 1) for item in value]
             case dict() if self._taken and depth:
@@ -163,7 +162,7 @@ class FileReader:
             kind = label[1].strip().lower()
             if kind not in _LABELS:
                 raise _invalid(_PICTURE, f"'{kind}' is not supported: send {_PICTURE.formats}.", param)
-            return self._noted(url, self._checked(_PICTURE, self._decoded(_PICTURE, encoded, label, param), param))
+            return self._checked(_PICTURE, self._decoded(_PICTURE, encoded, label, param), param)
         if is_link(url):
             found = self._fetched.get(url, "pictures by http(s) URL are not fetched here (images.fetch_urls)")
             if isinstance(found, str):
@@ -176,13 +175,7 @@ class FileReader:
         """Read `file_data`: a data URL, or base64 alone. What its label says does not matter, only the bytes do."""
         self._count_one(_FILE, param)
         label, encoded = self._split(text)
-        return self._noted(text, self._checked(_FILE, self._decoded(_FILE, encoded, label, param), param))
-
-    def _noted(self, text: str, file: File) -> File:
-        """Remember what a file was read from, where that was taken out of the body."""
-        if text in self._taken:
-            self._read[text] = file
-        return file
+        return self._checked(_FILE, self._decoded(_FILE, encoded, label, param), param)
 
     def _split(self, text: str) -> tuple[re.Match[str] | None, str | memoryview]:
         """Part a text, or what was taken out of the body in its place, into a data URL's label and what follows it."""
@@ -223,13 +216,6 @@ class FileReader:
     def _too_large(self, kind: _Kind, param: str) -> ApiError:
         limit = f"The {kind.noun} is larger than {self._rules.max_bytes} bytes (images.max_bytes)."
         return invalid_request(kind.too_large, limit, param)
-
-
-def data_url(file: object) -> str:
-    """The data URL of a file, as `orjson.dumps` asks for it by its `default`. Raises TypeError for anything else."""
-    if not isinstance(file, File):
-        raise TypeError(f"{type(file).__name__} is no file")
-    return f"data:{file.content_type};base64,{pybase64.b64encode(file.data).decode()}"
 
 
 def _is_base64(label: re.Match[str]) -> bool:

@@ -19,7 +19,7 @@ from bridge.answering.messages import Message, bytes_of
 from bridge.answering.prompting import request_tokens
 from bridge.config.schema import Config
 from bridge.dialects.data_urls import Taken, read_without_data_urls
-from bridge.dialects.dialect import Dialect, DialectRequest, Stamp, TellsErrors
+from bridge.dialects.dialect import Dialect, DialectRequest, KeepingRequest, RememberingDialect, Stamp, TellsErrors
 from bridge.dialects.fields import Fields, read_object
 from bridge.dialects.files import FileReader
 from bridge.errors import ApiError
@@ -54,9 +54,10 @@ def asking(dialect: Dialect) -> Handler:
         key, facts, config = request[KEY], request[FACTS], request.app[SETTINGS].current()
         with admitted(request, key, config, facts):
             async with large_body(request, key, config) as hold:
-                asked, fetch = await read_with(dialect.read, dialect.links, request, config)
+                remembered = dialect.remembered_bytes if isinstance(dialect, RememberingDialect) else None
+                asked, fetch = await read_with(dialect.read, dialect.links, request, config, remembered)
                 chat = asked.chat
-                _shrink(hold, chat)
+                _shrink(hold, asked)
                 facts.model = chat.model[:200]
                 if config.log.debug:
                     facts.prompt = _shortened(chat.messages)
@@ -75,15 +76,16 @@ def asking(dialect: Dialect) -> Handler:
 
 async def _fetch(fetch: Fetch, hold: Hold) -> ChatRequest:
     """Fetch the pictures that a request names, and read it whole. Raises ApiError."""
-    chat = (await fetch(hold)).chat
-    _shrink(hold, chat)
-    return chat
+    asked = await fetch(hold)
+    _shrink(hold, asked)
+    return asked.chat
 
 
-def _shrink(hold: Hold, chat: ChatRequest) -> None:
-    """Of a large body only the texts and files are still held once it is read."""
+def _shrink(hold: Hold, asked: DialectRequest) -> None:
+    """Of a large body only the texts and files are still held once it is read, and what is to be stored."""
     if hold.size:
-        hold.shrink(bytes_of(chat.messages))
+        kept = asked.kept_bytes if isinstance(asked, KeepingRequest) else 0
+        hold.shrink(bytes_of(asked.chat.messages) + kept)
 
 
 async def read_with(
@@ -91,10 +93,12 @@ async def read_with(
     links: Callable[[Fields, str], Iterable[str]],
     request: web.Request,
     config: Config,
+    remembered: Callable[[Fields, str], int] | None = None,
 ) -> tuple[Read, Callable[[Hold], Awaitable[Read]] | None]:
     """Read the body, with something in the place of the pictures that it only names. Raises ApiError.
 
-    The second value fetches those and reads the request again; None where there are none.
+    The second value fetches those and reads the request again; None where there are none. `remembered` says how many
+    stored bytes are read with a request.
     """
     server, images, owner = config.server, config.images, request[KEY].id
     body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout)
@@ -106,10 +110,19 @@ async def read_with(
     else:
         fields = read_object(body)
     del body  # what is still needed of it is held by `taken`
-    linked = dict.fromkeys(islice(links(fields, owner), images.max_per_request)) if images.fetch_urls else ()
-    reading = Linked(lambda files: read(fields, files, owner), tuple(linked), taken, config)
+    if remembered is not None:
+        size += remembered(fields, owner)
+    large = size > THREAD_BYTES
+
+    def find_links() -> tuple[str, ...]:
+        return tuple(dict.fromkeys(islice(links(fields, owner), images.max_per_request)))
+
+    linked: tuple[str, ...] = ()
+    if images.fetch_urls:
+        linked = await asyncio.to_thread(find_links) if large else find_links()
+    reading = Linked(lambda files: read(fields, files, owner), linked, taken, config)
     # Decoding and hashing pictures takes as long as parsing.
-    judged = await asyncio.to_thread(reading.judged) if size > THREAD_BYTES else reading.judged()
+    judged = await asyncio.to_thread(reading.judged) if large else reading.judged()
     return judged, partial(reading.fetched, request.app[FETCHER]) if linked else None
 
 

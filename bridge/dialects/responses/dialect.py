@@ -6,15 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
-import orjson
-
 from bridge.answering.chat import ChatRequest
 from bridge.dialects.dialect import ErrorAnswer, Stamp
 from bridge.dialects.fields import Fields
-from bridge.dialects.files import FileReader, data_url
+from bridge.dialects.files import FileReader
 from bridge.dialects.openai.errors import OpenAI
 from bridge.dialects.responses.answer import ResponseCollector, ResponseEncoder
-from bridge.dialects.responses.ids import response_id
+from bridge.dialects.responses.ids import response_id, response_id_of
 from bridge.dialects.responses.items import links_of
 from bridge.dialects.responses.output import ResponseHead
 from bridge.dialects.responses.request import ResponsesFields, read_request
@@ -32,6 +30,11 @@ class ResponsesRequest:
         self._stored = stored
         self._now = now
 
+    @property
+    def kept_bytes(self) -> int:
+        """What is kept of the request until it has its answer, beside its messages."""
+        return len(self._read.kept or b"")
+
     def encoder(self, stamp: Stamp) -> ResponseEncoder:
         """Make the encoder of its stream."""
         return ResponseEncoder(self._head(stamp))
@@ -42,9 +45,8 @@ class ResponsesRequest:
 
     def _head(self, stamp: Stamp) -> ResponseHead:
         def keep(response: bytes) -> None:
-            if self._read.store:
-                items = orjson.dumps(self._read.items, data_url, orjson.OPT_PASSTHROUGH_DATACLASS)
-                stored = Stored(self._owner, self._read.previous, items, response)
+            if self._read.kept is not None:
+                stored = Stored(self._owner, self._read.previous, self._read.kept, response)
                 self._stored.put(response_id(stamp.id), stored)
 
         return ResponseHead(stamp, self._read.echo, self._read.names, keep, self._now)
@@ -58,6 +60,14 @@ class Responses(OpenAI):
     def __init__(self, stored: StoredResponses, now: Callable[[], float]) -> None:
         self.stored = stored
         self._now = now
+
+    def remembered_bytes(self, fields: Fields, owner: str) -> int:
+        """How much is stored of what a request continues, and of the responses whose items it refers to."""
+        previous = fields.any("previous_response_id")
+        before = self.stored.history_bytes(owner, previous) if isinstance(previous, str) else 0
+        ids = [id_ for item in fields.any_mappings("input") if (id_ := referred(item.values)) is not None]
+        named = [self.stored.find(owner, response) for response in {response_id_of(id_) for id_ in ids}]
+        return before + sum([stored.size for stored in named if stored is not None])
 
     def links(self, fields: Fields, owner: str) -> Iterator[str]:
         """Find the URLs of pictures, in the request and in what it continues."""

@@ -56,16 +56,14 @@ _UNSUPPORTED: Final = ("conversation", "prompt")
 class ResponsesFields(NamedTuple):
     """A request as it was read.
 
-    `echo` is the response object without what the answer brings. `items` are its own input, for a request that
-    continues it, with files as `FileReader.restored` puts them there; empty unless `store`. `previous` is the response
-    before it.
+    `echo` is the response object without what the answer brings. `kept` is its own input as JSON, for a
+    request that continues it; None where it is not to be stored. `previous` is the response before it.
     """
 
     chat: ChatRequest
     echo: dict[str, object]
-    items: list[object]
+    kept: bytes | None
     names: ToolNames
-    store: bool
     previous: str | None
 
 
@@ -122,9 +120,9 @@ def read_request(fields: Fields, files: FileReader, owner: str, stored: StoredRe
         "tools": [echoed_tool(tool) for tool in fields.mappings("tools") or ()],
         "truncation": truncation,
     }
-    kept = [files.restored(item) for item in own] if store else []
-    _check_depth(kept, echo)
-    return ResponsesFields(chat, echo, kept, tools.names, store, previous)
+    _written(echo)
+    kept = _written([files.restored(item) for item in own]) if store else None
+    return ResponsesFields(chat, echo, kept, tools.names, previous)
 
 
 def read_input(fields: Fields) -> list[object]:
@@ -139,10 +137,10 @@ def read_input(fields: Fields) -> list[object]:
     raise fields.invalid("input", "invalid_type", "'input' must be a string or an array of items.")
 
 
-def _check_depth(*values: object) -> None:
-    """Refuse what could be read, but not written again. Raises ApiError (400)."""
+def _written(value: object) -> bytes:
+    """The value as JSON. Raises ApiError (400) for what could be read, but not written again a little deeper."""
     try:
-        orjson.dumps([[[[values]]]], lambda _: None, orjson.OPT_PASSTHROUGH_DATACLASS)
+        return orjson.dumps([[[value]]])[3:-3]
     except TypeError:
         raise invalid_request("invalid_value", "The request is nested too deeply.") from None
 

@@ -87,6 +87,21 @@ class StoredResponses:
 
     def history(self, owner: str, id_: str) -> list[object]:
         """All items up to a response and its answer. Raises ApiError (400) where it, or one before it, is gone."""
+        items: list[object] = []
+        for stored in reversed(self._chain(owner, id_)):
+            items += orjson.loads(stored.input)
+            items += stored.output()
+        return items
+
+    def history_bytes(self, owner: str, id_: str) -> int:
+        """How much is to be read for that; 0 where it, or one before it, is gone."""
+        try:
+            return sum([stored.size for stored in self._chain(owner, id_)])
+        except ApiError:
+            return 0
+
+    def _chain(self, owner: str, id_: str) -> list[Stored]:
+        """A response and those before it, the newest first. Raises ApiError (400) where one of them is gone."""
         chain: list[Stored] = []
         before: str | None = id_
         while before is not None:
@@ -95,11 +110,7 @@ class StoredResponses:
                 raise _not_found(id_)
             chain.append(stored)
             before = stored.previous
-        items: list[object] = []
-        for stored in reversed(chain):
-            items += orjson.loads(stored.input)
-            items += stored.output()
-        return items
+        return chain
 
     def resolved(self, owner: str, items: Iterable[object]) -> Iterator[object]:
         """Put the item itself in the place of each `item_reference`. Raises ApiError (400) where there is none.

@@ -97,6 +97,9 @@ def test_a_chain_is_one_history() -> None:
     kept.put(id_of(3), stored(3, previous=0))
     assert said(kept.history(MINE, id_of(2))) == ["ask 0", "answer 0", "ask 1", "answer 1", "ask 2", "answer 2"]
     assert said(kept.history(MINE, id_of(3))) == ["ask 0", "answer 0", "ask 3", "answer 3"]
+    sizes = [kept.history_bytes(MINE, id_of(number)) for number in range(4)]
+    assert sizes[2] == kept.size - stored(3, previous=0).size > sizes[1] > sizes[0] > 0
+    assert kept.history_bytes("another", id_of(2)) == 0
 
 
 @pytest.mark.parametrize("gone", [0, 1, 2])

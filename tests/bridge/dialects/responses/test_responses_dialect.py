@@ -1,0 +1,111 @@
+"""The Responses API as a dialect: what it finds, what it remembers, how it words what is said of a chat's messages."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+import pytest
+from response_requests import OWNER, files
+
+from bridge.answering.chat import Usage
+from bridge.dialects.dialect import Dialect, KeepingRequest, RememberingDialect, Stamp, TellsErrors
+from bridge.dialects.fields import Fields
+from bridge.dialects.files import FileReader, FileRules
+from bridge.dialects.responses.dialect import Responses, count_responses
+from bridge.dialects.responses.ids import response_id
+from bridge.dialects.responses.stored import StoredResponses
+from bridge.errors import ApiError, context_exceeded, invalid_request
+
+CAT: Final = "https://example.org/cat.png"
+STAMP: Final = Stamp("ab" * 16, 1, 2)
+
+
+@pytest.fixture
+def dialect() -> Responses:
+    return Responses(StoredResponses(), lambda: 2.0)
+
+
+def asking(**body: Any) -> Fields:
+    return Fields({"model": "gemini", "input": "hi", **body})
+
+
+def answer(dialect: Responses, **body: Any) -> dict[str, Any]:
+    """Read a request and answer it with nothing."""
+    found: dict[str, Any] = orjson.loads(
+        dialect.read(asking(**body), files(), OWNER).collector(STAMP).finish("stop", Usage(1, 1, 0))
+    )
+    return found
+
+
+def picture(url: object) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": [{"type": "input_image", "image_url": url}]}]
+
+
+def test_it_is_a_dialect_that_remembers(dialect: Responses) -> None:
+    as_dialect: Dialect = dialect
+    assert isinstance(as_dialect, RememberingDialect)
+    request = dialect.read(asking(), files(), OWNER)
+    assert isinstance(request, KeepingRequest)
+    assert isinstance(request.encoder(STAMP), TellsErrors)
+
+
+def test_a_response_is_stored_for_its_key_when_it_has_its_answer(dialect: Responses) -> None:
+    request = dialect.read(asking(), files(), OWNER)
+    assert request.kept_bytes == len(b'[{"type":"message","role":"user","content":"hi"}]')
+    assert len(dialect.stored) == 0
+    body = request.collector(STAMP).finish("stop", Usage(1, 1, 0))
+    stored = dialect.stored.find(OWNER, response_id(STAMP.id))
+    assert stored is not None
+    assert (stored.response, len(stored.input), stored.previous) == (body, request.kept_bytes, None)
+
+
+def test_what_is_not_to_be_stored_keeps_nothing(dialect: Responses) -> None:
+    assert dialect.read(asking(store=False), files(), OWNER).kept_bytes == 0
+    answer(dialect, store=False)
+    assert len(dialect.stored) == 0
+
+
+def test_what_a_request_continues_is_counted(dialect: Responses) -> None:
+    answer(dialect)
+    size = dialect.stored.size
+    reference = {"type": "item_reference", "id": f"item_{STAMP.id}0000"}
+    assert dialect.remembered_bytes(asking(), OWNER) == 0
+    assert dialect.remembered_bytes(asking(previous_response_id=response_id(STAMP.id)), OWNER) == size
+    assert dialect.remembered_bytes(asking(input=[reference, reference]), OWNER) == size
+    assert dialect.remembered_bytes(asking(previous_response_id=response_id(STAMP.id)), "another") == 0
+    assert dialect.remembered_bytes(asking(previous_response_id=7, input=7), OWNER) == 0
+
+
+def test_links_are_found_in_a_request(dialect: Responses) -> None:
+    assert list(dialect.links(asking(input=picture(CAT)), OWNER)) == [CAT]
+    assert list(dialect.links(asking(input=picture({"url": CAT})), OWNER)) == [CAT]
+    output = [{"type": "function_call_output", "call_id": "1", "output": picture(CAT)[0]["content"]}]
+    assert list(dialect.links(asking(input=output), OWNER)) == [CAT]
+    nothing: list[Any] = [[7, {"content": 7}], {"content": []}, picture(7), picture("data:,"), None]
+    for wrong in nothing:
+        assert list(dialect.links(asking(input=wrong), OWNER)) == []
+
+
+def test_links_are_found_in_what_is_continued(dialect: Responses) -> None:
+    given = picture(CAT)
+    reader = FileReader(FileRules(1000, 2), {CAT: None})  # to be fetched
+    dialect.read(asking(input=given), reader, OWNER).collector(STAMP).finish("stop", Usage(1, 1, 0))
+    id_ = response_id(STAMP.id)
+    assert list(dialect.links(asking(previous_response_id=id_), OWNER)) == [CAT]
+    assert list(dialect.links(asking(input=[{"id": f"item_{STAMP.id}0000"}]), OWNER)) == [CAT]
+    assert list(dialect.links(asking(previous_response_id=id_), "another")) == []
+
+
+def test_what_is_said_of_messages_is_said_of_the_input(dialect: Responses) -> None:
+    def param(error: ApiError) -> object:
+        return orjson.loads(dialect.error(error, "r").body)["error"]["param"]
+
+    assert param(context_exceeded("Shorten.", 2, 1)) == "input"
+    assert param(invalid_request("invalid_value", "No.", "model")) == "model"
+    assert param(invalid_request("invalid_value", "No.")) is None
+
+
+def test_a_request_is_read_to_be_counted() -> None:
+    chat = count_responses(StoredResponses())(asking(instructions="Be brief."), files(), OWNER)
+    assert [message.text for message in chat.messages] == ["Be brief.", "hi"]
