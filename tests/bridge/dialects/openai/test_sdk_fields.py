@@ -90,8 +90,10 @@ def values(hint: Any, name: str = "") -> Iterator[Any]:
 
 def required_keys(kind: Any) -> list[str]:
     """The fields that must be there: the SDK's annotations are strings, so that the type itself does not know them."""
-    hints = get_type_hints(kind, include_extras=True)
-    return sorted(name for name, hint in hints.items() if get_origin(hint) is Required)
+    origins: dict[str, Any] = {
+        name: get_origin(hint) for name, hint in get_type_hints(kind, include_extras=True).items()
+    }
+    return sorted(name for name, origin in origins.items() if origin is Required)
 
 
 def objects(kind: Any) -> Iterator[dict[str, Any]]:
