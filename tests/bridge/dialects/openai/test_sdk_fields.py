@@ -16,7 +16,11 @@ from openai.types.chat import completion_create_params
 from pictures import data_url, png
 from typing_extensions import get_type_hints, is_typeddict
 
+from bridge.answering.conversations import Conversations
+from bridge.answering.messages import files_of, join_answers
 from bridge.answering.schemas import path_of
+from bridge.answering.tools.instructions import instructions
+from bridge.answering.transcript import prompt
 from bridge.dialects.fields import read_object
 from bridge.dialects.files import FileReader, FileRules
 from bridge.dialects.openai.chat import CHAT_COMPLETIONS, ChatCompletionRequest
@@ -201,6 +205,33 @@ def is_noticed(path: str, found: ChatCompletionRequest | ApiError, otherwise: Ch
         param = (found.param or "?").removesuffix(".type")
         return path.startswith(param) or param.startswith(path)
     return found != otherwise or any(path.startswith(name) for name in found.chat.ignored)
+
+
+MESSAGE_STEPS = {name: step for name, step in STEPS.items() if step.path.startswith("messages[0].")}
+
+
+@pytest.mark.parametrize("step", MESSAGE_STEPS.values(), ids=MESSAGE_STEPS)
+def test_a_message_is_shown_differently_exactly_if_it_counts_as_another(step: Step) -> None:
+    """So no two histories share an evaluation whose prompts would differ, and nothing uncounted is in a prompt."""
+    otherwise = outcome(step.otherwise)
+    for found in map(outcome, step.requests):
+        if not (isinstance(found, ApiError) or isinstance(otherwise, ApiError)):
+            assert (shown(found) == shown(otherwise)) == (counted(found) == counted(otherwise))
+
+
+def shown(request: ChatCompletionRequest) -> tuple[str, list[str]]:
+    """What a model is sent: a prompt, and the digests of files."""
+    messages = join_answers(request.chat.messages)
+    told = instructions(request.chat.tools, request.chat.json_format)
+    return prompt(messages, told), [file.digest for file in files_of(messages)]
+
+
+def counted(request: ChatCompletionRequest) -> tuple[str, str]:
+    """What a conversation is recognised by."""
+    messages = join_answers(request.chat.messages)
+    told = instructions(request.chat.tools, request.chat.json_format)
+    turn = Conversations().take("key", "model", messages, lambda _: True, told)
+    return turn.asked, turn.instructions
 
 
 def outcome(request: dict[str, Any]) -> ChatCompletionRequest | ApiError:
