@@ -121,7 +121,7 @@ def takes_too_long(schema: dict[str, object], value: object) -> bool:
     while left:
         part, state = left.pop()
         checks += state.checks
-        if checks > MAX_CHECKS or count.steps > _MAX_STEPS:
+        if checks > MAX_CHECKS:
             return True
         if isinstance(part, dict):
             found = [(inner, count.below(state, name)) for name, inner in part.items()]
@@ -153,8 +153,7 @@ class _Counting:
         self._nodes: dict[int, dict[str, object]] = {}
         self._applied: dict[int, Counter[int] | None] = {}
         self._states: dict[frozenset[tuple[int, int]], _State] = {}
-        #: What has been looked at so far.
-        self.steps = 0
+        self._steps = 0
 
     def key(self, node: dict[str, object]) -> int:
         """The number of a part; it stays as long as the schema does."""
@@ -169,9 +168,7 @@ class _Counting:
             for node in self._beside(self._nodes[key]):
                 found.update(self.applied(self.key(node)))
             self._applied[key] = found
-            self.steps += len(found)
-            if self.steps > _MAX_STEPS:
-                raise TooIntricate("too many parts are held against one value")
+            self._step(len(found))
         known = self._applied[key]
         if known is None:
             raise TooIntricate("a reference leads back to where it stands")
@@ -185,6 +182,11 @@ class _Counting:
             if isinstance(target, dict):
                 yield target
 
+    def _step(self, parts: int) -> None:
+        self._steps += parts + 1
+        if self._steps > _MAX_STEPS:
+            raise TooIntricate("too many parts are held against one value")
+
     def state(self, started: Counter[int]) -> _State:
         """Everything that is applied where some parts begin."""
         known = frozenset(started.items())
@@ -193,7 +195,7 @@ class _Counting:
             for key, times in started.items():
                 for inner, inner_times in self.applied(key).items():
                     applied[inner] += times * inner_times
-            self.steps += len(applied) + 1
+            self._step(len(applied))
             checks = sum([times * self._weight(key) for key, times in applied.items()])
             self._states[known] = _State(applied, checks)
         return self._states[known]
@@ -201,7 +203,7 @@ class _Counting:
     def below(self, state: _State, name: str | None) -> _State:
         """What is applied to what stands in a value under a name, or in a list, where there is no name."""
         if name not in state.below:
-            self.steps += len(state.applied) + 1
+            self._step(len(state.applied))
             started: Counter[int] = Counter()
             for key, times in state.applied.items():
                 for child in self._children(self._nodes[key], name):

@@ -178,6 +178,10 @@ EXPLODING: dict[str, tuple[dict[str, Any], object]] = {
         {"additionalProperties": {"anyOf": [{"properties": {"a": True}}] * 5_000}},
         {str(at): {str(at): 1} for at in range(5_000)},
     ),
+    "many names in one object, many choices": (
+        {"anyOf": [{"required": [str(at)]} for at in range(20_000)]},
+        {f"name {at}": at for at in range(100_000)},
+    ),
     "many items, many words": ({"items": {"enum": list(range(30_000))}}, ["a"] * 30_000),
 }
 for _ in range(60):
