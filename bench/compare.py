@@ -61,7 +61,7 @@ _CPU_PER_DELTA: Final = _Measure(
 _CPU_PER_REQUEST: Final = _Measure(
     "CPU per request, ms",
     lambda it: it.cpu * 1e3 / it.scenario.streams,
-    {"short": Target(at_most=2), "history": Target(at_most=4)},
+    {"short": Target(at_most=2), "history": Target(at_most=4), "history-whole": Target(at_most=4)},
 )
 _MEMORY: Final = _Measure(
     "memory per stream, KiB",

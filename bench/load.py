@@ -12,6 +12,7 @@ from bench.requests import Requests
 from bench.scenarios import Scenario
 from bench.upstream import TEXT
 
+_CONTENT_LENGTH: Final = re.compile(rb"^content-length: *(\d+)", re.IGNORECASE | re.MULTILINE)
 _STAMP: Final = re.compile(re.escape(TEXT) + rb" ([\d.]+) ")
 
 
@@ -114,28 +115,44 @@ class _Caller(asyncio.Protocol):
 
 
 class _Body:
-    """Takes the chunks of one answer apart."""
+    """Takes the body of one answer apart: chunks, or a whole of known length."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._in_body = False
-        self._left = 0  # of the open chunk, with the line end behind it
+        self._chunked = False
+        self._left = 0  # of the open chunk, with the line end behind it, or of the whole
         self._last = False
         self.ended = False
 
     def feed(self, data: bytes) -> bytes:
-        """Return what of the body was in one read."""
-        data, at = self._rest + data, 0
+        """Return what of the body was in one read. Raises Lost where the answer is no 200."""
+        data = self._rest + data
         self._rest = b""
         if not self._in_body:
-            at = data.find(b"\r\n\r\n") + 4
-            if at < 4:
+            head, end, body = data.partition(b"\r\n\r\n")
+            if not end:
                 self._rest = data
                 return b""
-            if not data.startswith(b"HTTP/1.1 200 "):
-                raise Lost(f"an answer that is no 200: {data[:500]!r}")
-            self._in_body = True
-        pieces = []
+            self._begin(head)
+            data = body
+        return self._take_chunks(data) if self._chunked else self._take_whole(data)
+
+    def _begin(self, head: bytes) -> None:
+        if not head.startswith(b"HTTP/1.1 200 "):
+            raise Lost(f"an answer that is no 200: {head[:500]!r}")
+        self._in_body = True
+        length = _CONTENT_LENGTH.search(head)
+        self._chunked = length is None
+        self._left = int(length[1]) if length is not None else 0
+
+    def _take_whole(self, data: bytes) -> bytes:
+        self._left -= len(data)
+        self.ended = self._left <= 0
+        return data
+
+    def _take_chunks(self, data: bytes) -> bytes:
+        pieces, at = [], 0
         while at < len(data):
             if not self._left:
                 end = data.find(b"\r\n", at)

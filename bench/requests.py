@@ -44,7 +44,8 @@ def openai_requests(scenario: Scenario) -> Requests:
     messages: list[dict[str, object]] = [{"role": roles[at % 2], "content": text} for at, text in enumerate(before)]
     pictures = [{"type": "image_url", "image_url": {"url": url}} for url in _pictures(scenario)]
     messages.append({"role": "user", "content": [*pictures, {"type": "text", "text": last}] if pictures else last})
-    return _numbered("/v1/chat/completions", "application/json", {"model": MODEL, "stream": True, "messages": messages})
+    body = {"model": MODEL, "stream": scenario.streamed, "messages": messages}
+    return _numbered("/v1/chat/completions", "application/json", body)
 
 
 def _texts(scenario: Scenario) -> Sequence[str]:

@@ -47,6 +47,7 @@ class Scenario:
     characters: int = 100  # all messages together
     pictures: int = 0  # of each request
     picture_bytes: int = 0
+    streamed: bool = True
     few: int = 0
     times: int = 1
 
@@ -84,6 +85,18 @@ SCENARIOS: Final = {
             4,
             messages=100,
             characters=100_000,
+            few=40,
+        ),
+        Scenario(
+            "history-whole",
+            "the same, not streamed, with usage",
+            "request",
+            Play(20, 0),
+            1000,
+            4,
+            messages=100,
+            characters=100_000,
+            streamed=False,
             few=40,
         ),
         Scenario(

@@ -1,74 +1,179 @@
-"""The vocabulary of diagnosis in full: why each word is said, and what to do now. README has the same table."""
+"""The vocabulary of diagnosis in full: why each word is said, and what to do now. README has the same table.
+
+Errors, health, `check`, `accounts` and the dashboard take their advice from here, and nowhere else.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from upstream.protocol.errors import Reason
+from upstream.protocol.errors import (
+    CircuitOpen,
+    DownloadFailed,
+    IdsRefused,
+    Reason,
+    Redirected,
+    StaleModel,
+    UploadFailed,
+    UpstreamError,
+)
+
+#: The command that adds or renews an account, as advice names it.
+ADD_ACCOUNT: Final = "lmarena-bridge accounts add"
 
 
 class Advice(NamedTuple):
-    """Why a word is said, and what whoever runs the bridge does now; `code` stands between backticks."""
+    """Why a word is said, and what to do now.
+
+    `why` and `now` are for the operator: clauses without a full stop, code between backticks. `caller` is what an error
+    answer says to the sender of the request, in whole sentences.
+    """
 
     why: str
     now: str
+    caller: str
 
 
 ADVICE: Final[Mapping[Reason, Advice]] = {
-    Reason.OK: Advice("all is well", "nothing"),
+    Reason.OK: Advice("all is well", "nothing", "There is nothing to do."),
     Reason.CHALLENGE: Advice(
         "`cf_clearance` has expired: the site shows its challenge page",
         "open the site in your browser, copy any request to it as cURL, paste that into the dashboard's Accounts page"
         " (or copy `cf_clearance` and the user agent into `bridge.toml` and send SIGHUP)",
+        "The operator must open the site in a browser, and paste any request to it, copied as cURL, into the"
+        " dashboard's Accounts page. Repeating the request does not help.",
     ),
     Reason.BLOCKED: Advice(
         "the site blocks your network address, or the client",
         "open it in a browser on the same network; if it is blocked there too, only another network or time helps",
+        "A fresh cf_clearance may not help: open the site in a browser on the same network; if it is blocked there too,"
+        " only another network or time helps.",
     ),
     Reason.RECAPTCHA: Advice(
         "the site wants a human in a browser for this request, or doubts that one uses the account",
         "wait as long as `Retry-After` says, or let another account answer; the bridge does not get around it",
+        "Wait as long as Retry-After says, or let another account answer; the bridge does not get around it.",
     ),
     Reason.GUEST: Advice(
         "the session is a guest's, who may not choose a model",
-        "sign in on the site in that browser window, send one message, and paste the cookie again",
+        "sign in on the site in that browser window, send one message, and paste the cookie again into the dashboard or"
+        f" `{ADD_ACCOUNT}`",
+        "The operator must sign in on the site in that browser window, send one message, and paste the cookie again:"
+        f" {ADD_ACCOUNT}.",
     ),
     Reason.TERMS: Advice(
         "the site's terms of use have not been accepted by this account",
         "open the site in a browser, read its terms and accept them there if you agree; then `lmarena-bridge check`",
+        "The operator must read them on the site in a browser, accept them there if they agree, and run"
+        " lmarena-bridge check.",
     ),
     Reason.EXPIRED: Advice(
         "the site no longer accepts an account's login, or it ends within a day and cannot be renewed",
-        "log in again, and paste the new cookie into the dashboard or `lmarena-bridge accounts add`",
+        f"log in again, and paste the new cookie into the dashboard or `{ADD_ACCOUNT}`",
+        f"The operator must log in again, and paste the new cookie: {ADD_ACCOUNT}.",
     ),
     Reason.NO_ACCOUNT: Advice(
         "there is no account, or every one has expired",
-        "paste a cookie into the dashboard or `lmarena-bridge accounts add`",
+        f"paste a cookie into the dashboard or `{ADD_ACCOUNT}`",
+        f"The operator must add an account or renew one: {ADD_ACCOUNT}.",
     ),
     Reason.WRONG_ACCOUNT: Advice(
-        "an evaluation is gone, or another account's", "nothing: the bridge starts a new one with the whole history"
+        "an evaluation is gone, or another account's",
+        "nothing: the bridge starts a new one with the whole history",
+        "Try again: the bridge starts a new one with the whole history.",
     ),
     Reason.RATE_LIMITED: Advice(
         "a key, an account or the whole daemon is at its limit",
         "wait as long as `Retry-After` says; add an account, or raise the key's requests per minute",
+        "Wait as long as Retry-After says.",
     ),
-    Reason.MODERATED: Advice("the site's moderation refused the prompt", "change the prompt"),
+    Reason.MODERATED: Advice("the site's moderation refused the prompt", "change the prompt", "Change the prompt."),
     Reason.REJECTED: Advice(
-        "the request itself is wrong, or the site refused it", "the message says what: `error.param` names the field"
+        "the request itself is wrong, or the site refused it",
+        "the message says what: `error.param` names the field",
+        "Repeating it unchanged does not help.",
     ),
-    Reason.TRUNCATED: Advice("the answer broke off before its end", "ask again; what came is not the whole answer"),
+    Reason.TRUNCATED: Advice(
+        "the answer broke off before its end",
+        "ask again; what came is not the whole answer",
+        "What has come is not the whole answer.",
+    ),
     Reason.TIMEOUT: Advice(
         "the model did not begin, fell silent, or took too long",
         "ask again, try another model, or raise `upstream.*_timeout`",
+        "Try again, or choose another model.",
     ),
-    Reason.UNREACHABLE: Advice("no connection to the site", "check the network; `lmarena-bridge check`"),
+    Reason.UNREACHABLE: Advice(
+        "no connection to the site",
+        "check the network, and `upstream.base_url` and `upstream.proxy` in `bridge.toml`",
+        "Check the network; lmarena-bridge check says more.",
+    ),
     Reason.UPSTREAM_ERROR: Advice(
-        "the model or the site failed, or answered with something unknown", "ask again, or try another model"
+        "the model or the site failed, or answered with something unknown",
+        "ask again, or try another model",
+        "Try again in a while, or choose another model.",
     ),
     Reason.SITE_CHANGED: Advice(
         "the site answered in a way this version does not know",
         "look for a newer version of the bridge; `lmarena-bridge check` and the log say what was seen",
+        "The site has changed: the bridge may need an update. lmarena-bridge check says more.",
     ),
-    Reason.CLIENT_GONE: Advice("the caller left before the end (status 499 in the log)", "nothing"),
+    Reason.CLIENT_GONE: Advice(
+        "the caller left before the end (status 499 in the log)", "nothing", "There is nothing to do."
+    ),
 }
+
+#: A clock that differs from the site's.
+CLOCK: Final = Advice(
+    "this machine's clock is wrong",
+    "set it right (NTP). Ids are corrected meanwhile",
+    "The operator must set this machine's clock right.",
+)
+
+_UPLOAD: Final = Advice(
+    "a file could not be brought to the site's storage, or from there",
+    "ask again in a while, or send the text alone",
+    "Try again in a while, or send the text alone.",
+)
+
+#: Errors of which more is known than their word says.
+_CASES: Final[Mapping[type[UpstreamError], Advice]] = {
+    CircuitOpen: Advice(
+        "request after request failed", "wait as long as `Retry-After` says", "Wait as long as Retry-After says."
+    ),
+    UploadFailed: _UPLOAD,
+    DownloadFailed: _UPLOAD,
+    StaleModel: Advice(
+        "the site does not have the model",
+        "choose one of those that `lmarena-bridge models` lists",
+        "GET /v1/models lists the models that there are.",
+    ),
+    IdsRefused: CLOCK,
+}
+
+
+def advice_on(error: UpstreamError) -> Advice:
+    """Say why a call to the site failed, and what to do now."""
+    if isinstance(error, Redirected):
+        now = f'if that is the site\'s new home, set upstream.base_url = "{error.origin}" in bridge.toml'
+        return Advice("the site has moved to an origin that the configuration does not allow", now, sentence(now))
+    return _CASES.get(type(error), ADVICE[error.reason])
+
+
+def told(error: UpstreamError, advice: Advice | None = None) -> str:
+    """Tell the operator what went wrong, and what to do now: by `advice`, or by `advice_on`."""
+    return f"{stopped(error.message)} {sentence((advice or advice_on(error)).now)}"
+
+
+def sentence(clause: str) -> str:
+    """Make a sentence of a clause: it begins with a capital letter, and ends with a full stop if it has no other."""
+    return stopped(clause[:1].upper() + clause[1:])
+
+
+def stopped(text: str) -> str:
+    """`text` with a full stop at its end, unless it ends like a sentence already."""
+    return text if text.endswith(_STOPS) else f"{text}."
+
+
+_STOPS: Final = (".", "!", "?", "。", "！", "？")

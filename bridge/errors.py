@@ -8,17 +8,17 @@ The one table from upstream's errors to ours stands at the end (`from_upstream`)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
+from bridge.diagnosis import advice_on, stopped
 from upstream.accounts import DEFAULT_REST_SECONDS
 from upstream.protocol.errors import (
     Blocked,
     Challenge,
     CircuitOpen,
     GuestSession,
-    IdsRefused,
-    ModelFailed,
     Moderated,
     NoAccount,
     PromptDoubted,
@@ -43,7 +43,7 @@ class ApiError(Exception):
     """An answer that is an error. `param` is a path into the request; `retry_after` is in seconds.
 
     `retry` says whether a caller's SDK may repeat the request by itself, `close` that the connection cannot be used
-    again, `allow` which methods a path has.
+    again. `accepted` has the headers that say what would be accepted: `Allow`, `Accept-Encoding`.
     """
 
     status: int
@@ -54,7 +54,7 @@ class ApiError(Exception):
     retry_after: float | None = None
     retry: bool = True
     close: bool = False
-    allow: str | None = None
+    accepted: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__init__(self.message)
@@ -62,11 +62,9 @@ class ApiError(Exception):
 
 def error_headers(error: ApiError) -> dict[str, str]:
     """What an answer with this error carries in every API."""
-    headers = {"x-bridge-reason": error.reason.value}
+    headers = {"x-bridge-reason": error.reason.value, **error.accepted}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if error.allow is not None:
-        headers["Allow"] = error.allow
     if error.close:
         headers["Connection"] = "close"
     if error.retry_after is not None:
@@ -206,6 +204,17 @@ def answer_too_long(limit: int) -> ApiError:
     )
 
 
+def invalid_model_output(why: str) -> ApiError:
+    """502: the model gave no tool call where one had to be, or no JSON that fits."""
+    return ApiError(
+        502,
+        "invalid_model_output",
+        f"{why} Ask again, or choose another model.",
+        reason=Reason.UPSTREAM_ERROR,
+        retry=False,
+    )
+
+
 def answers_too_large() -> ApiError:
     """503: the answers that are being collected for callers fill the room that there is for them."""
     return overloaded('Too many long answers are being collected at the moment. Ask again with "stream": true.')
@@ -234,11 +243,11 @@ def internal_error() -> ApiError:
 
 def from_upstream(error: UpstreamError) -> ApiError:
     """Say in a caller's terms what went wrong upstream, and what to do. Upstream's 401 and 403 never become ours."""
-    status, code, advice = _meaning(error)
+    status, code = _meaning(error)
     return ApiError(
         status,
         code,
-        f"{error.message if error.message.endswith(_STOPS) else f'{error.message}.'} {advice}",
+        f"{stopped(error.message)} {advice_on(error).caller}",
         reason=error.reason,
         retry_after=_retry_after(error),
         retry=status in (400, 429),
@@ -255,68 +264,28 @@ def _retry_after(error: UpstreamError) -> float | None:
     return None
 
 
-def _meaning(error: UpstreamError) -> tuple[int, str, str]:
-    """Give status, code, and advice: what to do now."""
+def _meaning(error: UpstreamError) -> tuple[int, str]:
+    """Give status and code."""
     match error:
-        case Challenge():
-            return 503, "upstream_challenge", _RENEW_CLEARANCE
-        case Blocked():
-            return 503, "upstream_challenge", _TRY_A_BROWSER
-        case RecaptchaDemanded() | PromptDoubted():
-            return 503, "upstream_challenge", _NEEDS_A_HUMAN
+        case Challenge() | Blocked() | RecaptchaDemanded() | PromptDoubted():
+            return 503, "upstream_challenge"
         case CircuitOpen():
-            return 503, "upstream_error", "Wait as long as Retry-After says."
+            return 503, "upstream_error"
         case NoAccount() | GuestSession() | TermsNotAccepted():
-            return 503, "no_account", _TO_CHAT_AGAIN.get(error.reason, _ADD_AN_ACCOUNT)
+            return 503, "no_account"
         case RateLimited():
-            return 429, "upstream_rate_limited", "Wait as long as Retry-After says."
+            return 429, "upstream_rate_limited"
         case Moderated():
-            return 400, "content_filter", "Change the prompt."
+            return 400, "content_filter"
         case Rejected():
-            return 400, "upstream_rejected", "Repeating it unchanged does not help."
+            return 400, "upstream_rejected"
         case Redirected():
-            advice = f'If that is the site\'s new home, set upstream.base_url = "{error.origin}" in bridge.toml.'
-            return 502, "upstream_redirect", advice
+            return 502, "upstream_redirect"
         case TimedOut():
-            return 504, "upstream_timeout", "Try again, or choose another model."
+            return 504, "upstream_timeout"
         case UploadFailed():
-            return (
-                502,
-                "image_upload_failed",
-                "Try again in a while, or send the text alone.",
-            )
+            return 502, "image_upload_failed"
         case StaleModel():
-            return 404, "model_not_found", "GET /v1/models lists the models that there are."
-        case IdsRefused():
-            return 502, "upstream_error", "The operator must set this machine's clock right."
-        case ModelFailed():
-            return 502, "upstream_error", "Try again, or choose another model."
+            return 404, "model_not_found"
         case _:
-            return 502, "upstream_error", _ADVICE.get(error.reason, "Try again in a while.")
-
-
-_STOPS: Final = (".", "!", "?", "。", "！", "？")
-
-_RENEW_CLEARANCE: Final = (
-    "The operator must open the site in a browser and copy its fresh cf_clearance and user agent into bridge.toml. "
-    "Repeating the request does not help."
-)
-_TRY_A_BROWSER: Final = (
-    "A fresh cf_clearance may not help: open the site in a browser on the same network; if it is blocked there too, "
-    "only another network or time will do."
-)
-_ADD_AN_ACCOUNT: Final = "The operator must add or renew one: lmarena-bridge accounts add."
-_TO_CHAT_AGAIN: Final = {
-    Reason.GUEST: "The operator must sign in on the site in that browser window, and paste the cookie again: "
-    "lmarena-bridge accounts add.",
-    Reason.TERMS: "The operator must read them on the site in a browser, accept them there if they agree, and run "
-    "lmarena-bridge check.",
-}
-_NEEDS_A_HUMAN: Final = "The bridge does not get around that. Wait, or let another account answer."
-
-_ADVICE: Final = {
-    Reason.UNREACHABLE: "Check the network; lmarena-bridge check says more.",
-    Reason.EXPIRED: "The operator must renew the account: lmarena-bridge accounts add.",
-    Reason.SITE_CHANGED: "The site has changed: the bridge may need an update. lmarena-bridge check says more.",
-    Reason.TRUNCATED: "What has come is not the whole answer.",
-}
+            return 502, "upstream_error"

@@ -16,7 +16,7 @@ MAX_WAITING_BYTES: Final = 1024 * 1024
 STALLED_SECONDS: Final = 0.5
 FLUSH_SECONDS: Final = 5.0
 #: How long further lines are gathered before they are written, in seconds: each time the thread wakes, it takes the
-#: interpreter from the event loop, which costs more than the line (`make bench`, alone).
+#: interpreter from the event loop, which costs more than the line.
 GATHER_SECONDS: Final = 0.01
 #: How many bytes are written at once.
 _BATCH_BYTES: Final = 64 * 1024

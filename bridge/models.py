@@ -20,10 +20,11 @@ from bridge.errors import (
 )
 from bridge.state.documents import Document
 from bridge.state.saving import Saving
+from bridge.tasks import set_within
 from upstream.client import ArenaClient
-from upstream.protocol import flight
 from upstream.protocol.catalog import Catalog, names_of
 from upstream.protocol.errors import ProtocolViolated, TimedOut, UpstreamError
+from upstream.protocol.flight import Page
 from upstream.protocol.models import Model, ModelList, merged, read_catalog
 
 #: How soon a failed reading is repeated, in seconds; doubling, up to `refresh_minutes`.
@@ -82,11 +83,7 @@ class Models:
                 wait, repeat = every, FIRST_REPEAT_SECONDS
             else:
                 wait, repeat = min(repeat, every), min(repeat * 2, every)
-            try:
-                async with asyncio.timeout(wait):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await set_within(self._wake, wait)
 
     def wake(self) -> None:
         """Something changed (the configuration, say): read the list now."""
@@ -220,12 +217,12 @@ class Models:
 class Sources(NamedTuple):
     """What the two places that list models have given: a list, None where there is none, or why it cannot be read.
 
-    `html` is the page itself, None where it cannot be read.
+    `page` is what the page says of models, `site_page` the page that says it, None where it cannot be read.
     """
 
     catalog: ModelList | UpstreamError | None
     page: ModelList | UpstreamError | None
-    html: str | None
+    site_page: Page | None
 
     def merged(self) -> ModelList:
         """One list out of both. Raises UpstreamError where neither gives a model."""
@@ -252,16 +249,16 @@ async def read_sources(client: ArenaClient, *, timeout: float) -> Sources:
         # In a thread, and in pieces there: whatever the site sends, the loop goes on.
         return None if body is None else await asyncio.to_thread(read_catalog, body)
 
-    async def read_page() -> tuple[str, ModelList | UpstreamError | None]:
-        html = await client.page(timeout=timeout)
+    async def read_page() -> tuple[Page, ModelList | UpstreamError | None]:
+        page = await asyncio.to_thread(Page.of, await client.page(timeout=timeout))
         try:
-            return html, await asyncio.to_thread(flight.read_models, html)
+            return page, await asyncio.to_thread(page.models)
         except UpstreamError as error:
-            return html, error
+            return page, error
 
     catalog, page = await asyncio.gather(_attempted(read_catalog_document), _attempted(read_page))
-    html, listed = (None, page) if isinstance(page, UpstreamError) else page
-    return Sources(catalog, listed, html)
+    site_page, listed = (None, page) if isinstance(page, UpstreamError) else page
+    return Sources(catalog, listed, site_page)
 
 
 async def _attempted(read: Callable[[], Awaitable[T]]) -> T | UpstreamError:

@@ -73,3 +73,12 @@ class TaskOwner:
 def _log_unawaited(task: asyncio.Task[Any]) -> None:
     if task._log_traceback:  # noqa: SLF001 - the only sign that nobody has taken the exception
         _logger.error("task %s failed", task.get_name(), exc_info=task.exception())
+
+
+async def set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait until an event is set, but no longer than `seconds`; return whether it was."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Final
 
+from upstream.credentials import Credentials
 from upstream.protocol import cookies
 from upstream.protocol.cookies import CookieError, Session
 from upstream.protocol.errors import AllResting, NoAccount, PromptDoubted, Reason, UpstreamError
@@ -234,25 +235,31 @@ class AccountPool:
             until = max(now + seconds, current.resting.get(modality, 0.0))
             self._put(replace(current, resting={**current.resting, modality: until}))
 
-    def rotation(self, account: Account) -> Callable[[str], None]:
-        """What is to be called with each new session cookie that calls with the account's cookie bring, in turn.
+    def credentials(self, account: Account, on_rotated: Callable[[], None] = lambda: None) -> Credentials:
+        """What calls with the account's present cookie show; the cookies that they bring become the account's, in turn.
 
-        An account that has been given another cookie meanwhile keeps that: it may be another login's.
+        `on_rotated` is called after each. An account that has been given another cookie meanwhile keeps that: it may
+        be another login's.
         """
         shown = account.session.value
 
-        def rotate(value: str) -> None:
+        def rotated(value: str) -> None:
             nonlocal shown
             before, shown = shown, value
-            self._replaced.pop(digest(value), None)
-            self._replaced[digest(before)] = None
-            if len(self._replaced) > MAX_REPLACED:
-                del self._replaced[next(iter(self._replaced))]
-            current = self._accounts.get(account.user_id)
-            if current is not None and current.session.value == before:  # which is dead from now on
-                self._put(replace(current, session=cookies.decode(value), expired=False))
+            self._replace(account.user_id, before, value)
+            on_rotated()
 
-        return rotate
+        return Credentials(shown, rotated)
+
+    def _replace(self, user_id: str, before: str, value: str) -> None:
+        """The site has put one session cookie in another one's place, which is dead from now on."""
+        self._replaced.pop(digest(value), None)
+        self._replaced[digest(before)] = None
+        if len(self._replaced) > MAX_REPLACED:
+            del self._replaced[next(iter(self._replaced))]
+        current = self._accounts.get(user_id)
+        if current is not None and current.session.value == before:
+            self._put(replace(current, session=cookies.decode(value), expired=False))
 
     def _put(self, account: Account) -> None:
         self._accounts[account.user_id] = account

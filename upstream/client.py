@@ -1,6 +1,6 @@
 """The I/O shell: calls to LMArena, and what their answers mean before a stream begins.
 
-async with connect(settings, alarms) as client:
+async with connect(settings, timers) as client:
     answer = await client.open(call, credentials, first_byte_timeout=120)   # `upstream.answer` has the rest
 """
 
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
-from time import monotonic  # the loop's own clock, in a third of the time
+from time import monotonic  # the loop's own clock
 from typing import Final
 
 import orjson
@@ -21,10 +21,12 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from upstream.answer import ArenaAnswer
+from upstream.credentials import Credentials
 from upstream.http.connection import MAX_HEAD_BYTES
-from upstream.http.exchange import Exchanges, Response, exchanging
-from upstream.http.transfer import SENDING_ERRORS, read_bounded, reading, unanswered
-from upstream.loop.timers import Alarms
+from upstream.http.exchange import exchanging
+from upstream.http.exchange_types import Exchanges, HttpError, Response
+from upstream.http.proxies import DIRECT, Proxies
+from upstream.loop.timers import Timers
 from upstream.protocol import cookies
 from upstream.protocol.errors import (
     NotThere,
@@ -43,6 +45,7 @@ from upstream.protocol.evaluations import CONTENT_TYPE, Call, history_path, refe
 from upstream.protocol.held import Held
 from upstream.protocol.refusals import is_stream, quotable, read_page, read_refusal
 from upstream.protocol.secrets import Secrets
+from upstream.responses import read_bounded, reading, unanswered
 from upstream.site_clock import SiteClock
 
 #: Where the page has been that holds the models, names the scripts and takes its server actions; the likeliest first.
@@ -82,8 +85,11 @@ _STRANGE: Final = NotThere | SiteChanged | ProtocolViolated
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """Where and how to call. Timeouts in seconds; `connections` bounds the pool, streams included."""
+class ClientSettings:
+    """Where and how to call. Timeouts in seconds; `connections` bounds the pool, streams included.
+
+    `connections`, `connect_timeout` and `proxies` hold for the client's whole life.
+    """
 
     base_url: str
     origins: frozenset[str]
@@ -92,22 +98,7 @@ class Settings:
     connect_timeout: float
     idle_timeout: float
     connections: int
-
-
-@dataclass(slots=True, eq=False)
-class Credentials:
-    """The session cookie that the next call shows, and who is told when upstream rotates it.
-
-    A call may be several requests, after a redirect for one: each shows what the one before has brought.
-    """
-
-    session: str = field(repr=False)
-    on_rotated: Callable[[str], None] = field(repr=False)
-
-    def rotate(self, session: str) -> None:
-        """Take over the cookie that the site has put in this one's place."""
-        self.session = session
-        self.on_rotated(session)
+    proxies: Proxies = DIRECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +110,18 @@ class Me:
 
 
 @asynccontextmanager
-async def connect(settings: Settings, alarms: Alarms) -> AsyncIterator[ArenaClient]:
+async def connect(settings: ClientSettings, timers: Timers) -> AsyncIterator[ArenaClient]:
     """Own the connections: they are closed on the way out."""
-    async with exchanging(settings.connections, settings.connect_timeout, alarms) as exchanges:
+    async with exchanging(
+        settings.connections, settings.connect_timeout, timers, proxies=settings.proxies
+    ) as exchanges:
         yield ArenaClient(exchanges, settings)
 
 
 class ArenaClient:
     """Speaks to one site, whose origin may move among the configured ones."""
 
-    def __init__(self, exchanges: Exchanges, settings: Settings) -> None:
+    def __init__(self, exchanges: Exchanges, settings: ClientSettings) -> None:
         self._exchanges = exchanges
         self.settings = settings
         self.clock = SiteClock()
@@ -144,10 +137,18 @@ class ArenaClient:
     def _home(self) -> str:
         return str(URL(self.settings.base_url).origin())
 
-    def reconfigure(self, settings: Settings) -> None:
+    def reconfigure(self, settings: ClientSettings) -> None:
         """Use other settings for the next calls; where the site is, and its page, is learned again."""
-        self.settings = settings
+        self.settings = replace(settings, proxies=self.settings.proxies)
         self.origin, self._moved_to, self.page_path = self._home, "", PAGE_PATHS[0]
+
+    @property
+    def way(self) -> str:
+        """How calls go to where the site is now: `through the SOCKS5 proxy at …`; '' directly, as plain http does."""
+        url = URL(self.origin)
+        if url.scheme == "http":
+            return ""
+        return self.settings.proxies.describe(url.scheme, url.raw_host or "", url.port or 0)
 
     async def open(self, call: Call, credentials: Credentials, *, first_byte_timeout: float) -> ArenaAnswer:
         """Make a streaming call; return its answer, whose lines are still to be read.
@@ -169,7 +170,7 @@ class ArenaClient:
         )
         if not is_stream(response.headers.get("Content-Type", "")):
             with reading(response):
-                page = await read_bounded(response.connection.read, MAX_REFUSAL_BYTES)
+                page = await read_bounded(response, MAX_REFUSAL_BYTES)
             raise self._judged(read_page(response.content_type, page), response.origin, credentials)
         return ArenaAnswer(
             response,
@@ -268,7 +269,7 @@ class ArenaClient:
             "GET", path, credentials, deadline, headers=headers, evaluation_id=evaluation_id, is_page=is_page
         )
         with reading(response):
-            return response, await read_bounded(response.connection.read, limit)
+            return response, await read_bounded(response, limit)
 
     async def action(self, action_id: str, body: bytes, credentials: Credentials, *, timeout: float) -> bytes:
         """Call one of the page's server actions (docs/protocol.md, "Server actions and uploads"); return its answer,
@@ -284,7 +285,7 @@ class ArenaClient:
                 "POST", self.page_path, credentials, deadline, body=body, headers=headers, is_page=True
             )
             with reading(response):
-                answer = await read_bounded(response.connection.read, MAX_ACTION_BYTES)
+                answer = await read_bounded(response, MAX_ACTION_BYTES)
             if response.content_type != ACTION_TYPE:
                 raise self._judged(read_page(response.content_type, answer), response.origin, credentials)
         except NotThere as error:
@@ -318,7 +319,7 @@ class ArenaClient:
                     response = await self._exchanges.request(
                         method, origin, target, sent, body, deadline, patience, on_head
                     )
-                except SENDING_ERRORS as error:
+                except HttpError as error:
                     raise unanswered(error) from None
                 self.clock.learn(response.headers, now=response.status == HTTPStatus.BAD_REQUEST)
                 if response.status == HTTPStatus.OK:
@@ -417,7 +418,7 @@ async def _refusal(response: Response, now: float) -> UpstreamError:
         response.close()
         return read_refusal(response.status, response.headers, b"", now)
     with reading(response):
-        refusal = await read_bounded(response.connection.read, MAX_REFUSAL_BYTES)
+        refusal = await read_bounded(response, MAX_REFUSAL_BYTES)
     return read_refusal(response.status, response.headers, refusal, now)
 
 

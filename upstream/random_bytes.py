@@ -12,7 +12,7 @@ _STOCK_BYTES: Final = 4096
 class RandomBytes:
     """Random bytes of the operating system's, fetched for many ids at once: not for what must stay secret.
 
-    A call for each would be five in a request, and 3 % of a short one (`make bench`).
+    One system call for each id would be five in a request.
     """
 
     def __init__(self) -> None:

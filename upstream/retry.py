@@ -1,6 +1,6 @@
 """Whether and when a failed call is made again: the only door to tenacity.
 
-It is imported with the first call that fails: 5 ms of the daemon's start (`make bench`).
+It is imported with the first call that fails, so that the daemon starts without it.
 
 The attempt itself (account, prompt, fresh ids) is handed in; it must end where the answer begins, so that nothing is
 ever repeated of which a caller has seen the start.
@@ -114,7 +114,7 @@ async def _resume(
     wait: Callable[[RetryCallState], float],
     max_attempts: int,
 ) -> T:
-    """Let tenacity judge an attempt that has failed, and go on: that costs 40 µs, which no other attempt pays.
+    """Let tenacity judge an attempt that has failed, and go on; an attempt that succeeds does not pay for it.
 
     An attempt and its corrections are one to it.
     """

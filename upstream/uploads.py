@@ -11,25 +11,22 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
-
-import orjson
+from typing import Final, NamedTuple
 
 from upstream.accounts import Account
-from upstream.client import ArenaClient, Credentials
+from upstream.actions import GENERATE_UPLOAD_URL, GET_SIGNED_URL, ServerActions
+from upstream.client import ArenaClient
+from upstream.credentials import Credentials
 from upstream.loop.parallel import side_by_side
 from upstream.protocol.errors import (
     DownloadFailed,
     NotThere,
     ProtocolViolated,
-    RateLimited,
-    Rejected,
     ServerFailed,
-    SessionExpired,
     StaleAction,
     Unavailable,
     Unreachable,
@@ -38,22 +35,16 @@ from upstream.protocol.errors import (
 )
 from upstream.protocol.evaluations import Attachment
 from upstream.protocol.files import File, signed_until, sniff
-from upstream.protocol.flight import FlightError, action_ids, action_result, script_paths
 from upstream.retry import Steps
 from upstream.storage import Storage, storage
 
 #: Files of one request, and of the whole daemon, that are under way at the same time.
 MAX_PER_REQUEST: Final = 4
 MAX_AT_ONCE: Final = 32
-#: Scripts of the page that are read side by side: as many as a browser keeps connections to a host.
-MAX_SCRIPTS: Final = 6
 #: Uploaded files that are remembered; the one used longest ago goes first.
 MAX_KEPT: Final = 4096
 #: A signed URL is used no more when it ends sooner: the model must still be able to read the file.
 LEAST_LIFE_SECONDS: Final = 300.0
-
-_GENERATE: Final = "generateUploadUrl"
-_SIGN: Final = "getSignedUrl"
 
 
 @asynccontextmanager
@@ -83,17 +74,12 @@ class _Kept:
     until: float = -math.inf  # on the monotonic clock
 
 
-class _Visit:
-    """One `attach`: whose it is, how long a file may take, and the cookie as it is after rotations so far."""
+class _Attaching(NamedTuple):
+    """What the files of one `attach` have in common: whose they are, and how long each may take, in seconds."""
 
-    def __init__(self, user_id: str, given: Credentials, timeout: float) -> None:
-        def rotated(value: str) -> None:
-            self.credentials = Credentials(value, rotated)
-            given.on_rotated(value)
-
-        self.user_id = user_id
-        self.timeout = timeout
-        self.credentials = Credentials(given.session, rotated)
+    user_id: str
+    credentials: Credentials
+    timeout: float
 
 
 class Uploads:
@@ -107,16 +93,14 @@ class Uploads:
         monotonic: Callable[[], float],
         on_upload: Callable[[bool], None],
     ) -> None:
-        self._client = client
+        self._steps = Steps()
+        self._actions = ServerActions(client, self._steps)
         self._storage = store
         self._clock = clock
         self._monotonic = monotonic
         self._on_upload = on_upload
-        self._steps = Steps()
         self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
         self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
-        self._ids: Mapping[str, str] | None = None
-        self._reading_ids = asyncio.Lock()
 
     async def attach(
         self, files: Sequence[File], account: Account, credentials: Credentials, *, timeout: float
@@ -127,11 +111,11 @@ class Uploads:
         afterwards. Raises UploadFailed, and what another account or a human must help with: SessionExpired,
         RateLimited, a wall. Trouble of the site has been repeated here already, and says nothing of its chats.
         """
-        visit = _Visit(account.user_id, credentials, timeout)
+        attaching = _Attaching(account.user_id, credentials, timeout)
 
         async def attach_one(file: File) -> Attachment:
             try:
-                return await self._attach_one(file, visit)
+                return await self._attach_one(file, attaching)
             except UpstreamError:
                 self._on_upload(False)
                 raise
@@ -154,18 +138,18 @@ class Uploads:
                 raise ProtocolViolated("what came is no picture.")
         return data, content_type
 
-    async def _attach_one(self, file: File, visit: _Visit) -> Attachment:
-        kept = self._remembered((visit.user_id, file.digest))
+    async def _attach_one(self, file: File, attaching: _Attaching) -> Attachment:
+        kept = self._remembered((attaching.user_id, file.digest))
         try:
             # Two requests with one file take turns: the second finds it uploaded. If the first is cancelled or
             # fails, the second does the work itself.
-            async with asyncio.timeout(visit.timeout), kept.lock:
+            async with asyncio.timeout(attaching.timeout), kept.lock:
                 if kept.until <= self._monotonic() + LEAST_LIFE_SECONDS:
                     async with self._at_once:
-                        await self._renew(kept, file, visit)
+                        await self._renew(kept, file, attaching)
                 return Attachment(kept.key, file.content_type, kept.url)
         except TimeoutError as error:
-            raise UploadFailed(f"The {file.kind} was not uploaded within {visit.timeout:g} s.") from error
+            raise UploadFailed(f"The {file.kind} was not uploaded within {attaching.timeout:g} s.") from error
         except NotThere as error:
             raise UploadFailed("LMArena has changed: what files are uploaded with is not there (404).") from error
 
@@ -178,21 +162,23 @@ class Uploads:
 
     # The three steps
 
-    async def _renew(self, kept: _Kept, file: File, visit: _Visit) -> None:
+    async def _renew(self, kept: _Kept, file: File, attaching: _Attaching) -> None:
         """Sign the stored file again; upload it where there is none (any more)."""
-        url = await self._sign(kept.key, visit) if kept.key else None
+        url = await self._sign(kept.key, attaching) if kept.key else None
         if url is None:
-            kept.key = await self._upload(file, visit)
+            kept.key = await self._upload(file, attaching)
             self._on_upload(True)
-            url = await self._sign(kept.key, visit)
+            url = await self._sign(kept.key, attaching)
         if url is None:
             raise UploadFailed(f"LMArena did not sign the uploaded {file.kind}.")
         kept.url, kept.until = url, self._monotonic() + (signed_until(url) or 0.0) - self._clock()
 
-    async def _upload(self, file: File, visit: _Visit) -> str:
+    async def _upload(self, file: File, attaching: _Attaching) -> str:
         """Upload a file; return its storage key. An upload URL that has expired is replaced once."""
         for _ in range(2):
-            match await self._act(_GENERATE, [file.name, file.content_type], visit):
+            match await self._actions.call(
+                GENERATE_UPLOAD_URL, [file.name, file.content_type], attaching.credentials, timeout=attaching.timeout
+            ):
                 case {"uploadUrl": str(url), "key": str(key)}:
                     if await self._put(url, file):
                         return key
@@ -204,65 +190,12 @@ class Uploads:
         with _failing_as(UploadFailed, f"The {file.kind} could not be uploaded"):
             return await self._steps.run(partial(self._storage.put, url, file))
 
-    async def _sign(self, key: str, visit: _Visit) -> str | None:
-        match await self._act(_SIGN, [key], visit):
+    async def _sign(self, key: str, attaching: _Attaching) -> str | None:
+        signed = await self._actions.call(GET_SIGNED_URL, [key], attaching.credentials, timeout=attaching.timeout)
+        match signed:
             case {"url": str(url)}:
                 return url
         return None
-
-    # Server actions
-
-    async def _act(self, name: str, arguments: list[str], visit: _Visit) -> object:
-        """Call a server action, once more with fresh ids if its id was stale; return its data, None if it failed."""
-        ids = self._ids or await self._ids_after(None, visit.timeout)
-        try:
-            return await self._call(ids[name], arguments, visit)
-        except StaleAction:
-            ids = await self._ids_after(ids, visit.timeout)
-            return await self._call(ids[name], arguments, visit)
-
-    async def _call(self, action_id: str, arguments: list[str], visit: _Visit) -> object:
-        body = orjson.dumps(arguments)
-
-        async def step() -> bytes:
-            return await self._client.action(action_id, body, visit.credentials, timeout=visit.timeout)
-
-        answer = await self._steps.run(step)
-        with suppress(FlightError):  # the action itself failed, or speaks another language
-            match action_result(answer):
-                case {"success": True, "data": data}:
-                    return data
-        return None
-
-    async def _ids_after(self, stale: Mapping[str, str] | None, timeout: float) -> Mapping[str, str]:
-        """The action ids, read again unless another upload has done so since `stale` was current."""
-        async with self._reading_ids:
-            if self._ids is None or self._ids is stale:
-                self._ids = await self._read_ids(timeout)
-            return self._ids
-
-    async def _read_ids(self, timeout: float) -> Mapping[str, str]:
-        """Read the ids as a visitor: with an account's cookie, a page could renew its login while others use it."""
-
-        async def read_script(path: str) -> dict[str, str]:
-            try:
-                script = await self._steps.run(partial(self._client.read, path, timeout=timeout))
-            except NotThere:  # the page may name a script too many
-                return {}
-            found = await asyncio.to_thread(action_ids, script)
-            return {name: found[name] for name in (_GENERATE, _SIGN) if name in found}
-
-        try:
-            page = await self._steps.run(partial(self._client.page, timeout=timeout))
-            scripts = await side_by_side(read_script, await asyncio.to_thread(script_paths, page), MAX_SCRIPTS)
-        except (SessionExpired, RateLimited, Rejected) as error:  # no account was shown: it is no fault of one
-            raise UploadFailed(f"LMArena's page or its scripts cannot be read: {error.message}") from error
-        ids: dict[str, str] = {}
-        for found in scripts:
-            ids |= found
-        if not {_GENERATE, _SIGN} <= ids.keys():
-            raise UploadFailed("LMArena has changed: its page names no actions to upload files with.")
-        return ids
 
 
 @contextmanager

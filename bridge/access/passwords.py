@@ -1,6 +1,6 @@
 """The dashboard's password: which ones are taken, and the slow hash that is all that is kept. The only argon2 door.
 
-It is imported with the first hash, in its thread: 4 ms of the daemon's start (`make bench`).
+It is imported with the first hash, in its thread, so that the daemon starts without it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def check(password: str) -> None:
 
 
 def hash_password(password: str) -> str:
-    """The hash to keep, salted. Raises ValueError as `check` does. Blocks for tens of milliseconds: for a thread."""
+    """The hash to keep, salted. Raises ValueError as `check` does. It blocks for long: call it in a thread."""
     check(password)
     return _hasher().hash(_normal(password))
 
@@ -65,7 +65,7 @@ def verify(hash: str, password: str) -> bool:  # noqa: A002 — the word that ev
 
 
 def _hasher() -> PasswordHasher:
-    """OWASP's least for argon2id: some 35 ms and 19 MiB a hash, which a small machine can spare."""
+    """OWASP's least for argon2id, in time and memory: a small machine can spare it."""
     from argon2 import PasswordHasher
 
     return PasswordHasher(memory_cost=19_456, time_cost=2, parallelism=1)

@@ -17,8 +17,8 @@ PAUSE_SECONDS: Final = 3600.0
 
 
 @dataclass(slots=True)
-class _Account:
-    refusals: int = 0
+class _Refusals:
+    in_a_row: int = 0
     paused_until: float = 0.0
 
 
@@ -27,7 +27,7 @@ class FollowUps:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._accounts: dict[str, _Account] = {}
+        self._accounts: dict[str, _Refusals] = {}
 
     def are_tried(self, user_id: str) -> bool:
         """Whether a follow-up of this account is worth a call."""
@@ -36,10 +36,10 @@ class FollowUps:
 
     def refused(self, user_id: str) -> None:
         """The site demanded a battle in place of a follow-up."""
-        account = self._accounts.setdefault(user_id, _Account())
-        account.refusals += 1
-        if account.refusals >= REFUSALS_IN_A_ROW:
-            account.refusals = 0
+        account = self._accounts.setdefault(user_id, _Refusals())
+        account.in_a_row += 1
+        if account.in_a_row >= REFUSALS_IN_A_ROW:
+            account.in_a_row = 0
             account.paused_until = self._clock() + PAUSE_SECONDS
 
     def taken(self, user_id: str) -> None:

@@ -18,15 +18,16 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
+from bridge.accounts.standing import Failing
 from bridge.config.schema import Config
-from bridge.tasks import TaskOwner
+from bridge.tasks import TaskOwner, set_within
 from upstream.accounts import Account, AccountPool
-from upstream.client import ArenaClient, Credentials, Me
-from upstream.protocol.cookies import Session
+from upstream.client import ArenaClient, Me
+from upstream.credentials import Credentials
 from upstream.protocol.errors import ProtocolViolated, Reason, SessionExpired, UpstreamError
-from upstream.protocol.renewal import Standing, must_renew, renewed
+from upstream.protocol.renewal import RenewalState, must_renew, renewed
 
 T = TypeVar("T")
 
@@ -41,18 +42,6 @@ LOOK_SECONDS: Final = 30.0
 FAREWELL_SECONDS: Final = 0.1
 
 _logger = logging.getLogger(__name__)
-
-
-class Failing(NamedTuple):
-    """A login whose renewal fails: since when (unix seconds by the site's clock), why, and how often in a row."""
-
-    since: float
-    error: UpstreamError
-    failures: int = 1
-
-    def matters(self, session: Session, now: float) -> bool:
-        """Whether this is worth a word: one call may fail while the token holds. `now` is by the site's clock."""
-        return session.renewable and (self.failures > 1 or session.expires_at <= now)
 
 
 @asynccontextmanager
@@ -78,7 +67,7 @@ class _Login:
         self.user_id = account.user_id
         self.label = account.label
         self.credentials = credentials  # the present cookie
-        self.standing = Standing()
+        self.renewal = RenewalState()
         self.turn = asyncio.Lock()  # of whoever makes a call that may renew it
         self.call: asyncio.Task[None] | None = None
         self.call_began = 0.0  # on the loop's clock
@@ -89,7 +78,7 @@ class _Login:
 
 
 class Renewals:
-    """The standing of each account's login, and the calls that renew them."""
+    """How the renewal of each account's login goes, and the calls that renew them."""
 
     def __init__(
         self,
@@ -114,11 +103,7 @@ class Renewals:
         while True:
             self._wake.clear()
             wait = self.start_due()
-            try:
-                async with asyncio.timeout(wait):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await set_within(self._wake, wait)
 
     async def finish(self) -> None:
         """Begin no more calls, and wait for those that are under way, at most `FAREWELL_SECONDS`."""
@@ -140,7 +125,7 @@ class Renewals:
             login = self._logins[account.user_id]
             if login.call is not None:
                 continue
-            due_in = login.standing.due_in(now, expired=account.expired)
+            due_in = login.renewal.due_in(now, expired=account.expired)
             if due_in == 0.0:
                 self._start(login)
             else:
@@ -152,10 +137,10 @@ class Renewals:
         login, account = self._logins.get(user_id), self._pool.get(user_id)
         if login is None or account is None or not login.is_of(account):
             return None
-        standing = login.standing
-        if standing.failing_since is None or standing.failure is None:
+        renewal = login.renewal
+        if renewal.failing_since is None or renewal.failure is None:
             return None
-        return Failing(standing.failing_since, standing.failure, standing.failures)
+        return Failing(renewal.failing_since, renewal.failure, renewal.failures)
 
     def unready(self) -> frozenset[str]:
         """User ids of accounts that a request would have to wait for, or whose token has ended and is not renewed."""
@@ -165,7 +150,7 @@ class Renewals:
             for user_id, login in self._logins.items()
             if login.call is not None
             or (
-                login.standing.failure is not None
+                login.renewal.failure is not None
                 and (account := self._pool.get(user_id)) is not None
                 and must_renew(account.session, now)
             )
@@ -181,7 +166,7 @@ class Renewals:
         login = self._login(account)
         if login.call is None:
             now = self._client.clock()
-            if not must_renew(account.session, now) or not login.standing.may_ask(now):
+            if not must_renew(account.session, now) or not login.renewal.may_ask(now):
                 return account  # fresh, or renewed in vain a moment ago
             self._start(login)
         await self._answered(login)
@@ -196,7 +181,7 @@ class Renewals:
         current = self._pool.get(account.user_id)
         if current is not None and not current.expired and current.session.value == account.session.value:
             login = self._login(current)
-            if login.call is None and (login.standing.failure is None or login.standing.may_ask(self._client.clock())):
+            if login.call is None and (login.renewal.failure is None or login.renewal.may_ask(self._client.clock())):
                 self._start(login)
             await self._answered(login)
             current = self._pool.get(account.user_id)
@@ -205,7 +190,7 @@ class Renewals:
         if current.session.value != account.session.value:
             return True
         login = self._login(current)
-        return True if login.call is None and login.standing.failure is None else None
+        return True if login.call is None and login.renewal.failure is None else None
 
     async def read(self, account: Account, get: Callable[[Credentials], Awaitable[T]]) -> T | None:
         """Make an authenticated GET, when it is its turn; return what `get` returns.
@@ -243,7 +228,7 @@ class Renewals:
         """The account's login; one with a cookie that is not known yet is due at once."""
         login = self._logins.get(account.user_id)
         if login is None or not login.is_of(account):
-            login = _Login(account, Credentials(account.session.value, self._pool.rotation(account)))
+            login = _Login(account, self._pool.credentials(account))
             self._logins[account.user_id] = login
         return login
 
@@ -253,7 +238,7 @@ class Renewals:
         return account if account is not None and login.is_of(account) else None
 
     def _start(self, login: _Login) -> None:
-        login.standing = login.standing.asked(self._client.clock())
+        login.renewal = login.renewal.asked(self._client.clock())
         login.call = self._tasks.spawn(self._renew(login), name=f"renew {login.label}")
         login.call_began = asyncio.get_running_loop().time()
         login.call.add_done_callback(lambda _: self._ended(login))
@@ -265,7 +250,7 @@ class Renewals:
     async def _renew(self, login: _Login) -> None:
         """Ask who is logged in, and note what that shows."""
         every = self._config().models.refresh_minutes * 60.0
-        before = login.standing
+        before = login.renewal
         error: UpstreamError | None = None
         try:
             async with login.turn:
@@ -283,13 +268,13 @@ class Renewals:
             return
         if isinstance(error, SessionExpired):
             self._pool.expire(account)
-            login.standing = before.failed(error, now, longest=every)
+            login.renewal = before.failed(error, now, longest=every)
         elif error is not None:
             if before.failing_since is None:
                 _logger.info("the login of account %s could not be renewed: %s", account.label, error)
-            login.standing = before.failed(error, now)
+            login.renewal = before.failed(error, now)
         else:
-            login.standing = renewed(account.session, now, every)
+            login.renewal = renewed(account.session, now, every)
 
 
 async def ask(client: ArenaClient, pool: AccountPool, account: Account, *, timeout: float) -> None:
@@ -298,7 +283,7 @@ async def ask(client: ArenaClient, pool: AccountPool, account: Account, *, timeo
     Raises UpstreamError: SessionExpired where the site does not accept the login.
     """
     try:
-        me = await _who_is_logged_in(client, Credentials(account.session.value, pool.rotation(account)), timeout)
+        me = await _who_is_logged_in(client, pool.credentials(account), timeout)
     except SessionExpired:
         pool.expire(account)
         raise

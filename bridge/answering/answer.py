@@ -4,103 +4,26 @@ What upstream said and what the caller was told are two records: stages may cut 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from io import StringIO
 from typing import Final, Self
 
 import orjson
 
-from bridge.answering import transcript
 from bridge.answering.chat import Usage
 from bridge.answering.events import AnswerEvent
 from bridge.answering.messages import Message, markdown
-from bridge.answering.stages import Stages
-from bridge.answering.tokens import TokenCount, estimate, rough_estimate
-from bridge.errors import answers_too_large, from_upstream
+from bridge.answering.record import AnswerRecord
+from bridge.answering.second_turn import read_whole
+from bridge.answering.stages import Stages, ToolsOutcome
+from bridge.errors import ApiError, answers_too_large, from_upstream
 from upstream.answer import ArenaAnswer
 from upstream.protocol.errors import Truncated, UpstreamError
-from upstream.protocol.events import Event, Failure, Finish, Images, ReasoningDeltas, TextDeltas
+from upstream.protocol.events import Event, Failure, Finish, Images, TextDeltas
 
-
-class AnswerText:
-    """An answer's text as long as a conversation could be known again by it, and its tokens."""
-
-    __slots__ = ("_chars", "_text", "_tokens")
-
-    #: Beyond this no client sends an answer back: the site refuses a prompt of little more than half of it.
-    MAX_CHARS: Final = 200_000
-
-    def __init__(self) -> None:
-        self._text: StringIO | None = StringIO()
-        self._chars = 0
-        self._tokens = TokenCount()  # of what is not kept
-
-    def add(self, text: str) -> None:
-        """Take the next piece."""
-        if self._text is None:
-            self._tokens.add(text)
-            return
-        self._text.write(text)
-        self._chars += len(text)
-        if self._chars > self.MAX_CHARS:
-            self._tokens.add(self._text.getvalue())
-            self._text = None
-
-    def tokens(self) -> int:
-        """Estimate its tokens so far."""
-        return self._tokens.total if self._text is None else estimate(self._text.getvalue())
-
-    def rough_tokens(self) -> int:
-        """The same by its length alone."""
-        return self._tokens.total if self._text is None else rough_estimate(self._text.getvalue())
-
-    def whole(self) -> str | None:
-        """The whole text, or None where it was too long to keep."""
-        return self._text.getvalue() if self._text is not None else None
-
-
-class AnswerRecord:
-    """The text and the tokens of one answer: as upstream said it, or as the caller was told it."""
-
-    __slots__ = ("_reasoning", "_text", "chunks")
-
-    def __init__(self) -> None:
-        self._text = AnswerText()
-        self._reasoning = TokenCount()
-        #: Deltas so far.
-        self.chunks = 0
-
-    def add(self, batch: Iterable[AnswerEvent]) -> None:
-        """Count the events of a batch."""
-        for event in batch:
-            if type(event) is TextDeltas:  # as nearly all are; `match` would take three times as long
-                self._text.add(event.text)
-                self.chunks += event.json.count(b"\n") + 1
-                continue
-            match event:
-                case ReasoningDeltas(text=text, json=json):
-                    self._reasoning.add(text)
-                    self.chunks += json.count(b"\n") + 1
-                case Images(images=images):
-                    self.chunks += 1
-                    self._text.add(markdown(images))
-
-    def whole(self) -> str | None:
-        """The whole text, or None where it was too long to keep."""
-        return self._text.whole()
-
-    def usage(self, messages: Sequence[Message], instructions: str = "") -> Usage:
-        """Estimate the tokens so far; `messages` are what was asked, behind `instructions`."""
-        reasoning = self._reasoning.total
-        return Usage(estimate(transcript.prompt(messages, instructions)), self._text.tokens() + reasoning, reasoning)
-
-    def rough_usage(self, messages: Sequence[Message], instructions: str = "") -> Usage:
-        """The same by length alone."""
-        asked = rough_estimate(instructions) + sum([rough_estimate(message.text) for message in messages])
-        reasoning = self._reasoning.rough_total
-        return Usage(asked, self._text.rough_tokens() + reasoning, reasoning)
+_logger: Final = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -114,14 +37,15 @@ class Answer:
     conversation: str  # new | follow-up | regenerate, and why
     account: str  # its label
     _upstream: ArenaAnswer
-    _messages: tuple[Message, ...]
-    _on_complete: Callable[[str], None]
+    _prompt_tokens: int
+    #: Is told the whole answer as the caller was, and whether the site can give another one to the same turn.
+    _on_complete: Callable[[Message, bool], None]
     _on_close: Callable[[], None]
     #: Reads back the whole text of an answer that broke off; None where that is not wanted.
     _recover: Callable[[], Awaitable[str | None]] | None = None
     _stages: Stages = field(default_factory=partial(Stages, ()))
-    #: What the model was told about tools and formats.
-    _instructions: str = ""
+    #: Asks the model once more, in the same evaluation; the answer is the caller's to close.
+    _ask_again: Callable[[str], Awaitable[ArenaAnswer]] | None = None
     #: The last batch has been returned: upstream's answer is complete, or a stage needs nothing more of it.
     complete: bool = False
     finish_reason: str | None = None
@@ -130,17 +54,25 @@ class Answer:
     #: What the caller was told, for its usage and the conversation; the same record where there is no stage.
     told: AnswerRecord = field(init=False)
     _failure: UpstreamError | None = None
+    _refusal: ApiError | None = None  # a stage's
+    _ended: bool = False  # upstream's part of it
+    _finish: Finish | None = None  # how, if not by a stage
 
     def __post_init__(self) -> None:
         self.told = AnswerRecord() if self._stages else self.said
 
     def usage(self) -> Usage:
-        """Estimate the caller's usage so far: a millisecond for 100,000 characters, so only where it is asked for."""
-        return self.told.usage(self._messages, self._instructions)
+        """Estimate the tokens so far of what the caller was told."""
+        return self.told.usage(self._prompt_tokens)
 
-    def rough_usage(self) -> Usage:
-        """Estimate what upstream was asked and said, by length alone, for the statistics."""
-        return self.said.rough_usage(self._messages, self._instructions)
+    def upstream_usage(self) -> Usage:
+        """Estimate the tokens so far of what upstream said, for the statistics."""
+        return self.said.usage(self._prompt_tokens)
+
+    @property
+    def tools_outcome(self) -> ToolsOutcome | None:
+        """What became of the request's tools; None without tools, or before the answer has ended."""
+        return self._stages.outcome
 
     @property
     def text(self) -> str:
@@ -149,7 +81,7 @@ class Answer:
 
     def keep(self, size: int) -> None:
         """Say how many bytes of this answer are kept until it ends. Raises ApiError (503): too much of all answers."""
-        if not self._upstream.keep(size):
+        if not self._upstream.keep(size + self._stages.size):
             raise answers_too_large()
 
     async def __aenter__(self) -> Self:
@@ -171,29 +103,33 @@ class Answer:
         """
         if self._failure is not None:
             raise from_upstream(self._failure)
+        if self._refusal is not None:
+            raise self._refusal
         if self.complete:
             raise StopAsyncIteration
+        if self._stages.prompt is not None:
+            return await self._take_second_turn()
         if self._stages.done:  # one was, in `flow`
-            return self._finish(None)
+            return await self._end([], None)
         batch = await self._upstream.read()
         match batch[-1]:
             case Failure(error=Truncated()) if self._recover is not None:
                 batch = await self._completed(batch)
         match batch[-1]:
             case Finish() as finish:
-                return [*self._tell(batch[:-1]), *self._finish(finish)]
+                return await self._end(self._tell(batch[:-1]), finish)
             case Failure(error=error):
                 self._failure = error
                 return self._tell(batch[:-1])
         told = self._tell(batch)
-        return [*told, *self._finish(None)] if self._stages.done else told
+        return await self._end(told, None) if self._stages.done else told
 
     async def flow(self, send: Callable[[Sequence[AnswerEvent]], bool]) -> None:
         """Hand each batch to `send` in the moment in which it comes, as long as that returns True.
 
         It leaves the last batch, and what may have to be waited for, to the iteration. Raises what `send` raises.
         """
-        if self._stages.done:
+        if self._stages.done or self._ended:
             return
 
         def pass_on(batch: list[Event]) -> bool:
@@ -208,20 +144,65 @@ class Answer:
         if not self._stages:
             return batch
         told = self._stages.feed(batch)
+        if self._stages.size:
+            self.keep(0)
         self.told.add(told)
         return told
 
-    def _finish(self, finish: Finish | None) -> Sequence[AnswerEvent]:
-        """The answer is over: by upstream's `finish`, or since a stage is done. Return what stages have held back."""
-        rest = self._stages.end()
-        if rest:
-            self.told.add(rest)
+    async def _end(self, told: Sequence[AnswerEvent], finish: Finish | None) -> Sequence[AnswerEvent]:
+        """The answer is over: by upstream's `finish`, or since a stage is done, which needs nothing more of it.
+
+        Return what the caller is told at its end, behind what it was `told` by the same read.
+        """
+        self._ended, self._finish = True, finish
+        if not self._stages:
+            return self._conclude(told)
+        if finish is None:
+            await self._upstream.aclose()
+        rest = self._stages.end(finish.reason if finish else None, complete=finish is not None)
+        self.told.add(rest)
+        batch = [*told, *rest]
+        if self._stages.prompt is None:
+            return self._conclude(batch)
+        return batch or await self._take_second_turn()
+
+    async def _take_second_turn(self) -> Sequence[AnswerEvent]:
+        """Ask the model once more, as often as a stage wants it; return what the caller is told then."""
+        batch: list[AnswerEvent] = []
+        while (prompt := self._stages.prompt) is not None:
+            batch += self._stages.repaired(await self._asked_again(prompt))
+        self.told.add(batch)
+        return self._conclude(batch)
+
+    def _conclude(self, batch: Sequence[AnswerEvent]) -> Sequence[AnswerEvent]:
+        """The caller has been told everything, `batch` being the last of it, or is to be told why it is not."""
+        self._refusal = self._stages.error
+        if self._refusal is not None:
+            if not batch:
+                raise self._refusal
+            return batch
         self.complete = True
-        self.finish_reason = self._stages.finish_reason(finish.reason if finish else None)
+        self.finish_reason = self._stages.finish_reason(self._finish.reason if self._finish else None)
         whole = self.told.whole()
-        if finish is not None and self._stages.faithful and whole is not None:
-            self._on_complete(whole)  # before the caller sees the end: its next turn may come at once
-        return rest
+        if self._finish is not None and self._stages.faithful and whole is not None:
+            # Before the caller sees the end: its next turn may come at once.
+            self._on_complete(Message("assistant", whole, tool_calls=self.told.calls), self._stages.regenerable)
+        return batch
+
+    async def _asked_again(self, prompt: str) -> str | None:
+        """Ask the model once more; return its whole answer, or None where there is none.
+
+        What the caller was told stands: an error here is none of its request.
+        """
+        if self._ask_again is None:
+            return None
+        await self._upstream.aclose()  # it is over, and the site takes one turn after another
+        try:
+            answer = await self._ask_again(prompt)
+        except (UpstreamError, ApiError) as error:
+            _logger.info("the model could not be asked once more: %s", error)
+            return None
+        return await read_whole(answer, self.said)
 
     async def _completed(self, batch: list[Event]) -> list[Event]:
         """Put the rest of an answer that broke off after text in the place of its failure, if the site has it."""

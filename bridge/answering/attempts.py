@@ -21,7 +21,8 @@ from bridge.config.schema import Config
 from bridge.errors import invalid_request
 from upstream.accounts import EVERYTHING, Account, AccountPool
 from upstream.answer import ArenaAnswer
-from upstream.client import ArenaClient, Credentials
+from upstream.client import ArenaClient
+from upstream.credentials import Credentials
 from upstream.modes import Modes
 from upstream.protocol import evaluations
 from upstream.protocol.drift import Drift
@@ -73,6 +74,8 @@ class Chat:
     stay_with: str = ""
     #: How often an account's refused cookie turned out to be good, or replaced.
     good_cookies_refused: int = 0
+    #: The id of the evaluation's last answer, where the model was asked once more; '' where it was not.
+    last_message_id: str = ""
 
 
 class Begun(NamedTuple):
@@ -159,6 +162,33 @@ class Attempts:
             self._follow_ups.taken(account.user_id)
         return Begun(answer, call, account)
 
+    async def ask_again(self, chat: Chat, begun: Begun, prompt: str) -> Begun:
+        """Put one more turn to the evaluation of an answer that is over, with its account, which is still held.
+
+        The answer is the caller's to close. Raises UpstreamError; there is no further attempt.
+        """
+        evaluation_id, last = begun.call.evaluation_id, begun.call.message_id
+        account = self._pool.get(begun.account.user_id) or begun.account
+        answer: ArenaAnswer | None = None
+        try:
+            async with self._rotations.turn(account.user_id, self._config().upstream.connect_timeout):
+                account = self._pool.get(account.user_id) or account
+                call = evaluations.follow_up(evaluation_id, chat.model, prompt, (), self._new_id.later_than(last))
+                timeout = self._first_byte_timeout(chat.model)
+                answer = await self._client.open(call, self._credentials(account), first_byte_timeout=timeout)
+            await answer.begin()
+        except BaseException as error:  # cancelled too
+            if answer is not None:
+                self._drift.note(answer.unknown)
+                await answer.aclose()
+            if isinstance(error, UpstreamError):
+                self._on_attempt(account.label, error.reason)
+                self._learn(error, chat, account)
+            raise
+        self._on_attempt(account.label, Reason.OK)
+        self._follow_ups.taken(account.user_id)
+        return Begun(answer, call, account)
+
     async def recover(self, begun: Begun) -> str | None:
         """Read back the whole text of an answer that broke off; None where the site does not have it complete."""
         account = self._pool.get(begun.account.user_id)
@@ -228,13 +258,7 @@ class Attempts:
         return await self._uploads.attach(files, account, self._credentials(account), timeout=timeout)
 
     def _credentials(self, account: Account) -> Credentials:
-        rotate = self._pool.rotation(account)
-
-        def rotated(value: str) -> None:
-            self._rotations.rotated(account.user_id)
-            rotate(value)
-
-        return Credentials(account.session.value, rotated)
+        return self._pool.credentials(account, partial(self._rotations.rotated, account.user_id))
 
     async def _open(
         self, chat: Chat, account: Account, prompt: str, attachments: Sequence[Attachment]

@@ -20,7 +20,7 @@ import orjson
 from bridge.answering.messages import Message, ToolCall, start_of_turn
 from bridge.answering.tools.calls import CallsSoFar, compared_call
 
-Kind: TypeAlias = Literal["new", "follow-up", "regenerate"]
+TurnKind: TypeAlias = Literal["new", "follow-up", "regenerate"]
 
 #: Evaluations kept; the least recently used go first. One takes about a kilobyte.
 CAPACITY: Final = 100_000
@@ -70,7 +70,7 @@ class Evaluation(NamedTuple):
 class Turn:
     """One request's place in a conversation: what to send it to, and why not to another."""
 
-    kind: Kind
+    kind: TurnKind
     why: str
     evaluation: Evaluation | None
     #: The digest of all of the request's messages.
@@ -106,10 +106,9 @@ class Conversations:
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
         self._evaluations: OrderedDict[str, Evaluation] = OrderedDict()
-        # Ids by digest, the newest last, with spaces between: lists would take 88 bytes more for each, and be two of
-        # the five objects that outlast a request, which the garbage collector walks.
-        self._asked: dict[str, str] = {}
-        self._answered: dict[str, str] = {}
+        # Ids by digest, the newest last. Tuples of strings, since the garbage collector need not walk those.
+        self._asked: dict[str, tuple[str, ...]] = {}
+        self._answered: dict[str, tuple[str, ...]] = {}
         self._busy: Counter[str] = Counter()  # digests of evaluations that a turn has taken
 
     def __len__(self) -> int:
@@ -161,9 +160,9 @@ class Conversations:
         return turn
 
     def _find(
-        self, table: dict[str, str], digest: str, instructions: str, usable: Callable[[str], bool]
+        self, table: dict[str, tuple[str, ...]], digest: str, instructions: str, usable: Callable[[str], bool]
     ) -> Evaluation | Literal["unknown", "busy", "account", "tools"]:
-        ids = table.get(digest, "").split()
+        ids = table.get(digest, ())
         told_else = False
         for id_ in reversed(ids):
             evaluation = self._evaluations[id_]
@@ -188,8 +187,7 @@ class Conversations:
             self._remove(self._evaluations[evaluation.id])
         self._evaluations[evaluation.id] = evaluation
         for table, digest in self._places(evaluation):
-            before = table.get(digest)
-            table[digest] = f"{before} {evaluation.id}" if before else evaluation.id
+            table[digest] = (*table.get(digest, ()), evaluation.id)
         if len(self._evaluations) > self._capacity:
             self._remove(next(iter(self._evaluations.values())))
 
@@ -201,11 +199,11 @@ class Conversations:
     def _remove(self, evaluation: Evaluation) -> None:
         del self._evaluations[evaluation.id]
         for table, digest in self._places(evaluation):
-            others = [id_ for id_ in table.pop(digest, "").split() if id_ != evaluation.id]
+            others = tuple([id_ for id_ in table.pop(digest, ()) if id_ != evaluation.id])
             if others:
-                table[digest] = " ".join(others)
+                table[digest] = others
 
-    def _places(self, evaluation: Evaluation) -> Iterator[tuple[dict[str, str], str]]:
+    def _places(self, evaluation: Evaluation) -> Iterator[tuple[dict[str, tuple[str, ...]], str]]:
         yield self._asked, evaluation.asked
         for digest in evaluation.answered:
             yield self._answered, digest

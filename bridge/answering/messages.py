@@ -31,7 +31,7 @@ class Message(NamedTuple):
 
     A message of role `tool` is a result: `tool_call_id` says of which call, or `name` of which tool.
 
-    A tuple, since a history has hundreds: it is made in a quarter of a frozen dataclass's time.
+    A tuple, since a history has hundreds, and a frozen dataclass takes longer to make.
     """
 
     role: Role

@@ -21,11 +21,14 @@ from bridge.answering.chat import ChatRequest
 from bridge.answering.conversations import Conversations, Evaluation, Turn
 from bridge.answering.messages import Message, files_of, join_answers
 from bridge.answering.stages import StageMaker, Stages
+from bridge.answering.stages.asked import stages_of
+from bridge.answering.tokens import estimate, prompt_tokens
 from bridge.answering.tools.instructions import instructions
 from bridge.config.schema import Config
 from bridge.errors import document_not_taken, from_upstream, invalid_request, unsupported_model
 from bridge.models import Models
 from upstream.accounts import AccountPool
+from upstream.answer import ArenaAnswer
 from upstream.gate import Gate
 from upstream.protocol.drift import Drift
 from upstream.protocol.errors import StaleModel, UpstreamError
@@ -88,7 +91,7 @@ class Relay:
             lost = f", and '{request.model}' takes no pictures" if "images" in ignored else ""
             raise invalid_request("invalid_value", f"'messages' hold no text to send{lost}.", "messages")
         told = instructions(request.tools, request.json_format)
-        return Asked(request.model, model, messages, ignored, request.stages, told)
+        return Asked(request.model, model, messages, ignored, stages_of(request), told)
 
     async def answer(self, asked: Asked, key: ApiKey, *, apart: bool = False) -> Answer:
         """Ask upstream, and again where that is allowed, until an answer begins; it is the caller's to close.
@@ -107,6 +110,7 @@ class Relay:
             raise from_upstream(error) from error
 
     async def _answer(self, asked: Asked, key: ApiKey, *, apart: bool) -> Answer:
+        tokens = await prompt_tokens(asked.messages) + estimate(asked.instructions)
         chat = self._begin(asked, key, apart=apart)
         try:
             with self._gate.request():
@@ -120,12 +124,12 @@ class Relay:
             f"{chat.turn.kind}; why={chat.turn.why}",
             begun.account.label,
             begun.answer,
-            chat.messages,
+            tokens,
             partial(self._remember, chat, begun),
             partial(self._close, chat, begun),
             recover,
-            Stages(asked.stages),
-            asked.instructions,
+            Stages(asked.stages, repairs=self._config().agents.repairs),
+            partial(self._ask_again, chat, begun),
         )
 
     def _begin(self, asked: Asked, key: ApiKey, *, apart: bool) -> Chat:
@@ -155,11 +159,22 @@ class Relay:
         self._drift.note(begun.answer.unknown)
         self._end(chat)
 
-    def _remember(self, chat: Chat, begun: Begun, text: str) -> None:
-        """The answer is complete: its evaluation can be continued."""
+    async def _ask_again(self, chat: Chat, begun: Begun, prompt: str) -> ArenaAnswer:
+        """Put one more turn to the evaluation of an answer that is over. Raises UpstreamError."""
+        chat.untouched = False
+        again = await self._attempts.ask_again(chat, begun, prompt)
+        chat.last_message_id = again.call.message_id
+        return again.answer
+
+    def _remember(self, chat: Chat, begun: Begun, answer: Message, regenerable: bool) -> None:
+        """The answer is complete: its evaluation can be continued.
+
+        Where the site's own way of answering again would not answer the caller's turn, that turn is not known again.
+        """
         if chat.remembered:
-            asked, answered = chat.turn.asked, chat.turn.answered(text)
-            call, told = begun.call, chat.turn.instructions
+            message_id = chat.last_message_id or begun.call.message_id
+            asked = chat.turn.asked if regenerable else f"not regenerable {message_id}"
+            answered, told = chat.turn.answered(answer.text, answer.tool_calls), chat.turn.instructions
             self._conversations.put(
-                Evaluation(call.evaluation_id, begun.account.user_id, call.message_id, asked, answered, told)
+                Evaluation(begun.call.evaluation_id, begun.account.user_id, message_id, asked, answered, told)
             )

@@ -1,4 +1,4 @@
-"""bridge.toml, credentials and environment → Config; an error names file, key, what was found, what is allowed.
+"""Where the configuration comes from: bridge.toml, systemd credentials and the environment.
 
 A value comes, in this order, from `LMARENA_BRIDGE_<SECTION>__<KEY>`, from a systemd credential named `<section>.<key>`,
 from the file, from the default.
@@ -7,68 +7,39 @@ from the file, from the default.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import stat
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Final
 
-from bridge.config.schema import KEYS, SECTIONS, Config, Wrong, WrongValues
+from bridge.config.problems import ConfigError, ConfigUnavailable, Problem
+from bridge.config.schema import KEYS, NO_PLACE, SECTIONS, Config
 from bridge.state.regular_file import NotReadable, read
 
-FILE_NAME = "bridge.toml"
-ENVIRONMENT_PREFIX = "LMARENA_BRIDGE_"
-MAX_FILE_BYTES = 256 * 1024
-MAX_PROBLEMS = 50
-MAX_FOUND_CHARS = 80  # of a wrong value in a message: enough to recognise it, short enough for one line
+FILE_NAME: Final = "bridge.toml"
+PREFIX: Final = "LMARENA_BRIDGE_"
+MAX_FILE_BYTES: Final = 256 * 1024
+MAX_PROBLEMS: Final = 50
 
-#: A file that was changed so recently may still be being written: it is looked at until it stays as it is.
-JUST_WRITTEN_SECONDS = 2.0
-LOOK_SECONDS = 0.2
-MAX_LOOKS = 25
+#: A file that changed so recently may still be being written: it is looked at until it stays the same.
+JUST_WRITTEN_SECONDS: Final = 2.0
+LOOK_SECONDS: Final = 0.2
+MAX_LOOKS: Final = 25
 
-#: Errors that say that the path is wrong, or not for this user; all others may pass by themselves.
-_WRONG_PLACE = frozenset(
+#: Errors that say that the path is wrong, or not for this user; any other may pass.
+_WRONG_PLACE: Final = frozenset(
     (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM)
 )
 
 
-class Problem(NamedTuple):
-    """One thing wrong: `where` is `file:line`, a variable or a credential; `key` is `server.port`, '' for a whole file.
-
-    `found` and `allowed` are words, '' where they say nothing; `found` never holds the value of a secret.
-    """
-
-    where: str
-    key: str
-    message: str
-    found: str = ""
-    allowed: str = ""
-
-    def __str__(self) -> str:
-        return ": ".join(filter(None, (self.where, self.key, self.message)))
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used; `problems` holds everything wrong with it, its str() one line for each."""
-
-    def __init__(self, *problems: Problem) -> None:
-        super().__init__("\n".join(map(str, problems)))
-        self.problems = problems
-
-
-class ConfigUnavailable(ConfigError):
-    """The file cannot be read now; later it may be otherwise, without anybody's doing."""
-
-
-class Source:
-    """Where a daemon's configuration comes from: read at its start, and again when it is told to. Blocks."""
+class ConfigSource:
+    """Where a daemon's configuration comes from: read when it starts, and again when it is told to. Blocks."""
 
     def __init__(self, path: Path | None, environ: Mapping[str, str]) -> None:
         self._path = path
@@ -76,61 +47,64 @@ class Source:
         self._text = ""
 
     def load(self) -> Config:
-        """The configuration as `load` reads it. Raises ConfigError."""
-        path = self._path or _usual_path(self._environ)
-        text = _read(path) if path else ""
-        config = _build(path, text, self._environ)
-        # The file that was found is the one to be read again: if it is missing then, that is an error, and no defaults.
-        self._path, self._text = config.source, text
-        return config
+        """Read the configuration as the function `load` does. Raises ConfigError."""
+        return self._load(_read)
 
     def reload(self) -> Config:
-        """The same, but a file that was emptied, or cut off since, was not meant so. Raises ConfigError."""
-        path = self._path or _usual_path(self._environ)
-        text = _read_again(path, self._text) if path else ""
-        config = _build(path, text, self._environ)
+        """The same, but a file that has been emptied or cut off since is refused. Raises ConfigError."""
+        return self._load(lambda path: _read_again(path, self._text))
+
+    def _load(self, read_text: Callable[[Path], str]) -> Config:
+        path = self._path or next((each for each in _usual_places(self._environ) if os.access(each, os.F_OK)), None)
+        text = read_text(path) if path else ""
+        try:
+            config = _combine(path, text, self._environ)
+        except RecursionError as error:
+            raise ConfigError(Problem(str(path or NO_PLACE), "", "is nested too deeply")) from error
+        # Later this very file is read again: if it is missing then, that is an error, and the defaults do not apply.
         self._path, self._text = config.source, text
         return config
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
-    """The configuration of file `path`, or without one of `bridge.toml` in the working folder, else in the user's
-    configuration folder, else of no file; then of credentials and of `environ`. Raises ConfigError with all problems.
+    """Read the configuration from the file at `path`, from systemd credentials and from `environ`.
+
+    Without `path` it is `bridge.toml` in the working folder, else in the user's configuration folder, else no file.
+    Raises ConfigError with every problem at once.
     """
-    return Source(path, environ).load()
+    return ConfigSource(path, environ).load()
 
 
-def _build(path: Path | None, text: str, environ: Mapping[str, str]) -> Config:
-    try:
-        return _assemble(path, text, environ)
-    except RecursionError as error:
-        raise ConfigError(Problem(str(path or "configuration"), "", "is nested too deeply")) from error
-
-
-def _assemble(path: Path | None, text: str, environ: Mapping[str, str]) -> Config:
-    tables: dict[str, Any] = {section: {} for section in SECTIONS} | _parse(path, text)
-    wheres = {name: f"{path}:{line}" for name, line in _lines(text).items()}
+def _combine(path: Path | None, text: str, environ: Mapping[str, str]) -> Config:
+    """Put the values of all sources into one set of tables, remember where each came from, and read them."""
+    tables: dict[str, object] = {section: {} for section in SECTIONS} | _parse(path, text)
+    places = {name: f"{path}:{line}" for name, line in _lines(text).items()}
     state_directory = environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    if state_directory and isinstance(tables["server"], dict):
-        tables["server"].setdefault("state_dir", state_directory)
-    for where, name, value in (*_credentials(environ), *_variables(environ)):
+    if state_directory and isinstance(server := tables["server"], dict):
+        server.setdefault("state_dir", state_directory)
+    for place, name, value in (*_credentials(environ), *_variables(environ)):
         section, _, key = name.partition(".")
-        table = tables.setdefault(section, {})
-        wheres.setdefault(section, where)
-        if isinstance(table, dict):
+        places.setdefault(section, place)
+        if isinstance(table := tables.setdefault(section, {}), dict):
             table[key] = value
-            wheres[name] = where
+            places[name] = place
+    problems = list(_variables_without_section(environ))
     try:
-        return Config.read(tables, path and path.absolute())
-    except WrongValues as error:
-        problems = [_problem(wrong, wheres) for wrong in error.wrong[:MAX_PROBLEMS]]
-        if more := len(error.wrong) - len(problems):
-            problems.append(Problem(str(path or "configuration"), "", f"{more:,} more problems"))
-        raise ConfigError(*problems) from error
+        config = Config.read(tables, path and path.absolute())
+    except ConfigError as error:
+        problems += (each._replace(where=_place(each.key, places)) for each in error.problems)
+    else:
+        if not problems:
+            return config
+    if (more := len(problems) - MAX_PROBLEMS) > 0:
+        problems[MAX_PROBLEMS:] = [Problem(str(path or NO_PLACE), "", f"{more:,} more problems")]
+    raise ConfigError(*problems)
 
 
-def _usual_path(environ: Mapping[str, str]) -> Path | None:
-    return next((found for found in _usual_places(environ) if os.access(found, os.F_OK)), None)
+def _place(name: str, places: Mapping[str, str]) -> str:
+    """Where a key or a member such as `server.trusted_proxies[1]` was set, else its section, else nowhere known."""
+    key, section = name.partition("[")[0], name.partition(".")[0]
+    return places.get(key) or places.get(section) or NO_PLACE
 
 
 def _usual_places(environ: Mapping[str, str]) -> Iterator[Path]:
@@ -147,8 +121,8 @@ def _read(path: Path) -> str:
     except NotReadable as error:
         raise ConfigError(Problem(str(path), "", str(error))) from error
     except OSError as error:
-        wrong = ConfigError if error.errno in _WRONG_PLACE else ConfigUnavailable
-        raise wrong(Problem(str(path), "", f"cannot be read: {error.strerror}")) from error
+        raised = ConfigError if error.errno in _WRONG_PLACE else ConfigUnavailable
+        raise raised(Problem(str(path), "", f"cannot be read: {error.strerror}")) from error
     if stat.S_ISFIFO(status.st_mode) and not data.strip():
         raise ConfigError(Problem(str(path), "", "is a pipe that nothing comes out of"))
     try:
@@ -159,8 +133,8 @@ def _read(path: Path) -> str:
 
 
 def _read_again(path: Path, before: str) -> str:
-    """The text of a file that was `before` when it was last read. Raises ConfigError where it is not whole."""
-    with suppress(OSError):  # which `_read` tells
+    """The text of a file whose text was `before`. Raises ConfigError where it looks half-written."""
+    with suppress(OSError):  # `_read` reports it
         status = path.stat()
         if stat.S_ISFIFO(status.st_mode):
             advice = "a pipe can be read only once: restart the daemon, with a file if it is to be reloaded"
@@ -168,17 +142,17 @@ def _read_again(path: Path, before: str) -> str:
         if abs(time.time() - status.st_mtime) < JUST_WRITTEN_SECONDS:
             _await_writer(path)
     text = _read(path)
-    if _says_nothing(text) and not _says_nothing(before):
+    if _is_blank(text) and not _is_blank(before):
         what = "is empty now, as if it were still being written; if the defaults are meant, restart the daemon"
         raise ConfigError(Problem(str(path), "", what))
-    if before.startswith(text) and not _says_nothing(before[len(text) :]):
+    if before.startswith(text) and not _is_blank(before[len(text) :]):
         what = "ends in the middle of what it was, as if it were still being written; if that is meant"
         raise ConfigError(Problem(str(path), "", f"{what}, end it with a comment, such as # end, and reload again"))
     return text
 
 
 def _await_writer(path: Path) -> None:
-    """Return once a file has not changed for a moment, or after a while."""
+    """Return once a file has stayed the same for a moment, or after MAX_LOOKS."""
     seen = None
     for _ in range(MAX_LOOKS):
         status = path.stat()
@@ -187,30 +161,31 @@ def _await_writer(path: Path) -> None:
         time.sleep(LOOK_SECONDS)  # at the start, or in a thread of its own
 
 
-def _says_nothing(text: str) -> bool:
+def _is_blank(text: str) -> bool:
+    """Whether a text has only comments and white space."""
     return all(not line.strip() or line.lstrip().startswith("#") for line in text.split("\n"))
 
 
-def _parse(path: Path | None, text: str) -> dict[str, Any]:
+def _parse(path: Path | None, text: str) -> dict[str, object]:
     try:
         return tomllib.loads(text)
     except ValueError as error:
-        what, _, place = str(error).partition(" (at ")
-        if position := re.fullmatch(r"line (\d+), column (\d+)\)", place):
+        what, _, where = str(error).partition(" (at ")
+        if position := re.fullmatch(r"line (\d+), column (\d+)\)", where):
             line, column = position.groups()
         else:  # at the end of the document
             line, column = str(text.count("\n") + 1), str(len(text) - text.rfind("\n"))
         raise ConfigError(Problem(f"{path}:{line}:{column}", "", f"is not TOML: {what}")) from error
 
 
-_KEY = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
-_HEADER_OR_KEY = re.compile(
+_KEY: Final = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
+_HEADER_OR_KEY: Final = re.compile(
     rf"\s*(?:\[\[?\s*(?P<table>{_KEY}(?:\s*\.\s*{_KEY})*)\s*\]|(?P<key>{_KEY}(?:\s*\.\s*{_KEY})*)\s*=)"
 )
 
 
 def _lines(text: str) -> dict[str, int]:
-    """The line where each table and key of a TOML text stands first; may err inside a value of several lines."""
+    """The first line of each table and key of a TOML text; may be wrong inside a value of several lines."""
     lines: dict[str, int] = {}
     prefix: tuple[str, ...] = ()
     for number, line in enumerate(text.split("\n"), start=1):
@@ -227,7 +202,7 @@ def _lines(text: str) -> dict[str, int]:
 
 
 def _credentials(environ: Mapping[str, str]) -> Iterator[tuple[str, str, object]]:
-    """Where, name and value of each key that systemd's LoadCredential= gives; files of other names are not ours."""
+    """The path, key and value of each key that systemd's LoadCredential= gives; files of other names are ignored."""
     if folder := environ.get("CREDENTIALS_DIRECTORY"):
         for name in KEYS:
             path = Path(folder, name)
@@ -236,11 +211,25 @@ def _credentials(environ: Mapping[str, str]) -> Iterator[tuple[str, str, object]
 
 
 def _variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str, object]]:
+    """The variable, key and value of each LMARENA_BRIDGE_<SECTION>__<KEY>."""
     for variable, text in environ.items():
-        section, separator, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
-        if separator and variable.startswith(ENVIRONMENT_PREFIX):
-            name = f"{section}.{key}"
-            yield variable, name, _value(name, text)
+        section, separator, key = variable.removeprefix(PREFIX).lower().partition("__")
+        if separator and variable.startswith(PREFIX):
+            yield variable, f"{section}.{key}", _value(f"{section}.{key}", text)
+
+
+def _variables_without_section(environ: Mapping[str, str]) -> Iterator[Problem]:
+    """LMARENA_BRIDGE_PORT and LMARENA_BRIDGE_SERVER_PORT are mistakes; a name like no key may be another program's."""
+    meant: dict[str, str] = {}
+    for name in KEYS:
+        section, _, key = name.upper().partition(".")
+        for written in (key, f"{section}_{key}"):
+            meant.setdefault(written, f"{PREFIX}{section}__{key}")
+    for variable in environ:
+        name = variable.removeprefix(PREFIX)
+        if variable.startswith(PREFIX) and "__" not in name:
+            for close in get_close_matches(name, meant, n=1, cutoff=0.8):
+                yield Problem(variable, "", f"names no section; did you mean {meant[close]}?")
 
 
 def _value(name: str, text: str) -> object:
@@ -251,29 +240,3 @@ def _value(name: str, text: str) -> object:
         return text
     takes_text = name in KEYS and isinstance(KEYS[name].default, str)
     return text if takes_text and not isinstance(value, str) else value
-
-
-def _problem(wrong: Wrong, wheres: Mapping[str, str]) -> Problem:
-    name, found, place, known = wrong
-    where = wheres.get(name) or wheres.get(name.partition(".")[0]) or "configuration"
-    if not known:
-        hint = _close_name(name)
-        return Problem(where, name, "unknown name" + (f"; did you mean {hint}?" if hint else ""), allowed=hint)
-    if name in SECTIONS:
-        return Problem(where, name, f"allowed: a table [{name}]", allowed=f"a table [{name}]")
-    kind = KEYS[name].kind
-    shown = "a secret (not shown)" if kind.secret else _shown(found)
-    index = "" if place is None else f"[{place}]"
-    return Problem(where, name + index, f"found {shown}; allowed: {kind.allowed}", shown, kind.allowed)
-
-
-def _close_name(name: str) -> str:
-    """The known key or section that was probably meant, or ''."""
-    last = name.rpartition(".")[2]
-    same_key = [known for known in KEYS if known.endswith(f".{last}")]
-    return next(iter(same_key or get_close_matches(name, (*KEYS, *SECTIONS), n=1)), "")
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= MAX_FOUND_CHARS else text[:MAX_FOUND_CHARS] + "…"

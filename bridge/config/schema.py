@@ -1,109 +1,119 @@
-"""The configuration: every key of bridge.toml with its default, its meaning, its type and range, frozen.
+"""The configuration: one dataclass for each section of bridge.toml, one line for each key.
 
-Defaults are written as TOML would write them and are read like any other value. No library reads them: pydantic took a
-fifth of the daemon's start (`make bench`).
+A key's line has its type, its default as TOML would write it, what it takes, and its description, which is the comment
+in bridge.toml. To add a key is to add that line, and its two lines in bridge.toml, which a test compares.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Self, TypeVar, cast
+from typing import Any, Final, Literal, NamedTuple, Self, TypeVar
 
+from bridge.config.problems import ConfigError, Problem
 from bridge.config.values import (
+    ALIASES,
+    BOOLEAN,
     COOKIE,
     CORS_ORIGINS,
-    GLOBS,
     HOST,
     LINE,
+    NAMES,
     NETWORKS,
     NOTHING_YET,
     ORIGIN,
     ORIGINS,
     PATH,
+    PROXY,
     TLS_CERT,
     TLS_KEY,
-    TRUTH,
-    Kind,
+    Aliases,
     Networks,
     Secret,
+    ValueType,
     WrongMembers,
+    duration,
+    integer,
     one_of,
-    seconds,
-    whole,
 )
 
 T = TypeVar("T")
+NO_PLACE: Final = "configuration"  # where a problem is, until the reader of the file and the environment fills it in
+MAX_FOUND_CHARS: Final = 80  # of a wrong value in a message: enough to recognise it, short enough for one line
 
 
 class Key(NamedTuple):
-    """A key of bridge.toml: `default` as TOML would write it, `description` as its comment there."""
+    """What is known of a key of bridge.toml."""
 
     default: object
-    kind: Kind[Any]
+    kind: ValueType[object]
     description: str
 
 
-def _key(default: object, kind: Kind[T], description: str) -> T:
-    """A section's attribute that is read from a key."""
-    return cast("T", Key(default, kind, description))  # a section is never made without all of its values
+def key(default: object, kind: ValueType[T], description: str) -> T:
+    """The dataclass field of a key, typed as what `kind` reads; `default` is written as TOML would write it."""
+    return field(default_factory=lambda: kind.read(default), metadata={"key": Key(default, kind, description)})
 
 
-def _section(section: type[T]) -> T:
-    """The configuration's attribute that is read from a table."""
-    return cast("T", field(metadata={"section": section}))
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A table of bridge.toml: each field is made by `key`."""
 
 
-class Server(NamedTuple):
-    """The listener and what it takes from callers."""
+@dataclass(frozen=True, slots=True)
+class ServerSection(Section):
+    """The listener, and what it accepts from callers."""
 
-    host: str = _key("127.0.0.1", HOST, "Address to listen on; 0.0.0.0 or :: is every one of this machine.")
-    port: int = _key(8000, whole(0, 65_535), "Port to listen on; 0 takes any free one.")
-    state_dir: Path = _key("state", PATH, "Folder of the state files; by default systemd's STATE_DIRECTORY where set.")
-    max_body_bytes: int = _key(32 * 1024 * 1024, whole(1024, 1024**3), "Largest request body, pictures included.")
-    trusted_proxies: Networks = _key(
+    host: str = key("127.0.0.1", HOST, "Address to listen on; 0.0.0.0 or :: is every one of this machine.")
+    port: int = key(8000, integer(0, 65_535), "Port to listen on; 0 takes any free one.")
+    state_dir: Path = key("state", PATH, "Folder of the state files; by default systemd's STATE_DIRECTORY where set.")
+    max_body_bytes: int = key(32 * 1024 * 1024, integer(1024, 1024**3), "Largest request body, pictures included.")
+    trusted_proxies: Networks = key(
         [], NETWORKS, "Proxies whose X-Forwarded-For and -Proto are believed; 127.0.0.1 is one on a unix socket too."
     )
-    cors_origins: tuple[str, ...] = _key([], CORS_ORIGINS, "Web pages that may call the API from a browser.")
-    tls_cert: Path | None = _key("", TLS_CERT, "Certificate chain (PEM) to serve https by itself.")
-    tls_key: Path | None = _key("", TLS_KEY, "Private key (PEM) of the certificate.")
-    body_timeout: float = _key(30, seconds(3600), "Seconds a caller has to send a request body.")
-    write_timeout: float = _key(
-        60, seconds(3600), "Seconds without progress after which a caller that does not read is cut off."
+    cors_origins: tuple[str, ...] = key([], CORS_ORIGINS, "Web pages that may call the API from a browser.")
+    tls_cert: Path | None = key("", TLS_CERT, "Certificate chain (PEM) to serve https by itself.")
+    tls_key: Path | None = key("", TLS_KEY, "Private key (PEM) of the certificate.")
+    body_timeout: float = key(30, duration(3600), "Seconds a caller has to send a request body.")
+    write_timeout: float = key(
+        60, duration(3600), "Seconds without progress until a caller that does not read is cut off."
     )
-    drain_seconds: float = _key(
-        30, seconds(3600, or_none=True), "Seconds that running streams get to end after SIGTERM."
-    )
-    open_metrics: bool = _key(False, TRUTH, "Whether /metrics answers without a key, to whoever can reach it.")
+    drain_seconds: float = key(30, duration(3600, zero=True), "Seconds that running streams get to end after SIGTERM.")
+    open_metrics: bool = key(False, BOOLEAN, "Whether /metrics answers without a key, to whoever can reach it.")
 
 
-class Upstream(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class UpstreamSection(Section):
     """LMArena: where it is, what the browser showed it, how long to wait for it."""
 
-    base_url: str = _key("https://arena.ai", ORIGIN, "Where LMArena is.")
-    origins: tuple[str, ...] = _key(
+    base_url: str = key("https://arena.ai", ORIGIN, "Where LMArena is.")
+    origins: tuple[str, ...] = key(
         ["arena.ai", "lmarena.ai"], ORIGINS, "Where redirects may lead and cookies may go, besides base_url."
     )
-    cf_clearance: Secret = _key("", COOKIE, "Value of the browser's cookie cf_clearance; it belongs to user_agent.")
-    user_agent: str = _key("", LINE, "User-Agent of the browser that obtained cf_clearance.")
-    connect_timeout: float = _key(30, seconds(300), "Seconds to connect, and to wait for the first list of models.")
-    first_byte_timeout: float = _key(120, seconds(3600), "Seconds to the first byte of an answer.")
-    image_first_byte_timeout: float = _key(300, seconds(3600), "Seconds to the first byte of an image model's answer.")
-    idle_timeout: float = _key(120, seconds(3600), "Seconds of silence in the middle of an answer.")
-    total_timeout: float = _key(1800, seconds(86_400), "Seconds a whole answer may take.")
-    upload_timeout: float = _key(60, seconds(3600), "Seconds to upload one picture.")
-    max_attempts: int = _key(3, whole(1, 10), "Attempts per request, the first one included.")
-    max_prompt_chars: int = _key(
-        113_000, whole(1, 10_000_000), "Longest prompt in characters; LMArena refuses longer ones."
+    proxy: Secret = key(
+        "",
+        PROXY,
+        "Proxy of all calls; empty is the environment's (HTTPS_PROXY, ALL_PROXY, NO_PROXY), none is no proxy at all.",
     )
-
-    follow_ups: Literal["auto", "never"] = _key(
+    cf_clearance: Secret = key("", COOKIE, "Value of the browser's cookie cf_clearance; it belongs to user_agent.")
+    user_agent: str = key("", LINE, "User-Agent of the browser that obtained cf_clearance.")
+    connect_timeout: float = key(30, duration(300), "Seconds to connect, and to wait for the first list of models.")
+    first_byte_timeout: float = key(120, duration(3600), "Seconds to the first byte of an answer.")
+    image_first_byte_timeout: float = key(300, duration(3600), "Seconds to the first byte of an image model's answer.")
+    idle_timeout: float = key(120, duration(3600), "Seconds of silence in the middle of an answer.")
+    total_timeout: float = key(1800, duration(86_400), "Seconds a whole answer may take.")
+    upload_timeout: float = key(60, duration(3600), "Seconds to upload one picture.")
+    max_attempts: int = key(3, integer(1, 10), "Attempts per request, the first one included.")
+    max_prompt_chars: int = key(113_000, integer(1, 10_000_000), "Longest prompt, in characters, that LMArena takes.")
+    follow_ups: Literal["auto", "never"] = key(
         "auto",
         one_of("auto", "never"),
         "Whether a known chat is continued with its last message alone, or each turn sends the whole history.",
     )
-    recover: bool = _key(True, TRUTH, "Whether the rest of an answer that broke off is asked for once.")
+    recover: bool = key(True, BOOLEAN, "Whether the rest of an answer that broke off is asked for once.")
 
     @property
     def allowed_origins(self) -> frozenset[str]:
@@ -111,147 +121,158 @@ class Upstream(NamedTuple):
         return frozenset((self.base_url, *self.origins))
 
 
-class Limits(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class LimitsSection(Section):
     """How much callers may ask for."""
 
-    rpm: int = _key(60, whole(1, 1_000_000), "Requests per minute of a key without a limit of its own.")
-    concurrency: int = _key(100, whole(1, 100_000), "Requests of one key at the same time.")
-    streams: int = _key(2000, whole(1, 100_000), "Requests of all keys at the same time.")
+    rpm: int = key(60, integer(1, 1_000_000), "Requests per minute of a key without a limit of its own.")
+    concurrency: int = key(100, integer(1, 100_000), "Requests of one key at the same time.")
+    streams: int = key(2000, integer(1, 100_000), "Requests of all keys at the same time.")
 
 
-class Images(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ImagesSection(Section):
     """Pictures and documents in requests."""
 
-    max_bytes: int = _key(
-        10 * 1024 * 1024, whole(1, 100 * 1024 * 1024), "Largest picture or document, in decoded bytes."
-    )
-    max_per_request: int = _key(10, whole(1, 100), "Pictures and documents in one request.")
-    fetch_urls: bool = _key(
-        False, TRUTH, "Whether to fetch pictures given as http(s) URLs; never from private addresses."
-    )
+    max_bytes: int = key(10 * 1024**2, integer(1, 100 * 1024**2), "Largest picture or document, in decoded bytes.")
+    max_per_request: int = key(10, integer(1, 100), "Pictures and documents in one request.")
+    fetch_urls: bool = key(False, BOOLEAN, "Whether to fetch pictures given as URLs; never from private addresses.")
 
 
-class Models(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ModelsSection(Section):
     """The list of models."""
 
-    stealth: bool = _key(
-        False, TRUTH, "Whether keys that allow it see stealth models: unreleased, without a maker's name."
-    )
-    refresh_minutes: float = _key(30, seconds(1440), "Minutes between two readings of the list.")
-    hide: tuple[str, ...] = _key([], GLOBS, "Models to leave out, by name.")
+    stealth: bool = key(False, BOOLEAN, "Whether keys that allow it see stealth models (unreleased, maker not named).")
+    refresh_minutes: float = key(30, duration(1440), "Minutes between two readings of the list.")
+    hide: tuple[str, ...] = key([], NAMES, "Models to leave out, by name.")
+    aliases: Aliases = key({}, ALIASES, "Other names that callers may use for models; patterns match as in hide.")
 
 
-class Stream(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class AgentsSection(Section):
+    """Tool calls and structured output, which the bridge reads out of a model's text."""
+
+    repairs: int = key(1, integer(0, 3), "Times that a model is asked to correct a tool call that cannot be read.")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSection(Section):
     """Streamed answers."""
 
-    keepalive_seconds: float = _key(10, seconds(3600), "Seconds of silence before each keep-alive.")
-    keepalive: Literal["comment", "chunk", "off"] = _key(
+    keepalive_seconds: float = key(10, duration(3600), "Seconds of silence before each keep-alive.")
+    keepalive: Literal["comment", "chunk", "off"] = key(
         "comment",
         one_of("comment", "chunk", "off"),
         "What a keep-alive is: an SSE comment, a chunk with an empty delta, or nothing.",
     )
 
 
-class Log(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class LogSection(Section):
     """What is logged, on stderr."""
 
-    level: Literal["debug", "info", "warning", "error"] = _key(
+    level: Literal["debug", "info", "warning", "error"] = key(
         "info", one_of("debug", "info", "warning", "error"), "Least level that is logged."
     )
-    format: Literal["text", "json"] = _key("text", one_of("text", "json"), "Form of a line.")
-    debug: bool = _key(False, TRUTH, "Whether prompts and answers are logged too; secrets never are.")
+    format: Literal["text", "json"] = key("text", one_of("text", "json"), "Form of a line.")
+    debug: bool = key(False, BOOLEAN, "Whether prompts and answers are logged too; secrets never are.")
 
 
-class Redis(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RedisSection(Section):
     """Shared state of several daemons: not built yet."""
 
-    url: Secret = _key("", NOTHING_YET, "Redis to share state through: not built yet, leave it empty.")
+    url: Secret = key("", NOTHING_YET, "Redis to share state through: not built yet, leave it empty.")
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The whole configuration, one attribute a section of bridge.toml.
+    """The whole configuration, one attribute for each section of bridge.toml.
 
-    `source` is the file this was read from, as an absolute path; None where there is none.
+    `source` is the absolute path of the file that this was read from, or None.
     """
 
-    server: Server = _section(Server)
-    upstream: Upstream = _section(Upstream)
-    limits: Limits = _section(Limits)
-    images: Images = _section(Images)
-    models: Models = _section(Models)
-    stream: Stream = _section(Stream)
-    log: Log = _section(Log)
-    redis: Redis = _section(Redis)
+    server: ServerSection = field(default_factory=ServerSection)
+    upstream: UpstreamSection = field(default_factory=UpstreamSection)
+    limits: LimitsSection = field(default_factory=LimitsSection)
+    images: ImagesSection = field(default_factory=ImagesSection)
+    models: ModelsSection = field(default_factory=ModelsSection)
+    agents: AgentsSection = field(default_factory=AgentsSection)
+    stream: StreamSection = field(default_factory=StreamSection)
+    log: LogSection = field(default_factory=LogSection)
+    redis: RedisSection = field(default_factory=RedisSection)
     source: Path | None = field(default=None, compare=False)
 
     @classmethod
     def read(cls, tables: Mapping[str, object], source: Path | None = None) -> Self:
-        """Read what TOML gives; what is missing has its default. Raises WrongValues with everything that is wrong.
+        """Read the tables of a TOML document; a missing key has its default. Raises ConfigError with every problem.
 
-        Relative paths start at the folder of the file, or at the working folder without one.
+        Relative paths start at the folder of `source`, or at the working folder without one. A problem's `where` is
+        left to the caller, who knows where each table comes from.
         """
         folder = source.parent if source else Path.cwd()
-        wrong: list[Wrong] = []
-        sections: dict[str, object] = {}
-        for name, section in SECTIONS.items():
+        sections: dict[str, Any] = {}
+        problems: list[Problem] = []
+        for name, defaults in SECTIONS.items():
             table = tables.get(name, {})
-            if not isinstance(table, dict):
-                wrong.append(Wrong(name, table))
-                continue
-            values, misread = _read(name, table, folder)
-            wrong += misread
-            if not misread:
-                sections[name] = section(**values)
-        wrong += [Wrong(name, table, known=False) for name, table in tables.items() if name not in SECTIONS]
-        if wrong:
-            raise WrongValues(wrong)
-        return cls(**cast("dict[str, Any]", sections), source=source)
+            if isinstance(table, dict):
+                sections[name] = replace(defaults, **_read_section(name, table, folder, problems))
+            else:
+                problems.append(Problem(NO_PLACE, name, f"allowed: a table [{name}]"))
+        problems += (_unknown(name) for name in tables if name not in SECTIONS)
+        if problems:
+            raise ConfigError(*problems)
+        return cls(**sections, source=source)
 
 
-#: Every section by its name, and every key by its full name, `server.port`, in the order of bridge.toml.
-SECTIONS: Final[Mapping[str, type[Any]]] = {
-    each.name: each.metadata["section"] for each in fields(Config) if each.metadata
+_DEFAULTS: Final = Config()
+#: Each section's defaults by its name, and each key by its full name, `server.port`, in the order of bridge.toml.
+SECTIONS: Final[Mapping[str, Section]] = {
+    each.name: section for each in fields(Config) if isinstance(section := getattr(_DEFAULTS, each.name), Section)
 }
 KEYS: Final[Mapping[str, Key]] = {
-    f"{name}.{key}": of for name, section in SECTIONS.items() for key, of in section._field_defaults.items()
+    f"{name}.{each.name}": each.metadata["key"] for name, section in SECTIONS.items() for each in fields(section)
 }
 
 
-class Wrong(NamedTuple):
-    """What a key or a section cannot be; `place` where it is one member of a list. Or there is no such name."""
-
-    name: str
-    found: object
-    place: int | None = None
-    known: bool = True
-
-
-class WrongValues(ValueError):
-    """A configuration that cannot be; its text has the names alone, since a value may be a secret."""
-
-    def __init__(self, wrong: Sequence[Wrong]) -> None:
-        super().__init__(", ".join(each.name for each in wrong))
-        self.wrong = wrong
-
-
-def _read(section: str, table: Mapping[str, object], folder: Path) -> tuple[dict[str, object], list[Wrong]]:
-    """Read one section's values, and say which cannot be."""
+def _read_section(
+    section: str, table: Mapping[str, object], folder: Path, problems: list[Problem]
+) -> dict[str, object]:
+    """The values of one section; what is wrong is appended to `problems` instead."""
     values: dict[str, object] = {}
-    names = SECTIONS[section]._fields
-    wrong: list[Wrong] = []
-    for name in names:
-        key = KEYS[f"{section}.{name}"]
-        found = table.get(name, key.default)
+    for each in fields(SECTIONS[section]):
+        name = f"{section}.{each.name}"
+        found = table.get(each.name, KEYS[name].default)
         try:
-            value = key.kind.read(found)
+            value = KEYS[name].kind.read(found)
         except WrongMembers as error:
-            wrong += [Wrong(f"{section}.{name}", member, place) for place, member in error.members.items()]
+            problems += (_wrong(name, member, f"[{_json(place)}]") for place, member in error.members.items())
         except ValueError:
-            wrong.append(Wrong(f"{section}.{name}", found))
+            problems.append(_wrong(name, found))
         else:
-            values[name] = folder / value if isinstance(value, Path) else value
+            values[each.name] = folder / value if isinstance(value, Path) else value
     if {"tls_cert", "tls_key"} <= values.keys() and (values["tls_cert"] is None) != (values["tls_key"] is None):
-        wrong.append(Wrong("server.tls_key", table.get("tls_key", "")))
-    wrong += [Wrong(f"{section}.{name}", value, known=False) for name, value in table.items() if name not in names]
-    return values, wrong
+        problems.append(_wrong("server.tls_key", table.get("tls_key", "")))
+    problems += (_unknown(f"{section}.{name}") for name in table if f"{section}.{name}" not in KEYS)
+    return values
+
+
+def _wrong(name: str, found: object, member: str = "") -> Problem:
+    kind = KEYS[name].kind
+    text = _json(found)
+    shown = text if len(text) <= MAX_FOUND_CHARS else text[:MAX_FOUND_CHARS] + "…"
+    if kind.secret:
+        shown = "a secret (not shown)"
+    return Problem(NO_PLACE, name + member, f"found {shown}; allowed: {kind.allowed}", shown)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _unknown(name: str) -> Problem:
+    last = name.rpartition(".")[2]
+    same_key = [known for known in KEYS if known.endswith(f".{last}")]
+    hint = next(iter(same_key or get_close_matches(name, (*KEYS, *SECTIONS), n=1)), "")
+    return Problem(NO_PLACE, name, "unknown name" + (f"; did you mean {hint}?" if hint else ""))

@@ -10,7 +10,7 @@ no model (the list of models, pictures) need an `Api` alone: how its callers sho
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from multidict import MultiMapping
 
@@ -37,8 +37,8 @@ class ErrorAnswer(NamedTuple):
     body: bytes
 
 
-class StreamEncoder(Protocol):
-    """Encodes one streamed answer, each batch in the moment in which it comes."""
+class StreamOpening(Protocol):
+    """What a stream needs of its encoder before the first batch, and while nothing comes."""
 
     @property
     def keepalive(self) -> bytes:
@@ -49,6 +49,10 @@ class StreamEncoder(Protocol):
 
     def idle(self) -> bytes:
         """Encode a keep-alive for clients that count events and skip comments; `start` has been sent."""
+
+
+class StreamEncoder(StreamOpening, Protocol):
+    """Encodes one streamed answer, each batch in the moment in which it comes."""
 
     def encode(self, batch: Sequence[AnswerEvent]) -> bytes:
         """Encode what one read held, without its terminal event; it may be nothing."""
@@ -74,6 +78,35 @@ class Collector(Protocol):
         """Encode the whole answer as one JSON document."""
 
 
+class SeveralEncoder(StreamOpening, Protocol):
+    """Encodes several answers in one stream, each told by its index."""
+
+    def encode(self, index: int, batch: Sequence[AnswerEvent]) -> bytes:
+        """Encode what one read held of one answer."""
+
+    def finish_one(self, index: int, reason: str | None) -> bytes:
+        """Encode the end of one answer, for its reason."""
+
+    def finish(self, usage: Callable[[], Usage]) -> bytes:
+        """Encode the end of the stream; `usage` is that of all answers."""
+
+    def error(self, error: ApiError) -> bytes:
+        """Encode the last event of a stream that broke off."""
+
+
+class SeveralCollector(Protocol):
+    """Collects several answers that are not streamed."""
+
+    def add(self, index: int, batch: Sequence[AnswerEvent]) -> int:
+        """Take what one read held of one answer; return the bytes that are kept of it. Raises ApiError (502)."""
+
+    def finish_one(self, index: int, reason: str | None) -> None:
+        """One answer is complete, for its reason."""
+
+    def finish(self, usage: Usage) -> bytes:
+        """Encode all answers as one JSON document; `usage` is that of all."""
+
+
 class DialectRequest(Protocol):
     """One request, read: the chat that is asked, and how its answer is to be encoded."""
 
@@ -86,6 +119,17 @@ class DialectRequest(Protocol):
 
     def collector(self, stamp: Stamp) -> Collector:
         """Make the collector of its whole answer."""
+
+
+@runtime_checkable
+class SeveralRequest(Protocol):
+    """What a request is besides, of a dialect that may ask for several answers."""
+
+    def several_encoder(self, stamp: Stamp) -> SeveralEncoder:
+        """Make the encoder of the stream of all answers."""
+
+    def several_collector(self, stamp: Stamp) -> SeveralCollector:
+        """Make the collector of all answers."""
 
 
 class Api(Protocol):

@@ -9,9 +9,10 @@ from hashlib import sha256
 from typing import Final
 
 from bridge.state.documents import Document, StateFolder
+from upstream.protocol.cookies import COOKIE_OCTET
 
 _HASH: Final = re.compile(r"\$argon2id\$v=19\$m=\d{1,6},t=\d{1,2},p=\d{1,2}(\$[A-Za-z0-9+/]{8,128}){2}")
-_COOKIE_VALUE: Final = re.compile(r"[!#-+\--:<-\[\]-~]{1,4096}")  # RFC 6265, 4.1.1: cookie-octet
+_COOKIE_VALUE: Final = re.compile(rf"{COOKIE_OCTET}{{1,4096}}")
 _USER_AGENT: Final = re.compile(r"[ -~]{0,1024}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 

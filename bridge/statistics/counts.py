@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from bridge.statistics.histogram import Histogram
 from upstream.protocol.errors import Reason
+from upstream.protocol.printable import printable
 
 #: Upper bounds of the slots in seconds, inclusive; one slot more holds what is above the last.
 TTFT_BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0, 30.0, 60.0, 120.0)
@@ -64,7 +65,7 @@ class Outcome(NamedTuple):
 
 
 @dataclass(slots=True)
-class Usage:
+class UsageCounts:
     """What one model was asked, or one key has asked; `last` is when, as unix time."""
 
     requests: int = 0
@@ -81,7 +82,7 @@ class Usage:
         self.completion_tokens += sum([each.completion_tokens for each in outcomes])
         self.last = last
 
-    def add(self, more: Usage) -> None:
+    def add(self, more: UsageCounts) -> None:
         """Count what another row has counted, and that later, if it was not before."""
         self.requests += more.requests
         self.errors += more.errors
@@ -199,8 +200,8 @@ class Totals(Counts):
 class Tables:
     """Who used what."""
 
-    models: dict[str, Usage] = field(default_factory=dict)
-    keys: dict[str, Usage] = field(default_factory=dict)
+    models: dict[str, UsageCounts] = field(default_factory=dict)
+    keys: dict[str, UsageCounts] = field(default_factory=dict)
 
     def count(self, outcomes: Sequence[Outcome], times: Sequence[int]) -> None:
         """Count requests where they belong; `times` are when they came."""
@@ -213,13 +214,13 @@ class Tables:
                 last[name] = at
             for name, its in asked.items():
                 if name is not None:
-                    row_of(table, name, Usage).count(its, last[name])
+                    row_of(table, name, UsageCounts).count(its, last[name])
 
     def add(self, more: Tables) -> None:
         """Count all that was counted elsewhere, and later."""
         for table, further in ((self.models, more.models), (self.keys, more.keys)):
             for name, usage in further.items():
-                row_of(table, name, Usage).add(usage)
+                row_of(table, name, UsageCounts).add(usage)
 
     def pack(self) -> dict[str, object]:
         """Both tables as rows by name."""
@@ -232,8 +233,8 @@ class Tables:
     def unpack(cls, value: Any) -> Self:
         """Read what `pack` wrote. Raises what `Stats.from_json` does."""
         return cls(
-            {name: Usage.unpack(row) for name, row in value["models"].items()},
-            {name: Usage.unpack(row) for name, row in value["keys"].items()},
+            {name: UsageCounts.unpack(row) for name, row in value["models"].items()},
+            {name: UsageCounts.unpack(row) for name, row in value["keys"].items()},
         )
 
 
@@ -250,7 +251,7 @@ def row_of(table: dict[str, T], name: str, new: Callable[[], T]) -> T:
 
 def _kept_name(name: str) -> str:
     """A name that is short enough, and that JSON can hold: a lone surrogate or control character becomes `?`."""
-    return "".join(char if char.isprintable() else "?" for char in name[:NAME_CHARS])
+    return printable(name[:NAME_CHARS], "?")
 
 
 def whole_numbers(counts: dict[str, Any]) -> dict[str, int]:

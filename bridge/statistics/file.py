@@ -1,9 +1,7 @@
 """`stats.json`: what was counted, written every few seconds by one task, and read back as the file holds it.
 
-Two years of steady traffic with some 30 models make 0.25 MB of it; every table full with names of ordinary length,
-1.6 MB; the longest names and numbers there can be, 7.5 MB. A save holds the loop for less than 1 ms, at worst 10 ms,
-besides the counting of what was recorded since the last; it leaves the rest to a thread. So does a read, of 12 ms in
-ordinary use and 0.1 s at worst.
+The file may have some megabytes, so a save only copies the counters in the loop, and a thread writes them; a thread
+reads them too.
 """
 
 from __future__ import annotations

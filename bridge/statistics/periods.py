@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 
-class Counted(Protocol):
+class Packable(Protocol):
     """What is counted in one period, and its form as plain JSON values, which is never empty."""
 
     def pack(self) -> object: ...
 
 
-C = TypeVar("C", bound=Counted)
+C = TypeVar("C", bound=Packable)
 
 
 class Periods(Generic[C]):

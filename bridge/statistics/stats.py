@@ -10,25 +10,34 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final, Literal, Self
 
-from bridge.statistics.counts import AccountUse, Bucket, Counts, Outcome, Tables, Totals, Usage, row_of, whole_numbers
+from bridge.statistics.counts import (
+    AccountUse,
+    Bucket,
+    Counts,
+    Outcome,
+    Tables,
+    Totals,
+    UsageCounts,
+    row_of,
+    whole_numbers,
+)
 from bridge.statistics.periods import Periods
 from upstream.protocol.errors import Reason
 
 #: For so many days it is known who used what.
 TABLE_DAYS: Final = 14
-#: Outcomes that wait to be counted, at most: that takes 2 ms then.
+#: Outcomes that wait to be counted, at most: counting them must not hold the loop for long.
 MAX_WAITING: Final = 1000
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
-Kind = Literal["minute", "hour", "day"]
+PeriodKind = Literal["minute", "hour", "day"]
 
 
 class Stats:
     """The statistics of a daemon since its very first start. Only `record…` changes them; `revision` tells that.
 
-    What is recorded is counted when somebody looks, many outcomes at once: one after each request would fetch all of
-    this into the processor's cache again, for 4 % of a short request (`make bench`).
+    What is recorded is counted when somebody looks, or when much is waiting: many outcomes at once are cheaper.
 
     `since` is that start; `models`, `keys` and `accounts` go by name.
     `clock` gives unix seconds and may jump: what is counted goes to the period of its time, and stays there.
@@ -44,7 +53,7 @@ class Stats:
         self._statuses: Counter[int] = Counter()
         self._reasons: Counter[str] = Counter()
         self.accounts: dict[str, AccountUse] = {}
-        self._series: dict[Kind, Periods[Bucket]] = {
+        self._series: dict[PeriodKind, Periods[Bucket]] = {
             "minute": Periods(_MINUTE, 120, _bucket),
             "hour": Periods(_HOUR, 336, _bucket),
             "day": Periods(_DAY, 730, _bucket),
@@ -120,28 +129,28 @@ class Stats:
         return self._reasons
 
     @property
-    def models(self) -> Mapping[str, Usage]:
+    def models(self) -> Mapping[str, UsageCounts]:
         """What each model was asked, in all."""
         self._count_waiting()
         return self._tables.models
 
     @property
-    def keys(self) -> Mapping[str, Usage]:
+    def keys(self) -> Mapping[str, UsageCounts]:
         """What each key has asked, in all."""
         self._count_waiting()
         return self._tables.keys
 
-    def series(self, kind: Kind) -> list[Bucket]:
+    def series(self, kind: PeriodKind) -> list[Bucket]:
         """The last 120 minutes, 336 hours or 730 days, in order and without a gap; the last one is running."""
         self._count_waiting()
         return self._series[kind].last(int(self._clock()))
 
-    def top_models(self, days: int) -> list[tuple[str, Usage]]:
+    def top_models(self, days: int) -> list[tuple[str, UsageCounts]]:
         """What each model was asked in the last `days` days, TABLE_DAYS at most, 1 is today: most requests first."""
         self._count_waiting()
         return _top(tables.models for tables in self._days.last(int(self._clock()), days))
 
-    def top_keys(self, days: int) -> list[tuple[str, Usage]]:
+    def top_keys(self, days: int) -> list[tuple[str, UsageCounts]]:
         """What each key has asked, likewise."""
         self._count_waiting()
         return _top(tables.keys for tables in self._days.last(int(self._clock()), days))
@@ -187,9 +196,9 @@ def _bucket(start: int, row: str | None = None) -> Bucket:
     return Bucket(at=start) if row is None else Bucket.unpack(row, at=start)
 
 
-def _top(tables: Iterable[Mapping[str, Usage]]) -> list[tuple[str, Usage]]:
-    merged: dict[str, Usage] = {}
+def _top(tables: Iterable[Mapping[str, UsageCounts]]) -> list[tuple[str, UsageCounts]]:
+    merged: dict[str, UsageCounts] = {}
     for table in tables:
         for name, usage in table.items():
-            merged.setdefault(name, Usage()).add(usage)
+            merged.setdefault(name, UsageCounts()).add(usage)
     return sorted(merged.items(), key=lambda row: (-row[1].requests, row[0]))

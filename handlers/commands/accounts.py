@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
 import sys
 import termios
@@ -25,6 +24,7 @@ from bridge.accounts.enrolment import (
     whose,
     without,
 )
+from bridge.accounts.standing import Condition, holds, judge, login
 from bridge.config.schema import Config
 from bridge.state.documents import Document, StateFolder
 from bridge.state.state import accounts_document
@@ -32,11 +32,10 @@ from handlers.commands.config_option import config_option, read_config
 from handlers.commands.standard_input import is_terminal, read_all
 from handlers.commands.stored import update
 from handlers.commands.terminal import moment, print_table
-from handlers.request.printable import printable
 from upstream.accounts import Account
-from upstream.protocol.cookies import SESSION_COOKIE, CookieError, Session
-from upstream.protocol.errors import Reason
+from upstream.protocol.cookies import SESSION_COOKIE, CookieError
 from upstream.protocol.pastes import Pasted, read_pasted
+from upstream.protocol.printable import printable
 
 _CTRL_D: Final = b"\x04"
 #: Far above any export of cookies; a HAR file may be large, but nobody types one.
@@ -86,8 +85,7 @@ def add_account(label: str | None) -> None:
     now = time.time()
     verb = "Renewed" if any(each.user_id == session.user_id for each in before) else "Added"
     name = f"{account.label!r}: {printable(whose(account))}"
-    holder = "; its login" if session.renewable else ", its cookie"
-    click.echo(f"{verb} account {name}{holder} {_end(session, now)}.")
+    click.echo(f"{verb} account {name}; {login(session, now, partial(moment, now=now))}.")
     for lack in missing(pasted, session, now, cleared=bool(config.upstream.cf_clearance.value)):
         click.echo(f"Missing: {lack}", err=True)
 
@@ -101,10 +99,13 @@ def list_accounts() -> None:
         click.echo("No account yet: lmarena-bridge accounts add", err=True)
         return
     now = time.time()
+    when = partial(moment, now=now)
     print_table(
         ("label", "user", "login", "state"),
-        ((each.label, whose(each), _end(each.session, now), _state(each, now)) for each in found),
+        ((each.label, whose(each), holds(each.session, now, when), _state(each, now)) for each in found),
     )
+    if not all(each.able for each in found):
+        click.echo("lmarena-bridge check says what to do.", err=True)
 
 
 @accounts.command("remove")
@@ -121,22 +122,12 @@ def _document(config: Config) -> Document[Accounts]:
     return accounts_document(StateFolder(config.server.state_dir))
 
 
-def _end(session: Session, now: float) -> str:
-    """How long the login holds: the access token's end says so only where nothing can renew it."""
-    if session.renewable:
-        return "renews itself"
-    return f"{'expires' if session.expires_at > now else 'expired'} {moment(session.expires_at, now)}"
-
-
 def _state(account: Account, now: float) -> str:
-    if account.expired:
-        return "refused by the site: renew it with accounts add"
-    if account.bar is Reason.GUEST:
-        return "a guest's: sign in on the site, then accounts add"
-    if account.bar is Reason.TERMS:
-        return "the site's terms are not accepted: read them there in a browser, then check"
-    rests = [f"{kind} for {math.ceil(until - now)} s" for kind, until in account.resting.items() if until > now]
-    return f"rests from {', '.join(rests)}" if rests else "usable"
+    standing = judge(account, now, now, when=partial(moment, now=now))
+    shown = [
+        finding.what for finding in standing.findings if finding.condition not in (Condition.ENDING, Condition.ENDED)
+    ]
+    return "; ".join(shown) or Condition.USABLE.value
 
 
 def _show_clearance(config: Config, pasted: Pasted) -> None:

@@ -18,9 +18,9 @@ import click
 from bridge.config.schema import Config
 from handlers.commands.config_option import config_option, read_config
 from handlers.commands.standard_input import is_terminal, read_all
-from handlers.request.printable import printable, readable
+from upstream.protocol.printable import printable, readable
 
-Message: TypeAlias = dict[str, str]
+ChatMessage: TypeAlias = dict[str, str]
 
 #: How long connecting may take, in seconds; after that the bridge itself decides when to give up.
 _CONNECT_SECONDS: Final = 10.0
@@ -88,7 +88,7 @@ def _converse(bridge: _Bridge, model: str) -> None:
     with suppress(ImportError):
         import_module("readline")  # gives the prompt line editing and a history
     click.echo(f"{printable(model)}. Ctrl-C stops an answer, Ctrl-D ends the chat.", err=True)
-    history: list[Message] = []
+    history: list[ChatMessage] = []
     while True:
         try:
             words = click.prompt("you", prompt_suffix="> ")
@@ -106,7 +106,7 @@ def _converse(bridge: _Bridge, model: str) -> None:
             history.pop()
 
 
-def _answer(bridge: _Bridge, model: str, messages: list[Message]) -> str:
+def _answer(bridge: _Bridge, model: str, messages: list[ChatMessage]) -> str:
     """Stream an answer: its text to stdout, what it thinks before that to stderr. Returns the text."""
     said: list[str] = []
     thinking = False
@@ -148,7 +148,7 @@ class _Bridge:
                 return name
         raise click.ClickException("the bridge lists no model for this key: name one with --model")
 
-    def stream(self, model: str, messages: list[Message]) -> Generator[dict[str, Any]]:
+    def stream(self, model: str, messages: list[ChatMessage]) -> Generator[dict[str, Any]]:
         """Ask, and give each delta as it comes; an answer that breaks off raises too."""
         body = json.dumps({"model": model, "messages": messages, "stream": True}).encode()
         with closing(self._connect()) as connection:

@@ -3,44 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import shlex
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import Final
 
 import click
 
 from bridge.accounts.renewals import CALL_SECONDS, ask
-from bridge.config.file import ConfigError
+from bridge.accounts.standing import Condition, Finding, judge, login
+from bridge.config.problems import ConfigError
 from bridge.config.schema import Config
-from bridge.diagnosis import ADVICE
-from bridge.errors import from_upstream
-from bridge.health import clock_advice
+from bridge.diagnosis import ADD_ACCOUNT, ADVICE, CLOCK, sentence, told
+from bridge.health import clock_difference
 from bridge.models import Sources, read_sources
 from bridge.state.documents import StateError, StateFolder
 from bridge.state.state import State, models_document
 from handlers.commands.config_option import config_option, read_config
 from handlers.commands.terminal import moment
 from handlers.request.clearance import client_settings
-from handlers.request.printable import printable
 from upstream import client
-from upstream.accounts import EVERYTHING, EXPIRY_WARNING_SECONDS, Account, AccountPool
+from upstream.accounts import Account, AccountPool
+from upstream.actions import UPLOAD_ACTIONS, find_upload_actions
 from upstream.client import PAGE_PATHS, ArenaClient
-from upstream.loop.timers import Alarms
-from upstream.protocol import flight
-from upstream.protocol.cookies import Session
+from upstream.loop.timers import Timers
 from upstream.protocol.errors import Reason, TimedOut, Unreachable, UpstreamError
+from upstream.protocol.flight import Page
 from upstream.protocol.models import ModelList
+from upstream.protocol.printable import printable
 from upstream.protocol.renewal import may_renew
 from upstream.site_clock import TOLERANCE_SECONDS
-
-#: The server actions that the upload of a picture needs (docs/protocol.md, "Server actions and uploads").
-UPLOAD_ACTIONS: Final = frozenset({"generateUploadUrl", "getSignedUrl"})
 
 
 class Verdict(Enum):
@@ -52,7 +48,7 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckLine:
     """One line: which part, how it is, and what to do if it is not well."""
 
     verdict: Verdict
@@ -71,35 +67,35 @@ def check(context: click.Context) -> None:
     try:
         config = read_config()
     except ConfigError as error:
-        found = [Finding(Verdict.BAD, "configuration", str(problem)) for problem in error.problems]
-        for finding in found:
-            _show(finding)
+        found = [CheckLine(Verdict.BAD, "configuration", str(problem)) for problem in error.problems]
+        for line in found:
+            _show(line)
     else:
         found = asyncio.run(_show_all(config))
-    serving = all(finding.verdict is not Verdict.BAD for finding in found)
+    serving = all(line.verdict is not Verdict.BAD for line in found)
     click.echo("The bridge can serve chats." if serving else "The bridge could not serve a chat.")
     context.exit(0 if serving else 1)
 
 
-async def _show_all(config: Config) -> list[Finding]:
-    found: list[Finding] = []
-    async for finding in examine(config):
-        _show(finding)
-        found.append(finding)
+async def _show_all(config: Config) -> list[CheckLine]:
+    found: list[CheckLine] = []
+    async for line in examine(config):
+        _show(line)
+        found.append(line)
     return found
 
 
-def _show(finding: Finding) -> None:
-    mark, colour = finding.verdict.value
-    click.echo(f"{click.style(mark, fg=colour)} {printable(f'{finding.part}: {finding.text}')}")
+def _show(line: CheckLine) -> None:
+    mark, colour = line.verdict.value
+    click.echo(f"{click.style(mark, fg=colour)} {printable(f'{line.part}: {line.text}')}")
 
 
-async def examine(config: Config) -> AsyncIterator[Finding]:
+async def examine(config: Config) -> AsyncIterator[CheckLine]:
     """Look at every part as the daemon would. What the site says of an account is kept, as the daemon keeps it."""
     yield _configuration(config)
     if config.upstream.cf_clearance.value and not config.upstream.user_agent:
         advice = "set upstream.user_agent to the User-Agent of the browser that cf_clearance is from"
-        yield Finding(Verdict.WORTH_A_LOOK, "configuration", f"cf_clearance holds for its own browser only: {advice}")
+        yield CheckLine(Verdict.WORTH_A_LOOK, "configuration", f"cf_clearance holds for its own browser only: {advice}")
     folder = StateFolder(config.server.state_dir)
     yield _state_folder(folder.path)
     state = State(folder, time.time)
@@ -107,76 +103,77 @@ async def examine(config: Config) -> AsyncIterator[Finding]:
         await state.load()
         daemon_runs = folder.is_held()
     except StateError as error:
-        yield Finding(Verdict.BAD, "state folder", str(error))
+        yield CheckLine(Verdict.BAD, "state folder", str(error))
         return
     yield _keys(len(state.keys))
-    async with client.connect(client_settings(config, state.admin.clearance), Alarms()) as arena:
+    async with client.connect(client_settings(config, state.admin.clearance), Timers()) as arena:
         sources = await read_sources(arena, timeout=config.upstream.connect_timeout)
         site = _site(sources, arena, config)
         yield site
         reached = site.verdict is not Verdict.BAD
+        if arena.way:
+            yield CheckLine(Verdict.GOOD if reached else Verdict.WORTH_A_LOOK, "proxy", f"calls go {arena.way}")
         if reached:
             yield _clock(arena)
         asked = await _ask(arena, state, config, daemon_runs=daemon_runs) if reached else _Asked(anybody=False)
-        for finding in _accounts(state.pool, asked, arena.clock()):
-            yield finding
+        for line in _accounts(state.pool, asked, arena.clock()):
+            yield line
         yield await _models(sources, folder)
-        if sources.html is not None:
-            yield await _uploads(sources.html, arena, config)
+        if sources.site_page is not None:
+            yield await _uploads(sources.site_page, arena, config)
 
 
-def _configuration(config: Config) -> Finding:
+def _configuration(config: Config) -> CheckLine:
     where = str(config.source) if config.source else "no bridge.toml, so the defaults hold"
-    return Finding(Verdict.GOOD, "configuration", where)
+    return CheckLine(Verdict.GOOD, "configuration", where)
 
 
-def _state_folder(path: Path) -> Finding:
+def _state_folder(path: Path) -> CheckLine:
     if not path.exists():
-        return Finding(Verdict.GOOD, "state folder", f"{path}, which is made at the first start")
+        return CheckLine(Verdict.GOOD, "state folder", f"{path}, which is made at the first start")
     if not path.is_dir():
-        return Finding(Verdict.BAD, "state folder", f"{path} is no folder: set another server.state_dir")
+        return CheckLine(Verdict.BAD, "state folder", f"{path} is no folder: set another server.state_dir")
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        return Finding(Verdict.BAD, "state folder", f"{path} is not this user's to read and write")
-    return Finding(Verdict.GOOD, "state folder", str(path))
+        return CheckLine(Verdict.BAD, "state folder", f"{path} is not this user's to read and write")
+    return CheckLine(Verdict.GOOD, "state folder", str(path))
 
 
-def _keys(count: int) -> Finding:
+def _keys(count: int) -> CheckLine:
     if not count:
-        return Finding(
+        return CheckLine(
             Verdict.WORTH_A_LOOK, "API keys", "none, so nobody may call: lmarena-bridge keys add --name NAME"
         )
-    return Finding(Verdict.GOOD, "API keys", str(count))
+    return CheckLine(Verdict.GOOD, "API keys", str(count))
 
 
-def _site(sources: Sources, arena: ArenaClient, config: Config) -> Finding:
+def _site(sources: Sources, arena: ArenaClient, config: Config) -> CheckLine:
     """How the site is. Of the catalog and the page, one that can be read is enough for chats."""
     where = f"{arena.origin} answers"
     if arena.origin != config.upstream.base_url:
         where = f"{where}; {config.upstream.base_url} leads there"
     if arena.page_path != PAGE_PATHS[0]:
         where = f"{where}; its page is at {arena.page_path} now"
-    if sources.html is None and isinstance(sources.page, UpstreamError):
+    if sources.site_page is None and isinstance(sources.page, UpstreamError):
         why = _advice(sources.page)
         if not isinstance(sources.catalog, ModelList):
-            return Finding(Verdict.BAD, "LMArena", f"{arena.origin}: {why}")
-        return Finding(Verdict.WORTH_A_LOOK, "LMArena", f"{where}, but its page cannot be read: {why}")
+            return CheckLine(Verdict.BAD, "LMArena", f"{arena.origin}: {why}")
+        return CheckLine(Verdict.WORTH_A_LOOK, "LMArena", f"{where}, but its page cannot be read: {why}")
     if isinstance(sources.catalog, UpstreamError):
         text = f"{where}, but its list of models cannot be read: {_advice(sources.catalog)}"
-        return Finding(Verdict.WORTH_A_LOOK, "LMArena", text)
-    return Finding(Verdict.GOOD, "LMArena", where)
+        return CheckLine(Verdict.WORTH_A_LOOK, "LMArena", text)
+    return CheckLine(Verdict.GOOD, "LMArena", where)
 
 
-def _clock(arena: ArenaClient) -> Finding:
+def _clock(arena: ArenaClient) -> CheckLine:
     if skew := arena.clock.skew:
-        return Finding(Verdict.WORTH_A_LOOK, "clock", clock_advice(skew))
-    return Finding(Verdict.GOOD, "clock", f"within {TOLERANCE_SECONDS:g} s of LMArena's")
+        return CheckLine(Verdict.WORTH_A_LOOK, "clock", sentence(f"{clock_difference(skew)}: {CLOCK.now}"))
+    return CheckLine(Verdict.GOOD, "clock", f"within {TOLERANCE_SECONDS:g} s of LMArena's")
 
 
 def _advice(failure: UpstreamError) -> str:
     """What went wrong, and what the operator does now."""
-    if isinstance(failure, Unreachable | TimedOut):
-        return f"{failure.message} Check the network, and upstream.base_url."
-    return from_upstream(failure).message
+    silent = isinstance(failure, Unreachable | TimedOut)  # the site is, not a model
+    return told(failure, ADVICE[Reason.UNREACHABLE] if silent else None)
 
 
 @dataclass(slots=True)
@@ -213,67 +210,49 @@ async def _ask(arena: ArenaClient, state: State, config: Config, *, daemon_runs:
     return asked
 
 
-def _accounts(pool: AccountPool, asked: _Asked, now: float) -> Iterator[Finding]:
+def _accounts(pool: AccountPool, asked: _Asked, now: float) -> Iterator[CheckLine]:
     """What there is to say of each account. `now` is unix time by the site's clock."""
     if not len(pool):
-        yield Finding(Verdict.BAD, "accounts", "none: lmarena-bridge accounts add")
+        yield CheckLine(Verdict.BAD, "accounts", f"none: {ADVICE[Reason.NO_ACCOUNT].now}")
     found = [(account, *_account(account, asked, now)) for account in pool]
     # One account that is out of service is no trouble while another serves.
     serving = any(verdict is not Verdict.BAD for _, verdict, _ in found)
     for account, verdict, text in found:
         shown = Verdict.WORTH_A_LOOK if verdict is Verdict.BAD and serving else verdict
         whose = f"{account.session.email}, " if account.session.email not in (None, account.label) else ""
-        yield Finding(shown, f"account {account.label}", whose + text)
+        yield CheckLine(shown, f"account {account.label}", whose + text)
 
 
 def _account(account: Account, asked: _Asked, now: float) -> tuple[Verdict, str]:
     """How an account is; BAD if it cannot chat now."""
     session = account.session
-    add = f"lmarena-bridge accounts add --label {shlex.quote(account.label)}"
-    if account.expired:
-        return Verdict.BAD, f"LMArena does not accept its login: log in again, and paste the new cookie: {add}"
-    if account.bar is not None:
-        why, todo = ADVICE[account.bar]
-        return Verdict.BAD, f"{why}: {todo}" + (f": {add}" if account.bar is Reason.GUEST else "")
-    login, ended = _login(session, now), session.expires_at <= now
-    if rest := _rest(account):
-        return Verdict.BAD, f"{login}; {rest}"
+    standing = judge(account, time.time(), now, when=partial(moment, now=now))
+    its_login, ended = login(session, now, partial(moment, now=now)), session.expires_at <= now
+    if session.renewable and ended:
+        its_login = f"{its_login}, its token ended {moment(session.expires_at, now)}"
+    if (obstacle := standing.obstacle) is not None:
+        before = f"{its_login}; " if obstacle.condition is Condition.RESTING else ""
+        return Verdict.BAD, before + _to_do(obstacle, account)
     failure = asked.failures.get(account.user_id)
     if failure is not None:
         verdict = Verdict.BAD if ended else Verdict.WORTH_A_LOOK
-        return verdict, f"{login}, but LMArena could not be asked about it: {_advice(failure)}"
+        return verdict, f"{its_login}, but LMArena could not be asked about it: {_advice(failure)}"
     if not asked.anybody:
-        return Verdict.WORTH_A_LOOK, f"{login}; LMArena was not asked about it"
+        return Verdict.WORTH_A_LOOK, f"{its_login}; LMArena was not asked about it"
     if account.user_id in asked.left:
-        by = f"{login}, which the running daemon does next"
+        by = f"{its_login}, which the running daemon does next"
         return (Verdict.WORTH_A_LOOK, f"{by}; its health says how that goes") if ended else (Verdict.GOOD, by)
-    if not session.renewable and ended:
-        return Verdict.WORTH_A_LOOK, f"{login}, though LMArena still takes it: paste a new one: {add}"
-    if not session.renewable and session.expires_at - now < EXPIRY_WARNING_SECONDS:
-        return Verdict.WORTH_A_LOOK, f"{login} and cannot be renewed: paste a new one in time: {add}"
-    return Verdict.GOOD, login
+    if standing.findings:
+        return Verdict.WORTH_A_LOOK, "; ".join(_to_do(finding, account) for finding in standing.findings)
+    return Verdict.GOOD, its_login
 
 
-def _login(session: Session, now: float) -> str:
-    """How long a login holds."""
-    ended = session.expires_at <= now
-    if session.renewable:
-        past = f", its token ended {moment(session.expires_at, now)}" if ended else ""
-        return f"its login renews itself{past}"
-    return f"its session {'ended' if ended else 'ends for good'} {moment(session.expires_at, now)}"
+def _to_do(finding: Finding, account: Account) -> str:
+    """What there is to say of an account, with the command that renews this very one."""
+    return finding.clause.replace(ADD_ACCOUNT, f"{ADD_ACCOUNT} --label {shlex.quote(account.label)}")
 
 
-def _rest(account: Account) -> str:
-    """Why an account may not be asked for a chat now, and for how long; '' if it may."""
-    now = time.time()
-    if not (seconds := math.ceil(account.rests("chat", now))):
-        return ""
-    if account.resting.get(EVERYTHING, 0.0) > now:
-        return f"LMArena doubts that a human uses it: it rests for {seconds} s, and its own page shows the same flag"
-    return f"it rests for {seconds} s after a 429"
-
-
-async def _models(sources: Sources, folder: StateFolder) -> Finding:
+async def _models(sources: Sources, folder: StateFolder) -> CheckLine:
     try:
         found = sources.merged()
     except UpstreamError as error:
@@ -287,11 +266,11 @@ async def _models(sources: Sources, folder: StateFolder) -> Finding:
             parts.append(f"{found.skipped} entries cannot be read")
         failed = any(isinstance(each, UpstreamError) for each in (sources.catalog, sources.page))
         verdict = Verdict.WORTH_A_LOOK if failed else Verdict.GOOD
-        return Finding(verdict, "models", f"{', '.join(parts)} ({_origin_of_models(sources)})")
+        return CheckLine(verdict, "models", f"{', '.join(parts)} ({_origin_of_models(sources)})")
     stored = await models_document(folder).load()
     if stored:
-        return Finding(Verdict.WORTH_A_LOOK, "models", f"{why}; {len(stored)} are known from before")
-    return Finding(Verdict.BAD, "models", f"{why}, and none are known from before")
+        return CheckLine(Verdict.WORTH_A_LOOK, "models", f"{why}; {len(stored)} are known from before")
+    return CheckLine(Verdict.BAD, "models", f"{why}, and none are known from before")
 
 
 def _origin_of_models(sources: Sources) -> str:
@@ -315,20 +294,20 @@ def _lack(source: ModelList | UpstreamError | None, absent: str, name: str) -> s
     return "" if source.models else f"{name} lists none"
 
 
-async def _uploads(page: str, arena: ArenaClient, config: Config) -> Finding:
-    paths = await asyncio.to_thread(flight.script_paths, page)
-    missing = set(UPLOAD_ACTIONS)
-    for path in paths:
-        if not missing:
-            break
-        try:
-            script = await arena.read(path, timeout=config.upstream.connect_timeout)
-        except Unreachable:
-            break
-        except UpstreamError:
-            continue
-        missing -= (await asyncio.to_thread(flight.action_ids, script)).keys()
+async def _uploads(page: Page, arena: ArenaClient, config: Config) -> CheckLine:
+    unreachable = False
+
+    async def read_script(path: str) -> str:
+        nonlocal unreachable
+        if not unreachable:
+            try:
+                return await arena.read(path, timeout=config.upstream.connect_timeout)
+            except UpstreamError as error:
+                unreachable = isinstance(error, Unreachable)
+        return ""
+
+    missing = UPLOAD_ACTIONS - (await find_upload_actions(page, read_script)).keys()
     if missing:
-        text = f"{', '.join(sorted(missing))} not found in {len(paths)} scripts: chats work, pictures cannot be sent"
-        return Finding(Verdict.WORTH_A_LOOK, "upload action ids", text)
-    return Finding(Verdict.GOOD, "upload action ids", "found")
+        text = f"{', '.join(sorted(missing))} not found in its scripts: chats work, pictures cannot be sent"
+        return CheckLine(Verdict.WORTH_A_LOOK, "upload action ids", text)
+    return CheckLine(Verdict.GOOD, "upload action ids", "found")

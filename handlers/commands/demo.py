@@ -26,12 +26,14 @@ from handlers.commands.config_option import config_option, config_path
 from handlers.daemon.listener import open_sockets
 from handlers.daemon.service import Service
 from upstream.accounts import Account
-from upstream.arena import Arena
+from upstream.arena import JSON_MODEL, Arena, catalogue, tool_models
 from upstream.protocol import cookies
 
 #: Seconds before each delta: about as fast as a model writes.
 PACE_SECONDS: Final = 0.03
 HOST: Final = "127.0.0.1"
+#: Models that call tools: as they are asked to, and wrongly until they are corrected.
+TOOL_MODELS: Final = ("tools-asked-for", "tools-wrong-first")
 
 
 @click.command()
@@ -48,7 +50,8 @@ def demo(port: int) -> None:
 
 
 async def _run(folder: Path, path: Path | None, port: int) -> None:
-    async with Arena(pace=PACE_SECONDS) as arena:
+    models = (*catalogue(), *tool_models(*TOOL_MODELS, JSON_MODEL))
+    async with Arena(pace=PACE_SECONDS, models=models) as arena:
         config = _config(folder, path, arena)
         log.configure(config.log.level, config.log.format, threaded=True)
         state = StateFolder(config.server.state_dir)

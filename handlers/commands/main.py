@@ -31,7 +31,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Import within: the garbage collector would walk all that imports make and keep, for 40 ms of a start."""
+    """Import within: the garbage collector would walk all that imports make and keep, and delay the start."""
     gc.disable()
     try:
         yield
@@ -42,10 +42,7 @@ def _uncollected() -> Iterator[None]:
 
 def _command(name: str) -> click.Command:
     with _uncollected():
-        from upstream.http.trust import unread
-
-        with unread():
-            command: click.Command = getattr(import_module(COMMANDS[name][0]), name)
+        command: click.Command = getattr(import_module(COMMANDS[name][0]), name)
     return command
 
 
@@ -63,9 +60,9 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         # Imported late: `--help` needs none of it, and every command all of it.
         with _uncollected():
-            from bridge.config.file import ConfigError
+            from bridge.config.problems import ConfigError
             from bridge.state.documents import StateError
-            from handlers.request.printable import readable
+            from upstream.protocol.printable import readable
 
         try:
             return super().invoke(ctx)

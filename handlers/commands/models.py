@@ -9,7 +9,7 @@ import click
 
 from bridge import log
 from bridge.config.schema import Config
-from bridge.errors import from_upstream
+from bridge.diagnosis import told
 from bridge.models import Models
 from bridge.state.documents import StateFolder
 from bridge.state.state import State, models_document
@@ -17,7 +17,7 @@ from handlers.commands.config_option import config_option, read_config
 from handlers.commands.terminal import print_table
 from handlers.request.clearance import client_settings
 from upstream import client
-from upstream.loop.timers import Alarms
+from upstream.loop.timers import Timers
 from upstream.protocol.catalog import Catalog
 
 
@@ -54,14 +54,14 @@ async def _catalog(config: Config, *, refresh: bool) -> Catalog:
     folder = StateFolder(config.server.state_dir)
     state = State(folder, time.time)
     await state.load()
-    async with client.connect(client_settings(config, state.admin.clearance), Alarms()) as arena:
+    async with client.connect(client_settings(config, state.admin.clearance), Timers()) as arena:
         found = Models(arena, models_document(folder), lambda: config, time.monotonic)
         await found.load()
         if refresh or found.catalog is None:
             folder.prepare()
             await found.refresh()
     if found.failure is not None:
-        raise click.ClickException(from_upstream(found.failure).message)
+        raise click.ClickException(told(found.failure))
     if found.catalog is None:
         raise click.ClickException("LMArena lists no model.")
     return found.catalog

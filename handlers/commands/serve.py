@@ -11,7 +11,8 @@ from typing import Final
 import click
 
 from bridge import log
-from bridge.config.file import ConfigError, ConfigUnavailable, Source
+from bridge.config.file import ConfigSource
+from bridge.config.problems import ConfigError, ConfigUnavailable
 from bridge.state.documents import StateError, StateUnavailable
 from handlers.commands.config_option import config_option, config_path
 from handlers.daemon.service import CannotListen, Service
@@ -35,7 +36,7 @@ def serve() -> None:
     SIGTERM and Ctrl-C let running answers end, a second one ends them; SIGHUP reads the configuration again. Exits 78
     on a bad configuration or state file, 75 while the disk refuses.
     """
-    source = Source(config_path(), os.environ)
+    source = ConfigSource(config_path(), os.environ)
     by_socket = "LISTEN_FDS" in os.environ
     try:
         config = source.load()

@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from handlers.request.printable import printable
+from upstream.protocol.printable import printable
 
 #: What a pipe gets as its width: no row is wrapped, so that `grep` finds whole ones.
 _PIPE_COLUMNS: Final = 10_000

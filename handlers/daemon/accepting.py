@@ -18,7 +18,7 @@ from handlers.daemon.strangers import LEAST_SECONDS, LEAST_TLS_SECONDS, Stranger
 #: Waiting connections that the kernel holds for us: a restart or a burst must refuse none. More it does not allow by
 #: default (net.core.somaxconn).
 BACKLOG: Final = 4096
-#: Connections accepted in one turn of the loop: each takes some 0.2 ms.
+#: Connections accepted in one turn of the loop, so that a burst of them does not hold it.
 _TURN_CONNECTIONS: Final = 8
 #: How long nothing is accepted when descriptors have run out, in seconds.
 _PAUSE_SECONDS: Final = 0.1

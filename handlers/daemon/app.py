@@ -32,12 +32,10 @@ from handlers.monitoring.metrics import METRICS, Metrics
 from handlers.request.activity import Activity
 from handlers.request.appkeys import (
     ACTIVITY,
-    ALARMS,
     BODIES,
     CLIENT,
     DRAIN,
     DRIFT,
-    ENDINGS,
     FETCHER,
     GATE,
     LIMITER,
@@ -45,23 +43,25 @@ from handlers.request.appkeys import (
     RANDOM,
     RELAY,
     RENEWALS,
+    REQUEST_LOG,
     SETTINGS,
     STATE,
     STATS,
     STRANGERS,
     TASKS,
+    TIMERS,
     UPLOADS,
     Settings,
 )
 from handlers.request.budget import ByteBudget
 from handlers.request.clearance import client_settings, use_clearance
 from handlers.request.drain import Drain
-from handlers.request.endings import Endings
 from handlers.request.middlewares import around, set_headers
+from handlers.request.request_log import RequestLog
 from upstream import client
 from upstream.fetch import fetching
 from upstream.gate import Gate
-from upstream.loop.timers import Alarms
+from upstream.loop.timers import Timers
 from upstream.protocol.drift import Drift
 from upstream.protocol.ids import Uuid7Source
 from upstream.random_bytes import RandomBytes
@@ -83,8 +83,8 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
     app[GATE] = Gate(time.monotonic)
     app[DRIFT] = Drift(_warn_of_unknown)
     app[LIMITER] = Limiter(time.monotonic)
-    app[ALARMS] = Alarms()
-    app[DRAIN] = Drain(app[ALARMS])
+    app[TIMERS] = Timers()
+    app[DRAIN] = Drain(app[TIMERS])
     app[BODIES] = ByteBudget()
     app[STRANGERS] = Strangers(2 * config.limits.streams + STRANGER_CONNECTIONS, time.monotonic)
     app[RANDOM] = RandomBytes()
@@ -96,25 +96,24 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
         await app[STATE].load()
         await app[STATS].load()
         app[ACTIVITY] = Activity(app[STATS].stats)
-        app[ENDINGS] = Endings(app[ACTIVITY], app[LIMITER], settings.current)
+        app[REQUEST_LOG] = RequestLog(app[ACTIVITY], settings.current)
         app[METRICS] = Metrics(app, app[STATS].stats)
         yield
-        app[ENDINGS].settle()
         await app[STATS].finish()
         await app[STATE].finish()
-        app[ALARMS].close()
+        app[TIMERS].close()
 
     async def upstream(app: web.Application) -> AsyncIterator[None]:
         pool = app[STATE].pool
         async with (
             kept_conversations(folder) as conversations,
             kept_modes(folder, lambda user_id: pool.get(user_id) is not None) as modes,
-            client.connect(client_settings(config, app[STATE].admin.clearance), app[ALARMS]) as arena,
+            client.connect(client_settings(config, app[STATE].admin.clearance), app[TIMERS]) as arena,
             renewing(arena, pool, settings.current, app[STATE].flush) as renewals,
             uploading(
                 arena, clock=arena.clock, monotonic=time.monotonic, on_upload=app[STATS].stats.record_upload
             ) as uploads,
-            fetching(connect_timeout=FETCH_SECONDS) as fetcher,
+            fetching(connect_timeout=FETCH_SECONDS, proxies=arena.settings.proxies) as fetcher,
         ):
             app[UPLOADS], app[FETCHER] = uploads, fetcher
             app[CLIENT], app[RENEWALS] = arena, renewals

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-#: How often the memory is looked at, in seconds; a collection of 5,000 streams takes 300 ms.
+#: How often the memory is looked at, in seconds; a collection with thousands of open streams takes long.
 COLLECT_SECONDS: Final = 1.0
 #: By how much it must have grown since the last collection: by half, and by 64 MiB at least.
 _GROWN_BYTES: Final = 64 * 1024 * 1024

@@ -20,7 +20,7 @@ from typing import Final
 from aiohttp import web
 
 from bridge import log
-from bridge.config.file import ConfigError, Problem
+from bridge.config.problems import ConfigError, Problem
 from bridge.config.schema import Config
 from bridge.state.documents import StateFolder
 from bridge.state.regular_file import kind
@@ -50,10 +50,9 @@ _CLOSING_SECONDS: Final = 0.1
 _LAST_REQUESTS_SECONDS: Final = 0.3
 _LOOK_SECONDS: Final = 0.01
 #: When 200 streams begin at once, Python's own collections (700, 10, 10) would walk what all of them have just made,
-#: again and again: the first delta came four times as late (`make bench`, natural: p50 18 ms, now 4). Here an object is
-#: walked twice while it is young, of 4,000 at most at a time: with 15,000, each stop of 8 ms made a queue (p99 12 ms,
-#: now 5). A whole collection takes 300 ms with 5,000 streams open; it comes where 1.6 million were made and kept, and
-#: when the memory has grown by much (`handlers.daemon.memory`).
+#: again and again, while the first deltas wait. Here an object is walked twice while it is young, with 4,000 others at
+#: most, so that no stop is long. A whole collection is: it comes where 1.6 million objects were made and kept, and when
+#: the memory has grown by much (`handlers.daemon.memory`).
 _COLLECT_AFTER: Final = (2_000, 1, 400)
 #: How long bridge.toml may take to be read again, in seconds, and how many readings may be under way: a folder of
 #: another machine may not answer.
@@ -69,6 +68,7 @@ _LASTING: Final = (
     "server.state_dir",
     "server.tls_cert",
     "server.tls_key",
+    "upstream.proxy",
     "limits.streams",
 )
 
@@ -183,7 +183,7 @@ class Service:
         for name in _LASTING:
             if attrgetter(name)(config) != attrgetter(name)(self.config):
                 _logger.warning("%s was changed: the daemon must be restarted for that", name)
-        limits = config.limits._replace(streams=self.config.limits.streams)
+        limits = replace(config.limits, streams=self.config.limits.streams)
         reload(app, replace(config, limits=limits))
         log.configure(config.log.level, config.log.format, threaded=True)
 
@@ -227,7 +227,7 @@ def _allow_open_files(sock: socket.socket, streams: int) -> int:
     Return how many of them may be connections.
 
     A shell allows 1,024, and more to who asks. The kernel's table of them grows now: once there are threads, each
-    doubling would stop all streams for 15 to 30 ms, in which the kernel waits until no CPU uses the old one
+    doubling would stop all streams, as long as the kernel waits until no CPU uses the old one
     (expand_fdtable in Linux's fs/file.c; seen with `perf sched`).
     """
     wanted = 2 * streams + 100

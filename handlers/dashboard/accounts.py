@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import replace
-from enum import StrEnum
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -13,15 +11,14 @@ from aiohttp import web
 
 from bridge.access.logins import Login
 from bridge.accounts.enrolment import HOW_TO_COPY, ONE_HOLDER, by_user, check_label, enrolled, missing, whose, without
-from bridge.accounts.renewals import Failing
-from bridge.diagnosis import ADVICE
+from bridge.accounts.standing import DOUBTED, SAME_FLAG, Standing, judge
 from bridge.state.admin import Clearance
 from bridge.statistics.counts import AccountUse
 from handlers.dashboard.guard import read_form, see_other
-from handlers.dashboard.pages import render
+from handlers.dashboard.pages import render, template
 from handlers.request.appkeys import CLIENT, MODELS, RENEWALS, SETTINGS, STATE, STATS
 from handlers.request.clearance import use_clearance
-from upstream.accounts import EXPIRY_WARNING_SECONDS, Account
+from upstream.accounts import Account
 from upstream.protocol.cookies import CookieError
 from upstream.protocol.pastes import Pasted, read_pasted
 
@@ -29,31 +26,15 @@ from upstream.protocol.pastes import Pasted, read_pasted
 _LAST_SECOND: Final = 253_402_214_400.0
 
 
-class State(StrEnum):
-    """How an account is, in one word: the worst that is known of it."""
-
-    USABLE = "usable"
-    SOON = "soon"  # the session cannot be renewed, and ends within a day
-    RESTING = "resting"
-    FAILING = "failing"  # the renewal of its login
-    TERMS = "terms"
-    GUEST = "guest"
-    EXPIRED = "expired"
-
-
 class Shown(NamedTuple):
-    """One account as its card shows it: times are unix times; `rests` says from what, and until when.
-
-    `failing` is set where the renewal of its login fails and that is worth a word.
-    """
+    """One account as its card shows it: times are unix times; `rests` says from what, and until when."""
 
     label: str
     whose: str
     user_id: str
     expires_at: float
     renewable: bool
-    state: State
-    failing: Failing | None
+    standing: Standing
     rests: tuple[tuple[str, float], ...]
     use: AccountUse | None
 
@@ -128,47 +109,27 @@ async def _page(
     stats = await app[STATS].read()
     shown = {
         "accounts": [_shown(app, account, stats.accounts.get(account.label)) for account in app[STATE].pool],
-        "advice": ADVICE,
         "site_now": app[CLIENT].clock(),
+        "doubted": DOUBTED,
+        "same_flag": SAME_FLAG,
         "error": error,
         "how_to_copy": HOW_TO_COPY,
         "one_holder": ONE_HOLDER,
         "label": label or "",
         "said": said or [],
     }
-    template = "accounts_live.html" if "X-Live" in request.headers else "accounts.html"
-    return await render(request, template, login, shown, status=status)
+    return await render(request, template(request, "accounts"), login, shown, status=status)
 
 
 def _shown(app: web.Application, account: Account, use: AccountUse | None) -> Shown:
     session, site_now, now = account.session, app[CLIENT].clock(), time.time()
-    rests = tuple((kind, until) for kind, until in account.resting.items() if until > now)
-    failing = app[RENEWALS].failing(account.user_id)
-    if failing is not None and not failing.matters(session, site_now):
-        failing = None
     return Shown(
         account.label,
         whose(account),
         account.user_id,
         min(max(session.expires_at, 0.0), _LAST_SECOND),
         session.renewable,
-        _state(account, site_now, failing=failing is not None, resting=bool(rests)),
-        failing,
-        rests,
+        judge(account, now, site_now, app[RENEWALS].failing(account.user_id)),
+        tuple((kind, until) for kind, until in account.resting.items() if until > now),
         use,
     )
-
-
-def _state(account: Account, site_now: float, *, failing: bool, resting: bool) -> State:
-    left = math.inf if account.session.renewable else account.session.expires_at - site_now
-    if account.expired:
-        return State.EXPIRED
-    if account.bar is not None:
-        return State(account.bar.value)
-    if failing:
-        return State.FAILING
-    if left <= 0:
-        return State.EXPIRED
-    if resting:
-        return State.RESTING
-    return State.SOON if left < EXPIRY_WARNING_SECONDS else State.USABLE

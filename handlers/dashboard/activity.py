@@ -9,7 +9,7 @@ from aiohttp import web
 from bridge.access.logins import Login
 from bridge.errors import ended_by_owner
 from handlers.dashboard.guard import read_form, see_other
-from handlers.dashboard.pages import render
+from handlers.dashboard.pages import render, template
 from handlers.request.appkeys import ACTIVITY, SETTINGS
 
 #: Rows of the page: what runs, then the last that ended.
@@ -21,7 +21,7 @@ async def activity(request: web.Request, login: Login) -> web.StreamResponse:
     rows = list(request.app[ACTIVITY].newest())
     return await render(
         request,
-        "activity_live.html" if "X-Live" in request.headers else "activity.html",
+        template(request, "activity"),
         login,
         {
             "rows": rows[:MAX_ROWS],

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bridge.statistics.counts import TTFT_BOUNDS, Bucket
 from bridge.statistics.histogram import Histogram
-from bridge.statistics.stats import Kind
+from bridge.statistics.stats import PeriodKind
 from handlers.dashboard.drawing import add, configuration, drawn
-from handlers.request.printable import printable
+from upstream.protocol.printable import printable
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -56,7 +56,7 @@ def _half_year(at: datetime) -> str:
     return f"{'Jan' if at.month < 7 else 'Jul'} {at.year}"
 
 
-_SPANS: Final[Mapping[Kind, _Span]] = {
+_SPANS: Final[Mapping[PeriodKind, _Span]] = {
     "minute": _Span("2 hours", 120, _half_hour, lambda at: f"{at:%H:%M}"),
     "hour": _Span("2 weeks", 6 * 3600, _third_day, lambda at: f"{at:%a} {at.day} {at:%b} from {at:%H:%M}"),
     "day": _Span("2 years", 7 * 86_400, _half_year, lambda at: f"week of {at.day} {at:%b %Y}"),
@@ -78,7 +78,7 @@ class _Series(NamedTuple):
     say: Callable[[float], str]
 
 
-def requests_over_time(buckets: Sequence[Bucket], kind: Kind, zone: tzinfo | None = None) -> str:
+def requests_over_time(buckets: Sequence[Bucket], kind: PeriodKind, zone: tzinfo | None = None) -> str:
     """Bars of requests answered, errors on top of them. A caller who left before the end counts as answered.
 
     `buckets` follow each other without a gap; times are shown in `zone`, by default the machine's own, days in UTC.
@@ -99,7 +99,7 @@ def requests_over_time(buckets: Sequence[Bucket], kind: Kind, zone: tzinfo | Non
     return _over_time("Requests", chart, bars, kind, layers)
 
 
-def ttft_over_time(buckets: Sequence[Bucket], kind: Kind, zone: tzinfo | None = None) -> str:
+def ttft_over_time(buckets: Sequence[Bucket], kind: PeriodKind, zone: tzinfo | None = None) -> str:
     """Lines of the time to first token, its median and its 95th percentile, with gaps where nothing was answered.
 
     `buckets` and `zone` as for `requests_over_time`.
@@ -156,7 +156,7 @@ def ranking(rows: Sequence[tuple[str, int]], title: str) -> str:
     return drawn(chart, f"{title}: {_shortened(first)} first, with {most:,} of {total:,} requests.", annotate)
 
 
-def _bars(buckets: Sequence[Bucket], kind: Kind, zone: tzinfo | None) -> list[_Bar]:
+def _bars(buckets: Sequence[Bucket], kind: PeriodKind, zone: tzinfo | None) -> list[_Bar]:
     """What to draw as one. Bars begin at round times in `zone`, and so keep their values as time goes on."""
     if not buckets:
         return []
@@ -200,7 +200,7 @@ def _shortened(name: str) -> str:
     return name if room == len(name) else f"{name[: room - 1].rstrip()}…"
 
 
-def _axes(bars: Sequence[_Bar], kind: Kind, ticks: list[float], say: Callable[[float], str]) -> dict[str, Any]:
+def _axes(bars: Sequence[_Bar], kind: PeriodKind, ticks: list[float], say: Callable[[float], str]) -> dict[str, Any]:
     """The configuration of a chart over time. A mark stands where its text changes from one bar to the next."""
     texts = [_SPANS[kind].mark(bar.at) for bar in bars]
     marks = ["" if text == before else text for before, text in zip(texts[:1] + texts, texts, strict=False)]
@@ -218,7 +218,13 @@ def _axes(bars: Sequence[_Bar], kind: Kind, ticks: list[float], say: Callable[[f
 
 
 def _over_time(
-    subject: str, chart: Any, bars: Sequence[_Bar], kind: Kind, series: Sequence[_Series], *, overhang: float = 0.0
+    subject: str,
+    chart: Any,
+    bars: Sequence[_Bar],
+    kind: PeriodKind,
+    series: Sequence[_Series],
+    *,
+    overhang: float = 0.0,
 ) -> str:
     """Add the series to a chart; in place of a legend say what they are over all, and in each bar under the mouse.
 

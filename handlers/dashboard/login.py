@@ -31,7 +31,7 @@ from upstream.loop.threads import Threads
 
 THROTTLE: Final = web.AppKey("throttle", Throttle)
 SETUP: Final = web.AppKey("setup", SetupCode)
-#: A hash takes 19 MiB and 30 ms of a thread: two at once is what a login page may cost.
+#: A hash takes memory and a thread's time: two at once is what a login page may cost.
 HASHING: Final = web.AppKey("hashing", Threads)
 HASHES_AT_ONCE: Final = 2
 

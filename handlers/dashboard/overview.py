@@ -11,17 +11,17 @@ from aiohttp import web
 
 from bridge.access.logins import Login
 from bridge.diagnosis import ADVICE
-from bridge.statistics.counts import Bucket, Counts, Usage
-from bridge.statistics.stats import Kind, Stats
+from bridge.statistics.counts import Bucket, Counts, UsageCounts
+from bridge.statistics.stats import PeriodKind, Stats
 from handlers.dashboard import charts
-from handlers.dashboard.pages import render
+from handlers.dashboard.pages import render, template
 from handlers.monitoring.health import health_of
 from handlers.request.appkeys import DRAIN, STATE, STATS
 
-_Ranking: TypeAlias = Sequence[tuple[str, Usage]]
+_Ranking: TypeAlias = Sequence[tuple[str, UsageCounts]]
 
 #: What can be looked at: the series, its name, and the days whose users are ranked.
-SPANS: Final[dict[Kind, tuple[str, int]]] = {
+SPANS: Final[dict[PeriodKind, tuple[str, int]]] = {
     "minute": ("2 hours", 1),
     "hour": ("2 weeks", 14),
     "day": ("2 years", 0),
@@ -42,10 +42,10 @@ class Drawings:
     """The charts as last drawn: drawn again only where there is something new to show."""
 
     def __init__(self) -> None:
-        self._drawn: dict[Kind, tuple[object, Drawn]] = {}
+        self._drawn: dict[PeriodKind, tuple[object, Drawn]] = {}
         self._turn = asyncio.Lock()
 
-    async def of(self, stats: Stats, kind: Kind) -> Drawn:
+    async def of(self, stats: Stats, kind: PeriodKind) -> Drawn:
         """Draw in a thread, one page at a time."""
         series = stats.series(kind)
         version = (stats, series[-1].at)
@@ -71,7 +71,7 @@ async def overview(request: web.Request, login: Login) -> web.StreamResponse:
     found = health_of(app)
     return await render(
         request,
-        "overview_live.html" if "X-Live" in request.headers else "overview.html",
+        template(request, "overview"),
         login,
         {
             "health": found,
@@ -92,12 +92,12 @@ async def overview(request: web.Request, login: Login) -> web.StreamResponse:
     )
 
 
-def span(asked: str) -> Kind:
+def span(asked: str) -> PeriodKind:
     """The span that a page's address names; two hours where it names none."""
     return next((kind for kind in SPANS if kind == asked), "minute")
 
 
-def ranked(stats: Stats, kind: Kind) -> tuple[_Ranking, _Ranking]:
+def ranked(stats: Stats, kind: PeriodKind) -> tuple[_Ranking, _Ranking]:
     """The models and the keys that were used most: today, in two weeks, or since the counting began."""
     days = SPANS[kind][1]
     if days:
@@ -105,7 +105,7 @@ def ranked(stats: Stats, kind: Kind) -> tuple[_Ranking, _Ranking]:
     return _most_used(stats.models), _most_used(stats.keys)
 
 
-def _most_used(table: Mapping[str, Usage]) -> _Ranking:
+def _most_used(table: Mapping[str, UsageCounts]) -> _Ranking:
     return nlargest(RANKED, table.items(), key=lambda row: row[1].requests)
 
 
@@ -117,7 +117,7 @@ def summed(series: Iterable[Bucket]) -> Counts:
     return total
 
 
-def _draw(series: Sequence[Bucket], kind: Kind, models: _Ranking, keys: _Ranking) -> Drawn:
+def _draw(series: Sequence[Bucket], kind: PeriodKind, models: _Ranking, keys: _Ranking) -> Drawn:
     return Drawn(
         charts.requests_over_time(series, kind),
         charts.ttft_over_time(series, kind),

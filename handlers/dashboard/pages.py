@@ -17,7 +17,7 @@ from bridge.errors import ApiError, error_headers
 from handlers import dashboard
 from handlers.dashboard.assets import ASSETS, WEB, read_assets
 from handlers.dashboard.wording import FILTERS
-from handlers.request.printable import readable
+from upstream.protocol.printable import readable
 
 #: Nothing inline, nothing from elsewhere, no frame around it; pictures of the playground are data and blobs.
 _POLICY: Final = "; ".join(
@@ -41,7 +41,7 @@ _HEADERS: Final = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 
-#: Expressions and texts of a template that are made in one turn of the loop, 1 ms of it at most.
+#: Expressions and texts of a template that are rendered in one turn of the loop.
 _PIECE: Final = 500
 
 #: (address, title) of each page, as the menu shows them.
@@ -56,7 +56,7 @@ PAGES: Final = (
 
 
 class Templates:
-    """The templates, compiled in a thread as soon as a page is wanted: a page's own would hold the loop for 25 ms."""
+    """The templates, compiled in a thread as soon as a page is wanted: compiling would hold the loop."""
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
@@ -103,6 +103,11 @@ def _shown(value: object) -> object:
     return readable(value) if isinstance(value, str) else value
 
 
+def template(request: web.Request, page: str) -> str:
+    """The template of a page that redraws a part of itself: of the whole, or of that part where it is asked for."""
+    return f"{page}_live.html" if "X-Live" in request.headers else f"{page}.html"
+
+
 async def render(
     request: web.Request,
     name: str,
@@ -113,7 +118,7 @@ async def render(
 ) -> web.Response:
     """A page, or a part of one that redraws itself, from the template of this name; without `login` for nobody.
 
-    The loop turns meanwhile: 320 models in one piece would hold every stream for 15 ms (`make bench`, dashboard).
+    The loop runs in between: hundreds of models in one piece would hold every stream.
     """
     shown = {"path": request.path, "csrf": login.csrf if login else "", "now": time.time(), **(context or {})}
     pieces = aiohttp_jinja2.get_env(request.app).get_template(name).stream(shown)

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from markupsafe import Markup, escape
 
-from handlers.request.printable import readable
+from bridge.diagnosis import sentence
+from upstream.protocol.printable import readable
 
 
 def duration(seconds: float) -> str:
@@ -75,5 +76,5 @@ def ticked(text: str) -> Markup:
 
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
-    each.__name__: each for each in (duration, clock, day, iso, number, short, percent, ticked)
+    each.__name__: each for each in (duration, clock, day, iso, number, short, percent, ticked, sentence)
 }

@@ -17,13 +17,16 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 import bridge
+from bridge.accounts.standing import Condition, judge
 from bridge.statistics.since_start import Samples, SinceStart
 from handlers.monitoring.health import health_of
 from handlers.request.appkeys import CLIENT, DRAIN, DRIFT, GATE, MODELS, RENEWALS, STATE
-from upstream.accounts import BARS, AccountPool
+from upstream.accounts import AccountPool
 from upstream.protocol.errors import Reason
 
 _PREFIX: Final = "lmarena_bridge_"
+#: What an account can be, as far as chats are concerned.
+_STATES: Final = (Condition.USABLE, Condition.RESTING, Condition.EXPIRED, Condition.GUEST, Condition.TERMS)
 _WALLS: Final = (Reason.CHALLENGE, Reason.BLOCKED, Reason.RECAPTCHA)
 
 
@@ -41,7 +44,7 @@ class Exposition:
         self._lag = Gauge(name, documentation, registry=self._registry)
 
     async def scrape(self) -> bytes:
-        """Everything as it is now, as text; takes some milliseconds with as many models as there can be."""
+        """Everything as it is now, as text."""
         began = time.perf_counter()
         await asyncio.sleep(0)
         self._lag.set(time.perf_counter() - began)
@@ -125,16 +128,11 @@ class DaemonCollector(Collector):
 
 
 def _accounts_by_state(pool: AccountPool) -> Samples:
-    """How many accounts are in each state; each is in one."""
-    usable = len(pool.usable("chat"))
-    bars = Counter(account.bar for account in pool if not account.expired)
-    expired = sum(account.expired for account in pool)
-    return {
-        ("usable",): usable,
-        ("resting",): bars[None] - usable,
-        ("expired",): expired,
-        **{(bar.value,): bars[bar] for bar in BARS},
-    }
+    """How many accounts are in each state, as far as chats are concerned; each is in one."""
+    now = time.time()
+    obstacles = (judge(account, now, now).obstacle for account in pool)
+    counted = Counter(Condition.USABLE if obstacle is None else obstacle.condition for obstacle in obstacles)
+    return {(state.value,): counted[state] for state in _STATES}
 
 
 def _gauge(name: str, documentation: str, samples: Samples, *labels: str) -> Metric:

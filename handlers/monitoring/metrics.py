@@ -29,7 +29,7 @@ class Metrics:
         self._exposition: Exposition | None = None
 
     async def exposition(self) -> Exposition:
-        """How they are shown; made by the first scrape, since Prometheus's library takes 12 ms of the daemon's start.
+        """How they are shown; made by the first scrape, so that the daemon starts without Prometheus's library.
 
         A thread imports it: the loop goes on meanwhile.
         """

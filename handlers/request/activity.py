@@ -47,7 +47,7 @@ class Activity:
             return
         prompt_tokens = completion_tokens = 0
         for answer in facts.answers:
-            usage = answer.rough_usage()
+            usage = answer.upstream_usage()
             prompt_tokens += usage.prompt
             completion_tokens += usage.completion
             facts.chunks += answer.said.chunks

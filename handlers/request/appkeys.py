@@ -22,12 +22,12 @@ from handlers.daemon.strangers import Strangers
 from handlers.request.activity import Activity
 from handlers.request.budget import ByteBudget
 from handlers.request.drain import Drain
-from handlers.request.endings import Endings
 from handlers.request.facts import Facts
+from handlers.request.request_log import RequestLog
 from upstream.client import ArenaClient
 from upstream.fetch import Fetcher
 from upstream.gate import Gate
-from upstream.loop.timers import Alarms
+from upstream.loop.timers import Timers
 from upstream.protocol.drift import Drift
 from upstream.random_bytes import RandomBytes
 from upstream.uploads import Uploads
@@ -59,7 +59,7 @@ SETTINGS: Final = web.AppKey("settings", Settings)
 STATE: Final = web.AppKey("state", State)
 STATS: Final = web.AppKey("stats", StatsFile)
 ACTIVITY: Final = web.AppKey("activity", Activity)
-ENDINGS: Final = web.AppKey("endings", Endings)
+REQUEST_LOG: Final = web.AppKey("request_log", RequestLog)
 TASKS: Final = web.AppKey("tasks", TaskOwner)
 CLIENT: Final = web.AppKey("client", ArenaClient)
 RENEWALS: Final = web.AppKey("renewals", Renewals)
@@ -68,13 +68,16 @@ GATE: Final = web.AppKey("gate", Gate)
 MODELS: Final = web.AppKey("models", Models)
 LIMITER: Final = web.AppKey("limiter", Limiter)
 RELAY: Final = web.AppKey("relay", Relay)
-ALARMS: Final = web.AppKey("alarms", Alarms)
+TIMERS: Final = web.AppKey("timers", Timers)
 DRAIN: Final = web.AppKey("drain", Drain)
 BODIES: Final = web.AppKey("bodies", ByteBudget)
 STRANGERS: Final = web.AppKey("strangers", Strangers)
 UPLOADS: Final = web.AppKey("uploads", Uploads)
 FETCHER: Final = web.AppKey("fetcher", Fetcher)
 RANDOM: Final = web.AppKey("random", RandomBytes)
+
+#: The API's calls, as (method, path below its prefix).
+CALLS: Final[web.AppKey[list[tuple[str, str]]]] = web.AppKey("calls", list)
 
 ROUTES: Final = web.AppKey("routes", dict[Handler, Route])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 from aiohttp import web
@@ -11,6 +12,7 @@ from bridge.config.schema import Config
 from bridge.state.admin import Clearance
 from handlers.request.appkeys import CLIENT, SETTINGS, STATE
 from upstream import client
+from upstream.http.proxies import Proxies
 
 #: Connections to upstream beside those of streams: pages, uploads.
 _SPARE_CONNECTIONS: Final = 20
@@ -23,13 +25,13 @@ def use_clearance(app: web.Application) -> None:
     app[CLIENT].reconfigure(client_settings(app[SETTINGS].config, app[STATE].admin.clearance))
 
 
-def client_settings(config: Config, clearance: Clearance | None) -> client.Settings:
+def client_settings(config: Config, clearance: Clearance | None) -> client.ClientSettings:
     """What the upstream client needs to know; a clearance pasted since stands in for bridge.toml's own."""
     upstream = config.upstream
     configured = upstream.cf_clearance.value
     if clearance is None or not clearance.replaces(configured):
         clearance = None
-    return client.Settings(
+    return client.ClientSettings(
         base_url=upstream.base_url,
         origins=upstream.allowed_origins,
         user_agent=(clearance.user_agent if clearance else "") or upstream.user_agent or _OWN_NAME,
@@ -37,4 +39,5 @@ def client_settings(config: Config, clearance: Clearance | None) -> client.Setti
         connect_timeout=upstream.connect_timeout,
         idle_timeout=upstream.idle_timeout,
         connections=config.limits.streams + _SPARE_CONNECTIONS,
+        proxies=Proxies.chosen(upstream.proxy.value, os.environ),
     )

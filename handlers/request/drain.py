@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from time import monotonic
 from types import TracebackType
 from typing import Self
 
 from bridge.errors import ApiError, from_upstream, overloaded
-from upstream.loop.timers import Alarms
+from bridge.tasks import set_within
+from upstream.loop.timers import Timers
 from upstream.protocol.errors import TimedOut
 
 
@@ -20,14 +21,14 @@ class Life:
     Raises ApiError when it is over, by itself or by `end`.
     """
 
-    __slots__ = ("_alarms", "_answers", "_cancelling", "_error", "_idle", "_seconds", "_task")
+    __slots__ = ("_answers", "_cancelling", "_error", "_idle", "_seconds", "_task", "_timers")
 
     _task: asyncio.Task[object]
     _cancelling: int  # how often others had cancelled it before
 
-    def __init__(self, seconds: float, alarms: Alarms, answers: set[Life], idle: asyncio.Event) -> None:
+    def __init__(self, seconds: float, timers: Timers, answers: set[Life], idle: asyncio.Event) -> None:
         self._seconds = seconds
-        self._alarms = alarms
+        self._timers = timers
         self._answers = answers
         self._idle = idle
         self._error: ApiError | None = None
@@ -37,7 +38,7 @@ class Life:
         if task is None:
             raise RuntimeError("an answer is given by a task")
         self._task, self._cancelling = task, task.cancelling()
-        self._alarms.set(self, monotonic() + self._seconds)
+        self._timers.set(self, monotonic() + self._seconds)
         self._answers.add(self)
         self._idle.clear()
         return self
@@ -45,14 +46,14 @@ class Life:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._alarms.clear(self)
+        self._timers.cancel(self)
         self._answers.discard(self)
         if not self._answers:
             self._idle.set()
         if self._error is not None and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise self._error from None
 
-    def ring(self) -> None:
+    def on_timer(self) -> None:
         """Let the answer end: its time is over."""
         self.end(from_upstream(TimedOut(f"The answer took longer than {self._seconds:g} s.")))
 
@@ -66,8 +67,8 @@ class Life:
 class Drain:
     """Bounds a request's coming in and an answer's life: by a limit of their own, and by the daemon's end."""
 
-    def __init__(self, alarms: Alarms) -> None:
-        self._alarms = alarms
+    def __init__(self, timers: Timers) -> None:
+        self._timers = timers
         self._arrivals: set[asyncio.Timeout] = set()
         self._answers: set[Life] = set()
         self._idle = asyncio.Event()
@@ -104,7 +105,7 @@ class Drain:
         """Let an answer live for `seconds`, or until the daemon ends. Raises ApiError once it drains."""
         if self.draining:
             raise _shutting_down()
-        return Life(seconds, self._alarms, self._answers, self._idle)
+        return Life(seconds, self._timers, self._answers, self._idle)
 
     def begin(self) -> None:
         """Take no further requests, nor those that are still coming in."""
@@ -121,9 +122,7 @@ class Drain:
 
     async def idle(self, seconds: float) -> None:
         """Wait until no answer is running, `seconds` at most."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._idle.wait()
+        await set_within(self._idle, seconds)
 
 
 def _shutting_down() -> ApiError:

@@ -21,11 +21,12 @@ from handlers.request.answers import error_response
 from handlers.request.appkeys import (
     ACTIVITY,
     API,
+    CALLS,
     DRAIN,
-    ENDINGS,
     FACTS,
     KEY,
     RANDOM,
+    REQUEST_LOG,
     ROUTES,
     SETTINGS,
     STATE,
@@ -34,10 +35,10 @@ from handlers.request.appkeys import (
     Route,
 )
 from handlers.request.cors import is_preflight, preflight, set_cors_headers
-from handlers.request.endings import Ending
 from handlers.request.facts import Facts
-from handlers.request.printable import printable
+from handlers.request.paths import advice
 from upstream.protocol.errors import Reason
+from upstream.protocol.printable import printable
 
 #: A request id of the caller's that is kept.
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._\-]{1,128}")
@@ -66,16 +67,17 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     status = 499  # what is logged of a caller that left
     try:
         _look_over(request, app, handler)
-        if is_preflight(request):
-            response: web.StreamResponse = preflight(request)
-        else:
-            try:
+        permitted: web.StreamResponse | None = None
+        try:
+            if is_preflight(request):
+                permitted = preflight(request)
+            else:
                 for door in route.doors:
                     door(request)
-            finally:
-                if KEY not in request:
-                    await app[STRANGERS].turn()
-            response = await handler(request)
+        finally:
+            if KEY not in request:
+                await app[STRANGERS].turn()
+        response = await handler(request) if permitted is None else permitted
         status = response.status
     except ConnectionResetError:
         response = web.Response(status=status)  # to nobody: aiohttp wants one
@@ -86,7 +88,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
         if status == 499:
             facts.reason = Reason.CLIENT_GONE
         quiet = (facts.quiet and status < 400) or handler in PROBES
-        app[ENDINGS].add(Ending(request, facts, status, time.monotonic() - began, quiet))
+        app[REQUEST_LOG].record_end(request, facts, status, time.monotonic() - began, quiet=quiet)
     return response
 
 
@@ -118,14 +120,16 @@ def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
     """aiohttp's own refusals in our words."""
     match error.status:
         case 404:
-            hint = "" if request.path.startswith(("/v1/", "/api/v1/")) else " The API is under /v1."
-            message, code = f"There is nothing at {request.method} {request.path[:200]}.{hint}", "not_found"
+            calls = request.app[CALLS]
+            hint = advice(request.method, request.path, calls)
+            message, code = f"There is nothing at {request.method} {request.path[:200]}. {hint}".rstrip(), "not_found"
         case 405:
             allowed = error.headers.get("Allow", "")
             message, code = f"{request.method} is not allowed here; allowed: {allowed}.", "method_not_allowed"
         case status:
             message, code = f"{error.reason or 'Refused'}.", f"http_{status}"
-    return ApiError(error.status, code, message, allow=error.headers.get("Allow"))
+    accepted = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
+    return ApiError(error.status, code, message, accepted=accepted)
 
 
 def require_key(request: web.Request) -> None:

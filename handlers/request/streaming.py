@@ -9,11 +9,11 @@ from typing import Final, Self
 
 from aiohttp import web
 
-from bridge.config.schema import Stream
-from bridge.dialects.dialect import StreamEncoder
+from bridge.config.schema import StreamSection
+from bridge.dialects.dialect import StreamOpening
 from bridge.tasks import TaskOwner
-from handlers.request.writing import CallerWriter, Response
-from upstream.loop.timers import Alarms
+from handlers.request.writing import CallerResponse, CallerWriter
+from upstream.loop.timers import Timers
 
 _HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -33,15 +33,15 @@ class EventStream(CallerWriter):
         self,
         request: web.Request,
         *,
-        encoder: StreamEncoder,
-        settings: Stream,
+        encoder: StreamOpening,
+        settings: StreamSection,
         write_timeout: float,
         tasks: TaskOwner,
-        alarms: Alarms,
+        timers: Timers,
     ) -> None:
-        super().__init__(request, Response(headers=_HEADERS), write_timeout)
+        super().__init__(request, CallerResponse(headers=_HEADERS), write_timeout)
         self._tasks = tasks
-        self._alarms = alarms
+        self._timers = timers
         self._encoder = encoder
         #: The encoder's start has been written, or is to be.
         self.started = False
@@ -52,7 +52,7 @@ class EventStream(CallerWriter):
 
     def __enter__(self) -> Self:
         if self._settings.keepalive != "off":
-            self._alarms.set(self, self._written_at + self._settings.keepalive_seconds)
+            self._timers.set(self, self._written_at + self._settings.keepalive_seconds)
         return self
 
     def __exit__(
@@ -97,17 +97,17 @@ class EventStream(CallerWriter):
             await self.prepare()
 
     def _hush(self) -> None:
-        self._alarms.clear(self)
+        self._timers.cancel(self)
         if self._keeper is not None:
             self._keeper.cancel()
 
-    def ring(self) -> None:
-        """Look whether there was silence; an alarm, since a task for each stream would cost it 3 KiB and 40 µs."""
+    def on_timer(self) -> None:
+        """Send a keep-alive if nothing was sent for long enough. A task for each stream would cost memory and time."""
         now, keepalive_seconds = monotonic(), self._settings.keepalive_seconds
         if now >= self._written_at + keepalive_seconds:
             self._keeper = self._tasks.spawn(self._say_alive(), name="keep-alive")
             self._written_at = now
-        self._alarms.set(self, self._written_at + keepalive_seconds)
+        self._timers.set(self, self._written_at + keepalive_seconds)
 
     async def _say_alive(self) -> None:
         """Say that the answer is still being waited for."""

@@ -132,6 +132,14 @@ def timed(call: Callable[[], object]) -> float:
     return process_time() - began
 
 
+def models_of(text: str) -> object:
+    return flight.Page.of(text).models()
+
+
+def scripts_of(text: str) -> object:
+    return flight.Page.of(text).script_paths()
+
+
 def say(name: str, seconds: float) -> None:
     print(f"{name:45}{seconds * 1000:10.2f} ms", flush=True)
 
@@ -146,8 +154,8 @@ def main() -> None:
     size = 1024 * 1024
     for name, page in PAGES.items():
         text = page(size)
-        say(f"page, {name}", timed(partial(flight.read_models, text)))
-        say(f"page, {name}: scripts", timed(partial(flight.script_paths, text)))
+        say(f"page, {name}", timed(partial(models_of, text)))
+        say(f"page, {name}: scripts", timed(partial(scripts_of, text)))
     for name, catalog in CATALOGS.items():
         body = catalog(size)
         say(name, timed(partial(models.read_catalog, body)))

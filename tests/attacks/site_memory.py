@@ -19,8 +19,9 @@ import psutil
 
 from bridge.dialects.openai.chat_answer import Completion, Header
 from bridge.errors import ApiError
-from upstream.client import Credentials, Settings, connect
-from upstream.loop.timers import Alarms
+from upstream.client import ClientSettings, connect
+from upstream.credentials import Credentials
+from upstream.loop.timers import Timers
 from upstream.protocol.errors import UpstreamError
 from upstream.protocol.evaluations import Call
 
@@ -105,8 +106,8 @@ async def suffer(name: str) -> str:
     try:
         assert peer.stdout is not None
         origin = f"http://127.0.0.1:{int(await peer.stdout.readline())}"
-        settings = Settings(origin, frozenset({origin}), "a browser's", "", 5.0, 30.0, 200)
-        async with connect(settings, Alarms()) as client:
+        settings = ClientSettings(origin, frozenset({origin}), "a browser's", "", 5.0, 30.0, 200)
+        async with connect(settings, Timers()) as client:
             call = Call("POST", "/", b"{}", "0", "0")
 
             async def ask() -> str:

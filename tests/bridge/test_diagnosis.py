@@ -1,11 +1,14 @@
-"""The vocabulary of diagnosis: README's table and the dashboard's advice are one."""
+"""The vocabulary of diagnosis: README's table and the advice of every part of the bridge are one."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from bridge.diagnosis import ADVICE
-from upstream.protocol.errors import Reason
+import pytest
+
+from bridge.diagnosis import ADVICE, CLOCK, advice_on, sentence, stopped, told
+from bridge.errors import from_upstream
+from upstream.protocol.errors import IdsRefused, ModelFailed, Moderated, Reason, Redirected, UploadFailed, UpstreamError
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -15,3 +18,44 @@ def test_every_reason_has_its_advice_and_its_row_in_the_readme() -> None:
     rows = [f"| `{reason.value}` | {advice.why} | {advice.now} |" for reason, advice in ADVICE.items()]
     assert set(ADVICE) == set(Reason)
     assert [row for row in rows if row not in lines] == []
+
+
+def test_clauses_are_for_the_operator_and_sentences_for_callers() -> None:
+    for advice in (*ADVICE.values(), CLOCK):
+        assert not advice.why.endswith(".")
+        assert not advice.now.endswith(".")
+        assert advice.caller == sentence(advice.caller)
+
+
+def test_what_is_known_beyond_the_word_is_said() -> None:
+    assert advice_on(Moderated("no")) == ADVICE[Reason.MODERATED]
+    assert advice_on(ModelFailed("no")) == ADVICE[Reason.UPSTREAM_ERROR]
+    assert advice_on(IdsRefused("no")) == CLOCK
+    assert "text alone" in advice_on(UploadFailed("no")).now
+    moved = advice_on(Redirected("no", origin="https://new.example"))
+    assert 'upstream.base_url = "https://new.example"' in moved.now
+    assert 'upstream.base_url = "https://new.example"' in moved.caller
+
+
+@pytest.mark.parametrize("message", ["The prompt was refused", "The prompt was refused."])
+def test_an_error_ends_with_what_its_reader_can_do(message: str) -> None:
+    error: UpstreamError = Moderated(message)
+    assert from_upstream(error).message == "The prompt was refused. Change the prompt."
+
+
+def test_the_operator_is_told_what_only_the_operator_can_do() -> None:
+    assert told(Moderated("No")) == "No. Change the prompt."
+    assert told(Moderated("No."), CLOCK) == "No. Set it right (NTP). Ids are corrected meanwhile."
+
+
+@pytest.mark.parametrize(
+    ("text", "with_stop", "whole"),
+    [
+        ("all is well", "all is well.", "All is well."),
+        ("is it?", "is it?", "Is it?"),
+        ("`code` first", "`code` first.", "`code` first."),
+        ("好。", "好。", "好。"),
+    ],
+)
+def test_sentences(text: str, with_stop: str, whole: str) -> None:
+    assert (stopped(text), sentence(text)) == (with_stop, whole)

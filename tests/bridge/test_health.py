@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bridge.accounts.renewals import Failing
+from bridge.accounts.standing import Failing
 from bridge.health import Health, Trouble, Watch, examine
 from upstream.accounts import EVERYTHING, Account, AccountPool
 from upstream.arena import Arena
@@ -120,7 +120,7 @@ ROWS = (
             (
                 "account old",
                 Reason.EXPIRED,
-                f"The session ends for good at {utc(END, '%Y-%m-%d %H:%M UTC')}: paste a new one in time.",
+                f"The session ends for good at {utc(END, '%Y-%m-%d %H:%M UTC')}: before then, log in again, and paste",
             ),
         ),
         accounts=(ENDING,),
@@ -131,7 +131,7 @@ ROWS = (
     Row(
         "past its end, which only a 401 proves",
         True,
-        (("account old", Reason.EXPIRED, "and cannot be renewed: paste a new one."),),
+        (("account old", Reason.EXPIRED, "and cannot be renewed: log in again, and paste"),),
         accounts=(ENDING,),
         now=END + 1,
     ),
@@ -241,7 +241,7 @@ def test_a_trouble_as_json() -> None:
 
 MODELS = Trouble("models", Reason.UNREACHABLE, "No list.")
 SITE = Trouble("site", Reason.CHALLENGE, "A challenge.")
-SITE_AGAIN = SITE._replace(message="A challenge, 5 s later.")
+SITE_AGAIN = SITE._replace(what="A challenge, 5 s later.")
 
 
 async def test_the_log_hears_of_each_change_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -104,7 +104,7 @@ async def test_an_expired_account_is_renewed_in_place(
     await expect(card).to_contain_text("usable")
     arena.expire(session)
     assert await ask(bridge) == 503
-    await expect(card).to_contain_text("no longer accepted by the site")  # by itself
+    await expect(card).to_contain_text("the site no longer accepts its login")  # by itself
     await card.get_by_role("link", name="Renew").click()
     await expect(page.get_by_label("What you copied")).to_be_focused()
     await paste(page, arena.sign_in(session.email).cookie_value)

@@ -112,7 +112,9 @@ async def test_nothing_has_been_set_up_yet(arena: Arena, tmp_path: Path) -> None
     assert result.exit_code == 1
     assert line(result, "state folder").endswith("state, which is made at the first start")
     assert line(result, "API keys") == "! API keys: none, so nobody may call: lmarena-bridge keys add --name NAME"
-    assert line(result, "accounts") == "✗ accounts: none: lmarena-bridge accounts add"
+    assert line(result, "accounts") == (
+        "✗ accounts: none: paste a cookie into the dashboard or `lmarena-bridge accounts add`"
+    )
     assert line(result, "models").startswith("✓")
     assert not (tmp_path / "state").exists()
 
@@ -153,7 +155,11 @@ def silent(arena: Arena) -> dict[str, str]:
     [
         pytest.param(unreachable, "✗ .* connection refused. Check the network, .*base_url", id="unreachable"),
         pytest.param(silent, "✗ .* has not begun to answer. Check the network", id="silent"),
-        pytest.param(challenge, "✗ .* `cf_clearance` has expired. .* copy its fresh", id="challenge"),
+        pytest.param(
+            challenge,
+            "✗ .* `cf_clearance` has expired. Open the site in your browser, copy any request",
+            id="challenge",
+        ),
         pytest.param(fault("blocked"), "✗ .* blocks this network address", id="blocked"),
         pytest.param(fault("server_error"), "✗ .* LMArena failed", id="server error"),
         pytest.param(
@@ -289,8 +295,8 @@ async def test_a_login_that_the_site_refuses_is_named_with_what_to_do(arena: Are
     result = await check(arena, session)
     assert result.exit_code == 1
     assert line(result, "account ada") == (
-        "✗ account ada: ada@example.org, LMArena does not accept its login: log in again, and paste the new cookie: "
-        "lmarena-bridge accounts add --label ada"
+        "✗ account ada: ada@example.org, the site no longer accepts its login: log in again, and paste the new cookie "
+        "into the dashboard or `lmarena-bridge accounts add --label ada`"
     )
     assert line(result, "models").startswith("✓")
     assert stored()[0]["expired"] is True
@@ -314,7 +320,7 @@ def without_consent(session: Session) -> None:
         pytest.param(
             guest,
             "guest",
-            "the session is a guest's, .*: sign in on the site .*: lmarena-bridge accounts add --label ada",
+            "the session is a guest's, .*: sign in on the site .* `lmarena-bridge accounts add --label ada`",
             id="a guest",
         ),
         pytest.param(
@@ -343,10 +349,10 @@ async def test_what_keeps_an_account_from_chatting(
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("chat", r"; it rests for \d+ s after a 429"),
+        ("chat", r"; rests for \d+ s from chat after a 429"),
         (
             EVERYTHING,
-            r"; LMArena doubts that a human uses it: it rests for \d+ s, and its own page shows the same flag",
+            r"; LMArena doubts that a human uses this account: it rests for \d+ s\. Its own page shows the same flag",
         ),
     ],
 )
@@ -372,11 +378,11 @@ async def test_one_account_that_works_is_enough(arena: Arena) -> None:
 @pytest.mark.parametrize(
     ("seconds", "mark", "said"),
     [
-        (8 * 86_400, "✓", r"its session ends for good in \d days \(.*\)"),
+        (8 * 86_400, "✓", r"the session ends for good in \d days \(.*\)"),
         (
             7300,
             "!",
-            r"its session ends for good in 2 hours \(.*\) and cannot be renewed: paste a new one in time: .*",
+            r"the session ends for good in 2 hours \(.*\): before then, log in again, and paste .* --label ada`",
         ),
     ],
 )
@@ -455,7 +461,7 @@ async def test_a_site_of_2025_shows_by_its_page_whether_it_knows_the_login(arena
     assert result.exit_code == 0
     assert line(result, "LMArena") == f"✓ LMArena: {arena.origin} answers; its page is at /?mode=direct now"
     assert line(result, "account ada") == "✓ account ada: ada@example.org, its login renews itself"
-    assert "LMArena does not accept its login" in line(result, "account bob")
+    assert "the site no longer accepts its login" in line(result, "account bob")
     assert [account["expired"] for account in stored()] == [False, True]
 
 

@@ -76,6 +76,10 @@ async def arun(*words: str, stdin: str = "", **env: str) -> Result:
     return await asyncio.to_thread(run, *words, stdin=stdin, **env)
 
 
+#: A configuration for a daemon that would listen: the default port may be taken by a bridge of this machine's user.
+ANY_PORT = "[server]\nport = 0\n"
+
+
 async def spawn(*words: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
     """Run a command as a process of its own."""
 
@@ -89,7 +93,7 @@ async def spawn(*words: str, stdin: str = "", **env: str) -> subprocess.Complete
 
 def configure(arena: Arena) -> None:
     """Write a configuration for a daemon that talks to `arena`, on any free port."""
-    Path("bridge.toml").write_text(f'[server]\nport = 0\n[upstream]\nbase_url = "{arena.origin}"\n')
+    Path("bridge.toml").write_text(f'{ANY_PORT}[upstream]\nbase_url = "{arena.origin}"\n')
 
 
 # --- the command line itself ---
@@ -209,6 +213,7 @@ async def test_the_daemon_serves_until_it_is_told_to_stop(words: list[str], aren
 )
 async def test_a_bad_configuration_or_state_file_exits_78(file: str, text: str, said: str, tmp_path: Path) -> None:
     tmp_path.joinpath("state").mkdir(mode=0o700)
+    tmp_path.joinpath("bridge.toml").write_text(ANY_PORT)
     path = tmp_path / file
     path.write_text(text)
     served = await spawn("serve")
@@ -238,6 +243,8 @@ async def test_what_is_no_file_of_ours_exits_78_at_once(
     file: str, place: Callable[[Path], object], said: str, tmp_path: Path
 ) -> None:
     tmp_path.joinpath("state").mkdir(mode=0o700)
+    if file != "bridge.toml":
+        tmp_path.joinpath("bridge.toml").write_text(ANY_PORT)
     place(tmp_path / file)
     served = await spawn("serve")
     assert served.returncode == 78
@@ -469,11 +476,14 @@ def test_an_account_is_added_from_whatever_can_be_pasted(paste: Any) -> None:
 @pytest.mark.parametrize(
     ("state", "said"),
     [
-        ({"expired": True}, "refused by the site: renew it with accounts add"),
-        ({"bar": Reason.GUEST}, "a guest's: sign in on the site, then accounts add"),
-        ({"bar": Reason.TERMS}, "the site's terms are not accepted: read them there in a browser, then check"),
-        ({"resting": {"chat": 900, "image": -9}}, r"rests from chat for (900|8\d\d) s"),
-        ({"resting": {"everything": 1200}}, r"rests from everything for 1(200|1\d\d) s"),
+        ({"expired": True}, "the site no longer accepts its login"),
+        ({"bar": Reason.GUEST}, "the session is a guest's, who may not choose a model"),
+        ({"bar": Reason.TERMS}, "the site's terms of use have not been accepted by this account"),
+        ({"resting": {"chat": 900, "image": -9}}, r"rests for (900|8\d\d) s from chat after a 429"),
+        (
+            {"resting": {"everything": 1200}},
+            r"LMArena doubts that a human uses this account: it rests for 1(200|1\d\d) s\. Its own page .* flag",
+        ),
         ({"resting": {"chat": -1}}, "usable"),
     ],
 )
@@ -492,8 +502,8 @@ def test_a_session_that_cannot_be_renewed_says_when_it_ends() -> None:
     session = Arena().sign_in("ada@example.org", expires_in=7 * 86_400, renewable=False)
     end = r"in \d days \(\d{4}-\d\d-\d\d \d\d:\d\d \S+\)"
     added = run("accounts", "add", "--label", "ada", stdin=as_value(session))
-    assert re.fullmatch(rf"Added account 'ada': ada@example\.org, its cookie expires {end}\.\n", added.stdout)
-    assert re.search(rf"ada +ada@example\.org +expires {end} +usable", run("accounts", "list").stdout)
+    assert re.fullmatch(rf"Added account 'ada': ada@example\.org; the session ends for good {end}\.\n", added.stdout)
+    assert re.search(rf"ada +ada@example\.org +ends for good {end} +usable", run("accounts", "list").stdout)
 
 
 def test_what_is_missing_is_said() -> None:
@@ -508,13 +518,15 @@ def test_what_is_missing_is_said() -> None:
 @pytest.mark.parametrize(
     ("left", "end", "missing"),
     [
-        pytest.param(7300, r"expires in 2 hours \(\d{4}-\d\d-\d\d \d\d:\d\d \S+\)", False, id="it still holds"),
-        pytest.param(-7300, r"expired 2 hours ago \(\d{4}-\d\d-\d\d \d\d:\d\d \S+\)", True, id="it has ended"),
+        pytest.param(7300, r"ends for good in 2 hours \(\d{4}-\d\d-\d\d \d\d:\d\d \S+\)", False, id="it still holds"),
+        pytest.param(
+            -7300, r"ended 2 hours ago \(\d{4}-\d\d-\d\d \d\d:\d\d \S+\) and cannot be renewed", True, id="it has ended"
+        ),
     ],
 )
 def test_a_session_that_cannot_renew_itself_says_when_it_ends(left: float, end: str, missing: bool) -> None:
     added = run("accounts", "add", stdin=cookie(refresh_token=..., expires_at=time.time() + left))
-    assert re.fullmatch(rf"Added account 'ada@example\.org': ada@example\.org, its cookie {end}\.\n", added.stdout)
+    assert re.fullmatch(rf"Added account 'ada@example\.org': ada@example\.org; the session {end}\.\n", added.stdout)
     assert ("Missing: a session that still holds" in added.stderr) is missing
     assert re.search(rf"ada@example\.org +{end} +usable", run("accounts", "list").stdout)
 

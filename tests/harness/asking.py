@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 from upstream import client
 from upstream.answer import ArenaAnswer
 from upstream.arena import Arena, Line, Session, Step, Turn, Until
-from upstream.client import ArenaClient, Credentials, Settings
-from upstream.loop.timers import Alarms
+from upstream.client import ArenaClient, ClientSettings
+from upstream.credentials import Credentials
+from upstream.loop.timers import Timers
 from upstream.protocol import evaluations
 from upstream.protocol.events import Event
 from upstream.protocol.ids import Uuid7Source
@@ -30,7 +31,7 @@ async def connected(origin: str, *others: str, **settings: object) -> AsyncItera
         "connections": 10,
         **settings,
     }
-    async with client.connect(Settings(**values), Alarms()) as connected:  # type: ignore[arg-type]  # a test's table of settings
+    async with client.connect(ClientSettings(**values), Timers()) as connected:  # type: ignore[arg-type]  # a test's table of settings
         yield connected
 
 

@@ -6,12 +6,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from bridge.statistics.counts import LAST_ANSWERS, Counts, Outcome, Usage
-from bridge.statistics.stats import TABLE_DAYS, Kind, Stats
+from bridge.statistics.counts import LAST_ANSWERS, Counts, Outcome, UsageCounts
+from bridge.statistics.stats import TABLE_DAYS, PeriodKind, Stats
 from upstream.protocol.errors import Reason
 
 DAY = 86400
-SERIES: dict[Kind, tuple[int, int]] = {"minute": (60, 120), "hour": (3600, 336), "day": (DAY, 730)}
+SERIES: dict[PeriodKind, tuple[int, int]] = {"minute": (60, 120), "hour": (3600, 336), "day": (DAY, 730)}
 
 
 @dataclass
@@ -32,12 +32,12 @@ class Happened:
     attempts: list[tuple[int, str, Reason]] = field(default_factory=list)
     uploads: list[bool] = field(default_factory=list)
 
-    def usage(self, name: Callable[[Outcome], str | None], start: float, end: float) -> dict[str, Usage]:
+    def usage(self, name: Callable[[Outcome], str | None], start: float, end: float) -> dict[str, UsageCounts]:
         """The table of models or keys between two times."""
-        table: dict[str, Usage] = {}
+        table: dict[str, UsageCounts] = {}
         for at, outcome in self.outcomes:
             if start <= at < end and (row := name(outcome)) is not None:
-                usage = table.setdefault(row, Usage())
+                usage = table.setdefault(row, UsageCounts())
                 usage.requests += 1
                 usage.errors += outcome.failed
                 usage.prompt_tokens += outcome.prompt_tokens
@@ -93,13 +93,13 @@ def _assert_counts(counts: Counts, outcomes: list[Outcome]) -> None:
     assert counts.duration.micros == sum(round(outcome.seconds * 1e6) for outcome in outcomes)
 
 
-def _assert_top(top: list[tuple[str, Usage]], table: dict[str, Usage]) -> None:
+def _assert_top(top: list[tuple[str, UsageCounts]], table: dict[str, UsageCounts]) -> None:
     # But for `last`: the latest of the days', which is another one than the last counted if the clock went back.
     assert dict(_numbers(top)) == dict(_numbers(table.items()))
     assert [usage.requests for _, usage in top] == sorted((usage.requests for _, usage in top), reverse=True)
 
 
-def _numbers(rows: Iterable[tuple[str, Usage]]) -> Iterable[tuple[str, tuple[int, ...]]]:
+def _numbers(rows: Iterable[tuple[str, UsageCounts]]) -> Iterable[tuple[str, tuple[int, ...]]]:
     for name, usage in rows:
         yield name, (usage.requests, usage.errors, usage.prompt_tokens, usage.completion_tokens)
 

@@ -179,7 +179,7 @@ def test_a_rotated_cookie_is_used_and_a_late_401_about_the_old_one_is_not_held_a
     watched = Watched("a")
     old = watched.accounts[0]
     new_value = watched.arena.sign_in("a").cookie_value
-    watched.pool.rotation(old)(new_value)
+    watched.pool.credentials(old).rotate(new_value)
     watched.pool.expire(old)
     current = watched.pool.get(old.user_id)
     assert current is not None
@@ -225,7 +225,7 @@ def rotated_to(watched: Watched, label: str) -> cookies.Session:
 def test_a_call_may_rotate_its_cookie_more_than_once() -> None:
     watched = Watched("a")
     account = watched.accounts[0]
-    rotate = watched.pool.rotation(account)
+    rotate = watched.pool.credentials(account).rotate
     for _ in range(2):
         session = rotated_to(watched, "a")
         rotate(session.value)
@@ -237,7 +237,7 @@ def test_a_call_may_rotate_its_cookie_more_than_once() -> None:
 def test_a_pasted_cookie_is_not_replaced_by_a_rotation_of_the_one_before() -> None:
     watched = Watched("a")
     account = watched.accounts[0]
-    rotate = watched.pool.rotation(account)
+    rotate = watched.pool.credentials(account).rotate
     pasted = replace(account, session=rotated_to(watched, "a"))
     watched.pool.load((pasted,))
     for _ in range(2):

@@ -16,8 +16,9 @@ from tenacity import wait_none
 from upstream import client, uploads
 from upstream.accounts import Account
 from upstream.arena import Arena, Session
-from upstream.client import Credentials, Settings
-from upstream.loop.timers import Alarms
+from upstream.client import ClientSettings
+from upstream.credentials import Credentials
+from upstream.loop.timers import Timers
 from upstream.protocol.cookies import decode
 from upstream.protocol.errors import (
     Challenge,
@@ -94,7 +95,7 @@ async def uploader_of(
         "idle_timeout": 5.0,
         "connections": 20,
     }
-    async with client.connect(Settings(**values), Alarms()) as connected:  # type: ignore[arg-type]  # a test's table of settings
+    async with client.connect(ClientSettings(**values), Timers()) as connected:  # type: ignore[arg-type]  # a test's table of settings
         connected.settings = replace(connected.settings, **settings)  # type: ignore[arg-type]  # as above
         async with uploading(connected, clock=clock or (lambda: arena.clock()), monotonic=monotonic) as made:
             yield Uploader(arena, made)

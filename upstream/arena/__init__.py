@@ -7,14 +7,16 @@ from upstream.arena.accounts import Session
 from upstream.arena.calls import Call
 from upstream.arena.evaluations import Entry, Evaluation, Message, Turn
 from upstream.arena.faults import FAULTS
-from upstream.arena.models import Model
+from upstream.arena.models import Model, catalogue
 from upstream.arena.server import Arena
 from upstream.arena.steps import Abort, Close, Eof, Line, Pause, Raw, Step, Unframed, Until
 from upstream.arena.storage import StorageCall, StoredObject
+from upstream.arena.tool_models import JSON_MODEL, tool_models
 from upstream.arena.traits import Era
 
 __all__ = [
     "FAULTS",
+    "JSON_MODEL",
     "Abort",
     "Arena",
     "Call",
@@ -35,4 +37,6 @@ __all__ = [
     "Turn",
     "Unframed",
     "Until",
+    "catalogue",
+    "tool_models",
 ]

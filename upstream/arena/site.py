@@ -10,7 +10,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from typing import Final, TypeAlias
 from urllib.parse import quote, urlencode
 
-from upstream.arena import replies
+from upstream.arena import replies, tool_models
 from upstream.arena.accounts import Session
 from upstream.arena.assets import Make, make_asset
 from upstream.arena.behaviour import answer
@@ -125,6 +125,8 @@ class Site(World):
     def _speak(self, turn: Turn) -> AsyncIterator[Step] | Iterable[Step]:
         if self.script is not None:
             return self.script(turn)
+        if tool_models.calls_tools(turn.model):
+            return tool_models.answer(turn, pace=self.pace)
         return answer(turn, pace=self.pace, picture=self.storage.draw, heartbeats=self.era == 2026)
 
     # What goes along with every answer

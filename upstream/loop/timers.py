@@ -1,64 +1,86 @@
-"""Times at which something is to happen that hardly ever happens: a request is given up, a silent stream says it lives.
+"""Timers that hardly ever expire: a request is given up, a silent stream sends a keep-alive.
 
-Nearly all are cleared long before, three of them in every request. As timers of the loop's own they cost 4 % of a short
-request (`make bench`); here they are entries of one table, and the loop has one timer for all.
+Each request sets three and cancels them. The loop has one timer for all of them, the earliest; the others wait in a
+heap (bench/DECISIONS.md says what `loop.call_at` for each would cost).
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from heapq import heapify, heappop, heappush
+from itertools import count
 from time import monotonic  # the loop's own clock
 from typing import Final, Protocol
 
-#: One look at the table follows another after so many seconds at the earliest; so late may an alarm ring.
-STEP_SECONDS: Final = 0.05
+#: Entries of cancelled timers that may wait in the heap, besides as many as there are timers.
+_SPARE_ENTRIES: Final = 64
 
 
-class Alarm(Protocol):
-    """What is told that its time has come; a key of the table, so by identity."""
+class Timer(Protocol):
+    """What is called when its time has come; timers are told apart by identity."""
 
-    def ring(self) -> None:
-        """Act, in a turn of the loop; must not raise."""
+    def on_timer(self) -> None:
+        """Act, in a turn of the loop. It must not raise."""
 
 
-class Alarms:
-    """Alarms that are set. Each rings once, and may set itself again."""
+class Timers:
+    """Timers that are set. Each expires once, and may be set again."""
 
     def __init__(self) -> None:
-        self._set: dict[Alarm, float] = {}
-        self._next_look = math.inf
-        self._timer: asyncio.TimerHandle | None = None
+        self._entries: list[tuple[float, int]] = []  # a heap: when, and the number of the setting
+        self._by_number: dict[int, Timer] = {}
+        self._numbers: dict[Timer, int] = {}
+        self._next_number = count().__next__
+        self._wakes_at = math.inf
+        self._handle: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self._set)
+        return len(self._numbers)
 
-    def set(self, alarm: Alarm, at: float) -> None:
-        """Let an alarm ring `at` a time of the loop's clock, and at no other."""
-        self._set[alarm] = at
-        if at < self._next_look:
-            self._look_at(at)
+    def set(self, timer: Timer, at: float) -> None:
+        """Call `timer.on_timer` at `at`, on the loop's clock, and not at the time it was set to before."""
+        self.cancel(timer)
+        number = self._numbers[timer] = self._next_number()
+        self._by_number[number] = timer
+        heappush(self._entries, (at, number))
+        if at < self._wakes_at:
+            self._wake_at(at)
 
-    def clear(self, alarm: Alarm) -> None:
-        """Let it not ring, if it is set."""
-        self._set.pop(alarm, None)
+    def cancel(self, timer: Timer) -> None:
+        """Cancel the timer, if it is set."""
+        number = self._numbers.pop(timer, None)
+        if number is None:
+            return
+        del self._by_number[number]
+        if len(self._entries) > 2 * len(self._numbers) + _SPARE_ENTRIES:
+            self._entries = [entry for entry in self._entries if entry[1] in self._by_number]
+            heapify(self._entries)
 
     def close(self) -> None:
-        """Let none ring any more."""
-        self._set.clear()
-        self._look_at(math.inf)
+        """Cancel all timers."""
+        self._entries.clear()
+        self._by_number.clear()
+        self._numbers.clear()
+        self._wake_at(math.inf)
 
-    def _look_at(self, at: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._next_look = at
-        self._timer = asyncio.get_running_loop().call_at(at, self._look) if at < math.inf else None
+    def _wake_at(self, at: float) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self._wakes_at = at
+        self._handle = asyncio.get_running_loop().call_at(at, self._expire) if at < math.inf else None
 
-    def _look(self) -> None:
+    def _expire(self) -> None:
+        """Call the timers whose time has come, and wake for the next one."""
         now = monotonic()
         try:
-            for alarm in [alarm for alarm, at in self._set.items() if at <= now]:
-                if self._set.pop(alarm, None) is not None:  # or another that rang has cleared it
-                    alarm.ring()
+            while self._entries and self._entries[0][0] <= now:
+                _, number = heappop(self._entries)
+                timer = self._by_number.pop(number, None)
+                if timer is not None:  # else it was cancelled
+                    del self._numbers[timer]
+                    timer.on_timer()
         finally:
-            self._look_at(max(now + STEP_SECONDS, min(self._set.values(), default=math.inf)))
+            while self._entries and self._entries[0][1] not in self._by_number:
+                heappop(self._entries)
+            self._wake_at(self._entries[0][0] if self._entries else math.inf)

@@ -22,13 +22,15 @@ import orjson
 SESSION_COOKIE: Final = "arena-auth-prod-v1"
 CLEARANCE_COOKIE: Final = "cf_clearance"
 SESSION_PREFIX: Final = "base64-"
+#: A pattern for one character that a cookie's value may hold: cookie-octet in RFC 6265, 4.1.1.
+COOKIE_OCTET: Final = r"[!#-+\--:<-\[\]-~]"
 #: Where the site's login library cuts, so that a cookie with its name stays below 4096 bytes.
 PIECE_CHARS: Final = 3180
 
 #: How long an access token lives, in seconds, where the session does not say when it was issued.
 _TOKEN_SECONDS: Final = 3600.0
 _PIECE: Final = re.compile(rf"{SESSION_COOKIE}\.([0-9]{{1,2}})")
-_COOKIE_VALUE: Final = re.compile(r"[!#-+\--:<-\[\]-~]*")  # RFC 6265, 4.1.1: cookie-octet
+_COOKIE_VALUE: Final = re.compile(f"{COOKIE_OCTET}*")
 _MAX_AGE: Final = re.compile(r";\s*max-age\s*=\s*(-?[0-9]{1,15})", re.IGNORECASE)
 _EPOCH: Final = re.compile(r";\s*expires\s*=[^;]*\b1970\b", re.IGNORECASE)
 _URL_SAFE_TO_STANDARD: Final = str.maketrans("-_", "+/")
@@ -104,7 +106,7 @@ def encode(session: Mapping[str, object]) -> str:
         raise CookieError("the session's JSON cannot be made a cookie") from error
 
 
-@lru_cache(maxsize=128)  # one header for all calls of an account: 3 KiB less for each open stream, and 30 µs
+@lru_cache(maxsize=128)  # one header for all calls of an account: open streams share its memory
 def cookie_header(session_value: str, cf_clearance: str) -> str:
     """The `Cookie` header of a call; an empty value leaves its cookie out, a long session goes in pieces.
 
@@ -127,7 +129,7 @@ def rotated(set_cookie_headers: Iterable[str], current: str) -> str | None:
         pair, _, attributes = header.partition(";")
         name, _, value = pair.partition("=")
         changes[name.strip()] = "" if _is_deletion(f";{attributes}") else value.strip().strip('"')
-    if not changes:  # as in nearly every answer: decoding what is known costs 60 µs
+    if not changes:  # as in nearly every answer: what is known need not be decoded again
         return None
     for cookies in (changes, _held(current) | changes):
         try:

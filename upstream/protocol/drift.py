@@ -30,7 +30,7 @@ class Kinds:
 
     def add(self, kind: str, times: int = 1) -> str | None:
         """Count a kind; return the name it is counted under if that name is new, else None."""
-        name = _printable(kind)
+        name = _ascii(kind)
         if name not in self.counts and len(self.counts) - (OTHER in self.counts) >= self._limit:
             name = OTHER
         before = self.counts.get(name)
@@ -57,6 +57,6 @@ class Drift:
                 self._on_new(name)
 
 
-def _printable(kind: str) -> str:
+def _ascii(kind: str) -> str:
     """Cut a name to `MAX_KIND_CHARS` of printable ASCII."""
     return "".join(char if " " <= char <= "~" else "?" for char in kind[:MAX_KIND_CHARS])

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from html import unescape
 from itertools import chain, islice
 from json import JSONDecoder
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -51,33 +51,57 @@ class FlightError(ProtocolViolated):
     """A page or answer does not hold what it should."""
 
 
-def read_models(page: str) -> ModelList | None:
-    """Read the models out of a page, or out of a server action's answer; None when it has no list of them.
+class Page(NamedTuple):
+    """A page of the site, taken apart once: its HTML without the strings that it pushes, and those strings joined.
 
-    A page without models says so by `$undefined`, or does not name them at all. Raises FlightError when the list is
-    there and cannot be read.
+    The rows of a server action's answer can be read as a page too.
     """
-    found = list(islice(_lists(page), _MAX_PLACES))
-    lists = [read_entries(entries) for entries in found if entries is not None]
-    if lists:
-        # Raw text on the page may quote the same key: the list that has models is the site's own.
-        return next((each for each in lists if each.models), lists[0])
-    if found:
-        raise FlightError("the page holds no list of models that can be read")
-    return None
 
+    html: str
+    flight: str
 
-def script_paths(page: str) -> tuple[str, ...]:
-    """The paths (with their query) of the JavaScript files that a page names, in order, each once.
+    @classmethod
+    def of(cls, text: str) -> Page:
+        """Take a page apart. The strings that it pushes may be cut anywhere, the page too."""
+        html: list[str] = []
+        flight: list[str] = []
+        position = broken = 0
+        while broken < _MAX_BROKEN_PUSHES and (push := _PUSH.search(text, position)):
+            html.append(text[position : push.end()])
+            try:
+                pushed, position = _JSON.raw_decode(text, push.end())
+            except ValueError:  # a page cut short
+                position = push.end()
+                broken += 1
+            else:
+                flight.append(pushed)
+        return cls("".join(html) + text[position:], "".join(flight))
 
-    A page may name a file by its full path, or without the `/_next/` that a request needs. One that it names both with
-    and without a query is given with it.
-    """
-    html, flight = _split(page)
-    names = islice(chain(_script_names(html), _script_names(flight)), MAX_SCRIPTS)
-    paths = dict.fromkeys(f"/_next/{unescape(name)}" for name in names)
-    with_query = {file for file, question_mark, _ in (path.partition("?") for path in paths) if question_mark}
-    return tuple(path for path in paths if path not in with_query)
+    def models(self) -> ModelList | None:
+        """Read the models; None when the page has no list of them.
+
+        A page without models says so by `$undefined`, or does not name them at all. Raises FlightError when the list
+        is there and cannot be read.
+        """
+        found = list(islice(chain(_lists(self.flight), _lists(self.html)), _MAX_PLACES))
+        lists = [read_entries(entries) for entries in found if entries is not None]
+        if lists:
+            # Raw text on the page may quote the same key: the list that has models is the site's own.
+            return next((each for each in lists if each.models), lists[0])
+        if found:
+            raise FlightError("the page holds no list of models that can be read")
+        return None
+
+    def script_paths(self) -> tuple[str, ...]:
+        """The paths (with their query) of the JavaScript files that the page names, in order, each once.
+
+        A page may name a file by its full path, or without the `/_next/` that a request needs. One that it names both
+        with and without a query is given with it.
+        """
+        names = islice(chain(_script_names(self.html), _script_names(self.flight)), MAX_SCRIPTS)
+        paths = dict.fromkeys(f"/_next/{unescape(name)}" for name in names)
+        with_query = {file for file, question_mark, _ in (path.partition("?") for path in paths) if question_mark}
+        return tuple(path for path in paths if path not in with_query)
 
 
 def action_ids(script: str) -> dict[str, str]:
@@ -110,36 +134,17 @@ def _result(value: bytes) -> object:
         raise FlightError("the action failed" if value.startswith(b"E") else "the result is not JSON") from error
 
 
-def _split(page: str) -> tuple[str, str]:
-    """A page without the strings that it pushes, and those strings joined: they may be cut anywhere."""
-    html: list[str] = []
-    flight: list[str] = []
-    position = broken = 0
-    while broken < _MAX_BROKEN_PUSHES and (push := _PUSH.search(page, position)):
-        html.append(page[position : push.end()])
-        try:
-            pushed, position = _JSON.raw_decode(page, push.end())
-        except ValueError:  # a page cut short
-            position = push.end()
-            broken += 1
-        else:
-            flight.append(pushed)
-    return "".join(html) + page[position:], "".join(flight)
-
-
-def _lists(page: str) -> Iterator[list[object] | None]:
-    """What stands under each `initialModels` of a page: the list, or None where it cannot be read as one."""
-    html, flight = _split(page)
-    for text in (flight, html):
-        position = 0
-        while key := _MODELS.search(text, position):
-            position = key.end()
-            if key["absent"] is not None:
-                continue
-            entries: list[object] | None = None
-            if text.startswith("[", position):
-                entries, position = _entries(text, position + 1)
-            yield entries
+def _lists(text: str) -> Iterator[list[object] | None]:
+    """What stands under each `initialModels` of a text: the list, or None where it cannot be read as one."""
+    position = 0
+    while key := _MODELS.search(text, position):
+        position = key.end()
+        if key["absent"] is not None:
+            continue
+        entries: list[object] | None = None
+        if text.startswith("[", position):
+            entries, position = _entries(text, position + 1)
+        yield entries
 
 
 def _entries(text: str, position: int) -> tuple[list[object] | None, int]:

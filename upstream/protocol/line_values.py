@@ -21,7 +21,7 @@ from upstream.protocol.surrogates import well_formed
 
 #: How deep the words of a failure are looked for: objects in objects, and JSON in strings.
 _MAX_FAILURE_DEPTH: Final = 8
-#: Texts that orjson refuses are read only up to this length: the library takes ten times as long.
+#: Texts that orjson refuses are read only up to this length: the standard library is much slower.
 MAX_LENIENT_CHARS: Final = 256 * 1024
 #: Commas and opening brackets of one document: the largest seen have some 5,000. Each may become an object of 64 bytes.
 MAX_PARTS: Final = 100_000
@@ -70,7 +70,7 @@ def has_many_parts(document: bytes | str) -> bool:
     """Whether a JSON document may hold more than `MAX_PARTS` values: by its commas and opening brackets."""
     marks: tuple[Any, ...] = (",", "[", "{") if isinstance(document, str) else (b",", b"[", b"{")
     found = 0
-    for start in range(0, len(document), MAX_PARTS):  # where they are dense, counting them all would take 50 ms
+    for start in range(0, len(document), MAX_PARTS):  # where they are dense, counting them all would hold the loop
         found += sum([document.count(mark, start, start + MAX_PARTS) for mark in marks])
         if found > MAX_PARTS:
             return True

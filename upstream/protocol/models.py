@@ -1,6 +1,6 @@
 """The models of the site as values: read from its JSON, merged from several lists, saved and loaded.
 
-The site lists its models in the model catalog (`read_catalog`) and on its pages (`flight.read_models`); both
+The site lists its models in the model catalog (`read_catalog`) and on its pages (`flight.Page.models`); both
 write an entry in the same form (docs/protocol.md, "Models").
 """
 

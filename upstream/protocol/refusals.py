@@ -38,6 +38,7 @@ from upstream.protocol.errors import (
     UpstreamError,
     WrongAccount,
 )
+from upstream.protocol.printable import printable
 
 #: The longest that `Retry-After` is taken for, in seconds: the site's longest window is a day.
 MAX_RETRY_SECONDS: Final = 86_400.0
@@ -214,7 +215,7 @@ def quotable(text: str) -> str:
     """Make upstream's words fit to be shown: printable, at most `MAX_DETAIL_CHARS`; '' for HTML."""
     if _HTML_TAG.search(text):
         return ""
-    return "".join(char if char.isprintable() else " " for char in text[:MAX_DETAIL_CHARS]).strip()
+    return printable(text[:MAX_DETAIL_CHARS], " ").strip()
 
 
 def _read_issue(issue: dict[str, object]) -> str:

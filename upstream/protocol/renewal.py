@@ -33,8 +33,8 @@ CLOCK_SLACK_SECONDS: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What the calls so far have shown of one login; nothing yet, by default. Durations are in seconds.
+class RenewalState:
+    """What the calls so far have shown of the renewal of one login; nothing yet, by default. Durations are in seconds.
 
     `wait` is the time from `asked_at` to the next call, `wait_on_demand` the same where a request needs the account.
     `failing_since` and `failure` are None after a call that went well; `failures` counts those in a row.
@@ -63,19 +63,19 @@ class Standing:
             return 0.0
         return max(0.0, self.asked_at + wait - now)
 
-    def asked(self, now: float) -> Standing:
-        """The standing while a call is under way, and after one that came to no end that is known."""
+    def asked(self, now: float) -> RenewalState:
+        """The state while a call is under way, and after one that came to no end that is known."""
         return replace(self, asked_at=now, wait=LEAST_WAIT_SECONDS)
 
-    def failed(self, error: UpstreamError, now: float, *, longest: float = LONGEST_REPEAT_SECONDS) -> Standing:
-        """The standing after a call that failed: the wait doubles with each, up to `longest` seconds.
+    def failed(self, error: UpstreamError, now: float, *, longest: float = LONGEST_REPEAT_SECONDS) -> RenewalState:
+        """The state after a call that failed: the wait doubles with each, up to `longest` seconds.
 
         It is never shorter than the site's own `Retry-After`, within reason.
         """
         told = 0.0
         if isinstance(error, RateLimited | PromptDoubted):
             told = min(error.retry_after or 0.0, LONGEST_RETRY_AFTER_SECONDS)
-        return Standing(
+        return RenewalState(
             now,
             max(told, min(longest, FIRST_REPEAT_SECONDS * 2 ** min(self.failures, 20))),
             max(told, FIRST_REPEAT_SECONDS),
@@ -85,9 +85,9 @@ class Standing:
         )
 
 
-def renewed(session: Session, now: float, every: float) -> Standing:
-    """The standing after a call that went well. `every` is the longest time in seconds between two looks at a login."""
-    return Standing(now, min(every, _due_in(session, now, every)), LEAST_WAIT_SECONDS)
+def renewed(session: Session, now: float, every: float) -> RenewalState:
+    """The state after a call that went well. `every` is the longest time in seconds between two looks at a login."""
+    return RenewalState(now, min(every, _due_in(session, now, every)), LEAST_WAIT_SECONDS)
 
 
 def must_renew(session: Session, now: float) -> bool:

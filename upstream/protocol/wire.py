@@ -138,15 +138,15 @@ class Wire:
         return self._read_overlong()
 
     def _read_block(self, block: bytes) -> list[Event]:
-        """Read whole lines, joined by newlines: at once if they are a run of deltas."""
+        """Read whole lines, joined by newlines: all at once if they are deltas of one kind, as nearly always."""
         if not self.ended and not self._held and len(block) <= min(self._max_line_bytes, _MAX_RUN_BYTES):
-            run = _read_run(block)
-            if run is not None:
-                return [run]
+            deltas = _read_uniform_block(block)
+            if deltas is not None:
+                return [deltas]
             before, _, last = block.rpartition(b"\n")
-            run = _read_run(before)  # an answer's end comes with its last deltas
-            if run is not None:
-                return [run, *self._read_line(last)]
+            deltas = _read_uniform_block(before)  # an answer's end comes with its last deltas
+            if deltas is not None:
+                return [deltas, *self._read_lines([last])]
         return self._read_lines(block.split(b"\n"))
 
     def _read_lines(self, lines: list[bytes]) -> list[Event]:
@@ -163,7 +163,7 @@ class Wire:
                 continue
             deltas = None if overlong else _DELTA_STARTS.get(content[:4])
             if kind is not None and deltas is not kind:
-                events += self._read_run(kind, run)
+                events += self._read_deltas(kind, run)
                 kind, run = None, []
             if self.ended:
                 late += 1
@@ -179,35 +179,23 @@ class Wire:
             else:
                 unknown[content[:2]] = unknown.get(content[:2], 0) + 1
         if kind is not None:
-            events += self._read_run(kind, run)
+            events += self._read_deltas(kind, run)
         self._skip("late line", late)
         for tag, times in unknown.items():
             self._skip(_unknown_tag(tag), times)
         return events
 
-    def _read_run(self, kind: _Deltas, strings: list[bytes]) -> list[Event]:
+    def _read_deltas(self, kind: _Deltas, strings: list[bytes]) -> list[Event]:
         """Read deltas of one kind that follow each other, by their strings."""
         if kind not in self._held:
             if (run := _read_strings(kind, b"\n".join(strings), len(strings))) is not None:
                 return [run]
             if len(strings) == 1 and len(strings[0]) > MAX_LENIENT_CHARS:
-                return self._unreadable()  # as `loads` would find in another 30 ms
+                return self._unreadable()  # as `loads` would find, slowly
         events: list[Event] = []
         for string in strings:
             events += self._skip("late line") if self.ended else self._read_value(_TAGS[kind], string)
         return events
-
-    def _read_line(self, line: bytes) -> list[Event]:
-        if len(line) > self._max_line_bytes:
-            return self._read_overlong()
-        line = line.removeprefix(_PREFIX).rstrip(_BLANKS)
-        if not line:
-            return []
-        if self.ended:
-            return self._skip("late line")
-        if line[2:3] != b":":
-            return self._skip(_unknown_tag(b""))
-        return self._read_value(line[:2], line[3:])
 
     def _read_value(self, tag: bytes, value: bytes) -> list[Event]:
         """Read a line's value, by its tag."""
@@ -266,7 +254,10 @@ class Wire:
 
 
 def _read_delta(data: bytes) -> TextDeltas | ReasoningDeltas | None:
-    """Read what most reads bring: one line, a well-formed delta; None if it is anything else."""
+    """Read what most reads bring: one line, a well-formed delta; None if it is anything else.
+
+    A stream's pace costs one call of this a delta, so it looks at as little as it can (bench/DECISIONS.md).
+    """
     deltas = _DELTA_STARTS.get(data[:4])
     if deltas is None or data.find(b'"\n') != len(data) - 2:
         return None
@@ -278,10 +269,11 @@ def _read_delta(data: bytes) -> TextDeltas | ReasoningDeltas | None:
     return None if text == _FAILED and deltas is TextDeltas else deltas(text, string)
 
 
-def _read_run(block: bytes) -> TextDeltas | ReasoningDeltas | None:
+def _read_uniform_block(block: bytes) -> TextDeltas | ReasoningDeltas | None:
     """Read a block whose lines are all well-formed deltas of one kind; None if it is anything else.
 
-    This is the fast path of a stream: the JSON strings of all lines are checked and decoded by one `loads`.
+    This is the fast path of a stream, which looks at no line by itself: one `loads` checks and decodes the JSON strings
+    of all of them. `Wire._read_lines` reads any block; bench/DECISIONS.md says what it would cost alone.
     """
     start = len(_PREFIX) if block.startswith(_PREFIX) else 0
     deltas = _DELTA_TAGS.get(block[start : start + 2])

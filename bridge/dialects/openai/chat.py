@@ -10,6 +10,7 @@ from bridge.dialects.dialect import Stamp
 from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader, linked_pictures
 from bridge.dialects.openai.chat_answer import ChunkEncoder, Completion, Header
+from bridge.dialects.openai.chat_choices import Choices, Completions
 from bridge.dialects.openai.chat_request import read_request
 from bridge.dialects.openai.errors import OpenAI
 
@@ -26,11 +27,20 @@ class ChatCompletionRequest(NamedTuple):
 
     def encoder(self, stamp: Stamp) -> ChunkEncoder:
         """Make the encoder of its stream."""
-        return ChunkEncoder(self._header(stamp), include_usage=self.include_usage)
+        return ChunkEncoder(self._header(stamp), include_usage=self.include_usage, older_form=self.older_form)
 
     def collector(self, stamp: Stamp) -> Completion:
         """Make the collector of its whole answer."""
-        return Completion(self._header(stamp))
+        return Completion(self._header(stamp), older_form=self.older_form)
+
+    def several_encoder(self, stamp: Stamp) -> Choices:
+        """Make the encoder of the stream of all choices."""
+        header, number = self._header(stamp), self.chat.choices
+        return Choices(header, number, include_usage=self.include_usage, older_form=self.older_form)
+
+    def several_collector(self, stamp: Stamp) -> Completions:
+        """Make the collector of all choices."""
+        return Completions(self._header(stamp), self.chat.choices, older_form=self.older_form)
 
     def _header(self, stamp: Stamp) -> Header:
         return Header(f"chatcmpl-{stamp.id}", stamp.created, self.chat.model)

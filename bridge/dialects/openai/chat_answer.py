@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 import orjson
 
 from bridge.answering.chat import Usage
-from bridge.answering.events import AnswerEvent
-from bridge.answering.messages import markdown
+from bridge.answering.events import AnswerEvent, ToolCalls
+from bridge.answering.messages import ToolCall, markdown
 from bridge.dialects import sse
 from bridge.dialects.openai.errors import error_body
 from bridge.errors import ApiError, answer_too_long
@@ -25,7 +25,14 @@ MAX_WHOLE_CHARS: Final = 16 * 1024 * 1024
 MAX_ANNOTATIONS: Final = 1000
 
 #: Upstream's finish reasons in OpenAI's words; whatever else it says is a plain stop.
-_FINISH_REASONS: Final = {"stop": "stop", "length": "length", "content-filter": "content_filter"}
+_FINISH_REASONS: Final = {
+    "stop": "stop",
+    "length": "length",
+    "content-filter": "content_filter",
+    "tool_calls": "tool_calls",
+}
+#: OpenAI's clients take it for the configuration that a model runs with; nothing is known of it.
+SYSTEM_FINGERPRINT: Final = "fp_lmarena_bridge"
 
 
 class Header(NamedTuple):
@@ -37,20 +44,26 @@ class Header(NamedTuple):
 
 
 class ChunkEncoder:
-    """Encodes one streamed answer. A delta's JSON string is spliced into a prebuilt chunk as it came."""
+    """Encodes one streamed answer. A delta's JSON string is spliced into a prebuilt chunk as it came.
+
+    `index` is the answer's among several. With `older_form` a call is told as a `function_call`.
+    """
 
     keepalive: Final = sse.KEEPALIVE
 
-    def __init__(self, header: Header, *, include_usage: bool) -> None:
-        self._head = sse_head(header)
+    def __init__(self, header: Header, *, include_usage: bool, index: int = 0, older_form: bool = False) -> None:
+        self._head = sse_head(header, index)
         self._include_usage = include_usage
+        self._older_form = older_form
         self._tail = b'},"finish_reason":null}]' + (b',"usage":null' if include_usage else b"") + b"}\n\n"
         self._text = self._head + b'"content":'
         self._sources: dict[str, Source] = {}
+        self._begins_with_calls = False
 
     def start(self) -> bytes:
-        """Encode the first chunk: the role."""
-        return self._head + b'"role":"assistant","content":""' + self._tail
+        """Encode the first chunk: the role, and no content where calls have come before any text."""
+        content = b"null" if self._begins_with_calls else b'""'
+        return self._head + b'"role":"assistant","content":' + content + self._tail
 
     def idle(self) -> bytes:
         """Encode an empty delta: a keep-alive for clients that count chunks, not comments."""
@@ -61,7 +74,18 @@ class ChunkEncoder:
         event = batch[0] if len(batch) == 1 else None
         if type(event) is TextDeltas and event.json.isascii() and b"\n" not in event.json:  # as in most reads
             return self._text + event.json + self._tail
+        if any(type(event) is ToolCalls for event in batch):  # if this is the first of the stream, `start` comes next
+            self._begins_with_calls = not any(isinstance(event, TextDeltas | Images) for event in batch)
         return b"".join([self._encode(event) for event in batch])
+
+    def _encode_calls(self, calls: Sequence[ToolCall]) -> bytes:
+        """Encode calls, a chunk for each with all of it."""
+        if self._older_form:
+            parts = [b'"function_call":' + orjson.dumps(function_call(call)) for call in calls[:1]]
+        else:
+            told = [{"index": index, **tool_call(call)} for index, call in enumerate(calls)]
+            parts = [b'"tool_calls":' + orjson.dumps([call]) for call in told]
+        return b"".join([self._head + sse.line_safe(part) + self._tail for part in parts])
 
     def _encode(self, event: AnswerEvent) -> bytes:
         match event:
@@ -73,6 +97,8 @@ class ChunkEncoder:
                 return self._text + sse.line_safe(orjson.dumps(markdown(event.images))) + self._tail
             case Citations(sources=sources):
                 _merge(self._sources, sources)
+            case ToolCalls(calls=calls):
+                return self._encode_calls(calls)
         return b""
 
     def _run(self, opening: bytes, json: bytes) -> bytes:
@@ -81,11 +107,20 @@ class ChunkEncoder:
 
     def finish(self, reason: str | None, usage: Callable[[], Usage]) -> bytes:
         """Encode the end of a complete answer: annotations, if any, the finish reason, usage if asked for, `[DONE]`."""
-        last = self._head[:-1] + b'{},"finish_reason":"' + finish_reason(reason).encode() + b'"}]'
-        frames = [self._annotations(), last, b',"usage":null}\n\n' if self._include_usage else b"}\n\n"]
-        if self._include_usage:
-            frames += [self._head[: -len(_DELTA)], b'],"usage":', orjson.dumps(usage_object(usage())), b"}\n\n"]
-        return b"".join((*frames, sse.DONE))
+        return self.end_choice(reason) + self.end(usage)
+
+    def end_choice(self, reason: str | None) -> bytes:
+        """Encode the end of this answer alone."""
+        word = finish_reason(reason, older_form=self._older_form).encode()
+        last = self._head[: self._head.rindex(b"{")] + b'{},"finish_reason":"' + word + b'"}]'
+        return self._annotations() + last + (b',"usage":null}\n\n' if self._include_usage else b"}\n\n")
+
+    def end(self, usage: Callable[[], Usage]) -> bytes:
+        """Encode the end of the stream: usage, if it was asked for, and `[DONE]`."""
+        if not self._include_usage:
+            return sse.DONE
+        head = self._head[: self._head.rindex(_CHOICE)]
+        return head + b'],"usage":' + orjson.dumps(usage_object(usage())) + b"}\n\n" + sse.DONE
 
     def _annotations(self) -> bytes:
         if not self._sources:
@@ -99,10 +134,10 @@ class ChunkEncoder:
         return sse.frame(error_body(error, in_stream=True))
 
 
-_DELTA: Final = b'{"index":0,"delta":{'
+_CHOICE: Final = b'{"index":'
 
 
-def sse_head(header: Header) -> bytes:
+def sse_head(header: Header, index: int = 0) -> bytes:
     """Build what every chunk begins with, up to the opening brace of its delta."""
     about = orjson.dumps(
         {
@@ -110,9 +145,10 @@ def sse_head(header: Header) -> bytes:
             "object": "chat.completion.chunk",
             "created": header.created,
             "model": header.model,
+            "system_fingerprint": SYSTEM_FINGERPRINT,
         }
     )
-    return b"data: " + sse.line_safe(about[:-1]) + b',"choices":[' + _DELTA
+    return b"data: " + sse.line_safe(about[:-1]) + b',"choices":[' + _CHOICE + b'%d,"delta":{' % index
 
 
 @dataclass(slots=True)
@@ -120,12 +156,15 @@ class Completion:
     """Collects one answer that is not streamed: `chars` so far, which take `size` bytes."""
 
     header: Header
+    index: int = 0
+    older_form: bool = False
     chars: int = 0
     size: int = 0
-    _text: StringIO = field(default_factory=StringIO)  # a list of short texts takes ten times as much
+    _text: StringIO = field(default_factory=StringIO)  # a list of short texts would take far more memory
     _reasoning: StringIO = field(default_factory=StringIO)
     _has_reasoning: bool = False
     _sources: dict[str, Source] = field(default_factory=dict)
+    _calls: tuple[ToolCall, ...] = ()
 
     def add(self, batch: Sequence[AnswerEvent]) -> None:
         """Take what one read held. Raises ApiError (502) where the answer is longer than is kept."""
@@ -140,6 +179,8 @@ class Completion:
                     self._write(self._text, markdown(event.images))
                 case Citations(sources=sources):
                     _merge(self._sources, sources)
+                case ToolCalls(calls=calls):
+                    self._calls = calls
         if self.chars > MAX_WHOLE_CHARS:
             raise answer_too_long(MAX_WHOLE_CHARS)
 
@@ -150,26 +191,56 @@ class Completion:
 
     def finish(self, reason: str | None, usage: Usage) -> bytes:
         """Encode the `chat.completion` object of a complete answer."""
+        return completion(self.header, [self.choice(reason)], usage)
+
+    def choice(self, reason: str | None) -> dict[str, object]:
+        """Write the answer as one choice."""
         message: dict[str, object] = {"role": "assistant", "content": self._text.getvalue(), "refusal": None}
+        if self._calls:
+            message["content"] = message["content"] or None
+            if self.older_form:
+                message["function_call"] = function_call(self._calls[0])
+            else:
+                message["tool_calls"] = [tool_call(call) for call in self._calls]
         if self._has_reasoning:
             message["reasoning_content"] = self._reasoning.getvalue()
         if self._sources:
             message["annotations"] = url_citations(self._sources)
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(reason)}
-        return orjson.dumps(
-            {
-                "id": self.header.id,
-                "object": "chat.completion",
-                "created": self.header.created,
-                "model": self.header.model,
-                "choices": [choice],
-                "usage": usage_object(usage),
-            }
-        )
+        word = finish_reason(reason, older_form=self.older_form)
+        return {"index": self.index, "message": message, "logprobs": None, "finish_reason": word}
 
 
-def finish_reason(reason: str | None) -> str:
-    """Upstream's finish reason in OpenAI's words."""
+def completion(header: Header, choices: Sequence[object], usage: Usage) -> bytes:
+    """Encode a `chat.completion` object."""
+    return orjson.dumps(
+        {
+            "id": header.id,
+            "object": "chat.completion",
+            "created": header.created,
+            "model": header.model,
+            "system_fingerprint": SYSTEM_FINGERPRINT,
+            "choices": choices,
+            "usage": usage_object(usage),
+        }
+    )
+
+
+def tool_call(call: ToolCall) -> dict[str, object]:
+    """Write a call as OpenAI does."""
+    if call.kind == "custom":
+        return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
+    return {"id": call.id, "type": "function", "function": function_call(call)}
+
+
+def function_call(call: ToolCall) -> dict[str, object]:
+    """Write a call in the older form, in which there are no ids."""
+    return {"name": call.name, "arguments": call.arguments}
+
+
+def finish_reason(reason: str | None, *, older_form: bool = False) -> str:
+    """Upstream's finish reason, or a stage's, in OpenAI's words."""
+    if older_form and reason == "tool_calls":
+        return "function_call"
     return _FINISH_REASONS.get(reason or "", "stop")
 
 

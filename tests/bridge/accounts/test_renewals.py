@@ -20,7 +20,8 @@ from bridge.state.documents import StateFolder
 from bridge.state.state import accounts_document
 from upstream.accounts import Account
 from upstream.arena import Arena, Session
-from upstream.client import Credentials, Me
+from upstream.client import Me
+from upstream.credentials import Credentials
 from upstream.protocol import cookies
 from upstream.protocol.errors import Reason, ServerFailed, SessionExpired
 from upstream.protocol.ids import Uuid7Source

@@ -16,7 +16,8 @@ from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.answering.tokens import TokenCount, estimate
+from bridge.answering.messages import Message, ToolCall
+from bridge.answering.tokens import PIECE_CHARS, TokenCount, estimate, prompt_tokens
 
 ENGLISH = """\
 When the ferry finally reached the island, the passengers had been waiting on deck for almost an hour, wrapped in \
@@ -255,3 +256,27 @@ def test_a_copy_counts_on_by_itself() -> None:
     ahead = copy.copy(count)
     ahead.add(" three four")
     assert (count.total, ahead.total) == (estimate("one two"), estimate("one two three four"))
+
+
+async def test_one_message_counts_as_its_text_alone() -> None:
+    assert await prompt_tokens([Message("user", ENGLISH)]) == estimate(ENGLISH)
+
+
+async def test_further_messages_add_their_tokens_to_those_before() -> None:
+    history = [Message("user", ENGLISH), Message("assistant", PYTHON)]
+    longer = [*history, Message("user", CHINESE)]
+    added = await prompt_tokens(longer) - await prompt_tokens(history)
+    assert added == pytest.approx(estimate(CHINESE), abs=5), "its text and its heading"
+
+
+async def test_the_calls_of_tools_count() -> None:
+    call = ToolCall("call_1", "find_hotels", '{"city": "Lisbon", "nights": 3}')
+    bare, calling = Message("assistant", "I look."), Message("assistant", "I look.", None, (call,))
+    added = await prompt_tokens([calling]) - await prompt_tokens([bare])
+    assert added == pytest.approx(estimate(call.name + call.arguments), abs=1)
+
+
+async def test_a_prompt_that_is_counted_in_a_thread_counts_the_same() -> None:
+    text = "".join(PURE.values())
+    text *= 2 * PIECE_CHARS // len(text) + 1
+    assert await prompt_tokens([Message("user", text)]) == estimate(text)

@@ -13,7 +13,8 @@ from typing import NoReturn
 
 import pytest
 
-from bridge.config.file import MAX_FILE_BYTES, MAX_PROBLEMS, ConfigError, ConfigUnavailable, Source, load
+from bridge.config.file import MAX_FILE_BYTES, MAX_PROBLEMS, ConfigSource, load
+from bridge.config.problems import ConfigError, ConfigUnavailable
 from bridge.config.schema import Config
 
 WHOLE = '[limits]\nrpm = 7\n\n[upstream]\nbase_url = "https://example.org"\nmax_attempts = 2\n# as agreed\n'
@@ -104,7 +105,7 @@ def test_what_is_no_file_is_named_and_not_waited_for(
     path: Path, monkeypatch: pytest.MonkeyPatch, place: Callable[[Path], object], said: str, when: str
 ) -> None:
     monkeypatch.chdir(path.parent)
-    source = Source(path, {})
+    source = ConfigSource(path, {})
     if when == "reload":
         path.write_text(WHOLE)
         source.load()
@@ -116,7 +117,7 @@ def test_what_is_no_file_is_named_and_not_waited_for(
 
 
 def test_dev_null_is_an_empty_file() -> None:
-    source = Source(Path("/dev/null"), {})
+    source = ConfigSource(Path("/dev/null"), {})
     assert source.load() == source.reload() == Config.read({}, Path("/dev/null"))
 
 
@@ -132,7 +133,7 @@ def test_a_pipe_is_read_once_and_never_again(pipe: tuple[Path, int]) -> None:
     path, writing = pipe
     os.write(writing, WHOLE.encode())
     os.close(writing)
-    source = Source(path, {})
+    source = ConfigSource(path, {})
     assert source.load().limits.rpm == 7
     assert "a pipe can be read only once: restart the daemon" in complaint(source.reload)
 
@@ -163,10 +164,10 @@ def test_a_disk_that_refuses_for_now_is_no_bad_configuration(
 
 
 @pytest.fixture
-def source(path: Path) -> Source:
+def source(path: Path) -> ConfigSource:
     path.write_text(WHOLE)
     os.utime(path, (0, 0))
-    source = Source(path, {})
+    source = ConfigSource(path, {})
     assert source.load().limits.rpm == 7
     return source
 
@@ -192,7 +193,7 @@ def put(path: Path, text: str) -> None:
         pytest.param("\0" * 100, "is not TOML", id="zeros, as after a crash"),
     ],
 )
-def test_a_file_that_is_not_whole_is_refused(path: Path, source: Source, text: str, said: str) -> None:
+def test_a_file_that_is_not_whole_is_refused(path: Path, source: ConfigSource, text: str, said: str) -> None:
     put(path, text)
     told = complaint(source.reload)
     assert said in told or "ends in the middle" in told
@@ -213,14 +214,14 @@ def test_a_file_that_is_not_whole_is_refused(path: Path, source: Source, text: s
         pytest.param("[server]\nport = 9000\n", id="another"),
     ],
 )
-def test_a_file_that_was_changed_is_taken(path: Path, source: Source, text: str) -> None:
+def test_a_file_that_was_changed_is_taken(path: Path, source: ConfigSource, text: str) -> None:
     put(path, text)
     assert source.reload() == load(path, {})
 
 
 def test_defaults_may_stay_defaults(path: Path) -> None:
     put(path, "# nothing\n")
-    source = Source(path, {})
+    source = ConfigSource(path, {})
     source.load()
     put(path, "")
     assert source.reload() == Config.read({}, path)
@@ -228,7 +229,7 @@ def test_defaults_may_stay_defaults(path: Path) -> None:
 
 def test_what_was_found_once_is_read_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(path.parent)
-    source = Source(None, {})
+    source = ConfigSource(None, {})
     assert source.load() == Config.read({})
     put(path, WHOLE)
     assert source.reload().limits.rpm == 7
@@ -238,7 +239,7 @@ def test_what_was_found_once_is_read_again(path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("cuts", [1, 2, 5])
 def test_a_file_that_is_being_written_is_waited_for(
-    path: Path, source: Source, monkeypatch: pytest.MonkeyPatch, cuts: int
+    path: Path, source: ConfigSource, monkeypatch: pytest.MonkeyPatch, cuts: int
 ) -> None:
     """Another text, of which no beginning could be told from a whole one, comes in pieces."""
     text = "[limits]\nrpm = 8\nconcurrency = 8\nstreams = 800\n[server]\nport = 9000\n"

@@ -9,8 +9,11 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bridge.config.file import ConfigError, Problem, load
+from bridge.config.file import load
+from bridge.config.problems import ConfigError, Problem
 from bridge.config.schema import KEYS, Config
 from bridge.config.values import Secret
 
@@ -112,6 +115,7 @@ def test_a_variable_puts_right_what_the_file_has_wrong() -> None:
         ("http://127.0.0.1:8001", "http://127.0.0.1:8001"),
         ("http://localhost:80", "http://localhost"),
         ("http://[0::1]:81", "http://[::1]:81"),
+        ("[2001:DB8::1]:443", "https://[2001:db8::1]"),
     ],
 )
 def test_origins_are_normalised(origin: str, normalised: str) -> None:
@@ -124,7 +128,7 @@ def test_origins_are_normalised(origin: str, normalised: str) -> None:
     [
         "", "http://arena.ai", "http://127.0.0.1.evil.com", "ftp://localhost", "arena.ai/path", "https://arena.ai?q=1",
         "https://user@arena.ai", "arena.ai:port", "arena.ai:99999", "*.arena.ai", "arena .ai", "https://", "[::1",
-        "ärena.ai",
+        "ärena.ai", "arena.ai\\n", "\\tarena.ai", "arena.ai:", "arena.ai//", "https:arena.ai", "[::1]x", "[1]", "http://[::2]",
     ],
 )  # fmt: skip
 def test_what_is_no_origin(origin: str) -> None:
@@ -151,6 +155,85 @@ def test_cors_origins() -> None:
         "server.cors_origins[1]",
         "server.cors_origins[2]",
     ]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "*", "null", "file://", "chrome-extension://*", "moz-extension://*", "http://localhost:*", "http://127.0.0.1:*",
+        "http://[::1]:3000", "https://*.example.com", "https://*.example.com:*", "vscode-webview://*", "app://-",
+    ],
+)  # fmt: skip
+def test_what_is_an_origin_of_a_page(origin: str) -> None:
+    assert load(write(f"[server]\ncors_origins = ['{origin}']"), {}).server.cors_origins == (origin,)
+
+
+def test_the_letter_case_of_an_origin_does_not_matter() -> None:
+    config = load(write('[server]\ncors_origins = ["HTTP://LocalHost:3000", "NULL"]'), {})
+    assert config.server.cors_origins == ("http://localhost:3000", "null")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["", "localhost:*", "https://*", "http://*:*", "http://*.*", "http://a:b", "http://a/", "http://a@b", "http://a b",
+     "*://localhost", "http://[::1", "://a", "http://"],
+)  # fmt: skip
+def test_what_is_no_origin_of_a_page(origin: str) -> None:
+    assert [each.key for each in problems(f'[server]\ncors_origins = ["*", "{origin}"]')] == ["server.cors_origins[1]"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "members"),
+    [
+        ("server.cors_origins", "*", ("*",)),
+        ("server.trusted_proxies", "10.0.0.1", (ip_network("10.0.0.1"),)),
+        ("upstream.origins", "arena.ai", ("https://arena.ai",)),
+        ("models.hide", "gpt*", ("gpt*",)),
+    ],
+)
+@pytest.mark.parametrize("place", ["file", "variable"])
+def test_a_bare_string_is_a_list_of_one(name: str, text: str, members: tuple[object, ...], place: str) -> None:
+    section, key = name.split(".")
+    if place == "file":
+        config = load(write(f"[{section}]\n{key} = '{text}'"), {})
+    else:
+        config = load(None, {f"LMARENA_BRIDGE_{section}__{key}".upper(): text})
+    assert getattr(getattr(config, section), key) == members
+
+
+def test_a_bare_string_that_is_wrong_is_told_without_an_index() -> None:
+    (problem,) = problems("[server]\ncors_origins = 'localhost'")
+    assert (problem.key, problem.found) == ("server.cors_origins", '"localhost"')
+
+
+def test_aliases_keep_their_order() -> None:
+    text = '[models.aliases]\n"gpt-4*" = "b"\nfast = ["a", "b"]\n"*" = "last"'
+    assert load(write(text), {}).models.aliases == (("gpt-4*", ("b",)), ("fast", ("a", "b")), ("*", ("last",)))
+    environ = {"LMARENA_BRIDGE_MODELS__ALIASES": '{ "gpt-4o" = "a" }'}
+    assert load(write(text), environ).models.aliases == (("gpt-4o", ("a",)),)
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "found"),
+    [
+        ('"gpt-4o" = 5', 'models.aliases["gpt-4o"]', "5"),
+        ('"gpt-4o" = ""', 'models.aliases["gpt-4o"]', '""'),
+        ('"gpt-4o" = []', 'models.aliases["gpt-4o"]', "[]"),
+        ('"gpt-4o" = ["a", 5]', 'models.aliases["gpt-4o"]', '["a", 5]'),
+        ('gpt-4.1 = "a"', 'models.aliases["gpt-4"]', '{"1": "a"}'),
+        ('"é[1]" = true', 'models.aliases["é[1]"]', "true"),
+        ('"" = "a"', "models.aliases", '{"": "a"}'),
+    ],
+)
+def test_a_wrong_alias_is_told_by_its_name(line: str, key: str, found: str) -> None:
+    (problem,) = problems(f"[models]\nhide = []\n[models.aliases]\n{line}")
+    assert (problem.where, problem.key, problem.found) == ("bridge.toml:3", key, found)
+
+
+def test_there_may_be_a_thousand_aliases() -> None:
+    lines = [f"a{number} = 'b'" for number in range(1001)]
+    assert len(load(write("\n".join(["[models.aliases]", *lines[:1000]])), {}).models.aliases) == 1000
+    assert "at most 1,000" in complaint("\n".join(["[models.aliases]", *lines]))
 
 
 def test_relative_paths_start_at_the_file_s_folder(tmp_path: Path) -> None:
@@ -284,8 +367,8 @@ WRONG = {
         "2: server.trusted_proxies[1]: found 5; allowed: a list of IP addresses and networks, such as 10.0.0.0/8",
     ),
     "no list": (
-        "[models]\nhide = 'gpt*'",
-        '2: models.hide: found "gpt*"; allowed: a list of names; *, ? and [...] match as in a shell',
+        "[models]\nhide = 5",
+        "2: models.hide: found 5; allowed: a list of names; *, ? and [...] match as in a shell",
     ),
     "a table for a value": (
         "[server.port]\na = 1",
@@ -357,6 +440,28 @@ def test_wrong_variables(variable: str, text: str, said: str) -> None:
     assert complaint("", {f"LMARENA_BRIDGE_{variable}": text}) == f"LMARENA_BRIDGE_{variable}: {said}"
 
 
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("PORT", "SERVER__PORT"),
+        ("SERVER_PORT", "SERVER__PORT"),
+        ("STATE_DIR", "SERVER__STATE_DIR"),
+        ("CF_CLEARANCE", "UPSTREAM__CF_CLEARANCE"),
+        ("UPSTREAM_BASE_URL", "UPSTREAM__BASE_URL"),
+        ("BASEURL", "UPSTREAM__BASE_URL"),
+        ("LOG_LEVEL", "LOG__LEVEL"),
+    ],
+)
+def test_a_variable_without_a_section_is_refused_with_the_right_name(variable: str, meant: str) -> None:
+    said = f"LMARENA_BRIDGE_{variable}: names no section; did you mean LMARENA_BRIDGE_{meant}?"
+    assert complaint("", {f"LMARENA_BRIDGE_{variable}": "canary"}) == said
+
+
+def test_it_is_told_together_with_the_other_problems() -> None:
+    found = problems("[server]\nport = 'x'", {"LMARENA_BRIDGE_PORT": "1", "LMARENA_BRIDGE_NO_SKIP": "1", "PORT": "2"})
+    assert [problem.where for problem in found] == ["LMARENA_BRIDGE_PORT", "bridge.toml:2"]
+
+
 def test_a_wrong_credential_is_told_by_its_file(tmp_path: Path) -> None:
     (tmp_path / "server.port").write_text("x")
     (problem,) = problems("", {"CREDENTIALS_DIRECTORY": str(tmp_path)})
@@ -384,6 +489,23 @@ def test_secrets_are_in_no_traceback() -> None:
     with pytest.raises(ConfigError) as caught:
         load(write("[upstream]\ncf_clearance = 'canary\t'"), {})
     assert "canary" not in str(caught.value.__cause__)
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.dates(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(st.sampled_from(list(KEYS)), _VALUES)
+def test_whatever_a_key_is_given_it_is_read_or_told(name: str, value: object) -> None:
+    section, key = name.split(".")
+    told = []
+    try:
+        hash(Config.read({section: {key: value}}))  # whose values cannot be changed, either
+    except ConfigError as error:
+        told = [problem.key for problem in error.problems]
+    assert all(where == "server.tls_key" or where.startswith(name) for where in told)
 
 
 @pytest.mark.parametrize("name", KEYS)

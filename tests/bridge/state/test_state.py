@@ -125,7 +125,7 @@ RENEWED = new_account()
 
 LEARNED: dict[str, tuple[Callable[[State, Account], None], Callable[[Account], Account]]] = {
     "rotation": (
-        lambda state, account: state.pool.rotation(account)(RENEWED.session.value),
+        lambda state, account: state.pool.credentials(account).rotate(RENEWED.session.value),
         lambda account: replace(account, session=RENEWED.session),
     ),
     "expiry": (
@@ -183,7 +183,7 @@ async def test_a_command_that_leaves_the_cookie_does_not_bring_back_one_that_was
     account = new_account()
     await put(folder, account)
     state = await loaded(folder)
-    state.pool.rotation(account)(RENEWED.session.value)
+    state.pool.credentials(account).rotate(RENEWED.session.value)
     await command(folder, lambda kept: tuple(replace(each, label="countess") for each in kept))
     await state.flush()
     renamed = replace(account, label="countess", session=RENEWED.session)
@@ -225,7 +225,7 @@ async def test_news_during_a_save_are_written_by_the_next(folder: StateFolder) -
         with folder.locked("accounts"):  # the save waits for its turn
             save = tasks.create_task(state.flush())
             await asyncio.wait([save], timeout=0.02)
-            state.pool.rotation(account)(RENEWED.session.value)
+            state.pool.credentials(account).rotate(RENEWED.session.value)
     expected = replace(account, session=RENEWED.session, resting={"chat": NOW + 30})
     assert in_memory(state) == {"ada": expected}
     await state.flush()
@@ -242,7 +242,7 @@ async def test_a_stop_in_the_middle_of_a_save_loses_nothing(folder: StateFolder)
             async with TaskOwner() as owner:
                 save = owner.spawn(state.save(), name="save")
                 await asyncio.wait([save], timeout=0.02)
-            state.pool.rotation(account)(RENEWED.session.value)
+            state.pool.credentials(account).rotate(RENEWED.session.value)
             flush = tasks.create_task(state.flush())
             await asyncio.wait([flush], timeout=0.02)
             assert not flush.done()
@@ -347,7 +347,7 @@ async def test_a_cookie_that_was_refused_is_saved_without_another_change(
     path = accounts_document(folder).path
     async with TaskOwner() as tasks, asyncio.timeout(10):
         with trouble(folder):
-            state.pool.rotation(account)(RENEWED.session.value)
+            state.pool.credentials(account).rotate(RENEWED.session.value)
             await state.flush()
             tasks.spawn(state.save(), name="save")
             await comes_true(lambda: "accounts are not saved" in caplog.text)
@@ -366,7 +366,7 @@ async def test_a_cookie_that_was_refused_is_tried_again_at_the_end(
     await put(folder, account)
     state = await loaded(folder)
     with trouble(folder):
-        state.pool.rotation(account)(RENEWED.session.value)
+        state.pool.credentials(account).rotate(RENEWED.session.value)
         await state.flush()
     await state.finish()
     assert await on_disk(folder) == {"ada": replace(account, session=RENEWED.session)}
@@ -381,7 +381,7 @@ async def test_a_cookie_that_is_lost_at_the_end_is_named_and_not_shown(
     await put(folder, account, other)
     state = await loaded(folder)
     with trouble(folder):
-        state.pool.rotation(account)(RENEWED.session.value)
+        state.pool.credentials(account).rotate(RENEWED.session.value)
         state.pool.rest(other, "chat", 30)
         await state.finish()
     (said,) = [record for record in caplog.records if record.levelno == logging.CRITICAL]
@@ -431,7 +431,7 @@ async def test_a_rotation_during_a_merge_outlives_a_command_s_other_change(folde
             await asyncio.wait([merge], timeout=0.02)
             path = folder.path / "accounts.json"
             path.write_text(path.read_text().replace('"ada"', '"ada lovelace"'))  # a label by a command
-            state.pool.rotation(account)(RENEWED.session.value)
+            state.pool.credentials(account).rotate(RENEWED.session.value)
     await state.flush()
     expected = replace(account, label="ada lovelace", session=RENEWED.session, resting={"chat": NOW + 30})
     assert in_memory(state) == await on_disk(folder) == {"ada lovelace": expected}
@@ -448,7 +448,7 @@ async def test_an_old_copy_of_the_file_brings_no_dead_cookie_back(folder: StateF
     for _ in range(rotations):
         copies.append(path.read_bytes())
         renewed = new_account()
-        state.pool.rotation(current)(renewed.session.value)
+        state.pool.credentials(current).rotate(renewed.session.value)
         await state.flush()
         current = replace(current, session=renewed.session)
     for copy in copies:
@@ -652,7 +652,7 @@ async def test_a_folder_that_is_gone_is_waited_for_however_long(
     with pytest.raises(StateGone):
         await held.state.update_keys(lambda kept: kept)
     account = in_memory(held.state)["ada"]
-    held.state.pool.rotation(account)(RENEWED.session.value)
+    held.state.pool.credentials(account).rotate(RENEWED.session.value)
     await held.state.flush()
     assert not list(held.folder.path.iterdir())
     held.folder.path.rmdir()
@@ -704,7 +704,7 @@ async def test_a_command_does_not_take_a_gap_for_an_empty_file(held: Held, monke
 async def test_at_the_end_a_file_that_is_gone_is_written_anew(held: Held) -> None:
     account = in_memory(held.state)["ada"]
     (held.folder.path / "accounts.json").unlink()
-    held.state.pool.rotation(account)(RENEWED.session.value)
+    held.state.pool.credentials(account).rotate(RENEWED.session.value)
     await held.state.finish()
     assert (await on_disk(held.folder))["ada"].session == RENEWED.session
 

@@ -14,12 +14,12 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from bridge.statistics.counts import Bucket
-from bridge.statistics.stats import Kind
+from bridge.statistics.stats import PeriodKind
 from handlers.dashboard.charts import ranking, requests_over_time, ttft_over_time
 
 SVG = "{http://www.w3.org/2000/svg}"
-WIDTHS: dict[Kind, int] = {"minute": 60, "hour": 3600, "day": 86_400}
-LENGTHS: dict[Kind, int] = {"minute": 120, "hour": 336, "day": 730}
+WIDTHS: dict[PeriodKind, int] = {"minute": 60, "hour": 3600, "day": 86_400}
+LENGTHS: dict[PeriodKind, int] = {"minute": 120, "hour": 336, "day": 730}
 KINDS = tuple(WIDTHS)
 #: Monday, 23 November 2026, 14:59 UTC.
 NOW = int(datetime(2026, 11, 23, 14, 59, tzinfo=UTC).timestamp())
@@ -27,7 +27,7 @@ INDIA = timezone(timedelta(hours=5, minutes=30))
 
 
 def traffic(
-    kind: Kind,
+    kind: PeriodKind,
     count: Callable[[int], int] = lambda _: 1,
     *,
     now: int = NOW,
@@ -141,7 +141,7 @@ class Row:
     """A kind of buckets, where it is shown, the marks below and what is said of the last bar."""
 
     name: str
-    kind: Kind
+    kind: PeriodKind
     zone: timezone | ZoneInfo
     bars: int
     marks: list[str]
@@ -180,7 +180,7 @@ def test_bars_begin_at_round_times_with_few_marks_below(row: Row) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_numbers_add_up(kind: Kind) -> None:
+def test_the_numbers_add_up(kind: PeriodKind) -> None:
     buckets = traffic(kind, lambda index: index % 5, errors=(0, 50, LENGTHS[kind] - 1))
     svg = parsed(requests_over_time(buckets, kind))
     answered = sum(index % 5 for index in range(LENGTHS[kind]))

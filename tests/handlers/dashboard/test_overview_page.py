@@ -36,8 +36,8 @@ async def test_what_is_wrong_comes_with_what_to_do(arena: Arena, tmp_path: Path)
         await dashboard.enter()
         for page in (await dashboard.get("/dashboard"), await dashboard.live("/dashboard")):
             assert page.markup.says("Something needs you")
-            assert page.markup.says("What you do now:")
-            assert page.markup.says("No account: run ")
+            assert page.markup.says("No account.")
+            assert page.markup.says("What you do now: paste a cookie into the dashboard or ")
         assert not health_of(bridge.app).serving
 
 

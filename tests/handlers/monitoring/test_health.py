@@ -190,7 +190,10 @@ async def test_a_session_that_ends_for_good_is_told_a_day_before(arena: Arena, t
         status, body = await health(bridge)
         assert (status, body["status"], troubles(body)) == (200, "degraded", [("account 1", "expired")])
         end = datetime.fromtimestamp(session.expires_at, UTC)
-        assert message(body) == f"The session ends for good at {end:%Y-%m-%d %H:%M} UTC: paste a new one in time."
+        assert message(body) == (
+            f"The session ends for good at {end:%Y-%m-%d %H:%M} UTC: before then, log in again, and paste the new "
+            "cookie into the dashboard or `lmarena-bridge accounts add`."
+        )
 
 
 async def test_what_is_unknown_is_counted_and_no_trouble(arena: Arena, bridge: RunningBridge) -> None:

@@ -18,7 +18,7 @@ from request_log import RequestLog
 from running import Overrides, running_bridge
 
 from handlers.daemon.listener import listen, open_sockets
-from handlers.request.writing import CallerWriter, Response
+from handlers.request.writing import CallerResponse, CallerWriter
 from upstream.arena import Arena, Line, Step, Turn
 
 MEGABYTE = 1_000_000
@@ -142,7 +142,7 @@ async def test_the_end_of_a_body_is_not_waited_for_either() -> None:
     ended = asyncio.Event()
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        response = Response()
+        response = CallerResponse()
         writer = CallerWriter(request, response, write_timeout=0.2)
         await writer.prepare()
         assert request.transport is not None

@@ -1,93 +1,96 @@
-"""Alarms: each rings once, at its time or a little later, unless it was cleared; the loop has one timer for all."""
+"""Timers: each expires once, at its time or a little later, unless it was cancelled; the loop has one timer for all."""
 
 from __future__ import annotations
 
 import asyncio
+import weakref
 from time import monotonic
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from upstream.loop.timers import Alarms
+from upstream.loop.timers import Timers
 
 
-class Bell:
-    """Remembers when it rang."""
+class Recorder:
+    """A timer that remembers when it expired."""
 
     def __init__(self) -> None:
-        self.rung: list[float] = []
-        self.heard = asyncio.Event()
+        self.expired_at: list[float] = []
+        self.expired = asyncio.Event()
 
-    def ring(self) -> None:
-        self.rung.append(monotonic())
-        self.heard.set()
+    def on_timer(self) -> None:
+        self.expired_at.append(monotonic())
+        self.expired.set()
 
-    async def hear(self) -> None:
+    async def wait(self) -> None:
         async with asyncio.timeout(5):
-            await self.heard.wait()
+            await self.expired.wait()
 
 
-async def test_each_rings_once_and_never_before_its_time() -> None:
-    alarms, due = Alarms(), monotonic() + 0.02
-    bells = {due + later: Bell() for later in (0.1, 0.0, 0.15, 0.05)}  # the second is the first to ring
-    for at, bell in bells.items():
-        alarms.set(bell, at)
-    assert len(alarms) == len(bells)
-    for at, bell in bells.items():
-        await bell.hear()
-        assert bell.rung[0] >= at
-    assert len(alarms) == 0
-    assert [len(bell.rung) for bell in bells.values()] == [1] * len(bells)
+async def test_each_expires_once_and_never_before_its_time() -> None:
+    timers, due = Timers(), monotonic() + 0.02
+    recorders = {due + later: Recorder() for later in (0.1, 0.0, 0.15, 0.05)}  # the second is the first to expire
+    for at, recorder in recorders.items():
+        timers.set(recorder, at)
+    assert len(timers) == len(recorders)
+    for at, recorder in recorders.items():
+        await recorder.wait()
+        assert recorder.expired_at[0] >= at
+    assert len(timers) == 0
+    assert [len(recorder.expired_at) for recorder in recorders.values()] == [1] * len(recorders)
 
 
-async def test_one_that_is_cleared_or_moved_does_not_ring() -> None:
-    alarms, now = Alarms(), monotonic()
-    cleared, moved, last = Bell(), Bell(), Bell()
-    for bell in (cleared, moved):
-        alarms.set(bell, now + 0.01)
-    alarms.set(last, now + 0.02)
-    alarms.set(moved, now + 3600)
-    alarms.clear(cleared)
-    alarms.clear(cleared)
-    await last.hear()
-    assert not cleared.rung
-    assert not moved.rung
-    assert len(alarms) == 1
+async def test_one_that_is_cancelled_or_moved_does_not_expire() -> None:
+    timers, now = Timers(), monotonic()
+    cancelled, moved, last = Recorder(), Recorder(), Recorder()
+    for recorder in (cancelled, moved):
+        timers.set(recorder, now + 0.01)
+    timers.set(last, now + 0.02)
+    timers.set(moved, now + 3600)
+    timers.cancel(cancelled)
+    timers.cancel(cancelled)
+    await last.wait()
+    assert not cancelled.expired_at
+    assert not moved.expired_at
+    assert len(timers) == 1
 
 
-async def test_one_that_rings_may_set_and_clear() -> None:
-    alarms, now = Alarms(), monotonic()
-    neighbour = Bell()
+async def test_one_that_expires_may_set_and_cancel_others() -> None:
+    timers, now = Timers(), monotonic()
+    neighbour = Recorder()
 
-    class Again(Bell):
-        def ring(self) -> None:
-            alarms.clear(neighbour)
-            self.rung.append(monotonic())
-            if len(self.rung) == 3:
-                self.heard.set()
+    class Again(Recorder):
+        def on_timer(self) -> None:
+            timers.cancel(neighbour)
+            self.expired_at.append(monotonic())
+            if len(self.expired_at) == 3:
+                self.expired.set()
             else:
-                alarms.set(self, monotonic())
+                timers.set(self, monotonic())
 
     again = Again()
-    alarms.set(again, now)
-    alarms.set(neighbour, now)  # in one look with the other, which comes first
-    await again.hear()
-    assert not neighbour.rung
-    assert len(alarms) == 0
+    timers.set(again, now)
+    timers.set(neighbour, now)  # due with the other, which comes first
+    await again.wait()
+    assert not neighbour.expired_at
+    assert len(timers) == 0
 
 
 async def test_one_that_fails_stops_no_other() -> None:
     failures: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context.get("exception")))
 
-    class Broken(Bell):
-        def ring(self) -> None:
+    class Broken(Recorder):
+        def on_timer(self) -> None:
             raise LookupError
 
-    alarms, now = Alarms(), monotonic()
-    good = Bell()
-    alarms.set(Broken(), now)
-    alarms.set(good, now)
-    await good.hear()
+    timers, now = Timers(), monotonic()
+    good = Recorder()
+    timers.set(Broken(), now)
+    timers.set(good, now)
+    await good.wait()
     assert [type(failure) for failure in failures] == [LookupError]
 
 
@@ -95,14 +98,57 @@ async def test_one_that_fails_stops_no_other() -> None:
 async def test_the_loop_has_one_timer_for_all_and_none_behind_them(
     seconds: float, event_loop_timers: list[asyncio.TimerHandle]
 ) -> None:
-    alarms, now = Alarms(), monotonic()
-    bells = [Bell() for _ in range(1000)]
-    for bell in bells:
-        alarms.set(bell, now + seconds)
-        alarms.clear(bell)
+    timers, now = Timers(), monotonic()
+    recorders = [Recorder() for _ in range(1000)]
+    for recorder in recorders:
+        timers.set(recorder, now + seconds)
+        timers.cancel(recorder)
     assert len(event_loop_timers) == 1
-    alarms.close()
+    timers.close()
     assert all(timer.cancelled() for timer in event_loop_timers)
+
+
+async def test_cancelled_timers_are_let_go_at_once_and_leave_few_entries() -> None:
+    timers, now = Timers(), monotonic()
+    kept = Recorder()
+    timers.set(kept, now + 0.05)
+    recorders = [Recorder() for _ in range(1000)]
+    for recorder in recorders:
+        timers.set(recorder, now + 3600)
+    held = [weakref.ref(recorder) for recorder in recorders]
+    for recorder in recorders:
+        timers.cancel(recorder)
+    del recorders, recorder
+    assert not any(ref() for ref in held)
+    assert len(timers) == 1
+    await kept.wait()
+
+
+times = st.lists(st.tuples(st.integers(0, 9), st.none() | st.integers(0, 5)), max_size=80)
+
+
+@given(times)
+def test_what_expires_is_what_was_set_last_and_not_cancelled(steps: list[tuple[int, int | None]]) -> None:
+    async def run() -> None:
+        timers, start = Timers(), monotonic()
+        recorders = [Recorder() for _ in range(10)]
+        due = dict[int, float]()
+        for which, delay in steps:
+            if delay is None:
+                timers.cancel(recorders[which])
+                due.pop(which, None)
+            else:
+                due[which] = start + delay / 1000
+                timers.set(recorders[which], due[which])
+        assert len(timers) == len(due)
+        for which in due:
+            await recorders[which].wait()
+        assert len(timers) == 0
+        for which, recorder in enumerate(recorders):
+            assert len(recorder.expired_at) == (which in due)
+            assert all(at >= due[which] for at in recorder.expired_at)
+
+    asyncio.run(run())
 
 
 @pytest.fixture

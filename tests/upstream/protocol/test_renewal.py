@@ -26,7 +26,7 @@ from upstream.protocol.renewal import (
     LONGEST_REPEAT_SECONDS,
     LONGEST_RETRY_AFTER_SECONDS,
     MARGIN_SECONDS,
-    Standing,
+    RenewalState,
     may_renew,
     must_renew,
     renewed,
@@ -63,8 +63,8 @@ def test_a_look_is_never_further_away_than_every() -> None:
 
 
 def test_an_unknown_login_is_due_at_once() -> None:
-    assert Standing().due_in(NOW) == 0
-    assert Standing().may_ask(NOW)
+    assert RenewalState().due_in(NOW) == 0
+    assert RenewalState().may_ask(NOW)
 
 
 def test_an_hour_that_the_site_renews_in_its_last_five_minutes_takes_three_calls() -> None:
@@ -107,7 +107,7 @@ def test_an_account_marked_although_its_login_is_well_is_looked_at_soon() -> Non
 
 
 def test_failures_double_the_wait_up_to_a_bound() -> None:
-    standing, now, waits = Standing(), NOW, []
+    standing, now, waits = RenewalState(), NOW, []
     for _ in range(9):
         standing = standing.failed(ServerFailed("no"), now)
         waits.append(standing.due_in(now))
@@ -118,7 +118,7 @@ def test_failures_double_the_wait_up_to_a_bound() -> None:
 
 
 def test_a_dead_login_is_asked_about_ever_more_seldom() -> None:
-    standing = Standing()
+    standing = RenewalState()
     for _ in range(60):
         standing = standing.failed(SessionExpired("no"), NOW, longest=1800)
     assert standing.due_in(NOW) == 1800
@@ -130,14 +130,14 @@ def test_a_dead_login_is_asked_about_ever_more_seldom() -> None:
     [(None, 5), (0.0, 5), (3.0, 5), (1200.0, 1200), (1e9, LONGEST_RETRY_AFTER_SECONDS), (math.inf, 3600)],
 )
 def test_the_sites_retry_after_holds_for_requests_too(kind: type[RateLimited], told: float | None, wait: float) -> None:
-    standing = Standing().failed(kind("slower", retry_after=told), NOW)
+    standing = RenewalState().failed(kind("slower", retry_after=told), NOW)
     assert standing.due_in(NOW) == wait
     assert not standing.may_ask(NOW + wait - 1)
     assert standing.may_ask(NOW + wait)
 
 
 def test_requests_may_ask_again_long_before_the_schedule_does() -> None:
-    standing = Standing()
+    standing = RenewalState()
     for _ in range(9):
         standing = standing.failed(TimedOut("no"), NOW)
     assert standing.due_in(NOW) == LONGEST_REPEAT_SECONDS
@@ -146,7 +146,7 @@ def test_requests_may_ask_again_long_before_the_schedule_does() -> None:
 
 
 def test_a_call_under_way_keeps_what_is_known() -> None:
-    failed = Standing().failed(ServerFailed("no"), NOW)
+    failed = RenewalState().failed(ServerFailed("no"), NOW)
     asked = failed.asked(NOW + 10)
     assert (asked.failure, asked.failing_since, asked.failures) == (failed.failure, NOW, 1)
     assert asked.due_in(NOW + 10) == LEAST_WAIT_SECONDS
@@ -201,7 +201,7 @@ def test_a_token_of_an_hour_or_more_is_asked_about_before_its_end_whenever_one_l
 def test_after_failures_the_next_call_is_neither_at_once_nor_beyond_reason(
     failures: list[UpstreamError], now: float, every: float
 ) -> None:
-    standing, began = Standing(), now
+    standing, began = RenewalState(), now
     for failure in failures:
         standing = standing.failed(failure, now, longest=every)
         assert FIRST_REPEAT_SECONDS <= standing.wait <= max(every, LONGEST_RETRY_AFTER_SECONDS)

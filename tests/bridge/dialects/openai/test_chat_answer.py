@@ -7,11 +7,22 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 from examples import a_share
+from frames import frames
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.answering.chat import Usage
-from bridge.dialects.openai.chat_answer import MAX_ANNOTATIONS, MAX_WHOLE_CHARS, ChunkEncoder, Completion, Header
+from bridge.answering.events import AnswerEvent, ToolCalls
+from bridge.answering.messages import ToolCall
+from bridge.dialects.openai.chat_answer import (
+    MAX_ANNOTATIONS,
+    MAX_WHOLE_CHARS,
+    SYSTEM_FINGERPRINT,
+    ChunkEncoder,
+    Completion,
+    Header,
+)
+from bridge.dialects.openai.chat_choices import Choices, Completions
 from bridge.errors import ApiError, invalid_request
 from upstream.protocol.events import Citations, Event, Image, Images, ReasoningDeltas, Source, TextDeltas
 from upstream.protocol.line_values import MAX_OFFSETS, MAX_SOURCES
@@ -142,6 +153,7 @@ def test_a_completion_holds_the_message(case: Case) -> None:
         "object": "chat.completion",
         "created": 1_700_000_000,
         "model": "gemini-4-pro",
+        "system_fingerprint": SYSTEM_FINGERPRINT,
         "choices": [{"index": 0, "message": message(case), "logprobs": None, "finish_reason": "stop"}],
         "usage": USAGE_OBJECT,
     }
@@ -170,6 +182,7 @@ def test_every_chunk_has_the_same_head_and_only_the_last_a_finish_reason(case: C
             "object": "chat.completion.chunk",
             "created": 1_700_000_000,
             "model": "gemini-4-pro",
+            "system_fingerprint": SYSTEM_FINGERPRINT,
         }
         assert [choice["index"] for choice in chunk["choices"]] == [0]
     assert {chunk["choices"][0]["finish_reason"] for chunk in all_but_last} == {None}
@@ -333,3 +346,117 @@ def test_annotations_are_few(batches: list[list[Event]]) -> None:
     assert len(whole) <= MAX_ANNOTATIONS
     assert max(len(source.offsets) for source in completion._sources.values()) <= MAX_OFFSETS
     assert len(completion._sources) <= MAX_SOURCES
+
+
+CALLS = ToolCalls(
+    (ToolCall("call_1", "look", '{"at":"\u2028it"}'), ToolCall("call_2", "write", "free \u00e9 text", "custom"))
+)
+
+
+def calls_streamed(*batches: list[AnswerEvent], older_form: bool = False) -> list[dict[str, Any]]:
+    """The deltas of a stream of these batches, with its finish reason in the last."""
+    encoder = ChunkEncoder(HEADER, include_usage=False, older_form=older_form)
+    first = encoder.encode(batches[0])
+    data = encoder.start() + first + b"".join(map(encoder.encode, batches[1:]))
+    data += encoder.finish("tool_calls", lambda: USAGE)
+    choices = [orjson.loads(frame)["choices"][0] for frame in frames(data)[:-1]]
+    return [*[choice["delta"] for choice in choices], {"finish": choices[-1]["finish_reason"]}]
+
+
+def test_each_call_is_one_delta_with_all_of_it() -> None:
+    assert calls_streamed([CALLS]) == [
+        {"role": "assistant", "content": None},
+        {
+            "tool_calls": [
+                {
+                    "index": 0,
+                    "id": "call_1",
+                    "type": "function",
+                    "function": {"name": "look", "arguments": '{"at":"\u2028it"}'},
+                }
+            ]
+        },
+        {
+            "tool_calls": [
+                {"index": 1, "id": "call_2", "type": "custom", "custom": {"name": "write", "input": "free \u00e9 text"}}
+            ]
+        },
+        {},
+        {"finish": "tool_calls"},
+    ]
+
+
+def test_content_is_not_null_where_text_comes_before_calls() -> None:
+    first, *_ = calls_streamed([text("Let me see.")], [CALLS])
+    assert first == {"role": "assistant", "content": ""}
+    first, *_ = calls_streamed([text("Let me see."), CALLS])
+    assert first == {"role": "assistant", "content": ""}
+    first, *_ = calls_streamed([reasoning("I should look."), CALLS])
+    assert first == {"role": "assistant", "content": None}
+
+
+def test_the_older_form_has_one_call_without_an_id() -> None:
+    assert calls_streamed([CALLS], older_form=True) == [
+        {"role": "assistant", "content": None},
+        {"function_call": {"name": "look", "arguments": '{"at":"\u2028it"}'}},
+        {},
+        {"finish": "function_call"},
+    ]
+
+
+def calls_completed(*batches: list[AnswerEvent], older_form: bool = False) -> dict[str, Any]:
+    answer = Completion(HEADER, older_form=older_form)
+    for batch in batches:
+        answer.add(batch)
+    (choice,) = orjson.loads(answer.finish("tool_calls", USAGE))["choices"]
+    found: dict[str, Any] = {**choice["message"], "finish": choice["finish_reason"]}
+    return found
+
+
+def test_a_completion_holds_the_calls() -> None:
+    message = calls_completed([CALLS])
+    assert message["content"] is None
+    assert message["finish"] == "tool_calls"
+    assert message["tool_calls"] == [
+        {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"at":"\u2028it"}'}},
+        {"id": "call_2", "type": "custom", "custom": {"name": "write", "input": "free \u00e9 text"}},
+    ]
+    assert calls_completed([text("Let me see.")], [CALLS])["content"] == "Let me see."
+
+
+def test_a_completion_in_the_older_form_holds_one_call() -> None:
+    message = calls_completed([CALLS], older_form=True)
+    assert message["finish"] == "function_call"
+    assert message["function_call"] == {"name": "look", "arguments": '{"at":"\u2028it"}'}
+    assert "tool_calls" not in message
+
+
+def test_several_choices_are_told_by_their_index() -> None:
+    choices = Choices(HEADER, 2, include_usage=True, older_form=False)
+    data = choices.start() + choices.encode(1, [text("two")]) + choices.encode(0, [text("one")])
+    data += choices.finish_one(1, "stop") + choices.finish_one(0, "length") + choices.finish(lambda: USAGE)
+    *chunks, done = frames(data)
+    assert done == b"[DONE]"
+    *told, last = [orjson.loads(chunk) for chunk in chunks]
+    assert [(each["choices"][0]["index"], each["choices"][0]["delta"].get("content")) for each in told] == [
+        (1, ""),
+        (1, "two"),
+        (0, ""),
+        (0, "one"),
+        (1, None),
+        (0, None),
+    ]
+    assert (last["choices"], last["usage"]) == ([], USAGE_OBJECT)
+
+
+def test_a_completion_holds_several_choices() -> None:
+    completions = Completions(HEADER, 2, older_form=False)
+    completions.add(1, [text("two")])
+    completions.add(0, [text("one")])
+    completions.finish_one(1, "stop")
+    completions.finish_one(0, "length")
+    body = orjson.loads(completions.finish(USAGE))
+    assert [(each["index"], each["message"]["content"], each["finish_reason"]) for each in body["choices"]] == [
+        (0, "one", "length"),
+        (1, "two", "stop"),
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
@@ -18,11 +19,16 @@ _UNREADABLE: Final = re.compile(
 )
 
 
-def printable(text: str) -> str:
-    """`text` on one line, without anything that a terminal would obey or an encoding refuse."""
+def printable(text: str, instead: str = _REPLACEMENT) -> str:
+    """`text` on one line, with `instead` for each character that a terminal obeys or an encoding refuses."""
+    return replaced(text, lambda _: instead)
+
+
+def replaced(text: str, instead: Callable[[str], str]) -> str:
+    """`text` on one line; `instead` is asked what stands in the place of a character that cannot be printed."""
     if text.isprintable():
         return text
-    return "".join(char if char.isprintable() else _REPLACEMENT for char in text)
+    return "".join(char if char.isprintable() else instead(char) for char in text)
 
 
 def readable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""README's own words about pictures, run as a reader would run them: with the real SDK, against a running bridge."""
+"""The examples of docs/pictures.md, run as a reader would run them: with the real SDK, against a running bridge."""
 
 from __future__ import annotations
 
@@ -15,15 +15,12 @@ from running import RunningBridge
 
 from upstream.arena import Arena
 
-_SECTION = re.compile(r"^## Pictures\n(.*?)^## ", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def examples() -> list[str]:
-    """The code of README's section."""
-    section = _SECTION.search((ROOT / "README.md").read_text())
-    assert section is not None
-    return _CODE.findall(section[1])
+    """The page's code."""
+    return _CODE.findall((ROOT / "docs" / "pictures.md").read_text())
 
 
 class Reader:

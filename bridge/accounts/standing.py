@@ -1,0 +1,161 @@
+"""How an account is: judged here, and nowhere else, for the log, `/health`, `/metrics`, the commands and the dashboard.
+
+Pure: what is known goes in, words come out. None of them holds a secret, or an account's label.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from bridge.diagnosis import ADVICE
+from upstream.accounts import EVERYTHING, EXPIRY_WARNING_SECONDS, Account
+from upstream.protocol.cookies import Session
+from upstream.protocol.errors import Reason, UpstreamError
+
+#: Why an account rests from everything, and where else that can be seen.
+DOUBTED: Final = "LMArena doubts that a human uses this account"
+SAME_FLAG: Final = "Its own page shows the same flag"
+
+
+class Condition(StrEnum):
+    """How an account is, in one word; the worse comes first."""
+
+    EXPIRED = "expired"  # the site does not accept its login
+    GUEST = "guest"
+    TERMS = "terms"
+    FAILING = "failing"  # the renewal of its login fails
+    ENDED = "ended"  # its login cannot be renewed, and is past its end; that it is over, only the site can say
+    RESTING = "resting"
+    ENDING = "ending"  # its login cannot be renewed, and ends within a day
+    USABLE = "usable"
+
+
+class Failing(NamedTuple):
+    """A login whose renewal fails: since when (unix seconds by the site's clock), why, and how often in a row."""
+
+    since: float
+    error: UpstreamError
+    failures: int = 1
+
+    def matters(self, session: Session, now: float) -> bool:
+        """Whether this is worth a word: one call may fail while the token holds. `now` is by the site's clock."""
+        return session.renewable and (self.failures > 1 or session.expires_at <= now)
+
+
+class Finding(NamedTuple):
+    """One thing that is not as it should be with an account.
+
+    `what` has happened and what is `to_do` about it are clauses without a full stop, code between backticks; `to_do` is
+    '' where it ends by itself. `blocks` is whether the account cannot be asked for a chat until then.
+    """
+
+    condition: Condition
+    reason: Reason
+    what: str
+    to_do: str = ""
+    blocks: bool = False
+
+    @property
+    def clause(self) -> str:
+        """All of it in one clause."""
+        return f"{self.what}: {self.to_do}" if self.to_do else self.what
+
+
+class Standing(NamedTuple):
+    """All that is to be said of an account: the worst first, nothing where all is well."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def worst(self) -> Finding | None:
+        """The worst that is known of it; None where all is well."""
+        return self.findings[0] if self.findings else None
+
+    @property
+    def condition(self) -> Condition:
+        """The same in one word."""
+        return self.findings[0].condition if self.findings else Condition.USABLE
+
+    @property
+    def obstacle(self) -> Finding | None:
+        """Why the account cannot be asked for a chat now; None where it can."""
+        return next((finding for finding in self.findings if finding.blocks), None)
+
+
+def utc(moment: float) -> str:
+    """A unix time as text for anybody: `at 2026-11-30 12:00 UTC`. Times before 1970 are its first second."""
+    return time.strftime("at %Y-%m-%d %H:%M UTC", time.gmtime(max(0.0, moment)))
+
+
+def judge(
+    account: Account, now: float, site_now: float, failing: Failing | None = None, *, when: Callable[[float], str] = utc
+) -> Standing:
+    """Say how an account is.
+
+    `now` is unix time in seconds by this machine's clock, which rests go by, and `site_now` by the site's, which logins
+    go by. `failing` is set where the renewal of the account's login fails. `when` spells the end of a login, with a
+    preposition.
+    """
+    return Standing(tuple(_findings(account, now, site_now, failing, when)))
+
+
+def holds(session: Session, now: float, when: Callable[[float], str]) -> str:
+    """How long a login holds, as a predicate. `now` is by the site's clock, `when` as for `judge`."""
+    if session.renewable:
+        return "renews itself"
+    if session.expires_at <= now:
+        return f"ended {when(session.expires_at)} and cannot be renewed"
+    return f"ends for good {when(session.expires_at)}"
+
+
+def login(session: Session, now: float, when: Callable[[float], str]) -> str:
+    """The same as a clause."""
+    return f"{'its login' if session.renewable else 'the session'} {holds(session, now, when)}"
+
+
+def _findings(
+    account: Account, now: float, site_now: float, failing: Failing | None, when: Callable[[float], str]
+) -> Iterator[Finding]:
+    session = account.session
+    left = math.inf if session.renewable else session.expires_at - site_now
+    log_in_again = ADVICE[Reason.EXPIRED].now
+    if account.expired:
+        what = "the site no longer accepts its login" if left > 0 else login(session, site_now, when)
+        yield Finding(Condition.EXPIRED, Reason.EXPIRED, what, log_in_again, blocks=True)
+        yield from _rests(account, now)
+        return
+    if account.bar is not None:
+        why, to_do, _ = ADVICE[account.bar]
+        yield Finding(Condition(account.bar.value), account.bar, why, to_do, blocks=True)
+    if failing is not None and failing.matters(session, site_now):
+        yield Finding(Condition.FAILING, failing.error.reason, _failing(failing, site_now))
+    if left <= 0:
+        yield Finding(Condition.ENDED, Reason.EXPIRED, login(session, site_now, when), log_in_again)
+    yield from _rests(account, now)
+    if 0 < left < EXPIRY_WARNING_SECONDS:
+        what = login(session, site_now, when)
+        yield Finding(Condition.ENDING, Reason.EXPIRED, what, f"before then, {log_in_again}")
+
+
+def _failing(failing: Failing, now: float) -> str:
+    minutes = max(0.0, now - failing.since) / 60
+    span = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+    since = f"{time.strftime('%H:%M UTC', time.gmtime(failing.since))} ({span})"
+    why = failing.error.message.rstrip(".")
+    return f"renewal of its login has failed since {since}: {why}; it is tried again by itself"
+
+
+def _rests(account: Account, now: float) -> Iterator[Finding]:
+    for modality, until in account.resting.items():
+        seconds = math.ceil(until - now)
+        if seconds <= 0:
+            continue
+        if modality == EVERYTHING:
+            what, reason = f"{DOUBTED}: it rests for {seconds} s. {SAME_FLAG}", Reason.RECAPTCHA
+        else:
+            what, reason = f"rests for {seconds} s from {modality} after a 429", Reason.RATE_LIMITED
+        yield Finding(Condition.RESTING, reason, what, blocks=modality in ("chat", EVERYTHING))

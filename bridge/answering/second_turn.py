@@ -1,0 +1,36 @@
+"""One more turn of an answer's evaluation, in which the model says again what could not be read."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bridge.answering.record import AnswerRecord
+from bridge.answering.stages import CUT
+from upstream.answer import ArenaAnswer
+from upstream.protocol.events import Failure, Finish, TextDeltas
+
+#: The longest answer that is kept, in characters: as long as one that is not streamed.
+MAX_CHARS: Final = 16 * 1024 * 1024
+
+
+async def read_whole(answer: ArenaAnswer, said: AnswerRecord) -> str | None:
+    """Read an answer to its end, count it in `said`, and close it; None where it broke, or is not whole."""
+    texts: list[str] = []
+    chars = 0
+    try:
+        while chars <= MAX_CHARS and answer.keep(chars):
+            batch = await answer.read()
+            events = [event for event in batch if not isinstance(event, Finish | Failure)]
+            said.add(events)
+            for event in events:
+                if isinstance(event, TextDeltas):
+                    texts.append(event.text)
+                    chars += len(event.text)
+            match batch[-1]:
+                case Finish(reason=reason) if reason not in CUT:
+                    return "".join(texts)
+                case Finish() | Failure():
+                    return None
+        return None
+    finally:
+        await answer.aclose()

@@ -1,0 +1,210 @@
+"""Structured output: an answer that is to be JSON, without what models put around it, checked against its schema."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from bridge.answering.chat import JsonFormat
+from bridge.answering.deltas import rewritten, text_delta
+from bridge.answering.events import AnswerEvent, ToolCalls
+from bridge.answering.schemas import first_misfit
+from bridge.answering.stages import ReadingStage
+from bridge.answering.tools.json_values import Extent, compact, read_nearly, read_value, skip_spaces
+from bridge.answering.tools.repair import json_prompt
+from bridge.errors import answer_too_long, invalid_model_output
+from upstream.protocol.events import TextDeltas
+
+#: Characters of an answer that are held back at most.
+MAX_HELD_CHARS: Final = 16 * 1024 * 1024
+
+_FENCED: Final = re.compile(
+    r"^[ \t]*(?:`{3,}|~{3,})[\w+-]*[ \t]*\n(?P<inside>.*?)\n?[ \t]*(?:`{3,}|~{3,})", re.MULTILINE | re.DOTALL
+)
+#: Where an object or an array begins that is JSON, as against a bracket in prose.
+_OBJECT: Final = re.compile(r"\{(?=\s*[\"'}])")
+_OBJECT_OR_ARRAY: Final = re.compile(r"\{(?=\s*[\"'}])|\[(?=\s*(?:[\[{\"'\]\d-]|true|false|null))")
+#: So many places are tried.
+_MAX_PLACES: Final = 50
+#: An opening bracket and what must follow it are within so many characters, as long as the JSON is no joke.
+_OPENING_CHARS: Final = 200
+
+
+class Found(NamedTuple):
+    """JSON that was found in an answer: as it goes to the caller, and its value."""
+
+    text: str
+    value: object
+
+
+class JsonStage(ReadingStage):
+    """Lets nothing but the JSON of an answer through; with calls in it, nothing but these.
+
+    Streamed, JSON goes on as it comes, once it has begun; a value that is no object or array waits for the end.
+    """
+
+    def __init__(self, form: JsonFormat, *, streamed: bool) -> None:
+        self._form = form
+        self._schema = form.schema
+        self._streamed = streamed and _may_only_be(form.schema, "object", "array")
+        self._opening = _OBJECT if form.schema is None or _may_only_be(form.schema, "object") else _OBJECT_OR_ARRAY
+        self._held: list[str] = []  # of the text, as long as no JSON flows
+        self._tail = ""  # the end of it
+        self._sent: list[str] = []
+        self._extent: Extent | None = None  # of the JSON that flows
+        self._sent_chars = 0
+        self._around = False  # there was more than the JSON
+        self._called = False
+
+    def feed(self, batch: Sequence[AnswerEvent]) -> list[AnswerEvent]:
+        """Hold text back, or let JSON go on. Raises ApiError (502) where the answer is longer than is kept."""
+        passed: list[AnswerEvent] = []
+        for event in batch:
+            if isinstance(event, TextDeltas):
+                going = rewritten(event, self._push)
+                if going is not None:
+                    passed.append(going)
+                continue
+            self._called |= isinstance(event, ToolCalls)
+            passed.append(event)
+        if self.size + self._sent_chars > MAX_HELD_CHARS:
+            raise answer_too_long(MAX_HELD_CHARS)
+        return passed
+
+    def conclude(self, *, cut: bool, may_ask: bool) -> list[AnswerEvent]:
+        """Find the JSON, and check it."""
+        text = "".join(self._held)
+        if self._called:
+            self.regenerable &= not text.strip()
+            self._let_go()
+            return []
+        if cut:
+            self._let_go()
+            return [text_delta(text)] if text and self._extent is None else []
+        if self._extent is not None:
+            return self._check_sent()
+        found, mistake = found_in(text, self._schema, self._opening)
+        if found is not None:
+            self.regenerable &= found.text == text.strip()
+            self._let_go()
+            return [text_delta(found.text)]
+        if may_ask:
+            self.prompt = json_prompt(mistake, has_schema=self._schema is not None)
+            return []
+        return self._refuse(mistake)
+
+    def repaired(self, text: str | None) -> list[AnswerEvent]:
+        """Find the JSON in the answer to the repair prompt."""
+        self.regenerable = False
+        self._let_go()
+        if text is None:
+            return self._refuse("it holds no JSON that fits, and the model could not be asked again.")
+        found, mistake = found_in(text, self._schema, self._opening)
+        return self._refuse(mistake) if found is None else [text_delta(found.text)]
+
+    def _let_go(self) -> None:
+        self._held.clear()
+        self.size = 0
+
+    def _refuse(self, mistake: str) -> list[AnswerEvent]:
+        self._let_go()
+        self.error = invalid_model_output(f"The model's answer is not the JSON that was asked for: {mistake}")
+        return []
+
+    def _push(self, text: str) -> str:
+        """Take the next piece; return what of the JSON goes on."""
+        if self._extent is not None:
+            return self._flow(text, self._extent)
+        self._held.append(text)
+        self.size += len(text)
+        if not self._streamed:
+            return ""
+        self._tail = self._tail[-_OPENING_CHARS:] + text
+        opening = self._opening.search(self._tail)
+        if opening is None:
+            return ""
+        json = self._tail[opening.start() :]
+        self._around = bool("".join(self._held)[: -len(json)].strip())
+        self._let_go()
+        self._extent = Extent()
+        return self._flow(json, self._extent)
+
+    def _flow(self, text: str, extent: Extent) -> str:
+        """Let the JSON go on up to its end."""
+        if extent.end is not None:
+            self._around |= bool(text.strip())
+            return ""
+        extent.add(text)
+        going = text if extent.end is None else text[: extent.end - self._sent_chars]
+        self._around |= bool(text[len(going) :].strip())
+        self._sent.append(going)
+        self._sent_chars += len(going)
+        return going
+
+    def _check_sent(self) -> list[AnswerEvent]:
+        """Check the JSON that the caller has already."""
+        self.regenerable &= not self._around
+        text = "".join(self._sent)
+        value = read_value(text)
+        if value is None or text[value.end :].strip():
+            return self._refuse("it is not valid JSON.")
+        mistake = misfit_of(value.value, self._schema)
+        return self._refuse(mistake) if mistake else []
+
+
+def found_in(text: str, schema: Mapping[str, object] | None, opening: re.Pattern[str]) -> tuple[Found | None, str]:
+    """Find the JSON in an answer that fits; else say what is wrong with the first that there is."""
+    first_mistake = ""
+    for found in _candidates(text, opening):
+        mistake = misfit_of(found.value, schema)
+        if not mistake:
+            return found, ""
+        first_mistake = first_mistake or mistake
+    return None, first_mistake or "it holds no valid JSON."
+
+
+def misfit_of(value: object, schema: Mapping[str, object] | None) -> str:
+    """Say where a value does not fit; '' where it does. Without a schema it must be an object."""
+    if schema is None:
+        return "" if isinstance(value, dict) else "it is not a JSON object."
+    misfit = first_misfit(schema, value)
+    if misfit is None:
+        return ""
+    return f"at '{misfit.path}': {misfit.message}" if misfit.path else f"{misfit.message}"
+
+
+def _candidates(text: str, opening: re.Pattern[str]) -> Iterator[Found]:
+    """Yield what may be the JSON of an answer, the likeliest first: as it stands, then mended."""
+    places = [skip_spaces(text, 0)]
+    places += [skip_spaces(text, fenced.start("inside")) for fenced in _FENCED.finditer(text)]
+    ends: list[tuple[int, int]] = [(places[0], len(text.rstrip()))]
+    ends += [(place, fenced.end("inside")) for place, fenced in zip(places[1:], _FENCED.finditer(text), strict=True)]
+    for place, end in ends:
+        value = read_value(text, place)
+        if value is not None and not text[value.end : end].strip():
+            yield Found(text[place : value.end], value.value)
+    brackets = [found.start() for found in opening.finditer(text)][:_MAX_PLACES]
+    at = 0
+    for place in brackets:
+        if place >= at and (value := read_value(text, place)) is not None:
+            yield Found(text[place : value.end], value.value)
+            at = value.end
+    at = 0
+    for place in brackets:
+        if place >= at and (value := read_nearly(text, place)) is not None:
+            if value.mended:
+                yield Found(compact(value.value), value.value)
+            at = value.end
+
+
+def _may_only_be(schema: Mapping[str, object] | None, *kinds: str) -> bool:
+    """Whether every value that fits is of one of these types; without a schema it is an object."""
+    if schema is None:
+        return True
+    types = schema.get("type")
+    if isinstance(types, str):
+        return types in kinds
+    if isinstance(types, list):
+        return bool(types) and all(each in kinds for each in types)
+    return "properties" in schema and "object" in kinds

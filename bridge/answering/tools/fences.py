@@ -1,0 +1,102 @@
+"""Code fences, and bare JSON: both may begin only on a line of their own."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from bridge.answering.tools.json_values import skip_spaces
+
+#: The words after the marks of a fence are at most so many characters where a block of calls stands in it.
+MAX_INFO_CHARS: Final = 40
+
+_LINE: Final = re.compile(r"^[ \t]*(?:(?P<marks>`{3,}|~{3,})|(?P<bracket>[\[{]))", re.MULTILINE)
+_INFO: Final = re.compile(r"[^`\n]*")
+_MAYBE_MARKS: Final = re.compile(r"^[ \t]*(?:`{1,2}|~{1,2})\Z", re.MULTILINE)
+
+_KEYS: Final = ("name", "function", "tool", "tool_calls", "arguments", "parameters", "args", "input", "type", "id")
+_KINDS: Final = ("function", "function_call", "tool_call", "tool_use")
+#: How a call in JSON begins, as far as it has come.
+_CALL: Final = re.compile(
+    r"\s*(?:\[\s*)?(?:\{\s*(?:(?P<quote>[\"'])(?P<key>\w{0,20})(?:(?P<closed>(?P=quote))"
+    r"\s*(?::\s*(?P<value>[\"'](?P<name>[^\"'\n]{0,100}))?)?)?)?)?"
+)
+
+
+class LineStart(NamedTuple):
+    """A line that begins with the marks of a fence, or with a bracket, which is at `at`; `end` is behind either."""
+
+    start: int
+    at: int
+    end: int
+    marks: str
+
+
+def next_line_start(text: str, at: int) -> LineStart | None:
+    """Find the next line that begins so."""
+    found = _LINE.search(text, at)
+    if found is None:
+        return None
+    marks = found["marks"] or ""
+    return LineStart(found.start(), found.end() - len(marks or "{"), found.end(), marks)
+
+
+def maybe_marks(text: str, at: int) -> int:
+    """Find where the end of a text may become the marks of a fence; its end where it cannot."""
+    found = _MAYBE_MARKS.search(text, max(at, len(text) - 200))
+    return found.start() if found else len(text)
+
+
+def end_of_info(text: str, at: int) -> int | None:
+    """Find the line break behind the marks that end at a place: None where it has not come, -1 where it is no fence."""
+    found = _INFO.match(text, at)
+    end = found.end() if found else at
+    if text[end : end + 1] == "\n":
+        return end + 1
+    if text[end:] or end - at > MAX_INFO_CHARS:
+        return -1
+    return None
+
+
+def closing(marks: str, *, at_end: bool = True) -> re.Pattern[str]:
+    """The line that closes a fence; with `at_end` it may be the last of the text, without a line break."""
+    end = r"(?:\n|\Z)" if at_end else r"\n"
+    return re.compile(rf"^[ \t]*{re.escape(marks[0])}{{{len(marks)},}}[ \t]*{end}", re.MULTILINE)
+
+
+def end_of_closing(text: str, at: int, marks: str) -> int | None:
+    """Find the end of the marks that close a fence and begin at a place; None where there are none."""
+    found = re.compile(rf"{re.escape(marks[0])}{{{len(marks)},}}[ \t]*(?:\n|\Z)").match(text, at)
+    return found.end() if found else None
+
+
+def maybe_closing(marks: str) -> re.Pattern[str]:
+    """A last line that may become one that closes a fence."""
+    return re.compile(rf"^[ \t]*{re.escape(marks[0])}*[ \t]*\Z", re.MULTILINE)
+
+
+class Prospect(NamedTuple):
+    """What the JSON that begins at a place can still be; `name` is the tool that it names first, if it is known."""
+
+    possible: bool
+    name: str | None = None
+
+
+def prospect(text: str, at: int) -> Prospect:
+    """Say whether JSON that begins at a place may be a call, as far as it has come."""
+    found = _CALL.match(text, at)
+    if found is None:  # the pattern matches anything
+        return Prospect(False)
+    at_end = skip_spaces(text, found.end()) == len(text)
+    key = found["key"]
+    if key is None:
+        return Prospect(at_end)
+    if not found["closed"]:
+        return Prospect(at_end and any(each.startswith(key) for each in _KEYS))
+    if key not in _KEYS:
+        return Prospect(False)
+    if found["value"] and not at_end:
+        if key in ("name", "function", "tool"):
+            return Prospect(True, found["name"])
+        return Prospect(key != "type" or found["name"] in _KINDS)
+    return Prospect(True)

@@ -1,0 +1,256 @@
+"""The forms in which models write tool calls, one row each: how a block begins, and what reads it.
+
+A model is asked for the first; the others are those that models were trained on and fall back into (docs/agents.md).
+Bare JSON has no marker and no row: `bridge.answering.tools.reading` reads it at the end of an answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from itertools import product
+from typing import Final, NamedTuple, TypeAlias
+
+from bridge.answering.tools.json_values import read_nearly, skip_spaces
+from bridge.answering.tools.offered import RawCall
+from bridge.answering.tools.parts import (
+    Block,
+    Parameters,
+    closed_by,
+    read_arguments,
+    read_calls_as_json,
+    read_parameters,
+)
+
+
+class Run(NamedTuple):
+    """A part of an opening that is not the same each time: 1 to `most` characters of a class."""
+
+    chars: str
+    most: int
+
+
+Opening: TypeAlias = tuple[str | Run, ...]
+
+#: Reads the block whose opening stands between two places; None where it is nothing but text.
+Read: TypeAlias = Callable[[str, int, int], Block | None]
+
+
+class Form(NamedTuple):
+    """One form: its openings, of which each begins a block, and what reads one."""
+
+    name: str
+    openings: tuple[Opening, ...]
+    read: Read
+
+
+_NS: Final = r"(?:[A-Za-z][\w.-]{0,31}:)?"
+_PREFIX: Final = Run(r"[\w.-]", 32)
+
+_BLOCK_END: Final = re.compile(r"</tool_calls?>")
+_INNER: Final = re.compile(rf"<{_NS}(?:invoke name=|function_calls>)|<function=|<tool_call>|\[TOOL_CALLS\]|<[|｜]tool")
+_NAME: Final = re.compile(r"\s*(?P<name>[\w.:-]{1,100})\s*")
+_PAIR: Final = re.compile(r"\s*<arg_key>(?P<name>.*?)</arg_key>\s*<arg_value>", re.DOTALL)
+_PAIR_END: Final = re.compile(r"</arg_value>(?=\s*(?:<arg_key>|</tool_call>|\Z))")
+_ANY_PAIR_END: Final = re.compile(r"</arg_value>")
+
+
+def at_line_start(text: str, at: int) -> bool:
+    """Whether nothing but white space stands before a place on its line."""
+    return not text[text.rfind("\n", 0, at) + 1 : at].strip()
+
+
+def _read_block(text: str, start: int, at: int) -> Block | None:
+    """`<tool_call>` with JSON, with another form inside, or with a name and pairs of keys and values."""
+    inner = skip_spaces(text, at)
+    if _INNER.match(text, inner):
+        return Block((), inner, wrapper=True)
+    if text[inner : inner + 1] in ("{", "[", "`", "~"):
+        return _to_its_end(text, read_calls_as_json(text, at, _BLOCK_END))
+    name = _NAME.match(text, at)
+    if name and (_PAIR.match(text, name.end()) or _BLOCK_END.match(text, name.end())):
+        pairs, end, whole = read_parameters(text, name.end(), Parameters(_PAIR, _PAIR_END, _ANY_PAIR_END))
+        end, closed = closed_by(text, end, _BLOCK_END)
+        if whole and (closed or not text[end:].strip()):
+            return Block((RawCall(name["name"], texts=tuple(pairs)),), end, closed=closed)
+        return _to_its_end(text, Block((), end, "Its pairs of <arg_key> and <arg_value> cannot be read."))
+    if name and text[name.end() : name.end() + 1] == "{":
+        return _to_its_end(text, read_arguments(text, name["name"], name.end(), _BLOCK_END))
+    if not text[inner:]:
+        return Block((), inner, "It is empty.") if at_line_start(text, start) else None
+    closing = _BLOCK_END.search(text, at)
+    if closing is None or not at_line_start(text, start):
+        return None  # prose about the tag
+    return Block((), closing.end(), "It is not valid JSON with a name and arguments.", closed=True)
+
+
+def _to_its_end(text: str, block: Block) -> Block:
+    """Let a block that cannot be read go up to its closing tag."""
+    if not block.problem:
+        return block
+    end = _BLOCK_END.search(text, block.end)
+    return block._replace(end=end.end() if end else len(text), calls=(), closed=end is not None)
+
+
+def _read_wrapper(text: str, start: int, at: int) -> Block | None:
+    """The opening tag around several blocks."""
+    inner = skip_spaces(text, at)
+    if text[inner : inner + 1] in ("{", "["):
+        return read_calls_as_json(text, at, _WRAPPER_END)
+    if _INNER.match(text, inner):
+        return Block((), inner, wrapper=True)
+    end = _WRAPPER_END.search(text, at)
+    if end is None or not at_line_start(text, start):
+        return None
+    return Block((), end.end(), "It holds no call.", closed=True)
+
+
+_WRAPPER_END: Final = re.compile(
+    rf"</{_NS}(?:function_calls|tool_calls)>|<[|｜]tool[_▁]calls[_▁](?:section[_▁])?end[|｜]>"
+)
+
+_INVOKE: Final = re.compile(rf"<{_NS}invoke\s+name\s*=\s*(?:\"(?P<name>[^\"\n]*)\"|'(?P<named>[^'\n]*)')[^>\n]*>")
+_INVOKE_END: Final = re.compile(rf"</{_NS}invoke>")
+_NAMED_PARAMETERS: Final = Parameters(
+    re.compile(rf"\s*<{_NS}parameter\s+name\s*=\s*[\"'](?P<name>[^\"'\n]*)[\"'][^>\n]*>"),
+    re.compile(rf"</{_NS}parameter>(?=\s*(?:<{_NS}parameter\s+name|</{_NS}(?:invoke|function_calls)>|\Z))"),
+    re.compile(rf"</{_NS}parameter>"),
+)
+
+
+def _read_invoke(text: str, start: int, _: int) -> Block | None:
+    """`<invoke name="x"><parameter name="city">Paris</parameter></invoke>`."""
+    opening = _INVOKE.match(text, start)
+    if opening is None:
+        return None
+    name = opening["name"] or opening["named"] or ""
+    return _meant(text, start, _read_tag(text, name, opening.end(), _NAMED_PARAMETERS, _INVOKE_END))
+
+
+def _meant(text: str, start: int, block: Block) -> Block | None:
+    """Take a tag within a line for text if nothing can be read of it and it is not closed: code has such, too."""
+    return None if block.problem and not block.closed and not at_line_start(text, start) else block
+
+
+def _read_tag(text: str, name: str, at: int, kind: Parameters, closer: re.Pattern[str]) -> Block:
+    """Read what stands in a tag that names a tool: parameters, or JSON, or free text."""
+    if not kind.opening.match(text, at):
+        return read_arguments(text, name, at, closer)
+    values, end, whole = read_parameters(text, at, kind)
+    end, closed = closed_by(text, end, closer)
+    if whole and (closed or not text[end:].strip()):
+        return Block((RawCall(name, texts=tuple(values)),), end, closed=closed)
+    found = closer.search(text, end)
+    return Block((), found.end() if found else len(text), "Its parameters cannot be read.", closed=found is not None)
+
+
+_FUNCTION: Final = re.compile(r"<function=\s*[\"']?(?P<name>[\w.:-]{1,100})[\"']?\s*>")
+_FUNCTION_END: Final = re.compile(r"</function>")
+_EQUALS_PARAMETERS: Final = Parameters(
+    re.compile(r"\s*<parameter=\s*(?P<name>[^>\n]+?)\s*>"),
+    re.compile(r"</parameter>(?=\s*(?:<parameter=|</function>|</tool_call>|\Z))"),
+    re.compile(r"</parameter>"),
+    trims=True,
+)
+
+
+def _read_function(text: str, start: int, _: int) -> Block | None:
+    """`<function=x><parameter=city>Paris</parameter></function>`, or with JSON inside."""
+    opening = _FUNCTION.match(text, start)
+    if opening is None:
+        return None
+    return _meant(text, start, _read_tag(text, opening["name"], opening.end(), _EQUALS_PARAMETERS, _FUNCTION_END))
+
+
+_ARGS: Final = re.compile(r"\s*(?P<name>[\w.-]{1,100})\s*(?:\[CALL_ID\]\s*[\w-]+\s*)?(?P<args>\[ARGS\])?\s*(?=[{\[])")
+
+
+def _read_bracket(text: str, start: int, at: int) -> Block | None:
+    """`[TOOL_CALLS][{…}]`, or `[TOOL_CALLS]x[ARGS]{…}`."""
+    place = skip_spaces(text, at)
+    if text[place : place + 1] in ("{", "["):
+        return read_calls_as_json(text, place, None)
+    named = _ARGS.match(text, at)
+    if named is None:
+        return Block((), len(text), "It holds no call.") if at_line_start(text, start) and not text[place:] else None
+    value = read_nearly(text, named.end())
+    if value is None:
+        return Block((), len(text), "Its arguments are not valid JSON.")
+    return Block((RawCall(named["name"], value.value),), value.end, closed=True, mended=value.mended)
+
+
+_TURN_END: Final = re.compile(r"<\|(?:eom_id|eot_id|im_end|end)\|>")
+
+
+def _read_python_tag(text: str, _: int, at: int) -> Block | None:
+    """`<|python_tag|>{…}; {…}`."""
+    block = read_calls_as_json(text, at, None)
+    if block.problem:
+        return block._replace(end=len(text))
+    return block._replace(end=closed_by(text, block.end, _TURN_END)[0])
+
+
+_BAR: Final = "[|｜]"
+_SECTION_CALL: Final = re.compile(
+    rf"\s*(?:function\s*<{_BAR}tool[_▁]sep{_BAR}>)?\s*(?P<name>[^\s<{{]{{1,120}})\s*"
+    rf"(?:<{_BAR}tool[_▁](?:sep|call[_▁]argument[_▁]begin){_BAR}>|(?=[`{{])|\Z)"
+)
+_SECTION_CALL_END: Final = re.compile(rf"<{_BAR}tool[_▁]call[_▁]end{_BAR}>")
+_NUMBER: Final = re.compile(r":\d+\Z")
+
+
+def _read_section_call(text: str, start: int, at: int) -> Block | None:
+    """`<|tool_call_begin|>functions.x:0<|tool_call_argument_begin|>{…}<|tool_call_end|>`, and its relatives."""
+    named = _SECTION_CALL.match(text, at)
+    if named is None:
+        end = _SECTION_CALL_END.search(text, at)
+        if end is None and not at_line_start(text, start):
+            return None
+        return Block((), end.end() if end else len(text), "It names no tool.", closed=end is not None)
+    return read_arguments(text, _NUMBER.sub("", named["name"]), named.end(), _SECTION_CALL_END)
+
+
+_CHANNEL: Final = re.compile(
+    r"(?:<\|start\|>assistant)?(?:\s*to=(?P<first>[\w.:-]{1,100}))?\s*<\|channel\|>\s*\w+"
+    r"(?:\s+to=(?P<second>[\w.:-]{1,100}))?\s*(?:<\|constrain\|>)?\s*\w*\s*<\|message\|>"
+)
+_CHANNEL_END: Final = re.compile(r"<\|(?:call|end|return)\|>")
+
+
+def _read_channel(text: str, start: int, at: int) -> Block | None:
+    """`<|channel|>commentary to=functions.x <|constrain|>json<|message|>{…}<|call|>`."""
+    opening = _CHANNEL.match(text, start)
+    name = (opening["second"] or opening["first"]) if opening else None
+    if opening is None or name is None:
+        return Block((), len(text), "It has no message.") if at_line_start(text, start) and len(text) > at else None
+    return read_arguments(text, name, opening.end(), _CHANNEL_END)
+
+
+def _section_openings(*words: str) -> tuple[Opening, ...]:
+    return tuple(
+        (f"<{bar}{word.replace('_', joint)}{bar}>",) for word, bar, joint in product(words, ("|", "｜"), ("_", "▁"))
+    )
+
+
+FORMS: Final = (
+    Form("block", (("<tool_call>",), ("<tool_calls>",)), _read_block),
+    Form("wrapper", (("<function_calls>",), ("<", _PREFIX, ":function_calls>")), _read_wrapper),
+    Form("XML", (("<invoke name=",), ("<", _PREFIX, ":invoke name=")), _read_invoke),
+    Form("function tag", (("<function=",),), _read_function),
+    Form("bracket marker", (("[TOOL_CALLS]",),), _read_bracket),
+    Form("python tag", (("<|python_tag|>",),), _read_python_tag),
+    Form("sections", _section_openings("tool_calls_section_begin", "tool_calls_begin"), _read_wrapper),
+    Form("section call", _section_openings("tool_call_begin"), _read_section_call),
+    Form(
+        "channel",
+        (
+            ("<|channel|>", Run(r"\w", 20), " to="),
+            ("<|start|>assistant<|channel|>", Run(r"\w", 20), " to="),
+            ("<|start|>assistant to=",),
+        ),
+        _read_channel,
+    ),
+)
+
+#: A result that the model made up: from there on nothing is read.
+RESPONSE: Final = "<tool_response"

@@ -1,0 +1,109 @@
+"""The tools that a request offers: does a call that was read name one of them, and do its arguments fit?"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from bridge.answering.chat import Tool, Tools
+from bridge.answering.messages import ToolCall
+from bridge.answering.schemas import first_misfit
+from bridge.answering.tools.json_values import compact, read_nearly, skip_spaces
+from bridge.answering.tools.typed_values import value_of
+
+#: What models put before a tool's name.
+_PREFIXES: Final = ("functions.", "default_api.", "function.", "tools.")
+
+
+class RawCall(NamedTuple):
+    """A call as a model wrote it: its arguments as a JSON value, or each as text, or nothing but a text."""
+
+    name: str
+    arguments: object = None
+    texts: tuple[tuple[str, str], ...] | None = None
+    text: str | None = None
+
+
+class Wrong(NamedTuple):
+    """What is wrong with a call, as a sentence for the model."""
+
+    why: str
+
+
+def new_call_id() -> str:
+    """Make an id as OpenAI's: `call_` and 24 hex digits."""
+    return f"call_{secrets.token_hex(12)}"
+
+
+class Offered:
+    """The tools of one request."""
+
+    def __init__(self, tools: Tools, new_id: Callable[[], str] = new_call_id) -> None:
+        self.tools = tools
+        self._new_id = new_id
+        self._by_name = {tool.name: tool for tool in tools.tools if tool.name in tools.allowed}
+        self._by_folded_name = {name.casefold(): tool for name, tool in self._by_name.items()}
+        #: The length of the longest name that a model may write for one of them.
+        self.longest_name = max(map(len, self._by_name), default=0) + max(map(len, _PREFIXES))
+
+    @property
+    def names(self) -> list[str]:
+        """The names that may be called, in the order in which they were given."""
+        return list(self._by_name)
+
+    def find(self, name: str) -> Tool | None:
+        """Find a tool that may be called by the name that a model wrote: as it is, in any case, without a prefix."""
+        name = name.strip()
+        tool = self._by_name.get(name) or self._by_folded_name.get(name.casefold())
+        if tool is None:
+            for prefix in _PREFIXES:
+                if name.casefold().startswith(prefix):
+                    return self.find(name[len(prefix) :])
+        return tool
+
+    def call(self, raw: RawCall) -> ToolCall | Wrong:
+        """Make a call of what was read, or say what is wrong with it."""
+        tool = self.find(raw.name)
+        if tool is None:
+            return Wrong(f'There is no tool "{raw.name[:100]}" that may be called.')
+        if tool.kind == "custom":
+            text = _input_of(raw)
+            return Wrong(f'"{tool.name}" takes "input", a string.') if text is None else self._made(tool, text)
+        arguments = _arguments_of(raw, tool)
+        if not isinstance(arguments, dict):
+            return Wrong(f'The arguments of "{tool.name}" are not a JSON object.')
+        misfit = None
+        if tool.parameters is not None and tool.checkable:
+            misfit = first_misfit(tool.parameters, arguments)
+        if misfit is not None:
+            place = f" (at {misfit.path})" if misfit.path else ""
+            return Wrong(f'The arguments of "{tool.name}" do not fit its parameters{place}: {misfit.message}')
+        return self._made(tool, compact(arguments))
+
+    def _made(self, tool: Tool, arguments: str) -> ToolCall:
+        return ToolCall(self._new_id(), tool.name, arguments, tool.kind)
+
+
+def _arguments_of(raw: RawCall, tool: Tool) -> object:
+    """Read a call's arguments as one value."""
+    if raw.texts is not None:
+        return {name: value_of(text, name, tool.parameters) for name, text in raw.texts}
+    arguments: object = raw.arguments if raw.text is None else raw.text
+    if isinstance(arguments, str) and arguments.strip():
+        nearly = read_nearly(arguments)
+        if nearly is not None and skip_spaces(arguments, nearly.end) == len(arguments):
+            return nearly.value
+    return {} if arguments in (None, "", []) else arguments
+
+
+def _input_of(raw: RawCall) -> str | None:
+    """Read the text that a custom tool is given."""
+    if raw.text is not None:
+        return raw.text
+    if raw.texts is not None:
+        return raw.texts[0][1] if len(raw.texts) == 1 else None
+    arguments = raw.arguments
+    if isinstance(arguments, dict):
+        arguments = arguments.get("input") if len(arguments) == 1 else None
+    return arguments if isinstance(arguments, str) else None

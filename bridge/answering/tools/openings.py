@@ -1,0 +1,77 @@
+"""Where a block of tool calls may begin in a text, and where the end of what has come may become such a beginning."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from bridge.answering.tools.forms import FORMS, RESPONSE, Form, Opening, Run
+
+
+class Found(NamedTuple):
+    """An opening in a text; `form` is None for a result that the model made up."""
+
+    start: int
+    end: int
+    form: Form | None
+
+
+_ALL: Final[tuple[tuple[Opening, Form | None], ...]] = (
+    *((opening, form) for form in FORMS for opening in form.openings),
+    ((RESPONSE,), None),
+)
+
+#: The most characters that an opening has: no text is held back for longer than that without one.
+LONGEST: Final = max(sum(part.most if isinstance(part, Run) else len(part) for part in opening) for opening, _ in _ALL)
+
+
+def _whole(opening: Opening) -> str:
+    return "".join([f"{part.chars}{{1,{part.most}}}" if isinstance(part, Run) else re.escape(part) for part in opening])
+
+
+def _beginning(opening: Opening) -> str:
+    """A pattern of everything that an opening may begin with, up to the end of the text."""
+    parts: list[str] = []
+    for part in opening:
+        parts += [f"{part.chars}{{1,{part.most}}}"] if isinstance(part, Run) else map(re.escape, part)
+    first, *others = parts
+    return first + "".join([f"(?:{part}" for part in others]) + ")?" * len(others) + r"\Z"
+
+
+_OPENING: Final = re.compile("|".join([f"({_whole(opening)})" for opening, _ in _ALL]))
+_BEGINNING: Final = re.compile("|".join([_beginning(opening) for opening, _ in _ALL]))
+#: The characters that openings begin with.
+_FIRSTS: Final = re.compile("[" + re.escape("".join({str(opening[0])[0] for opening, _ in _ALL})) + "]")
+
+#: What stands directly before a marker that is only spoken of.
+_QUOTES: Final = tuple("\"'`“‘„‚«‹「『")
+_QUOTED: Final = re.compile(f"[{''.join(_QUOTES)}](?:{_OPENING.pattern})")
+#: So much of the line before a marker is looked at.
+LINE_CHARS: Final = 2000
+
+
+def next_opening(text: str, at: int, end: int | None = None) -> Found | None:
+    """Find the next opening that is meant as one, and not spoken of."""
+    while found := _OPENING.search(text, at) if end is None else _OPENING.search(text, at, end):
+        if not _is_spoken_of(text, found.start()):
+            return Found(found.start(), found.end(), _ALL[(found.lastindex or 1) - 1][1])
+        at = found.end()
+    return None
+
+
+def next_beginning(text: str, at: int) -> int:
+    """Find where the end of a text may become an opening; its end where it cannot."""
+    at = max(at, len(text) - LONGEST)
+    while first := _FIRSTS.search(text, at):
+        if _BEGINNING.match(text, first.start()) and not _is_spoken_of(text, first.start()):
+            return first.start()
+        at = first.end()
+    return len(text)
+
+
+def _is_spoken_of(text: str, at: int) -> bool:
+    """Whether a marker is text: behind a quotation mark, on a line with one that is, in inline code, or quoted."""
+    line = text[max(text.rfind("\n", 0, at) + 1, at - LINE_CHARS) : at]
+    return (
+        line[-1:] in _QUOTES or line.count("`") % 2 == 1 or line.lstrip()[:1] == ">" or _QUOTED.search(line) is not None
+    )

@@ -1,0 +1,50 @@
+"""What a model is told whose answer cannot be used: what is wrong with it, and what to write instead.
+
+These are the words of the one repair turn; those that show tools and formats are in `instructions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from bridge.answering.chat import Tools
+
+#: So many mistakes are named.
+_MAX_MISTAKES: Final = 5
+
+_CALL: Final = """\
+<tool_call>
+{"name": "the tool's name", "arguments": {"parameter": "value"}}
+</tool_call>"""
+_CUSTOM_CALL: Final = """\
+<tool_call>
+{"name": "the tool's name", "input": "the text"}
+</tool_call>"""
+
+
+def calls_prompt(tools: Tools, mistakes: Sequence[str]) -> str:
+    """Ask for all calls of an answer once more; without mistakes it is one that should have held a call."""
+    kinds = {tool.kind for tool in tools.tools if tool.name in tools.allowed}
+    names = ", ".join(tool.name for tool in tools.tools if tool.name in tools.allowed)
+    if mistakes:
+        opening = "Your last answer could not be read as tool calls, and nothing was done."
+        lines = [opening, *[f"- {mistake}" for mistake in mistakes[:_MAX_MISTAKES]]]
+    else:
+        lines = ["Your last answer calls no tool, but a call is required."]
+    count = "Write all calls again, one block for each" if tools.parallel else "Write one call, in one block"
+    lines += ["", f"{count}, in exactly this form, and write nothing else:", ""]
+    if "function" in kinds:
+        lines.append(_CALL)
+    if "custom" in kinds:
+        lines.append(_CUSTOM_CALL)
+    return "\n".join([*lines, "", f"The tools that may be called: {names}."])
+
+
+def json_prompt(mistake: str, *, has_schema: bool) -> str:
+    """Ask for the JSON of an answer once more."""
+    wanted = "one JSON value that fits the schema given above" if has_schema else "one JSON object"
+    return (
+        f"Your last answer cannot be used: {mistake}\n\n"
+        f"Answer again with {wanted}, and write nothing else: no explanation, no code fence."
+    )

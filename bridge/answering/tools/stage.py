@@ -1,0 +1,134 @@
+"""The stage that reads tool calls out of an answer: text goes on at once, all calls together when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from bridge.answering.chat import Tools
+from bridge.answering.deltas import rewritten, text_delta
+from bridge.answering.events import AnswerEvent, ToolCalls
+from bridge.answering.messages import ToolCall
+from bridge.answering.stages import ReadingStage, ToolsOutcome
+from bridge.answering.tools.holding import Holding
+from bridge.answering.tools.offered import Offered
+from bridge.answering.tools.reading import Reading, read
+from bridge.answering.tools.repair import calls_prompt
+from bridge.errors import answer_too_long, invalid_model_output
+from upstream.protocol.events import TextDeltas
+
+#: Characters of calls that are held back at most: as many as of an answer that is not streamed.
+MAX_HELD_CHARS: Final = 16 * 1024 * 1024
+
+
+class ToolsStage(ReadingStage):
+    """Reads the calls of an answer.
+
+    `dropped` counts the characters of the answer that are neither text nor call.
+    """
+
+    def __init__(self, tools: Tools, offered: Offered | None = None) -> None:
+        self._tools = tools
+        self._offered = offered or Offered(tools)
+        self._holding = Holding(self._offered)
+        self.dropped = 0
+
+    def feed(self, batch: Sequence[AnswerEvent]) -> list[AnswerEvent]:
+        """Pass on text up to the first possible call. Raises ApiError (502) where a call is longer than is kept."""
+        passed: list[AnswerEvent] = []
+        for event in batch:
+            if not isinstance(event, TextDeltas):
+                passed.append(event)
+                continue
+            going = rewritten(event, self._holding.push)
+            if going is not None:
+                passed.append(going)
+        self.size = self._holding.size
+        if self.size > MAX_HELD_CHARS:
+            raise answer_too_long(MAX_HELD_CHARS)
+        return passed
+
+    def conclude(self, *, cut: bool, may_ask: bool) -> list[AnswerEvent]:
+        """Read the calls."""
+        reading = self._read()
+        self.outcome = ToolsOutcome.NONE
+        if cut:
+            return self._cut(reading)
+        calls, wrong = self._taken(reading), reading.wrong
+        if calls and not wrong:
+            return self._call(reading, calls, ToolsOutcome.CALLED)
+        if reading.start is None and not self._tools.required:
+            return self._all_as_text()
+        if may_ask:
+            self.prompt = calls_prompt(self._tools, wrong)
+            return self._text_before(reading)
+        return self._give_up(wrong)
+
+    def repaired(self, text: str | None) -> list[AnswerEvent]:
+        """Read the calls of the answer to the repair prompt, which may hold nothing else that counts."""
+        if text is None:
+            self.faithful = False  # nobody knows what the evaluation holds now
+            return self._give_up(())
+        self.regenerable = False
+        reading = read(text, 0, self._offered)
+        calls = self._taken(reading)
+        if not calls or reading.wrong:
+            return self._give_up(reading.wrong)
+        self.dropped += self._held_chars()
+        self._holding = Holding(self._offered)
+        before = text[: reading.start].strip() if reading.start else ""
+        self.dropped += len(before)
+        return self._call(reading, calls, ToolsOutcome.REPAIRED)
+
+    def _read(self) -> Reading:
+        if self._holding.in_fence:
+            return Reading()
+        return read(self._holding.text, self._holding.held_from, self._offered)
+
+    def _taken(self, reading: Reading) -> tuple[ToolCall, ...]:
+        return reading.calls if self._tools.parallel else reading.calls[:1]
+
+    def _cut(self, reading: Reading) -> list[AnswerEvent]:
+        """An answer that breaks off: its calls count only where nothing of them can be missing."""
+        if reading.start is None:
+            return self._all_as_text()
+        if reading.calls and reading.whole and not reading.wrong:
+            return self._call(reading, self._taken(reading), ToolsOutcome.CALLED)
+        self.faithful = False
+        self.dropped += self._held_chars()
+        return self._text_before(reading)
+
+    def _call(self, reading: Reading, calls: tuple[ToolCall, ...], outcome: ToolsOutcome) -> list[AnswerEvent]:
+        before = self._text_before(reading) if outcome is ToolsOutcome.CALLED else []
+        self.dropped += reading.dropped
+        if reading.dropped or len(calls) < len(reading.calls):
+            self.regenerable = False
+        self.outcome, self.finish_reason = outcome, "tool_calls"
+        return [*before, ToolCalls(calls)]
+
+    def _text_before(self, reading: Reading) -> list[AnswerEvent]:
+        """Let the text before the first block go on, without the white space at its end."""
+        text, held_from = self._holding.text, self._holding.held_from
+        start = len(text) if reading.start is None else reading.start
+        before = text[held_from:start].rstrip()
+        self._holding.drop(len(before))
+        self.size = self._holding.size
+        return [text_delta(before)] if before else []
+
+    def _all_as_text(self) -> list[AnswerEvent]:
+        text = self._holding.text[self._holding.held_from :]
+        self._holding = Holding(self._offered)
+        self.size = 0
+        return [text_delta(text)] if text else []
+
+    def _held_chars(self) -> int:
+        return len(self._holding.text[self._holding.held_from :].strip())
+
+    def _give_up(self, wrong: Sequence[str]) -> list[AnswerEvent]:
+        """Take the first answer for a text after all; refuse it where it had to hold a call."""
+        self.outcome = ToolsOutcome.UNPARSED
+        if self._tools.required:
+            why = wrong[0] if wrong else "It called no tool, and one had to be called."
+            self.error = invalid_model_output(f"The model's answer could not be read as tool calls: {why}")
+            return []
+        return self._all_as_text()

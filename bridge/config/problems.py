@@ -1,0 +1,32 @@
+"""What can be wrong with a configuration, and how it is told: where, which key, what was found, what is allowed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Problem(NamedTuple):
+    """One thing wrong: `where` is `file:line`, a variable or a credential; `key` is `server.port`, '' for a whole file.
+
+    `found` is '' where it would say nothing, and never holds the value of a secret.
+    """
+
+    where: str
+    key: str
+    message: str
+    found: str = ""
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, (self.where, self.key, self.message)))
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; `problems` holds everything wrong with it, its str() has one line for each."""
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+class ConfigUnavailable(ConfigError):
+    """The file cannot be read now; the next attempt may succeed without a change to the configuration."""

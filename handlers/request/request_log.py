@@ -1,0 +1,51 @@
+"""What is done when a request has ended: it is counted, and logged in one line."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import web
+
+from bridge.config.schema import Config
+from bridge.log import bind_request_id, event
+from handlers.request.activity import Activity
+from handlers.request.callers import LOOPBACK, caller_address
+from handlers.request.facts import Facts
+
+_logger: Final = logging.getLogger("bridge.requests")
+
+
+class RequestLog:
+    """Counts and logs requests that have ended. `config` is asked for each one, so that a reload holds at once."""
+
+    def __init__(self, activity: Activity, config: Callable[[], Config]) -> None:
+        self._activity = activity
+        self._config = config
+
+    def record_end(self, request: web.Request, facts: Facts, status: int, seconds: float, *, quiet: bool) -> None:
+        """Count and log a request that took so many `seconds`.
+
+        `status` is 499 where the caller left. A `quiet` request is logged at the level DEBUG.
+        """
+        self._activity.end(facts, status, seconds)
+        bind_request_id(facts.request_id)
+        resource = request.match_info.route.resource
+        caller = caller_address(request, self._config())
+        fields = {
+            "caller": None if caller in LOOPBACK else caller,
+            "status": status,
+            "reason": facts.reason.value,
+            "code": facts.code,
+            "key": facts.key,
+            "model": facts.model,
+            "ttft_ms": None if facts.ttft is None else round(facts.ttft * 1000),
+            "ms": round(seconds * 1000),
+        }
+        event(
+            _logger,
+            logging.DEBUG if quiet else logging.INFO,
+            f"{request.method} {resource.canonical if resource is not None else '(unknown)'}",
+            **{name: value for name, value in fields.items() if value is not None},
+        )

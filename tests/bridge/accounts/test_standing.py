@@ -1,0 +1,100 @@
+"""How an account is: one judgement, the worst first, and whether a chat can be asked of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.accounts.standing import Condition, Failing, Standing, holds, judge, utc
+from bridge.diagnosis import ADVICE
+from upstream.accounts import BARS, EVERYTHING, Account, AccountPool
+from upstream.arena import Arena
+from upstream.protocol import cookies
+from upstream.protocol.errors import Reason, ServerFailed
+
+RENEWABLE = cookies.decode(Arena().sign_in().cookie_value)
+WEEK = cookies.decode(Arena().sign_in(expires_in=7 * 86_400, renewable=False).cookie_value)
+NOW = RENEWABLE.expires_at - 1800.0
+FAILING = Failing(NOW - 180, ServerFailed("LMArena failed."), 2)
+
+
+def conditions(standing: Standing) -> list[Condition]:
+    return [finding.condition for finding in standing.findings]
+
+
+@pytest.mark.parametrize(
+    ("account", "now", "failing", "found"),
+    [
+        pytest.param(Account("a", RENEWABLE), NOW, None, [], id="all is well"),
+        pytest.param(Account("a", RENEWABLE, expired=True), NOW, FAILING, ["expired"], id="expired says all"),
+        pytest.param(
+            Account("a", RENEWABLE, bar=Reason.GUEST, resting={"chat": NOW + 9}),
+            NOW,
+            FAILING,
+            ["guest", "failing", "resting"],
+            id="a guest's whose renewal fails, and that rests",
+        ),
+        pytest.param(Account("a", WEEK), WEEK.expires_at, None, ["ended"], id="past its end"),
+        pytest.param(
+            Account("a", WEEK, resting={"image": WEEK.expires_at}),
+            WEEK.expires_at - 86_399,
+            None,
+            ["resting", "ending"],
+            id="in its last day",
+        ),
+        pytest.param(Account("a", WEEK), WEEK.expires_at - 86_400, None, [], id="a full day before its end"),
+    ],
+)
+def test_the_worst_comes_first(account: Account, now: float, failing: Failing | None, found: list[str]) -> None:
+    standing = judge(account, now, now, failing)
+    assert conditions(standing) == found == [each for each in Condition if each in found]
+    assert standing.condition == (found[0] if found else "usable")
+    assert standing.worst == (standing.findings[0] if found else None)
+
+
+@given(
+    expired=st.booleans(),
+    bar=st.sampled_from((None, *BARS)),
+    resting=st.dictionaries(st.sampled_from(("chat", "search", "image", EVERYTHING)), st.floats(NOW - 9, NOW + 9)),
+    session=st.sampled_from((RENEWABLE, WEEK)),
+)
+def test_an_account_has_an_obstacle_exactly_where_the_pool_does_not_ask_it(
+    expired: bool, bar: Reason | None, resting: dict[str, float], session: cookies.Session
+) -> None:
+    account = Account("a", session, expired, resting, bar)
+    pool = AccountPool(lambda: NOW, lambda: None)
+    pool.load([account])
+    assert (judge(account, NOW, NOW).obstacle is None) == bool(pool.usable("chat"))
+
+
+def test_a_rest_from_pictures_is_no_obstacle_to_a_chat() -> None:
+    standing = judge(Account("a", RENEWABLE, resting={"image": NOW + 29.2}), NOW, NOW)
+    assert standing.obstacle is None
+    assert [finding.clause for finding in standing.findings] == ["rests for 30 s from image after a 429"]
+
+
+def test_rests_go_by_this_machine_s_clock_and_logins_by_the_site_s() -> None:
+    account = Account("a", WEEK, resting={"chat": WEEK.expires_at})
+    assert conditions(judge(account, WEEK.expires_at, WEEK.expires_at - 1)) == ["ending"]
+    assert conditions(judge(account, WEEK.expires_at - 1, WEEK.expires_at)) == ["ended", "resting"]
+
+
+def test_a_finding_says_what_has_happened_and_what_to_do() -> None:
+    guest = judge(replace(Account("a", RENEWABLE), bar=Reason.GUEST), NOW, NOW).worst
+    assert guest is not None
+    assert guest.clause == f"{ADVICE[Reason.GUEST].why}: {ADVICE[Reason.GUEST].now}"
+
+
+@pytest.mark.parametrize(
+    ("session", "now", "said"),
+    [
+        pytest.param(RENEWABLE, NOW, "renews itself", id="renewable"),
+        pytest.param(WEEK, NOW, f"ends for good {utc(WEEK.expires_at)}", id="before its end"),
+        pytest.param(WEEK, WEEK.expires_at, f"ended {utc(WEEK.expires_at)} and cannot be renewed", id="past its end"),
+    ],
+)
+def test_how_long_a_login_holds(session: cookies.Session, now: float, said: str) -> None:
+    assert holds(session, now, utc) == said

@@ -1,0 +1,55 @@
+"""An answer has at most so many tokens, exactly as usage counts them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from hypothesis import given
+from hypothesis import strategies as st
+from staged import cut_at, told
+
+from bridge.answering.stages.limit import Limit
+from bridge.answering.tokens import TokenCount, estimate
+from upstream.protocol.events import ReasoningDeltas, TextDeltas
+
+
+@given(
+    text=st.text(st.sampled_from("ab Z9.\n中é🦦"), max_size=80),
+    tokens=st.integers(1, 30),
+    places=st.lists(st.integers(1, 80)),
+)
+def test_the_text_is_the_longest_beginning_that_has_so_many_tokens(text: str, tokens: int, places: list[int]) -> None:
+    answer = told([partial(Limit, tokens)], cut_at(text, places))
+    assert text.startswith(answer.text)
+    assert estimate(answer.text) <= tokens
+    is_cut = estimate(text) > tokens
+    if is_cut:
+        assert estimate(text[: len(answer.text) + 1]) > tokens
+        assert answer.finish == "length"
+    else:
+        assert answer.text == text
+        assert answer.finish == "stop"
+    assert answer.stages.done == is_cut
+    assert answer.stages.faithful != is_cut
+
+
+def test_reasoning_counts() -> None:
+    limit = Limit(4)
+    thought = "a thought of more tokens than that"
+    (passed,) = limit.feed([ReasoningDeltas(thought, b'"a thought of more tokens than that"')])
+    assert isinstance(passed, ReasoningDeltas)
+    assert thought.startswith(passed.text)
+    assert limit.done
+    assert limit.finish_reason == "length"
+    assert limit.feed([TextDeltas("text", b'"text"')]) == []
+
+
+def test_text_has_what_reasoning_has_left() -> None:
+    limit = Limit(10)
+    thought = ReasoningDeltas("thinking it over", b'"thinking it over"')
+    assert limit.feed([thought]) == [thought]
+    count = TokenCount()
+    count.add("thinking it over")
+    (text,) = limit.feed([TextDeltas("word " * 20, b'"' + b"word " * 20 + b'"')])
+    assert isinstance(text, TextDeltas)
+    assert estimate(text.text) + count.total == 10

@@ -1,0 +1,70 @@
+"""Stop strings end a text just before the first of them, wherever its deltas begin and end."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import combinations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from staged import Told, cut_at, told
+
+from bridge.answering.deltas import text_delta
+from bridge.answering.stages.stop import Stop
+from upstream.protocol.events import Image, Images, ReasoningDeltas
+
+TEXT = "one END two"
+
+
+def stopped(pieces: list[str], *stops: str) -> Told:
+    return told([partial(Stop, stops)], pieces)
+
+
+@pytest.mark.parametrize("place", range(len(TEXT) + 1))
+def test_a_stop_string_at_every_place_is_found_over_every_cut(place: int) -> None:
+    text = TEXT[:place].replace("END", "eND") + "<STOP>" + TEXT[place:]
+    for cuts in [*combinations(range(1, len(text)), 1), *combinations(range(1, len(text)), 2), range(len(text))]:
+        answer = stopped(cut_at(text, cuts), "<STOP>")
+        assert answer.text == text[: text.index("<STOP>")]
+        assert answer.finish == "stop"
+        assert answer.stages.done
+        assert not answer.stages.faithful
+
+
+@given(
+    text=st.text("ab\n", max_size=30),
+    stops=st.lists(st.text("ab\n", min_size=1, max_size=4), min_size=1, max_size=5),
+    places=st.lists(st.integers(1, 30)),
+)
+def test_the_stop_string_counts_that_is_complete_first(text: str, stops: list[str], places: list[int]) -> None:
+    ends = [end for end in range(len(text) + 1) if text[:end].endswith(tuple(stops))]
+    if ends:
+        longest = max(len(stop) for stop in stops if text[: ends[0]].endswith(stop))
+        expected = text[: ends[0] - longest]
+    else:
+        expected = text
+    answer = stopped(cut_at(text, places), *stops)
+    assert answer.text == expected
+    assert answer.stages.done == bool(ends)
+    assert answer.stages.faithful != bool(ends)
+
+
+def test_only_what_may_begin_a_stop_string_waits() -> None:
+    answer = stopped(["one E", "N", "d two EN"], "END")
+    assert answer.deltas == ["one ", "ENd two "]
+    assert answer.late == ["EN"]
+
+
+def test_what_cannot_begin_one_is_the_very_event_that_came() -> None:
+    delta = text_delta("one")
+    (passed,) = Stop(["END"]).feed([delta])
+    assert passed is delta
+
+
+def test_reasoning_does_not_count_and_pictures_keep_their_place() -> None:
+    stage = Stop(["END"])
+    thought = ReasoningDeltas("END", b'"END"')
+    picture = Images((Image("https://example.org/1.png"),))
+    assert stage.feed([thought]) == [thought]
+    assert stage.feed([text_delta("a E"), picture]) == [text_delta("a "), text_delta("E"), picture]

@@ -1,0 +1,185 @@
+"""An answer that is to be JSON: nothing but JSON reaches the caller, and only JSON that fits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import pytest
+from examples import a_share
+from hypothesis import given
+from hypothesis import strategies as st
+from staged import Told, cut_at, told
+from tool_forms import block, offering
+
+from bridge.answering.chat import JsonFormat
+from bridge.answering.stages import StageMaker, ToolsOutcome
+from bridge.answering.stages.structured import JsonStage
+from bridge.answering.tools.stage import ToolsStage
+
+SCHEMA: Mapping[str, object] = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "tags": {"type": "array", "items": {"type": "integer"}}},
+    "required": ["name"],
+    "additionalProperties": False,
+}
+GOOD = '{"name": "Ada", "tags": [1, 2]}'
+
+AROUND = {
+    "alone": GOOD,
+    "in a fence": f"```json\n{GOOD}\n```",
+    "in a fence without a word": f"```\n{GOOD}\n```\n",
+    "behind chatter": f"Here is the JSON that you asked for:\n\n{GOOD}",
+    "before chatter": f"{GOOD}\n\nIs there anything else?",
+    "in a fence between chatter": f"Sure! It is {{short}}:\n```json\n{GOOD}\n```\nThat [1] is all.",
+}
+
+
+def answered(
+    text: str | Sequence[str],
+    *repairs: str | None,
+    schema: Mapping[str, object] | None = SCHEMA,
+    streamed: bool = False,
+    finish: str = "stop",
+) -> Told:
+    pieces = [text] if isinstance(text, str) else text
+    return told([partial(JsonStage, JsonFormat(schema), streamed=streamed)], pieces, repairs=repairs, finish=finish)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("text", AROUND.values(), ids=AROUND.keys())
+def test_what_stands_around_the_json_is_taken_away(text: str, streamed: bool) -> None:
+    for pieces in ([text], list(text)):
+        answer = answered(pieces, streamed=streamed)
+        assert answer.text == GOOD
+        assert answer.stages.error is None
+        assert answer.stages.faithful
+        assert answer.stages.regenerable == (text == GOOD)
+
+
+def test_json_flows_once_it_has_begun() -> None:
+    answer = answered(["Here: ", "{", '"na', 'me": "A', 'da"}', " bye"], streamed=True)
+    assert "".join(answer.deltas) == '{"name": "Ada"}'
+    assert answer.deltas == ['{"na', 'me": "A', 'da"}']
+    assert answer.late == []
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("{'name': 'Ada', 'tags': [1, 2,],}", {"name": "Ada", "tags": [1, 2]}),
+        ('{"name": "A\nda"}', {"name": "A\nda"}),
+        ('{"name": "Ada" // the name\n}', {"name": "Ada"}),
+        ('{"name": "Ada", "tags": [1, 2]', {"name": "Ada", "tags": [1, 2]}),
+    ],
+)
+def test_json_that_is_nearly_right_is_mended(text: str, value: object) -> None:
+    answer = answered(f"```json\n{text}\n```")
+    assert json.loads(answer.text, strict=False) == value
+
+
+MISFITS = {
+    "no JSON": "I would rather not.",
+    "another type": '{"name": 1}',
+    "deep": '{"name": "Ada", "tags": [1, "2"]}',
+    "a list": "[1]",
+}
+
+
+@pytest.mark.parametrize("text", MISFITS.values(), ids=MISFITS.keys())
+def test_what_does_not_fit_is_asked_for_once_more(text: str) -> None:
+    answer = answered(text, f"Sorry:\n{GOOD}")
+    assert len(answer.prompts) == 1
+    assert answer.text == GOOD
+    assert answer.stages.error is None
+    assert not answer.stages.regenerable
+
+
+@pytest.mark.parametrize("repairs", [(), ("Still not.",), ('{"name": "Ada", "tags": ["x"]}',), (None,)])
+def test_if_that_fails_the_answer_is_refused(repairs: Sequence[str | None]) -> None:
+    answer = answered('{"name": "Ada", "tags": [1, "2"]}', *repairs)
+    assert answer.text == ""
+    assert answer.stages.error is not None
+    assert (answer.stages.error.status, answer.stages.error.code) == (502, "invalid_model_output")
+
+
+def test_the_refusal_names_the_first_place_that_does_not_fit() -> None:
+    answer = answered('{"name": "Ada", "tags": [1, "2"]}')
+    assert answer.stages.error is not None
+    assert "'tags[1]'" in answer.stages.error.message
+
+
+def test_streamed_json_that_proves_wrong_is_an_error_at_the_end() -> None:
+    answer = answered(list('{"name": 1}'), GOOD, streamed=True)
+    assert answer.text == '{"name": 1}'
+    assert not answer.prompts
+    assert answer.stages.error is not None
+    assert "'name'" in answer.stages.error.message
+
+
+def test_where_no_json_has_begun_a_stream_is_repaired() -> None:
+    answer = answered("I would rather not.", GOOD, streamed=True)
+    assert answer.text == GOOD
+    assert len(answer.prompts) == 1
+
+
+def test_an_object_is_asked_for_without_a_schema() -> None:
+    assert answered("It is [1] or [2]: {}", schema=None).text == "{}"
+    assert answered("[1]", schema=None).stages.error is not None
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [({"type": "string"}, '"Ada"'), ({"type": "integer"}, "12"), ({"enum": [None]}, "null"), ({}, "[1, 2]")],
+)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_schema_may_ask_for_any_type(schema: Mapping[str, object], text: str, streamed: bool) -> None:
+    assert answered(text, schema=schema, streamed=streamed).text == text
+    assert answered(f"```\n{text}\n```", schema=schema, streamed=streamed).text == text
+
+
+def test_an_answer_that_was_cut_is_told_as_it_is() -> None:
+    for streamed in (False, True):
+        answer = answered('{"name": "A', GOOD, streamed=streamed, finish="length")
+        assert answer.text == '{"name": "A'
+        assert answer.finish == "length"
+        assert not answer.prompts
+        assert answer.stages.error is None
+
+
+def test_calls_or_json_where_both_are_asked_for() -> None:
+    makers: list[StageMaker] = [partial(ToolsStage, offering()), partial(JsonStage, JsonFormat(SCHEMA), streamed=False)]
+    answer = told(makers, ["I look.\n" + block([("now", {})])])
+    assert answer.called == [("now", "{}")]
+    assert answer.text == ""
+    assert answer.finish == "tool_calls"
+    assert answer.stages.error is None
+    answer = told(makers, [f"So:\n{GOOD}"])
+    assert answer.text == GOOD
+    assert answer.stages.outcome is ToolsOutcome.NONE
+    answer = told(makers, ["Neither."], repairs=[GOOD])
+    assert answer.text == GOOD
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('ab{}[]"\\', max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@a_share(of=5)
+@given(
+    value=st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), values, max_size=4),
+    places=st.lists(st.integers(1, 200)),
+    indent=st.none() | st.integers(0, 2),
+    streamed=st.booleans(),
+)
+def test_any_object_is_found_over_any_cut(
+    value: dict[str, Any], places: list[int], indent: int | None, streamed: bool
+) -> None:
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    pieces = cut_at(f"Well, here it is:\n```json\n{text}\n```\n", places)
+    assert answered(pieces, schema=None, streamed=streamed).text == text

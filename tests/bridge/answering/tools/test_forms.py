@@ -1,0 +1,248 @@
+"""Each form in which models write calls is read as the one asked for: whole, byte by byte, over any cut."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import partial
+
+import pytest
+from examples import a_share
+from hypothesis import given
+from hypothesis import strategies as st
+from staged import Told, cut_at, told
+from tool_forms import FORMS, NOW, RUN, WEATHER, block, offering
+
+from bridge.answering.chat import Tools
+from bridge.answering.deltas import text_delta
+from bridge.answering.events import AnswerEvent, ToolCalls
+from bridge.answering.messages import ToolCall
+from bridge.answering.stages import ToolsOutcome
+from bridge.answering.tools.openings import LONGEST
+from bridge.answering.tools.stage import ToolsStage
+from upstream.protocol.events import TextDeltas
+
+CALLS = [("get_weather", {"city": "Paris", "days": 3}), ("now", {})]
+READ = [("get_weather", '{"city":"Paris","days":3}'), ("now", "{}")]
+BEFORE = "Let me look.\n\n"
+
+every_form = pytest.mark.parametrize("form", FORMS)
+
+
+def read(pieces: list[str] | str, tools: Tools | None = None, *, finish: str = "stop") -> Told:
+    given = [pieces] if isinstance(pieces, str) else pieces
+    return told([partial(ToolsStage, tools or offering())], given, finish=finish)
+
+
+def assert_read(answer: Told, text: str = "Let me look.") -> None:
+    assert answer.called == READ
+    assert answer.text == text
+    assert answer.finish == "tool_calls"
+    assert answer.stages.outcome is ToolsOutcome.CALLED
+    assert answer.stages.faithful
+    assert answer.stages.regenerable
+
+
+@every_form
+def test_each_form_is_read_whole(form: str) -> None:
+    assert_read(read(BEFORE + FORMS[form](CALLS)))
+
+
+@every_form
+def test_each_form_is_read_without_text_before_it(form: str) -> None:
+    assert_read(read(FORMS[form](CALLS)), "")
+
+
+@every_form
+def test_each_form_is_read_byte_by_byte(form: str) -> None:
+    answer = read(list(BEFORE + FORMS[form](CALLS)))
+    assert_read(answer)
+    assert "".join(answer.deltas) == "Let me look."  # before the answer has ended
+
+
+@every_form
+@a_share(of=5)
+@given(places=st.lists(st.integers(1, 400)))
+def test_each_form_is_read_over_any_cut(form: str, places: list[int]) -> None:
+    assert_read(read(cut_at(BEFORE + FORMS[form](CALLS), places)))
+
+
+@every_form
+def test_one_call_is_read_in_each_form(form: str) -> None:
+    answer = read(FORMS[form](CALLS[:1]))
+    assert answer.called == READ[:1]
+
+
+@every_form
+def test_a_call_is_read_whose_arguments_hold_a_closing_tag_and_a_marker(form: str) -> None:
+    if form in ("nearly right JSON", "closing tag missing at the end"):
+        pytest.skip("its text is made by replacing what stands in the arguments too")
+    text = "a </tool_call> <tool_call> ``` </x> [TOOL_CALLS] b"
+    answer = read(FORMS[form]([("get_weather", {"city": text})]))
+    assert [json.loads(arguments) for _, arguments in answer.called] == [{"city": text}]
+
+
+def test_each_call_has_an_id_of_its_own() -> None:
+    ids = [call.id for call in read(block(CALLS)).calls]
+    assert len(set(ids)) == 2
+    for id_ in ids:
+        prefix, _, digits = id_.partition("_")
+        assert (prefix, len(digits)) == ("call", 24)
+        int(digits, 16)
+
+
+@pytest.mark.parametrize("name", ["GET_WEATHER", "functions.get_weather", "default_api.Get_Weather"])
+def test_names_compare_without_case_and_without_a_prefix(name: str) -> None:
+    assert read(block([(name, {"city": "Paris"})])).called == [("get_weather", '{"city":"Paris"}')]
+
+
+def test_a_name_that_is_given_exactly_counts_first() -> None:
+    tools = offering(NOW, NOW._replace(name="NOW"), NOW._replace(name="functions.now"))
+    for name in ("now", "NOW", "functions.now"):
+        assert read(block([(name, {})]), tools).called == [(name, "{}")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<tool_call>{"name": "run", "input": "echo \\"hi\\"\\nexit"}</tool_call>',
+        '<tool_call>{"name": "run", "arguments": {"input": "echo \\"hi\\"\\nexit"}}</tool_call>',
+        '<function=run>echo "hi"\nexit</function>',
+        '<invoke name="run"><parameter name="input">echo "hi"\nexit</parameter></invoke>',
+        '<|channel|>commentary to=functions.run<|message|>echo "hi"\nexit<|call|>',
+        '<|tool_call_begin|>run<|tool_call_argument_begin|>echo "hi"\nexit<|tool_call_end|>',
+    ],
+)
+def test_a_custom_tool_takes_free_text(text: str) -> None:
+    answer = read(text)
+    assert answer.called == [("run", 'echo "hi"\nexit')]
+    assert answer.calls[0].kind == "custom"
+
+
+@pytest.mark.parametrize(
+    ("json_text", "arguments"),
+    [
+        ("{'name': 'get_weather', 'arguments': {'city': 'Paris'}}", '{"city":"Paris"}'),
+        ('{"name": "get_weather", "arguments": {"city": "Paris",},}', '{"city":"Paris"}'),
+        ('{"name": "get_weather", "arguments": {"city": "Pa\nris"}}', '{"city":"Pa\\nris"}'),
+        ('{"name": "get_weather", /* here */ "arguments": {"city": "Paris"}} // so', '{"city":"Paris"}'),
+        ('{"name": "get_weather", "arguments": {"city": "Paris"}', '{"city":"Paris"}'),
+    ],
+)
+def test_json_that_is_nearly_right_is_mended(json_text: str, arguments: str) -> None:
+    for closing in ("</tool_call>", ""):
+        assert read(f"<tool_call>\n{json_text}\n{closing}").called == [("get_weather", arguments)]
+
+
+def test_json_that_was_only_begun_is_not_mended() -> None:
+    tools = offering(NOW)
+    assert read('<tool_call>\n{"name": "now", "arguments": {', tools).called == []
+
+
+def test_values_in_xml_are_read_by_the_schemas_type() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "string": {"type": "string"},
+            "integer": {"type": "integer"},
+            "number": {"type": ["number", "null"]},
+            "boolean": {"$ref": "#/$defs/flag"},
+            "array": {"type": "array"},
+            "object": {"anyOf": [{"type": "object"}, {"type": "null"}]},
+            "enum": {"enum": ["12", "a"]},
+            "free": {},
+        },
+        "$defs": {"flag": {"type": "boolean"}},
+    }
+    values = {
+        "string": "12",
+        "integer": "12",
+        "number": "1.5",
+        "boolean": "True",
+        "array": '["a", 1]',
+        "object": "{'a': 1}",
+        "enum": "12",
+        "free": "[1]",
+        "unknown": "a &amp; b",
+    }
+    expected = {
+        "string": "12",
+        "integer": 12,
+        "number": 1.5,
+        "boolean": True,
+        "array": ["a", 1],
+        "object": {"a": 1},
+        "enum": "12",
+        "free": [1],
+        "unknown": "a &amp; b",
+    }
+    tools = offering(WEATHER._replace(parameters=schema))
+    for form in ("XML", "XML with =", "name, then pairs"):
+        ((_, arguments),) = read(FORMS[form]([("get_weather", values)]), tools).called
+        assert json.loads(arguments) == expected
+
+
+def test_line_breaks_inside_an_xml_value_are_part_of_it_but_for_the_tags_own() -> None:
+    tools = offering(RUN._replace(kind="function", parameters=None))
+    ((_, arguments),) = read("<function=run>\n<parameter=a>\n\n  x\n\n</parameter>\n</function>", tools).called
+    assert json.loads(arguments) == {"a": "\n  x\n"}
+    ((_, arguments),) = read('<invoke name="run"><parameter name="a">\nx\n</parameter></invoke>', tools).called
+    assert json.loads(arguments) == {"a": "\nx\n"}
+
+
+def test_what_stands_between_and_behind_blocks_is_dropped() -> None:
+    first, second = block(CALLS[:1]), block(CALLS[1:])
+    stage = ToolsStage(offering())
+    answer = told([lambda: stage], [f"{BEFORE}{first}\nand then\n{second}\nDone."])
+    assert answer.called == READ
+    assert answer.text == "Let me look."
+    assert stage.dropped == len("and then") + len("Done.")
+    assert answer.stages.faithful
+    assert not answer.stages.regenerable
+
+
+def test_nothing_is_read_from_a_made_up_result_on() -> None:
+    result = '<tool_response id="call_1" name="get_weather">\nsunny\n</tool_response>'
+    answer = read(f"{block(CALLS[:1])}\n{result}\n{block(CALLS[1:])}\nIt is sunny.")
+    assert answer.called == READ[:1]
+    assert answer.text == ""
+    assert not answer.stages.regenerable
+
+
+def test_only_the_first_call_is_taken_where_one_is_allowed() -> None:
+    answer = read(block(CALLS), offering(parallel=False))
+    assert answer.called == READ[:1]
+    assert not answer.stages.regenerable
+
+
+@every_form
+def test_an_answer_that_is_cut_in_a_block_calls_nothing(form: str) -> None:
+    text = FORMS[form](CALLS)
+    for end in range(len(text)):
+        answer = read(f"{BEFORE}{text[:end]}", finish="length")
+        assert answer.finish in ("length", "tool_calls")
+        if answer.calls:  # what was cut off is no part of a call
+            assert answer.called in (READ[:1], READ)
+        assert answer.text.startswith("Let me look.")
+
+
+@every_form
+def test_text_before_a_call_is_hardly_delayed(form: str) -> None:
+    """What may be a marker waits, and white space, and nothing else: never more than the longest marker is behind."""
+    text = "Plain words before it, (a) < b, <b>, c[1] {x} and `code`: a<|b, [x], </x>.\n" * 2
+    stage = ToolsStage(offering())
+    sent = come = ""
+    for char in text:
+        come += char
+        sent += "".join([event.text for event in stage.feed([text_delta(char)]) if isinstance(event, TextDeltas)])
+        assert come.startswith(sent)
+        assert len(come.rstrip()) - len(sent) <= LONGEST
+    stage.feed([text_delta(FORMS[form](CALLS))])
+    rest = stage.conclude(cut=False, may_ask=False)
+    assert sent == text.rstrip()
+    assert rest[-1] == ToolCalls(stage_calls(rest))
+
+
+def stage_calls(batch: Sequence[AnswerEvent]) -> tuple[ToolCall, ...]:
+    (calls,) = [event.calls for event in batch if isinstance(event, ToolCalls)]
+    return calls

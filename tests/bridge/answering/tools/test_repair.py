@@ -1,0 +1,162 @@
+"""One repair turn for calls that cannot be read, do not fit, or are missing; and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import pytest
+from staged import Told, told
+from tool_forms import NOW, RUN, WEATHER, block, offering
+
+from bridge.answering.chat import Tools
+from bridge.answering.stages import ToolsOutcome
+from bridge.answering.tools.repair import calls_prompt, json_prompt
+from bridge.answering.tools.stage import ToolsStage
+
+GOOD = block([("get_weather", {"city": "Paris"})])
+CALLED = [("get_weather", '{"city":"Paris"}')]
+
+WRONG = {
+    "no JSON": "<tool_call>\nget_weather(city='Paris')\n</tool_call>",
+    "an unknown name": block([("weather", {"city": "Paris"})]),
+    "a misfit": block([("get_weather", {"city": "Paris", "days": "three"})]),
+    "a missing argument": block([("get_weather", {})]),
+    "arguments that are no object": '<tool_call>{"name": "get_weather", "arguments": "Paris"}</tool_call>',
+    "one bad block of two": GOOD + block([("get_weather", {"town": "Paris"})]),
+    "an empty wrapper": "<function_calls>\nget_weather\n</function_calls>",
+    "XML that is no block": '<function_calls><invoke name="get_weather"><parameter name="city">Pa',
+    "a block that has only begun": '<tool_call>\n{"name": "get_weather", "arguments": {',
+}
+
+
+def read(text: str, *repairs: str | None, tools: Tools | None = None, finish: str = "stop") -> Told:
+    return told([partial(ToolsStage, tools or offering())], [text], repairs=repairs, finish=finish)
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
+def test_what_cannot_be_used_is_asked_for_once_more(wrong: str) -> None:
+    answer = read(f"I look.\n{wrong}", f"Sorry!\n{GOOD}")
+    assert len(answer.prompts) == 1
+    assert answer.called == CALLED
+    assert answer.text == "I look."
+    assert answer.finish == "tool_calls"
+    assert answer.stages.outcome is ToolsOutcome.REPAIRED
+    assert answer.stages.faithful
+    assert not answer.stages.regenerable
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
+@pytest.mark.parametrize("repair", ["I cannot.", block([("weather", {})]), None])
+def test_if_that_fails_the_first_answer_is_a_text(wrong: str, repair: str | None) -> None:
+    text = f"I look.\n{wrong}\n"
+    answer = read(text, repair)
+    assert len(answer.prompts) == 1
+    assert answer.text == text
+    assert not answer.calls
+    assert answer.finish == "stop"
+    assert answer.stages.outcome is ToolsOutcome.UNPARSED
+    assert answer.stages.error is None
+    assert answer.stages.faithful == (repair is not None)
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
+def test_without_repairs_it_is_a_text_at_once(wrong: str) -> None:
+    answer = read(wrong)
+    assert not answer.prompts
+    assert answer.text == wrong
+    assert answer.stages.outcome is ToolsOutcome.UNPARSED
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
+def test_an_answer_that_was_cut_is_not_repaired(wrong: str) -> None:
+    answer = read(f"I look.\n{wrong}", GOOD, finish="length")
+    assert not answer.prompts
+    assert not answer.calls
+    assert answer.text == "I look."
+    assert answer.finish == "length"
+
+
+def test_a_call_that_is_required_is_asked_for() -> None:
+    answer = read("It is sunny.", GOOD, tools=offering(required=True))
+    assert "calls no tool" in answer.prompts[0]
+    assert answer.called == CALLED
+    assert answer.text == "It is sunny."
+    assert answer.stages.outcome is ToolsOutcome.REPAIRED
+
+
+@pytest.mark.parametrize("repairs", [(), ("No.",), (None,)])
+def test_where_it_does_not_come_the_answer_is_refused(repairs: Sequence[str | None]) -> None:
+    answer = read("It is sunny.", *repairs, tools=offering(required=True))
+    assert answer.stages.error is not None
+    assert (answer.stages.error.status, answer.stages.error.code) == (502, "invalid_model_output")
+    assert answer.stages.outcome is ToolsOutcome.UNPARSED
+
+
+def test_a_tool_that_may_not_be_called_is_none_that_is_given() -> None:
+    tools = offering(allowed=["now"])
+    answer = read(GOOD, block([("now", {})]), tools=tools)
+    assert 'no tool "get_weather"' in answer.prompts[0]
+    assert answer.prompts[0].endswith("The tools that may be called: now.")
+    assert answer.called == [("now", "{}")]
+
+
+def test_bare_json_that_does_not_fit_is_text_and_no_repair_is_asked_for() -> None:
+    text = '{"name": "get_weather", "arguments": {"town": "Paris"}}'
+    answer = read(text, GOOD)
+    assert not answer.prompts
+    assert answer.text == text
+    assert answer.stages.outcome is ToolsOutcome.NONE
+
+
+def test_an_invalid_schema_asks_only_for_an_object() -> None:
+    tools = offering(WEATHER._replace(parameters={"type": "no such type"}, checkable=False))
+    assert read(block([("get_weather", {"any": "thing"})]), tools=tools).called == [("get_weather", '{"any":"thing"}')]
+
+
+def test_the_prompt_as_a_whole() -> None:
+    tools = offering(WEATHER, NOW)
+    assert (
+        calls_prompt(tools, ["The first mistake.", "The second."])
+        == """\
+Your last answer could not be read as tool calls, and nothing was done.
+- The first mistake.
+- The second.
+
+Write all calls again, one block for each, in exactly this form, and write nothing else:
+
+<tool_call>
+{"name": "the tool's name", "arguments": {"parameter": "value"}}
+</tool_call>
+
+The tools that may be called: get_weather, now."""
+    )
+
+
+def test_the_prompt_for_one_call_of_a_custom_tool_as_a_whole() -> None:
+    tools = offering(RUN, parallel=False)
+    assert (
+        calls_prompt(tools, [])
+        == """\
+Your last answer calls no tool, but a call is required.
+
+Write one call, in one block, in exactly this form, and write nothing else:
+
+<tool_call>
+{"name": "the tool's name", "input": "the text"}
+</tool_call>
+
+The tools that may be called: run."""
+    )
+
+
+def test_the_prompt_for_json_as_a_whole() -> None:
+    assert (
+        json_prompt("it holds no valid JSON.", has_schema=True)
+        == """\
+Your last answer cannot be used: it holds no valid JSON.
+
+Answer again with one JSON value that fits the schema given above, and write nothing else: no explanation, no code \
+fence."""
+    )
+    assert "one JSON object, and" in json_prompt("it holds no valid JSON.", has_schema=False)

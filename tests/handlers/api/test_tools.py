@@ -1,0 +1,300 @@
+"""Tool calls and structured output from end to end, with one repair turn in the same evaluation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from agents import Agents, answers, let_go
+from caller import calling
+from frames import DONE, frames
+from running import RunningBridge, running_bridge
+from tool_forms import WEATHER, block, offering
+
+from bridge.answering.chat import JsonFormat, Tools
+from upstream.arena import Arena, Line, Step, Turn, Until
+
+GOOD = block([("get_weather", {"city": "Paris"})])
+WRONG = block([("weather", {"city": "Paris"})])
+FORMAT = JsonFormat(WEATHER.parameters)
+
+
+@pytest.fixture
+async def arena() -> AsyncIterator[Arena]:
+    async with Arena() as arena:
+        yield arena
+
+
+@pytest.fixture
+def agents() -> Agents:
+    return Agents()
+
+
+@pytest.fixture
+async def bridge(arena: Arena, agents: Agents, tmp_path: Path) -> AsyncIterator[RunningBridge]:
+    async with running_bridge(arena, tmp_path, dialects={"/agents": agents}) as bridge:
+        yield bridge
+
+
+def offer(agents: Agents, tools: Tools | None = None, json_format: JsonFormat | None = None) -> None:
+    agents.change = lambda chat: chat._replace(tools=tools, json_format=json_format)
+
+
+async def ask(bridge: RunningBridge, *messages: str, **body: object) -> tuple[int, Mapping[str, str], bytes]:
+    url = f"{bridge.base_url}/agents"
+    async with bridge.http.post(url, json=bridge.chat(*messages, **body), headers=bridge.headers) as answer:
+        return answer.status, answer.headers, await answer.read()
+
+
+def choice_of(body: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = orjson.loads(body)["choices"][0]
+    return found
+
+
+def deltas_of(body: bytes) -> list[dict[str, Any]]:
+    *chunks, done = frames(body)
+    assert done == DONE
+    return [orjson.loads(chunk)["choices"][0] for chunk in chunks]
+
+
+async def test_a_call_is_told_whole(arena: Arena, bridge: RunningBridge, agents: Agents) -> None:
+    offer(agents, offering())
+    arena.script = answers(["I look.", "\n<tool", *GOOD.removeprefix("<tool")])
+    status, headers, body = await ask(bridge, "How is the weather?")
+    choice = choice_of(body)
+    assert (status, headers["x-bridge-tools"], choice["finish_reason"]) == (200, "called", "tool_calls")
+    assert choice["message"]["content"] == "I look."
+    (call,) = choice["message"]["tool_calls"]
+    assert call["type"] == "function"
+    assert call["function"] == {"name": "get_weather", "arguments": '{"city":"Paris"}'}
+    usage = orjson.loads(body)["usage"]
+    assert usage["completion_tokens"] > 0
+
+
+async def test_a_call_is_told_in_a_stream(arena: Arena, bridge: RunningBridge, agents: Agents) -> None:
+    offer(agents, offering())
+    arena.script = answers(list(GOOD))
+    status, headers, body = await ask(bridge, "How is the weather?", stream=True)
+    first, called, last = deltas_of(body)
+    assert (status, "x-bridge-tools" in headers) == (200, False)
+    assert first["delta"] == {"role": "assistant", "content": None}
+    (call,) = called["delta"]["tool_calls"]
+    assert (call["index"], call["function"]["arguments"]) == (0, '{"city":"Paris"}')
+    assert last["finish_reason"] == "tool_calls"
+
+
+async def test_text_before_a_call_is_told_at_once(arena: Arena, bridge: RunningBridge, agents: Agents) -> None:
+    read = asyncio.Event()
+
+    async def script(_: Turn) -> AsyncIterator[Step]:
+        yield Line("a0", "I look.\n")
+        yield Until(read)
+        yield Line("a0", GOOD)
+        yield Line("ad", {"finishReason": "stop"})
+
+    offer(agents, offering())
+    arena.script = script
+    async with asyncio.timeout(10), calling(bridge.origin, bridge.key, path="/v1/agents") as caller:
+        await caller.ask(bridge.chat("How is the weather?", stream=True))
+        await caller.sees(b'"I look."')
+        read.set()
+        await caller.sees(b'"tool_calls"')
+        await caller.sees(b"[DONE]")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_cannot_be_read_is_repaired_in_the_same_evaluation(
+    arena: Arena, bridge: RunningBridge, agents: Agents, stream: bool
+) -> None:
+    offer(agents, offering())
+    arena.script = answers(f"I look.\n{WRONG}", GOOD)
+    _, headers, body = await ask(bridge, "How is the weather?", stream=stream)
+    create, repair = arena.chats
+    assert (create.kind, repair.kind) == ("create", "follow-up")
+    assert create.evaluation_id == repair.evaluation_id
+    assert b'"get_weather"' in body
+    assert b"tool_calls" in body
+    if not stream:
+        assert headers["x-bridge-tools"] == "repaired"
+        assert choice_of(body)["message"]["content"] == "I look."
+    assert bridge.calls_held == 0
+
+
+async def test_a_repaired_answer_is_continued_and_regenerated_by_a_new_evaluation(
+    arena: Arena, bridge: RunningBridge, agents: Agents
+) -> None:
+    offer(agents, offering(required=True))
+    arena.script = answers("I look.", GOOD, GOOD, GOOD)
+    await ask(bridge, "How is the weather?")
+    _, headers, _ = await ask(bridge, "How is the weather?")
+    assert headers["x-bridge-conversation"].startswith("new")
+    assert [call.kind for call in arena.chats] == ["create", "follow-up", "create"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_if_the_repair_fails_the_first_answer_is_a_text(
+    arena: Arena, bridge: RunningBridge, agents: Agents, stream: bool
+) -> None:
+    offer(agents, offering())
+    text = f"I look.\n{WRONG}"
+    arena.script = answers(text, WRONG)
+    status, headers, body = await ask(bridge, "How is the weather?", stream=stream)
+    assert status == 200
+    if stream:
+        *told, last = deltas_of(body)
+        assert "".join(each["delta"].get("content") or "" for each in told) == text
+    else:
+        last = choice_of(body)
+        assert last["message"]["content"] == text
+        assert headers["x-bridge-tools"] == "unparsed"
+    assert last["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("fault", ["rate_limited", "battle_turn", "model_failed_first", "model_failed_middle"])
+async def test_if_the_site_refuses_the_repair_the_first_answer_is_a_text(
+    arena: Arena, bridge: RunningBridge, agents: Agents, fault: str
+) -> None:
+    offer(agents, offering())
+    arena.script = answers(WRONG, GOOD)
+    arena.faults.arm(fault, on="follow-up")
+    status, headers, body = await ask(bridge, "How is the weather?")
+    assert (status, headers["x-bridge-tools"]) == (200, "unparsed")
+    assert choice_of(body)["message"]["content"] == WRONG
+    assert bridge.calls_held == 0
+    arena.script = answers("Hello.")
+    offer(agents)
+    status, _, _ = await ask(bridge, "How is the weather?")  # what the evaluation holds is not known: a new one
+
+
+async def test_a_required_call_that_does_not_come_is_an_error(
+    arena: Arena, bridge: RunningBridge, agents: Agents
+) -> None:
+    offer(agents, offering(required=True))
+    arena.script = answers("It is sunny.", "Really.")
+    status, _, body = await ask(bridge, "How is the weather?")
+    assert (status, orjson.loads(body)["error"]["code"]) == (502, "invalid_model_output")
+    arena.script = answers("It is sunny.", "Really.")
+    status, _, body = await ask(bridge, "How is the weather there?", stream=True)
+    if status == 200:  # its text had gone out
+        last = frames(body)[-1]
+        assert orjson.loads(last)["error"]["code"] == "invalid_model_output"
+
+
+async def test_a_caller_that_leaves_ends_the_repair(arena: Arena, bridge: RunningBridge, agents: Agents) -> None:
+    asked = asyncio.Event()
+    first = True
+
+    async def script(_: Turn) -> AsyncIterator[Step]:
+        nonlocal first
+        if first:
+            first = False
+            yield Line("a0", "I look.\n")
+            yield Line("a0", WRONG)
+            yield Line("ad", {"finishReason": "stop"})
+            return
+        asked.set()
+        yield Line("a0", "<tool_call>")
+        yield Until(asyncio.Event())  # for as long as the bridge keeps the call open
+
+    offer(agents, offering())
+    arena.script = script
+    async with asyncio.timeout(10):
+        async with calling(bridge.origin, bridge.key, path="/v1/agents") as caller:
+            await caller.ask(bridge.chat("How is the weather?", stream=True))
+            await caller.sees(b"I look.")
+            await asked.wait()
+            caller.vanish()
+        await arena.chats[-1].done.wait()
+        await let_go(bridge)
+
+
+async def test_the_older_form_is_answered_in_the_older_form(
+    arena: Arena, bridge: RunningBridge, agents: Agents
+) -> None:
+    offer(agents, offering(parallel=False))
+    agents.older_form = True
+    arena.script = answers(GOOD)
+    choice = choice_of((await ask(bridge, "How is the weather?"))[2])
+    assert choice["finish_reason"] == "function_call"
+    assert choice["message"]["function_call"] == {"name": "get_weather", "arguments": '{"city":"Paris"}'}
+
+
+async def test_structured_output_is_repaired_or_refused(arena: Arena, bridge: RunningBridge, agents: Agents) -> None:
+    offer(agents, json_format=FORMAT)
+    arena.script = answers('Here:\n```json\n{"city": "Paris"}\n```\nDone.')
+    assert choice_of((await ask(bridge, "one"))[2])["message"]["content"] == '{"city": "Paris"}'
+    arena.script = answers('{"town": "Paris"}', '{"city": "Paris"}')
+    assert choice_of((await ask(bridge, "two"))[2])["message"]["content"] == '{"city": "Paris"}'
+    arena.script = answers('{"city": 1}', '{"city": 2}')
+    status, _, body = await ask(bridge, "three")
+    error = orjson.loads(body)["error"]
+    assert (status, error["code"]) == (502, "invalid_model_output")
+    assert "'city'" in error["message"]
+
+
+async def test_streamed_json_that_is_wrong_ends_in_an_error(
+    arena: Arena, bridge: RunningBridge, agents: Agents
+) -> None:
+    offer(agents, json_format=FORMAT)
+    arena.script = answers(list('{"city": 1}'))
+    status, _, body = await ask(bridge, "one", stream=True)
+    *chunks, last = frames(body)
+    assert status == 200
+    told = [orjson.loads(chunk)["choices"][0]["delta"].get("content") or "" for chunk in chunks]
+    assert "".join(told) == '{"city": 1}'
+    assert orjson.loads(last)["error"]["code"] == "invalid_model_output"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_stops_and_limits_close_upstream_at_once(
+    arena: Arena, bridge: RunningBridge, agents: Agents, stream: bool
+) -> None:
+    async def script(_: Turn) -> AsyncIterator[Step]:
+        for word in ("one ", "two ST", "OP three"):
+            yield Line("a0", word)
+        yield Until(asyncio.Event())
+
+    arena.script = script
+    for change, finish, text in (({"stops": ("STOP",)}, "stop", "one two "), ({"max_tokens": 1}, "length", None)):
+        agents.change = lambda chat, change=change: chat._replace(**change)  # type: ignore[misc]  # mypy infers none
+        async with asyncio.timeout(10):
+            _, _, body = await ask(bridge, "go on", stream=stream)
+            await arena.chats[-1].done.wait()
+        if stream:
+            *told, last = deltas_of(body)
+            said = "".join(each["delta"].get("content") or "" for each in told)
+        else:
+            last = choice_of(body)
+            said = last["message"]["content"]
+            assert orjson.loads(body)["usage"]["completion_tokens"] <= 4
+        assert last["finish_reason"] == finish
+        assert said == text or (text is None and "one two".startswith(said))
+        turns = [{"role": "user", "content": "go on"}, {"role": "assistant", "content": said}]
+        _, headers, _ = await ask_not_further(bridge, [*turns, {"role": "user", "content": "more"}])
+        assert headers["x-bridge-conversation"].startswith("new; why=unknown")
+
+
+async def ask_not_further(bridge: RunningBridge, messages: object) -> tuple[int, Mapping[str, str], bytes]:
+    return await ask(bridge, messages=messages)
+
+
+async def test_a_request_without_any_of_it_is_answered_byte_for_byte_as_before(
+    arena: Arena, bridge: RunningBridge
+) -> None:
+    """The text has markers, calls and stop strings in it: no stage looks at it."""
+    pieces = ["  a ", "<tool_call>", '{"name": "now"}', "</tool_call>\n", "[TOOL_CALLS]", "```", "STOP "]
+    arena.script = answers(pieces, "".join(pieces))
+    async with await bridge.post(bridge.chat("one", stream=True)) as answer:
+        assert "x-bridge-tools" not in answer.headers
+        *chunks, done = frames(await answer.read())
+    assert done == DONE
+    told = [orjson.loads(chunk)["choices"][0]["delta"].get("content") for chunk in chunks]
+    assert told == ["", *pieces, None] or "".join(each or "" for each in told) == "".join(pieces)
+    async with await bridge.post(bridge.chat("two")) as answer:
+        assert "x-bridge-tools" not in answer.headers
+        message = orjson.loads(await answer.read())["choices"][0]["message"]
+    assert message == {"role": "assistant", "content": "".join(pieces), "refusal": None}

@@ -1,0 +1,46 @@
+"""A bridge whose requests have tools, formats, stops and limits, whatever its chat completions read of these."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from running import RunningBridge
+
+from bridge.answering.chat import ChatRequest
+from bridge.dialects.fields import Fields
+from bridge.dialects.files import FileReader
+from bridge.dialects.openai.chat import ChatCompletionRequest, ChatCompletions
+from upstream.arena import Line, Step, Turn
+
+
+class Agents(ChatCompletions):
+    """Chat completions whose requests are changed once they have been read."""
+
+    def __init__(self) -> None:
+        #: What is made of each request.
+        self.change: Callable[[ChatRequest], ChatRequest] = lambda chat: chat
+        self.older_form = False
+
+    def read(self, fields: Fields, files: FileReader) -> ChatCompletionRequest:
+        request = super().read(fields, files)
+        return request._replace(chat=self.change(request.chat), older_form=self.older_form)
+
+
+def answers(*texts: str | Sequence[str]) -> Callable[[Turn], AsyncIterator[Step]]:
+    """A script of the arena's: one turn after another, each text a delta or several."""
+    left = list(texts)
+
+    async def script(_: Turn) -> AsyncIterator[Step]:
+        text = left.pop(0)
+        for delta in [text] if isinstance(text, str) else text:
+            yield Line("a0", delta)
+        yield Line("ad", {"finishReason": "stop"})
+
+    return script
+
+
+async def let_go(bridge: RunningBridge) -> None:
+    """Wait until no call holds anything of the bridge's."""
+    while bridge.calls_held:  # noqa: ASYNC110 — what ends is spread over the bridge, and sets no event
+        await asyncio.sleep(0.01)

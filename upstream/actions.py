@@ -1,0 +1,104 @@
+"""The server actions of the site's page: calls that name a function by an id, which only the page's scripts know.
+
+The protocol: docs/protocol.md, "Server actions and uploads".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+import orjson
+
+from upstream.client import ArenaClient
+from upstream.credentials import Credentials
+from upstream.loop.parallel import side_by_side
+from upstream.protocol.errors import NotThere, RateLimited, Rejected, SessionExpired, StaleAction, UploadFailed
+from upstream.protocol.flight import FlightError, Page, action_ids, action_result
+from upstream.retry import Steps
+
+#: The server actions that the upload of a file needs: one gives a URL to upload to, the other one to read from.
+GENERATE_UPLOAD_URL: Final = "generateUploadUrl"
+GET_SIGNED_URL: Final = "getSignedUrl"
+UPLOAD_ACTIONS: Final = frozenset({GENERATE_UPLOAD_URL, GET_SIGNED_URL})
+#: Scripts of the page that are read side by side: as many as a browser keeps connections to a host.
+MAX_SCRIPTS: Final = 6
+
+
+class ServerActions:
+    """Calls the page's server actions. Their ids are read when they are first needed, and again once they are stale.
+
+    `steps` repeats single requests where that is safe.
+    """
+
+    def __init__(self, client: ArenaClient, steps: Steps) -> None:
+        self._client = client
+        self._steps = steps
+        self._ids: Mapping[str, str] | None = None
+        self._reading_ids = asyncio.Lock()
+
+    async def call(self, name: str, arguments: Sequence[str], credentials: Credentials, *, timeout: float) -> object:
+        """Call one of UPLOAD_ACTIONS; return its data, None where it failed or its answer cannot be read.
+
+        A call that the site refuses because the id is stale is repeated once, with fresh ids. `timeout` is in seconds,
+        for each request that this takes. Raises UpstreamError: UploadFailed where the ids cannot be found.
+        """
+        body = orjson.dumps(arguments)
+        ids = self._ids or await self._ids_after(None, timeout)
+        try:
+            return await self._call(ids[name], body, credentials, timeout)
+        except StaleAction:
+            ids = await self._ids_after(ids, timeout)
+            return await self._call(ids[name], body, credentials, timeout)
+
+    async def _call(self, action_id: str, body: bytes, credentials: Credentials, timeout: float) -> object:
+        answer = await self._steps.run(partial(self._client.action, action_id, body, credentials, timeout=timeout))
+        with suppress(FlightError):  # the action itself failed, or speaks another language
+            match action_result(answer):
+                case {"success": True, "data": data}:
+                    return data
+        return None
+
+    async def _ids_after(self, stale: Mapping[str, str] | None, timeout: float) -> Mapping[str, str]:
+        """The action ids, read again unless another call has done so since `stale` was current."""
+        async with self._reading_ids:
+            if self._ids is None or self._ids is stale:
+                self._ids = await self._read_ids(timeout)
+            return self._ids
+
+    async def _read_ids(self, timeout: float) -> Mapping[str, str]:
+        """Read the ids as a visitor: with an account's cookie, a page could renew its login while others use it."""
+
+        async def read_script(path: str) -> str:
+            try:
+                return await self._steps.run(partial(self._client.read, path, timeout=timeout))
+            except NotThere:  # the page may name a script too many
+                return ""
+
+        try:
+            text = await self._steps.run(partial(self._client.page, timeout=timeout))
+            ids = await find_upload_actions(await asyncio.to_thread(Page.of, text), read_script)
+        except (SessionExpired, RateLimited, Rejected) as error:  # no account was shown: it is no fault of one
+            raise UploadFailed(f"LMArena's page or its scripts cannot be read: {error.message}") from error
+        if not ids.keys() >= UPLOAD_ACTIONS:
+            raise UploadFailed("LMArena has changed: its page names no actions to upload files with.")
+        return ids
+
+
+async def find_upload_actions(page: Page, read_script: Callable[[str], Awaitable[str]]) -> dict[str, str]:
+    """Find the ids of UPLOAD_ACTIONS, by name, in the scripts of the page; those that no script names are left out.
+
+    `read_script` takes a path and returns the script, '' for one that cannot be read; what it raises ends the search.
+    """
+
+    async def ids_in(path: str) -> dict[str, str]:
+        found = await asyncio.to_thread(action_ids, await read_script(path))
+        return {name: found[name] for name in UPLOAD_ACTIONS if name in found}
+
+    ids: dict[str, str] = {}
+    for found in await side_by_side(ids_in, await asyncio.to_thread(page.script_paths), MAX_SCRIPTS):
+        ids |= found
+    return ids
