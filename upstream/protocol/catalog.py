@@ -13,6 +13,8 @@ from upstream.protocol.models import Model
 #: A name or a glob, and the names of the models that it stands for, in the order in which they are tried.
 Alias: TypeAlias = tuple[str, tuple[str, ...]]
 
+#: The alias that stands for names which nothing else fits.
+_ANY_NAME: Final = "*"
 #: Ollama's clients put this behind each name.
 _LATEST: Final = ":latest"
 #: Names have at most so many characters, prefixes included.
@@ -32,7 +34,7 @@ class Catalog:
     A name that no model has is taken for one that a client has changed, where only one model fits what is left of it:
     in another case, without white space around it, a prefix up to a slash (`openai/…`), or a suffix `:latest`.
     `aliases` come before all of that: each is a name or a glob, and the models that it stands for, of which the first
-    that is there is meant.
+    that is there is meant. The alias `*` comes behind all of that.
     """
 
     def __init__(self, models: Iterable[Model], *, hide: Iterable[str] = (), aliases: Iterable[Alias] = ()) -> None:
@@ -49,7 +51,9 @@ class Catalog:
             self._listed[name] = model
         self._found = _Names(shown)
         self._withheld = _Names([model for model in not_hidden if not model.selectable])
-        self._aliases = tuple(aliases)
+        given = dict(aliases)
+        self._last_resort = given.pop(_ANY_NAME, ())
+        self._aliases = tuple(given.items())
 
     def __iter__(self) -> Iterator[tuple[str, Model]]:
         """Yield each model once, under the name it is listed by."""
@@ -61,10 +65,13 @@ class Catalog:
     def find(self, name: str) -> Model | None:
         """Find a model by an alias, its public name, its qualified name, its id or its display name."""
         for variant in (name, *_variants(name)) if self._aliases else ():
-            for target in self._targets(variant):
-                if model := self._found.find(target):
-                    return model
-        return self._found.find(name)
+            if model := self._first_of(self._targets(variant)):
+                return model
+        return self._found.find(name) or (self._first_of(self._last_resort) if name.strip() else None)
+
+    def _first_of(self, targets: Iterable[str]) -> Model | None:
+        """The first model that is there."""
+        return next(filter(None, map(self._found.find, targets)), None)
 
     def _targets(self, name: str) -> tuple[str, ...]:
         """What an alias stands for: the alias of exactly that name, else the first whose glob fits."""

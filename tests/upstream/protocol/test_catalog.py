@@ -160,6 +160,16 @@ def test_aliases_come_first(name: str, found: Model | None) -> None:
     assert Catalog([SINGLE, FIRST, SLASHED, SECOND, THIRD], aliases=ALIASES).find(name) is found
 
 
+def test_the_alias_of_every_name_is_the_last_resort() -> None:
+    catalog = Catalog([SINGLE, FIRST, SLASHED], aliases=[("*", ("gone", "twin")), ("gpt-*", ("gone", "acme/model/x"))])
+    assert catalog.find("nobody") is FIRST
+    assert catalog.find("gpt-4o") is SLASHED
+    assert catalog.find(SINGLE.name) is SINGLE
+    assert catalog.find("openai/SINGLE (preview 0110)") is SINGLE
+    assert catalog.find(" ") is None
+    assert Catalog([SINGLE], aliases=[("*", ("gone",))]).find("nobody") is None
+
+
 def test_an_alias_leads_to_no_hidden_model() -> None:
     catalog = Catalog([HIDDEN, SINGLE], hide=["hidden-*"], aliases=[("a", ("hidden-1", SINGLE.name))])
     assert catalog.find("a") is SINGLE
