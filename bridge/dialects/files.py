@@ -90,7 +90,11 @@ class FileReader:
 
     def read_picture_text(self, text: str, param: str) -> File:
         """Read a picture by its data URL, its link, or its base64 alone. Raises ApiError (400) that names `param`."""
-        is_url = text in self._taken or is_link(text) or ":" in text[:_LABEL_BYTES]
+        taken = self._taken.get(text)
+        if taken is not None and bytes(taken[:5]) != b"data:":  # base64 alone
+            self._count_one(_PICTURE, param)
+            return self._checked(_PICTURE, self._decoded(_PICTURE, taken, None, param), param)
+        is_url = taken is not None or is_link(text) or ":" in text[:_LABEL_BYTES]
         return self._read_url(text if is_url else f"data:{_PICTURE.example};base64,{text}", param)
 
     def read_file(self, part: Fields, content: Fields) -> File:
@@ -128,6 +132,13 @@ class FileReader:
             return "\n".join(filter(None, (content.string("filename"), text.decode())))
         except ValueError:
             raise _invalid(_FILE, "The file's text is not UTF-8.", content.path("file_data")) from None
+
+    def with_taken(self, text: str) -> str:
+        """Put back into a text what was taken out of the body, where it was no file after all."""
+        for word, taken in self._taken.items():
+            if word in text:
+                text = text.replace(word, bytes(taken).decode(errors="replace"))
+        return text
 
     def read_bytes(self, data: bytes, param: str) -> File:
         """Check a picture that came as bytes. Raises ApiError (400)."""

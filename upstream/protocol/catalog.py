@@ -15,6 +15,8 @@ Alias: TypeAlias = tuple[str, tuple[str, ...]]
 
 #: The alias that stands for names which nothing else fits.
 _ANY_NAME: Final = "*"
+#: What makes a glob of a name.
+_GLOB: Final = frozenset("*?[")
 #: Ollama's clients put this behind each name.
 _LATEST: Final = ":latest"
 #: Names have at most so many characters, prefixes included.
@@ -62,16 +64,31 @@ class Catalog:
     def __len__(self) -> int:
         return len(self._listed)
 
+    def exact_aliases(self) -> Iterator[tuple[str, Model]]:
+        """Yield each alias that is a plain name, no glob, with the model that it means."""
+        for alias, targets in self._aliases:
+            models = map(self.find_own, self._there(targets))
+            if not _GLOB.intersection(alias) and (model := next(models, None)):
+                yield alias, model
+
     def find(self, name: str) -> Model | None:
         """Find a model by an alias, its public name, its qualified name, its id or its display name."""
-        for variant in (name, *_variants(name)) if self._aliases else ():
-            if model := self._first_of(self._targets(variant)):
-                return model
-        return self._found.find(name) or (self._first_of(self._last_resort) if name.strip() else None)
+        return next(map(self.find_own, self.targets(name)), None) or self.find_own(name)
 
-    def _first_of(self, targets: Iterable[str]) -> Model | None:
-        """The first model that is there."""
-        return next(filter(None, map(self._found.find, targets)), None)
+    def find_own(self, name: str) -> Model | None:
+        """Find a model by a name of its own, whatever the aliases say."""
+        return self._found.find(name)
+
+    def targets(self, name: str) -> Sequence[str]:
+        """The models that are there of those that an alias stands for, in order; empty where a name is no alias."""
+        for variant in (name, *_variants(name)) if self._aliases else ():
+            if targets := self._there(self._targets(variant)):
+                return targets
+        is_unknown = bool(self._last_resort) and bool(name.strip()) and self.find_own(name) is None
+        return self._there(self._last_resort) if is_unknown else []
+
+    def _there(self, targets: Iterable[str]) -> list[str]:
+        return [target for target in targets if self.find_own(target)]
 
     def _targets(self, name: str) -> tuple[str, ...]:
         """What an alias stands for: the alias of exactly that name, else the first whose glob fits."""

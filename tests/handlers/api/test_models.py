@@ -38,8 +38,8 @@ MODELS = (
     Model(SPACED, "otter 2k (nano-mango)", {"image": True}, organization="acme"),
     Model(HIDDEN, "old-otter", {"text": True}, organization="acme"),
 )
-#: By modality: chat, search, image; the ranked before the unranked, else in the site's order.
-LISTED = ["otter-1", "twin", "acme/otter/2", "twin@bbbb", "otter 2k (nano-mango)"]
+#: By modality: chat, search, image; the ranked before the unranked, else in the site's order. Aliases are among them.
+LISTED = ["otter-1", "gpt-4o", "twin", "acme/otter/2", "twin@bbbb", "otter 2k (nano-mango)"]
 
 HIDE = {"models": {"hide": ["old-*"], "aliases": {"gpt-4o": ["gone", "otter-1"], "claude-*": "twin@bbbb"}}}
 
@@ -80,9 +80,11 @@ async def test_the_list(prefix: str, bridge: RunningBridge) -> None:
         "capabilities": {"input": ["image", "text"], "output": ["text", "web"]},
         "modality": "chat",
         "rank": 1,
+        "context_window": 28_250,
     }
     assert {model["id"]: model["modality"] for model in body["data"]} == {
         "otter-1": "chat",
+        "gpt-4o": "chat",
         "twin": "chat",
         "twin@bbbb": "search",
         "acme/otter/2": "chat",
@@ -260,10 +262,10 @@ async def test_stealth_models_need_the_operators_word_twice(
 
 GLOBS = {
     "a name": (("twin",), ["twin", "twin@bbbb"]),
-    "a glob": (("otter*",), ["otter-1", "otter 2k (nano-mango)"]),
+    "a glob": (("otter*",), ["otter-1", "gpt-4o", "otter 2k (nano-mango)"]),
     "a qualified name": (("twin@bbbb",), ["twin@bbbb"]),
-    "an id": ((V7,), ["otter-1"]),
-    "several": (("otter-1", "acme/*"), ["otter-1", "acme/otter/2"]),
+    "an id": ((V7,), ["otter-1", "gpt-4o"]),
+    "several": (("otter-1", "acme/*"), ["otter-1", "gpt-4o", "acme/otter/2"]),
     "none that exists": (("nobody",), []),
 }
 
