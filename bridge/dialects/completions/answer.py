@@ -32,11 +32,8 @@ class CompletionChoices:
     def __init__(self, header: Header, echoed: Sequence[str], *, include_usage: bool) -> None:
         self._header = header
         self._include_usage = include_usage
-        about = orjson.dumps(_about(header))[:-1]
-        self._heads = [
-            b"data: " + sse.line_safe(about) + b',"choices":[{"index":%d,"text":' % index
-            for index in range(len(echoed))
-        ]
+        head = b"data: " + sse.line_safe(orjson.dumps(_about(header))[:-1]) + b',"choices":[{"index":'
+        self._heads = [head + b'%d,"text":' % index for index in range(len(echoed))]
         self._begin = [self._chunk(index, text, None) if text else b"" for index, text in enumerate(echoed)]
         usage = b',"usage":null}\n\n' if include_usage else b"}\n\n"
         self._tail = b',"logprobs":null,"finish_reason":null}]' + usage

@@ -29,6 +29,7 @@ _IGNORED: Final[Mapping[str, Callable[[Fields, str], object]]] = {
     "fallbacks": Fields.any,
     "fallback_credit_token": Fields.any,
     "user_profile_id": Fields.string,
+    "billing_policy": Fields.mapping,
     "betas": Fields.strings,
 }
 
