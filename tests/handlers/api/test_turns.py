@@ -12,12 +12,19 @@ import selectors
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 from caller import calling
 from running import running_bridge
 
 from upstream.arena import Arena, Line, Step, Turn, Until
 
 DELTAS = 50
+#: The path of each API and how its streams end. A request for a chat is one of Messages too.
+APIS = {
+    "chat completions": ("/v1/chat/completions", b"[DONE]"),
+    "messages": ("/v1/messages", b'{"type":"message_stop"}'),
+    "completions": ("/v1/completions", b"[DONE]"),
+}
 
 
 class Turns(selectors.DefaultSelector):
@@ -31,7 +38,7 @@ class Turns(selectors.DefaultSelector):
         return super().select(timeout)
 
 
-async def turns_on_the_way(turns: Turns, path: Path) -> list[int]:
+async def turns_on_the_way(turns: Turns, path: Path, api: str, end: bytes) -> list[int]:
     """How many turns each delta of an answer took from the arena to its reader."""
     read = asyncio.Event()
 
@@ -47,21 +54,22 @@ async def turns_on_the_way(turns: Turns, path: Path) -> list[int]:
         asyncio.timeout(10),
         Arena() as arena,
         running_bridge(arena, path) as bridge,
-        calling(bridge.origin, bridge.key) as caller,
+        calling(bridge.origin, bridge.key, path=api) as caller,
     ):
         arena.script = script
-        await caller.ask(bridge.chat("speak", stream=True))
+        await caller.ask(bridge.chat("speak", prompt="speak", max_tokens=10_000, stream=True))
         for _ in range(DELTAS):
             stamp = (await caller.sees(b'>"')).rpartition(b"<")[2]
             taken.append(turns.count - int(stamp[:-2]))
             read.set()
-        await caller.sees(b"[DONE]")
+        await caller.sees(end)
     return taken
 
 
-def test_each_delta_leaves_in_the_turn_in_which_it_came(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("api", "end"), APIS.values(), ids=APIS)
+def test_each_delta_leaves_in_the_turn_in_which_it_came(api: str, end: bytes, tmp_path: Path) -> None:
     turns = Turns()
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(turns)) as runner:
-        first, *others = runner.run(turns_on_the_way(turns, tmp_path))
+        first, *others = runner.run(turns_on_the_way(turns, tmp_path, api, end))
     assert first == 4  # it wakes the task of its request, once
     assert others == [3] * (DELTAS - 1)
