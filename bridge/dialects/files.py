@@ -75,6 +75,7 @@ class FileReader:
         self._rules = rules
         self._fetched = fetched
         self._taken = taken
+        self._words: re.Pattern[str] | None = None  # what stands in the place of what was taken, in quotes
         self._count = 0
         self.first_document: str | None = None
 
@@ -133,12 +134,18 @@ class FileReader:
         except ValueError:
             raise _invalid(_FILE, "The file's text is not UTF-8.", content.path("file_data")) from None
 
-    def with_taken(self, text: str) -> str:
-        """Put back into a text what was taken out of the body, where it was no file after all."""
-        for word, taken in self._taken.items():
-            if word in text:
-                text = text.replace(word, bytes(taken).decode(errors="replace"))
-        return text
+    def read_text(self, text: str) -> str:
+        """Read a string as it was sent: it may have been taken out of the body, though it is no file."""
+        taken = self._taken.get(text)
+        return text if taken is None else bytes(taken).decode(errors="replace")
+
+    def read_json(self, text: str) -> str:
+        """Read a JSON text as it was sent: strings of it may have been taken out of the body, though they are no files."""
+        if not self._taken:
+            return text
+        if self._words is None:
+            self._words = re.compile(f'"({"|".join(map(re.escape, self._taken))})"')
+        return self._words.sub(lambda word: f'"{self.read_text(word[1])}"', text)
 
     def read_bytes(self, data: bytes, param: str) -> File:
         """Check a picture that came as bytes. Raises ApiError (400)."""

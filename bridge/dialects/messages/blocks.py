@@ -150,7 +150,7 @@ def _read_document(block: Fields, files: FileReader) -> str | File:
         case "base64":
             return files.read_data(_required(source, "data"), source.path("data"), block)
         case "text":
-            body = files.with_taken(_required(source, "data"))
+            body = files.read_text(_required(source, "data"))
         case "content" if source.kind("content") is list:
             body = "\n".join(map(_read_only_text, source.mappings("content") or ()))
         case "content":
@@ -202,4 +202,4 @@ def _read_call(block: Fields, files: FileReader) -> ToolCall:
     if not name:
         raise block.required("name")
     arguments = orjson.dumps(block.json_object("input") or {}).decode()
-    return ToolCall(block.string("id") or "", name, files.with_taken(arguments))
+    return ToolCall(block.string("id") or "", name, files.read_json(arguments))

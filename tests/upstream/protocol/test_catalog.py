@@ -170,6 +170,45 @@ def test_the_alias_of_every_name_is_the_last_resort() -> None:
     assert Catalog([SINGLE], aliases=[("*", ("gone",))]).find("nobody") is None
 
 
+TARGETS: dict[str, tuple[str, list[str]]] = {
+    "those that are there, in order": ("many", ["twin", "single (preview 0110)"]),
+    "one": ("a-1", ["acme/model/x"]),
+    "an alias before a model's name": ("acme/model/x", ["twin"]),
+    "as clients change it": ("openai/many:latest", ["twin", "single (preview 0110)"]),
+    "nothing that is there, as if it were no alias": ("nothing", ["acme/model/x"]),
+    "a name that nothing else fits": ("nobody", ["acme/model/x"]),
+    "a model's own name": ("twin@bbbb", []),
+    "no name": (" ", []),
+}
+
+
+@pytest.mark.parametrize(("name", "targets"), TARGETS.values(), ids=TARGETS)
+def test_what_an_alias_stands_for(name: str, targets: list[str]) -> None:
+    aliases: list[tuple[str, tuple[str, ...]]] = [
+        ("many", ("gone", "twin", "single (preview 0110)")),
+        ("a-*", ("acme/model/x",)),
+        ("acme/model/x", ("twin",)),
+        ("nothing", ("gone", "many")),
+        ("*", ("gone", "acme/model/x")),
+    ]
+    catalog = Catalog([SINGLE, FIRST, SLASHED, SECOND], aliases=aliases)
+    assert list(catalog.targets(name)) == targets
+    if targets:
+        assert catalog.find(name) is catalog.find_own(targets[0])
+
+
+def test_aliases_that_are_names_are_listed_and_globs_are_not() -> None:
+    aliases: list[tuple[str, tuple[str, ...]]] = [
+        ("one", ("gone", "twin")),
+        ("two-?", ("twin",)),
+        ("*", ("twin",)),
+        ("three", ("gone",)),
+    ]
+    catalog = Catalog([SINGLE, FIRST], aliases=aliases)
+    assert list(catalog.exact_aliases()) == [("one", FIRST)]
+    assert [name for name, _ in catalog] == [SINGLE.name, "twin"]
+
+
 def test_an_alias_leads_to_no_hidden_model() -> None:
     catalog = Catalog([HIDDEN, SINGLE], hide=["hidden-*"], aliases=[("a", ("hidden-1", SINGLE.name))])
     assert catalog.find("a") is SINGLE
