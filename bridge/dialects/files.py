@@ -140,7 +140,7 @@ class FileReader:
         return text if taken is None else bytes(taken).decode(errors="replace")
 
     def read_json(self, text: str) -> str:
-        """Read a JSON text as it was sent: strings of it may have been taken out of the body, though they are no files."""
+        """Read a JSON text as it was sent: strings of it may have been taken out of the body, though no files."""
         if not self._taken:
             return text
         if self._words is None:
