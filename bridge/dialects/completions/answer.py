@@ -52,6 +52,11 @@ class CompletionChoices:
 
     def encode_of(self, index: int, batch: Sequence[AnswerEvent]) -> bytes:
         """Encode what one read held of one answer. Reasoning has no place in this API."""
+        event = batch[0] if len(batch) == 1 else None
+        if type(event) is TextDeltas and not self._begin[index]:  # as in most reads
+            json = event.json
+            if json.isascii() and b"\n" not in json:
+                return self._heads[index] + json + self._tail
         data = b"".join([self._encode(index, event) for event in batch])
         return self._take_begin(index) + data if data else b""
 

@@ -77,6 +77,11 @@ class MessageEncoder:
 
     def encode(self, batch: Sequence[AnswerEvent]) -> bytes:
         """Encode what one read held."""
+        event = batch[0] if len(batch) == 1 else None
+        if type(event) is TextDeltas and self._open == "text":  # as in most reads
+            json = event.json
+            if json.isascii() and b"\n" not in json:
+                return self._delta + json + _DELTA_END
         return b"".join([self._encode(event) for event in batch])
 
     def _encode(self, event: AnswerEvent) -> bytes:
