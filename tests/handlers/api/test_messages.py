@@ -11,7 +11,8 @@ from typing import Any
 import anthropic
 import pytest
 from anthropic.types import Message
-from pictures import png
+from internet import playing_the_internet
+from pictures import SMALL, png
 from running import RunningBridge, running_bridge
 
 from bridge.access import keys
@@ -148,6 +149,25 @@ async def test_a_picture(stream: bool, arena: Arena, sdk: anthropic.AsyncAnthrop
     message = await ask(sdk, stream, model=sees, messages=[user([{"type": "text", "text": "/say seen"}, picture])])
     assert text_of(message) == "seen"
     assert [stored.data for stored in arena.storage.objects.values()] == [shown]
+
+
+async def test_pictures_by_url(arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sees = next(m.public_name for m in arena.models if "image" in m.inputs and m.modality == "chat" and m.organization)
+    picture = {"type": "image", "source": {"type": "url", "url": "http://public.example/cat"}}
+    missing = {"type": "image", "source": {"type": "url", "url": "http://public.example/missing"}}
+    call = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
+    async with (
+        playing_the_internet(monkeypatch) as internet,
+        running_bridge(arena, tmp_path / "fetching", {"images": {"fetch_urls": True}}) as bridge,
+        anthropic.AsyncAnthropic(base_url=bridge.origin, api_key=bridge.key, max_retries=0) as sdk,
+    ):
+        result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [picture]}
+        messages = [user([picture]), {"role": "assistant", "content": [call]}, user([result])]
+        await ask(sdk, False, model=sees, messages=messages)
+        assert internet.served == ["/cat"]
+        assert [stored.data for stored in arena.storage.objects.values()] == [SMALL["image/webp"]]
+        with pytest.raises(anthropic.BadRequestError, match="404"):
+            await ask(sdk, False, model=sees, messages=[user([missing])])
 
 
 @streamed_and_not
@@ -295,6 +315,22 @@ async def test_headers(bridge: RunningBridge, sdk: anthropic.AsyncAnthropic) -> 
     assert int(headers["anthropic-ratelimit-requests-limit"]) > int(headers["anthropic-ratelimit-requests-remaining"])
     assert headers["anthropic-ratelimit-requests-reset"].endswith("Z")
     assert "x-ratelimit-limit-requests" not in headers
+
+
+async def test_a_browsers_page_may_read_what_an_answer_says_in_headers(arena: Arena, tmp_path: Path) -> None:
+    page = "https://page.example"
+    async with running_bridge(arena, tmp_path / "page", {"server": {"cors_origins": [page]}}) as bridge:
+        url, asked = f"{bridge.base_url}/messages", "x-api-key, anthropic-version, x-stainless-lang"
+        preflight = {"Origin": page, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": asked}
+        async with bridge.http.options(url, headers=preflight) as answer:
+            allowed = answer.headers["Access-Control-Allow-Headers"].split(", ")
+        assert {*asked.split(", "), "anthropic-beta", "anthropic-dangerous-direct-browser-access"} <= {*allowed}
+        body = {**bridge.chat("/say hi"), "max_tokens": 100, "tools": [WEATHER], "metadata": {}}
+        async with bridge.http.post(url, json=body, headers={"x-api-key": bridge.key, "Origin": page}) as answer:
+            exposed = answer.headers["Access-Control-Expose-Headers"].split(", ")
+            names = {name.lower() for name in answer.headers}
+        said = {name for name in names if name.startswith(("x-bridge-", "anthropic-")) or name.endswith("request-id")}
+        assert {"x-bridge-model", "x-bridge-tools", "x-bridge-ignored", "request-id"} <= said <= {*exposed}
 
 
 async def test_a_key_over_its_limit(arena: Arena, tmp_path: Path) -> None:
