@@ -140,7 +140,8 @@ def model_not_found(name: str, close: list[str]) -> ApiError:
     return ApiError(
         404,
         "model_not_found",
-        f"The model '{name[:200]}' does not exist.{hint} GET /v1/models lists them all.",
+        f"The model '{name[:200]}' does not exist.{hint} GET /v1/models lists them all. A client that asks for names "
+        "of its own needs [models.aliases] in bridge.toml, which says what they mean.",
         "model",
     )
 
@@ -243,6 +244,12 @@ def invalid_model_output(why: str) -> ApiError:
 def answers_too_large() -> ApiError:
     """503: the answers that are being collected for callers fill the room that there is for them."""
     return overloaded('Too many long answers are being collected at the moment. Ask again with "stream": true.')
+
+
+def may_fall_back(error: ApiError) -> bool:
+    """Whether another model may answer where this one did not: it is not there, it rests, or it failed."""
+    ours = error.code in ("overloaded", "ended_by_owner", "internal_error")
+    return not ours and (error.status in (404, 429, 502, 503, 504) or error.code == "upstream_rejected")
 
 
 def ended_by_owner() -> ApiError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from bridge.access.keys import ApiKey
@@ -131,10 +131,11 @@ class Models:
         await self._saving.keep()
 
     def _show(self, models: tuple[Model, ...]) -> None:
-        self.catalog = Catalog(models, hide=self._config().models.hide)
+        config = self._config().models
+        self.catalog = Catalog(models, hide=config.hide, aliases=config.aliases)
 
     def rehide(self) -> None:
-        """The configuration changed: `models.hide` may have."""
+        """The configuration changed: `models.hide` and `models.aliases` may have."""
         if self.catalog is not None:
             self._show(self.catalog.models)
 
@@ -147,10 +148,17 @@ class Models:
             raise models_unavailable(failure.reason, failure.message)
         return self.catalog
 
-    async def resolve(self, name: str, key: ApiKey) -> Model:
-        """Find the model that a request names. Raises ApiError: 404, 403, or 503 without a catalog."""
+    async def targets(self, name: str) -> Sequence[str]:
+        """The models that an alias stands for, in the order in which they are tried; empty where it is no alias."""
+        return (await self.available()).targets(name)
+
+    async def resolve(self, name: str, key: ApiKey, *, aliases: bool = True) -> Model:
+        """Find the model that a request names, or with `aliases` False one by a name of its own.
+
+        Raises ApiError: 404, 403, or 503 without a catalog.
+        """
         catalog = await self.available()
-        model = catalog.find(name)
+        model = _found(catalog, name, aliases)
         if (
             model is None
             and catalog.withheld(name) is None
@@ -160,7 +168,7 @@ class Models:
             self.wake()
             await self._next_reading()
             catalog = await self.available()
-            model = catalog.find(name)
+            model = _found(catalog, name, aliases)
         if model is None:
             if catalog.withheld(name) is not None:
                 raise model_withheld(name)
@@ -169,27 +177,27 @@ class Models:
             raise model_not_allowed(name)
         return model
 
-    async def resolve_again(self, name: str, stale: Model, key: ApiKey) -> Model:
+    async def resolve_again(self, name: str, stale: Model, key: ApiKey, *, aliases: bool = True) -> Model:
         """Find the model that a request names once more, after the site no longer took it by its id.
 
         One reading of the list serves all who wait for it. Raises ApiError: 404 where a fresh list has no other model
         of the name, 503 where it cannot be read.
         """
-        if self._is_current(name, stale) and self._is_reading:  # which began before the id was refused, perhaps
+        if self._is_reading and self._is_current(name, stale, aliases):  # it began before the refusal, perhaps
             await self._next_reading()
-        if self._is_current(name, stale):
+        if self._is_current(name, stale, aliases):
             self.wake()
             failure = self.failure if await self._next_reading() else TimedOut("it has not answered yet.")
-            if failure is not None and self._is_current(name, stale):
+            if failure is not None and self._is_current(name, stale, aliases):
                 raise model_stale(name, failure.reason, failure.message)
         self._unknown_asked_at = self._clock()  # a name that is gone was looked for in this very list
-        if self._is_current(name, stale):
+        if self._is_current(name, stale, aliases):
             raise model_refused(name)
-        return await self.resolve(name, key)
+        return await self.resolve(name, key, aliases=aliases)
 
-    def _is_current(self, name: str, model: Model) -> bool:
+    def _is_current(self, name: str, model: Model, aliases: bool) -> bool:
         """Whether the list still has a model under the id and the modality that it had."""
-        found = self.catalog.find(name) if self.catalog is not None else None
+        found = None if self.catalog is None else _found(self.catalog, name, aliases)
         return found is not None and (found.id, found.modality) == (model.id, model.modality)
 
     def may_use(self, model: Model, key: ApiKey) -> bool:
@@ -199,9 +207,13 @@ class Models:
         return not key.models or key.allows(names_of(model))
 
     def visible(self, catalog: Catalog, key: ApiKey) -> list[tuple[str, Model]]:
-        """The models that a key may use, each under the name it is listed by: by modality, the best ranked first."""
+        """The models that a key may use, each under the name it is listed by: by modality, the best ranked first.
+
+        Aliases that are plain names are listed too, each with the model that it means.
+        """
+        named = {**dict(catalog), **dict(catalog.exact_aliases())}
         return sorted(
-            ((name, model) for name, model in catalog if self.may_use(model, key)),
+            ((name, model) for name, model in named.items() if self.may_use(model, key)),
             key=lambda listed: _place(listed[1]),
         )
 
@@ -266,6 +278,10 @@ async def _attempted(read: Callable[[], Awaitable[T]]) -> T | UpstreamError:
         return await read()
     except UpstreamError as error:
         return error
+
+
+def _found(catalog: Catalog, name: str, aliases: bool) -> Model | None:
+    return catalog.find(name) if aliases else catalog.find_own(name)
 
 
 def _place(model: Model) -> tuple[int, float]:

@@ -9,7 +9,7 @@ answer.finish_reason, answer.usage()
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -39,8 +39,9 @@ from upstream.retry import Retries
 class Asked(NamedTuple):
     """A request as it is put to its model.
 
-    `name` is the model's as asked for; `ignored` names what was asked for and has no effect. `instructions` are what
-    the model is told about tools and the form of its answer.
+    `name` is the model's as asked for, or where `fallback` its own, of a list that an alias stands for; `ignored` names
+    what was asked for and has no effect. `instructions` are what the model is told about tools and the form of its
+    answer.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Asked(NamedTuple):
     ignored: tuple[str, ...]
     stages: tuple[StageMaker, ...] = ()
     instructions: str = ""
+    fallback: bool = False
 
 
 class Relay:
@@ -76,9 +78,18 @@ class Relay:
         self._drift = drift
         self._config = config
 
-    async def prepare(self, request: ChatRequest, key: ApiKey) -> Asked:
-        """Find the model that is asked, and what it can be shown. Raises ApiError where it cannot be asked so."""
-        model = await self._models.resolve(request.model, key)
+    async def fallbacks(self, request: ChatRequest) -> Sequence[str]:
+        """The models that are asked one after another, by their own names; empty where the request names only one."""
+        targets = await self._models.targets(request.model)
+        return targets if len(targets) > 1 else ()
+
+    async def prepare(self, request: ChatRequest, key: ApiKey, fallback: str | None = None) -> Asked:
+        """Find the model that is asked, and what it can be shown; `fallback` is one of several that may be asked.
+
+        Raises ApiError where it cannot be asked so.
+        """
+        name = fallback or request.model
+        model = await self._models.resolve(name, key, aliases=fallback is None)
         if model.video:
             raise unsupported_model(request.model, "makes videos, which the bridge does not support")
         if request.first_document is not None and "file" not in model.inputs:
@@ -95,7 +106,7 @@ class Relay:
         told = instructions(request.tools, request.json_format)
         if request.truncate:
             messages = transcript.shortened(messages, told, self._config().upstream.max_prompt_chars)
-        return Asked(request.model, model, messages, ignored, stages_of(request), told)
+        return Asked(name, model, messages, ignored, stages_of(request), told, fallback is not None)
 
     async def answer(self, asked: Asked, key: ApiKey, prompt_tokens: int, *, apart: bool = False) -> Answer:
         """Ask upstream, and again where that is allowed, until an answer begins; it is the caller's to close.
@@ -108,7 +119,8 @@ class Relay:
             try:
                 return await self._answer(asked, key, prompt_tokens, apart=apart)
             except StaleModel:
-                model = await self._models.resolve_again(asked.name, asked.model, key)
+                aliases = not asked.fallback
+                model = await self._models.resolve_again(asked.name, asked.model, key, aliases=aliases)
                 return await self._answer(asked._replace(model=model), key, prompt_tokens, apart=apart)
         except UpstreamError as error:
             raise from_upstream(error) from error

@@ -25,6 +25,8 @@ _LETTER: Final = 20
 _OTHER_ASCII: Final = 62
 #: By the first byte in UTF-8, as `_FIRST_BYTES` writes it: a space; characters of two, three and four bytes.
 _WEIGHTS: Final = {b" ": 10, b"\xc0": 35, b"\xe0": 71, b"\xf0": 200}
+#: No character has more tokens than one of four bytes.
+MOST_TOKENS_OF_CHARACTER: Final = _WEIGHTS[b"\xf0"] // 100
 
 _FIRST_BYTES: Final = bytes((*range(0xC0), *[0xC0] * 32, *[0xE0] * 16, *[0xF0] * 16))
 #: ASCII letters, and the bytes of a character behind its first.

@@ -1,4 +1,4 @@
-"""Files in base64 taken out of a large body before it is parsed: data URLs, and what is named `file_data`.
+"""Files in base64 taken out of a large body before it is parsed: data URLs, and what is named `file_data` or `data`.
 
 orjson would copy each of them, and hold the loop meanwhile.
 """
@@ -20,14 +20,17 @@ MOST_NAMES: Final = 1000
 #: What was taken out, by the words that stand in its place: the bytes of each string, as they were sent.
 Taken: TypeAlias = Mapping[str, memoryview]
 
-_NAME: Final = re.compile(rb'"(?:(?:image_)?url|(file_data))"')
+_NAME: Final = re.compile(rb'"(?:(?:image_)?url|(file_data)|(data))"')
+#: How pictures and PDFs begin in base64, by which they are told from other strings that are named `data`.
+_FILE_BEGINNINGS: Final = (b"iVBORw0KGgo", b"/9j/", b"R0lGOD", b"UklGR", b"JVBERi0")
 _VALUE: Final = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*"')
 
 
 def read_without_data_urls(body: bytes, mark: str, least: int = LEAST_BYTES) -> tuple[Fields, Taken]:
     """Parse a body that may hold long files; in place of each stands `mark` with a number.
 
-    They are data URLs under the names `url` and `image_url`, and data URLs or bare base64 under the name `file_data`.
+    They are data URLs under the names `url`, `image_url` and `data`, and bare base64 under the name `file_data`, or
+    under the name `data` where it begins as a picture or a PDF does.
 
     Nobody must be able to guess `mark`, which JSON can hold as it is. What a string must not hold (a control, broken
     UTF-8) is not looked for in them: no base64 has it. Raises a 400 as `read_object` does.
@@ -54,7 +57,10 @@ def _take_out(body: bytes, mark: str, least: int) -> tuple[bytes, Taken]:
             break
         at = name.end()
         opened = _VALUE.match(body, at)
-        if opened is None or not (name[1] or body.startswith(b"data:", opened.end())):
+        if opened is None:
+            continue
+        beginnings = (b"data:", *_FILE_BEGINNINGS) if name[2] else (b"data:",)
+        if not (name[1] or body.startswith(beginnings, opened.end())):
             continue
         at = body.find(b'"', opened.end())
         if at < 0:

@@ -15,12 +15,13 @@ from bridge.dialects.fields import Fields
 from bridge.errors import ApiError, invalid_request
 from upstream.protocol.files import File, is_pdf, sniff
 
-#: What a picture's data URL may call its content; which of the four it is, its first bytes say.
-_LABELS: Final = frozenset({"image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"})
-
-_DATA_URL: Final = re.compile(r"data:([^;,]{0,100})((?:;[^;,]{0,100}){0,8}),", re.IGNORECASE)
+#: What a data URL calls its content does not matter: its first bytes say what it is.
+_DATA_URL: Final = re.compile(r"\s{0,20}data:([^;,]{0,300})((?:;[^;,]{0,300}){0,8}),", re.IGNORECASE)
 #: What it matches is shorter.
-_LABEL_BYTES: Final = 1024
+_LABEL_BYTES: Final = 4096
+
+#: White space that browsers take out of base64 (WHATWG Infra, "forgiving-base64 decode").
+_BLANKS: Final = b" \t\n\f\r"
 
 
 #: What no text holds, but for the few that end or part lines.
@@ -78,6 +79,7 @@ class FileReader:
         self._rules = rules
         self._fetched = fetched
         self._taken = taken
+        self._words: re.Pattern[str] | None = None  # what stands in the place of what was taken, in quotes
         self._count = 0
         self.first_document: str | None = None
 
@@ -93,7 +95,11 @@ class FileReader:
 
     def read_picture_text(self, text: str, param: str) -> File:
         """Read a picture by its data URL, its link, or its base64 alone. Raises ApiError (400) that names `param`."""
-        is_url = text in self._taken or is_link(text) or ":" in text[:_LABEL_BYTES]
+        taken = self._taken.get(text)
+        if taken is not None and bytes(taken[:5]) != b"data:":  # base64 alone
+            self._count_one(_PICTURE, param)
+            return self._checked(_PICTURE, self._decoded(_PICTURE, taken, None, param), param)
+        is_url = taken is not None or is_link(text) or ":" in text[:_LABEL_BYTES]
         return self._read_url(text if is_url else f"data:{_PICTURE.example};base64,{text}", param)
 
     def read_file(self, part: Fields, content: Fields) -> File:
@@ -150,6 +156,19 @@ class FileReader:
             return None
         return None if _CONTROL.search(text) or not (text or label) else text
 
+    def read_text(self, text: str) -> str:
+        """Read a string as it was sent: it may have been taken out of the body, though it is no file."""
+        taken = self._taken.get(text)
+        return text if taken is None else bytes(taken).decode(errors="replace")
+
+    def read_json(self, text: str) -> str:
+        """Read a JSON text as it was sent: strings of it may have been taken out of the body, though no files."""
+        if not self._taken:
+            return text
+        if self._words is None:
+            self._words = re.compile(f'"({"|".join(map(re.escape, self._taken))})"')
+        return self._words.sub(lambda word: f'"{self.read_text(word[1])}"', text)
+
     def read_bytes(self, data: bytes, param: str) -> File:
         """Check a picture that came as bytes. Raises ApiError (400)."""
         self._count_one(_PICTURE, param)
@@ -159,9 +178,6 @@ class FileReader:
         self._count_one(_PICTURE, param)
         label, encoded = self._split(url)
         if label is not None:
-            kind = label[1].strip().lower()
-            if kind not in _LABELS:
-                raise _invalid(_PICTURE, f"'{kind}' is not supported: send {_PICTURE.formats}.", param)
             return self._checked(_PICTURE, self._decoded(_PICTURE, encoded, label, param), param)
         if is_link(url):
             found = self._fetched.get(url, "pictures by http(s) URL are not fetched here (images.fetch_urls)")
@@ -172,7 +188,7 @@ class FileReader:
         raise _invalid(_PICTURE, message, param)
 
     def _read_data(self, text: str, param: str) -> File:
-        """Read `file_data`: a data URL, or base64 alone. What its label says does not matter, only the bytes do."""
+        """Read `file_data`: a data URL, or base64 alone."""
         self._count_one(_FILE, param)
         label, encoded = self._split(text)
         return self._checked(_FILE, self._decoded(_FILE, encoded, label, param), param)
@@ -189,12 +205,23 @@ class FileReader:
     def _decoded(self, kind: _Kind, encoded: str | memoryview, label: re.Match[str] | None, param: str) -> bytes:
         if label is not None and not _is_base64(label):
             raise _invalid(kind, f"The data URL is not base64: 'data:{kind.example};base64,…'.", param)
-        if len(encoded) // 4 * 3 > self._rules.max_bytes + 2:  # before an oversized one is decoded
-            raise self._too_large(kind, param)
         try:
-            return pybase64.b64decode(encoded, validate=True)
+            if self._may_fit(len(encoded)):
+                return pybase64.b64decode(encoded, validate=True)
+        except ValueError:
+            pass  # with white space in it, or without its padding, as browsers take it
+        try:
+            bare = bytes(encoded, "ascii") if isinstance(encoded, str) else bytes(encoded)
+            bare = bare.translate(None, _BLANKS)
+            if not self._may_fit(len(bare)):  # before an oversized one is decoded
+                raise self._too_large(kind, param)
+            bare = bare.removesuffix(b"=").removesuffix(b"=")
+            return pybase64.b64decode(bare + b"=" * (-len(bare) % 4), validate=True)
         except ValueError:
             raise _invalid(kind, f"The {kind.noun}'s base64 is broken.", param) from None
+
+    def _may_fit(self, chars: int) -> bool:
+        return chars // 4 * 3 <= self._rules.max_bytes + 2
 
     def _checked(self, kind: _Kind, data: bytes, param: str) -> File:
         if len(data) > self._rules.max_bytes:

@@ -14,9 +14,11 @@ from bridge.answering.chat import ChatRequest
 from bridge.answering.stages import ToolsOutcome
 from bridge.config.schema import Config
 from bridge.dialects.dialect import Stamp
+from bridge.errors import ApiError, may_fall_back
 from bridge.log import event
 from handlers.request.appkeys import FACTS, RELAY
 from handlers.request.facts import Facts
+from upstream.protocol.printable import printable
 
 #: What `log.debug` shows of a text.
 MAX_LOGGED_CHARS: Final = 4096
@@ -29,16 +31,35 @@ FetchChat: TypeAlias = Callable[[], Awaitable[ChatRequest]]
 
 
 async def begin(request: web.Request, key: ApiKey, chat: ChatRequest, stamp: Stamp, fetch: FetchChat | None) -> Answer:
+    """Wait until an answer begins, of the first model that gives one, where the request's name stands for several.
+
+    Raises ApiError, of the last that was asked.
+    """
+    fallbacks = await request.app[RELAY].fallbacks(chat)
+    for fallback in fallbacks[:-1]:
+        try:
+            return await _begin(request, key, chat, stamp, fetch, fallback)
+        except ApiError as error:
+            if not may_fall_back(error):
+                raise
+            event(_logger, logging.INFO, "fell back", model=fallback, code=error.code)
+    return await _begin(request, key, chat, stamp, fetch, fallbacks[-1] if fallbacks else None)
+
+
+async def _begin(
+    request: web.Request, key: ApiKey, chat: ChatRequest, stamp: Stamp, fetch: FetchChat | None, fallback: str | None
+) -> Answer:
     """Wait until an answer begins; say in the headers what is known as soon as it is.
 
     Pictures are fetched when nothing else is wrong with the request, and its model sees them. In a stream that was
     committed to before, the headers are gone.
     """
     relay, facts = request.app[RELAY], request[FACTS]
-    asked = await relay.prepare(chat, key)
+    asked = await relay.prepare(chat, key, fallback)
     if fetch is not None and "images" not in asked.ignored:
-        asked = await relay.prepare(await fetch(), key)
+        asked = await relay.prepare(await fetch(), key, fallback)
     facts.served = asked.model.name
+    facts.headers["x-bridge-model"] = printable(asked.model.name)
     if asked.ignored:
         facts.headers["x-bridge-ignored"] = ", ".join(asked.ignored)
     answer = await relay.answer(asked, key, stamp.prompt_tokens)

@@ -7,6 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from bridge.dialects.messages import models as messages_models
+from bridge.dialects.messages.errors import VERSION_HEADER
 from bridge.dialects.openai import models as openai_models
 from bridge.errors import CHARS_PER_TOKEN
 from handlers.request.answers import json_response
@@ -14,15 +15,13 @@ from handlers.request.appkeys import KEY, MODELS, SETTINGS
 from upstream.protocol.errors import Reason
 
 _OK: Final = {"x-bridge-reason": Reason.OK.value}
-#: What Anthropic's clients always send.
-_VERSION: Final = "anthropic-version"
 
 
 async def list_models(request: web.Request) -> web.Response:
     """Every model that the key may use."""
     models = request.app[MODELS]
     visible = models.visible(await models.available(), request[KEY])
-    if _VERSION in request.headers:
+    if VERSION_HEADER in request.headers:
         return json_response(
             messages_models.encode_page(list(visible), request.query, _max_tokens(request)), headers=_OK
         )
@@ -33,7 +32,7 @@ async def get_model(request: web.Request) -> web.Response:
     """One model, by any of its names; a name may contain slashes."""
     name = request.match_info["name"].strip("/")  # slashes around it belong to a path that was put together badly
     model = await request.app[MODELS].resolve(name, request[KEY])
-    encode = messages_models.encode_one if _VERSION in request.headers else openai_models.encode_one
+    encode = messages_models.encode_one if VERSION_HEADER in request.headers else openai_models.encode_one
     return json_response(encode(name, model, _max_tokens(request)), headers=_OK)
 
 

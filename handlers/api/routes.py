@@ -89,6 +89,7 @@ def add_routes(app: web.Application) -> None:
     app[ROUTES] = {handler: Route(doors, OPENAI) for _, _, handler, doors in _API + _ROOT}
     for path, dialect in _DIALECTS.items():
         add_dialect(app, path, dialect)
+    app[CALLS].extend((method, path) for method, path, _, _ in _API)
     add_dialect(app, "/responses", Responses(app[RESPONSES], time.time))
     count_input = counting(count_responses(app[RESPONSES]), _input_tokens)
     _add_everywhere(app, "POST", "/responses/input_tokens", count_input, Route((require_key,), OPENAI))
@@ -96,7 +97,6 @@ def add_routes(app: web.Application) -> None:
         _add_everywhere(app, method, path, handler, Route((require_key,), OPENAI))
     count_messages = counting(count_request, _message_tokens)
     _add_everywhere(app, "POST", "/messages/count_tokens", count_messages, Route((require_key,), ANTHROPIC))
-    app[CALLS].extend((method, path) for method, path, _, _ in _API)
     for prefix in PREFIXES:
         for method, path, handler, _ in _API:
             _add(app, method, prefix + path, handler)

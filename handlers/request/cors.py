@@ -43,6 +43,8 @@ _EXPOSED: Final = ", ".join(
         "x-bridge-reason",
         "x-bridge-conversation",
         "x-bridge-evaluation",
+        "x-bridge-tools",
+        "x-bridge-model",
     )
 )
 #: How long a browser may remember the permission, in seconds.

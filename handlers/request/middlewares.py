@@ -12,6 +12,8 @@ from typing import Final
 from aiohttp import HttpVersion10, HttpVersion11, web
 
 from bridge.access.keys import ApiKey
+from bridge.dialects.dialect import Api
+from bridge.dialects.messages.errors import ANTHROPIC, VERSION_HEADER
 from bridge.dialects.openai.errors import OPENAI
 from bridge.errors import ApiError, internal_error, invalid_api_key, metrics_not_allowed, overloaded
 from bridge.log import bind_request_id
@@ -36,7 +38,7 @@ from handlers.request.appkeys import (
 )
 from handlers.request.cors import is_preflight, preflight, set_cors_headers
 from handlers.request.facts import Facts
-from handlers.request.paths import advice
+from handlers.request.paths import advice, is_below
 from upstream.protocol.errors import Reason
 from upstream.protocol.printable import printable
 
@@ -62,7 +64,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     app = request.app
     route = app[ROUTES].get(handler, _NO_ROUTE)
     facts = request[FACTS] = Facts(request_id(request.headers.get("x-request-id", ""), app[RANDOM]))
-    request[API] = route.api
+    request[API] = _api_of(request, route)
     bind_request_id(facts.request_id)
     status = 499  # what is logged of a caller that left
     try:
@@ -90,6 +92,13 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
         quiet = (facts.quiet and status < 400) or handler in PROBES
         app[REQUEST_LOG].record_end(request, facts, status, time.monotonic() - began, quiet=quiet)
     return response
+
+
+def _api_of(request: web.Request, route: Route) -> Api:
+    """The API that a request speaks: by its route, else by its path or by a header of its client's."""
+    if route.api is OPENAI and (is_below(request.path, "messages") or VERSION_HEADER in request.headers):
+        return ANTHROPIC
+    return route.api
 
 
 def _look_over(request: web.Request, app: web.Application, handler: Handler) -> None:

@@ -45,6 +45,11 @@ def served_path(path: str) -> str:
     return "/".join((prefix, *rest)) or "/"
 
 
+def is_below(path: str, segment: str) -> bool:
+    """Whether a path stands at or below `segment` of the API, with a route or without."""
+    return list(_split(path.lower())[1][:1]) == [segment]
+
+
 def advice(method: str, path: str, calls: Calls) -> str:
     """What a 404 says beside that nothing is at `path`: why, or the nearest of `calls`. Empty where nothing is near."""
     prefix, rest = _split(path.lower())

@@ -32,6 +32,8 @@ class CompletionChoices:
     def __init__(self, header: Header, echoed: Sequence[str], *, include_usage: bool) -> None:
         self._header = header
         self._include_usage = include_usage
+        head = b"data: " + sse.line_safe(orjson.dumps(_about(header))[:-1]) + b',"choices":[{"index":'
+        self._heads = [head + b'%d,"text":' % index for index in range(len(echoed))]
         self._begin = [self._chunk(index, text, None) if text else b"" for index, text in enumerate(echoed)]
         usage = b',"usage":null}\n\n' if include_usage else b"}\n\n"
         self._tail = b',"logprobs":null,"finish_reason":null}]' + usage
@@ -50,14 +52,19 @@ class CompletionChoices:
 
     def encode_of(self, index: int, batch: Sequence[AnswerEvent]) -> bytes:
         """Encode what one read held of one answer. Reasoning has no place in this API."""
+        event = batch[0] if len(batch) == 1 else None
+        if type(event) is TextDeltas and not self._begin[index]:  # as in most reads
+            json = event.json
+            if json.isascii() and b"\n" not in json:
+                return self._heads[index] + json + self._tail
         data = b"".join([self._encode(index, event) for event in batch])
         return self._take_begin(index) + data if data else b""
 
     def _encode(self, index: int, event: AnswerEvent) -> bytes:
         match event:
             case TextDeltas(json=json):
-                opening = self._opening(index)
-                return opening + sse.line_safe(json).replace(b"\n", self._tail + opening) + self._tail
+                head = self._heads[index]
+                return head + sse.line_safe(json).replace(b"\n", self._tail + head) + self._tail
             case Images(images=images):
                 return self._chunk(index, markdown(images), None)
         return b""
@@ -78,17 +85,12 @@ class CompletionChoices:
         """Encode the end of the stream: usage, if it was asked for, and `[DONE]`."""
         if not self._include_usage:
             return sse.DONE
-        return (
-            sse.frame(orjson.dumps({**_about(self._header), "choices": [], "usage": usage_object(usage())})) + sse.DONE
-        )
+        last = {**_about(self._header), "choices": [], "usage": usage_object(usage())}
+        return sse.frame(orjson.dumps(last)) + sse.DONE
 
     def error(self, error: ApiError) -> bytes:
         """Encode the one event that ends a broken stream."""
         return sse.frame(error_body(error, in_stream=True))
-
-    def _opening(self, index: int) -> bytes:
-        about = orjson.dumps(_about(self._header))[:-1]
-        return b"data: " + sse.line_safe(about) + b',"choices":[{"index":%d,"text":' % index
 
     def _chunk(self, index: int, text: str, reason: str | None) -> bytes:
         choice = {"index": index, "text": text, "logprobs": None, "finish_reason": reason}

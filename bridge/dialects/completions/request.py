@@ -38,7 +38,7 @@ explanation, no quotation marks, and none of the two texts themselves.
 
 
 class CompletionFields(NamedTuple):
-    """A request as it was read: `prompts` has the text that each choice begins with if it is to be echoed."""
+    """A request as it was read: `echoed` has what the text of each choice begins with, '' if nothing is echoed."""
 
     chats: tuple[ChatRequest, ...]
     echoed: tuple[str, ...]
@@ -53,13 +53,15 @@ def read_request(fields: Fields) -> CompletionFields:
     if fields.any("logprobs") not in (None, False, 0):
         raise _unsupported("logprobs")
     prompts = _read_prompts(fields)
+    suffix = fields.string("suffix")
+    if not suffix and not all(map(str.strip, prompts)):
+        raise fields.invalid("prompt", "invalid_value", "'prompt' holds no text to send.")
     n = fields.integer("n", least=1) or 1
     if (fields.integer("best_of", least=1) or 1) > n:
         raise _unsupported("best_of")
     if n * len(prompts) > MAX_CHOICES:
         limit = f"A request has {MAX_CHOICES} choices at most: 'n' for each text in 'prompt'."
         raise fields.invalid("n" if n > 1 else "prompt", "invalid_value", limit)
-    suffix = fields.string("suffix")
     stream = fields.boolean("stream") or False
     shared = ChatRequest(
         model,
@@ -83,16 +85,13 @@ def read_request(fields: Fields) -> CompletionFields:
 
 
 def _read_prompts(fields: Fields) -> list[str]:
-    if fields.kind("prompt") is str:
-        prompts = [fields.string("prompt") or ""]
-    elif fields.kind("prompt") is list:
-        prompts = [item for item in fields.array("prompt") or () if isinstance(item, str)]
-        if len(prompts) != len(fields.array("prompt") or ()):
-            raise fields.invalid(
-                "prompt", "invalid_type", "'prompt' must be a string or strings: token ids are not taken."
-            )
-    else:
-        raise fields.required("prompt")
+    """Read a text, or several. Raises ApiError (400): there is none, or it is token ids."""
+    sent = fields.any("prompt")
+    items = sent if isinstance(sent, list) else [] if sent is None else [sent]
+    prompts = [item for item in items if isinstance(item, str)]
+    if len(prompts) < len(items):
+        message = "'prompt' must be a string or an array of strings: token ids are not taken."
+        raise fields.invalid("prompt", "invalid_type", message)
     if not prompts:
         raise fields.required("prompt")
     return prompts

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from io import StringIO
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import orjson
 import pybase64
@@ -28,6 +28,9 @@ from upstream.protocol.events import Citations, Images, ReasoningDeltas, Source,
 #: An answer that is not streamed, its reasoning included, in characters.
 MAX_WHOLE_CHARS: Final = 16 * 1024 * 1024
 
+#: Blocks that grow delta by delta.
+BlockKind: TypeAlias = Literal["text", "thinking"]
+
 _STOP_REASONS: Final = {
     "stop": "end_turn",
     "length": "max_tokens",
@@ -37,7 +40,10 @@ _STOP_REASONS: Final = {
 
 
 class MessageHead(NamedTuple):
-    """What a message begins with; `input_tokens` counts all that the model has before it."""
+    """What a message begins with; `input_tokens` counts all that the model has before it.
+
+    What of that was read from a cache is known at the end alone, whose usage replaces this.
+    """
 
     id: str
     model: str
@@ -53,7 +59,7 @@ class MessageEncoder:
         self._head = head
         self._thinking = thinking
         self._index = -1  # of the block that is open, or was the last one
-        self._open: Literal["text", "thinking"] | None = None
+        self._open: BlockKind | None = None
         self._delta = b""  # what a delta of the open block begins with
         self._thought = StringIO()
         self._sources: dict[str, Source] = {}
@@ -71,6 +77,11 @@ class MessageEncoder:
 
     def encode(self, batch: Sequence[AnswerEvent]) -> bytes:
         """Encode what one read held."""
+        event = batch[0] if len(batch) == 1 else None
+        if type(event) is TextDeltas and self._open == "text":  # as in most reads
+            json = event.json
+            if json.isascii() and b"\n" not in json:
+                return self._delta + json + _DELTA_END
         return b"".join([self._encode(event) for event in batch])
 
     def _encode(self, event: AnswerEvent) -> bytes:
@@ -90,12 +101,12 @@ class MessageEncoder:
                 self._stop = stop
         return b""
 
-    def _run(self, kind: Literal["text", "thinking"], json: bytes) -> bytes:
+    def _run(self, kind: BlockKind, json: bytes) -> bytes:
         """Encode a run of deltas, an event for each, in a block of their kind."""
         opening = b"" if self._open == kind else self._close() + self._begin(kind)
         return opening + self._delta + sse.line_safe(json).replace(b"\n", _DELTA_END + self._delta) + _DELTA_END
 
-    def _begin(self, kind: Literal["text", "thinking"]) -> bytes:
+    def _begin(self, kind: BlockKind) -> bytes:
         self._open = kind
         self._index += 1
         self._delta = _DELTA_HEAD % self._index + _DELTAS[kind]
@@ -156,16 +167,16 @@ _DELTA_END: Final = b"}}\n\n"
 
 
 class MessageCollector:
-    """Collects one whole message."""
+    """Collects one whole message: the same blocks in the same order as those of the stream."""
 
     def __init__(self, head: MessageHead, *, thinking: bool) -> None:
         self._head = head
         self._thinking = thinking
-        self._text = StringIO()
-        self._thought = StringIO()
-        self._calls: tuple[ToolCall, ...] = ()
-        self._stop: str | None = None
+        self._content: list[dict[str, object]] = []
+        self._open: BlockKind | None = None
+        self._text = StringIO()  # of the open block
         self._sources: dict[str, Source] = {}
+        self._stop: str | None = None  # the stop string that was met
         self._chars = 0
         #: The bytes that are kept so far.
         self.size = 0
@@ -175,36 +186,45 @@ class MessageCollector:
         for event in batch:
             match event:
                 case TextDeltas(text=text):
-                    self._write(self._text, text)
+                    self._write("text", text)
                 case ReasoningDeltas(text=text) if self._thinking:
-                    self._write(self._thought, text)
+                    self._write("thinking", text)
                 case Images(images=images):
-                    self._write(self._text, markdown(images))
+                    self._write("text", markdown(images))
                 case Citations(sources=sources):
                     merge_sources(self._sources, sources)
                 case ToolCalls(calls=calls):
-                    self._calls = calls
+                    self._close()
+                    self._content += [_tool_use(call, orjson.loads(call.arguments)) for call in calls]
                 case Stopped(stop=stop):
                     self._stop = stop
         if self._chars > MAX_WHOLE_CHARS:
             raise answer_too_long(MAX_WHOLE_CHARS)
 
-    def _write(self, texts: StringIO, text: str) -> None:
-        chars = texts.write(text)
+    def _write(self, kind: BlockKind, text: str) -> None:
+        if self._open != kind:
+            self._close()
+            self._open = kind
+        chars = self._text.write(text)
         self._chars += chars
         self.size += chars if text.isascii() else 4 * chars
 
+    def _close(self) -> None:
+        kind, self._open = self._open, None
+        text, self._text = self._text.getvalue(), StringIO()
+        if kind == "thinking":
+            self._content.append(_thinking(text, _signature(text)))
+        elif kind == "text":
+            citations, self._sources = _citations(self._sources), {}
+            self._content.append({"type": "text", "text": text, **({"citations": citations} if citations else {})})
+
     def finish(self, reason: str | None, usage: Usage) -> bytes:
         """Encode the whole message."""
-        content: list[dict[str, object]] = []
-        if thought := self._thought.getvalue():
-            content.append(_thinking(thought, _signature(thought)))
-        text, citations = self._text.getvalue(), _citations(self._sources)
-        if text or citations:
-            content.append({"type": "text", "text": text, **({"citations": citations} if citations else {})})
-        content += [_tool_use(call, orjson.loads(call.arguments)) for call in self._calls]
-        message = _message(self._head, content, stop_reason(reason, self._stop), self._stop, usage_object(usage))
-        return orjson.dumps(message)
+        if self._sources and self._open != "text":  # citations need a text that they stand in
+            self._write("text", "")
+        self._close()
+        ended = stop_reason(reason, self._stop)
+        return orjson.dumps(_message(self._head, self._content, ended, self._stop, usage_object(usage)))
 
 
 def stop_reason(reason: str | None, stop: str | None) -> str:

@@ -10,8 +10,9 @@ from bridge.dialects.dialect import Stamp
 from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader
 from bridge.dialects.messages.answer import MessageCollector, MessageEncoder, MessageHead
+from bridge.dialects.messages.blocks import links
 from bridge.dialects.messages.errors import Anthropic
-from bridge.dialects.messages.request import links, read_request
+from bridge.dialects.messages.request import read_request
 
 
 class MessagesRequest:

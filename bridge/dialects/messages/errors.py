@@ -12,6 +12,9 @@ from bridge.dialects.api_key import sent_key
 from bridge.dialects.dialect import ErrorAnswer
 from bridge.errors import ApiError, ContextExceeded, error_headers
 
+#: What Anthropic's clients always send.
+VERSION_HEADER: Final = "anthropic-version"
+
 #: The code of a request for a feature that the SDK then does without.
 THREAD_UNSUPPORTED: Final = "thread_unsupported_request"
 

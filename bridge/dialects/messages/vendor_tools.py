@@ -10,9 +10,34 @@ from typing import Final
 
 from bridge.answering.chat import Tool
 
-_COORDINATE: Final = {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}
+_TWO_INTEGERS: Final = {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}
 
-#: By the beginning of their type, which ends in a date.
+
+def _text_editor(name: str, inserted: str, *more_commands: str) -> Tool:
+    """The tool that edits files; older versions have more commands, and another name for the text to insert."""
+    return Tool(
+        name,
+        "View, create and edit text files. `view` shows a file or lists a folder; `create` writes a whole file; "
+        f"`str_replace` replaces `old_str`, which must occur exactly once, by `new_str`; `insert` inserts `{inserted}` "
+        "after the line `insert_line`.",
+        {
+            "type": "object",
+            "properties": {
+                "command": {"type": "string", "enum": ["view", "create", "str_replace", "insert", *more_commands]},
+                "path": {"type": "string"},
+                "file_text": {"type": "string"},
+                "old_str": {"type": "string"},
+                "new_str": {"type": "string"},
+                "insert_line": {"type": "integer"},
+                inserted: {"type": "string"},
+                "view_range": _TWO_INTEGERS,
+            },
+            "required": ["command", "path"],
+        },
+    )
+
+
+#: By the beginning of their type, which ends in a date; the first that fits is meant.
 VENDOR_TOOLS: Final[Mapping[str, Tool]] = {
     "bash_2": Tool(
         "bash",
@@ -25,26 +50,9 @@ VENDOR_TOOLS: Final[Mapping[str, Tool]] = {
             },
         },
     ),
-    "text_editor_": Tool(
-        "str_replace_based_edit_tool",
-        "View, create and edit text files. `view` shows a file or lists a folder; `create` writes a whole file; "
-        "`str_replace` replaces `old_str`, which must occur exactly once, by `new_str`; `insert` inserts `insert_text` "
-        "after the line `insert_line`.",
-        {
-            "type": "object",
-            "properties": {
-                "command": {"type": "string", "enum": ["view", "create", "str_replace", "insert", "undo_edit"]},
-                "path": {"type": "string"},
-                "file_text": {"type": "string"},
-                "old_str": {"type": "string"},
-                "new_str": {"type": "string"},
-                "insert_line": {"type": "integer"},
-                "insert_text": {"type": "string"},
-                "view_range": _COORDINATE,
-            },
-            "required": ["command", "path"],
-        },
-    ),
+    "text_editor_2024": _text_editor("str_replace_editor", "new_str", "undo_edit"),
+    "text_editor_20250124": _text_editor("str_replace_editor", "new_str", "undo_edit"),
+    "text_editor_": _text_editor("str_replace_based_edit_tool", "insert_text"),
     "memory_": Tool(
         "memory",
         "Keep notes between conversations as files below /memories.",
@@ -58,7 +66,7 @@ VENDOR_TOOLS: Final[Mapping[str, Tool]] = {
                 "new_str": {"type": "string"},
                 "insert_line": {"type": "integer"},
                 "insert_text": {"type": "string"},
-                "view_range": _COORDINATE,
+                "view_range": _TWO_INTEGERS,
                 "old_path": {"type": "string"},
                 "new_path": {"type": "string"},
             },
@@ -72,8 +80,8 @@ VENDOR_TOOLS: Final[Mapping[str, Tool]] = {
             "type": "object",
             "properties": {
                 "action": {"type": "string"},
-                "coordinate": _COORDINATE,
-                "start_coordinate": _COORDINATE,
+                "coordinate": _TWO_INTEGERS,
+                "start_coordinate": _TWO_INTEGERS,
                 "text": {"type": "string"},
                 "duration": {"type": "number"},
                 "scroll_direction": {"type": "string", "enum": ["up", "down", "left", "right"]},

@@ -42,11 +42,24 @@ urls = st.one_of(
     st.text('ab"\\/:,é\n', max_size=20).map("data:{}".format),
     st.text("ABCab01+/=", min_size=LEAST, max_size=40).map("data:image/png;base64,{}".format),
     st.text("ABCab01+/=", min_size=LEAST, max_size=40),
+    st.text("ABCab01+/=", min_size=LEAST, max_size=40).map("iVBORw0KGgo{}".format),
     st.sampled_from(("", "data:", "DATA:image/png;base64,AAAAAAAAAA", 'x"url":"data:aaaaaaaaaaaa')),
     st.sampled_from(("url", "data", "file_data", 'x"file_data":"aaaaaaaaaaaa')),
 )
 names = st.sampled_from(
-    ("url", "file_data", 'a"url', 'a"file_data', "\\url", "image_url", "text", '"url":"data:aaaaaaaaaaaa', "")
+    (
+        "url",
+        "file_data",
+        "data",
+        'a"data',
+        'a"url',
+        'a"file_data',
+        "\\url",
+        "image_url",
+        "text",
+        '"url":"data:aaaaaaaaaaaa',
+        "",
+    )
 )
 values = st.recursive(
     st.one_of(urls, st.none(), st.integers(), st.text(max_size=5)),

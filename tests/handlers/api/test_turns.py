@@ -64,6 +64,12 @@ async def turns_on_the_way(turns: Turns, path: Path, api: str, asked: dict[str, 
 APIS: dict[str, tuple[str, dict[str, object], bytes]] = {
     "chat": ("chat/completions", {"messages": [{"role": "user", "content": "speak"}]}, b"[DONE]"),
     "responses": ("responses", {"input": "speak"}, b"response.completed"),
+    "messages": (
+        "messages",
+        {"messages": [{"role": "user", "content": "speak"}], "max_tokens": 10_000},
+        b"message_stop",
+    ),
+    "completions": ("completions", {"prompt": "speak"}, b"[DONE]"),
 }
 
 

@@ -184,7 +184,7 @@ async def test_a_body_that_trickles_is_408(declared: bool, arena: Arena, tmp_pat
 ROUTES = {
     "nothing there": ("GET", "/nope", 404, "not_found", None),
     "nothing under the prefix": ("GET", "/v1/nope", 404, "not_found", None),
-    "another API": ("POST", "/v1/responses", 404, "not_found", None),
+    "another API": ("POST", "/v1/embeddings", 404, "not_found", None),
     "GET a chat": ("GET", "/v1/chat/completions", 405, "method_not_allowed", "POST"),
     "PUT a chat": ("PUT", "/api/v1/chat/completions", 405, "method_not_allowed", "POST"),
     "DELETE a model": ("DELETE", "/v1/models/x", 405, "method_not_allowed", "GET,HEAD"),

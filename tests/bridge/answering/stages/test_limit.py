@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
+import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 from staged import cut_at, told
 
+from bridge.answering.deltas import text_delta
 from bridge.answering.stages.limit import Limit
 from bridge.answering.tokens import TokenCount, estimate
 from upstream.protocol.events import ReasoningDeltas, TextDeltas
@@ -31,6 +33,42 @@ def test_the_text_is_the_longest_beginning_that_has_so_many_tokens(text: str, to
         assert answer.finish == "stop"
     assert answer.stages.done == is_cut
     assert answer.stages.faithful != is_cut
+
+
+characters = st.text(st.sampled_from("ab Z9.\n中é🦦"), min_size=1, max_size=9)
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.lists(characters, min_size=1, max_size=3)), max_size=12),
+    st.integers(1, 200),
+)
+def test_text_and_reasoning_end_where_both_together_have_so_many_tokens(
+    runs: list[tuple[bool, list[str]]], tokens: int
+) -> None:
+    limit, told, sent = Limit(tokens), {True: "", False: ""}, {True: "", False: ""}
+    for is_text, deltas in runs:
+        kind = TextDeltas if is_text else ReasoningDeltas
+        event = kind("".join(deltas), b"\n".join(map(orjson.dumps, deltas)))
+        for passed in limit.feed([event]):
+            assert isinstance(passed, kind)
+            told[is_text] += passed.text
+        sent[is_text] += event.text
+        assert sum(map(estimate, told.values())) <= tokens
+        if limit.done:
+            break
+    assert limit.done == (sum(map(estimate, sent.values())) > tokens)
+    if limit.done:
+        more = {kind: told[kind] + sent[kind][len(told[kind]) :][:1] for kind in told}
+        assert sum(map(estimate, more.values())) > tokens
+    else:
+        assert told == sent
+
+
+def test_a_limit_that_is_far_away_is_met_in_small_deltas_all_the_same() -> None:
+    limit, told = Limit(50_000), 0
+    while not limit.done:
+        told += sum(len(event.text) for event in limit.feed([text_delta("a word ")]) if isinstance(event, TextDeltas))
+    assert estimate("a word " * (told // 7) + "a word "[: told % 7]) == 50_000
 
 
 def test_reasoning_counts() -> None:

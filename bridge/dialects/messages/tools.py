@@ -1,0 +1,61 @@
+"""The tools of a Messages request, and the choice among them."""
+
+from __future__ import annotations
+
+from bridge.answering.chat import Tool, Tools
+from bridge.dialects.fields import Fields
+from bridge.dialects.messages.vendor_tools import VENDOR_TOOLS
+from bridge.dialects.tool_reading import Choice, ToolReader, read_tools
+from bridge.errors import invalid_request
+
+
+def read_offered(fields: Fields) -> tuple[Tools | None, list[str]]:
+    """Read `tools` and `tool_choice`; name what has no effect: tools that only the vendor's own servers could run.
+
+    Raises ApiError (400) that names the field.
+    """
+    reader = ToolReader()
+    left_out: list[str] = []
+    for tool in read_tools(fields, "tools"):
+        kind = tool.string("type") or "custom"
+        if kind == "custom":
+            reader.read_function(tool, "input_schema")
+        elif (known := _known(kind, tool)) is not None:
+            reader.add(known, tool)
+        else:
+            left_out.append(f"tools.{kind[:64]}")
+    choice = fields.mapping("tool_choice")
+    parallel = choice is None or not choice.boolean("disable_parallel_tool_use")
+    return reader.chosen(_read_choice(choice, reader), parallel=parallel), [*reader.ignored, *left_out]
+
+
+def _known(kind: str, sent: Fields) -> Tool | None:
+    """The tool of a type whose schema is fixed, under the name that the request gives it."""
+    tool = next((made for beginning, made in VENDOR_TOOLS.items() if kind.startswith(beginning)), None)
+    if tool is None:
+        return None
+    description = tool.description
+    width, height = sent.integer("display_width_px"), sent.integer("display_height_px")
+    if width is not None and height is not None:
+        description = f"{description} The screen is {width} pixels wide and {height} high."
+    return tool._replace(name=sent.string("name") or tool.name, description=description)
+
+
+def _read_choice(choice: Fields | None, reader: ToolReader) -> Choice:
+    if choice is None:
+        return Choice()
+    match choice.string("type"):
+        case None:
+            raise choice.required("type")
+        case "auto":
+            return Choice()
+        case "none":
+            return Choice(none=True)
+        case "any":
+            if not reader:
+                message = "'tool_choice' asks for a call, but no tool is given that the bridge can show."
+                raise invalid_request("invalid_value", message, "tool_choice")
+            return Choice(required=True)
+        case "tool":
+            return Choice(required=True, allowed=frozenset({reader.find(choice)}))
+    raise choice.invalid("type", "invalid_value", "'tool_choice.type' must be auto, any, tool or none.")

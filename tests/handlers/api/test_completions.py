@@ -1,0 +1,166 @@
+"""OpenAI's older Completions API, as its SDK and bare callers use it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import openai
+import orjson
+import pytest
+from frames import frames
+from running import RunningBridge, running_bridge
+
+from upstream.arena import Arena
+
+streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+
+
+async def ask(bridge: RunningBridge, stream: bool, **body: Any) -> tuple[list[str], list[str | None]]:
+    """The text and the reason of each choice, whole or as a client puts them together from a stream."""
+    create = bridge.sdk().completions.create
+    body = {"model": bridge.model(), **body}
+    if not stream:
+        completion = await create(**body)
+        assert completion.object == "text_completion"
+        return [each.text for each in completion.choices], [each.finish_reason for each in completion.choices]
+    texts: defaultdict[int, str] = defaultdict(str)
+    reasons: dict[int, str | None] = {}
+    async for chunk in await create(**body, stream=True):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.text
+            reasons[choice.index] = choice.finish_reason
+    places = sorted(texts)
+    return [texts[place] for place in places], [reasons[place] for place in places]
+
+
+@streamed_and_not
+async def test_a_prompt(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+    assert await ask(bridge, stream, prompt="/say wörld 👋") == (["wörld 👋"], ["stop"])
+    assert arena.chats[-1].kind == "create"
+
+
+@streamed_and_not
+async def test_each_prompt_is_an_evaluation_of_its_own(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+    texts, reasons = await ask(bridge, stream, prompt=["/say one", "/say two"], n=2)
+    assert (texts, reasons) == (["one", "one", "two", "two"], ["stop"] * 4)
+    assert len({call.evaluation_id for call in arena.chats}) == 4
+
+
+@streamed_and_not
+async def test_an_echo(stream: bool, bridge: RunningBridge) -> None:
+    texts, _ = await ask(bridge, stream, prompt=["/say one", "/say two"], echo=True)
+    assert texts == ["/say oneone", "/say twotwo"]
+
+
+@streamed_and_not
+async def test_the_end(stream: bool, bridge: RunningBridge) -> None:
+    assert await ask(bridge, stream, prompt="/say one two three", stop=" three") == (["one two"], ["stop"])
+    (text,), reasons = await ask(bridge, stream, prompt="/say one two three four five six", max_tokens=2)
+    assert reasons == ["length"]
+    assert "five" not in text
+
+
+async def test_a_suffix_is_asked_for_in_words(arena: Arena, bridge: RunningBridge) -> None:
+    await ask(bridge, False, prompt="def f():", suffix="return x")
+    prompt = orjson.loads(arena.chats[-1].body)["userMessage"]["content"]
+    assert prompt.index("def f():") < prompt.index("return x")
+
+
+async def test_usage(bridge: RunningBridge) -> None:
+    create = bridge.sdk().completions.create
+    whole = await create(model=bridge.model(), prompt=["/say one two", "/say three"])
+    stream = await create(
+        model=bridge.model(),
+        prompt=["/say one two", "/say three"],
+        stream=True,
+        stream_options={"include_usage": True},
+        temperature=0,
+    )
+    *_, last = [chunk async for chunk in stream]
+    assert whole.usage is not None
+    assert last.usage is not None
+    assert (last.usage.prompt_tokens, last.usage.completion_tokens) == (
+        whole.usage.prompt_tokens,
+        whole.usage.completion_tokens,
+    )
+
+
+async def test_what_has_no_effect_is_named(bridge: RunningBridge) -> None:
+    raw = await bridge.sdk().completions.with_raw_response.create(
+        model=bridge.model(), prompt="/say hi", temperature=0, user="me"
+    )
+    assert raw.headers["x-bridge-ignored"] == "temperature, user"
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "token ids": ({"prompt": [1, 2, 3]}, "prompt"),
+    "logprobs": ({"logprobs": 3}, "logprobs"),
+    "best_of": ({"best_of": 3}, "best_of"),
+    "nothing": ({"prompt": ""}, "prompt"),
+}
+
+
+@streamed_and_not
+@pytest.mark.parametrize(("more", "param"), REFUSED.values(), ids=REFUSED)
+async def test_what_is_refused(
+    more: dict[str, Any], param: str, stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
+    with pytest.raises(openai.BadRequestError) as raised:
+        await ask(bridge, stream, **{"prompt": "/say hi", **more})
+    assert raised.value.param == param
+    assert arena.chats == []
+
+
+FAULTS: dict[str, tuple[str, dict[str, Any], int, str]] = {
+    "challenge": ("challenge", {}, 503, "upstream_challenge"),
+    "429": ("rate_limited", {"retry_after": "3600"}, 429, "upstream_rate_limited"),
+    "400": ("rejected", {}, 400, "upstream_rejected"),
+    "500": ("server_error", {}, 502, "upstream_error"),
+    "504": ("server_error", {"status": 504}, 504, "upstream_timeout"),
+    "a3 first": ("model_failed_first", {}, 502, "upstream_error"),
+}
+
+
+@streamed_and_not
+@pytest.mark.parametrize("prompt", ["/say hi", ["/say hi", "/say ho"]], ids=["one", "several"])
+@pytest.mark.parametrize(("fault", "parameters", "status", "code"), FAULTS.values(), ids=FAULTS)
+async def test_before_the_answer(
+    fault: str,
+    parameters: dict[str, Any],
+    status: int,
+    code: str,
+    prompt: str | list[str],
+    stream: bool,
+    arena: Arena,
+    bridge: RunningBridge,
+) -> None:
+    await bridge.logins_checked()
+    arena.faults.arm(fault, None, **parameters)
+    with pytest.raises(openai.APIStatusError) as raised:
+        await ask(bridge, stream, prompt=prompt)
+    assert (raised.value.status_code, raised.value.code) == (status, code)
+    assert bridge.calls_held == 0
+
+
+async def test_in_the_middle(arena: Arena, tmp_path: Path) -> None:
+    async with running_bridge(arena, tmp_path / "state") as bridge:
+        arena.faults.arm("model_failed_middle", None, message="Out of capacity")
+        body = {"model": bridge.model(), "prompt": "/say one two three four five", "stream": True}
+        url = f"{bridge.base_url}/completions"
+        async with bridge.http.post(url, json=body, headers=bridge.headers) as answer:
+            *chunks, last = map(orjson.loads, frames(await answer.read()))
+        assert answer.status == 200
+        assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == "one two "
+        assert (last["error"]["code"], last["error"]["reason"]) == ("upstream_error", "upstream_error")
+        with pytest.raises(openai.APIStatusError) as raised:
+            await ask(bridge, False, prompt="/say one two three four five")
+        assert raised.value.status_code == 502
+
+
+async def test_a_chat_goes_on_from_a_completion(bridge: RunningBridge) -> None:
+    await ask(bridge, False, prompt="/say one")
+    history = [{"role": "user", "content": "/say one"}, {"role": "assistant", "content": "one"}]
+    answer = await bridge.post(bridge.chat(messages=[*history, {"role": "user", "content": "/say two"}]))
+    assert answer.headers["x-bridge-conversation"].startswith("follow-up")

@@ -1,0 +1,138 @@
+"""Aliases that stand for several models: the next one is asked where the one before does not answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import RunningBridge, running_bridge
+
+from bridge.access import keys
+from bridge.access.keys import KeyRing
+from upstream.arena import Arena, Model
+
+FIRST, SECOND, SEARCH = (
+    Model(f"6f1c1a52-0000-4000-8000-00000000000{at}", name, does, organization="acme")
+    for at, (name, does) in enumerate(
+        (("first", {"text": True}), ("first-2", {"text": True}), ("finder", {"search": True}))
+    )
+)
+#: The glob fits the targets' own names too: those are not looked up as aliases again.
+ALIASES = {"first*": ["first", "gone", "first-2"], "any": ["gone", "first", "finder"], "one": "first", "none": ["gone"]}
+
+streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+
+
+@pytest.fixture
+async def arena() -> AsyncIterator[Arena]:
+    async with Arena(models=(FIRST, SECOND, SEARCH)) as arena:
+        yield arena
+
+
+@pytest.fixture
+async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
+    async with running_bridge(arena, tmp_path / "state", {"models": {"aliases": ALIASES}}) as bridge:
+        await bridge.logins_checked()
+        yield bridge
+
+
+def asked(arena: Arena) -> list[str]:
+    """The models that were asked, in order, each once however often it was asked again."""
+    names = {model.id: model.public_name for model in (FIRST, SECOND, SEARCH)}
+    return list(dict.fromkeys(names[str(call.model_id)] for call in arena.chats))
+
+
+async def ask(bridge: RunningBridge, model: str, stream: bool) -> Any:
+    return await bridge.post(bridge.chat("/say hello", model=model, stream=stream))
+
+
+@streamed_and_not
+async def test_the_first_that_is_there_answers(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+    for alias in ("first-of-all", "any"):
+        answer = await ask(bridge, alias, stream)
+        assert (answer.status, answer.headers["x-bridge-model"]) == (200, "first")
+        assert b"hello" in await answer.read()
+    assert asked(arena) == ["first"]
+
+
+FAULTS: dict[str, dict[str, Any]] = {
+    "model_failed_first": {},
+    "server_error": {},
+    "rejected": {},
+    "empty_answer": {},
+    "eof_middle": {"after": 0},
+}
+
+
+@streamed_and_not
+@pytest.mark.parametrize(("fault", "parameters"), FAULTS.items(), ids=FAULTS)
+async def test_the_next_answers_where_one_fails_before_its_first_delta(
+    fault: str, parameters: dict[str, Any], stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
+    arena.faults.arm(fault, 1 if fault == "rejected" else 2, **parameters)  # the first one is asked again, if it may be
+    answer = await ask(bridge, "first-of-all", stream)
+    assert (answer.status, answer.headers["x-bridge-model"]) == (200, "first-2")
+    assert b"hello" in await answer.read()
+    assert asked(arena) == ["first", "first-2"]
+    assert bridge.calls_held == 0
+
+
+@streamed_and_not
+async def test_one_that_is_rate_limited_rests_for_its_kind_of_model(
+    stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
+    arena.faults.arm("rate_limited", retry_after="3600")
+    for _ in range(2):  # the second time it rests
+        answer = await ask(bridge, "any", stream)
+        assert (answer.status, answer.headers["x-bridge-model"]) == (200, "finder")
+    assert [str(call.model_id) for call in arena.chats] == [FIRST.id, SEARCH.id, SEARCH.id]
+
+
+async def test_the_last_ones_error_is_the_callers(arena: Arena, bridge: RunningBridge) -> None:
+    arena.faults.arm("model_failed_first", None, message="Out of capacity")
+    answer = await ask(bridge, "first-of-all", False)
+    assert (answer.status, asked(arena)) == (502, ["first", "first-2"])
+    assert "Out of capacity" in (await answer.json())["error"]["message"]
+
+
+@streamed_and_not
+async def test_what_fails_behind_its_first_delta_is_not_asked_of_another(
+    stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
+    arena.faults.arm("model_failed_middle")
+    answer = await bridge.post(bridge.chat("/say one two three four", model="any", stream=stream))
+    assert b"error" in await answer.read()
+    assert asked(arena) == ["first"]
+
+
+@pytest.mark.parametrize("fault", ["moderated"])
+async def test_what_the_request_is_to_blame_for_is_not_asked_of_another(
+    fault: str, arena: Arena, bridge: RunningBridge
+) -> None:
+    arena.faults.arm(fault, None)
+    assert (await ask(bridge, "any", False)).status == 400
+    assert asked(arena) == ["first"]
+
+
+async def test_an_alias_of_one_model_has_no_fallback(arena: Arena, bridge: RunningBridge) -> None:
+    arena.faults.arm("model_failed_first", 2)
+    assert (await ask(bridge, "one", False)).status == 502
+    answer = await ask(bridge, "none", False)
+    assert (answer.status, "[models.aliases]" in (await answer.json())["error"]["message"]) == (404, True)
+    assert asked(arena) == ["first"]
+
+
+async def test_a_key_is_bound_to_its_models_whatever_they_are_called(bridge: RunningBridge) -> None:
+    secret, key = keys.generate("other", now=0.0, models=("finder",))
+    bridge.state.keys = KeyRing(keys.add(bridge.state.keys, key))
+    bridge.key = secret
+    assert (await ask(bridge, "any", False)).status == 403
+
+
+async def test_several_answers(arena: Arena, bridge: RunningBridge) -> None:
+    arena.faults.arm("rejected")
+    answer = await bridge.post(bridge.chat("/say hello", model="first-of-all", n=2))
+    assert [choice["message"]["content"] for choice in (await answer.json())["choices"]] == ["hello"] * 2
+    assert len(arena.chats) == 3
