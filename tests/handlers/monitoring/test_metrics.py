@@ -17,7 +17,7 @@ from running import RunningBridge, api_key, running_bridge
 
 import bridge as package
 from bridge.access.keys import KeyRing
-from bridge.statistics.counts import NAMES, Outcome
+from bridge.statistics.counts import NAMES, Outcome, ToolUse
 from bridge.statistics.since_start import SinceStart
 from bridge.statistics.stats import Stats
 from handlers.monitoring.exposition import CountedCollector, OwnProcessCollector
@@ -135,6 +135,15 @@ async def test_counters(bridge: RunningBridge) -> None:
     assert found["uploads_total"] == {("ok",): 1, ("failed",): 1}
     assert found["model_requests_total"] == {("m",): 2, ('"m"\\?{}',): 1}
     assert found["model_errors_total"] == {("m",): 0, ('"m"\\?{}',): 1}
+
+
+async def test_what_became_of_tools_by_model(bridge: RunningBridge) -> None:
+    stats = bridge.app[STATS].stats
+    stats.record(Outcome(200, Reason.OK, 2.0, model="m", tools=ToolUse(3, 1, 1, 1)))
+    stats.record(Outcome(200, Reason.OK, 2.0, model="other"))
+    found = await scraped(bridge)
+    assert found["model_tools_offered_total"] == {("m",): 3}
+    assert found["model_tools_total"] == {("m", "called"): 1, ("m", "repaired"): 1, ("m", "unparsed"): 1}
 
 
 async def test_histograms(bridge: RunningBridge) -> None:
