@@ -8,7 +8,8 @@ The one table from upstream's errors to ours stands at the end (`from_upstream`)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from bridge.diagnosis import advice_on, stopped
@@ -42,7 +43,7 @@ class ApiError(Exception):
     """An answer that is an error. `param` is a path into the request; `retry_after` is in seconds.
 
     `retry` says whether a caller's SDK may repeat the request by itself, `close` that the connection cannot be used
-    again, `allow` which methods a path has.
+    again. `accepted` has the headers that say what would be accepted: `Allow`, `Accept-Encoding`.
     """
 
     status: int
@@ -53,7 +54,7 @@ class ApiError(Exception):
     retry_after: float | None = None
     retry: bool = True
     close: bool = False
-    allow: str | None = None
+    accepted: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__init__(self.message)
@@ -61,11 +62,9 @@ class ApiError(Exception):
 
 def error_headers(error: ApiError) -> dict[str, str]:
     """What an answer with this error carries in every API."""
-    headers = {"x-bridge-reason": error.reason.value}
+    headers = {"x-bridge-reason": error.reason.value, **error.accepted}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if error.allow is not None:
-        headers["Allow"] = error.allow
     if error.close:
         headers["Connection"] = "close"
     if error.retry_after is not None:

@@ -20,14 +20,14 @@ MOST_NAMES: Final = 1000
 #: What was taken out, by the words that stand in its place: the bytes of each string, as they were sent.
 Taken: TypeAlias = Mapping[str, memoryview]
 
-_NAME: Final = re.compile(rb'"(?:url|(file_data))"')
+_NAME: Final = re.compile(rb'"(?:(?:image_)?url|(file_data))"')
 _VALUE: Final = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*"')
 
 
 def read_without_data_urls(body: bytes, mark: str, least: int = LEAST_BYTES) -> tuple[Fields, Taken]:
     """Parse a body that may hold long files; in place of each stands `mark` with a number.
 
-    They are data URLs under the name `url`, and data URLs or bare base64 under the name `file_data`.
+    They are data URLs under the names `url` and `image_url`, and data URLs or bare base64 under the name `file_data`.
 
     Nobody must be able to guess `mark`, which JSON can hold as it is. What a string must not hold (a control, broken
     UTF-8) is not looked for in them: no base64 has it. Raises a 400 as `read_object` does.

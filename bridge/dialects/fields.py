@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 import orjson
 
+from bridge.dialects import json_text
 from bridge.errors import ApiError, invalid_request
 
 T = TypeVar("T")
@@ -29,13 +30,24 @@ def read_object(body: bytes) -> Fields:
     """Parse a request's body. Raises a 400 `invalid_json` or `invalid_type`."""
     try:
         value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        value = _read_mended(body)
+    if not isinstance(value, dict):
+        raise invalid_request("invalid_type", f"The body must be a JSON object, not {_KINDS[type(value)]}.")
+    return Fields(value)
+
+
+def _read_mended(body: bytes) -> object:
+    """Parse a body that the parser refused, without what clients write by mistake. Raises a 400 `invalid_json`."""
+    text = json_text.without_mark(body)
+    if (refusal := json_text.no_text(text)) is not None:
+        raise refusal
+    try:
+        return orjson.loads(json_text.with_whole_characters(text) or text)
     except orjson.JSONDecodeError as error:
         raise invalid_request(
             "invalid_json", f"The body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})."
         ) from None
-    if not isinstance(value, dict):
-        raise invalid_request("invalid_type", f"The body must be a JSON object, not {_KINDS[type(value)]}.")
-    return Fields(value)
 
 
 class Fields:

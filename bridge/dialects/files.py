@@ -42,8 +42,10 @@ class _Kind(NamedTuple):
 _PICTURE: Final = _Kind("picture", "PNG, JPEG, GIF or WebP", "image/png", "invalid_image", "image_too_large")
 _FILE: Final = _Kind("file", "PDF, PNG, JPEG, GIF or WebP", "application/pdf", "invalid_file", "file_too_large")
 
-#: What fetching each linked picture gave: its bytes, or why it was refused.
-Fetched: TypeAlias = Mapping[str, bytes | str]
+#: What fetching each linked picture gave: its bytes, or why it was refused; None of one that is still to be fetched.
+Fetched: TypeAlias = Mapping[str, bytes | str | None]
+#: Stands for such a picture, so that the rest of the request can be judged before anything is fetched.
+_TO_BE_FETCHED: Final = File(b"", "image/png", "", "image.png")
 
 
 def linked_pictures(fields: Fields) -> Iterator[str]:
@@ -52,11 +54,12 @@ def linked_pictures(fields: Fields) -> Iterator[str]:
         for part in message.any_mappings("content"):
             for image in part.any_mappings("image_url"):
                 url = image.any("url")
-                if isinstance(url, str) and _is_link(url):
+                if isinstance(url, str) and is_link(url):
                     yield url
 
 
-def _is_link(url: str) -> bool:
+def is_link(url: str) -> bool:
+    """Whether a picture is named by an http(s) URL, from which it is to be fetched."""
     return url[:8].lower().startswith(("http://", "https://"))
 
 
@@ -82,6 +85,11 @@ class FileReader:
         if not url:
             raise image.required("url")
         return self._read_url(url, image.path("url"))
+
+    def read_picture_text(self, text: str, param: str) -> File:
+        """Read a picture by its data URL, its link, or its base64 alone. Raises ApiError (400) that names `param`."""
+        is_url = text in self._taken or is_link(text) or ":" in text[:_LABEL_BYTES]
+        return self._read_url(text if is_url else f"data:{_PICTURE.example};base64,{text}", param)
 
     def read_file(self, part: Fields, content: Fields) -> File:
         """Read a `file` or `input_file` part: a PDF, or a picture, as its bytes say. Raises ApiError (400).
@@ -114,11 +122,11 @@ class FileReader:
             if kind not in _LABELS:
                 raise _invalid(_PICTURE, f"'{kind}' is not supported: send {_PICTURE.formats}.", param)
             return self._checked(_PICTURE, self._decoded(_PICTURE, encoded, label, param), param)
-        if _is_link(url):
+        if is_link(url):
             found = self._fetched.get(url, "pictures by http(s) URL are not fetched here (images.fetch_urls)")
             if isinstance(found, str):
                 raise _invalid(_PICTURE, f"The picture cannot be used: {found.rstrip('.')}. Send a data URL.", param)
-            return self._checked(_PICTURE, found, param)
+            return _TO_BE_FETCHED if found is None else self._checked(_PICTURE, found, param)
         message = "A picture must be a data URL with base64, such as 'data:image/png;base64,…'."
         raise _invalid(_PICTURE, message, param)
 

@@ -5,37 +5,40 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from itertools import islice
-from typing import Final
+from typing import Final, TypeAlias
 
 from aiohttp import web
 
 from bridge.access.keys import ApiKey
+from bridge.answering.chat import ChatRequest
 from bridge.answering.events import AnswerEvent
 from bridge.answering.messages import Message, files_of
 from bridge.config.schema import Config
 from bridge.dialects.data_urls import Taken, read_without_data_urls
 from bridge.dialects.dialect import Dialect, DialectRequest, Stamp
 from bridge.dialects.fields import read_object
-from bridge.dialects.files import FileReader, FileRules
 from bridge.errors import ApiError
 from bridge.log import event
-from handlers.api.beginning import MAX_LOGGED_CHARS, begin, log_answer, note_tools
-from handlers.api.fetching import fetch_pictures
+from handlers.api.beginning import MAX_LOGGED_CHARS, FetchChat, begin, log_answer, note_tools
+from handlers.api.fetching import Linked
 from handlers.api.several import several_whole, stream_several
 from handlers.request.admission import admitted, large_body
 from handlers.request.answers import write_json
 from handlers.request.appkeys import DRAIN, FACTS, FETCHER, KEY, RANDOM, SETTINGS, TASKS, TIMERS, Handler
 from handlers.request.body import read_body
 from handlers.request.budget import SMALL_BYTES, Hold
-from handlers.request.facts import Facts
 from handlers.request.streaming import EventStream
 
 #: What `log.debug` shows of a chat's messages.
 MAX_LOGGED_MESSAGES: Final = 10
 #: A longer body is read in a thread: half a megabyte of tools' schemas take 50 ms.
 THREAD_BYTES: Final = 128 * 1024
+
+#: Fetches the pictures that a request only names, and reads it whole.
+Fetch: TypeAlias = Callable[[Hold], Awaitable[DialectRequest]]
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -47,26 +50,42 @@ def asking(dialect: Dialect) -> Handler:
         key, facts, config = request[KEY], request[FACTS], request.app[SETTINGS].current()
         with admitted(request, key, config, facts):
             async with large_body(request, key, config) as hold:
-                asked = await _read(dialect, request, config, hold)
+                asked, fetch = await _read(dialect, request, config)
                 chat = asked.chat
-                if hold.size:
-                    hold.shrink(sum(len(file.data) for file in files_of(chat.messages)))
+                _shrink(hold, chat)
                 facts.model = chat.model[:200]
                 if config.log.debug:
                     facts.prompt = _shortened(chat.messages)
                     event(_logger, logging.INFO, "asked", messages=facts.prompt)
                 stamp = Stamp(request.app[RANDOM](16).hex(), int(time.time()))
                 if chat.choices > 1:
-                    respond = stream_several if chat.stream else several_whole
-                else:
-                    respond = _stream if chat.stream else _whole
-                return await respond(request, key, asked, stamp, config, facts)
+                    if fetch is not None:  # once for all of them
+                        asked = await fetch(hold)
+                    return await (stream_several if chat.stream else several_whole)(request, key, asked, stamp, config)
+                fetch_chat = None if fetch is None else partial(_fetch, fetch, hold)
+                return await (_stream if chat.stream else _whole)(request, key, asked, stamp, fetch_chat, config)
 
     return ask
 
 
-async def _read(dialect: Dialect, request: web.Request, config: Config, hold: Hold) -> DialectRequest:
-    """Read the body, and fetch the pictures that it only names; `hold` makes room for these. Raises ApiError."""
+async def _fetch(fetch: Fetch, hold: Hold) -> ChatRequest:
+    """Fetch the pictures that a request names, and read it whole. Raises ApiError."""
+    chat = (await fetch(hold)).chat
+    _shrink(hold, chat)
+    return chat
+
+
+def _shrink(hold: Hold, chat: ChatRequest) -> None:
+    """Of a large body only the files are still held once it is read."""
+    if hold.size:
+        hold.shrink(sum(len(file.data) for file in files_of(chat.messages)))
+
+
+async def _read(dialect: Dialect, request: web.Request, config: Config) -> tuple[DialectRequest, Fetch | None]:
+    """Read the body, with something in the place of the pictures that it only names. Raises ApiError.
+
+    The second value fetches those and reads the request again; None where there are none.
+    """
     server, images = config.server, config.images
     body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout)
     size = len(body)
@@ -77,22 +96,18 @@ async def _read(dialect: Dialect, request: web.Request, config: Config, hold: Ho
     else:
         fields = read_object(body)
     del body  # what is still needed of it is held by `taken`
-    fetched: dict[str, bytes | str] = {}
-    links = dict.fromkeys(islice(dialect.links(fields), images.max_per_request)) if images.fetch_urls else {}
-    if links:
-        await hold.extend(len(links) * images.max_bytes)
-        fetched = await fetch_pictures(request.app[FETCHER], links, config)
-    reader = FileReader(FileRules(images.max_bytes, images.max_per_request), fetched, taken)
-    if size > THREAD_BYTES:  # decoding and hashing pictures takes as long again as parsing
-        return await asyncio.to_thread(dialect.read, fields, reader)
-    return dialect.read(fields, reader)
+    links = dict.fromkeys(islice(dialect.links(fields), images.max_per_request)) if images.fetch_urls else ()
+    linked = Linked(partial(dialect.read, fields), tuple(links), taken, config)
+    # Decoding and hashing pictures takes as long as parsing.
+    asked = await asyncio.to_thread(linked.judged) if size > THREAD_BYTES else linked.judged()
+    return asked, partial(linked.fetched, request.app[FETCHER]) if links else None
 
 
 async def _stream(
-    request: web.Request, key: ApiKey, asked: DialectRequest, stamp: Stamp, config: Config, facts: Facts
+    request: web.Request, key: ApiKey, asked: DialectRequest, stamp: Stamp, fetch: FetchChat | None, config: Config
 ) -> web.StreamResponse:
     """Answer delta by delta."""
-    began = time.monotonic()
+    began, facts = time.monotonic(), request[FACTS]
     encoder = asked.encoder(stamp)
     caller = EventStream(
         request,
@@ -110,17 +125,17 @@ async def _stream(
     with caller:
         try:
             with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
-                async with await begin(request, key, asked.chat, facts) as answer:
+                async with await begin(request, key, asked.chat, fetch) as answer:
                     async for batch in answer:
-                        if facts.ttft is None and batch:
-                            facts.ttft = time.monotonic() - began
                         data = encoder.encode(batch)
+                        if facts.ttft is None and data:
+                            facts.ttft = time.monotonic() - began
                         if answer.complete:
                             await caller.end(data + encoder.finish(answer.finish_reason, answer.usage))
                             break
                         if data:
                             await caller.write(data)
-                        if caller.started:
+                        if facts.ttft is not None:  # the first delta comes by iterating, so that its time is seen
                             await answer.flow(send)
                         await caller.drain()
                     log_answer(config, answer)
@@ -133,13 +148,13 @@ async def _stream(
 
 
 async def _whole(
-    request: web.Request, key: ApiKey, asked: DialectRequest, stamp: Stamp, config: Config, facts: Facts
+    request: web.Request, key: ApiKey, asked: DialectRequest, stamp: Stamp, fetch: FetchChat | None, config: Config
 ) -> web.StreamResponse:
     """Answer with one document."""
-    began = time.monotonic()
+    began, facts = time.monotonic(), request[FACTS]
     collector = asked.collector(stamp)
     with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
-        async with await begin(request, key, asked.chat, facts) as answer:
+        async with await begin(request, key, asked.chat, fetch) as answer:
             async for batch in answer:
                 collector.add(batch)
                 answer.keep(collector.size)

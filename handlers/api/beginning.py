@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
 
 from aiohttp import web
 
@@ -13,7 +14,7 @@ from bridge.answering.chat import ChatRequest
 from bridge.answering.stages import ToolsOutcome
 from bridge.config.schema import Config
 from bridge.log import event
-from handlers.request.appkeys import RELAY
+from handlers.request.appkeys import FACTS, RELAY
 from handlers.request.facts import Facts
 
 #: What `log.debug` shows of a text.
@@ -22,13 +23,20 @@ MAX_LOGGED_CHARS: Final = 4096
 _logger: Final = logging.getLogger(__name__)
 
 
-async def begin(request: web.Request, key: ApiKey, chat: ChatRequest, facts: Facts) -> Answer:
+#: Fetches the pictures that a request only names, and reads it whole.
+FetchChat: TypeAlias = Callable[[], Awaitable[ChatRequest]]
+
+
+async def begin(request: web.Request, key: ApiKey, chat: ChatRequest, fetch: FetchChat | None) -> Answer:
     """Wait until an answer begins; say in the headers what is known as soon as it is.
 
-    In a stream that was committed to before, the headers are gone.
+    Pictures are fetched when nothing else is wrong with the request, and its model sees them. In a stream that was
+    committed to before, the headers are gone.
     """
-    relay = request.app[RELAY]
+    relay, facts = request.app[RELAY], request[FACTS]
     asked = await relay.prepare(chat, key)
+    if fetch is not None and "images" not in asked.ignored:
+        asked = await relay.prepare(await fetch(), key)
     facts.served = asked.model.name
     if asked.ignored:
         facts.headers["x-bridge-ignored"] = ", ".join(asked.ignored)

@@ -1,16 +1,50 @@
-"""Fetching the pictures that a request names by URL, before it is read (`images.fetch_urls`)."""
+"""Fetching the pictures that a request names by URL (`images.fetch_urls`), once the rest of it has been judged.
+
+The request is read twice: first with something in the place of those pictures, so that whatever else is wrong with it
+is said before anybody else's server is asked; then with what was fetched.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
 
 from bridge.config.schema import Config
+from bridge.dialects.data_urls import Taken
+from bridge.dialects.files import Fetched, FileReader, FileRules
+from handlers.request.budget import Hold
 from upstream.fetch import Fetcher, FetchRefused
 
 #: How long one picture may take, redirects and body included, in seconds.
 FETCH_SECONDS: Final = 10.0
+
+Read = TypeVar("Read")
+
+
+@dataclass(frozen=True, slots=True)
+class Linked(Generic[Read]):
+    """A request whose files are read by `read`, and the links of those that are to be fetched (none, mostly)."""
+
+    read: Callable[[FileReader], Read]
+    links: Sequence[str]
+    taken: Taken
+    config: Config
+
+    def judged(self) -> Read:
+        """Read it with something in the place of what is to be fetched. Raises ApiError (400)."""
+        return self.read(self._reader(dict.fromkeys(self.links)))
+
+    async def fetched(self, fetcher: Fetcher, hold: Hold) -> Read:
+        """Fetch, in room that `hold` makes, and read it whole. Raises ApiError: 400, or 503 where there is no room."""
+        await hold.extend(len(self.links) * self.config.images.max_bytes)
+        pictures = await fetch_pictures(fetcher, self.links, self.config)
+        return await asyncio.to_thread(self.read, self._reader(pictures))
+
+    def _reader(self, pictures: Fetched) -> FileReader:
+        images = self.config.images
+        return FileReader(FileRules(images.max_bytes, images.max_per_request), pictures, self.taken)
 
 
 async def fetch_pictures(fetcher: Fetcher, urls: Iterable[str], config: Config) -> dict[str, bytes | str]:

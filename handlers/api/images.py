@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import Iterable
-from itertools import chain
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from itertools import chain, islice
 from typing import Final
 
 from aiohttp import web
@@ -15,16 +17,25 @@ from bridge.answering.chat import ChatRequest, ImageRequest
 from bridge.answering.messages import Message
 from bridge.answering.relay import Asked
 from bridge.config.schema import Config
+from bridge.dialects.data_urls import read_without_data_urls
 from bridge.dialects.fields import read_object
 from bridge.dialects.files import FileReader, FileRules
 from bridge.dialects.forms import BadForm, Form, boundary_of, read_form
-from bridge.dialects.openai.images import encode_answer, no_picture, read_edit, read_generation
+from bridge.dialects.openai.images import (
+    encode_answer,
+    linked_edit_pictures,
+    no_picture,
+    read_edit,
+    read_generation,
+    read_json_edit,
+)
 from bridge.errors import ApiError, from_upstream, invalid_request, unsupported_model
+from handlers.api.fetching import Linked
 from handlers.request.admission import admitted, large_body
 from handlers.request.answers import write_json
-from handlers.request.appkeys import DRAIN, FACTS, KEY, RELAY, SETTINGS, UPLOADS
+from handlers.request.appkeys import DRAIN, FACTS, FETCHER, KEY, RANDOM, RELAY, SETTINGS, UPLOADS
 from handlers.request.body import read_body, read_bytes
-from handlers.request.budget import SMALL_BYTES
+from handlers.request.budget import SMALL_BYTES, Hold
 from upstream.loop.parallel import side_by_side
 from upstream.protocol.errors import UpstreamError
 from upstream.protocol.events import Images
@@ -38,6 +49,8 @@ MAX_DRAWN_BYTES: Final = 32 * 1024 * 1024
 DOWNLOAD_SECONDS: Final = 60.0
 #: The body of a generation: no picture is in it, and no prompt is that long.
 MAX_TEXT_BYTES: Final = SMALL_BYTES
+#: How JSON begins that is an object, whatever its Content-Type: curl calls it a form by default.
+_JSON_OBJECT: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\{")
 
 
 async def generate(request: web.Request) -> web.StreamResponse:
@@ -50,29 +63,50 @@ async def generate(request: web.Request) -> web.StreamResponse:
 
 
 async def edit(request: web.Request) -> web.StreamResponse:
-    """Draw pictures after a text and other pictures."""
+    """Draw pictures after a text and other pictures, which come in a form, or within JSON."""
     key, config = request[KEY], request.app[SETTINGS].current()
     with admitted(request, key, config, request[FACTS]):
         async with large_body(request, key, config) as hold:
-            form = await _read_form(request, config)
-            rules = FileRules(config.images.max_bytes, config.images.max_per_request)
-            wanted = await asyncio.to_thread(read_edit, form.texts, form.files, FileReader(rules, {}))
-            del form
-            hold.shrink(sum(len(picture.data) for picture in wanted.pictures))
-            return await _draw(request, key, wanted, config)
+            if request.content_type.startswith("multipart/"):
+                form = await _read_form(request, config)
+                rules = FileRules(config.images.max_bytes, config.images.max_per_request)
+                wanted = await asyncio.to_thread(read_edit, form.texts, form.files, FileReader(rules, {}))
+                del form
+                hold.shrink(_size(wanted))
+                return await _draw(request, key, wanted, config)
+            linked = await _read_json(request, config)
+            wanted = await asyncio.to_thread(linked.judged)
+            hold.shrink(_size(wanted))
+            fetch = partial(_fetch, request, linked, hold) if linked.links else None
+            return await _draw(request, key, wanted, config, fetch)
 
 
-async def _draw(request: web.Request, key: ApiKey, wanted: ImageRequest, config: Config) -> web.StreamResponse:
+def _size(wanted: ImageRequest) -> int:
+    return sum(len(picture.data) for picture in wanted.pictures)
+
+
+async def _fetch(request: web.Request, linked: Linked[ImageRequest], hold: Hold) -> ImageRequest:
+    """Fetch the pictures that the request names, and read it whole. Raises ApiError."""
+    wanted = await linked.fetched(request.app[FETCHER], hold)
+    hold.shrink(_size(wanted))
+    return wanted
+
+
+async def _draw(
+    request: web.Request,
+    key: ApiKey,
+    wanted: ImageRequest,
+    config: Config,
+    fetch: Callable[[], Awaitable[ImageRequest]] | None = None,
+) -> web.StreamResponse:
+    """Draw what is wanted; `fetch` gives it with the pictures that are to be fetched, once all else is judged."""
     facts = request[FACTS]
     facts.model = wanted.model[:200]
-    message = Message("user", wanted.prompt, files=wanted.pictures)
     with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
-        chat = ChatRequest(wanted.model, (message,), ignored=wanted.ignored)
-        asked = await request.app[RELAY].prepare(chat, key)
-        if asked.model.modality != "image":
-            raise unsupported_model(wanted.model, "cannot draw: GET /v1/models names those whose modality is image")
-        if wanted.pictures and "images" in asked.ignored:
-            raise unsupported_model(wanted.model, "takes no pictures, so that it cannot edit one")
+        asked = await _prepare(request, key, wanted)
+        if fetch is not None:
+            wanted = await fetch()
+            asked = await _prepare(request, key, wanted)
         if asked.ignored:
             facts.headers["x-bridge-ignored"] = ", ".join(asked.ignored)
         facts.served = asked.model.name
@@ -84,6 +118,18 @@ async def _draw(request: web.Request, key: ApiKey, wanted: ImageRequest, config:
             raise
         pictures = await _downloads(request.app[UPLOADS], drawn) if wanted.inline else drawn
     return await write_json(request, encode_answer(int(time.time()), pictures), config)
+
+
+async def _prepare(request: web.Request, key: ApiKey, wanted: ImageRequest) -> Asked:
+    """Find the model that is to draw. Raises ApiError where it cannot draw, or cannot see what is to be edited."""
+    message = Message("user", wanted.prompt, files=wanted.pictures)
+    chat = ChatRequest(wanted.model, (message,), ignored=wanted.ignored)
+    asked = await request.app[RELAY].prepare(chat, key)
+    if asked.model.modality != "image":
+        raise unsupported_model(wanted.model, "cannot draw: GET /v1/models names those whose modality is image")
+    if wanted.pictures and "images" in asked.ignored:
+        raise unsupported_model(wanted.model, "takes no pictures, so that it cannot edit one")
+    return asked
 
 
 async def _drawings(request: web.Request, key: ApiKey, asked: Asked, wanted: ImageRequest) -> list[str]:
@@ -118,10 +164,20 @@ async def _downloads(uploads: Uploads, urls: Iterable[str]) -> list[bytes]:
         raise from_upstream(error) from error
 
 
+async def _read_json(request: web.Request, config: Config) -> Linked[ImageRequest]:
+    """Read an edit that is no form. Raises ApiError."""
+    body = await read_body(request, limit=config.server.max_body_bytes, timeout=config.server.body_timeout)
+    if request.content_type != "application/json" and not _JSON_OBJECT.match(body):
+        message = "The body must be multipart/form-data, as OpenAI's SDKs send it, or JSON."
+        raise invalid_request("invalid_type", message)
+    fields, taken = read_without_data_urls(body, request.app[RANDOM](16).hex())
+    images = config.images
+    links = dict.fromkeys(islice(linked_edit_pictures(fields), images.max_per_request)) if images.fetch_urls else ()
+    return Linked(partial(read_json_edit, fields), tuple(links), taken, config)
+
+
 async def _read_form(request: web.Request, config: Config) -> Form:
     """Read a form within the same bounds as a JSON body. Raises ApiError."""
-    if not request.content_type.startswith("multipart/"):
-        raise invalid_request("invalid_type", "The body must be multipart/form-data, as OpenAI's SDKs send it.")
     boundary = boundary_of(request.headers["Content-Type"])
     if boundary is None:
         raise _bad_form()

@@ -20,5 +20,5 @@ async def list_models(request: web.Request) -> web.Response:
 
 async def get_model(request: web.Request) -> web.Response:
     """One model, by any of its names; a name may contain slashes."""
-    name = request.match_info["name"]
+    name = request.match_info["name"].strip("/")  # slashes around it belong to a path that was put together badly
     return json_response(encode_one(name, await request.app[MODELS].resolve(name, request[KEY])), headers=_OK)

@@ -15,8 +15,9 @@ from handlers.api.models import get_model, list_models
 from handlers.monitoring.health import health
 from handlers.monitoring.metrics import metrics
 from handlers.monitoring.probes import livez, readyz
-from handlers.request.appkeys import ROUTES, Door, Handler, Route
+from handlers.request.appkeys import CALLS, ROUTES, Door, Handler, Route
 from handlers.request.middlewares import follow, require_key, require_metrics_key
+from handlers.request.paths import MisspelledPaths
 
 #: The API stands under both, since clients differ in what they take for its base.
 PREFIXES: Final = ("/v1", "/api/v1")
@@ -46,19 +47,23 @@ _ROOT: Final[tuple[tuple[str, str, Handler, tuple[Door, ...]], ...]] = (
 
 def add_routes(app: web.Application) -> None:
     """Add every route, and say of each handler what stands before it and which API it speaks."""
+    app[CALLS] = []
     app[ROUTES] = {handler: Route(doors, OPENAI) for _, _, handler, doors in _API + _ROOT}
     for path, dialect in _DIALECTS.items():
         add_dialect(app, path, dialect)
+    app[CALLS].extend((method, path) for method, path, _, _ in _API)
     for prefix in PREFIXES:
         for method, path, handler, _ in _API:
             _add(app, method, prefix + path, handler)
     for method, path, handler, _ in _ROOT:
         _add(app, method, path, handler)
+    app.router.register_resource(MisspelledPaths(app.router))
 
 
 def add_dialect(app: web.Application, path: str, dialect: Dialect) -> None:
     """Add a front API that asks a model: POST to `path` below the prefixes, with a key."""
     ask = asking(dialect)
+    app[CALLS].append(("POST", path))
     app[ROUTES][ask] = Route(_ASKS_A_MODEL, dialect)
     for prefix in PREFIXES:
         _add(app, "POST", prefix + path, ask)

@@ -16,16 +16,15 @@ from bridge.dialects.dialect import DialectRequest, SeveralRequest, Stamp
 from bridge.errors import ApiError, invalid_request
 from handlers.api.beginning import begin, log_answer, note_tools
 from handlers.request.answers import write_json
-from handlers.request.appkeys import DRAIN, TASKS, TIMERS
-from handlers.request.facts import Facts
+from handlers.request.appkeys import DRAIN, FACTS, TASKS, TIMERS
 from handlers.request.streaming import EventStream
 
 
 async def stream_several(
-    request: web.Request, key: ApiKey, asked: DialectRequest, stamp: Stamp, config: Config, facts: Facts
+    request: web.Request, key: ApiKey, asked: DialectRequest, stamp: Stamp, config: Config
 ) -> web.StreamResponse:
     """Answer delta by delta, each answer's as they come. Raises ApiError until the first."""
-    began = time.monotonic()
+    began, facts = time.monotonic(), request[FACTS]
     encoder = _several(asked).several_encoder(stamp)
     caller = EventStream(
         request,
@@ -52,7 +51,7 @@ async def stream_several(
     with caller:
         try:
             with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
-                async with begun(partial(begin, request, key, asked.chat, facts), asked.chat.choices) as answers:
+                async with begun(partial(begin, request, key, asked.chat, None), asked.chat.choices) as answers:
                     await side_by_side([tell(index, answer) for index, answer in enumerate(answers)])
                     await caller.end(encoder.finish(partial(usage_of, answers)))
         except ApiError as error:
@@ -64,10 +63,10 @@ async def stream_several(
 
 
 async def several_whole(
-    request: web.Request, key: ApiKey, asked: DialectRequest, stamp: Stamp, config: Config, facts: Facts
+    request: web.Request, key: ApiKey, asked: DialectRequest, stamp: Stamp, config: Config
 ) -> web.StreamResponse:
     """Answer with one document that has them all."""
-    began = time.monotonic()
+    began, facts = time.monotonic(), request[FACTS]
     collector = _several(asked).several_collector(stamp)
 
     async def collect(index: int, answer: Answer) -> None:
@@ -79,7 +78,7 @@ async def several_whole(
         collector.finish_one(index, answer.finish_reason)
 
     with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
-        async with begun(partial(begin, request, key, asked.chat, facts), asked.chat.choices) as answers:
+        async with begun(partial(begin, request, key, asked.chat, None), asked.chat.choices) as answers:
             await side_by_side([collect(index, answer) for index, answer in enumerate(answers)])
             note_tools(facts, worst_of(answers))
             body = collector.finish(usage_of(answers))

@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, Collection, MutableMapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -17,15 +17,25 @@ from aiohttp.http_exceptions import BadHttpMessage
 from bridge.dialects.openai.errors import OPENAI, error_body
 from bridge.errors import ApiError, internal_error
 from handlers.daemon.accepting import Connection, Listener
+from handlers.daemon.bad_http import (
+    MAX_FIELD_BYTES,
+    MAX_FIELDS,
+    MAX_HEAD_BYTES,
+    MAX_TARGET_BYTES,
+    UnfinishedHead,
+    headers_too_large,
+    refusal,
+)
 from handlers.daemon.strangers import Strangers
 from handlers.request.answers import error_response
-from handlers.request.appkeys import STRANGERS
+from handlers.request.appkeys import SETTINGS, STRANGERS
+from handlers.request.cors import cors_headers
 from handlers.request.middlewares import SERVER, request_id
 from upstream.http.tls_buffers import shrink_tls_buffers
 
 #: How long an idle connection is kept, in seconds: above nginx's 60 and Caddy's 120, or reuse would meet a 502.
 KEEPALIVE_SECONDS: Final = 130.0
-#: What may come of a request that is no body, beside as much again as the body has: aiohttp takes 128 headers of 8 KB.
+#: What may come beside a body (framing, trailers), and beside as much again as the body has.
 MAX_OVERHEAD_BYTES: Final = 64 * 1024
 #: For how long a caller that still sends is listened to behind its answer, and how much of it is dropped.
 LINGER_SECONDS: Final = 2.0
@@ -54,11 +64,17 @@ class BridgeProtocol(web.RequestHandler, Connection):
     _dropped = 0
     _overhead = 0
     _body: StreamReader | None = None
+    _head: UnfinishedHead | None = None
     _left: asyncio.Event | None = None
     _seeing_off: asyncio.Task[None] | None = None
 
     def __init__(
-        self, strangers: Strangers, buffer: memoryview, server: web.Server, loop: asyncio.AbstractEventLoop
+        self,
+        strangers: Strangers,
+        buffer: memoryview,
+        cors_origins: Callable[[], Collection[str]],
+        server: web.Server,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         super().__init__(
             server,
@@ -67,8 +83,13 @@ class BridgeProtocol(web.RequestHandler, Connection):
             keepalive_timeout=KEEPALIVE_SECONDS,
             lingering_time=0,  # aiohttp would parse what it drops
             read_bufsize=_STRANGER_READ_BYTES,
+            max_line_size=MAX_TARGET_BYTES,
+            max_field_size=MAX_FIELD_BYTES,
+            max_headers=MAX_FIELDS,
+            auto_decompress=False,  # nothing is decoded before the key is known
         )
         self._strangers = strangers
+        self._cors_origins = cors_origins
         self._buffer = buffer  # which all connections read into, one after the other
 
     @property
@@ -128,23 +149,40 @@ class BridgeProtocol(web.RequestHandler, Connection):
             error = getattr(message, "exc", None)
             if error is not None:
                 error.__traceback__ = None  # it holds what was read, and would be held by it
+                self._remember_head(data)
                 self._refuse_rest("The HTTP is broken.")
             else:
                 self._body = None if payload is EMPTY_PAYLOAD else payload
                 self._overhead = 0
+                self._head = None
             return
         came = 0 if body is None else body.total_raw_bytes
         self._overhead += len(data) - (came - had)
-        if self._overhead > MAX_OVERHEAD_BYTES + came:
-            self._refuse_overhead()
+        between = body is None or body.is_eof()
+        if between:
+            self._remember_head(data)
+        if self._overhead > (MAX_HEAD_BYTES if between else MAX_OVERHEAD_BYTES) + came:
+            self._refuse_overhead(between=between)
 
-    def _refuse_overhead(self) -> None:
+    def _remember_head(self, data: bytes) -> None:
+        """A head has not come whole: note what an error would say of it."""
+        if self._head is None:
+            self._head = UnfinishedHead()
+        self._head.feed(data)
+
+    def _cors_headers(self, request: web.BaseRequest | None = None) -> dict[str, str]:
+        """What lets the page that asks read an answer which no middleware has seen."""
+        origin = None if request is None else request.headers.get("Origin")
+        if origin is None and self._head is not None:
+            origin = self._head.origin
+        return cors_headers(origin, self._cors_origins())
+
+    def _refuse_overhead(self, *, between: bool) -> None:
         """Far more came than a request needs: end the reading of it."""
         _logger.info("a request with more head, framing or trailers than any needs was refused")
-        between = self._body is None or self._body.is_eof()
         self._refuse_rest("The framing of the body is larger than the body.")
         if between and self._waiter is not None and self.transport is not None:  # nobody else will answer
-            self.transport.write(_head_too_large())
+            self.transport.write(_head_too_large(self._cors_headers()))
             self._seeing_off = self._loop.create_task(self._see_off())
 
     def _refuse_rest(self, why: str) -> None:
@@ -181,20 +219,20 @@ class BridgeProtocol(web.RequestHandler, Connection):
     def handle_error(
         self,
         request: web.BaseRequest,
-        status: int = 500,
+        status: int = 500,  # noqa: ARG002 — `exc` says more
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 — it quotes the caller's bytes, a key among them
     ) -> web.StreamResponse:
         """Answer a request that could not be parsed, or whose handling broke outside of every middleware."""
         if isinstance(exc, BadHttpMessage):
             _logger.info("a request that is no valid HTTP was refused: %s", type(exc).__name__)
-            error = ApiError(status, "invalid_http", "The request is not valid HTTP.")
+            error = refusal(exc, None if self._head is None else self._head.field)
         else:
             _logger.error("a request failed outside its handler", exc_info=exc)
             error = internal_error()
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun, so that no error can be sent")
-        return _response(error)
+        return _response(error, self._cors_headers(request))
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -205,7 +243,7 @@ class BridgeProtocol(web.RequestHandler, Connection):
         """
         if isinstance(resp, web.HTTPException):
             message = "Only 'Expect: 100-continue' can be met."
-            resp = _response(ApiError(resp.status, "expectation_failed", message))
+            resp = _response(ApiError(resp.status, "expectation_failed", message), self._cors_headers(request))
         self._answered = True
         is_last = not request.content.is_eof() or (self._dropping and not self._messages)
         if is_last:
@@ -224,25 +262,31 @@ class BridgeProtocol(web.RequestHandler, Connection):
             super().log_exception(*args, **kwargs)
 
 
-def _response(error: ApiError) -> web.Response:
+def _response(error: ApiError, cors: dict[str, str]) -> web.Response:
     """An answer that no middleware has seen: it has a request id all the same, and ends the connection."""
     id_ = request_id("")
     response = error_response(error, OPENAI, id_)
-    response.headers.update({"x-request-id": id_, "Server": SERVER})
+    response.headers.update({"x-request-id": id_, "Server": SERVER, "Cache-Control": "no-store", **cors})
     response.force_close()
     return response
 
 
-def _head_too_large() -> bytes:
+def _head_too_large(cors: dict[str, str]) -> bytes:
     """What is answered where aiohttp has no request yet that could be."""
-    error = ApiError(431, "headers_too_large", "The request's headers are too large.")
-    body = error_body(error)
-    head = (
-        "HTTP/1.1 431 Request Header Fields Too Large\r\n"
-        f"Content-Type: application/json; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
-        f"x-request-id: {request_id('')}\r\nServer: {SERVER}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+    body = error_body(
+        headers_too_large(f"The request's header fields are larger than {MAX_HEAD_BYTES} bytes together.")
     )
-    return head.encode() + body
+    headers = {
+        "Content-Type": "application/json; charset=utf-8",
+        "Content-Length": str(len(body)),
+        "x-request-id": request_id(""),
+        "Server": SERVER,
+        "Cache-Control": "no-store",
+        "Connection": "close",
+        **cors,
+    }
+    lines = ("HTTP/1.1 431 Request Header Fields Too Large", *(f"{name}: {value}" for name, value in headers.items()))
+    return "\r\n".join((*lines, "", "")).encode() + body
 
 
 def open_sockets(host: str, port: int) -> list[socket.socket]:
@@ -292,8 +336,13 @@ async def listen(runner: web.AppRunner, sockets: Sequence[socket.socket], tls: s
     strangers = runner.app.get(STRANGERS) or Strangers(_OPEN_FILES, loop.time)
     if tls is not None:
         shrink_tls_buffers()
-    make = partial(BridgeProtocol, strangers, memoryview(bytearray(_KNOWN_READ_BYTES)), server, loop)
+    buffer = memoryview(bytearray(_KNOWN_READ_BYTES))
+    make = partial(BridgeProtocol, strangers, buffer, partial(_cors_origins, runner.app), server, loop)
     return [Listener(sock, strangers, make, tls) for sock in sockets]
+
+
+def _cors_origins(app: web.Application) -> Collection[str]:
+    return app[SETTINGS].config.server.cors_origins if SETTINGS in app else ()
 
 
 async def stop_listening(listeners: Sequence[Listener]) -> None:

@@ -24,7 +24,7 @@ LEAST_SECONDS: Final = 0.1
 LEAST_TLS_SECONDS: Final = 1.0
 #: And for so many rounds of accepting: when a turn of the loop takes long, what a caller has sent lies unread.
 LEAST_ROUNDS: Final = 10
-#: What all strangers have sent and is not answered yet. One can hold a head of 64 KiB.
+#: What all strangers have sent and is not answered yet. One can hold a head of 128 KiB.
 HELD_BYTES: Final = 16 * 1024 * 1024
 #: Requests of strangers, and ends of their connections, that are handled in one turn of the loop.
 TURN_REQUESTS: Final = 8

@@ -1,6 +1,7 @@
 """GET /livez and /readyz: ok or not ok, for what starts, stops and balances daemons; GET /health says more.
 
-Anybody may ask, so they tell nothing else. They are answered during a drain too, over connections still open.
+Anybody may ask, so they tell nothing else. During a drain, when idle connections are closed and none is accepted, they
+are answered over those that were accepted before and have had no answer yet.
 """
 
 from __future__ import annotations

@@ -76,6 +76,9 @@ UPLOADS: Final = web.AppKey("uploads", Uploads)
 FETCHER: Final = web.AppKey("fetcher", Fetcher)
 RANDOM: Final = web.AppKey("random", RandomBytes)
 
+#: The API's calls, as (method, path below its prefix).
+CALLS: Final[web.AppKey[list[tuple[str, str]]]] = web.AppKey("calls", list)
+
 ROUTES: Final = web.AppKey("routes", dict[Handler, Route])
 
 FACTS: Final = web.RequestKey("facts", Facts)

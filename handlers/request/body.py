@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from io import BytesIO
@@ -11,50 +12,98 @@ from aiohttp import web
 
 from bridge.errors import ApiError, invalid_request
 from handlers.request.appkeys import DRAIN
+from handlers.request.codings import CODINGS, BrokenCoding, DecodedTooLong, decode
+from upstream.protocol.printable import printable
 
 #: How many of `[`, `{` and `,` a body may hold: each can make a Python object, and parsing holds the loop. A million
 #: characters of prose hold some 20,000.
 MAX_JSON_MARKS: Final = 200_000
-
 
 #: What is read from the socket ahead of the handler; a connection itself reads less (`handlers.daemon.listener`).
 READ_AHEAD_BYTES: Final = 128 * 1024
 
 
 async def read_body(request: web.Request, *, limit: int, timeout: float) -> bytes:
-    """Read a JSON body.
+    """Read a JSON body, and undo its coding.
 
-    Raises ApiError: 413 over `limit` bytes, 408 after `timeout` seconds, 400 for a JSON bomb or a broken encoding.
+    Raises ApiError: 415 for an unknown coding, 413 over `limit` bytes, 408 after `timeout` seconds, 400 for a JSON bomb
+    or a broken coding.
     """
+    coding = _coding(request)
+    if coding is not None:
+        body = await _decoded(request, coding, limit=limit, timeout=timeout)
+        if len(body) > MAX_JSON_MARKS and _json_marks(body) > MAX_JSON_MARKS:
+            raise _too_many_values()
+        return body
     content = request.content
     content.set_read_chunk_size(READ_AHEAD_BYTES)
     if content.is_eof() and content.exception() is None and content.total_bytes <= min(limit, MAX_JSON_MARKS):
         return content.read_nowait()  # it came with its headers: nothing to wait for, and too little for a bomb
+    return await _collect(request, limit=limit, timeout=timeout, max_marks=MAX_JSON_MARKS)
+
+
+async def read_bytes(request: web.Request, *, limit: int, timeout: float) -> bytes:
+    """Read a body that is no JSON. Raises ApiError: 415, 413 over `limit` bytes, 408 after `timeout` seconds, 400."""
+    coding = _coding(request)
+    if coding is not None:
+        return await _decoded(request, coding, limit=limit, timeout=timeout)
+    return await _collect(request, limit=limit, timeout=timeout)
+
+
+async def _collect(request: web.Request, *, limit: int, timeout: float, max_marks: int | None = None) -> bytes:
+    """Read a body as it was sent, with no more than so many marks of JSON, where it is JSON. Raises ApiError."""
+    request.content.set_read_chunk_size(READ_AHEAD_BYTES)
     body = BytesIO()  # grows in place: parts and their sum together would take the memory twice
     marks = 0
     async with arriving(request, limit=limit, timeout=timeout):
         async for data in request.content.iter_any():
             if body.tell() + len(data) > limit:
                 raise too_large(limit)
-            counted = body.tell() > MAX_JSON_MARKS
+            counted = max_marks is not None and body.tell() > max_marks
             body.write(data)
-            if body.tell() > MAX_JSON_MARKS:  # fewer bytes cannot hold more marks
+            if max_marks is not None and body.tell() > max_marks:  # fewer bytes cannot hold more marks
                 marks += _json_marks(data if counted else body.getvalue())
-                if marks > MAX_JSON_MARKS:
-                    raise _closing(invalid_request("invalid_json", "The body holds too many JSON values."))
+                if marks > max_marks:
+                    raise _closing(_too_many_values())
     return body.getvalue()
 
 
-async def read_bytes(request: web.Request, *, limit: int, timeout: float) -> bytes:
-    """Read a body that is no JSON. Raises ApiError: 413 over `limit` bytes, 408 after `timeout` seconds."""
-    request.content.set_read_chunk_size(READ_AHEAD_BYTES)
-    body = BytesIO()
-    async with arriving(request, limit=limit, timeout=timeout):
-        async for data in request.content.iter_any():
-            if body.tell() + len(data) > limit:
-                raise too_large(limit)
-            body.write(data)
-    return body.getvalue()
+def _coding(request: web.Request) -> str | None:
+    """The coding to undo, None for a plain body. Raises ApiError: 415, nobody here can undo it."""
+    sent = request.headers.getall("Content-Encoding", ())
+    if not sent:
+        return None
+    coding = ", ".join(sent).strip(" \t").lower()
+    if coding in ("", "identity"):
+        return None
+    if coding in CODINGS:
+        return coding
+    known = ", ".join(CODINGS)
+    message = f"The body's Content-Encoding '{printable(coding[:100])}' is unknown: send {known}, or leave it out."
+    raise _closing(
+        ApiError(
+            415,
+            "unsupported_encoding",
+            message,
+            accepted={"Accept-Encoding": known},
+        )
+    )
+
+
+async def _decoded(request: web.Request, coding: str, *, limit: int, timeout: float) -> bytes:
+    """Read a body and undo its coding, in a thread: 32 MiB would hold the loop for 0.1 s. Raises ApiError."""
+    body = await _collect(request, limit=limit, timeout=timeout)
+    try:
+        return await asyncio.to_thread(decode, body, coding, limit)
+    except DecodedTooLong:
+        raise too_large(limit) from None
+    except BrokenCoding as error:
+        message = f"The body is not in the Content-Encoding that it names, {coding}: {error}."
+        raise invalid_request("invalid_body", message) from None
+
+
+def _too_many_values() -> ApiError:
+    return invalid_request("invalid_json", "The body holds too many JSON values.")
 
 
 def _json_marks(data: bytes) -> int:
@@ -71,9 +120,7 @@ async def arriving(request: web.Request, *, limit: int, timeout: float) -> Async
         async with request.app[DRAIN].arriving(timeout):
             yield
     except web.RequestPayloadError:
-        raise _closing(
-            invalid_request("invalid_body", "The body cannot be read: its chunks or its compression are broken.")
-        ) from None
+        raise _closing(invalid_request("invalid_body", "The body cannot be read: its chunks are broken.")) from None
     except TimeoutError:
         raise _closing(ApiError(408, "request_timeout", f"The body did not come within {timeout:g} s.")) from None
 

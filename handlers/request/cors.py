@@ -2,47 +2,101 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Collection
 from typing import Final
 
 from aiohttp import web
 from multidict import CIMultiDict
 
+from bridge.errors import ApiError
 from handlers import dashboard
 from handlers.request.appkeys import SETTINGS
+from upstream.protocol.printable import printable
 
-_METHODS: Final = "GET, POST, OPTIONS"
+_METHODS: Final = "GET, POST, DELETE, OPTIONS"
+#: What a page may always send; what it asks for besides is permitted too, since the SDKs' own headers are many.
+_ALLOWED: Final = (
+    "authorization",
+    "x-api-key",
+    "api-key",
+    "anthropic-version",
+    "anthropic-beta",
+    "anthropic-dangerous-direct-browser-access",
+    "content-type",
+)
 #: What a page's script may read of an answer, besides the body.
-_EXPOSED: Final = (
-    "x-request-id, retry-after, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
-    "x-ratelimit-reset-requests, x-bridge-ignored, x-bridge-reason, x-bridge-conversation, x-bridge-evaluation"
+_EXPOSED: Final = ", ".join(
+    (
+        "request-id",
+        "x-request-id",
+        "retry-after",
+        "x-should-retry",
+        "x-ratelimit-limit-requests",
+        "x-ratelimit-remaining-requests",
+        "x-ratelimit-reset-requests",
+        "anthropic-ratelimit-requests-limit",
+        "anthropic-ratelimit-requests-remaining",
+        "anthropic-ratelimit-requests-reset",
+        "x-bridge-ignored",
+        "x-bridge-reason",
+        "x-bridge-conversation",
+        "x-bridge-evaluation",
+    )
 )
 #: How long a browser may remember the permission, in seconds.
 _MAX_AGE: Final = "7200"
+#: What a `*` stands for at the end of a scheme (any host and port), and in the place of a port (any port, or none).
+_ANY_HOST: Final = re.compile(r"[^/\s]+")
+_ANY_PORT: Final = re.compile(r"(:[0-9]{1,5})?")
+#: So much of an origin is shown in an error and in the log.
+_SHOWN_CHARS: Final = 200
+
+_logger = logging.getLogger(__name__)
 
 
 def is_preflight(request: web.Request) -> bool:
-    """Whether a browser asks, before the real request, if the page may make it."""
-    return (
-        request.method == "OPTIONS"
-        and "Access-Control-Request-Method" in request.headers
-        and not dashboard.holds(request.path)
-        and _allows(request.app[SETTINGS].config.server.cors_origins, request.headers.get("Origin"))
-    )
+    """Whether a browser asks, before the real request, if the page may make it. Raises ApiError: 405, it may not."""
+    if (
+        request.method != "OPTIONS"
+        or "Access-Control-Request-Method" not in request.headers
+        or dashboard.holds(request.path)
+    ):
+        return False
+    origin = request.headers.get("Origin")
+    if origin is None:
+        return False
+    if allows(request.app[SETTINGS].config.server.cors_origins, origin):
+        return True
+    match request.match_info.http_exception:
+        case web.HTTPMethodNotAllowed(headers=headers):
+            raise _not_allowed(printable(origin[:_SHOWN_CHARS]), headers["Allow"])
+    return False
 
 
 def preflight(request: web.Request) -> web.Response:
-    """Permit it: the SDK's own `x-stainless-*` headers are many, so whatever is asked for is permitted."""
+    """Permit it."""
+    asked = [name.strip() for name in request.headers.get("Access-Control-Request-Headers", "").split(",")]
+    names = dict.fromkeys((*filter(None, asked), *_ALLOWED))
     headers = {
         "Access-Control-Allow-Methods": _METHODS,
-        "Access-Control-Allow-Headers": request.headers.get(
-            "Access-Control-Request-Headers", "authorization, content-type"
-        ),
+        "Access-Control-Allow-Headers": ", ".join(names),
         "Access-Control-Max-Age": _MAX_AGE,
     }
     if request.headers.get("Access-Control-Request-Private-Network") == "true":
         headers["Access-Control-Allow-Private-Network"] = "true"
     return web.Response(status=204, headers=headers)
+
+
+def _not_allowed(origin: str, methods: str) -> ApiError:
+    """405: the browser keeps the answer from the page, but its developer tools show it, and our log has it too."""
+    _logger.info("the page %s may not call the API from a browser: server.cors_origins does not name it", origin)
+    message = (
+        f"The page {origin} may not call the API from a browser: the operator must add it to server.cors_origins in "
+        'bridge.toml, where "*" allows every page.'
+    )
+    return ApiError(405, "cors_origin_not_allowed", message, accepted={"Allow": methods})
 
 
 def set_cors_headers(request: web.BaseRequest, headers: CIMultiDict[str], allowed: Collection[str]) -> None:
@@ -51,10 +105,36 @@ def set_cors_headers(request: web.BaseRequest, headers: CIMultiDict[str], allowe
         return
     headers.add("Vary", "Origin")
     origin = request.headers.get("Origin")
-    if origin is not None and _allows(allowed, origin):
-        headers["Access-Control-Allow-Origin"] = origin
-        headers["Access-Control-Expose-Headers"] = _EXPOSED
+    if origin is not None and allows(allowed, origin):
+        headers.update(_readable_by(origin))
 
 
-def _allows(allowed: Collection[str], origin: str | None) -> bool:
-    return origin is not None and (origin in allowed or "*" in allowed)
+def cors_headers(origin: str | None, allowed: Collection[str]) -> dict[str, str]:
+    """The same for an answer to a request that could not be read; its Origin may not have come, or not be known."""
+    if not allowed:
+        return {}
+    if origin is None:
+        (only, *others) = allowed
+        origin = "*" if "*" in allowed else only if not others and not only.endswith("*") else None
+    elif not allows(allowed, origin):
+        origin = None
+    return {"Vary": "Origin", **(_readable_by(origin) if origin is not None else {})}
+
+
+def _readable_by(origin: str) -> dict[str, str]:
+    """The headers by which a browser lets pages of that origin read an answer."""
+    return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": _EXPOSED}
+
+
+def allows(allowed: Collection[str], origin: str) -> bool:
+    """Whether `server.cors_origins` names an origin, as it is or by a pattern: `*`, `scheme://*`, `http://host:*`."""
+    if origin in allowed or "*" in allowed:
+        return True
+    return any(pattern.endswith("*") and _matches(pattern.removesuffix("*"), origin) for pattern in allowed)
+
+
+def _matches(beginning: str, origin: str) -> bool:
+    if beginning.endswith("://"):
+        return origin.startswith(beginning) and _ANY_HOST.fullmatch(origin, len(beginning)) is not None
+    host = beginning.removesuffix(":")
+    return host != beginning and origin.startswith(host) and _ANY_PORT.fullmatch(origin, len(host)) is not None

@@ -21,6 +21,7 @@ from handlers.request.answers import error_response
 from handlers.request.appkeys import (
     ACTIVITY,
     API,
+    CALLS,
     DRAIN,
     FACTS,
     KEY,
@@ -35,6 +36,7 @@ from handlers.request.appkeys import (
 )
 from handlers.request.cors import is_preflight, preflight, set_cors_headers
 from handlers.request.facts import Facts
+from handlers.request.paths import advice
 from upstream.protocol.errors import Reason
 from upstream.protocol.printable import printable
 
@@ -65,16 +67,17 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     status = 499  # what is logged of a caller that left
     try:
         _look_over(request, app, handler)
-        if is_preflight(request):
-            response: web.StreamResponse = preflight(request)
-        else:
-            try:
+        permitted: web.StreamResponse | None = None
+        try:
+            if is_preflight(request):
+                permitted = preflight(request)
+            else:
                 for door in route.doors:
                     door(request)
-            finally:
-                if KEY not in request:
-                    await app[STRANGERS].turn()
-            response = await handler(request)
+        finally:
+            if KEY not in request:
+                await app[STRANGERS].turn()
+        response = await handler(request) if permitted is None else permitted
         status = response.status
     except ConnectionResetError:
         response = web.Response(status=status)  # to nobody: aiohttp wants one
@@ -117,14 +120,16 @@ def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
     """aiohttp's own refusals in our words."""
     match error.status:
         case 404:
-            hint = "" if request.path.startswith(("/v1/", "/api/v1/")) else " The API is under /v1."
-            message, code = f"There is nothing at {request.method} {request.path[:200]}.{hint}", "not_found"
+            calls = request.app[CALLS]
+            hint = advice(request.method, request.path, calls)
+            message, code = f"There is nothing at {request.method} {request.path[:200]}. {hint}".rstrip(), "not_found"
         case 405:
             allowed = error.headers.get("Allow", "")
             message, code = f"{request.method} is not allowed here; allowed: {allowed}.", "method_not_allowed"
         case status:
             message, code = f"{error.reason or 'Refused'}.", f"http_{status}"
-    return ApiError(error.status, code, message, allow=error.headers.get("Allow"))
+    accepted = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
+    return ApiError(error.status, code, message, accepted=accepted)
 
 
 def require_key(request: web.Request) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Final
 
-from aiohttp import ClientConnectionResetError, web
+from aiohttp import ClientConnectionResetError, HttpVersion11, web
 from aiohttp.http import StreamWriter
 
 #: Below this many bytes unsent the transport is not paused, so that a write cannot block: asyncio's low-water mark.
@@ -39,6 +39,8 @@ class CallerWriter:
 
     async def prepare(self) -> None:
         """Make up status and headers; they are sent with the first write."""
+        if self._request.version < HttpVersion11 and self.response.content_length is None:
+            self.response.force_close()  # only the connection's end tells the caller that the body is whole
         writer = await self.response.prepare(self._request)
         self._chunked = isinstance(writer, StreamWriter) and writer.chunked
         self._transport = self._request.transport

@@ -76,6 +76,10 @@ async def arun(*words: str, stdin: str = "", **env: str) -> Result:
     return await asyncio.to_thread(run, *words, stdin=stdin, **env)
 
 
+#: A configuration for a daemon that would listen: the default port may be taken by a bridge of this machine's user.
+ANY_PORT = "[server]\nport = 0\n"
+
+
 async def spawn(*words: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
     """Run a command as a process of its own."""
 
@@ -89,7 +93,7 @@ async def spawn(*words: str, stdin: str = "", **env: str) -> subprocess.Complete
 
 def configure(arena: Arena) -> None:
     """Write a configuration for a daemon that talks to `arena`, on any free port."""
-    Path("bridge.toml").write_text(f'[server]\nport = 0\n[upstream]\nbase_url = "{arena.origin}"\n')
+    Path("bridge.toml").write_text(f'{ANY_PORT}[upstream]\nbase_url = "{arena.origin}"\n')
 
 
 # --- the command line itself ---
@@ -209,6 +213,7 @@ async def test_the_daemon_serves_until_it_is_told_to_stop(words: list[str], aren
 )
 async def test_a_bad_configuration_or_state_file_exits_78(file: str, text: str, said: str, tmp_path: Path) -> None:
     tmp_path.joinpath("state").mkdir(mode=0o700)
+    tmp_path.joinpath("bridge.toml").write_text(ANY_PORT)
     path = tmp_path / file
     path.write_text(text)
     served = await spawn("serve")
@@ -238,6 +243,8 @@ async def test_what_is_no_file_of_ours_exits_78_at_once(
     file: str, place: Callable[[Path], object], said: str, tmp_path: Path
 ) -> None:
     tmp_path.joinpath("state").mkdir(mode=0o700)
+    if file != "bridge.toml":
+        tmp_path.joinpath("bridge.toml").write_text(ANY_PORT)
     place(tmp_path / file)
     served = await spawn("serve")
     assert served.returncode == 78

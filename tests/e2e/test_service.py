@@ -125,6 +125,26 @@ async def test_a_draining_daemon_is_not_ready_at_once(home: Home, http: aiohttp.
         daemon.signal(signal.SIGTERM)
 
 
+async def test_a_probe_is_told_of_the_drain_over_any_connection(home: Home, http: aiohttp.ClientSession) -> None:
+    """New connections are refused, idle ones closed, and one that has not asked yet is told."""
+    home.arena.script = Play()
+    request = b"GET /readyz HTTP/1.1\r\nHost: here\r\n\r\n"
+    async with home.serve() as daemon, asyncio.TaskGroup() as tasks:
+        await begin(tasks, http, daemon, home, "stuck")
+        async with calling(daemon.origin, home.secret) as silent, calling(daemon.origin, home.secret) as idle:
+            idle.writer.write(request)
+            assert b" 200 " in await idle.sees(b"ok\n")
+            daemon.signal(signal.SIGTERM)
+            await daemon.logs("stopping")
+            assert await idle.reader.read() == b""
+            silent.writer.write(request)
+            assert (await silent.reader.read()).startswith(b"HTTP/1.1 503 ")
+            with pytest.raises(ConnectionRefusedError):
+                async with calling(daemon.origin, home.secret):
+                    pass
+        daemon.signal(signal.SIGTERM)
+
+
 @pytest.mark.parametrize("late", [False, True], ids=["at once", "late"])
 async def test_a_connection_from_before_the_end_may_ask_at_once(
     home: Home, http: aiohttp.ClientSession, *, late: bool

@@ -7,9 +7,9 @@ from functools import lru_cache
 from typing import Final
 
 import orjson
-from multidict import MultiMapping
 
 from bridge.access.limits import Admission
+from bridge.dialects.api_key import sent_key
 from bridge.dialects.dialect import ErrorAnswer
 from bridge.errors import ApiError, error_headers
 
@@ -21,12 +21,7 @@ class OpenAI:
     """What is the same in each of OpenAI's APIs (an `Api`, docs/behaviour.md, "Errors")."""
 
     request_id_header: Final = "x-request-id"
-
-    def key(self, headers: MultiMapping[str]) -> str | None:
-        """The key behind `Authorization: Bearer`."""
-        shown = headers.getall("Authorization", ())
-        scheme, _, secret = shown[0].partition(" ") if len(shown) == 1 else ("", "", "")
-        return secret.strip() if scheme.lower() == "bearer" else None
+    key = staticmethod(sent_key)
 
     def limit_headers(self, admission: Admission) -> dict[str, str]:
         """The `x-ratelimit-*` headers; the reset is a duration such as `1.2s` or `1m0s`."""

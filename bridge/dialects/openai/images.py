@@ -1,8 +1,9 @@
-"""OpenAI's Images API: generations (JSON) and edits (a form) → ImageRequest; drawn pictures → its answer."""
+"""OpenAI's Images API: generations (JSON) and edits (a form, or JSON) → ImageRequest; drawn pictures → its answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import orjson
@@ -10,7 +11,7 @@ import pybase64
 
 from bridge.answering.chat import ImageRequest
 from bridge.dialects.fields import Fields
-from bridge.dialects.files import FileReader
+from bridge.dialects.files import FileReader, is_link
 from bridge.errors import ApiError, invalid_request
 from upstream.protocol.files import File
 
@@ -73,6 +74,57 @@ def read_edit(texts: Mapping[str, str], files: Iterable[tuple[str, bytes]], read
     return ImageRequest(
         request.model, request.prompt, request.count, request.inline, request.pictures, request.ignored + mask
     )
+
+
+def read_json_edit(fields: Fields, reader: FileReader) -> ImageRequest:
+    """Read an edit that came as JSON, its pictures as `image` or `images`. Raises ApiError (400) that names the field.
+
+    A picture is a data URL, bare base64, a link, or an object that has one of them as `image_url`, `url` or `b64_json`.
+    """
+    pictures = [_read_json_picture(item, path, reader) for item, path in _json_pictures(fields)]
+    request = read_generation(fields, pictures)
+    if not pictures:
+        raise fields.required("image")
+    return replace(request, ignored=(*request.ignored, "mask")) if "mask" in fields else request
+
+
+def linked_edit_pictures(fields: Fields) -> Iterator[str]:
+    """Find the http(s) URLs of an edit's pictures, to be fetched. Whatever is wrong is passed over."""
+    for item, path in _json_pictures(fields):
+        url, _ = _picture_text(item, path)
+        if url is not None and is_link(url):
+            yield url
+
+
+def _json_pictures(fields: Fields) -> Iterator[tuple[object, str]]:
+    """Every item that should be a picture, with its path."""
+    for name in ("image", "images", "image[]"):
+        value = fields.any(name)
+        if isinstance(value, list):
+            yield from ((item, f"{fields.path(name)}[{at}]") for at, item in enumerate(value))
+        elif value is not None:
+            yield value, fields.path(name)
+
+
+def _picture_text(item: object, path: str) -> tuple[str | None, str]:
+    """The text that is a picture, or names one, and its path; None where there is none."""
+    while isinstance(item, dict):
+        name = next((name for name in ("image_url", "url", "b64_json") if item.get(name) is not None), None)
+        if name is None:
+            return None, path
+        item, path = item[name], f"{path}.{name}"
+    return (item if isinstance(item, str) else None), path
+
+
+def _read_json_picture(item: object, path: str, reader: FileReader) -> File:
+    text, path = _picture_text(item, path)
+    if text is None:
+        if isinstance(item, dict) and "file_id" in item:
+            message = "The bridge keeps no files: send the picture itself as a data URL."
+            raise invalid_request("unsupported_parameter", message, f"{path}.file_id")
+        message = f"'{path}' must be a picture: a data URL, base64, a link, or an object that has it as 'image_url'."
+        raise invalid_request("invalid_type", message, path)
+    return reader.read_picture_text(text, path)
 
 
 def _form_value(name: str, text: str) -> object:

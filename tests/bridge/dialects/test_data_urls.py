@@ -94,10 +94,12 @@ def refusal(body: bytes, least: int = LEAST) -> tuple[str | None, Taken]:
 
 def test_only_long_ones_are_taken_out() -> None:
     short, long = ("data:" + "A" * (LEAST_BYTES - 5 - less) for less in (1, 0))
-    fields, taken = read_without_data_urls(orjson.dumps({"a": {"url": short}, "b": {"url": long}}), MARK)
-    assert [bytes(each).decode() for each in taken.values()] == [long]
+    sent = {"a": {"url": short}, "b": {"url": long}, "c": {"image_url": long}}
+    fields, taken = read_without_data_urls(orjson.dumps(sent), MARK)
+    assert [bytes(each).decode() for each in taken.values()] == [long, long]
     assert fields.any("a") == {"url": short}
     assert fields.any("b") == {"url": f"{MARK}0"}
+    assert fields.any("c") == {"image_url": f"{MARK}1"}
 
 
 def test_a_file_is_taken_out_with_and_without_the_beginning_of_a_data_url() -> None:

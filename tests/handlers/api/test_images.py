@@ -312,7 +312,11 @@ def raw(body: bytes, content_type: str = "multipart/form-data; boundary=x") -> d
 
 
 BAD_FORMS: dict[str, tuple[Any, str, str | None]] = {
-    "JSON": (lambda: {"json": {"model": DRAWS, "prompt": "a"}}, "invalid_type", None),
+    "JSON without a picture": (
+        lambda: {"json": {"model": DRAWS, "prompt": "a"}},
+        "missing_required_parameter",
+        "image",
+    ),
     "url-encoded": (lambda: {"data": {"model": DRAWS, "prompt": "a"}}, "invalid_type", None),
     "no body": (dict, "invalid_type", None),
     "no boundary": (lambda: raw(b"--x--", "multipart/form-data"), "invalid_body", None),

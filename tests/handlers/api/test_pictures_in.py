@@ -7,13 +7,11 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import socket
 import statistics
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,20 +19,16 @@ from typing import Any
 import aiohttp
 import psutil
 import pytest
-from aiohttp import AddrInfoType, web
-from aiohttp.abc import AbstractResolver, ResolveResult
 from frames import DONE, frames
-from pictures import BAD_PARTS, MAX_BYTES, SMALL, BadPart, picture_part, png, user_with
+from pictures import BAD_PARTS, MAX_BYTES, BadPart, png, user_with
 from process import Home
-from running import Overrides, RunningBridge, running_bridge
+from running import RunningBridge, running_bridge
 from tenacity import wait_none
 
 from handlers.request.appkeys import BODIES
 from handlers.request.budget import TOTAL_BYTES
 from upstream.arena import Arena, Call
-from upstream.fetch import fetching
 from upstream.gate import FAILURES_TO_OPEN
-from upstream.http.addresses import guarded_socket_factory
 
 SEES_MANY = "gemini-4-pro"
 SEES_ONE = "grok-5-fast"
@@ -474,118 +468,6 @@ async def test_fifty_requests_with_ten_pictures_each_disturb_nobody(arena: Arena
     assert steps(arena)["put"] == requests * each
     assert statistics.median(waits) < 1.0
     assert gauge.peak < 600 * 1024 * 1024
-
-
-# Pictures by URL
-
-
-class Internet(AbstractResolver):
-    """One public name, and a server of the test's own behind it: what the guard lets through is led there."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self.served: list[str] = []
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        address = {"public.example": "93.184.215.14"}.get(host, host)
-        return [
-            ResolveResult(hostname=host, host=address, port=port, family=family or socket.AF_INET, proto=0, flags=0)
-        ]
-
-    async def close(self) -> None:
-        pass
-
-    def open(self, _: AddrInfoType) -> socket.socket:
-        diverted = Diverted(socket.AF_INET, socket.SOCK_STREAM)
-        diverted.to = ("127.0.0.1", self.port)
-        return diverted
-
-    async def serve(self, request: web.BaseRequest) -> web.Response:
-        self.served.append(request.path)
-        if request.path == "/away":
-            return web.Response(status=302, headers={"Location": f"http://127.0.0.1:{self.port}/cat"})
-        return web.Response(body=SMALL["image/webp"], status=404 if request.path == "/missing" else 200)
-
-
-class Diverted(socket.socket):
-    """A socket that connects to the test's own server, whatever the address is."""
-
-    to: tuple[str, int]
-
-    def connect(self, address: Any) -> None:  # noqa: ARG002 - where it was meant to go
-        super().connect(self.to)
-
-
-@pytest.fixture
-async def internet() -> AsyncIterator[Internet]:
-    internet = Internet()
-    runner = web.ServerRunner(web.Server(internet.serve), shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    internet.port = runner.addresses[0][1]
-    yield internet
-    await runner.cleanup()
-
-
-FETCHING: Overrides = {"images": {"fetch_urls": True}}
-
-
-def linked(*urls: str) -> dict[str, Any]:
-    """A user's message with pictures by URL."""
-    return {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}} for url in urls]}
-
-
-async def refusal(bridge: RunningBridge, *urls: str) -> str:
-    """The words of the 400 that names the last of the pictures."""
-    answer = await bridge.post(bridge.chat(messages=[linked(*urls)], model=SEES_MANY))
-    error = (await answer.json())["error"]
-    assert (answer.status, error["code"]) == (400, "invalid_image")
-    assert error["param"] == f"messages[0].content[{len(urls) - 1}].image_url.url"
-    return str(error["message"])
-
-
-async def test_urls_are_not_fetched_unless_the_operator_says_so(bridge: RunningBridge, internet: Internet) -> None:
-    assert "images.fetch_urls" in await refusal(bridge, f"http://127.0.0.1:{internet.port}/cat")
-    assert internet.served == []
-
-
-async def test_an_inner_address_is_refused(arena: Arena, tmp_path: Path, internet: Internet) -> None:
-    async with running_bridge(arena, tmp_path, FETCHING) as bridge:
-        for host in ("127.0.0.1", "localhost", "[::1]", "0x7f.1", "[::ffff:127.0.0.1]"):
-            assert "cannot be used" in await refusal(bridge, f"http://{host}:{internet.port}/cat")
-        assert internet.served == []
-        assert not calls(arena)
-
-
-@streamed_and_not
-async def test_a_public_picture_is_fetched(
-    stream: bool, arena: Arena, tmp_path: Path, internet: Internet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    factory = guarded_socket_factory(internet.open)
-    monkeypatch.setattr("handlers.daemon.app.fetching", partial(fetching, resolver=internet, socket_factory=factory))
-    async with running_bridge(arena, tmp_path, FETCHING) as bridge:
-        url = "http://public.example/cat"
-        messages = [linked(url, url), {"role": "user", "content": [picture_part(A)]}]
-        async with await bridge.post(bridge.chat(messages=messages, model=SEES_MANY, stream=stream)) as answer:
-            assert answer.status == 200, await answer.text()
-            await answer.read()
-        assert seen(arena) == [SMALL["image/webp"], SMALL["image/webp"], A]
-        assert internet.served == ["/cat"]
-        assert "404" in await refusal(bridge, url, "http://public.example/missing")
-        assert "cannot be used" in await refusal(bridge, "http://public.example/away")
-        assert internet.served == ["/cat", "/cat", "/missing", "/away"]
-
-
-async def test_no_more_urls_are_fetched_than_a_request_may_have(
-    arena: Arena, tmp_path: Path, internet: Internet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    factory = guarded_socket_factory(internet.open)
-    monkeypatch.setattr("handlers.daemon.app.fetching", partial(fetching, resolver=internet, socket_factory=factory))
-    async with running_bridge(arena, tmp_path, {"images": {"fetch_urls": True, "max_per_request": 2}}) as bridge:
-        await refusal(bridge, *(f"http://public.example/{number}" for number in range(3)))
-        assert sorted(internet.served) == ["/0", "/1"]
 
 
 @pytest.mark.parametrize("fault", ["expired", "rate_limited"])

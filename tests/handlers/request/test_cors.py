@@ -8,11 +8,23 @@ from pathlib import Path
 import pytest
 from running import RunningBridge, running_bridge
 
+from handlers.request.cors import allows
 from upstream.arena import Arena
 
 PAGE = "http://localhost:3000"
 DESKTOP = "app://obsidian.md"
 STRANGER = "https://evil.example"
+
+#: What a page may send whether or not it asks for it.
+ALWAYS_ALLOWED = {
+    "authorization",
+    "x-api-key",
+    "api-key",
+    "anthropic-version",
+    "anthropic-beta",
+    "anthropic-dangerous-direct-browser-access",
+    "content-type",
+}
 
 
 @pytest.fixture
@@ -34,7 +46,9 @@ async def test_a_preflight_of_an_allowed_page(path: str, origin: str, bridge: Ru
     answer = await bridge.http.options(bridge.origin + path, headers=asked)
     assert (answer.status, await answer.read()) == (204, b"")
     assert answer.headers["Access-Control-Allow-Origin"] == origin
-    assert answer.headers["Access-Control-Allow-Headers"] == "authorization,x-stainless-os"
+    allowed = answer.headers["Access-Control-Allow-Headers"].split(", ")
+    assert len(allowed) == len(set(allowed))
+    assert set(allowed) == {*ALWAYS_ALLOWED, "x-stainless-os"}
     assert "POST" in answer.headers["Access-Control-Allow-Methods"]
     assert answer.headers["Vary"] == "Origin"
     assert "Access-Control-Allow-Credentials" not in answer.headers
@@ -67,8 +81,9 @@ async def test_an_allowed_page_may_read_answers_streams_and_errors(bridge: Runni
     for body in (bridge.chat("hi"), bridge.chat("hi", stream=True), bridge.chat("hi", model="nobody"), b"{"):
         answer = await bridge.post(body, headers={"Origin": PAGE})
         assert answer.headers["Access-Control-Allow-Origin"] == PAGE
-        for name in ("x-request-id", "retry-after", "x-bridge-reason", "x-ratelimit-remaining-requests"):
-            assert name in answer.headers["Access-Control-Expose-Headers"]
+        exposed = answer.headers["Access-Control-Expose-Headers"].split(", ")
+        for name in ("request-id", "x-request-id", "retry-after", "x-bridge-reason", "x-ratelimit-remaining-requests"):
+            assert name in exposed
         await answer.read()
 
 
@@ -85,6 +100,76 @@ async def test_without_the_setting_there_is_nothing_of_it(arena: Arena, tmp_path
         answer = await bridge.post(bridge.chat("hi"), headers={"Origin": PAGE})
         assert not [name for name in answer.headers if name.startswith("Access-Control") or name == "Vary"]
         assert (await bridge.http.options(f"{bridge.base_url}/models", headers=preflight(PAGE))).status == 405
+
+
+REFUSED = {
+    "a web page": PAGE,
+    "another site": STRANGER,
+    "a desktop application": DESKTOP,
+    "an extension": "chrome-extension://abcdefghijklmnop",
+    "a sandboxed page": "null",
+    "a page on an address": "http://192.168.1.20:8080",
+}
+
+
+@pytest.mark.parametrize("origin", REFUSED.values(), ids=REFUSED)
+async def test_a_refused_preflight_says_which_setting_allows_it(
+    origin: str, arena: Arena, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with running_bridge(arena, tmp_path / "state") as bridge:
+        answer = await bridge.http.options(f"{bridge.base_url}/chat/completions", headers=preflight(origin))
+        error = (await answer.json())["error"]
+    assert (answer.status, error["code"], answer.headers["Allow"]) == (405, "cors_origin_not_allowed", "POST")
+    assert f"The page {origin} " in error["message"]
+    assert "server.cors_origins" in error["message"]
+    assert f"the page {origin} may not call the API from a browser: server.cors_origins" in caplog.text
+
+
+async def test_what_a_refused_preflight_calls_itself_is_shown_harmless_and_short(
+    bridge: RunningBridge, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    answer = await bridge.http.options(f"{bridge.base_url}/models", headers=preflight("http://\x9b31m" + "a" * 4000))
+    message = (await answer.json())["error"]["message"]
+    assert answer.status == 405
+    assert "\x9b" not in message + caplog.text
+    assert len(message) < 500
+
+
+ALLOWED_BY_PATTERN = {
+    "any extension": ("chrome-extension://*", "chrome-extension://abcdefghijklmnop"),
+    "any Firefox extension": ("moz-extension://*", "moz-extension://11111111-2222-3333-4444-555555555555"),
+    "any desktop application": ("app://*", "app://obsidian.md"),
+    "any port": ("http://localhost:*", "http://localhost:5173"),
+    "the port that is not named": ("http://localhost:*", "http://localhost"),
+    "any port of an address": ("http://127.0.0.1:*", "http://127.0.0.1:8080"),
+    "any port of an IPv6 address": ("http://[::1]:*", "http://[::1]:3000"),
+    "a sandboxed page": ("null", "null"),
+    "every page": ("*", "https://chat.example"),
+}
+REFUSED_BY_PATTERN = {
+    "another scheme": ("chrome-extension://*", "moz-extension://abc"),
+    "a scheme without a host": ("chrome-extension://*", "chrome-extension://"),
+    "a path behind the host": ("chrome-extension://*", "chrome-extension://abc/def"),
+    "another host": ("http://localhost:*", "http://localhost.evil.example:80"),
+    "a host that begins alike": ("http://localhost:*", "http://localhostage:80"),
+    "a port that is none": ("http://localhost:*", "http://localhost:80.evil.example"),
+    "a colon without a port": ("http://localhost:*", "http://localhost:"),
+    "https for http": ("http://localhost:*", "https://localhost:3000"),
+    "a sandboxed page": ("http://localhost:*", "null"),
+    "a page where only sandboxed ones may": ("null", "https://null"),
+}
+
+
+@pytest.mark.parametrize(("pattern", "origin"), ALLOWED_BY_PATTERN.values(), ids=ALLOWED_BY_PATTERN)
+def test_a_pattern_allows(pattern: str, origin: str) -> None:
+    assert allows(("https://other.example", pattern), origin)
+
+
+@pytest.mark.parametrize(("pattern", "origin"), REFUSED_BY_PATTERN.values(), ids=REFUSED_BY_PATTERN)
+def test_a_pattern_does_not_allow(pattern: str, origin: str) -> None:
+    assert not allows((pattern,), origin)
 
 
 async def test_a_star_allows_every_page_of_whatever_name(arena: Arena, tmp_path: Path) -> None:

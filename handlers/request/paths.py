@@ -1,0 +1,132 @@
+"""Paths that are misspelled: which ones are served all the same, and what a 404 says about the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from itertools import takewhile
+from typing import Any, Final, NoReturn, TypeAlias
+
+from aiohttp import web
+from yarl import URL
+
+from handlers import dashboard
+
+#: The segments of the API's prefixes, `/v1` and `/api/v1`.
+_PREFIX_SEGMENTS: Final = frozenset({"api", "v1"})
+#: What is compared with our own paths, in characters: none of them is longer, and comparing takes time.
+_MAX_COMPARED_CHARS: Final = 60
+#: How alike two paths must be for one to be suggested for the other, from 0 to 1.
+_LEAST_LIKENESS: Final = 0.6
+
+#: OpenAI's APIs that LMArena has nothing for, by a segment of their paths.
+_NEVER_THERE: Final = {
+    "embeddings": "LMArena has no embeddings; use another provider for them.",
+    "moderations": "LMArena has no moderation model; use another provider for it.",
+    "audio": "LMArena has no speech and no transcription; use another provider for them.",
+    "realtime": "LMArena has no realtime API; use POST /v1/chat/completions.",
+    "files": "The bridge keeps no files; send a picture or a PDF within the message.",
+    "uploads": "The bridge keeps no files; send a picture or a PDF within the message.",
+    "vector_stores": "The bridge keeps no files, and so has no vector stores; send the text within the message.",
+    "batches": "The bridge has no batches; send the requests one by one.",
+    "assistants": "The bridge has no Assistants API; use POST /v1/chat/completions.",
+    "threads": "The bridge has no Assistants API; use POST /v1/chat/completions.",
+    "fine_tuning": "LMArena has no fine-tuning; GET /v1/models lists the models that there are.",
+    "fine-tunes": "LMArena has no fine-tuning; GET /v1/models lists the models that there are.",
+}
+
+#: The API's calls as (method, path below the prefix).
+Calls: TypeAlias = Sequence[tuple[str, str]]
+
+
+def served_path(path: str) -> str:
+    """The path that `path` is served as: without doubled and trailing slashes, and with one prefix."""
+    prefix, rest = _split(path)
+    return "/".join((prefix, *rest)) or "/"
+
+
+def advice(method: str, path: str, calls: Calls) -> str:
+    """What a 404 says beside that nothing is at `path`: why, or the nearest of `calls`. Empty where nothing is near."""
+    prefix, rest = _split(path.lower())
+    for segment in rest:
+        if segment in _NEVER_THERE:
+            return _NEVER_THERE[segment]
+    below = "" if prefix else "The API is under /v1."
+    near = _nearest(method, rest, calls)
+    return " ".join(filter(None, (below, near and f"Did you mean {near[0]} {prefix or '/v1'}{near[1]}?")))
+
+
+def _split(path: str) -> tuple[str, Sequence[str]]:
+    """Part a path into the prefix that it stands under, or an empty one, and the segments behind that."""
+    segments = [segment for segment in path.split("/") if segment]
+    leading = list(takewhile(_PREFIX_SEGMENTS.__contains__, segments))
+    if "v1" not in leading:
+        return "", segments
+    return ("/api/v1" if leading[0] == "api" else "/v1"), segments[len(leading) :]
+
+
+def _nearest(method: str, rest: Sequence[str], calls: Calls) -> tuple[str, str] | None:
+    """The call that the segments end with, begin, or are most like; of two, the one with the method that was used."""
+    method = "GET" if method == "HEAD" else method
+    fixed = sorted((call for call in calls if "{" not in call[1]), key=lambda call: call[0] != method)
+    path = "/".join(("", *rest))
+    if ending := [call for call in fixed if path.endswith(call[1])]:
+        return max(ending, key=lambda call: len(call[1]))
+    if begun := [call for call in fixed if call[1].startswith(f"{path}/")]:
+        return begun[0]
+    if len(path) > _MAX_COMPARED_CHARS:
+        return None
+    alike = get_close_matches(path, [call[1] for call in fixed], 1, _LEAST_LIKENESS)
+    return next((call for call in fixed if call[1] in alike), None)
+
+
+class MisspelledPaths(web.AbstractResource):
+    """Stands behind all other routes, and serves a misspelled path as the one that it means."""
+
+    def __init__(self, router: web.UrlDispatcher) -> None:
+        super().__init__()
+        self._router = router
+
+    @property
+    def canonical(self) -> str:
+        """Where the router files it: below every path that has a route of its own."""
+        return "/"
+
+    async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:
+        """Find the route of the path that is meant. The dashboard's are served by their own spelling alone."""
+        sent = request.rel_url.raw_path
+        path = served_path(sent)
+        if path == sent or not sent.startswith("/"):
+            return None, set()
+        meant = request.rel_url.with_path(path, encoded=True, keep_query=True)
+        if dashboard.holds(meant.path):
+            return None, set()
+        found = await self._router.resolve(request.clone(rel_url=meant))
+        match found.http_exception:
+            case None:
+                return found, set()
+            case web.HTTPMethodNotAllowed(allowed_methods=methods):
+                return None, set(methods)
+        return None, set()
+
+    def raw_match(self, path: str) -> bool:  # noqa: ARG002 — no path is its own
+        """No route is ever added to it."""
+        return False
+
+    def get_info(self) -> Any:
+        """Nothing to tell beside that it is there."""
+        return {}
+
+    def add_prefix(self, prefix: str) -> NoReturn:
+        """It stands in no application below another one."""
+        raise NotImplementedError
+
+    def url_for(self, **_: str) -> URL:
+        """Nobody links to a misspelling."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[web.AbstractRoute]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0

@@ -1,0 +1,81 @@
+"""Undoing a body's coding: whatever was packed comes out again, and what is broken or endless is refused."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import sys
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+
+import brotli
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handlers.request.codings import CODINGS, BrokenCoding, DecodedTooLong, decode
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "br": lambda data: brotli.compress(data, quality=1),
+    "zstd": zstd.compress,
+}
+LIMIT = 1024 * 1024
+#: Longer than any step of decoding, packed and unpacked.
+LONG = random.Random(1).randbytes(300_000) + b" " * 500_000
+
+
+def test_every_coding_is_tried() -> None:
+    assert PACK.keys() == CODINGS.keys()
+
+
+@pytest.mark.parametrize("coding", PACK)
+class TestCodings:
+    @given(st.binary(max_size=2000), st.integers(1, 200))
+    def test_what_was_packed_comes_out(self, coding: str, data: bytes, times: int) -> None:
+        assert decode(PACK[coding](data * times), coding, LIMIT) == data * times
+
+    @given(st.binary(min_size=1, max_size=2000), st.data())
+    def test_what_is_cut_off_is_broken(self, coding: str, data: bytes, drawn: st.DataObject) -> None:
+        packed = PACK[coding](data)
+        with pytest.raises(BrokenCoding):
+            decode(packed[: drawn.draw(st.integers(0, len(packed) - 1))], coding, LIMIT)
+
+    @given(st.binary(max_size=300))
+    def test_whatever_comes_is_decoded_or_broken(self, coding: str, data: bytes) -> None:
+        with suppress(BrokenCoding):
+            assert len(decode(data, coding, LIMIT)) <= LIMIT
+
+    def test_what_is_long_comes_in_steps(self, coding: str) -> None:
+        packed = PACK[coding](LONG)
+        assert decode(packed, coding, len(LONG)) == LONG
+        with pytest.raises(DecodedTooLong):
+            decode(packed, coding, len(LONG) - 1)
+        for size in (len(packed) - 1, len(packed) // 2, 70_000):
+            with pytest.raises(BrokenCoding):
+                decode(packed[:size], coding, LIMIT)
+
+    def test_what_stands_behind_the_end_is_broken(self, coding: str) -> None:
+        for junk in (b"junk", b"\0" * 100_000):
+            with pytest.raises(BrokenCoding):
+                decode(PACK[coding](LONG) + junk, coding, LIMIT)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
+def test_members_are_read_one_after_the_other_but_not_without_end(coding: str) -> None:
+    pack = PACK[coding]
+    assert decode(pack(b"a") + pack(LONG) + pack(b"b"), coding, LIMIT) == b"a" + LONG + b"b"
+    with pytest.raises(BrokenCoding, match="too many"):
+        decode(pack(b"a") * 1000, coding, LIMIT)
+
+
+def test_deflate_may_come_without_its_frame() -> None:
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    assert decode(compressor.compress(LONG) + compressor.flush(), "deflate", LIMIT) == LONG
