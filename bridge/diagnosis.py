@@ -106,7 +106,7 @@ ADVICE: Final[Mapping[Reason, Advice]] = {
     ),
     Reason.UNREACHABLE: Advice(
         "no connection to the site",
-        "check the network, and `upstream.base_url` in `bridge.toml`",
+        "check the network, and `upstream.base_url` and `upstream.proxy` in `bridge.toml`",
         "Check the network; lmarena-bridge check says more.",
     ),
     Reason.UPSTREAM_ERROR: Advice(

@@ -131,10 +131,11 @@ class Models:
         await self._saving.keep()
 
     def _show(self, models: tuple[Model, ...]) -> None:
-        self.catalog = Catalog(models, hide=self._config().models.hide)
+        config = self._config().models
+        self.catalog = Catalog(models, hide=config.hide, aliases=config.aliases)
 
     def rehide(self) -> None:
-        """The configuration changed: `models.hide` may have."""
+        """The configuration changed: `models.hide` and `models.aliases` may have."""
         if self.catalog is not None:
             self._show(self.catalog.models)
 

@@ -19,9 +19,7 @@ from contextlib import suppress
 from time import monotonic  # the loop's own clock
 from typing import Final, NamedTuple
 
-import aiohttp
-
-from upstream.http.exchange import Response
+from upstream.http.exchange_types import HttpError, NoAnswerInTime, Response
 from upstream.protocol.errors import EmptyAnswer, ModelFailed, ProtocolViolated, SilentAnswer, TimedOut
 from upstream.protocol.events import Event, Failure, Finish, Images, ReasoningDeltas, TextDeltas
 from upstream.protocol.held import Held
@@ -66,7 +64,6 @@ class ArenaAnswer:
         secrets: Secrets | None = None,
     ) -> None:
         self._response = response
-        self._connection = response.connection
         self._begun = False  # an event has come
         self._wire = Wire(held=held)
         self._secrets = secrets or Secrets()
@@ -135,16 +132,16 @@ class ArenaAnswer:
                 continue
             self._wait()
             try:
-                data = await self._connection.read()
-            except TimeoutError:
+                data = await self._response.read()
+            except NoAnswerInTime:
                 batch = [Failure(self._silence())]
-            except (aiohttp.ClientError, OSError):
+            except HttpError:
                 batch = self._wire.feed_eof()
             else:
                 self._data = data
                 batch = self._feed() if data else self._wire.feed_eof()
             finally:
-                self._connection.waiting_until = math.inf  # our own slowness is no silence of upstream's
+                self._response.deadline = math.inf  # our own slowness is no silence of upstream's
         last = batch[-1]
         self.ended = isinstance(last, Finish | Failure)
         if self.ended and isinstance(last, Failure):
@@ -170,26 +167,26 @@ class ArenaAnswer:
         """Hand each batch to `take` in the very callback that brought it, as long as that returns True.
 
         No task is woken for it, which makes a delta cheaper. What needs more than that, such as the last batch, is left
-        to `read`. Raises whatever `take` raises.
+        to `read`. Raises what `take` raises.
         """
         if self._unread or self._data:
             return
         flow = self._flow = _Flow(take, asyncio.get_running_loop().create_future())
-        self._connection.on_data = self._pass_on
+        self._response.on_data = self._pass_on
         self._wait()
         try:
             self._pass_on()  # what has come since the last read, or the end of it all
             await flow.over
         finally:
             self._stop_flow()
-            self._connection.waiting_until = math.inf
+            self._response.deadline = math.inf
 
     def _pass_on(self) -> None:
         """Hand on what one read from the socket has brought, if anything."""
         flow = self._flow
-        if flow is None or flow.over.done():  # done: whoever awaits it was cancelled, and does not know it yet
+        if flow is None or flow.over.done():  # done: the task that awaits it was cancelled, and does not know it yet
             return
-        if data := self._connection.take():
+        if data := self._response.take():
             self._data = data
             batch = self._feed()
             self._wait()
@@ -202,14 +199,14 @@ class ArenaAnswer:
                     self._stop_flow()
             except Exception as error:  # noqa: BLE001 — it is raised again, where `flow` is awaited
                 flow.over.set_exception(error)
-        if self._data or self._connection.over:
+        if self._data or self._response.over:
             self._stop_flow()  # `read` takes the rest, and says how it ends
 
     def _stop_flow(self) -> None:
         """Let `flow` return, if it runs."""
         flow, self._flow = self._flow, None
         if flow is not None:
-            self._connection.on_data = None
+            self._response.on_data = None
             if not flow.over.done():
                 flow.over.set_result(None)
 
@@ -222,17 +219,17 @@ class ArenaAnswer:
         self._wire.close()
         self._share.set(0)
         try:
-            if self.ended and not self._connection.over:
+            if self.ended and not self._response.over:
                 await self._linger()
         finally:
             self._response.release()
 
     async def _linger(self) -> None:
         """The end of the transport comes a packet behind the last line: wait for it, to keep the connection."""
-        with suppress(aiohttp.ClientError, OSError):
+        with suppress(HttpError, TimeoutError):
             async with asyncio.timeout(LINGER_SECONDS):
                 left = LINGER_BYTES
-                while left > 0 and (data := await self._connection.read()):
+                while left > 0 and (data := await self._response.read()):
                     left -= len(data)
 
     def _note_life(self, batch: list[Event]) -> None:
@@ -249,7 +246,7 @@ class ArenaAnswer:
 
     def _wait(self) -> None:
         """From now on it is upstream's time that passes."""
-        self._connection.waiting_until = monotonic() + self._idle_timeout if self._begun else self._deadline
+        self._response.deadline = monotonic() + self._idle_timeout if self._begun else self._deadline
 
 
 class _Flow(NamedTuple):

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
 from time import monotonic  # the loop's own clock
@@ -23,8 +23,9 @@ from yarl import URL
 from upstream.answer import ArenaAnswer
 from upstream.credentials import Credentials
 from upstream.http.connection import MAX_HEAD_BYTES
-from upstream.http.exchange import Exchanges, Response, exchanging
-from upstream.http.transfer import SENDING_ERRORS, read_bounded, reading, unanswered
+from upstream.http.exchange import exchanging
+from upstream.http.exchange_types import Exchanges, HttpError, Response
+from upstream.http.proxies import DIRECT, Proxies
 from upstream.loop.timers import Timers
 from upstream.protocol import cookies
 from upstream.protocol.errors import (
@@ -44,6 +45,7 @@ from upstream.protocol.evaluations import CONTENT_TYPE, Call, history_path, refe
 from upstream.protocol.held import Held
 from upstream.protocol.refusals import is_stream, quotable, read_page, read_refusal
 from upstream.protocol.secrets import Secrets
+from upstream.responses import read_bounded, reading, unanswered
 from upstream.site_clock import SiteClock
 
 #: Where the page has been that holds the models, names the scripts and takes its server actions; the likeliest first.
@@ -84,7 +86,10 @@ _STRANGE: Final = NotThere | SiteChanged | ProtocolViolated
 
 @dataclass(frozen=True, slots=True)
 class ClientSettings:
-    """Where and how to call. Timeouts in seconds; `connections` bounds the pool, streams included."""
+    """Where and how to call. Timeouts in seconds; `connections` bounds the pool, streams included.
+
+    `connections`, `connect_timeout` and `proxies` hold for the client's whole life.
+    """
 
     base_url: str
     origins: frozenset[str]
@@ -93,6 +98,7 @@ class ClientSettings:
     connect_timeout: float
     idle_timeout: float
     connections: int
+    proxies: Proxies = DIRECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,9 @@ class Me:
 @asynccontextmanager
 async def connect(settings: ClientSettings, timers: Timers) -> AsyncIterator[ArenaClient]:
     """Own the connections: they are closed on the way out."""
-    async with exchanging(settings.connections, settings.connect_timeout, timers) as exchanges:
+    async with exchanging(
+        settings.connections, settings.connect_timeout, timers, proxies=settings.proxies
+    ) as exchanges:
         yield ArenaClient(exchanges, settings)
 
 
@@ -131,8 +139,16 @@ class ArenaClient:
 
     def reconfigure(self, settings: ClientSettings) -> None:
         """Use other settings for the next calls; where the site is, and its page, is learned again."""
-        self.settings = settings
+        self.settings = replace(settings, proxies=self.settings.proxies)
         self.origin, self._moved_to, self.page_path = self._home, "", PAGE_PATHS[0]
+
+    @property
+    def way(self) -> str:
+        """How calls go to where the site is now: `through the SOCKS5 proxy at …`; '' directly, as plain http does."""
+        url = URL(self.origin)
+        if url.scheme == "http":
+            return ""
+        return self.settings.proxies.describe(url.scheme, url.raw_host or "", url.port or 0)
 
     async def open(self, call: Call, credentials: Credentials, *, first_byte_timeout: float) -> ArenaAnswer:
         """Make a streaming call; return its answer, whose lines are still to be read.
@@ -154,7 +170,7 @@ class ArenaClient:
         )
         if not is_stream(response.headers.get("Content-Type", "")):
             with reading(response):
-                page = await read_bounded(response.connection.read, MAX_REFUSAL_BYTES)
+                page = await read_bounded(response, MAX_REFUSAL_BYTES)
             raise self._judged(read_page(response.content_type, page), response.origin, credentials)
         return ArenaAnswer(
             response,
@@ -253,7 +269,7 @@ class ArenaClient:
             "GET", path, credentials, deadline, headers=headers, evaluation_id=evaluation_id, is_page=is_page
         )
         with reading(response):
-            return response, await read_bounded(response.connection.read, limit)
+            return response, await read_bounded(response, limit)
 
     async def action(self, action_id: str, body: bytes, credentials: Credentials, *, timeout: float) -> bytes:
         """Call one of the page's server actions (docs/protocol.md, "Server actions and uploads"); return its answer,
@@ -269,7 +285,7 @@ class ArenaClient:
                 "POST", self.page_path, credentials, deadline, body=body, headers=headers, is_page=True
             )
             with reading(response):
-                answer = await read_bounded(response.connection.read, MAX_ACTION_BYTES)
+                answer = await read_bounded(response, MAX_ACTION_BYTES)
             if response.content_type != ACTION_TYPE:
                 raise self._judged(read_page(response.content_type, answer), response.origin, credentials)
         except NotThere as error:
@@ -303,7 +319,7 @@ class ArenaClient:
                     response = await self._exchanges.request(
                         method, origin, target, sent, body, deadline, patience, on_head
                     )
-                except SENDING_ERRORS as error:
+                except HttpError as error:
                     raise unanswered(error) from None
                 self.clock.learn(response.headers, now=response.status == HTTPStatus.BAD_REQUEST)
                 if response.status == HTTPStatus.OK:
@@ -402,7 +418,7 @@ async def _refusal(response: Response, now: float) -> UpstreamError:
         response.close()
         return read_refusal(response.status, response.headers, b"", now)
     with reading(response):
-        refusal = await read_bounded(response.connection.read, MAX_REFUSAL_BYTES)
+        refusal = await read_bounded(response, MAX_REFUSAL_BYTES)
     return read_refusal(response.status, response.headers, refusal, now)
 
 

@@ -11,17 +11,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-import aiohttp
-from aiohttp import SocketFactoryType
-from aiohttp.abc import AbstractResolver
+from aiohappyeyeballs import SocketFactoryType
 from yarl import URL
 
-from upstream.http.addresses import guarded_socket_factory
-from upstream.http.resolver import Resolver
-from upstream.http.transfer import SENDING_ERRORS, plain_session, read_within, reading, unanswered
-from upstream.http.trust import trust
+from upstream.http.connector import Reach
+from upstream.http.exchange import exchanging, split_url
+from upstream.http.exchange_types import Exchanges, HttpError
+from upstream.http.proxies import DIRECT, Proxies
+from upstream.http.resolver import Names, Resolver
+from upstream.loop.timers import Timers
 from upstream.protocol.errors import UpstreamError
 from upstream.protocol.files import sniff
+from upstream.responses import read_within, reading, unanswered
 
 #: Redirects that are followed, each checked like the URL itself.
 MAX_REDIRECTS: Final = 3
@@ -32,7 +33,12 @@ LOOKUPS_AT_ONCE: Final = 64
 #: What common servers take as a request line.
 MAX_URL_CHARS: Final = 8000
 
-_HEADERS: Final = {"User-Agent": "lmarena-bridge", "Accept": "image/*", "Accept-Encoding": "identity"}
+_HEADERS: Final = {
+    "User-Agent": "lmarena-bridge",
+    "Accept": "image/*",
+    "Accept-Encoding": "identity",
+    "Connection": "close",
+}
 _SERVER: Final = "The picture's server"
 
 
@@ -44,31 +50,35 @@ class FetchRefused(Exception):
 async def fetching(
     *,
     connect_timeout: float,
-    resolver: AbstractResolver | None = None,
+    proxies: Proxies = DIRECT,
+    resolver: Names | None = None,
     socket_factory: SocketFactoryType | None = None,
 ) -> AsyncIterator[Fetcher]:
     """Own the connections: they are closed on the way out. A `socket_factory` must be a guarded one, as by default."""
-    own = None if resolver else Resolver(LOOKUPS_AT_ONCE)
-    connector = aiohttp.TCPConnector(
-        limit=MAX_AT_ONCE,
-        force_close=True,
-        use_dns_cache=False,
-        resolver=resolver or own,
-        socket_factory=socket_factory or guarded_socket_factory(),
-    )
+    system = Resolver(LOOKUPS_AT_ONCE)
+    timers = Timers()
     try:
-        async with plain_session(connector, connect_timeout) as session:
-            yield Fetcher(session)
+        async with exchanging(
+            MAX_AT_ONCE,
+            connect_timeout,
+            timers,
+            proxies=proxies,
+            reach=Reach.PUBLIC_ADDRESSES,
+            names=resolver or system,
+            socket_factory=socket_factory,
+            keep=False,  # the next URL's name is looked up and judged again
+        ) as exchanges:
+            yield Fetcher(exchanges)
     finally:
-        if own is not None:
-            await own.close()
+        timers.close()
+        await system.close()
 
 
 class Fetcher:
     """Fetches pictures from the public Internet, showing nothing of the bridge's and nothing of the caller's."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
+    def __init__(self, exchanges: Exchanges) -> None:
+        self._exchanges = exchanges
 
     async def fetch(self, url: str, *, limit_bytes: int, timeout: float) -> bytes:
         """Return the picture at an http(s) URL; `timeout` covers redirects and body. Raises FetchRefused."""
@@ -86,10 +96,8 @@ class Fetcher:
     async def _follow(self, url: URL, limit_bytes: int) -> bytes:
         for _ in range(MAX_REDIRECTS + 1):
             try:
-                response = await self._session.get(
-                    url, headers=_HEADERS, allow_redirects=False, auto_decompress=False, ssl=await trust(url)
-                )
-            except SENDING_ERRORS as error:
+                response = await self._exchanges.request("GET", *split_url(url), _HEADERS)
+            except HttpError as error:
                 raise unanswered(error, _SERVER) from None
             with reading(response, _SERVER):
                 if response.status == 200:

@@ -6,22 +6,20 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
-from io import BytesIO
 from typing import Final
 
-import aiohttp
 from yarl import URL
 
 from upstream.client import ClientSettings
-from upstream.http.addresses import guarded_socket_factory, is_public_host
-from upstream.http.exchange import LOOKUPS_AT_ONCE
-from upstream.http.pool import KEEPALIVE_SECONDS
-from upstream.http.resolver import Resolver
-from upstream.http.transfer import SENDING_ERRORS, plain_session, read_within, reading, unanswered
-from upstream.http.trust import trust
+from upstream.http.addresses import is_public_host
+from upstream.http.connector import Reach
+from upstream.http.exchange import exchanging, split_url
+from upstream.http.exchange_types import Exchanges, HttpError, Response
+from upstream.loop.timers import Timers
 from upstream.protocol.errors import ProtocolViolated, RateLimited, Rejected, ServerFailed
 from upstream.protocol.files import File
 from upstream.protocol.refusals import read_retry_after
+from upstream.responses import read_within, reading, unanswered
 
 _STORAGE: Final = "LMArena's storage"
 _PRINTABLE = re.compile(r"[!-~]+")
@@ -31,33 +29,32 @@ _PRINTABLE = re.compile(r"[!-~]+")
 async def storage(settings: ClientSettings, *, connections: int) -> AsyncIterator[Storage]:
     """Own the connections. Where the site is on the public Internet, its storage must be there too."""
     public = is_public_host(URL(settings.base_url).host or "")
-    resolver = Resolver(LOOKUPS_AT_ONCE)
-    connector = aiohttp.TCPConnector(
-        limit=connections,
-        resolver=resolver,
-        keepalive_timeout=KEEPALIVE_SECONDS,
-        socket_factory=guarded_socket_factory() if public else None,
-    )
+    timers = Timers()
     try:
-        async with plain_session(connector, settings.connect_timeout) as session:
-            yield Storage(session, settings)
+        async with exchanging(
+            connections,
+            settings.connect_timeout,
+            timers,
+            proxies=settings.proxies,
+            reach=Reach.PUBLIC_HOSTS if public else Reach.CONFIGURED,
+        ) as exchanges:
+            yield Storage(exchanges, settings)
     finally:
-        await resolver.close()
+        timers.close()
 
 
 class Storage:
     """LMArena's object storage: it is shown neither cookies nor authorization, and redirects nowhere."""
 
-    def __init__(self, session: aiohttp.ClientSession, settings: ClientSettings) -> None:
-        self._session = session
+    def __init__(self, exchanges: Exchanges, settings: ClientSettings) -> None:
+        self._exchanges = exchanges
         self._schemes = ("https",) if URL(settings.base_url).scheme == "https" else ("https", "http")
-        self._headers = {"User-Agent": settings.user_agent, "Accept-Encoding": "identity"}
+        self._headers = {"User-Agent": settings.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
 
     async def put(self, url: str, file: File) -> bool:
         """Store a file; False means that the URL is not good (any more). Raises errors that `Steps` knows."""
         headers = self._headers | {"Content-Type": file.content_type}
-        body = BytesIO(file.data)  # the library warns of bytes above 1 MiB, since they go out in one write
-        response = await self._request("PUT", url, headers, body)
+        response = await self._request("PUT", url, headers, file.data)
         with reading(response, _STORAGE):
             if response.status == HTTPStatus.FORBIDDEN:
                 return False
@@ -71,21 +68,11 @@ class Storage:
             _check(response)
             return await read_within(response, limit_bytes)
 
-    async def _request(
-        self, method: str, url: str, headers: dict[str, str], body: BytesIO | None = None
-    ) -> aiohttp.ClientResponse:
-        target = self._target(url)
+    async def _request(self, method: str, url: str, headers: dict[str, str], body: bytes | None = None) -> Response:
+        origin, target = split_url(self._target(url))
         try:
-            return await self._session.request(
-                method,
-                target,
-                data=body,
-                headers=headers,
-                allow_redirects=False,
-                auto_decompress=False,
-                ssl=await trust(target),
-            )
-        except SENDING_ERRORS as error:
+            return await self._exchanges.request(method, origin, target, headers, body)
+        except HttpError as error:
             raise unanswered(error, _STORAGE) from None
 
     def _target(self, url: str) -> URL:
@@ -98,7 +85,7 @@ class Storage:
         raise ProtocolViolated(f"{_STORAGE} has a URL that must not be called.")
 
 
-def _check(response: aiohttp.ClientResponse) -> None:
+def _check(response: Response) -> None:
     """Raise what an answer of the storage means that is no success."""
     status = response.status
     if status == HTTPStatus.TOO_MANY_REQUESTS:

@@ -96,6 +96,11 @@ def files_of(messages: Iterable[Message]) -> tuple[File, ...]:
     return tuple([file for message in messages if message.files for file in message.files])
 
 
+def bytes_of(messages: Sequence[Message]) -> int:
+    """What their texts and files take of memory, in bytes, roughly: a character counts as one."""
+    return sum([len(message.text) for message in messages]) + sum([len(file.data) for file in files_of(messages)])
+
+
 def markdown(images: Iterable[Image]) -> str:
     """Generated images as the text of a chat shows them."""
     return "".join(f"![image]({image.url})\n" for image in images)

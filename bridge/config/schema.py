@@ -27,6 +27,7 @@ from bridge.config.values import (
     ORIGIN,
     ORIGINS,
     PATH,
+    PROXY,
     TLS_CERT,
     TLS_KEY,
     Aliases,
@@ -91,6 +92,11 @@ class UpstreamSection(Section):
     base_url: str = key("https://arena.ai", ORIGIN, "Where LMArena is.")
     origins: tuple[str, ...] = key(
         ["arena.ai", "lmarena.ai"], ORIGINS, "Where redirects may lead and cookies may go, besides base_url."
+    )
+    proxy: Secret = key(
+        "",
+        PROXY,
+        "Proxy of all calls; empty is the environment's (HTTPS_PROXY, ALL_PROXY, NO_PROXY), none is no proxy at all.",
     )
     cf_clearance: Secret = key("", COOKIE, "Value of the browser's cookie cf_clearance; it belongs to user_agent.")
     user_agent: str = key("", LINE, "User-Agent of the browser that obtained cf_clearance.")

@@ -13,6 +13,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Final, Generic, TypeAlias, TypeVar
 
+from upstream.http.proxies import NONE, parse_proxy
 from upstream.protocol.cookies import COOKIE_OCTET
 
 T = TypeVar("T")
@@ -152,6 +153,12 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
+def _read_proxy(value: object) -> Secret:
+    if value not in ("", NONE):
+        parse_proxy(_string(value))
+    return Secret(_string(value))
+
+
 # Desktop applications have schemes of their own, such as app://obsidian.md. http://* is refused: it looks narrower than
 # "*" and hardly is.
 _matching_cors_origin: Final = _matching(
@@ -194,4 +201,9 @@ PATH: Final = ValueType("a path", _read_path)
 TLS_CERT: Final = ValueType("a path, or empty", _read_optional_path)
 TLS_KEY: Final = ValueType("a path if tls_cert is set, else empty", _read_optional_path)
 COOKIE: Final = _secret(f"{COOKIE_OCTET}*", "a cookie's value, without its name, or empty")
+PROXY: Final = ValueType(
+    f'a URL such as socks5h://user:password@host:1080 (http, https, socks5 or socks5h), "{NONE}", or empty',
+    _read_proxy,
+    secret=True,
+)
 NOTHING_YET: Final = _secret("", "only empty, since Redis has no effect yet")

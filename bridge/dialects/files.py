@@ -14,12 +14,13 @@ from bridge.dialects.fields import Fields
 from bridge.errors import ApiError, invalid_request
 from upstream.protocol.files import File
 
-#: What a picture's data URL may call its content; which of the four it is, its first bytes say.
-_LABELS: Final = frozenset({"image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"})
-
-_DATA_URL: Final = re.compile(r"data:([^;,]{0,100})((?:;[^;,]{0,100}){0,8}),", re.IGNORECASE)
+#: What a data URL calls its content does not matter: its first bytes say what it is.
+_DATA_URL: Final = re.compile(r"\s{0,20}data:[^;,]{0,300}((?:;[^;,]{0,300}){0,8}),", re.IGNORECASE)
 #: What it matches is shorter.
-_LABEL_BYTES: Final = 1024
+_LABEL_BYTES: Final = 4096
+
+#: White space that browsers take out of base64 (WHATWG Infra, "forgiving-base64 decode").
+_BLANKS: Final = b" \t\n\f\r"
 
 
 class FileRules(NamedTuple):
@@ -118,9 +119,6 @@ class FileReader:
         self._count_one(_PICTURE, param)
         label, encoded = self._split(url)
         if label is not None:
-            kind = label[1].strip().lower()
-            if kind not in _LABELS:
-                raise _invalid(_PICTURE, f"'{kind}' is not supported: send {_PICTURE.formats}.", param)
             return self._checked(_PICTURE, self._decoded(_PICTURE, encoded, label, param), param)
         if is_link(url):
             found = self._fetched.get(url, "pictures by http(s) URL are not fetched here (images.fetch_urls)")
@@ -131,7 +129,7 @@ class FileReader:
         raise _invalid(_PICTURE, message, param)
 
     def _read_data(self, text: str, param: str) -> File:
-        """Read `file_data`: a data URL, or base64 alone. What its label says does not matter, only the bytes do."""
+        """Read `file_data`: a data URL, or base64 alone."""
         self._count_one(_FILE, param)
         label, encoded = self._split(text)
         return self._checked(_FILE, self._decoded(_FILE, encoded, label, param), param)
@@ -146,14 +144,25 @@ class FileReader:
         return label, taken[label.end() :] if label else taken
 
     def _decoded(self, kind: _Kind, encoded: str | memoryview, label: re.Match[str] | None, param: str) -> bytes:
-        if label is not None and label[2].lower().rpartition(";")[2].strip() != "base64":
+        if label is not None and label[1].lower().rpartition(";")[2].strip() != "base64":
             raise _invalid(kind, f"The data URL is not base64: 'data:{kind.example};base64,…'.", param)
-        if len(encoded) // 4 * 3 > self._rules.max_bytes + 2:  # before an oversized one is decoded
-            raise self._too_large(kind, param)
         try:
-            return pybase64.b64decode(encoded, validate=True)
+            if self._may_fit(len(encoded)):
+                return pybase64.b64decode(encoded, validate=True)
+        except ValueError:
+            pass  # with white space in it, or without its padding, as browsers take it
+        try:
+            bare = bytes(encoded, "ascii") if isinstance(encoded, str) else bytes(encoded)
+            bare = bare.translate(None, _BLANKS)
+            if not self._may_fit(len(bare)):  # before an oversized one is decoded
+                raise self._too_large(kind, param)
+            bare = bare.removesuffix(b"=").removesuffix(b"=")
+            return pybase64.b64decode(bare + b"=" * (-len(bare) % 4), validate=True)
         except ValueError:
             raise _invalid(kind, f"The {kind.noun}'s base64 is broken.", param) from None
+
+    def _may_fit(self, chars: int) -> bool:
+        return chars // 4 * 3 <= self._rules.max_bytes + 2
 
     def _checked(self, kind: _Kind, data: bytes, param: str) -> File:
         if len(data) > self._rules.max_bytes:

@@ -15,7 +15,7 @@ from aiohttp import web
 from bridge.access.keys import ApiKey
 from bridge.answering.chat import ChatRequest
 from bridge.answering.events import AnswerEvent
-from bridge.answering.messages import Message, files_of
+from bridge.answering.messages import Message, bytes_of
 from bridge.config.schema import Config
 from bridge.dialects.data_urls import Taken, read_without_data_urls
 from bridge.dialects.dialect import Dialect, DialectRequest, Stamp
@@ -76,9 +76,9 @@ async def _fetch(fetch: Fetch, hold: Hold) -> ChatRequest:
 
 
 def _shrink(hold: Hold, chat: ChatRequest) -> None:
-    """Of a large body only the files are still held once it is read."""
+    """Of a large body only the texts and files are still held once it is read."""
     if hold.size:
-        hold.shrink(sum(len(file.data) for file in files_of(chat.messages)))
+        hold.shrink(bytes_of(chat.messages))
 
 
 async def _read(dialect: Dialect, request: web.Request, config: Config) -> tuple[DialectRequest, Fetch | None]:

@@ -58,8 +58,9 @@ async def generate(request: web.Request) -> web.StreamResponse:
     key, config = request[KEY], request.app[SETTINGS].current()
     with admitted(request, key, config, request[FACTS]):
         limit = min(MAX_TEXT_BYTES, config.server.max_body_bytes)
-        body = await read_body(request, limit=limit, timeout=config.server.body_timeout)
-        return await _draw(request, key, read_generation(read_object(body)), config)
+        async with large_body(request, key, config, limit=limit):
+            body = await read_body(request, limit=limit, timeout=config.server.body_timeout)
+            return await _draw(request, key, read_generation(read_object(body)), config)
 
 
 async def edit(request: web.Request) -> web.StreamResponse:

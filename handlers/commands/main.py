@@ -42,10 +42,7 @@ def _uncollected() -> Iterator[None]:
 
 def _command(name: str) -> click.Command:
     with _uncollected():
-        from upstream.http.trust import unread
-
-        with unread():
-            command: click.Command = getattr(import_module(COMMANDS[name][0]), name)
+        command: click.Command = getattr(import_module(COMMANDS[name][0]), name)
     return command
 
 

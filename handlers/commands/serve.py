@@ -16,9 +16,12 @@ from bridge.config.problems import ConfigError, ConfigUnavailable
 from bridge.state.documents import StateError, StateUnavailable
 from handlers.commands.config_option import config_option, config_path
 from handlers.daemon.service import CannotListen, Service
+from handlers.request.aiohttp_internals import IncompatibleAiohttp
 
 #: sysexits.h: the configuration, or the state, is wrong; starting again does not help.
 EX_CONFIG: Final = 78
+#: sysexits.h: the installation is wrong, and starting again does not help.
+EX_SOFTWARE: Final = 70
 #: sysexits.h: it may work later, without anybody's doing.
 EX_TEMPFAIL: Final = 75
 
@@ -34,7 +37,7 @@ def serve() -> None:
     """Run the daemon (also without a command).
 
     SIGTERM and Ctrl-C let running answers end, a second one ends them; SIGHUP reads the configuration again. Exits 78
-    on a bad configuration or state file, 75 while the disk refuses.
+    on a bad configuration or state file, 75 while the disk refuses, 70 with a version of aiohttp that does not fit.
     """
     source = ConfigSource(config_path(), os.environ)
     by_socket = "LISTEN_FDS" in os.environ
@@ -51,12 +54,18 @@ def serve() -> None:
         raise _Unavailable(str(error)) from error
     except (ConfigError, StateError) as error:
         raise _Misconfigured(str(error)) from error
+    except IncompatibleAiohttp as error:
+        raise _Incompatible(str(error)) from error
     except CannotListen as error:
         raise click.ClickException(str(error)) from error
 
 
 class _Misconfigured(click.ClickException):
     exit_code = EX_CONFIG
+
+
+class _Incompatible(click.ClickException):
+    exit_code = EX_SOFTWARE
 
 
 class _Unavailable(click.ClickException):

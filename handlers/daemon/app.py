@@ -113,7 +113,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
             uploading(
                 arena, clock=arena.clock, monotonic=time.monotonic, on_upload=app[STATS].stats.record_upload
             ) as uploads,
-            fetching(connect_timeout=FETCH_SECONDS) as fetcher,
+            fetching(connect_timeout=FETCH_SECONDS, proxies=arena.settings.proxies) as fetcher,
         ):
             app[UPLOADS], app[FETCHER] = uploads, fetcher
             app[CLIENT], app[RENEWALS] = arena, renewals

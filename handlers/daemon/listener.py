@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from bridge.dialects.openai.errors import OPENAI, error_body
 from bridge.errors import ApiError, internal_error
-from handlers.daemon.accepting import Connection, Listener
+from handlers.daemon.accepting import KEEPALIVE_SECONDS, Connection, Listener
 from handlers.daemon.bad_http import (
     MAX_FIELD_BYTES,
     MAX_FIELDS,
@@ -26,22 +26,22 @@ from handlers.daemon.bad_http import (
     headers_too_large,
     refusal,
 )
+from handlers.daemon.newcomers import READ_BYTES
 from handlers.daemon.strangers import Strangers
+from handlers.request.aiohttp_internals import ServerConnection
 from handlers.request.answers import error_response
-from handlers.request.appkeys import SETTINGS, STRANGERS
+from handlers.request.appkeys import SETTINGS, STATE, STRANGERS
 from handlers.request.cors import cors_headers
 from handlers.request.middlewares import SERVER, request_id
 from upstream.http.tls_buffers import shrink_tls_buffers
 
-#: How long an idle connection is kept, in seconds: above nginx's 60 and Caddy's 120, or reuse would meet a 502.
-KEEPALIVE_SECONDS: Final = 130.0
 #: What may come beside a body (framing, trailers), and beside as much again as the body has.
 MAX_OVERHEAD_BYTES: Final = 64 * 1024
 #: For how long a caller that still sends is listened to behind its answer, and how much of it is dropped.
 LINGER_SECONDS: Final = 2.0
 MAX_DROPPED_BYTES: Final = 64 * 1024 * 1024
-#: One read of a stranger, and of anybody else. In 4 KiB there are up to 700 chunks, each of which takes time.
-_STRANGER_READ_BYTES: Final = 4 * 1024
+#: One read of somebody whom we know. Strangers' are of `READ_BYTES`: in 4 KiB there are up to 700 chunks, each of which
+#: takes time.
 _KNOWN_READ_BYTES: Final = 64 * 1024
 #: What connections of an app that has no bound of its own may take.
 _OPEN_FILES: Final = 1000
@@ -51,7 +51,7 @@ _FIRST_INHERITED: Final = 3
 _logger = logging.getLogger(__name__)
 
 
-class BridgeProtocol(web.RequestHandler, Connection):
+class BridgeProtocol(ServerConnection, Connection):
     """aiohttp's connection, except in what strangers may cost, and in how what is no HTTP is refused.
 
     Reads are short, so that no connection holds the loop for long: 4 KiB until somebody whom we know asks over it.
@@ -82,7 +82,7 @@ class BridgeProtocol(web.RequestHandler, Connection):
             access_log=None,  # type: ignore[arg-type]  # means none at all, as in aiohttp's own runner
             keepalive_timeout=KEEPALIVE_SECONDS,
             lingering_time=0,  # aiohttp would parse what it drops
-            read_bufsize=_STRANGER_READ_BYTES,
+            read_bufsize=READ_BYTES,
             max_line_size=MAX_TARGET_BYTES,
             max_field_size=MAX_FIELD_BYTES,
             max_headers=MAX_FIELDS,
@@ -95,11 +95,11 @@ class BridgeProtocol(web.RequestHandler, Connection):
     @property
     def unasked(self) -> bool:
         """No request of it has reached its handler yet."""
-        return not (self._answered or self._request_in_progress)
+        return not (self._answered or self.is_answering)
 
     def keep_no_longer(self) -> None:
         """Close it behind its running answer, or now if it only waits for another request."""
-        if self._waiter is not None and not self._waiter.done():
+        if self.is_waiting:
             self.force_close()
         else:
             self.close()
@@ -111,6 +111,13 @@ class BridgeProtocol(web.RequestHandler, Connection):
         elif self.begin is not None:
             self.begin.cancel()
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin with what came before."""
+        super().connection_made(transport)
+        first, self.first = self.first, b""
+        for start in range(0, len(first), READ_BYTES):
+            self.data_received(first[start : start + READ_BYTES])
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """Let go of what it held. When very many strangers leave at once, one waits for the other."""
         is_known = self._strangers.knows(self)
@@ -121,14 +128,14 @@ class BridgeProtocol(web.RequestHandler, Connection):
         if is_known:
             super().connection_lost(exc)
         else:
-            if self._waiter is None:
+            if not self.is_waiting:
                 self.close()  # what it has asked beside is not answered
             self._strangers.part(partial(super().connection_lost, exc))
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 — asyncio says that it may be anything
         """Where the next read goes. All connections share it: what is read is taken out at once."""
         is_long = self._dropping or self._strangers.knows(self)
-        return self._buffer if is_long else self._buffer[:_STRANGER_READ_BYTES]
+        return self._buffer if is_long else self._buffer[:READ_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
@@ -142,10 +149,10 @@ class BridgeProtocol(web.RequestHandler, Connection):
         self._strangers.hold(self, len(data))
         body = self._body
         had = 0 if body is None else body.total_raw_bytes
-        queued = len(self._messages)
+        had_parsed = len(self.parsed)
         super().data_received(data)
-        if len(self._messages) > queued:
-            message, payload = self._messages[-1]
+        if len(self.parsed) > had_parsed:
+            message, payload = self.parsed[-1]
             error = getattr(message, "exc", None)
             if error is not None:
                 error.__traceback__ = None  # it holds what was read, and would be held by it
@@ -181,9 +188,9 @@ class BridgeProtocol(web.RequestHandler, Connection):
         """Far more came than a request needs: end the reading of it."""
         _logger.info("a request with more head, framing or trailers than any needs was refused")
         self._refuse_rest("The framing of the body is larger than the body.")
-        if between and self._waiter is not None and self.transport is not None:  # nobody else will answer
+        if between and self.is_waiting and self.transport is not None:  # nobody else will answer
             self.transport.write(_head_too_large(self._cors_headers()))
-            self._seeing_off = self._loop.create_task(self._see_off())
+            self._seeing_off = asyncio.get_running_loop().create_task(self._see_off())
 
     def _refuse_rest(self, why: str) -> None:
         """Parse nothing more; whoever reads the body is told."""
@@ -245,7 +252,7 @@ class BridgeProtocol(web.RequestHandler, Connection):
             message = "Only 'Expect: 100-continue' can be met."
             resp = _response(ApiError(resp.status, "expectation_failed", message), self._cors_headers(request))
         self._answered = True
-        is_last = not request.content.is_eof() or (self._dropping and not self._messages)
+        is_last = not request.content.is_eof() or (self._dropping and not self.parsed)
         if is_last:
             self._dropping = True
             if not resp.prepared:
@@ -338,7 +345,14 @@ async def listen(runner: web.AppRunner, sockets: Sequence[socket.socket], tls: s
         shrink_tls_buffers()
     buffer = memoryview(bytearray(_KNOWN_READ_BYTES))
     make = partial(BridgeProtocol, strangers, buffer, partial(_cors_origins, runner.app), server, loop)
-    return [Listener(sock, strangers, make, tls) for sock in sockets]
+    owner_of = partial(_owner_of, runner.app)
+    return [Listener(sock, strangers, make, tls, owner_of) for sock in sockets]
+
+
+def _owner_of(app: web.Application, secret: str) -> str | None:
+    """The id of the key with this secret."""
+    key = app[STATE].keys.find(secret) if STATE in app else None
+    return key.id if key is not None else None
 
 
 def _cors_origins(app: web.Application) -> Collection[str]:
@@ -351,12 +365,12 @@ async def stop_listening(listeners: Sequence[Listener]) -> None:
         listener.stop()
     for listener in listeners:
         await listener.begun()
-        listener.close()
+        listener.close_socket()
 
 
-def awaits_first_request(runner: web.AppRunner) -> bool:
+def awaits_first_request(runner: web.AppRunner, listeners: Sequence[Listener]) -> bool:
     """Whether a connection has been accepted over which nothing has been asked yet."""
-    return any(each.unasked for each in _connections(runner))
+    return any(each.newcomers for each in listeners) or any(each.unasked for each in _connections(runner))
 
 
 def keep_no_connection(runner: web.AppRunner) -> None:

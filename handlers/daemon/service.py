@@ -25,6 +25,7 @@ from bridge.config.schema import Config
 from bridge.state.documents import StateFolder
 from bridge.state.regular_file import kind
 from bridge.tasks import TaskOwner
+from handlers.daemon.accepting import Listener
 from handlers.daemon.app import build_app, reload
 from handlers.daemon.listener import (
     awaits_first_request,
@@ -37,6 +38,7 @@ from handlers.daemon.listener import (
 from handlers.daemon.memory import COLLECT_SECONDS, Collector, resident_bytes
 from handlers.daemon.notify import Notifier, feed_watchdog, report_status
 from handlers.dashboard.login import setup_code
+from handlers.request.aiohttp_internals import check_aiohttp
 from handlers.request.appkeys import DRAIN, SETTINGS, STATE, STRANGERS, TASKS
 from handlers.request.drain import Drain
 from upstream.loop.threads import Threads
@@ -68,6 +70,7 @@ _LASTING: Final = (
     "server.state_dir",
     "server.tls_cert",
     "server.tls_key",
+    "upstream.proxy",
     "limits.streams",
 )
 
@@ -98,7 +101,11 @@ class Service:
     _reading: Threads = field(default_factory=lambda: Threads("configuration", _REREADS))
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then drain. Raises StateError, ConfigError or CannotListen."""
+        """Serve until SIGTERM or SIGINT, then drain.
+
+        Raises StateError, ConfigError, CannotListen or IncompatibleAiohttp.
+        """
+        check_aiohttp()
         self._handle_signals()
         folder = StateFolder(self.config.server.state_dir)
         folder.prepare()
@@ -108,6 +115,7 @@ class Service:
             app = build_app(self.config, folder)
             app[STRANGERS].limit = _allow_open_files(sockets[0], self.config.limits.streams)
             runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSING_SECONDS)
+            servers: list[Listener] = []
             try:
                 await runner.setup()
                 servers = await listen(runner, sockets, tls)
@@ -123,9 +131,11 @@ class Service:
                     await self._stop.wait()
                     self._notifier.stopping()
                     await stop_listening(servers)
-                    await _take_last_requests(runner, app[DRAIN])
+                    await _take_last_requests(runner, servers, app[DRAIN])
                     await self._drain(app[DRAIN], app[SETTINGS].config.server.drain_seconds)
             finally:
+                for server in servers:
+                    server.close()
                 await runner.cleanup()
                 for sock in sockets:
                     sock.close()
@@ -187,11 +197,11 @@ class Service:
         log.configure(config.log.level, config.log.format, threaded=True)
 
 
-async def _take_last_requests(runner: web.AppRunner, drain: Drain) -> None:
+async def _take_last_requests(runner: web.AppRunner, servers: Sequence[Listener], drain: Drain) -> None:
     """Let what was accepted before the end ask what it came for, for a moment; then nobody is left to ask more."""
     for _ in range(round(_LAST_REQUESTS_SECONDS / _LOOK_SECONDS)):
         await asyncio.sleep(_LOOK_SECONDS)
-        if not (awaits_first_request(runner) or drain.coming):
+        if not (awaits_first_request(runner, servers) or drain.coming):
             break
     keep_no_connection(runner)
 

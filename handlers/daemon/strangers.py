@@ -20,15 +20,15 @@ STRANGER_CONNECTIONS: Final = 512
 GRACE_SECONDS: Final = 1.0
 #: So long everybody stays, even if there is no room: newcomers wait in the kernel's queue meanwhile. A TLS handshake
 #: takes two round trips more.
-LEAST_SECONDS: Final = 0.1
+LEAST_SECONDS: Final = 0.03
 LEAST_TLS_SECONDS: Final = 1.0
 #: And for so many rounds of accepting: when a turn of the loop takes long, what a caller has sent lies unread.
-LEAST_ROUNDS: Final = 10
+LEAST_ROUNDS: Final = 4
 #: What all strangers have sent and is not answered yet. One can hold a head of 128 KiB.
 HELD_BYTES: Final = 16 * 1024 * 1024
 #: Requests of strangers, and ends of their connections, that are handled in one turn of the loop.
-TURN_REQUESTS: Final = 8
-TURN_ENDS: Final = 16
+TURN_REQUESTS: Final = 4
+TURN_ENDS: Final = 8
 #: While more wait for their turn or their end, nobody is accepted.
 MAX_WAITING: Final = 64
 MAX_PARTING: Final = 1024
@@ -84,7 +84,8 @@ class Strangers:
     def has_room(self, least: float = LEAST_SECONDS) -> bool:
         """Whether one more may come; whoever must give way for it is turned away.
 
-        Unless all strangers have come within the `least` seconds: then it must wait.
+        Strangers do who have been there for `least` seconds, else a kept connection as long as strangers take less
+        than half of the room. Otherwise it must wait.
         """
         now = self._clock()
         for _ in range(2):  # not all at once: an end takes as long as a request
@@ -92,11 +93,12 @@ class Strangers:
                 break
             self._turn_away(next(iter(self._strangers)))
         while self.open_files >= self.limit:
-            if self._strangers and not self._oldest_is(now - least):
-                return False
-            if not self._strangers and not self._kept:
-                break
-            self._turn_away(next(iter(self._strangers or self._kept)))
+            if self._strangers and self._oldest_is(now - least):
+                self._turn_away(next(iter(self._strangers)))
+            elif self._kept and 2 * len(self._strangers) < self.limit:
+                self._turn_away(next(iter(self._kept)))
+            else:
+                return not self._strangers
         return True
 
     def come(self, visitor: Visitor) -> None:

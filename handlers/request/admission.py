@@ -46,10 +46,14 @@ def _refusal(error: LimitExceeded) -> ApiError:
     )
 
 
-def large_body(request: web.Request, key: ApiKey, config: Config) -> Hold:
-    """Hold room for the request's body, if it is large; without a length, or packed, it may be as large as any."""
+def large_body(request: web.Request, key: ApiKey, config: Config, *, limit: int | None = None) -> Hold:
+    """Hold room for the request's body, if it is large; without a length, or packed, it may be as large as `limit`.
+
+    That is `server.max_body_bytes` if it is not given.
+    """
     server = config.server
+    largest = server.max_body_bytes if limit is None else limit
     is_unknown = request.body_exists and (request.content_length is None or "Content-Encoding" in request.headers)
-    size = server.max_body_bytes if is_unknown else request.content_length
-    too_large = size is not None and size > server.max_body_bytes  # which is said at once, not after a wait
+    size = largest if is_unknown else request.content_length
+    too_large = size is not None and size > largest  # which is said at once, not after a wait
     return request.app[BODIES].holding(key.id, 0 if too_large else size or 0, timeout=server.body_timeout)

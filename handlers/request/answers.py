@@ -7,7 +7,8 @@ from aiohttp import web
 from bridge.config.schema import Config
 from bridge.dialects.dialect import Api
 from bridge.errors import ApiError
-from handlers.request.writing import CallerResponse, CallerWriter
+from handlers.request.aiohttp_internals import CallerResponse
+from handlers.request.writing import CallerWriter
 from upstream.protocol.errors import Reason
 
 

@@ -1,4 +1,4 @@
-"""A cap on what large request bodies take of memory, all of them together, with a share for each key.
+"""A cap on what request bodies take of memory, all of them together, with a share for each key.
 
 What does not fit waits. A key may hold as much as it leaves free for the others, so that no key, however many large
 bodies it announces and never sends, shuts out another one.
@@ -12,9 +12,11 @@ from typing import Final, NamedTuple, Self
 
 from bridge.errors import overloaded
 
-#: Bodies up to here are a chat's text; it takes pictures to fill the memory.
+#: Bodies up to here are a chat's text, and parsed at once; it takes pictures to be larger.
 SMALL_BYTES: Final = 1024 * 1024
-#: What large bodies, and the pictures decoded from them, may take together: some 60 requests of ten 300 KB pictures.
+#: Bodies up to here count as nothing: `limits.streams` of them are 128 MiB. A request of most chats has less.
+UNCOUNTED_BYTES: Final = 64 * 1024
+#: What all others, and the texts and files read from them, may take together: some 60 requests of ten 300 KB pictures.
 TOTAL_BYTES: Final = 256 * 1024 * 1024
 
 
@@ -29,7 +31,7 @@ class Hold:
         self._size = 0
 
     async def __aenter__(self) -> Self:
-        if self._wanted > SMALL_BYTES:
+        if self._wanted > UNCOUNTED_BYTES:
             await self.extend(self._wanted)
         return self
 
@@ -47,7 +49,7 @@ class Hold:
 
     def shrink(self, size: int) -> None:
         """Keep a part for `size` bytes, now that they are known, and give the rest back."""
-        kept = min(self._size, size if size > SMALL_BYTES else 0)
+        kept = min(self._size, size if size > UNCOUNTED_BYTES else 0)
         rest, self._size = self._size - kept, kept
         if rest:
             self._budget.give(self._owner, rest)
@@ -85,7 +87,7 @@ class ByteBudget:
 
         Raises ApiError (503) after `timeout` seconds.
         """
-        size = min(size, self._total) if size > SMALL_BYTES else 0
+        size = min(size, self._total) if size > UNCOUNTED_BYTES else 0
         if size:
             turn = _Turn(owner, size, mine, asyncio.get_running_loop().create_future())
             self._waiting.append(turn)
@@ -102,7 +104,7 @@ class ByteBudget:
                 await turn.come
                 entered = True
         except TimeoutError:
-            raise overloaded("The bridge holds as many pictures as it can: try again in a moment.") from None
+            raise overloaded("The bridge holds as many large requests as it can: try again in a moment.") from None
         finally:
             if not entered:
                 self._leave(turn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 from aiohttp import web
@@ -11,6 +12,7 @@ from bridge.config.schema import Config
 from bridge.state.admin import Clearance
 from handlers.request.appkeys import CLIENT, SETTINGS, STATE
 from upstream import client
+from upstream.http.proxies import Proxies
 
 #: Connections to upstream beside those of streams: pages, uploads.
 _SPARE_CONNECTIONS: Final = 20
@@ -37,4 +39,5 @@ def client_settings(config: Config, clearance: Clearance | None) -> client.Clien
         connect_timeout=upstream.connect_timeout,
         idle_timeout=upstream.idle_timeout,
         connections=config.limits.streams + _SPARE_CONNECTIONS,
+        proxies=Proxies.chosen(upstream.proxy.value, os.environ),
     )

@@ -12,7 +12,8 @@ from aiohttp import web
 from bridge.config.schema import StreamSection
 from bridge.dialects.dialect import StreamOpening
 from bridge.tasks import TaskOwner
-from handlers.request.writing import CallerResponse, CallerWriter
+from handlers.request.aiohttp_internals import CallerResponse
+from handlers.request.writing import CallerWriter
 from upstream.loop.timers import Timers
 
 _HEADERS: Final = {

@@ -13,16 +13,12 @@ from typing import Final
 from aiohttp import ClientConnectionResetError, HttpVersion11, web
 from aiohttp.http import StreamWriter
 
+from handlers.request.aiohttp_internals import CallerResponse
+
 #: Below this many bytes unsent the transport is not paused, so that a write cannot block: asyncio's low-water mark.
 _NEVER_BLOCKS_BYTES: Final = 16 * 1024
 #: A long body goes out in pieces, so that no copy of the whole waits in the transport.
 _SLICE_BYTES: Final = 64 * 1024
-
-
-class CallerResponse(web.StreamResponse):
-    """A response whose headers leave with the first of its body: one packet, one system call."""
-
-    _send_headers_immediately = False  # it has no public switch
 
 
 class CallerWriter:

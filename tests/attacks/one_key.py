@@ -67,6 +67,23 @@ def _chunks(connections: int, piece: bytes) -> Attack:
     return attack
 
 
+def _asking(connections: int) -> Attack:
+    """Requests over new connections, as fast as they are answered."""
+
+    async def ask(target: Target) -> None:
+        reader, writer = await target.connect()
+        try:
+            writer.write(head(target, "/v1/chat/completions", "Content-Length: 2") + b"{}")
+            await reader.read(4096)
+        finally:
+            writer.transport.abort()
+
+    async def attack(target: Target) -> None:
+        await in_parallel(connections, lambda _: ask(target))
+
+    return attack
+
+
 _PART = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
 
 ATTACKS: dict[str, Attack] = {
@@ -84,6 +101,8 @@ ATTACKS: dict[str, Attack] = {
     "tiny-chunks-1": _chunks(1, b"1\r\n \r\n" * 10_000),
     "tiny-chunks-10": _chunks(10, b"1\r\n \r\n" * 10_000),
     "small-extensions": _chunks(10, b"1;a\r\n \r\n" * 6000),
+    "asking-50": _asking(50),
+    "asking-500": _asking(500),
     "trailers": _chunks(4, b"0\r\n" + (b"X-A: " + b"a" * 900 + b"\r\n") * 10_000),
 }
 

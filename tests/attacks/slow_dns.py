@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
+from pictures import png
 from process import Home
 from running import api_key
 from stalled_names import SUFFIX, program
@@ -65,8 +66,12 @@ async def standing_by(arena: Arena, path: Path) -> None:
                     await response.read()
 
         async def large() -> None:
-            text = "/say hi " + base64.b64encode(bytes(900_000)).decode()
-            body = {"model": chat_model(home), "messages": [{"role": "user", "content": text}]}
+            picture = base64.b64encode(png(size=900_000)).decode()
+            content = [
+                {"type": "text", "text": "/say hi"},
+                {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}},
+            ]
+            body = {"model": model, "messages": [{"role": "user", "content": content}]}
             began = time.monotonic()
             async with http.post(f"{daemon.origin}/v1/chat/completions", json=body, headers=another) as response:
                 await response.read()

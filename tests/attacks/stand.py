@@ -30,6 +30,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "harness")]
 READY = "LMArena Bridge is ready on "
 #: Seconds for which the bystander is measured before an attack and after it.
 QUIET_SECONDS = 3.0
+#: An attacker has processors of its own in the world. Here it shares two with the daemon, the arena and the bystander:
+#: at this niceness it gets what they leave, so that the figures are the daemon's.
+ATTACKER_NICENESS = 10
 #: A caller that has waited so long for its first delta counts with this time, in seconds.
 PATIENCE_SECONDS = 20.0
 
@@ -243,6 +246,7 @@ async def measure(
     keep: bool = False,
     overrides: Mapping[str, Mapping[str, object]] | None = None,
     open_files: int | None = None,
+    nice: int = ATTACKER_NICENESS,
     shown: BinaryIO | None = None,
 ) -> tuple[Figures, float]:
     """Run one attack; print what it did. The bystander's figures under attack, and the highest memory in MiB."""
@@ -276,8 +280,9 @@ async def measure(
                 await stand("quiet", QUIET_SECONDS)
                 memory["before"] = rss_mib(daemon.pid)
                 before = log[0]
-                attack = (python, script, "--attack", name, "--port", str(port), "--key", bad, "--model", model)
-                async with _process((*attack, *(("--tls",) if tls else ())), env=_environ()):
+                attack = ["nice", "-n", str(nice), python, script, "--attack", name, "--port", str(port)]
+                attack += ["--key", bad, "--model", model, *(["--tls"] if tls else [])]
+                async with _process(attack, env=_environ()):
                     await stand("attack", seconds)
                 logged = log[0] - before
                 began = time.monotonic()
@@ -307,6 +312,7 @@ def main(script: str, attacks: Mapping[str, Attack], *, open_files: int | None =
     parser.add_argument("names", nargs="*", help=f"attacks: {', '.join(attacks)}; all without any")
     parser.add_argument("--seconds", type=float, default=8.0, help="how long each attack goes on")
     parser.add_argument("--after", type=float, default=QUIET_SECONDS, help="how long it is watched after the attack")
+    parser.add_argument("--nice", type=int, default=ATTACKER_NICENESS, help="the attacker's niceness")
     parser.add_argument("--keep", action="store_true", help="let the bystander keep its connection")
     parser.add_argument("--tls", action="store_true", help="let the daemon serve https")
     parser.add_argument("--attack", help=argparse.SUPPRESS)
@@ -331,6 +337,7 @@ def main(script: str, attacks: Mapping[str, Attack], *, open_files: int | None =
                 tls=chosen.tls,
                 keep=chosen.keep,
                 open_files=open_files,
+                nice=chosen.nice,
                 shown=log,
             )
 

@@ -10,15 +10,15 @@ from functools import partial
 from typing import Any
 
 import pytest
-from aiohttp import AddrInfoType, web
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohappyeyeballs import AddrInfoType
+from aiohttp import web
 from pictures import SMALL
 
 from upstream.fetch import fetching
 from upstream.http.addresses import guarded_socket_factory
 
 
-class Internet(AbstractResolver):
+class Internet:
     """One public name, and a server of the test's own behind it: what the guard lets through is led there."""
 
     def __init__(self) -> None:
@@ -27,16 +27,9 @@ class Internet(AbstractResolver):
         self.answers = asyncio.Event()
         self.answers.set()
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
+    async def resolve(self, host: str, port: int) -> list[AddrInfoType]:
         address = {"public.example": "93.184.215.14"}.get(host, host)
-        return [
-            ResolveResult(hostname=host, host=address, port=port, family=family or socket.AF_INET, proto=0, flags=0)
-        ]
-
-    async def close(self) -> None:
-        pass
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, port))]
 
     def open(self, _: AddrInfoType) -> socket.socket:
         diverted = Diverted(socket.AF_INET, socket.SOCK_STREAM)

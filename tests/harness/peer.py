@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from upstream.http.exchange import Exchanges, Response, exchanging
-from upstream.http.transfer import read_bounded
+from upstream.client import ArenaClient
+from upstream.http.exchange import PooledExchanges, PooledResponse, exchanging
+from upstream.http.pool import Pool
 from upstream.loop.timers import Timers
+from upstream.responses import read_bounded
 
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -16,7 +18,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: Text/Plain; charset=utf-8\r\nContent-Len
 
 
 @asynccontextmanager
-async def towards(peer: Peer, *, connections: int = 10) -> AsyncIterator[tuple[Exchanges, str]]:
+async def towards(peer: Peer, *, connections: int = 10) -> AsyncIterator[tuple[PooledExchanges, str]]:
     """Exchanges with a server that does what `peer` does with each connection; its origin."""
 
     async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -30,9 +32,16 @@ async def towards(peer: Peer, *, connections: int = 10) -> AsyncIterator[tuple[E
         yield exchanges, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-async def read(response: Response) -> bytes:
+async def read(response: PooledResponse) -> bytes:
     """The whole of a body, whose connection is let go."""
     async with asyncio.timeout(5):
-        data = await read_bounded(response.connection.read, 1_000_000)
+        data = await read_bounded(response, 1_000_000)
     response.release()
     return data
+
+
+def pool_of(client: ArenaClient) -> Pool:
+    """The connections of a client."""
+    exchanges = client._exchanges
+    assert isinstance(exchanges, PooledExchanges)
+    return exchanges.pool

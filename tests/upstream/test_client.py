@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from asking import Asker, connected, held
+from peer import pool_of
 
 from upstream import client
 from upstream.arena import Arena, Eof, Line
@@ -180,11 +181,11 @@ async def test_a_finished_answer_gives_its_connection_back_and_a_broken_one_does
         if fault:
             arena.faults.arm(fault)
         await asker.ask()
-        resting.append(len(asker.client._exchanges.pool))
+        resting.append(len(pool_of(asker.client)))
     assert resting == [1, 1, 1, 1]
     arena.faults.arm("silent_middle")
     await asker.ask(timeout=0.2)
-    assert not len(asker.client._exchanges.pool)
+    assert not len(pool_of(asker.client))
 
 
 async def test_a_clean_end_without_a_finish_is_no_end(asker: Asker, arena: Arena) -> None:

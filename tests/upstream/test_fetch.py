@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from aiohttp import AddrInfoType, web
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohappyeyeballs import AddrInfoType
+from aiohttp import web
 
 from upstream.fetch import MAX_REDIRECTS, Fetcher, FetchRefused, fetching
 from upstream.http.addresses import guarded_socket_factory
@@ -34,7 +34,7 @@ class Diverted(socket.socket):
         super().connect(self.to)
 
 
-class Internet(AbstractResolver):
+class Internet:
     """A made-up Internet: names with their answers in turn (the last one stays), and one server at every address."""
 
     def __init__(self) -> None:
@@ -46,30 +46,24 @@ class Internet(AbstractResolver):
         self.gone = asyncio.Event()
         self.port = 0
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
+    async def resolve(self, host: str, port: int) -> list[AddrInfoType]:
         self.asked.append(host)
         answers = self.names.get(host)
         if answers is None:  # as the system does: numbers in every old form, but no name leaves the test
-            found = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
             addresses = [str(info[4][0]) for info in found]
         else:
             addresses = answers.pop(0) if len(answers) > 1 else answers[0]
         return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST,
+            (
+                socket.AF_INET6 if ":" in address else socket.AF_INET,
+                socket.SOCK_STREAM,
+                socket.IPPROTO_TCP,
+                "",
+                (address, port, 0, 0) if ":" in address else (address, port),
             )
             for address in addresses
         ]
-
-    async def close(self) -> None:
-        pass
 
     def open(self, info: AddrInfoType) -> socket.socket:
         self.connected.append(info[4][0])

@@ -145,7 +145,8 @@ class Storage:
             if name in call.headers:
                 raise RefusedError(storage_error(400, "InvalidRequest", f"No {name} header is expected"))
         content_type = call.headers.get("content-type", "") if call.method == "PUT" else ""
-        self._check(call.method, f"http://{call.headers.get('host')}", call.key, call.query, content_type)
+        origin = f"{urlsplit(self.origin).scheme}://{call.headers.get('host')}"
+        self._check(call.method, origin, call.key, call.query, content_type)
         if call.method == "PUT":
             return self._put(call, content_type, body)
         stored = self._object(call.key)

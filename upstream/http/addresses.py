@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
-from aiohttp import AddrInfoType, SocketFactoryType
+from aiohappyeyeballs import AddrInfoType, SocketFactoryType
 
 # `is_global` differs between patch releases of Python and lets 6to4, NAT64 and multicast through: a table of our own.
 # Sources: IANA's special-purpose address registries for IPv4 and IPv6.
@@ -88,7 +88,7 @@ def _open(info: AddrInfoType) -> socket.socket:
 
 
 def guarded_socket_factory(opening: Callable[[AddrInfoType], socket.socket] = _open) -> SocketFactoryType:
-    """Make a factory for `aiohttp.TCPConnector(socket_factory=…)` whose sockets go to public addresses only.
+    """Make a factory for `aiohappyeyeballs.start_connection` whose sockets go to public addresses only.
 
     `opening` makes the socket, once the address has been found good. The factory raises AddressRefused.
     """

@@ -1,7 +1,24 @@
-"""A connection, made by aiohttp's connector, whose answers httptools parses.
+"""One connection to a peer, and the response that comes over it, parsed by httptools.
 
-aiohttp's own calls five functions for each chunk of a body: 29 µs for an answer of 20 deltas and its head, which take 5
-here (`make bench`: short, natural).
+state          event                              action                                next state
+-------------  ---------------------------------  ------------------------------------  -----------------------------
+IDLE, WHOLE    `ask`                              send the request, set the timer       AWAITING_HEAD
+               bytes come, the peer closes        never use the connection again        unchanged
+AWAITING_HEAD  an interim head (1xx but 101)      ignore it                             unchanged
+               a head                             call `on_head`, wake the caller       BODY
+               the deadline passes                the caller gets NoAnswerInTime        unchanged (alone: BROKEN)
+               the peer closes                    the caller gets ConnectionBroke       BROKEN
+               not HTTP, or over a bound          the caller gets NotHttp; abort        BROKEN
+BODY           a piece of the body                keep it; pause above HELD_BYTES       unchanged
+               the end of the message             wake the reader                       WHOLE
+               the peer closes, length unknown    wake the reader                       WHOLE
+               the peer closes too early          the reader gets ConnectionBroke       BROKEN
+               not HTTP, or over a bound          the reader gets NotHttp; abort        BROKEN
+               another protocol begins (101)      the reader gets ConnectionBroke       BROKEN
+               the deadline passes                the reader gets NoAnswerInTime        BROKEN
+BROKEN         anything                           ignore it                             unchanged
+
+Only a connection in WHOLE whose request has left completely is used again.
 """
 
 from __future__ import annotations
@@ -9,44 +26,61 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from enum import Enum
 from itertools import islice
-from time import monotonic  # the loop's own clock, in a third of the time
+from time import monotonic  # the loop's own clock
 from typing import Final, NamedTuple, cast
 
-import aiohttp
-from aiohttp.http import HttpProcessingError
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from multidict import CIMultiDict
 
+from upstream.http.exchange_types import ConnectionBroke, HttpError, NoAnswerInTime, NotHttp
 from upstream.loop.timers import Timers
 
 #: How much one read from a socket brings at most, and how much of a body waits to be taken.
 READ_BYTES: Final = 32 * 1024
 HELD_BYTES: Final = 2 * READ_BYTES
+#: A request's body above this is sent piece by piece, as the socket takes it, instead of in one write.
+WRITE_BYTES: Final = 128 * 1024
 #: All headers of one answer, interim ones included: a session cookie that rotates can be longer than 8 KiB.
 MAX_HEAD_BYTES: Final = 64 * 1024
 #: The site sends some 40. The parser's objects for a header of two bytes take a hundred times as much.
 MAX_HEADERS: Final = 256
 #: What may come behind the head without a byte of the body: trailers, chunk extensions. The site sends none.
 MAX_BODILESS_BYTES: Final = 64 * 1024
-#: How many connections are closed in one turn of the loop, which takes some 3 ms.
+#: How many connections are closed in one turn of the loop.
 CLOSED_AT_ONCE: Final = 200
+
+_NOTHING: Final = memoryview(b"")
+
+
+class State(Enum):
+    """How far the response has come; the module's table has what leads from one to another."""
+
+    IDLE = "idle"  # nothing has been asked yet
+    AWAITING_HEAD = "awaiting head"
+    BODY = "body"
+    WHOLE = "whole"
+    BROKEN = "broken"
+
+
+# A member of an Enum takes two look-ups, and these are compared for each read from a socket.
+IDLE, AWAITING_HEAD, BODY, WHOLE, BROKEN = State
 
 
 class Head(NamedTuple):
-    """How an answer begins."""
+    """How a response begins."""
 
     status: int
     headers: CIMultiDict[str]
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One connection, among the open ones: `ask`, then `read` or `take` the body, then `rest`, then ask again.
+    """One connection, a member of `opened` while it is open: `ask`, `read` or `take` the body, then ask again.
 
-    `whole` says that the answer has come to its end, `error` why no more of it will come. `on_data` is called behind
-    each read from the socket, and at the end. `awaits_head` says that an answer's headers have not come yet; `on_head`
-    is told them in the moment in which they come, whether or not somebody waits for them, and must not raise. At
-    `waiting_until`, on the loop's clock, the answer fails. `buffer` is what all connections read into.
+    `on_data` is called after each read from the socket, and at the end. `on_head` gets a response's headers in the
+    moment in which they come, whether or not a caller waits for them, and must not raise. At `deadline`, on the loop's
+    clock, the response fails. `error` says why the connection cannot be used again. All connections read into `buffer`.
     """
 
     __slots__ = (
@@ -56,94 +90,92 @@ class Connection(asyncio.BufferedProtocol):
         "_headers",
         "_held",
         "_loop",
-        "_open",
+        "_opened",
         "_parser",
         "_patience",
         "_paused",
         "_pieces",
         "_reusable",
         "_timers",
+        "_to_send",
         "_waiter",
-        "awaits_head",
-        "closed",
+        "_writing_paused",
+        "deadline",
         "error",
         "on_body",
         "on_data",
         "on_head",
+        "state",
         "transport",
-        "used",
-        "waiting_until",
-        "whole",
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, timers: Timers, open_ones: set[Connection], buffer: memoryview
+        self, loop: asyncio.AbstractEventLoop, timers: Timers, opened: set[Connection], buffer: memoryview
     ) -> None:
         self._loop = loop
         self._timers = timers
-        self._open = open_ones
+        self._opened = opened
         self._buffer = buffer
         self._headers: CIMultiDict[str] = CIMultiDict()
         self._asked: asyncio.Future[Head] | None = None
         self._pieces: list[bytes] = []  # of the body, still to be taken
         self.on_body = self._pieces.append  # which the parser calls for each chunk
+        self._parser: HttpResponseParser | None = HttpResponseParser(self)  # it looks for the callbacks now
         self._held = 0  # bytes of the head or body that nobody has taken
         self._bodiless = 0  # bytes since the last of the body
-        self._paused = False
+        self._paused = False  # reading
+        self._to_send = _NOTHING  # the rest of a large request body
+        self._writing_paused = False
         self._reusable = False
         self._waiter: asyncio.Future[None] | None = None
         self._patience = math.inf
-        self.waiting_until = math.inf
+        self.deadline = math.inf
         self.transport: asyncio.Transport | None = None
-        self.closed = None  # the connector would wait for it
-        self.awaits_head = False
         self.on_head: Callable[[CIMultiDict[str]], None] | None = None
         self.on_data: Callable[[], None] | None = None
-        self.used = False
-        self.whole = False
-        self.error: Exception | None = None
+        self.state = IDLE
+        self.error: HttpError | None = None
 
-    def ask(self, request: bytes, until: float, patience: float = math.inf) -> asyncio.Future[Head]:
-        """Send a request; the head of its answer comes `until` then, on the loop's clock.
+    def ask(self, head: bytes, body: bytes | None, deadline: float, patience: float = math.inf) -> asyncio.Future[Head]:
+        """Send a request, whose response's head must come by `deadline`, on the loop's clock.
 
-        Whoever moves `waiting_until` later moves it by `patience` (seconds) or more: so one timer does for the whole
-        answer, and is not set anew with each read. Raises ClientError, OSError (TimeoutError) or HttpProcessingError.
+        Later, `deadline` may be moved by `patience` seconds or more at a time: so one timer serves the whole response,
+        and is not set again with each read. Raises HttpError; the future raises that too.
         """
         if self.error is not None:  # something came that nobody had asked for
             raise self.error
         if self.transport is None:
-            raise aiohttp.ServerDisconnectedError
-        self.used = True
-        self.whole = False
+            raise ConnectionBroke("The connection is closed.")
+        self.state = AWAITING_HEAD
         self._pieces.clear()
         self._held = self._bodiless = 0
         self._asked = self._loop.create_future()
-        self.awaits_head = True
         self._patience = patience
-        self.waiting_until = until
-        self._timers.set(self, min(until, monotonic() + patience))
-        self.transport.write(request)
+        self.deadline = deadline
+        self._timers.set(self, min(deadline, monotonic() + patience))
+        if body is None or len(body) <= WRITE_BYTES:
+            self.transport.write(head + body if body else head)
+        else:
+            self.transport.write(head)
+            self._to_send = memoryview(body)
+            self._send_more()
         return self._asked
 
     def outlive(self, until: float) -> bool:
-        """Wait for the head `until` then, although whoever has asked has left, or its time was over.
+        """Wait for the head `until` then, although its caller was cancelled, or the deadline has passed.
 
-        False where none can come: it has come, the connection is broken, or the request has not wholly left. In the end
-        `on_data` is called, and the connection is to be closed.
+        False where none can come: it has come, the connection is broken, or the request has not left completely. In the
+        end `on_data` is called, and the connection is to be closed.
         """
-        if not self.awaits_head or self.transport is None or self._unsent() > 0:
+        if self.state is not AWAITING_HEAD or self.transport is None or self._unsent() > 0:
             return False
-        if isinstance(self.error, TimeoutError):  # what could be read is still to be read
-            self.error = None
-        if self.error is not None:
-            return False
-        self.waiting_until = until
+        self.deadline = until
         self._timers.set(self, until)
         return True
 
     async def read(self) -> bytes:
-        """Wait for more of the body; b"" at its end. Raises ClientError, OSError or what `fail` was given."""
-        while not self._pieces and not self.whole:
+        """Wait for more of the body; b"" at its end. Raises HttpError."""
+        while not self._pieces and self.state is not WHOLE:
             if self.error is not None:
                 raise self.error
             self._waiter = self._loop.create_future()
@@ -163,43 +195,48 @@ class Connection(asyncio.BufferedProtocol):
             self.transport.resume_reading()
         return data
 
-    def rest(self) -> None:
-        """Nobody waits for anything any more."""
+    def cancel_timer(self) -> None:
+        """Cancel the timer of the deadline: nobody waits for the response any more."""
         self._timers.cancel(self)
 
     def on_timer(self) -> None:
-        """End the answer if it has been waited for long enough, or look again later."""
+        """Fail if the deadline has passed, or look again later."""
         now = monotonic()
-        if now < self.waiting_until:
-            self._timers.set(self, min(self.waiting_until, now + self._patience))
+        if now < self.deadline:
+            self._timers.set(self, min(self.deadline, now + self._patience))
+        elif self.state is AWAITING_HEAD and self._asked is not None and not self._asked.done():
+            self._asked.set_exception(NoAnswerInTime("No answer has begun in time."))
         else:
-            self.fail(TimeoutError())
+            self._fail(NoAnswerInTime("The answer was not complete in time."))
+
+    @property
+    def awaits_head(self) -> bool:
+        """Whether the head of a response has not come yet, but may."""
+        return self.state is AWAITING_HEAD
 
     @property
     def over(self) -> bool:
         """Whether no more will come than can be taken now."""
-        return self.whole or self.error is not None
+        return self.state is WHOLE or self.state is BROKEN
 
-    def fail(self, error: Exception) -> None:
-        """End the answer, for whoever waits for it."""
-        self.error = self.error or error
-        if self._asked is not None and not self._asked.done():
-            self._asked.set_exception(error)
-        self._tell()
-
-    # What the connector asks of a connection, as it does of aiohttp's own, and our pool.
+    @property
+    def fit(self) -> bool:
+        """Whether another request may use it: what has come unasked would pass for the next response."""
+        return (
+            self.state is WHOLE
+            and self._reusable
+            and self.error is None
+            and not self._paused
+            and self.is_connected()
+            and self._unsent() == 0
+        )
 
     def is_connected(self) -> bool:
         """Whether it can be written to."""
         return self.transport is not None and not self.transport.is_closing()
 
-    @property
-    def should_close(self) -> bool:
-        """Whether the next request must not use it: nor may it where a request has not wholly left."""
-        return not self._reusable or not self.whole or self.error is not None or self._paused or self._unsent() > 0
-
     def close(self) -> None:
-        """Close, at once where a request has not wholly left: whoever does not read would keep the socket open."""
+        """Close, at once where a request has not left completely: a peer that does not read would keep it open."""
         if self._unsent() > 0:
             self.abort()
         elif self.transport is not None and not self.transport.is_closing():  # twice breaks one of asyncio's over TLS
@@ -207,20 +244,45 @@ class Connection(asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """Close at once."""
+        self._to_send = _NOTHING
         if self.transport is not None:
             self.transport.abort()
 
+    def hand_over(self) -> asyncio.Transport | None:
+        """Give the transport to another protocol, such as TLS through a proxy; this connection is over.
+
+        None where it is closed already, or bytes of a body have come.
+        """
+        transport, self.transport = self.transport, None
+        self._opened.discard(self)
+        self.cancel_timer()
+        self._parser = None
+        return None if transport is None or transport.is_closing() or self._pieces else transport
+
     def _unsent(self) -> int:
         """Bytes of a request that wait here; over TLS not those that wait below it."""
-        return self.transport.get_write_buffer_size() if self.transport is not None else 0
+        return len(self._to_send) + (self.transport.get_write_buffer_size() if self.transport is not None else 0)
+
+    def _send_more(self) -> None:
+        while self._to_send and not self._writing_paused and self.transport is not None:
+            piece, self._to_send = self._to_send[:WRITE_BYTES], self._to_send[WRITE_BYTES:]
+            self.transport.write(piece)
 
     # What the loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self.transport = cast("asyncio.Transport", transport)
-        self._parser = HttpResponseParser(self)
-        self._open.add(self)
+        self._opened.add(self)
+
+    def pause_writing(self) -> None:
+        """Send no more until the socket has taken what waits."""
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        """Send on."""
+        self._writing_paused = False
+        self._send_more()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 — asyncio's
         """Where to read to."""
@@ -228,45 +290,54 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Parse what has come."""
+        if self._parser is None:
+            return
         pieces = len(self._pieces)
         try:
             self._parser.feed_data(self._buffer[:nbytes])
         except HttpParserUpgrade:
-            self.error = aiohttp.ClientPayloadError("another protocol")
+            self._fail(ConnectionBroke("The peer has changed to another protocol."))
         except HttpParserError:  # its text quotes what came
-            self._break(in_head=self.awaits_head)
+            self._break()
         self._held += nbytes
         if len(self._pieces) > pieces:
             self._bodiless = 0
         else:
             self._bodiless += nbytes
-            if self.awaits_head:
+            if self.state is AWAITING_HEAD:
                 if self._held > MAX_HEAD_BYTES:
-                    self._break(in_head=True)
+                    self._break()
             elif self._bodiless > MAX_BODILESS_BYTES:
-                self._break(in_head=False)
+                self._break()
         self._tell()
         if self._pieces and self._held > HELD_BYTES - READ_BYTES and self.transport is not None:
             self._paused = True
             self.transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the body, which a server may do so where it has not said how long it is."""
-        self._open.discard(self)
-        self.rest()
+        """End the body, which a peer may do so where it has not said how long it is."""
+        self._opened.discard(self)
+        self.cancel_timer()
         self.transport = None
-        del self._parser  # it refers to us
-        begun = self._asked is not None and not self.awaits_head
+        self._parser = None  # it refers to us
+        self._to_send = _NOTHING
         framed = bool({"Content-Length", "Transfer-Encoding"} & self._headers.keys())
-        if begun and exc is None and self.error is None and not framed:
-            self.whole = True
-        if isinstance(exc, OSError):
-            exc = aiohttp.ClientOSError(*exc.args)  # as aiohttp has it: ETIMEDOUT would pass for `waiting_until`'s end
-        self.fail(exc or aiohttp.ServerDisconnectedError())
+        if self.state is BODY and exc is None and self.error is None and not framed:
+            self.state = WHOLE
+        self._fail(ConnectionBroke("The peer closed the connection."))
 
-    def _break(self, *, in_head: bool) -> None:
-        """End the answer that is no HTTP. Nothing more of it is read, whether or not somebody waits for it."""
-        self.fail(HttpProcessingError(message="no HTTP") if in_head else aiohttp.ClientPayloadError("no HTTP"))
+    def _fail(self, error: HttpError) -> None:
+        """End the response, for all that wait for it."""
+        self.error = self.error or error
+        if self.state is AWAITING_HEAD or self.state is BODY:
+            self.state = BROKEN
+        if self._asked is not None and not self._asked.done():
+            self._asked.set_exception(error)
+        self._tell()
+
+    def _break(self) -> None:
+        """End the response that is not HTTP. Nothing more of it is read, whether or not a caller waits for it."""
+        self._fail(NotHttp("What came is not HTTP."))
         self.abort()
 
     def _tell(self) -> None:
@@ -275,45 +346,45 @@ class Connection(asyncio.BufferedProtocol):
         elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    # What the parser calls.
+    # What the parser calls. What these raise comes out of `feed_data` as HttpParserError.
 
     def on_message_begin(self) -> None:
-        """Begin an answer, or an interim one before it. Raises HttpProcessingError where nobody has asked."""
-        if not self.awaits_head:
-            raise HttpProcessingError(message="unasked")
+        """Begin a response, or an interim one before it. Raises NotHttp where nothing was asked."""
+        if self.state is not AWAITING_HEAD:
+            raise NotHttp("A response came that nobody had asked for.")
         self._headers = CIMultiDict()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; a trailer, behind the body, means nothing. Raises HttpProcessingError where they are many."""
-        if not self.awaits_head:
+        """Take a header; a trailer, behind the body, means nothing. Raises NotHttp where there are too many."""
+        if self.state is not AWAITING_HEAD:
             return
         if len(self._headers) >= MAX_HEADERS:
-            raise HttpProcessingError(message="too many headers")
+            raise NotHttp("The response has too many headers.")
         self._headers.add(name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape"))
 
     def on_headers_complete(self) -> None:
-        """Give the head to whoever has asked; 101 is the last that comes, other interim ones are none."""
-        status = self._parser.get_status_code()
-        if not self.awaits_head or (status < 200 and status != 101):
+        """Give the head to the caller; 101 is the last that comes, other interim ones are ignored."""
+        status = self._parser.get_status_code() if self._parser is not None else 0
+        if self.state is not AWAITING_HEAD or (status < 200 and status != 101):
             return
-        self.awaits_head = False
+        self.state = BODY
         if self.on_head is not None:
             self.on_head(self._headers)
             self.on_head = None
-        if self._asked is not None and not self._asked.done():  # or its caller has left
+        if self._asked is not None and not self._asked.done():  # or its caller was cancelled
             self._asked.set_result(Head(status, self._headers))
 
     def on_message_complete(self) -> None:
-        """End the body, if it is not an interim answer that has come."""
-        if self._asked is not None and not self.awaits_head:
-            self.whole = True
+        """End the body, if it is not an interim response that has come."""
+        if self.state is BODY and self._parser is not None:
+            self.state = WHOLE
             self._reusable = self._parser.should_keep_alive()
 
 
 async def close_all(connections: set[Connection]) -> None:
-    """Close the open ones, some at a time: thousands at once would hold the loop for 70 ms."""
+    """Close the open ones, some at a time: thousands at once would hold the loop."""
     while connections:
         for connection in tuple(islice(connections, CLOSED_AT_ONCE)):
             connections.discard(connection)
-            connection.abort()  # over TLS, `close` would wait 30 s for a peer that does not answer it
+            connection.abort()  # over TLS, `close` would wait for a peer that does not answer it
         await asyncio.sleep(0)

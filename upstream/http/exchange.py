@@ -1,8 +1,7 @@
-"""One request and the answer to it, over pooled connections: the request leaves at once, and in one write.
+"""One request and the response to it, over pooled connections: the request leaves at once, and in one write.
 
-aiohttp's `ClientSession` takes 250 µs for a short answer that takes 100 here, and more memory for each open stream
-(`make bench`, alone and hold): it provides for cookies, redirects, proxies and tracing, which these calls do without,
-and starts a task to send the body.
+aiohttp's `ClientSession` takes longer for a short answer, and more memory for an open stream (bench/DECISIONS.md): it
+provides for cookies, redirects and tracing, which these calls do without, and starts a task to send the body.
 """
 
 from __future__ import annotations
@@ -12,19 +11,25 @@ import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from time import monotonic  # the loop's own clock, in a third of the time
-from typing import Final, NamedTuple
+from time import monotonic  # the loop's own clock
+from typing import Final
 
-import aiohttp
+from aiohappyeyeballs import SocketFactoryType
 from multidict import CIMultiDict
+from yarl import URL
 
-from upstream.http.connection import READ_BYTES, Connection, close_all
+from upstream.http.connection import READ_BYTES, Connection, Head, close_all
+from upstream.http.connector import Connector, Reach
+from upstream.http.exchange_types import NoAnswerInTime
 from upstream.http.pool import Lease, Pool
-from upstream.http.resolver import Resolver
+from upstream.http.proxies import DIRECT, Proxies
+from upstream.http.resolver import Names, Resolver
 from upstream.loop.timers import Timers
 
-#: Names that are looked up at the same time: the site's, and those it may move to (`upstream.origins`).
+#: Names that are looked up at the same time, where callers say nothing else: the site's, and those it may move to.
 LOOKUPS_AT_ONCE: Final = 4
+#: How long the addresses of a name are remembered, in seconds.
+NAMES_KEPT_SECONDS: Final = 300.0
 
 #: How long the head of an answer is waited for that nobody waits for any more, in seconds: it may replace the session
 #: cookie. No call outlives its caller by more than a second; timers expire a little late.
@@ -33,54 +38,99 @@ OUTLIVE_SECONDS: Final = 0.85
 FINISH_SECONDS: Final = 0.6
 
 
-class Response(NamedTuple):
-    """An answer that has begun. Its connection must be let go by `release` or `close`; more than once is no harm."""
+class PooledResponse:
+    """A Response over a connection of the pool."""
 
-    status: int
-    headers: CIMultiDict[str]
-    origin: str
-    connection: Connection
-    lease: Lease
+    __slots__ = ("_lease", "connection", "headers", "origin", "status")
+
+    def __init__(self, head: Head, origin: str, lease: Lease) -> None:
+        self.status, self.headers = head
+        self.origin = origin
+        self.connection = lease.connection
+        self._lease = lease
 
     @property
     def content_type(self) -> str:
-        """The media type, without parameters."""
+        """The media type in lower case, without parameters."""
         return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
+    @property
+    def on_data(self) -> Callable[[], None] | None:
+        """What is called after each read from the socket."""
+        return self.connection.on_data
+
+    @on_data.setter
+    def on_data(self, call: Callable[[], None] | None) -> None:
+        self.connection.on_data = call
+
+    @property
+    def deadline(self) -> float:
+        """When the response fails, on the loop's clock."""
+        return self.connection.deadline
+
+    @deadline.setter
+    def deadline(self, at: float) -> None:
+        self.connection.deadline = at
+
+    @property
+    def over(self) -> bool:
+        """Whether no more will come than can be taken now."""
+        return self.connection.over
+
+    async def read(self) -> bytes:
+        """Wait for more of the body; b"" at its end. Raises HttpError."""
+        return await self.connection.read()
+
+    def take(self) -> bytes:
+        """What of the body has come and was not taken yet."""
+        return self.connection.take()
+
     def release(self) -> None:
-        """Give the connection back if the answer has come to its end, or else close it."""
-        self.lease.release()
+        """Give the connection back if the response is complete, or else close it."""
+        self._lease.release()
 
     def close(self) -> None:
         """Close the connection."""
-        self.lease.close()
+        self._lease.close()
 
 
 @asynccontextmanager
-async def exchanging(connections: int, connect_timeout: float, timers: Timers) -> AsyncIterator[Exchanges]:
-    """Own a pool of that many connections, which are closed on the way out. `connect_timeout` is in seconds."""
-    resolver = Resolver(LOOKUPS_AT_ONCE)
-    connector = aiohttp.TCPConnector(limit=connections, ttl_dns_cache=300, resolver=resolver)
+async def exchanging(
+    connections: int,
+    connect_timeout: float,
+    timers: Timers,
+    *,
+    proxies: Proxies = DIRECT,
+    reach: Reach = Reach.CONFIGURED,
+    names: Names | None = None,
+    socket_factory: SocketFactoryType | None = None,
+    keep: bool = True,
+) -> AsyncIterator[PooledExchanges]:
+    """Own a pool of that many connections, which are closed on the way out. `connect_timeout` is in seconds.
+
+    `names` finds addresses in place of the system. With `keep` false no connection is used twice.
+    """
+    resolver = Resolver(LOOKUPS_AT_ONCE, NAMES_KEPT_SECONDS)
     opened: set[Connection] = set()
     make = partial(Connection, asyncio.get_running_loop(), timers, opened, memoryview(bytearray(READ_BYTES)))
-    connector._factory = make  # type: ignore[assignment] # noqa: SLF001 — it has no public switch
-    async with connector:
-        pool = Pool(connector, connect_timeout, timers)
-        exchanges = Exchanges(pool)
-        try:
-            yield exchanges
-        finally:
-            await exchanges.finish()
-            await close_all(opened)
-            await pool.close()
-            await resolver.close()
+    connector = Connector(make, names or resolver, proxies=proxies, reach=reach, socket_factory=socket_factory)
+    pool = Pool(connector, connections, connect_timeout, timers, keep=keep)
+    exchanges = PooledExchanges(pool, opened)
+    try:
+        yield exchanges
+    finally:
+        await exchanges.finish()
+        await close_all(opened)
+        await pool.close()
+        await resolver.close()
 
 
-class Exchanges:
-    """Requests over one pool of connections."""
+class PooledExchanges:
+    """Exchanges over one pool; `opened` holds every connection that is open now, at rest or not."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, opened: set[Connection]) -> None:
         self.pool = pool
+        self.opened = opened
         self._abandoned: set[Lease] = set()  # whose heads are waited for, for `on_head` only
         self._quiet = asyncio.Event()
 
@@ -94,28 +144,29 @@ class Exchanges:
         deadline: float = math.inf,
         patience: float = math.inf,
         on_head: Callable[[CIMultiDict[str]], None] | None = None,
-    ) -> Response:
-        """Send a request, return the answer as soon as its headers have come; it must end by `deadline`.
+    ) -> PooledResponse:
+        """Send a request once, as `Exchanges.request` says.
 
-        That is on the loop's clock, and may be moved, as `Connection.ask` says, where `patience` too is said.
-        `on_head` is told the headers, and must not raise: also if the caller is cancelled or `deadline` passes, for
-        `OUTLIVE_SECONDS` more.
-        Raises what aiohttp's session does, HttpProcessingError instead of ClientResponseError, and ValueError of a
-        header that cannot be sent.
+        `on_head` is told the headers for `OUTLIVE_SECONDS` after the caller was cancelled or the deadline has passed.
         """
         lease = await self.pool.lend(origin)
         lease.connection.on_head = on_head
         try:
             host = origin.partition("://")[2]
             # Not kept in a variable: 4 KiB for each open stream.
-            head = await lease.connection.ask(encode(method, host, target, headers, body), deadline, patience)
-        except (asyncio.CancelledError, TimeoutError):
+            head = await lease.connection.ask(
+                encode_head(method, host, target, headers, None if body is None else len(body)),
+                body,
+                deadline,
+                patience,
+            )
+        except (asyncio.CancelledError, NoAnswerInTime):
             self._abandon(lease)
             raise
         except BaseException:  # a lease that nobody holds would be lost to the pool
             lease.close()
             raise
-        return Response(head.status, head.headers, origin, lease.connection, lease)
+        return PooledResponse(head, origin, lease)
 
     def _abandon(self, lease: Lease) -> None:
         """Close a connection whose caller has left, as soon as its answer's head has come, if somebody wants that."""
@@ -127,13 +178,16 @@ class Exchanges:
         connection.on_data = partial(self._look_at, lease)
 
     def _look_at(self, lease: Lease) -> None:
-        if lease.connection.awaits_head and lease.connection.error is None:
+        if lease.connection.awaits_head:
             return
-        lease.connection.on_data = None
-        lease.close()
+        self._let_go(lease)
         self._abandoned.discard(lease)
         if not self._abandoned:
             self._quiet.set()
+
+    def _let_go(self, lease: Lease) -> None:
+        lease.connection.on_data = None
+        lease.close()
 
     async def finish(self) -> None:
         """Wait for the heads that are still listened for, at most `FINISH_SECONDS`."""
@@ -143,17 +197,24 @@ class Exchanges:
                     self._quiet.clear()
                     await self._quiet.wait()
         for lease in self._abandoned:
-            lease.connection.on_data = None
-            lease.close()
+            self._let_go(lease)
         self._abandoned.clear()
 
 
-def encode(method: str, host: str, target: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
-    """A request in HTTP/1.1's form. Raises ValueError where a value would end its header and begin another."""
+def split_url(url: URL) -> tuple[str, str]:
+    """The origin and the target of a URL, as `Exchanges.request` takes them; its path and query stay as written."""
+    return str(url.origin()), url.raw_path_qs
+
+
+def encode_head(method: str, host: str, target: str, headers: Mapping[str, str], length: int | None) -> bytes:
+    """A request's head in HTTP/1.1's form; `length` is its body's, None where it has none.
+
+    Raises ValueError where a value would end its header and begin another; its text does not quote that.
+    """
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *[f"{name}: {value}" for name, value in headers.items()]]
-    if body is not None:
-        lines.append(f"Content-Length: {len(body)}")
+    if length is not None:
+        lines.append(f"Content-Length: {length}")
     text = "".join(lines)  # looked through as a whole: line by line takes four times as long
     if "\n" in text or "\r" in text or "\0" in text:
         raise ValueError("A header of a call to LMArena holds a line break.")
-    return b"%b\r\n\r\n%b" % ("\r\n".join(lines).encode(), body or b"")
+    return b"%b\r\n\r\n" % "\r\n".join(lines).encode()

@@ -1,119 +1,184 @@
-"""Connections that are asked again and again: aiohttp's connector makes them, and here they rest between two requests.
-
-Its own pool takes twelve calls to hand one out and to take it back, which is 4 % of a short request (`make bench`).
-"""
+"""Connections that are used again and again, and the count of them all: this pool is the only one that keeps it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from time import monotonic  # the loop's own clock, in a third of the time
-from typing import Final, cast
-
-import aiohttp
-from aiohttp.connector import Connection as Made
-from yarl import URL
+from time import monotonic  # the loop's own clock
+from typing import Final, Protocol
 
 from upstream.http.connection import CLOSED_AT_ONCE, Connection
-from upstream.http.trust import trust
+from upstream.http.exchange_types import NotSent
 from upstream.loop.timers import Timers
 
 #: Below the site's own keep-alive, so that a call does not meet a dying connection, in seconds.
 KEEPALIVE_SECONDS: Final = 15.0
 
 
+class Connects(Protocol):
+    """What makes the connections of a pool."""
+
+    async def connect(self, origin: str) -> Connection:
+        """Connect to an origin. Raises NotSent."""
+
+    def way(self, origin: str) -> str:
+        """Which proxy that goes through, such as ` through the SOCKS5 proxy at …`; '' directly."""
+
+
 class Lease:
-    """A connection that is one exchange's until it is let go, by `release` or `close`; more than once is no harm."""
+    """A connection that belongs to one exchange until `release` or `close`, which are idempotent."""
 
-    __slots__ = ("_made", "_origin", "_pool", "connection")
+    __slots__ = ("_lent", "_origin", "_pool", "connection")
 
-    def __init__(self, made: Made, origin: str, pool: Pool) -> None:
-        self.connection = cast("Connection", made.protocol)  # by the connector's factory
-        self._made: Made | None = made
+    def __init__(self, connection: Connection, origin: str, pool: Pool) -> None:
+        self.connection = connection
+        self._lent = True
         self._origin = origin
         self._pool = pool
 
     def release(self) -> None:
-        """Give the connection back if its answer has come to its end, or else close it."""
-        if self._made is not None:
-            self.connection.rest()
-            self._pool.take_back(self._made, self._origin)
-            self._made = None
+        """Give the connection back if its response is complete, or else close it."""
+        if self._lent:
+            self._lent = False
+            self.connection.cancel_timer()
+            self._pool.take_back(self.connection, self._origin)
 
     def close(self) -> None:
         """Close the connection."""
-        if self._made is not None:
-            self.connection.rest()
-            self._pool.close_one(self._made)
-            self._made = None
+        if self._lent:
+            self._lent = False
+            self.connection.cancel_timer()
+            self._pool.close_one(self.connection)
 
 
 class Pool:
-    """The connections, those at rest by their origin. `connect_timeout` is in seconds."""
+    """At most `limit` connections.
 
-    def __init__(self, connector: aiohttp.BaseConnector, connect_timeout: float, timers: Timers) -> None:
-        self.connector = connector
-        self._taken = 0  # of what the connector may make: lent, at rest, being made or waited for
-        self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_connect=connect_timeout)
+    `connect_timeout` is in seconds, and bounds the wait for a place too. With `keep` false no connection is used twice.
+    """
+
+    def __init__(
+        self,
+        connector: Connects,
+        limit: int,
+        connect_timeout: float,
+        timers: Timers,
+        *,
+        keep: bool = True,
+    ) -> None:
+        self._connector = connector
+        self._limit = limit
+        self._connect_timeout = connect_timeout
         self._timers = timers
-        self._peers: dict[str, aiohttp.ClientRequest] = {}  # what the connector has to know of a request
-        self._resting: defaultdict[str, deque[tuple[float, Made]]] = defaultdict(deque)  # the longest first, since when
+        self._keep = keep
+        self._taken = 0  # places: lent, at rest or being made
+        self._waiters: deque[asyncio.Future[None]] = deque()  # for a place, or for a connection that is given back
+        # Since when each rests; the oldest first.
+        self._resting: defaultdict[str, deque[tuple[float, Connection]]] = defaultdict(deque)
         self._watched = False
 
     def __len__(self) -> int:
         """How many are at rest."""
         return sum(map(len, self._resting.values()))
 
+    @property
+    def busy(self) -> int:
+        """How many are lent or being made."""
+        return self._taken - len(self)
+
     async def lend(self, origin: str) -> Lease:
-        """Take the connection that was used last, or a new one. Raises what the connector raises."""
-        resting = self._resting[origin]
+        """Take the connection that was used last, or make a new one. Raises NotSent."""
+        connection = self._rested(origin)
+        if connection is None:
+            try:
+                async with asyncio.timeout(self._connect_timeout):
+                    connection = await self._wait_or_make(origin)
+            except TimeoutError:
+                raise NotSent(f"connecting{self._connector.way(origin)} took too long") from None
+        return Lease(connection, origin, self)
+
+    def _rested(self, origin: str) -> Connection | None:
+        resting = self._resting.get(origin)
         while resting:
-            _, made = resting.pop()
-            if _is_fit(made):
-                return Lease(made, origin, self)
-            self.close_one(made)
-        peer = self._peers.get(origin) or await self._peer(origin)
-        if self._taken >= self.connector.limit:
-            self._make_room()
+            _, connection = resting.pop()
+            if connection.fit:
+                return connection
+            self.close_one(connection)
+        return None
+
+    async def _wait_or_make(self, origin: str) -> Connection:
+        waited = False
+        while self._taken >= self._limit and not self._make_room():
+            await self._wait(first=waited)
+            waited = True
+            if (connection := self._rested(origin)) is not None:
+                return connection
         self._taken += 1
         try:
-            made = await self.connector.connect(peer, traces=[], timeout=self._timeout)
-        except BaseException as error:  # cancelled too: what was not made takes no place
-            self._taken -= 1
-            if isinstance(error, TimeoutError):
-                raise aiohttp.ConnectionTimeoutError(f"Connecting to {origin} took too long.") from error
+            return await self._connector.connect(origin)
+        except BaseException:  # cancelled too: what was not made takes no place
+            self._free_place()
             raise
-        return Lease(made, origin, self)
 
-    async def _peer(self, origin: str) -> aiohttp.ClientRequest:
-        url = URL(origin)
-        return self._peers.setdefault(origin, aiohttp.ClientRequest("GET", url, ssl=await trust(url)))
+    async def _wait(self, *, first: bool) -> None:
+        """Wait for a turn, as the first where another caller has used ours.
 
-    def _make_room(self) -> None:
-        """Close one that rests, of whatever origin: the connector would wait for it."""
-        for resting in self._resting.values():
-            if resting:
-                self.close_one(resting.popleft()[1])
+        A turn that comes too late for a cancelled caller goes to the next.
+        """
+        waiter = asyncio.get_running_loop().create_future()
+        if first:
+            self._waiters.appendleft(waiter)
+        else:
+            self._waiters.append(waiter)
+        try:
+            await waiter
+        except BaseException:
+            if waiter.cancelled():
+                self._waiters.remove(waiter)
+            else:
+                self._wake_next()
+            raise
+
+    def _wake_next(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
                 return
 
-    def close_one(self, made: Made) -> None:
-        """Close a connection, and let another be made."""
-        made.close()
+    def _free_place(self) -> None:
         self._taken -= 1
+        self._wake_next()
 
-    def take_back(self, made: Made, origin: str) -> None:
-        """Let a connection rest, or close it if it cannot be asked again, or somebody waits for its place."""
-        if not _is_fit(made) or self._taken > self.connector.limit:
-            self.close_one(made)
+    def _make_room(self) -> bool:
+        """Close the connection of any origin that has rested longest; False where none rests."""
+        oldest = min((resting for resting in self._resting.values() if resting), key=lambda it: it[0][0], default=None)
+        if oldest is None:
+            return False
+        _, connection = oldest.popleft()
+        connection.close()
+        self._taken -= 1  # the caller takes the place itself, so no waiter is woken
+        return True
+
+    def close_one(self, connection: Connection) -> None:
+        """Close a connection, and let another be made."""
+        connection.close()
+        self._free_place()
+
+    def take_back(self, connection: Connection, origin: str) -> None:
+        """Let a connection rest, or close it if it cannot be used again."""
+        if not self._keep or not connection.fit:
+            self.close_one(connection)
             return
         now = monotonic()
-        self._resting[origin].append((now, made))
+        self._resting[origin].append((now, connection))
         if not self._watched:
             self._watched = True
             self._timers.set(self, now + KEEPALIVE_SECONDS)
+        self._wake_next()
 
     def on_timer(self) -> None:
-        """Close what has rested for long enough, some at a time: thousands at once would hold the loop for 70 ms."""
+        """Close what has rested for long enough, some at a time: thousands at once would hold the loop."""
         too_old = monotonic() - KEEPALIVE_SECONDS
         closed = 0
         for resting in self._resting.values():
@@ -133,9 +198,3 @@ class Pool:
                 for _ in range(min(len(resting), CLOSED_AT_ONCE)):
                     self.close_one(resting.pop()[1])
                 await asyncio.sleep(0)
-
-
-def _is_fit(made: Made) -> bool:
-    """Whether a connection can be asked: what has come unasked would pass for the next answer."""
-    connection = cast("Connection", made.protocol)
-    return connection.is_connected() and not connection.should_close

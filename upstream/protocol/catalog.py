@@ -6,8 +6,21 @@ import difflib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from typing import Final, TypeAlias
 
 from upstream.protocol.models import Model
+
+#: A name or a glob, and the names of the models that it stands for, in the order in which they are tried.
+Alias: TypeAlias = tuple[str, tuple[str, ...]]
+
+#: The alias that stands for names which nothing else fits.
+_ANY_NAME: Final = "*"
+#: Ollama's clients put this behind each name.
+_LATEST: Final = ":latest"
+#: Names have at most so many characters, prefixes included.
+_MAX_CHARS: Final = 500
+#: Prefixes that are taken off a name, one after another.
+_MOST_PREFIXES: Final = 4
 
 
 class Catalog:
@@ -17,9 +30,14 @@ class Catalog:
     display name where no model has that for another name. Models that a glob of `hide` matches, by their public name or
     their display name, are neither listed nor found. Nor are those that the site lets nobody choose, which `withheld`
     finds.
+
+    A name that no model has is taken for one that a client has changed, where only one model fits what is left of it:
+    in another case, without white space around it, a prefix up to a slash (`openai/…`), or a suffix `:latest`.
+    `aliases` come before all of that: each is a name or a glob, and the models that it stands for, of which the first
+    that is there is meant. The alias `*` comes behind all of that.
     """
 
-    def __init__(self, models: Iterable[Model], *, hide: Iterable[str] = ()) -> None:
+    def __init__(self, models: Iterable[Model], *, hide: Iterable[str] = (), aliases: Iterable[Alias] = ()) -> None:
         globs = tuple(hide)
         self.models = tuple(models)
         not_hidden = [model for model in self.models if not _matches(model, globs)]
@@ -31,8 +49,11 @@ class Catalog:
             if name in self._listed:  # two of one name whose ids end alike need the whole id
                 name = _qualified(model) if shortened[_qualified(model)] == 1 else model.id
             self._listed[name] = model
-        self._found = _by_every_name(shown)
-        self._withheld = _by_every_name([model for model in not_hidden if not model.selectable])
+        self._found = _Names(shown)
+        self._withheld = _Names([model for model in not_hidden if not model.selectable])
+        given = dict(aliases)
+        self._last_resort = given.pop(_ANY_NAME, ())
+        self._aliases = tuple(given.items())
 
     def __iter__(self) -> Iterator[tuple[str, Model]]:
         """Yield each model once, under the name it is listed by."""
@@ -42,20 +63,71 @@ class Catalog:
         return len(self._listed)
 
     def find(self, name: str) -> Model | None:
-        """Find a model by its public name, its qualified name, its id or its display name."""
-        return self._found.get(name)
+        """Find a model by an alias, its public name, its qualified name, its id or its display name."""
+        for variant in (name, *_variants(name)) if self._aliases else ():
+            if model := self._first_of(self._targets(variant)):
+                return model
+        return self._found.find(name) or (self._first_of(self._last_resort) if name.strip() else None)
+
+    def _first_of(self, targets: Iterable[str]) -> Model | None:
+        """The first model that is there."""
+        return next(filter(None, map(self._found.find, targets)), None)
+
+    def _targets(self, name: str) -> tuple[str, ...]:
+        """What an alias stands for: the alias of exactly that name, else the first whose glob fits."""
+        exact = [targets for alias, targets in self._aliases if alias == name]
+        globs = [targets for alias, targets in self._aliases if fnmatchcase(name, alias)]
+        return next(iter(exact + globs), ())
 
     def withheld(self, name: str) -> Model | None:
         """Find a model that the site lists but lets nobody choose, by any of its names.
 
         Look here only for what `find` does not find: a model that can be chosen may have the same name.
         """
-        return self._withheld.get(name)
+        return self._withheld.find(name)
 
     def close_names(self, name: str, allowed: Iterable[str], limit: int = 3) -> list[str]:
         """Names among `allowed` that someone who wrote `name` may have meant."""
         by_lower = {candidate.lower(): candidate for candidate in allowed}
         return [by_lower[match] for match in difflib.get_close_matches(name.lower()[:200], by_lower, limit, 0.5)]
+
+
+class _Names:
+    """Models by their names, and by what clients make of these."""
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        self._exact = _by_every_name(models)
+        self._as_spelled: dict[str, list[Model]] = {}
+        self._in_any_case: dict[str, list[Model]] = {}
+        for model in models:
+            names = {each for each in (*names_of(model), model.display_name) if each}
+            for name in names:
+                self._as_spelled.setdefault(name, []).append(model)
+            for name in {each.casefold() for each in names}:
+                self._in_any_case.setdefault(name, []).append(model)
+
+    def find(self, name: str) -> Model | None:
+        """Find the model of a name, else the only one that fits what is left of it."""
+        if name in self._exact:
+            return self._exact[name]
+        variants = list(_variants(name))
+        as_spelled = [self._as_spelled.get(variant) for variant in variants]
+        in_any_case = [self._in_any_case.get(variant.casefold()) for variant in variants]
+        fitting = next(filter(None, as_spelled + in_any_case), [])
+        return fitting[0] if len(fitting) == 1 else None
+
+
+def _variants(name: str) -> Iterator[str]:
+    """Yield what is left of a name without what clients put around it: ten variants at most, none of a long name."""
+    if len(name) > _MAX_CHARS:
+        return
+    bare = name.strip()
+    for rest in (bare, bare[: -len(_LATEST)].rstrip()) if bare.lower().endswith(_LATEST) else (bare,):
+        yield rest
+        for _ in range(_MOST_PREFIXES):
+            rest = rest.partition("/")[2].strip()
+            if rest:
+                yield rest
 
 
 def names_of(model: Model) -> tuple[str, str, str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from bridge.answering.chat import Tools
 from bridge.dialects.fields import Fields
 from bridge.dialects.tool_reading import Choice, ToolReader, read_tools, unknown_choice
+
+_FIELDS: Final = frozenset({"tools", "functions", "tool_choice", "function_call", "parallel_tool_calls"})
 
 
 class ChatTools(NamedTuple):
@@ -22,6 +24,8 @@ class ChatTools(NamedTuple):
 
 def read_chat_tools(fields: Fields) -> ChatTools:
     """Read tools in either form. Raises ApiError (400) that names the field."""
+    if fields.names.isdisjoint(_FIELDS):
+        return ChatTools(None, (), older_form=False)
     tools, functions = read_tools(fields, "tools"), read_tools(fields, "functions")
     if tools and functions:
         raise fields.invalid("functions", "invalid_value", "Send 'tools' or 'functions', not both.")

@@ -49,6 +49,10 @@ DEEP: dict[str, Any] = {"type": "string"}
 for _ in range(400):
     DEEP = {"items": DEEP}
 
+WIDE: dict[str, Any] = {"type": "string"}
+for _ in range(60):
+    WIDE = {"anyOf": [*[{"minLength": at} for at in range(1_000)], WIDE]}
+
 INVALID: dict[str, tuple[object, str]] = {
     "a type nobody knows": ({"type": "strin"}, "type"),
     "a number as type, inside": ({"properties": {"a": {"type": 5}}}, "properties.a.type"),
@@ -71,6 +75,12 @@ INVALID: dict[str, tuple[object, str]] = {
         },
         "",
     ),
+    "a circle": ({"anyOf": [{"$ref": "#"}, {"type": "string"}]}, ""),
+    "a circle of two": (
+        {"$defs": {"a": {"allOf": [{"$ref": "#/$defs/b"}]}, "b": {"not": {"$ref": "#/$defs/a"}}}, "type": "object"},
+        "",
+    ),
+    "a deep tower of wide choices": ({"anyOf": [WIDE, {"items": {"$ref": "#"}}]}, ""),
     "400 deep": (DEEP, ""),
     "a string": ("string", ""),
     "a list": ([], ""),
@@ -142,6 +152,85 @@ def test_an_invalid_schema_is_an_error() -> None:
 def test_patterns_do_not_run_away() -> None:
     """Python's own `re` would take longer than the universe has."""
     assert first_misfit({"pattern": "^(?=a)(a+)+$"}, "a" * 200 + "!") is not None
+
+
+def tree(levels: int) -> object:
+    value: object = 1
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+TWICE: dict[str, Any] = {"properties": {"a": {"$ref": "#"}}, "type": "object"}
+EXPLODING: dict[str, tuple[dict[str, Any], object]] = {
+    "two branches at each level": ({"anyOf": [TWICE, TWICE]}, tree(100)),
+    "two branches by pattern": (
+        {"anyOf": [{"patternProperties": {"enum|a": {"$ref": "#"}}}] * 2, "required": ["b"]},
+        tree(100),
+    ),
+    "two branches by dependency": (
+        {"dependentSchemas": {"a": TWICE, "enum": TWICE}, "dependencies": {"a": TWICE}},
+        tree(100),
+    ),
+    "two branches of items": ({"allOf": [{"items": {"$ref": "#"}}, {"prefixItems": [{"$ref": "#"}]}]}, [[[[]]]]),
+    "many items, many choices": ({"items": {"anyOf": [{"const": at} for at in range(30_000)]}}, ["a"] * 30_000),
+    "many names, many choices": (
+        {"additionalProperties": {"anyOf": [{"properties": {"a": True}}] * 5_000}},
+        {str(at): {str(at): 1} for at in range(5_000)},
+    ),
+    "many names in one object, many choices": (
+        {"anyOf": [{"required": [str(at)]} for at in range(20_000)]},
+        {f"name {at}": at for at in range(100_000)},
+    ),
+    "many items, many words": ({"items": {"enum": list(range(30_000))}}, ["a"] * 30_000),
+}
+for _ in range(60):
+    EXPLODING["two branches of items"] = (
+        EXPLODING["two branches of items"][0],
+        [EXPLODING["two branches of items"][1]],
+    )
+
+
+@pytest.mark.parametrize(("schema", "value"), EXPLODING.values(), ids=EXPLODING)
+def test_what_would_take_hours_is_not_begun(schema: dict[str, Any], value: object) -> None:
+    assert check_schema(schema) is None
+    found = first_misfit(schema, value)
+    assert found is not None
+    assert "too large" in found.message
+
+
+OPERATION: dict[str, Any] = {
+    "oneOf": [
+        {"type": "number"},
+        *[
+            {
+                "type": "object",
+                "properties": {"op": {"const": name}, "left": {"$ref": "#"}, "right": {"$ref": "#"}},
+                "required": ["op", "left", "right"],
+            }
+            for name in ("add", "sub", "mul", "div")
+        ],
+    ]
+}
+
+
+def operation(levels: int) -> object:
+    return {"op": "add", "left": operation(levels - 1), "right": operation(levels - 1)} if levels else 1
+
+
+HARMLESS: dict[str, tuple[dict[str, Any], object]] = {
+    "a tree of operations": (OPERATION, operation(5)),
+    "a long list of persons": (PERSON, {"name": "Ada", "friends": [{"name": "Bob", "tags": ["a", "b"]}] * 10_000}),
+    "a list as deep as is allowed": (PERSON, nested(99)),
+    "a long text": ({"type": "object", "properties": {"text": {"type": "string"}}}, {"text": "x" * 1_000_000}),
+    "a long list": ({"items": {"enum": list("abcdefgh")}}, list("abcdefgh") * 10_000),
+}
+
+
+@pytest.mark.parametrize(("schema", "value"), HARMLESS.values(), ids=HARMLESS)
+def test_what_real_tools_have_is_checked(schema: dict[str, Any], value: object) -> None:
+    assert check_schema(schema) is None
+    assert first_misfit(schema, value) is None
 
 
 def test_a_value_with_a_million_misfits_is_named_by_the_first() -> None:

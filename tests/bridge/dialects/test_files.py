@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+import orjson
 import pytest
 from documents import BAD_FILES, BadFile, bare, file_part, input_file, pdf
 from examples import a_share
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from pictures import BAD_PARTS, MAX_BYTES, SIZED, SMALL, BadPart, data_url, picture_part, png
 
 from bridge.answering.messages import files_of
+from bridge.dialects.data_urls import read_without_data_urls
 from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader, FileRules, linked_pictures
 from bridge.dialects.openai.chat import CHAT_COMPLETIONS
@@ -64,6 +66,70 @@ def test_ten_mebibytes_and_no_byte_more(kind: str, make: Any) -> None:
         assert refusal(picture_part(make(MAX_BYTES + more), kind)).code == "image_too_large"
 
 
+LABELS = (
+    "application/octet-stream",
+    "image/*",
+    "image/svg+xml",
+    "text/plain;charset=utf-8",
+    "IMAGE/JPEG",
+    "application/pdf",
+    "png",
+    "",
+    " image/png ",
+    f"image/png;name={'x' * 250}.png",
+)
+
+
+@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize(("kind", "data"), SMALL.items(), ids=SMALL)
+def test_a_label_does_not_matter(label: str, kind: str, data: bytes) -> None:
+    for part in (picture_part(data, label), file_part(data, label)):
+        (picture,) = read(part)
+        assert (picture.data, picture.content_type) == (data, kind)
+
+
+def lines(text: str, width: int, end: str) -> str:
+    return end.join(text[at : at + width] for at in range(0, len(text), width))
+
+
+FORGIVEN: dict[str, Any] = {
+    "in lines, as `base64` writes it": lambda text: lines(text, 76, "\n"),
+    "in lines, as mail has it": lambda text: lines(text, 60, "\r\n") + "\r\n",
+    "in words": lambda text: lines(text, 4, " "),
+    "with tabs and form feeds": lambda text: lines(text, 30, "\t\f"),
+    "blanks around it": lambda text: f" \n{text}\n ",
+    "without padding": lambda text: text.rstrip("="),
+    "without padding, in lines": lambda text: lines(text.rstrip("="), 20, "\n"),
+    "half of the padding": lambda text: text.removesuffix("="),
+    "blanks in the padding": lambda text: text.replace("=", " = "),
+    "with more padding than there is to pad": lambda text: text.rstrip("=") + "==",
+}
+
+
+@pytest.mark.parametrize("change", FORGIVEN.values(), ids=FORGIVEN)
+@pytest.mark.parametrize("size", [0, 1, 2, 100_000])
+def test_base64_as_browsers_take_it(change: Any, size: int) -> None:
+    """Short, with any padding, and so long that it is taken out of the body before that is parsed."""
+    data = png() + bytes(size)
+    text = change(base64.b64encode(data).decode())
+    for part in (link(f"data:image/png;base64,{text}"), link(f"data:;base64,{text}"), file_of(text)):
+        (picture,) = read(part)
+        assert picture.data == data
+        whole = orjson.dumps({"model": "m", "messages": [{"role": "user", "content": [part]}]})
+        fields, taken = read_without_data_urls(whole, "mark")
+        reader = FileReader(FileRules(MAX_BYTES, 10), {}, taken)
+        (picture,) = files_of(CHAT_COMPLETIONS.read(fields, reader).chat.messages)
+        assert picture.data == data
+
+
+def test_white_space_does_not_count_for_the_size() -> None:
+    text = lines(base64.b64encode(png(size=MAX_BYTES)).decode(), 60, "\r\n")
+    (picture,) = read(link(f"data:image/png;base64,{text}"))
+    assert len(picture.data) == MAX_BYTES
+    text = lines(base64.b64encode(png(size=MAX_BYTES + 1)).decode(), 60, "\r\n")
+    assert refusal(link(f"data:image/png;base64,{text}")).code == "image_too_large"
+
+
 def test_data_in_upper_case() -> None:
     (picture,) = read(link(data_url(png()).replace("data:image/png;base64", "DATA:image/PNG;BASE64")))
     assert picture.data == png()
@@ -94,9 +160,9 @@ def test_too_many_pictures_name_the_first_too_many() -> None:
 
 
 @a_share(of=2)
-@given(data=st.binary(max_size=60), junk=st.sampled_from("!-_ \n\0%é"), at=st.integers(0, 80))
+@given(data=st.binary(max_size=60), junk=st.sampled_from("!-_\0%é\v\u00a0"), at=st.integers(0, 80))
 def test_base64_is_read_strictly(data: bytes, junk: str, at: int) -> None:
-    """What Python's own lenient reading would pass over is refused."""
+    """What Python's own lenient reading would pass over is refused, but for what browsers take."""
     encoded = base64.b64encode(png() + data).decode()
     at = min(at, len(encoded))
     url = f"data:image/png;base64,{encoded[:at]}{junk}{encoded[at:]}"

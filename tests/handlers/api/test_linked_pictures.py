@@ -95,7 +95,7 @@ async def test_nothing_is_fetched_where_there_are_more_than_a_request_may_have(
 
 WRONG: dict[str, tuple[dict[str, Any], int, str]] = {
     "a parameter": ({"temperature": "hot"}, 400, "invalid_type"),
-    "a parameter that is not supported": ({"n": 2}, 400, "unsupported_parameter"),
+    "a parameter that is not supported": ({"logprobs": True}, 400, "unsupported_parameter"),
     "stream_options without a stream": ({"stream_options": {}}, 400, "invalid_value"),
     "a message behind it": ({"messages": [linked(CAT), {"role": "nobody", "content": "x"}]}, 400, "invalid_value"),
     "a part behind it": (

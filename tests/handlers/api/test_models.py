@@ -41,7 +41,7 @@ MODELS = (
 #: By modality: chat, search, image; the ranked before the unranked, else in the site's order.
 LISTED = ["otter-1", "twin", "acme/otter/2", "twin@bbbb", "otter 2k (nano-mango)"]
 
-HIDE = {"models": {"hide": ["old-*"]}}
+HIDE = {"models": {"hide": ["old-*"], "aliases": {"gpt-4o": ["gone", "otter-1"], "claude-*": "twin@bbbb"}}}
 
 
 @pytest.fixture
@@ -288,3 +288,18 @@ async def test_a_key_lists_and_uses_only_its_models(
 async def test_the_list_needs_a_key(path: str, bridge: RunningBridge) -> None:
     answer = await bridge.http.get(bridge.base_url + path)
     assert (answer.status, (await answer.json())["error"]["code"]) == (401, "invalid_api_key")
+
+
+@pytest.mark.parametrize(
+    ("name", "id_"),
+    [("gpt-4o", V7), ("openai/gpt-4o:latest", V7), ("claude-9-opus", TWIN_B), ("OTTER-1", V7), ("lmarena/otter-1", V7)],
+)
+async def test_an_alias_and_a_mangled_name_are_the_model(
+    name: str, id_: str, arena: Arena, bridge: RunningBridge
+) -> None:
+    status, _ = await get(bridge, f"/models/{quote(name, safe='')}")
+    assert status == 200
+    answer = await bridge.post(bridge.chat("/say hello", model=name))
+    assert answer.status == 200, await answer.text()
+    assert (await answer.json())["model"] == name
+    assert id_ in arena.chats[-1].body.decode()

@@ -210,9 +210,9 @@ async def test_what_all_strangers_hold_is_bounded_and_the_oldest_give_way(
         for _ in range(10):
             assert (await bridge.post(bridge.chat("/say hello"))).status == 200
     assert 0 < most <= 200_000
-    for _ in range(1000):  # turns of the loop, in which all leave
-        await asyncio.sleep(0)
-    assert everybody.held == 0
+    async with asyncio.timeout(20):  # a page may have to be compiled before all are answered
+        while everybody.held:  # noqa: ASYNC110 — nothing tells of it
+            await asyncio.sleep(0)
 
 
 #: Heads that are not whole, as large as they may be.
@@ -458,6 +458,8 @@ async def test_no_descriptor_is_one_line_one_try_at_a_time_and_over_at_once(
         sock.setblocking(False)
         listener = Listener(sock, Strangers(100, asyncio.get_running_loop().time), lambda: Counted(made.set), None)
         writers = [(await asyncio.open_connection(*sock.getsockname()))[1] for _ in range(20)]
+        for writer in writers:
+            writer.write(b"?")  # of a silent caller no connection is made
         await asyncio.wait_for(sock.tried_again.wait(), 5)
         assert sock.tries == 3  # 20 wait, and 4096 may
         assert [record.levelname for record in caplog.records] == ["ERROR"]

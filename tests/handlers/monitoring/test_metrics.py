@@ -284,7 +284,7 @@ async def test_no_name_and_no_secret_is_shown(bridge: RunningBridge) -> None:
 def test_the_process_is_seen_where_proc_shows_processes_alone(tmp_path: Path) -> None:
     (tmp_path / "self").symlink_to("/proc/self")
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(OwnProcessCollector(proc=str(tmp_path), registry=None))
+    registry.register(OwnProcessCollector(tmp_path))
     found = parsed(generate_latest(registry).decode())
     assert found["process_resident_memory_bytes"][()] > 1e6
     assert found["process_start_time_seconds"][()] == pytest.approx(time.time(), abs=86_400)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from bridge.errors import ApiError, error_headers
 from bridge.tasks import TaskOwner
-from handlers.request.budget import SMALL_BYTES, ByteBudget, Hold
+from handlers.request.budget import UNCOUNTED_BYTES, ByteBudget, Hold
 
-MB = SMALL_BYTES + 1  # the smallest that counts
+MB = UNCOUNTED_BYTES + 1  # the smallest that counts
 TURNS = 5  # of the loop, until everyone has gone as far as they can
 
 
@@ -97,7 +97,11 @@ async def test_who_comes_when_it_is_full_waits_and_nobody_overtakes() -> None:
 
 async def test_small_bodies_never_wait() -> None:
     budget = ByteBudget(MB)
-    async with asyncio.timeout(1), budget.holding("a", MB, timeout=60), budget.holding("a", SMALL_BYTES, timeout=60):
+    async with (
+        asyncio.timeout(1),
+        budget.holding("a", MB, timeout=60),
+        budget.holding("a", UNCOUNTED_BYTES, timeout=60),
+    ):
         pass
 
 

@@ -10,6 +10,7 @@ import tracemalloc
 from collections.abc import AsyncIterator
 
 from caller import calling
+from peer import pool_of
 from running import RunningBridge
 
 from handlers.request.appkeys import CLIENT, DRAIN, MODELS, TASKS
@@ -75,8 +76,7 @@ async def test_a_thousand_callers_leave_nothing_behind(bridge: RunningBridge) ->
     await bridge.app[MODELS].available()
     await bridge.logins_checked()  # the connections for both rest by now
     bridge.arena.script = endless
-    connector = bridge.app[CLIENT]._exchanges.pool.connector
-    assert connector is not None
+    pool = pool_of(bridge.app[CLIENT])
     await bridge.logins_checked()  # what the start begins is over
     async with await bridge.post(bridge.chat("hello")) as response:
         await response.read()
@@ -93,7 +93,7 @@ async def test_a_thousand_callers_leave_nothing_behind(bridge: RunningBridge) ->
     assert kept <= CALLERS * BYTES_EACH
     assert (len(asyncio.all_tasks()), len(bridge.app[TASKS])) == (tasks, owned)
     assert open_files() <= files  # an idle connection of before may have been closed meanwhile
-    assert (bridge.calls_held, bridge.app[DRAIN].running, len(connector._acquired)) == (0, 0, 0)
+    assert (bridge.calls_held, bridge.app[DRAIN].running, pool.busy) == (0, 0, 0)
 
 
 def forget(bridge: RunningBridge) -> None:

@@ -18,7 +18,8 @@ from request_log import RequestLog
 from running import Overrides, running_bridge
 
 from handlers.daemon.listener import listen, open_sockets
-from handlers.request.writing import CallerResponse, CallerWriter
+from handlers.request.aiohttp_internals import CallerResponse
+from handlers.request.writing import CallerWriter
 from upstream.arena import Arena, Line, Step, Turn
 
 MEGABYTE = 1_000_000

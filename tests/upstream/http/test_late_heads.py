@@ -14,6 +14,7 @@ from peer import towards
 
 from upstream.arena import Arena, Session
 from upstream.http.exchange import OUTLIVE_SECONDS
+from upstream.http.exchange_types import NoAnswerInTime
 from upstream.protocol.errors import TimedOut, UpstreamError
 
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -66,7 +67,7 @@ async def test_the_head_is_read_after_its_caller_has_left(status: str) -> None:
         site.go.set()
         assert (await heard.get())["Set-Cookie"] == "a=new"
         await site.left.wait()  # its body is of no use
-        assert (len(exchanges.pool), len(exchanges.pool.connector._acquired)) == (0, 0)
+        assert (len(exchanges.pool), exchanges.pool.busy) == (0, 0)
     assert heard.empty()
 
 
@@ -74,7 +75,7 @@ async def test_the_head_is_read_after_its_time_is_over() -> None:
     site, heard = Site(answer("200 OK")), asyncio.Queue[CIMultiDict[str]]()
     async with towards(site) as (exchanges, origin), asyncio.timeout(5):
         deadline = asyncio.get_running_loop().time() + 0.01
-        with pytest.raises(TimeoutError):
+        with pytest.raises(NoAnswerInTime):
             await exchanges.request("POST", origin, "/", {}, b"{}", deadline, on_head=heard.put_nowait)
         site.go.set()
         assert (await heard.get())["Set-Cookie"] == "a=new"
@@ -95,7 +96,7 @@ async def test_a_head_that_does_not_come_is_not_waited_for(begins: bytes, monkey
             await site.came.wait()
             call.cancel()
         await site.left.wait()
-        assert len(exchanges.pool.connector._acquired) == 0
+        assert exchanges.pool.busy == 0
     assert heard.empty()
 
 

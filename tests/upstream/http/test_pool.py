@@ -76,7 +76,7 @@ async def test_one_that_has_rested_for_long_enough_is_closed(monkeypatch: pytest
         await read(used)
         await gone.acquire()
         assert len(exchanges.pool) == 0
-        assert not exchanges.pool.connector._acquired
+        assert exchanges.pool.busy == 0
 
 
 @pytest.mark.parametrize("closed", [False, True])
@@ -115,6 +115,45 @@ async def test_whoever_waits_for_a_place_gets_it() -> None:
         for done in asyncio.as_completed(waiting):
             assert await read(await done) == b"hi"
         assert len(exchanges.pool) == 1
+
+
+async def test_a_turn_that_comes_too_late_goes_to_the_next() -> None:
+    async with (
+        towards(answering, connections=1) as (exchanges, origin),
+        asyncio.timeout(4),
+        asyncio.TaskGroup() as tasks,
+    ):
+        first = await exchanges.request("GET", origin, "/", {})
+        leaves, stays = [tasks.create_task(exchanges.request("GET", origin, "/", {})) for _ in range(2)]
+        await asyncio.sleep(0)  # they wait now
+        await read(first)
+        leaves.cancel()  # in the turn of the loop in which the place became its own
+        assert await read(await stays) == b"hi"
+        assert (len(exchanges.pool), exchanges.pool.busy) == (1, 0)
+
+
+async def test_there_are_never_more_than_the_limit_whoever_leaves() -> None:
+    """Sixty calls to two origins over three places, a third of which are cancelled at every stage of a call."""
+    async with (
+        towards(answering, connections=3) as (exchanges, origin),
+        towards(answering) as (_, other),
+        asyncio.timeout(20),
+        asyncio.TaskGroup() as tasks,
+    ):
+
+        async def call(number: int) -> bytes:
+            response = await exchanges.request("GET", (origin, other)[number % 2], "/", {})
+            assert exchanges.pool.busy + len(exchanges.pool) <= 3
+            return await read(response)
+
+        calls = [tasks.create_task(call(number)) for number in range(60)]
+        for number, each in enumerate(calls):
+            if number % 3 == 0:
+                each.cancel()
+                for _ in range(number % 7):
+                    await asyncio.sleep(0)
+        assert {await each for number, each in enumerate(calls) if number % 3} == {b"hi"}
+        assert exchanges.pool.busy == 0
 
 
 async def test_many_are_closed_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

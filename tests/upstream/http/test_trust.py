@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from aiohttp import AddrInfoType
+from aiohappyeyeballs import AddrInfoType
 from asking import connected
 from certificates import server_context
 from process import Home
 
 from upstream.arena import Arena
 from upstream.fetch import fetching
-from upstream.http.trust import system_context, unread
+from upstream.http.trust import system_context
 from upstream.storage import storage
 
 NOT_BELIEVED = "its TLS certificate or handshake is not valid"
@@ -103,17 +102,7 @@ async def test_a_daemon_believes_the_same(arena: Arena, site: Site, tmp_path: Pa
         await site.asked.wait()
 
 
-@pytest.mark.parametrize("kept", ["/a/file", None])
-def test_what_is_imported_finds_none_and_what_comes_after_does(
-    kept: str | None, site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if kept is None:
-        monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-    else:
-        monkeypatch.setenv("SSL_CERT_FILE", kept)
-    with unread():
-        assert ssl.create_default_context().cert_store_stats()["x509"] == 0
-    assert os.environ.get("SSL_CERT_FILE") == kept
+def test_certificates_are_those_that_the_system_names(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(site.file))
     assert system_context().cert_store_stats()["x509"] == 1
     assert system_context().verify_mode is ssl.CERT_REQUIRED

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
-import aiohttp
 import pytest
 from daemon import ROOT
 
 from upstream.fetch import FetchRefused, fetching
 from upstream.http.exchange import exchanging
-from upstream.http.resolver import Resolver
+from upstream.http.exchange_types import NotSent
+from upstream.http.resolver import MAX_KEPT, Resolver
 from upstream.loop.threads import Threads
 from upstream.loop.timers import Timers
 
@@ -133,15 +133,15 @@ def refuse(*_: object) -> NoReturn:
 class TestResolver:
     async def test_addresses_of_a_name(self) -> None:
         resolver = Resolver(1)
-        found = await resolver.resolve("localhost", 80, socket.AF_UNSPEC)
-        assert {each["host"] for each in found} <= {"127.0.0.1", "::1"}
-        assert {(each["hostname"], each["port"]) for each in found} == {("localhost", 80)}
+        found = await resolver.resolve("localhost", 80)
+        assert {address[:2] for *_, address in found} <= {("127.0.0.1", 80), ("::1", 80)}
+        assert {kind for _, kind, *_ in found} == {socket.SOCK_STREAM}
         await resolver.close()
 
     async def test_a_name_that_nobody_knows(self, names: StalledNames, gate: threading.Event) -> None:
         gate.set()
         with pytest.raises(socket.gaierror):
-            await Resolver(1).resolve("nobody.test")
+            await Resolver(1).resolve("nobody.test", 80)
         assert names.asked == ["nobody.test"]
 
     @pytest.mark.parametrize("stalled", [1, 6, 40])
@@ -170,7 +170,7 @@ class TestResolver:
             asking = asyncio.get_running_loop().create_task(exchanges.request("GET", "http://site.test", "/", {}))
             await names.asked_for_one()
             gate.set()
-            with pytest.raises(aiohttp.ClientConnectorDNSError):
+            with pytest.raises(NotSent, match="cannot be resolved"):
                 await asking
 
     def own_executor(self, executor: Threads | None, function: Any, *args: object) -> asyncio.Future[Any]:
@@ -179,10 +179,42 @@ class TestResolver:
 
     async def test_cancelled_lookups_are_left_behind(self, names: StalledNames) -> None:
         resolver = Resolver(1)
-        lookups = [asyncio.get_running_loop().create_task(resolver.resolve(f"n{n}.test")) for n in range(3)]
+        lookups = [asyncio.get_running_loop().create_task(resolver.resolve(f"n{n}.test", 80)) for n in range(3)]
         await names.asked_for_one()
         for lookup in lookups:
             lookup.cancel()
         await asyncio.wait(lookups)
         await resolver.close()
         assert names.asked == ["n0.test"]
+
+    async def test_a_name_that_is_remembered_is_looked_up_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[str] = []
+
+        def look_up(host: str, port: int, **_: object) -> object:
+            asked.append(host)
+            return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("192.0.2.1", port))]
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        resolver = Resolver(2, keep_seconds=60.0)
+        found = await asyncio.gather(*(resolver.resolve("site.test", 443) for _ in range(5)))
+        assert await resolver.resolve("site.test", 443) == found[0]
+        assert asked == ["site.test"]
+        for number in range(MAX_KEPT):
+            await resolver.resolve(f"n{number}.test", 443)
+        await resolver.resolve("site.test", 443)  # it was forgotten: so many others came since
+        assert asked.count("site.test") == 2
+        await resolver.close()
+
+    async def test_a_failure_is_shared_and_not_remembered(self, names: StalledNames, gate: threading.Event) -> None:
+        resolver = Resolver(1, keep_seconds=60.0)
+        lookups = [asyncio.get_running_loop().create_task(resolver.resolve("site.test", 443)) for _ in range(3)]
+        await names.asked_for_one()
+        lookups[0].cancel()  # the others go on waiting
+        gate.set()
+        outcomes = await asyncio.gather(*lookups, return_exceptions=True)
+        assert list(map(type, outcomes)) == [asyncio.CancelledError, socket.gaierror, socket.gaierror]
+        assert names.asked == ["site.test"]
+        with pytest.raises(socket.gaierror):
+            await resolver.resolve("site.test", 443)
+        assert names.asked == ["site.test"] * 2
+        await resolver.close()

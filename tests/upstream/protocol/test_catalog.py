@@ -65,6 +65,116 @@ def test_find(name: str, found: Model | None) -> None:
     assert CATALOG.find(name) is found
 
 
+MANGLED: dict[str, tuple[str, Model | None]] = {
+    "a maker before it": ("openai/single (preview 0110)", SINGLE),
+    "ourselves before it": ("lmarena/single (preview 0110)", SINGLE),
+    "two prefixes": ("openrouter/openai/single (preview 0110)", SINGLE),
+    "a suffix": ("single (preview 0110):latest", SINGLE),
+    "a suffix in capitals": ("single (preview 0110):LATEST", SINGLE),
+    "a prefix and a suffix": ("openai/single (preview 0110):latest", SINGLE),
+    "white space around": (" single (preview 0110)\n", SINGLE),
+    "white space behind the slash": ("openai/ single (preview 0110) ", SINGLE),
+    "another case": ("SINGLE (Preview 0110)", SINGLE),
+    "another case, a prefix, a suffix, white space": (" OpenAI/Single (Preview 0110):latest ", SINGLE),
+    "a qualified name": ("openai/Single (Preview 0110)@DDDD", SINGLE),
+    "a double name, qualified": ("openai/twin@bbbb", SECOND),
+    "an id": (f"lmarena/{SINGLE.id.upper()}", SINGLE),
+    "a name with slashes": ("litellm/acme/model/x", SLASHED),
+    "a name with slashes, in another case": ("ACME/Model/X:latest", SLASHED),
+    "a double name: which one is not certain": ("openai/twin", None),
+    "part of a name with slashes": ("model/x", None),
+    "the end of a name with slashes": ("x", None),
+    "an unknown name": ("openai/nobody", None),
+    "a prefix alone": ("openai/", None),
+    "a suffix alone": (":latest", None),
+    "a suffix twice": ("single (preview 0110):latest:latest", None),
+    "another suffix": ("single (preview 0110):7b", None),
+    "nothing but slashes": ("/" * 20, None),
+    "nothing but blanks": (" " * 20, None),
+    "a name no model can have": (" " * 1_000 + "single (preview 0110)", None),
+}
+
+
+@pytest.mark.parametrize(("name", "found"), MANGLED.values(), ids=MANGLED)
+def test_a_name_as_clients_mangle_it(name: str, found: Model | None) -> None:
+    assert CATALOG.find(name) is found
+
+
+def test_the_exact_name_comes_before_what_is_left_of_another() -> None:
+    upper, lower = model("GPT", FIRST.id), model("gpt", SECOND.id)
+    slashed, latest = model("openai/gpt", THIRD.id), model("gpt:latest", SINGLE.id)
+    catalog = Catalog([upper, lower, slashed, latest])
+    assert [catalog.find(name) for name in ("GPT", "gpt", "openai/gpt", "gpt:latest")] == [
+        upper,
+        lower,
+        slashed,
+        latest,
+    ]
+    assert catalog.find("Gpt") is None, "two models fit"
+    assert catalog.find("azure/gpt") is lower, "one model has exactly that name"
+    assert catalog.find("azure/Gpt") is None
+
+
+def test_a_display_name_in_another_case() -> None:
+    named = model("acme-7b", FIRST.id, display_name="Acme 7B")
+    catalog = Catalog([named, SINGLE])
+    assert catalog.find("openai/acme 7b:latest") is named
+    assert Catalog([named, model("ACME 7B", SECOND.id)]).find("acme 7b") is None, "another model's name"
+
+
+def test_a_model_that_nobody_can_choose_is_found_as_mangled() -> None:
+    withheld = model("held", FIRST.id, selectable=False)
+    catalog = Catalog([withheld, SINGLE])
+    assert (catalog.find("openai/Held"), catalog.withheld("openai/Held")) == (None, withheld)
+
+
+ALIASES = (
+    ("gpt-4o", ("gone", "single (preview 0110)", "twin")),
+    ("twin", ("acme/model/x",)),
+    ("claude-*", ("twin@bbbb",)),
+    ("claude-3*", ("twin@cccc",)),
+    ("claude-3-opus", ("single (preview 0110)",)),
+    ("acme/model/x", ("gone",)),
+    ("loop", ("gpt-4o",)),
+    ("near", ("openai/Single (preview 0110)",)),
+)
+ALIASED: dict[str, tuple[str, Model | None]] = {
+    "the first that is there": ("gpt-4o", SINGLE),
+    "before a model of that name": ("twin", SLASHED),
+    "a glob": ("claude-instant", SECOND),
+    "of two globs the first": ("claude-3-haiku", SECOND),
+    "a name before a glob": ("claude-3-opus", SINGLE),
+    "none is there: the model of that name": ("acme/model/x", SLASHED),
+    "an alias is no alias's model": ("loop", None),
+    "a model's name as clients mangle it": ("near", SINGLE),
+    "an alias with a prefix": ("openai/gpt-4o", SINGLE),
+    "an alias with a suffix": ("gpt-4o:latest", SINGLE),
+    "a glob with a prefix": ("anthropic/claude-instant", SECOND),
+    "no alias": ("single (preview 0110)", SINGLE),
+    "nothing": ("nobody", None),
+}
+
+
+@pytest.mark.parametrize(("name", "found"), ALIASED.values(), ids=ALIASED)
+def test_aliases_come_first(name: str, found: Model | None) -> None:
+    assert Catalog([SINGLE, FIRST, SLASHED, SECOND, THIRD], aliases=ALIASES).find(name) is found
+
+
+def test_the_alias_of_every_name_is_the_last_resort() -> None:
+    catalog = Catalog([SINGLE, FIRST, SLASHED], aliases=[("*", ("gone", "twin")), ("gpt-*", ("gone", "acme/model/x"))])
+    assert catalog.find("nobody") is FIRST
+    assert catalog.find("gpt-4o") is SLASHED
+    assert catalog.find(SINGLE.name) is SINGLE
+    assert catalog.find("openai/SINGLE (preview 0110)") is SINGLE
+    assert catalog.find(" ") is None
+    assert Catalog([SINGLE], aliases=[("*", ("gone",))]).find("nobody") is None
+
+
+def test_an_alias_leads_to_no_hidden_model() -> None:
+    catalog = Catalog([HIDDEN, SINGLE], hide=["hidden-*"], aliases=[("a", ("hidden-1", SINGLE.name))])
+    assert catalog.find("a") is SINGLE
+
+
 def test_each_model_is_listed_once_in_the_sites_order_later_ones_of_a_name_qualified() -> None:
     assert list(CATALOG) == [
         ("single (preview 0110)", SINGLE),

@@ -1,0 +1,99 @@
+"""All that the server takes of aiohttp beyond its documentation, under public names, and a check that it is there.
+
+aiohttp.web leaves no public way to bound what strangers cost, nor to send a head together with the first of its body.
+Nothing outside this file may use a private name of aiohttp (`tests/handlers/request/test_aiohttp_internals.py`).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Final
+
+import aiohttp
+from aiohttp import web
+from aiohttp.http import StreamWriter
+
+#: What an instance of each class must have.
+_ATTRIBUTES: Final[dict[type, tuple[str, ...]]] = {
+    web.RequestHandler: ("_messages", "_request_in_progress", "_waiter", "transport"),
+    web.StreamResponse: ("_send_headers_immediately",),
+    StreamWriter: ("chunked", "output_size"),
+    aiohttp.StreamReader: ("total_raw_bytes",),
+}
+#: Methods that are overridden or called, with the parameters that we give or take by name or position.
+_METHODS: Final[dict[str, tuple[str, ...]]] = {
+    "__init__": (
+        *("manager", "loop", "keepalive_timeout", "access_log", "lingering_time", "read_bufsize"),
+        *("max_line_size", "max_field_size", "max_headers", "auto_decompress"),
+    ),
+    "close": (),
+    "connection_lost": ("exc",),
+    "connection_made": ("transport",),
+    "data_received": ("data",),
+    "finish_response": ("request", "resp", "start_time"),
+    "force_close": (),
+    "handle_error": ("request", "status", "exc", "message"),
+    "log_exception": (),
+}
+
+
+class IncompatibleAiohttp(Exception):
+    """aiohttp has changed what we take of it; the text names its version, and what is missing."""
+
+
+class ServerConnection(web.RequestHandler):
+    """aiohttp's connection, with what it keeps to itself."""
+
+    @property
+    def is_answering(self) -> bool:
+        """A request is being handled, or its answer sent."""
+        return self._request_in_progress
+
+    @property
+    def is_waiting(self) -> bool:
+        """It waits for a request."""
+        return self._waiter is not None and not self._waiter.done()
+
+    @property
+    def parsed(self) -> Sequence[tuple[object, aiohttp.StreamReader]]:
+        """Requests that have come and are not handled yet: head and body. A head that has `exc` is a parser's error."""
+        return self._messages
+
+
+class CallerResponse(web.StreamResponse):
+    """A response whose head leaves with the first of its body: one packet, one system call."""
+
+    _send_headers_immediately = False
+
+
+def check_aiohttp() -> None:
+    """Raise IncompatibleAiohttp unless everything is there; needs a running event loop."""
+    if absent := _missing(web.Server(_unused)()):
+        what = ", ".join(absent)
+        raise IncompatibleAiohttp(
+            f"aiohttp {aiohttp.__version__} does not have what the server needs: {what}; "
+            "install the version that requirements/runtime.txt names"
+        )
+
+
+async def _unused(_request: web.BaseRequest) -> web.StreamResponse:
+    return web.Response()
+
+
+def _missing(connection: web.RequestHandler) -> list[str]:
+    absent = [
+        f"{kind.__name__}.{name}"
+        for kind, names in _ATTRIBUTES.items()
+        for name in names
+        if not hasattr(connection if kind is web.RequestHandler else kind, name)
+    ]
+    for name, parameters in _METHODS.items():
+        method = getattr(web.RequestHandler, name, None)
+        taken = inspect.signature(method).parameters if method is not None else ()
+        absent += (
+            [f"RequestHandler.{name}({each})" for each in parameters if each not in taken]
+            if method is not None
+            else [f"RequestHandler.{name}()"]
+        )
+    return absent

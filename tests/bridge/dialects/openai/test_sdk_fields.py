@@ -1,0 +1,241 @@
+"""Every field of the openai SDK's request and message types is honoured, named as ignored, or refused by name.
+
+The types are walked as the SDK has them: for each field of each of them a request with that field is compared with one
+without it, or with another value where it must be there. A field that a new SDK adds fails here until it is read.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple, Required, Union, get_args, get_origin
+
+import orjson
+import pytest
+from openai.types.chat import completion_create_params
+from pictures import data_url, png
+from typing_extensions import get_type_hints, is_typeddict
+
+from bridge.answering.conversations import Conversations
+from bridge.answering.messages import files_of, join_answers
+from bridge.answering.schemas import path_of
+from bridge.answering.tools.instructions import instructions
+from bridge.answering.transcript import prompt
+from bridge.dialects.fields import read_object
+from bridge.dialects.files import FileReader, FileRules
+from bridge.dialects.openai.chat import CHAT_COMPLETIONS, ChatCompletionRequest
+from bridge.errors import ApiError
+
+REQUEST = completion_create_params.CompletionCreateParamsBase
+
+
+class Step(NamedTuple):
+    """A field of a type, where it stands, requests with it, and one without it or with another value."""
+
+    kind: str
+    name: str
+    path: str
+    requests: list[dict[str, Any]]
+    otherwise: dict[str, Any]
+
+
+#: What stands in a request already where a type's field is tried: it would be refused without.
+BASE: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+#: Good values of fields whose type does not say what is one.
+VALUES: dict[str, tuple[Any, Any]] = {
+    "url": (data_url(png(1)), data_url(png(2))),
+    "file_data": (data_url(png(1)), data_url(png(2))),
+    "tool_call_id": ("call_1", "call_2"),
+    "name": ("name_1", "name_2"),
+    "parameters": ({"type": "object"}, {}),
+    "schema": ({"type": "object"}, {}),
+    "arguments": ('{"a":1}', '{"a":2}'),
+}
+#: What objects need beyond what the SDK's types ask for.
+NEEDED: dict[str, dict[str, Any]] = {
+    "FileFile": {"file_data": VALUES["file_data"][0]},
+    "ChatCompletionAllowedToolsParam": {"tools": [{"type": "function", "function": {"name": "name_1"}}]},
+}
+#: Which kind of value this is, and nothing more: another word is another type.
+TAGS = {"type", "role", "syntax"}
+#: What changes nothing, and why that is no loss.
+EXCEPTIONS = {
+    ("FileFile", "filename"): "checked for its type; the site is given a name of our own, whatever it is",
+    ("FunctionDefinition", "strict"): "arguments are checked against the schema with it and without it",
+    ("PromptCacheBreakpoint", "ttl"): "part of a `prompt_cache_breakpoint`, which is named",
+    ("FilePromptCacheBreakpoint", "ttl"): "part of a `prompt_cache_breakpoint`, which is named",
+}
+
+
+def values(hint: Any, name: str = "") -> Iterator[Any]:
+    """Two values or more of a type; of a union, of each of its members."""
+    if name in VALUES and not (is_typeddict(hint) or get_origin(hint) in (Union, types.UnionType)):
+        yield from VALUES[name]
+        return
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        for member in arguments:
+            if member is not type(None):
+                yield from values(member, name)
+    elif origin is Literal:
+        yield from arguments
+    elif is_typeddict(hint):
+        yield from objects(hint)
+    elif hint in (str, int, float, bool, object):
+        yield from {str: ("a", "b"), int: (1, 2), float: (0.25, 0.75), bool: (True, False), object: ({}, "a")}[hint]
+    elif origin is not None and issubclass(origin, Mapping):
+        yield {"a": next(values(arguments[1]))}
+    elif origin is not None:  # a list of some kind
+        for value in values(arguments[0], name):
+            yield [value]
+    else:
+        raise AssertionError(f"no value of {hint!r} is known here")
+
+
+def required_keys(kind: Any) -> list[str]:
+    """The fields that must be there: the SDK's annotations are strings, so that the type itself does not know them."""
+    origins: dict[str, Any] = {
+        name: get_origin(hint) for name, hint in get_type_hints(kind, include_extras=True).items()
+    }
+    return sorted(name for name, origin in origins.items() if origin is Required)
+
+
+def objects(kind: Any) -> Iterator[dict[str, Any]]:
+    """An object of a type with no more than must be there; two, where that has a value that may be another."""
+    hints = get_type_hints(kind)
+    required = {name: list(values(hints[name], name)) for name in required_keys(kind)}
+    least = {name: found[0] for name, found in required.items()} | NEEDED.get(kind.__name__, {})
+    yield least
+    for name, found in required.items():
+        if name not in TAGS and len(found) > 1:
+            yield least | {name: found[1]}
+            return
+
+
+def steps(kind: Any, place: tuple[str | int, ...] = (), base: dict[str, Any] = BASE) -> Iterator[Step]:
+    """Each field of a type and of those within it. `place` is where an object of the type stands in `base`."""
+    hints = get_type_hints(kind)
+    here: Any = base
+    for key in place:
+        here = here[key]
+    for name, hint in sorted(hints.items()):
+        found = [value for value in values(hint, name) if value != {}]  # which says nothing
+        others = [value for value in found if value != here.get(name)]
+        if name not in TAGS and others:  # a field that must have its only value is a tag
+            requests = [put(base, place, here | {name: value}) for value in others]
+            without = base
+            if name not in here:
+                without = put(base, place, {key: value for key, value in here.items() if key != name})
+            yield Step(kind.__name__, name, path_of((*place, name)), requests, without)
+        for inner, shape in inside(hint):
+            for least in objects(inner):
+                value = [least] if shape is list else least
+                tail = (name, 0) if shape is list else (name,)
+                yield from steps(inner, (*place, *tail), put(base, place, here | {name: value}))
+                break
+
+
+def inside(hint: Any) -> Iterator[tuple[Any, type]]:
+    """The objects that a field's type can hold, each itself or in a list."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if is_typeddict(hint):
+        yield hint, dict
+    elif origin in (Union, types.UnionType):
+        for member in arguments:
+            yield from inside(member)
+    elif origin is not None and origin is not Literal and not issubclass(origin, Mapping):
+        for inner, _ in inside(arguments[0]):
+            yield inner, list
+
+
+def put(base: dict[str, Any], place: tuple[str | int, ...], value: Any) -> dict[str, Any]:
+    """A copy of a request with another value at a place."""
+    copy: Any = orjson.loads(orjson.dumps({"": base}))
+    at = copy
+    keys = ("", *place)
+    for key in keys[:-1]:
+        at = at[key]
+    at[keys[-1]] = value
+    return dict(copy[""])
+
+
+def completed(request: dict[str, Any]) -> dict[str, Any]:
+    """The request with what its parts need elsewhere: the tools that a choice names."""
+    request = dict(request)
+    if ("tool_choice" in request or "parallel_tool_calls" in request) and not request.get("tools"):
+        tools = [{"type": "function", "function": {"name": name}} for name in ("name_1", "name_2", "a", "b")]
+        request["tools"] = tools
+    if "function_call" in request and not request.get("functions"):
+        request["functions"] = [{"name": name} for name in ("name_1", "name_2")]
+    return request
+
+
+def read(request: dict[str, Any]) -> ChatCompletionRequest:
+    body = orjson.dumps(completed(request))
+    return CHAT_COMPLETIONS.read(read_object(body), FileReader(FileRules(10_000, 10), {}))
+
+
+STEPS = {f"{number} {step.kind}.{step.name}": step for number, step in enumerate(steps(REQUEST))}
+
+
+def test_the_types_are_walked_to_their_leaves() -> None:
+    names = {(step.kind, step.name) for step in STEPS.values()}
+    assert {
+        ("ChatCompletionAssistantMessageParam", "refusal"),
+        ("ChatCompletionContentPartRefusalParam", "refusal"),
+        ("ChatCompletionFunctionMessageParam", "name"),
+        ("ImageURL", "detail"),
+        ("FunctionDefinition", "parameters"),
+        ("JSONSchema", "schema"),
+    } <= names
+    assert len(names) > 80
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_no_field_is_dropped_in_silence(step: Step) -> None:
+    otherwise = outcome(step.otherwise)
+    assert (step.kind, step.name) in EXCEPTIONS or any(
+        is_noticed(step.path, outcome(request), otherwise) for request in step.requests
+    ), f"{step.path} changes nothing and is not named"
+
+
+def is_noticed(path: str, found: ChatCompletionRequest | ApiError, otherwise: ChatCompletionRequest | ApiError) -> bool:
+    """Whether a field is refused by its name, or its object's; or named as ignored so; or changes what is asked."""
+    if isinstance(found, ApiError):
+        param = (found.param or "?").removesuffix(".type")
+        return path.startswith(param) or param.startswith(path)
+    return found != otherwise or any(path.startswith(name) for name in found.chat.ignored)
+
+
+MESSAGE_STEPS = {name: step for name, step in STEPS.items() if step.path.startswith("messages[0].")}
+
+
+@pytest.mark.parametrize("step", MESSAGE_STEPS.values(), ids=MESSAGE_STEPS)
+def test_a_message_is_shown_differently_exactly_if_it_counts_as_another(step: Step) -> None:
+    """So no two histories share an evaluation whose prompts would differ, and nothing uncounted is in a prompt."""
+    otherwise = outcome(step.otherwise)
+    for found in map(outcome, step.requests):
+        if not (isinstance(found, ApiError) or isinstance(otherwise, ApiError)):
+            assert (shown(found) == shown(otherwise)) == (counted(found) == counted(otherwise))
+
+
+def shown(request: ChatCompletionRequest) -> tuple[str, list[str]]:
+    """What a model is sent: a prompt, and the digests of files."""
+    messages = join_answers(request.chat.messages)
+    told = instructions(request.chat.tools, request.chat.json_format)
+    return prompt(messages, told), [file.digest for file in files_of(messages)]
+
+
+def counted(request: ChatCompletionRequest) -> tuple[str, str]:
+    """What a conversation is recognised by."""
+    messages = join_answers(request.chat.messages)
+    told = instructions(request.chat.tools, request.chat.json_format)
+    turn = Conversations().take("key", "model", messages, lambda _: True, told)
+    return turn.asked, turn.instructions
+
+
+def outcome(request: dict[str, Any]) -> ChatCompletionRequest | ApiError:
+    try:
+        return read(request)
+    except ApiError as error:
+        return error

@@ -1,0 +1,237 @@
+"""Connections before their first request: who is served first, what they cost, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from itertools import count as counting
+from pathlib import Path
+
+import pytest
+from certificates import server_context
+from manual_clock import Clock
+from running import RunningBridge, api_key, running_bridge
+from yarl import URL
+
+from bridge.state.state import keys_document
+from handlers.daemon import newcomers
+from handlers.daemon.newcomers import Newcomer, Newcomers
+from handlers.daemon.strangers import Strangers, Visitor
+from handlers.request.appkeys import STRANGERS
+from upstream.arena import Arena
+
+MODELS = b"GET /v1/models HTTP/1.1\r\nHost: bridge.example\r\n"
+
+
+def asking(secret: str) -> bytes:
+    """A request with this key, whose answer ends the connection."""
+    return MODELS + f"Authorization: Bearer {secret}\r\nConnection: close\r\n\r\n".encode()
+
+
+@contextmanager
+def callers(origin: str, count: int, sent: bytes) -> Iterator[list[socket.socket]]:
+    """So many connections that have sent this, all while the event loop stands still."""
+    url = URL(origin)
+    with ExitStack() as stack:
+        made = [stack.enter_context(socket.create_connection((url.host or "", url.port or 0))) for _ in range(count)]
+        for each in made:
+            each.sendall(sent)
+            each.setblocking(False)
+        yield made
+
+
+def are_answered(sockets: list[socket.socket]) -> int:
+    """To how many something has come."""
+    count = 0
+    for each in sockets:
+        with suppress(BlockingIOError):
+            count += bool(each.recv(1, socket.MSG_PEEK))
+    return count
+
+
+async def read(sock: socket.socket) -> bytes:
+    """Read until the bridge closes the connection."""
+    answer = b""
+    async with asyncio.timeout(20):
+        while data := await asyncio.get_running_loop().sock_recv(sock, 65536):
+            answer += data
+    return answer
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Let the bridge run until this holds."""
+    async with asyncio.timeout(20):
+        for _ in counting():
+            if holds():
+                return
+            await asyncio.sleep(0)
+
+
+# Who is served first
+
+
+async def test_a_caller_with_a_key_is_served_before_strangers_who_came_before_it(bridge: RunningBridge) -> None:
+    with (
+        callers(bridge.origin, 300, MODELS + b"\r\n") as strangers,
+        callers(bridge.origin, 1, asking(bridge.key)) as (caller,),
+    ):
+        assert (await read(caller)).startswith(b"HTTP/1.1 200 ")
+        assert are_answered(strangers) < 200
+        await until(lambda: are_answered(strangers) > 200)  # they are served too
+
+
+async def test_a_key_is_served_before_another_keys_storm(arena: Arena, tmp_path: Path) -> None:
+    (busy, one), (quiet, other) = api_key(name="busy"), api_key(name="quiet")
+    async with running_bridge(arena, tmp_path) as bridge:
+        await keys_document(bridge.folder).update(lambda kept: (*kept, one, other))
+        await until(lambda: len(bridge.state.keys) == 3)
+        with (
+            callers(bridge.origin, 300, asking(busy)) as storm,
+            callers(bridge.origin, 1, asking(quiet)) as (caller,),
+        ):
+            assert (await read(caller)).startswith(b"HTTP/1.1 200 ")
+            assert are_answered(storm) < 250
+
+
+# What they cost
+
+
+async def test_of_a_caller_that_says_nothing_no_connection_is_made(
+    bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Visitor] = []
+    come = Strangers.come
+
+    def noted(self: Strangers, visitor: Visitor) -> None:
+        if not isinstance(visitor, Newcomer):
+            made.append(visitor)
+        come(self, visitor)
+
+    monkeypatch.setattr(Strangers, "come", noted)
+    with callers(bridge.origin, 20, b""), callers(bridge.origin, 20, MODELS):
+        await until(lambda: bridge.app[STRANGERS].open_files == 40)
+        assert (await bridge.post(bridge.chat("/say hello"))).status == 200
+        assert not made
+    await until(lambda: bridge.app[STRANGERS].open_files <= 2)  # the one of the request stays
+    assert bridge.app[STRANGERS].held == 0
+
+
+# How their requests come
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096])
+async def test_a_head_may_come_in_pieces(size: int, bridge: RunningBridge) -> None:
+    sent = MODELS + b"X-A: " + b"a" * 5000 + b"\r\n" + asking(bridge.key)[len(MODELS) :]
+    url = URL(bridge.origin)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    for start in range(0, len(sent), size):
+        writer.write(sent[start : start + size])
+        await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+
+
+async def test_over_tls_the_handshake_begins_with_the_first_byte(arena: Arena, tmp_path: Path) -> None:
+    async with running_bridge(arena, tmp_path / "state", tls=server_context(tmp_path)) as bridge:
+        with callers(bridge.origin, 20, b""):
+            assert (await bridge.post(bridge.chat("/say hello"))).status == 200
+
+
+# How they end
+
+
+@asynccontextmanager
+async def room(clock: Clock, patience: float) -> AsyncIterator[tuple[Newcomers, Strangers, list[Newcomer]]]:
+    """Newcomers of their own, and who asked something."""
+    strangers = Strangers(100, clock)
+    asked: list[Newcomer] = []
+    each = Newcomers(strangers, lambda secret: secret, asked.append, tls=False, patience=patience)
+    try:
+        yield each, strangers, asked
+    finally:
+        each.close()
+
+
+async def closed(sock: socket.socket) -> None:
+    """Wait until the other side has closed it."""
+    async with asyncio.timeout(20):
+        with suppress(ConnectionResetError):
+            assert await asyncio.get_running_loop().sock_recv(sock, 1) == b""
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    return ours, theirs
+
+
+async def test_who_says_nothing_for_too_long_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(newcomers, "_SWEEP_SECONDS", 0.01)
+    async with room(Clock(), patience=0.02) as (newcoming, strangers, asked):
+        ours, theirs = pair()
+        theirs.sendall(MODELS)
+        newcoming.come(ours)
+        await closed(theirs)
+        assert len(newcoming) == strangers.open_files == strangers.held == 0
+        assert not asked
+        theirs.close()
+
+
+async def test_who_leaves_is_forgotten() -> None:
+    async with room(Clock(), patience=60) as (newcoming, strangers, _):
+        ours, theirs = pair()
+        newcoming.come(ours)
+        assert len(newcoming) == strangers.open_files == 1
+        theirs.close()
+        await until(lambda: not len(newcoming))
+        assert strangers.open_files == 0
+        assert ours.fileno() == -1
+
+
+async def test_each_owner_has_its_turn() -> None:
+    async with room(Clock(), patience=60) as (newcoming, _, asked):
+        pairs = [pair() for _ in range(30)]
+        secrets = ["a"] * 12 + [""] * 12 + ["b"] * 6
+        for (ours, theirs), secret in zip(pairs, secrets, strict=True):
+            theirs.sendall(asking(secret) if secret else MODELS + b"\r\n")
+            newcoming.come(ours)
+        await asyncio.sleep(0)
+        assert [each.owner for each in asked] == ["a", None, "b", "a", None, "b", "a", "b"]
+        await until(lambda: len(asked) == 30)
+        assert len(newcoming) == 0
+        for ours, theirs in pairs:
+            ours.close()
+            theirs.close()
+
+
+@pytest.mark.parametrize("sent", [b"", MODELS, MODELS + b"\r\n"], ids=["silent", "half a head", "in the queue"])
+async def test_who_is_turned_away_is_closed_at_once(sent: bytes) -> None:
+    clock = Clock()
+    async with room(clock, patience=60) as (newcoming, strangers, asked):
+        ours, theirs = pair()
+        theirs.sendall(sent)
+        newcoming.come(ours)
+        strangers.make_room(1)
+        await closed(theirs)
+        await asyncio.sleep(0)
+        assert len(newcoming) == strangers.open_files == 0
+        assert not asked
+        theirs.close()
+
+
+async def test_all_are_closed_at_the_end() -> None:
+    async with room(Clock(), patience=60) as (newcoming, strangers, _):
+        (silent, one), (asking_, other) = pair(), pair()
+        newcoming.come(silent)
+        other.sendall(MODELS + b"\r\n")
+        newcoming.come(asking_)
+        newcoming.close()
+        newcoming.close()
+        assert silent.fileno() == asking_.fileno() == -1
+        assert strangers.open_files == 0
+        one.close()
+        other.close()

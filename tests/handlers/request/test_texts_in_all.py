@@ -1,0 +1,67 @@
+"""Texts below what a picture takes count too: all callers' together are bounded, and small ones cost nothing."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from running import RunningBridge
+from yarl import URL
+
+from handlers.request.appkeys import BODIES
+from handlers.request.budget import SMALL_BYTES, TOTAL_BYTES, UNCOUNTED_BYTES
+from upstream.arena import Arena, Line, Until
+
+END = Line("ad", {"finishReason": "stop"})
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("size", [UNCOUNTED_BYTES + 1, 100_000])
+async def test_a_text_counts_as_long_as_its_answer_runs(
+    size: int, stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    def script(_: object) -> list[Line | Until]:
+        begun.set()
+        return [Line("a0", "one"), Until(go_on), END]
+
+    arena.script = script
+    async with asyncio.TaskGroup() as tasks:
+        asking = tasks.create_task(bridge.post(bridge.chat("x" * size, stream=stream)))
+        async with asyncio.timeout(20):
+            await begun.wait()
+        assert size <= TOTAL_BYTES - bridge.app[BODIES].free <= size + 1000
+        go_on.set()
+        async with await asking as answer:
+            assert answer.status == 200
+            await answer.read()
+    async with asyncio.timeout(20):
+        while bridge.app[BODIES].free != TOTAL_BYTES:  # noqa: ASYNC110 — nothing tells of it
+            await asyncio.sleep(0)
+
+
+async def test_a_small_text_counts_as_nothing(arena: Arena, bridge: RunningBridge) -> None:
+    taken: list[int] = []
+
+    def script(_: object) -> list[Line]:
+        taken.append(TOTAL_BYTES - bridge.app[BODIES].free)
+        return [Line("a0", "one"), END]
+
+    arena.script = script
+    assert (await bridge.post(bridge.chat("x" * (UNCOUNTED_BYTES - 1000)))).status == 200
+    assert taken == [0]
+
+
+async def test_a_prompt_for_a_picture_counts_while_it_comes(bridge: RunningBridge) -> None:
+    budget, url, size = bridge.app[BODIES], URL(bridge.origin), SMALL_BYTES - 1000
+    _, writer = await asyncio.open_connection(url.host, url.port)
+    head = f"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bridge.key}\r\n"
+    writer.write(f"{head}Content-Type: application/json\r\nContent-Length: {size}\r\n\r\n".encode())
+    async with asyncio.timeout(20):
+        while budget.free == TOTAL_BYTES:  # noqa: ASYNC110 — nothing tells of it
+            await asyncio.sleep(0)
+        assert budget.free == TOTAL_BYTES - size
+        writer.transport.abort()
+        while budget.free != TOTAL_BYTES:  # noqa: ASYNC110 — nothing tells of it
+            await asyncio.sleep(0)

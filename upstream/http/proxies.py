@@ -1,0 +1,186 @@
+"""Which proxy a call goes through: `upstream.proxy` in bridge.toml, or else what the environment says.
+
+Parsing and choosing only; `upstream.http.tunnels` makes the connections.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+from typing import Final
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from upstream.http.exchange_types import NotSent
+
+#: The word in place of a proxy's URL that turns proxies off, those of the environment too.
+NONE: Final = "none"
+#: Schemes that a proxy's URL may have, each with its default port and its name in messages.
+SCHEMES: Final[Mapping[str, tuple[int, str]]] = {
+    "http": (80, "HTTP proxy"),
+    "https": (443, "HTTPS proxy"),
+    "socks5": (1080, "SOCKS5 proxy"),
+    "socks5h": (1080, "SOCKS5 proxy"),
+}
+#: What a user name or password may have in SOCKS5 (RFC 1929), in bytes.
+_MAX_SOCKS_WORD: Final = 255
+_HOST: Final = re.compile(r"[a-z0-9_.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy; `str()` names it without its user and password. `socks5h` resolves names itself."""
+
+    scheme: str
+    host: str
+    port: int
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"the {SCHEMES[self.scheme][1]} at {host}:{self.port}"
+
+    @property
+    def is_socks(self) -> bool:
+        """Whether it speaks SOCKS5, and not HTTP's CONNECT."""
+        return self.scheme.startswith("socks")
+
+
+def parse_proxy(url: str) -> Proxy:
+    """Read `scheme://[user:password@]host[:port]`. Raises ValueError, whose text does not quote the URL."""
+    parts = _split(url)
+    if parts.scheme not in SCHEMES or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError(_SHAPE)
+    host = parts.hostname or ""
+    if ":" in host:
+        host = str(_address(host))
+    elif not _HOST.fullmatch(host):
+        raise ValueError(_SHAPE)
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    if parts.scheme.startswith("socks"):
+        if bool(user) != bool(password) or not (user + password).isascii():
+            raise ValueError("a SOCKS5 proxy takes a user name and a password, both ASCII, or neither")
+        if max(len(user), len(password)) > _MAX_SOCKS_WORD:
+            raise ValueError(f"a SOCKS5 proxy takes at most {_MAX_SOCKS_WORD} characters of user name and password")
+    elif ":" in user or not (user + password).isprintable():
+        raise ValueError("a proxy's user name has no colon, and its password is one line")
+    return Proxy(parts.scheme, host, _port(parts) or SCHEMES[parts.scheme][0], user, password)
+
+
+@dataclass(frozen=True, slots=True)
+class _Configured:
+    """A proxy and where it is from; without a proxy, what that says cannot be used."""
+
+    source: str
+    proxy: Proxy | None
+
+
+class Proxies:
+    """Which proxy each call goes through. Plain http, but for pictures, never does: it would show the cookie."""
+
+    def __init__(self, by_scheme: Mapping[str, _Configured], exempt: tuple[str, ...] = ()) -> None:
+        self._by_scheme = by_scheme
+        self._exempt = exempt
+
+    @classmethod
+    def chosen(cls, setting: str, environ: Mapping[str, str]) -> Proxies:
+        """From `upstream.proxy`: a proxy's URL, NONE, or '' for what the environment says.
+
+        Of the environment that is HTTPS_PROXY, or HTTP_PROXY for pictures from http://, or else ALL_PROXY, and NO_PROXY
+        for exceptions; each in lower case too, which goes first. A URL there that cannot be used makes calls fail:
+        going round the proxy could show an address that was to stay hidden.
+        """
+        if setting == NONE:
+            return cls({})
+        if setting:
+            configured = _configured("upstream.proxy", setting)
+            return cls({"https": configured, "http": configured})
+        found: dict[str, _Configured] = {}
+        for scheme in ("https", "http"):
+            for name in (f"{scheme}_proxy", "all_proxy"):
+                variable = next((each for each in (name, name.upper()) if environ.get(each)), None)
+                if variable is not None:
+                    found[scheme] = _configured(variable, environ[variable])
+                    break
+        exempt = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+        return cls(found, tuple(filter(None, re.split(r"[\s,]+", exempt.lower()))))
+
+    def towards(self, scheme: str, host: str, port: int) -> Proxy | None:
+        """The proxy for a call; None where it goes directly. Raises NotSent where it may not go at all."""
+        configured = self._configured_for(scheme, host, port)
+        if configured is None:
+            return None
+        if configured.proxy is None:
+            raise NotSent(f"the proxy in {configured.source} cannot be used: {_SHAPE}")
+        return configured.proxy
+
+    def describe(self, scheme: str, host: str, port: int) -> str:
+        """How a call goes, in words such as `through the SOCKS5 proxy at host:1080 (ALL_PROXY)`; '' directly."""
+        configured = self._configured_for(scheme, host, port)
+        if configured is None:
+            return ""
+        if configured.proxy is None:
+            return f"not at all, since the proxy in {configured.source} cannot be used: {_SHAPE}"
+        return f"through {configured.proxy} ({configured.source})"
+
+    def _configured_for(self, scheme: str, host: str, port: int) -> _Configured | None:
+        configured = self._by_scheme.get(scheme)
+        return None if configured is None or any(_matches(each, host, port) for each in self._exempt) else configured
+
+
+#: No proxy at all.
+DIRECT: Final = Proxies({})
+
+_SHAPE: Final = "it must be http, https, socks5 or socks5h://[user:password@]host[:port]"
+
+
+def _configured(source: str, url: str) -> _Configured:
+    try:
+        # Environments often say `proxy.example:3128` alone, and mean an HTTP proxy.
+        return _Configured(source, parse_proxy(url if "://" in url else f"http://{url}"))
+    except ValueError:
+        return _Configured(source, None)
+
+
+def _matches(exempt: str, host: str, port: int) -> bool:
+    """Whether one entry of NO_PROXY names this host: `*`, a name with all below it, an address, a network, a port."""
+    host = host.rstrip(".").lower()
+    if exempt == "*":
+        return True
+    if exempt.startswith("["):
+        name, _, wanted = exempt[1:].partition("]")
+        wanted = wanted.removeprefix(":")
+    elif exempt.count(":") == 1:
+        name, _, wanted = exempt.partition(":")
+    else:
+        name, wanted = exempt, ""
+    if wanted and wanted != str(port):
+        return False
+    try:
+        return ip_address(host) in ip_network(name, strict=False)
+    except ValueError:
+        name = name.removeprefix("*").removeprefix(".")
+        return bool(name) and (host == name or host.endswith(f".{name}"))
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise ValueError(_SHAPE) from None
+
+
+def _port(parts: SplitResult) -> int | None:
+    try:
+        return parts.port
+    except ValueError:
+        raise ValueError(_SHAPE) from None
+
+
+def _address(host: str) -> object:
+    try:
+        return ip_address(host)
+    except ValueError:
+        raise ValueError(_SHAPE) from None

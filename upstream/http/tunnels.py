@@ -1,0 +1,184 @@
+"""Connections through a proxy: CONNECT (RFC 9110, 9.3.6) over plain TCP or TLS, and SOCKS5 by python-socks.
+
+The proxy carries a tunnel, in which our own TLS to the peer runs: it sees the peer's name or address, and no header.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import math
+import os
+import ssl
+from collections.abc import Callable
+from http import HTTPStatus
+from socket import socket
+from typing import Final, NamedTuple
+
+from aiohappyeyeballs import AddrInfoType, start_connection
+
+from upstream.http.connection import Connection
+from upstream.http.exchange_types import HttpError, NotSent
+from upstream.http.proxies import Proxy
+from upstream.http.resolver import Names, literal
+from upstream.http.trust import trusted
+
+#: When the second address of a peer is tried while the first has not answered, in seconds (RFC 8305, 5).
+NEXT_ADDRESS_SECONDS: Final = 0.25
+#: How long a TLS connection that is closed waits for its peer's close_notify, in seconds.
+TLS_SHUTDOWN_SECONDS: Final = 1.0
+#: python-socks has a limit of its own; the pool's is the one that counts.
+_NO_LIMIT_SECONDS: Final = 86_400.0
+
+
+class Peer(NamedTuple):
+    """Where a connection leads in the end. `tls` is None for plain http; `host` is the name in its certificate."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+
+    @property
+    def server_name(self) -> str | None:
+        """What `server_hostname` of asyncio's TLS is to be."""
+        return self.host.rstrip(".") if self.tls else None
+
+
+async def connect_through(
+    proxy: Proxy, peer: Peer, targets: list[str], names: Names, make: Callable[[], Connection]
+) -> Connection:
+    """Connect to a peer through a proxy; `targets` are its name or its addresses, which are tried in turn.
+
+    Raises NotSent for what the proxy is to blame for, and OSError for TLS with the peer.
+    """
+    addresses = await _addresses_of(proxy, names)
+    refused = NotSent("it has no address")
+    for target in targets:
+        try:
+            if proxy.is_socks:
+                return await _through_socks(proxy, peer, target, addresses, make)
+            return await _through_connect(proxy, peer, target, addresses, make)
+        except NotSent as error:
+            refused = error
+    raise refused
+
+
+async def _addresses_of(proxy: Proxy, names: Names) -> list[AddrInfoType]:
+    try:
+        return literal(proxy.host, proxy.port) or await names.resolve(proxy.host, proxy.port)
+    except (OSError, UnicodeError):
+        raise NotSent(f"the name of {proxy} cannot be resolved") from None
+
+
+async def _through_socks(
+    proxy: Proxy, peer: Peer, target: str, addresses: list[AddrInfoType], make: Callable[[], Connection]
+) -> Connection:
+    # Imported with the first call that needs it: most daemons use no proxy.
+    from python_socks import ProxyConnectionError, ProxyError, ProxyType
+    from python_socks.async_.asyncio import Proxy as Socks
+
+    failed = NotSent(f"{proxy} cannot be reached")
+    for *_, (address, *_) in addresses:
+        socks = Socks(ProxyType.SOCKS5, str(address), proxy.port, proxy.user, proxy.password, rdns=True)
+        try:
+            sock = await socks.connect(target, peer.port, timeout=_NO_LIMIT_SECONDS)
+        except ProxyConnectionError as error:  # an OSError too; its text has the address
+            failed = NotSent(f"{proxy} cannot be reached: {cause(error)}")
+        except ProxyError as error:  # the library's own words, without anything secret
+            raise NotSent(f"{proxy} refused: {str(error).lower()}") from None
+        except OSError as error:
+            raise NotSent(f"the connection to {proxy} failed: {cause(error)}") from None
+        except ValueError:  # what came is not SOCKS5, or a name that cannot be encoded
+            raise NotSent(f"{proxy} did not answer as one") from None
+        else:
+            return await connect_over(sock, peer, make)
+    raise failed
+
+
+async def connect_over(sock: socket, peer: Peer, make: Callable[[], Connection]) -> Connection:
+    """Speak to a peer over a connected socket, over TLS where it wants that. Raises OSError."""
+    try:
+        _, connection = await asyncio.get_running_loop().create_connection(
+            make,
+            sock=sock,
+            ssl=peer.tls,
+            server_hostname=peer.server_name,
+            ssl_shutdown_timeout=TLS_SHUTDOWN_SECONDS if peer.tls else None,
+        )
+    except BaseException:
+        sock.close()
+        raise
+    return connection
+
+
+async def _through_connect(
+    proxy: Proxy, peer: Peer, target: str, addresses: list[AddrInfoType], make: Callable[[], Connection]
+) -> Connection:
+    hop = Peer(proxy.host, proxy.port, await trusted() if proxy.scheme == "https" else None)
+    try:
+        sock = await start_connection(addresses, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS)
+        to_proxy = await connect_over(sock, hop, make)
+    except OSError as error:
+        raise NotSent(f"{proxy} cannot be reached: {cause(error)}") from None
+    try:
+        head = await to_proxy.ask(_connect_request(proxy, target, peer.port), None, math.inf)
+        if not HTTPStatus.OK <= head.status < HTTPStatus.MULTIPLE_CHOICES:
+            raise NotSent(f"{proxy} refused: {_refusal(proxy, head.status)}")
+    except HttpError as error:
+        to_proxy.abort()
+        if isinstance(error, NotSent):
+            raise
+        raise NotSent(f"{proxy} did not answer as one") from None
+    except BaseException:  # cancelled, mostly
+        to_proxy.abort()
+        raise
+    transport = to_proxy.hand_over()
+    if transport is None:
+        to_proxy.abort()
+        raise NotSent(f"{proxy} closed the connection")
+    return await _over_transport(transport, peer, make())
+
+
+async def _over_transport(transport: asyncio.Transport, peer: Peer, connection: Connection) -> Connection:
+    """Speak to the peer over a tunnel that stands."""
+    if peer.tls is None:
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+        return connection
+    try:
+        over_tls = await asyncio.get_running_loop().start_tls(
+            transport,
+            connection,
+            peer.tls,
+            server_hostname=peer.server_name,
+            ssl_shutdown_timeout=TLS_SHUTDOWN_SECONDS,
+        )
+    except BaseException:
+        transport.abort()
+        raise
+    if over_tls is None:
+        raise ConnectionResetError
+    connection.connection_made(over_tls)
+    return connection
+
+
+def _connect_request(proxy: Proxy, target: str, port: int) -> bytes:
+    authority = f"[{target}]:{port}" if ":" in target else f"{target}:{port}"
+    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
+    if proxy.user or proxy.password:
+        words = base64.b64encode(f"{proxy.user}:{proxy.password}".encode()).decode()
+        lines.append(f"Proxy-Authorization: Basic {words}")
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def _refusal(proxy: Proxy, status: int) -> str:
+    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return "its user name or password is wrong" if proxy.user else "it demands a user name and a password"
+    return f"it answered with status {status}"
+
+
+def cause(error: OSError) -> str:
+    """Why no connection was made, in the system's words; addresses and what the peer sent are left out."""
+    if isinstance(error, ssl.SSLError):
+        return "its TLS certificate or handshake is not valid"
+    return os.strerror(error.errno).lower() if error.errno else "the connection failed"
