@@ -54,3 +54,11 @@ async def test_a_picture(served: Served) -> None:
 
 async def test_a_refusal(served: Served) -> None:
     await tells_of_an_error(served, CLIENT)
+
+
+async def test_a_failure_in_the_middle(served: Served) -> None:
+    served.arena.script = answers_in_json
+    served.arena.faults.arm("model_failed_middle", after=3, message="The model is tired")
+    talk = await served.converse(CLIENT, "An animal that is too much")
+    assert talk.error is not None
+    assert "The model is tired" in talk.error["message"]

@@ -6,7 +6,6 @@ import base64
 from collections.abc import Iterator
 from typing import Any
 
-import openai
 from job import Job, Say, run
 from pydantic_ai import Agent, BinaryContent
 from pydantic_ai.exceptions import AgentRunError
@@ -30,4 +29,4 @@ def begin(job: Job) -> Say:
     return say
 
 
-run(begin, AgentRunError, openai.OpenAIError)
+run(begin, AgentRunError)
