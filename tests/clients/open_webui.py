@@ -1,6 +1,7 @@
 """Open WebUI on the bridge: log in, add the connection, chat in the browser, find the title made, send a picture.
 
-`open_webui.py PROGRAM`, which open_webui.sh calls. Prints what was seen; an AssertionError says what was not.
+`open_webui.py PROGRAM`, which open_webui.sh calls. Prints what was seen; an AssertionError says what was not, and the
+page as it was then is in failed.png in Open WebUI's environment.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def answers(turn: Turn) -> Iterator[Line]:
 
 
 @asynccontextmanager
-async def open_webui(program: str, folder: Path) -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
+async def open_webui(program: Path, folder: Path) -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
     """Open WebUI: its address, and a session there."""
     with socket.socket() as any_socket:
         any_socket.bind(("127.0.0.1", 0))
@@ -125,7 +126,8 @@ async def chat(served: Served, page: Page) -> None:
     )
     await say(page, "And what is this?")
     turns = [turns for turns in conversations(served) if not turns[0].startswith("### Task")]
-    print(f"the conversations: {turns}")
+    assert len(turns) == 1, turns
+    print(f"one conversation, continued: {turns[0]}")
     shown = [
         attachment["sha256"]
         for evaluation in served.arena.evaluations.values()
@@ -154,7 +156,7 @@ def conversations(served: Served) -> list[list[str]]:
     ]
 
 
-async def main(program: str) -> None:
+async def main(program: Path) -> None:
     """Try everything once."""
     with tempfile.TemporaryDirectory(prefix="open-webui-") as name:
         folder = Path(name)
@@ -178,7 +180,7 @@ async def main(program: str) -> None:
                         arena.faults.arm("moderated", times=None)
                         await refusal(page)
                     except BaseException:
-                        await page.screenshot(path="open_webui_failed.png")
+                        await page.screenshot(path=program.parent.with_name("failed.png"))
                         print("\n".join(daemon.log), (folder / "log").read_text()[-4000:])
                         raise
     print("all is well")
@@ -197,4 +199,4 @@ async def _connect(session: aiohttp.ClientSession, served: Served) -> str:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(Path(sys.argv[1]).resolve()))
