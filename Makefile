@@ -4,11 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 # What LiteLLM needs is not what we pin: an environment of its own.
 LITELLM := .venv-litellm
+# Neither is what other people's clients need: an environment for each group of them that agree.
+CLIENTS := .venv-clients
+CLIENT_GROUPS := aider instructor node sdks
 PIN := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links
 # CI=1 makes a missing program a failure, not a skip.
 export LMARENA_BRIDGE_NO_SKIP ?=
 
-.PHONY: demo run test test-slow check format bench screenshots lock clean
+.PHONY: demo run test test-slow test-clients check format bench screenshots lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime  ## the bridge against the embedded arena: no account needed
@@ -18,10 +21,14 @@ run: $(VENV)/.runtime  ## the bridge, with bridge.toml
 	@$(BIN)/lmarena-bridge serve
 
 test: check  ## what CI runs: lint, types, import contracts, tests
-	$(BIN)/pytest -m "not slow" --numprocesses=2 --dist=worksteal
+	$(BIN)/pytest -m "not slow and not clients" --numprocesses=2 --dist=worksteal
 
 test-slow: $(VENV)/.test  ## hundred kills, ten thousand examples a property
 	$(BIN)/pytest -m slow --hypothesis-profile=slow --numprocesses=2 --dist=worksteal
+
+test-clients: $(VENV)/.test  ## unmodified clients (SDKs, aider, …) against the bridge; installs them first
+	$(MAKE) --jobs=4 $(CLIENT_GROUPS:%=$(CLIENTS)/%/.installed)
+	$(BIN)/python tests/clients/offline.py $(BIN)/pytest -m clients --numprocesses=2 --dist=loadfile tests/clients
 
 check: $(VENV)/.test  ## lint, types and import contracts only
 	$(BIN)/ruff check .
@@ -46,6 +53,8 @@ lock: $(VENV)/.runtime  ## pin anew what pyproject.toml asks for
 	$(PIN) --extra build -c requirements/runtime.txt -o requirements/build.txt pyproject.toml
 	$(PIN) --extra build --extra test -c requirements/build.txt -o requirements/test.txt pyproject.toml
 	$(PIN) -o requirements/litellm.txt requirements/litellm.in
+	for each in requirements/clients/*.in; do $(PIN) --allow-unsafe -o "$${each%.in}.txt" "$$each" || exit; done
+	for each in requirements/clients/*/; do (cd "$$each" && npm install --package-lock-only --ignore-scripts) || exit; done
 
 $(VENV)/.runtime: requirements/build.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -62,5 +71,17 @@ $(LITELLM)/.installed: requirements/litellm.txt
 	$(LITELLM)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
+# uv takes 20 seconds for what takes pip minutes.
+$(CLIENTS)/%/.installed: requirements/clients/%.txt | $(VENV)/.test
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
+	$(BIN)/uv pip install --quiet --python $(@D) --require-hashes -r $<
+	@touch $@
+
+$(CLIENTS)/%/.installed: requirements/clients/%/package-lock.json
+	@mkdir -p $(@D)
+	cp requirements/clients/$*/package.json requirements/clients/$*/package-lock.json requirements/clients/$*/.npmrc $(@D)
+	cd $(@D) && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(LITELLM) build dist
+	rm -rf $(VENV) $(LITELLM) $(CLIENTS) build dist

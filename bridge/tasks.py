@@ -14,7 +14,7 @@ _logger = logging.getLogger(__name__)
 
 
 class TaskOwner:
-    """Owns the tasks that it spawns: keeps them referenced, logs the failure nobody awaits, ends them in `aclose`."""
+    """Owns the tasks that it spawns: keeps them referenced, logs their failures, ends them in `aclose`."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -65,14 +65,8 @@ class TaskOwner:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled():
-            # An awaiter takes the exception when it wakes, right after this callback: look once it has had its turn.
-            task.get_loop().call_soon(_log_unawaited, task)
-
-
-def _log_unawaited(task: asyncio.Task[Any]) -> None:
-    if task._log_traceback:  # noqa: SLF001 - the only sign that nobody has taken the exception
-        _logger.error("task %s failed", task.get_name(), exc_info=task.exception())
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _logger.error("task %s failed", task.get_name(), exc_info=error)
 
 
 async def set_within(event: asyncio.Event, seconds: float) -> bool:

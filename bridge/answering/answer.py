@@ -71,6 +71,11 @@ class Answer:
         return self.said.usage(self._prompt_tokens, self._cached_tokens)
 
     @property
+    def offers_tools(self) -> bool:
+        """The model was shown tools."""
+        return self._stages.offers_tools
+
+    @property
     def tools_outcome(self) -> ToolsOutcome | None:
         """What became of the request's tools; None without tools, or before the answer has ended."""
         return self._stages.outcome

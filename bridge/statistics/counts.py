@@ -1,6 +1,7 @@
 """What is counted of requests: each one's outcome, its sums, and who used what; and their packed form.
 
-A row in JSON is one string of numbers. Of a name: `requests errors prompt_tokens completion_tokens last`. Of a period:
+A row in JSON is one string of numbers. Of a name: `requests errors prompt_tokens completion_tokens last`, and where it
+was ever offered tools `offered called repaired unparsed`. Of a period:
 `requests errors gone chunks prompt_tokens completion_tokens | ttft | duration`, where a histogram is its microseconds
 and its counts without the zeros at the end.
 """
@@ -11,7 +12,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from operator import attrgetter
+from operator import add, attrgetter
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from bridge.statistics.histogram import Histogram
@@ -34,6 +35,23 @@ _NO_FAILURE: Final = (Reason.OK, Reason.CLIENT_GONE)
 T = TypeVar("T")
 
 
+class ToolUse(NamedTuple):
+    """Answers to requests with tools: all, those with calls, with calls once corrected, and with none to be read."""
+
+    offered: int = 0
+    called: int = 0
+    repaired: int = 0
+    unparsed: int = 0
+
+    def plus(self, more: ToolUse) -> ToolUse:
+        """Both together."""
+        return ToolUse(*map(add, self, more)) if more.offered else self
+
+
+#: What most requests have: no tools.
+NO_TOOLS: Final = ToolUse()
+
+
 class Outcome(NamedTuple):
     """How one request, a chat completion or a call for images, has ended.
 
@@ -50,6 +68,7 @@ class Outcome(NamedTuple):
     chunks: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    tools: ToolUse = NO_TOOLS
 
     @property
     def failed(self) -> bool:
@@ -73,6 +92,7 @@ class UsageCounts:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     last: int = 0
+    tools: ToolUse = NO_TOOLS
 
     def count(self, outcomes: Sequence[Outcome], last: int) -> None:
         """Count requests, the last of which came at `last`."""
@@ -81,6 +101,9 @@ class UsageCounts:
         self.prompt_tokens += sum([each.prompt_tokens for each in outcomes])
         self.completion_tokens += sum([each.completion_tokens for each in outcomes])
         self.last = last
+        for each in outcomes:
+            if each.tools.offered:
+                self.tools = self.tools.plus(each.tools)
 
     def add(self, more: UsageCounts) -> None:
         """Count what another row has counted, and that later, if it was not before."""
@@ -89,16 +112,20 @@ class UsageCounts:
         self.prompt_tokens += more.prompt_tokens
         self.completion_tokens += more.completion_tokens
         self.last = more.last
+        self.tools = self.tools.plus(more.tools)
 
     def pack(self) -> str:
         """One row."""
-        return f"{self.requests} {self.errors} {self.prompt_tokens} {self.completion_tokens} {self.last}"
+        row = f"{self.requests} {self.errors} {self.prompt_tokens} {self.completion_tokens} {self.last}"
+        return " ".join([row, *map(str, self.tools)]) if self.tools.offered else row
 
     @classmethod
     def unpack(cls, row: str) -> Self:
         """Read what `pack` wrote. Raises ValueError."""
-        requests, errors, prompt_tokens, completion_tokens, last = map(int, row.split())
-        return cls(requests, errors, prompt_tokens, completion_tokens, last)
+        requests, errors, prompt_tokens, completion_tokens, last, *tools = map(int, row.split())
+        if len(tools) not in (0, len(ToolUse._fields)):
+            raise ValueError(f"{len(tools)} numbers about tools")
+        return cls(requests, errors, prompt_tokens, completion_tokens, last, ToolUse(*tools))
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
 from typing import Final, NamedTuple, TypeAlias
 
+from bridge.statistics.counts import ToolUse
 from bridge.statistics.histogram import Histogram
 from bridge.statistics.stats import Stats
 from upstream.protocol.errors import Reason
@@ -70,6 +71,23 @@ _COUNTERS: Final = (
         "Requests that ended in an error, by model.",
         ("model",),
         lambda stats: {(model,): usage.errors for model, usage in stats.models.items()},
+    ),
+    Counted(
+        "model_tools_offered",
+        "Answers to requests that brought tools, by model.",
+        ("model",),
+        lambda stats: {(model,): usage.tools.offered for model, usage in stats.models.items() if usage.tools.offered},
+    ),
+    Counted(
+        "model_tools",
+        "What became of tools by model: called, repaired (called once corrected), unparsed (no call could be read).",
+        ("model", "outcome"),
+        lambda stats: {
+            (model, outcome): count
+            for model, usage in stats.models.items()
+            if usage.tools.offered
+            for outcome, count in zip(ToolUse._fields[1:], usage.tools[1:], strict=True)
+        },
     ),
 )
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from aiohttp import web
 
 from bridge.access.logins import Login
 from bridge.models import Models
+from bridge.statistics.counts import NO_TOOLS, ToolUse, UsageCounts
 from handlers.dashboard.owner import OWNER
 from handlers.dashboard.pages import render
-from handlers.request.appkeys import MODELS, SETTINGS
+from handlers.request.appkeys import MODELS, SETTINGS, STATS
 from upstream.protocol.models import Model
 
 #: What a list of models can be narrowed to, and how the page says it.
@@ -25,19 +28,23 @@ TRAITS = {
 
 
 class Row(NamedTuple):
-    """One model as the page lists it; `display_name` only where it differs from the public name."""
+    """One model as the page lists it; `display_name` only where it differs from the public name.
+
+    `tools` is what became of the tools that it was offered since the statistics began.
+    """
 
     name: str
     display_name: str | None
     maker: str
     rank: int | None
     traits: tuple[str, ...]
+    tools: ToolUse
 
 
 async def models(request: web.Request, login: Login) -> web.StreamResponse:
     """GET /dashboard/models."""
     known = request.app[MODELS]
-    rows = listed(known)
+    rows = listed(known, (await request.app[STATS].read()).models)
     return await render(
         request,
         "models.html",
@@ -46,13 +53,14 @@ async def models(request: web.Request, login: Login) -> web.StreamResponse:
             "rows": rows,
             "failure": known.failure,
             "traits": TRAITS,
+            "tools_offered": any(row.tools.offered for row in rows),
             "counts": Counter(trait for row in rows for trait in row.traits),
             "stealth": request.app[SETTINGS].config.models.stealth,
         },
     )
 
 
-def listed(known: Models) -> list[Row]:
+def listed(known: Models, used: Mapping[str, UsageCounts] = MappingProxyType({})) -> list[Row]:
     """The models in the order of the API's list; stealth ones only where the configuration opens them."""
     if known.catalog is None:
         return []
@@ -63,6 +71,7 @@ def listed(known: Models) -> list[Row]:
             model.organization or "unnamed",
             model.rank,
             _traits(model),
+            used[model.name].tools if model.name in used else NO_TOOLS,
         )
         for name, model in known.visible(known.catalog, OWNER)
         if not model.video

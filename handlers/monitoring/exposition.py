@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from platform import python_version
+from resource import RLIMIT_NOFILE, getrlimit
 from typing import Final
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
@@ -39,7 +42,7 @@ class Exposition:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(CountedCollector(counted))
         self._registry.register(DaemonCollector(app))
-        self._registry.register(OwnProcessCollector(registry=None))
+        self._registry.register(OwnProcessCollector())
         name, documentation = f"{_PREFIX}event_loop_lag_seconds", "How long the event loop let this scrape wait."
         self._lag = Gauge(name, documentation, registry=self._registry)
 
@@ -142,11 +145,35 @@ def _gauge(name: str, documentation: str, samples: Samples, *labels: str) -> Met
     return family
 
 
-class OwnProcessCollector(ProcessCollector):
-    """Memory, descriptors and CPU of this process, under a systemd that hides the rest of /proc (ProcSubset=pid) too.
+class OwnProcessCollector(Collector):
+    """Memory, descriptors and CPU of this process, under the names that every Prometheus client gives them.
 
-    The library reads there when the machine was started, and tells nothing at all where it cannot.
+    The library's own collector reads when the machine was started, which a hardened systemd unit hides
+    (ProcSubset=pid), and tells nothing at all where it cannot.
     """
 
-    def _boot_time(self) -> float:
-        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._proc = proc
+
+    def collect(self) -> Iterator[Metric]:
+        """Read /proc; nothing where there is none."""
+        try:
+            # Behind the name in brackets, which may hold anything: state is the first field, and field 3 in proc(5).
+            fields = (self._proc / "self/stat").read_text().rpartition(")")[2].split()
+            descriptors = sum(1 for _ in (self._proc / "self/fd").iterdir())
+        except OSError:
+            return
+        user, system, started, virtual, pages = (int(fields[at - 3]) for at in (14, 15, 22, 23, 24))
+        ticks = os.sysconf("SC_CLK_TCK")
+        booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        yield CounterMetricFamily(
+            "process_cpu_seconds_total", "Total user and system CPU time spent in seconds.", (user + system) / ticks
+        )
+        for name, documentation, value in (
+            ("virtual_memory_bytes", "Virtual memory size in bytes.", virtual),
+            ("resident_memory_bytes", "Resident memory size in bytes.", pages * os.sysconf("SC_PAGE_SIZE")),
+            ("start_time_seconds", "Start time of the process since unix epoch in seconds.", booted + started / ticks),
+            ("open_fds", "Number of open file descriptors.", descriptors),
+            ("max_fds", "Maximum number of open file descriptors.", getrlimit(RLIMIT_NOFILE)[0]),
+        ):
+            yield GaugeMetricFamily(f"process_{name}", documentation, value)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from operator import attrgetter
 from typing import Final
 
-from bridge.statistics.counts import Outcome
+from bridge.answering.stages import ToolsOutcome
+from bridge.statistics.counts import Outcome, ToolUse
 from bridge.statistics.stats import Stats
 from handlers.request.facts import Facts
 
@@ -46,11 +47,14 @@ class Activity:
         if self._running.pop(facts.number, None) is None:
             return
         prompt_tokens = completion_tokens = 0
+        tools = ToolUse()
         for answer in facts.answers:
             usage = answer.upstream_usage()
             prompt_tokens += usage.prompt
             completion_tokens += usage.completion
             facts.chunks += answer.said.chunks
+            if answer.offers_tools:
+                tools = tools.plus(tool_use(answer.tools_outcome))
         facts.status, facts.seconds = status, seconds
         facts.answers.clear()
         facts.life = None
@@ -66,5 +70,16 @@ class Activity:
                 chunks=facts.chunks,
                 prompt_tokens=prompt_tokens,
                 completion_tokens=completion_tokens,
+                tools=tools,
             )
         )
+
+
+def tool_use(outcome: ToolsOutcome | None) -> ToolUse:
+    """Count one answer to a request with tools; it has no outcome where it broke off."""
+    return ToolUse(
+        1,
+        called=outcome is ToolsOutcome.CALLED,
+        repaired=outcome is ToolsOutcome.REPAIRED,
+        unparsed=outcome is ToolsOutcome.UNPARSED,
+    )

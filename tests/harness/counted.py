@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from bridge.statistics.counts import LAST_ANSWERS, Counts, Outcome, UsageCounts
+from bridge.statistics.counts import LAST_ANSWERS, Counts, Outcome, ToolUse, UsageCounts
 from bridge.statistics.stats import TABLE_DAYS, PeriodKind, Stats
 from upstream.protocol.errors import Reason
 
@@ -43,6 +43,7 @@ class Happened:
                 usage.prompt_tokens += outcome.prompt_tokens
                 usage.completion_tokens += outcome.completion_tokens
                 usage.last = at
+                usage.tools = ToolUse(*map(sum, zip(usage.tools, outcome.tools, strict=True)))
         return table
 
 
@@ -101,7 +102,7 @@ def _assert_top(top: list[tuple[str, UsageCounts]], table: dict[str, UsageCounts
 
 def _numbers(rows: Iterable[tuple[str, UsageCounts]]) -> Iterable[tuple[str, tuple[int, ...]]]:
     for name, usage in rows:
-        yield name, (usage.requests, usage.errors, usage.prompt_tokens, usage.completion_tokens)
+        yield name, (usage.requests, usage.errors, usage.prompt_tokens, usage.completion_tokens, *usage.tools)
 
 
 def _model(outcome: Outcome) -> str | None:

@@ -239,4 +239,5 @@ def _read_wall(status: int, headers: Mapping[str, str], text: str) -> UpstreamEr
 
 
 def _quoted(detail: str) -> str:
-    return f": {detail}" if detail else ""
+    """What the site said, to stand at the end of a sentence that has its own full stop."""
+    return f": {detail.removesuffix('.')}" if detail else ""

@@ -60,6 +60,8 @@ class ReadingStage(ABC):
     error: ApiError | None = None
     #: Only a stage that reads tool calls has one, once the answer has ended.
     outcome: ToolsOutcome | None = None
+    #: It was given tools whose calls it reads.
+    offers_tools: bool = False
     #: Characters that are held back.
     size: int = 0
 
@@ -132,6 +134,11 @@ class Stages:
     def outcome(self) -> ToolsOutcome | None:
         """What became of the request's tools; None without tools, or before the answer has ended."""
         return next((reader.outcome for reader in self._readers if reader.outcome is not None), None)
+
+    @property
+    def offers_tools(self) -> bool:
+        """The model was shown tools."""
+        return any(reader.offers_tools for reader in self._readers)
 
     @property
     def prompt(self) -> str | None:

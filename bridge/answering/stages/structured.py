@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 from bridge.answering.chat import JsonFormat
@@ -25,8 +26,9 @@ _FENCED: Final = re.compile(
 #: Where an object or an array begins that is JSON, as against a bracket in prose.
 _OBJECT: Final = re.compile(r"\{(?=\s*[\"'}])")
 _OBJECT_OR_ARRAY: Final = re.compile(r"\{(?=\s*[\"'}])|\[(?=\s*(?:[\[{\"'\]\d-]|true|false|null))")
-#: So many places are tried.
+#: So many places are tried; mending what begins there takes longer than reading it.
 _MAX_PLACES: Final = 50
+_MAX_MENDED: Final = 3
 #: An opening bracket and what must follow it are within so many characters, as long as the JSON is no joke.
 _OPENING_CHARS: Final = 200
 
@@ -176,22 +178,20 @@ def misfit_of(value: object, schema: Mapping[str, object] | None) -> str:
 
 def _candidates(text: str, opening: re.Pattern[str]) -> Iterator[Found]:
     """Yield what may be the JSON of an answer, the likeliest first: as it stands, then mended."""
-    places = [skip_spaces(text, 0)]
-    places += [skip_spaces(text, fenced.start("inside")) for fenced in _FENCED.finditer(text)]
-    ends: list[tuple[int, int]] = [(places[0], len(text.rstrip()))]
-    ends += [(place, fenced.end("inside")) for place, fenced in zip(places[1:], _FENCED.finditer(text), strict=True)]
+    fences = [fenced.span("inside") for fenced in islice(_FENCED.finditer(text), _MAX_PLACES)]
+    ends = [(skip_spaces(text, start), end) for start, end in ((0, len(text.rstrip())), *fences)]
     for place, end in ends:
         value = read_value(text, place)
         if value is not None and not text[value.end : end].strip():
             yield Found(text[place : value.end], value.value)
-    brackets = [found.start() for found in opening.finditer(text)][:_MAX_PLACES]
+    brackets = [found.start() for found in islice(opening.finditer(text), _MAX_PLACES)]
     at = 0
     for place in brackets:
         if place >= at and (value := read_value(text, place)) is not None:
             yield Found(text[place : value.end], value.value)
             at = value.end
     at = 0
-    for place in brackets:
+    for place in brackets[:_MAX_MENDED]:
         if place >= at and (value := read_nearly(text, place)) is not None:
             if value.mended:
                 yield Found(compact(value.value), value.value)

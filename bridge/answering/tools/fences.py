@@ -41,21 +41,47 @@ def next_line_start(text: str, at: int) -> LineStart | None:
     return LineStart(found.start(), found.end() - len(marks or "{"), found.end(), marks)
 
 
+class LineStarts:
+    """Those of one text, looked for from places that only go forward: each stretch is searched once."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._found: LineStart | None = None
+        self._searched = -1  # from here on
+
+    def next(self, at: int) -> LineStart | None:
+        """Find the next one from a place on."""
+        if self._searched < 0 or (self._found is not None and self._found.start < at):
+            self._found, self._searched = next_line_start(self._text, at), at
+        return self._found
+
+
 def maybe_marks(text: str, at: int) -> int:
     """Find where the end of a text may become the marks of a fence; its end where it cannot."""
     found = _MAYBE_MARKS.search(text, max(at, len(text) - 200))
     return found.start() if found else len(text)
 
 
-def end_of_info(text: str, at: int) -> int | None:
-    """Find the line break behind the marks that end at a place: None where it has not come, -1 where it is no fence."""
-    found = _INFO.match(text, at)
+class Info(NamedTuple):
+    """What stands behind the marks of a line: of a fence, up to `inside`, where its content begins.
+
+    `inside` is None where that has not come, or cannot be known to be calls: the words are too many.
+    """
+
+    is_fence: bool
+    inside: int | None = None
+    undecided: bool = False
+
+
+def info(text: str, at: int) -> Info:
+    """Read the words behind the marks that end at a place, as far as they have come."""
+    found = _INFO.match(text, at, at + MAX_INFO_CHARS + 1)
     end = found.end() if found else at
-    if text[end : end + 1] == "\n":
-        return end + 1
-    if text[end:] or end - at > MAX_INFO_CHARS:
-        return -1
-    return None
+    if end - at > MAX_INFO_CHARS:
+        return Info(is_fence=True)
+    if end == len(text):
+        return Info(is_fence=False, undecided=True)
+    return Info(is_fence=True, inside=end + 1) if text[end] == "\n" else Info(is_fence=False)
 
 
 def closing(marks: str, *, at_end: bool = True) -> re.Pattern[str]:

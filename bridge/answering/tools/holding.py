@@ -6,17 +6,17 @@ import re
 from typing import Final
 
 from bridge.answering.tools.fences import (
+    LineStarts,
     closing,
     end_of_closing,
-    end_of_info,
+    info,
     maybe_closing,
     maybe_marks,
-    next_line_start,
     prospect,
 )
 from bridge.answering.tools.json_values import Extent, read_nearly, skip_spaces
 from bridge.answering.tools.offered import Offered
-from bridge.answering.tools.openings import LINE_CHARS, next_beginning, next_opening
+from bridge.answering.tools.openings import LINE_CHARS, Openings, next_beginning, opening_at
 from bridge.answering.tools.parts import calls_in
 
 #: JSON is followed to its end at the latest when so much of it has come.
@@ -24,7 +24,7 @@ _UNDECIDED_CHARS: Final = 200
 #: So much of what has gone on is looked at, besides the line that it ends with.
 _CONTEXT_CHARS: Final = 10
 #: White space waits for what follows it, but no more of it than this.
-_MAX_SPACES: Final = 4096
+_MAX_SPACES: Final = 1000
 #: Text that neither begins anything nor ends in white space.
 _PLAIN: Final = re.compile(r"[^<\[{`~\n]*[^<\[{`~\s]\Z")
 
@@ -106,6 +106,7 @@ class Holding:
 
     def _hold_from(self, text: str, at: int) -> int:
         """Find from where on the text is to be held back."""
+        openings, lines = Openings(text), LineStarts(text)
         while True:
             if self._marks:
                 end = closing(self._marks, at_end=False).search(text, at)
@@ -113,8 +114,7 @@ class Holding:
                     line = maybe_closing(self._marks).search(text, max(at, text.rfind("\n") + 1))
                     return line.start() if line else len(text)
                 self._marks, at = "", end.end()
-            opening = next_opening(text, at)
-            line_start = next_line_start(text, at)
+            opening, line_start = openings.next(at), lines.next(at)
             if opening is not None and (line_start is None or opening.start <= line_start.at):
                 if opening.form is None:
                     at = opening.end
@@ -124,50 +124,51 @@ class Holding:
             if line_start is None:
                 return min(next_beginning(text, at), maybe_marks(text, at))
             if not line_start.marks:
-                if self._may_be_bare(text, line_start.at, line_start.at, ""):
+                over = self._over_bare(text, line_start.at, line_start.at, "")
+                if over is None:
                     return line_start.at
+                at = over
+                continue
+            words = info(text, line_start.end)
+            if words.undecided:
+                return line_start.start
+            if not words.is_fence:
                 at = line_start.end
                 continue
-            inside = end_of_info(text, line_start.end)
-            if inside is None:
-                return line_start.start
-            if inside < 0:
-                found = text.find("\n", line_start.end)
-                if "`" not in text[line_start.end : found if found >= 0 else len(text)]:
-                    self._marks = line_start.marks
-                at = line_start.end
+            if words.inside is None:
+                self._marks, at = line_start.marks, line_start.end
                 continue
-            if self._may_be_around(text, line_start.start, inside, line_start.marks):
+            over = self._over_fence(text, line_start.start, words.inside, line_start.marks)
+            if over is None:
                 return line_start.start
-            self._marks, at = line_start.marks, inside
+            self._marks, at = line_start.marks, over
 
-    def _may_be_around(self, text: str, start: int, inside: int, marks: str) -> bool:
-        """Whether a fence may be around calls, as far as its content has come."""
+    def _over_fence(self, text: str, start: int, inside: int, marks: str) -> int | None:
+        """Return where the text goes on in a fence; None where there may be calls in it, as far as it has come."""
         inner = skip_spaces(text, inside)
         if inner == len(text) or next_beginning(text, inner) == inner:
-            return True
-        if text[inner] in "{[":
-            opening = next_opening(text, inner)
-            if opening is not None and opening.start == inner:
-                self._until_end = True
-                return True
-            return self._may_be_bare(text, start, inner, marks)
-        opening = next_opening(text, inner)
-        self._until_end = opening is not None and opening.start == inner and opening.form is not None
-        return self._until_end
+            return None
+        opening = opening_at(text, inner)
+        if opening is not None:
+            self._until_end = opening.form is not None
+            return None if self._until_end else inside
+        return self._over_bare(text, start, inner, marks) if text[inner] in "{[" else inside
 
-    def _may_be_bare(self, text: str, start: int, at: int, marks: str) -> bool:
-        """Whether JSON may be a call; once its name is known, or cannot be for a while, it is followed to its end."""
+    def _over_bare(self, text: str, start: int, at: int, marks: str) -> int | None:
+        """Return where the text goes on at or behind JSON; None where it may be a call, as far as it has come.
+
+        Once its name is known, or cannot be for a while, it is followed to its end.
+        """
         if next_beginning(text, at) == at:  # `[TOOL_CALLS]`
-            return True
+            return None
         hope = prospect(text, at)
         if not hope.possible or (hope.name is not None and self._offered.find(hope.name) is None):
-            return False
+            return at + 1
         bare = _BareJson(self._offered, start, at, marks)
         if bare.is_over(text[at:], [text]):
-            return False
+            return bare.step_over(0)
         self._json = bare if hope.name is not None or len(text) - at > _UNDECIDED_CHARS else None
-        return True
+        return None
 
 
 def _end_of(text: str) -> str:

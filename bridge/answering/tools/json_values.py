@@ -15,15 +15,15 @@ _CLOSERS: Final = re.compile(
     r"|<tool_call>|<tool_response\b|\[TOOL_CALLS\]"
     r"|<[|｜][\w▁]+[|｜]>"
 )
-_TOKENS: Final = re.compile(rf"\\.|[\"'\[\]{{}}]|//[^\n]*|/\*.*?\*/|(?P<closer>{_CLOSERS.pattern})", re.DOTALL)
+_TOKENS: Final = re.compile(rf"\\.|[\"'\[\]{{}}]|//[^\n]*|/\*.{{0,1000}}?\*/|(?P<closer>{_CLOSERS.pattern})", re.DOTALL)
 _SPACES: Final = re.compile(r"\s*")
 #: What must stand before and behind a quotation mark that begins or ends a string of nearly right JSON.
 _BEFORE_STRING: Final = re.compile(r"[\[{,:(]\s*\Z")
 _BEHIND_STRING: Final = re.compile(r"\s*(?:[,:}\]]|\Z)")
 _UNFINISHED: Final = ("{", "[", ",", ":")
 
-#: A text longer than this is not mended: the library takes time for it.
-MAX_MENDED_CHARS: Final = 1_000_000
+#: A longer text is not mended: that holds the event loop for a quarter of a second.
+MAX_MENDED_CHARS: Final = 200_000
 
 
 class Value(NamedTuple):
@@ -61,6 +61,8 @@ def read_nearly(text: str, at: int = 0) -> Value | None:
     if strict is not None:
         return strict
     end = _end_of_nearly(text, at)
+    if end - at > MAX_MENDED_CHARS:
+        return None
     value = _mended(text[at:end])
     return None if value is None else Value(value, end, mended=True)
 
@@ -119,7 +121,7 @@ def _mended(text: str) -> dict[str, object] | list[object] | None:
     from json_repair import repair_json  # when first needed: most answers hold JSON that is JSON
 
     text = text.rstrip()
-    if len(text) > MAX_MENDED_CHARS or text.endswith(_UNFINISHED):
+    if text.endswith(_UNFINISHED):
         return None
     try:
         value = repair_json(text, return_objects=True, skip_json_loads=True)
@@ -133,6 +135,8 @@ def _end_of_nearly(text: str, at: int) -> int:
     depth, quote, unquoted_closer = 0, "", None
     for token in _TOKENS.finditer(text, at):
         char = token[0]
+        if token.start() - at > MAX_MENDED_CHARS:
+            break
         if token["closer"]:
             if not quote:
                 return token.start()

@@ -79,7 +79,10 @@ class Offered:
         if misfit is not None:
             place = f" (at {misfit.path})" if misfit.path else ""
             return Wrong(f'The arguments of "{tool.name}" do not fit its parameters{place}: {misfit.message}')
-        return self._made(tool, compact(arguments))
+        try:
+            return self._made(tool, compact(arguments))
+        except RecursionError:
+            return Wrong(f'The arguments of "{tool.name}" are nested too deeply.')
 
     def _made(self, tool: Tool, arguments: str) -> ToolCall:
         return ToolCall(self._new_id(), tool.name, arguments, tool.kind)

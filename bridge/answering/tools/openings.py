@@ -50,13 +50,36 @@ _QUOTED: Final = re.compile(f"[{''.join(_QUOTES)}](?:{_OPENING.pattern})")
 LINE_CHARS: Final = 2000
 
 
-def next_opening(text: str, at: int, end: int | None = None) -> Found | None:
+def next_opening(text: str, at: int) -> Found | None:
     """Find the next opening that is meant as one, and not spoken of."""
-    while found := _OPENING.search(text, at) if end is None else _OPENING.search(text, at, end):
+    while found := _OPENING.search(text, at):
         if not _is_spoken_of(text, found.start()):
             return Found(found.start(), found.end(), _ALL[(found.lastindex or 1) - 1][1])
         at = found.end()
     return None
+
+
+def opening_at(text: str, at: int) -> Found | None:
+    """Read the opening that stands at a place, if it is meant as one."""
+    found = _OPENING.match(text, at)
+    if found is None or _is_spoken_of(text, at):
+        return None
+    return Found(at, found.end(), _ALL[(found.lastindex or 1) - 1][1])
+
+
+class Openings:
+    """The openings of one text, looked for from places that only go forward: each stretch is searched once."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._found: Found | None = None
+        self._searched = -1  # from here on
+
+    def next(self, at: int) -> Found | None:
+        """Find the next opening from a place on."""
+        if self._searched < 0 or (self._found is not None and self._found.start < at):
+            self._found, self._searched = next_opening(self._text, at), at
+        return self._found
 
 
 def next_beginning(text: str, at: int) -> int:
@@ -71,7 +94,8 @@ def next_beginning(text: str, at: int) -> int:
 
 def _is_spoken_of(text: str, at: int) -> bool:
     """Whether a marker is text: behind a quotation mark, on a line with one that is, in inline code, or quoted."""
-    line = text[max(text.rfind("\n", 0, at) + 1, at - LINE_CHARS) : at]
+    start = max(at - LINE_CHARS, 0)
+    line = text[max(text.rfind("\n", start, at) + 1, start) : at]
     return (
         line[-1:] in _QUOTES or line.count("`") % 2 == 1 or line.lstrip()[:1] == ">" or _QUOTED.search(line) is not None
     )

@@ -14,6 +14,9 @@ _ARGUMENTS: Final = ("arguments", "parameters", "args", "input")
 #: What else may stand beside a name and its arguments.
 _BESIDE: Final = frozenset({*_NAMES, *_ARGUMENTS, "id", "type", "index", "call_id"})
 
+#: So deep calls are looked for: a list of wrappers around lists of calls.
+_MAX_DEPTH: Final = 6
+
 _FENCE: Final = re.compile(r"\s*(?:`{3,}|~{3,})[\w+-]*[ \t]*\n?")
 _FENCE_END: Final = re.compile(r"\s*(?:`{3,}|~{3,})")
 _BETWEEN: Final = re.compile(r"[\s,;]*")
@@ -34,19 +37,21 @@ class Block(NamedTuple):
     wrapper: bool = False
 
 
-def calls_in(value: object) -> list[RawCall] | None:
+def calls_in(value: object, depth: int = _MAX_DEPTH) -> list[RawCall] | None:
     """Find the calls that a JSON value holds, by any of the names that models give to the parts; None where none."""
+    if depth <= 0:
+        return None
     if isinstance(value, list):
-        found = [calls_in(item) for item in value]
+        found = [calls_in(item, depth - 1) for item in value]
         calls = [call for each in found for call in each or ()]
         return calls if value and all(found) else None
     if not isinstance(value, Mapping):
         return None
     if isinstance(value.get("tool_calls"), list):
-        return calls_in(value["tool_calls"])
+        return calls_in(value["tool_calls"], depth - 1)
     for key in ("function", "tool"):
         if isinstance(value.get(key), Mapping):
-            return calls_in(value[key])
+            return calls_in(value[key], depth - 1)
     name = next((value[key] for key in _NAMES if isinstance(value.get(key), str)), None)
     if name is None:
         return None

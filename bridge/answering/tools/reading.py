@@ -6,11 +6,11 @@ import re
 from typing import Final, NamedTuple
 
 from bridge.answering.messages import ToolCall
-from bridge.answering.tools.fences import LineStart, closing, end_of_closing, end_of_info, next_line_start, prospect
+from bridge.answering.tools.fences import LineStart, LineStarts, closing, end_of_closing, info, prospect
 from bridge.answering.tools.forms import at_line_start
-from bridge.answering.tools.json_values import read_nearly, skip_spaces
+from bridge.answering.tools.json_values import Extent, read_nearly, skip_spaces
 from bridge.answering.tools.offered import Offered, Wrong
-from bridge.answering.tools.openings import Found, next_opening
+from bridge.answering.tools.openings import Found, Openings, opening_at
 from bridge.answering.tools.parts import Block, calls_in
 
 #: Closing tags that are left over between blocks, and marks at the end of a turn.
@@ -18,6 +18,12 @@ _LEFT_OVER: Final = re.compile(
     r"(?:\s|</tool_calls?>|</(?:[\w.-]{1,32}:)?(?:function_calls|tool_calls)>"
     r"|<[|｜]tool[_▁]calls?[_▁](?:section[_▁])?end[|｜]>|<[|｜](?:eom_id|eot_id|im_end|end▁of▁sentence)[|｜]>)*"
 )
+
+
+#: So many places are tried at which bare JSON may begin.
+_MAX_BARE: Final = 3
+#: So many openings are looked at: no answer has more calls, and each may be looked for in the whole of it.
+_MAX_OPENINGS: Final = 500
 
 
 class Reading(NamedTuple):
@@ -44,6 +50,8 @@ class _Reader:
 
     def __init__(self, text: str, at: int, offered: Offered) -> None:
         self._text = text
+        self._openings = Openings(text)
+        self._lines = LineStarts(text)
         self._at = at
         self._offered = offered
         self._calls: list[ToolCall] = []
@@ -51,11 +59,16 @@ class _Reader:
         self._start: int | None = None
         self._dropped = 0
         self._whole = True
+        self._bare_left = _MAX_BARE
+        self._openings_left = _MAX_OPENINGS
         self._wrapper: int | None = None  # where one begins in which no call has been found yet
 
     def read(self) -> Reading:
         """Read it all."""
         while (fence_or_block := self._next()) is not None:
+            if self._openings_left <= 0:
+                self._give_up()
+                break
             if isinstance(fence_or_block, Found):
                 if fence_or_block.form is None:
                     if self._start is None:
@@ -74,16 +87,22 @@ class _Reader:
             self._drop(len(self._text))
         return Reading(tuple(self._calls), self._start, tuple(self._wrong), self._dropped, self._whole)
 
+    def _give_up(self) -> None:
+        """There are too many blocks: nothing of them is called."""
+        self._wrong.append(f"There are more than {_MAX_OPENINGS} blocks.")
+        self._calls.clear()
+        self._start = self._at if self._start is None else self._start
+
     def _next(self) -> Found | LineStart | None:
         """Find what comes next: an opening, a fence, or a line that may begin bare JSON."""
-        opening = next_opening(self._text, self._at)
-        line = next_line_start(self._text, self._at)
+        opening, line = self._openings.next(self._at), self._lines.next(self._at)
         if line is not None and (opening is None or line.at < opening.start):
             return line
         return opening
 
     def _take(self, found: Found) -> None:
         """Read the block that begins here."""
+        self._openings_left -= 1
         block = found.form.read(self._text, found.start, found.end) if found.form is not None else None
         if block is None:
             self._at = found.end
@@ -119,17 +138,18 @@ class _Reader:
 
     def _take_fence(self, line: LineStart) -> None:
         """Read the blocks in a fence, if there is nothing else in it and behind it; else step over it."""
-        inside = end_of_info(self._text, line.end)
-        if inside is None or inside < 0:
+        words = info(self._text, line.end)
+        if not words.is_fence:
             self._at = line.end
             return
+        inside = line.end if words.inside is None else words.inside
         before = (self._calls.copy(), self._wrong.copy(), self._start, self._dropped, self._whole, self._wrapper)
         self._at = skip_spaces(self._text, inside)
-        if self._take_all(line.marks):
+        if words.inside is not None and self._take_all(line.marks):
             self._start = line.start if before[2] is None else before[2]
             return
         self._calls, self._wrong, self._start, self._dropped, self._whole, self._wrapper = before
-        end = closing(line.marks).search(self._text, inside)
+        end = closing(line.marks).search(self._text, self._over_json(skip_spaces(self._text, inside)))
         self._at = end.end() if end else len(self._text)
         if self._start is not None:
             self._dropped += len(self._text[line.start : self._at].strip())
@@ -147,8 +167,8 @@ class _Reader:
             if end is not None:
                 self._at = skip_spaces(self._text, end)
                 return some and self._at == len(self._text)
-            found = next_opening(self._text, self._at)
-            if found is None or found.start != self._at or found.form is None:
+            found = opening_at(self._text, self._at)
+            if found is None or found.form is None:
                 return False
             self._take(found)
             if self._start is None and self._wrapper is None:
@@ -160,13 +180,13 @@ class _Reader:
 
         `marks` are those of the fence in which it stands.
         """
-        self._at = at + 1
-        if self._start is not None or not prospect(self._text, at).possible:
+        over = self._over_json(at) if self._start is None else at
+        self._at = max(over, at + 1)
+        if over == at:
             return False
+        self._bare_left -= 1
         value = read_nearly(self._text, at)
         raws = None if value is None else calls_in(value.value)
-        if value is not None and not value.mended:
-            self._at = value.end
         if value is None or raws is None or any(raw.arguments is None for raw in raws):
             return False
         behind = skip_spaces(self._text, value.end)
@@ -183,3 +203,17 @@ class _Reader:
         self._start, self._at = at, len(self._text)
         self._whole &= not value.mended
         return True
+
+    def _over_json(self, at: int) -> int:
+        """Return where JSON ends that begins at a place, and that may be a call as far as its beginning shows.
+
+        Where there is none, that is the place itself.
+        """
+        if self._bare_left <= 0 or self._text[at : at + 1] not in ("{", "["):
+            return at
+        hope = prospect(self._text, at)
+        if not hope.possible or (hope.name is not None and self._offered.find(hope.name) is None):
+            return at
+        extent = Extent()
+        extent.add(self._text[at:])
+        return at + (extent.end or 1)

@@ -27,6 +27,8 @@ class ToolsStage(ReadingStage):
     `dropped` counts the characters of the answer that are neither text nor call.
     """
 
+    offers_tools = True
+
     def __init__(self, tools: Tools, offered: Offered | None = None) -> None:
         self._tools = tools
         self._offered = offered or Offered(tools)

@@ -12,7 +12,7 @@ from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.statistics.counts import NAME_CHARS, NAMES, OTHERS, Outcome
+from bridge.statistics.counts import NAME_CHARS, NAMES, OTHERS, Outcome, ToolUse, UsageCounts
 from bridge.statistics.stats import MAX_WAITING, TABLE_DAYS, Stats
 from upstream.protocol.errors import Reason
 
@@ -57,6 +57,7 @@ outcomes = st.builds(
     seconds,
     model=names,
     key=names,
+    tools=st.just(ToolUse()) | st.sampled_from([ToolUse(1, 1), ToolUse(1, 0, 1), ToolUse(2, 1, 0, 1), ToolUse(3)]),
     ttft=st.none() | seconds,
     chunks=st.integers(0, 9999),
     prompt_tokens=st.integers(0, 9999),
@@ -264,3 +265,19 @@ def test_a_damaged_value_is_refused_as_documents_expect_or_does_no_harm(data: st
     stats.series("day")
     stats.top_keys(14)
     orjson.dumps(stats.to_json())
+
+
+# --- tools ---
+
+
+def test_a_row_from_before_tools_were_counted_is_read() -> None:
+    assert UsageCounts.unpack("5 1 20 30 1700000000") == UsageCounts(5, 1, 20, 30, 1_700_000_000)
+    assert UsageCounts(5, 1, 20, 30, 1_700_000_000).pack() == "5 1 20 30 1700000000"
+
+
+def test_a_row_with_tools_is_read_back() -> None:
+    usage = UsageCounts(5, 1, 20, 30, 1_700_000_000, ToolUse(4, 2, 1, 1))
+    assert usage.pack() == "5 1 20 30 1700000000 4 2 1 1"
+    assert UsageCounts.unpack(usage.pack()) == usage
+    with pytest.raises(ValueError, match="tools"):
+        UsageCounts.unpack("5 1 20 30 1700000000 4 2")

@@ -12,6 +12,8 @@ import pydantic
 import pytest
 from running import RunningBridge, running_bridge
 
+from bridge.statistics.counts import ToolUse
+from handlers.request.appkeys import STATS
 from upstream.arena import JSON_MODEL, Arena, catalogue, tool_models
 
 TOOLS: list[Any] = [
@@ -139,3 +141,14 @@ async def test_stop_limit_and_several_choices(bridge: RunningBridge) -> None:
     assert limited.usage.completion_tokens == 5
     several = await sdk.chat.completions.create(model=model, messages=[user("/say hello")], n=3)
     assert [choice.message.content for choice in several.choices] == ["hello"] * 3
+
+
+async def test_what_became_of_the_tools_is_counted_by_model(bridge: RunningBridge) -> None:
+    sdk = bridge.sdk()
+    for model in ("tools-asked-for", "tools-wrong-first", "tools-unknown", "tools-never"):
+        await sdk.chat.completions.create(model=model, messages=[user(PROMPT)], tools=TOOLS)
+    used = bridge.app[STATS].stats.models
+    assert used["tools-asked-for"].tools == ToolUse(1, called=1)
+    assert used["tools-wrong-first"].tools == ToolUse(1, repaired=1)
+    assert used["tools-unknown"].tools == ToolUse(1, unparsed=1)
+    assert used["tools-never"].tools == ToolUse(1)

@@ -89,7 +89,7 @@ async def test_prompts_are_seen_with_log_debug_only(arena: Arena, tmp_path: Path
 async def test_the_newest_stand_first_and_not_all_are_kept(dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     for n in range(MAX_RECENT + 5):
-        await bridge.post(bridge.chat("hi", model=f"nobody-{n:03}", n=5))
+        await bridge.post(bridge.chat("hi", model=f"nobody-{n:03}", logprobs=True))
     for _ in range(MAX_STRANGERS + 5):
         await bridge.post(bridge.chat("hi"), headers={"Authorization": "Bearer x"})
     await bridge.post(bridge.chat("hi", model="the-last"))

@@ -10,9 +10,11 @@ from dashboard import Dashboard, Page
 from model_entries import entry
 from running import RunningBridge, running_bridge
 
-from handlers.request.appkeys import MODELS
+from bridge.statistics.counts import Outcome, ToolUse
+from handlers.request.appkeys import MODELS, STATS
 from upstream.arena import Arena
 from upstream.protocol.catalog import Catalog
+from upstream.protocol.errors import Reason
 from upstream.protocol.models import read_entries
 
 
@@ -88,3 +90,15 @@ async def test_without_a_list_it_says_why(arena: Arena, tmp_path: Path) -> None:
         assert page.markup.says("The list of models has not been read yet.")
         assert page.markup.says("challenge")
         assert (await dashboard.get("/dashboard/playground")).markup.says("There is no model to talk to yet")
+
+
+async def test_how_well_a_model_calls_tools_is_shown_once_one_was_offered_any(
+    bridge: RunningBridge, dashboard: Dashboard
+) -> None:
+    assert not (await dashboard.get("/dashboard/models")).markup.says("Tools")
+    stats = bridge.app[STATS]
+    stats.stats.record(Outcome(200, Reason.OK, 2.0, model="gemini-4-pro", tools=ToolUse(5, 2, 1, 1)))
+    await stats.flush()
+    page = await dashboard.get("/dashboard/models")
+    assert page.markup.says("Tools")
+    assert page.markup.says("3 of 5 called, 1 once corrected, 1 unreadable")

@@ -59,7 +59,8 @@ async def test_what_was_asked_is_drawn_and_written(dashboard: Dashboard) -> None
     labels = " ".join(chart["aria-label"] for chart in charts)
     for text in ("3 answered, 2 errors", "median", bridge.model(), "test first"):
         assert text in labels, text
-    for text in ("2 of them", "p95", bridge.model(), "rejected", "of them written"):
+    written = bridge.app[STATS].stats.totals.completion_tokens
+    for text in ("2 failed", "p95", bridge.model(), "rejected", f"{written} of them written"):
         assert page.markup.says(text), text
     assert "<html" not in (await dashboard.live("/dashboard")).text
 

@@ -17,7 +17,7 @@ from running import RunningBridge, api_key, running_bridge
 
 import bridge as package
 from bridge.access.keys import KeyRing
-from bridge.statistics.counts import NAMES, Outcome
+from bridge.statistics.counts import NAMES, Outcome, ToolUse
 from bridge.statistics.since_start import SinceStart
 from bridge.statistics.stats import Stats
 from handlers.monitoring.exposition import CountedCollector, OwnProcessCollector
@@ -135,6 +135,15 @@ async def test_counters(bridge: RunningBridge) -> None:
     assert found["uploads_total"] == {("ok",): 1, ("failed",): 1}
     assert found["model_requests_total"] == {("m",): 2, ('"m"\\?{}',): 1}
     assert found["model_errors_total"] == {("m",): 0, ('"m"\\?{}',): 1}
+
+
+async def test_what_became_of_tools_by_model(bridge: RunningBridge) -> None:
+    stats = bridge.app[STATS].stats
+    stats.record(Outcome(200, Reason.OK, 2.0, model="m", tools=ToolUse(3, 1, 1, 1)))
+    stats.record(Outcome(200, Reason.OK, 2.0, model="other"))
+    found = await scraped(bridge)
+    assert found["model_tools_offered_total"] == {("m",): 3}
+    assert found["model_tools_total"] == {("m", "called"): 1, ("m", "repaired"): 1, ("m", "unparsed"): 1}
 
 
 async def test_histograms(bridge: RunningBridge) -> None:
@@ -275,7 +284,7 @@ async def test_no_name_and_no_secret_is_shown(bridge: RunningBridge) -> None:
 def test_the_process_is_seen_where_proc_shows_processes_alone(tmp_path: Path) -> None:
     (tmp_path / "self").symlink_to("/proc/self")
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(OwnProcessCollector(proc=str(tmp_path), registry=None))
+    registry.register(OwnProcessCollector(tmp_path))
     found = parsed(generate_latest(registry).decode())
     assert found["process_resident_memory_bytes"][()] > 1e6
     assert found["process_start_time_seconds"][()] == pytest.approx(time.time(), abs=86_400)

@@ -80,7 +80,6 @@ def test_the_daemon_says_so_and_does_not_start(tmp_path: Path) -> None:
 MAY: dict[str, set[str] | None] = {
     "handlers/request/aiohttp_internals.py": None,
     "bridge/answering/conversations.py": {"_Hash"},  # of the type stubs of hashlib: it has no other name
-    "bridge/tasks.py": {"_log_traceback"},  # asyncio's: the only sign that nobody has taken a task's exception
 }
 #: What namedtuple has under such names, and documents.
 NAMED_TUPLE = {"_asdict", "_field_defaults", "_fields", "_make", "_replace"}

@@ -5,6 +5,7 @@ Source: docs/protocol.md, "Errors outside the stream"; docs/reliability.md, "Ref
 
 from __future__ import annotations
 
+import json
 from typing import NamedTuple
 
 import pytest
@@ -312,3 +313,10 @@ def test_no_stream(kind: str) -> None:
 def test_a_page_in_place_of_a_stream(body: bytes, error: type[UpstreamError]) -> None:
     page = read_page("text/html", body)
     assert (type(page), page.status, page.detail) == (error, 200, "")
+
+
+@pytest.mark.parametrize(("said", "told"), [("Please rephrase it.", "Please rephrase it."), ("No", "No.")])
+def test_a_quoted_sentence_has_one_full_stop(said: str, told: str) -> None:
+    body = json.dumps({"error": said}).encode()
+    error = read_refusal(422, {"Content-Type": "application/json"}, body)
+    assert error.message == f"LMArena's moderation refused the prompt: {told}"

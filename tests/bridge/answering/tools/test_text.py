@@ -10,7 +10,7 @@ from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 from staged import Told, cut_at, told
-from tool_forms import FORMS, offering
+from tool_forms import FORMS, block, offering
 
 from bridge.answering.deltas import text_delta
 from bridge.answering.stages import ToolsOutcome
@@ -135,6 +135,8 @@ TEXTS = {
     "half a fence": "``",
     "white space": "  \n \n",
     "the final channel": "<|channel|>final<|message|>Hello",
+    "a fence with many words": f"```{'x' * 60}\n<tool_call>{{}}</tool_call>\n```\n",
+    "a marker inside JSON that is no call": '{"name": "now", "doc": [<tool_call>{"name": "now"}</tool_call>]} so.',
     "a shell": "cat <<EOF > a\n[section]\n{ echo; }\nEOF\n",
 }
 
@@ -213,3 +215,20 @@ def test_json_is_followed_without_reading_it_again_and_again() -> None:
     assert not any(holding.push(piece) for piece in pieces)
     assert holding.size > 200_000
     assert time.process_time() - began < 5
+
+
+def test_an_answer_of_hundreds_of_blocks_calls_nothing() -> None:
+    text = block([("now", {})]) * 600
+    answer = told([partial(ToolsStage, offering())], [text])
+    assert not answer.calls
+    assert answer.text == text
+    assert answer.stages.outcome is ToolsOutcome.UNPARSED
+
+
+@pytest.mark.parametrize("piece", ["<tool_call>", "```\n", '{"name": "now",\n', "[[", "<", " ", "'", "/*", '{"a": '])
+def test_text_that_repeats_itself_takes_no_time_that_grows_with_its_square(piece: str) -> None:
+    text = f'<tool_call>{{"name": {piece * (200_000 // len(piece))}' if piece in "'/*" else piece * 20_000
+    began = time.process_time()
+    for pieces in ([text], cut_at(text, range(0, len(text), 50))):
+        assert not read(pieces).calls
+    assert time.process_time() - began < 20  # a second, mostly; its square would be minutes

@@ -1,0 +1,31 @@
+// The same for programs of Node.js as job.py: what they are told to do, and how they say what came back.
+import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+
+console.log = console.error; // whatever the client prints is not an answer
+
+// Has the conversations that the jobs on standard input ask for. `begin(job)` gives `say(text, picture)`, an async
+// generator of an answer's pieces; `isTheirs(error)` says whether the client may raise that error of a request.
+export async function run(begin, isTheirs) {
+  for await (const line of createInterface({ input: process.stdin })) {
+    process.stdout.write(JSON.stringify(await converse(JSON.parse(line), begin, isTheirs)) + "\n");
+  }
+}
+
+async function converse(job, begin, isTheirs) {
+  const answers = [];
+  try {
+    const say = begin(job);
+    let picture = job.picture && `data:image/png;base64,${readFileSync(job.picture).toString("base64")}`;
+    for (const turn of job.turns) {
+      const pieces = [];
+      answers.push(pieces);
+      for await (const piece of say(turn, picture)) pieces.push(piece);
+      picture = null;
+    }
+  } catch (error) {
+    if (!isTheirs(error)) throw error;
+    return { answers, error: { type: error.constructor.name, message: error.message } };
+  }
+  return { answers, error: null };
+}

@@ -1,0 +1,64 @@
+"""Instructor in its JSON mode, which puts the schema into the prompt: objects that grow while they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+
+from clients import CLIENTS, Client, Served
+from pictures import png
+from talks import tells_of_an_error
+
+from upstream.arena import Line, Turn
+
+pytestmark = CLIENTS
+
+CLIENT = Client("instructor", "ask_instructor.py")
+
+
+def answers_in_json(turn: Turn) -> Iterator[Line]:
+    """A model that was asked for an animal."""
+    name = "otter" if len(turn.messages) == 1 else "kiwi"
+    legs = 4 if name == "otter" else 2
+    for delta in ('{"name": "', name[:3], name[3:], f'", "legs": {legs}', "}"):
+        yield Line("a0", delta)
+    yield Line("ad", {"finishReason": "stop"})
+
+
+async def test_a_streamed_object(served: Served) -> None:
+    served.arena.script = answers_in_json
+    talk = await served.converse(CLIENT, "An animal, bit by bit")
+    assert talk.error is None
+    (pieces,) = talk.answers
+    animals = [json.loads(piece) for piece in pieces]
+    assert {"name": "ott"} in animals  # it came as a stream
+    assert animals[-1] == {"name": "otter", "legs": 4}
+
+
+async def test_a_conversation(served: Served) -> None:
+    served.arena.script = answers_in_json
+    talk = await served.converse(CLIENT, "An animal", "Another")
+    assert talk.error is None
+    assert [json.loads(text) for text in talk.texts] == [{"name": "otter", "legs": 4}, {"name": "kiwi", "legs": 2}]
+    assert served.calls == ["create", "follow-up"]
+
+
+async def test_a_picture(served: Served) -> None:
+    served.arena.script = answers_in_json
+    talk = await served.converse(CLIENT, "Which animal is this?", picture=png(7))
+    assert talk.error is None
+    assert json.loads(talk.answers[0][-1]) == {"name": "otter", "legs": 4}
+    assert served.pictures == [hashlib.sha256(png(7)).hexdigest()]
+
+
+async def test_a_refusal(served: Served) -> None:
+    await tells_of_an_error(served, CLIENT)
+
+
+async def test_a_failure_in_the_middle(served: Served) -> None:
+    served.arena.script = answers_in_json
+    served.arena.faults.arm("model_failed_middle", after=3, message="The model is tired")
+    talk = await served.converse(CLIENT, "An animal that is too much")
+    assert talk.error is not None
+    assert "The model is tired" in talk.error["message"]

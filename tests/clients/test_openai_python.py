@@ -1,0 +1,30 @@
+"""The `openai` package of Python."""
+
+from __future__ import annotations
+
+from clients import CLIENTS, Client, Served
+from talks import continues, shows_a_picture, streams, tells_of_a_failure, tells_of_an_error
+
+pytestmark = CLIENTS
+
+CLIENT = Client("sdks", "ask_openai.py")
+
+
+async def test_a_streamed_answer(served: Served) -> None:
+    await streams(served, CLIENT)
+
+
+async def test_a_conversation(served: Served) -> None:
+    await continues(served, CLIENT)
+
+
+async def test_a_picture(served: Served) -> None:
+    await shows_a_picture(served, CLIENT)
+
+
+async def test_a_refusal(served: Served) -> None:
+    await tells_of_an_error(served, CLIENT)
+
+
+async def test_a_failure_in_the_middle(served: Served) -> None:
+    await tells_of_a_failure(served, CLIENT)

@@ -1,0 +1,64 @@
+"""What every client must be able to do with the bridge, whichever it is.
+
+Each client begins in words of its own: what another has asked before would be a regeneration, not a new conversation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from clients import Client, Served
+from pictures import png
+
+
+async def streams(served: Served, client: Client) -> None:
+    """An answer comes in pieces, as the model wrote it."""
+    talk = await served.converse(client, f"{client.program} streams. /say wörld 👋 and all")
+    assert talk.error is None
+    (pieces,) = talk.answers
+    assert [piece for piece in pieces if piece] == ["wörld ", "👋 ", "and ", "all"]
+    assert served.calls == ["create"]
+
+
+async def continues(served: Served, client: Client) -> None:
+    """Each turn after the first goes to the same conversation of the site, which is sent nothing twice."""
+    first = f"{client.program} goes on. /say One *two*\n\n- three"
+    talk = await served.converse(client, first, "/say four", "/echo")
+    assert talk.error is None
+    assert served.calls == ["create", "follow-up", "follow-up"]
+    said = [(message["role"], message["content"]) for message in json.loads(talk.texts[-1])]
+    assert said == [
+        ("user", first),
+        ("assistant", "One *two*\n\n- three"),
+        ("user", "/say four"),
+        ("assistant", "four"),
+        ("user", "/echo"),
+    ]
+
+
+async def shows_a_picture(served: Served, client: Client) -> None:
+    """A picture arrives, byte for byte, and the next turn is still a follow-up."""
+    picture = png(7)
+    turns = (f"{client.program} looks. /say a picture", "/say and more")
+    talk = await served.converse(client, *turns, picture=picture)
+    assert talk.error is None
+    assert talk.texts == ["a picture", "and more"]
+    assert served.pictures == [hashlib.sha256(picture).hexdigest()]
+    assert served.calls == ["create", "follow-up"]
+
+
+async def tells_of_an_error(served: Served, client: Client) -> None:
+    """A refusal reaches the caller in the bridge's own words."""
+    talk = await served.converse(client, "hello", model="gpt-2")
+    assert talk.error is not None
+    assert "The model 'gpt-2' does not exist" in talk.error["message"]
+
+
+async def tells_of_a_failure(served: Served, client: Client) -> None:
+    """A model that fails in the middle of its answer: what came is kept, and the caller learns why there is no more."""
+    served.arena.faults.arm("model_failed_middle", after=2, message="The model is tired")
+    talk = await served.converse(client, f"{client.program} counts. /count 5")
+    assert talk.texts == ["1 2 "]
+    assert talk.error is not None
+    assert "The model is tired" in talk.error["message"]
