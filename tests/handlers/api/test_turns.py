@@ -19,12 +19,6 @@ from running import running_bridge
 from upstream.arena import Arena, Line, Step, Turn, Until
 
 DELTAS = 50
-#: The path of each API and how its streams end. A request for a chat is one of Messages too.
-APIS = {
-    "chat completions": ("/v1/chat/completions", b"[DONE]"),
-    "messages": ("/v1/messages", b'{"type":"message_stop"}'),
-    "completions": ("/v1/completions", b"[DONE]"),
-}
 
 
 class Turns(selectors.DefaultSelector):
@@ -38,7 +32,7 @@ class Turns(selectors.DefaultSelector):
         return super().select(timeout)
 
 
-async def turns_on_the_way(turns: Turns, path: Path, api: str, end: bytes) -> list[int]:
+async def turns_on_the_way(turns: Turns, path: Path, api: str, asked: dict[str, object], end: bytes) -> list[int]:
     """How many turns each delta of an answer took from the arena to its reader."""
     read = asyncio.Event()
 
@@ -54,10 +48,10 @@ async def turns_on_the_way(turns: Turns, path: Path, api: str, end: bytes) -> li
         asyncio.timeout(10),
         Arena() as arena,
         running_bridge(arena, path) as bridge,
-        calling(bridge.origin, bridge.key, path=api) as caller,
+        calling(bridge.origin, bridge.key, path=f"/v1/{api}") as caller,
     ):
         arena.script = script
-        await caller.ask(bridge.chat("speak", prompt="speak", max_tokens=10_000, stream=True))
+        await caller.ask({"model": bridge.model(), "stream": True, **asked})
         for _ in range(DELTAS):
             stamp = (await caller.sees(b'>"')).rpartition(b"<")[2]
             taken.append(turns.count - int(stamp[:-2]))
@@ -66,10 +60,25 @@ async def turns_on_the_way(turns: Turns, path: Path, api: str, end: bytes) -> li
     return taken
 
 
-@pytest.mark.parametrize(("api", "end"), APIS.values(), ids=APIS)
-def test_each_delta_leaves_in_the_turn_in_which_it_came(api: str, end: bytes, tmp_path: Path) -> None:
+#: The path of each API, how it is asked, and the end of its stream.
+APIS: dict[str, tuple[str, dict[str, object], bytes]] = {
+    "chat": ("chat/completions", {"messages": [{"role": "user", "content": "speak"}]}, b"[DONE]"),
+    "responses": ("responses", {"input": "speak"}, b"response.completed"),
+    "messages": (
+        "messages",
+        {"messages": [{"role": "user", "content": "speak"}], "max_tokens": 10_000},
+        b'{"type":"message_stop"}',
+    ),
+    "completions": ("completions", {"prompt": "speak"}, b"[DONE]"),
+}
+
+
+@pytest.mark.parametrize(("api", "asked", "end"), APIS.values(), ids=APIS)
+def test_each_delta_leaves_in_the_turn_in_which_it_came(
+    api: str, asked: dict[str, object], end: bytes, tmp_path: Path
+) -> None:
     turns = Turns()
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(turns)) as runner:
-        first, *others = runner.run(turns_on_the_way(turns, tmp_path, api, end))
+        first, *others = runner.run(turns_on_the_way(turns, tmp_path, api, asked, end))
     assert first == 4  # it wakes the task of its request, once
     assert others == [3] * (DELTAS - 1)
