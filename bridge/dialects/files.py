@@ -102,6 +102,19 @@ class FileReader:
         is_url = taken is not None or is_link(text) or ":" in text[:_LABEL_BYTES]
         return self._read_url(text if is_url else f"data:{_PICTURE.example};base64,{text}", param)
 
+    def read_text(self, text: str) -> str:
+        """Read a string as it was sent: it may have been taken out of the body, though it is no file."""
+        taken = self._taken.get(text)
+        return text if taken is None else bytes(taken).decode(errors="replace")
+
+    def read_json(self, text: str) -> str:
+        """Read a JSON text as it was sent: strings of it may have been taken out of the body, though no files."""
+        if not self._taken:
+            return text
+        if self._words is None:
+            self._words = re.compile(f'"({"|".join(map(re.escape, self._taken))})"')
+        return self._words.sub(lambda word: f'"{self.read_text(word[1])}"', text)
+
     def read_file(self, part: Fields, content: Fields) -> File:
         """Read a `file` or `input_file` part: a PDF, or a picture, as its bytes say. Raises ApiError (400).
 
@@ -155,19 +168,6 @@ class FileReader:
         except UnicodeDecodeError:
             return None
         return None if _CONTROL.search(text) or not (text or label) else text
-
-    def read_text(self, text: str) -> str:
-        """Read a string as it was sent: it may have been taken out of the body, though it is no file."""
-        taken = self._taken.get(text)
-        return text if taken is None else bytes(taken).decode(errors="replace")
-
-    def read_json(self, text: str) -> str:
-        """Read a JSON text as it was sent: strings of it may have been taken out of the body, though no files."""
-        if not self._taken:
-            return text
-        if self._words is None:
-            self._words = re.compile(f'"({"|".join(map(re.escape, self._taken))})"')
-        return self._words.sub(lambda word: f'"{self.read_text(word[1])}"', text)
 
     def read_bytes(self, data: bytes, param: str) -> File:
         """Check a picture that came as bytes. Raises ApiError (400)."""

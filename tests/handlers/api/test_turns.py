@@ -67,7 +67,7 @@ APIS: dict[str, tuple[str, dict[str, object], bytes]] = {
     "messages": (
         "messages",
         {"messages": [{"role": "user", "content": "speak"}], "max_tokens": 10_000},
-        b"message_stop",
+        b'{"type":"message_stop"}',
     ),
     "completions": ("completions", {"prompt": "speak"}, b"[DONE]"),
 }
