@@ -13,12 +13,12 @@ from time import monotonic
 import pytest
 from peer import towards
 
-from upstream.answer import MAX_UNSAID_BYTES, PIECE_BYTES, ArenaAnswer
-from upstream.http.connection import MAX_BODILESS_BYTES, MAX_HEAD_BYTES, MAX_HEADERS
+from upstream.answer import MAX_BYTES_BEFORE_CONTENT, PIECE_BYTES, ArenaAnswer
+from upstream.http.connection import MAX_BYTES_WITHOUT_BODY, MAX_HEAD_BYTES, MAX_HEADERS
 from upstream.http.exchange_types import Exchanges, HttpError, NotHttp
 from upstream.protocol.errors import EmptyAnswer, ProtocolViolated, SilentAnswer, Truncated
 from upstream.protocol.events import Citations, Event, Failure, Finish, TextDeltas
-from upstream.protocol.held import Held
+from upstream.protocol.memory_budget import MemoryBudget
 from upstream.protocol.wire import Wire
 
 KIB = 1024
@@ -57,10 +57,10 @@ class Site:
 
 
 @asynccontextmanager
-async def answering(site: Site, held: Held | None = None) -> AsyncIterator[ArenaAnswer]:
+async def answering(site: Site, budget: MemoryBudget | None = None) -> AsyncIterator[ArenaAnswer]:
     async with towards(site) as (exchanges, origin), asyncio.timeout(30):
         response = await exchanges.request("POST", origin, "/", {}, b"{}", math.inf, 3600)
-        answer = ArenaAnswer(response, monotonic() + 30, 30, 30, held=held)
+        answer = ArenaAnswer(response, monotonic() + 30, 30, 30, memory_budget=budget)
         try:
             yield answer
         finally:
@@ -144,7 +144,7 @@ async def test_what_is_no_body_ends_the_answer(begin: bytes, again: bytes) -> No
     assert isinstance(events[0], TextDeltas)
     assert isinstance(events[-1], Failure)
     assert isinstance(events[-1].error, Truncated)
-    assert most < 16 * MAX_BODILESS_BYTES
+    assert most < 16 * MAX_BYTES_WITHOUT_BODY
     assert site.sent < 16 * KIB * KIB
 
 
@@ -171,7 +171,7 @@ async def test_trailers_are_no_headers_of_the_answer() -> None:
 async def test_a_little_of_it_does_no_harm() -> None:
     extension = b";a=" + b"b" * 1000
     body = b"".join(b"1%b\r\n%c\r\n" % (extension, byte) for byte in TEXT * 20 + FINISH)
-    assert len(body) > 2 * MAX_BODILESS_BYTES
+    assert len(body) > 2 * MAX_BYTES_WITHOUT_BODY
     async with answering(Site(HEAD + body + b"0\r\nA: b\r\n\r\n")) as answer:
         events = await events_of(answer)
     assert "".join(event.text for event in events if isinstance(event, TextDeltas)) == "x" * 20
@@ -183,12 +183,12 @@ async def test_a_little_of_it_does_no_harm() -> None:
 
 async def test_open_lines_of_all_answers_together() -> None:
     """As many as there is room for; the next is the one that fails, and its place is free again."""
-    held = Held(limit=1024 * KIB)
+    budget = MemoryBudget(limit=1024 * KIB)
     site = Site(HEAD + chunk(b'a0:"' + b"x" * 600 * KIB))
 
     async def judged(exchanges: Exchanges, origin: str) -> Failure:
         response = await exchanges.request("GET", origin, "/", {}, None, math.inf, 0.5)
-        answer = ArenaAnswer(response, monotonic() + 0.5, 0.5, 0.5, held=held)
+        answer = ArenaAnswer(response, monotonic() + 0.5, 0.5, 0.5, memory_budget=budget)
         (event,) = await answer.read()
         await answer.aclose()
         assert isinstance(event, Failure)
@@ -200,17 +200,17 @@ async def test_open_lines_of_all_answers_together() -> None:
     assert told[SilentAnswer] >= 1  # whose line was held until no more of it came
     assert told == {SilentAnswer: told[SilentAnswer], ProtocolViolated: 3 - told[SilentAnswer]}
     assert told[ProtocolViolated] >= 1
-    assert held.total == 0
+    assert budget.total == 0
 
 
 async def test_lines_that_end_hold_nothing() -> None:
-    held = Held(limit=1024 * KIB)
+    budget = MemoryBudget(limit=1024 * KIB)
     line = b'a0:"' + b"x" * 600 * KIB + b'"\n'
-    async with answering(Site(HEAD + chunk(line) * 5 + chunk(FINISH)), held) as answer:
+    async with answering(Site(HEAD + chunk(line) * 5 + chunk(FINISH)), budget) as answer:
         events = await events_of(answer)
     assert sum(len(event.text) for event in events if isinstance(event, TextDeltas)) == 5 * 600 * KIB
     assert isinstance(events[-1], Finish)
-    assert held.total == 0
+    assert budget.total == 0
 
 
 @pytest.mark.parametrize(
@@ -275,11 +275,11 @@ async def test_an_answer_that_never_says_anything_is_given_up(line: bytes) -> No
     lines = line * (8 * KIB // len(line))
     site = Site(HEAD, chunk(lines))
     async with answering(site) as answer:
-        with pytest.raises(ProtocolViolated, match="says nothing"):
+        with pytest.raises(ProtocolViolated, match="without any content"):
             await answer.begin()
         await answer.aclose()
         await site.gone.wait()
-        assert site.sent < MAX_UNSAID_BYTES + 16 * KIB * KIB
+        assert site.sent < MAX_BYTES_BEFORE_CONTENT + 16 * KIB * KIB
 
 
 @pytest.mark.parametrize("line", [UNSAID["empty text"], UNSAID["empty thoughts"], UNSAID["both in turn"]])
@@ -300,7 +300,7 @@ async def test_each_line_before_the_first_word_is_looked_at_once(monkeypatch: py
         looked += 1
         return isinstance(event, TextDeltas)
 
-    monkeypatch.setattr("upstream.answer._says_something", says_something)
+    monkeypatch.setattr("upstream.answer._has_content", says_something)
     line, lines = UNSAID["citations"], 20_000
     async with answering(Site(HEAD + chunk(line * lines) + chunk(TEXT + FINISH))) as answer:
         await answer.begin()
@@ -319,19 +319,19 @@ async def test_an_answer_without_a_body_is_no_answer() -> None:
 
 
 def test_a_share_is_counted_beyond_what_is_free() -> None:
-    held = Held(limit=100)
-    first, second = held.share(), held.share()
+    budget = MemoryBudget(limit=100)
+    first, second = budget.share(), budget.share()
     assert first.set(64 * KIB)
-    assert held.total == 0
+    assert budget.total == 0
     assert first.set(64 * KIB + 60)
     assert not second.set(64 * KIB + 41)
     assert second.set(64 * KIB + 40)
-    assert held.total == held.limit
+    assert budget.total == budget.limit
     assert first.set(0)
-    assert (held.total, second.set(64 * KIB + 100)) == (40, True)
+    assert (budget.total, second.set(64 * KIB + 100)) == (40, True)
     assert second.set(0)
-    assert held.total == 0
+    assert budget.total == 0
 
 
 def test_the_bounds_are_what_they_are_said_to_be() -> None:
-    assert (MAX_HEAD_BYTES, MAX_BODILESS_BYTES) == (64 * KIB, 64 * KIB)
+    assert (MAX_HEAD_BYTES, MAX_BYTES_WITHOUT_BODY) == (64 * KIB, 64 * KIB)

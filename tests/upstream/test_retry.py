@@ -25,7 +25,7 @@ from upstream.protocol.errors import (
     Unreachable,
     UpstreamError,
 )
-from upstream.retry import BUDGET_CEILING, Retries, RetryBudget, Steps
+from upstream.retry import BUDGET_CEILING, IdempotentRetries, Retries, RetryBudget
 
 
 class Attempts:
@@ -156,13 +156,13 @@ async def test_one_accounts_trouble_spends_nothing_of_the_budget(error: Upstream
 async def test_how_often_a_harmless_step_is_taken(error: BaseException, attempts: int) -> None:
     made = Attempts(*[error] * 9)
     with pytest.raises(type(error)):
-        await Steps().run(made)
+        await IdempotentRetries().run(made)
     assert made.made == attempts
 
 
 async def test_steps_are_paid_for_too() -> None:
     made = Attempts(*[Unavailable("503", status=503)] * 10_000)
-    steps = Steps()
+    steps = IdempotentRetries()
     for _ in range(500):
         with pytest.raises(Unavailable):
             await steps.run(made)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from manual_clock import Clock
 from multidict import CIMultiDict
 
-from upstream.site_clock import LOOK_SECONDS, TOLERANCE_SECONDS, SiteClock
+from upstream.site_clock import CHECK_SECONDS, TOLERANCE_SECONDS, SiteClock
 
 NOW = 1_900_000_000.0
 
@@ -58,12 +58,12 @@ def test_a_small_difference_is_none(seconds: float, machine: Machine) -> None:
 
 def test_headers_are_looked_at_now_and_then_or_when_it_matters(machine: Machine) -> None:
     machine.hear(NOW)
-    machine.monotonic.now += LOOK_SECONDS - 1
+    machine.monotonic.now += CHECK_SECONDS - 1
     machine.hear(NOW + 7200)
     assert machine.site.skew == 0
     machine.hear(NOW + 7200, now=True)
     assert machine.site.skew == 7200
-    machine.monotonic.now += LOOK_SECONDS
+    machine.monotonic.now += CHECK_SECONDS
     machine.hear(NOW)
     assert machine.site.skew == 0
 
@@ -71,7 +71,7 @@ def test_headers_are_looked_at_now_and_then_or_when_it_matters(machine: Machine)
 def test_a_machines_clock_that_is_set_right(machine: Machine) -> None:
     machine.hear(NOW - 7200)
     machine.wall.now -= 7200
-    machine.monotonic.now += LOOK_SECONDS
+    machine.monotonic.now += CHECK_SECONDS
     machine.hear(NOW - 7200)
     assert (machine.site(), machine.site.skew) == (NOW - 7200, 0.0)
 

@@ -224,7 +224,7 @@ async def test_a_site_with_another_certificate_is_not_believed(wired: Wired, mon
 async def test_the_environment_names_the_proxy(socks: Wired, variable: str) -> None:
     async with socks.client(Proxies.chosen("", {variable: socks.url()})) as client:
         await Asker(socks.arena, client, socks.arena.sign_in()).ask(timeout=20.0)
-        assert client.way == f"through the SOCKS5 proxy at localhost:{socks.tap.port} ({variable})"
+        assert client.route == f"through the SOCKS5 proxy at localhost:{socks.tap.port} ({variable})"
     assert socks.tap.connections == 1
 
 
@@ -233,7 +233,7 @@ async def test_no_proxy_is_honoured(socks: Wired, exempt: str) -> None:
     environ = {"HTTPS_PROXY": socks.url(), "NO_PROXY": exempt}
     async with socks.client(Proxies.chosen("", environ)) as client:
         await Asker(socks.arena, client, socks.arena.sign_in()).ask(timeout=20.0)
-        assert client.way == ""
+        assert client.route == ""
     assert (socks.tap.connections, socks.front.connections) == (0, 1)
 
 
@@ -248,7 +248,7 @@ async def test_a_proxy_in_the_environment_that_cannot_be_used_is_not_gone_round(
     async with socks.client(proxies) as client:
         with pytest.raises(Unreachable, match="the proxy in ALL_PROXY cannot be used") as caught:
             await Asker(socks.arena, client, socks.arena.sign_in()).ask()
-        assert client.way.startswith("not at all, since the proxy in ALL_PROXY cannot be used")
+        assert client.route.startswith("not at all, since the proxy in ALL_PROXY cannot be used")
     assert PASSWORD not in caught.value.message
     assert socks.front.connections == 0
 
@@ -259,7 +259,7 @@ async def test_plain_http_goes_directly() -> None:
         proxies = Proxies.chosen(f"socks5h://{USER}:{PASSWORD}@127.0.0.1:{tap.port}", {})
         async with connected(arena.origin, proxies=proxies) as client:
             assert isinstance((await Asker(arena, client, arena.sign_in()).ask())[-1], Finish)
-            assert client.way == ""
+            assert client.route == ""
     assert tap.connections == 0
 
 
@@ -280,6 +280,6 @@ async def test_a_proxy_that_says_nothing_is_given_up_and_named(arena: Arena) -> 
 
 def test_no_repr_shows_a_password() -> None:
     proxies = Proxies.chosen(f"socks5h://{USER}:{PASSWORD}@h:1", {})
-    for each in (proxies, proxies.towards("https", "a.example", 443), DIRECT):
+    for each in (proxies, proxies.proxy_for("https", "a.example", 443), DIRECT):
         assert PASSWORD not in repr(each) + str(each)
         assert USER not in repr(each) + str(each)

@@ -82,7 +82,7 @@ def test_how_a_proxy_is_called() -> None:
 
 def towards(environ: dict[str, str], host: str = "arena.ai", *, scheme: str = "https", port: int = 443) -> str:
     """The host of the proxy for a call; '' where it goes directly."""
-    proxy = Proxies.chosen("", environ).towards(scheme, host, port)
+    proxy = Proxies.chosen("", environ).proxy_for(scheme, host, port)
     return proxy.host if proxy else ""
 
 
@@ -99,10 +99,10 @@ def test_what_the_environment_says() -> None:
 
 def test_what_is_configured_goes_before_the_environment_and_its_exceptions() -> None:
     environ = {"HTTPS_PROXY": "http://a", "NO_PROXY": "*"}
-    proxy = Proxies.chosen("socks5://b", environ).towards("https", "arena.ai", 443)
+    proxy = Proxies.chosen("socks5://b", environ).proxy_for("https", "arena.ai", 443)
     assert proxy is not None
     assert proxy.host == "b"
-    assert Proxies.chosen("none", environ).towards("https", "arena.ai", 443) is None
+    assert Proxies.chosen("none", environ).proxy_for("https", "arena.ai", 443) is None
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_what_no_proxy_exempts(exempt: str, host: str, port: int, matches: bool)
 
 def test_an_environment_that_cannot_be_used_stops_the_call() -> None:
     proxies = Proxies.chosen("", {"https_proxy": "socks4://ada:word@h:1", "NO_PROXY": "arena.ai"})
-    assert proxies.towards("https", "arena.ai", 443) is None
+    assert proxies.proxy_for("https", "arena.ai", 443) is None
     with pytest.raises(NotSent, match="the proxy in https_proxy cannot be used") as caught:
-        proxies.towards("https", "other.example", 443)
+        proxies.proxy_for("https", "other.example", 443)
     assert "ada" not in caught.value.cause

@@ -228,11 +228,11 @@ async def test_connect_says_the_password_and_nothing_of_the_call() -> None:
         pytest.param(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "user name and a password", id="407"),
         pytest.param(b"HTTP/1.1 403 Filtered CANARY\r\n\r\n", "refused: it answered with status 403", id="403"),
         pytest.param(b"HTTP/1.1 302 Found\r\nLocation: http://login/\r\n\r\n", "status 302", id="a login page"),
-        pytest.param(b"SSH-2.0-CANARY\r\n", "did not answer as one", id="another protocol"),
-        pytest.param(b"", "did not answer as one", id="nothing"),
-        pytest.param(b"HTTP/1.1 200 OK\r\n", "did not answer as one", id="half a head"),
+        pytest.param(b"SSH-2.0-CANARY\r\n", "did not answer as a proxy", id="another protocol"),
+        pytest.param(b"", "did not answer as a proxy", id="nothing"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n", "did not answer as a proxy", id="half a head"),
         pytest.param(
-            b"HTTP/1.1 200 OK\r\nA: " + b"a" * 2 * MAX_HEAD_BYTES, "did not answer as one", id="too long a head"
+            b"HTTP/1.1 200 OK\r\nA: " + b"a" * 2 * MAX_HEAD_BYTES, "did not answer as a proxy", id="too long a head"
         ),
         pytest.param(ESTABLISHED + b"CANARY", "closed the connection", id="bytes behind the head"),
     ],

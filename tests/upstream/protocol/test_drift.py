@@ -8,7 +8,7 @@ from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upstream.protocol.drift import MAX_KIND_CHARS, MAX_KINDS, OTHER, Drift, Kinds
+from upstream.protocol.drift import MAX_KIND_CHARS, MAX_KINDS, OTHER, Drift, KindCounter
 
 
 def test_counts_of_answers_add_up_and_a_kind_is_new_once() -> None:
@@ -45,7 +45,7 @@ def test_what_an_answer_had_no_room_for_takes_no_place_of_a_kind() -> None:
 
 
 def test_names_that_become_one_by_cutting_are_counted_as_one() -> None:
-    kinds = Kinds(20)
+    kinds = KindCounter(20)
     assert kinds.add("item " + "x" * 40) == "item " + "x" * 25
     assert kinds.add("item " + "x" * 50) is None
     assert kinds.counts == {"item " + "x" * 25: 2}

@@ -54,7 +54,7 @@ def test_a_picture_is_known_by_its_content(data: bytes, content_type: str) -> No
 @pytest.mark.parametrize("data", OTHER.values(), ids=OTHER)
 def test_everything_else_is_none(data: bytes) -> None:
     assert sniff(data) is None
-    with pytest.raises(ValueError, match="no PNG"):
+    with pytest.raises(ValueError, match="neither a PNG"):
         File.of(data)
 
 

@@ -281,7 +281,7 @@ UNREADABLE_GROUPS: list[object] = [
 def test_an_unreadable_group_is_skipped_and_counted(group: object) -> None:
     body = json.dumps([group, {"arena": "code", "models": [{"id": "no name"}, FULL]}, group]).encode()
     assert read_catalog(body) == ModelList((FULL_MODEL._replace(arenas=frozenset({"code"})),), skipped=3)
-    with pytest.raises(ListUnreadable, match="no group"):
+    with pytest.raises(ListUnreadable, match="has no group"):
         read_catalog(json.dumps([group]).encode())
 
 
@@ -301,14 +301,14 @@ def test_a_catalog_with_groups_but_no_model_is_a_list() -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        pytest.param(b"", "not JSON", id="nothing"),
-        pytest.param(b"<!DOCTYPE html><title>404</title>", "not JSON", id="a page"),
-        pytest.param(catalog(("text", [FULL]))[:-20], "not JSON", id="cut short"),
-        pytest.param(b"[" * 200_000, "not JSON", id="nested without end"),
-        pytest.param(b'[{"arena":' * 100_000, "not JSON", id="objects nested without end"),
-        pytest.param(b"[" + b"9" * 100_000 + b"]", "not JSON", id="a number of 100,000 digits"),
-        pytest.param(b"null", "no list of groups", id="null"),
-        pytest.param(b'{"arena":"text","models":[]}', "no list of groups", id="one group that is in no list"),
+        pytest.param(b"", "not valid JSON", id="nothing"),
+        pytest.param(b"<!DOCTYPE html><title>404</title>", "not valid JSON", id="a page"),
+        pytest.param(catalog(("text", [FULL]))[:-20], "not valid JSON", id="cut short"),
+        pytest.param(b"[" * 200_000, "not valid JSON", id="nested without end"),
+        pytest.param(b'[{"arena":' * 100_000, "not valid JSON", id="objects nested without end"),
+        pytest.param(b"[" + b"9" * 100_000 + b"]", "not valid JSON", id="a number of 100,000 digits"),
+        pytest.param(b"null", "not a list of groups", id="null"),
+        pytest.param(b'{"arena":"text","models":[]}', "not a list of groups", id="one group that is in no list"),
         pytest.param(b"[]", "no group", id="an empty list"),
     ],
 )
