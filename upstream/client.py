@@ -240,7 +240,7 @@ class ArenaClient:
         limit: int,
         evaluation_id: str | None = None,
     ) -> bytes | None:
-        """Read a JSON document; None if there is none: 404, or a page with status 200 that says not found."""
+        """Read a JSON document; None if it is missing: 404, or a page with status 200 that says not found."""
         try:
             response, body = await self._get(path, credentials, timeout, "application/json", limit, evaluation_id)
         except (NotThere, SiteChanged):

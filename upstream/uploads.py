@@ -42,7 +42,7 @@ from upstream.storage import Storage, storage
 MAX_PER_REQUEST: Final = 4
 MAX_AT_ONCE: Final = 32
 #: How many uploaded files are remembered; the least recently used is evicted first.
-MAX_KEPT: Final = 4096
+MAX_REMEMBERED: Final = 4096
 #: A signed URL must remain valid for at least this long, in seconds, for the model to read the file.
 MIN_VALIDITY_SECONDS: Final = 300.0
 
@@ -65,7 +65,7 @@ async def uploading(
 
 
 @dataclass(slots=True)
-class _Kept:
+class _Upload:
     """One file uploaded by one account. `lock` must be held to change it."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -74,7 +74,7 @@ class _Kept:
     until: float = -math.inf  # on the monotonic clock
 
 
-class _Attaching(NamedTuple):
+class _Batch(NamedTuple):
     """What the files of one `attach` share: the account, and the timeout of each file in seconds."""
 
     user_id: str
@@ -99,7 +99,7 @@ class Uploads:
         self._clock = clock
         self._monotonic = monotonic
         self._on_upload = on_upload
-        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
+        self._uploads: OrderedDict[tuple[str, str], _Upload] = OrderedDict()
         self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
 
     async def attach(
@@ -112,11 +112,11 @@ class Uploads:
         RateLimited, a wall. Other errors of the site have been retried here and become UploadFailed: they say nothing
         about its chats.
         """
-        attaching = _Attaching(account.user_id, credentials, timeout)
+        batch = _Batch(account.user_id, credentials, timeout)
 
         async def attach_one(file: File) -> Attachment:
             try:
-                return await self._attach_one(file, attaching)
+                return await self._attach_one(file, batch)
             except UpstreamError:
                 self._on_upload(False)
                 raise
@@ -139,46 +139,46 @@ class Uploads:
                 raise ProtocolViolated("the content is not a picture.")
         return data, content_type
 
-    async def _attach_one(self, file: File, attaching: _Attaching) -> Attachment:
-        kept = self._remembered((attaching.user_id, file.digest))
+    async def _attach_one(self, file: File, batch: _Batch) -> Attachment:
+        upload = self._remembered((batch.user_id, file.digest))
         try:
             # Two requests with the same file take turns: the second finds it uploaded. If the first fails or is
             # cancelled, the second uploads it.
-            async with asyncio.timeout(attaching.timeout), kept.lock:
-                if kept.until <= self._monotonic() + MIN_VALIDITY_SECONDS:
+            async with asyncio.timeout(batch.timeout), upload.lock:
+                if upload.until <= self._monotonic() + MIN_VALIDITY_SECONDS:
                     async with self._at_once:
-                        await self._renew(kept, file, attaching)
-                return Attachment(kept.key, file.content_type, kept.url)
+                        await self._renew(upload, file, batch)
+                return Attachment(upload.key, file.content_type, upload.url)
         except TimeoutError as error:
-            raise UploadFailed(f"The {file.kind} was not uploaded within {attaching.timeout:g} s.") from error
+            raise UploadFailed(f"The {file.kind} was not uploaded within {batch.timeout:g} s.") from error
         except NotThere as error:
             raise UploadFailed("LMArena has changed: its upload actions are missing (404).") from error
 
-    def _remembered(self, place: tuple[str, str]) -> _Kept:
-        kept = self._kept.setdefault(place, _Kept())
-        self._kept.move_to_end(place)
-        while len(self._kept) > MAX_KEPT:
-            self._kept.popitem(last=False)
-        return kept
+    def _remembered(self, place: tuple[str, str]) -> _Upload:
+        upload = self._uploads.setdefault(place, _Upload())
+        self._uploads.move_to_end(place)
+        while len(self._uploads) > MAX_REMEMBERED:
+            self._uploads.popitem(last=False)
+        return upload
 
     # The three steps: get an upload URL, upload, sign a download URL
 
-    async def _renew(self, kept: _Kept, file: File, attaching: _Attaching) -> None:
+    async def _renew(self, upload: _Upload, file: File, batch: _Batch) -> None:
         """Sign a URL for the stored file again; upload the file if it is not stored (any more)."""
-        url = await self._sign(kept.key, attaching) if kept.key else None
+        url = await self._sign(upload.key, batch) if upload.key else None
         if url is None:
-            kept.key = await self._upload(file, attaching)
+            upload.key = await self._upload(file, batch)
             self._on_upload(True)
-            url = await self._sign(kept.key, attaching)
+            url = await self._sign(upload.key, batch)
         if url is None:
             raise UploadFailed(f"LMArena did not sign the uploaded {file.kind}.")
-        kept.url, kept.until = url, self._monotonic() + (signed_until(url) or 0.0) - self._clock()
+        upload.url, upload.until = url, self._monotonic() + (signed_until(url) or 0.0) - self._clock()
 
-    async def _upload(self, file: File, attaching: _Attaching) -> str:
+    async def _upload(self, file: File, batch: _Batch) -> str:
         """Upload a file; return its storage key. An upload URL that has expired is replaced once."""
         for _ in range(2):
             match await self._actions.call(
-                GENERATE_UPLOAD_URL, [file.name, file.content_type], attaching.credentials, timeout=attaching.timeout
+                GENERATE_UPLOAD_URL, [file.name, file.content_type], batch.credentials, timeout=batch.timeout
             ):
                 case {"uploadUrl": str(url), "key": str(key)}:
                     if await self._put(url, file):
@@ -191,8 +191,8 @@ class Uploads:
         with _failing_as(UploadFailed, f"The {file.kind} could not be uploaded"):
             return await self._retries.run(partial(self._storage.put, url, file))
 
-    async def _sign(self, key: str, attaching: _Attaching) -> str | None:
-        signed = await self._actions.call(GET_SIGNED_URL, [key], attaching.credentials, timeout=attaching.timeout)
+    async def _sign(self, key: str, batch: _Batch) -> str | None:
+        signed = await self._actions.call(GET_SIGNED_URL, [key], batch.credentials, timeout=batch.timeout)
         match signed:
             case {"url": str(url)}:
                 return url

@@ -113,9 +113,8 @@ class StaleCookie(SessionExpired):
     """401 for a cookie that has been replaced since the call was sent: the account is still logged in."""
 
     repeat = Repeat.CORRECTED
-    max_corrections = (
-        6  # calls take turns from the second attempt on (`bridge.accounts.rotations`), and several compete at first
-    )
+    # Calls take turns from the second attempt on (`bridge.accounts.rotations`), but several compete for the first.
+    max_corrections = 6
 
 
 class NotRenewed(UpstreamError):

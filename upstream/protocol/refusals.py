@@ -196,7 +196,7 @@ def _read_date(text: str) -> float | None:
 
 
 def read_detail(text: str) -> str:
-    """Upstream's own reason from a JSON error; '' if there is none that may be shown (never HTML)."""
+    """Upstream's own reason from a JSON error, if it may be shown (never HTML), else ''."""
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError:
