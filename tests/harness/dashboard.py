@@ -179,7 +179,11 @@ OPEN = frozenset(
 def routes(app: web.Application) -> list[tuple[str, str]]:
     """The method and path of every route of the app except open ones, with an example in place of a name."""
     known = ((route.method, route.resource.canonical) for route in app.router.routes() if route.resource is not None)
-    return [(method, path.replace("{name}", "some-name")) for method, path in known if path not in OPEN]
+    return [
+        (method, path.replace("{name}", "some-name").replace("{id}", "resp_1"))
+        for method, path in known
+        if path not in OPEN
+    ]
 
 
 def private(app: web.Application) -> list[tuple[str, str]]:
