@@ -1,7 +1,7 @@
 """The configuration: one dataclass for each section of bridge.toml, one line for each key.
 
-A key's line has its type, its default as TOML would write it, what it takes, and its description, which is the comment
-in bridge.toml. To add a key is to add that line, and its two lines in bridge.toml, which a test compares.
+A key's line has its type, its default as in TOML, the values it accepts, and its description, which is also the comment
+in bridge.toml. To add a key, add that line here and two lines in bridge.toml; a test compares them.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from bridge.config.values import (
 )
 
 T = TypeVar("T")
-NO_PLACE: Final = "configuration"  # where a problem is, until the reader of the file and the environment fills it in
-MAX_FOUND_CHARS: Final = 80  # of a wrong value in a message: enough to recognise it, short enough for one line
+NO_PLACE: Final = "configuration"  # a problem's place until the caller, who knows the sources, fills it in
+MAX_FOUND_CHARS: Final = 80  # of a wrong value shown in a message: enough to recognise it, short enough for one line
 
 
 class Key(NamedTuple):
-    """What is known of a key of bridge.toml."""
+    """The definition of a key of bridge.toml."""
 
     default: object
     kind: ValueType[object]
@@ -54,7 +54,7 @@ class Key(NamedTuple):
 
 
 def key(default: object, kind: ValueType[T], description: str) -> T:
-    """The dataclass field of a key, typed as what `kind` reads; `default` is written as TOML would write it."""
+    """The dataclass field of a key, typed as what `kind` reads; `default` is the value as in TOML."""
     return field(default_factory=lambda: kind.read(default), metadata={"key": Key(default, kind, description)})
 
 
@@ -87,7 +87,7 @@ class ServerSection(Section):
 
 @dataclass(frozen=True, slots=True)
 class UpstreamSection(Section):
-    """LMArena: where it is, what the browser showed it, how long to wait for it."""
+    """LMArena: its address, the browser's clearance, the timeouts."""
 
     base_url: str = key("https://arena.ai", ORIGIN, "Where LMArena is.")
     origins: tuple[str, ...] = key(
@@ -181,7 +181,7 @@ class LogSection(Section):
 
 @dataclass(frozen=True, slots=True)
 class RedisSection(Section):
-    """Shared state of several daemons: not built yet."""
+    """Shared state of several daemons: not implemented yet."""
 
     url: Secret = key("", NOTHING_YET, "Redis to share state through: not built yet, leave it empty.")
 
@@ -239,7 +239,7 @@ KEYS: Final[Mapping[str, Key]] = {
 def _read_section(
     section: str, table: Mapping[str, object], folder: Path, problems: list[Problem]
 ) -> dict[str, object]:
-    """The values of one section; what is wrong is appended to `problems` instead."""
+    """Read the values of one section; problems are appended to `problems`."""
     values: dict[str, object] = {}
     for each in fields(SECTIONS[section]):
         name = f"{section}.{each.name}"

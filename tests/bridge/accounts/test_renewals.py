@@ -15,7 +15,7 @@ from asking import Asker
 from keeping import Keeping, keeping
 from manual_clock import Clock
 
-from bridge.accounts.renewals import SIDE_BY_SIDE, renewing
+from bridge.accounts.renewals import CONCURRENT_CALLS, renewing
 from bridge.state.documents import StateFolder
 from bridge.state.state import accounts_document
 from upstream.accounts import Account
@@ -289,20 +289,20 @@ async def test_a_cookie_that_could_not_be_saved_is_saved_later(
 async def test_the_end_of_the_daemon_lets_a_renewal_end_and_begins_none(
     arena: Arena, folder: StateFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.accounts.renewals.FAREWELL_SECONDS", 5.0)
-    sessions = sign_in(arena, SIDE_BY_SIDE + 5, expires_in=-10.0)
+    monkeypatch.setattr("bridge.accounts.renewals.SHUTDOWN_SECONDS", 5.0)
+    sessions = sign_in(arena, CONCURRENT_CALLS + 5, expires_in=-10.0)
     release = asyncio.Event()
     async with keeping(arena, folder, clock, *sessions) as bridge:
         arena.faults.arm("no_headers", None, on="me", release=release)
         bridge.renewals.start_due()
-        await until(lambda: len(bridge.reads) == SIDE_BY_SIDE)
+        await until(lambda: len(bridge.reads) == CONCURRENT_CALLS)
         ending = bridge.aside.spawn(bridge.renewals.finish(), name="end")
         await asyncio.sleep(0)
         release.set()
         await ending
         assert not tuple(bridge.tasks)
-        assert len(bridge.reads) == SIDE_BY_SIDE  # the others were waiting, and have spent nothing
-        assert sum(session.refreshes for session in sessions) == SIDE_BY_SIDE
+        assert len(bridge.reads) == CONCURRENT_CALLS  # the others were waiting, and have spent nothing
+        assert sum(session.refreshes for session in sessions) == CONCURRENT_CALLS
     for session in sessions:
         assert kept(session)
         assert (await bridge.on_disk(session)).session.value == session.cookie_value
@@ -329,7 +329,7 @@ async def test_whoever_owns_the_renewals_lets_them_end(arena: Arena, folder: Sta
 async def test_the_end_of_the_daemon_does_not_wait_for_what_does_not_come(
     arena: Arena, folder: StateFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.accounts.renewals.FAREWELL_SECONDS", 0.05)
+    monkeypatch.setattr("bridge.accounts.renewals.SHUTDOWN_SECONDS", 0.05)
     (session,) = sign_in(arena, expires_in=-10.0)
     async with keeping(arena, folder, clock, session) as bridge:
         arena.faults.arm("no_headers", None, on="me")
@@ -519,11 +519,11 @@ async def test_two_hundred_that_are_due_at_once_are_asked_about_a_few_at_a_time(
         release = asyncio.Event()
         arena.faults.arm("no_headers", None, on="me", release=release)
         bridge.renewals.start_due()
-        await until(lambda: len(bridge.reads) == SIDE_BY_SIDE <= 8)
+        await until(lambda: len(bridge.reads) == CONCURRENT_CALLS <= 8)
         for _ in range(3):
             bridge.renewals.start_due()
             await bridge.client.page(timeout=5)  # a call that came later has been answered
-        assert len(bridge.reads) == SIDE_BY_SIDE
+        assert len(bridge.reads) == CONCURRENT_CALLS
         release.set()
         await bridge.settled()
         assert len(bridge.reads) == 200

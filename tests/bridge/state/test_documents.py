@@ -278,7 +278,7 @@ async def test_wider_modes_are_tightened(folder: StateFolder, caplog: pytest.Log
     folder.prepare()
     assert await words.load() == ("a",)
     assert (mode(folder.path), mode(words.path)) == (0o700, 0o600)
-    assert caplog.text.count("was open to others") == 2
+    assert caplog.text.count("was accessible to other users") == 2
 
 
 async def test_a_link_is_replaced_not_followed(tmp_path: Path, words: Document[Words]) -> None:
@@ -366,7 +366,7 @@ async def test_a_lock_that_never_comes_free_is_an_error(
     folder: StateFolder, words: Document[Words], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.state.documents.LOCK_TIMEOUT", 0.02)
-    with folder.locked("words"), pytest.raises(StateError, match="look for a stopped process"):
+    with folder.locked("words"), pytest.raises(StateError, match="look for a suspended process"):
         await words.save(())
 
 
@@ -413,7 +413,7 @@ async def test_a_failure_nobody_waited_for_is_logged(words: Document[Words], cap
     with pytest.raises(StateError):
         await words.load()  # its turn comes after the failure
     assert ("bridge.state.documents", logging.ERROR) in [record[:2] for record in caplog.record_tuples]
-    assert "its caller left" in caplog.text
+    assert "its caller was cancelled" in caplog.text
 
 
 async def test_a_document_is_saved_as_it_was_when_save_was_called(folder: StateFolder) -> None:
@@ -454,7 +454,7 @@ def test_whether_a_daemon_runs_is_told_without_a_trace(folder: StateFolder) -> N
 def test_a_daemon_starts_while_it_is_asked_whether_one_runs(
     folder: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.state.documents.HOLD_PATIENCE", 10.0)
+    monkeypatch.setattr("bridge.state.documents.DAEMON_LOCK_TIMEOUT", 10.0)
     with folder.hold():
         pass
     asking = os.open(folder.path / ".daemon.lock", os.O_RDONLY)

@@ -64,7 +64,7 @@ async def test_what_was_refused_is_written_without_another_change(
     assert disk.writes == refusals + 1
     assert not kept.due
     assert made == [min(FIRST_PAUSE_SECONDS * 2**at, LONGEST_PAUSE_SECONDS) for at in range(refusals)]
-    failures = [f"words are not saved, tried again until it succeeds: {FULL}", "words are saved again"]
+    failures = [f"words are not saved; retrying until it succeeds: {FULL}", "words are saved again"]
     assert caplog.messages == (failures if refusals else [])
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.statistics.counts import NAME_CHARS, NAMES, OTHERS, Outcome
-from bridge.statistics.stats import MAX_WAITING, TABLE_DAYS, Stats
+from bridge.statistics.stats import MAX_PENDING, TABLE_DAYS, Stats
 from upstream.protocol.errors import Reason
 
 
@@ -181,7 +181,7 @@ LOOKS: dict[str, Callable[[Stats], object]] = {
 
 
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
-@pytest.mark.parametrize("number", [1, MAX_WAITING, 2 * MAX_WAITING + 1])
+@pytest.mark.parametrize("number", [1, MAX_PENDING, 2 * MAX_PENDING + 1])
 def test_whoever_looks_sees_all_that_was_recorded(look: Callable[[Stats], object], number: int) -> None:
     stats = Stats(Clock())
     for _ in range(number):
