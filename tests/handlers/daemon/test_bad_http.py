@@ -129,9 +129,9 @@ async def test_the_longest_target_is_served(bridge: RunningBridge) -> None:
 
 BROKEN = {
     "a method that nobody knows": (b"BREW /v1/models HTTP/1.1\r\nHost: x\r\n\r\n", "its method is unknown"),
-    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x11" * 60, "https to a port that speaks http?"),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x11" * 60, "https to an http port?"),
     "no Host": (b"GET /v1/models HTTP/1.1\r\n\r\n", "it has no Host header"),
-    "two Hosts": (b"GET /v1/models HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", "is there twice"),
+    "two Hosts": (b"GET /v1/models HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", "repeats a header field"),
     "letters that are not ASCII": ("GET /v1/models/é HTTP/1.1\r\nHost: x\r\n\r\n".encode(), "percent-encoded"),
 }
 

@@ -198,9 +198,9 @@ async def test_what_all_strangers_hold_is_bounded_and_the_oldest_give_way(
     most = 0
     hold = everybody.hold
 
-    def watched(visitor: Any, size: int) -> None:
+    def watched(connection: Any, size: int) -> None:
         nonlocal most
-        hold(visitor, size)
+        hold(connection, size)
         most = max(most, everybody.held)
 
     monkeypatch.setattr(everybody, "hold", watched)
@@ -260,7 +260,7 @@ class Guest:
     def __init__(self) -> None:
         self.is_away = False
 
-    def turn_away(self) -> None:
+    def evict(self) -> None:
         self.is_away = True
 
 
@@ -273,7 +273,7 @@ def come(everybody: Strangers, count: int) -> list[Guest]:
     guests = [Guest() for _ in range(count)]
     for guest in guests:
         assert everybody.has_room()
-        everybody.come(guest)
+        everybody.add(guest)
     return guests
 
 
@@ -288,7 +288,7 @@ def test_the_oldest_stranger_gives_way_then_who_is_kept_the_longest_and_nobody_w
     first, second, third = come(everybody, 3)
     everybody.know(first)
     everybody.know(second)
-    everybody.rest(second)
+    everybody.request_done(second)
     assert everybody.open_files == 5
     pass_time(everybody, clock, 1)
     come(everybody, 3)  # now it is full
@@ -331,10 +331,10 @@ def test_they_are_told_of_once_a_minute(clock: Clock, caplog: pytest.LogCaptureF
     for _ in range(100):
         pass_time(everybody, clock, 0.5)
         come(everybody, 1)
-    assert caplog.text.count("give way") == 1
+    assert caplog.text.count("the oldest are closed") == 1
     pass_time(everybody, clock, strangers.SILENT_SECONDS)
     come(everybody, 1)
-    assert caplog.text.count("give way") == 2
+    assert caplog.text.count("the oldest are closed") == 2
 
 
 async def test_a_few_requests_a_turn_in_the_order_of_coming(clock: Clock) -> None:
@@ -443,7 +443,7 @@ class Counted(Connection):
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 — nothing comes
         return bytearray(1)
 
-    def turn_away(self) -> None:
+    def evict(self) -> None:
         raise AssertionError("there is room")
 
 
