@@ -137,7 +137,7 @@ async def test_a_wrong_password_is_403_and_says_so(dashboard: Dashboard, caplog:
     stranger = Dashboard(dashboard.bridge)
     page = await try_password(stranger, "wrong horse, wrong battery")
     assert (page.status, stranger.cookie, "Set-Cookie" in page.headers) == (403, "", False)
-    assert "That is not the password." in page.markup.text
+    assert "Wrong password." in page.markup.text
     assert "wrong horse" not in page.text + caplog.text
     assert "a wrong password was given" in caplog.text
 

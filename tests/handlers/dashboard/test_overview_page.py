@@ -35,9 +35,9 @@ async def test_what_is_wrong_comes_with_what_to_do(arena: Arena, tmp_path: Path)
         dashboard = Dashboard(bridge)
         await dashboard.enter()
         for page in (await dashboard.get("/dashboard"), await dashboard.live("/dashboard")):
-            assert page.markup.says("Something needs you")
+            assert page.markup.says("Action needed")
             assert page.markup.says("No account.")
-            assert page.markup.says("What you do now: paste a cookie into the dashboard or ")
+            assert page.markup.says("What to do now: paste a cookie into the dashboard or ")
         assert not health_of(bridge.app).serving
 
 
@@ -47,7 +47,7 @@ async def test_half_of_it_may_be_wrong(arena: Arena, tmp_path: Path) -> None:
         await bridge.app[MODELS].available()
         dashboard = Dashboard(bridge)
         await dashboard.enter()
-        assert (await dashboard.get("/dashboard")).markup.says("Well, but not wholly")
+        assert (await dashboard.get("/dashboard")).markup.says("Working, with problems")
 
 
 async def test_what_was_asked_is_drawn_and_written(dashboard: Dashboard) -> None:

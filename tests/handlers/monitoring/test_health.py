@@ -167,7 +167,7 @@ async def test_a_renewal_that_fails_is_told_with_the_second_failure(arena: Arena
     _, body = await health(bridge)
     assert re.fullmatch(
         r"Renewal of its login has failed since \d\d:\d\d UTC \(0 min\): LMArena failed \(\d+\); "
-        "it is tried again by itself.",
+        "the bridge keeps retrying.",
         message(body),
     )
     arena.faults.clear()

@@ -20,7 +20,7 @@ from bridge.access.keys import KeyRing
 from bridge.statistics.counts import NAMES, Outcome
 from bridge.statistics.since_start import SinceStart
 from bridge.statistics.stats import Stats
-from handlers.monitoring.exposition import CountedCollector, OwnProcessCollector
+from handlers.monitoring.exposition import CountsCollector, OwnProcessCollector
 from handlers.monitoring.metrics import METRICS
 from handlers.request.appkeys import DRIFT, RENEWALS, STATS
 from upstream.arena import Arena, Session
@@ -151,7 +151,7 @@ def test_counters_begin_at_zero_with_each_process() -> None:
     stats = Stats(time.time)
     record(stats)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(CountedCollector(SinceStart(stats)))
+    registry.register(CountsCollector(SinceStart(stats)))
     before = parsed(generate_latest(registry).decode())
     assert {value for samples in before.values() for value in samples.values()} == {0}
     record(stats)
