@@ -109,7 +109,7 @@ def test_a_password_is_the_same_however_a_keyboard_spells_it() -> None:
 
 
 @pytest.mark.parametrize("damage", ["", "x", "$argon2id$", "é", "\udcff", "cut", "turned"])
-def test_a_damaged_hash_is_nobodys(damage: str) -> None:
+def test_a_damaged_hash_matches_no_password(damage: str) -> None:
     kept = hash_password(GOOD)
     damaged = {"cut": kept[:-5], "turned": kept[::-1]}.get(damage, damage)
     assert not verify(damaged, GOOD)

@@ -195,7 +195,7 @@ async def test_who_leaves_while_waiting_cancels_nothing(arena: Arena, folder: St
         assert (len(bridge.reads), session.refreshes, kept(session)) == (1, 1, True)
 
 
-async def test_nobody_waits_longer_than_connecting_may_take_after_the_call_began(
+async def test_requests_wait_for_a_renewal_for_connect_timeout_at_most(
     arena: Arena, folder: StateFolder, clock: Clock
 ) -> None:
     (session,) = sign_in(arena, expires_in=-10.0)
@@ -286,7 +286,7 @@ async def test_a_cookie_that_could_not_be_saved_is_saved_later(
         await until(lambda: session.cookie_value in (folder.path / "accounts.json").read_text())
 
 
-async def test_the_end_of_the_daemon_lets_a_renewal_end_and_begins_none(
+async def test_shutdown_lets_a_running_renewal_finish_and_starts_none(
     arena: Arena, folder: StateFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.accounts.renewals.SHUTDOWN_SECONDS", 5.0)
@@ -308,7 +308,7 @@ async def test_the_end_of_the_daemon_lets_a_renewal_end_and_begins_none(
         assert (await bridge.on_disk(session)).session.value == session.cookie_value
 
 
-async def test_whoever_owns_the_renewals_lets_them_end(arena: Arena, folder: StateFolder, clock: Clock) -> None:
+async def test_the_owner_of_renewals_lets_them_finish(arena: Arena, folder: StateFolder, clock: Clock) -> None:
     (session,) = sign_in(arena, expires_in=-10.0)
     release = asyncio.Event()
 
@@ -326,7 +326,7 @@ async def test_whoever_owns_the_renewals_lets_them_end(arena: Arena, folder: Sta
         assert await is_current(bridge, session)
 
 
-async def test_the_end_of_the_daemon_does_not_wait_for_what_does_not_come(
+async def test_shutdown_does_not_wait_for_unfinished_bodies(
     arena: Arena, folder: StateFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.accounts.renewals.SHUTDOWN_SECONDS", 0.05)
@@ -442,7 +442,9 @@ async def test_a_cookie_pasted_while_the_old_one_is_renewed_is_kept_and_checked_
         assert await is_current(bridge, new)
 
 
-async def test_guests_and_terms_bar_and_no_more(arena: Arena, folder: StateFolder, clock: Clock) -> None:
+async def test_guests_and_missing_consent_bar_an_account_without_expiring_it(
+    arena: Arena, folder: StateFolder, clock: Clock
+) -> None:
     guest = arena.sign_in("visitor", guest=True)
     waiting = arena.sign_in(consented=False)
     async with keeping(arena, folder, clock, guest, waiting) as bridge:
@@ -532,7 +534,7 @@ async def test_two_hundred_that_are_due_at_once_are_asked_about_a_few_at_a_time(
         assert len(bridge.tasks) == 0
 
 
-async def test_an_error_that_nobody_foresaw_makes_no_storm(
+async def test_an_unexpected_error_causes_no_storm_of_calls(
     arena: Arena, folder: StateFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (session,) = sign_in(arena)
@@ -639,7 +641,7 @@ async def test_a_401_of_the_page_of_2025_marks_the_account(folder: StateFolder, 
         assert not bridge.account(again).expired
 
 
-async def test_a_page_revives_nobody(arena: Arena, folder: StateFolder, clock: Clock) -> None:
+async def test_reading_the_page_does_not_revive_an_account(arena: Arena, folder: StateFolder, clock: Clock) -> None:
     arena.era = 2025
     (session,) = sign_in(arena, expires_in=7 * DAY)
     async with keeping(arena, folder, clock, session) as bridge:

@@ -61,7 +61,7 @@ def test_so_is_a_value_from_elsewhere(tmp_path: Path, text: str, place: str) -> 
     assert "limits.rpm" in complaint(lambda: load(None, environ))
 
 
-def test_ten_thousand_mistakes_are_not_all_told(path: Path) -> None:
+def test_the_number_of_reported_problems_is_bounded(path: Path) -> None:
     path.write_text("[limits]\n" + "".join(f"rpn{number} = 1\n" for number in range(10_000)))
     lines = complaint(lambda: load(path, {})).splitlines()
     assert len(lines) == MAX_PROBLEMS + 1
@@ -101,7 +101,7 @@ PLACED: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize(("place", "said"), PLACED.values(), ids=PLACED)
 @pytest.mark.parametrize("when", ["start", "reload"])
-def test_what_is_no_file_is_named_and_not_waited_for(
+def test_a_path_that_is_not_a_file_is_named_without_blocking(
     path: Path, monkeypatch: pytest.MonkeyPatch, place: Callable[[Path], object], said: str, when: str
 ) -> None:
     monkeypatch.chdir(path.parent)

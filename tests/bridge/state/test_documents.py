@@ -402,7 +402,9 @@ async def test_a_save_once_begun_completes_and_keeps_its_turn(words: Document[Wo
     assert await words.load() == ("first", "second")
 
 
-async def test_a_failure_nobody_waited_for_is_logged(words: Document[Words], caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_after_its_caller_was_cancelled_is_logged(
+    words: Document[Words], caplog: pytest.LogCaptureFixture
+) -> None:
     change = Stalled(("lost",))
     async with asyncio.TaskGroup() as tasks:
         caller = tasks.create_task(words.update(change))
@@ -442,7 +444,7 @@ async def test_one_daemon_holds_the_folder_while_commands_write(folder: StateFol
         pass
 
 
-def test_whether_a_daemon_runs_is_told_without_a_trace(folder: StateFolder) -> None:
+def test_checking_for_a_daemon_leaves_no_trace(folder: StateFolder) -> None:
     assert not folder.is_held()
     assert not list(folder.path.iterdir())
     with folder.hold():
@@ -515,7 +517,7 @@ no_files = pytest.mark.parametrize(("place", "said"), NO_FILES.values(), ids=NO_
 
 
 @no_files
-async def test_what_is_no_file_is_named_and_left_untouched(
+async def test_a_path_that_is_not_a_file_is_named_and_left_untouched(
     words: Document[Words], monkeypatch: pytest.MonkeyPatch, place: Callable[[Path], object], said: str
 ) -> None:
     monkeypatch.chdir(words.path.parent)
@@ -588,7 +590,7 @@ async def test_nested_damage(words: Document[Words], data: bytes) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EMFILE])
-def test_a_disk_that_refuses_for_now_is_told_from_damage(
+def test_a_temporary_disk_error_is_distinguished_from_damage(
     folder: StateFolder, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def refuse(*_: object) -> NoReturn:

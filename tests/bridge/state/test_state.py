@@ -141,7 +141,7 @@ learned = pytest.mark.parametrize(("learn", "expected"), LEARNED.values(), ids=L
 
 
 @learned
-async def test_what_upstream_says_is_written(
+async def test_changes_by_upstream_are_written(
     folder: StateFolder, learn: Callable[[State, Account], None], expected: Callable[[Account], Account]
 ) -> None:
     account = new_account()
@@ -701,7 +701,7 @@ async def test_a_command_does_not_take_a_gap_for_an_empty_file(held: Held, monke
     assert len(await add) == 2
 
 
-async def test_at_the_end_a_file_that_is_gone_is_written_anew(held: Held) -> None:
+async def test_a_missing_file_is_recreated_at_shutdown(held: Held) -> None:
     account = in_memory(held.state)["ada"]
     (held.folder.path / "accounts.json").unlink()
     held.state.pool.credentials(account).rotate(RENEWED.session.value)

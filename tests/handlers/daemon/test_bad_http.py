@@ -137,7 +137,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("sent", "said"), BROKEN.values(), ids=BROKEN)
-async def test_what_is_broken_is_said(sent: bytes, said: str, bridge: RunningBridge) -> None:
+async def test_the_answer_names_the_error_in_broken_http(sent: bytes, said: str, bridge: RunningBridge) -> None:
     url = URL(bridge.origin)
     reader, writer = await asyncio.open_connection(url.host, url.port)
     with closing(writer):
@@ -171,7 +171,7 @@ def test_who_may_read_a_refusal(allowed: list[str], origin: str | None, reader: 
 
 
 @given(st.lists(st.integers(1, 400)))
-def test_a_head_is_remembered_whatever_its_pieces(sizes: list[int]) -> None:
+def test_a_head_is_remembered_however_it_is_split(sizes: list[int]) -> None:
     head = f"GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: y\r\norigin: {PAGE}\r\nCookie: {'a' * 500}".encode()
     remembered = UnfinishedHead()
     at = 0

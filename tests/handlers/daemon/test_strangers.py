@@ -109,7 +109,7 @@ ENDLESS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("known", [False, True], ids=["no key", "a key"])
 @pytest.mark.parametrize("sent", ENDLESS.values(), ids=ENDLESS)
-async def test_what_has_no_end_is_neither_parsed_nor_kept(
+async def test_endless_data_is_neither_parsed_nor_kept(
     sent: bytes, known: bool, bridge: RunningBridge, parsed: list[int]
 ) -> None:
     header = f"Authorization: Bearer {bridge.key}\r\n".encode() if known else b""
@@ -190,7 +190,7 @@ HALVES: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("sent", HALVES.values(), ids=HALVES)
-async def test_what_all_strangers_hold_is_bounded_and_the_oldest_give_way(
+async def test_the_bytes_of_all_strangers_are_bounded_and_the_oldest_are_evicted(
     sent: bytes, bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(strangers, "HELD_BYTES", 200_000)
@@ -283,7 +283,7 @@ def pass_time(everybody: Strangers, clock: Clock, seconds: float) -> None:
         everybody.next_round()
 
 
-def test_the_oldest_stranger_gives_way_then_who_is_kept_the_longest_and_nobody_who_is_known(clock: Clock) -> None:
+def test_eviction_takes_the_oldest_stranger_then_the_oldest_kept_and_never_a_known_connection(clock: Clock) -> None:
     everybody = Strangers(8, clock)
     first, second, third = come(everybody, 3)
     everybody.know(first)
@@ -326,7 +326,7 @@ def test_many_strangers_stay_for_a_moment_only(clock: Clock) -> None:
     assert all(guest.is_away for guest in guests[:100])
 
 
-def test_they_are_told_of_once_a_minute(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_evictions_are_logged_once_a_minute(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     everybody = Strangers(2, clock)
     for _ in range(100):
         pass_time(everybody, clock, 0.5)
@@ -368,7 +368,7 @@ SILENT: dict[str, bytes] = {
 
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("sent", SILENT.values(), ids=SILENT)
-async def test_strangers_shut_out_nobody(sent: bytes, tls: bool, arena: Arena, tmp_path: Path) -> None:
+async def test_strangers_cannot_lock_out_others(sent: bytes, tls: bool, arena: Arena, tmp_path: Path) -> None:
     """A stream goes on, and new callers are served. Over https the strangers stand in the middle of the handshake."""
     go_on = asyncio.Event()
     arena.script = lambda turn: (

@@ -61,7 +61,9 @@ def labels(bridge: RunningBridge) -> list[str]:
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-async def test_whatever_was_copied_is_taken(form: Callable[[Session], str], arena: Arena, dashboard: Dashboard) -> None:
+async def test_every_form_of_copy_is_accepted(
+    form: Callable[[Session], str], arena: Arena, dashboard: Dashboard
+) -> None:
     assert await chat(dashboard.bridge) == 503
     page = await paste(dashboard, form(arena.sign_in()))
     assert page.status == 200
@@ -233,7 +235,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("text", "label"), WRONG.values(), ids=WRONG)
-async def test_what_is_no_cookie_is_said_and_not_taken(text: str, label: str, dashboard: Dashboard) -> None:
+async def test_a_paste_without_a_cookie_is_refused(text: str, label: str, dashboard: Dashboard) -> None:
     page = await paste(dashboard, text, label)
     assert page.status == 400
     assert 'role="alert"' in page.text
@@ -265,7 +267,7 @@ async def test_two_accounts_have_two_names(arena: Arena, dashboard: Dashboard) -
     assert labels(dashboard.bridge) == ["mine"]
 
 
-async def test_a_removed_account_is_asked_no_more(arena: Arena, dashboard: Dashboard) -> None:
+async def test_a_removed_account_is_not_asked_again(arena: Arena, dashboard: Dashboard) -> None:
     await paste(dashboard, arena.sign_in().cookie_value)
     (account,) = dashboard.bridge.state.pool
     page = await dashboard.post("/dashboard/accounts/remove", {"user": account.user_id})

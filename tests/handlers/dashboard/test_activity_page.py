@@ -41,7 +41,7 @@ async def test_a_request_is_seen_while_it_runs_and_when_it_has_ended(arena: Aren
     assert (await dashboard.live("/dashboard/activity")).markup.says("client gone")
 
 
-async def test_the_owner_ends_a_stream_and_its_caller_is_told(arena: Arena, dashboard: Dashboard) -> None:
+async def test_the_operator_ends_a_stream_and_its_caller_gets_an_error(arena: Arena, dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     arena.script = begins
     async with await bridge.post(bridge.chat("hi", stream=True)) as answer:
@@ -56,7 +56,7 @@ async def test_the_owner_ends_a_stream_and_its_caller_is_told(arena: Arena, dash
     assert (await dashboard.live("/dashboard/activity")).markup.says("ended_by_owner")
 
 
-async def test_what_does_not_run_cannot_be_ended(dashboard: Dashboard) -> None:
+async def test_a_request_that_does_not_run_cannot_be_ended(dashboard: Dashboard) -> None:
     await dashboard.bridge.post(dashboard.bridge.chat("hi"))
     (facts,) = dashboard.bridge.app[ACTIVITY].newest()
     for number in (f"{facts.number}", "0", "12345", "x"):

@@ -113,14 +113,14 @@ async def test_what_cannot_be_is_said_and_not_done(
     assert await kept.unchanged()
 
 
-async def test_a_change_of_a_key_that_is_gone_or_to_what_cannot_be(dashboard: Dashboard, kept: Kept) -> None:
+async def test_changing_a_revoked_key_or_to_invalid_rights_is_refused(dashboard: Dashboard, kept: Kept) -> None:
     (key,) = dashboard.bridge.state.keys
     for fields in ({"id": "nobody"}, {}, {"id": key.id, "rpm": "-1"}, {"id": key.id, "models": "a\tb"}):
         assert (await dashboard.post("/dashboard/keys/change", fields)).status == 400
     assert await kept.unchanged()
 
 
-async def test_what_cannot_be_saved_is_said_and_not_done(dashboard: Dashboard) -> None:
+async def test_a_change_that_cannot_be_saved_is_reported_and_not_applied(dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     before = (bridge.folder.path / "keys.json").read_bytes()
     (bridge.folder.path / ".keys.json.tmp").mkdir()  # where the new file would be written
@@ -184,7 +184,7 @@ async def test_few_keys_are_shown_as_they_are(dashboard: Dashboard) -> None:
 
 
 @pytest.mark.parametrize("page", ["", "0", "-1", "1.5", "a", "\u0661", "9" * 5000])
-def test_a_page_that_is_none_is_the_first_or_the_last(page: str) -> None:
+def test_an_invalid_page_number_becomes_the_first_or_last_page(page: str) -> None:
     shown = keys_page(many_keys(PAGE_SIZE + 1), {"page": page})
     assert (shown.first, shown.newer) == (1, None)
     assert keys_page(many_keys(PAGE_SIZE + 1), {"page": "999999"}).first == PAGE_SIZE + 1

@@ -218,7 +218,7 @@ async def test_each_account_is_in_one_state(arena: Arena, tmp_path: Path) -> Non
         assert found["renewals_failing"] == {(): 0}  # not that of the dead one, which has expired
 
 
-async def test_the_first_session_to_end_for_good_is_told(arena: Arena, tmp_path: Path) -> None:
+async def test_the_end_of_the_first_session_is_exposed(arena: Arena, tmp_path: Path) -> None:
     week, day = (
         arena.sign_in(f"{name}@example.org", expires_in=days * 86_400, renewable=False)
         for name, days in {"ada": 7, "bob": 1}.items()
@@ -241,7 +241,7 @@ async def test_a_renewal_that_fails_is_counted_until_it_succeeds(arena: Arena, b
         arena.faults.clear()
 
 
-async def test_what_is_unknown_is_counted_by_kind(arena: Arena, bridge: RunningBridge) -> None:
+async def test_unknown_content_is_counted_by_kind(arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("no_tag_line", 2)
     for _ in range(2):
         await (await bridge.post(bridge.chat("hi"))).read()

@@ -86,7 +86,7 @@ lines = st.lists(st.lists(hops).map(",".join))
 @a_share(of=10)
 @given(peer=hops, forwarded_for=lines)
 @example(peer="10.0.0.1", forwarded_for=["[", "]", "%", ":", "::%::", "1" * 10_000])
-def test_whatever_is_sent_the_answer_is_an_address(peer: str, forwarded_for: list[str]) -> None:
+def test_any_headers_yield_an_address(peer: str, forwarded_for: list[str]) -> None:
     address = nearest_untrusted(peer, forwarded_for, PROXIES)
     assert str(ip_address(address)) == address
     assert came_over_tls(peer, forwarded_for, PROXIES, ours=True) in (True, False)
