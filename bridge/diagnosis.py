@@ -1,6 +1,6 @@
-"""The vocabulary of diagnosis in full: why each word is said, and what to do now. README has the same table.
+"""The vocabulary of diagnosis: the cause that each word stands for, and what to do now. README has the same table.
 
-Errors, health, `check`, `accounts` and the dashboard take their advice from here, and nowhere else.
+Errors, health, `check`, `accounts` and the dashboard all take their advice from here.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ ADD_ACCOUNT: Final = "lmarena-bridge accounts add"
 
 
 class Advice(NamedTuple):
-    """Why a word is said, and what to do now.
+    """The cause of a problem, and what to do now.
 
-    `why` and `now` are for the operator: clauses without a full stop, code between backticks. `caller` is what an error
-    answer says to the sender of the request, in whole sentences.
+    `why` and `now` are for the operator: clauses without a full stop, code between backticks. `caller` is for the error
+    response to the sender of the request, in whole sentences.
     """
 
     why: str
@@ -137,7 +137,7 @@ _UPLOAD: Final = Advice(
     "Try again in a while, or send the text alone.",
 )
 
-#: Errors of which more is known than their word says.
+#: Errors with more specific advice than their word's.
 _CASES: Final[Mapping[type[UpstreamError], Advice]] = {
     CircuitOpen: Advice(
         "request after request failed", "wait as long as `Retry-After` says", "Wait as long as Retry-After says."
@@ -154,7 +154,7 @@ _CASES: Final[Mapping[type[UpstreamError], Advice]] = {
 
 
 def advice_on(error: UpstreamError) -> Advice:
-    """Say why a call to the site failed, and what to do now."""
+    """The cause of a failed call to the site, and what to do now."""
     if isinstance(error, Redirected):
         now = f'if that is the site\'s new home, set upstream.base_url = "{error.origin}" in bridge.toml'
         return Advice("the site has moved to an origin that the configuration does not allow", now, sentence(now))
@@ -162,17 +162,17 @@ def advice_on(error: UpstreamError) -> Advice:
 
 
 def told(error: UpstreamError, advice: Advice | None = None) -> str:
-    """Tell the operator what went wrong, and what to do now: by `advice`, or by `advice_on`."""
+    """A text for the operator: what went wrong, and what to do now by `advice` or, without it, `advice_on`."""
     return f"{stopped(error.message)} {sentence((advice or advice_on(error)).now)}"
 
 
 def sentence(clause: str) -> str:
-    """Make a sentence of a clause: it begins with a capital letter, and ends with a full stop if it has no other."""
+    """Make a sentence of a clause: capitalise it, and end it with a full stop unless it ends with a stop."""
     return stopped(clause[:1].upper() + clause[1:])
 
 
 def stopped(text: str) -> str:
-    """`text` with a full stop at its end, unless it ends like a sentence already."""
+    """`text` with a full stop at its end, unless it already ends like a sentence."""
     return text if text.endswith(_STOPS) else f"{text}."
 
 

@@ -1,4 +1,4 @@
-"""How the daemon is: what works, what is degraded, and why, in the vocabulary of diagnosis. No secrets."""
+"""The daemon's health: what works, what is degraded, and why, in the vocabulary of diagnosis. No secrets."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _logger = logging.getLogger(__name__)
 
 
 class Trouble(NamedTuple):
-    """One thing that is not as it should be: where, the word of diagnosis, and what has happened.
+    """One problem: the affected part, the word of diagnosis, and what has happened.
 
-    `label` is an account's, often an address, which is for its owner alone; `part` gives its place in the list. `to_do`
-    is '' where there is nothing to add to what `bridge.diagnosis.ADVICE` says for the word.
+    `label` is an account's label, often an e-mail address, and must be shown to the operator only; `part` has its
+    number instead. `to_do` is '' if there is nothing to add to `bridge.diagnosis.ADVICE`.
     """
 
     part: str
@@ -31,7 +31,7 @@ class Trouble(NamedTuple):
 
     @property
     def where(self) -> str:
-        """The part as its owner calls it."""
+        """The part as the operator knows it."""
         return self.part if self.label is None else f"account {self.label}"
 
     @property
@@ -40,7 +40,7 @@ class Trouble(NamedTuple):
         return sentence(f"{self.what}: {self.to_do}" if self.to_do else self.what)
 
     def to_json(self) -> dict[str, str]:
-        """Plain values, as `/health` shows them to anybody."""
+        """Plain values, as `/health` shows them publicly."""
         return {"part": self.part, "reason": self.reason.value, "message": self.message}
 
 
@@ -62,7 +62,7 @@ def examine(
     now: float,
     skew: float,
 ) -> Health:
-    """Look at every part.
+    """Examine every part.
 
     `failing` says by user id whether the renewal of a login fails. `now` is unix time in seconds by this machine's
     clock, `skew` the seconds that the site's clock is ahead of it, 0 where that is tolerable.
@@ -87,21 +87,21 @@ def examine(
     return Health(catalog is not None and bool(pool.usable("chat")) and wall is None, tuple(troubles))
 
 
-class Watch:
-    """Logs what begins to be wrong, and what is well again: once each, not with every request that suffers."""
+class TroubleLog:
+    """Logs each problem when it begins and when it ends, not at every request that is affected."""
 
     def __init__(self, examine: Callable[[], Health]) -> None:
         self._examine = examine
         self._known: dict[tuple[str, Reason], Trouble] = {}
 
     async def __call__(self) -> None:
-        """Look, and log what has changed since the last look."""
+        """Examine the daemon, and log what has changed since the last call."""
         troubles = {(trouble.where, trouble.reason): trouble for trouble in self._examine().troubles}
         for key, trouble in troubles.items():
             if key not in self._known:
                 event(_logger, logging.WARNING, f"{trouble.where}: {trouble.message}", reason=trouble.reason.value)
         for where, reason in self._known.keys() - troubles.keys():
-            event(_logger, logging.INFO, f"{where}: well again", reason=reason.value)
+            event(_logger, logging.INFO, f"{where}: recovered", reason=reason.value)
         self._known = troubles
 
 

@@ -1,7 +1,7 @@
-"""Logging: text or JSON lines on stderr, each with its request id, none with a secret.
+"""Logging: text or JSON lines on stderr, with the request id and without secrets.
 
-One handler on the root logger serves every logger, aiohttp's included. Its filter rewrites a record before a
-formatter sees it, so that nothing can be formatted around the redaction.
+One handler on the root logger serves every logger, including aiohttp's. Its filter rewrites each record before a
+formatter sees it, so that nothing bypasses the redaction.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from upstream.protocol.printable import replaced
 
 Plain: TypeAlias = str | int | float | bool | None
 
-#: Types that are plain whatever their value.
+#: Types whose values are always plain.
 _PLAIN_TYPES = frozenset((str, int, bool))
 
 _logger = logging.getLogger(__name__)
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-# journald takes 48 KiB a line, but a record is for reading: a traceback of some 60 lines fits.
+# journald accepts 48 KiB per line, but people read these records; a traceback of about 60 lines fits.
 MAX_RECORD_CHARS = 8192
-# Below this, cutting a part of a record gains nothing.
+# Parts of a record that are no longer than this are not cut.
 _MIN_CUT_CHARS = 64
 
-# A label stays readable and tells what was hidden; a secret known by its own look needs none.
+# The label before a secret stays readable and tells what was hidden; secrets with a typical form need none.
 _SECRET = re.compile(
     r"""
     (?P<label> (?i: \b bearer (?: \s | %20 )+
@@ -52,7 +52,7 @@ _SECRET = re.compile(
     re.VERBOSE,
 )
 
-# What every such secret has in it, lower-cased. Most lines have none of them, and need not be searched by the pattern.
+# Each such secret contains one of these, in lower case. Most lines contain none, and skip the slow pattern.
 _MARKS = ("bearer", "arena-auth-prod-v1", "cf_clearance", "x-amz-", "sk-", "base64-", "eyj")
 
 # sd-daemon(3): a line may begin with its syslog priority.
@@ -61,21 +61,21 @@ _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERRO
 
 def configure(
     level: str,
-    format: Literal["text", "json"],  # noqa: A002 - the configuration's own word
+    format: Literal["text", "json"],  # noqa: A002 - named as in the configuration
     stream: TextIO | None = None,
     *,
     threaded: bool = False,
     environ: Mapping[str, str] = os.environ,
 ) -> None:
-    """Log everything from `level` up to `stream` (stderr); called again, it replaces only what it set up before.
+    """Log records of `level` and above to `stream` (stderr). A second call replaces what the first set up.
 
-    With `threaded` nobody who logs waits for the stream's reader: a thread writes, and what is not taken is lost and
-    counted. `flush` is for the end. Raises ValueError for a level that logging does not know.
+    With `threaded`, a thread writes, so that logging never waits for the stream's reader; lines beyond a bound are
+    dropped and counted. Call `flush` at the end. Raises ValueError for an unknown level.
     """
     stream = stream or sys.stderr
     journal = _is_journal(stream, environ)
     formatter = JsonFormatter(journal=journal) if format == "json" else TextFormatter(journal=journal)
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # a record need not ask: not shown
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # not shown, so not looked up
     root = logging.getLogger()
     root.setLevel(level.upper())
     handler = next(iter(_ours()), None)
@@ -87,14 +87,14 @@ def configure(
         handler = _Handler(stream, threaded=threaded)
         handler.addFilter(Redactor())
         root.addHandler(handler)
-    handler.setFormatter(formatter)  # its lines stay in their order
-    if threaded:  # what Python itself would print
+    handler.setFormatter(formatter)  # on the existing handler, which keeps the lines in order
+    if threaded:  # Python's own messages go to the log
         logging.captureWarnings(capture=True)
         sys.unraisablehook = _log_unraisable
 
 
 def flush() -> None:
-    """Wait until what was logged is written, as long as somebody reads it."""
+    """Wait until all lines are written, while the stream's reader makes progress."""
     for handler in _ours():
         handler.flush()
 
@@ -111,18 +111,18 @@ def _log_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
 
 
 def bind_request_id(value: str) -> Token[str]:
-    """Put `value` into every line that this context, and the tasks it starts, will log."""
+    """Add `value` to every line logged by this context and by tasks started from it."""
     return request_id.set(value)
 
 
 def event(logger: logging.Logger, level: int, message: str, /, **fields: object) -> None:
-    """Log `message` with named values; what is neither text, number, truth value nor None is logged as its str()."""
+    """Log `message` with named values; values other than str, int, float, bool and None are logged as str()."""
     if logger.isEnabledFor(level):
         logger.handle(_Event(logger.name, level, message, fields))
 
 
 class _Event(logging.LogRecord):
-    """A record of ours, without the place in the code that made it: nothing shows it, and finding it is slow."""
+    """A record without its place in the code, which is not shown and slow to find."""
 
     _blank = vars(logging.LogRecord("", 0, "", 0, "", None, None))
 
@@ -140,7 +140,7 @@ def redact(text: str) -> str:
 
 def _may_hold_secret(text: str) -> bool:
     lower = text.lower()
-    for mark in _MARKS:  # noqa: SIM110 - runs for each line that is logged, where a generator is slower
+    for mark in _MARKS:  # noqa: SIM110 - runs for each line; a generator is slower
         if mark in lower:
             return True
     return False
@@ -154,12 +154,12 @@ def _marker(match: re.Match[str]) -> str:
 def _descriptor(stream: TextIO) -> int | None:
     try:
         return stream.fileno()
-    except (OSError, ValueError, AttributeError):  # no file at all, closed, None
+    except (OSError, ValueError, AttributeError):  # not a file, closed, or None
         return None
 
 
 def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether it is this stream that the service manager has connected to its journal: systemd.exec(5)."""
+    """Whether the service manager has connected this stream to its journal: systemd.exec(5)."""
     descriptor = _descriptor(stream)
     if descriptor is None:
         return False
@@ -168,7 +168,7 @@ def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Ours, told from others' by its class."""
+    """The bridge's handler; its class tells it from handlers of others."""
 
     def __init__(self, stream: TextIO, *, threaded: bool) -> None:
         super().__init__(stream)
@@ -177,43 +177,43 @@ class _Handler(logging.StreamHandler[TextIO]):
         self._writer = None if descriptor is None else Writer(descriptor)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, as the library does, but in one call."""
+        """Write a record as StreamHandler does, but in one call."""
         try:
             if self._writer is not None:
                 self._writer.write(lambda: self._encoded(record), self._lost)
                 return
             self.stream.write(self.format(record) + "\n")
             self.stream.flush()
-        except Exception:  # noqa: BLE001 — as in the library: a log that cannot be written stops nobody
+        except Exception:  # noqa: BLE001 — as in StreamHandler: a failing log must not stop the caller
             self.handleError(record)
 
     def flush(self) -> None:
-        """Wait until what was logged is written, as long as somebody reads it."""
+        """Wait until all lines are written, while the stream's reader makes progress."""
         if self._writer is not None:
             self._writer.flush(self._lost)
         else:
-            with suppress(OSError):  # the library's own would end a command with a traceback
+            with suppress(OSError):  # otherwise a command would end with a traceback
                 super().flush()
 
     def close(self) -> None:
-        """Let the thread end."""
+        """Stop the thread after the pending lines."""
         if self._writer is not None:
             self._writer.close()
-        logging.Handler.close(self)  # the stream's own would flush again
+        logging.Handler.close(self)  # StreamHandler.close would flush again
 
     def _encoded(self, record: logging.LogRecord) -> bytes:
         return f"{self.format(record)}\n".encode(self.stream.encoding or "utf-8", "backslashreplace")
 
     def _lost(self, lines: int) -> bytes:
         fields: dict[str, object] = {"lines": lines}
-        record = _Event(__name__, logging.WARNING, "lines of the log are missing here: nobody took them", fields)
+        record = _Event(__name__, logging.WARNING, "lines of the log are missing here: its reader was too slow", fields)
         return self._encoded(record)
 
 
 class Redactor(logging.Filter):
-    """Resolves a record into plain, redacted text: message, exception, stack, fields and request id.
+    """Turns a record into plain, redacted text: message, exception, stack, fields and request id.
 
-    The record is changed for good: handlers that come after ours see no secret either.
+    The record itself is changed, so later handlers see no secrets either.
     """
 
     _formatter = logging.Formatter()
@@ -226,7 +226,7 @@ class Redactor(logging.Filter):
             for name, value in getattr(record, "fields", {}).items()
         }
         bound = request_id.get()
-        # A value is redacted beside its name, which may be the label that gives it away.
+        # A value is redacted together with its name, which may be the label that marks a secret.
         if _may_hold_secret(f"{message} {bound} {fields}"):
             message, bound = redact(message), redact(bound)
             fields = {name: _redacted(name, value) for name, value in fields.items()}
@@ -234,7 +234,7 @@ class Redactor(logging.Filter):
         record.fields, record.request_id = fields, bound
         if record.exc_info and record.exc_info[1] is not None:
             if record.name == "aiohttp.server" and (cause := _parse_error(record.exc_info[1])):
-                # Its text, and its traceback's, quote the offending bytes: a bad header can be a whole key.
+                # Its message and traceback quote the offending bytes, which may contain a whole key.
                 record.msg, record.exc_text = f"{record.msg}: {cause}", None
             else:
                 record.exc_text = self._formatter.formatException(record.exc_info)
@@ -250,12 +250,12 @@ def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except (TypeError, ValueError, KeyError):
-        # logging itself would print the raw arguments, past any filter.
+        # Otherwise logging would print the raw arguments, unfiltered.
         return f"{record.msg} (its arguments do not fit)"
 
 
 def _parse_error(error: BaseException | None) -> str | None:
-    """The name of aiohttp's parse error in this chain of exceptions, judged by name: we import no HTTP library."""
+    """The name of aiohttp's parse error in a chain of exceptions. Compared by name, to import no HTTP library here."""
     while error is not None:
         if any(cls.__name__ == "BadHttpMessage" for cls in type(error).__mro__):
             return type(error).__name__
@@ -276,7 +276,7 @@ def _redacted(name: str, value: Plain) -> Plain:
 class JsonFormatter(logging.Formatter):
     """One JSON object a line, all ASCII: time (ISO 8601, UTC), level, logger, message, request_id, then the fields.
 
-    In the journal, which has a time of its own, `<6>` stands in front, and no time within.
+    In systemd's journal, which records the time itself, a line begins with `<6>` and has no time.
     """
 
     def __init__(self, *, journal: bool) -> None:
@@ -309,13 +309,13 @@ class JsonFormatter(logging.Formatter):
 class TextFormatter(logging.Formatter):
     """`12:00:01 INFO  message key=value …` in local time; in systemd's journal `<6>INFO  message …`.
 
-    Whatever could steer a terminal or pass for another line is escaped; a traceback is indented below its line.
+    Characters that could control a terminal or forge a line are escaped; a traceback is indented below its line.
     """
 
     def __init__(self, *, journal: bool) -> None:
         super().__init__()
         self._journal = journal
-        self._clock = 0, ""  # a second, and how it is shown: that takes the time of all the rest
+        self._clock = 0, ""  # the last second and its text: formatting it is slow
 
     def format(self, record: logging.LogRecord) -> str:
         """`record`, as `Redactor` left it."""
@@ -344,7 +344,7 @@ def _trace(record: logging.LogRecord) -> str:
 
 
 def _quote(value: Plain) -> str:
-    """A value as it stands behind its `name=`: in quotes where it would end before its end."""
+    """A value as written after `name=`: quoted if it contains a space, a quote or `=`, or is empty."""
     text = str(value)
     if text and " " not in text and '"' not in text and "=" not in text:
         return text
@@ -352,12 +352,12 @@ def _quote(value: Plain) -> str:
 
 
 def _escape(text: str) -> str:
-    """Controls, C1, bidi marks, line separators and lone surrogates as Python would write them."""
+    """Escape control characters, bidi marks, line separators and lone surrogates as Python does."""
     return replaced(text, lambda char: char.encode("unicode_escape").decode())
 
 
 def _cut(text: str, limit: int) -> str:
-    """At most `limit` characters: the beginning, and a quarter for the end, where a traceback says what it was."""
+    """Cut a text to `limit` characters: its beginning, and a quarter for its end, where a traceback names the error."""
     if len(text) <= limit:
         return text
     mark = f" …[{len(text) - limit} more]… "

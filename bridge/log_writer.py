@@ -1,4 +1,4 @@
-"""Lines to a descriptor in a thread of its own: whoever logs never waits for whoever reads."""
+"""Writes log lines to a descriptor in a dedicated thread, so that logging never waits for the reader."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias
 
-#: How many bytes may wait for a reader; what comes beyond is lost, and counted.
+#: How many bytes may wait for the reader; further lines are dropped and counted.
 MAX_WAITING_BYTES: Final = 1024 * 1024
-#: How long `flush` waits for a reader that takes nothing, and at most, in seconds.
+#: How long `flush` waits for a reader that makes no progress, and in total, in seconds.
 STALLED_SECONDS: Final = 0.5
 FLUSH_SECONDS: Final = 5.0
-#: How long further lines are gathered before they are written, in seconds: each time the thread wakes, it takes the
-#: interpreter from the event loop, which costs more than the line.
+#: How long lines are batched before they are written, in seconds: each wake-up of the thread takes the interpreter lock
+#: from the event loop, which costs more than the line.
 GATHER_SECONDS: Final = 0.01
 #: How many bytes are written at once.
 _BATCH_BYTES: Final = 64 * 1024
@@ -25,10 +25,10 @@ _Item: TypeAlias = bytes | threading.Event | None
 
 
 class Writer:
-    """Writes lines in their order. Those that nobody takes are lost, and their number stands where they are missing.
+    """Writes lines in order. When the reader is too slow, lines are dropped, and a line with their number stands in.
 
-    Callers of `write` and `flush` take turns, as logging's handlers have them do. No lock is shared with the thread:
-    an object that is collected there may log too. So each number is changed on one side only.
+    Calls of `write` and `flush` must be serialized, as logging's handlers do. No lock is shared with the thread, since
+    an object that is garbage-collected there may log too; so each counter is changed on one side only.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -36,33 +36,33 @@ class Writer:
         self._queue: SimpleQueue[_Item] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._taken = 0  # bytes, changed by callers
-        self._dropped = 0  # lines that there was no room for, changed by callers
-        self._told = 0  # lost lines that were told of, changed by callers
+        self._dropped = 0  # lines without room, changed by callers
+        self._reported = 0  # lost lines that were reported, changed by callers
         self._dropping = False
         self._stalled_at = -1
-        self._done = 0  # bytes that were written or given up, changed by the thread
+        self._done = 0  # bytes written or given up, changed by the thread
         self._failed = 0  # lines that the descriptor refused, changed by the thread
-        self._cut = False  # whether a line was left unfinished; the thread's
+        self._cut = False  # whether the last line is incomplete; used by the thread only
 
     @property
     def lost(self) -> int:
-        """How many lines were lost in all."""
+        """The total number of lost lines."""
         return self._dropped + self._failed
 
     def write(self, line: Callable[[], bytes], lost: Callable[[int], bytes]) -> None:
-        """Have a line written, which ends in a line break. `lost` makes a line that tells how many are missing."""
-        # Once lines are lost, half of the room must be free again: not one here and one there.
+        """Queue a line, which must end in a line break. `lost` makes the line that reports how many are missing."""
+        # After a loss, half of the room must be free first, so that losses come in one gap and not in many.
         if self._taken - self._done > (MAX_WAITING_BYTES // 2 if self._dropping else MAX_WAITING_BYTES):
             self._dropping = True
             self._dropped += 1
             return
         self._dropping = False
-        self._tell(lost)
+        self._report_losses(lost)
         self._put(line())
 
     def flush(self, lost: Callable[[int], bytes]) -> None:
-        """Wait until all is written, as long as somebody takes it."""
-        self._tell(lost)
+        """Wait until all lines are written, while the reader makes progress."""
+        self._report_losses(lost)
         if self._thread is None or self._done == self._stalled_at:
             return
         written = threading.Event()
@@ -76,13 +76,13 @@ class Writer:
             done = self._done
 
     def close(self) -> None:
-        """Let the thread end once it has written what was given to it; does not wait for that."""
+        """Make the thread end after the queued lines; does not wait for it."""
         self._queue.put(None)
         self._thread = None
 
-    def _tell(self, lost: Callable[[int], bytes]) -> None:
-        if missing := self.lost - self._told:
-            self._told += missing
+    def _report_losses(self, lost: Callable[[int], bytes]) -> None:
+        if missing := self.lost - self._reported:
+            self._reported += missing
             self._put(lost(missing))
 
     def _put(self, line: bytes) -> None:
@@ -103,12 +103,12 @@ class Writer:
                 return
 
     def _next(self) -> tuple[list[bytes], _Item]:
-        """The lines that wait, as many as are written at once, and what followed that is no line."""
+        """The next batch of queued lines, and the item that ended it."""
         lines: list[bytes] = []
         size = 0
         item = self._queue.get()
         if isinstance(item, bytes):
-            time.sleep(GATHER_SECONDS)  # in the log's own thread
+            time.sleep(GATHER_SECONDS)  # in the log's thread
         while isinstance(item, bytes):
             lines.append(item)
             size += len(item)
@@ -127,11 +127,11 @@ class Writer:
             while rest:
                 try:
                     rest = rest[os.write(self._descriptor, rest) :]
-                except BlockingIOError:  # somebody else has made it so, which holds for all that share it
+                except BlockingIOError:  # another process that shares the descriptor made it non-blocking
                     waiting = select.poll()
                     waiting.register(self._descriptor, select.POLLOUT)
                     waiting.poll()
-        except OSError:  # its reader has gone, the disk is full, …: the next line may find it otherwise
+        except OSError:  # the reader has gone, the disk is full, …: the next write may succeed
             self._failed += bytes(rest).count(b"\n")
         if written := len(whole) - len(rest):
             self._cut = whole[written - 1 : written] != b"\n"

@@ -1,4 +1,4 @@
-"""Keeps the list of models fresh: reads it at start and every `refresh_minutes`, and finds models for requests."""
+"""The catalog of models: read at start and every `refresh_minutes`, and searched for each request."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from upstream.protocol.errors import ProtocolViolated, TimedOut, UpstreamError
 from upstream.protocol.flight import Page
 from upstream.protocol.models import Model, ModelList, merged, read_catalog
 
-#: How soon a failed reading is repeated, in seconds; doubling, up to `refresh_minutes`.
+#: How soon a failed reading is retried, in seconds; doubling, up to `refresh_minutes`.
 FIRST_REPEAT_SECONDS: Final = 5.0
-#: How long either list is waited for, as a share of the time that a request waits for both.
+#: The timeout of reading each of the two lists, as a share of the time that a request waits for both.
 SHARE_OF_WAIT: Final = 0.5
-#: An unknown name makes the page be read again at most this often, in seconds.
+#: An unknown name causes another reading at most this often, in seconds.
 UNKNOWN_NAME_SECONDS: Final = 60.0
 
 #: The order of the list of models.
@@ -43,7 +43,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Models:
-    """The catalog in memory, and what keeps it fresh. `clock` is monotonic."""
+    """The catalog in memory, and its periodic refresh. `clock` is monotonic."""
 
     def __init__(
         self,
@@ -63,17 +63,17 @@ class Models:
         self._is_reading = False
         self._saving = Saving("models are", self._write)
         self.catalog: Catalog | None = None
-        #: Why the last reading failed; None after one that did not.
+        #: Why the last reading failed; None if it succeeded.
         self.failure: UpstreamError | None = None
 
     async def load(self) -> None:
-        """Take over what the last run read, so that the daemon is ready without the site."""
+        """Load the models saved by the last run, so that the daemon is ready without the site."""
         models = await self._document.load()
         if models:
             self._show(models)
 
     async def keep_fresh(self) -> None:
-        """Read the list again and again, until cancelled."""
+        """Read the list periodically, until cancelled."""
         repeat = FIRST_REPEAT_SECONDS
         while True:
             self._wake.clear()
@@ -86,11 +86,11 @@ class Models:
             await set_within(self._wake, wait)
 
     def wake(self) -> None:
-        """Something changed (the configuration, say): read the list now."""
+        """Read the list now, because the configuration has changed, for example."""
         self._wake.set()
 
     async def refresh(self) -> None:
-        """Read the list once, as a visitor, and note how it went."""
+        """Read the list once, without a login, and record the outcome."""
         failure: UpstreamError | None = None
         found: ModelList | None = None
         self._is_reading = True
@@ -127,7 +127,7 @@ class Models:
             await self._document.save(self.catalog.models)
 
     async def save(self) -> None:
-        """Write the list again where the disk refused it, until cancelled."""
+        """Retry saving the list after failures, until cancelled."""
         await self._saving.keep()
 
     def _show(self, models: tuple[Model, ...]) -> None:
@@ -135,12 +135,12 @@ class Models:
         self.catalog = Catalog(models, hide=config.hide, aliases=config.aliases)
 
     def rehide(self) -> None:
-        """The configuration changed: `models.hide` and `models.aliases` may have."""
+        """Apply a changed `models.hide` and `models.aliases`."""
         if self.catalog is not None:
             self._show(self.catalog.models)
 
     async def available(self) -> Catalog:
-        """The catalog; waits for the first reading. Raises ApiError (503) when there is none in time."""
+        """Return the catalog, waiting for the first reading. Raises ApiError (503) if it does not come in time."""
         if self.catalog is None and self.failure is None:
             await self._next_reading()
         if self.catalog is None:
@@ -178,36 +178,36 @@ class Models:
         return model
 
     async def resolve_again(self, name: str, stale: Model, key: ApiKey, *, aliases: bool = True) -> Model:
-        """Find the model that a request names once more, after the site no longer took it by its id.
+        """Find a request's model again, after the site has refused its id.
 
-        One reading of the list serves all who wait for it. Raises ApiError: 404 where a fresh list has no other model
-        of the name, 503 where it cannot be read.
+        Concurrent calls share one reading of the list. Raises ApiError: 404 if a fresh list has no other model of that
+        name, 503 if the list cannot be read.
         """
-        if self._is_reading and self._is_current(name, stale, aliases):  # it began before the refusal, perhaps
+        if self._is_reading and self._is_current(name, stale, aliases):  # it may have begun before the refusal
             await self._next_reading()
         if self._is_current(name, stale, aliases):
             self.wake()
             failure = self.failure if await self._next_reading() else TimedOut("it has not answered yet.")
             if failure is not None and self._is_current(name, stale, aliases):
                 raise model_stale(name, failure.reason, failure.message)
-        self._unknown_asked_at = self._clock()  # a name that is gone was looked for in this very list
+        self._unknown_asked_at = self._clock()  # if the name is gone, `resolve` need not read the list again
         if self._is_current(name, stale, aliases):
             raise model_refused(name)
         return await self.resolve(name, key, aliases=aliases)
 
     def _is_current(self, name: str, model: Model, aliases: bool) -> bool:
-        """Whether the list still has a model under the id and the modality that it had."""
+        """Whether the list still has the model with the same id and modality."""
         found = None if self.catalog is None else _found(self.catalog, name, aliases)
         return found is not None and (found.id, found.modality) == (model.id, model.modality)
 
     def may_use(self, model: Model, key: ApiKey) -> bool:
-        """Whether a key has the right to a model: its globs, and for a stealth model the operator's word twice."""
+        """Whether a key may use a model. Stealth models need the right of the key and `models.stealth`."""
         if model.stealth and not (key.stealth and self._config().models.stealth):
             return False
         return not key.models or key.allows(names_of(model))
 
     def visible(self, catalog: Catalog, key: ApiKey) -> list[tuple[str, Model]]:
-        """The models that a key may use, each under the name it is listed by: by modality, the best ranked first.
+        """The models that a key may use, under their listed names: by modality, the best ranked first.
 
         Aliases that are plain names are listed too, each with the model that it means.
         """
@@ -218,7 +218,7 @@ class Models:
         )
 
     async def _next_reading(self) -> bool:
-        """Wait until the list has been read once more, or for as long as connecting may take; return whether it was."""
+        """Wait for the next reading of the list, at most `connect_timeout`; return whether it came."""
         try:
             async with asyncio.timeout(self._config().upstream.connect_timeout), self._read:
                 return await self._read.wait()
@@ -227,9 +227,9 @@ class Models:
 
 
 class Sources(NamedTuple):
-    """What the two places that list models have given: a list, None where there is none, or why it cannot be read.
+    """The results of reading the two sources of models: a list, None if the source has none, or an error.
 
-    `page` is what the page says of models, `site_page` the page that says it, None where it cannot be read.
+    `page` is the list on the page, `site_page` the page itself, None if it cannot be read.
     """
 
     catalog: ModelList | UpstreamError | None
@@ -237,7 +237,7 @@ class Sources(NamedTuple):
     site_page: Page | None
 
     def merged(self) -> ModelList:
-        """One list out of both. Raises UpstreamError where neither gives a model."""
+        """Merge both lists. Raises UpstreamError if neither has a model."""
         found = merged(*(each if isinstance(each, ModelList) else None for each in (self.catalog, self.page)))
         if not found.models:
             failures = (each for each in (self.catalog, self.page) if isinstance(each, UpstreamError))
@@ -246,19 +246,19 @@ class Sources(NamedTuple):
 
 
 async def read_list(client: ArenaClient, *, timeout: float) -> ModelList:
-    """Read the models from the site's catalog and from its page, whichever can be read, merged by id.
+    """Read the models from the site's catalog and its page, as far as these can be read, merged by id.
 
-    Neither needs a login. Raises UpstreamError where neither gives a model.
+    Neither needs a login. Raises UpstreamError if neither has a model.
     """
     return (await read_sources(client, timeout=timeout)).merged()
 
 
 async def read_sources(client: ArenaClient, *, timeout: float) -> Sources:
-    """Read the site's catalog and its page side by side, as a visitor. `timeout` is in seconds, for each."""
+    """Read the site's catalog and its page concurrently, without a login. `timeout` is in seconds, for each."""
 
     async def read_catalog_document() -> ModelList | None:
         body = await client.catalog(timeout=timeout)
-        # In a thread, and in pieces there: whatever the site sends, the loop goes on.
+        # In a thread, so that no response of the site can block the event loop.
         return None if body is None else await asyncio.to_thread(read_catalog, body)
 
     async def read_page() -> tuple[Page, ModelList | UpstreamError | None]:
@@ -285,6 +285,6 @@ def _found(catalog: Catalog, name: str, aliases: bool) -> Model | None:
 
 
 def _place(model: Model) -> tuple[int, float]:
-    """Where a model stands in the list: videos, which the bridge cannot ask for, at its end."""
+    """The sort key of a model in the list; video models, which the bridge cannot use, come last."""
     rank = dict(model.rank_by_modality).get(model.modality, model.rank)
     return len(_MODALITIES) if model.video else _MODALITIES.index(model.modality), rank or math.inf

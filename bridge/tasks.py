@@ -1,4 +1,4 @@
-"""Named tasks with an owner: the only place that starts a task, so that none is lost and none outlives its owner."""
+"""Named tasks with an owner: all tasks are started here, so that none is lost and none outlives its owner."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _logger = logging.getLogger(__name__)
 
 
 class TaskOwner:
-    """Owns the tasks that it spawns: keeps them referenced, logs their failures, ends them in `aclose`."""
+    """Owns the tasks that it spawns: keeps references to them, logs their failures, cancels them in `aclose`."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -38,14 +38,14 @@ class TaskOwner:
         """Run `coro` as a task of this owner. Raises RuntimeError once the owner is closed."""
         if self._closed:
             coro.close()
-            raise RuntimeError(f"task {name} came after its owner was closed")
+            raise RuntimeError(f"task {name} was started after its owner was closed")
         task = asyncio.get_running_loop().create_task(coro, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
 
     def every(self, seconds: float, action: Callable[[], Awaitable[None]], *, name: str) -> asyncio.Task[None]:
-        """Run `action` again and again, `seconds` after the start and after each run; its first error ends the task."""
+        """Run `action` periodically, `seconds` after the start and after each run; the first error ends the task."""
 
         async def repeat() -> None:
             while True:
@@ -55,7 +55,7 @@ class TaskOwner:
         return self.spawn(repeat(), name=name)
 
     async def aclose(self) -> None:
-        """Cancel all tasks and wait until each has ended; the caller's own task, if it is one of them, is spared."""
+        """Cancel all tasks and wait until each has ended, except the task that calls this."""
         self._closed = True
         tasks = self._tasks - {asyncio.current_task()}
         for task in tasks:

@@ -1,1 +1,1 @@
-"""Who may call: API keys and their limits, the dashboard's password and logins."""
+"""Access control: API keys and their limits, the dashboard's password and logins."""

@@ -1,7 +1,6 @@
-"""API keys and their rights: what callers show us, of which only the SHA-256 is ever kept.
+"""API keys and their rights. Only the SHA-256 of a key's secret is stored.
 
-A secret is `sk-lmab-` and 32 random letters and digits (190 bits), so a plain digest is enough to store:
-there is nothing to guess, hence nothing for a slow hash to slow down.
+A secret is `sk-lmab-` and 32 random letters and digits (190 bits): too many to guess, so no slow hash is needed.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ _GLOB = re.compile(r"[^\x00-\x1f\x7f]{1,256}")
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """One key. `rpm` and `concurrency` are None where the configuration's default holds; no `models` means all.
+    """One key. `rpm` and `concurrency` are None for the configured default; empty `models` allows all.
 
-    `stealth` opens stealth models, `metrics` opens `/metrics`.
+    `stealth` gives access to stealth models, `metrics` to `/metrics`.
 
     Raises ValueError, saying which field is wrong and what it may be.
     """
@@ -66,7 +65,7 @@ class ApiKey:
             raise ValueError("created: must be a unix time in seconds")
 
     def allows(self, model_names: Iterable[str]) -> bool:
-        """Whether one of the names that a model goes by matches one of the key's globs."""
+        """Whether any of a model's names matches any of the key's globs."""
         return not self.models or any(fnmatchcase(name, glob) for name in model_names for glob in self.models)
 
     def to_json(self) -> dict[str, object]:
@@ -75,7 +74,7 @@ class ApiKey:
 
     @classmethod
     def from_json(cls, value: object) -> ApiKey:
-        """Read what `to_json` wrote. Raises ValueError with what is wrong; an unknown field is, lest a save lose it."""
+        """Read what `to_json` wrote. Raises ValueError, also on an unknown field, which a save would drop."""
         if not isinstance(value, dict):
             raise ValueError("a key must be an object")
         known = [f.name for f in fields(cls)]
@@ -112,7 +111,7 @@ def generate(
     stealth: bool = False,
     metrics: bool = False,
 ) -> tuple[str, ApiKey]:
-    """Make a key: the secret, to be shown once, and what is kept of it. `now` is unix time; raises ValueError."""
+    """Make a key: return its secret, to be shown once, and the key to store. `now` is unix time; raises ValueError."""
     secret = _PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_CHARS))
     key = ApiKey(
         id=secrets.token_hex(6),
@@ -134,7 +133,7 @@ def _digest(secret: str) -> str:
 
 
 class KeyRing:
-    """All keys, found by secret in constant time; it never changes, a reload makes a new one."""
+    """All keys, found by secret in constant time. Immutable: a reload makes a new one."""
 
     __slots__ = ("_by_hash",)
 
@@ -148,7 +147,7 @@ class KeyRing:
         return len(self._by_hash)
 
     def find(self, secret: str) -> ApiKey | None:
-        """The key of this secret, or None; what has not the shape of a secret costs no digest."""
+        """The key with this secret, or None. Text that does not look like a secret is not hashed."""
         if not _SECRET.fullmatch(secret):
             return None
         digest = _digest(secret)
@@ -157,7 +156,7 @@ class KeyRing:
 
 
 def get(keys: Iterable[ApiKey], name_or_id: str) -> ApiKey:
-    """The key of this name or id. Raises ValueError if there is none."""
+    """The key with this name or id. Raises ValueError if there is none."""
     for key in keys:
         if name_or_id in (key.name, key.id):
             return key
@@ -165,7 +164,7 @@ def get(keys: Iterable[ApiKey], name_or_id: str) -> ApiKey:
 
 
 def add(keys: Iterable[ApiKey], key: ApiKey) -> tuple[ApiKey, ...]:
-    """`keys` and one more. Raises ValueError if its name or id already means another."""
+    """`keys` with `key` appended. Raises ValueError if its name or id is already taken."""
     kept = tuple(keys)
     if any({key.name, key.id} & {other.name, other.id} for other in kept):
         raise ValueError(f"duplicate name {key.name!r}")
@@ -173,7 +172,7 @@ def add(keys: Iterable[ApiKey], key: ApiKey) -> tuple[ApiKey, ...]:
 
 
 def replace(keys: Iterable[ApiKey], key: ApiKey) -> tuple[ApiKey, ...]:
-    """`keys` with `key` in the place of the one with the same id. Raises ValueError: no such id, or a name taken."""
+    """`keys` with `key` replacing the one of the same id. Raises ValueError if there is none or the name is taken."""
     kept = tuple(keys)
     old = get(kept, key.id)
     add((other for other in kept if other is not old), key)
@@ -181,7 +180,7 @@ def replace(keys: Iterable[ApiKey], key: ApiKey) -> tuple[ApiKey, ...]:
 
 
 def remove(keys: Iterable[ApiKey], name_or_id: str) -> tuple[ApiKey, ...]:
-    """`keys` without the one of this name or id. Raises ValueError if there is none."""
+    """`keys` without the one with this name or id. Raises ValueError if there is none."""
     kept = tuple(keys)
     gone = get(kept, name_or_id)
     return tuple(key for key in kept if key is not gone)

@@ -1,6 +1,6 @@
-"""How much a key may ask: requests in any 60 s, calls at a time, and the whole daemon's calls at a time.
+"""Rate limits: a key's requests in any 60 s, its concurrent calls, and the whole daemon's concurrent calls.
 
-The window slides exactly: a slot comes back 60 s after it was taken, so no boundary lets a double burst through.
+The window slides: a slot is free again 60 s after it was taken, so no boundary lets a double burst through.
 Times are seconds of a monotonic clock; a refused request takes no slot.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 WINDOW_SECONDS = 60.0
-# When a running call will end nobody knows; this is when asking again is worth it.
+# It is not known when a running call will end; a retry is worthwhile after this time.
 BUSY_RETRY_SECONDS = 1.0
 
 
@@ -31,7 +31,7 @@ class Admission(NamedTuple):
 
 
 class LimitExceeded(Exception):
-    """A call was refused: `kind` says by which limit, `limit` its value, `retry_after` when to come again (seconds)."""
+    """A call was refused: `kind` names the limit, `limit` is its value, `retry_after` the seconds until a retry."""
 
     def __init__(self, kind: Literal["rpm", "concurrency", "streams"], limit: int, admission: Admission) -> None:
         super().__init__(f"{kind} limit of {limit} reached")
@@ -42,7 +42,7 @@ class LimitExceeded(Exception):
 
 
 class Window:
-    """One key's admitted requests of the last 60 s, as the times at which their slots come back."""
+    """One key's admitted requests of the last 60 s, as the times at which their slots become free."""
 
     __slots__ = ("_expiries",)
 
@@ -54,18 +54,18 @@ class Window:
         return not self._expiries or self._expiries[-1] <= now
 
     def look(self, rpm: int, now: float) -> Admission:
-        """What `admit` would decide, with the slots as they are."""
+        """What `admit` would decide now, without taking a slot."""
         expiries = self._expiries
         while expiries and expiries[0] <= now:
             expiries.popleft()
         excess = len(expiries) - rpm
-        # One step of a float up, so that now + retry_after is never rounded to just before the expiry.
+        # Rounded up by one float step, so that now + retry_after is never just before the expiry.
         wait = 0.0 if excess < 0 else math.nextafter(expiries[excess] - now, math.inf)
         reset = expiries[-1] - now if expiries else 0.0
         return Admission(excess < 0, rpm, max(-excess, 0), reset, wait)
 
     def admit(self, rpm: int, now: float) -> Admission:
-        """Take a slot if fewer than `rpm` are taken; `now` never goes back from call to call."""
+        """Take a slot if fewer than `rpm` are taken; `now` must not decrease from call to call."""
         decision = self.look(rpm, now)
         if not decision.allowed:
             return decision
@@ -75,14 +75,14 @@ class Window:
 
 @dataclass(slots=True)
 class Calls:
-    """Calls in flight: by key, of which none is kept at zero, and of all keys."""
+    """Calls in flight: by key (without keys that have none), and in total."""
 
     by_key: dict[str, int] = field(default_factory=dict)
     total: int = 0
 
 
 class Slot:
-    """One call's, while it lasts; `admission` says what is left."""
+    """The slot of one call, occupied within a `with` block; `admission` says how many requests remain."""
 
     __slots__ = ("_calls", "_key_id", "admission")
 
@@ -107,7 +107,7 @@ class Slot:
 
 
 class Limiter:
-    """The history of all keys. Limits come with each call, so that a reload holds from the next call on."""
+    """Enforces the limits of all keys. Limits are passed with each call, so a reload applies from the next call on."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -141,7 +141,7 @@ class Limiter:
         return Slot(key_id, admission, self._calls)
 
     def _forget_idle(self, now: float) -> None:
-        """Drop the windows of keys that have been silent; once a window's length is often enough to bound memory."""
+        """Drop the windows of idle keys; doing so once per window length is enough to bound memory."""
         self._windows = {key_id: window for key_id, window in self._windows.items() if not window.is_idle(now)}
         self._sweep_at = now + WINDOW_SECONDS
 

@@ -1,7 +1,7 @@
-"""Logins, a person's stays in the dashboard: in memory, so that they end with the daemon; and the code that lets in
-the first person. Times are seconds of a monotonic clock.
+"""Login sessions of the dashboard, and the setup code for its first use. They are kept in memory only, so they end with
+the daemon. Times are seconds of a monotonic clock.
 
-Ids and codes come from outside: any text may, lone surrogates of a broken header included.
+Session ids and codes are untrusted: they may be any text, including lone surrogates from a broken header.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Final
 
 IDLE_SECONDS: Final = 1800.0
 LONGEST_SECONDS: Final = 12 * 3600.0
-#: Of one person's browsers; beyond it the one that was silent longest is logged out.
+#: Beyond this number the login that has been idle longest is ended.
 MAX_LOGINS: Final = 100
 
 
 @dataclass(slots=True)
 class Login:
-    """One stay: the token that its every change must carry, when it began, and when it was last seen."""
+    """One login: the CSRF token that every change must carry, when it began, and when it was last used."""
 
     csrf: str = field(repr=False)
     began: float
@@ -33,14 +33,14 @@ class Logins:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._logins: dict[bytes, Login] = {}  # the one seen longest ago first
+        self._logins: dict[bytes, Login] = {}  # the least recently used first
 
     def __len__(self) -> int:
         self._forget_ended()
         return len(self._logins)
 
     def begin(self) -> tuple[str, Login]:
-        """Let somebody in: a new session id, to be sent once as a cookie, and the login."""
+        """Start a login: return a new session id, to be sent once as a cookie, and the login."""
         self._forget_ended()
         if len(self._logins) >= MAX_LOGINS:
             del self._logins[next(iter(self._logins))]
@@ -49,9 +49,9 @@ class Logins:
         return session_id, login
 
     def find(self, session_id: str) -> Login | None:
-        """The login of this id, None if there is none or it has ended; it is seen now.
+        """The login with this session id, None if there is none or it has ended. Marks it as used now.
 
-        What an open page asks by itself counts: it asks only while it is displayed.
+        Requests by which an open page refreshes itself count as use: it makes them only while it is visible.
         """
         self._forget_ended()
         digest = _digest(session_id)
@@ -62,11 +62,11 @@ class Logins:
         return login
 
     def end(self, session_id: str) -> None:
-        """Log out; nothing happens where nobody is logged in."""
+        """Log out; does nothing if the session id is unknown."""
         self._logins.pop(_digest(session_id), None)
 
     def end_all(self, *, but: str | None = None) -> None:
-        """Log everybody out, except the login of the session id `but`: after a change of the password."""
+        """End all logins except that of the session id `but`: after a change of the password."""
         kept = None if but is None else _digest(but)
         self._logins = {digest: login for digest, login in self._logins.items() if digest == kept}
 
@@ -80,23 +80,23 @@ class Logins:
 
 
 def csrf_matches(login: Login, sent: str) -> bool:
-    """Whether a change carries its login's token, in constant time."""
+    """Whether `sent` is the login's CSRF token, compared in constant time."""
     return hmac.compare_digest(_bytes(login.csrf), _bytes(sent))
 
 
 class SetupCode:
-    """Lets in the first person while there is no password: made at start, shown there, good until spent."""
+    """Authorizes setting the first password: generated at start, shown in the log, valid until spent."""
 
     def __init__(self) -> None:
         self.code = secrets.token_urlsafe(16)
         self._spent = False
 
     def matches(self, code: str) -> bool:
-        """Whether this is the code and it is not spent, in constant time."""
+        """Whether this is the code and it is not spent; compared in constant time."""
         return hmac.compare_digest(_bytes(self.code), _bytes(code)) and not self._spent
 
     def spend(self) -> None:
-        """Let nobody else in: there is a password now."""
+        """Invalidate the code: there is a password now."""
         self._spent = True
 
 

@@ -1,8 +1,7 @@
-"""Wrong passwords: how long one must wait for the next try, by address and in all. Times are of a monotonic clock.
+"""Throttling of password attempts, by address and in total, with exponential backoff. Times are monotonic seconds.
 
-From some failure on each one doubles the wait. An address waits up to a quarter of an hour. All of them together wait
-a few seconds at most, which no number of addresses can lengthen, and an address that has once been let in does not
-wait for the others: nobody can lock the owner out.
+One address waits up to a quarter of an hour. Failures of all addresses together cause a wait of a few seconds at most,
+and an address that has logged in before is exempt from it, so an attacker cannot lock the owner out.
 """
 
 from __future__ import annotations
@@ -13,16 +12,16 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Final, NamedTuple
 
-#: After so long without a failure the earlier ones no longer count.
+#: After so long without a failure, earlier ones no longer count.
 FORGET_SECONDS: Final = 24 * 3600.0
-#: Addresses whose failures are remembered; the least recent go first. More than that keep each other waiting anyway.
+#: Addresses whose failures are remembered; the oldest are evicted. More than these are slowed by the total anyway.
 MAX_ADDRESSES: Final = 1000
-#: Addresses that were once let in.
+#: Remembered addresses that have logged in before.
 MAX_KNOWN: Final = 100
 
 
 class TooManyAttempts(Exception):
-    """A try was refused, and its password must not be looked at; `retry_after` says when to come again (seconds)."""
+    """An attempt was refused, and its password must not be checked; `retry_after` is in seconds."""
 
     def __init__(self, retry_after: float) -> None:
         super().__init__(f"too many attempts: try again in {math.ceil(retry_after)} s")
@@ -30,7 +29,7 @@ class TooManyAttempts(Exception):
 
 
 class Rule(NamedTuple):
-    """The failure of number `first` costs 1 s, each further one twice as much, `longest` seconds at most."""
+    """Failure number `first` causes a wait of 1 s, each further one twice as much, up to `longest` seconds."""
 
     first: int
     longest: float
@@ -57,12 +56,12 @@ class _Failures:
         if beyond < 0 or self.forgotten(now):
             return 0.0
         until = self.last + min(2.0 ** min(beyond, 30), rule.longest)
-        # One step of a float up, so that now + wait is never rounded to just before.
+        # Rounded up by one float step, so that now + wait is never just before `until`.
         return math.nextafter(until - now, math.inf) if now < until else 0.0
 
 
 class Throttle:
-    """The failures of all addresses. `attempt` before the password is looked at, `succeeded` when it was right."""
+    """Counts the failures of all addresses. Call `attempt` before checking a password, `succeeded` if it was right."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -71,13 +70,13 @@ class Throttle:
         self._known: dict[str, None] = {}  # the least recent success first
 
     def wait(self, address: str) -> float:
-        """Seconds until this address may try again; 0 is now."""
+        """Seconds until this address may try again; 0 means now."""
         return self._wait(_network(address), self._clock())
 
     def attempt(self, address: str) -> None:
-        """Count a failure at once: tries that run side by side see each other, and one that is given up counts.
+        """Count an attempt as a failure in advance, so that concurrent and abandoned attempts count too.
 
-        Raises TooManyAttempts, which counts nothing, so that whoever waits as told is let in.
+        Raises TooManyAttempts; such a refusal is not counted, so a caller that waits as told may try again.
         """
         network, now = _network(address), self._clock()
         if wait := self._wait(network, now):
@@ -89,7 +88,7 @@ class Throttle:
         self._in_all.add(now)
 
     def succeeded(self, address: str) -> None:
-        """Forget the address's failures, and take its attempt back from the count of all."""
+        """Forget the address's failures, and subtract its attempt from the total."""
         network = _network(address)
         if self._by_address.pop(network, None):
             self._in_all.count -= 1
@@ -103,7 +102,7 @@ class Throttle:
         return own if network in self._known else max(own, self._in_all.wait(IN_ALL, now))
 
     def _make_room(self, now: float) -> None:
-        """Drop the oldest where they no longer count, or where one more would be too many."""
+        """Evict the oldest addresses while their failures no longer count or the table is full."""
         while self._by_address:
             oldest = next(iter(self._by_address))
             if len(self._by_address) < MAX_ADDRESSES and not self._by_address[oldest].forgotten(now):
@@ -112,10 +111,10 @@ class Throttle:
 
 
 def _network(address: str) -> str:
-    """Who counts as one: an IPv4 address, or the /64 of an IPv6 address, which is what one household has."""
+    """The unit that is throttled: an IPv4 address, or the /64 of an IPv6 address, which one household has."""
     try:
         ip = ip_address(address)
-    except ValueError:  # a Unix socket's peer has none: all of them are one
+    except ValueError:  # peers on a Unix socket have no address and count as one
         return address
     if not isinstance(ip, IPv6Address):
         return str(ip)

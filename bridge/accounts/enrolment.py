@@ -1,4 +1,4 @@
-"""How an account comes to the bridge, by command or in the dashboard: added, or renewed by whoever's cookie it is."""
+"""Adding accounts and renewing their cookies, for the command and the dashboard."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from upstream.protocol.pastes import Pasted
 
 Accounts: TypeAlias = tuple[Account, ...]
 
-#: Why a guest's session is no account, and what to do: the site lets guests chat in battles only (docs/protocol.md).
+#: Why a guest's session is refused, and what to do: the site lets guests chat in battles only (docs/protocol.md).
 _GUEST_REFUSED: Final = (
     "this is a guest's session, which may not chat with a chosen model: sign in on the site in that window, "
     "then copy again"
 )
-#: How to copy a session that the bridge can keep, a step each.
+#: The steps of copying a session that the bridge can keep alive.
 HOW_TO_COPY: Final = (
     "Log in to the site (arena.ai, formerly lmarena.ai) in a private window.",
     "Send one message there: only then is the cookie complete.",
@@ -35,17 +35,17 @@ _LABEL: Final = re.compile(r"[\w .@+\-]{1,64}")
 
 
 def check_label(label: str) -> None:
-    """Raise ValueError unless an account may be called so."""
+    """Raise ValueError unless this is a valid label for an account."""
     if not _LABEL.fullmatch(label):
         raise ValueError("label: must be 1 to 64 letters, digits, spaces and . _ @ + -")
 
 
 def enrolled(found: Accounts, label: str | None, session: Session) -> Accounts:
-    """`found` with the session's account: a new one at the end, or the one of the same user renewed in its place.
+    """`found` with the session's account: appended if it is new, or renewed in place if the user has one.
 
-    Without a label an account keeps its own, a new one is called by its address. One that is renewed rests no more: who
-    renews it wants it asked, and where the site's limit still holds, the next call learns that. Raises ValueError when
-    the session is a guest's, or the label another account's.
+    Without `label`, an account keeps its own, and a new one is labelled with its e-mail address. Renewal ends a rest:
+    the operator wants the account used, and if the site's limit still applies, the next call shows it. Raises
+    ValueError if the session is a guest's or the label is another account's.
     """
     if session.guest:
         raise ValueError(_GUEST_REFUSED)
@@ -60,7 +60,7 @@ def enrolled(found: Accounts, label: str | None, session: Session) -> Accounts:
 
 
 def without(found: Accounts, label: str) -> Accounts:
-    """`found` without the account of this label or user id. Raises ValueError if there is none."""
+    """`found` without the account with this label or user id. Raises ValueError if there is none."""
     kept = tuple(each for each in found if label not in (each.label, each.user_id))
     if len(kept) == len(found):
         raise ValueError(f"no account labelled {label!r}")
@@ -68,18 +68,18 @@ def without(found: Accounts, label: str) -> Accounts:
 
 
 def by_user(found: Accounts, user_id: str) -> Account:
-    """The account of that user, who is one of `found`."""
+    """The account of a user who must be among `found`."""
     return next(each for each in found if each.user_id == user_id)
 
 
-def whose(account: Account) -> str:
-    """What tells a person whose it is."""
+def owner_of(account: Account) -> str:
+    """The e-mail address or user id of the account's owner, for display."""
     return account.session.email or f"user {account.user_id}"
 
 
 def missing(pasted: Pasted, session: Session, now: float, *, cleared: bool) -> Iterator[str]:
-    """What the paste lacks, in words. `cleared`: the bridge has a cf_clearance already. `now` is unix time."""
+    """What the paste lacks, for display. `cleared`: the bridge has a cf_clearance already. `now` is unix time."""
     if session.expires_at <= now and not session.renewable:
-        yield "a session that still holds. This one has ended and cannot renew itself: log in and copy again."
+        yield "a valid session. This one has ended and cannot renew itself: log in and copy again."
     if not (pasted.cf_clearance or cleared):
         yield 'cf_clearance and the user agent, which the site may ask for. A "copy as cURL" line has them.'

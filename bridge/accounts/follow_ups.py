@@ -1,7 +1,7 @@
 """Whether an account's known chats are continued, or sent whole to a new evaluation each time.
 
-The site may demand a battle instead of the next turn (docs/protocol.md, "Evaluations"). Such a refusal costs a call, so
-an account that meets several of them in a row is spared further ones for a while.
+The site may demand a battle instead of the next turn (docs/protocol.md, "Evaluations"). Each such refusal costs a call,
+so after several in a row an account's chats are sent whole for a while.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-#: So many follow-ups of an account must be refused in a row.
+#: After so many refused follow-ups in a row an account's follow-ups are paused.
 REFUSALS_IN_A_ROW: Final = 3
-#: For so long no follow-up is tried with it then, in seconds.
+#: The length of that pause, in seconds.
 PAUSE_SECONDS: Final = 3600.0
 
 
@@ -23,19 +23,19 @@ class _Refusals:
 
 
 class FollowUps:
-    """What follow-ups of each account met; `clock` is monotonic, in seconds."""
+    """Tracks refused follow-ups by account; `clock` is monotonic, in seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._accounts: dict[str, _Refusals] = {}
 
     def are_tried(self, user_id: str) -> bool:
-        """Whether a follow-up of this account is worth a call."""
+        """Whether follow-ups should be sent with this account now."""
         account = self._accounts.get(user_id)
         return account is None or self._clock() >= account.paused_until
 
     def refused(self, user_id: str) -> None:
-        """The site demanded a battle in place of a follow-up."""
+        """Record that the site demanded a battle instead of a follow-up."""
         account = self._accounts.setdefault(user_id, _Refusals())
         account.in_a_row += 1
         if account.in_a_row >= REFUSALS_IN_A_ROW:
@@ -43,6 +43,6 @@ class FollowUps:
             account.paused_until = self._clock() + PAUSE_SECONDS
 
     def taken(self, user_id: str) -> None:
-        """The site took a follow-up: what was refused before no longer counts."""
+        """Record that the site accepted a follow-up: earlier refusals no longer count."""
         if user_id in self._accounts:
             del self._accounts[user_id]

@@ -7,9 +7,9 @@
        │     a growing pause        │  anything else
        └────────────────────────────┴─────────────────────▶ waiting   unchanged, `failing_since` is set
 
-Any authenticated GET may renew a login, and a refresh token that is used twice ends it. So these calls are made here,
-one after the other for a login, by tasks that no request's end cancels: an answer that nobody waits for brings new
-tokens all the same.
+Any authenticated GET may renew a login, and a refresh token that is used twice ends it. So all these calls are made
+here, one at a time for each login, by tasks that are not cancelled with a request: even an answer that no request
+awaits any more may bring new tokens, which must be kept.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from upstream.protocol.renewal import RenewalState, must_renew, renewed
 
 T = TypeVar("T")
 
-#: How long one call may take, in seconds: giving it up would lose the tokens that a slow answer brings.
+#: How long one call may take, in seconds: cancelling it would lose the tokens that a slow answer brings.
 CALL_SECONDS: Final = 120.0
-#: How many accounts are asked about at the same time.
-SIDE_BY_SIDE: Final = 8
-#: The longest sleep between two looks at what is due, in seconds: the wall clock may be set meanwhile.
-LOOK_SECONDS: Final = 30.0
-#: How long calls that are under way may take when the daemon stops, in seconds. Tokens that come a little later are
-#: not lost either (`upstream.http.exchange.FINISH_SECONDS`).
-FAREWELL_SECONDS: Final = 0.1
+#: How many accounts are renewed concurrently.
+CONCURRENT_CALLS: Final = 8
+#: The longest sleep between two checks of what is due, in seconds: the wall clock may be set meanwhile.
+CHECK_SECONDS: Final = 30.0
+#: How long shutdown waits for calls in flight, in seconds. Tokens that come a little later are not lost either
+#: (`upstream.http.exchange.FINISH_SECONDS`).
+SHUTDOWN_SECONDS: Final = 0.1
 
 _logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ _logger = logging.getLogger(__name__)
 async def renewing(
     client: ArenaClient, pool: AccountPool, config: Callable[[], Config], save: Callable[[], Awaitable[None]]
 ) -> AsyncIterator[Renewals]:
-    """Own the calls that are under way: on the way out they may finish, within `FAREWELL_SECONDS`.
+    """Own the calls in flight; at the context's end they may finish within `SHUTDOWN_SECONDS`.
 
     `save` writes what the pool holds to disk.
     """
@@ -61,14 +61,14 @@ async def renewing(
 
 
 class _Login:
-    """A cookie of an account, and those by which the site replaces it; a pasted one begins another login."""
+    """An account's login: a cookie and the site's replacements of it. A newly pasted cookie starts another login."""
 
     def __init__(self, account: Account, credentials: Credentials) -> None:
         self.user_id = account.user_id
         self.label = account.label
         self.credentials = credentials  # the present cookie
         self.renewal = RenewalState()
-        self.turn = asyncio.Lock()  # of whoever makes a call that may renew it
+        self.lock = asyncio.Lock()  # held during any call that may renew the login
         self.call: asyncio.Task[None] | None = None
         self.call_began = 0.0  # on the loop's clock
 
@@ -94,7 +94,7 @@ class Renewals:
         self._save = save
         self._tasks = tasks
         self._logins: dict[str, _Login] = {}
-        self._places = asyncio.Semaphore(SIDE_BY_SIDE)
+        self._slots = asyncio.Semaphore(CONCURRENT_CALLS)
         self._wake = asyncio.Event()
         self._finishing = False
 
@@ -106,21 +106,21 @@ class Renewals:
             await set_within(self._wake, wait)
 
     async def finish(self) -> None:
-        """Begin no more calls, and wait for those that are under way, at most `FAREWELL_SECONDS`."""
+        """Start no more calls, and wait up to `SHUTDOWN_SECONDS` for those in flight."""
         self._finishing = True
         if running := tuple(self._tasks):
-            await asyncio.wait(running, timeout=FAREWELL_SECONDS)
+            await asyncio.wait(running, timeout=SHUTDOWN_SECONDS)
 
     def wake(self) -> None:
-        """Accounts or the configuration have changed: look at what is due now."""
+        """Check now what is due: accounts or the configuration have changed."""
         self._wake.set()
 
     def start_due(self) -> float:
-        """Start a call for each account that is due; return the seconds until the next look."""
+        """Start a call for each account that is due; return the seconds until the next check."""
         now = self._client.clock()
         accounts = tuple(self._pool)
         self._logins = {account.user_id: self._login(account) for account in accounts}
-        next_in = LOOK_SECONDS
+        next_in = CHECK_SECONDS
         for account in accounts:
             login = self._logins[account.user_id]
             if login.call is not None:
@@ -143,7 +143,7 @@ class Renewals:
         return Failing(renewal.failing_since, renewal.failure, renewal.failures)
 
     def unready(self) -> frozenset[str]:
-        """User ids of accounts that a request would have to wait for, or whose token has ended and is not renewed."""
+        """User ids of accounts that are being renewed, or whose token has ended and could not be renewed."""
         now = self._client.clock()
         return frozenset(
             user_id
@@ -157,26 +157,26 @@ class Renewals:
         )
 
     def must_wait(self, account: Account) -> bool:
-        """Whether `fresh` has to be awaited before the account is used; costs nothing worth mentioning."""
+        """Whether `fresh` has to be awaited before the account is used; cheap."""
         login = self._logins.get(account.user_id)
         return (login is not None and login.call is not None) or must_renew(account.session, self._client.clock())
 
     async def fresh(self, account: Account) -> Account:
-        """Return the account with a cookie that can be used, as far as it can be had within `connect_timeout`."""
+        """Return the account, with its cookie renewed first if necessary and possible within `connect_timeout`."""
         login = self._login(account)
         if login.call is None:
             now = self._client.clock()
             if not must_renew(account.session, now) or not login.renewal.may_ask(now):
-                return account  # fresh, or renewed in vain a moment ago
+                return account  # fresh, or a renewal failed a moment ago
             self._start(login)
         await self._answered(login)
         return self._pool.get(account.user_id) or account
 
     async def is_alive(self, account: Account) -> bool | None:
-        """Ask the site at once whether it knows the login, after it has refused the account's cookie.
+        """Ask the site at once whether it still accepts a login whose cookie it has refused.
 
-        True too where the account has another cookie by now. None where the site does not say: it cannot be asked, or
-        has not answered within `connect_timeout`.
+        Also True if the account has another cookie by now. None if this is unknown: the site cannot be asked or has
+        not answered within `connect_timeout`.
         """
         current = self._pool.get(account.user_id)
         if current is not None and not current.expired and current.session.value == account.session.value:
@@ -193,16 +193,16 @@ class Renewals:
         return True if login.call is None and login.renewal.failure is None else None
 
     async def read(self, account: Account, get: Callable[[Credentials], Awaitable[T]]) -> T | None:
-        """Make an authenticated GET, when it is its turn; return what `get` returns.
+        """Make an authenticated GET after those before it; return what `get` returns.
 
-        None where it fails, or does not come to its end within `connect_timeout`; it then goes on by itself.
+        None if it fails or has not ended within `connect_timeout`; in the latter case it continues in the background.
         """
         login, begun = self._login(account), False
 
         async def run() -> T | None:
             nonlocal begun
             try:
-                async with login.turn:
+                async with login.lock:
                     begun = not self._finishing
                     found = await get(login.credentials) if begun else None
                     await self._save()
@@ -219,21 +219,21 @@ class Renewals:
         return task.result() if task.done() and not task.cancelled() else None
 
     async def _answered(self, login: _Login) -> None:
-        """Wait for the call that is under way, until `connect_timeout` after it began."""
+        """Wait for the call in flight, until `connect_timeout` after it began."""
         if login.call is not None:
             left = login.call_began + self._config().upstream.connect_timeout - asyncio.get_running_loop().time()
             await asyncio.wait((login.call,), timeout=max(0.0, left))
 
     def _login(self, account: Account) -> _Login:
-        """The account's login; one with a cookie that is not known yet is due at once."""
+        """The account's login; a login with a new cookie is due for renewal at once."""
         login = self._logins.get(account.user_id)
         if login is None or not login.is_of(account):
             login = _Login(account, self._pool.credentials(account))
             self._logins[account.user_id] = login
         return login
 
-    def _held(self, login: _Login) -> Account | None:
-        """The login's account as it is now; None where it was removed, or has another login."""
+    def _account_of(self, login: _Login) -> Account | None:
+        """The login's account as it is now; None if it was removed or has another login."""
         account = self._pool.get(login.user_id)
         return account if account is not None and login.is_of(account) else None
 
@@ -253,17 +253,17 @@ class Renewals:
         before = login.renewal
         error: UpstreamError | None = None
         try:
-            async with login.turn:
-                async with self._places:
+            async with login.lock:
+                async with self._slots:
                     if self._finishing:
                         return
                     me = await _who_is_logged_in(self._client, login.credentials, CALL_SECONDS)
                 await self._save()
-            if (account := self._held(login)) is not None:
+            if (account := self._account_of(login)) is not None:
                 _note(me, self._pool, account)
         except UpstreamError as failure:
             error = failure
-        now, account = self._client.clock(), self._held(login)
+        now, account = self._client.clock(), self._account_of(login)
         if account is None:
             return
         if isinstance(error, SessionExpired):
@@ -278,9 +278,9 @@ class Renewals:
 
 
 async def ask(client: ArenaClient, pool: AccountPool, account: Account, *, timeout: float) -> None:
-    """Ask the site once who is logged in, and note in the pool what that shows: for a command, without `Renewals`.
+    """Ask the site once who is logged in, and record the result in the pool: for a command, without `Renewals`.
 
-    Raises UpstreamError: SessionExpired where the site does not accept the login.
+    Raises UpstreamError: SessionExpired if the site does not accept the login.
     """
     try:
         me = await _who_is_logged_in(client, pool.credentials(account), timeout)
@@ -291,7 +291,7 @@ async def ask(client: ArenaClient, pool: AccountPool, account: Account, *, timeo
 
 
 async def _who_is_logged_in(client: ArenaClient, credentials: Credentials, timeout: float) -> Me | None:
-    """Make the call that also renews a session near its end; None where the site does not say who is logged in."""
+    """Make the call that also renews a session near its end; None if the site does not say who is logged in."""
     me = await client.me(credentials, timeout=timeout)
     if me is None:  # any authenticated GET renews, but proves no login
         await client.page(credentials, timeout=timeout)
@@ -299,7 +299,7 @@ async def _who_is_logged_in(client: ArenaClient, credentials: Credentials, timeo
 
 
 def _note(me: Me | None, pool: AccountPool, account: Account) -> None:
-    """Note what the site has said of an account. Raises ProtocolViolated where it does not say what has to be known."""
+    """Record what the site says of an account. Raises ProtocolViolated if an expired login's state is not shown."""
     if me is not None:
         pool.revive(account)
         pool.set_bar(account.user_id, _bar(me))

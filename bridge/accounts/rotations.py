@@ -1,7 +1,7 @@
-"""Accounts whose cookie the site replaces with answer after answer: calls with them are sent one at a time.
+"""Accounts whose cookie the site replaces with every answer: calls with them are sent one at a time.
 
-Each such answer makes the cookie worthless with which all other calls were sent. One replacement now and then costs
-those calls a repetition each; if it happens to a call twice, sending side by side does not work any more.
+Each such answer invalidates the cookie with which all concurrent calls were sent. After an occasional replacement those
+calls are repeated; if the same call is overtaken twice, the account's calls are serialized.
 """
 
 from __future__ import annotations
@@ -11,49 +11,49 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-#: After so many seconds without another replacement, calls are sent side by side again.
+#: After so many seconds without another replacement, calls are sent concurrently again.
 CALM_SECONDS: Final = 30.0
 
 
 class Rotations:
-    """Which accounts (by user id) that concerns; `clock` is monotonic, in seconds."""
+    """Tracks these accounts by user id; `clock` is monotonic, in seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._turns: dict[str, _Turns] = {}
+        self._serialized: dict[str, _Serialized] = {}
 
     def overtaken(self, user_id: str) -> None:
-        """A call was refused, and refused again, because answers to others had replaced the cookie."""
-        self._turns.setdefault(user_id, _Turns(self._clock()))
+        """Record that a call was refused twice because answers to other calls had replaced the cookie."""
+        self._serialized.setdefault(user_id, _Serialized(self._clock()))
 
     def rotated(self, user_id: str) -> None:
-        """An answer has replaced the account's cookie."""
-        if (turns := self._turns.get(user_id)) is not None:
-            turns.rotated_at = self._clock()
+        """Record that an answer has replaced the account's cookie."""
+        if (calls := self._serialized.get(user_id)) is not None:
+            calls.rotated_at = self._clock()
 
     @asynccontextmanager
     async def turn(self, user_id: str, patience: float) -> AsyncIterator[None]:
-        """Send a call within: when it is its turn, but after `patience` seconds in any case."""
-        turns = self._turns.get(user_id)
-        if turns is not None and self._clock() - turns.rotated_at > CALM_SECONDS:
-            del self._turns[user_id]
-            turns = None
-        if turns is None:
+        """A context for sending a call, entered at the call's turn or after `patience` seconds at the latest."""
+        calls = self._serialized.get(user_id)
+        if calls is not None and self._clock() - calls.rotated_at > CALM_SECONDS:
+            del self._serialized[user_id]
+            calls = None
+        if calls is None:
             yield
             return
         try:
             async with asyncio.timeout(patience):
-                await turns.lock.acquire()
+                await calls.lock.acquire()
         except TimeoutError:
             yield
             return
         try:
             yield
         finally:
-            turns.lock.release()
+            calls.lock.release()
 
 
-class _Turns:
+class _Serialized:
     def __init__(self, rotated_at: float) -> None:
         self.rotated_at = rotated_at
         self.lock = asyncio.Lock()

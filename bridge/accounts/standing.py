@@ -1,6 +1,6 @@
-"""How an account is: judged here, and nowhere else, for the log, `/health`, `/metrics`, the commands and the dashboard.
+"""The status of an account, decided here alone for the log, `/health`, `/metrics`, the commands and the dashboard.
 
-Pure: what is known goes in, words come out. None of them holds a secret, or an account's label.
+Pure functions. Their texts contain no secret and no account's label.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ SAME_FLAG: Final = "Its own page shows the same flag"
 
 
 class Condition(StrEnum):
-    """How an account is, in one word; the worse comes first."""
+    """The status of an account in one word, the worst first."""
 
     EXPIRED = "expired"  # the site does not accept its login
     GUEST = "guest"
     TERMS = "terms"
     FAILING = "failing"  # the renewal of its login fails
-    ENDED = "ended"  # its login cannot be renewed, and is past its end; that it is over, only the site can say
+    ENDED = "ended"  # its login cannot be renewed and is past its end; only the site can confirm that
     RESTING = "resting"
     ENDING = "ending"  # its login cannot be renewed, and ends within a day
     USABLE = "usable"
@@ -42,15 +42,18 @@ class Failing(NamedTuple):
     failures: int = 1
 
     def matters(self, session: Session, now: float) -> bool:
-        """Whether this is worth a word: one call may fail while the token holds. `now` is by the site's clock."""
+        """Whether this should be reported: a single failure is harmless while the token is valid.
+
+        `now` is by the site's clock.
+        """
         return session.renewable and (self.failures > 1 or session.expires_at <= now)
 
 
 class Finding(NamedTuple):
-    """One thing that is not as it should be with an account.
+    """One problem with an account.
 
-    `what` has happened and what is `to_do` about it are clauses without a full stop, code between backticks; `to_do` is
-    '' where it ends by itself. `blocks` is whether the account cannot be asked for a chat until then.
+    `what` has happened and what the operator has `to_do` are clauses without a full stop, code between backticks;
+    `to_do` is '' if the problem ends by itself. `blocks`: the account cannot be used for chats until it ends.
     """
 
     condition: Condition
@@ -61,50 +64,50 @@ class Finding(NamedTuple):
 
     @property
     def clause(self) -> str:
-        """All of it in one clause."""
+        """`what` and `to_do` in one clause."""
         return f"{self.what}: {self.to_do}" if self.to_do else self.what
 
 
 class Standing(NamedTuple):
-    """All that is to be said of an account: the worst first, nothing where all is well."""
+    """All problems of an account, the worst first."""
 
     findings: tuple[Finding, ...]
 
     @property
     def worst(self) -> Finding | None:
-        """The worst that is known of it; None where all is well."""
+        """The worst problem; None if there is none."""
         return self.findings[0] if self.findings else None
 
     @property
     def condition(self) -> Condition:
-        """The same in one word."""
+        """The worst problem's condition."""
         return self.findings[0].condition if self.findings else Condition.USABLE
 
     @property
     def obstacle(self) -> Finding | None:
-        """Why the account cannot be asked for a chat now; None where it can."""
+        """Why the account cannot be used for a chat now; None if it can."""
         return next((finding for finding in self.findings if finding.blocks), None)
 
 
 def utc(moment: float) -> str:
-    """A unix time as text for anybody: `at 2026-11-30 12:00 UTC`. Times before 1970 are its first second."""
+    """A unix time as text, `at 2026-11-30 12:00 UTC`. Negative times become 0."""
     return time.strftime("at %Y-%m-%d %H:%M UTC", time.gmtime(max(0.0, moment)))
 
 
 def judge(
     account: Account, now: float, site_now: float, failing: Failing | None = None, *, when: Callable[[float], str] = utc
 ) -> Standing:
-    """Say how an account is.
+    """Determine the status of an account.
 
-    `now` is unix time in seconds by this machine's clock, which rests go by, and `site_now` by the site's, which logins
-    go by. `failing` is set where the renewal of the account's login fails. `when` spells the end of a login, with a
+    `now` is unix time in seconds by this machine's clock, to which rests refer; `site_now` is by the site's, to which
+    logins refer. `failing` is set if the renewal of the login fails. `when` formats the end of a login, with a
     preposition.
     """
     return Standing(tuple(_findings(account, now, site_now, failing, when)))
 
 
 def holds(session: Session, now: float, when: Callable[[float], str]) -> str:
-    """How long a login holds, as a predicate. `now` is by the site's clock, `when` as for `judge`."""
+    """How long a login is valid, as a predicate. `now` is by the site's clock, `when` as for `judge`."""
     if session.renewable:
         return "renews itself"
     if session.expires_at <= now:
@@ -113,7 +116,7 @@ def holds(session: Session, now: float, when: Callable[[float], str]) -> str:
 
 
 def login(session: Session, now: float, when: Callable[[float], str]) -> str:
-    """The same as a clause."""
+    """How long a login is valid, as a clause."""
     return f"{'its login' if session.renewable else 'the session'} {holds(session, now, when)}"
 
 
@@ -146,7 +149,7 @@ def _failing(failing: Failing, now: float) -> str:
     span = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
     since = f"{time.strftime('%H:%M UTC', time.gmtime(failing.since))} ({span})"
     why = failing.error.message.rstrip(".")
-    return f"renewal of its login has failed since {since}: {why}; it is tried again by itself"
+    return f"renewal of its login has failed since {since}: {why}; the bridge keeps retrying"
 
 
 def _rests(account: Account, now: float) -> Iterator[Finding]:

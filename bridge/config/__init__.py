@@ -1,1 +1,1 @@
-"""`bridge.toml`: what may stand in it, where it is found, how its values are read."""
+"""`bridge.toml`: its keys, where it is found, how its values are read."""

@@ -27,19 +27,19 @@ PREFIX: Final = "LMARENA_BRIDGE_"
 MAX_FILE_BYTES: Final = 256 * 1024
 MAX_PROBLEMS: Final = 50
 
-#: A file that changed so recently may still be being written: it is looked at until it stays the same.
+#: A file that changed so recently may still be being written: it is checked until it stays the same.
 JUST_WRITTEN_SECONDS: Final = 2.0
-LOOK_SECONDS: Final = 0.2
-MAX_LOOKS: Final = 25
+CHECK_SECONDS: Final = 0.2
+MAX_CHECKS: Final = 25
 
-#: Errors that say that the path is wrong, or not for this user; any other may pass.
+#: Errors that mean that the path is wrong or not readable by this user; all others may be temporary.
 _WRONG_PLACE: Final = frozenset(
     (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM)
 )
 
 
 class ConfigSource:
-    """Where a daemon's configuration comes from: read when it starts, and again when it is told to. Blocks."""
+    """The sources of a daemon's configuration, read at start and again on reload. Blocks."""
 
     def __init__(self, path: Path | None, environ: Mapping[str, str]) -> None:
         self._path = path
@@ -51,7 +51,7 @@ class ConfigSource:
         return self._load(_read)
 
     def reload(self) -> Config:
-        """The same, but a file that has been emptied or cut off since is refused. Raises ConfigError."""
+        """Read it again; refuse a file that has been emptied or truncated since. Raises ConfigError."""
         return self._load(lambda path: _read_again(path, self._text))
 
     def _load(self, read_text: Callable[[Path], str]) -> Config:
@@ -61,7 +61,7 @@ class ConfigSource:
             config = _combine(path, text, self._environ)
         except RecursionError as error:
             raise ConfigError(Problem(str(path or NO_PLACE), "", "is nested too deeply")) from error
-        # Later this very file is read again: if it is missing then, that is an error, and the defaults do not apply.
+        # A reload reads this same file: if it is missing then, that is an error, and the defaults do not apply.
         self._path, self._text = config.source, text
         return config
 
@@ -69,14 +69,14 @@ class ConfigSource:
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     """Read the configuration from the file at `path`, from systemd credentials and from `environ`.
 
-    Without `path` it is `bridge.toml` in the working folder, else in the user's configuration folder, else no file.
-    Raises ConfigError with every problem at once.
+    Without `path` the file is `bridge.toml` in the working folder, else in the user's configuration folder, else none.
+    Raises ConfigError with all problems.
     """
     return ConfigSource(path, environ).load()
 
 
 def _combine(path: Path | None, text: str, environ: Mapping[str, str]) -> Config:
-    """Put the values of all sources into one set of tables, remember where each came from, and read them."""
+    """Merge the values of all sources into one set of tables, remember where each came from, and read them."""
     tables: dict[str, object] = {section: {} for section in SECTIONS} | _parse(path, text)
     places = {name: f"{path}:{line}" for name, line in _lines(text).items()}
     state_directory = environ.get("STATE_DIRECTORY", "").partition(":")[0]
@@ -102,7 +102,7 @@ def _combine(path: Path | None, text: str, environ: Mapping[str, str]) -> Config
 
 
 def _place(name: str, places: Mapping[str, str]) -> str:
-    """Where a key or a member such as `server.trusted_proxies[1]` was set, else its section, else nowhere known."""
+    """Where a key or a member such as `server.trusted_proxies[1]` was set, else its section, else NO_PLACE."""
     key, section = name.partition("[")[0], name.partition(".")[0]
     return places.get(key) or places.get(section) or NO_PLACE
 
@@ -124,7 +124,7 @@ def _read(path: Path) -> str:
         raised = ConfigError if error.errno in _WRONG_PLACE else ConfigUnavailable
         raise raised(Problem(str(path), "", f"cannot be read: {error.strerror}")) from error
     if stat.S_ISFIFO(status.st_mode) and not data.strip():
-        raise ConfigError(Problem(str(path), "", "is a pipe that nothing comes out of"))
+        raise ConfigError(Problem(str(path), "", "is a pipe without data"))
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -133,32 +133,32 @@ def _read(path: Path) -> str:
 
 
 def _read_again(path: Path, before: str) -> str:
-    """The text of a file whose text was `before`. Raises ConfigError where it looks half-written."""
+    """Read a file whose text was `before`. Raises ConfigError if it looks half-written."""
     with suppress(OSError):  # `_read` reports it
         status = path.stat()
         if stat.S_ISFIFO(status.st_mode):
-            advice = "a pipe can be read only once: restart the daemon, with a file if it is to be reloaded"
+            advice = "a pipe can be read only once: restart the daemon, with a regular file if you want to reload"
             raise ConfigError(Problem(str(path), "", advice))
         if abs(time.time() - status.st_mtime) < JUST_WRITTEN_SECONDS:
             _await_writer(path)
     text = _read(path)
     if _is_blank(text) and not _is_blank(before):
-        what = "is empty now, as if it were still being written; if the defaults are meant, restart the daemon"
+        what = "is empty now, and may still be being written; if you want the defaults, restart the daemon"
         raise ConfigError(Problem(str(path), "", what))
     if before.startswith(text) and not _is_blank(before[len(text) :]):
-        what = "ends in the middle of what it was, as if it were still being written; if that is meant"
-        raise ConfigError(Problem(str(path), "", f"{what}, end it with a comment, such as # end, and reload again"))
+        what = "has lost its end, and may still be being written; if you removed it on purpose"
+        raise ConfigError(Problem(str(path), "", f"{what}, add a comment such as # end as last line, and reload again"))
     return text
 
 
 def _await_writer(path: Path) -> None:
-    """Return once a file has stayed the same for a moment, or after MAX_LOOKS."""
+    """Return once a file has stayed the same for a moment, or after MAX_CHECKS."""
     seen = None
-    for _ in range(MAX_LOOKS):
+    for _ in range(MAX_CHECKS):
         status = path.stat()
         if seen == (seen := (status.st_ino, status.st_size, status.st_mtime_ns)):
             return
-        time.sleep(LOOK_SECONDS)  # at the start, or in a thread of its own
+        time.sleep(CHECK_SECONDS)  # before the event loop starts, or in a thread
 
 
 def _is_blank(text: str) -> bool:
@@ -202,7 +202,7 @@ def _lines(text: str) -> dict[str, int]:
 
 
 def _credentials(environ: Mapping[str, str]) -> Iterator[tuple[str, str, object]]:
-    """The path, key and value of each key that systemd's LoadCredential= gives; files of other names are ignored."""
+    """The path, key and value of each key that systemd's LoadCredential= provides; other files are ignored."""
     if folder := environ.get("CREDENTIALS_DIRECTORY"):
         for name in KEYS:
             path = Path(folder, name)
@@ -219,7 +219,7 @@ def _variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str, object]]:
 
 
 def _variables_without_section(environ: Mapping[str, str]) -> Iterator[Problem]:
-    """LMARENA_BRIDGE_PORT and LMARENA_BRIDGE_SERVER_PORT are mistakes; a name like no key may be another program's."""
+    """Report misspelled variables such as LMARENA_BRIDGE_PORT; a name unlike any key may be another program's."""
     meant: dict[str, str] = {}
     for name in KEYS:
         section, _, key = name.upper().partition(".")
@@ -233,7 +233,7 @@ def _variables_without_section(environ: Mapping[str, str]) -> Iterator[Problem]:
 
 
 def _value(name: str, text: str) -> object:
-    """TOML where it is TOML, else the text itself; a key that takes text takes `123` as text too."""
+    """Parse a text as a TOML value; if that fails or the key takes strings, it stays a string."""
     try:
         value: object = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""What can be wrong with a configuration, and how it is told: where, which key, what was found, what is allowed."""
+"""Problems of a configuration: where each is, which key, what was found, what is allowed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 
 class Problem(NamedTuple):
-    """One thing wrong: `where` is `file:line`, a variable or a credential; `key` is `server.port`, '' for a whole file.
+    """One problem: `where` is `file:line`, a variable or a credential; `key` is `server.port`, '' for a whole file.
 
-    `found` is '' where it would say nothing, and never holds the value of a secret.
+    `found` is the wrong value, '' if there is none to show; it never contains a secret.
     """
 
     where: str
@@ -21,7 +21,7 @@ class Problem(NamedTuple):
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; `problems` holds everything wrong with it, its str() has one line for each."""
+    """The configuration cannot be used; `problems` lists all that is wrong, and str() has one line for each."""
 
     def __init__(self, *problems: Problem) -> None:
         super().__init__("\n".join(map(str, problems)))

@@ -1,7 +1,7 @@
 """The configuration: one dataclass for each section of bridge.toml, one line for each key.
 
-A key's line has its type, its default as TOML would write it, what it takes, and its description, which is the comment
-in bridge.toml. To add a key is to add that line, and its two lines in bridge.toml, which a test compares.
+A key's line has its type, its default as in TOML, the values it accepts, and its description, which is also the comment
+in bridge.toml. To add a key, add that line here and two lines in bridge.toml; a test compares them.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from bridge.config.values import (
 )
 
 T = TypeVar("T")
-NO_PLACE: Final = "configuration"  # where a problem is, until the reader of the file and the environment fills it in
-MAX_FOUND_CHARS: Final = 80  # of a wrong value in a message: enough to recognise it, short enough for one line
+NO_PLACE: Final = "configuration"  # a problem's place until the caller, who knows the sources, fills it in
+MAX_FOUND_CHARS: Final = 80  # of a wrong value shown in a message: enough to recognise it, short enough for one line
 
 
 class Key(NamedTuple):
-    """What is known of a key of bridge.toml."""
+    """The definition of a key of bridge.toml."""
 
     default: object
     kind: ValueType[object]
@@ -54,7 +54,7 @@ class Key(NamedTuple):
 
 
 def key(default: object, kind: ValueType[T], description: str) -> T:
-    """The dataclass field of a key, typed as what `kind` reads; `default` is written as TOML would write it."""
+    """The dataclass field of a key, typed as what `kind` reads; `default` is the value as in TOML."""
     return field(default_factory=lambda: kind.read(default), metadata={"key": Key(default, kind, description)})
 
 
@@ -67,36 +67,38 @@ class Section:
 class ServerSection(Section):
     """The listener, and what it accepts from callers."""
 
-    host: str = key("127.0.0.1", HOST, "Address to listen on; 0.0.0.0 or :: is every one of this machine.")
-    port: int = key(8000, integer(0, 65_535), "Port to listen on; 0 takes any free one.")
+    host: str = key("127.0.0.1", HOST, "Address to listen on; 0.0.0.0 or :: stands for all addresses of this machine.")
+    port: int = key(8000, integer(0, 65_535), "Port to listen on; 0 chooses a free one.")
     state_dir: Path = key("state", PATH, "Folder of the state files; by default systemd's STATE_DIRECTORY where set.")
     max_body_bytes: int = key(32 * 1024 * 1024, integer(1024, 1024**3), "Largest request body, pictures included.")
     trusted_proxies: Networks = key(
-        [], NETWORKS, "Proxies whose X-Forwarded-For and -Proto are believed; 127.0.0.1 is one on a unix socket too."
+        [], NETWORKS, "Proxies whose X-Forwarded-For and -Proto are trusted; 127.0.0.1 includes peers on a unix socket."
     )
     cors_origins: tuple[str, ...] = key([], CORS_ORIGINS, "Web pages that may call the API from a browser.")
-    tls_cert: Path | None = key("", TLS_CERT, "Certificate chain (PEM) to serve https by itself.")
+    tls_cert: Path | None = key("", TLS_CERT, "Certificate chain (PEM), to serve https without a proxy.")
     tls_key: Path | None = key("", TLS_KEY, "Private key (PEM) of the certificate.")
     body_timeout: float = key(30, duration(3600), "Seconds a caller has to send a request body.")
     write_timeout: float = key(
-        60, duration(3600), "Seconds without progress until a caller that does not read is cut off."
+        60, duration(3600), "Seconds without progress until a caller that does not read is disconnected."
     )
-    drain_seconds: float = key(30, duration(3600, zero=True), "Seconds that running streams get to end after SIGTERM.")
-    open_metrics: bool = key(False, BOOLEAN, "Whether /metrics answers without a key, to whoever can reach it.")
+    drain_seconds: float = key(30, duration(3600, zero=True), "Seconds for running streams to finish after SIGTERM.")
+    open_metrics: bool = key(False, BOOLEAN, "Whether /metrics is public, without a key.")
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamSection(Section):
-    """LMArena: where it is, what the browser showed it, how long to wait for it."""
+    """LMArena: its address, the browser's clearance, the timeouts."""
 
-    base_url: str = key("https://arena.ai", ORIGIN, "Where LMArena is.")
+    base_url: str = key("https://arena.ai", ORIGIN, "LMArena's origin.")
     origins: tuple[str, ...] = key(
-        ["arena.ai", "lmarena.ai"], ORIGINS, "Where redirects may lead and cookies may go, besides base_url."
+        ["arena.ai", "lmarena.ai"],
+        ORIGINS,
+        "Origins that redirects may lead to and that may get cookies, besides base_url.",
     )
     proxy: Secret = key(
         "",
         PROXY,
-        "Proxy of all calls; empty is the environment's (HTTPS_PROXY, ALL_PROXY, NO_PROXY), none is no proxy at all.",
+        "Proxy for all calls; empty uses the environment's (HTTPS_PROXY, ALL_PROXY, NO_PROXY), none uses no proxy.",
     )
     cf_clearance: Secret = key("", COOKIE, "Value of the browser's cookie cf_clearance; it belongs to user_agent.")
     user_agent: str = key("", LINE, "User-Agent of the browser that obtained cf_clearance.")
@@ -113,7 +115,7 @@ class UpstreamSection(Section):
         one_of("auto", "never"),
         "Whether a known chat is continued with its last message alone, or each turn sends the whole history.",
     )
-    recover: bool = key(True, BOOLEAN, "Whether the rest of an answer that broke off is asked for once.")
+    recover: bool = key(True, BOOLEAN, "Whether to ask once for the rest of an answer that broke off.")
 
     @property
     def allowed_origins(self) -> frozenset[str]:
@@ -126,8 +128,8 @@ class LimitsSection(Section):
     """How much callers may ask for."""
 
     rpm: int = key(60, integer(1, 1_000_000), "Requests per minute of a key without a limit of its own.")
-    concurrency: int = key(100, integer(1, 100_000), "Requests of one key at the same time.")
-    streams: int = key(2000, integer(1, 100_000), "Requests of all keys at the same time.")
+    concurrency: int = key(100, integer(1, 100_000), "Concurrent requests of one key.")
+    streams: int = key(2000, integer(1, 100_000), "Concurrent requests of all keys together.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +146,8 @@ class ModelsSection(Section):
     """The list of models."""
 
     stealth: bool = key(False, BOOLEAN, "Whether keys that allow it see stealth models (unreleased, maker not named).")
-    refresh_minutes: float = key(30, duration(1440), "Minutes between two readings of the list.")
-    hide: tuple[str, ...] = key([], NAMES, "Models to leave out, by name.")
+    refresh_minutes: float = key(30, duration(1440), "Minutes between refreshes of the list.")
+    hide: tuple[str, ...] = key([], NAMES, "Models to hide, by name.")
     aliases: Aliases = key({}, ALIASES, "Other names that callers may use for models; patterns match as in hide.")
 
 
@@ -153,7 +155,7 @@ class ModelsSection(Section):
 class AgentsSection(Section):
     """Tool calls and structured output, which the bridge reads out of a model's text."""
 
-    repairs: int = key(1, integer(0, 3), "Times that a model is asked to correct a tool call that cannot be read.")
+    repairs: int = key(1, integer(0, 3), "How often a model is asked to correct a tool call that cannot be parsed.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,17 +175,17 @@ class LogSection(Section):
     """What is logged, on stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = key(
-        "info", one_of("debug", "info", "warning", "error"), "Least level that is logged."
+        "info", one_of("debug", "info", "warning", "error"), "Lowest level that is logged."
     )
-    format: Literal["text", "json"] = key("text", one_of("text", "json"), "Form of a line.")
+    format: Literal["text", "json"] = key("text", one_of("text", "json"), "Format of the lines.")
     debug: bool = key(False, BOOLEAN, "Whether prompts and answers are logged too; secrets never are.")
 
 
 @dataclass(frozen=True, slots=True)
 class RedisSection(Section):
-    """Shared state of several daemons: not built yet."""
+    """Shared state of several daemons: not implemented yet."""
 
-    url: Secret = key("", NOTHING_YET, "Redis to share state through: not built yet, leave it empty.")
+    url: Secret = key("", NOTHING_YET, "Redis for shared state: not implemented yet, leave it empty.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +241,7 @@ KEYS: Final[Mapping[str, Key]] = {
 def _read_section(
     section: str, table: Mapping[str, object], folder: Path, problems: list[Problem]
 ) -> dict[str, object]:
-    """The values of one section; what is wrong is appended to `problems` instead."""
+    """Read the values of one section; problems are appended to `problems`."""
     values: dict[str, object] = {}
     for each in fields(SECTIONS[section]):
         name = f"{section}.{each.name}"

@@ -1,7 +1,7 @@
-"""The types of values in bridge.toml: each reads what TOML gives, and says in words what is allowed.
+"""The types of values in bridge.toml: each converts a TOML value, and describes what is allowed.
 
-Readers are strict (`true` is not a number, nor is `"60"`) and raise a bare ValueError: the message has the same form
-for every key, and is made where the key is known.
+Readers are strict (`true` is not a number, nor is `"60"`) and raise a bare ValueError: the caller, who knows the key,
+makes the message, in the same form for every key.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ MAX_ALIASES: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A text that repr() does not show."""
+    """A string that repr() does not show."""
 
     value: str = field(repr=False)
 
 
 class WrongMembers(ValueError):
-    """Only some members of a list or table are wrong: `members` maps their indexes or names to what was found there."""
+    """Some members of a list or table are wrong: `members` maps their indexes or names to the values found."""
 
     def __init__(self, members: Mapping[int | str, object]) -> None:
         super().__init__(f"wrong at {[*members]}")
@@ -41,7 +41,7 @@ class WrongMembers(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ValueType(Generic[T_co]):
-    """What a key takes. `read` checks a value as TOML gives it and converts it; it raises ValueError."""
+    """The values that a key accepts. `read` checks a TOML value and converts it; it raises ValueError."""
 
     allowed: str
     read: Callable[[object], T_co]
@@ -52,7 +52,7 @@ def _exactly(kind: type[T], holds: Callable[[T], object] = lambda _: True) -> Ca
     """A reader of values of exactly this type for which `holds` is true."""
 
     def read(value: object) -> T:
-        if type(value) is not kind or not holds(value):  # isinstance would take True for an integer
+        if type(value) is not kind or not holds(value):  # isinstance would accept True as an integer
             raise ValueError
         return value
 
@@ -159,8 +159,8 @@ def _read_proxy(value: object) -> Secret:
     return Secret(_string(value))
 
 
-# Desktop applications have schemes of their own, such as app://obsidian.md. http://* is refused: it looks narrower than
-# "*" and hardly is.
+# Desktop applications use their own schemes, such as app://obsidian.md. http://* is refused: it looks narrower than "*"
+# but hardly is.
 _matching_cors_origin: Final = _matching(
     r"\*|null|file://|(?!https?://[*.]+(:|$))[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[^\s/?#@:\[\]]+)(:([0-9]+|\*))?"
 )
@@ -180,7 +180,7 @@ def _read_models(value: object) -> tuple[str, ...]:
 
 
 BOOLEAN: Final = ValueType("true or false", _exactly(bool))
-# HOST and LINE go into headers of upstream calls, where nothing may start another header.
+# HOST and LINE go into headers of upstream calls: a line break could inject another header.
 HOST: Final = ValueType("a host name or an IP address", _matching("[!-~]+"))
 LINE: Final = ValueType("one line of printable ASCII, or empty", _matching("[ -~]*"))
 ORIGIN: Final = ValueType("a host, host:port or https origin; plain http only on loopback", _read_origin)

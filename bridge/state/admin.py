@@ -1,4 +1,4 @@
-"""Who runs the bridge: the dashboard's password, and the clearance that was pasted there. `admin.json`, precious."""
+"""The owner's settings, `admin.json`: the dashboard's password, and the clearance that was pasted there."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Clearance:
         return cls(value, user_agent, _digest(configured))
 
     def replaces(self, configured: str) -> bool:
-        """Whether it still holds, where bridge.toml has `configured` now."""
+        """Whether this clearance still applies, given bridge.toml's present value `configured`."""
         return hmac.compare_digest(self.instead_of, _digest(configured))
 
 
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """What `admin.json` holds. Without a password nobody can log in. Raises ValueError as Clearance does."""
+    """What `admin.json` holds. Without a password, login is impossible. Raises ValueError as Clearance does."""
 
     password_hash: str | None = field(default=None, repr=False)
     clearance: Clearance | None = None
@@ -61,7 +61,7 @@ class Admin:
 
     @classmethod
     def from_json(cls, value: object) -> Admin:
-        """Read what `to_json` wrote. Raises ValueError for anything else: an unknown field too, lest a save lose it."""
+        """Read what `to_json` wrote. Raises ValueError, also on an unknown field, which a save would drop."""
         match value:
             case {"password_hash": password_hash, "clearance": clearance, **rest} if not rest:
                 return cls(password_hash, None if clearance is None else _clearance(clearance))
@@ -69,7 +69,7 @@ class Admin:
 
 
 def admin_document(folder: StateFolder) -> Document[Admin]:
-    """`admin.json`: the password's hash and a clearance, which is a secret as it stands."""
+    """`admin.json`: the password's hash, and a clearance, which is stored in the clear and so is a secret."""
     return Document(folder, "admin", version=1, parse=Admin.from_json, dump=Admin.to_json, empty=Admin(), precious=True)
 
 

@@ -1,9 +1,26 @@
-"""JSON documents on disk: typed load, atomic save, notices outside changes.
+"""JSON documents on disk: typed load, atomic save, and detection of changes made by other processes.
 
-A document is one file of the state folder, `{"version": 1, "<name>": …}`. It is written whole into a temporary file
-beside it, flushed, and renamed over it, so that a kill at any moment leaves the old or the new one. Writers of all
-processes take turns by a lock on a file of its own (the document's own file is another one after each save).
-Every operation is one hop into a thread.
+A document is one file of the state folder, `{"version": 1, "<name>": …}`. A save writes a temporary file beside it,
+syncs it, and renames it over the document, so that a crash at any moment leaves either the old or the new file.
+Writers in all processes are serialized by a separate lock file, since each save replaces the document's own inode.
+Every operation runs as one job in a thread.
+
+`load` reads without the lock, `update` reads, changes and writes under it. They handle each state of the file so:
+
+    file                        precious document               other document
+    ──────────────────────────────────────────────────────────────────────────────────────────────
+    valid                       use it                          use it
+    missing, never seen here    use `empty` (after 0.5 s, if    use `empty`
+                                it was ever written)
+    missing, seen here before   wait 0.5 s, then StateGone      load: StateGone; update: use `empty`
+    (its folder still there)
+    seen here before, but its   StateGone(with_folder=True)     load: the same; update: StateUnavailable
+    whole folder is missing
+    corrupt, too large, a pipe  StateError, file untouched      move it aside, warn, use `empty`
+    unreadable (OSError)        StateUnavailable or StateError  StateUnavailable or StateError
+    lock held for 10 s          update: StateUnavailable        update: StateUnavailable
+
+`save` overwrites the file in any of these states; when it fails, the old file is intact.
 """
 
 from __future__ import annotations
@@ -33,14 +50,14 @@ R = TypeVar("R")
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
 LOCK_TIMEOUT = 10.0  # seconds; a holder only writes a small file, so a longer wait means a stopped process
-HOLD_PATIENCE = 0.05  # seconds; who asks whether a daemon runs (`is_held`) has its lock for a moment
-THREADS = 16  # more than there are documents, of which each does one thing at a time: none waits for another
-LOCK_POLL_SECONDS = 0.005  # flock can wait for ever or not at all: we ask again
-GAP_SECONDS = 0.5  # how long a file is looked for again that was there: editors move it away, then write another
+DAEMON_LOCK_TIMEOUT = 0.05  # seconds; `is_held` in another process holds the lock only for a moment
+THREADS = 16  # more than there are documents; each runs one job at a time, so none waits for another
+LOCK_POLL_SECONDS = 0.005  # flock has no timeout, so it is polled
+GAP_SECONDS = 0.5  # how long to wait for a missing file to return: some editors move it away, then write a new one
 
-MAX_BYTES = 32 * 1024 * 1024  # of a document: far above what any of them holds, but for conversations
+MAX_BYTES = 32 * 1024 * 1024  # of a document; far above what any holds, except conversations, which has its own limit
 
-#: Errors that say that something else is where the folder or a file must be; all others may pass by themselves.
+#: Errors that mean that the path is of the wrong kind; all others may be temporary.
 _WRONG_PLACE = frozenset((errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG))
 
 _logger = logging.getLogger(__name__)
@@ -51,13 +68,13 @@ class StateError(Exception):
 
 
 class StateUnavailable(StateError):
-    """The disk refuses, or another process is in the way: later it may be otherwise, without anybody's doing."""
+    """The disk refuses, or another process is in the way: a retry may succeed."""
 
 
 class StateGone(StateError):
-    """A file that was there is not there now: that does not make it an empty one.
+    """A file that existed is missing now, which must not be mistaken for an empty one.
 
-    `with_folder`: the whole folder is gone, or another one is in its place, as after a mount that was lost.
+    `with_folder`: the whole folder is missing or has been replaced, as when a mount is lost.
     """
 
     def __init__(self, path: Path, *, with_folder: bool) -> None:
@@ -73,24 +90,24 @@ class StateFolder:
         self.threads = Threads("state", THREADS)
 
     def prepare(self) -> None:
-        """Makes the folder, or makes it private, and sweeps what killed writers left. Raises StateError."""
-        with _os_errors(self.path, "cannot be prepared; server.state_dir must name a folder of the bridge's own"):
+        """Create the folder or make it private, and remove what killed writers left. Raises StateError."""
+        with _os_errors(self.path, "cannot be prepared; server.state_dir must name a folder that only the bridge uses"):
             self.path.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
             _tighten(self.path, FOLDER_MODE)
             strays = list(self.path.glob(".*.json.tmp"))
         for stray in strays:
             name = stray.name.removeprefix(".").removesuffix(".json.tmp")
-            with self.locked(name), _os_errors(stray, "cannot be removed"):  # locked: a live writer's is no stray
+            with self.locked(name), _os_errors(stray, "cannot be removed"):  # the lock spares a live writer's file
                 stray.unlink(missing_ok=True)
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Makes this process the folder's only daemon while the context lasts. Raises StateError if there is one."""
+        """Make this process the folder's only daemon while the context lasts. Raises StateError if there is another."""
         path = self.path / ".daemon.lock"
         with _os_errors(path, "cannot be locked"):
             lock = self.create(path, os.O_RDWR)
         try:
-            if not _try_flock(lock, path, patience=HOLD_PATIENCE):
+            if not _try_flock(lock, path, patience=DAEMON_LOCK_TIMEOUT):
                 pid = os.read(lock, 20).decode("ascii", "replace").strip()
                 holder = f"the daemon with process id {pid}" if pid else "another daemon"
                 raise StateError(f"{self.path} is in use by {holder}: stop it, or set another server.state_dir")
@@ -99,17 +116,17 @@ class StateFolder:
                 os.write(lock, f"{os.getpid()}\n".encode())
             yield
         finally:
-            self.threads.idle(LOCK_TIMEOUT)  # a writer whose caller has left finishes its file
-            os.close(lock)  # which unlocks; the file stays, since unlinking it would race with the next daemon
+            self.threads.idle(LOCK_TIMEOUT)  # writes whose callers were cancelled finish first
+            os.close(lock)  # this unlocks; the file stays, since unlinking it would race with the next daemon
 
     @property
-    def is_there(self) -> bool:
-        """Whether the folder that a daemon holds is still at its place; blocking."""
-        return _is_there(self.path / ".daemon.lock")
+    def exists(self) -> bool:
+        """Whether the folder that a daemon has locked is still in its place; blocking."""
+        return _exists(self.path / ".daemon.lock")
 
     def was_written(self, name: str) -> bool:
         """Whether document `name` has ever been written; blocking."""
-        return _is_there(self.path / f".{name}.lock")
+        return _exists(self.path / f".{name}.lock")
 
     def is_held(self) -> bool:
         """Whether a daemon runs on this folder now; does not wait. Raises StateError."""
@@ -126,28 +143,28 @@ class StateFolder:
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
-        """The turn to write document `name`, among threads and processes. Blocks up to LOCK_TIMEOUT: for threads."""
+        """Hold the lock for writing document `name`, among threads and processes. Blocks for up to LOCK_TIMEOUT."""
         path = self.path / f".{name}.lock"
         with _os_errors(path, "cannot be locked"):
             lock = self.create(path, os.O_RDWR)
         try:
-            if not _try_flock(lock, path, patience=LOCK_TIMEOUT):  # in a thread of its own, never on the loop
-                raise StateUnavailable(f"{path} has been locked for {LOCK_TIMEOUT:g} s: look for a stopped process")
+            if not _try_flock(lock, path, patience=LOCK_TIMEOUT):  # in a thread, never on the event loop
+                raise StateUnavailable(f"{path} has been locked for {LOCK_TIMEOUT:g} s: look for a suspended process")
             yield
         finally:
             os.close(lock)
 
     def create(self, path: Path, flags: int) -> int:
-        """A descriptor of a private file in the folder. Raises OSError and NotReadable."""
+        """Open or create a private file in the folder; return its descriptor. Raises OSError and NotReadable."""
         descriptor = open_own(path, flags | os.O_CREAT, FILE_MODE)
-        if os.geteuid() == 0:  # root runs a command for a daemon of another user, who must be able to read it
+        if os.geteuid() == 0:  # a command run by root: the daemon's user must be able to read it
             owner = self.path.stat()
             os.fchown(descriptor, owner.st_uid, owner.st_gid)
         return descriptor
 
 
 async def any_looks_changed(*documents: Document[Any]) -> bool:
-    """Whether it is worth while to ask each for `changed`: one hop into a thread for all. Raises StateError."""
+    """Whether any document may have changed, checked by one job in a thread for all. Raises StateError."""
     look = wrap(lambda: any(document.looks_changed() for document in documents))
     return await look(executor=documents[0].threads if documents else None)
 
@@ -156,12 +173,10 @@ class Document(Generic[T]):
     """One JSON document of type T.
 
     `parse` turns plain JSON values into T and may raise ValueError, LookupError, TypeError, AttributeError or
-    ArithmeticError where they are of another form; `dump` is its inverse.
-    A file that is gone after this instance has read or written it raises StateGone, until `believe_gone` is called;
-    before, a missing file means `empty`.
-    On a file that does not parse, is larger than `max_bytes` or is no file (a pipe, say), a `precious` document raises
-    StateError and leaves it untouched; another one moves it aside, logs a warning and goes on with `empty`.
-    One instance may serve many tasks.
+    ArithmeticError if they have the wrong form; `dump` is its inverse.
+    A file that disappears after this instance has read or written it raises StateGone until `accept_deletion` is
+    called. A file that this instance has never seen counts as `empty`. The module's table has all cases.
+    Many tasks may share one instance.
     """
 
     def __init__(
@@ -188,47 +203,47 @@ class Document(Generic[T]):
         self._max_bytes = max_bytes
         self._lock = asyncio.Lock()
         self._seen: tuple[int, int, int] | None = None
-        self._was_there = False  # a file that could be read, or was written
+        self._existed = False  # this instance has read or written the file
 
     @property
     def written_at(self) -> float | None:
-        """When the file was written that this instance has read or written last, in unix seconds; None without one."""
+        """Modification time, in unix seconds, of the file last read or written here; None if there was none."""
         return None if self._seen is None else self._seen[1] / 1e9
 
     async def load(self) -> T:
-        """The document as it is on disk, `empty` where there never was one. Raises StateError."""
-        return await self._to_the_end(self._load)
+        """Read the document; `empty` if there never was one. Raises StateError."""
+        return await self._shielded(self._load)
 
     async def save(self, value: T) -> None:
-        """Writes `value` as it is now over whatever is there. Raises StateError; the old file is intact then."""
-        await self._to_the_end(partial(self._save, self._encode(value)))
+        """Overwrite the file with `value` as it is now. Raises StateError, and the old file is intact then."""
+        await self._shielded(partial(self._save, self._encode(value)))
 
     async def update(self, change: Callable[[T], T]) -> T:
-        """Applies `change` to what is on disk and writes the outcome; nobody else writes in between.
+        """Read the document, apply `change`, and write and return the result, all under the writers' lock.
 
-        `change` runs in a thread: it must look at nothing but its argument. What it raises comes out, and nothing is
-        written. Raises StateError as load and save do.
+        `change` runs in a thread and must use nothing but its argument. If it raises, nothing is written and the
+        exception reaches the caller. Raises StateError as load and save do.
         """
-        return await self._to_the_end(partial(self._update, change))
+        return await self._shielded(partial(self._update, change))
 
-    async def believe_gone(self) -> None:
-        """Take a file that is gone for empty from now on."""
-        await self._to_the_end(self._forget)
+    async def accept_deletion(self) -> None:
+        """Treat a missing file as empty from now on."""
+        await self._shielded(self._forget)
 
     async def changed(self) -> bool:
-        """Whether another process wrote the document since this one loaded or saved it."""
-        return await self._to_the_end(self.looks_changed)
+        """Whether another process has written the document since this instance loaded or saved it."""
+        return await self._shielded(self.looks_changed)
 
     def looks_changed(self) -> bool:
-        """The same, but blocking, and true as well while this instance itself is writing. Raises StateError."""
+        """Like `changed`, but blocking, and also true while this instance itself is writing. Raises StateError."""
         with _os_errors(self.path, "cannot be read"):
             try:
                 return _fingerprint(self.path.stat()) != self._seen
             except FileNotFoundError:
                 return self._seen is not None
 
-    async def _to_the_end(self, work: Callable[[], R]) -> R:
-        """Runs `work` in a thread, one at a time. A cancelled caller leaves at once; work and lock last to the end."""
+    async def _shielded(self, work: Callable[[], R]) -> R:
+        """Run `work` in a thread, one job at a time. Cancelling the caller returns at once; the job still completes."""
         abandoned = False
 
         async def run() -> R:
@@ -237,7 +252,7 @@ class Document(Generic[T]):
                     return await wrap(work)(executor=self.threads)
                 except StateError:
                     if abandoned:
-                        _logger.exception("%s: its caller left before this failed", self.path)
+                        _logger.exception("%s: its caller was cancelled before this failed", self.path)
                     raise
 
         try:
@@ -246,29 +261,29 @@ class Document(Generic[T]):
             abandoned = True
             raise
 
-    # From here on: in a thread, one at a time.
+    # All methods below run in a thread, one at a time.
 
     def _forget(self) -> None:
-        self._seen, self._was_there = None, False
+        self._seen, self._existed = None, False
 
-    def _await_return(self) -> None:
-        """Wait for a precious file that was there and is not, for a moment. Raises StateGone if it was seen before."""
-        known = self._was_there
+    def _wait_until_replaced(self) -> None:
+        """Wait briefly for a precious file that is missing to return. Raises StateGone if this instance has seen it."""
+        known = self._existed
         if not self._precious or not (known or self._folder.was_written(self._name)):
             return
         deadline = time.monotonic() + GAP_SECONDS
-        while not _is_there(self.path):
+        while not _exists(self.path):
             if time.monotonic() >= deadline:
                 if known:
                     raise self._gone()
                 return
-            time.sleep(LOCK_POLL_SECONDS)  # in a thread of its own, never on the loop
+            time.sleep(LOCK_POLL_SECONDS)  # in a thread, never on the event loop
 
     def _gone(self) -> StateGone:
-        return StateGone(self.path, with_folder=not self._folder.is_there)
+        return StateGone(self.path, with_folder=not self._folder.exists)
 
     def _load(self) -> T:
-        self._await_return()
+        self._wait_until_replaced()
         with suppress(_Damaged):
             return self._read()
         with self._folder.locked(self._name):
@@ -279,7 +294,7 @@ class Document(Generic[T]):
             self._write(data)
 
     def _update(self, change: Callable[[T], T]) -> T:
-        self._await_return()
+        self._wait_until_replaced()
         with self._folder.locked(self._name):
             try:
                 before = self._read_or_move_aside()
@@ -296,22 +311,22 @@ class Document(Generic[T]):
             try:
                 data, status = read(self.path, self._max_bytes)
             except FileNotFoundError as error:
-                if self._was_there:
+                if self._existed:
                     raise self._gone() from error
                 self._seen = None
                 return self._empty
             except (NotReadable, IsADirectoryError) as error:
-                self._seen = _fingerprint(self.path.stat())  # told once, not with each look
+                self._seen = _fingerprint(self.path.stat())  # so that it is reported once, not at every check
                 if isinstance(error, NotReadable):
                     raise _Damaged(str(error)) from error
                 raise
             if self._precious:
                 _tighten(self.path, FILE_MODE)
-            self._seen, self._was_there = _fingerprint(status), True
+            self._seen, self._existed = _fingerprint(status), True
         return self._decode(data)
 
     def _read_or_move_aside(self) -> T:
-        """Under the lock, so that what is moved aside is not what another process has just put right."""
+        """Read under the lock, so that a file which another process has just repaired is not moved aside."""
         try:
             return self._read()
         except _Damaged as damage:
@@ -340,13 +355,13 @@ class Document(Generic[T]):
                 with suppress(OSError):
                     temporary.unlink()
                 raise
-            self._seen, self._was_there = written, True
+            self._seen, self._existed = written, True
             _sync(self._folder.path)
 
     def _encode(self, value: T) -> bytes:
         document = {"version": self._version, self._name: self._dump(value)}
         data = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-        if len(data) > self._max_bytes:  # it could not be read again
+        if len(data) > self._max_bytes:  # `load` would refuse it
             raise StateError(f"{self.path} cannot be saved: {len(data):,} bytes, of at most {self._max_bytes:,}")
         return data
 
@@ -362,12 +377,12 @@ class Document(Generic[T]):
         try:
             return self._parse(document[self._name])
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-            # Not chained: the parser's own words may quote a secret.
+            # Not chained: the parser's message may quote a secret.
             raise _Damaged(f"holds a value of the wrong form ({type(error).__name__})") from None
 
 
 class _Damaged(Exception):
-    """A file is there but is no document of this version; the text goes on after the file's name."""
+    """The file exists but is not a document of this version; the text continues a sentence begun by the file's name."""
 
 
 @contextmanager
@@ -382,7 +397,7 @@ def _os_errors(path: Path, what: str) -> Iterator[None]:
 
 
 def _try_flock(descriptor: int, path: Path, kind: int = fcntl.LOCK_EX, *, patience: float = 0.0) -> bool:
-    """Take a lock, at once or within `patience` seconds."""
+    """Try to take a lock for `patience` seconds, at least once; return whether it was taken."""
     deadline = time.monotonic() + patience
     while True:
         with _os_errors(path, "cannot be locked"):
@@ -393,17 +408,17 @@ def _try_flock(descriptor: int, path: Path, kind: int = fcntl.LOCK_EX, *, patien
                     return False
             else:
                 return True
-        time.sleep(LOCK_POLL_SECONDS)  # in a thread, or for 50 ms before the daemon serves
+        time.sleep(LOCK_POLL_SECONDS)  # in a thread, or for 50 ms before the daemon accepts requests
 
 
 def _tighten(path: Path, mode: int) -> None:
     found = stat.S_IMODE(path.stat().st_mode)
     if found & ~mode:
         path.chmod(found & mode)
-        _logger.warning("%s was open to others (mode %o) and is private now", path, found)
+        _logger.warning("%s was accessible to other users (mode %o) and is private now", path, found)
 
 
-def _is_there(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     try:
         path.lstat()
     except OSError:
@@ -416,7 +431,7 @@ def _fingerprint(status: os.stat_result) -> tuple[int, int, int]:
 
 
 def _sync(folder: Path) -> None:
-    """Makes a rename in the folder outlast a loss of power."""
+    """Make a rename in the folder survive a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

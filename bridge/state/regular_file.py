@@ -1,6 +1,6 @@
-"""Reading a small file that somebody else may have put there: never without a bound, and never by waiting.
+"""Read a small file that the bridge may not have created, with a bounded size and a bounded wait.
 
-Opening a named pipe waits for a writer, a device may give bytes without end, and a link may lead to either.
+Opening a named pipe blocks until there is a writer, a device may yield endless bytes, and a link may lead to either.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-#: How long a pipe may take to give all it has, in seconds.
+#: How long a pipe may take to reach its end, in seconds.
 PIPE_SECONDS: Final = 10.0
 
 _KINDS: Final = (
@@ -25,15 +25,15 @@ _KINDS: Final = (
 
 
 class NotReadable(Exception):
-    """What is there is no file of a size that is read; the text goes on after its name."""
+    """The path is not a regular file of an acceptable size; the text continues a sentence begun by its name."""
 
 
 def read(path: Path, limit: int, *, stream: bool = False) -> tuple[bytes, os.stat_result]:
-    """The bytes of a regular file, at most `limit`, and its status. A link to one is followed.
+    """Return the bytes of a regular file, at most `limit`, and its status. Links are followed.
 
-    With `stream` a pipe is read to its end too, and /dev/null is an empty file. Raises OSError and NotReadable.
+    With `stream`, a pipe is also read to its end, and /dev/null is an empty file. Raises OSError and NotReadable.
     """
-    _check(path.stat(), stream=stream)  # before it is opened, which a device or a socket might notice
+    _check(path.stat(), stream=stream)  # before opening, which may have side effects on a device or a socket
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         status = os.fstat(descriptor)
@@ -49,7 +49,7 @@ def read(path: Path, limit: int, *, stream: bool = False) -> tuple[bytes, os.sta
 
 
 def open_own(path: Path, flags: int, mode: int = 0o600) -> int:
-    """A descriptor of a regular file that is no link. Raises OSError and NotReadable; never waits."""
+    """Open a regular file that is not a link; return its descriptor. Raises OSError and NotReadable; never blocks."""
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
     try:
         _check(os.fstat(descriptor), stream=False)
@@ -60,12 +60,12 @@ def open_own(path: Path, flags: int, mode: int = 0o600) -> int:
 
 
 def kind(mode: int) -> str:
-    """What a file of this mode is, if it is no regular file; '' if it is."""
+    """Describe a file of this mode if it is not a regular file; '' if it is."""
     if stat.S_ISREG(mode):
         return ""
     if stat.S_ISDIR(mode):
         return "a directory"
-    return next((name for matches, name in _KINDS if matches(mode)), "no regular file")
+    return next((name for matches, name in _KINDS if matches(mode)), "not a regular file")
 
 
 def is_null(status: os.stat_result) -> bool:
@@ -79,11 +79,11 @@ def _check(status: os.stat_result, *, stream: bool) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if found := kind(status.st_mode):
-        raise NotReadable(f"is {found}, where a file must be")
+        raise NotReadable(f"is {found}, but must be a regular file")
 
 
 def _too_large(size: int, limit: int) -> str:
-    return f"has {size:,} bytes or more, of at most {limit:,}"
+    return f"has {size:,} bytes or more; the limit is {limit:,}"
 
 
 def _read_file(descriptor: int, limit: int) -> bytes:
@@ -103,9 +103,9 @@ def _read_pipe(descriptor: int, limit: int) -> bytes:
     while len(data) <= limit:
         try:
             part = os.read(descriptor, 1 << 16)
-        except BlockingIOError:  # somebody has it open to write; without anybody it ends at once
+        except BlockingIOError:  # a writer has it open; without one, the pipe would be at its end
             if not ready.poll(max(0.0, end - time.monotonic()) * 1000):
-                raise NotReadable(f"is a pipe that was not written to its end within {PIPE_SECONDS:g} s") from None
+                raise NotReadable(f"is a pipe whose writer did not close it within {PIPE_SECONDS:g} s") from None
             continue
         if not part:
             break

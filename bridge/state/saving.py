@@ -1,9 +1,9 @@
-"""Writes to disk what changes in memory: at once, again while the disk refuses, and once more at the end.
+"""Write-behind of values in memory: saved at once, retried while the disk refuses, and flushed at shutdown.
 
 changed            saved
 ───────▶ unsaved ────────▶ saved
            │  ▲
-           └──┘ refused: after a pause that doubles
+           └──┘ failed: retried with exponential backoff
 """
 
 from __future__ import annotations
@@ -17,40 +17,41 @@ from typing import Final
 from bridge.state.documents import StateError
 from bridge.tasks import TaskOwner
 
-#: The first and the longest pause before what could not be saved is tried again, in seconds; it doubles in between.
+#: The first and the longest pause before a failed save is retried, in seconds; it doubles in between.
 FIRST_PAUSE_SECONDS: Final = 0.25
 LONGEST_PAUSE_SECONDS: Final = 10.0
-#: How long the last try may take, in seconds: longer than a lock is waited for, shorter than a service manager waits.
+#: How long the flush at shutdown may take, in seconds: longer than the lock's timeout, shorter than systemd's.
 LAST_TRY_SECONDS: Final = 15.0
 
 _logger = logging.getLogger(__name__)
 
 
 class Saving:
-    """What is to be written of one subject. `what` names it in the log; `write` does it, and raises StateError.
+    """Saves one subject whenever it is marked as changed. `write` does it and may raise StateError.
 
-    A failure is logged when it begins and when its words change, and its end is logged too.
+    `what` names the subject in the log, with its verb ("accounts are"). A failure is logged when it begins and when its
+    message changes; so is the first success after it.
     """
 
     def __init__(self, what: str, write: Callable[[], Awaitable[None]]) -> None:
         self._what = what
         self._write = write
         self._changed = asyncio.Event()
-        self._turn = asyncio.Lock()
-        #: Why it could not be saved, the last time; None where it could.
+        self._lock = asyncio.Lock()
+        #: Why the last save failed; None if it succeeded.
         self.failure: StateError | None = None
 
     def changed(self) -> None:
-        """There is something to write."""
+        """Mark the subject as changed, so that it is saved soon."""
         self._changed.set()
 
     @property
     def due(self) -> bool:
-        """Whether there is something that is not written, or not wholly."""
-        return self._changed.is_set() or self._turn.locked()
+        """Whether there are changes that are not, or not completely, written."""
+        return self._changed.is_set() or self._lock.locked()
 
     async def keep(self) -> None:
-        """Write what changes, until cancelled."""
+        """Save changes as they happen, until cancelled."""
         pause = FIRST_PAUSE_SECONDS
         while True:
             await self._changed.wait()
@@ -62,12 +63,12 @@ class Saving:
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     async def flush(self) -> None:
-        """Write what is not yet on disk. A failure is logged, and `keep` tries again."""
-        # To the end, whatever becomes of the caller: it is noted whether it went well.
+        """Save pending changes now. A failure is logged, and `keep` retries."""
+        # Shielded: if the caller is cancelled, the outcome must still be recorded.
         await asyncio.shield(self._flush())
 
     async def finish(self) -> bool:
-        """Try a last time; return whether all is on disk. It is for the caller to say what is lost."""
+        """Save pending changes a last time; return whether all are on disk. The caller reports what is lost."""
         try:
             async with asyncio.timeout(LAST_TRY_SECONDS):
                 await self.flush()
@@ -76,7 +77,7 @@ class Saving:
         return not self.due
 
     async def _flush(self) -> None:
-        async with self._turn:
+        async with self._lock:
             if not self._changed.is_set():
                 return
             self._changed.clear()
@@ -85,9 +86,9 @@ class Saving:
             except StateError as error:
                 self._changed.set()
                 if self.failure is None or str(error) != str(self.failure):
-                    _logger.error("%s not saved, tried again until it succeeds: %s", self._what, error)
+                    _logger.error("%s not saved; retrying until it succeeds: %s", self._what, error)
                 self.failure = error
-            except BaseException:  # cancelled too: what is not written stays marked as changed
+            except BaseException:  # including cancellation: unwritten changes stay marked
                 self._changed.set()
                 raise
             else:
@@ -98,7 +99,7 @@ class Saving:
 
 @asynccontextmanager
 async def saving(what: str, write: Callable[[], Awaitable[None]], loss: str) -> AsyncIterator[Saving]:
-    """Keep something saved while the context lasts. `loss` says what it means if that is in vain at the end, too."""
+    """Save changes while the context lasts, and at its end. `loss` tells the log what a failure at the end means."""
     kept = Saving(what, write)
     async with TaskOwner() as tasks:
         tasks.spawn(kept.keep(), name=f"save {what}")

@@ -1,7 +1,17 @@
-"""What the state folder holds, in memory: read from there in a request, written to disk behind it.
+"""The state folder's contents in memory: requests read them there, and changes are written behind.
 
-Keys and accounts may be changed by a command while the daemon runs: it notices within two seconds. The daemon's own
-changes (a rotated cookie, an expired account, a rest) are merged into what stands on disk, where a command's wins.
+A command may change keys and accounts while the daemon runs; the daemon notices within two seconds. Its own changes
+(a rotated cookie, an expired account, a rest) are merged into the file, field by field (`_merged`):
+
+    in the file            in memory              result
+    ──────────────────────────────────────────────────────────────────────────────────────────────
+    account removed        any                    removed
+    account added          absent                 added
+    session unchanged      session rotated        the session in memory
+    session changed        any                    the file's account, a new login; but the one in memory
+                                                  where the site had already replaced the file's session
+    field unchanged        changed                the field in memory
+    field changed          any                    the file's field: a command overrides the daemon
 """
 
 from __future__ import annotations
@@ -26,10 +36,10 @@ T = TypeVar("T")
 
 #: A hundred thousand conversations, some of which have many digests, with room.
 MAX_CONVERSATIONS_BYTES: Final = 256 * 1024 * 1024
-#: How often a look is taken at the files, in seconds: a change must be noticed within two.
+#: How often the files are checked, in seconds: a change must be noticed within two.
 WATCH_SECONDS: Final = 1.0
-#: After so many looks in a row that did not find a file it is believed to be gone, if its folder is there.
-LOOKS_UNTIL_GONE: Final = 10
+#: After so many checks in a row without finding a file it counts as deleted, if its folder exists.
+CHECKS_UNTIL_DELETED: Final = 10
 
 _logger = logging.getLogger(__name__)
 
@@ -40,12 +50,12 @@ def keys_document(folder: StateFolder) -> Document[tuple[ApiKey, ...]]:
 
 
 def accounts_document(folder: StateFolder) -> Document[tuple[Account, ...]]:
-    """`accounts.json`: the cookies, and what upstream made of them."""
+    """`accounts.json`: the cookies, and what the site's answers showed about each account."""
     return _list_document(folder, "accounts", Account.from_json, Account.to_json, precious=True)
 
 
 def models_document(folder: StateFolder) -> Document[tuple[Model, ...]]:
-    """`models.json`: the models as last read, for when the page cannot be had."""
+    """`models.json`: the models as last read, used when the site's page cannot be read."""
     return _list_document(folder, "models", Model.from_json, Model.to_json, precious=False)
 
 
@@ -58,7 +68,7 @@ class SavedModes:
 
 
 def site_document(folder: StateFolder) -> Document[SavedModes]:
-    """`site.json`: what the site has shown it wants, by account."""
+    """`site.json`: the mode that the site demands of each account."""
 
     def parse(value: object) -> SavedModes:
         match value:
@@ -79,9 +89,9 @@ def site_document(folder: StateFolder) -> Document[SavedModes]:
 
 @asynccontextmanager
 async def kept_modes(folder: StateFolder, known: Callable[[str], bool]) -> AsyncIterator[Modes]:
-    """The modes as the last run learned them, saved when they change.
+    """The modes learned by the last run, saved whenever they change.
 
-    `known` says whether an account (by user id) exists: what was learned of others is dropped.
+    `known` says whether an account (by user id) exists; the modes of others are dropped.
     """
     document = site_document(folder)
     before = await document.load()
@@ -112,14 +122,14 @@ def _list_document(
 
 @dataclass(frozen=True, slots=True)
 class SavedConversations:
-    """What `conversations.json` holds. Trusted only after a clean stop: turns may have been sent since."""
+    """What `conversations.json` holds. Valid only after a clean stop: otherwise further turns may have been sent."""
 
     clean: bool = False
     evaluations: tuple[Evaluation, ...] = ()
 
 
 def conversations_document(folder: StateFolder) -> Document[SavedConversations]:
-    """`conversations.json`: evaluations at rest, the least recently used first."""
+    """`conversations.json`: the saved evaluations, the least recently used first."""
 
     def parse(value: object) -> SavedConversations:
         match value:
@@ -141,7 +151,7 @@ def conversations_document(folder: StateFolder) -> Document[SavedConversations]:
 
 @asynccontextmanager
 async def kept_conversations(folder: StateFolder) -> AsyncIterator[Conversations]:
-    """The table of the last run, if it stopped cleanly; saved again by a clean stop of this one."""
+    """The conversations of the last run if it stopped cleanly; saved again when this run stops cleanly."""
     document = conversations_document(folder)
     saved = await document.load()
     conversations = Conversations()
@@ -150,17 +160,17 @@ async def kept_conversations(folder: StateFolder) -> AsyncIterator[Conversations
     await document.save(SavedConversations())
     yield conversations
     try:
-        # In the document's thread: they may be a hundred thousand, and nobody changes them any more.
+        # In the document's thread: there may be a hundred thousand, and none changes any more.
         await document.update(lambda _: SavedConversations(clean=True, evaluations=tuple(conversations)))
-    except StateError as error:  # the next start begins every conversation anew, which is right, only slower
-        _logger.error("conversations are not saved: %s", error)
+    except StateError as error:  # the next run starts every conversation over: correct, only slower
+        _logger.error("conversations could not be saved: %s", error)
 
 
 class State:
     """Keys, accounts and the owner's settings. Owned by the app: `load` first, then `watch` and `save` as tasks.
 
     `clock` gives unix seconds, `monotonic` seconds that no setting of a clock changes, as in `AccountPool`;
-    `on_password` is told of another password for the dashboard, whoever set it.
+    `on_password` is called when the dashboard's password has changed, by this process or another.
     """
 
     def __init__(
@@ -174,9 +184,9 @@ class State:
         self._accounts = accounts_document(folder)
         self._admin = admin_document(folder)
         self._clock = clock
-        self._on_disk: dict[str, Account] = {}  # as last seen there: what differs since, a command has written
+        self._on_disk: dict[str, Account] = {}  # as last read or written; any later difference was written by a command
         self._on_password = on_password
-        self._turn = asyncio.Lock()
+        self._merging = asyncio.Lock()
         self._saving = Saving("accounts are", self._merge)
         self.keys = KeyRing()
         self.admin = Admin()
@@ -200,10 +210,10 @@ class State:
         await self._merge()
 
     async def update_admin(self, change: Callable[[Admin], Admin]) -> None:
-        """Change what the owner has set, on disk and here. Raises StateError, and what `change` raises."""
-        self._take_admin(await self._admin.update(change))
+        """Change the owner's settings, on disk and here. Raises StateError, and what `change` raises."""
+        self._set_admin(await self._admin.update(change))
 
-    def _take_admin(self, admin: Admin) -> None:
+    def _set_admin(self, admin: Admin) -> None:
         before, self.admin = self.admin, admin
         if admin.password_hash != before.password_hash:
             self._on_password()
@@ -213,11 +223,11 @@ class State:
         return f"{len(self.keys)} keys"
 
     async def _load_admin(self) -> str:
-        self._take_admin(await self._admin.load())
+        self._set_admin(await self._admin.load())
         return "the owner's settings"
 
     async def watch(self, on_accounts: Callable[[], None]) -> None:
-        """Notice what commands change, until cancelled. `on_accounts` is told when it was the accounts."""
+        """Load what commands change, until cancelled. `on_accounts` is called after the accounts were changed."""
 
         async def load_accounts() -> str:
             await self._merge()
@@ -225,18 +235,18 @@ class State:
             return f"{len(self.pool)} accounts"
 
         watched = (
-            _Watched(self._keys, self._load_keys),
-            _Watched(self._accounts, load_accounts),
-            _Watched(self._admin, self._load_admin),
+            _WatchedDocument(self._keys, self._load_keys),
+            _WatchedDocument(self._accounts, load_accounts),
+            _WatchedDocument(self._admin, self._load_admin),
         )
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             try:
-                if await self._one_looks_changed() or any(each.is_gone for each in watched):
+                if await self._one_looks_changed() or any(each.is_missing for each in watched):
                     for each in watched:
-                        await each.look()
-            except Exception:  # a change that is never noticed again would be worse than any error
-                _logger.exception("the state folder could not be looked at; going on with what was read before")
+                        await each.check()
+            except Exception:  # the watch must survive any error, or no later change would be noticed
+                _logger.exception("the state folder could not be checked; continuing with what was read before")
 
     async def _one_looks_changed(self) -> bool:
         try:
@@ -245,19 +255,19 @@ class State:
             return True
 
     async def save(self) -> None:
-        """Write what upstream changes, at once and as often as it takes, until cancelled."""
+        """Write the daemon's changes to accounts at once, with retries, until cancelled."""
         await self._saving.keep()
 
     async def flush(self) -> None:
-        """Write what is not yet on disk. A failure is logged once, and `save` tries again."""
+        """Write pending changes now. A failure is logged once, and `save` retries."""
         await self._saving.flush()
 
     async def finish(self) -> None:
-        """Write what is not yet on disk, for the last time: what cannot be written is lost, and named in the log."""
+        """Write pending changes a last time; what cannot be written is lost, and the log names it."""
         if await self._saving.finish():
             return
         why = self._saving.failure
-        if isinstance(why, StateGone) and not why.with_folder:  # nobody puts it back in time
+        if isinstance(why, StateGone) and not why.with_folder:  # the process ends: recreate the file
             with suppress(StateError):
                 await self._accounts.save(tuple(self.pool))
                 return
@@ -265,24 +275,24 @@ class State:
         if lost:
             labels = ", ".join(map(repr, lost))
             _logger.critical(
-                "%s is not saved at the end: %s. LOST: the new session cookies of %s; add these accounts again",
+                "%s could not be saved at shutdown: %s. LOST: the new session cookies of %s; add these accounts again",
                 path,
                 why,
                 labels,
             )
         else:
-            _logger.error("%s is not saved at the end: %s. No cookie is lost, only what was noted of them", path, why)
+            _logger.error("%s could not be saved at shutdown: %s. No cookie is lost, only notes on accounts", path, why)
 
     def _is_cookie_on_disk(self, account: Account) -> bool:
         on_disk = self._on_disk.get(account.user_id)
         return on_disk is not None and on_disk.session.value == account.session.value
 
     async def _merge(self) -> None:
-        # To the end, even when the daemon stops: half a merge would take our own writing for a command's.
-        await asyncio.shield(self._merge_in_turn())
+        # Shielded: after half a merge, the daemon's own write would look like a command's.
+        await asyncio.shield(self._merge_locked())
 
-    async def _merge_in_turn(self) -> None:
-        async with self._turn:
+    async def _merge_locked(self) -> None:
+        async with self._merging:
             ours = {account.user_id: account for account in self.pool}
             seen, replaced = dict(self._on_disk), self.pool.replaced
             merged = await self._accounts.update(
@@ -291,7 +301,7 @@ class State:
                 )
             )
             self._on_disk = {account.user_id: account for account in merged}
-            # Upstream may have said more meanwhile: that stays, and the next merge writes it.
+            # The pool may have changed meanwhile: those changes stay, and the next merge writes them.
             self.pool.load(
                 _merged(ours.get(each.user_id), each, self.pool.get(each.user_id), self.pool.replaced)
                 for each in merged
@@ -299,10 +309,10 @@ class State:
 
 
 def _merged(before: Account | None, theirs: Account, ours: Account | None, replaced: Set[bytes]) -> Account:
-    """One account out of two that have both been changed since `before`; where both changed the same, theirs wins.
+    """Merge two versions of an account that have diverged since `before`; where both changed a field, theirs wins.
 
-    Another session is another login, and all of it is theirs, unless the site has replaced that session (`replaced`
-    holds digests): then all of it came out of an old copy of the file.
+    A different session is a new login, so the whole account is theirs, unless the site has replaced that session
+    (`replaced` holds digests): then theirs comes from an old copy of the file.
     """
     if before is None or ours is None:
         return theirs
@@ -317,51 +327,51 @@ def _merged(before: Account | None, theirs: Account, ours: Account | None, repla
     )
 
 
-class _Watched:
-    """A document that others may change while the daemon runs. `load` takes it over and says what it is.
+class _WatchedDocument:
+    """A document that other processes may change while the daemon runs. `load` applies it and returns a summary.
 
-    What cannot be read changes nothing, and is said once. A file that is gone may come back: it is on its way into an
-    editor, a restore or a mount.
+    A document that cannot be read changes nothing and is logged once. A missing file may return: an editor, a restore
+    or a mount may be in progress.
     """
 
     def __init__(self, document: Document[Any], load: Callable[[], Awaitable[str]]) -> None:
         self._document = document
         self._load = load
         self._complaint = ""
-        self._looks = 0  # in a row that did not find it
-        self._is_believed_gone = False  # and is to be loaded as an empty one
+        self._misses = 0  # checks in a row that did not find the file
+        self._counts_as_deleted = False  # it is to be loaded as an empty one
 
     @property
-    def is_gone(self) -> bool:
-        """Whether the last look did not find it."""
-        return self._looks > 0
+    def is_missing(self) -> bool:
+        """Whether the last check did not find the file."""
+        return self._misses > 0
 
-    async def look(self) -> None:
-        """Take over what has changed, if anything has."""
+    async def check(self) -> None:
+        """Load the document if it has changed."""
         try:
-            if not await self._document.changed() and not self._is_believed_gone:
-                if self.is_gone:
-                    _logger.info("%s is there again, as it was", self._document.path.name)
-                    self._complaint, self._looks = "", 0
+            if not await self._document.changed() and not self._counts_as_deleted:
+                if self.is_missing:
+                    _logger.info("%s is back, unchanged", self._document.path.name)
+                    self._complaint, self._misses = "", 0
                 return
             found = await self._load()
         except StateGone as error:
             self._complain(error)
-            self._looks += 1
-            if self._looks >= LOOKS_UNTIL_GONE and not error.with_folder:
-                await self._document.believe_gone()
-                self._is_believed_gone = True
-                _logger.warning("%s does not come back: it is taken for empty", self._document.path)
+            self._misses += 1
+            if self._misses >= CHECKS_UNTIL_DELETED and not error.with_folder:
+                await self._document.accept_deletion()
+                self._counts_as_deleted = True
+                _logger.warning("%s has not come back: it is treated as empty", self._document.path)
         except StateError as error:
             self._complain(error)
-            self._looks = 0
+            self._misses = 0
         else:
             _logger.info("%s was changed: %s", self._document.path.name, found)
-            self._complaint, self._looks, self._is_believed_gone = "", 0, False
+            self._complaint, self._misses, self._counts_as_deleted = "", 0, False
 
     def _complain(self, error: StateError) -> None:
         if str(error) != self._complaint:
-            _logger.error("%s; going on with what was read before", error)
+            _logger.error("%s; continuing with what was read before", error)
         self._complaint = str(error)
 
 

@@ -1,1 +1,1 @@
-"""What happened, counted by hour, key, model and outcome."""
+"""Statistics of requests, by time, key, model and outcome."""

@@ -1,9 +1,9 @@
-"""What is counted of requests: each one's outcome, its sums, and who used what; and their packed form.
+"""Counters of requests: by outcome, by model and key, and their packed form in JSON.
 
-A row in JSON is one string of numbers. Of a name: `requests errors prompt_tokens completion_tokens last`, and where it
-was ever offered tools `offered called repaired unparsed`. Of a period:
-`requests errors gone chunks prompt_tokens completion_tokens | ttft | duration`, where a histogram is its microseconds
-and its counts without the zeros at the end.
+A row in JSON is one string of numbers. For a name: `requests errors prompt_tokens completion_tokens last`, and if it
+was ever offered tools, `offered called repaired unparsed`. For a period:
+`requests errors gone chunks prompt_tokens completion_tokens | ttft | duration`, where a histogram is its sum in
+microseconds and its counts without trailing zeros.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from bridge.statistics.histogram import Histogram
 from upstream.protocol.errors import Reason
 from upstream.protocol.printable import printable
 
-#: Upper bounds of the slots in seconds, inclusive; one slot more holds what is above the last.
+#: Inclusive upper bounds of the histograms' buckets, in seconds; a further bucket counts longer durations.
 TTFT_BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0, 30.0, 60.0, 120.0)
 DURATION_BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0)
 
-#: A table's names; a name that comes when they are all taken is counted as OTHERS.
+#: The most names in a table; further names are counted as OTHERS.
 NAMES: Final = 500
 NAME_CHARS: Final = 100
 OTHERS: Final = "(others)"
-#: So many of an account's last answers are kept.
+#: How many of an account's last answers are kept.
 LAST_ANSWERS: Final = 5
 
 _NO_FAILURE: Final = (Reason.OK, Reason.CLIENT_GONE)
@@ -53,10 +53,10 @@ NO_TOOLS: Final = ToolUse()
 
 
 class Outcome(NamedTuple):
-    """How one request, a chat completion or a call for images, has ended.
+    """How one request, a chat completion or an image generation, has ended.
 
-    `model` is None where it was never resolved, so that no caller can make up names; `key` is the API key's name, None
-    where none was shown. `seconds` is how long the request took, `ttft` is None where no delta was written.
+    `model` is None if it was not resolved, so that callers cannot add made-up names; `key` is the API key's name, None
+    without a key. `seconds` is how long the request took; `ttft` is None if no delta was written.
     """
 
     status: int
@@ -79,13 +79,13 @@ class Outcome(NamedTuple):
 
     @property
     def gone(self) -> bool:
-        """Whether the caller left before the end, which is no failure."""
+        """Whether the caller left before the end, which does not count as a failure."""
         return self.status == 499 or (self.status < 400 and self.reason is Reason.CLIENT_GONE)
 
 
 @dataclass(slots=True)
 class UsageCounts:
-    """What one model was asked, or one key has asked; `last` is when, as unix time."""
+    """Counters of one model or one key; `last` is the unix time of its last request."""
 
     requests: int = 0
     errors: int = 0
@@ -106,7 +106,7 @@ class UsageCounts:
                 self.tools = self.tools.plus(each.tools)
 
     def add(self, more: UsageCounts) -> None:
-        """Count what another row has counted, and that later, if it was not before."""
+        """Add a row whose requests came after this one's."""
         self.requests += more.requests
         self.errors += more.errors
         self.prompt_tokens += more.prompt_tokens
@@ -130,7 +130,7 @@ class UsageCounts:
 
 @dataclass(slots=True)
 class AccountUse:
-    """How attempts with one account went: their number by reason, and the last ones as (unix time, reason)."""
+    """Counts of the attempts with one account by outcome, and the last ones as (unix time, reason)."""
 
     reasons: Counter[str] = field(default_factory=Counter)
     last: deque[tuple[int, Reason]] = field(default_factory=partial(deque, maxlen=LAST_ANSWERS))
@@ -150,7 +150,7 @@ class AccountUse:
 
 @dataclass(slots=True)
 class Counts:
-    """What was counted. `errors` and `gone` have no request in common; tokens are estimates."""
+    """Counters of requests. A request counts in at most one of `errors` and `gone`; tokens are estimates."""
 
     requests: int = 0
     errors: int = 0
@@ -173,7 +173,7 @@ class Counts:
         self.duration.observe([each.seconds for each in outcomes])
 
     def add(self, more: Counts) -> None:
-        """Count all that was counted elsewhere."""
+        """Add other counters."""
         self.requests += more.requests
         self.errors += more.errors
         self.gone += more.gone
@@ -210,14 +210,14 @@ class Counts:
 
 @dataclass(slots=True)
 class Bucket(Counts):
-    """What was counted in the minute, hour or day that began at the unix time `at`."""
+    """The counters of the minute, hour or day that began at the unix time `at`."""
 
     at: int = field(default=0, kw_only=True)
 
 
 @dataclass(slots=True)
 class Totals(Counts):
-    """What was counted in all; and the pictures that were uploaded, and those that could not be."""
+    """The counters since the statistics began, and the numbers of successful and failed uploads."""
 
     uploaded: int = field(default=0, kw_only=True)
     upload_failures: int = field(default=0, kw_only=True)
@@ -225,13 +225,13 @@ class Totals(Counts):
 
 @dataclass(slots=True)
 class Tables:
-    """Who used what."""
+    """Counters by model and by key."""
 
     models: dict[str, UsageCounts] = field(default_factory=dict)
     keys: dict[str, UsageCounts] = field(default_factory=dict)
 
     def count(self, outcomes: Sequence[Outcome], times: Sequence[int]) -> None:
-        """Count requests where they belong; `times` are when they came."""
+        """Count requests under their models and keys; `times` are their unix times."""
         for table, name_of in ((self.models, attrgetter("model")), (self.keys, attrgetter("key"))):
             asked: defaultdict[str | None, list[Outcome]] = defaultdict(list)
             last: dict[str | None, int] = {}
@@ -244,7 +244,7 @@ class Tables:
                     row_of(table, name, UsageCounts).count(its, last[name])
 
     def add(self, more: Tables) -> None:
-        """Count all that was counted elsewhere, and later."""
+        """Add tables whose requests came after these."""
         for table, further in ((self.models, more.models), (self.keys, more.keys)):
             for name, usage in further.items():
                 row_of(table, name, UsageCounts).add(usage)
@@ -266,7 +266,7 @@ class Tables:
 
 
 def row_of(table: dict[str, T], name: str, new: Callable[[], T]) -> T:
-    """The row of `name`; it is made where there is room."""
+    """The row of `name`, which is added if there is room, else that of OTHERS."""
     row = table.get(name)
     if row is None:
         name = _kept_name(name)
@@ -277,7 +277,7 @@ def row_of(table: dict[str, T], name: str, new: Callable[[], T]) -> T:
 
 
 def _kept_name(name: str) -> str:
-    """A name that is short enough, and that JSON can hold: a lone surrogate or control character becomes `?`."""
+    """The name cut to NAME_CHARS, with lone surrogates and control characters replaced by `?`."""
     return printable(name[:NAME_CHARS], "?")
 
 

@@ -1,7 +1,7 @@
-"""`stats.json`: what was counted, written every few seconds by one task, and read back as the file holds it.
+"""`stats.json`: the statistics, written every few seconds by one task, and read back for the dashboard.
 
-The file may have some megabytes, so a save only copies the counters in the loop, and a thread writes them; a thread
-reads them too.
+The file may have several megabytes, so only the copying of the counters happens in the event loop; threads write and
+read the file.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Final
 from bridge.state.documents import Document, StateError, StateFolder, StateGone
 from bridge.statistics.stats import Stats
 
-#: What a kill may lose: the time between two writings, in seconds.
+#: The interval between saves, in seconds: a crash loses at most the counts of this time.
 FLUSH_SECONDS: Final = 5.0
 
 _logger = logging.getLogger(__name__)
 
 
 def stats_document(folder: StateFolder, clock: Callable[[], float]) -> Document[Stats]:
-    """`stats.json`; what is read from it goes on with `clock`."""
+    """`stats.json`; `clock` becomes the clock of the statistics that are read from it."""
     return Document(
         folder,
         "stats",
@@ -43,7 +43,7 @@ class StatsFile:
         self, folder: StateFolder, clock: Callable[[], float], *, flush_seconds: float = FLUSH_SECONDS
     ) -> None:
         self._document = stats_document(folder, clock)
-        self._reading = stats_document(folder, clock)  # of its own, so that it sees our writing as a change
+        self._reading = stats_document(folder, clock)  # a separate instance, to which our own saves look like changes
         self._read: Stats | None = None
         self._flush_seconds = flush_seconds
         self._flushed = 0
@@ -51,17 +51,17 @@ class StatsFile:
         self.stats = Stats(clock)
 
     async def load(self) -> None:
-        """Go on with what the last run has counted. Raises StateError if the file cannot be read."""
+        """Load the counts of earlier runs. Raises StateError if the file cannot be read."""
         self.stats = await self._document.load()
 
     async def keep(self) -> None:
-        """Write what was counted, every few seconds, for ever."""
+        """Save every few seconds, until cancelled."""
         while True:
             await asyncio.sleep(self._flush_seconds)
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what was counted since the last time, if anything. Until it succeeds, a failure is logged once."""
+        """Save if anything was counted since the last save. Repeated failures are logged once."""
         revision = self.stats.revision
         if revision == self._flushed:
             return
@@ -69,7 +69,7 @@ class StatsFile:
             await self._document.save(self.stats)
         except StateError as error:
             if not self._failing:
-                _logger.error("statistics are not saved, and go on in memory: %s", error)
+                _logger.error("statistics could not be saved and are kept in memory: %s", error)
             self._failing = True
         else:
             if self._failing:
@@ -78,17 +78,17 @@ class StatsFile:
             self._flushed = revision
 
     async def finish(self) -> None:
-        """Write what was counted, for the last time: what cannot be written is lost."""
+        """Save a last time; what cannot be written is lost."""
         await self.flush()
         if self._failing:
-            _logger.error("statistics are not saved at the end: what was counted since the last time is lost")
+            _logger.error("statistics could not be saved at shutdown: counts since the last save are lost")
 
     async def read(self) -> Stats:
-        """The statistics as the file holds them, up to a few seconds old, not to be changed. Raises StateError."""
+        """The statistics from the file, up to a few seconds old; read-only. Raises StateError."""
         if self._read is None or await self._reading.changed():
             try:
                 self._read = await self._reading.load()
-            except StateGone:  # for a moment, or until the next flush
+            except StateGone:  # the file is missing, at most until the next flush
                 if self._read is None:
                     raise
         return self._read

@@ -1,4 +1,4 @@
-"""Durations counted by slot, in a form that adds up exactly and packs into one short row."""
+"""Histograms of durations, which add up exactly and pack into one short row."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Self
 
 @dataclass(slots=True)
 class Histogram:
-    """`counts[i]` durations of at most `bounds[i]` seconds, and one count more for what is above the last bound.
+    """Counts durations by bucket: bucket `i` ends at `bounds[i]` seconds, inclusive; one more has no upper bound.
 
-    The sum is kept in whole microseconds, so that it does not depend on the order. Missing counts at the end are zeros;
-    more than there are slots is a ValueError.
+    The sum is kept in whole microseconds, so that it does not depend on the order of addition. Missing trailing counts
+    are zeros; more counts than buckets raise ValueError.
     """
 
     bounds: tuple[float, ...]
@@ -29,7 +29,7 @@ class Histogram:
 
     @property
     def sum(self) -> float:
-        """All durations together, in seconds."""
+        """The sum of all durations, in seconds."""
         return self.micros / 1e6
 
     @property
@@ -38,20 +38,20 @@ class Histogram:
         return sum(self.counts)
 
     def observe(self, durations: Iterable[float]) -> None:
-        """Count durations in seconds; a negative one, which only a clock that was set back can give, as 0."""
+        """Count durations in seconds; a negative one, which a clock that was set back may cause, counts as 0."""
         for seconds in durations:
             self.counts[bisect_left(self.bounds, seconds)] += 1
             self.micros += max(round(seconds * 1e6), 0)
 
     def add(self, more: Histogram) -> None:
-        """Count all that another one of the same bounds has counted."""
+        """Add the counts of a histogram with the same bounds."""
         self.counts = list(map(add, self.counts, more.counts))
         self.micros += more.micros
 
     def quantile(self, q: float) -> float | None:
-        """The seconds that a share `q` (0 to 1) stays within, interpolated in their slot; None without durations.
+        """The `q`-quantile (0 to 1) in seconds, interpolated within its bucket; None without durations.
 
-        Nothing is known of what is above the last bound but that bound, which is the answer then.
+        A quantile above the last bound is reported as that bound.
         """
         total = self.total
         if not total:
@@ -64,7 +64,7 @@ class Histogram:
         return lower
 
     def pack(self) -> str:
-        """A row of numbers: the microseconds and the counts, without the zeros at the end."""
+        """A row of numbers: the sum in microseconds and the counts without trailing zeros."""
         used = len(self.counts)
         while used and not self.counts[used - 1]:
             used -= 1

@@ -1,7 +1,7 @@
-"""Counts by period of time: minutes, hours or days, as many as are wanted and no more.
+"""Counts by minute, hour or day, with a bounded number of periods.
 
-A period belongs to the time that the clock gave, whichever way the clock has jumped; one without traffic is not kept.
-None is lost as long as the clock stays within `capacity` periods; none is ever counted twice.
+A request counts in the period of the wall clock's time, even after the clock has jumped; empty periods are not stored.
+No period is lost while the clock stays within `capacity` periods, and no request is counted twice.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 
 class Packable(Protocol):
-    """What is counted in one period, and its form as plain JSON values, which is never empty."""
+    """The counters of one period. `pack` returns plain JSON values, and nothing empty."""
 
     def pack(self) -> object: ...
 
@@ -20,9 +20,9 @@ C = TypeVar("C", bound=Packable)
 
 
 class Periods(Generic[C]):
-    """At most `capacity` periods of `width` seconds, known by their start (unix time).
+    """At most `capacity` periods of `width` seconds, identified by their start (unix time).
 
-    Only what `open` gave last may be changed: the others are packed once and for all, so that a dump costs little.
+    Only the period that `open` returned last may be changed: the packed form of all others is cached.
     """
 
     def __init__(self, width: int, capacity: int, make: Callable[[int], C]) -> None:
@@ -34,7 +34,7 @@ class Periods(Generic[C]):
         self._opened: int | None = None
 
     def open(self, now: int) -> C:
-        """The period of `now`, to be counted in until another one is opened."""
+        """The period of `now`, to count in until another one is opened."""
         self._opened = start = self._start(now)
         self._packed.pop(start, None)
         if start not in self._kept:
@@ -44,11 +44,11 @@ class Periods(Generic[C]):
         return self._kept[start]
 
     def last(self, now: int, count: int | None = None) -> list[C]:
-        """The last `count` periods (all, if None) up to that of `now`, in order; empty ones are made up."""
+        """The last `count` periods (all if None) up to that of `now`, in order, including empty ones."""
         return [self._kept.get(start) or self._make(start) for start in self._last_starts(now, count)]
 
     def to_json(self) -> dict[str, object]:
-        """Everything as plain values, by start; not to be changed, since the next dump uses them again."""
+        """Everything as plain values, by start; read-only, since the next dump uses them again."""
         for start in self._kept.keys() - self._packed.keys():
             self._packed[start] = self._kept[start].pack()
         rows = {str(start): self._packed[start] for start in sorted(self._kept)}
@@ -57,12 +57,12 @@ class Periods(Generic[C]):
         return rows
 
     def load(self, rows: dict[str, Any], unpack: Callable[[int, Any], C]) -> None:
-        """Take over what `to_json` gave; `unpack` makes a period of its start and its values."""
+        """Load what `to_json` returned; `unpack` makes a period from its start and its packed form."""
         self._packed = {int(start): row for start, row in rows.items()}
         self._kept = {start: unpack(start, row) for start, row in self._packed.items()}
 
     def _forget_one(self, now: int) -> None:
-        """Of more than `capacity` periods at least one is not among the last, wherever the clock has been: it goes."""
+        """Drop the period furthest from `now` that `last` does not show; with more than `capacity` there is one."""
         hidden = self._kept.keys() - set(self._last_starts(now))
         furthest = max(hidden, key=lambda start: abs(start - now))
         del self._kept[furthest]

@@ -1,7 +1,7 @@
-"""What was counted since the daemon started, as monitoring reads it: every counter and histogram by name.
+"""Counters and histograms since the daemon's start, for monitoring.
 
-What a label holds is bounded: models as the statistics bound them, else words of our own. No key's name is among
-them, no account and no address.
+The values of labels are bounded: model names as in the statistics, else fixed words. No key's name, account or address
+is among them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from bridge.statistics.histogram import Histogram
 from bridge.statistics.stats import Stats
 from upstream.protocol.errors import Reason
 
-#: Values by the labels that they belong to.
+#: Values by the values of their labels.
 Samples: TypeAlias = Mapping[tuple[str, ...], float]
 
 
-class Counted(NamedTuple):
-    """Something counted: its name between prefix and `_total`, its labels, and where the statistics have it."""
+class Counter(NamedTuple):
+    """A counter: its name between prefix and `_total`, its labels, and how to read it from the statistics."""
 
     name: str
     documentation: str
@@ -29,56 +29,56 @@ class Counted(NamedTuple):
 
 
 _COUNTERS: Final = (
-    Counted(
+    Counter(
         "requests",
         "Requests for an answer that have ended, by HTTP status; 499 where the caller left.",
         ("status",),
         lambda stats: {(str(status),): count for status, count in stats.statuses.items()},
     ),
-    Counted(
+    Counter(
         "reasons",
         "Requests for an answer that have ended, by word of diagnosis.",
         ("reason",),
         lambda stats: {(word,): stats.reasons[word] for word in Reason},
     ),
-    Counted(
+    Counter(
         "errors",
         "Requests that ended in an error, as the status or within the stream.",
         (),
         lambda stats: {(): stats.totals.errors},
     ),
-    Counted("chunks", "Deltas written to callers.", (), lambda stats: {(): stats.totals.chunks}),
-    Counted(
+    Counter("chunks", "Deltas written to callers.", (), lambda stats: {(): stats.totals.chunks}),
+    Counter(
         "tokens",
         "Tokens as usage estimates them.",
         ("kind",),
         lambda stats: {("prompt",): stats.totals.prompt_tokens, ("completion",): stats.totals.completion_tokens},
     ),
-    Counted(
+    Counter(
         "uploads",
         "Pictures and documents brought to LMArena's storage, or not.",
         ("result",),
         lambda stats: {("ok",): stats.totals.uploaded, ("failed",): stats.totals.upload_failures},
     ),
-    Counted(
+    Counter(
         "model_requests",
         "Requests by model.",
         ("model",),
         lambda stats: {(model,): usage.requests for model, usage in stats.models.items()},
     ),
-    Counted(
+    Counter(
         "model_errors",
         "Requests that ended in an error, by model.",
         ("model",),
         lambda stats: {(model,): usage.errors for model, usage in stats.models.items()},
     ),
-    Counted(
+    Counter(
         "model_tools_offered",
         "Answers to requests that brought tools, by model.",
         ("model",),
         lambda stats: {(model,): usage.tools.offered for model, usage in stats.models.items() if usage.tools.offered},
     ),
-    Counted(
+    Counter(
         "model_tools",
         "What became of tools by model: called, repaired (called once corrected), unparsed (no call could be read).",
         ("model", "outcome"),
@@ -98,10 +98,10 @@ _HISTOGRAMS: Final[tuple[tuple[str, str, Callable[[Stats], Histogram]], ...]] = 
 
 
 class SinceStart:
-    """What was counted since this was made.
+    """The counts since this object was made.
 
-    Not since the statistics began: a crash takes their last seconds, and Prometheus, finding counters lower than they
-    were, would take all that they hold for new.
+    The statistics' own totals would not do: a crash loses their last seconds, and Prometheus would take the lower
+    values for a reset and count everything again.
     """
 
     def __init__(self, stats: Stats) -> None:
@@ -109,13 +109,13 @@ class SinceStart:
         self._counted = [counter.read(stats) for counter in _COUNTERS]
         self._observed = [(tuple(read(stats).counts), read(stats).sum) for _, _, read in _HISTOGRAMS]
 
-    def counters(self) -> Iterator[tuple[Counted, Samples]]:
+    def counters(self) -> Iterator[tuple[Counter, Samples]]:
         """Every counter."""
         for counter, before in zip(_COUNTERS, self._counted, strict=True):
             yield counter, {key: count - before.get(key, 0) for key, count in counter.read(self._stats).items()}
 
     def histograms(self) -> Iterator[tuple[str, str, Mapping[str, int], float]]:
-        """Every histogram: its name, its documentation, how many lay at or below each bound, and their sum."""
+        """Every histogram: its name, its documentation, its cumulative counts by upper bound, and its sum."""
         for (name, documentation, read), (counts, seconds) in zip(_HISTOGRAMS, self._observed, strict=True):
             histogram = read(self._stats)
             bounds = (*map(str, histogram.bounds), "+Inf")

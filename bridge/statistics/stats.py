@@ -1,6 +1,6 @@
-"""Statistics: what was asked, by whom, how it ended and how long it took. Counters only, and never beyond a bound.
+"""Statistics of requests: by model, key, outcome and duration. Only counters, of bounded size.
 
-Times are unix seconds, days are UTC's. A name is at most NAME_CHARS characters, a table at most NAMES names.
+Times are unix seconds, days are in UTC. A name has at most NAME_CHARS characters, a table at most NAMES names.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from bridge.statistics.counts import (
 from bridge.statistics.periods import Periods
 from upstream.protocol.errors import Reason
 
-#: For so many days it is known who used what.
+#: For how many days the counts by model and key are kept day by day.
 TABLE_DAYS: Final = 14
-#: Outcomes that wait to be counted, at most: counting them must not hold the loop for long.
-MAX_WAITING: Final = 1000
+#: The most outcomes that wait to be counted: counting them must not block the event loop for long.
+MAX_PENDING: Final = 1000
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
@@ -35,20 +35,20 @@ PeriodKind = Literal["minute", "hour", "day"]
 
 
 class Stats:
-    """The statistics of a daemon since its very first start. Only `record…` changes them; `revision` tells that.
+    """The statistics of a daemon since its first start. Only the `record…` methods change them, and `revision` with it.
 
-    What is recorded is counted when somebody looks, or when much is waiting: many outcomes at once are cheaper.
+    Recorded outcomes are counted in batches, which is cheaper: when the statistics are read, or when many are pending.
 
-    `since` is that start; `models`, `keys` and `accounts` go by name.
-    `clock` gives unix seconds and may jump: what is counted goes to the period of its time, and stays there.
+    `since` is the first start; `models`, `keys` and `accounts` are by name.
+    `clock` gives unix seconds and may jump: an outcome counts in the period of its time and stays there.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self.revision = 0
         self.since = clock()
-        self._waiting: list[Outcome] = []
-        self._times: list[int] = []  # of those: no pairs, which the garbage collector would walk
+        self._pending: list[Outcome] = []
+        self._times: list[int] = []  # of the pending outcomes; tuples would burden the garbage collector
         self._totals = Totals()
         self._statuses: Counter[int] = Counter()
         self._reasons: Counter[str] = Counter()
@@ -60,33 +60,33 @@ class Stats:
         }
         self._tables = Tables()
         self._days = Periods(_DAY, TABLE_DAYS, lambda _: Tables())
-        # What is counted in, as long as the minute lasts.
+        # The counters of the current minute.
         self._minute: int | None = None
         self._counts: tuple[Counts, ...] = ()
         self._today = Tables()
 
     def record(self, outcome: Outcome) -> None:
-        """Take one request that has ended."""
+        """Record one request that has ended."""
         self.revision += 1
-        self._waiting.append(outcome)
+        self._pending.append(outcome)
         self._times.append(int(self._clock()))
-        if len(self._waiting) >= MAX_WAITING:
+        if len(self._pending) >= MAX_PENDING:
             self._count_waiting()
 
     def _count_waiting(self) -> None:
-        """Count what was recorded: all of one minute together, and then into everything that it belongs to."""
-        waiting, self._waiting = self._waiting, []
+        """Count the pending outcomes, a minute at a time."""
+        pending, self._pending = self._pending, []
         times, self._times = self._times, []
         start = 0
         for minute, its in groupby(times, key=lambda at: at // _MINUTE):
             if minute != self._minute:
                 self._open(minute * _MINUTE)
             end = start + len(list(its))
-            self._count(waiting[start:end], times[start:end])
+            self._count(pending[start:end], times[start:end])
             start = end
 
     def _count(self, outcomes: Sequence[Outcome], times: Sequence[int]) -> None:
-        """Count what was recorded in the minute that is open."""
+        """Count outcomes of the current minute."""
         self._statuses.update([each.status for each in outcomes])
         self._reasons.update([each.reason.value for each in outcomes])
         counts, tables = Counts(), Tables()
@@ -98,21 +98,21 @@ class Stats:
         self._today.add(tables)
 
     def record_attempt(self, account: str, reason: Reason) -> None:
-        """Count one attempt with the account of this label."""
+        """Count one attempt with the account that has this label."""
         self.revision += 1
         use = row_of(self.accounts, account, AccountUse)
         use.reasons[reason.value] += 1
         use.last.append((int(self._clock()), reason))
 
     def record_upload(self, ok: bool) -> None:
-        """Count one picture or document that was uploaded, or could not be."""
+        """Count one upload of a picture or document, or its failure."""
         self.revision += 1
         self._totals.uploaded += ok
         self._totals.upload_failures += not ok
 
     @property
     def totals(self) -> Totals:
-        """Everything together."""
+        """The totals of all counters."""
         self._count_waiting()
         return self._totals
 
@@ -124,39 +124,39 @@ class Stats:
 
     @property
     def reasons(self) -> Counter[str]:
-        """Numbers of requests by word of diagnosis; 0 of one that never was."""
+        """Numbers of requests by word of diagnosis."""
         self._count_waiting()
         return self._reasons
 
     @property
     def models(self) -> Mapping[str, UsageCounts]:
-        """What each model was asked, in all."""
+        """The counters of each model."""
         self._count_waiting()
         return self._tables.models
 
     @property
     def keys(self) -> Mapping[str, UsageCounts]:
-        """What each key has asked, in all."""
+        """The counters of each key."""
         self._count_waiting()
         return self._tables.keys
 
     def series(self, kind: PeriodKind) -> list[Bucket]:
-        """The last 120 minutes, 336 hours or 730 days, in order and without a gap; the last one is running."""
+        """The last 120 minutes, 336 hours or 730 days, in order and without gaps; the last one has not ended."""
         self._count_waiting()
         return self._series[kind].last(int(self._clock()))
 
     def top_models(self, days: int) -> list[tuple[str, UsageCounts]]:
-        """What each model was asked in the last `days` days, TABLE_DAYS at most, 1 is today: most requests first."""
+        """The models of the last `days` days (1 is today, at most TABLE_DAYS), those with most requests first."""
         self._count_waiting()
         return _top(tables.models for tables in self._days.last(int(self._clock()), days))
 
     def top_keys(self, days: int) -> list[tuple[str, UsageCounts]]:
-        """What each key has asked, likewise."""
+        """The keys of the last `days` days, likewise."""
         self._count_waiting()
         return _top(tables.keys for tables in self._days.last(int(self._clock()), days))
 
     def to_json(self) -> dict[str, object]:
-        """Everything as plain values, not to be changed; what has not changed since the last time costs nothing."""
+        """Everything as plain values, read-only; the values of unchanged periods are cached."""
         self._count_waiting()
         return {
             "since": self.since,

@@ -1,4 +1,4 @@
-"""`accounts`: add, list and remove LMArena accounts, offline, while the daemon runs or not."""
+"""`accounts`: add, list and remove LMArena accounts, offline, whether or not the daemon is running."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bridge.accounts.enrolment import (
     check_label,
     enrolled,
     missing,
-    whose,
+    owner_of,
     without,
 )
 from bridge.accounts.standing import Condition, holds, judge, login
@@ -38,7 +38,7 @@ from upstream.protocol.pastes import Pasted, read_pasted
 from upstream.protocol.printable import printable
 
 _CTRL_D: Final = b"\x04"
-#: Far above any export of cookies; a HAR file may be large, but nobody types one.
+#: Larger than any export of cookies, even a HAR file; a paste into the terminal is smaller.
 _MAX_BYTES: Final = 32 * 1024 * 1024
 _MAX_TYPED_BYTES: Final = 4 * 1024 * 1024
 
@@ -46,7 +46,7 @@ _MAX_TYPED_BYTES: Final = 4 * 1024 * 1024
 @click.group()
 @config_option
 def accounts() -> None:
-    """LMArena accounts: what the bridge shows the site.
+    """LMArena accounts, with which the bridge logs in at the site.
 
     A running daemon notices a change within two seconds.
     """
@@ -54,15 +54,15 @@ def accounts() -> None:
 
 @accounts.command("add")
 @config_option
-@click.option("--label", help="What the account is called here; its address, if left out.")
+@click.option("--label", help="The account's name in the bridge; by default its e-mail address.")
 def add_account(label: str | None) -> None:
-    """Add an account, or renew the one of the same user, from what is pasted.
+    """Add an account, or renew the one of the same user, from a pasted cookie or request.
 
     Log in to the site (arena.ai, formerly lmarena.ai) in a private window and send one message there: only then is the
     cookie complete. Copy it, then close that window without logging out. Never use the same login in a browser and in
     the bridge at the same time: it renews itself with a refresh token, and one that is used twice ends the login.
 
-    Standard input takes whatever can be copied: a request to arena.ai from the developer tools, "Copy as cURL" or "Copy
+    Standard input takes any form of copy: a request to arena.ai from the developer tools, "Copy as cURL" or "Copy
     as PowerShell" (which bring cf_clearance and the user agent along) or "Copy as Node.js fetch"; a Cookie header; rows
     of the cookie table; the cookie's value or its pieces; a JSON export or cookies.txt; the local storage's JSON.
     """
@@ -84,7 +84,7 @@ def add_account(label: str | None) -> None:
     account = by_user(update(config, accounts_document, lambda found: enrolled(found, label, session)), session.user_id)
     now = time.time()
     verb = "Renewed" if any(each.user_id == session.user_id for each in before) else "Added"
-    name = f"{account.label!r}: {printable(whose(account))}"
+    name = f"{account.label!r}: {printable(owner_of(account))}"
     click.echo(f"{verb} account {name}; {login(session, now, partial(moment, now=now))}.")
     for lack in missing(pasted, session, now, cleared=bool(config.upstream.cf_clearance.value)):
         click.echo(f"Missing: {lack}", err=True)
@@ -93,7 +93,7 @@ def add_account(label: str | None) -> None:
 @accounts.command("list")
 @config_option
 def list_accounts() -> None:
-    """Show every account, and how it is."""
+    """List all accounts and their status."""
     found = asyncio.run(_document(read_config()).load())
     if not found:
         click.echo("No account yet: lmarena-bridge accounts add", err=True)
@@ -102,7 +102,7 @@ def list_accounts() -> None:
     when = partial(moment, now=now)
     print_table(
         ("label", "user", "login", "state"),
-        ((each.label, whose(each), holds(each.session, now, when), _state(each, now)) for each in found),
+        ((each.label, owner_of(each), holds(each.session, now, when), _state(each, now)) for each in found),
     )
     if not all(each.able for each in found):
         click.echo("lmarena-bridge check says what to do.", err=True)
@@ -112,7 +112,7 @@ def list_accounts() -> None:
 @config_option
 @click.argument("label")
 def remove_account(label: str) -> None:
-    """Forget the account LABEL, or the one of that user id."""
+    """Remove the account labelled LABEL, or with that user id."""
 
     update(read_config(), accounts_document, partial(without, label=label))
     click.echo(f"The account {label!r} was removed.")
@@ -131,15 +131,15 @@ def _state(account: Account, now: float) -> str:
 
 
 def _show_clearance(config: Config, pasted: Pasted) -> None:
-    """Print the lines for bridge.toml, unless they stand there already; on a terminal only, as one is a secret."""
+    """Print the lines for bridge.toml that it lacks; only on a terminal, since the clearance is a secret."""
     upstream = config.upstream
-    there = {"cf_clearance": upstream.cf_clearance.value, "user_agent": upstream.user_agent}
-    came = {"cf_clearance": pasted.cf_clearance, "user_agent": pasted.user_agent}
-    lines = [f"{key} = {json.dumps(value)}" for key, value in came.items() if value and value != there[key]]
+    configured = {"cf_clearance": upstream.cf_clearance.value, "user_agent": upstream.user_agent}
+    found = {"cf_clearance": pasted.cf_clearance, "user_agent": pasted.user_agent}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in found.items() if value and value != configured[key]]
     if not lines or not pasted.cf_clearance:
         return
     if not sys.stdout.isatty():
-        click.echo("cf_clearance came along: run this in a terminal to see the lines for bridge.toml.", err=True)
+        click.echo("The paste has cf_clearance: run this in a terminal to see the lines for bridge.toml.", err=True)
         return
     click.echo("For bridge.toml, under [upstream] (no file was changed):\n", err=True)
     click.echo("\n".join(lines) + "\n")
@@ -149,7 +149,7 @@ def _read_paste() -> str:
     if is_terminal():
         for number, step in enumerate(HOW_TO_COPY, 1):
             click.echo(f"{number}. {step}", err=True)
-        click.echo(f"{ONE_HOLDER}\n\nPaste it here, it is not shown; then press Enter twice, or Ctrl-D.", err=True)
+        click.echo(f"{ONE_HOLDER}\n\nPaste it here (it is not shown), then press Enter twice, or Ctrl-D.", err=True)
         data = read_terminal(sys.stdin.fileno())
     else:
         data = read_all(_MAX_BYTES)
@@ -157,9 +157,9 @@ def _read_paste() -> str:
 
 
 def read_terminal(descriptor: int) -> bytes:
-    """What is typed up to an empty line or Ctrl-D, unseen.
+    """Read input without echo, up to an empty line or Ctrl-D.
 
-    Not by lines, as a terminal gives them by itself: it cuts each at 4095 bytes, and a cookie is longer.
+    The terminal is not in line mode, which cuts each line at 4095 bytes: a cookie is longer.
     """
     before = termios.tcgetattr(descriptor)
     quiet = termios.tcgetattr(descriptor)
@@ -173,5 +173,5 @@ def read_terminal(descriptor: int) -> bytes:
                 break
             data += read
     finally:
-        termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)  # what is left must not reach the shell
+        termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)  # unread input must not reach the shell
     return data.partition(_CTRL_D)[0]

@@ -1,4 +1,4 @@
-"""`chat`: an answer in the terminal, through a running bridge, over its own API."""
+"""`chat`: chat in the terminal through the API of a running bridge."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from upstream.protocol.printable import printable, readable
 
 ChatMessage: TypeAlias = dict[str, str]
 
-#: How long connecting may take, in seconds; after that the bridge itself decides when to give up.
+#: The timeout of connecting, in seconds; later the bridge's own timeouts apply.
 _CONNECT_SECONDS: Final = 10.0
-#: How much a server may send in one line of a stream, or as a whole answer, and standard input as a question.
+#: The largest line of a stream, whole answer, and question on standard input.
 _MAX_LINE_BYTES: Final = 4 * 1024 * 1024
 _MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 _MAX_QUESTION_BYTES: Final = 16 * 1024 * 1024
-_EVERY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 — as a place to call
+_EVERY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 — an address to connect to
 
 
 @click.command()
 @config_option
-@click.option("--model", metavar="NAME", help="Which model answers; the first that the bridge lists, if left out.")
+@click.option("--model", metavar="NAME", help="The model; by default the first that the bridge lists.")
 @click.option(
     "--key",
     envvar="OPENAI_API_KEY",
     show_envvar=True,
     metavar="KEY",
-    help="An API key. Better in the environment, where other users do not see it.",
+    help="An API key. Safer in the environment, where other users cannot see it.",
 )
-@click.option("--url", help="Where the bridge is; the configuration's address, if left out.")
+@click.option("--url", help="The bridge's URL; by default the address in the configuration.")
 @click.argument("text", nargs=-1)
 def chat(model: str | None, key: str | None, url: str | None, text: tuple[str, ...]) -> None:
     """Chat in the terminal through a running bridge.
 
-    With TEXT, or with text on standard input, it streams one answer. Without it asks again and again, until Ctrl-D.
+    With TEXT, or with text on standard input, it streams one answer; otherwise it prompts for messages until Ctrl-D.
     """
     key = (key or "").strip()
     if not (key and key.isascii() and key.isprintable()):
@@ -65,13 +65,13 @@ def chat(model: str | None, key: str | None, url: str | None, text: tuple[str, .
 def _configured_url(config: Config) -> str:
     server = config.server
     if not server.port:
-        raise click.UsageError("server.port is 0, any free one: say with --url where the bridge is")
+        raise click.UsageError("server.port is 0 (any free port): give the bridge's URL with --url")
     host = _EVERY_ADDRESS.get(server.host, server.host)
     return f"{'https' if server.tls_cert else 'http'}://{f'[{host}]' if ':' in host else host}:{server.port}/v1"
 
 
 def _base_url(url: str) -> str:
-    """`url` with the API's prefix, if it has no path of its own."""
+    """`url`, with the API's prefix appended if it has no path."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -80,7 +80,7 @@ def _base_url(url: str) -> str:
     else:
         url = url.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
     if not (usable and url.isascii() and url.isprintable() and " " not in url):
-        raise click.UsageError("--url: must be like http://127.0.0.1:8000/v1")
+        raise click.UsageError("--url: must be a URL such as http://127.0.0.1:8000/v1")
     return url
 
 
@@ -107,32 +107,32 @@ def _converse(bridge: _Bridge, model: str) -> None:
 
 
 def _answer(bridge: _Bridge, model: str, messages: list[ChatMessage]) -> str:
-    """Stream an answer: its text to stdout, what it thinks before that to stderr. Returns the text."""
-    said: list[str] = []
+    """Stream an answer: its text to stdout, its reasoning to stderr. Returns the text."""
+    parts: list[str] = []
     thinking = False
     with closing(bridge.stream(model, messages)) as deltas:
         for delta in deltas:
             if thought := delta.get("reasoning_content"):
                 thinking = True
-                click.secho(_shown(thought, sys.stderr.isatty()), nl=False, err=True, dim=True)
+                click.secho(_for_output(thought, sys.stderr.isatty()), nl=False, err=True, dim=True)
             if text := delta.get("content"):
                 if thinking:
                     thinking = False
                     click.echo("\n", err=True)
-                said.append(text)
-                click.echo(_shown(text, sys.stdout.isatty()), nl=False)
+                parts.append(text)
+                click.echo(_for_output(text, sys.stdout.isatty()), nl=False)
     click.echo()
-    return "".join(said)
+    return "".join(parts)
 
 
-def _shown(text: str, on_terminal: bool) -> str:
-    """Whatever a model might say to the terminal instead of to the person is left out there."""
+def _for_output(text: str, on_terminal: bool) -> str:
+    """A model's text, on a terminal without control characters."""
     return readable(text) if on_terminal else text
 
 
 @dataclass(frozen=True, slots=True)
 class _Bridge:
-    """A bridge as any caller sees it. Its methods raise ClickException with the API's own words."""
+    """A client of a bridge's API. Its methods raise ClickException with the API's error message."""
 
     base_url: str
     key: str = field(repr=False)
@@ -141,7 +141,7 @@ class _Bridge:
         """The model that the bridge lists first."""
         with closing(self._connect()) as connection:
             response = self._ask(connection, "GET", "/models")
-            with self._told():
+            with self._reporting_errors():
                 listed = _object(self._read(response)).get("data")
         match listed:
             case [{"id": str(name)}, *_]:
@@ -149,27 +149,27 @@ class _Bridge:
         raise click.ClickException("the bridge lists no model for this key: name one with --model")
 
     def stream(self, model: str, messages: list[ChatMessage]) -> Generator[dict[str, Any]]:
-        """Ask, and give each delta as it comes; an answer that breaks off raises too."""
+        """Send a request and yield each delta of the answer; raises also if the answer breaks off."""
         body = json.dumps({"model": model, "messages": messages, "stream": True}).encode()
         with closing(self._connect()) as connection:
             response = self._ask(connection, "POST", "/chat/completions", body)
             while True:
-                with self._told():
+                with self._reporting_errors():
                     line = response.readline(_MAX_LINE_BYTES)
                 if not line:
                     raise click.ClickException("the answer broke off before its end")
                 if len(line) == _MAX_LINE_BYTES:
-                    raise click.ClickException(f"{self.base_url} sends lines without end: is that a bridge?")
+                    raise click.ClickException(f"{self.base_url} sends lines that are too long: is that a bridge?")
                 field_name, _, data = line.strip().partition(b": ")
                 if field_name != b"data":
                     continue
                 if data == b"[DONE]":
                     return
-                with self._told():
+                with self._reporting_errors():
                     event = _object(data)
                 match event:
                     case {"error": {"message": str(message)}}:
-                        click.echo()  # what has been said stands on a line of its own
+                        click.echo()  # ends the line of the text so far
                         raise click.ClickException(readable(message))
                     case {"choices": [{"delta": dict(delta)}, *_]}:
                         yield delta
@@ -188,7 +188,7 @@ class _Bridge:
 
     def _ask(self, connection: HTTPConnection, method: str, path: str, body: bytes | None = None) -> HTTPResponse:
         headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
-        with self._told():
+        with self._reporting_errors():
             connection.request(method, urlsplit(self.base_url).path + path, body, headers)
             response = connection.getresponse()
             if response.status == HTTPStatus.OK:
@@ -203,22 +203,22 @@ class _Bridge:
     def _read(self, response: HTTPResponse) -> bytes:
         data = response.read(_MAX_ANSWER_BYTES + 1)
         if len(data) > _MAX_ANSWER_BYTES:
-            raise click.ClickException(f"{self.base_url} answers without end: is that a bridge?")
+            raise click.ClickException(f"{self.base_url} sends an answer that is too long: is that a bridge?")
         return data
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Say in our words what breaks while the bridge is asked or read."""
+    def _reporting_errors(self) -> Iterator[None]:
+        """Turn errors of the connection and of parsing into ClickException."""
         try:
             yield
         except (OSError, HTTPException) as error:
             raise click.ClickException(f"the connection to {self.base_url} broke") from error
         except (ValueError, RecursionError) as error:
-            raise click.ClickException(f"{self.base_url} answers what is no JSON: is that a bridge?") from error
+            raise click.ClickException(f"{self.base_url} does not answer with JSON: is that a bridge?") from error
 
 
 def _object(data: bytes) -> dict[str, Any]:
     value = json.loads(data)
     if not isinstance(value, dict):
-        raise ValueError("no object")
+        raise ValueError("not an object")
     return value

@@ -1,4 +1,4 @@
-"""`check`: say line by line what works, and what to do about what does not."""
+"""`check`: report line by line what works, and what to do about problems."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from upstream.site_clock import TOLERANCE_SECONDS
 
 
 class Verdict(Enum):
-    """How a part is; BAD means that no chat could be served. The value is the mark and its colour."""
+    """The state of a part; BAD means that no chat can be served. The value is the mark and its colour."""
 
     GOOD = ("✓", "green")
     WORTH_A_LOOK = ("!", "yellow")
@@ -49,7 +49,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CheckLine:
-    """One line: which part, how it is, and what to do if it is not well."""
+    """One line of the report: the part, its state, and what to do about a problem."""
 
     verdict: Verdict
     part: str
@@ -60,9 +60,9 @@ class CheckLine:
 @config_option
 @click.pass_context
 def check(context: click.Context) -> None:
-    """Say line by line what works.
+    """Report line by line what works.
 
-    ✓ is well, ! is worth a look, ✗ keeps the bridge from serving a chat. Exits 1 if there is any ✗.
+    ✓ is fine, ! needs attention, ✗ keeps the bridge from serving chats. Exits 1 if there is any ✗.
     """
     try:
         config = read_config()
@@ -73,7 +73,7 @@ def check(context: click.Context) -> None:
     else:
         found = asyncio.run(_show_all(config))
     serving = all(line.verdict is not Verdict.BAD for line in found)
-    click.echo("The bridge can serve chats." if serving else "The bridge could not serve a chat.")
+    click.echo("The bridge can serve chats." if serving else "The bridge cannot serve chats.")
     context.exit(0 if serving else 1)
 
 
@@ -91,11 +91,11 @@ def _show(line: CheckLine) -> None:
 
 
 async def examine(config: Config) -> AsyncIterator[CheckLine]:
-    """Look at every part as the daemon would. What the site says of an account is kept, as the daemon keeps it."""
+    """Check every part as the daemon would. What the site says of an account is saved, as by the daemon."""
     yield _configuration(config)
     if config.upstream.cf_clearance.value and not config.upstream.user_agent:
         advice = "set upstream.user_agent to the User-Agent of the browser that cf_clearance is from"
-        yield CheckLine(Verdict.WORTH_A_LOOK, "configuration", f"cf_clearance holds for its own browser only: {advice}")
+        yield CheckLine(Verdict.WORTH_A_LOOK, "configuration", f"cf_clearance works for its own browser only: {advice}")
     folder = StateFolder(config.server.state_dir)
     yield _state_folder(folder.path)
     state = State(folder, time.time)
@@ -115,7 +115,7 @@ async def examine(config: Config) -> AsyncIterator[CheckLine]:
             yield CheckLine(Verdict.GOOD if reached else Verdict.WORTH_A_LOOK, "proxy", f"calls go {arena.route}")
         if reached:
             yield _clock(arena)
-        asked = await _ask(arena, state, config, daemon_runs=daemon_runs) if reached else _Asked(anybody=False)
+        asked = await _ask(arena, state, config, daemon_runs=daemon_runs) if reached else _LoginChecks(made=False)
         for line in _accounts(state.pool, asked, arena.clock()):
             yield line
         yield await _models(sources, folder)
@@ -124,33 +124,33 @@ async def examine(config: Config) -> AsyncIterator[CheckLine]:
 
 
 def _configuration(config: Config) -> CheckLine:
-    where = str(config.source) if config.source else "no bridge.toml, so the defaults hold"
+    where = str(config.source) if config.source else "no bridge.toml, so the defaults apply"
     return CheckLine(Verdict.GOOD, "configuration", where)
 
 
 def _state_folder(path: Path) -> CheckLine:
     if not path.exists():
-        return CheckLine(Verdict.GOOD, "state folder", f"{path}, which is made at the first start")
+        return CheckLine(Verdict.GOOD, "state folder", f"{path}, which will be created at the first start")
     if not path.is_dir():
-        return CheckLine(Verdict.BAD, "state folder", f"{path} is no folder: set another server.state_dir")
+        return CheckLine(Verdict.BAD, "state folder", f"{path} is not a folder: set another server.state_dir")
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        return CheckLine(Verdict.BAD, "state folder", f"{path} is not this user's to read and write")
+        return CheckLine(Verdict.BAD, "state folder", f"this user cannot read and write {path}")
     return CheckLine(Verdict.GOOD, "state folder", str(path))
 
 
 def _keys(count: int) -> CheckLine:
     if not count:
         return CheckLine(
-            Verdict.WORTH_A_LOOK, "API keys", "none, so nobody may call: lmarena-bridge keys add --name NAME"
+            Verdict.WORTH_A_LOOK, "API keys", "none, so no caller is admitted: lmarena-bridge keys add --name NAME"
         )
     return CheckLine(Verdict.GOOD, "API keys", str(count))
 
 
 def _site(sources: Sources, arena: ArenaClient, config: Config) -> CheckLine:
-    """How the site is. Of the catalog and the page, one that can be read is enough for chats."""
+    """The state of the site. For chats either the catalog or the page is enough."""
     where = f"{arena.origin} answers"
     if arena.origin != config.upstream.base_url:
-        where = f"{where}; {config.upstream.base_url} leads there"
+        where = f"{where}; {config.upstream.base_url} redirects there"
     if arena.page_path != PAGE_PATHS[0]:
         where = f"{where}; its page is at {arena.page_path} now"
     if sources.site_page is None and isinstance(sources.page, UpstreamError):
@@ -171,36 +171,36 @@ def _clock(arena: ArenaClient) -> CheckLine:
 
 
 def _advice(failure: UpstreamError) -> str:
-    """What went wrong, and what the operator does now."""
-    silent = isinstance(failure, Unreachable | TimedOut)  # the site is, not a model
+    """What went wrong, and what the operator should do now."""
+    silent = isinstance(failure, Unreachable | TimedOut)  # the site, not a model, did not answer
     return told(failure, ADVICE[Reason.UNREACHABLE] if silent else None)
 
 
 @dataclass(slots=True)
-class _Asked:
-    """What came of asking about each login, by user id: who was left to the running daemon, and what failed.
+class _LoginChecks:
+    """The results of asking the site about each login, by user id: those left to the running daemon, and failures.
 
-    Without `anybody` no login was asked about.
+    `made` is false if the site was not asked at all.
     """
 
-    anybody: bool = True
-    left: set[str] = field(default_factory=set)
+    made: bool = True
+    left_to_daemon: set[str] = field(default_factory=set)
     failures: dict[str, UpstreamError] = field(default_factory=dict)
 
 
-async def _ask(arena: ArenaClient, state: State, config: Config, *, daemon_runs: bool) -> _Asked:
-    """Ask about each login, and keep what the site says of it, and the tokens that it brings.
+async def _ask(arena: ArenaClient, state: State, config: Config, *, daemon_runs: bool) -> _LoginChecks:
+    """Ask the site about each login, and save its answers and any new tokens.
 
-    A login that such a call may renew is the running daemon's alone: a refresh token that is used twice ends it.
+    A login that such a call may renew is left to a running daemon: a refresh token that is used twice ends the login.
     """
-    asked = _Asked()
+    asked = _LoginChecks()
     for account in state.pool:
         renews = may_renew(account.session, arena.clock())
         if renews and daemon_runs:
-            asked.left.add(account.user_id)
+            asked.left_to_daemon.add(account.user_id)
             continue
         try:
-            # A call that is given up may have brought new tokens.
+            # Cancelling a call that renews would lose the new tokens.
             timeout = CALL_SECONDS if renews else config.upstream.connect_timeout
             await ask(arena, state.pool, account, timeout=timeout)
         except UpstreamError as error:
@@ -210,21 +210,21 @@ async def _ask(arena: ArenaClient, state: State, config: Config, *, daemon_runs:
     return asked
 
 
-def _accounts(pool: AccountPool, asked: _Asked, now: float) -> Iterator[CheckLine]:
-    """What there is to say of each account. `now` is unix time by the site's clock."""
+def _accounts(pool: AccountPool, asked: _LoginChecks, now: float) -> Iterator[CheckLine]:
+    """The state of each account. `now` is unix time by the site's clock."""
     if not len(pool):
         yield CheckLine(Verdict.BAD, "accounts", f"none: {ADVICE[Reason.NO_ACCOUNT].now}")
     found = [(account, *_account(account, asked, now)) for account in pool]
-    # One account that is out of service is no trouble while another serves.
+    # An account that is out of service is not critical while another works.
     serving = any(verdict is not Verdict.BAD for _, verdict, _ in found)
     for account, verdict, text in found:
         shown = Verdict.WORTH_A_LOOK if verdict is Verdict.BAD and serving else verdict
-        whose = f"{account.session.email}, " if account.session.email not in (None, account.label) else ""
-        yield CheckLine(shown, f"account {account.label}", whose + text)
+        owner = f"{account.session.email}, " if account.session.email not in (None, account.label) else ""
+        yield CheckLine(shown, f"account {account.label}", owner + text)
 
 
-def _account(account: Account, asked: _Asked, now: float) -> tuple[Verdict, str]:
-    """How an account is; BAD if it cannot chat now."""
+def _account(account: Account, asked: _LoginChecks, now: float) -> tuple[Verdict, str]:
+    """The state of an account; BAD if it cannot chat now."""
     session = account.session
     standing = judge(account, time.time(), now, when=partial(moment, now=now))
     its_login, ended = login(session, now, partial(moment, now=now)), session.expires_at <= now
@@ -237,18 +237,18 @@ def _account(account: Account, asked: _Asked, now: float) -> tuple[Verdict, str]
     if failure is not None:
         verdict = Verdict.BAD if ended else Verdict.WORTH_A_LOOK
         return verdict, f"{its_login}, but LMArena could not be asked about it: {_advice(failure)}"
-    if not asked.anybody:
+    if not asked.made:
         return Verdict.WORTH_A_LOOK, f"{its_login}; LMArena was not asked about it"
-    if account.user_id in asked.left:
-        by = f"{its_login}, which the running daemon does next"
-        return (Verdict.WORTH_A_LOOK, f"{by}; its health says how that goes") if ended else (Verdict.GOOD, by)
+    if account.user_id in asked.left_to_daemon:
+        by = f"{its_login}, which the running daemon will do"
+        return (Verdict.WORTH_A_LOOK, f"{by}; its /health shows the outcome") if ended else (Verdict.GOOD, by)
     if standing.findings:
         return Verdict.WORTH_A_LOOK, "; ".join(_to_do(finding, account) for finding in standing.findings)
     return Verdict.GOOD, its_login
 
 
 def _to_do(finding: Finding, account: Account) -> str:
-    """What there is to say of an account, with the command that renews this very one."""
+    """A finding's text, with the command that renews this account."""
     return finding.clause.replace(ADD_ACCOUNT, f"{ADD_ACCOUNT} --label {shlex.quote(account.label)}")
 
 
@@ -269,12 +269,12 @@ async def _models(sources: Sources, folder: StateFolder) -> CheckLine:
         return CheckLine(verdict, "models", f"{', '.join(parts)} ({_origin_of_models(sources)})")
     stored = await models_document(folder).load()
     if stored:
-        return CheckLine(Verdict.WORTH_A_LOOK, "models", f"{why}; {len(stored)} are known from before")
-    return CheckLine(Verdict.BAD, "models", f"{why}, and none are known from before")
+        return CheckLine(Verdict.WORTH_A_LOOK, "models", f"{why}; {len(stored)} are known from an earlier reading")
+    return CheckLine(Verdict.BAD, "models", f"{why}, and none are known from an earlier reading")
 
 
 def _origin_of_models(sources: Sources) -> str:
-    """Where the models are from, and why not from both places."""
+    """Which sources gave models, and why not both."""
     lacks = {
         "catalog": _lack(sources.catalog, "the site has no catalog", "the catalog"),
         "page": _lack(sources.page, "the page holds no list", "the page"),
@@ -286,7 +286,7 @@ def _origin_of_models(sources: Sources) -> str:
 
 
 def _lack(source: ModelList | UpstreamError | None, absent: str, name: str) -> str:
-    """Why a place gives no models; '' where it does."""
+    """Why a source gives no models; '' if it does."""
     if source is None:
         return absent
     if isinstance(source, UpstreamError):

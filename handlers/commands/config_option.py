@@ -16,7 +16,7 @@ _PATH: Final = "handlers.commands.config_option.path"
 
 def _remember(context: click.Context, _: click.Parameter, path: Path | None) -> None:
     if path is not None:
-        context.meta[_PATH] = path  # which nested contexts share: the innermost word wins
+        context.meta[_PATH] = path  # shared by nested contexts: the innermost option wins
 
 
 config_option = click.option(
@@ -25,18 +25,18 @@ config_option = click.option(
     type=click.Path(path_type=Path),
     expose_value=False,
     callback=_remember,
-    help="The configuration, in place of ./bridge.toml or the one in ~/.config/lmarena-bridge.",
+    help="The configuration file; by default ./bridge.toml, else the one in ~/.config/lmarena-bridge.",
 )
 
 
 def config_path() -> Path | None:
-    """The file that was named on the command line."""
+    """The file named on the command line, if any."""
     path: Path | None = click.get_current_context().meta.get(_PATH)
     return path
 
 
 def read_config() -> Config:
-    """The configuration that the running command is to use. Raises ConfigError."""
+    """Read the configuration for the running command. Raises ConfigError."""
     from bridge.config.file import load  # imported late: `--help` needs none of it
 
     return load(config_path(), os.environ)

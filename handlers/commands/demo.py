@@ -1,4 +1,4 @@
-"""`demo`: the daemon against the embedded arena, in a state folder that is gone afterwards."""
+"""`demo`: run the daemon against the embedded arena, in a temporary state folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from upstream.protocol import cookies
 #: Seconds before each delta: about as fast as a model writes.
 PACE_SECONDS: Final = 0.03
 HOST: Final = "127.0.0.1"
-#: Models that call tools: as they are asked to, and wrongly until they are corrected.
+#: Models that call tools: one correctly, one wrongly until it is asked to correct the call.
 TOOL_MODELS: Final = ("tools-asked-for", "tools-wrong-first")
 
 
@@ -42,8 +42,8 @@ TOOL_MODELS: Final = ("tools-asked-for", "tools-wrong-first")
 def demo(port: int) -> None:
     """Run the daemon against an embedded arena.
 
-    No account and no network is needed: it makes a key and an account in a temporary state folder, and prints a line
-    to paste. Of a configuration only what --config names is read; address, state and upstream are the demo's own.
+    Needs no account and no network: it makes a key and an account in a temporary state folder, and prints a command
+    to paste. No configuration is read but that of --config; the demo sets address, state and upstream itself.
     """
     with TemporaryDirectory(prefix="lmarena-bridge-demo-") as folder, suppress(KeyboardInterrupt):
         asyncio.run(_run(Path(folder), config_path(), port))
@@ -68,7 +68,7 @@ async def _run(folder: Path, path: Path | None, port: int) -> None:
 
 
 def _config(folder: Path, path: Path | None, arena: Arena) -> Config:
-    """The configuration of `path`, or the defaults, with the demo's own surroundings."""
+    """The configuration of `path`, or the defaults, with the demo's own address, state and upstream."""
     if path is None:
         path = folder / "bridge.toml"
         path.touch()
@@ -77,7 +77,7 @@ def _config(folder: Path, path: Path | None, arena: Arena) -> Config:
         "SERVER__HOST": HOST,
         "SERVER__TLS_CERT": "",
         "SERVER__TLS_KEY": "",
-        "SERVER__DRAIN_SECONDS": "0",  # nobody waits for a demo to end
+        "SERVER__DRAIN_SECONDS": "0",  # a demo stops at once
         "UPSTREAM__BASE_URL": arena.origin,
         "UPSTREAM__ORIGINS": "[]",
         "UPSTREAM__CF_CLEARANCE": "",
@@ -91,7 +91,7 @@ def _sockets(port: int) -> Iterator[list[socket.socket]]:
     try:
         sockets = open_sockets(HOST, port)
     except OSError as error:
-        click.echo(f"Port {port} cannot be had ({error.strerror}), so this is another one.", err=True)
+        click.echo(f"Port {port} is not available ({error.strerror}), so the demo uses another one.", err=True)
         sockets = open_sockets(HOST, 0)
     try:
         yield sockets
@@ -116,5 +116,5 @@ def _introduce(url: str, secret: str, password: str, arena: Arena) -> None:
         f'make trouble   {faults} -d \'{{"name": "model_failed_middle"}}\'\n'
         f"all troubles   {faults}\n"
         "\n"
-        "Ctrl-C ends it; nothing is kept."
+        "Ctrl-C stops it; nothing is kept."
     )

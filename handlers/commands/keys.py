@@ -1,4 +1,4 @@
-"""`keys`: make, list, change and revoke API keys, while the daemon runs or not."""
+"""`keys`: make, list, change and revoke API keys, whether or not the daemon is running."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def _split(_: click.Context, __: click.Parameter, globs: str | None) -> tuple[st
 
 
 _models = click.option(
-    "--models", metavar="GLOB,…", callback=_split, help="Only models of which a name matches one of these."
+    "--models", metavar="GLOB,…", callback=_split, help="Only models with a name that matches one of these."
 )
 
 
 @click.group()
 @config_option
 def keys() -> None:
-    """API keys: what callers show the bridge.
+    """API keys, with which callers authenticate to the bridge.
 
     A running daemon notices a change within two seconds.
     """
@@ -44,22 +44,22 @@ def keys() -> None:
 
 @keys.command("add")
 @config_option
-@click.option("--name", required=True, help="What the key is called here: 1 to 64 letters, digits, spaces and . _ -")
-@click.option("--rpm", type=click.IntRange(1, MAX_RPM), help="Requests per minute, in place of limits.rpm.")
+@click.option("--name", required=True, help="The key's name: 1 to 64 letters, digits, spaces and . _ -")
+@click.option("--rpm", type=click.IntRange(1, MAX_RPM), help="Requests per minute, instead of limits.rpm.")
 @click.option(
     "--concurrency",
     type=click.IntRange(1, MAX_CONCURRENCY),
-    help="Requests at the same time, in place of limits.concurrency.",
+    help="Concurrent requests, instead of limits.concurrency.",
 )
 @_models
-@click.option("--stealth", is_flag=True, help="Stealth models too, if models.stealth allows them at all.")
-@click.option("--metrics", is_flag=True, help="/metrics too.")
+@click.option("--stealth", is_flag=True, help="Allow stealth models too, if models.stealth is set.")
+@click.option("--metrics", is_flag=True, help="Allow /metrics too.")
 def add_key(
     name: str, rpm: int | None, concurrency: int | None, models: tuple[str, ...] | None, stealth: bool, metrics: bool
 ) -> None:
-    """Make a key and show it, this once.
+    """Make a key and show it once.
 
-    It stands alone on the last line of stdout.
+    The key alone is printed on stdout, all else on stderr.
     """
     config = read_config()
     try:
@@ -78,11 +78,11 @@ def add_key(
         raise click.ClickException("standard output is closed, so the key could not be shown: none was made")
     update(config, keys_document, partial(add, key=key))
     try:
-        with suppress(OSError):  # whoever reads only the key may have closed stderr
+        with suppress(OSError):  # a script may have closed stderr
             _note_stealth(config, key)
-            click.echo(f"The key {name!r}. Keep it: only its hash is stored, it cannot be shown again.", err=True)
+            click.echo(f"The key {name!r}. Keep it: only its hash is stored, so it cannot be shown again.", err=True)
         click.echo(secret)
-    except BaseException as error:  # Ctrl-C too: nobody has seen the key, and nobody ever can
+    except BaseException as error:  # Ctrl-C too: the key was not shown and never can be
         update(config, keys_document, partial(remove, name_or_id=key.id))
         if isinstance(error, OSError):
             what = f"the key could not be shown ({error.strerror}), so it was removed again"
@@ -93,7 +93,7 @@ def add_key(
 @keys.command("list")
 @config_option
 def list_keys() -> None:
-    """Show every key and its rights."""
+    """List all keys and their rights."""
     config = read_config()
     found = asyncio.run(keys_document(StateFolder(config.server.state_dir)).load())
     if not found:
@@ -121,11 +121,11 @@ def list_keys() -> None:
 @keys.command("set")
 @config_option
 @click.argument("name")
-@click.option("--rpm", type=click.IntRange(0, MAX_RPM), help="Requests per minute; 0 for limits.rpm.")
+@click.option("--rpm", type=click.IntRange(0, MAX_RPM), help="Requests per minute; 0 restores limits.rpm.")
 @click.option(
     "--concurrency",
     type=click.IntRange(0, MAX_CONCURRENCY),
-    help="Requests at the same time; 0 for limits.concurrency.",
+    help="Concurrent requests; 0 restores limits.concurrency.",
 )
 @_models
 @click.option("--stealth/--no-stealth", default=None, help="Whether stealth models are allowed.")
@@ -138,9 +138,9 @@ def set_key(
     stealth: bool | None,
     metrics: bool | None,
 ) -> None:
-    """Change the rights of the key NAME, or of that id.
+    """Change the rights of the key with name or id NAME.
 
-    What is not named stays as it is; --models "" allows all.
+    Rights that are not given stay as they are; --models "" allows all models.
     """
     limits = {"rpm": rpm, "concurrency": concurrency}
     rights = {"models": models, "stealth": stealth, "metrics": metrics}
@@ -148,7 +148,7 @@ def set_key(
     changes |= {right: value for right, value in rights.items() if value is not None}
     if not changes:
         named = "--rpm, --concurrency, --models, --stealth, --metrics"
-        raise click.UsageError(f"nothing to change: name at least one of {named}")
+        raise click.UsageError(f"nothing to change: give at least one of {named}")
     config = read_config()
     kept = update(config, keys_document, lambda keys: replace(keys, changed(get(keys, name), **changes)))
     _note_stealth(config, get(kept, name))
@@ -159,7 +159,7 @@ def set_key(
 @config_option
 @click.argument("name")
 def revoke_key(name: str) -> None:
-    """Delete the key NAME, or the one of that id, for good."""
+    """Delete the key with name or id NAME for good."""
     update(read_config(), keys_document, partial(remove, name_or_id=name))
     click.echo(f"The key {name!r} was revoked.")
 
@@ -174,4 +174,4 @@ def _yes(right: bool) -> str:
 
 def _note_stealth(config: Config, key: ApiKey) -> None:
     if key.stealth and not config.models.stealth:
-        click.echo("Stealth models stay closed until models.stealth = true in bridge.toml.", err=True)
+        click.echo("Stealth models stay unavailable until models.stealth = true in bridge.toml.", err=True)

@@ -1,4 +1,4 @@
-"""The command line, `lmarena-bridge` or `python -m bridge`. A command's module is imported when it is asked for."""
+"""The command line, `lmarena-bridge` or `python -m bridge`. A command's module is imported when the command runs."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ import bridge
 from bridge import log
 from handlers.commands.config_option import config_option
 
-#: Command → its module, and what the list of commands says of it without importing that.
+#: Command → its module, and its line in the list of commands, which does not import the module.
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "serve": ("handlers.commands.serve", "Run the daemon (also without a command)."),
     "demo": ("handlers.commands.demo", "Run the daemon against an embedded arena."),
-    "check": ("handlers.commands.check", "Say line by line what works."),
+    "check": ("handlers.commands.check", "Report line by line what works."),
     "chat": ("handlers.commands.chat", "Chat in the terminal through a running bridge."),
-    "keys": ("handlers.commands.keys", "API keys: what callers show the bridge."),
-    "accounts": ("handlers.commands.accounts", "LMArena accounts: what the bridge shows the site."),
+    "keys": ("handlers.commands.keys", "API keys, with which callers authenticate to the bridge."),
+    "accounts": ("handlers.commands.accounts", "LMArena accounts, with which the bridge logs in at the site."),
     "models": ("handlers.commands.models", "Show the models as a table."),
     "password": ("handlers.commands.password", "Set the dashboard's password."),
 }
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Import within: the garbage collector would walk all that imports make and keep, and delay the start."""
+def _gc_paused() -> Iterator[None]:
+    """Pause the garbage collector during imports, whose objects stay anyway: traversing them would delay the start."""
     gc.disable()
     try:
         yield
@@ -41,7 +41,7 @@ def _uncollected() -> Iterator[None]:
 
 
 def _command(name: str) -> click.Command:
-    with _uncollected():
+    with _gc_paused():
         command: click.Command = getattr(import_module(COMMANDS[name][0]), name)
     return command
 
@@ -59,7 +59,7 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         # Imported late: `--help` needs none of it, and every command all of it.
-        with _uncollected():
+        with _gc_paused():
             from bridge.config.problems import ConfigError
             from bridge.state.documents import StateError
             from upstream.protocol.printable import readable
@@ -68,11 +68,11 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except (ConfigError, StateError) as error:
             raise click.ClickException(readable(str(error))) from error
-        except click.UsageError:  # it quotes the person's own words
+        except click.UsageError:  # it quotes only what the user typed
             raise
         except click.ClickException as error:  # it may quote a server, a file, a name
             shown = click.ClickException(readable(error.message))
-            vars(shown).update(exit_code=error.exit_code)  # which click keeps in the class
+            vars(shown).update(exit_code=error.exit_code)  # click has it as a class attribute
             raise shown from error
 
 
@@ -83,7 +83,7 @@ class _Commands(click.Group):
 def main(context: click.Context) -> None:
     """LMArena's models for any OpenAI client, through a daemon on your own machine."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # an answer may hold what the terminal's encoding does not
+        if isinstance(stream, io.TextIOWrapper):  # an answer may contain characters outside the terminal's encoding
             stream.reconfigure(errors="replace")
     log.configure("warning", "text")
     if context.invoked_subcommand is None:

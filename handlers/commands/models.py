@@ -27,9 +27,9 @@ from upstream.protocol.catalog import Catalog
 def models(refresh: bool) -> None:
     """Show the models as a table.
 
-    They are those that were last read; without any, or with --refresh, they are read from LMArena.
+    It shows the list as last read; if there is none, or with --refresh, it reads the list from LMArena.
     """
-    log.configure("error", "text")  # a reading that fails is told once, below
+    log.configure("error", "text")  # a failed reading is reported once, below
     catalog = asyncio.run(_catalog(read_config(), refresh=refresh))
     columns = ["name", "organization", "modality", "input", "output", "rank"]
     display_names = [model.display_name if model.display_name != model.name else None for _, model in catalog]
@@ -44,7 +44,7 @@ def models(refresh: bool) -> None:
         ]
         for name, model in catalog
     ]
-    if any(display_names):  # a column only where it says what the first does not
+    if any(display_names):  # a column only if it adds anything
         columns.append("display name")
         rows = [[*row, display_name or ""] for row, display_name in zip(rows, display_names, strict=True)]
     print_table(columns, rows)

@@ -1,4 +1,4 @@
-"""`password`: set the dashboard's password, while the daemon runs or not. It is never an argument: `ps` shows those."""
+"""`password`: set the dashboard's password, whether or not the daemon runs. Never as an argument, which `ps` shows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from handlers.commands.config_option import config_option, read_config
 from handlers.commands.standard_input import is_terminal, read_line
 from handlers.commands.stored import update
 
-#: A password in UTF-8, and a line break; `check` refuses one that is only a little longer in its own words.
+#: Enough for any valid password in UTF-8 and a line break; `check` reports those that are slightly too long.
 _MAX_LINE_BYTES: Final = 16 * MAX_CHARS
 
 
@@ -22,7 +22,7 @@ _MAX_LINE_BYTES: Final = 16 * MAX_CHARS
 def password() -> None:
     """Set the dashboard's password.
 
-    It is asked for twice on a terminal; elsewhere it is the first line of standard input.
+    On a terminal it is asked for twice; otherwise it is the first line of standard input.
     """
     config = read_config()
     try:
@@ -30,18 +30,18 @@ def password() -> None:
     except ValueError as error:
         raise click.ClickException(f"{error}. Nothing was changed.") from error
     update(config, admin_document, lambda admin: replace(admin, password_hash=password_hash))
-    click.echo("The password is set: a running daemon notices within two seconds, and logins from before end.")
+    click.echo("The password is set. A running daemon notices within two seconds, and ends all earlier logins.")
 
 
 def _ask() -> str:
-    """The password, typed twice, unseen. Raises ValueError where it is too weak, or not the same again."""
+    """Read the password twice, without echo. Raises ValueError if it is too weak or the two differ."""
     typed: str = click.prompt(f"New password, at least {MIN_CHARS} characters", hide_input=True, err=True)
     check(typed)
     if click.prompt("The same again", hide_input=True, err=True) != typed:
-        raise ValueError("the two are not the same")
+        raise ValueError("the two passwords differ")
     return typed
 
 
 def _read_line() -> str:
-    # Bytes that are no text become surrogates, which `check` refuses in its own words.
+    # Invalid UTF-8 becomes surrogates, which `check` refuses with a message.
     return read_line(_MAX_LINE_BYTES).decode(errors="surrogateescape").rstrip("\r\n")

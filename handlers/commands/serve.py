@@ -18,14 +18,14 @@ from handlers.commands.config_option import config_option, config_path
 from handlers.daemon.service import CannotListen, Service
 from handlers.request.aiohttp_internals import IncompatibleAiohttp
 
-#: sysexits.h: the configuration, or the state, is wrong; starting again does not help.
+#: sysexits.h: the configuration or the state is wrong; a restart does not help.
 EX_CONFIG: Final = 78
-#: sysexits.h: the installation is wrong, and starting again does not help.
+#: sysexits.h: the installation is wrong; a restart does not help.
 EX_SOFTWARE: Final = 70
-#: sysexits.h: it may work later, without anybody's doing.
+#: sysexits.h: a temporary failure; a restart may help.
 EX_TEMPFAIL: Final = 75
 
-#: What keeps five starts from coming within ten seconds (`systemd/lmarena-bridge.service`).
+#: Long enough to prevent five starts within ten seconds (`systemd/lmarena-bridge.service`).
 _PAUSE_SECONDS: Final = 2.0
 
 _logger = logging.getLogger(__name__)
@@ -36,8 +36,9 @@ _logger = logging.getLogger(__name__)
 def serve() -> None:
     """Run the daemon (also without a command).
 
-    SIGTERM and Ctrl-C let running answers end, a second one ends them; SIGHUP reads the configuration again. Exits 78
-    on a bad configuration or state file, 75 while the disk refuses, 70 with a version of aiohttp that does not fit.
+    SIGTERM and Ctrl-C shut down gracefully: running answers may finish; a second one ends them. SIGHUP reloads the
+    configuration. Exits 78 on a bad configuration or state file, 75 on a temporary failure of the disk, 70 with an
+    incompatible version of aiohttp.
     """
     source = ConfigSource(config_path(), os.environ)
     by_socket = "LISTEN_FDS" in os.environ
@@ -47,9 +48,9 @@ def serve() -> None:
         try:
             asyncio.run(Service(config, source.reload, _say_ready).run())
         finally:
-            log.flush()  # what is said below comes after it
+            log.flush()  # so that the error below comes last
     except (ConfigUnavailable, StateUnavailable) as error:
-        if by_socket:  # callers' connections start it again at once, and too often for systemd
+        if by_socket:  # waiting connections restart it at once, too often for systemd
             time.sleep(_PAUSE_SECONDS)
         raise _Unavailable(str(error)) from error
     except (ConfigError, StateError) as error:
@@ -74,5 +75,5 @@ class _Unavailable(click.ClickException):
 
 def _say_ready(url: str, setup_code: str | None) -> None:
     _logger.info("LMArena Bridge is ready on %s/v1", url)
-    if setup_code is not None:  # behind the # it stays in the browser: no server is sent it, no log of a proxy's has it
+    if setup_code is not None:  # after the #, so that browsers do not send it and no proxy logs it
         _logger.warning("the dashboard has no password yet; set it at %s/dashboard/setup#%s", url, setup_code)

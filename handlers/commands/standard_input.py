@@ -1,4 +1,4 @@
-"""What a command is given on standard input, never more than it can use."""
+"""Bounded reading of a command's standard input."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import click
 
 
 def read_all(limit: int) -> bytes:
-    """All of standard input, at most `limit` bytes. Raises ClickException where it is more, or closed."""
+    """Read all of standard input, at most `limit` bytes. Raises ClickException if there is more, or it is closed."""
     return _within(_stream().read(limit + 1), limit)
 
 
 def read_line(limit: int) -> bytes:
-    """The first line of standard input, at most `limit` bytes of it. Raises ClickException where there is more."""
+    """Read the first line of standard input, at most `limit` bytes. Raises ClickException if it is longer."""
     return _within(_stream().readline(limit + 1), limit)
 
 
 def is_terminal() -> bool:
-    """Whether a person types."""
+    """Whether standard input is a terminal."""
     return sys.stdin is not None and sys.stdin.isatty()
 
 
@@ -31,5 +31,5 @@ def _stream() -> BinaryIO:
 
 def _within(data: bytes, limit: int) -> bytes:
     if len(data) > limit:
-        raise click.ClickException(f"standard input gives more than the {limit:,} bytes that can be used")
+        raise click.ClickException(f"standard input has more than {limit:,} bytes")
     return data

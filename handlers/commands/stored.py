@@ -1,4 +1,4 @@
-"""A command's change of a state file: read, changed and written in one, beside a running daemon or without one."""
+"""A command's atomic read-modify-write of a state file, whether or not the daemon is running."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def update(config: Config, document: Callable[[StateFolder], Document[T]], change: Callable[[T], T]) -> T:
-    """Apply `change` to what is on disk; what it refuses (a ValueError) ends the command with its words."""
+    """Apply `change` to the document on disk; a ValueError of `change` becomes the command's error message."""
     folder = StateFolder(config.server.state_dir)
     folder.prepare()
     try:

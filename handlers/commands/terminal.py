@@ -1,4 +1,4 @@
-"""What commands show a person: tables and points in time. Colour and wrapping only where there is a terminal."""
+"""Output of commands: tables and points in time. Colour and wrapping only on a terminal."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from rich.table import Table
 
 from upstream.protocol.printable import printable
 
-#: What a pipe gets as its width: no row is wrapped, so that `grep` finds whole ones.
+#: The width when stdout is not a terminal: no row is wrapped, so that `grep` finds whole rows.
 _PIPE_COLUMNS: Final = 10_000
-#: The last second that a date can name.
+#: The latest unix time that `datetime` accepts in every time zone.
 _LAST_SECOND: Final = 253_402_214_400.0
 _UNITS: Final = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """Print a table on stdout. What stands in it is plain text: nothing steers the terminal."""
+    """Print a table of plain text on stdout; control characters are replaced."""
     width = None if sys.stdout.isatty() else _PIPE_COLUMNS
     console = Console(width=width, markup=False, highlight=False, emoji=False)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
@@ -33,7 +33,7 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
 
 
 def moment(when: float, now: float) -> str:
-    """A unix time as a person says it: `in 6 days (2026-11-29 12:00 CET)`, `2 hours ago (…)`."""
+    """A unix time relative to `now`: `in 6 days (2026-11-29 12:00 CET)`, `2 hours ago (…)`."""
     distance = when - now
     unit, seconds = next((each for each in _UNITS if abs(distance) >= each[1]), _UNITS[-1])
     count = int(abs(distance) // seconds)

@@ -1,1 +1,1 @@
-"""The process: the app and all its parts, the listening socket, signals, systemd."""
+"""The process: the composition root, the listening sockets, signals, systemd."""

@@ -1,6 +1,7 @@
-"""Accepting connections. asyncio's own server neither knows who gives way, nor bears that descriptors run out.
+"""Accepting connections, in place of asyncio's own server.
 
-When there is none left it tries as often as its backlog is long, and logs each time (Python 3.11).
+That one cannot evict connections, and without free descriptors it retries once for each place in its backlog, and logs
+an error each time (Python 3.11).
 """
 
 from __future__ import annotations
@@ -14,33 +15,33 @@ from functools import partial
 from typing import Final
 
 from handlers.daemon.newcomers import Newcomer, Newcomers
-from handlers.daemon.strangers import LEAST_SECONDS, LEAST_TLS_SECONDS, Strangers, Visitor
+from handlers.daemon.strangers import LEAST_SECONDS, LEAST_TLS_SECONDS, Evictable, Strangers
 
-#: Waiting connections that the kernel holds for us: a restart or a burst must refuse none. More it does not allow by
-#: default (net.core.somaxconn).
+#: The listening backlog, so that no connection is refused during a restart or a burst: the default maximum of Linux
+#: (net.core.somaxconn).
 BACKLOG: Final = 4096
-#: Connections accepted in one turn of the loop: each takes some 20 µs.
+#: Connections accepted in one iteration of the event loop.
 _TURN_ACCEPTS: Final = 32
-#: Connections that are ended when descriptors have run out.
+#: Connections that are closed when descriptors have run out.
 _ROOM_CONNECTIONS: Final = 8
-#: How long nothing is accepted when descriptors have run out, in seconds.
+#: How long accepting pauses when descriptors have run out, in seconds.
 _PAUSE_SECONDS: Final = 0.1
-#: The same when there is no room, until somebody has been there long enough to give way.
+#: How long it pauses when there is no room and no connection may be evicted yet, in seconds.
 _FULL_SECONDS: Final = 0.005
-#: How long a caller may take until its first request's head is there, in seconds: as long as an idle connection is
-#: kept, above nginx's 60 and Caddy's 120, or reuse would meet a 502.
+#: How long an idle connection is kept, and how long a caller may take to send its first request's head, in seconds:
+#: longer than nginx's 60 and Caddy's 120, or a proxy that reuses a connection would answer 502.
 KEEPALIVE_SECONDS: Final = 130.0
-#: How long it may say nothing before a handshake, how long that may take, and how long TLS may take to end in order.
+#: The timeouts of silence before a TLS handshake and of the handshake itself, and of closing TLS, in seconds.
 _HANDSHAKE_SECONDS: Final = 10.0
 _SHUTDOWN_SECONDS: Final = 5.0
 
 _logger = logging.getLogger(__name__)
 
 
-class Connection(asyncio.BufferedProtocol, Visitor):
-    """A connection that may be turned away, also while it is being made; `begin` is what makes it.
+class Connection(asyncio.BufferedProtocol, Evictable):
+    """A connection that may be evicted, even while its transport is being made; the task `begin` makes it.
 
-    `first` are the bytes that came before it was made.
+    `first` has the bytes that were read before.
     """
 
     begin: asyncio.Task[None] | None = None
@@ -48,7 +49,7 @@ class Connection(asyncio.BufferedProtocol, Visitor):
 
 
 class Listener:
-    """Accepts connections on one bound socket until it is closed; `owner_of` tells whose secret of a key this is."""
+    """Accepts connections on one bound socket until it is closed; `owner_of` finds the owner of a key's secret."""
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class Listener:
         self._least = LEAST_SECONDS if tls is None else LEAST_TLS_SECONDS
         self._beginning: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
-        self._short = False  # of descriptors
+        self._out_of_descriptors = False
         self._newcomers = Newcomers(
             strangers,
             owner_of,
@@ -78,29 +79,29 @@ class Listener:
         self._loop.add_reader(sock, self._accept)
 
     def stop(self) -> None:
-        """Accept no more."""
+        """Stop accepting."""
         self._loop.remove_reader(self._sock)
         if self._pause is not None:
             self._pause.cancel()
 
     def close_socket(self) -> None:
-        """Accept no more, and close the socket; connections and newcomers stay."""
+        """Stop accepting and close the socket; connections and newcomers stay open."""
         if self._sock.fileno() != -1:
             self.stop()
             self._sock.close()
 
     def close(self) -> None:
-        """Close the socket and the newcomers; connections stay."""
+        """Close the socket and the newcomers; connections stay open."""
         self.close_socket()
         self._newcomers.close()
 
     @property
     def newcomers(self) -> int:
-        """Accepted connections over which nothing has been asked yet, and of which nothing has been made."""
+        """The number of accepted sockets that have no request and no `Connection` yet."""
         return len(self._newcomers)
 
     async def begun(self) -> None:
-        """Wait until what was accepted are connections; handshakes are not waited for."""
+        """Wait until the transports of accepted connections are made; does not wait for TLS handshakes."""
         if self._beginning and self._tls is None:
             await asyncio.wait(self._beginning)
 
@@ -113,23 +114,23 @@ class Listener:
             try:
                 sock, _ = self._sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionError):
-                return  # nobody, or somebody who has left
+                return  # none is waiting, or the peer has already disconnected
             except OSError as error:
                 self._wait(error)
                 return
-            if self._short:
-                self._short = False
+            if self._out_of_descriptors:
+                self._out_of_descriptors = False
                 _logger.warning("connections are accepted again")
             sock.setblocking(False)
-            self._newcomers.come(sock)
+            self._newcomers.add(sock)
 
     def _connect(self, newcomer: Newcomer) -> None:
         """Make a connection of a newcomer."""
         connection = self._connection()
         connection.first = newcomer.first
-        self._strangers.gone(newcomer)
+        self._strangers.remove(newcomer)
         if newcomer.owner is None:
-            self._strangers.come(connection)
+            self._strangers.add(connection)
         else:
             self._strangers.know(connection)
         begin = connection.begin = self._loop.create_task(self._begin(connection, newcomer.sock))
@@ -142,16 +143,16 @@ class Listener:
             sock.close()
 
     def _wait(self, error: OSError) -> None:
-        """Descriptors have run out, or memory: what has been accepted goes on, and soon there will be some again."""
-        if not self._short:
-            self._short = True
+        """Pause and close some connections, because descriptors or memory have run out."""
+        if not self._out_of_descriptors:
+            self._out_of_descriptors = True
             advice = "see limits.streams, and ulimit -n or LimitNOFILE"
             _logger.error("no connection can be accepted: %s; others must end first (%s)", error.strerror, advice)
         self._strangers.make_room(_ROOM_CONNECTIONS)
         self._rest(_PAUSE_SECONDS)
 
     def _rest(self, seconds: float) -> None:
-        """Accept nobody for so long."""
+        """Pause accepting."""
         self._loop.remove_reader(self._sock)
         self._pause = self._loop.call_later(seconds, self._loop.add_reader, self._sock, self._accept)
 
@@ -163,22 +164,22 @@ class Listener:
         )
         try:
             await self._loop.connect_accepted_socket(lambda: connection, sock, ssl=self._tls, **timeouts)
-        except OSError as error:  # ssl.SSLError and TimeoutError are some
-            _logger.debug("a connection did not begin: %s", error)
+        except OSError as error:  # includes ssl.SSLError and TimeoutError
+            _logger.debug("a connection could not be set up: %s", error)
             self._failed(connection, error)
-        except BaseException as error:  # cancelled too: the connection is no longer counted
+        except BaseException as error:  # including cancellation: the connection is no longer counted
             self._failed(connection, error)
             raise
         finally:
             connection.begin = None
 
     def _failed(self, connection: Connection, error: BaseException) -> None:
-        """Forget a connection that did not begin, and let go of what its error holds.
+        """Forget a connection that could not be set up, and clear the tracebacks of its error.
 
-        asyncio keeps the error in a future that one of its own frames holds. With it would stay, until a full
-        collection, what OpenSSL has allocated for a handshake: 60 KiB, of which the collector knows nothing.
+        asyncio keeps the error in a reference cycle. Until a full garbage collection it would keep alive what OpenSSL
+        allocates for a handshake, 60 KiB that the collector does not know of.
         """
-        self._strangers.gone(connection)
+        self._strangers.remove(connection)
         each: BaseException | None = error
         while each is not None:
             each.__traceback__, each = None, each.__context__

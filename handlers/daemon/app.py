@@ -1,4 +1,4 @@
-"""The one place that wires the app: what it owns is made here in order, and closed in reverse."""
+"""The composition root: makes all objects that the app owns, in order, and closes them in reverse."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bridge.answering.attempts import Attempts
 from bridge.answering.relay import Relay
 from bridge.config.schema import Config
 from bridge.dialects.responses.stored import StoredResponses
-from bridge.health import Watch
+from bridge.health import TroubleLog
 from bridge.models import Models
 from bridge.state.documents import StateFolder
 from bridge.state.responses import kept_responses
@@ -73,7 +73,7 @@ from upstream.uploads import uploading
 
 _logger = logging.getLogger(__name__)
 
-#: How often health is looked at for the log, in seconds.
+#: How often health is examined for the log, in seconds.
 HEALTH_SECONDS = 5.0
 
 
@@ -160,7 +160,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
             owner.spawn(app[MODELS].keep_fresh(), name="refresh models")
             owner.spawn(app[MODELS].save(), name="save models")
             owner.spawn(app[RENEWALS].keep(), name="renew accounts")
-            owner.every(HEALTH_SECONDS, Watch(partial(health_of, app)), name="watch health")
+            owner.every(HEALTH_SECONDS, TroubleLog(partial(health_of, app)), name="watch health")
             yield
 
     app.cleanup_ctx.extend((state, upstream, tasks))
@@ -168,9 +168,9 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
 
 
 def reload(app: web.Application, config: Config) -> None:
-    """Take over a new configuration: running answers keep theirs, the next request has the new one.
+    """Apply a new configuration from the next request on; running answers keep the old one.
 
-    What the process was started with (address, TLS, state folder, size of the pool) stays as it was.
+    Settings that apply at start only (address, TLS, state folder, size of the connection pool) do not change.
     """
     app[SETTINGS].config = config
     use_clearance(app)
@@ -181,5 +181,5 @@ def reload(app: web.Application, config: Config) -> None:
 
 
 def _warn_of_unknown(kind: str) -> None:
-    """Say once of each kind what the site sends and the bridge does not know: the site may have changed."""
+    """Log each kind of unknown content once: the site may have changed."""
     _logger.warning("LMArena sends something that this version does not know, and skips: %s", kind)

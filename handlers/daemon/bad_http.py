@@ -1,7 +1,4 @@
-"""Requests that are no request yet: how large a head may be, and what is answered to HTTP that is broken or too large.
-
-Pure: errors and bytes in, values out.
-"""
+"""Limits of a request's head, and the answers to HTTP that is broken or too large. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,40 +9,40 @@ from aiohttp.http_exceptions import BadHttpMessage, BadHttpMethod, InvalidURLErr
 
 from bridge.errors import ApiError
 
-#: The longest request target, and the longest header field, its name included: cookies of many sites behind one proxy
-#: are longer than the 8 KiB that most servers take.
+#: The longest request target, and the longest header field with its name: the cookies of many sites behind one proxy
+#: can exceed the 8 KiB that most servers accept.
 MAX_TARGET_BYTES: Final = 8190
 MAX_FIELD_BYTES: Final = 64 * 1024
-#: All of a head together.
+#: The size and number of fields of a whole head.
 MAX_HEAD_BYTES: Final = 128 * 1024
 MAX_FIELDS: Final = 128
-#: What aiohttp has no classes of its own for.
+#: Messages of aiohttp's errors that have no class of their own.
 _TOO_MANY: Final = "Too many headers received"
 _NO_HOST: Final = "Missing 'Host' header in request."
 _TWICE: Final = "Duplicate "
 
 _NAME: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,100}):")
 _ORIGIN: Final = re.compile(rb"\nOrigin:[ \t]*([!-~]{1,255})[ \t]*\r?\n", re.IGNORECASE)
-#: What is kept of a line, for its name; and of what came last, for an Origin that comes in two reads.
+#: How many bytes are kept of a line, for its name, and of the last read, for an Origin that is split between two reads.
 _KEPT_OF_LINE: Final = 101
 _KEPT: Final = 300
 
 
 class UnfinishedHead:
-    """What is remembered of a head that comes in several reads, should it turn out too large: some 400 bytes."""
+    """Remembers, in about 400 bytes, what the error needs if a head that arrives in several reads is too large."""
 
     __slots__ = ("_last", "_line", "field", "origin")
 
     def __init__(self) -> None:
-        #: The name of the header field that was being read when the last read came; None where it is not known.
+        #: The name of the header field in which the last read began; None if unknown.
         self.field: str | None = None
-        #: The page that asks, as far as that has come.
+        #: The Origin header, once it has arrived.
         self.origin: str | None = None
         self._line = b""
         self._last = b""
 
     def feed(self, data: bytes) -> None:
-        """Take what was read."""
+        """Process the next read."""
         first, _, _ = data[:_KEPT_OF_LINE].partition(b"\n")
         line = (self._line + first)[:_KEPT_OF_LINE]
         name = _NAME.match(line)
@@ -59,9 +56,9 @@ class UnfinishedHead:
 
 
 def refusal(error: BadHttpMessage, field: str | None) -> ApiError:
-    """What is answered to a head that the parser gave up; `field` is the header field that it was reading.
+    """The answer to a head that cannot be parsed; `field` is the header field at which the parser failed.
 
-    No byte of the caller's is quoted but the field's name: a key may be among them.
+    Nothing of the caller's bytes is quoted except the field's name, since they may contain a key.
     """
     match error:
         case LineTooLong(args=(_, limit, _)) if limit == MAX_TARGET_BYTES:
@@ -79,16 +76,16 @@ def refusal(error: BadHttpMessage, field: str | None) -> ApiError:
 def _what_is_wrong(error: BadHttpMessage) -> str:
     match error:
         case BadHttpMethod():
-            return ": its method is unknown, or it is no HTTP at all (https to a port that speaks http?)"
+            return ": its method is unknown, or it is not HTTP at all (https to an http port?)"
         case InvalidURLError():
-            return ": its target holds characters that must be percent-encoded, or is no URL"
+            return ": its target has characters that must be percent-encoded, or is not a URL"
         case BadHttpMessage(message=message) if message == _NO_HOST:
             return ": it has no Host header"
         case BadHttpMessage(message=message) if message.startswith(_TWICE):
-            return ": a header field is there twice that may be there once"
+            return ": it repeats a header field that may occur only once"
     return ""
 
 
 def headers_too_large(message: str) -> ApiError:
-    """431: `message` says which limit was passed."""
+    """431: `message` says which limit was exceeded."""
     return ApiError(431, "request_too_large", message)

@@ -1,4 +1,4 @@
-"""The server's edge, where a request is not one yet: sockets, broken HTTP, `Expect`."""
+"""The server below aiohttp's requests: listening sockets, limits of connections, broken HTTP, `Expect`."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ from handlers.request.cors import cors_headers
 from handlers.request.middlewares import SERVER, request_id
 from upstream.http.tls_buffers import shrink_tls_buffers
 
-#: What may come beside a body (framing, trailers), and beside as much again as the body has.
+#: How many bytes a body's framing and trailers may take beyond the size of the body itself.
 MAX_OVERHEAD_BYTES: Final = 64 * 1024
-#: For how long a caller that still sends is listened to behind its answer, and how much of it is dropped.
+#: How long, in seconds, and up to which size data of a caller that still sends is discarded after its answer.
 LINGER_SECONDS: Final = 2.0
 MAX_DROPPED_BYTES: Final = 64 * 1024 * 1024
-#: One read of somebody whom we know. Strangers' are of `READ_BYTES`: in 4 KiB there are up to 700 chunks, each of which
-#: takes time.
+#: The read size of authenticated connections. Others read `READ_BYTES`, since even 4 KiB may contain 700 chunks, each
+#: of which takes time.
 _KNOWN_READ_BYTES: Final = 64 * 1024
-#: What connections of an app that has no bound of its own may take.
+#: The limit of open files for connections of an app without a limit of its own.
 _OPEN_FILES: Final = 1000
-#: Where the sockets begin that a service manager hands over: sd_listen_fds(3).
+#: The first descriptor that a service manager passes: sd_listen_fds(3).
 _FIRST_INHERITED: Final = 3
 
 _logger = logging.getLogger(__name__)
 
 
 class BridgeProtocol(ServerConnection, Connection):
-    """aiohttp's connection, except in what strangers may cost, and in how what is no HTTP is refused.
+    """aiohttp's connection, with a bounded cost of callers without a key, and with our errors for broken HTTP.
 
-    Reads are short, so that no connection holds the loop for long: 4 KiB until somebody whom we know asks over it.
-    Bytes that are no body (heads, the framing of chunks, their extensions, trailers, empty lines) are bounded. What
-    comes behind broken HTTP, or behind the answer to a request whose body was not wanted, is dropped unparsed.
+    Reads are short, so that no connection blocks the event loop for long: 4 KiB until it is authenticated.
+    Bytes that are not body (heads, framing of chunks, their extensions, trailers, empty lines) are bounded. Data after
+    broken HTTP, or after the answer to a request whose body was not read, is discarded unparsed.
     """
 
     _answered = False
@@ -65,8 +65,8 @@ class BridgeProtocol(ServerConnection, Connection):
     _overhead = 0
     _body: StreamReader | None = None
     _head: UnfinishedHead | None = None
-    _left: asyncio.Event | None = None
-    _seeing_off: asyncio.Task[None] | None = None
+    _closed: asyncio.Event | None = None
+    _lingering: asyncio.Task[None] | None = None
 
     def __init__(
         self,
@@ -79,70 +79,70 @@ class BridgeProtocol(ServerConnection, Connection):
         super().__init__(
             server,
             loop=loop,
-            access_log=None,  # type: ignore[arg-type]  # means none at all, as in aiohttp's own runner
+            access_log=None,  # type: ignore[arg-type]  # None disables it, as in aiohttp's own runner
             keepalive_timeout=KEEPALIVE_SECONDS,
             lingering_time=0,  # aiohttp would parse what it drops
             read_bufsize=READ_BYTES,
             max_line_size=MAX_TARGET_BYTES,
             max_field_size=MAX_FIELD_BYTES,
             max_headers=MAX_FIELDS,
-            auto_decompress=False,  # nothing is decoded before the key is known
+            auto_decompress=False,  # nothing is decoded before the key is checked
         )
         self._strangers = strangers
         self._cors_origins = cors_origins
-        self._buffer = buffer  # which all connections read into, one after the other
+        self._buffer = buffer  # shared by all connections; each read is copied out at once
 
     @property
     def unasked(self) -> bool:
-        """No request of it has reached its handler yet."""
+        """Whether no request over this connection has reached a handler yet."""
         return not (self._answered or self.is_answering)
 
     def keep_no_longer(self) -> None:
-        """Close it behind its running answer, or now if it only waits for another request."""
+        """Close the connection after its running answer, or now if it is idle."""
         if self.is_waiting:
             self.force_close()
         else:
             self.close()
 
-    def turn_away(self) -> None:
-        """End it at once: others need the room."""
+    def evict(self) -> None:
+        """Close the connection at once to make room for others."""
         if self.transport is not None:
             self.transport.abort()
         elif self.begin is not None:
             self.begin.cancel()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin with what came before."""
+        """Start with the bytes that were read before."""
         super().connection_made(transport)
         first, self.first = self.first, b""
         for start in range(0, len(first), READ_BYTES):
             self.data_received(first[start : start + READ_BYTES])
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Let go of what it held. When very many strangers leave at once, one waits for the other."""
+        """Release the connection's resources; if many unauthenticated ones are lost at once, a few at a time."""
         is_known = self._strangers.knows(self)
-        self._strangers.gone(self)
-        self._dropping, self._body = True, None  # which holds us
-        if self._left is not None:
-            self._left.set()
+        self._strangers.remove(self)
+        self._dropping, self._body = True, None  # the body refers back to this connection
+        if self._closed is not None:
+            self._closed.set()
         if is_known:
             super().connection_lost(exc)
         else:
             if not self.is_waiting:
-                self.close()  # what it has asked beside is not answered
-            self._strangers.part(partial(super().connection_lost, exc))
+                self.close()  # pipelined requests are not answered
+            self._strangers.end_soon(partial(super().connection_lost, exc))
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 — asyncio says that it may be anything
-        """Where the next read goes. All connections share it: what is read is taken out at once."""
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 — asyncio gives it no fixed meaning
+        """The buffer for the next read, which all connections share."""
         is_long = self._dropping or self._strangers.knows(self)
         return self._buffer if is_long else self._buffer[:READ_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take what was read."""
+        """Process what was read."""
         self.data_received(bytes(self._buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
-        """Parse what was read, or drop it."""
+        """Parse what was read, or discard it."""
         if self._dropping:
             self._drop(len(data))
             return
@@ -155,7 +155,7 @@ class BridgeProtocol(ServerConnection, Connection):
             message, payload = self.parsed[-1]
             error = getattr(message, "exc", None)
             if error is not None:
-                error.__traceback__ = None  # it holds what was read, and would be held by it
+                error.__traceback__ = None  # breaks a reference cycle that includes the read data
                 self._remember_head(data)
                 self._refuse_rest("The HTTP is broken.")
             else:
@@ -172,28 +172,28 @@ class BridgeProtocol(ServerConnection, Connection):
             self._refuse_overhead(between=between)
 
     def _remember_head(self, data: bytes) -> None:
-        """A head has not come whole: note what an error would say of it."""
+        """Note of an incomplete head what an error about it would need."""
         if self._head is None:
             self._head = UnfinishedHead()
         self._head.feed(data)
 
     def _cors_headers(self, request: web.BaseRequest | None = None) -> dict[str, str]:
-        """What lets the page that asks read an answer which no middleware has seen."""
+        """The CORS headers for an answer that does not pass the middleware."""
         origin = None if request is None else request.headers.get("Origin")
         if origin is None and self._head is not None:
             origin = self._head.origin
         return cors_headers(origin, self._cors_origins())
 
     def _refuse_overhead(self, *, between: bool) -> None:
-        """Far more came than a request needs: end the reading of it."""
+        """Refuse a request with far too much head, framing or trailers."""
         _logger.info("a request with more head, framing or trailers than any needs was refused")
         self._refuse_rest("The framing of the body is larger than the body.")
-        if between and self.is_waiting and self.transport is not None:  # nobody else will answer
+        if between and self.is_waiting and self.transport is not None:  # no handler will answer
             self.transport.write(_head_too_large(self._cors_headers()))
-            self._seeing_off = asyncio.get_running_loop().create_task(self._see_off())
+            self._lingering = asyncio.get_running_loop().create_task(self._linger())
 
     def _refuse_rest(self, why: str) -> None:
-        """Parse nothing more; whoever reads the body is told."""
+        """Parse nothing more, and fail the reading of the body."""
         self._dropping = True
         if self._body is not None and not self._body.is_eof():
             self._body.set_exception(web.RequestPayloadError(why))
@@ -203,22 +203,22 @@ class BridgeProtocol(ServerConnection, Connection):
         if self._dropped > MAX_DROPPED_BYTES and self.transport is not None:
             self.transport.abort()
 
-    async def _see_off(self) -> None:
-        """Let a caller that still sends read its answer: a connection closed over unread bytes is reset.
+    async def _linger(self) -> None:
+        """Lingering close: discard what a caller still sends for a moment, so that it can read its answer.
 
-        What comes is dropped unparsed, for a moment, and then the connection is closed.
+        Closing a connection with unread data would reset it and lose the answer.
         """
         transport = self.transport
         if transport is None:
             return
-        self._left = asyncio.Event()
+        self._closed = asyncio.Event()
         try:
             if transport.can_write_eof():
                 transport.write_eof()
             transport.resume_reading()
             async with asyncio.timeout(LINGER_SECONDS):
-                await self._left.wait()
-        except (TimeoutError, OSError, RuntimeError):  # the last is what a transport that is closing raises
+                await self._closed.wait()
+        except (TimeoutError, OSError, RuntimeError):  # the last is raised by a closing transport
             pass
         finally:
             transport.abort()
@@ -228,11 +228,11 @@ class BridgeProtocol(ServerConnection, Connection):
         request: web.BaseRequest,
         status: int = 500,  # noqa: ARG002 — `exc` says more
         exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 — it quotes the caller's bytes, a key among them
+        message: str | None = None,  # noqa: ARG002 — it quotes the caller's bytes, which may contain a key
     ) -> web.StreamResponse:
-        """Answer a request that could not be parsed, or whose handling broke outside of every middleware."""
+        """Answer a request that could not be parsed, or that failed outside the middleware."""
         if isinstance(exc, BadHttpMessage):
-            _logger.info("a request that is no valid HTTP was refused: %s", type(exc).__name__)
+            _logger.info("a request that is not valid HTTP was refused: %s", type(exc).__name__)
             error = refusal(exc, None if self._head is None else self._head.field)
         else:
             _logger.error("a request failed outside its handler", exc_info=exc)
@@ -244,9 +244,10 @@ class BridgeProtocol(ServerConnection, Connection):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer. aiohttp's own refusal of an `Expect` passes no middleware, so it gets our form here.
+        """Send an answer. aiohttp's own refusal of `Expect` bypasses the middleware and gets our form here.
 
-        A caller whose body was not read to its end is told that the connection closes, and seen off.
+        If the request's body was not read to its end, the answer announces `Connection: close` and is followed by a
+        lingering close.
         """
         if isinstance(resp, web.HTTPException):
             message = "Only 'Expect: 100-continue' can be met."
@@ -258,19 +259,19 @@ class BridgeProtocol(ServerConnection, Connection):
             if not resp.prepared:
                 resp.force_close()
         resp, reset = await super().finish_response(request, resp, start_time)
-        self._strangers.rest(self)
+        self._strangers.request_done(self)
         if is_last and not reset:
-            await self._see_off()
+            await self._linger()
         return resp, reset
 
     def log_exception(self, *args: Any, **kwargs: Any) -> None:
-        """Log a mistake of ours. A caller's broken body is none: aiohttp finds it once more behind our answer."""
+        """Log a bug of ours, but not a caller's broken body, which aiohttp reports again after our answer."""
         if not isinstance(kwargs.get("exc_info"), web.RequestPayloadError):
             super().log_exception(*args, **kwargs)
 
 
 def _response(error: ApiError, cors: dict[str, str]) -> web.Response:
-    """An answer that no middleware has seen: it has a request id all the same, and ends the connection."""
+    """An answer that bypasses the middleware: it has a request id too, and closes the connection."""
     id_ = request_id("")
     response = error_response(error, OPENAI, id_)
     response.headers.update({"x-request-id": id_, "Server": SERVER, "Cache-Control": "no-store", **cors})
@@ -279,7 +280,7 @@ def _response(error: ApiError, cors: dict[str, str]) -> web.Response:
 
 
 def _head_too_large(cors: dict[str, str]) -> bytes:
-    """What is answered where aiohttp has no request yet that could be."""
+    """The raw response to a head that is too large, for which aiohttp has no request object yet."""
     body = error_body(
         headers_too_large(f"The request's header fields are larger than {MAX_HEAD_BYTES} bytes together.")
     )
@@ -297,7 +298,7 @@ def _head_too_large(cors: dict[str, str]) -> bytes:
 
 
 def open_sockets(host: str, port: int) -> list[socket.socket]:
-    """Bind every address that `host` names. Raises OSError. With port 0 all get the same free one."""
+    """Bind every address that `host` resolves to; with port 0, all to the same free port. Raises OSError."""
     sockets: list[socket.socket] = []
     try:
         for family, kind, protocol, _, address in dict.fromkeys(
@@ -319,10 +320,10 @@ def open_sockets(host: str, port: int) -> list[socket.socket]:
 
 
 def inherited_sockets(environ: MutableMapping[str, str]) -> list[socket.socket]:
-    """Take the listening sockets that a service manager holds for us (sd_listen_fds(3)), if it does.
+    """The listening sockets that a service manager passes to us (sd_listen_fds(3)), if any.
 
-    Closing them closes our copies: its own keep collecting connections. The variables are unset, so that no child
-    takes them for its own. Raises OSError for a descriptor that is no socket.
+    Closing them closes our copies only: the manager's keep queueing connections. The variables are unset, so that no
+    child process uses them. Raises OSError for a descriptor that is not a socket.
     """
     pid, count, _ = (environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
     if pid != str(os.getpid()) or not count.isdecimal():
@@ -360,7 +361,7 @@ def _cors_origins(app: web.Application) -> Collection[str]:
 
 
 async def stop_listening(listeners: Sequence[Listener]) -> None:
-    """Accept no more, and close our copies of the sockets; connections that were accepted stay."""
+    """Stop accepting, and close our copies of the sockets; accepted connections stay open."""
     for listener in listeners:
         listener.stop()
     for listener in listeners:
@@ -369,15 +370,15 @@ async def stop_listening(listeners: Sequence[Listener]) -> None:
 
 
 def awaits_first_request(runner: web.AppRunner, listeners: Sequence[Listener]) -> bool:
-    """Whether a connection has been accepted over which nothing has been asked yet."""
+    """Whether there is an accepted connection without a request yet."""
     return any(each.newcomers for each in listeners) or any(each.unasked for each in _connections(runner))
 
 
 def keep_no_connection(runner: web.AppRunner) -> None:
-    """Close each connection that has had its answer, and the others behind theirs.
+    """Close idle connections now, and those with a running answer after it.
 
-    A caller knows that a kept connection may be closed, and opens another one; to its first request over one an end is
-    a failure.
+    Connections without a request stay open: clients handle the closing of a reused connection by opening another one,
+    but report a failure if a new connection is closed.
     """
     for each in _connections(runner):
         if not each.unasked:

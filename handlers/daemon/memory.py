@@ -1,4 +1,4 @@
-"""A full collection of garbage when the memory has grown: with generous thresholds, cycles that got old stay."""
+"""A full garbage collection when memory has grown, since with high thresholds old cycles are not collected."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-#: How often the memory is looked at, in seconds; a collection with thousands of open streams takes long.
+#: How often memory is checked, in seconds; a collection with thousands of open streams is slow.
 COLLECT_SECONDS: Final = 1.0
 #: By how much it must have grown since the last collection: by half, and by 64 MiB at least.
 _GROWN_BYTES: Final = 64 * 1024 * 1024
@@ -19,7 +19,7 @@ _logger = logging.getLogger(__name__)
 
 
 def resident_bytes() -> int:
-    """The memory of this process, in bytes; 0 where the system does not tell."""
+    """The resident memory of this process, in bytes; 0 if it cannot be determined."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
@@ -27,14 +27,14 @@ def resident_bytes() -> int:
 
 
 class Collector:
-    """Looks at the memory, and collects when it has grown; `resident` gives it in bytes."""
+    """Runs a full collection when memory has grown; `resident` returns it in bytes."""
 
     def __init__(self, resident: Callable[[], int]) -> None:
         self._resident = resident
         self._settled = resident()
 
     async def __call__(self) -> None:
-        """Look once."""
+        """Check once."""
         before = self._resident()
         if before > self._settled + max(_GROWN_BYTES, self._settled // 2):
             began = time.monotonic()

@@ -1,14 +1,14 @@
-"""Accepted connections over which nothing has been asked yet. Each is a socket and its first bytes, and costs 30 µs.
+"""Newcomers: accepted connections without a complete head of a request. Each is only a socket and its first bytes.
 
-A connection of aiohttp's costs 0.5 ms: a transport, a parser, a task, timers. One is made only of a newcomer whose
-head is there, a few in each turn of the loop: one queue for each key and one for all strangers take turns, so that
-nobody with a key waits behind those without one, nor behind another key's storm of connections.
+An aiohttp connection is far more expensive: a transport, a parser, a task, timers. It is made only when the head is
+complete, and only a few in each iteration of the event loop, round-robin over one queue per key and one queue for all
+callers without a key. So callers with a key wait neither for those without one nor for another key's burst.
 
-    kernel's queue ──accept──▶ newcomers ──head is there──▶ a queue for each key ──8 a turn──▶ connections of aiohttp
-                                   │                        one for strangers    ──2 a turn──▶
-                                   └── gives way, leaves, or says nothing for too long: one close()
+    kernel's queue ──accept──▶ newcomers ──head complete──▶ one queue per key    ──8 per iteration──▶ aiohttp's
+                                   │                        one for strangers    ──2 per iteration──▶ connections
+                                   └── evicted, disconnected, or silent for too long: one close()
 
-Over TLS nothing can be read before the handshake: all newcomers are strangers, whose first byte is awaited.
+With TLS nothing can be read before the handshake: all newcomers count as strangers, and queue at their first byte.
 """
 
 from __future__ import annotations
@@ -21,39 +21,39 @@ from collections.abc import Callable
 from typing import Final
 
 from handlers.daemon.first_bytes import is_unfinished, secret_in
-from handlers.daemon.strangers import Strangers, Visitor
+from handlers.daemon.strangers import Evictable, Strangers
 
-#: Newcomers that are read in one turn of the loop, and how much of each: it takes some 10 µs.
+#: Newcomers that are read in one iteration of the event loop, and the size of a read.
 _TURN_READS: Final = 64
 READ_BYTES: Final = 4 * 1024
-#: Connections that are made in one turn of the loop, and how many of them of strangers.
+#: Connections that are made in one iteration of the event loop, and how many of them for strangers.
 TURN_CONNECTIONS: Final = 8
 TURN_STRANGERS: Final = 2
-#: How often newcomers are looked for that have said nothing for too long, in seconds.
+#: How often newcomers that have been silent for too long are closed, in seconds.
 _SWEEP_SECONDS: Final = 5.0
 
 
-class Newcomer(Visitor):
-    """A socket, and what has come over it. `owner` is the key whose secret is in its head, None for a stranger."""
+class Newcomer(Evictable):
+    """A socket and what was read from it. `owner` is the id of the key in its head, None for a stranger."""
 
-    __slots__ = ("_leave", "came", "first", "owner", "sock")
+    __slots__ = ("_close", "came", "first", "owner", "sock")
 
-    def __init__(self, sock: socket.socket, came: float, leave: Callable[[Newcomer], None]) -> None:
+    def __init__(self, sock: socket.socket, came: float, close: Callable[[Newcomer], None]) -> None:
         self.sock = sock
         self.came = came
         self.first = b""
         self.owner: str | None = None
-        self._leave = leave
+        self._close = close
 
-    def turn_away(self) -> None:
-        """Close it: others need the room."""
-        self._leave(self)
+    def evict(self) -> None:
+        """Close the socket to make room for others."""
+        self._close(self)
 
 
 class Newcomers:
-    """Newcomers of one listening socket, until they ask something; `begin` makes a connection of one.
+    """The newcomers of one listening socket; `begin` makes a connection of one.
 
-    `owner_of` tells whose secret this is. `patience` is how long one may say nothing, in seconds.
+    `owner_of` returns the id of the key with a secret. `patience` is how long one may be silent, in seconds.
     """
 
     def __init__(
@@ -75,19 +75,18 @@ class Newcomers:
         self._queues: OrderedDict[str | None, OrderedDict[Newcomer, None]] = OrderedDict()  # by owner, the next first
         self._sweeping: asyncio.TimerHandle | None = None
         self._going_on: asyncio.Handle | None = None
-        # A poll of its own, within the loop's: it costs one system call a newcomer, and of very many that have sent
-        # something only a few are handled in one turn.
+        # A separate epoll inside the loop's: one system call per newcomer, and a bounded number per iteration.
         self._poll = select.epoll()
         self._loop.add_reader(self._poll.fileno(), self._read_some)
 
     def __len__(self) -> int:
         return len(self._silent) + sum(map(len, self._queues.values()))
 
-    def come(self, sock: socket.socket) -> None:
-        """A connection was accepted."""
-        newcomer = Newcomer(sock, self._loop.time(), self._leave)
-        self._strangers.come(newcomer)
-        if not self._tls and self._read(newcomer):  # when many wait in the kernel's queue, it has come already
+    def add(self, sock: socket.socket) -> None:
+        """Add an accepted socket."""
+        newcomer = Newcomer(sock, self._loop.time(), self._drop)
+        self._strangers.add(newcomer)
+        if not self._tls and self._read(newcomer):  # its head may have arrived already
             return
         self._silent[sock.fileno()] = newcomer
         self._poll.register(sock, select.EPOLLIN)
@@ -99,7 +98,7 @@ class Newcomers:
         if self._poll.closed:
             return
         for newcomer in (*self._silent.values(), *(each for queue in self._queues.values() for each in queue)):
-            self._strangers.gone(newcomer)
+            self._strangers.remove(newcomer)
             newcomer.sock.close()
         self._silent.clear()
         self._queues.clear()
@@ -113,7 +112,7 @@ class Newcomers:
         for number, _ in self._poll.poll(0, _TURN_READS):
             newcomer = self._silent.get(number)
             if newcomer is None or not (self._tls or self._read(newcomer)):
-                continue  # it had to leave for another one, or says more later
+                continue  # evicted, or its head is incomplete
             self._silent.pop(number, None)
             if newcomer.sock.fileno() != -1:
                 self._poll.unregister(number)
@@ -121,7 +120,7 @@ class Newcomers:
                     self._enqueue(newcomer)
 
     def _read(self, newcomer: Newcomer) -> bool:
-        """Read what has come. Whether the newcomer is silent no longer: it is in a queue, or has left."""
+        """Read what has arrived; return whether the newcomer is finished here: queued, or closed."""
         try:
             data = newcomer.sock.recv(READ_BYTES)
         except (BlockingIOError, InterruptedError):
@@ -129,12 +128,12 @@ class Newcomers:
         except OSError:
             data = b""
         if not data:
-            self._strangers.gone(newcomer)
+            self._strangers.remove(newcomer)
             newcomer.sock.close()
             return True
         newcomer.first += data
         self._strangers.hold(newcomer, len(data))
-        if newcomer.sock.fileno() == -1:  # it holds the most, and had to leave
+        if newcomer.sock.fileno() == -1:  # evicted, as it holds the most bytes
             return True
         if is_unfinished(newcomer.first):
             return False
@@ -152,7 +151,7 @@ class Newcomers:
             self._going_on = self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        """Make connections of a few newcomers: one of each queue after the other."""
+        """Make connections of a few newcomers, round-robin over the queues."""
         self._going_on = None
         strangers = 0 if self._strangers.is_busy else TURN_STRANGERS
         for _ in range(TURN_CONNECTIONS):
@@ -168,8 +167,8 @@ class Newcomers:
         if self._queues:
             self._go_on_soon()
 
-    def _leave(self, newcomer: Newcomer) -> None:
-        """Close one that must give way; the strangers have forgotten it."""
+    def _drop(self, newcomer: Newcomer) -> None:
+        """Close a newcomer that `Strangers` no longer counts."""
         queue = self._queues.get(newcomer.owner)
         if self._silent.pop(newcomer.sock.fileno(), None) is not None:
             pass  # closing it takes it out of the poll
@@ -184,7 +183,7 @@ class Newcomers:
         self._sweeping = None
         since = self._loop.time() - self._patience
         while self._silent and (oldest := next(iter(self._silent.values()))).came <= since:
-            self._strangers.gone(oldest)
-            self._leave(oldest)
+            self._strangers.remove(oldest)
+            self._drop(oldest)
         if self._silent:
             self._sweeping = self._loop.call_later(_SWEEP_SECONDS, self._sweep)

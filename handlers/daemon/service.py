@@ -1,4 +1,4 @@
-"""The process: sockets, signals, drain, and what the service manager hears of it."""
+"""The daemon process: sockets, signals, graceful shutdown, notifications to the service manager."""
 
 from __future__ import annotations
 
@@ -43,27 +43,27 @@ from handlers.request.appkeys import DRAIN, SETTINGS, STATE, STRANGERS, TASKS
 from handlers.request.drain import Drain
 from upstream.loop.threads import Threads
 
-#: How long answers may take to leave once they were told to end, in seconds.
-_FAREWELL_SECONDS: Final = 3.0
-#: How long a connection may take to be closed once its answer has been written, in seconds.
+#: How long answers may take to finish once they were told to end, in seconds.
+_CUT_SECONDS: Final = 3.0
+#: How long a connection may take to close once its answer has been written, in seconds.
 _CLOSING_SECONDS: Final = 0.1
-#: How long requests over connections that were just accepted are waited for, and how often that is looked at, in
-#: seconds: whoever came before the end shall not meet a 503.
+#: How long shutdown waits for the requests of connections that were just accepted, and how often it checks, in seconds:
+#: a caller that connected before shutdown must not get a 503.
 _LAST_REQUESTS_SECONDS: Final = 0.3
-_LOOK_SECONDS: Final = 0.01
-#: When 200 streams begin at once, Python's own collections (700, 10, 10) would walk what all of them have just made,
-#: again and again, while the first deltas wait. Here an object is walked twice while it is young, with 4,000 others at
-#: most, so that no stop is long. A whole collection is: it comes where 1.6 million objects were made and kept, and when
-#: the memory has grown by much (`handlers.daemon.memory`).
+_CHECK_SECONDS: Final = 0.01
+#: Garbage collection thresholds. With Python's defaults (700, 10, 10) the start of 200 streams would be delayed by
+#: repeated collections of all their new objects. With these, a young object is visited twice, among 4,000 at most. A
+#: full collection, which is slow, comes after 1.6 million new objects, or when memory has grown much
+#: (`handlers.daemon.memory`).
 _COLLECT_AFTER: Final = (2_000, 1, 400)
-#: How long bridge.toml may take to be read again, in seconds, and how many readings may be under way: a folder of
-#: another machine may not answer.
+#: The timeout of rereading bridge.toml, in seconds, and the number of concurrent attempts: a network file system may
+#: hang.
 _REREAD_SECONDS: Final = 30.0
 _REREADS: Final = 4
-_UNCHANGED: Final = "the configuration stays as it was"
-#: Open files that are no connections: sockets that listen, state files, threads' pipes. The daemon begins with some 10.
+_UNCHANGED: Final = "the configuration was not changed"
+#: Open files other than connections: listening sockets, state files, pipes of threads. The daemon starts with about 10.
 _OWN_FILES: Final = 50
-#: What a daemon keeps for its life: its sockets, its state folder, and the bound of the pool that follows `streams`.
+#: Settings that apply at start only.
 _LASTING: Final = (
     "server.host",
     "server.port",
@@ -78,16 +78,16 @@ _logger = logging.getLogger(__name__)
 
 
 class CannotListen(OSError):
-    """The configured address cannot be had; the text says why and what to do."""
+    """The configured address cannot be bound; the text says why and what to do."""
 
 
 @dataclass(slots=True)
 class Service:
-    """One daemon's life. `reread` gives the configuration as it stands on disk now; it may raise ConfigError.
+    """One daemon. `reread` reads the configuration from disk again; it may raise ConfigError.
 
-    `on_ready` is told the daemon's origin, and the code that sets the dashboard's first password while there is none.
-    `sockets` are bound already and become the daemon's; without any it takes those that a service manager hands over,
-    else it binds what the configuration names.
+    `on_ready` is called with the daemon's origin, and with the setup code if the dashboard has no password yet.
+    `sockets` are already bound and become the daemon's; without any it uses those of the service manager, else it binds
+    the configured address.
     """
 
     config: Config
@@ -123,7 +123,7 @@ class Service:
                     tasks.spawn(self._reload_when_told(app), name="reload")
                     tasks.spawn(report_status(self._notifier, partial(_status, app)), name="status")
                     tasks.spawn(feed_watchdog(self._notifier, (*tasks, *app[TASKS])), name="watchdog")
-                    gc.freeze()  # what is loaded now stays: no collection need walk it again
+                    gc.freeze()  # objects loaded by now stay alive, so collections can skip them
                     gc.set_threshold(*_COLLECT_AFTER)
                     tasks.every(COLLECT_SECONDS, Collector(resident_bytes), name="collect garbage")
                     self.on_ready(address(sockets[0].getsockname(), secure=tls is not None), setup_code(app))
@@ -141,15 +141,15 @@ class Service:
                     sock.close()
 
     async def _drain(self, drain: Drain, seconds: float) -> None:
-        """Let answers end for so many seconds, or until a second signal; refuse whatever else is asked meanwhile."""
-        _logger.info("stopping: running answers (%d) get %g s to end", drain.running, seconds)
+        """Let answers finish for `seconds`, or until a second signal, refusing new requests; then end them."""
+        _logger.info("stopping: running answers (%d) have %g s to finish", drain.running, seconds)
         drain.begin()
         async with TaskOwner() as tasks:
             hurry = tasks.spawn(self._hurry.wait(), name="second signal")
             patience = tasks.spawn(drain.idle(seconds), name="drain")
             await asyncio.wait((hurry, patience), return_when=asyncio.FIRST_COMPLETED)
         drain.cut()
-        await drain.idle(_FAREWELL_SECONDS)
+        await drain.idle(_CUT_SECONDS)
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -161,7 +161,7 @@ class Service:
         (self._hurry if self._stop.is_set() else self._stop).set()
 
     async def _reload_when_told(self, app: web.Application) -> None:
-        """Take over bridge.toml with each SIGHUP, until cancelled; one that came during the start counts."""
+        """Reload bridge.toml at each SIGHUP, until cancelled; a signal during the start counts too."""
         while True:
             await self._changed.wait()
             self._changed.clear()
@@ -172,35 +172,35 @@ class Service:
                 _logger.error("%s: %s", _UNCHANGED, "; ".join(map(str, error.problems)))
             except TimeoutError:
                 _logger.error("%s: it could not be read within %g s", _UNCHANGED, _REREAD_SECONDS)
-            except Exception:  # the next one may be better, and the watchdog waits for this task
+            except Exception:  # the next reload may succeed, and the watchdog monitors this task
                 _logger.exception(_UNCHANGED)
             self._notifier.ready()
 
     async def _reload(self, app: web.Application) -> None:
-        """Take over bridge.toml as it stands now. Whatever this raises, the configuration is as it was."""
+        """Apply bridge.toml as it is now. If this raises, the configuration is unchanged."""
         async with asyncio.timeout(_REREAD_SECONDS):
             config = await self._reading.run(self.reread)
         before = app[SETTINGS].config
         try:
             self._take_over(app, config)
-        except Exception:  # raised again once the old configuration is back
+        except Exception:  # reraised after the old configuration is restored
             app[SETTINGS].config = before
             raise
-        _logger.info("the configuration was read anew")
+        _logger.info("the configuration was reloaded")
 
     def _take_over(self, app: web.Application, config: Config) -> None:
         for name in _LASTING:
             if attrgetter(name)(config) != attrgetter(name)(self.config):
-                _logger.warning("%s was changed: the daemon must be restarted for that", name)
+                _logger.warning("%s was changed: restart the daemon to apply it", name)
         limits = replace(config.limits, streams=self.config.limits.streams)
         reload(app, replace(config, limits=limits))
         log.configure(config.log.level, config.log.format, threaded=True)
 
 
 async def _take_last_requests(runner: web.AppRunner, servers: Sequence[Listener], drain: Drain) -> None:
-    """Let what was accepted before the end ask what it came for, for a moment; then nobody is left to ask more."""
-    for _ in range(round(_LAST_REQUESTS_SECONDS / _LOOK_SECONDS)):
-        await asyncio.sleep(_LOOK_SECONDS)
+    """Wait a moment for the requests of connections accepted before shutdown; then close idle connections."""
+    for _ in range(round(_LAST_REQUESTS_SECONDS / _CHECK_SECONDS)):
+        await asyncio.sleep(_CHECK_SECONDS)
         if not (awaits_first_request(runner, servers) or drain.coming):
             break
     keep_no_connection(runner)
@@ -213,11 +213,13 @@ def _status(app: web.Application) -> str:
 
 
 def inherit() -> list[socket.socket]:
-    """The sockets that systemd, or whoever started us, holds. Raises CannotListen."""
+    """The sockets passed by systemd or another service manager. Raises CannotListen."""
     try:
         return inherited_sockets(os.environ)
     except OSError as error:
-        raise CannotListen(f"cannot listen on what LISTEN_FDS names: {error.strerror}; it must be sockets") from error
+        raise CannotListen(
+            f"cannot listen on the descriptors of LISTEN_FDS: {error.strerror}; are they sockets?"
+        ) from error
 
 
 def bind(config: Config) -> list[socket.socket]:
@@ -226,18 +228,18 @@ def bind(config: Config) -> list[socket.socket]:
     try:
         return open_sockets(host, port)
     except OSError as error:
-        advice = "stop what listens there, or set another server.host or server.port"
+        advice = "stop the program that listens there, or set another server.host or server.port"
         raise CannotListen(f"cannot listen on {host}, port {port}: {error.strerror}; {advice}") from error
 
 
 def _allow_open_files(sock: socket.socket, streams: int) -> int:
-    """Let this process have as many open files as so many streams need: two for each, and a few.
+    """Raise the limit of open files to what `streams` need: two for each, and a few more.
 
     Return how many of them may be connections.
 
-    A shell allows 1,024, and more to who asks. The kernel's table of them grows now: once there are threads, each
-    doubling would stop all streams, as long as the kernel waits until no CPU uses the old one
-    (expand_fdtable in Linux's fs/file.c; seen with `perf sched`).
+    The default soft limit is 1,024. The kernel's table of descriptors is grown now: once there are threads, each
+    doubling would stall all streams while the kernel waits until no CPU uses the old table (expand_fdtable in Linux's
+    fs/file.c; seen with `perf sched`).
     """
     wanted = 2 * streams + 100
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -258,17 +260,17 @@ def tls_context(config: Config) -> ssl.SSLContext | None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         for path in filter(None, (certificate, config.server.tls_key)):
-            if found := kind(path.stat().st_mode):  # which OpenSSL would wait for, or read without an end
-                what = f"it and tls_key must be files; this is {found}"
+            if found := kind(path.stat().st_mode):  # OpenSSL could block on it, or read it without end
+                what = f"it and tls_key must be regular files; this is {found}"
                 raise ConfigError(Problem(str(path), "server.tls_cert", what))
         context.load_cert_chain(certificate, config.server.tls_key)
     except OSError as error:  # ssl.SSLError is one
-        what = f"no certificate with its key can be read from it and tls_key: {error.strerror or error}"
+        what = f"it and tls_key are not a readable certificate and its key: {error.strerror or error}"
         raise ConfigError(Problem(str(certificate), "server.tls_cert", what)) from error
     return context
 
 
 def address(name: tuple[str, int] | tuple[str, int, int, int], *, secure: bool) -> str:
-    """A socket's name as a URL."""
+    """A socket's address as a URL."""
     host = f"[{name[0]}]" if ":" in name[0] else name[0]
     return f"{'https' if secure else 'http'}://{host}:{name[1]}"

@@ -1,7 +1,7 @@
-"""What callers without a key may take of the daemon: connections, bytes, and the loop's time.
+"""Limits for strangers, that is, callers without a key: on connections, buffered bytes, and time of the event loop.
 
-A connection is a stranger's until a request with a key, or of a login, runs over it. Once that has been answered it is
-kept, and gives way only when no stranger is left to do so.
+A connection is a stranger's until a request with a key or a login runs over it ("known"). When that request has been
+answered, the connection is "kept", and evicted only if no stranger's connection can be evicted.
 """
 
 from __future__ import annotations
@@ -14,145 +14,145 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Final, Protocol
 
-#: So many strangers stay for as long as they like. Of more, those give way to newcomers that have been there for
-#: `GRACE_SECONDS`: a caller that has a key has long shown it by then.
+#: Up to this many strangers are not evicted. Of more, the oldest are once they are `GRACE_SECONDS` old: a caller
+#: with a key has sent it by then.
 STRANGER_CONNECTIONS: Final = 512
 GRACE_SECONDS: Final = 1.0
-#: So long everybody stays, even if there is no room: newcomers wait in the kernel's queue meanwhile. A TLS handshake
-#: takes two round trips more.
+#: Younger connections are never evicted, even if there is no room: new ones then wait in the kernel's queue. A TLS
+#: handshake takes two more round trips.
 LEAST_SECONDS: Final = 0.03
 LEAST_TLS_SECONDS: Final = 1.0
-#: And for so many rounds of accepting: when a turn of the loop takes long, what a caller has sent lies unread.
+#: Nor within this many rounds of accepting: in a slow iteration of the loop, a caller's request may be unread.
 LEAST_ROUNDS: Final = 4
-#: What all strangers have sent and is not answered yet. One can hold a head of 128 KiB.
+#: The limit for unanswered data of all strangers. One of them may send a head of 128 KiB.
 HELD_BYTES: Final = 16 * 1024 * 1024
-#: Requests of strangers, and ends of their connections, that are handled in one turn of the loop.
+#: Requests of strangers, and closings of their connections, that are handled in one iteration of the loop.
 TURN_REQUESTS: Final = 4
 TURN_ENDS: Final = 8
-#: While more wait for their turn or their end, nobody is accepted.
+#: While more requests or closings are pending, no connection is accepted.
 MAX_WAITING: Final = 64
-MAX_PARTING: Final = 1024
-_OLDEST: Final = 16  # among whom who holds the most gives way
-#: Connections that give way are logged once in so many seconds.
+MAX_PENDING_ENDS: Final = 1024
+_OLDEST: Final = 16  # the number of oldest among which the one with most data is evicted
+#: The interval between log lines about evictions, in seconds.
 SILENT_SECONDS: Final = 60.0
 
 _logger = logging.getLogger(__name__)
 
 
-class Visitor(Protocol):
-    """A connection."""
+class Evictable(Protocol):
+    """A connection, as far as its eviction is concerned."""
 
-    def turn_away(self) -> None:
-        """End it at once."""
+    def evict(self) -> None:
+        """Close it at once."""
 
 
 class Strangers:
-    """Every connection of the daemon, and who gives way when there are too many."""
+    """Counts the connections of the daemon, and evicts some when there are too many."""
 
     def __init__(self, limit: int, clock: Callable[[], float]) -> None:
-        #: Open files that connections may take: one that is known, or was, counts for two, the site's beside it.
+        #: The limit of open files for connections: a known or kept one counts twice, with its connection to the site.
         self.limit = limit
         self._clock = clock
-        self._strangers: dict[Visitor, tuple[float, int]] = {}  # since when, and which round; the oldest first
+        self._strangers: dict[Evictable, tuple[float, int]] = {}  # its time and round of accepting; the oldest first
         self._round = 0
-        self._kept: dict[Visitor, None] = {}
-        self._known: set[Visitor] = set()
-        self._held: dict[Visitor, int] = {}
+        self._kept: dict[Evictable, None] = {}
+        self._known: set[Evictable] = set()
+        self._held: dict[Evictable, int] = {}
         self._held_in_all = 0
         self._silent_until = -math.inf  # in the log
-        self._passed = 0  # in this turn of the loop
-        self._parted = 0
+        self._passed = 0  # in this iteration of the loop
+        self._ended = 0
         self._going_on = False
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._parting: deque[Callable[[], None]] = deque()
+        self._ends: deque[Callable[[], None]] = deque()
 
     @property
     def open_files(self) -> int:
-        """What all connections take, those to the site included."""
+        """The open files of all connections, including those to the site."""
         return len(self._strangers) + 2 * (len(self._kept) + len(self._known))
 
     @property
     def held(self) -> int:
-        """Bytes that strangers hold."""
+        """The unanswered bytes of all strangers."""
         return self._held_in_all
 
     @property
     def is_busy(self) -> bool:
-        """So many wait for their turn that newcomers had better wait in the kernel's queue."""
-        return len(self._waiting) > MAX_WAITING or len(self._parting) > MAX_PARTING
+        """Whether so much is pending that new connections should wait in the kernel's queue."""
+        return len(self._waiting) > MAX_WAITING or len(self._ends) > MAX_PENDING_ENDS
 
     def has_room(self, least: float = LEAST_SECONDS) -> bool:
-        """Whether one more may come; whoever must give way for it is turned away.
+        """Make room for one more connection if possible; return whether there is room.
 
-        Strangers do who have been there for `least` seconds, else a kept connection as long as strangers take less
-        than half of the room. Otherwise it must wait.
+        Evicts strangers that are at least `least` seconds old, else kept connections if strangers use less than half of
+        the room.
         """
         now = self._clock()
-        for _ in range(2):  # not all at once: an end takes as long as a request
+        for _ in range(2):  # not all at once: closing takes as long as a request
             if len(self._strangers) < STRANGER_CONNECTIONS or not self._oldest_is(now - GRACE_SECONDS):
                 break
-            self._turn_away(next(iter(self._strangers)))
+            self._evict(next(iter(self._strangers)))
         while self.open_files >= self.limit:
             if self._strangers and self._oldest_is(now - least):
-                self._turn_away(next(iter(self._strangers)))
+                self._evict(next(iter(self._strangers)))
             elif self._kept and 2 * len(self._strangers) < self.limit:
-                self._turn_away(next(iter(self._kept)))
+                self._evict(next(iter(self._kept)))
             else:
                 return not self._strangers
         return True
 
-    def come(self, visitor: Visitor) -> None:
-        """A connection was accepted."""
-        self._strangers[visitor] = self._clock(), self._round
+    def add(self, connection: Evictable) -> None:
+        """Add an accepted connection."""
+        self._strangers[connection] = self._clock(), self._round
 
     def next_round(self) -> None:
-        """Somebody else may be accepted."""
+        """Begin another round of accepting."""
         self._round += 1
 
     def _oldest_is(self, since: float) -> bool:
-        """Whether the oldest stranger has been there since then, and for some rounds."""
+        """Whether the oldest stranger was accepted at `since` or before, and LEAST_ROUNDS ago."""
         came, in_round = next(iter(self._strangers.values()))
         return came <= since and in_round + LEAST_ROUNDS <= self._round
 
     def make_room(self, connections: int) -> None:
-        """Open files have run out all the same: end so many connections of those who give way."""
+        """Evict up to `connections`, because descriptors have run out."""
         for _ in range(min(connections, len(self._strangers) + len(self._kept))):
-            self._turn_away(next(iter(self._strangers or self._kept)))
+            self._evict(next(iter(self._strangers or self._kept)))
 
-    def know(self, visitor: Visitor) -> None:
-        """A request of somebody whom we know runs over it, until it rests."""
-        self._forget(visitor)
-        self._known.add(visitor)
+    def know(self, connection: Evictable) -> None:
+        """Mark a connection as known: an authenticated request runs over it, until `request_done`."""
+        self._forget(connection)
+        self._known.add(connection)
 
-    def knows(self, visitor: Visitor) -> bool:
-        """Whether a request of somebody whom we know runs over it."""
-        return visitor in self._known
+    def knows(self, connection: Evictable) -> bool:
+        """Whether an authenticated request runs over it."""
+        return connection in self._known
 
-    def rest(self, visitor: Visitor) -> None:
-        """Its request has been answered."""
-        if visitor in self._known:
-            self._known.remove(visitor)
-            self._kept[visitor] = None
-        elif visitor in self._strangers:
-            self._forget(visitor)
-            self._strangers[visitor] = self._clock(), self._round
+    def request_done(self, connection: Evictable) -> None:
+        """Mark a connection as idle: its request has been answered."""
+        if connection in self._known:
+            self._known.remove(connection)
+            self._kept[connection] = None
+        elif connection in self._strangers:
+            self._forget(connection)
+            self._strangers[connection] = self._clock(), self._round
 
-    def gone(self, visitor: Visitor) -> None:
-        """It has been closed."""
-        self._forget(visitor)
-        self._known.discard(visitor)
+    def remove(self, connection: Evictable) -> None:
+        """Remove a closed connection."""
+        self._forget(connection)
+        self._known.discard(connection)
 
-    def hold(self, visitor: Visitor, size: int) -> None:
-        """So many bytes more have come over it; when it is too much, who holds the most of the oldest gives way."""
-        if visitor not in self._strangers:
+    def hold(self, connection: Evictable, size: int) -> None:
+        """Count `size` bytes read from a stranger; beyond the limit, evict the one of the oldest that sent most."""
+        if connection not in self._strangers:
             return
-        self._held[visitor] = self._held.get(visitor, 0) + size
+        self._held[connection] = self._held.get(connection, 0) + size
         self._held_in_all += size
         while self._held_in_all > HELD_BYTES:
-            self._turn_away(max(islice(self._held, _OLDEST), key=self._held.__getitem__))
+            self._evict(max(islice(self._held, _OLDEST), key=self._held.__getitem__))
 
     async def turn(self) -> None:
-        """Wait until a stranger's request may be handled: a few are in each turn of the loop, as they came."""
+        """Wait until a stranger's request may be handled: in order, a few in each iteration of the loop."""
         if self._passed < TURN_REQUESTS and not self._waiting:
             self._passed += 1
             self._begin()
@@ -161,17 +161,17 @@ class Strangers:
         self._waiting.append(turn)
         await turn
 
-    def part(self, end: Callable[[], None]) -> None:
-        """End what is left of a stranger's connection, now or soon: many may leave at once."""
-        if self._parted < TURN_ENDS and not self._parting:
-            self._parted += 1
+    def end_soon(self, end: Callable[[], None]) -> None:
+        """Call `end` for a stranger's lost connection, now or soon: a few in each iteration of the loop."""
+        if self._ended < TURN_ENDS and not self._ends:
+            self._ended += 1
             self._begin()
             end()
         else:
-            self._parting.append(end)
+            self._ends.append(end)
 
     def _begin(self) -> None:
-        """See to it that another turn of the loop goes on with this."""
+        """Schedule `_go_on` in the next iteration of the loop."""
         if not self._going_on:
             self._going_on = True
             asyncio.get_running_loop().call_soon(self._go_on)
@@ -179,29 +179,29 @@ class Strangers:
     def _go_on(self) -> None:
         self._going_on = False
         self._passed = min(TURN_REQUESTS, len(self._waiting))
-        self._parted = min(TURN_ENDS, len(self._parting))
-        if self._passed or self._parted:
+        self._ended = min(TURN_ENDS, len(self._ends))
+        if self._passed or self._ended:
             self._begin()
         for _ in range(self._passed):
             turn = self._waiting.popleft()
-            if not turn.done():  # it may have left
+            if not turn.done():  # it may have been cancelled
                 turn.set_result(None)
-        for _ in range(self._parted):
-            self._parting.popleft()()
+        for _ in range(self._ended):
+            self._ends.popleft()()
 
-    def _forget(self, visitor: Visitor) -> None:
-        self._strangers.pop(visitor, None)
-        self._kept.pop(visitor, None)
-        self._held_in_all -= self._held.pop(visitor, 0)
+    def _forget(self, connection: Evictable) -> None:
+        self._strangers.pop(connection, None)
+        self._kept.pop(connection, None)
+        self._held_in_all -= self._held.pop(connection, 0)
 
-    def _turn_away(self, visitor: Visitor) -> None:
+    def _evict(self, connection: Evictable) -> None:
         now = self._clock()
         if now >= self._silent_until:
             self._silent_until = now + SILENT_SECONDS
             _logger.warning(
-                "too many connections over which nobody shows a key: the oldest give way (%d strangers, %d in all)",
+                "too many connections without an API key: the oldest are closed (%d without, %d in all)",
                 len(self._strangers),
                 len(self._strangers) + len(self._kept) + len(self._known),
             )
-        self._forget(visitor)
-        visitor.turn_away()
+        self._forget(connection)
+        connection.evict()

@@ -1,8 +1,8 @@
-"""The dashboard: pages for the person who runs the bridge, behind a password."""
+"""The dashboard: the operator's pages, protected by a password."""
 
 from __future__ import annotations
 
 
 def holds(path: str) -> bool:
-    """Whether a path is one of the dashboard's, be there a page or none. It decides on headers, never on access."""
+    """Whether a path is under the dashboard, even without a page. Used for headers, never for access control."""
     return path == "/dashboard" or path.startswith("/dashboard/")

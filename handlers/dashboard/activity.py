@@ -1,4 +1,4 @@
-"""Activity: what runs and what ran last, as it happens; and the end of a stream that should not go on."""
+"""The Activity page: running and recent requests, live; and a button to end a running answer."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from handlers.dashboard.guard import read_form, see_other
 from handlers.dashboard.pages import render, template
 from handlers.request.appkeys import ACTIVITY, SETTINGS
 
-#: Rows of the page: what runs, then the last that ended.
+#: Rows of the page: running requests first, then the last that ended.
 MAX_ROWS: Final = 100
 
 
 async def activity(request: web.Request, login: Login) -> web.StreamResponse:
-    """GET /dashboard/activity, and the part of it that redraws itself."""
+    """GET /dashboard/activity, and its live part."""
     rows = list(request.app[ACTIVITY].newest())
     return await render(
         request,
@@ -32,7 +32,7 @@ async def activity(request: web.Request, login: Login) -> web.StreamResponse:
 
 
 async def end(request: web.Request, _: Login) -> web.StreamResponse:
-    """POST /dashboard/activity/end: its caller is told in its stream, upstream's call is closed."""
+    """POST /dashboard/activity/end: end an answer with an error to its caller, and close the upstream call."""
     number = (await read_form(request)).get("number", "")
     facts = request.app[ACTIVITY].running(int(number)) if number.isdecimal() and len(number) < 20 else None
     if facts is not None and facts.life is not None:

@@ -1,6 +1,6 @@
-"""The files under `web/` that the pages load. All are read once, at the start.
+"""The static files under `web/`, which are all read once, at the start.
 
-A static file is found by its name in a table, so that no path of a request ever reaches the file system.
+A request's file is looked up by name in a table, so that no path of a request reaches the file system.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from aiohttp import web
 import handlers
 from handlers.request.appkeys import FACTS
 
-#: Beside our packages, in a checkout and in a wheel.
+#: Next to our packages, both in a checkout and in a wheel.
 WEB: Final = Path(handlers.__file__).parent.parent / "web"
 
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
 class Asset(NamedTuple):
-    """One static file; `version` changes with its content, and with it its URL."""
+    """One static file; `version`, which is part of its URL, changes with its content."""
 
     body: bytes
     content_type: str
@@ -42,7 +42,7 @@ ASSETS: Final = web.AppKey("assets", Mapping[str, Asset])
 
 
 async def static(request: web.Request) -> web.StreamResponse:
-    """GET /dashboard/static/{name}: it may be kept for ever, since its address changes with it."""
+    """GET /dashboard/static/{name}: cacheable without limit, since the URL changes with the content."""
     asset = request.app[ASSETS].get(request.match_info["name"])
     if asset is None:
         raise web.HTTPNotFound

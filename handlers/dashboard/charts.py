@@ -1,7 +1,7 @@
-"""The dashboard's charts, as SVG that stands inside a page: plain values in, markup out. They are drawn in a thread.
+"""The dashboard's charts as inline SVG: pure functions from statistics to markup, which run in a thread.
 
-pygal draws, and `handlers.dashboard.drawing` keeps of it what a page may show. A chart's label says in a sentence what
-it shows; the numbers themselves stand beside it.
+pygal draws; `handlers.dashboard.drawing` removes what a page must not contain. A chart's label describes it in a
+sentence; the page shows the numbers as well.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from bridge.statistics.counts import TTFT_BOUNDS, Bucket
 from bridge.statistics.histogram import Histogram
 from bridge.statistics.stats import PeriodKind
-from handlers.dashboard.drawing import add, configuration, drawn
+from handlers.dashboard.drawing import add, configuration, markup_of
 from upstream.protocol.printable import printable
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-#: In the drawing's own units: a chart over time, and one row of a ranking.
+#: Heights in the drawing's units: of a chart over time, and of one row of a ranking.
 _HEIGHT: Final = 230
 _ROW: Final = 40
 _RANKS: Final = 10
-#: How long a name may be in columns of type; a wide character takes two.
+#: The longest name in columns of text; a wide character takes two.
 _NAME_COLUMNS: Final = 38
-#: The room that pygal leaves around what it plots, as a share of it.
+#: pygal's padding around the plot, as a share of its size.
 _INSET: Final = 0.02
-#: The first Monday after the epoch, in seconds: where weeks begin.
+#: The first Monday after the epoch, in unix seconds.
 _MONDAY: Final = 4 * 86_400
 
 
 class _Span(NamedTuple):
-    """How one kind of buckets is drawn: in bars of so many seconds, with what mark below them and what name of each."""
+    """How one kind of buckets is drawn: the seconds in a bar, the mark on the axis, and the name of each bar."""
 
     words: str
     bar_seconds: int
@@ -64,14 +64,14 @@ _SPANS: Final[Mapping[PeriodKind, _Span]] = {
 
 
 class _Bar(NamedTuple):
-    """What is drawn as one: the buckets of a while that begins at `at`."""
+    """The buckets that form one bar, which begins at `at`."""
 
     at: datetime
     buckets: Sequence[Bucket]
 
 
 class _Series(NamedTuple):
-    """One line, or one layer of bars: its value in each bar (None: there is none) and over all; how a value is said."""
+    """One line, or one layer of bars: its value in each bar (None for none), its overall value, and its formatter."""
 
     values: Sequence[float | None]
     overall: float
@@ -79,11 +79,11 @@ class _Series(NamedTuple):
 
 
 def requests_over_time(buckets: Sequence[Bucket], kind: PeriodKind, zone: tzinfo | None = None) -> str:
-    """Bars of requests answered, errors on top of them. A caller who left before the end counts as answered.
+    """Bars of answered requests, with errors on top. A caller that left before the end counts as answered.
 
-    `buckets` follow each other without a gap; times are shown in `zone`, by default the machine's own, days in UTC.
+    `buckets` must have no gaps; times are shown in `zone`, by default the machine's, days in UTC.
     """
-    from pygal import StackedBar  # imported late, here and below: it takes its time, and this is a thread
+    from pygal import StackedBar  # imported late, here and below, because it is slow; this runs in a thread
 
     bars = _bars(buckets, kind, zone)
     errors = [sum(bucket.errors for bucket in bar.buckets) for bar in bars]
@@ -100,7 +100,7 @@ def requests_over_time(buckets: Sequence[Bucket], kind: PeriodKind, zone: tzinfo
 
 
 def ttft_over_time(buckets: Sequence[Bucket], kind: PeriodKind, zone: tzinfo | None = None) -> str:
-    """Lines of the time to first token, its median and its 95th percentile, with gaps where nothing was answered.
+    """Lines of the median and the 95th percentile of the time to first token, with gaps where there are no answers.
 
     `buckets` and `zone` as for `requests_over_time`.
     """
@@ -122,9 +122,9 @@ def ttft_over_time(buckets: Sequence[Bucket], kind: PeriodKind, zone: tzinfo | N
 
 
 def ranking(rows: Sequence[tuple[str, int]], title: str) -> str:
-    """Horizontal bars for the first ten `rows` (name, count of requests), in the order given, each below its name.
+    """Horizontal bars for the first ten `rows` (name, number of requests), in the given order, each below its name.
 
-    A name may hold anything; what cannot be printed is replaced.
+    Unprintable characters of a name are replaced.
     """
     from pygal import HorizontalBar
 
@@ -133,15 +133,15 @@ def ranking(rows: Sequence[tuple[str, int]], title: str) -> str:
         return _nothing(title, 4 * _ROW, "no requests yet")
     chart = HorizontalBar(
         **configuration(_ROW * len(ranks)),
-        margin_left=-10,  # bars begin at the very edge: pygal's inset falls outside
+        margin_left=-10,  # moves pygal's padding outside, so that bars begin at the edge
         margin_right=-10,
         show_x_labels=False,
         show_y_labels=False,
         rounded_bars=3,
     )
-    ranks.reverse()  # pygal begins below
+    ranks.reverse()  # pygal draws from bottom to top
     counts = [count for _, count in ranks]
-    for values in ([], [], counts, []):  # in quarters of a row: two for the name, one for the bar, one of room
+    for values in ([], [], counts, []):  # quarters of a row: two for the name, one for the bar, one empty
         chart.add("", values)
 
     def annotate(plot: Element, width: float, _height: float) -> None:
@@ -153,11 +153,11 @@ def ranking(rows: Sequence[tuple[str, int]], title: str) -> str:
             add(row, "text", f"{count:,}", x=width - left, y=baseline, class_="count")
 
     (first, most), total = ranks[-1], sum(count for _, count in ranks)
-    return drawn(chart, f"{title}: {_shortened(first)} first, with {most:,} of {total:,} requests.", annotate)
+    return markup_of(chart, f"{title}: {_shortened(first)} first, with {most:,} of {total:,} requests.", annotate)
 
 
 def _bars(buckets: Sequence[Bucket], kind: PeriodKind, zone: tzinfo | None) -> list[_Bar]:
-    """What to draw as one. Bars begin at round times in `zone`, and so keep their values as time goes on."""
+    """Group buckets into bars. Bars begin at round times in `zone`, so that past bars do not change."""
     if not buckets:
         return []
     seconds = _SPANS[kind].bar_seconds
@@ -171,20 +171,20 @@ def _bars(buckets: Sequence[Bucket], kind: PeriodKind, zone: tzinfo | None) -> l
 
 
 def _ttft(buckets: Iterable[Bucket]) -> Histogram:
-    """All their times to first token."""
+    """The sum of the buckets' histograms of the time to first token."""
     columns = zip(*(bucket.ttft.counts for bucket in buckets), strict=True)
     return Histogram(TTFT_BOUNDS, [sum(column) for column in columns])
 
 
 def _ticks(top: float, least_step: float = 0.0) -> list[float]:
-    """0 and up to four round steps above it, the last at `top` (above 0) or beyond."""
+    """0 and up to four ticks at round steps, the last at or above `top`, which must be positive."""
     unit = 10.0 ** math.floor(math.log10(top / 4))
     step = max(next(unit * factor for factor in (1, 2, 5, 10) if unit * factor * 4 >= top), least_step)
     return [step * count for count in range(math.ceil(top / step) + 1)]
 
 
 def _short(count: float) -> str:
-    """A round count, as on an axis: `500`, `1.5k`, `2M`."""
+    """A count as shown on an axis: `500`, `1.5k`, `2M`."""
     unit, suffix = next((each for each in ((1e6, "M"), (1e3, "k")) if count >= each[0]), (1, ""))
     return f"{count / unit:g}{suffix}"
 
@@ -194,14 +194,14 @@ def _seconds(value: float) -> str:
 
 
 def _shortened(name: str) -> str:
-    """`name`, cut where its columns end."""
+    """`name`, cut to _NAME_COLUMNS."""
     widths = accumulate(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in name)
     room = sum(width <= _NAME_COLUMNS for width in widths)
     return name if room == len(name) else f"{name[: room - 1].rstrip()}…"
 
 
 def _axes(bars: Sequence[_Bar], kind: PeriodKind, ticks: list[float], say: Callable[[float], str]) -> dict[str, Any]:
-    """The configuration of a chart over time. A mark stands where its text changes from one bar to the next."""
+    """The configuration of a chart over time. The axis has a mark wherever its text changes from bar to bar."""
     texts = [_SPANS[kind].mark(bar.at) for bar in bars]
     marks = ["" if text == before else text for before, text in zip(texts[:1] + texts, texts, strict=False)]
     return {
@@ -226,9 +226,9 @@ def _over_time(
     *,
     overhang: float = 0.0,
 ) -> str:
-    """Add the series to a chart; in place of a legend say what they are over all, and in each bar under the mouse.
+    """Add series to a chart, with a line of overall values instead of a legend, and a tooltip for each bar.
 
-    `overhang`: how much of the first and the last bar stands out of the plot, as a line begins in the middle of one.
+    `overhang`: the share of the first and last bar that is outside the plot, since a line begins in a bar's middle.
     """
     span = _SPANS[kind]
     key = [each.say(each.overall) for each in series]
@@ -244,11 +244,11 @@ def _over_time(
             slot = add(plot, "rect", class_="slot", x=left, y=0, width=step, height=height)
             add(slot, "title", f"{span.name(bar.at)}: {', '.join(here) or 'nothing'}")
 
-    return drawn(chart, f"{subject} in the last {span.words}: {', '.join(key)}.", annotate, key)
+    return markup_of(chart, f"{subject} in the last {span.words}: {', '.join(key)}.", annotate, key)
 
 
 def _with_lone_points(values: Sequence[float | None]) -> list[object]:
-    """For pygal: a value between two gaps, where no line reaches, is marked to be drawn as a point."""
+    """Mark a value between two gaps, which pygal's line does not show, to be drawn as a point."""
     return [
         {"value": value, "node": {"class": "lone"}} if value is not None and before is None and after is None else value
         for before, value, after in zip([None, *values], values, [*values[1:], None], strict=False)
@@ -256,8 +256,8 @@ def _with_lone_points(values: Sequence[float | None]) -> list[object]:
 
 
 def _nothing(subject: str, height: int, words: str) -> str:
-    """What stands where there is nothing to draw yet."""
+    """An empty chart with a text."""
     from pygal import Bar
 
     chart = Bar(**configuration(height), no_data_text=words.capitalize(), show_x_labels=False, show_y_labels=False)
-    return drawn(chart, f"{subject}: {words}.")
+    return markup_of(chart, f"{subject}: {words}.")

@@ -1,7 +1,7 @@
-"""What a page may show of a chart that pygal made: drawing, and nothing else.
+"""Sanitizing of pygal's charts for use inside a page.
 
-pygal makes whole documents, with script, style, ids and texts for its tooltips. Inside a page only those elements and
-attributes stay that are known to draw. Colours and type are the stylesheet's, under `svg.chart`.
+pygal makes whole documents, with scripts, styles, ids and tooltip texts. Only elements and attributes on an allow-list
+of pure drawing are kept. The stylesheet sets colours and fonts, under `svg.chart`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 if TYPE_CHECKING:  # pygal imports it, when it draws
     from xml.etree.ElementTree import Element
 
-#: The drawing's own units, so few that type which is legible on a phone has room.
+#: The width in the drawing's units, small enough for legible text on a phone.
 _WIDTH: Final = 480
-#: Whatever there is must be seen: one error among ten thousand answers.
+#: The least height of a bar, so that even one error among ten thousand answers is visible.
 _LEAST: Final = 2.0
 
 _ELEMENTS: Final = frozenset({"svg", "g", "path", "rect", "circle", "text"})
@@ -25,7 +25,7 @@ _ATTRIBUTES: Final = frozenset(
 _UNWANTED: Final = frozenset({"background", "tooltip", "dot"})
 _DECIMALS: Final = re.compile(r"-?\d+\.\d+")
 
-#: Adds to a plot, of which it is told the width and the height.
+#: Adds elements to a plot, given its width and height.
 Annotate: TypeAlias = "Callable[[Element, float, float], None]"
 
 
@@ -38,7 +38,7 @@ def configuration(height: int) -> dict[str, Any]:
         "height": height,
         "margin": 0,
         "spacing": 8,
-        "style": Style(label_font_size=16),  # the room that labels get; their type is the stylesheet's
+        "style": Style(label_font_size=16),  # the space for labels; the stylesheet sets their font
         "classes": ("chart",),
         "css": (),
         "js": (),
@@ -47,13 +47,13 @@ def configuration(height: int) -> dict[str, Any]:
     }
 
 
-def drawn(chart: Any, label: str, annotate: Annotate | None = None, key: Sequence[str] = ()) -> str:
-    """The chart as markup: an image whose label is `label`, with the words of `key` above, by series."""
+def markup_of(chart: Any, label: str, annotate: Annotate | None = None, key: Sequence[str] = ()) -> str:
+    """Render a chart as an image with the accessible name `label`, and the texts of `key`, by series, above it."""
 
     def finish(svg: Element) -> Element:
         (plot,) = svg.findall(".//g[@class='plot']")
         (frame,) = plot.findall("rect[@class='background']")
-        _show(plot)
+        _fix_bars(plot)
         _clean(svg)
         svg.set("role", "img")
         svg.set("aria-label", label)
@@ -70,8 +70,8 @@ def drawn(chart: Any, label: str, annotate: Annotate | None = None, key: Sequenc
     return markup
 
 
-def _show(plot: Element) -> None:
-    """No bar where there is nothing, and one of `_LEAST` at least where there is something."""
+def _fix_bars(plot: Element) -> None:
+    """Remove empty bars, and make all others at least `_LEAST` large."""
     for bar in plot.iterfind(".//g[@class='bar']"):
         (rect,) = bar.findall("rect")
         width, height = float(rect.attrib["width"]), float(rect.attrib["height"])
@@ -84,7 +84,7 @@ def _show(plot: Element) -> None:
 
 
 def _clean(node: Element) -> None:
-    """Keep the elements and the attributes that draw, and round their numbers."""
+    """Keep only allowed elements and attributes, and round their numbers."""
     for name, value in list(node.attrib.items()):
         if name not in _ATTRIBUTES:
             del node.attrib[name]
@@ -98,7 +98,7 @@ def _clean(node: Element) -> None:
 
 
 def add(parent: Element, tag: str, text: str | None = None, **attributes: float | str) -> Element:
-    """A new last child of `parent`. A trailing underscore makes `class` a name for Python."""
+    """Append a new child to `parent`. Trailing underscores of attributes are dropped, as in `class_`."""
     values = {name: value if isinstance(value, str) else f"{value:.1f}" for name, value in attributes.items()}
     child = parent.makeelement(tag, {name.rstrip("_"): value for name, value in values.items()})
     child.text = text

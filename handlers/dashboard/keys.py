@@ -1,6 +1,6 @@
-"""Keys: make one (its secret is shown once), see what each was used for, change its rights, revoke it.
+"""The Keys page: make keys (the secret is shown once), see their use, change their rights, revoke them.
 
-There may be ten thousand: a page shows fifty, which may be searched for.
+There may be ten thousand keys: the list has pages of fifty, and a search.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from handlers.dashboard.guard import Form, read_form, see_other
 from handlers.dashboard.pages import render
 from handlers.request.appkeys import MODELS, SETTINGS, STATE, STATS
 
-#: A name that needs no quoting, in a shell or in a program.
+#: A model's name that needs no quoting, in a shell or in a program.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][\w.:@/-]*", re.ASCII)
 
-#: Keys on one page: a page with all of them would be large and slow.
-SHOWN: Final = 50
+#: The number of keys on a page.
+PAGE_SIZE: Final = 50
 
 
-class Excerpt(NamedTuple):
-    """What one page shows of the keys that were found; `first` counts from 1.
+class KeysPage(NamedTuple):
+    """One page of the keys that were found; `first` counts from 1.
 
-    `here` is the query that shows it again, `newer` and `older` are other pages'.
+    `here` is the URL query of this page, `newer` and `older` those of its neighbours.
     """
 
     keys: Sequence[ApiKey]
@@ -44,23 +44,23 @@ class Excerpt(NamedTuple):
     older: str | None
 
 
-def excerpt(known: Iterable[ApiKey], query: Mapping[str, str]) -> Excerpt:
-    """The newest keys first: those in whose name, or at whose end, stands what is searched for, and of these a page."""
+def keys_page(known: Iterable[ApiKey], query: Mapping[str, str]) -> KeysPage:
+    """The page of a URL's `query`: keys whose name or last characters contain the search's words, newest first."""
     search = query.get("search", "").strip()[:64]
     words = search.casefold().split()
     found = [key for key in known if all(word in f"{key.name} …{key.hint}".casefold() for word in words)]
     found.sort(key=lambda key: -key.created)
-    last = max(0, len(found) - 1) // SHOWN
+    last = max(0, len(found) - 1) // PAGE_SIZE
     wanted = query.get("page", "")
     page = min(int(wanted) - 1, last) if re.fullmatch(r"[1-9]\d{0,5}", wanted, re.ASCII) else 0
 
     def address(page: int) -> str:
         return "?" + urlencode({"search": search, "page": page + 1})
 
-    return Excerpt(
-        keys=found[page * SHOWN : (page + 1) * SHOWN],
+    return KeysPage(
+        keys=found[page * PAGE_SIZE : (page + 1) * PAGE_SIZE],
         search=search,
-        first=page * SHOWN + 1,
+        first=page * PAGE_SIZE + 1,
         found=len(found),
         here=address(page) if search or page else "",
         newer=address(page - 1) if page else None,
@@ -74,7 +74,7 @@ async def keys(request: web.Request, login: Login) -> web.StreamResponse:
 
 
 async def make(request: web.Request, login: Login) -> web.StreamResponse:
-    """POST /dashboard/keys: a new key. Its secret leaves in this answer and in no other."""
+    """POST /dashboard/keys: make a key. Only this response contains its secret."""
     form = await read_form(request)
     name = form.get("name", "").strip()
     try:
@@ -86,7 +86,7 @@ async def make(request: web.Request, login: Login) -> web.StreamResponse:
 
 
 async def change(request: web.Request, login: Login) -> web.StreamResponse:
-    """POST /dashboard/keys/change: a key's rights."""
+    """POST /dashboard/keys/change: change a key's rights."""
     form = await read_form(request)
     try:
         rights = _rights(form)
@@ -99,22 +99,22 @@ async def change(request: web.Request, login: Login) -> web.StreamResponse:
 
 
 async def revoke(request: web.Request, login: Login) -> web.StreamResponse:
-    """POST /dashboard/keys/revoke: for good."""
+    """POST /dashboard/keys/revoke: delete a key for good."""
     key_id = (await read_form(request)).get("id", "")
     try:
         await request.app[STATE].update_keys(partial(remove, name_or_id=key_id))
     except ValueError:
-        return await _page(request, login, error="That key is gone already.", status=404)
+        return await _page(request, login, error="That key has already been revoked.", status=404)
     return _back(request)
 
 
 def _back(request: web.Request) -> web.Response:
-    """The page on which a key was changed: the form carries its query."""
-    return see_other(f"/dashboard/keys{excerpt(request.app[STATE].keys, request.query).here}")
+    """Redirect to the page of the list on which a key was changed; the form's URL has its query."""
+    return see_other(f"/dashboard/keys{keys_page(request.app[STATE].keys, request.query).here}")
 
 
 def _rights(form: Form) -> dict[str, Any]:
-    """What the form says a key may. Raises ValueError."""
+    """A key's rights in a form. Raises ValueError."""
     return {
         "rpm": _limit("requests per minute", form.get("rpm", ""), MAX_RPM),
         "concurrency": _limit("requests at the same time", form.get("concurrency", ""), MAX_CONCURRENCY),
@@ -125,7 +125,7 @@ def _rights(form: Form) -> dict[str, Any]:
 
 
 def _limit(name: str, written: str, highest: int) -> int | None:
-    """A limit of the key's own, or None for the configuration's."""
+    """A key's limit, or None for the configured default."""
     if not written.strip():
         return None
     try:
@@ -152,8 +152,8 @@ async def _page(
     stats = await app[STATS].read()
     shown = {
         "known": len(app[STATE].keys),
-        "shown": excerpt(app[STATE].keys, request.query),
-        "many": SHOWN,
+        "shown": keys_page(app[STATE].keys, request.query),
+        "many": PAGE_SIZE,
         "usage": stats.keys,
         "limits": config.limits,
         "stealth_open": config.models.stealth,
@@ -168,13 +168,13 @@ async def _page(
 
 
 def _example(models: Models, key: ApiKey) -> str:
-    """A model for the snippets, which somebody will paste into a shell: one whose name means nothing there."""
+    """A model for the snippets, with a name that is safe to paste into a shell."""
     names = (name for name, _ in models.visible(models.catalog, key)) if models.catalog else ()
     return next(filter(_PLAIN.fullmatch, names), "MODEL")
 
 
 def _origin(request: web.Request) -> str:
-    """Where this daemon listens, for the snippets; the page itself puts the browser's own address there."""
+    """The daemon's origin, for the snippets; the page's script replaces it by the browser's address."""
     if (transport := request.transport) is None:
         return "http://127.0.0.1:8000"
     scheme = "http" if transport.get_extra_info("sslcontext") is None else "https"

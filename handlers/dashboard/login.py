@@ -1,4 +1,4 @@
-"""The first visit, logging in and out. There is no default password: a one-time code sets the first one."""
+"""First setup, login and logout. There is no default password: a one-time code authorizes setting the first."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from upstream.loop.threads import Threads
 
 THROTTLE: Final = web.AppKey("throttle", Throttle)
 SETUP: Final = web.AppKey("setup", SetupCode)
-#: A hash takes memory and a thread's time: two at once is what a login page may cost.
+#: The threads for hashing passwords, which takes memory and time: at most two hashes run concurrently.
 HASHING: Final = web.AppKey("hashing", Threads)
 HASHES_AT_ONCE: Final = 2
 
@@ -44,7 +44,7 @@ _logger = logging.getLogger(__name__)
 
 
 def setup_code(app: web.Application) -> str | None:
-    """What sets the first password; None once there is one."""
+    """The code that authorizes setting the first password; None once there is one."""
     return app[SETUP].code if app[STATE].admin.password_hash is None else None
 
 
@@ -68,7 +68,7 @@ async def log_in(request: web.Request) -> web.StreamResponse:
     right = await request.app[HASHING].run(passwords.verify, known, form.get("password", ""))
     if not right or request.app[STATE].admin.password_hash != known:  # it may have been changed meanwhile
         event(_logger, logging.WARNING, "a wrong password was given for the dashboard", caller=_caller(request))
-        return await _login_page(request, "That is not the password.", status=403)
+        return await _login_page(request, "Wrong password.", status=403)
     request.app[THROTTLE].succeeded(_caller(request))
     return _enter(request)
 
@@ -81,7 +81,7 @@ async def show_setup(request: web.Request) -> web.StreamResponse:
 
 
 async def set_up(request: web.Request) -> web.StreamResponse:
-    """POST /dashboard/setup: the code that the daemon printed, and the first password, twice."""
+    """POST /dashboard/setup: the code that the daemon logged, and the first password, twice."""
     state, setup = request.app[STATE], request.app[SETUP]
     if state.admin.password_hash is not None:
         return see_other("/dashboard/login")
@@ -90,14 +90,14 @@ async def set_up(request: web.Request) -> web.StreamResponse:
     if wait := _try(request):
         return await _too_early(request, _setup_page, wait)
     if not setup.matches(form.get("code", "").strip()):
-        return await _setup_page(request, "That is not the code that the daemon printed when it started.", status=403)
+        return await _setup_page(request, "Wrong code: use the one that the daemon logged when it started.", status=403)
     request.app[THROTTLE].succeeded(_caller(request))
     try:
         passwords.check(password)
     except ValueError as error:
         return await _setup_page(request, f"{error}", status=400)
     if password != form.get("again", ""):
-        return await _setup_page(request, "The two are not the same.", status=400)
+        return await _setup_page(request, "The two passwords differ.", status=400)
     hashed = await request.app[HASHING].run(passwords.hash_password, password)
     await state.update_admin(partial(_with_first_password, hashed=hashed))
     setup.spend()
@@ -107,7 +107,7 @@ async def set_up(request: web.Request) -> web.StreamResponse:
 
 
 async def log_out(request: web.Request, _: Login) -> web.StreamResponse:
-    """POST /dashboard/logout: the login ends here, whatever becomes of the cookie."""
+    """POST /dashboard/logout: end the login on the server, and delete the cookie."""
     request.app[LOGINS].end(session_id(request) or "")
     response = see_other("/dashboard/login")
     forget_session(request, response)
@@ -115,12 +115,12 @@ async def log_out(request: web.Request, _: Login) -> web.StreamResponse:
 
 
 def _with_first_password(admin: Admin, hashed: str) -> Admin:
-    """Set the password, unless somebody else, or a command, was faster."""
+    """Set the password, unless another request or a command has set one first."""
     return replace(admin, password_hash=hashed) if admin.password_hash is None else admin
 
 
 def _enter(request: web.Request) -> web.StreamResponse:
-    """Begin a login under a new id, so that no id known before is one."""
+    """Start a login under a new session id, against session fixation."""
     logins = request.app[LOGINS]
     logins.end(session_id(request) or "")
     session, _ = logins.begin()
@@ -140,7 +140,7 @@ async def _setup_page(request: web.Request, error: str = "", *, status: int = 20
 
 
 def _try(request: web.Request) -> int:
-    """Count a try. Seconds until there may be one; 0 if this is one."""
+    """Count an attempt. Returns the seconds to wait if it is not allowed now, else 0."""
     try:
         request.app[THROTTLE].attempt(_caller(request))
     except TooManyAttempts as error:
@@ -149,13 +149,13 @@ def _try(request: web.Request) -> int:
 
 
 async def _too_early(request: web.Request, page: _Page, wait: int) -> web.Response:
-    response = await page(request, f"Too many wrong ones. The next can be tried in {wait} s.", status=429)
+    response = await page(request, f"Too many wrong attempts. Try again in {wait} s.", status=429)
     response.headers["Retry-After"] = f"{wait}"
     return response
 
 
 def _is_private(request: web.Request) -> bool:
-    """Whether nobody on the way can read what is typed: TLS, or this very machine."""
+    """Whether the connection cannot be eavesdropped: TLS, or the same machine."""
     return is_secure(request, request.app[SETTINGS].config) or _caller(request) in LOOPBACK
 
 

@@ -1,4 +1,4 @@
-"""Models: every one that the site shows, searched and filtered; its name to copy."""
+"""The Models page: all models that the site lists, with search and filters, and names to copy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from handlers.dashboard.pages import render
 from handlers.request.appkeys import MODELS, SETTINGS, STATS
 from upstream.protocol.models import Model
 
-#: What a list of models can be narrowed to, and how the page says it.
+#: The filters of the list, and their labels.
 TRAITS = {
     "sees": "sees pictures",
     "draws": "draws",
@@ -61,7 +61,7 @@ async def models(request: web.Request, login: Login) -> web.StreamResponse:
 
 
 def listed(known: Models, used: Mapping[str, UsageCounts] = MappingProxyType({})) -> list[Row]:
-    """The models in the order of the API's list; stealth ones only where the configuration opens them."""
+    """The models in the order of the API's list; stealth models only if the configuration allows them."""
     if known.catalog is None:
         return []
     return [

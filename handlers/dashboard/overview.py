@@ -1,4 +1,4 @@
-"""The overview: is it well, what does it need from me, who used what. Numbers come from `stats.json`."""
+"""The Overview page: health, what the operator has to do, and use by model and key. Numbers are from `stats.json`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from handlers.request.appkeys import DRAIN, STATE, STATS
 
 _Ranking: TypeAlias = Sequence[tuple[str, UsageCounts]]
 
-#: What can be looked at: the series, its name, and the days whose users are ranked.
+#: The selectable spans: the series, its name, and the days over which models and keys are ranked (0 for all).
 SPANS: Final[dict[PeriodKind, tuple[str, int]]] = {
     "minute": ("2 hours", 1),
     "hour": ("2 weeks", 14),
@@ -29,7 +29,7 @@ SPANS: Final[dict[PeriodKind, tuple[str, int]]] = {
 RANKED: Final = 10
 
 
-class Drawn(NamedTuple):
+class Charts(NamedTuple):
     """The charts of one span, as SVG."""
 
     requests: str
@@ -38,18 +38,18 @@ class Drawn(NamedTuple):
     keys: str
 
 
-class Drawings:
-    """The charts as last drawn: drawn again only where there is something new to show."""
+class ChartCache:
+    """The charts as last drawn; they are drawn again only when there is something new to show."""
 
     def __init__(self) -> None:
-        self._drawn: dict[PeriodKind, tuple[object, Drawn]] = {}
-        self._turn = asyncio.Lock()
+        self._drawn: dict[PeriodKind, tuple[object, Charts]] = {}
+        self._lock = asyncio.Lock()
 
-    async def of(self, stats: Stats, kind: PeriodKind) -> Drawn:
-        """Draw in a thread, one page at a time."""
+    async def get(self, stats: Stats, kind: PeriodKind) -> Charts:
+        """Return the charts of a span; draws them in a thread, one page at a time."""
         series = stats.series(kind)
         version = (stats, series[-1].at)
-        async with self._turn:
+        async with self._lock:
             known, drawn = self._drawn.get(kind, (None, None))
             if drawn is None or known != version:
                 models, keys = ranked(stats, kind)
@@ -58,15 +58,15 @@ class Drawings:
         return drawn
 
 
-DRAWINGS: Final = web.AppKey("drawings", Drawings)
+CHARTS: Final = web.AppKey("charts", ChartCache)
 
 
 async def overview(request: web.Request, login: Login) -> web.StreamResponse:
-    """GET /dashboard, and the part of it that redraws itself."""
+    """GET /dashboard, and its live part."""
     app = request.app
     kind = span(request.query.get("span", ""))
     stats = await app[STATS].read()
-    drawn = await app[DRAWINGS].of(stats, kind)
+    drawn = await app[CHARTS].get(stats, kind)
     series, (models, keys) = stats.series(kind), ranked(stats, kind)
     found = health_of(app)
     return await render(
@@ -93,12 +93,12 @@ async def overview(request: web.Request, login: Login) -> web.StreamResponse:
 
 
 def span(asked: str) -> PeriodKind:
-    """The span that a page's address names; two hours where it names none."""
+    """The span in a page's URL, by default two hours."""
     return next((kind for kind in SPANS if kind == asked), "minute")
 
 
 def ranked(stats: Stats, kind: PeriodKind) -> tuple[_Ranking, _Ranking]:
-    """The models and the keys that were used most: today, in two weeks, or since the counting began."""
+    """The most used models and keys: today, in two weeks, or since the statistics began."""
     days = SPANS[kind][1]
     if days:
         return stats.top_models(days)[:RANKED], stats.top_keys(days)[:RANKED]
@@ -110,15 +110,15 @@ def _most_used(table: Mapping[str, UsageCounts]) -> _Ranking:
 
 
 def summed(series: Iterable[Bucket]) -> Counts:
-    """What a span's periods make together."""
+    """The sum of a span's periods."""
     total = Counts()
     for bucket in series:
         total.add(bucket)
     return total
 
 
-def _draw(series: Sequence[Bucket], kind: PeriodKind, models: _Ranking, keys: _Ranking) -> Drawn:
-    return Drawn(
+def _draw(series: Sequence[Bucket], kind: PeriodKind, models: _Ranking, keys: _Ranking) -> Charts:
+    return Charts(
         charts.requests_over_time(series, kind),
         charts.ttft_over_time(series, kind),
         charts.ranking([(name, usage.requests) for name, usage in models], "Requests by model"),

@@ -1,4 +1,4 @@
-"""The key of whoever is logged in: in no file, shown to nobody, for the dashboard's own calls."""
+"""The API key of the dashboard's own calls: never stored, never shown."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from typing import Final
 
 from bridge.access.keys import ApiKey
 
-#: No text has this hash, so that no caller can show it.
+#: No known text has this hash, so that no caller can send the key.
 OWNER: Final = ApiKey(id="0000", name="dashboard", hash="0" * 64, hint="0000", stealth=True)

@@ -1,4 +1,4 @@
-"""How a page is made: rendered from its template, under headers that let it load and do nothing but its own."""
+"""Rendering of pages from templates, with security headers that restrict them to our own resources."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from handlers.dashboard.assets import ASSETS, WEB, read_assets
 from handlers.dashboard.wording import FILTERS
 from upstream.protocol.printable import readable
 
-#: Nothing inline, nothing from elsewhere, no frame around it; pictures of the playground are data and blobs.
+#: No inline code, nothing from other origins, no framing; the playground's pictures are data: and blob: URLs.
 _POLICY: Final = "; ".join(
     (
         "default-src 'none'",
@@ -35,16 +35,16 @@ _POLICY: Final = "; ".join(
 _HEADERS: Final = {
     "Content-Security-Policy": _POLICY,
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",  # with no-referrer a browser would call a form's origin null
+    "Referrer-Policy": "same-origin",  # with no-referrer browsers send forms with Origin: null
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 
-#: Expressions and texts of a template that are rendered in one turn of the loop.
+#: How many pieces of a template are rendered in one iteration of the event loop.
 _PIECE: Final = 500
 
-#: (address, title) of each page, as the menu shows them.
+#: (path, title) of each page, in the order of the menu.
 PAGES: Final = (
     ("/dashboard", "Overview"),
     ("/dashboard/keys", "Keys"),
@@ -56,7 +56,7 @@ PAGES: Final = (
 
 
 class Templates:
-    """The templates, compiled in a thread as soon as a page is wanted: compiling would hold the loop."""
+    """The templates, compiled in a thread at the first request, since compiling would block the event loop."""
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
@@ -64,7 +64,7 @@ class Templates:
         self._compiled = False
 
     async def compile(self) -> None:
-        """Return when they are."""
+        """Compile the templates unless they are compiled already."""
         async with self._lock:
             if not self._compiled:
                 await asyncio.to_thread(self._compile)
@@ -79,7 +79,7 @@ TEMPLATES: Final = web.AppKey("templates", Templates)
 
 
 def prepare(app: web.Application) -> None:
-    """Read the static files, and let templates be found, which escape by themselves."""
+    """Read the static files, and set up the templates, with autoescaping."""
     assets = app[ASSETS] = read_assets()
     environment = aiohttp_jinja2.setup(
         app,
@@ -89,22 +89,22 @@ def prepare(app: web.Application) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
         filters=FILTERS,
-        finalize=_shown,
+        finalize=_finalized,
     )
     app[TEMPLATES] = Templates(environment)
     environment.globals["pages"] = PAGES
     environment.globals["asset"] = lambda name: f"/dashboard/static/{name}?v={assets[name].version}"
 
 
-def _shown(value: object) -> object:
-    """What a template's expression becomes, before it is escaped: nothing in it steers the page around it."""
-    if isinstance(value, Markup):  # ours, and made of what has been here before
+def _finalized(value: object) -> object:
+    """An expression's value before it is escaped, without control and bidi characters that could alter the page."""
+    if isinstance(value, Markup):  # made by us, from values that were cleaned before
         return value
     return readable(value) if isinstance(value, str) else value
 
 
 def template(request: web.Request, page: str) -> str:
-    """The template of a page that redraws a part of itself: of the whole, or of that part where it is asked for."""
+    """The template of a page with a live part: of that part if the request asks for it, else of the whole page."""
     return f"{page}_live.html" if "X-Live" in request.headers else f"{page}.html"
 
 
@@ -116,9 +116,9 @@ async def render(
     *,
     status: int = 200,
 ) -> web.Response:
-    """A page, or a part of one that redraws itself, from the template of this name; without `login` for nobody.
+    """Render a page, or its live part; `login` is None on pages without a login.
 
-    The loop runs in between: hundreds of models in one piece would hold every stream.
+    It yields to the event loop in between: rendering hundreds of models at once would delay all streams.
     """
     shown = {"path": request.path, "csrf": login.csrf if login else "", "now": time.time(), **(context or {})}
     pieces = aiohttp_jinja2.get_env(request.app).get_template(name).stream(shown)
@@ -131,7 +131,7 @@ async def render(
 
 
 async def problem(request: web.Request, login: Login | None, error: ApiError) -> web.Response:
-    """A page that says what went wrong; plain text for a script of ours."""
+    """An error page, or plain text for our scripts."""
     if "X-CSRF-Token" in request.headers:
         response = web.Response(text=readable(error.message), status=error.status)
     else:
@@ -144,6 +144,6 @@ async def problem(request: web.Request, login: Login | None, error: ApiError) ->
 
 
 async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Put on every answer below our path what its pages must carry (a signal of the app: streams and files too)."""
+    """Set the security headers on all dashboard responses (as a signal of the app: on streams and files too)."""
     if dashboard.holds(request.path):
         response.headers.update(_HEADERS)

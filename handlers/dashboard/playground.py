@@ -1,4 +1,4 @@
-"""The playground: a chat box against any model, with pictures, streamed; through the API's own handlers."""
+"""The Playground page: streamed chats with any model, with pictures, through the API's own handlers."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ async def playground(request: web.Request, login: Login) -> web.StreamResponse:
 
 
 async def chat(request: web.Request, _: Login) -> web.StreamResponse:
-    """POST /dashboard/playground/chat: as POST /v1/chat/completions, for the operator who is logged in."""
+    """POST /dashboard/playground/chat: like POST /v1/chat/completions, for the logged-in operator."""
     act_for(OWNER, request)
     follow(request)
     return await _ask(request)
 
 
 async def draw(request: web.Request, _: Login) -> web.StreamResponse:
-    """POST /dashboard/playground/draw: as POST /v1/images/generations, for the operator who is logged in."""
+    """POST /dashboard/playground/draw: like POST /v1/images/generations, for the logged-in operator."""
     act_for(OWNER, request)
     follow(request)
     return await generate(request)

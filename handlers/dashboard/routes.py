@@ -1,4 +1,4 @@
-"""Every address of the dashboard, and who may see it: `private` asks for a login, `open_to_all` for none."""
+"""The dashboard's routes and their access: `private` requires a login, `open_to_all` does not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bridge.access.throttle import Throttle
 from handlers.dashboard import accounts, activity, keys, login, models, overview, pages, playground
 from handlers.dashboard.assets import static
 from handlers.dashboard.guard import LOGINS, open_to_all, private, see_other
-from handlers.dashboard.overview import DRAWINGS, Drawings
+from handlers.dashboard.overview import CHARTS, ChartCache
 from handlers.request.appkeys import Handler
 from upstream.loop.threads import Threads
 
@@ -42,20 +42,20 @@ _ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
 
 
 def add_dashboard(app: web.Application) -> None:
-    """Add the pages, and what they stand on."""
+    """Add the pages and the objects that they need."""
     pages.prepare(app)
     app.on_response_prepare.append(pages.set_headers)
     app[LOGINS] = Logins(time.monotonic)
     app[login.THROTTLE] = Throttle(time.monotonic)
     app[login.SETUP] = SetupCode()
     app[login.HASHING] = Threads("passwords", login.HASHES_AT_ONCE)
-    app[DRAWINGS] = Drawings()
+    app[CHARTS] = ChartCache()
     for method, path, handler in _ROUTES:
         add = app.router.add_get if method == "GET" else app.router.add_post  # HEAD comes with GET
         add(f"/dashboard{path}", handler)
-    app.router.add_get("/", front_door)
+    app.router.add_get("/", root)
 
 
-async def front_door(_: web.Request) -> web.StreamResponse:
-    """GET /: a browser that was given the daemon's address wants the dashboard."""
+async def root(_: web.Request) -> web.StreamResponse:
+    """GET /: redirect browsers to the dashboard."""
     return see_other("/dashboard")

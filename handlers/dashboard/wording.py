@@ -1,4 +1,4 @@
-"""How the pages write times, numbers and durations: filters of the templates."""
+"""Formatting of times, numbers and durations: filters of the templates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from upstream.protocol.printable import readable
 
 
 def duration(seconds: float) -> str:
-    """A span of time in its two greatest units: `3 d 4 h`, `5 min`, `12 s`, `340 ms`."""
+    """A duration in its one or two largest units: `3 d 4 h`, `5 min`, `12 s`, `340 ms`."""
     if seconds < 1:
         return f"{max(0, round(seconds * 1000))} ms"
     if seconds < 10:
@@ -47,12 +47,12 @@ def iso(moment: float) -> str:
 
 
 def number(value: float) -> str:
-    """A whole number with thin spaces between thousands."""
+    """A whole number with thin spaces as thousands separators."""
     return f"{value:,.0f}".replace(",", "\u202f")
 
 
 def short(value: float) -> str:
-    """A number in three digits: `950`, `12.3k`, `4.56M`."""
+    """A number with three significant digits: `950`, `12.3k`, `4.56M`."""
     if value < 1000:
         return f"{value:.0f}"
     power = min(3, int(math.log10(value) // 3))
@@ -62,13 +62,13 @@ def short(value: float) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    """A share; nothing of nothing is none."""
+    """A share in percent; 0 if `whole` is 0."""
     share = 100 * part / whole if whole else 0.0
     return f"{share:.1f} %" if 0 < share < 10 else f"{share:.0f} %"
 
 
 def ticked(text: str) -> Markup:
-    """A text with code between backticks."""
+    """HTML of a text with code between backticks."""
     code = Markup("<code>{}</code>")
     parts = readable(text).split("`")
     pieces = (code.format(part) if place % 2 else escape(part) for place, part in enumerate(parts))

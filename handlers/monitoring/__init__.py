@@ -1,1 +1,1 @@
-"""What monitoring reads: health, probes and metrics."""
+"""Endpoints for monitoring: health, probes and metrics."""

@@ -1,4 +1,4 @@
-"""The metrics in Prometheus's own words: what its library collects at a scrape."""
+"""The metrics for Prometheus: the collectors that its library calls at each scrape."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ from upstream.accounts import AccountPool
 from upstream.protocol.errors import Reason
 
 _PREFIX: Final = "lmarena_bridge_"
-#: What an account can be, as far as chats are concerned.
+#: The states of an account, as far as chats are concerned.
 _STATES: Final = (Condition.USABLE, Condition.RESTING, Condition.EXPIRED, Condition.GUEST, Condition.TERMS)
 _WALLS: Final = (Reason.CHALLENGE, Reason.BLOCKED, Reason.RECAPTCHA)
 
 
 class Exposition:
-    """All metrics of one daemon, in a registry of their own."""
+    """All metrics of one daemon, in a separate registry."""
 
     CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
     def __init__(self, app: web.Application, counted: SinceStart) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(CountedCollector(counted))
+        self._registry.register(CountsCollector(counted))
         self._registry.register(DaemonCollector(app))
         self._registry.register(OwnProcessCollector())
-        name, documentation = f"{_PREFIX}event_loop_lag_seconds", "How long the event loop let this scrape wait."
+        name, documentation = f"{_PREFIX}event_loop_lag_seconds", "How long the event loop delayed this scrape."
         self._lag = Gauge(name, documentation, registry=self._registry)
 
     async def scrape(self) -> bytes:
-        """Everything as it is now, as text."""
+        """The current values of all metrics, as text."""
         began = time.perf_counter()
         await asyncio.sleep(0)
         self._lag.set(time.perf_counter() - began)
         return generate_latest(self._registry)
 
 
-class CountedCollector(Collector):
-    """What was counted since the start."""
+class CountsCollector(Collector):
+    """The counters and histograms since the daemon's start."""
 
     def __init__(self, counted: SinceStart) -> None:
         self._counted = counted
@@ -72,28 +72,38 @@ class CountedCollector(Collector):
 
 
 class DaemonCollector(Collector):
-    """How the daemon is at the moment."""
+    """The present state of the daemon."""
 
     def __init__(self, app: web.Application) -> None:
         self._app = app
 
     def collect(self) -> Iterator[Metric]:
-        """Every gauge, and what the site has sent that is unknown."""
+        """All gauges, and the counter of unknown content from the site."""
         app, health = self._app, health_of(self._app)
         pool, gate, catalog = app[STATE].pool, app[GATE], app[MODELS].catalog
         alive = [account for account in pool if not account.expired]
         ending = [account.session.expires_at for account in alive if not account.session.renewable]
         troubles = Counter(trouble.reason for trouble in health.troubles)
 
-        yield _gauge("build_info", "What runs.", {(bridge.__version__, python_version()): 1}, "version", "python")
+        yield _gauge(
+            "build_info",
+            "Versions.",
+            {(bridge.__version__, python_version()): 1},
+            "version",
+            "python",
+        )
         yield _gauge("serving", "Whether a chat could be answered, as /readyz says.", {(): health.serving})
         yield _gauge(
             "troubles", "What is degraded, as /health lists it.", {(word,): troubles[word] for word in Reason}, "reason"
         )
-        yield _gauge("circuit_open", "Whether the site failed again and again.", {(): gate.outage is not None})
+        yield _gauge(
+            "circuit_open",
+            "Whether the site failed repeatedly.",
+            {(): gate.outage is not None},
+        )
         yield _gauge(
             "wall",
-            "Whether the site wants a human first.",
+            "Whether the site demands a human in a browser.",
             {(word,): gate.wall is not None and gate.wall.reason is word for word in _WALLS},
             "reason",
         )
@@ -115,7 +125,7 @@ class DaemonCollector(Collector):
             {(): sum(a.session.renewable and app[RENEWALS].failing(a.user_id) is not None for a in alive)},
         )
         unknown = CounterMetricFamily(
-            f"{_PREFIX}unknown", "What LMArena has sent that this version does not know, by kind.", labels=("kind",)
+            f"{_PREFIX}unknown", "Content from LMArena that this version does not know, by kind.", labels=("kind",)
         )
         for kind, count in app[DRIFT].counts.items():
             unknown.add_metric((kind,), count)
@@ -127,11 +137,11 @@ class DaemonCollector(Collector):
         )
         yield _gauge("models", "Models in the list.", {(): len(catalog) if catalog is not None else 0})
         yield _gauge("keys", "API keys.", {(): len(app[STATE].keys)})
-        yield _gauge("answers_running", "Answers under way.", {(): app[DRAIN].running})
+        yield _gauge("answers_running", "Running answers.", {(): app[DRAIN].running})
 
 
 def _accounts_by_state(pool: AccountPool) -> Samples:
-    """How many accounts are in each state, as far as chats are concerned; each is in one."""
+    """The number of accounts in each state, as far as chats are concerned."""
     now = time.time()
     obstacles = (judge(account, now, now).obstacle for account in pool)
     counted = Counter(Condition.USABLE if obstacle is None else obstacle.condition for obstacle in obstacles)
@@ -146,19 +156,19 @@ def _gauge(name: str, documentation: str, samples: Samples, *labels: str) -> Met
 
 
 class OwnProcessCollector(Collector):
-    """Memory, descriptors and CPU of this process, under the names that every Prometheus client gives them.
+    """Memory, descriptors and CPU of this process, under the standard names of Prometheus clients.
 
-    The library's own collector reads when the machine was started, which a hardened systemd unit hides
-    (ProcSubset=pid), and tells nothing at all where it cannot.
+    The library's own collector reports nothing if it cannot read the machine's boot time, which a hardened systemd unit
+    hides (ProcSubset=pid).
     """
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = proc
 
     def collect(self) -> Iterator[Metric]:
-        """Read /proc; nothing where there is none."""
+        """Read /proc; yields nothing without it."""
         try:
-            # Behind the name in brackets, which may hold anything: state is the first field, and field 3 in proc(5).
+            # After the name in brackets, which may contain anything: the first field here is proc(5)'s field 3, state.
             fields = (self._proc / "self/stat").read_text().rpartition(")")[2].split()
             descriptors = sum(1 for _ in (self._proc / "self/fd").iterdir())
         except OSError:

@@ -1,4 +1,4 @@
-"""GET /health: liveness and what is degraded. No key needed, no secrets shown."""
+"""GET /health: liveness and degraded parts. It needs no key and shows no secrets."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from upstream.protocol.errors import Reason
 
 
 async def health(request: web.Request) -> web.Response:
-    """200 when a chat could be served, else 503; the body says what is degraded.
+    """200 if a chat could be served, else 503; the body says what is degraded.
 
-    `unknown` counts by kind what the site has sent since the start and this version does not know
+    `unknown` counts, by kind, content from the site since the start that this version does not know
     (`upstream.protocol.drift`).
     """
     app = request.app
@@ -38,7 +38,7 @@ async def health(request: web.Request) -> web.Response:
 
 
 def health_of(app: web.Application) -> Health:
-    """Look at every part of the daemon."""
+    """Examine every part of the daemon."""
     models, gate = app[MODELS], app[GATE]
     return examine(
         app[STATE].pool,

@@ -1,4 +1,4 @@
-"""GET /metrics: what Prometheus reads. Counters begin at zero with the process, gauges are read at the scrape."""
+"""GET /metrics, for Prometheus. Counters start at zero with the process; gauges are read at each scrape."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """All metrics, in the text format that every Prometheus reads."""
+    """All metrics, in the text format that all versions of Prometheus accept."""
     exposition = await request.app[METRICS].exposition()
     return web.Response(body=await exposition.scrape(), headers={"Content-Type": exposition.CONTENT_TYPE})
 
 
 class Metrics:
-    """The metrics of one daemon; made once its statistics are loaded."""
+    """The metrics of one daemon; created after its statistics are loaded."""
 
     def __init__(self, app: web.Application, stats: Stats) -> None:
         self._app = app
@@ -29,9 +29,9 @@ class Metrics:
         self._exposition: Exposition | None = None
 
     async def exposition(self) -> Exposition:
-        """How they are shown; made by the first scrape, so that the daemon starts without Prometheus's library.
+        """The exposition, created by the first scrape, so that the daemon's start does not import Prometheus's library.
 
-        A thread imports it: the loop goes on meanwhile.
+        A thread imports it, so that the event loop is not blocked.
         """
         if self._exposition is None:
             await asyncio.to_thread(__import__, "handlers.monitoring.exposition")

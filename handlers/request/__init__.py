@@ -1,1 +1,1 @@
-"""What every request has: the caller, the body and its budget, the answer's bytes, the log line."""
+"""The parts that all requests share: caller, body and its memory budget, writing of answers, log line."""

@@ -1,4 +1,4 @@
-"""What runs now and what ran last, for the dashboard; and the counting of it all, for the statistics."""
+"""Running and recent requests, for the dashboard; ended requests are also recorded in the statistics."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from bridge.statistics.counts import Outcome, ToolUse
 from bridge.statistics.stats import Stats
 from handlers.request.facts import Facts
 
-#: Requests that are remembered once they have ended: with a key, and of strangers, who must not push those out.
+#: How many ended requests are kept: those with a key, and separately those without, which must not displace them.
 MAX_RECENT: Final = 200
-MAX_STRANGERS: Final = 20
+MAX_WITHOUT_KEY: Final = 20
 
 
 class Activity:
-    """The requests that ask a model: those that run, and the last ones that ran."""
+    """The requests for answers of models: the running ones and the last that ended."""
 
     def __init__(self, stats: Stats) -> None:
         self._stats = stats
         self._running: dict[int, Facts] = {}
         self._recent: deque[Facts] = deque(maxlen=MAX_RECENT)
-        self._strangers: deque[Facts] = deque(maxlen=MAX_STRANGERS)
+        self._without_key: deque[Facts] = deque(maxlen=MAX_WITHOUT_KEY)
         self._number = 0
 
     def newest(self) -> Iterator[Facts]:
-        """Everything known, the newest first, what runs before what has ended."""
+        """All requests, the running ones first, each group from newest to oldest."""
         yield from reversed(self._running.values())
-        yield from sorted((*self._recent, *self._strangers), key=attrgetter("number"), reverse=True)
+        yield from sorted((*self._recent, *self._without_key), key=attrgetter("number"), reverse=True)
 
     def running(self, number: int) -> Facts | None:
-        """The request of that number, while it runs."""
+        """The running request with this number, if there is one."""
         return self._running.get(number)
 
     def begin(self, facts: Facts) -> None:
-        """Follow a request from here on."""
+        """Add a running request."""
         self._number += 1
         facts.number = self._number
         self._running[facts.number] = facts
 
     def end(self, facts: Facts, status: int, seconds: float) -> None:
-        """Count a request that was followed, and let go of its answer's text."""
+        """Record the end of a request that was added, and release its answer's text."""
         if self._running.pop(facts.number, None) is None:
             return
         prompt_tokens = completion_tokens = 0
@@ -58,7 +58,7 @@ class Activity:
         facts.status, facts.seconds = status, seconds
         facts.answers.clear()
         facts.life = None
-        (self._strangers if facts.key is None else self._recent).append(facts)
+        (self._without_key if facts.key is None else self._recent).append(facts)
         self._stats.record(
             Outcome(
                 status=status,

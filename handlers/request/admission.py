@@ -1,4 +1,4 @@
-"""What stands before every call that asks upstream: the key's limits, and room for a large body."""
+"""Admission of calls that go upstream: the key's limits, and memory for a large body."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from upstream.protocol.errors import Reason
 
 
 def admitted(request: web.Request, key: ApiKey, config: Config, facts: Facts) -> Slot:
-    """Take one of the key's slots, to be held as long as the call. Raises ApiError: 429, or 503 when all are taken."""
+    """Take one of the key's slots, for the duration of the call. Raises ApiError: 429, or 503 when all are taken."""
     limits = config.limits
     try:
         slot = request.app[LIMITER].slot(
@@ -49,13 +49,13 @@ def _refusal(error: LimitExceeded) -> ApiError:
 
 
 def large_body(request: web.Request, key: ApiKey, config: Config, *, limit: int | None = None) -> Hold:
-    """Hold room for the request's body, if it is large; without a length, or packed, it may be as large as `limit`.
+    """Reserve memory for the request's body if it is large.
 
-    That is `server.max_body_bytes` if it is not given.
+    A body without a length, or compressed, counts as `limit` bytes, by default `server.max_body_bytes`.
     """
     server = config.server
     largest = server.max_body_bytes if limit is None else limit
     is_unknown = request.body_exists and (request.content_length is None or "Content-Encoding" in request.headers)
     size = largest if is_unknown else request.content_length
-    too_large = size is not None and size > largest  # which is said at once, not after a wait
+    too_large = size is not None and size > largest  # refused at once when it is read, so it need not wait for memory
     return request.app[BODIES].holding(key.id, 0 if too_large else size or 0, timeout=server.body_timeout)

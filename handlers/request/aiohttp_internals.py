@@ -1,6 +1,6 @@
-"""All that the server takes of aiohttp beyond its documentation, under public names, and a check that it is there.
+"""Everything undocumented that the server uses of aiohttp, under public names, and a check that it exists.
 
-aiohttp.web leaves no public way to bound what strangers cost, nor to send a head together with the first of its body.
+aiohttp.web has no public way to bound the cost of callers without a key, nor to send headers together with the body.
 Nothing outside this file may use a private name of aiohttp (`tests/handlers/request/test_aiohttp_internals.py`).
 """
 
@@ -21,7 +21,7 @@ _ATTRIBUTES: Final[dict[type, tuple[str, ...]]] = {
     StreamWriter: ("chunked", "output_size"),
     aiohttp.StreamReader: ("total_raw_bytes",),
 }
-#: Methods that are overridden or called, with the parameters that we give or take by name or position.
+#: Methods that are overridden or called, with the parameters that are passed to them.
 _METHODS: Final[dict[str, tuple[str, ...]]] = {
     "__init__": (
         *("manager", "loop", "keepalive_timeout", "access_log", "lingering_time", "read_bufsize"),
@@ -39,36 +39,36 @@ _METHODS: Final[dict[str, tuple[str, ...]]] = {
 
 
 class IncompatibleAiohttp(Exception):
-    """aiohttp has changed what we take of it; the text names its version, and what is missing."""
+    """aiohttp lacks something that the server uses; the text names its version, and what is missing."""
 
 
 class ServerConnection(web.RequestHandler):
-    """aiohttp's connection, with what it keeps to itself."""
+    """aiohttp's connection, with some of its private state made public."""
 
     @property
     def is_answering(self) -> bool:
-        """A request is being handled, or its answer sent."""
+        """Whether a request is being handled or its answer sent."""
         return self._request_in_progress
 
     @property
     def is_waiting(self) -> bool:
-        """It waits for a request."""
+        """Whether it waits for a request."""
         return self._waiter is not None and not self._waiter.done()
 
     @property
     def parsed(self) -> Sequence[tuple[object, aiohttp.StreamReader]]:
-        """Requests that have come and are not handled yet: head and body. A head that has `exc` is a parser's error."""
+        """Parsed requests that are not handled yet: head and body. A head with `exc` stands for a parse error."""
         return self._messages
 
 
 class CallerResponse(web.StreamResponse):
-    """A response whose head leaves with the first of its body: one packet, one system call."""
+    """A response whose headers are sent together with the first part of its body: one packet, one system call."""
 
     _send_headers_immediately = False
 
 
 def check_aiohttp() -> None:
-    """Raise IncompatibleAiohttp unless everything is there; needs a running event loop."""
+    """Raise IncompatibleAiohttp if anything is missing; needs a running event loop."""
     if absent := _missing(web.Server(_unused)()):
         what = ", ".join(absent)
         raise IncompatibleAiohttp(

@@ -1,4 +1,4 @@
-"""Answers that are one JSON document, errors among them."""
+"""Answers that are one JSON document, including errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from upstream.protocol.errors import Reason
 
 
 def json_response(body: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    """A JSON document."""
+    """A response with a JSON document."""
     return web.Response(body=body, status=status, content_type="application/json", headers=headers)
 
 
@@ -30,7 +30,7 @@ async def write_json(request: web.Request, body: bytes, config: Config) -> web.S
 
 
 def error_response(error: ApiError, api: Api, request_id: str) -> web.Response:
-    """An error as the caller's API spells it, under its true status."""
+    """An error in the format of the caller's API, with its HTTP status."""
     status, headers, body = api.error(error, request_id)
     response = json_response(body, status=status, headers=headers)
     if response.headers.get("Connection") == "close":

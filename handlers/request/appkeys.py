@@ -1,4 +1,4 @@
-"""What the app owns, and what a request carries, under typed keys."""
+"""Typed keys of the objects that the app owns and that a request carries."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Door: TypeAlias = Callable[[web.Request], None]
 
 
 class Route(NamedTuple):
-    """What is to be known of a route before its handler is called: what stands before it, and which API it speaks."""
+    """A route's properties apart from its handler: the checks before it, and the API that it speaks."""
 
     doors: tuple[Door, ...]
     api: Api
@@ -47,12 +47,12 @@ class Route(NamedTuple):
 
 @dataclass(slots=True)
 class Settings:
-    """The configuration as it is now; a reload replaces it, and holds from the next request on."""
+    """The current configuration; a reload replaces it, with effect from the next request on."""
 
     config: Config
 
     def current(self) -> Config:
-        """What to read for a new request."""
+        """The configuration for a new request."""
         return self.config
 
 

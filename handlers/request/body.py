@@ -1,4 +1,4 @@
-"""Reading a request's body: bounded in bytes, in time, and in how many JSON values it may make."""
+"""Reading a request's body: bounded in bytes, in time, and in the number of JSON values."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from handlers.request.appkeys import DRAIN
 from handlers.request.codings import CODINGS, BrokenCoding, DecodedTooLong, decode
 from upstream.protocol.printable import printable
 
-#: How many of `[`, `{` and `,` a body may hold: each can make a Python object, and parsing holds the loop. A million
-#: characters of prose hold some 20,000.
+#: How many of `[`, `{` and `,` a body may contain: each can create a Python object, and parsing blocks the event loop.
+#: A million characters of prose contain about 20,000.
 MAX_JSON_MARKS: Final = 200_000
 
-#: What is read from the socket ahead of the handler; a connection itself reads less (`handlers.daemon.listener`).
+#: How much is buffered ahead of the handler; a connection's single reads are smaller (`handlers.daemon.listener`).
 READ_AHEAD_BYTES: Final = 128 * 1024
 
 
 async def read_body(request: web.Request, *, limit: int, timeout: float) -> bytes:
-    """Read a JSON body, and undo its coding.
+    """Read a JSON body, and decode its Content-Encoding.
 
     Raises ApiError: 415 for an unknown coding, 413 over `limit` bytes, 408 after `timeout` seconds, 400 for a JSON bomb
     or a broken coding.
@@ -38,12 +38,12 @@ async def read_body(request: web.Request, *, limit: int, timeout: float) -> byte
     content = request.content
     content.set_read_chunk_size(READ_AHEAD_BYTES)
     if content.is_eof() and content.exception() is None and content.total_bytes <= min(limit, MAX_JSON_MARKS):
-        return content.read_nowait()  # it came with its headers: nothing to wait for, and too little for a bomb
+        return content.read_nowait()  # already received, and too small for a bomb
     return await _collect(request, limit=limit, timeout=timeout, max_marks=MAX_JSON_MARKS)
 
 
 async def read_bytes(request: web.Request, *, limit: int, timeout: float) -> bytes:
-    """Read a body that is no JSON. Raises ApiError: 415, 413 over `limit` bytes, 408 after `timeout` seconds, 400."""
+    """Read a body that is not JSON. Raises ApiError: 415, 413 over `limit` bytes, 408 after `timeout` seconds, 400."""
     coding = _coding(request)
     if coding is not None:
         return await _decoded(request, coding, limit=limit, timeout=timeout)
@@ -51,9 +51,9 @@ async def read_bytes(request: web.Request, *, limit: int, timeout: float) -> byt
 
 
 async def _collect(request: web.Request, *, limit: int, timeout: float, max_marks: int | None = None) -> bytes:
-    """Read a body as it was sent, with no more than so many marks of JSON, where it is JSON. Raises ApiError."""
+    """Read a body as it was sent, with at most `max_marks` of `[`, `{` and `,` if given. Raises ApiError."""
     request.content.set_read_chunk_size(READ_AHEAD_BYTES)
-    body = BytesIO()  # grows in place: parts and their sum together would take the memory twice
+    body = BytesIO()  # grows in place; joining parts would need twice the memory
     marks = 0
     async with arriving(request, limit=limit, timeout=timeout):
         async for data in request.content.iter_any():
@@ -61,7 +61,7 @@ async def _collect(request: web.Request, *, limit: int, timeout: float, max_mark
                 raise too_large(limit)
             counted = max_marks is not None and body.tell() > max_marks
             body.write(data)
-            if max_marks is not None and body.tell() > max_marks:  # fewer bytes cannot hold more marks
+            if max_marks is not None and body.tell() > max_marks:  # a smaller body cannot have too many
                 marks += _json_marks(data if counted else body.getvalue())
                 if marks > max_marks:
                     raise _closing(_too_many_values())
@@ -69,7 +69,7 @@ async def _collect(request: web.Request, *, limit: int, timeout: float, max_mark
 
 
 def _coding(request: web.Request) -> str | None:
-    """The coding to undo, None for a plain body. Raises ApiError: 415, nobody here can undo it."""
+    """The body's Content-Encoding, None for a plain body. Raises ApiError: 415 if it is unknown."""
     sent = request.headers.getall("Content-Encoding", ())
     if not sent:
         return None
@@ -91,7 +91,7 @@ def _coding(request: web.Request) -> str | None:
 
 
 async def _decoded(request: web.Request, coding: str, *, limit: int, timeout: float) -> bytes:
-    """Read a body and undo its coding, in a thread: 32 MiB would hold the loop for 0.1 s. Raises ApiError."""
+    """Read a body and decode it in a thread, since a large one would block the event loop. Raises ApiError."""
     body = await _collect(request, limit=limit, timeout=timeout)
     try:
         return await asyncio.to_thread(decode, body, coding, limit)
@@ -103,17 +103,17 @@ async def _decoded(request: web.Request, coding: str, *, limit: int, timeout: fl
 
 
 def _too_many_values() -> ApiError:
-    return invalid_request("invalid_json", "The body holds too many JSON values.")
+    return invalid_request("invalid_json", "The body has too many JSON values.")
 
 
 def _json_marks(data: bytes) -> int:
-    """How many of `[`, `{` and `,` there are: most reads of a picture have none, which `in` tells in no time."""
+    """The number of `[`, `{` and `,`. Most parts of a picture have none, which `in` finds out quickly."""
     return sum([data.count(mark) for mark in (b"[", b"{", b",") if mark in data])
 
 
 @asynccontextmanager
 async def arriving(request: web.Request, *, limit: int, timeout: float) -> AsyncIterator[None]:
-    """Read a body within: what goes wrong with its coming becomes an ApiError."""
+    """A context for reading a body: errors and timeouts of the transfer become ApiError."""
     if (request.content_length or 0) > limit:
         raise too_large(limit)
     try:
@@ -137,6 +137,6 @@ def too_large(limit: int) -> ApiError:
 
 
 def _closing(error: ApiError) -> ApiError:
-    """The rest of the body is not read: the connection cannot be used again."""
+    """Mark the error as closing: the rest of the body is not read, so the connection cannot be reused."""
     error.close = True
     return error

@@ -1,7 +1,7 @@
-"""A cap on what request bodies take of memory, all of them together, with a share for each key.
+"""A memory budget for all request bodies together, with a fair share for each key.
 
-What does not fit waits. A key may hold as much as it leaves free for the others, so that no key, however many large
-bodies it announces and never sends, shuts out another one.
+Requests that do not fit wait. A key with several requests may hold at most as much as it leaves free for others, so
+that a key that announces many large bodies and never sends them cannot lock out the others.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Final, NamedTuple, Self
 
 from bridge.errors import overloaded
 
-#: Bodies up to here are a chat's text, and parsed at once; it takes pictures to be larger.
+#: Bodies up to this size are a chat's text and are parsed at once; only pictures make them larger.
 SMALL_BYTES: Final = 1024 * 1024
-#: Bodies up to here count as nothing: `limits.streams` of them are 128 MiB. A request of most chats has less.
+#: Bodies up to this size are not counted: `limits.streams` of them take 128 MiB. Most chats' requests are smaller.
 UNCOUNTED_BYTES: Final = 64 * 1024
-#: What all others, and the texts and files read from them, may take together: some 60 requests of ten 300 KB pictures.
+#: The limit for all others and the texts and files read from them: about 60 requests with ten 300 KB pictures each.
 TOTAL_BYTES: Final = 256 * 1024 * 1024
 
 
 class Hold:
-    """A request's part of the budget, as a context that waits for it; it can be given back before the end."""
+    """A request's reservation, as a context whose entry waits for it; it can be reduced before the end."""
 
     def __init__(self, budget: ByteBudget, owner: str, size: int, timeout: float) -> None:
         self._budget = budget
@@ -40,84 +40,84 @@ class Hold:
 
     @property
     def size(self) -> int:
-        """How much of the budget it holds, in bytes."""
+        """The size of the reservation, in bytes."""
         return self._size
 
     async def extend(self, size: int) -> None:
-        """Hold `size` bytes more. Raises ApiError (503) after `timeout` seconds of waiting."""
+        """Reserve `size` bytes more. Raises ApiError (503) after `timeout` seconds of waiting."""
         self._size += await self._budget.take(self._owner, size, self._timeout, mine=self._size)
 
     def shrink(self, size: int) -> None:
-        """Keep a part for `size` bytes, now that they are known, and give the rest back."""
+        """Reduce the reservation to `size` bytes, once the real size is known."""
         kept = min(self._size, size if size > UNCOUNTED_BYTES else 0)
         rest, self._size = self._size - kept, kept
         if rest:
             self._budget.give(self._owner, rest)
 
 
-class _Turn(NamedTuple):
-    """Somebody who waits."""
+class _Waiting(NamedTuple):
+    """A reservation that waits; `admitted` is set when it has its memory."""
 
     owner: str
     size: int
-    mine: int  # what its request holds already
-    come: asyncio.Future[None]
+    mine: int  # bytes that the same request already holds
+    admitted: asyncio.Future[None]
 
 
 class ByteBudget:
-    """Bytes to be shared out, first come, first served, except that who exceeds its share is overtaken by others."""
+    """The budget: first come, first served, except that owners that exceed their share are overtaken by others."""
 
     def __init__(self, total: int = TOTAL_BYTES) -> None:
         self._total = total
         self._free = total
         self._held: Counter[str] = Counter()
-        self._waiting: deque[_Turn] = deque()
+        self._waiting: deque[_Waiting] = deque()
 
     @property
     def free(self) -> int:
-        """Bytes that nobody holds."""
+        """Bytes that are not reserved."""
         return self._free
 
     def holding(self, owner: str, size: int, *, timeout: float) -> Hold:
-        """Hold `size` bytes, or all there are, for the length of a context; small ones count as none."""
+        """Reserve `size` bytes, at most the total, for the duration of a context; small sizes are not counted."""
         return Hold(self, owner, size, timeout)
 
     async def take(self, owner: str, size: int, timeout: float, *, mine: int = 0) -> int:
-        """Take `size` bytes, or all there are, for a request that holds `mine`; return how many.
+        """Take `size` bytes, at most the total, for a request that holds `mine` already; return how many.
 
         Raises ApiError (503) after `timeout` seconds.
         """
         size = min(size, self._total) if size > UNCOUNTED_BYTES else 0
         if size:
-            turn = _Turn(owner, size, mine, asyncio.get_running_loop().create_future())
-            self._waiting.append(turn)
+            waiting = _Waiting(owner, size, mine, asyncio.get_running_loop().create_future())
+            self._waiting.append(waiting)
             self._admit()
-            await self._wait(turn, timeout)
+            await self._wait(waiting, timeout)
         return size
 
-    async def _wait(self, turn: _Turn, timeout: float) -> None:
-        if turn.come.done():
+    async def _wait(self, waiting: _Waiting, timeout: float) -> None:
+        if waiting.admitted.done():
             return
         entered = False
         try:
             async with asyncio.timeout(timeout):
-                await turn.come
+                await waiting.admitted
                 entered = True
         except TimeoutError:
             raise overloaded("The bridge holds as many large requests as it can: try again in a moment.") from None
         finally:
             if not entered:
-                self._leave(turn)
+                self._cancel(waiting)
 
-    def _leave(self, turn: _Turn) -> None:
-        if turn in self._waiting:
-            self._waiting.remove(turn)
-            self._admit()  # who stands behind may fit
+    def _cancel(self, waiting: _Waiting) -> None:
+        if waiting in self._waiting:
+            self._waiting.remove(waiting)
+            self._admit()  # those behind it may fit
         else:
-            self.give(turn.owner, turn.size)
+            self.give(waiting.owner, waiting.size)
 
     def give(self, owner: str, size: int) -> None:
-        """Take back `size` bytes, and let in whom there is room for, in order."""
+        """Return `size` bytes to the budget, and admit waiting reservations that fit now."""
         self._free += size
         self._held[owner] -= size
         if not self._held[owner]:
@@ -125,20 +125,20 @@ class ByteBudget:
         self._admit()
 
     def _admit(self) -> None:
-        """Let in who fits, in order. Who waits for its own share alone lets others pass, but nobody of its own."""
-        sated: set[str] = set()
-        for turn in tuple(self._waiting):
-            owner, size, mine, come = turn
-            if owner in sated:
+        """Admit what fits, in order. One that only exceeds its owner's share is overtaken by other owners'."""
+        over_share: set[str] = set()
+        for waiting in tuple(self._waiting):
+            owner, size, mine, admitted = waiting
+            if owner in over_share:
                 continue
             others = self._held[owner] - mine  # what other requests of its owner hold
             if others and others + size > self._free - size:
-                sated.add(owner)
+                over_share.add(owner)
             elif size > self._free:
                 return
             else:
-                self._waiting.remove(turn)
+                self._waiting.remove(waiting)
                 self._free -= size
                 self._held[owner] += size
-                if not come.done():  # else it was cancelled, and gives back by itself
-                    come.set_result(None)
+                if not admitted.done():  # else it was cancelled, and returns its bytes in `_cancel`
+                    admitted.set_result(None)

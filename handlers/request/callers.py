@@ -1,4 +1,4 @@
-"""Who calls, and over what: the peer, or what a trusted proxy in front of us says of the one behind it."""
+"""The caller's address, and whether it uses TLS: from the connection, or as a trusted proxy reports them."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ _Address: TypeAlias = IPv4Address | IPv6Address
 
 #: Callers on this machine.
 LOOPBACK: Final = frozenset(("127.0.0.1", "::1"))
-#: What a peer on a unix socket counts as.
+#: The address that stands for a peer on a unix socket.
 _LOCAL: Final = IPv4Address("127.0.0.1")
-#: What a caller is called whose connection was gone before its address could be asked for.
+#: Stands for the address of a caller whose connection closed before it could be read.
 UNKNOWN: Final = "unknown"
 
 
 def caller_address(request: web.BaseRequest, config: Config) -> str:
-    """The caller's IP address, IPv4 inside IPv6 as IPv4; `unknown` if its connection was gone at once."""
+    """The caller's IP address, IPv4-mapped IPv6 as IPv4; `unknown` if its connection was already closed."""
     trusted = config.server.trusted_proxies
     forwarded_for = request.headers.getall("X-Forwarded-For", ()) if trusted else ()
-    return nearest_stranger(request.remote, forwarded_for, trusted)
+    return nearest_untrusted(request.remote, forwarded_for, trusted)
 
 
 def is_secure(request: web.BaseRequest, config: Config) -> bool:
-    """Whether the caller speaks TLS, to us or to a trusted proxy in front of us."""
+    """Whether the caller uses TLS, to the daemon or to a trusted proxy in front of it."""
     transport = request.transport
     ours = transport is not None and transport.get_extra_info("sslcontext") is not None
     forwarded_proto = request.headers.getall("X-Forwarded-Proto", ())
     return came_over_tls(request.remote, forwarded_proto, config.server.trusted_proxies, ours=ours)
 
 
-def nearest_stranger(peer: str | None, forwarded_for: Iterable[str], trusted: Networks) -> str:
-    """The nearest address that is no trusted proxy: from `peer` leftwards through the lines of X-Forwarded-For.
+def nearest_untrusted(peer: str | None, forwarded_for: Iterable[str], trusted: Networks) -> str:
+    """The nearest address that is not a trusted proxy: from `peer` leftwards through X-Forwarded-For.
 
-    Each trusted proxy answers for the hop that it names and for no other, so what stands left of a stranger, or of
-    what is no address, is not believed. `peer` is no address on a unix socket, and None where it is not known.
+    A trusted proxy vouches only for the hop that it appends, so everything left of an untrusted address, or of
+    something that is not an address, is ignored. `peer` is not an address on a unix socket, and None if unknown.
     """
     if not trusted and peer in LOOPBACK:
         return peer
@@ -53,7 +53,7 @@ def nearest_stranger(peer: str | None, forwarded_for: Iterable[str], trusted: Ne
 
 
 def came_over_tls(peer: str | None, forwarded_proto: Iterable[str], trusted: Networks, *, ours: bool) -> bool:
-    """What a trusted peer says of its own caller (the last word in X-Forwarded-Proto), else `ours`."""
+    """The last word in X-Forwarded-Proto if the peer is a trusted proxy, else `ours`."""
     word = ",".join(forwarded_proto).rpartition(",")[2].strip().lower()
     return word == "https" if word and _is_trusted(_peer(peer), trusted) else ours
 

@@ -1,4 +1,4 @@
-"""How the bridge shows itself to the site: by bridge.toml, and by what was pasted since."""
+"""The upstream client's settings, from bridge.toml and the clearance pasted into the dashboard."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from handlers.request.appkeys import CLIENT, SETTINGS, STATE
 from upstream import client
 from upstream.http.proxies import Proxies
 
-#: Connections to upstream beside those of streams: pages, uploads.
+#: Upstream connections besides those of streams: for pages and uploads.
 _SPARE_CONNECTIONS: Final = 20
-#: The User-Agent where no browser's is given: we pass for nobody else.
+#: The User-Agent unless a browser's is configured: the bridge does not impersonate another client.
 _OWN_NAME: Final = f"lmarena-bridge/{bridge.__version__}"
 
 
 def use_clearance(app: web.Application) -> None:
-    """Show the site what bridge.toml, or a paste since, says that the browser showed it."""
+    """Reconfigure the upstream client after a change of bridge.toml or of the pasted clearance."""
     app[CLIENT].reconfigure(client_settings(app[SETTINGS].config, app[STATE].admin.clearance))
 
 
 def client_settings(config: Config, clearance: Clearance | None) -> client.ClientSettings:
-    """What the upstream client needs to know; a clearance pasted since stands in for bridge.toml's own."""
+    """The upstream client's settings; a clearance pasted after bridge.toml's was set takes its place."""
     upstream = config.upstream
     configured = upstream.cf_clearance.value
     if clearance is None or not clearance.replaces(configured):

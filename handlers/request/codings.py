@@ -1,6 +1,6 @@
-"""Undoing a body's `Content-Encoding`, bounded in what comes out of it.
+"""Decoding of a body's `Content-Encoding`, with a bounded output.
 
-aiohttp could do it by itself, but does so before the key is known, and Brotli's window alone takes 16 MiB a connection.
+aiohttp's own decoding would run before the key is checked, and Brotli's window alone takes 16 MiB per connection.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-#: The largest window of zstd's that is taken: 8 MiB, as RFC 8878 recommends to those who decode (3.1.1.1.2).
+#: The largest zstd window that is accepted: 8 MiB, as RFC 8878 recommends to decoders (3.1.1.1.2).
 _MAX_WINDOW_LOG: Final = 23
-#: So much is decoded at a time.
+#: How much is decoded at a time.
 _STEP_BYTES: Final = 64 * 1024
 #: Members of gzip and frames of zstd in one body: honest bodies have one.
 _MAX_MEMBERS: Final = 64
@@ -32,15 +32,15 @@ _Decode: TypeAlias = Callable[[bytes], Iterator[bytes]]
 
 
 class BrokenCoding(ValueError):
-    """The body is not in the coding that it names, or is not whole."""
+    """The body is not in the coding that it names, or is incomplete."""
 
 
 class DecodedTooLong(ValueError):
-    """More comes out of the body than is allowed."""
+    """The decoded body is larger than allowed."""
 
 
 def decode(body: bytes, coding: str, limit: int) -> bytes:
-    """Undo one of `CODINGS`. Raises BrokenCoding, or DecodedTooLong above `limit` bytes."""
+    """Decode one of `CODINGS`. Raises BrokenCoding, or DecodedTooLong above `limit` bytes."""
     decoded = BytesIO()
     try:
         for piece in CODINGS[coding](body):
@@ -57,7 +57,7 @@ def _gzip(body: bytes) -> Iterator[bytes]:
 
 
 def _deflate(body: bytes) -> Iterator[bytes]:
-    """Deflate in zlib's frame, as RFC 9110 wants it, or bare, as some clients send it."""
+    """Deflate in zlib's format, as RFC 9110 requires it, or raw, as some clients send it."""
     framed = body[:1] and body[0] & 0x0F == zlib.DEFLATED
     yield from _zlib_members(body, zlib.MAX_WBITS if framed else -zlib.MAX_WBITS)
 
@@ -104,11 +104,11 @@ def _brotli(body: bytes) -> Iterator[bytes]:
         piece = decoder.process(data, output_buffer_limit=_STEP_BYTES)
         yield _whole(piece, more=bool(data) or decoder.is_finished())
     if at < len(body):
-        raise BrokenCoding("something stands behind its end")
+        raise BrokenCoding("there is data after its end")
 
 
 def _whole(piece: bytes, *, more: bool) -> bytes:
-    """What came out in one step. Raises BrokenCoding where nothing did and `more` cannot come."""
+    """Return the output of one step. Raises BrokenCoding if it is empty and there is no `more` to come."""
     if not (piece or more):
         raise BrokenCoding("it is cut off")
     return piece

@@ -16,7 +16,7 @@ from handlers.request.appkeys import SETTINGS
 from upstream.protocol.printable import printable
 
 _METHODS: Final = "GET, POST, DELETE, OPTIONS"
-#: What a page may always send; what it asks for besides is permitted too, since the SDKs' own headers are many.
+#: Headers that a page may always send; others that it asks for are allowed too, since SDKs send many of their own.
 _ALLOWED: Final = (
     "authorization",
     "x-api-key",
@@ -26,7 +26,7 @@ _ALLOWED: Final = (
     "anthropic-dangerous-direct-browser-access",
     "content-type",
 )
-#: What a page's script may read of an answer, besides the body.
+#: The response headers that a page's script may read.
 _EXPOSED: Final = ", ".join(
     (
         "request-id",
@@ -49,17 +49,17 @@ _EXPOSED: Final = ", ".join(
 )
 #: How long a browser may remember the permission, in seconds.
 _MAX_AGE: Final = "7200"
-#: What a `*` stands for at the end of a scheme (any host and port), and in the place of a port (any port, or none).
+#: The meaning of `*` after a scheme (any host and port), and in place of a port (any port, or none).
 _ANY_HOST: Final = re.compile(r"[^/\s]+")
 _ANY_PORT: Final = re.compile(r"(:[0-9]{1,5})?")
-#: So much of an origin is shown in an error and in the log.
+#: How much of an origin is shown in an error and in the log.
 _SHOWN_CHARS: Final = 200
 
 _logger = logging.getLogger(__name__)
 
 
 def is_preflight(request: web.Request) -> bool:
-    """Whether a browser asks, before the real request, if the page may make it. Raises ApiError: 405, it may not."""
+    """Whether this is a CORS preflight of an allowed page. Raises ApiError: 405 if the page is not allowed."""
     if (
         request.method != "OPTIONS"
         or "Access-Control-Request-Method" not in request.headers
@@ -78,7 +78,7 @@ def is_preflight(request: web.Request) -> bool:
 
 
 def preflight(request: web.Request) -> web.Response:
-    """Permit it."""
+    """The response that permits the request."""
     asked = [name.strip() for name in request.headers.get("Access-Control-Request-Headers", "").split(",")]
     names = dict.fromkeys((*filter(None, asked), *_ALLOWED))
     headers = {
@@ -92,7 +92,7 @@ def preflight(request: web.Request) -> web.Response:
 
 
 def _not_allowed(origin: str, methods: str) -> ApiError:
-    """405: the browser keeps the answer from the page, but its developer tools show it, and our log has it too."""
+    """405: the browser hides the answer from the page, but its developer tools and our log show it."""
     _logger.info("the page %s may not call the API from a browser: server.cors_origins does not name it", origin)
     message = (
         f"The page {origin} may not call the API from a browser: the operator must add it to server.cors_origins in "
@@ -102,7 +102,7 @@ def _not_allowed(origin: str, methods: str) -> ApiError:
 
 
 def set_cors_headers(request: web.BaseRequest, headers: CIMultiDict[str], allowed: Collection[str]) -> None:
-    """Let an allowed page read the answer, errors too. No credentials: a key is sent by the page itself."""
+    """Let an allowed page read the answer, including errors. Without credentials: the page itself sends the key."""
     if not allowed or dashboard.holds(request.path):
         return
     headers.add("Vary", "Origin")
@@ -112,7 +112,7 @@ def set_cors_headers(request: web.BaseRequest, headers: CIMultiDict[str], allowe
 
 
 def cors_headers(origin: str | None, allowed: Collection[str]) -> dict[str, str]:
-    """The same for an answer to a request that could not be read; its Origin may not have come, or not be known."""
+    """The CORS headers for an answer to a request that could not be parsed; its Origin may be unknown."""
     if not allowed:
         return {}
     if origin is None:

@@ -1,4 +1,6 @@
-"""The end of the daemon as its requests see it: no new ones, a while for those that run, then a word and the end."""
+"""Graceful shutdown of requests: refuse new ones, let running answers finish within a bound, then end them with an
+error.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +18,12 @@ from upstream.protocol.errors import TimedOut
 
 
 class Life:
-    """The time that one answer has, as a context; it can be ended before, with an error that says why.
-
-    Raises ApiError when it is over, by itself or by `end`.
-    """
+    """The bounded lifetime of one answer, as a context. Raises ApiError when it times out or `end` is called."""
 
     __slots__ = ("_answers", "_cancelling", "_error", "_idle", "_seconds", "_task", "_timers")
 
     _task: asyncio.Task[object]
-    _cancelling: int  # how often others had cancelled it before
+    _cancelling: int  # the task's cancellation requests before this context
 
     def __init__(self, seconds: float, timers: Timers, answers: set[Life], idle: asyncio.Event) -> None:
         self._seconds = seconds
@@ -36,7 +35,7 @@ class Life:
     def __enter__(self) -> Self:
         task = asyncio.current_task()
         if task is None:
-            raise RuntimeError("an answer is given by a task")
+            raise RuntimeError("an answer must run in a task")
         self._task, self._cancelling = task, task.cancelling()
         self._timers.set(self, monotonic() + self._seconds)
         self._answers.add(self)
@@ -54,18 +53,18 @@ class Life:
             raise self._error from None
 
     def on_timer(self) -> None:
-        """Let the answer end: its time is over."""
+        """End the answer with a timeout."""
         self.end(from_upstream(TimedOut(f"The answer took longer than {self._seconds:g} s.")))
 
     def end(self, error: ApiError) -> None:
-        """Let the answer end now, and raise `error`."""
-        if self._error is None and self in self._answers:  # one that is ending already, or has, cannot be told to
+        """End the answer now by cancelling its task; the context then raises `error`."""
+        if self._error is None and self in self._answers:  # neither ending nor ended
             self._error = error
             self._task.cancel()
 
 
 class Drain:
-    """Bounds a request's coming in and an answer's life: by a limit of their own, and by the daemon's end."""
+    """Bounds the time of receiving requests and of answering them, and ends both when the daemon shuts down."""
 
     def __init__(self, timers: Timers) -> None:
         self._timers = timers
@@ -73,22 +72,22 @@ class Drain:
         self._answers: set[Life] = set()
         self._idle = asyncio.Event()
         self._idle.set()
-        #: The daemon takes no further requests.
+        #: Whether the daemon refuses further requests.
         self.draining = False
 
     @property
     def running(self) -> int:
-        """Answers under way."""
+        """The number of running answers."""
         return len(self._answers)
 
     @property
     def coming(self) -> int:
-        """Requests that are still coming in."""
+        """The number of requests whose bodies are still being received."""
         return len(self._arrivals)
 
     @asynccontextmanager
     async def arriving(self, seconds: float) -> AsyncIterator[None]:
-        """Let a request come in for `seconds`. Raises TimeoutError after them, ApiError once the daemon drains."""
+        """A context for receiving a body. Raises TimeoutError after `seconds`, ApiError once the daemon drains."""
         scope = asyncio.timeout(seconds)
         try:
             async with scope:
@@ -102,26 +101,26 @@ class Drain:
             self._arrivals.discard(scope)
 
     def bounded(self, seconds: float) -> Life:
-        """Let an answer live for `seconds`, or until the daemon ends. Raises ApiError once it drains."""
+        """The lifetime of an answer that may take `seconds`. Raises ApiError once the daemon drains."""
         if self.draining:
             raise _shutting_down()
         return Life(seconds, self._timers, self._answers, self._idle)
 
     def begin(self) -> None:
-        """Take no further requests, nor those that are still coming in."""
+        """Start to drain: refuse further requests, and those whose bodies are still being received."""
         self.draining = True
         now = asyncio.get_running_loop().time()
         for scope in self._arrivals:
-            if not scope.expired():  # one that is ending already cannot be told to
+            if not scope.expired():  # an expired timeout cannot be rescheduled
                 scope.reschedule(now)
 
     def cut(self) -> None:
-        """End every running answer now, with an error that says why."""
+        """End every running answer now with an error."""
         for life in self._answers:
             life.end(_shutting_down())
 
     async def idle(self, seconds: float) -> None:
-        """Wait until no answer is running, `seconds` at most."""
+        """Wait until no answer is running, for at most `seconds`."""
         await set_within(self._idle, seconds)
 
 

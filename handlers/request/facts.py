@@ -1,4 +1,4 @@
-"""What is known of one request while it is answered, and for a while after."""
+"""The record of one request, kept while it runs and for a while after."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from upstream.protocol.errors import Reason
 
 @dataclass(slots=True, eq=False)
 class Facts:
-    """One request's, for its log line, its answer's headers, the dashboard and the statistics.
+    """The record of one request, for the log, the answer's headers, the dashboard and the statistics.
 
-    `ttft` and `seconds` are seconds, `began` is unix time. `status` is None while the request runs.
+    `ttft` and `seconds` are in seconds, `began` is unix time. `status` is None while the request runs.
     """
 
     request_id: str
-    number: int = 0  # in the order of coming; 0 where nobody follows
+    number: int = 0  # in order of arrival; 0 if the dashboard does not show it
     began: float = field(default_factory=time.time)
-    client: str = ""  # what the caller says it is
+    client: str = ""  # its User-Agent
     key: str | None = None
-    model: str | None = None  # as asked
-    served: str | None = None  # its own name, once it is found
-    account: str | None = None  # the label of the one that answers
+    model: str | None = None  # as requested
+    served: str | None = None  # the resolved model's name
+    account: str | None = None  # the label of the answering account
     reason: Reason = Reason.OK
     code: str | None = None
     message: str | None = None  # of an error
@@ -34,11 +34,11 @@ class Facts:
     headers: dict[str, str] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
     life: Life | None = None
-    quiet: bool = False  # asked by a page itself, again and again: the log need not know
+    quiet: bool = False  # the dashboard's polling, logged at DEBUG only
     status: int | None = None
     seconds: float = 0.0
     chunks: int = 0
 
     def fail(self, error: ApiError) -> None:
-        """Note what the caller is told."""
+        """Record the error that the caller gets."""
         self.reason, self.code, self.message = error.reason, error.code, error.message

@@ -1,4 +1,4 @@
-"""Around every request: its id, its log line, its errors as JSON, its headers. And the door: the API key."""
+"""The middleware of all requests: id, log line, errors as JSON, headers; and the check of the API key."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ from handlers.request.paths import advice, is_below
 from upstream.protocol.errors import Reason
 from upstream.protocol.printable import printable
 
-#: A request id of the caller's that is kept.
+#: A caller's request id that is acceptable.
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._\-]{1,128}")
 
-#: What we say we are: no versions.
+#: The Server header, without versions.
 SERVER: Final = "lmarena-bridge"
 
-#: Of a path that is none of ours.
+#: For unknown paths.
 _NO_ROUTE: Final = Route((), OPENAI)
 
 _logger = logging.getLogger("bridge.requests")
@@ -56,9 +56,9 @@ _logger = logging.getLogger("bridge.requests")
 
 @web.middleware
 async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The outermost layer: whatever happens within leaves as an answer with a true status, and as one log line.
+    """The only middleware: every outcome of a handler becomes an answer with the right status, and one log line.
 
-    It is the only one: `handler` is the route's own, by which its doors are found.
+    `handler` is the route's own, by which its `Route` is found.
     """
     began = time.monotonic()
     app = request.app
@@ -66,7 +66,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     facts = request[FACTS] = Facts(request_id(request.headers.get("x-request-id", ""), app[RANDOM]))
     request[API] = _api_of(request, route)
     bind_request_id(facts.request_id)
-    status = 499  # what is logged of a caller that left
+    status = 499  # logged if the caller disconnects
     try:
         _look_over(request, app, handler)
         permitted: web.StreamResponse | None = None
@@ -82,8 +82,8 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request) if permitted is None else permitted
         status = response.status
     except ConnectionResetError:
-        response = web.Response(status=status)  # to nobody: aiohttp wants one
-    except Exception as error:  # noqa: BLE001 — a mistake of ours, whatever it is, leaves as a 500, logged
+        response = web.Response(status=status)  # not sent, but aiohttp needs a response
+    except Exception as error:  # noqa: BLE001 — any bug of ours is logged and answered with 500
         response = _refusal(request, facts, error)
         status = response.status
     finally:
@@ -102,7 +102,7 @@ def _api_of(request: web.Request, route: Route) -> Api:
 
 
 def _look_over(request: web.Request, app: web.Application, handler: Handler) -> None:
-    """Refuse what no handler shall see. Raises ApiError or HTTPException."""
+    """Refuse requests that must not reach any handler. Raises ApiError or HTTPException."""
     if request.version not in (HttpVersion10, HttpVersion11):
         raise web.HTTPVersionNotSupported
     if app[DRAIN].draining and handler not in PROBES:
@@ -110,7 +110,7 @@ def _look_over(request: web.Request, app: web.Application, handler: Handler) -> 
 
 
 def _refusal(request: web.Request, facts: Facts, error: Exception) -> web.Response:
-    """What is answered instead."""
+    """The answer to a request that failed."""
     match error:
         case ApiError():
             refused = error
@@ -119,14 +119,14 @@ def _refusal(request: web.Request, facts: Facts, error: Exception) -> web.Respon
         case _:
             _logger.error("a request failed", exc_info=error)
             if request.writer.output_size > 0 and request.transport is not None:
-                request.transport.abort()  # an answer has begun: its broken end must not look like a good one
+                request.transport.abort()  # the answer has begun: its end must not look complete
             refused = internal_error()
     facts.fail(refused)
     return error_response(refused, request[API], facts.request_id)
 
 
 def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
-    """aiohttp's own refusals in our words."""
+    """Turn aiohttp's own errors into ApiError."""
     match error.status:
         case 404:
             calls = request.app[CALLS]
@@ -142,7 +142,7 @@ def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
 
 
 def require_key(request: web.Request) -> None:
-    """Let a request through only with a key of ours, which its handler finds under KEY. Raises ApiError."""
+    """Require a valid API key, which the handler finds under KEY. Raises ApiError."""
     shown = request[API].key(request.headers)
     key = None if shown is None else request.app[STATE].keys.find(shown)
     if key is None:
@@ -151,7 +151,7 @@ def require_key(request: web.Request) -> None:
 
 
 def require_metrics_key(request: web.Request) -> None:
-    """Let a request through only with a key that may read metrics, unless they are open to all. Raises ApiError."""
+    """Require a key that may read metrics, unless `server.open_metrics` is set. Raises ApiError."""
     if not request.app[SETTINGS].config.server.open_metrics:
         require_key(request)
         if not request[KEY].metrics:
@@ -159,28 +159,28 @@ def require_metrics_key(request: web.Request) -> None:
 
 
 def act_for(key: ApiKey, request: web.Request) -> None:
-    """Let the request's handler act for `key`."""
+    """Let the request act with the rights of `key`."""
     request[KEY] = key
     know(request)
     request[FACTS].key = key.name
 
 
 def know(request: web.Request) -> None:
-    """The request is of somebody whom we know: its connection is no stranger's until it is answered."""
+    """Mark the request's connection as authenticated until the request is answered."""
     connection = request.protocol
     if isinstance(connection, Connection):
         request.app[STRANGERS].know(connection)
 
 
 def follow(request: web.Request) -> None:
-    """Let the dashboard see this request from here on, and count it in the end."""
+    """Show this request in the dashboard from now on, and count it when it ends."""
     facts = request[FACTS]
     facts.client = printable(request.headers.get("User-Agent", "")[:200])
     request.app[ACTIVITY].begin(facts)
 
 
 async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Put on every answer what every answer carries (a signal of the app, so that streams have it too)."""
+    """Set the headers of every answer (as a signal of the app, so that streams have them too)."""
     facts = request.get(FACTS)
     headers = response.headers
     if facts is not None:
@@ -193,5 +193,5 @@ async def set_headers(request: web.Request, response: web.StreamResponse) -> Non
 
 
 def request_id(sent: str, random_bytes: Callable[[int], bytes] = os.urandom) -> str:
-    """The caller's own id if it is sane, else a new one."""
+    """The caller's own id if it is acceptable, else a new one."""
     return sent if _SANE_ID.fullmatch(sent) else f"req_{random_bytes(12).hex()}"

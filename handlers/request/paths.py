@@ -1,4 +1,4 @@
-"""Paths that are misspelled: which ones are served all the same, and what a 404 says about the others."""
+"""Misspelled paths: which ones are served nevertheless, and what a 404 says about the others."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from handlers import dashboard
 
 #: The segments of the API's prefixes, `/v1` and `/api/v1`.
 _PREFIX_SEGMENTS: Final = frozenset({"api", "v1"})
-#: What is compared with our own paths, in characters: none of them is longer, and comparing takes time.
+#: Longer paths are not compared with ours: none of ours is as long, and comparing takes time.
 _MAX_COMPARED_CHARS: Final = 60
-#: How alike two paths must be for one to be suggested for the other, from 0 to 1.
+#: How similar two paths must be for one to be suggested instead of the other, from 0 to 1.
 _LEAST_LIKENESS: Final = 0.6
 
-#: OpenAI's APIs that LMArena has nothing for, by a segment of their paths.
+#: OpenAI's APIs that LMArena cannot serve, by a segment of their paths.
 _NEVER_THERE: Final = {
     "embeddings": "LMArena has no embeddings; use another provider for them.",
     "moderations": "LMArena has no moderation model; use another provider for it.",
@@ -40,7 +40,7 @@ Calls: TypeAlias = Sequence[tuple[str, str]]
 
 
 def served_path(path: str) -> str:
-    """The path that `path` is served as: without doubled and trailing slashes, and with one prefix."""
+    """`path` normalised: without doubled and trailing slashes, and with one prefix."""
     prefix, rest = _split(path)
     return "/".join((prefix, *rest)) or "/"
 
@@ -51,7 +51,7 @@ def is_below(path: str, segment: str) -> bool:
 
 
 def advice(method: str, path: str, calls: Calls) -> str:
-    """What a 404 says beside that nothing is at `path`: why, or the nearest of `calls`. Empty where nothing is near."""
+    """The hint in a 404 for `path`: why it does not exist, or the most similar of `calls`; '' if there is none."""
     prefix, rest = _split(path.lower())
     for segment in rest:
         if segment in _NEVER_THERE:
@@ -62,7 +62,7 @@ def advice(method: str, path: str, calls: Calls) -> str:
 
 
 def _split(path: str) -> tuple[str, Sequence[str]]:
-    """Part a path into the prefix that it stands under, or an empty one, and the segments behind that."""
+    """Split a path into its prefix, which may be empty, and the segments after it."""
     segments = [segment for segment in path.split("/") if segment]
     leading = list(takewhile(_PREFIX_SEGMENTS.__contains__, segments))
     if "v1" not in leading:
@@ -71,7 +71,7 @@ def _split(path: str) -> tuple[str, Sequence[str]]:
 
 
 def _nearest(method: str, rest: Sequence[str], calls: Calls) -> tuple[str, str] | None:
-    """The call that the segments end with, begin, or are most like; of two, the one with the method that was used."""
+    """The call that the path ends with, is the beginning of, or resembles most; preferably with the same method."""
     method = "GET" if method == "HEAD" else method
     fixed = sorted((call for call in calls if "{" not in call[1]), key=lambda call: call[0] != method)
     path = "/".join(("", *rest))
@@ -86,7 +86,7 @@ def _nearest(method: str, rest: Sequence[str], calls: Calls) -> tuple[str, str] 
 
 
 class MisspelledPaths(web.AbstractResource):
-    """Stands behind all other routes, and serves a misspelled path as the one that it means."""
+    """The last resource of the router: it serves a misspelled path as the path that is meant."""
 
     def __init__(self, router: web.UrlDispatcher) -> None:
         super().__init__()
@@ -94,11 +94,11 @@ class MisspelledPaths(web.AbstractResource):
 
     @property
     def canonical(self) -> str:
-        """Where the router files it: below every path that has a route of its own."""
+        """The router's index entry: the root, which is looked up after all more specific paths."""
         return "/"
 
     async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:
-        """Find the route of the path that is meant. The dashboard's are served by their own spelling alone."""
+        """Find the route of the path that is meant. The dashboard's paths must be spelled exactly."""
         sent = request.rel_url.raw_path
         path = served_path(sent)
         if path == sent or not sent.startswith("/"):
@@ -114,20 +114,20 @@ class MisspelledPaths(web.AbstractResource):
                 return None, set(methods)
         return None, set()
 
-    def raw_match(self, path: str) -> bool:  # noqa: ARG002 — no path is its own
-        """No route is ever added to it."""
+    def raw_match(self, path: str) -> bool:  # noqa: ARG002 — it has no path of its own
+        """False: no route is added to this resource."""
         return False
 
     def get_info(self) -> Any:
-        """Nothing to tell beside that it is there."""
+        """Nothing."""
         return {}
 
     def add_prefix(self, prefix: str) -> NoReturn:
-        """It stands in no application below another one."""
+        """Not supported: it is not used in nested applications."""
         raise NotImplementedError
 
     def url_for(self, **_: str) -> URL:
-        """Nobody links to a misspelling."""
+        """Not supported: it has no URL of its own."""
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[web.AbstractRoute]:

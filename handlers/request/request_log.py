@@ -1,4 +1,4 @@
-"""What is done when a request has ended: it is counted, and logged in one line."""
+"""The end of a request: it is counted, and logged in one line."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _logger: Final = logging.getLogger("bridge.requests")
 
 
 class RequestLog:
-    """Counts and logs requests that have ended. `config` is asked for each one, so that a reload holds at once."""
+    """Counts and logs requests that have ended. `config` is read for each, so that a reload takes effect at once."""
 
     def __init__(self, activity: Activity, config: Callable[[], Config]) -> None:
         self._activity = activity
         self._config = config
 
     def record_end(self, request: web.Request, facts: Facts, status: int, seconds: float, *, quiet: bool) -> None:
-        """Count and log a request that took so many `seconds`.
+        """Count and log a request that took `seconds`.
 
-        `status` is 499 where the caller left. A `quiet` request is logged at the level DEBUG.
+        `status` is 499 if the caller disconnected. A `quiet` request is logged at level DEBUG.
         """
         self._activity.end(facts, status, seconds)
         bind_request_id(facts.request_id)

@@ -1,4 +1,4 @@
-"""A streamed answer to a caller: first event before the status, keep-alive, backpressure, failure after the status."""
+"""Streaming of an answer: status only after the first event, keep-alives, backpressure, errors after the status."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from upstream.loop.timers import Timers
 _HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-store",
-    "X-Accel-Buffering": "no",  # nginx would collect the deltas
+    "X-Accel-Buffering": "no",  # or nginx would buffer the deltas
 }
 
 
 class EventStream(CallerWriter):
     """One answer as server-sent events.
 
-    Nothing is sent before the first `write`, so that an error until then has a true status; after
-    `keepalive_seconds` of waiting the stream commits to 200 and says that it lives.
+    Nothing is sent before the first `write`, so that an earlier error has its own status; after `keepalive_seconds` of
+    waiting the stream commits to 200 and sends a keep-alive.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class EventStream(CallerWriter):
         self._tasks = tasks
         self._timers = timers
         self._encoder = encoder
-        #: The encoder's start has been written, or is to be.
+        #: Whether the encoder's opening chunk has been taken to be written.
         self.started = False
         self._settings = settings
         self._keeper: asyncio.Task[None] | None = None
-        #: The status has been sent: from here on an error is an event.
+        #: Whether the status has been sent, so that an error must be an event.
         self.committed = False
 
     def __enter__(self) -> Self:
@@ -59,29 +59,29 @@ class EventStream(CallerWriter):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._hush()
+        self._stop_keepalive()
 
     async def write(self, data: bytes) -> None:
-        """Send what one read brought, in one write, and wait for a slow caller. Raises ConnectionResetError."""
+        """Send `data` in one write, and wait for a slow caller. Raises ConnectionResetError."""
         if not self.started:
             data = await self._begin(data)
         await super().write(data)
 
     async def end(self, data: bytes) -> None:
-        """Send the last of the body, and end it in order."""
+        """Send the last part of the body, and complete it."""
         if not self.started:
             data = await self._begin(data)
-        self._hush()
+        self._stop_keepalive()
         await self.write_eof(data)
 
     async def write_error(self, data: bytes) -> None:
-        """Send the one event that ends a broken stream, and end the body."""
+        """Send the error event that ends a broken stream, and complete the body."""
         self.started = True
         await self._commit_in_turn()
         await self.end(data)
 
     async def _begin(self, data: bytes) -> bytes:
-        """Commit to 200 before the first of the body, and put the first chunk before it."""
+        """Commit to 200, and return `data` with the opening chunk before it."""
         await self._commit_in_turn()
         return self._take_start() + data
 
@@ -101,21 +101,20 @@ class EventStream(CallerWriter):
             self.committed = True
             await self.prepare()
 
-    def _hush(self) -> None:
+    def _stop_keepalive(self) -> None:
         self._timers.cancel(self)
         if self._keeper is not None:
             self._keeper.cancel()
 
     def on_timer(self) -> None:
-        """Send a keep-alive if nothing was sent for long enough. A task for each stream would cost memory and time."""
+        """Send a keep-alive if nothing was sent for long enough. A timer is cheaper than a task for each stream."""
         now, keepalive_seconds = monotonic(), self._settings.keepalive_seconds
         if now >= self._written_at + keepalive_seconds:
-            self._keeper = self._tasks.spawn(self._say_alive(), name="keep-alive")
+            self._keeper = self._tasks.spawn(self._send_keepalive(), name="keep-alive")
             self._written_at = now
         self._timers.set(self, self._written_at + keepalive_seconds)
 
-    async def _say_alive(self) -> None:
-        """Say that the answer is still being waited for."""
+    async def _send_keepalive(self) -> None:
         try:
             await self._commit()
             alive = self._encoder.keepalive
@@ -123,4 +122,4 @@ class EventStream(CallerWriter):
                 alive = self._take_start() or self._encoder.idle()
             await super().write(alive)
         except ConnectionResetError:
-            return  # the answer's own task learns of it by itself
+            return  # the answer's own task will notice it

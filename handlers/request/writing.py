@@ -1,6 +1,6 @@
-"""Writing to a caller: backpressure, and an end for one that does not read.
+"""Writing to a caller with backpressure, and a timeout for one that does not read.
 
-aiohttp waits for ever for a caller to read; here the connection is aborted after `write_timeout` without progress.
+aiohttp has no such timeout; here the connection is aborted after `write_timeout` without progress.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from aiohttp.http import StreamWriter
 
 from handlers.request.aiohttp_internals import CallerResponse
 
-#: Below this many bytes unsent the transport is not paused, so that a write cannot block: asyncio's low-water mark.
+#: With at most this many unsent bytes the transport is not paused, so a write cannot block: asyncio's low-water mark.
 _NEVER_BLOCKS_BYTES: Final = 16 * 1024
-#: A long body goes out in pieces, so that no copy of the whole waits in the transport.
+#: A long body is written in slices, so that the transport does not buffer a copy of it.
 _SLICE_BYTES: Final = 64 * 1024
 
 
@@ -34,18 +34,18 @@ class CallerWriter:
         self._transport: asyncio.Transport | None = None
 
     async def prepare(self) -> None:
-        """Make up status and headers; they are sent with the first write."""
+        """Prepare status and headers, which are sent with the first write."""
         if self._request.version < HttpVersion11 and self.response.content_length is None:
-            self.response.force_close()  # only the connection's end tells the caller that the body is whole
+            self.response.force_close()  # the end of the connection marks the end of the body
         writer = await self.response.prepare(self._request)
         self._chunked = isinstance(writer, StreamWriter) and writer.chunked
         self._transport = self._request.transport
 
     def send(self, data: bytes) -> bool:
-        """Write what is not the first, without waiting; return whether the caller keeps up: if not, `drain`.
+        """Write without waiting, after a first `write`; return whether the caller keeps up: if not, call `drain`.
 
-        It bypasses aiohttp's own writer, whose coroutine and calls every delta would pay for.
-        Raises ConnectionResetError when the caller has gone.
+        It bypasses aiohttp's writer, whose coroutine would cost time for every delta.
+        Raises ConnectionResetError if the caller has disconnected.
         """
         transport = self._transport
         if transport is None or transport.is_closing():
@@ -55,14 +55,14 @@ class CallerWriter:
         return transport.get_write_buffer_size() <= _NEVER_BLOCKS_BYTES
 
     async def drain(self) -> None:
-        """Wait until the caller has read enough. Raises ConnectionResetError when it has gone."""
+        """Wait until the caller has read enough. Raises ConnectionResetError if it has disconnected."""
         transport = self._request.transport
         if transport is not None and transport.get_write_buffer_size() > _NEVER_BLOCKS_BYTES:
             with _StallWatch(self._loop, transport, 0, self._write_timeout):
                 await self._request.writer.drain()
 
     async def write(self, data: bytes) -> None:
-        """Write, and wait until the caller has read enough. Raises ConnectionResetError when it has gone."""
+        """Write, and wait until the caller has read enough. Raises ConnectionResetError if it has disconnected."""
         self._written_at = monotonic()
         await self._within_stall(self.response.write, data)
 
@@ -74,11 +74,11 @@ class CallerWriter:
         await self.write_eof()
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Write the last of the body and its end in one; this too waits until the caller has read enough."""
+        """Write the last part of the body and its end together; also waits until the caller has read enough."""
         await self._within_stall(self.response.write_eof, data)
 
     async def _within_stall(self, write: Callable[[bytes], Awaitable[None]], data: bytes) -> None:
-        """Write, and abort the connection where that makes no progress for `write_timeout`."""
+        """Write, and abort the connection if it makes no progress for `write_timeout`."""
         transport = self._request.transport
         if transport is None:
             raise ClientConnectionResetError("the caller has gone")
@@ -90,7 +90,7 @@ class CallerWriter:
 
 
 class _StallWatch:
-    """Aborts a transport whose unsent bytes have not become fewer for `timeout` seconds."""
+    """Aborts a transport whose number of unsent bytes has not decreased for `timeout` seconds."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, transport: asyncio.WriteTransport, coming: int, timeout: float
@@ -99,7 +99,7 @@ class _StallWatch:
         self._transport = transport
         self._timeout = timeout
         self._unsent = transport.get_write_buffer_size() + coming
-        self._handle = loop.call_later(timeout, self._look)
+        self._handle = loop.call_later(timeout, self._check)
 
     def __enter__(self) -> None:
         pass
@@ -107,10 +107,10 @@ class _StallWatch:
     def __exit__(self, *_: object) -> None:
         self._handle.cancel()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         unsent = self._transport.get_write_buffer_size()
         if unsent >= self._unsent:
             self._transport.abort()
             return
         self._unsent = unsent
-        self._handle = self._loop.call_later(self._timeout, self._look)
+        self._handle = self._loop.call_later(self._timeout, self._check)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from bridge.accounts.standing import Failing
-from bridge.health import Health, Trouble, Watch, examine
+from bridge.health import Health, Trouble, TroubleLog, examine
 from upstream.accounts import EVERYTHING, Account, AccountPool
 from upstream.arena import Arena
 from upstream.protocol import cookies
@@ -59,7 +59,7 @@ DOUBTED = replace(ACCOUNT, resting={EVERYTHING: NOW + 1200})
 GUEST = replace(ACCOUNT, bar=Reason.GUEST)
 ONCE, TWICE = Failing(NOW - 180, OUTAGE, 1), Failing(NOW - 180, OUTAGE, 2)
 SINCE = utc(NOW - 180, "%H:%M UTC")
-FAILS = f"Renewal of its login has failed since {SINCE} (3 min): LMArena failed; it is tried again by itself."
+FAILS = f"Renewal of its login has failed since {SINCE} (3 min): LMArena failed; the bridge keeps retrying."
 ROWS = (
     Row("all is well", True),
     Row("no account", False, (("accounts", Reason.NO_ACCOUNT, "accounts add"),), accounts=()),
@@ -77,14 +77,14 @@ ROWS = (
     Row(
         "a renewal that failed once, of a token that has ended",
         True,
-        (("account ada", Reason.UNREACHABLE, "(35 min): LMArena cannot be reached; it is tried again"),),
+        (("account ada", Reason.UNREACHABLE, "(35 min): LMArena cannot be reached; the bridge keeps retrying"),),
         failing=Failing(NOW, UNREACHABLE, 1),
         now=NOW + 2100,
     ),
     Row(
         "a renewal that has failed for hours",
         True,
-        (("account ada", Reason.CHALLENGE, "(5 h): LMArena shows a challenge page; it"),),
+        (("account ada", Reason.CHALLENGE, "(5 h): LMArena shows a challenge page; the bridge"),),
         failing=Failing(NOW - 18_000, WALL, 9),
     ),
     Row("expired says all, its renewal fails too", False, (("account ada", Reason.EXPIRED, ""),), (EXPIRED,), TWICE),
@@ -244,21 +244,21 @@ SITE = Trouble("site", Reason.CHALLENGE, "A challenge.")
 SITE_AGAIN = SITE._replace(what="A challenge, 5 s later.")
 
 
-async def test_the_log_hears_of_each_change_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_change_of_health_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     looks: tuple[tuple[tuple[Trouble, ...], list[tuple[str, str]]], ...] = (
         ((), []),
         ((SITE,), [("WARNING", "site: A challenge.")]),
         ((SITE_AGAIN,), []),
         ((SITE_AGAIN, MODELS), [("WARNING", "models: No list.")]),
-        ((MODELS,), [("INFO", "site: well again")]),
-        ((SITE,), [("WARNING", "site: A challenge."), ("INFO", "models: well again")]),
-        ((), [("INFO", "site: well again")]),
+        ((MODELS,), [("INFO", "site: recovered")]),
+        ((SITE,), [("WARNING", "site: A challenge."), ("INFO", "models: recovered")]),
+        ((), [("INFO", "site: recovered")]),
         ((), []),
     )
     states = iter([Health(not troubles, troubles) for troubles, _ in looks])
-    watch = Watch(lambda: next(states))
+    log_troubles = TroubleLog(lambda: next(states))
     for _, logged in looks:
         caplog.clear()
-        await watch()
+        await log_troubles()
         assert [(record.levelname, record.getMessage()) for record in caplog.records] == logged

@@ -181,7 +181,7 @@ class TestText:
         assert "    12:00:00 INFO  forged" in others
         assert all(line.startswith("    ") for line in others)
 
-    def test_what_steers_a_terminal_is_escaped(self, start: Callable[..., io.StringIO]) -> None:
+    def test_control_characters_are_escaped(self, start: Callable[..., io.StringIO]) -> None:
         stream = start()
         odd = "\x1b[31m \x9b \u202e \u2066 \u2028 \r\n \x00 \ud83d"
         log.event(logger, logging.INFO, odd, field=odd)

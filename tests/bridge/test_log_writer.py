@@ -84,7 +84,7 @@ def test_lines_keep_their_order(reader: Reader) -> None:
     writer.close()
 
 
-def test_nobody_waits_for_a_reader_who_does_not_come(reader: Reader) -> None:
+def test_logging_does_not_wait_for_a_missing_reader(reader: Reader) -> None:
     writer = Writer(reader.writing)
     fill(writer, 10_000)  # ten times of what may wait: written on this thread, the test would end here
     kept = 10_000 - writer.lost
@@ -206,7 +206,7 @@ def test_a_stream_without_a_descriptor_is_written_at_once() -> None:
 
 
 @pytest.mark.usefixtures("_restored")
-def test_what_python_itself_would_print_is_logged() -> None:
+def test_python_s_own_warnings_are_logged() -> None:
     stream = io.StringIO()
     log.configure("info", "text", stream, threaded=True)
 

@@ -51,7 +51,7 @@ FORMS: Final = {
 async def paste(page: Page, text: str, name: str = "") -> None:
     """Hand in what was copied."""
     await page.get_by_label("What you copied").fill(text)
-    await page.get_by_label("Name it").fill(name)
+    await page.get_by_label("Label").fill(name)
     await page.get_by_role("button", name="Add or renew").click()
 
 
@@ -91,7 +91,7 @@ async def test_what_cannot_be_used_is_said(page: Page, bridge: RunningBridge) ->
     for text, said in {"hello": "no session cookie in it", "arena-auth-prod-v1=base64-*": "not base64"}.items():
         await paste(page, text, "laptop")
         await expect(page.get_by_role("alert")).to_contain_text(said)
-        await expect(page.get_by_label("Name it")).to_have_value("laptop")
+        await expect(page.get_by_label("Label")).to_have_value("laptop")
     assert len(bridge.state.pool) == 1
 
 
@@ -137,7 +137,7 @@ async def test_what_becomes_of_a_login_is_shown_by_itself(
     for _ in range(2):
         await bridge.app[RENEWALS].is_alive(account)
     await expect(badge).to_have_text("renewal failing")
-    await expect(card).to_contain_text("it is tried again by itself")
+    await expect(card).to_contain_text("the bridge keeps retrying")
 
 
 async def test_an_account_is_removed_once_the_question_is_answered(page: Page, bridge: RunningBridge) -> None:

@@ -40,7 +40,7 @@ async def test_a_request_is_seen_while_it_runs_and_when_it_has_ended(
 ) -> None:
     await page.goto(PAGES["activity"])
     await page.evaluate("window.unchanged = true")
-    await expect(page.get_by_text("Nothing was asked")).to_be_visible()
+    await expect(page.get_by_text("No requests since")).to_be_visible()
     go_on = hold(arena)
     async with TaskOwner() as tasks:
         asking = tasks.spawn(ask(bridge, "a secret heron"), name="ask")

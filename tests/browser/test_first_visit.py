@@ -27,13 +27,13 @@ async def test_the_address_that_the_daemon_prints_sets_the_password(
         await expect(page.get_by_label("New password")).to_be_focused()
 
         await page.get_by_label("New password").fill("password1234")
-        await page.get_by_label("Once more").fill("password1234")
+        await page.get_by_label("Repeat the password").fill("password1234")
         await page.get_by_role("button", name="Set and log in").click()
         await expect(page.get_by_role("alert")).to_contain_text("easy to guess")
 
         await page.get_by_label("Code").fill(f"{setup_code(bridge.app)}")
         await page.get_by_label("New password").fill(PASSWORD)
-        await page.get_by_label("Once more").fill(PASSWORD)
+        await page.get_by_label("Repeat the password").fill(PASSWORD)
         await page.get_by_role("button", name="Set and log in").click()
         await expect(page.get_by_role("heading", name="All is well")).to_be_visible()
 
@@ -53,7 +53,7 @@ async def test_every_page_asks_for_the_password(browser: Browser, bridge: Runnin
             await expect(page.get_by_role("heading", name="Log in")).to_be_visible()
         await page.get_by_label("Password").fill("a heron on the weir, at dawn")
         await page.keyboard.press("Enter")
-        await expect(page.get_by_role("alert")).to_have_text("That is not the password.")
+        await expect(page.get_by_role("alert")).to_have_text("Wrong password.")
         await expect(page.get_by_label("Password")).to_have_value("")
 
 

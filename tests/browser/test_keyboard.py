@@ -45,7 +45,7 @@ async def test_a_key_is_made_and_revoked(browser: Browser, bridge: RunningBridge
         await page.keyboard.press("Space")
         await tab_to(page, "Make the key")
         await page.keyboard.press("Enter")
-        await expect(page.get_by_role("heading", name="The key “laptop” is made")).to_be_visible()
+        await expect(page.get_by_role("heading", name="Key “laptop” created")).to_be_visible()
         assert [key.stealth for key in bridge.state.keys if key.name == "laptop"] == [True]
 
         question = page.get_by_text("Revoke “laptop”?")

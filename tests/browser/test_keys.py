@@ -27,7 +27,7 @@ async def make_key(page: Page, name: str) -> str:
     await page.goto(PAGES["keys"])
     await page.get_by_label("Name", exact=True).fill(name)
     await page.get_by_role("button", name="Make the key").click()
-    await expect(page.get_by_role("heading", name=f"The key “{name}” is made")).to_be_visible()
+    await expect(page.get_by_role("heading", name=f"Key “{name}” created")).to_be_visible()
     return await page.locator("#secret").inner_text()
 
 
@@ -69,7 +69,7 @@ async def test_the_lines_beside_a_key_run_as_they_are(
 async def test_a_key_is_made_with_its_rights(page: Page, bridge: RunningBridge) -> None:
     await page.goto(PAGES["keys"])
     await page.get_by_label("Requests per minute").first.fill("7")
-    await page.get_by_label("At the same time").first.fill("2")
+    await page.get_by_label("Concurrent requests").first.fill("2")
     await page.get_by_label("Only these models").first.fill("gpt-*, claude-*")
     await page.get_by_label("May read /metrics").first.check()
     await page.get_by_label("Name", exact=True).fill("phone")
@@ -89,7 +89,7 @@ async def test_a_key_is_made_with_its_rights(page: Page, bridge: RunningBridge) 
 WRONG = {
     "Name": ("<b>", "name"),
     "Requests per minute": ("0", "from 1 to 1,000,000"),
-    "At the same time": ("many", "a whole number"),
+    "Concurrent requests": ("many", "a whole number"),
 }
 
 

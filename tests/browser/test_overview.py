@@ -60,5 +60,5 @@ async def test_it_says_what_is_wrong_and_what_to_do_now(page: Page, bridge: Runn
     arena.clearance = "expected"
     async with await bridge.post(bridge.chat("hello")) as answer:
         assert answer.status == 503
-    await expect(page.get_by_role("heading", name="Something needs you")).to_be_visible()
-    await expect(page.get_by_text("What you do now: open the site in your browser")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Action needed")).to_be_visible()
+    await expect(page.get_by_text("What to do now: open the site in your browser")).to_be_visible()

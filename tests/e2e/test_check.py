@@ -27,7 +27,7 @@ from upstream.arena import Arena, Session
 
 CHECKOUT = Path(__file__).parents[2]
 SERVES = "The bridge can serve chats."
-DOES_NOT = "The bridge could not serve a chat."
+DOES_NOT = "The bridge cannot serve chats."
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +92,7 @@ async def test_all_is_well(arena: Arena) -> None:
     models = sum(model.user_selectable for model in arena.models)
     rest = "2 withheld by the site, 2 entries cannot be read"
     expected = (
-        "✓ configuration: no bridge.toml, so the defaults hold",
+        "✓ configuration: no bridge.toml, so the defaults apply",
         f"✓ state folder: {Path.cwd() / 'state'}",
         "✓ API keys: 1",
         f"✓ LMArena: {arena.origin} answers",
@@ -110,8 +110,8 @@ async def test_all_is_well(arena: Arena) -> None:
 async def test_nothing_has_been_set_up_yet(arena: Arena, tmp_path: Path) -> None:
     result = await asyncio.to_thread(run, "check", LMARENA_BRIDGE_UPSTREAM__BASE_URL=arena.origin)
     assert result.exit_code == 1
-    assert line(result, "state folder").endswith("state, which is made at the first start")
-    assert line(result, "API keys") == "! API keys: none, so nobody may call: lmarena-bridge keys add --name NAME"
+    assert line(result, "state folder").endswith("state, which will be created at the first start")
+    assert line(result, "API keys") == "! API keys: none, so no caller is admitted: lmarena-bridge keys add --name NAME"
     assert line(result, "accounts") == (
         "✗ accounts: none: paste a cookie into the dashboard or `lmarena-bridge accounts add`"
     )
@@ -251,7 +251,7 @@ async def test_an_origin_that_has_moved_is_named(arena: Arena) -> None:
             "LMARENA_BRIDGE_UPSTREAM__ORIGINS": json.dumps([former.origin, arena.origin]),
         }
         result = await check(arena, arena.sign_in(), **env)
-    assert line(result, "LMArena") == f"✓ LMArena: {arena.origin} answers; {former.origin} leads there"
+    assert line(result, "LMArena") == f"✓ LMArena: {arena.origin} answers; {former.origin} redirects there"
 
 
 @pytest.mark.parametrize(("ahead", "said"), [(900, "behind"), (-900, "ahead of")])
@@ -272,7 +272,7 @@ async def test_no_models_anywhere(arena: Arena) -> None:
     result = await check(arena, arena.sign_in())
     assert result.exit_code == 1
     assert line(result, "models") == (
-        "✗ models: LMArena lists no model that can be read, and none are known from before"
+        "✗ models: LMArena lists no model that can be read, and none are known from an earlier reading"
     )
 
 
@@ -282,7 +282,7 @@ async def test_models_of_before_are_mentioned(arena: Arena) -> None:
     await asyncio.to_thread(run, "models", LMARENA_BRIDGE_UPSTREAM__BASE_URL=arena.origin)
     arena.page_models, arena.catalog_served = False, False
     result = await check(arena, session)
-    assert re.match(rf"! models: .*; {len(arena.models)} are known from before", line(result, "models"))
+    assert re.match(rf"! models: .*; {len(arena.models)} are known from an earlier reading", line(result, "models"))
     assert result.exit_code == 0
 
 
@@ -419,12 +419,12 @@ async def test_without_a_daemon_a_login_is_renewed_and_its_new_cookie_kept(arena
     ("age", "asked", "mark", "said"),
     [
         pytest.param(2300, ["me"], "✓", "", id="fresh"),
-        pytest.param(2500, [], "✓", ", which the running daemon does next", id="in its last third"),
+        pytest.param(2500, [], "✓", ", which the running daemon will do", id="in its last third"),
         pytest.param(
             3700,
             [],
             "!",
-            r", its token ended 1 minute ago \(.*\), which the running daemon does next; its health says how that goes",
+            r", its token ended 1 minute ago \(.*\), which the running daemon will do; its /health shows the outcome",
             id="past its end",
         ),
     ],
@@ -489,7 +489,7 @@ async def test_a_clearance_without_its_user_agent_is_worth_a_look(arena: Arena) 
     arena.clearance = "clear"
     result = await check(arena, arena.sign_in(), LMARENA_BRIDGE_UPSTREAM__CF_CLEARANCE="clear")
     assert result.exit_code == 0
-    assert "! configuration: cf_clearance holds for its own browser only: set upstream.user_agent" in result.stdout
+    assert "! configuration: cf_clearance works for its own browser only: set upstream.user_agent" in result.stdout
     assert line(result, "upload action ids").startswith("✓")
 
 
@@ -514,7 +514,7 @@ def test_a_configuration_that_is_not_there() -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        pytest.param(lambda path: path.write_text(""), "is no folder", id="a file in its place"),
+        pytest.param(lambda path: path.write_text(""), "is not a folder", id="a file in its place"),
         pytest.param(
             lambda path: (path.mkdir(), path.joinpath("keys.json").write_text("{")), "is not JSON", id="a damaged file"
         ),
@@ -540,5 +540,5 @@ async def test_a_pipe_gets_plain_whole_lines(arena: Arena, tmp_path: Path) -> No
         subprocess.run, [sys.executable, "-m", "bridge", "check"], capture_output=True, env=env, timeout=10
     )
     assert checked.returncode == 1
-    assert f"? state folder: {folder}, which is made at the first start\n".encode() in checked.stdout
+    assert f"? state folder: {folder}, which will be created at the first start\n".encode() in checked.stdout
     assert b"\x1b" not in checked.stdout

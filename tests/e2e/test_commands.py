@@ -268,7 +268,7 @@ async def test_a_certificate_that_is_no_file_exits_78(
     place(tmp_path / "cert.pem")
     served = await spawn("serve")
     assert served.returncode == 78
-    assert f"must be files; this is {said}" in served.stderr
+    assert f"must be regular files; this is {said}" in served.stderr
 
 
 #: A process for which the disk refuses to make or change files.
@@ -512,7 +512,7 @@ def test_what_is_missing_is_said() -> None:
     assert "Missing" not in run("accounts", "add", stdin=as_curl(session)).stderr
     late = run("accounts", "add", stdin=as_value(Arena().sign_in(expires_in=-7300)))
     assert "its login renews itself." in late.stdout
-    assert "a session that still holds" not in late.stderr
+    assert "a valid session" not in late.stderr
 
 
 @pytest.mark.parametrize(
@@ -527,7 +527,7 @@ def test_what_is_missing_is_said() -> None:
 def test_a_session_that_cannot_renew_itself_says_when_it_ends(left: float, end: str, missing: bool) -> None:
     added = run("accounts", "add", stdin=cookie(refresh_token=..., expires_at=time.time() + left))
     assert re.fullmatch(rf"Added account 'ada@example\.org': ada@example\.org; the session {end}\.\n", added.stdout)
-    assert ("Missing: a session that still holds" in added.stderr) is missing
+    assert ("Missing: a valid session" in added.stderr) is missing
     assert re.search(rf"ada@example\.org +{end} +usable", run("accounts", "list").stdout)
 
 

@@ -123,7 +123,7 @@ async def test_a_port_that_is_taken_is_replaced_and_said_so(tmp_path: Path) -> N
             assert f":{port}/" not in demo.after("base URL")
             demo.process.send_signal(signal.SIGINT)
             _, errors = await demo.process.communicate()
-            assert f"Port {port} cannot be had (Address already in use)" in errors.decode()
+            assert f"Port {port} is not available (Address already in use)" in errors.decode()
 
 
 async def test_a_named_configuration_holds_but_for_the_demos_surroundings(tmp_path: Path) -> None:

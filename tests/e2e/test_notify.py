@@ -185,7 +185,7 @@ async def test_a_failed_task_ends_the_signs_of_life(manager: Manager, caplog: py
         await manager.hears("WATCHDOG=1")
         fail.set()
         await asyncio.wait_for(feeding, 5)
-    assert "fed no more: save state has failed" in caplog.text
+    assert "no more messages to the service manager's watchdog: save state has failed" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_what_the_environment_says(environ: dict[str, str], expected: Notifier) 
 
 async def test_the_daemon_serves_without_its_manager(home: Home, http: aiohttp.ClientSession, tmp_path: Path) -> None:
     async with home.serve(environ={"NOTIFY_SOCKET": str(tmp_path / "nobody")}) as daemon:
-        await daemon.logs("the service manager cannot be told READY: ")
+        await daemon.logs("the service manager cannot be notified of READY: ")
         async with http.get(f"{daemon.origin}/v1/models", headers=home.headers) as response:
             assert response.status == 200
 
@@ -226,4 +226,4 @@ def test_a_manager_that_does_not_read_holds_nobody_up(tmp_path: Path, caplog: py
             began = time.monotonic()
             notifier.alive()
         assert time.monotonic() - began < 1
-    assert "the service manager cannot be told WATCHDOG: timed out" in caplog.text
+    assert "the service manager cannot be notified of WATCHDOG: timed out" in caplog.text

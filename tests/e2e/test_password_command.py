@@ -20,7 +20,7 @@ from bridge.state.documents import StateFolder
 
 CHECKOUT = Path(__file__).parents[2]
 GOOD = "correct horse battery"
-SET = "The password is set: a running daemon notices within two seconds, and logins from before end.\n"
+SET = "The password is set. A running daemon notices within two seconds, and ends all earlier logins.\n"
 FIRST = b"New password, at least 12 characters: "
 SECOND = b"The same again: "
 
@@ -114,7 +114,7 @@ async def test_only_the_password_is_changed(command: list[str], folder: StateFol
         pytest.param(b"", "too short", id="nothing"),
         pytest.param(b"\n" + GOOD.encode(), "too short", id="an empty line"),
         pytest.param(b"password48151623\n", "easy to guess", id="weak"),
-        pytest.param(b"correct horse \xff\n", "no valid text", id="no UTF-8"),
+        pytest.param(b"correct horse \xff\n", "not valid text", id="not UTF-8"),
     ],
 )
 def test_a_weak_password_exits_1_and_changes_nothing(
@@ -131,7 +131,9 @@ def test_a_weak_password_exits_1_and_changes_nothing(
     ("answers", "reason"),
     [
         pytest.param([(FIRST, b"password48151623\n")], "easy to guess", id="weak: not asked again"),
-        pytest.param([(FIRST, GOOD.encode() + b"\n"), (SECOND, b"another\n")], "not the same", id="mistyped"),
+        pytest.param(
+            [(FIRST, GOOD.encode() + b"\n"), (SECOND, b"another\n")], "the two passwords differ", id="mistyped"
+        ),
         pytest.param([(FIRST, b"\x04")], "Aborted!", id="Ctrl-D"),
         pytest.param([(FIRST, b"\x03\n")], "Aborted!", id="Ctrl-C"),  # a line too: it may come before the read
     ],

@@ -62,7 +62,7 @@ async def test_sigterm_lets_streams_end_and_then_ends_the_rest(home: Home, http:
             callers = await begin(tasks, http, daemon, home, *prompts)
             began = time.monotonic()
             daemon.signal(signal.SIGTERM)
-            await daemon.logs(f"running answers ({STREAMS}) get 2 s to end")
+            await daemon.logs(f"running answers ({STREAMS}) have 2 s to finish")
             play.go.set()
         assert await daemon.ends() == 0
         assert 2 <= time.monotonic() - began <= 2 + SLACK
@@ -252,7 +252,7 @@ async def test_reloads_lose_no_stream(home: Home, http: aiohttp.ClientSession) -
                     hidden = number % 2 == 0
                     home.configure({"models": {"hide": [model] if hidden else []}})
                     daemon.signal(signal.SIGHUP)
-                    await daemon.logs("read anew")
+                    await daemon.logs("the configuration was reloaded")
                 async with http.get(f"{daemon.origin}/v1/models/{model}", headers=home.headers) as response:
                     assert response.status == (404 if hidden else 200)  # a broken file changes nothing
             play.go.set()
@@ -266,8 +266,8 @@ async def test_what_needs_a_restart_is_said(home: Home, http: aiohttp.ClientSess
     async with home.serve() as daemon:
         home.configure({"server": {"port": 1, "state_dir": "elsewhere", "host": "::1"}, "limits": {"streams": 1}})
         daemon.signal(signal.SIGHUP)
-        await daemon.logs("read anew")
-        warnings = [line for line in daemon.log if "must be restarted" in line]
+        await daemon.logs("the configuration was reloaded")
+        warnings = [line for line in daemon.log if "restart the daemon to apply it" in line]
         assert [re.findall(r"\w+\.\w+", line)[0] for line in warnings] == [
             "server.host",
             "server.port",
@@ -332,7 +332,7 @@ async def test_whatever_is_in_the_configuration_s_place_changes_nothing(
         for spoil in BAD_FILES:
             spoil(home.config)
             daemon.signal(signal.SIGHUP)
-            line = await daemon.logs("the configuration stays as it was")
+            line = await daemon.logs("the configuration was not changed")
             assert str(home.config) in line, spoil
             async with await post(http, daemon, home, "/say the same") as response:
                 assert response.status == 200, "base_url is not the default's"
@@ -341,7 +341,7 @@ async def test_whatever_is_in_the_configuration_s_place_changes_nothing(
             home.config.unlink(missing_ok=True)
             home.configure()
             daemon.signal(signal.SIGHUP)
-            await daemon.logs("read anew")
+            await daemon.logs("the configuration was reloaded")
         assert "Traceback" not in "\n".join(daemon.log)
         _pipe(home.config)
         daemon.signal(signal.SIGHUP)
@@ -365,10 +365,10 @@ runpy.run_module("bridge", run_name="__main__", alter_sys=True)
     async with home.serve(program=(sys.executable, "-c", program)) as daemon:
         for error in ("Input/output error", "KeyError", "RecursionError", "MemoryError"):
             daemon.signal(signal.SIGHUP)
-            await daemon.logs("the configuration stays as it was")
+            await daemon.logs("the configuration was not changed")
             await daemon.logs(error)
         daemon.signal(signal.SIGHUP)
-        await daemon.logs("read anew")
+        await daemon.logs("the configuration was reloaded")
         async with await post(http, daemon, home, "/say well") as response:
             assert response.status == 200
 
@@ -524,7 +524,7 @@ async def test_whatever_is_in_a_state_file_s_place_the_daemon_goes_on_and_ends(
     async with home.serve() as daemon:
         for spoil in (_pipe, _device, _terminal, _huge, _emptied, _directory):
             spoil(path)
-            assert f"{path} " in await daemon.logs("going on with what was read before")
+            assert f"{path} " in await daemon.logs("continuing with what was read before")
             async with await post(http, daemon, home, "/say the same") as response:
                 assert response.status == 200, spoil
             if path.is_dir():
@@ -532,9 +532,9 @@ async def test_whatever_is_in_a_state_file_s_place_the_daemon_goes_on_and_ends(
             path.unlink(missing_ok=True)
             path.write_bytes(whole)
             await daemon.logs(f"{name} was changed")  # the watch goes on
-        assert sum("going on with what was read before" in line for line in daemon.log) == 6, "each is told once"
+        assert sum("continuing with what was read before" in line for line in daemon.log) == 6, "each is told once"
         _pipe(path)
-        await daemon.logs("going on with what was read before")
+        await daemon.logs("continuing with what was read before")
         assert (await daemon.stop())[0] == 0
 
 

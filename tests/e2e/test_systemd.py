@@ -141,7 +141,7 @@ async def test_the_daemon_does_only_what_the_filters_let_through(home: Home, tmp
     async with home.serve(program=(*strace, sys.executable, "-m", "bridge")) as daemon:
         await ask(home, daemon.origin)
         daemon.signal(signal.SIGHUP)
-        await daemon.logs("read anew")
+        await daemon.logs("the configuration was reloaded")
         assert (await daemon.stop())[0] == 0
     traced = trace.read_text()
     calls = set(re.findall(r"^(?:\d+ +)?(\w+)\(", traced, re.MULTILINE))

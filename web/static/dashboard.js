@@ -1,8 +1,8 @@
-// What the pages do by themselves: parts that redraw, text that is copied, lists that are searched. Without it they work.
+// Scripts of the pages: live parts, copy buttons, search in lists. The pages also work without them.
 
 const LIVE_MILLISECONDS = 2000;
 
-// <div data-live="/address of the part">: drawn anew while the page is looked at.
+// <div data-live="/URL of the part">: refreshed periodically while the page is visible.
 for (const part of document.querySelectorAll("[data-live]")) {
   const redraw = async () => {
     if (!document.hidden) {
@@ -12,7 +12,7 @@ for (const part of document.querySelectorAll("[data-live]")) {
         if (answer.ok) show(part, await answer.text());
         part.classList.toggle("stale", !answer.ok);
       } catch {
-        part.classList.add("stale"); // the daemon is away: what is shown is what was
+        part.classList.add("stale"); // the daemon is unreachable: the content is stale
       }
     }
     setTimeout(redraw, LIVE_MILLISECONDS);
@@ -20,18 +20,18 @@ for (const part of document.querySelectorAll("[data-live]")) {
   setTimeout(redraw, LIVE_MILLISECONDS);
 }
 
-// Show the daemon's own markup, escaped there, in place of a part's. Where the focus was and is no more, it goes to the part.
+// Replace a part's content with markup from the daemon, which has escaped it. If the focused element is gone, focus the part.
 function show(part, markup) {
   const focused = part.contains(document.activeElement);
   const fresh = document.createElement("template");
   fresh.innerHTML = markup;
-  become(part, fresh.content);
+  morph(part, fresh.content);
   if (focused && !part.contains(document.activeElement)) part.focus({ preventScroll: true });
 }
 
-// Make the children of `old` those of `fresh`. Whatever stays is the same node as before, by its id or its place: so the
-// focus, the selection, what is scrolled and what is open stay too.
-function become(old, fresh) {
+// Change the children of `old` into those of `fresh`, reusing nodes by id or position, so that focus, selection, scroll
+// positions and open details are kept.
+function morph(old, fresh) {
   let next = old.firstChild;
   for (const child of [...fresh.childNodes]) {
     const same = counterpart(next, child);
@@ -46,13 +46,13 @@ function become(old, fresh) {
     else {
       for (const { name, value } of child.attributes) same.setAttribute(name, value);
       for (const { name } of [...same.attributes]) if (name !== "open" && !child.hasAttribute(name)) same.removeAttribute(name);
-      become(same, child);
+      morph(same, child);
     }
   }
   while (next) next = drop(next);
 }
 
-// Which node, from `next` on, `child` was before: elements go by their id, or by kind and class; a text stays in its place.
+// The old node, from `next` on, that corresponds to `child`: elements match by id, or by tag and class, texts by position.
 function counterpart(next, child) {
   if (child.nodeType !== Node.ELEMENT_NODE) return next?.nodeName === child.nodeName ? next : null;
   while (next && !isAlike(next, child)) next = next.nextSibling;
@@ -70,7 +70,7 @@ function drop(node) {
   return next;
 }
 
-// Escape closes the question that is open, and leaves the focus on its button.
+// Escape closes an open confirmation, and focuses its button.
 document.addEventListener("keydown", (event) => {
   const open = event.key === "Escape" && document.querySelector(".ask[open]");
   if (!open) return;
@@ -82,21 +82,21 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy], [data-text]");
   if (!button) return;
-  button.dataset.said ??= button.textContent;
+  button.dataset.label ??= button.textContent;
   try {
     await navigator.clipboard.writeText(button.dataset.text ?? document.getElementById(button.dataset.copy).textContent);
     button.textContent = "Copied";
   } catch {
-    button.textContent = "Select it by hand"; // no clipboard without TLS, except on this machine
+    button.textContent = "Select it by hand"; // browsers offer no clipboard without TLS, except on localhost
   }
-  document.getElementById("told").textContent = button.textContent;
-  setTimeout(() => (button.textContent = button.dataset.said), 1500);
+  document.getElementById("status").textContent = button.textContent;
+  setTimeout(() => (button.textContent = button.dataset.label), 1500);
 });
 
-// Where the snippets call is where this page came from.
+// The snippets call the origin of this page.
 for (const each of document.querySelectorAll("[data-origin]")) each.textContent = location.origin;
 
-// <form data-filter="id of a list">: rows show where every word is found, and every checked box is among their traits.
+// <form data-filter="id of a list">: shows the rows that contain every word and have every checked trait.
 for (const form of document.querySelectorAll("form[data-filter]")) {
   const list = document.getElementById(form.dataset.filter);
   const count = form.querySelector("output");

@@ -1,24 +1,24 @@
-// A chat with one model, streamed: what is said and answered lives in this page alone.
+// A streamed chat with one model, kept in this page only.
 
 const form = document.getElementById("say");
 if (form) {
-  const [talk, text, model, file, send, stop, anew, pictures, trouble] = [
-    "talk", "text", "model", "file", "send", "stop", "anew", "pictures", "trouble",
+  const [talk, text, model, file, send, stop, newChat, pictures, trouble] = [
+    "talk", "text", "model", "file", "send", "stop", "new-chat", "pictures", "trouble",
   ].map((id) => document.getElementById(id));
-  let messages = []; // of this chat, as the API takes them
-  let added = []; // data URLs of pictures that go with the next message
-  let running = null; // aborts the answer under way
+  let messages = []; // of this chat, in the API's format
+  let added = []; // data URLs of pictures for the next message
+  let running = null; // AbortController of the running answer
 
   const chosen = () => model.selectedOptions[0];
   const can = (trait) => chosen().dataset.traits.split(" ").includes(trait);
 
-  const suit = () => {
+  const showAttach = () => {
     const sees = can("sees") && !can("draws");
     document.getElementById("attach").hidden = !sees;
     file.disabled = !sees;
-    if (!sees) takeAway();
+    if (!sees) clearAdded();
   };
-  model.addEventListener("change", suit);
+  model.addEventListener("change", showAttach);
 
   text.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
@@ -37,11 +37,11 @@ if (form) {
     showAdded();
   });
 
-  anew.addEventListener("click", () => {
+  newChat.addEventListener("click", () => {
     running?.abort();
     messages = [];
     talk.replaceChildren();
-    anew.hidden = true;
+    newChat.hidden = true;
     text.focus();
   });
   stop.addEventListener("click", () => running?.abort());
@@ -56,20 +56,20 @@ if (form) {
     const message = { role: "user", content: sent.length ? parts : said };
     const question = bubble("user", said, sent.map(({ url }) => url));
     text.value = "";
-    takeAway();
+    clearAdded();
     if (await ask(message, said)) return;
-    question.remove(); // nothing came of it: it can be changed, and asked again
+    question.remove(); // no answer: put the message back, to be edited and sent again
     text.value = said;
     added = sent;
     showAdded();
   });
 
-  // Returns whether there is an answer, or a part of one.
+  // Returns whether there is an answer, complete or partial.
   async function ask(message, said) {
     const history = messages; // a new chat may begin meanwhile
     const answer = bubble("assistant", "");
     running = new AbortController();
-    anew.hidden = false;
+    newChat.hidden = false;
     send.disabled = true;
     stop.hidden = false;
     try {
@@ -106,7 +106,7 @@ if (form) {
       follow();
     }
     const seconds = ((performance.now() - began) / 1000).toFixed(1);
-    note(answer, `${model.value} · first delta ${(first / 1000).toFixed(1)} s, whole ${seconds} s · about ${usage?.completion_tokens ?? 0} tokens`);
+    note(answer, `${model.value} · first delta ${(first / 1000).toFixed(1)} s, total ${seconds} s · about ${usage?.completion_tokens ?? 0} tokens`);
   }
 
   async function draw(said, answer) {
@@ -129,7 +129,7 @@ if (form) {
     return response;
   }
 
-  // The JSON of each `data:` line; `[DONE]` ends, and an end without it is none.
+  // Yields the JSON of each `data:` line until `[DONE]`; throws if the stream ends without it.
   async function* events(body) {
     let rest = "";
     for await (const piece of pieces(body.pipeThrough(new TextDecoderStream()))) {
@@ -201,7 +201,7 @@ if (form) {
     pictures.hidden = !added.length;
   }
 
-  function takeAway() {
+  function clearAdded() {
     added = [];
     showAdded();
   }
@@ -224,5 +224,5 @@ if (form) {
     });
   }
 
-  suit();
+  showAttach();
 }

@@ -1,4 +1,4 @@
-// The code stands behind the # of the address, which a browser never sends: take it from there into the form.
+// Move the code from the URL's fragment, which browsers never send, into the form.
 const take = () => {
   const code = decodeURIComponent(location.hash.slice(1));
   if (!code) return;
@@ -6,5 +6,5 @@ const take = () => {
   history.replaceState(null, "", location.pathname);
   document.getElementById("password").focus();
 };
-addEventListener("hashchange", take); // the address may be pasted where this page is open already
+addEventListener("hashchange", take); // the URL may be pasted into a tab that already shows this page
 take();

@@ -92,7 +92,7 @@ def test_a_slot_is_held_for_the_block_and_released_once() -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, GeneratorExit])
-def test_a_slot_comes_back_whatever_ends_the_block(error: type[BaseException]) -> None:
+def test_a_slot_is_released_however_the_block_ends(error: type[BaseException]) -> None:
     limiter = Limiter(Clock())
     with pytest.raises(error), limiter.slot("a", rpm=9, concurrency=1, streams=9):
         raise error

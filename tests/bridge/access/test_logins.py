@@ -44,7 +44,7 @@ def test_nothing_kept_or_shown_lets_anybody_in(logins: Logins) -> None:
     assert session_id not in repr(vars(logins))
 
 
-def test_whoever_is_away_too_long_is_logged_out(logins: Logins, clock: Clock) -> None:
+def test_a_login_ends_after_its_idle_time(logins: Logins, clock: Clock) -> None:
     session_id, _ = logins.begin()
     clock.now = math.nextafter(1000 + IDLE_SECONDS, 0)
     assert logins.find(session_id) is not None, "and seen: the time starts anew"

@@ -28,7 +28,7 @@ GOOD = "correct horse battery"
         pytest.param("correct\thorse", "control character", id="tab"),
         pytest.param("correct horse\n", "control character", id="line end"),
         pytest.param("correct\x00horse", "control character", id="NUL"),
-        pytest.param("correct horse\udcff", "no valid text", id="bytes that are no UTF-8"),
+        pytest.param("correct horse\udcff", "not valid text", id="bytes that are not UTF-8"),
         pytest.param("abcdefghijkl", "easy to guess", id="alphabet"),
         pytest.param("zyxwvutsrqpo", "easy to guess", id="alphabet backwards"),
         pytest.param("1234567890123", "easy to guess", id="digits"),
@@ -109,7 +109,7 @@ def test_a_password_is_the_same_however_a_keyboard_spells_it() -> None:
 
 
 @pytest.mark.parametrize("damage", ["", "x", "$argon2id$", "é", "\udcff", "cut", "turned"])
-def test_a_damaged_hash_is_nobodys(damage: str) -> None:
+def test_a_damaged_hash_matches_no_password(damage: str) -> None:
     kept = hash_password(GOOD)
     damaged = {"cut": kept[:-5], "turned": kept[::-1]}.get(damage, damage)
     assert not verify(damaged, GOOD)

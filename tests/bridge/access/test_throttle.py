@@ -176,7 +176,7 @@ attempts = st.tuples(
 
 @a_share(of=4)
 @given(st.floats(0, 1e9), st.lists(attempts, max_size=120))
-def test_whoever_waits_as_told_is_let_in_and_waits_are_bounded(
+def test_an_attempt_after_the_announced_wait_is_allowed_and_waits_are_bounded(
     start: float, tries: list[tuple[str, float, bool]]
 ) -> None:
     clock = Clock()

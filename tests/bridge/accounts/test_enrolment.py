@@ -15,7 +15,7 @@ from upstream.protocol.errors import Reason
 
 @pytest.mark.parametrize("resting", [{"chat": 2e9}, {EVERYTHING: 2e9}, {"chat": 2e9, "image": 3e9}, {}])
 @pytest.mark.parametrize("relabelled", [False, True])
-def test_an_account_that_is_renewed_rests_no_more(resting: dict[str, float], relabelled: bool) -> None:
+def test_renewing_an_account_ends_its_rest(resting: dict[str, float], relabelled: bool) -> None:
     arena = Arena()
     old, other = (Account(name, cookies.decode(arena.sign_in(name).cookie_value)) for name in ("a", "b"))
     old = replace(old, expired=True, bar=Reason.TERMS, resting=resting)

@@ -15,7 +15,7 @@ from asking import Asker
 from keeping import Keeping, keeping
 from manual_clock import Clock
 
-from bridge.accounts.renewals import SIDE_BY_SIDE, renewing
+from bridge.accounts.renewals import CONCURRENT_CALLS, renewing
 from bridge.state.documents import StateFolder
 from bridge.state.state import accounts_document
 from upstream.accounts import Account
@@ -195,7 +195,7 @@ async def test_who_leaves_while_waiting_cancels_nothing(arena: Arena, folder: St
         assert (len(bridge.reads), session.refreshes, kept(session)) == (1, 1, True)
 
 
-async def test_nobody_waits_longer_than_connecting_may_take_after_the_call_began(
+async def test_requests_wait_for_a_renewal_for_connect_timeout_at_most(
     arena: Arena, folder: StateFolder, clock: Clock
 ) -> None:
     (session,) = sign_in(arena, expires_in=-10.0)
@@ -286,29 +286,29 @@ async def test_a_cookie_that_could_not_be_saved_is_saved_later(
         await until(lambda: session.cookie_value in (folder.path / "accounts.json").read_text())
 
 
-async def test_the_end_of_the_daemon_lets_a_renewal_end_and_begins_none(
+async def test_shutdown_lets_a_running_renewal_finish_and_starts_none(
     arena: Arena, folder: StateFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.accounts.renewals.FAREWELL_SECONDS", 5.0)
-    sessions = sign_in(arena, SIDE_BY_SIDE + 5, expires_in=-10.0)
+    monkeypatch.setattr("bridge.accounts.renewals.SHUTDOWN_SECONDS", 5.0)
+    sessions = sign_in(arena, CONCURRENT_CALLS + 5, expires_in=-10.0)
     release = asyncio.Event()
     async with keeping(arena, folder, clock, *sessions) as bridge:
         arena.faults.arm("no_headers", None, on="me", release=release)
         bridge.renewals.start_due()
-        await until(lambda: len(bridge.reads) == SIDE_BY_SIDE)
+        await until(lambda: len(bridge.reads) == CONCURRENT_CALLS)
         ending = bridge.aside.spawn(bridge.renewals.finish(), name="end")
         await asyncio.sleep(0)
         release.set()
         await ending
         assert not tuple(bridge.tasks)
-        assert len(bridge.reads) == SIDE_BY_SIDE  # the others were waiting, and have spent nothing
-        assert sum(session.refreshes for session in sessions) == SIDE_BY_SIDE
+        assert len(bridge.reads) == CONCURRENT_CALLS  # the others were waiting, and have spent nothing
+        assert sum(session.refreshes for session in sessions) == CONCURRENT_CALLS
     for session in sessions:
         assert kept(session)
         assert (await bridge.on_disk(session)).session.value == session.cookie_value
 
 
-async def test_whoever_owns_the_renewals_lets_them_end(arena: Arena, folder: StateFolder, clock: Clock) -> None:
+async def test_the_owner_of_renewals_lets_them_finish(arena: Arena, folder: StateFolder, clock: Clock) -> None:
     (session,) = sign_in(arena, expires_in=-10.0)
     release = asyncio.Event()
 
@@ -326,10 +326,10 @@ async def test_whoever_owns_the_renewals_lets_them_end(arena: Arena, folder: Sta
         assert await is_current(bridge, session)
 
 
-async def test_the_end_of_the_daemon_does_not_wait_for_what_does_not_come(
+async def test_shutdown_does_not_wait_for_unfinished_bodies(
     arena: Arena, folder: StateFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.accounts.renewals.FAREWELL_SECONDS", 0.05)
+    monkeypatch.setattr("bridge.accounts.renewals.SHUTDOWN_SECONDS", 0.05)
     (session,) = sign_in(arena, expires_in=-10.0)
     async with keeping(arena, folder, clock, session) as bridge:
         arena.faults.arm("no_headers", None, on="me")
@@ -442,7 +442,9 @@ async def test_a_cookie_pasted_while_the_old_one_is_renewed_is_kept_and_checked_
         assert await is_current(bridge, new)
 
 
-async def test_guests_and_terms_bar_and_no_more(arena: Arena, folder: StateFolder, clock: Clock) -> None:
+async def test_guests_and_missing_consent_bar_an_account_without_expiring_it(
+    arena: Arena, folder: StateFolder, clock: Clock
+) -> None:
     guest = arena.sign_in("visitor", guest=True)
     waiting = arena.sign_in(consented=False)
     async with keeping(arena, folder, clock, guest, waiting) as bridge:
@@ -519,11 +521,11 @@ async def test_two_hundred_that_are_due_at_once_are_asked_about_a_few_at_a_time(
         release = asyncio.Event()
         arena.faults.arm("no_headers", None, on="me", release=release)
         bridge.renewals.start_due()
-        await until(lambda: len(bridge.reads) == SIDE_BY_SIDE <= 8)
+        await until(lambda: len(bridge.reads) == CONCURRENT_CALLS <= 8)
         for _ in range(3):
             bridge.renewals.start_due()
             await bridge.client.page(timeout=5)  # a call that came later has been answered
-        assert len(bridge.reads) == SIDE_BY_SIDE
+        assert len(bridge.reads) == CONCURRENT_CALLS
         release.set()
         await bridge.settled()
         assert len(bridge.reads) == 200
@@ -532,7 +534,7 @@ async def test_two_hundred_that_are_due_at_once_are_asked_about_a_few_at_a_time(
         assert len(bridge.tasks) == 0
 
 
-async def test_an_error_that_nobody_foresaw_makes_no_storm(
+async def test_an_unexpected_error_causes_no_storm_of_calls(
     arena: Arena, folder: StateFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (session,) = sign_in(arena)
@@ -639,7 +641,7 @@ async def test_a_401_of_the_page_of_2025_marks_the_account(folder: StateFolder, 
         assert not bridge.account(again).expired
 
 
-async def test_a_page_revives_nobody(arena: Arena, folder: StateFolder, clock: Clock) -> None:
+async def test_reading_the_page_does_not_revive_an_account(arena: Arena, folder: StateFolder, clock: Clock) -> None:
     arena.era = 2025
     (session,) = sign_in(arena, expires_in=7 * DAY)
     async with keeping(arena, folder, clock, session) as bridge:

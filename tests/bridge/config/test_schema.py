@@ -101,7 +101,7 @@ def test_variables(variable: str, text: str, value: object) -> None:
     assert getattr(getattr(config, section), key) == value
 
 
-def test_a_variable_puts_right_what_the_file_has_wrong() -> None:
+def test_a_variable_overrides_a_wrong_value_in_the_file() -> None:
     assert load(write("[server]\nport = 'abc'"), {"LMARENA_BRIDGE_SERVER__PORT": "1"}).server.port == 1
 
 
@@ -201,7 +201,7 @@ def test_a_bare_string_is_a_list_of_one(name: str, text: str, members: tuple[obj
     assert getattr(getattr(config, section), key) == members
 
 
-def test_a_bare_string_that_is_wrong_is_told_without_an_index() -> None:
+def test_a_wrong_bare_string_is_reported_without_an_index() -> None:
     (problem,) = problems("[server]\ncors_origins = 'localhost'")
     assert (problem.key, problem.found) == ("server.cors_origins", '"localhost"')
 
@@ -225,7 +225,7 @@ def test_aliases_keep_their_order() -> None:
         ('"" = "a"', "models.aliases", '{"": "a"}'),
     ],
 )
-def test_a_wrong_alias_is_told_by_its_name(line: str, key: str, found: str) -> None:
+def test_a_wrong_alias_is_reported_with_its_name(line: str, key: str, found: str) -> None:
     (problem,) = problems(f"[models]\nhide = []\n[models.aliases]\n{line}")
     assert (problem.where, problem.key, problem.found) == ("bridge.toml:3", key, found)
 
@@ -457,18 +457,18 @@ def test_a_variable_without_a_section_is_refused_with_the_right_name(variable: s
     assert complaint("", {f"LMARENA_BRIDGE_{variable}": "canary"}) == said
 
 
-def test_it_is_told_together_with_the_other_problems() -> None:
+def test_a_file_error_is_reported_together_with_the_other_problems() -> None:
     found = problems("[server]\nport = 'x'", {"LMARENA_BRIDGE_PORT": "1", "LMARENA_BRIDGE_NO_SKIP": "1", "PORT": "2"})
     assert [problem.where for problem in found] == ["LMARENA_BRIDGE_PORT", "bridge.toml:2"]
 
 
-def test_a_wrong_credential_is_told_by_its_file(tmp_path: Path) -> None:
+def test_a_wrong_credential_is_reported_with_its_file(tmp_path: Path) -> None:
     (tmp_path / "server.port").write_text("x")
     (problem,) = problems("", {"CREDENTIALS_DIRECTORY": str(tmp_path)})
     assert (problem.where, problem.found) == (str(tmp_path / "server.port"), '"x"')
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     text = "port = 1\n[server]\nport = 'x'\nhost = 3\n[log]\nlevel = 'loud'"
     found = problems(text, {"LMARENA_BRIDGE_STREAM__KEEPALIVE": "on"})
     assert {(problem.where, problem.key) for problem in found} == {
@@ -498,7 +498,7 @@ _VALUES = st.recursive(
 
 
 @given(st.sampled_from(list(KEYS)), _VALUES)
-def test_whatever_a_key_is_given_it_is_read_or_told(name: str, value: object) -> None:
+def test_any_value_of_a_key_is_read_or_reported(name: str, value: object) -> None:
     section, key = name.split(".")
     told = []
     try:

@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> StateFolder:
 @pytest.mark.parametrize(
     "admin", [Admin(), Admin(HASH), Admin(clearance=CLEARANCE), ADMIN], ids=["nothing", "password", "clearance", "both"]
 )
-async def test_what_is_saved_is_loaded(folder: StateFolder, admin: Admin) -> None:
+async def test_saved_values_are_loaded_again(folder: StateFolder, admin: Admin) -> None:
     await admin_document(folder).save(admin)
     assert await admin_document(folder).load() == admin
 

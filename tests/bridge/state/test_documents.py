@@ -278,7 +278,7 @@ async def test_wider_modes_are_tightened(folder: StateFolder, caplog: pytest.Log
     folder.prepare()
     assert await words.load() == ("a",)
     assert (mode(folder.path), mode(words.path)) == (0o700, 0o600)
-    assert caplog.text.count("was open to others") == 2
+    assert caplog.text.count("was accessible to other users") == 2
 
 
 async def test_a_link_is_replaced_not_followed(tmp_path: Path, words: Document[Words]) -> None:
@@ -366,7 +366,7 @@ async def test_a_lock_that_never_comes_free_is_an_error(
     folder: StateFolder, words: Document[Words], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.state.documents.LOCK_TIMEOUT", 0.02)
-    with folder.locked("words"), pytest.raises(StateError, match="look for a stopped process"):
+    with folder.locked("words"), pytest.raises(StateError, match="look for a suspended process"):
         await words.save(())
 
 
@@ -402,7 +402,9 @@ async def test_a_save_once_begun_completes_and_keeps_its_turn(words: Document[Wo
     assert await words.load() == ("first", "second")
 
 
-async def test_a_failure_nobody_waited_for_is_logged(words: Document[Words], caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_after_its_caller_was_cancelled_is_logged(
+    words: Document[Words], caplog: pytest.LogCaptureFixture
+) -> None:
     change = Stalled(("lost",))
     async with asyncio.TaskGroup() as tasks:
         caller = tasks.create_task(words.update(change))
@@ -413,7 +415,7 @@ async def test_a_failure_nobody_waited_for_is_logged(words: Document[Words], cap
     with pytest.raises(StateError):
         await words.load()  # its turn comes after the failure
     assert ("bridge.state.documents", logging.ERROR) in [record[:2] for record in caplog.record_tuples]
-    assert "its caller left" in caplog.text
+    assert "its caller was cancelled" in caplog.text
 
 
 async def test_a_document_is_saved_as_it_was_when_save_was_called(folder: StateFolder) -> None:
@@ -442,7 +444,7 @@ async def test_one_daemon_holds_the_folder_while_commands_write(folder: StateFol
         pass
 
 
-def test_whether_a_daemon_runs_is_told_without_a_trace(folder: StateFolder) -> None:
+def test_checking_for_a_daemon_leaves_no_trace(folder: StateFolder) -> None:
     assert not folder.is_held()
     assert not list(folder.path.iterdir())
     with folder.hold():
@@ -454,7 +456,7 @@ def test_whether_a_daemon_runs_is_told_without_a_trace(folder: StateFolder) -> N
 def test_a_daemon_starts_while_it_is_asked_whether_one_runs(
     folder: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.state.documents.HOLD_PATIENCE", 10.0)
+    monkeypatch.setattr("bridge.state.documents.DAEMON_LOCK_TIMEOUT", 10.0)
     with folder.hold():
         pass
     asking = os.open(folder.path / ".daemon.lock", os.O_RDONLY)
@@ -515,7 +517,7 @@ no_files = pytest.mark.parametrize(("place", "said"), NO_FILES.values(), ids=NO_
 
 
 @no_files
-async def test_what_is_no_file_is_named_and_left_untouched(
+async def test_a_path_that_is_not_a_file_is_named_and_left_untouched(
     words: Document[Words], monkeypatch: pytest.MonkeyPatch, place: Callable[[Path], object], said: str
 ) -> None:
     monkeypatch.chdir(words.path.parent)
@@ -588,7 +590,7 @@ async def test_nested_damage(words: Document[Words], data: bytes) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EMFILE])
-def test_a_disk_that_refuses_for_now_is_told_from_damage(
+def test_a_temporary_disk_error_is_distinguished_from_damage(
     folder: StateFolder, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def refuse(*_: object) -> NoReturn:

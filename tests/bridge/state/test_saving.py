@@ -50,7 +50,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.mark.parametrize("refusals", [0, 1, 3, 12])
-async def test_what_was_refused_is_written_without_another_change(
+async def test_a_refused_write_is_retried_without_another_change(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, refusals: int
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -64,11 +64,11 @@ async def test_what_was_refused_is_written_without_another_change(
     assert disk.writes == refusals + 1
     assert not kept.due
     assert made == [min(FIRST_PAUSE_SECONDS * 2**at, LONGEST_PAUSE_SECONDS) for at in range(refusals)]
-    failures = [f"words are not saved, tried again until it succeeds: {FULL}", "words are saved again"]
+    failures = [f"words are not saved; retrying until it succeeds: {FULL}", "words are saved again"]
     assert caplog.messages == (failures if refusals else [])
 
 
-async def test_another_failure_is_said_too(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_different_failure_is_logged_too(caplog: pytest.LogCaptureFixture) -> None:
     disk = Disk("full", "full", "read-only", "full")
     kept = Saving("words are", disk.write)
     kept.changed()
@@ -145,7 +145,7 @@ def _error() -> Exception:
 
 
 @pytest.mark.parametrize("error", [_error, asyncio.CancelledError], ids=["a bug", "cancelled"])
-async def test_whatever_ends_a_write_early_leaves_it_to_be_done(error: Callable[[], BaseException]) -> None:
+async def test_an_interrupted_write_stays_pending(error: Callable[[], BaseException]) -> None:
     async def write() -> None:
         raise error()
 
@@ -157,7 +157,7 @@ async def test_whatever_ends_a_write_early_leaves_it_to_be_done(error: Callable[
 
 
 @pytest.mark.parametrize(("refusals", "lost"), [(0, False), (1, False), (100, True)])
-async def test_what_is_lost_at_the_end_is_said(caplog: pytest.LogCaptureFixture, refusals: int, lost: bool) -> None:
+async def test_losses_at_shutdown_are_logged(caplog: pytest.LogCaptureFixture, refusals: int, lost: bool) -> None:
     disk = Disk(*[FULL] * refusals)
     async with saving.saving("words are", disk.write, loss="they are learned again") as kept:
         kept.changed()

@@ -141,7 +141,7 @@ learned = pytest.mark.parametrize(("learn", "expected"), LEARNED.values(), ids=L
 
 
 @learned
-async def test_what_upstream_says_is_written(
+async def test_changes_by_upstream_are_written(
     folder: StateFolder, learn: Callable[[State, Account], None], expected: Callable[[Account], Account]
 ) -> None:
     account = new_account()
@@ -497,7 +497,7 @@ async def test_a_file_broken_by_hand_changes_nothing(folder: StateFolder, caplog
     good = path.read_bytes()
     async with running(state) as told, asyncio.timeout(5):
         path.write_bytes(b"{")
-        await comes_true(lambda: "going on with what was read before" in caplog.text)
+        await comes_true(lambda: "continuing with what was read before" in caplog.text)
         assert in_memory(state) == {"ada": account}
         path.write_bytes(good)
         await told.wait()
@@ -566,7 +566,7 @@ async def held(folder: StateFolder, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     """It looks at its files without delay."""
     monkeypatch.setattr("bridge.state.state.WATCH_SECONDS", 0.001)
     monkeypatch.setattr("bridge.state.documents.GAP_SECONDS", 0.0)
-    monkeypatch.setattr("bridge.state.state.LOOKS_UNTIL_GONE", 1_000_000)
+    monkeypatch.setattr("bridge.state.state.CHECKS_UNTIL_DELETED", 1_000_000)
     secret, key = api_key()
     await keys_document(folder).save((key,))
     await put(folder, new_account())
@@ -585,10 +585,10 @@ async def test_a_file_that_is_moved_away_and_back_changes_nothing(
     path = held.folder.path / f"{name}.json"
     for times in (1, 2):
         path.rename(path.with_suffix(".aside"))
-        await comes_true(lambda times=times: caplog.text.count("is gone; going on with what was read") == times)  # type: ignore[misc]
+        await comes_true(lambda times=times: caplog.text.count("is gone; continuing with what was read") == times)  # type: ignore[misc]
         assert held.is_whole()
         path.with_suffix(".aside").rename(path)
-        await comes_true(lambda times=times: caplog.text.count("is there again, as it was") == times)  # type: ignore[misc]
+        await comes_true(lambda times=times: caplog.text.count("is back, unchanged") == times)  # type: ignore[misc]
         assert held.is_whole()
 
 
@@ -617,7 +617,7 @@ async def test_a_file_that_is_half_written_changes_nothing(
     path = held.folder.path / f"{name}.json"
     whole = path.read_bytes()
     path.write_bytes(whole[:rest])
-    await comes_true(lambda: "going on with what was read before" in caplog.text)
+    await comes_true(lambda: "continuing with what was read before" in caplog.text)
     assert held.is_whole()
     caplog.clear()
     caplog.set_level(logging.INFO)
@@ -639,7 +639,7 @@ def counted(looks: list[int]) -> Callable[..., Awaitable[bool]]:
 async def test_a_folder_that_is_gone_is_waited_for_however_long(
     held: Held, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("bridge.state.state.LOOKS_UNTIL_GONE", 3)
+    monkeypatch.setattr("bridge.state.state.CHECKS_UNTIL_DELETED", 3)
     aside = held.folder.path.with_name("aside")
     held.folder.path.rename(aside)
     await comes_true(lambda: caplog.text.count("with its whole folder") == 3)
@@ -666,9 +666,9 @@ async def test_a_folder_that_is_gone_is_waited_for_however_long(
 async def test_a_file_that_stays_gone_is_believed_after_several_looks(
     held: Held, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("bridge.state.state.LOOKS_UNTIL_GONE", 3)
+    monkeypatch.setattr("bridge.state.state.CHECKS_UNTIL_DELETED", 3)
     (held.folder.path / f"{name}.json").unlink()
-    await comes_true(lambda: "it is taken for empty" in caplog.text)
+    await comes_true(lambda: "it is treated as empty" in caplog.text)
     await comes_true(lambda: not held.is_whole())
 
 
@@ -701,7 +701,7 @@ async def test_a_command_does_not_take_a_gap_for_an_empty_file(held: Held, monke
     assert len(await add) == 2
 
 
-async def test_at_the_end_a_file_that_is_gone_is_written_anew(held: Held) -> None:
+async def test_a_missing_file_is_recreated_at_shutdown(held: Held) -> None:
     account = in_memory(held.state)["ada"]
     (held.folder.path / "accounts.json").unlink()
     held.state.pool.credentials(account).rotate(RENEWED.session.value)

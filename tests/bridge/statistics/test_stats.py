@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.statistics.counts import NAME_CHARS, NAMES, OTHERS, Outcome, ToolUse, UsageCounts
-from bridge.statistics.stats import MAX_WAITING, TABLE_DAYS, Stats
+from bridge.statistics.stats import MAX_PENDING, TABLE_DAYS, Stats
 from upstream.protocol.errors import Reason
 
 
@@ -72,7 +72,7 @@ times = st.floats(Clock.now, Clock.now + TABLE_DAYS * DAY, exclude_max=True)
 
 @a_share(of=10)
 @given(st.lists(st.tuples(times, outcomes | attempts | uploads | st.just(RESTART)), max_size=60))
-def test_everything_adds_up_whatever_the_clock_does_and_whenever_it_restarts(
+def test_counts_add_up_across_clock_jumps_and_restarts(
     steps: list[tuple[float, Outcome | tuple[str, Reason] | bool | str]],
 ) -> None:
     clock, happened = Clock(), Happened()
@@ -119,7 +119,7 @@ def test_a_clock_that_was_ahead_and_comes_back_loses_nothing() -> None:
     assert stats.totals.requests == 62
 
 
-def test_what_changes_no_more_is_packed_once() -> None:
+def test_a_period_that_cannot_change_is_packed_once() -> None:
     clock = Clock()
     stats = Stats(clock)
     stats.record(ok(model="m"))
@@ -182,8 +182,8 @@ LOOKS: dict[str, Callable[[Stats], object]] = {
 
 
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
-@pytest.mark.parametrize("number", [1, MAX_WAITING, 2 * MAX_WAITING + 1])
-def test_whoever_looks_sees_all_that_was_recorded(look: Callable[[Stats], object], number: int) -> None:
+@pytest.mark.parametrize("number", [1, MAX_PENDING, 2 * MAX_PENDING + 1])
+def test_reading_the_statistics_counts_all_recorded_outcomes(look: Callable[[Stats], object], number: int) -> None:
     stats = Stats(Clock())
     for _ in range(number):
         stats.record(ok(model="a", key="b"))

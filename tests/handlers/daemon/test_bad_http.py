@@ -129,15 +129,15 @@ async def test_the_longest_target_is_served(bridge: RunningBridge) -> None:
 
 BROKEN = {
     "a method that nobody knows": (b"BREW /v1/models HTTP/1.1\r\nHost: x\r\n\r\n", "its method is unknown"),
-    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x11" * 60, "https to a port that speaks http?"),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x11" * 60, "https to an http port?"),
     "no Host": (b"GET /v1/models HTTP/1.1\r\n\r\n", "it has no Host header"),
-    "two Hosts": (b"GET /v1/models HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", "is there twice"),
+    "two Hosts": (b"GET /v1/models HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", "repeats a header field"),
     "letters that are not ASCII": ("GET /v1/models/é HTTP/1.1\r\nHost: x\r\n\r\n".encode(), "percent-encoded"),
 }
 
 
 @pytest.mark.parametrize(("sent", "said"), BROKEN.values(), ids=BROKEN)
-async def test_what_is_broken_is_said(sent: bytes, said: str, bridge: RunningBridge) -> None:
+async def test_the_answer_names_the_error_in_broken_http(sent: bytes, said: str, bridge: RunningBridge) -> None:
     url = URL(bridge.origin)
     reader, writer = await asyncio.open_connection(url.host, url.port)
     with closing(writer):
@@ -171,7 +171,7 @@ def test_who_may_read_a_refusal(allowed: list[str], origin: str | None, reader: 
 
 
 @given(st.lists(st.integers(1, 400)))
-def test_a_head_is_remembered_whatever_its_pieces(sizes: list[int]) -> None:
+def test_a_head_is_remembered_however_it_is_split(sizes: list[int]) -> None:
     head = f"GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: y\r\norigin: {PAGE}\r\nCookie: {'a' * 500}".encode()
     remembered = UnfinishedHead()
     at = 0

@@ -50,7 +50,7 @@ BROKEN: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("sent", BROKEN.values(), ids=BROKEN)
-def test_what_is_no_http_is_not_waited_on(sent: bytes) -> None:
+def test_the_end_of_a_head_is_not_awaited_if_it_is_not_http(sent: bytes) -> None:
     assert not is_unfinished(sent)
 
 

@@ -18,7 +18,7 @@ from yarl import URL
 from bridge.state.state import keys_document
 from handlers.daemon import newcomers
 from handlers.daemon.newcomers import Newcomer, Newcomers
-from handlers.daemon.strangers import Strangers, Visitor
+from handlers.daemon.strangers import Evictable, Strangers
 from handlers.request.appkeys import STRANGERS
 from upstream.arena import Arena
 
@@ -101,15 +101,15 @@ async def test_a_key_is_served_before_another_keys_storm(arena: Arena, tmp_path:
 async def test_of_a_caller_that_says_nothing_no_connection_is_made(
     bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[Visitor] = []
-    come = Strangers.come
+    made: list[Evictable] = []
+    add = Strangers.add
 
-    def noted(self: Strangers, visitor: Visitor) -> None:
-        if not isinstance(visitor, Newcomer):
-            made.append(visitor)
-        come(self, visitor)
+    def noted(self: Strangers, connection: Evictable) -> None:
+        if not isinstance(connection, Newcomer):
+            made.append(connection)
+        add(self, connection)
 
-    monkeypatch.setattr(Strangers, "come", noted)
+    monkeypatch.setattr(Strangers, "add", noted)
     with callers(bridge.origin, 20, b""), callers(bridge.origin, 20, MODELS):
         await until(lambda: bridge.app[STRANGERS].open_files == 40)
         assert (await bridge.post(bridge.chat("/say hello"))).status == 200
@@ -174,7 +174,7 @@ async def test_who_says_nothing_for_too_long_is_closed(monkeypatch: pytest.Monke
     async with room(Clock(), patience=0.02) as (newcoming, strangers, asked):
         ours, theirs = pair()
         theirs.sendall(MODELS)
-        newcoming.come(ours)
+        newcoming.add(ours)
         await closed(theirs)
         assert len(newcoming) == strangers.open_files == strangers.held == 0
         assert not asked
@@ -184,7 +184,7 @@ async def test_who_says_nothing_for_too_long_is_closed(monkeypatch: pytest.Monke
 async def test_who_leaves_is_forgotten() -> None:
     async with room(Clock(), patience=60) as (newcoming, strangers, _):
         ours, theirs = pair()
-        newcoming.come(ours)
+        newcoming.add(ours)
         assert len(newcoming) == strangers.open_files == 1
         theirs.close()
         await until(lambda: not len(newcoming))
@@ -198,7 +198,7 @@ async def test_each_owner_has_its_turn() -> None:
         secrets = ["a"] * 12 + [""] * 12 + ["b"] * 6
         for (ours, theirs), secret in zip(pairs, secrets, strict=True):
             theirs.sendall(asking(secret) if secret else MODELS + b"\r\n")
-            newcoming.come(ours)
+            newcoming.add(ours)
         await asyncio.sleep(0)
         assert [each.owner for each in asked] == ["a", None, "b", "a", None, "b", "a", "b"]
         await until(lambda: len(asked) == 30)
@@ -214,7 +214,7 @@ async def test_who_is_turned_away_is_closed_at_once(sent: bytes) -> None:
     async with room(clock, patience=60) as (newcoming, strangers, asked):
         ours, theirs = pair()
         theirs.sendall(sent)
-        newcoming.come(ours)
+        newcoming.add(ours)
         strangers.make_room(1)
         await closed(theirs)
         await asyncio.sleep(0)
@@ -226,9 +226,9 @@ async def test_who_is_turned_away_is_closed_at_once(sent: bytes) -> None:
 async def test_all_are_closed_at_the_end() -> None:
     async with room(Clock(), patience=60) as (newcoming, strangers, _):
         (silent, one), (asking_, other) = pair(), pair()
-        newcoming.come(silent)
+        newcoming.add(silent)
         other.sendall(MODELS + b"\r\n")
-        newcoming.come(asking_)
+        newcoming.add(asking_)
         newcoming.close()
         newcoming.close()
         assert silent.fileno() == asking_.fileno() == -1

@@ -109,7 +109,7 @@ ENDLESS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("known", [False, True], ids=["no key", "a key"])
 @pytest.mark.parametrize("sent", ENDLESS.values(), ids=ENDLESS)
-async def test_what_has_no_end_is_neither_parsed_nor_kept(
+async def test_endless_data_is_neither_parsed_nor_kept(
     sent: bytes, known: bool, bridge: RunningBridge, parsed: list[int]
 ) -> None:
     header = f"Authorization: Bearer {bridge.key}\r\n".encode() if known else b""
@@ -190,7 +190,7 @@ HALVES: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("sent", HALVES.values(), ids=HALVES)
-async def test_what_all_strangers_hold_is_bounded_and_the_oldest_give_way(
+async def test_the_bytes_of_all_strangers_are_bounded_and_the_oldest_are_evicted(
     sent: bytes, bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(strangers, "HELD_BYTES", 200_000)
@@ -198,9 +198,9 @@ async def test_what_all_strangers_hold_is_bounded_and_the_oldest_give_way(
     most = 0
     hold = everybody.hold
 
-    def watched(visitor: Any, size: int) -> None:
+    def watched(connection: Any, size: int) -> None:
         nonlocal most
-        hold(visitor, size)
+        hold(connection, size)
         most = max(most, everybody.held)
 
     monkeypatch.setattr(everybody, "hold", watched)
@@ -260,7 +260,7 @@ class Guest:
     def __init__(self) -> None:
         self.is_away = False
 
-    def turn_away(self) -> None:
+    def evict(self) -> None:
         self.is_away = True
 
 
@@ -273,7 +273,7 @@ def come(everybody: Strangers, count: int) -> list[Guest]:
     guests = [Guest() for _ in range(count)]
     for guest in guests:
         assert everybody.has_room()
-        everybody.come(guest)
+        everybody.add(guest)
     return guests
 
 
@@ -283,12 +283,12 @@ def pass_time(everybody: Strangers, clock: Clock, seconds: float) -> None:
         everybody.next_round()
 
 
-def test_the_oldest_stranger_gives_way_then_who_is_kept_the_longest_and_nobody_who_is_known(clock: Clock) -> None:
+def test_eviction_takes_the_oldest_stranger_then_the_oldest_kept_and_never_a_known_connection(clock: Clock) -> None:
     everybody = Strangers(8, clock)
     first, second, third = come(everybody, 3)
     everybody.know(first)
     everybody.know(second)
-    everybody.rest(second)
+    everybody.request_done(second)
     assert everybody.open_files == 5
     pass_time(everybody, clock, 1)
     come(everybody, 3)  # now it is full
@@ -326,15 +326,15 @@ def test_many_strangers_stay_for_a_moment_only(clock: Clock) -> None:
     assert all(guest.is_away for guest in guests[:100])
 
 
-def test_they_are_told_of_once_a_minute(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_evictions_are_logged_once_a_minute(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     everybody = Strangers(2, clock)
     for _ in range(100):
         pass_time(everybody, clock, 0.5)
         come(everybody, 1)
-    assert caplog.text.count("give way") == 1
+    assert caplog.text.count("the oldest are closed") == 1
     pass_time(everybody, clock, strangers.SILENT_SECONDS)
     come(everybody, 1)
-    assert caplog.text.count("give way") == 2
+    assert caplog.text.count("the oldest are closed") == 2
 
 
 async def test_a_few_requests_a_turn_in_the_order_of_coming(clock: Clock) -> None:
@@ -368,7 +368,7 @@ SILENT: dict[str, bytes] = {
 
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("sent", SILENT.values(), ids=SILENT)
-async def test_strangers_shut_out_nobody(sent: bytes, tls: bool, arena: Arena, tmp_path: Path) -> None:
+async def test_strangers_cannot_lock_out_others(sent: bytes, tls: bool, arena: Arena, tmp_path: Path) -> None:
     """A stream goes on, and new callers are served. Over https the strangers stand in the middle of the handshake."""
     go_on = asyncio.Event()
     arena.script = lambda turn: (
@@ -443,7 +443,7 @@ class Counted(Connection):
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 — nothing comes
         return bytearray(1)
 
-    def turn_away(self) -> None:
+    def evict(self) -> None:
         raise AssertionError("there is room")
 
 

@@ -61,7 +61,9 @@ def labels(bridge: RunningBridge) -> list[str]:
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-async def test_whatever_was_copied_is_taken(form: Callable[[Session], str], arena: Arena, dashboard: Dashboard) -> None:
+async def test_every_form_of_copy_is_accepted(
+    form: Callable[[Session], str], arena: Arena, dashboard: Dashboard
+) -> None:
     assert await chat(dashboard.bridge) == 503
     page = await paste(dashboard, form(arena.sign_in()))
     assert page.status == 200
@@ -74,7 +76,7 @@ async def test_it_says_what_is_missing(arena: Arena, dashboard: Dashboard) -> No
     old = arena.sign_in("old@b", expires_in=-9)
     assert "that still holds" not in (await paste(dashboard, old.cookie_value)).text  # it renews itself
     ended = arena.sign_in("ended@b", expires_in=-9, renewable=False)
-    assert (await paste(dashboard, ended.cookie_value)).markup.says("a session that still holds")
+    assert (await paste(dashboard, ended.cookie_value)).markup.says("a valid session")
     assert "Missing" not in (await paste(dashboard, as_curl(arena.sign_in()))).text
     assert "Missing" not in (await paste(dashboard, arena.sign_in().cookie_value)).text  # there is one by now
 
@@ -147,7 +149,7 @@ async def test_a_pasted_account_is_asked_about_at_once(arena: Arena, dashboard: 
 async def test_a_usable_account_renews_itself(arena: Arena, dashboard: Dashboard) -> None:
     await paste(dashboard, arena.sign_in().cookie_value)
     assert re.search(
-        r"usable Whose ada@example\.org Login renews itself token until \d\d:\d\d L", await card(dashboard)
+        r"usable Owner ada@example\.org Login renews itself token until \d\d:\d\d L", await card(dashboard)
     )
 
 
@@ -160,8 +162,8 @@ async def test_a_renewal_that_fails_is_shown_with_its_cause(arena: Arena, dashbo
     arena.faults.arm("server_error", None, on="me")
     await paste(dashboard, arena.sign_in(expires_in=-60).cookie_value)
     assert re.search(
-        r"renewal failing Whose ada@example\.org Login renewal of its login has failed since \d\d:\d\d UTC "
-        r"\(0 min\): LMArena failed \(\d+\); it is tried again by itself token ended \d\d:\d\d L",
+        r"renewal failing Owner ada@example\.org Login renewal of its login has failed since \d\d:\d\d UTC "
+        r"\(0 min\): LMArena failed \(\d+\); the bridge keeps retrying token ended \d\d:\d\d L",
         await card(dashboard),
     )
 
@@ -181,7 +183,7 @@ async def test_a_guest_is_told_what_to_do(arena: Arena, dashboard: Dashboard) ->
     arena.faults.arm("login_gate")
     assert await chat(dashboard.bridge) == 503
     said = await card(dashboard)
-    assert "ada@example.org guest Whose" in said
+    assert "ada@example.org guest Owner" in said
     assert "Login the session is a guest's, who may not choose a model To do sign in on the site" in said
 
 
@@ -198,7 +200,7 @@ async def test_a_session_that_cannot_be_renewed(arena: Arena, dashboard: Dashboa
         await paste(dashboard, arena.sign_in(expires_in=seconds, renewable=False).cookie_value)
         (account,) = dashboard.bridge.state.pool
         await dashboard.bridge.app[RENEWALS].is_alive(account)
-        assert re.search(rf"{word} Whose ada@example\.org Login {login}", await card(dashboard))
+        assert re.search(rf"{word} Owner ada@example\.org Login {login}", await card(dashboard))
 
 
 async def test_a_doubted_account_rests_from_everything(arena: Arena, dashboard: Dashboard) -> None:
@@ -206,7 +208,7 @@ async def test_a_doubted_account_rests_from_everything(arena: Arena, dashboard: 
     arena.faults.arm("prompt_failed", retry_after="1200")
     assert await chat(dashboard.bridge) == 503
     said = await card(dashboard)
-    assert "ada@example.org resting Whose" in said
+    assert "ada@example.org resting Owner" in said
     assert re.search(r"Rests from everything for (20|19) min, until .*: LMArena doubts that a human uses", said)
 
 
@@ -233,7 +235,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("text", "label"), WRONG.values(), ids=WRONG)
-async def test_what_is_no_cookie_is_said_and_not_taken(text: str, label: str, dashboard: Dashboard) -> None:
+async def test_a_paste_without_a_cookie_is_refused(text: str, label: str, dashboard: Dashboard) -> None:
     page = await paste(dashboard, text, label)
     assert page.status == 400
     assert 'role="alert"' in page.text
@@ -265,7 +267,7 @@ async def test_two_accounts_have_two_names(arena: Arena, dashboard: Dashboard) -
     assert labels(dashboard.bridge) == ["mine"]
 
 
-async def test_a_removed_account_is_asked_no_more(arena: Arena, dashboard: Dashboard) -> None:
+async def test_a_removed_account_is_not_asked_again(arena: Arena, dashboard: Dashboard) -> None:
     await paste(dashboard, arena.sign_in().cookie_value)
     (account,) = dashboard.bridge.state.pool
     page = await dashboard.post("/dashboard/accounts/remove", {"user": account.user_id})

@@ -13,7 +13,7 @@ from frames import frames
 from running import RunningBridge, running_bridge
 
 from handlers.dashboard.activity import MAX_ROWS
-from handlers.request.activity import MAX_RECENT, MAX_STRANGERS
+from handlers.request.activity import MAX_RECENT, MAX_WITHOUT_KEY
 from handlers.request.appkeys import ACTIVITY
 from upstream.arena import Arena, Line, Step, Turn, Until
 
@@ -41,7 +41,7 @@ async def test_a_request_is_seen_while_it_runs_and_when_it_has_ended(arena: Aren
     assert (await dashboard.live("/dashboard/activity")).markup.says("client gone")
 
 
-async def test_the_owner_ends_a_stream_and_its_caller_is_told(arena: Arena, dashboard: Dashboard) -> None:
+async def test_the_operator_ends_a_stream_and_its_caller_gets_an_error(arena: Arena, dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     arena.script = begins
     async with await bridge.post(bridge.chat("hi", stream=True)) as answer:
@@ -56,7 +56,7 @@ async def test_the_owner_ends_a_stream_and_its_caller_is_told(arena: Arena, dash
     assert (await dashboard.live("/dashboard/activity")).markup.says("ended_by_owner")
 
 
-async def test_what_does_not_run_cannot_be_ended(dashboard: Dashboard) -> None:
+async def test_a_request_that_does_not_run_cannot_be_ended(dashboard: Dashboard) -> None:
     await dashboard.bridge.post(dashboard.bridge.chat("hi"))
     (facts,) = dashboard.bridge.app[ACTIVITY].newest()
     for number in (f"{facts.number}", "0", "12345", "x"):
@@ -90,13 +90,13 @@ async def test_the_newest_stand_first_and_not_all_are_kept(dashboard: Dashboard)
     bridge = dashboard.bridge
     for n in range(MAX_RECENT + 5):
         await bridge.post(bridge.chat("hi", model=f"nobody-{n:03}", logprobs=True))
-    for _ in range(MAX_STRANGERS + 5):
+    for _ in range(MAX_WITHOUT_KEY + 5):
         await bridge.post(bridge.chat("hi"), headers={"Authorization": "Bearer x"})
     await bridge.post(bridge.chat("hi", model="the-last"))
     known = list(bridge.app[ACTIVITY].newest())
     numbers = [facts.number for facts in known]
-    assert sum(facts.key is None for facts in known) == MAX_STRANGERS  # who push out nobody else's
-    assert len(known) == MAX_RECENT + MAX_STRANGERS
+    assert sum(facts.key is None for facts in known) == MAX_WITHOUT_KEY  # who push out nobody else's
+    assert len(known) == MAX_RECENT + MAX_WITHOUT_KEY
     assert numbers == sorted(numbers, reverse=True)
     page = await dashboard.get("/dashboard/activity")
     assert sum(tag == "tr" for tag, _ in page.markup.elements) == MAX_ROWS + 1

@@ -25,7 +25,7 @@ _OF_RESPONSES = ("GET", "HEAD", "DELETE")
 # --- default deny ---
 
 
-async def test_the_list_of_what_is_open_is_short(bridge: RunningBridge) -> None:
+async def test_the_list_of_public_paths_is_short(bridge: RunningBridge) -> None:
     assert {route.resource.canonical for route in bridge.app.router.routes() if route.resource} >= OPEN
     assert len(routes(bridge.app)) > 20
 
@@ -125,7 +125,7 @@ async def test_with_another_token_nothing_changes(dashboard: Dashboard, sent: di
 
 
 @pytest.mark.parametrize("place", ["?csrf={}", "#csrf={}", "?csrf={}&X-CSRF-Token={}"])
-async def test_a_token_in_the_address_is_none(place: str, dashboard: Dashboard, kept: Kept) -> None:
+async def test_a_csrf_token_in_the_url_is_ignored(place: str, dashboard: Dashboard, kept: Kept) -> None:
     for path in changes(dashboard.bridge.app):
         assert (await dashboard.ask("POST", path + place.format(dashboard.csrf, dashboard.csrf))).status == 403, path
     assert await kept.unchanged()
@@ -239,7 +239,7 @@ TRAVERSALS = [
 
 
 @pytest.mark.parametrize("name", TRAVERSALS)
-async def test_a_static_file_is_one_of_ours_or_none(name: str, dashboard: Dashboard) -> None:
+async def test_only_known_static_files_are_served(name: str, dashboard: Dashboard) -> None:
     lines = (f"GET /dashboard/static/{name} HTTP/1.1", "Host: x", "Connection: close", "", "")
     answer = await exchange(dashboard.bridge.origin, "\r\n".join(lines))
     assert answer.split()[1] in ("404", "400")

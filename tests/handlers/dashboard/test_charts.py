@@ -112,7 +112,7 @@ def test_a_chart_is_drawing_and_nothing_else(draw: Callable[[], str]) -> None:
 
 
 @pytest.mark.parametrize(("name", "shown"), [row[1:] for row in HOSTILE], ids=[row[0] for row in HOSTILE])
-def test_a_name_is_text_whatever_it_holds(name: str, shown: str | None) -> None:
+def test_any_name_becomes_valid_text(name: str, shown: str | None) -> None:
     (row,) = parsed(ranking([(name, 1234)], "Top keys")).iterfind(f".//{SVG}g[@class='row']")
     whole, label, count = row
     assert (label.text, count.text) == (shown, "1,234")
@@ -128,7 +128,7 @@ def test_a_ranking_shows_the_first_ten_in_their_order() -> None:
     assert svg.get("aria-label") == "Top models: model-0 first, with 100 of 955 requests."
 
 
-def test_whatever_there_is_can_be_seen() -> None:
+def test_even_the_smallest_count_is_visible() -> None:
     svg = parsed(requests_over_time(traffic("hour", lambda _: 10_000, errors=[100]), "hour", UTC))
     (error,) = rects(svg, 1)
     assert float(error.attrib["height"]) == 2

@@ -203,7 +203,7 @@ async def test_a_snippet_runs_nothing_in_a_shell(dashboard: Dashboard) -> None:
     assert "boo" not in snippets.partition("curl -N")[2].partition("A new key")[0]
 
 
-async def test_what_a_script_of_ours_is_told_is_plain_text(dashboard: Dashboard) -> None:
+async def test_errors_to_our_scripts_are_plain_text(dashboard: Dashboard) -> None:
     headers = {"X-CSRF-Token": dashboard.csrf, "Content-Type": "application/json"}
     page = await dashboard.ask(
         "POST",

@@ -39,7 +39,9 @@ FORMS: dict[str, tuple[str, bytes, int]] = {
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-async def test_a_form_that_is_none(form: tuple[str, bytes, int], dashboard: Dashboard, kept: Kept) -> None:
+async def test_a_body_that_is_not_a_form_is_refused(
+    form: tuple[str, bytes, int], dashboard: Dashboard, kept: Kept
+) -> None:
     content_type, body, status = form
     headers = {"Content-Type": content_type, "X-CSRF-Token": dashboard.csrf}
     playground = ("/dashboard/playground/chat", "/dashboard/playground/draw", "/dashboard/logout")

@@ -165,7 +165,7 @@ async def test_a_page_that_redraws_itself_does_not_fill_the_log(dashboard: Dashb
     assert len(request_log.seen) == 1
 
 
-async def test_nobody_hides_from_the_log(dashboard: Dashboard, request_log: RequestLog) -> None:
+async def test_the_live_header_cannot_hide_requests_from_the_log(dashboard: Dashboard, request_log: RequestLog) -> None:
     bridge = dashboard.bridge
     stranger = Dashboard(bridge, {"X-Live": "1"})
     await stranger.get("/dashboard/activity")

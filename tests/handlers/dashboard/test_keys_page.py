@@ -12,7 +12,7 @@ from running import RunningBridge, api_key, many_keys
 from bridge.access import keys
 from bridge.access.keys import ApiKey
 from bridge.state.state import keys_document
-from handlers.dashboard.keys import SHOWN, excerpt
+from handlers.dashboard.keys import PAGE_SIZE, keys_page
 from handlers.request.appkeys import STATS
 
 SECRET = re.compile(r"sk-lmab-[A-Za-z0-9]{32}")
@@ -88,7 +88,7 @@ async def test_a_revoked_key_is_gone_at_once(dashboard: Dashboard) -> None:
     assert "laptop" not in (await dashboard.get("/dashboard/keys")).markup.text
     again = await dashboard.post("/dashboard/keys/revoke", {"id": key.id})
     assert again.status == 404
-    assert says(again, "That key is gone already.")
+    assert says(again, "That key has already been revoked.")
 
 
 WRONG = {
@@ -113,14 +113,14 @@ async def test_what_cannot_be_is_said_and_not_done(
     assert await kept.unchanged()
 
 
-async def test_a_change_of_a_key_that_is_gone_or_to_what_cannot_be(dashboard: Dashboard, kept: Kept) -> None:
+async def test_changing_a_revoked_key_or_to_invalid_rights_is_refused(dashboard: Dashboard, kept: Kept) -> None:
     (key,) = dashboard.bridge.state.keys
     for fields in ({"id": "nobody"}, {}, {"id": key.id, "rpm": "-1"}, {"id": key.id, "models": "a\tb"}):
         assert (await dashboard.post("/dashboard/keys/change", fields)).status == 400
     assert await kept.unchanged()
 
 
-async def test_what_cannot_be_saved_is_said_and_not_done(dashboard: Dashboard) -> None:
+async def test_a_change_that_cannot_be_saved_is_reported_and_not_applied(dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     before = (bridge.folder.path / "keys.json").read_bytes()
     (bridge.folder.path / ".keys.json.tmp").mkdir()  # where the new file would be written
@@ -152,10 +152,10 @@ async def test_the_page_says_what_a_key_was_used_for(dashboard: Dashboard) -> No
 
 
 async def test_of_many_keys_a_page_shows_the_newest_and_leads_to_the_others(dashboard: Dashboard) -> None:
-    await keys_document(dashboard.bridge.folder).update(lambda known: (*known, *many_keys(2 * SHOWN + 25)))
+    await keys_document(dashboard.bridge.folder).update(lambda known: (*known, *many_keys(2 * PAGE_SIZE + 25)))
     await make(dashboard)  # which reads them too
     page = await dashboard.get("/dashboard/keys")
-    assert says(page, "laptop", "Tool 124", f"1 to {SHOWN} of 127", "?search=&page=2")
+    assert says(page, "laptop", "Tool 124", f"1 to {PAGE_SIZE} of 127", "?search=&page=2")
     assert not page.markup.says("Tool 75")
     assert not page.markup.says("Newer keys")
     last = await dashboard.get("/dashboard/keys?search=&page=3")
@@ -164,12 +164,12 @@ async def test_of_many_keys_a_page_shows_the_newest_and_leads_to_the_others(dash
     found = await dashboard.get("/dashboard/keys?search=tool+19")
     assert says(found, "Tool 19", "Tool 119", "1 to 2 of 2 found")
     nothing = await dashboard.get("/dashboard/keys?search=%3Cb%3E")
-    assert says(nothing, "No key has all of that", "<b>")
+    assert says(nothing, "last characters contain all of that", "<b>")
 
 
 @pytest.mark.parametrize("what", ["change", "revoke"])
 async def test_after_a_change_the_page_is_the_one_on_which_it_was_made(what: str, dashboard: Dashboard) -> None:
-    await keys_document(dashboard.bridge.folder).update(lambda known: (*known, *many_keys(SHOWN + 5)))
+    await keys_document(dashboard.bridge.folder).update(lambda known: (*known, *many_keys(PAGE_SIZE + 5)))
     await make(dashboard)  # which reads them too
     here = "/dashboard/keys?search=tool&page=2"
     page = await dashboard.get(here)
@@ -184,10 +184,10 @@ async def test_few_keys_are_shown_as_they_are(dashboard: Dashboard) -> None:
 
 
 @pytest.mark.parametrize("page", ["", "0", "-1", "1.5", "a", "\u0661", "9" * 5000])
-def test_a_page_that_is_none_is_the_first_or_the_last(page: str) -> None:
-    shown = excerpt(many_keys(SHOWN + 1), {"page": page})
+def test_an_invalid_page_number_becomes_the_first_or_last_page(page: str) -> None:
+    shown = keys_page(many_keys(PAGE_SIZE + 1), {"page": page})
     assert (shown.first, shown.newer) == (1, None)
-    assert excerpt(many_keys(SHOWN + 1), {"page": "999999"}).first == SHOWN + 1
+    assert keys_page(many_keys(PAGE_SIZE + 1), {"page": "999999"}).first == PAGE_SIZE + 1
 
 
 @pytest.mark.parametrize(
@@ -195,10 +195,10 @@ def test_a_page_that_is_none_is_the_first_or_the_last(page: str) -> None:
     [("TOOL 7", ["Tool 7"]), ("…0003", ["Tool 3"]), ("3 tool", ["Tool 3"]), ("nobody", []), (" ", 10)],
 )
 def test_keys_are_found_by_words_of_their_name_and_by_their_end(search: str, found: list[str] | int) -> None:
-    shown = excerpt(many_keys(10), {"search": search})
+    shown = keys_page(many_keys(10), {"search": search})
     assert (len(shown.keys) if isinstance(found, int) else [key.name for key in shown.keys]) == found
     assert shown.found == len(shown.keys)
 
 
 def test_no_key_is_found_where_there_is_none() -> None:
-    assert excerpt((), {"page": "2"}) == ([], "", 1, 0, "", None, None)
+    assert keys_page((), {"page": "2"}) == ([], "", 1, 0, "", None, None)

@@ -137,7 +137,7 @@ async def test_a_wrong_password_is_403_and_says_so(dashboard: Dashboard, caplog:
     stranger = Dashboard(dashboard.bridge)
     page = await try_password(stranger, "wrong horse, wrong battery")
     assert (page.status, stranger.cookie, "Set-Cookie" in page.headers) == (403, "", False)
-    assert "That is not the password." in page.markup.text
+    assert "Wrong password." in page.markup.text
     assert "wrong horse" not in page.text + caplog.text
     assert "a wrong password was given" in caplog.text
 
@@ -219,7 +219,7 @@ async def test_a_cookie_of_the_attackers_choice_opens_nothing(dashboard: Dashboa
 
 
 @pytest.mark.parametrize("value", ["", "x", "A" * 5000, "\udcff\udcfe", '"', "a=b=c", "../../etc", "é"])
-async def test_a_cookie_that_is_none_of_ours(value: str, dashboard: Dashboard) -> None:
+async def test_an_unknown_cookie_is_no_login(value: str, dashboard: Dashboard) -> None:
     sent = f"{PLAIN}={value}".encode(errors="surrogateescape").decode(errors="replace")
     page = await Dashboard(dashboard.bridge, cookie=sent).get("/dashboard/keys")
     assert (page.status, page.location) == (303, "/dashboard/login")
@@ -262,7 +262,7 @@ async def test_a_new_password_ends_every_login_within_two_seconds(dashboard: Das
     assert (await dashboard.log_in(ANOTHER)).location == "/dashboard"
 
 
-async def test_a_password_that_is_changed_while_it_is_checked_lets_nobody_in(
+async def test_a_login_fails_if_the_password_changes_during_the_check(
     dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stranger, state = Dashboard(dashboard.bridge), dashboard.bridge.app[STATE]
@@ -277,7 +277,7 @@ async def test_a_password_that_is_changed_while_it_is_checked_lets_nobody_in(
     assert not stranger.cookie
 
 
-async def test_whoever_goes_away_is_logged_out(dashboard: Dashboard, clock: Clock) -> None:
+async def test_an_idle_login_ends(dashboard: Dashboard, clock: Clock) -> None:
     await dashboard.log_in()
     clock.now += IDLE_SECONDS - 1
     assert await dashboard.is_in()

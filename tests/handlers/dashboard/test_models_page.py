@@ -89,7 +89,7 @@ async def test_without_a_list_it_says_why(arena: Arena, tmp_path: Path) -> None:
         page = await dashboard.get("/dashboard/models")
         assert page.markup.says("The list of models has not been read yet.")
         assert page.markup.says("challenge")
-        assert (await dashboard.get("/dashboard/playground")).markup.says("There is no model to talk to yet")
+        assert (await dashboard.get("/dashboard/playground")).markup.says("No models yet")
 
 
 async def test_how_well_a_model_calls_tools_is_shown_once_one_was_offered_any(

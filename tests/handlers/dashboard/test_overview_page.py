@@ -35,9 +35,9 @@ async def test_what_is_wrong_comes_with_what_to_do(arena: Arena, tmp_path: Path)
         dashboard = Dashboard(bridge)
         await dashboard.enter()
         for page in (await dashboard.get("/dashboard"), await dashboard.live("/dashboard")):
-            assert page.markup.says("Something needs you")
+            assert page.markup.says("Action needed")
             assert page.markup.says("No account.")
-            assert page.markup.says("What you do now: paste a cookie into the dashboard or ")
+            assert page.markup.says("What to do now: paste a cookie into the dashboard or ")
         assert not health_of(bridge.app).serving
 
 
@@ -47,10 +47,10 @@ async def test_half_of_it_may_be_wrong(arena: Arena, tmp_path: Path) -> None:
         await bridge.app[MODELS].available()
         dashboard = Dashboard(bridge)
         await dashboard.enter()
-        assert (await dashboard.get("/dashboard")).markup.says("Well, but not wholly")
+        assert (await dashboard.get("/dashboard")).markup.says("Working, with problems")
 
 
-async def test_what_was_asked_is_drawn_and_written(dashboard: Dashboard) -> None:
+async def test_requests_are_shown_as_charts_and_as_numbers(dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     await used(bridge)
     page = await dashboard.get("/dashboard")
@@ -65,7 +65,7 @@ async def test_what_was_asked_is_drawn_and_written(dashboard: Dashboard) -> None
     assert "<html" not in (await dashboard.live("/dashboard")).text
 
 
-async def test_a_part_is_drawn_anew_when_there_is_something_new(dashboard: Dashboard) -> None:
+async def test_charts_are_redrawn_when_there_is_something_new(dashboard: Dashboard) -> None:
     before = await dashboard.live("/dashboard")
     await used(dashboard.bridge)
     after = await dashboard.live("/dashboard")
@@ -84,7 +84,7 @@ async def test_a_span_of_time(span: str, words: str, dashboard: Dashboard) -> No
 
 
 @pytest.mark.parametrize("span", ["", "week", "minute&span=day", "%00", "%ff", "a" * 5000])
-async def test_a_span_that_is_none_is_two_hours(span: str, dashboard: Dashboard) -> None:
+async def test_an_unknown_span_is_two_hours(span: str, dashboard: Dashboard) -> None:
     page = await dashboard.get(f"/dashboard?span={span}")
     assert page.status == 200
     assert 'data-live="/dashboard?span=minute"' in page.text

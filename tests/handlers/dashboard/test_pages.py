@@ -39,7 +39,7 @@ async def test_templates_are_compiled_once_and_not_on_the_loop() -> None:
     assert loader.read == {("keys.html", False): 1, ("login.html", False): 1, ("page.html", False): 1}
 
 
-async def test_whoever_leaves_meanwhile_stops_nobody() -> None:
+async def test_a_request_cancelled_while_waiting_does_not_block_others() -> None:
     templates = Templates(Environment(loader=Watched(), autoescape=True))
     async with TaskOwner() as tasks:
         first, second = (tasks.spawn(templates.compile(), name="a visitor") for _ in range(2))

@@ -104,7 +104,7 @@ async def test_it_is_counted_under_a_name_that_no_key_can_be_found_by(dashboard:
     assert OWNER.hash not in page.text
 
 
-async def test_whoever_leaves_the_page_lets_go_of_upstream(arena: Arena, dashboard: Dashboard) -> None:
+async def test_leaving_the_playground_ends_the_upstream_call(arena: Arena, dashboard: Dashboard) -> None:
     async def script(_: Turn) -> AsyncIterator[Step]:
         yield Line("a0", "once")
         yield Until(asyncio.Event())

@@ -157,7 +157,7 @@ async def test_a_token_that_ends_is_no_trouble_while_its_login_renews_itself(are
         assert troubles((await health(bridge))[1]) == []
 
 
-async def test_a_renewal_that_fails_is_told_with_the_second_failure(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_failing_renewal_is_reported_at_the_second_failure(arena: Arena, bridge: RunningBridge) -> None:
     await settled(bridge)
     arena.faults.arm("server_error", None, on="me")
     for expected in ([], [("account 1", "upstream_error")]):
@@ -167,7 +167,7 @@ async def test_a_renewal_that_fails_is_told_with_the_second_failure(arena: Arena
     _, body = await health(bridge)
     assert re.fullmatch(
         r"Renewal of its login has failed since \d\d:\d\d UTC \(0 min\): LMArena failed \(\d+\); "
-        "it is tried again by itself.",
+        "the bridge keeps retrying.",
         message(body),
     )
     arena.faults.clear()
@@ -175,7 +175,7 @@ async def test_a_renewal_that_fails_is_told_with_the_second_failure(arena: Arena
     assert (await health(bridge))[1]["status"] == "ok"
 
 
-async def test_a_renewal_that_fails_once_is_told_where_the_token_has_ended(arena: Arena, tmp_path: Path) -> None:
+async def test_one_failed_renewal_is_reported_if_the_token_has_ended(arena: Arena, tmp_path: Path) -> None:
     arena.faults.arm("server_error", None, on="me")
     session = arena.sign_in(expires_in=-60)
     async with running_bridge(arena, tmp_path / "state", sessions=(session,)) as bridge:
@@ -183,7 +183,7 @@ async def test_a_renewal_that_fails_once_is_told_where_the_token_has_ended(arena
         assert troubles((await health(bridge))[1]) == [("account 1", "upstream_error")]
 
 
-async def test_a_session_that_ends_for_good_is_told_a_day_before(arena: Arena, tmp_path: Path) -> None:
+async def test_the_end_of_a_session_is_reported_a_day_before(arena: Arena, tmp_path: Path) -> None:
     session = arena.sign_in(expires_in=7200, renewable=False)
     async with running_bridge(arena, tmp_path / "state", sessions=(session,)) as bridge:
         await bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers)
@@ -196,7 +196,7 @@ async def test_a_session_that_ends_for_good_is_told_a_day_before(arena: Arena, t
         )
 
 
-async def test_what_is_unknown_is_counted_and_no_trouble(arena: Arena, bridge: RunningBridge) -> None:
+async def test_unknown_content_is_counted_and_not_a_trouble(arena: Arena, bridge: RunningBridge) -> None:
     for fault in ("unknown_tags", "no_tag_line"):
         arena.faults.arm(fault)
         assert (await bridge.post(bridge.chat("hi"))).status == 200
@@ -207,7 +207,7 @@ async def test_what_is_unknown_is_counted_and_no_trouble(arena: Arena, bridge: R
     assert any(kind.startswith("tag ") for kind in body["unknown"])
 
 
-async def test_a_clock_that_is_wrong_is_told(arena: Arena, tmp_path: Path) -> None:
+async def test_a_wrong_clock_is_reported(arena: Arena, tmp_path: Path) -> None:
     arena.clock = lambda: time.time() + 900
     async with running_bridge(arena, tmp_path / "state") as bridge:
         await bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers)

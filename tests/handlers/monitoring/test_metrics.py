@@ -20,7 +20,7 @@ from bridge.access.keys import KeyRing
 from bridge.statistics.counts import NAMES, Outcome, ToolUse
 from bridge.statistics.since_start import SinceStart
 from bridge.statistics.stats import Stats
-from handlers.monitoring.exposition import CountedCollector, OwnProcessCollector
+from handlers.monitoring.exposition import CountsCollector, OwnProcessCollector
 from handlers.monitoring.metrics import METRICS
 from handlers.request.appkeys import DRIFT, RENEWALS, STATS
 from upstream.arena import Arena, Session
@@ -160,7 +160,7 @@ def test_counters_begin_at_zero_with_each_process() -> None:
     stats = Stats(time.time)
     record(stats)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(CountedCollector(SinceStart(stats)))
+    registry.register(CountsCollector(SinceStart(stats)))
     before = parsed(generate_latest(registry).decode())
     assert {value for samples in before.values() for value in samples.values()} == {0}
     record(stats)
@@ -227,7 +227,7 @@ async def test_each_account_is_in_one_state(arena: Arena, tmp_path: Path) -> Non
         assert found["renewals_failing"] == {(): 0}  # not that of the dead one, which has expired
 
 
-async def test_the_first_session_to_end_for_good_is_told(arena: Arena, tmp_path: Path) -> None:
+async def test_the_end_of_the_first_session_is_exposed(arena: Arena, tmp_path: Path) -> None:
     week, day = (
         arena.sign_in(f"{name}@example.org", expires_in=days * 86_400, renewable=False)
         for name, days in {"ada": 7, "bob": 1}.items()
@@ -250,7 +250,7 @@ async def test_a_renewal_that_fails_is_counted_until_it_succeeds(arena: Arena, b
         arena.faults.clear()
 
 
-async def test_what_is_unknown_is_counted_by_kind(arena: Arena, bridge: RunningBridge) -> None:
+async def test_unknown_content_is_counted_by_kind(arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("no_tag_line", 2)
     for _ in range(2):
         await (await bridge.post(bridge.chat("hi"))).read()

@@ -48,7 +48,7 @@ async def test_an_attribute_that_is_gone_is_named(name: str, monkeypatch: pytest
         (web.RequestHandler, "handle_error"),
     ],
 )
-async def test_what_a_class_has_no_longer_is_named(kind: type, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_attribute_of_aiohttp_is_named(kind: type, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(kind, name)
     with pytest.raises(IncompatibleAiohttp, match=rf"{kind.__name__}\.{name}"):
         check_aiohttp()

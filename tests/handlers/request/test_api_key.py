@@ -55,7 +55,7 @@ def test_no_key_is_found(headers: list[tuple[str, str]]) -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["Authorization", "x-api-key", "api-key"]), st.text())))
-def test_whatever_is_sent_a_key_is_one_word_or_none(headers: list[tuple[str, str]]) -> None:
+def test_a_secret_found_in_any_bytes_is_one_word(headers: list[tuple[str, str]]) -> None:
     key = sent_key(CIMultiDict(headers))
     assert key is None or (key == key.strip() != "")
 

@@ -108,7 +108,7 @@ async def test_a_json_bomb_within_a_gzip_is_not_parsed(bridge: RunningBridge) ->
     bomb = gzip.compress(b'{"model": "m", "messages": [' + b"[]," * 500_000 + b"[]]}")
     assert len(bomb) < 10_000
     answer = await bridge.post(bomb, headers={"Content-Encoding": "gzip"})
-    assert (answer.status, (await error_of(answer))["message"]) == (400, "The body holds too many JSON values.")
+    assert (answer.status, (await error_of(answer))["message"]) == (400, "The body has too many JSON values.")
 
 
 BROKEN_GZIP = {

@@ -137,7 +137,9 @@ BOMBS: dict[str, tuple[str, Compress]] = {
 
 
 @pytest.mark.parametrize(("coding", "compress"), BOMBS.values(), ids=BOMBS)
-async def test_a_bomb_is_413_whatever_packs_it(coding: str, compress: Compress, bridge: RunningBridge) -> None:
+async def test_a_compression_bomb_is_413_in_every_coding(
+    coding: str, compress: Compress, bridge: RunningBridge
+) -> None:
     bomb = compress(b" " * (64 * MIB))
     assert len(bomb) < MIB // 8
     answer = await bridge.post(bomb, headers={"Content-Encoding": coding})
@@ -155,7 +157,7 @@ NAMED = {
 
 @pytest.mark.parametrize(("encode", "said"), NAMED.values(), ids=NAMED)
 @pytest.mark.parametrize("size", [0, MIB // 2], ids=["small", "large"])
-async def test_what_is_no_utf8_is_named(
+async def test_invalid_utf8_is_reported_with_its_line(
     encode: Callable[[str], bytes], said: str, size: int, bridge: RunningBridge
 ) -> None:
     text = json.dumps(bridge.chat("/say déjà" + " " * size), ensure_ascii=False)

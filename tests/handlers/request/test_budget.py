@@ -84,7 +84,7 @@ async def crowd(total: int) -> AsyncIterator[Crowd]:
         yield Crowd(tasks, total)
 
 
-async def test_who_comes_when_it_is_full_waits_and_nobody_overtakes() -> None:
+async def test_requests_wait_in_order_when_the_budget_is_exhausted() -> None:
     async with crowd(4) as them:
         await them.ask("a", 3)
         await them.ask("b", 2)
@@ -105,7 +105,7 @@ async def test_small_bodies_never_wait() -> None:
         pass
 
 
-async def test_what_is_larger_than_all_there_is_gets_all() -> None:
+async def test_a_reservation_above_the_total_gets_the_total() -> None:
     async with crowd(4) as them:
         await them.ask("a", 1)
         await them.ask("b", 100)
@@ -131,7 +131,7 @@ async def test_a_share_is_given_back_once() -> None:
         await them.is_whole()
 
 
-async def test_who_has_waited_too_long_is_told_to_come_again() -> None:
+async def test_a_request_that_waited_too_long_gets_503() -> None:
     async with crowd(2) as them:
         await them.ask("a", 1)
         await them.ask("b", 2, timeout=0.01)

@@ -18,7 +18,7 @@ from request_log import RequestLog
 from running import running_bridge
 
 from bridge.config.schema import Config
-from handlers.request.callers import UNKNOWN, caller_address, came_over_tls, is_secure, nearest_stranger
+from handlers.request.callers import UNKNOWN, caller_address, came_over_tls, is_secure, nearest_untrusted
 from upstream.arena import Arena
 
 PROXIES = tuple(map(ip_network, ("127.0.0.1/32", "10.0.0.0/8", "fd00::/8")))
@@ -53,8 +53,8 @@ PROXIES = tuple(map(ip_network, ("127.0.0.1/32", "10.0.0.0/8", "fd00::/8")))
         pytest.param(None, ["203.0.113.9"], UNKNOWN, id="gone at once"),
     ],
 )
-def test_the_nearest_stranger(peer: str | None, forwarded_for: Sequence[str], address: str) -> None:
-    assert nearest_stranger(peer, forwarded_for, PROXIES) == address
+def test_the_nearest_untrusted(peer: str | None, forwarded_for: Sequence[str], address: str) -> None:
+    assert nearest_untrusted(peer, forwarded_for, PROXIES) == address
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ lines = st.lists(st.lists(hops).map(",".join))
 @a_share(of=10)
 @given(peer=hops, forwarded_for=lines)
 @example(peer="10.0.0.1", forwarded_for=["[", "]", "%", ":", "::%::", "1" * 10_000])
-def test_whatever_is_sent_the_answer_is_an_address(peer: str, forwarded_for: list[str]) -> None:
-    address = nearest_stranger(peer, forwarded_for, PROXIES)
+def test_any_headers_yield_an_address(peer: str, forwarded_for: list[str]) -> None:
+    address = nearest_untrusted(peer, forwarded_for, PROXIES)
     assert str(ip_address(address)) == address
     assert came_over_tls(peer, forwarded_for, PROXIES, ours=True) in (True, False)
 
@@ -100,9 +100,9 @@ def is_stranger(address: IPv4Address | IPv6Address) -> bool:
 @a_share(of=10)
 @given(peer=st.ip_addresses().filter(is_stranger), sent=lines)
 def test_no_stranger_is_ever_believed(peer: IPv4Address | IPv6Address, sent: list[str]) -> None:
-    alone = nearest_stranger(str(peer), [], PROXIES)
-    assert nearest_stranger(str(peer), sent, PROXIES) == alone
-    assert nearest_stranger("10.0.0.1", [*sent, str(peer)], PROXIES) == alone  # what it sent, through a proxy
+    alone = nearest_untrusted(str(peer), [], PROXIES)
+    assert nearest_untrusted(str(peer), sent, PROXIES) == alone
+    assert nearest_untrusted("10.0.0.1", [*sent, str(peer)], PROXIES) == alone  # what it sent, through a proxy
     assert came_over_tls(str(peer), sent, PROXIES, ours=False) is False
 
 

@@ -39,17 +39,17 @@ def test_every_coding_is_tried() -> None:
 @pytest.mark.parametrize("coding", PACK)
 class TestCodings:
     @given(st.binary(max_size=2000), st.integers(1, 200))
-    def test_what_was_packed_comes_out(self, coding: str, data: bytes, times: int) -> None:
+    def test_packed_data_is_decoded(self, coding: str, data: bytes, times: int) -> None:
         assert decode(PACK[coding](data * times), coding, LIMIT) == data * times
 
     @given(st.binary(min_size=1, max_size=2000), st.data())
-    def test_what_is_cut_off_is_broken(self, coding: str, data: bytes, drawn: st.DataObject) -> None:
+    def test_a_truncated_body_is_broken(self, coding: str, data: bytes, drawn: st.DataObject) -> None:
         packed = PACK[coding](data)
         with pytest.raises(BrokenCoding):
             decode(packed[: drawn.draw(st.integers(0, len(packed) - 1))], coding, LIMIT)
 
     @given(st.binary(max_size=300))
-    def test_whatever_comes_is_decoded_or_broken(self, coding: str, data: bytes) -> None:
+    def test_any_bytes_are_decoded_or_reported_as_broken(self, coding: str, data: bytes) -> None:
         with suppress(BrokenCoding):
             assert len(decode(data, coding, LIMIT)) <= LIMIT
 
@@ -62,7 +62,7 @@ class TestCodings:
             with pytest.raises(BrokenCoding):
                 decode(packed[:size], coding, LIMIT)
 
-    def test_what_stands_behind_the_end_is_broken(self, coding: str) -> None:
+    def test_data_after_the_end_is_broken(self, coding: str) -> None:
         for junk in (b"junk", b"\0" * 100_000):
             with pytest.raises(BrokenCoding):
                 decode(PACK[coding](LONG) + junk, coding, LIMIT)

@@ -71,7 +71,9 @@ NO_PREFLIGHT = {
 
 
 @pytest.mark.parametrize("headers", NO_PREFLIGHT.values(), ids=NO_PREFLIGHT)
-async def test_what_is_no_preflight_of_an_allowed_page_is_405(headers: dict[str, str], bridge: RunningBridge) -> None:
+async def test_an_options_request_that_is_no_allowed_preflight_is_405(
+    headers: dict[str, str], bridge: RunningBridge
+) -> None:
     answer = await bridge.http.options(f"{bridge.base_url}/models", headers=headers)
     assert answer.status == 405
     assert "Access-Control-Allow-Methods" not in answer.headers
@@ -126,7 +128,7 @@ async def test_a_refused_preflight_says_which_setting_allows_it(
     assert f"the page {origin} may not call the API from a browser: server.cors_origins" in caplog.text
 
 
-async def test_what_a_refused_preflight_calls_itself_is_shown_harmless_and_short(
+async def test_the_origin_of_a_refused_preflight_is_cleaned_and_cut(
     bridge: RunningBridge, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -172,7 +174,7 @@ def test_a_pattern_does_not_allow(pattern: str, origin: str) -> None:
     assert not allows((pattern,), origin)
 
 
-async def test_a_star_allows_every_page_of_whatever_name(arena: Arena, tmp_path: Path) -> None:
+async def test_a_star_allows_every_origin(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", {"server": {"cors_origins": ["*"]}}) as bridge:
         for origin in (PAGE, STRANGER, "null"):
             answer = await bridge.http.options(f"{bridge.base_url}/models", headers=preflight(origin))

@@ -133,7 +133,7 @@ GIVES_BACK: dict[str, dict[str, Any]] = {
 
 @streamed_and_not
 @pytest.mark.parametrize("body", GIVES_BACK.values(), ids=GIVES_BACK)
-async def test_a_slot_comes_back_however_a_call_ends(
+async def test_a_slot_is_released_however_a_call_ends(
     body: dict[str, Any], stream: bool, arena: Arena, tmp_path: Path, request_log: RequestLog
 ) -> None:
     async with running_bridge(arena, tmp_path / "state", key_options={"concurrency": 1}) as bridge:
@@ -146,7 +146,7 @@ async def test_a_slot_comes_back_however_a_call_ends(
 
 
 @streamed_and_not
-async def test_a_slot_comes_back_when_the_caller_leaves(
+async def test_a_slot_is_released_when_the_caller_disconnects(
     stream: bool, arena: Arena, tmp_path: Path, request_log: RequestLog
 ) -> None:
     async with running_bridge(arena, tmp_path / "state", key_options={"concurrency": 1}) as bridge:
