@@ -36,7 +36,7 @@ from upstream.protocol.models import Model
 from upstream.retry import Retries
 
 
-class Asked(NamedTuple):
+class PreparedChat(NamedTuple):
     """A request as it is put to its model.
 
     `name` is the model's as asked for, or where `fallback` its own, of a list that an alias stands for; `ignored` names
@@ -83,7 +83,7 @@ class Relay:
         targets = await self._models.targets(request.model)
         return targets if len(targets) > 1 else ()
 
-    async def prepare(self, request: ChatRequest, key: ApiKey, fallback: str | None = None) -> Asked:
+    async def prepare(self, request: ChatRequest, key: ApiKey, fallback: str | None = None) -> PreparedChat:
         """Find the model that is asked, and what it can be shown; `fallback` is one of several that may be asked.
 
         Raises ApiError where it cannot be asked so.
@@ -106,9 +106,9 @@ class Relay:
         told = instructions(request.tools, request.json_format)
         if request.truncate:
             messages = transcript.shortened(messages, told, self._config().upstream.max_prompt_chars)
-        return Asked(name, model, messages, ignored, stages_of(request), told, fallback is not None)
+        return PreparedChat(name, model, messages, ignored, stages_of(request), told, fallback is not None)
 
-    async def answer(self, asked: Asked, key: ApiKey, prompt_tokens: int, *, apart: bool = False) -> Answer:
+    async def answer(self, asked: PreparedChat, key: ApiKey, prompt_tokens: int, *, apart: bool = False) -> Answer:
         """Ask upstream, and again where that is allowed, until an answer begins; it is the caller's to close.
 
         `prompt_tokens` is what the model has before it. `apart` neither continues a conversation nor begins one.
@@ -125,7 +125,7 @@ class Relay:
         except UpstreamError as error:
             raise from_upstream(error) from error
 
-    async def _answer(self, asked: Asked, key: ApiKey, prompt_tokens: int, *, apart: bool) -> Answer:
+    async def _answer(self, asked: PreparedChat, key: ApiKey, prompt_tokens: int, *, apart: bool) -> Answer:
         chat = self._begin(asked, key, apart=apart)
         try:
             with self._gate.request():
@@ -148,7 +148,7 @@ class Relay:
             partial(self._ask_again, chat, begun),
         )
 
-    def _begin(self, asked: Asked, key: ApiKey, *, apart: bool) -> Chat:
+    def _begin(self, asked: PreparedChat, key: ApiKey, *, apart: bool) -> Chat:
         """Find the request's place in a conversation."""
         if apart:
             return Chat(asked.messages, asked.model, Turn.apart(), remembered=False, instructions=asked.instructions)

@@ -29,7 +29,7 @@ from handlers.api.fetching import Linked
 from handlers.api.several import several_whole, stream_several
 from handlers.request.admission import admitted, large_body
 from handlers.request.answers import write_json
-from handlers.request.appkeys import DRAIN, FACTS, FETCHER, KEY, RANDOM, SETTINGS, TASKS, TIMERS, Handler
+from handlers.request.appkeys import DRAIN, FETCHER, KEY, RANDOM, RECORD, SETTINGS, TASKS, TIMERS, Handler
 from handlers.request.body import read_body
 from handlers.request.budget import SMALL_BYTES, Hold
 from handlers.request.streaming import EventStream
@@ -51,17 +51,17 @@ def asking(dialect: Dialect) -> Handler:
     """Make the handler that answers a dialect's requests."""
 
     async def ask(request: web.Request) -> web.StreamResponse:
-        key, facts, config = request[KEY], request[FACTS], request.app[SETTINGS].current()
-        with admitted(request, key, config, facts):
+        key, record, config = request[KEY], request[RECORD], request.app[SETTINGS].current()
+        with admitted(request, key, config, record):
             async with large_body(request, key, config) as hold:
                 remembered = dialect.remembered_bytes if isinstance(dialect, RememberingDialect) else None
                 asked, fetch = await read_with(dialect.read, dialect.links, request, config, remembered)
                 chat = asked.chat
                 _shrink(hold, asked)
-                facts.model = chat.model[:200]
+                record.model = chat.model[:200]
                 if config.log.debug:
-                    facts.prompt = _shortened(chat.messages)
-                    event(_logger, logging.INFO, "asked", messages=facts.prompt)
+                    record.prompt = _shortened(chat.messages)
+                    event(_logger, logging.INFO, "asked", messages=record.prompt)
                 tokens = await request_tokens(chat)
                 stamp = Stamp(request.app[RANDOM](16).hex(), int(time.time()), tokens)
                 if chat.choices > 1:
@@ -130,7 +130,7 @@ async def _stream(
     request: web.Request, key: ApiKey, asked: DialectRequest, stamp: Stamp, fetch: FetchChat | None, config: Config
 ) -> web.StreamResponse:
     """Answer delta by delta."""
-    began, facts = time.monotonic(), request[FACTS]
+    began, record = time.monotonic(), request[RECORD]
     encoder = asked.encoder(stamp)
     caller = EventStream(
         request,
@@ -147,25 +147,25 @@ async def _stream(
 
     with caller:
         try:
-            with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
+            with request.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
                 async with await begin(request, key, asked.chat, stamp, fetch) as answer:
                     async for batch in answer:
                         data = encoder.encode(batch)
-                        if facts.ttft is None and data:
-                            facts.ttft = time.monotonic() - began
+                        if record.ttft is None and data:
+                            record.ttft = time.monotonic() - began
                         if answer.complete:
                             await caller.end(data + encoder.finish(answer.finish_reason, answer.usage))
                             break
                         if data:
                             await caller.write(data)
-                        if facts.ttft is not None:  # the first delta comes by iterating, so that its time is seen
+                        if record.ttft is not None:  # the first delta comes by iterating, so that its time is seen
                             await answer.flow(send)
                         await caller.drain()
                     log_answer(config, answer)
         except ApiError as error:
             if not (caller.committed or (isinstance(encoder, TellsErrors) and encoder.tells(error))):
                 raise
-            facts.fail(error)
+            record.fail(error)
             await caller.write_error(encoder.error(error))
     return caller.response
 
@@ -174,17 +174,17 @@ async def _whole(
     request: web.Request, key: ApiKey, asked: DialectRequest, stamp: Stamp, fetch: FetchChat | None, config: Config
 ) -> web.StreamResponse:
     """Answer with one document."""
-    began, facts = time.monotonic(), request[FACTS]
+    began, record = time.monotonic(), request[RECORD]
     collector = asked.collector(stamp)
-    with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
+    with request.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
         async with await begin(request, key, asked.chat, stamp, fetch) as answer:
             async for batch in answer:
                 collector.add(batch)
                 answer.keep(collector.size)
-                if facts.ttft is None and batch:
-                    facts.ttft = time.monotonic() - began
+                if record.ttft is None and batch:
+                    record.ttft = time.monotonic() - began
             log_answer(config, answer)
-            note_tools(facts, answer.tools_outcome)
+            note_tools(record, answer.tools_outcome)
             body = collector.finish(answer.finish_reason, answer.usage())
     return await write_json(request, body, config)
 

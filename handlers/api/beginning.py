@@ -16,8 +16,8 @@ from bridge.config.schema import Config
 from bridge.dialects.dialect import Stamp
 from bridge.errors import ApiError, may_fall_back
 from bridge.log import event
-from handlers.request.appkeys import FACTS, RELAY
-from handlers.request.facts import Facts
+from handlers.request.appkeys import RECORD, RELAY
+from handlers.request.record import RequestRecord
 from upstream.protocol.printable import printable
 
 #: What `log.debug` shows of a text.
@@ -54,26 +54,26 @@ async def _begin(
     Pictures are fetched when nothing else is wrong with the request, and its model sees them. In a stream that was
     committed to before, the headers are gone.
     """
-    relay, facts = request.app[RELAY], request[FACTS]
+    relay, record = request.app[RELAY], request[RECORD]
     asked = await relay.prepare(chat, key, fallback)
     if fetch is not None and "images" not in asked.ignored:
         asked = await relay.prepare(await fetch(), key, fallback)
-    facts.served = asked.model.name
-    facts.headers["x-bridge-model"] = printable(asked.model.name)
+    record.served = asked.model.name
+    record.headers["x-bridge-model"] = printable(asked.model.name)
     if asked.ignored:
-        facts.headers["x-bridge-ignored"] = ", ".join(asked.ignored)
+        record.headers["x-bridge-ignored"] = ", ".join(asked.ignored)
     answer = await relay.answer(asked, key, stamp.prompt_tokens)
-    facts.headers["x-bridge-conversation"] = answer.conversation
-    facts.headers["x-bridge-evaluation"] = answer.evaluation
-    facts.account = answer.account
-    facts.answers.append(answer)
+    record.headers["x-bridge-conversation"] = answer.conversation
+    record.headers["x-bridge-evaluation"] = answer.evaluation
+    record.account = answer.account
+    record.answers.append(answer)
     return answer
 
 
-def note_tools(facts: Facts, outcome: ToolsOutcome | None) -> None:
+def note_tools(record: RequestRecord, outcome: ToolsOutcome | None) -> None:
     """Say in a header what became of the request's tools."""
     if outcome is not None:
-        facts.headers["x-bridge-tools"] = outcome.value
+        record.headers["x-bridge-tools"] = outcome.value
 
 
 def log_answer(config: Config, answer: Answer) -> None:

@@ -15,7 +15,7 @@ from aiohttp import web
 from bridge.access.keys import ApiKey
 from bridge.answering.chat import ChatRequest, ImageRequest
 from bridge.answering.messages import Message
-from bridge.answering.relay import Asked
+from bridge.answering.relay import PreparedChat
 from bridge.answering.tokens import estimate
 from bridge.config.schema import Config
 from bridge.dialects.data_urls import read_without_data_urls
@@ -34,7 +34,7 @@ from bridge.errors import ApiError, from_upstream, invalid_request, unsupported_
 from handlers.api.fetching import Linked
 from handlers.request.admission import admitted, large_body
 from handlers.request.answers import write_json
-from handlers.request.appkeys import DRAIN, FACTS, FETCHER, KEY, RANDOM, RELAY, SETTINGS, UPLOADS
+from handlers.request.appkeys import DRAIN, FETCHER, KEY, RANDOM, RECORD, RELAY, SETTINGS, UPLOADS
 from handlers.request.body import read_body, read_bytes
 from handlers.request.budget import SMALL_BYTES, Hold
 from upstream.loop.parallel import side_by_side
@@ -57,7 +57,7 @@ _JSON_OBJECT: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\{")
 async def generate(request: web.Request) -> web.StreamResponse:
     """Draw pictures after a text."""
     key, config = request[KEY], request.app[SETTINGS].current()
-    with admitted(request, key, config, request[FACTS]):
+    with admitted(request, key, config, request[RECORD]):
         limit = min(MAX_TEXT_BYTES, config.server.max_body_bytes)
         async with large_body(request, key, config, limit=limit):
             body = await read_body(request, limit=limit, timeout=config.server.body_timeout)
@@ -67,7 +67,7 @@ async def generate(request: web.Request) -> web.StreamResponse:
 async def edit(request: web.Request) -> web.StreamResponse:
     """Draw pictures after a text and other pictures, which come in a form, or within JSON."""
     key, config = request[KEY], request.app[SETTINGS].current()
-    with admitted(request, key, config, request[FACTS]):
+    with admitted(request, key, config, request[RECORD]):
         async with large_body(request, key, config) as hold:
             if request.content_type.startswith("multipart/"):
                 form = await _read_form(request, config)
@@ -102,16 +102,16 @@ async def _draw(
     fetch: Callable[[], Awaitable[ImageRequest]] | None = None,
 ) -> web.StreamResponse:
     """Draw what is wanted; `fetch` gives it with the pictures that are to be fetched, once all else is judged."""
-    facts = request[FACTS]
-    facts.model = wanted.model[:200]
-    with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
+    record = request[RECORD]
+    record.model = wanted.model[:200]
+    with request.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
         asked = await _prepare(request, key, wanted)
         if fetch is not None:
             wanted = await fetch()
             asked = await _prepare(request, key, wanted)
         if asked.ignored:
-            facts.headers["x-bridge-ignored"] = ", ".join(asked.ignored)
-        facts.served = asked.model.name
+            record.headers["x-bridge-ignored"] = ", ".join(asked.ignored)
+        record.served = asked.model.name
         try:
             drawn = await _drawings(request, key, asked, wanted)
         except ApiError as error:
@@ -122,7 +122,7 @@ async def _draw(
     return await write_json(request, encode_answer(int(time.time()), pictures), config)
 
 
-async def _prepare(request: web.Request, key: ApiKey, wanted: ImageRequest) -> Asked:
+async def _prepare(request: web.Request, key: ApiKey, wanted: ImageRequest) -> PreparedChat:
     """Find the model that is to draw. Raises ApiError where it cannot draw, or cannot see what is to be edited."""
     message = Message("user", wanted.prompt, files=wanted.pictures)
     chat = ChatRequest(wanted.model, (message,), ignored=wanted.ignored)
@@ -134,14 +134,14 @@ async def _prepare(request: web.Request, key: ApiKey, wanted: ImageRequest) -> A
     return asked
 
 
-async def _drawings(request: web.Request, key: ApiKey, asked: Asked, wanted: ImageRequest) -> list[str]:
+async def _drawings(request: web.Request, key: ApiKey, asked: PreparedChat, wanted: ImageRequest) -> list[str]:
     """Ask as many evaluations as pictures are wanted; a model may draw several at once."""
-    facts = request[FACTS]
+    record = request[RECORD]
 
     async def draw(_: int) -> list[str]:
         async with await request.app[RELAY].answer(asked, key, estimate(wanted.prompt), apart=True) as answer:
-            facts.account = answer.account
-            facts.answers.append(answer)
+            record.account = answer.account
+            record.answers.append(answer)
             urls: list[str] = []
             async for batch in answer:
                 urls += (image.url for event in batch if isinstance(event, Images) for image in event.images)

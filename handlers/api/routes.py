@@ -1,4 +1,4 @@
-"""Every path: its handler, what stands before it, and the API that it speaks."""
+"""Every path: its handler, the checks before it, and the API that it speaks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from handlers.api.stored_responses import (
 from handlers.monitoring.health import health
 from handlers.monitoring.metrics import metrics
 from handlers.monitoring.probes import livez, readyz
-from handlers.request.appkeys import CALLS, RESPONSES, ROUTES, Door, Handler, Route
+from handlers.request.appkeys import CALLS, RESPONSES, ROUTES, AccessCheck, Handler, Route
 from handlers.request.middlewares import follow, require_key, require_metrics_key
 from handlers.request.paths import MisspelledPaths
 
@@ -65,8 +65,8 @@ _STORED_RESPONSES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("POST", "/responses/compact", no_compaction),
 )
 
-#: (method, path below the prefix, handler, what stands before it).
-_API: Final[tuple[tuple[str, str, Handler, tuple[Door, ...]], ...]] = (
+#: (method, path below the prefix, handler, checks before it).
+_API: Final[tuple[tuple[str, str, Handler, tuple[AccessCheck, ...]], ...]] = (
     ("POST", "/images/generations", generate, _ASKS_A_MODEL),
     ("POST", "/images/edits", edit, _ASKS_A_MODEL),
     ("GET", "/models", list_models, (require_key,)),
@@ -75,7 +75,7 @@ _API: Final[tuple[tuple[str, str, Handler, tuple[Door, ...]], ...]] = (
 )
 
 #: What is there once, for the operator of the daemon.
-_ROOT: Final[tuple[tuple[str, str, Handler, tuple[Door, ...]], ...]] = (
+_ROOT: Final[tuple[tuple[str, str, Handler, tuple[AccessCheck, ...]], ...]] = (
     ("GET", "/health", health, ()),
     ("GET", "/livez", livez, ()),
     ("GET", "/readyz", readyz, ()),
@@ -84,9 +84,9 @@ _ROOT: Final[tuple[tuple[str, str, Handler, tuple[Door, ...]], ...]] = (
 
 
 def add_routes(app: web.Application) -> None:
-    """Add every route, and say of each handler what stands before it and which API it speaks."""
+    """Add every route, and register the checks and the API of each handler."""
     app[CALLS] = []
-    app[ROUTES] = {handler: Route(doors, OPENAI) for _, _, handler, doors in _API + _ROOT}
+    app[ROUTES] = {handler: Route(checks, OPENAI) for _, _, handler, checks in _API + _ROOT}
     for path, dialect in _DIALECTS.items():
         add_dialect(app, path, dialect)
     app[CALLS].extend((method, path) for method, path, _, _ in _API)

@@ -19,7 +19,7 @@ from bridge.dialects.dialect import DialectRequest, SeveralPrompts, SeveralReque
 from bridge.errors import ApiError, invalid_request
 from handlers.api.beginning import begin, log_answer, note_tools
 from handlers.request.answers import write_json
-from handlers.request.appkeys import DRAIN, FACTS, TASKS, TIMERS
+from handlers.request.appkeys import DRAIN, RECORD, TASKS, TIMERS
 from handlers.request.streaming import EventStream
 
 
@@ -27,7 +27,7 @@ async def stream_several(
     request: web.Request, key: ApiKey, asked: DialectRequest, stamp: Stamp, config: Config
 ) -> web.StreamResponse:
     """Answer delta by delta, each answer's as they come. Raises ApiError until the first."""
-    began, facts = time.monotonic(), request[FACTS]
+    began, record = time.monotonic(), request[RECORD]
     encoder = _several(asked).several_encoder(stamp)
     caller = EventStream(
         request,
@@ -41,8 +41,8 @@ async def stream_several(
 
     async def tell(index: int, answer: Answer) -> None:
         async for batch in answer:
-            if facts.ttft is None and batch:
-                facts.ttft = time.monotonic() - began
+            if record.ttft is None and batch:
+                record.ttft = time.monotonic() - began
             data = encoder.encode(index, batch)
             if answer.complete:
                 data += encoder.finish_one(index, answer.finish_reason)
@@ -53,14 +53,14 @@ async def stream_several(
 
     with caller:
         try:
-            with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
+            with request.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
                 async with begun(_asks(request, key, asked, stamp)) as answers:
                     await side_by_side([tell(index, answer) for index, answer in enumerate(answers)])
                     await caller.end(encoder.finish(partial(usage_of, answers)))
         except ApiError as error:
             if not caller.committed:
                 raise
-            facts.fail(error)
+            record.fail(error)
             await caller.write_error(encoder.error(error))
     return caller.response
 
@@ -69,21 +69,21 @@ async def several_whole(
     request: web.Request, key: ApiKey, asked: DialectRequest, stamp: Stamp, config: Config
 ) -> web.StreamResponse:
     """Answer with one document that has them all."""
-    began, facts = time.monotonic(), request[FACTS]
+    began, record = time.monotonic(), request[RECORD]
     collector = _several(asked).several_collector(stamp)
 
     async def collect(index: int, answer: Answer) -> None:
         async for batch in answer:
             answer.keep(collector.add(index, batch))
-            if facts.ttft is None and batch:
-                facts.ttft = time.monotonic() - began
+            if record.ttft is None and batch:
+                record.ttft = time.monotonic() - began
         log_answer(config, answer)
         collector.finish_one(index, answer.finish_reason)
 
-    with request.app[DRAIN].bounded(config.upstream.total_timeout) as facts.life:
+    with request.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
         async with begun(_asks(request, key, asked, stamp)) as answers:
             await side_by_side([collect(index, answer) for index, answer in enumerate(answers)])
-            note_tools(facts, worst_of(answers))
+            note_tools(record, worst_of(answers))
             body = collector.finish(usage_of(answers))
     return await write_json(request, body, config)
 

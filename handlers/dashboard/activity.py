@@ -25,7 +25,7 @@ async def activity(request: web.Request, login: Login) -> web.StreamResponse:
         login,
         {
             "rows": rows[:MAX_ROWS],
-            "running": sum(facts.status is None for facts in rows),
+            "running": sum(record.status is None for record in rows),
             "debug": request.app[SETTINGS].config.log.debug,
         },
     )
@@ -34,7 +34,7 @@ async def activity(request: web.Request, login: Login) -> web.StreamResponse:
 async def end(request: web.Request, _: Login) -> web.StreamResponse:
     """POST /dashboard/activity/end: end an answer with an error to its caller, and close the upstream call."""
     number = (await read_form(request)).get("number", "")
-    facts = request.app[ACTIVITY].running(int(number)) if number.isdecimal() and len(number) < 20 else None
-    if facts is not None and facts.life is not None:
-        facts.life.end(ended_by_owner())
+    record = request.app[ACTIVITY].running(int(number)) if number.isdecimal() and len(number) < 20 else None
+    if record is not None and record.lifetime is not None:
+        record.lifetime.end(ended_by_owner())
     return see_other("/dashboard/activity")

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from aiohttp import web
 
 import handlers
-from handlers.request.appkeys import FACTS
+from handlers.request.appkeys import RECORD
 
 #: Next to our packages, both in a checkout and in a wheel.
 WEB: Final = Path(handlers.__file__).parent.parent / "web"
@@ -46,6 +46,6 @@ async def static(request: web.Request) -> web.StreamResponse:
     asset = request.app[ASSETS].get(request.match_info["name"])
     if asset is None:
         raise web.HTTPNotFound
-    request[FACTS].quiet = True
+    request[RECORD].quiet = True
     headers = {"Cache-Control": "public, max-age=31536000, immutable"}
     return web.Response(body=asset.body, content_type=asset.content_type, charset="utf-8", headers=headers)

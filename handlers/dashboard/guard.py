@@ -15,7 +15,7 @@ from bridge.access.logins import Login, Logins, csrf_matches
 from bridge.errors import ApiError
 from bridge.state.documents import StateError
 from handlers.dashboard import pages
-from handlers.request.appkeys import FACTS, SETTINGS, Handler
+from handlers.request.appkeys import RECORD, SETTINGS, Handler
 from handlers.request.body import read_body
 from handlers.request.callers import is_secure
 from handlers.request.middlewares import know
@@ -62,7 +62,7 @@ def private(handler: PrivateHandler) -> Handler:
         if login is None:
             return _to_login(request)
         know(request)
-        request[FACTS].quiet = _is_live(request)
+        request[RECORD].quiet = _is_live(request)
         return await _guarded(request, login, partial(handler, request, login))
 
     return guarded
@@ -84,7 +84,7 @@ async def _guarded(
     except StateError as error:
         _logger.error("%s", error)
         problem = ApiError(500, "not_saved", f"Nothing was changed: {error}")
-    request[FACTS].fail(problem)
+    request[RECORD].fail(problem)
     return await pages.problem(request, login, problem)
 
 

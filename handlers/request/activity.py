@@ -10,7 +10,7 @@ from typing import Final
 from bridge.answering.stages import ToolsOutcome
 from bridge.statistics.counts import Outcome, ToolUse
 from bridge.statistics.stats import Stats
-from handlers.request.facts import Facts
+from handlers.request.record import RequestRecord
 
 #: How many ended requests are kept: those with a key, and separately those without, which must not displace them.
 MAX_RECENT: Final = 200
@@ -22,52 +22,52 @@ class Activity:
 
     def __init__(self, stats: Stats) -> None:
         self._stats = stats
-        self._running: dict[int, Facts] = {}
-        self._recent: deque[Facts] = deque(maxlen=MAX_RECENT)
-        self._without_key: deque[Facts] = deque(maxlen=MAX_WITHOUT_KEY)
+        self._running: dict[int, RequestRecord] = {}
+        self._recent: deque[RequestRecord] = deque(maxlen=MAX_RECENT)
+        self._without_key: deque[RequestRecord] = deque(maxlen=MAX_WITHOUT_KEY)
         self._number = 0
 
-    def newest(self) -> Iterator[Facts]:
+    def newest(self) -> Iterator[RequestRecord]:
         """All requests, the running ones first, each group from newest to oldest."""
         yield from reversed(self._running.values())
         yield from sorted((*self._recent, *self._without_key), key=attrgetter("number"), reverse=True)
 
-    def running(self, number: int) -> Facts | None:
+    def running(self, number: int) -> RequestRecord | None:
         """The running request with this number, if there is one."""
         return self._running.get(number)
 
-    def begin(self, facts: Facts) -> None:
+    def begin(self, record: RequestRecord) -> None:
         """Add a running request."""
         self._number += 1
-        facts.number = self._number
-        self._running[facts.number] = facts
+        record.number = self._number
+        self._running[record.number] = record
 
-    def end(self, facts: Facts, status: int, seconds: float) -> None:
+    def end(self, record: RequestRecord, status: int, seconds: float) -> None:
         """Record the end of a request that was added, and release its answer's text."""
-        if self._running.pop(facts.number, None) is None:
+        if self._running.pop(record.number, None) is None:
             return
         prompt_tokens = completion_tokens = 0
         tools = ToolUse()
-        for answer in facts.answers:
+        for answer in record.answers:
             usage = answer.upstream_usage()
             prompt_tokens += usage.prompt
             completion_tokens += usage.completion
-            facts.chunks += answer.said.chunks
+            record.chunks += answer.said.chunks
             if answer.offers_tools:
                 tools = tools.plus(tool_use(answer.tools_outcome))
-        facts.status, facts.seconds = status, seconds
-        facts.answers.clear()
-        facts.life = None
-        (self._without_key if facts.key is None else self._recent).append(facts)
+        record.status, record.seconds = status, seconds
+        record.answers.clear()
+        record.lifetime = None
+        (self._without_key if record.key is None else self._recent).append(record)
         self._stats.record(
             Outcome(
                 status=status,
-                reason=facts.reason,
+                reason=record.reason,
                 seconds=seconds,
-                model=facts.served,
-                key=facts.key,
-                ttft=facts.ttft,
-                chunks=facts.chunks,
+                model=record.served,
+                key=record.key,
+                ttft=record.ttft,
+                chunks=record.chunks,
                 prompt_tokens=prompt_tokens,
                 completion_tokens=completion_tokens,
                 tools=tools,

@@ -12,11 +12,11 @@ from bridge.config.schema import Config
 from bridge.errors import ApiError, overloaded
 from handlers.request.appkeys import API, BODIES, LIMITER
 from handlers.request.budget import Hold
-from handlers.request.facts import Facts
+from handlers.request.record import RequestRecord
 from upstream.protocol.errors import Reason
 
 
-def admitted(request: web.Request, key: ApiKey, config: Config, facts: Facts) -> Slot:
+def admitted(request: web.Request, key: ApiKey, config: Config, record: RequestRecord) -> Slot:
     """Take one of the key's slots, for the duration of the call. Raises ApiError: 429, or 503 when all are taken."""
     limits = config.limits
     try:
@@ -27,9 +27,9 @@ def admitted(request: web.Request, key: ApiKey, config: Config, facts: Facts) ->
             streams=limits.streams,
         )
     except LimitExceeded as error:
-        facts.headers.update(request[API].limit_headers(error.admission, time.time()))
+        record.headers.update(request[API].limit_headers(error.admission, time.time()))
         raise _refusal(error) from None
-    facts.headers.update(request[API].limit_headers(slot.admission, time.time()))
+    record.headers.update(request[API].limit_headers(slot.admission, time.time()))
     return slot
 
 

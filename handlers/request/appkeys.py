@@ -23,7 +23,7 @@ from handlers.daemon.strangers import Strangers
 from handlers.request.activity import Activity
 from handlers.request.budget import ByteBudget
 from handlers.request.drain import Drain
-from handlers.request.facts import Facts
+from handlers.request.record import RequestRecord
 from handlers.request.request_log import RequestLog
 from upstream.client import ArenaClient
 from upstream.fetch import Fetcher
@@ -35,13 +35,13 @@ from upstream.uploads import Uploads
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 #: Lets a request through to its handler, or raises ApiError.
-Door: TypeAlias = Callable[[web.Request], None]
+AccessCheck: TypeAlias = Callable[[web.Request], None]
 
 
 class Route(NamedTuple):
     """A route's properties apart from its handler: the checks before it, and the API that it speaks."""
 
-    doors: tuple[Door, ...]
+    checks: tuple[AccessCheck, ...]
     api: Api
 
 
@@ -83,6 +83,6 @@ CALLS: Final[web.AppKey[list[tuple[str, str]]]] = web.AppKey("calls", list)
 
 ROUTES: Final = web.AppKey("routes", dict[Handler, Route])
 
-FACTS: Final = web.RequestKey("facts", Facts)
+RECORD: Final = web.RequestKey("record", RequestRecord)
 KEY: Final = web.RequestKey("key", ApiKey)
 API: Final = web.RequestKey("api", Api)

@@ -17,7 +17,7 @@ from upstream.loop.timers import Timers
 from upstream.protocol.errors import TimedOut
 
 
-class Life:
+class AnswerLifetime:
     """The bounded lifetime of one answer, as a context. Raises ApiError when it times out or `end` is called."""
 
     __slots__ = ("_answers", "_cancelling", "_error", "_idle", "_seconds", "_task", "_timers")
@@ -25,7 +25,7 @@ class Life:
     _task: asyncio.Task[object]
     _cancelling: int  # the task's cancellation requests before this context
 
-    def __init__(self, seconds: float, timers: Timers, answers: set[Life], idle: asyncio.Event) -> None:
+    def __init__(self, seconds: float, timers: Timers, answers: set[AnswerLifetime], idle: asyncio.Event) -> None:
         self._seconds = seconds
         self._timers = timers
         self._answers = answers
@@ -69,7 +69,7 @@ class Drain:
     def __init__(self, timers: Timers) -> None:
         self._timers = timers
         self._arrivals: set[asyncio.Timeout] = set()
-        self._answers: set[Life] = set()
+        self._answers: set[AnswerLifetime] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         #: Whether the daemon refuses further requests.
@@ -100,11 +100,11 @@ class Drain:
         finally:
             self._arrivals.discard(scope)
 
-    def bounded(self, seconds: float) -> Life:
+    def bounded(self, seconds: float) -> AnswerLifetime:
         """The lifetime of an answer that may take `seconds`. Raises ApiError once the daemon drains."""
         if self.draining:
             raise _shutting_down()
-        return Life(seconds, self._timers, self._answers, self._idle)
+        return AnswerLifetime(seconds, self._timers, self._answers, self._idle)
 
     def begin(self) -> None:
         """Start to drain: refuse further requests, and those whose bodies are still being received."""

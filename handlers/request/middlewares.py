@@ -25,9 +25,9 @@ from handlers.request.appkeys import (
     API,
     CALLS,
     DRAIN,
-    FACTS,
     KEY,
     RANDOM,
+    RECORD,
     REQUEST_LOG,
     ROUTES,
     SETTINGS,
@@ -37,8 +37,8 @@ from handlers.request.appkeys import (
     Route,
 )
 from handlers.request.cors import is_preflight, preflight, set_cors_headers
-from handlers.request.facts import Facts
 from handlers.request.paths import advice, is_below
+from handlers.request.record import RequestRecord
 from upstream.protocol.errors import Reason
 from upstream.protocol.printable import printable
 
@@ -63,9 +63,9 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     began = time.monotonic()
     app = request.app
     route = app[ROUTES].get(handler, _NO_ROUTE)
-    facts = request[FACTS] = Facts(request_id(request.headers.get("x-request-id", ""), app[RANDOM]))
+    record = request[RECORD] = RequestRecord(request_id(request.headers.get("x-request-id", ""), app[RANDOM]))
     request[API] = _api_of(request, route)
-    bind_request_id(facts.request_id)
+    bind_request_id(record.request_id)
     status = 499  # logged if the caller disconnects
     try:
         _look_over(request, app, handler)
@@ -74,8 +74,8 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
             if is_preflight(request):
                 permitted = preflight(request)
             else:
-                for door in route.doors:
-                    door(request)
+                for check in route.checks:
+                    check(request)
         finally:
             if KEY not in request:
                 await app[STRANGERS].turn()
@@ -84,13 +84,13 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     except ConnectionResetError:
         response = web.Response(status=status)  # not sent, but aiohttp needs a response
     except Exception as error:  # noqa: BLE001 — any bug of ours is logged and answered with 500
-        response = _refusal(request, facts, error)
+        response = _refusal(request, record, error)
         status = response.status
     finally:
         if status == 499:
-            facts.reason = Reason.CLIENT_GONE
-        quiet = (facts.quiet and status < 400) or handler in PROBES
-        app[REQUEST_LOG].record_end(request, facts, status, time.monotonic() - began, quiet=quiet)
+            record.reason = Reason.CLIENT_GONE
+        quiet = (record.quiet and status < 400) or handler in PROBES
+        app[REQUEST_LOG].record_end(request, record, status, time.monotonic() - began, quiet=quiet)
     return response
 
 
@@ -109,7 +109,7 @@ def _look_over(request: web.Request, app: web.Application, handler: Handler) -> 
         raise overloaded("The bridge is shutting down: try again in a moment.", close=True)
 
 
-def _refusal(request: web.Request, facts: Facts, error: Exception) -> web.Response:
+def _refusal(request: web.Request, record: RequestRecord, error: Exception) -> web.Response:
     """The answer to a request that failed."""
     match error:
         case ApiError():
@@ -121,8 +121,8 @@ def _refusal(request: web.Request, facts: Facts, error: Exception) -> web.Respon
             if request.writer.output_size > 0 and request.transport is not None:
                 request.transport.abort()  # the answer has begun: its end must not look complete
             refused = internal_error()
-    facts.fail(refused)
-    return error_response(refused, request[API], facts.request_id)
+    record.fail(refused)
+    return error_response(refused, request[API], record.request_id)
 
 
 def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
@@ -162,7 +162,7 @@ def act_for(key: ApiKey, request: web.Request) -> None:
     """Let the request act with the rights of `key`."""
     request[KEY] = key
     know(request)
-    request[FACTS].key = key.name
+    request[RECORD].key = key.name
 
 
 def know(request: web.Request) -> None:
@@ -174,18 +174,18 @@ def know(request: web.Request) -> None:
 
 def follow(request: web.Request) -> None:
     """Show this request in the dashboard from now on, and count it when it ends."""
-    facts = request[FACTS]
-    facts.client = printable(request.headers.get("User-Agent", "")[:200])
-    request.app[ACTIVITY].begin(facts)
+    record = request[RECORD]
+    record.client = printable(request.headers.get("User-Agent", "")[:200])
+    request.app[ACTIVITY].begin(record)
 
 
 async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Set the headers of every answer (as a signal of the app, so that streams have them too)."""
-    facts = request.get(FACTS)
+    record = request.get(RECORD)
     headers = response.headers
-    if facts is not None:
-        headers["x-request-id"] = headers[request[API].request_id_header] = facts.request_id
-        headers.update(facts.headers)
+    if record is not None:
+        headers["x-request-id"] = headers[request[API].request_id_header] = record.request_id
+        headers.update(record.headers)
     headers["Server"] = SERVER
     headers.setdefault("Cache-Control", "no-store")
     headers["X-Content-Type-Options"] = "nosniff"

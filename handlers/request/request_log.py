@@ -12,7 +12,7 @@ from bridge.config.schema import Config
 from bridge.log import bind_request_id, event
 from handlers.request.activity import Activity
 from handlers.request.callers import LOOPBACK, caller_address
-from handlers.request.facts import Facts
+from handlers.request.record import RequestRecord
 
 _logger: Final = logging.getLogger("bridge.requests")
 
@@ -24,23 +24,25 @@ class RequestLog:
         self._activity = activity
         self._config = config
 
-    def record_end(self, request: web.Request, facts: Facts, status: int, seconds: float, *, quiet: bool) -> None:
+    def record_end(
+        self, request: web.Request, record: RequestRecord, status: int, seconds: float, *, quiet: bool
+    ) -> None:
         """Count and log a request that took `seconds`.
 
         `status` is 499 if the caller disconnected. A `quiet` request is logged at level DEBUG.
         """
-        self._activity.end(facts, status, seconds)
-        bind_request_id(facts.request_id)
+        self._activity.end(record, status, seconds)
+        bind_request_id(record.request_id)
         resource = request.match_info.route.resource
         caller = caller_address(request, self._config())
         fields = {
             "caller": None if caller in LOOPBACK else caller,
             "status": status,
-            "reason": facts.reason.value,
-            "code": facts.code,
-            "key": facts.key,
-            "model": facts.model,
-            "ttft_ms": None if facts.ttft is None else round(facts.ttft * 1000),
+            "reason": record.reason.value,
+            "code": record.code,
+            "key": record.key,
+            "model": record.model,
+            "ttft_ms": None if record.ttft is None else round(record.ttft * 1000),
             "ms": round(seconds * 1000),
         }
         event(

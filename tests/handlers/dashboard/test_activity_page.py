@@ -58,10 +58,10 @@ async def test_the_operator_ends_a_stream_and_its_caller_gets_an_error(arena: Ar
 
 async def test_a_request_that_does_not_run_cannot_be_ended(dashboard: Dashboard) -> None:
     await dashboard.bridge.post(dashboard.bridge.chat("hi"))
-    (facts,) = dashboard.bridge.app[ACTIVITY].newest()
-    for number in (f"{facts.number}", "0", "12345", "x"):
+    (record,) = dashboard.bridge.app[ACTIVITY].newest()
+    for number in (f"{record.number}", "0", "12345", "x"):
         assert (await dashboard.post("/dashboard/activity/end", {"number": number})).status == 303
-    assert facts.status == 200
+    assert record.status == 200
 
 
 async def test_refused_requests_are_seen_with_their_reason(dashboard: Dashboard) -> None:
@@ -94,8 +94,8 @@ async def test_the_newest_stand_first_and_not_all_are_kept(dashboard: Dashboard)
         await bridge.post(bridge.chat("hi"), headers={"Authorization": "Bearer x"})
     await bridge.post(bridge.chat("hi", model="the-last"))
     known = list(bridge.app[ACTIVITY].newest())
-    numbers = [facts.number for facts in known]
-    assert sum(facts.key is None for facts in known) == MAX_WITHOUT_KEY  # who push out nobody else's
+    numbers = [record.number for record in known]
+    assert sum(record.key is None for record in known) == MAX_WITHOUT_KEY  # who push out nobody else's
     assert len(known) == MAX_RECENT + MAX_WITHOUT_KEY
     assert numbers == sorted(numbers, reverse=True)
     page = await dashboard.get("/dashboard/activity")

@@ -96,8 +96,8 @@ async def test_errors_are_plain_sentences(arena: Arena, dashboard: Dashboard) ->
 async def test_it_is_counted_under_a_name_that_no_key_can_be_found_by(dashboard: Dashboard) -> None:
     async with await ask(dashboard, CHAT, dashboard.bridge.chat("hi")) as answer:
         assert answer.status == 200
-    (facts,) = dashboard.bridge.app[ACTIVITY].newest()
-    assert (facts.key, facts.status) == ("dashboard", 200)
+    (record,) = dashboard.bridge.app[ACTIVITY].newest()
+    assert (record.key, record.status) == ("dashboard", 200)
     for secret in (OWNER.name, OWNER.id, OWNER.hash, OWNER.hint):
         assert dashboard.bridge.state.keys.find(secret) is None
     page = await dashboard.get("/dashboard/keys")

@@ -31,7 +31,7 @@ def edit(*files: tuple[str, bytes], **texts: str) -> ImageRequest:
 
 
 @dataclass(frozen=True)
-class Asked:
+class PreparedChat:
     """Fields beside model and prompt, and what they ask for."""
 
     fields: dict[str, object]
@@ -41,14 +41,14 @@ class Asked:
 
 
 GENERATIONS = {
-    "nothing else": Asked({}),
-    "nulls": Asked({"n": None, "response_format": None, "size": None, "stream": None}),
-    "one": Asked({"n": 1}),
-    "as many as there may be": Asked({"n": MAX_COUNT}, count=MAX_COUNT),
-    "URLs": Asked({"response_format": "url"}),
-    "bytes": Asked({"response_format": "b64_json"}, inline=True),
-    "not streamed": Asked({"stream": False}),
-    "all that has no effect": Asked(
+    "nothing else": PreparedChat({}),
+    "nulls": PreparedChat({"n": None, "response_format": None, "size": None, "stream": None}),
+    "one": PreparedChat({"n": 1}),
+    "as many as there may be": PreparedChat({"n": MAX_COUNT}, count=MAX_COUNT),
+    "URLs": PreparedChat({"response_format": "url"}),
+    "bytes": PreparedChat({"response_format": "b64_json"}, inline=True),
+    "not streamed": PreparedChat({"stream": False}),
+    "all that has no effect": PreparedChat(
         {
             "size": "1024x1024",
             "quality": "hd",
@@ -66,17 +66,17 @@ GENERATIONS = {
             *("output_format", "output_compression", "partial_images", "input_fidelity"),
         ),
     ),
-    "unknown fields": Asked({"mood": {"good": 1}}),
+    "unknown fields": PreparedChat({"mood": {"good": 1}}),
 }
 
 
 @pytest.mark.parametrize("asked", GENERATIONS.values(), ids=GENERATIONS)
-def test_a_generation(asked: Asked) -> None:
+def test_a_generation(asked: PreparedChat) -> None:
     assert generation(**asked.fields) == ImageRequest("m", "a cat", asked.count, asked.inline, (), asked.ignored)
 
 
 @pytest.mark.parametrize("asked", [asked for asked in GENERATIONS.values() if None not in asked.fields.values()])
-def test_a_form_says_the_same_in_texts(asked: Asked) -> None:
+def test_a_form_says_the_same_in_texts(asked: PreparedChat) -> None:
     texts = {name: orjson.dumps(value).decode().strip('"') for name, value in asked.fields.items()}
     wanted = ImageRequest("m", "a cat", asked.count, asked.inline, (File.of(A),), asked.ignored)
     assert edit(("image", A), **texts) == wanted

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from bridge.answering.answer import Answer
 from bridge.errors import ApiError
-from handlers.request.drain import Life
+from handlers.request.drain import AnswerLifetime
 from upstream.protocol.errors import Reason
 
 
 @dataclass(slots=True, eq=False)
-class Facts:
+class RequestRecord:
     """The record of one request, for the log, the answer's headers, the dashboard and the statistics.
 
     `ttft` and `seconds` are in seconds, `began` is unix time. `status` is None while the request runs.
@@ -33,7 +33,7 @@ class Facts:
     ttft: float | None = None
     headers: dict[str, str] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
-    life: Life | None = None
+    lifetime: AnswerLifetime | None = None
     quiet: bool = False  # the dashboard's polling, logged at DEBUG only
     status: int | None = None
     seconds: float = 0.0
