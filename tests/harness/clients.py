@@ -115,9 +115,9 @@ class Served:
         return self.arena.evaluations[found]
 
     async def converse(
-        self, client: Client, *turns: str, picture: bytes | None = None, model: str = MODEL
+        self, client: Client, *turns: str, picture: bytes | None = None, model: str = MODEL, task: str = "talk"
     ) -> Conversation:
-        """Let a client's program say `turns`, one after the other, with the picture in the first."""
+        """Let a client's program say `turns`, one after the other, with the picture in the first; `task` is how."""
         path = None
         if picture is not None:
             path = self.folder / "picture.png"
@@ -128,6 +128,7 @@ class Served:
             "model": model,
             "turns": turns,
             "picture": None if path is None else str(path),
+            "task": task,
         }
         reply = await (await self.programs.started(client)).does(job)
         return Conversation(reply["answers"], reply["error"])
