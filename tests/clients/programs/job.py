@@ -2,8 +2,9 @@
 
 Each line of standard input is a job, one JSON document: `base_url`, `key`, `model`, `turns` (what the user says, one
 turn after the other), `picture` (the path of a PNG that goes with the first turn, or null) and `task` (in which way to
-use the client: "talk", or one of the program's own). Each is answered by one line of standard output: `answers`, for each turn the pieces in which its answer came, and `error`, what the client
-raised, or null. The program starts once for all jobs, since importing a client takes seconds.
+use the client: "talk", or one of the program's own). Each is answered by one line of standard output: `answers`, for
+each turn the pieces in which its answer came, and `error`, what the client raised, or null. The program starts once for
+all jobs, since importing a client takes seconds.
 """
 
 from __future__ import annotations
