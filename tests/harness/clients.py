@@ -134,10 +134,16 @@ class Served:
         return Conversation(reply["answers"], reply["error"])
 
     async def run(
-        self, command: Sequence[str], *words: str, environ: Mapping[str, str] | None = None, stdin: bytes | None = None
+        self,
+        command: Sequence[str],
+        *words: str,
+        environ: Mapping[str, str] | None = None,
+        stdin: bytes | None = None,
+        folder: Path | None = None,
     ) -> Ended:
-        """Run a command to its end, at home in this test's folder."""
-        process = await _start([*command, *words], self.folder, environ or {}, DEVNULL if stdin is None else PIPE, PIPE)
+        """Run a command to its end, at home in this test's folder; it works there too, or in `folder`."""
+        given = DEVNULL if stdin is None else PIPE
+        process = await _start([*command, *words], self.folder, environ or {}, given, PIPE, folder)
         try:
             out, err = await asyncio.wait_for(process.communicate(stdin), SECONDS)
         finally:
@@ -211,12 +217,12 @@ class Programs:
 
 
 async def _start(
-    command: Sequence[str], home: Path, environ: Mapping[str, str], stdin: int, stderr: int
+    command: Sequence[str], home: Path, environ: Mapping[str, str], stdin: int, stderr: int, folder: Path | None = None
 ) -> asyncio.subprocess.Process:
     """Start a program without what this process has in its environment."""
     own = {"HOME": str(home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", **_QUIET, **environ}
     return await asyncio.create_subprocess_exec(
-        *command, cwd=home, env=own, stdin=stdin, stdout=PIPE, stderr=stderr, limit=_LINE_BYTES
+        *command, cwd=folder or home, env=own, stdin=stdin, stdout=PIPE, stderr=stderr, limit=_LINE_BYTES
     )
 
 
