@@ -12,7 +12,7 @@ from process import Home
 
 from upstream.arena import Arena, catalogue, tool_models
 
-pytest.register_assert_rewrite("talks")
+pytest.register_assert_rewrite("coding_agents", "talks")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

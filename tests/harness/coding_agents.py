@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from clients import MODEL, Ended, Served, installed, node
+from clients import MODEL, Served, installed, node
 
 from upstream.arena import Line, Turn
+from upstream.arena.faults import STREAM_KINDS
 
 FILE: Final = "greet.py"
 BEFORE: Final = 'print("hello")\n'
@@ -25,14 +25,12 @@ DONE: Final = "It greets an otter now."
 #: The name of a tool and what it is given.
 Call: TypeAlias = tuple[str, Mapping[str, Any]]
 
-_SWITCHES: Final = {"CI": "1", "NO_COLOR": "1"}
-
 
 @dataclass(frozen=True)
 class CodingAgent:
     """One of them: how it is started and configured, and which calls of its tools do the task.
 
-    `files` are written at home before it starts, by path. `calls` is given the path of the file to edit.
+    `calls` is given the path of the file to edit. `files` are written before the start, by their path from home.
     """
 
     command: Callable[[Served], Sequence[str]]
@@ -40,31 +38,40 @@ class CodingAgent:
     files: Callable[[Served], Mapping[str, object]] = lambda _: {}
     environ: Callable[[Served], Mapping[str, str]] = lambda _: {}
 
-    async def works(self, served: Served) -> Ended:
-        """Let it do the task, with the scripted model behind the bridge."""
-        work = served.folder / "work"
-        work.mkdir()
-        (work / FILE).write_text(BEFORE)
-        for name, content in self.files(served).items():
-            path = served.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content if isinstance(content, str) else json.dumps(content))
-        model = ScriptedModel(self.calls(str(work / FILE)))
-        served.arena.script = model.answers
-        environ = {**_SWITCHES, **self.environ(served)}
-        return await served.run(self.command(served), environ=environ, folder=work)
+
+async def edits_a_file(served: Served, agent: CodingAgent) -> None:
+    """Let an agent do the task; each of its turns but the first is a follow-up of the one evaluation with tools."""
+    work = served.folder / "work"
+    work.mkdir()
+    (work / FILE).write_text(BEFORE)
+    for name, content in agent.files(served).items():
+        path = served.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+    served.arena.script = ScriptedModel(agent.calls(str(work / FILE))).answers
+    environ = {"CI": "1", "NO_COLOR": "1", **agent.environ(served)}
+    ended = await served.run(agent.command(served), environ=environ, folder=work)
+    assert (work / FILE).read_text() == AFTER, ended.text
+    assert _turns_with_tools(served) == [["create", "follow-up", "follow-up"]], ended.text
 
 
-@dataclass
+def _turns_with_tools(served: Served) -> list[list[str]]:
+    """The turns of each evaluation that has shown a model tools, in order. Agents make titles in others."""
+    turns: dict[str, list[str]] = {}
+    for call in served.arena.calls:
+        if call.kind in STREAM_KINDS and call.evaluation_id is not None:
+            turns.setdefault(call.evaluation_id, []).append(call.kind)
+    return [kinds for at, kinds in turns.items() if "<tools>" in served.arena.evaluations[at].messages[0].content]
+
+
+@dataclass(frozen=True)
 class ScriptedModel:
     """Makes one call after the other, each once the one before has been answered; without tools it only talks."""
 
     calls: Sequence[Call]
-    #: What it was shown: the last message of each turn.
-    prompts: list[str] = field(default_factory=list)
 
     def answers(self, turn: Turn) -> Iterator[Line]:
-        self.prompts.append(turn.prompt)
+        """Answer a turn."""
         shown = "\n".join(message.content for message in turn.messages)
         done = len(re.findall(r"^<tool_response ", shown, re.MULTILINE))
         if "<tools>" not in shown:
@@ -84,10 +91,14 @@ def _read_and_edit(read: str, edit: str, path: str, old: str, new: str) -> Calla
     return lambda file: ((read, {path: file}), (edit, {path: file, old: BEFORE.strip(), new: AFTER.strip()}))
 
 
+def _environ(served: Served) -> Mapping[str, str]:
+    return {"OPENAI_BASE_URL": served.base_url, "OPENAI_API_KEY": served.key}
+
+
 def _opencode(served: Served) -> Mapping[str, object]:
     provider = {
         "npm": "@ai-sdk/openai-compatible",
-        "name": "bridge",
+        "name": "LMArena Bridge",
         "options": {"baseURL": served.base_url, "apiKey": served.key},
         "models": {MODEL: {"name": MODEL}},
     }
@@ -110,6 +121,28 @@ def _pi_calls(file: str) -> Sequence[Call]:
     return (("read", {"path": file}), ("edit", {"path": file, "edits": edits}))
 
 
+def _cline(served: Served) -> list[str]:
+    login = f"auth openai --apikey {served.key} --modelid {MODEL} --baseurl {served.base_url}"
+    program = installed("more-agents", "node_modules/@cline/cli-linux-x64/bin/cline")
+    return ["sh", "-c", f'"$0" {login} && "$0" --timeout 60 "$1"', str(program), TASK]
+
+
+def _cline_calls(file: str) -> Sequence[Call]:
+    edit = {"path": file, "old_text": BEFORE.strip(), "new_text": AFTER.strip()}
+    return (("read_files", {"files": [{"path": file}]}), ("editor", edit))
+
+
+def _mini_calls(file: str) -> Sequence[Call]:
+    edit = f"sed -i 's/hello/hello, otter/' {file}"
+    return [("bash", {"command": line}) for line in (f"cat {file}", edit, "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT")]
+
+
+def _gptme_calls(file: str) -> Sequence[Call]:
+    patch = f"<<<<<<< ORIGINAL\n{BEFORE}=======\n{AFTER}>>>>>>> UPDATED"
+    return (("shell", {"command": f"cat {file}"}), ("patch", {"path": file, "patch": patch}), ("complete", {}))
+
+
+#: Those that `make test-clients` installs.
 AGENTS: Final = {
     "opencode": CodingAgent(
         lambda _: [str(installed("agents", "node_modules/opencode-linux-x64/bin/opencode")), "run", TASK],
@@ -119,10 +152,61 @@ AGENTS: Final = {
     ),
     "pi": CodingAgent(
         lambda _: [
-            node("agents"), str(installed("agents", "node_modules/.bin/pi")),
-            "--offline", "--provider", "bridge", "--model", MODEL, "--print", TASK,
+            node("agents"),
+            str(installed("agents", "node_modules/.bin/pi")),
+            "--offline",
+            "--provider",
+            "bridge",
+            "--model",
+            MODEL,
+            "--print",
+            TASK,
         ],
         _pi_calls,
         _pi,
     ),
-}  # fmt: skip
+}
+
+#: Those that tests/clients/more_agents.sh installs.
+MORE_AGENTS: Final = {
+    "cline": CodingAgent(_cline, _cline_calls),
+    "gptme": CodingAgent(
+        lambda _: [
+            str(installed("more-agents/gptme", "bin/gptme")),
+            "--non-interactive",
+            "--tool-format=tool",
+            f"--model=local/{MODEL}",
+            TASK,
+        ],
+        _gptme_calls,
+        environ=_environ,
+    ),
+    "mini-swe-agent": CodingAgent(
+        lambda _: [
+            str(installed("more-agents/mini-swe-agent", "bin/mini")),
+            "--yolo",
+            "--exit-immediately",
+            f"--model=openai/{MODEL}",
+            f"--task={TASK}",
+        ],
+        _mini_calls,
+        environ=lambda served: {
+            "OPENAI_API_BASE": served.base_url,
+            "OPENAI_API_KEY": served.key,
+            "MSWEA_CONFIGURED": "true",
+            "MSWEA_COST_TRACKING": "ignore_errors",  # LiteLLM knows no price of the model
+        },
+    ),
+    "qwen-code": CodingAgent(
+        lambda _: [
+            node("agents"),
+            str(installed("more-agents", "node_modules/.bin/qwen")),
+            "--yolo",
+            "--auth-type=openai",
+            f"--model={MODEL}",
+            f"--prompt={TASK}",
+        ],
+        _read_and_edit("read_file", "edit", "file_path", "old_string", "new_string"),
+        environ=_environ,
+    ),
+}
