@@ -1,4 +1,4 @@
-"""The same as test_coding_agents.py with agents that are too large for `make test-clients`; more_agents.sh installs them."""
+"""As test_coding_agents.py, with agents that are too large for `make test-clients`; more_agents.sh installs them."""
 
 from __future__ import annotations
 
