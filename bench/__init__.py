@@ -1,1 +1,1 @@
-"""What the bridge costs: `python -m bench`, beside a bare pipe in the same run. Not part of the wheel."""
+"""Benchmarks: `python -m bench` measures the bridge against a bare pipe in the same run. Not part of the wheel."""

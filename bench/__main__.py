@@ -1,4 +1,4 @@
-"""`python -m bench`: the load, upstream and every subject as processes on this machine, in interleaved rounds."""
+"""`python -m bench`: runs the load, upstream and all subjects as processes on this machine, in interleaved rounds."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ _say: Final = partial(click.echo, err=True)
 @click.option("--scenario", "names", multiple=True, type=click.Choice(list(SCENARIOS)), help="Default: all of them.")
 @click.option("--beside", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Another source tree.")
 @click.option("--markdown", is_flag=True, help=f"Write {_RESULTS.name} too.")
-@click.option("--profile", type=click.Choice(list(SCENARIOS)), help="Say where the bridge spends its time instead.")
+@click.option("--profile", type=click.Choice(list(SCENARIOS)), help="Profile the bridge in one scenario instead.")
 def main(
     parts: Sequence[str], rounds: int, names: Sequence[str], beside: Path | None, markdown: bool, profile: str | None
 ) -> None:
-    """Measure what the bridge costs, beside a bare aiohttp pipe in the same run.
+    """Measure the bridge's overhead against a bare aiohttp pipe in the same run.
 
     PARTS are `compare`, with the pipe and the other proxies; `callbacks`, the longest in the loop; `start`; and
-    `growth`. Without any it is all of them, half an hour.
+    `growth`. The default is all of them, which takes half an hour.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    gc.disable()  # a pause of the load generator's would count as the subject's
+    gc.disable()  # a pause of the load generator would count as the subject's
     if profile is not None:
         asyncio.run(_profile(SCENARIOS[profile]))
         return
@@ -63,7 +63,7 @@ def main(
 
 
 def _subjects(beside: Path | None) -> list[Subject]:
-    """All that are installed here."""
+    """All subjects that are installed here."""
     found = [subjects.DIRECT, subjects.pipe(), subjects.our_bridge()]
     if beside is not None:
         found.append(subjects.our_bridge("beside", beside.resolve()))
@@ -78,7 +78,7 @@ def _subjects(beside: Path | None) -> list[Subject]:
 async def _measure(
     parts: Sequence[str], scenarios: Sequence[Scenario], chosen: Sequence[Subject], rounds: int
 ) -> list[Section]:
-    """Measure the parts, in their order."""
+    """Measure the parts in order."""
     sections = []
     async with upstream() as port:
         if "compare" in parts:
@@ -97,7 +97,7 @@ async def _measure(
 
 
 async def _profile(scenario: Scenario) -> None:
-    """Run one scenario under cProfile and print where the time went."""
+    """Run one scenario under cProfile and print the profile."""
     with tempfile.TemporaryDirectory(prefix="bench-profile-") as folder:
         result = Path(folder) / "profile"
         runner = (sys.executable, "-m", "cProfile", "-o", str(result))

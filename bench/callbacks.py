@@ -1,9 +1,9 @@
-"""Which callbacks of a program's event loop use the most CPU time, each by itself.
+"""Finds the callbacks of a program's event loop that use the most CPU time in a single call.
 
     python -m bench.callbacks OUT -m MODULE ARGUMENT…
 
 Runs the module as `python -m` does, and writes the ten longest to OUT at its end, as a JSON array of [seconds, name].
-SIGUSR1 makes it forget those so far. Time is the loop's thread's own, whatever else the machine does meanwhile.
+SIGUSR1 discards those so far. Only the CPU time of the loop's thread counts, so other load does not matter.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from time import thread_time
 from types import CoroutineType
 from typing import Any, Final, Literal
 
-#: How many are kept.
+#: How many callbacks are kept.
 KEPT: Final = 10
-#: Of what a task waits for, so much is named: the innermost.
+#: How many of the innermost coroutines that a task awaits are named.
 _NAMED: Final = 3
 
 
@@ -36,8 +36,8 @@ class Longest:
         self._collecting_since = 0.0
 
     def install(self) -> None:
-        """Time every callback of every loop: all of them, the steps of tasks too, come through Handle._run."""
-        run = asyncio.events.Handle._run  # noqa: SLF001 — there is no public place to look from
+        """Time every callback of every loop: all of them, including the steps of tasks, run in Handle._run."""
+        run = asyncio.events.Handle._run  # noqa: SLF001 — there is no public hook
 
         def timed(handle: asyncio.Handle) -> None:
             callback = getattr(handle, "_callback")  # noqa: B009 — typeshed does not know it
@@ -51,11 +51,11 @@ class Longest:
         gc.callbacks.append(self._collect)
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Discard the callbacks so far."""
         self._kept.clear()
 
     def write(self, path: Path) -> None:
-        """Write what was kept, the longest first."""
+        """Write the kept callbacks, the longest first."""
         path.write_text(json.dumps(sorted(self._kept, reverse=True)))
 
     def _keep(self, seconds: float, collected: float, callback: Callable[..., object]) -> None:
@@ -74,7 +74,7 @@ class Longest:
 
 
 def _name(callback: Any) -> str:
-    """What a callback is; of a task's step, its coroutine and what it waits for after that, the innermost last."""
+    """Name a callback; for a task's step, name its coroutine and those it awaits, the innermost last."""
     task = getattr(callback, "__self__", None)
     if isinstance(task, asyncio.Task):
         outermost, *others = _waiting(task.get_coro())

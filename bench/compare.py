@@ -1,4 +1,4 @@
-"""The bridge beside the others: medians of all rounds, what they are of the pipe's, and the targets for that."""
+"""Compares the bridge with the other subjects: medians of all rounds, ratios to the pipe, and targets."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _LITELLM: Final = "litellm"
 
 @dataclass(frozen=True, slots=True)
 class _Measure:
-    """One figure of a sample; `targets` go by scenario.
+    """One figure of a sample; `targets` are by scenario.
 
-    `added` is over what is measured without a proxy; `of_load` means nothing where fewer streams were open than should.
+    `added`: the value without a proxy is subtracted. `of_load`: invalid if fewer streams were open than intended.
     """
 
     name: str
@@ -31,7 +31,7 @@ class _Measure:
     of_load: bool = False
 
     def median(self, scenario: Scenario, samples: Sequence[Sample | Lost]) -> float:
-        """The median of all rounds; not a number where one was lost, or none was run, or says nothing."""
+        """The median of all rounds; NaN if a round was lost, none was run, or the figure is invalid."""
         values = [math.nan]
         if not any(isinstance(it, Lost) or (self.of_load and it.scenario.at_once < scenario.at_once) for it in samples):
             values = [self.value(it) for it in samples if not isinstance(it, Lost)] or values
@@ -39,7 +39,7 @@ class _Measure:
 
 
 def _quantile(values: Sequence[float], share: float) -> float:
-    """The value below which `share` of them are; they are sorted."""
+    """The quantile of sorted values."""
     return values[min(len(values) - 1, int(len(values) * share))]
 
 
@@ -75,7 +75,7 @@ _LATE: Final = _Measure(
     {"hold-2000": Target(at_most=100, unit="ms")},
     of_load=True,
 )
-#: Where it is expected that LiteLLM needs so many times the bridge's CPU time.
+#: The ratio of LiteLLM's CPU time to the bridge's that is expected, by scenario.
 _LITELLM_TARGETS: Final = dict.fromkeys(("burst", "natural", "short", "history"), Target(at_least=15))
 
 
@@ -84,26 +84,26 @@ def _measures(scenario: Scenario) -> Iterator[_Measure]:
     if scenario.unit == "stream":
         yield _MEMORY
     elif scenario.play.interval or (scenario.unit == "request" and scenario.at_once == 1):
-        yield from _TTFT  # of a process that is given more than it can do at once it says nothing
+        yield from _TTFT  # meaningless for a process that is overloaded
     if scenario.play.interval:
         yield _LATE
 
 
 def needs_direct(scenario: Scenario) -> bool:
-    """Whether something of it is compared with what is measured without a proxy."""
+    """Whether the scenario must be measured without a proxy, too."""
     return any(measure.added for measure in _measures(scenario))
 
 
 def compared(scenarios: Sequence[Scenario], subjects: Sequence[Subject], samples: Samples, rounds: int) -> Section:
-    """Put it all in one table. The first subject is the one without a proxy, the second the pipe, one the bridge."""
+    """Make the table. The first subject is the one without a proxy, the second the pipe; one is the bridge."""
     names = [subject.name for subject in subjects]
     rows = [_row(scenario, measure, names, samples) for scenario in scenarios for measure in _measures(scenario)]
-    notes = [f"medians of {rounds} rounds, in which the subjects take turns; (×): of the pipe's"]
+    notes = [f"medians of {rounds} interleaved rounds; (×): ratio to the pipe"]
     notes += [_about(scenario, rounds, few=_LITELLM in names) for scenario in scenarios]
     notes += [
         "CPU time is the process's own, user and system",
-        "TTFT is added to that without a proxy; a delta is late by the time since it left upstream",
-        "a figure stands only where every delta of every round has come, without an error",
+        "TTFT is in addition to that without a proxy; a delta is late by the time since upstream sent it",
+        "a figure is shown only if every delta of every round arrived without an error",
     ]
     notes += [
         f"{scenario}, {name}: {it}" for (scenario, name), of in samples.items() for it in of if isinstance(it, Lost)

@@ -1,4 +1,4 @@
-"""How the bridge's cost grows with what it serves and with what it has behind it."""
+"""Measures how the bridge's cost grows with its load and its stored state."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from bench.measure import Sample, warm
-from bench.past import Past
 from bench.report import Section
 from bench.scenarios import Play, Scenario
+from bench.stored_state import StoredState
 from bench.subjects import our_bridge
 from bridge.answering.conversations import CAPACITY
 
-#: More rounds than these would change nothing that a table of growth is for.
+#: More rounds would not change the conclusions.
 _ROUNDS: Final = 3
-#: As many as last over a few savings of the statistics.
+#: Enough requests to span a few saves of the statistics.
 _REQUESTS: Final = Scenario("growth", "", "request", Play(20, 0), 2000, 8)
 #: Tools of a large agent, with so many bytes of schemas in all; the arguments of one that writes a large file.
 _TOOLS: Final = 128
@@ -27,12 +27,12 @@ _ARGUMENTS: Final = 200_000
 
 @dataclass(frozen=True, slots=True)
 class _Point:
-    """One size of one thing that may grow."""
+    """One size of one quantity that may grow."""
 
     axis: str
     size: str
     scenario: Scenario = _REQUESTS
-    past: Past = Past()  # noqa: RUF009 — frozen
+    stored: StoredState = StoredState()  # noqa: RUF009 — frozen
 
 
 def _points() -> Iterator[_Point]:
@@ -54,11 +54,11 @@ def _points() -> Iterator[_Point]:
     for form, scenario in (("as text", text), ("as a call", call)):
         yield _Point(f"{_ARGUMENTS:,} bytes of answer", form, scenario)
     for keys in (1, 100, 10_000):
-        yield _Point("API keys", f"{keys:,}", past=Past(keys=keys))
+        yield _Point("API keys", f"{keys:,}", stored=StoredState(keys=keys))
     for conversations in (1, 1_000, CAPACITY):
-        yield _Point("conversations", f"{conversations:,}", past=Past(conversations=conversations))
+        yield _Point("conversations", f"{conversations:,}", stored=StoredState(conversations=conversations))
     for age, statistics_ in (("none", False), ("two years", True)):
-        yield _Point("statistics", age, past=Past(statistics=statistics_))
+        yield _Point("statistics", age, stored=StoredState(statistics=statistics_))
 
 
 async def grown(rounds: int, upstream_port: int, say: Callable[[str], None]) -> Section:
@@ -68,7 +68,7 @@ async def grown(rounds: int, upstream_port: int, say: Callable[[str], None]) -> 
     for at in range(rounds):
         for point in _points():
             say(f"growth, round {at + 1}: {point.size} {point.axis}")
-            async with warm(our_bridge(past=point.past), upstream_port) as bridge:
+            async with warm(our_bridge(stored=point.stored), upstream_port) as bridge:
                 samples[point].append(await bridge.measure(point.scenario))
     table = [("what grows", "to", "CPU per request, ms", "of the smallest", "memory in all, MiB")]
     smallest: dict[str, float] = {}
@@ -82,11 +82,11 @@ async def grown(rounds: int, upstream_port: int, say: Callable[[str], None]) -> 
 
 def _notes(rounds: int) -> Sequence[str]:
     return [
-        f"medians of {rounds} rounds; memory is the most that was resident",
-        "open streams: each lasts ten seconds, with a delta a second; a single one bears the daemon's idleness alone",
+        f"medians of {rounds} rounds; memory is the peak resident size",
+        "open streams: each lasts ten seconds, with a delta a second; a single one includes the daemon's idle cost",
         "characters of history: in messages of a thousand, each request a new evaluation",
         "tools: as text they stand in the message; at most 3 × of that is wanted. Answer: in deltas of 8, not streamed",
         f"the others: {_REQUESTS.streams:,} requests of {_REQUESTS.play.deltas} deltas, {_REQUESTS.at_once} at once",
-        f"conversations: the table holds {CAPACITY:,} at most, of which each request then drops the oldest",
+        f"conversations: the table holds at most {CAPACITY:,}; when it is full, each request evicts the oldest",
         "statistics of two years: a row in every period, and every table full with 500 names",
     ]

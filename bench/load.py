@@ -1,4 +1,4 @@
-"""The load generator: a bare protocol that sends prebuilt requests and counts what comes back."""
+"""The load generator: a bare protocol that sends prebuilt requests and counts the deltas of the answers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _STAMP: Final = re.compile(re.escape(TEXT) + rb" ([\d.]+) ")
 
 
 class Lost(Exception):
-    """An answer that is none, or lacks deltas: whatever was measured of it means nothing."""
+    """An answer failed or lacks deltas, so the measurement is invalid."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What one run saw: seconds from each request to its first delta, and from a delta's leaving upstream to here."""
+    """The results of one run: seconds from each request to its first delta, and from sending each delta to receipt."""
 
     deltas: int = 0
     ttfts: list[float] = field(default_factory=list)
@@ -30,18 +30,18 @@ class Tally:
 
 
 async def run(port: int, requests: Requests, scenario: Scenario) -> Tally:
-    """Run a scenario against what listens on `port`. Raises Lost."""
+    """Run a scenario against the server on `port`. Raises Lost."""
     tally = Tally()
     work = map(requests, range(scenario.streams))
     try:
         async with asyncio.TaskGroup() as group:
             for at in range(scenario.at_once):
                 group.create_task(_work(port, work, tally, scenario.spread * at / scenario.at_once))
-    except ExceptionGroup as errors:  # what it holds besides a lost delta or connection is a mistake of ours
+    except ExceptionGroup as errors:  # anything else than a lost delta or connection is a bug here
         _, others = errors.split((Lost, OSError))
         raise others or Lost(str(errors.exceptions[0])) from errors
     if tally.deltas != scenario.streams * scenario.play.deltas:
-        raise Lost(f"{scenario.name}: {tally.deltas} deltas came of {scenario.streams * scenario.play.deltas}")
+        raise Lost(f"{scenario.name}: {tally.deltas} of {scenario.streams * scenario.play.deltas} deltas arrived")
     return tally
 
 
@@ -57,7 +57,7 @@ async def _work(port: int, work: Iterator[bytes], tally: Tally, wait: float) -> 
 
 
 class _Caller(asyncio.Protocol):
-    """One connection: requests one after another, as long as there is work."""
+    """One connection: sends one request after another, as long as there are any."""
 
     _transport: asyncio.WriteTransport
 
@@ -69,7 +69,7 @@ class _Caller(asyncio.Protocol):
         self._sent = 0.0
         self._body = _Body()
         self._waiting = True  # for the first delta
-        self._tail = b""  # where a delta may have been cut
+        self._tail = b""  # of the last read, which may have split a delta
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the first request."""
@@ -77,7 +77,7 @@ class _Caller(asyncio.Protocol):
         self._send()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Nothing may end before its answer has."""
+        """Fail if an answer is incomplete."""
         if not self._done.done():
             self._done.set_exception(Lost(f"the connection broke in the middle of an answer: {error}"))
 
@@ -115,18 +115,18 @@ class _Caller(asyncio.Protocol):
 
 
 class _Body:
-    """Takes the body of one answer apart: chunks, or a whole of known length."""
+    """Parses the body of one answer: chunked, or of known length."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._in_body = False
         self._chunked = False
-        self._left = 0  # of the open chunk, with the line end behind it, or of the whole
+        self._left = 0  # bytes of the current chunk with its line end, or of the body
         self._last = False
         self.ended = False
 
     def feed(self, data: bytes) -> bytes:
-        """Return what of the body was in one read. Raises Lost where the answer is no 200."""
+        """Return the part of the body in one read. Raises Lost if the status is not 200."""
         data = self._rest + data
         self._rest = b""
         if not self._in_body:
@@ -140,7 +140,7 @@ class _Body:
 
     def _begin(self, head: bytes) -> None:
         if not head.startswith(b"HTTP/1.1 200 "):
-            raise Lost(f"an answer that is no 200: {head[:500]!r}")
+            raise Lost(f"the answer is not a 200: {head[:500]!r}")
         self._in_body = True
         length = _CONTENT_LENGTH.search(head)
         self._chunked = length is None

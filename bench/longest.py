@@ -1,4 +1,4 @@
-"""How long the bridge's loop is held by any one callback: in every scenario, and under what weighs most."""
+"""Measures the longest callback that blocks the bridge's loop: in every scenario, and in the heaviest cases."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ import aiohttp
 
 from bench.load import Lost
 from bench.measure import Warm, warm
-from bench.past import FULL, USED, Past
 from bench.report import Section, Target
 from bench.requests import KEY
 from bench.scenarios import SCENARIOS, Play, Scenario
+from bench.stored_state import FULL, USED, StoredState
 from bench.subjects import our_bridge
 from handlers.dashboard.pages import PAGES
 
@@ -35,15 +35,15 @@ class _Case:
     name: str
     about: str
     run: Callable[[Warm], Awaitable[object]]
-    past: Past = USED
+    stored: StoredState = USED
     milliseconds: float = _MILLISECONDS  # the most that a callback may take
 
 
-def _of(scenario: Scenario, past: Past = USED, milliseconds: float = _MILLISECONDS) -> _Case:
+def _of(scenario: Scenario, stored: StoredState = USED, milliseconds: float = _MILLISECONDS) -> _Case:
     async def run(bridge: Warm) -> None:
         await bridge.measure(scenario)
 
-    return _Case(scenario.name, scenario.about, run, past, milliseconds)
+    return _Case(scenario.name, scenario.about, run, stored, milliseconds)
 
 
 def _pictures(name: str, about: str, number: int, size: int) -> Scenario:
@@ -59,14 +59,14 @@ async def _refused(body: bytes, bridge: Warm) -> None:
     )
     writer.write(head.encode() + body)
     status = await reader.readline()
-    writer.transport.abort()  # it may not have read to the end
+    writer.transport.abort()  # the bridge may not have read all of it
     if not status.startswith(b"HTTP/1.1 400 "):
         raise Lost(f"not 400 but {status!r}")
 
 
 async def _visited(bridge: Warm) -> None:
-    """Log in, and look at every page of the dashboard twice. Raises Lost."""
-    jar = aiohttp.CookieJar(unsafe=True)  # it takes none from a bare address otherwise
+    """Log in, and load every page of the dashboard twice. Raises Lost."""
+    jar = aiohttp.CookieJar(unsafe=True)  # accepts cookies from an IP address
     async with aiohttp.ClientSession(f"http://127.0.0.1:{bridge.running.port}", cookie_jar=jar) as browser:
         await browser.post("/dashboard/login", data={"password": _PASSWORD})
         for path, _ in PAGES * 2:
@@ -76,7 +76,7 @@ async def _visited(bridge: Warm) -> None:
                 await page.read()
 
 
-#: orjson holds the interpreter even in a thread: what a body of that size takes cannot be divided.
+#: orjson holds the GIL even in a thread, so that parsing a body of that size cannot be split.
 _CASES: Final = (
     _of(_pictures("picture-10MB", "5 requests with a picture of 10 MiB, a body of 14 MB", 1, 10 * 2**20), USED, 25.0),
     _of(_pictures("body-32MiB", "5 requests with three pictures, 32 MiB together", 3, 8_388_000), USED, 60.0),
@@ -97,7 +97,7 @@ _CASES: Final = (
 
 
 async def longest(scenarios: Sequence[Scenario], upstream_port: int, say: Callable[[str], None]) -> Section:
-    """Measure the scenarios, and where they are all of them the rest too."""
+    """Measure the scenarios, and if they are all of them, the heavy cases too."""
     cases = [_of(scenario) for scenario in scenarios]
     if len(cases) == len(SCENARIOS):
         cases += _CASES
@@ -108,8 +108,8 @@ async def longest(scenarios: Sequence[Scenario], upstream_port: int, say: Callab
         target = Target(at_most=case.milliseconds, unit="ms")
         table.append((case.name, f"{seconds * 1e3:.3g}", target.judged(seconds * 1e3), f"`{name}`"))
     notes = [
-        "CPU time of the loop's thread in one callback, of which a task's step is one; each in a run of its own",
-        "counted from the first request to the end of the process, the saving of its state included",
+        "CPU time of the loop's thread in one callback (a task's step is one); each scenario in a separate run",
+        "from the first request to the end of the process, including the saving of its state",
         f"the bridge has two full years of statistics, {USED.keys} keys and {USED.conversations:,} conversations",
         f"full: {FULL.keys:,} keys and {FULL.conversations:,} conversations",
         *(f"{case.name}: {case.about}" for case in cases if case in _CASES),
@@ -120,17 +120,17 @@ async def longest(scenarios: Sequence[Scenario], upstream_port: int, say: Callab
 async def _longest_of(case: _Case, upstream_port: int) -> tuple[float, str]:
     with tempfile.TemporaryDirectory(prefix="bench-callbacks-") as folder:
         out = Path(folder) / "longest.json"
-        async with _timed(out, case.past, upstream_port) as bridge:
+        async with _timed(out, case.stored, upstream_port) as bridge:
             await case.run(bridge)
         (seconds, name), *_ = json.loads(out.read_text())
     return seconds, name
 
 
 @asynccontextmanager
-async def _timed(out: Path, past: Past, upstream_port: int) -> AsyncIterator[Warm]:
-    """A bridge whose callbacks are timed from here to its end."""
+async def _timed(out: Path, stored: StoredState, upstream_port: int) -> AsyncIterator[Warm]:
+    """A bridge whose callbacks are timed from now until it ends."""
     runner = (sys.executable, "-m", "bench.callbacks", str(out))
-    async with warm(our_bridge(runner=runner, past=past), upstream_port) as bridge:
+    async with warm(our_bridge(runner=runner, stored=stored), upstream_port) as bridge:
         for process in bridge.running.processes:
             process.send_signal(signal.SIGUSR1)
         yield bridge

@@ -1,4 +1,4 @@
-"""Measurements: a load against a subject, in rounds that go from one subject to the next."""
+"""Measures subjects under load, in rounds that alternate between the subjects."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from bench.subjects import Subject, running
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One measurement of `scenario`, as it was run.
+    """One measurement of `scenario`.
 
-    The subject's CPU time (seconds), its growth in memory and its peak (bytes); sorted times (seconds).
+    The subject's CPU time (seconds), its memory growth and peak (bytes); sorted times (seconds).
     """
 
     scenario: Scenario
@@ -33,13 +33,13 @@ class Sample:
     lateness: Sequence[float]
 
 
-#: By scenario and subject; Lost stands for a round that was no measurement.
+#: By scenario and subject; Lost for a round without a valid measurement.
 Samples: TypeAlias = Mapping[tuple[str, str], Sequence[Sample | Lost]]
 
 
 @dataclass(frozen=True, slots=True)
 class Warm:
-    """A subject that runs and has had its first requests; `memory` is its peak of then, in bytes."""
+    """A running subject after its warm-up; `memory` is its peak at that time, in bytes."""
 
     subject: Subject
     running: Running
@@ -65,7 +65,7 @@ async def warm(subject: Subject, upstream_port: int) -> AsyncIterator[Warm]:
 
 @asynccontextmanager
 async def upstream() -> AsyncIterator[int]:
-    """Run upstream; its port."""
+    """Run upstream; yield its port."""
     port = free_port()
     with tempfile.NamedTemporaryFile(prefix="bench-upstream-") as log:
         command = (sys.executable, "-m", "bench.upstream", str(port))
@@ -76,7 +76,7 @@ async def upstream() -> AsyncIterator[int]:
 async def in_rounds(
     scenario: Scenario, subjects: Sequence[Subject], rounds: int, upstream_port: int, say: Callable[[str], None]
 ) -> Samples:
-    """Measure each subject once in every round, of which the scenario may want more; one that lasts is paused else."""
+    """Measure each subject once in every round. Slow subjects keep running, but are paused between measurements."""
     samples: dict[tuple[str, str], list[Sample | Lost]] = defaultdict(list)
     chosen = [subject for subject in subjects if scenario.few or not subject.slow]
     async with AsyncExitStack() as lasting:

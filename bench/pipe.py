@@ -1,4 +1,4 @@
-"""The yardstick: aiohttp forwarding bytes unread.
+"""The baseline: aiohttp forwarding bytes without parsing them.
 
 python -m bench.pipe PORT UPSTREAM_PORT
 """
@@ -17,7 +17,7 @@ _MAX_BODY_BYTES = 64 * 1024 * 1024
 
 
 async def forward(request: web.Request) -> web.StreamResponse:
-    """Send the body on, and each read of the answer back in one write."""
+    """Forward the body, and return each read of the answer in one write."""
     url = request.app[_UPSTREAM] + request.path
     headers = {"Content-Type": request.headers["Content-Type"]}
     async with request.app[_SESSION].post(url, data=await request.read(), headers=headers) as answer:
@@ -36,7 +36,7 @@ async def _session(app: web.Application) -> AsyncIterator[None]:
 
 
 def main(port: int, upstream_port: int) -> None:
-    """Serve for ever."""
+    """Serve forever."""
     app = web.Application(client_max_size=_MAX_BODY_BYTES)
     app[_UPSTREAM] = f"http://127.0.0.1:{upstream_port}"
     app.cleanup_ctx.append(_session)

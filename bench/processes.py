@@ -1,4 +1,4 @@
-"""Programs that are measured: started on a port of their own, looked at from outside, stopped again."""
+"""Starts the measured programs, each on its own port, reads their CPU time and memory, and stops them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STOP_SECONDS: Final = 20.0
 
 
 class NotStarted(Exception):
-    """A program that does not come up; the text is what it said last."""
+    """A program did not start; the text is the end of its output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,28 +30,28 @@ class Running:
     processes: tuple[psutil.Process, ...]
 
     def cpu_seconds(self) -> float:
-        """User and system time so far, from the process's CPU clock: /proc counts in steps of 10 ms."""
+        """User and system time so far, from the process's CPU clock: /proc has a resolution of 10 ms only."""
         return sum(time.clock_gettime(~process.pid << 3 | 2) for process in self.processes)  # clock_getcpuclockid(3)
 
     def peak_bytes(self) -> int:
-        """The most memory that was resident so far."""
+        """The peak resident memory so far."""
         statuses = (Path(f"/proc/{process.pid}/status").read_text() for process in self.processes)
         return sum(int(status.partition("VmHWM:")[2].split()[0]) * 1024 for status in statuses)
 
     def pause(self) -> None:
-        """Take the processor from it, so that what it does by itself disturbs nobody."""
+        """Suspend the processes, so that their background work does not affect other measurements."""
         for process in self.processes:
             process.suspend()
 
     def resume(self) -> None:
-        """Let it run again; it must, to be stopped."""
+        """Resume the processes, which is necessary before they can be stopped."""
         for process in self.processes:
             process.resume()
 
 
 @asynccontextmanager
 async def listening(command: Sequence[str], port: int, cwd: Path, log: Path) -> AsyncIterator[Running]:
-    """Run a program that listens on `port`, from when it does. Raises NotStarted."""
+    """Run a program, and wait until it listens on `port`. Raises NotStarted."""
     with log.open("wb") as output:
         started = await asyncio.create_subprocess_exec(*command, cwd=cwd, stdout=output, stderr=output)
     try:
@@ -73,7 +73,7 @@ def _not_started(log: Path) -> NotStarted:
 
 
 async def stop(started: asyncio.subprocess.Process) -> None:
-    """End a process, by force if it takes too long."""
+    """Terminate a process; kill it if it takes too long."""
     if started.returncode is None:
         started.terminate()
         try:

@@ -1,4 +1,4 @@
-"""What is shown of measurements: tables with notes, in Markdown."""
+"""Reports measurements as tables with notes, in Markdown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.subjects import Subject
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a figure must not exceed, or must reach."""
+    """The upper or lower bound of a figure."""
 
     at_most: float | None = None
     at_least: float | None = None
@@ -31,14 +31,14 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One table, its head first, and what is to be said of it."""
+    """One table, its header first, and notes on it."""
 
     title: str
     table: Sequence[Sequence[str]]
     notes: Sequence[str]
 
     def markdown(self) -> str:
-        """The section, its columns below one another as they are."""
+        """The section, with aligned columns."""
         widths = [max(map(len, column)) for column in zip(*self.table, strict=True)]
         head, *rows = self.table
         lines = [
@@ -54,7 +54,7 @@ def markdown(sections: Sequence[Section], subjects: Sequence[Subject]) -> str:
 
 
 def machine(subjects: Sequence[Subject]) -> str:
-    """The machine and the versions that a figure depends on."""
+    """Describe the machine and versions."""
     cores, memory = psutil.cpu_count() or 0, psutil.virtual_memory().total / 2**30
     system = f"{platform.system()} {platform.release()}, {platform.machine()}"
     versions = ", ".join(f"{it.name} {it.version}" for it in subjects if it.version)

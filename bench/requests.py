@@ -1,4 +1,4 @@
-"""The requests of a scenario as bytes, for what speaks LMArena's protocol and for what speaks OpenAI's."""
+"""The requests of a scenario as bytes, in LMArena's protocol and in OpenAI's."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import orjson
 from bench.scenarios import Scenario
 from bench.site import MODEL, MODEL_ID
 
-#: The key that the bridge is given.
+#: The bridge's API key.
 KEY: Final = "sk-lmab-" + "0123456789abcdef" * 2
 
-#: Each request has one of its own in these places: none repeats another, nor does a picture.
+#: A placeholder for the request's number, which makes every request and picture unique.
 _NUMBER: Final = b"00000000"
 
-#: A request by its number, of at most eight digits.
+#: Returns the request for a number, of at most eight digits.
 Requests: TypeAlias = Callable[[int], bytes]
 
 
 def lmarena_requests(scenario: Scenario) -> Requests:
-    """Requests that upstream understands itself; pictures stand in them, so that they are as long as the others'."""
+    """Requests in upstream's own protocol; they contain the pictures, so that all requests have the same size."""
     attachments = [{"name": "a.jpg", "contentType": "image/jpeg", "url": url} for url in _pictures(scenario)]
     body = {
         "id": MODEL_ID,
@@ -38,7 +38,7 @@ def lmarena_requests(scenario: Scenario) -> Requests:
 
 
 def openai_requests(scenario: Scenario) -> Requests:
-    """The same for what speaks OpenAI's API."""
+    """The same for OpenAI's API."""
     *before, last = _texts(scenario)
     roles = ("assistant", "user") if len(before) % 2 else ("user", "assistant")
     messages: list[dict[str, object]] = [{"role": roles[at % 2], "content": text} for at, text in enumerate(before)]
@@ -51,7 +51,7 @@ def openai_requests(scenario: Scenario) -> Requests:
 
 
 def _texts(scenario: Scenario) -> Sequence[str]:
-    """The messages: users' and assistants' in turn, the last one a user's."""
+    """The messages: the user's and the assistant's in turn, the last one being the user's."""
     size = scenario.characters // scenario.messages
     last = f"{scenario.name}: {scenario.play}, number {_NUMBER.decode()}"
     if scenario.tools_as_text:
@@ -60,7 +60,7 @@ def _texts(scenario: Scenario) -> Sequence[str]:
 
 
 def _pictures(scenario: Scenario) -> Sequence[str]:
-    """Data URLs of what begins as a JPEG does, the number behind that, and then nothing that could be packed."""
+    """Data URLs with the start of a JPEG, the number, and incompressible data."""
     rests = (
         shake_128(b"%d" % at).digest(scenario.picture_bytes - 9) for at in range(scenario.pictures)
     )  # the start is 3 bytes, the number stands for 6

@@ -1,4 +1,4 @@
-"""What is measured: what upstream is to play stands in the prompt of each request."""
+"""The scenarios. The prompt of each request tells upstream what to answer."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _PLAY: Final = re.compile(rb"play (\d+) deltas ([\d.]+) s apart( in a call)?")
 
 @dataclass(frozen=True, slots=True)
 class Play:
-    """What upstream answers: so many deltas, all at once or `interval` seconds apart.
+    """Upstream's answer: the number of deltas, sent all at once or `interval` seconds apart.
 
-    In a call they are an argument of the request's first tool, and come at once.
+    If `called`, they are an argument of a call of the request's first tool, sent all at once.
     """
 
     deltas: int
@@ -25,19 +25,19 @@ class Play:
 
     @classmethod
     def read(cls, body: bytes | bytearray) -> Self:
-        """Find what a request asks for: it stands near the end. Raises ValueError."""
+        """Parse the directive near the end of a request. Raises ValueError."""
         found = _PLAY.match(body, body.rfind(b"play "))
         if found is None:
-            raise ValueError(f"a request that asks for nothing: {bytes(body[:200])!r}")
+            raise ValueError(f"the request has no directive: {bytes(body[:200])!r}")
         return cls(int(found[1]), float(found[2]), found[3] is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """So many streams, `at_once` of them at a time, which begin evenly over `spread` seconds.
+    """A number of streams, `at_once` of them at a time, whose starts are spread over `spread` seconds.
 
-    `few` streams are enough for a subject that is slow; without any it is left out. It is run `times` as often as
-    others where a p99 is asked of it: that of few rounds is more the machine's than the subject's.
+    A slow subject runs only `few` streams; with 0 it is left out. Scenarios whose p99 matters run `times` as many
+    rounds as others, since the p99 of few rounds is mostly noise.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Scenario:
     times: int = 1
 
     def with_few(self) -> Scenario:
-        """The same for a subject that is slow."""
+        """The same scenario for a slow subject."""
         at_once = min(self.at_once, self.few)
         return replace(self, streams=self.few, at_once=at_once, spread=self.spread * at_once / self.at_once)
 

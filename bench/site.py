@@ -1,4 +1,4 @@
-"""What LMArena serves beside answers, just enough of docs/protocol.md: models, who is logged in, uploads."""
+"""LMArena's other endpoints, a minimal part of docs/protocol.md: models, the user's data, uploads."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final
 
 import orjson
 
-#: How many models the site lists; the first of them is the one that is asked.
+#: How many models the site lists; requests use the first.
 MODELS: Final = 320
 MODEL: Final = "bench-model"
 MODEL_ID: Final = "0199a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"
 
 _SCRIPT: Final = "/_next/static/chunks/app-page.js"
 _ACTIONS: Final = {"generateUploadUrl": "70" + "a1" * 20, "getSignedUrl": "b2" * 20}
-#: Flight data that stands around an action's result, in bytes: as much as was seen.
+#: The size of the flight data around an action's result, in bytes, as on the site.
 _AROUND: Final = 120_000
 
 
@@ -32,7 +32,7 @@ def catalog() -> bytes:
 
 @lru_cache
 def page() -> bytes:
-    """The page with the models, as far as it is read."""
+    """The page with the models, without what the bridge does not read."""
     flight = orjson.dumps({"initialModels": _models(), "initialModelAId": MODEL_ID}).decode()
     return b'<html><script src="%b"></script><script>self.__next_f.push([1,%b])</script></html>' % (
         _SCRIPT.encode(),
@@ -60,7 +60,7 @@ def _script() -> bytes:
 
 
 def response(content_type: str, body: bytes) -> bytes:
-    """A whole answer of 200."""
+    """A complete answer with status 200."""
     return b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b" % (
         content_type.encode(),
         len(body),
@@ -69,7 +69,7 @@ def response(content_type: str, body: bytes) -> bytes:
 
 
 def serve(request: bytes | bytearray, origin: str) -> bytes | None:
-    """Answer what is no stream; None for anything else. The storage is at the site's own origin."""
+    """Answer a call other than for a stream; None for a stream. The storage is at the site's own origin."""
     if request.startswith(b"GET /_next/"):
         return response("text/javascript", _script())
     if request.startswith(b"GET /nextjs-api/model-catalog "):
@@ -89,7 +89,7 @@ def serve(request: bytes | bytearray, origin: str) -> bytes | None:
 
 
 def _acted(head: bytes, body: bytes, origin: str) -> bytes:
-    """An action's result, amid so much else."""
+    """An action's result among other flight data."""
     match orjson.loads(body):
         case [str(name), str()] if _ACTIONS["generateUploadUrl"].encode() in head:
             key = f"bench/{time.time_ns()}-{name}"
@@ -97,7 +97,7 @@ def _acted(head: bytes, body: bytes, origin: str) -> bytes:
         case [str(key)] if _ACTIONS["getSignedUrl"].encode() in head:
             data = {"url": _signed(origin, key)}
         case _:
-            raise ValueError(f"an action that there is not: {head!r}")
+            raise ValueError(f"unknown action: {head!r}")
     result = orjson.dumps({"success": True, "data": data})
     return b'0:{"a":"$@1"}\n2:T%x,%b1:%b\n' % (_AROUND, b"x" * _AROUND, result)
 

@@ -1,4 +1,4 @@
-"""How long the bridge takes to be ready, and what it uses while nobody asks."""
+"""Measures how long the bridge takes to start, and the CPU time that it uses when idle."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from typing import Final
 
 import psutil
 
-from bench.past import Past
 from bench.processes import NotStarted, Running, free_port, stop
 from bench.report import Section, Target
 from bench.site import MODELS
+from bench.stored_state import StoredState
 from bench.subjects import Place, Subject, our_bridge
 
-_PAST: Final = Past(models=True, conversations=1000)
+_STORED: Final = StoredState(models=True, conversations=1000)
 _READY: Final = b"LMArena Bridge is ready on "
 _START_SECONDS: Final = 60.0
-#: Let the first reading of the models end before it counts as idle; then look for so long. In seconds.
+#: How long to wait for the first reading of the models, and then how long to measure idleness, in seconds.
 _SETTLING_SECONDS: Final = 1.5
 _IDLE_SECONDS: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Started:
-    """Seconds from exec to ready, the CPU time of that, and the CPU time in each second without traffic after it."""
+    """Seconds from exec to ready, the CPU time of that, and the CPU time per second without traffic afterwards."""
 
     ready: float
     cpu: float
@@ -38,33 +38,33 @@ class _Started:
 
 
 async def started(rounds: int, upstream_port: int, say: Callable[[str], None]) -> Section:
-    """Start the bridge again and again, compiled as `pip install` leaves it: the first start does that."""
+    """Start the bridge repeatedly with compiled byte code, as after `pip install`: the first start compiles it."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    await _start(our_bridge(past=_PAST), upstream_port)
+    await _start(our_bridge(stored=_STORED), upstream_port)
     seen = []
     for at in range(rounds):
         say(f"start, round {at + 1}")
-        seen.append(await _start(our_bridge(past=_PAST), upstream_port))
+        seen.append(await _start(our_bridge(stored=_STORED), upstream_port))
     ready = statistics.median(it.ready for it in seen)
     cpu = statistics.median(it.cpu for it in seen)
     idle = statistics.median(it.idle for it in seen)
     table = [
         ("what", "figure", "target"),
         ("from exec to ready, s", f"{ready:.3g}", Target(at_most=0.5, unit="s").judged(ready)),
-        ("CPU time of that, s", f"{cpu:.3g}", ""),
+        ("CPU time of the start, s", f"{cpu:.3g}", ""),
         ("CPU time while idle, ms per s", f"{idle * 1e3:.3g}", "near 0"),
     ]
     notes = [
-        f"medians of {rounds} starts with {MODELS} models and {_PAST.conversations:,} conversations",
-        "ready is the line in its log that says so: the socket listens and the state is read",
-        f"idle is {_IDLE_SECONDS:g} s without traffic, when the models have been read again",
+        f"medians of {rounds} starts with {MODELS} models and {_STORED.conversations:,} conversations",
+        "ready is when the log says so: the socket listens and the state has been read",
+        f"idle is {_IDLE_SECONDS:g} s without traffic, after the models have been read again",
     ]
     return Section("Start and idleness", table, notes)
 
 
 async def _start(subject: Subject, upstream_port: int) -> _Started:
     if subject.command is None:
-        raise ValueError(f"{subject.name} is nothing to be started")
+        raise ValueError(f"{subject.name} cannot be started")
     with tempfile.TemporaryDirectory(prefix="bench-start-") as name:
         place = Place(Path(name), free_port(), upstream_port)
         command = await subject.command(place)
@@ -86,7 +86,7 @@ async def _start(subject: Subject, upstream_port: int) -> _Started:
 
 async def _says_ready(process: asyncio.subprocess.Process) -> None:
     if process.stderr is None:
-        raise ValueError("the process has no pipe to be read")
+        raise ValueError("the process's stderr is not a pipe")
     said = b""
     async for line in process.stderr:
         said += line

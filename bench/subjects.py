@@ -1,4 +1,4 @@
-"""What is measured: each a process of its own before the same upstream."""
+"""The subjects of the benchmarks, each a separate process in front of the same upstream."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Final
 
 import bridge
-from bench.past import Past
 from bench.processes import Running, free_port, listening
 from bench.requests import KEY, Requests, lmarena_requests, openai_requests
 from bench.scenarios import Scenario
 from bench.site import MODEL
+from bench.stored_state import StoredState
 from bridge.state.documents import StateFolder
 
-#: The subject that it is all about.
+#: The main subject.
 BRIDGE: Final = "bridge"
 
 _HERE: Final = Path(__file__).parent.parent
@@ -30,12 +30,12 @@ _LITELLM: Final = _HERE / ".venv-litellm"
 
 
 class Skipped(Exception):
-    """A subject that is not installed here; the text says so."""
+    """A subject is not installed here; the text says so."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a subject runs: a folder for its files, its port, and upstream's."""
+    """Where a subject runs: a folder for its files, its port, and upstream's port."""
 
     folder: Path
     port: int
@@ -44,10 +44,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """`command` prepares the folder and says what to run there; without one the load goes to upstream directly.
+    """`command` prepares the folder and returns the command line; without it the load goes directly to upstream.
 
-    Each is started anew for every measurement. One that is `slow` gets few requests, and is started once for all rounds
-    of a scenario.
+    A subject is started again for every measurement. A `slow` one gets fewer requests, and is started once for all
+    rounds of a scenario.
     """
 
     name: str
@@ -62,7 +62,7 @@ DIRECT: Final = Subject("direct", "", lmarena_requests, None)
 
 
 def pipe() -> Subject:
-    """A bare aiohttp pipe: what all others are compared with."""
+    """A bare aiohttp pipe, the baseline of the comparison."""
 
     async def command(place: Place) -> Sequence[str]:
         return sys.executable, "-m", "bench.pipe", str(place.port), str(place.upstream_port)
@@ -74,9 +74,9 @@ def our_bridge(
     name: str = BRIDGE,
     tree: Path = _HERE,
     runner: Sequence[str] = (),
-    past: Past = Past(),  # noqa: B008 — frozen
+    stored: StoredState = StoredState(),  # noqa: B008 — frozen
 ) -> Subject:
-    """The bridge as `serve` runs it, of this source tree or another's; `runner` stands before `-m bridge`."""
+    """The bridge as `serve` runs it, from this or another source tree; `runner` precedes `-m bridge`."""
 
     async def command(place: Place) -> Sequence[str]:
         config = place.folder / "bridge.toml"
@@ -84,14 +84,14 @@ def our_bridge(
             f'[server]\nport = {place.port}\nstate_dir = "state"\n'
             f'[upstream]\nbase_url = "http://127.0.0.1:{place.upstream_port}"\n[limits]\nstreams = 10000\n'
         )
-        await past.leave(StateFolder(place.folder / "state"))
+        await stored.write(StateFolder(place.folder / "state"))
         return *(runner or (sys.executable,)), "-m", "bridge", "serve", "--config", str(config)
 
     return Subject(name, bridge.__version__, openai_requests, command, tree)
 
 
 def nginx() -> Subject:
-    """nginx as a proxy that buffers nothing, one worker."""
+    """nginx as a proxy without buffering, with one worker."""
     program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
     if program is None:
         raise Skipped("nginx is not installed")
@@ -122,7 +122,7 @@ def nginx() -> Subject:
 
 
 def litellm() -> Subject:
-    """LiteLLM's proxy, one worker, before the same deltas as OpenAI's frames."""
+    """LiteLLM's proxy with one worker; upstream sends it the same deltas as OpenAI's frames."""
     program = _LITELLM / "bin" / "litellm"
     if not program.is_file():
         raise Skipped(f"LiteLLM is not installed in {_LITELLM.name}: `make bench` does that")
@@ -134,7 +134,7 @@ def litellm() -> Subject:
             f"      api_base: http://127.0.0.1:{place.upstream_port}/v1\n      api_key: none\n"
             f"general_settings:\n  master_key: {KEY}\n"
         )
-        offline = "LITELLM_LOCAL_MODEL_COST_MAP=True"  # or it fetches a list of prices as it starts
+        offline = "LITELLM_LOCAL_MODEL_COST_MAP=True"  # otherwise it downloads a list of prices when it starts
         return "env", offline, str(program), "--config", str(config), "--host", "127.0.0.1", "--port", str(place.port)
 
     asking = "from importlib.metadata import version; print(version('litellm'))"
@@ -143,8 +143,8 @@ def litellm() -> Subject:
 
 
 def _said(*command: str) -> str:
-    """What a program says of itself, on either output."""
-    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 — one that we name
+    """The output of a program, on stdout or stderr."""
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 — a fixed command
     return (done.stdout + done.stderr).strip()
 
 

@@ -1,8 +1,8 @@
-"""An upstream that is not the bottleneck: prebuilt bytes from a bare protocol, just enough of docs/protocol.md.
+"""A fast fake upstream that sends prebuilt bytes with a bare protocol, a minimal part of docs/protocol.md.
 
     python -m bench.upstream PORT
 
-It plays what the prompt asks for, in LMArena's lines or, for proxies that translate nothing, in OpenAI's frames.
+It answers as the prompt demands, in LMArena's lines or, for proxies that do not translate, in OpenAI's frames.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final, cast
 from bench import site
 from bench.scenarios import Play
 
-#: What stands in each delta and nowhere else; in a paced stream the time at which it left follows.
+#: A text that occurs once in each delta and nowhere else; in a paced stream the time of sending follows it.
 TEXT: Final = b"answer"
 
 _HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -80,7 +80,7 @@ class Upstream(asyncio.Protocol):
         self._origin = f"http://127.0.0.1:{transport.get_extra_info('sockname')[1]}"
 
     def data_received(self, data: bytes) -> None:
-        """Wait for a whole request, and answer it."""
+        """Buffer the data until the request is complete, then answer it."""
         self._received += data
         if self._missing:
             self._missing = max(0, self._missing - len(data))
@@ -107,7 +107,7 @@ class Upstream(asyncio.Protocol):
             self._transport.write(_whole(lines, play.deltas, play.called))
 
     def _play(self, lines: _Lines, play: Play, began: float, played: int = 0) -> None:
-        """Send one delta, and the next one when its time has come."""
+        """Send one delta, and schedule the next one."""
         if self._transport.is_closing():
             return
         if played == play.deltas:
@@ -125,7 +125,7 @@ def _content_length(head: bytearray) -> int:
 
 
 async def serve(port: int, protocol: Callable[[], asyncio.Protocol]) -> None:
-    """Serve for ever."""
+    """Serve forever."""
     server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", port, backlog=4096)
     await server.serve_forever()
 

@@ -1,1 +1,1 @@
-"""An LMArena client that stands alone: it knows nothing of OpenAI, of keys, of files on disk."""
+"""A self-contained LMArena client: it knows nothing of OpenAI, API keys or files on disk."""

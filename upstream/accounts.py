@@ -1,6 +1,6 @@
-"""The pool of accounts: a pure choice among them, and what each has been told by upstream.
+"""The pool of accounts: chooses the account for a call, and records how upstream treated each.
 
-Nothing here waits or writes; `on_change` tells the owner that there is something to save.
+No I/O: `on_change` tells the owner that there is something to save.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from upstream.protocol.errors import AllResting, NoAccount, PromptDoubted, Reaso
 
 #: How long an account rests after a 429 that names no time, in seconds.
 DEFAULT_REST_SECONDS: Final = 60.0
-#: How long it rests at most, in seconds, whatever it was told: by the site, or by a file that an older version wrote.
+#: The longest rest in seconds, whether it comes from the site or from a file that an older version wrote.
 MAX_REST_SECONDS: Final = 86_400.0
-#: How long before its end a session that cannot be renewed is worth a warning, in seconds.
+#: How long before its expiry a session that cannot be renewed is worth a warning, in seconds.
 EXPIRY_WARNING_SECONDS: Final = 86_400.0
-#: Cookies that the site has replaced, of which it is remembered that they are dead: a year of one account's.
+#: How many replaced, and so invalid, cookies are remembered: one account's in a year.
 MAX_REPLACED: Final = 10_000
-#: A clock that differs by so many seconds from what it would show if it had not been set was set.
+#: The wall clock was set if it drifts from the monotonic clock by more than this, in seconds.
 CLOCK_SET_SECONDS: Final = 1.0
 #: The key of `Account.resting` for a rest from every modality.
 EVERYTHING: Final = "everything"
-#: What keeps an account from chatting although its cookie is good.
+#: What can bar an account from chatting although its cookie is valid.
 BARS: Final = (Reason.GUEST, Reason.TERMS)
 
 
@@ -35,8 +35,8 @@ BARS: Final = (Reason.GUEST, Reason.TERMS)
 class Account:
     """One LMArena account.
 
-    `resting` maps a modality, or EVERYTHING, to the unix time until which it is not asked. `bar` is one of BARS where
-    the site does not let it chat at all, though its cookie is good.
+    `resting` maps a modality, or EVERYTHING, to the unix time until which the account is not used for it. `bar` is one
+    of BARS if the site does not let the account chat at all although its cookie is valid.
     """
 
     label: str
@@ -47,20 +47,20 @@ class Account:
 
     @property
     def user_id(self) -> str:
-        """What upstream knows the account by; the pool's key."""
+        """The site's id of the account; the pool's key."""
         return self.session.user_id
 
     def rests(self, modality: str, now: float) -> float:
-        """Seconds until the account may be asked for this modality again; 0 when it may now."""
+        """Seconds until the account may be used for this modality again; 0 if it may now."""
         return max(0.0, self.resting.get(modality, 0.0) - now, self.resting.get(EVERYTHING, 0.0) - now)
 
     @property
     def able(self) -> bool:
-        """Whether the account could chat if it did not rest."""
+        """Whether the account can chat, apart from a rest."""
         return not self.expired and self.bar is None
 
     def to_json(self) -> dict[str, object]:
-        """Plain values for the state file: the cookie among them, for there is no other place for it."""
+        """Plain values for the state file, including the cookie, which is stored nowhere else."""
         return {
             "label": self.label,
             "cookie": self.session.value,
@@ -71,7 +71,7 @@ class Account:
 
     @classmethod
     def from_json(cls, value: object) -> Account:
-        """Read what `to_json` wrote, `bar` may be missing. Raises ValueError with what is wrong."""
+        """Read what `to_json` wrote; `bar` may be missing. Raises ValueError with the reason."""
         match value:
             case {
                 "label": str(label),
@@ -90,10 +90,10 @@ class Account:
 
 
 class AccountPool:
-    """Chooses accounts in turn and remembers what became of them.
+    """Chooses accounts in turn, and records which of them are expired, resting or barred.
 
-    `clock` gives unix time in seconds. It may be set while the pool lives: rests then keep their length by `monotonic`;
-    without that, `clock` is one that nobody sets.
+    `clock` gives unix time in seconds. If it is set while the pool exists, rests keep their length by `monotonic`;
+    without `monotonic`, `clock` must never be set.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class AccountPool:
     ) -> None:
         self._clock = clock
         self._monotonic = monotonic or clock
-        self._offset = clock() - self._monotonic()  # of the two clocks, as the rests' ends were reckoned
+        self._offset = clock() - self._monotonic()  # between the clocks, when the rests' ends were computed
         self._on_change = on_change
         self._replaced: dict[bytes, None] = {}  # digests, the oldest first
         self._accounts: dict[str, Account] = {}
@@ -119,10 +119,10 @@ class AccountPool:
         return len(self._accounts)
 
     def load(self, accounts: Iterable[Account], *, saved_at: float | None = None) -> None:
-        """Take over what stands in the state file. No rest lasts longer than `MAX_REST_SECONDS` from now.
+        """Load the accounts from the state file. No rest lasts longer than `MAX_REST_SECONDS` from now.
 
-        `saved_at` is the unix time at which it was written, by the clock of that moment: where the clock was set back
-        since, no rest becomes longer than it was then.
+        `saved_at` is the unix time at which the file was written, by the clock of that moment: if the clock was set
+        back since, rests do not become longer.
         """
         now = self._now()
         ahead = 0.0 if saved_at is None else saved_at - now
@@ -132,7 +132,7 @@ class AccountPool:
         self._accounts = {account.user_id: _rested_by(account, latest) for account in accounts}
 
     def _now(self) -> float:
-        """Unix time, by which the ends of all rests are put right first if the clock was set since the last time."""
+        """Unix time. If the clock was set since the last call, the ends of all rests are adjusted first."""
         now = self._clock()
         offset = now - self._monotonic()
         if abs(by := offset - self._offset) > CLOCK_SET_SECONDS:
@@ -145,31 +145,29 @@ class AccountPool:
 
     @property
     def replaced(self) -> Set[bytes]:
-        """Digests of session cookies that the site has replaced: they are dead."""
+        """Digests of session cookies that the site has replaced, which are no longer valid."""
         return frozenset(self._replaced)
 
     def get(self, user_id: str) -> Account | None:
-        """The account as it is now, or None when it was removed."""
+        """The account's current state, or None if it was removed."""
         self._now()
         return self._accounts.get(user_id)
 
     @property
     def held(self) -> int:
-        """Calls that hold an account at the moment."""
+        """How many calls hold an account at the moment."""
         return sum(self._held.values())
 
     def usable(self, modality: str) -> list[Account]:
-        """Accounts that may be asked now."""
+        """The accounts that may be used now."""
         now = self._now()
         return [a for a in self._accounts.values() if a.able and not a.rests(modality, now)]
 
     def choose(self, modality: str, *, avoid: Set[str] = frozenset(), unready: Set[str] = frozenset()) -> Account:
-        """Take the next usable account in turn, one outside `avoid` where there is one, and ready where there is one.
+        """Return the next usable account in turn, if possible outside `avoid`, and then outside `unready` (user ids).
 
-        Both hold user ids.
-
-        Raises NoAccount when none is able to chat, AllResting or PromptDoubted (with the seconds until the first may be
-        asked again) when all that are left rest.
+        Raises NoAccount if no account can chat, AllResting or PromptDoubted (with the seconds until the first may be
+        used again) if all that can are resting.
         """
         usable = self.usable(modality)
         if not usable:
@@ -185,50 +183,52 @@ class AccountPool:
         if able:
             wait = min(a.rests(modality, now) for a in able)
             if all(a.resting.get(EVERYTHING, 0.0) > now for a in able):
-                message = "Every account rests, since LMArena doubts that a human uses it."
+                message = "All accounts are paused, since LMArena doubts that a human uses them."
                 return PromptDoubted(message, retry_after=wait, status=None)
-            return AllResting("Every account rests until LMArena's limit is over.", retry_after=wait, status=None)
+            return AllResting(
+                "All accounts are paused until LMArena's rate limit is over.", retry_after=wait, status=None
+            )
         bars = {a.bar for a in self._accounts.values() if not a.expired}
         if Reason.TERMS in bars:
-            return NoAccount("LMArena's terms of use have not been accepted by the account.", reason=Reason.TERMS)
+            return NoAccount("The account has not accepted LMArena's terms of use.", reason=Reason.TERMS)
         if Reason.GUEST in bars:
-            return NoAccount("The account is a guest's, who may not choose a model.", reason=Reason.GUEST)
+            return NoAccount("The account is a guest session, which cannot choose a model.", reason=Reason.GUEST)
         if self._accounts:
             return NoAccount("Every account's session cookie has expired.")
         return NoAccount("No LMArena account has been added.")
 
     def hold(self, account: Account) -> None:
-        """Count a call as the account's, until it is released."""
+        """Count a call of the account, until `release`."""
         user_id = account.user_id
         self._held[user_id] = self._held.get(user_id, 0) + 1
 
     def release(self, account: Account) -> None:
-        """A call of the account's is over."""
+        """End a call of the account."""
         user_id = account.user_id
         self._held[user_id] -= 1
         if not self._held[user_id]:
             del self._held[user_id]
 
     def expire(self, account: Account) -> None:
-        """Upstream answered 401. A cookie that was rotated or renewed since the call was sent is not blamed for it."""
+        """Record a 401, unless the cookie was rotated or renewed since the call was sent."""
         current = self._accounts.get(account.user_id)
         if current is not None and current.session.value == account.session.value and not current.expired:
             self._put(replace(current, expired=True))
 
     def revive(self, account: Account) -> None:
-        """Upstream took the cookie: the account is alive, unless it has another cookie by now."""
+        """Record that upstream accepted the cookie, unless the account has another one by now."""
         current = self._accounts.get(account.user_id)
         if current is not None and current.session.value == account.session.value and current.expired:
             self._put(replace(current, expired=False))
 
     def set_bar(self, user_id: str, bar: Reason | None) -> None:
-        """The site has shown what keeps the account from chatting, or that nothing does."""
+        """Record what bars the account from chatting, or None if nothing does."""
         current = self._accounts.get(user_id)
         if current is not None and current.bar is not bar:
             self._put(replace(current, bar=bar))
 
     def rest(self, account: Account, modality: str, retry_after: float | None) -> None:
-        """Upstream answered 429: ask no more before its time is over, for this modality or EVERYTHING. 0 is no rest."""
+        """Record a 429: do not use the account for this modality, or EVERYTHING, for `retry_after` seconds."""
         seconds = DEFAULT_REST_SECONDS if retry_after is None else min(retry_after, MAX_REST_SECONDS)
         now, current = self._now(), self._accounts.get(account.user_id)
         if current is not None and seconds > 0:
@@ -236,10 +236,10 @@ class AccountPool:
             self._put(replace(current, resting={**current.resting, modality: until}))
 
     def credentials(self, account: Account, on_rotated: Callable[[], None] = lambda: None) -> Credentials:
-        """What calls with the account's present cookie show; the cookies that they bring become the account's, in turn.
+        """Credentials with the account's current cookie; each cookie that their calls return becomes the account's.
 
-        `on_rotated` is called after each. An account that has been given another cookie meanwhile keeps that: it may
-        be another login's.
+        `on_rotated` is called after each. If the account was given another cookie meanwhile, it keeps that one, which
+        may belong to another login.
         """
         shown = account.session.value
 
@@ -252,7 +252,7 @@ class AccountPool:
         return Credentials(shown, rotated)
 
     def _replace(self, user_id: str, before: str, value: str) -> None:
-        """The site has put one session cookie in another one's place, which is dead from now on."""
+        """Record that the site replaced the session cookie `before`, which is no longer valid, with `value`."""
         self._replaced.pop(digest(value), None)
         self._replaced[digest(before)] = None
         if len(self._replaced) > MAX_REPLACED:
@@ -273,7 +273,7 @@ def _rested_by(account: Account, latest: float) -> Account:
 
 
 def digest(session_value: str) -> bytes:
-    """What tells one session cookie from another without being a secret."""
+    """Identify a session cookie without revealing it."""
     return sha256(session_value.encode()).digest()
 
 

@@ -1,13 +1,27 @@
-"""One answer being read, off a response that has begun: batches of events, the last of which ends it.
+"""Reads one answer from a response that has begun, as batches of events; the last event ends it.
 
 answer = await client.open(…)
 try:
     while not answer.ended:
-        batch = await answer.read()
+        batch = await answer.read()     # waits: the first batch, the last one, and after each return of `flow`
         …
-        await answer.flow(pass_on)      # if that can be done without waiting
+        await answer.flow(on_batch)     # hands on batches without waking a task, as long as that is possible
 finally:
     await answer.aclose()
+
+A batch takes one of two paths:
+
+    bytes from the socket
+      │
+      ├─ while the task awaits `flow`:  `_on_data`, in the callback of the read itself ──► `on_batch(batch)`
+      │                                   │ `on_batch` returns False, the answer ends,
+      │                                   │ a large read is taken in pieces, or the transport ends
+      │                                   ▼
+      │                                 `flow` returns; what is left waits for `read`
+      │
+      └─ while the task awaits `read`:  the response wakes the task ──► `read` returns the batch
+
+Both paths feed the same `Wire`, and only one is active at a time.
 """
 
 from __future__ import annotations
@@ -22,35 +36,35 @@ from typing import Final, NamedTuple
 from upstream.http.exchange_types import HttpError, NoAnswerInTime, Response
 from upstream.protocol.errors import EmptyAnswer, ModelFailed, ProtocolViolated, SilentAnswer, TimedOut
 from upstream.protocol.events import Event, Failure, Finish, Images, ReasoningDeltas, TextDeltas
-from upstream.protocol.held import Held
 from upstream.protocol.line_values import model_failed
+from upstream.protocol.memory_budget import MemoryBudget
 from upstream.protocol.secrets import Secrets
 from upstream.protocol.wire import Wire
 
-#: How long a finished answer may take to end its transport before the connection is given up, in seconds.
+#: How long to wait for the end of a finished answer's transport before the connection is closed, in seconds.
 LINGER_SECONDS: Final = 1.0
-#: And how much more it may send meanwhile.
+#: How many bytes it may still send meanwhile.
 LINGER_BYTES: Final = 64 * 1024
 
-#: What may come before an answer says something, in bytes of whole lines: bookkeeping, sources, heartbeats.
-MAX_UNSAID_BYTES: Final = 4 * 1024 * 1024
+#: The most bytes of complete lines before an answer has content: bookkeeping, sources, heartbeats.
+MAX_BYTES_BEFORE_CONTENT: Final = 4 * 1024 * 1024
 
-#: A read with more lines than this is taken in pieces of so many bytes, a turn of the loop for each: short lines of
-#: changing kinds are slow to read.
+#: A read with more lines than MANY_LINES is parsed in pieces of PIECE_BYTES, one in each iteration of the event loop:
+#: short lines of alternating kinds are slow to parse.
 MANY_LINES: Final = 500
 PIECE_BYTES: Final = 4096
 
-#: Finish reasons of an answer that may well be empty: there was something to say, and it was withheld or cut.
+#: Finish reasons with which an empty answer is not an error: its content was withheld or cut off.
 _MAY_BE_EMPTY: Final = frozenset({"content-filter", "length"})
 
 
 class ArenaAnswer:
-    """One answer being read.
+    """One answer that is being read.
 
-    Its first event must come by `deadline`, on the loop's clock. Bytes that are none (heartbeats, bookkeeping) extend
-    that, each time to the shorter of `idle_timeout` and `first_byte_timeout`. From the first event on `idle_timeout`
-    is how long upstream may be silent. Both are in seconds. `held` is what it shares with other answers; `secrets` are
-    not quoted, whatever the answer's failures say.
+    The first event must arrive by `deadline`, on the loop's clock. Bytes without an event (heartbeats, bookkeeping)
+    extend it, each time by the shorter of `idle_timeout` and `first_byte_timeout`. After the first event, upstream may
+    be silent for `idle_timeout`. Both are in seconds. All answers share `memory_budget`; `secrets` are removed from the
+    texts of failures.
     """
 
     def __init__(
@@ -60,43 +74,43 @@ class ArenaAnswer:
         idle_timeout: float,
         first_byte_timeout: float,
         *,
-        held: Held | None = None,
+        memory_budget: MemoryBudget | None = None,
         secrets: Secrets | None = None,
     ) -> None:
         self._response = response
-        self._begun = False  # an event has come
-        self._wire = Wire(held=held)
+        self._begun = False  # whether an event has arrived
+        self._wire = Wire(memory_budget=memory_budget)
         self._secrets = secrets or Secrets()
-        self._share = (held or Held()).share()  # of what answers that are collected may hold
-        self._bytes = 0  # read so far
-        self._unsaid_limit = math.inf  # of them, as long as nothing is said
-        self._data = b""  # what has come and is still to be fed to `_wire`, in pieces
-        self._unread: list[Event] = []  # a batch that has come, for the next `read`
+        self._memory = (memory_budget or MemoryBudget()).share()  # for an answer that is collected as a whole
+        self._bytes = 0  # fed to `_wire` so far
+        self._limit_before_content = math.inf  # for `_bytes`
+        self._data = b""  # received but not fed to `_wire` yet
+        self._unread: list[Event] = []  # a batch for the next `read`
         self._flow: _Flow | None = None
         self._idle_timeout = idle_timeout
         self._extension = min(idle_timeout, first_byte_timeout)
         self._deadline = deadline
-        #: Where the answer comes from, after redirects.
+        #: The origin that the answer comes from, after redirects.
         self.origin = response.origin
-        #: The last batch has been read.
+        #: Whether the last batch has been read.
         self.ended = False
 
     @property
     def unknown(self) -> Mapping[str, int]:
-        """What was skipped, by kind (`upstream.protocol.drift`); complete once the answer has ended."""
+        """Counts of what was skipped, by kind (`upstream.protocol.drift`); final once the answer has ended."""
         return self._wire.unknown
 
     async def begin(self) -> None:
-        """Wait until something is said, for `read`: a first delta that is empty (thinking models) is no answer yet.
+        """Wait for the first content, which `read` then returns; empty deltas (thinking models) are not content.
 
-        Raises what the answer breaks with before that. Where it ends without content, that is ModelFailed with the
-        words that bookkeeping has for it, or EmptyAnswer if it has none.
+        Raises the error with which the answer fails before that. If it ends without content, that is ModelFailed with
+        the explanation from bookkeeping lines, or EmptyAnswer without one.
         """
         before: list[Event] = []
-        self._unsaid_limit = MAX_UNSAID_BYTES
+        self._limit_before_content = MAX_BYTES_BEFORE_CONTENT
         while True:
             batch = await self.read()
-            if any(map(_says_something, batch)):
+            if any(map(_has_content, batch)):
                 break
             match batch[-1]:
                 case Failure(error=ModelFailed(detail="")) if explanation := self._explanation():
@@ -109,39 +123,39 @@ class ArenaAnswer:
                     raise EmptyAnswer("The model gave an empty answer.")
                 case Finish():
                     break
-            before += batch if not before else filter(_is_no_delta, batch)
+            before += batch if not before else filter(_is_not_delta, batch)
         self._unread, self.ended = before + batch, False
-        self._unsaid_limit = math.inf
+        self._limit_before_content = math.inf
 
     def _explanation(self) -> str:
         return self._secrets.redacted(self._wire.explanation)
 
     async def read(self) -> list[Event]:
-        """Wait for upstream; return what one read held, never empty. Not to be called once `ended`.
+        """Wait for the next batch, which is never empty. Must not be called once `ended`.
 
-        A transport that breaks is a `Failure`, like an answer that does. Cancellation leaves the answer readable.
+        A broken transport is a `Failure` event, like a failed answer. After a cancellation, reading can continue.
         """
         batch, self._unread = self._unread, []
         while not batch:
-            if self._bytes - self._wire.open_bytes > self._unsaid_limit:
-                batch = [Failure(ProtocolViolated("LMArena sent megabytes in which the model says nothing."))]
+            if self._bytes - self._wire.open_bytes > self._limit_before_content:
+                batch = [Failure(ProtocolViolated("LMArena sent megabytes without any content from the model."))]
                 break
             if self._data:
                 await asyncio.sleep(0)
                 batch = self._feed()
                 continue
-            self._wait()
+            self._start_deadline()
             try:
                 data = await self._response.read()
             except NoAnswerInTime:
-                batch = [Failure(self._silence())]
+                batch = [Failure(self._timeout_error())]
             except HttpError:
                 batch = self._wire.feed_eof()
             else:
                 self._data = data
                 batch = self._feed() if data else self._wire.feed_eof()
             finally:
-                self._response.deadline = math.inf  # our own slowness is no silence of upstream's
+                self._response.deadline = math.inf  # the time that we take does not count as upstream's silence
         last = batch[-1]
         self.ended = isinstance(last, Finish | Failure)
         if self.ended and isinstance(last, Failure):
@@ -149,7 +163,7 @@ class ArenaAnswer:
         return batch
 
     def _feed(self) -> list[Event]:
-        """Read what has come, or a piece of it: the rest is for the next turn of the loop."""
+        """Parse the received bytes, or a piece of them: the rest waits for the next iteration of the loop."""
         data = self._data
         if len(data) > PIECE_BYTES and data.count(b"\n") > MANY_LINES:
             data, self._data = data[:PIECE_BYTES], data[PIECE_BYTES:]
@@ -160,64 +174,64 @@ class ArenaAnswer:
         if self._wire.ended:
             self._data = b""
         if not self._begun:
-            self._note_life(batch)
+            self._note_progress(batch)
         return batch
 
-    async def flow(self, take: Callable[[list[Event]], bool]) -> None:
-        """Hand each batch to `take` in the very callback that brought it, as long as that returns True.
+    async def flow(self, on_batch: Callable[[list[Event]], bool]) -> None:
+        """Pass each batch to `on_batch` within the callback of the socket read, as long as that returns True.
 
-        No task is woken for it, which makes a delta cheaper. What needs more than that, such as the last batch, is left
-        to `read`. Raises what `take` raises.
+        This wakes no task, which makes a delta cheaper. What cannot be handled like this, such as the last batch, is
+        left to `read`. Raises what `on_batch` raises.
         """
         if self._unread or self._data:
             return
-        flow = self._flow = _Flow(take, asyncio.get_running_loop().create_future())
-        self._response.on_data = self._pass_on
-        self._wait()
+        flow = self._flow = _Flow(on_batch, asyncio.get_running_loop().create_future())
+        self._response.on_data = self._on_data
+        self._start_deadline()
         try:
-            self._pass_on()  # what has come since the last read, or the end of it all
-            await flow.over
+            self._on_data()  # bytes that have arrived since the last read, or the end
+            await flow.done
         finally:
             self._stop_flow()
             self._response.deadline = math.inf
 
-    def _pass_on(self) -> None:
-        """Hand on what one read from the socket has brought, if anything."""
+    def _on_data(self) -> None:
+        """Pass on the bytes of one read from the socket, if any."""
         flow = self._flow
-        if flow is None or flow.over.done():  # done: the task that awaits it was cancelled, and does not know it yet
+        if flow is None or flow.done.done():  # done: the task that awaits it was cancelled, but has not run yet
             return
         if data := self._response.take():
             self._data = data
             batch = self._feed()
-            self._wait()
+            self._start_deadline()
             if self._wire.ended:
                 self._unread = batch
                 self._stop_flow()
                 return
             try:
-                if batch and not flow.take(batch):
+                if batch and not flow.on_batch(batch):
                     self._stop_flow()
-            except Exception as error:  # noqa: BLE001 — it is raised again, where `flow` is awaited
-                flow.over.set_exception(error)
+            except Exception as error:  # noqa: BLE001 — re-raised where `flow` is awaited
+                flow.done.set_exception(error)
         if self._data or self._response.over:
-            self._stop_flow()  # `read` takes the rest, and says how it ends
+            self._stop_flow()  # `read` handles the rest
 
     def _stop_flow(self) -> None:
-        """Let `flow` return, if it runs."""
+        """Make `flow` return, if it is active."""
         flow, self._flow = self._flow, None
         if flow is not None:
             self._response.on_data = None
-            if not flow.over.done():
-                flow.over.set_result(None)
+            if not flow.done.done():
+                flow.done.set_result(None)
 
     def keep(self, size: int) -> bool:
-        """Say how many bytes of this answer somebody keeps until its end; False if that is too much for all answers."""
-        return self._share.set(size)
+        """Account for `size` bytes of this answer that are buffered until its end; False if over the common budget."""
+        return self._memory.set(size)
 
     async def aclose(self) -> None:
-        """Let go of the connection: back to the pool if the answer is over, closed if it is not."""
+        """Return the connection to the pool if the answer is complete, or else close it."""
         self._wire.close()
-        self._share.set(0)
+        self._memory.set(0)
         try:
             if self.ended and not self._response.over:
                 await self._linger()
@@ -225,43 +239,43 @@ class ArenaAnswer:
             self._response.release()
 
     async def _linger(self) -> None:
-        """The end of the transport comes a packet behind the last line: wait for it, to keep the connection."""
+        """Wait for the end of the transport, a packet after the last line, so that the connection can be reused."""
         with suppress(HttpError, TimeoutError):
             async with asyncio.timeout(LINGER_SECONDS):
                 left = LINGER_BYTES
                 while left > 0 and (data := await self._response.read()):
                     left -= len(data)
 
-    def _note_life(self, batch: list[Event]) -> None:
-        """Bytes have come before the first event: it is among them, or may take a little longer."""
+    def _note_progress(self, batch: list[Event]) -> None:
+        """Note the first event, or extend the deadline for it."""
         if batch:
             self._begun = True
         else:
             self._deadline = max(self._deadline, monotonic() + self._extension)
 
-    def _silence(self) -> TimedOut:
+    def _timeout_error(self) -> TimedOut:
         if self._begun:
             return TimedOut(f"LMArena fell silent for {self._idle_timeout:g} s.")
         return SilentAnswer("LMArena accepted the call and then sent no answer.")
 
-    def _wait(self) -> None:
-        """From now on it is upstream's time that passes."""
+    def _start_deadline(self) -> None:
+        """Set the response's deadline: from now on we wait for upstream."""
         self._response.deadline = monotonic() + self._idle_timeout if self._begun else self._deadline
 
 
 class _Flow(NamedTuple):
-    """An answer being passed on: who takes the batches, and when that is over."""
+    """An active `flow`: the callback for batches, and the future that ends it."""
 
-    take: Callable[[list[Event]], bool]
-    over: asyncio.Future[None]
+    on_batch: Callable[[list[Event]], bool]
+    done: asyncio.Future[None]
 
 
-def _is_no_delta(event: Event) -> bool:
-    """Whether an event that says nothing yet matters later; one empty delta is as good as many."""
+def _is_not_delta(event: Event) -> bool:
+    """Whether an event without content must be kept; of empty deltas, one is enough."""
     return not isinstance(event, TextDeltas | ReasoningDeltas)
 
 
-def _says_something(event: Event) -> bool:
+def _has_content(event: Event) -> bool:
     match event:
         case TextDeltas(text=text) | ReasoningDeltas(text=text):
             return text != ""

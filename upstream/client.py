@@ -1,7 +1,7 @@
-"""The I/O shell: calls to LMArena, and what their answers mean before a stream begins.
+"""The LMArena client: sends calls, follows redirects, and turns unsuccessful answers into errors.
 
 async with connect(settings, timers) as client:
-    answer = await client.open(call, credentials, first_byte_timeout=120)   # `upstream.answer` has the rest
+    answer = await client.open(call, credentials, first_byte_timeout=120)   # then see `upstream.answer`
 """
 
 from __future__ import annotations
@@ -42,53 +42,53 @@ from upstream.protocol.errors import (
     UpstreamError,
 )
 from upstream.protocol.evaluations import CONTENT_TYPE, Call, history_path, referer
-from upstream.protocol.held import Held
+from upstream.protocol.memory_budget import MemoryBudget
 from upstream.protocol.refusals import is_stream, quotable, read_page, read_refusal
 from upstream.protocol.secrets import Secrets
 from upstream.responses import read_bounded, reading, unanswered
 from upstream.site_clock import SiteClock
 
-#: Where the page has been that holds the models, names the scripts and takes its server actions; the likeliest first.
+#: Known paths of the page with the models, the scripts and the server actions; the likeliest first.
 PAGE_PATHS: Final = ("/text/direct", "/?mode=direct")
-#: The list of models by itself, for visitors too.
+#: The list of models as JSON; needs no login.
 CATALOG_PATH: Final = "/nextjs-api/model-catalog"
-#: Who is logged in; also the cheap call that renews a session near its end.
+#: Returns who is logged in; also the cheapest call that renews a session near its expiry.
 ME_PATH: Final = "/api/me"
-#: Where the site sends who has to log in.
+#: Redirect targets that mean that a login is required.
 _LOGIN_PATH: Final = re.compile(r"/(?:log-?in|sign-?in|auth)(?:/|$)", re.IGNORECASE)
-#: React's flight data, as a server action answers with it.
+#: React's flight data, the format of a server action's answer.
 ACTION_TYPE: Final = "text/x-component"
-#: A refusal's text is short; a page in its place is read no further than its title needs.
+#: A refusal's text is short; if it is a page instead, only its title matters.
 MAX_REFUSAL_BYTES: Final = 64 * 1024
 #: A page or a script. The page holds some 300 KB of flight data; 320 models are 200 KB of it.
 MAX_PAGE_BYTES: Final = 4 * 1024 * 1024
 #: The catalog has some 460 entries, 300 KB in all.
 MAX_CATALOG_BYTES: Final = 2 * 1024 * 1024
-#: What the site says of a user.
+#: The user's data from ME_PATH.
 MAX_ME_BYTES: Final = 256 * 1024
-#: An evaluation that is read back: the site refuses prompts above 113,000 characters.
+#: An evaluation read back: the site refuses prompts above 113,000 characters.
 MAX_HISTORY_BYTES: Final = 4 * 1024 * 1024
-#: A server action answers with some 120 KB, of which one row matters.
+#: A server action answers with some 120 KB, one row of which matters.
 MAX_ACTION_BYTES: Final = 1024 * 1024
-#: A session cookie that rotates, its pieces together.
+#: A rotated session cookie, its pieces joined.
 MAX_SESSION_CHARS: Final = MAX_HEAD_BYTES
-#: An origin that a redirect names: DNS allows a host of 253.
+#: A redirect's origin: DNS allows host names of 253 characters.
 _MAX_ORIGIN_CHARS: Final = 300
 #: Redirects followed within the configured origins.
 MAX_REDIRECTS: Final = 3
 #: Statuses of redirects that are followed.
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-#: Failures by which a place to which the site has moved is doubted: nobody is there, or nothing works there.
-_FAILED: Final = Unreachable | TimedOut | ServerFailed | Unavailable | Redirected
-#: What a chat meets where another site, or none, stands in the place of the one that is sought.
-_STRANGE: Final = NotThere | SiteChanged | ProtocolViolated
+#: Errors that suggest that the origin to which the site has moved is down.
+_OUTAGE: Final = Unreachable | TimedOut | ServerFailed | Unavailable | Redirected
+#: Errors of a chat that suggest that a different site answers at this origin.
+_OTHER_SITE: Final = NotThere | SiteChanged | ProtocolViolated
 
 
 @dataclass(frozen=True, slots=True)
 class ClientSettings:
-    """Where and how to call. Timeouts in seconds; `connections` bounds the pool, streams included.
+    """Where and how to call. Timeouts are in seconds; `connections` limits the pool, including open streams.
 
-    `connections`, `connect_timeout` and `proxies` hold for the client's whole life.
+    `connections`, `connect_timeout` and `proxies` cannot be changed later.
     """
 
     base_url: str
@@ -103,7 +103,7 @@ class ClientSettings:
 
 @dataclass(frozen=True, slots=True)
 class Me:
-    """What the site says of an account: `email` is '' for a guest; `consented` is whether its terms were accepted."""
+    """A user of the site: `email` is '' for a guest; `consented` is whether the user has accepted the terms."""
 
     email: str = field(repr=False)
     consented: bool
@@ -111,7 +111,7 @@ class Me:
 
 @asynccontextmanager
 async def connect(settings: ClientSettings, timers: Timers) -> AsyncIterator[ArenaClient]:
-    """Own the connections: they are closed on the way out."""
+    """Own the connections, closed on exit."""
     async with exchanging(
         settings.connections, settings.connect_timeout, timers, proxies=settings.proxies
     ) as exchanges:
@@ -119,42 +119,42 @@ async def connect(settings: ClientSettings, timers: Timers) -> AsyncIterator[Are
 
 
 class ArenaClient:
-    """Speaks to one site, whose origin may move among the configured ones."""
+    """Calls one site, which may move among the configured origins."""
 
     def __init__(self, exchanges: Exchanges, settings: ClientSettings) -> None:
         self._exchanges = exchanges
         self.settings = settings
         self.clock = SiteClock()
-        #: Where the site is now: `base_url`'s origin until a permanent redirect names another allowed one.
+        #: The site's current origin: that of `base_url` until a permanent redirect names another allowed one.
         self.origin = self._home
-        #: Where it was last beside `base_url`'s origin; '' where it never was.
+        #: The last origin other than that of `base_url`; '' if there was none.
         self._moved_to = ""
-        #: Where the page is now, as redirects or its absence elsewhere have shown.
+        #: The page's current path, learned from redirects, or by trying PAGE_PATHS.
         self.page_path = PAGE_PATHS[0]
-        self._held = Held()
+        self._memory_budget = MemoryBudget()
 
     @property
     def _home(self) -> str:
         return str(URL(self.settings.base_url).origin())
 
     def reconfigure(self, settings: ClientSettings) -> None:
-        """Use other settings for the next calls; where the site is, and its page, is learned again."""
+        """Use other settings for the next calls; the site's origin and its page's path are learned again."""
         self.settings = replace(settings, proxies=self.settings.proxies)
         self.origin, self._moved_to, self.page_path = self._home, "", PAGE_PATHS[0]
 
     @property
-    def way(self) -> str:
-        """How calls go to where the site is now: `through the SOCKS5 proxy at …`; '' directly, as plain http does."""
+    def route(self) -> str:
+        """How calls reach the current origin, such as `through the SOCKS5 proxy at …`; '' directly, as for http."""
         url = URL(self.origin)
         if url.scheme == "http":
             return ""
         return self.settings.proxies.describe(url.scheme, url.raw_host or "", url.port or 0)
 
     async def open(self, call: Call, credentials: Credentials, *, first_byte_timeout: float) -> ArenaAnswer:
-        """Make a streaming call; return its answer, whose lines are still to be read.
+        """Make a streaming call; return its answer, which has not been read yet.
 
-        Raises what `upstream.protocol.refusals` reads from an answer that is no stream, Unreachable, Redirected,
-        TimedOut, or ServerFailed when the connection died after the call was sent.
+        Raises the errors of `upstream.protocol.refusals` if the answer is not a stream, Unreachable, Redirected,
+        TimedOut, or ServerFailed if the connection broke after the call was sent.
         """
         deadline = monotonic() + first_byte_timeout
         before = credentials.session
@@ -171,18 +171,18 @@ class ArenaClient:
         if not is_stream(response.headers.get("Content-Type", "")):
             with reading(response):
                 page = await read_bounded(response, MAX_REFUSAL_BYTES)
-            raise self._judged(read_page(response.content_type, page), response.origin, credentials)
+            raise self._handled(read_page(response.content_type, page), response.origin, credentials)
         return ArenaAnswer(
             response,
             deadline,
             self.settings.idle_timeout,
             first_byte_timeout,
-            held=self._held,
-            secrets=self._shown(credentials, before),
+            memory_budget=self._memory_budget,
+            secrets=self._secrets(credentials, before),
         )
 
     async def page(self, credentials: Credentials | None = None, *, timeout: float) -> str:
-        """Read the page, wherever it is. Raises as `open` does."""
+        """Read the page, trying all known paths. Raises as `open` does."""
         first = self.page_path
         missing: NotThere | None = None
         for path in dict.fromkeys((first, *PAGE_PATHS)):
@@ -191,10 +191,10 @@ class ArenaClient:
             except NotThere as error:
                 missing = error
                 continue
-            if path != first and self.page_path == first:  # no redirect has named a better one
+            if path != first and self.page_path == first:  # no redirect has changed it meanwhile
                 self.page_path = path
             return page
-        raise missing or NotThere("LMArena has its page nowhere.")
+        raise missing or NotThere("LMArena's page is at none of its known paths.")
 
     async def _page_at(self, path: str, credentials: Credentials | None, timeout: float) -> str:
         response, body = await self._get(path, credentials, timeout, "text/html,*/*", MAX_PAGE_BYTES, is_page=True)
@@ -204,18 +204,18 @@ class ArenaClient:
         return body.decode("utf-8", "replace")
 
     async def read(self, path: str, credentials: Credentials | None = None, *, timeout: float) -> str:
-        """Read a script, say. Raises as `open` does."""
+        """Read a text document, such as a script. Raises as `open` does."""
         _, body = await self._get(path, credentials, timeout, "text/html,*/*", MAX_PAGE_BYTES)
         return body.decode("utf-8", "replace")
 
     async def catalog(self, *, timeout: float) -> bytes | None:
-        """Read the list of models as JSON; None where the site has no such list. Raises as `open` does."""
+        """Read the list of models as JSON; None if the site has no such list. Raises as `open` does."""
         return await self._document(CATALOG_PATH, None, timeout, MAX_CATALOG_BYTES)
 
     async def me(self, credentials: Credentials, *, timeout: float) -> Me | None:
-        """Ask who is logged in, which also renews a session near its end; None where the site has no such call.
+        """Ask who is logged in, which also renews a session near its expiry; None if the site has no such call.
 
-        Raises as `open` does: SessionExpired where nobody is.
+        Raises as `open` does, SessionExpired if the cookie is not valid.
         """
         body = await self._document(ME_PATH, credentials, timeout, MAX_ME_BYTES)
         try:
@@ -228,7 +228,7 @@ class ArenaClient:
         return Me(email if isinstance(email, str) else "", consented=bool(found.get("touConsentTimestamp")))
 
     async def history(self, evaluation_id: str, credentials: Credentials, *, timeout: float) -> bytes | None:
-        """Read an evaluation back (`evaluations.read_back`); None where the site has no such call or evaluation."""
+        """Read an evaluation back (`evaluations.read_back`); None if the site has no such call or evaluation."""
         path = history_path(evaluation_id)
         return await self._document(path, credentials, timeout, MAX_HISTORY_BYTES, evaluation_id)
 
@@ -240,7 +240,7 @@ class ArenaClient:
         limit: int,
         evaluation_id: str | None = None,
     ) -> bytes | None:
-        """Read a JSON document; None where there is none: 404, or the page that says not found with 200."""
+        """Read a JSON document; None if it is missing: 404, or a page with status 200 that says not found."""
         try:
             response, body = await self._get(path, credentials, timeout, "application/json", limit, evaluation_id)
         except (NotThere, SiteChanged):
@@ -250,7 +250,7 @@ class ArenaClient:
         wall = read_page(response.content_type, body)
         if isinstance(wall, ProtocolViolated | NotThere):
             return None
-        raise self._judged(wall, response.origin, credentials)
+        raise self._handled(wall, response.origin, credentials)
 
     async def _get(
         self,
@@ -275,8 +275,8 @@ class ArenaClient:
         """Call one of the page's server actions (docs/protocol.md, "Server actions and uploads"); return its answer,
         rows of flight data.
 
-        Raises as `open` does, and StaleAction where the site does not know the id (any more), or has moved the page:
-        the ids are to be read again from where the page is now.
+        Raises as `open` does, and StaleAction if the site does not know the id (any more) or has moved the page: then
+        the ids must be read again from the page.
         """
         deadline = monotonic() + timeout
         headers = {"Content-Type": CONTENT_TYPE, "Accept": ACTION_TYPE, "Next-Action": action_id}
@@ -287,9 +287,9 @@ class ArenaClient:
             with reading(response):
                 answer = await read_bounded(response, MAX_ACTION_BYTES)
             if response.content_type != ACTION_TYPE:
-                raise self._judged(read_page(response.content_type, answer), response.origin, credentials)
+                raise self._handled(read_page(response.content_type, answer), response.origin, credentials)
         except NotThere as error:
-            raise StaleAction("LMArena no longer has its page where it was.", status=error.status) from error
+            raise StaleAction("LMArena's page is no longer at its path.", status=error.status) from error
         return answer
 
     async def _request(
@@ -305,16 +305,16 @@ class ArenaClient:
         patience: float = math.inf,
         is_page: bool = False,
     ) -> Response:
-        """Send, follow redirects within the origins, take over a rotated cookie, raise what is no success.
+        """Send a request, follow redirects within the origins, accept a rotated cookie, raise unsuccessful answers.
 
-        `is_page` says that the page is asked for, or one of its actions: redirects show where it is.
+        `is_page`: the request is for the page or one of its actions, so redirects show the page's new path.
         """
         origin, target = self.origin, path
         before = credentials.session if credentials is not None else ""
         on_head = None if credentials is None else partial(_take_rotation, credentials)
         try:
             for _ in range(MAX_REDIRECTS + 1):
-                sent = {**headers, **self._introduction(origin, credentials, evaluation_id)}
+                sent = {**headers, **self._headers(origin, credentials, evaluation_id)}
                 try:
                     response = await self._exchanges.request(
                         method, origin, target, sent, body, deadline, patience, on_head
@@ -323,20 +323,20 @@ class ArenaClient:
                     raise unanswered(error) from None
                 self.clock.learn(response.headers, now=response.status == HTTPStatus.BAD_REQUEST)
                 if response.status == HTTPStatus.OK:
-                    return _plain(response)
+                    return _unencoded(response)
                 if response.status not in _REDIRECTS:
                     raise await _refusal(response, self.clock())
                 origin, target = self._follow(response, URL(origin + target, encoded=True), method, is_page=is_page)
         except UpstreamError as error:
-            self._judged(error, origin, credentials, before, asks=method == "GET")
+            self._handled(error, origin, credentials, before, is_get=method == "GET")
             raise
-        raise self._judged(ProtocolViolated(f"LMArena redirects in a circle ({origin})."), origin, credentials, before)
+        raise self._handled(ProtocolViolated(f"LMArena redirects in a loop ({origin})."), origin, credentials, before)
 
-    def _introduction(self, origin: str, credentials: Credentials | None, evaluation_id: str | None) -> dict[str, str]:
-        """The headers by which a call is known as the browser's."""
+    def _headers(self, origin: str, credentials: Credentials | None, evaluation_id: str | None) -> dict[str, str]:
+        """The headers of every call: the browser's user agent and cookies among them."""
         sent = {
             "User-Agent": self.settings.user_agent,
-            "Accept-Encoding": "identity",  # a compressed stream would be delayed by its own blocks
+            "Accept-Encoding": "identity",  # compression would delay a stream until its blocks are full
             "Origin": origin,
         }
         if evaluation_id is not None:
@@ -346,39 +346,39 @@ class ArenaClient:
             sent["Cookie"] = cookie
         return sent
 
-    def _shown(self, credentials: Credentials | None, before: str = "") -> Secrets:
-        """What no error may quote; `before` is the cookie that was shown first."""
+    def _secrets(self, credentials: Credentials | None, before: str = "") -> Secrets:
+        """What no error may quote; `before` is the cookie that was sent first."""
         now = credentials.session if credentials is not None else ""
         return Secrets(before, now, clearance=self.settings.cf_clearance)
 
-    def _judged(
+    def _handled(
         self,
         error: UpstreamError,
         origin: str,
         credentials: Credentials | None,
         before: str = "",
         *,
-        asks: bool = False,
+        is_get: bool = False,
     ) -> UpstreamError:
-        """The error of a call, without secrets; a place that does not answer as the site does is left for another.
+        """Remove secrets from a call's error and return it; if the origin seems wrong, switch to another one.
 
-        `before` is the cookie that was shown first. `asks`: the call was a GET, and what is not there may be the page
-        or the document alone. The next call asks where `base_url` leads now, or, where nobody answers there, the place
-        to which it led before.
+        `before` is the cookie that was sent first. With `is_get`, a missing document does not count against the
+        origin. The next call goes to `base_url` again or, if that is unreachable, to the origin to which it redirected
+        before.
         """
-        self._shown(credentials, before).redact(error)
+        self._secrets(credentials, before).redact(error)
         if origin == self.origin:
             if origin != self._home:
-                if isinstance(error, _FAILED if asks else _FAILED | _STRANGE):
+                if isinstance(error, _OUTAGE if is_get else _OUTAGE | _OTHER_SITE):
                     self._moved_to, self.origin, self.page_path = origin, self._home, PAGE_PATHS[0]
-            elif self._moved_to and isinstance(error, _FAILED) and error.status is None:
+            elif self._moved_to and isinstance(error, _OUTAGE) and error.status is None:
                 self.origin = self._moved_to
         return error
 
     def _follow(self, response: Response, url: URL, method: str, *, is_page: bool) -> tuple[str, str]:
-        """Say where a redirect leads: origin and target. Cookies go to no host outside the configured origins."""
+        """Return a redirect's origin and target. Cookies are never sent outside the configured origins."""
         response.release()
-        location = response.headers.get("Location") or "about:blank"  # joined, '' would be this call once more
+        location = response.headers.get("Location") or "about:blank"  # '' would join to the same URL again
         try:
             target = url.join(URL(location))
             origin = str(target.origin())
@@ -403,18 +403,20 @@ class ArenaClient:
         return origin, target.raw_path_qs
 
 
-def _plain(response: Response) -> Response:
-    """A success, unless it is encoded, which it was not asked to be."""
+def _unencoded(response: Response) -> Response:
+    """Raise ProtocolViolated if the body has a content coding, which was not requested."""
     coding = response.headers.get("Content-Encoding", "identity")
     if coding.lower() != "identity":
         response.close()
-        raise ProtocolViolated(f"LMArena encoded its answer ({quotable(coding[:20])}), which it was not asked to.")
+        raise ProtocolViolated(
+            f"LMArena's answer has a content coding ({quotable(coding[:20])}) that was not requested."
+        )
     return response
 
 
 async def _refusal(response: Response, now: float) -> UpstreamError:
-    """Read what is neither a success nor a redirect. `now` is unix time."""
-    if response.status < HTTPStatus.OK:  # another protocol begins: what follows is no body
+    """Read a response that is neither a success nor a redirect. `now` is unix time."""
+    if response.status < HTTPStatus.OK:  # 101: another protocol begins, so there is no body
         response.close()
         return read_refusal(response.status, response.headers, b"", now)
     with reading(response):
@@ -423,7 +425,7 @@ async def _refusal(response: Response, now: float) -> UpstreamError:
 
 
 def _take_rotation(credentials: Credentials, headers: CIMultiDict[str]) -> None:
-    """Take over the cookie that an answer brings, in the moment it comes: the one before is dead from then on."""
+    """Accept the cookie of a response as soon as it arrives: the previous one is no longer valid."""
     rotated = cookies.rotated(headers.getall("Set-Cookie", ()), credentials.session)
     if rotated is not None and len(rotated) <= MAX_SESSION_CHARS:
         credentials.rotate(rotated)

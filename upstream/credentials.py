@@ -1,4 +1,4 @@
-"""What a call shows the site to be known as an account's, and what becomes of it when the site answers."""
+"""The session cookie that identifies an account in calls, and its rotation by the site."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True, eq=False)
 class Credentials:
-    """The session cookie that the next call shows, and who is told when upstream rotates it.
+    """The session cookie for the next request, and a callback for when the site rotates it.
 
-    A call may be several requests, after a redirect for one: each shows what the one before has brought.
+    One call may take several requests, for example after a redirect: each sends the cookie of the previous response.
     """
 
     session: str = field(repr=False)
     on_rotated: Callable[[str], None] = field(repr=False)
 
     def rotate(self, session: str) -> None:
-        """Take over the cookie that the site has put in this one's place."""
+        """Switch to the cookie with which the site has replaced the current one."""
         self.session = session
         self.on_rotated(session)

@@ -1,4 +1,4 @@
-"""Pictures that callers give by URL: fetched with limits, from public addresses only (`images.fetch_urls`).
+"""Fetches pictures that callers pass by URL, with limits and from public addresses only (`images.fetch_urls`).
 
 async with fetching(connect_timeout=10) as fetcher:
     data = await fetcher.fetch("https://example.org/cat.png", limit_bytes=10 * 1024 * 1024, timeout=10)
@@ -18,19 +18,19 @@ from upstream.http.connector import Reach
 from upstream.http.exchange import exchanging, split_url
 from upstream.http.exchange_types import Exchanges, HttpError
 from upstream.http.proxies import DIRECT, Proxies
-from upstream.http.resolver import Names, Resolver
+from upstream.http.resolver import NameResolver, Resolver
 from upstream.loop.timers import Timers
 from upstream.protocol.errors import UpstreamError
 from upstream.protocol.files import sniff
 from upstream.responses import read_within, reading, unanswered
 
-#: Redirects that are followed, each checked like the URL itself.
+#: How many redirects are followed, each checked like the URL itself.
 MAX_REDIRECTS: Final = 3
-#: Fetches of all callers that are under way at the same time.
+#: Concurrent fetches for all callers.
 MAX_AT_ONCE: Final = 32
-#: Names that are looked up at the same time. More than fetches: a lookup that was given up goes on for a while.
+#: Concurrent DNS lookups: more than fetches, since an abandoned lookup continues for a while.
 LOOKUPS_AT_ONCE: Final = 64
-#: What common servers take as a request line.
+#: The longest request line that common servers accept.
 MAX_URL_CHARS: Final = 8000
 
 _HEADERS: Final = {
@@ -43,7 +43,7 @@ _SERVER: Final = "The picture's server"
 
 
 class FetchRefused(Exception):
-    """A caller's URL is not fetched, or brings no picture; the text says why. Nothing upstream is to blame."""
+    """A caller's URL is not fetched or leads to no picture; the text says why. LMArena is not involved."""
 
 
 @asynccontextmanager
@@ -51,10 +51,10 @@ async def fetching(
     *,
     connect_timeout: float,
     proxies: Proxies = DIRECT,
-    resolver: Names | None = None,
+    resolver: NameResolver | None = None,
     socket_factory: SocketFactoryType | None = None,
 ) -> AsyncIterator[Fetcher]:
-    """Own the connections: they are closed on the way out. A `socket_factory` must be a guarded one, as by default."""
+    """Own the connections, closed on exit. A `socket_factory` must check addresses, as the default does."""
     system = Resolver(LOOKUPS_AT_ONCE)
     timers = Timers()
     try:
@@ -66,7 +66,7 @@ async def fetching(
             reach=Reach.PUBLIC_ADDRESSES,
             names=resolver or system,
             socket_factory=socket_factory,
-            keep=False,  # the next URL's name is looked up and judged again
+            keep=False,  # each URL's name is resolved and checked again
         ) as exchanges:
             yield Fetcher(exchanges)
     finally:
@@ -75,13 +75,13 @@ async def fetching(
 
 
 class Fetcher:
-    """Fetches pictures from the public Internet, showing nothing of the bridge's and nothing of the caller's."""
+    """Fetches pictures from the public Internet, revealing nothing about the bridge or the caller."""
 
     def __init__(self, exchanges: Exchanges) -> None:
         self._exchanges = exchanges
 
     async def fetch(self, url: str, *, limit_bytes: int, timeout: float) -> bytes:
-        """Return the picture at an http(s) URL; `timeout` covers redirects and body. Raises FetchRefused."""
+        """Return the picture at an http(s) URL; `timeout` in seconds covers everything. Raises FetchRefused."""
         try:
             async with asyncio.timeout(timeout):
                 data = await self._follow(_checked(url), limit_bytes)
@@ -90,7 +90,7 @@ class Fetcher:
         except UpstreamError as error:
             raise FetchRefused(error.message) from error
         if sniff(data) is None:
-            raise FetchRefused("What is there is no PNG, JPEG, GIF or WebP picture.")
+            raise FetchRefused("The content is no PNG, JPEG, GIF or WebP picture.")
         return data
 
     async def _follow(self, url: URL, limit_bytes: int) -> bytes:
@@ -110,13 +110,13 @@ class Fetcher:
 
 
 def _checked(text: str, base: URL | None = None) -> URL:
-    """Read a URL, or a redirect's target. Where its host leads is seen when the connection is made."""
+    """Parse a URL or a redirect's target. Its host's address is checked when the connection is made."""
     if len(text) > MAX_URL_CHARS:
         raise FetchRefused(f"The URL is longer than {MAX_URL_CHARS} characters.")
     try:
         url = URL(text) if base is None else base.join(URL(text))
     except ValueError as error:
-        raise FetchRefused("This is no URL.") from error
+        raise FetchRefused("This is not a valid URL.") from error
     if url.scheme not in ("http", "https") or not url.host:
         raise FetchRefused("Only http:// and https:// URLs are fetched.")
     if "@" in url.authority:

@@ -1,7 +1,4 @@
-"""What the daemon has learned of the site as a whole: a circuit for one that fails, a wall for one that wants a human.
-
-Pure decisions over a clock; nothing here waits.
-"""
+"""The availability of the site as a whole: a circuit breaker for failures, a wall while the site demands a human."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from upstream.protocol.errors import (
     UpstreamError,
 )
 
-#: Requests (not attempts) in a row that must fail before the circuit opens.
+#: How many requests (not attempts) in a row must fail for the circuit to open.
 FAILURES_TO_OPEN: Final = 5
 #: How long it stays open, in seconds: at first, and at most after doubling.
 FIRST_PAUSE_SECONDS: Final = 5.0
@@ -31,7 +28,7 @@ _WALLS = (Challenge, Blocked, RecaptchaDemanded)
 
 
 class Gate:
-    """Lets requests through to upstream, and learns from how they end."""
+    """Admits requests to upstream, and learns from how they end. Nothing here waits."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -39,20 +36,20 @@ class Gate:
         self._pause = FIRST_PAUSE_SECONDS
         self._open_until: float | None = None
         self._probing = False
-        #: The outage that opened the circuit, or the wall that stands before the site; None when all is well.
+        #: The outage that opened the circuit, and the wall that stands before the site; None if there is none.
         self.outage: UpstreamError | None = None
         self.wall: UpstreamError | None = None
 
-    def request(self) -> Passage:
-        """Let one request through until its answer begins, as a context; judge it by what it raises.
+    def request(self) -> AdmittedRequest:
+        """Admit one request, as a context until its answer begins; what leaves the context is its outcome.
 
-        Raises CircuitOpen, or the wall's own error, where it must wait: with the circuit half open, or a wall
-        standing, one request at a time goes through to see.
+        Raises CircuitOpen, or the wall's own error, if the request is not admitted. While the circuit is half open, or
+        a wall stands, one request at a time is admitted as a probe.
         """
-        return Passage(self, probe=self._admit())
+        return AdmittedRequest(self, probe=self._admit())
 
-    def leave(self, error: BaseException | None, *, probe: bool) -> None:
-        """A request that was let through has ended."""
+    def record(self, error: BaseException | None, *, probe: bool) -> None:
+        """Record the outcome of an admitted request."""
         if probe:
             self._probing = False
         if error is None:
@@ -61,7 +58,7 @@ class Gate:
             self._learn(error)
 
     def reset(self) -> None:
-        """Upstream answers: forget what was held against it."""
+        """Upstream answers: close the circuit and forget the wall."""
         self._failures = 0
         self._pause = FIRST_PAUSE_SECONDS
         self._open_until = None
@@ -72,12 +69,12 @@ class Gate:
         """Admit a request; return whether it is a probe."""
         if self.wall is not None:
             if self._probing:
-                raise _anew(self.wall)
+                raise _copy(self.wall)
         elif self._open_until is not None and self.outage is not None:
             wait = self._open_until - self._clock()
             if wait > 0 or self._probing:
                 raise CircuitOpen(
-                    f"LMArena failed {FAILURES_TO_OPEN} times in a row and is left alone for a moment"
+                    f"LMArena failed {FAILURES_TO_OPEN} times in a row, so requests are paused for a moment"
                     f" (last: {self.outage.message})",
                     retry_after=max(wait, 1.0),
                 )
@@ -88,19 +85,19 @@ class Gate:
 
     def _learn(self, error: UpstreamError) -> None:
         if isinstance(error, _WALLS):
-            self.wall = _anew(error)
+            self.wall = _copy(error)
         elif isinstance(error, _OUTAGES):
             self._failures += 1
             if self._failures >= FAILURES_TO_OPEN:
                 self._open_until = self._clock() + self._pause
                 self._pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2)
-                self.outage = _anew(error)
+                self.outage = _copy(error)
         elif error.status is not None:
-            self.reset()  # whatever it said, it was upstream that said it
+            self.reset()  # any other status still shows that upstream is up
 
 
-class Passage:
-    """One request on its way through the gate."""
+class AdmittedRequest:
+    """One admitted request; leaving the context records its outcome."""
 
     __slots__ = ("_gate", "_probe")
 
@@ -114,9 +111,9 @@ class Passage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._gate.leave(error, probe=self._probe)
+        self._gate.record(error, probe=self._probe)
 
 
-def _anew(error: UpstreamError) -> UpstreamError:
-    """The same error without its traceback, which would hold on to every request that it was raised in."""
+def _copy(error: UpstreamError) -> UpstreamError:
+    """Copy an error without its traceback, which would keep every request alive that raised it."""
     return type(error)(error.message, status=error.status, detail=error.detail)

@@ -1,8 +1,7 @@
-"""The mode that a new evaluation must name: which one the site takes from which account, and how that is found out.
+"""The mode that a new evaluation must name, learned for each account from the site's answers.
 
-The site has changed it before (docs/protocol.md, "Evaluations"), so it is learned from the site's answers and kept.
-While several new evaluations are unanswered, further ones wait for a moment, so that another change costs a few refused
-calls and not one for each waiting caller.
+The site has changed it before (docs/protocol.md, "Evaluations"). While several new evaluations are pending, further
+ones wait for a moment, so that another change costs a few refused calls and not one for each waiting caller.
 """
 
 from __future__ import annotations
@@ -13,18 +12,18 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Final
 
-#: Every mode that is known, the likeliest first.
+#: All known modes, the likeliest first.
 MODES: Final = ("direct-battle", "direct")
-#: So many new evaluations may be unanswered before further ones wait.
+#: How many new evaluations may be pending before further ones wait.
 UNANSWERED: Final = 4
-#: A refusal of the mode comes at once: a call that has been out for so many seconds was not refused for it.
+#: The site refuses a mode immediately: a call that is pending for longer, in seconds, was not refused for its mode.
 PATIENCE_SECONDS: Final = 0.25
 
 
 class Modes:
-    """The modes as learned so far; `on_change` is called when there is something to save.
+    """The modes learned so far; `on_change` is called when there is something to save.
 
-    `default` is what was learned last from any account, `of_accounts` what was learned from each (by user id).
+    `default` is the mode that any account learned last, `of_accounts` has the mode of each account by user id.
     """
 
     def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
@@ -37,16 +36,16 @@ class Modes:
         self._waiting: list[asyncio.Future[None]] = []
 
     def load(self, default: str, of_accounts: Mapping[str, str]) -> None:
-        """Take over what an earlier run has learned; modes that are not known are left out."""
+        """Load what an earlier run has learned; unknown modes are ignored."""
         self.default = default if default in MODES else MODES[0]
         self.of_accounts = {user_id: mode for user_id, mode in of_accounts.items() if mode in MODES}
 
     def choose(self, user_id: str) -> str:
-        """The mode that a new evaluation of this account should name."""
+        """Return the mode for a new evaluation of this account."""
         return self.of_accounts.get(user_id, self.default)
 
     async def wait_for_room(self) -> None:
-        """Wait while too many new evaluations are unanswered, for `PATIENCE_SECONDS` at most."""
+        """Wait while too many new evaluations are pending, at most until the oldest is `PATIENCE_SECONDS` old."""
         while (wait := self._wait_seconds()) > 0:
             news = asyncio.get_running_loop().create_future()
             self._waiting.append(news)
@@ -56,18 +55,18 @@ class Modes:
         if len(self._unanswered) < UNANSWERED:
             return 0.0
         oldest = next(iter(self._unanswered.values()))
-        if self._accepted_at >= oldest:  # the mode was good a moment ago
+        if self._accepted_at >= oldest:  # the mode has been accepted since
             return 0.0
         return oldest + PATIENCE_SECONDS - monotonic()
 
     def sent(self) -> object:
-        """A new evaluation is being sent; return what `answered` must be given."""
+        """Register a new evaluation as pending; return the argument for `answered`."""
         call = object()
         self._unanswered[call] = monotonic()
         return call
 
     def answered(self, call: object) -> None:
-        """The head of the answer has come, or the call has failed: let others look again whether they must wait."""
+        """The answer's head has arrived, or the call has failed: wake the waiting calls to check again."""
         del self._unanswered[call]
         waiting, self._waiting = self._waiting, []
         for news in waiting:
@@ -75,7 +74,7 @@ class Modes:
                 news.set_result(None)
 
     def accepted(self, user_id: str, mode: str) -> None:
-        """The site began a new evaluation of this account in this mode."""
+        """Record that the site accepted this mode from this account."""
         self._accepted_at = monotonic()
         if self._unconfirmed or self.of_accounts.get(user_id) != mode:
             self._unconfirmed = False
@@ -83,7 +82,7 @@ class Modes:
             self._on_change()
 
     def refused(self, user_id: str, mode: str) -> None:
-        """The site refused this mode to this account: the other one is tried next."""
+        """Record that the site refused this mode to this account: the other one is used next."""
         other = MODES[1 - MODES.index(mode)]
         if self.default == mode:
             self.default = other
@@ -92,5 +91,5 @@ class Modes:
         self._unconfirmed = True
 
     def forget(self, known: Callable[[str], bool]) -> None:
-        """Drop what was learned of accounts that are gone."""
+        """Drop the modes of accounts that no longer exist."""
         self.of_accounts = {user_id: mode for user_id, mode in self.of_accounts.items() if known(user_id)}

@@ -1,4 +1,4 @@
-"""Random bytes for ids, fetched from the operating system for many ids at once."""
+"""Random bytes for ids, read from the operating system in batches."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ _STOCK_BYTES: Final = 4096
 
 
 class RandomBytes:
-    """Random bytes of the operating system's, fetched for many ids at once: not for what must stay secret.
+    """Random bytes read from the operating system in batches, which saves five system calls a request.
 
-    One system call for each id would be five in a request.
+    Not for secrets: unused bytes stay in memory.
     """
 
     def __init__(self) -> None:
         self._stock = BytesIO()
 
     def __call__(self, size: int) -> bytes:
-        """Return `size` bytes, 4096 at most, that were never returned before."""
+        """Return `size` fresh bytes, at most 4096."""
         data = self._stock.read(size)
         if len(data) < size:
             self._stock = BytesIO(os.urandom(_STOCK_BYTES))

@@ -1,4 +1,4 @@
-"""Responses that are read whole, and HTTP's failures as the protocol's: for the client, the storage and the fetcher."""
+"""Reads whole responses, and translates HTTP errors into the protocol's: for client, storage and fetcher."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from upstream.protocol.errors import ProtocolViolated, ServerFailed, TimedOut, U
 
 
 def unanswered(error: HttpError, peer: str = "LMArena") -> UpstreamError:
-    """The error of a call whose response has not begun."""
+    """Translate the error of a call whose response has not begun."""
     match error:
         case NotPublic():
             return ProtocolViolated(f"{peer} has no public address.")
@@ -26,7 +26,7 @@ def unanswered(error: HttpError, peer: str = "LMArena") -> UpstreamError:
 
 @contextmanager
 def reading(response: Response, peer: str = "LMArena") -> Iterator[None]:
-    """Translate what breaks while a whole body is read; the connection is let go on every way out."""
+    """Translate errors while a whole body is read; the connection is released or closed on exit."""
     try:
         yield
         response.release()
@@ -39,7 +39,7 @@ def reading(response: Response, peer: str = "LMArena") -> Iterator[None]:
 
 
 async def read_within(response: Response, limit: int) -> bytes:
-    """Read a body of at most `limit` bytes. Raises ProtocolViolated as soon as it is known to be larger."""
+    """Read a body of at most `limit` bytes. Raises ProtocolViolated as soon as it turns out to be larger."""
     announced = response.headers.get("Content-Length", "")
     if not announced.isascii() or not announced.isdigit() or int(announced) <= limit:
         body = await read_bounded(response, limit + 1)

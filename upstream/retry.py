@@ -1,9 +1,9 @@
-"""Whether and when a failed call is made again: the only door to tenacity.
+"""Decides whether and when a failed call is retried. The only module that uses tenacity.
 
-It is imported with the first call that fails, so that the daemon starts without it.
+tenacity is imported on the first failure, so that the daemon starts faster.
 
-The attempt itself (account, prompt, fresh ids) is handed in; it must end where the answer begins, so that nothing is
-ever repeated of which a caller has seen the start.
+The attempt (account, prompt, fresh ids) is a parameter; it must end where the answer begins, so that an answer is never
+retried after the caller has seen part of it.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: First and longest wait before another attempt, in seconds; each is drawn at random below a doubling bound.
+#: First and longest wait before a retry, in seconds; each wait is random, below a bound that doubles.
 FIRST_WAIT_SECONDS: Final = 0.2
 LONGEST_WAIT_SECONDS: Final = 2.0
 
-#: Under a failing upstream all attempts together stay below 1.2 × the requests (+3), as in Envoy's retry budget.
+#: While upstream fails, all attempts together stay below 1.2 × the requests (+3), as in Envoy's retry budget.
 BUDGET_SHARE: Final = 0.2
 BUDGET_FLOOR: Final = 3.0
-#: What a long calm may save up for a storm.
+#: The largest balance that can accumulate.
 BUDGET_CEILING: Final = 20.0
 
 
 @dataclass(slots=True)
 class RetryBudget:
-    """A purse that every request fills a little and every repetition empties by one."""
+    """A balance to which every request adds `BUDGET_SHARE`, and from which every retry takes 1."""
 
     balance: float = BUDGET_FLOOR
 
     def deposit(self) -> None:
-        """A request has come."""
+        """Count a new request."""
         self.balance = min(BUDGET_CEILING, self.balance + BUDGET_SHARE)
 
     def withdraw(self) -> bool:
-        """Pay for one repetition, if there is enough."""
+        """Take 1 for a retry; False if the budget is exhausted."""
         if self.balance < 1:
             return False
         self.balance -= 1
@@ -60,16 +60,16 @@ class RetryBudget:
 
 @dataclass(slots=True)
 class Retries:
-    """Runs attempts by the class of their failures, at most `max_attempts` over all causes together.
+    """Retries by the kind of failure, with at most `max_attempts` attempts in total.
 
-    Corrections are no failures: they are made at once, and neither count as attempts nor take from the budget.
+    Corrections are not failures: they are made immediately, and count neither as attempts nor against the budget.
     """
 
     max_attempts: int
     budget: RetryBudget = field(default_factory=RetryBudget)
 
     async def run(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Make attempts until one succeeds or repeating is not allowed; raise the last one's error as it is."""
+        """Make attempts until one succeeds or no retry is allowed; raise the last error unchanged."""
         self.budget.deposit()
         try:
             return await attempt()
@@ -79,26 +79,26 @@ class Retries:
 
 
 @dataclass(slots=True)
-class Steps:
-    """Runs single steps that do no harm when they happen twice, such as a PUT of the same bytes to the same place.
+class IdempotentRetries:
+    """Retries idempotent requests, such as a PUT of the same bytes to the same URL.
 
-    Repeated are trouble on the way, any 5xx, and a limit that is over at once. The purse starts full: the pictures of
-    one request may well fail once each.
+    Network errors, any 5xx, and rate limits that are over at once are retried. The budget starts full, since each
+    picture of one request may fail once.
     """
 
     max_attempts: int = 3
     budget: RetryBudget = field(default_factory=lambda: RetryBudget(BUDGET_CEILING))
 
-    async def run(self, step: Callable[[], Awaitable[T]]) -> T:
-        """Take a step until it succeeds or repeating cannot help; raise the last error as it is.
+    async def run(self, request: Callable[[], Awaitable[T]]) -> T:
+        """Make the request until it succeeds or a retry cannot help; raise the last error unchanged.
 
-        `step` is a coroutine function, bound or partial: what a lambda returns would not be awaited.
+        `request` is a coroutine function, bound or partial: the coroutine of a lambda would not be awaited.
         """
         self.budget.deposit()
         try:
-            return await step()
+            return await request()
         except UpstreamError as error:
-            return await _resume(step, error, self._may_repeat, _back_off, self.max_attempts)
+            return await _resume(request, error, self._may_repeat, _back_off, self.max_attempts)
 
     def _may_repeat(self, state: RetryCallState) -> bool:
         match state.outcome.exception() if state.outcome is not None else None:
@@ -114,13 +114,13 @@ async def _resume(
     wait: Callable[[RetryCallState], float],
     max_attempts: int,
 ) -> T:
-    """Let tenacity judge an attempt that has failed, and go on; an attempt that succeeds does not pay for it.
+    """Continue with tenacity after the first failure; attempts that succeed right away do not pay for it.
 
-    An attempt and its corrections are one to it.
+    To tenacity, an attempt and its corrections are one attempt.
     """
     from tenacity import AsyncRetrying, stop_after_attempt
 
-    made: Counter[type[UpstreamError]] = Counter()
+    corrections: Counter[type[UpstreamError]] = Counter()
     failed: list[UpstreamError] = [error]
 
     async def resumed() -> T:
@@ -130,9 +130,9 @@ async def _resume(
                     raise failed.pop()
                 return await attempt()
             except UpstreamError as error:
-                if error.repeat is not Repeat.CORRECTED or made[type(error)] >= error.max_corrections:
+                if error.repeat is not Repeat.CORRECTED or corrections[type(error)] >= error.max_corrections:
                     raise
-                made[type(error)] += 1
+                corrections[type(error)] += 1
 
     retrying = AsyncRetrying(retry=may_repeat, wait=wait, stop=stop_after_attempt(max_attempts), reraise=True)
     return await retrying(resumed)
@@ -145,33 +145,33 @@ class _Rule:
     repeated_possibly_accepted: bool = False
 
     def may_repeat(self, state: RetryCallState) -> bool:
-        """Judge one attempt's end. Nothing but our own errors is ever repeated, cancellation least of all."""
+        """Decide after one attempt. Only our own errors are retried; cancellation never is."""
         error = state.outcome.exception() if state.outcome is not None else None
         if not isinstance(error, UpstreamError) or state.attempt_number >= self.max_attempts:
             return False
         match error.repeat:
-            case Repeat.NEVER | Repeat.CORRECTED:  # a correction that did not help
+            case Repeat.NEVER | Repeat.CORRECTED:  # CORRECTED: the corrections are exhausted
                 return False
             case Repeat.POSSIBLY_ACCEPTED:
                 if self.repeated_possibly_accepted:
                     return False
                 self.repeated_possibly_accepted = True
             case Repeat.REFUSED if isinstance(error, SessionExpired | NotRenewed):
-                return True  # the trouble is one account's, which is avoided from now on
+                return True  # only this account is affected, and it is avoided from now on
             case Repeat.NOT_SENT | Repeat.REFUSED:
                 pass
         return self.budget.withdraw()
 
 
 def _back_off(state: RetryCallState) -> float:
-    """Wait longer each time, by chance."""
+    """Random exponential backoff."""
     from tenacity import wait_random_exponential
 
     return wait_random_exponential(multiplier=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS)(state)
 
 
 def _wait(state: RetryCallState) -> float:
-    """Wait as `_back_off` says; not at all where upstream said no to this account or evaluation: another may do."""
+    """Back off, but not if upstream refused this account or evaluation: another one may work."""
     error = state.outcome.exception() if state.outcome is not None else None
     if isinstance(error, UpstreamError) and error.repeat is Repeat.REFUSED and error.status != 503:
         return 0.0

@@ -1,7 +1,7 @@
-"""The site's clock, as the `Date` headers of its answers show it.
+"""The site's clock, read from the `Date` headers of its answers.
 
-Ids carry the time, and the site refuses those that are minutes away from its own (docs/protocol.md, "Ids and the
-clock"). The end of a token is a time of the site's, too.
+Ids contain the time, and the site refuses those that differ from its clock by minutes (docs/protocol.md, "Ids and the
+clock"). Tokens expire by the site's clock, too.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-#: A smaller difference is not corrected, in seconds: `Date` has whole seconds, and the answer has travelled.
+#: A smaller difference is not corrected, in seconds: `Date` has whole seconds, and the answer took time to arrive.
 TOLERANCE_SECONDS: Final = 60.0
-#: How often a header is looked at, in seconds: parsing one takes as long as reading the rest of the head.
-LOOK_SECONDS: Final = 10.0
+#: How often a header is parsed, in seconds: it takes as long as parsing the rest of the head.
+CHECK_SECONDS: Final = 10.0
 
 
 class SiteClock:
-    """Unix time in seconds, corrected by what the site's clock differs where that is too much."""
+    """Unix time in seconds, corrected by the difference to the site's clock if that exceeds the tolerance."""
 
     def __init__(self, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._monotonic = monotonic
-        self._look_at = 0.0
-        self._offset = 0.0  # of the two clocks when a header was last looked at: it shows that one was set
-        #: Seconds that the site's clock is ahead of this machine's; 0 while that is tolerable.
+        self._next_check = 0.0
+        self._offset = 0.0  # between our two clocks at the last check: a change means that the wall clock was set
+        #: Seconds that the site's clock is ahead of this machine's; 0 if within the tolerance.
         self.skew = 0.0
 
     def __call__(self) -> float:
@@ -33,20 +33,20 @@ class SiteClock:
         return self._clock() + self.skew
 
     def learn(self, headers: Mapping[str, str], *, now: bool = False) -> None:
-        """Take the time from an answer that has just come; one from a cache (`Age`) tells nothing.
+        """Update the skew from the headers of a fresh answer; answers from a cache (`Age`) are ignored.
 
-        Only every `LOOK_SECONDS` unless `now` is said, or this machine's clock has been set.
+        Only every `CHECK_SECONDS`, unless `now` is true or this machine's clock has been set.
         """
         monotonic = self._monotonic()
         offset = self._clock() - monotonic
-        if not now and monotonic < self._look_at and abs(offset - self._offset) <= TOLERANCE_SECONDS:
+        if not now and monotonic < self._next_check and abs(offset - self._offset) <= TOLERANCE_SECONDS:
             return
         date = headers.get("Date")
         if date is None or "Age" in headers:
             return
-        self._look_at, self._offset = monotonic + LOOK_SECONDS, offset
+        self._next_check, self._offset = monotonic + CHECK_SECONDS, offset
         try:
             skew = parsedate_to_datetime(date).timestamp() - self._clock()
-        except (ValueError, OverflowError):  # no date, or one with numbers beyond all bounds
+        except (ValueError, OverflowError):  # not a date, or its numbers are out of range
             return
         self.skew = skew if abs(skew) > TOLERANCE_SECONDS else 0.0

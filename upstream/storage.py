@@ -1,4 +1,4 @@
-"""LMArena's object storage: bytes to and from the signed URLs that the site hands out. I/O, as `client` is."""
+"""LMArena's object storage: uploads to and downloads from the signed URLs that the site issues."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PRINTABLE = re.compile(r"[!-~]+")
 
 @asynccontextmanager
 async def storage(settings: ClientSettings, *, connections: int) -> AsyncIterator[Storage]:
-    """Own the connections. Where the site is on the public Internet, its storage must be there too."""
+    """Own the connections, closed on exit. If the site is on the public Internet, its storage must be too."""
     public = is_public_host(URL(settings.base_url).host or "")
     timers = Timers()
     try:
@@ -44,7 +44,7 @@ async def storage(settings: ClientSettings, *, connections: int) -> AsyncIterato
 
 
 class Storage:
-    """LMArena's object storage: it is shown neither cookies nor authorization, and redirects nowhere."""
+    """LMArena's object storage. Requests carry neither cookies nor authorization, and redirects are not followed."""
 
     def __init__(self, exchanges: Exchanges, settings: ClientSettings) -> None:
         self._exchanges = exchanges
@@ -52,7 +52,7 @@ class Storage:
         self._headers = {"User-Agent": settings.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
 
     async def put(self, url: str, file: File) -> bool:
-        """Store a file; False means that the URL is not good (any more). Raises errors that `Steps` knows."""
+        """Store a file; False if the URL is not valid or has expired. Raises UpstreamError."""
         headers = self._headers | {"Content-Type": file.content_type}
         response = await self._request("PUT", url, headers, file.data)
         with reading(response, _STORAGE):
@@ -62,7 +62,7 @@ class Storage:
             return True
 
     async def get(self, url: str, limit_bytes: int) -> bytes:
-        """Read a picture of at most `limit_bytes`. Raises errors that `Steps` knows."""
+        """Read a picture of at most `limit_bytes`. Raises UpstreamError."""
         response = await self._request("GET", url, self._headers)
         with reading(response, _STORAGE):
             _check(response)
@@ -76,17 +76,17 @@ class Storage:
             raise unanswered(error, _STORAGE) from None
 
     def _target(self, url: str) -> URL:
-        """Check a URL that LMArena has handed out. It stays as it was written, or its signature would not fit."""
-        with suppress(ValueError):  # its text quotes the URL
+        """Check a URL that LMArena issued. It must stay as written, or its signature would not match."""
+        with suppress(ValueError):  # not chained: its text quotes the URL
             target = URL(url, encoded=True)
             plain = _PRINTABLE.fullmatch(url) and "@" not in target.authority
             if plain and target.host and target.scheme in self._schemes:
                 return target
-        raise ProtocolViolated(f"{_STORAGE} has a URL that must not be called.")
+        raise ProtocolViolated(f"{_STORAGE} has an invalid URL.")
 
 
 def _check(response: Response) -> None:
-    """Raise what an answer of the storage means that is no success."""
+    """Raise the error that an unsuccessful response means."""
     status = response.status
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         raise RateLimited(

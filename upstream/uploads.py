@@ -1,4 +1,4 @@
-"""Pictures and PDFs on their way to LMArena's storage, and pictures from it: three steps, each taken once.
+"""Uploads pictures and PDFs to LMArena's storage, and downloads generated pictures from it.
 
 async with uploading(client, clock=client.clock) as uploads:
     attachments = await uploads.attach(files, account, credentials, timeout=60)
@@ -35,16 +35,16 @@ from upstream.protocol.errors import (
 )
 from upstream.protocol.evaluations import Attachment
 from upstream.protocol.files import File, signed_until, sniff
-from upstream.retry import Steps
+from upstream.retry import IdempotentRetries
 from upstream.storage import Storage, storage
 
-#: Files of one request, and of the whole daemon, that are under way at the same time.
+#: Concurrent file transfers of one request, and of the whole daemon.
 MAX_PER_REQUEST: Final = 4
 MAX_AT_ONCE: Final = 32
-#: Uploaded files that are remembered; the one used longest ago goes first.
-MAX_KEPT: Final = 4096
-#: A signed URL is used no more when it ends sooner: the model must still be able to read the file.
-LEAST_LIFE_SECONDS: Final = 300.0
+#: How many uploaded files are remembered; the least recently used is evicted first.
+MAX_REMEMBERED: Final = 4096
+#: A signed URL must remain valid for at least this long, in seconds, for the model to read the file.
+MIN_VALIDITY_SECONDS: Final = 300.0
 
 
 @asynccontextmanager
@@ -55,18 +55,18 @@ async def uploading(
     monotonic: Callable[[], float] | None = None,
     on_upload: Callable[[bool], None] = lambda _: None,
 ) -> AsyncIterator[Uploads]:
-    """Own the connections to the storage: they are closed on the way out.
+    """Own the connections to the storage, closed on exit.
 
-    `clock` gives unix time in seconds by the site's clock, and `monotonic` seconds that no setting of a clock changes;
-    without that, `clock` is one that nobody sets. `on_upload` is told of each file whether it was uploaded or failed.
+    `clock` gives unix time in seconds by the site's clock, `monotonic` is a monotonic clock; without it, `clock` must
+    never be set. `on_upload` is called for each file with whether its upload succeeded.
     """
     async with storage(client.settings, connections=MAX_AT_ONCE) as store:
         yield Uploads(client, store, clock, monotonic or clock, on_upload)
 
 
 @dataclass(slots=True)
-class _Kept:
-    """What is remembered of one file under one account; whoever works on it holds `lock`."""
+class _Upload:
+    """One file uploaded by one account. `lock` must be held to change it."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     key: str = ""
@@ -74,8 +74,8 @@ class _Kept:
     until: float = -math.inf  # on the monotonic clock
 
 
-class _Attaching(NamedTuple):
-    """What the files of one `attach` have in common: whose they are, and how long each may take, in seconds."""
+class _Batch(NamedTuple):
+    """What the files of one `attach` share: the account, and the timeout of each file in seconds."""
 
     user_id: str
     credentials: Credentials
@@ -83,7 +83,7 @@ class _Attaching(NamedTuple):
 
 
 class Uploads:
-    """Uploads files, each once for an account as long as the storage keeps it."""
+    """Uploads each file once for an account, for as long as the storage keeps it."""
 
     def __init__(
         self,
@@ -93,29 +93,30 @@ class Uploads:
         monotonic: Callable[[], float],
         on_upload: Callable[[bool], None],
     ) -> None:
-        self._steps = Steps()
-        self._actions = ServerActions(client, self._steps)
+        self._retries = IdempotentRetries()
+        self._actions = ServerActions(client, self._retries)
         self._storage = store
         self._clock = clock
         self._monotonic = monotonic
         self._on_upload = on_upload
-        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
+        self._uploads: OrderedDict[tuple[str, str], _Upload] = OrderedDict()
         self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
 
     async def attach(
         self, files: Sequence[File], account: Account, credentials: Credentials, *, timeout: float
     ) -> list[Attachment]:
-        """Bring files where the account's next call can name them; the attachments are in the files' order.
+        """Upload the files for the account's next call; return their attachments in the same order.
 
-        `timeout` is for each file, waiting for others included. The session cookie may have been rotated
-        afterwards. Raises UploadFailed, and what another account or a human must help with: SessionExpired,
-        RateLimited, a wall. Trouble of the site has been repeated here already, and says nothing of its chats.
+        `timeout` is in seconds for each file, including the wait for others. The session cookie may be rotated
+        meanwhile. Raises UploadFailed, and the errors that need another account or a human: SessionExpired,
+        RateLimited, a wall. Other errors of the site have been retried here and become UploadFailed: they say nothing
+        about its chats.
         """
-        attaching = _Attaching(account.user_id, credentials, timeout)
+        batch = _Batch(account.user_id, credentials, timeout)
 
         async def attach_one(file: File) -> Attachment:
             try:
-                return await self._attach_one(file, attaching)
+                return await self._attach_one(file, batch)
             except UpstreamError:
                 self._on_upload(False)
                 raise
@@ -126,72 +127,72 @@ class Uploads:
             raise UploadFailed(f"A file could not be uploaded: {error.message}") from error
 
     async def download(self, url: str, *, limit_bytes: int, timeout: float) -> tuple[bytes, str]:
-        """Read a generated picture; return it with its content type. Raises DownloadFailed."""
+        """Download a generated picture; return it and its content type. Raises DownloadFailed."""
         with _failing_as(DownloadFailed, "The picture could not be downloaded"):
             try:
                 async with asyncio.timeout(timeout), self._at_once:
-                    data = await self._steps.run(partial(self._storage.get, url, limit_bytes))
+                    data = await self._retries.run(partial(self._storage.get, url, limit_bytes))
             except TimeoutError as error:
                 raise DownloadFailed(f"The picture was not downloaded within {timeout:g} s.") from error
             content_type = sniff(data)
             if content_type is None:
-                raise ProtocolViolated("what came is no picture.")
+                raise ProtocolViolated("the content is not a picture.")
         return data, content_type
 
-    async def _attach_one(self, file: File, attaching: _Attaching) -> Attachment:
-        kept = self._remembered((attaching.user_id, file.digest))
+    async def _attach_one(self, file: File, batch: _Batch) -> Attachment:
+        upload = self._remembered((batch.user_id, file.digest))
         try:
-            # Two requests with one file take turns: the second finds it uploaded. If the first is cancelled or
-            # fails, the second does the work itself.
-            async with asyncio.timeout(attaching.timeout), kept.lock:
-                if kept.until <= self._monotonic() + LEAST_LIFE_SECONDS:
+            # Two requests with the same file take turns: the second finds it uploaded. If the first fails or is
+            # cancelled, the second uploads it.
+            async with asyncio.timeout(batch.timeout), upload.lock:
+                if upload.until <= self._monotonic() + MIN_VALIDITY_SECONDS:
                     async with self._at_once:
-                        await self._renew(kept, file, attaching)
-                return Attachment(kept.key, file.content_type, kept.url)
+                        await self._renew(upload, file, batch)
+                return Attachment(upload.key, file.content_type, upload.url)
         except TimeoutError as error:
-            raise UploadFailed(f"The {file.kind} was not uploaded within {attaching.timeout:g} s.") from error
+            raise UploadFailed(f"The {file.kind} was not uploaded within {batch.timeout:g} s.") from error
         except NotThere as error:
-            raise UploadFailed("LMArena has changed: what files are uploaded with is not there (404).") from error
+            raise UploadFailed("LMArena has changed: its upload actions are missing (404).") from error
 
-    def _remembered(self, place: tuple[str, str]) -> _Kept:
-        kept = self._kept.setdefault(place, _Kept())
-        self._kept.move_to_end(place)
-        while len(self._kept) > MAX_KEPT:
-            self._kept.popitem(last=False)
-        return kept
+    def _remembered(self, place: tuple[str, str]) -> _Upload:
+        upload = self._uploads.setdefault(place, _Upload())
+        self._uploads.move_to_end(place)
+        while len(self._uploads) > MAX_REMEMBERED:
+            self._uploads.popitem(last=False)
+        return upload
 
-    # The three steps
+    # The three steps: get an upload URL, upload, sign a download URL
 
-    async def _renew(self, kept: _Kept, file: File, attaching: _Attaching) -> None:
-        """Sign the stored file again; upload it where there is none (any more)."""
-        url = await self._sign(kept.key, attaching) if kept.key else None
+    async def _renew(self, upload: _Upload, file: File, batch: _Batch) -> None:
+        """Sign a URL for the stored file again; upload the file if it is not stored (any more)."""
+        url = await self._sign(upload.key, batch) if upload.key else None
         if url is None:
-            kept.key = await self._upload(file, attaching)
+            upload.key = await self._upload(file, batch)
             self._on_upload(True)
-            url = await self._sign(kept.key, attaching)
+            url = await self._sign(upload.key, batch)
         if url is None:
             raise UploadFailed(f"LMArena did not sign the uploaded {file.kind}.")
-        kept.url, kept.until = url, self._monotonic() + (signed_until(url) or 0.0) - self._clock()
+        upload.url, upload.until = url, self._monotonic() + (signed_until(url) or 0.0) - self._clock()
 
-    async def _upload(self, file: File, attaching: _Attaching) -> str:
+    async def _upload(self, file: File, batch: _Batch) -> str:
         """Upload a file; return its storage key. An upload URL that has expired is replaced once."""
         for _ in range(2):
             match await self._actions.call(
-                GENERATE_UPLOAD_URL, [file.name, file.content_type], attaching.credentials, timeout=attaching.timeout
+                GENERATE_UPLOAD_URL, [file.name, file.content_type], batch.credentials, timeout=batch.timeout
             ):
                 case {"uploadUrl": str(url), "key": str(key)}:
                     if await self._put(url, file):
                         return key
                 case _:
                     raise UploadFailed(f"LMArena gave no URL to upload the {file.kind} to.")
-        raise UploadFailed(f"LMArena's storage refuses the {file.kind}, under a fresh URL too (403).")
+        raise UploadFailed(f"LMArena's storage refuses the {file.kind}, even at a fresh URL (403).")
 
     async def _put(self, url: str, file: File) -> bool:
         with _failing_as(UploadFailed, f"The {file.kind} could not be uploaded"):
-            return await self._steps.run(partial(self._storage.put, url, file))
+            return await self._retries.run(partial(self._storage.put, url, file))
 
-    async def _sign(self, key: str, attaching: _Attaching) -> str | None:
-        signed = await self._actions.call(GET_SIGNED_URL, [key], attaching.credentials, timeout=attaching.timeout)
+    async def _sign(self, key: str, batch: _Batch) -> str | None:
+        signed = await self._actions.call(GET_SIGNED_URL, [key], batch.credentials, timeout=batch.timeout)
         match signed:
             case {"url": str(url)}:
                 return url
@@ -200,7 +201,7 @@ class Uploads:
 
 @contextmanager
 def _failing_as(failure: type[UpstreamError], what: str) -> Iterator[None]:
-    """Make one kind of failure of all that befalls the storage: a 429 of its is no limit of the account's."""
+    """Turn every error of the storage into `failure`: its 429, for example, is not the account's rate limit."""
     try:
         yield
     except failure:

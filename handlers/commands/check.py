@@ -111,8 +111,8 @@ async def examine(config: Config) -> AsyncIterator[CheckLine]:
         site = _site(sources, arena, config)
         yield site
         reached = site.verdict is not Verdict.BAD
-        if arena.way:
-            yield CheckLine(Verdict.GOOD if reached else Verdict.WORTH_A_LOOK, "proxy", f"calls go {arena.way}")
+        if arena.route:
+            yield CheckLine(Verdict.GOOD if reached else Verdict.WORTH_A_LOOK, "proxy", f"calls go {arena.route}")
         if reached:
             yield _clock(arena)
         asked = await _ask(arena, state, config, daemon_runs=daemon_runs) if reached else _Asked(anybody=False)

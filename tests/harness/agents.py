@@ -1,4 +1,4 @@
-"""A bridge whose requests have tools, formats, stops and limits, whatever its chat completions read of these."""
+"""Chat completions whose requests get tools, formats, stops and limits from a test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Agents(ChatCompletions):
     """Chat completions whose requests are changed once they have been read."""
 
     def __init__(self) -> None:
-        #: What is made of each request.
+        #: Applied to each request.
         self.change: Callable[[ChatRequest], ChatRequest] = lambda chat: chat
         self.older_form = False
 
@@ -28,7 +28,7 @@ class Agents(ChatCompletions):
 
 
 def answers(*texts: str | Sequence[str]) -> Callable[[Turn], AsyncIterator[Step]]:
-    """A script of the arena's: one turn after another, each text a delta or several."""
+    """A script for the arena: one text for each turn, as one delta or several."""
     left = list(texts)
 
     async def script(_: Turn) -> AsyncIterator[Step]:
@@ -41,6 +41,6 @@ def answers(*texts: str | Sequence[str]) -> Callable[[Turn], AsyncIterator[Step]
 
 
 async def let_go(bridge: RunningBridge) -> None:
-    """Wait until no call holds anything of the bridge's."""
-    while bridge.calls_held:  # noqa: ASYNC110 — what ends is spread over the bridge, and sets no event
+    """Wait until all calls have released their slots and accounts."""
+    while bridge.calls_held:  # noqa: ASYNC110 — there is no event for it
         await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""What a caller is told of one chat, streamed or whole, in the same terms."""
+"""Reads the answer to a chat, streamed or whole, into the same form."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEEPALIVE = b": keep-alive\n\n"
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One answer: `text` and `finish` as far as it came, `error` where it failed, in a body or as the last event."""
+    """One answer: `text` and `finish` as received, and `error` if it failed, from the body or the last event."""
 
     status: int
     headers: Mapping[str, str]
@@ -27,23 +27,23 @@ class Answered:
 
     @property
     def is_good(self) -> bool:
-        """Whether the answer came to a good end."""
+        """Whether the answer was completed successfully."""
         return self.status == 200 and self.error is None and self.finish == "stop"
 
     @property
     def said(self) -> tuple[int, str, str]:
-        """Status, code and reason of a failure."""
+        """The status, code and reason of a failure."""
         assert self.error is not None
         return self.status, self.error["code"], self.error.get("reason") or self.headers["x-bridge-reason"]
 
     @property
     def place(self) -> str:
-        """How the conversation went on, as the bridge's header says it."""
+        """How the conversation was continued, from the bridge's header."""
         return self.headers["x-bridge-conversation"]
 
 
 async def read(response: aiohttp.ClientResponse) -> Answered:
-    """Read an answer to its end. Raises AssertionError for a stream that ends in two ways, or in none."""
+    """Read an answer completely. Raises AssertionError unless a stream ends in exactly one way."""
     body = await response.read()
     if response.content_type != "text/event-stream":
         document = json.loads(body)
@@ -65,7 +65,7 @@ async def read(response: aiohttp.ClientResponse) -> Answered:
 
 
 async def ask(bridge: RunningBridge, *messages: str, **body: object) -> Answered:
-    """Ask, and read the answer. Texts are the user's and the assistant's in turn, unless `messages` is given."""
+    """Send a chat and read the answer. Texts are the user's and the assistant's in turn, unless `messages` is given."""
     roles = ("user", "assistant")
     history = [{"role": roles[place % 2], "content": text} for place, text in enumerate(messages)]
     async with await bridge.post(bridge.chat(**{"messages": history, **body})) as response:

@@ -1,4 +1,4 @@
-"""Calls that an arena receives, to be awaited."""
+"""Waits for calls to an arena."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from upstream.arena import Arena, Call
 
 
 class Arrivals:
-    """Sees each call of an arena as it comes, from now on."""
+    """Observes the calls to an arena from now on."""
 
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
@@ -32,11 +32,11 @@ class Arrivals:
                 await self._news.wait()
 
     async def calls(self, number: int, *kinds: str) -> None:
-        """Wait until so many calls of these kinds have come, in all."""
+        """Wait until this many calls of these kinds have arrived in total."""
         await self.until(lambda: sum(call.kind in kinds for call in self._arena.calls) >= number)
 
     async def answered(self, number: int) -> None:
-        """Wait until so many chats have come, in all, and been answered."""
+        """Wait until this many chats in total have been answered."""
         await self.until(lambda: len(self._arena.chats) >= number)
         for call in self._arena.chats[:number]:
             await call.done.wait()

@@ -1,4 +1,4 @@
-"""An LMArena client before an arena, as a test asks it."""
+"""An LMArena client connected to an arena, for tests."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def connected(origin: str, *others: str, **settings: object) -> AsyncItera
 
 
 class Asker:
-    """Asks the arena's first plain model, as one account."""
+    """Calls the arena's first chat model with one account."""
 
     def __init__(self, arena: Arena, arena_client: ArenaClient, session: Session) -> None:
         self.client = arena_client
@@ -67,7 +67,7 @@ class Asker:
 
 
 def held(release: asyncio.Event) -> Callable[[Turn], AsyncIterator[Step]]:
-    """An answer of two deltas, the second of which waits."""
+    """An answer of two deltas; the second waits for `release`."""
 
     async def script(_: Turn) -> AsyncIterator[Step]:
         yield Line("a0", "one ")

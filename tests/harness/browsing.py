@@ -1,4 +1,4 @@
-"""Chromium as a person uses it: pages of one bridge, watched for whatever they must not do."""
+"""Controls Chromium on the pages of one bridge, and detects forbidden requests and console errors."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bridge.state.admin import Admin, admin_document
 from bridge.state.documents import StateFolder
 
 PASSWORD: Final = "a heron on the weir, at dusk"
-#: What no page waits longer for, in seconds: a writing of the statistics and a redrawing, on a busy machine.
+#: The longest wait for a page in seconds: saving the statistics and redrawing, on a busy machine.
 WAIT_SECONDS: Final = 10.0
-#: (address, title) of every page behind the login.
+#: The address of every page behind the login, by title.
 PAGES: Final = {
     "overview": "/dashboard",
     "keys": "/dashboard/keys",
@@ -30,7 +30,7 @@ PAGES: Final = {
 
 @asynccontextmanager
 async def chromium(path: str) -> AsyncIterator[Browser]:
-    """The browser, without a window. `path` is its program's."""
+    """A headless browser; `path` is its executable."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         try:
@@ -41,10 +41,10 @@ async def chromium(path: str) -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def visiting(browser: Browser, origin: str, **options: Any) -> AsyncIterator[Page]:
-    """A visitor of `origin` with a profile of their own; `options` are the browser context's.
+    """A visitor of `origin` with a separate profile; `options` are the browser context's.
 
-    Raises AssertionError in the end if a page wanted anything from elsewhere, or complained in its console: of a script
-    that failed, of what the Content-Security-Policy refused.
+    Raises AssertionError in the end if a page made requests to other origins, or its console has errors, such as a
+    failed script or a violation of the Content-Security-Policy.
     """
     context = await browser.new_context(base_url=origin, **options)
     context.set_default_timeout(WAIT_SECONDS * 1000)
@@ -57,16 +57,16 @@ async def visiting(browser: Browser, origin: str, **options: Any) -> AsyncIterat
 
 
 def watch(context: BrowserContext, origin: URL) -> list[str]:
-    """Everything that pages of `context` will do wrong."""
+    """A list to which all problems of pages in `context` are added."""
     complaints: list[str] = []
 
     def on_request(request: Request) -> None:
         url = URL(request.url)
         if url.scheme not in ("data", "blob") and url.origin() != origin.origin():
-            complaints.append(f"asked elsewhere: {request.method} {request.url}")
+            complaints.append(f"request to another origin: {request.method} {request.url}")
 
     def on_console(message: ConsoleMessage) -> None:
-        # A refusal of ours is news to Chromium; that of a page's own file would be a fault.
+        # Chromium logs error statuses, which are expected for API calls, but not for a page's own files.
         refused = "the server responded with a status of 4" in message.text or "of 5" in message.text
         if message.type in ("error", "warning") and not (refused and "/static/" not in message.location["url"]):
             complaints.append(f"{message.type}: {message.text}")
@@ -78,13 +78,13 @@ def watch(context: BrowserContext, origin: URL) -> list[str]:
 
 
 async def set_password(folder: Path) -> None:
-    """Let PASSWORD open the dashboard of the state folder, as `lmarena-bridge password` does."""
+    """Set PASSWORD as the dashboard's password in the state folder, like `lmarena-bridge password`."""
     state = StateFolder(folder)
     state.prepare()
     await admin_document(state).save(Admin(passwords.hash_password(PASSWORD)))
 
 
 async def log_in(page: Page) -> None:
-    """Let the visitor in; where the page goes next is not said."""
+    """Log the visitor in, without following the redirect."""
     answer = await page.request.post("/dashboard/login", form={"password": PASSWORD}, max_redirects=0)
     assert answer.status == 303

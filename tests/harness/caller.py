@@ -1,4 +1,4 @@
-"""A caller on a bare connection: it can stop in the middle of a request, not read its answer, or vanish."""
+"""A caller on a raw connection: it can stop within a request, not read its answer, or reset the connection."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from yarl import URL
 
-#: What a caller holds itself of an answer that it does not read: twice this.
+#: Half of what a caller buffers of an answer that it does not read.
 READ_AHEAD_BYTES = 8 * 1024
 
 
 @dataclass(slots=True)
 class Caller:
-    """One connection to a bridge; `reader` sees the raw answer, chunk sizes and all."""
+    """One connection to a bridge; `reader` gets the raw answer, including chunk sizes."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -32,21 +32,21 @@ class Caller:
         await self.writer.drain()
 
     async def send_head(self, length: int, *headers: str) -> None:
-        """Send a chat's request line and headers; `length` bytes of body are to follow."""
+        """Send a chat's request line and headers; `length` bytes of body must follow."""
         lines = (self._head, f"Content-Length: {length}", *headers)
         self.writer.write("".join(f"{line}\r\n" for line in (*lines, "")).encode())
         await self.writer.drain()
 
     async def sees(self, text: bytes) -> bytes:
-        """Read until `text` has come."""
+        """Read until `text` has arrived."""
         return await self.reader.readuntil(text)
 
     def leave(self) -> None:
-        """Close the connection in order."""
+        """Close the connection properly."""
         self.writer.close()
 
     def vanish(self) -> None:
-        """Reset the connection, as a caller's death or a middlebox does."""
+        """Reset the connection, as a crashed caller or a middlebox does."""
         sock = self.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
@@ -56,7 +56,7 @@ class Caller:
 async def calling(
     origin: str, key: str, *, receive_bytes: int | None = None, path: str = "/v1/chat/completions"
 ) -> AsyncIterator[Caller]:
-    """Connect; `receive_bytes` is what the kernel may hold of the answer while it is not read."""
+    """Connect; `receive_bytes` is the size of the kernel's receive buffer."""
     url = URL(origin)
     with socket.socket() as sock:
         sock.setblocking(False)
@@ -72,7 +72,7 @@ async def calling(
 
 
 async def exchange(origin: str, sent: str, *, head_only: bool = False) -> str:
-    """Send a text as it is on a connection of its own; read until the bridge closes, or the answer's head."""
+    """Send a text unchanged on a new connection; read until the bridge closes it, or only the answer's head."""
     url = URL(origin)
     reader, writer = await asyncio.open_connection(url.host, url.port)
     with closing(writer):

@@ -1,4 +1,4 @@
-"""A server's certificate, made for the occasion."""
+"""Makes a server certificate for a test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from programs import need_program
 
 
 def server_context(folder: Path) -> ssl.SSLContext:
-    """A context for `localhost`, whose certificate and key stand in `folder`."""
+    """A TLS context for `localhost`, whose certificate and key are in `folder`."""
     certificate, key = folder / "cert.pem", folder / "key.pem"
     kind = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost")
     files = ("-keyout", str(key), "-out", str(certificate))

@@ -1,4 +1,4 @@
-"""What statistics must say, from the plain list of what happened: slow, and right."""
+"""A reference implementation of the statistics, computed from the plain list of events: slow but correct."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SERIES: dict[PeriodKind, tuple[int, int]] = {"minute": (60, 120), "hour": (3600,
 
 @dataclass
 class Clock:
-    """Unix time that moves when told; it begins with a UTC day."""
+    """Unix time that is moved manually; it starts at the beginning of a UTC day."""
 
     now: float = 20_000.0 * DAY
 
@@ -26,7 +26,7 @@ class Clock:
 
 @dataclass
 class Happened:
-    """Everything that was counted, in order, with its unix time."""
+    """All events in order, with their unix times."""
 
     outcomes: list[tuple[int, Outcome]] = field(default_factory=list)
     attempts: list[tuple[int, str, Reason]] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Happened:
 
 
 def assert_adds_up(stats: Stats, happened: Happened, now: float) -> None:
-    """Compare all of the statistics, as seen at `now`."""
+    """Compare all statistics, as of `now`."""
     outcomes = [outcome for _, outcome in happened.outcomes]
     _assert_counts(stats.totals, outcomes)
     assert stats.statuses == Counter(outcome.status for outcome in outcomes)
@@ -95,7 +95,7 @@ def _assert_counts(counts: Counts, outcomes: list[Outcome]) -> None:
 
 
 def _assert_top(top: list[tuple[str, UsageCounts]], table: dict[str, UsageCounts]) -> None:
-    # But for `last`: the latest of the days', which is another one than the last counted if the clock went back.
+    # Except `last`: it is the latest of the days', which differs from the last event's if the clock was set back.
     assert dict(_numbers(top)) == dict(_numbers(table.items()))
     assert [usage.requests for _, usage in top] == sorted((usage.requests for _, usage in top), reverse=True)
 

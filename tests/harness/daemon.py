@@ -1,4 +1,4 @@
-"""What a daemon that is a process of its own is started with."""
+"""Inputs for starting a daemon as a separate process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(bridge.__file__).parent.parent
 
 
 def toml(sections: Overrides) -> str:
-    """Sections of plain values as TOML, whose strings, numbers and lists are written as JSON's."""
+    """Sections of plain values as TOML, whose strings, numbers and lists have JSON's syntax."""
     return "\n".join(
         f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
         for name, values in sections.items()

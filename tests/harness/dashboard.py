@@ -1,4 +1,4 @@
-"""A browser in front of a bridge's dashboard, as far as cookies, tokens and forms go; and what it makes of a page."""
+"""A minimal browser for a bridge's dashboard, with cookies, CSRF tokens and forms, and a parser for its pages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _password_hash() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An answer, read to its end."""
+    """A complete answer."""
 
     status: int
     headers: CIMultiDictProxy[str]
@@ -37,18 +37,18 @@ class Page:
 
     @property
     def location(self) -> str | None:
-        """Where it sends on to."""
+        """The target of its redirect."""
         return self.headers.get("Location")
 
     @property
     def csrf(self) -> str:
-        """The token in its forms; '' where it has none."""
+        """The CSRF token in its forms; '' if it has none."""
         found = _TOKEN.search(self.text)
         return found[1] if found else ""
 
     @property
     def markup(self) -> Markup:
-        """What a browser reads in it."""
+        """The parsed page."""
         markup = Markup()
         markup.feed(self.text)
         markup.close()
@@ -64,15 +64,15 @@ class Markup(HTMLParser):
         self.text = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take an element."""
+        """Add an element."""
         self.elements.append((tag, {name: value or "" for name, value in attrs}))
 
     def handle_data(self, data: str) -> None:
-        """Take a text; a script's too."""
+        """Add a text, including scripts."""
         self.text += data
 
     def says(self, text: str) -> bool:
-        """Whether somebody can read this text, in an element or an attribute."""
+        """Whether the page contains this text, in an element or an attribute."""
         return text in self.text or any(
             text in value for _, attributes in self.elements for value in attributes.values()
         )
@@ -80,7 +80,7 @@ class Markup(HTMLParser):
 
 @dataclass
 class Dashboard:
-    """One browser. It follows no redirect, so that a test sees where it is sent; `headers` go with all it asks."""
+    """One browser. It follows no redirects, so that tests can check them; `headers` are sent with every request."""
 
     bridge: RunningBridge
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class Dashboard:
         body: Mapping[str, str] | str | bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Page:
-        """Send a request as it is, with the cookie; a mapping is sent as a form."""
+        """Send a request unchanged, with the cookie; a mapping is sent as a form."""
         sent = {**({"Cookie": self.cookie} if self.cookie else {}), **self.headers, **(headers or {})}
         url = self.bridge.origin + path
         async with self.bridge.http.request(method, url, data=body, headers=sent, allow_redirects=False) as response:
@@ -105,47 +105,47 @@ class Dashboard:
         return page
 
     async def get(self, path: str, /, **headers: str) -> Page:
-        """Look at a page."""
+        """Get a page."""
         return await self.ask("GET", path, headers=headers)
 
     async def live(self, path: str) -> Page:
-        """Look at the part of a page that redraws itself."""
+        """Get the part of a page that is updated live."""
         return await self.get(path, **{"X-Live": "1"})
 
     async def post(self, path: str, fields: Mapping[str, str] | None = None, /, **headers: str) -> Page:
-        """Send a form of a page, with the token that it carries."""
+        """Send a form of a page, with its CSRF token."""
         return await self.ask("POST", path, {"csrf": self.csrf, **(fields or {})}, headers)
 
     async def set_up(self, password: str = PASSWORD) -> Page:
-        """Set the first password with the code that the daemon printed, and be logged in."""
+        """Set the first password with the code that the daemon printed, which also logs in."""
         code = setup_code(self.bridge.app) or ""
         page = await self.ask("POST", "/dashboard/setup", {"code": code, "password": password, "again": password})
         return await self._see(page)
 
     async def enter(self) -> None:
-        """Be logged in with that password, at once: its hash is made once for all tests, and no page is drawn."""
+        """Log in with PASSWORD quickly: its hash is computed once for all tests, and no page is rendered."""
         app = self.bridge.app
         await app[STATE].update_admin(lambda admin: replace(admin, password_hash=_password_hash()))
         session_id, login = app[LOGINS].begin()
         self.cookie, self.csrf = f"{PLAIN_COOKIE}={session_id}", login.csrf
 
     async def log_in(self, password: str = PASSWORD) -> Page:
-        """Try a password."""
+        """Log in with a password."""
         return await self._see(await self.ask("POST", "/dashboard/login", {"password": password}))
 
     async def _see(self, page: Page) -> Page:
-        """Look at a page with a form once logged in: it carries the token."""
+        """After a login, get a page with a form, for its CSRF token."""
         if page.location == "/dashboard":
             await self.get("/dashboard/keys")
         return page
 
     async def is_in(self) -> bool:
-        """Whether the cookie opens a page."""
+        """Whether the cookie is logged in."""
         return (await self.get("/dashboard/keys")).status == 200
 
 
 class Kept:
-    """What must not change: what is on disk, and that the browser's owner is logged in."""
+    """Checks that nothing has changed: neither the files, nor that the browser is logged in."""
 
     def __init__(self, dashboard: Dashboard) -> None:
         self._dashboard = dashboard
@@ -156,11 +156,11 @@ class Kept:
         return {name: (folder / f"{name}.json").read_bytes() for name in ("keys", "accounts", "admin")}
 
     async def unchanged(self) -> bool:
-        """Whether all is as it was."""
+        """Whether nothing has changed."""
         return self._files() == self._before and await self._dashboard.is_in()
 
 
-#: What anybody may ask. The rest of the whole app wants a key or a login.
+#: Paths that need neither a key nor a login.
 OPEN = frozenset(
     {
         "/",
@@ -177,16 +177,16 @@ OPEN = frozenset(
 
 
 def routes(app: web.Application) -> list[tuple[str, str]]:
-    """The method and the path of every route of the app but the open ones, with something in the place of a name."""
+    """The method and path of every route of the app except open ones, with an example in place of a name."""
     known = ((route.method, route.resource.canonical) for route in app.router.routes() if route.resource is not None)
     return [(method, path.replace("{name}", "some-name")) for method, path in known if path not in OPEN]
 
 
 def private(app: web.Application) -> list[tuple[str, str]]:
-    """Those of the dashboard."""
+    """The routes of the dashboard."""
     return [(method, path) for method, path in routes(app) if path.startswith("/dashboard")]
 
 
 def changes(app: web.Application) -> list[str]:
-    """Every address of the dashboard that may change something for whoever is logged in."""
+    """All paths of the dashboard that may change something for a logged-in user."""
     return [path for method, path in private(app) if method == "POST"]

@@ -1,4 +1,4 @@
-"""Small PDFs, made here: many that differ, padded to any size; parts that bring them, and parts that are refused."""
+"""Generates small distinct PDFs of any size, message parts that contain them, and parts that are refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_BYTES: Final = 10 * 1024 * 1024
 
 
 def pdf(number: int = 0, size: int | None = None) -> bytes:
-    """One empty page whose width is the number; of exactly `size` bytes, if given, by a comment."""
+    """One empty page whose width is the number; padded with a comment to exactly `size` bytes, if given."""
     objects = (
         b"<</Type/Catalog/Pages 2 0 R>>",
         b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
@@ -33,22 +33,22 @@ def pdf(number: int = 0, size: int | None = None) -> bytes:
 
 
 def bare(data: bytes) -> str:
-    """Base64 without the beginning of a data URL."""
+    """Base64 without the prefix of a data URL."""
     return base64.b64encode(data).decode()
 
 
 def file_part(data: bytes, label: str = PDF) -> dict[str, Any]:
-    """A `file` part, as OpenAI's chat completions take it."""
+    """A `file` part of OpenAI's chat completions."""
     return {"type": "file", "file": {"filename": "report.pdf", "file_data": data_url(data, label)}}
 
 
 def input_file(data: bytes) -> dict[str, Any]:
-    """An `input_file` part, as OpenAI's Responses API takes it."""
+    """An `input_file` part of OpenAI's Responses API."""
     return {"type": "input_file", "filename": "report.pdf", "file_data": data_url(data, PDF)}
 
 
 def user_reading(text: str, *documents: bytes) -> dict[str, Any]:
-    """A user's message: the PDFs, and a text part behind them."""
+    """A user's message: the PDFs, then a text part."""
     return {"role": "user", "content": [*map(file_part, documents), {"type": "text", "text": text}]}
 
 

@@ -6,5 +6,5 @@ from typing import Final
 
 from upstream.arena.traits import Era
 
-#: As of autumn 2026, and as of late 2025, which may still hold for some accounts.
+#: As of autumn 2026, and as of late 2025, which may still apply to some accounts.
 ERAS: Final[tuple[Era, ...]] = (2026, 2025)

@@ -1,4 +1,4 @@
-"""How many examples a property tries whose examples are costly: a share of what the profile says."""
+"""Reduces the number of examples of a slow property test to a share of the profile's."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from hypothesis import settings
 
 
 def a_share(of: int) -> settings:
-    """Try one in `of` of the profile's examples, a hundred at least."""
+    """Settings with one in `of` of the profile's examples, but at least a hundred."""
     return settings(max_examples=max(100, settings().max_examples // of))

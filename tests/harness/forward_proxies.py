@@ -1,4 +1,4 @@
-"""Real forward proxies on loopback, microsocks and tinyproxy, and a wire tap in front of them or of anything else."""
+"""Real forward proxies on loopback (microsocks, tinyproxy), and a recording tap for any connection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from programs import need_program
 
-#: What a loaded machine may need to start a program, in seconds.
+#: How long a busy machine may take to start a program, in seconds.
 _START_SECONDS = 20.0
 
 _TINYPROXY = """
@@ -29,7 +29,7 @@ BasicAuth {user} {password}
 
 @asynccontextmanager
 async def microsocks(user: str, password: str) -> AsyncIterator[int]:
-    """A SOCKS5 proxy that wants this password; its port."""
+    """Run a SOCKS5 proxy with this password; yield its port."""
     port = _free_port()
     words = (need_program("microsocks"), "-i", "127.0.0.1", "-p", str(port), "-u", user, "-P", password)
     async with _running(words, port):
@@ -38,7 +38,7 @@ async def microsocks(user: str, password: str) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def tinyproxy(user: str, password: str, folder: Path) -> AsyncIterator[int]:
-    """An HTTP proxy that takes CONNECT and wants this password; its port."""
+    """Run an HTTP proxy that supports CONNECT, with this password; yield its port."""
     port = _free_port()
     config = folder / "tinyproxy.conf"
     config.write_text(_TINYPROXY.format(port=port, user=user, password=password))
@@ -53,7 +53,7 @@ async def _running(words: tuple[str, ...], port: int) -> AsyncIterator[None]:
     )
     try:
         async with asyncio.timeout(_START_SECONDS):
-            while process.returncode is None:  # asked again and again, since a program has no event
+            while process.returncode is None:  # polled, since there is no event for it
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", port)
                 except ConnectionRefusedError:
@@ -71,7 +71,7 @@ async def _running(words: tuple[str, ...], port: int) -> AsyncIterator[None]:
 
 @dataclass
 class Tap:
-    """Passes on what comes to `port`, and keeps it: `sent` towards the server, `received` from it."""
+    """Forwards connections to `port`, and records the bytes `sent` to the server and `received` from it."""
 
     port: int = 0
     connections: int = 0
@@ -81,7 +81,7 @@ class Tap:
 
 @asynccontextmanager
 async def tapped(port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Tap]:
-    """A tap before a port on loopback; with `tls` it is a TLS server, and keeps what was inside."""
+    """A tap in front of a port on loopback; with `tls` it is a TLS server, and records the decrypted bytes."""
     tap = Tap()
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kept: bytearray) -> None:
@@ -112,7 +112,7 @@ def closed_port() -> int:
 
 
 def _free_port() -> int:
-    """A port that nothing listens on, below those that the kernel hands out: before the proxy has it, it could go."""
+    """A free port below the kernel's ephemeral ports, so that it is not taken before the proxy starts."""
     while True:
         port = random.randrange(10_000, 32_000)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):

@@ -1,4 +1,4 @@
-"""Server-sent events as two kinds of client read them; both must see the same."""
+"""Parses server-sent events in the ways of two kinds of client; both must get the same result."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ DONE = b"[DONE]"
 
 
 def frames(body: bytes) -> list[bytes]:
-    """The data of each event, split at blank lines; comments are left out.
+    """The data of each event, split at blank lines; comments are ignored.
 
-    Raises ValueError for what no stream of ours may hold: a field but `data`, an event of several lines, a CR, a
-    last event without its end.
+    Raises ValueError for anything that our streams must not contain: other fields than `data`, an event of several
+    lines, a CR, an unterminated last event.
     """
     *events, rest = body.split(b"\n\n")
     if rest:
-        raise ValueError(f"an event without its end: {rest[:100]!r}")
+        raise ValueError(f"unterminated event: {rest[:100]!r}")
     found: list[bytes] = []
     for event in events:
         field, colon, data = event.partition(b": ")
         if not colon or field not in (b"data", b"") or b"\n" in event or b"\r" in event:
-            raise ValueError(f"no event of one `data:` line: {event[:100]!r}")
+            raise ValueError(f"not an event with a single `data:` line: {event[:100]!r}")
         if field:
             found.append(data)
     return found
 
 
 def frames_by_lines(body: bytes) -> list[bytes]:
-    """The data of each event, as a client finds it that decodes first and asks `str.splitlines` for the lines."""
+    """The data of each event, for a client that decodes first and then uses `str.splitlines`."""
     return [line.removeprefix("data: ").encode() for line in body.decode().splitlines() if line.startswith("data: ")]

@@ -1,4 +1,4 @@
-"""One public server that pictures can be fetched from, played in this process."""
+"""A fake public server in this process, from which pictures can be fetched."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from upstream.http.addresses import guarded_socket_factory
 
 
 class Internet:
-    """One public name, and a server of the test's own behind it: what the guard lets through is led there."""
+    """One public name, and a local server: connections that pass the address check are diverted to it."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -37,7 +37,7 @@ class Internet:
         return diverted
 
     async def serve(self, request: web.BaseRequest) -> web.Response:
-        """Once `answers` is set: a picture at every path but `/missing`, `/text` and `/away`, which leads within."""
+        """Once `answers` is set, serve a picture at every path except `/missing`, `/text` and the redirect `/away`."""
         self.served.append(request.path)
         await self.answers.wait()
         if request.path == "/text":
@@ -48,7 +48,7 @@ class Internet:
 
 
 class Diverted(socket.socket):
-    """A socket that connects to the test's own server, whatever the address is."""
+    """A socket that connects to the test's own server, for any address."""
 
     to: tuple[str, int]
 
@@ -58,7 +58,7 @@ class Diverted(socket.socket):
 
 @asynccontextmanager
 async def playing_the_internet(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Internet]:
-    """Run the server; bridges that are started meanwhile find it under its public name."""
+    """Run the server; bridges started meanwhile reach it under its public name."""
     internet = Internet()
     runner = web.ServerRunner(web.Server(internet.serve), shutdown_timeout=0.1)
     await runner.setup()

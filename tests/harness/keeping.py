@@ -1,4 +1,4 @@
-"""Logins as the bridge keeps them, before an arena, while time passes as a test says."""
+"""The renewal of logins at an arena, with time under the test's control."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from upstream.site_clock import SiteClock
 
 
 class Wall(Clock):
-    """A clock that can be set, which a monotonic one does not notice."""
+    """A wall clock that can be set without affecting the monotonic clock."""
 
     def __init__(self, monotonic: Clock) -> None:
         self._monotonic = monotonic
@@ -35,9 +35,9 @@ class Wall(Clock):
 
 @dataclass
 class Keeping:
-    """`clock` is the site's; `wall` is this machine's, which a test may set to another time.
+    """`clock` is the site's; `wall` is this machine's, which a test may set to a different time.
 
-    `tasks` are the calls under way, `aside` what a test does meanwhile.
+    `tasks` are the pending calls, `aside` are tasks of the test.
     """
 
     arena: Arena
@@ -52,30 +52,30 @@ class Keeping:
     config: Config = field(repr=False)
 
     def account(self, session: Session) -> Account:
-        """The account as it is now."""
+        """The account's current state."""
         account = self.state.pool.get(session.user_id)
         assert account is not None
         return account
 
     @property
     def reads(self) -> list[Call]:
-        """The calls that ask who is logged in, so far."""
+        """The calls to `/api/me` so far."""
         return [call for call in self.arena.calls if call.kind == "me"]
 
     async def settled(self) -> None:
-        """Wait until no call is under way, and all that they have shown is on disk."""
+        """Wait until no call is pending, and all results are on disk."""
         while running := tuple(self.tasks):
             await asyncio.wait(running)
         await self.state.flush()
 
     async def look(self) -> float:
-        """Let what is due be done; return the seconds to the next look."""
+        """Make the calls that are due; return the seconds until the next check."""
         self.renewals.start_due()
         await self.settled()
         return self.renewals.start_due()
 
     async def run(self, seconds: float) -> None:
-        """Let time pass, with a look as often as the bridge takes one."""
+        """Let time pass, with checks as often as in the bridge."""
         end = self.clock.now + seconds
         while self.clock.now < end:
             wait = await self.look()
@@ -83,7 +83,7 @@ class Keeping:
         await self.look()
 
     async def on_disk(self, session: Session) -> Account:
-        """The account as a restart would find it."""
+        """The account as it would be loaded after a restart."""
         found = await accounts_document(self.folder).load()
         return next(account for account in found if account.user_id == session.user_id)
 
@@ -92,7 +92,7 @@ class Keeping:
 async def keeping(
     arena: Arena, folder: StateFolder, clock: Clock, *sessions: Session, connect_timeout: float = 5.0
 ) -> AsyncIterator[Keeping]:
-    """Keep the accounts of a state folder, after adding one for each session; nothing happens by itself."""
+    """Add an account to a state folder for each session, and prepare their renewals; nothing runs automatically."""
     folder.prepare()
     await add_accounts(folder, *sessions)
     arena.clock = clock

@@ -1,10 +1,10 @@
-"""Time that passes when a test says so."""
+"""A clock under the test's control."""
 
 from __future__ import annotations
 
 
 class Clock:
-    """A monotonic clock that is moved by hand, in seconds."""
+    """A monotonic clock in seconds that is moved manually."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -1,4 +1,4 @@
-"""Entries of the site's lists of models, as its JSON has them, and what they are read as."""
+"""Entries of the site's model lists in its JSON format, and the models that they are parsed into."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FULL_MODEL = Model(
 
 
 def entry(**changes: object) -> dict[str, object]:
-    """FULL with other fields; a field given as `...` is left out."""
+    """FULL with changed fields; a field given as `...` is omitted."""
     return {key: value for key, value in (FULL | changes).items() if value is not ...}
 
 

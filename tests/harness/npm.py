@@ -1,4 +1,4 @@
-"""Packages of Node.js that some tests need, fetched into a folder outside the checkout."""
+"""Installs Node.js packages that some tests need into a folder outside the checkout."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 from programs import need_program
 
-#: What npm may take to fetch a package, in seconds.
+#: How long npm may take, in seconds.
 INSTALL_SECONDS = 90
 
 
 def install(source: Path, folder: Path) -> Path:
-    """Copy the project `source` to `folder`, which is not there yet, and install what its lock file names."""
+    """Copy the project `source` to the new folder `folder`, and install the packages of its lock file."""
     npm = need_program("npm")
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns("node_modules"))
     command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]

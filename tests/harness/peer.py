@@ -1,4 +1,4 @@
-"""A site that is nothing but one coroutine for each connection, and exchanges with it."""
+"""A fake site that runs one coroutine for each connection, and HTTP exchanges with it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: Text/Plain; charset=utf-8\r\nContent-Len
 
 @asynccontextmanager
 async def towards(peer: Peer, *, connections: int = 10) -> AsyncIterator[tuple[PooledExchanges, str]]:
-    """Exchanges with a server that does what `peer` does with each connection; its origin."""
+    """Run a server that calls `peer` for each connection; yield exchanges with it, and its origin."""
 
     async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -33,7 +33,7 @@ async def towards(peer: Peer, *, connections: int = 10) -> AsyncIterator[tuple[P
 
 
 async def read(response: PooledResponse) -> bytes:
-    """The whole of a body, whose connection is let go."""
+    """Read the whole body, and release the connection."""
     async with asyncio.timeout(5):
         data = await read_bounded(response, 1_000_000)
     response.release()
@@ -41,7 +41,7 @@ async def read(response: PooledResponse) -> bytes:
 
 
 def pool_of(client: ArenaClient) -> Pool:
-    """The connections of a client."""
+    """The connection pool of a client."""
     exchanges = client._exchanges
     assert isinstance(exchanges, PooledExchanges)
     return exchanges.pool

@@ -1,4 +1,4 @@
-"""Small pictures of the four formats, made here: many that differ, padded to any size; and parts that are refused."""
+"""Generates small distinct pictures of the four formats and any size, and message parts that are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _chunk(tag: bytes, data: bytes) -> bytes:
 
 
 def png(number: int = 0, size: int | None = None) -> bytes:
-    """One pixel whose colour is the number; of exactly `size` bytes, if given, by a chunk that no reader knows."""
+    """One pixel whose colour is the number; padded with an unknown chunk to exactly `size` bytes, if given."""
     pixel = zlib.compress(b"\0" + number.to_bytes(3, "big"))
     header = _chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0))
     end = _chunk(b"IDAT", pixel) + _chunk(b"IEND", b"")
@@ -28,7 +28,7 @@ def png(number: int = 0, size: int | None = None) -> bytes:
 
 
 def jpeg(size: int | None = None) -> bytes:
-    """A grey square of eight pixels' side; padded by fill bytes, of which a marker may have any number before it."""
+    """A grey square of 8 × 8 pixels; padded with fill bytes, any number of which may precede a marker."""
     segments = (
         (0xDB, b"\0" + b"\1" * 64),  # quantization: all alike
         (0xC0, struct.pack(">BHHB", 8, 8, 8, 1) + b"\1\x11\0"),  # baseline, 8 × 8, one component
@@ -42,7 +42,7 @@ def jpeg(size: int | None = None) -> bytes:
 
 
 def gif(size: int | None = None) -> bytes:
-    """One black pixel; padded by a comment."""
+    """One black pixel; padded with a comment."""
     start = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
     end = b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\2\2\x44\1\0" + b";"
     if size is None:
@@ -56,7 +56,7 @@ def gif(size: int | None = None) -> bytes:
 
 
 def webp(size: int | None = None) -> bytes:
-    """One pixel without loss; padded by a chunk that no reader knows, and if need be a byte behind the end."""
+    """One lossless pixel; padded with an unknown chunk, and if necessary a byte after the end."""
     image = b"VP8L" + struct.pack("<I", 13) + bytes.fromhex("2f00000010071011118888fe07") + b"\0"
     room = 0 if size is None else size - 12 - len(image)
     if room >= 8:
@@ -64,14 +64,14 @@ def webp(size: int | None = None) -> bytes:
     return b"RIFF" + struct.pack("<I", 4 + len(image)) + b"WEBP" + image + bytes(room % 2)
 
 
-#: Content type → the smallest picture of it.
+#: The smallest picture of each content type.
 SMALL: Final[Mapping[str, bytes]] = {
     "image/png": png(),
     "image/jpeg": jpeg(),
     "image/gif": gif(),
     "image/webp": webp(),
 }
-#: Content type → how to make one of a size in bytes.
+#: A function that makes a picture of a given size in bytes, for each content type.
 SIZED: Final[Mapping[str, Callable[[int], bytes]]] = {
     "image/png": lambda size: png(size=size),
     "image/jpeg": jpeg,
@@ -91,7 +91,7 @@ def picture_part(data: bytes, label: str = "image/png") -> dict[str, Any]:
 
 
 def user_with(text: str, *pictures: bytes) -> dict[str, Any]:
-    """A user's message: a text part, if there is a text, and the pictures behind it."""
+    """A user's message: a text part, if there is a text, then the pictures."""
     parts = [{"type": "text", "text": text}] if text else []
     return {"role": "user", "content": [*parts, *map(picture_part, pictures)]}
 

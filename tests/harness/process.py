@@ -1,4 +1,4 @@
-"""Daemons as processes of their own, one after the other over one state folder, against an arena in this process."""
+"""Runs daemons as separate processes, one after another with one state folder, with an arena in this process."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from bridge.state.state import keys_document
 from bridge.tasks import TaskOwner
 from upstream.arena import Arena, Session
 
-#: What a loaded machine may need to start an interpreter, in seconds.
+#: How long a busy machine may take to start an interpreter, in seconds.
 START_SECONDS = 30.0
 READY = "LMArena Bridge is ready on "
 
-#: Hands a socket over as a service manager does, sd_listen_fds(3): as descriptor 3, said to the process by its id.
+#: Passes a socket to the daemon like a service manager, sd_listen_fds(3): as descriptor 3, announced by process id.
 _HAND_OVER = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
@@ -39,7 +39,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 @dataclass
 class DaemonProcess:
-    """`lmarena-bridge serve` as it runs: its process, and what it logs."""
+    """A running `lmarena-bridge serve`: its process, and its log."""
 
     process: asyncio.subprocess.Process
     origin: str = ""
@@ -47,7 +47,7 @@ class DaemonProcess:
     _unread: asyncio.Queue[str | None] = field(default_factory=asyncio.Queue)
 
     async def read_log(self) -> None:
-        """Take what is logged, to the end."""
+        """Read the log until its end."""
         assert self.process.stderr is not None
         async for line in self.process.stderr:
             self.log.append(line.decode().rstrip("\n"))
@@ -55,7 +55,7 @@ class DaemonProcess:
         self._unread.put_nowait(None)
 
     async def logs(self, text: str, within: float = 10.0) -> str:
-        """The next line with that text. Raises AssertionError with the log if none comes `within` so many seconds."""
+        """Wait for the next line with this text, for `within` seconds. Raises AssertionError with the log."""
         try:
             async with asyncio.timeout(within):
                 while (line := await self._unread.get()) is not None:
@@ -70,14 +70,14 @@ class DaemonProcess:
         self.process.send_signal(number)
 
     async def ends(self, within: float = 20.0) -> int:
-        """Its exit status. Raises AssertionError with the log if it does not end `within` so many seconds."""
+        """Wait for its exit status, for `within` seconds. Raises AssertionError with the log."""
         try:
             return await asyncio.wait_for(self.process.wait(), within)
         except TimeoutError:
-            raise AssertionError("\n".join(["it goes on:", *self.log])) from None
+            raise AssertionError("\n".join(["it is still running:", *self.log])) from None
 
     async def stop(self) -> tuple[int, float]:
-        """SIGTERM; return the exit status, and how long the end took in seconds."""
+        """Send SIGTERM; return the exit status, and how long the shutdown took in seconds."""
         began = time.monotonic()
         self.signal(signal.SIGTERM)
         return await self.ends(), time.monotonic() - began
@@ -102,7 +102,7 @@ class Home:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """What a request carries."""
+        """The headers of a request."""
         return {"Authorization": f"Bearer {self.secret}"}
 
     def configure(self, overrides: Overrides | None = None) -> None:
@@ -113,7 +113,7 @@ class Home:
         }
         for section, values in (overrides or {}).items():
             sections.setdefault(section, {}).update(values)
-        Config.read(sections)  # a slip of the test's, not the daemon's
+        Config.read(sections)  # detects mistakes of the test
         self.config.write_text(toml(sections))
 
     async def add_key(self, key: ApiKey) -> None:
@@ -128,9 +128,9 @@ class Home:
         program: Sequence[str] = (sys.executable, "-m", "bridge"),
         environ: Mapping[str, str] | None = None,
     ) -> AsyncIterator[DaemonProcess]:
-        """Start a daemon, and do not wait for it; kill it in the end if it has not ended.
+        """Start a daemon without waiting until it is ready; in the end, kill it if it is still running.
 
-        `program` may start it in a way of its own; `environ` is added to the environment.
+        `program` replaces the usual command; `environ` is added to the environment.
         """
         words = [*program, "serve", "--config", str(self.config)]
         if inherited is not None:

@@ -1,4 +1,4 @@
-"""Programs that some tests need and not every machine has."""
+"""Finds programs that some tests need but not every machine has."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 
 def need_program(name: str) -> str:
-    """Where the program is; without it the test skips, or fails where no test may (see conftest)."""
+    """The program's path; without it the test is skipped, or fails where skips are forbidden (see conftest)."""
     path = shutil.which(name)
     if path is None:
         pytest.skip(f"{name} is not installed")

@@ -1,6 +1,6 @@
-"""The real nginx and Caddy in front of whatever listens on a port, with the examples of systemd/ as they are shipped.
+"""Runs the real nginx and Caddy in front of a port, with the example configurations that are shipped in systemd/.
 
-Only what belongs to a machine is replaced: ports, the name, the certificate, folders.
+Only machine-specific settings are replaced: ports, the name, the certificate, folders.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from programs import need_program
 
 EXAMPLES = ROOT / "systemd"
 _UPSTREAM = "127.0.0.1:8000"
-#: What a loaded machine may need to start a program, in seconds.
+#: How long a busy machine may take to start a program, in seconds.
 _START_SECONDS = 20.0
 
-#: The site alone is no configuration: this is what stands around it on a machine.
+#: The global configuration around the example's site.
 _NGINX = """
 daemon off;
 master_process off;
@@ -45,7 +45,7 @@ http {{
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """One of them, ready to be run; `check` is its own test of its configuration."""
+    """A configured proxy; `run` and `check` are the commands to run it and to test its configuration."""
 
     name: str
     origin: str
@@ -99,7 +99,7 @@ def caddy(folder: Path, upstream_port: int) -> Proxy:
 
 @asynccontextmanager
 async def serving(proxy: Proxy, folder: Path) -> AsyncIterator[aiohttp.ClientSession]:
-    """Run it; the session trusts its certificate and begins at its origin."""
+    """Run a proxy; the session trusts its certificate and has its origin as base URL."""
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *proxy.run, env={**os.environ, **proxy.environ}, stdout=log, stderr=log
@@ -117,7 +117,7 @@ async def serving(proxy: Proxy, folder: Path) -> AsyncIterator[aiohttp.ClientSes
 
 
 async def _takes_connections(proxy: Proxy, process: asyncio.subprocess.Process, log: Path) -> None:
-    """Wait until it takes connections: asked again and again, since a program has no event."""
+    """Poll until it accepts connections, since there is no event for it."""
     port = int(proxy.origin.rpartition(":")[2])
     async with asyncio.timeout(_START_SECONDS):
         while process.returncode is None:
@@ -140,7 +140,7 @@ def _adapted(text: str, replaced: Mapping[str, str]) -> str:
 
 
 def _free_port() -> int:
-    """A port that nothing listens on, below those that the kernel hands out: before the proxy has it, it could go."""
+    """A free port below the kernel's ephemeral ports, so that it is not taken before the proxy starts."""
     while True:
         port = random.randrange(10_000, 32_000)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
@@ -148,7 +148,7 @@ def _free_port() -> int:
 
 
 def _certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate for localhost, signed by itself, and its key."""
+    """A self-signed certificate for localhost, and its key."""
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     words = "req -x509 -nodes -days 1 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -subj /CN=localhost"
     names = ["-addext", "subjectAltName=DNS:localhost", "-out", str(certificate), "-keyout", str(key)]

@@ -1,4 +1,4 @@
-"""The log lines of a bridge's requests, to be awaited."""
+"""Waits for the log lines of a bridge's requests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class RequestLog(logging.Handler):
-    """Keeps the fields of each line; a request's line is written when its handling has ended."""
+    """Records the fields of each line; a request's line is logged when it has ended."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -16,11 +16,11 @@ class RequestLog(logging.Handler):
         self._unread: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a line."""
+        """Record a line."""
         fields: dict[str, Any] = vars(record)["fields"]
         self.seen.append(fields)
         self._unread.put_nowait(fields)
 
     async def line(self, within: float = 1.0) -> dict[str, Any]:
-        """The next line's fields. Raises TimeoutError if none comes `within` so many seconds."""
+        """Wait for the next line's fields, for `within` seconds. Raises TimeoutError."""
         return await asyncio.wait_for(self._unread.get(), within)

@@ -1,4 +1,4 @@
-"""A whole bridge, in this process but on real sockets, against an embedded arena."""
+"""Runs a complete bridge in this process, on real sockets, with an embedded arena."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from upstream.arena import Arena, Session
 from upstream.protocol import cookies
 from upstream.protocol.renewal import FIRST_REPEAT_SECONDS
 
-#: A model of the arena's for each purpose, by name; looked up, so that the arena's list may change.
+#: Configuration values by section and key.
 Overrides = Mapping[str, Mapping[str, object]]
 
 
 @dataclass
 class RunningBridge:
-    """What a test needs to know of the bridge it talks to."""
+    """A running bridge, and what tests need to access it."""
 
     app: web.Application
     arena: Arena
@@ -46,7 +46,7 @@ class RunningBridge:
     key: str
     http: aiohttp.ClientSession
     _stack: AsyncExitStack = field(repr=False)
-    _passed: float = 0.0  # seconds of pauses that were let pass
+    _passed: float = 0.0  # seconds of pauses that have been skipped
 
     @property
     def base_url(self) -> str:
@@ -66,16 +66,16 @@ class RunningBridge:
 
     @property
     def calls_held(self) -> int:
-        """Slots and accounts that calls hold at the moment."""
+        """The number of slots and accounts that calls hold at the moment."""
         return self.app[LIMITER].running + self.state.pool.held
 
     async def logins_checked(self) -> None:
-        """Wait until the login of each account has been checked, so that no call about it is under way."""
+        """Wait until the login of each account has been checked, so that no such call is pending."""
         for account in self.state.pool:
             assert await self.app[RENEWALS].is_alive(account)
 
     async def login_checked_again(self) -> bool | None:
-        """Let the pause after a failed check of the only account's login pass, and check it once more."""
+        """Skip the pause after a failed check of the only account's login, and check it again."""
         (account,) = self.state.pool
         clock = self.app[CLIENT].clock
         self._passed += FIRST_REPEAT_SECONDS
@@ -85,13 +85,13 @@ class RunningBridge:
         return alive
 
     def sdk(self, **options: Any) -> openai.AsyncOpenAI:
-        """The real SDK; it repeats nothing unless asked to. Closed with the bridge."""
+        """The real SDK, without retries by default. It is closed with the bridge."""
         client = openai.AsyncOpenAI(**{"base_url": self.base_url, "api_key": self.key, "max_retries": 0, **options})
         self._stack.push_async_callback(client.close)
         return client
 
     def chat(self, *messages: str, **body: object) -> dict[str, object]:
-        """A request's body: the texts are user messages, unless `messages` is given."""
+        """The body of a chat request: the texts are user messages, unless `messages` is given."""
         return {
             "model": self.model(),
             "messages": [{"role": "user", "content": text} for text in messages],
@@ -99,7 +99,7 @@ class RunningBridge:
         }
 
     def model(self, *, output: str = "text", thinking: bool = False) -> str:
-        """The unique name of a model of the arena's that is no stealth model."""
+        """The unique name of one of the arena's models, not a stealth model."""
         names = [model.public_name for model in self.arena.models]
         for model in self.arena.models:
             outputs = set(model.outputs)
@@ -131,9 +131,9 @@ async def running_bridge(
     tls: ssl.SSLContext | None = None,
     dialects: Mapping[str, Dialect] | None = None,
 ) -> AsyncIterator[RunningBridge]:
-    """Run a bridge against `arena`, with an account for each session (one of its own by default) and one key.
+    """Run a bridge for `arena`, with an account for each session (by default a new one) and one key.
 
-    With `tls` its `http` accepts any certificate. `dialects` are further front APIs by path.
+    With `tls` its `http` accepts any certificate. `dialects` are additional front APIs by path.
     """
     folder = StateFolder(path)
     folder.prepare()
@@ -159,7 +159,7 @@ async def running_bridge(
 
 
 def config_for(arena: Arena, path: Path, overrides: Overrides | None = None) -> Config:
-    """The configuration of a bridge that talks to `arena`."""
+    """The configuration of a bridge for `arena`."""
     sections: dict[str, dict[str, object]] = {
         "server": {"state_dir": str(path), "port": 0},
         "upstream": {"base_url": arena.origin},
@@ -170,7 +170,7 @@ def config_for(arena: Arena, path: Path, overrides: Overrides | None = None) -> 
 
 
 async def add_accounts(folder: StateFolder, *sessions: Session) -> None:
-    """Add accounts to a state folder, as `lmarena-bridge accounts add` does."""
+    """Add accounts to a state folder, like `lmarena-bridge accounts add`."""
     added = tuple(Account(session.email, cookies.decode(session.cookie_value)) for session in sessions)
     users = {account.user_id for account in added}
     await accounts_document(folder).update(
@@ -179,12 +179,12 @@ async def add_accounts(folder: StateFolder, *sessions: Session) -> None:
 
 
 def api_key(**options: Any) -> tuple[str, ApiKey]:
-    """A key's secret and what is kept of it."""
+    """A new key: its secret, and what is stored of it."""
     return keys.generate(**{"name": "another", "now": time.time(), "rpm": 1_000_000, **options})
 
 
 def many_keys(number: int) -> tuple[ApiKey, ...]:
-    """So many keys, `Tool 0` and so on, the newest last; nobody has their secrets."""
+    """A number of keys, `Tool 0` and so on, the newest last, without known secrets."""
     return tuple(
         ApiKey(f"{at:08x}", f"Tool {at}", f"{at:064x}", f"{at:04d}", created=float(at)) for at in range(number)
     )

@@ -1,4 +1,4 @@
-"""Session cookies for tests, made up here, and how a browser cuts and names them."""
+"""Generates session cookies for tests, and splits and names them like a browser."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def jwt(**claims: object) -> str:
 
 
 def session_json(**changes: object) -> dict[str, object]:
-    """A session; a field given as `...` is left out."""
+    """A session; a field given as `...` is omitted."""
     whole: dict[str, object] = {
         "access_token": jwt(exp=1_800_000_000, sub="u-1"),
         "token_type": "bearer",

@@ -1,4 +1,4 @@
-"""What a stage lets through of an answer that comes in pieces."""
+"""Passes an answer in pieces through stages, and collects the output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from upstream.protocol.events import ReasoningDeltas, TextDeltas
 
 @dataclass
 class Told:
-    """What a caller was told: `deltas` are the texts as they came, `late` those that came only at the end."""
+    """The output for the caller: `deltas` are the texts of the stream, `late` those that were output at the end."""
 
     stages: Stages
     deltas: list[str] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Told:
 def told(
     makers: Sequence[StageMaker], pieces: Sequence[str], *, finish: str = "stop", repairs: Sequence[str | None] = ()
 ) -> Told:
-    """Send an answer through stages, each piece as a delta of its own; `repairs` are the answers to their prompts."""
+    """Pass an answer through stages, each piece as one delta; `repairs` are the answers to their prompts."""
     stages = Stages(makers, repairs=len(repairs))
     told = Told(stages)
     for piece in pieces:
@@ -65,6 +65,6 @@ def told(
 
 
 def cut_at(text: str, places: Sequence[int]) -> list[str]:
-    """A text in pieces, which begin at these places."""
+    """Split a text at these positions."""
     borders = [0, *sorted({place for place in places if 0 < place < len(text)}), len(text)]
     return [text[start:end] for start, end in pairwise(borders)]

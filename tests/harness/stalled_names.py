@@ -1,10 +1,10 @@
-"""A name server that does not answer: in processes that are started with it, some names take as long as it says."""
+"""Simulates a name server that does not answer: in processes started with it, lookups of some names take long."""
 
 from __future__ import annotations
 
 import sys
 
-#: Names that are not answered end so.
+#: The suffix of names whose lookups stall.
 SUFFIX = ".stalled.test"
 
 _PROGRAM = """
@@ -22,5 +22,5 @@ runpy.run_module("bridge", run_name="__main__", alter_sys=True)
 
 
 def program(seconds: float) -> tuple[str, ...]:
-    """The words that start the bridge so."""
+    """The command line that starts a bridge with stalled lookups."""
     return (sys.executable, "-c", _PROGRAM.format(suffix=SUFFIX, seconds=seconds))

@@ -1,4 +1,4 @@
-"""Many streams at once: answers that go on until they are let go, and callers that take in all of them."""
+"""Many concurrent streams: answers that continue until they are released, and callers that read them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from upstream.arena import Line, Pause, Step, Turn
 
 @dataclass
 class Play:
-    """Answers that go on until they are let go: but `stuck…` goes on for ever, and `brief…` says one thing."""
+    """Answers that continue until `go` is set; to `stuck…` they continue forever, to `brief…` they have one delta."""
 
     pace: float = 0.05
     go: asyncio.Event = field(default_factory=asyncio.Event)
@@ -36,7 +36,7 @@ class Play:
 
 @dataclass
 class StreamCaller:
-    """One streamed call; `begun` once its first text has come."""
+    """One streamed call; `begun` is set when its first text has arrived."""
 
     prompt: str
     body: bytes = b""
@@ -52,13 +52,13 @@ class StreamCaller:
 
     @property
     def texts(self) -> list[str]:
-        """The deltas of an answer; the last frame is left out."""
+        """The deltas of the answer, without the last frame."""
         chunks = [json.loads(frame) for frame in frames(self.body)[:-1]]
         return [text for chunk in chunks if (text := chunk["choices"][0]["delta"].get("content"))]
 
     @property
     def error(self) -> dict[str, Any] | None:
-        """The error event that ended the answer, if one did; a good end is `[DONE]` behind a finish reason."""
+        """The error event that ended the answer, if any; a successful end is `[DONE]` after a finish reason."""
         *chunks, last = frames(self.body)
         assert not any(b'"error"' in chunk for chunk in chunks)
         if last == DONE:
@@ -82,7 +82,7 @@ async def post(
 async def begin(
     tasks: asyncio.TaskGroup, http: aiohttp.ClientSession, daemon: DaemonProcess, home: Home, *prompts: str
 ) -> list[StreamCaller]:
-    """Start a stream for each prompt, and wait until all of them flow."""
+    """Start a stream for each prompt, and wait until all of them have begun."""
     callers = [StreamCaller(prompt) for prompt in prompts]
     for caller in callers:
         tasks.create_task(caller.call(http, daemon, home))

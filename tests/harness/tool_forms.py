@@ -1,4 +1,4 @@
-"""Tool calls in each form that models write them in, and tools to call."""
+"""Tool calls in all forms in which models write them, and tools to call."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def offering(
 
 
 def as_text(value: object) -> str:
-    """A value as XML forms write it: a string as it is, anything else as JSON."""
+    """A value in XML forms: a string unchanged, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

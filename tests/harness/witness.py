@@ -1,4 +1,4 @@
-"""What models were shown, held against what was asked: the one checker of tests about conversations."""
+"""Checks that models are shown exactly the messages of requests, for all tests of conversations."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ def user(text: str, **more: object) -> JsonMessage:
 
 
 def assistant(text: str, **more: object) -> JsonMessage:
-    """An answer as a client returns it."""
+    """An assistant's message as a client sends it."""
     return {"role": "assistant", "content": text, **more}
 
 
 class Witness:
-    """Answers for all models of an arena, and sees to it that they are shown a request's messages: all, once, in order.
+    """Answers for all models of an arena, and checks that they see a request's messages: all, once, in order.
 
-    Each text of a test comes from `text`, so that no other message holds its mark. Whatever a model is shown must be
-    what one of the requests under way says; else `strangers` tells.
+    Each text of a test comes from `text`, which adds a unique mark. The messages that a model is shown must be those
+    of a pending request; violations are recorded in `strangers`.
     """
 
     def __init__(self, arena: Arena) -> None:
         self.turns: list[Turn] = []
         self.strangers: list[str] = []
-        #: Set it aside to keep evaluations busy: an answer goes on behind its first delta when it is set.
+        #: If given, answers wait for it after their first delta, which keeps evaluations busy.
         self.go_on: asyncio.Event | None = None
-        #: Keeps an answer's transport open behind its finish until it is set.
+        #: If given, answers keep their transport open after the finish until it is set.
         self.let_go: asyncio.Event | None = None
         self._begun = asyncio.Semaphore(0)
         self._numbers = count(1)
@@ -52,17 +52,17 @@ class Witness:
         arena.script = self._answer
 
     def text(self, words: str = "") -> str:
-        """A text that stands nowhere else."""
+        """A unique text."""
         return f"«{next(self._numbers)}»{words}"
 
     async def begun(self, answers: int = 1) -> None:
-        """Wait until so many more answers have begun."""
+        """Wait until this many more answers have begun."""
         for _ in range(answers):
             await asyncio.wait_for(self._begun.acquire(), 10)
 
     @contextmanager
     def expecting(self, messages: Iterable[JsonMessage]) -> Iterator[None]:
-        """A request of these messages is under way. Raises AssertionError if a model was shown anything else."""
+        """Expect a request with these messages. Raises AssertionError if a model is shown anything else."""
         marks = _marks(messages)
         self._under_way.append(marks)
         try:
@@ -74,7 +74,7 @@ class Witness:
     def _answer(self, turn: Turn) -> Iterator[Step]:
         self.turns.append(turn)
         if shown(turn) not in self._under_way:
-            self.strangers.append(f"a model was shown {shown(turn)}, asked was {self._under_way}")
+            self.strangers.append(f"a model was shown {shown(turn)}, pending are {self._under_way}")
         return self._steps()
 
     def _steps(self) -> Iterator[Step]:
@@ -91,7 +91,7 @@ class Witness:
 
 
 def shown(turn: Turn) -> list[str]:
-    """The marks of all that a model is shown, in order."""
+    """The marks of all messages that a model is shown, in order."""
     return _MARK.findall("\n".join(message.content for message in turn.messages))
 
 
@@ -107,7 +107,7 @@ def _texts(messages: Iterable[JsonMessage]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a client is told: `kind` and `why` are of `x-bridge-conversation`, '' where no evaluation answered."""
+    """A client's answer: `kind` and `why` are from `x-bridge-conversation`, '' if no evaluation answered."""
 
     status: int
     kind: str
@@ -118,12 +118,12 @@ class Reply:
 
     @property
     def place(self) -> tuple[str, str]:
-        """Where in a conversation the answer stands, and why there."""
+        """The answer's place in a conversation, and the reason for it."""
         return self.kind, self.why
 
     @property
     def message(self) -> JsonMessage:
-        """The answer, as it goes into the next request."""
+        """The answer as a message of the next request."""
         return assistant(self.text)
 
 
@@ -136,7 +136,7 @@ async def ask(
     model: str | None = None,
     key: str | None = None,
 ) -> Reply:
-    """Send a request, read the whole answer; the model that gave it saw this request's messages."""
+    """Send a request, read the whole answer, and check that its model saw this request's messages."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     with witness.expecting(messages):
         body = bridge.chat(messages=list(messages), model=model or bridge.model(), stream=stream)
@@ -149,7 +149,7 @@ async def ask(
 
 
 def read(response: aiohttp.ClientResponse, body: bytes) -> Reply:
-    """Read an answer, streamed or whole."""
+    """Parse an answer, streamed or whole."""
     kind, _, why = response.headers.get("x-bridge-conversation", "").partition("; why=")
     _, _, evaluation = response.headers.get("x-bridge-evaluation", "").rpartition("/c/")
     if response.content_type == "text/event-stream":

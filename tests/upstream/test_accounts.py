@@ -1,4 +1,4 @@
-"""The pool: whom it chooses, and what it remembers of what upstream said."""
+"""The pool of accounts: its choice, and its record of upstream's answers."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from upstream.protocol.errors import AllResting, NoAccount, PromptDoubted, RateL
 
 
 class Watched:
-    """A pool with a clock that stands still until it is told to move."""
+    """A pool with a clock that only moves on demand."""
 
     def __init__(self, *labels: str) -> None:
         self.now = 1_000_000.0
-        self.ahead = 0.0  # of the clock, that somebody has set, of time as it passes
+        self.ahead = 0.0  # of the wall clock, which may be set, before the monotonic clock
         self.changes = 0
         self.pool = AccountPool(lambda: self.now + self.ahead, self._changed, lambda: self.now)
         arena = Arena()
@@ -64,7 +64,7 @@ def test_an_expired_account_is_kept_and_not_chosen() -> None:
     assert watched.changes == 1
 
 
-def test_without_an_account_and_with_expired_ones_only_the_words_differ() -> None:
+def test_no_account_and_only_expired_accounts_differ_in_the_message_only() -> None:
     watched = Watched("a")
     watched.pool.expire(watched.accounts[0])
     with pytest.raises(NoAccount, match="expired"):
@@ -107,7 +107,7 @@ def test_a_rest_keeps_its_length_when_the_clock_is_set(by: float, modality: str)
 
 
 @SET
-def test_what_is_shown_and_saved_of_a_rest_follows_the_clock(by: float) -> None:
+def test_a_rest_as_shown_and_saved_follows_the_clock(by: float) -> None:
     watched = Watched("a", "b")
     watched.pool.rest(watched.accounts[0], "chat", 60.0)
     watched.ahead += by
@@ -115,7 +115,7 @@ def test_what_is_shown_and_saved_of_a_rest_follows_the_clock(by: float) -> None:
     (a, b) = watched.pool
     assert a.rests("chat", watched.now + watched.ahead) == pytest.approx(60.0)
     assert b.resting == {}
-    assert watched.changes == changes + 1  # the file must say so too
+    assert watched.changes == changes + 1  # it must be saved, too
     assert watched.pool.get(a.user_id) == a
     assert watched.changes == changes + 1
 
@@ -144,7 +144,7 @@ def test_a_rest_that_is_learned_after_the_clock_was_set_is_as_long_as_it_says(by
 
 @pytest.mark.parametrize("back", [0.0, 90.0, 18_000.0, 9e5])
 def test_no_rest_becomes_longer_while_the_daemon_is_stopped(back: float) -> None:
-    """The file says when it was written: a clock that shows an earlier time was set back since."""
+    """The file has the time at which it was written: a clock with an earlier time was set back since."""
     watched = Watched("a")
     watched.pool.rest(watched.accounts[0], "chat", 60.0)
     (saved,) = watched.pool
@@ -153,7 +153,7 @@ def test_no_rest_becomes_longer_while_the_daemon_is_stopped(back: float) -> None
     other.pool.load([saved], saved_at=watched.now)
     (account,) = other.pool
     assert account.rests("chat", other.now) == pytest.approx(60.0)
-    other.pool.load([saved], saved_at=other.now - 30.0)  # and the time that has passed counts
+    other.pool.load([saved], saved_at=other.now - 30.0)  # the time since then counts
     (account,) = other.pool
     assert account.resting == {"chat": min(saved.resting["chat"], other.now + MAX_REST_SECONDS)}
 
@@ -166,7 +166,7 @@ def test_a_days_limit_of_pictures_does_not_stop_chats() -> None:
         watched.pool.choose("image")
 
 
-def test_of_several_resting_accounts_the_first_to_wake_is_waited_for() -> None:
+def test_the_wait_is_for_the_first_account_whose_rest_ends() -> None:
     watched = Watched("a", "b")
     watched.pool.rest(watched.accounts[0], "chat", 50.0)
     watched.pool.rest(watched.accounts[1], "chat", 20.0)
@@ -175,7 +175,7 @@ def test_of_several_resting_accounts_the_first_to_wake_is_waited_for() -> None:
     assert caught.value.retry_after == 20.0
 
 
-def test_a_rotated_cookie_is_used_and_a_late_401_about_the_old_one_is_not_held_against_it() -> None:
+def test_a_rotated_cookie_is_used_and_a_late_401_for_the_old_one_is_ignored() -> None:
     watched = Watched("a")
     old = watched.accounts[0]
     new_value = watched.arena.sign_in("a").cookie_value
@@ -212,7 +212,7 @@ def test_an_account_survives_its_state_file() -> None:
 
 
 @pytest.mark.parametrize("value", [None, [], {}, {"label": "a", "cookie": "base64-x", "expired": False, "resting": {}}])
-def test_what_is_no_account_is_refused(value: object) -> None:
+def test_an_invalid_account_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match=r"."):
         Account.from_json(value)
 
@@ -234,7 +234,7 @@ def test_a_call_may_rotate_its_cookie_more_than_once() -> None:
         assert current.session == session
 
 
-def test_a_pasted_cookie_is_not_replaced_by_a_rotation_of_the_one_before() -> None:
+def test_a_pasted_cookie_is_not_replaced_by_a_rotation_of_the_previous_one() -> None:
     watched = Watched("a")
     account = watched.accounts[0]
     rotate = watched.pool.credentials(account).rotate
@@ -270,7 +270,7 @@ def test_no_account_rests_longer_than_a_day(said: float) -> None:
     assert sorted(watched.chosen(2)) == ["a", "b"]
 
 
-def test_what_an_older_version_wrote_is_no_longer_either() -> None:
+def test_a_rest_saved_by_an_older_version_is_limited_to_a_day_too() -> None:
     watched = Watched("a")
     rests = {"chat": watched.now + 999_999_999, "image": watched.now + 60, EVERYTHING: float("inf")}
     watched.pool.load([replace(watched.accounts[0], resting=rests)])
@@ -278,5 +278,5 @@ def test_what_an_older_version_wrote_is_no_longer_either() -> None:
     latest = watched.now + MAX_REST_SECONDS
     assert account.resting == {"chat": latest, "image": watched.now + 60, EVERYTHING: latest}
     watched.now += 1000
-    watched.pool.load(watched.pool)  # as after each change of the file: the day does not begin again
+    watched.pool.load(watched.pool)  # as after each change of the file: the rest does not start again
     assert [account.resting["chat"] for account in watched.pool] == [latest]

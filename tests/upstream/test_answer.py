@@ -1,4 +1,4 @@
-"""An answer that is passed on as it comes: nothing is lost, doubled or out of order, however that ends."""
+"""An answer that is passed on as it arrives: nothing is lost, repeated or reordered, with any kind of end."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from upstream.protocol.events import Event, Failure, Finish, Image, Images, Text
 
 FINISH = Line("ad", {"finishReason": "stop"})
 HEARTBEAT = Line("a2", [{"type": "heartbeat"}])
-#: A beat, and then less silence than any of these tests allows; three of them take longer than `SHORT_SECONDS`.
+#: A heartbeat, then a pause shorter than all timeouts of these tests; three of them take longer than `SHORT_SECONDS`.
 BEAT: list[Step] = [HEARTBEAT, Pause(0.2)]
 SHORT_SECONDS = 0.5
 
 
 class Taker:
-    """Takes batches, up to `most` of them, and then says that it is enough."""
+    """Accepts up to `most` batches, then returns False."""
 
     def __init__(self, most: int = 1_000_000) -> None:
         self.batches: list[list[Event]] = []
@@ -45,14 +45,14 @@ class Taker:
         return len(self.batches) < self._most
 
     async def has(self, text: str) -> None:
-        """Wait until that, and no more, has been taken."""
+        """Wait until exactly this has been received."""
         while text_of(self.batches) != text:
             self._came.clear()
             await asyncio.wait_for(self._came.wait(), 5)
 
 
 class Play:
-    """An answer in parts: each is sent when the one before it has been seen."""
+    """An answer in parts: each is sent after the previous one has been received."""
 
     def __init__(self, arena: Arena, *parts: Sequence[Step]) -> None:
         self._parts = parts
@@ -66,7 +66,7 @@ class Play:
                 yield step
 
     def part(self, number: int) -> None:
-        """Send it."""
+        """Send the next part."""
         self._go[number].set()
 
 
@@ -79,7 +79,7 @@ def deltas(*texts: str) -> list[Line]:
 
 
 async def first_of(asker: Asker, play: Play) -> ArenaAnswer:
-    """An answer of which the first part has been read."""
+    """An answer whose first part has been read."""
     play.part(0)
     answer = await asker.open()
     assert text_of([await answer.read()]) == "one "
@@ -94,7 +94,7 @@ async def rest_of(answer: ArenaAnswer) -> list[list[Event]]:
     return batches
 
 
-async def test_what_comes_is_handed_on_and_the_end_is_left_to_read(asker: Asker, arena: Arena) -> None:
+async def test_a_flow_passes_batches_on_and_leaves_the_end_to_read(asker: Asker, arena: Arena) -> None:
     play, take = Play(arena, deltas("one "), deltas("two "), deltas("three"), [FINISH]), Taker()
     answer = await first_of(asker, play)
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
@@ -118,7 +118,7 @@ async def test_deltas_that_come_with_the_end_are_left_to_read_with_it(asker: Ask
     assert rest[-1][-1] == Finish("stop")
 
 
-async def test_who_has_enough_reads_on_by_himself(asker: Asker, arena: Arena) -> None:
+async def test_a_flow_ends_when_the_callback_returns_false(asker: Asker, arena: Arena) -> None:
     play, take = Play(arena, deltas("one "), deltas("two "), [*deltas("three"), FINISH]), Taker(most=1)
     answer = await first_of(asker, play)
     play.part(1)
@@ -128,7 +128,7 @@ async def test_who_has_enough_reads_on_by_himself(asker: Asker, arena: Arena) ->
     assert text_of(await rest_of(answer)) == "three"
 
 
-async def test_what_the_taker_raises_is_raised_where_it_is_awaited(asker: Asker, arena: Arena) -> None:
+async def test_an_exception_of_the_callback_is_raised_by_flow(asker: Asker, arena: Arena) -> None:
     def refuse(_: list[Event]) -> bool:
         raise ConnectionResetError("the caller has gone")
 
@@ -175,19 +175,19 @@ async def test_a_cancelled_flow_leaves_the_answer_readable(asker: Asker, arena: 
     assert not take.batches
 
 
-async def test_our_own_slowness_is_no_silence_between_flows_either(asker: Asker, arena: Arena) -> None:
+async def test_our_own_delay_between_flows_is_not_a_timeout(asker: Asker, arena: Arena) -> None:
     play = Play(arena, deltas("one "), deltas("two "), [*deltas("three"), FINISH])
     answer, take = await first_of(asker, play), Taker(most=1)
     play.part(1)
     await asyncio.wait_for(answer.flow(take), 5)
-    await asyncio.sleep(0.5)  # more than twice the idle time-out
+    await asyncio.sleep(0.5)  # more than twice the idle timeout
     play.part(2)
     assert text_of(await rest_of(answer)) == "three"
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 3, 7])
 async def test_ten_thousand_chunks_in_a_packet_stay_in_order(asker: Asker, arena: Arena, chunk_bytes: int) -> None:
-    """More than is read at once, cut anywhere."""
+    """More than one read returns, split anywhere."""
     texts = [f"{number} " for number in range(2_000)]
     body = b"".join(line.encode() for line in deltas(*texts))
     chunks = [body[at : at + chunk_bytes] for at in range(0, len(body), chunk_bytes)]
@@ -206,7 +206,7 @@ async def test_ten_thousand_chunks_in_a_packet_stay_in_order(asker: Asker, arena
     assert take.batches[-1][-1] == Finish("stop")
 
 
-async def test_more_than_a_read_takes_is_passed_on_bit_by_bit(asker: Asker, arena: Arena) -> None:
+async def test_a_large_read_is_passed_on_in_pieces(asker: Asker, arena: Arena) -> None:
     texts = list(repeat("all the same ", 10 * HELD_BYTES // 13))
     play, take = Play(arena, deltas("one "), [Raw(b"".join(line.encode() for line in deltas(*texts))), FINISH]), Taker()
     answer = await first_of(asker, play)
@@ -223,17 +223,17 @@ async def test_more_than_a_read_takes_is_passed_on_bit_by_bit(asker: Asker, aren
 
 
 def silence() -> Until:
-    """Silence until the caller leaves."""
+    """A pause until the caller leaves."""
     return Until(asyncio.Event())
 
 
 def play_all(arena: Arena, *steps: Step) -> None:
-    """Every answer is these steps, in their own time."""
+    """Make every answer consist of these steps, with their pauses."""
     arena.script = lambda _: steps
 
 
 class TestSilenceBeforeTheAnswer:
-    """Signs of life extend the time for the first event; only an event begins the answer."""
+    """Heartbeats extend the deadline for the first event; only an event begins the answer."""
 
     @pytest.mark.parametrize(
         "steps",
@@ -250,28 +250,28 @@ class TestSilenceBeforeTheAnswer:
         assert failed.value.status is None
 
     @pytest.mark.parametrize("kind", ["heartbeat", "bookkeeping", "a byte"])
-    async def test_signs_of_life_extend_the_time(self, arena: Arena, kind: str) -> None:
+    async def test_heartbeats_extend_the_deadline(self, arena: Arena, kind: str) -> None:
         signs: dict[str, Step] = {"heartbeat": HEARTBEAT, "bookkeeping": Line("af", {}), "a byte": Raw(b"\n")}
         play_all(arena, *[signs[kind], Pause(0.2)] * 4, *deltas("one"), FINISH)
         async with connected(arena.origin, idle_timeout=60) as arena_client:
             asker = Asker(arena, arena_client, arena.sign_in())
             assert text_of([await asker.ask(timeout=SHORT_SECONDS)]) == "one"
 
-    async def test_they_extend_it_by_no_more_than_the_first_bytes_time(self, arena: Arena) -> None:
+    async def test_heartbeats_extend_it_by_no_more_than_the_first_byte_timeout(self, arena: Arena) -> None:
         play_all(arena, *BEAT * 4, silence())
         async with connected(arena.origin, idle_timeout=60) as arena_client:
             events = await asyncio.wait_for(Asker(arena, arena_client, arena.sign_in()).ask(timeout=SHORT_SECONDS), 10)
         assert isinstance(last := events[-1], Failure)
         assert isinstance(last.error, SilentAnswer)
 
-    async def test_they_never_shorten_it(self, asker: Asker, arena: Arena) -> None:
-        """After a sign of life the idle time-out does not count yet."""
-        play_all(arena, HEARTBEAT, Pause(SHORT_SECONDS), *deltas("one"), FINISH)  # more than twice the idle time-out
+    async def test_heartbeats_never_shorten_the_deadline(self, asker: Asker, arena: Arena) -> None:
+        """After a heartbeat the idle timeout does not apply yet."""
+        play_all(arena, HEARTBEAT, Pause(SHORT_SECONDS), *deltas("one"), FINISH)  # more than twice the idle timeout
         assert text_of([await asker.ask(timeout=5)]) == "one"
 
     @pytest.mark.parametrize("flowing", [False, True])
     async def test_an_empty_delta_begins_the_answer(self, asker: Asker, arena: Arena, flowing: bool) -> None:
-        """From then on the idle time-out counts, and silence is no silent answer."""
+        """From then on the idle timeout applies, and silence is a timeout but not a silent answer."""
         play_all(arena, HEARTBEAT, Line("ag", ""), silence())
         answer = await asker.open(timeout=60)
         async with asyncio.timeout(5):
@@ -282,7 +282,7 @@ class TestSilenceBeforeTheAnswer:
         await answer.aclose()
         assert type(failed.value) is TimedOut
 
-    async def test_a_flow_in_which_nothing_but_life_comes_ends_in_a_silent_answer(self, arena: Arena) -> None:
+    async def test_a_flow_of_heartbeats_only_ends_in_a_silent_answer(self, arena: Arena) -> None:
         play_all(arena, *BEAT * 4, silence())
         take = Taker()
         async with connected(arena.origin, idle_timeout=60) as arena_client, asyncio.timeout(10):
@@ -296,7 +296,7 @@ class TestSilenceBeforeTheAnswer:
 
 class TestHeartbeatsInTheMiddle:
     @pytest.mark.parametrize("flowing", [False, True])
-    async def test_they_reset_the_idle_time_out_and_are_handed_to_nobody(self, arena: Arena, flowing: bool) -> None:
+    async def test_heartbeats_reset_the_idle_timeout_and_are_not_passed_on(self, arena: Arena, flowing: bool) -> None:
         picture = Line("a2", [{"type": "image", "image": "https://r2/1.png"}])
         play_all(arena, *deltas("one "), *BEAT * 4, picture, *BEAT * 4, *deltas("two"), FINISH)
         take = Taker()
@@ -311,7 +311,7 @@ class TestHeartbeatsInTheMiddle:
         assert batches[-1][-1] == Finish("stop")
         assert answer.unknown == {}
 
-    async def test_silence_after_them_is_a_time_out(self, asker: Asker, arena: Arena) -> None:
+    async def test_silence_after_heartbeats_is_a_timeout(self, asker: Asker, arena: Arena) -> None:
         play_all(arena, *deltas("one "), HEARTBEAT, silence())
         events = await asyncio.wait_for(asker.ask(), 5)
         assert isinstance(last := events[-1], Failure)
@@ -332,7 +332,7 @@ class TestAnswersWithoutContent:
         ],
         ids=["finish", "finish without a reason", "in several reads", "hasArenaError", "finish error"],
     )
-    async def test_bookkeeping_says_why(self, asker: Asker, arena: Arena, steps: list[Step]) -> None:
+    async def test_bookkeeping_explains_an_empty_answer(self, asker: Asker, arena: Arena, steps: list[Step]) -> None:
         play_all(arena, *steps)
         answer = await asker.open()
         with pytest.raises(ModelFailed, match=r"The model failed: Your credits are used up\.") as failed:
@@ -351,7 +351,7 @@ class TestAnswersWithoutContent:
         ],
         ids=["no words", "empty words", "hasArenaError", "better words", "broken off"],
     )
-    async def test_what_it_does_not_explain(
+    async def test_bookkeeping_does_not_explain_other_failures(
         self, asker: Asker, arena: Arena, steps: list[Step], error: type[UpstreamError], detail: str
     ) -> None:
         play_all(arena, *steps)
@@ -370,7 +370,7 @@ class TestAnswersWithoutContent:
         ],
         ids=["text", "withheld"],
     )
-    async def test_an_answer_that_is_good_all_the_same(
+    async def test_a_good_answer_is_not_affected_by_bookkeeping(
         self, asker: Asker, arena: Arena, steps: list[Step], text: str, last: str
     ) -> None:
         play_all(arena, *steps)
@@ -381,7 +381,7 @@ class TestAnswersWithoutContent:
         assert batches[-1][-1] == Finish(last)
 
 
-async def test_what_is_unknown_can_be_asked_for_after_the_end(asker: Asker, arena: Arena) -> None:
+async def test_unknown_kinds_are_available_after_the_end(asker: Asker, arena: Arena) -> None:
     routed = Line("a2", [{"type": "routed_model"}, {"type": "heartbeat"}])
     play_all(arena, Line("ah", {}), routed, *deltas("one"), Raw(b"<html>\n"), Line("ah", {}), FINISH)
     answer = await asker.open()

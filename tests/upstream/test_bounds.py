@@ -1,4 +1,4 @@
-"""What a site may cost: heads, trailers, lines and beginnings without an end, each over a real connection."""
+"""Limits on a hostile site: endless heads, trailers, lines and answers, each over a real connection."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from time import monotonic
 import pytest
 from peer import towards
 
-from upstream.answer import MAX_UNSAID_BYTES, PIECE_BYTES, ArenaAnswer
-from upstream.http.connection import MAX_BODILESS_BYTES, MAX_HEAD_BYTES, MAX_HEADERS
+from upstream.answer import MAX_BYTES_BEFORE_CONTENT, PIECE_BYTES, ArenaAnswer
+from upstream.http.connection import MAX_BYTES_WITHOUT_BODY, MAX_HEAD_BYTES, MAX_HEADERS
 from upstream.http.exchange_types import Exchanges, HttpError, NotHttp
 from upstream.protocol.errors import EmptyAnswer, ProtocolViolated, SilentAnswer, Truncated
 from upstream.protocol.events import Citations, Event, Failure, Finish, TextDeltas
-from upstream.protocol.held import Held
+from upstream.protocol.memory_budget import MemoryBudget
 from upstream.protocol.wire import Wire
 
 KIB = 1024
@@ -32,7 +32,7 @@ def chunk(data: bytes) -> bytes:
 
 
 class Site:
-    """Sends `begin`, and then `again` for as long as it is read, up to `most` bytes of it, and then `end`."""
+    """Sends `begin`, then `again` repeatedly while it is read, up to `most` bytes, and then `end`."""
 
     def __init__(self, begin: bytes, again: bytes = b"", end: bytes = b"", *, most: int = 64 * KIB * KIB) -> None:
         self._begin, self._end, self._most = begin, end, most
@@ -57,10 +57,10 @@ class Site:
 
 
 @asynccontextmanager
-async def answering(site: Site, held: Held | None = None) -> AsyncIterator[ArenaAnswer]:
+async def answering(site: Site, budget: MemoryBudget | None = None) -> AsyncIterator[ArenaAnswer]:
     async with towards(site) as (exchanges, origin), asyncio.timeout(30):
         response = await exchanges.request("POST", origin, "/", {}, b"{}", math.inf, 3600)
-        answer = ArenaAnswer(response, monotonic() + 30, 30, 30, held=held)
+        answer = ArenaAnswer(response, monotonic() + 30, 30, 30, memory_budget=budget)
         try:
             yield answer
         finally:
@@ -88,7 +88,7 @@ async def events_of(answer: ArenaAnswer) -> list[Event]:
         pytest.param(b"", b"\r\n", id="empty lines"),
     ],
 )
-async def test_a_head_without_an_end_is_given_up(begin: bytes, again: bytes) -> None:
+async def test_an_endless_head_is_given_up(begin: bytes, again: bytes) -> None:
     site = Site(begin, again)
     async with towards(site) as (exchanges, origin), asyncio.timeout(10):
         with pytest.raises(HttpError):
@@ -106,7 +106,7 @@ async def test_a_head_without_an_end_is_given_up(begin: bytes, again: bytes) -> 
         pytest.param([b"Set-Cookie: a=" + b"b" * 4000] * 26, False, id="a longer one"),
     ],
 )
-async def test_how_long_a_head_may_be(headers: list[bytes], good: bool) -> None:
+async def test_the_length_of_a_head_is_limited(headers: list[bytes], good: bool) -> None:
     site = Site(b"\r\n".join([b"HTTP/1.1 200 OK", *headers, b"Content-Length: 0", b"", b""]))
     async with towards(site) as (exchanges, origin), asyncio.timeout(10):
         if good:
@@ -118,7 +118,7 @@ async def test_how_long_a_head_may_be(headers: list[bytes], good: bool) -> None:
                 await exchanges.request("GET", origin, "/", {})
 
 
-# What comes behind the head without being a body
+# Bytes after the head that are not part of the body
 
 
 ENDLESS = {
@@ -131,7 +131,7 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize(("begin", "again"), ENDLESS.values(), ids=ENDLESS)
-async def test_what_is_no_body_ends_the_answer(begin: bytes, again: bytes) -> None:
+async def test_too_many_bytes_besides_the_body_end_the_response(begin: bytes, again: bytes) -> None:
     site = Site(HEAD + chunk(TEXT) + begin, again)
     tracemalloc.start()
     try:
@@ -144,12 +144,12 @@ async def test_what_is_no_body_ends_the_answer(begin: bytes, again: bytes) -> No
     assert isinstance(events[0], TextDeltas)
     assert isinstance(events[-1], Failure)
     assert isinstance(events[-1].error, Truncated)
-    assert most < 16 * MAX_BODILESS_BYTES
+    assert most < 16 * MAX_BYTES_WITHOUT_BODY
     assert site.sent < 16 * KIB * KIB
 
 
 @pytest.mark.parametrize(("begin", "again"), ENDLESS.values(), ids=ENDLESS)
-async def test_it_is_not_read_either_where_nobody_takes_the_answer(begin: bytes, again: bytes) -> None:
+async def test_they_are_not_read_if_the_response_is_not_taken_either(begin: bytes, again: bytes) -> None:
     site = Site(HEAD + chunk(TEXT) + begin, again)
     async with answering(site) as answer:
         assert isinstance((await answer.read())[0], TextDeltas)
@@ -157,7 +157,7 @@ async def test_it_is_not_read_either_where_nobody_takes_the_answer(begin: bytes,
         assert site.sent < 16 * KIB * KIB
 
 
-async def test_trailers_are_no_headers_of_the_answer() -> None:
+async def test_trailers_are_not_headers_of_the_response() -> None:
     site = Site(HEAD + chunk(TEXT + FINISH) + b"0\r\nContent-Type: text/html\r\nSet-Cookie: a=b\r\n\r\n")
     async with towards(site) as (exchanges, origin), asyncio.timeout(10):
         response = await exchanges.request("GET", origin, "/", {})
@@ -168,10 +168,10 @@ async def test_trailers_are_no_headers_of_the_answer() -> None:
         assert len(exchanges.pool) == 1
 
 
-async def test_a_little_of_it_does_no_harm() -> None:
+async def test_a_few_bytes_besides_the_body_are_accepted() -> None:
     extension = b";a=" + b"b" * 1000
     body = b"".join(b"1%b\r\n%c\r\n" % (extension, byte) for byte in TEXT * 20 + FINISH)
-    assert len(body) > 2 * MAX_BODILESS_BYTES
+    assert len(body) > 2 * MAX_BYTES_WITHOUT_BODY
     async with answering(Site(HEAD + body + b"0\r\nA: b\r\n\r\n")) as answer:
         events = await events_of(answer)
     assert "".join(event.text for event in events if isinstance(event, TextDeltas)) == "x" * 20
@@ -181,14 +181,14 @@ async def test_a_little_of_it_does_no_harm() -> None:
 # Lines
 
 
-async def test_open_lines_of_all_answers_together() -> None:
-    """As many as there is room for; the next is the one that fails, and its place is free again."""
-    held = Held(limit=1024 * KIB)
+async def test_unfinished_lines_of_all_answers_share_a_budget() -> None:
+    """As many as the budget allows; the next one fails, and its share is free again."""
+    budget = MemoryBudget(limit=1024 * KIB)
     site = Site(HEAD + chunk(b'a0:"' + b"x" * 600 * KIB))
 
     async def judged(exchanges: Exchanges, origin: str) -> Failure:
         response = await exchanges.request("GET", origin, "/", {}, None, math.inf, 0.5)
-        answer = ArenaAnswer(response, monotonic() + 0.5, 0.5, 0.5, held=held)
+        answer = ArenaAnswer(response, monotonic() + 0.5, 0.5, 0.5, memory_budget=budget)
         (event,) = await answer.read()
         await answer.aclose()
         assert isinstance(event, Failure)
@@ -197,20 +197,20 @@ async def test_open_lines_of_all_answers_together() -> None:
     async with towards(site) as (exchanges, origin), asyncio.timeout(30):
         failures = await asyncio.gather(*(judged(exchanges, origin) for _ in range(3)))
     told = Counter(type(failure.error) for failure in failures)
-    assert told[SilentAnswer] >= 1  # whose line was held until no more of it came
+    assert told[SilentAnswer] >= 1  # its line was buffered until it timed out
     assert told == {SilentAnswer: told[SilentAnswer], ProtocolViolated: 3 - told[SilentAnswer]}
     assert told[ProtocolViolated] >= 1
-    assert held.total == 0
+    assert budget.total == 0
 
 
-async def test_lines_that_end_hold_nothing() -> None:
-    held = Held(limit=1024 * KIB)
+async def test_finished_lines_use_no_budget() -> None:
+    budget = MemoryBudget(limit=1024 * KIB)
     line = b'a0:"' + b"x" * 600 * KIB + b'"\n'
-    async with answering(Site(HEAD + chunk(line) * 5 + chunk(FINISH)), held) as answer:
+    async with answering(Site(HEAD + chunk(line) * 5 + chunk(FINISH)), budget) as answer:
         events = await events_of(answer)
     assert sum(len(event.text) for event in events if isinstance(event, TextDeltas)) == 5 * 600 * KIB
     assert isinstance(events[-1], Finish)
-    assert held.total == 0
+    assert budget.total == 0
 
 
 @pytest.mark.parametrize(
@@ -226,8 +226,8 @@ async def test_lines_that_end_hold_nothing() -> None:
         pytest.param(b"ac:0\n", id="citations that are none"),
     ],
 )
-async def test_a_read_of_many_lines_gives_way_to_others(lines: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are read in pieces, and behind each piece or two everybody else has a turn."""
+async def test_a_read_of_many_lines_yields_to_other_tasks(lines: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are parsed in pieces, and other tasks run after each piece or two."""
     fed: list[int] = []
     feed = Wire.feed
 
@@ -255,7 +255,7 @@ async def test_a_read_of_many_lines_gives_way_to_others(lines: bytes, monkeypatc
     assert turns >= size // (2 * PIECE_BYTES)
 
 
-# Before the first word
+# Before the first content
 
 
 UNSAID = {
@@ -271,28 +271,28 @@ UNSAID = {
 
 
 @pytest.mark.parametrize("line", UNSAID.values(), ids=UNSAID)
-async def test_an_answer_that_never_says_anything_is_given_up(line: bytes) -> None:
+async def test_an_endless_answer_without_content_is_given_up(line: bytes) -> None:
     lines = line * (8 * KIB // len(line))
     site = Site(HEAD, chunk(lines))
     async with answering(site) as answer:
-        with pytest.raises(ProtocolViolated, match="says nothing"):
+        with pytest.raises(ProtocolViolated, match="without any content"):
             await answer.begin()
         await answer.aclose()
         await site.gone.wait()
-        assert site.sent < MAX_UNSAID_BYTES + 16 * KIB * KIB
+        assert site.sent < MAX_BYTES_BEFORE_CONTENT + 16 * KIB * KIB
 
 
 @pytest.mark.parametrize("line", [UNSAID["empty text"], UNSAID["empty thoughts"], UNSAID["both in turn"]])
-async def test_empty_deltas_before_the_first_word_are_not_kept(line: bytes) -> None:
+async def test_empty_deltas_before_the_first_content_are_not_kept(line: bytes) -> None:
     lines = line * (1024 * KIB // len(line))
     async with answering(Site(HEAD + chunk(lines) + chunk(TEXT + FINISH))) as answer:
         await answer.begin()
         events = answer._unread
-        assert len(events) < 30_000  # of the 180,000 that came: those of the first read, and of the last
+        assert len(events) < 30_000  # of 180,000: those of the first and of the last read
         assert isinstance((await events_of(answer))[-1], Finish)
 
 
-async def test_each_line_before_the_first_word_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_line_before_the_first_content_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     looked = 0
 
     def says_something(event: Event) -> bool:
@@ -300,7 +300,7 @@ async def test_each_line_before_the_first_word_is_looked_at_once(monkeypatch: py
         looked += 1
         return isinstance(event, TextDeltas)
 
-    monkeypatch.setattr("upstream.answer._says_something", says_something)
+    monkeypatch.setattr("upstream.answer._has_content", says_something)
     line, lines = UNSAID["citations"], 20_000
     async with answering(Site(HEAD + chunk(line * lines) + chunk(TEXT + FINISH))) as answer:
         await answer.begin()
@@ -309,7 +309,7 @@ async def test_each_line_before_the_first_word_is_looked_at_once(monkeypatch: py
     assert looked <= lines + 2
 
 
-async def test_an_answer_without_a_body_is_no_answer() -> None:
+async def test_a_response_without_a_body_is_a_failure() -> None:
     for head in (b"Content-Length: 0", b"Connection: close"):
         async with answering(Site(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n")) as answer:
             if head.endswith(b"close"):
@@ -318,20 +318,20 @@ async def test_an_answer_without_a_body_is_no_answer() -> None:
                 await answer.begin()
 
 
-def test_a_share_is_counted_beyond_what_is_free() -> None:
-    held = Held(limit=100)
-    first, second = held.share(), held.share()
+def test_a_share_counts_beyond_its_free_amount() -> None:
+    budget = MemoryBudget(limit=100)
+    first, second = budget.share(), budget.share()
     assert first.set(64 * KIB)
-    assert held.total == 0
+    assert budget.total == 0
     assert first.set(64 * KIB + 60)
     assert not second.set(64 * KIB + 41)
     assert second.set(64 * KIB + 40)
-    assert held.total == held.limit
+    assert budget.total == budget.limit
     assert first.set(0)
-    assert (held.total, second.set(64 * KIB + 100)) == (40, True)
+    assert (budget.total, second.set(64 * KIB + 100)) == (40, True)
     assert second.set(0)
-    assert held.total == 0
+    assert budget.total == 0
 
 
-def test_the_bounds_are_what_they_are_said_to_be() -> None:
-    assert (MAX_HEAD_BYTES, MAX_BODILESS_BYTES) == (64 * KIB, 64 * KIB)
+def test_the_bounds_have_their_documented_values() -> None:
+    assert (MAX_HEAD_BYTES, MAX_BYTES_WITHOUT_BODY) == (64 * KIB, 64 * KIB)

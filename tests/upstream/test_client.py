@@ -1,4 +1,4 @@
-"""The client's promises that no single answer shows: where cookies go, what is never repeated, what is let go."""
+"""The client across answers: where cookies are sent, which calls are never repeated, when connections are released."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_a_permanent_redirect_within_the_origins_is_followed_and_remembere
         assert arena.calls[-1].headers["origin"] == arena.origin
 
 
-async def test_another_base_url_is_where_the_next_call_goes(asker: Asker, arena: Arena) -> None:
+async def test_after_a_change_of_base_url_the_next_call_goes_there(asker: Asker, arena: Arena) -> None:
     async with Arena(era=arena.era) as moved:
         settings = replace(asker.client.settings, base_url=moved.origin, origins=frozenset({moved.origin}))
         asker.client.reconfigure(settings)
@@ -65,7 +65,7 @@ async def test_another_base_url_is_where_the_next_call_goes(asker: Asker, arena:
         assert (len(arena.calls), len(moved.calls)) == (0, 1)
 
 
-async def test_a_redirect_elsewhere_is_refused_by_name_and_no_cookie_goes_there(asker: Asker, arena: Arena) -> None:
+async def test_a_redirect_to_another_origin_is_refused_and_gets_no_cookie(asker: Asker, arena: Arena) -> None:
     async with Arena() as elsewhere:
         arena.faults.arm("redirect", location=f"{elsewhere.origin}/nextjs-api/stream/create-evaluation", status=308)
         with pytest.raises(Redirected) as caught:
@@ -93,11 +93,11 @@ async def test_redirects_that_are_not_followed(
     assert len(arena.calls) == 1
 
 
-async def test_a_circle_of_redirects_ends(asker: Asker, arena: Arena) -> None:
-    await asker.client.page(timeout=5)  # where it is, is known
+async def test_a_redirect_loop_ends(asker: Asker, arena: Arena) -> None:
+    await asker.client.page(timeout=5)  # the client knows its path now
     before = len(arena.calls)
     arena.faults.arm("redirect", None, location=arena.page_path, status=307, on="page")
-    with pytest.raises(ProtocolViolated, match="circle"):
+    with pytest.raises(ProtocolViolated, match="loop"):
         await asker.client.page(asker.credentials, timeout=5)
     assert len(arena.calls) - before == client.MAX_REDIRECTS + 1
 
@@ -117,7 +117,7 @@ async def test_a_put_whose_connection_dies_is_not_repeated_by_the_library(asker:
         assert len(arena.calls) == before + 1
 
 
-async def test_nobody_listening_is_unreachable() -> None:
+async def test_a_closed_port_is_unreachable() -> None:
     async with Arena() as gone:
         origin = gone.origin
     async with Arena() as other, connected(origin) as arena_client:
@@ -125,7 +125,7 @@ async def test_nobody_listening_is_unreachable() -> None:
             await Asker(other, arena_client, other.sign_in()).ask()
 
 
-async def test_a_full_pool_is_waited_for_no_longer_than_connecting_may_take(arena: Arena) -> None:
+async def test_the_wait_for_a_full_pool_is_limited_by_the_connect_timeout(arena: Arena) -> None:
     release = asyncio.Event()
     arena.script = held(release)
     async with connected(arena.origin, connections=1, connect_timeout=0.2) as arena_client:
@@ -161,8 +161,8 @@ async def test_silence_in_the_middle_is_noticed_long_before_the_first_bytes_time
     assert isinstance(last.error, TimedOut)
 
 
-async def test_our_own_slowness_is_no_silence_of_upstreams(asker: Asker, arena: Arena) -> None:
-    """While nobody reads, the clock of the idle time-out stands still."""
+async def test_our_own_delay_is_not_a_timeout_of_upstream(asker: Asker, arena: Arena) -> None:
+    """The idle timeout does not run while the answer is not being read."""
     release = asyncio.Event()
     arena.script = held(release)
     answer = await asker.client.open(asker.create(), asker.credentials, first_byte_timeout=5)
@@ -173,7 +173,7 @@ async def test_our_own_slowness_is_no_silence_of_upstreams(asker: Asker, arena: 
     await answer.aclose()
 
 
-async def test_a_finished_answer_gives_its_connection_back_and_a_broken_one_does_not(
+async def test_a_finished_answer_returns_its_connection_to_the_pool_and_a_broken_one_does_not(
     asker: Asker, arena: Arena
 ) -> None:
     resting: list[int] = []
@@ -188,7 +188,7 @@ async def test_a_finished_answer_gives_its_connection_back_and_a_broken_one_does
     assert not len(pool_of(asker.client))
 
 
-async def test_a_clean_end_without_a_finish_is_no_end(asker: Asker, arena: Arena) -> None:
+async def test_a_clean_end_without_a_finish_is_a_truncation(asker: Asker, arena: Arena) -> None:
     arena.script = lambda _: [Line("a0", "half"), Eof()]
     first, last = await asker.ask()
     assert isinstance(first, TextDeltas)
@@ -219,7 +219,7 @@ async def test_a_header_of_30_kib_is_read_and_a_larger_one_fails_without_being_q
 
 
 @pytest.mark.parametrize("arena", [2026], indirect=True)  # there was no such call before
-async def test_a_cookie_that_a_redirect_brings_is_shown_where_it_leads(asker: Asker, arena: Arena) -> None:
+async def test_a_cookie_set_by_a_redirect_is_sent_to_its_target(asker: Asker, arena: Arena) -> None:
     session = arena.sign_in(expires_in=100.0)
     asker.credentials = Credentials(session.cookie_value, asker.rotations.append)
     arena.rotate(session)

@@ -1,4 +1,4 @@
-"""Fetching on a stranger's word: no hostile URL reaches a socket that it must not.
+"""Fetching URLs from untrusted callers: no hostile URL leads to a forbidden address.
 
 In these tests the guard is the real one; what it lets through is recorded, and connected to a server of the test's own
 instead. That server listens on loopback, so a connection that went round the guard would show there too.
@@ -26,7 +26,7 @@ PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(50)
 
 
 class Diverted(socket.socket):
-    """A socket that connects to the test's own server, whatever the address is."""
+    """A socket that connects to the test's own server, for any address."""
 
     to: tuple[str, int]
 
@@ -35,7 +35,7 @@ class Diverted(socket.socket):
 
 
 class Internet:
-    """A made-up Internet: names with their answers in turn (the last one stays), and one server at every address."""
+    """A fake Internet: names with successive DNS answers (the last one repeats), and one server at every address."""
 
     def __init__(self) -> None:
         self.names: dict[str, list[list[str]]] = {"public.example": [[PUBLIC]]}
@@ -49,7 +49,7 @@ class Internet:
     async def resolve(self, host: str, port: int) -> list[AddrInfoType]:
         self.asked.append(host)
         answers = self.names.get(host)
-        if answers is None:  # as the system does: numbers in every old form, but no name leaves the test
+        if answers is None:  # numbers in any notation are resolved by the system; names are not looked up
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
             addresses = [str(info[4][0]) for info in found]
         else:
@@ -129,7 +129,7 @@ async def fetch(fetcher: Fetcher, url: str, *, limit_bytes: int = 10_000, timeou
     return await fetcher.fetch(url, limit_bytes=limit_bytes, timeout=timeout)
 
 
-async def test_a_picture_comes_whole_whatever_its_type_is_called(fetcher: Fetcher, internet: Internet) -> None:
+async def test_a_picture_is_fetched_whole_under_any_content_type(fetcher: Fetcher, internet: Internet) -> None:
     data = await fetch(fetcher, "http://public.example/cat.html?a=%2F#part")
     assert (data, sniff(data)) == (PNG, "image/png")
     assert internet.connected == [PUBLIC]
@@ -236,7 +236,7 @@ async def test_a_hostile_url_reaches_no_socket(fetcher: Fetcher, internet: Inter
         "http://[::1",
     ],
 )
-async def test_a_redirect_is_judged_like_the_url_itself(fetcher: Fetcher, internet: Internet, target: str) -> None:
+async def test_a_redirect_is_checked_like_the_url_itself(fetcher: Fetcher, internet: Internet, target: str) -> None:
     internet.names["private.example"] = [["10.0.0.1"]]
     url = f"http://public.example/redirect?to={quote(target.format(port=internet.port), safe='')}"
     with pytest.raises(FetchRefused):
@@ -245,7 +245,7 @@ async def test_a_redirect_is_judged_like_the_url_itself(fetcher: Fetcher, intern
     assert len(internet.requests) == 1
 
 
-async def test_a_name_that_answers_otherwise_the_second_time_is_judged_by_where_it_leads(
+async def test_a_name_that_resolves_differently_later_is_checked_at_connect_time(
     fetcher: Fetcher, internet: Internet
 ) -> None:
     internet.names["rebinding.example"] = [[PUBLIC], ["127.0.0.1"]]
@@ -275,7 +275,7 @@ async def test_of_several_addresses_only_public_ones_are_tried(fetcher: Fetcher,
         ("nowhere", "status 302"),
     ],
 )
-async def test_what_is_no_picture_of_the_allowed_size(
+async def test_content_that_is_not_a_picture_of_the_allowed_size_is_refused(
     fetcher: Fetcher, internet: Internet, path: str, why: str
 ) -> None:
     with pytest.raises(FetchRefused, match=why):
@@ -285,17 +285,17 @@ async def test_what_is_no_picture_of_the_allowed_size(
 
 
 @pytest.mark.parametrize("path", ["silent", "slow"])
-async def test_time_is_limited_as_a_whole(fetcher: Fetcher, path: str) -> None:
+async def test_the_timeout_covers_the_whole_fetch(fetcher: Fetcher, path: str) -> None:
     with pytest.raises(FetchRefused, match=r"longer than 0\.2 s"):
         await fetch(fetcher, f"http://public.example/{path}", timeout=0.2)
 
 
-async def test_exactly_the_limit_passes(fetcher: Fetcher) -> None:
+async def test_a_picture_of_exactly_the_limit_passes(fetcher: Fetcher) -> None:
     assert await fetch(fetcher, "http://public.example/", limit_bytes=len(PNG)) == PNG
     with pytest.raises(FetchRefused):
         await fetch(fetcher, "http://public.example/", limit_bytes=len(PNG) - 1)
 
 
-async def test_a_name_that_is_none_is_told(fetcher: Fetcher) -> None:
+async def test_an_unknown_name_is_reported(fetcher: Fetcher) -> None:
     with pytest.raises(FetchRefused, match="cannot be resolved"):
         await fetch(fetcher, "http://missing.example/")

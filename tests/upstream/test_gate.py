@@ -1,4 +1,4 @@
-"""The gate: a circuit for a site that fails, a wall for one that wants a human."""
+"""The gate: a circuit breaker for a site that fails, a wall for one that demands a human."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_requests_that_fail_in_a_row_open_the_circuit_for_a_while() -> None:
     assert gate.outage is None
 
 
-def test_one_success_in_between_starts_the_count_anew() -> None:
+def test_one_success_in_between_resets_the_count() -> None:
     gate = Gate(Clock())
     for _ in range(3):
         for _ in range(FAILURES_TO_OPEN - 1):
@@ -50,7 +50,7 @@ def test_one_success_in_between_starts_the_count_anew() -> None:
             pass
 
 
-def test_half_open_one_request_at_a_time_goes_through_and_the_pause_doubles() -> None:
+def test_a_half_open_circuit_admits_one_request_at_a_time_and_doubles_the_pause() -> None:
     gate, clock = opened()
     clock.now = 5.0
     with suppress(Unreachable), gate.request():
@@ -72,7 +72,7 @@ def test_the_pause_grows_to_a_minute_and_no_further() -> None:
     assert caught.value.retry_after == 60.0
 
 
-def test_a_limit_or_a_refusal_is_no_outage() -> None:
+def test_a_limit_or_a_refusal_is_not_an_outage() -> None:
     gate = Gate(Clock())
     for _ in range(3 * FAILURES_TO_OPEN):
         fail(gate, RateLimited("slow down", retry_after=1))
@@ -80,7 +80,7 @@ def test_a_limit_or_a_refusal_is_no_outage() -> None:
         pass
 
 
-def test_while_a_challenge_stands_one_request_at_a_time_goes_through() -> None:
+def test_a_wall_admits_one_request_at_a_time() -> None:
     gate = Gate(Clock())
     fail(gate, Challenge("challenge"))
     with gate.request(), pytest.raises(Challenge), gate.request():
@@ -99,8 +99,8 @@ def test_a_probe_that_is_cancelled_leaves_the_gate_open_for_the_next() -> None:
         pass
 
 
-def test_what_is_raised_again_and_again_holds_on_to_nothing() -> None:
-    """One stored exception would gather the frames, and with them the pictures, of every request it refused."""
+def test_a_stored_error_keeps_no_frames_alive() -> None:
+    """One stored exception would keep the frames, and so the pictures, of every request that raised it."""
     gate = Gate(Clock())
     fail(gate, Challenge("challenge", status=403))
     refused: list[Challenge] = []

@@ -1,4 +1,4 @@
-"""Where the site has moved to is believed as long as the site answers there."""
+"""The origin to which the site has moved is used as long as the site answers there."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def is_silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> No
     await asyncio.sleep(0.5)
 
 
-#: What a place is like that the site has left.
+#: How an origin behaves that the site has left.
 DEAD: dict[str, Peer] = {
     "closes": closes,
     "speaks another protocol": speaks_no_http,
@@ -80,7 +80,7 @@ async def fails_once(asker: Asker) -> None:
 
 
 @pytest.mark.parametrize("dead", DEAD.values(), ids=DEAD)
-async def test_a_place_that_works_no_more_is_left(dead: Peer) -> None:
+async def test_an_origin_that_is_down_is_left(dead: Peer) -> None:
     async with served(dead) as there, Arena() as arena, connected(arena.origin, there) as client:
         asker = Asker(arena, client, arena.sign_in())
         client.origin, client.page_path = there, "/moved/direct"
@@ -99,15 +99,15 @@ KEPT = {
 
 
 @pytest.mark.parametrize("alive", KEPT.values(), ids=KEPT)
-async def test_a_place_where_the_site_says_no_is_kept(alive: Peer) -> None:
+async def test_an_origin_where_the_site_refuses_calls_is_kept(alive: Peer) -> None:
     async with served(alive) as there, Arena() as arena, connected(arena.origin, there) as client:
         client.origin = there
         await fails_once(Asker(arena, client, arena.sign_in()))
         assert client.origin == there
 
 
-async def test_where_base_url_is_dead_the_place_it_led_to_is_asked_again() -> None:
-    """One bad answer there does not cut the bridge off from the only place where the site is."""
+async def test_if_base_url_is_down_the_origin_it_redirected_to_is_tried_again() -> None:
+    """One failure there must not cut the bridge off from the only working origin."""
     async with Arena() as gone:
         base_url = gone.origin
     async with Arena() as there, connected(base_url, there.origin) as client:
@@ -116,12 +116,12 @@ async def test_where_base_url_is_dead_the_place_it_led_to_is_asked_again() -> No
         there.faults.arm("server_error")
         await fails_once(asker)
         assert client.origin == base_url
-        await fails_once(asker)  # a request would repeat this call at once: it was never sent
+        await fails_once(asker)  # a real request would repeat this call at once, since it was not sent
         assert isinstance((await asker.ask())[-1], Finish)
         assert client.origin == there.origin
 
 
-async def test_many_that_fail_together_change_the_place_once() -> None:
+async def test_concurrent_failures_change_the_origin_once() -> None:
     async with served(closes) as there, Arena() as arena, connected(arena.origin, there, connections=50) as client:
         asker = Asker(arena, client, arena.sign_in())
         client.origin = there
@@ -131,7 +131,7 @@ async def test_many_that_fail_together_change_the_place_once() -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, {"user_agent": "another"}, {"cf_clearance": "another"}, {"idle_timeout": 9.0}])
-async def test_a_reload_asks_base_url_again(changes: dict[str, Any]) -> None:
+async def test_a_reload_tries_base_url_again(changes: dict[str, Any]) -> None:
     async with Arena() as there, Arena() as arena, connected(arena.origin, there.origin) as client:
         client.origin, client.page_path = there.origin, "/elsewhere"
         client.reconfigure(replace(client.settings, **changes))

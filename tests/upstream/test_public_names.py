@@ -1,4 +1,4 @@
-"""Upstream stands on what libraries document: it names nothing that one of them keeps private."""
+"""Upstream uses only the public API of libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FILES = sorted((ROOT / "upstream").rglob("*.py"))
 
 
 def private_names(source: str) -> Iterator[str]:
-    """Names with a leading underscore that a file neither defines itself nor reads from `self` or `cls`."""
+    """Names with a leading underscore that a file neither defines nor reads from `self` or `cls`."""
     tree = ast.parse(source)
     own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     own |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and _is_self(node.value)}
@@ -33,7 +33,7 @@ def private_names(source: str) -> Iterator[str]:
                 pass
 
 
-#: What `collections.namedtuple` documents, under such names so that they do not collide with fields.
+#: Documented methods of `collections.namedtuple`, which have a leading underscore to avoid collisions with fields.
 _NAMED_TUPLE = {"_replace", "_asdict", "_fields", "_field_defaults", "_make"}
 
 
@@ -46,7 +46,7 @@ def _is_self(node: ast.expr) -> bool:
 
 
 @pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(ROOT)) for file in FILES])
-def test_a_file_names_nothing_private(file: Path) -> None:
+def test_a_file_uses_no_private_names(file: Path) -> None:
     source = file.read_text()
     assert list(private_names(source)) == []
     assert "noqa: SLF001" not in source
@@ -63,11 +63,11 @@ def test_a_file_names_nothing_private(file: Path) -> None:
         "from ssl import _create_unverified_context",
     ],
 )
-def test_what_would_be_found(source: str) -> None:
+def test_uses_of_private_names_are_found(source: str) -> None:
     assert list(private_names(source)) != []
 
 
-def test_what_is_our_own() -> None:
+def test_our_own_private_names_are_allowed() -> None:
     assert (
         list(private_names("class A:\n    def f(self, other):\n        self._x = other._x\n        return cls._y"))
         == []

@@ -1,4 +1,4 @@
-"""Retries: by class of failure, bounded, paid for, and never of what a caller has left."""
+"""Retries: by kind of failure, bounded, within a budget, and never after a cancellation."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from upstream.protocol.errors import (
     Unreachable,
     UpstreamError,
 )
-from upstream.retry import BUDGET_CEILING, Retries, RetryBudget, Steps
+from upstream.retry import BUDGET_CEILING, IdempotentRetries, Retries, RetryBudget
 
 
 class Attempts:
-    """Fails as told, attempt after attempt, then succeeds."""
+    """Fails with the given errors, one in each attempt, then succeeds."""
 
     def __init__(self, *errors: BaseException) -> None:
         self.errors = list(errors)
@@ -48,7 +48,7 @@ def retries(max_attempts: int = 3, balance: float = 100.0) -> Retries:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Record tenacity's waits instead of living through them."""
+    """Record tenacity's waits instead of waiting."""
     waits: list[float] = []
     real_sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
@@ -89,14 +89,14 @@ async def test_how_often_a_failing_call_is_made(error: Exception, attempts: int)
     assert made.made == attempts
 
 
-async def test_possibly_accepted_is_repeated_once_whatever_comes_between() -> None:
+async def test_possibly_accepted_is_repeated_only_once_even_after_other_errors() -> None:
     made = Attempts(ServerFailed("500"), Unreachable("refused"), ModelFailed("a3"), Unreachable("refused"))
     with pytest.raises(ModelFailed):
         await retries(max_attempts=9).run(made)
     assert made.made == 3
 
 
-async def test_the_last_error_comes_out_as_it_is_and_a_success_ends_it() -> None:
+async def test_the_last_error_is_raised_unchanged_and_a_success_ends_the_retries() -> None:
     made = Attempts(Unreachable("refused"), SessionExpired("401"))
     assert await retries().run(made) == "answer"
 
@@ -108,7 +108,7 @@ async def test_cancellation_is_never_repeated() -> None:
     assert made.made == 1
 
 
-async def test_another_account_is_asked_at_once_and_a_failing_site_after_a_while(no_waiting: list[float]) -> None:
+async def test_another_account_is_tried_at_once_and_a_failing_site_after_a_backoff(no_waiting: list[float]) -> None:
     await retries().run(Attempts(SessionExpired("401", status=401)))
     assert no_waiting == [0.0]
     no_waiting.clear()
@@ -129,7 +129,7 @@ async def test_under_a_failing_upstream_attempts_stay_below_a_fifth_more_than_re
 
 
 @pytest.mark.parametrize("error", [SessionExpired("401"), NotRenewed("401")], ids=type)
-async def test_one_accounts_trouble_spends_nothing_of_the_budget(error: UpstreamError) -> None:
+async def test_a_refusal_of_one_account_takes_nothing_from_the_budget(error: UpstreamError) -> None:
     shared = retries(balance=0.0)
     for _ in range(3):
         assert await shared.run(Attempts(error)) == "answer"
@@ -153,16 +153,16 @@ async def test_one_accounts_trouble_spends_nothing_of_the_budget(error: Upstream
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
-async def test_how_often_a_harmless_step_is_taken(error: BaseException, attempts: int) -> None:
+async def test_how_often_an_idempotent_request_is_made(error: BaseException, attempts: int) -> None:
     made = Attempts(*[error] * 9)
     with pytest.raises(type(error)):
-        await Steps().run(made)
+        await IdempotentRetries().run(made)
     assert made.made == attempts
 
 
-async def test_steps_are_paid_for_too() -> None:
+async def test_idempotent_retries_have_a_budget_too() -> None:
     made = Attempts(*[Unavailable("503", status=503)] * 10_000)
-    steps = Steps()
+    steps = IdempotentRetries()
     for _ in range(500):
         with pytest.raises(Unavailable):
             await steps.run(made)

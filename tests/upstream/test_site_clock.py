@@ -1,4 +1,4 @@
-"""The site's clock as its `Date` headers show it, on a machine whose own clock is anywhere."""
+"""The site's clock from its `Date` headers, on a machine with any local time."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from manual_clock import Clock
 from multidict import CIMultiDict
 
-from upstream.site_clock import LOOK_SECONDS, TOLERANCE_SECONDS, SiteClock
+from upstream.site_clock import CHECK_SECONDS, TOLERANCE_SECONDS, SiteClock
 
 NOW = 1_900_000_000.0
 
 
 @dataclass
 class Machine:
-    """A machine's two clocks, moved by hand, and the site's clock as it sees it."""
+    """A machine's two clocks, moved manually, and its `SiteClock`."""
 
     wall: Clock = field(default_factory=Clock)
     monotonic: Clock = field(default_factory=Clock)
@@ -28,7 +28,7 @@ class Machine:
         self.site = SiteClock(self.wall, self.monotonic)
 
     def hear(self, date: float | str, *, now: bool = False, **headers: str) -> None:
-        """An answer comes that was sent then."""
+        """Receive an answer with this time."""
         text = date if isinstance(date, str) else formatdate(date, usegmt=True)
         self.site.learn(CIMultiDict({"Date": text, **headers}), now=now)
 
@@ -38,7 +38,7 @@ def machine() -> Machine:
     return Machine()
 
 
-def test_before_any_answer_the_machines_clock_is_believed(machine: Machine) -> None:
+def test_before_any_answer_the_machines_clock_is_used(machine: Machine) -> None:
     assert (machine.site(), machine.site.skew) == (NOW, 0.0)
 
 
@@ -51,27 +51,27 @@ def test_a_clock_that_differs_is_followed(seconds: float, machine: Machine) -> N
 
 
 @pytest.mark.parametrize("seconds", [0, 59, -59, TOLERANCE_SECONDS, -TOLERANCE_SECONDS])
-def test_a_small_difference_is_none(seconds: float, machine: Machine) -> None:
+def test_a_small_difference_is_ignored(seconds: float, machine: Machine) -> None:
     machine.hear(NOW + seconds)
     assert machine.site() == NOW
 
 
-def test_headers_are_looked_at_now_and_then_or_when_it_matters(machine: Machine) -> None:
+def test_headers_are_parsed_periodically_or_on_demand(machine: Machine) -> None:
     machine.hear(NOW)
-    machine.monotonic.now += LOOK_SECONDS - 1
+    machine.monotonic.now += CHECK_SECONDS - 1
     machine.hear(NOW + 7200)
     assert machine.site.skew == 0
     machine.hear(NOW + 7200, now=True)
     assert machine.site.skew == 7200
-    machine.monotonic.now += LOOK_SECONDS
+    machine.monotonic.now += CHECK_SECONDS
     machine.hear(NOW)
     assert machine.site.skew == 0
 
 
-def test_a_machines_clock_that_is_set_right(machine: Machine) -> None:
+def test_setting_the_machines_clock_is_noticed(machine: Machine) -> None:
     machine.hear(NOW - 7200)
     machine.wall.now -= 7200
-    machine.monotonic.now += LOOK_SECONDS
+    machine.monotonic.now += CHECK_SECONDS
     machine.hear(NOW - 7200)
     assert (machine.site(), machine.site.skew) == (NOW - 7200, 0.0)
 
@@ -90,17 +90,17 @@ def test_a_machines_clock_that_is_set_right(machine: Machine) -> None:
         "Fri, 31 Dec 9999 23:59:59 +9999",
     ],
 )
-def test_a_date_that_cannot_be_read_tells_nothing(date: str, machine: Machine) -> None:
+def test_an_invalid_date_is_ignored(date: str, machine: Machine) -> None:
     machine.hear(NOW + 7200)
     machine.hear(date, now=True)
     assert machine.site.skew == 7200
 
 
-def test_an_answer_from_a_cache_tells_nothing(machine: Machine) -> None:
+def test_an_answer_from_a_cache_is_ignored(machine: Machine) -> None:
     machine.hear(NOW - 7200, Age="7200")
     machine.site.learn(CIMultiDict(), now=True)
     assert machine.site.skew == 0
-    machine.hear(NOW + 7200)  # and does not keep the next one from being looked at
+    machine.hear(NOW + 7200)  # the next one is still parsed
     assert machine.site.skew == 7200
 
 
@@ -109,7 +109,7 @@ dates = st.builds("Mon, {} Jan {} {}:{}:{} {}".format, *[numbers] * 5, st.sample
 
 
 @given(st.text(max_size=40) | dates)
-def test_whatever_the_header_says_nothing_is_raised(date: str) -> None:
+def test_no_header_raises_an_error(date: str) -> None:
     machine = Machine()
     machine.hear(date)
     assert machine.site.skew == 0 or abs(machine.site.skew) > TOLERANCE_SECONDS

@@ -1,4 +1,4 @@
-"""Bytes to and from signed URLs: each call is made once, follows nothing and shows nothing of the account's."""
+"""Uploads and downloads at signed URLs: each call is made once, without redirects and without the account's data."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ async def storing(peer: Peer) -> AsyncIterator[tuple[Storage, str]]:
 
 
 @pytest.mark.parametrize("size", [0, 1, WRITE_BYTES, WRITE_BYTES + 1, 40 * WRITE_BYTES + 7])
-async def test_a_file_arrives_whole_however_large_it_is(size: int) -> None:
-    """Beyond WRITE_BYTES it leaves piece by piece; a slow reader makes it wait in between."""
+async def test_a_file_of_any_size_arrives_complete(size: int) -> None:
+    """Above WRITE_BYTES it is sent in pieces, and waits for a slow reader in between."""
     data = bytes(range(256)) * (size // 256) + bytes(size % 256)
     arrived: list[bytes] = []
 
@@ -58,7 +58,7 @@ async def test_a_file_arrives_whole_however_large_it_is(size: int) -> None:
     assert arrived == [data, data]
 
 
-async def test_a_refusal_before_the_file_has_left_is_read() -> None:
+async def test_a_refusal_before_the_file_is_sent_is_read() -> None:
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a read transport too
@@ -73,7 +73,7 @@ async def test_a_refusal_before_the_file_has_left_is_read() -> None:
 
 @pytest.mark.parametrize("method", ["PUT", "GET"])
 @pytest.mark.parametrize("reused", [False, True])
-async def test_a_call_whose_connection_dies_is_not_repeated(method: str, reused: bool) -> None:
+async def test_a_call_whose_connection_breaks_is_not_repeated(method: str, reused: bool) -> None:
     requests: list[bytes] = []
 
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -107,7 +107,7 @@ async def test_a_redirect_is_not_followed(status: int) -> None:
     assert requests == 1
 
 
-async def test_what_a_call_shows() -> None:
+async def test_the_headers_of_a_call() -> None:
     heads: list[bytes] = []
 
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -124,7 +124,7 @@ async def test_what_a_call_shows() -> None:
 
 
 @pytest.mark.parametrize("announced", [True, False])
-async def test_a_picture_that_is_too_large_is_not_read_to_its_end(announced: bool) -> None:
+async def test_a_picture_that_is_too_large_is_not_read_completely(announced: bool) -> None:
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\n" + (b"Content-Length: 1000000000\r\n" if announced else b"") + b"\r\n")

@@ -1,4 +1,4 @@
-"""Calls through real proxies, microsocks and tinyproxy, to a site over TLS: what arrives, and what the proxy sees."""
+"""Calls through real proxies (microsocks, tinyproxy) to a site over TLS: the result, and what the proxy sees."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SCHEMES = ("socks5", "socks5h", "http", "https")
 
 @dataclass
 class Wired:
-    """A site over TLS behind `front`, and a proxy behind `tap`, which sees what the proxy sees."""
+    """A site over TLS behind `front`, and a proxy behind `tap`, which records what the proxy sees."""
 
     scheme: str
     arena: Arena
@@ -41,7 +41,7 @@ class Wired:
     tls: ssl.SSLContext
 
     def url(self, user: str = USER, password: str = PASSWORD) -> str:
-        """The proxy's URL, as `upstream.proxy` takes it."""
+        """The proxy's URL for `upstream.proxy`."""
         return f"{self.scheme}://{user}:{password}@localhost:{self.tap.port}"
 
     @asynccontextmanager
@@ -57,7 +57,7 @@ class Wired:
 
 @pytest.fixture(autouse=True)
 def certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the site's own certificate be the one that is believed."""
+    """Trust the site's own certificate."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
     system_context.cache_clear()
     yield
@@ -89,7 +89,7 @@ async def socks(tmp_path: Path) -> AsyncIterator[Wired]:
         yield wired
 
 
-async def test_a_stream_comes_delta_by_delta(wired: Wired) -> None:
+async def test_a_stream_arrives_delta_by_delta(wired: Wired) -> None:
     """Each delta is read before the site sends the next."""
     words = ["one ", "two ", "three"]
     taken = [asyncio.Event() for _ in words]
@@ -112,7 +112,7 @@ async def test_a_stream_comes_delta_by_delta(wired: Wired) -> None:
         await answer.aclose()
 
 
-async def test_a_tunnel_is_used_again(wired: Wired) -> None:
+async def test_a_tunnel_is_reused(wired: Wired) -> None:
     async with wired.asker() as asker:
         for _ in range(3):
             assert isinstance((await asker.ask(timeout=20.0))[-1], Finish)
@@ -121,7 +121,7 @@ async def test_a_tunnel_is_used_again(wired: Wired) -> None:
 
 
 async def test_the_proxy_sees_no_cookie(wired: Wired) -> None:
-    """Its own user name it does see, and inside TLS there are cookies: the witness looks where it should."""
+    """It sees its own user name, and there are cookies inside TLS: this proves that the tap records correctly."""
     async with wired.asker() as asker:
         await asker.ask(asker.create("/say a secret word"), timeout=20.0)
         cookie = asker.credentials.session.encode()
@@ -138,7 +138,7 @@ async def test_the_proxy_sees_no_cookie(wired: Wired) -> None:
 async def test_who_resolves_the_site_s_name(wired: Wired) -> None:
     async with wired.asker() as asker:
         await asker.ask(timeout=20.0)
-    asked_of_proxy, *_ = wired.tap.sent.split(b"\x16\x03")  # TLS begins, whose greeting has the name too
+    asked_of_proxy, *_ = wired.tap.sent.split(b"\x16\x03")  # before the TLS handshake, which has the name too
     assert (b"localhost" in asked_of_proxy) is (wired.scheme != "socks5")
 
 
@@ -173,7 +173,7 @@ async def test_files_go_to_the_storage_and_come_back(wired: Wired) -> None:
 
 
 @pytest.mark.parametrize(("user", "password"), [(USER, "wrong-w0rd"), ("nobody", PASSWORD)])
-async def test_a_wrong_password_is_told_as_the_proxy_s_refusal(wired: Wired, user: str, password: str) -> None:
+async def test_a_wrong_password_is_reported_as_the_proxy_s_refusal(wired: Wired, user: str, password: str) -> None:
     async with wired.asker(wired.url(user, password)) as asker:
         with pytest.raises(Unreachable) as caught:
             await asker.ask(timeout=20.0)
@@ -185,7 +185,7 @@ async def test_a_wrong_password_is_told_as_the_proxy_s_refusal(wired: Wired, use
     assert pool_of(asker.client).busy == 0
 
 
-async def test_no_password_is_told_too(wired: Wired) -> None:
+async def test_a_missing_password_is_reported_too(wired: Wired) -> None:
     async with wired.asker(f"{wired.scheme}://localhost:{wired.tap.port}") as asker:
         with pytest.raises(Unreachable, match=r"proxy at localhost:\d+ refused: "):
             await asker.ask(timeout=20.0)
@@ -203,7 +203,7 @@ async def test_a_dead_proxy_is_unreachable_and_named(arena: Arena, scheme: str) 
     assert PASSWORD not in "".join(traceback.format_exception(caught.value))
 
 
-async def test_a_host_that_the_proxy_cannot_reach_is_told_as_that(wired: Wired) -> None:
+async def test_a_host_that_the_proxy_cannot_reach_is_reported(wired: Wired) -> None:
     origin = f"https://localhost:{closed_port()}"
     async with connected(origin, proxies=Proxies.chosen(wired.url(), {})) as client:
         with pytest.raises(Unreachable, match=r"proxy at localhost:\d+ refused: "):
@@ -211,7 +211,7 @@ async def test_a_host_that_the_proxy_cannot_reach_is_told_as_that(wired: Wired) 
 
 
 @pytest.mark.parametrize("wired", ["socks5", "socks5h", "http"], indirect=True)
-async def test_a_site_with_another_certificate_is_not_believed(wired: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_site_with_an_untrusted_certificate_is_refused(wired: Wired, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
     system_context.cache_clear()
     async with wired.asker() as asker:
@@ -224,7 +224,7 @@ async def test_a_site_with_another_certificate_is_not_believed(wired: Wired, mon
 async def test_the_environment_names_the_proxy(socks: Wired, variable: str) -> None:
     async with socks.client(Proxies.chosen("", {variable: socks.url()})) as client:
         await Asker(socks.arena, client, socks.arena.sign_in()).ask(timeout=20.0)
-        assert client.way == f"through the SOCKS5 proxy at localhost:{socks.tap.port} ({variable})"
+        assert client.route == f"through the SOCKS5 proxy at localhost:{socks.tap.port} ({variable})"
     assert socks.tap.connections == 1
 
 
@@ -233,22 +233,22 @@ async def test_no_proxy_is_honoured(socks: Wired, exempt: str) -> None:
     environ = {"HTTPS_PROXY": socks.url(), "NO_PROXY": exempt}
     async with socks.client(Proxies.chosen("", environ)) as client:
         await Asker(socks.arena, client, socks.arena.sign_in()).ask(timeout=20.0)
-        assert client.way == ""
+        assert client.route == ""
     assert (socks.tap.connections, socks.front.connections) == (0, 1)
 
 
-async def test_the_word_none_turns_the_environment_s_off(socks: Wired) -> None:
+async def test_none_disables_the_environment_s_proxy(socks: Wired) -> None:
     async with socks.client(Proxies.chosen("none", {"ALL_PROXY": socks.url()})) as client:
         await Asker(socks.arena, client, socks.arena.sign_in()).ask(timeout=20.0)
     assert (socks.tap.connections, socks.front.connections) == (0, 1)
 
 
-async def test_a_proxy_in_the_environment_that_cannot_be_used_is_not_gone_round(socks: Wired) -> None:
+async def test_an_invalid_proxy_in_the_environment_is_not_bypassed(socks: Wired) -> None:
     proxies = Proxies.chosen("", {"ALL_PROXY": f"socks4://{USER}:{PASSWORD}@localhost:1"})
     async with socks.client(proxies) as client:
         with pytest.raises(Unreachable, match="the proxy in ALL_PROXY cannot be used") as caught:
             await Asker(socks.arena, client, socks.arena.sign_in()).ask()
-        assert client.way.startswith("not at all, since the proxy in ALL_PROXY cannot be used")
+        assert client.route.startswith("not at all, since the proxy in ALL_PROXY cannot be used")
     assert PASSWORD not in caught.value.message
     assert socks.front.connections == 0
 
@@ -259,11 +259,11 @@ async def test_plain_http_goes_directly() -> None:
         proxies = Proxies.chosen(f"socks5h://{USER}:{PASSWORD}@127.0.0.1:{tap.port}", {})
         async with connected(arena.origin, proxies=proxies) as client:
             assert isinstance((await Asker(arena, client, arena.sign_in()).ask())[-1], Finish)
-            assert client.way == ""
+            assert client.route == ""
     assert tap.connections == 0
 
 
-async def test_a_proxy_that_says_nothing_is_given_up_and_named(arena: Arena) -> None:
+async def test_a_silent_proxy_is_given_up_and_named(arena: Arena) -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
@@ -280,6 +280,6 @@ async def test_a_proxy_that_says_nothing_is_given_up_and_named(arena: Arena) -> 
 
 def test_no_repr_shows_a_password() -> None:
     proxies = Proxies.chosen(f"socks5h://{USER}:{PASSWORD}@h:1", {})
-    for each in (proxies, proxies.towards("https", "a.example", 443), DIRECT):
+    for each in (proxies, proxies.proxy_for("https", "a.example", 443), DIRECT):
         assert PASSWORD not in repr(each) + str(each)
         assert USER not in repr(each) + str(each)

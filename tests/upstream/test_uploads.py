@@ -1,4 +1,4 @@
-"""Pictures in and out of the storage: three steps, each taken once, each repeated where that does no harm."""
+"""Uploads to and downloads from the storage: three steps, each made once, and repeated if it is idempotent."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Uploader:
-    """Uploads for accounts of an arena, at a time that tests move."""
+    """Uploads for an arena's accounts, with a clock that tests move."""
 
     def __init__(self, arena: Arena, made: Uploads) -> None:
         self.arena = arena
         self.uploads = made
-        self.session = arena.sign_in(expires_in=86_400.0)  # its renewal is no matter of uploads
+        self.session = arena.sign_in(expires_in=86_400.0)  # renewals are not tested here
         self.rotations: list[str] = []
 
     async def attach(
@@ -69,13 +69,13 @@ class Uploader:
 
     @property
     def steps(self) -> Counter[str]:
-        """How many calls of each kind the site and its storage have seen."""
+        """The number of calls of each kind to the site and its storage."""
         return Counter(call.kind for call in (*self.arena.calls, *self.arena.storage.calls))
 
     async def seen(self, kind: str, number: int = 1) -> None:
-        """Wait until so many calls of a kind have come."""
+        """Wait until this many calls of a kind have arrived."""
         async with asyncio.timeout(5):
-            while self.steps[kind] < number:  # noqa: ASYNC110 - the arena tells nobody
+            while self.steps[kind] < number:  # noqa: ASYNC110 - the arena has no event for it
                 await asyncio.sleep(0.01)
 
 
@@ -153,7 +153,7 @@ async def test_the_steps_are_taken_in_order_with_the_headers_of_a_browser(upload
     assert put.headers["user-agent"] == "a browser's"
 
 
-async def test_ten_mebibytes_pass(uploader: Uploader, arena: Arena) -> None:
+async def test_a_picture_of_ten_mebibytes_is_uploaded(uploader: Uploader, arena: Arena) -> None:
     sent = picture(size=10 * 1024 * 1024)
     (attachment,) = await uploader.attach(sent)
     assert arena.storage.objects[attachment.name].data == sent.data
@@ -187,12 +187,12 @@ async def test_all_requests_together_stay_below_the_bound_of_the_daemon(uploader
     await uploader.attach(*(picture(number) for number in range(100, 110)))
 
 
-async def test_no_pictures_no_calls(uploader: Uploader, arena: Arena) -> None:
+async def test_without_pictures_there_are_no_calls(uploader: Uploader, arena: Arena) -> None:
     assert await uploader.attach() == []
     assert not arena.calls
 
 
-# What is remembered
+# Remembered uploads
 
 
 async def test_the_same_picture_is_not_sent_twice(uploader: Uploader) -> None:
@@ -202,9 +202,9 @@ async def test_the_same_picture_is_not_sent_twice(uploader: Uploader) -> None:
     assert uploader.steps == before
 
 
-async def test_a_url_about_to_end_is_signed_again_and_nothing_uploaded(uploader: Uploader, arena: Arena) -> None:
+async def test_a_url_about_to_expire_is_signed_again_without_an_upload(uploader: Uploader, arena: Arena) -> None:
     (first,) = await uploader.attach(picture())
-    later(arena, 3600 - uploads.LEAST_LIFE_SECONDS - 2)
+    later(arena, 3600 - uploads.MIN_VALIDITY_SECONDS - 2)
     assert await uploader.attach(picture()) == [first]
     later(arena, 3)
     (second,) = await uploader.attach(picture())
@@ -216,14 +216,14 @@ async def test_a_url_about_to_end_is_signed_again_and_nothing_uploaded(uploader:
 
 
 @pytest.mark.parametrize("by", [-18_000.0, -3600.0, 0.0, 3600.0, 18_000.0])
-async def test_a_url_ends_when_it_does_however_the_clock_is_set(arena: Arena, by: float) -> None:
+async def test_a_url_expires_on_time_although_the_clock_is_set(arena: Arena, by: float) -> None:
     passed, ahead = 0.0, 0.0
     begun = arena.clock()
     arena.clock = lambda: begun + passed
     async with uploader_of(arena, lambda: begun + passed + ahead, lambda: passed) as uploader:
         (first,) = await uploader.attach(picture())
         ahead += by
-        passed = 3600 - uploads.LEAST_LIFE_SECONDS - 2
+        passed = 3600 - uploads.MIN_VALIDITY_SECONDS - 2
         assert await uploader.attach(picture()) == [first]
         passed += 3
         (second,) = await uploader.attach(picture())
@@ -238,7 +238,7 @@ async def test_a_short_lived_url_is_signed_each_time(uploader: Uploader, arena: 
     assert (uploader.steps["put"], uploader.steps["sign"]) == (1, 2)
 
 
-async def test_a_picture_that_the_storage_has_lost_is_uploaded_anew(uploader: Uploader, arena: Arena) -> None:
+async def test_a_picture_that_the_storage_has_lost_is_uploaded_again(uploader: Uploader, arena: Arena) -> None:
     (first,) = await uploader.attach(picture())
     arena.storage.forget(first.name)
     later(arena, 3600)
@@ -255,10 +255,10 @@ async def test_another_account_uploads_for_itself(uploader: Uploader, arena: Are
     assert (await uploader.attach(picture())) == [first]
 
 
-async def test_what_is_remembered_is_bounded_and_the_least_used_goes(
+async def test_remembered_uploads_are_bounded_and_the_least_recently_used_is_evicted(
     uploader: Uploader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploads, "MAX_KEPT", 2)
+    monkeypatch.setattr(uploads, "MAX_REMEMBERED", 2)
     for number in (1, 2, 1, 3, 1):
         await uploader.attach(picture(number))
     assert uploader.steps["put"] == 3
@@ -272,7 +272,7 @@ async def test_two_requests_with_one_new_picture_share_its_upload(uploader: Uplo
     assert uploader.steps["put"] == 1
 
 
-async def test_one_who_leaves_does_not_take_the_other_along(uploader: Uploader, arena: Arena) -> None:
+async def test_a_cancelled_upload_does_not_fail_another_request_s(uploader: Uploader, arena: Arena) -> None:
     arena.faults.arm("no_headers", on="put")
     leaving, staying = (asyncio.gather(uploader.attach(picture())) for _ in range(2))
     await uploader.seen("put", 1)
@@ -295,7 +295,7 @@ async def test_the_ids_are_read_once_for_all_and_again_after_a_deployment(upload
     assert len(arena.storage.objects) == 30
 
 
-async def test_an_id_that_stays_stale_is_told(uploader: Uploader, arena: Arena) -> None:
+async def test_an_id_that_stays_stale_is_reported(uploader: Uploader, arena: Arena) -> None:
     arena.faults.arm("stale_action", 2, on="upload-url")
     with pytest.raises(UploadFailed, match="stale"):
         await uploader.attach(picture())
@@ -303,7 +303,7 @@ async def test_an_id_that_stays_stale_is_told(uploader: Uploader, arena: Arena) 
     await uploader.attach(picture())
 
 
-async def test_one_who_leaves_while_the_ids_are_read_leaves_that_to_the_next(uploader: Uploader, arena: Arena) -> None:
+async def test_a_cancelled_reading_of_the_ids_is_left_to_the_next_request(uploader: Uploader, arena: Arena) -> None:
     arena.faults.arm("no_headers", on="page")
     leaving, staying = (asyncio.gather(uploader.attach(picture(number))) for number in range(2))
     await uploader.seen("page")
@@ -337,7 +337,9 @@ PARAMETERS: defaultdict[str, dict[str, Any]] = defaultdict(
 
 
 @pytest.mark.parametrize(("fault", "times", "on"), REPEATED.values(), ids=REPEATED)
-async def test_what_is_repeated(uploader: Uploader, arena: Arena, fault: str, times: int, on: str) -> None:
+async def test_transient_failures_are_repeated(
+    uploader: Uploader, arena: Arena, fault: str, times: int, on: str
+) -> None:
     arena.faults.arm(fault, times, on=on, **PARAMETERS[fault])
     (attachment,) = await uploader.attach(picture())
     assert arena.storage.objects[attachment.name].data == picture().data
@@ -359,7 +361,9 @@ FAILING = {
 
 
 @pytest.mark.parametrize(("fault", "times", "on"), FAILING.values(), ids=FAILING)
-async def test_what_fails_the_upload(uploader: Uploader, arena: Arena, fault: str, times: int | None, on: str) -> None:
+async def test_other_failures_fail_the_upload(
+    uploader: Uploader, arena: Arena, fault: str, times: int | None, on: str
+) -> None:
     arena.faults.arm(fault, times, on=on, **PARAMETERS[fault])
     with pytest.raises(UploadFailed) as caught:
         await uploader.attach(picture(), timeout=1)
@@ -378,7 +382,7 @@ PASSED_ON: dict[str, tuple[str, type[UpstreamError]]] = {
 
 
 @pytest.mark.parametrize(("fault", "error"), PASSED_ON.values(), ids=PASSED_ON)
-async def test_what_concerns_the_account_or_the_site_is_passed_on(
+async def test_errors_of_the_account_or_the_site_are_passed_on(
     uploader: Uploader, arena: Arena, fault: str, error: type[UpstreamError]
 ) -> None:
     more: dict[str, Any] = {"retry_after": "60"} if fault == "rate_limited" else {}
@@ -403,7 +407,7 @@ async def test_a_rotated_cookie_is_used_for_the_next_step_and_handed_on(uploader
     assert uploader.rotations == [uploader.session.cookie_value] != [old]
 
 
-# The storage's addresses
+# The storage's URLs
 
 
 def elsewhere(url: str) -> Callable[..., str]:
@@ -415,15 +419,15 @@ def elsewhere(url: str) -> Callable[..., str]:
     [
         ("http://lmarena.example", "{origin}/a", "no public address"),
         ("http://lmarena.example", "http://[::1]/a", "no public address"),
-        ("https://lmarena.example", "{origin}/a", "must not be called"),
-        ("http://127.0.0.1", "file:///etc/passwd", "must not be called"),
-        ("http://127.0.0.1", "http://user:word@127.0.0.1/a", "must not be called"),
-        ("http://127.0.0.1", "{origin}/a b", "must not be called"),
-        ("http://127.0.0.1", "{origin}/a\r\nCookie: b", "must not be called"),
-        ("http://127.0.0.1", "http://[::1", "must not be called"),
+        ("https://lmarena.example", "{origin}/a", "invalid URL"),
+        ("http://127.0.0.1", "file:///etc/passwd", "invalid URL"),
+        ("http://127.0.0.1", "http://user:word@127.0.0.1/a", "invalid URL"),
+        ("http://127.0.0.1", "{origin}/a b", "invalid URL"),
+        ("http://127.0.0.1", "{origin}/a\r\nCookie: b", "invalid URL"),
+        ("http://127.0.0.1", "http://[::1", "invalid URL"),
     ],
 )
-async def test_where_the_storage_must_not_be(
+async def test_invalid_addresses_of_the_storage_are_refused(
     arena: Arena, monkeypatch: pytest.MonkeyPatch, base_url: str, url: str, why: str
 ) -> None:
     url = url.format(origin=arena.storage.origin)
@@ -436,7 +440,7 @@ async def test_where_the_storage_must_not_be(
     assert not arena.storage.calls
 
 
-# Out of the storage
+# Downloads
 
 
 async def test_a_generated_picture_is_downloaded(uploader: Uploader, arena: Arena) -> None:
@@ -452,7 +456,7 @@ async def test_a_generated_picture_is_downloaded(uploader: Uploader, arena: Aren
 
 @pytest.mark.parametrize(
     ("fault", "why"),
-    [("huge_body", "larger"), ("endless_body", "larger"), ("no_headers", "within 0.5 s"), ("html", "no picture")],
+    [("huge_body", "larger"), ("endless_body", "larger"), ("no_headers", "within 0.5 s"), ("html", "not a picture")],
 )
 async def test_a_download_is_limited(uploader: Uploader, arena: Arena, fault: str, why: str) -> None:
     url = arena.storage.draw("a fox")

@@ -1,6 +1,6 @@
-"""The embedded arena: a strict server that plays LMArena, with scripted answers and faults on demand.
+"""The embedded arena: a strict fake LMArena server, with scripted answers and injectable faults.
 
-It is a second, independent reading of the protocol: it shares no code with the client's side of `upstream`.
+It is a second, independent implementation of the protocol: it shares no code with the client in `upstream`.
 """
 
 from upstream.arena.accounts import Session

@@ -1,4 +1,4 @@
-"""The site's accounts: signing in, and the life of a session's tokens. A refresh token is good for one renewal."""
+"""The site's accounts: logins, and the renewal and revocation of their tokens. A refresh token can be used once."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from upstream.arena.ids import fixed_uuid
 from upstream.arena.replies import Header, RefusedError, unauthorized
 from upstream.arena.tokens import COOKIE, joined
 
-_SPENT: Final = 10_000  # old cookies that are remembered; the oldest go first
+_MAX_REPLACED: Final = 10_000  # old cookies that are remembered; the oldest are evicted first
 
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """One login of an account: what the browser would hold. `cookie_value` changes when the site replaces it.
+    """One login of an account, as a browser would store it. `cookie_value` changes when the site replaces it.
 
     A test may change `guest` and `consented` (whether the account has accepted the terms of use) at any time.
     """
 
     user_id: str
-    email: str  # also a guest's, as the name of its account in a test; the site does not know it
+    email: str  # a guest has one too, as the name of its account in a test; the site does not show it
     expires_at: int  # of the access token
     cookie_value: str = field(repr=False)
     alive: bool = True
@@ -32,7 +32,7 @@ class Session:
     rotation: str | None = None  # "whole" or "pieces": how the next answer sets the new cookie
     refreshes: int = 0  # how often a GET has renewed it
     spent_twice: int = 0  # how often a refresh token was used that had been used before
-    revoked: bool = False  # it died of that
+    revoked: bool = False  # because of that
 
     @property
     def access_token(self) -> str:
@@ -40,7 +40,7 @@ class Session:
         return tokens.access_token(self.cookie_value)
 
     def cookies(self, pieces: bool = False) -> dict[str, str]:
-        """Name → value, whole or cut into `arena-auth-prod-v1.0`, `.1`, …"""
+        """The cookies by name: one, or pieces named `arena-auth-prod-v1.0`, `.1`, …"""
         if not pieces:
             return {COOKIE: self.cookie_value}
         starts = range(0, len(self.cookie_value), tokens.PIECE_CHARS)
@@ -48,7 +48,7 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
-class _Spent:
+class _ReplacedCookie:
     """A cookie that has been replaced: its refresh token has been used."""
 
     session: Session
@@ -60,7 +60,7 @@ class Accounts:
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
-        self._spent: dict[str, _Spent] = {}
+        self._replaced: dict[str, _ReplacedCookie] = {}
 
     def sign_in(
         self,
@@ -72,7 +72,7 @@ class Accounts:
         consented: bool = True,
         renewable: bool = True,
     ) -> Session:
-        """A new session; the same address is the same account, with the same user id."""
+        """Create a session; the same address means the same account, with the same user id."""
         user_id = fixed_uuid(f"{'guest' if guest else 'account'} {email}", 4)
         value = tokens.cookie_value(user_id, email, expires_at, now, guest=guest, renewable=renewable)
         session = Session(user_id, email, expires_at, value, guest=guest, consented=consented, renewable=renewable)
@@ -80,14 +80,14 @@ class Accounts:
         return session
 
     def expire(self, session: Session) -> None:
-        """The session is over: its cookie is dead and cannot be renewed."""
+        """End the session: its cookie is no longer valid and cannot be renewed."""
         session.alive = False
 
     def recognise(self, cookies: Mapping[str, str], now: float) -> Session:
-        """The session of these cookies, whose access token must not have ended.
+        """The session of these cookies, whose access token must not have expired.
 
         Raises:
-            RefusedError: 401, the session cookie is missing, unknown, dead, or its access token has ended.
+            RefusedError: 401, the session cookie is missing, unknown, revoked, or its access token has expired.
         """
         session = self._sessions.get(joined(cookies))
         if session is None or not session.alive or session.expires_at <= now:
@@ -95,34 +95,34 @@ class Accounts:
         return session
 
     def recognise_renewable(self, cookies: Mapping[str, str], now: float, within: float) -> Session:
-        """The session of these cookies for a call that can renew it, so its access token may have ended.
+        """The session of these cookies for a call that can renew it, so its access token may have expired.
 
-        A cookie that has been replaced, and that ends within `within` seconds or has ended, would be renewed with a
-        refresh token that was used before: that revokes the session.
+        A replaced cookie that expires within `within` seconds, or has expired, would be renewed with a refresh token
+        that was used before: that revokes the session.
 
         Raises:
-            RefusedError: 401, the session cookie is missing, unknown, replaced or dead, or its access token has ended
-                and there is no refresh token.
+            RefusedError: 401, the session cookie is missing, unknown, replaced or revoked, or its access token has
+                expired and there is no refresh token.
         """
         value = joined(cookies)
         session = self._sessions.get(value)
         if session is not None and session.alive and (session.renewable or session.expires_at > now):
             return session
-        spent = self._spent.get(value)
-        if spent is not None and spent.expires_at - now <= within:
-            spent.session.spent_twice += 1
-            spent.session.alive = False
-            spent.session.revoked = True
+        replaced = self._replaced.get(value)
+        if replaced is not None and replaced.expires_at - now <= within:
+            replaced.session.spent_twice += 1
+            replaced.session.alive = False
+            replaced.session.revoked = True
         raise RefusedError(unauthorized())
 
     def renew(self, session: Session, cookies: Mapping[str, str], now: float, expires_at: int) -> list[Header]:
-        """Replace the session's tokens: the new cookie's `Set-Cookie` headers, clearing what was held in another form.
+        """Replace the session's tokens; return the `Set-Cookie` headers, which also clear cookies of the other form.
 
-        `session.rotation` says whether the new cookie comes in pieces, and is reset.
+        `session.rotation` determines whether the new cookie is set in pieces, and is reset.
         """
-        self._spent[session.cookie_value] = _Spent(session, session.expires_at)
-        while len(self._spent) > _SPENT:
-            del self._spent[next(iter(self._spent))]
+        self._replaced[session.cookie_value] = _ReplacedCookie(session, session.expires_at)
+        while len(self._replaced) > _MAX_REPLACED:
+            del self._replaced[next(iter(self._replaced))]
         del self._sessions[session.cookie_value]
         session.expires_at = expires_at
         value = tokens.cookie_value(

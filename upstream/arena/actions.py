@@ -23,7 +23,7 @@ Result: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Uploads:
-    """Where uploads go, and the rules for them."""
+    """The storage for uploads, and the era whose rules apply."""
 
     storage: Storage
     era: Era
@@ -39,7 +39,7 @@ class Action:
 
 
 def read_arguments(body: bytes, number: int) -> list[str]:
-    """A JSON array of that many strings; else a RefusedError (400)."""
+    """Parse a JSON array of that many strings. Raises RefusedError (400)."""
     try:
         arguments = orjson.loads(body)
     except orjson.JSONDecodeError as cause:
@@ -56,7 +56,7 @@ def failed(message: str) -> Result:
 
 
 def _upload_url(uploads: Uploads, user_id: str, signed_ago: float, name: str, content_type: str) -> Result:
-    """Where to PUT a file."""
+    """Return a URL to PUT a file to."""
     if content_type not in _FILE_TYPES[uploads.era]:
         return failed(f"Unsupported file type: {content_type}")
     if not name or "/" in name:
@@ -67,7 +67,7 @@ def _upload_url(uploads: Uploads, user_id: str, signed_ago: float, name: str, co
 
 
 def _signed_url(uploads: Uploads, user_id: str, signed_ago: float, key: str) -> Result:
-    """Where to GET a file that was PUT: only the account's own."""
+    """Return a URL to GET an uploaded file from; only the account's own files."""
     if not key.startswith(f"{user_id}/") or key not in uploads.storage.objects:
         return failed("File not found")
     return {"success": True, "data": {"url": uploads.storage.presign("GET", key, signed_ago=signed_ago)}}

@@ -1,4 +1,4 @@
-"""Everything but chats: pages, scripts, the catalog, who is logged in, an evaluation read back, and the actions."""
+"""Answers all calls but chats: pages, scripts, catalog, the user's data, evaluations read back, server actions."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from upstream.arena.chats import check_content_type, find_evaluation
 from upstream.arena.replies import RefusedError, Reply
 from upstream.arena.world import World
 
-Make: TypeAlias = Callable[[], Reply]  # makes the answer to a call that has been found good
+MakeReply: TypeAlias = Callable[[], Reply]  # makes the answer to a call that has passed all checks
 
 _COMPONENT: Final = "text/x-component"
 
 
-def make_asset(world: World, call: Call, names: Mapping[str, str]) -> Make:
-    """What makes the answer to `call`, whose session has been recognised; `names` are those in its path.
+def make_asset(world: World, call: Call, names: Mapping[str, str]) -> MakeReply:
+    """Check `call`, whose session has been recognised, and return a function that answers it.
+
+    `names` are the variables in its path.
 
     Raises:
         RefusedError: the site would refuse the call.
@@ -66,7 +68,7 @@ def _me(world: World, session: Session) -> Reply:
     return _json(me)
 
 
-def _action(world: World, call: Call, session: Session) -> Make:
+def _action(world: World, call: Call, session: Session) -> MakeReply:
     names = {action_id: name for name, action_id in world.deployment.actions.items()}
     name = names.get(call.headers.get("next-action", ""))
     if name is None:

@@ -1,8 +1,8 @@
-"""How the arena's models answer when no script tells them to: friendly, and obedient to directives in the prompt.
+"""The built-in answers of the arena's models, used without a script: small talk, and directives in the prompt.
 
 | directive | answer |
 |---|---|
-| `/echo` | the JSON array of all messages that the model was shown |
+| `/echo` | the JSON array of all messages that the model received |
 | `/say TEXT` | exactly the rest of the prompt |
 | `/count N` | N numbered deltas |
 | `/think` | reasoning first |
@@ -10,8 +10,8 @@
 | `/draw`, `/draw N` | a generated picture, or N of them |
 | `/fail` | the model fails |
 
-Search models cite, image models draw and models with `thinking` in their name think by themselves. In 2026 an image
-model shows a sign of life before it draws.
+Search models cite, image models draw and models with `thinking` in their name reason without a directive. In 2026 an
+image model sends a heartbeat before it draws.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DIRECTIVE = re.compile(
 )
 _SAY = "/say "
 _PICTURES = 100  # at most in one answer
-_WORD = re.compile(r"\s*\S+\s?|\s+")  # word-sized deltas, which joined are the text again
+_WORD = re.compile(r"\s*\S+\s?|\s+")  # word-sized deltas; joined, they give the text again
 
 _THOUGHTS = "The user wants something. 哦，想一想。 I shall keep it short and kind."
 _ANSWERS = (
@@ -57,7 +57,7 @@ _SOURCES: tuple[dict[str, Any], ...] = (
 
 
 def answer(turn: Turn, *, pace: float, picture: Callable[[str], str], heartbeats: bool = False) -> Iterator[Step]:
-    """The built-in answer: `pace` seconds before each delta, `picture` gives the link of a picture for a text.
+    """The built-in answer: `pace` seconds before each delta; `picture` returns the URL of a picture for a text.
 
     With `heartbeats` an image model sends one before it draws.
     """
@@ -98,7 +98,7 @@ def _lines(turn: Turn, picture: Callable[[str], str]) -> Iterator[Line]:
 
 
 def _cited(deltas: list[str]) -> Iterator[Line]:
-    """Text with citations: a source at first with little, later with all its fields, at the end the whole list."""
+    """Text with citations: each source first with few fields, later with all, and the whole list at the end."""
     middle = (len(deltas) + 1) // 2
     places = [len("".join(deltas[:middle])), len("".join(deltas))]
     first, second = ({**source, "charLocation": [place]} for source, place in zip(_SOURCES, places, strict=True))

@@ -1,4 +1,4 @@
-"""The strict reading of a call's body: what the site's schema would accept, and the complaints about all else."""
+"""Strict validation of a call's body against the site's schema, with the schema's error messages."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ PROMPT_CHARS: Final = 113_000
 
 Path: TypeAlias = tuple[str | int, ...]
 Check: TypeAlias = Callable[[Any], str | None]
-# A check, an object of fields (a name ending in "?" may be missing), or a list whose items all look alike.
+# A check, an object of fields (names ending in "?" are optional), or a list whose items have the same shape.
 Shape: TypeAlias = "Check | Mapping[str, Shape] | list[Shape]"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A body of create or follow-up, valid once built; `mode` is None for a follow-up."""
+class ChatBody:
+    """The validated body of create or follow-up; `mode` is None for a follow-up."""
 
     mode: str | None
     evaluation_id: str
@@ -82,7 +82,7 @@ def _follow_up(attachment_type: Check, modalities: Check) -> Mapping[str, Shape]
     }
 
 
-# The modes that the site has a word for. Which of them an account may use is another question.
+# All modes that the schema knows; the account may not be allowed to use each of them.
 _MODE: Final = _one_of("direct", "direct-battle")
 _FOLLOW_UP: Final[Mapping[Era, Mapping[str, Shape]]] = {
     2025: _follow_up(_image_type, _one_of("chat", "search", "image")),
@@ -92,23 +92,23 @@ _CREATE: Final = {era: {"mode": _MODE, **shape} for era, shape in _FOLLOW_UP.ite
 _REGENERATE: Final[Mapping[str, Shape]] = {}
 
 
-def read_create(body: bytes, era: Era) -> Asked:
-    """The body of `create-evaluation`; a RefusedError (400) names what is wrong with it."""
+def read_create(body: bytes, era: Era) -> ChatBody:
+    """Parse the body of `create-evaluation`. Raises RefusedError (400) with the reasons."""
     return _asked(_read(body, _CREATE[era]))
 
 
-def read_follow_up(body: bytes, era: Era) -> Asked:
-    """The body of `post-to-evaluation`: the same without `mode`."""
+def read_follow_up(body: bytes, era: Era) -> ChatBody:
+    """Parse the body of `post-to-evaluation`: the same without `mode`."""
     return _asked(_read(body, _FOLLOW_UP[era]))
 
 
 def read_regenerate(body: bytes) -> None:
-    """The body of `retry-evaluation-session-message`: `{}`."""
+    """Check the body of `retry-evaluation-session-message`, which must be `{}`."""
     _read(body, _REGENERATE)
 
 
-def _asked(body: dict[str, Any]) -> Asked:
-    """Raises RefusedError for what no single field can tell: the order of the ids, an empty message."""
+def _asked(body: dict[str, Any]) -> ChatBody:
+    """Check across fields: the order of the ids, an empty message. Raises RefusedError."""
     ids = [(name, body[name]) for name in ("id", "userMessageId", "modelAMessageId")]
     complaints = [
         Issue((name,), f"must be later than {before}")
@@ -120,7 +120,7 @@ def _asked(body: dict[str, Any]) -> Asked:
         complaints.append(Issue(("userMessage", "content"), "String must contain at least 1 character(s)"))
     if complaints:
         raise RefusedError(invalid(complaints))
-    return Asked(
+    return ChatBody(
         body.get("mode"),
         body["id"],
         body["modelAId"],
@@ -166,7 +166,7 @@ def _issues(value: Any, shape: Shape, path: Path) -> Iterator[Issue]:
 
 
 def _kind(value: Any) -> str:
-    """The name of a JSON value's type, as JavaScript has it."""
+    """The name of a JSON value's type in JavaScript."""
     if value is None:
         return "null"
     names = {bool: "boolean", int: "number", float: "number", str: "string", list: "array", dict: "object"}

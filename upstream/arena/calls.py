@@ -1,4 +1,4 @@
-"""What the arena remembers of each request."""
+"""The arena's record of each request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from upstream.arena.accounts import Session
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One request as received, filled in while it is answered. Cookies and bodies stay out of its repr."""
+    """One request, updated while it is answered. Its repr contains neither cookies nor the body."""
 
     method: str
     path: str
@@ -24,24 +24,24 @@ class Call:
     session: Session | None = field(default=None, repr=False)
     evaluation_id: str | None = None
     model_id: str | None = None
-    fault: str | None = None  # the armed fault that acted on it
-    status: int | None = None  # None where no status was ever sent
-    refusal: str | None = None  # why the site said no
+    fault: str | None = None  # the armed fault that was applied to it
+    status: int | None = None  # None if no status was sent
+    refusal: str | None = None  # why the site refused it
     lines_sent: int = 0
-    signed_ago: float = 0.0  # a fault's doing: the age in seconds of the signed URL that it is answered with
-    action_error: str | None = None  # a fault's doing: the action does not succeed
-    battle_wanted: bool = False  # a fault's doing: the site insists on a battle
-    renews: bool = False  # its answer brings the session new tokens
+    signed_ago: float = 0.0  # set by a fault: the age in seconds of the signed URL in the answer
+    action_error: str | None = None  # set by a fault: the action fails with this message
+    battle_wanted: bool = False  # set by a fault: the site demands a battle
+    renews: bool = False  # whether the answer gives the session new tokens
     closed: asyncio.Event = field(default_factory=asyncio.Event, repr=False)  # the caller left before the end
-    done: asyncio.Event = field(default_factory=asyncio.Event, repr=False)  # answering has ended, either way
+    done: asyncio.Event = field(default_factory=asyncio.Event, repr=False)  # the call is over, for any reason
 
     @property
     def account(self) -> str | None:
-        """The user id of whoever called."""
+        """The user id of the caller."""
         return None if self.session is None else self.session.user_id
 
     def summary(self) -> dict[str, Any]:
-        """The call as JSON without its headers, which hold the cookies."""
+        """The call as JSON, without headers, which contain the cookies."""
         names = ("method", "path", "kind", "account", "evaluation_id", "model_id")
         more = ("fault", "status", "refusal", "lines_sent")
         return {

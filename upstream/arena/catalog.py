@@ -1,4 +1,4 @@
-"""The model catalog of 2026: the models in groups, one for each arena that they compete in (`docs/protocol.md`)."""
+"""The model catalog of 2026: the models grouped by the arenas in which they compete (`docs/protocol.md`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _gives(output: str) -> Callable[[Model], bool]:
     return lambda model: bool(model.outputs.get(output))
 
 
-# A model stands in every group that it fits.
+# A model belongs to every group whose condition it meets.
 _GROUPS: Final[Mapping[str, Callable[[Model], bool]]] = {
     "text": _is_chat,
     "code": _gives("web"),
@@ -32,7 +32,7 @@ _GROUPS: Final[Mapping[str, Callable[[Model], bool]]] = {
 
 
 def catalog(models: Sequence[Model]) -> list[dict[str, Any]]:
-    """`GET /nextjs-api/model-catalog`: the groups, with one unreadable entry among the chat models."""
+    """The groups for `GET /nextjs-api/model-catalog`, with one invalid entry among the chat models."""
     groups = {arena: [model.catalog_entry for model in models if belongs(model)] for arena, belongs in _GROUPS.items()}
     groups["text"].insert(len(groups["text"]) // 2, dict(UNREADABLE))
     return [{"arena": arena, "models": entries, "complete": True} for arena, entries in groups.items()]

@@ -1,4 +1,4 @@
-"""Chats: a call that begins, continues or repeats a turn of an evaluation is checked, and carried out if it is good."""
+"""Chats: checks a call that begins, continues or regenerates an evaluation, and then carries it out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 
 from upstream.arena import replies
 from upstream.arena.accounts import Session
-from upstream.arena.bodies import Asked, read_create, read_follow_up, read_regenerate
+from upstream.arena.bodies import ChatBody, read_create, read_follow_up, read_regenerate
 from upstream.arena.calls import Call
 from upstream.arena.evaluations import Evaluation, Message
 from upstream.arena.ids import milliseconds_of
@@ -15,14 +15,14 @@ from upstream.arena.models import Model
 from upstream.arena.replies import Issue, RefusedError
 from upstream.arena.world import World
 
-Begin: TypeAlias = Callable[[], Evaluation]  # carries out a turn that has been found good
+BeginTurn: TypeAlias = Callable[[], Evaluation]  # carries out a turn that has passed all checks
 
-_CONTENT_TYPE: Final = "text/plain;charset=utf-8"  # compared without regard to case and blanks
+_CONTENT_TYPE: Final = "text/plain;charset=utf-8"  # compared without case and blanks
 _PDF: Final = "application/pdf"
 
 
-def begin_turn(world: World, call: Call, session: Session, names: Mapping[str, str]) -> Begin:
-    """What begins the turn that `call` asks for; `names` are those in its path.
+def begin_turn(world: World, call: Call, session: Session, names: Mapping[str, str]) -> BeginTurn:
+    """Check `call` and return a function that begins its turn; `names` are the variables in its path.
 
     Raises:
         RefusedError: the site would refuse the call.
@@ -43,13 +43,13 @@ def begin_turn(world: World, call: Call, session: Session, names: Mapping[str, s
 
 
 def check_content_type(call: Call) -> None:
-    """The content type that the browser sends with every body; else a RefusedError (400)."""
+    """Require the content type that browsers send with every body. Raises RefusedError (400)."""
     if call.headers.get("content-type", "").replace(" ", "").lower() != _CONTENT_TYPE:
         raise RefusedError(replies.error(400, f"Unsupported content type, expected {_CONTENT_TYPE}"))
 
 
 def find_evaluation(world: World, call: Call, session: Session) -> Evaluation:
-    """The evaluation that a call is about, if it is the caller's; else a RefusedError (404 or 401)."""
+    """The evaluation of a call, if it is the caller's. Raises RefusedError (404 or 401)."""
     evaluation = world.evaluations.get(call.evaluation_id or "")
     if evaluation is None:
         raise RefusedError(replies.evaluation_gone())
@@ -58,42 +58,42 @@ def find_evaluation(world: World, call: Call, session: Session) -> Evaluation:
     return evaluation
 
 
-def _create(world: World, call: Call, session: Session) -> Begin:
-    asked = read_create(call.body, world.era)
-    call.evaluation_id, call.model_id = asked.evaluation_id, asked.model_id
+def _create(world: World, call: Call, session: Session) -> BeginTurn:
+    body = read_create(call.body, world.era)
+    call.evaluation_id, call.model_id = body.evaluation_id, body.model_id
     _check_origin(world, call)
-    if asked.mode is not None and asked.mode not in world.modes_of(session.user_id):
-        raise RefusedError(replies.mode_not_allowed(asked.mode))
-    ids = {"id": asked.evaluation_id, "userMessageId": asked.user_message_id, "modelAMessageId": asked.answer_id}
+    if body.mode is not None and body.mode not in world.modes_of(session.user_id):
+        raise RefusedError(replies.mode_not_allowed(body.mode))
+    ids = {"id": body.evaluation_id, "userMessageId": body.user_message_id, "modelAMessageId": body.answer_id}
     _check_times(world, ids.values())
-    model, message = _check_model(world, asked), _message(world, asked, session)
+    model, message = _check_model(world, body), _message(world, body, session)
     world.use_ids(**ids)
 
     def begin() -> Evaluation:
         if call.battle_wanted:
             raise RefusedError(replies.battle_wanted())
-        evaluation = Evaluation(asked.evaluation_id, session.user_id, model)
+        evaluation = Evaluation(body.evaluation_id, session.user_id, model)
         world.remember(evaluation)
-        evaluation.ask(message, asked.user_message_id, asked.answer_id)
+        evaluation.ask(message, body.user_message_id, body.answer_id)
         return evaluation
 
     return begin
 
 
-def _follow_up(world: World, call: Call, session: Session) -> Begin:
-    asked = read_follow_up(call.body, world.era)
-    call.model_id = asked.model_id
+def _follow_up(world: World, call: Call, session: Session) -> BeginTurn:
+    body = read_follow_up(call.body, world.era)
+    call.model_id = body.model_id
     _check_origin(world, call)
-    if asked.evaluation_id != call.evaluation_id:
+    if body.evaluation_id != call.evaluation_id:
         raise RefusedError(replies.invalid([Issue(("id",), "must be the id in the path")]))
     evaluation = _ready(world, call, session)
-    ids = {"userMessageId": asked.user_message_id, "modelAMessageId": asked.answer_id}
+    ids = {"userMessageId": body.user_message_id, "modelAMessageId": body.answer_id}
     _check_times(world, ids.values())
-    if _check_model(world, asked) != evaluation.model:
+    if _check_model(world, body) != evaluation.model:
         raise RefusedError(replies.error(400, "The evaluation session belongs to another model"))
-    if asked.user_message_id <= evaluation.answer_id:
+    if body.user_message_id <= evaluation.answer_id:
         raise RefusedError(replies.invalid([Issue(("userMessageId",), "must be later than the last answer")]))
-    message = _message(world, asked, session)
+    message = _message(world, body, session)
     if world.battle_every and (evaluation.follow_ups + 1) % world.battle_every == 0:
         _want_battle(evaluation)
     world.use_ids(**ids)
@@ -101,13 +101,13 @@ def _follow_up(world: World, call: Call, session: Session) -> Begin:
     def begin() -> Evaluation:
         if call.battle_wanted:
             _want_battle(evaluation)
-        evaluation.ask(message, asked.user_message_id, asked.answer_id)
+        evaluation.ask(message, body.user_message_id, body.answer_id)
         return evaluation
 
     return begin
 
 
-def _regenerate(world: World, call: Call, session: Session, answer_id: str) -> Begin:
+def _regenerate(world: World, call: Call, session: Session, answer_id: str) -> BeginTurn:
     read_regenerate(call.body)
     _check_origin(world, call)
     evaluation = _ready(world, call, session)
@@ -125,23 +125,23 @@ def _regenerate(world: World, call: Call, session: Session, answer_id: str) -> B
 
 
 def _ready(world: World, call: Call, session: Session) -> Evaluation:
-    """The evaluation that a call is about, if it can take another turn."""
+    """The evaluation of a call, if it can take another turn."""
     evaluation = find_evaluation(world, call, session)
     if evaluation.stuck:
         raise RefusedError(replies.battle_wanted())
-    if evaluation.answering:  # what the site says here has not been seen
+    if evaluation.answering:  # the site's own message for this is not known
         raise RefusedError(replies.error(400, "The evaluation session is still answering"))
     return evaluation
 
 
 def _want_battle(evaluation: Evaluation) -> None:
-    """The site insists on a battle: nothing else goes on until a human has voted, which never happens here."""
+    """Demand a battle: the evaluation cannot continue until a human has voted, which never happens here."""
     evaluation.stuck = True
     raise RefusedError(replies.battle_wanted())
 
 
 def _check_origin(world: World, call: Call) -> None:
-    """The browser's own headers, where present, must be those of the conversation's page."""
+    """Check that the browser's headers, if present, are those of the conversation's page."""
     expected = {"origin": world.origin, "referer": f"{world.origin}/c/{call.evaluation_id}"}
     for name, value in expected.items():
         if call.headers.get(name, value) != value:
@@ -149,26 +149,26 @@ def _check_origin(world: World, call: Call) -> None:
 
 
 def _check_times(world: World, ids: Iterable[str]) -> None:
-    """In 2026 the time within a new id must be about the site's."""
+    """Check that the time within each new id is close to the site's, in 2026 only."""
     if world.era == 2026:
         now = world.clock()
         if any(abs(milliseconds_of(new) / 1000 - now) > world.id_offset_seconds for new in ids):
             raise RefusedError(replies.clock_offset())
 
 
-def _check_model(world: World, asked: Asked) -> Model:
-    """The model that is asked for, if it can take such a message."""
-    model = next((model for model in world.models if model.id == asked.model_id), None)
+def _check_model(world: World, body: ChatBody) -> Model:
+    """The requested model, if it can take such a message."""
+    model = next((model for model in world.models if model.id == body.model_id), None)
     if world.era == 2025:
         if model is None:
             raise RefusedError(replies.error(400, "Model not found"))
-        if asked.modality != model.modality:
-            raise RefusedError(replies.error(400, f"Model does not support the modality {asked.modality}"))
+        if body.modality != model.modality:
+            raise RefusedError(replies.error(400, f"Model does not support the modality {body.modality}"))
     if model is None:
-        raise RefusedError(replies.models_not_found(asked.model_id))
-    if world.era == 2026 and not (model.user_selectable and model.takes(asked.modality)):
+        raise RefusedError(replies.models_not_found(body.model_id))
+    if world.era == 2026 and not (model.user_selectable and model.takes(body.modality)):
         raise RefusedError(replies.model_unavailable())
-    _check_attachments(model, [attachment["contentType"] for attachment in asked.attachments])
+    _check_attachments(model, [attachment["contentType"] for attachment in body.attachments])
     return model
 
 
@@ -183,9 +183,9 @@ def _check_attachments(model: Model, content_types: list[str]) -> None:
         raise RefusedError(replies.error(400, "Model does not support multiple images"))
 
 
-def _message(world: World, asked: Asked, session: Session) -> Message:
-    """The message with its attachments as the model sees them: each a signed URL of an upload of that account."""
-    return Message("user", asked.content, tuple(_seen(world, each, session) for each in asked.attachments))
+def _message(world: World, body: ChatBody, session: Session) -> Message:
+    """The message as the model sees it; each attachment must be the signed URL of an upload of the same account."""
+    return Message("user", body.content, tuple(_seen(world, each, session) for each in body.attachments))
 
 
 def _seen(world: World, attachment: Mapping[str, str], session: Session) -> Mapping[str, Any]:

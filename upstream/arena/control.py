@@ -1,4 +1,4 @@
-"""The control surface under `/_arena/`, for a person with curl: arm faults, set traits, see what was called.
+"""The control API under `/_arena/`, for use with curl: arm faults, set traits, list calls.
 
 curl ORIGIN/_arena/faults
 curl ORIGIN/_arena/faults -d '{"name": "rate_limited", "times": 2, "retry_after": "0"}'
@@ -15,14 +15,14 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from upstream.arena.faults import FAULTS, Armed
+from upstream.arena.faults import FAULTS, ArmedFault
 from upstream.arena.site import Site
 
-_CALLS: Final = 100  # the last ones, newest at the end
+_CALLS: Final = 100  # the most recent ones, oldest first
 
 
 def add_control(router: web.UrlDispatcher, site: Site) -> None:
-    """Add the control surface's routes; its own calls are not among `site.calls`."""
+    """Add the control API's routes; calls to it are not recorded in `site.calls`."""
 
     async def faults(_: web.Request) -> web.Response:
         known = {name: fault.about for name, fault in FAULTS.items()}
@@ -60,7 +60,7 @@ def add_control(router: web.UrlDispatcher, site: Site) -> None:
     router.add_get("/_arena/calls", calls)
 
 
-def _armed(armed: Armed) -> dict[str, Any]:
+def _armed(armed: ArmedFault) -> dict[str, Any]:
     return {
         "name": armed.name,
         "times": armed.times,

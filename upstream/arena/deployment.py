@@ -1,4 +1,4 @@
-"""What one deployment of the site serves: flight data in its page and in actions' answers, action ids in scripts."""
+"""The content of one deployment of the site: its page and actions' answers (flight data), scripts with action ids."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import orjson
 
 from upstream.arena.models import UNREADABLE
 
-Entries: TypeAlias = Sequence[Mapping[str, Any]]  # models as they stand on the page
+Entries: TypeAlias = Sequence[Mapping[str, Any]]  # models in the page's format
 
 _ACTIONS_SCRIPT: Final = "app-page"
 _NO_LIST: Final = "$undefined"  # how flight data writes JavaScript's `undefined`
-_PUSH_CHARS = 1900  # flight data is cut wherever the site's server flushed, here always within some model
+_PUSH_CHARS = 1900  # the real server splits flight data where it flushes; here the cuts are always within a model
 _ANSWER_BYTES = 120_000  # of an action's answer, as seen
-# Raw text in an action's answer that reads like rows.
+# Raw text in an action's answer that looks like rows.
 _DECOY = """Paste your rows here — 例えば:
 1:{"success":true,"data":{"uploadUrl":"https://decoy.invalid/put","key":"decoy","url":"https://decoy.invalid/get"}}
 24:T5,décoy
@@ -27,18 +27,18 @@ _DECOY = """Paste your rows here — 例えば:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The n-th deployment: other script names and other action ids than the one before, all fixed by the number."""
+    """The n-th deployment. Script names and action ids depend on the number only, and differ for each."""
 
     number: int
 
     @property
     def id(self) -> str:
-        """The deployment's name, `dpl_…`, which the page puts behind each script."""
+        """The deployment's id, `dpl_…`, which the page appends to each script's URL."""
         return f"dpl_{self._hex('deployment', 28)}"
 
     @property
     def actions(self) -> Mapping[str, str]:
-        """Name → hex id of the two server actions for uploads; 40 to 42 characters, as seen."""
+        """The hex ids of the two server actions for uploads, by name; 40 to 42 characters, as on the site."""
         return {
             "generateUploadUrl": "70" + self._hex("generateUploadUrl", 40),
             "getSignedUrl": self._hex("getSignedUrl", 40),
@@ -46,7 +46,7 @@ class Deployment:
 
     @property
     def scripts(self) -> Mapping[str, bytes]:
-        """Path → JavaScript. The upload actions stand in one file, among other references."""
+        """The JavaScript files by path. One file references the upload actions, among others."""
         sources = {
             "webpack": '!function(){"use strict";var e={},t={};function r(n){var o=t[n];if(void 0!==o)return o.exports;'
             "var i=t[n]={exports:{}};return e[n](i,i.exports,r),i.exports}r.m=e}();",
@@ -58,10 +58,10 @@ class Deployment:
         return {f"/_next/{self._bare(name)}": source.encode() for name, source in sources.items()}
 
     def page(self, path: str, entries: Entries | None, *, bare_names: bool = False) -> bytes:
-        """The page at `path`: HTML whose scripts push the flight data piece by piece.
+        """The page at `path`: HTML whose scripts push the flight data in pieces.
 
-        Without entries it has no list of models. With `bare_names` the script of the upload actions has no element of
-        its own: the flight data names it, without `/_next/`.
+        Without entries it has no list of models. With `bare_names` there is no element for the script of the upload
+        actions: only the flight data names it, without `/_next/`.
         """
         paths = [script for script in self.scripts if not (bare_names and _ACTIONS_SCRIPT in script)]
         sources = "".join(f'<script src="{script}?dpl={self.id}" async=""></script>' for script in paths)
@@ -75,7 +75,7 @@ class Deployment:
         ).encode()
 
     def action_answer(self, entries: Entries | None, result: Mapping[str, object]) -> bytes:
-        """A server action's answer, `text/x-component`: its result is row `1:`, amid much else."""
+        """A server action's answer, `text/x-component`: its result is row `1:`, among many others."""
         rows = [
             f'0:{{"a":"$@1","f":"","b":"{self.id}"}}\n'.encode(),
             b'2:I[87555,["177","static/chunks/app-page.js"],"default"]\n',
@@ -123,7 +123,7 @@ class Deployment:
         )
 
     def _bare(self, script: str) -> str:
-        """The script's path as flight data has it."""
+        """The script's path in flight data."""
         return f"static/chunks/{script}-{self._hex(script, 16)}.js"
 
     def _hex(self, seed: str, length: int) -> str:
@@ -131,10 +131,10 @@ class Deployment:
 
 
 def _text_row(number: int, length: int) -> bytes:
-    """A row of raw text of that many bytes, which no line end follows."""
+    """A row of raw text of that many bytes, without a newline after it."""
     return b"%d:T%x,%s" % (number, length, _DECOY.ljust(length, b"."))
 
 
 def _script_string(text: str) -> str:
-    """A string literal that may stand in an inline script: `<` is escaped, so that no text can end the element."""
+    """A string literal for an inline script: `<` is escaped, so that the text cannot end the element."""
     return orjson.dumps(text).decode().replace("<", "\\u003c")

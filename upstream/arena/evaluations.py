@@ -1,4 +1,4 @@
-"""The site's memory of evaluations: who owns one, what its model has been shown, and what became of each message."""
+"""The site's evaluations: the owner, the messages shown to the model, and the status of each message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Message:
 
     role: str
     content: str
-    attachments: tuple[Mapping[str, Any], ...] = ()  # a user's as sent, with `bytes` and `sha256` of what was seen
+    attachments: tuple[Mapping[str, Any], ...] = ()  # a user's as sent, plus `bytes` and `sha256` of the file
 
     def shown(self) -> dict[str, Any]:
         """The message as JSON."""
@@ -26,9 +26,9 @@ class Message:
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One message as `GET /api/evaluation/{id}` gives it back. A test may change each field.
+    """One message as returned by `GET /api/evaluation/{id}`. A test may change each field.
 
-    While an answer is being written, `written` tells how far it has come.
+    While an answer is being sent, `written` returns its text so far.
     """
 
     id: str
@@ -54,9 +54,9 @@ class Entry:
 
 @dataclass(slots=True, eq=False)
 class Evaluation:
-    """A conversation. An assistant's message joins `messages` only when its answer came to a good end.
+    """A conversation. An assistant's message is added to `messages` only if its answer was completed successfully.
 
-    `entries` has every message, whatever became of it; the last entry is always that of the last answer.
+    `entries` has every message with its status; the last entry is always that of the last answer.
     """
 
     id: str
@@ -64,13 +64,13 @@ class Evaluation:
     model: Model
     messages: list[Message] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
-    answer_id: str = ""  # the message id of the last answer, be it complete or not
+    answer_id: str = ""  # the message id of the last answer, complete or not
     answering: bool = False
     follow_ups: int = 0
-    stuck: bool = False  # the site wants a battle, which only a human can vote on
+    stuck: bool = False  # the site demands a battle, on which only a human can vote
 
     def ask(self, message: Message, user_message_id: str, answer_id: str) -> None:
-        """A new turn."""
+        """Begin a new turn."""
         self.follow_ups += bool(self.entries)
         self.messages.append(message)
         self.entries.append(Entry(user_message_id, "user", message.content))
@@ -78,7 +78,7 @@ class Evaluation:
         self.answer_id, self.answering = answer_id, True
 
     def ask_again(self) -> None:
-        """The last turn once more; its answer is forgotten."""
+        """Begin the last turn again, without its answer."""
         if self.messages[-1].role == "assistant":
             self.messages.pop()
         self.entries[-1] = Entry(self.answer_id, "assistant", model_id=self.model.id, status="pending")
@@ -91,7 +91,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a model is asked: `messages` is all that it is shown, the last one being the prompt's."""
+    """The input of a model: `messages` is everything that it sees; the last one is the prompt."""
 
     model: Model
     evaluation: Evaluation

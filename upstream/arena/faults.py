@@ -1,4 +1,4 @@
-"""Trouble on demand: the table of everything that can go wrong, and which of it is armed."""
+"""Fault injection: the table of all faults, and those that are armed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, TypeAlias, assert_never
 
-from upstream.arena import bending, replies
+from upstream.arena import replies, stream_faults
 from upstream.arena.accounts import Session
 from upstream.arena.calls import Call
 from upstream.arena.replies import Issue, RefusedError, Reply
@@ -21,8 +21,8 @@ KINDS: Final = frozenset({"put", "get", *_READS, *_GROUPS}).union(*_GROUPS.value
 
 
 @dataclass(frozen=True, slots=True)
-class Refuses:
-    """Another answer in place of the good one; nothing happens to the evaluation."""
+class Refusal:
+    """Replaces the answer; the evaluation is not affected."""
 
     about: str
     act: Callable[..., Reply]
@@ -30,8 +30,8 @@ class Refuses:
 
 
 @dataclass(frozen=True, slots=True)
-class Bends:
-    """The good answer, its steps changed; the turn has begun."""
+class StreamChange:
+    """Changes the steps of the normal answer; the turn has begun."""
 
     about: str
     act: Callable[..., Flow]
@@ -39,20 +39,20 @@ class Bends:
 
 
 @dataclass(frozen=True, slots=True)
-class Touches:
-    """The answer as always, but something befalls the call: its session, or what an action is about to say."""
+class CallChange:
+    """Changes the call before it is answered normally: its session, or the result of an action."""
 
     about: str
     act: Callable[..., None]
     on: str = "stream"
 
 
-Fault: TypeAlias = Refuses | Bends | Touches
-Bend: TypeAlias = Callable[[Flow], Flow]
+Fault: TypeAlias = Refusal | StreamChange | CallChange
+ChangeStream: TypeAlias = Callable[[Flow], Flow]
 
 
 def rotate(session: Session, *, pieces: bool = False) -> None:
-    """This answer's `Set-Cookie` carries a new session cookie; the old one is dead."""
+    """Make the next answer set a new session cookie; the old one is then no longer valid."""
     session.rotation = "pieces" if pieces else "whole"
 
 
@@ -81,90 +81,96 @@ def _rejected_zod(*, message: str = "String must contain at most 113000 characte
     return replies.invalid([Issue(("userMessage", "content"), message)])
 
 
-# A fault is a row: name → what it does, and how. Its parameters are the keyword arguments of the function.
+# One row for each fault: its name, description and function, whose keyword arguments are the fault's parameters.
 FAULTS: Final[Mapping[str, Fault]] = {
-    "challenge": Refuses("the page `Just a moment...`; status: 403, 429 or 503", replies.challenge),
-    "blocked": Refuses("403, the page `Attention Required!`", replies.blocked),
-    "recaptcha": Refuses("403 JSON, a human is wanted", replies.recaptcha),
-    "expired": Refuses("401, as for a dead session cookie", replies.unauthorized),
-    "wrong_account": Refuses("401, the evaluation is another account's", replies.wrong_account),
-    "rate_limited": Refuses("429; retry_after: seconds as text, or null for no such header", replies.rate_limited),
-    "prompt_failed": Refuses("429 JSON that is not a limit; retry_after: as above", replies.prompt_failed),
-    "login_gate": Refuses("401, only for those who have signed in", replies.login_gate),
-    "terms": Refuses("403, the terms of use have not been accepted", replies.terms_not_accepted),
-    "rejected": Refuses('400 {"error": message}', _rejected),
-    "rejected_zod": Refuses("400, a complaint of the site's schema", _rejected_zod),
-    "moderated": Refuses("422, moderation refused the prompt", replies.moderated),
-    "clock_offset": Refuses("400, the id's time is far from the site's", replies.clock_offset),
-    "battle_turn": Touches("400, the site insists on a battle, and from then on always", _battle_turn, "follow-up"),
-    "evaluation_gone": Refuses("404, no such evaluation", replies.evaluation_gone),
-    "not_found": Refuses("the page for a path that is not there; status: 200 or 404", replies.not_found),
-    "not_allowed": Refuses("405", replies.not_allowed),
-    "gone": Refuses("410", replies.gone),
-    "unsupported_media": Refuses("415", replies.unsupported_media),
-    "client_error": Refuses("any other 4xx; status, message", replies.client_error),
-    "odd_status": Refuses("101, or another 2xx than 200, without a body; status", replies.odd_status),
-    "server_error": Refuses("5xx page; status: which", replies.server_error),
-    "html": Refuses("200, but a page", replies.html),
-    "redirect": Refuses("a redirect; location, status", replies.redirect),
-    "login_redirect": Refuses("302 to the page for logging in; next", replies.login_redirect),
-    "wrong_content_type": Bends("200 with another content_type", bending.retyped),
-    "huge_header": Bends("a header of so many bytes; bytes", bending.huge_header),
-    "encoded": Bends("a content coding that nobody asked for; coding", bending.encoded),
-    "reset_before_headers": Bends("RST, no answer", lambda steps: bending.before(steps, Abort())),
-    "close_before_headers": Bends("the connection is closed, no answer", lambda steps: bending.before(steps, Close())),
-    "no_headers": Bends("silence, no answer; release: event", bending.silent),
-    "silent_start": Bends("headers, then silence; release: event", bending.silent_start),
-    "silent_middle": Bends("silence after some deltas; after, release: event", bending.silent_middle),
-    "reset_middle": Bends("RST after some deltas; after", bending.reset_middle),
-    "eof_middle": Bends("a clean end after some deltas, without a finish; after", bending.eof_middle),
-    "cut_chunked": Bends("HTTP framing broken off after some deltas; after", bending.cut_chunked),
-    "model_failed_first": Bends(
-        "a3: as the first line; message",
-        lambda steps, *, message="An error occurred": bending.model_failed(steps, after=0, message=message),
+    "challenge": Refusal("the page `Just a moment...`; status: 403, 429 or 503", replies.challenge),
+    "blocked": Refusal("403, the page `Attention Required!`", replies.blocked),
+    "recaptcha": Refusal("403 JSON, a human is demanded", replies.recaptcha),
+    "expired": Refusal("401, as for a dead session cookie", replies.unauthorized),
+    "wrong_account": Refusal("401, the evaluation is another account's", replies.wrong_account),
+    "rate_limited": Refusal("429; retry_after: seconds as text, or null for no such header", replies.rate_limited),
+    "prompt_failed": Refusal("429 JSON that is not a limit; retry_after: as above", replies.prompt_failed),
+    "login_gate": Refusal("401, only for users who have signed in", replies.login_gate),
+    "terms": Refusal("403, the terms of use have not been accepted", replies.terms_not_accepted),
+    "rejected": Refusal('400 {"error": message}', _rejected),
+    "rejected_zod": Refusal("400, a complaint of the site's schema", _rejected_zod),
+    "moderated": Refusal("422, moderation refused the prompt", replies.moderated),
+    "clock_offset": Refusal("400, the id's time is far from the site's", replies.clock_offset),
+    "battle_turn": CallChange("400, the site demands a battle, from now on always", _battle_turn, "follow-up"),
+    "evaluation_gone": Refusal("404, no such evaluation", replies.evaluation_gone),
+    "not_found": Refusal("the page for an unknown path; status: 200 or 404", replies.not_found),
+    "not_allowed": Refusal("405", replies.not_allowed),
+    "gone": Refusal("410", replies.gone),
+    "unsupported_media": Refusal("415", replies.unsupported_media),
+    "client_error": Refusal("any other 4xx; status, message", replies.client_error),
+    "odd_status": Refusal("101, or another 2xx than 200, without a body; status", replies.odd_status),
+    "server_error": Refusal("5xx page; status: which", replies.server_error),
+    "html": Refusal("200, but a page", replies.html),
+    "redirect": Refusal("a redirect; location, status", replies.redirect),
+    "login_redirect": Refusal("302 to the page for logging in; next", replies.login_redirect),
+    "wrong_content_type": StreamChange("200 with another content_type", stream_faults.retyped),
+    "huge_header": StreamChange("a header of so many bytes; bytes", stream_faults.huge_header),
+    "encoded": StreamChange("a content coding that was not requested; coding", stream_faults.encoded),
+    "reset_before_headers": StreamChange("RST, no answer", lambda steps: stream_faults.before(steps, Abort())),
+    "close_before_headers": StreamChange(
+        "the connection is closed, no answer", lambda steps: stream_faults.before(steps, Close())
     ),
-    "model_failed_middle": Bends("a3: after some deltas; after, message", bending.model_failed),
-    "model_failed_object": Bends("a3: with an object; after, message", bending.model_failed_object),
-    "model_failed_json": Bends("a3: with JSON in its string; after, message", bending.model_failed_json),
-    "arena_error": Bends("the delta `hasArenaError`, then the end; after", bending.arena_error),
-    "heartbeats": Bends("signs of life before the answer; count, every, release: event", bending.heartbeats),
-    "heartbeats_only": Bends("signs of life and nothing else; every, release: event", bending.heartbeats_only),
-    "finish_error": Bends("finish reason `error`", bending.finish("error")),
-    "finish_missing_reason": Bends("a finish without a reason", bending.finish(None)),
-    "finish_unknown": Bends("finish reason `unknown`", bending.finish("unknown")),
-    "finish_length": Bends("finish reason `length`", bending.finish("length")),
-    "content_filter": Bends("finish reason `content-filter`", bending.finish("content-filter")),
-    "empty_answer": Bends("a finish and nothing else", bending.empty_answer),
-    "explained_empty": Bends("no text; ae: says why; message", bending.explained_empty),
-    "double_finish": Bends("two finishes", bending.double_finish),
-    "text_after_finish": Bends("text behind the finish", bending.text_after_finish),
-    "broken_json": Bends("a delta that is no JSON, in the middle; after", bending.broken_json),
-    "unknown_tags": Bends("bookkeeping and unheard-of tags in the middle; after", bending.unknown_tags),
-    "unknown_items": Bends("items that are not pictures, in the middle; after", bending.unknown_items),
-    "no_tag_line": Bends("a line without a tag in the middle; after", bending.no_tag_line),
-    "endless_line": Bends("one line that never ends; bytes: how many", bending.endless_line),
-    "split_emoji": Bends("an emoji as surrogate escapes in two deltas; after", bending.split_emoji),
-    "crlf": Bends("lines end in CR LF", bending.crlf),
-    "data_prefix": Bends("lines begin with `data: `", bending.data_prefix),
-    "one_byte_writes": Bends("a write for each byte", bending.one_byte_writes),
-    "no_final_newline": Bends("the last line has no newline", bending.no_final_newline),
-    "slow": Bends("a pause before each line; delta_seconds", bending.slow),
-    "rotate_cookie": Touches("Set-Cookie with a new session cookie, the old one is dead; pieces: bool", _rotated),
-    # Pictures in and out. Of those above, any that counts deltas counts the pieces of a body on `put`, `get`, `action`.
-    "stale_action": Refuses("404, an action id of another deployment", replies.stale_action, "action"),
-    "action_failed": Touches('{"success": false, "error": message}', _action_failed, "action"),
-    "expired_url": Touches("a URL that was signed so long ago; seconds", _expired_url, "action"),
-    "put_unavailable": Refuses("503 XML, SlowDown", replies.storage_unavailable, "put"),
-    "put_expired": Refuses("403 XML, the URL has expired", replies.url_expired, "put"),
-    "put_forged": Refuses("403 XML, another type or key than was signed", replies.url_forged, "put"),
-    "huge_body": Bends("a picture of so many bytes, announced; bytes", bending.huge_body, "get"),
-    "endless_body": Bends("a picture that does not end; bytes: how many at most", bending.endless_body, "get"),
+    "no_headers": StreamChange("silence, no answer; release: event", stream_faults.silent),
+    "silent_start": StreamChange("headers, then silence; release: event", stream_faults.silent_start),
+    "silent_middle": StreamChange("silence after some deltas; after, release: event", stream_faults.silent_middle),
+    "reset_middle": StreamChange("RST after some deltas; after", stream_faults.reset_middle),
+    "eof_middle": StreamChange("a clean end after some deltas, without a finish; after", stream_faults.eof_middle),
+    "cut_chunked": StreamChange("HTTP framing broken off after some deltas; after", stream_faults.cut_chunked),
+    "model_failed_first": StreamChange(
+        "a3: as the first line; message",
+        lambda steps, *, message="An error occurred": stream_faults.model_failed(steps, after=0, message=message),
+    ),
+    "model_failed_middle": StreamChange("a3: after some deltas; after, message", stream_faults.model_failed),
+    "model_failed_object": StreamChange("a3: with an object; after, message", stream_faults.model_failed_object),
+    "model_failed_json": StreamChange("a3: with JSON in its string; after, message", stream_faults.model_failed_json),
+    "arena_error": StreamChange("the delta `hasArenaError`, then the end; after", stream_faults.arena_error),
+    "heartbeats": StreamChange("heartbeats before the answer; count, every, release: event", stream_faults.heartbeats),
+    "heartbeats_only": StreamChange(
+        "heartbeats and nothing else; every, release: event", stream_faults.heartbeats_only
+    ),
+    "finish_error": StreamChange("finish reason `error`", stream_faults.finish("error")),
+    "finish_missing_reason": StreamChange("a finish without a reason", stream_faults.finish(None)),
+    "finish_unknown": StreamChange("finish reason `unknown`", stream_faults.finish("unknown")),
+    "finish_length": StreamChange("finish reason `length`", stream_faults.finish("length")),
+    "content_filter": StreamChange("finish reason `content-filter`", stream_faults.finish("content-filter")),
+    "empty_answer": StreamChange("a finish and nothing else", stream_faults.empty_answer),
+    "explained_empty": StreamChange("no text; ae: says why; message", stream_faults.explained_empty),
+    "double_finish": StreamChange("two finishes", stream_faults.double_finish),
+    "text_after_finish": StreamChange("text after the finish", stream_faults.text_after_finish),
+    "broken_json": StreamChange("a delta that is not JSON, in the middle; after", stream_faults.broken_json),
+    "unknown_tags": StreamChange("bookkeeping and unknown tags in the middle; after", stream_faults.unknown_tags),
+    "unknown_items": StreamChange("items that are not pictures, in the middle; after", stream_faults.unknown_items),
+    "no_tag_line": StreamChange("a line without a tag in the middle; after", stream_faults.no_tag_line),
+    "endless_line": StreamChange("one line that never ends; bytes: how many", stream_faults.endless_line),
+    "split_emoji": StreamChange("an emoji as surrogate escapes in two deltas; after", stream_faults.split_emoji),
+    "crlf": StreamChange("lines end in CR LF", stream_faults.crlf),
+    "data_prefix": StreamChange("lines begin with `data: `", stream_faults.data_prefix),
+    "one_byte_writes": StreamChange("a write for each byte", stream_faults.one_byte_writes),
+    "no_final_newline": StreamChange("the last line has no newline", stream_faults.no_final_newline),
+    "slow": StreamChange("a pause before each line; delta_seconds", stream_faults.slow),
+    "rotate_cookie": CallChange("Set-Cookie with a new session cookie, which revokes the old; pieces: bool", _rotated),
+    # Uploads and downloads. Faults above that count deltas count pieces of the body on `put`, `get` and `action`.
+    "stale_action": Refusal("404, an action id of another deployment", replies.stale_action, "action"),
+    "action_failed": CallChange('{"success": false, "error": message}', _action_failed, "action"),
+    "expired_url": CallChange("a URL that was signed some time ago; seconds", _expired_url, "action"),
+    "put_unavailable": Refusal("503 XML, SlowDown", replies.storage_unavailable, "put"),
+    "put_expired": Refusal("403 XML, the URL has expired", replies.url_expired, "put"),
+    "put_forged": Refusal("403 XML, a different type or key than signed", replies.url_forged, "put"),
+    "huge_body": StreamChange("a picture of so many bytes, announced; bytes", stream_faults.huge_body, "get"),
+    "endless_body": StreamChange(
+        "a picture that does not end; bytes: the most sent", stream_faults.endless_body, "get"
+    ),
 }
 
 
 @dataclass(slots=True)
-class Armed:
-    """A fault lying in wait for `times` calls (None: for all), of one kind and perhaps one account."""
+class ArmedFault:
+    """A fault armed for `times` calls (None: for all) of one kind, maybe of one account only."""
 
     name: str
     fault: Fault
@@ -173,26 +179,26 @@ class Armed:
     account: str | None
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
-    def fits(self, call: Call) -> bool:
-        """Whether it waits for calls like this one."""
+    def matches(self, call: Call) -> bool:
+        """Whether it is armed for calls like this one."""
         return call.kind in _GROUPS.get(self.on, {self.on}) and self.account in (None, call.account)
 
 
 class Faults:
-    """The faults of one arena. The first armed one that fits acts on a call, and only that one."""
+    """The armed faults of one arena. Only the first one that matches is applied to a call."""
 
     def __init__(self) -> None:
-        self._armed: list[Armed] = []
+        self._armed: list[ArmedFault] = []
 
     def arm(
         self, name: str, times: int | None = 1, *, on: str | None = None, account: str | None = None, **parameters: Any
     ) -> None:
-        """Let `name` act on the next `times` good calls of the kind `on`, by default of those that it is made for.
+        """Arm fault `name` for the next `times` valid calls of kind `on`, by default the fault's usual kind.
 
-        `stream` is any stream and `action` any action; each kind of them can be named, and so can the others.
+        The kind `stream` means any stream and `action` any action; more specific kinds can be given as well.
 
         Raises:
-            ValueError: the name, a parameter, `on` or `times` is not one that exists; the text lists those that do.
+            ValueError: the name, a parameter, `on` or `times` is invalid; the text lists the valid ones.
         """
         fault = FAULTS.get(name)
         if fault is None:
@@ -210,41 +216,41 @@ class Faults:
         if unknown := parameters.keys() - set(allowed):
             has = f"has {', '.join(allowed)}" if allowed else "has none"
             raise ValueError(f"{name} has no parameter {', '.join(sorted(unknown))}; it {has}")
-        if isinstance(fault, Refuses):
-            fault.act(**parameters)  # a bad value speaks up now, not in the middle of a call
-        self._armed.append(Armed(name, fault, times, on, account, parameters))
+        if isinstance(fault, Refusal):
+            fault.act(**parameters)  # raises for an invalid value now rather than during a call
+        self._armed.append(ArmedFault(name, fault, times, on, account, parameters))
 
     def clear(self) -> None:
         """Disarm all."""
         self._armed.clear()
 
-    def armed(self) -> tuple[Armed, ...]:
-        """What lies in wait, in the order of arming."""
+    def armed(self) -> tuple[ArmedFault, ...]:
+        """The armed faults, in the order in which they were armed."""
         return tuple(self._armed)
 
-    def disturb(self, call: Call) -> Bend | None:
-        """Let an armed fault act on a call that is good so far: it refuses, it touches the call, or it will bend.
+    def apply(self, call: Call) -> ChangeStream | None:
+        """Apply an armed fault to a call that has passed all checks; return how to change its stream, if so.
 
         Raises:
-            RefusedError: the call is answered otherwise.
+            RefusedError: the fault replaces the answer.
         """
         armed = self._take(call)
         if armed is None:
             return None
         match armed.fault:
-            case Refuses(act=act):
+            case Refusal(act=act):
                 raise RefusedError(replace(act(**armed.parameters), why=f"fault {armed.name}"))
-            case Touches(act=act):
+            case CallChange(act=act):
                 act(call, **armed.parameters)
                 return None
-            case Bends(act=act):
+            case StreamChange(act=act):
                 return partial(act, **armed.parameters)
             case _:
                 assert_never(armed.fault)
 
-    def _take(self, call: Call) -> Armed | None:
-        """The fault that acts on this call, which counts as one of its times."""
-        found = next((armed for armed in self._armed if armed.fits(call)), None)
+    def _take(self, call: Call) -> ArmedFault | None:
+        """Find the fault for this call, and count it as used once."""
+        found = next((armed for armed in self._armed if armed.matches(call)), None)
         if found is None:
             return None
         call.fault = found.name

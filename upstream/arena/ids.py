@@ -1,4 +1,4 @@
-"""UUIDs as the site has them: which of a caller's are good, and our own, the same from run to run."""
+"""UUIDs: validation of the callers' ids, and the arena's own ids, which are the same in each run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hashlib import sha256
 
 UUIDV7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
-_FIRST_MS = 1_735_689_600_000  # 2025-01-01, where the made-up times of our UUIDv7 begin
+_FIRST_MS = 1_735_689_600_000  # 2025-01-01, the earliest time within our UUIDv7
 _YEAR_MS = 365 * 86_400_000
 
 
@@ -18,7 +18,7 @@ def milliseconds_of(uuid7: str) -> int:
 
 
 def fixed_uuid(seed: str, version: int) -> str:
-    """A UUID of version 4 or 7 that depends on the seed alone; the time within a version 7 lies in 2025."""
+    """A UUID of version 4 or 7 that depends only on the seed; the time within a version 7 is in 2025."""
     digest = sha256(seed.encode()).digest()
     if version == 7:
         milliseconds = _FIRST_MS + int.from_bytes(digest[16:24]) % _YEAR_MS

@@ -1,4 +1,4 @@
-"""The models of the embedded arena: invented, but of every kind and with every gap that the site's lists have."""
+"""The models of the embedded arena: invented, but with every kind of entry and omission of the site's lists."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, Final
 from upstream.arena.ids import fixed_uuid
 from upstream.arena.traits import Era
 
-NO_RANK: Final = 9_007_199_254_740_991  # JavaScript's largest safe integer, which the site writes for "unranked"
+NO_RANK: Final = 9_007_199_254_740_991  # JavaScript's largest safe integer, which means "unranked"
 
 Capabilities = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model. What is None is missing in the lists (`docs/protocol.md`, "Models")."""
+    """One model. Fields that are None are omitted from the lists (`docs/protocol.md`, "Models")."""
 
     id: str
     public_name: str
@@ -26,22 +26,22 @@ class Model:
     provider: str | None = None
     name: str | None = None
     rank: int | None = None
-    display_name: str | None = None  # what the site shows; it can contradict the public name
+    display_name: str | None = None  # shown by the site; may contradict the public name
     user_selectable: bool = True
 
     @property
     def modality(self) -> str:
-        """The word that a call for this model carries: `image`, `search` or `chat`."""
+        """The modality of a call for this model: `image`, `search` or `chat`."""
         return next((kind for kind in ("image", "search") if self.outputs.get(kind)), "chat")
 
     def takes(self, modality: str) -> bool:
-        """Whether a call in that modality may name this model in 2026: some answer in two of them."""
+        """Whether a call with this modality may name this model in 2026: some models allow two."""
         if modality == self.modality:
             return True
         return self.modality == "chat" and bool(self.outputs.get({"webdev": "web"}.get(modality, modality)))
 
     def page_entry(self, era: Era = 2026) -> dict[str, Any]:
-        """The model as it stands on the page; only that of 2026 knows how a model is shown, and if it can be chosen."""
+        """The model in the page's format; only that of 2026 has the display name and whether it can be chosen."""
         entry = {
             **self._common(),
             "name": self.name,
@@ -54,7 +54,7 @@ class Model:
 
     @property
     def catalog_entry(self) -> dict[str, Any]:
-        """The model as it stands in the catalog, which has no ranks."""
+        """The model in the catalog's format, which has no ranks."""
         names = {"name": self.name, "displayName": self.display_name}
         return _present({**self._common(), **names, "userSelectable": self.user_selectable})
 
@@ -72,7 +72,7 @@ def _present(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if value is not None}
 
 
-# An entry that no reader can use, since it has no id: it must be skipped, not the list.
+# An invalid entry without an id: readers must skip it, but not the whole list.
 UNREADABLE: Final[Mapping[str, object]] = {
     "organization": "arena",
     "publicName": "entry-without-an-id",

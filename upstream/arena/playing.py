@@ -1,4 +1,4 @@
-"""Plays the steps of an answer to a socket."""
+"""Sends the steps of an answer to a socket."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from upstream.arena.calls import Call
 from upstream.arena.steps import Abort, Close, Eof, Line, Open, Pause, Raw, Received, Step, Unframed, Until
 from upstream.arena.streams import Stream
 
-_BURST_LINES: Final = 256  # that many lines at most share a write: some 5 KB, below any read buffer
+_BURST_LINES: Final = 256  # the most lines in one write: some 5 KB, below any read buffer
 
 
 class Player:
-    """One answer on its way to one caller; `call` learns how far it came, `response` is what aiohttp is given back."""
+    """Sends one answer; records its progress in `call`. `response` is the handler's result for aiohttp."""
 
     def __init__(self, request: web.Request, call: Call, stream: Stream) -> None:
         self._request = request
@@ -28,13 +28,13 @@ class Player:
         self._held: list[bytes] = []
 
     async def play(self) -> None:
-        """Take the steps one by one until the answer ends in one way or another.
+        """Carry out the steps until the answer ends.
 
         Raises:
-            ConnectionError: the caller has left, which a write found out.
+            ConnectionError: a write failed because the caller has left.
             asyncio.CancelledError: the caller has left, or the arena stops.
         """
-        written = self._stream.written
+        recorder = self._stream.recorder
         try:
             async with aclosing(self._stream.source), aclosing(self._stream.steps) as steps:
                 try:
@@ -45,13 +45,13 @@ class Player:
                 finally:
                     await self._read_rest()
         finally:
-            if written is not None:
-                written.feed_eof()
+            if recorder is not None:
+                recorder.feed_eof()
 
     async def _read_rest(self) -> None:
-        """Let the model finish although its transport broke. A source that waits by itself is not waited for."""
-        written = self._stream.written
-        if written is not None and written.needs_rest and self._stream.bursts:
+        """Let the model finish although the transport broke, unless its source may wait."""
+        recorder = self._stream.recorder
+        if recorder is not None and recorder.needs_rest and self._stream.bursts:
             async for _ in self._stream.source:
                 pass
 
@@ -68,7 +68,7 @@ class Player:
                 await self._open(status, headers)
             case Raw(data):
                 await self._write(data)
-                await asyncio.sleep(0)  # a reader in the same loop sees each write by itself
+                await asyncio.sleep(0)  # a reader in the same event loop sees each write separately
             case Received():
                 pass
             case Pause(seconds):
@@ -104,8 +104,8 @@ class Player:
         self._call.lines_sent += len(lines)
 
     async def _write(self, data: bytes) -> None:
-        if self._stream.written is not None:
-            self._stream.written.feed(data)
+        if self._stream.recorder is not None:
+            self._stream.recorder.feed(data)
         await self.response.write(data)
 
     def _transport(self) -> asyncio.Transport:
@@ -115,7 +115,7 @@ class Player:
         return transport
 
     def _reset(self) -> None:
-        """RST: without lingering, a close throws away what was not sent and says so."""
+        """Send a RST: with a linger time of 0, closing discards unsent data and resets the connection."""
         transport = self._transport()
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()

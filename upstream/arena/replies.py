@@ -1,4 +1,4 @@
-"""Answers that are no stream: pages, and every refusal of site and storage.
+"""Answers that are not streams: pages, and all refusals of the site and the storage.
 
 Source: `docs/protocol.md`, "Errors outside the stream".
 """
@@ -17,7 +17,7 @@ from upstream.arena.steps import Open, Raw, Step
 
 Header: TypeAlias = tuple[str, str]
 
-_PIECE_BYTES = 16 * 1024  # a body that a fault may bend goes out in writes of this size
+_PIECE_BYTES = 16 * 1024  # a body that a fault may change is sent in pieces of this size
 
 HTML = "text/html; charset=utf-8"
 JSON = "application/json"
@@ -27,7 +27,7 @@ PLAIN = "text/plain; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer at once. `why` is None for what was asked, and the reason in words for a refusal."""
+    """A complete answer. `why` is the reason for a refusal, and None for a success."""
 
     status: int
     content_type: str
@@ -40,14 +40,14 @@ class Reply:
         return replace(self, headers=(*self.headers, *headers))
 
     def steps(self) -> tuple[Open, Sequence[Step]]:
-        """The same reply as steps, for a fault to bend."""
+        """The same reply as steps, which a fault can change."""
         starts = range(0, len(self.body), _PIECE_BYTES)
         pieces = [Raw(self.body[start : start + _PIECE_BYTES]) for start in starts]
         return Open(self.status, (("content-type", self.content_type), *self.headers)), pieces
 
 
 class RefusedError(Exception):
-    """The site says no: `reply` is how."""
+    """The site refuses a call, with `reply`."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(reply.why)
@@ -56,7 +56,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One complaint of the site's schema: where in the body, and what about it."""
+    """One complaint of the site's schema: the path within the body, and the message."""
 
     path: tuple[str | int, ...]
     message: str
@@ -68,7 +68,7 @@ def error(status: int, message: str, *headers: Header) -> Reply:
 
 
 def invalid(issues: Sequence[Issue]) -> Reply:
-    """400 as the site's schema library says it: `{"success": false, "error": {"issues": […], "name": "ZodError"}}`."""
+    """400 in the format of the site's schema library: `{"success": false, "error": {"issues": […], …}}`."""
     body = orjson.dumps({"success": False, "error": {"issues": issues, "name": "ZodError"}})
     why = "; ".join(f"{'.'.join(map(str, issue.path))}: {issue.message}" for issue in issues)
     return Reply(400, JSON, body, why=why)
@@ -80,7 +80,7 @@ def unauthorized() -> Reply:
 
 
 def login_gate() -> Reply:
-    """401 for a guest, who may not chat with one chosen model. The cookie is fine."""
+    """401 for a guest, who may not chat with a model of their choice. The cookie is valid."""
     return error(401, "LOGIN_GATE")
 
 
@@ -90,12 +90,12 @@ def terms_not_accepted() -> Reply:
 
 
 def login_redirect(*, next: str = "/text/direct") -> Reply:  # noqa: A002  the site's own name for it
-    """302 to the page where one logs in."""
+    """302 to the login page."""
     return redirect(location=f"/login?next={quote(next, safe='')}", status=302)
 
 
 def wrong_account(*, user_id: str = "unknown", evaluation_id: str = "unknown") -> Reply:
-    """401 for an evaluation of someone else."""
+    """401 for an evaluation of another account."""
     return error(401, f"User {user_id} does not have access to evaluation session {evaluation_id}")
 
 
@@ -112,7 +112,7 @@ def battle_wanted() -> Reply:
 
 
 def mode_not_allowed(mode: str) -> Reply:
-    """400: a mode that exists, but not for this account."""
+    """400: the mode exists, but this account may not use it."""
     return error(400, f"'{mode}' mode is not allowed when starting a new conversation")
 
 
@@ -127,12 +127,12 @@ def models_not_found(model_id: str) -> Reply:
 
 
 def model_unavailable() -> Reply:
-    """400: the model cannot be chosen, or not in that modality."""
+    """400: the model cannot be chosen, or not for this modality."""
     return error(400, "Chosen Model(s) are no longer available")
 
 
 def recaptcha() -> Reply:
-    """403: the site wants a human in a browser."""
+    """403: the site demands a human in a browser."""
     return error(403, "recaptcha validation failed")
 
 
@@ -142,7 +142,7 @@ def moderated() -> Reply:
 
 
 def rate_limited(*, retry_after: str | None = "7", image: bool = False) -> Reply:
-    """429 with the header `retry-after` as given, or without one for None."""
+    """429 with the given header `retry-after`, None for no such header."""
     limit, window = (1, 86400) if image else (3000, 300)
     headers = [
         ("ratelimit", f"limit={limit}, remaining=0, reset={retry_after or window}"),
@@ -155,13 +155,13 @@ def rate_limited(*, retry_after: str | None = "7", image: bool = False) -> Reply
 
 
 def prompt_failed(*, retry_after: str | None = "1200") -> Reply:
-    """429 that is not a limit: the site doubts that there is a human."""
+    """429 that is not a rate limit: the site doubts that the user is human."""
     headers = [] if retry_after is None else [("retry-after", str(retry_after))]
     return error(429, "prompt failed", *headers)
 
 
 def challenge(*, status: int = 403) -> Reply:
-    """403, 429 or 503: the clearance cookie has expired, or never was."""
+    """403, 429 or 503: the clearance cookie is missing or has expired."""
     if status not in (403, 429, 503):
         raise ValueError(f"challenge needs the status 403, 429 or 503, not {status!r}")
     text = "Verifying you are human. This may take a few seconds."
@@ -169,7 +169,7 @@ def challenge(*, status: int = 403) -> Reply:
 
 
 def blocked() -> Reply:
-    """403: the network address or the client is refused."""
+    """403: the network address or the client is blocked."""
     return _page(403, "Attention Required! | Cloudflare", "Sorry, you have been blocked")
 
 
@@ -181,29 +181,29 @@ def client_error(*, status: int = 418, message: str = "Not understood") -> Reply
 
 
 def odd_status(*, status: int = 204) -> Reply:
-    """A status that no call of the site's should have: 101, or another 2xx than 200."""
+    """An unexpected status: 101, or a 2xx other than 200."""
     if status != 101 and status not in range(201, 300):
         raise ValueError(f"odd_status needs 101, or a status from 201 to 299, not {status!r}")
     return Reply(status, PLAIN, b"", why=f"status {status}")
 
 
 def not_allowed() -> Reply:
-    """405: the path does not take this method."""
+    """405: the path does not allow this method."""
     return error(405, "Method Not Allowed")
 
 
 def gone() -> Reply:
-    """410: the path has been taken away."""
+    """410: the path no longer exists."""
     return error(410, "Gone")
 
 
 def unsupported_media() -> Reply:
-    """415: the path takes bodies of another type."""
+    """415: the body has an unsupported type."""
     return error(415, "Unsupported Media Type")
 
 
 def server_error(*, status: int = 500) -> Reply:
-    """5xx with a page, as from the proxy before the site."""
+    """5xx with a page, as from the proxy in front of the site."""
     if status not in range(500, 600):
         raise ValueError(f"server_error needs a status from 500 to 599, not {status!r}")
     phrase = HTTPStatus(status).phrase
@@ -211,7 +211,7 @@ def server_error(*, status: int = 500) -> Reply:
 
 
 def html() -> Reply:
-    """200 with a page where an answer was due."""
+    """200 with a page instead of an answer."""
     return _page(200, "Arena", "We will be back soon")
 
 
@@ -221,44 +221,44 @@ def redirect(*, location: str = "/maintenance", status: int = 307) -> Reply:
 
 
 def stale_action() -> Reply:
-    """404: the action's id is of another deployment."""
+    """404: the action's id belongs to another deployment."""
     return not_found().adding([("x-nextjs-action-not-found", "1")])
 
 
 def storage_error(status: int, code: str, message: str) -> Reply:
-    """An error as object storages say it."""
+    """An error in the format of object storages."""
     body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>'
     return Reply(status, XML, body.encode(), why=f"{code}: {message}")
 
 
 def storage_unavailable() -> Reply:
-    """503: the storage wants to be left alone for a while."""
+    """503: the storage demands fewer requests."""
     return storage_error(503, "SlowDown", "Please reduce your request rate.")
 
 
 def url_expired() -> Reply:
-    """403: the signed URL has had its time."""
+    """403: the signed URL has expired."""
     return storage_error(403, "AccessDenied", "Request has expired")
 
 
 def url_forged() -> Reply:
-    """403: not what was signed, be it the method, the key, the query or the type."""
+    """403: the method, key, query or type does not match the signature."""
     message = "The request signature we calculated does not match the signature you provided."
     return storage_error(403, "SignatureDoesNotMatch", message)
 
 
 def moved(location: str) -> Reply:
-    """301 to where the page is now."""
+    """301 to the page's new path."""
     return redirect(location=location, status=301)
 
 
 def not_found(*, status: int = 404) -> Reply:
-    """The page for a path that the site does not have. In 2026 its status is 200."""
+    """The page for an unknown path. In 2026 its status is 200."""
     return _page(status, "404: This page could not be found.", "This page could not be found.")
 
 
 def forbidden() -> Reply:
-    """403 for a path that is not for everyone."""
+    """403 for a restricted path."""
     return error(403, "Forbidden")
 
 

@@ -1,4 +1,4 @@
-"""Which call is what: the kind of a request by its method and path, in each era."""
+"""Routing: the kind of a call by its method and path, for each era."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SISTERS: Final = frozenset({"/text/direct", "/search/direct", "/image/direct", 
 
 
 def route(traits: Traits, method: str, path: str, query: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
-    """The kind of a call, and the names in its path. In 2026 a known path with another method is `wrong method`."""
+    """The kind of a call, and the variables in its path. In 2026 a wrong method for a known path is `wrong method`."""
     kind = "unknown"
     for known_method, pattern, known_kind in _ROUTES[traits.era]:
         if found := pattern.fullmatch(path):
@@ -50,5 +50,5 @@ def route(traits: Traits, method: str, path: str, query: Mapping[str, str]) -> t
 
 
 def moved_page(traits: Traits, method: str, path: str) -> str | None:
-    """The kind of a call to a path that the page had before, `page` or `action`; None if the path is not one."""
+    """The kind of a call to a former path of the page, `page` or `action`; None for another path."""
     return {"GET": "page", "POST": "action"}.get(method) if path in traits.former_pages else None

@@ -1,4 +1,4 @@
-"""The embedded arena: the site on a real socket."""
+"""The embedded arena's server: the site on a real socket."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from upstream.arena.storage import StorageCall
 from upstream.arena.streams import Stream
 from upstream.arena.traits import Era
 
-_BODY_BYTES: Final = 64 * 1024 * 1024  # above everything that a caller of the real site would try
+_BODY_BYTES: Final = 64 * 1024 * 1024  # more than any caller of the real site would send
 _HEADER_BYTES: Final = 65536  # session cookies are long, and tests send longer ones
-_PIECE_BYTES: Final = 16 * 1024  # at most so many of an upload are taken at a time
-_SHUTDOWN_SECONDS: Final = 0.1  # nothing here is worth waiting for
+_PIECE_BYTES: Final = 16 * 1024  # the most bytes of an upload that are read at a time
+_SHUTDOWN_SECONDS: Final = 0.1  # open calls need no graceful shutdown
 
 
 class Arena(Site):
-    """`async with Arena() as arena:` plays LMArena at `arena.origin`, strictly, and notes all calls in `arena.calls`.
+    """`async with Arena() as arena:` serves a strict fake LMArena at `arena.origin`, and records `arena.calls`.
 
-    Its storage listens at `arena.storage_origin`. `era` says which protocol it speaks: that of late 2025 or that of
-    autumn 2026. `pace` is the silence before each delta of a built-in answer in seconds; port 0 takes a free one.
+    Its storage listens at `arena.storage_origin`. `era` selects the protocol: that of late 2025 or of autumn 2026.
+    `pace` is the pause before each delta of a built-in answer in seconds; port 0 selects a free port.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class Arena(Site):
 
     @property
     def storage_origin(self) -> str:
-        """Where the storage listens."""
+        """The origin of the storage."""
         return self.storage.origin
 
     async def start(self) -> None:
-        """Listen; `origin` and `storage_origin` are known afterwards. OSError if a port is taken."""
+        """Listen, and set `origin` and `storage_origin`. Raises OSError if a port is taken."""
         site = web.Application(client_max_size=_BODY_BYTES)
         add_control(site.router, self)
         site.router.add_route("*", "/{path:.*}", self._handle)
@@ -77,7 +77,7 @@ class Arena(Site):
             raise
 
     async def stop(self) -> None:
-        """Stop listening and cut off who is still being answered."""
+        """Stop listening, and abort the calls that are still open."""
         self._stopping = True
         runners, self._runners = self._runners, []
         await asyncio.gather(*(runner.cleanup() for runner in runners))
@@ -98,7 +98,7 @@ class Arena(Site):
         return f"http://{host}:{port}"
 
     async def _set_date(self, _: web.Request, response: web.StreamResponse) -> None:
-        """Every answer tells the site's own time, which a test may have moved."""
+        """Send the site's own time, which a test may have changed, with every answer."""
         response.headers["date"] = formatdate(self.clock(), usegmt=True)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
@@ -124,7 +124,7 @@ class Arena(Site):
         player = Player(request, call, stream)
         try:
             await player.play()
-        except ConnectionError:  # a write found out; nobody is left to be told
+        except ConnectionError:  # a write failed because the caller has left
             call.closed.set()
         except asyncio.CancelledError:
             if not self._stopping:

@@ -1,7 +1,7 @@
-"""The site itself, without a socket: each call is answered by the rules of the protocol, or refused as the site would.
+"""The site without sockets: answers each call by the rules of the protocol, or refuses it as the site would.
 
-A call passes, in this order: a move of the site, clearance, a move of the page, account, form, evaluation, armed fault.
-Only then does anything happen.
+A call is checked in this order: moved site, clearance, moved page, account, body, evaluation, armed fault. Nothing is
+changed before all checks have passed.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from urllib.parse import quote, urlencode
 
 from upstream.arena import replies, tool_models
 from upstream.arena.accounts import Session
-from upstream.arena.assets import Make, make_asset
+from upstream.arena.assets import MakeReply, make_asset
 from upstream.arena.behaviour import answer
 from upstream.arena.calls import Call
 from upstream.arena.chats import begin_turn
 from upstream.arena.evaluations import Turn
 from upstream.arena.faults import STREAM_KINDS
+from upstream.arena.recording import AnswerRecorder
 from upstream.arena.replies import Header, RefusedError, Reply
 from upstream.arena.routes import moved_page, route
 from upstream.arena.steps import Flow, Open, Step, flowing
 from upstream.arena.streams import Stream
 from upstream.arena.tokens import joined, read_cookies
 from upstream.arena.world import World
-from upstream.arena.written import Written
 
 Cookies: TypeAlias = Mapping[str, str]
 
@@ -36,7 +36,7 @@ class Site(World):
     """LMArena's site: `receive` answers a call."""
 
     def receive(self, call: Call) -> Reply | Stream:
-        """Answer a call, and note in it what it was and why it was refused."""
+        """Answer a call, and record its kind and the reason of a refusal in it."""
         self.calls.append(call)
         cookies = read_cookies(call.headers.get("cookie", ""))
         try:
@@ -44,7 +44,7 @@ class Site(World):
         except RefusedError as refused:
             answer = refused.reply
             if call.fault is not None:
-                call.renews = False  # the trouble is in front of the site, which then does not renew
+                call.renews = False  # the fault is in front of the site, which then does not renew the session
         if isinstance(answer, Reply):
             call.refusal = answer.why
             answer = answer.adding(self._set_cookies(call, cookies))
@@ -63,14 +63,14 @@ class Site(World):
             raise RefusedError(replies.moved(self.page_path))
         call.session = self._recognise(call, cookies)
         if call.kind in STREAM_KINDS and call.session is not None:
-            return self._stream(call, call.session, cookies, names)
-        return self._asset(call, cookies, names)
+            return self._answer_chat(call, call.session, cookies, names)
+        return self._answer_other(call, cookies, names)
 
     def _recognise(self, call: Call, cookies: Cookies) -> Session | None:
-        """Whose call it is; None for a visitor, who may read some of the site.
+        """The session of the call; None for a visitor, who may read parts of the site.
 
-        In 2025 a dead cookie is refused everywhere. In 2026 it is a visitor's where visitors may read, and a GET
-        renews a session whose token has nearly or wholly ended, which no other call does.
+        In 2025 an invalid cookie is refused everywhere. In 2026 its call counts as a visitor's where visitors are
+        allowed, and only a GET renews a session whose token expires soon or has expired.
         """
         visitor = call.kind in _FOR_VISITORS
         if visitor and not joined(cookies):
@@ -89,16 +89,16 @@ class Site(World):
 
     # All but chats
 
-    def _asset(self, call: Call, cookies: Cookies, names: Mapping[str, str]) -> Reply | Stream:
+    def _answer_other(self, call: Call, cookies: Cookies, names: Mapping[str, str]) -> Reply | Stream:
         make = make_asset(self, call, names)
-        bend = self.faults.disturb(call)
-        if bend is None:
+        change = self.faults.apply(call)
+        if change is None:
             return make()
-        source = self._late(call, cookies, make)
-        return Stream(bend(source), source)
+        source = self._deferred(call, cookies, make)
+        return Stream(change(source), source)
 
-    async def _late(self, call: Call, cookies: Cookies, make: Make) -> Flow:
-        """The answer once it is wanted: a fault that lets no call through to the site leaves the session alone."""
+    async def _deferred(self, call: Call, cookies: Cookies, make: MakeReply) -> Flow:
+        """Make the answer only when it is sent: a fault in front of the site must not affect the session."""
         opening, pieces = make().adding(self._set_cookies(call, cookies)).steps()
         yield opening
         for piece in pieces:
@@ -106,33 +106,33 @@ class Site(World):
 
     # Chats
 
-    def _stream(self, call: Call, session: Session, cookies: Cookies, names: Mapping[str, str]) -> Stream:
+    def _answer_chat(self, call: Call, session: Session, cookies: Cookies, names: Mapping[str, str]) -> Stream:
         begin = begin_turn(self, call, session, names)
-        bend = self.faults.disturb(call)
+        change = self.faults.apply(call)
         evaluation = begin()
-        steps = self._speak(Turn(evaluation.model, evaluation, tuple(evaluation.messages)))
+        steps = self._model_steps(Turn(evaluation.model, evaluation, tuple(evaluation.messages)))
         headers = [("content-type", "text/event-stream"), ("cache-control", "no-cache"), *self.ratelimit(session)]
         opening = Open(200, (*headers, *self._set_cookies(call, cookies)))
-        written = Written(evaluation, keep=self.keeps_generating)
-        source = written.observed(flowing(opening, steps)) if self.keeps_generating else flowing(opening, steps)
+        recorder = AnswerRecorder(evaluation, keep=self.keeps_generating)
+        source = recorder.observed(flowing(opening, steps)) if self.keeps_generating else flowing(opening, steps)
         return Stream(
-            source if bend is None else bend(source),
+            source if change is None else change(source),
             source,
             bursts=not isinstance(steps, AsyncIterable),
-            written=written,
+            recorder=recorder,
         )
 
-    def _speak(self, turn: Turn) -> AsyncIterator[Step] | Iterable[Step]:
+    def _model_steps(self, turn: Turn) -> AsyncIterator[Step] | Iterable[Step]:
         if self.script is not None:
             return self.script(turn)
         if tool_models.calls_tools(turn.model):
             return tool_models.answer(turn, pace=self.pace)
         return answer(turn, pace=self.pace, picture=self.storage.draw, heartbeats=self.era == 2026)
 
-    # What goes along with every answer
+    # Headers of every answer
 
     def _set_cookies(self, call: Call, cookies: Cookies) -> list[Header]:
-        """`Set-Cookie` for a session that is renewed by this call, or that was to be given a new cookie."""
+        """`Set-Cookie` headers for a session that this call renews, or whose rotation is due."""
         session = call.session
         if session is None or joined(cookies) != session.cookie_value:
             return []

@@ -1,4 +1,4 @@
-"""What an answer is made of, step by step: the words in which models, scripts and faults speak and the server plays."""
+"""The steps of an answer, which models, scripts and faults produce, and the server carries out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import orjson
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Status and headers; the arena itself puts this step before those of a model."""
+    """Status and headers; the arena adds this step before those of a model."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -27,7 +27,7 @@ class Line:
     value: object
 
     def encode(self) -> bytes:
-        """The line's bytes with its newline; half an emoji (a lone surrogate) leaves as an escape."""
+        """The line's bytes with its newline; a lone surrogate (half an emoji) is escaped."""
         try:
             value = orjson.dumps(self.value)
         except TypeError:  # orjson refuses lone surrogates
@@ -35,48 +35,48 @@ class Line:
         return b"%s:%s\n" % (self.tag.encode(), value)
 
 
-#: A sign of life while a picture is drawn.
+#: The site's heartbeat while a picture is generated.
 HEARTBEAT: Final = Line("a2", [{"type": "heartbeat"}])
 
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """Bytes of the body, in a write of their own."""
+    """Bytes of the body, in a separate write."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """So many more bytes of the request's body have come; nothing is written."""
+    """More bytes of the request's body have arrived; nothing is sent."""
 
     bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Unframed:
-    """Bytes put on the socket beneath HTTP's own framing."""
+    """Bytes sent directly to the socket, bypassing HTTP's framing."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Silence for so many seconds; 0 gives the reader a turn."""
+    """A pause in seconds; 0 lets other tasks run."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """Silence until the event is set, or the caller leaves."""
+    """A pause until the event is set, or the caller leaves."""
 
     event: asyncio.Event
 
 
 @dataclass(frozen=True, slots=True)
 class Eof:
-    """End the body in order, here and now."""
+    """End the body properly, without further steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ Flow: TypeAlias = AsyncGenerator[Step, None]
 
 
 async def flowing(opening: Open, steps: AsyncIterator[Step] | Iterable[Step]) -> Flow:
-    """The opening, then the steps of either kind of iterator, which is closed on every way out."""
+    """Yield the opening, then the steps of either kind of iterator, which is always closed in the end."""
     try:
         yield opening
         if isinstance(steps, AsyncIterable):

@@ -1,6 +1,6 @@
-"""The object storage beside the site, without a socket: presigned URLs, strictly checked, and the objects behind them.
+"""The object storage without sockets: strictly checked presigned URLs, and the objects.
 
-It speaks as S3 and its likes do. Its signature is an HMAC of its own, over what theirs covers and the type of a PUT.
+Its API is like S3's. Its signature is an HMAC over what S3's covers, plus the content type of a PUT.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from upstream.arena.replies import RefusedError, Reply, storage_error, url_expir
 from upstream.arena.steps import Flow, Open, Received, flowing
 from upstream.arena.streams import Stream
 
-# Bounds for an arena that runs for weeks; the oldest go first.
+# Bounds for an arena that runs for weeks; the oldest entries are evicted first.
 _CALLS: Final = 10_000
 _OBJECTS: Final = 10_000
 _TOTAL_BYTES: Final = 512 * 1024 * 1024
-_OBJECT_BYTES: Final = 64 * 1024 * 1024  # above everything that a caller of the real site would try
+_OBJECT_BYTES: Final = 64 * 1024 * 1024  # more than any caller of the real site would send
 
 _DATE: Final = "%Y%m%dT%H%M%SZ"
 _SIGNATURE: Final = "X-Amz-Signature"
@@ -48,27 +48,27 @@ class StoredObject:
 
     @property
     def etag(self) -> str:
-        """The same for the same bytes."""
+        """The entity tag, which depends only on the bytes."""
         return f'"{self.sha256[:32]}"'
 
 
 @dataclass(slots=True, eq=False)
 class StorageCall(Call):
-    """One request to the storage; its `kind` is `put` or `get`. The body is not kept."""
+    """One request to the storage; its `kind` is `put` or `get`. The body is not recorded."""
 
     key: str = ""
-    bytes: int = 0  # of the object: how many a PUT has brought, or how many a GET asked for
+    bytes: int = 0  # received by a PUT so far, or the size of the object of a GET
 
     @property
     def account(self) -> str | None:
-        """The user id of whose object it is."""
+        """The user id of the object's owner."""
         return self.key.partition("/")[0]
 
 
 class Storage:
-    """`objects` by key, which for uploads is `<user id>/<ms>-<file name>`; every request is noted in `calls`.
+    """`objects` by key, which for uploads is `<user id>/<ms>-<file name>`; every request is recorded in `calls`.
 
-    `origin` is where it listens; `expires` is how many seconds the URLs live that it signs from now on.
+    `origin` is where it listens; `expires` is the lifetime in seconds of URLs that it signs from now on.
     """
 
     def __init__(self, key: bytes, faults: Faults, clock: Callable[[], float]) -> None:
@@ -82,12 +82,12 @@ class Storage:
         self._last_ms = 0
 
     def new_key(self, user_id: str, name: str) -> str:
-        """A key for an upload; no two are the same."""
+        """Make a unique key for an upload."""
         self._last_ms = max(self._last_ms + 1, int(self._clock() * 1000))
         return f"{user_id}/{self._last_ms}-{name}"
 
     def presign(self, method: str, key: str, *, content_type: str = "", signed_ago: float = 0.0) -> str:
-        """A URL for one method and one key, and for a PUT one type; signed so many seconds before now."""
+        """Sign a URL for one method and key, and for a PUT one type, as if `signed_ago` seconds before now."""
         date = time.strftime(_DATE, time.gmtime(self._clock() - signed_ago))
         query = {
             "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
@@ -102,25 +102,25 @@ class Storage:
         return f"{self.origin}/{quote(key)}?{urlencode(query)}"
 
     def store(self, key: str, stored: StoredObject) -> None:
-        """Keep an object, in place of an older one of that key."""
+        """Store an object, replacing an older one with the same key."""
         self.objects[key] = stored
         total = sum(len(each.data) for each in self.objects.values())
         while total > _TOTAL_BYTES or len(self.objects) > _OBJECTS:
             total -= len(self.objects.pop(next(iter(self.objects))).data)
 
     def draw(self, seed: str) -> str:
-        """The signed URL of the generated picture that follows from `seed`."""
+        """Generate the picture for `seed`, and return its signed URL."""
         digest = sha256(seed.encode(errors="surrogatepass")).digest()[:16]
         key = f"generated/{digest.hex()}.png"
         self.store(key, StoredObject("image/png", png(digest)))
         return self.presign("GET", key)
 
     def forget(self, key: str) -> None:
-        """The object is gone; KeyError if there is none."""
+        """Delete an object. Raises KeyError."""
         del self.objects[key]
 
     def find(self, url: str) -> tuple[str, StoredObject]:
-        """Key and object of a signed download URL; a RefusedError says what is wrong with the URL."""
+        """The key and object of a signed download URL. Raises RefusedError with the reason."""
         if not url.startswith(f"{self.origin}/"):
             raise RefusedError(storage_error(400, "InvalidURI", "The URL is of another storage"))
         parts = urlsplit(url)
@@ -129,7 +129,7 @@ class Storage:
         return key, self._object(key)
 
     def receive(self, call: StorageCall, body: AsyncIterator[bytes]) -> Reply | Stream:
-        """Answer a request whose body is still to come, and note in it why it was refused."""
+        """Answer a request whose body has not been read yet, and record the reason of a refusal in it."""
         self.calls.append(call)
         try:
             return self._answer(call, body)
@@ -141,7 +141,7 @@ class Storage:
         if call.method not in _OPERATIONS:
             raise RefusedError(storage_error(405, "MethodNotAllowed", "The method is not allowed"))
         call.kind = call.method.lower()
-        for name in ("authorization", "cookie"):  # the signature is in the URL; no secret of the site belongs here
+        for name in ("authorization", "cookie"):  # the URL has the signature; the site's secrets must not be sent here
             if name in call.headers:
                 raise RefusedError(storage_error(400, "InvalidRequest", f"No {name} header is expected"))
         content_type = call.headers.get("content-type", "") if call.method == "PUT" else ""
@@ -152,23 +152,23 @@ class Storage:
         stored = self._object(call.key)
         call.bytes = len(stored.data)
         reply = Reply(200, stored.content_type, stored.data, (("etag", stored.etag),))
-        bend = self._faults.disturb(call)
-        if bend is None:
+        change = self._faults.apply(call)
+        if change is None:
             return reply
         source = flowing(*reply.steps())
-        return Stream(bend(source), source)
+        return Stream(change(source), source)
 
     def _put(self, call: StorageCall, content_type: str, body: AsyncIterator[bytes]) -> Stream:
         if "content-length" not in call.headers:
             raise RefusedError(storage_error(411, "MissingContentLength", "You must provide the Content-Length header"))
         if int(call.headers["content-length"]) > _OBJECT_BYTES:
             raise RefusedError(storage_error(400, "EntityTooLarge", "Your proposed upload is too large"))
-        bend = self._faults.disturb(call)
+        change = self._faults.apply(call)
         source = self._take(call, content_type, body)
-        return Stream(source if bend is None else bend(source), source)
+        return Stream(source if change is None else change(source), source)
 
     async def _take(self, call: StorageCall, content_type: str, body: AsyncIterator[bytes]) -> Flow:
-        """The body piece by piece; the object is there once the last one has come, and not before."""
+        """Read the body piece by piece; the object is stored after the last one, and not before."""
         data = bytearray()
         async for piece in body:
             data += piece

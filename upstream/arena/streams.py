@@ -1,22 +1,22 @@
-"""An answer on its way: the steps to play, and what is below them."""
+"""A streamed answer: the steps to carry out, and their source."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from upstream.arena.recording import AnswerRecorder
 from upstream.arena.steps import Flow
-from upstream.arena.written import Written
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An answer to be played step by step; `written` (None for all but a model's) must see each byte of it first.
+    """An answer in steps; `recorder` (None except for a model's answer) must get each byte before it is sent.
 
-    `source` lies below `steps` where a fault bends them; both are to be closed. `bursts` says that lines between
-    two other steps may share a write, since their source never waits by itself.
+    If a fault changes the answer, `steps` wraps `source`; both must be closed. With `bursts`, consecutive lines may
+    share a write, since their source never waits.
     """
 
     steps: Flow
     source: Flow
     bursts: bool = True
-    written: Written | None = None
+    recorder: AnswerRecorder | None = None

@@ -1,4 +1,4 @@
-"""The session cookie: what stands in it, and how a `Cookie` header's pieces join to it (`docs/protocol.md`)."""
+"""The session cookie: its content, and how it is joined from a `Cookie` header's pieces (`docs/protocol.md`)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import orjson
 from upstream.arena.ids import fixed_uuid
 
 COOKIE: Final = "arena-auth-prod-v1"
-PIECE_CHARS: Final = 3180  # where the site's sign-in library cuts a cookie, so that it fits a browser's 4096 bytes
+PIECE_CHARS: Final = 3180  # where the site's login library splits a cookie to fit a browser's 4096 bytes
 
 
 def read_cookies(header: str) -> dict[str, str]:
-    """Name → value of a `Cookie` header."""
+    """Parse a `Cookie` header into values by name."""
     pairs = (pair.strip().partition("=") for pair in header.split(";"))
     return {name: value for name, _, value in pairs if name}
 
 
 def joined(cookies: Mapping[str, str]) -> str:
-    """The session cookie's value, whole or put together from its pieces up to the first gap; '' for none."""
+    """The session cookie's value, whole or joined from its pieces up to the first gap; '' if there is none."""
     if COOKIE in cookies:
         return cookies[COOKIE]
     pieces: list[str] = []
@@ -40,10 +40,10 @@ def access_token(cookie_value: str) -> str:
 def cookie_value(
     user_id: str, email: str, expires_at: int, now: float, *, guest: bool = False, renewable: bool = True
 ) -> str:
-    """`base64-` + base64url of the session as the sign-in library stores it, with tokens of its own each time.
+    """`base64-` + base64url of the session as the login library stores it, with new tokens each time.
 
-    A guest's has no e-mail address and no profile, and says `is_anonymous`. One that is not `renewable` has no refresh
-    token.
+    A guest's session has no e-mail address and no profile, and has `is_anonymous` set. Without `renewable`, there is no
+    refresh token.
     """
     seconds = int(now)
     who = _guest() if guest else _person(email)

@@ -1,4 +1,4 @@
-"""What a test can set about the site at any time: its era, the modes that it accepts, how long tokens live, …"""
+"""The settings of the site that a test can change at any time: its era, accepted modes, token lifetime, …"""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from typing import Any, Final, Literal, TypeAlias
 
 Era: TypeAlias = Literal[2025, 2026]
 
-#: The page that a chat with one chosen model begins on. An action is posted to the same path.
+#: The path of the page for chats with a single model. Server actions are posted to the same path.
 _PAGES: Final[Mapping[Era, str]] = {2025: "/?mode=direct", 2026: "/text/direct"}
 _MODES: Final[Mapping[Era, frozenset[str]]] = {2025: frozenset({"direct"}), 2026: frozenset({"direct-battle"})}
 
 
 class Traits:
-    """The site's settings, each a plain attribute. Setting `era` resets those that depend on it.
+    """The site's settings. Setting `era` resets those that depend on it.
 
     | attribute | meaning |
     |---|---|
-    | `era` | which protocol the site speaks: that of late 2025, or that of autumn 2026 |
+    | `era` | the protocol of the site: that of late 2025, or of autumn 2026 |
     | `modes` | the modes that `create-evaluation` accepts |
-    | `account_modes` | the same for single accounts, by user id |
-    | `battle_every` | the site insists on a battle at every so many follow-ups of an evaluation; 0 for never |
-    | `page_path` | where the page is; every path it had before answers 301 |
+    | `account_modes` | the same for individual accounts, by user id |
+    | `battle_every` | the site demands a battle at every n-th follow-up of an evaluation; 0 for never |
+    | `page_path` | the page's path; its former paths answer 301 |
     | `page_models` | whether the page holds the list of models |
     | `bare_script_names` | whether the upload actions' script is named only in the flight data, without `/_next/` |
-    | `catalog_served` | whether the model catalog is there |
-    | `token_seconds` | how long a renewed access token lives |
-    | `renew_within` | a GET renews a session whose token ends within so many seconds |
+    | `catalog_served` | whether there is a model catalog |
+    | `token_seconds` | the lifetime of a renewed access token |
+    | `renew_within` | a GET renews a session whose token expires within this many seconds |
     | `renew_in_pieces` | whether a renewal sets the cookie in pieces |
-    | `id_offset_seconds` | by how much the time within a new id may differ from the site's clock |
-    | `keeps_generating` | whether an answer is completed although its transport broke |
+    | `id_offset_seconds` | how much the time within a new id may differ from the site's clock |
+    | `keeps_generating` | whether the site completes an answer although its transport broke |
     | `moved_to` | the origin that every request is redirected to, or None |
 
-    What is said of renewals, of the catalog and of the time within ids holds in 2026 only.
+    The settings for renewals, the catalog and the time within ids apply to 2026 only.
     """
 
     modes: frozenset[str]
@@ -68,7 +68,7 @@ class Traits:
 
     @property
     def page_path(self) -> str:
-        """The page's path, with its query if it has one."""
+        """The page's path, including its query."""
         return self._page_path
 
     @page_path.setter
@@ -83,7 +83,7 @@ class Traits:
         return frozenset(self._former_pages)
 
     def modes_of(self, user_id: str) -> frozenset[str]:
-        """The modes that an account may begin an evaluation in."""
+        """The modes in which an account may begin an evaluation."""
         return self.account_modes.get(user_id, self.modes)
 
     def traits(self) -> dict[str, Any]:
@@ -91,17 +91,17 @@ class Traits:
         return {name: _as_json(getattr(self, name)) for name in _READERS}
 
     def set_traits(self, values: Mapping[str, object]) -> None:
-        """Set those that are named, from JSON values; all of them or none.
+        """Set the given settings from JSON values; all of them or none.
 
         Raises:
-            ValueError: a name or a value's type is wrong; the text says which.
+            ValueError: a name or a value's type is invalid; the text says which.
         """
         read: dict[str, Any] = {}
         for name, value in values.items():
             if name not in _READERS:
                 raise ValueError(f"no trait is called {name!r}; known are {', '.join(_READERS)}")
             read[name] = _READERS[name](name, value)
-        for name, value in sorted(read.items(), key=lambda item: item[0] != "era"):  # era resets others, so it is first
+        for name, value in sorted(read.items(), key=lambda item: item[0] != "era"):  # era first, since it resets others
             setattr(self, name, value)
 
 

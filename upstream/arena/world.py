@@ -1,4 +1,4 @@
-"""What there is on the site: accounts, evaluations, models, a deployment, a storage, and the trouble armed for them."""
+"""The state of the site: accounts, evaluations, models, the deployment, the storage, and armed faults."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from upstream.arena.traits import Era, Traits
 
 Script: TypeAlias = Callable[[Turn], AsyncIterator[Step] | Iterable[Step]]
 
-# Bounds for an arena that runs for weeks; the oldest go first.
+# Bounds for an arena that runs for weeks; the oldest entries are evicted first.
 _CALLS: Final = 10_000
 _EVALUATIONS: Final = 10_000
 _IDS: Final = 200_000
 
 _LIMIT, _WINDOW_SECONDS = 3000, 300  # as in the captured header `ratelimit-policy: 3000;w=300`
-_LOGIN_SECONDS: Final[dict[Era, float]] = {2025: 7 * 86400.0, 2026: 3600.0}  # how long a new access token lives
+_LOGIN_SECONDS: Final[dict[Era, float]] = {2025: 7 * 86400.0, 2026: 3600.0}  # lifetime of a new access token
 
 
 class World(Traits):
-    """LMArena's site and its storage, as far as a test may look at them and change them.
+    """The state of LMArena's site and storage that tests may read and change.
 
-    `clock` tells the time in unix seconds; tests may move it. `clearance`, where set, is the `cf_clearance` that calls
-    must show; `script`, where set, answers for every model.
+    `clock` returns the time in unix seconds; tests may replace it. If `clearance` is set, calls must have that
+    `cf_clearance`; if `script` is set, it answers for every model.
     """
 
     def __init__(self, *, era: Era = 2026, pace: float = 0.0, models: Sequence[Model] | None = None) -> None:
@@ -59,7 +59,7 @@ class World(Traits):
 
     @property
     def chats(self) -> list[Call]:
-        """The calls that asked for an answer of a model, in the order in which they came."""
+        """The calls for a model's answer, in the order of arrival."""
         return [call for call in self.calls if call.kind in STREAM_KINDS]
 
     def sign_in(
@@ -71,11 +71,11 @@ class World(Traits):
         consented: bool = True,
         renewable: bool = True,
     ) -> Session:
-        """A new login of that address's account, whose access token lives `expires_in` seconds.
+        """Log in to the account with this address; its access token is valid for `expires_in` seconds.
 
-        By default that is an hour in 2026, and a week in 2025. `guest`: of a visitor who has not signed in, for whom
-        the address is only a name. `consented`: whether the account has accepted the terms of use. `renewable`:
-        whether the session has a refresh token; without one it ends for good with its access token.
+        The default is an hour in 2026, and a week in 2025. `guest`: the user has not signed in, and the address is only
+        a name. `consented`: whether the account has accepted the terms of use. `renewable`: whether the session has a
+        refresh token; without one it expires for good with its access token.
         """
         now = self.clock()
         seconds = _LOGIN_SECONDS[self.era] if expires_in is None else expires_in
@@ -84,26 +84,26 @@ class World(Traits):
         )
 
     def expire(self, session: Session) -> None:
-        """The session is over: its cookie is refused from now on, and cannot be renewed."""
+        """End the session: its cookie is refused from now on, and cannot be renewed."""
         self.accounts.expire(session)
 
     def rotate(self, session: Session, pieces: bool = False) -> None:
-        """The next answer to this session sets a new cookie; from then on the old one is dead."""
+        """Make the next answer to this session set a new cookie; the old one is then no longer valid."""
         rotate(session, pieces=pieces)
 
     def deploy(self) -> None:
-        """Deploy the site again: other script names, other action ids."""
+        """Deploy the site again, with new script names and action ids."""
         self.deployment = Deployment(self.deployment.number + 1)
 
     def model(self, name: str) -> Model:
-        """The first model of that public name, or the one of that id; KeyError if there is none."""
+        """The first model with that public name or id. Raises KeyError."""
         for model in self.models:
             if name in (model.public_name, model.id):
                 return model
         raise KeyError(name)
 
     def replace_model_ids(self) -> None:
-        """Give every model a new id, and keep its name. The old ids are unknown from now on."""
+        """Give every model a new id; the old ids are unknown from now on."""
         self._generation += 1
         replaced = replaced_ids(self.models, self._generation)
         self.models = tuple(replaced.values())
@@ -111,27 +111,27 @@ class World(Traits):
             evaluation.model = replaced.get(evaluation.model.id, evaluation.model)
 
     def page_entries(self) -> list[dict[str, Any]] | None:
-        """The models as they stand on the page; None if it has no list."""
+        """The models in the page's format; None if it has no list."""
         return [model.page_entry(self.era) for model in self.models] if self.page_models else None
 
     def now_as_text(self) -> str:
-        """The site's time as its JSON has it."""
+        """The site's time in the format of its JSON."""
         return datetime.fromtimestamp(self.clock(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def remember(self, evaluation: Evaluation) -> None:
-        """Keep a new evaluation."""
+        """Add a new evaluation."""
         self.evaluations[evaluation.id] = evaluation
         _trim(self.evaluations, _EVALUATIONS)
 
     def use_ids(self, **ids: str) -> None:
-        """An id serves once, in a call that a fault refuses too: every attempt brings ids of its own."""
+        """Mark ids as used, even if a fault then refuses the call. Raises RefusedError for ids used before."""
         if used := [Issue((name,), "already exists") for name, value in ids.items() if value in self._used_ids]:
             raise RefusedError(replies.invalid(used))
         self._used_ids.update(dict.fromkeys(ids.values()))
         _trim(self._used_ids, _IDS)
 
     def ratelimit(self, session: Session) -> list[Header]:
-        """The headers of a good stream that tell how much is left to its account."""
+        """The rate-limit headers of a successful stream."""
         remaining = _LIMIT - 1 - self._answered[session.user_id] % _LIMIT
         self._answered[session.user_id] += 1
         return [

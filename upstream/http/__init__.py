@@ -1,1 +1,1 @@
-"""HTTP to the site and its storage: connections, pools, addresses, bounds."""
+"""HTTP client connections to the site, its storage and callers' picture URLs: pooling, proxies, address checks."""

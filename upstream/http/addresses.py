@@ -1,7 +1,7 @@
-"""Which addresses may be connected to on a stranger's word: only public ones, judged where the connection is made.
+"""Protection against SSRF: URLs from untrusted sources may only lead to public addresses, checked at connect time.
 
-A check of the URL, or of a DNS answer before the connection, leaves a gap: the name may resolve to something else a
-moment later. A socket factory is handed the very address that is connected to, from a literal and from DNS alike.
+Checking the URL or an earlier DNS answer leaves a gap: the name may resolve to something else a moment later. A socket
+factory receives the exact address that is connected to, whether it was literal or came from DNS.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 from aiohappyeyeballs import AddrInfoType, SocketFactoryType
 
-# `is_global` differs between patch releases of Python and lets 6to4, NAT64 and multicast through: a table of our own.
+# `is_global` differs between patch releases of Python and accepts 6to4, NAT64 and multicast, so this table replaces it.
 # Sources: IANA's special-purpose address registries for IPv4 and IPv6.
 _NOT_PUBLIC_V4: Final = tuple(
     map(
@@ -41,7 +41,7 @@ _NOT_PUBLIC_V4: Final = tuple(
         ),
     )
 )
-#: All that is routed. Outside lie ::1, IPv4-mapped, NAT64 (64:ff9b::), unique local, link- and site-local, multicast.
+#: All routed addresses; it excludes ::1, IPv4-mapped, NAT64 (64:ff9b::), unique local, link- and site-local, multicast.
 _GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
 _NOT_PUBLIC_V6: Final = tuple(
     map(
@@ -54,32 +54,32 @@ _NOT_PUBLIC_V6: Final = tuple(
         ),
     )
 )
-#: Names that never leave the house (RFC 6761, 6762, 8375, 9476 and ICANN's reservation of .internal).
-_INNER_NAMES: Final = ("localhost", "local", "internal", "home.arpa", "test", "alt")
+#: Domains reserved for local networks (RFC 6761, 6762, 8375, 9476 and ICANN's reservation of .internal).
+_LOCAL_DOMAINS: Final = ("localhost", "local", "internal", "home.arpa", "test", "alt")
 
 
 class AddressRefused(OSError):
-    """The address is not public. The text does not name it: that would tell a stranger about the network inside."""
+    """The address is not public. The text does not name it: that would reveal the internal network to the caller."""
 
     def __init__(self) -> None:
         super().__init__("the address is not public")
 
 
 def is_public(address: str) -> bool:
-    """Whether a literal address is one of the public Internet. Anything but the plain form of an address is not."""
+    """Whether a literal address is on the public Internet. Any other notation than the standard one is rejected."""
     try:
         parsed = ip_address(address)
-    except ValueError:  # `127.1`, `0177.0.0.1`, `2130706433`: the system would connect to them all the same
+    except ValueError:  # `127.1`, `0177.0.0.1`, `2130706433`: the system would still connect to these
         return False
     return _is_public_v4(parsed) if isinstance(parsed, IPv4Address) else _is_public_v6(parsed)
 
 
 def is_public_host(host: str) -> bool:
-    """Whether a host is a public one by its name alone; nothing is resolved."""
+    """Whether a host is public, judging by its name alone; nothing is resolved."""
     name = host.rstrip(".").lower()
     if ":" in name or name.replace(".", "").isdigit():
         return is_public(name)
-    return "." in name and not name.endswith(tuple(f".{inner}" for inner in _INNER_NAMES))
+    return "." in name and not name.endswith(tuple(f".{domain}" for domain in _LOCAL_DOMAINS))
 
 
 def _open(info: AddrInfoType) -> socket.socket:
@@ -88,9 +88,9 @@ def _open(info: AddrInfoType) -> socket.socket:
 
 
 def guarded_socket_factory(opening: Callable[[AddrInfoType], socket.socket] = _open) -> SocketFactoryType:
-    """Make a factory for `aiohappyeyeballs.start_connection` whose sockets go to public addresses only.
+    """Make a factory for `aiohappyeyeballs.start_connection` that refuses addresses that are not public.
 
-    `opening` makes the socket, once the address has been found good. The factory raises AddressRefused.
+    `opening` creates the socket once the address has been accepted. The factory raises AddressRefused.
     """
 
     def guarded(info: AddrInfoType) -> socket.socket:

@@ -1,7 +1,7 @@
-"""One request and the response to it, over pooled connections: the request leaves at once, and in one write.
+"""One request and its response over a pooled connection; the request is sent in one write.
 
-aiohttp's `ClientSession` takes longer for a short answer, and more memory for an open stream (bench/DECISIONS.md): it
-provides for cookies, redirects and tracing, which these calls do without, and starts a task to send the body.
+aiohttp's `ClientSession` takes longer for a short answer and more memory for an open stream (bench/DECISIONS.md): it
+supports cookies, redirects and tracing, which these calls do not need, and starts a task to send the body.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from upstream.http.connector import Connector, Reach
 from upstream.http.exchange_types import NoAnswerInTime
 from upstream.http.pool import Lease, Pool
 from upstream.http.proxies import DIRECT, Proxies
-from upstream.http.resolver import Names, Resolver
+from upstream.http.resolver import NameResolver, Resolver
 from upstream.loop.timers import Timers
 
-#: Names that are looked up at the same time, where callers say nothing else: the site's, and those it may move to.
+#: Concurrent DNS lookups by default: the site's name, and those it may move to.
 LOOKUPS_AT_ONCE: Final = 4
-#: How long the addresses of a name are remembered, in seconds.
-NAMES_KEPT_SECONDS: Final = 300.0
+#: How long the addresses of a name are cached, in seconds.
+DNS_CACHE_SECONDS: Final = 300.0
 
-#: How long the head of an answer is waited for that nobody waits for any more, in seconds: it may replace the session
-#: cookie. No call outlives its caller by more than a second; timers expire a little late.
+#: How long to wait for a response's head after its caller has left, in seconds: it may replace the session cookie. No
+#: call outlives its caller by more than a second; timers expire a little late.
 OUTLIVE_SECONDS: Final = 0.85
-#: The same, when everything ends: a daemon without a stream ends within a second.
+#: The same during shutdown: a daemon without open streams exits within a second.
 FINISH_SECONDS: Final = 0.6
 
 
 class PooledResponse:
-    """A Response over a connection of the pool."""
+    """A `Response` on a pooled connection."""
 
     __slots__ = ("_lease", "connection", "headers", "origin", "status")
 
@@ -56,7 +56,7 @@ class PooledResponse:
 
     @property
     def on_data(self) -> Callable[[], None] | None:
-        """What is called after each read from the socket."""
+        """The callback after each read from the socket."""
         return self.connection.on_data
 
     @on_data.setter
@@ -74,7 +74,7 @@ class PooledResponse:
 
     @property
     def over(self) -> bool:
-        """Whether no more will come than can be taken now."""
+        """Whether nothing more will arrive than can be taken now."""
         return self.connection.over
 
     async def read(self) -> bytes:
@@ -82,11 +82,11 @@ class PooledResponse:
         return await self.connection.read()
 
     def take(self) -> bytes:
-        """What of the body has come and was not taken yet."""
+        """Return the part of the body that has arrived since the last call."""
         return self.connection.take()
 
     def release(self) -> None:
-        """Give the connection back if the response is complete, or else close it."""
+        """Return the connection to the pool if the response is complete, or else close it."""
         self._lease.release()
 
     def close(self) -> None:
@@ -102,18 +102,20 @@ async def exchanging(
     *,
     proxies: Proxies = DIRECT,
     reach: Reach = Reach.CONFIGURED,
-    names: Names | None = None,
+    names: NameResolver | None = None,
     socket_factory: SocketFactoryType | None = None,
     keep: bool = True,
 ) -> AsyncIterator[PooledExchanges]:
-    """Own a pool of that many connections, which are closed on the way out. `connect_timeout` is in seconds.
+    """Own a pool of up to `connections` connections, closed on exit. `connect_timeout` is in seconds.
 
-    `names` finds addresses in place of the system. With `keep` false no connection is used twice.
+    `names` replaces the system's resolver. With `keep` false no connection is reused.
     """
-    resolver = Resolver(LOOKUPS_AT_ONCE, NAMES_KEPT_SECONDS)
+    resolver = Resolver(LOOKUPS_AT_ONCE, DNS_CACHE_SECONDS)
     opened: set[Connection] = set()
-    make = partial(Connection, asyncio.get_running_loop(), timers, opened, memoryview(bytearray(READ_BYTES)))
-    connector = Connector(make, names or resolver, proxies=proxies, reach=reach, socket_factory=socket_factory)
+    new_connection = partial(Connection, asyncio.get_running_loop(), timers, opened, memoryview(bytearray(READ_BYTES)))
+    connector = Connector(
+        new_connection, names or resolver, proxies=proxies, reach=reach, socket_factory=socket_factory
+    )
     pool = Pool(connector, connections, connect_timeout, timers, keep=keep)
     exchanges = PooledExchanges(pool, opened)
     try:
@@ -126,13 +128,13 @@ async def exchanging(
 
 
 class PooledExchanges:
-    """Exchanges over one pool; `opened` holds every connection that is open now, at rest or not."""
+    """Exchanges over one pool; `opened` holds every open connection, idle or in use."""
 
     def __init__(self, pool: Pool, opened: set[Connection]) -> None:
         self.pool = pool
         self.opened = opened
-        self._abandoned: set[Lease] = set()  # whose heads are waited for, for `on_head` only
-        self._quiet = asyncio.Event()
+        self._abandoned: set[Lease] = set()  # their callers have left; only `on_head` still wants the heads
+        self._none_abandoned = asyncio.Event()
 
     async def request(
         self,
@@ -145,16 +147,16 @@ class PooledExchanges:
         patience: float = math.inf,
         on_head: Callable[[CIMultiDict[str]], None] | None = None,
     ) -> PooledResponse:
-        """Send a request once, as `Exchanges.request` says.
+        """Send a request once; see `Exchanges.request`.
 
-        `on_head` is told the headers for `OUTLIVE_SECONDS` after the caller was cancelled or the deadline has passed.
+        `on_head` gets the headers up to `OUTLIVE_SECONDS` after the caller was cancelled or the deadline has passed.
         """
-        lease = await self.pool.lend(origin)
+        lease = await self.pool.acquire(origin)
         lease.connection.on_head = on_head
         try:
             host = origin.partition("://")[2]
-            # Not kept in a variable: 4 KiB for each open stream.
-            head = await lease.connection.ask(
+            # Not kept in a variable, which would take 4 KiB for each open stream.
+            head = await lease.connection.send(
                 encode_head(method, host, target, headers, None if body is None else len(body)),
                 body,
                 deadline,
@@ -163,58 +165,58 @@ class PooledExchanges:
         except (asyncio.CancelledError, NoAnswerInTime):
             self._abandon(lease)
             raise
-        except BaseException:  # a lease that nobody holds would be lost to the pool
+        except BaseException:  # a lease that is never closed would leak a place in the pool
             lease.close()
             raise
         return PooledResponse(head, origin, lease)
 
     def _abandon(self, lease: Lease) -> None:
-        """Close a connection whose caller has left, as soon as its answer's head has come, if somebody wants that."""
+        """Close a connection whose caller has left; if `on_head` is set, only after the response's head has arrived."""
         connection = lease.connection
-        if connection.on_head is None or not connection.outlive(monotonic() + OUTLIVE_SECONDS):
+        if connection.on_head is None or not connection.keep_waiting(monotonic() + OUTLIVE_SECONDS):
             lease.close()
             return
         self._abandoned.add(lease)
-        connection.on_data = partial(self._look_at, lease)
+        connection.on_data = partial(self._close_after_head, lease)
 
-    def _look_at(self, lease: Lease) -> None:
+    def _close_after_head(self, lease: Lease) -> None:
         if lease.connection.awaits_head:
             return
-        self._let_go(lease)
+        self._close(lease)
         self._abandoned.discard(lease)
         if not self._abandoned:
-            self._quiet.set()
+            self._none_abandoned.set()
 
-    def _let_go(self, lease: Lease) -> None:
+    def _close(self, lease: Lease) -> None:
         lease.connection.on_data = None
         lease.close()
 
     async def finish(self) -> None:
-        """Wait for the heads that are still listened for, at most `FINISH_SECONDS`."""
+        """Wait for the heads of abandoned requests, at most `FINISH_SECONDS`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(FINISH_SECONDS):
                 while self._abandoned:
-                    self._quiet.clear()
-                    await self._quiet.wait()
+                    self._none_abandoned.clear()
+                    await self._none_abandoned.wait()
         for lease in self._abandoned:
-            self._let_go(lease)
+            self._close(lease)
         self._abandoned.clear()
 
 
 def split_url(url: URL) -> tuple[str, str]:
-    """The origin and the target of a URL, as `Exchanges.request` takes them; its path and query stay as written."""
+    """Split a URL into origin and target for `Exchanges.request`; path and query stay as written."""
     return str(url.origin()), url.raw_path_qs
 
 
 def encode_head(method: str, host: str, target: str, headers: Mapping[str, str], length: int | None) -> bytes:
-    """A request's head in HTTP/1.1's form; `length` is its body's, None where it has none.
+    """Encode a request's head for HTTP/1.1; `length` is its body's, None without a body.
 
-    Raises ValueError where a value would end its header and begin another; its text does not quote that.
+    Raises ValueError for a value that would inject another header; the text does not quote it.
     """
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *[f"{name}: {value}" for name, value in headers.items()]]
     if length is not None:
         lines.append(f"Content-Length: {length}")
-    text = "".join(lines)  # looked through as a whole: line by line takes four times as long
+    text = "".join(lines)  # checked as a whole: line by line takes four times as long
     if "\n" in text or "\r" in text or "\0" in text:
         raise ValueError("A header of a call to LMArena holds a line break.")
     return b"%b\r\n\r\n" % "\r\n".join(lines).encode()

@@ -1,7 +1,7 @@
-"""The seam between the calls to LMArena and HTTP: one request, its response, and the ways in which that fails.
+"""The HTTP interface that the LMArena client uses: one request, its response, and how they fail.
 
-`upstream.http.exchange` implements it. The client, the storage and the fetcher know nothing else of HTTP, and turn
-these errors into the protocol's (`upstream.responses`).
+`upstream.http.exchange` implements it. The client, the storage and the fetcher use nothing else of HTTP, and
+`upstream.responses` translates these errors into the protocol's.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from multidict import CIMultiDict
 
 
 class HttpError(Exception):
-    """A request failed. No text quotes what the peer sent, and none holds a secret."""
+    """A request failed. The texts neither quote the peer nor contain secrets."""
 
 
 class NotSent(HttpError):
-    """No connection was made, so nothing was sent. `cause` completes "cannot be reached: …", without a full stop."""
+    """No connection was made, so nothing was sent. `cause` completes "cannot be reached: …", without a period."""
 
     def __init__(self, cause: str) -> None:
         super().__init__(cause)
@@ -26,7 +26,7 @@ class NotSent(HttpError):
 
 
 class NotPublic(NotSent):
-    """The address is not one of the public Internet, where only those may be connected to."""
+    """The address is not public, and this connection may only lead to public ones."""
 
     def __init__(self) -> None:
         super().__init__("it has no public address")
@@ -37,7 +37,7 @@ class ConnectionBroke(HttpError):
 
 
 class NotHttp(ConnectionBroke):
-    """What came is not HTTP, or exceeds a bound on heads: the connection was closed."""
+    """The response is not HTTP, or its headers exceed a limit: the connection was closed."""
 
 
 class NoAnswerInTime(HttpError):
@@ -45,11 +45,11 @@ class NoAnswerInTime(HttpError):
 
 
 class Response(Protocol):
-    """A response that has begun. It must be let go by `release` or `close`; both are idempotent."""
+    """A response whose head has arrived. Its owner must call `release` or `close`; both are idempotent."""
 
-    #: Called after each read from the socket, and at the end. While it is set, `read` is not to be called.
+    #: Called after each read from the socket, and at the end. While it is set, do not call `read`.
     on_data: Callable[[], None] | None
-    #: When the response fails with NoAnswerInTime, on the loop's clock. `Exchanges.request` says how it may be moved.
+    #: When the response fails with NoAnswerInTime, on the loop's clock. See `Exchanges.request` for extending it.
     deadline: float
 
     @property
@@ -70,23 +70,23 @@ class Response(Protocol):
 
     @property
     def over(self) -> bool:
-        """Whether no more will come than can be taken now."""
+        """Whether nothing more will arrive than can be taken now."""
 
     async def read(self) -> bytes:
         """Wait for more of the body; b"" at its end. Raises ConnectionBroke or NoAnswerInTime."""
 
     def take(self) -> bytes:
-        """What of the body has come and was not taken yet."""
+        """Return the part of the body that has arrived since the last call."""
 
     def release(self) -> None:
-        """Give the connection back if the response is complete, or else close it."""
+        """Return the connection to the pool if the response is complete, or else close it."""
 
     def close(self) -> None:
         """Close the connection."""
 
 
 class Exchanges(Protocol):
-    """Requests over one pool of connections. Nothing is repeated, no redirect followed, no cookie kept."""
+    """Requests over one pool of connections: without retries, redirects or a cookie jar."""
 
     async def request(
         self,
@@ -99,10 +99,10 @@ class Exchanges(Protocol):
         patience: float = math.inf,
         on_head: Callable[[CIMultiDict[str]], None] | None = None,
     ) -> Response:
-        """Send a request once; return the response as soon as its headers have come.
+        """Send a request once; return the response as soon as its headers have arrived.
 
-        It must be complete by `deadline`, on the loop's clock. That may be moved later, by `patience` seconds or more
-        at a time, where `patience` was given.
-        `on_head` gets the headers, and must not raise: also if the caller is cancelled or the deadline passes, for
-        some time more. Raises HttpError, and ValueError for a header that cannot be sent.
+        It must be complete by `deadline`, on the loop's clock. If `patience` is given, the deadline may later be
+        extended by at least that many seconds at a time.
+        `on_head` gets the headers and must not raise. It still gets them for a short time after the caller was
+        cancelled or the deadline has passed. Raises HttpError, and ValueError for a header that cannot be sent.
         """

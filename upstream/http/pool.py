@@ -1,4 +1,4 @@
-"""Connections that are used again and again, and the count of them all: this pool is the only one that keeps it."""
+"""A pool of reusable connections. It alone counts them: nothing else limits their number."""
 
 from __future__ import annotations
 
@@ -11,55 +11,55 @@ from upstream.http.connection import CLOSED_AT_ONCE, Connection
 from upstream.http.exchange_types import NotSent
 from upstream.loop.timers import Timers
 
-#: Below the site's own keep-alive, so that a call does not meet a dying connection, in seconds.
+#: Below the site's own keep-alive, so that a call does not get a connection that is being closed, in seconds.
 KEEPALIVE_SECONDS: Final = 15.0
 
 
-class Connects(Protocol):
-    """What makes the connections of a pool."""
+class ConnectionFactory(Protocol):
+    """Makes the connections of a pool."""
 
     async def connect(self, origin: str) -> Connection:
         """Connect to an origin. Raises NotSent."""
 
-    def way(self, origin: str) -> str:
-        """Which proxy that goes through, such as ` through the SOCKS5 proxy at …`; '' directly."""
+    def describe_proxy(self, origin: str) -> str:
+        """Name the proxy in use, such as ` through the SOCKS5 proxy at …`; '' for a direct connection."""
 
 
 class Lease:
-    """A connection that belongs to one exchange until `release` or `close`, which are idempotent."""
+    """Exclusive use of a connection until `release` or `close`, which are idempotent."""
 
-    __slots__ = ("_lent", "_origin", "_pool", "connection")
+    __slots__ = ("_active", "_origin", "_pool", "connection")
 
     def __init__(self, connection: Connection, origin: str, pool: Pool) -> None:
         self.connection = connection
-        self._lent = True
+        self._active = True
         self._origin = origin
         self._pool = pool
 
     def release(self) -> None:
-        """Give the connection back if its response is complete, or else close it."""
-        if self._lent:
-            self._lent = False
+        """Return the connection to the pool if its response is complete, or else close it."""
+        if self._active:
+            self._active = False
             self.connection.cancel_timer()
-            self._pool.take_back(self.connection, self._origin)
+            self._pool.give_back(self.connection, self._origin)
 
     def close(self) -> None:
         """Close the connection."""
-        if self._lent:
-            self._lent = False
+        if self._active:
+            self._active = False
             self.connection.cancel_timer()
             self._pool.close_one(self.connection)
 
 
 class Pool:
-    """At most `limit` connections.
+    """At most `limit` connections at a time.
 
-    `connect_timeout` is in seconds, and bounds the wait for a place too. With `keep` false no connection is used twice.
+    `connect_timeout` is in seconds and includes the wait for a free place. With `keep` false no connection is reused.
     """
 
     def __init__(
         self,
-        connector: Connects,
+        connector: ConnectionFactory,
         limit: int,
         connect_timeout: float,
         timers: Timers,
@@ -71,59 +71,59 @@ class Pool:
         self._connect_timeout = connect_timeout
         self._timers = timers
         self._keep = keep
-        self._taken = 0  # places: lent, at rest or being made
-        self._waiters: deque[asyncio.Future[None]] = deque()  # for a place, or for a connection that is given back
-        # Since when each rests; the oldest first.
-        self._resting: defaultdict[str, deque[tuple[float, Connection]]] = defaultdict(deque)
-        self._watched = False
+        self._places = 0  # taken by connections in use, idle or being made
+        self._waiters: deque[asyncio.Future[None]] = deque()  # for a free place or an idle connection
+        # By origin: since when each connection is idle; the oldest first.
+        self._idle: defaultdict[str, deque[tuple[float, Connection]]] = defaultdict(deque)
+        self._timer_set = False
 
     def __len__(self) -> int:
-        """How many are at rest."""
-        return sum(map(len, self._resting.values()))
+        """The number of idle connections."""
+        return sum(map(len, self._idle.values()))
 
     @property
     def busy(self) -> int:
-        """How many are lent or being made."""
-        return self._taken - len(self)
+        """The number of connections in use or being made."""
+        return self._places - len(self)
 
-    async def lend(self, origin: str) -> Lease:
-        """Take the connection that was used last, or make a new one. Raises NotSent."""
-        connection = self._rested(origin)
+    async def acquire(self, origin: str) -> Lease:
+        """Reuse the connection that was used last, or make a new one. Raises NotSent."""
+        connection = self._pop_idle(origin)
         if connection is None:
             try:
                 async with asyncio.timeout(self._connect_timeout):
-                    connection = await self._wait_or_make(origin)
+                    connection = await self._wait_or_connect(origin)
             except TimeoutError:
-                raise NotSent(f"connecting{self._connector.way(origin)} took too long") from None
+                raise NotSent(f"connecting{self._connector.describe_proxy(origin)} took too long") from None
         return Lease(connection, origin, self)
 
-    def _rested(self, origin: str) -> Connection | None:
-        resting = self._resting.get(origin)
-        while resting:
-            _, connection = resting.pop()
-            if connection.fit:
+    def _pop_idle(self, origin: str) -> Connection | None:
+        idle = self._idle.get(origin)
+        while idle:
+            _, connection = idle.pop()
+            if connection.reusable:
                 return connection
             self.close_one(connection)
         return None
 
-    async def _wait_or_make(self, origin: str) -> Connection:
+    async def _wait_or_connect(self, origin: str) -> Connection:
         waited = False
-        while self._taken >= self._limit and not self._make_room():
+        while self._places >= self._limit and not self._make_room():
             await self._wait(first=waited)
             waited = True
-            if (connection := self._rested(origin)) is not None:
+            if (connection := self._pop_idle(origin)) is not None:
                 return connection
-        self._taken += 1
+        self._places += 1
         try:
             return await self._connector.connect(origin)
-        except BaseException:  # cancelled too: what was not made takes no place
+        except BaseException:  # on cancellation too, the place is freed
             self._free_place()
             raise
 
     async def _wait(self, *, first: bool) -> None:
-        """Wait for a turn, as the first where another caller has used ours.
+        """Wait to be woken, at the head of the queue if another caller was faster the last time.
 
-        A turn that comes too late for a cancelled caller goes to the next.
+        If this caller is cancelled after it was woken, the next one is woken instead.
         """
         waiter = asyncio.get_running_loop().create_future()
         if first:
@@ -147,54 +147,54 @@ class Pool:
                 return
 
     def _free_place(self) -> None:
-        self._taken -= 1
+        self._places -= 1
         self._wake_next()
 
     def _make_room(self) -> bool:
-        """Close the connection of any origin that has rested longest; False where none rests."""
-        oldest = min((resting for resting in self._resting.values() if resting), key=lambda it: it[0][0], default=None)
+        """Evict the connection that has been idle longest, of any origin; False if none is idle."""
+        oldest = min((idle for idle in self._idle.values() if idle), key=lambda it: it[0][0], default=None)
         if oldest is None:
             return False
         _, connection = oldest.popleft()
         connection.close()
-        self._taken -= 1  # the caller takes the place itself, so no waiter is woken
+        self._places -= 1  # the caller takes the place itself, so no waiter is woken
         return True
 
     def close_one(self, connection: Connection) -> None:
-        """Close a connection, and let another be made."""
+        """Close a connection and free its place."""
         connection.close()
         self._free_place()
 
-    def take_back(self, connection: Connection, origin: str) -> None:
-        """Let a connection rest, or close it if it cannot be used again."""
-        if not self._keep or not connection.fit:
+    def give_back(self, connection: Connection, origin: str) -> None:
+        """Keep a connection for reuse, or close it if it cannot be reused."""
+        if not self._keep or not connection.reusable:
             self.close_one(connection)
             return
         now = monotonic()
-        self._resting[origin].append((now, connection))
-        if not self._watched:
-            self._watched = True
+        self._idle[origin].append((now, connection))
+        if not self._timer_set:
+            self._timer_set = True
             self._timers.set(self, now + KEEPALIVE_SECONDS)
         self._wake_next()
 
     def on_timer(self) -> None:
-        """Close what has rested for long enough, some at a time: thousands at once would hold the loop."""
+        """Close connections whose keep-alive has expired, some at a time: thousands at once would block the loop."""
         too_old = monotonic() - KEEPALIVE_SECONDS
         closed = 0
-        for resting in self._resting.values():
-            while resting and resting[0][0] <= too_old and closed < CLOSED_AT_ONCE:
-                self.close_one(resting.popleft()[1])
+        for idle in self._idle.values():
+            while idle and idle[0][0] <= too_old and closed < CLOSED_AT_ONCE:
+                self.close_one(idle.popleft()[1])
                 closed += 1
-        oldest = min((resting[0][0] for resting in self._resting.values() if resting), default=None)
-        self._watched = oldest is not None
+        oldest = min((idle[0][0] for idle in self._idle.values() if idle), default=None)
+        self._timer_set = oldest is not None
         if oldest is not None:
             self._timers.set(self, oldest + KEEPALIVE_SECONDS)
 
     async def close(self) -> None:
-        """Close all that are at rest."""
+        """Close all idle connections."""
         self._timers.cancel(self)
-        for resting in self._resting.values():
-            while resting:
-                for _ in range(min(len(resting), CLOSED_AT_ONCE)):
-                    self.close_one(resting.pop()[1])
+        for idle in self._idle.values():
+            while idle:
+                for _ in range(min(len(idle), CLOSED_AT_ONCE)):
+                    self.close_one(idle.pop()[1])
                 await asyncio.sleep(0)

@@ -1,6 +1,6 @@
-"""Which proxy a call goes through: `upstream.proxy` in bridge.toml, or else what the environment says.
+"""Chooses the proxy for a call: from `upstream.proxy` in bridge.toml, or else from the environment.
 
-Parsing and choosing only; `upstream.http.tunnels` makes the connections.
+Only parses and chooses; `upstream.http.tunnels` makes the connections.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from upstream.http.exchange_types import NotSent
 
-#: The word in place of a proxy's URL that turns proxies off, those of the environment too.
+#: The value of `upstream.proxy` that disables proxies, including those of the environment.
 NONE: Final = "none"
 #: Schemes that a proxy's URL may have, each with its default port and its name in messages.
 SCHEMES: Final[Mapping[str, tuple[int, str]]] = {
@@ -23,14 +23,14 @@ SCHEMES: Final[Mapping[str, tuple[int, str]]] = {
     "socks5": (1080, "SOCKS5 proxy"),
     "socks5h": (1080, "SOCKS5 proxy"),
 }
-#: What a user name or password may have in SOCKS5 (RFC 1929), in bytes.
-_MAX_SOCKS_WORD: Final = 255
+#: The longest user name or password in SOCKS5 (RFC 1929), in bytes.
+_MAX_SOCKS_CREDENTIAL: Final = 255
 _HOST: Final = re.compile(r"[a-z0-9_.-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy; `str()` names it without its user and password. `socks5h` resolves names itself."""
+    """A proxy; `str()` omits the user and password. A `socks5h` proxy resolves host names itself."""
 
     scheme: str
     host: str
@@ -44,7 +44,7 @@ class Proxy:
 
     @property
     def is_socks(self) -> bool:
-        """Whether it speaks SOCKS5, and not HTTP's CONNECT."""
+        """Whether it speaks SOCKS5 rather than HTTP's CONNECT."""
         return self.scheme.startswith("socks")
 
 
@@ -62,8 +62,10 @@ def parse_proxy(url: str) -> Proxy:
     if parts.scheme.startswith("socks"):
         if bool(user) != bool(password) or not (user + password).isascii():
             raise ValueError("a SOCKS5 proxy takes a user name and a password, both ASCII, or neither")
-        if max(len(user), len(password)) > _MAX_SOCKS_WORD:
-            raise ValueError(f"a SOCKS5 proxy takes at most {_MAX_SOCKS_WORD} characters of user name and password")
+        if max(len(user), len(password)) > _MAX_SOCKS_CREDENTIAL:
+            raise ValueError(
+                f"a SOCKS5 proxy takes at most {_MAX_SOCKS_CREDENTIAL} characters for each of user and password"
+            )
     elif ":" in user or not (user + password).isprintable():
         raise ValueError("a proxy's user name has no colon, and its password is one line")
     return Proxy(parts.scheme, host, _port(parts) or SCHEMES[parts.scheme][0], user, password)
@@ -71,14 +73,14 @@ def parse_proxy(url: str) -> Proxy:
 
 @dataclass(frozen=True, slots=True)
 class _Configured:
-    """A proxy and where it is from; without a proxy, what that says cannot be used."""
+    """A proxy and the name of its setting; `proxy` is None if the setting's value is invalid."""
 
     source: str
     proxy: Proxy | None
 
 
 class Proxies:
-    """Which proxy each call goes through. Plain http, but for pictures, never does: it would show the cookie."""
+    """The proxy for each call. Plain http never uses one, except for pictures: it would reveal the cookie."""
 
     def __init__(self, by_scheme: Mapping[str, _Configured], exempt: tuple[str, ...] = ()) -> None:
         self._by_scheme = by_scheme
@@ -86,11 +88,11 @@ class Proxies:
 
     @classmethod
     def chosen(cls, setting: str, environ: Mapping[str, str]) -> Proxies:
-        """From `upstream.proxy`: a proxy's URL, NONE, or '' for what the environment says.
+        """Read `upstream.proxy`: a proxy's URL, NONE, or '' to use the environment.
 
-        Of the environment that is HTTPS_PROXY, or HTTP_PROXY for pictures from http://, or else ALL_PROXY, and NO_PROXY
-        for exceptions; each in lower case too, which goes first. A URL there that cannot be used makes calls fail:
-        going round the proxy could show an address that was to stay hidden.
+        The environment's variables are HTTPS_PROXY, or HTTP_PROXY for pictures from http://, or else ALL_PROXY, and
+        NO_PROXY for exceptions; the lower-case spelling of each takes precedence. An invalid URL there makes calls
+        fail: bypassing the proxy could reveal an address that was meant to stay hidden.
         """
         if setting == NONE:
             return cls({})
@@ -107,8 +109,8 @@ class Proxies:
         exempt = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
         return cls(found, tuple(filter(None, re.split(r"[\s,]+", exempt.lower()))))
 
-    def towards(self, scheme: str, host: str, port: int) -> Proxy | None:
-        """The proxy for a call; None where it goes directly. Raises NotSent where it may not go at all."""
+    def proxy_for(self, scheme: str, host: str, port: int) -> Proxy | None:
+        """The proxy for a call; None for a direct connection. Raises NotSent if the configured proxy is invalid."""
         configured = self._configured_for(scheme, host, port)
         if configured is None:
             return None
@@ -117,7 +119,7 @@ class Proxies:
         return configured.proxy
 
     def describe(self, scheme: str, host: str, port: int) -> str:
-        """How a call goes, in words such as `through the SOCKS5 proxy at host:1080 (ALL_PROXY)`; '' directly."""
+        """Describe the route of a call, such as `through the SOCKS5 proxy at host:1080 (ALL_PROXY)`; '' if direct."""
         configured = self._configured_for(scheme, host, port)
         if configured is None:
             return ""
@@ -138,14 +140,14 @@ _SHAPE: Final = "it must be http, https, socks5 or socks5h://[user:password@]hos
 
 def _configured(source: str, url: str) -> _Configured:
     try:
-        # Environments often say `proxy.example:3128` alone, and mean an HTTP proxy.
+        # Environments often have just `proxy.example:3128`, which means an HTTP proxy.
         return _Configured(source, parse_proxy(url if "://" in url else f"http://{url}"))
     except ValueError:
         return _Configured(source, None)
 
 
 def _matches(exempt: str, host: str, port: int) -> bool:
-    """Whether one entry of NO_PROXY names this host: `*`, a name with all below it, an address, a network, a port."""
+    """Whether an entry of NO_PROXY matches: `*`, a domain and its subdomains, an address or network; maybe a port."""
     host = host.rstrip(".").lower()
     if exempt == "*":
         return True

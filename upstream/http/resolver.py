@@ -1,4 +1,4 @@
-"""Host names to addresses, in threads of their own: a name server that does not answer holds up lookups alone."""
+"""DNS lookups in their own threads, so that an unresponsive name server delays nothing but lookups."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from upstream.loop.threads import Threads
 
 Lookup: TypeAlias = "asyncio.Future[list[AddrInfoType]]"
 
-#: How many names a resolver remembers; the one looked up longest ago goes first.
+#: How many names a resolver caches; the oldest lookup is evicted first.
 MAX_KEPT: Final = 64
 
 
-class Names(Protocol):
-    """What finds addresses of host names."""
+class NameResolver(Protocol):
+    """Resolves host names."""
 
     async def resolve(self, host: str, port: int) -> list[AddrInfoType]:
-        """The addresses of `host`, as `socket.getaddrinfo` gives them, at least one. Raises OSError or UnicodeError."""
+        """Resolve `host`, as `socket.getaddrinfo` does, to at least one address. Raises OSError or UnicodeError."""
 
 
 class Resolver:
-    """The system's resolver, at most `limit` lookups at a time.
+    """The system's resolver, with at most `limit` concurrent lookups.
 
-    With `keep_seconds`, what was found is remembered for so long, and callers that ask for the same name at the same
-    time share one lookup. A lookup whose caller has gone occupies its thread until the system gives it up too, mostly
-    after some 10 to 30 seconds; nothing else waits for it, the end of the process included.
+    With `keep_seconds`, results are cached for that long, and concurrent lookups of a name share one. A lookup whose
+    caller has left occupies its thread until the system gives up, usually after 10 to 30 seconds; nothing else waits
+    for it, not even the exit of the process.
     """
 
     def __init__(self, limit: int, keep_seconds: float = 0.0) -> None:
@@ -39,7 +39,7 @@ class Resolver:
         self._kept: dict[tuple[str, int], tuple[float, Lookup]] = {}  # until when, on the monotonic clock
 
     async def resolve(self, host: str, port: int) -> list[AddrInfoType]:
-        """The addresses of `host`; a literal address is its own. Raises OSError or UnicodeError."""
+        """Resolve `host`; a literal address resolves to itself. Raises OSError or UnicodeError."""
         if not self._keep_seconds:
             return await self._threads.run(_look_up, host, port)
         until, lookup = self._kept.get((host, port), (0.0, None))
@@ -63,19 +63,19 @@ class Resolver:
         return lookup
 
     async def close(self) -> None:
-        """Begin no more lookups; those under way are left alone."""
+        """Start no more lookups; those in progress are abandoned."""
         self._threads.shutdown(cancel_futures=True)
 
 
 def literal(host: str, port: int) -> list[AddrInfoType]:
-    """The address that `host` itself is, as a lookup would give it; none where it is a name."""
+    """The lookup result for a literal address, without a lookup; empty for a name."""
     try:
         address = ip_address(host)
     except ValueError:
         return []
     if address.version == 4:
         return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
-    if address.scope_id is not None:  # which interface that is, only the system knows
+    if address.scope_id is not None:  # only the system can map the scope to an interface
         return []
     return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port, 0, 0))]
 

@@ -1,8 +1,7 @@
-"""How much memory a TLS connection takes for what it reads.
+"""Reduces the read buffer of TLS connections.
 
-asyncio gives each a buffer of 256 KiB, cleared when it is made, and keeps it as long as the connection is open: with
-it, an open stream costs 300 KiB over https and 28 KiB over http. A TLS record has 16 KiB at most, and a smaller buffer
-takes no longer: what does not fit into one read comes with the next.
+asyncio allocates and clears 256 KiB for each, for as long as it is open: an open stream costs 300 KiB over https and
+28 KiB over http. A TLS record has at most 16 KiB, and a smaller buffer is no slower: the rest comes with the next read.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ BUFFER_BYTES: Final = 16 * 1024
 
 
 def shrink_tls_buffers() -> None:
-    """Let the TLS connections that are made from now on read into small buffers, whoever makes them.
+    """Use small read buffers for all TLS connections that the process makes from now on.
 
-    There is no option for it: neither `loop.create_connection` nor `start_tls` takes one, in Python 3.11 to 3.14. This
-    attribute of the class is where asyncio has the size.
+    Neither `loop.create_connection` nor `start_tls` has an option for it in Python 3.11 to 3.14; asyncio reads the size
+    from this class attribute.
     """
     sslproto.SSLProtocol.max_size = BUFFER_BYTES

@@ -1,4 +1,4 @@
-"""By whose certificates a peer is believed: the system's, read when the first TLS connection is to be made."""
+"""The TLS client context: peers are verified with the system's certificates, loaded for the first TLS connection."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from functools import cache
 from upstream.http.tls_buffers import shrink_tls_buffers
 
 
-async def trusted() -> ssl.SSLContext:
-    """The context of every TLS connection that is made here."""
+async def tls_context() -> ssl.SSLContext:
+    """Return the context for all TLS connections; the first call loads the certificates in a thread."""
     if system_context.cache_info().currsize:
         return system_context()
     return await asyncio.to_thread(system_context)
@@ -18,9 +18,9 @@ async def trusted() -> ssl.SSLContext:
 
 @cache
 def system_context() -> ssl.SSLContext:
-    """A client's context by the system's certificates; they are read once. Blocks.
+    """Make a client context with the system's certificates, once. Blocks.
 
-    What is connected with it reads into small buffers.
+    TLS connections use small read buffers from then on.
     """
     shrink_tls_buffers()
     context = ssl.create_default_context()

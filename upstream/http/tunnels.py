@@ -1,6 +1,6 @@
 """Connections through a proxy: CONNECT (RFC 9110, 9.3.6) over plain TCP or TLS, and SOCKS5 by python-socks.
 
-The proxy carries a tunnel, in which our own TLS to the peer runs: it sees the peer's name or address, and no header.
+TLS to the peer runs inside the tunnel: the proxy sees the peer's name or address, and no headers.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from aiohappyeyeballs import AddrInfoType, start_connection
 from upstream.http.connection import Connection
 from upstream.http.exchange_types import HttpError, NotSent
 from upstream.http.proxies import Proxy
-from upstream.http.resolver import Names, literal
-from upstream.http.trust import trusted
+from upstream.http.resolver import NameResolver, literal
+from upstream.http.trust import tls_context
 
-#: When the second address of a peer is tried while the first has not answered, in seconds (RFC 8305, 5).
+#: How long to wait for a peer's first address before trying the next one in parallel, in seconds (RFC 8305, 5).
 NEXT_ADDRESS_SECONDS: Final = 0.25
-#: How long a TLS connection that is closed waits for its peer's close_notify, in seconds.
+#: How long a closing TLS connection waits for its peer's close_notify, in seconds.
 TLS_SHUTDOWN_SECONDS: Final = 1.0
-#: python-socks has a limit of its own; the pool's is the one that counts.
+#: Overrides python-socks' own timeout: the pool's applies.
 _NO_LIMIT_SECONDS: Final = 86_400.0
 
 
 class Peer(NamedTuple):
-    """Where a connection leads in the end. `tls` is None for plain http; `host` is the name in its certificate."""
+    """The final destination of a connection. `tls` is None for plain http; the certificate must be for `host`."""
 
     host: str
     port: int
@@ -40,30 +40,30 @@ class Peer(NamedTuple):
 
     @property
     def server_name(self) -> str | None:
-        """What `server_hostname` of asyncio's TLS is to be."""
+        """The `server_hostname` for asyncio's TLS."""
         return self.host.rstrip(".") if self.tls else None
 
 
 async def connect_through(
-    proxy: Proxy, peer: Peer, targets: list[str], names: Names, make: Callable[[], Connection]
+    proxy: Proxy, peer: Peer, targets: list[str], names: NameResolver, new_connection: Callable[[], Connection]
 ) -> Connection:
-    """Connect to a peer through a proxy; `targets` are its name or its addresses, which are tried in turn.
+    """Connect to a peer through a proxy; `targets` are its name or its addresses, tried in turn.
 
-    Raises NotSent for what the proxy is to blame for, and OSError for TLS with the peer.
+    Raises NotSent if the proxy fails, and OSError if TLS with the peer fails.
     """
     addresses = await _addresses_of(proxy, names)
     refused = NotSent("it has no address")
     for target in targets:
         try:
             if proxy.is_socks:
-                return await _through_socks(proxy, peer, target, addresses, make)
-            return await _through_connect(proxy, peer, target, addresses, make)
+                return await _through_socks(proxy, peer, target, addresses, new_connection)
+            return await _through_connect(proxy, peer, target, addresses, new_connection)
         except NotSent as error:
             refused = error
     raise refused
 
 
-async def _addresses_of(proxy: Proxy, names: Names) -> list[AddrInfoType]:
+async def _addresses_of(proxy: Proxy, names: NameResolver) -> list[AddrInfoType]:
     try:
         return literal(proxy.host, proxy.port) or await names.resolve(proxy.host, proxy.port)
     except (OSError, UnicodeError):
@@ -71,9 +71,9 @@ async def _addresses_of(proxy: Proxy, names: Names) -> list[AddrInfoType]:
 
 
 async def _through_socks(
-    proxy: Proxy, peer: Peer, target: str, addresses: list[AddrInfoType], make: Callable[[], Connection]
+    proxy: Proxy, peer: Peer, target: str, addresses: list[AddrInfoType], new_connection: Callable[[], Connection]
 ) -> Connection:
-    # Imported with the first call that needs it: most daemons use no proxy.
+    # Imported on first use: most daemons use no proxy.
     from python_socks import ProxyConnectionError, ProxyError, ProxyType
     from python_socks.async_.asyncio import Proxy as Socks
 
@@ -82,24 +82,24 @@ async def _through_socks(
         socks = Socks(ProxyType.SOCKS5, str(address), proxy.port, proxy.user, proxy.password, rdns=True)
         try:
             sock = await socks.connect(target, peer.port, timeout=_NO_LIMIT_SECONDS)
-        except ProxyConnectionError as error:  # an OSError too; its text has the address
+        except ProxyConnectionError as error:  # not chained: its text has the address
             failed = NotSent(f"{proxy} cannot be reached: {cause(error)}")
-        except ProxyError as error:  # the library's own words, without anything secret
+        except ProxyError as error:  # the library's text contains no secrets
             raise NotSent(f"{proxy} refused: {str(error).lower()}") from None
         except OSError as error:
             raise NotSent(f"the connection to {proxy} failed: {cause(error)}") from None
-        except ValueError:  # what came is not SOCKS5, or a name that cannot be encoded
-            raise NotSent(f"{proxy} did not answer as one") from None
+        except ValueError:  # the reply is not SOCKS5, or the name cannot be encoded
+            raise NotSent(f"{proxy} did not answer as a proxy") from None
         else:
-            return await connect_over(sock, peer, make)
+            return await connect_over(sock, peer, new_connection)
     raise failed
 
 
-async def connect_over(sock: socket, peer: Peer, make: Callable[[], Connection]) -> Connection:
-    """Speak to a peer over a connected socket, over TLS where it wants that. Raises OSError."""
+async def connect_over(sock: socket, peer: Peer, new_connection: Callable[[], Connection]) -> Connection:
+    """Make a connection from a connected socket, with TLS if the peer uses it. Raises OSError."""
     try:
         _, connection = await asyncio.get_running_loop().create_connection(
-            make,
+            new_connection,
             sock=sock,
             ssl=peer.tls,
             server_hostname=peer.server_name,
@@ -112,35 +112,35 @@ async def connect_over(sock: socket, peer: Peer, make: Callable[[], Connection])
 
 
 async def _through_connect(
-    proxy: Proxy, peer: Peer, target: str, addresses: list[AddrInfoType], make: Callable[[], Connection]
+    proxy: Proxy, peer: Peer, target: str, addresses: list[AddrInfoType], new_connection: Callable[[], Connection]
 ) -> Connection:
-    hop = Peer(proxy.host, proxy.port, await trusted() if proxy.scheme == "https" else None)
+    hop = Peer(proxy.host, proxy.port, await tls_context() if proxy.scheme == "https" else None)
     try:
         sock = await start_connection(addresses, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS)
-        to_proxy = await connect_over(sock, hop, make)
+        to_proxy = await connect_over(sock, hop, new_connection)
     except OSError as error:
         raise NotSent(f"{proxy} cannot be reached: {cause(error)}") from None
     try:
-        head = await to_proxy.ask(_connect_request(proxy, target, peer.port), None, math.inf)
+        head = await to_proxy.send(_connect_request(proxy, target, peer.port), None, math.inf)
         if not HTTPStatus.OK <= head.status < HTTPStatus.MULTIPLE_CHOICES:
             raise NotSent(f"{proxy} refused: {_refusal(proxy, head.status)}")
     except HttpError as error:
         to_proxy.abort()
         if isinstance(error, NotSent):
             raise
-        raise NotSent(f"{proxy} did not answer as one") from None
-    except BaseException:  # cancelled, mostly
+        raise NotSent(f"{proxy} did not answer as a proxy") from None
+    except BaseException:  # usually cancellation
         to_proxy.abort()
         raise
-    transport = to_proxy.hand_over()
+    transport = to_proxy.detach()
     if transport is None:
         to_proxy.abort()
         raise NotSent(f"{proxy} closed the connection")
-    return await _over_transport(transport, peer, make())
+    return await _over_transport(transport, peer, new_connection())
 
 
 async def _over_transport(transport: asyncio.Transport, peer: Peer, connection: Connection) -> Connection:
-    """Speak to the peer over a tunnel that stands."""
+    """Make a connection to the peer over an established tunnel."""
     if peer.tls is None:
         transport.set_protocol(connection)
         connection.connection_made(transport)
@@ -166,8 +166,8 @@ def _connect_request(proxy: Proxy, target: str, port: int) -> bytes:
     authority = f"[{target}]:{port}" if ":" in target else f"{target}:{port}"
     lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
     if proxy.user or proxy.password:
-        words = base64.b64encode(f"{proxy.user}:{proxy.password}".encode()).decode()
-        lines.append(f"Proxy-Authorization: Basic {words}")
+        credentials = base64.b64encode(f"{proxy.user}:{proxy.password}".encode()).decode()
+        lines.append(f"Proxy-Authorization: Basic {credentials}")
     return "\r\n".join([*lines, "", ""]).encode()
 
 
@@ -178,7 +178,7 @@ def _refusal(proxy: Proxy, status: int) -> str:
 
 
 def cause(error: OSError) -> str:
-    """Why no connection was made, in the system's words; addresses and what the peer sent are left out."""
+    """Why no connection was made, in the system's words, without addresses or anything the peer sent."""
     if isinstance(error, ssl.SSLError):
         return "its TLS certificate or handshake is not valid"
     return os.strerror(error.errno).lower() if error.errno else "the connection failed"

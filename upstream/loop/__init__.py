@@ -1,1 +1,1 @@
-"""Tools for the event loop: timers, tasks side by side, threads."""
+"""Event-loop utilities: timers, bounded concurrency, thread pools."""

@@ -1,4 +1,4 @@
-"""The same work on several things side by side, within a bound, failing as one."""
+"""Bounded concurrent work on several items, which fails as a whole."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Result = TypeVar("Result")
 
 
 async def side_by_side(work: Callable[[Item], Awaitable[Result]], items: Iterable[Item], width: int) -> list[Result]:
-    """Do the work on at most `width` items at a time; return the results in order.
+    """Run `work` on at most `width` items at a time; return the results in order.
 
-    The first failure ends what is under way, and is raised as it is.
+    The first failure cancels the others and is raised unchanged.
     """
     places = asyncio.Semaphore(width)
     failures: list[Exception] = []
@@ -26,7 +26,7 @@ async def side_by_side(work: Callable[[Item], Awaitable[Result]], items: Iterabl
     try:
         async with asyncio.TaskGroup() as group:
             tasks += [group.create_task(do(item)) for item in items]
-    except* Exception as failed:  # noqa: BLE001 — whatever it was, it is raised again below
+    except* Exception as failed:  # noqa: BLE001 — re-raised below
         failures += failed.exceptions
     if failures:
         raise failures[0]

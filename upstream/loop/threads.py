@@ -1,7 +1,7 @@
-"""Threads for one kind of blocking work, apart from those of other kinds.
+"""A separate thread pool for each kind of blocking work.
 
-asyncio's default executor is one pool for everything, and `asyncio.run` joins it without a limit: there, a name server
-that does not answer would hold up state files, logins and the end of the process.
+asyncio's default executor is one pool for everything, and `asyncio.run` joins it without a time limit: an unresponsive
+name server would delay state files, logins and the exit of the process.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ T = TypeVar("T")
 
 _Work: TypeAlias = Callable[[], None]
 
-#: A thread ends after so many seconds without work.
+#: How long a thread waits for work before it ends.
 _IDLE_SECONDS: Final = 10.0
 
 
 class Threads(Executor):
-    """At most `limit` daemon threads, started as they are needed; work beyond that waits for its turn.
+    """At most `limit` daemon threads, started on demand; further work is queued.
 
-    The interpreter exits without waiting for them: `idle` waits for what must be finished. Work whose future is
-    cancelled before its turn is skipped.
+    The interpreter exits without waiting for them; call `idle` to wait for work that must be finished. Work whose
+    future is cancelled while it is queued is skipped.
     """
 
     def __init__(self, name: str, limit: int) -> None:
         self._name = name
         self._limit = limit
         self._work: deque[_Work] = deque()
-        self._changed = threading.Condition()  # its lock is held only for a few instructions, never during the work
+        self._changed = threading.Condition()  # locked for a few instructions only, never during the work
         self._threads = 0
         self._waiting = 0
         self._closed = False
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call `function` in a thread, in this context, and return what it returns."""
+        """Call `function` in a thread, in the current context, and return its result."""
         call = partial(copy_context().run, function, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self, call)
 
@@ -53,7 +53,7 @@ class Threads(Executor):
             if future.set_running_or_notify_cancel():
                 try:
                     outcome = fn(*args, **kwargs)
-                except BaseException as error:  # noqa: BLE001 — it is raised where the future is awaited
+                except BaseException as error:  # noqa: BLE001 — raised where the future is awaited
                     future.set_exception(error)
                 else:
                     future.set_result(outcome)
@@ -69,12 +69,12 @@ class Threads(Executor):
         return future
 
     def idle(self, timeout: float) -> bool:
-        """Wait until all work is done, at most `timeout` seconds. Returns whether it is. Blocks."""
+        """Wait until all work is done, at most `timeout` seconds; return whether it is. Blocks."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._work and self._threads == self._waiting, timeout)
 
     def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:
-        """Take no more work, and let each thread end when it has none. With `wait`, wait for all of it."""
+        """Accept no more work; each thread ends once the queue is empty. With `wait`, wait for them all."""
         with self._changed:
             self._closed = True
             if cancel_futures:
@@ -89,7 +89,7 @@ class Threads(Executor):
             del work  # an idle thread keeps no arguments alive
 
     def _next(self) -> _Work | None:
-        """The next work; None where this thread has waited long enough, or the owner has closed."""
+        """The next work; None if this thread was idle for too long, or the pool is shut down."""
         with self._changed:
             self._waiting += 1
             self._changed.notify_all()  # for `idle`

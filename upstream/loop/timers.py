@@ -1,7 +1,7 @@
-"""Timers that hardly ever expire: a request is given up, a silent stream sends a keep-alive.
+"""Timers that rarely expire, such as a request's timeout or a silent stream's keep-alive.
 
-Each request sets three and cancels them. The loop has one timer for all of them, the earliest; the others wait in a
-heap (bench/DECISIONS.md says what `loop.call_at` for each would cost).
+Each request sets three and cancels them. Only the earliest is scheduled on the event loop; the others wait in a heap
+(bench/DECISIONS.md has the cost of `loop.call_at` for each).
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from itertools import count
 from time import monotonic  # the loop's own clock
 from typing import Final, Protocol
 
-#: Entries of cancelled timers that may wait in the heap, besides as many as there are timers.
+#: How many entries of cancelled timers may stay in the heap, besides as many as there are active timers.
 _SPARE_ENTRIES: Final = 64
 
 
 class Timer(Protocol):
-    """What is called when its time has come; timers are told apart by identity."""
+    """An object to call when its time comes; timers are compared by identity."""
 
     def on_timer(self) -> None:
-        """Act, in a turn of the loop. It must not raise."""
+        """Called by the event loop when the timer expires. It must not raise."""
 
 
 class Timers:
-    """Timers that are set. Each expires once, and may be set again."""
+    """The active timers. Each expires once, and may be set again."""
 
     def __init__(self) -> None:
-        self._entries: list[tuple[float, int]] = []  # a heap: when, and the number of the setting
+        self._entries: list[tuple[float, int]] = []  # a heap of (time, number)
         self._by_number: dict[int, Timer] = {}
         self._numbers: dict[Timer, int] = {}
         self._next_number = count().__next__
@@ -39,7 +39,7 @@ class Timers:
         return len(self._numbers)
 
     def set(self, timer: Timer, at: float) -> None:
-        """Call `timer.on_timer` at `at`, on the loop's clock, and not at the time it was set to before."""
+        """Call `timer.on_timer` at `at`, on the loop's clock; this replaces an earlier setting."""
         self.cancel(timer)
         number = self._numbers[timer] = self._next_number()
         self._by_number[number] = timer
@@ -71,7 +71,7 @@ class Timers:
         self._handle = asyncio.get_running_loop().call_at(at, self._expire) if at < math.inf else None
 
     def _expire(self) -> None:
-        """Call the timers whose time has come, and wake for the next one."""
+        """Call the expired timers, and schedule the next one."""
         now = monotonic()
         try:
             while self._entries and self._entries[0][0] <= now:

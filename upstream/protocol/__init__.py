@@ -1,1 +1,1 @@
-"""LMArena's protocol as pure functions over bytes and values: no socket, no loop."""
+"""LMArena's protocol as pure functions over bytes and values: no sockets, no event loop."""

@@ -1,4 +1,4 @@
-"""The models that upstream has, found by whatever name a caller uses. Pure values: reading and saving are others'."""
+"""Finds upstream's models by the names that callers use. Reading and saving the list are done elsewhere."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from typing import Final, TypeAlias
 
 from upstream.protocol.models import Model
 
-#: A name or a glob, and the names of the models that it stands for, in the order in which they are tried.
+#: A name or glob, and the names of the models that it stands for, in the order in which they are tried.
 Alias: TypeAlias = tuple[str, tuple[str, ...]]
 
-#: The alias that stands for names which nothing else fits.
+#: The alias for names that nothing else matches.
 _ANY_NAME: Final = "*"
-#: Ollama's clients put this behind each name.
+#: Ollama's clients append this to each name.
 _LATEST: Final = ":latest"
-#: Names have at most so many characters, prefixes included.
+#: The maximum length of a name, including prefixes.
 _MAX_CHARS: Final = 500
-#: Prefixes that are taken off a name, one after another.
-_MOST_PREFIXES: Final = 4
+#: How many prefixes are removed from a name, one after another.
+_MAX_PREFIXES: Final = 4
 
 
 class Catalog:
     """An immutable list of models in the site's order.
 
-    A plain name means the first model of that name; every model is also `name@<last 4 of its id>`, its bare id, and its
-    display name where no model has that for another name. Models that a glob of `hide` matches, by their public name or
-    their display name, are neither listed nor found. Nor are those that the site lets nobody choose, which `withheld`
-    finds.
+    A plain name means the first model with that public name. A model can also be found by `name@<last 4 of its id>`, by
+    its id, and by its display name unless that is another name of a model. Models whose public or display name matches
+    a glob of `hide` are neither listed nor found, nor are those that the site does not let users choose (`withheld`
+    finds those).
 
-    A name that no model has is taken for one that a client has changed, where only one model fits what is left of it:
-    in another case, without white space around it, a prefix up to a slash (`openai/…`), or a suffix `:latest`.
-    `aliases` come before all of that: each is a name or a glob, and the models that it stands for, of which the first
-    that is there is meant. The alias `*` comes behind all of that.
+    If no model has a name, it is looked up again ignoring case and surrounding white space, without prefixes up to a
+    slash (`openai/…`) and without a suffix `:latest`, which clients add; only an unambiguous match counts.
+    `aliases` take precedence over all of this: each maps a name or a glob to models, the first existing one of which is
+    meant. The alias `*` comes last.
     """
 
     def __init__(self, models: Iterable[Model], *, hide: Iterable[str] = (), aliases: Iterable[Alias] = ()) -> None:
@@ -46,7 +46,7 @@ class Catalog:
         shortened = Counter(_qualified(model) for model in shown)
         for model in shown:
             name = model.name
-            if name in self._listed:  # two of one name whose ids end alike need the whole id
+            if name in self._listed:  # two models with one name whose ids end alike need the whole id
                 name = _qualified(model) if shortened[_qualified(model)] == 1 else model.id
             self._listed[name] = model
         self._found = _Names(shown)
@@ -56,7 +56,7 @@ class Catalog:
         self._aliases = tuple(given.items())
 
     def __iter__(self) -> Iterator[tuple[str, Model]]:
-        """Yield each model once, under the name it is listed by."""
+        """Yield each model once, with the name under which it is listed."""
         return iter(self._listed.items())
 
     def __len__(self) -> int:
@@ -70,30 +70,30 @@ class Catalog:
         return self._found.find(name) or (self._first_of(self._last_resort) if name.strip() else None)
 
     def _first_of(self, targets: Iterable[str]) -> Model | None:
-        """The first model that is there."""
+        """The first of these models that exists."""
         return next(filter(None, map(self._found.find, targets)), None)
 
     def _targets(self, name: str) -> tuple[str, ...]:
-        """What an alias stands for: the alias of exactly that name, else the first whose glob fits."""
+        """The models of an alias: of the one with exactly this name, or else the first whose glob matches."""
         exact = [targets for alias, targets in self._aliases if alias == name]
         globs = [targets for alias, targets in self._aliases if fnmatchcase(name, alias)]
         return next(iter(exact + globs), ())
 
     def withheld(self, name: str) -> Model | None:
-        """Find a model that the site lists but lets nobody choose, by any of its names.
+        """Find a model that the site lists but does not let users choose, by any of its names.
 
-        Look here only for what `find` does not find: a model that can be chosen may have the same name.
+        Call this only if `find` finds nothing: a selectable model may have the same name.
         """
         return self._withheld.find(name)
 
     def close_names(self, name: str, allowed: Iterable[str], limit: int = 3) -> list[str]:
-        """Names among `allowed` that someone who wrote `name` may have meant."""
+        """Names among `allowed` that are similar to `name`, to suggest after a typing error."""
         by_lower = {candidate.lower(): candidate for candidate in allowed}
         return [by_lower[match] for match in difflib.get_close_matches(name.lower()[:200], by_lower, limit, 0.5)]
 
 
 class _Names:
-    """Models by their names, and by what clients make of these."""
+    """Models by their names, and by the variants of these that clients send."""
 
     def __init__(self, models: Sequence[Model]) -> None:
         self._exact = _by_every_name(models)
@@ -107,7 +107,7 @@ class _Names:
                 self._in_any_case.setdefault(name, []).append(model)
 
     def find(self, name: str) -> Model | None:
-        """Find the model of a name, else the only one that fits what is left of it."""
+        """Find a model by its exact name, or else the only one that matches a variant of the name."""
         if name in self._exact:
             return self._exact[name]
         variants = list(_variants(name))
@@ -118,28 +118,28 @@ class _Names:
 
 
 def _variants(name: str) -> Iterator[str]:
-    """Yield what is left of a name without what clients put around it: ten variants at most, none of a long name."""
+    """Yield a name without the prefixes and suffixes of clients: at most ten variants, none of a very long name."""
     if len(name) > _MAX_CHARS:
         return
     bare = name.strip()
     for rest in (bare, bare[: -len(_LATEST)].rstrip()) if bare.lower().endswith(_LATEST) else (bare,):
         yield rest
-        for _ in range(_MOST_PREFIXES):
+        for _ in range(_MAX_PREFIXES):
             rest = rest.partition("/")[2].strip()
             if rest:
                 yield rest
 
 
 def names_of(model: Model) -> tuple[str, str, str]:
-    """The names by which a key's rights name a model: public, qualified, id.
+    """The names by which an API key's permissions refer to a model: public, qualified, id.
 
-    The display name is not one of them: the site may change it, or give it to another model.
+    The display name is not among them: the site may change it, or give it to another model.
     """
     return model.name, _qualified(model), model.id
 
 
 def _by_every_name(models: Sequence[Model]) -> dict[str, Model]:
-    """Each name with the first model that has it: public names go first, display names last."""
+    """Map each name to the first model that has it; public names take precedence, display names come last."""
     found: dict[str, Model] = {}
     for model in models:
         found.setdefault(model.name, model)

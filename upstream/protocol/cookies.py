@@ -1,8 +1,8 @@
-"""The session cookie: what it says, how it is sent, and how the site's Set-Cookie headers replace it.
+"""The session cookie: decoding it, sending it, and replacing it from the site's Set-Cookie headers.
 
 Its value is `base64-` and base64url of JSON with `access_token` (a JWT), `refresh_token`, `expires_at` and `user`; a
-long one is held and sent in pieces, `.0`, `.1` and so on (docs/protocol.md, "Identity"). `pastes` finds one in what a
-person pasted.
+long one is stored and sent in pieces, `.0`, `.1` and so on (docs/protocol.md, "Identity"). `pastes` finds a cookie in
+pasted text.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import orjson
 SESSION_COOKIE: Final = "arena-auth-prod-v1"
 CLEARANCE_COOKIE: Final = "cf_clearance"
 SESSION_PREFIX: Final = "base64-"
-#: A pattern for one character that a cookie's value may hold: cookie-octet in RFC 6265, 4.1.1.
+#: A pattern for one valid character of a cookie's value: cookie-octet in RFC 6265, 4.1.1.
 COOKIE_OCTET: Final = r"[!#-+\--:<-\[\]-~]"
-#: Where the site's login library cuts, so that a cookie with its name stays below 4096 bytes.
+#: The size at which the site's login library splits the cookie, so that each piece stays below 4096 bytes.
 PIECE_CHARS: Final = 3180
 
-#: How long an access token lives, in seconds, where the session does not say when it was issued.
+#: The assumed lifetime of an access token in seconds, if the session does not say when it was issued.
 _TOKEN_SECONDS: Final = 3600.0
 _PIECE: Final = re.compile(rf"{SESSION_COOKIE}\.([0-9]{{1,2}})")
 _COOKIE_VALUE: Final = re.compile(f"{COOKIE_OCTET}*")
@@ -37,15 +37,15 @@ _URL_SAFE_TO_STANDARD: Final = str.maketrans("-_", "+/")
 
 
 class CookieError(ValueError):
-    """A paste gives no session, or a value is no cookie's; the text says what is wrong and quotes none of it."""
+    """A paste contains no valid session, or a value is not valid in a cookie; the text does not quote it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session cookie's exact value and what it says; times are unix seconds and belong to the access token.
+    """A session cookie's exact value and its content; the times are the access token's, in unix seconds.
 
-    `guest`: nobody has signed in, so that the site allows battles only. `renewable`: it has a refresh token, with which
-    the site renews it past its end.
+    `guest`: the user has not signed in, so the site allows battles only. `renewable`: there is a refresh token, with
+    which the site can renew the session even after it has expired.
     """
 
     value: str = field(repr=False)
@@ -58,7 +58,7 @@ class Session:
 
 
 def decode(value: str) -> Session:
-    """Read what a whole session cookie says. Raises CookieError with what is wrong with it."""
+    """Decode a whole session cookie. Raises CookieError with the reason."""
     session = contents(value)
     access_token = _text(session.get("access_token"))
     if access_token is None:
@@ -88,7 +88,7 @@ def decode(value: str) -> Session:
 
 
 def contents(value: str) -> dict[str, object]:
-    """The JSON object within a session cookie, unchecked. Raises CookieError where there is none."""
+    """The JSON object within a session cookie, unchecked. Raises CookieError if there is none."""
     check_value(SESSION_COOKIE, value)
     if not value.startswith(SESSION_PREFIX):
         raise CookieError(f"the session cookie does not begin with {SESSION_PREFIX}: is piece 0 missing?")
@@ -96,9 +96,9 @@ def contents(value: str) -> dict[str, object]:
 
 
 def encode(session: Mapping[str, object]) -> str:
-    """The cookie's value for a session as JSON, which is how a browser's local storage holds it.
+    """The cookie's value for a session given as JSON, as in a browser's local storage.
 
-    Raises CookieError when it is nested too deeply to be written.
+    Raises CookieError if it is nested too deeply to be encoded.
     """
     try:
         return SESSION_PREFIX + urlsafe_b64encode(orjson.dumps(session)).rstrip(b"=").decode()
@@ -108,30 +108,30 @@ def encode(session: Mapping[str, object]) -> str:
 
 @lru_cache(maxsize=128)  # one header for all calls of an account: open streams share its memory
 def cookie_header(session_value: str, cf_clearance: str) -> str:
-    """The `Cookie` header of a call; an empty value leaves its cookie out, a long session goes in pieces.
+    """The `Cookie` header of a call; empty values are omitted, and a long session is sent in pieces.
 
-    Raises CookieError when a value holds what no cookie may: a line end would begin a header of its own.
+    Raises CookieError for an invalid character in a value: a line break would inject a header.
     """
-    cookies = {CLEARANCE_COOKIE: cf_clearance} | _held(session_value)
+    cookies = {CLEARANCE_COOKIE: cf_clearance} | _browser_cookies(session_value)
     for name, value in cookies.items():
         check_value(name, value)
     return "; ".join(f"{name}={value}" for name, value in cookies.items() if value)
 
 
 def rotated(set_cookie_headers: Iterable[str], current: str) -> str | None:
-    """The session that an answer's Set-Cookie headers put in the place of `current`, whole or piece by piece.
+    """The session with which an answer's Set-Cookie headers replace `current`, as a whole or in pieces.
 
-    None when they leave it as it is, only delete it, make nothing of it that decodes, or begin a session of another
-    user, as a site may that takes the caller for a visitor.
+    None if they do not change it, only delete it, give a value that cannot be decoded, or start a session of another
+    user, as a site may do if it takes the caller for a visitor.
     """
     changes: dict[str, str] = {}
     for header in set_cookie_headers:
         pair, _, attributes = header.partition(";")
         name, _, value = pair.partition("=")
         changes[name.strip()] = "" if _is_deletion(f";{attributes}") else value.strip().strip('"')
-    if not changes:  # as in nearly every answer: what is known need not be decoded again
+    if not changes:  # as in nearly every answer: saves decoding the current cookie
         return None
-    for cookies in (changes, _held(current) | changes):
+    for cookies in (changes, _browser_cookies(current) | changes):
         try:
             session = decode(combined(cookies))
         except CookieError:
@@ -148,9 +148,9 @@ def _user_of(value: str) -> str | None:
 
 
 def combined(cookies: Mapping[str, str]) -> str:
-    """The session's value, '' where there is none; a whole cookie goes before pieces, as in the site's library.
+    """The session cookie's value, '' if there is none; a whole cookie takes precedence over pieces, as on the site.
 
-    Raises CookieError when a piece is missing before another one.
+    Raises CookieError if a piece before the last one is missing.
     """
     if whole := cookies.get(SESSION_COOKIE):
         return unquoted(whole)
@@ -162,18 +162,18 @@ def combined(cookies: Mapping[str, str]) -> str:
 
 
 def unquoted(value: str) -> str:
-    """The value without percent escapes and quotes. Pieces are joined first: a percent escape may be cut."""
+    """Remove percent escapes and quotes. Join pieces first: a percent escape may be split between two."""
     return unquote(value).strip('"')
 
 
 def check_value(name: str, value: str) -> None:
-    """Raise CookieError when a cookie's value holds what no cookie may."""
+    """Raise CookieError if a cookie's value contains invalid characters."""
     if not _COOKIE_VALUE.fullmatch(value):
-        raise CookieError(f"the value of {name} holds characters that no cookie has")
+        raise CookieError(f"the value of {name} contains characters that are not allowed in a cookie")
 
 
-def _held(session_value: str) -> dict[str, str]:
-    """The session as a browser holds it: in one cookie, or cut into pieces."""
+def _browser_cookies(session_value: str) -> dict[str, str]:
+    """The session as a browser stores it: one cookie, or several pieces."""
     if len(session_value) <= PIECE_CHARS:
         return {SESSION_COOKIE: session_value}
     starts = range(0, len(session_value), PIECE_CHARS)
@@ -181,7 +181,7 @@ def _held(session_value: str) -> dict[str, str]:
 
 
 def _json_object(encoded: str) -> dict[str, object]:
-    """Base64 of either alphabet, padded or not, of a JSON object."""
+    """Decode a JSON object from base64 of either alphabet, with or without padding."""
     stripped = encoded.rstrip("=").translate(_URL_SAFE_TO_STANDARD)
     try:
         value = orjson.loads(b64decode(stripped + "=" * (-len(stripped) % 4), validate=True))
@@ -195,7 +195,7 @@ def _json_object(encoded: str) -> dict[str, object]:
 
 
 def _claims(token: str) -> dict[str, object]:
-    """What a JWT says about itself; nothing if it is no JWT, since only upstream can judge it."""
+    """The claims of a JWT; empty if it is not a JWT, since only upstream can tell whether it is valid."""
     _, _, rest = token.partition(".")
     try:
         return _json_object(rest.partition(".")[0])
@@ -204,13 +204,13 @@ def _claims(token: str) -> dict[str, object]:
 
 
 def _is_deletion(attributes: str) -> bool:
-    max_age = _MAX_AGE.search(attributes)  # goes before Expires (RFC 6265, 5.3)
+    max_age = _MAX_AGE.search(attributes)  # takes precedence over Expires (RFC 6265, 5.3)
     return int(max_age[1]) <= 0 if max_age else _EPOCH.search(attributes) is not None
 
 
-def _anonymous(said: Mapping[str, object]) -> bool:
+def _anonymous(values: Mapping[str, object]) -> bool:
     """Whether a user or a token's claims are those of a guest."""
-    return said.get("is_anonymous") is True or said.get("role") == "anon"
+    return values.get("is_anonymous") is True or values.get("role") == "anon"
 
 
 def _text(value: object) -> str | None:
@@ -218,7 +218,7 @@ def _text(value: object) -> str | None:
 
 
 def _number(*values: object) -> float | None:
-    """The first that is a finite number."""
+    """The first of the values that is a finite number."""
     for value in values:
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             return float(value)

@@ -1,7 +1,7 @@
-"""A request that developer tools copied as a command → its headers, one a line, as `name: value`.
+"""Extracts the headers, as lines `name: value`, from a request that developer tools copied as a command.
 
-The request's body is left out: a prompt may hold anything. Every pattern here is linear: what may repeat is possessive,
-and what an unmatched quote opens ends with the text, so that no search fails after having read the rest of it.
+The request's body is ignored: a prompt may contain anything. All patterns match in linear time: repetitions are
+possessive, and an unmatched quote extends to the end of the text, so that no search backtracks over it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
 
-#: The words of a bash command, with its four ways of quoting; an unmatched quote stands for itself.
+#: The words of a bash command with its four ways of quoting; an unmatched quote is a literal character.
 _SHELL: Final = re.compile(
     r"""(?P<space>(?:\s|\\\r?\n)+)|\$'(?P<ansi>(?:[^'\\]|\\.)*)'|'(?P<single>[^']*)'"""
     r"""|"(?P<double>(?:[^"\\]|\\.)*)"|\\(?P<escaped>.)|(?P<plain>[^\s'"\\$]+|.)""",
@@ -21,14 +21,14 @@ _ANSI_ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{1,4})|x([0-9a-fA-F]{1,2})|
 _ANSI_LETTERS: Final = {"n": "\n", "r": "\r", "t": "\t"}
 _LINE_END: Final = re.compile(r"[\r\n]+")
 
-#: What stands before a string of PowerShell's, and the string, in which a backtick escapes.
+#: The text before a PowerShell string, and the string, in which the backtick is the escape character.
 _POWERSHELL: Final = re.compile(r'([^"]*+)(?:"((?:[^"`]|`.)*+)"?)?', re.DOTALL)
 _BACKTICK: Final = re.compile(r"`(.)", re.DOTALL)
 
 
 def curl_headers(command: str) -> Iterator[str]:
-    """The headers of a cURL command, in the form for bash or for the Windows prompt."""
-    if '^"' in command:  # the form for the Windows prompt escapes with carets
+    """The headers of a cURL command, in its bash or Windows form."""
+    if '^"' in command:  # the Windows form escapes with carets
         command = re.sub(r"\^(.)", r"\1", command, flags=re.DOTALL)
     for option, word in pairwise(_shell_words(command)):
         match option:
@@ -41,7 +41,7 @@ def curl_headers(command: str) -> Iterator[str]:
 
 
 def powershell_headers(command: str) -> Iterator[str]:
-    """The headers of an `Invoke-WebRequest` command, and what is added to its `WebRequestSession` before it."""
+    """The headers of an `Invoke-WebRequest` command, including those of its `WebRequestSession`."""
     strings = [(lead.strip(), _unescaped(string)) for lead, string in _POWERSHELL.findall(command)]
     for (before, name), (between, value) in pairwise([("", ""), *strings]):
         if before.endswith("Net.Cookie(") and between == ",":
@@ -54,7 +54,7 @@ def powershell_headers(command: str) -> Iterator[str]:
 
 def _shell_words(command: str) -> list[str]:
     words: list[str] = []
-    parts: list[str] = []  # of the word that is being read: adding each to a string would take quadratic time
+    parts: list[str] = []  # of the current word: string concatenation would take quadratic time
     for part in _SHELL.finditer(command):
         match part.lastgroup:
             case "space":
@@ -79,5 +79,5 @@ def _unescaped(string: str) -> str:
 
 
 def _unwrapped(header: str) -> str:
-    """A header without line ends, which it can only have from the terminal or the editor that it was copied from."""
+    """A header without line breaks, which can only come from the terminal or editor that it was copied from."""
     return _LINE_END.sub("", header)

@@ -1,4 +1,4 @@
-"""Counts by kind what LMArena sends and the bridge does not know: the first sign that the site has changed.
+"""Counts, by kind, what the bridge does not recognise in LMArena's answers: the first sign of a change of the site.
 
 A kind is a short name: `tag ah` (a line with an unknown tag), `no tag` (a line that has none), `item routed_model` and
 `no item type` (entries of an `a2:` list), `late line` (a line after the answer's end).
@@ -9,27 +9,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-#: Where everything is counted that comes when there is no room for a further kind.
+#: The kind for everything beyond the maximum number of kinds.
 OTHER: Final = "other"
-#: Names come from upstream, and end up in logs and metric labels.
+#: Limits names, which come from upstream and end up in logs and metric labels.
 MAX_KIND_CHARS: Final = 30
-#: How many kinds one answer, and the whole process, tell apart; `OTHER` comes on top.
+#: The maximum number of kinds for one answer and for the whole process, besides `OTHER`.
 MAX_KINDS_PER_ANSWER: Final = 20
 MAX_KINDS: Final = 50
 
 
-class Kinds:
-    """Counts by kind. At most `limit` kinds are told apart; the rest is counted under `OTHER`."""
+class KindCounter:
+    """Counts by kind, for at most `limit` kinds; further ones are counted under `OTHER`."""
 
     __slots__ = ("_limit", "counts")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        #: How often each kind was seen, in the order of their first appearance.
+        #: How often each kind was seen, in the order of first appearance.
         self.counts: dict[str, int] = {}
 
     def add(self, kind: str, times: int = 1) -> str | None:
-        """Count a kind; return the name it is counted under if that name is new, else None."""
+        """Count a kind; return the name under which it is counted if that is new, else None."""
         name = _ascii(kind)
         if name not in self.counts and len(self.counts) - (OTHER in self.counts) >= self._limit:
             name = OTHER
@@ -39,15 +39,15 @@ class Kinds:
 
 
 class Drift:
-    """All that was unknown since the process started. Calls `on_new` the first time that a kind is seen."""
+    """Everything unknown since the process started. Calls `on_new` when a kind is seen for the first time."""
 
     def __init__(self, on_new: Callable[[str], None]) -> None:
-        self._kinds = Kinds(MAX_KINDS)
+        self._kinds = KindCounter(MAX_KINDS)
         self._on_new = on_new
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """Kind → how often it was seen; at most `MAX_KINDS` kinds, and `OTHER`."""
+        """How often each kind was seen; at most `MAX_KINDS` kinds, and `OTHER`."""
         return self._kinds.counts
 
     def note(self, kinds: Mapping[str, int]) -> None:

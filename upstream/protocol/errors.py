@@ -1,7 +1,7 @@
-"""What can go wrong upstream: one small tree, each error with its word of diagnosis and its class of failure.
+"""The hierarchy of upstream errors; each has a `Reason` for diagnosis and says whether the call may be repeated.
 
-The words are the vocabulary that error answers, health and log share (README: "What you see, why, what you do now").
-The class of failure says whether the same call may be made again (`upstream.retry` decides, this file only knows).
+Error answers, health and logs share the reasons (README: "What you see, why, what you do now"). `upstream.retry`
+decides about retries by `Repeat`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import ClassVar
 
 
 class Reason(StrEnum):
-    """The vocabulary of diagnosis: one word for how a call went."""
+    """The outcome of a call in one word, for diagnosis."""
 
     OK = "ok"
     CHALLENGE = "challenge"
@@ -34,19 +34,19 @@ class Reason(StrEnum):
 
 
 class Repeat(Enum):
-    """Whether a failed call may be repeated, by what upstream can have done with it."""
+    """Whether a failed call may be repeated, depending on what upstream may have done with it."""
 
-    NOT_SENT = "not sent"  # it never left: DNS, refused, TLS, connect
-    REFUSED = "refused"  # upstream said no before doing anything
-    CORRECTED = "corrected"  # refused, and the next attempt does differently what was refused: not a failure
-    POSSIBLY_ACCEPTED = "possibly accepted"  # a generation may have started: once more at most
-    NEVER = "never"  # repeating cannot help, or an answer had begun
+    NOT_SENT = "not sent"  # DNS, connection refused, TLS, connect timeout
+    REFUSED = "refused"  # upstream refused it before doing anything
+    CORRECTED = "corrected"  # refused, but the next attempt corrects the cause: not a failure
+    POSSIBLY_ACCEPTED = "possibly accepted"  # a generation may have started: repeat at most once
+    NEVER = "never"  # repeating cannot help, or the answer had begun
 
 
 class UpstreamError(Exception):
-    """Something went wrong upstream. `detail` is upstream's own text where it may be shown (never HTML), else ''.
+    """An upstream failure. `detail` is upstream's own text if it may be shown (never HTML), else ''.
 
-    `status` is upstream's HTTP status, None where there was none. `max_corrections` is how often one request may be
+    `status` is upstream's HTTP status, None without a response. `max_corrections` is how often one request may be
     corrected after refusals of this kind.
     """
 
@@ -69,7 +69,7 @@ class Unreachable(UpstreamError):
 
 
 class Challenge(UpstreamError):
-    """The challenge page (`Just a moment...`, `cf-mitigated: challenge`), whatever its status.
+    """The challenge page (`Just a moment...`, `cf-mitigated: challenge`), with any status.
 
     `cf_clearance` has expired.
     """
@@ -78,21 +78,21 @@ class Challenge(UpstreamError):
 
 
 class Blocked(UpstreamError):
-    """403 with a page titled `Attention Required!`: the network address or client is refused."""
+    """403 with a page titled `Attention Required!`: the network address or the client is blocked."""
 
     reason = Reason.BLOCKED
 
 
 class RecaptchaDemanded(UpstreamError):
-    """403 JSON `recaptcha validation failed`: the site wants a human in a browser for this request."""
+    """403 JSON `recaptcha validation failed`: the site demands a human in a browser for this request."""
 
     reason = Reason.RECAPTCHA
 
 
 class PromptDoubted(UpstreamError):
-    """429 `prompt failed`: not a limit, the site doubts that a human uses this account.
+    """429 `prompt failed`: not a rate limit; the site doubts that a human uses this account.
 
-    `retry_after` is in seconds, None when the site named no time.
+    `retry_after` is in seconds, None if the site named no time.
     """
 
     reason = Reason.RECAPTCHA
@@ -110,28 +110,27 @@ class SessionExpired(UpstreamError):
 
 
 class StaleCookie(SessionExpired):
-    """401 for a cookie that has been replaced since the call was sent: the account is alive."""
+    """401 for a cookie that has been replaced since the call was sent: the account is still logged in."""
 
     repeat = Repeat.CORRECTED
-    max_corrections = (
-        6  # calls take turns from the second on (`bridge.accounts.rotations`), and the first turns are contested
-    )
+    # Calls take turns from the second attempt on (`bridge.accounts.rotations`), but several compete for the first.
+    max_corrections = 6
 
 
 class NotRenewed(UpstreamError):
-    """The account's cookie was refused, and the site cannot be asked about its login: that may be alive."""
+    """The account's cookie was refused, but its login may be valid: the site could not be asked."""
 
     repeat = Repeat.REFUSED
 
 
 class NoneRenewed(NotRenewed):
-    """The same, and no other account is left to try."""
+    """Like NotRenewed, with no other account left to try."""
 
     repeat = Repeat.NEVER
 
 
 class GuestSession(UpstreamError):
-    """401 with `LOGIN_GATE`: a guest's session, which may not chat with a chosen model. The cookie is not dead."""
+    """401 with `LOGIN_GATE`: guests may not chat with a model of their choice. The cookie is valid."""
 
     reason = Reason.GUEST
     repeat = Repeat.REFUSED
@@ -145,14 +144,14 @@ class TermsNotAccepted(UpstreamError):
 
 
 class WrongAccount(UpstreamError):
-    """401 `does not have access to evaluation session`: the evaluation is another account's; the cookie is fine."""
+    """401 `does not have access to evaluation session`: the evaluation is another account's; the cookie is valid."""
 
     reason = Reason.WRONG_ACCOUNT
     repeat = Repeat.REFUSED
 
 
 class RateLimited(UpstreamError):
-    """429. `retry_after` is in seconds, None when upstream named no time; 0 means at once."""
+    """429. `retry_after` is in seconds, None if upstream named no time; 0 means immediately."""
 
     reason = Reason.RATE_LIMITED
     repeat = Repeat.REFUSED
@@ -163,13 +162,13 @@ class RateLimited(UpstreamError):
 
 
 class AllResting(RateLimited):
-    """Every account rests after a 429: nothing was sent, and nothing can be before `retry_after`."""
+    """Every account rests after a 429: nothing was sent, and nothing can be sent before `retry_after`."""
 
     repeat = Repeat.NEVER
 
 
 class CircuitOpen(UpstreamError):
-    """Request after request failed: upstream is left alone for `retry_after` seconds. Nothing was sent."""
+    """The circuit breaker is open for `retry_after` seconds after repeated failures. Nothing was sent."""
 
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)
@@ -177,7 +176,7 @@ class CircuitOpen(UpstreamError):
 
 
 class Rejected(UpstreamError):
-    """400, or a 403 that is none of the known ones: the payload was refused, `detail` says why."""
+    """400, or a 403 of unknown meaning: the payload was refused, `detail` says why."""
 
     reason = Reason.REJECTED
 
@@ -189,7 +188,7 @@ class Moderated(UpstreamError):
 
 
 class ModeRefused(UpstreamError):
-    """400: a new evaluation may not begin in this mode; the other one is tried."""
+    """400: a new evaluation may not start in this mode; the other one is tried."""
 
     reason = Reason.SITE_CHANGED
     repeat = Repeat.CORRECTED
@@ -216,7 +215,7 @@ class StaleModel(UpstreamError):
 
 
 class SiteChanged(UpstreamError):
-    """The site answers in a way that this version does not know: the bridge may need an update."""
+    """The site's answer is unknown to this version: the bridge may need an update."""
 
     reason = Reason.SITE_CHANGED
 
@@ -228,26 +227,26 @@ class NotThere(UpstreamError):
 
 
 class EvaluationGone(NotThere):
-    """404 of a call about an evaluation: the evaluation does not exist (any more) for this account."""
+    """404 for an evaluation: it does not exist (any more) for this account."""
 
     reason = Reason.WRONG_ACCOUNT
     repeat = Repeat.REFUSED
 
 
 class StaleAction(UpstreamError):
-    """404 with `x-nextjs-action-not-found`: the site was deployed anew and its action ids changed."""
+    """404 with `x-nextjs-action-not-found`: the site was redeployed, and its action ids have changed."""
 
     repeat = Repeat.REFUSED
 
 
 class Unavailable(UpstreamError):
-    """503: upstream says that it did not take the call."""
+    """503: upstream did not accept the call."""
 
     repeat = Repeat.REFUSED
 
 
 class ServerFailed(UpstreamError):
-    """500, 502 and other 5xx, or the connection died after the call was sent."""
+    """500, 502 and other 5xx, or the connection broke after the call was sent."""
 
     repeat = Repeat.POSSIBLY_ACCEPTED
 
@@ -259,20 +258,20 @@ class ModelFailed(UpstreamError):
 
 
 class EmptyAnswer(UpstreamError):
-    """The answer finished without a word, a thought or a picture."""
+    """The answer finished without text, reasoning or pictures."""
 
     repeat = Repeat.POSSIBLY_ACCEPTED
 
 
 class Truncated(UpstreamError):
-    """The transport ended, or broke, before upstream said that the answer was complete."""
+    """The transport ended or broke before upstream declared the answer complete."""
 
     reason = Reason.TRUNCATED
     repeat = Repeat.POSSIBLY_ACCEPTED
 
 
 class ProtocolViolated(UpstreamError):
-    """Upstream sent what the protocol does not allow: broken JSON, an endless line, a page in place of an answer."""
+    """Upstream violated the protocol: broken JSON, an endless line, a page in place of an answer."""
 
 
 class TimedOut(UpstreamError):
@@ -282,21 +281,21 @@ class TimedOut(UpstreamError):
 
 
 class SilentAnswer(TimedOut):
-    """200, and then no event of an answer in time: nothing at all, or only signs of life."""
+    """200, but no event of an answer in time: nothing at all, or only heartbeats."""
 
     repeat = Repeat.POSSIBLY_ACCEPTED
 
 
 class UploadFailed(UpstreamError):
-    """A picture could not be brought to LMArena's storage. No text of it quotes a signed URL."""
+    """A file could not be uploaded to LMArena's storage. The texts never quote a signed URL."""
 
 
 class DownloadFailed(UpstreamError):
-    """A picture could not be brought from LMArena's storage. No text of it quotes a signed URL."""
+    """A picture could not be downloaded from LMArena's storage. The texts never quote a signed URL."""
 
 
 class Redirected(UpstreamError):
-    """Upstream points to an origin that the configuration does not allow; `origin` names it."""
+    """Upstream redirects to an origin that the configuration does not allow; `origin` names it."""
 
     def __init__(self, message: str, *, origin: str, status: int | None = None) -> None:
         super().__init__(message, status=status)
@@ -304,7 +303,7 @@ class Redirected(UpstreamError):
 
 
 class NoAccount(UpstreamError):
-    """No account can be used: none was added, or each has expired or may not chat; `reason` says which."""
+    """No account can be used: there are none, or each has expired or may not chat; `reason` says which."""
 
     reason = Reason.NO_ACCOUNT
 

@@ -14,7 +14,7 @@ from upstream.protocol.line_values import loads
 from upstream.protocol.models import Model
 from upstream.protocol.surrogates import well_formed
 
-CONTENT_TYPE = "text/plain;charset=UTF-8"  # the body is JSON all the same: the site's own page sends it so
+CONTENT_TYPE = "text/plain;charset=UTF-8"  # although the body is JSON, as sent by the site's own page
 
 _STREAM = "/nextjs-api/stream"
 
@@ -28,7 +28,7 @@ class Attachment(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One call, ready to send under the origin; `message_id` is the id that the answer has, or will have."""
+    """One call, ready to be sent to the site's origin; `message_id` is the id of the answer."""
 
     method: str
     path: str
@@ -40,7 +40,7 @@ class Call(NamedTuple):
 def create(
     model: Model, prompt: str, attachments: Sequence[Attachment], new_id: Callable[[], str], *, mode: str
 ) -> Call:
-    """Start a new evaluation in a mode (`upstream.modes`); takes three ids of `new_id`.
+    """Start a new evaluation in a mode (`upstream.modes`); takes three ids from `new_id`.
 
     Lone surrogates in `prompt` become U+FFFD.
     """
@@ -52,24 +52,24 @@ def create(
 def follow_up(
     evaluation_id: str, model: Model, prompt: str, attachments: Sequence[Attachment], new_id: Callable[[], str]
 ) -> Call:
-    """Send the next user message alone (the server has the rest); takes two ids of `new_id`."""
+    """Send only the next user message, since the server has the rest; takes two ids from `new_id`."""
     path = f"{_STREAM}/post-to-evaluation/{evaluation_id}"
     return _turn(path, {"id": evaluation_id}, model, prompt, attachments, new_id)
 
 
 def regenerate(evaluation_id: str, message_id: str) -> Call:
-    """Ask for another answer to the turn whose answer is `message_id`, which keeps its id."""
+    """Request another answer in place of `message_id`; it keeps this id."""
     path = f"{_STREAM}/retry-evaluation-session-message/{evaluation_id}/messages/{message_id}"
     return Call("PUT", path, b"{}", evaluation_id, message_id)
 
 
 def history_path(evaluation_id: str) -> str:
-    """Where an evaluation can be read back."""
+    """The path for reading an evaluation back."""
     return f"/api/evaluation/{evaluation_id}"
 
 
 def referer(origin: str, evaluation_id: str) -> str:
-    """The `Referer` a browser sends from the page of this evaluation."""
+    """The `Referer` that a browser sends from this evaluation's page."""
     return f"{origin}/c/{evaluation_id}"
 
 
@@ -99,10 +99,10 @@ def _turn(
 
 
 def read_back(document: bytes, message_id: str) -> str | None:
-    """The text of an answer in the evaluation that `GET /api/evaluation/{id}` gave back.
+    """The text of an answer in the evaluation that `GET /api/evaluation/{id}` returned.
 
-    None unless it is the evaluation's last message, complete, and that of the one model that was asked
-    (docs/protocol.md, "Beside the chat").
+    None unless it is the evaluation's last message, complete, and by the first participant (docs/protocol.md, "Beside
+    the chat").
     """
     try:
         found = loads(document)

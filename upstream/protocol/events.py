@@ -1,7 +1,7 @@
-"""What an answer is made of: the neutral events that `wire` reads off upstream's lines.
+"""The events of an answer, which `wire` parses from upstream's lines.
 
-Every answer is a run of batches (lists of events, one batch for what one read held) that ends in
-exactly one terminal event, `Finish` or `Failure`, always the last of its batch.
+Every answer is a sequence of batches (lists of events, one for each read from the socket) and ends with exactly one
+terminal event, `Finish` or `Failure`, which is the last of its batch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TypeAlias
 from upstream.protocol.errors import UpstreamError
 
 
-# The two that come with every read are not frozen, since frozen ones are slower to make.
+# The two most frequent events are not frozen, since frozen dataclasses are slower to create.
 @dataclass(slots=True)
 class TextDeltas:
     """A run of one or more deltas of the answer's text (`a0:`), in order.
@@ -35,7 +35,7 @@ class ReasoningDeltas:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One cited page: `offsets` are the places in the answer's text that lean on it."""
+    """One cited page; `offsets` are the positions in the answer's text that cite it."""
 
     url: str
     title: str | None = None
@@ -44,7 +44,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Citations:
-    """Sources of a search model (`ac:`); the same source comes again with more fields and offsets."""
+    """Sources of a search model (`ac:`); a source may be repeated with more fields and offsets."""
 
     sources: tuple[Source, ...]
 
@@ -66,14 +66,14 @@ class Images:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Upstream says that the answer is complete (`ad:`); `reason` is its own word, None where it gave none."""
+    """The answer is complete (`ad:`); `reason` is upstream's word for it, None without one."""
 
     reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The answer broke: the model failed (`a3:`), a line could not be read, or the stream ended unfinished."""
+    """The answer failed: the model did (`a3:`), a line could not be parsed, or the stream ended early."""
 
     error: UpstreamError
 

@@ -1,6 +1,6 @@
-"""JSON in a pasted text → what it holds, one a line: `name: value`, and each session as its cookie's value.
+"""Replaces JSON in a pasted text by its content, as lines `name: value`, and each session by its cookie's value.
 
-A browser's local storage holds the session as a JSON object; extensions export cookies as a list of objects; developer
+A browser's local storage has the session as a JSON object; extensions export cookies as a list of objects; developer
 tools copy a request as `fetch(url, {"headers": …})` or as a HAR file.
 """
 
@@ -16,14 +16,14 @@ from upstream.protocol.cookies import encode
 
 _OPENING: Final = re.compile(r'\{\s*"')
 _PART: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?|[{}]', re.DOTALL)
-#: What a request or an answer carries beside the request's headers: prompts, and cookies of another moment.
+#: Members that are ignored: they contain prompts, and cookies that are not the request's.
 _LEFT_OUT: Final = frozenset({"body", "postData", "response"})
-#: How many strings of JSON are read within one another. Local storage exported as JSON has one.
+#: How many levels of JSON within strings are parsed. Local storage exported as JSON has one.
 _MAX_NESTED_STRINGS: Final = 2
 
 
-def opened(text: str) -> str:
-    """`text` with each JSON object in it replaced by lines. Raises CookieError for a session that is no cookie's."""
+def expand_json(text: str) -> str:
+    """`text` with each JSON object replaced by lines. Raises CookieError for a session that cannot be a cookie."""
     if text.startswith('"') and isinstance(string := _loaded(text), str):
         text = string
     parts: list[str] = []
@@ -36,7 +36,7 @@ def opened(text: str) -> str:
 
 
 def _objects(text: str) -> Iterator[tuple[int, int]]:
-    """Where the outermost objects begin and end; one that does not end hides what follows it."""
+    """Yield the start and end of each outermost object; what follows an unterminated one is not searched."""
     opening = _OPENING.search(text)
     while opening:
         end = _end(text, opening.start())
@@ -60,7 +60,7 @@ def _end(text: str, start: int) -> int | None:
 
 
 def _lines(value: object) -> Iterator[str]:
-    waiting: list[tuple[str, object, int]] = [("", value, 0)]  # not recursion: JSON may be nested a thousand levels
+    waiting: list[tuple[str, object, int]] = [("", value, 0)]  # no recursion: JSON may be nested a thousand levels deep
     while waiting:
         name, each, nested = waiting.pop()
         match each:

@@ -1,4 +1,4 @@
-"""Pictures and PDFs as bytes: their content type, their name, how long a signed URL is valid. Sans-I/O."""
+"""Content types and names of pictures and PDFs, and the expiry of signed URLs. Sans-I/O."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from urllib.parse import parse_qs, urlsplit
 PDF: Final = "application/pdf"
 
 _EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/gif": "gif", "image/webp": "webp", PDF: "pdf"}
-#: Readers look for a PDF's header this far: some programs write other bytes before it.
+#: How far PDF readers search for the header: some programs write other bytes before it.
 _PDF_HEADER_BYTES: Final = 1024
-#: No signature of an object storage is good for longer than a week; more digits are no number of seconds.
+#: Seconds until a signature expires, at most a week; more digits are not a valid number.
 _EXPIRES = re.compile(r"[0-9]{1,9}")
 
 
@@ -22,7 +22,7 @@ _EXPIRES = re.compile(r"[0-9]{1,9}")
 class File:
     """One picture or PDF to upload: `digest` is the SHA-256 of `data` in hex.
 
-    `name` is a file name made here: nothing that a caller wrote becomes part of a URL or a header.
+    `name` is generated here: no text of a caller becomes part of a URL or a header.
     """
 
     data: bytes = field(repr=False)
@@ -32,10 +32,10 @@ class File:
 
     @classmethod
     def of(cls, data: bytes) -> Self:
-        """Recognise a file by its content; it hashes all of it. Raises ValueError for any other content."""
+        """Make a File from its content, hashing all of it. Raises ValueError for an unsupported type."""
         content_type = sniff(data) or (PDF if is_pdf(data) else None)
         if content_type is None:
-            raise ValueError("this is no PNG, JPEG, GIF or WebP picture and no PDF")
+            raise ValueError("this is neither a PNG, JPEG, GIF or WebP picture nor a PDF")
         digest = sha256(data).hexdigest()
         stem = "document" if content_type == PDF else "image"
         return cls(data, content_type, digest, f"{stem}-{digest[:8]}.{_EXTENSIONS[content_type]}")
@@ -47,7 +47,7 @@ class File:
 
 
 def sniff(data: bytes) -> str | None:
-    """Tell a picture's content type by its first bytes, as the WHATWG's MIME Sniffing does; None for other content."""
+    """Determine a picture's content type from its first bytes, as in the WHATWG's MIME Sniffing; None for others."""
     match data[:4]:
         case b"\x89PNG" if data[4:16] == b"\r\n\x1a\n\0\0\0\rIHDR":
             return "image/png"
@@ -61,14 +61,14 @@ def sniff(data: bytes) -> str | None:
 
 
 def is_pdf(data: bytes) -> bool:
-    """Whether a PDF's header is within the first 1024 bytes, as far as PDF readers look for it."""
+    """Whether there is a PDF header within the first 1024 bytes, as far as PDF readers search."""
     return data.find(b"%PDF-", 0, _PDF_HEADER_BYTES) >= 0
 
 
 def signed_until(url: str) -> float | None:
-    """Read from a signed URL until when it is good, in unix seconds; None where it does not say so.
+    """When a signed URL expires, in unix seconds; None if it does not say.
 
-    `X-Amz-Date=20260131T235959Z` and `X-Amz-Expires=3600` (seconds) stand in its query: AWS Signature Version 4.
+    Its query contains `X-Amz-Date=20260131T235959Z` and `X-Amz-Expires=3600` (seconds): AWS Signature Version 4.
     """
     try:
         query = parse_qs(urlsplit(url).query, max_num_fields=100)

@@ -1,9 +1,9 @@
-"""Models and action ids out of the site's pages, scripts and server-action answers.
+"""Extracts models and action ids from the site's pages, scripts and server-action answers.
 
 Source: docs/protocol.md, "Models" and "Server actions and uploads".
 
-Flight is React's wire format: rows `<hex>:<value>`, in a page spread over `self.__next_f.push([1,"…"])` calls,
-in a server action's answer (`text/x-component`) as they are.
+Flight is React's wire format: rows `<hex>:<value>`. A page spreads them over `self.__next_f.push([1,"…"])` calls; a
+server action's answer (`text/x-component`) has them as they are.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import orjson
 from upstream.protocol.errors import ProtocolViolated
 from upstream.protocol.models import MAX_ENTRIES, ModelList, read_entries
 
-_JSON = JSONDecoder()  # not orjson: only `raw_decode` reads a value out of the middle of a text
+_JSON = JSONDecoder()  # not orjson: only `raw_decode` can parse a value in the middle of a text
 _PUSH = re.compile(r'self\.__next_f\.push\(\[1,\s*(?=")')
-# Its quotes are escaped in a push that was cut short, which is no flight data that can be read.
+# The quotes are escaped in a push that was cut short, whose flight data cannot be parsed.
 _MODELS = re.compile(r'\\?"initialModels\\?"\s*:\s*(?P<absent>\\?"\$undefined\\?"|null\b)?')
-# What stands before a script's name, and the name from there: short, so that the work on a page is bounded.
+# The text before a script's name, and the name itself: of bounded length, to bound the work on a page.
 _FOLDER: Final = "static/chunks/"
 _BEFORE_SCRIPT = re.compile(r"(?:/_next/|(?:^|[^\w/.%-])(?:_next/|/)?)\Z")
 _SCRIPT = re.compile(r"""static/chunks/[^\s"'\\<>?]{1,500}\.js(?:\?[^\s"'\\<>]{0,500})?""")
@@ -32,29 +32,29 @@ _ACTION = re.compile(r"""createServerReference\)?\(\s*"([0-9a-f]{40,42})"[^()"]*
 _ROW = re.compile(rb"\n*([0-9a-f]*):(?:T([0-9a-f]+),)?")
 
 
-#: Places of a page that are tried for the list of models.
+#: How many places of a page are searched for the list of models.
 _MAX_PLACES: Final = 50
-#: An entry of that list: some 600 characters, read one by one, so that a thread that reads them gives way.
+#: The longest entry of that list (typically 600 characters). They are parsed one by one, so that the thread yields.
 MAX_ENTRY_CHARS: Final = 32 * 1024
 _BLANKS: Final = re.compile(r"[ \t\r\n]*")
-#: Pushes that are no strings, after which the rest of a page is not looked through for more: the library's error for
-#: each counts the lines before it.
+#: How many pushes without a valid string end the search: the library's error for each counts the lines before it,
+#: which takes time.
 _MAX_BROKEN_PUSHES: Final = 20
-#: Scripts that a page names (the site's names some 100), and places that are looked at for them.
+#: The maximum number of scripts of a page (the site's has some 100), and of places searched for them.
 MAX_SCRIPTS: Final = 300
 _MAX_SCRIPT_PLACES: Final = 5000
-#: Rows of a server action's answer: the site's has some 200.
+#: The maximum number of rows in a server action's answer: the site's has some 200.
 MAX_ROWS: Final = 10_000
 
 
 class FlightError(ProtocolViolated):
-    """A page or answer does not hold what it should."""
+    """A page or answer lacks the expected content."""
 
 
 class Page(NamedTuple):
-    """A page of the site, taken apart once: its HTML without the strings that it pushes, and those strings joined.
+    """A parsed page of the site: its HTML without the strings that it pushes, and those strings joined.
 
-    The rows of a server action's answer can be read as a page too.
+    A server action's answer can be parsed as a page, too.
     """
 
     html: str
@@ -62,7 +62,7 @@ class Page(NamedTuple):
 
     @classmethod
     def of(cls, text: str) -> Page:
-        """Take a page apart. The strings that it pushes may be cut anywhere, the page too."""
+        """Parse a page. The pushed strings may be split anywhere, and the page may be truncated."""
         html: list[str] = []
         flight: list[str] = []
         position = broken = 0
@@ -70,7 +70,7 @@ class Page(NamedTuple):
             html.append(text[position : push.end()])
             try:
                 pushed, position = _JSON.raw_decode(text, push.end())
-            except ValueError:  # a page cut short
+            except ValueError:  # the page is truncated
                 position = push.end()
                 broken += 1
             else:
@@ -78,25 +78,25 @@ class Page(NamedTuple):
         return cls("".join(html) + text[position:], "".join(flight))
 
     def models(self) -> ModelList | None:
-        """Read the models; None when the page has no list of them.
+        """Parse the models; None if the page has no list of them.
 
-        A page without models says so by `$undefined`, or does not name them at all. Raises FlightError when the list
-        is there and cannot be read.
+        A page without models has `$undefined` in place of the list, or no such key. Raises FlightError if there is a
+        list that cannot be parsed.
         """
         found = list(islice(chain(_lists(self.flight), _lists(self.html)), _MAX_PLACES))
         lists = [read_entries(entries) for entries in found if entries is not None]
         if lists:
-            # Raw text on the page may quote the same key: the list that has models is the site's own.
+            # Raw text on the page may contain the same key: the site's own list is the one that has models.
             return next((each for each in lists if each.models), lists[0])
         if found:
             raise FlightError("the page holds no list of models that can be read")
         return None
 
     def script_paths(self) -> tuple[str, ...]:
-        """The paths (with their query) of the JavaScript files that the page names, in order, each once.
+        """The distinct paths, including queries, of the JavaScript files that the page names, in order.
 
-        A page may name a file by its full path, or without the `/_next/` that a request needs. One that it names both
-        with and without a query is given with it.
+        A page may omit the `/_next/` of a path, which is added here. A file named both with and without a query is
+        returned with it.
         """
         names = islice(chain(_script_names(self.html), _script_names(self.flight)), MAX_SCRIPTS)
         paths = dict.fromkeys(f"/_next/{unescape(name)}" for name in names)
@@ -105,18 +105,18 @@ class Page(NamedTuple):
 
 
 def action_ids(script: str) -> dict[str, str]:
-    """The server actions that a script refers to: name → id. The ids change with every deployment of the site."""
+    """The ids of the server actions in a script, by name. They change with every deployment of the site."""
     return {name: action_id for action_id, name in _ACTION.findall(script)}
 
 
 def action_result(body: bytes) -> object:
-    """The value of row `1:`, a server action's result. Raises FlightError when the answer has none."""
+    """The value of row `1:`, a server action's result. Raises FlightError if the answer has none."""
     position = rows = 0
     while (header := _ROW.match(body, position)) and rows < MAX_ROWS:
         rows += 1
         row, text_bytes = header.groups()
         start = header.end()
-        if text_bytes:  # raw text of that many bytes, without a line end: it may look like rows itself
+        if text_bytes:  # raw text of that many bytes, without a newline: it may look like rows itself
             position = start + int(text_bytes, 16)
         else:
             line_end = body.find(b"\n", start)
@@ -135,7 +135,7 @@ def _result(value: bytes) -> object:
 
 
 def _lists(text: str) -> Iterator[list[object] | None]:
-    """What stands under each `initialModels` of a text: the list, or None where it cannot be read as one."""
+    """Yield the value of each `initialModels` in a text: the list, or None if it cannot be parsed."""
     position = 0
     while key := _MODELS.search(text, position):
         position = key.end()
@@ -148,7 +148,7 @@ def _lists(text: str) -> Iterator[list[object] | None]:
 
 
 def _entries(text: str, position: int) -> tuple[list[object] | None, int]:
-    """The entries of a JSON list whose first may stand at `position`, or None; and the place behind what was read."""
+    """Parse the entries of a JSON list from `position`; None if invalid. Also return the position after them."""
     entries: list[object] = []
     position = _after_blanks(text, position)
     if text.startswith("]", position):
@@ -174,13 +174,13 @@ def _after_blanks(text: str, position: int) -> int:
 
 
 def _script_names(text: str) -> Iterator[str]:
-    """The names of scripts in a text, from `static/chunks/` on."""
+    """Yield the names of scripts in a text, beginning with `static/chunks/`."""
     position = 0
     for _ in range(_MAX_SCRIPT_PLACES):
         position = text.find(_FOLDER, position)
         if position < 0:
             return
-        # No pattern for both: the library would try it at each character of the page.
+        # Not one pattern for both, which would be tried at each character of the page.
         before = _BEFORE_SCRIPT.search(text[max(0, position - 8) : position])
         found = _SCRIPT.match(text, position) if before else None
         if found:

@@ -1,4 +1,4 @@
-"""Ids as upstream wants them made by its caller: lower-case UUIDv7, each later than the one before.
+"""Generates ids as upstream expects them from its callers: lower-case UUIDv7, in increasing order.
 
 Source: docs/protocol.md, "Ids and the clock".
 """
@@ -21,11 +21,10 @@ _UUID7: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]
 
 
 class Uuid7Source:
-    """Makes UUIDv7 strings that grow strictly, within a millisecond and when the clock steps back too.
+    """Generates strictly increasing UUIDv7 strings, even within a millisecond and when the clock steps back.
 
-    Only `follow_clock` lets them start again from an earlier time.
-
-    `clock` gives unix seconds, `random_bytes` that many of them. One source belongs to one thread.
+    Only `follow_clock` allows an earlier time again. `clock` gives unix seconds, `random_bytes` the given number of
+    bytes. Not thread-safe.
     """
 
     def __init__(self, clock: Callable[[], float], random_bytes: Callable[[int], bytes] = os.urandom) -> None:
@@ -34,13 +33,13 @@ class Uuid7Source:
         self._last = 0
 
     def follow_clock(self) -> None:
-        """Take the clock's time for the next id even where that is earlier: the clock has been corrected."""
+        """Use the clock's time for the next id even if it is earlier: the clock has been corrected."""
         self._last = 0
 
     def later_than(self, id_: str) -> Callable[[], str]:
-        """The same source for whoever needs ids that are later than this one, too: the clock may have been corrected.
+        """This source, but with ids later than `id_`, which an uncorrected clock may have produced.
 
-        An id of another form is no bound.
+        If `id_` is not a UUIDv7, it is ignored.
         """
         return partial(self._next, _number_of(id_))
 
@@ -50,7 +49,7 @@ class Uuid7Source:
     def _next(self, bound: int) -> str:
         now = int(self._clock() * 1000) << _RANDOM_BITS
         last = max(self._last, bound)
-        # A step past the last random bit carries into the milliseconds, as RFC 9562, 6.2 allows.
+        # An overflow of the random bits carries into the milliseconds, as RFC 9562, 6.2 allows.
         if now > last:
             self._last = now | int.from_bytes(self._random_bytes(_RANDOM_BYTES)) >> 8 * _RANDOM_BYTES - _RANDOM_BITS
         else:

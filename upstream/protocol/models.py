@@ -1,4 +1,4 @@
-"""The models of the site as values: read from its JSON, merged from several lists, saved and loaded.
+"""The site's models: parsed from its JSON, merged from several lists, saved and loaded.
 
 The site lists its models in the model catalog (`read_catalog`) and on its pages (`flight.Page.models`); both
 write an entry in the same form (docs/protocol.md, "Models").
@@ -15,9 +15,9 @@ from upstream.protocol.errors import ProtocolViolated
 from upstream.protocol.line_values import has_many_parts
 from upstream.protocol.surrogates import well_formed
 
-NO_RANK: Final = 9007199254740991  # JavaScript's largest exact integer stands for "not ranked"
+NO_RANK: Final = 9007199254740991  # JavaScript's largest safe integer means "not ranked"
 
-#: What a model of a catalog group is called for; groups that are not named here say nothing.
+#: The modality of the models in a catalog group; other groups do not determine it.
 _MODALITY_OF_ARENA: Final[Mapping[str, Literal["chat", "search", "image", "video"]]] = {
     "text": "chat",
     "code": "chat",
@@ -28,29 +28,30 @@ _MODALITY_OF_ARENA: Final[Mapping[str, Literal["chat", "search", "image", "video
 }
 
 
-#: Entries of one list, and models in all: the site has some 460 and 300.
+#: The most entries of one list, and models in total: the site has some 460 and 300.
 MAX_ENTRIES: Final = 5000
 MAX_MODELS: Final = 2000
-#: Groups of the catalog: the site has six.
+#: The most groups in the catalog: the site has six.
 MAX_GROUPS: Final = 100
-#: Names, and words such as kinds of input. A model with a longer public name or id is unreadable, other texts are cut.
+#: The longest names, and words such as kinds of input. A model with a longer public name or id is skipped; other texts
+#: are truncated.
 MAX_NAME_CHARS: Final = 200
 MAX_WORD_CHARS: Final = 50
-#: Kinds of input and output, and of ranks, of one model.
+#: The most kinds of input and output, and ranks, of one model.
 MAX_WORDS: Final = 50
 
 
 class ListUnreadable(ProtocolViolated):
-    """The site answered with something that is no list of models."""
+    """The site's answer is not a list of models."""
 
 
 class Model(NamedTuple):
     """One model of the site.
 
-    `name` is its public name; `display_name` is what the site's pages show, and may contradict it. `inputs` and
-    `outputs` are kinds such as `text`, `image`, `file` (a PDF). `rank` and `rank_by_modality` are its places on the
-    leader boards, 1 is the best. The site lists a model that is not `selectable`, but lets nobody choose it. `arenas`
-    are the groups of the catalog that hold the model, empty where only a page was read.
+    `name` is its public name; `display_name` is shown on the site's pages, and may contradict it. `inputs` and
+    `outputs` are kinds such as `text`, `image`, `file` (a PDF). `rank` and `rank_by_modality` are its leaderboard
+    positions, 1 being the best. A model that is not `selectable` is listed by the site, but users cannot choose it.
+    `arenas` are the catalog groups of the model, empty if only a page was read.
     """
 
     id: str
@@ -68,7 +69,7 @@ class Model(NamedTuple):
 
     @property
     def modality(self) -> Literal["image", "search", "chat"]:
-        """What a call to this model must name as its modality; see `video` for those that no call can name."""
+        """The modality that a call to this model must name, unless the model makes `video`."""
         agreed = _agreed_modality(self.arenas)
         if agreed is not None and agreed != "video":
             return agreed
@@ -78,12 +79,12 @@ class Model(NamedTuple):
 
     @property
     def stealth(self) -> bool:
-        """Whether the model is an unreleased, anonymous one."""
+        """Whether the model is unreleased and anonymous."""
         return self.organization is None
 
     @property
     def video(self) -> bool:
-        """Whether the model makes videos, which no call of ours can carry."""
+        """Whether the model makes videos, which the bridge does not support."""
         agreed = _agreed_modality(self.arenas)
         return "video" in self.outputs if agreed is None else agreed == "video"
 
@@ -98,8 +99,10 @@ class Model(NamedTuple):
 
     @classmethod
     def from_json(cls, value: object) -> Self:
-        """The model that `to_json` wrote, of this version or of 0.1, which had neither `display_name`, `selectable`
-        nor `arenas`. Raises ValueError when `value` is of another shape."""
+        """Read what `to_json` of this version or of 0.1 wrote, which had no `display_name`, `selectable` or `arenas`.
+
+        Raises ValueError if `value` has another shape.
+        """
         match value:
             case {
                 "id": str(model_id),
@@ -142,28 +145,28 @@ class Model(NamedTuple):
 
 
 class ModelList(NamedTuple):
-    """The models in the site's order; `skipped` counts the entries that could not be read."""
+    """The models in the site's order; `skipped` counts the entries that could not be parsed."""
 
     models: tuple[Model, ...]
     skipped: int
 
 
 def read_catalog(body: bytes) -> ModelList:
-    """Read the answer of `GET /nextjs-api/model-catalog`: groups of models (docs/protocol.md, "Models").
+    """Parse the answer of `GET /nextjs-api/model-catalog`: groups of models (docs/protocol.md, "Models").
 
-    A model that several groups hold is one model: its fields are those of the first entry, its arenas are all groups,
-    and it is selectable if it is so in one of them. Unreadable groups and entries are skipped and counted. Raises
-    ListUnreadable when the body is no JSON list, or when no group of it can be read.
+    A model in several groups has the fields of its first entry, all these groups as arenas, and is selectable if any
+    entry is. Invalid groups and entries are skipped and counted. Raises ListUnreadable if the body is not a JSON list,
+    or none of its groups can be parsed.
     """
     try:
         if has_many_parts(body):
             raise ValueError("too many parts")
-        # Not orjson: it refuses the whole text for one lone surrogate in one name.
+        # Not orjson, which refuses the whole text for a lone surrogate in one name.
         groups = json.loads(body.decode("utf-8-sig", "replace"))
     except (ValueError, RecursionError) as error:
-        raise ListUnreadable("the model catalog is not JSON that can be read") from error
+        raise ListUnreadable("the model catalog is not valid JSON") from error
     if not isinstance(groups, list):
-        raise ListUnreadable("the model catalog is no list of groups")
+        raise ListUnreadable("the model catalog is not a list of groups")
     found: dict[str, Model] = {}
     readable_groups = 0
     skipped = len(groups[MAX_GROUPS:])
@@ -182,12 +185,12 @@ def read_catalog(body: bytes) -> ModelList:
             case _:
                 skipped += 1
     if not readable_groups:
-        raise ListUnreadable("the model catalog holds no group of models that can be read")
+        raise ListUnreadable("the model catalog has no group of models that can be parsed")
     return _first(found.values(), skipped)
 
 
 def read_entries(entries: Sequence[object]) -> ModelList:
-    """Read the entries of one list, of the catalog or of a page: the first `MAX_ENTRIES`."""
+    """Parse the first `MAX_ENTRIES` entries of one list, of the catalog or of a page."""
     models: list[Model] = []
     skipped = len(entries[MAX_ENTRIES:])
     for entry in entries[:MAX_ENTRIES]:
@@ -200,17 +203,16 @@ def read_entries(entries: Sequence[object]) -> ModelList:
 
 
 def _first(models: Iterable[Model], skipped: int) -> ModelList:
-    """The first `MAX_MODELS`; the others are skipped too."""
+    """The first `MAX_MODELS`; the others count as skipped."""
     found = tuple(models)
     return ModelList(found[:MAX_MODELS], skipped + len(found[MAX_MODELS:]))
 
 
 def merged(catalog: ModelList | None, page: ModelList | None) -> ModelList:
-    """One list out of what the catalog and the page say, each model once, by its id.
+    """Merge the lists of the catalog and of the page by model id.
 
-    The models of the page come first, in its order, which is by rank; then the others of the catalog, in its order.
-    What the catalog says goes before what the page says; ranks, organization and provider, which it may leave out, are
-    the page's where it does.
+    The models of the page come first, in its order, which is by rank; then the others of the catalog, in its order. The
+    catalog's fields take precedence; ranks, organization and provider, which it may omit, then come from the page.
     """
     from_catalog = _by_id(catalog)
     from_page = _by_id(page)
@@ -231,7 +233,7 @@ def _by_id(read: ModelList | None) -> dict[str, Model]:
 
 
 def _completed(model: Model, page: Model) -> Model:
-    """A model of the catalog, with what only the page says of it."""
+    """A model of the catalog, completed with fields that only the page has."""
     return model._replace(
         organization=model.organization or page.organization,
         provider=model.provider or page.provider,
@@ -243,13 +245,13 @@ def _completed(model: Model, page: Model) -> Model:
 
 
 def _agreed_modality(arenas: frozenset[str]) -> Literal["chat", "search", "image", "video"] | None:
-    """The modality that all the groups name which name one; None where they name none, or several."""
+    """The modality that the groups determine; None if they determine none, or contradict each other."""
     named = {_MODALITY_OF_ARENA[arena] for arena in arenas if arena in _MODALITY_OF_ARENA}
     return named.pop() if len(named) == 1 else None
 
 
 def _model(entry: object) -> Model | None:
-    """Only `id`, `publicName` and `capabilities` are sure to be there; without them an entry is unreadable."""
+    """Parse an entry; None without `id`, `publicName` and `capabilities`, the only fields that are always present."""
     match entry:
         case {
             "id": str(model_id),
@@ -284,19 +286,19 @@ def _kinds(capabilities: dict[str, object]) -> frozenset[str]:
 
 
 def _words(values: dict[str, object]) -> Iterator[tuple[str, object]]:
-    """The first entries of an object whose names are words."""
+    """Yield the first entries of an object, except those with long names."""
     for word, value in islice(values.items(), MAX_WORDS):
         if len(word) <= MAX_WORD_CHARS:
             yield well_formed(word), value
 
 
 def _is_on(value: object) -> bool:
-    """JavaScript's truth: an empty object is true. Flight writes undefined as `$undefined`."""
+    """JavaScript's truthiness: an empty object is true. Flight writes undefined as `$undefined`."""
     return isinstance(value, dict | list) or (bool(value) and value != "$undefined")
 
 
 def _selectable(value: object) -> bool:
-    """Absent, null and undefined say nothing, and an entry that says nothing can be chosen."""
+    """Whether a model can be chosen: the default if the value is absent, null or undefined."""
     return value is None or value == "$undefined" or _is_on(value)
 
 

@@ -1,7 +1,7 @@
-"""What a person pasted → the session in it, and the clearance and the user agent if they came along.
+"""Finds the session in a user's paste, and the clearance and user agent if it contains them.
 
-A session is found by its form: a value that begins `base64-` and decodes to JSON with an access token, whatever it is
-called. Only pieces need their names, and only the site's own names count. The work is linear in the paste's length.
+A session is recognised by its form: a value that begins with `base64-` and decodes to JSON with an access token, under
+any name. Only pieces need the site's own names. Parsing takes linear time.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from upstream.protocol.cookies import (
     unquoted,
 )
 from upstream.protocol.copied import curl_headers, powershell_headers
-from upstream.protocol.exports import opened
+from upstream.protocol.exports import expand_json
 
-# Characters that editors, chats and documents put in the place of others, or between them.
+# Characters that editors, chats and documents substitute for others, or insert.
 _TYPOGRAPHY: Final = (
     dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff"))
     | dict.fromkeys(map(ord, "“”„‟«»"), '"')
@@ -45,7 +45,7 @@ _COOKIE: Final = re.compile(
 _CODE_VERIFIER: Final = re.compile(r"""-code-verifier["']?(?:\t|[ \t]*[=:][ \t]*|[ ]*\r?\n)["']?[^\s;,"'`]*""")
 _TOKEN: Final = re.compile(rf"{SESSION_PREFIX}[A-Za-z0-9+/_%=-]+")
 _WORD: Final = re.compile(r"[A-Za-z0-9+/_%=-]+")
-# A line end within a value: the next line goes on with characters of a value, and is no `name: value` of its own.
+# A line break within a value: the next line continues with characters of a value, and is not a `name: value` itself.
 _WRAP: Final = re.compile(
     rf"""(?<=[A-Za-z0-9+/_%=-])[ \t]*\r?\n[ \t]*(?=[A-Za-z0-9+/_%=-])"""
     rf"""(?!{_NAME}\b|[\w.-]++["']?[ \t]*(?:[:\t]|=[^=\s]))"""
@@ -61,11 +61,11 @@ _POWERSHELL: Final = re.compile(
     r"^[ \t]*(?:\$\w+ ?= ?New-Object |\$\w+\.Cookies\.Add|Invoke-(?:WebRequest|RestMethod) )", re.MULTILINE
 )
 _FETCH: Final = re.compile(r"^[ \t]*(?:await )?fetch\(", re.MULTILINE)
-# How developer tools copy a request: what begins it, and how its headers are read.
+# How developer tools copy a request: how it begins, and the function that extracts its headers.
 _REQUESTS: Final[tuple[tuple[re.Pattern[str], Callable[[str], Iterable[str]]], ...]] = (
     (_CURL, curl_headers),
     (_POWERSHELL, powershell_headers),
-    (_FETCH, lambda text: [opened(text)]),
+    (_FETCH, lambda text: [expand_json(text)]),
 )
 
 _NO_SESSION: Final = "no session cookie in it: "
@@ -74,7 +74,7 @@ _TWO_SESSIONS: Final = "two session cookies in it: paste one account at a time"
 
 @dataclass(frozen=True, slots=True)
 class Pasted:
-    """What a paste held. `session` is None only where a clearance came with its user agent: enough to renew these."""
+    """The content of a paste. `session` is None only if there are a clearance and its user agent to renew."""
 
     session: Session | None
     cf_clearance: str | None = field(repr=False)
@@ -82,14 +82,14 @@ class Pasted:
 
 
 def read_pasted(text: str) -> Pasted:
-    """Read whatever the user could copy: a cookie, a header, a request as a command, a table, an export, local storage.
+    """Parse any form that a user can copy: a cookie, header, request as a command, table, export, local storage.
 
-    Raises CookieError when there is neither a session nor a clearance with its user agent, or when there are two
-    different sessions.
+    Raises CookieError if there is neither a session nor a clearance with its user agent, or if there are two different
+    sessions.
     """
     lines, is_request = _as_lines(_FENCE.sub("", text.translate(_TYPOGRAPHY)).strip())
     if _CONTROL.search(lines):
-        raise CookieError("it holds control characters: copy it once more, as plain text")
+        raise CookieError("it contains control characters: copy it again, as plain text")
     clearance = _clearance(_named(lines))
     user_agent = _user_agent(lines)
     problems: list[CookieError] = []
@@ -112,22 +112,22 @@ def read_pasted(text: str) -> Pasted:
 
 
 def _as_lines(text: str) -> tuple[str, bool]:
-    """The headers of a copied request, or the text with its JSON opened; and whether it is a request."""
+    """The headers of a copied request, or the text with its JSON expanded, and whether it is a request."""
     for beginning, headers in _REQUESTS:
         if begun := beginning.search(text):
             return "\n".join(headers(text[begun.start() :])), True
-    return opened(text), False
+    return expand_json(text), False
 
 
 def _readings(lines: str) -> Iterator[str]:
-    """The text as it stands, then with wrapped lines joined, then all that could be pieces without names as one."""
+    """Yield the text as it is, then with wrapped lines joined, then with possible pieces without names joined."""
     yield lines
     yield _WRAP.sub("", lines)
     yield _joined(_without_named(lines))
 
 
 def _candidates(reading: str, cookies: Mapping[str, str]) -> Iterator[Session | CookieError]:
-    """Each value that could be a session, decoded, or what is wrong with it."""
+    """Yield each value that could be a session, decoded, or the error."""
     try:
         named = combined(cookies)
     except CookieError as error:
@@ -142,7 +142,7 @@ def _candidates(reading: str, cookies: Mapping[str, str]) -> Iterator[Session | 
 
 
 def _only(sessions: list[Session]) -> Session:
-    """The session, though it may be there in two encodings. Raises CookieError when there are different ones."""
+    """The only session, which may occur in several encodings. Raises CookieError if there are different ones."""
     first, *others = sessions
     said = contents(first.value)
     if any(contents(other.value) != said for other in others):
@@ -153,9 +153,9 @@ def _only(sessions: list[Session]) -> Session:
 def _named(lines: str) -> dict[str, str]:
     cookies: dict[str, str] = {}
     for name, value in _COOKIE.findall(lines):
-        # A browser may hold several clearances, one a partition; it sends the one that counts first.
+        # A browser may have several clearances, one for each partition; it sends the valid one first.
         if value and cookies.setdefault(name, value) != value and name != CLEARANCE_COOKIE:
-            raise CookieError(f"{name} stands in it twice with different values: paste one account at a time")
+            raise CookieError(f"{name} occurs twice with different values: paste one account at a time")
     return cookies
 
 
@@ -164,7 +164,7 @@ def _without_named(lines: str) -> str:
 
 
 def _joined(text: str) -> str:
-    """A value in pieces without names, whose first one is known by its prefix; the others keep their order."""
+    """Join a value's pieces without names: the first is recognised by its prefix, the others keep their order."""
     words = _WORD.findall(text)
     heads = {word for word in words if _TOKEN.search(word)}
     if len(heads) > 1:
@@ -187,5 +187,5 @@ def _user_agent(lines: str) -> str | None:
     if agent[0] in "\"'":
         agent = agent[1:].partition(agent[0])[0]
     if not agent.isascii():
-        raise CookieError("the user agent holds characters that no browser sends")
+        raise CookieError("the user agent contains characters that no browser sends")
     return agent or None

@@ -1,4 +1,4 @@
-"""Sans-I/O reading of an answer that is no stream: status, headers and body → one of our errors.
+"""Sans-I/O parsing of an answer that is not a stream: turns status, headers and body into one of our errors.
 
 Source: docs/protocol.md, "Errors outside the stream".
 """
@@ -40,12 +40,12 @@ from upstream.protocol.errors import (
 )
 from upstream.protocol.printable import printable
 
-#: The longest that `Retry-After` is taken for, in seconds: the site's longest window is a day.
+#: The longest `Retry-After` that is accepted, in seconds: the site's longest rate-limit window is a day.
 MAX_RETRY_SECONDS: Final = 86_400.0
 _SECONDS: Final = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _MAX_DATE_CHARS: Final = 64
 
-#: Longest run of upstream's words that an error quotes.
+#: The longest text of upstream that an error quotes.
 MAX_DETAIL_CHARS = 300
 
 #: Not any `<`: `expected string to have <=113000 characters` is a reason that the caller needs.
@@ -54,31 +54,31 @@ _HTML_TAG = re.compile(r"<[!/a-z]", re.IGNORECASE)
 #: 400: `'direct' mode is not allowed when starting a new conversation`; the schema complains as `mode: …`.
 _WRONG_MODE = re.compile(r"mode is not allowed")
 _STALE_MODEL = re.compile(r"Models? not found|no longer available", re.IGNORECASE)
-#: The site's words for terms that wait for consent are not known: a short text that speaks of both is taken for them.
+#: The site's exact text for terms that were not accepted is unknown: a short text that mentions both is taken for it.
 _CONSENT = r"(?:accept|agree|consent)"
 _TERMS = re.compile(rf"\bterms\b[^<]{{0,200}}{_CONSENT}|{_CONSENT}[^<]{{0,200}}\bterms\b", re.IGNORECASE)
 
-#: The page for a path that the site does not have, whose status is 200. Every other page may hold the same words too.
+#: The page for an unknown path, with status 200. The bodies of other pages may contain the same words.
 _NOT_FOUND = re.compile(r"<title>[^<]{0,200}\b(?:404|not (?:be )?found)\b", re.IGNORECASE)
 
-#: How far a refusal is looked through for words that only a short text has.
+#: How much of a refusal is searched for the terms of use.
 _SHORT_CHARS: Final = 4000
-#: How much of a ZodError is read, and of a content type shown.
+#: The most issues of a ZodError, and characters of a content type, that are quoted.
 _MAX_ISSUES: Final = 20
 _MAX_TYPE_CHARS: Final = 80
 
-#: A page begins with a tag, behind a little white space or a comment at most.
+#: How far the first tag of a page is searched: only white space and comments may precede it.
 _PAGE_START_CHARS = 1000
 
-#: Content types that a stream of lines may have; an HTML page or a JSON document is something else.
+#: Content types that a line stream may have, as opposed to an HTML page or a JSON document.
 _STREAM_TYPES = frozenset({"text/event-stream", "text/plain", "application/octet-stream", ""})
 
 
 def read_refusal(status: int, headers: Mapping[str, str], body: bytes, now: float | None = None) -> UpstreamError:
-    """Say what upstream meant by a status that is neither 200 nor a redirect.
+    """Return the error for a status that is neither 200 nor a redirect.
 
-    `headers` must look names up case-insensitively. `now` is unix time by the site's clock, for a `Retry-After` that
-    names a date where the answer names none.
+    `headers` must be case-insensitive. `now` is unix time by the site's clock, for a `Retry-After` with a date in an
+    answer without `Date`.
     """
     text = body.decode("utf-8", "replace")
     wall = _read_wall(status, headers, text)
@@ -129,7 +129,7 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes, now: floa
 
 
 def _read_bad_request(text: str, detail: str) -> UpstreamError:
-    """Tell the refusals that the next attempt can correct from those that are the caller's to mend."""
+    """Distinguish refusals that the next attempt can correct from those that only the caller can."""
     quoted = _quoted(detail)
     if _WRONG_MODE.search(text) or (detail.startswith("mode: ") and ";" not in detail):
         return ModeRefused(f"LMArena lets no new chat begin in this mode{quoted}.", status=400, detail=detail)
@@ -143,7 +143,7 @@ def _read_bad_request(text: str, detail: str) -> UpstreamError:
 
 
 def _read_limit(headers: Mapping[str, str], text: str, now: float | None) -> UpstreamError:
-    """A 429 is a limit, or a doubt that a human asks."""
+    """Return the error for a 429: a rate limit, or the site's doubt that the user is human."""
     retry_after = read_retry_after(headers.get("retry-after"), headers.get("date"), now)
     if "prompt failed" in text.lower() or "PromptFailedError" in text:
         return PromptDoubted(
@@ -157,25 +157,25 @@ def _rejected(status: int, detail: str) -> Rejected:
 
 
 def is_stream(content_type: str) -> bool:
-    """Whether a 200 of this content type is a stream of lines."""
+    """Whether a 200 with this content type is a line stream."""
     return content_type.partition(";")[0].strip().lower() in _STREAM_TYPES
 
 
 def read_page(content_type: str, body: bytes) -> UpstreamError:
-    """Say what a 200 means that is no stream of lines: a wall before the site, or a site that has changed."""
+    """Return the error for a 200 that is not a line stream: a wall before the site, or a change of the site."""
     text = body.decode("utf-8", "replace")
     if wall := _read_wall(200, {}, text):
         return wall
     if _NOT_FOUND.search(text):
         return NotThere("LMArena has nothing at this address (a page says so).", status=200)
-    kind = quotable(content_type[:_MAX_TYPE_CHARS]) or "a type that is none"
+    kind = quotable(content_type[:_MAX_TYPE_CHARS]) or "an invalid content type"
     return ProtocolViolated(f"LMArena answered with {kind}, not a stream.", status=200)
 
 
 def read_retry_after(value: str | None, date: str | None = None, now: float | None = None) -> float | None:
-    """Read `Retry-After`, in seconds, at most a day; None where it is absent or unreadable.
+    """Parse `Retry-After` into seconds, at most a day; None if it is absent or invalid.
 
-    A date is counted from the answer's own, `date`, or from `now`, unix time.
+    A date is relative to the answer's own, `date`, or else to `now`, unix time.
     """
     value = (value or "").strip()
     if len(value) > _MAX_DATE_CHARS:
@@ -188,7 +188,7 @@ def read_retry_after(value: str | None, date: str | None = None, now: float | No
 
 
 def _read_date(text: str) -> float | None:
-    """Read an HTTP date as unix time."""
+    """Parse an HTTP date into unix time."""
     try:
         return parsedate_to_datetime(text[:_MAX_DATE_CHARS]).timestamp()
     except (ValueError, OverflowError):
@@ -196,7 +196,7 @@ def _read_date(text: str) -> float | None:
 
 
 def read_detail(text: str) -> str:
-    """Find upstream's own reason in a JSON error; '' where there is none that may be shown (never HTML)."""
+    """Upstream's own reason from a JSON error, if it may be shown (never HTML), else ''."""
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -212,23 +212,23 @@ def read_detail(text: str) -> str:
 
 
 def quotable(text: str) -> str:
-    """Make upstream's words fit to be shown: printable, at most `MAX_DETAIL_CHARS`; '' for HTML."""
+    """Make upstream's text safe to show: printable, at most `MAX_DETAIL_CHARS`; '' for HTML."""
     if _HTML_TAG.search(text):
         return ""
     return printable(text[:MAX_DETAIL_CHARS], " ").strip()
 
 
 def _read_issue(issue: dict[str, object]) -> str:
-    """Read one entry of a ZodError: `{"path": ["modelAId"], "message": "Required"}`."""
+    """Format one entry of a ZodError: `{"path": ["modelAId"], "message": "Required"}`."""
     path, message = issue.get("path"), issue.get("message")
     place = ".".join(str(step) for step in path) if isinstance(path, list) else ""
     return ": ".join(part for part in (place, message) if isinstance(part, str) and part)
 
 
 def _read_wall(status: int, headers: Mapping[str, str], text: str) -> UpstreamError | None:
-    """Recognise the pages that stand before the site, with any status: a challenge, or a block.
+    """Recognise the pages in front of the site, with any status: a challenge, or a block.
 
-    Only a page counts: a JSON error may quote the same words.
+    Only a page counts: a JSON error may contain the same words.
     """
     page = _HTML_TAG.search(text[:_PAGE_START_CHARS]) is not None
     if headers.get("cf-mitigated", "") == "challenge" or (page and "Just a moment..." in text):
@@ -239,4 +239,5 @@ def _read_wall(status: int, headers: Mapping[str, str], text: str) -> UpstreamEr
 
 
 def _quoted(detail: str) -> str:
-    return f": {detail}" if detail else ""
+    """What the site said, to stand at the end of a sentence that has its own full stop."""
+    return f": {detail.removesuffix('.')}" if detail else ""

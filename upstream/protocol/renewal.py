@@ -1,10 +1,10 @@
-"""When an account's login is to be renewed: pure decisions over times. `bridge.accounts.renewals` acts on them.
+"""Decides when an account's login must be renewed; `bridge.accounts.renewals` acts on it.
 
-The site's access tokens live for an hour, and an authenticated GET near or past the end of one brings a new pair of
-tokens (docs/protocol.md, "Renewal and rotation"). How near it must be is not known, so the bridge asks at two
-thirds of a token's life, and again at two thirds of what is then left, until the site has renewed it.
+The site's access tokens are valid for an hour, and an authenticated GET shortly before or after the expiry returns new
+tokens (docs/protocol.md, "Renewal and rotation"). How shortly is unknown, so the bridge makes one at two thirds of a
+token's lifetime, and again at two thirds of what is then left, until the site has renewed it.
 
-Times are unix seconds by the site's clock, which may turn out to be another one from one moment to the next.
+Times are unix seconds by the site's clock, which may jump when the known difference to it changes.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from typing import Final
 from upstream.protocol.cookies import Session
 from upstream.protocol.errors import PromptDoubted, RateLimited, UpstreamError
 
-#: The share of a token's life, or of what is left of it, after which a renewal is asked for.
+#: The share of a token's lifetime, or of what is left of it, after which a renewal is attempted.
 SHARE_OF_LIFE: Final = 2 / 3
-#: Least distance between two calls that went well and renewed nothing, in seconds.
+#: The shortest time between two successful calls without a renewal, in seconds.
 LEAST_WAIT_SECONDS: Final = 30.0
-#: A token that ends sooner is not used before its renewal has been tried, in seconds.
+#: A token that expires sooner than this, in seconds, is not used before a renewal has been attempted.
 MARGIN_SECONDS: Final = 60.0
-#: The first and the longest wait after a renewal that failed, doubling, in seconds.
+#: The first and the longest wait after a failed renewal, in seconds; it doubles each time.
 FIRST_REPEAT_SECONDS: Final = 5.0
 LONGEST_REPEAT_SECONDS: Final = 300.0
-#: A longer `Retry-After` is not believed, in seconds.
+#: The longest `Retry-After` that is respected, in seconds.
 LONGEST_RETRY_AFTER_SECONDS: Final = 3600.0
-#: How soon an account is looked at again whose chats are refused although the last look went well, in seconds.
+#: How soon to check an account again if its chats are refused although the last check succeeded, in seconds.
 CONTRADICTED_SECONDS: Final = 60.0
-#: A clock that is set back by more than this makes everything due, in seconds: a wait may end hours away.
+#: If the clock is set back by more than this, in seconds, everything is due: a wait might otherwise take hours.
 CLOCK_SLACK_SECONDS: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class RenewalState:
-    """What the calls so far have shown of the renewal of one login; nothing yet, by default. Durations are in seconds.
+    """The renewal state of one login after the calls so far; the default is before any call. Durations are in seconds.
 
-    `wait` is the time from `asked_at` to the next call, `wait_on_demand` the same where a request needs the account.
-    `failing_since` and `failure` are None after a call that went well; `failures` counts those in a row.
+    `wait` is the time from `asked_at` to the next call, `wait_on_demand` the same if a request needs the account.
+    `failing_since` and `failure` are None after a successful call; `failures` counts consecutive failures.
     """
 
     asked_at: float = 0.0
@@ -48,7 +48,7 @@ class RenewalState:
     failures: int = 0
 
     def due_in(self, now: float, *, expired: bool = False) -> float:
-        """Seconds until the next call; 0 where it is due. `expired`: the account is marked so."""
+        """Seconds until the next call; 0 if it is due. `expired`: the account is marked as expired."""
         wait = self.wait
         if expired and self.failure is None:  # a chat was refused, although the last call went well
             wait = min(wait, CONTRADICTED_SECONDS)
@@ -64,13 +64,13 @@ class RenewalState:
         return max(0.0, self.asked_at + wait - now)
 
     def asked(self, now: float) -> RenewalState:
-        """The state while a call is under way, and after one that came to no end that is known."""
+        """The state while a call is pending, and after one whose outcome is unknown."""
         return replace(self, asked_at=now, wait=LEAST_WAIT_SECONDS)
 
     def failed(self, error: UpstreamError, now: float, *, longest: float = LONGEST_REPEAT_SECONDS) -> RenewalState:
-        """The state after a call that failed: the wait doubles with each, up to `longest` seconds.
+        """The state after a failed call: the wait doubles with each, up to `longest` seconds.
 
-        It is never shorter than the site's own `Retry-After`, within reason.
+        It is at least the site's own `Retry-After`, up to `LONGEST_RETRY_AFTER_SECONDS`.
         """
         told = 0.0
         if isinstance(error, RateLimited | PromptDoubted):
@@ -86,19 +86,19 @@ class RenewalState:
 
 
 def renewed(session: Session, now: float, every: float) -> RenewalState:
-    """The state after a call that went well. `every` is the longest time in seconds between two looks at a login."""
+    """The state after a successful call. `every` is the longest time in seconds between two checks of a login."""
     return RenewalState(now, min(every, _due_in(session, now, every)), LEAST_WAIT_SECONDS)
 
 
 def must_renew(session: Session, now: float) -> bool:
-    """Whether a token is so near its end, or past it, that it should be renewed before it is used."""
+    """Whether a token has expired or will so soon that it should be renewed before it is used."""
     return session.renewable and session.expires_at - now < MARGIN_SECONDS
 
 
 def may_renew(session: Session, now: float) -> bool:
-    """Whether the site may renew the session at an authenticated GET: the last third of its token's life has begun.
+    """Whether an authenticated GET may renew the session: the last third of its token's lifetime has begun.
 
-    Only one process may make such a call then, since a refresh token that is used twice ends the login.
+    Only one process may make such a call then, since using a refresh token twice ends the login.
     """
     return session.renewable and now >= _due_at(session)
 

@@ -1,7 +1,7 @@
-"""Secrets in upstream's words: found by their form, and by their value where it is known.
+"""Redacts secrets in upstream's texts, recognised by their form, and by their value if it is known.
 
-A site that refuses a call may quote what it was sent. Its words are shown to callers, who must not read an operator's
-cookie there: neither whole, nor a piece of it, nor one of the tokens inside.
+A site that refuses a call may quote it. Its text is shown to callers, who must not see the operator's cookie: neither
+as a whole, nor a part of it, nor a token within it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from upstream.protocol import cookies
 from upstream.protocol.cookies import CookieError
 from upstream.protocol.errors import Redirected, UpstreamError
 
-#: How much of a secret must stand somewhere to be hidden, in characters; a shorter secret is hidden as a whole.
+#: The shortest part of a secret that is redacted, in characters; a shorter secret is redacted as a whole.
 MIN_SHARED_CHARS: Final = 12
-#: Shorter values hide nothing: they may be words of any text.
+#: Shorter values are not redacted: they may be ordinary words.
 MIN_SECRET_CHARS: Final = 6
-#: Any stretch that is shared holds a whole window of this size, at a multiple of this size.
+#: Any part long enough contains a whole window of this size at a multiple of this size.
 _WINDOW: Final = MIN_SHARED_CHARS // 2
 
 _FORM: Final = re.compile(
@@ -39,7 +39,7 @@ _FORM: Final = re.compile(
 
 
 class Secrets:
-    """What a call has shown to upstream, or got from there, and must not come back to a caller."""
+    """The secrets that a call has sent or received, which must not reach the caller."""
 
     __slots__ = ("_clearance", "_sessions")
 
@@ -51,13 +51,13 @@ class Secrets:
         return "Secrets()"
 
     def redacted(self, text: str) -> str:
-        """`text` with `[secret]` in the place of each secret, and of each part of one that is long enough to matter."""
+        """`text` with `[secret]` in place of each secret, and of each sufficiently long part of one."""
         for value in _values(self._sessions, self._clearance):
             text = _without(text, value)
         return _FORM.sub(_hidden, text)
 
     def redact(self, error: UpstreamError) -> None:
-        """Hide secrets in what an error says."""
+        """Redact the texts of an error, in place."""
         error.message, error.detail = self.redacted(error.message), self.redacted(error.detail)
         error.args = (error.message,)
         if isinstance(error, Redirected):
@@ -68,9 +68,9 @@ def _hidden(found: re.Match[str]) -> str:
     return f"{found['label'] or ''}[secret]"
 
 
-@lru_cache(maxsize=16)  # an account that is refused is refused again
+@lru_cache(maxsize=16)  # an account that is refused once is often refused again
 def _values(sessions: frozenset[str], clearance: str) -> tuple[str, ...]:
-    """Every form in which they may be quoted, the longest first."""
+    """All forms in which the secrets may be quoted, the longest first."""
     found = {clearance}
     for session in sessions:
         found |= {session, cookies.unquoted(session)}
@@ -81,14 +81,14 @@ def _values(sessions: frozenset[str], clearance: str) -> tuple[str, ...]:
 
 
 def _tokens(contents: dict[str, object]) -> Iterator[str]:
-    """The tokens within a session: the site's own, and those of whoever signed its user in."""
+    """Yield the tokens within a session: the site's own, and the identity provider's."""
     for name, value in contents.items():
         if isinstance(value, str) and name.endswith("_token"):
             yield value
 
 
 def _without(text: str, value: str) -> str:
-    """`text` without `value`, and without each stretch of it of `MIN_SHARED_CHARS` or more."""
+    """`text` without `value`, and without any part of it of at least `MIN_SHARED_CHARS`."""
     text = text.replace(value, "[secret]")
     kept: list[str] = []
     done = start = 0
@@ -96,7 +96,7 @@ def _without(text: str, value: str) -> str:
         if text[start : start + _WINDOW] not in value:
             start += _WINDOW
             continue
-        first, last = _stretch(text, value, done, start)
+        first, last = _common_part(text, value, done, start)
         if last - first >= MIN_SHARED_CHARS:
             kept += (text[done:first], "[secret]")
             done = last
@@ -104,8 +104,8 @@ def _without(text: str, value: str) -> str:
     return "".join((*kept, text[done:]))
 
 
-def _stretch(text: str, value: str, done: int, start: int) -> tuple[int, int]:
-    """The longest stretch around a window at `start` that stands in `value` too."""
+def _common_part(text: str, value: str, done: int, start: int) -> tuple[int, int]:
+    """The longest part of `text` around the window at `start` that is also in `value`."""
     first, last = start, start + _WINDOW
     while last < len(text) and text[first : last + 1] in value:
         last += 1

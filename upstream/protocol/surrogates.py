@@ -1,11 +1,11 @@
-"""Text that JSON of other programs may hold, but that UTF-8 cannot: surrogates."""
+"""Surrogates, which JSON of other programs may contain, but UTF-8 cannot encode."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-#: A surrogate that is no half of a pair.
+#: A surrogate that is not part of a pair.
 _LONE: Final = re.compile("[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]")
 
 
@@ -14,6 +14,6 @@ def well_formed(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        # The codec's own replacement calls Python for each: 2 s for a million.
+        # The codec's own error handler calls Python for each one: 2 s for a million.
         return _LONE.sub("\ufffd", text).encode("utf-16-le", "surrogatepass").decode("utf-16-le")
     return text

@@ -1,13 +1,13 @@
-"""Sans-I/O reader of upstream's line stream: feed bytes, take events.
+"""Sans-I/O parser of upstream's line stream: takes bytes, returns events.
 
     wire = Wire()
     for data in reads:
-        batch = wire.feed(data)     # every event that this read completed, in order
-    batch = wire.feed_eof()         # what the end of the transport means
+        batch = wire.feed(data)     # all events that this read completed, in order
+    batch = wire.feed_eof()         # the events for the end of the transport
 
-However the bytes are cut, the events say the same, and exactly one terminal event (`Finish` or `Failure`) comes,
-as the last. What follows it is counted and ignored. Nothing here raises: what is wrong with a stream is an event.
-What is unknown is skipped, and counted by kind (`unknown`).
+The events do not depend on how the bytes are split into reads, and the last one is the only terminal event (`Finish` or
+`Failure`). What follows it is counted and ignored. Nothing here raises: errors of the stream are events. Unknown lines
+and items are skipped, and counted by kind (`unknown`).
 
 Source: docs/protocol.md, "The answer: a line stream".
 """
@@ -19,17 +19,17 @@ from typing import Final, TypeAlias
 
 import orjson
 
-from upstream.protocol.drift import MAX_KINDS_PER_ANSWER, Kinds
+from upstream.protocol.drift import MAX_KINDS_PER_ANSWER, KindCounter
 from upstream.protocol.errors import ProtocolViolated, Truncated
 from upstream.protocol.events import Event, Failure, Finish, ReasoningDeltas, TextDeltas
-from upstream.protocol.held import Held
 from upstream.protocol.line_values import MAX_LENIENT_CHARS, READERS, loads, model_failed, read_explanation
+from upstream.protocol.memory_budget import MemoryBudget
 from upstream.protocol.surrogates import well_formed
 
-#: One line never holds more: the largest seen are picture and citation lists of some 100 KB. Bounds a stream's memory.
+#: The longest line, which bounds a stream's memory: the longest seen are picture and citation lists of some 100 KB.
 MAX_LINE_BYTES = 8 * 1024 * 1024
 
-#: A longer block is a long line and what came with its end: it is read once only.
+#: A longer block contains a long line, and is not parsed on the fast path first.
 _MAX_RUN_BYTES: Final = 256 * 1024
 
 #: Some deployments write this before every line.
@@ -43,54 +43,54 @@ _DELTA_TAGS: dict[bytes, _Deltas] = {b"a0": TextDeltas, b"ag": ReasoningDeltas}
 #: The tag of each kind.
 _TAGS: Final = {deltas: tag for tag, deltas in _DELTA_TAGS.items()}
 
-#: How a line with such a delta begins, when nothing stands before its tag.
+#: The start of a line with such a delta, without a prefix.
 _DELTA_STARTS: dict[bytes, _Deltas] = {tag + b':"': deltas for tag, deltas in _DELTA_TAGS.items()}
 
-#: What stands behind a line without being part of it.
+#: Characters that are stripped from the end of a line.
 _BLANKS: Final = b"\r \t"
 
-#: A text delta that is this word and nothing else says that the model failed.
+#: A text delta that consists of this word means that the model failed.
 _FAILED: Final = "hasArenaError"
 
-#: Step bookkeeping that may say why an answer has no content.
+#: Step bookkeeping that may explain why an answer has no content.
 _EXPLAINING_TAG: Final = b"ae"
 
 #: Step and tool bookkeeping, known and harmless; other tags are skipped too, but counted.
 _SKIPPED_TAGS = frozenset({b"af", b"a8", b"a9", b"aa", b"ab"})
 
-#: All tags of which something is known.
+#: All known tags.
 _KNOWN_TAGS: Final = frozenset({*_DELTA_TAGS, *READERS, *_SKIPPED_TAGS, _EXPLAINING_TAG})
 
 
 class Wire:
-    """Reads one answer. Not for reuse; `close` it in the end, where it shares `held` with others."""
+    """Parses one answer. Call `close` in the end to release its share of `memory_budget`."""
 
-    def __init__(self, *, max_line_bytes: int = MAX_LINE_BYTES, held: Held | None = None) -> None:
+    def __init__(self, *, max_line_bytes: int = MAX_LINE_BYTES, memory_budget: MemoryBudget | None = None) -> None:
         self._max_line_bytes = max_line_bytes
-        self._share = (held or Held()).share()  # of what the open lines of all answers may hold
-        self._open_line = bytearray()  # a line whose end has not come; grows in place: no quadratic joins
-        self._held: dict[_Deltas, str] = {}  # a high surrogate at the end of a delta waits for its other half
-        #: The answer is over: its terminal event has been read.
+        self._memory = (memory_budget or MemoryBudget()).share()  # for the unfinished line
+        self._open_line = bytearray()  # the unfinished line; grows in place, which avoids quadratic time
+        self._half_pairs: dict[_Deltas, str] = {}  # high surrogates at the ends of deltas, until their pairs arrive
+        #: Whether the terminal event has been returned.
         self.ended = False
         self._at_eof = False
-        self._dropping = False  # the rest of an overlong line, up to its newline
-        self._unknown = Kinds(MAX_KINDS_PER_ANSWER)
-        #: What bookkeeping says of an answer without content: upstream's own words, '' if there are none.
+        self._dropping = False  # skips the rest of an overlong line, up to its newline
+        self._unknown = KindCounter(MAX_KINDS_PER_ANSWER)
+        #: Upstream's own explanation of an answer without content, from bookkeeping lines; '' if there is none.
         self.explanation = ""
 
     @property
     def unknown(self) -> Mapping[str, int]:
-        """What was skipped, by kind (`upstream.protocol.drift`): unknown lines and items, and lines after the end."""
+        """Counts of what was skipped, by kind (`upstream.protocol.drift`): unknown lines and items, late lines."""
         return self._unknown.counts
 
     @property
     def open_bytes(self) -> int:
-        """How much has come of a line whose end has not."""
+        """The size of the unfinished line."""
         return len(self._open_line)
 
     def feed(self, data: bytes) -> list[Event]:
-        """Take what one read brought; return the events it completed."""
-        if not self._open_line and not self._held and not self.ended:
+        """Parse the bytes of one read; return the events that it completed."""
+        if not self._open_line and not self._half_pairs and not self.ended:
             delta = _read_delta(data)
             if delta is not None and len(data) <= self._max_line_bytes:
                 return [delta]
@@ -111,25 +111,25 @@ class Wire:
         return events
 
     def feed_eof(self) -> list[Event]:
-        """Take the end of the transport: a last line may lack its newline; an answer without an end is a failure."""
+        """Handle the end of the transport: the last line may lack a newline; without a finish, it is a failure."""
         self._at_eof = True
         events = self._read_block(self._take_open_line())
         return events if self.ended else events + self._end(_truncation())
 
     def close(self) -> None:
-        """Let go of what is held: no more will be fed."""
+        """Release the buffer; `feed` must not be called any more."""
         self._take_open_line()
 
     def _take_open_line(self) -> bytes:
-        """Take what has come of a line; it is no longer held."""
+        """Return the unfinished line and empty its buffer."""
         line = bytes(self._open_line)
         self._open_line.clear()
-        self._share.set(0)
+        self._memory.set(0)
         return line
 
     def _check_open_line(self) -> list[Event]:
         size = len(self._open_line)
-        if size <= self._max_line_bytes and self._share.set(size):
+        if size <= self._max_line_bytes and self._memory.set(size):
             return []
         self._take_open_line()
         self._dropping = True
@@ -138,24 +138,24 @@ class Wire:
         return self._read_overlong()
 
     def _read_block(self, block: bytes) -> list[Event]:
-        """Read whole lines, joined by newlines: all at once if they are deltas of one kind, as nearly always."""
-        if not self.ended and not self._held and len(block) <= min(self._max_line_bytes, _MAX_RUN_BYTES):
+        """Parse complete lines, joined by newlines: at once if they are deltas of one kind, the usual case."""
+        if not self.ended and not self._half_pairs and len(block) <= min(self._max_line_bytes, _MAX_RUN_BYTES):
             deltas = _read_uniform_block(block)
             if deltas is not None:
                 return [deltas]
             before, _, last = block.rpartition(b"\n")
-            deltas = _read_uniform_block(before)  # an answer's end comes with its last deltas
+            deltas = _read_uniform_block(before)  # the finish often arrives with the last deltas
             if deltas is not None:
                 return [deltas, *self._read_lines([last])]
         return self._read_lines(block.split(b"\n"))
 
     def _read_lines(self, lines: list[bytes]) -> list[Event]:
-        """Read lines of all kinds: deltas of one kind that follow each other at once, the others one by one."""
+        """Parse lines of any kind: consecutive deltas of one kind together, the others one by one."""
         events: list[Event] = []
         kind: _Deltas | None = None
-        run: list[bytes] = []  # the strings of deltas of that kind
+        run: list[bytes] = []  # the strings of consecutive deltas of that kind
         late = 0
-        unknown: dict[bytes, int] = {}  # by tag, b"" for none
+        unknown: dict[bytes, int] = {}  # counts by tag, b"" for a line without one
         for line in lines:
             content = line.removeprefix(_PREFIX).rstrip(_BLANKS)
             overlong = len(line) > self._max_line_bytes
@@ -186,25 +186,25 @@ class Wire:
         return events
 
     def _read_deltas(self, kind: _Deltas, strings: list[bytes]) -> list[Event]:
-        """Read deltas of one kind that follow each other, by their strings."""
-        if kind not in self._held:
+        """Parse the strings of consecutive deltas of one kind."""
+        if kind not in self._half_pairs:
             if (run := _read_strings(kind, b"\n".join(strings), len(strings))) is not None:
                 return [run]
             if len(strings) == 1 and len(strings[0]) > MAX_LENIENT_CHARS:
-                return self._unreadable()  # as `loads` would find, slowly
+                return self._unreadable()  # the result of `loads`, which would be slow
         events: list[Event] = []
         for string in strings:
             events += self._skip("late line") if self.ended else self._read_value(_TAGS[kind], string)
         return events
 
     def _read_value(self, tag: bytes, value: bytes) -> list[Event]:
-        """Read a line's value, by its tag."""
+        """Parse a line's value according to its tag."""
         if tag == _EXPLAINING_TAG:
             self.explanation = read_explanation(value) or self.explanation
             return []
         try:
             if deltas := _DELTA_TAGS.get(tag):
-                return self._read_hard_delta(deltas, value)
+                return self._read_irregular_delta(deltas, value)
             if read := READERS.get(tag):
                 event, unknown = read(loads(value))
                 for kind in unknown:
@@ -217,34 +217,34 @@ class Wire:
         return [] if tag in _SKIPPED_TAGS else self._skip(_unknown_tag(tag))
 
     def _unreadable(self) -> list[Event]:
-        """End the answer at broken JSON; in a last line without its newline, it is the transport that broke."""
+        """End the answer at broken JSON; in a last line without a newline, it counts as a broken transport."""
         return self._end(_truncation() if self._at_eof else _violation("LMArena sent a line that cannot be read."))
 
     def _skip(self, kind: str, times: int = 1) -> list[Event]:
-        """Count what is unknown, or too late: it says nothing."""
+        """Count something unknown or late; it makes no events."""
         if times:
             self._unknown.add(kind, times)
         return []
 
-    def _read_hard_delta(self, deltas: _Deltas, value: bytes) -> list[Event]:
-        """Read a delta that is alone on its line, whatever its JSON. Raises ValueError if it is no string."""
+    def _read_irregular_delta(self, deltas: _Deltas, value: bytes) -> list[Event]:
+        """Parse a single delta without assumptions about its JSON. Raises ValueError if it is not a string."""
         text = loads(value)
         if not isinstance(text, str):
-            raise ValueError("a delta that is no string")
+            raise ValueError("the delta is not a string")
         if text == _FAILED and deltas is TextDeltas:
             return self._end(Failure(model_failed()))
-        text = self._held.pop(deltas, "") + text
+        text = self._half_pairs.pop(deltas, "") + text
         if text and "\ud800" <= text[-1] <= "\udbff":
-            self._held[deltas] = text[-1]
+            self._half_pairs[deltas] = text[-1]
             text = text[:-1]
         text = well_formed(text)
         return [deltas(text, orjson.dumps(text))]
 
     def _end(self, last: Finish | Failure) -> list[Event]:
-        """End the answer; halves of a character still held can no longer be made whole."""
+        """End the answer; incomplete surrogate pairs become U+FFFD."""
         self.ended = True
-        halves: list[Event] = [deltas("\ufffd", b'"\xef\xbf\xbd"') for deltas in self._held]
-        self._held.clear()
+        halves: list[Event] = [deltas("\ufffd", b'"\xef\xbf\xbd"') for deltas in self._half_pairs]
+        self._half_pairs.clear()
         return [*halves, last]
 
     def _read_overlong(self) -> list[Event]:
@@ -254,26 +254,26 @@ class Wire:
 
 
 def _read_delta(data: bytes) -> TextDeltas | ReasoningDeltas | None:
-    """Read what most reads bring: one line, a well-formed delta; None if it is anything else.
+    """Parse the usual content of a read: one line with a well-formed delta; None for anything else.
 
-    A stream's pace costs one call of this a delta, so it looks at as little as it can (bench/DECISIONS.md).
+    This is called once for each delta of a stream, so it checks as little as possible (bench/DECISIONS.md).
     """
     deltas = _DELTA_STARTS.get(data[:4])
     if deltas is None or data.find(b'"\n') != len(data) - 2:
         return None
     string = data[3:-1]
     try:
-        text = orjson.loads(string)  # between two quotes JSON has nothing but a string
+        text = orjson.loads(string)  # between two quotes, JSON can only be a string
     except orjson.JSONDecodeError:
         return None
     return None if text == _FAILED and deltas is TextDeltas else deltas(text, string)
 
 
 def _read_uniform_block(block: bytes) -> TextDeltas | ReasoningDeltas | None:
-    """Read a block whose lines are all well-formed deltas of one kind; None if it is anything else.
+    """Parse a block whose lines are all well-formed deltas of one kind; None for anything else.
 
-    This is the fast path of a stream, which looks at no line by itself: one `loads` checks and decodes the JSON strings
-    of all of them. `Wire._read_lines` reads any block; bench/DECISIONS.md says what it would cost alone.
+    This is the fast path of a stream: a single `loads` checks and decodes the JSON strings of all lines.
+    `Wire._read_lines` parses any block; bench/DECISIONS.md has the cost of using it alone.
     """
     start = len(_PREFIX) if block.startswith(_PREFIX) else 0
     deltas = _DELTA_TAGS.get(block[start : start + 2])
@@ -290,16 +290,16 @@ def _read_uniform_block(block: bytes) -> TextDeltas | ReasoningDeltas | None:
 
 
 def _read_strings(deltas: _Deltas, strings: bytes, count: int) -> TextDeltas | ReasoningDeltas | None:
-    """Read `count` deltas of one kind by their strings, a line each; None if one of them is no well-formed string."""
+    """Parse `count` deltas of one kind from their strings, one a line; None if one of them is not well-formed."""
     try:
-        # The newlines stay in: no JSON string may hold one, so none can reach over the end of its line.
+        # The newlines stay in: a JSON string cannot contain one, so no string extends beyond its line.
         texts = orjson.loads(b"[" + strings.replace(b"\n", b",\n") + b"]")
         text = "".join(texts)
-    except (orjson.JSONDecodeError, TypeError):  # TypeError: a list or an object reaches over lines
+    except (orjson.JSONDecodeError, TypeError):  # TypeError: a list or an object spans several lines
         return None
-    if len(texts) != count:  # a line held more than its one string
+    if len(texts) != count:  # a line had more than one string
         return None
-    if deltas is TextDeltas and _FAILED in text and _FAILED in texts:  # the search in `texts` is dear, and rarely made
+    if deltas is TextDeltas and _FAILED in text and _FAILED in texts:  # searching `texts` is slow, but rarely needed
         return None
     return deltas(text, strings)
 

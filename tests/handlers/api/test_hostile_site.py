@@ -118,7 +118,7 @@ async def test_a_whole_answer_without_end_is_an_error(
 
 
 async def test_whole_answers_have_a_bound_in_all_and_a_stream_has_none(arena: Arena, bridge: RunningBridge) -> None:
-    held = bridge.app[CLIENT]._held
+    held = bridge.app[CLIENT]._memory_budget
     held.limit = 1_000_000
 
     async def script(_turn: Turn) -> AsyncIterator[Step]:

@@ -1,4 +1,4 @@
-"""A running arena of either era, and a caller of it that is nothing but a plain HTTP client.
+"""A running arena of either era, and a plain HTTP client for it.
 
 Every test runs in both eras unless it says otherwise: `@pytest.mark.parametrize("arena", [2026], indirect=True)`.
 """
@@ -25,7 +25,7 @@ ROW = re.compile(rb"([0-9a-f]+):(?:T([0-9a-f]+),)?")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer."""
+    """A complete answer."""
 
     status: int
     headers: CIMultiDictProxy[str]
@@ -33,13 +33,13 @@ class Answer:
 
     @property
     def lines(self) -> list[tuple[str, Any]]:
-        """Tag and value of each line."""
+        """The tag and value of each line."""
         assert self.body.endswith(b"\n")
         return [(line[:2].decode(), json.loads(line[3:])) for line in self.body[:-1].split(b"\n")]
 
     @property
     def rows(self) -> list[tuple[str, bytes]]:
-        """Number and value of each flight row; raw text ends where its length says, all else with its line."""
+        """The number and value of each flight row; raw text has a length, other rows end with their line."""
         found, position = [], 0
         while position < len(self.body):
             head = ROW.match(self.body, position)
@@ -56,7 +56,7 @@ class Answer:
 
 
 class Caller:
-    """Makes calls as the site's page would; every part of one can be changed."""
+    """Makes calls like the site's page; every part of a call can be changed."""
 
     def __init__(self, arena: Arena, http: aiohttp.ClientSession) -> None:
         self.arena = arena
@@ -65,12 +65,12 @@ class Caller:
         self._last_ms = 0
 
     def new_id(self) -> str:
-        """A UUIDv7 later than all before, made now by the arena's clock."""
+        """A new UUIDv7 with the arena's time, later than all before."""
         self._last_ms = max(self._last_ms + 1, int(self.arena.clock() * 1000))
         return str(uuid.UUID(int=self._last_ms << 80 | 0x7 << 76 | 0x2 << 62))
 
     def follow_up(self, evaluation_id: str, content: str = "hello", *, model: str = "gpt-6.1-high") -> dict[str, Any]:
-        """A good body for a further turn."""
+        """A valid body for a follow-up."""
         chosen = self.arena.model(model)
         return {
             "id": evaluation_id,
@@ -82,12 +82,12 @@ class Caller:
         }
 
     def create(self, content: str = "hello", *, model: str = "gpt-6.1-high") -> dict[str, Any]:
-        """A good body for a new evaluation."""
+        """A valid body for a new evaluation."""
         mode = "direct-battle" if self.arena.era == 2026 else "direct"
         return {"mode": mode, **self.follow_up(self.new_id(), content, model=model)}
 
     def headers(self, session: Session | None = None, **more: str) -> dict[str, str]:
-        """The headers of a good call; `more` has `_` for `-`, and an empty text takes a header away."""
+        """The headers of a valid call; `more` has `_` for `-`, and an empty value removes a header."""
         cookies = (session or self.session).cookies()
         cookie = "; ".join(f"{name}={value}" for name, value in cookies.items())
         headers = {"content-type": "text/plain;charset=UTF-8", "cookie": cookie}
@@ -97,7 +97,7 @@ class Caller:
     async def send(
         self, method: str, path: str, body: Mapping[str, Any] | bytes = b"", *, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """One call, its answer read to the end."""
+        """Make one call, and read its answer completely."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         sent = self.headers() if headers is None else headers
         url = self.arena.origin + path
@@ -105,34 +105,34 @@ class Caller:
             return Answer(answer.status, answer.headers, await answer.read())
 
     async def ask(self, content: str = "hello", *, model: str = "gpt-6.1-high", **headers: str) -> Answer:
-        """A new evaluation; its id is that of the arena's last call."""
+        """Create an evaluation; its id is that of the arena's last call."""
         body = self.create(content, model=model)
         return await self.send("POST", f"{STREAM}/create-evaluation", body, headers=self.headers(None, **headers))
 
     async def ask_more(self, evaluation_id: str, content: str = "hello") -> Answer:
-        """A follow-up."""
+        """Send a follow-up."""
         path = f"{STREAM}/post-to-evaluation/{evaluation_id}"
         return await self.send("POST", path, self.follow_up(evaluation_id, content))
 
     async def ask_again(self, evaluation_id: str) -> Answer:
-        """The last turn once more."""
+        """Regenerate the last answer."""
         message = self.arena.evaluations[evaluation_id].answer_id
         path = f"{STREAM}/retry-evaluation-session-message/{evaluation_id}/messages/{message}"
         return await self.send("PUT", path, {})
 
     async def page(self, path: str | None = None, **headers: str) -> Answer:
-        """A page or a script; by default the page that the arena has now."""
+        """Get a page or a script; by default the arena's current page."""
         path = path or self.arena.page_path
         return await self.send("GET", path, headers=self.headers(None, **{"content_type": "", **headers}))
 
     async def act(self, action: str, *arguments: str, **headers: str) -> Answer:
-        """A server action, by its name."""
+        """Call a server action by its name."""
         sent = {"accept": "text/x-component", "next_action": self.arena.deployment.actions[action], **headers}
         body = json.dumps(arguments).encode()
         return await self.send("POST", self.arena.page_path, body, headers=self.headers(None, **sent))
 
     async def result(self, action: str, *arguments: str) -> dict[str, Any]:
-        """What a server action came to."""
+        """The result of a server action."""
         answer = await self.act(action, *arguments)
         assert (answer.status, answer.headers["content-type"]) == (200, "text/x-component")
         [result] = [json.loads(value) for number, value in answer.rows if number == "1"]
@@ -141,20 +141,20 @@ class Caller:
     async def fetch(
         self, method: str, url: str, data: bytes | AsyncIterator[bytes] | None = None, **headers: str
     ) -> Answer:
-        """A request of the storage."""
+        """Make a request to the storage."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         async with self.http.request(method, URL(url, encoded=True), data=data, headers=sent) as answer:
             return Answer(answer.status, answer.headers, await answer.read())
 
     async def upload(self, data: bytes, content_type: str = "image/png", name: str = "cat.png") -> dict[str, str]:
-        """The three steps; what comes of them is an attachment."""
+        """Upload a file in three steps; return the attachment."""
         place = (await self.result("generateUploadUrl", name, content_type))["data"]
         assert (await self.fetch("PUT", place["uploadUrl"], data, content_type=content_type)).status == 200
         url = (await self.result("getSignedUrl", place["key"]))["data"]["url"]
         return {"name": place["key"], "contentType": content_type, "url": url}
 
     async def show(self, content: str, *attachments: dict[str, str], model: str = "gemini-4-pro") -> Answer:
-        """A new evaluation that begins with pictures."""
+        """Create an evaluation with pictures."""
         body = self.create(content, model=model)
         body["userMessage"]["experimental_attachments"] = attachments
         return await self.send("POST", f"{STREAM}/create-evaluation", body)

@@ -1,4 +1,4 @@
-"""The model catalog of 2026, against the list on the page."""
+"""The model catalog of 2026, compared with the list on the page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def groups(caller: Caller) -> dict[str, list[dict[str, Any]]]:
     return {group["arena"]: group["models"] for group in found}
 
 
-async def test_every_model_stands_in_the_groups_that_it_fits(arena: Arena, caller: Caller) -> None:
+async def test_every_model_is_in_its_groups(arena: Arena, caller: Caller) -> None:
     found = await groups(caller)
     assert list(found) == ["text", "code", "document", "text-to-image", "text-to-video", "search"]
     ids = {name: {entry["id"] for entry in entries if "id" in entry} for name, entries in found.items()}
@@ -44,11 +44,11 @@ async def test_one_entry_is_unreadable_and_none_is_ranked(caller: Caller) -> Non
     assert not any("rank" in entry or "rankByModality" in entry for entry in entries)
 
 
-async def test_names_and_what_cannot_be_chosen(arena: Arena, caller: Caller) -> None:
+async def test_the_catalog_has_display_names_and_unselectable_models(arena: Arena, caller: Caller) -> None:
     entries = {entry["id"]: entry for group in (await groups(caller)).values() for entry in group if "id" in entry}
     shown = {entry["publicName"]: entry.get("displayName") for entry in entries.values()}
     assert shown["kimi-k3-turbo"] == "kimi-k2.9-instruct"
-    assert shown["olmo-4-32b-think-0210"] in shown  # the name that is shown is another model's public name
+    assert shown["olmo-4-32b-think-0210"] in shown  # the display name is another model's public name
     assert None in shown.values()
     hidden = {entry["publicName"] for entry in entries.values() if not entry["userSelectable"]}
     assert hidden == {model.public_name for model in arena.models if not model.user_selectable} != set()

@@ -1,4 +1,4 @@
-"""What the site insists on for a turn: a mode, a battle now and then, ids of the right time; and chats read back."""
+"""The site's demands on a turn (its mode, occasional battles, the time within ids), and chats read back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def failure(answer: Answer) -> tuple[int, str]:
 
 
 async def begin(caller: Caller, prompt: str = "hello") -> str:
-    """A new evaluation; its id."""
+    """Create an evaluation; return its id."""
     assert (await caller.ask(prompt)).status == 200
     return caller.arena.calls[-1].evaluation_id or ""
 
@@ -59,9 +59,7 @@ async def test_a_mode_that_is_not_allowed_uses_up_no_ids(arena: Arena, caller: C
 
 
 @pytest.mark.parametrize(("every", "good"), [(1, 0), (3, 2)])
-async def test_every_so_many_follow_ups_the_site_wants_a_battle(
-    arena: Arena, caller: Caller, every: int, good: int
-) -> None:
+async def test_the_site_demands_a_battle_periodically(arena: Arena, caller: Caller, every: int, good: int) -> None:
     arena.battle_every = every
     evaluation = await begin(caller)
     assert [(await caller.ask_more(evaluation)).status for _ in range(good)] == [200] * good
@@ -88,7 +86,7 @@ async def test_only_follow_ups_that_began_are_counted(arena: Arena, caller: Call
 
 
 def moved(new_id: str, milliseconds: int) -> str:
-    """A UUIDv7 of another time."""
+    """A UUIDv7 with a different time."""
     return str(uuid.UUID(int=uuid.UUID(new_id).int + (milliseconds << 80)))
 
 
@@ -111,7 +109,7 @@ async def test_ids_of_another_time_are_refused(arena: Arena, caller: Caller, sec
 
 
 @in_2026
-async def test_an_old_evaluation_goes_on(arena: Arena, caller: Caller) -> None:
+async def test_an_old_evaluation_can_be_continued(arena: Arena, caller: Caller) -> None:
     caller.session = arena.sign_in(expires_in=86400.0)
     evaluation = await begin(caller)
     now = arena.clock()
@@ -120,7 +118,7 @@ async def test_an_old_evaluation_goes_on(arena: Arena, caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("arena", [2025], indirect=True)
-async def test_in_2025_nobody_looks_at_the_time(caller: Caller) -> None:
+async def test_in_2025_the_time_within_ids_is_not_checked(caller: Caller) -> None:
     body = caller.create()
     body |= {name: moved(body[name], -(10**9)) for name in ("id", "userMessageId", "modelAMessageId")}
     assert (await caller.send("POST", CREATE, body)).status == 200
@@ -179,7 +177,7 @@ async def test_a_chat_is_read_back(arena: Arena, caller: Caller) -> None:
 @pytest.mark.parametrize("fault", ["reset_middle", "eof_middle", "cut_chunked"])
 @pytest.mark.parametrize("after", [2, 99])
 @pytest.mark.parametrize("keeps", [True, False])
-async def test_what_is_left_of_a_broken_stream(
+async def test_a_broken_stream_is_recorded_in_part(
     arena: Arena, caller: Caller, fault: str, after: int, keeps: bool
 ) -> None:
     arena.keeps_generating = keeps
@@ -201,7 +199,7 @@ async def test_what_is_left_of_a_broken_stream(
 
 
 @in_2026
-async def test_a_script_says_what_comes_of_an_answer_that_it_cuts(arena: Arena, caller: Caller) -> None:
+async def test_a_script_determines_the_status_of_an_answer_that_it_cuts(arena: Arena, caller: Caller) -> None:
     arena.keeps_generating = True
     arena.script = lambda _: [Line("a0", "here "), Abort(), Line("a0", "and there"), Line("ad", {})]
     with pytest.raises(aiohttp.ClientError):
@@ -224,7 +222,7 @@ async def test_a_model_that_failed_is_not_completed(arena: Arena, caller: Caller
 
 
 @in_2026
-async def test_who_may_read_a_chat(arena: Arena, caller: Caller) -> None:
+async def test_only_the_owner_may_read_a_chat(arena: Arena, caller: Caller) -> None:
     evaluation = await begin(caller)
     unknown = await caller.page(f"/api/evaluation/{caller.new_id()}")
     assert failure(unknown) == (404, "Evaluation session not found")

@@ -1,4 +1,4 @@
-"""The control surface, as a person with curl uses it."""
+"""The control API, as used with curl."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def control(caller: Caller, method: str, path: str, body: bytes = b"") -> 
     return answer.status, json.loads(answer.body)
 
 
-async def test_arm_see_and_clear(caller: Caller) -> None:
+async def test_faults_are_armed_listed_and_cleared(caller: Caller) -> None:
     status, faults = await control(caller, "GET", "faults")
     assert (status, faults["known"].keys(), faults["armed"]) == (200, FAULTS.keys(), [])
     status, faults = await control(caller, "POST", "faults", b'{"name":"rate_limited","times":2,"retry_after":"0"}')
@@ -30,13 +30,13 @@ async def test_arm_see_and_clear(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"[1]", b"{}", b'{"name":"earthquake"}', b'{"name":"html","nonsense":1}'])
-async def test_what_cannot_be_armed(caller: Caller, body: bytes) -> None:
+async def test_invalid_faults_are_refused(caller: Caller, body: bytes) -> None:
     status, answer = await control(caller, "POST", "faults", body)
     assert (status, list(answer)) == (400, ["error"])
 
 
 @pytest.mark.parametrize("arena", [2026], indirect=True)
-async def test_see_and_set_traits(arena: Arena, caller: Caller) -> None:
+async def test_traits_are_listed_and_set(arena: Arena, caller: Caller) -> None:
     status, traits = await control(caller, "GET", "traits")
     assert (status, traits["era"], traits["modes"], traits["battle_every"]) == (200, 2026, ["direct-battle"], 0)
     body = b'{"battle_every": 3, "modes": ["direct"], "account_modes": {"ada": []}, "moved_to": "https://arena.ai"}'
@@ -63,13 +63,13 @@ async def test_see_and_set_traits(arena: Arena, caller: Caller) -> None:
         b'{"moved_to": "arena.ai"}',
     ],
 )
-async def test_what_cannot_be_set(arena: Arena, caller: Caller, body: bytes) -> None:
+async def test_invalid_traits_are_refused(arena: Arena, caller: Caller, body: bytes) -> None:
     before = arena.traits()
     status, answer = await control(caller, "POST", "traits", body)
     assert (status, list(answer), arena.traits()) == (400, ["error"], before)
 
 
-async def test_calls_without_secrets_and_without_its_own(arena: Arena, caller: Caller) -> None:
+async def test_calls_are_listed_without_secrets_and_without_control_calls(arena: Arena, caller: Caller) -> None:
     await caller.ask("hello there")
     await caller.ask("")
     await control(caller, "GET", "faults")

@@ -1,4 +1,4 @@
-"""Each fault, seen from the wire: what comes over the socket, and how it ends."""
+"""Each fault as seen on the socket: the bytes, and how the connection ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PICTURE_FAULTS = {fault for fault, row in FAULTS.items() if row.on in ("action",
 
 @dataclass(frozen=True)
 class Seen:
-    """What came over the socket; `status` is 0 where nothing came."""
+    """What was received; `status` is 0 if there was nothing."""
 
     status: int
     headers: dict[str, str]
@@ -34,7 +34,7 @@ class Seen:
 
 
 async def call(caller: Caller, prompt: str = "/count 3") -> Seen:
-    """One call by hand, read until the connection ends or nothing more comes."""
+    """Make one call on a raw socket, and read until the connection ends or is silent."""
     body = json.dumps(caller.create(prompt)).encode()
     headers = {"host": "arena", "connection": "close", "content-length": str(len(body)), **caller.headers()}
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
@@ -77,7 +77,7 @@ def parse(data: bytes, ending: str) -> Seen:
 
 @dataclass(frozen=True)
 class Refused:
-    """An answer in place of the good one."""
+    """A fault that replaces the answer."""
 
     name: str
     status: int
@@ -123,7 +123,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("row", REFUSED, ids=lambda row: f"{row.name} {row.parameters or ''}")
-async def test_refusing_faults(arena: Arena, caller: Caller, row: Refused) -> None:
+async def test_faults_that_replace_the_answer(arena: Arena, caller: Caller, row: Refused) -> None:
     arena.faults.arm(row.name, **row.parameters)
     seen = await call(caller)
     assert (seen.status, seen.ending) == (row.status, WHOLE)
@@ -139,7 +139,7 @@ async def test_refusing_faults(arena: Arena, caller: Caller, row: Refused) -> No
 
 @dataclass(frozen=True)
 class Bent:
-    """The good answer gone bad."""
+    """A fault that changes the stream of the answer."""
 
     name: str
     body: bytes
@@ -196,7 +196,7 @@ BENT = [
 
 
 @pytest.mark.parametrize("row", BENT, ids=lambda row: f"{row.name} {row.parameters or ''}")
-async def test_bending_faults(arena: Arena, caller: Caller, row: Bent) -> None:
+async def test_faults_that_change_the_stream(arena: Arena, caller: Caller, row: Bent) -> None:
     arena.faults.arm(row.name, **row.parameters)
     seen = await call(caller)
     assert (seen.body, seen.ending) == (row.body, row.ending)
@@ -208,14 +208,14 @@ async def test_bending_faults(arena: Arena, caller: Caller, row: Bent) -> None:
     assert (await call(caller)).body == ONE + TWO + THREE + STOP
 
 
-async def test_unknown_tags_stand_between_good_lines(arena: Arena, caller: Caller) -> None:
+async def test_unknown_tags_are_between_valid_lines(arena: Arena, caller: Caller) -> None:
     arena.faults.arm("unknown_tags")
     lines = (await call(caller)).body.split(b"\n")
     assert (b"\n".join(lines[:2]) + b"\n", b"\n".join(lines[-3:])) == (ONE + TWO, THREE + STOP)
     assert {line[:2] for line in lines[2:-3]} == {b"af", b"ae", b"", b"ah", b"ak", b"zz", b"b0"}
 
 
-async def test_unknown_items_stand_between_good_lines(arena: Arena, caller: Caller) -> None:
+async def test_unknown_items_are_between_valid_lines(arena: Arena, caller: Caller) -> None:
     arena.faults.arm("unknown_items")
     lines = (await caller.ask("/count 3")).lines
     assert [tag for tag, _ in lines] == ["a0", "a0", "a2", "a0", "ad"]
@@ -224,7 +224,7 @@ async def test_unknown_items_stand_between_good_lines(arena: Arena, caller: Call
     assert evaluation.messages[-1] == Message("assistant", "1 2 3 ")
 
 
-async def test_signs_of_life_until_a_release(arena: Arena, caller: Caller) -> None:
+async def test_heartbeats_continue_until_a_release(arena: Arena, caller: Caller) -> None:
     release = asyncio.Event()
     arena.faults.arm("heartbeats_only", every=0.001, release=release)
     asyncio.get_running_loop().call_later(0.02, release.set)
@@ -256,7 +256,7 @@ async def test_battle_turn_leaves_the_evaluation_stuck(arena: Arena, caller: Cal
 @pytest.mark.parametrize("arena", [2026], indirect=True)
 @pytest.mark.parametrize("on", ["page", "script", "catalog", "me", "evaluation"])
 @pytest.mark.parametrize(("fault", "status"), [("not_allowed", 405), ("login_redirect", 302), ("slow", 200)])
-async def test_what_is_read_can_go_wrong(arena: Arena, caller: Caller, on: str, fault: str, status: int) -> None:
+async def test_faults_apply_to_reads(arena: Arena, caller: Caller, on: str, fault: str, status: int) -> None:
     await caller.ask()
     paths = {
         "page": arena.page_path,
@@ -314,7 +314,7 @@ def test_every_fault_has_a_row() -> None:
 # Arming
 
 
-async def test_faults_wait_for_their_number_kind_and_account(arena: Arena, caller: Caller) -> None:
+async def test_faults_apply_to_their_number_kind_and_account(arena: Arena, caller: Caller) -> None:
     other = arena.sign_in("grace@example.org")
     arena.faults.arm("rate_limited", 2)
     arena.faults.arm("html", on="follow-up")
@@ -336,13 +336,13 @@ async def test_a_call_that_is_refused_anyway_uses_up_no_fault(arena: Arena, call
     assert len(arena.faults.armed()) == 1
 
 
-async def test_a_page_can_be_bent(arena: Arena, caller: Caller) -> None:
+async def test_a_fault_changes_a_page(arena: Arena, caller: Caller) -> None:
     arena.faults.arm("wrong_content_type", on="page")
     page = await caller.page()
     assert (page.headers["content-type"], b"initialModels" in page.body) == ("application/octet-stream", True)
 
 
-async def test_faults_bend_scripts(arena: Arena, caller: Caller) -> None:
+async def test_a_fault_changes_a_scripted_answer(arena: Arena, caller: Caller) -> None:
     async def script(_: Turn) -> Any:
         yield Line("a0", "one ")
         yield Line("a0", "two")
@@ -367,7 +367,7 @@ async def test_faults_bend_scripts(arena: Arena, caller: Caller) -> None:
     ],
     ids=lambda value: value["name"] if isinstance(value, dict) else "",
 )
-def test_arming_what_does_not_exist(arena: Arena, arguments: dict[str, Any], complaint: str) -> None:
+def test_arming_an_unknown_fault_is_an_error(arena: Arena, arguments: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         arena.faults.arm(**arguments)
     assert arena.faults.armed() == ()

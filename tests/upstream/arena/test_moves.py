@@ -1,4 +1,4 @@
-"""Where the site and its page are, and what their former places answer."""
+"""Moves of the site and of its page, and the answers at their former addresses."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_every_answer_tells_the_sites_own_time(arena: Arena, caller: Calle
 
 
 @in_2026
-async def test_the_era_can_change_in_running(arena: Arena, caller: Caller) -> None:
+async def test_the_era_can_change_while_the_arena_runs(arena: Arena, caller: Caller) -> None:
     arena.era = 2025
     assert (arena.page_path, list(arena.modes), arena.bare_script_names) == ("/?mode=direct", ["direct"], False)
     assert [(await caller.page()).status, (await caller.page("/text/direct")).status] == [200, 404]

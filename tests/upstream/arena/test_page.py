@@ -1,4 +1,4 @@
-"""The page with its models, the scripts with the action ids, and what a deployment changes."""
+"""The page with its models, the scripts with the action ids, and the changes of a deployment."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def pieces(page: Answer) -> list[str]:
 
 
 def models(page: Answer) -> list[dict[str, Any]]:
-    _, _, behind = "".join(pieces(page)).partition('"initialModels":')
-    found: list[dict[str, Any]] = json.JSONDecoder().raw_decode(behind)[0]
+    _, _, after = "".join(pieces(page)).partition('"initialModels":')
+    found: list[dict[str, Any]] = json.JSONDecoder().raw_decode(after)[0]
     return found
 
 

@@ -1,4 +1,4 @@
-"""The life of a session's tokens in 2026: what renews them, what does not, and what revokes the login."""
+"""A session's tokens in 2026: which calls renew them, which do not, and what revokes the login."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def test_renewal_in_pieces(arena: Arena, caller: Caller, before: bool, aft
     assert (await caller.ask(cookie=header(jar))).status == 200
 
 
-async def test_what_is_no_authenticated_read_renews_nothing(arena: Arena, caller: Caller) -> None:
+async def test_other_calls_than_authenticated_reads_renew_nothing(arena: Arena, caller: Caller) -> None:
     session = caller.session = arena.sign_in(expires_in=100.0)
     script = next(iter(arena.deployment.scripts))
     answers = [
@@ -107,7 +107,7 @@ async def test_what_is_no_authenticated_read_renews_nothing(arena: Arena, caller
     assert ([set_cookies(answer) for answer in answers], session.refreshes) == ([{}] * 6, 0)
 
 
-async def test_writes_end_with_the_token(arena: Arena, caller: Caller) -> None:
+async def test_writes_are_refused_after_the_token_has_expired(arena: Arena, caller: Caller) -> None:
     await caller.ask()
     evaluation = arena.calls[-1].evaluation_id or ""
     now = arena.clock()
@@ -124,7 +124,7 @@ async def test_writes_end_with_the_token(arena: Arena, caller: Caller) -> None:
     assert (await caller.ask_more(evaluation)).status == 200
 
 
-# A refresh token is good for once
+# A refresh token can be used once
 
 
 @pytest.mark.parametrize("path", READS)
@@ -140,7 +140,7 @@ async def test_a_refresh_token_used_twice_revokes_the_login(arena: Arena, caller
     assert (await caller.ask(cookie=header(session.cookies()))).status == 401
 
 
-async def test_reads_side_by_side_spend_one_token_twice(arena: Arena, caller: Caller) -> None:
+async def test_concurrent_reads_use_a_refresh_token_twice(arena: Arena, caller: Caller) -> None:
     session = caller.session = arena.sign_in(expires_in=60.0)
     cookie = header(session.cookies())
     answers = await asyncio.gather(*(me(caller, cookie) for _ in range(3)))
@@ -148,7 +148,7 @@ async def test_reads_side_by_side_spend_one_token_twice(arena: Arena, caller: Ca
     assert (session.refreshes, fate(session)) == (1, (False, True, 2))
 
 
-async def test_an_old_cookie_that_is_not_near_its_end_revokes_nothing(arena: Arena, caller: Caller) -> None:
+async def test_an_old_cookie_far_from_its_expiry_revokes_nothing(arena: Arena, caller: Caller) -> None:
     session = caller.session
     old = header(session.cookies())
     arena.rotate(session)
@@ -159,13 +159,13 @@ async def test_an_old_cookie_that_is_not_near_its_end_revokes_nothing(arena: Are
     now = arena.clock()
     arena.clock = lambda: now + 3500
     assert (await caller.ask(cookie=old)).status == 401
-    assert fate(session) == (True, False, 0)  # a POST never renews, so it spends nothing
+    assert fate(session) == (True, False, 0)  # a POST never renews, so it uses no refresh token
     assert (await me(caller, old)).status == 401
     assert fate(session) == (False, True, 1)
 
 
 @pytest.mark.parametrize("fault", ["server_error", "challenge", "reset_before_headers"])
-async def test_trouble_in_front_of_the_site_spends_no_token(arena: Arena, caller: Caller, fault: str) -> None:
+async def test_a_fault_in_front_of_the_site_uses_no_token(arena: Arena, caller: Caller, fault: str) -> None:
     session = caller.session = arena.sign_in(expires_in=0.0)
     arena.faults.arm(fault, None, on="me")
     if fault == "reset_before_headers":
@@ -178,7 +178,7 @@ async def test_trouble_in_front_of_the_site_spends_no_token(arena: Arena, caller
     assert ((await me(caller)).status, session.refreshes, fate(session)) == (200, 1, (True, False, 0))
 
 
-async def test_a_session_ends_for_good(arena: Arena, caller: Caller) -> None:
+async def test_a_session_without_a_refresh_token_expires_for_good(arena: Arena, caller: Caller) -> None:
     caller.session = arena.sign_in(expires_in=0.0)
     arena.expire(caller.session)
     answer = await me(caller)

@@ -1,4 +1,4 @@
-"""Accounts of the arena: the session cookie whole and in pieces, expired, rotated; and the clearance before it.
+"""Accounts of the arena: session cookies whole and in pieces, expired and rotated; and the clearance.
 
 What a GET does for a session whose token ends is in `test_renewal.py`.
 """
@@ -25,7 +25,7 @@ def cookie_header(cookies: dict[str, str]) -> str:
 
 
 def set_cookies(answer: Answer) -> dict[str, str]:
-    """What a browser would make of `Set-Cookie`: name → value, '' for one that is cleared."""
+    """Parse `Set-Cookie` headers like a browser: values by name, '' for a cleared cookie."""
     pairs = (header.partition(";")[0].partition("=") for header in answer.headers.getall("set-cookie", []))
     return {name: value for name, _, value in pairs}
 
@@ -34,7 +34,7 @@ def decoded(text: str) -> dict[str, Any]:
     return dict(json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))))
 
 
-def test_the_cookie_tells_who_and_until_when(arena: Arena) -> None:
+def test_the_cookie_has_the_user_and_the_expiry(arena: Arena) -> None:
     session = arena.sign_in("grace@example.org", expires_in=3600)
     assert session.cookie_value.startswith("base64-")
     assert "=" not in session.cookie_value
@@ -60,7 +60,7 @@ def test_pieces_join_to_the_whole_and_secrets_stay_out_of_repr(arena: Arena) -> 
     assert session.cookie_value not in repr(session)
 
 
-async def test_whole_pieces_and_what_is_missing(arena: Arena, caller: Caller) -> None:
+async def test_whole_cookies_pieces_and_missing_pieces(arena: Arena, caller: Caller) -> None:
     pieces = arena.sign_in().cookies(pieces=True)
     backwards = dict(reversed(pieces.items()))
     gap = {f"{COOKIE}.0": pieces[f"{COOKIE}.0"], f"{COOKIE}.2": pieces[f"{COOKIE}.1"]}
@@ -97,7 +97,7 @@ async def test_in_2025_an_expired_session_reads_no_page(arena: Arena, caller: Ca
 
 
 @pytest.mark.parametrize("arena", [2026], indirect=True)
-async def test_in_2026_a_dead_session_reads_the_page_as_a_visitor(arena: Arena, caller: Caller) -> None:
+async def test_in_2026_an_expired_session_reads_the_page_as_a_visitor(arena: Arena, caller: Caller) -> None:
     arena.expire(caller.session)
     for answer in (await caller.page(), await caller.page(cookie="arena-auth-prod-v1=base64-e30")):
         assert (answer.status, set_cookies(answer)) == (200, {})

@@ -1,4 +1,4 @@
-"""The storage, from its three steps to the model's eyes: what it takes, what it refuses, and its faults."""
+"""The storage: the three steps of an upload, what the model sees, refusals, and faults."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from upstream.arena.storage import StoredObject
 if TYPE_CHECKING:
     from tests.upstream.arena.conftest import Answer, Caller
 
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 200  # of four pieces
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 200  # four pieces
 PDF = b"%PDF-1.7\n" + bytes(99)
 UPLOAD = ("generateUploadUrl", "cat.png", "image/png")
 
 
 async def place(caller: Caller) -> str:
-    """A URL for a PNG."""
+    """Get an upload URL for a PNG."""
     return str((await caller.result(*UPLOAD))["data"]["uploadUrl"])
 
 
@@ -39,7 +39,7 @@ async def put(caller: Caller, url: str, data: bytes = PNG) -> Answer:
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "webp"])
-async def test_a_picture_comes_in_and_out_again(arena: Arena, caller: Caller, kind: str) -> None:
+async def test_a_picture_is_uploaded_and_downloaded(arena: Arena, caller: Caller, kind: str) -> None:
     attachment = await caller.upload(PNG, f"image/{kind}", f"ein Otter, 水.{kind}")
     key = attachment["name"]
     assert re.fullmatch(rf"{caller.session.user_id}/\d{{13}}-ein Otter, 水\.{kind}", key)
@@ -53,20 +53,20 @@ async def test_a_picture_comes_in_and_out_again(arena: Arena, caller: Caller, ki
     assert [call.kind for call in arena.calls] == ["upload-url", "sign"]
 
 
-async def test_a_put_is_answered_by_an_etag_and_nothing_else(caller: Caller) -> None:
+async def test_a_put_is_answered_by_an_etag_only(caller: Caller) -> None:
     answer = await put(caller, await place(caller))
     assert (answer.status, answer.body, answer.headers["content-length"]) == (200, b"", "0")
     assert re.fullmatch('"[0-9a-f]{32}"', answer.headers["etag"])
 
 
-async def test_a_url_tells_when_it_ends(arena: Arena, caller: Caller) -> None:
+async def test_a_url_has_its_expiry(arena: Arena, caller: Caller) -> None:
     arena.storage.expires = 900
     query = parse_qs(urlsplit(await place(caller)).query)
     [date], [expires], [signed] = query["X-Amz-Date"], query["X-Amz-Expires"], query["X-Amz-SignedHeaders"]
     assert (re.fullmatch(r"\d{8}T\d{6}Z", date) is not None, expires, signed) == (True, "900", "host")
 
 
-async def test_uploads_side_by_side_have_keys_of_their_own(arena: Arena, caller: Caller) -> None:
+async def test_concurrent_uploads_have_different_keys(arena: Arena, caller: Caller) -> None:
     pictures = [PNG + bytes([number]) for number in range(20)]
     attachments = await asyncio.gather(*map(caller.upload, pictures))
     assert [arena.storage.objects[attachment["name"]].data for attachment in attachments] == pictures
@@ -86,7 +86,7 @@ async def test_an_actions_answer_is_long_and_full_of_decoys(caller: Caller) -> N
 
 
 @pytest.mark.parametrize("arena", [2026], indirect=True)
-async def test_a_pdf_comes_in_and_is_shown_to_a_model_that_reads_files(caller: Caller) -> None:
+async def test_a_pdf_is_uploaded_and_shown_to_a_model_that_reads_files(caller: Caller) -> None:
     attachment = await caller.upload(PDF, "application/pdf", "paper.pdf")
     [message] = json.loads((await caller.show("/echo", attachment, model="archivist-2")).text)
     assert message["attachments"] == [{**attachment, "bytes": len(PDF), "sha256": sha256(PDF).hexdigest()}]
@@ -118,7 +118,9 @@ async def test_in_2025_there_are_no_pdfs(arena: Arena, caller: Caller) -> None:
         (("getSignedUrl", "nobody/1-cat.png"), "File not found"),
     ],
 )
-async def test_actions_without_success(arena: Arena, caller: Caller, arguments: tuple[str, ...], error: str) -> None:
+async def test_actions_fail_for_invalid_arguments(
+    arena: Arena, caller: Caller, arguments: tuple[str, ...], error: str
+) -> None:
     assert await caller.result(*arguments) == {"success": False, "error": error}
     assert arena.calls[-1].refusal == error
 
@@ -140,7 +142,7 @@ async def test_bad_calls_of_actions(
     assert (await caller.act(*arguments, **headers)).status == status
 
 
-async def test_only_what_is_there_and_ones_own_is_signed(arena: Arena, caller: Caller) -> None:
+async def test_only_existing_files_of_the_account_are_signed(arena: Arena, caller: Caller) -> None:
     attachment, forgotten = await caller.upload(PNG), await caller.upload(PNG)
     arena.storage.forget(forgotten["name"])
     assert not (await caller.result("getSignedUrl", forgotten["name"]))["success"]
@@ -154,7 +156,7 @@ async def test_only_what_is_there_and_ones_own_is_signed(arena: Arena, caller: C
 
 @dataclass(frozen=True)
 class BadPut:
-    """A good PUT, changed."""
+    """A valid PUT with a change."""
 
     name: str
     code: str
@@ -240,7 +242,7 @@ async def test_a_model_sees_exactly_the_bytes(arena: Arena, caller: Caller) -> N
     assert list(evaluation.messages[0].attachments) == seen
 
 
-async def test_a_picture_without_a_word(caller: Caller) -> None:
+async def test_a_picture_without_text(caller: Caller) -> None:
     assert (await caller.show("", await caller.upload(PNG))).status == 200
 
 
@@ -338,13 +340,13 @@ async def test_refusing_faults_of_the_storage(arena: Arena, caller: Caller, on: 
 async def test_broken_connections(arena: Arena, caller: Caller, fault: str, data: bytes, on: str) -> None:
     url = await place(caller) if on == "put" else (await caller.upload(data))["url"]
     stored = 0 if on == "put" else 1
-    arena.faults.arm(fault, times=None, on=on)  # aiohttp itself repeats a PUT or GET, once
+    arena.faults.arm(fault, times=None, on=on)  # aiohttp itself repeats a PUT or GET once
     with pytest.raises(aiohttp.ClientError):
         await (put(caller, url, data) if on == "put" else caller.fetch("GET", url))
     call = arena.storage.calls[-1]
     await call.done.wait()
     if (on, fault, len(data)) == ("put", "reset_middle", 99):
-        stored = 1  # all of it had come: only the answer is lost
+        stored = 1  # all of it was received: only the answer is lost
     assert (call.fault, len(arena.storage.objects)) == (fault, stored)
     assert (call.status is None) == (on == "put" or fault != "reset_middle")
 

@@ -1,4 +1,4 @@
-"""Good calls: the line stream, the directives, what evaluations remember, scripts, callers who leave."""
+"""Valid calls: the line stream, directives, the messages of evaluations, scripts, callers that leave."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def evaluation_id(arena: Arena) -> str:
 
 
 def tags(answer: Answer) -> str:
-    """The run of tags, each kind once."""
+    """The sequence of tags, without repetitions."""
     line_tags = [tag for tag, _ in answer.lines]
     return " ".join([*line_tags[:1], *(tag for before, tag in pairwise(line_tags) if tag != before)])
 
@@ -121,7 +121,7 @@ async def test_an_image_model_draws_as_many_as_it_is_told(caller: Caller, prompt
     assert (len(pictures), len(bodies)) == (number, number)
 
 
-# What evaluations remember
+# The messages of evaluations
 
 
 async def test_a_model_sees_every_turn_of_its_evaluation(arena: Arena, caller: Caller) -> None:
@@ -193,7 +193,7 @@ async def test_a_script_sees_the_turn(arena: Arena, caller: Caller) -> None:
     assert [(message.role, message.content) for message in turn.messages] == [("user", "hi")]
 
 
-async def test_a_script_that_waits_by_itself_holds_no_line_back(arena: Arena, caller: Caller) -> None:
+async def test_a_script_that_waits_delays_no_line(arena: Arena, caller: Caller) -> None:
     more = asyncio.Event()
 
     async def script(_: Turn) -> AsyncIterator[Step]:
@@ -210,7 +210,7 @@ async def test_a_script_that_waits_by_itself_holds_no_line_back(arena: Arena, ca
         assert await response.content.read() == b'a0:"raw"\nad:{}\n'
 
 
-async def test_raw_steps_are_writes_of_their_own(arena: Arena, caller: Caller) -> None:
+async def test_raw_steps_are_separate_writes(arena: Arena, caller: Caller) -> None:
     pieces = [b'a0:"\xe4', b"\xbd\xa0", b'"\n', b"ad:{}\n"]
     arena.script = lambda _: [Raw(piece) for piece in pieces]
     body = json.dumps(caller.create()).encode()
@@ -219,18 +219,18 @@ async def test_raw_steps_are_writes_of_their_own(arena: Arena, caller: Caller) -
     assert arena.evaluations[evaluation_id(arena)].messages[-1].content == "你"
 
 
-def test_pace_is_silence_before_each_line(arena: Arena) -> None:
+def test_pace_is_a_pause_before_each_line(arena: Arena) -> None:
     model = arena.model("gpt-6.1-high")
     turn = Turn(model, Evaluation("", "", model), (Message("user", "/count 1"),))
     steps = list(answer(turn, pace=0.5, picture=str))
     assert steps == [Pause(0.5), Line("a0", "1 "), Pause(0.5), Line(*STOP)]
 
 
-# Callers who leave
+# Callers that leave
 
 
 @pytest.mark.parametrize("fault", ["no_headers", "silent_start", "silent_middle"])
-async def test_the_caller_who_leaves_is_noticed_within_a_second(arena: Arena, caller: Caller, fault: str) -> None:
+async def test_a_caller_that_leaves_is_noticed_within_a_second(arena: Arena, caller: Caller, fault: str) -> None:
     arena.faults.arm(fault)
     request = b"\r\n".join(
         [
@@ -259,7 +259,7 @@ async def received(arena: Arena) -> Call:
     return arena.calls[-1]
 
 
-async def test_stopping_cuts_off_silent_answers_and_blames_no_caller(arena: Arena, caller: Caller) -> None:
+async def test_stopping_aborts_silent_answers_and_marks_no_caller_as_gone(arena: Arena, caller: Caller) -> None:
     arena.faults.arm("silent_start")
     body = json.dumps(caller.create()).encode()
     async with caller.http.post(arena.origin + CREATE, data=body, headers=caller.headers()):
@@ -268,13 +268,13 @@ async def test_stopping_cuts_off_silent_answers_and_blames_no_caller(arena: Aren
     assert (arena.calls[-1].done.is_set(), arena.calls[-1].closed.is_set()) == (True, False)
 
 
-async def test_many_streams_side_by_side_are_cheap(caller: Caller) -> None:
+async def test_many_concurrent_streams_are_cheap(caller: Caller) -> None:
     async with asyncio.timeout(20):
         answers = await asyncio.gather(*(caller.ask("/count 500") for _ in range(100)))
     assert {len(answer.lines) for answer in answers} == {501}
 
 
-async def test_a_taken_port_leaves_nothing_behind(arena: Arena) -> None:
+async def test_a_taken_port_leaves_no_listener(arena: Arena) -> None:
     port = int(arena.origin.rpartition(":")[2])
     with pytest.raises(OSError, match="address already in use"):
         await Arena(port=port).start()

@@ -1,4 +1,4 @@
-"""What the site would refuse, the arena refuses in the same way, and says why in the call's record."""
+"""The arena refuses calls in the same way as the site, and records the reason in the call."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ Body = dict[str, Any]
 
 @dataclass(frozen=True)
 class Row:
-    """A good call, changed, and what becomes of it."""
+    """A valid call with a change, and the expected result."""
 
     name: str
     change: Callable[[Body], object]
-    complaint: str  # stands in the answer's body
+    complaint: str  # a part of the answer's body
     path: tuple[str | int, ...] | None = None  # of the schema's issue; None: {"error": …}
     model: str = "gpt-6.1-high"
 
 
 @dataclass(frozen=True)
 class HeaderRow:
-    """A good call with other headers."""
+    """A valid call with other headers."""
 
     name: str
     headers: dict[str, str] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class HeaderRow:
 
 
 def put(*path: str, to: object) -> Callable[[Body], object]:
-    """Set one field, deep within the body."""
+    """Set one nested field of the body."""
 
     def change(body: Body) -> None:
         for key in path[:-1]:
@@ -66,7 +66,7 @@ def attach(*attachments: object) -> Callable[[Body], object]:
 V4 = "9b2d7a54-0f0b-4c39-9d0c-6b0f3d1f5a11"
 REFUSED = [
     Row("mode is missing", drop("mode"), "Required", ("mode",)),
-    Row("mode is a word that nobody knows", put("mode", to="battle"), "expected 'direct' | 'direct-battle'", ("mode",)),
+    Row("an unknown mode", put("mode", to="battle"), "expected 'direct' | 'direct-battle'", ("mode",)),
     Row("a second answer is asked for", put("modelBMessageId", to=V4), "'modelBMessageId'", ()),
     Row("a field is missing", drop("modelAMessageId"), "Required", ("modelAMessageId",)),
     Row("a field is unknown", put("temperature", to=1), "'temperature'", ()),
@@ -83,7 +83,7 @@ REFUSED = [
         ("userMessage", "experimental_attachments")),
     Row("an attachment lacks its url", attach({"name": "key", "contentType": "image/png"}), "Required",
         ("userMessage", "experimental_attachments", 0, "url")),
-    Row("an attachment is no picture", attach({**PICTURE, "contentType": "text/html"}), "Unsupported",
+    Row("an attachment is not a picture", attach({**PICTURE, "contentType": "text/html"}), "Unsupported",
         ("userMessage", "experimental_attachments", 0, "contentType")),
     Row("the prompt is too long", put("userMessage", "content", to="é" * 113_001), "at most 113000",
         ("userMessage", "content")),
@@ -137,7 +137,7 @@ async def test_refuses_a_body_in_2026(arena: Arena, caller: Caller, row: Row) ->
 
 
 async def refuses(arena: Arena, caller: Caller, row: Row) -> None:
-    """A good call, changed, is refused with 400 and the right words."""
+    """Check that a changed call is refused with 400 and the right message."""
     body = caller.create(model=row.model)
     row.change(body)
     answer = await caller.send("POST", CREATE, body)
@@ -170,7 +170,7 @@ async def test_accepts_a_body(arena: Arena, caller: Caller, row: Row) -> None:
     [b"", b"{", b"\xff", b'{"id": NaN}', b"[" * 100_000],
     ids=["empty", "cut", "no UTF-8", "NaN", "deep"],
 )
-async def test_refuses_what_is_no_json(caller: Caller, body: bytes) -> None:
+async def test_refuses_invalid_json(caller: Caller, body: bytes) -> None:
     answer = await caller.send("POST", CREATE, body)
     assert (answer.status, json.loads(answer.body)) == (400, {"error": "Invalid JSON in the request body"})
 
@@ -199,7 +199,7 @@ async def test_origin_and_referer_of_the_conversation_fit(arena: Arena, caller: 
     assert (await caller.send("POST", CREATE, body, headers=headers)).status == 200
 
 
-async def test_ids_serve_once(caller: Caller) -> None:
+async def test_ids_can_be_used_once(caller: Caller) -> None:
     first, second = caller.create(), caller.create()
     await caller.send("POST", CREATE, first)
     again = await caller.send("POST", CREATE, {**second, "id": first["id"]})
@@ -290,6 +290,6 @@ async def test_unknown_paths_in_2026(
     assert arena.calls[-1].refusal is not None
 
 
-def test_models_of_ones_own() -> None:
+def test_custom_models() -> None:
     only = Model("9b2d7a54-0f0b-4c39-9d0c-6b0f3d1f5a11", "only-one", {"text": True})
     assert Arena(models=[only]).model("only-one") is only

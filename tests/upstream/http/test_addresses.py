@@ -1,4 +1,4 @@
-"""Only public addresses are connected to: the same judgement for literals and for what DNS answers."""
+"""Connections are made to public addresses only, whether literal or from DNS."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_public_address_is_public(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", REFUSED.values(), ids=REFUSED)
-def test_any_other_is_refused_before_a_socket_is_made(address: str) -> None:
+def test_any_other_address_is_refused_before_a_socket_is_made(address: str) -> None:
     assert not is_public(address)
     made: list[object] = []
 
@@ -98,13 +98,13 @@ def test_a_public_address_gets_a_socket_of_its_family() -> None:
         assert (made.family, made.type) == (socket.AF_INET, socket.SOCK_STREAM)
 
 
-def test_a_unix_socket_is_no_public_address() -> None:
+def test_a_unix_socket_is_not_a_public_address() -> None:
     with pytest.raises(AddressRefused):
         guarded_socket_factory()((socket.AF_UNIX, socket.SOCK_STREAM, 0, "", ("/run/docker.sock",)))
 
 
 @pytest.mark.parametrize("host", ["lmarena.ai", "ARENA.AI.", "1.1.1.1", "2606:4700:4700::1111", "0x7f.1"])
-def test_a_host_that_is_public_by_its_name(host: str) -> None:
+def test_a_host_with_a_public_name_is_public(host: str) -> None:
     assert is_public_host(host)
 
 
@@ -112,5 +112,5 @@ def test_a_host_that_is_public_by_its_name(host: str) -> None:
     "host",
     ["localhost", "arena", "arena.localhost", "arena.internal.", "10.0.0.1", "127.0.0.1", "::1", "2130706433", ""],
 )
-def test_a_host_of_the_house(host: str) -> None:
+def test_a_host_with_a_local_name_is_not_public(host: str) -> None:
     assert not is_public_host(host)

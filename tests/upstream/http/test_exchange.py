@@ -1,4 +1,4 @@
-"""One request and its answer: what is sent, what counts as the answer, what becomes of the connection."""
+"""One request and its response: the bytes sent, the response, and whether the connection is reused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from upstream.http.exchange import encode_head
 from upstream.http.exchange_types import ConnectionBroke, HttpError, NotHttp
 
 
-def test_a_request_as_it_is_sent() -> None:
+def test_a_request_is_encoded_exactly() -> None:
     assert encode_head("POST", "a.test:81", "/x?y=%20", {"Accept": "*/*", "Cookie": "a=b"}, 2) == (
         b"POST /x?y=%20 HTTP/1.1\r\nHost: a.test:81\r\nAccept: */*\r\nCookie: a=b\r\nContent-Length: 2\r\n\r\n"
     )
@@ -21,7 +21,7 @@ def test_a_request_as_it_is_sent() -> None:
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\n", "\r", "\0"])
-def test_nothing_begins_a_header_of_its_own(end: str) -> None:
+def test_a_line_break_cannot_inject_a_header(end: str) -> None:
     for target, headers in (
         (f"/{end}CANARY: 1", {}),
         ("/", {"Cookie": f"a{end}CANARY: 1"}),
@@ -32,7 +32,7 @@ def test_nothing_begins_a_header_of_its_own(end: str) -> None:
         assert "CANARY" not in str(caught.value)
 
 
-async def test_an_interim_answer_is_none() -> None:
+async def test_an_interim_response_is_ignored() -> None:
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n" + OK)
@@ -58,7 +58,7 @@ async def test_a_connection_serves_one_request_after_another() -> None:
         assert (requests, len(exchanges.pool)) == ([b"/x1", b"/x2"], 1)
 
 
-async def test_a_request_that_has_not_wholly_left_spoils_its_connection() -> None:
+async def test_a_connection_is_not_reused_after_a_partly_sent_request() -> None:
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a read transport too
@@ -71,7 +71,7 @@ async def test_a_request_that_has_not_wholly_left_spoils_its_connection() -> Non
 
 
 @pytest.mark.parametrize("way", ["release", "close"])
-async def test_half_an_answer_spoils_its_connection(way: str) -> None:
+async def test_a_connection_is_not_reused_after_half_a_response(way: str) -> None:
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(OK[:-1])
@@ -79,12 +79,12 @@ async def test_half_an_answer_spoils_its_connection(way: str) -> None:
 
     async with towards(peer) as (exchanges, origin):
         response = await exchanges.request("GET", origin, "/", {})
-        for _ in range(2):  # more than once is no harm
+        for _ in range(2):  # idempotent
             getattr(response, way)()
         assert len(exchanges.pool) == 0
 
 
-async def test_whoever_waits_no_more_leaves_no_connection() -> None:
+async def test_a_cancelled_request_leaves_no_connection() -> None:
     arrived = asyncio.Event()
 
     async def peer(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
@@ -101,7 +101,7 @@ async def test_whoever_waits_no_more_leaves_no_connection() -> None:
         assert exchanges.pool.busy == 0
 
 
-async def test_an_answer_that_does_not_come_is_a_broken_connection() -> None:
+async def test_a_missing_response_is_a_broken_connection() -> None:
     async def peer(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
 
@@ -110,7 +110,7 @@ async def test_an_answer_that_does_not_come_is_a_broken_connection() -> None:
             await exchanges.request("GET", origin, "/", {})
 
 
-async def test_another_protocol_is_an_answer_too() -> None:
+async def test_a_switch_of_protocols_is_a_response() -> None:
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
@@ -122,7 +122,7 @@ async def test_another_protocol_is_an_answer_too() -> None:
         assert (response.status, len(exchanges.pool)) == (101, 0)
 
 
-async def test_what_came_unasked_is_no_answer_to_the_next_request() -> None:
+async def test_unsolicited_bytes_do_not_answer_the_next_request() -> None:
     answered = 0
 
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -148,7 +148,7 @@ async def test_what_came_unasked_is_no_answer_to_the_next_request() -> None:
 
 
 @pytest.mark.parametrize("greeting", [b"SSH-2.0-OpenSSH_9.2\r\n", b""], ids=["another protocol", "closed at once"])
-async def test_who_speaks_first_is_asked_once(greeting: bytes) -> None:
+async def test_a_peer_that_sends_first_gets_one_request_only(greeting: bytes) -> None:
     connections = 0
 
     async def peer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -162,7 +162,7 @@ async def test_who_speaks_first_is_asked_once(greeting: bytes) -> None:
     assert connections == 1
 
 
-async def test_a_body_that_is_no_http_breaks_at_once() -> None:
+async def test_an_invalid_body_fails_at_once() -> None:
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n")
@@ -181,7 +181,7 @@ async def test_a_body_that_is_no_http_breaks_at_once() -> None:
         assert len(exchanges.pool) == 0
 
 
-async def test_a_request_given_up_half_sent_leaves_no_socket() -> None:
+async def test_a_request_cancelled_half_sent_leaves_no_socket() -> None:
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a read transport too
@@ -202,7 +202,7 @@ async def test_a_request_given_up_half_sent_leaves_no_socket() -> None:
 
 
 @pytest.mark.parametrize("rest", [b"", b"HTTP/1.1 200 OK\r\n", OK.replace(b"hi", b"no")])
-async def test_nothing_behind_an_answer_is_taken_for_more_of_it(rest: bytes) -> None:
+async def test_bytes_after_a_response_are_not_part_of_it(rest: bytes) -> None:
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(OK + rest)
@@ -224,7 +224,7 @@ async def test_a_body_without_a_length_ends_with_its_connection() -> None:
 
 
 @pytest.mark.parametrize("head", ["Content-Length: 3", "Transfer-Encoding: chunked"])
-async def test_a_body_that_is_cut_short_breaks_behind_what_has_come(head: str) -> None:
+async def test_a_truncated_body_fails_after_the_bytes_received(head: str) -> None:
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         body = b"2\r\nhi\r\n" if "chunked" in head else b"hi"
@@ -244,7 +244,7 @@ async def test_a_body_that_is_cut_short_breaks_behind_what_has_come(head: str) -
         assert len(exchanges.pool) == 0
 
 
-async def test_nobody_sends_more_than_is_taken() -> None:
+async def test_reading_pauses_while_the_body_is_not_taken() -> None:
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
@@ -267,7 +267,7 @@ async def test_nobody_sends_more_than_is_taken() -> None:
         assert (taken, len(exchanges.pool)) == (size, 1)
 
 
-async def test_headers_without_an_end_are_not_read_for_ever() -> None:
+async def test_endless_headers_are_not_read_forever() -> None:
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\n" + b"A: CANARY\r\n" * 100_000)
@@ -280,7 +280,7 @@ async def test_headers_without_an_end_are_not_read_for_ever() -> None:
         assert len(exchanges.pool) == 0
 
 
-async def test_a_connection_that_the_kernel_gives_up_is_no_silence() -> None:
+async def test_a_connection_aborted_by_the_kernel_is_not_a_timeout() -> None:
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(OK[:-1])

@@ -1,4 +1,4 @@
-"""A call that nobody waits for any more: the head of its answer is read all the same, for a moment, for its cookie."""
+"""After a caller has left, the head of the response is still read for a short time, for its cookie."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STATUSES = (
 
 @dataclass
 class Site:
-    """Takes requests, and answers when it is told; `left` is set when the caller has closed the connection."""
+    """Accepts requests, and answers on demand; `left` is set when the caller has closed the connection."""
 
     answer: bytes
     came: asyncio.Event = field(default_factory=asyncio.Event)
@@ -43,7 +43,7 @@ class Site:
         self.came.set()
         await self.go.wait()
         with suppress(ConnectionError):
-            for at in range(0, len(self.answer), 7):  # a head may come in pieces
+            for at in range(0, len(self.answer), 7):  # a head may arrive in pieces
                 writer.write(self.answer[at : at + 7])
                 await asyncio.sleep(0)
             await reader.read()
@@ -56,22 +56,22 @@ def answer(status: str, *headers: str) -> bytes:
 
 
 @pytest.mark.parametrize("status", STATUSES)
-async def test_the_head_is_read_after_its_caller_has_left(status: str) -> None:
+async def test_the_head_is_read_after_the_caller_has_left(status: str) -> None:
     site, heard = Site(answer(status)), asyncio.Queue[CIMultiDict[str]]()
     async with towards(site) as (exchanges, origin), asyncio.timeout(5):
         async with asyncio.TaskGroup() as tasks:
             call = tasks.create_task(exchanges.request("POST", origin, "/", {}, b"{}", on_head=heard.put_nowait))
             await site.came.wait()
             call.cancel()
-        assert call.cancelled()  # at once
+        assert call.cancelled()  # immediately
         site.go.set()
         assert (await heard.get())["Set-Cookie"] == "a=new"
-        await site.left.wait()  # its body is of no use
+        await site.left.wait()  # the body is not needed
         assert (len(exchanges.pool), exchanges.pool.busy) == (0, 0)
     assert heard.empty()
 
 
-async def test_the_head_is_read_after_its_time_is_over() -> None:
+async def test_the_head_is_read_after_the_deadline() -> None:
     site, heard = Site(answer("200 OK")), asyncio.Queue[CIMultiDict[str]]()
     async with towards(site) as (exchanges, origin), asyncio.timeout(5):
         deadline = asyncio.get_running_loop().time() + 0.01
@@ -85,7 +85,7 @@ async def test_the_head_is_read_after_its_time_is_over() -> None:
 @pytest.mark.parametrize(
     "begins", [b"", b"HTTP/1.1 200 OK\r\nSet-Cookie: a=n", b"HTTP/1.1 103 Early Hints\r\nSet-Cookie: a=no\r\n\r\n"]
 )
-async def test_a_head_that_does_not_come_is_not_waited_for(begins: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_wait_for_a_late_head_is_bounded(begins: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("upstream.http.exchange.OUTLIVE_SECONDS", 0.05)
     assert OUTLIVE_SECONDS < 1
     site, heard = Site(begins), asyncio.Queue[CIMultiDict[str]]()
@@ -100,7 +100,7 @@ async def test_a_head_that_does_not_come_is_not_waited_for(begins: bytes, monkey
     assert heard.empty()
 
 
-async def test_a_head_that_is_no_http_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_invalid_late_head_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("upstream.http.exchange.OUTLIVE_SECONDS", 60.0)
     site, heard = Site(b"no HTTP at all\r\n\r\n"), asyncio.Queue[CIMultiDict[str]]()
     async with towards(site) as (exchanges, origin), asyncio.timeout(5):
@@ -113,7 +113,7 @@ async def test_a_head_that_is_no_http_ends_it(monkeypatch: pytest.MonkeyPatch) -
     assert heard.empty()
 
 
-async def test_nobody_is_waited_for_who_wants_to_hear_nothing() -> None:
+async def test_without_on_head_the_connection_is_closed_at_once() -> None:
     site = Site(answer("200 OK"))
     async with towards(site) as (exchanges, origin), asyncio.timeout(5):
         async with asyncio.TaskGroup() as tasks:
@@ -124,7 +124,7 @@ async def test_nobody_is_waited_for_who_wants_to_hear_nothing() -> None:
         await site.left.wait()
 
 
-async def test_the_end_waits_for_heads_that_may_still_come() -> None:
+async def test_shutdown_waits_for_late_heads() -> None:
     site, heard = Site(answer("200 OK")), asyncio.Queue[CIMultiDict[str]]()
     async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
         async with towards(site) as (exchanges, origin):
@@ -136,7 +136,7 @@ async def test_the_end_waits_for_heads_that_may_still_come() -> None:
         assert heard.get_nowait()["Set-Cookie"] == "a=new"
 
 
-async def test_the_end_does_not_wait_for_heads_that_do_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_wait_for_late_heads_at_shutdown_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("upstream.http.exchange.OUTLIVE_SECONDS", 60.0)
     monkeypatch.setattr("upstream.http.exchange.FINISH_SECONDS", 0.02)
     site, heard = Site(b""), asyncio.Queue[CIMultiDict[str]]()
@@ -150,7 +150,7 @@ async def test_the_end_does_not_wait_for_heads_that_do_not_come(monkeypatch: pyt
     assert heard.empty()
 
 
-# --- as the client uses it ---
+# --- through the client ---
 
 CALLS: Mapping[str, Callable[[Asker, float], Awaitable[object]]] = {
     "create": lambda asker, timeout: asker.open(timeout=timeout),
@@ -160,7 +160,7 @@ CALLS: Mapping[str, Callable[[Asker, float], Awaitable[object]]] = {
 
 @dataclass
 class Late:
-    """An arena that keeps its answers back, whose cookies it replaces."""
+    """An arena that holds its answers back, which rotate the cookie."""
 
     arena: Arena
     asker: Asker
@@ -196,7 +196,7 @@ async def arena() -> AsyncIterator[Arena]:
 
 @pytest.mark.parametrize("pieces", [False, True], ids=["whole", "pieces"])
 @pytest.mark.parametrize("kind", ["create", "me"])
-async def test_a_cookie_is_not_lost_with_its_caller(arena: Arena, kind: str, pieces: bool) -> None:
+async def test_a_cookie_is_kept_although_its_caller_has_left(arena: Arena, kind: str, pieces: bool) -> None:
     async with late(arena, kind, pieces=pieces) as site:
         async with asyncio.TaskGroup() as tasks:
             call = tasks.create_task(_awaited(CALLS[kind](site.asker, 5.0)))
@@ -207,7 +207,7 @@ async def test_a_cookie_is_not_lost_with_its_caller(arena: Arena, kind: str, pie
 
 
 @pytest.mark.parametrize("kind", ["create", "me"])
-async def test_a_cookie_is_not_lost_with_its_time(arena: Arena, kind: str) -> None:
+async def test_a_cookie_is_kept_although_its_call_has_timed_out(arena: Arena, kind: str) -> None:
     async with late(arena, kind) as site:
         with pytest.raises(TimedOut):
             await CALLS[kind](site.asker, 0.02)
@@ -215,7 +215,7 @@ async def test_a_cookie_is_not_lost_with_its_time(arena: Arena, kind: str) -> No
         await site.rotated()
 
 
-async def test_a_cookie_is_not_lost_with_the_client_s_end(arena: Arena) -> None:
+async def test_a_cookie_is_kept_although_the_client_shuts_down(arena: Arena) -> None:
     async with late(arena, "create") as site:
         async with connected(arena.origin) as client:
             other = Asker(arena, client, site.session)
@@ -231,7 +231,7 @@ REFUSALS = ("expired", "rate_limited", "recaptcha", "moderated", "server_error",
 
 
 @pytest.mark.parametrize("fault", REFUSALS)
-async def test_a_cookie_that_a_refusal_brings_is_taken(arena: Arena, fault: str) -> None:
+async def test_a_cookie_of_a_refusal_is_kept(arena: Arena, fault: str) -> None:
     async with connected(arena.origin) as client:
         asker = Asker(arena, client, session := arena.sign_in())
         arena.rotate(session)

@@ -1,4 +1,4 @@
-"""Connections at rest: which goes out again, which is closed, and when."""
+"""Idle connections: which are reused, which are closed, and when."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
         writer.write(OK)
 
 
-async def test_the_one_used_last_goes_out_first() -> None:
+async def test_the_connection_used_last_is_reused_first() -> None:
     async with towards(answering) as (exchanges, origin):
         first, second = [await exchanges.request("GET", origin, "/", {}) for _ in range(2)]
         assert first.connection is not second.connection
@@ -30,7 +30,7 @@ async def test_the_one_used_last_goes_out_first() -> None:
         assert len(exchanges.pool) == 2
 
 
-async def test_one_that_was_let_go_is_another_request_s() -> None:
+async def test_a_released_connection_serves_another_request() -> None:
     async with towards(answering) as (exchanges, origin):
         first = await exchanges.request("GET", origin, "/", {})
         await read(first)
@@ -41,7 +41,7 @@ async def test_one_that_was_let_go_is_another_request_s() -> None:
         assert await read(second) == b"hi"
 
 
-async def test_one_that_the_site_closes_at_rest_does_not_go_out() -> None:
+async def test_a_connection_that_the_site_closed_while_idle_is_not_reused() -> None:
     asked = 0
 
     async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -60,7 +60,7 @@ async def test_one_that_the_site_closes_at_rest_does_not_go_out() -> None:
         assert asked == 2
 
 
-async def test_one_that_has_rested_for_long_enough_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_idle_connection_is_closed_after_its_keep_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_module, "KEEPALIVE_SECONDS", 0.1)
     gone = asyncio.Semaphore(0)
 
@@ -80,7 +80,7 @@ async def test_one_that_has_rested_for_long_enough_is_closed(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("closed", [False, True])
-async def test_what_rests_makes_room_for_another_origin(closed: bool) -> None:
+async def test_an_idle_connection_is_evicted_for_another_origin(closed: bool) -> None:
     leave = asyncio.Event()
 
     async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -105,19 +105,19 @@ async def test_what_rests_makes_room_for_another_origin(closed: bool) -> None:
         leave.set()
 
 
-async def test_whoever_waits_for_a_place_gets_it() -> None:
+async def test_a_waiting_request_gets_a_free_place() -> None:
     one = towards(answering, connections=1)
     async with one as (exchanges, origin), asyncio.timeout(4), asyncio.TaskGroup() as tasks:
         first = await exchanges.request("GET", origin, "/", {})
         waiting = [tasks.create_task(exchanges.request("GET", origin, "/", {})) for _ in range(2)]
-        await asyncio.sleep(0)  # they wait now
+        await asyncio.sleep(0)  # now they are waiting
         await read(first)
         for done in asyncio.as_completed(waiting):
             assert await read(await done) == b"hi"
         assert len(exchanges.pool) == 1
 
 
-async def test_a_turn_that_comes_too_late_goes_to_the_next() -> None:
+async def test_a_cancelled_waiter_passes_its_place_to_the_next() -> None:
     async with (
         towards(answering, connections=1) as (exchanges, origin),
         asyncio.timeout(4),
@@ -125,15 +125,15 @@ async def test_a_turn_that_comes_too_late_goes_to_the_next() -> None:
     ):
         first = await exchanges.request("GET", origin, "/", {})
         leaves, stays = [tasks.create_task(exchanges.request("GET", origin, "/", {})) for _ in range(2)]
-        await asyncio.sleep(0)  # they wait now
+        await asyncio.sleep(0)  # now they are waiting
         await read(first)
-        leaves.cancel()  # in the turn of the loop in which the place became its own
+        leaves.cancel()  # in the iteration of the loop in which it got its place
         assert await read(await stays) == b"hi"
         assert (len(exchanges.pool), exchanges.pool.busy) == (1, 0)
 
 
-async def test_there_are_never_more_than_the_limit_whoever_leaves() -> None:
-    """Sixty calls to two origins over three places, a third of which are cancelled at every stage of a call."""
+async def test_the_limit_holds_although_callers_leave() -> None:
+    """Sixty calls to two origins over three places; a third of them are cancelled, at every stage of a call."""
     async with (
         towards(answering, connections=3) as (exchanges, origin),
         towards(answering) as (_, other),
@@ -156,7 +156,7 @@ async def test_there_are_never_more_than_the_limit_whoever_leaves() -> None:
         assert exchanges.pool.busy == 0
 
 
-async def test_many_are_closed_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_connections_are_closed_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     many = 2 * CLOSED_AT_ONCE + 1
     async with towards(answering, connections=many) as (exchanges, origin), asyncio.timeout(20):
         for response in [await exchanges.request("GET", origin, "/", {}) for _ in range(many)]:
@@ -169,7 +169,7 @@ async def test_many_are_closed_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -
         assert left == [CLOSED_AT_ONCE + 1, 1, 0]
 
 
-async def test_the_end_closes_all() -> None:
+async def test_closing_the_pool_closes_all_connections() -> None:
     gone = asyncio.Semaphore(0)
 
     async def until_closed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -184,7 +184,7 @@ async def test_the_end_closes_all() -> None:
         rests, runs = [await exchanges.request("GET", origin, "/", {}) for _ in range(2)]
         await read(rests)
     assert not exchanges.pool
-    runs.release()  # too late, and no harm
+    runs.release()  # has no effect any more
     async with asyncio.timeout(5):
         for _ in range(2):
             await gone.acquire()

@@ -1,4 +1,4 @@
-"""Which proxy a call goes through: what `upstream.proxy` and the environment may say, and what NO_PROXY exempts."""
+"""The choice of the proxy for a call: `upstream.proxy`, the environment, and the exceptions of NO_PROXY."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ BAD = (
 
 
 @pytest.mark.parametrize("url", GOOD)
-def test_a_url_that_names_a_proxy(url: str) -> None:
+def test_a_valid_proxy_url_is_parsed(url: str) -> None:
     assert parse_proxy(url) == GOOD[url]
 
 
 @pytest.mark.parametrize("url", BAD)
-def test_a_url_that_names_none_is_not_quoted(url: str) -> None:
+def test_an_invalid_proxy_url_is_not_quoted(url: str) -> None:
     with pytest.raises(ValueError, match=r"http, https, socks5|SOCKS5 proxy takes|user name has no colon") as caught:
         parse_proxy(url)
     assert "word" not in str(caught.value).replace("password", "")
@@ -64,7 +64,7 @@ def test_a_url_that_names_none_is_not_quoted(url: str) -> None:
     | st.text(max_size=40).map("socks5h://{}".format)
     | st.text(max_size=40).map("http://{}".format)
 )
-def test_no_text_makes_anything_but_a_proxy_or_a_value_error(text: str) -> None:
+def test_any_text_gives_a_proxy_or_a_value_error(text: str) -> None:
     try:
         proxy = parse_proxy(text)
     except ValueError:
@@ -74,19 +74,19 @@ def test_no_text_makes_anything_but_a_proxy_or_a_value_error(text: str) -> None:
     assert "\n" not in str(proxy) + proxy.user + proxy.password
 
 
-def test_how_a_proxy_is_called() -> None:
+def test_a_proxy_is_described_without_its_password() -> None:
     assert str(parse_proxy("socks5h://ada:word@h")) == "the SOCKS5 proxy at h:1080"
     assert str(parse_proxy("https://ada:word@[::1]:9")) == "the HTTPS proxy at [::1]:9"
     assert str(parse_proxy("http://h")) == "the HTTP proxy at h:80"
 
 
 def towards(environ: dict[str, str], host: str = "arena.ai", *, scheme: str = "https", port: int = 443) -> str:
-    """The host of the proxy for a call; '' where it goes directly."""
-    proxy = Proxies.chosen("", environ).towards(scheme, host, port)
+    """The host of the proxy for a call; '' for a direct connection."""
+    proxy = Proxies.chosen("", environ).proxy_for(scheme, host, port)
     return proxy.host if proxy else ""
 
 
-def test_what_the_environment_says() -> None:
+def test_proxies_are_read_from_the_environment() -> None:
     assert towards({}) == ""
     assert towards({"HTTPS_PROXY": "http://a", "ALL_PROXY": "http://b"}) == "a"
     assert towards({"HTTPS_PROXY": "http://a", "https_proxy": "http://c"}) == "c"
@@ -97,12 +97,12 @@ def test_what_the_environment_says() -> None:
     assert towards({"HTTPS_PROXY": "http://a"}, scheme="http", port=80) == ""
 
 
-def test_what_is_configured_goes_before_the_environment_and_its_exceptions() -> None:
+def test_the_configuration_takes_precedence_over_the_environment_and_no_proxy() -> None:
     environ = {"HTTPS_PROXY": "http://a", "NO_PROXY": "*"}
-    proxy = Proxies.chosen("socks5://b", environ).towards("https", "arena.ai", 443)
+    proxy = Proxies.chosen("socks5://b", environ).proxy_for("https", "arena.ai", 443)
     assert proxy is not None
     assert proxy.host == "b"
-    assert Proxies.chosen("none", environ).towards("https", "arena.ai", 443) is None
+    assert Proxies.chosen("none", environ).proxy_for("https", "arena.ai", 443) is None
 
 
 @pytest.mark.parametrize(
@@ -131,14 +131,14 @@ def test_what_is_configured_goes_before_the_environment_and_its_exceptions() -> 
         ("fd00::/8", "fd00::5", 443, True),
     ],
 )
-def test_what_no_proxy_exempts(exempt: str, host: str, port: int, matches: bool) -> None:
+def test_no_proxy_exempts_hosts(exempt: str, host: str, port: int, matches: bool) -> None:
     environ = {"ALL_PROXY": "http://a", "NO_PROXY": exempt}
     assert (towards(environ, host, port=port) == "") is matches
 
 
-def test_an_environment_that_cannot_be_used_stops_the_call() -> None:
+def test_an_invalid_proxy_in_the_environment_fails_the_call() -> None:
     proxies = Proxies.chosen("", {"https_proxy": "socks4://ada:word@h:1", "NO_PROXY": "arena.ai"})
-    assert proxies.towards("https", "arena.ai", 443) is None
+    assert proxies.proxy_for("https", "arena.ai", 443) is None
     with pytest.raises(NotSent, match="the proxy in https_proxy cannot be used") as caught:
-        proxies.towards("https", "other.example", 443)
+        proxies.proxy_for("https", "other.example", 443)
     assert "ada" not in caught.value.cause

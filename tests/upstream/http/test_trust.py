@@ -1,4 +1,4 @@
-"""Whom the bridge believes over TLS: what the system's certificates vouch for, in every client and in the daemon."""
+"""TLS peers are verified with the system's certificates, in every client and in the daemon."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOT_BELIEVED = "its TLS certificate or handshake is not valid"
 
 
 class Site:
-    """A site over TLS that answers everything with 503; its certificate stands in `file`."""
+    """A site over TLS that answers everything with 503; its certificate is in `file`."""
 
     def __init__(self, origin: str, file: Path) -> None:
         self.origin = origin
@@ -45,8 +45,8 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 
 
 @pytest.fixture(autouse=True)
-def anew() -> Iterator[None]:
-    """Let certificates be read again, before and after."""
+def certificates_reloaded() -> Iterator[None]:
+    """Load the certificates again, before and after the test."""
     system_context.cache_clear()
     yield
     system_context.cache_clear()
@@ -75,7 +75,7 @@ clients = pytest.mark.parametrize("call", [by_client, by_storage, by_fetcher])
 
 
 @clients
-async def test_a_peer_is_believed_whom_the_system_believes(
+async def test_a_peer_with_a_trusted_certificate_is_accepted(
     call: Callable[[Site], Awaitable[None]], site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(site.file))
@@ -85,13 +85,15 @@ async def test_a_peer_is_believed_whom_the_system_believes(
 
 
 @clients
-async def test_no_other_is(call: Callable[[Site], Awaitable[None]], site: Site) -> None:
+async def test_a_peer_with_an_untrusted_certificate_is_refused(
+    call: Callable[[Site], Awaitable[None]], site: Site
+) -> None:
     with pytest.raises(Exception, match=NOT_BELIEVED):
         await call(site)
     assert not site.asked.is_set()
 
 
-async def test_a_daemon_believes_the_same(arena: Arena, site: Site, tmp_path: Path) -> None:
+async def test_the_daemon_trusts_the_same_certificates(arena: Arena, site: Site, tmp_path: Path) -> None:
     home = Home(arena, tmp_path)
     await home.prepare()
     home.configure({"upstream": {"base_url": site.origin}})
@@ -102,7 +104,7 @@ async def test_a_daemon_believes_the_same(arena: Arena, site: Site, tmp_path: Pa
         await site.asked.wait()
 
 
-def test_certificates_are_those_that_the_system_names(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_certificates_are_those_of_the_system(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(site.file))
     assert system_context().cert_store_stats()["x509"] == 1
     assert system_context().verify_mode is ssl.CERT_REQUIRED

@@ -1,4 +1,4 @@
-"""Proxies that answer oddly, and what they are asked for; each is a script on a real socket."""
+"""Requests to proxies, and unusual answers; each proxy is a script on a real socket."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass
 class Names:
-    """Names with their addresses; no name leaves the test."""
+    """Resolves names from a table."""
 
     known: dict[str, list[str]] = field(
         default_factory=lambda: {"public.example": [PUBLIC], "inner.example": ["10.0.0.1"]}
@@ -77,14 +77,14 @@ async def fetcher_through(url: str, names: Names) -> AsyncIterator[Fetcher]:
 
 
 async def nothing_open(exchanges: PooledExchanges) -> None:
-    """Return once no connection is open, which an aborted one still is in this turn of the loop."""
+    """Wait until no connection is open; an aborted one still is in this iteration of the loop."""
     assert exchanges.pool.busy == 0
     while exchanges.opened:  # noqa: ASYNC110 — nothing tells of it
         await asyncio.sleep(0)
 
 
 class ConnectProxy:
-    """Takes CONNECT, notes whereto, and answers as the peer itself."""
+    """Accepts CONNECT, records the target, and answers in place of the peer."""
 
     def __init__(self, answers: bytes = PICTURE) -> None:
         self.asked: list[str] = []
@@ -101,7 +101,7 @@ class ConnectProxy:
 
 
 class SocksProxy:
-    """Takes SOCKS5 without a password, notes whereto, and answers as the peer itself."""
+    """Accepts SOCKS5 without a password, records the target, and answers in place of the peer."""
 
     def __init__(self, refuses: tuple[str, ...] = ()) -> None:
         self.asked: list[str] = []
@@ -129,11 +129,11 @@ class SocksProxy:
         await reader.read()
 
 
-# Pictures: the address that was judged is the one that the proxy gets
+# Pictures: the proxy gets the address that was checked
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5", "socks5h"])
-async def test_a_proxy_gets_the_address_that_was_found_public(scheme: str) -> None:
+async def test_the_proxy_gets_the_checked_public_address(scheme: str) -> None:
     proxy: ConnectProxy | SocksProxy = ConnectProxy() if scheme == "http" else SocksProxy()
     async with listening(proxy) as port, fetcher_through(f"{scheme}://127.0.0.1:{port}", names := Names()) as fetcher:
         assert await fetcher.fetch("http://public.example:81/cat.png", limit_bytes=1000, timeout=5) == PNG
@@ -153,7 +153,7 @@ async def test_a_proxy_is_not_asked_for_an_address_that_is_not_public(scheme: st
     assert proxy.asked == []
 
 
-async def test_of_several_addresses_only_public_ones_are_asked_for_in_turn() -> None:
+async def test_only_public_addresses_are_requested_from_a_proxy_in_turn() -> None:
     names = Names({"mixed.example": ["10.0.0.1", OTHER, PUBLIC]})
     proxy = SocksProxy(refuses=(OTHER,))
     async with listening(proxy) as port, fetcher_through(f"socks5h://127.0.0.1:{port}", names) as fetcher:
@@ -161,7 +161,7 @@ async def test_of_several_addresses_only_public_ones_are_asked_for_in_turn() -> 
     assert proxy.asked == [f"{OTHER}:80", f"{PUBLIC}:80"]
 
 
-async def test_a_picture_that_cannot_be_looked_up_here_is_not_asked_for() -> None:
+async def test_a_picture_whose_host_cannot_be_resolved_is_not_requested() -> None:
     proxy = SocksProxy()
     async with listening(proxy) as port, fetcher_through(f"socks5h://127.0.0.1:{port}", Names()) as fetcher:
         with pytest.raises(FetchRefused, match="its name cannot be resolved"):
@@ -169,7 +169,7 @@ async def test_a_picture_that_cannot_be_looked_up_here_is_not_asked_for() -> Non
     assert proxy.asked == []
 
 
-async def test_a_redirect_of_a_picture_is_judged_behind_a_proxy_too() -> None:
+async def test_a_redirect_of_a_picture_is_checked_behind_a_proxy_too() -> None:
     proxy = ConnectProxy(b"HTTP/1.1 302 Found\r\nLocation: http://inner.example/\r\nContent-Length: 0\r\n\r\n")
     async with listening(proxy) as port, fetcher_through(f"http://127.0.0.1:{port}", Names()) as fetcher:
         with pytest.raises(FetchRefused, match="no public address"):
@@ -177,7 +177,7 @@ async def test_a_redirect_of_a_picture_is_judged_behind_a_proxy_too() -> None:
     assert proxy.asked == [f"{PUBLIC}:80"]
 
 
-# The storage: hosts that the site says
+# The storage: hosts named by the site
 
 
 async def test_a_storage_is_named_to_the_proxy_if_its_name_is_public() -> None:
@@ -186,12 +186,12 @@ async def test_a_storage_is_named_to_the_proxy_if_its_name_is_public() -> None:
         for host in ("localhost", "10.0.0.1", "storage.internal"):
             with pytest.raises(NotPublic):
                 await exchanges.request("GET", f"https://{host}", "/", {})
-        with pytest.raises(NotSent):  # TLS, which this proxy does not play
+        with pytest.raises(NotSent):  # this proxy does not speak TLS
             await exchanges.request("GET", "https://storage.example", "/", {})
     assert (proxy.asked, names.asked) == (["storage.example:443"], [])
 
 
-# What a proxy may answer
+# Answers of a proxy
 
 
 async def test_an_answer_to_connect_may_come_in_pieces() -> None:
@@ -210,7 +210,7 @@ async def test_an_answer_to_connect_may_come_in_pieces() -> None:
         assert len(exchanges.pool) == 1
 
 
-async def test_connect_says_the_password_and_nothing_of_the_call() -> None:
+async def test_connect_sends_the_password_and_nothing_of_the_call() -> None:
     proxy = ConnectProxy(OK)
     async with listening(proxy) as port, through(f"http://ada:w%C3%B6rd@127.0.0.1:{port}", Names()) as exchanges:
         headers = {"Cookie": "secret=1", "User-Agent": "a browser's"}
@@ -228,16 +228,16 @@ async def test_connect_says_the_password_and_nothing_of_the_call() -> None:
         pytest.param(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "user name and a password", id="407"),
         pytest.param(b"HTTP/1.1 403 Filtered CANARY\r\n\r\n", "refused: it answered with status 403", id="403"),
         pytest.param(b"HTTP/1.1 302 Found\r\nLocation: http://login/\r\n\r\n", "status 302", id="a login page"),
-        pytest.param(b"SSH-2.0-CANARY\r\n", "did not answer as one", id="another protocol"),
-        pytest.param(b"", "did not answer as one", id="nothing"),
-        pytest.param(b"HTTP/1.1 200 OK\r\n", "did not answer as one", id="half a head"),
+        pytest.param(b"SSH-2.0-CANARY\r\n", "did not answer as a proxy", id="another protocol"),
+        pytest.param(b"", "did not answer as a proxy", id="nothing"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n", "did not answer as a proxy", id="half a head"),
         pytest.param(
-            b"HTTP/1.1 200 OK\r\nA: " + b"a" * 2 * MAX_HEAD_BYTES, "did not answer as one", id="too long a head"
+            b"HTTP/1.1 200 OK\r\nA: " + b"a" * 2 * MAX_HEAD_BYTES, "did not answer as a proxy", id="too long a head"
         ),
-        pytest.param(ESTABLISHED + b"CANARY", "closed the connection", id="bytes behind the head"),
+        pytest.param(ESTABLISHED + b"CANARY", "closed the connection", id="bytes after the head"),
     ],
 )
-async def test_what_an_http_proxy_answers_instead(answer: bytes, why: str) -> None:
+async def test_other_answers_of_an_http_proxy_are_reported(answer: bytes, why: str) -> None:
     async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answer)
@@ -262,7 +262,7 @@ async def test_what_an_http_proxy_answers_instead(answer: bytes, why: str) -> No
         b"\x05\x00\x05\x00\x00\x09",
     ],
 )
-async def test_what_a_socks_proxy_answers_instead(answer: bytes) -> None:
+async def test_other_answers_of_a_socks_proxy_are_reported(answer: bytes) -> None:
     async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(3)
         writer.write(answer)
@@ -299,12 +299,12 @@ async def test_a_caller_that_leaves_a_silent_proxy_leaves_nothing_behind(scheme:
 # Without a proxy
 
 
-async def test_the_next_address_is_tried_where_one_does_not_answer() -> None:
+async def test_the_next_address_is_tried_if_one_does_not_answer() -> None:
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(OK)
         await reader.read()
 
-    names = Names({"two.example": ["127.0.0.2", "127.0.0.1"]})  # the server listens at the second alone
+    names = Names({"two.example": ["127.0.0.2", "127.0.0.1"]})  # the server listens on the second only
     async with listening(peer) as port, through("none", names, Reach.CONFIGURED) as exchanges:
         assert await read(await exchanges.request("GET", f"http://two.example:{port}", "/", {})) == b"hi"

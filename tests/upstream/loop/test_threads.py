@@ -1,4 +1,4 @@
-"""Threads of their own: bounded, apart from each other, and never waited for unless somebody asks to."""
+"""Thread pools are bounded, separate from each other, and not waited for at exit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PATIENCE = 10.0
 
 @pytest.fixture
 def gate() -> Iterator[threading.Event]:
-    """What stalled work waits for; open in the end, so that no thread is left."""
+    """An event that blocks work; set in the end, so that no thread remains."""
     gate = threading.Event()
     yield gate
     gate.set()
@@ -42,7 +42,7 @@ async def test_work_gets_its_arguments_and_context_and_gives_its_outcome() -> No
         await threads.run(lambda: 1 // 0)
 
 
-async def test_there_are_never_more_than_the_limit(gate: threading.Event) -> None:
+async def test_the_number_of_threads_is_limited(gate: threading.Event) -> None:
     threads = Threads("test", 3)
     running: list[str] = []
 
@@ -58,7 +58,7 @@ async def test_there_are_never_more_than_the_limit(gate: threading.Event) -> Non
     assert [call.result() for call in calls] == [None] * 10
 
 
-async def test_work_that_nobody_waits_for_any_more_is_skipped(gate: threading.Event) -> None:
+async def test_cancelled_work_is_skipped(gate: threading.Event) -> None:
     threads = Threads("test", 1)
     done: list[int] = []
     first = threads.submit(gate.wait, PATIENCE)
@@ -71,7 +71,7 @@ async def test_work_that_nobody_waits_for_any_more_is_skipped(gate: threading.Ev
     assert (first.result(), done) == (True, [0, 2])
 
 
-async def test_a_closed_one_takes_no_more(gate: threading.Event) -> None:
+async def test_a_closed_pool_accepts_no_more_work(gate: threading.Event) -> None:
     threads = Threads("test", 1)
     kept = threads.submit(gate.wait, PATIENCE)
     threads.shutdown()
@@ -83,7 +83,7 @@ async def test_a_closed_one_takes_no_more(gate: threading.Event) -> None:
 
 
 @pytest.mark.parametrize("queued", [0, 1, 100], ids=["running", "one queued", "many queued"])
-def test_a_process_ends_without_waiting_for_them(queued: int) -> None:
+def test_a_process_exits_without_waiting_for_threads(queued: int) -> None:
     program = f"""
 import asyncio, time
 from upstream.loop.threads import Threads
@@ -98,7 +98,7 @@ asyncio.run(main())
 
 
 class StalledNames:
-    """Lookups that wait for a gate; all others are real."""
+    """Makes some lookups wait for a gate; all others are real."""
 
     def __init__(self, gate: threading.Event) -> None:
         self.asked: list[str] = []
@@ -107,7 +107,7 @@ class StalledNames:
         self._real = socket.getaddrinfo
 
     async def asked_for_one(self) -> None:
-        """Return once a lookup waits."""
+        """Wait until a lookup is blocked."""
         assert await Threads("test", 1).run(self._began.wait, PATIENCE)
 
     def __call__(self, host: str, *args: Any, **kwargs: Any) -> object:
@@ -138,7 +138,7 @@ class TestResolver:
         assert {kind for _, kind, *_ in found} == {socket.SOCK_STREAM}
         await resolver.close()
 
-    async def test_a_name_that_nobody_knows(self, names: StalledNames, gate: threading.Event) -> None:
+    async def test_an_unknown_name_is_an_error(self, names: StalledNames, gate: threading.Event) -> None:
         gate.set()
         with pytest.raises(socket.gaierror):
             await Resolver(1).resolve("nobody.test", 80)
@@ -177,7 +177,7 @@ class TestResolver:
         assert isinstance(executor, Threads)
         return asyncio.wrap_future(executor.submit(function, *args))
 
-    async def test_cancelled_lookups_are_left_behind(self, names: StalledNames) -> None:
+    async def test_cancelled_lookups_are_abandoned(self, names: StalledNames) -> None:
         resolver = Resolver(1)
         lookups = [asyncio.get_running_loop().create_task(resolver.resolve(f"n{n}.test", 80)) for n in range(3)]
         await names.asked_for_one()
@@ -187,7 +187,7 @@ class TestResolver:
         await resolver.close()
         assert names.asked == ["n0.test"]
 
-    async def test_a_name_that_is_remembered_is_looked_up_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_a_cached_name_is_looked_up_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         asked: list[str] = []
 
         def look_up(host: str, port: int, **_: object) -> object:
@@ -201,15 +201,15 @@ class TestResolver:
         assert asked == ["site.test"]
         for number in range(MAX_KEPT):
             await resolver.resolve(f"n{number}.test", 443)
-        await resolver.resolve("site.test", 443)  # it was forgotten: so many others came since
+        await resolver.resolve("site.test", 443)  # it was evicted by the many others
         assert asked.count("site.test") == 2
         await resolver.close()
 
-    async def test_a_failure_is_shared_and_not_remembered(self, names: StalledNames, gate: threading.Event) -> None:
+    async def test_a_failed_lookup_is_shared_and_not_cached(self, names: StalledNames, gate: threading.Event) -> None:
         resolver = Resolver(1, keep_seconds=60.0)
         lookups = [asyncio.get_running_loop().create_task(resolver.resolve("site.test", 443)) for _ in range(3)]
         await names.asked_for_one()
-        lookups[0].cancel()  # the others go on waiting
+        lookups[0].cancel()  # the others keep waiting
         gate.set()
         outcomes = await asyncio.gather(*lookups, return_exceptions=True)
         assert list(map(type, outcomes)) == [asyncio.CancelledError, socket.gaierror, socket.gaierror]

@@ -1,4 +1,4 @@
-"""Timers: each expires once, at its time or a little later, unless it was cancelled; the loop has one timer for all."""
+"""Each timer expires once, on time or a little later, unless it is cancelled; the loop has one timer for all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from upstream.loop.timers import Timers
 
 
 class Recorder:
-    """A timer that remembers when it expired."""
+    """A timer that records when it expired."""
 
     def __init__(self) -> None:
         self.expired_at: list[float] = []
@@ -29,7 +29,7 @@ class Recorder:
             await self.expired.wait()
 
 
-async def test_each_expires_once_and_never_before_its_time() -> None:
+async def test_each_timer_expires_once_and_never_early() -> None:
     timers, due = Timers(), monotonic() + 0.02
     recorders = {due + later: Recorder() for later in (0.1, 0.0, 0.15, 0.05)}  # the second is the first to expire
     for at, recorder in recorders.items():
@@ -42,7 +42,7 @@ async def test_each_expires_once_and_never_before_its_time() -> None:
     assert [len(recorder.expired_at) for recorder in recorders.values()] == [1] * len(recorders)
 
 
-async def test_one_that_is_cancelled_or_moved_does_not_expire() -> None:
+async def test_a_cancelled_or_moved_timer_does_not_expire() -> None:
     timers, now = Timers(), monotonic()
     cancelled, moved, last = Recorder(), Recorder(), Recorder()
     for recorder in (cancelled, moved):
@@ -57,7 +57,7 @@ async def test_one_that_is_cancelled_or_moved_does_not_expire() -> None:
     assert len(timers) == 1
 
 
-async def test_one_that_expires_may_set_and_cancel_others() -> None:
+async def test_an_expiring_timer_may_set_and_cancel_others() -> None:
     timers, now = Timers(), monotonic()
     neighbour = Recorder()
 
@@ -72,13 +72,13 @@ async def test_one_that_expires_may_set_and_cancel_others() -> None:
 
     again = Again()
     timers.set(again, now)
-    timers.set(neighbour, now)  # due with the other, which comes first
+    timers.set(neighbour, now)  # due at the same time as the other, which expires first
     await again.wait()
     assert not neighbour.expired_at
     assert len(timers) == 0
 
 
-async def test_one_that_fails_stops_no_other() -> None:
+async def test_a_failing_timer_does_not_stop_others() -> None:
     failures: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context.get("exception")))
 
@@ -108,7 +108,7 @@ async def test_the_loop_has_one_timer_for_all_and_none_behind_them(
     assert all(timer.cancelled() for timer in event_loop_timers)
 
 
-async def test_cancelled_timers_are_let_go_at_once_and_leave_few_entries() -> None:
+async def test_cancelled_timers_are_released_at_once_and_leave_few_entries() -> None:
     timers, now = Timers(), monotonic()
     kept = Recorder()
     timers.set(kept, now + 0.05)
@@ -128,7 +128,7 @@ times = st.lists(st.tuples(st.integers(0, 9), st.none() | st.integers(0, 5)), ma
 
 
 @given(times)
-def test_what_expires_is_what_was_set_last_and_not_cancelled(steps: list[tuple[int, int | None]]) -> None:
+def test_the_latest_settings_that_were_not_cancelled_expire(steps: list[tuple[int, int | None]]) -> None:
     async def run() -> None:
         timers, start = Timers(), monotonic()
         recorders = [Recorder() for _ in range(10)]
@@ -153,7 +153,7 @@ def test_what_expires_is_what_was_set_last_and_not_cancelled(steps: list[tuple[i
 
 @pytest.fixture
 async def event_loop_timers(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.TimerHandle]:
-    """The timers that were set since the test began."""
+    """The timers of the event loop that were set since the test began."""
     loop, timers = asyncio.get_running_loop(), list[asyncio.TimerHandle]()
     call_at = loop.call_at
 

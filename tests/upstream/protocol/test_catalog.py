@@ -1,4 +1,4 @@
-"""docs/behaviour.md, "Model names": plain, qualified by the id's last four, or the bare id; each model listed once."""
+"""docs/behaviour.md, "Model names": plain, qualified by the end of the id, or the id; each model is listed once."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ MANGLED: dict[str, tuple[str, Model | None]] = {
     "a suffix in capitals": ("single (preview 0110):LATEST", SINGLE),
     "a prefix and a suffix": ("openai/single (preview 0110):latest", SINGLE),
     "white space around": (" single (preview 0110)\n", SINGLE),
-    "white space behind the slash": ("openai/ single (preview 0110) ", SINGLE),
+    "white space after the slash": ("openai/ single (preview 0110) ", SINGLE),
     "another case": ("SINGLE (Preview 0110)", SINGLE),
     "another case, a prefix, a suffix, white space": (" OpenAI/Single (Preview 0110):latest ", SINGLE),
     "a qualified name": ("openai/Single (Preview 0110)@DDDD", SINGLE),
@@ -96,11 +96,11 @@ MANGLED: dict[str, tuple[str, Model | None]] = {
 
 
 @pytest.mark.parametrize(("name", "found"), MANGLED.values(), ids=MANGLED)
-def test_a_name_as_clients_mangle_it(name: str, found: Model | None) -> None:
+def test_a_name_with_the_additions_of_clients_is_found(name: str, found: Model | None) -> None:
     assert CATALOG.find(name) is found
 
 
-def test_the_exact_name_comes_before_what_is_left_of_another() -> None:
+def test_the_exact_name_takes_precedence_over_variants() -> None:
     upper, lower = model("GPT", FIRST.id), model("gpt", SECOND.id)
     slashed, latest = model("openai/gpt", THIRD.id), model("gpt:latest", SINGLE.id)
     catalog = Catalog([upper, lower, slashed, latest])
@@ -122,7 +122,7 @@ def test_a_display_name_in_another_case() -> None:
     assert Catalog([named, model("ACME 7B", SECOND.id)]).find("acme 7b") is None, "another model's name"
 
 
-def test_a_model_that_nobody_can_choose_is_found_as_mangled() -> None:
+def test_an_unselectable_model_is_found_by_variants_too() -> None:
     withheld = model("held", FIRST.id, selectable=False)
     catalog = Catalog([withheld, SINGLE])
     assert (catalog.find("openai/Held"), catalog.withheld("openai/Held")) == (None, withheld)
@@ -186,7 +186,7 @@ def test_each_model_is_listed_once_in_the_sites_order_later_ones_of_a_name_quali
     assert len(CATALOG) == 5
 
 
-def test_whatever_is_listed_is_found_by_that_name() -> None:
+def test_every_listed_model_is_found_by_its_listed_name() -> None:
     for models in ([FIRST, SECOND, ALIKE], [FIRST, ALIKE, SECOND, THIRD]):
         catalog = Catalog(models)
         assert [catalog.find(name) for name, _ in catalog] == models
@@ -196,7 +196,7 @@ def test_two_of_a_name_whose_ids_end_alike_are_listed_by_their_ids() -> None:
     assert [name for name, _ in Catalog([FIRST, SECOND, ALIKE])] == ["twin", SECOND.id, ALIKE.id]
 
 
-def test_a_plain_name_wins_over_what_reads_like_a_qualified_one() -> None:
+def test_a_plain_name_takes_precedence_over_a_qualified_one() -> None:
     impostor = model("twin@bbbb", "22222222-0000-4000-8000-000000001234")
     catalog = Catalog([FIRST, SECOND, impostor])
     assert catalog.find("twin@bbbb") is impostor
@@ -236,7 +236,7 @@ def test_a_glob_hides_by_the_public_name_or_by_the_display_name(hide: list[str])
 # --- display names ---
 
 
-def test_a_display_name_finds_its_model_but_lists_it_not_and_gives_a_key_no_right() -> None:
+def test_a_display_name_finds_its_model_but_is_neither_listed_nor_a_permission() -> None:
     catalog = Catalog([SHOWN])
     assert catalog.find("Shown One") is SHOWN
     assert [name for name, _ in catalog] == ["shown-1"]
@@ -250,13 +250,13 @@ def test_of_two_models_with_one_display_name_the_first_is_found() -> None:
 
 
 @pytest.mark.parametrize("stolen", ["single (preview 0110)", "single (preview 0110)@dddd", SINGLE.id])
-def test_a_display_name_takes_no_other_models_name(stolen: str) -> None:
+def test_a_display_name_does_not_hide_another_models_name(stolen: str) -> None:
     thief = model("thief", "00000000-0000-4000-8000-000000000003", display_name=stolen)
     for models in ([thief, SINGLE], [SINGLE, thief]):
         assert Catalog(models).find(stolen) is SINGLE
 
 
-# --- models that nobody may choose ---
+# --- models that cannot be chosen ---
 
 WITHHELD = model(
     "closed-1", "00000000-0000-4000-8000-000000000004", display_name="Closed One", selectable=False, output="image"
@@ -273,7 +273,7 @@ def test_an_unselectable_model_is_neither_listed_nor_found_but_withheld_under_ea
     assert WITHHELD in catalog.models  # so that it is saved
 
 
-def test_what_can_be_chosen_or_does_not_exist_is_not_withheld() -> None:
+def test_selectable_or_unknown_models_are_not_withheld() -> None:
     catalog = Catalog([WITHHELD, SINGLE])
     assert [catalog.withheld(name) for name in (*names_of(SINGLE), "nobody", "")] == [None] * 5
 
@@ -293,7 +293,7 @@ def test_a_plain_name_means_the_first_model_of_it_that_can_be_chosen() -> None:
     assert catalog.withheld("twin@aaaa") is closed
 
 
-def test_an_unselectable_model_whose_id_ends_alike_qualifies_nobody_elses_name() -> None:
+def test_an_unselectable_model_whose_id_ends_alike_does_not_change_another_listed_name() -> None:
     catalog = Catalog([FIRST, SECOND, ALIKE._replace(selectable=False)])
     assert [name for name, _ in catalog] == ["twin", "twin@bbbb"]
     assert catalog.find("twin@bbbb") is SECOND

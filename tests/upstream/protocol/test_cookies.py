@@ -1,4 +1,4 @@
-"""What a session cookie says, how it is sent, and what becomes of it when the site sets another."""
+"""Decoding a session cookie, sending it, and replacing it when the site sets another."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_both_alphabets_padded_or_not(standard: bool, padded: bool) -> None:
         pytest.param({"access_token": "opaque"}, ("u-1", "ada@example.org", 1_800_000_001.0), id="an opaque token"),
     ],
 )
-def test_what_a_session_says(changes: dict[str, object], session: tuple[str, str | None, float]) -> None:
+def test_a_session_is_decoded(changes: dict[str, object], session: tuple[str, str | None, float]) -> None:
     found = decode(cookie(**changes))
     assert (found.user_id, found.email, found.expires_at) == session
 
@@ -75,11 +75,11 @@ def test_what_a_session_says(changes: dict[str, object], session: tuple[str, str
         pytest.param(cookie(access_token="a.b.c", user={}), "names no user", id="no user"),
         pytest.param(cookie(access_token="a.b.c", user={"id": 7}), "names no user", id="a number as user"),
         pytest.param(cookie(access_token=jwt(sub="u"), expires_at=...), "no expires_at", id="no expiry"),
-        pytest.param(VALUE + "\n", "characters that no cookie has", id="a line end"),
-        pytest.param(VALUE + "ж", "characters that no cookie has", id="cyrillic"),
+        pytest.param(VALUE + "\n", "not allowed in a cookie", id="a line end"),
+        pytest.param(VALUE + "ж", "not allowed in a cookie", id="cyrillic"),
     ],
 )
-def test_what_is_no_session(value: str, message: str) -> None:
+def test_an_invalid_session_is_refused(value: str, message: str) -> None:
     with pytest.raises(CookieError, match=message):
         decode(value)
 
@@ -92,16 +92,16 @@ def test_cookie_header_whole_and_in_pieces() -> None:
 
 
 @pytest.mark.parametrize(("length", "pieces"), [(3180, 1), (3181, 2), (6360, 2), (6361, 3)])
-def test_where_a_session_is_cut(length: int, pieces: int) -> None:
+def test_a_long_session_is_split_into_pieces(length: int, pieces: int) -> None:
     sent = cookie_header("a" * length, "").split("; ")
     assert len(sent) == pieces
     assert "".join(each.partition("=")[2] for each in sent) == "a" * length
 
 
 @pytest.mark.parametrize("bad", ["a\r\nX: 1", "a;b=1", "a b", 'a"', "ключ", "a\x00"], ids=ascii)
-def test_cookie_header_refuses_what_no_cookie_holds(bad: str) -> None:
+def test_cookie_header_refuses_invalid_characters(bad: str) -> None:
     for values in ((bad, CLEARANCE), (VALUE, bad)):
-        with pytest.raises(CookieError, match="characters that no cookie has") as caught:
+        with pytest.raises(CookieError, match="not allowed in a cookie") as caught:
             cookie_header(*values)
         assert bad not in str(caught.value)
 
@@ -169,7 +169,7 @@ def test_rotation(headers: list[str], current: str, session: str | None) -> None
 
 @a_share(of=5)
 @given(sessions, sessions)
-def test_what_we_send_and_what_the_server_sets_are_read_alike(old: dict[str, Any], new: dict[str, Any]) -> None:
+def test_sent_and_set_cookies_are_decoded_alike(old: dict[str, Any], new: dict[str, Any]) -> None:
     new["user"] = old["user"]
     before, after = ("base64-" + encoded(each | {"pad": "y" * 3_000}) for each in (old, new))
     assert read_pasted(cookie_header(before, CLEARANCE)).session == decode(before)
@@ -195,12 +195,12 @@ def test_what_we_send_and_what_the_server_sets_are_read_alike(old: dict[str, Any
         ),
     ],
 )
-def test_who_is_a_guest(changes: dict[str, object], guest: bool) -> None:
+def test_guests_are_recognised(changes: dict[str, object], guest: bool) -> None:
     assert decode(cookie(**changes)).guest is guest
 
 
 @pytest.mark.parametrize(("token", "renewable"), [("r", True), ("", False), (None, False), (7, False), (..., False)])
-def test_what_can_be_renewed(token: object, renewable: bool) -> None:
+def test_a_session_with_a_refresh_token_is_renewable(token: object, renewable: bool) -> None:
     assert decode(cookie(refresh_token=token)).renewable is renewable
 
 
@@ -214,7 +214,7 @@ def test_what_can_be_renewed(token: object, renewable: bool) -> None:
         pytest.param({}, 1_799_996_401.0, id="an hour, if nothing says so"),
     ],
 )
-def test_when_it_was_issued(changes: dict[str, object], issued_at: float) -> None:
+def test_the_issue_date_of_a_session(changes: dict[str, object], issued_at: float) -> None:
     assert decode(cookie(**changes)).issued_at == issued_at
 
 

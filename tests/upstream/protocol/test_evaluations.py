@@ -1,4 +1,4 @@
-"""The three calls, byte for byte as docs/protocol.md, "Evaluations", writes them."""
+"""The three calls, byte for byte as in docs/protocol.md, "Evaluations"."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_the_body_names_the_modality_of_the_model(outputs: list[str], modality: 
         pytest.param("\u2028\x00\r\ufeff", "\u2028\x00\r\ufeff", id="odd but legal characters"),
     ],
 )
-def test_what_a_prompt_may_hold(prompt: str, content: str) -> None:
+def test_a_prompt_with_surrogates_is_well_formed(prompt: str, content: str) -> None:
     assert json.loads(create(model("text"), prompt, [], ids(), mode="direct").body)["userMessage"]["content"] == content
 
 
@@ -107,7 +107,7 @@ def test_the_headers_of_a_browser() -> None:
 
 
 def message(**changes: object) -> dict[str, object]:
-    """An answer as the site gives it back; a field given as `...` is left out."""
+    """An answer as the site returns it; a field given as `...` is omitted."""
     whole = {
         "id": "msg-2",
         "role": "assistant",
@@ -124,7 +124,7 @@ def document(*messages: object) -> bytes:
     return json.dumps({"id": "ev-9", "messages": messages}).encode()
 
 
-#: Field → what makes it no whole answer.
+#: By field, the values that make it an incomplete answer.
 OTHERWISE: dict[str, tuple[object, ...]] = {
     "status": ("pending", "failed", "flagged", "stopped", None, ...),
     "role": ("user", "system", None, ...),
@@ -135,7 +135,7 @@ OTHERWISE: dict[str, tuple[object, ...]] = {
 ASKED = message(id="msg-1", role="user", content="Who are you?")
 
 
-def test_where_an_evaluation_is_read_back() -> None:
+def test_the_path_of_an_evaluation() -> None:
     assert history_path("ev-9") == "/api/evaluation/ev-9"
 
 
@@ -155,7 +155,7 @@ def test_the_last_answer_is_read_back(answer: object) -> None:
     "messages",
     [
         pytest.param([], id="no message"),
-        pytest.param([message(), ASKED], id="a question stands behind it"),
+        pytest.param([message(), ASKED], id="a question follows it"),
         pytest.param([ASKED, message(id="msg-0")], id="the answer to another question"),
         *(
             pytest.param([ASKED, message(**{name: value})], id=f"{name} {value}")
@@ -164,14 +164,14 @@ def test_the_last_answer_is_read_back(answer: object) -> None:
         ),
     ],
 )
-def test_what_is_not_the_whole_answer(messages: list[object]) -> None:
+def test_an_incomplete_answer_is_not_read_back(messages: list[object]) -> None:
     assert read_back(document(*messages), "msg-2") is None
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"null", b"[]", b"{}", b'{"messages":{}}', b"<html>", b'{"messages":[1]}', b"\xff"]
 )
-def test_what_is_no_evaluation(body: bytes) -> None:
+def test_an_invalid_evaluation_is_not_read_back(body: bytes) -> None:
     assert read_back(body, "msg-2") is None
 
 
@@ -198,7 +198,7 @@ fields = st.dictionaries(
 
 @a_share(of=5)
 @given(st.binary(max_size=200) | st.lists(fields | values, max_size=3).map(lambda each: document(*each)))
-def test_whatever_comes_it_is_the_content_of_a_complete_answer_or_nothing(body: bytes) -> None:
+def test_only_the_content_of_a_complete_answer_is_read_back(body: bytes) -> None:
     text = read_back(body, "msg-2")
     if text is not None:
         last: dict[str, Any] = json.loads(body)["messages"][-1]

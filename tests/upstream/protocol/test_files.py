@@ -1,4 +1,4 @@
-"""Pictures and PDFs by their bytes, and how long a signed URL lasts."""
+"""Recognising pictures and PDFs by their bytes, and the expiry of signed URLs."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ OTHER = {
     "gif of another version": b"GIF88a" + GIF[6:],
     "riff sound": b"RIFF\x24\0\0\0WAVEfmt ",
     "webp without a chunk": WEBP[:12],
-    "png behind a blank": b" " + PNG,
+    "png after a blank": b" " + PNG,
 }
 PDF = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"
 
 
 @pytest.mark.parametrize(("data", "content_type"), KNOWN.values(), ids=KNOWN)
-def test_a_picture_is_known_by_its_content(data: bytes, content_type: str) -> None:
+def test_a_picture_is_recognised_by_its_content(data: bytes, content_type: str) -> None:
     assert sniff(data) == content_type
-    assert sniff(data[:16]) == content_type  # nothing behind its head is looked at
+    assert sniff(data[:16]) == content_type  # only the header is read
 
 
 @pytest.mark.parametrize("data", OTHER.values(), ids=OTHER)
-def test_everything_else_is_none(data: bytes) -> None:
+def test_other_content_has_no_type(data: bytes) -> None:
     assert sniff(data) is None
-    with pytest.raises(ValueError, match="no PNG"):
+    with pytest.raises(ValueError, match="neither a PNG"):
         File.of(data)
 
 
@@ -89,7 +89,7 @@ def test_its_name_is_made_of_its_digest_and_its_repr_holds_no_bytes(data: bytes,
         (b"", False),
     ],
 )
-def test_a_pdf_is_known_by_its_header_within_the_first_1024_bytes(data: bytes, found: bool) -> None:
+def test_a_pdf_is_recognised_by_its_header_within_the_first_1024_bytes(data: bytes, found: bool) -> None:
     assert is_pdf(data) is found
     assert sniff(data) is None
     if found:
@@ -110,7 +110,7 @@ SIGNED = {
     "no seconds": ("https://r2.example/a?X-Amz-Date=20260131T235959Z", None),
     "seconds that are none": ("https://r2.example/a?X-Amz-Date=20260131T235959Z&X-Amz-Expires=-1", None),
     "endless seconds": (f"https://r2.example/a?X-Amz-Date=20260131T235959Z&X-Amz-Expires={'9' * 5000}", None),
-    "a day that is none": ("https://r2.example/a?X-Amz-Date=20260231T235959Z&X-Amz-Expires=3600", None),
+    "an invalid day": ("https://r2.example/a?X-Amz-Date=20260231T235959Z&X-Amz-Expires=3600", None),
     "twice": ("https://r2.example/a?X-Amz-Date=20260131T235959Z&X-Amz-Expires=1&X-Amz-Expires=2", None),
     "unsigned": ("https://r2.example/a", None),
     "no URL": ("http://[::1", None),
@@ -119,5 +119,5 @@ SIGNED = {
 
 
 @pytest.mark.parametrize(("url", "until"), SIGNED.values(), ids=SIGNED)
-def test_until_when_a_url_is_signed(url: str, until: float | None) -> None:
+def test_the_expiry_of_a_signed_url(url: str, until: float | None) -> None:
     assert signed_until(url) == until

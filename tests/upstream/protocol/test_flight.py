@@ -1,4 +1,4 @@
-"""Wherever the site cuts its pages, the models in them are the same."""
+"""The models of a page do not depend on where the site splits its flight data."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ HEX_ID = "40" + "ab12" * 10  # 42 characters
 
 
 def rows(entries: object, *, ascii_only: bool = False) -> str:
-    """Flight rows as a server renders them, the list of models deep in one of them."""
+    """Flight rows as a server renders them, with the list of models nested in one of them."""
     props = json.dumps({"initialModels": entries, "initialModelAId": None}, ensure_ascii=ascii_only)
     return f'0:{{"b":"build"}}\n5:["$","$L6",null,{props}]\n24:T5,"ini\n7:null\n'
 
 
 def page(flight: str, cuts: list[int] | None = None) -> str:
-    """The page of a site that pushes its flight rows in as many strings as there are cuts, plus one."""
+    """A page that pushes its flight rows in strings split at these positions."""
     edges = [0, *sorted(cuts or []), len(flight)]
     pieces = [flight[start:end] for start, end in pairwise(edges)]
     scripts = "".join(
@@ -42,7 +42,7 @@ def listed_on(text: str) -> ModelList:
     return found
 
 
-def test_a_whole_model() -> None:
+def test_a_complete_model_is_read() -> None:
     assert Page.of(page(rows([FULL]))).models() == ModelList((FULL_MODEL,), skipped=0)
 
 
@@ -53,7 +53,7 @@ def test_every_cut_of_a_page_gives_the_same_models() -> None:
     assert all(Page.of(page(flight, [cut])).models() == whole for cut in range(len(flight)))
 
 
-def test_a_character_cut_in_its_middle_is_joined() -> None:
+def test_a_split_character_is_joined() -> None:
     head, tail = page(rows([entry(publicName="😀")])).split("\\ud83d")
     cut = f'{head}\\ud83d"])</script><script>self.__next_f.push([1,"{tail}'
     assert listed_on(cut).models[0].name == "😀"
@@ -72,7 +72,7 @@ def test_random_cuts_give_the_same_models(
     assert found.skipped == 0
 
 
-def test_the_site_s_own_list_wins_over_a_quoted_one() -> None:
+def test_the_site_s_own_list_takes_precedence_over_a_quoted_one() -> None:
     quoted = '9:T1c,"initialModels":[] is quoted\n'
     assert listed_on(page(quoted + rows([FULL]))).models == (FULL_MODEL,)
 
@@ -110,7 +110,7 @@ def test_a_list_that_cannot_be_read(text: str) -> None:
         Page.of(text).models()
 
 
-def test_a_list_is_read_where_other_places_have_none() -> None:
+def test_a_list_is_read_if_other_places_have_none() -> None:
     for others in (rows("$undefined"), rows("$L12"), '9:T1c,"initialModels":"\n'):
         assert listed_on(page(others + rows([FULL]))).models == (FULL_MODEL,)
         assert listed_on(page(rows([FULL]) + others)).models == (FULL_MODEL,)
@@ -242,6 +242,6 @@ def test_the_result_is_found_among_any_rows(others: list[tuple[str, bool, str]],
 
 
 @given(st.binary())
-def test_no_bytes_break_it_in_another_way(body: bytes) -> None:
+def test_any_bytes_give_a_result_or_a_flight_error(body: bytes) -> None:
     with suppress(FlightError):
         action_result(body)

@@ -33,7 +33,7 @@ def test_ids_of_the_real_clock_grow() -> None:
 
 @a_share(of=4)
 @given(st.lists(st.floats(min_value=0, max_value=4e9), min_size=2), st.randoms(use_true_random=False))
-def test_ids_grow_whatever_the_clock_says(times: list[float], random: object) -> None:
+def test_ids_grow_with_any_clock(times: list[float], random: object) -> None:
     clock = iter(times)
     new_id = Uuid7Source(lambda: next(clock), random.randbytes)  # type: ignore[attr-defined]  # st.randoms is untyped
     ids = [new_id() for _ in times]
@@ -42,26 +42,26 @@ def test_ids_grow_whatever_the_clock_says(times: list[float], random: object) ->
 
 
 @pytest.mark.parametrize("bit", [0, 1], ids=["all random bits zero", "all random bits one: the step carries"])
-def test_ids_grow_with_the_clock_at_rest(bit: int) -> None:
+def test_ids_grow_while_the_clock_stands_still(bit: int) -> None:
     new_id = Uuid7Source(lambda: 1.7e9, lambda size: bytes([255 * bit]) * size)
     ids = [new_id() for _ in range(100)]
     assert all(earlier < later for earlier, later in pairwise(ids))
     assert all(UUID7.fullmatch(each) for each in ids)
 
 
-def test_two_sources_do_not_meet() -> None:
+def test_two_sources_never_give_the_same_id() -> None:
     first, second = Uuid7Source(lambda: 1.7e9), Uuid7Source(lambda: 1.7e9)
     assert not {first() for _ in range(100)} & {second() for _ in range(100)}
 
 
-def test_random_bytes_come_as_many_as_asked_for_and_never_twice() -> None:
+def test_random_bytes_have_the_requested_size_and_never_repeat() -> None:
     random_bytes = RandomBytes()
     drawn = [random_bytes(size) for size in (16, 10, 4, 12) * 200]  # some ten thousand: more than are fetched at once
     assert [len(each) for each in drawn] == [16, 10, 4, 12] * 200
     assert len({each for each in drawn if len(each) > 4}) == 600
 
 
-def test_a_clock_that_was_corrected_is_followed_back_only_when_told() -> None:
+def test_a_corrected_clock_is_followed_backwards_only_on_demand() -> None:
     now = [1.7e9]
     new_id = Uuid7Source(lambda: now[0])
     ahead = new_id()
@@ -73,7 +73,7 @@ def test_a_clock_that_was_corrected_is_followed_back_only_when_told() -> None:
 
 @a_share(of=4)
 @given(st.lists(st.floats(min_value=0, max_value=4e9), min_size=3))
-def test_ids_for_a_chat_are_later_than_its_last_one_whatever_the_clock_says(times: list[float]) -> None:
+def test_ids_for_a_chat_are_later_than_its_last_one_with_any_clock(times: list[float]) -> None:
     clock = iter(times)
     new_id = Uuid7Source(lambda: next(clock))
     ids = [new_id()]
@@ -84,7 +84,7 @@ def test_ids_for_a_chat_are_later_than_its_last_one_whatever_the_clock_says(time
     assert all(UUID7.fullmatch(each) for each in ids)
 
 
-def test_ids_later_than_an_old_one_are_of_now() -> None:
+def test_ids_later_than_an_old_one_have_the_current_time() -> None:
     new_id = Uuid7Source(lambda: 1.7e9)
     first = new_id()
     later = Uuid7Source(lambda: 1.8e9).later_than(first)
@@ -93,7 +93,7 @@ def test_ids_later_than_an_old_one_are_of_now() -> None:
 
 
 @pytest.mark.parametrize("other", ["", "ev-9", "017f22e2-79b0-4cc3-98c4-dc0c0c07398f", "f" * 36, "\ud800"])
-def test_an_id_of_another_form_is_no_bound(other: str) -> None:
+def test_an_id_of_another_form_is_ignored(other: str) -> None:
     assert seconds_of(Uuid7Source(lambda: 1.7e9).later_than(other)()) == 1.7e9
 
 

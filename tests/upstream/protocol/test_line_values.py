@@ -1,4 +1,4 @@
-"""Lines whose value is a document: what of a hostile one is kept, and what is not even parsed."""
+"""Lines whose value is a document: limits on what is kept and parsed of a hostile one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read(tag: str, value: object) -> tuple[Event, dict[str, int]]:
 
 
 def cited(*sources: object, apart: bool = False) -> Citations:
-    """Citations as one line brings them: one list of sources, or an entry for each."""
+    """Citations in one line: one list of sources, or an entry for each."""
     lists = [[source] for source in sources] if apart else [list(sources)]
     items = [{"toolCallId": "citation-source", "argsTextDelta": json.dumps({"source": each})} for each in lists]
     event, _ = read("ac", items)
@@ -43,12 +43,12 @@ def cited(*sources: object, apart: bool = False) -> Citations:
 
 
 @pytest.mark.parametrize("apart", [False, True])
-def test_sources_are_few(apart: bool) -> None:
+def test_sources_are_limited(apart: bool) -> None:
     event = cited(*({"url": f"https://{number}/"} for number in range(3 * MAX_SOURCES)), apart=apart)
     assert [source.url for source in event.sources] == [f"https://{number}/" for number in range(MAX_SOURCES)]
 
 
-def test_a_source_is_short() -> None:
+def test_the_size_of_a_source_is_limited() -> None:
     event = cited(
         {"url": "u" * (MAX_URL_CHARS + 1)},
         {"url": "u" * MAX_URL_CHARS, "title": "t" * 10_000, "charLocation": list(range(10_000))},
@@ -69,13 +69,13 @@ def test_a_source_is_short() -> None:
         ([0] * 50_000, {"surplus items": 1}),
     ],
 )
-def test_items_are_few(surplus: list[object], unknown: dict[str, int]) -> None:
+def test_items_are_limited(surplus: list[object], unknown: dict[str, int]) -> None:
     event, counted = read("a2", [{"type": "image", "image": "i"}] * MAX_ITEMS + surplus)
     assert isinstance(event, Images)
     assert (len(event.images), counted) == (MAX_ITEMS, unknown)
 
 
-def test_a_finish_reason_is_a_word() -> None:
+def test_the_size_of_a_finish_reason_is_limited() -> None:
     assert read("ad", {"finishReason": "w" * 10_000})[0] == Finish("w" * MAX_REASON_CHARS)
 
 
@@ -106,14 +106,14 @@ def test_a_document_of_too_many_parts_is_not_parsed(
 
 
 @pytest.mark.parametrize("tag", ["ac", "a3"])
-def test_nor_is_one_inside_of_a_string(tag: str) -> None:
+def test_a_document_of_too_many_parts_within_a_string_is_not_parsed(tag: str) -> None:
     inside = '{"error":' + BUSHES["numbers"](MEBIBYTE).decode() + "}"
     event, _ = read(tag, {"argsTextDelta": inside, "message": inside})
     assert isinstance(event, Failure)
 
 
 def test_the_parts_of_a_text_are_not_counted() -> None:
-    """A long answer in one line is no document, however many commas it has."""
+    """A long answer in one line is not a document, even if it has many commas."""
     text = "a, b, [c], {d}\n" * 100_000
     assert loads(orjson.dumps(text)) == text
     assert has_many_parts(text)
@@ -124,7 +124,7 @@ def test_the_parts_of_a_text_are_not_counted() -> None:
 
 
 @pytest.mark.parametrize("oddity", [r"\ud800", r"\udc00", "\r", "\x01"])
-def test_what_only_the_library_reads_must_be_short(oddity: str) -> None:
+def test_only_short_documents_are_parsed_by_the_standard_library(oddity: str) -> None:
     many = MAX_LENIENT_CHARS // len(oddity) - 10
     short, long = (b'a0:"' + (oddity * count).encode() + b'"\n' for count in (many, many + 100))
     read = "\ufffd" if oddity.startswith("\\") else oddity

@@ -1,4 +1,4 @@
-"""Lists of models, pages, scripts and actions of a hostile site: what of them is read, and how much work that is."""
+"""Limits on lists of models, pages, scripts and actions of a hostile site, and on the work of parsing them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def small(count: int) -> list[dict[str, object]]:
     return [{"id": str(number), **SMALL} for number in range(count)]
 
 
-# --- how many, and how long ---
+# --- sizes ---
 
 
 @pytest.mark.parametrize("count", [MAX_MODELS, MAX_MODELS + 1, MAX_ENTRIES, MAX_ENTRIES + 1])
@@ -60,14 +60,14 @@ def test_a_model_whose_names_are_too_long_is_skipped(field: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["organization", "provider", "displayName"])
-def test_other_texts_are_cut(field: str) -> None:
+def test_other_texts_are_truncated(field: str) -> None:
     (model,) = read_entries([entry(**{field: "n" * 100_000})]).models
     name = {"displayName": "display_name"}.get(field, field)
     assert getattr(model, name) == "n" * MAX_NAME_CHARS
     assert model.stealth is False
 
 
-def test_kinds_are_few_and_short() -> None:
+def test_kinds_are_limited_in_number_and_length() -> None:
     many: dict[str, Any] = {f"kind{number}": True for number in range(1000)}
     words = {"capabilities": {"inputCapabilities": many, "outputCapabilities": {"k" * 51: True, "text": True}}}
     (model,) = read_entries([entry(**words, rankByModality=dict.fromkeys(many, 1))]).models
@@ -80,11 +80,11 @@ def test_kinds_are_few_and_short() -> None:
     assert read.models[0].arenas == {"a" * MAX_WORD_CHARS}
 
 
-# --- how much work ---
+# --- work ---
 
 
 class Counted:
-    """A decoder that counts the characters that it is given."""
+    """A decoder that counts the characters of its input."""
 
     def __init__(self, decoder: json.JSONDecoder) -> None:
         self._decoder = decoder
@@ -129,10 +129,8 @@ PUSHES: dict[str, Callable[[int], str]] = {
 
 
 @pytest.mark.parametrize("page", PUSHES.values(), ids=PUSHES)
-def test_pushes_that_cannot_be_read_are_tried_few_times(
-    page: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The library counts the lines before each of them: 10 s for a megabyte."""
+def test_invalid_pushes_are_tried_few_times(page: Callable[[int], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library counts the lines before each of them, which takes 10 s for a megabyte."""
     counted = Counted(flight._JSON)
     monkeypatch.setattr(flight, "_JSON", counted)
     assert flight.Page.of(page(MEBIBYTE)).models() is None
@@ -140,7 +138,7 @@ def test_pushes_that_cannot_be_read_are_tried_few_times(
     assert counted.calls <= 100
 
 
-def test_models_behind_a_few_pushes_that_cannot_be_read_are_found() -> None:
+def test_models_after_a_few_invalid_pushes_are_found() -> None:
     broken = r'self.__next_f.push([1,"\x"])' * 10
     good = f"self.__next_f.push([1,{json.dumps(json.dumps({'initialModels': [FULL]}))}])"
     read = flight.Page.of(broken + good).models()
@@ -148,7 +146,7 @@ def test_models_behind_a_few_pushes_that_cannot_be_read_are_found() -> None:
     assert read.models == (FULL_MODEL,)
 
 
-def test_a_list_behind_lists_that_are_cut_short_is_found() -> None:
+def test_a_list_after_truncated_lists_is_found() -> None:
     quoted = 'He wrote "initialModels":[{"id":1}, and "initialModels": [ and so on. '
     read = flight.Page.of(quoted * 20 + json.dumps({"initialModels": [FULL, {}]})).models()
     assert read == ModelList((FULL_MODEL,), 1)
@@ -164,7 +162,7 @@ def test_a_list_may_be_written_with_blanks(blanks: str) -> None:
             flight.Page.of(f'"initialModels":[{broken}' + ("" if broken is entries else "]")).models()
 
 
-def test_scripts_are_few() -> None:
+def test_scripts_are_limited() -> None:
     page = "".join(f'<script src="/_next/static/chunks/{number}.js"></script>' for number in range(2 * MAX_SCRIPTS))
     assert len(flight.Page.of(page).script_paths()) == MAX_SCRIPTS
 
@@ -173,7 +171,7 @@ ROWS = {"empty rows": b":\n", "rows of no bytes": b"2:T0,", "rows of a byte": b"
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-def test_the_result_of_an_action_is_looked_for_in_a_bounded_number_of_rows(row: bytes) -> None:
+def test_the_result_of_an_action_is_searched_in_a_bounded_number_of_rows(row: bytes) -> None:
     assert flight.action_result(row * (MAX_ROWS - 1) + b'1:{"a":1}\n') == {"a": 1}
     with pytest.raises(FlightError):
         flight.action_result(row * MAX_ROWS + b'1:{"a":1}\n')
@@ -206,7 +204,7 @@ def test_a_catalog_of_many_models_is_read() -> None:
     assert (len(read.models), read.skipped) == (1500, 0)
 
 
-def test_none_of_it_raises_what_nobody_expects() -> None:
+def test_hostile_input_raises_documented_errors_only() -> None:
     for page in (*LISTS.values(), *PUSHES.values()):
         with suppress(ProtocolViolated):
             flight.Page.of(page(10_000)).models()

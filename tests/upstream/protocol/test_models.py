@@ -1,4 +1,4 @@
-"""The site's entries of models, read one by one, out of the catalog, and merged: no entry breaks a list."""
+"""The site's model entries: parsed one by one, from the catalog, and merged; no entry invalidates a list."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def only(changed: dict[str, object]) -> Model:
 
 
 def catalog(*groups: tuple[str, list[dict[str, object]]]) -> bytes:
-    """The answer of the catalog with these groups and their models."""
+    """The catalog's answer with these groups and their models."""
     return json.dumps([{"arena": arena, "models": models, "complete": True} for arena, models in groups]).encode()
 
 
@@ -48,7 +48,7 @@ def test_an_unreadable_model_is_skipped_and_counted(broken: object) -> None:
 
 
 @pytest.mark.parametrize("missing", [..., None, "", "$undefined", 7], ids=repr)
-def test_what_may_be_missing(missing: object) -> None:
+def test_optional_fields_may_be_missing(missing: object) -> None:
     changed = entry(
         organization=missing, provider=missing, displayName=missing, name=..., rank=None, rankByModality=...
     )
@@ -79,7 +79,7 @@ def test_no_rank(rank: object) -> None:
     ],
     ids=repr,
 )
-def test_a_capability_is_on_when_javascript_takes_it_for_true(value: object, on: bool) -> None:
+def test_a_capability_is_on_if_it_is_truthy_in_javascript(value: object, on: bool) -> None:
     assert only(entry(capabilities=capable({}, {"image": value}))).outputs == (frozenset({"image"} if on else ()))
 
 
@@ -120,7 +120,7 @@ def test_modality(outputs: list[str], modality: str, video: bool) -> None:
         pytest.param(["agents", "search"], ["image"], "search", False, id="an unknown group beside a known one"),
     ],
 )
-def test_the_groups_of_the_catalog_decide_where_they_name_one_modality(
+def test_the_groups_of_the_catalog_determine_an_unambiguous_modality(
     arenas: list[str], outputs: list[str], modality: str, video: bool
 ) -> None:
     body = catalog(*((arena, [entry(capabilities=capable({}, dict.fromkeys(outputs, True)))]) for arena in arenas))
@@ -174,7 +174,7 @@ def test_no_entry_breaks_the_list_and_every_model_survives_being_saved(
         assert hash(Model.from_json(stored)) == hash(model)
 
 
-def test_a_model_as_the_version_before_wrote_it() -> None:
+def test_a_model_saved_by_the_previous_version_is_loaded() -> None:
     written = {
         "id": "0199e8a2-8a3c-7d52-9f2b-2c52a1f0c001",
         "name": "gemini-3-pro",
@@ -219,7 +219,7 @@ def test_a_catalog_entry_of_another_shape_is_refused(field: str, value: object) 
 
 
 @pytest.mark.parametrize("value", [None, [], "x", {}, {"id": "x"}], ids=repr)
-def test_a_catalog_entry_that_is_none(value: object) -> None:
+def test_an_invalid_catalog_entry_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="not a model"):
         Model.from_json(value)
 
@@ -236,7 +236,7 @@ def test_a_catalog_of_one_group() -> None:
     )
 
 
-def test_a_model_of_several_groups_is_one_model_where_it_first_stood() -> None:
+def test_a_model_of_several_groups_is_one_model_at_its_first_position() -> None:
     again = entry(publicName="another name", userSelectable=False)
     found = read_catalog(catalog(("text", [OTHER]), ("document", [FULL, FULL]), ("code", [again, OTHER])))
     assert [(model.id, model.name, sorted(model.arenas)) for model in found.models] == [
@@ -252,7 +252,7 @@ def test_a_model_that_can_be_chosen_in_one_group_can_be_chosen() -> None:
     assert [model.selectable for model in read_catalog(catalog(("text", [no]), ("code", [no]))).models] == [False]
 
 
-def test_the_catalog_s_entries_have_neither_ranks_nor_all_that_a_page_has() -> None:
+def test_the_catalog_s_entries_may_lack_fields_of_the_page() -> None:
     bare = entry(organization=..., provider=..., rank=..., rankByModality=..., displayName=..., userSelectable=...)
     (model,) = read_catalog(catalog(("search", [bare]))).models
     assert model == FULL_MODEL._replace(
@@ -281,16 +281,16 @@ UNREADABLE_GROUPS: list[object] = [
 def test_an_unreadable_group_is_skipped_and_counted(group: object) -> None:
     body = json.dumps([group, {"arena": "code", "models": [{"id": "no name"}, FULL]}, group]).encode()
     assert read_catalog(body) == ModelList((FULL_MODEL._replace(arenas=frozenset({"code"})),), skipped=3)
-    with pytest.raises(ListUnreadable, match="no group"):
+    with pytest.raises(ListUnreadable, match="has no group"):
         read_catalog(json.dumps([group]).encode())
 
 
-def test_neither_a_lone_surrogate_nor_bytes_that_are_no_utf_8_cost_more_than_their_characters() -> None:
+def test_lone_surrogates_and_invalid_utf_8_are_replaced_without_losing_models() -> None:
     body = catalog(("text", [entry(publicName="a\ud83d"), entry(id="b", publicName="b?")])).replace(b"b?", b"b\xff")
     assert [model.name for model in read_catalog(body).models] == ["a�", "b�"]
 
 
-def test_a_byte_order_mark_is_no_part_of_the_list() -> None:
+def test_a_byte_order_mark_is_ignored() -> None:
     assert len(read_catalog(b"\xef\xbb\xbf" + catalog(("text", [FULL]))).models) == 1
 
 
@@ -301,18 +301,18 @@ def test_a_catalog_with_groups_but_no_model_is_a_list() -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        pytest.param(b"", "not JSON", id="nothing"),
-        pytest.param(b"<!DOCTYPE html><title>404</title>", "not JSON", id="a page"),
-        pytest.param(catalog(("text", [FULL]))[:-20], "not JSON", id="cut short"),
-        pytest.param(b"[" * 200_000, "not JSON", id="nested without end"),
-        pytest.param(b'[{"arena":' * 100_000, "not JSON", id="objects nested without end"),
-        pytest.param(b"[" + b"9" * 100_000 + b"]", "not JSON", id="a number of 100,000 digits"),
-        pytest.param(b"null", "no list of groups", id="null"),
-        pytest.param(b'{"arena":"text","models":[]}', "no list of groups", id="one group that is in no list"),
+        pytest.param(b"", "not valid JSON", id="nothing"),
+        pytest.param(b"<!DOCTYPE html><title>404</title>", "not valid JSON", id="a page"),
+        pytest.param(catalog(("text", [FULL]))[:-20], "not valid JSON", id="cut short"),
+        pytest.param(b"[" * 200_000, "not valid JSON", id="nested without end"),
+        pytest.param(b'[{"arena":' * 100_000, "not valid JSON", id="objects nested without end"),
+        pytest.param(b"[" + b"9" * 100_000 + b"]", "not valid JSON", id="a number of 100,000 digits"),
+        pytest.param(b"null", "not a list of groups", id="null"),
+        pytest.param(b'{"arena":"text","models":[]}', "not a list of groups", id="one group that is in no list"),
         pytest.param(b"[]", "no group", id="an empty list"),
     ],
 )
-def test_no_catalog(body: bytes, message: str) -> None:
+def test_an_invalid_catalog_is_an_error(body: bytes, message: str) -> None:
     with pytest.raises(ListUnreadable, match=message):
         read_catalog(body)
 
@@ -342,7 +342,7 @@ def test_every_readable_entry_of_a_catalog_is_found_once_with_its_groups(groups:
 
 @a_share(of=4)
 @given(st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
-def test_no_bytes_break_the_catalog_in_another_way(body: bytes) -> None:
+def test_any_bytes_give_a_list_or_list_unreadable(body: bytes) -> None:
     with suppress(ListUnreadable):
         read_catalog(body)
 
@@ -354,7 +354,7 @@ def named(model_id: str, **changes: object) -> Model:
     return only(entry(id=model_id, publicName=model_id))._replace(**changes)  # type: ignore[arg-type]  # a test's table
 
 
-def test_the_page_s_order_goes_first_then_the_catalog_s() -> None:
+def test_models_of_the_page_come_first_then_those_of_the_catalog() -> None:
     from_catalog = ModelList((named("a"), named("b"), named("c"), named("d")), skipped=1)
     from_page = ModelList((named("c"), named("x"), named("a")), skipped=2)
     found = merged(from_catalog, from_page)
@@ -362,7 +362,7 @@ def test_the_page_s_order_goes_first_then_the_catalog_s() -> None:
     assert found.skipped == 3
 
 
-def test_the_catalog_goes_before_the_page_where_both_say_something() -> None:
+def test_the_catalog_takes_precedence_over_the_page() -> None:
     from_catalog = FULL_MODEL._replace(
         name="renamed",
         display_name="Renamed",
@@ -405,9 +405,7 @@ lists = st.none() | st.builds(ModelList, st.lists(models, max_size=6).map(tuple)
 
 @a_share(of=5)
 @given(lists, lists)
-def test_merging_loses_no_model_and_names_each_once(
-    from_catalog: ModelList | None, from_page: ModelList | None
-) -> None:
+def test_merging_keeps_every_model_once(from_catalog: ModelList | None, from_page: ModelList | None) -> None:
     ids = [model.id for model in merged(from_catalog, from_page).models]
     page_ids, catalog_ids = ([m.id for m in read.models] if read else [] for read in (from_page, from_catalog))
     assert ids == list(dict.fromkeys([*page_ids, *catalog_ids]))

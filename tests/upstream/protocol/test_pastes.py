@@ -1,4 +1,4 @@
-"""Every form in which a session can be pasted gives the same session, and no error quotes a secret."""
+"""Every form of a paste gives the same session, and no error quotes a secret."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ AGENT = 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko; 
 
 
 def header(value: str, size: int = 3180) -> str:
-    """A browser's `Cookie` header: the session, in pieces when it is long, among other cookies."""
+    """A browser's `Cookie` header with the session, in pieces if it is long, among other cookies."""
     pieces = cut(value, size)
     ours = [(NAME, value)] if len(pieces) == 1 else named(pieces)
     return "; ".join(
@@ -89,7 +89,7 @@ def export(pairs: list[tuple[str, str]]) -> list[dict[str, Any]]:
 
 
 def forms(value: str, size: int = 3180) -> dict[str, str]:
-    """Every form of a paste of this session, with its pieces of `size` characters."""
+    """This session in every form of a paste, in pieces of `size` characters."""
     pieces = cut(value, size)
     pairs = named(pieces)
     assignments = [f"{name}={piece}" for name, piece in pairs]
@@ -144,7 +144,7 @@ def test_every_form_gives_the_same_session(value: str, form: str) -> None:
 
 
 @pytest.mark.parametrize("form", [form for form in forms(VALUE) if form.startswith("curl")] + ["all headers"])
-def test_clearance_and_user_agent_come_along(form: str) -> None:
+def test_clearance_and_user_agent_are_found(form: str) -> None:
     pasted = read_pasted(forms(LONG)[form])
     assert (pasted.cf_clearance, pasted.user_agent) == (CLEARANCE, AGENT)
 
@@ -154,7 +154,7 @@ def test_user_agent_by_its_own_option() -> None:
     assert (pasted.session, pasted.user_agent) == (SESSION, AGENT[:40])
 
 
-def test_a_header_brings_the_clearance_without_a_user_agent() -> None:
+def test_a_header_has_the_clearance_without_a_user_agent() -> None:
     pasted = read_pasted(header(VALUE))
     assert (pasted.cf_clearance, pasted.user_agent) == (CLEARANCE, None)
 
@@ -168,11 +168,11 @@ def test_the_first_of_several_clearances_counts() -> None:
     assert read_pasted(f"cf_clearance=first; {NAME}={VALUE}; cf_clearance=second").cf_clearance == "first"
 
 
-def test_a_whole_cookie_goes_before_stale_pieces() -> None:
+def test_a_whole_cookie_takes_precedence_over_stale_pieces() -> None:
     assert read_pasted(f"{NAME}.0=stale; {NAME}.2=stale; {NAME}={VALUE}").session == SESSION
 
 
-def test_an_empty_cookie_beside_pieces_is_none() -> None:
+def test_an_empty_cookie_beside_pieces_is_ignored() -> None:
     zero, one = cut(LONG)
     session = read_pasted(f"{NAME}=; {NAME}.0={zero}; {NAME}.1={one}; {NAME}.2=").session
     assert session is not None
@@ -206,13 +206,13 @@ def test_the_login_s_other_cookie_is_not_the_session() -> None:
             id="no middle piece",
         ),
         pytest.param(rows(named(cut(LONG))[:1]), "cut short", id="no last piece"),
-        pytest.param(f"{NAME}.0={cut(LONG)[0]}\n{NAME}.0={cut(LONG)[1]}", "stands in it twice", id="one piece twice"),
-        pytest.param(f"{NAME}={VALUE}\n{NAME}={LONG}", "stands in it twice", id="two accounts"),
+        pytest.param(f"{NAME}.0={cut(LONG)[0]}\n{NAME}.0={cut(LONG)[1]}", "occurs twice", id="one piece twice"),
+        pytest.param(f"{NAME}={VALUE}\n{NAME}={LONG}", "occurs twice", id="two accounts"),
         pytest.param(f"{VALUE}\n{LONG}", "two session cookies", id="two bare values"),
         pytest.param(f"{NAME}=eyJhbGciOi.eyJzdWIi.c2ln", "does not begin with base64-", id="a token"),
         pytest.param(f"{NAME}=base64-*", "not base64", id="not base64"),
-        pytest.param(f"{NAME}={VALUE}жж", "characters that no cookie has", id="cyrillic in the value"),
-        pytest.param(f"{NAME}={VALUE}%0d%0aX:1", "characters that no cookie has", id="an encoded line end"),
+        pytest.param(f"{NAME}={VALUE}жж", "not allowed in a cookie", id="cyrillic in the value"),
+        pytest.param(f"{NAME}={VALUE}%0d%0aX:1", "not allowed in a cookie", id="an encoded line end"),
         pytest.param(f"{NAME}={VALUE}\x1b[201~", "control characters", id="an escape sequence"),
         pytest.param(f"{NAME}={VALUE}\x00", "control characters", id="a null"),
         pytest.param(json.dumps(export([(NAME, VALUE + "\x7f")])), "control characters", id="a control in an export"),
@@ -220,7 +220,7 @@ def test_the_login_s_other_cookie_is_not_the_session() -> None:
         pytest.param(f"cookie: {NAME}={VALUE}\nuser-agent: Мозилла", "the user agent", id="cyrillic user agent"),
     ],
 )
-def test_what_a_paste_lacks(text: str, message: str) -> None:
+def test_an_incomplete_paste_is_explained(text: str, message: str) -> None:
     with pytest.raises(CookieError, match=message) as caught:
         read_pasted(text)
     assert not any(secret in str(caught.value) for secret in (VALUE[:20], LONG[:20], CLEARANCE, "eyJ"))
@@ -247,24 +247,23 @@ def test_random_sessions_in_every_form(
 
 
 @given(st.text() | st.text(alphabet=f"{NAME}.01=;\t\n\"' cf_clearance$\\^{{[base64-"))
-def test_no_text_breaks_it_in_another_way(pasted: str) -> None:
+def test_any_text_gives_a_paste_or_a_cookie_error(pasted: str) -> None:
     for prefix in ("", "curl ", f"{NAME}=", "base64-", "[", '{"cookies":['):
         with suppress(CookieError):
             read_pasted(prefix + pasted)
 
 
 def test_a_paste_of_spaces_is_read_at_once() -> None:
-    """Trying every space for the end of the line would take minutes."""
+    """Backtracking over the spaces would take minutes."""
     with pytest.raises(CookieError):
         read_pasted(f"user-agent: x{' ' * 250_000}y")
 
 
-# What people paste beyond the plain forms above: Chrome's, Firefox's and other tools' ways to say it, and what editors
-# and chats make of it.
+# Further forms of pastes, from Chrome, Firefox and other tools, and as changed by editors and chats.
 
 LONG_0, LONG_1 = cut(LONG)
 PLAIN_AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"
-STORED = session_json()  # as local storage holds it
+STORED = session_json()  # as in local storage
 STORED_TEXT = json.dumps(STORED)
 STORED_VALUE = "base64-" + encoded(STORED)
 COMPACT_VALUE = "base64-" + base64.urlsafe_b64encode(orjson.dumps(STORED)).decode().rstrip("=")
@@ -337,7 +336,7 @@ READ: dict[str, tuple[str, Pasted]] = {
         fetch({"User-Agent": PLAIN_AGENT, "Cookie": header(VALUE)}, before="await "),
         right(SHORT, CLEARANCE, PLAIN_AGENT),
     ),
-    "fetch in somebody's JavaScript": (
+    "fetch in other JavaScript": (
         (
             f"fetch('https://arena.ai', {{\n  headers: {{\n    'user-agent': '{PLAIN_AGENT}',\n"
             f"    'cookie': '{NAME}.0={LONG_0}; {NAME}.1={LONG_1}',\n  }}\n}})"
@@ -455,7 +454,7 @@ READ: dict[str, tuple[str, Pasted]] = {
 
 
 @pytest.mark.parametrize(("paste", "result"), READ.values(), ids=READ)
-def test_what_people_paste(paste: str, result: Pasted) -> None:
+def test_real_world_pastes_are_read(paste: str, result: Pasted) -> None:
     assert read_pasted(paste) == result
 
 
@@ -463,7 +462,7 @@ REFUSED = {
     "two accounts, by name and by form": (f"{NAME}={VALUE}\nsession={OTHER}", "two session cookies in it"),
     "two accounts in a list": (json.dumps({"auth_tokens": [VALUE, OTHER]}), "two session cookies in it"),
     "two accounts in local storages": (f"{STORED_TEXT}\n{json.dumps(STORED | {'x': 1})}", "two session cookies in it"),
-    "two accounts named": (f"{NAME}={VALUE}\n{NAME}={OTHER}\nsession={VALUE}", "stands in it twice"),
+    "two accounts named": (f"{NAME}={VALUE}\n{NAME}={OTHER}\nsession={VALUE}", "occurs twice"),
     "only the site's other cookies": (
         f"provisional_user_id=01-ab; {NAME}-code-verifier={VERIFIER}; user_country_code=DE",
         "no session cookie in it: copy the value of",
@@ -500,7 +499,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("paste", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_people_paste_in_vain(paste: str, message: str) -> None:
+def test_unusable_pastes_are_explained(paste: str, message: str) -> None:
     with pytest.raises(CookieError, match=message) as caught:
         read_pasted(paste)
     assert not any(secret in str(caught.value) for secret in (VALUE[:20], LONG[:20], CLEARANCE, "eyJ"))
@@ -516,7 +515,7 @@ PARTS = [
 
 
 @given(st.lists(st.sampled_from(PARTS) | st.text(max_size=5), max_size=25).map("".join))
-def test_parts_of_pastes_in_any_order_read_or_raise(pasted: str) -> None:
+def test_parts_of_pastes_in_any_order_are_read_or_refused(pasted: str) -> None:
     with suppress(CookieError):
         read_pasted(pasted)
 
@@ -536,6 +535,6 @@ HOSTILE = [
 @pytest.mark.parametrize("start", ["", "curl -b '", "fetch(", "$s.Cookies.Add", '{"'])
 @pytest.mark.parametrize("part", HOSTILE)
 def test_a_paste_as_large_as_a_form_may_be_is_read_in_linear_time(start: str, part: str) -> None:
-    """Each takes a tenth of a second; the time limit is for a search that is quadratic in the paste's length."""
+    """Each takes a tenth of a second; the time limit detects a search that takes quadratic time."""
     with suppress(CookieError):
         read_pasted(start + part * (256 * 1024 // len(part)))

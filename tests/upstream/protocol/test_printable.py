@@ -1,4 +1,4 @@
-"""Text from strangers, on a terminal and on pages: readable in every script, and obeyed by nothing."""
+"""Untrusted text on a terminal and on pages: readable in every script, without effective control characters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BAD = (*BIDI, *(char for char in TERMINAL if char not in "\n\t"), *LINES, *SURRO
 
 
 @pytest.mark.parametrize("char", BAD, ids=lambda char: f"U+{ord(char):04X}")
-def test_what_steers_is_replaced(char: str) -> None:
+def test_control_characters_are_replaced(char: str) -> None:
     assert readable(f"a{char}b") == printable(f"a{char}b") == "a\N{REPLACEMENT CHARACTER}b"
 
 
@@ -35,12 +35,12 @@ def test_what_steers_is_replaced(char: str) -> None:
         "\ue0b0",
     ],
 )
-def test_what_people_write_stays(text: str) -> None:
+def test_ordinary_text_is_unchanged(text: str) -> None:
     assert readable(text) == text
 
 
 @given(st.text(st.characters()))
-def test_nothing_else_gets_through(text: str) -> None:
+def test_other_control_characters_never_remain(text: str) -> None:
     shown = readable(text)
     assert len(shown) == len(text)
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", shown)

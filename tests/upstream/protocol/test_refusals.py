@@ -1,10 +1,11 @@
-"""What an answer that is no stream means.
+"""The meaning of an answer that is not a stream.
 
 Source: docs/protocol.md, "Errors outside the stream"; docs/reliability.md, "Refusals by the site".
 """
 
 from __future__ import annotations
 
+import json
 from typing import NamedTuple
 
 import pytest
@@ -63,7 +64,7 @@ ZOD_REASON = (
 
 
 class Case(NamedTuple):
-    """An answer as it comes, and the error that it means, with upstream's own words where they are passed on."""
+    """An answer and its error, with upstream's own text if it is passed on."""
 
     status: int
     body: bytes
@@ -92,7 +93,7 @@ CASES = {
     "413": Case(413, b"Payload Too Large", SiteChanged, "Payload Too Large"),
     "415": Case(415, OTHER_PAGE, SiteChanged),
     "418, a status of the future": Case(418, b"I'm a teapot", SiteChanged, "I'm a teapot"),
-    "101, which nobody asked for": Case(101, b"", SiteChanged),
+    "an unrequested 101": Case(101, b"", SiteChanged),
     "204 in place of an answer": Case(204, b"", SiteChanged),
     "400 of the mode": Case(
         400,
@@ -162,14 +163,14 @@ def test_a_refusal_has_its_class_its_status_and_its_reason(case: Case) -> None:
 
 
 @given(st.integers(400, 599), st.binary() | st.text().map(str.encode))
-def test_whatever_the_body_an_error_is_one_printable_sentence(status: int, body: bytes) -> None:
+def test_for_any_body_an_error_is_one_printable_sentence(status: int, body: bytes) -> None:
     error = read_refusal(status, CIMultiDict(), body)
     assert error.status in (status, None)
     assert error.message.isprintable()
     assert len(error.detail) <= MAX_DETAIL_CHARS
 
 
-# How long to rest.
+# The length of a rest.
 
 RETRY_AFTER = {
     "seconds": ("12", 12.0),
@@ -213,7 +214,7 @@ RETRY_DATES = {
 
 
 @pytest.mark.parametrize(("value", "seconds"), RETRY_DATES.values(), ids=RETRY_DATES)
-def test_a_date_is_counted_from_the_answers_own(value: str, seconds: float | None) -> None:
+def test_a_date_is_relative_to_the_answers_own(value: str, seconds: float | None) -> None:
     assert read_retry_after(value, SINCE) == seconds
     assert read_retry_after(value, None, 1_792_567_680.0) == seconds
     error = read_refusal(429, CIMultiDict({"Retry-After": value, "Date": SINCE}), b'{"error":"prompt failed"}')
@@ -226,7 +227,7 @@ STRANGE_STATUSES += [415, 417, 418, 421, 423, 424, 425, 426, 428, 431, 451, 499,
 
 
 @pytest.mark.parametrize("status", STRANGE_STATUSES)
-def test_a_status_that_the_site_should_not_have_is_nobodys_fault_but_a_change(status: int) -> None:
+def test_an_unknown_status_means_that_the_site_has_changed(status: int) -> None:
     error = read_refusal(status, CIMultiDict(), b'{"error":"words"}')
     assert isinstance(error, SiteChanged)
     assert (error.status, error.repeat, error.detail) == (status, Repeat.NEVER, "words")
@@ -239,7 +240,7 @@ def test_a_rate_limit_says_when_it_ends(headers: dict[str, str], seconds: float 
     assert error.retry_after == seconds
 
 
-# What may be quoted.
+# Quoting upstream's text.
 
 QUOTES = {
     "plain words": ("Model gone", "Model gone"),
@@ -249,7 +250,7 @@ QUOTES = {
     "control characters": ("one\r\ntwo\x00\u2028three\x1b[31m", "one  two  three [31m"),
     "half a character": ("a\ud83d", "a"),
     "too many words": ("w" * 301, "w" * 300),
-    "markup behind many words": ("w" * 301 + "<script>", ""),
+    "markup after a long text": ("w" * 301 + "<script>", ""),
     "nothing": ("", ""),
 }
 
@@ -280,7 +281,7 @@ def test_detail(text: str, detail: str) -> None:
     assert read_detail(text) == detail
 
 
-# A 200 that is no stream.
+# A 200 that is not a stream.
 
 
 @pytest.mark.parametrize("kind", ["text/event-stream", "Text/Event-Stream; charset=utf-8", "text/plain", ""])
@@ -289,7 +290,7 @@ def test_a_stream(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["text/html", "text/html; charset=utf-8", "application/json", "text/x-component"])
-def test_no_stream(kind: str) -> None:
+def test_a_type_that_is_not_a_stream(kind: str) -> None:
     assert not is_stream(kind)
 
 
@@ -312,3 +313,10 @@ def test_no_stream(kind: str) -> None:
 def test_a_page_in_place_of_a_stream(body: bytes, error: type[UpstreamError]) -> None:
     page = read_page("text/html", body)
     assert (type(page), page.status, page.detail) == (error, 200, "")
+
+
+@pytest.mark.parametrize(("said", "told"), [("Please rephrase it.", "Please rephrase it."), ("No", "No.")])
+def test_a_quoted_sentence_has_one_full_stop(said: str, told: str) -> None:
+    body = json.dumps({"error": said}).encode()
+    error = read_refusal(422, {"Content-Type": "application/json"}, body)
+    assert error.message == f"LMArena's moderation refused the prompt: {told}"

@@ -1,4 +1,4 @@
-"""The schedule by which logins are kept alive: when a call is made, over any token and whatever the calls bring."""
+"""The schedule of logins' renewals: when calls are made, for any token and any outcome of the calls."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from upstream.protocol.renewal import (
 
 NOW = 1_800_000_000.0
 HOUR = 3600.0
-#: The longest time between two looks at a login, where the tests do not say another.
+#: The default for the longest time between two checks of a login.
 EVERY = 100_000.0
 
 
@@ -44,7 +44,7 @@ def session(*, age: float = 0.0, life: float = HOUR, renewable: bool = True) -> 
     return Session("v", "u", "a@b.c", issued + life, guest=False, renewable=renewable, issued_at=issued)
 
 
-# A login that is well
+# A valid login
 
 
 @pytest.mark.parametrize(
@@ -57,12 +57,12 @@ def test_a_token_is_renewed_at_two_thirds_of_its_life_and_then_of_what_is_left(a
     assert (standing.failure, standing.failing_since, standing.failures) == (None, None, 0)
 
 
-def test_a_look_is_never_further_away_than_every() -> None:
+def test_a_check_is_never_later_than_every() -> None:
     assert renewed(session(), NOW, 600).due_in(NOW) == 600
     assert renewed(session(life=7 * 86400.0), NOW, 1800).due_in(NOW) == 1800
 
 
-def test_an_unknown_login_is_due_at_once() -> None:
+def test_an_unchecked_login_is_due_immediately() -> None:
     assert RenewalState().due_in(NOW) == 0
     assert RenewalState().may_ask(NOW)
 
@@ -80,22 +80,22 @@ def test_an_hour_that_the_site_renews_in_its_last_five_minutes_takes_three_calls
     ("left", "renewable", "must"),
     [(MARGIN_SECONDS, True, False), (MARGIN_SECONDS - 1, True, True), (-HOUR, True, True), (-HOUR, False, False)],
 )
-def test_which_token_is_not_used_before_its_renewal(left: float, renewable: bool, must: bool) -> None:
+def test_a_token_close_to_its_expiry_must_be_renewed_first(left: float, renewable: bool, must: bool) -> None:
     assert must_renew(session(age=HOUR - left, renewable=renewable), NOW) is must
 
 
 @pytest.mark.parametrize(("age", "may"), [(0, False), (2399, False), (2400, True), (3599, True), (2 * HOUR, True)])
-def test_which_token_another_read_could_renew(age: float, may: bool) -> None:
+def test_a_read_may_renew_a_token_in_its_last_third(age: float, may: bool) -> None:
     assert may_renew(session(age=age), NOW) is may
 
 
-def test_a_request_does_not_ask_again_at_once_what_renewed_nothing() -> None:
+def test_a_request_does_not_repeat_at_once_a_call_that_renewed_nothing() -> None:
     standing = renewed(session(age=3570), NOW, EVERY)
     assert not standing.may_ask(NOW + LEAST_WAIT_SECONDS - 1)
     assert standing.may_ask(NOW + LEAST_WAIT_SECONDS)
 
 
-def test_an_account_marked_although_its_login_is_well_is_looked_at_soon() -> None:
+def test_an_account_marked_expired_with_a_valid_login_is_checked_soon() -> None:
     standing = renewed(session(), NOW, EVERY)
     assert standing.due_in(NOW, expired=True) == CONTRADICTED_SECONDS
     assert standing.due_in(NOW, expired=False) == pytest.approx(2400)
@@ -103,7 +103,7 @@ def test_an_account_marked_although_its_login_is_well_is_looked_at_soon() -> Non
     assert failed.due_in(NOW, expired=True) == failed.due_in(NOW) == FIRST_REPEAT_SECONDS
 
 
-# One that fails
+# Failures
 
 
 def test_failures_double_the_wait_up_to_a_bound() -> None:
@@ -117,7 +117,7 @@ def test_failures_double_the_wait_up_to_a_bound() -> None:
     assert renewed(session(), now, EVERY).failing_since is None
 
 
-def test_a_dead_login_is_asked_about_ever_more_seldom() -> None:
+def test_an_expired_login_is_checked_less_and_less_often() -> None:
     standing = RenewalState()
     for _ in range(60):
         standing = standing.failed(SessionExpired("no"), NOW, longest=1800)
@@ -129,14 +129,16 @@ def test_a_dead_login_is_asked_about_ever_more_seldom() -> None:
     ("told", "wait"),
     [(None, 5), (0.0, 5), (3.0, 5), (1200.0, 1200), (1e9, LONGEST_RETRY_AFTER_SECONDS), (math.inf, 3600)],
 )
-def test_the_sites_retry_after_holds_for_requests_too(kind: type[RateLimited], told: float | None, wait: float) -> None:
+def test_the_sites_retry_after_applies_to_requests_too(
+    kind: type[RateLimited], told: float | None, wait: float
+) -> None:
     standing = RenewalState().failed(kind("slower", retry_after=told), NOW)
     assert standing.due_in(NOW) == wait
     assert not standing.may_ask(NOW + wait - 1)
     assert standing.may_ask(NOW + wait)
 
 
-def test_requests_may_ask_again_long_before_the_schedule_does() -> None:
+def test_requests_may_check_again_long_before_the_schedule() -> None:
     standing = RenewalState()
     for _ in range(9):
         standing = standing.failed(TimedOut("no"), NOW)
@@ -145,7 +147,7 @@ def test_requests_may_ask_again_long_before_the_schedule_does() -> None:
     assert standing.may_ask(NOW + FIRST_REPEAT_SECONDS)
 
 
-def test_a_call_under_way_keeps_what_is_known() -> None:
+def test_a_pending_call_keeps_the_known_state() -> None:
     failed = RenewalState().failed(ServerFailed("no"), NOW)
     asked = failed.asked(NOW + 10)
     assert (asked.failure, asked.failing_since, asked.failures) == (failed.failure, NOW, 1)
@@ -171,21 +173,19 @@ errors: st.SearchStrategy[UpstreamError] = st.one_of(
 
 @a_share(of=4)
 @given(tokens, times, everies)
-def test_after_a_good_call_the_next_is_neither_at_once_nor_later_than_every(
+def test_after_a_successful_call_the_next_is_neither_immediate_nor_later_than_every(
     token: Session, now: float, every: float
 ) -> None:
     standing = renewed(token, now, every)
     assert 0 < standing.wait <= every
     assert standing.due_in(now + every + 1) == 0
-    # Either the token's first third or two remain, or there is a distance that no clock makes a storm of.
+    # Either the wait is a share of the token's lifetime, or a minimum that no clock can turn into a flood of calls.
     assert standing.wait >= LEAST_WAIT_SECONDS or not may_renew(token, now)
 
 
 @a_share(of=4)
 @given(tokens, everies)
-def test_a_token_of_an_hour_or_more_is_asked_about_before_its_end_whenever_one_looks(
-    token: Session, every: float
-) -> None:
+def test_a_token_of_an_hour_or_more_is_checked_before_its_expiry(token: Session, every: float) -> None:
     life = token.expires_at - token.issued_at
     now, calls = token.issued_at, 0
     while now < token.expires_at - LEAST_WAIT_SECONDS and life >= HOUR and calls < 40:
@@ -198,7 +198,7 @@ def test_a_token_of_an_hour_or_more_is_asked_about_before_its_end_whenever_one_l
 
 @a_share(of=4)
 @given(st.lists(errors, min_size=1, max_size=30), times, everies)
-def test_after_failures_the_next_call_is_neither_at_once_nor_beyond_reason(
+def test_after_failures_the_next_call_is_neither_immediate_nor_too_late(
     failures: list[UpstreamError], now: float, every: float
 ) -> None:
     standing, began = RenewalState(), now
@@ -212,7 +212,7 @@ def test_after_failures_the_next_call_is_neither_at_once_nor_beyond_reason(
 
 @a_share(of=4)
 @given(tokens, st.lists(errors, max_size=5), times, everies, st.floats(-1e8, 1e8))
-def test_no_jump_of_the_clock_puts_a_call_off_by_more_than_its_wait(
+def test_no_jump_of_the_clock_delays_a_call_by_more_than_its_wait(
     token: Session, failures: list[UpstreamError], now: float, every: float, jump: float
 ) -> None:
     standing = renewed(token, now, every)

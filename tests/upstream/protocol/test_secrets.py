@@ -1,4 +1,4 @@
-"""What upstream may quote of the cookies that it was shown: nothing that could be used, and all words besides."""
+"""Redaction of secrets that upstream quotes: nothing usable remains, and ordinary text is unchanged."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ QUOTES = {
 
 
 def shared(text: str, secret: str) -> str:
-    """The longest stretch of a secret in a text."""
+    """The longest part of a secret in a text."""
     longest = ""
     for start in range(len(text)):
         while text[start : start + len(longest) + 1] in secret and start + len(longest) < len(text):
@@ -76,7 +76,7 @@ def test_no_quote_shows_a_secret(text: str) -> None:
         "sk-ant-0123456789abcdef0123",
     ],
 )
-def test_secrets_of_others_are_known_by_their_form(text: str) -> None:
+def test_other_secrets_are_recognised_by_their_form(text: str) -> None:
     told = Secrets().redacted(text)
     assert "[secret]" in told
     for secret in (SESSION, ACCESS, "v1bq2kxyzabc", "Zk3vQ9", "abcdef"):
@@ -95,15 +95,15 @@ def test_secrets_of_others_are_known_by_their_form(text: str) -> None:
         "A bearer of bad news",
     ],
 )
-def test_words_stay_as_they_are(text: str) -> None:
+def test_ordinary_text_is_not_redacted(text: str) -> None:
     assert SECRETS.redacted(text) == text.replace("bearer of", "bearer [secret]")
 
 
-def test_short_values_hide_nothing() -> None:
+def test_short_values_are_not_redacted() -> None:
     assert Secrets("", clearance="clear").redacted("all is clear") == "all is clear"
 
 
-def test_an_error_is_redacted_in_all_that_it_says() -> None:
+def test_all_texts_of_an_error_are_redacted() -> None:
     error = Rejected(f"refused: {SESSION[:300]}", status=400, detail=SESSION[:300])
     SECRETS.redact(error)
     assert (error.message, str(error), error.detail) == ("refused: [secret]", "refused: [secret]", "[secret]")
@@ -120,9 +120,7 @@ words = st.text(st.sampled_from("abc XYZ019-_=.\"'\\\n{}"), max_size=20)
 
 
 @given(words, st.integers(0, len(SESSION)), st.integers(MIN_SHARED_CHARS, 60), words)
-def test_a_part_of_the_cookie_is_hidden_whatever_stands_around_it(
-    before: str, start: int, size: int, behind: str
-) -> None:
+def test_a_part_of_the_cookie_is_redacted_in_any_context(before: str, start: int, size: int, behind: str) -> None:
     part = SESSION[start : start + size]
     told = SECRETS.redacted(before + part + behind)
     assert len(part) < MIN_SHARED_CHARS or part not in told

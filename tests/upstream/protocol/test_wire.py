@@ -44,7 +44,7 @@ def failure(error: type[UpstreamError], detail: str = "") -> tuple[Any, ...]:
 
 
 def told(events: Iterable[Event]) -> list[object]:
-    """Say what events say however reads were cut: runs of one kind joined, deltas decoded, a failure by its class."""
+    """Normalise events independently of reads: runs of one kind joined, deltas decoded, a failure by its class."""
     said: list[Any] = []
     for event in events:
         match event:
@@ -67,7 +67,7 @@ def feed(wire: Wire, reads: Iterable[bytes]) -> list[Event]:
 
 
 def answer(*reads: bytes, max_line_bytes: int = MAX_LINE_BYTES) -> list[object]:
-    """Read a whole answer, to the end of its transport."""
+    """Parse a complete answer, including the end of its transport."""
     wire = Wire(max_line_bytes=max_line_bytes)
     return told(feed(wire, reads) + wire.feed_eof())
 
@@ -77,7 +77,7 @@ def cut(data: bytes, size: int) -> list[bytes]:
 
 
 class Case(NamedTuple):
-    """Bytes off the wire, what they say, and how much of it is skipped by kind: unknown, or too late."""
+    """Bytes, the expected events, and the counts of what is skipped by kind: unknown, or late."""
 
     wire: bytes
     events: list[object]
@@ -93,7 +93,7 @@ PAGE = Source("https://a/", None, (3, 9))
 UNREADABLE = failure(ProtocolViolated)
 
 CASES = {
-    # what is captured
+    # recorded answers
     "captured text": Case(
         b'a0:"Follow-up "\na0:"received "\na0:"and "\na0:"confirmed.\\n\\n"\n' + STOP,
         [text("Follow-up ", "received ", "and ", "confirmed.\n\n"), Finish("stop")],
@@ -113,7 +113,7 @@ CASES = {
     "raw CR, TAB, NUL": Case(b'a0:"a\rb\tc\x00d"\na0:"e"\n', [text("a\rb\tc\x00d", "e")]),
     "escaped NUL": Case(rb'a0:"\u0000"' + b"\n", [text("\x00")]),
     "NULs that look like UTF-16": Case(b'a0:"\x00a\x00"\x00\n', [UNREADABLE]),
-    # half characters
+    # split characters
     "an emoji in one delta": Case(rb'a0:"\ud83d\ude00"' + b"\n", [text("😀")]),
     "an emoji over two deltas": Case(rb'a0:"a\ud83d"' + b"\n" + rb'a0:"\ude00b"' + b"\n", [text("a", "😀b")]),
     "an emoji over three deltas": Case(b'a0:"\\ud83d"\na0:""\na0:"\\ude00"\n', [text("", "", "😀")]),
@@ -156,7 +156,7 @@ CASES = {
         {"tag ah": 2, "tag ak": 1, "tag zz": 1, "tag b0": 1, "tag : ": 1, "tag ??": 1},
     ),
     "no tag at all": Case(b': comment\nevent: x\n<html>\n{"a0":"x"}\na0\n a0:"x"\n\xff\xfe\n', [], {"no tag": 7}),
-    # broken text is an error, never skipped and never guessed at
+    # broken text is an error, and never skipped or guessed
     "broken JSON": Case(b'a0:"before"\na0:"br\n', [text("before"), UNREADABLE]),
     "nothing under a text tag": Case(b"a0:\n", [UNREADABLE]),
     "no string under a text tag": Case(b'ag:"x"\nag:{"text":"x"}\n', [reasoning("x"), UNREADABLE]),
@@ -230,7 +230,7 @@ CASES = {
     ),
     "a part of citations": Case(b'a0:"x"\nac:{"argsTextDelta":"{"}\n', [text("x"), Citations(())]),
     "broken citations": Case(b'a0:"x"\nac:{"argsTextDelta\n', [text("x"), UNREADABLE]),
-    # the end
+    # the finish
     "finish stop": Case(STOP, [Finish("stop")]),
     "finish length": Case(b'ad:{"finishReason":"length","usage":{"completionTokens":7}}\n', [Finish("length")]),
     "finish content-filter": Case(b'ad:{"finishReason":"content-filter"}\n', [Finish("content-filter")]),
@@ -267,7 +267,7 @@ CASES = {
     ),
     "a3 nested too deep": Case(b"a3:" + b'{"error":' * 1000 + b'"x"' + b"}" * 1000 + b"\n", [failure(ModelFailed)]),
     "a3 with half a character": Case(rb'a3:{"message":"no\ud83d!"}' + b"\n", [failure(ModelFailed, "no !")]),
-    # a delta that is no text
+    # a delta that is not a text
     "hasArenaError": Case(b'a0:"hasArenaError"\n', [failure(ModelFailed)]),
     "hasArenaError after text": Case(b'a0:"x"\na0:"hasArenaError"\n', [text("x"), failure(ModelFailed)]),
     "hasArenaError before text": Case(b'a0:"hasArenaError"\na0:"x"\na0:"y"\n' + STOP, [failure(ModelFailed)], late(3)),
@@ -337,7 +337,7 @@ class TestEveryCase:
         assert wire.feed_eof() == []
 
     def test_without_the_last_newline(self, case: Case) -> None:
-        """What cannot be read then was broken off: the transport is to blame, not what was sent."""
+        """An invalid last line then counts as a truncation by the transport."""
         expected = case.events if is_over(case.events) else [*case.events, failure(Truncated)]
         events = answer(case.wire.removesuffix(b"\n"))
         assert events in (expected, [*expected[:-1], failure(Truncated)])
@@ -350,9 +350,9 @@ class TestEveryCase:
 
 
 class TestUnknown:
-    """What nobody has foreseen is counted, within bounds."""
+    """Unknown lines and items are counted, within bounds."""
 
-    def test_twenty_kinds_are_told_apart(self) -> None:
+    def test_twenty_kinds_are_distinguished(self) -> None:
         wire = Wire()
         wire.feed(b"".join(b"%02d:{}\n" % number for number in range(30)) + b"29:\n00:\n")
         assert wire.unknown == {f"tag {number:02d}": 1 + (number == 0) for number in range(20)} | {"other": 11}
@@ -364,7 +364,7 @@ class TestUnknown:
 
     @pytest.mark.parametrize("size", [1, 7, 1000])
     def test_an_overlong_line_counts_once(self, size: int) -> None:
-        """Its end comes after the answer's, but is no line of its own."""
+        """Its rest arrives after the answer's end, but does not count as another line."""
         wire = Wire(max_line_bytes=20)
         events = feed(wire, cut(b'a0:"' + b"y" * 100 + b'"\na0:"late"\n' + b"z" * 100 + b"\n", size))
         assert told(events) == [UNREADABLE]
@@ -372,7 +372,7 @@ class TestUnknown:
 
 
 class TestExplanation:
-    """Bookkeeping may say why an answer has no content."""
+    """Bookkeeping may explain why an answer has no content."""
 
     @pytest.mark.parametrize(
         ("lines", "explanation"),
@@ -414,10 +414,10 @@ class TestEndOfTransport:
     def test_text_without_its_newline_counts(self) -> None:
         assert answer(b'a0:"x"') == [text("x"), failure(Truncated)]
 
-    def test_reasons_of_diagnosis(self) -> None:
+    def test_failures_have_their_reasons(self) -> None:
         assert [Truncated.reason, ProtocolViolated.reason] == [Reason.TRUNCATED, Reason.UPSTREAM_ERROR]
 
-    def test_empty_reads_say_nothing(self) -> None:
+    def test_empty_reads_make_no_events(self) -> None:
         assert answer(b"", b'a0:"', b"", b'x"\n', b"", STOP, b"") == [text("x"), Finish("stop")]
 
 
@@ -436,14 +436,14 @@ class TestBatches:
     def test_a_batch_ends_in_the_finish_of_its_read(self) -> None:
         assert told(Wire().feed(b'a0:"x"\n' + STOP + b'a0:"late"\n')) == [text("x"), Finish("stop")]
 
-    def test_an_open_line_waits(self) -> None:
+    def test_an_unfinished_line_makes_no_events(self) -> None:
         wire = Wire()
         assert wire.feed(b'a0:"x') == []
         assert told(wire.feed(b'y"\na0:"z')) == [text("xy")]
 
 
 class TestLongLines:
-    """docs/reliability.md, "Broken answers". Where a line cannot be read in linear time these tests do not end."""
+    """docs/reliability.md, "Broken answers". If parsing took more than linear time, these tests would not end."""
 
     @pytest.mark.timeout(20)
     @pytest.mark.parametrize("read_bytes", [64, READ_BYTES])
@@ -468,7 +468,7 @@ class TestLongLines:
     def test_the_prefix_counts(self) -> None:
         assert answer(b'data: a0:"x"\n', max_line_bytes=11) == [UNREADABLE]
 
-    def test_short_lines_may_be_many(self) -> None:
+    def test_many_short_lines_are_allowed(self) -> None:
         assert answer(b'a0:"x"\n' * 100, max_line_bytes=8) == [text(*"x" * 100), failure(Truncated)]
 
     @pytest.mark.parametrize("start", [b'a0:"', STOP], ids=["in the answer", "after its end"])

@@ -1,4 +1,4 @@
-"""However an answer is written and cut, its events say the same; whatever else comes, no text is made up.
+"""The events do not depend on how an answer is written and split; for any other input, no text is invented.
 
 Two readings stand against `Wire`: an encoder that writes what it should read, and a plain reader, line by line.
 """
@@ -35,7 +35,7 @@ from upstream.protocol.wire import MAX_LINE_BYTES, Wire
 Kind: TypeAlias = type[TextDeltas] | type[ReasoningDeltas]
 KINDS: dict[bytes, Kind] = {b"a0": TextDeltas, b"ag": ReasoningDeltas}
 
-#: Sizes of the reads that bring an answer, again and again from the first.
+#: The sizes of the reads of an answer, repeated in a cycle.
 read_sizes = st.binary(min_size=1, max_size=4).map(lambda sizes: [size % 40 + 1 for size in sizes])
 
 
@@ -49,14 +49,14 @@ def cut(data: bytes, sizes: Iterable[int]) -> Iterable[bytes]:
 
 
 def read(reads: Iterable[bytes], max_line_bytes: int = MAX_LINE_BYTES) -> list[Event]:
-    """Read a whole answer; return its events."""
+    """Parse a complete answer; return its events."""
     return read_all(reads, max_line_bytes)[0]
 
 
 def read_all(
     reads: Iterable[bytes], max_line_bytes: int = MAX_LINE_BYTES
 ) -> tuple[list[Event], Mapping[str, int], str]:
-    """Read a whole answer; check what holds for every one. Return its events, its unknown kinds, its explanation."""
+    """Parse a complete answer and check the invariants. Return its events, unknown kinds and explanation."""
     wire = Wire(max_line_bytes=max_line_bytes)
     events = [event for data in reads for event in wire.feed(data)] + wire.feed_eof()
     assert [isinstance(event, Finish | Failure) for event in events] == [False] * (len(events) - 1) + [True]
@@ -65,7 +65,7 @@ def read_all(
             case TextDeltas() | ReasoningDeltas():
                 assert "".join(deltas_of([event], type(event))) == event.text
             case Citations() | Images() | Finish():
-                orjson.dumps(event)  # no lone surrogate, no number without end: fit to be sent on
+                orjson.dumps(event)  # no lone surrogates and no infinite numbers: can be sent on
                 assert event != Images(())
             case Failure(error=error):
                 orjson.dumps(error.detail)
@@ -82,13 +82,13 @@ def deltas_of(events: Iterable[Event], kind: Kind) -> list[str]:
 
 
 def told_all(read: tuple[list[Event], Mapping[str, int], str]) -> tuple[list[object], dict[str, int], str]:
-    """The same for all that is known of an answer."""
+    """The same for everything known of an answer."""
     events, unknown, explanation = read
     return told(events), dict(unknown), explanation
 
 
 def told(events: Iterable[Event]) -> list[object]:
-    """Say what events say however reads were cut: runs of one kind as one list of deltas, a failure by its words."""
+    """Normalise events independently of reads: runs of one kind as one list of deltas, a failure by its message."""
     said: list[object] = []
     for kind, run in itertools.groupby(events, type):
         if kind in KINDS.values():
@@ -99,17 +99,17 @@ def told(events: Iterable[Event]) -> list[object]:
 
 
 def whole_characters(text: str) -> str:
-    """Make pairs of surrogates one character and lone ones U+FFFD."""
+    """Join surrogate pairs, and replace lone surrogates by U+FFFD."""
     text = re.sub("[\ud800-\udbff][\udc00-\udfff]", lambda pair: json.loads(json.dumps(pair[0])), text)
     return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
-# The encoder: what a site may write.
+# The encoder: valid answers of a site.
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of an answer: how it stands on the wire, and what it says: a delta, an event, or what is unknown."""
+    """One line of an answer: its bytes, and its meaning: a delta, an event, or something unknown."""
 
     wire: bytes
     delta: tuple[Kind, str] | None = None
@@ -127,7 +127,7 @@ def all_escaped(text: str) -> bytes:
 
 
 def raw(text: str) -> bytes:
-    """Write all that UTF-8 can hold as it is, control characters too; only a newline would end the line."""
+    """Write every character unescaped that UTF-8 can encode, even control characters, except newlines."""
     escaped = re.sub('["\\\\\n\ud800-\udfff]', lambda char: json.dumps(char[0])[1:-1], text)
     return f'"{escaped}"'.encode()
 
@@ -137,7 +137,7 @@ def delta_line(tag: bytes, text: str, spelt: Any) -> Line:
 
 
 def item_line(images: list[Image], others: list[str]) -> Line:
-    """Write pictures, and before them items of other types, of which only a heartbeat is known."""
+    """Write pictures after items of other types, of which only heartbeats are known."""
     items: list[dict[str, str | None]] = [{"type": other} for other in others]
     items += [{"type": "image", "image": image.url, "mimeType": image.mime_type} for image in images]
     return Line(
@@ -206,7 +206,7 @@ endings = st.sampled_from(
     framing=st.sampled_from([(b"", b"\n"), (b"", b"\r\n"), (b"data: ", b"\n"), (b"data: ", b"\n\n")]),
     sizes=read_sizes,
 )
-def test_what_was_written_is_read(
+def test_written_answers_are_read_back(
     lines: list[Line], ending: Line, late: Line | None, framing: tuple[bytes, bytes], sizes: list[int]
 ) -> None:
     after = [late] if late and ending.wire else []
@@ -217,7 +217,7 @@ def test_what_was_written_is_read(
         written = [line.delta[1] for line in lines if line.delta and line.delta[0] is kind]
         deltas = deltas_of(events, kind)
         assert "".join(deltas) == whole_characters("".join(written))
-        half_left = "\ud800" <= "".join(written)[-1:] <= "\udbff"  # said at the end, as a delta of its own
+        half_left = "\ud800" <= "".join(written)[-1:] <= "\udbff"  # becomes a separate delta at the end
         assert len(deltas) == len(written) + half_left
     others = [event for event in events if type(event) not in KINDS.values()]
     assert told(others) == told(line.event for line in [*lines, ending] if line.event)
@@ -227,11 +227,11 @@ def test_what_was_written_is_read(
     assert told_all(read_all(cut(wire, sizes))) == told_all((events, unknown, explanation))
 
 
-# The plain reader, and what no site should write.
+# The reference parser, and invalid input.
 
 
 def read_plainly(wire: bytes) -> tuple[str, str, type]:
-    """Read with the standard library alone: the text, the reasoning, and how the answer ended."""
+    """Parse with the standard library only: the text, the reasoning, and how the answer ended."""
     said = {b"a0:": "", b"ag:": ""}
     how: type = Truncated
     *closed, opened = wire.split(b"\n")
@@ -293,7 +293,7 @@ debris = [
     *(b"\xe4\xbd\xa0", b"\xe4\xbd", b"\xed\xa0\xbd", b"\xe2\x80\xa8"),
 ]
 
-#: Each byte stands for a piece of debris, or past the last of them for itself.
+#: Each byte selects a fragment; bytes above the number of fragments stand for themselves.
 garbage = st.binary(max_size=14).map(
     lambda picks: b"".join(debris[pick] if pick < len(debris) else bytes([pick]) for pick in picks)
 )
@@ -303,7 +303,7 @@ garbage = st.binary(max_size=14).map(
 @example(b'a0:"123"\r\n', [9], 8)
 @example(b"no tag line\n", [9], 8)
 @example(b'\ndata: a0:"x"\n', [1], 60)
-def test_garbage_says_the_same_however_it_is_cut(wire: bytes, sizes: list[int], max_line_bytes: int) -> None:
+def test_garbage_gives_the_same_events_for_any_split(wire: bytes, sizes: list[int], max_line_bytes: int) -> None:
     whole = read_all([wire])
     assert summary(whole[0]) == read_plainly(wire)
     assert told_all(read_all(cut(wire, sizes))) == told_all(whole)

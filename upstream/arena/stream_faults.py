@@ -1,7 +1,7 @@
-"""How a good answer goes bad: each function takes the steps of an answer and gives back other ones.
+"""Faults within answers: each function takes the steps of an answer and returns changed ones.
 
-`after` counts text deltas, or where there are none, the pieces of a body that goes out or comes in; an answer with
-fewer of them is bent just before its finish, and an upload with fewer is kept, but its answer bent.
+`after` counts text deltas or, without any, the pieces of a body that is sent or received. An answer with fewer is
+changed just before its finish; an upload with fewer is stored, but its answer is changed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from upstream.arena.recording import ARENA_ERROR
 from upstream.arena.steps import (
     HEARTBEAT,
     Abort,
@@ -26,9 +27,8 @@ from upstream.arena.steps import (
     Unframed,
     Until,
 )
-from upstream.arena.written import ARENA_ERROR
 
-_WRITE_BYTES = 65536  # an endless line or body goes out in writes of this size
+_WRITE_BYTES = 65536  # an endless line or body is sent in writes of this size
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -36,7 +36,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 async def before(steps: Flow, *extra: Step) -> Flow:
-    """`extra` while not even the headers have gone out."""
+    """`extra` before the headers."""
     for step in extra:
         yield step
     async for step in steps:
@@ -44,33 +44,35 @@ async def before(steps: Flow, *extra: Step) -> Flow:
 
 
 def silent(steps: Flow, *, release: asyncio.Event | None = None) -> Flow:
-    """Not even headers until `release` is set, or for ever."""
+    """No headers until `release` is set, or forever."""
     return before(steps, Until(release or asyncio.Event()))
 
 
-async def reopened(steps: Flow, change: Callable[[tuple[str, str]], tuple[str, str]], *more: tuple[str, str]) -> Flow:
-    """Other headers: each one changed, and `more` added."""
+async def with_headers(
+    steps: Flow, change: Callable[[tuple[str, str]], tuple[str, str]], *more: tuple[str, str]
+) -> Flow:
+    """Each header changed, and `more` added."""
     async for step in steps:
         yield replace(step, headers=(*map(change, step.headers), *more)) if isinstance(step, Open) else step
 
 
 def retyped(steps: Flow, *, content_type: str = "application/octet-stream") -> Flow:
-    """Another content type."""
-    return reopened(steps, lambda header: (header[0], content_type) if header[0] == "content-type" else header)
+    """A different content type."""
+    return with_headers(steps, lambda header: (header[0], content_type) if header[0] == "content-type" else header)
 
 
 def huge_header(steps: Flow, *, bytes: int = 100_000) -> Flow:  # noqa: A002  parameters are named for who arms them
-    """One more header, of so many bytes."""
-    return reopened(steps, lambda header: header, ("x-huge", "h" * bytes))
+    """An additional header of this many bytes."""
+    return with_headers(steps, lambda header: header, ("x-huge", "h" * bytes))
 
 
 def encoded(steps: Flow, *, coding: str = "br") -> Flow:
-    """A content coding that nobody has asked for, of a body that has none."""
-    return reopened(steps, lambda header: header, ("content-encoding", coding))
+    """A header with a content coding that was not requested, although the body has none."""
+    return with_headers(steps, lambda header: header, ("content-encoding", coding))
 
 
 async def replaced(steps: Flow, *extra: Step) -> Flow:
-    """The headers, then `extra` in place of the answer."""
+    """The headers, then `extra` instead of the answer."""
     async for step in steps:
         if isinstance(step, Open):
             yield step
@@ -80,12 +82,12 @@ async def replaced(steps: Flow, *extra: Step) -> Flow:
 
 
 def silent_start(steps: Flow, *, release: asyncio.Event | None = None) -> Flow:
-    """Headers, then not one line until `release` is set, or for ever."""
+    """The headers, then nothing until `release` is set, or forever."""
     return inserted(steps, [Until(release or asyncio.Event())], after=0)
 
 
 async def endless_line(steps: Flow, *, bytes: int = 16 * 1024 * 1024) -> Flow:  # noqa: A002  as above
-    """So many bytes of one text delta that never ends."""
+    """A text delta of this many bytes that does not end."""
     yield await anext(steps)
     yield Raw(b'a0:"')
     for sent in range(0, bytes, _WRITE_BYTES):
@@ -93,7 +95,7 @@ async def endless_line(steps: Flow, *, bytes: int = 16 * 1024 * 1024) -> Flow:  
 
 
 async def overflowing(steps: Flow, *, bytes: int, announced: bool) -> Flow:  # noqa: A002  as above
-    """So many bytes that begin like a PNG, in place of the body; their number stands in a header if `announced`."""
+    """A body of this many bytes that begins like a PNG; with a `content-length` header if `announced`."""
     more = [("content-length", str(bytes))] if announced else []
     async for step in steps:
         if isinstance(step, Open):
@@ -105,17 +107,17 @@ async def overflowing(steps: Flow, *, bytes: int, announced: bool) -> Flow:  # n
 
 
 def huge_body(steps: Flow, *, bytes: int = 64 * 1024 * 1024) -> Flow:  # noqa: A002  as above
-    """A picture of so many bytes, which it announces."""
+    """A picture of this many bytes, with a `content-length` header."""
     return overflowing(steps, bytes=bytes, announced=True)
 
 
 def endless_body(steps: Flow, *, bytes: int = 1 << 40) -> Flow:  # noqa: A002  as above
-    """A picture that goes on and on; nothing tells of its end."""
+    """A picture of unannounced, practically endless length."""
     return overflowing(steps, bytes=bytes, announced=False)
 
 
 async def slow(steps: Flow, *, delta_seconds: float = 0.05) -> Flow:
-    """`delta_seconds` of silence before each line, or piece of a body."""
+    """A pause of `delta_seconds` before each line, or piece of a body."""
     async for step in steps:
         if isinstance(step, Line | Raw | Received):
             yield Pause(delta_seconds)
@@ -126,10 +128,10 @@ async def slow(steps: Flow, *, delta_seconds: float = 0.05) -> Flow:
 
 
 async def inserted(steps: Flow, extra: Iterable[Step], *, after: int = 2) -> Flow:
-    """`extra` right behind `after` text deltas or pieces; the answer goes on if `extra` lets it."""
+    """`extra` immediately after `after` text deltas or pieces; the answer continues unless `extra` ends it."""
     left, due = after, list(extra)
     async for step in steps:
-        if _is_line(step, "ad") or (isinstance(step, Open) and left < after):  # the latter answers a whole upload
+        if _is_line(step, "ad") or (isinstance(step, Open) and left < after):  # `Open` comes at the end of an upload
             while due:
                 yield due.pop(0)
         yield step
@@ -141,22 +143,22 @@ async def inserted(steps: Flow, extra: Iterable[Step], *, after: int = 2) -> Flo
 
 
 def silent_middle(steps: Flow, *, after: int = 2, release: asyncio.Event | None = None) -> Flow:
-    """Silence until `release` is set, or for ever."""
+    """A pause until `release` is set, or forever."""
     return inserted(steps, [Until(release or asyncio.Event())], after=after)
 
 
 def reset_middle(steps: Flow, *, after: int = 2) -> Flow:
-    """A reset of the connection; the reader is first given a turn, for a reset may overtake data."""
+    """A reset of the connection; the reader gets to run first, since a reset may overtake data."""
     return inserted(steps, [Pause(0.01), Abort()], after=after)
 
 
 def eof_middle(steps: Flow, *, after: int = 2) -> Flow:
-    """A clean end of the body."""
+    """A proper end of the body."""
     return inserted(steps, [Eof()], after=after)
 
 
 def cut_chunked(steps: Flow, *, after: int = 2) -> Flow:
-    """A chunk that announces more bytes than come, then the end of the connection."""
+    """A chunk shorter than its announced size, then the end of the connection."""
     return inserted(steps, [Unframed(b'ff\r\na0:"half'), Close()], after=after)
 
 
@@ -176,18 +178,18 @@ def model_failed_json(steps: Flow, *, after: int = 2, message: str = "An error o
 
 
 def arena_error(steps: Flow, *, after: int = 2) -> Flow:
-    """A text delta that is nothing but the site's word for a failure, then the end."""
+    """A text delta that consists of the site's word for a failure, then the end."""
     return inserted(steps, [Line("a0", ARENA_ERROR), Eof()], after=after)
 
 
 def heartbeats(steps: Flow, *, count: int = 3, every: float = 0.0, release: asyncio.Event | None = None) -> Flow:
-    """So many signs of life, each after `every` seconds of silence; then silence until `release`, if it is given."""
+    """`count` heartbeats, each after a pause of `every` seconds; then a pause until `release`, if given."""
     beats: list[Step] = [Pause(every), HEARTBEAT] * count
     return inserted(steps, beats if release is None else [*beats, Until(release)], after=0)
 
 
 async def heartbeats_only(steps: Flow, *, every: float = 0.05, release: asyncio.Event | None = None) -> Flow:
-    """Headers, then a sign of life every so many seconds until `release` is set or for ever; never any content."""
+    """Headers, then a heartbeat every `every` seconds until `release` is set, or forever; no content."""
     yield await anext(steps)
     while release is None or not release.is_set():
         yield HEARTBEAT
@@ -195,12 +197,12 @@ async def heartbeats_only(steps: Flow, *, every: float = 0.05, release: asyncio.
 
 
 def broken_json(steps: Flow, *, after: int = 2) -> Flow:
-    """A text delta whose string does not end; the answer goes on."""
+    """A text delta with an unterminated string; the answer continues."""
     return inserted(steps, [Raw(b'a0:"unfinished\n')], after=after)
 
 
 def unknown_tags(steps: Flow, *, after: int = 2) -> Flow:
-    """Bookkeeping, a blank line, and tags of which nobody has heard."""
+    """Bookkeeping, a blank line, and unknown tags."""
     lines = (
         Line("af", {"messageId": "msg-1"}),
         Line("ae", {"finishReason": "stop", "isContinued": False}),
@@ -224,12 +226,12 @@ def unknown_items(steps: Flow, *, after: int = 2) -> Flow:
 
 
 def no_tag_line(steps: Flow, *, after: int = 2) -> Flow:
-    """A line that is no `tag:`."""
+    """A line without a tag."""
     return inserted(steps, [Raw(b"this line has no tag\n")], after=after)
 
 
 def split_emoji(steps: Flow, *, after: int = 2) -> Flow:
-    """An emoji whose halves are escapes in two deltas."""
+    """An emoji whose surrogates are escapes in two deltas."""
     return inserted(steps, [Line("a0", "\ud83e"), Line("a0", "\udda6")], after=after)
 
 
@@ -237,7 +239,7 @@ def split_emoji(steps: Flow, *, after: int = 2) -> Flow:
 
 
 async def finished(steps: Flow, *lines: Line) -> Flow:
-    """`lines` in place of the finish."""
+    """`lines` instead of the finish."""
     async for step in steps:
         if _is_line(step, "ad"):
             for line in lines:
@@ -247,7 +249,7 @@ async def finished(steps: Flow, *lines: Line) -> Flow:
 
 
 def finish(reason: str | None) -> Callable[[Flow], Flow]:
-    """A finish with that reason, or with none."""
+    """A finish with this reason, or without one."""
     return lambda steps: finished(steps, Line("ad", {} if reason is None else {"finishReason": reason}))
 
 
@@ -257,7 +259,7 @@ def double_finish(steps: Flow) -> Flow:
 
 
 def text_after_finish(steps: Flow) -> Flow:
-    """Text behind the finish."""
+    """Text after the finish."""
     return finished(steps, _STOP, Line("a0", "too late"))
 
 
@@ -267,7 +269,7 @@ def empty_answer(steps: Flow) -> Flow:
 
 
 def explained_empty(steps: Flow, *, message: str = "The model is overloaded") -> Flow:
-    """A finish without any text; the bookkeeping line before it says why."""
+    """A finish without any text, after a bookkeeping line with the reason."""
     return replaced(steps, Line("ae", {"message": message}), _STOP)
 
 
@@ -275,7 +277,7 @@ def explained_empty(steps: Flow, *, message: str = "The model is overloaded") ->
 
 
 async def rewritten(steps: Flow, write: Callable[[bytes], Iterable[Step]]) -> Flow:
-    """Each line as the steps that `write` makes of its bytes."""
+    """Each line replaced by the steps that `write` makes from its bytes."""
     async for step in steps:
         if isinstance(step, Line):
             for written in write(step.encode()):
@@ -295,12 +297,12 @@ def data_prefix(steps: Flow) -> Flow:
 
 
 def one_byte_writes(steps: Flow) -> Flow:
-    """A write for each byte."""
+    """Each byte in a separate write."""
     return rewritten(steps, lambda line: (Raw(line[at : at + 1]) for at in range(len(line))))
 
 
 def no_final_newline(steps: Flow) -> Flow:
-    """The finish is not ended by a newline."""
+    """The finish has no newline."""
     return rewritten(steps, lambda line: [Raw(line.removesuffix(b"\n") if line.startswith(b"ad:") else line)])
 
 

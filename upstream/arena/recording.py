@@ -1,4 +1,4 @@
-"""Reads back what is written to a caller: the arena remembers the answer that went out, not the one it meant."""
+"""Parses what is sent to a caller: the arena records the answer that was sent, not the one that was intended."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, Final
 from upstream.arena.evaluations import Evaluation, Message
 from upstream.arena.steps import Flow, Line, Raw
 
-ARENA_ERROR: Final = "hasArenaError"  # a text delta of this word alone says that the model failed
+ARENA_ERROR: Final = "hasArenaError"  # a text delta that consists of this word means that the model failed
 _FAILED: Final = "An error occurred"
 
 
-class Reading:
-    """Follows the bytes of one answer until it is decided: `message` if it came to a good end, else `failure`."""
+class AnswerParser:
+    """Parses the bytes of one answer until its outcome is known: `message` if it succeeded, else `failure`."""
 
     def __init__(self) -> None:
         self.message: Message | None = None
@@ -23,17 +23,17 @@ class Reading:
         self._images: list[dict[str, Any]] = []
 
     @property
-    def decided(self) -> bool:
+    def has_outcome(self) -> bool:
         """Whether the answer has succeeded or failed."""
         return self.message is not None or self.failure is not None
 
     def text(self) -> str:
-        """The text so far; ValueError if one of its deltas is not JSON."""
+        """The text so far. Raises ValueError if a delta is not JSON."""
         deltas: list[str] = json.loads(b"[%s]" % b",".join(self._deltas))
         return "".join(deltas).encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # joins split emoji
 
     def feed(self, data: bytes) -> None:
-        """The next bytes of the body."""
+        """Parse the next bytes of the body."""
         if b"\n" not in data:
             self._tail.append(data)
             return
@@ -43,14 +43,14 @@ class Reading:
             self._read(line)
 
     def feed_eof(self) -> None:
-        """The body has ended."""
+        """Handle the end of the body."""
         self._read(b"".join(self._tail))
         self._tail = []
 
     def _read(self, line: bytes) -> None:
         line = line.removeprefix(b"data: ")
         tag, value = line[:3], line[3:]
-        if self.decided or tag not in (b"a0:", b"a2:", b"a3:", b"ad:"):
+        if self.has_outcome or tag not in (b"a0:", b"a2:", b"a3:", b"ad:"):
             return
         if tag == b"a0:" and value.rstrip(b"\r") != b'"%s"' % ARENA_ERROR.encode():
             self._deltas.append(value)
@@ -66,30 +66,30 @@ class Reading:
                 case _:
                     self.failure = _FAILED
         except ValueError:
-            self.failure = _FAILED  # broken JSON went out: no caller can have read that answer
+            self.failure = _FAILED  # broken JSON was sent, so the caller cannot have parsed the answer
 
 
-class Written:
-    """Follows one answer to an evaluation, and ends its turn: at the first `ad:`, or when the answering stops.
+class AnswerRecorder:
+    """Records one answer in its evaluation, and ends the turn at the first `ad:` or the end of the answer.
 
-    With `keep` an answer whose transport broke is remembered as a whole, if all of its source passes `observed`.
+    With `keep`, an answer whose transport broke is recorded completely, if its whole source passes through `observed`.
     """
 
     def __init__(self, evaluation: Evaluation, *, keep: bool = False) -> None:
         self._evaluation = evaluation
         self._entry = evaluation.entries[-1]
         self._entry.written = self._part
-        self._reading = Reading()
-        self._whole = Reading() if keep else None
+        self._parser = AnswerParser()
+        self._whole = AnswerParser() if keep else None
         self._settled = False
 
     @property
     def needs_rest(self) -> bool:
-        """Whether the rest of the source matters although the caller no longer gets it."""
+        """Whether the rest of the source is needed although the caller has left."""
         return self._whole is not None and not self._settled
 
     async def observed(self, source: Flow) -> Flow:
-        """The same steps, each read on its way."""
+        """Yield the same steps, and parse each."""
         try:
             async for step in source:
                 self._observe(step)
@@ -98,16 +98,16 @@ class Written:
             await source.aclose()
 
     def feed(self, data: bytes) -> None:
-        """The next bytes of the body; called before they are sent, so that no caller can be quicker."""
-        self._reading.feed(data)
-        if self._reading.decided:
-            self._settle(self._reading)
+        """Record the next bytes of the body; call this before sending them, so that the caller cannot be faster."""
+        self._parser.feed(data)
+        if self._parser.has_outcome:
+            self._settle(self._parser)
 
     def feed_eof(self) -> None:
-        """Nothing more is written."""
-        self._reading.feed_eof()
+        """Record that nothing more is sent."""
+        self._parser.feed_eof()
         whole = self._whole
-        self._settle(self._reading if self._reading.decided or whole is None or not whole.message else whole)
+        self._settle(self._parser if self._parser.has_outcome or whole is None or not whole.message else whole)
 
     def _observe(self, step: object) -> None:
         if self._whole is not None:
@@ -121,11 +121,11 @@ class Written:
 
     def _part(self) -> str:
         try:
-            return self._reading.text()
-        except ValueError:  # a delta that is not JSON went out
+            return self._parser.text()
+        except ValueError:  # a delta that is not JSON was sent
             return ""
 
-    def _settle(self, reading: Reading) -> None:
+    def _settle(self, reading: AnswerParser) -> None:
         if self._settled:
             return
         self._settled = True

@@ -1,4 +1,4 @@
-"""What a bridge has behind it: state folders as they are after more or less use."""
+"""Creates state folders as they are after more or less use."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _DAYS: Final = 730
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
-    """How much of everything is there: API keys, models in `models.json`, conversations, two full years of statistics.
+class StoredState:
+    """The content of a state folder: API keys, models, conversations, and whether there are two years of statistics.
 
-    `password` is the dashboard's. One key and one account are always there, since without them nothing could be asked.
+    `password` is the dashboard's. There are always one key and one account, which every request needs.
     """
 
     keys: int = 1
@@ -49,8 +49,8 @@ class Past:
     statistics: bool = False
     password: str = ""
 
-    async def leave(self, state: StateFolder) -> None:
-        """Write it, as a clean stop does."""
+    async def write(self, state: StateFolder) -> None:
+        """Write the state folder, as a clean stop does."""
         state.prepare()
         await keys_document(state).save(tuple(_keys(self.keys)))
         now = time.time()
@@ -70,8 +70,8 @@ class Past:
 
 
 #: A bridge in ordinary use, and one whose every table is full.
-USED: Final = Past(keys=100, models=True, conversations=1000, statistics=True)
-FULL: Final = Past(keys=10_000, models=True, conversations=CAPACITY, statistics=True)
+USED: Final = StoredState(keys=100, models=True, conversations=1000, statistics=True)
+FULL: Final = StoredState(keys=10_000, models=True, conversations=CAPACITY, statistics=True)
 
 
 def _keys(number: int) -> Iterator[ApiKey]:
@@ -92,7 +92,7 @@ def _evaluations(number: int, user_id: str) -> Iterator[Evaluation]:
 
 
 def _two_years(now: float) -> Stats:
-    """Statistics with a row in every period and in every place of every table."""
+    """Statistics with a row in every period, and with full tables."""
     clock = now - _DAYS * _DAY
     stats = Stats(lambda: clock)
     times = {now - ago * _DAY for ago in range(_DAYS)}
