@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bench.measure import Sample, warm
@@ -19,6 +19,10 @@ from bridge.answering.conversations import CAPACITY
 _ROUNDS: Final = 3
 #: Enough requests to span a few saves of the statistics.
 _REQUESTS: Final = Scenario("growth", "", "request", Play(20, 0), 2000, 8)
+#: Tools of a large agent, with so many bytes of schemas in all; the arguments of one that writes a large file.
+_TOOLS: Final = 128
+_SCHEMAS: Final = 100_000
+_ARGUMENTS: Final = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,15 @@ def _points() -> Iterator[_Point]:
             "history", "", "request", Play(20, 0), 100, 4, messages=characters // 1000, characters=characters
         )
         yield _Point("characters of history", f"{characters:,}", scenario)
+    tools = Scenario(
+        "tools", "", "request", Play(20, 0), 100, 4, tools=_TOOLS, schema_bytes=_SCHEMAS // _TOOLS, tools_as_text=True
+    )
+    for form, as_text in (("as text", True), ("as tools", False)):
+        yield _Point(f"{_TOOLS} tools, {_SCHEMAS:,} bytes", form, replace(tools, tools_as_text=as_text))
+    text = Scenario("call", "", "request", Play(_ARGUMENTS // 8, 0), 20, 4, streamed=False)
+    call = replace(text, play=Play(_ARGUMENTS // 8, 0, called=True), tools=1)
+    for form, scenario in (("as text", text), ("as a call", call)):
+        yield _Point(f"{_ARGUMENTS:,} bytes of answer", form, scenario)
     for keys in (1, 100, 10_000):
         yield _Point("API keys", f"{keys:,}", stored=StoredState(keys=keys))
     for conversations in (1, 1_000, CAPACITY):
@@ -72,6 +85,7 @@ def _notes(rounds: int) -> Sequence[str]:
         f"medians of {rounds} rounds; memory is the peak resident size",
         "open streams: each lasts ten seconds, with a delta a second; a single one includes the daemon's idle cost",
         "characters of history: in messages of a thousand, each request a new evaluation",
+        "tools: as text they stand in the message; at most 3 × of that is wanted. Answer: in deltas of 8, not streamed",
         f"the others: {_REQUESTS.streams:,} requests of {_REQUESTS.play.deltas} deltas, {_REQUESTS.at_once} at once",
         f"conversations: the table holds at most {CAPACITY:,}; when it is full, each request evicts the oldest",
         "statistics of two years: a row in every period, and every table full with 500 names",

@@ -44,7 +44,9 @@ def openai_requests(scenario: Scenario) -> Requests:
     messages: list[dict[str, object]] = [{"role": roles[at % 2], "content": text} for at, text in enumerate(before)]
     pictures = [{"type": "image_url", "image_url": {"url": url}} for url in _pictures(scenario)]
     messages.append({"role": "user", "content": [*pictures, {"type": "text", "text": last}] if pictures else last})
-    body = {"model": MODEL, "stream": scenario.streamed, "messages": messages}
+    body: dict[str, object] = {"model": MODEL, "stream": scenario.streamed, "messages": messages}
+    if scenario.tools and not scenario.tools_as_text:
+        body["tools"] = _tools(scenario)
     return _numbered("/v1/chat/completions", "application/json", body)
 
 
@@ -52,6 +54,8 @@ def _texts(scenario: Scenario) -> Sequence[str]:
     """The messages: the user's and the assistant's in turn, the last one being the user's."""
     size = scenario.characters // scenario.messages
     last = f"{scenario.name}: {scenario.play}, number {_NUMBER.decode()}"
+    if scenario.tools_as_text:
+        last = f"{orjson.dumps(_tools(scenario)).decode()}\n{last}"
     return [*["So it is said again. ".ljust(size, "x")] * (scenario.messages - 1), last.rjust(size, "x")]
 
 
@@ -61,6 +65,22 @@ def _pictures(scenario: Scenario) -> Sequence[str]:
         shake_128(b"%d" % at).digest(scenario.picture_bytes - 9) for at in range(scenario.pictures)
     )  # the start is 3 bytes, the number stands for 6
     return [f"data:image/jpeg;base64,/9j/{_NUMBER.decode()}{b64encode(rest).decode()}" for rest in rests]
+
+
+def _tools(scenario: Scenario) -> list[dict[str, object]]:
+    return [_tool(number, scenario.schema_bytes) for number in range(scenario.tools)]
+
+
+def _tool(number: int, schema_bytes: int) -> dict[str, object]:
+    """A tool whose schema has about so many bytes: a parameter for every hundred of them."""
+    parameter = {"type": "string", "description": "What it is to be done with, in a few words of English."}
+    schema = {
+        "type": "object",
+        "properties": {f"parameter_{at}": parameter for at in range(max(1, schema_bytes // 100))},
+        "additionalProperties": False,
+    }
+    about = {"name": f"tool_{number}", "description": "Does something.", "parameters": schema}
+    return {"type": "function", "function": about}
 
 
 def _numbered(path: str, content_type: str, body: object) -> Requests:

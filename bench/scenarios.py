@@ -6,18 +6,22 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final, Literal, Self
 
-_PLAY: Final = re.compile(rb"play (\d+) deltas ([\d.]+) s apart")
+_PLAY: Final = re.compile(rb"play (\d+) deltas ([\d.]+) s apart( in a call)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Play:
-    """Upstream's answer: the number of deltas, sent all at once or `interval` seconds apart."""
+    """Upstream's answer: the number of deltas, sent all at once or `interval` seconds apart.
+
+    If `called`, they are an argument of a call of the request's first tool, sent all at once.
+    """
 
     deltas: int
     interval: float
+    called: bool = False
 
     def __str__(self) -> str:
-        return f"play {self.deltas} deltas {self.interval:g} s apart"
+        return f"play {self.deltas} deltas {self.interval:g} s apart{' in a call' if self.called else ''}"
 
     @classmethod
     def read(cls, body: bytes | bytearray) -> Self:
@@ -25,7 +29,7 @@ class Play:
         found = _PLAY.match(body, body.rfind(b"play "))
         if found is None:
             raise ValueError(f"the request has no directive: {bytes(body[:200])!r}")
-        return cls(int(found[1]), float(found[2]))
+        return cls(int(found[1]), float(found[2]), found[3] is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,9 @@ class Scenario:
     characters: int = 100  # all messages together
     pictures: int = 0  # of each request
     picture_bytes: int = 0
+    tools: int = 0  # of each request
+    schema_bytes: int = 0  # of each tool, about
+    tools_as_text: bool = False  # the tools stand in the last message instead
     streamed: bool = True
     few: int = 0
     times: int = 1

@@ -46,10 +46,19 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
+#: What stands before and behind the deltas of a call of the first tool (bench/requests.py), escaped for JSON.
+_CALL: Final = (
+    rb"<tool_call>\n{\"name\": \"tool_0\", \"arguments\": {\"parameter_0\": \"",
+    rb"\"}}\n</tool_call>",
+)
+
+
 @lru_cache
-def _whole(lines: _Lines, deltas: int) -> bytes:
+def _whole(lines: _Lines, deltas: int, called: bool) -> bytes:
     """Build an answer that comes at once; a chunk for each delta, as a server writes them."""
-    texts = (b"%b%d " % (TEXT, at % 10) for at in range(deltas))  # LiteLLM gives up when all are the same
+    texts = [b"%b%d " % (TEXT, at % 10) for at in range(deltas)]  # LiteLLM gives up when all are the same
+    if called:
+        texts = [_CALL[0], *texts, _CALL[1]]
     played = (_chunk(lines.before + text + lines.after) for text in texts)
     return b"".join((_HEAD, *played, _chunk(lines.end), b"0\r\n\r\n"))
 
@@ -95,7 +104,7 @@ class Upstream(asyncio.Protocol):
             self._transport.write(_HEAD)
             self._play(lines, play, self._loop.time())
         else:
-            self._transport.write(_whole(lines, play.deltas))
+            self._transport.write(_whole(lines, play.deltas, play.called))
 
     def _play(self, lines: _Lines, play: Play, began: float, played: int = 0) -> None:
         """Send one delta, and schedule the next one."""

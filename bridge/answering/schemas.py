@@ -7,7 +7,10 @@ patterns backtrack a bounded number of times, and what could take hours is not b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+import orjson
 
 from bridge.answering.schema_cost import TooIntricate, expands_too_far, takes_too_long
 
@@ -19,6 +22,9 @@ MAX_DEPTH: Final = 200
 
 #: Steps back that matching one pattern may take.
 _MAX_BACKTRACKS: Final = 100_000
+#: Verdicts that are remembered, and the largest schema that is: an agent sends the same tools in each of its turns.
+_REMEMBERED: Final = 1024
+_MAX_REMEMBERED_BYTES: Final = 8 * 1024
 _MAX_MESSAGE_CHARS: Final = 300
 _TOO_DEEP: Final = "It is nested too deeply, or holds something that is not JSON."
 _TOO_MUCH: Final = "Its references lead in circles, to too many parts, or to something that is not in the schema."
@@ -34,10 +40,23 @@ class Misfit(NamedTuple):
 
 def check_schema(schema: object) -> Misfit | None:
     """Say what makes a schema invalid; None where values can be checked against it."""
-    import jsonschema_rs  # when first needed: most requests bring no schema
-
     if not isinstance(schema, Mapping | bool):
         return Misfit("", "A schema is an object.")
+    try:
+        document = orjson.dumps(schema)
+    except orjson.JSONEncodeError:
+        return _check(schema)
+    return _check_document(document) if len(document) <= _MAX_REMEMBERED_BYTES else _check(schema)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _check_document(document: bytes) -> Misfit | None:
+    return _check(orjson.loads(document))
+
+
+def _check(schema: Mapping[str, object] | bool) -> Misfit | None:
+    import jsonschema_rs  # when first needed: most requests bring no schema
+
     try:
         _validator(schema)
         if isinstance(schema, Mapping) and expands_too_far(dict(schema)):

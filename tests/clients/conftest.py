@@ -10,16 +10,16 @@ import pytest_asyncio
 from clients import Programs, Served
 from process import Home
 
-from upstream.arena import Arena
+from upstream.arena import Arena, catalogue, tool_models
 
-pytest.register_assert_rewrite("talks")
+pytest.register_assert_rewrite("coding_agents", "talks")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
     """The bridge and its arena."""
     folder = tmp_path_factory.mktemp("clients")
-    async with Arena() as arena:
+    async with Arena(models=(*catalogue(), *tool_models())) as arena:
         home = Home(arena, folder)
         await home.prepare()
         programs = Programs(folder)

@@ -34,13 +34,14 @@ from upstream.arena import Arena, Line, Turn
 START_SECONDS: Final = 300
 CHAT_SECONDS: Final = 60
 
+PARAGRAPH: Final = "\n\n"
+WHAT_TIME: Final = "What time is it?"
 TITLE: Final = "An otter’s day"
 _PERSON: Final = {"name": "Ada", "email": "ada@example.org", "password": "a heron on the weir"}
 _SETTINGS: Final = {
     "ANONYMIZED_TELEMETRY": "false",
     "AUDIO_STT_ENGINE": "openai",  # and none of the models that it would fetch and run itself
     "DO_NOT_TRACK": "1",
-    "DEFAULT_MODEL_PARAMS": '{"function_calling": "legacy"}',  # the bridge takes no tools
     "ENABLE_OLLAMA_API": "false",
     "HF_HUB_OFFLINE": "1",
     "OFFLINE_MODE": "true",
@@ -51,13 +52,17 @@ _SETTINGS: Final = {
 
 
 def answers(turn: Turn) -> Iterator[Line]:
-    """A model that says what it is asked to say, and answers Open WebUI's own tasks in JSON."""
+    """A model that says what it was asked, calls a tool for the time, and answers Open WebUI's own tasks in JSON."""
     if "Generate a concise title" in turn.prompt:
         text = json.dumps({"title": TITLE}, ensure_ascii=False)
     elif turn.prompt.startswith("### Task"):
         text = json.dumps({"tags": ["animals"], "follow_ups": ["And at night?"]})
+    elif turn.prompt == WHAT_TIME:
+        text = '<tool_call>\n{"name": "get_current_timestamp", "arguments": {}}\n</tool_call>'
+    elif turn.prompt.startswith("<tool_response "):
+        text = f"I was asked: {WHAT_TIME}"
     else:
-        text = f"I was asked: {turn.prompt}"
+        text = f"I was asked: {turn.prompt.rpartition(PARAGRAPH)[2]}"  # what is behind the tools
     for word in text.split(" "):
         yield Line("a0", f"{word} ")
     yield Line("ad", {"finishReason": "stop"})
@@ -116,18 +121,22 @@ async def say(page: Page, text: str) -> None:
 
 
 async def chat(served: Served, page: Page) -> None:
-    """What a person does in one chat: two messages and a picture."""
+    """What a person does in one chat: messages, of which one makes the model call a tool, and a picture."""
     await say(page, "What does an otter do all day?")
     await expect(page).to_have_title(re.compile(TITLE), timeout=CHAT_SECONDS * 1000)
     print(f"a streamed chat, and its title: {await page.title()}")
     await say(page, "And when it rains?")
+    await say(page, WHAT_TIME)
     await page.locator("input[type=file]").first.set_input_files(
         {"name": "otter.png", "mimeType": "image/png", "buffer": png(7)}
     )
     await say(page, "And what is this?")
     turns = [turns for turns in conversations(served) if not turns[0].startswith("### Task")]
     assert len(turns) == 1, turns
-    print(f"one conversation, continued: {turns[0]}")
+    (results,) = [turn for turn in turns[0] if turn.startswith("<tool_response ")]
+    print(f"a tool called: {results}")
+    assert [turn.count("<tools>") for turn in turns[0]] == [1, 0, 0, 0, 0]
+    print(f"one conversation, continued: {[turn.rpartition(PARAGRAPH)[2] for turn in turns[0]]}")
     shown = [
         attachment["sha256"]
         for evaluation in served.arena.evaluations.values()

@@ -1,4 +1,4 @@
-"""Instructor in its JSON mode, which puts the schema into the prompt: objects that grow while they are read."""
+"""Instructor: its JSON mode, which puts the schema into the prompt; its modes with tools and with a schema."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from clients import CLIENTS, Client, Served
 from pictures import png
-from talks import tells_of_an_error
+from talks import makes_an_object, tells_of_an_error
 
 from upstream.arena import Line, Turn
 
@@ -62,3 +62,11 @@ async def test_a_failure_in_the_middle(served: Served) -> None:
     talk = await served.converse(CLIENT, "An animal that is too much")
     assert talk.error is not None
     assert "The model is tired" in talk.error["message"]
+
+
+async def test_the_mode_with_tools(served: Served) -> None:
+    await makes_an_object(served, CLIENT, "tools", "tools-asked-for")
+
+
+async def test_the_mode_with_a_schema(served: Served) -> None:
+    await makes_an_object(served, CLIENT, "schema")

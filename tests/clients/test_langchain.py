@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from clients import CLIENTS, Client, Served
-from talks import continues, shows_a_picture, streams, tells_of_a_failure, tells_of_an_error
+from talks import (
+    calls_tools,
+    continues,
+    makes_an_object,
+    shows_a_picture,
+    streams,
+    tells_of_a_failure,
+    tells_of_an_error,
+)
 
 pytestmark = CLIENTS
 
@@ -28,3 +36,11 @@ async def test_a_refusal(served: Served) -> None:
 
 async def test_a_failure_in_the_middle(served: Served) -> None:
     await tells_of_a_failure(served, CLIENT)
+
+
+async def test_an_agent(served: Served) -> None:
+    await calls_tools(served, CLIENT, "tools")
+
+
+async def test_structured_output(served: Served) -> None:
+    await makes_an_object(served, CLIENT, "structured")

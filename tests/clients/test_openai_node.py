@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 from clients import CLIENTS, Client, Served
-from talks import continues, shows_a_picture, streams, tells_of_a_failure, tells_of_an_error
+from talks import calls_tools, continues, shows_a_picture, streams, tells_of_a_failure, tells_of_an_error
 
 pytestmark = CLIENTS
 
@@ -28,3 +29,8 @@ async def test_a_refusal(served: Served) -> None:
 
 async def test_a_failure_in_the_middle(served: Served) -> None:
     await tells_of_a_failure(served, CLIENT)
+
+
+@pytest.mark.parametrize("task", ["runTools", "stream"])
+async def test_tools(served: Served, task: str) -> None:
+    await calls_tools(served, CLIENT, task)

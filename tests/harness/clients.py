@@ -115,9 +115,9 @@ class Served:
         return self.arena.evaluations[found]
 
     async def converse(
-        self, client: Client, *turns: str, picture: bytes | None = None, model: str = MODEL
+        self, client: Client, *turns: str, picture: bytes | None = None, model: str = MODEL, task: str = "talk"
     ) -> Conversation:
-        """Let a client's program say `turns`, one after the other, with the picture in the first."""
+        """Let a client's program say `turns`, one after the other, with the picture in the first; `task` is how."""
         path = None
         if picture is not None:
             path = self.folder / "picture.png"
@@ -128,15 +128,22 @@ class Served:
             "model": model,
             "turns": turns,
             "picture": None if path is None else str(path),
+            "task": task,
         }
         reply = await (await self.programs.started(client)).does(job)
         return Conversation(reply["answers"], reply["error"])
 
     async def run(
-        self, command: Sequence[str], *words: str, environ: Mapping[str, str] | None = None, stdin: bytes | None = None
+        self,
+        command: Sequence[str],
+        *words: str,
+        environ: Mapping[str, str] | None = None,
+        stdin: bytes | None = None,
+        folder: Path | None = None,
     ) -> Ended:
-        """Run a command to its end, at home in this test's folder."""
-        process = await _start([*command, *words], self.folder, environ or {}, DEVNULL if stdin is None else PIPE, PIPE)
+        """Run a command to its end, at home in this test's folder; it works there too, or in `folder`."""
+        given = DEVNULL if stdin is None else PIPE
+        process = await _start([*command, *words], self.folder, environ or {}, given, PIPE, folder)
         try:
             out, err = await asyncio.wait_for(process.communicate(stdin), SECONDS)
         finally:
@@ -210,12 +217,12 @@ class Programs:
 
 
 async def _start(
-    command: Sequence[str], home: Path, environ: Mapping[str, str], stdin: int, stderr: int
+    command: Sequence[str], home: Path, environ: Mapping[str, str], stdin: int, stderr: int, folder: Path | None = None
 ) -> asyncio.subprocess.Process:
     """Start a program without what this process has in its environment."""
     own = {"HOME": str(home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", **_QUIET, **environ}
     return await asyncio.create_subprocess_exec(
-        *command, cwd=home, env=own, stdin=stdin, stdout=PIPE, stderr=stderr, limit=_LINE_BYTES
+        *command, cwd=folder or home, env=own, stdin=stdin, stdout=PIPE, stderr=stderr, limit=_LINE_BYTES
     )
 
 

@@ -11,6 +11,8 @@ import json
 from clients import Client, Served
 from pictures import png
 
+from upstream.arena import JSON_MODEL
+
 
 async def streams(served: Served, client: Client) -> None:
     """An answer comes in pieces, as the model wrote it."""
@@ -62,3 +64,23 @@ async def tells_of_a_failure(served: Served, client: Client) -> None:
     assert talk.texts == ["1 2 "]
     assert talk.error is not None
     assert "The model is tired" in talk.error["message"]
+
+
+async def calls_tools(served: Served, client: Client, task: str, model: str = "tools-prose") -> None:
+    """Two turns with calls: both at once, then one more; only what is new is sent each time."""
+    weather = {"city": 'Paris, "5e"', "days": 3}
+    first = f"{client.program} {task}\n/call get_weather {json.dumps(weather)}\n/call now {{}}"
+    talk = await served.converse(client, first, "/call now {}", model=model, task=task)
+    assert talk.error is None
+    (*both, told), (one, told_again) = talk.answers
+    assert [json.loads(call) for call in (*both, one)] == [["get_weather", weather], ["now", {}], ["now", {}]]
+    assert (told, told_again) == ('The tool said: 3 days of rain in Paris, "5e" noon', "The tool said: noon")
+    assert served.calls == ["create", "follow-up", "follow-up", "follow-up"]
+
+
+async def makes_an_object(served: Served, client: Client, task: str, model: str = JSON_MODEL) -> None:
+    """The answer is an object of the caller's own type."""
+    talk = await served.converse(client, f"{client.program} {task}: an animal", model=model, task=task)
+    assert talk.error is None
+    assert [json.loads(text) for text in talk.texts] == [{"name": "text", "legs": 0}]
+    assert served.calls == ["create"]

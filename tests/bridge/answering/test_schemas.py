@@ -240,3 +240,12 @@ def test_a_value_with_a_million_misfits_is_named_by_the_first() -> None:
 def test_paths() -> None:
     assert path_of([]) == ""
     assert path_of(["a", 0, 1, "b"]) == "a[0][1].b"
+
+
+def test_a_verdict_is_remembered_for_the_content_not_for_the_object() -> None:
+    schema: dict[str, object] = {"type": "object", "description": "whose verdict is remembered"}
+    assert check_schema(schema) is None
+    schema["type"] = "no such type"
+    assert check_schema(schema) is not None
+    schema["type"] = "object"
+    assert check_schema(dict(reversed(schema.items()))) is None

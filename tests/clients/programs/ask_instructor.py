@@ -1,4 +1,4 @@
-"""Instructor in its JSON mode, which needs no tools: the answer is a JSON object, read while it comes."""
+"""Instructor: in its JSON mode, where the answer is an object that is read while it comes, and in its other modes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,17 @@ class Animal(BaseModel):
     legs: int
 
 
+MODES = {
+    "talk": instructor.Mode.JSON,
+    "tools": instructor.Mode.TOOLS,
+    "json": instructor.Mode.JSON,
+    "schema": instructor.Mode.JSON_SCHEMA,
+}
+
+
 def begin(job: Job) -> Say:
     client = instructor.from_openai(
-        openai.OpenAI(base_url=job.base_url, api_key=job.key, max_retries=0), mode=instructor.Mode.JSON
+        openai.OpenAI(base_url=job.base_url, api_key=job.key, max_retries=0), mode=MODES[job.task]
     )
     messages: list[Any] = []
 
@@ -29,12 +37,14 @@ def begin(job: Job) -> Say:
         content = text if picture is None else [text, instructor.Image.from_base64(picture)]
         messages.append({"role": "user", "content": content})
         asked: Any = {"model": job.model, "messages": messages, "response_model": Animal, "max_retries": 0}
-        if len(job.turns) == 1:
+        if job.task == "talk" and len(job.turns) == 1:
             for animal in client.create_partial(**asked):
                 yield animal.model_dump_json(exclude_none=True)
             return
         animal, completion = client.create_with_completion(**asked)  # a stream does not say what its text was
         yield animal.model_dump_json()
+        if job.task != "talk":
+            return
         messages.append({"role": "assistant", "content": completion.choices[0].message.content})
 
     return say

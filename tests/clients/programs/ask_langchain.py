@@ -6,13 +6,26 @@ from collections.abc import Iterator
 from typing import Any
 
 import openai
-from job import Job, Say, run, spoken
+from job import FUNCTIONS, Job, Say, called, run, spoken
 from langchain_core.messages import HumanMessage
+from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
+from pydantic import BaseModel
+
+
+class Animal(BaseModel):
+    """What `with_structured_output` is asked for."""
+
+    name: str
+    legs: int
 
 
 def begin(job: Job) -> Say:
     chat = ChatOpenAI(base_url=job.base_url, api_key=job.key, model=job.model, max_retries=0)
+    return {"talk": talking, "tools": calling, "structured": parsing}[job.task](chat)
+
+
+def talking(chat: ChatOpenAI) -> Say:
     messages: list[Any] = []
 
     def say(text: str, picture: str | None) -> Iterator[str]:
@@ -23,6 +36,36 @@ def begin(job: Job) -> Say:
             if chunk.content:
                 yield chunk.content
         messages.append(whole)  # as agents do: the chunks joined, with all that stands in them
+
+    return say
+
+
+def calling(chat: ChatOpenAI) -> Say:
+    """The loop of an agent."""
+    tools = {name: tool(function) for name, function in FUNCTIONS.items()}
+    bound = chat.bind_tools(list(tools.values()))
+    messages: list[Any] = []
+
+    def say(text: str, _: str | None) -> Iterator[str]:
+        messages.append(HumanMessage(text))
+        while True:
+            answer = bound.invoke(messages)
+            messages.append(answer)
+            if not answer.tool_calls:
+                yield answer.content
+                return
+            for call in answer.tool_calls:
+                yield called(call["name"], call["args"])
+                messages.append(tools[call["name"]].invoke(call))
+
+    return say
+
+
+def parsing(chat: ChatOpenAI) -> Say:
+    structured = chat.with_structured_output(Animal)
+
+    def say(text: str, _: str | None) -> Iterator[str]:
+        yield structured.invoke(text).model_dump_json()
 
     return say
 

@@ -29,3 +29,25 @@ async function converse(job, begin, isTheirs) {
   }
   return { answers, error: null };
 }
+
+// Two functions that a model may call, by name: what they are for, the schema of their arguments, and they themselves.
+export const FUNCTIONS = {
+  get_weather: {
+    description: "Say how the weather will be.",
+    parameters: {
+      type: "object",
+      properties: { city: { type: "string" }, days: { type: "integer" } },
+      required: ["city", "days"],
+      additionalProperties: false,
+    },
+    run: ({ city, days }) => `${days} days of rain in ${city}`,
+  },
+  now: {
+    description: "Say what time it is.",
+    parameters: { type: "object", properties: {}, additionalProperties: false },
+    run: () => "noon",
+  },
+};
+
+// A call as the test reads it: the piece of an answer.
+export const called = (name, given) => JSON.stringify([name, given]);

@@ -1,9 +1,10 @@
 """What a program that drives a Python client is told to do, and how it says what came back.
 
 Each line of standard input is a job, one JSON document: `base_url`, `key`, `model`, `turns` (what the user says, one
-turn after the other) and `picture` (the path of a PNG that goes with the first turn, or null). Each is answered by one
-line of standard output: `answers`, for each turn the pieces in which its answer came, and `error`, what the client
-raised, or null. The program starts once for all jobs, since importing a client takes seconds.
+turn after the other), `picture` (the path of a PNG that goes with the first turn, or null) and `task` (in which way to
+use the client: "talk", or one of the program's own). Each is answered by one line of standard output: `answers`, for
+each turn the pieces in which its answer came, and `error`, what the client raised, or null. The program starts once for
+all jobs, since importing a client takes seconds.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Job:
     model: str
     turns: list[str]
     picture: str | None = None
+    task: str = "talk"
 
     @property
     def picture_url(self) -> str | None:
@@ -64,6 +66,51 @@ def _converse(job: Job, begin: Callable[[Job], Say], errors: tuple[type[Exceptio
     except errors as error:
         return {"answers": answers, "error": {"type": type(error).__name__, "message": str(error)}}
     return {"answers": answers, "error": None}
+
+
+def get_weather(city: str, days: int) -> str:
+    """Say how the weather will be."""
+    return f"{days} days of rain in {city}"
+
+
+def now() -> str:
+    """Say what time it is."""
+    return "noon"
+
+
+FUNCTIONS: dict[str, Callable[..., str]] = {"get_weather": get_weather, "now": now}
+
+#: The two functions as tools in the words of OpenAI's API.
+TOOLS: Any = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "description": get_weather.__doc__,
+            "strict": True,
+            "parameters": {
+                "type": "object",
+                "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+                "required": ["city", "days"],
+                "additionalProperties": False,
+            },
+        },
+    },
+    {
+        "type": "function",
+        "function": {
+            "name": "now",
+            "description": now.__doc__,
+            "strict": True,
+            "parameters": {"type": "object", "properties": {}, "required": [], "additionalProperties": False},
+        },
+    },
+]
+
+
+def called(name: str, arguments: dict[str, Any]) -> str:
+    """A call as the test reads it: the piece of an answer."""
+    return json.dumps([name, arguments])
 
 
 def spoken(text: str, picture: str | None) -> str | list[dict[str, object]]:
