@@ -91,6 +91,8 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
             record.reason = Reason.CLIENT_GONE
         quiet = (record.quiet and status < 400) or handler in PROBES
         app[REQUEST_LOG].record_end(request, record, status, time.monotonic() - began, quiet=quiet)
+    if app[DRAIN].draining:
+        response.force_close()  # no further request may come over this connection
     return response
 
 

@@ -76,13 +76,15 @@ async def test_a_stream_ends_with_its_connection(
     fields = () if connection is None else (f"Connection: {connection}",)
     async with connected(lively) as (reader, writer):
         writer.write(request(lively, "/v1/chat/completions", *fields, body=lively.chat("hi", stream=True)))
-        head, body = (await reader.read()).split(b"\r\n\r\n", 1)
-    assert head.startswith((b"HTTP/1.0 200", b"HTTP/1.0 502"))
-    assert b"keep-alive" not in head.lower()
-    assert b"transfer-encoding" not in head.lower()
-    if b" 200" in head:
-        assert body.endswith(end)
-        assert (frames(body)[-1] == DONE) == (end == b"data: [DONE]\n\n")
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        if head.startswith(b"http/1.0 502 ") and end == b"}\n\n":
+            return  # the failure came before the first comment: the next test is about that
+        body = await reader.read()
+    assert head.startswith(b"http/1.0 200 ")
+    assert b"keep-alive" not in head
+    assert b"transfer-encoding" not in head
+    assert body.endswith(end)
+    assert (frames(body)[-1] == DONE) == (end == b"data: [DONE]\n\n")
 
 
 async def test_an_error_before_the_stream_keeps_the_connection(bridge: RunningBridge) -> None:
