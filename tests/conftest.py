@@ -1,7 +1,8 @@
 """An arena and a bridge for whoever asks; how much Hypothesis tries; and whether a test may skip.
 
 `make test` runs a hundred examples a property, `make test-slow` ten thousand. With LMARENA_BRIDGE_NO_SKIP in the
-environment, as in CI, a skip is a failure: there every program that a test needs is expected.
+environment, as in CI, a skip is a failure: there every program that a test needs is expected. Only data that is no part
+of the repository may be missing everywhere.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TypeVar
 
 import pytest
 from hypothesis import is_hypothesis_test, settings
+from openresponses import SKIPPED_WITHOUT_SPECIFICATION
 from request_log import RequestLog
 from running import RunningBridge, running_bridge
 
@@ -50,7 +52,8 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 def _unskipped(report: Report) -> Report:
-    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("LMARENA_BRIDGE_NO_SKIP"):
+    may_skip = hasattr(report, "wasxfail") or SKIPPED_WITHOUT_SPECIFICATION in report.longreprtext
+    if report.skipped and not may_skip and os.environ.get("LMARENA_BRIDGE_NO_SKIP"):
         report.outcome = "failed"
         report.longrepr = f"LMARENA_BRIDGE_NO_SKIP is set, yet: {report.longreprtext}"
     return report

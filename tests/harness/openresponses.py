@@ -17,6 +17,9 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+#: How the reason of a skip begins where the specification is missing.
+SKIPPED_WITHOUT_SPECIFICATION = "the specification of the Responses API is not at"
+
 _PLACE = Path(__file__).parents[3] / "shared" / "openresponses.json"
 
 
@@ -39,7 +42,7 @@ _UNSPECIFIED = ("response.custom_tool_call_input.delta", "response.custom_tool_c
 def _specification() -> dict[str, Any]:
     place = Path(os.environ.get("LMARENA_BRIDGE_OPENRESPONSES", _PLACE))
     if not place.is_file():
-        pytest.skip(f"the specification of the Responses API is not at {place} (LMARENA_BRIDGE_OPENRESPONSES)")
+        pytest.skip(f"{SKIPPED_WITHOUT_SPECIFICATION} {place} (LMARENA_BRIDGE_OPENRESPONSES)")
     schemas: dict[str, Any] = json.loads(place.read_text())["components"]["schemas"]
     schemas["ItemField"]["oneOf"].append(_CUSTOM_CALL)
     schemas["Tool"]["oneOf"].append(_OTHER_TOOL)

@@ -73,10 +73,9 @@ def test_one_call_is_read_in_each_form(form: str) -> None:
     assert answer.called == READ[:1]
 
 
-@every_form
+# The texts of two forms are made by replacing what would stand in these arguments too.
+@pytest.mark.parametrize("form", sorted(FORMS.keys() - {"nearly right JSON", "closing tag missing at the end"}))
 def test_a_call_is_read_whose_arguments_hold_a_closing_tag_and_a_marker(form: str) -> None:
-    if form in ("nearly right JSON", "closing tag missing at the end"):
-        pytest.skip("its text is made by replacing what stands in the arguments too")
     text = "a </tool_call> <tool_call> ``` </x> [TOOL_CALLS] b"
     answer = read(FORMS[form]([("get_weather", {"city": text})]))
     assert [json.loads(arguments) for _, arguments in answer.called] == [{"city": text}]
