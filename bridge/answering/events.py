@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from bridge.answering.messages import ToolCall
 from upstream.protocol.events import Event
+
+#: An answer that is collected or held back as a whole, its reasoning included, in characters. The longest that models
+#: write have 600,000.
+MAX_WHOLE_CHARS: Final = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

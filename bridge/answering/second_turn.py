@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
+from bridge.answering.events import MAX_WHOLE_CHARS
 from bridge.answering.record import AnswerRecord
 from bridge.answering.stages import CUT
 from upstream.answer import ArenaAnswer
 from upstream.protocol.events import Failure, Finish, TextDeltas
-
-#: The longest answer that is kept, in characters: as long as one that is not streamed.
-MAX_CHARS: Final = 16 * 1024 * 1024
 
 
 async def read_whole(answer: ArenaAnswer, said: AnswerRecord) -> str | None:
@@ -18,7 +14,7 @@ async def read_whole(answer: ArenaAnswer, said: AnswerRecord) -> str | None:
     texts: list[str] = []
     chars = 0
     try:
-        while chars <= MAX_CHARS and answer.keep(chars):
+        while chars <= MAX_WHOLE_CHARS and answer.keep(chars):
             batch = await answer.read()
             events = [event for event in batch if not isinstance(event, Finish | Failure)]
             said.add(events)

@@ -9,16 +9,13 @@ from typing import Final, NamedTuple
 
 from bridge.answering.chat import JsonFormat
 from bridge.answering.deltas import rewritten, text_delta
-from bridge.answering.events import AnswerEvent, ToolCalls
+from bridge.answering.events import MAX_WHOLE_CHARS, AnswerEvent, ToolCalls
 from bridge.answering.schemas import first_misfit
 from bridge.answering.stages import ReadingStage
 from bridge.answering.tools.json_values import Extent, compact, read_nearly, read_value, skip_spaces
 from bridge.answering.tools.repair import json_prompt
 from bridge.errors import answer_too_long, invalid_model_output
 from upstream.protocol.events import TextDeltas
-
-#: Characters of an answer that are held back at most.
-MAX_HELD_CHARS: Final = 16 * 1024 * 1024
 
 _FENCED: Final = re.compile(
     r"^[ \t]*(?:`{3,}|~{3,})[\w+-]*[ \t]*\n(?P<inside>.*?)\n?[ \t]*(?:`{3,}|~{3,})", re.MULTILINE | re.DOTALL
@@ -70,8 +67,8 @@ class JsonStage(ReadingStage):
                 continue
             self._called |= isinstance(event, ToolCalls)
             passed.append(event)
-        if self.size + self._sent_chars > MAX_HELD_CHARS:
-            raise answer_too_long(MAX_HELD_CHARS)
+        if self.size + self._sent_chars > MAX_WHOLE_CHARS:
+            raise answer_too_long(MAX_WHOLE_CHARS)
         return passed
 
     def conclude(self, *, cut: bool, may_ask: bool) -> list[AnswerEvent]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from bridge.answering.chat import Tools
 from bridge.answering.deltas import rewritten, text_delta
-from bridge.answering.events import AnswerEvent, ToolCalls
+from bridge.answering.events import MAX_WHOLE_CHARS, AnswerEvent, ToolCalls
 from bridge.answering.messages import ToolCall
 from bridge.answering.stages import ReadingStage, ToolsOutcome
 from bridge.answering.tools.holding import Holding
@@ -16,9 +15,6 @@ from bridge.answering.tools.reading import Reading, read
 from bridge.answering.tools.repair import calls_prompt
 from bridge.errors import answer_too_long, invalid_model_output
 from upstream.protocol.events import TextDeltas
-
-#: Characters of calls that are held back at most: as many as of an answer that is not streamed.
-MAX_HELD_CHARS: Final = 16 * 1024 * 1024
 
 
 class ToolsStage(ReadingStage):
@@ -46,8 +42,8 @@ class ToolsStage(ReadingStage):
             if going is not None:
                 passed.append(going)
         self.size = self._holding.size
-        if self.size > MAX_HELD_CHARS:
-            raise answer_too_long(MAX_HELD_CHARS)
+        if self.size > MAX_WHOLE_CHARS:
+            raise answer_too_long(MAX_WHOLE_CHARS)
         return passed
 
     def conclude(self, *, cut: bool, may_ask: bool) -> list[AnswerEvent]:

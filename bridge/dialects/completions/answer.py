@@ -9,11 +9,10 @@ from typing import Final
 import orjson
 
 from bridge.answering.chat import Usage
-from bridge.answering.events import AnswerEvent
+from bridge.answering.events import MAX_WHOLE_CHARS, AnswerEvent
 from bridge.answering.messages import markdown
 from bridge.dialects import sse
 from bridge.dialects.openai.chat_answer import (
-    MAX_WHOLE_CHARS,
     SYSTEM_FINGERPRINT,
     Header,
     finish_reason,

@@ -17,16 +17,13 @@ import orjson
 import pybase64
 
 from bridge.answering.chat import Usage
-from bridge.answering.events import AnswerEvent, Stopped, ToolCalls
+from bridge.answering.events import MAX_WHOLE_CHARS, AnswerEvent, Stopped, ToolCalls
 from bridge.answering.messages import ToolCall, markdown
 from bridge.dialects import sse
 from bridge.dialects.messages.errors import error_object
 from bridge.dialects.sources import merge_sources
 from bridge.errors import ApiError, answer_too_long
 from upstream.protocol.events import Citations, Images, ReasoningDeltas, Source, TextDeltas
-
-#: An answer that is not streamed, its reasoning included, in characters.
-MAX_WHOLE_CHARS: Final = 16 * 1024 * 1024
 
 #: Blocks that grow delta by delta.
 BlockKind: TypeAlias = Literal["text", "thinking"]

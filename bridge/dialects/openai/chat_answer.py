@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import orjson
 
 from bridge.answering.chat import Usage
-from bridge.answering.events import AnswerEvent, ToolCalls
+from bridge.answering.events import MAX_WHOLE_CHARS, AnswerEvent, ToolCalls
 from bridge.answering.messages import ToolCall, markdown
 from bridge.dialects import sse
 from bridge.dialects.openai.errors import error_body
@@ -19,8 +19,6 @@ from bridge.errors import ApiError, answer_too_long
 from upstream.protocol.events import Citations, Images, ReasoningDeltas, Source, TextDeltas
 from upstream.protocol.line_values import MAX_OFFSETS, MAX_SOURCES
 
-#: An answer that is not streamed, its reasoning included, in characters. The longest that models write have 600,000.
-MAX_WHOLE_CHARS: Final = 16 * 1024 * 1024
 #: Annotations of one answer: each repeats its source.
 MAX_ANNOTATIONS: Final = 1000
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from openai.types import Completion
 
 from bridge.answering.chat import Usage
-from bridge.answering.events import AnswerEvent, Stopped
+from bridge.answering.events import MAX_WHOLE_CHARS, AnswerEvent, Stopped
 from bridge.dialects.completions.answer import CompletionChoices, TextCompletion
-from bridge.dialects.openai.chat_answer import MAX_WHOLE_CHARS, Header
+from bridge.dialects.openai.chat_answer import Header
 from bridge.errors import ApiError, overloaded
 from upstream.protocol.events import Citations, Image, Images, ReasoningDeltas, Source, TextDeltas
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from bridge.answering.chat import Usage
-from bridge.answering.events import AnswerEvent, Stopped, ToolCalls
+from bridge.answering.events import MAX_WHOLE_CHARS, AnswerEvent, Stopped, ToolCalls
 from bridge.answering.messages import ToolCall
-from bridge.dialects.messages.answer import MAX_WHOLE_CHARS, MessageCollector, MessageEncoder, MessageHead
+from bridge.dialects.messages.answer import MessageCollector, MessageEncoder, MessageHead
 from bridge.errors import ApiError, context_exceeded, overloaded
 from upstream.protocol.events import Citations, Image, Images, ReasoningDeltas, Source, TextDeltas
 

@@ -12,11 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.answering.chat import Usage
-from bridge.answering.events import AnswerEvent, ToolCalls
+from bridge.answering.events import MAX_WHOLE_CHARS, AnswerEvent, ToolCalls
 from bridge.answering.messages import ToolCall
 from bridge.dialects.openai.chat_answer import (
     MAX_ANNOTATIONS,
-    MAX_WHOLE_CHARS,
     SYSTEM_FINGERPRINT,
     ChunkEncoder,
     Completion,
