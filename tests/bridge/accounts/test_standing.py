@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,6 +56,7 @@ def test_the_worst_comes_first(account: Account, now: float, failing: Failing | 
     assert standing.worst == (standing.findings[0] if found else None)
 
 
+@a_share(of=5)
 @given(
     expired=st.booleans(),
     bar=st.sampled_from((None, *BARS)),

@@ -187,6 +187,7 @@ def test_all_texts_stand_verbatim_and_in_order(messages: list[Message]) -> None:
             at = found + len(text)
 
 
+@a_share(of=5)
 @given(any_call)
 def test_a_call_as_a_block(call: ToolCall) -> None:
     before, after = "<tool_call>\n", "\n</tool_call>"

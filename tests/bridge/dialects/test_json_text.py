@@ -7,6 +7,7 @@ import json
 import zlib
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,12 +49,14 @@ def test_half_a_character_in_a_name_and_beside_a_mark() -> None:
     assert list(read_object(b"\xef\xbb\xbf" + rb'{"a\ud83d": 1}').names) == [f"a{REPLACED}"]
 
 
+@a_share(of=5)
 @given(st.text(st.characters(categories=["L", "Cs", "Po"]) | st.sampled_from('\\"ud8e')))
 def test_whatever_python_writes_is_read(text: str) -> None:
     read = read_object(json.dumps({"content": text}).encode()).string("content")
     assert read == text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+@a_share(of=5)
 @given(st.binary())
 def test_mending_keeps_the_length(body: bytes) -> None:
     mended = with_whole_characters(body)
@@ -102,6 +105,7 @@ def test_the_place_of_an_error_is_the_place_in_what_was_sent() -> None:
         read_object(b'{"a":"\\ud83d",\n "b": 123x}')
 
 
+@a_share(of=5)
 @given(st.text(min_size=1))
 def test_text_is_never_taken_for_something_else(text: str) -> None:
     wide = "\0" in text[:4]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 from running import RunningBridge, running_bridge
@@ -170,6 +171,7 @@ def test_who_may_read_a_refusal(allowed: list[str], origin: str | None, reader: 
     assert ("Vary" in headers) == bool(allowed)
 
 
+@a_share(of=5)
 @given(st.lists(st.integers(1, 400)))
 def test_a_head_is_remembered_however_it_is_split(sizes: list[int]) -> None:
     head = f"GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: y\r\norigin: {PAGE}\r\nCookie: {'a' * 500}".encode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,12 +24,14 @@ HEAD = st.builds(
 )
 
 
+@a_share(of=5)
 @given(HEAD, st.binary(max_size=20), st.data())
 def test_a_head_is_awaited_to_its_end_wherever_it_is_cut(head: bytes, body: bytes, data: st.DataObject) -> None:
     assert is_unfinished(head[: data.draw(st.integers(0, len(head) - 1))])
     assert not is_unfinished(head + body)
 
 
+@a_share(of=5)
 @given(st.binary(max_size=200))
 def test_anything_can_be_sorted(sent: bytes) -> None:
     is_unfinished(sent)
@@ -90,6 +93,7 @@ def test_no_secret_is_found_where_none_is_sent(sent: bytes) -> None:
     assert secret_in(sent) is None
 
 
+@a_share(of=5)
 @given(st.lists(st.sampled_from([b"\r\n", b"authorization:", b" ", b"bearer", b"a", b"\0", b"\xff"]), max_size=60))
 def test_a_secret_is_one_printable_word(parts: list[bytes]) -> None:
     found = secret_in(b"".join(parts))

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
@@ -54,6 +55,7 @@ def test_no_key_is_found(headers: list[tuple[str, str]]) -> None:
     assert sent_key(CIMultiDict(headers)) is None
 
 
+@a_share(of=5)
 @given(st.lists(st.tuples(st.sampled_from(["Authorization", "x-api-key", "api-key"]), st.text())))
 def test_a_secret_found_in_any_bytes_is_one_word(headers: list[tuple[str, str]]) -> None:
     key = sent_key(CIMultiDict(headers))

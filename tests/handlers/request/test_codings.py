@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import brotli
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,16 +39,19 @@ def test_every_coding_is_tried() -> None:
 
 @pytest.mark.parametrize("coding", PACK)
 class TestCodings:
+    @a_share(of=5)
     @given(st.binary(max_size=2000), st.integers(1, 200))
     def test_packed_data_is_decoded(self, coding: str, data: bytes, times: int) -> None:
         assert decode(PACK[coding](data * times), coding, LIMIT) == data * times
 
+    @a_share(of=5)
     @given(st.binary(min_size=1, max_size=2000), st.data())
     def test_a_truncated_body_is_broken(self, coding: str, data: bytes, drawn: st.DataObject) -> None:
         packed = PACK[coding](data)
         with pytest.raises(BrokenCoding):
             decode(packed[: drawn.draw(st.integers(0, len(packed) - 1))], coding, LIMIT)
 
+    @a_share(of=5)
     @given(st.binary(max_size=300))
     def test_any_bytes_are_decoded_or_reported_as_broken(self, coding: str, data: bytes) -> None:
         with suppress(BrokenCoding):

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 from request_log import RequestLog
@@ -150,6 +151,7 @@ def test_nothing_is_suggested_where_nothing_is_near(path: str) -> None:
     assert "Did you mean" not in advice("GET", path, (("POST", "/chat/completions"), ("GET", "/models")))
 
 
+@a_share(of=5)
 @given(st.lists(st.sampled_from(["v1", "api", "", "models", "chat", "..", "%2F"])))
 def test_what_is_served_is_spelled_right_itself(segments: list[str]) -> None:
     path = served_path("/" + "/".join(segments))

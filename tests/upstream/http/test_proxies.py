@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,6 +60,7 @@ def test_an_invalid_proxy_url_is_not_quoted(url: str) -> None:
     assert "word" not in str(caught.value).replace("password", "")
 
 
+@a_share(of=5)
 @given(
     st.text(max_size=60)
     | st.text(max_size=40).map("socks5h://{}".format)

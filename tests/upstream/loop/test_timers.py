@@ -7,6 +7,7 @@ import weakref
 from time import monotonic
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -127,6 +128,7 @@ async def test_cancelled_timers_are_released_at_once_and_leave_few_entries() -> 
 times = st.lists(st.tuples(st.integers(0, 9), st.none() | st.integers(0, 5)), max_size=80)
 
 
+@a_share(of=5)
 @given(times)
 def test_the_latest_settings_that_were_not_cancelled_expire(steps: list[tuple[int, int | None]]) -> None:
     async def run() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import orjson
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 from staged import cut_at, told
@@ -15,6 +16,7 @@ from bridge.answering.tokens import TokenCount, estimate
 from upstream.protocol.events import ReasoningDeltas, TextDeltas
 
 
+@a_share(of=5)
 @given(
     text=st.text(st.sampled_from("ab Z9.\n中é🦦"), max_size=80),
     tokens=st.integers(1, 30),
@@ -38,6 +40,7 @@ def test_the_text_is_the_longest_beginning_that_has_so_many_tokens(text: str, to
 characters = st.text(st.sampled_from("ab Z9.\n中é🦦"), min_size=1, max_size=9)
 
 
+@a_share(of=5)
 @given(
     st.lists(st.tuples(st.booleans(), st.lists(characters, min_size=1, max_size=3)), max_size=12),
     st.integers(1, 200),

@@ -6,6 +6,7 @@ from functools import partial
 from itertools import combinations
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 from staged import Told, cut_at, told
@@ -32,6 +33,7 @@ def test_a_stop_string_at_every_place_is_found_over_every_cut(place: int) -> Non
         assert not answer.stages.faithful
 
 
+@a_share(of=5)
 @given(
     text=st.text("ab\n", max_size=30),
     stops=st.lists(st.text("ab\n", min_size=1, max_size=4), min_size=1, max_size=5),

@@ -170,7 +170,7 @@ values = st.recursive(
 )
 
 
-@a_share(of=5)
+@a_share(of=20)
 @given(
     value=st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), values, max_size=4),
     places=st.lists(st.integers(1, 200)),

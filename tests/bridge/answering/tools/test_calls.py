@@ -81,7 +81,7 @@ json_values = st.recursive(
 )
 
 
-@a_share(of=5)
+@a_share(of=20)
 @given(json_values, json_values)
 def test_arguments_are_equal_exactly_if_their_values_are(one: object, other: object) -> None:
     def spelled(value: object, option: int) -> bytes:

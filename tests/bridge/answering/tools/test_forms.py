@@ -61,7 +61,7 @@ def test_each_form_is_read_byte_by_byte(form: str) -> None:
 
 
 @every_form
-@a_share(of=5)
+@a_share(of=100)
 @given(places=st.lists(st.integers(1, 400)))
 def test_each_form_is_read_over_any_cut(form: str, places: list[int]) -> None:
     assert_read(read(cut_at(BEFORE + FORMS[form](CALLS), places)))

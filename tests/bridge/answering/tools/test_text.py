@@ -69,6 +69,7 @@ def read(pieces: list[str]) -> Told:
     return told([partial(ToolsStage, offering())], pieces)
 
 
+@a_share(of=20)
 @given(st.lists(st.text(st.characters(exclude_characters="<[{`~", exclude_categories=["Cs"]), max_size=40)))
 def test_text_without_markers_passes_delta_for_delta(pieces: list[str]) -> None:
     stage = ToolsStage(offering())
@@ -88,6 +89,7 @@ def test_text_without_markers_passes_delta_for_delta(pieces: list[str]) -> None:
     assert stage.outcome is ToolsOutcome.NONE
 
 
+@a_share(of=20)
 @given(fragments=st.lists(st.sampled_from(FRAGMENTS), max_size=12), places=st.lists(st.integers(1, 100)))
 def test_cuts_change_nothing_and_text_is_never_lost(fragments: list[str], places: list[int]) -> None:
     text = "".join(fragments)

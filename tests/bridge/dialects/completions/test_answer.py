@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
+from examples import a_share
 from frames import DONE, frames, frames_by_lines
 from hypothesis import given
 from hypothesis import strategies as st
@@ -133,6 +134,7 @@ words = st.text(st.characters(codec="utf-8"), max_size=8)
 events = st.lists(words, min_size=1, max_size=3).map(lambda deltas: text(*deltas))
 
 
+@a_share(of=20)
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.lists(events, max_size=3)), max_size=8),
     st.lists(words, min_size=3, max_size=3),

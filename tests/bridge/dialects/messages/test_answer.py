@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 from anthropic.types import Message, RawMessageStreamEvent
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
@@ -287,6 +288,7 @@ answers = st.tuples(
 )
 
 
+@a_share(of=20)
 @given(answers, st.sampled_from(["stop", "length", "tool_calls", "content-filter", "new", None]), st.booleans())
 def test_every_stream_is_legal_and_says_what_the_whole_message_says(
     answer: tuple[list[list[AnswerEvent]], list[AnswerEvent], Stopped | None], reason: str | None, thinking: bool

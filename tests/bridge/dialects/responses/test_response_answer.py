@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import orjson
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 from openresponses import check_event, check_object
@@ -132,6 +133,7 @@ failures = st.none() | st.sampled_from(
 )
 
 
+@a_share(of=20)
 @given(answers, reasons, failures)
 def test_every_stream_is_a_legal_one(
     batches: list[list[AnswerEvent]], reason: str | None, failure: ApiError | None
@@ -149,6 +151,7 @@ def test_every_stream_is_a_legal_one(
         assert told.response == whole(*batches, reason=reason)
 
 
+@a_share(of=20)
 @given(answers, reasons, failures)
 def test_every_event_is_as_the_specification_has_it(
     batches: list[list[AnswerEvent]], reason: str | None, failure: ApiError | None
