@@ -9,6 +9,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -497,6 +498,7 @@ _VALUES = st.recursive(
 )
 
 
+@a_share(of=20)
 @given(st.sampled_from(list(KEYS)), _VALUES)
 def test_any_value_of_a_key_is_read_or_reported(name: str, value: object) -> None:
     section, key = name.split(".")
