@@ -49,12 +49,12 @@ _logger: Final = logging.getLogger(__name__)
 
 def asking(dialect: Dialect) -> Handler:
     """Make the handler that answers a dialect's requests."""
+    remembered = dialect.remembered_bytes if isinstance(dialect, RememberingDialect) else None
 
     async def ask(request: web.Request) -> web.StreamResponse:
         key, record, config = request[KEY], request[RECORD], request.app[SETTINGS].current()
         with admitted(request, key, config, record):
             async with large_body(request, key, config) as hold:
-                remembered = dialect.remembered_bytes if isinstance(dialect, RememberingDialect) else None
                 asked, fetch = await read_with(dialect.read, dialect.links, request, config, remembered)
                 chat = asked.chat
                 _shrink(hold, asked)
