@@ -125,6 +125,8 @@ class MessageReader:
         file = self._files.read_file(part, content)
         if "file_id" in content:  # beside the bytes themselves
             self._ignored["file.file_id"] = None
+        if content.string("filename"):  # the site is given a name of our own
+            self._ignored["file.filename"] = None
         return file
 
 

@@ -60,7 +60,6 @@ NEEDED: dict[str, dict[str, Any]] = {
 TAGS = {"type", "role", "syntax"}
 #: What changes nothing, and why that is no loss.
 EXCEPTIONS = {
-    ("FileFile", "filename"): "checked for its type; the site is given a name of our own, whatever it is",
     ("FunctionDefinition", "strict"): "arguments are checked against the schema with it and without it",
     ("PromptCacheBreakpoint", "ttl"): "part of a `prompt_cache_breakpoint`, which is named",
     ("FilePromptCacheBreakpoint", "ttl"): "part of a `prompt_cache_breakpoint`, which is named",
