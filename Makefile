@@ -21,7 +21,7 @@ run: $(VENV)/.runtime  ## the bridge, with bridge.toml
 	@$(BIN)/lmarena-bridge serve
 
 test: check  ## what CI runs: lint, types, import contracts, tests
-	$(BIN)/pytest -m "not slow and not clients" --numprocesses=4 --dist=worksteal
+	$(BIN)/pytest -m "not slow and not clients" --numprocesses=3 --dist=worksteal
 
 test-slow: $(VENV)/.test  ## hundred kills, ten thousand examples a property
 	$(BIN)/pytest -m slow --hypothesis-profile=slow --numprocesses=2 --dist=worksteal

@@ -145,7 +145,7 @@ async def test_silence_before_the_headers_the_first_line_and_in_the_middle_is_a_
     assert type(silence.value) is TimedOut
     for fault, error in (("silent_start", SilentAnswer), ("silent_middle", TimedOut)):
         arena.faults.arm(fault)
-        last = (await asker.ask(timeout=0.2))[-1]
+        last = (await asker.ask(timeout=1.0))[-1]  # the head, which comes at once, may be slow on a busy machine
         assert isinstance(last, Failure)
         assert type(last.error) is error
         await asyncio.wait_for(arena.calls[-1].closed.wait(), 1)
