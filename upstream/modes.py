@@ -33,7 +33,7 @@ class Modes:
         self._unconfirmed = False  # a refusal has changed the modes, and no call has shown yet that it was right
         self._unanswered: dict[object, float] = {}  # when each call was sent, the oldest first
         self._accepted_at = -math.inf
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: dict[asyncio.Future[bool], None] = {}  # true: send now; false: look again
 
     def load(self, default: str, of_accounts: Mapping[str, str]) -> None:
         """Load what an earlier run has learned; unknown modes are ignored."""
@@ -48,8 +48,13 @@ class Modes:
         """Wait while too many new evaluations are pending, at most until the oldest is `PATIENCE_SECONDS` old."""
         while (wait := self._wait_seconds()) > 0:
             news = asyncio.get_running_loop().create_future()
-            self._waiting.append(news)
-            await asyncio.wait((news,), timeout=wait)
+            self._waiting[news] = None
+            try:
+                await asyncio.wait((news,), timeout=wait)
+            finally:
+                self._waiting.pop(news, None)
+            if news.done() and news.result():
+                return
 
     def _wait_seconds(self) -> float:
         if len(self._unanswered) < UNANSWERED:
@@ -66,20 +71,26 @@ class Modes:
         return call
 
     def answered(self, call: object) -> None:
-        """The answer's head has arrived, or the call has failed: wake the waiting calls to check again."""
+        """The answer's head has arrived, or the call has failed: as many waiting calls look again as there is room."""
         del self._unanswered[call]
-        waiting, self._waiting = self._waiting, []
-        for news in waiting:
-            if not news.done():
-                news.set_result(None)
+        if self._waiting:
+            self._wake(UNANSWERED - len(self._unanswered), send=False)
 
     def accepted(self, user_id: str, mode: str) -> None:
-        """Record that the site accepted this mode from this account."""
+        """Record that the site accepted this mode from this account: all waiting calls may be sent."""
         self._accepted_at = monotonic()
+        if self._waiting:
+            self._wake(len(self._waiting), send=True)
         if self._unconfirmed or self.of_accounts.get(user_id) != mode:
             self._unconfirmed = False
             self.default = self.of_accounts[user_id] = mode
             self._on_change()
+
+    def _wake(self, count: int, *, send: bool) -> None:
+        for news in list(self._waiting)[: max(count, 0)]:
+            del self._waiting[news]
+            if not news.done():
+                news.set_result(send)
 
     def refused(self, user_id: str, mode: str) -> None:
         """Record that the site refused this mode to this account: the other one is used next."""
