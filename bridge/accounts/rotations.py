@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Final
 
 #: After so many seconds without another replacement, calls are sent concurrently again.
@@ -31,29 +31,31 @@ class Rotations:
         if (calls := self._serialized.get(user_id)) is not None:
             calls.rotated_at = self._clock()
 
-    @asynccontextmanager
-    async def turn(self, user_id: str, patience: float) -> AsyncIterator[None]:
+    def turn(self, user_id: str, patience: float) -> AbstractAsyncContextManager[None]:
         """A context for sending a call, entered at the call's turn or after `patience` seconds at the latest."""
         calls = self._serialized.get(user_id)
-        if calls is not None and self._clock() - calls.rotated_at > CALM_SECONDS:
-            del self._serialized[user_id]
-            calls = None
         if calls is None:
-            yield
-            return
+            return nullcontext()
+        if self._clock() - calls.rotated_at > CALM_SECONDS:
+            del self._serialized[user_id]
+            return nullcontext()
+        return calls.turn(patience)
+
+
+class _Serialized:
+    def __init__(self, rotated_at: float) -> None:
+        self.rotated_at = rotated_at
+        self._lock = asyncio.Lock()
+
+    @asynccontextmanager
+    async def turn(self, patience: float) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(patience):
-                await calls.lock.acquire()
+                await self._lock.acquire()
         except TimeoutError:
             yield
             return
         try:
             yield
         finally:
-            calls.lock.release()
-
-
-class _Serialized:
-    def __init__(self, rotated_at: float) -> None:
-        self.rotated_at = rotated_at
-        self.lock = asyncio.Lock()
+            self._lock.release()

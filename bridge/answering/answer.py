@@ -182,17 +182,20 @@ class Answer:
 
     def _conclude(self, batch: Sequence[AnswerEvent]) -> Sequence[AnswerEvent]:
         """The caller has been told everything, `batch` being the last of it, or is to be told why it is not."""
-        self._refusal = self._stages.error
-        if self._refusal is not None:
-            if not batch:
-                raise self._refusal
-            return batch
+        stages = self._stages
+        if stages:
+            self._refusal = stages.error
+            if self._refusal is not None:
+                if not batch:
+                    raise self._refusal
+                return batch
         self.complete = True
-        self.finish_reason = self._stages.finish_reason(self._finish.reason if self._finish else None)
+        reason = self._finish.reason if self._finish else None
+        self.finish_reason = stages.finish_reason(reason) if stages else reason
         whole = self.told.whole()
-        if self._finish is not None and self._stages.faithful and whole is not None:
+        if self._finish is not None and whole is not None and (not stages or stages.faithful):
             # Before the caller sees the end: its next turn may come at once.
-            self._on_complete(Message("assistant", whole, tool_calls=self.told.calls), self._stages.regenerable)
+            self._on_complete(Message("assistant", whole, tool_calls=self.told.calls), stages.regenerable)
         return batch
 
     async def _asked_again(self, prompt: str) -> str | None:

@@ -11,4 +11,4 @@ from bridge.answering.tools.instructions import instructions
 async def request_tokens(request: ChatRequest) -> int:
     """Estimate the tokens of all that a model has before it when it answers a request."""
     told = instructions(request.tools, request.json_format)
-    return await prompt_tokens(join_answers(request.messages)) + estimate(told)
+    return await prompt_tokens(join_answers(request.messages)) + (estimate(told) if told else 0)

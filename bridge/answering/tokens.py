@@ -25,6 +25,8 @@ _LETTER: Final = 20
 _OTHER_ASCII: Final = 62
 #: By the first byte in UTF-8, as `_FIRST_BYTES` writes it: a space; characters of two, three and four bytes.
 _WEIGHTS: Final = {b" ": 10, b"\xc0": 35, b"\xe0": 71, b"\xf0": 200}
+_CORRECTIONS: Final = [(first_byte, weight - _OTHER_ASCII) for first_byte, weight in _WEIGHTS.items()]
+_ASCII_CORRECTIONS: Final = _CORRECTIONS[:1]
 #: No character has more tokens than one of four bytes.
 MOST_TOKENS_OF_CHARACTER: Final = _WEIGHTS[b"\xf0"] // 100
 
@@ -45,8 +47,8 @@ class TokenCount:
         """Count the next piece, lone surrogates included."""
         others = text.encode("utf-8", "surrogatepass").translate(_FIRST_BYTES, _LETTERS_AND_LATER_BYTES)
         weight = _LETTER * (len(text) - len(others)) + _OTHER_ASCII * len(others)
-        for first_byte, its_weight in _WEIGHTS.items():
-            weight += (its_weight - _OTHER_ASCII) * others.count(first_byte)
+        for first_byte, difference in _ASCII_CORRECTIONS if text.isascii() else _CORRECTIONS:
+            weight += difference * others.count(first_byte)
         self._hundredths += weight
 
     @property

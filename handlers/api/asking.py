@@ -52,7 +52,8 @@ def asking(dialect: Dialect) -> Handler:
     remembered = dialect.remembered_bytes if isinstance(dialect, RememberingDialect) else None
 
     async def ask(request: web.Request) -> web.StreamResponse:
-        key, record, config = request[KEY], request[RECORD], request.app[SETTINGS].current()
+        app, key, record = request.app, request[KEY], request[RECORD]
+        config = app[SETTINGS].current()
         with admitted(request, key, config, record):
             async with large_body(request, key, config) as hold:
                 asked, fetch = await read_with(dialect.read, dialect.links, request, config, remembered)
@@ -63,7 +64,7 @@ def asking(dialect: Dialect) -> Handler:
                     record.prompt = _shortened(chat.messages)
                     event(_logger, logging.INFO, "asked", messages=record.prompt)
                 tokens = await request_tokens(chat)
-                stamp = Stamp(request.app[RANDOM](16).hex(), int(time.time()), tokens)
+                stamp = Stamp(app[RANDOM](16).hex(), int(time.time()), tokens)
                 if chat.choices > 1:
                     if fetch is not None:  # once for all of them
                         asked = await fetch(hold)
@@ -130,15 +131,15 @@ async def _stream(
     request: web.Request, key: ApiKey, asked: DialectRequest, stamp: Stamp, fetch: FetchChat | None, config: Config
 ) -> web.StreamResponse:
     """Answer delta by delta."""
-    began, record = time.monotonic(), request[RECORD]
+    began, app, record = time.monotonic(), request.app, request[RECORD]
     encoder = asked.encoder(stamp)
     caller = EventStream(
         request,
         encoder=encoder,
         settings=config.stream,
         write_timeout=config.server.write_timeout,
-        tasks=request.app[TASKS],
-        timers=request.app[TIMERS],
+        tasks=app[TASKS],
+        timers=app[TIMERS],
     )
 
     def send(batch: Sequence[AnswerEvent]) -> bool:
@@ -147,7 +148,7 @@ async def _stream(
 
     with caller:
         try:
-            with request.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
+            with app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
                 async with await begin(request, key, asked.chat, stamp, fetch) as answer:
                     async for batch in answer:
                         data = encoder.encode(batch)

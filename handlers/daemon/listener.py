@@ -149,10 +149,11 @@ class BridgeProtocol(ServerConnection, Connection):
         self._strangers.hold(self, len(data))
         body = self._body
         had = 0 if body is None else body.total_raw_bytes
-        had_parsed = len(self.parsed)
+        parsed = self.parsed
+        had_parsed = len(parsed)
         super().data_received(data)
-        if len(self.parsed) > had_parsed:
-            message, payload = self.parsed[-1]
+        if len(parsed) > had_parsed:
+            message, payload = parsed[-1]
             error = getattr(message, "exc", None)
             if error is not None:
                 error.__traceback__ = None  # breaks a reference cycle that includes the read data

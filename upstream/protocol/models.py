@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import Final, Literal, NamedTuple, Self
 
@@ -244,6 +245,7 @@ def _completed(model: Model, page: Model) -> Model:
     )
 
 
+@lru_cache(maxsize=1024)  # asked several times for each request
 def _agreed_modality(arenas: frozenset[str]) -> Literal["chat", "search", "image", "video"] | None:
     """The modality that the groups determine; None if they determine none, or contradict each other."""
     named = {_MODALITY_OF_ARENA[arena] for arena in arenas if arena in _MODALITY_OF_ARENA}
