@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 LITELLM := .venv-litellm
 # Neither is what other people's clients need: an environment for each group of them that agree.
 CLIENTS := .venv-clients
-CLIENT_GROUPS := agents aider instructor node sdks
+CLIENT_GROUPS := agents aider anthropic instructor node sdks
 PIN := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links
 # CI=1 makes a missing program a failure, not a skip.
 export LMARENA_BRIDGE_NO_SKIP ?=

@@ -14,19 +14,19 @@ from pictures import png
 from upstream.arena import JSON_MODEL
 
 
-async def streams(served: Served, client: Client) -> None:
+async def streams(served: Served, client: Client, task: str = "talk") -> None:
     """An answer comes in pieces, as the model wrote it."""
-    talk = await served.converse(client, f"{client.program} streams. /say wörld 👋 and all")
+    talk = await served.converse(client, f"{client.program} {task} streams. /say wörld 👋 and all", task=task)
     assert talk.error is None
     (pieces,) = talk.answers
     assert [piece for piece in pieces if piece] == ["wörld ", "👋 ", "and ", "all"]
     assert served.calls == ["create"]
 
 
-async def continues(served: Served, client: Client) -> None:
+async def continues(served: Served, client: Client, task: str = "talk") -> None:
     """Each turn after the first goes to the same conversation of the site, which is sent nothing twice."""
-    first = f"{client.program} goes on. /say One *two*\n\n- three"
-    talk = await served.converse(client, first, "/say four", "/echo")
+    first = f"{client.program} {task} goes on. /say One *two*\n\n- three"
+    talk = await served.converse(client, first, "/say four", "/echo", task=task)
     assert talk.error is None
     assert served.calls == ["create", "follow-up", "follow-up"]
     said = [(message["role"], message["content"]) for message in json.loads(talk.texts[-1])]
@@ -39,29 +39,29 @@ async def continues(served: Served, client: Client) -> None:
     ]
 
 
-async def shows_a_picture(served: Served, client: Client) -> None:
+async def shows_a_picture(served: Served, client: Client, task: str = "talk") -> None:
     """A picture arrives, byte for byte, and the next turn is still a follow-up."""
     picture = png(7)
-    turns = (f"{client.program} looks. /say a picture", "/say and more")
-    talk = await served.converse(client, *turns, picture=picture)
+    turns = (f"{client.program} {task} looks. /say a picture", "/say and more")
+    talk = await served.converse(client, *turns, picture=picture, task=task)
     assert talk.error is None
     assert talk.texts == ["a picture", "and more"]
     assert served.pictures == [hashlib.sha256(picture).hexdigest()]
     assert served.calls == ["create", "follow-up"]
 
 
-async def tells_of_an_error(served: Served, client: Client) -> None:
+async def tells_of_an_error(served: Served, client: Client, task: str = "talk") -> None:
     """A refusal reaches the caller in the bridge's own words."""
-    talk = await served.converse(client, "hello", model="gpt-2")
+    talk = await served.converse(client, "hello", model="gpt-2", task=task)
     assert talk.error is not None
     assert "The model 'gpt-2' does not exist" in talk.error["message"]
 
 
-async def tells_of_a_failure(served: Served, client: Client) -> None:
+async def tells_of_a_failure(served: Served, client: Client, task: str = "talk", comes: str = "1 2 ") -> None:
     """A model that fails in the middle of its answer: what came is kept, and the caller learns why there is no more."""
     served.arena.faults.arm("model_failed_middle", after=2, message="The model is tired")
-    talk = await served.converse(client, f"{client.program} counts. /count 5")
-    assert talk.texts == ["1 2 "]
+    talk = await served.converse(client, f"{client.program} {task} counts. /count 5", task=task)
+    assert talk.texts == [comes]
     assert talk.error is not None
     assert "The model is tired" in talk.error["message"]
 
@@ -84,3 +84,14 @@ async def makes_an_object(served: Served, client: Client, task: str, model: str 
     assert talk.error is None
     assert [json.loads(text) for text in talk.texts] == [{"name": "text", "legs": 0}]
     assert served.calls == ["create"]
+
+
+async def calls_a_custom_tool(served: Served, client: Client, task: str) -> None:
+    """A tool that takes a text is given it as the model wrote it, and its result goes on."""
+    patch = '*** Begin Patch\n+"é"\n'
+    first = f"{client.program} {task}\n/call apply_patch {json.dumps({'input': patch})}"
+    talk = await served.converse(client, first, model="tools-prose", task=task)
+    assert talk.error is None
+    ((call, told),) = talk.answers
+    assert (json.loads(call), told) == (["apply_patch", patch], "The tool said: Done.")
+    assert served.calls == ["create", "follow-up"]

@@ -49,5 +49,13 @@ export const FUNCTIONS = {
   },
 };
 
+// A tool whose input is a text of a grammar of its own, in the words of the Responses API.
+export const PATCH = {
+  type: "custom",
+  name: "apply_patch",
+  description: "Change a file.",
+  format: { type: "grammar", syntax: "lark", definition: 'start: "*** Begin Patch" /(.|\n)+/' },
+};
+
 // A call as the test reads it: the piece of an answer.
 export const called = (name, given) => JSON.stringify([name, given]);

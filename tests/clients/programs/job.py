@@ -107,10 +107,18 @@ TOOLS: Any = [
     },
 ]
 
+#: A tool whose input is a text of a grammar of its own, in the words of the Responses API.
+PATCH: Any = {
+    "type": "custom",
+    "name": "apply_patch",
+    "description": "Change a file.",
+    "format": {"type": "grammar", "syntax": "lark", "definition": 'start: "*** Begin Patch" /(.|\\n)+/'},
+}
 
-def called(name: str, arguments: dict[str, Any]) -> str:
+
+def called(name: str, given: object) -> str:
     """A call as the test reads it: the piece of an answer."""
-    return json.dumps([name, arguments])
+    return json.dumps([name, given])
 
 
 def spoken(text: str, picture: str | None) -> str | list[dict[str, object]]:
