@@ -81,6 +81,11 @@ class Answer:
         return self._stages.outcome
 
     @property
+    def dropped_chars(self) -> int:
+        """What of the answer stood around calls and reached nobody, in characters."""
+        return self._stages.dropped
+
+    @property
     def text(self) -> str:
         """The text so far as the caller was told it; '' where it was too long to keep."""
         return self.told.whole() or ""

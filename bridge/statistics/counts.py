@@ -1,7 +1,7 @@
 """Counters of requests: by outcome, by model and key, and their packed form in JSON.
 
 A row in JSON is one string of numbers. For a name: `requests errors prompt_tokens completion_tokens last`, and if it
-was ever offered tools, `offered called repaired unparsed`. For a period:
+was ever offered tools, `offered called repaired unparsed dropped_chars`. For a period:
 `requests errors gone chunks prompt_tokens completion_tokens | ttft | duration`, where a histogram is its sum in
 microseconds and its counts without trailing zeros.
 """
@@ -36,12 +36,16 @@ T = TypeVar("T")
 
 
 class ToolUse(NamedTuple):
-    """Answers to requests with tools: all, those with calls, with calls once corrected, and with none to be read."""
+    """Answers to requests with tools: all, those with calls, with calls once corrected, and with none to be read.
+
+    `dropped_chars` are the characters of these answers that were neither text nor call, and reached nobody.
+    """
 
     offered: int = 0
     called: int = 0
     repaired: int = 0
     unparsed: int = 0
+    dropped_chars: int = 0
 
     def plus(self, more: ToolUse) -> ToolUse:
         """Both together."""
@@ -56,7 +60,8 @@ class Outcome(NamedTuple):
     """How one request, a chat completion or an image generation, has ended.
 
     `model` is None if it was not resolved, so that callers cannot add made-up names; `key` is the API key's name, None
-    without a key. `seconds` is how long the request took; `ttft` is None if no delta was written.
+    without a key; `api` is the front API's. `seconds` is how long the request took; `ttft` is None if no delta was
+    written.
     """
 
     status: int
@@ -69,6 +74,7 @@ class Outcome(NamedTuple):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     tools: ToolUse = NO_TOOLS
+    api: str | None = None
 
     @property
     def failed(self) -> bool:
@@ -85,7 +91,7 @@ class Outcome(NamedTuple):
 
 @dataclass(slots=True)
 class UsageCounts:
-    """Counters of one model or one key; `last` is the unix time of its last request."""
+    """Counters of one model, key or API; `last` is the unix time of its last request."""
 
     requests: int = 0
     errors: int = 0
@@ -123,7 +129,7 @@ class UsageCounts:
     def unpack(cls, row: str) -> Self:
         """Read what `pack` wrote. Raises ValueError."""
         requests, errors, prompt_tokens, completion_tokens, last, *tools = map(int, row.split())
-        if len(tools) not in (0, len(ToolUse._fields)):
+        if len(tools) not in (0, 4, len(ToolUse._fields)):  # an older version did not count what was dropped
             raise ValueError(f"{len(tools)} numbers about tools")
         return cls(requests, errors, prompt_tokens, completion_tokens, last, ToolUse(*tools))
 
@@ -223,16 +229,21 @@ class Totals(Counts):
     upload_failures: int = field(default=0, kw_only=True)
 
 
+_TABLES: Final = ("models", "keys", "apis")
+_NAMES_OF: Final = (attrgetter("model"), attrgetter("key"), attrgetter("api"))
+
+
 @dataclass(slots=True)
 class Tables:
-    """Counters by model and by key."""
+    """Counters by model, by key and by front API."""
 
     models: dict[str, UsageCounts] = field(default_factory=dict)
     keys: dict[str, UsageCounts] = field(default_factory=dict)
+    apis: dict[str, UsageCounts] = field(default_factory=dict)
 
     def count(self, outcomes: Sequence[Outcome], times: Sequence[int]) -> None:
-        """Count requests under their models and keys; `times` are their unix times."""
-        for table, name_of in ((self.models, attrgetter("model")), (self.keys, attrgetter("key"))):
+        """Count requests under their models, keys and APIs; `times` are their unix times."""
+        for table, name_of in zip(self._all, _NAMES_OF, strict=True):
             asked: defaultdict[str | None, list[Outcome]] = defaultdict(list)
             last: dict[str | None, int] = {}
             for outcome, at in zip(outcomes, times, strict=True):
@@ -245,24 +256,26 @@ class Tables:
 
     def add(self, more: Tables) -> None:
         """Add tables whose requests came after these."""
-        for table, further in ((self.models, more.models), (self.keys, more.keys)):
+        for table, further in zip(self._all, more._all, strict=True):
             for name, usage in further.items():
                 row_of(table, name, UsageCounts).add(usage)
 
+    @property
+    def _all(self) -> tuple[dict[str, UsageCounts], ...]:
+        return self.models, self.keys, self.apis
+
     def pack(self) -> dict[str, object]:
-        """Both tables as rows by name."""
+        """All tables as rows by name."""
         return {
-            "models": {name: usage.pack() for name, usage in self.models.items()},
-            "keys": {name: usage.pack() for name, usage in self.keys.items()},
+            kind: {name: usage.pack() for name, usage in table.items()}
+            for kind, table in zip(_TABLES, self._all, strict=True)
         }
 
     @classmethod
     def unpack(cls, value: Any) -> Self:
         """Read what `pack` wrote. Raises what `Stats.from_json` does."""
-        return cls(
-            {name: UsageCounts.unpack(row) for name, row in value["models"].items()},
-            {name: UsageCounts.unpack(row) for name, row in value["keys"].items()},
-        )
+        kept = {"apis": {}, **value}  # an older version counted no APIs
+        return cls(*[{name: UsageCounts.unpack(row) for name, row in kept[kind].items()} for kind in _TABLES])
 
 
 def row_of(table: dict[str, T], name: str, new: Callable[[], T]) -> T:

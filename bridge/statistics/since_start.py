@@ -28,6 +28,8 @@ class Counter(NamedTuple):
     read: Callable[[Stats], Samples]
 
 
+_TOOL_OUTCOMES: Final = ToolUse._fields[1:4]
+
 _COUNTERS: Final = (
     Counter(
         "requests",
@@ -61,6 +63,18 @@ _COUNTERS: Final = (
         lambda stats: {("ok",): stats.totals.uploaded, ("failed",): stats.totals.upload_failures},
     ),
     Counter(
+        "api_requests",
+        "Requests by front API.",
+        ("api",),
+        lambda stats: {(api,): usage.requests for api, usage in stats.apis.items()},
+    ),
+    Counter(
+        "api_errors",
+        "Requests that ended in an error, by front API.",
+        ("api",),
+        lambda stats: {(api,): usage.errors for api, usage in stats.apis.items()},
+    ),
+    Counter(
         "model_requests",
         "Requests by model.",
         ("model",),
@@ -86,7 +100,15 @@ _COUNTERS: Final = (
             (model, outcome): count
             for model, usage in stats.models.items()
             if usage.tools.offered
-            for outcome, count in zip(ToolUse._fields[1:], usage.tools[1:], strict=True)
+            for outcome, count in zip(_TOOL_OUTCOMES, usage.tools[1:], strict=False)
+        },
+    ),
+    Counter(
+        "model_tools_dropped_chars",
+        "Characters between and behind tool calls that were neither text nor call, by model.",
+        ("model",),
+        lambda stats: {
+            (model,): usage.tools.dropped_chars for model, usage in stats.models.items() if usage.tools.offered
         },
     ),
 )

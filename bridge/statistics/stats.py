@@ -1,4 +1,4 @@
-"""Statistics of requests: by model, key, outcome and duration. Only counters, of bounded size.
+"""Statistics of requests: by model, key, front API, outcome and duration. Only counters, of bounded size.
 
 Times are unix seconds, days are in UTC. A name has at most NAME_CHARS characters, a table at most NAMES names.
 """
@@ -39,7 +39,7 @@ class Stats:
 
     Recorded outcomes are counted in batches, which is cheaper: when the statistics are read, or when many are pending.
 
-    `since` is the first start; `models`, `keys` and `accounts` are by name.
+    `since` is the first start; `models`, `keys`, `apis` and `accounts` are by name.
     `clock` gives unix seconds and may jump: an outcome counts in the period of its time and stays there.
     """
 
@@ -139,6 +139,12 @@ class Stats:
         """The counters of each key."""
         self._count_waiting()
         return self._tables.keys
+
+    @property
+    def apis(self) -> Mapping[str, UsageCounts]:
+        """The counters of each front API: chat, responses, messages, completions, images."""
+        self._count_waiting()
+        return self._tables.apis
 
     def series(self, kind: PeriodKind) -> list[Bucket]:
         """The last 120 minutes, 336 hours or 730 days, in order and without gaps; the last one has not ended."""

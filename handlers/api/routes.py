@@ -86,7 +86,10 @@ _ROOT: Final[tuple[tuple[str, str, Handler, tuple[AccessCheck, ...]], ...]] = (
 def add_routes(app: web.Application) -> None:
     """Add every route, and register the checks and the API of each handler."""
     app[CALLS] = []
-    app[ROUTES] = {handler: Route(checks, OPENAI) for _, _, handler, checks in _API + _ROOT}
+    app[ROUTES] = {
+        handler: Route(checks, OPENAI, "images" if checks is _ASKS_A_MODEL else None)
+        for _, _, handler, checks in _API + _ROOT
+    }
     for path, dialect in _DIALECTS.items():
         add_dialect(app, path, dialect)
     app[CALLS].extend((method, path) for method, path, _, _ in _API)
@@ -107,7 +110,7 @@ def add_routes(app: web.Application) -> None:
 
 def add_dialect(app: web.Application, path: str, dialect: Dialect) -> None:
     """Add a front API that asks a model: POST to `path` below the prefixes, with a key."""
-    _add_everywhere(app, "POST", path, asking(dialect), Route(_ASKS_A_MODEL, dialect))
+    _add_everywhere(app, "POST", path, asking(dialect), Route(_ASKS_A_MODEL, dialect, dialect.name))
 
 
 def _add_everywhere(app: web.Application, method: str, path: str, handler: Handler, route: Route) -> None:

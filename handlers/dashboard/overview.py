@@ -87,6 +87,7 @@ async def overview(request: web.Request, login: Login) -> web.StreamResponse:
             "models": models,
             "keys": keys,
             "reasons": sorted(stats.reasons.items(), key=lambda row: -row[1]),
+            "apis": _most_used(stats.apis),
             "stats": stats,
         },
     )

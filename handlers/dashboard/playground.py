@@ -13,7 +13,7 @@ from handlers.api.images import generate
 from handlers.dashboard.models import listed
 from handlers.dashboard.owner import OWNER
 from handlers.dashboard.pages import render
-from handlers.request.appkeys import MODELS, SETTINGS
+from handlers.request.appkeys import MODELS, RECORD, SETTINGS
 from handlers.request.middlewares import act_for, follow
 
 _ask: Final = asking(CHAT_COMPLETIONS)
@@ -40,6 +40,7 @@ async def playground(request: web.Request, login: Login) -> web.StreamResponse:
 async def chat(request: web.Request, _: Login) -> web.StreamResponse:
     """POST /dashboard/playground/chat: like POST /v1/chat/completions, for the logged-in operator."""
     act_for(OWNER, request)
+    request[RECORD].api = CHAT_COMPLETIONS.name
     follow(request)
     return await _ask(request)
 
@@ -47,5 +48,6 @@ async def chat(request: web.Request, _: Login) -> web.StreamResponse:
 async def draw(request: web.Request, _: Login) -> web.StreamResponse:
     """POST /dashboard/playground/draw: like POST /v1/images/generations, for the logged-in operator."""
     act_for(OWNER, request)
+    request[RECORD].api = "images"
     follow(request)
     return await generate(request)

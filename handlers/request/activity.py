@@ -54,7 +54,7 @@ class Activity:
             completion_tokens += usage.completion
             record.chunks += answer.said.chunks
             if answer.offers_tools:
-                tools = tools.plus(tool_use(answer.tools_outcome))
+                tools = tools.plus(tool_use(answer.tools_outcome, answer.dropped_chars))
         record.status, record.seconds = status, seconds
         record.answers.clear()
         record.lifetime = None
@@ -71,15 +71,17 @@ class Activity:
                 prompt_tokens=prompt_tokens,
                 completion_tokens=completion_tokens,
                 tools=tools,
+                api=record.api,
             )
         )
 
 
-def tool_use(outcome: ToolsOutcome | None) -> ToolUse:
+def tool_use(outcome: ToolsOutcome | None, dropped_chars: int = 0) -> ToolUse:
     """Count one answer to a request with tools; it has no outcome where it broke off."""
     return ToolUse(
         1,
         called=outcome is ToolsOutcome.CALLED,
         repaired=outcome is ToolsOutcome.REPAIRED,
         unparsed=outcome is ToolsOutcome.UNPARSED,
+        dropped_chars=dropped_chars,
     )

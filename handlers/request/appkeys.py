@@ -39,10 +39,14 @@ AccessCheck: TypeAlias = Callable[[web.Request], None]
 
 
 class Route(NamedTuple):
-    """A route's properties apart from its handler: the checks before it, and the API that it speaks."""
+    """A route's properties apart from its handler: the checks before it, and the API that it speaks.
+
+    `counted_as` is what statistics and the log call that API, where a model is asked.
+    """
 
     checks: tuple[AccessCheck, ...]
     api: Api
+    counted_as: str | None = None
 
 
 @dataclass(slots=True)

@@ -63,7 +63,8 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     began = time.monotonic()
     app = request.app
     route = app[ROUTES].get(handler, _NO_ROUTE)
-    record = request[RECORD] = RequestRecord(request_id(request.headers.get("x-request-id", ""), app[RANDOM]))
+    sent_id = request.headers.get("x-request-id", "")
+    record = request[RECORD] = RequestRecord(request_id(sent_id, app[RANDOM]), route.counted_as)
     request[API] = _api_of(request, route)
     bind_request_id(record.request_id)
     status = 499  # logged if the caller disconnects

@@ -19,6 +19,7 @@ class RequestRecord:
     """
 
     request_id: str
+    api: str | None = None  # the name of the front API, where a model is asked
     number: int = 0  # in order of arrival; 0 if the dashboard does not show it
     began: float = field(default_factory=time.time)
     client: str = ""  # its User-Agent

@@ -40,6 +40,7 @@ class RequestLog:
             "status": status,
             "reason": record.reason.value,
             "code": record.code,
+            "api": record.api,
             "key": record.key,
             "model": record.model,
             "ttft_ms": None if record.ttft is None else round(record.ttft * 1000),

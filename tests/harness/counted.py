@@ -33,7 +33,7 @@ class Happened:
     uploads: list[bool] = field(default_factory=list)
 
     def usage(self, name: Callable[[Outcome], str | None], start: float, end: float) -> dict[str, UsageCounts]:
-        """The table of models or keys between two times."""
+        """The table of models, keys or APIs between two times."""
         table: dict[str, UsageCounts] = {}
         for at, outcome in self.outcomes:
             if start <= at < end and (row := name(outcome)) is not None:
@@ -59,6 +59,7 @@ def assert_adds_up(stats: Stats, happened: Happened, now: float) -> None:
     ever = float("-inf"), float("inf")
     assert stats.models == happened.usage(_model, *ever)
     assert stats.keys == happened.usage(_key, *ever)
+    assert stats.apis == happened.usage(_api, *ever)
     labels = {label for _, label, _ in happened.attempts}
     assert stats.accounts.keys() == labels
     for label in labels:
@@ -111,3 +112,7 @@ def _model(outcome: Outcome) -> str | None:
 
 def _key(outcome: Outcome) -> str | None:
     return outcome.key
+
+
+def _api(outcome: Outcome) -> str | None:
+    return outcome.api

@@ -62,6 +62,8 @@ class ReadingStage(ABC):
     outcome: ToolsOutcome | None = None
     #: It was given tools whose calls it reads.
     offers_tools: bool = False
+    #: Characters of the answer that the caller is not told, since they are neither text nor call.
+    dropped: int = 0
     #: Characters that are held back.
     size: int = 0
 
@@ -142,6 +144,11 @@ class Stages:
     def offers_tools(self) -> bool:
         """The model was shown tools."""
         return any(reader.offers_tools for reader in self._readers)
+
+    @property
+    def dropped(self) -> int:
+        """Characters of the answer that are neither text nor call."""
+        return sum([reader.dropped for reader in self._readers])
 
     @property
     def prompt(self) -> str | None:

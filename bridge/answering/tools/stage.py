@@ -18,10 +18,7 @@ from upstream.protocol.events import TextDeltas
 
 
 class ToolsStage(ReadingStage):
-    """Reads the calls of an answer.
-
-    `dropped` counts the characters of the answer that are neither text nor call.
-    """
+    """Reads the calls of an answer."""
 
     offers_tools = True
 
@@ -29,7 +26,7 @@ class ToolsStage(ReadingStage):
         self._tools = tools
         self._offered = offered or Offered(tools)
         self._holding = Holding(self._offered)
-        self.dropped = 0
+        self._dropped_first = 0  # of an answer that is asked for again
 
     def feed(self, batch: Sequence[AnswerEvent]) -> list[AnswerEvent]:
         """Pass on text up to the first possible call. Raises ApiError (502) where a call is longer than is kept."""
@@ -58,7 +55,7 @@ class ToolsStage(ReadingStage):
         if reading.start is None and not self._tools.required:
             return self._all_as_text()
         if may_ask:
-            self.prompt = calls_prompt(self._tools, wrong)
+            self.prompt, self._dropped_first = calls_prompt(self._tools, wrong), reading.dropped
             return self._text_before(reading)
         return self._give_up(wrong)
 
@@ -72,7 +69,7 @@ class ToolsStage(ReadingStage):
         calls = self._taken(reading)
         if not calls or reading.wrong:
             return self._give_up(reading.wrong)
-        self.dropped += self._held_chars()
+        self.dropped += self._dropped_first  # the blocks themselves are not lost: they came again
         self._holding = Holding(self._offered)
         before = text[: reading.start].strip() if reading.start else ""
         self.dropped += len(before)

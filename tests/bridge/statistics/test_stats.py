@@ -57,7 +57,8 @@ outcomes = st.builds(
     seconds,
     model=names,
     key=names,
-    tools=st.just(ToolUse()) | st.sampled_from([ToolUse(1, 1), ToolUse(1, 0, 1), ToolUse(2, 1, 0, 1), ToolUse(3)]),
+    api=st.none() | st.sampled_from(["chat", "messages"]),
+    tools=st.just(ToolUse()) | st.sampled_from([ToolUse(1, 1), ToolUse(1, 0, 1), ToolUse(2, 1, 0, 1, 99), ToolUse(3)]),
     ttft=st.none() | seconds,
     chunks=st.integers(0, 9999),
     prompt_tokens=st.integers(0, 9999),
@@ -275,9 +276,23 @@ def test_a_row_from_before_tools_were_counted_is_read() -> None:
     assert UsageCounts(5, 1, 20, 30, 1_700_000_000).pack() == "5 1 20 30 1700000000"
 
 
+def test_a_row_from_before_dropped_text_was_counted_is_read() -> None:
+    assert UsageCounts.unpack("5 1 20 30 1700000000 4 2 1 1").tools == ToolUse(4, 2, 1, 1)
+
+
+def test_statistics_from_before_apis_were_counted_are_read() -> None:
+    old = Stats(Clock())
+    old.record(ok(model="m", key="k"))
+    loaded = orjson.loads(orjson.dumps(old.to_json()))
+    del loaded["apis"]
+    for tables in loaded["day_tables"].values():
+        del tables["apis"]
+    assert Stats.from_json(loaded, Clock()).models == old.models
+
+
 def test_a_row_with_tools_is_read_back() -> None:
-    usage = UsageCounts(5, 1, 20, 30, 1_700_000_000, ToolUse(4, 2, 1, 1))
-    assert usage.pack() == "5 1 20 30 1700000000 4 2 1 1"
+    usage = UsageCounts(5, 1, 20, 30, 1_700_000_000, ToolUse(4, 2, 1, 1, 7))
+    assert usage.pack() == "5 1 20 30 1700000000 4 2 1 1 7"
     assert UsageCounts.unpack(usage.pack()) == usage
     with pytest.raises(ValueError, match="tools"):
         UsageCounts.unpack("5 1 20 30 1700000000 4 2")

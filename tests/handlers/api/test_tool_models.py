@@ -145,10 +145,11 @@ async def test_stop_limit_and_several_choices(bridge: RunningBridge) -> None:
 
 async def test_what_became_of_the_tools_is_counted_by_model(bridge: RunningBridge) -> None:
     sdk = bridge.sdk()
-    for model in ("tools-asked-for", "tools-wrong-first", "tools-unknown", "tools-never"):
+    for model in ("tools-asked-for", "tools-wrong-first", "tools-unknown", "tools-never", "tools-prose"):
         await sdk.chat.completions.create(model=model, messages=[user(PROMPT)], tools=TOOLS)
     used = bridge.app[STATS].stats.models
     assert used["tools-asked-for"].tools == ToolUse(1, called=1)
     assert used["tools-wrong-first"].tools == ToolUse(1, repaired=1)
     assert used["tools-unknown"].tools == ToolUse(1, unparsed=1)
     assert used["tools-never"].tools == ToolUse(1)
+    assert used["tools-prose"].tools == ToolUse(1, called=1, dropped_chars=len("I will tell you what comes back."))

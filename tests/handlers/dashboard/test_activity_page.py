@@ -14,7 +14,7 @@ from running import RunningBridge, running_bridge
 
 from handlers.dashboard.activity import MAX_ROWS
 from handlers.request.activity import MAX_RECENT, MAX_WITHOUT_KEY
-from handlers.request.appkeys import ACTIVITY
+from handlers.request.appkeys import ACTIVITY, STATS
 from upstream.arena import Arena, Line, Step, Turn, Until
 
 
@@ -107,3 +107,20 @@ async def test_looking_is_no_activity(bridge: RunningBridge, dashboard: Dashboar
     await dashboard.live("/dashboard/activity")
     await bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers)
     assert not list(bridge.app[ACTIVITY].newest())
+
+
+async def test_the_api_of_a_request_is_shown_here_and_in_the_overview(dashboard: Dashboard) -> None:
+    bridge = dashboard.bridge
+    body = {"model": bridge.model(), "input": "hi"}
+    async with bridge.http.post(f"{bridge.origin}/v1/responses", json=body, headers=bridge.headers) as answer:
+        assert answer.status == 200
+    await dashboard.get("/dashboard/keys")
+    told = {"Content-Type": "application/json", "X-CSRF-Token": dashboard.csrf}
+    await dashboard.ask("POST", "/dashboard/playground/chat", "{}", told)
+    rows = [*bridge.app[ACTIVITY].newest()]
+    assert [row.api for row in rows] == ["chat", "responses"]
+    assert (await dashboard.live("/dashboard/activity")).markup.says("responses · ")
+    await bridge.app[STATS].flush()
+    overview = (await dashboard.live("/dashboard")).markup
+    assert overview.says("Which API they used")
+    assert overview.says("responses")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import re
+import shlex
 
 import pytest
 from dashboard import Dashboard, Kept, Page
@@ -13,7 +15,7 @@ from bridge.access import keys
 from bridge.access.keys import ApiKey
 from bridge.state.state import keys_document
 from handlers.dashboard.keys import PAGE_SIZE, keys_page
-from handlers.request.appkeys import STATS
+from handlers.request.appkeys import ACTIVITY, STATS
 
 SECRET = re.compile(r"sk-lmab-[A-Za-z0-9]{32}")
 
@@ -53,6 +55,40 @@ async def test_the_page_that_makes_it_shows_how_to_use_it(dashboard: Dashboard) 
     (secret,) = set(SECRET.findall(page.text))
     bridge = dashboard.bridge
     assert says(page, f"Authorization: Bearer {secret}", f'api_key="{secret}"', "gemini-4-pro", bridge.origin)
+
+
+#: The ids of the snippets end in these, by the API that each asks.
+SNIPPETS = {"chat": "", "responses": "-responses", "messages": "-messages", "completions": "-completions"}
+
+
+def snippet(page: Page, name: str) -> str:
+    """A snippet as a browser shows it."""
+    found = re.search(rf'<pre id="{name}" tabindex="0">(.*?)</pre>', page.text, re.DOTALL)
+    assert found is not None
+    return html.unescape(re.sub("<.*?>", "", found[1]))
+
+
+@pytest.mark.parametrize("api", SNIPPETS)
+async def test_the_curl_line_is_answered_by_the_api_that_it_is_for(api: str, dashboard: Dashboard) -> None:
+    page = await dashboard.post("/dashboard/keys", {"name": "laptop"})
+    _, _, url, *options = shlex.split(snippet(page, f"curl{SNIPPETS[api]}").replace("\\\n", ""))
+    given = [*zip(options[::2], options[1::2], strict=True)]
+    headers = dict(value.split(": ") for option, value in given if option == "-H")
+    (body,) = (value for option, value in given if option == "-d")
+    async with dashboard.bridge.http.post(url, data=body, headers=headers) as answer:
+        assert answer.status == 200, await answer.text()
+        await answer.read()
+    assert next(dashboard.bridge.app[ACTIVITY].newest()).api == api
+
+
+@pytest.mark.parametrize("api", SNIPPETS)
+async def test_the_python_lines_print_its_answer(
+    api: str, dashboard: Dashboard, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = await dashboard.post("/dashboard/keys", {"name": "laptop"})
+    await asyncio.to_thread(exec, snippet(page, f"python{SNIPPETS[api]}"), {})
+    assert capsys.readouterr().out.strip()
+    assert next(dashboard.bridge.app[ACTIVITY].newest()).api == api
 
 
 async def test_a_key_gets_the_rights_that_the_form_says(dashboard: Dashboard) -> None:

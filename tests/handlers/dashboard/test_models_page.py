@@ -97,8 +97,9 @@ async def test_how_well_a_model_calls_tools_is_shown_once_one_was_offered_any(
 ) -> None:
     assert not (await dashboard.get("/dashboard/models")).markup.says("Tools")
     stats = bridge.app[STATS]
-    stats.stats.record(Outcome(200, Reason.OK, 2.0, model="gemini-4-pro", tools=ToolUse(5, 2, 1, 1)))
+    stats.stats.record(Outcome(200, Reason.OK, 2.0, model="gemini-4-pro", tools=ToolUse(5, 2, 1, 1, 1234)))
     await stats.flush()
     page = await dashboard.get("/dashboard/models")
     assert page.markup.says("Tools")
     assert page.markup.says("3 of 5 called, 1 once corrected, 1 unreadable")
+    assert page.markup.says("1.23k characters around calls dropped")
