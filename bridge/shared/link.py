@@ -1,0 +1,281 @@
+"""The process's link to Redis: one connection for all commands, one for news, made again whenever they fail.
+
+All commands of a turn of the event loop, of however many requests, travel in one flight: their number of round trips
+does not grow with the number of requests. While Redis cannot be used, a command is refused at once.
+
+    async with linked(address, settings, clock=time.monotonic) as link:
+        await link.started()
+        reply = await link.call(("GET", link.key("doc", "keys")))
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Final, NamedTuple
+
+from bridge.log import event
+from bridge.shared.address import RedisAddress
+from bridge.shared.availability import Availability, Phase
+from bridge.shared.connection import Command, CommandRefused, ConnectionFailed, RedisConnection, Reply, SharedStateDown
+from bridge.shared.script import Script, Word
+from bridge.state.documents import StateUnavailable
+from bridge.tasks import TaskOwner, set_within
+
+#: How often this process says that it is alive, in seconds: also how soon an idle daemon notices that Redis is gone.
+BEAT_SECONDS: Final = 1.0
+#: A process that has been silent for so long counts as dead, in seconds: its leases are free.
+DEAD_SECONDS: Final = 5.0
+#: After so long a silent process is forgotten, in seconds.
+FORGOTTEN_SECONDS: Final = 86_400.0
+#: The pause between two attempts to connect, in seconds.
+PAUSE_SECONDS: Final = 0.25
+#: Commands in one flight at most: more would hold the event loop for long.
+MAX_FLIGHT: Final = 500
+
+_BEAT: Final = Script("beat")
+
+_logger = logging.getLogger(__name__)
+
+
+class LinkSettings(NamedTuple):
+    """How Redis is used: `instance` names this process among all; times are in seconds."""
+
+    instance: str
+    prefix: str = "lmab:"
+    timeout: float = 1.0
+    connect_timeout: float = 5.0
+
+
+class _Flight(NamedTuple):
+    """Commands that travel together, and who waits for their replies; None where nobody does."""
+
+    commands: Sequence[Command]
+    replies: asyncio.Future[list[Reply]] | None
+
+
+@asynccontextmanager
+async def linked(address: RedisAddress, settings: LinkSettings, *, clock: Callable[[], float]) -> AsyncIterator[Link]:
+    """Keep a link while the context lasts. `clock` is monotonic, in seconds."""
+    async with TaskOwner() as tasks:
+        link = Link(address, settings, clock, tasks)
+        keeping = tasks.spawn(link.keep(), name="redis")
+        tasks.spawn(link.listen(), name="redis news")
+        try:
+            yield link
+        finally:
+            link.finish()
+            await asyncio.wait((keeping,), timeout=settings.timeout)
+
+
+class Link:
+    """Sends commands, tells what others have changed, and knows whether Redis can be used."""
+
+    def __init__(
+        self, address: RedisAddress, settings: LinkSettings, clock: Callable[[], float], tasks: TaskOwner
+    ) -> None:
+        self.address = address
+        self.settings = settings
+        self.availability = Availability(since=clock())
+        #: The names of all processes that share this state, as of the last answer.
+        self.alive: frozenset[str] = frozenset()
+        #: Names the run of the server that the last connection reached, and its version.
+        self.run_id = ""
+        self.version = ""
+        self._clock = clock
+        self._tasks = tasks
+        self._waiting: list[_Flight] = []
+        self._wake = asyncio.Event()
+        self._settled = asyncio.Event()  # the first connection has caught up, or was given up
+        self._listeners: dict[str, Callable[[str], None]] = {}
+        self._catching_up: list[Callable[[], Awaitable[None]]] = []
+        self._finishing = False
+
+    def key(self, *parts: str) -> str:
+        """The name of a key of ours."""
+        return self.settings.prefix + ":".join(parts)
+
+    @property
+    def usable(self) -> bool:
+        """Whether commands may be sent now."""
+        return self.availability.usable
+
+    async def started(self) -> None:
+        """Wait for the first connection, at most `connect_timeout`; after that the daemon goes on alone."""
+        if not await set_within(self._settled, self.settings.connect_timeout):
+            self._set(self.availability.late(self._clock()))
+
+    # Commands
+
+    async def run(self, *commands: Command) -> list[Reply]:
+        """Send commands in one round trip; a refused one's reply is its CommandRefused. Raises SharedStateDown."""
+        if not self.availability.usable:
+            raise self._down()
+        replies: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Flight(commands, replies))
+        self._wake.set()
+        return await replies
+
+    async def call(self, command: Command) -> Reply:
+        """Send one command. Raises SharedStateDown and CommandRefused."""
+        (reply,) = await self.run(command)
+        if isinstance(reply, CommandRefused):
+            raise reply
+        return reply
+
+    def post(self, *commands: Command) -> None:
+        """Send commands without waiting; they are lost while Redis cannot be used."""
+        if self.availability.usable:
+            self._waiting.append(_Flight(commands, None))
+            self._wake.set()
+
+    def _down(self) -> SharedStateDown:
+        return SharedStateDown(f"Redis at {self.address} cannot be used: {self.availability.why}")
+
+    # News
+
+    def news(self, topic: str, text: str = "") -> tuple[Word, ...]:
+        """The command that tells all processes, this one too, that something has changed."""
+        return ("PUBLISH", self.key("news"), f"{topic} {text}")
+
+    def on_news(self, topic: str, told: Callable[[str], None]) -> None:
+        """Call `told` with the text of each piece of news about a topic; '' where some may have been missed."""
+        self._listeners[topic] = told
+
+    def on_back(self, catch_up: Callable[[], Awaitable[None]]) -> None:
+        """Await `catch_up` whenever Redis can be used again, in the order in which these were added.
+
+        Where it raises StateUnavailable, Redis counts as lost again.
+        """
+        self._catching_up.append(catch_up)
+
+    async def listen(self) -> None:
+        """Hear what others tell, until cancelled."""
+        while True:
+            with suppress(ConnectionFailed):
+                connection = await RedisConnection.open(self.address, self.settings.timeout)
+                try:
+                    await connection.subscribe(self.key("news"), self.settings.timeout)
+                    for told in self._listeners.values():
+                        told("")
+                    while True:
+                        topic, _, text = (await connection.message()).decode("utf-8", "replace").partition(" ")
+                        if (listener := self._listeners.get(topic)) is not None:
+                            listener(text)
+                finally:
+                    await connection.close()
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    # The connection
+
+    async def keep(self) -> None:
+        """Connect, send what is to be sent, and connect again, until `finish`."""
+        while not self._finishing:
+            try:
+                connection = await RedisConnection.open(self.address, self.settings.timeout)
+                try:
+                    await self._serve(connection)
+                finally:
+                    await connection.close()
+            except ConnectionFailed as error:
+                self._fail(str(error))
+                if not self._finishing:
+                    await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _serve(self, connection: RedisConnection) -> None:
+        """Send flight after flight, and a sign of life where there is nothing else. Raises ConnectionFailed."""
+        await self._beat(connection)  # a write: a server that refuses those is of no use
+        self.run_id, self.version = connection.run_id, connection.version
+        self._set(self.availability.connected(self._clock()))
+        catching_up = self._tasks.spawn(self._catch_up(), name="catch up with redis")
+        try:
+            next_beat = self._clock() + BEAT_SECONDS
+            while not (self._finishing and not self._waiting):
+                if self._waiting or await set_within(self._wake, next_beat - self._clock()):
+                    await self._fly(connection)
+                if self._clock() >= next_beat:
+                    await self._beat(connection)
+                    next_beat = self._clock() + BEAT_SECONDS
+            await connection.run([("HDEL", self.key("instances"), self.settings.instance)], self.settings.timeout)
+        finally:
+            catching_up.cancel()
+
+    async def _fly(self, connection: RedisConnection) -> None:
+        """Send what waits, and hand out the replies."""
+        self._wake.clear()
+        flights, commands = self._take_waiting()
+        try:
+            replies = await connection.run(commands, self.settings.timeout)
+        except ConnectionFailed as error:
+            self._fail(str(error), flights)
+            raise
+        except asyncio.CancelledError:
+            self._fail("the daemon stops", flights)
+            raise
+        at = 0
+        for flight in flights:
+            end = at + len(flight.commands)
+            if flight.replies is not None and not flight.replies.done():
+                flight.replies.set_result(replies[at:end])
+            elif flight.replies is None:
+                for refused in filter(_is_refused, replies[at:end]):
+                    _logger.warning("%s", refused)
+            at = end
+
+    def _take_waiting(self) -> tuple[list[_Flight], list[Command]]:
+        flights = self._waiting[:MAX_FLIGHT]
+        del self._waiting[:MAX_FLIGHT]
+        # A cancelled caller's commands go out too: some of them give back what it had.
+        return flights, [command for flight in flights for command in flight.commands]
+
+    async def _beat(self, connection: RedisConnection) -> None:
+        beat = _BEAT.call(
+            (self.key("instances"),),
+            self.settings.instance,
+            round(DEAD_SECONDS * 1000),
+            round(FORGOTTEN_SECONDS * 1000),
+        )
+        (alive,) = await connection.run([beat], self.settings.timeout)
+        if isinstance(alive, CommandRefused):
+            raise ConnectionFailed(f"{alive}")
+        self.alive = frozenset(name.decode("utf-8", "replace") for name in alive)
+
+    async def _catch_up(self) -> None:
+        for catch_up in self._catching_up:
+            try:
+                await catch_up()
+            except StateUnavailable as error:
+                _logger.warning("Redis is back, but the state is not as it should be yet: %s", error)
+        self._set(self.availability.caught_up(self._clock()))
+
+    def _fail(self, why: str, flights: Sequence[_Flight] = ()) -> None:
+        """Redis cannot be used: nobody waits for it any longer."""
+        self._set(self.availability.failed(why, self._clock()))
+        waiting, self._waiting = self._waiting, []
+        for flight in (*flights, *waiting):
+            if flight.replies is not None and not flight.replies.done():
+                flight.replies.set_exception(self._down())
+
+    def _set(self, availability: Availability) -> None:
+        before, self.availability = self.availability, availability
+        if availability.phase in (Phase.UP, Phase.DEGRADED):
+            self._settled.set()
+        if availability.phase is before.phase:
+            return
+        if availability.phase is Phase.DEGRADED:
+            event(
+                _logger, logging.WARNING, f"Redis at {self.address} cannot be used: {availability.why}; going on alone"
+            )
+        elif availability.phase is Phase.UP:
+            event(_logger, logging.INFO, f"the state is shared through Redis {self.version} at {self.address}")
+
+    def finish(self) -> None:
+        """Let `keep` end, once what waits has been sent."""
+        self._finishing = True
+        self._wake.set()
+
+
+def _is_refused(reply: object) -> bool:
+    return isinstance(reply, CommandRefused)

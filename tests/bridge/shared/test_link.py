@@ -1,0 +1,154 @@
+"""The link to a real Redis: flights, news, and what happens when the server freezes, dies or refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+
+import pytest
+from redis_server import RedisServer, eventually, redis_server
+
+from bridge.shared.availability import Phase
+from bridge.shared.connection import CommandRefused, SharedStateDown
+from bridge.shared.link import Link, LinkSettings, linked
+from bridge.shared.script import Script
+
+TIMEOUT = 0.3
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[RedisServer]:
+    async with redis_server() as server:
+        yield server
+
+
+def link_to(
+    server: RedisServer, name: str = "one", *, connect_timeout: float = 10.0
+) -> AbstractAsyncContextManager[Link]:
+    settings = LinkSettings(name, "test:", TIMEOUT, connect_timeout)
+    return linked(server.address, settings, clock=time.monotonic)
+
+
+async def test_commands_are_answered_in_their_order(server: RedisServer) -> None:
+    async with link_to(server) as link:
+        await link.started()
+        assert link.availability.phase is Phase.UP
+        replies = await asyncio.gather(*[link.call(("ECHO", f"{number}")) for number in range(1200)])
+        assert replies == [f"{number}".encode() for number in range(1200)]
+        assert await link.run(("SET", "a", 1), ("INCR", "a")) == [b"OK", 2]
+        link.post(("SET", "b", "posted"))
+        assert await link.call(("GET", "b")) == b"posted"
+
+
+async def test_a_refused_command_fails_alone(server: RedisServer) -> None:
+    async with link_to(server) as link:
+        await link.started()
+        await server.call("SET", "text", "x")
+        wrong, right = await asyncio.gather(
+            link.call(("LPUSH", "text", 1)), link.call(("GET", "text")), return_exceptions=True
+        )
+        assert isinstance(wrong, CommandRefused)
+        assert right == b"x"
+        assert link.usable
+
+
+async def test_a_script_is_sent_once_to_each_run_of_the_server(server: RedisServer) -> None:
+    beat = Script("beat")
+    async with link_to(server) as link:
+        await link.started()
+        assert await link.call(beat.call((link.key("others"),), "me", 5000, 60000)) == [b"me"]
+        await server.call("SCRIPT", "FLUSH")
+        assert await link.call(beat.call((link.key("others"),), "me", 5000, 60000)) == [b"me"]
+
+
+async def test_news_reach_all_processes(server: RedisServer) -> None:
+    async with link_to(server, "one") as one, link_to(server, "two") as two:
+        heard: list[str] = []
+        for link in (one, two):
+            link.on_news("keys", heard.append)
+        await asyncio.gather(one.started(), two.started())
+        await eventually(lambda: heard == ["", ""])
+        await one.call(one.news("keys", "7 é"))
+        await eventually(lambda: heard == ["", "", "7 é", "7 é"])
+
+
+async def test_processes_know_of_each_other_until_they_end(server: RedisServer) -> None:
+    async with link_to(server, "one") as one:
+        await one.started()
+        async with link_to(server, "two") as two:
+            await two.started()
+            await eventually(lambda: one.alive == two.alive == {"one", "two"})
+        await eventually(lambda: one.alive == {"one"})
+
+
+async def test_a_frozen_server_is_given_up_within_the_timeout_and_taken_back(server: RedisServer) -> None:
+    async with link_to(server) as link:
+        await link.started()
+        caught_up: list[Phase] = []
+
+        async def catch_up() -> None:
+            caught_up.append(link.availability.phase)
+
+        link.on_back(catch_up)
+        server.freeze()
+        began = time.monotonic()
+        waiting = await asyncio.gather(*[link.call(("PING",)) for _ in range(10)], return_exceptions=True)
+        assert all(isinstance(each, SharedStateDown) for each in waiting)
+        assert time.monotonic() - began < TIMEOUT + 1
+        assert link.availability.phase is Phase.DEGRADED
+        began = time.monotonic()
+        with pytest.raises(SharedStateDown, match="cannot be used: it has not answered within"):
+            await link.call(("PING",))
+        assert time.monotonic() - began < 0.05
+        server.thaw()
+        await eventually(lambda: link.availability.phase is Phase.UP, within=2.0)
+        assert caught_up == [Phase.BACK]
+        assert await link.call(("PING",)) == b"PONG"
+
+
+async def test_a_server_that_starts_again_has_another_run_id(server: RedisServer) -> None:
+    async with link_to(server) as link:
+        await link.started()
+        before = link.run_id
+        await server.kill()
+        await eventually(lambda: not link.usable)
+        await server.start()
+        await eventually(lambda: link.availability.phase is Phase.UP)
+        assert link.run_id
+        assert link.run_id != before
+
+
+async def test_a_server_that_takes_no_writes_is_of_no_use(server: RedisServer) -> None:
+    async with link_to(server) as link:
+        await link.started()
+        await server.run(("CONFIG", "SET", "maxmemory", 1))
+        await eventually(lambda: link.availability.phase is Phase.DEGRADED)
+        assert "refuses to work" in link.availability.why
+        await server.run(("CONFIG", "SET", "maxmemory", 0))
+        await eventually(lambda: link.availability.phase is Phase.UP)
+
+
+async def test_a_start_without_a_server_waits_and_then_goes_on_alone(server: RedisServer) -> None:
+    await server.kill()
+    async with link_to(server, connect_timeout=0.2) as link:
+        began = time.monotonic()
+        await link.started()
+        assert 0.2 <= time.monotonic() - began < 2
+        assert link.availability.phase is Phase.DEGRADED
+        await server.start()
+        await eventually(lambda: link.availability.phase is Phase.UP)
+
+
+async def test_a_wrong_password_is_said_without_showing_it() -> None:
+    async with redis_server(password="canary") as server:
+        for password in ("", "other-canary"):
+            address = replace(server.address, password=password)
+            settings = LinkSettings("one", connect_timeout=0.2)
+            async with linked(address, settings, clock=time.monotonic) as link:
+                await link.started()
+                assert link.availability.phase is Phase.DEGRADED
+                assert "canary" not in link.availability.why
+                assert link.availability.why != "it has not answered yet"

@@ -1,0 +1,109 @@
+"""Runs Redis for a test: the real server, on a unix socket of its own, without a file."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from programs import need_program
+
+from bridge.shared.address import RedisAddress
+from bridge.shared.connection import Command, ConnectionFailed, RedisConnection
+
+#: How long a busy machine may take to start it, in seconds.
+START_SECONDS = 20.0
+
+
+@dataclass
+class RedisServer:
+    """A server that can be frozen, killed and started again, empty."""
+
+    folder: Path
+    options: tuple[str, ...] = ()
+    password: str = ""
+    process: asyncio.subprocess.Process | None = field(default=None, repr=False)
+
+    @property
+    def socket(self) -> Path:
+        return self.folder / "redis.sock"
+
+    @property
+    def url(self) -> str:
+        login = f":{self.password}@" if self.password else ""
+        return f"unix://{login}{self.socket}"
+
+    @property
+    def address(self) -> RedisAddress:
+        return RedisAddress.parse(self.url)
+
+    async def start(self) -> None:
+        """Start it, and wait until it answers."""
+        program = need_program("redis-server")
+        self.process = await asyncio.create_subprocess_exec(
+            *(program, "--port", "0", "--unixsocket", str(self.socket), "--save", "", "--dir", str(self.folder)),
+            *self.options,
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        async with asyncio.timeout(START_SECONDS):
+            while not await self._answers():  # noqa: ASYNC110 — another process sets no event
+                await asyncio.sleep(0.01)
+
+    async def _answers(self) -> bool:
+        try:
+            await (await RedisConnection.open(self.address, 5.0)).close()
+        except ConnectionFailed:
+            return False
+        return True
+
+    def freeze(self) -> None:
+        """Stop it in its tracks: connections stay open, nothing is answered."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    async def kill(self) -> None:
+        """Kill it; what it held is gone."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.kill()
+            await self.process.wait()
+
+    async def run(self, *commands: Command) -> list[Any]:
+        """Run commands as another client would."""
+        connection = await RedisConnection.open(self.address, 5.0)
+        try:
+            return await connection.run(commands, 5.0)
+        finally:
+            await connection.close()
+
+    async def call(self, *words: bytes | str | int) -> Any:
+        (reply,) = await self.run(words)
+        return reply
+
+
+@asynccontextmanager
+async def redis_server(*options: str, password: str = "") -> AsyncIterator[RedisServer]:
+    """A server for the context's length; without the program the test is skipped."""
+    need_program("redis-server")
+    with tempfile.TemporaryDirectory(prefix="redis-") as folder:  # pytest's own paths are too long for a socket
+        server = RedisServer(Path(folder), (*options, "--requirepass", password), password)
+        try:
+            await server.start()
+            yield server
+        finally:
+            await server.kill()
+
+
+async def eventually(holds: Callable[[], object], within: float = 5.0) -> None:
+    """Wait until something holds. Raises TimeoutError."""
+    async with asyncio.timeout(within):
+        while not holds():  # noqa: ASYNC110 — what is waited for sets no event
+            await asyncio.sleep(0.005)
