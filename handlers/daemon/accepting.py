@@ -106,6 +106,10 @@ class Listener:
             await asyncio.wait(self._beginning)
 
     def _accept(self) -> None:
+        self._accept_some()
+        self._newcomers.begin_some()
+
+    def _accept_some(self) -> None:
         self._strangers.next_round()
         for _ in range(_TURN_ACCEPTS):
             if not self._strangers.has_room(self._least):

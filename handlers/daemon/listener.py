@@ -165,7 +165,10 @@ class BridgeProtocol(ServerConnection, Connection):
                 self._head = None
             return
         came = 0 if body is None else body.total_raw_bytes
-        self._overhead += len(data) - (came - had)
+        extra = len(data) - (came - had)
+        if not extra:  # it was body alone
+            return
+        self._overhead += extra
         between = body is None or body.is_eof()
         if between:
             self._remember_head(data)

@@ -83,7 +83,7 @@ class Newcomers:
         return len(self._silent) + sum(map(len, self._queues.values()))
 
     def add(self, sock: socket.socket) -> None:
-        """Add an accepted socket."""
+        """Add an accepted socket. After the last one of this iteration of the loop, call `begin_some`."""
         newcomer = Newcomer(sock, self._loop.time(), self._drop)
         self._strangers.add(newcomer)
         if not self._tls and self._read(newcomer):  # its head may have arrived already
@@ -92,6 +92,11 @@ class Newcomers:
         self._poll.register(sock, select.EPOLLIN)
         if self._sweeping is None:
             self._sweeping = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
+
+    def begin_some(self) -> None:
+        """Make connections of those that have been queued, unless some were made in this iteration of the loop."""
+        if self._queues and self._going_on is None:
+            self._go_on()
 
     def close(self) -> None:
         """Close every newcomer."""
@@ -118,6 +123,7 @@ class Newcomers:
                 self._poll.unregister(number)
                 if self._tls:
                     self._enqueue(newcomer)
+        self.begin_some()
 
     def _read(self, newcomer: Newcomer) -> bool:
         """Read what has arrived; return whether the newcomer is finished here: queued, or closed."""
@@ -144,15 +150,10 @@ class Newcomers:
 
     def _enqueue(self, newcomer: Newcomer) -> None:
         self._queues.setdefault(newcomer.owner, OrderedDict())[newcomer] = None
-        self._go_on_soon()
-
-    def _go_on_soon(self) -> None:
-        if self._going_on is None:
-            self._going_on = self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        """Make connections of a few newcomers, round-robin over the queues."""
-        self._going_on = None
+        """Make connections of a few newcomers, round-robin over the queues, and of more in the next iteration."""
+        self._going_on = self._loop.call_soon(self._go_on) if self._queues else None
         strangers = 0 if self._strangers.is_busy else TURN_STRANGERS
         for _ in range(TURN_CONNECTIONS):
             owner = next((each for each in self._queues if each is not None or strangers), None)
@@ -164,8 +165,6 @@ class Newcomers:
                 self._queues[owner] = queue  # behind all others
             strangers -= owner is None
             self._begin(newcomer)
-        if self._queues:
-            self._go_on_soon()
 
     def _drop(self, newcomer: Newcomer) -> None:
         """Close a newcomer that `Strangers` no longer counts."""

@@ -4,6 +4,13 @@ A script names its attacks and calls `main`. For each attack it starts an arena 
 lets a bystander with a good key stream all the time, runs the attack in a process of its own, and prints the
 bystander's time to the first delta (quiet, during the attack, after it) and the daemon's memory (before, highest,
 after). ATTACK_LOG names a file for the daemon's log. Everything is on loopback and ends by itself.
+
+With `--control` the attack goes to a bare aiohttp server instead, and the bystander stays with the bridge: what he
+waits for then is what an attacker on the same processors costs by itself.
+
+Other programs on the machine delay the bystander too. Linux shares the processors between sessions first
+(sched_autogroup), so that `nice` alone changes nothing between them; this (as root) does:
+setsid -w sh -c 'echo -15 > /proc/self/autogroup; exec python tests/attacks/strangers.py --repeat 3'
 """
 
 from __future__ import annotations
@@ -17,9 +24,10 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import BinaryIO
 
 import aiohttp
@@ -45,6 +53,21 @@ async def run():
         chat = next(m.public_name for m in arena.models if m.organization and m.modality == "chat")
         print(json.dumps([arena.origin, session.email, session.cookie_value, chat]), flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+asyncio.run(run())
+"""
+
+_BARE_SERVER = """
+import asyncio, sys
+from aiohttp import web
+async def answer(request):
+    await request.read()
+    return web.json_response({}, status=401)
+async def run():
+    runner = web.ServerRunner(web.Server(answer, access_log=None))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, backlog=4096).start()
+    print(runner.addresses[0][1], flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 asyncio.run(run())
 """
 
@@ -191,6 +214,16 @@ def _environ() -> dict[str, str]:
     }
 
 
+@asynccontextmanager
+async def _bare_server() -> AsyncIterator[int]:
+    """An aiohttp server with nothing added. Its port."""
+    pipe = asyncio.subprocess.PIPE
+    words = (sys.executable, "-c", _BARE_SERVER)
+    async with _process(words, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL) as server:
+        assert server.stdout is not None
+        yield int(await server.stdout.readline())
+
+
 async def _prepare(
     folder: Path, origin: str, email: str, cookie: str, overrides: Mapping[str, Mapping[str, object]], *, tls: bool
 ) -> tuple[str, str]:
@@ -247,6 +280,7 @@ async def measure(
     overrides: Mapping[str, Mapping[str, object]] | None = None,
     open_files: int | None = None,
     nice: int = ATTACKER_NICENESS,
+    control: bool = False,
     shown: BinaryIO | None = None,
 ) -> tuple[Figures, float]:
     """Run one attack; print what it did. The bystander's figures under attack, and the highest memory in MiB."""
@@ -280,16 +314,19 @@ async def measure(
                 await stand("quiet", QUIET_SECONDS)
                 memory["before"] = rss_mib(daemon.pid)
                 before = log[0]
-                attack = ["nice", "-n", str(nice), python, script, "--attack", name, "--port", str(port)]
-                attack += ["--key", bad, "--model", model, *(["--tls"] if tls else [])]
-                async with _process(attack, env=_environ()):
+                async with AsyncExitStack() as stack:
+                    attacked = await stack.enter_async_context(_bare_server()) if control else port
+                    attack = ["nice", "-n", str(nice), python, script, "--attack", name, "--port", str(attacked)]
+                    attack += ["--key", bad, "--model", model, *(["--tls"] if tls else [])]
+                    await stack.enter_async_context(_process(attack, env=_environ()))
                     await stand("attack", seconds)
                 logged = log[0] - before
                 began = time.monotonic()
                 await stand("after", after)
                 ended = daemon.returncode
                 left = rss_mib(daemon.pid) if ended is None else float("nan")
-                print(f"{name}{' (TLS)' if tls else ''}{', kept connection' if keep else ''}")
+                how = f"{' (TLS)' if tls else ''}{', kept connection' if keep else ''}{', control' if control else ''}"
+                print(f"{name}{how}, attacker's niceness {nice}")
                 for phase, figures in phases.items():
                     print(f"   {phase:6}  {figures}")
                 first = next((each / 1000 for each in phases["after"].times), time.monotonic() - began)
@@ -313,6 +350,8 @@ def main(script: str, attacks: Mapping[str, Attack], *, open_files: int | None =
     parser.add_argument("--seconds", type=float, default=8.0, help="how long each attack goes on")
     parser.add_argument("--after", type=float, default=QUIET_SECONDS, help="how long it is watched after the attack")
     parser.add_argument("--nice", type=int, default=ATTACKER_NICENESS, help="the attacker's niceness")
+    parser.add_argument("--control", action="store_true", help="attack a bare aiohttp server, not the daemon")
+    parser.add_argument("--repeat", type=int, default=1, help="how often each attack is run")
     parser.add_argument("--keep", action="store_true", help="let the bystander keep its connection")
     parser.add_argument("--tls", action="store_true", help="let the daemon serve https")
     parser.add_argument("--attack", help=argparse.SUPPRESS)
@@ -329,17 +368,25 @@ def main(script: str, attacks: Mapping[str, Attack], *, open_files: int | None =
 
     async def run() -> None:
         for name in chosen.names or attacks:
-            await measure(
-                name,
-                script,
-                seconds=chosen.seconds,
-                after=chosen.after,
-                tls=chosen.tls,
-                keep=chosen.keep,
-                open_files=open_files,
-                nice=chosen.nice,
-                shown=log,
-            )
+            runs = [
+                await measure(
+                    name,
+                    script,
+                    seconds=chosen.seconds,
+                    after=chosen.after,
+                    tls=chosen.tls,
+                    keep=chosen.keep,
+                    open_files=open_files,
+                    nice=chosen.nice,
+                    control=chosen.control,
+                    shown=log,
+                )
+                for _ in range(chosen.repeat)
+            ]
+            if len(runs) > 1:
+                p50, p99 = (median(each.at(share) for each, _ in runs) for share in (0.5, 0.99))
+                worst, peak = max(each.at(0.99) for each, _ in runs), median(peak for _, peak in runs)
+                print(f"   medians of {len(runs)}: p50 {p50:.0f}  p99 {p99:.0f} (worst {worst:.0f})  peak {peak:.0f}")
 
     asyncio.run(run())
 

@@ -16,7 +16,8 @@ from running import RunningBridge, api_key, running_bridge
 from yarl import URL
 
 from bridge.state.state import keys_document
-from handlers.daemon import newcomers
+from handlers.daemon import listener, newcomers
+from handlers.daemon.bad_http import UnfinishedHead
 from handlers.daemon.newcomers import Newcomer, Newcomers
 from handlers.daemon.strangers import Evictable, Strangers
 from handlers.request.appkeys import STRANGERS
@@ -118,6 +119,30 @@ async def test_of_a_caller_that_says_nothing_no_connection_is_made(
     assert bridge.app[STRANGERS].held == 0
 
 
+async def test_a_body_that_comes_behind_its_head_is_not_searched_for_a_head(
+    bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[UnfinishedHead] = []
+
+    def noted() -> UnfinishedHead:
+        made.append(UnfinishedHead())
+        return made[-1]
+
+    monkeypatch.setattr(listener, "UnfinishedHead", noted)
+    url = URL(bridge.origin)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    lines = ("POST /v1/chat/completions HTTP/1.1", "Host: bridge.example", f"Authorization: Bearer {bridge.key}")
+    writer.write("\r\n".join((*lines, "Content-Length: 10000", "Connection: close", "", "")).encode())
+    await until(lambda: bridge.app[STRANGERS].open_files == 2)  # the head has been read
+    for _ in range(100):
+        writer.write(b" " * 100)
+        await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+    assert not made
+    writer.close()
+
+
 # How their requests come
 
 
@@ -199,7 +224,8 @@ async def test_each_owner_has_its_turn() -> None:
         for (ours, theirs), secret in zip(pairs, secrets, strict=True):
             theirs.sendall(asking(secret) if secret else MODELS + b"\r\n")
             newcoming.add(ours)
-        await asyncio.sleep(0)
+        newcoming.begin_some()
+        newcoming.begin_some()  # once for each iteration of the loop
         assert [each.owner for each in asked] == ["a", None, "b", "a", None, "b", "a", "b"]
         await until(lambda: len(asked) == 30)
         assert len(newcoming) == 0
