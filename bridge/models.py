@@ -18,7 +18,7 @@ from bridge.errors import (
     model_withheld,
     models_unavailable,
 )
-from bridge.state.documents import Document
+from bridge.state.forms import StoredDocument
 from bridge.state.saving import Saving
 from bridge.tasks import set_within
 from upstream.client import ArenaClient
@@ -48,7 +48,7 @@ class Models:
     def __init__(
         self,
         client: ArenaClient,
-        document: Document[tuple[Model, ...]],
+        document: StoredDocument[tuple[Model, ...]],
         config: Callable[[], Config],
         clock: Callable[[], float],
     ) -> None:

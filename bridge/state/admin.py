@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import Final
 
 from bridge.state.documents import Document, StateFolder
+from bridge.state.forms import DocumentForm
 from upstream.protocol.cookies import COOKIE_OCTET
 
 _HASH: Final = re.compile(r"\$argon2id\$v=19\$m=\d{1,6},t=\d{1,2},p=\d{1,2}(\$[A-Za-z0-9+/]{8,128}){2}")
@@ -68,9 +69,13 @@ class Admin:
         raise ValueError("an admin must have password_hash and clearance, and nothing else")
 
 
+#: `admin.json`: the password's hash, and a clearance, which is stored in the clear and so is a secret.
+ADMIN: Final = DocumentForm("admin", 1, Admin.from_json, Admin.to_json, Admin(), precious=True)
+
+
 def admin_document(folder: StateFolder) -> Document[Admin]:
-    """`admin.json`: the password's hash, and a clearance, which is stored in the clear and so is a secret."""
-    return Document(folder, "admin", version=1, parse=Admin.from_json, dump=Admin.to_json, empty=Admin(), precious=True)
+    """`admin.json` of a state folder."""
+    return folder.open(ADMIN)
 
 
 def _clearance(value: object) -> Clearance:

@@ -32,15 +32,15 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import orjson
 from aiofiles.os import wrap
 
+from bridge.state.forms import Damaged, DocumentForm, StoredDocument, TooLarge
 from bridge.state.regular_file import NotReadable, open_own, read
 from upstream.loop.threads import Threads
 
@@ -55,7 +55,7 @@ THREADS = 16  # more than there are documents; each runs one job at a time, so n
 LOCK_POLL_SECONDS = 0.005  # flock has no timeout, so it is polled
 GAP_SECONDS = 0.5  # how long to wait for a missing file to return: some editors move it away, then write a new one
 
-MAX_BYTES = 32 * 1024 * 1024  # of a document; far above what any holds, except conversations, which has its own limit
+WATCH_SECONDS = 1.0  # how often files are looked at: a change must be noticed within two
 
 #: Errors that mean that the path is of the wrong kind; all others may be temporary.
 _WRONG_PLACE = frozenset((errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG))
@@ -154,6 +154,19 @@ class StateFolder:
         finally:
             os.close(lock)
 
+    def open(self, form: DocumentForm[T]) -> Document[T]:
+        """The document of this form in this folder."""
+        return Document(self, form)
+
+    async def changes(self, documents: Sequence[StoredDocument[Any]]) -> bool:
+        """Wait `WATCH_SECONDS`; return whether any of these may have changed, checked by one job in a thread."""
+        await asyncio.sleep(WATCH_SECONDS)
+        look = wrap(lambda: any(document.looks_changed() for document in documents))
+        try:
+            return bool(await look(executor=self.threads))
+        except StateError:  # each document's own check says why
+            return True
+
     def create(self, path: Path, flags: int) -> int:
         """Open or create a private file in the folder; return its descriptor. Raises OSError and NotReadable."""
         descriptor = open_own(path, flags | os.O_CREAT, FILE_MODE)
@@ -163,47 +176,32 @@ class StateFolder:
         return descriptor
 
 
-async def any_looks_changed(*documents: Document[Any]) -> bool:
-    """Whether any document may have changed, checked by one job in a thread for all. Raises StateError."""
-    look = wrap(lambda: any(document.looks_changed() for document in documents))
-    return await look(executor=documents[0].threads if documents else None)
-
-
 class Document(Generic[T]):
-    """One JSON document of type T.
+    """One JSON document of type T, in a file.
 
-    `parse` turns plain JSON values into T and may raise ValueError, LookupError, TypeError, AttributeError or
-    ArithmeticError if they have the wrong form; `dump` is its inverse.
     A file that disappears after this instance has read or written it raises StateGone until `accept_deletion` is
     called. A file that this instance has never seen counts as `empty`. The module's table has all cases.
     Many tasks may share one instance.
     """
 
-    def __init__(
-        self,
-        folder: StateFolder,
-        name: str,
-        *,
-        version: int,
-        parse: Callable[[object], T],
-        dump: Callable[[T], object],
-        empty: T,
-        precious: bool,
-        max_bytes: int = MAX_BYTES,
-    ) -> None:
-        self.path = folder.path / f"{name}.json"
-        self.threads = folder.threads
+    def __init__(self, folder: StateFolder, form: DocumentForm[T]) -> None:
+        self.path = folder.path / f"{form.name}.json"
+        self._threads = folder.threads
         self._folder = folder
-        self._name = name
-        self._version = version
-        self._parse = parse
-        self._dump = dump
-        self._empty = empty
-        self._precious = precious
-        self._max_bytes = max_bytes
+        self._form = form
         self._lock = asyncio.Lock()
         self._seen: tuple[int, int, int] | None = None
         self._existed = False  # this instance has read or written the file
+
+    @property
+    def where(self) -> str:
+        """The file's path."""
+        return str(self.path)
+
+    @property
+    def short_name(self) -> str:
+        """The file's name."""
+        return self.path.name
 
     @property
     def written_at(self) -> float | None:
@@ -249,7 +247,7 @@ class Document(Generic[T]):
         async def run() -> R:
             async with self._lock:
                 try:
-                    return await wrap(work)(executor=self.threads)
+                    return await wrap(work)(executor=self._threads)
                 except StateError:
                     if abandoned:
                         _logger.exception("%s: its caller was cancelled before this failed", self.path)
@@ -269,7 +267,7 @@ class Document(Generic[T]):
     def _wait_until_replaced(self) -> None:
         """Wait briefly for a precious file that is missing to return. Raises StateGone if this instance has seen it."""
         known = self._existed
-        if not self._precious or not (known or self._folder.was_written(self._name)):
+        if not self._form.precious or not (known or self._folder.was_written(self._form.name)):
             return
         deadline = time.monotonic() + GAP_SECONDS
         while not _exists(self.path):
@@ -284,24 +282,24 @@ class Document(Generic[T]):
 
     def _load(self) -> T:
         self._wait_until_replaced()
-        with suppress(_Damaged):
+        with suppress(Damaged):
             return self._read()
-        with self._folder.locked(self._name):
+        with self._folder.locked(self._form.name):
             return self._read_or_move_aside()
 
     def _save(self, data: bytes) -> None:
-        with self._folder.locked(self._name):
+        with self._folder.locked(self._form.name):
             self._write(data)
 
     def _update(self, change: Callable[[T], T]) -> T:
         self._wait_until_replaced()
-        with self._folder.locked(self._name):
+        with self._folder.locked(self._form.name):
             try:
                 before = self._read_or_move_aside()
             except StateGone:
-                if self._precious:
+                if self._form.precious:
                     raise
-                before = self._empty
+                before = self._form.empty
             value = change(before)
             self._write(self._encode(value))
         return value
@@ -309,28 +307,28 @@ class Document(Generic[T]):
     def _read(self) -> T:
         with _os_errors(self.path, "cannot be read"):
             try:
-                data, status = read(self.path, self._max_bytes)
+                data, status = read(self.path, self._form.max_bytes)
             except FileNotFoundError as error:
                 if self._existed:
                     raise self._gone() from error
                 self._seen = None
-                return self._empty
+                return self._form.empty
             except (NotReadable, IsADirectoryError) as error:
                 self._seen = _fingerprint(self.path.stat())  # so that it is reported once, not at every check
                 if isinstance(error, NotReadable):
-                    raise _Damaged(str(error)) from error
+                    raise Damaged(str(error)) from error
                 raise
-            if self._precious:
+            if self._form.precious:
                 _tighten(self.path, FILE_MODE)
             self._seen, self._existed = _fingerprint(status), True
-        return self._decode(data)
+        return self._form.decode(data)
 
     def _read_or_move_aside(self) -> T:
         """Read under the lock, so that a file which another process has just repaired is not moved aside."""
         try:
             return self._read()
-        except _Damaged as damage:
-            if self._precious:
+        except Damaged as damage:
+            if self._form.precious:
                 advice = "repair it, restore a copy, or move it away to start without it"
                 raise StateError(f"{self.path} {damage}; it was left untouched: {advice}") from damage
             aside = self.path.with_name(f"{self.path.name}.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
@@ -338,7 +336,7 @@ class Document(Generic[T]):
                 self.path.rename(aside)
             self._forget()
             _logger.warning("%s %s; moved aside to %s, starting without it", self.path, damage, aside.name)
-            return self._empty
+            return self._form.empty
 
     def _write(self, data: bytes) -> None:
         temporary = self.path.with_name(f".{self.path.name}.tmp")
@@ -359,30 +357,10 @@ class Document(Generic[T]):
             _sync(self._folder.path)
 
     def _encode(self, value: T) -> bytes:
-        document = {"version": self._version, self._name: self._dump(value)}
-        data = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-        if len(data) > self._max_bytes:  # `load` would refuse it
-            raise StateError(f"{self.path} cannot be saved: {len(data):,} bytes, of at most {self._max_bytes:,}")
-        return data
-
-    def _decode(self, data: bytes) -> T:
         try:
-            document = orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            raise _Damaged(f"is not JSON at line {error.lineno}, column {error.colno}") from error
-        if not (isinstance(document, dict) and isinstance(document.get("version"), int) and self._name in document):
-            raise _Damaged(f'is not an object with "version" and "{self._name}"')
-        if document["version"] != self._version:
-            raise _Damaged(f"has version {document['version']}, this bridge reads {self._version}")
-        try:
-            return self._parse(document[self._name])
-        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-            # Not chained: the parser's message may quote a secret.
-            raise _Damaged(f"holds a value of the wrong form ({type(error).__name__})") from None
-
-
-class _Damaged(Exception):
-    """The file exists but is not a document of this version; the text continues a sentence begun by the file's name."""
+            return self._form.encode(value)
+        except TooLarge as error:
+            raise StateError(f"{self.path} cannot be saved: {error}") from error
 
 
 @contextmanager

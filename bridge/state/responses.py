@@ -11,6 +11,7 @@ import orjson
 
 from bridge.dialects.responses.stored import MAX_BYTES, Stored, StoredResponses
 from bridge.state.documents import Document, StateError, StateFolder
+from bridge.state.forms import DocumentForm
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -30,16 +31,10 @@ def responses_document(folder: StateFolder) -> Document[tuple[_Saved, ...]]:
             raise ValueError("responses are a list")
         return tuple(map(_read, values))
 
-    return Document(
-        folder,
-        "responses",
-        version=1,
-        parse=parse,
-        dump=lambda saved: list(map(_write, saved)),
-        empty=(),
-        precious=False,
-        max_bytes=4 * MAX_BYTES,
-    )
+    def dump(saved: tuple[_Saved, ...]) -> object:
+        return list(map(_write, saved))
+
+    return folder.open(DocumentForm("responses", 1, parse, dump, (), precious=False, max_bytes=4 * MAX_BYTES))
 
 
 def _read(value: object) -> _Saved:

@@ -25,8 +25,9 @@ from typing import Any, Final, TypeVar
 
 from bridge.access.keys import ApiKey, KeyRing
 from bridge.answering.conversations import Conversations, Evaluation
-from bridge.state.admin import Admin, admin_document
-from bridge.state.documents import Document, StateError, StateFolder, StateGone, any_looks_changed
+from bridge.state.admin import ADMIN, Admin
+from bridge.state.documents import Document, StateError, StateFolder, StateGone
+from bridge.state.forms import DocumentForm, DocumentSource, StoredDocument
 from bridge.state.saving import Saving, saving
 from upstream.accounts import Account, AccountPool, digest
 from upstream.modes import MODES, Modes
@@ -36,27 +37,44 @@ T = TypeVar("T")
 
 #: A hundred thousand conversations, some of which have many digests, with room.
 MAX_CONVERSATIONS_BYTES: Final = 256 * 1024 * 1024
-#: How often the files are checked, in seconds: a change must be noticed within two.
-WATCH_SECONDS: Final = 1.0
 #: After so many checks in a row without finding a file it counts as deleted, if its folder exists.
 CHECKS_UNTIL_DELETED: Final = 10
 
 _logger = logging.getLogger(__name__)
 
 
+def _list_form(
+    name: str, read: Callable[[object], T], write: Callable[[T], object], *, precious: bool
+) -> DocumentForm[tuple[T, ...]]:
+    def parse(values: object) -> tuple[T, ...]:
+        if not isinstance(values, list):
+            raise ValueError("must be a list")
+        return tuple(map(read, values))
+
+    return DocumentForm(name, 1, parse, lambda items: list(map(write, items)), (), precious)
+
+
+#: `keys.json`: only hashes of keys.
+KEYS: Final = _list_form("keys", ApiKey.from_json, ApiKey.to_json, precious=True)
+#: `accounts.json`: the cookies, and what the site's answers showed about each account.
+ACCOUNTS: Final = _list_form("accounts", Account.from_json, Account.to_json, precious=True)
+#: `models.json`: the models as last read, used when the site's page cannot be read.
+MODELS: Final = _list_form("models", Model.from_json, Model.to_json, precious=False)
+
+
 def keys_document(folder: StateFolder) -> Document[tuple[ApiKey, ...]]:
-    """`keys.json`: only hashes of keys."""
-    return _list_document(folder, "keys", ApiKey.from_json, ApiKey.to_json, precious=True)
+    """`keys.json` of a state folder."""
+    return folder.open(KEYS)
 
 
 def accounts_document(folder: StateFolder) -> Document[tuple[Account, ...]]:
-    """`accounts.json`: the cookies, and what the site's answers showed about each account."""
-    return _list_document(folder, "accounts", Account.from_json, Account.to_json, precious=True)
+    """`accounts.json` of a state folder."""
+    return folder.open(ACCOUNTS)
 
 
 def models_document(folder: StateFolder) -> Document[tuple[Model, ...]]:
-    """`models.json`: the models as last read, used when the site's page cannot be read."""
-    return _list_document(folder, "models", Model.from_json, Model.to_json, precious=False)
+    """`models.json` of a state folder."""
+    return folder.open(MODELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,34 +84,35 @@ class SavedModes:
     default: str = MODES[0]
     of_accounts: Mapping[str, str] = field(default_factory=dict)
 
+    def to_json(self) -> dict[str, object]:
+        """Plain values for the state file."""
+        return {"mode": self.default, "modes": dict(self.of_accounts)}
 
-def site_document(folder: StateFolder) -> Document[SavedModes]:
-    """`site.json`: the mode that the site demands of each account."""
-
-    def parse(value: object) -> SavedModes:
+    @classmethod
+    def from_json(cls, value: object) -> SavedModes:
+        """Read what `to_json` wrote. Raises ValueError."""
         match value:
             case {"mode": str(default), "modes": dict(of_accounts)}:
-                return SavedModes(default, {str(user_id): str(mode) for user_id, mode in of_accounts.items()})
+                return cls(default, {str(user_id): str(mode) for user_id, mode in of_accounts.items()})
         raise ValueError("site needs mode and modes")
 
-    return Document(
-        folder,
-        "site",
-        version=1,
-        parse=parse,
-        dump=lambda saved: {"mode": saved.default, "modes": dict(saved.of_accounts)},
-        empty=SavedModes(),
-        precious=False,
-    )
+
+#: `site.json`: the mode that the site demands of each account.
+SITE: Final = DocumentForm("site", 1, SavedModes.from_json, SavedModes.to_json, SavedModes(), precious=False)
+
+
+def site_document(folder: StateFolder) -> Document[SavedModes]:
+    """`site.json` of a state folder."""
+    return folder.open(SITE)
 
 
 @asynccontextmanager
-async def kept_modes(folder: StateFolder, known: Callable[[str], bool]) -> AsyncIterator[Modes]:
+async def kept_modes(source: DocumentSource, known: Callable[[str], bool]) -> AsyncIterator[Modes]:
     """The modes learned by the last run, saved whenever they change.
 
     `known` says whether an account (by user id) exists; the modes of others are dropped.
     """
-    document = site_document(folder)
+    document = source.open(SITE)
     before = await document.load()
 
     async def write() -> None:
@@ -106,20 +125,6 @@ async def kept_modes(folder: StateFolder, known: Callable[[str], bool]) -> Async
         yield modes
 
 
-def _list_document(
-    folder: StateFolder, name: str, read: Callable[[object], T], write: Callable[[T], object], *, precious: bool
-) -> Document[tuple[T, ...]]:
-    return Document(
-        folder,
-        name,
-        version=1,
-        parse=lambda values: tuple(map(read, _list(values))),
-        dump=lambda items: list(map(write, items)),
-        empty=(),
-        precious=precious,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class SavedConversations:
     """What `conversations.json` holds. Valid only after a clean stop: otherwise further turns may have been sent."""
@@ -127,26 +132,34 @@ class SavedConversations:
     clean: bool = False
     evaluations: tuple[Evaluation, ...] = ()
 
+    def to_json(self) -> dict[str, object]:
+        """Plain values for the state file."""
+        return {"clean": self.clean, "evaluations": [each.to_json() for each in self.evaluations]}
 
-def conversations_document(folder: StateFolder) -> Document[SavedConversations]:
-    """`conversations.json`: the saved evaluations, the least recently used first."""
-
-    def parse(value: object) -> SavedConversations:
+    @classmethod
+    def from_json(cls, value: object) -> SavedConversations:
+        """Read what `to_json` wrote. Raises ValueError."""
         match value:
             case {"clean": bool(clean), "evaluations": list(saved)}:
-                return SavedConversations(clean, tuple(Evaluation.from_json(each) for each in saved))
+                return cls(clean, tuple(Evaluation.from_json(each) for each in saved))
         raise ValueError("conversations need clean and evaluations")
 
-    return Document(
-        folder,
-        "conversations",
-        version=1,
-        parse=parse,
-        dump=lambda saved: {"clean": saved.clean, "evaluations": [each.to_json() for each in saved.evaluations]},
-        empty=SavedConversations(),
-        precious=False,
-        max_bytes=MAX_CONVERSATIONS_BYTES,
-    )
+
+#: `conversations.json`: the saved evaluations, the least recently used first.
+CONVERSATIONS: Final = DocumentForm(
+    "conversations",
+    1,
+    SavedConversations.from_json,
+    SavedConversations.to_json,
+    SavedConversations(),
+    precious=False,
+    max_bytes=MAX_CONVERSATIONS_BYTES,
+)
+
+
+def conversations_document(folder: StateFolder) -> Document[SavedConversations]:
+    """`conversations.json` of a state folder."""
+    return folder.open(CONVERSATIONS)
 
 
 @asynccontextmanager
@@ -175,14 +188,15 @@ class State:
 
     def __init__(
         self,
-        folder: StateFolder,
+        source: DocumentSource,
         clock: Callable[[], float],
         on_password: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] | None = None,
     ) -> None:
-        self._keys = keys_document(folder)
-        self._accounts = accounts_document(folder)
-        self._admin = admin_document(folder)
+        self._source = source
+        self._keys = source.open(KEYS)
+        self._accounts = source.open(ACCOUNTS)
+        self._admin = source.open(ADMIN)
         self._clock = clock
         self._on_disk: dict[str, Account] = {}  # as last read or written; any later difference was written by a command
         self._on_password = on_password
@@ -240,19 +254,13 @@ class State:
             _WatchedDocument(self._admin, self._load_admin),
         )
         while True:
-            await asyncio.sleep(WATCH_SECONDS)
             try:
-                if await self._one_looks_changed() or any(each.is_missing for each in watched):
+                changed = await self._source.changes((self._keys, self._accounts, self._admin))
+                if changed or any(each.is_missing for each in watched):
                     for each in watched:
                         await each.check()
             except Exception:  # the watch must survive any error, or no later change would be noticed
                 _logger.exception("the state folder could not be checked; continuing with what was read before")
-
-    async def _one_looks_changed(self) -> bool:
-        try:
-            return await any_looks_changed(self._keys, self._accounts, self._admin)
-        except StateError:
-            return True
 
     async def save(self) -> None:
         """Write the daemon's changes to accounts at once, with retries, until cancelled."""
@@ -271,17 +279,19 @@ class State:
             with suppress(StateError):
                 await self._accounts.save(tuple(self.pool))
                 return
-        path, lost = self._accounts.path, [each.label for each in self.pool if not self._is_cookie_on_disk(each)]
+        where, lost = self._accounts.where, [each.label for each in self.pool if not self._is_cookie_on_disk(each)]
         if lost:
             labels = ", ".join(map(repr, lost))
             _logger.critical(
                 "%s could not be saved at shutdown: %s. LOST: the new session cookies of %s; add these accounts again",
-                path,
+                where,
                 why,
                 labels,
             )
         else:
-            _logger.error("%s could not be saved at shutdown: %s. No cookie is lost, only notes on accounts", path, why)
+            _logger.error(
+                "%s could not be saved at shutdown: %s. No cookie is lost, only notes on accounts", where, why
+            )
 
     def _is_cookie_on_disk(self, account: Account) -> bool:
         on_disk = self._on_disk.get(account.user_id)
@@ -334,7 +344,7 @@ class _WatchedDocument:
     or a mount may be in progress.
     """
 
-    def __init__(self, document: Document[Any], load: Callable[[], Awaitable[str]]) -> None:
+    def __init__(self, document: StoredDocument[Any], load: Callable[[], Awaitable[str]]) -> None:
         self._document = document
         self._load = load
         self._complaint = ""
@@ -351,7 +361,7 @@ class _WatchedDocument:
         try:
             if not await self._document.changed() and not self._counts_as_deleted:
                 if self.is_missing:
-                    _logger.info("%s is back, unchanged", self._document.path.name)
+                    _logger.info("%s is back, unchanged", self._document.short_name)
                     self._complaint, self._misses = "", 0
                 return
             found = await self._load()
@@ -361,21 +371,15 @@ class _WatchedDocument:
             if self._misses >= CHECKS_UNTIL_DELETED and not error.with_folder:
                 await self._document.accept_deletion()
                 self._counts_as_deleted = True
-                _logger.warning("%s has not come back: it is treated as empty", self._document.path)
+                _logger.warning("%s has not come back: it is treated as empty", self._document.where)
         except StateError as error:
             self._complain(error)
             self._misses = 0
         else:
-            _logger.info("%s was changed: %s", self._document.path.name, found)
+            _logger.info("%s was changed: %s", self._document.short_name, found)
             self._complaint, self._misses, self._counts_as_deleted = "", 0, False
 
     def _complain(self, error: StateError) -> None:
         if str(error) != self._complaint:
             _logger.error("%s; continuing with what was read before", error)
         self._complaint = str(error)
-
-
-def _list(values: object) -> list[object]:
-    if not isinstance(values, list):
-        raise ValueError("must be a list")
-    return values

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from bridge.state.documents import Document, StateError, StateFolder, StateGone
+from bridge.state.forms import DocumentForm
 from bridge.statistics.stats import Stats
 
 #: The interval between saves, in seconds: a crash loses at most the counts of this time.
@@ -20,17 +22,15 @@ FLUSH_SECONDS: Final = 5.0
 _logger = logging.getLogger(__name__)
 
 
+def stats_form(clock: Callable[[], float]) -> DocumentForm[Stats]:
+    """The form of `stats.json`; `clock` becomes the clock of the statistics that are read from it."""
+    parse = partial(Stats.from_json, clock=clock)
+    return DocumentForm("stats", 1, parse, Stats.to_json, Stats(clock), precious=False)
+
+
 def stats_document(folder: StateFolder, clock: Callable[[], float]) -> Document[Stats]:
-    """`stats.json`; `clock` becomes the clock of the statistics that are read from it."""
-    return Document(
-        folder,
-        "stats",
-        version=1,
-        parse=lambda value: Stats.from_json(value, clock),
-        dump=Stats.to_json,
-        empty=Stats(clock),
-        precious=False,
-    )
+    """`stats.json` of a state folder."""
+    return folder.open(stats_form(clock))
 
 
 class StatsFile:

@@ -22,7 +22,8 @@ from typing import Any, NoReturn, TypeAlias
 
 import pytest
 
-from bridge.state.documents import Document, StateError, StateFolder, StateUnavailable, any_looks_changed
+from bridge.state.documents import Document, StateError, StateFolder, StateUnavailable
+from bridge.state.forms import DocumentForm
 
 Words: TypeAlias = tuple[str, ...]
 
@@ -37,7 +38,7 @@ def parse_words(value: object) -> Words:
 
 
 def words_document(folder: StateFolder, *, precious: bool = True) -> Document[Words]:
-    return Document(folder, "words", version=1, parse=parse_words, dump=list, empty=(), precious=precious)
+    return Document(folder, DocumentForm("words", 1, parse_words, list, (), precious=precious))
 
 
 @pytest.fixture
@@ -118,15 +119,18 @@ async def test_only_the_writing_of_others_is_a_change(folder: StateFolder, words
     assert await words.changed()
 
 
-async def test_many_are_looked_at_together(folder: StateFolder, words: Document[Words]) -> None:
+async def test_many_are_looked_at_together(
+    folder: StateFolder, words: Document[Words], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.state.documents.WATCH_SECONDS", 0.0)
     await words.save(("a",))
-    none = Document(folder, "none", version=1, parse=str, dump=str, empty="", precious=False)
+    none = Document(folder, DocumentForm("none", 1, str, str, "", precious=False))
     await none.load()
-    assert not await any_looks_changed(words, none)
+    assert not await folder.changes((words, none))
     await words_document(folder).update(lambda old: old)
-    assert await any_looks_changed(none, words)
+    assert await folder.changes((none, words))
     await words.load()
-    assert not await any_looks_changed(words, none)
+    assert not await folder.changes((words, none))
 
 
 # --- damage ---
@@ -421,7 +425,7 @@ async def test_a_failure_after_its_caller_was_cancelled_is_logged(
 async def test_a_document_is_saved_as_it_was_when_save_was_called(folder: StateFolder) -> None:
     live: list[str] = ["a"]
     document: Document[Any] = Document(
-        folder, "live", version=1, parse=parse_words, dump=lambda value: value, empty=(), precious=False
+        folder, DocumentForm("live", 1, parse_words, lambda value: value, (), precious=False)
     )
     async with asyncio.TaskGroup() as tasks:
         with folder.locked("live"):
@@ -580,7 +584,7 @@ async def test_a_link_to_a_file_is_followed(tmp_path: Path, words: Document[Word
 
 async def test_a_document_is_never_saved_larger_than_it_may_be_read(folder: StateFolder) -> None:
     words: Document[Words] = Document(
-        folder, "words", version=1, parse=parse_words, dump=list, empty=(), precious=True, max_bytes=200
+        folder, DocumentForm("words", 1, parse_words, list, (), precious=True, max_bytes=200)
     )
     await words.save(("a",))
     with pytest.raises(StateError, match="of at most 200"):

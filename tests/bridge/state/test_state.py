@@ -7,7 +7,7 @@ import errno
 import logging
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,8 @@ from bridge.access import keys
 from bridge.access.keys import KeyRing
 from bridge.answering.conversations import Evaluation
 from bridge.state.admin import admin_document
-from bridge.state.documents import Document, StateError, StateFolder, StateGone, any_looks_changed
+from bridge.state.documents import StateError, StateFolder, StateGone
+from bridge.state.forms import StoredDocument
 from bridge.state.state import (
     State,
     accounts_document,
@@ -95,7 +96,7 @@ async def comes_true(condition: Callable[[], bool]) -> None:
 async def test_the_watch_goes_on_after_any_error(
     folder: StateFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
-    monkeypatch.setattr("bridge.state.state.WATCH_SECONDS", 0.01)
+    monkeypatch.setattr("bridge.state.documents.WATCH_SECONDS", 0.01)
     state = await loaded(folder)
     real, errors = KeyRing, [error]
 
@@ -116,7 +117,7 @@ async def test_the_watch_goes_on_after_any_error(
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at the files without delay."""
-    monkeypatch.setattr("bridge.state.state.WATCH_SECONDS", 0.001)
+    monkeypatch.setattr("bridge.state.documents.WATCH_SECONDS", 0.001)
 
 
 # --- what upstream says is written ---
@@ -564,7 +565,7 @@ FILES = pytest.mark.parametrize("name", ["keys", "accounts", "admin"])
 @pytest.fixture
 async def held(folder: StateFolder, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Held]:
     """It looks at its files without delay."""
-    monkeypatch.setattr("bridge.state.state.WATCH_SECONDS", 0.001)
+    monkeypatch.setattr("bridge.state.documents.WATCH_SECONDS", 0.001)
     monkeypatch.setattr("bridge.state.documents.GAP_SECONDS", 0.0)
     monkeypatch.setattr("bridge.state.state.CHECKS_UNTIL_DELETED", 1_000_000)
     secret, key = api_key()
@@ -626,12 +627,13 @@ async def test_a_file_that_is_half_written_changes_nothing(
     assert held.is_whole()
 
 
-def counted(looks: list[int]) -> Callable[..., Awaitable[bool]]:
-    """`any_looks_changed`, which counts how often it is asked."""
+def counted(looks: list[int], folder: StateFolder) -> Callable[..., Awaitable[bool]]:
+    """The folder's `changes`, which counts how often it is asked."""
+    real = folder.changes
 
-    async def look(*documents: Document[Any]) -> bool:
+    async def look(documents: Sequence[StoredDocument[Any]]) -> bool:
         looks[0] += 1
-        return await any_looks_changed(*documents)
+        return await real(documents)
 
     return look
 
@@ -645,7 +647,7 @@ async def test_a_folder_that_is_gone_is_waited_for_however_long(
     await comes_true(lambda: caplog.text.count("with its whole folder") == 3)
     held.folder.path.mkdir()  # the folder beneath a mount that was lost
     looks = [0]
-    monkeypatch.setattr("bridge.state.state.any_looks_changed", counted(looks))
+    monkeypatch.setattr(held.folder, "changes", counted(looks, held.folder))
     await comes_true(lambda: looks[0] > 10)
     assert held.is_whole()
     assert caplog.text.count("with its whole folder") == 3
