@@ -150,7 +150,6 @@ class AccountPool:
 
     def get(self, user_id: str) -> Account | None:
         """The account's current state, or None if it was removed."""
-        self._now()
         return self._accounts.get(user_id)
 
     @property
@@ -172,8 +171,10 @@ class AccountPool:
         usable = self.usable(modality)
         if not usable:
             raise self._why_none(modality)
-        candidates = [a for a in usable if a.user_id not in avoid] or usable
-        candidates = [a for a in candidates if a.user_id not in unready] or candidates
+        candidates = usable
+        for unwanted in (avoid, unready):
+            if unwanted:
+                candidates = [a for a in candidates if a.user_id not in unwanted] or candidates
         self._turn += 1
         return candidates[self._turn % len(candidates)]
 

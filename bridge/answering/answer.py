@@ -7,7 +7,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final, Self
 
 import orjson
@@ -17,7 +16,7 @@ from bridge.answering.events import AnswerEvent
 from bridge.answering.messages import Message, markdown
 from bridge.answering.record import AnswerRecord
 from bridge.answering.second_turn import read_whole
-from bridge.answering.stages import Stages, ToolsOutcome
+from bridge.answering.stages import NO_STAGES, Stages, ToolsOutcome
 from bridge.errors import ApiError, answers_too_large, from_upstream
 from upstream.answer import ArenaAnswer
 from upstream.protocol.errors import Truncated, UpstreamError
@@ -44,7 +43,7 @@ class Answer:
     _on_close: Callable[[], None]
     #: Reads back the whole text of an answer that broke off; None where that is not wanted.
     _recover: Callable[[], Awaitable[str | None]] | None = None
-    _stages: Stages = field(default_factory=partial(Stages, ()))
+    _stages: Stages = NO_STAGES
     #: Asks the model once more, in the same evaluation; the answer is the caller's to close.
     _ask_again: Callable[[str], Awaitable[ArenaAnswer]] | None = None
     #: The last batch has been returned: upstream's answer is complete, or a stage needs nothing more of it.

@@ -127,18 +127,19 @@ class Attempts:
         much.
         """
         account = await self._choose_fresh(chat)
-        chat.tried.add(account.user_id)
+        user_id = account.user_id
+        chat.tried.add(user_id)
         prompt, files = self._shown(chat)
         was_untouched = chat.untouched
         answer: ArenaAnswer | None = None
         self._pool.hold(account)
         try:
-            async with self._rotations.turn(account.user_id, self._config().upstream.connect_timeout):
-                account = self._pool.get(account.user_id) or account  # others' answers may have rotated its cookie
+            async with self._rotations.turn(user_id, self._config().upstream.connect_timeout):
+                account = self._pool.get(user_id) or account  # others' answers may have rotated its cookie
                 attachments: Sequence[Attachment] = ()
                 if files:
                     attachments = await self._attach(files, account)
-                    account = self._pool.get(account.user_id) or account  # so may an upload
+                    account = self._pool.get(user_id) or account  # so may an upload
                 chat.untouched &= chat.turn.evaluation is None  # until upstream says that it did nothing
                 call, answer = await self._open(chat, account, prompt, attachments)
             await answer.begin()
@@ -160,7 +161,7 @@ class Attempts:
         self._on_attempt(account.label, Reason.OK)
         self._pool.revive(account)
         if chat.turn.kind == "follow-up":
-            self._follow_ups.taken(account.user_id)
+            self._follow_ups.taken(user_id)
         return Begun(answer, call, account)
 
     async def ask_again(self, chat: Chat, begun: Begun, prompt: str) -> Begun:
@@ -275,14 +276,15 @@ class Attempts:
                 call = evaluations.follow_up(evaluation.id, chat.model, prompt, attachments, new_id)
             return call, await self._client.open(call, credentials, first_byte_timeout=timeout)
         await self._modes.wait_for_room()
-        mode = self._modes.choose(account.user_id)
+        user_id = account.user_id
+        mode = self._modes.choose(user_id)
         call = evaluations.create(chat.model, prompt, attachments, self._new_id, mode=mode)
         sent = self._modes.sent()
         try:
             answer = await self._client.open(call, credentials, first_byte_timeout=timeout)
-            self._modes.accepted(account.user_id, mode)
+            self._modes.accepted(user_id, mode)
         except ModeRefused:
-            self._modes.refused(account.user_id, mode)
+            self._modes.refused(user_id, mode)
             raise
         finally:
             self._modes.answered(sent)

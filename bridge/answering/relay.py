@@ -21,7 +21,7 @@ from bridge.answering.attempts import Attempts, Begun, Chat
 from bridge.answering.chat import ChatRequest
 from bridge.answering.conversations import Conversations, Evaluation, Turn
 from bridge.answering.messages import Message, files_of, join_answers, start_of_turn
-from bridge.answering.stages import StageMaker, Stages
+from bridge.answering.stages import NO_STAGES, StageMaker, Stages
 from bridge.answering.stages.asked import stages_of
 from bridge.answering.tools.instructions import instructions
 from bridge.config.schema import Config
@@ -133,18 +133,19 @@ class Relay:
         except BaseException:  # cancelled too: what was taken goes back
             self._end(chat)
             raise
-        recover = partial(self._attempts.recover, begun) if self._config().upstream.recover else None
+        config = self._config()
+        recover = partial(self._attempts.recover, begun) if config.upstream.recover else None
         return Answer(
             f"{begun.answer.origin}/c/{begun.call.evaluation_id}",
             f"{chat.turn.kind}; why={chat.turn.why}",
             begun.account.label,
             begun.answer,
             prompt_tokens,
-            await _cached_tokens(chat, prompt_tokens),
+            0 if chat.turn.evaluation is None else await _cached_tokens(chat, prompt_tokens),
             partial(self._remember, chat, begun),
             partial(self._close, chat, begun),
             recover,
-            Stages(asked.stages, repairs=self._config().agents.repairs),
+            Stages(asked.stages, repairs=config.agents.repairs) if asked.stages else NO_STAGES,
             partial(self._ask_again, chat, begun),
         )
 
@@ -198,8 +199,6 @@ class Relay:
 
 async def _cached_tokens(chat: Chat, prompt_tokens: int) -> int:
     """How many tokens of the prompt were not sent again, since the evaluation holds them."""
-    if chat.turn.evaluation is None:
-        return 0
     if chat.turn.kind == "regenerate":
         return prompt_tokens
     sent = await tokens.prompt_tokens(chat.messages[start_of_turn(chat.messages) :])

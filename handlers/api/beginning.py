@@ -11,6 +11,7 @@ from aiohttp import web
 from bridge.access.keys import ApiKey
 from bridge.answering.answer import Answer
 from bridge.answering.chat import ChatRequest
+from bridge.answering.relay import Relay
 from bridge.answering.stages import ToolsOutcome
 from bridge.config.schema import Config
 from bridge.dialects.dialect import Stamp
@@ -35,26 +36,32 @@ async def begin(request: web.Request, key: ApiKey, chat: ChatRequest, stamp: Sta
 
     Raises ApiError, of the last that was asked.
     """
-    fallbacks = await request.app[RELAY].fallbacks(chat)
+    relay = request.app[RELAY]
+    fallbacks = await relay.fallbacks(chat)
     for fallback in fallbacks[:-1]:
         try:
-            return await _begin(request, key, chat, stamp, fetch, fallback)
+            return await _begin(relay, request[RECORD], key, chat, stamp, fetch, fallback)
         except ApiError as error:
             if not may_fall_back(error):
                 raise
             event(_logger, logging.INFO, "fell back", model=fallback, code=error.code)
-    return await _begin(request, key, chat, stamp, fetch, fallbacks[-1] if fallbacks else None)
+    return await _begin(relay, request[RECORD], key, chat, stamp, fetch, fallbacks[-1] if fallbacks else None)
 
 
 async def _begin(
-    request: web.Request, key: ApiKey, chat: ChatRequest, stamp: Stamp, fetch: FetchChat | None, fallback: str | None
+    relay: Relay,
+    record: RequestRecord,
+    key: ApiKey,
+    chat: ChatRequest,
+    stamp: Stamp,
+    fetch: FetchChat | None,
+    fallback: str | None,
 ) -> Answer:
     """Wait until an answer begins; say in the headers what is known as soon as it is.
 
     Pictures are fetched when nothing else is wrong with the request, and its model sees them. In a stream that was
     committed to before, the headers are gone.
     """
-    relay, record = request.app[RELAY], request[RECORD]
     asked = await relay.prepare(chat, key, fallback)
     if fetch is not None and "images" not in asked.ignored:
         asked = await relay.prepare(await fetch(), key, fallback)

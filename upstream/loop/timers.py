@@ -40,7 +40,8 @@ class Timers:
 
     def set(self, timer: Timer, at: float) -> None:
         """Call `timer.on_timer` at `at`, on the loop's clock; this replaces an earlier setting."""
-        self.cancel(timer)
+        if timer in self._numbers:
+            self.cancel(timer)
         number = self._numbers[timer] = self._next_number()
         self._by_number[number] = timer
         heappush(self._entries, (at, number))

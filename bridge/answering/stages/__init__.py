@@ -205,3 +205,7 @@ class Stages:
                     batch = later.feed(batch)
                 return batch
         return batch
+
+
+#: Of an answer that is passed on as it came, as most are. It has no state, so all such answers share it.
+NO_STAGES: Final = Stages(())
