@@ -14,14 +14,9 @@ from bridge.access import passwords
 from bridge.access.keys import ApiKey
 from bridge.answering.conversations import CAPACITY, Evaluation
 from bridge.state.admin import Admin, admin_document
+from bridge.state.conversations import SavedConversations, conversations_document
 from bridge.state.documents import StateFolder
-from bridge.state.state import (
-    SavedConversations,
-    accounts_document,
-    conversations_document,
-    keys_document,
-    models_document,
-)
+from bridge.state.state import accounts_document, keys_document, models_document
 from bridge.statistics.counts import NAMES, Outcome
 from bridge.statistics.file import stats_document
 from bridge.statistics.stats import TABLE_DAYS, Stats

@@ -18,25 +18,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Set
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 
 from bridge.access.keys import ApiKey, KeyRing
-from bridge.answering.conversations import Conversations, Evaluation
 from bridge.state.admin import ADMIN, Admin
-from bridge.state.documents import Document, StateError, StateFolder, StateGone
+from bridge.state.documents import Document, StateError, StateFolder, StateGone, StateUnavailable
 from bridge.state.forms import DocumentForm, DocumentSource, StoredDocument
-from bridge.state.saving import Saving, saving
+from bridge.state.saving import Saving
 from upstream.accounts import Account, AccountPool, digest
-from upstream.modes import MODES, Modes
 from upstream.protocol.models import Model
 
 T = TypeVar("T")
 
-#: A hundred thousand conversations, some of which have many digests, with room.
-MAX_CONVERSATIONS_BYTES: Final = 256 * 1024 * 1024
 #: After so many checks in a row without finding a file it counts as deleted, if its folder exists.
 CHECKS_UNTIL_DELETED: Final = 10
 
@@ -77,113 +74,26 @@ def models_document(folder: StateFolder) -> Document[tuple[Model, ...]]:
     return folder.open(MODELS)
 
 
-@dataclass(frozen=True, slots=True)
-class SavedModes:
-    """What `site.json` holds: the modes that new evaluations must name (`upstream.modes`)."""
+class Refuge(Protocol):
+    """Keeps new cookies of accounts while these cannot be saved, also for the next run. All raise StateError."""
 
-    default: str = MODES[0]
-    of_accounts: Mapping[str, str] = field(default_factory=dict)
+    async def applied(self, accounts: Iterable[Account]) -> tuple[Account, ...]:
+        """The accounts with the cookies that an earlier run has kept."""
 
-    def to_json(self) -> dict[str, object]:
-        """Plain values for the state file."""
-        return {"mode": self.default, "modes": dict(self.of_accounts)}
+    async def keep(self, shared: Mapping[str, Account], ours: Iterable[Account]) -> None:
+        """Keep the cookies of `ours` that replace those of the saved accounts `shared`, by user id."""
 
-    @classmethod
-    def from_json(cls, value: object) -> SavedModes:
-        """Read what `to_json` wrote. Raises ValueError."""
-        match value:
-            case {"mode": str(default), "modes": dict(of_accounts)}:
-                return cls(default, {str(user_id): str(mode) for user_id, mode in of_accounts.items()})
-        raise ValueError("site needs mode and modes")
-
-
-#: `site.json`: the mode that the site demands of each account.
-SITE: Final = DocumentForm("site", 1, SavedModes.from_json, SavedModes.to_json, SavedModes(), precious=False)
-
-
-def site_document(folder: StateFolder) -> Document[SavedModes]:
-    """`site.json` of a state folder."""
-    return folder.open(SITE)
-
-
-@asynccontextmanager
-async def kept_modes(source: DocumentSource, known: Callable[[str], bool]) -> AsyncIterator[Modes]:
-    """The modes learned by the last run, saved whenever they change.
-
-    `known` says whether an account (by user id) exists; the modes of others are dropped.
-    """
-    document = source.open(SITE)
-    before = await document.load()
-
-    async def write() -> None:
-        modes.forget(known)
-        await document.save(SavedModes(modes.default, dict(modes.of_accounts)))
-
-    async with saving("the site's modes are", write, loss="the next start learns them again") as kept:
-        modes = Modes(kept.changed)
-        modes.load(before.default, before.of_accounts)
-        yield modes
-
-
-@dataclass(frozen=True, slots=True)
-class SavedConversations:
-    """What `conversations.json` holds. Valid only after a clean stop: otherwise further turns may have been sent."""
-
-    clean: bool = False
-    evaluations: tuple[Evaluation, ...] = ()
-
-    def to_json(self) -> dict[str, object]:
-        """Plain values for the state file."""
-        return {"clean": self.clean, "evaluations": [each.to_json() for each in self.evaluations]}
-
-    @classmethod
-    def from_json(cls, value: object) -> SavedConversations:
-        """Read what `to_json` wrote. Raises ValueError."""
-        match value:
-            case {"clean": bool(clean), "evaluations": list(saved)}:
-                return cls(clean, tuple(Evaluation.from_json(each) for each in saved))
-        raise ValueError("conversations need clean and evaluations")
-
-
-#: `conversations.json`: the saved evaluations, the least recently used first.
-CONVERSATIONS: Final = DocumentForm(
-    "conversations",
-    1,
-    SavedConversations.from_json,
-    SavedConversations.to_json,
-    SavedConversations(),
-    precious=False,
-    max_bytes=MAX_CONVERSATIONS_BYTES,
-)
-
-
-def conversations_document(folder: StateFolder) -> Document[SavedConversations]:
-    """`conversations.json` of a state folder."""
-    return folder.open(CONVERSATIONS)
-
-
-@asynccontextmanager
-async def kept_conversations(folder: StateFolder) -> AsyncIterator[Conversations]:
-    """The conversations of the last run if it stopped cleanly; saved again when this run stops cleanly."""
-    document = conversations_document(folder)
-    saved = await document.load()
-    conversations = Conversations()
-    if saved.clean:
-        conversations.load(saved.evaluations)
-    await document.save(SavedConversations())
-    yield conversations
-    try:
-        # In the document's thread: there may be a hundred thousand, and none changes any more.
-        await document.update(lambda _: SavedConversations(clean=True, evaluations=tuple(conversations)))
-    except StateError as error:  # the next run starts every conversation over: correct, only slower
-        _logger.error("conversations could not be saved: %s", error)
+    async def clear(self) -> None:
+        """All cookies are saved."""
 
 
 class State:
     """Keys, accounts and the owner's settings. Owned by the app: `load` first, then `watch` and `save` as tasks.
 
     `clock` gives unix seconds, `monotonic` seconds that no setting of a clock changes, as in `AccountPool`;
-    `on_password` is called when the dashboard's password has changed, by this process or another.
+    `on_password` is called when the dashboard's password has changed, by this process or another. A `refuge` keeps
+    cookies that cannot be saved; files need none, since they fail only with the disk. `several` daemons may use the
+    accounts at the same time.
     """
 
     def __init__(
@@ -192,6 +102,8 @@ class State:
         clock: Callable[[], float],
         on_password: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] | None = None,
+        refuge: Refuge | None = None,
+        several: bool = False,
     ) -> None:
         self._source = source
         self._keys = source.open(KEYS)
@@ -200,6 +112,8 @@ class State:
         self._clock = clock
         self._on_disk: dict[str, Account] = {}  # as last read or written; any later difference was written by a command
         self._on_password = on_password
+        self._refuge = refuge
+        self._several = several
         self._merging = asyncio.Lock()
         self._saving = Saving("accounts are", self._merge)
         self.keys = KeyRing()
@@ -212,6 +126,9 @@ class State:
         await self._load_admin()
         accounts = await self._accounts.load()
         self._on_disk = {account.user_id: account for account in accounts}
+        if self._refuge is not None and (with_waiting := await self._refuge.applied(accounts)) != accounts:
+            accounts = with_waiting
+            self._saving.changed()
         self.pool.load(accounts, saved_at=self._accounts.written_at)
 
     async def update_keys(self, change: Callable[[tuple[ApiKey, ...]], tuple[ApiKey, ...]]) -> None:
@@ -305,34 +222,48 @@ class State:
         async with self._merging:
             ours = {account.user_id: account for account in self.pool}
             seen, replaced = dict(self._on_disk), self.pool.replaced
-            merged = await self._accounts.update(
-                lambda on_disk: tuple(
-                    _merged(seen.get(each.user_id), each, ours.get(each.user_id), replaced) for each in on_disk
+            merge = partial(_merged, several=self._several)
+            try:
+                merged = await self._accounts.update(
+                    lambda on_disk: tuple(
+                        merge(seen.get(each.user_id), each, ours.get(each.user_id), replaced) for each in on_disk
+                    )
                 )
-            )
+                if self._refuge is not None:
+                    await self._refuge.clear()
+            except StateUnavailable:
+                if self._refuge is not None:
+                    await self._refuge.keep(seen, self.pool)
+                raise
             self._on_disk = {account.user_id: account for account in merged}
             # The pool may have changed meanwhile: those changes stay, and the next merge writes them.
             self.pool.load(
-                _merged(ours.get(each.user_id), each, self.pool.get(each.user_id), self.pool.replaced)
-                for each in merged
+                merge(ours.get(each.user_id), each, self.pool.get(each.user_id), self.pool.replaced) for each in merged
             )
 
 
-def _merged(before: Account | None, theirs: Account, ours: Account | None, replaced: Set[bytes]) -> Account:
+def _merged(
+    before: Account | None, theirs: Account, ours: Account | None, replaced: Set[bytes], *, several: bool
+) -> Account:
     """Merge two versions of an account that have diverged since `before`; where both changed a field, theirs wins.
 
     A different session is a new login, so the whole account is theirs, unless the site has replaced that session
-    (`replaced` holds digests): then theirs comes from an old copy of the file.
+    (`replaced` holds digests): then theirs comes from an old copy of the file. With `several` daemons it may be another
+    one's renewal, which ends no rest.
     """
     if before is None or ours is None:
         return theirs
+    resting = ours.resting if theirs.resting == before.resting else theirs.resting
     if theirs.session.value != before.session.value:
-        return ours if digest(theirs.session.value) in replaced else theirs
+        if digest(theirs.session.value) in replaced:
+            return ours
+        return replace(theirs, resting=resting) if several else theirs
+    rotated = ours.session.value != before.session.value
     return Account(
         ours.label if theirs.label == before.label else theirs.label,
         ours.session,
-        ours.expired if theirs.expired == before.expired else theirs.expired,
-        ours.resting if theirs.resting == before.resting else theirs.resting,
+        ours.expired if rotated or theirs.expired == before.expired else theirs.expired,
+        resting,
         ours.bar if theirs.bar is before.bar else theirs.bar,
     )
 

@@ -19,9 +19,11 @@ from bridge.config.schema import Config
 from bridge.dialects.responses.stored import StoredResponses
 from bridge.health import TroubleLog
 from bridge.models import Models
+from bridge.state.conversations import kept_conversations
 from bridge.state.documents import StateFolder
+from bridge.state.modes import kept_modes
 from bridge.state.responses import kept_responses
-from bridge.state.state import State, kept_conversations, kept_modes, models_document
+from bridge.state.state import State, models_document
 from bridge.statistics.file import StatsFile
 from bridge.tasks import TaskOwner
 from handlers.api.fetching import FETCH_SECONDS

@@ -15,7 +15,8 @@ import pytest
 from process import DaemonProcess, Home
 from running import add_accounts, api_key
 
-from bridge.state.state import accounts_document, conversations_document, keys_document, models_document
+from bridge.state.conversations import conversations_document
+from bridge.state.state import accounts_document, keys_document, models_document
 from upstream.arena import Arena, Session
 
 #: Daemons that are killed side by side, one for each of two cores.

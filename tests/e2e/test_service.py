@@ -28,7 +28,8 @@ from streams import Play, begin, chat_model, post
 from bridge.access import keys
 from bridge.access.passwords import hash_password
 from bridge.state.admin import Admin, admin_document
-from bridge.state.state import accounts_document, conversations_document, keys_document
+from bridge.state.conversations import conversations_document
+from bridge.state.state import accounts_document, keys_document
 from upstream.arena import Arena, Line, Step, Turn, Until
 
 STREAMS = 50

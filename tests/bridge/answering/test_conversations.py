@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from bridge.answering.conversations import Conversations, Evaluation, Turn, comparable, without_footnotes
 from bridge.answering.messages import Message, ToolCall
 from bridge.answering.transcript import prompt
+from bridge.state.conversations import SavedConversations, conversations_document, kept_conversations
 from bridge.state.documents import StateFolder
-from bridge.state.state import SavedConversations, conversations_document, kept_conversations
 from upstream.protocol.files import File
 
 KEY, MODEL, ACCOUNT = "key-1", "model-1", "ada"

@@ -20,17 +20,11 @@ from bridge.access import keys
 from bridge.access.keys import KeyRing
 from bridge.answering.conversations import Evaluation
 from bridge.state.admin import admin_document
+from bridge.state.conversations import conversations_document, kept_conversations
 from bridge.state.documents import StateError, StateFolder, StateGone
 from bridge.state.forms import StoredDocument
-from bridge.state.state import (
-    State,
-    accounts_document,
-    conversations_document,
-    kept_conversations,
-    kept_modes,
-    keys_document,
-    site_document,
-)
+from bridge.state.modes import kept_modes, site_document
+from bridge.state.state import State, accounts_document, keys_document
 from bridge.tasks import TaskOwner
 from upstream.accounts import Account
 from upstream.arena import Arena

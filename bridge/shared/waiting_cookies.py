@@ -1,0 +1,91 @@
+"""Session cookies that the site has given out while Redis could not be used: they are in a file until it has them.
+
+The site takes no cookie that it has replaced, so a daemon that ends meanwhile would lose its logins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from bridge.state.documents import StateFolder
+from bridge.state.forms import DocumentForm
+from upstream.accounts import Account, digest
+from upstream.protocol import cookies
+from upstream.protocol.cookies import CookieError
+
+
+class WaitingCookie(NamedTuple):
+    """An account's cookie, and the SHA-256 in hex of the one that it replaces, which Redis still has."""
+
+    user_id: str
+    replaces: str
+    cookie: str
+
+    def to_json(self) -> list[str]:
+        """Plain values for the file."""
+        return list(self)
+
+    @classmethod
+    def from_json(cls, value: object) -> WaitingCookie:
+        """Read what `to_json` wrote. Raises ValueError."""
+        match value:
+            case [str(user_id), str(replaces), str(cookie)]:
+                return cls(user_id, replaces, cookie)
+        raise ValueError("a waiting cookie needs a user, a digest and a cookie")
+
+
+def _parse(values: object) -> tuple[WaitingCookie, ...]:
+    if not isinstance(values, list):
+        raise ValueError("must be a list")
+    return tuple(map(WaitingCookie.from_json, values))
+
+
+#: `waiting_cookies.json`, beside the copies of what is in Redis.
+WAITING: Final[DocumentForm[tuple[WaitingCookie, ...]]] = DocumentForm(
+    "waiting_cookies", 1, _parse, lambda waiting: [each.to_json() for each in waiting], (), precious=True
+)
+
+
+class WaitingCookies:
+    """The file, and what it holds."""
+
+    def __init__(self, folder: StateFolder) -> None:
+        self._document = folder.open(WAITING)
+        self._kept: tuple[WaitingCookie, ...] = ()
+
+    async def applied(self, accounts: Iterable[Account]) -> tuple[Account, ...]:
+        """The accounts with the cookies that an earlier run could not bring to Redis. Raises StateError."""
+        self._kept = await self._document.load()
+        waiting = {(each.user_id, each.replaces): each.cookie for each in self._kept}
+        return tuple(_renewed(account, waiting) for account in accounts)
+
+    async def keep(self, shared: Mapping[str, Account], ours: Iterable[Account]) -> None:
+        """Write the cookies of `ours` that replace those of `shared`, which Redis has. Raises StateError."""
+        await self._write(
+            tuple(
+                WaitingCookie(account.user_id, digest(before.session.value).hex(), account.session.value)
+                for account in ours
+                if (before := shared.get(account.user_id)) is not None and before.session.value != account.session.value
+            )
+        )
+
+    async def clear(self) -> None:
+        """Redis has them. Raises StateError."""
+        await self._write(())
+
+    async def _write(self, waiting: tuple[WaitingCookie, ...]) -> None:
+        if waiting != self._kept:
+            await self._document.save(waiting)
+            self._kept = waiting
+
+
+def _renewed(account: Account, waiting: Mapping[tuple[str, str], str]) -> Account:
+    cookie = waiting.get((account.user_id, digest(account.session.value).hex()))
+    if cookie is None:
+        return account
+    try:
+        return replace(account, session=cookies.decode(cookie), expired=False)
+    except CookieError:  # the file was changed by hand
+        return account

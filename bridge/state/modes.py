@@ -1,0 +1,61 @@
+"""`site.json`: the modes that new evaluations must name, as the last run has learned them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from bridge.state.documents import Document, StateFolder
+from bridge.state.forms import DocumentForm, DocumentSource
+from bridge.state.saving import saving
+from upstream.modes import MODES, Modes
+
+
+@dataclass(frozen=True, slots=True)
+class SavedModes:
+    """What `site.json` holds: the modes that new evaluations must name (`upstream.modes`)."""
+
+    default: str = MODES[0]
+    of_accounts: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values for the state file."""
+        return {"mode": self.default, "modes": dict(self.of_accounts)}
+
+    @classmethod
+    def from_json(cls, value: object) -> SavedModes:
+        """Read what `to_json` wrote. Raises ValueError."""
+        match value:
+            case {"mode": str(default), "modes": dict(of_accounts)}:
+                return cls(default, {str(user_id): str(mode) for user_id, mode in of_accounts.items()})
+        raise ValueError("site needs mode and modes")
+
+
+#: `site.json`: the mode that the site demands of each account.
+SITE: Final = DocumentForm("site", 1, SavedModes.from_json, SavedModes.to_json, SavedModes(), precious=False)
+
+
+def site_document(folder: StateFolder) -> Document[SavedModes]:
+    """`site.json` of a state folder."""
+    return folder.open(SITE)
+
+
+@asynccontextmanager
+async def kept_modes(source: DocumentSource, known: Callable[[str], bool]) -> AsyncIterator[Modes]:
+    """The modes learned by the last run, saved whenever they change.
+
+    `known` says whether an account (by user id) exists; the modes of others are dropped.
+    """
+    document = source.open(SITE)
+    before = await document.load()
+
+    async def write() -> None:
+        modes.forget(known)
+        await document.save(SavedModes(modes.default, dict(modes.of_accounts)))
+
+    async with saving("the site's modes are", write, loss="the next start learns them again") as kept:
+        modes = Modes(kept.changed)
+        modes.load(before.default, before.of_accounts)
+        yield modes

@@ -1,0 +1,247 @@
+"""Documents in Redis when it is frozen, gone, restarted empty or from an old snapshot, or holds what is not ours."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+from places import Redis, SharedProcess, shared_redis
+from redis_server import eventually
+
+from bridge.shared.connection import SharedStateDown
+from bridge.shared.waiting_cookies import WaitingCookies
+from bridge.state.documents import StateError
+from bridge.state.forms import DocumentForm
+from bridge.state.state import State
+from bridge.tasks import TaskOwner
+from upstream.accounts import Account
+from upstream.arena import Arena
+from upstream.protocol import cookies
+
+Words: TypeAlias = tuple[str, ...]
+NOW = 1_000_000.0
+
+
+def parse(value: object) -> Words:
+    if not isinstance(value, list):
+        raise TypeError("canary")
+    return tuple(map(str, value))
+
+
+WORDS: DocumentForm[Words] = DocumentForm("words", 1, parse, list, (), precious=True, max_bytes=20_000)
+
+
+@pytest.fixture
+async def redis(tmp_path: Path) -> AsyncIterator[Redis]:
+    async with shared_redis(tmp_path) as redis:
+        yield redis
+
+
+async def test_without_redis_the_last_value_is_read_and_nothing_is_changed(redis: Redis) -> None:
+    process = await redis.process()
+    words = process.documents.open(WORDS)
+    await words.save(("a",))
+    await redis.server.kill()
+    await eventually(lambda: not process.link.usable)
+    assert await words.load() == ("a",)
+    with pytest.raises(SharedStateDown, match="Nothing was changed"):
+        await words.update(lambda known: (*known, "b"))
+    assert await words.load() == ("a",)
+
+
+async def test_a_frozen_redis_is_waited_for_no_longer_than_the_timeout(redis: Redis) -> None:
+    process = await redis.process(timeout=0.2)
+    words = process.documents.open(WORDS)
+    await words.save(("a",))
+    redis.server.freeze()
+    with pytest.raises(SharedStateDown):
+        await words.save(("b",))
+    assert await words.load() == ("a",)
+    redis.server.thaw()
+    await eventually(lambda: process.link.usable, within=2)
+    assert (await words.load()) in (("a",), ("b",))  # it may have read the command before it was thawed
+    await words.save(("c",))
+    assert await words.load() == ("c",)
+
+
+async def test_a_start_without_redis_begins_with_the_copy(redis: Redis) -> None:
+    first = await redis.process()
+    await first.documents.open(WORDS).save(("a",))
+    await redis.server.kill()
+    second = await redis.process(copies=first.copies.path, connect_timeout=0.1)
+    assert await second.documents.open(WORDS).load() == ("a",)
+    third = await redis.process(connect_timeout=0.1)
+    assert await third.documents.open(WORDS).load() == ()
+
+
+async def test_a_redis_that_lost_everything_is_given_it_again(redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
+    one, two = await redis.process(), await redis.process()
+    of_one, of_two = one.documents.open(WORDS), two.documents.open(WORDS)
+    await of_one.save(("a",))
+    await of_one.save(("a", "b"))
+    await redis.server.kill()
+    await eventually(lambda: not one.link.usable and not two.link.usable)
+    await redis.server.start()
+    await eventually(lambda: one.link.usable and two.link.usable)
+    assert await of_two.load() == ("a", "b")
+    await of_two.update(lambda words: (*words, "c"))
+    assert await of_one.load() == ("a", "b", "c")
+    assert "Redis had lost test:doc:words" in caplog.text
+
+
+async def test_an_older_snapshot_does_not_win(redis: Redis) -> None:
+    process = await redis.process()
+    words = process.documents.open(WORDS)
+    await words.save(("old",))
+    (old,) = await redis.server.run(("HGET", "test:doc:words", "data"))
+    await words.save(("new",))
+    await redis.server.call("HSET", "test:doc:words", "version", 1, "data", old)
+    assert await words.load() == ("new",)
+    assert await redis.server.call("HGET", "test:doc:words", "version") == b"2"
+
+
+async def test_a_start_after_everything_was_lost_begins_with_the_copy(redis: Redis) -> None:
+    first = await redis.process()
+    await first.documents.open(WORDS).save(("a",))
+    await redis.server.kill()
+    await redis.server.start()
+    second = await redis.process(copies=first.copies.path)
+    assert await second.documents.open(WORDS).load() == ("a",)
+    assert await redis.server.call("HGET", "test:doc:words", "version") == b"1"
+
+
+HOSTILE: dict[str, tuple[bytes | str | int, ...]] = {
+    "another type": ("SET", "test:doc:words", "x"),
+    "no version": ("HSET", "test:doc:words", "data", "x"),
+    "no data": ("HSET", "test:doc:words", "version", 7),
+    "a version that is no number": ("HSET", "test:doc:words", "version", "x", "data", "{}"),
+    "a negative version": ("HSET", "test:doc:words", "version", -5, "data", "{}"),
+    "an endless version": ("HSET", "test:doc:words", "version", "1e400", "data", "{}"),
+    "not JSON": ("HSET", "test:doc:words", "version", 7, "data", b"\xff\x00"),
+    "another schema": ("HSET", "test:doc:words", "version", 7, "data", '{"version": 2, "words": []}'),
+    "another form": ("HSET", "test:doc:words", "version", 7, "data", '{"version": 1, "words": {"canary": 1}}'),
+    "deep nesting": ("HSET", "test:doc:words", "version", 7, "data", "[" * 10_000),
+    "a huge value": ("HSET", "test:doc:words", "version", 7, "data", b"x" * 20_001),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_what_is_no_document_is_left_untouched_and_said(redis: Redis, name: str) -> None:
+    process = await redis.process()
+    words = process.documents.open(WORDS)
+    await redis.server.run(HOSTILE[name])
+    before = await redis.server.call("DUMP", "test:doc:words")
+    wishes: tuple[Callable[[], Awaitable[object]], ...] = (words.load, partial(words.save, ("a",)))
+    for wish in wishes:
+        with pytest.raises(StateError, match="left untouched") as refused:
+            await wish()
+        assert "test:doc:words" in str(refused.value)
+        assert "canary" not in str(refused.value)
+    assert await redis.server.call("DUMP", "test:doc:words") == before
+    assert process.link.usable
+    await redis.server.call("DEL", "test:doc:words")
+    await words.save(("a",))
+    assert await words.load() == ("a",)
+
+
+async def test_other_prefixes_are_left_alone(redis: Redis) -> None:
+    await redis.server.call("HSET", "lmab:doc:words", "version", 9, "data", "another bridge's")
+    words = (await redis.process()).documents.open(WORDS)
+    assert await words.load() == ()
+    await words.save(("a",))
+    assert await redis.server.call("HGET", "lmab:doc:words", "version") == b"9"
+
+
+async def test_a_copy_that_cannot_be_written_does_not_matter(redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
+    process = await redis.process()
+    words = process.documents.open(WORDS)
+    (process.copies.path / "words.json").mkdir()
+    await words.save(("a",))
+    await words.save(("b",))
+    assert await words.load() == ("b",)
+    assert caplog.text.count("could not start without Redis") == 1
+
+
+# --- accounts ---
+
+
+async def state_of(process: SharedProcess) -> State:
+    refuge = WaitingCookies(process.copies)
+    state = State(process.documents, lambda: NOW, refuge=refuge, several=True)
+    await state.load()
+    process.link.on_back(state.flush)
+    return state
+
+
+def new_account(name: str = "ada") -> Account:
+    return Account(name, cookies.decode(Arena().sign_in(f"{name}@example.org").cookie_value))
+
+
+def cookie_of(state: State) -> str:
+    (account,) = state.pool
+    return account.session.value
+
+
+async def test_a_cookie_that_is_rotated_in_an_outage_reaches_redis_when_it_is_back(redis: Redis) -> None:
+    process = await redis.process()
+    state = await state_of(process)
+    async with TaskOwner() as tasks:
+        tasks.spawn(state.save(), name="save")
+        account, renewed = new_account(), new_account().session.value
+        await state.update_accounts(lambda _: (account,))
+        redis.server.freeze()
+        state.pool.credentials(account).rotate(renewed)
+        await eventually(lambda: not process.link.usable)
+        redis.server.thaw()
+        other = await state_of(await redis.process())
+        await eventually(lambda: process.link.usable)
+
+        async def known() -> bool:
+            await other.load()
+            return cookie_of(other) == renewed
+
+        for _ in range(100):
+            if await known():
+                break
+        assert await known()
+
+
+async def test_a_cookie_that_is_rotated_in_an_outage_outlives_the_process(redis: Redis) -> None:
+    process = await redis.process()
+    state = await state_of(process)
+    account, renewed = new_account(), new_account().session.value
+    await state.update_accounts(lambda _: (account,))
+    await redis.server.kill()
+    await eventually(lambda: not process.link.usable)
+    state.pool.credentials(account).rotate(new_account().session.value)
+    await state.flush()
+    state.pool.credentials(next(iter(state.pool))).rotate(renewed)
+    await state.flush()  # and now the process is killed
+    second = await redis.process(copies=process.copies.path, connect_timeout=0.1)
+    again = await state_of(second)
+    assert cookie_of(again) == renewed
+    await redis.server.start()
+    await eventually(lambda: second.link.usable)
+    await again.flush()
+    third = await state_of(await redis.process())
+    assert cookie_of(third) == renewed
+    assert await WaitingCookies(process.copies).applied([account]) == (account,)
+
+
+async def test_a_waiting_cookie_of_a_login_that_was_replaced_is_dropped(redis: Redis) -> None:
+    process = await redis.process()
+    state = await state_of(process)
+    account, pasted = new_account(), new_account()
+    await state.update_accounts(lambda _: (account,))
+    await redis.server.kill()
+    await eventually(lambda: not process.link.usable)
+    state.pool.credentials(account).rotate(new_account().session.value)
+    await state.flush()
+    await redis.server.start()
+    other = await state_of(await redis.process())
+    await other.update_accounts(lambda _: (pasted,))
+    again = await state_of(await redis.process(copies=process.copies.path))
+    assert cookie_of(again) == pasted.session.value

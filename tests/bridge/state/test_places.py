@@ -1,0 +1,170 @@
+"""What holds of documents and of the state wherever they are kept: in files, or in Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+from places import PLACES, Place, placed
+from redis_server import eventually
+from running import api_key
+
+from bridge.access import keys
+from bridge.state.documents import StateError
+from bridge.state.forms import DocumentForm
+from bridge.state.state import State
+from bridge.tasks import TaskOwner
+from upstream.accounts import Account
+from upstream.arena import Arena
+from upstream.protocol import cookies
+
+Words: TypeAlias = tuple[str, ...]
+
+NOW = 1_000_000.0
+HASH = "$argon2id$v=19$m=65536,t=3,p=4$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA"
+
+
+def parse(value: object) -> Words:
+    if not isinstance(value, list):
+        raise TypeError("words are a list")
+    return tuple(map(str, value))
+
+
+WORDS: DocumentForm[Words] = DocumentForm("words", 1, parse, list, (), precious=True, max_bytes=20_000)
+
+
+@pytest.fixture(params=PLACES)
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    async with placed(request.param, tmp_path) as place:
+        yield place
+
+
+def new_account(name: str) -> Account:
+    return Account(name, cookies.decode(Arena().sign_in(f"{name}@example.org").cookie_value))
+
+
+# --- documents ---
+
+
+async def test_a_document_that_was_never_written_is_empty(place: Place) -> None:
+    assert await (await place.source()).open(WORDS).load() == ()
+
+
+async def test_what_one_writes_another_reads(place: Place) -> None:
+    one, two = (await place.source()).open(WORDS), (await place.source()).open(WORDS)
+    await two.load()
+    await one.save(("a", "é\ud7ff\U0001f600"))
+    assert await two.load() == ("a", "é\ud7ff\U0001f600")
+    assert await two.update(lambda words: (*words, "b")) == ("a", "é\ud7ff\U0001f600", "b")
+    assert await one.load() == await two.load()
+
+
+async def test_no_update_is_lost(place: Place) -> None:
+    documents = [(await place.source()).open(WORDS) for _ in range(3)]
+
+    async def add(at: int) -> None:
+        for number in range(10):
+            await documents[at].update(lambda words, number=number: (*words, f"{at}-{number}"))  # type: ignore[misc]
+            await asyncio.sleep(random.random() / 1000)
+
+    await asyncio.gather(*map(add, range(3)))
+    assert sorted(await documents[0].load()) == sorted(f"{at}-{number}" for at in range(3) for number in range(10))
+
+
+async def test_a_change_that_fails_changes_nothing(place: Place) -> None:
+    document = (await place.source()).open(WORDS)
+    await document.save(("a",))
+
+    def fail(_: Words) -> Words:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await document.update(fail)
+    with pytest.raises(StateError, match="of at most 20,000"):
+        await document.save(("b" * 20_000,))
+    assert await document.load() == ("a",)
+
+
+async def test_a_cancelled_update_is_made_whole_or_not_at_all(place: Place) -> None:
+    one, two = (await place.source()).open(WORDS), (await place.source()).open(WORDS)
+    for number in range(20):
+        update = asyncio.get_running_loop().create_task(one.update(lambda words, number=number: (*words, f"{number}")))  # type: ignore[misc]
+        await asyncio.sleep(random.random() / 500)
+        update.cancel()
+        await asyncio.wait((update,))
+    await one.update(lambda words: (*words, "last"))
+    words = await two.load()
+    assert words[-1] == "last"
+    assert len(set(words)) == len(words)
+
+
+async def test_changes_are_noticed(place: Place) -> None:
+    source, other = await place.source(), await place.source()
+    one, two = source.open(WORDS), other.open(WORDS)
+    await one.save(("a",))
+    await one.load()
+    await two.load()
+    while await source.changes((one,)):  # it may hear of its own change
+        await one.load()
+    await two.save(("b",))
+    async with asyncio.timeout(5):
+        while not await source.changes((one,)):
+            pass
+    assert await one.changed()
+    assert await one.load() == ("b",)
+
+
+# --- the state ---
+
+
+@asynccontextmanager
+async def watching(place: Place) -> AsyncIterator[State]:
+    """The state of one process, as in the daemon."""
+    state = State(await place.source(), lambda: NOW, several=place.kind == "redis")
+    await state.load()
+    async with TaskOwner() as tasks:
+        tasks.spawn(state.save(), name="save")
+        tasks.spawn(state.watch(lambda: None), name="watch")
+        yield state
+
+
+async def test_every_process_knows_keys_accounts_and_the_password_within_two_seconds(place: Place) -> None:
+    async with watching(place) as one, watching(place) as two:
+        secret, key = api_key(name="new")
+        account = new_account("ada")
+        await one.update_keys(lambda known: keys.add(known, key))
+        await one.update_accounts(lambda known: (*known, account))
+        await one.update_admin(lambda admin: replace(admin, password_hash=HASH))
+        await eventually(lambda: two.keys.find(secret) == key, within=4)
+        await eventually(lambda: tuple(two.pool) == (account,), within=4)
+        await eventually(lambda: two.admin.password_hash == HASH, within=4)
+        await two.update_keys(lambda known: keys.remove(known, "new"))
+        await eventually(lambda: one.keys.find(secret) is None, within=4)
+
+
+async def test_what_the_site_says_of_an_account_reaches_every_process(place: Place) -> None:
+    async with watching(place) as one, watching(place) as two:
+        account = new_account("ada")
+        await one.update_accounts(lambda known: (*known, account))
+        await eventually(lambda: len(two.pool), within=4)
+        renewed = new_account("ada").session.value
+        one.pool.credentials(account).rotate(renewed)
+        if place.kind == "files":  # only one daemon uses a folder: a command's new cookie ends a rest
+            await eventually(lambda: _is(two, renewed, {}), within=4)
+        two.pool.rest(account, "chat", 60.0)
+        await eventually(
+            lambda: all(_is(state, renewed, resting={"chat": NOW + 60.0}) for state in (one, two)), within=4
+        )
+        one.pool.expire(next(iter(one.pool)))
+        await eventually(lambda: not two.pool.usable("search"), within=4)
+
+
+def _is(state: State, cookie: str, resting: dict[str, float]) -> bool:
+    (account,) = state.pool
+    return account.session.value == cookie and dict(account.resting) == resting

@@ -1,0 +1,90 @@
+"""Where state is kept, for tests that hold for every place: files of one folder, or one Redis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from redis_server import RedisServer, redis_server
+
+from bridge.shared.documents import SharedDocuments
+from bridge.shared.link import Link, LinkSettings, linked
+from bridge.state.documents import StateFolder
+from bridge.state.forms import DocumentSource
+
+PlaceKind: TypeAlias = Literal["files", "redis"]
+PLACES: Final[tuple[PlaceKind, ...]] = ("files", "redis")
+#: The timeout of a command, in seconds.
+TIMEOUT: Final = 1.0
+
+
+@dataclass
+class SharedProcess:
+    """What one of several processes has of a Redis."""
+
+    link: Link
+    copies: StateFolder
+    documents: SharedDocuments
+
+
+@dataclass
+class Redis:
+    """A server, and processes that use it."""
+
+    server: RedisServer
+    path: Path
+    _stack: AsyncExitStack = field(repr=False)
+    _made: int = 0
+
+    async def process(
+        self, *, copies: Path | None = None, timeout: float = TIMEOUT, connect_timeout: float = 10.0
+    ) -> SharedProcess:
+        """One more process; `copies` is a folder of an earlier one."""
+        self._made += 1
+        name = f"process-{self._made}"
+        settings = LinkSettings(name, "test:", timeout, connect_timeout)
+        link = await self._stack.enter_async_context(linked(self.server.address, settings, clock=time.monotonic))
+        folder = StateFolder(copies or self.path / name)
+        folder.prepare()
+        documents = SharedDocuments(link, folder)
+        await link.started()
+        return SharedProcess(link, folder, documents)
+
+
+@asynccontextmanager
+async def shared_redis(path: Path) -> AsyncIterator[Redis]:
+    """A Redis of the test's own."""
+    async with redis_server() as server, AsyncExitStack() as stack:
+        yield Redis(server, path, stack)
+
+
+@dataclass
+class Place:
+    """Makes one source for each process that shares the place."""
+
+    kind: PlaceKind
+    source: Callable[[], Awaitable[DocumentSource]]
+
+
+@asynccontextmanager
+async def placed(kind: PlaceKind, path: Path) -> AsyncIterator[Place]:
+    """A place of this kind, in a folder of the test's own."""
+    if kind == "files":
+
+        async def folder() -> DocumentSource:
+            found = StateFolder(path / "state")
+            found.prepare()
+            return found
+
+        yield Place(kind, folder)
+        return
+    async with shared_redis(path) as redis:
+
+        async def documents() -> DocumentSource:
+            return (await redis.process()).documents
+
+        yield Place(kind, documents)
