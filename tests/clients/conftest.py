@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from clients import Programs, Served
+from clients import ALIASES, Programs, Served
 from process import Home
 
 from upstream.arena import Arena, catalogue, tool_models
@@ -22,6 +22,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
     async with Arena(models=(*catalogue(), *tool_models())) as arena:
         home = Home(arena, folder)
         await home.prepare()
+        home.configure({"models": {"aliases": ALIASES}})
         programs = Programs(folder)
         try:
             async with home.serve() as daemon:

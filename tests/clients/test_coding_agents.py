@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from clients import CLIENTS, Served
-from coding_agents import AGENTS, edits_a_file
+from coding_agents import edits_a_file
+from installed_agents import AGENTS
 
 pytestmark = CLIENTS
 

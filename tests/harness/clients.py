@@ -28,6 +28,8 @@ SECONDS: Final = 90
 _LINE_BYTES: Final = 16 * 1024 * 1024  # the longest answer of a program
 #: The model that clients ask unless a test says otherwise: it sees pictures, and no client knows it by name.
 MODEL: Final = "mistral-large-4"
+#: Names of models that Codex knows, one of them of its newest family, and what they mean here.
+ALIASES: Final = {"gpt-5.5": MODEL, "gpt-6.2-sol": MODEL}
 
 #: Every test of a client: run by `make test-clients` alone, all in the loop in which the daemon's log is read.
 CLIENTS: Final = [pytest.mark.clients, pytest.mark.asyncio(loop_scope="session")]  # pytest wants a list

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from running import Overrides
@@ -14,8 +15,14 @@ ROOT = Path(bridge.__file__).parent.parent
 
 
 def toml(sections: Overrides) -> str:
-    """Sections of plain values as TOML, whose strings, numbers and lists have JSON's syntax."""
+    """Sections of plain values and tables as TOML, whose strings, numbers and lists have JSON's syntax."""
     return "\n".join(
-        f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+        f"[{name}]\n" + "".join(f"{key} = {_value(value)}\n" for key, value in values.items())
         for name, values in sections.items()
     )
+
+
+def _value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{json.dumps(key)} = {_value(inner)}' for key, inner in value.items())}}}"
+    return json.dumps(value)

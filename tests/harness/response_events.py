@@ -1,6 +1,8 @@
 """A stream of the Responses API as a state machine: what may come after what, and what it comes to.
 
 created ─▶ in_progress ─▶ (an item: added ─▶ its text or its arguments ─▶ done)* ─▶ completed | incomplete | failed
+
+The item that is open when a response fails never gets done: agents take what is done into their histories.
 """
 
 from __future__ import annotations
@@ -45,11 +47,15 @@ def events_of(body: bytes) -> list[Json]:
 
 @dataclass
 class Read:
-    """What a stream came to: its deltas as they came, its whole items, and the response at its end."""
+    """What a stream came to: its deltas as they came, its whole items, and the response at its end.
+
+    `broken_off` says whether an item was open when the response failed.
+    """
 
     deltas: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
     items: list[Json] = field(default_factory=list)
+    broken_off: bool = False
     end: str = ""
     response: Json = field(default_factory=dict)
 
@@ -79,6 +85,7 @@ def read_events(events: Sequence[Json]) -> Read:
     assert status in ("completed", "incomplete", "failed")
     assert read.response["status"] == status
     assert read.response["output"] == read.items
+    assert status == "failed" or not read.broken_off
     assert (read.response["error"] is not None) == (status == "failed")
     assert (read.response["incomplete_details"] is not None) == (status == "incomplete")
     assert (read.response["completed_at"] is None) == (status == "failed")
@@ -106,7 +113,12 @@ def _read_item(events: Sequence[Json], at: int, read: Read) -> int:
     assert (added["type"], added["output_index"]) == ("response.output_item.added", len(read.items))
     item = added["item"]
     assert item["status"] == "in_progress"
-    end = next(place for place in range(at, len(events)) if events[place]["type"] == "response.output_item.done")
+    types = [event["type"] for event in events]
+    end = types.index("response.output_item.done", at) if "response.output_item.done" in types[at:] else len(events)
+    if end == len(events):
+        read.broken_off = True
+        _read_open_part(item, events[at + 1 :], read)
+        return end
     done = events[end]
     assert done["output_index"] == len(read.items)
     assert done["item"]["id"] == item["id"]
@@ -119,6 +131,18 @@ def _read_item(events: Sequence[Json], at: int, read: Read) -> int:
         _read_call(item, inner, done["item"])
     read.items.append(done["item"])
     return end + 1
+
+
+def _read_open_part(item: Json, inner: Sequence[Json], read: Read) -> None:
+    """Follow an item to where it breaks off: in the middle of its text."""
+    part, word = _PARTS[item["type"]]
+    added, *deltas = inner
+    assert (added["type"], added["part"]["type"]) == ("response.content_part.added", part)
+    for event in inner:
+        assert (event["item_id"], event["output_index"], event["content_index"]) == (item["id"], len(read.items), 0)
+    assert all(event["type"] == f"response.{word}.delta" for event in deltas)
+    told = read.deltas if item["type"] == "message" else read.reasoning
+    told += [event["delta"] for event in deltas]
 
 
 def _read_part(item: Json, inner: Sequence[Json], done: Json, read: Read) -> None:

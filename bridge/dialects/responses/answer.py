@@ -3,7 +3,9 @@
 A response is a row of output items, each open for a while; a stream tells each step with a number without a gap:
 
     created ─▶ in_progress ─▶ [output_item.added ─▶ content_part.added ─▶ delta … ─▶ done ─▶ content_part.done
-                               ─▶ output_item.done] … ─▶ completed | incomplete | failed
+                               ─▶ output_item.done] … ─▶ completed | incomplete
+
+From any place behind the first two it may come to failed.
 """
 
 from __future__ import annotations
@@ -154,10 +156,12 @@ class ResponseEncoder:
         return ended + self._event(f"response.{status}", response=orjson.Fragment(response))
 
     def error(self, error: ApiError) -> bytes:
-        """Encode the end of a response that failed, after all that a response begins with."""
+        """Encode the end of a response that failed, after all that a response begins with.
+
+        The item that is open stays so: an agent would take it into its history if it were said to be done.
+        """
         start = b"" if self._started else self.start()
-        closed = self._close("incomplete")
-        return start + closed + self._event("response.failed", response=self._output.response("failed", error=error))
+        return start + self._event("response.failed", response=self._output.response("failed", error=error))
 
     def _part_event(self, name: str, /, **fields: object) -> bytes:
         output = self._output

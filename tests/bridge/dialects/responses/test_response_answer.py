@@ -260,7 +260,7 @@ def test_a_failure_ends_the_stream_in_a_code_of_openais(error: ApiError, code: s
     assert told.response["error"]["code"] == code
     assert error.message in told.response["error"]["message"]
     assert error.code in told.response["error"]["message"]
-    assert [item["status"] for item in told.items] == ["incomplete"] * started
+    assert (told.broken_off, told.items) == (started, [])
 
 
 def test_a_rate_limit_says_in_words_when_to_try_again() -> None:

@@ -1,0 +1,24 @@
+"""Codex, through the Responses API."""
+
+from __future__ import annotations
+
+import pytest
+from clients import CLIENTS, Served
+from codex import CODEX
+from coding_agents import compacts, edits_a_file, recovers
+
+pytestmark = [*CLIENTS, pytest.mark.parametrize("name", CODEX)]
+
+
+async def test_it_edits_a_file(served: Served, name: str) -> None:
+    await edits_a_file(served, CODEX[name])
+    results = [message.content for message in served.last_evaluation.messages if message.role == "user"]
+    assert not any("unsupported call" in result for result in results)
+
+
+async def test_it_goes_on_after_failures(served: Served, name: str) -> None:
+    await recovers(served, CODEX[name])
+
+
+async def test_it_compacts_what_has_become_too_long(served: Served, name: str) -> None:
+    await compacts(served, CODEX[name])
