@@ -122,6 +122,11 @@ ADVICE: Final[Mapping[Reason, Advice]] = {
     Reason.CLIENT_GONE: Advice(
         "the caller left before the end (status 499 in the log)", "nothing", "There is nothing to do."
     ),
+    Reason.WORKER: Advice(
+        "one of the daemon's processes has ended by itself (`server.workers`)",
+        "nothing: it is started again, and the others serve meanwhile; the log says how it ended",
+        "Try again in a moment.",
+    ),
 }
 
 #: A clock that differs from the site's.

@@ -85,10 +85,13 @@ def csrf_matches(login: Login, sent: str) -> bool:
 
 
 class SetupCode:
-    """Authorizes setting the first password: generated at start, shown in the log, valid until spent."""
+    """Authorizes setting the first password: generated at start, shown in the log, valid until spent.
 
-    def __init__(self) -> None:
-        self.code = secrets.token_urlsafe(16)
+    Several processes of one daemon are given the same `code`.
+    """
+
+    def __init__(self, code: str | None = None) -> None:
+        self.code = code or secrets.token_urlsafe(16)
         self._spent = False
 
     def matches(self, code: str) -> bool:

@@ -69,6 +69,9 @@ class ServerSection(Section):
 
     host: str = key("127.0.0.1", HOST, "Address to listen on; 0.0.0.0 or :: stands for all addresses of this machine.")
     port: int = key(8000, integer(0, 65_535), "Port to listen on; 0 chooses a free one.")
+    workers: int = key(
+        1, integer(1, 64), "Processes that serve together behind this address; more than one needs redis.url."
+    )
     state_dir: Path = key("state", PATH, "Folder of the state files; by default systemd's STATE_DIRECTORY where set.")
     max_body_bytes: int = key(32 * 1024 * 1024, integer(1024, 1024**3), "Largest request body, pictures included.")
     trusted_proxies: Networks = key(
@@ -225,7 +228,11 @@ class Config:
         problems += (_unknown(name) for name in tables if name not in SECTIONS)
         if problems:
             raise ConfigError(*problems)
-        return cls(**sections, source=source)
+        config = cls(**sections, source=source)
+        if config.server.workers > 1 and not config.redis.url.value:
+            what = "more than 1 needs redis.url, where the processes share their state"
+            raise ConfigError(Problem(NO_PLACE, "server.workers", what, str(config.server.workers)))
+        return config
 
 
 _DEFAULTS: Final = Config()

@@ -101,8 +101,11 @@ class StateFolder:
                 stray.unlink(missing_ok=True)
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Make this process the folder's only daemon while the context lasts. Raises StateError if there is another."""
+    def hold(self) -> Iterator[int]:
+        """Make this process the folder's only daemon while the context lasts. Raises StateError if there is another.
+
+        Yields the descriptor of the lock: a child process that inherits it holds the folder too, until both have ended.
+        """
         path = self.path / ".daemon.lock"
         with _os_errors(path, "cannot be locked"):
             lock = self.create(path, os.O_RDWR)
@@ -114,10 +117,18 @@ class StateFolder:
             with _os_errors(path, "cannot be written"):
                 os.ftruncate(lock, 0)
                 os.write(lock, f"{os.getpid()}\n".encode())
-            yield
+            yield lock
         finally:
             self.threads.idle(LOCK_TIMEOUT)  # writes whose callers were cancelled finish first
             os.close(lock)  # this unlocks; the file stays, since unlinking it would race with the next daemon
+
+    @contextmanager
+    def share(self) -> Iterator[None]:
+        """Use the folder, which the parent of this process holds, while the context lasts."""
+        try:
+            yield
+        finally:
+            self.threads.idle(LOCK_TIMEOUT)
 
     @property
     def exists(self) -> bool:

@@ -23,8 +23,8 @@ from bridge.state.admin import Admin, admin_document
 from bridge.state.documents import StateFolder
 from bridge.state.state import accounts_document, keys_document
 from handlers.commands.config_option import config_option, config_path
-from handlers.daemon.listener import open_sockets
 from handlers.daemon.service import Service
+from handlers.daemon.sockets import open_sockets
 from upstream.accounts import Account
 from upstream.arena import JSON_MODEL, Arena, catalogue, tool_models
 from upstream.protocol import cookies

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Final
 
@@ -15,6 +13,7 @@ import click
 import bridge
 from bridge import log
 from handlers.commands.config_option import config_option
+from handlers.commands.importing import gc_paused
 
 #: Command → its module, and its line in the list of commands, which does not import the module.
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
@@ -29,19 +28,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 
-@contextmanager
-def _gc_paused() -> Iterator[None]:
-    """Pause the garbage collector during imports, whose objects stay anyway: traversing them would delay the start."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
 def _command(name: str) -> click.Command:
-    with _gc_paused():
+    with gc_paused():
         command: click.Command = getattr(import_module(COMMANDS[name][0]), name)
     return command
 
@@ -59,7 +47,7 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         # Imported late: `--help` needs none of it, and every command all of it.
-        with _gc_paused():
+        with gc_paused():
             from bridge.config.problems import ConfigError
             from bridge.state.documents import StateError
             from upstream.protocol.printable import readable

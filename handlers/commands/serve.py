@@ -6,6 +6,8 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import click
@@ -13,10 +15,12 @@ import click
 from bridge import log
 from bridge.config.file import ConfigSource
 from bridge.config.problems import ConfigError, ConfigUnavailable
+from bridge.config.schema import Config
 from bridge.state.documents import StateError, StateUnavailable
 from handlers.commands.config_option import config_option, config_path
-from handlers.daemon.service import CannotListen, Service
-from handlers.request.aiohttp_internals import IncompatibleAiohttp
+from handlers.commands.importing import gc_paused
+from handlers.daemon.sockets import CannotListen
+from handlers.workers.place import Place
 
 #: sysexits.h: the configuration or the state is wrong; a restart does not help.
 EX_CONFIG: Final = 78
@@ -37,16 +41,18 @@ def serve() -> None:
     """Run the daemon (also without a command).
 
     SIGTERM and Ctrl-C shut down gracefully: running answers may finish; a second one ends them. SIGHUP reloads the
-    configuration. Exits 78 on a bad configuration or state file, 75 on a temporary failure of the disk, 70 with an
-    incompatible version of aiohttp.
+    configuration. SIGUSR1 restarts the worker processes one after the other, if there are several (server.workers).
+    Exits 78 on a bad configuration or state file, 75 on a temporary failure of the disk, 70 with an incompatible
+    version of aiohttp.
     """
     source = ConfigSource(config_path(), os.environ)
     by_socket = "LISTEN_FDS" in os.environ
     try:
+        place = Place.inherited(os.environ)
         config = source.load()
         log.configure(config.log.level, config.log.format, threaded=True)
         try:
-            asyncio.run(Service(config, source.reload, _say_ready).run())
+            status = asyncio.run(_run(config, source.reload, place))
         finally:
             log.flush()  # so that the error below comes last
     except (ConfigUnavailable, StateUnavailable) as error:
@@ -55,10 +61,27 @@ def serve() -> None:
         raise _Unavailable(str(error)) from error
     except (ConfigError, StateError) as error:
         raise _Misconfigured(str(error)) from error
-    except IncompatibleAiohttp as error:
-        raise _Incompatible(str(error)) from error
     except CannotListen as error:
         raise click.ClickException(str(error)) from error
+    if status:
+        raise SystemExit(status)
+
+
+async def _run(config: Config, reread: Callable[[], Config], place: Place | None) -> int:
+    """Run the daemon, one of its workers, or the parent of those; return the exit status."""
+    if place is None and config.server.workers > 1:
+        from handlers.workers.parent import Parent
+
+        return await Parent(config, reread, _say_ready).run()
+    with gc_paused():  # imported late: a parent needs none of it
+        from handlers.daemon.service import Service
+        from handlers.request.aiohttp_internals import IncompatibleAiohttp
+    say_ready = _say_ready if place is None else partial(_say_worker_ready, place)
+    try:
+        await Service(config, reread, say_ready, () if place is None else place.open(), place).run()
+    except IncompatibleAiohttp as error:
+        raise _Incompatible(str(error)) from error
+    return 0
 
 
 class _Misconfigured(click.ClickException):
@@ -73,7 +96,17 @@ class _Unavailable(click.ClickException):
     exit_code = EX_TEMPFAIL
 
 
-def _say_ready(url: str, setup_code: str | None) -> None:
+def _say_worker_ready(place: Place, url: str, setup_code: str | None) -> None:
+    _logger.info("worker %d is ready", place.number)
+    if place.number == 1:  # the code is the same for all
+        _say_setup_code(url, setup_code)
+
+
+def _say_ready(url: str, setup_code: str | None = None) -> None:
     _logger.info("LMArena Bridge is ready on %s/v1", url)
+    _say_setup_code(url, setup_code)
+
+
+def _say_setup_code(url: str, setup_code: str | None) -> None:
     if setup_code is not None:  # after the #, so that browsers do not send it and no proxy logs it
         _logger.warning("the dashboard has no password yet; set it at %s/dashboard/setup#%s", url, setup_code)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 import ssl
-from collections.abc import Callable, Collection, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -45,8 +44,6 @@ MAX_DROPPED_BYTES: Final = 64 * 1024 * 1024
 _KNOWN_READ_BYTES: Final = 64 * 1024
 #: The limit of open files for connections of an app without a limit of its own.
 _OPEN_FILES: Final = 1000
-#: The first descriptor that a service manager passes: sd_listen_fds(3).
-_FIRST_INHERITED: Final = 3
 
 _logger = logging.getLogger(__name__)
 
@@ -299,44 +296,6 @@ def _head_too_large(cors: dict[str, str]) -> bytes:
     }
     lines = ("HTTP/1.1 431 Request Header Fields Too Large", *(f"{name}: {value}" for name, value in headers.items()))
     return "\r\n".join((*lines, "", "")).encode() + body
-
-
-def open_sockets(host: str, port: int) -> list[socket.socket]:
-    """Bind every address that `host` resolves to; with port 0, all to the same free port. Raises OSError."""
-    sockets: list[socket.socket] = []
-    try:
-        for family, kind, protocol, _, address in dict.fromkeys(
-            socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        ):
-            sock = socket.socket(family, kind, protocol)
-            sockets.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            bound = sockets[0].getsockname()[1] if len(sockets) > 1 else port
-            sock.bind((address[0], bound, *address[2:]))
-            sock.setblocking(False)
-    except OSError:
-        for sock in sockets:
-            sock.close()
-        raise
-    return sockets
-
-
-def inherited_sockets(environ: MutableMapping[str, str]) -> list[socket.socket]:
-    """The listening sockets that a service manager passes to us (sd_listen_fds(3)), if any.
-
-    Closing them closes our copies only: the manager's keep queueing connections. The variables are unset, so that no
-    child process uses them. Raises OSError for a descriptor that is not a socket.
-    """
-    pid, count, _ = (environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
-    if pid != str(os.getpid()) or not count.isdecimal():
-        return []
-    sockets = [socket.socket(fileno=_FIRST_INHERITED + index) for index in range(int(count))]
-    for sock in sockets:
-        sock.set_inheritable(False)
-        sock.setblocking(False)
-    return sockets
 
 
 async def listen(runner: web.AppRunner, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> list[Listener]:

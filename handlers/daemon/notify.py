@@ -39,25 +39,26 @@ class Notifier:
 
     def ready(self) -> None:
         """Tell that the daemon is ready, after its start or after `reloading`."""
-        self._send("READY=1")
+        self.send("READY=1")
 
     def reloading(self) -> None:
         """Tell that the configuration is being reloaded; `ready` must follow."""
-        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self.send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
         """Tell that shutdown has begun."""
-        self._send("STOPPING=1")
+        self.send("STOPPING=1")
 
     def status(self, line: str) -> None:
         """Send the daemon's status as one line of text."""
-        self._send(f"STATUS={line}")
+        self.send(f"STATUS={line}")
 
     def alive(self) -> None:
         """Send the watchdog message."""
-        self._send("WATCHDOG=1")
+        self.send("WATCHDOG=1")
 
-    def _send(self, state: str) -> None:
+    def send(self, state: str) -> None:
+        """Send one notification."""
         if not self.address:
             return
         address = "\0" + self.address[1:] if self.address.startswith("@") else self.address

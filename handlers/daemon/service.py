@@ -20,6 +20,7 @@ from typing import Final
 from aiohttp import web
 
 from bridge import log
+from bridge.access.logins import SetupCode
 from bridge.config.problems import ConfigError, Problem
 from bridge.config.schema import Config
 from bridge.state.documents import StateFolder
@@ -29,18 +30,21 @@ from handlers.daemon.accepting import Listener
 from handlers.daemon.app import build_app, reload
 from handlers.daemon.listener import (
     awaits_first_request,
-    inherited_sockets,
     keep_no_connection,
     listen,
-    open_sockets,
     stop_listening,
 )
 from handlers.daemon.memory import COLLECT_SECONDS, Collector, resident_bytes
 from handlers.daemon.notify import Notifier, feed_watchdog, report_status
-from handlers.dashboard.login import setup_code
+from handlers.daemon.sockets import address, bind, inherit
+from handlers.dashboard.login import SETUP, setup_code
+from handlers.monitoring.health import report
+from handlers.monitoring.metrics import METRICS
 from handlers.request.aiohttp_internals import check_aiohttp
 from handlers.request.appkeys import DRAIN, SETTINGS, STATE, STRANGERS, TASKS
 from handlers.request.drain import Drain
+from handlers.workers.link import LINK, Link
+from handlers.workers.place import Place
 from upstream.loop.threads import Threads
 
 #: How long answers may take to finish once they were told to end, in seconds.
@@ -67,6 +71,7 @@ _OWN_FILES: Final = 50
 _LASTING: Final = (
     "server.host",
     "server.port",
+    "server.workers",
     "server.state_dir",
     "server.tls_cert",
     "server.tls_key",
@@ -77,23 +82,20 @@ _LASTING: Final = (
 _logger = logging.getLogger(__name__)
 
 
-class CannotListen(OSError):
-    """The configured address cannot be bound; the text says why and what to do."""
-
-
 @dataclass(slots=True)
 class Service:
     """One daemon. `reread` reads the configuration from disk again; it may raise ConfigError.
 
     `on_ready` is called with the daemon's origin, and with the setup code if the dashboard has no password yet.
     `sockets` are already bound and become the daemon's; without any it uses those of the service manager, else it binds
-    the configured address.
+    the configured address. One of several workers has a `place`; its parent holds the state folder and passes sockets.
     """
 
     config: Config
     reread: Callable[[], Config]
     on_ready: Callable[[str, str | None], None]
     sockets: Sequence[socket.socket] = ()
+    place: Place | None = None
     _notifier: Notifier = field(default_factory=lambda: Notifier.inherited(os.environ))
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -109,10 +111,14 @@ class Service:
         self._handle_signals()
         folder = StateFolder(self.config.server.state_dir)
         folder.prepare()
-        with folder.hold():
+        link = None if self.place is None else Link(self.place, self._stop.set)
+        with folder.hold() if link is None else folder.share():
             tls = tls_context(self.config)
             sockets = self.sockets or inherit() or bind(self.config)
             app = build_app(self.config, folder)
+            if link is not None and self.place is not None:
+                app[SETUP] = SetupCode(self.place.setup_code)
+                app[LINK], self._notifier = link, await link.connect()
             app[STRANGERS].limit = _allow_open_files(sockets[0], self.config.limits.streams)
             runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSING_SECONDS)
             servers: list[Listener] = []
@@ -125,6 +131,8 @@ class Service:
                     tasks.spawn(feed_watchdog(self._notifier, (*tasks, *app[TASKS])), name="watchdog")
                     gc.freeze()  # objects loaded by now stay alive, so collections can skip them
                     gc.set_threshold(*_COLLECT_AFTER)
+                    if link is not None:
+                        link.keep(tasks, partial(report, app), app[METRICS].families)
                     tasks.every(COLLECT_SECONDS, Collector(resident_bytes), name="collect garbage")
                     self.on_ready(address(sockets[0].getsockname(), secure=tls is not None), setup_code(app))
                     self._notifier.ready()
@@ -137,6 +145,8 @@ class Service:
                 for server in servers:
                     server.close()
                 await runner.cleanup()
+                if link is not None and METRICS in app:
+                    await link.finish(app[METRICS].families)
                 for sock in sockets:
                     sock.close()
 
@@ -212,26 +222,6 @@ def _status(app: web.Application) -> str:
     return f"draining; {line}" if drain.draining else line
 
 
-def inherit() -> list[socket.socket]:
-    """The sockets passed by systemd or another service manager. Raises CannotListen."""
-    try:
-        return inherited_sockets(os.environ)
-    except OSError as error:
-        raise CannotListen(
-            f"cannot listen on the descriptors of LISTEN_FDS: {error.strerror}; are they sockets?"
-        ) from error
-
-
-def bind(config: Config) -> list[socket.socket]:
-    """Sockets on the configured address. Raises CannotListen."""
-    host, port = config.server.host, config.server.port
-    try:
-        return open_sockets(host, port)
-    except OSError as error:
-        advice = "stop the program that listens there, or set another server.host or server.port"
-        raise CannotListen(f"cannot listen on {host}, port {port}: {error.strerror}; {advice}") from error
-
-
 def _allow_open_files(sock: socket.socket, streams: int) -> int:
     """Raise the limit of open files to what `streams` need: two for each, and a few more.
 
@@ -268,9 +258,3 @@ def tls_context(config: Config) -> ssl.SSLContext | None:
         what = f"it and tls_key are not a readable certificate and its key: {error.strerror or error}"
         raise ConfigError(Problem(str(certificate), "server.tls_cert", what)) from error
     return context
-
-
-def address(name: tuple[str, int] | tuple[str, int, int, int], *, secure: bool) -> str:
-    """A socket's address as a URL."""
-    host = f"[{name[0]}]" if ":" in name[0] else name[0]
-    return f"{'https' if secure else 'http'}://{host}:{name[1]}"

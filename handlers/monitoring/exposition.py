@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from platform import python_version
 from resource import RLIMIT_NOFILE, getrlimit
@@ -23,11 +23,12 @@ import bridge
 from bridge.accounts.standing import Condition, judge
 from bridge.statistics.since_start import Samples, SinceStart
 from handlers.monitoring.health import health_of
+from handlers.monitoring.metrics import PREFIX
 from handlers.request.appkeys import CLIENT, DRAIN, DRIFT, GATE, MODELS, RENEWALS, STATE
+from handlers.workers.counts import Family
 from upstream.accounts import AccountPool
 from upstream.protocol.errors import Reason
 
-_PREFIX: Final = "lmarena_bridge_"
 #: The states of an account, as far as chats are concerned.
 _STATES: Final = (Condition.USABLE, Condition.RESTING, Condition.EXPIRED, Condition.GUEST, Condition.TERMS)
 _WALLS: Final = (Reason.CHALLENGE, Reason.BLOCKED, Reason.RECAPTCHA)
@@ -43,15 +44,45 @@ class Exposition:
         self._registry.register(CountsCollector(counted))
         self._registry.register(DaemonCollector(app))
         self._registry.register(OwnProcessCollector())
-        name, documentation = f"{_PREFIX}event_loop_lag_seconds", "How long the event loop delayed this scrape."
+        name, documentation = f"{PREFIX}event_loop_lag_seconds", "How long the event loop delayed this scrape."
         self._lag = Gauge(name, documentation, registry=self._registry)
 
     async def scrape(self) -> bytes:
         """The current values of all metrics, as text."""
+        await self._measure_lag()
+        return generate_latest(self._registry)
+
+    async def families(self) -> list[Family]:
+        """The same as plain values, as a worker tells them to its parent."""
+        await self._measure_lag()
+        return [
+            (each.name, each.type, each.documentation, [(it.name, it.labels, it.value) for it in each.samples])
+            for each in self._registry.collect()
+        ]
+
+    async def _measure_lag(self) -> None:
         began = time.perf_counter()
         await asyncio.sleep(0)
         self._lag.set(time.perf_counter() - began)
-        return generate_latest(self._registry)
+
+
+def text_of(families: Sequence[Family]) -> bytes:
+    """Families of plain values as text."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_PlainCollector(families))
+    return generate_latest(registry)
+
+
+class _PlainCollector(Collector):
+    def __init__(self, families: Sequence[Family]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        for name, kind, documentation, samples in self._families:
+            metric = Metric(name, documentation, kind)
+            for sample, labels, value in samples:
+                metric.add_sample(sample, labels, value)
+            yield metric
 
 
 class CountsCollector(Collector):
@@ -63,12 +94,12 @@ class CountsCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every counter and histogram."""
         for counter, samples in self._counted.counters():
-            family = CounterMetricFamily(_PREFIX + counter.name, counter.documentation, labels=counter.labels)
+            family = CounterMetricFamily(PREFIX + counter.name, counter.documentation, labels=counter.labels)
             for labels, count in samples.items():
                 family.add_metric(labels, count)
             yield family
         for name, documentation, buckets, seconds in self._counted.histograms():
-            yield HistogramMetricFamily(_PREFIX + name, documentation, list(buckets.items()), seconds)
+            yield HistogramMetricFamily(PREFIX + name, documentation, list(buckets.items()), seconds)
 
 
 class DaemonCollector(Collector):
@@ -125,7 +156,7 @@ class DaemonCollector(Collector):
             {(): sum(a.session.renewable and app[RENEWALS].failing(a.user_id) is not None for a in alive)},
         )
         unknown = CounterMetricFamily(
-            f"{_PREFIX}unknown", "Content from LMArena that this version does not know, by kind.", labels=("kind",)
+            f"{PREFIX}unknown", "Content from LMArena that this version does not know, by kind.", labels=("kind",)
         )
         for kind, count in app[DRIFT].counts.items():
             unknown.add_metric((kind,), count)
@@ -149,7 +180,7 @@ def _accounts_by_state(pool: AccountPool) -> Samples:
 
 
 def _gauge(name: str, documentation: str, samples: Samples, *labels: str) -> Metric:
-    family = GaugeMetricFamily(_PREFIX + name, documentation, labels=labels)
+    family = GaugeMetricFamily(PREFIX + name, documentation, labels=labels)
     for values, value in samples.items():
         family.add_metric(values, value)
     return family

@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import orjson
 from aiohttp import web
 
 from bridge.health import Health, examine
+from handlers.monitoring.whole import DOWN, whole
 from handlers.request.answers import json_response
 from handlers.request.appkeys import CLIENT, DRAIN, DRIFT, GATE, MODELS, RENEWALS, STATE
+from handlers.workers.link import LINK
 from upstream.protocol.errors import Reason
 
 
 async def health(request: web.Request) -> web.Response:
-    """200 if a chat could be served, else 503; the body says what is degraded.
+    """200 if a chat could be served, else 503; the body says what is degraded."""
+    body = health_of_all(request.app)
+    return json_response(
+        orjson.dumps(body), status=200 if body["status"] != DOWN else 503, headers={"x-bridge-reason": body["reason"]}
+    )
+
+
+def health_of_all(app: web.Application) -> Mapping[str, Any]:
+    """The body of `/health`: this process's health, or that of all workers together if it is one of several."""
+    own, link = report(app), app.get(LINK)
+    return own if link is None else whole(own, link.roster)
+
+
+def report(app: web.Application) -> dict[str, Any]:
+    """This process's health as plain values.
 
     `unknown` counts, by kind, content from the site since the start that this version does not know
     (`upstream.protocol.drift`).
     """
-    app = request.app
     models, found = app[MODELS], health_of(app)
     reason = found.troubles[0].reason if found.troubles else Reason.OK
-    status = "ok" if not found.troubles else "degraded" if found.serving else "down"
-    body = {
-        "status": status,
+    return {
+        "status": "ok" if not found.troubles else "degraded" if found.serving else DOWN,
         "reason": reason.value,
         "degraded": [trouble.to_json() for trouble in found.troubles],
         "accounts": {"total": len(app[STATE].pool), "usable": len(app[STATE].pool.usable("chat"))},
@@ -32,9 +48,6 @@ async def health(request: web.Request) -> web.Response:
         "answering": app[DRAIN].running,
         "unknown": dict(app[DRIFT].counts),
     }
-    return json_response(
-        orjson.dumps(body), status=200 if found.serving else 503, headers={"x-bridge-reason": reason.value}
-    )
 
 
 def health_of(app: web.Application) -> Health:

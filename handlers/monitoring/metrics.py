@@ -1,23 +1,50 @@
-"""GET /metrics, for Prometheus. Counters start at zero with the process; gauges are read at each scrape."""
+"""GET /metrics, for Prometheus. Counters start at zero with the daemon; gauges are read at each scrape.
+
+One of several workers shows the metrics of all: its parent gathers them.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from bridge.errors import overloaded
 from bridge.statistics.since_start import SinceStart
 from bridge.statistics.stats import Stats
+from handlers.monitoring.summing import summed
+from handlers.workers.counts import Family
+from handlers.workers.lines import State
+from handlers.workers.link import LINK, Link, ParentSilent
 
 if TYPE_CHECKING:
     from handlers.monitoring.exposition import Exposition
 
 
+#: What all names of ours begin with.
+PREFIX: Final = "lmarena_bridge_"
+
+
 async def metrics(request: web.Request) -> web.Response:
     """All metrics, in the text format that all versions of Prometheus accept."""
-    exposition = await request.app[METRICS].exposition()
-    return web.Response(body=await exposition.scrape(), headers={"Content-Type": exposition.CONTENT_TYPE})
+    exposition, link = await request.app[METRICS].exposition(), request.app.get(LINK)
+    try:
+        body = await exposition.scrape() if link is None else await _scrape_all(link)
+    except ParentSilent:  # this worker's counts alone would be lower than what the last scrape showed
+        raise overloaded("The other worker processes did not tell their metrics: try again in a moment.") from None
+    return web.Response(body=body, headers={"Content-Type": exposition.CONTENT_TYPE})
+
+
+async def _scrape_all(link: Link) -> bytes:
+    """The metrics of all workers together, as text."""
+    from handlers.monitoring.exposition import text_of  # imported by now
+
+    states = Counter(row.state for row in link.roster)
+    samples = [(f"{PREFIX}workers", {"state": state}, states[state]) for state in State]
+    workers = (f"{PREFIX}workers", "gauge", "Worker processes by state.", samples)
+    return text_of([*summed(await link.gathered()), workers])
 
 
 class Metrics:
@@ -27,6 +54,10 @@ class Metrics:
         self._app = app
         self._counted = SinceStart(stats)
         self._exposition: Exposition | None = None
+
+    async def families(self) -> list[Family]:
+        """The current values, as plain values."""
+        return await (await self.exposition()).families()
 
     async def exposition(self) -> Exposition:
         """The exposition, created by the first scrape, so that the daemon's start does not import Prometheus's library.

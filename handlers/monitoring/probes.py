@@ -10,7 +10,8 @@ from typing import Final
 
 from aiohttp import web
 
-from handlers.monitoring.health import health_of
+from handlers.monitoring.health import health_of_all
+from handlers.monitoring.whole import DOWN
 from handlers.request.appkeys import DRAIN
 
 
@@ -20,8 +21,8 @@ async def livez(_: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """200 while a chat could be served, else 503; also 503 while the daemon drains."""
-    if health_of(request.app).serving and not request.app[DRAIN].draining:
+    """200 while a chat could be served, by whichever worker gets it, else 503; also 503 while the daemon drains."""
+    if health_of_all(request.app)["status"] != DOWN and not request.app[DRAIN].draining:
         return web.Response(text="ok\n")
     return web.Response(text="not ok\n", status=503)
 

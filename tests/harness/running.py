@@ -24,7 +24,8 @@ from bridge.state.documents import StateFolder
 from bridge.state.state import State, accounts_document, keys_document
 from handlers.api.routes import add_dialect
 from handlers.daemon.app import build_app
-from handlers.daemon.listener import listen, open_sockets
+from handlers.daemon.listener import listen
+from handlers.daemon.sockets import open_sockets
 from handlers.request.appkeys import CLIENT, LIMITER, RELAY, RENEWALS, STATE
 from upstream.accounts import Account
 from upstream.arena import Arena, Session

@@ -1,0 +1,1 @@
+"""Several processes behind one address: their parent, and what it and they tell each other."""

@@ -1,0 +1,148 @@
+"""A worker's end of the link to its parent: what it tells of itself, and what it knows of the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Self
+
+from aiohttp import web
+
+from bridge.tasks import TaskOwner
+from handlers.daemon.notify import Notifier
+from handlers.workers.counts import Family
+from handlers.workers.lines import Lines
+from handlers.workers.place import Place
+
+#: How often the worker looks whether its health has changed, and how often it tells its metrics unasked, in seconds.
+_REPORT_SECONDS: Final = 1.0
+_MEASURE_SECONDS: Final = 5.0
+#: How long the parent may take to gather everybody's metrics: it waits for a slow worker for 1 s itself.
+_GATHER_SECONDS: Final = 3.0
+
+
+class Row(NamedTuple):
+    """A worker as the parent sees it. `report` is its health as `/health` has it, empty before its first.
+
+    `pid` is 0 where the worker's process has ended, and no other has been started yet.
+    """
+
+    worker: int
+    pid: int
+    state: str
+    report: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, value: Mapping[str, Any]) -> Self:
+        """Read a row as the parent writes it."""
+        return cls(value["worker"], value.get("pid", 0), value["state"], value.get("report", {}))
+
+
+class Gathered(NamedTuple):
+    """Everybody's metrics: this worker's, the other living workers', and the counts of those that have ended."""
+
+    own: Sequence[Family]
+    others: Sequence[Sequence[Family]]
+    ended: Sequence[Family]
+
+
+class ParentSilent(Exception):
+    """The parent does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToParent(Notifier):
+    """Notifies the parent in place of a service manager."""
+
+    tell: Callable[[str], None] = lambda _: None
+
+    def send(self, state: str) -> None:
+        """Send one notification."""
+        self.tell(state)
+
+
+class Link:
+    """The link to the parent; `on_orphaned` is called if that dies."""
+
+    def __init__(self, place: Place, on_orphaned: Callable[[], None]) -> None:
+        self.number = place.number
+        #: All workers, this one too, as the parent told last; empty before that.
+        self.roster: tuple[Row, ...] = ()
+        self._place = place
+        self._on_orphaned = on_orphaned
+        self._measure_now = asyncio.Event()
+        self._round = 0
+        self._asked: dict[int, asyncio.Future[Gathered]] = {}
+        self._number = 0
+
+    async def connect(self) -> ToParent:
+        """Begin; return what notifies the parent."""
+        loop = asyncio.get_running_loop()
+        _, self._lines = await loop.create_connection(
+            lambda: Lines(self._hear, self._on_orphaned), sock=self._place.open_link()
+        )
+        return ToParent(
+            watchdog_seconds=self._place.watchdog_seconds, tell=lambda state: self._lines.send("notify", state)
+        )
+
+    def keep(
+        self, tasks: TaskOwner, report: Callable[[], Mapping[str, Any]], measure: Callable[[], Awaitable[list[Family]]]
+    ) -> None:
+        """Tell the parent the worker's health and metrics, by tasks of `tasks`."""
+        tasks.spawn(self._report(report), name="report health")
+        tasks.spawn(self._measure(measure), name="report metrics")
+
+    async def finish(self, measure: Callable[[], Awaitable[list[Family]]]) -> None:
+        """Tell the metrics a last time, and close the link."""
+        self._lines.send("measures", [self._round, await measure()])
+        await self._lines.aclose()
+
+    async def gathered(self) -> Gathered:
+        """Everybody's metrics now. Raises ParentSilent."""
+        self._number += 1
+        number = self._number
+        answer: asyncio.Future[Gathered] = asyncio.get_running_loop().create_future()
+        self._asked[number] = answer
+        self._lines.send("gather", number)
+        try:
+            async with asyncio.timeout(_GATHER_SECONDS):
+                return await answer
+        except TimeoutError:
+            raise ParentSilent from None
+        finally:
+            del self._asked[number]
+
+    async def _report(self, report: Callable[[], Mapping[str, Any]]) -> None:
+        told: Mapping[str, Any] = {}
+        while True:
+            if (now := report()) != told:
+                self._lines.send("report", now)
+                told = now
+            await asyncio.sleep(_REPORT_SECONDS)
+
+    async def _measure(self, measure: Callable[[], Awaitable[list[Family]]]) -> None:
+        """Tell the metrics when asked, and every few seconds."""
+        while True:
+            self._measure_now.clear()
+            number = self._round
+            self._lines.send("measures", [number, await measure()])
+            try:
+                async with asyncio.timeout(_MEASURE_SECONDS):
+                    await self._measure_now.wait()
+            except TimeoutError:
+                pass
+
+    def _hear(self, kind: str, value: Any) -> None:
+        match kind, value:
+            case "roster", list(rows):
+                self.roster = tuple(map(Row.read, rows))
+            case "measure", int(number):
+                self._round = number
+                self._measure_now.set()
+            case "gathered", [int(number), list(own), list(others), list(ended)]:
+                if (answer := self._asked.get(number)) is not None and not answer.done():
+                    answer.set_result(Gathered(own, others, ended))
+
+
+LINK: Final = web.AppKey("link", Link)

@@ -1,0 +1,123 @@
+"""A daemon of several workers, as real processes: it is one daemon for its callers, its operator and its monitoring."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import psutil
+import pytest
+from process import DaemonProcess, Home
+from streams import Play, begin, post
+from workers import serving
+
+from upstream.arena import Arena
+
+REQUESTS = 20
+
+
+@pytest.fixture
+async def home(arena: Arena, tmp_path: Path) -> Home:
+    home = Home(arena, tmp_path)
+    await home.prepare()
+    home.configure({"server": {"drain_seconds": 5, "open_metrics": True}})
+    return home
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    """Each request has a connection of its own, so that any worker may get it."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True)) as http:
+        yield http
+
+
+async def test_its_life(home: Home, http: aiohttp.ClientSession) -> None:
+    """One daemon for all, since a start takes long."""
+    home.arena.script = play = Play()
+    async with serving(home) as daemon:
+        assert sorted(await workers(http, daemon)) == [1, 2]
+        await all_serve(http, daemon, home)
+        await counts_are_of_all(http, daemon, REQUESTS)
+
+        # A worker dies: what it has counted stays counted, and the health says that it is missing, until it is back.
+        victim, survivor = children(daemon)
+        os.kill(victim, signal.SIGKILL)
+        await daemon.logs("has ended by itself, by SIGKILL")
+        await counts_are_of_all(http, daemon, REQUESTS)
+        while (health := await health_of(http, daemon))["reason"] != "worker":
+            assert health["reason"] == "ok"
+        assert (health["status"], len(health["degraded"])) == ("degraded", 1)
+        await all_serve(http, daemon, home)
+        await daemon.logs("is ready")
+        while (await health_of(http, daemon))["status"] != "ok":  # noqa: ASYNC110 — the workers are told in a moment
+            await asyncio.sleep(0.05)
+        await counts_are_of_all(http, daemon, 2 * REQUESTS)
+
+        # The daemon ends: the streams on both workers may end.
+        async with asyncio.TaskGroup() as tasks:
+            streams = await begin(tasks, http, daemon, home, *(f"ends-{number}-" for number in range(8)))
+            await counts_are_of_all(http, daemon, 2 * REQUESTS)
+            assert (await health_of(http, daemon))["answering"] in range(9)  # it is up to a second old
+            daemon.signal(signal.SIGTERM)
+            await daemon.logs("stopping")
+            await daemon.logs("stopping")
+            play.go.set()
+        assert all(stream.error is None for stream in streams)
+        assert await daemon.ends() == 0
+    assert survivor not in psutil.pids()
+    assert not home.folder.is_held()
+
+
+async def test_workers_whose_parent_is_killed_let_their_streams_end(home: Home, http: aiohttp.ClientSession) -> None:
+    home.arena.script = play = Play()
+    async with serving(home) as daemon:
+        orphans = [psutil.Process(pid) for pid in children(daemon)]
+        async with asyncio.TaskGroup() as tasks:
+            (stream,) = await begin(tasks, http, daemon, home, "ends")
+            daemon.signal(signal.SIGKILL)
+            await daemon.logs("stopping")
+            await daemon.logs("stopping")
+            assert home.folder.is_held()  # so that no other daemon begins with its state
+            play.go.set()
+        assert stream.error is None
+    for orphan in orphans:
+        await asyncio.to_thread(orphan.wait, 10)
+    assert not home.folder.is_held()
+
+
+def children(daemon: DaemonProcess) -> list[int]:
+    return [child.pid for child in psutil.Process(daemon.process.pid).children()]
+
+
+async def all_serve(http: aiohttp.ClientSession, daemon: DaemonProcess, home: Home) -> None:
+    for _ in range(REQUESTS):
+        async with await post(http, daemon, home, f"brief-{uuid4()}") as response:
+            assert response.status == 200
+            await response.read()
+
+
+async def health_of(http: aiohttp.ClientSession, daemon: DaemonProcess) -> dict[str, Any]:
+    async with http.get(f"{daemon.origin}/health") as response:
+        assert response.status == 200
+        health: dict[str, Any] = await response.json()
+        return health
+
+
+async def workers(http: aiohttp.ClientSession, daemon: DaemonProcess) -> Counter[int]:
+    return Counter(row["worker"] for row in (await health_of(http, daemon))["workers"])
+
+
+async def counts_are_of_all(http: aiohttp.ClientSession, daemon: DaemonProcess, requests: int) -> None:
+    """Whichever worker is asked, it shows the sum."""
+    for _ in range(3):
+        async with http.get(f"{daemon.origin}/metrics") as response:
+            assert response.status == 200
+            lines = (await response.text()).splitlines()
+        assert f'lmarena_bridge_requests_total{{status="200"}} {requests}.0' in lines

@@ -1,0 +1,65 @@
+"""The health of several workers together: the worst of those that serve, and which are missing."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from handlers.monitoring.whole import whole
+from handlers.workers.link import Row
+
+ME = os.getpid()
+
+
+def report(status: str = "ok", *reasons: str, answering: int = 0, **unknown: int) -> dict[str, Any]:
+    degraded = [{"part": "accounts", "reason": reason, "message": f"{reason}."} for reason in reasons]
+    reason = reasons[0] if reasons else "ok"
+    return {
+        "status": status,
+        "reason": reason,
+        "degraded": degraded,
+        "answering": answering,
+        "unknown": unknown,
+        "models": 3,
+    }
+
+
+def test_one_that_knows_of_no_others_speaks_for_itself() -> None:
+    own = report("degraded", "expired", answering=2)
+    assert whole(own, ()) == {**own, "workers": []}
+
+
+def test_the_worst_counts_and_nothing_is_said_twice() -> None:
+    roster = (
+        Row(1, ME, "ready", report()),
+        Row(2, 7, "ready", report("down", "blocked", "expired", answering=3, tag=2)),
+        Row(3, 8, "reloading", report("degraded", "expired", answering=1, tag=1)),
+    )
+    health = whole(report(answering=1), roster)
+    assert (health["status"], health["reason"]) == ("down", "blocked")
+    assert [trouble["reason"] for trouble in health["degraded"]] == ["blocked", "expired"]
+    assert (health["answering"], health["unknown"], health["models"]) == (5, {"tag": 3}, 3)
+    assert [row["state"] for row in health["workers"]] == ["ready", "ready", "reloading"]
+
+
+def test_a_missing_worker_is_said_and_its_last_words_do_not_count() -> None:
+    roster = (
+        Row(1, ME, "ready", {}),
+        Row(2, 7, "starting", {}),
+        Row(3, 0, "gone", {}),
+        Row(4, 9, "draining", report("down")),
+    )
+    health = whole(report(), roster)
+    assert (health["status"], health["reason"]) == ("degraded", "worker")
+    assert [trouble["part"] for trouble in health["degraded"]] == ["worker 2", "worker 3"]
+
+
+def test_a_restart_one_after_the_other_is_no_trouble() -> None:
+    roster = (
+        Row(1, 6, "draining", report(answering=4)),
+        Row(1, ME, "ready", report()),
+        Row(2, 7, "ready", report()),
+        Row(2, 8, "starting", {}),
+    )
+    health = whole(report(), roster)
+    assert (health["status"], health["degraded"], health["answering"]) == ("ok", [], 4)
