@@ -4,9 +4,11 @@ What upstream said and what the caller was told are two records: stages may cut 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Self
 
 import orjson
@@ -17,10 +19,14 @@ from bridge.answering.messages import Message, markdown
 from bridge.answering.record import AnswerRecord
 from bridge.answering.second_turn import read_whole
 from bridge.answering.stages import NO_STAGES, Stages, ToolsOutcome
+from bridge.answering.stages.limit import Limit
 from bridge.errors import ApiError, answers_too_large, from_upstream
 from upstream.answer import ArenaAnswer
 from upstream.protocol.errors import Truncated, UpstreamError
 from upstream.protocol.events import Event, Failure, Finish, Images, TextDeltas
+
+#: Longer answers are read for calls and JSON in a thread: mending what is nearly JSON may take a second.
+_READ_IN_THREAD_CHARS: Final = 16_000
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -46,6 +52,8 @@ class Answer:
     _stages: Stages = NO_STAGES
     #: Asks the model once more, in the same evaluation; the answer is the caller's to close.
     _ask_again: Callable[[str], Awaitable[ArenaAnswer]] | None = None
+    #: The most tokens that the caller is to be told; the stages' limit sees only the first answer.
+    _max_tokens: int | None = None
     #: The last batch has been returned: upstream's answer is complete, or a stage needs nothing more of it.
     complete: bool = False
     finish_reason: str | None = None
@@ -77,7 +85,7 @@ class Answer:
     @property
     def tools_outcome(self) -> ToolsOutcome | None:
         """What became of the request's tools; None without tools, or before the answer has ended."""
-        return self._stages.outcome
+        return self._stages.outcome if self._stages else None
 
     @property
     def dropped_chars(self) -> int:
@@ -169,7 +177,8 @@ class Answer:
             return self._conclude(told)
         if finish is None:
             await self._upstream.aclose()
-        rest = self._stages.end(finish.reason if finish else None, complete=finish is not None)
+        reason, complete = finish.reason if finish else None, finish is not None
+        rest = await self._read(self._stages.size, partial(self._stages.end, reason, complete=complete))
         self.told.add(rest)
         batch = [*told, *rest]
         if self._stages.prompt is None:
@@ -180,9 +189,14 @@ class Answer:
         """Ask the model once more, as often as a stage wants it; return what the caller is told then."""
         batch: list[AnswerEvent] = []
         while (prompt := self._stages.prompt) is not None:
-            batch += self._stages.repaired(await self._asked_again(prompt))
+            text = await self._asked_again(prompt)
+            batch += await self._read(len(text or ""), partial(self._stages.repaired, text))
         self.told.add(batch)
         return self._conclude(batch)
+
+    async def _read(self, chars: int, stages: Callable[[], list[AnswerEvent]]) -> list[AnswerEvent]:
+        """Let the stages read an answer of so many characters; in a thread, if it may hold the loop for long."""
+        return await asyncio.to_thread(stages) if chars > _READ_IN_THREAD_CHARS else stages()
 
     def _conclude(self, batch: Sequence[AnswerEvent]) -> Sequence[AnswerEvent]:
         """The caller has been told everything, `batch` being the last of it, or is to be told why it is not."""
@@ -207,6 +221,7 @@ class Answer:
 
         What the caller was told stands: an error here is none of its request.
         """
+        limit = None if self._max_tokens is None else Limit(max(0, self._max_tokens - self.told.usage(0, 0).completion))
         if self._ask_again is None:
             return None
         await self._upstream.aclose()  # it is over, and the site takes one turn after another
@@ -215,7 +230,7 @@ class Answer:
         except (UpstreamError, ApiError) as error:
             _logger.info("the model could not be asked once more: %s", error)
             return None
-        return await read_whole(answer, self.said)
+        return await read_whole(answer, self.said, limit)
 
     async def _completed(self, batch: list[Event]) -> list[Event]:
         """Put the rest of an answer that broke off after text in the place of its failure, if the site has it."""

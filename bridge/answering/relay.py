@@ -41,7 +41,7 @@ class PreparedChat(NamedTuple):
 
     `name` is the model's as asked for, or where `fallback` its own, of a list that an alias stands for; `ignored` names
     what was asked for and has no effect. `instructions` are what the model is told about tools and the form of its
-    answer.
+    answer, which has at most `max_tokens`.
     """
 
     name: str
@@ -51,6 +51,7 @@ class PreparedChat(NamedTuple):
     stages: tuple[StageMaker, ...] = ()
     instructions: str = ""
     fallback: bool = False
+    max_tokens: int | None = None
 
 
 class Relay:
@@ -106,7 +107,8 @@ class Relay:
         told = instructions(request.tools, request.json_format)
         if request.truncate:
             messages = transcript.shortened(messages, told, self._config().upstream.max_prompt_chars)
-        return PreparedChat(name, model, messages, ignored, stages_of(request), told, fallback is not None)
+        stages, falls_back = stages_of(request), fallback is not None
+        return PreparedChat(name, model, messages, ignored, stages, told, falls_back, request.max_tokens)
 
     async def answer(self, asked: PreparedChat, key: ApiKey, prompt_tokens: int, *, apart: bool = False) -> Answer:
         """Ask upstream, and again where that is allowed, until an answer begins; it is the caller's to close.
@@ -147,6 +149,7 @@ class Relay:
             recover,
             Stages(asked.stages, repairs=config.agents.repairs) if asked.stages else NO_STAGES,
             partial(self._ask_again, chat, begun),
+            asked.max_tokens,
         )
 
     def _begin(self, asked: PreparedChat, key: ApiKey, *, apart: bool) -> Chat:

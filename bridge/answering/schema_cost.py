@@ -108,12 +108,17 @@ def expands_too_far(schema: dict[str, object]) -> bool:
     return size(schema) > MAX_EXPANDED
 
 
-def takes_too_long(schema: dict[str, object], value: object) -> bool:
+def plain_size(schema: dict[str, object]) -> int | None:
+    """The parts of a schema without references; None where there are some."""
+    return None if _has_references(schema) else _size(schema)
+
+
+def takes_too_long(schema: dict[str, object], value: object, plain: int | None) -> bool:
     """Whether checking a value would hold too many parts of a schema against it, were none of them left out.
 
-    Raises RecursionError and TooIntricate as `expands_too_far` does.
+    `plain` is the schema's `plain_size`. Raises RecursionError and TooIntricate as `expands_too_far` does.
     """
-    if not _has_references(schema) and _size(schema) * _size(value) <= MAX_CHECKS:
+    if plain is not None and plain * _size(value) <= MAX_CHECKS:
         return False
     count = _Counting(schema)
     left: list[tuple[object, _State]] = [(value, count.state(Counter({count.key(schema): 1})))]

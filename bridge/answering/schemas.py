@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
 
-from bridge.answering.schema_cost import TooIntricate, expands_too_far, takes_too_long
+from bridge.answering.schema_cost import TooIntricate, expands_too_far, plain_size, takes_too_long
 
 if TYPE_CHECKING:
     from jsonschema_rs import ValidationError, Validator
@@ -75,22 +75,37 @@ def first_misfit(schema: Mapping[str, object], value: object) -> Misfit | None:
 
     Whole floats are integers, as JSON Schema has it. Formats are not checked. Raises ValueError for an invalid schema.
     """
-    import jsonschema_rs  # when first needed
+    return Checker(schema).first_misfit(value)
 
-    validator = _validator(schema)
-    if _is_too_deep(value):
-        return Misfit("", _TOO_DEEP)
-    try:
-        if takes_too_long(dict(schema), value):
+
+class Checker:
+    """Checks values against one schema that `check_schema` found valid; preparing it takes longer than a check.
+
+    Raises ValueError for an invalid schema.
+    """
+
+    def __init__(self, schema: Mapping[str, object]) -> None:
+        self._schema = dict(schema)
+        self._plain_size = plain_size(self._schema)
+        self._validator = _validator(schema)
+
+    def first_misfit(self, value: object) -> Misfit | None:
+        """Say where a value does not fit; None where it fits."""
+        import jsonschema_rs  # when first needed
+
+        if _is_too_deep(value):
+            return Misfit("", _TOO_DEEP)
+        try:
+            if takes_too_long(self._schema, value, self._plain_size):
+                return Misfit("", _TOO_LONG)
+            self._validator.validate(value)
+        except jsonschema_rs.ValidationError as error:
+            return _misfit(error)
+        except (TooIntricate, RecursionError):
             return Misfit("", _TOO_LONG)
-        validator.validate(value)
-    except jsonschema_rs.ValidationError as error:
-        return _misfit(error)
-    except (TooIntricate, RecursionError):
-        return Misfit("", _TOO_LONG)
-    except ValueError:
-        return Misfit("", _TOO_DEEP)
-    return None
+        except ValueError:
+            return Misfit("", _TOO_DEEP)
+        return None
 
 
 def _validator(schema: Mapping[str, object] | bool) -> Validator:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from bridge.answering.events import MAX_WHOLE_CHARS
 from bridge.answering.record import AnswerRecord
 from bridge.answering.stages import CUT
+from bridge.answering.stages.limit import Limit
 from upstream.answer import ArenaAnswer
 from upstream.protocol.events import Failure, Finish, TextDeltas
 
 
-async def read_whole(answer: ArenaAnswer, said: AnswerRecord) -> str | None:
-    """Read an answer to its end, count it in `said`, and close it; None where it broke, or is not whole."""
+async def read_whole(answer: ArenaAnswer, said: AnswerRecord, limit: Limit | None = None) -> str | None:
+    """Read an answer to its end, count it in `said`, and close it; None where it broke, or is not whole.
+
+    One that goes beyond a `limit` is closed there, and not whole.
+    """
     texts: list[str] = []
     chars = 0
     try:
@@ -18,6 +22,10 @@ async def read_whole(answer: ArenaAnswer, said: AnswerRecord) -> str | None:
             batch = await answer.read()
             events = [event for event in batch if not isinstance(event, Finish | Failure)]
             said.add(events)
+            if limit is not None:
+                limit.feed(events)
+                if limit.done:
+                    return None
             for event in events:
                 if isinstance(event, TextDeltas):
                     texts.append(event.text)

@@ -51,5 +51,5 @@ def usage_of(answers: Sequence[Answer]) -> Usage:
 
 def worst_of(answers: Sequence[Answer]) -> ToolsOutcome | None:
     """The worst of what became of the tools; None without tools."""
-    outcomes = [answer.tools_outcome for answer in answers]
-    return max(filter(None, outcomes), key=list(ToolsOutcome).index, default=None)
+    outcomes = [outcome for answer in answers if (outcome := answer.tools_outcome) is not None]
+    return max(outcomes, key=list(ToolsOutcome).index) if outcomes else None

@@ -165,6 +165,7 @@ async def _stream(
                     log_answer(config, answer)
         except ApiError as error:
             if not (caller.committed or (isinstance(encoder, TellsErrors) and encoder.tells(error))):
+                note_tools(record)
                 raise
             record.fail(error)
             await caller.write_error(encoder.error(error))
@@ -177,16 +178,18 @@ async def _whole(
     """Answer with one document."""
     began, record = time.monotonic(), request[RECORD]
     collector = asked.collector(stamp)
-    with request.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
-        async with await begin(request, key, asked.chat, stamp, fetch) as answer:
-            async for batch in answer:
-                collector.add(batch)
-                answer.keep(collector.size)
-                if record.ttft is None and batch:
-                    record.ttft = time.monotonic() - began
-            log_answer(config, answer)
-            note_tools(record, answer.tools_outcome)
-            body = collector.finish(answer.finish_reason, answer.usage())
+    try:
+        with request.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
+            async with await begin(request, key, asked.chat, stamp, fetch) as answer:
+                async for batch in answer:
+                    collector.add(batch)
+                    answer.keep(collector.size)
+                    if record.ttft is None and batch:
+                        record.ttft = time.monotonic() - began
+                log_answer(config, answer)
+                body = collector.finish(answer.finish_reason, answer.usage())
+    finally:
+        note_tools(record)  # where calls were required and not made, too
     return await write_json(request, body, config)
 
 

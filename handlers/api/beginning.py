@@ -12,7 +12,7 @@ from bridge.access.keys import ApiKey
 from bridge.answering.answer import Answer
 from bridge.answering.chat import ChatRequest
 from bridge.answering.relay import Relay
-from bridge.answering.stages import ToolsOutcome
+from bridge.answering.several import worst_of
 from bridge.config.schema import Config
 from bridge.dialects.dialect import Stamp
 from bridge.errors import ApiError, may_fall_back
@@ -77,8 +77,9 @@ async def _begin(
     return answer
 
 
-def note_tools(record: RequestRecord, outcome: ToolsOutcome | None) -> None:
-    """Say in a header what became of the request's tools."""
+def note_tools(record: RequestRecord) -> None:
+    """Say in a header what became of the request's tools, the worst of several answers; nothing before the end."""
+    outcome = worst_of(record.answers)
     if outcome is not None:
         record.headers["x-bridge-tools"] = outcome.value
 

@@ -13,7 +13,7 @@ from bridge.access.keys import ApiKey
 from bridge.answering.answer import Answer
 from bridge.answering.chat import ChatRequest
 from bridge.answering.prompting import request_tokens
-from bridge.answering.several import begun, side_by_side, usage_of, worst_of
+from bridge.answering.several import begun, side_by_side, usage_of
 from bridge.config.schema import Config
 from bridge.dialects.dialect import DialectRequest, SeveralPrompts, SeveralRequest, Stamp
 from bridge.errors import ApiError, invalid_request
@@ -59,6 +59,7 @@ async def stream_several(
                     await caller.end(encoder.finish(partial(usage_of, answers)))
         except ApiError as error:
             if not caller.committed:
+                note_tools(record)
                 raise
             record.fail(error)
             await caller.write_error(encoder.error(error))
@@ -80,11 +81,13 @@ async def several_whole(
         log_answer(config, answer)
         collector.finish_one(index, answer.finish_reason)
 
-    with request.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
-        async with begun(_asks(request, key, asked, stamp)) as answers:
-            await side_by_side([collect(index, answer) for index, answer in enumerate(answers)])
-            note_tools(record, worst_of(answers))
-            body = collector.finish(usage_of(answers))
+    try:
+        with request.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
+            async with begun(_asks(request, key, asked, stamp)) as answers:
+                await side_by_side([collect(index, answer) for index, answer in enumerate(answers)])
+                body = collector.finish(usage_of(answers))
+    finally:
+        note_tools(record)
     return await write_json(request, body, config)
 
 

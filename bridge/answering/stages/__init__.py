@@ -64,7 +64,7 @@ class ReadingStage(ABC):
     offers_tools: bool = False
     #: Characters of the answer that the caller is not told, since they are neither text nor call.
     dropped: int = 0
-    #: Characters that are held back.
+    #: Characters that are kept until the answer has ended: held back, or to be checked then.
     size: int = 0
 
     @abstractmethod
@@ -127,7 +127,7 @@ class Stages:
 
     @property
     def size(self) -> int:
-        """Characters that are held back."""
+        """Characters that are kept until the answer has ended."""
         return sum([reader.size for reader in self._readers])
 
     @property

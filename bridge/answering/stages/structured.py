@@ -12,7 +12,7 @@ from bridge.answering.deltas import rewritten, text_delta
 from bridge.answering.events import MAX_WHOLE_CHARS, AnswerEvent, ToolCalls
 from bridge.answering.schemas import first_misfit
 from bridge.answering.stages import ReadingStage
-from bridge.answering.tools.json_values import Extent, compact, read_nearly, read_value, skip_spaces
+from bridge.answering.tools.json_values import Extent, compact, is_too_long, read_nearly, read_value, skip_spaces
 from bridge.answering.tools.repair import json_prompt
 from bridge.errors import answer_too_long, invalid_model_output
 from upstream.protocol.events import TextDeltas
@@ -67,7 +67,7 @@ class JsonStage(ReadingStage):
                 continue
             self._called |= isinstance(event, ToolCalls)
             passed.append(event)
-        if self.size + self._sent_chars > MAX_WHOLE_CHARS:
+        if self.size > MAX_WHOLE_CHARS:
             raise answer_too_long(MAX_WHOLE_CHARS)
         return passed
 
@@ -139,6 +139,7 @@ class JsonStage(ReadingStage):
         self._around |= bool(text[len(going) :].strip())
         self._sent.append(going)
         self._sent_chars += len(going)
+        self.size += len(going)
         return going
 
     def _check_sent(self) -> list[AnswerEvent]:
@@ -160,7 +161,11 @@ def found_in(text: str, schema: Mapping[str, object] | None, opening: re.Pattern
         if not mistake:
             return found, ""
         first_mistake = first_mistake or mistake
-    return None, first_mistake or "it holds no valid JSON."
+    if first_mistake:
+        return None, first_mistake
+    place = opening.search(text)
+    too_long = place is not None and is_too_long(text, place.start())
+    return None, "its JSON is not valid, and too long to be mended." if too_long else "it holds no valid JSON."
 
 
 def misfit_of(value: object, schema: Mapping[str, object] | None) -> str:

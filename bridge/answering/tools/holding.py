@@ -23,6 +23,8 @@ from bridge.answering.tools.parts import calls_in
 _UNDECIDED_CHARS: Final = 200
 #: So much of what has gone on is looked at, besides the line that it ends with.
 _CONTEXT_CHARS: Final = 10
+#: Longer JSON is not read in the moment in which it ends: it waits for the end of the answer, or for more text.
+_READ_AT_ONCE_CHARS: Final = 16_000
 #: White space waits for what follows it, but no more of it than this.
 _MAX_SPACES: Final = 1000
 #: Text that neither begins anything nor ends in white space.
@@ -217,6 +219,9 @@ class _BareJson:
         return behind < len(whole)
 
     def _is_call(self, whole: str) -> bool:
+        """Whether it calls a tool, as far as can be said here: what takes long is judged at the answer's end."""
+        if len(whole) > _READ_AT_ONCE_CHARS:
+            return True
         value = read_nearly(whole, self._at)
         calls = None if value is None else calls_in(value.value)
         return calls is not None and all(self._offered.find(call.name) for call in calls)

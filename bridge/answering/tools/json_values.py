@@ -22,8 +22,17 @@ _BEFORE_STRING: Final = re.compile(r"[\[{,:(]\s*\Z")
 _BEHIND_STRING: Final = re.compile(r"\s*(?:[,:}\]]|\Z)")
 _UNFINISHED: Final = ("{", "[", ",", ":")
 
-#: A longer text is not mended: that holds the event loop for a quarter of a second.
+#: A longer text is not mended, which may take a second; long strings in which nothing is wrong do not count.
 MAX_MENDED_CHARS: Final = 200_000
+#: So far the end of what is not quite JSON is looked for.
+_MAX_EXTENT: Final = 4_000_000
+#: Strings are set aside that are at least so long, in a text that is: the library's time grows with their square.
+_LONG_STRING: Final = 2000
+_LONG_TEXT: Final = 50_000
+_STRING: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_ENDS_STRING: Final = re.compile(r"\s*(?:[,:}\]]|\Z)")
+#: Stands with a number in the place of a string that is set aside; texts with this character are left alone.
+_ASIDE: Final = "\ue000"
 
 
 class Value(NamedTuple):
@@ -61,10 +70,14 @@ def read_nearly(text: str, at: int = 0) -> Value | None:
     if strict is not None:
         return strict
     end = _end_of_nearly(text, at)
-    if end - at > MAX_MENDED_CHARS:
-        return None
     value = _mended(text[at:end])
     return None if value is None else Value(value, end, mended=True)
+
+
+def is_too_long(text: str, at: int = 0) -> bool:
+    """Whether what begins at a place was not to be mended for its length; it is said to the model and the caller."""
+    start = skip_spaces(text, at)
+    return len(text) - start > MAX_MENDED_CHARS and _end_of_nearly(text, start) - start > MAX_MENDED_CHARS
 
 
 def skip_spaces(text: str, at: int) -> int:
@@ -123,11 +136,45 @@ def _mended(text: str) -> dict[str, object] | list[object] | None:
     text = text.rstrip()
     if text.endswith(_UNFINISHED):
         return None
+    aside: list[str] = []
+    if len(text) > _LONG_TEXT and _ASIDE not in text:
+        text = _set_aside(text, aside)
+    if len(text) > MAX_MENDED_CHARS:
+        return None
     try:
-        value = repair_json(text, return_objects=True, skip_json_loads=True)
+        value: object = repair_json(text, return_objects=True, skip_json_loads=True)
+        if aside:
+            value = _put_back(value, aside)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict | list) and value else None
+    return value if isinstance(value, dict | list) and value and not any(aside) else None
+
+
+def _set_aside(text: str, aside: list[str]) -> str:
+    """Put a mark in the place of each long string; `aside` gets what stood there."""
+
+    def mark(found: re.Match[str]) -> str:
+        before, behind = text[max(0, found.start() - 20) : found.start()].rstrip(), found.end()
+        if len(found[0]) < _LONG_STRING or before[-1:] not in "[{,:" or not _ENDS_STRING.match(text, behind):
+            return found[0]
+        aside.append(found[0])
+        return f'"{_ASIDE}{len(aside) - 1}{_ASIDE}"'
+
+    return _STRING.sub(mark, text)
+
+
+def _put_back(value: object, aside: list[str]) -> object:
+    """Put each string where its mark stands, and take it out of `aside`. Raises ValueError where a mark is damaged."""
+    match value:
+        case dict():
+            return {str(_put_back(name, aside)): _put_back(inner, aside) for name, inner in value.items()}
+        case list():
+            return [_put_back(inner, aside) for inner in value]
+        case str() if _ASIDE in value:
+            place = int(value.removeprefix(_ASIDE).removesuffix(_ASIDE))
+            string, aside[place] = aside[place], ""
+            return _DECODER.decode(string)
+    return value
 
 
 def _end_of_nearly(text: str, at: int) -> int:
@@ -135,7 +182,7 @@ def _end_of_nearly(text: str, at: int) -> int:
     depth, quote, unquoted_closer = 0, "", None
     for token in _TOKENS.finditer(text, at):
         char = token[0]
-        if token.start() - at > MAX_MENDED_CHARS:
+        if token.start() - at > _MAX_EXTENT:
             break
         if token["closer"]:
             if not quote:

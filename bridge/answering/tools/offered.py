@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from bridge.answering.chat import Tool, Tools
 from bridge.answering.messages import ToolCall
-from bridge.answering.schemas import first_misfit
+from bridge.answering.schemas import Checker
 from bridge.answering.tools.json_values import compact, read_nearly, skip_spaces
 from bridge.answering.tools.typed_values import value_of
 
@@ -44,6 +44,7 @@ class Offered:
         self._new_id = new_id
         self._by_name = {tool.name: tool for tool in tools.tools if tool.name in tools.allowed}
         self._by_folded_name = {name.casefold(): tool for name, tool in self._by_name.items()}
+        self._checkers: dict[str, Checker] = {}
         #: The length of the longest name that a model may write for one of them.
         self.longest_name = max(map(len, self._by_name), default=0) + max(map(len, _PREFIXES))
 
@@ -75,7 +76,9 @@ class Offered:
             return Wrong(f'The arguments of "{tool.name}" are not a JSON object.')
         misfit = None
         if tool.parameters is not None and tool.checkable:
-            misfit = first_misfit(tool.parameters, arguments)
+            if tool.name not in self._checkers:
+                self._checkers[tool.name] = Checker(tool.parameters)
+            misfit = self._checkers[tool.name].first_misfit(arguments)
         if misfit is not None:
             place = f" (at {misfit.path})" if misfit.path else ""
             return Wrong(f'The arguments of "{tool.name}" do not fit its parameters{place}: {misfit.message}')

@@ -95,7 +95,7 @@ def next_beginning(text: str, at: int) -> int:
 def _is_spoken_of(text: str, at: int) -> bool:
     """Whether a marker is text: behind a quotation mark, on a line with one that is, in inline code, or quoted."""
     start = max(at - LINE_CHARS, 0)
-    line = text[max(text.rfind("\n", start, at) + 1, start) : at]
-    return (
-        line[-1:] in _QUOTES or line.count("`") % 2 == 1 or line.lstrip()[:1] == ">" or _QUOTED.search(line) is not None
-    )
+    begins = text.rfind("\n", start, at) + 1
+    line = text[max(begins, start) : at]
+    quoted = line.lstrip()[:1] == ">" and (begins > 0 or start == 0)  # of a longer line the beginning is not seen
+    return quoted or line[-1:] in _QUOTES or line.count("`") % 2 == 1 or _QUOTED.search(line) is not None

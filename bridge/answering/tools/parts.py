@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from bridge.answering.tools.json_values import read_nearly, skip_spaces
+from bridge.answering.tools.json_values import is_too_long, read_nearly, skip_spaces
 from bridge.answering.tools.offered import RawCall
 
 _NAMES: Final = ("name", "function", "tool")
@@ -72,7 +72,8 @@ def read_calls_as_json(text: str, at: int, closer: re.Pattern[str] | None) -> Bl
         value = read_nearly(text, at)
         found = None if value is None else calls_in(value.value)
         if value is None or found is None:
-            return Block((), max(at, start), "It is not valid JSON with a name and arguments.")
+            too_long = " and is too long to be mended" if value is None and is_too_long(text, at) else ""
+            return Block((), max(at, start), f"It is not valid JSON with a name and arguments{too_long}.")
         calls += found
         mended |= value.mended
         at = value.end

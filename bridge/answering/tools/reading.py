@@ -6,9 +6,10 @@ import re
 from typing import Final, NamedTuple
 
 from bridge.answering.messages import ToolCall
+from bridge.answering.tools.effort import Effort
 from bridge.answering.tools.fences import LineStart, LineStarts, closing, end_of_closing, info, prospect
 from bridge.answering.tools.forms import at_line_start
-from bridge.answering.tools.json_values import Extent, read_nearly, skip_spaces
+from bridge.answering.tools.json_values import MAX_MENDED_CHARS, Extent, read_nearly, skip_spaces
 from bridge.answering.tools.offered import Offered, Wrong
 from bridge.answering.tools.openings import Found, Openings, opening_at
 from bridge.answering.tools.parts import Block, calls_in
@@ -22,8 +23,6 @@ _LEFT_OVER: Final = re.compile(
 
 #: So many places are tried at which bare JSON may begin.
 _MAX_BARE: Final = 3
-#: So many openings are looked at: no answer has more calls, and each may be looked for in the whole of it.
-_MAX_OPENINGS: Final = 500
 
 
 class Reading(NamedTuple):
@@ -60,15 +59,12 @@ class _Reader:
         self._dropped = 0
         self._whole = True
         self._bare_left = _MAX_BARE
-        self._openings_left = _MAX_OPENINGS
+        self._effort = Effort()
         self._wrapper: int | None = None  # where one begins in which no call has been found yet
 
     def read(self) -> Reading:
         """Read it all."""
-        while (fence_or_block := self._next()) is not None:
-            if self._openings_left <= 0:
-                self._give_up()
-                break
+        while not self._effort.spent and (fence_or_block := self._next()) is not None:
             if isinstance(fence_or_block, Found):
                 if fence_or_block.form is None:
                     if self._start is None:
@@ -80,6 +76,8 @@ class _Reader:
                 self._take_fence(fence_or_block)
             elif self._take_bare(fence_or_block.at):
                 break
+        if self._effort.spent:
+            self._give_up()
         if self._wrapper is not None and at_line_start(self._text, self._wrapper):
             self._wrong.append("A block of calls was opened in which there is none.")
             self._start = self._wrapper if self._start is None else self._start
@@ -88,8 +86,8 @@ class _Reader:
         return Reading(tuple(self._calls), self._start, tuple(self._wrong), self._dropped, self._whole)
 
     def _give_up(self) -> None:
-        """There are too many blocks: nothing of them is called."""
-        self._wrong.append(f"There are more than {_MAX_OPENINGS} blocks.")
+        """There are too many blocks, or too many that are not as they should be: nothing of them is called."""
+        self._wrong.insert(0, "There are too many calls, or too many that cannot be read. Write fewer.")
         self._calls.clear()
         self._start = self._at if self._start is None else self._start
 
@@ -102,11 +100,16 @@ class _Reader:
 
     def _take(self, found: Found) -> None:
         """Read the block that begins here."""
-        self._openings_left -= 1
         block = found.form.read(self._text, found.start, found.end) if found.form is not None else None
+        rest = len(self._text) - found.end
         if block is None:
+            self._effort.read(searched=rest)
             self._at = found.end
             return
+        self._effort.read(
+            searched=rest if block.problem or not (block.closed or block.wrapper) else 0,
+            mended=min(block.end - found.start, MAX_MENDED_CHARS) if block.problem or block.mended else 0,
+        )
         if block.wrapper:
             self._wrapper = found.start if self._wrapper is None else self._wrapper
             self._at = max(block.end, found.end)
@@ -122,6 +125,9 @@ class _Reader:
         if block.problem:
             self._wrong.append(block.problem)
         for raw in block.calls:
+            if self._effort.spent:
+                break
+            self._effort.read()
             call = self._offered.call(raw)
             if isinstance(call, Wrong):
                 self._wrong.append(call.why)

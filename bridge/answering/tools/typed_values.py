@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import unquote
 
-from bridge.answering.tools.json_values import read_nearly, read_value, skip_spaces
+from bridge.answering.tools.json_values import compact, read_nearly, read_value, skip_spaces
 
 #: References are followed so many times: they may lead in a circle.
 _MAX_DEPTH: Final = 20
@@ -25,10 +25,13 @@ _WORDS: Final = {"true": True, "false": False, "null": None, "none": None}
 
 def value_of(text: str, name: str, parameters: Mapping[str, object] | None) -> object:
     """Read the text that was given for a parameter. A string stays a string; without a type JSON if it is JSON."""
-    types = set(_types(_schema_of(name, parameters), parameters or {}, _MAX_DEPTH))
-    if "string" in types:
-        return None if "null" in types and text.strip() == "null" else text
+    schema = _schema_of(name, parameters)
+    types = set(_types(schema, parameters or {}, _MAX_DEPTH))
+    if types == {"string"}:
+        return text
     stripped = text.strip()
+    if "string" in types:
+        return _of_union(text, stripped, schema, parameters or {})
     if not types or types & {"integer", "number"}:
         value = _whole_value(stripped)
         if value is not None:
@@ -40,6 +43,42 @@ def value_of(text: str, name: str, parameters: Mapping[str, object] | None) -> o
         if nearly is not None and nearly.end == len(stripped):
             return nearly.value
     return text
+
+
+def _of_union(text: str, stripped: str, schema: object, root: Mapping[str, object]) -> object:
+    """Read a text that may be a string and other things: what JSON makes of it, if the schema has a place for that.
+
+    A string that the schema lists stays one, and so does what another number would be once written again (`1.10`).
+    """
+    parts = [*_parts(schema, root, _MAX_DEPTH)] if isinstance(schema, Mapping) else []
+    if any(text in _listed(part) for part in parts):
+        return text
+    read = _whole_value(stripped)
+    if read is None or isinstance(read.value, str):
+        return text
+    value = read.value
+    if isinstance(value, int | float) and compact(value) != stripped:
+        return text
+    return value if any(_has_place(part, value) for part in parts) else text
+
+
+def _has_place(part: Mapping[str, object], value: object) -> bool:
+    """Whether one part of a schema takes a value that is no string, as far as its type and the values listed say."""
+    listed = _listed(part)
+    if listed:
+        return compact(value) in [compact(each) for each in listed]
+    types = part.get("type")
+    names = [types] if isinstance(types, str) else types if isinstance(types, list | tuple) else ()
+    kind = next(name for kind, name in _TYPES if isinstance(value, kind))
+    if kind == "integer" or (isinstance(value, float) and value.is_integer()):
+        return "integer" in names or "number" in names
+    return kind in names
+
+
+def _listed(part: Mapping[str, object]) -> list[object]:
+    """The values that a part of a schema lists, if it does."""
+    values = part.get("enum")
+    return [part["const"]] if "const" in part else list(values) if isinstance(values, list | tuple) else []
 
 
 def _whole_value(text: str) -> _Read | None:

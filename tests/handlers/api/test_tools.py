@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from running import RunningBridge, running_bridge
 from tool_forms import WEATHER, block, offering
 
 from bridge.answering.chat import JsonFormat, Tools
+from bridge.answering.events import AnswerEvent
+from bridge.answering.tools.stage import ToolsStage
 from upstream.arena import Arena, Line, Step, Turn, Until
 
 GOOD = block([("get_weather", {"city": "Paris"})])
@@ -175,13 +178,93 @@ async def test_a_required_call_that_does_not_come_is_an_error(
 ) -> None:
     offer(agents, offering(required=True))
     arena.script = answers("It is sunny.", "Really.")
-    status, _, body = await ask(bridge, "How is the weather?")
+    status, headers, body = await ask(bridge, "How is the weather?")
     assert (status, orjson.loads(body)["error"]["code"]) == (502, "invalid_model_output")
+    assert headers["x-bridge-tools"] == "unparsed"
     arena.script = answers("It is sunny.", "Really.")
     status, _, body = await ask(bridge, "How is the weather there?", stream=True)
     if status == 200:  # its text had gone out
         last = frames(body)[-1]
         assert orjson.loads(last)["error"]["code"] == "invalid_model_output"
+
+
+async def test_an_error_before_anything_of_a_stream_says_what_became_of_the_tools(
+    arena: Arena, bridge: RunningBridge, agents: Agents
+) -> None:
+    offer(agents, offering(required=True))
+    arena.script = answers(WRONG, WRONG)
+    status, headers, body = await ask(bridge, "How is the weather?", stream=True)
+    assert (status, orjson.loads(body)["error"]["code"]) == (502, "invalid_model_output")
+    assert headers["x-bridge-tools"] == "unparsed"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_of_several_answers_one_without_the_required_call_is_an_error_that_says_so(
+    arena: Arena, bridge: RunningBridge, agents: Agents, stream: bool
+) -> None:
+    agents.change = lambda chat: chat._replace(tools=offering(required=True), choices=2)
+    arena.script = answers(*[WRONG] * 4)
+    status, headers, _ = await ask(bridge, "How is the weather?", stream=stream)
+    assert (status, headers["x-bridge-tools"]) == (502, "unparsed")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_limit_bounds_the_answer_to_a_repair_too(
+    arena: Arena, bridge: RunningBridge, agents: Agents, stream: bool
+) -> None:
+    """The repair goes on and on: it is closed upstream, and the first answer is a text after all."""
+    first = True
+
+    async def script(_: Turn) -> AsyncIterator[Step]:
+        nonlocal first
+        if first:
+            first = False
+            yield Line("a0", f"I look.\n{WRONG}")
+            yield Line("ad", {"finishReason": "stop"})
+            return
+        yield Line("a0", GOOD + " and so on" * 100)
+        yield Until(asyncio.Event())  # for as long as the bridge keeps the call open
+
+    agents.change = lambda chat: chat._replace(tools=offering(), max_tokens=100)
+    arena.script = script
+    async with asyncio.timeout(10):
+        _, _, body = await ask(bridge, "How is the weather?", stream=stream)
+        await arena.chats[-1].done.wait()
+    assert len(arena.chats) == 2
+    last = deltas_of(body)[-1] if stream else choice_of(body)
+    assert last["finish_reason"] == "stop"
+    assert b"get_weather" not in body
+    if not stream:
+        assert orjson.loads(body)["usage"]["completion_tokens"] <= 100
+
+
+async def test_a_repair_within_the_limit_is_taken(arena: Arena, bridge: RunningBridge, agents: Agents) -> None:
+    agents.change = lambda chat: chat._replace(tools=offering(), max_tokens=100)
+    arena.script = answers(f"I look.\n{WRONG}", GOOD)
+    _, headers, _ = await ask(bridge, "How is the weather?")
+    assert headers["x-bridge-tools"] == "repaired"
+
+
+async def test_long_answers_are_read_beside_the_loop(
+    arena: Arena, bridge: RunningBridge, agents: Agents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What may take long is read in another thread than the loop's, short answers are not."""
+    threads: list[bool] = []
+    conclude = ToolsStage.conclude
+
+    def seen(stage: ToolsStage, *, cut: bool, may_ask: bool) -> list[AnswerEvent]:
+        threads.append(threading.current_thread() is not threading.main_thread())
+        return conclude(stage, cut=cut, may_ask=may_ask)
+
+    monkeypatch.setattr(ToolsStage, "conclude", seen)
+    offer(agents, offering())
+    nearly = block([("get_weather", {"city": "P" * 20_000})]).replace("}}", ",}}")
+    arena.script = answers(GOOD, nearly)
+    for city in ("Paris", "P" * 20_000):
+        choice = choice_of((await ask(bridge, city[:1] * len(threads) + "?"))[2])
+        arguments = choice["message"]["tool_calls"][0]["function"]["arguments"]
+        assert orjson.loads(arguments) == {"city": city}
+    assert threads == [False, True]
 
 
 async def test_a_caller_that_leaves_ends_the_repair(arena: Arena, bridge: RunningBridge, agents: Agents) -> None:

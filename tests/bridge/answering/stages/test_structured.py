@@ -15,6 +15,7 @@ from staged import Told, cut_at, told
 from tool_forms import block, offering
 
 from bridge.answering.chat import JsonFormat
+from bridge.answering.deltas import text_delta
 from bridge.answering.stages import StageMaker, ToolsOutcome
 from bridge.answering.stages.structured import JsonStage
 from bridge.answering.tools.stage import ToolsStage
@@ -183,3 +184,18 @@ def test_any_object_is_found_over_any_cut(
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     pieces = cut_at(f"Well, here it is:\n```json\n{text}\n```\n", places)
     assert answered(pieces, schema=None, streamed=streamed).text == text
+
+
+def test_json_that_is_too_long_to_be_mended_is_refused_in_these_words() -> None:
+    answer = answered("{'name': '" + "x" * 200_000 + "'}")
+    assert answer.text == ""
+    assert answer.stages.error is not None
+    assert "too long to be mended" in answer.stages.error.message
+
+
+def test_what_a_stream_has_told_of_its_json_is_counted_while_it_is_kept() -> None:
+    stage = JsonStage(JsonFormat(SCHEMA), streamed=True)
+    pieces = ['{"name": "', "a" * 1000]
+    for piece in pieces:
+        stage.feed([text_delta(piece)])
+    assert stage.size == sum(map(len, pieces))

@@ -60,6 +60,14 @@ class Maker:
             lambda: ({"type": "number"}, lambda: self.random.choice([0, 1.5, -2e10, 3])),
             lambda: ({"type": "boolean"}, lambda: self.random.random() < 0.5),
             lambda: ({"type": ["integer", "null"]}, lambda: self.random.choice([None, 7])),
+            lambda: (
+                {"type": ["string", "number", "null"]},
+                lambda: self.random.choice(["word", "1.10", "12 apples", None, 12, 1.5, -3]),
+            ),
+            lambda: (
+                {"anyOf": [{"enum": ["auto", "7"]}, {"type": "integer"}, {"type": "boolean"}]},
+                lambda: self.random.choice(["auto", "7", 12, False]),
+            ),
             self._enum,
             lambda: ({"const": "fixed"}, lambda: "fixed"),
             lambda: ({"type": "string", "format": "uri", "maxLength": 90}, lambda: "https://example.org/?a=b&c=d"),

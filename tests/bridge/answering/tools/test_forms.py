@@ -18,7 +18,10 @@ from bridge.answering.deltas import text_delta
 from bridge.answering.events import AnswerEvent, ToolCalls
 from bridge.answering.messages import ToolCall
 from bridge.answering.stages import ToolsOutcome
+from bridge.answering.tools.json_values import MAX_MENDED_CHARS
+from bridge.answering.tools.offered import Offered
 from bridge.answering.tools.openings import LONGEST
+from bridge.answering.tools.reading import read as reading_of
 from bridge.answering.tools.stage import ToolsStage
 from upstream.protocol.events import TextDeltas
 
@@ -133,6 +136,33 @@ def test_json_that_is_nearly_right_is_mended(json_text: str, arguments: str) -> 
         assert read(f"<tool_call>\n{json_text}\n{closing}").called == [("get_weather", arguments)]
 
 
+LONG = 'print("it\'s fine")  # {}\n' * 15_000
+
+
+@pytest.mark.parametrize(
+    "json_text",
+    [
+        '{"name": "get_weather", "arguments": {"city": LONG,},}',
+        "{'name': 'get_weather', 'arguments': {'city': LONG}}",
+        '{"name": "get_weather", "arguments": {"city": LONG',
+        '{"name": "get_weather", /* here */ "arguments": {"city": LONG}}',
+    ],
+)
+def test_json_with_a_long_string_is_mended_around_it(json_text: str) -> None:
+    text = json_text.replace("LONG", json.dumps(LONG))
+    assert len(text) > MAX_MENDED_CHARS
+    ((name, arguments),) = read(f"<tool_call>\n{text}\n</tool_call>").called
+    assert (name, json.loads(arguments)) == ("get_weather", {"city": LONG})
+
+
+@pytest.mark.parametrize("city", ["'" + "x" * MAX_MENDED_CHARS + "'", '"' + 'say "hi" to\n' * 20_000 + '"'])
+def test_what_is_too_long_to_be_mended_is_said(city: str) -> None:
+    text = f'<tool_call>\n{{"name": "get_weather", "arguments": {{"city": {city},}}}}\n</tool_call>'
+    reading = reading_of(text, 0, Offered(offering()))
+    assert reading.calls == ()
+    assert reading.wrong == ("It is not valid JSON with a name and arguments and is too long to be mended.",)
+
+
 def test_json_that_was_only_begun_is_not_mended() -> None:
     tools = offering(NOW)
     assert read('<tool_call>\n{"name": "now", "arguments": {', tools).called == []
@@ -150,8 +180,18 @@ def test_values_in_xml_are_read_by_the_schemas_type() -> None:
             "object": {"anyOf": [{"type": "object"}, {"type": "null"}]},
             "enum": {"enum": ["12", "a"]},
             "free": {},
+            "number or string": {"type": ["string", "number"]},
+            "word or number": {"anyOf": [{"type": "string"}, {"type": "number"}]},
+            "version": {"type": ["number", "string"]},
+            "whole or string": {"type": ["string", "integer"]},
+            "listed or number": {"oneOf": [{"enum": ["auto", "12"]}, {"type": "number"}]},
+            "listed": {"enum": ["a", 1, True]},
+            "listed as a word": {"enum": ["1", 1]},
+            "string or nothing": {"type": ["string", "null"]},
+            "string or flag": {"$ref": "#/$defs/either"},
+            "string or list": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
         },
-        "$defs": {"flag": {"type": "boolean"}},
+        "$defs": {"flag": {"type": "boolean"}, "either": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/flag"}]}},
     }
     values = {
         "string": "12",
@@ -163,6 +203,16 @@ def test_values_in_xml_are_read_by_the_schemas_type() -> None:
         "enum": "12",
         "free": "[1]",
         "unknown": "a &amp; b",
+        "number or string": "12",
+        "word or number": "twelve",
+        "version": "1.10",
+        "whole or string": "1.5",
+        "listed or number": "12",
+        "listed": "1",
+        "listed as a word": "1",
+        "string or nothing": "null",
+        "string or flag": "true",
+        "string or list": '["a"]',
     }
     expected = {
         "string": "12",
@@ -174,6 +224,16 @@ def test_values_in_xml_are_read_by_the_schemas_type() -> None:
         "enum": "12",
         "free": [1],
         "unknown": "a &amp; b",
+        "number or string": 12,
+        "word or number": "twelve",
+        "version": "1.10",  # a number would lose the nought
+        "whole or string": "1.5",
+        "listed or number": "12",
+        "listed": 1,
+        "listed as a word": "1",
+        "string or nothing": None,
+        "string or flag": True,
+        "string or list": ["a"],
     }
     tools = offering(WEATHER._replace(parameters=schema))
     for form in ("XML", "XML with =", "name, then pairs"):

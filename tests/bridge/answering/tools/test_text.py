@@ -10,10 +10,11 @@ from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 from staged import Told, cut_at, told
-from tool_forms import FORMS, block, offering
+from tool_forms import FORMS, offering
 
 from bridge.answering.deltas import text_delta
 from bridge.answering.stages import ToolsOutcome
+from bridge.answering.tools.effort import MAX_BLOCKS
 from bridge.answering.tools.holding import Holding
 from bridge.answering.tools.offered import Offered
 from bridge.answering.tools.stage import ToolsStage
@@ -219,8 +220,8 @@ def test_json_is_followed_without_reading_it_again_and_again() -> None:
     assert time.process_time() - began < 5
 
 
-def test_an_answer_of_hundreds_of_blocks_calls_nothing() -> None:
-    text = block([("now", {})]) * 600
+def test_an_answer_of_more_blocks_than_are_read_calls_nothing() -> None:
+    text = "[TOOL_CALLS]now[ARGS]{}" * (MAX_BLOCKS // 2 + 1)
     answer = told([partial(ToolsStage, offering())], [text])
     assert not answer.calls
     assert answer.text == text

@@ -1,0 +1,78 @@
+"""How many blocks an answer may have, and how long reading them may take, whatever stands in them."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from tool_forms import FORMS, RUN, WEATHER, block, offering
+
+from bridge.answering.tools.effort import MAX_BLOCKS, MAX_MENDED_IN_ALL
+from bridge.answering.tools.offered import Offered
+from bridge.answering.tools.reading import Reading, read
+
+#: What reading may take in seconds of CPU; it takes 0.4 at most on a machine of 2026.
+LONGEST = 4.0
+
+
+def read_within_bounds(text: str) -> Reading:
+    began = time.thread_time()
+    reading = read(text, 0, Offered(offering()))
+    assert time.thread_time() - began < LONGEST
+    return reading
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_hundreds_of_calls_are_read(form: str) -> None:
+    reading = read_within_bounds(FORMS[form]([("get_weather", {"city": "Paris"})] * 700))
+    assert (len(reading.calls), reading.wrong) == (700, ())
+
+
+def test_one_block_of_many_calls_counts_as_so_many() -> None:
+    calls = json.dumps([{"name": "get_weather", "arguments": {"city": "Paris"}}] * (MAX_BLOCKS + 1))
+    reading = read_within_bounds(f"<tool_call>{calls}</tool_call>")
+    assert (reading.calls, reading.start) == ((), 0)
+    assert reading.wrong[0].startswith("There are too many calls")
+
+
+def test_more_blocks_than_any_answer_has_call_nothing() -> None:
+    reading = read_within_bounds(f"{block([('get_weather', {'city': 'Paris'})])}\n" * (MAX_BLOCKS // 2 + 1))
+    assert (reading.calls, reading.start) == ((), 0)
+    assert reading.wrong[0].startswith("There are too many calls")
+
+
+#: Blocks that are not as they should be, and so are looked for to the end of the answer.
+BAD = {
+    "not closed": '<|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>{"city":"Paris"}\n',
+    "no JSON": "<tool_call>\n{{{\n</tool_call>\n",
+    "begun": '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Par\n',
+    "spoken of": "<tool_call> is what it is called\n",
+    "nearly JSON": '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris",}}\n</tool_call>\n',
+    "a pair without an end": "<tool_call>get_weather<arg_key>city</arg_key><arg_value>Paris\n",
+    "a parameter without an end": '<invoke name="get_weather"><parameter name="city">Paris\n',
+    "a fence without an end": "```\n<tool_call>\n",
+}
+
+
+@pytest.mark.parametrize("piece", BAD.values(), ids=BAD)
+@pytest.mark.parametrize("padding", [0, 1000], ids=["dense", "sparse"])
+def test_bad_blocks_are_given_up_in_time(piece: str, padding: int) -> None:
+    filled = piece + "word " * (padding // 5) + "\n"
+    read_within_bounds(filled * (200_000 // len(filled)))
+
+
+def test_a_few_that_are_not_closed_or_mended_are_called_among_many_others() -> None:
+    good, nearly = block([("get_weather", {"city": "Paris"})]), BAD["nearly JSON"]
+    assert len(read_within_bounds(f"{good}\n{nearly}\n{BAD['not closed']}" * 200).calls) == 600
+    assert 200 * len(nearly) < MAX_MENDED_IN_ALL
+
+
+def test_a_large_schema_is_prepared_once() -> None:
+    properties = {f"p{number}": {"type": "string", "description": "x" * 100} for number in range(500)}
+    parameters = {**(WEATHER.parameters or {}), "properties": {"city": {"type": "string"}, **properties}}
+    tools = offering(WEATHER._replace(parameters=parameters), RUN)
+    began = time.thread_time()
+    reading = read(f"{block([('get_weather', {'city': 'Paris'})])}\n" * 700, 0, Offered(tools))
+    assert len(reading.calls) == 700
+    assert time.thread_time() - began < 1.5  # 4 ms for each would be twice that
