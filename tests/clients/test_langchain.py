@@ -1,4 +1,4 @@
-"""LangChain's `ChatOpenAI`."""
+"""LangChain's `ChatOpenAI`, alone and in LangChain's own agent."""
 
 from __future__ import annotations
 
@@ -38,8 +38,12 @@ async def test_a_failure_in_the_middle(served: Served) -> None:
     await tells_of_a_failure(served, CLIENT)
 
 
-async def test_an_agent(served: Served) -> None:
+async def test_a_loop_of_calls(served: Served) -> None:
     await calls_tools(served, CLIENT, "tools")
+
+
+async def test_an_agent(served: Served) -> None:
+    await calls_tools(served, CLIENT, "agent")
 
 
 async def test_structured_output(served: Served) -> None:

@@ -1,4 +1,4 @@
-"""LangChain's `ChatOpenAI`."""
+"""LangChain's `ChatOpenAI`, alone and as the model of LangChain's own agent."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import openai
 from job import FUNCTIONS, Job, Say, called, run, spoken
+from langchain.agents import create_agent
 from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
@@ -22,7 +23,7 @@ class Animal(BaseModel):
 
 def begin(job: Job) -> Say:
     chat = ChatOpenAI(base_url=job.base_url, api_key=job.key, model=job.model, max_retries=0)
-    return {"talk": talking, "tools": calling, "structured": parsing}[job.task](chat)
+    return {"talk": talking, "tools": calling, "agent": acting, "structured": parsing}[job.task](chat)
 
 
 def talking(chat: ChatOpenAI) -> Say:
@@ -41,7 +42,7 @@ def talking(chat: ChatOpenAI) -> Say:
 
 
 def calling(chat: ChatOpenAI) -> Say:
-    """The loop of an agent."""
+    """An agent's loop by hand."""
     tools = {name: tool(function) for name, function in FUNCTIONS.items()}
     bound = chat.bind_tools(list(tools.values()))
     messages: list[Any] = []
@@ -57,6 +58,23 @@ def calling(chat: ChatOpenAI) -> Say:
             for call in answer.tool_calls:
                 yield called(call["name"], call["args"])
                 messages.append(tools[call["name"]].invoke(call))
+
+    return say
+
+
+def acting(chat: ChatOpenAI) -> Say:
+    """The loop of LangChain's own agent."""
+    agent: Any = create_agent(chat, [tool(function) for function in FUNCTIONS.values()], system_prompt="Be brief.")
+    messages: list[Any] = []
+
+    def say(text: str, _: str | None) -> Iterator[str]:
+        messages.append(HumanMessage(text))
+        added = agent.invoke({"messages": messages})["messages"][len(messages) :]
+        messages.extend(added)
+        for answer in added:
+            for call in getattr(answer, "tool_calls", []):
+                yield called(call["name"], call["args"])
+        yield added[-1].content
 
     return say
 
