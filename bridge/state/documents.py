@@ -141,14 +141,24 @@ class StateFolder:
 
     def is_held(self) -> bool:
         """Whether a daemon runs on this folder now; does not wait. Raises StateError."""
+        return self.holder() is not None
+
+    def holder(self) -> int | None:
+        """The process id of the daemon that runs on this folder now, None without one; does not wait.
+
+        It is 0 for a daemon that has not written it yet. Raises StateError.
+        """
         path = self.path / ".daemon.lock"
         with _os_errors(path, "cannot be read"):
             try:
                 lock = open_own(path, os.O_RDONLY)
             except FileNotFoundError:
-                return False
+                return None
         try:
-            return not _try_flock(lock, path, fcntl.LOCK_SH)
+            if _try_flock(lock, path, fcntl.LOCK_SH):
+                return None
+            pid = os.read(lock, 20).strip()
+            return int(pid) if pid.isdigit() else 0
         finally:
             os.close(lock)
 

@@ -18,6 +18,7 @@ from handlers.commands.importing import gc_paused
 #: Command → its module, and its line in the list of commands, which does not import the module.
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "serve": ("handlers.commands.serve", "Run the daemon (also without a command)."),
+    "reload": ("handlers.commands.reload", "Make the running daemon read bridge.toml again."),
     "demo": ("handlers.commands.demo", "Run the daemon against an embedded arena."),
     "check": ("handlers.commands.check", "Report line by line what works."),
     "chat": ("handlers.commands.chat", "Chat in the terminal through a running bridge."),

@@ -166,9 +166,15 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop_or_hurry)
         loop.add_signal_handler(signal.SIGHUP, self._changed.set)
+        loop.add_signal_handler(signal.SIGUSR1, self._refuse_restart)
 
     def _stop_or_hurry(self) -> None:
         (self._hurry if self._stop.is_set() else self._stop).set()
+
+    def _refuse_restart(self) -> None:
+        """A signal for a parent must not kill who has none, nor a worker that got it too."""
+        if self.place is None:
+            _logger.warning("SIGUSR1 restarts workers, and server.workers is 1: nothing is restarted")
 
     async def _reload_when_told(self, app: web.Application) -> None:
         """Reload bridge.toml at each SIGHUP, until cancelled; a signal during the start counts too."""

@@ -303,6 +303,26 @@ async def test_a_state_folder_in_use_exits_78_and_names_the_daemon(arena: Arena)
         assert f"process id {process.pid}" in second.stderr
 
 
+async def test_reload_reaches_the_daemon_and_a_single_process_is_not_restarted(arena: Arena) -> None:
+    configure(arena)
+    nobody = await arun("reload")
+    assert (nobody.exit_code, nobody.stdout) == (1, "")
+    assert "no daemon runs with the state folder" in nobody.stderr
+    async with serving() as (process, _):
+        assert process.stderr is not None
+        reloaded = await arun("reload")
+        assert (reloaded.exit_code, f"process {process.pid}" in reloaded.stdout) == (0, True)
+        while b"the configuration was reloaded" not in await process.stderr.readline():
+            pass
+        refused = await arun("reload", "--restart")
+        assert (refused.exit_code, refused.stdout) == (1, "")
+        assert "server.workers is 1" in refused.stderr
+        process.send_signal(signal.SIGUSR1)  # as one would who believes that it has workers
+        while b"nothing is restarted" not in await process.stderr.readline():
+            pass
+        assert process.returncode is None
+
+
 async def test_a_port_that_is_taken_exits_1_and_says_so() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

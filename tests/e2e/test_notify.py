@@ -27,11 +27,11 @@ from upstream.arena import Arena
 WATCHED = {"WATCHDOG_USEC": "400000"}
 HELD_SECONDS = 2.0
 
-#: Serves as `python -m bridge` does, but SIGUSR1 holds its loop for a while, as a mistake in our code would.
+#: Serves as `python -m bridge` does, but SIGUSR2 holds its loop for a while, as a mistake in our code would.
 _HELD = f"""
 import signal, time
 from handlers.commands.main import main
-signal.signal(signal.SIGUSR1, lambda *_: time.sleep({HELD_SECONDS}))
+signal.signal(signal.SIGUSR2, lambda *_: time.sleep({HELD_SECONDS}))
 main()
 """
 
@@ -160,7 +160,7 @@ async def test_the_status_follows_what_runs(home: Home, manager: Manager, http: 
 async def test_a_held_loop_gives_no_sign_of_life(home: Home, manager: Manager) -> None:
     async with home.serve(program=(sys.executable, "-c", _HELD), environ={**manager.environ, **WATCHED}) as daemon:
         await manager.hears("WATCHDOG=1")
-        daemon.signal(signal.SIGUSR1)
+        daemon.signal(signal.SIGUSR2)
         async with asyncio.timeout(10):
             silence = 0.0
             while silence < HELD_SECONDS / 2:

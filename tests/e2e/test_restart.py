@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
-from itertools import count
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest
-from process import DaemonProcess, Home
-from streams import Play, begin, post
+from process import Home
+from streams import Newcomers, Play, begin
 
 from handlers.daemon.accepting import BACKLOG
 from upstream.arena import Arena
@@ -41,32 +38,6 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
         yield http
 
 
-@dataclass
-class Newcomers:
-    """Requests at a steady pace, each on a connection of its own, until `over`; `outcomes` counts what they met."""
-
-    home: Home
-    daemon: DaemonProcess
-    outcomes: Counter[int | str] = field(default_factory=Counter)
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-    _numbers: Iterator[int] = field(default_factory=count)
-
-    async def come(self) -> None:
-        connector = aiohttp.TCPConnector(limit=0, force_close=True)
-        async with aiohttp.ClientSession(connector=connector) as http, asyncio.TaskGroup() as requests:
-            while not self.over.is_set():
-                requests.create_task(self.ask(http, f"brief-{next(self._numbers)}-"))
-                await asyncio.sleep(1 / REQUESTS)
-
-    async def ask(self, http: aiohttp.ClientSession, prompt: str) -> None:
-        try:
-            async with await post(http, self.daemon, self.home, prompt) as response:
-                await response.read()
-                self.outcomes[response.status] += 1
-        except aiohttp.ClientError as error:
-            self.outcomes[repr(error)] += 1
-
-
 async def test_a_restart_under_load_refuses_nobody_and_cuts_only_what_lasts_too_long(
     home: Home, http: aiohttp.ClientSession
 ) -> None:
@@ -76,7 +47,7 @@ async def test_a_restart_under_load_refuses_nobody_and_cuts_only_what_lasts_too_
         async with asyncio.TaskGroup() as calls:
             async with home.serve(held) as old:
                 streams = await begin(calls, http, old, home, *prompts)
-                newcomers = Newcomers(home, old)
+                newcomers = Newcomers(home, old, REQUESTS)
                 coming = calls.create_task(newcomers.come())
                 await asyncio.sleep(BESIDE_SECONDS)
                 old.signal(signal.SIGTERM)

@@ -14,13 +14,14 @@ from uuid import uuid4
 import aiohttp
 import psutil
 import pytest
-from process import DaemonProcess, Home
-from streams import Play, begin, post
+from process import START_SECONDS, DaemonProcess, Home
+from streams import Newcomers, Play, begin, post
 from workers import serving
 
 from upstream.arena import Arena
 
 REQUESTS = 20
+DRAIN_SECONDS = 3.0
 
 
 @pytest.fixture
@@ -90,6 +91,40 @@ async def test_workers_whose_parent_is_killed_let_their_streams_end(home: Home, 
     for orphan in orphans:
         await asyncio.to_thread(orphan.wait, 10)
     assert not home.folder.is_held()
+
+
+@pytest.mark.parametrize(
+    ("streams", "pace"), [(20, 20), pytest.param(200, 50, marks=[pytest.mark.slow, pytest.mark.timeout(240)])]
+)
+async def test_a_restart_one_after_the_other_refuses_nobody(
+    home: Home, http: aiohttp.ClientSession, streams: int, pace: float
+) -> None:
+    """Whoever comes is answered, and only answers are cut that go on for longer than the drain."""
+    play = home.arena.script = Play(pace=0.25)
+    prompts = [f"{'stuck' if number % 4 == 0 else 'ends'}-{number}-" for number in range(streams)]
+    home.configure({"server": {"drain_seconds": DRAIN_SECONDS}, "limits": {"concurrency": 10_000}})
+    async with serving(home) as daemon, asyncio.TaskGroup() as calls:
+        before = children(daemon)
+        callers = await begin(calls, http, daemon, home, *prompts)
+        newcomers = Newcomers(home, daemon, pace)
+        coming = calls.create_task(newcomers.come())
+        daemon.signal(signal.SIGUSR1)
+        await daemon.logs("stopping", START_SECONDS)
+        await asyncio.sleep(DRAIN_SECONDS / 2)
+        play.go.set()
+        await daemon.logs("all workers have been restarted", 2 * START_SECONDS)
+        newcomers.over.set()
+        await asyncio.wait_for(coming, 20)
+        assert len(children(daemon)) == len(before)
+        assert not {*children(daemon)} & {*before}
+    assert set(newcomers.outcomes) == {200}
+    for caller in callers:
+        if caller.prompt.startswith("ends"):
+            assert caller.error is None
+            assert caller.texts == play.said[caller.prompt]
+        else:
+            assert caller.error is not None
+            assert caller.error["code"] == "overloaded"
 
 
 def children(daemon: DaemonProcess) -> list[int]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import aiohttp
@@ -89,3 +90,30 @@ async def begin(
     async with asyncio.timeout(30):
         await asyncio.gather(*(caller.begun.wait() for caller in callers))
     return callers
+
+
+@dataclass
+class Newcomers:
+    """So many requests a second, each on a connection of its own, until `over`; `outcomes` counts what they met."""
+
+    home: Home
+    daemon: DaemonProcess
+    pace: float
+    outcomes: Counter[int | str] = field(default_factory=Counter)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    _numbers: Iterator[int] = field(default_factory=count)
+
+    async def come(self) -> None:
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
+        async with aiohttp.ClientSession(connector=connector) as http, asyncio.TaskGroup() as requests:
+            while not self.over.is_set():
+                requests.create_task(self.ask(http, f"brief-{next(self._numbers)}-"))
+                await asyncio.sleep(1 / self.pace)
+
+    async def ask(self, http: aiohttp.ClientSession, prompt: str) -> None:
+        try:
+            async with await post(http, self.daemon, self.home, prompt) as response:
+                await response.read()
+                self.outcomes[response.status] += 1
+        except aiohttp.ClientError as error:
+            self.outcomes[repr(error)] += 1
