@@ -6,6 +6,7 @@ A request's file is looked up by name in a table, so that no path of a request r
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -18,6 +19,8 @@ from handlers.request.appkeys import RECORD
 #: Next to our packages, both in a checkout and in a wheel.
 WEB: Final = Path(handlers.__file__).parent.parent / "web"
 
+#: How our scripts import one another.
+_IMPORT: Final = re.compile(rb'(?<= from "\./)([a-z_]+\.js)(?=";)')
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
@@ -30,11 +33,25 @@ class Asset(NamedTuple):
 
 
 def read_assets() -> Mapping[str, Asset]:
-    """Every static file by its name."""
-    found = {}
+    """Every static file by its name. What a script imports from another one has that one's version, too."""
+    found: dict[str, Asset] = {}
+
+    def versioned(imported: re.Match[bytes]) -> bytes:
+        return b"%b?v=%b" % (imported[1], read(imported[1].decode()).version.encode())
+
+    def read(name: str) -> Asset:
+        if name not in found:
+            path = WEB / "static" / name
+            body = path.read_bytes()
+            if path.suffix == ".js":
+                body = _IMPORT.sub(
+                    lambda match: b"%b?v=%b" % (match[1], read(match[1].decode()).version.encode()), body
+                )
+            found[name] = Asset(body, _TYPES[path.suffix], hashlib.sha256(body).hexdigest()[:12])
+        return found[name]
+
     for path in sorted((WEB / "static").iterdir()):
-        body = path.read_bytes()
-        found[path.name] = Asset(body, _TYPES[path.suffix], hashlib.sha256(body).hexdigest()[:12])
+        read(path.name)
     return found
 
 

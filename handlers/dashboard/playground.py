@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from dataclasses import replace
 from typing import Final
 
 from aiohttp import web
 
 from bridge.access.logins import Login
 from bridge.dialects.openai.chat import CHAT_COMPLETIONS
+from bridge.errors import ApiError
 from handlers.api.asking import asking
 from handlers.api.images import generate
 from handlers.dashboard.models import listed
 from handlers.dashboard.owner import OWNER
 from handlers.dashboard.pages import render
+from handlers.dashboard.wording import IN_ACCOUNTS, to_operator
 from handlers.request.appkeys import MODELS, RECORD, SETTINGS
+from handlers.request.body import read_bytes
 from handlers.request.middlewares import act_for, follow
+from upstream.loop.threads import Threads
+
+#: The longest text that is shown as Markdown, in bytes: 64 KiB take a second at worst, prose a tenth of that.
+MAX_MARKDOWN_BYTES: Final = 128 * 1024
+#: One text at a time is rendered, in a thread.
+RENDERING: Final = web.AppKey("rendering", Threads)
 
 _ask: Final = asking(CHAT_COMPLETIONS)
 
@@ -33,6 +44,8 @@ async def playground(request: web.Request, login: Login) -> web.StreamResponse:
         "chosen": request.query.get("model", ""),
         "max_bytes": images.max_bytes,
         "max_pictures": images.max_per_request,
+        "max_markdown": MAX_MARKDOWN_BYTES,
+        "accounts": " ".join(IN_ACCOUNTS),
     }
     return await render(request, "playground.html", login, shown)
 
@@ -42,7 +55,7 @@ async def chat(request: web.Request, _: Login) -> web.StreamResponse:
     act_for(OWNER, request)
     request[RECORD].api = CHAT_COMPLETIONS.name
     follow(request)
-    return await _ask(request)
+    return await _reworded(_ask(request))
 
 
 async def draw(request: web.Request, _: Login) -> web.StreamResponse:
@@ -50,4 +63,33 @@ async def draw(request: web.Request, _: Login) -> web.StreamResponse:
     act_for(OWNER, request)
     request[RECORD].api = "images"
     follow(request)
-    return await generate(request)
+    return await _reworded(generate(request))
+
+
+async def markdown(request: web.Request, _: Login) -> web.StreamResponse:
+    """POST /dashboard/playground/markdown: HTML of the text that is the body. 422 if that takes too long."""
+    app = request.app
+    request[RECORD].quiet = True  # a page asks twice a second while an answer comes
+    text = await read_bytes(request, limit=MAX_MARKDOWN_BYTES, timeout=app[SETTINGS].config.server.body_timeout)
+    html = await app[RENDERING].run(_rendered, text.decode(errors="replace"))
+    if html is None:
+        raise ApiError(422, "too_slow", "This text takes too long to be shown as Markdown.")
+    return web.Response(text=html, content_type="text/html")
+
+
+def _rendered(text: str) -> str | None:
+    # Imported here, in the thread: it takes 0.1 s, and most daemons never need it.
+    from handlers.dashboard.markdown import TooSlow, rendered
+
+    try:
+        return rendered(text)
+    except TooSlow:
+        return None
+
+
+async def _reworded(answer: Awaitable[web.StreamResponse]) -> web.StreamResponse:
+    """Await an answer of the API; its errors speak to whoever reads the page."""
+    try:
+        return await answer
+    except ApiError as error:
+        raise replace(error, message=to_operator(error)) from None

@@ -38,6 +38,7 @@ _ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("GET", "/playground", private(playground.playground)),
     ("POST", "/playground/chat", private(playground.chat)),
     ("POST", "/playground/draw", private(playground.draw)),
+    ("POST", "/playground/markdown", private(playground.markdown)),
 )
 
 
@@ -50,6 +51,7 @@ def add_dashboard(app: web.Application) -> None:
     app[login.SETUP] = SetupCode()
     app[login.HASHING] = Threads("passwords", login.HASHES_AT_ONCE)
     app[CHARTS] = ChartCache()
+    app[playground.RENDERING] = Threads("markdown", 1)
     for method, path, handler in _ROUTES:
         add = app.router.add_get if method == "GET" else app.router.add_post  # HEAD comes with GET
         add(f"/dashboard{path}", handler)

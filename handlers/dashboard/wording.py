@@ -9,8 +9,30 @@ from typing import Any, Final
 
 from markupsafe import Markup, escape
 
-from bridge.diagnosis import sentence
+from bridge.diagnosis import ADVICE, sentence
+from bridge.errors import ApiError
+from upstream.protocol.errors import Reason
 from upstream.protocol.printable import readable
+
+#: What is mended on the Accounts page, and how.
+IN_ACCOUNTS: Final[Mapping[Reason, str]] = {
+    Reason.CHALLENGE: "open the site in your browser, copy any request to it as cURL, and paste that into Accounts",
+    Reason.EXPIRED: "log in again at the site, and paste the new cookie into Accounts",
+    Reason.GUEST: "sign in on the site in that browser window, send one message, and paste the cookie into Accounts",
+    Reason.TERMS: "open the site in a browser, and accept its terms there if you agree",
+    Reason.NO_ACCOUNT: "paste a cookie into Accounts",
+}
+
+
+def to_operator(error: ApiError) -> str:
+    """An error's message for whoever reads it on a page: with what they do there, and seconds in place of a header."""
+    advice = ADVICE[error.reason]
+    message = error.message
+    if message.endswith(advice.caller):
+        now = sentence(IN_ACCOUNTS.get(error.reason, advice.now))
+        message = message.removesuffix(advice.caller) + now
+    wait = "a while" if error.retry_after is None else duration(error.retry_after)
+    return message.replace("as long as `Retry-After` says", wait).replace("as long as Retry-After says", wait)
 
 
 def duration(seconds: float) -> str:

@@ -1,12 +1,18 @@
 // A streamed chat with one model, kept in this page only.
 
+import { AnswerView, make } from "./answer_view.js";
+import { followEnd } from "./reading.js";
+import { events, post, Refusal } from "./streaming.js";
+
 const form = document.getElementById("say");
 if (form) {
   const [talk, text, model, file, send, stop, newChat, pictures, trouble] = [
     "talk", "text", "model", "file", "send", "stop", "new-chat", "pictures", "trouble",
   ].map((id) => document.getElementById(id));
-  let messages = []; // of this chat, in the API's format
-  let added = []; // data URLs of pictures for the next message
+  const { csrf, maxBytes, maxPictures, maxMarkdown } = form.dataset;
+  const goToEnd = followEnd(talk, document.getElementById("newest"));
+  let turns = []; // of this chat: { said, pictures, question, answer }
+  let added = []; // pictures for the next message: { name, url }
   let running = null; // AbortController of the running answer
 
   const chosen = () => model.selectedOptions[0];
@@ -16,7 +22,7 @@ if (form) {
     const sees = can("sees") && !can("draws");
     document.getElementById("attach").hidden = !sees;
     file.disabled = !sees;
-    if (!sees) clearAdded();
+    if (!sees) setAdded([]);
   };
   model.addEventListener("change", showAttach);
 
@@ -29,19 +35,20 @@ if (form) {
 
   file.addEventListener("change", async () => {
     for (const each of file.files) {
-      if (each.size > Number(form.dataset.maxBytes)) complain(`${each.name} is larger than ${form.dataset.maxBytes} bytes.`);
-      else if (added.length >= Number(form.dataset.maxPictures)) complain(`At most ${form.dataset.maxPictures} pictures.`);
+      if (each.size > Number(maxBytes)) complain([`${each.name} is larger than ${maxBytes} bytes.`]);
+      else if (added.length >= Number(maxPictures)) complain([`At most ${maxPictures} pictures.`]);
       else added.push({ name: each.name, url: await read(each) });
     }
     file.value = "";
-    showAdded();
+    setAdded(added);
   });
 
   newChat.addEventListener("click", () => {
     running?.abort();
-    messages = [];
+    turns = [];
     talk.replaceChildren();
     newChat.hidden = true;
+    complain([]);
     text.focus();
   });
   stop.addEventListener("click", () => running?.abort());
@@ -50,179 +57,145 @@ if (form) {
     event.preventDefault();
     const said = text.value.trim();
     if (!said || running) return;
-    complain("");
-    const sent = added;
-    const parts = [{ type: "text", text: said }, ...sent.map(({ url }) => ({ type: "image_url", image_url: { url } }))];
-    const message = { role: "user", content: sent.length ? parts : said };
-    const question = bubble("user", said, sent.map(({ url }) => url));
+    const turn = { said, pictures: added, question: question(said, added), answer: null };
     text.value = "";
-    clearAdded();
-    if (await ask(message, said)) return;
-    question.remove(); // no answer: put the message back, to be edited and sent again
+    setAdded([]);
+    if (await answer(turn)) return;
+    turn.question.remove(); // no answer: put the message back, to be edited and sent again
     text.value = said;
-    added = sent;
-    showAdded();
+    setAdded(turn.pictures);
   });
 
-  // Returns whether there is an answer, complete or partial.
-  async function ask(message, said) {
-    const history = messages; // a new chat may begin meanwhile
-    const answer = bubble("assistant", "");
+  // Ask for the answer to a turn, the last one. Returns whether there is one, or a part of one.
+  async function answer(turn) {
+    const chat = turns; // a new one may begin meanwhile
+    const view = new AnswerView(model.value, render);
+    talk.append(view.element);
+    goToEnd();
+    complain([]);
     running = new AbortController();
     newChat.hidden = false;
     send.disabled = true;
     stop.hidden = false;
+    let refusal = null;
     try {
-      if (can("draws")) await draw(said, answer);
-      else await chat([...history, message], answer);
+      if (can("draws")) await draw(turn, view);
+      else await stream([...history(chat), userMessage(turn)], view);
     } catch (error) {
-      if (error.name === "AbortError") note(answer, "Stopped.");
-      else complain(error.message);
+      if (error.name === "AbortError") await view.end("stopped", "Stopped.");
+      else refusal = error;
     }
     running = null;
     send.disabled = false;
     stop.hidden = true;
-    text.focus();
-    const answered = answer.body.textContent;
-    if (answered) history.push(message, { role: "assistant", content: answered });
-    else answer.remove();
-    return answered !== "";
+    text.focus({ preventScroll: true });
+    if (view.isEmpty) view.element.remove();
+    else if (refusal) await view.breakOff(told(refusal));
+    if (refusal && view.isEmpty) complain(told(refusal));
+    if (view.isEmpty) return false;
+    turn.answer = view;
+    if (refusal) {
+      const again = view.addButton("Try again", () => {
+        if (running) return;
+        chat.splice(chat.indexOf(turn), 1);
+        talk.append(turn.question);
+        view.element.remove();
+        answer(turn);
+      });
+      again.setAttribute("aria-label", "Ask for this answer again");
+    }
+    chat.push(turn);
+    return true;
   }
 
-  async function chat(history, answer) {
+  async function stream(messages, view) {
     const began = performance.now();
-    const body = { model: model.value, messages: history, stream: true, stream_options: { include_usage: true } };
-    const response = await post("/dashboard/playground/chat", body);
+    const body = { model: view.model, messages, stream: true, stream_options: { include_usage: true } };
+    const response = await post("/dashboard/playground/chat", body, csrf, running.signal);
     let first = 0;
     let usage = null;
-    for await (const event of events(response.body)) {
-      if (event.error) throw new Error(event.error.message);
+    for await (const event of events(response)) {
       usage = event.usage ?? usage;
       const delta = event.choices?.[0]?.delta ?? {};
-      if (delta.reasoning_content) answer.think(delta.reasoning_content);
-      if (delta.content) answer.body.append(delta.content);
-      if (delta.annotations) answer.cite(delta.annotations);
+      if (delta.reasoning_content) view.think(delta.reasoning_content);
+      if (delta.content) view.write(delta.content);
+      if (delta.annotations) view.cite(delta.annotations);
       if (!first && (delta.content || delta.reasoning_content)) first = performance.now() - began;
-      follow();
     }
-    const seconds = ((performance.now() - began) / 1000).toFixed(1);
-    note(answer, `${model.value} · first delta ${(first / 1000).toFixed(1)} s, total ${seconds} s · about ${usage?.completion_tokens ?? 0} tokens`);
+    const parts = [view.model, `first token ${seconds(first)}`, `${seconds(performance.now() - began)} in all`, `about ${usage?.completion_tokens ?? 0} tokens`];
+    await view.end("whole", parts.join(" · "));
   }
 
-  async function draw(said, answer) {
-    const response = await post("/dashboard/playground/draw", { model: model.value, prompt: said, response_format: "b64_json" });
-    for (const { b64_json } of (await response.json()).data) answer.picture(`data:image/png;base64,${b64_json}`);
-    answer.body.append("(a picture)");
-    answer.body.hidden = true;
-    note(answer, model.value);
-    follow();
+  async function draw(turn, view) {
+    const began = performance.now();
+    const body = { model: view.model, prompt: turn.said, response_format: "b64_json" };
+    const response = await post("/dashboard/playground/draw", body, csrf, running.signal);
+    for (const { b64_json } of (await response.json()).data) view.draw(`data:image/png;base64,${b64_json}`);
+    await view.end("whole", `${view.model} · ${seconds(performance.now() - began)}`);
   }
 
-  async function post(path, body) {
-    const response = await fetch(path, {
-      method: "POST",
-      headers: { "Content-Type": "application/json", "X-CSRF-Token": form.dataset.csrf },
-      body: JSON.stringify(body),
-      signal: running.signal,
-    });
-    if (!response.ok) throw new Error(await response.text());
-    return response;
+  // The messages so far, in the API's format: neither answers that broke off nor those that are pictures only.
+  function history(chat) {
+    return chat
+      .filter(({ answer }) => answer.state !== "broken" && answer.text)
+      .flatMap((turn) => [userMessage(turn), { role: "assistant", content: turn.answer.text }]);
   }
 
-  // Yields the JSON of each `data:` line until `[DONE]`; throws if the stream ends without it.
-  async function* events(body) {
-    let rest = "";
-    for await (const piece of pieces(body.pipeThrough(new TextDecoderStream()))) {
-      const lines = (rest + piece).split("\n");
-      rest = lines.pop();
-      for (const line of lines) {
-        if (line === "data: [DONE]") return;
-        if (line.startsWith("data: ")) yield JSON.parse(line.slice(6));
-      }
+  function userMessage({ said, pictures }) {
+    const parts = pictures.map(({ url }) => ({ type: "image_url", image_url: { url } }));
+    return { role: "user", content: parts.length ? [{ type: "text", text: said }, ...parts] : said };
+  }
+
+  // HTML of a text in Markdown, or null if it is to be shown as it is.
+  async function render(markdown) {
+    if (markdown.length > Number(maxMarkdown)) return null;
+    try {
+      return await (await post("/dashboard/playground/markdown", markdown, csrf)).text();
+    } catch {
+      return null;
     }
-    throw new Error("The answer broke off.");
   }
 
-  async function* pieces(stream) {
-    const reader = stream.getReader();
-    for (let read = await reader.read(); !read.done; read = await reader.read()) yield read.value;
-  }
-
-  function bubble(role, said, urls = []) {
+  function question(said, urls) {
     document.getElementById("nothing")?.remove();
-    const article = document.createElement("article");
-    article.className = role;
-    article.setAttribute("aria-label", role === "user" ? "You" : model.value);
-    const body = document.createElement("div");
-    body.className = "said";
-    body.append(said);
-    article.append(body);
+    const article = make("article", { className: "user" });
+    article.setAttribute("aria-label", "You");
+    article.append(make("div", { className: "said plain", textContent: said }));
+    article.append(...urls.map(({ url }) => make("img", { src: url, alt: "Your picture" })));
     talk.append(article);
-    const made = {
-      body,
-      remove: () => article.remove(),
-      append: (child) => article.append(child),
-      picture: (url) => article.append(image(url, role === "user" ? "Your picture" : "A picture by the model")),
-      think(piece) {
-        let thoughts = article.querySelector("details");
-        if (!thoughts) {
-          thoughts = document.createElement("details");
-          thoughts.append(Object.assign(document.createElement("summary"), { textContent: "Thoughts" }), document.createElement("p"));
-          article.prepend(thoughts);
-        }
-        thoughts.lastChild.append(piece);
-      },
-      cite(annotations) {
-        const list = document.createElement("ul");
-        for (const { url_citation: { url, title } } of annotations) {
-          if (!/^https?:/.test(url)) continue;
-          const link = Object.assign(document.createElement("a"), { href: url, textContent: title || url, rel: "noreferrer", target: "_blank" });
-          list.append(Object.assign(document.createElement("li"), { className: "hint" }));
-          list.lastChild.append(link);
-        }
-        article.append(list);
-      },
-    };
-    urls.forEach(made.picture);
-    follow();
-    return made;
+    return article;
   }
 
-  function note(answer, said) {
-    answer.append(Object.assign(document.createElement("p"), { className: "hint", textContent: said }));
+  // Nodes that say what went wrong, and where to mend it.
+  function told(error) {
+    const nodes = error.message.split("`").map((part, place) => (place % 2 ? make("code", { textContent: part }) : part));
+    const accounts = error instanceof Refusal && form.dataset.accounts.split(" ").includes(error.reason);
+    return accounts ? [...nodes, " ", make("a", { href: "/dashboard/accounts", textContent: "Open Accounts" })] : nodes;
   }
 
-  function image(src, alt) {
-    return Object.assign(document.createElement("img"), { src, alt });
-  }
-
-  function showAdded() {
-    pictures.replaceChildren(...added.map(({ url, name }) => image(url, name)));
+  function setAdded(pictureList) {
+    added = pictureList;
+    pictures.replaceChildren(...added.map(({ url, name }) => make("img", { src: url, alt: name })));
     pictures.hidden = !added.length;
   }
 
-  function clearAdded() {
-    added = [];
-    showAdded();
-  }
-
-  function complain(said) {
-    trouble.textContent = said;
-    trouble.hidden = !said;
-  }
-
-  function follow() {
-    talk.scrollTop = talk.scrollHeight;
-  }
-
-  function read(blob) {
-    return new Promise((resolve, reject) => {
-      const reader = new FileReader();
-      reader.onload = () => resolve(reader.result);
-      reader.onerror = () => reject(reader.error);
-      reader.readAsDataURL(blob);
-    });
+  function complain(nodes) {
+    trouble.replaceChildren(...nodes);
+    trouble.hidden = !nodes.length;
   }
 
   showAttach();
+}
+
+function seconds(milliseconds) {
+  return `${(milliseconds / 1000).toFixed(1)} s`;
+}
+
+function read(blob) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(blob);
+  });
 }

@@ -6,19 +6,24 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
+from typing import cast
 
 import aiohttp
+import pytest
 from dashboard import Dashboard
 from frames import DONE, frames
 from pictures import png
 from running import RunningBridge
 
+from handlers.dashboard.markdown import rendered
 from handlers.dashboard.owner import OWNER
+from handlers.dashboard.playground import MAX_MARKDOWN_BYTES
 from handlers.request.appkeys import ACTIVITY, DRAIN
 from upstream.arena import Arena, Line, Step, Turn, Until
 
 CHAT = "/dashboard/playground/chat"
 DRAW = "/dashboard/playground/draw"
+MARKDOWN = "/dashboard/playground/markdown"
 
 
 def told(dashboard: Dashboard) -> dict[str, str]:
@@ -93,6 +98,39 @@ async def test_errors_are_plain_sentences(arena: Arena, dashboard: Dashboard) ->
             assert text in await answer.text()
 
 
+async def test_errors_say_what_to_do_on_the_dashboard(arena: Arena, dashboard: Dashboard) -> None:
+    arena.faults.arm("challenge")
+    async with await ask(dashboard, CHAT, dashboard.bridge.chat("hi")) as answer:
+        said = await answer.text()
+        assert said.endswith(
+            "Open the site in your browser, copy any request to it as cURL, and paste that into Accounts."
+        )
+        assert answer.headers["x-bridge-reason"] == "challenge"
+    arena.faults.arm("rate_limited", retry_after="18")
+    async with await ask(dashboard, CHAT, dashboard.bridge.chat("hi")) as answer:
+        assert "ait 18 s" in await answer.text()
+
+
+async def render(dashboard: Dashboard, text: str) -> aiohttp.ClientResponse:
+    headers = {**told(dashboard), "Content-Type": "text/plain"}
+    return await dashboard.bridge.http.post(dashboard.bridge.origin + MARKDOWN, data=text.encode(), headers=headers)
+
+
+async def test_markdown_is_rendered(dashboard: Dashboard) -> None:
+    async with await render(dashboard, "**so** <b>") as answer:
+        assert (answer.status, answer.content_type) == (200, "text/html")
+        assert await answer.text() == "<p><strong>so</strong> &lt;b&gt;</p>\n"
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+async def test_what_is_too_long_or_takes_too_long_is_not(dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with await render(dashboard, "a" * (MAX_MARKDOWN_BYTES + 1)) as answer:
+        assert answer.status == 413
+    monkeypatch.setitem(cast("dict[str, float]", rendered.__kwdefaults__), "seconds", 0.0)
+    async with await render(dashboard, "*a* " * 100) as answer:
+        assert answer.status == 422
+
+
 async def test_it_is_counted_under_a_name_that_no_key_can_be_found_by(dashboard: Dashboard) -> None:
     async with await ask(dashboard, CHAT, dashboard.bridge.chat("hi")) as answer:
         assert answer.status == 200
@@ -125,7 +163,7 @@ async def test_during_a_drain_nothing_new_is_asked(arena: Arena, dashboard: Dash
 
 async def test_without_a_login_nothing_is_asked(bridge: RunningBridge, dashboard: Dashboard) -> None:
     stranger = Dashboard(bridge, csrf=dashboard.csrf)
-    for path in (CHAT, DRAW):
+    for path in (CHAT, DRAW, MARKDOWN):
         async with await ask(stranger, path, bridge.chat("hi")) as answer:
             assert answer.status == 401
     assert not list(bridge.app[ACTIVITY].newest())

@@ -1,0 +1,48 @@
+// Changes a part of a page into newer markup, keeping what has not changed: focus, selection, scroll positions, open details.
+
+// Replace the content of `part` with markup from the daemon, which has escaped it.
+export function fill(part, markup) {
+  const fresh = document.createElement("template");
+  fresh.innerHTML = markup;
+  morph(part, fresh.content);
+}
+
+// Change the children of `old` into those of `fresh`, reusing nodes by id or position.
+function morph(old, fresh) {
+  let next = old.firstChild;
+  for (const child of [...fresh.childNodes]) {
+    const same = counterpart(next, child);
+    if (!same) {
+      old.insertBefore(child, next);
+      continue;
+    }
+    while (next !== same) next = drop(next);
+    next = same.nextSibling;
+    if (same.isEqualNode(child)) continue;
+    if (same.nodeType !== Node.ELEMENT_NODE) same.data = child.data;
+    else {
+      for (const { name, value } of child.attributes) same.setAttribute(name, value);
+      for (const { name } of [...same.attributes]) if (name !== "open" && !child.hasAttribute(name)) same.removeAttribute(name);
+      morph(same, child);
+    }
+  }
+  while (next) next = drop(next);
+}
+
+// The old node, from `next` on, that corresponds to `child`: elements match by id, or by tag and class, texts by position.
+function counterpart(next, child) {
+  if (child.nodeType !== Node.ELEMENT_NODE) return next?.nodeName === child.nodeName ? next : null;
+  while (next && !isAlike(next, child)) next = next.nextSibling;
+  return next;
+}
+
+function isAlike(one, other) {
+  if (one.nodeName !== other.nodeName) return false;
+  return one.id || other.id ? one.id === other.id : one.getAttribute("class") === other.getAttribute("class");
+}
+
+function drop(node) {
+  const next = node.nextSibling;
+  node.remove();
+  return next;
+}

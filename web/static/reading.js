@@ -1,0 +1,33 @@
+// Keeps the end of a growing page in view for whoever is there, and lets everybody else read.
+
+const NEAR_PIXELS = 48;
+
+// Follow `element`, which grows; `button` is shown to those who are elsewhere. Returns a function that goes to the end.
+export function followEnd(element, button) {
+  const page = document.scrollingElement;
+  const isAtEnd = () => page.scrollHeight - page.clientHeight - page.scrollTop <= NEAR_PIXELS;
+  let following = true;
+  let height = 0;
+
+  const show = () => (button.hidden = following);
+  const go = () => {
+    following = true;
+    page.scrollTop = page.scrollHeight;
+    show();
+  };
+  addEventListener("scroll", () => {
+    following = isAtEnd();
+    show();
+  });
+  new ResizeObserver(() => {
+    const grown = element.offsetHeight > height;
+    height = element.offsetHeight;
+    if (following && grown) go();
+    else {
+      following ||= isAtEnd();
+      show();
+    }
+  }).observe(element);
+  button.addEventListener("click", go);
+  return go;
+}

@@ -1,0 +1,107 @@
+// A text in Markdown that grows: the daemon renders it again and again, and what it has not seen yet stands plainly behind.
+
+import { fill } from "./morph.js";
+
+const PAUSE_MILLISECONDS = 400;
+const LINE_CHARS = 4000; // a line of a plain text is broken here: layout takes the square of a line's length
+
+export class RichText {
+  text = "";
+  #element;
+  #render;
+  #rendered = 0; // characters of `text` that are shown as Markdown
+  #tail = null; // the element of what follows those
+  #running = null; // the promise of the present rendering
+  #timer = 0;
+  #next = 0; // not before this time
+  #lastPiece = 0; // where the last piece of a plain text begins
+  #plain = false; // too long or too slow: shown as it is
+
+  // `render` returns a promise of HTML, or of null for a text that is to be shown as it is.
+  constructor(element, render) {
+    this.#element = element;
+    this.#render = render;
+  }
+
+  add(delta) {
+    this.text += delta;
+    if (this.#plain) this.#schedule();
+    else {
+      this.#tail ??= appendTail(this.#element);
+      this.#tail.append(delta);
+      this.#schedule();
+    }
+  }
+
+  // Show all of it.
+  async end() {
+    await this.#running;
+    clearTimeout(this.#timer);
+    this.#timer = 0;
+    if (this.#rendered < this.text.length) await this.#redraw();
+  }
+
+  #schedule() {
+    if (this.#running || this.#timer) return;
+    this.#timer = setTimeout(() => this.#redraw(), Math.max(0, this.#next - performance.now()));
+  }
+
+  #redraw() {
+    this.#timer = 0;
+    this.#running = this.#draw().finally(() => {
+      this.#running = null;
+      if (this.#rendered < this.text.length) this.#schedule();
+    });
+    return this.#running;
+  }
+
+  async #draw() {
+    const began = performance.now();
+    const text = this.text;
+    const markup = this.#plain ? null : await this.#render(text);
+    if (markup === null) this.#drawPlain();
+    else {
+      fill(this.#element, markup);
+      this.#rendered = text.length;
+      this.#tail = text.length < this.text.length ? appendTail(this.#element) : null;
+      this.#tail?.append(this.text.slice(text.length));
+    }
+    const took = performance.now() - began;
+    this.#next = performance.now() + Math.max(PAUSE_MILLISECONDS, 4 * took);
+  }
+
+  #drawPlain() {
+    if (!this.#plain) {
+      this.#plain = true;
+      this.#rendered = 0;
+      this.#element.replaceChildren();
+      this.#element.classList.add("plain");
+    }
+    this.#element.lastChild?.remove(); // it grows
+    for (const piece of pieces(this.text, this.#lastPiece)) {
+      this.#lastPiece = piece.begin;
+      this.#element.append(Object.assign(document.createElement("div"), { textContent: piece.text }));
+    }
+    this.#rendered = this.text.length;
+  }
+}
+
+// An element for text that follows the last paragraph, line of a list or code.
+function appendTail(element) {
+  let last = element;
+  while (last.lastElementChild && !last.matches("p, h3, h4, h5, h6, pre")) last = last.lastElementChild;
+  if (last.matches("pre")) last = last.firstElementChild;
+  const tail = Object.assign(document.createElement("span"), { className: "tail" });
+  last.append(tail);
+  return tail;
+}
+
+// Yields a text in pieces, from a beginning of one on: some lines, or a part of a line that is too long.
+function* pieces(text, begin) {
+  while (begin < text.length) {
+    const newline = text.lastIndexOf("\n", begin + LINE_CHARS);
+    const end = newline >= begin && begin + LINE_CHARS < text.length ? newline + 1 : begin + LINE_CHARS;
+    yield { begin, text: text.slice(begin, end) };
+    begin = end;
+  }
+}
