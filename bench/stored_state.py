@@ -19,7 +19,8 @@ from bridge.state.documents import StateFolder
 from bridge.state.state import accounts_document, keys_document, models_document
 from bridge.statistics.counts import NAMES, Outcome
 from bridge.statistics.file import stats_document
-from bridge.statistics.stats import TABLE_DAYS, Stats
+from bridge.statistics.spans import TABLE_DAYS
+from bridge.statistics.stats import Stats
 from upstream.accounts import Account
 from upstream.arena.accounts import Accounts
 from upstream.protocol import cookies, flight

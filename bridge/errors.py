@@ -45,7 +45,8 @@ class ApiError(Exception):
     """An answer that is an error. `param` is a path into the request; `retry_after` is in seconds.
 
     `retry` says whether a caller's SDK may repeat the request by itself, `close` that the connection cannot be used
-    again. `accepted` has the headers that say what would be accepted: `Allow`, `Accept-Encoding`.
+    again. `accepted` has the headers that say what would be accepted: `Allow`, `Accept-Encoding`. `of_site` says that
+    the site refused, whatever the status.
     """
 
     status: int
@@ -57,9 +58,15 @@ class ApiError(Exception):
     retry: bool = True
     close: bool = False
     accepted: Mapping[str, str] = field(default_factory=dict)
+    of_site: bool = False
 
     def __post_init__(self) -> None:
         super().__init__(self.message)
+
+    @property
+    def refused_here(self) -> bool:
+        """Whether a rule of the bridge's own refused the request, so that it tells nothing of the site's health."""
+        return not self.of_site and (self.status < 500 or self.code in ("overloaded", "ended_by_owner"))
 
 
 @dataclass(eq=False)
@@ -165,6 +172,7 @@ def model_refused(name: str) -> ApiError:
         f"LMArena lists the model '{name[:200]}', but answers that it does not have it. Choose another one: "
         "GET /v1/models lists them.",
         "model",
+        of_site=True,
     )
 
 
@@ -283,6 +291,7 @@ def from_upstream(error: UpstreamError) -> ApiError:
         reason=error.reason,
         retry_after=_retry_after(error),
         retry=status in (400, 429),
+        of_site=True,
     )
 
 

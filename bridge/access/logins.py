@@ -48,15 +48,15 @@ class Logins:
         login = self._logins[_digest(session_id)] = Login(secrets.token_urlsafe(32), now, now)
         return session_id, login
 
-    def find(self, session_id: str) -> Login | None:
+    def find(self, session_id: str, *, used: bool = True) -> Login | None:
         """The login with this session id, None if there is none or it has ended. Marks it as used now.
 
-        Requests by which an open page refreshes itself count as use: it makes them only while it is visible.
+        Requests by which a visible page refreshes itself count as use; with `used` false this one does not.
         """
         self._forget_ended()
         digest = _digest(session_id)
         login = self._logins.get(digest)
-        if login is not None:
+        if login is not None and used:
             login.seen = self._clock()
             self._logins[digest] = self._logins.pop(digest)
         return login

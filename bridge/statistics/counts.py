@@ -2,14 +2,14 @@
 
 A row in JSON is one string of numbers. For a name: `requests errors prompt_tokens completion_tokens last`, and if it
 was ever offered tools, `offered called repaired unparsed dropped_chars`. For a period:
-`requests errors gone chunks prompt_tokens completion_tokens | ttft | duration`, where a histogram is its sum in
-microseconds and its counts without trailing zeros.
+`requests errors gone chunks prompt_tokens completion_tokens | ttft | duration | endings`, where a histogram is its sum
+in microseconds and its counts without trailing zeros, and endings are counts by word: `ok:12 rejected@here:1`.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import add, attrgetter
@@ -29,6 +29,9 @@ NAME_CHARS: Final = 100
 OTHERS: Final = "(others)"
 #: How many of an account's last answers are kept.
 LAST_ANSWERS: Final = 5
+
+#: Marks the word of a request that a rule of the bridge's own refused.
+HERE: Final = "@here"
 
 _NO_FAILURE: Final = (Reason.OK, Reason.CLIENT_GONE)
 
@@ -61,7 +64,7 @@ class Outcome(NamedTuple):
 
     `model` is None if it was not resolved, so that callers cannot add made-up names; `key` is the API key's name, None
     without a key; `api` is the front API's. `seconds` is how long the request took; `ttft` is None if no delta was
-    written.
+    written. `refused` is whether a rule of the bridge's own refused it.
     """
 
     status: int
@@ -75,6 +78,7 @@ class Outcome(NamedTuple):
     completion_tokens: int = 0
     tools: ToolUse = NO_TOOLS
     api: str | None = None
+    refused: bool = False
 
     @property
     def failed(self) -> bool:
@@ -87,6 +91,11 @@ class Outcome(NamedTuple):
     def gone(self) -> bool:
         """Whether the caller left before the end, which does not count as a failure."""
         return self.status == 499 or (self.status < 400 and self.reason is Reason.CLIENT_GONE)
+
+    @property
+    def ending(self) -> str:
+        """The word of diagnosis, marked if a rule of the bridge's own refused the request."""
+        return f"{self.reason.value}{HERE}" if self.refused and self.failed else self.reason.value
 
 
 @dataclass(slots=True)
@@ -156,7 +165,10 @@ class AccountUse:
 
 @dataclass(slots=True)
 class Counts:
-    """Counters of requests. A request counts in at most one of `errors` and `gone`; tokens are estimates."""
+    """Counters of requests. A request counts in at most one of `errors` and `gone`; tokens are estimates.
+
+    `endings` counts requests by how they ended; rows that an older version wrote have none.
+    """
 
     requests: int = 0
     errors: int = 0
@@ -166,6 +178,22 @@ class Counts:
     completion_tokens: int = 0
     ttft: Histogram = field(default_factory=partial(Histogram, TTFT_BOUNDS), kw_only=True)
     duration: Histogram = field(default_factory=partial(Histogram, DURATION_BOUNDS), kw_only=True)
+    endings: Counter[str] = field(default_factory=Counter, kw_only=True)
+
+    @property
+    def refused(self) -> int:
+        """Requests that a rule of the bridge's own refused."""
+        return sum([count for ending, count in self.endings.items() if ending.endswith(HERE)])
+
+    @property
+    def failed(self) -> int:
+        """Requests that failed otherwise: at the site, or for want of an account."""
+        return self.errors - self.refused
+
+    @property
+    def answered(self) -> int:
+        """Requests with a whole answer."""
+        return self.requests - self.errors - self.gone
 
     def count(self, outcomes: Sequence[Outcome]) -> None:
         """Count requests."""
@@ -177,6 +205,7 @@ class Counts:
         self.completion_tokens += sum([each.completion_tokens for each in outcomes])
         self.ttft.observe([each.ttft for each in outcomes if each.ttft is not None])
         self.duration.observe([each.seconds for each in outcomes])
+        self.endings.update([each.ending for each in outcomes])
 
     def add(self, more: Counts) -> None:
         """Add other counters."""
@@ -188,18 +217,20 @@ class Counts:
         self.completion_tokens += more.completion_tokens
         self.ttft.add(more.ttft)
         self.duration.add(more.duration)
+        self.endings.update(more.endings)
 
     def pack(self) -> str:
-        """One row of three parts."""
+        """One row of four parts."""
+        endings = " ".join([f"{ending}:{count}" for ending, count in self.endings.items()])
         return (
             f"{self.requests} {self.errors} {self.gone} {self.chunks} {self.prompt_tokens} {self.completion_tokens}"
-            f" | {self.ttft.pack()} | {self.duration.pack()}"
+            f" | {self.ttft.pack()} | {self.duration.pack()} | {endings}"
         )
 
     @classmethod
     def unpack(cls, row: str, **further: int) -> Self:
         """Read what `pack` wrote; `further` are a subclass's own fields. Raises ValueError or AttributeError."""
-        numbers, ttft, duration = row.split(" | ")
+        numbers, ttft, duration, *endings = row.split(" | ")
         requests, errors, gone, chunks, prompt_tokens, completion_tokens = map(int, numbers.split())
         return cls(
             requests,
@@ -210,6 +241,7 @@ class Counts:
             completion_tokens,
             ttft=Histogram.unpack(TTFT_BOUNDS, ttft),
             duration=Histogram.unpack(DURATION_BOUNDS, duration),
+            endings=_endings("".join(endings)),
             **further,
         )
 
@@ -278,6 +310,11 @@ class Tables:
         return cls(*[{name: UsageCounts.unpack(row) for name, row in kept[kind].items()} for kind in _TABLES])
 
 
+def most_used(table: Mapping[str, UsageCounts], count: int | None = None) -> list[tuple[str, UsageCounts]]:
+    """The rows of a table, or the first `count`: those with most requests first; names decide between equals."""
+    return sorted(table.items(), key=lambda row: (-row[1].requests, row[0]))[:count]
+
+
 def row_of(table: dict[str, T], name: str, new: Callable[[], T]) -> T:
     """The row of `name`, which is added if there is room, else that of OTHERS."""
     row = table.get(name)
@@ -292,6 +329,11 @@ def row_of(table: dict[str, T], name: str, new: Callable[[], T]) -> T:
 def _kept_name(name: str) -> str:
     """The name cut to NAME_CHARS, with lone surrogates and control characters replaced by `?`."""
     return printable(name[:NAME_CHARS], "?")
+
+
+def _endings(row: str) -> Counter[str]:
+    pairs = (each.split(":") for each in row.split())
+    return Counter({ending: int(count) for ending, count in pairs})
 
 
 def whole_numbers(counts: dict[str, Any]) -> dict[str, int]:

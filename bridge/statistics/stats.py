@@ -6,9 +6,9 @@ Times are unix seconds, days are in UTC. A name has at most NAME_CHARS character
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 from bridge.statistics.counts import (
     AccountUse,
@@ -22,16 +22,14 @@ from bridge.statistics.counts import (
     whole_numbers,
 )
 from bridge.statistics.periods import Periods
+from bridge.statistics.spans import DAY, HOUR, MINUTE, TABLE_PERIODS, PeriodKind, Span, TableKind
 from upstream.protocol.errors import Reason
 
-#: For how many days the counts by model and key are kept day by day.
-TABLE_DAYS: Final = 14
 #: The most outcomes that wait to be counted: counting them must not block the event loop for long.
 MAX_PENDING: Final = 1000
 
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
-
-PeriodKind = Literal["minute", "hour", "day"]
+#: The names of the tables' periods in the file.
+_TABLES: Final[dict[TableKind, str]] = {"ten_minutes": "ten_minute_tables", "hour": "hour_tables", "day": "day_tables"}
 
 
 class Stats:
@@ -54,16 +52,18 @@ class Stats:
         self._reasons: Counter[str] = Counter()
         self.accounts: dict[str, AccountUse] = {}
         self._series: dict[PeriodKind, Periods[Bucket]] = {
-            "minute": Periods(_MINUTE, 120, _bucket),
-            "hour": Periods(_HOUR, 336, _bucket),
-            "day": Periods(_DAY, 730, _bucket),
+            "minute": Periods(MINUTE, 120, _bucket),
+            "hour": Periods(HOUR, 336, _bucket),
+            "day": Periods(DAY, 730, _bucket),
         }
         self._tables = Tables()
-        self._days = Periods(_DAY, TABLE_DAYS, lambda _: Tables())
+        self._tables_of: dict[TableKind, Periods[Tables]] = {
+            kind: Periods(width, count, lambda _: Tables()) for kind, (width, count) in TABLE_PERIODS.items()
+        }
         # The counters of the current minute.
         self._minute: int | None = None
         self._counts: tuple[Counts, ...] = ()
-        self._today = Tables()
+        self._open_tables: tuple[Tables, ...] = ()
 
     def record(self, outcome: Outcome) -> None:
         """Record one request that has ended."""
@@ -78,9 +78,9 @@ class Stats:
         pending, self._pending = self._pending, []
         times, self._times = self._times, []
         start = 0
-        for minute, its in groupby(times, key=lambda at: at // _MINUTE):
+        for minute, its in groupby(times, key=lambda at: at // MINUTE):
             if minute != self._minute:
-                self._open(minute * _MINUTE)
+                self._open(minute * MINUTE)
             end = start + len(list(its))
             self._count(pending[start:end], times[start:end])
             start = end
@@ -94,8 +94,8 @@ class Stats:
         tables.count(outcomes, times)
         for sums in self._counts:
             sums.add(counts)
-        self._tables.add(tables)
-        self._today.add(tables)
+        for its in self._open_tables:
+            its.add(tables)
 
     def record_attempt(self, account: str, reason: Reason) -> None:
         """Count one attempt with the account that has this label."""
@@ -151,15 +151,20 @@ class Stats:
         self._count_waiting()
         return self._series[kind].last(int(self._clock()))
 
-    def top_models(self, days: int) -> list[tuple[str, UsageCounts]]:
-        """The models of the last `days` days (1 is today, at most TABLE_DAYS), those with most requests first."""
-        self._count_waiting()
-        return _top(tables.models for tables in self._days.last(int(self._clock()), days))
+    def buckets(self, span: Span) -> list[Bucket]:
+        """The periods of a span, in order and without gaps; the last one has not ended."""
+        begins = span.begins(int(self._clock()))
+        return [bucket for bucket in self.series(span.series) if bucket.at >= begins]
 
-    def top_keys(self, days: int) -> list[tuple[str, UsageCounts]]:
-        """The keys of the last `days` days, likewise."""
+    def tables(self, span: Span) -> Tables:
+        """The counters by name over a span; read-only."""
         self._count_waiting()
-        return _top(tables.keys for tables in self._days.last(int(self._clock()), days))
+        if span.tables is None:
+            return self._tables
+        tables = Tables()
+        for its in self._tables_of[span.tables].last(int(self._clock()), span.periods):
+            tables.add(its)
+        return tables
 
     def to_json(self) -> dict[str, object]:
         """Everything as plain values, read-only; the values of unchanged periods are cached."""
@@ -173,7 +178,7 @@ class Stats:
             **self._tables.pack(),
             "accounts": {label: use.to_json() for label, use in self.accounts.items()},
             **{kind: periods.to_json() for kind, periods in self._series.items()},
-            "day_tables": self._days.to_json(),
+            **{_TABLES[kind]: periods.to_json() for kind, periods in self._tables_of.items()},
         }
 
     @classmethod
@@ -189,22 +194,15 @@ class Stats:
         stats._tables = Tables.unpack(value)
         for kind, periods in stats._series.items():
             periods.load(value[kind], _bucket)
-        stats._days.load(value["day_tables"], lambda _, tables: Tables.unpack(tables))
+        for width, tables in stats._tables_of.items():  # an older version kept those of days only
+            tables.load(value.get(_TABLES[width], {}), lambda _, rows: Tables.unpack(rows))
         return stats
 
     def _open(self, now: int) -> None:
-        self._minute = now // _MINUTE
+        self._minute = now // MINUTE
         self._counts = (self._totals, *(periods.open(now) for periods in self._series.values()))
-        self._today = self._days.open(now)
+        self._open_tables = (self._tables, *(periods.open(now) for periods in self._tables_of.values()))
 
 
 def _bucket(start: int, row: str | None = None) -> Bucket:
     return Bucket(at=start) if row is None else Bucket.unpack(row, at=start)
-
-
-def _top(tables: Iterable[Mapping[str, UsageCounts]]) -> list[tuple[str, UsageCounts]]:
-    merged: dict[str, UsageCounts] = {}
-    for table in tables:
-        for name, usage in table.items():
-            merged.setdefault(name, UsageCounts()).add(usage)
-    return sorted(merged.items(), key=lambda row: (-row[1].requests, row[0]))

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bridge.statistics.counts import TTFT_BOUNDS, Bucket
 from bridge.statistics.histogram import Histogram
-from bridge.statistics.stats import PeriodKind
 from handlers.dashboard.drawing import add, configuration, markup_of
+from handlers.dashboard.spans import ShownSpan
+from handlers.dashboard.wording import duration, number
 from upstream.protocol.printable import printable
 
 if TYPE_CHECKING:
@@ -34,35 +35,6 @@ _INSET: Final = 0.02
 _MONDAY: Final = 4 * 86_400
 
 
-class _Span(NamedTuple):
-    """How one kind of buckets is drawn: the seconds in a bar, the mark on the axis, and the name of each bar."""
-
-    words: str
-    bar_seconds: int
-    mark: Callable[[datetime], str]
-    name: Callable[[datetime], str]
-
-
-def _half_hour(at: datetime) -> str:
-    return f"{at:%H}:{at.minute // 30 * 30:02}"
-
-
-def _third_day(at: datetime) -> str:
-    day = date.fromordinal(at.toordinal() // 3 * 3)
-    return f"{day.day} {day:%b}"
-
-
-def _half_year(at: datetime) -> str:
-    return f"{'Jan' if at.month < 7 else 'Jul'} {at.year}"
-
-
-_SPANS: Final[Mapping[PeriodKind, _Span]] = {
-    "minute": _Span("2 hours", 120, _half_hour, lambda at: f"{at:%H:%M}"),
-    "hour": _Span("2 weeks", 6 * 3600, _third_day, lambda at: f"{at:%a} {at.day} {at:%b} from {at:%H:%M}"),
-    "day": _Span("2 years", 7 * 86_400, _half_year, lambda at: f"week of {at.day} {at:%b %Y}"),
-}
-
-
 class _Bar(NamedTuple):
     """The buckets that form one bar, which begins at `at`."""
 
@@ -78,47 +50,53 @@ class _Series(NamedTuple):
     say: Callable[[float], str]
 
 
-def requests_over_time(buckets: Sequence[Bucket], kind: PeriodKind, zone: tzinfo | None = None) -> str:
-    """Bars of answered requests, with errors on top. A caller that left before the end counts as answered.
+def requests_over_time(buckets: Sequence[Bucket], span: ShownSpan, zone: tzinfo | None = None) -> str:
+    """Bars of answered requests, and on top of them those that failed, were refused here, or were left by callers.
 
     `buckets` must have no gaps; times are shown in `zone`, by default the machine's, days in UTC.
     """
     from pygal import StackedBar  # imported late, here and below, because it is slow; this runs in a thread
 
-    bars = _bars(buckets, kind, zone)
-    errors = [sum(bucket.errors for bucket in bar.buckets) for bar in bars]
-    answered = [sum(bucket.requests - bucket.errors for bucket in bar.buckets) for bar in bars]
-    if not any(answered + errors):
-        return _nothing("Requests", _HEIGHT, f"no requests in the last {_SPANS[kind].words}")
-    layers = (
-        _Series(answered, sum(answered), lambda count: f"{count:,} answered"),
-        _Series(errors, sum(errors), lambda count: f"{count:,} error{'' if count == 1 else 's'}"),
-    )
-    ticks = _ticks(max(map(sum, zip(answered, errors, strict=True))), least_step=1)
-    chart = StackedBar(**_axes(bars, kind, ticks, _short), rounded_bars=1)
-    return _over_time("Requests", chart, bars, kind, layers)
+    bars = _bars(buckets, span, zone)
+    totals = [sum(bucket.requests for bucket in bar.buckets) for bar in bars]
+    if not any(totals):
+        return _nothing("Requests", _HEIGHT, f"no requests in the last {span.words}")
+    layers = [
+        _counted(bars, lambda bucket: bucket.answered, "answered"),
+        _counted(bars, lambda bucket: bucket.failed, "failed"),
+        _counted(bars, lambda bucket: bucket.refused, "refused", rare=True),
+        _counted(bars, lambda bucket: bucket.gone, "left", rare=True),
+    ]
+    chart = StackedBar(**_axes(bars, span, _ticks(max(totals), least_step=1), _short), rounded_bars=1)
+    return _over_time("Requests", chart, bars, span, layers)
 
 
-def ttft_over_time(buckets: Sequence[Bucket], kind: PeriodKind, zone: tzinfo | None = None) -> str:
+def _counted(bars: Sequence[_Bar], count: Callable[[Bucket], int], word: str, *, rare: bool = False) -> _Series:
+    """A layer of counts; a `rare` one is not spoken of where it is zero."""
+    values = [sum(count(bucket) for bucket in bar.buckets) for bar in bars]
+    return _Series(values, sum(values), lambda value: "" if rare and not value else f"{number(value)} {word}")
+
+
+def ttft_over_time(buckets: Sequence[Bucket], span: ShownSpan, zone: tzinfo | None = None) -> str:
     """Lines of the median and the 95th percentile of the time to first token, with gaps where there are no answers.
 
     `buckets` and `zone` as for `requests_over_time`.
     """
     from pygal import Line
 
-    bars = _bars(buckets, kind, zone)
+    bars = _bars(buckets, span, zone)
     overall = _ttft(buckets)
     if not overall.total:
-        return _nothing("Time to first token", _HEIGHT, f"no answers in the last {_SPANS[kind].words}")
+        return _nothing("Time to first token", _HEIGHT, f"no answers in the last {span.words}")
     ttfts = [_ttft(bar.buckets) for bar in bars]
     medians, p95s = ([ttft.quantile(q) for ttft in ttfts] for q in (0.5, 0.95))
     lines = (
-        _Series(medians, overall.quantile(0.5) or 0, lambda value: f"median {_seconds(value)}"),
-        _Series(p95s, overall.quantile(0.95) or 0, lambda value: f"p95 {_seconds(value)}"),
+        _Series(medians, overall.quantile(0.5) or 0, lambda value: f"median {duration(value)}"),
+        _Series(p95s, overall.quantile(0.95) or 0, lambda value: f"p95 {duration(value)}"),
     )
     ticks = _ticks(max(value for value in p95s if value is not None))
-    chart = Line(**_axes(bars, kind, ticks, lambda value: f"{value:g} s" if value else "0"), allow_interruptions=True)
-    return _over_time("Time to first token", chart, bars, kind, lines, overhang=0.5)
+    chart = Line(**_axes(bars, span, ticks, lambda value: f"{value:g} s" if value else "0"), allow_interruptions=True)
+    return _over_time("Time to first token", chart, bars, span, lines, overhang=0.5)
 
 
 def ranking(rows: Sequence[tuple[str, int]], title: str) -> str:
@@ -148,20 +126,22 @@ def ranking(rows: Sequence[tuple[str, int]], title: str) -> str:
         for bar, (name, count) in zip(list(plot.iter("rect")), ranks, strict=True):
             left, baseline = float(bar.attrib["x"]), float(bar.attrib["y"]) - 6
             row = add(plot, "g", class_="row")
-            add(row, "title", f"{name}: {count:,}")
+            add(row, "title", f"{name}: {number(count)}")
             add(row, "text", _shortened(name), x=left, y=baseline)
-            add(row, "text", f"{count:,}", x=width - left, y=baseline, class_="count")
+            add(row, "text", number(count), x=width - left, y=baseline, class_="count")
 
     (first, most), total = ranks[-1], sum(count for _, count in ranks)
-    return markup_of(chart, f"{title}: {_shortened(first)} first, with {most:,} of {total:,} requests.", annotate)
+    return markup_of(
+        chart, f"{title}: {_shortened(first)} first, with {number(most)} of {number(total)} requests.", annotate
+    )
 
 
-def _bars(buckets: Sequence[Bucket], kind: PeriodKind, zone: tzinfo | None) -> list[_Bar]:
+def _bars(buckets: Sequence[Bucket], span: ShownSpan, zone: tzinfo | None) -> list[_Bar]:
     """Group buckets into bars. Bars begin at round times in `zone`, so that past bars do not change."""
     if not buckets:
         return []
-    seconds = _SPANS[kind].bar_seconds
-    zone = UTC if kind == "day" else zone
+    seconds = span.bar_seconds
+    zone = UTC if span.span.series == "day" else zone
     offset = datetime.fromtimestamp(buckets[-1].at, UTC).astimezone(zone).utcoffset() or timedelta()
     first = _MONDAY - int(offset.total_seconds())
     return [
@@ -189,10 +169,6 @@ def _short(count: float) -> str:
     return f"{count / unit:g}{suffix}"
 
 
-def _seconds(value: float) -> str:
-    return f"{value:.{2 if value < 1 else 1 if value < 10 else 0}f} s"
-
-
 def _shortened(name: str) -> str:
     """`name`, cut to _NAME_COLUMNS."""
     widths = accumulate(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in name)
@@ -200,9 +176,9 @@ def _shortened(name: str) -> str:
     return name if room == len(name) else f"{name[: room - 1].rstrip()}…"
 
 
-def _axes(bars: Sequence[_Bar], kind: PeriodKind, ticks: list[float], say: Callable[[float], str]) -> dict[str, Any]:
+def _axes(bars: Sequence[_Bar], span: ShownSpan, ticks: list[float], say: Callable[[float], str]) -> dict[str, Any]:
     """The configuration of a chart over time. The axis has a mark wherever its text changes from bar to bar."""
-    texts = [_SPANS[kind].mark(bar.at) for bar in bars]
+    texts = [span.mark(bar.at) for bar in bars]
     marks = ["" if text == before else text for before, text in zip(texts[:1] + texts, texts, strict=False)]
     return {
         **configuration(_HEIGHT),
@@ -221,7 +197,7 @@ def _over_time(
     subject: str,
     chart: Any,
     bars: Sequence[_Bar],
-    kind: PeriodKind,
+    span: ShownSpan,
     series: Sequence[_Series],
     *,
     overhang: float = 0.0,
@@ -230,7 +206,6 @@ def _over_time(
 
     `overhang`: the share of the first and last bar that is outside the plot, since a line begins in a bar's middle.
     """
-    span = _SPANS[kind]
     key = [each.say(each.overall) for each in series]
     for each in series:
         chart.add("", _with_lone_points(each.values))
@@ -240,11 +215,12 @@ def _over_time(
         step = inner / max(len(bars) - 2 * overhang, 1)
         for index, bar in enumerate(bars):
             here = [each.say(value) for each in series if (value := each.values[index]) is not None]
+            here = [words for words in here if words]
             left = inner * _INSET + (index - overhang) * step
             slot = add(plot, "rect", class_="slot", x=left, y=0, width=step, height=height)
             add(slot, "title", f"{span.name(bar.at)}: {', '.join(here) or 'nothing'}")
 
-    return markup_of(chart, f"{subject} in the last {span.words}: {', '.join(key)}.", annotate, key)
+    return markup_of(chart, f"{subject} in the last {span.words}: {', '.join(filter(None, key))}.", annotate, key)
 
 
 def _with_lone_points(values: Sequence[float | None]) -> list[object]:

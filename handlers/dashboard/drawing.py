@@ -48,7 +48,10 @@ def configuration(height: int) -> dict[str, Any]:
 
 
 def markup_of(chart: Any, label: str, annotate: Annotate | None = None, key: Sequence[str] = ()) -> str:
-    """Render a chart as an image with the accessible name `label`, and the texts of `key`, by series, above it."""
+    """Render a chart as an image with the accessible name `label`, and the texts of `key`, by series, above it.
+
+    A series whose text is '' is not named there.
+    """
 
     def finish(svg: Element) -> Element:
         (plot,) = svg.findall(".//g[@class='plot']")
@@ -62,6 +65,8 @@ def markup_of(chart: Any, label: str, annotate: Annotate | None = None, key: Seq
         if key:
             line = add(svg, "text", class_="key", y=14)
             for index, words in enumerate(key):
+                if not words:
+                    continue
                 add(line, "tspan", "●", class_=f"serie-{index}", dx=14 if index else 0)
                 add(line, "tspan", words, dx=4)
         return svg

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final, TypeAlias
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from aiohttp import web
 
@@ -37,6 +38,11 @@ MAX_FIELDS: Final = 20
 #: Without a login, a form has a code and a password, twice.
 MAX_STRANGER_FORM_BYTES: Final = 4 * 1024
 STRANGER_FORM_SECONDS: Final = 10.0
+#: A page of ours as a redirect may name it: no other host, no header, no way up.
+_OWN_PAGE: Final = re.compile(r"/dashboard(?:/[a-z]+(?:/[\w.-]+)?)?(?:\?[\w.~%&=+:*/-]*)?", re.ASCII)
+MAX_ASKED_CHARS: Final = 2000
+#: What a page that is hidden sends in the header for its live part.
+HIDDEN: Final = "hidden"
 #: The methods that change nothing.
 _READING: Final = frozenset({"GET", "HEAD"})
 
@@ -89,9 +95,10 @@ async def _guarded(
 
 
 def current_login(request: web.Request) -> Login | None:
-    """The login of the request's session cookie."""
+    """The login of the request's session cookie. A page that refreshes itself while hidden does not prolong it."""
     session = session_id(request)
-    return request.app[LOGINS].find(session) if session else None
+    used = request.headers.get(pages.LIVE_HEADER) != HIDDEN
+    return request.app[LOGINS].find(session, used=used) if session else None
 
 
 def session_id(request: web.Request) -> str | None:
@@ -146,13 +153,24 @@ def _secure(request: web.Request) -> bool:
 
 def _to_login(request: web.Request) -> web.Response:
     if request.method in _READING and not _is_live(request):
-        return see_other("/dashboard/login")
+        return see_other(login_address(request.path_qs))
     return web.Response(status=401, text="You are not logged in, or no longer.")
+
+
+def login_address(asked: str) -> str:
+    """The address of the login that leads to the page `asked`, given as path and query."""
+    return "/dashboard/login" if asked == "/dashboard" else f"/dashboard/login?{urlencode({'next': asked}, safe='/')}"
+
+
+def asked_page(request: web.Request) -> str:
+    """The page to which a login leads: one of ours, by path and query; else the Overview."""
+    asked = request.query.get("next", "")
+    return asked if len(asked) <= MAX_ASKED_CHARS and _OWN_PAGE.fullmatch(asked) else "/dashboard"
 
 
 def _is_live(request: web.Request) -> bool:
     """Whether a page requests its live part."""
-    return request.method in _READING and "X-Live" in request.headers
+    return request.method in _READING and pages.LIVE_HEADER in request.headers
 
 
 def _require_same_origin(request: web.Request) -> None:

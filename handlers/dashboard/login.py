@@ -17,8 +17,10 @@ from bridge.log import event
 from bridge.state.admin import Admin
 from handlers.dashboard.guard import (
     LOGINS,
+    asked_page,
     current_login,
     forget_session,
+    login_address,
     read_form,
     see_other,
     session_id,
@@ -51,7 +53,7 @@ def setup_code(app: web.Application) -> str | None:
 async def show_login(request: web.Request) -> web.StreamResponse:
     """GET /dashboard/login."""
     if current_login(request) is not None:
-        return see_other("/dashboard")
+        return see_other(asked_page(request))
     if request.app[STATE].admin.password_hash is None:
         return see_other("/dashboard/setup")
     return await _login_page(request)
@@ -124,13 +126,13 @@ def _enter(request: web.Request) -> web.StreamResponse:
     logins = request.app[LOGINS]
     logins.end(session_id(request) or "")
     session, _ = logins.begin()
-    response = see_other("/dashboard")
+    response = see_other(asked_page(request))
     set_session(request, response, session, LONGEST_SECONDS)
     return response
 
 
 async def _login_page(request: web.Request, error: str = "", *, status: int = 200) -> web.Response:
-    shown = {"error": error, "secure": _is_private(request)}
+    shown = {"error": error, "secure": _is_private(request), "action": login_address(asked_page(request))}
     return await render(request, "login.html", None, shown, status=status)
 
 

@@ -1,113 +1,100 @@
-"""The Overview page: health, what the operator has to do, and use by model and key. Numbers are from `stats.json`."""
+"""The Overview page: whether it works, what the operator has to do, and use by model and key.
+
+All of its numbers are from `stats.json`, over one span of time.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from heapq import nlargest
+import time
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from aiohttp import web
 
 from bridge.access.logins import Login
 from bridge.diagnosis import ADVICE
-from bridge.statistics.counts import Bucket, Counts, UsageCounts
-from bridge.statistics.stats import PeriodKind, Stats
+from bridge.statistics.counts import HERE, Bucket, Counts, UsageCounts, most_used
+from bridge.statistics.stats import Stats
 from handlers.dashboard import charts
+from handlers.dashboard.headline import FAILING_SHARE, situation_of
 from handlers.dashboard.pages import render, template
-from handlers.monitoring.health import health_of
+from handlers.dashboard.spans import SPANS, named
+from handlers.dashboard.wording import zone_name
 from handlers.request.appkeys import DRAIN, STATE, STATS
 
 _Ranking: TypeAlias = Sequence[tuple[str, UsageCounts]]
 
-#: The selectable spans: the series, its name, and the days over which models and keys are ranked (0 for all).
-SPANS: Final[dict[PeriodKind, tuple[str, int]]] = {
-    "minute": ("2 hours", 1),
-    "hour": ("2 weeks", 14),
-    "day": ("2 years", 0),
-}
 RANKED: Final = 10
 
 
-class Charts(NamedTuple):
-    """The charts of one span, as SVG."""
+class Ending(NamedTuple):
+    """How some requests ended: a word of diagnosis, whether a rule of the bridge's own decided it, and their number."""
 
-    requests: str
-    ttft: str
-    models: str
-    keys: str
+    word: str
+    here: bool
+    requests: int
 
 
-class ChartCache:
-    """The charts as last drawn; they are drawn again only when there is something new to show."""
+class Seen(NamedTuple):
+    """One span of the statistics: its numbers, and its charts as SVG."""
+
+    buckets: Sequence[Bucket]
+    sum: Counts
+    models: _Ranking
+    keys: _Ranking
+    apis: _Ranking
+    endings: Sequence[Ending]
+    requests_chart: str
+    ttft_chart: str
+    models_chart: str
+    keys_chart: str
+    zone: str
+
+
+class SeenCache:
+    """The spans as last summed and drawn; that is done again only when there is something new to show."""
 
     def __init__(self) -> None:
-        self._drawn: dict[PeriodKind, tuple[object, Charts]] = {}
+        self._seen: dict[str, tuple[object, Seen]] = {}
         self._lock = asyncio.Lock()
 
-    async def get(self, stats: Stats, kind: PeriodKind) -> Charts:
-        """Return the charts of a span; draws them in a thread, one page at a time."""
-        series = stats.series(kind)
-        version = (stats, series[-1].at)
+    async def get(self, stats: Stats, name: str) -> Seen:
+        """Return a span; sums and draws in a thread, for one page at a time."""
         async with self._lock:
-            known, drawn = self._drawn.get(kind, (None, None))
-            if drawn is None or known != version:
-                models, keys = ranked(stats, kind)
-                drawn = await asyncio.to_thread(_draw, series, kind, models, keys)
-                self._drawn[kind] = version, drawn
-        return drawn
+            known, seen = self._seen.get(name, (None, None))
+            version = (stats, stats.series("minute")[-1].at)
+            if seen is None or known != version:
+                seen = await asyncio.to_thread(_see, stats, name)
+                self._seen[name] = version, seen
+        return seen
 
 
-CHARTS: Final = web.AppKey("charts", ChartCache)
+SEEN: Final = web.AppKey("seen", SeenCache)
 
 
 async def overview(request: web.Request, login: Login) -> web.StreamResponse:
     """GET /dashboard, and its live part."""
     app = request.app
-    kind = span(request.query.get("span", ""))
+    name = named(request.query.get("span", ""))
     stats = await app[STATS].read()
-    drawn = await app[CHARTS].get(stats, kind)
-    series, (models, keys) = stats.series(kind), ranked(stats, kind)
-    found = health_of(app)
+    seen = await app[SEEN].get(stats, name)
     return await render(
         request,
         template(request, "overview"),
         login,
         {
-            "health": found,
+            "situation": situation_of(app, stats),
             "advice": ADVICE,
             "running": app[DRAIN].running,
             "accounts": len(app[STATE].pool),
             "usable": len(app[STATE].pool.usable("chat")),
-            "kind": kind,
+            "span": name,
             "spans": SPANS,
-            "charts": drawn,
-            "buckets": [bucket for bucket in reversed(series) if bucket.requests],
-            "sum": summed(series),
-            "models": models,
-            "keys": keys,
-            "reasons": sorted(stats.reasons.items(), key=lambda row: -row[1]),
-            "apis": _most_used(stats.apis),
-            "stats": stats,
+            "failing_share": FAILING_SHARE,
+            "seen": seen,
         },
     )
-
-
-def span(asked: str) -> PeriodKind:
-    """The span in a page's URL, by default two hours."""
-    return next((kind for kind in SPANS if kind == asked), "minute")
-
-
-def ranked(stats: Stats, kind: PeriodKind) -> tuple[_Ranking, _Ranking]:
-    """The most used models and keys: today, in two weeks, or since the statistics began."""
-    days = SPANS[kind][1]
-    if days:
-        return stats.top_models(days)[:RANKED], stats.top_keys(days)[:RANKED]
-    return _most_used(stats.models), _most_used(stats.keys)
-
-
-def _most_used(table: Mapping[str, UsageCounts]) -> _Ranking:
-    return nlargest(RANKED, table.items(), key=lambda row: row[1].requests)
 
 
 def summed(series: Iterable[Bucket]) -> Counts:
@@ -118,10 +105,21 @@ def summed(series: Iterable[Bucket]) -> Counts:
     return total
 
 
-def _draw(series: Sequence[Bucket], kind: PeriodKind, models: _Ranking, keys: _Ranking) -> Charts:
-    return Charts(
-        charts.requests_over_time(series, kind),
-        charts.ttft_over_time(series, kind),
+def _see(stats: Stats, name: str) -> Seen:
+    shown = SPANS[name]
+    buckets, tables = stats.buckets(shown.span), stats.tables(shown.span)
+    total = summed(buckets)
+    models, keys = most_used(tables.models, RANKED), most_used(tables.keys, RANKED)
+    return Seen(
+        [bucket for bucket in reversed(buckets) if bucket.requests],
+        total,
+        models,
+        keys,
+        most_used(tables.apis, RANKED),
+        [Ending(word.removesuffix(HERE), word.endswith(HERE), count) for word, count in total.endings.most_common()],
+        charts.requests_over_time(buckets, shown),
+        charts.ttft_over_time(buckets, shown),
         charts.ranking([(name, usage.requests) for name, usage in models], "Requests by model"),
         charts.ranking([(name, usage.requests) for name, usage in keys], "Requests by key"),
+        "UTC" if shown.span.series == "day" else zone_name(time.time()),
     )

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import quote
 
 import aiohttp_jinja2
 from aiohttp import web
@@ -16,6 +17,7 @@ from bridge.access.logins import Login
 from bridge.errors import ApiError, error_headers
 from handlers import dashboard
 from handlers.dashboard.assets import ASSETS, WEB, read_assets
+from handlers.dashboard.headline import alert_of
 from handlers.dashboard.wording import FILTERS
 from upstream.protocol.printable import readable
 
@@ -40,6 +42,10 @@ _HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
+
+#: By it a page asks for its live part; the answer has what the title says of trouble, percent-encoded.
+LIVE_HEADER: Final = "X-Live"
+ALERT_HEADER: Final = "X-Alert"
 
 #: How many pieces of a template are rendered in one iteration of the event loop.
 _PIECE: Final = 500
@@ -105,7 +111,7 @@ def _finalized(value: object) -> object:
 
 def template(request: web.Request, page: str) -> str:
     """The template of a page with a live part: of that part if the request asks for it, else of the whole page."""
-    return f"{page}_live.html" if "X-Live" in request.headers else f"{page}.html"
+    return f"{page}_live.html" if LIVE_HEADER in request.headers else f"{page}.html"
 
 
 async def render(
@@ -120,14 +126,18 @@ async def render(
 
     It yields to the event loop in between: rendering hundreds of models at once would delay all streams.
     """
-    shown = {"path": request.path, "csrf": login.csrf if login else "", "now": time.time(), **(context or {})}
+    shown: dict[str, Any] = {"path": request.path, "csrf": "", "now": time.time(), "alert": ""}
+    if login is not None:
+        shown |= {"csrf": login.csrf, "alert": await alert_of(request.app)}
+    shown |= context or {}
     pieces = aiohttp_jinja2.get_env(request.app).get_template(name).stream(shown)
     pieces.enable_buffering(_PIECE)
     text = ""
     for piece in pieces:
         text += piece
         await asyncio.sleep(0)
-    return web.Response(text=text, content_type="text/html", status=status)
+    headers = {ALERT_HEADER: quote(shown["alert"])} if LIVE_HEADER in request.headers else {}
+    return web.Response(text=text, content_type="text/html", status=status, headers=headers)
 
 
 async def problem(request: web.Request, login: Login | None, error: ApiError) -> web.Response:

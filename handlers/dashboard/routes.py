@@ -12,7 +12,7 @@ from bridge.access.throttle import Throttle
 from handlers.dashboard import accounts, activity, keys, login, models, overview, pages, playground
 from handlers.dashboard.assets import static
 from handlers.dashboard.guard import LOGINS, open_to_all, private, see_other
-from handlers.dashboard.overview import CHARTS, ChartCache
+from handlers.dashboard.overview import SEEN, SeenCache
 from handlers.request.appkeys import Handler
 from upstream.loop.threads import Threads
 
@@ -50,8 +50,8 @@ def add_dashboard(app: web.Application) -> None:
     app[login.THROTTLE] = Throttle(time.monotonic)
     app[login.SETUP] = SetupCode()
     app[login.HASHING] = Threads("passwords", login.HASHES_AT_ONCE)
-    app[CHARTS] = ChartCache()
     app[playground.RENDERING] = Threads("markdown", 1)
+    app[SEEN] = SeenCache()
     for method, path, handler in _ROUTES:
         add = app.router.add_get if method == "GET" else app.router.add_post  # HEAD comes with GET
         add(f"/dashboard{path}", handler)

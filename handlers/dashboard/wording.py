@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from markupsafe import Markup, escape
@@ -66,6 +66,17 @@ def day(moment: float) -> str:
 def iso(moment: float) -> str:
     """A unix time for `<time datetime=…>`."""
     return datetime.fromtimestamp(moment).astimezone().isoformat(timespec="seconds")
+
+
+def zone_name(moment: float) -> str:
+    """The machine's time zone at a unix time: `CET (UTC+1)`, `UTC`."""
+    at = datetime.fromtimestamp(moment).astimezone()
+    hours, minutes = divmod(round((at.utcoffset() or timedelta()).total_seconds() / 60), 60)
+    offset = f"UTC{hours:+d}" + (f":{minutes:02d}" if minutes else "")
+    name = at.tzname() or ""
+    if not hours and not minutes:
+        return "UTC"
+    return f"{name} ({offset})" if name.isalpha() else offset
 
 
 def number(value: float) -> str:

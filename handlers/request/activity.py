@@ -72,6 +72,7 @@ class Activity:
                 completion_tokens=completion_tokens,
                 tools=tools,
                 api=record.api,
+                refused=record.refused,
             )
         )
 

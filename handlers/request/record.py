@@ -30,6 +30,7 @@ class RequestRecord:
     reason: Reason = Reason.OK
     code: str | None = None
     message: str | None = None  # of an error
+    refused: bool = False  # by a rule of the bridge's own
     prompt: str | None = None  # only with log.debug
     ttft: float | None = None
     headers: dict[str, str] = field(default_factory=dict)
@@ -43,3 +44,4 @@ class RequestRecord:
     def fail(self, error: ApiError) -> None:
         """Record the error that the caller gets."""
         self.reason, self.code, self.message = error.reason, error.code, error.message
+        self.refused = error.refused_here

@@ -35,7 +35,7 @@ async def test_the_address_that_the_daemon_prints_sets_the_password(
         await page.get_by_label("New password").fill(PASSWORD)
         await page.get_by_label("Repeat the password").fill(PASSWORD)
         await page.get_by_role("button", name="Set and log in").click()
-        await expect(page.get_by_role("heading", name="All is well")).to_be_visible()
+        await expect(page.get_by_role("heading", name="Ready for the first question")).to_be_visible()
 
         assert setup_code(bridge.app) is None
         await page.get_by_role("button", name="Log out").click()
@@ -43,7 +43,7 @@ async def test_the_address_that_the_daemon_prints_sets_the_password(
         await page.wait_for_url("**/dashboard/login")
         await page.get_by_label("Password").fill(PASSWORD)
         await page.get_by_role("button", name="Log in").click()
-        await expect(page.get_by_role("heading", name="All is well")).to_be_visible()
+        await expect(page.get_by_role("heading", name="Ready for the first question")).to_be_visible()
 
 
 async def test_every_page_asks_for_the_password(browser: Browser, bridge: RunningBridge) -> None:
@@ -68,7 +68,10 @@ async def test_after_logging_out_back_shows_nothing(page: Page) -> None:
         assert "example.org" not in await page.content()
 
 
-async def test_a_page_that_redraws_itself_goes_to_the_login_when_the_login_ends(page: Page) -> None:
-    await page.goto("/dashboard/activity")
+async def test_a_page_that_redraws_itself_goes_to_the_login_when_the_login_ends_and_back(page: Page) -> None:
+    await page.goto("/dashboard?span=7d")
     await page.context.clear_cookies()
-    await page.wait_for_url("**/dashboard/login")
+    await page.wait_for_url("**/dashboard/login?next=/dashboard%3Fspan%3D7d")
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/dashboard?span=7d")

@@ -30,14 +30,15 @@ async def test_numbers_and_charts_follow_what_is_asked(page: Page, bridge: Runni
             await answer.read()
     await bridge.app[STATS].flush()  # as it does every few seconds
     await expect(tile(page, "Requests")).to_have_text("3in 2 hours")
-    await expect(tile(page, "Errors")).to_contain_text("33 %")
-    await expect(chart).to_have_accessible_name("Requests in the last 2 hours: 2 answered, 1 error.")
+    await expect(tile(page, "Failed")).to_contain_text("0 %")
+    await expect(tile(page, "Refused here")).to_contain_text("1")
+    await expect(chart).to_have_accessible_name("Requests in the last 2 hours: 2 answered, 0 failed, 1 refused.")
     await expect(chart.locator(".bar rect")).to_have_count(2)
     await expect(
         page.get_by_role("img", name=f"Requests by model: {bridge.model()} first, with 2 of 2")
     ).to_be_visible()
     await expect(page.get_by_role("img", name="Requests by key: test first, with 3 of 3 requests.")).to_be_visible()
-    await expect(page.get_by_role("row", name="rejected 1")).to_be_visible()
+    await expect(page.get_by_role("row", name="rejected here 1")).to_be_visible()
 
     await page.locator("#models-numbers summary").click()
     numbers = page.get_by_role("region", name="Top models as numbers")
@@ -48,15 +49,17 @@ async def test_numbers_and_charts_follow_what_is_asked(page: Page, bridge: Runni
     await expect(numbers.get_by_role("row", name=f"{bridge.model()} 3 0")).to_be_visible()  # it moves, and stays open
     assert await page.evaluate("window.unchanged"), "the page was loaded anew"
 
-    for span in ("2 weeks", "2 years"):
+    for span in ("24 hours", "7 days", "2 weeks", "2 years"):
         await page.get_by_role("link", name=span).click()
-        await expect(page.get_by_role("img", name=f"Requests in the last {span}: 3 answered, 1 error.")).to_be_visible()
+        await expect(
+            page.get_by_role("img", name=f"Requests in the last {span}: 3 answered, 0 failed, 1 refused.")
+        ).to_be_visible()
         await expect(page.get_by_role("link", name=span)).to_have_attribute("aria-current", "true")
 
 
 async def test_it_says_what_is_wrong_and_what_to_do_now(page: Page, bridge: RunningBridge, arena: Arena) -> None:
     await page.goto(PAGES["overview"])
-    await expect(page.get_by_role("heading", name="All is well")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Ready for the first question")).to_be_visible()
     arena.clearance = "expected"
     async with await bridge.post(bridge.chat("hello")) as answer:
         assert answer.status == 503

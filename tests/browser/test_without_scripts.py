@@ -17,7 +17,7 @@ async def test_keys_and_accounts(browser: Browser, bridge: RunningBridge, arena:
         await page.goto("/")
         await page.get_by_label("Password").fill(PASSWORD)
         await page.get_by_role("button", name="Log in").click()
-        await expect(page.get_by_role("heading", name="All is well")).to_be_visible()
+        await expect(page.get_by_role("heading", name="Ready for the first question")).to_be_visible()
 
         await page.get_by_role("link", name="Keys").click()
         await page.get_by_label("Name", exact=True).fill("laptop")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from bridge.statistics.counts import LAST_ANSWERS, Counts, Outcome, ToolUse, UsageCounts
-from bridge.statistics.stats import TABLE_DAYS, PeriodKind, Stats
+from bridge.statistics.spans import TABLE_DAYS, TABLE_PERIODS, PeriodKind, Span
+from bridge.statistics.stats import Stats
 from upstream.protocol.errors import Reason
 
 DAY = 86400
+DAYS = tuple(Span("hour", "day", days) for days in (1, 2, TABLE_DAYS))
+#: Spans whose tables are lost where a clock jumps to and fro by more than they last.
+SHORT = (Span("minute", "ten_minutes", 12), Span("minute", "ten_minutes", 1), Span("hour", "hour", 24))
 SERIES: dict[PeriodKind, tuple[int, int]] = {"minute": (60, 120), "hour": (3600, 336), "day": (DAY, 730)}
 
 
@@ -47,7 +51,7 @@ class Happened:
         return table
 
 
-def assert_adds_up(stats: Stats, happened: Happened, now: float) -> None:
+def assert_adds_up(stats: Stats, happened: Happened, now: float, spans: Iterable[Span] = DAYS) -> None:
     """Compare all statistics, as of `now`."""
     outcomes = [outcome for _, outcome in happened.outcomes]
     _assert_counts(stats.totals, outcomes)
@@ -75,11 +79,18 @@ def assert_adds_up(stats: Stats, happened: Happened, now: float) -> None:
         assert [bucket.at for bucket in series] == list(range(running - (length - 1) * width, running + 1, width))
         for bucket in series:
             _assert_counts(bucket, by_start[bucket.at])
-    tomorrow = (now // DAY + 1) * DAY
-    for days in 1, 2, TABLE_DAYS:
-        start = tomorrow - days * DAY
-        _assert_top(stats.top_models(days), happened.usage(_model, start, tomorrow))
-        _assert_top(stats.top_keys(days), happened.usage(_key, start, tomorrow))
+    for span in spans:
+        begins, ends = _range(span, now)
+        tables = stats.tables(span)
+        _assert_table(tables.models, happened.usage(_model, begins, ends))
+        _assert_table(tables.keys, happened.usage(_key, begins, ends))
+        _assert_table(tables.apis, happened.usage(_api, begins, ends))
+        width = SERIES[span.series][0]
+        ends = (now // width + 1) * width
+        whole = Counts()
+        for bucket in stats.buckets(span):
+            whole.add(bucket)
+        _assert_counts(whole, [outcome for at, outcome in happened.outcomes if begins <= at < ends])
 
 
 def _assert_counts(counts: Counts, outcomes: list[Outcome]) -> None:
@@ -87,6 +98,10 @@ def _assert_counts(counts: Counts, outcomes: list[Outcome]) -> None:
     assert counts.requests == counts.duration.total == len(outcomes)
     assert counts.errors == sum(outcome.failed for outcome in outcomes)
     assert counts.gone == sum(outcome.gone for outcome in outcomes)
+    assert counts.refused == sum(outcome.failed and outcome.refused for outcome in outcomes)
+    assert counts.failed == sum(outcome.failed and not outcome.refused for outcome in outcomes)
+    assert counts.answered == sum(not outcome.failed and not outcome.gone for outcome in outcomes)
+    assert counts.endings == Counter(outcome.ending for outcome in outcomes)
     assert counts.chunks == sum(outcome.chunks for outcome in outcomes)
     assert counts.prompt_tokens == sum(outcome.prompt_tokens for outcome in outcomes)
     assert counts.completion_tokens == sum(outcome.completion_tokens for outcome in outcomes)
@@ -95,10 +110,16 @@ def _assert_counts(counts: Counts, outcomes: list[Outcome]) -> None:
     assert counts.duration.micros == sum(round(outcome.seconds * 1e6) for outcome in outcomes)
 
 
-def _assert_top(top: list[tuple[str, UsageCounts]], table: dict[str, UsageCounts]) -> None:
+def _range(span: Span, now: float) -> tuple[float, float]:
+    assert span.tables is not None
+    width = TABLE_PERIODS[span.tables][0]
+    ends = (now // width + 1) * width
+    return ends - span.periods * width, ends
+
+
+def _assert_table(found: Mapping[str, UsageCounts], table: dict[str, UsageCounts]) -> None:
     # Except `last`: it is the latest of the days', which differs from the last event's if the clock was set back.
-    assert dict(_numbers(top)) == dict(_numbers(table.items()))
-    assert [usage.requests for _, usage in top] == sorted((usage.requests for _, usage in top), reverse=True)
+    assert dict(_numbers(found.items())) == dict(_numbers(table.items()))
 
 
 def _numbers(rows: Iterable[tuple[str, UsageCounts]]) -> Iterable[tuple[str, tuple[int, ...]]]:

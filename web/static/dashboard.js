@@ -4,23 +4,94 @@ import { copy } from "./copying.js";
 import { fill } from "./morph.js";
 
 const LIVE_MILLISECONDS = 2000;
+// While the page is hidden it is asked for rarely: only its title and its icon are seen then.
+const HIDDEN_MILLISECONDS = 30000;
+// After so long without an answer, what the page shows is old, and says so.
+const LOST_MILLISECONDS = 6000;
 
-// <div data-live="/URL of the part">: refreshed periodically while the page is visible.
-for (const part of document.querySelectorAll("[data-live]")) {
+// <div data-live="/URL of the part">: refreshed periodically. There is at most one on a page.
+const part = document.querySelector("[data-live]");
+if (part) keepFresh(part);
+
+function keepFresh(part) {
+  const pause = document.getElementById("pause");
+  const asOf = document.getElementById("as-of");
+  let heard = Date.now(); // when the daemon last answered
+  let since = heard; // the same, or when the page was shown again
+  let paused = false;
+  let timer;
+
   const redraw = async () => {
-    if (!document.hidden) {
-      try {
-        const answer = await fetch(part.dataset.live, { headers: { "X-Live": "1" } });
-        if (answer.status === 401) return location.assign("/dashboard/login");
-        if (answer.ok) show(part, await answer.text());
-        part.classList.toggle("stale", !answer.ok);
-      } catch {
-        part.classList.add("stale"); // the daemon is unreachable: the content is stale
+    clearTimeout(timer);
+    if (paused) return;
+    try {
+      const headers = { "X-Live": document.hidden ? "hidden" : "1" };
+      const answer = await fetch(part.dataset.live, { headers, signal: AbortSignal.timeout(LOST_MILLISECONDS) });
+      if (answer.status === 401) return location.assign(`/dashboard/login?next=${location.pathname}${encodeURIComponent(location.search)}`);
+      if (paused) return;
+      if (answer.ok) {
+        show(part, await answer.text());
+        warn(decodeURIComponent(answer.headers.get("X-Alert") ?? ""));
+        heard = since = Date.now();
+        asOf.dateTime = new Date(heard).toISOString();
+        asOf.textContent = clock(heard);
+        found(part);
       }
+    } catch {
+      // the daemon is unreachable, or too slow: `watch` says so
     }
-    setTimeout(redraw, LIVE_MILLISECONDS);
+    timer = setTimeout(redraw, document.hidden ? HIDDEN_MILLISECONDS : LIVE_MILLISECONDS);
   };
-  setTimeout(redraw, LIVE_MILLISECONDS);
+  const watch = () => {
+    const patience = document.hidden ? HIDDEN_MILLISECONDS : 0;
+    if (!paused && Date.now() - since > LOST_MILLISECONDS + patience) lose(part, heard);
+  };
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) return;
+    since = Math.max(since, Date.now() - LOST_MILLISECONDS / 2);
+    redraw();
+  });
+  pause.hidden = false;
+  pause.addEventListener("click", () => {
+    paused = !paused;
+    pause.textContent = paused ? "Go on" : "Pause";
+    since = Date.now();
+    redraw();
+  });
+  timer = setTimeout(redraw, LIVE_MILLISECONDS);
+  setInterval(watch, 500);
+}
+
+// The daemon does not answer: what the page shows is old, and its heading no longer true.
+function lose(part, heard) {
+  const bar = document.getElementById("lost");
+  if (bar.hidden) {
+    bar.textContent = `No connection to the bridge since ${clock(heard)}: what follows is old. Trying again every 2 seconds.`;
+    bar.hidden = false;
+    part.classList.add("stale");
+    const heading = part.querySelector("h1");
+    if (heading) heading.textContent = "No connection to the bridge";
+    warn("No connection");
+  }
+}
+
+// It answers again; the part has been drawn anew.
+function found(part) {
+  document.getElementById("lost").hidden = true;
+  part.classList.remove("stale");
+}
+
+// Say in the tab's title and icon what is wrong; "" for nothing.
+function warn(alert) {
+  const title = document.querySelector("title");
+  document.title = alert ? `(!) ${alert} · ${title.dataset.plain}` : title.dataset.plain;
+  const icon = document.querySelector("link[rel=icon]");
+  const wanted = alert ? icon.dataset.alert : icon.dataset.plain;
+  if (icon.getAttribute("href") !== wanted) icon.setAttribute("href", wanted);
+}
+
+function clock(milliseconds) {
+  return new Date(milliseconds).toLocaleTimeString("en-GB");
 }
 
 // Replace a part's content. If the focused element is gone, focus the part.

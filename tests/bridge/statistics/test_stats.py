@@ -12,8 +12,9 @@ from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.statistics.counts import NAME_CHARS, NAMES, OTHERS, Outcome, ToolUse, UsageCounts
-from bridge.statistics.stats import MAX_PENDING, TABLE_DAYS, Stats
+from bridge.statistics.counts import NAME_CHARS, NAMES, OTHERS, Bucket, Outcome, ToolUse, UsageCounts, most_used
+from bridge.statistics.spans import TABLE_DAYS, Span
+from bridge.statistics.stats import MAX_PENDING, Stats
 from upstream.protocol.errors import Reason
 
 
@@ -24,6 +25,11 @@ def again(stats: Stats, clock: Callable[[], float]) -> Stats:
 
 def ok(**fields: Any) -> Outcome:
     return Outcome(200, Reason.OK, 2.0)._replace(**fields)
+
+
+def top_models(stats: Stats, days: int) -> list[tuple[str, UsageCounts]]:
+    """The models of the last days, the most asked first."""
+    return most_used(stats.tables(Span("hour", "day", days)).models)
 
 
 # --- how a request ended ---
@@ -46,6 +52,7 @@ def test_an_outcome_is_an_error_or_a_caller_gone_or_neither(
 ) -> None:
     outcome = Outcome(status, reason, 1.0)
     assert (outcome.failed, outcome.gone) == (failed, gone)
+    assert outcome._replace(refused=True).ending == (f"{reason}@here" if failed else reason)
 
 
 seconds = st.floats(0, 4000)
@@ -63,6 +70,7 @@ outcomes = st.builds(
     chunks=st.integers(0, 9999),
     prompt_tokens=st.integers(0, 9999),
     completion_tokens=st.integers(0, 9999),
+    refused=st.booleans(),
 )
 attempts = st.tuples(st.sampled_from(["ada", "bob"]), st.sampled_from(Reason))
 uploads = st.booleans()
@@ -116,7 +124,7 @@ def test_a_clock_that_was_ahead_and_comes_back_loses_nothing() -> None:
     stats.record(ok(model="m"))
     assert [bucket.requests for bucket in stats.series("minute")] == [0] * 59 + [1] * 61
     assert [bucket.requests for bucket in stats.series("hour")][-2:] == [60, 1]
-    assert stats.series("day")[-1].requests == stats.top_models(1)[0][1].requests == 61
+    assert stats.series("day")[-1].requests == top_models(stats, 1)[0][1].requests == 61
     assert stats.totals.requests == 62
 
 
@@ -129,7 +137,7 @@ def test_a_period_that_cannot_change_is_packed_once() -> None:
     first: Any = stats.to_json()
     stats.record(ok(model="m"))
     second: Any = stats.to_json()
-    for table in "minute", "hour", "day", "day_tables":
+    for table in "minute", "hour", "day", "hour_tables", "day_tables":
         (old, running), (old_again, running_again) = first[table].values(), second[table].values()
         assert old is old_again
         assert running != running_again
@@ -144,7 +152,8 @@ def test_a_name_too_many_is_counted_with_the_others() -> None:
         stats.record(ok(model=f"model {number}", key=f"key {number}"))
         stats.record_attempt(f"account {number}", Reason.OK)
     stats.record(ok(model="model 3", key="key 3"))
-    for table in stats.models, stats.keys, dict(stats.top_models(1)), dict(stats.top_keys(1)):
+    today = stats.tables(Span("hour", "day", 1))
+    for table in stats.models, stats.keys, today.models, today.keys:
         assert len(table) == NAMES + 1
         assert table[OTHERS].requests == 7
         assert sum(usage.requests for usage in table.values()) == stats.totals.requests
@@ -176,8 +185,8 @@ LOOKS: dict[str, Callable[[Stats], object]] = {
     "models": lambda stats: stats.models["a"].requests,
     "keys": lambda stats: stats.keys["b"].requests,
     "series": lambda stats: stats.series("minute")[-1].requests,
-    "top models": lambda stats: stats.top_models(1)[0][1].requests,
-    "top keys": lambda stats: stats.top_keys(1)[0][1].requests,
+    "top models": lambda stats: top_models(stats, 1)[0][1].requests,
+    "keys today": lambda stats: stats.tables(Span("hour", "day", 1)).keys["b"].requests,
     "JSON": lambda stats: again(stats, Clock()).totals.requests,
 }
 
@@ -204,7 +213,7 @@ def test_an_outcome_belongs_to_the_minute_in_which_it_was_recorded() -> None:
 def test_no_row_for_a_model_never_resolved_and_no_key_shown() -> None:
     stats = Stats(Clock())
     stats.record(Outcome(404, Reason.REJECTED, 0.1))
-    assert (stats.totals.requests, stats.models, stats.keys, stats.top_models(14)) == (1, {}, {}, [])
+    assert (stats.totals.requests, stats.models, stats.keys, top_models(stats, 14)) == (1, {}, {}, [])
 
 
 def test_the_most_asked_first_and_names_decide_between_equals() -> None:
@@ -214,10 +223,10 @@ def test_the_most_asked_first_and_names_decide_between_equals() -> None:
         stats.record(ok(model=model))
     clock.now += DAY
     stats.record(ok(model="rare"))
-    assert [name for name, _ in stats.top_models(1)] == ["rare"]
-    assert [name for name, _ in stats.top_models(2)] == ["often", "rare", "a", "b"]
+    assert [name for name, _ in top_models(stats, 1)] == ["rare"]
+    assert [name for name, _ in top_models(stats, 2)] == ["often", "rare", "a", "b"]
     clock.now += TABLE_DAYS * DAY
-    assert stats.top_models(1000) == []
+    assert top_models(stats, 1000) == []
 
 
 # --- damage ---
@@ -264,8 +273,20 @@ def test_a_damaged_value_is_refused_as_documents_expect_or_does_no_harm(data: st
     stats.record_attempt("ada", Reason.OK)
     stats.record_upload(ok=True)
     stats.series("day")
-    stats.top_keys(14)
+    stats.tables(Span("hour", "day", 14))
+    stats.tables(Span("minute", "ten_minutes", 12))
     orjson.dumps(stats.to_json())
+
+
+def test_a_row_from_before_endings_were_counted_is_read() -> None:
+    bucket = Bucket.unpack("3 2 0 7 8 9 | 0 | 0", at=60)
+    assert (bucket.requests, bucket.errors, bucket.failed, bucket.refused) == (3, 2, 2, 0)
+
+
+def test_statistics_from_before_the_tables_by_hour_are_read() -> None:
+    older = a_week()
+    del older["hour_tables"], older["ten_minute_tables"]
+    assert Stats.from_json(older, Clock()).totals.requests == 7
 
 
 # --- tools ---

@@ -14,13 +14,17 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from bridge.statistics.counts import Bucket
-from bridge.statistics.stats import PeriodKind
+from bridge.statistics.spans import PeriodKind
 from handlers.dashboard.charts import ranking, requests_over_time, ttft_over_time
+from handlers.dashboard.spans import SPANS, ShownSpan
+from handlers.dashboard.wording import number
 
 SVG = "{http://www.w3.org/2000/svg}"
 WIDTHS: dict[PeriodKind, int] = {"minute": 60, "hour": 3600, "day": 86_400}
 LENGTHS: dict[PeriodKind, int] = {"minute": 120, "hour": 336, "day": 730}
 KINDS = tuple(WIDTHS)
+#: How each kind of buckets is drawn at its whole length.
+DRAWN: dict[PeriodKind, ShownSpan] = {"minute": SPANS["2h"], "hour": SPANS["2w"], "day": SPANS["2y"]}
 #: Monday, 23 November 2026, 14:59 UTC.
 NOW = int(datetime(2026, 11, 23, 14, 59, tzinfo=UTC).timestamp())
 INDIA = timezone(timedelta(hours=5, minutes=30))
@@ -84,16 +88,21 @@ HOSTILE = (
 )
 
 DRAWINGS = (
-    *(partial(requests_over_time, traffic(kind, errors=(3, 90)), kind) for kind in KINDS),
-    *(partial(ttft_over_time, traffic(kind, lambda index: index % 7), kind) for kind in KINDS),
+    *(partial(requests_over_time, traffic(kind, errors=(3, 90)), DRAWN[kind]) for kind in KINDS),
+    *(partial(ttft_over_time, traffic(kind, lambda index: index % 7), DRAWN[kind]) for kind in KINDS),
     partial(ranking, [(name, 12) for _, name, _ in HOSTILE], "Top keys"),
-    partial(requests_over_time, [], "hour"),
-    partial(ttft_over_time, [], "day"),
+    partial(requests_over_time, [], DRAWN["hour"]),
+    partial(ttft_over_time, [], DRAWN["day"]),
     partial(ranking, [], "Top models"),
 )
 
 
-@pytest.mark.parametrize("draw", DRAWINGS, ids=lambda draw: f"{draw.func.__name__} {draw.args[-1]} {len(draw.args[0])}")
+def what(draw: partial[str]) -> str:
+    last = draw.args[-1]
+    return f"{draw.func.__name__} {last.words if isinstance(last, ShownSpan) else last} {len(draw.args[0])}"
+
+
+@pytest.mark.parametrize("draw", DRAWINGS, ids=what)
 def test_a_chart_is_drawing_and_nothing_else(draw: Callable[[], str]) -> None:
     markup = draw()
     svg = parsed(markup)
@@ -115,9 +124,9 @@ def test_a_chart_is_drawing_and_nothing_else(draw: Callable[[], str]) -> None:
 def test_any_name_becomes_valid_text(name: str, shown: str | None) -> None:
     (row,) = parsed(ranking([(name, 1234)], "Top keys")).iterfind(f".//{SVG}g[@class='row']")
     whole, label, count = row
-    assert (label.text, count.text) == (shown, "1,234")
+    assert (label.text, count.text) == (shown, "1\u202f234")
     assert whole.text is not None
-    assert len(whole.text) == len(f"{name}: 1,234"), "the whole name is in the title"
+    assert len(whole.text) == len(f"{name}: 1_234"), "the whole name is in the title"
 
 
 def test_a_ranking_shows_the_first_ten_in_their_order() -> None:
@@ -129,7 +138,7 @@ def test_a_ranking_shows_the_first_ten_in_their_order() -> None:
 
 
 def test_even_the_smallest_count_is_visible() -> None:
-    svg = parsed(requests_over_time(traffic("hour", lambda _: 10_000, errors=[100]), "hour", UTC))
+    svg = parsed(requests_over_time(traffic("hour", lambda _: 10_000, errors=[100]), DRAWN["hour"], UTC))
     (error,) = rects(svg, 1)
     assert float(error.attrib["height"]) == 2
     least = min(float(bar.attrib["width"]) for bar in rects(parsed(ranking([("a", 10**6), ("b", 1)], "Top")), 2))
@@ -149,15 +158,15 @@ class Row:
 
 
 ROWS = (
-    Row("2 hours", "minute", UTC, 60, ["13:30", "14:00", "14:30"], "14:58: 2 answered, 0 errors"),
-    Row("2 hours in India", "minute", INDIA, 60, ["19:00", "19:30", "20:00"], "20:28: 2 answered, 0 errors"),
+    Row("2 hours", "minute", UTC, 60, ["13:30", "14:00", "14:30"], "14:58: 2 answered, 0 failed"),
+    Row("2 hours in India", "minute", INDIA, 60, ["19:00", "19:30", "20:00"], "20:28: 2 answered, 0 failed"),
     Row(
         "2 weeks",
         "hour",
         UTC,
         57,
         ["12 Nov", "15 Nov", "18 Nov", "21 Nov"],
-        "Mon 23 Nov from 12:00: 3 answered, 0 errors",
+        "Mon 23 Nov from 12:00: 3 answered, 0 failed",
     ),
     Row(
         "2 years, in UTC like their days",
@@ -165,14 +174,14 @@ ROWS = (
         INDIA,
         106,
         ["Jan 2025", "Jul 2025", "Jan 2026", "Jul 2026"],
-        "week of 23 Nov 2026: 1 answered, 0 errors",
+        "week of 23 Nov 2026: 1 answered, 0 failed",
     ),
 )
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_bars_begin_at_round_times_with_few_marks_below(row: Row) -> None:
-    svg = parsed(requests_over_time(traffic(row.kind), row.kind, row.zone))
+    svg = parsed(requests_over_time(traffic(row.kind), DRAWN[row.kind], row.zone))
     said = slots(svg)
     assert len(said) == row.bars
     assert said[-1] == row.last
@@ -182,21 +191,41 @@ def test_bars_begin_at_round_times_with_few_marks_below(row: Row) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_numbers_add_up(kind: PeriodKind) -> None:
     buckets = traffic(kind, lambda index: index % 5, errors=(0, 50, LENGTHS[kind] - 1))
-    svg = parsed(requests_over_time(buckets, kind))
+    svg = parsed(requests_over_time(buckets, DRAWN[kind]))
     answered = sum(index % 5 for index in range(LENGTHS[kind]))
-    assert f": {answered:,} answered, 3 errors." in svg.get("aria-label", "")
-    counts = [re.findall(r"([\d,]+) (?:answered|error)", said or "") for said in slots(svg)]
+    assert f": {number(answered)} answered, 3 failed." in svg.get("aria-label", "")
+    counts = [re.findall(r"(\d+) (?:answered|failed)", said or "") for said in slots(svg)]
     assert sum(int(count) for bar in counts for count in bar) == answered + 3
     (key,) = svg.iterfind(f"{SVG}text[@class='key']")
-    assert "".join(key.itertext()) == f"●{answered:,} answered●3 errors"
+    assert "".join(key.itertext()) == f"●{number(answered)} answered●3 failed"
+
+
+def test_what_failed_was_refused_or_left_are_layers_of_their_own() -> None:
+    bucket = Bucket(10, 5, 2, at=NOW - NOW % 60)
+    bucket.endings.update({"ok": 3, "client_gone": 2, "timeout": 1, "rejected@here": 4})
+    svg = parsed(requests_over_time([bucket], SPANS["2h"], UTC))
+    assert svg.get("aria-label") == "Requests in the last 2 hours: 3 answered, 1 failed, 4 refused, 2 left."
+    assert [len(rects(svg, series)) for series in range(4)] == [1] * 4
+    assert slots(svg) == ["14:58: 3 answered, 1 failed, 4 refused, 2 left"]
+
+
+@pytest.mark.parametrize("name", SPANS)
+def test_every_span_has_few_marks_below_it(name: str) -> None:
+    shown = SPANS[name]
+    width = WIDTHS[shown.span.series]
+    begins = max(shown.span.begins(NOW), NOW - LENGTHS[shown.span.series] * width)
+    buckets = [bucket for bucket in traffic(shown.span.series) if bucket.at >= begins]
+    svg = parsed(requests_over_time(buckets, shown, UTC))
+    assert 3 <= len(marks(svg, "axis x")) <= 7, name
+    assert 24 <= len(slots(svg)) <= 120, name
 
 
 def test_no_bar_is_lost_when_an_hour_comes_twice() -> None:
     berlin = ZoneInfo("Europe/Berlin")
     end_of_summer = int(datetime(2026, 10, 25, 2, 29, tzinfo=UTC).timestamp())
-    said = slots(parsed(requests_over_time(traffic("minute", now=end_of_summer), "minute", berlin)))
+    said = slots(parsed(requests_over_time(traffic("minute", now=end_of_summer), DRAWN["minute"], berlin)))
     assert len(said) == 60
-    assert said.count("02:58: 2 answered, 0 errors") == 2
+    assert said.count("02:58: 2 answered, 0 failed") == 2
 
 
 AXES = (
@@ -212,12 +241,12 @@ AXES = (
 @pytest.mark.parametrize(("top", "labels"), [row[1:] for row in AXES], ids=[row[0] for row in AXES])
 def test_counts_stand_against_whole_and_round_numbers_from_zero(top: int, labels: list[str]) -> None:
     bucket = Bucket(top, at=NOW - NOW % 60)
-    assert marks(parsed(requests_over_time([bucket], "minute")), "axis y always_show") == labels
+    assert marks(parsed(requests_over_time([bucket], DRAWN["minute"])), "axis y always_show") == labels
 
 
 @pytest.mark.parametrize("seconds", [0.001, 0.02, 0.3, 0.7, 1, 3.3, 9, 40, 120, 5000])
 def test_any_time_to_first_token_has_an_axis(seconds: float) -> None:
-    labels = marks(parsed(ttft_over_time(traffic("minute", ttft=seconds), "minute")), "axis y always_show")
+    labels = marks(parsed(ttft_over_time(traffic("minute", ttft=seconds), DRAWN["minute"])), "axis y always_show")
     assert labels[0] == "0"
     assert 3 <= len(labels) <= 5
     assert all(re.fullmatch(r"[\d.]{1,4} s", label) for label in labels[1:])
@@ -225,17 +254,20 @@ def test_any_time_to_first_token_has_an_axis(seconds: float) -> None:
 
 def test_nothing_is_drawn_where_nothing_was_answered() -> None:
     times = {*range(20, 40), *range(60, 80), 100}
-    svg = parsed(ttft_over_time(traffic("minute", lambda index: int(index in times)), "minute", UTC))
+    svg = parsed(ttft_over_time(traffic("minute", lambda index: int(index in times)), DRAWN["minute"], UTC))
     assert len(svg.findall(f".//{SVG}path[@class='line reactive nofill']")) == 4, "two lines in two pieces each"
     assert len(svg.findall(f".//{SVG}circle[@class='lone']")) == 2, "and a point of each that no line reaches"
-    assert svg.get("aria-label") == "Time to first token in the last 2 hours: median 0.38 s, p95 0.49 s."
-    assert slots(svg)[:11:10] == ["13:00: nothing", "13:20: median 0.38 s, p95 0.49 s"]
+    assert svg.get("aria-label") == "Time to first token in the last 2 hours: median 375 ms, p95 487 ms."
+    assert slots(svg)[:11:10] == ["13:00: nothing", "13:20: median 375 ms, p95 488 ms"]
 
 
 EMPTY = (
-    (partial(requests_over_time, [], "minute"), "Requests: no requests in the last 2 hours."),
-    (partial(requests_over_time, traffic("hour", lambda _: 0), "hour"), "Requests: no requests in the last 2 weeks."),
-    (partial(ttft_over_time, [], "day"), "Time to first token: no answers in the last 2 years."),
+    (partial(requests_over_time, [], DRAWN["minute"]), "Requests: no requests in the last 2 hours."),
+    (
+        partial(requests_over_time, traffic("hour", lambda _: 0), DRAWN["hour"]),
+        "Requests: no requests in the last 2 weeks.",
+    ),
+    (partial(ttft_over_time, [], DRAWN["day"]), "Time to first token: no answers in the last 2 years."),
     (partial(ranking, [], "Top models"), "Top models: no requests yet."),
     (partial(ranking, [("gpt-5", 0)], "Top models"), "Top models: no requests yet."),
 )
@@ -253,7 +285,7 @@ def test_charts_drawn_at_once_are_those_drawn_alone() -> None:
     buckets = traffic("hour", lambda index: index % 9, errors=(7, 8))
 
     def draw(index: int) -> str:
-        return (requests_over_time if index % 2 else ttft_over_time)(buckets, "hour")
+        return (requests_over_time if index % 2 else ttft_over_time)(buckets, DRAWN["hour"])
 
     alone = [draw(0), draw(1)] * 8
     with ThreadPoolExecutor(4) as threads:

@@ -93,7 +93,9 @@ async def test_head_is_get_without_the_page(dashboard: Dashboard) -> None:
     for path in ("/dashboard", "/dashboard/keys", "/dashboard/login", "/dashboard/static/style.css"):
         get, head = await dashboard.get(path), await dashboard.ask("HEAD", path)
         assert (head.status, head.text, head.location) == (get.status, "", get.location)
-    assert (await Dashboard(dashboard.bridge).ask("HEAD", "/dashboard/keys")).location == "/dashboard/login"
+    assert (await Dashboard(dashboard.bridge).ask("HEAD", "/dashboard/keys")).location == (
+        "/dashboard/login?next=/dashboard/keys"
+    )
 
 
 async def test_during_a_drain_a_page_is_refused_and_guarded(dashboard: Dashboard) -> None:

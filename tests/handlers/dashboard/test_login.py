@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from http.cookies import Morsel, SimpleCookie
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from certificates import server_context
@@ -222,7 +223,7 @@ async def test_a_cookie_of_the_attackers_choice_opens_nothing(dashboard: Dashboa
 async def test_an_unknown_cookie_is_no_login(value: str, dashboard: Dashboard) -> None:
     sent = f"{PLAIN}={value}".encode(errors="surrogateescape").decode(errors="replace")
     page = await Dashboard(dashboard.bridge, cookie=sent).get("/dashboard/keys")
-    assert (page.status, page.location) == (303, "/dashboard/login")
+    assert (page.status, page.location) == (303, "/dashboard/login?next=/dashboard/keys")
 
 
 async def test_logging_out_kills_the_cookie_even_where_it_was_stolen(dashboard: Dashboard) -> None:
@@ -295,7 +296,53 @@ async def test_a_page_that_is_looked_at_keeps_its_login_but_not_for_ever(dashboa
         assert (await dashboard.live("/dashboard/activity")).status == 200
     clock.now = began + LONGEST_SECONDS
     assert (await dashboard.live("/dashboard/activity")).status == 401
-    assert (await dashboard.get("/dashboard/activity")).location == "/dashboard/login"
+    assert (await dashboard.get("/dashboard/activity")).location == "/dashboard/login?next=/dashboard/activity"
+
+
+async def test_a_page_that_is_hidden_does_not_keep_its_login(dashboard: Dashboard, clock: Clock) -> None:
+    await dashboard.log_in()
+    clock.now += IDLE_SECONDS - 1
+    assert (await dashboard.get("/dashboard/activity", **{"X-Live": "hidden"})).status == 200
+    clock.now += 1
+    assert (await dashboard.live("/dashboard/activity")).status == 401
+
+
+# --- the page that was asked for ---
+
+
+@pytest.mark.parametrize("asked", ["/dashboard/keys?search=a%20b&page=2", "/dashboard?span=7d", "/dashboard"])
+async def test_a_login_leads_to_the_page_that_was_asked_for(asked: str, dashboard: Dashboard) -> None:
+    stranger = Dashboard(dashboard.bridge)
+    login = (await stranger.get(asked)).location
+    assert login is not None
+    form = await stranger.get(login)
+    (action,) = [attributes["action"] for tag, attributes in form.markup.elements if tag == "form"]
+    wrong = await stranger.ask("POST", action, {"password": "a wrong one"})
+    assert [attributes["action"] for tag, attributes in wrong.markup.elements if tag == "form"] == [action]
+    assert (await stranger.ask("POST", action, {"password": PASSWORD})).location == asked
+    assert (await stranger.get(login)).location == asked
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *("", "keys", "//evil.example", "https://evil.example", "/\\evil.example", "/dashboard//evil.example"),
+        *(
+            "/dashboard/../v1",
+            "/dashboard/keys/../../v1",
+            "/dashboardevil",
+            "/dashboard@evil.example",
+            "javascript:boo()",
+        ),
+        *("/dashboard\r\nSet-Cookie: a=b", "/dashboard?a\nb", "/dashboard/keys#x", "/dashboard?<b>", "/v1/models"),
+        "/dashboard?" + "a" * 2000,
+    ],
+)
+async def test_a_login_leads_nowhere_else(asked: str, dashboard: Dashboard) -> None:
+    stranger = Dashboard(dashboard.bridge)
+    page = await stranger.ask("POST", f"/dashboard/login?{urlencode({'next': asked})}", {"password": PASSWORD})
+    assert (page.status, page.location) == (303, "/dashboard")
+    assert "a" not in {name.lower() for name in page.headers}
 
 
 # --- the cookie ---

@@ -1,0 +1,141 @@
+"""What the dashboard says first: whether callers get answers, judged by the state of every part and by what happened.
+
+Only failures count here: what a rule of the bridge's own refused (a wrong key, a limit) is its callers' affair.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from aiohttp import web
+
+from bridge.health import Health
+from bridge.state.documents import StateError
+from bridge.statistics.counts import HERE, Bucket, Counts
+from bridge.statistics.stats import Stats
+from handlers.dashboard.wording import number, percent
+from handlers.monitoring.health import health_of
+from handlers.request.appkeys import STATE, STATS
+from upstream.protocol.errors import Reason
+
+#: The minutes over which failures are judged.
+RECENT_MINUTES: Final = 15
+#: From this share of failures on nothing is called well, and from so many requests on it is the headline.
+FAILING_SHARE: Final = 0.05
+ENOUGH_REQUESTS: Final = 20
+
+_ENDED_WELL: Final = (Reason.OK.value, Reason.CLIENT_GONE.value)
+
+
+class Recent(NamedTuple):
+    """The last minutes: requests that were not refused here, how many of them failed, and how, the commonest first."""
+
+    requests: int = 0
+    failed: int = 0
+    answered: int = 0
+    words: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def failing(self) -> bool:
+        """Whether so many fail that nothing may be called well."""
+        return self.failed > 0 and self.failed >= FAILING_SHARE * self.requests
+
+    @property
+    def alarming(self) -> bool:
+        """Whether that is the first thing to be said."""
+        return self.failing and self.requests >= ENOUGH_REQUESTS
+
+
+def recent(minutes: Iterable[Bucket]) -> Recent:
+    """Sum up the last minutes."""
+    sums = Counts()
+    for bucket in minutes:
+        sums.add(bucket)
+    words = Counter(
+        {word: count for word, count in sums.endings.items() if not word.endswith(HERE) and word not in _ENDED_WELL}
+    )
+    return Recent(sums.requests - sums.refused, sums.failed, sums.answered, tuple(words.most_common()))
+
+
+class Step(NamedTuple):
+    """A step of the first visit: what it is, whether it is done, and the page on which it is done."""
+
+    what: str
+    done: bool
+    page: str
+
+
+class Headline(NamedTuple):
+    """`alert` is what a tab's title says of it, '' while there is nothing to do."""
+
+    text: str
+    lead: str = ""
+    alert: str = ""
+
+
+def first_steps(*, accounts: int, keys: int, answered: bool) -> Sequence[Step]:
+    """The steps to the first answer; empty once all are done."""
+    steps = (
+        Step("Set the password", True, "/dashboard"),
+        Step("Add an LMArena account", accounts > 0, "/dashboard/accounts"),
+        Step("Make an API key", keys > 0, "/dashboard/keys"),
+        Step("Get the first answer", answered, "/dashboard/playground"),
+    )
+    return () if all(step.done for step in steps) else steps
+
+
+def headline(health: Health, lately: Recent, steps: Sequence[Step]) -> Headline:
+    """The first thing to be said, the worst first."""
+    share = percent(lately.failed, lately.requests)
+    minutes = f"in the last {RECENT_MINUTES} minutes"
+    if not health.serving:
+        return Headline("Action needed", alert="Action needed")
+    if lately.alarming and not lately.answered:
+        return Headline(f"No answers: {share} of the requests {minutes} failed", alert=f"{share} failed")
+    if lately.alarming:
+        return Headline(f"Answering, but {share} failed {minutes}", alert=f"{share} failed")
+    if health.troubles:
+        return Headline("Working, with problems", alert="Problems")
+    if lately.failing:
+        few = f"{number(lately.failed)} of {number(lately.requests)} requests failed {minutes}"
+        return Headline(
+            "Working, with failures", f"All accounts work, but {few}.", alert=f"{number(lately.failed)} failed"
+        )
+    missing = next((step for step in steps if not step.done), None)
+    if missing is not None:
+        return Headline(_MISSING.get(missing.page, "Ready for the first question"))
+    return Headline(
+        "All is well",
+        "All accounts work, the list of models is up to date, and there is nothing for you to do.",
+    )
+
+
+_MISSING: Final = {"/dashboard/accounts": "No account yet: add one", "/dashboard/keys": "No key yet: make one"}
+
+
+class Situation(NamedTuple):
+    """What a page's first lines are made of."""
+
+    health: Health
+    lately: Recent
+    steps: Sequence[Step]
+    headline: Headline
+
+
+def situation_of(app: web.Application, stats: Stats) -> Situation:
+    """The state of the daemon by its parts, and by what the statistics have of the last minutes."""
+    health, lately = health_of(app), recent(stats.series("minute")[-RECENT_MINUTES:])
+    answered = stats.reasons[Reason.OK.value] > 0
+    steps = first_steps(accounts=len(app[STATE].pool), keys=len(app[STATE].keys), answered=answered)
+    return Situation(health, lately, steps, headline(health, lately, steps))
+
+
+async def alert_of(app: web.Application) -> str:
+    """What the title of every page says of trouble; '' for none."""
+    try:
+        stats = await app[STATS].read()
+    except StateError:  # the Overview says why
+        return "Problems"
+    return situation_of(app, stats).headline.alert
