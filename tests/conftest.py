@@ -7,6 +7,7 @@ of the repository may be missing everywhere.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import AsyncIterator, Generator, Iterator
@@ -25,6 +26,11 @@ settings.register_profile("default", max_examples=100, deadline=None, derandomiz
 settings.register_profile("slow", settings.get_profile("default"), max_examples=10_000)
 settings.load_profile("default")
 
+gc.disable()  # while tests are collected, next to nothing becomes garbage
+
+#: A bridge with its arena is some ten thousand objects, most of which end together, in cycles.
+_COLLECT_AFTER = 10_000
+
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
@@ -35,6 +41,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if is_hypothesis_test(getattr(item, "obj", None)):
                 item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Leave modules and tests out of all garbage collections: a full one would take a second with them."""
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 10, 3)
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
