@@ -122,6 +122,12 @@ ADVICE: Final[Mapping[Reason, Advice]] = {
     Reason.CLIENT_GONE: Advice(
         "the caller left before the end (status 499 in the log)", "nothing", "There is nothing to do."
     ),
+    Reason.STATE: Advice(
+        "Redis, which holds the shared state, cannot be reached or refuses to work",
+        "start it, or look at its log; `lmarena-bridge check` says what is wrong. Chats are answered meanwhile, each as"
+        " a new conversation, and nothing can be changed",
+        "Try again in a while: the bridge's shared state cannot be reached.",
+    ),
     Reason.WORKER: Advice(
         "one of the daemon's processes has ended by itself (`server.workers`)",
         "nothing: it is started again, and the others serve meanwhile; the log says how it ended",

@@ -61,11 +61,13 @@ def examine(
     outage: UpstreamError | None,
     now: float,
     skew: float,
+    state: str = "",
 ) -> Health:
     """Examine every part.
 
     `failing` says by user id whether the renewal of a login fails. `now` is unix time in seconds by this machine's
-    clock, `skew` the seconds that the site's clock is ahead of it, 0 where that is tolerable.
+    clock, `skew` the seconds that the site's clock is ahead of it, 0 where that is tolerable. `state` says why the
+    shared state cannot be used, '' where it can, or is in files.
     """
     troubles = [
         Trouble(f"account {number}", finding.reason, finding.what, account.label, finding.to_do)
@@ -82,6 +84,8 @@ def examine(
     elif models_failure is not None:
         troubles.append(Trouble("models", models_failure.reason, f"The list of models is not fresh. {models_failure}"))
     troubles += [Trouble("site", error.reason, error.message) for error in (wall, outage) if error is not None]
+    if state:
+        troubles.append(Trouble("state", Reason.STATE, state, to_do=ADVICE[Reason.STATE].now))
     if skew:
         troubles.append(Trouble("clock", Reason.REJECTED, clock_difference(skew), to_do=CLOCK.now))
     return Health(catalog is not None and bool(pool.usable("chat")) and wall is None, tuple(troubles))

@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 WINDOW_SECONDS = 60.0
 # It is not known when a running call will end; a retry is worthwhile after this time.
@@ -72,6 +72,11 @@ class Window:
         self._expiries.append(now + WINDOW_SECONDS)
         return Admission(True, rpm, decision.remaining - 1, WINDOW_SECONDS, 0.0)
 
+    def take_back(self) -> None:
+        """The last slot that was taken is free again."""
+        if self._expiries:
+            self._expiries.pop()
+
 
 @dataclass(slots=True)
 class Calls:
@@ -79,6 +84,8 @@ class Calls:
 
     by_key: dict[str, int] = field(default_factory=dict)
     total: int = 0
+    #: Is told the key of each call that has ended, where others count it too.
+    on_end: Callable[[str], None] | None = None
 
 
 class Slot:
@@ -97,6 +104,8 @@ class Slot:
 
     def __exit__(self, *_: object) -> None:
         self._count(-1)
+        if self._calls.on_end is not None:
+            self._calls.on_end(self._key_id)
 
     def _count(self, more: int) -> None:
         calls = self._calls
@@ -132,13 +141,31 @@ class Limiter:
         if window is None:
             window = self._windows[key_id] = Window()
         if self._calls.total >= streams:
-            raise LimitExceeded("streams", streams, _busy(window.look(rpm, now)))
+            raise LimitExceeded("streams", streams, busy(window.look(rpm, now)))
         if self._calls.by_key.get(key_id, 0) >= concurrency:
-            raise LimitExceeded("concurrency", concurrency, _busy(window.look(rpm, now)))
+            raise LimitExceeded("concurrency", concurrency, busy(window.look(rpm, now)))
         admission = window.admit(rpm, now)
         if not admission.allowed:
             raise LimitExceeded("rpm", rpm, admission)
         return Slot(key_id, admission, self._calls)
+
+    def running_of(self, key_id: str) -> int:
+        """Calls of a key in flight."""
+        return self._calls.by_key.get(key_id, 0)
+
+    @property
+    def running_keys(self) -> tuple[str, ...]:
+        """The keys that have calls in flight."""
+        return tuple(self._calls.by_key)
+
+    def tell(self, on_end: Callable[[str], None]) -> None:
+        """Call `on_end` with the key of each call that ends from now on."""
+        self._calls.on_end = on_end
+
+    def take_back(self, key_id: str) -> None:
+        """The key's last request was refused by others: it does not count here either."""
+        if (window := self._windows.get(key_id)) is not None:
+            window.take_back()
 
     def _forget_idle(self, now: float) -> None:
         """Drop the windows of idle keys; doing so once per window length is enough to bound memory."""
@@ -146,5 +173,16 @@ class Limiter:
         self._sweep_at = now + WINDOW_SECONDS
 
 
-def _busy(admission: Admission) -> Admission:
+class SharedLimits(Protocol):
+    """Limits that several processes keep together."""
+
+    async def claim(self, key_id: str, *, rpm: int, concurrency: int) -> Admission | None:
+        """Claim the slot that a key's newest call has in this process's `Limiter`; None where its own count holds.
+
+        Raises LimitExceeded.
+        """
+
+
+def busy(admission: Admission) -> Admission:
+    """The refusal of a call since others are running."""
     return admission._replace(allowed=False, retry_after=max(admission.retry_after, BUSY_RETRY_SECONDS))

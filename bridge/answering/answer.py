@@ -44,8 +44,9 @@ class Answer:
     _upstream: ArenaAnswer
     _prompt_tokens: int
     _cached_tokens: int
-    #: Is told the whole answer as the caller was, and whether the site can give another one to the same turn.
-    _on_complete: Callable[[Message, bool], None]
+    #: Is told the whole answer as the caller was, and whether the site can give another one to the same turn; what it
+    #: returns is waited for before the caller sees the end.
+    _on_complete: Callable[[Message, bool], Awaitable[None] | None]
     _on_close: Callable[[], None]
     #: Reads back the whole text of an answer that broke off; None where that is not wanted.
     _recover: Callable[[], Awaitable[str | None]] | None = None
@@ -65,6 +66,7 @@ class Answer:
     _refusal: ApiError | None = None  # a stage's
     _ended: bool = False  # upstream's part of it
     _finish: Finish | None = None  # how, if not by a stage
+    _remembering: Awaitable[None] | None = None
 
     def __post_init__(self) -> None:
         self.told = AnswerRecord() if self._stages else self.said
@@ -174,7 +176,10 @@ class Answer:
         """
         self._ended, self._finish = True, finish
         if not self._stages:
-            return self._conclude(told)
+            last = self._conclude(told)
+            if self._remembering is not None:
+                await self._remembering
+            return last
         if finish is None:
             await self._upstream.aclose()
         reason, complete = finish.reason if finish else None, finish is not None
@@ -182,7 +187,10 @@ class Answer:
         self.told.add(rest)
         batch = [*told, *rest]
         if self._stages.prompt is None:
-            return self._conclude(batch)
+            last = self._conclude(batch)
+            if self._remembering is not None:
+                await self._remembering
+            return last
         return batch or await self._take_second_turn()
 
     async def _take_second_turn(self) -> Sequence[AnswerEvent]:
@@ -192,7 +200,10 @@ class Answer:
             text = await self._asked_again(prompt)
             batch += await self._read(len(text or ""), partial(self._stages.repaired, text))
         self.told.add(batch)
-        return self._conclude(batch)
+        last = self._conclude(batch)
+        if self._remembering is not None:
+            await self._remembering
+        return last
 
     async def _read(self, chars: int, stages: Callable[[], list[AnswerEvent]]) -> list[AnswerEvent]:
         """Let the stages read an answer of so many characters; in a thread, if it may hold the loop for long."""
@@ -213,7 +224,8 @@ class Answer:
         whole = self.told.whole()
         if self._finish is not None and whole is not None and (not stages or stages.faithful):
             # Before the caller sees the end: its next turn may come at once.
-            self._on_complete(Message("assistant", whole, tool_calls=self.told.calls), stages.regenerable)
+            answer = Message("assistant", whole, tool_calls=self.told.calls)
+            self._remembering = self._on_complete(answer, stages.regenerable)
         return batch
 
     async def _asked_again(self, prompt: str) -> str | None:

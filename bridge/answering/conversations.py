@@ -13,7 +13,7 @@ import re
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 import orjson
 
@@ -100,6 +100,75 @@ class Turn:
         self.kind, self.why, self.evaluation = "new", why, None
 
 
+#: What a table has under a digest: an evaluation that may be taken, or why there is none.
+Found: TypeAlias = Evaluation | Literal["unknown", "busy", "account", "tools"]
+
+
+class Lookup(NamedTuple):
+    """What a request may be known by, and its turn as it is where nothing is found.
+
+    `before` is the digest of the messages before its turn if that can be sent alone, else ''. `odd`: its turn is
+    neither one user message nor results behind the last assistant's.
+    """
+
+    turn: Turn
+    before: str
+    odd: bool
+
+
+def look_up(key_id: str, model_id: str, messages: Sequence[Message], instructions: str = "") -> Lookup:
+    """Compute the digests of a request's messages. `instructions`: what its model is told about tools and formats."""
+    history, calls = hashlib.sha256(orjson.dumps([key_id, model_id])), CallsSoFar()
+    start = start_of_turn(messages)
+    _update(history, messages[:start], calls)
+    follows_up = _follows_up(messages[:start], messages[start:])
+    before = _digest(history) if follows_up else ""
+    _update(history, messages[start:], calls)
+    told = hashlib.sha256(instructions.encode()).hexdigest()[:_DIGEST_CHARS] if instructions else ""
+    odd = not follows_up and len(messages) > 1 and start > 0
+    return Lookup(Turn("new", "first", None, _digest(history), history, told), before, odd)
+
+
+def settle(lookup: Lookup, repeated: Found, known: Found) -> Turn:
+    """The turn of a request: `repeated` was found by all of its messages, `known` by those before its turn."""
+    turn, found = lookup.turn, repeated
+    if isinstance(repeated, Evaluation):
+        turn.kind, turn.why = "regenerate", "repeated"
+    elif lookup.before:
+        found = known
+        if isinstance(known, Evaluation):
+            turn.kind, turn.why = "follow-up", "known"
+        else:
+            turn.why = "tools" if repeated == "tools" else known
+    elif repeated == "tools":
+        turn.why = repeated
+    elif lookup.odd:
+        turn.why = "shape"
+    if isinstance(found, Evaluation):
+        turn.evaluation = found
+    return turn
+
+
+class SharedConversations(Protocol):
+    """A table that several processes share: what claims something has to be waited for."""
+
+    async def take(self, lookup: Lookup, usable: Iterable[str]) -> Turn:
+        """Find the evaluation that a request continues, and take it out of the table, so that no other process can.
+
+        `usable` are the accounts (by user id) that may be asked now. Whatever the turn took must be given to `release`,
+        `put_back` or `put` in the end.
+        """
+
+    def release(self, taken: Evaluation) -> None:
+        """A turn has ended that had taken it, and has changed it."""
+
+    def put_back(self, taken: Evaluation) -> None:
+        """A turn has ended that had taken it, and has done nothing to it."""
+
+    async def put(self, evaluation: Evaluation, taken: Evaluation | None) -> None:
+        """An evaluation is at rest, its last answer complete; its turn had `taken` this of it."""
+
+
 class Conversations:
     """The table. `put` and `take` cost the same whatever its size."""
 
@@ -132,36 +201,21 @@ class Conversations:
         tools and formats: an evaluation that was told something else is not continued. Whatever the turn took must be
         given to `release` in the end, and `put` back only after a complete answer.
         """
-        history, calls = hashlib.sha256(orjson.dumps([key_id, model_id])), CallsSoFar()
-        start = start_of_turn(messages)
-        _update(history, messages[:start], calls)
-        follows_up = _follows_up(messages[:start], messages[start:])
-        before = _digest(history) if follows_up else ""
-        _update(history, messages[start:], calls)
-        told = hashlib.sha256(instructions.encode()).hexdigest()[:_DIGEST_CHARS] if instructions else ""
-        turn = Turn("new", "first", None, _digest(history), history, told)
-        found = self._find(self._asked, turn.asked, told, usable)
-        if isinstance(found, Evaluation):
-            turn.kind, turn.why = "regenerate", "repeated"
-        elif follows_up:
-            repeated, found = found, self._find(self._answered, before, told, usable)
-            if isinstance(found, Evaluation):
-                turn.kind, turn.why = "follow-up", "known"
-            else:
-                turn.why = "tools" if repeated == "tools" else found
-        elif found == "tools":
-            turn.why = found
-        elif len(messages) > 1 and start:
-            turn.why = "shape"  # neither one user message nor results behind the last assistant's
-        if isinstance(found, Evaluation):
-            turn.evaluation = found
-            self._remove(found)
-            self._busy.update((found.asked, *found.answered))
+        lookup = look_up(key_id, model_id, messages, instructions)
+        told = lookup.turn.instructions
+        repeated = self._find(self._asked, lookup.turn.asked, told, usable)
+        known: Found = "unknown"
+        if lookup.before and not isinstance(repeated, Evaluation):
+            known = self._find(self._answered, lookup.before, told, usable)
+        turn = settle(lookup, repeated, known)
+        if (taken := turn.evaluation) is not None:
+            self._remove(taken)
+            self._busy.update((taken.asked, *taken.answered))
         return turn
 
     def _find(
         self, table: dict[str, tuple[str, ...]], digest: str, instructions: str, usable: Callable[[str], bool]
-    ) -> Evaluation | Literal["unknown", "busy", "account", "tools"]:
+    ) -> Found:
         ids = table.get(digest, ())
         told_else = False
         for id_ in reversed(ids):

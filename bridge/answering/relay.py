@@ -9,7 +9,7 @@ answer.finish_reason, answer.usage()
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from bridge.answering import tokens, transcript
 from bridge.answering.answer import Answer
 from bridge.answering.attempts import Attempts, Begun, Chat
 from bridge.answering.chat import ChatRequest
-from bridge.answering.conversations import Conversations, Evaluation, Turn
+from bridge.answering.conversations import Conversations, Evaluation, SharedConversations, Turn, look_up
 from bridge.answering.messages import Message, files_of, join_answers, start_of_turn
 from bridge.answering.stages import NO_STAGES, StageMaker, Stages
 from bridge.answering.stages.asked import stages_of
@@ -68,6 +68,7 @@ class Relay:
         retries: Retries,
         drift: Drift,
         config: Callable[[], Config],
+        shared: SharedConversations | None = None,
     ) -> None:
         self._attempts = attempts
         self._pool = pool
@@ -78,6 +79,7 @@ class Relay:
         self.retries = retries
         self._drift = drift
         self._config = config
+        self._shared = shared
 
     async def fallbacks(self, request: ChatRequest) -> Sequence[str]:
         """The models that are asked one after another, by their own names; empty where the request names only one."""
@@ -128,7 +130,10 @@ class Relay:
             raise from_upstream(error) from error
 
     async def _answer(self, asked: PreparedChat, key: ApiKey, prompt_tokens: int, *, apart: bool) -> Answer:
-        chat = self._begin(asked, key, apart=apart)
+        if self._shared is None or apart:
+            chat = self._begin(asked, key, apart=apart)
+        else:
+            chat = await self._begin_shared(self._shared, asked, key)
         try:
             with self._gate.request():
                 begun = await self.retries.run(partial(self._attempts.make, chat))
@@ -158,6 +163,15 @@ class Relay:
             return Chat(asked.messages, asked.model, Turn.apart(), remembered=False, instructions=asked.instructions)
         usable = partial(self._attempts.is_usable, asked.model)
         turn = self._conversations.take(key.id, asked.model.id, asked.messages, usable, asked.instructions)
+        return self._placed(asked, turn)
+
+    async def _begin_shared(self, shared: SharedConversations, asked: PreparedChat, key: ApiKey) -> Chat:
+        """Find the request's place in a conversation that other processes may know too."""
+        lookup = look_up(key.id, asked.model.id, asked.messages, asked.instructions)
+        usable = [account.user_id for account in self._pool.usable(asked.model.modality)]
+        return self._placed(asked, await shared.take(lookup, usable))
+
+    def _placed(self, asked: PreparedChat, turn: Turn) -> Chat:
         chat = Chat(asked.messages, asked.model, turn, taken=turn.evaluation, instructions=asked.instructions)
         if turn.kind == "follow-up" and turn.evaluation is not None and not self._may_follow_up(turn.evaluation):
             turn.start_anew("follow_ups")
@@ -169,6 +183,9 @@ class Relay:
     def _end(self, chat: Chat) -> None:
         """Give back what the request took there."""
         if chat.taken is not None:
+            if self._shared is not None:
+                (self._shared.put_back if chat.untouched else self._shared.release)(chat.taken)
+                return
             self._conversations.release(chat.taken)
             if chat.untouched:
                 self._conversations.put(chat.taken)
@@ -186,8 +203,8 @@ class Relay:
         chat.last_message_id = again.call.message_id
         return again.answer
 
-    def _remember(self, chat: Chat, begun: Begun, answer: Message, regenerable: bool) -> None:
-        """The answer is complete: its evaluation can be continued.
+    def _remember(self, chat: Chat, begun: Begun, answer: Message, regenerable: bool) -> Awaitable[None] | None:
+        """The answer is complete: its evaluation can be continued, once what is returned has been waited for.
 
         Where the site's own way of answering again would not answer the caller's turn, that turn is not known again.
         """
@@ -195,9 +212,12 @@ class Relay:
             message_id = chat.last_message_id or begun.call.message_id
             asked = chat.turn.asked if regenerable else f"not regenerable {message_id}"
             answered, told = chat.turn.answered(answer.text, answer.tool_calls), chat.turn.instructions
-            self._conversations.put(
-                Evaluation(begun.call.evaluation_id, begun.account.user_id, message_id, asked, answered, told)
-            )
+            evaluation = Evaluation(begun.call.evaluation_id, begun.account.user_id, message_id, asked, answered, told)
+            if self._shared is not None:
+                taken, chat.taken = chat.taken, None
+                return self._shared.put(evaluation, taken)
+            self._conversations.put(evaluation)
+        return None
 
 
 async def _cached_tokens(chat: Chat, prompt_tokens: int) -> int:

@@ -20,12 +20,14 @@ from bridge.config.values import (
     COOKIE,
     CORS_ORIGINS,
     HOST,
+    KEY_PREFIX,
     LINE,
     NAMES,
     NETWORKS,
     NOTHING_YET,
     ORIGIN,
     ORIGINS,
+    PASSWORD,
     PATH,
     PROXY,
     TLS_CERT,
@@ -186,9 +188,13 @@ class LogSection(Section):
 
 @dataclass(frozen=True, slots=True)
 class RedisSection(Section):
-    """Shared state of several daemons: not implemented yet."""
+    """Redis or Valkey, through which several daemons share their state."""
 
-    url: Secret = key("", NOTHING_YET, "Redis for shared state: not implemented yet, leave it empty.")
+    url: Secret = key("", NOTHING_YET, "Redis or Valkey with the state of all daemons that name it; empty uses files.")
+    password: Secret = key("", PASSWORD, "Password of Redis, where the URL has none.")
+    prefix: str = key("lmab:", KEY_PREFIX, "What the names of all keys in Redis begin with.")
+    timeout: float = key(1, duration(60), "Seconds Redis may take to answer until the daemon goes on alone.")
+    connect_timeout: float = key(5, duration(300), "Seconds a start waits for Redis until it goes on alone.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Final, Generic, TypeAlias, TypeVar
 
+from bridge.shared.address import FORMS, RedisAddress
 from upstream.http.proxies import NONE, parse_proxy
 from upstream.protocol.cookies import COOKIE_OCTET
 
@@ -159,6 +160,12 @@ def _read_proxy(value: object) -> Secret:
     return Secret(_string(value))
 
 
+def _read_redis(value: object) -> Secret:
+    if value != "":
+        RedisAddress.parse(_string(value))
+    return Secret(_string(value))
+
+
 # Desktop applications use their own schemes, such as app://obsidian.md. http://* is refused: it looks narrower than "*"
 # but hardly is.
 _matching_cors_origin: Final = _matching(
@@ -206,4 +213,7 @@ PROXY: Final = ValueType(
     _read_proxy,
     secret=True,
 )
+REDIS: Final = ValueType(FORMS, _read_redis, secret=True)
 NOTHING_YET: Final = _secret("", "only empty, since Redis has no effect yet")
+PASSWORD: Final = _secret("(?s:.*)", "a password, or empty")
+KEY_PREFIX: Final = ValueType("1 to 64 printable ASCII characters without spaces", _matching("[!-~]{1,64}"))

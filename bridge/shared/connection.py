@@ -18,8 +18,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from bridge.shared.address import RedisAddress
+from bridge.shared.errors import CommandRefused
 from bridge.shared.script import ScriptCall, Word
-from bridge.state.documents import StateUnavailable
 
 Command: TypeAlias = tuple[Word, ...] | ScriptCall
 #: What Redis answers: bytes, a number, nothing, a list of these, or that it refuses the command.
@@ -43,16 +43,8 @@ _OF_ALL: Final = tuple(
 )
 
 
-class SharedStateDown(StateUnavailable):
-    """Redis cannot be used now; the text says why, and what that means for whoever wanted it."""
-
-
 class ConnectionFailed(Exception):
     """The connection cannot be made, or used any more; the text is a clause without a secret."""
-
-
-class CommandRefused(StateUnavailable):
-    """Redis refuses one command, mostly since a key holds something that is not the bridge's."""
 
 
 class RedisConnection:
@@ -178,5 +170,5 @@ def _translated(timeout: float) -> Iterator[None]:
 
 
 def _text(error: BaseException) -> str:
-    """An error in one line of reasonable length; the library's texts name hosts and paths, but no password."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    """An error as a clause of reasonable length; the library's texts name hosts and paths, but no password."""
+    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__

@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from bridge.shared.connection import CommandRefused, SharedStateDown
+from bridge.shared.errors import CommandRefused, SharedStateDown
 from bridge.shared.link import Link
 from bridge.shared.script import Script
 from bridge.state.documents import StateError, StateFolder, StateUnavailable

@@ -3,7 +3,8 @@
 All commands of a turn of the event loop, of however many requests, travel in one flight: their number of round trips
 does not grow with the number of requests. While Redis cannot be used, a command is refused at once.
 
-    async with linked(address, settings, clock=time.monotonic) as link:
+    link = Link(address, settings, time.monotonic)
+    async with link.running():
         await link.started()
         reply = await link.call(("GET", link.key("doc", "keys")))
 """
@@ -19,7 +20,8 @@ from typing import Final, NamedTuple
 from bridge.log import event
 from bridge.shared.address import RedisAddress
 from bridge.shared.availability import Availability, Phase
-from bridge.shared.connection import Command, CommandRefused, ConnectionFailed, RedisConnection, Reply, SharedStateDown
+from bridge.shared.connection import Command, ConnectionFailed, RedisConnection, Reply
+from bridge.shared.errors import CommandRefused, SharedStateDown
 from bridge.shared.script import Script, Word
 from bridge.state.documents import StateUnavailable
 from bridge.tasks import TaskOwner, set_within
@@ -32,6 +34,8 @@ DEAD_SECONDS: Final = 5.0
 FORGOTTEN_SECONDS: Final = 86_400.0
 #: The pause between two attempts to connect, in seconds.
 PAUSE_SECONDS: Final = 0.25
+#: How often what expires in Redis is told again, in seconds.
+REPEAT_SECONDS: Final = 20.0
 #: Commands in one flight at most: more would hold the event loop for long.
 MAX_FLIGHT: Final = 500
 
@@ -56,26 +60,13 @@ class _Flight(NamedTuple):
     replies: asyncio.Future[list[Reply]] | None
 
 
-@asynccontextmanager
-async def linked(address: RedisAddress, settings: LinkSettings, *, clock: Callable[[], float]) -> AsyncIterator[Link]:
-    """Keep a link while the context lasts. `clock` is monotonic, in seconds."""
-    async with TaskOwner() as tasks:
-        link = Link(address, settings, clock, tasks)
-        keeping = tasks.spawn(link.keep(), name="redis")
-        tasks.spawn(link.listen(), name="redis news")
-        try:
-            yield link
-        finally:
-            link.finish()
-            await asyncio.wait((keeping,), timeout=settings.timeout)
-
-
 class Link:
-    """Sends commands, tells what others have changed, and knows whether Redis can be used."""
+    """Sends commands, tells what others have changed, and knows whether Redis can be used.
 
-    def __init__(
-        self, address: RedisAddress, settings: LinkSettings, clock: Callable[[], float], tasks: TaskOwner
-    ) -> None:
+    `clock` is monotonic, in seconds.
+    """
+
+    def __init__(self, address: RedisAddress, settings: LinkSettings, clock: Callable[[], float]) -> None:
         self.address = address
         self.settings = settings
         self.availability = Availability(since=clock())
@@ -85,13 +76,28 @@ class Link:
         self.run_id = ""
         self.version = ""
         self._clock = clock
-        self._tasks = tasks
+        self._tasks = TaskOwner()
         self._waiting: list[_Flight] = []
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()  # the first connection has caught up, or was given up
         self._listeners: dict[str, Callable[[str], None]] = {}
         self._catching_up: list[Callable[[], Awaitable[None]]] = []
+        self._repeating: list[Callable[[], Awaitable[None]]] = []
         self._finishing = False
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep the link while the context lasts. Whoever listens or catches up says so before, or misses the first."""
+        async with self._tasks:
+            keeping = self._tasks.spawn(self.keep(), name="redis")
+            self._tasks.spawn(self.listen(), name="redis news")
+            self._tasks.every(REPEAT_SECONDS, self._repeat, name="repeat to redis")
+            try:
+                yield
+            finally:
+                self._finishing = True
+                self._wake.set()
+                await asyncio.wait((keeping,), timeout=self.settings.timeout)
 
     def key(self, *parts: str) -> str:
         """The name of a key of ours."""
@@ -151,6 +157,16 @@ class Link:
         """
         self._catching_up.append(catch_up)
 
+    def on_time(self, repeat: Callable[[], Awaitable[None]]) -> None:
+        """Await `repeat` every `REPEAT_SECONDS`, and whenever Redis can be used again."""
+        self._repeating.append(repeat)
+        self.on_back(repeat)
+
+    async def _repeat(self) -> None:
+        for repeat in self._repeating:
+            with suppress(StateUnavailable):
+                await repeat()
+
     async def listen(self) -> None:
         """Hear what others tell, until cancelled."""
         while True:
@@ -171,7 +187,7 @@ class Link:
     # The connection
 
     async def keep(self) -> None:
-        """Connect, send what is to be sent, and connect again, until `finish`."""
+        """Connect, send what is to be sent, and connect again, until the link ends."""
         while not self._finishing:
             try:
                 connection = await RedisConnection.open(self.address, self.settings.timeout)
@@ -270,11 +286,6 @@ class Link:
             )
         elif availability.phase is Phase.UP:
             event(_logger, logging.INFO, f"the state is shared through Redis {self.version} at {self.address}")
-
-    def finish(self) -> None:
-        """Let `keep` end, once what waits has been sent."""
-        self._finishing = True
-        self._wake.set()
 
 
 def _is_refused(reply: object) -> bool:

@@ -27,9 +27,20 @@ from bridge.log import event
 from handlers.api.beginning import MAX_LOGGED_CHARS, FetchChat, begin, log_answer, note_tools
 from handlers.api.fetching import Linked
 from handlers.api.several import several_whole, stream_several
-from handlers.request.admission import admitted, large_body
+from handlers.request.admission import admitted, claimed, large_body
 from handlers.request.answers import write_json
-from handlers.request.appkeys import DRAIN, FETCHER, KEY, RANDOM, RECORD, SETTINGS, TASKS, TIMERS, Handler
+from handlers.request.appkeys import (
+    DRAIN,
+    FETCHER,
+    KEY,
+    RANDOM,
+    RECORD,
+    SETTINGS,
+    SHARED_LIMITS,
+    TASKS,
+    TIMERS,
+    Handler,
+)
 from handlers.request.body import read_body
 from handlers.request.budget import SMALL_BYTES, Hold
 from handlers.request.streaming import EventStream
@@ -55,6 +66,8 @@ def asking(dialect: Dialect) -> Handler:
         app, key, record = request.app, request[KEY], request[RECORD]
         config = app[SETTINGS].current()
         with admitted(request, key, config, record):
+            if (shared := app[SHARED_LIMITS]) is not None:
+                await claimed(shared, request, key, config, record)
             async with large_body(request, key, config) as hold:
                 asked, fetch = await read_with(dialect.read, dialect.links, request, config, remembered)
                 chat = asked.chat

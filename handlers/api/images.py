@@ -32,9 +32,9 @@ from bridge.dialects.openai.images import (
 )
 from bridge.errors import ApiError, from_upstream, invalid_request, unsupported_model
 from handlers.api.fetching import Linked
-from handlers.request.admission import admitted, large_body
+from handlers.request.admission import admitted, claimed, large_body
 from handlers.request.answers import write_json
-from handlers.request.appkeys import DRAIN, FETCHER, KEY, RANDOM, RECORD, RELAY, SETTINGS, UPLOADS
+from handlers.request.appkeys import DRAIN, FETCHER, KEY, RANDOM, RECORD, RELAY, SETTINGS, SHARED_LIMITS, UPLOADS
 from handlers.request.body import read_body, read_bytes
 from handlers.request.budget import SMALL_BYTES, Hold
 from upstream.loop.parallel import side_by_side
@@ -58,6 +58,8 @@ async def generate(request: web.Request) -> web.StreamResponse:
     """Draw pictures after a text."""
     key, config = request[KEY], request.app[SETTINGS].current()
     with admitted(request, key, config, request[RECORD]):
+        if (shared := request.app[SHARED_LIMITS]) is not None:
+            await claimed(shared, request, key, config, request[RECORD])
         limit = min(MAX_TEXT_BYTES, config.server.max_body_bytes)
         async with large_body(request, key, config, limit=limit):
             body = await read_body(request, limit=limit, timeout=config.server.body_timeout)
@@ -68,6 +70,8 @@ async def edit(request: web.Request) -> web.StreamResponse:
     """Draw pictures after a text and other pictures, which come in a form, or within JSON."""
     key, config = request[KEY], request.app[SETTINGS].current()
     with admitted(request, key, config, request[RECORD]):
+        if (shared := request.app[SHARED_LIMITS]) is not None:
+            await claimed(shared, request, key, config, request[RECORD])
         async with large_body(request, key, config) as hold:
             if request.content_type.startswith("multipart/"):
                 form = await _read_form(request, config)

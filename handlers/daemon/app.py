@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from functools import partial
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -14,16 +16,20 @@ from bridge.accounts.follow_ups import FollowUps
 from bridge.accounts.renewals import renewing
 from bridge.accounts.rotations import Rotations
 from bridge.answering.attempts import Attempts
+from bridge.answering.conversations import Conversations
 from bridge.answering.relay import Relay
-from bridge.config.schema import Config
+from bridge.config.problems import ConfigError, Problem
+from bridge.config.schema import NO_PLACE, Config
 from bridge.dialects.responses.stored import StoredResponses
 from bridge.health import TroubleLog
 from bridge.models import Models
 from bridge.state.conversations import kept_conversations
 from bridge.state.documents import StateFolder
+from bridge.state.forms import DocumentSource
 from bridge.state.modes import kept_modes
 from bridge.state.responses import kept_responses
-from bridge.state.state import State, models_document
+from bridge.state.state import MODELS as MODEL_LIST
+from bridge.state.state import State
 from bridge.statistics.file import StatsFile
 from bridge.tasks import TaskOwner
 from handlers.api.fetching import FETCH_SECONDS
@@ -50,6 +56,8 @@ from handlers.request.appkeys import (
     REQUEST_LOG,
     RESPONSES,
     SETTINGS,
+    SHARED_LIMITS,
+    SHARING,
     STATE,
     STATS,
     STRANGERS,
@@ -73,6 +81,9 @@ from upstream.random_bytes import RandomBytes
 from upstream.retry import Retries
 from upstream.uploads import uploading
 
+if TYPE_CHECKING:
+    from bridge.shared.sharing import Sharing
+
 _logger = logging.getLogger(__name__)
 
 #: How often health is examined for the log, in seconds.
@@ -83,11 +94,22 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
     """Build the daemon's application over a prepared state folder."""
     app = web.Application(middlewares=[around])
     settings = app[SETTINGS] = Settings(config)
-    app[STATE] = State(folder, time.time, on_password=lambda: app[LOGINS].end_all(), monotonic=time.monotonic)
+    sharing = app[SHARING] = _sharing(config, folder)
+    source: DocumentSource = folder if sharing is None else sharing.documents
+    app[STATE] = State(
+        source,
+        time.time,
+        on_password=lambda: app[LOGINS].end_all(),
+        on_clearance=lambda: use_clearance(app),
+        monotonic=time.monotonic,
+        refuge=None if sharing is None else sharing.waiting_cookies,
+        several=sharing is not None,
+    )
     app[STATS] = StatsFile(folder, time.time)
     app[GATE] = Gate(time.monotonic)
     app[DRIFT] = Drift(_warn_of_unknown)
     app[LIMITER] = Limiter(time.monotonic)
+    app[SHARED_LIMITS] = None if sharing is None else sharing.limits(app[LIMITER])
     app[TIMERS] = Timers()
     app[DRAIN] = Drain(app[TIMERS])
     app[BODIES] = ByteBudget()
@@ -97,6 +119,10 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
     app.on_response_prepare.append(set_headers)
     add_routes(app)
     add_dashboard(app)
+
+    async def shared(_: web.Application) -> AsyncIterator[None]:
+        async with nullcontext() if sharing is None else sharing.running(app[STATE]):
+            yield
 
     async def state(app: web.Application) -> AsyncIterator[None]:
         await app[STATE].load()
@@ -112,9 +138,9 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
     async def upstream(app: web.Application) -> AsyncIterator[None]:
         pool = app[STATE].pool
         async with (
-            kept_conversations(folder) as conversations,
+            kept_conversations(folder) if sharing is None else nullcontext(Conversations()) as conversations,
             kept_responses(folder, app[RESPONSES]),
-            kept_modes(folder, lambda user_id: pool.get(user_id) is not None) as modes,
+            kept_modes(source, lambda user_id: pool.get(user_id) is not None) as modes,
             client.connect(client_settings(config, app[STATE].admin.clearance), app[TIMERS]) as arena,
             renewing(arena, pool, settings.current, app[STATE].flush) as renewals,
             uploading(
@@ -124,7 +150,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
         ):
             app[UPLOADS], app[FETCHER] = uploads, fetcher
             app[CLIENT], app[RENEWALS] = arena, renewals
-            app[MODELS] = Models(arena, models_document(folder), settings.current, time.monotonic)
+            app[MODELS] = Models(arena, source.open(MODEL_LIST), settings.current, time.monotonic)
             await app[MODELS].load()
             follow_ups = FollowUps(time.monotonic)
             attempts = Attempts(
@@ -150,6 +176,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
                 Retries(config.upstream.max_attempts),
                 app[DRIFT],
                 settings.current,
+                None if sharing is None else sharing.conversations,
             )
             yield
 
@@ -165,8 +192,20 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
             owner.every(HEALTH_SECONDS, TroubleLog(partial(health_of, app)), name="watch health")
             yield
 
-    app.cleanup_ctx.extend((state, upstream, tasks))
+    app.cleanup_ctx.extend((shared, state, upstream, tasks))
     return app
+
+
+def _sharing(config: Config, folder: StateFolder) -> Sharing | None:
+    """What is shared through Redis, if it is configured. Raises ConfigError without the client library."""
+    if not config.redis.url.value:
+        return None
+    try:
+        from bridge.shared.sharing import Sharing  # imported late: it needs a library that most do without
+    except ImportError as error:
+        what = "needs the client library: pip install 'lmarena-bridge[redis]'"
+        raise ConfigError(Problem(str(config.source or NO_PLACE), "redis.url", what)) from error
+    return Sharing(config.redis, folder)
 
 
 def reload(app: web.Application, config: Config) -> None:

@@ -14,12 +14,14 @@ from aiohttp import web
 
 from bridge.access.logins import Login, Logins, csrf_matches
 from bridge.errors import ApiError
+from bridge.shared.errors import SharedStateDown
 from bridge.state.documents import StateError
 from handlers.dashboard import pages
 from handlers.request.appkeys import RECORD, SETTINGS, Handler
 from handlers.request.body import read_body
 from handlers.request.callers import is_secure
 from handlers.request.middlewares import know
+from upstream.protocol.errors import Reason
 
 PrivateHandler: TypeAlias = Callable[[web.Request, Login], Awaitable[web.StreamResponse]]
 Form: TypeAlias = Mapping[str, str]
@@ -87,6 +89,8 @@ async def _guarded(
         return await page()
     except ApiError as error:
         problem = error.with_traceback(None)  # the traceback would keep the request alive
+    except SharedStateDown as error:
+        problem = ApiError(503, "not_saved", f"{error}.", reason=Reason.STATE)
     except StateError as error:
         _logger.error("%s", error)
         problem = ApiError(500, "not_saved", f"Nothing was changed: {error}")

@@ -12,7 +12,7 @@ from aiohttp import web
 from bridge.health import Health, examine
 from handlers.monitoring.whole import DOWN, whole
 from handlers.request.answers import json_response
-from handlers.request.appkeys import CLIENT, DRAIN, DRIFT, GATE, MODELS, RENEWALS, STATE
+from handlers.request.appkeys import CLIENT, DRAIN, DRIFT, GATE, MODELS, RENEWALS, SHARING, STATE
 from handlers.workers.link import LINK
 from upstream.protocol.errors import Reason
 
@@ -52,7 +52,7 @@ def report(app: web.Application) -> dict[str, Any]:
 
 def health_of(app: web.Application) -> Health:
     """Examine every part of the daemon."""
-    models, gate = app[MODELS], app[GATE]
+    models, gate, sharing = app[MODELS], app[GATE], app[SHARING]
     return examine(
         app[STATE].pool,
         models.catalog,
@@ -62,4 +62,5 @@ def health_of(app: web.Application) -> Health:
         outage=gate.outage,
         now=time.time(),
         skew=app[CLIENT].clock.skew,
+        state="" if sharing is None else sharing.trouble,
     )

@@ -7,7 +7,7 @@ import time
 from aiohttp import web
 
 from bridge.access.keys import ApiKey
-from bridge.access.limits import LimitExceeded, Slot
+from bridge.access.limits import LimitExceeded, SharedLimits, Slot
 from bridge.config.schema import Config
 from bridge.errors import ApiError, overloaded
 from handlers.request.appkeys import API, BODIES, LIMITER
@@ -31,6 +31,22 @@ def admitted(request: web.Request, key: ApiKey, config: Config, record: RequestR
         raise _refusal(error) from None
     record.headers.update(request[API].limit_headers(slot.admission, time.time()))
     return slot
+
+
+async def claimed(
+    shared: SharedLimits, request: web.Request, key: ApiKey, config: Config, record: RequestRecord
+) -> None:
+    """Claim the slot that was just taken here among all processes. Raises ApiError (429)."""
+    limits = config.limits
+    try:
+        admission = await shared.claim(
+            key.id, rpm=key.rpm or limits.rpm, concurrency=key.concurrency or limits.concurrency
+        )
+    except LimitExceeded as error:
+        record.headers.update(request[API].limit_headers(error.admission, time.time()))
+        raise _refusal(error) from None
+    if admission is not None:
+        record.headers.update(request[API].limit_headers(admission, time.time()))
 
 
 def _refusal(error: LimitExceeded) -> ApiError:

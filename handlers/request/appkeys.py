@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from aiohttp import web
 
 from bridge.access.keys import ApiKey
-from bridge.access.limits import Limiter
+from bridge.access.limits import Limiter, SharedLimits
 from bridge.accounts.renewals import Renewals
 from bridge.answering.relay import Relay
 from bridge.config.schema import Config
@@ -32,6 +32,9 @@ from upstream.loop.timers import Timers
 from upstream.protocol.drift import Drift
 from upstream.random_bytes import RandomBytes
 from upstream.uploads import Uploads
+
+if TYPE_CHECKING:
+    from bridge.shared.sharing import Sharing  # which needs a library that most do without
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 #: Lets a request through to its handler, or raises ApiError.
@@ -72,6 +75,9 @@ DRIFT: Final = web.AppKey("drift", Drift)
 GATE: Final = web.AppKey("gate", Gate)
 MODELS: Final = web.AppKey("models", Models)
 LIMITER: Final = web.AppKey("limiter", Limiter)
+#: What is shared with other processes, and their limits; None where the state is in files.
+SHARING: Final[web.AppKey[Sharing | None]] = web.AppKey("sharing")
+SHARED_LIMITS: Final[web.AppKey[SharedLimits | None]] = web.AppKey("shared_limits")
 RELAY: Final = web.AppKey("relay", Relay)
 TIMERS: Final = web.AppKey("timers", Timers)
 DRAIN: Final = web.AppKey("drain", Drain)

@@ -11,8 +11,9 @@ from typing import Final, Literal, TypeAlias
 
 from redis_server import RedisServer, redis_server
 
+from bridge.shared.address import RedisAddress
 from bridge.shared.documents import SharedDocuments
-from bridge.shared.link import Link, LinkSettings, linked
+from bridge.shared.link import Link, LinkSettings
 from bridge.state.documents import StateFolder
 from bridge.state.forms import DocumentSource
 
@@ -20,6 +21,14 @@ PlaceKind: TypeAlias = Literal["files", "redis"]
 PLACES: Final[tuple[PlaceKind, ...]] = ("files", "redis")
 #: The timeout of a command, in seconds.
 TIMEOUT: Final = 1.0
+
+
+@asynccontextmanager
+async def linked(address: RedisAddress, settings: LinkSettings) -> AsyncIterator[Link]:
+    """A link, while the context lasts."""
+    link = Link(address, settings, time.monotonic)
+    async with link.running():
+        yield link
 
 
 @dataclass
@@ -47,7 +56,7 @@ class Redis:
         self._made += 1
         name = f"process-{self._made}"
         settings = LinkSettings(name, "test:", timeout, connect_timeout)
-        link = await self._stack.enter_async_context(linked(self.server.address, settings, clock=time.monotonic))
+        link = await self._stack.enter_async_context(linked(self.server.address, settings))
         folder = StateFolder(copies or self.path / name)
         folder.prepare()
         documents = SharedDocuments(link, folder)

@@ -143,8 +143,24 @@ async def running_bridge(
     if sessions is None:
         sessions = (arena.sign_in(),)
     await add_accounts(folder, *sessions)
+    config = config_for(arena, path, overrides)
+    async with bridge_for(arena, config, folder, secret, tls=tls, dialects=dialects) as bridge:
+        yield bridge
+
+
+@asynccontextmanager
+async def bridge_for(
+    arena: Arena,
+    config: Config,
+    folder: StateFolder,
+    secret: str,
+    *,
+    tls: ssl.SSLContext | None = None,
+    dialects: Mapping[str, Dialect] | None = None,
+) -> AsyncIterator[RunningBridge]:
+    """Run a bridge over a prepared state folder; `secret` is a key's."""
     async with AsyncExitStack() as stack:
-        app = build_app(config_for(arena, path, overrides), folder)
+        app = build_app(config, folder)
         for route, dialect in (dialects or {}).items():
             add_dialect(app, route, dialect)
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1)

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     UPSTREAM_ERROR = "upstream_error"
     SITE_CHANGED = "site_changed"
     CLIENT_GONE = "client_gone"
+    STATE = "state"
     WORKER = "worker"
 
 

@@ -9,11 +9,12 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 import pytest
+from places import linked
 from redis_server import RedisServer, eventually, redis_server
 
 from bridge.shared.availability import Phase
-from bridge.shared.connection import CommandRefused, SharedStateDown
-from bridge.shared.link import Link, LinkSettings, linked
+from bridge.shared.errors import CommandRefused, SharedStateDown
+from bridge.shared.link import Link, LinkSettings
 from bridge.shared.script import Script
 
 TIMEOUT = 0.3
@@ -29,7 +30,7 @@ def link_to(
     server: RedisServer, name: str = "one", *, connect_timeout: float = 10.0
 ) -> AbstractAsyncContextManager[Link]:
     settings = LinkSettings(name, "test:", TIMEOUT, connect_timeout)
-    return linked(server.address, settings, clock=time.monotonic)
+    return linked(server.address, settings)
 
 
 async def test_commands_are_answered_in_their_order(server: RedisServer) -> None:
@@ -147,7 +148,7 @@ async def test_a_wrong_password_is_said_without_showing_it() -> None:
         for password in ("", "other-canary"):
             address = replace(server.address, password=password)
             settings = LinkSettings("one", connect_timeout=0.2)
-            async with linked(address, settings, clock=time.monotonic) as link:
+            async with linked(address, settings) as link:
                 await link.started()
                 assert link.availability.phase is Phase.DEGRADED
                 assert "canary" not in link.availability.why

@@ -11,7 +11,7 @@ import pytest
 from places import Redis, SharedProcess, shared_redis
 from redis_server import eventually
 
-from bridge.shared.connection import SharedStateDown
+from bridge.shared.errors import SharedStateDown
 from bridge.shared.waiting_cookies import WaitingCookies
 from bridge.state.documents import StateError
 from bridge.state.forms import DocumentForm
@@ -168,11 +168,13 @@ async def test_a_copy_that_cannot_be_written_does_not_matter(redis: Redis, caplo
 # --- accounts ---
 
 
-async def state_of(process: SharedProcess) -> State:
+async def state_of(process: SharedProcess, *, is_killed: bool = False) -> State:
+    """The state as the daemon has it; a process that `is_killed` in an outage writes nothing when Redis is back."""
     refuge = WaitingCookies(process.copies)
     state = State(process.documents, lambda: NOW, refuge=refuge, several=True)
     await state.load()
-    process.link.on_back(state.flush)
+    if not is_killed:
+        process.link.on_back(state.flush)
     return state
 
 
@@ -211,7 +213,7 @@ async def test_a_cookie_that_is_rotated_in_an_outage_reaches_redis_when_it_is_ba
 
 async def test_a_cookie_that_is_rotated_in_an_outage_outlives_the_process(redis: Redis) -> None:
     process = await redis.process()
-    state = await state_of(process)
+    state = await state_of(process, is_killed=True)
     account, renewed = new_account(), new_account().session.value
     await state.update_accounts(lambda _: (account,))
     await redis.server.kill()
@@ -233,7 +235,7 @@ async def test_a_cookie_that_is_rotated_in_an_outage_outlives_the_process(redis:
 
 async def test_a_waiting_cookie_of_a_login_that_was_replaced_is_dropped(redis: Redis) -> None:
     process = await redis.process()
-    state = await state_of(process)
+    state = await state_of(process, is_killed=True)
     account, pasted = new_account(), new_account()
     await state.update_accounts(lambda _: (account,))
     await redis.server.kill()

@@ -1,0 +1,93 @@
+"""The limits of keys over all processes: requests per minute in one window, concurrent calls in one count.
+
+A process counts its own calls first (`bridge.access.limits`), and then asks Redis, in one step for both limits. What it
+tells there is its own number of running calls, not one more or one less: a reply that was lost, or a process that dies,
+leaves no call behind, since the number of a process counts for as long as that is alive. Without Redis the own count
+holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Final
+
+from bridge.access.limits import WINDOW_SECONDS, Admission, Limiter, LimitExceeded, busy
+from bridge.shared.link import DEAD_SECONDS, Link
+from bridge.shared.script import Script
+from bridge.state.documents import StateUnavailable
+
+#: How long running calls are believed that are not told again, in seconds; a link repeats more often.
+BELIEVED_SECONDS: Final = 60.0
+#: How long a call that comes just as another one ends may have to wait until the others know that, in seconds.
+SETTLING_SECONDS: Final = 0.02
+
+
+_ADMIT: Final = Script("admit")
+
+
+class RedisLimits:
+    """The limits that all processes keep together, with the interface of `bridge.access.limits.SharedLimits`.
+
+    `limiter` counts this one's calls.
+    """
+
+    def __init__(self, link: Link, limiter: Limiter) -> None:
+        self._link = link
+        self._limiter = limiter
+        limiter.tell(self._ended)
+        link.on_time(self.repeat)
+
+    async def claim(self, key_id: str, *, rpm: int, concurrency: int) -> Admission | None:
+        """Claim the slot that the key's newest call has here; None where Redis cannot say, and the own count holds.
+
+        Raises LimitExceeded.
+        """
+        try:
+            refused, admission = await self._ask(key_id, rpm, concurrency)
+            if refused == "concurrency":  # the end of the call before may be on its way
+                await asyncio.sleep(SETTLING_SECONDS)
+                refused, admission = await self._ask(key_id, rpm, concurrency)
+        except StateUnavailable:
+            return None
+        if not refused:
+            return admission
+        self._limiter.take_back(key_id)
+        if refused == "concurrency":
+            raise LimitExceeded("concurrency", concurrency, busy(admission))
+        raise LimitExceeded("rpm", rpm, admission)
+
+    async def _ask(self, key_id: str, rpm: int, concurrency: int) -> tuple[str, Admission]:
+        link = self._link
+        call = _ADMIT.call(
+            (link.key("rpm", key_id), self._running(key_id), link.key("instances")),
+            link.settings.instance,
+            self._limiter.running_of(key_id),
+            rpm,
+            round(WINDOW_SECONDS * 1000),
+            concurrency,
+            round(DEAD_SECONDS * 1000),
+            round(BELIEVED_SECONDS * 1000),
+        )
+        refused, remaining, reset, left = await link.call(call)
+        wait = math.nextafter(left / 1000, math.inf) if left > 0 else 0.0
+        return refused.decode(), Admission(not refused, rpm, remaining, max(0.0, reset / 1000), wait)
+
+    async def repeat(self) -> None:
+        """Tell the numbers of running calls again. Raises SharedStateDown."""
+        for key_id in self._limiter.running_keys:
+            self._tell(key_id)
+
+    def _ended(self, key_id: str) -> None:
+        self._tell(key_id)
+
+    def _tell(self, key_id: str) -> None:
+        running, place, me = self._limiter.running_of(key_id), self._running(key_id), self._link.settings.instance
+        if running:
+            expiry = ("PEXPIRE", place, round(BELIEVED_SECONDS * 1000))
+            self._link.post(("HSET", place, me, running), expiry)
+        else:
+            self._link.post(("HDEL", place, me))
+
+    def _running(self, key_id: str) -> str:
+        return self._link.key("running", key_id)

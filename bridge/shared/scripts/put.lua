@@ -1,0 +1,35 @@
+-- An evaluation is at rest. KEYS: the evaluations' prefix, with a colon at its end.
+-- ARGV: its id, itself as JSON, how many are kept, how many ms, how many of one digest,
+-- how many digests it is found by, these ('q:…' of what was asked, 'r:…' of an answer),
+-- and the digests that a turn had taken and that are free again.
+-- The evaluations are e:<id>, and their digests i:<id>, a list; <digest> is a list of ids, the newest last;
+-- `used` is a sorted set of ids by the time of use.
+local prefix, id = KEYS[1], ARGV[1]
+
+local function remove(gone)
+  local index = redis.call('LRANGE', prefix .. 'i:' .. gone, 0, -1)
+  for _, digest in ipairs(index) do redis.call('LREM', prefix .. digest, 0, gone) end
+  redis.call('DEL', prefix .. 'e:' .. gone, prefix .. 'i:' .. gone)
+  redis.call('ZREM', prefix .. 'used', gone)
+end
+
+local known = 6 + tonumber(ARGV[6])
+for at = known + 1, #ARGV do redis.call('DEL', prefix .. 'busy:' .. ARGV[at]) end
+if ARGV[2] == '' then return end
+
+remove(id)
+redis.call('SET', prefix .. 'e:' .. id, ARGV[2], 'PX', ARGV[4])
+for at = 7, known do
+  local place = prefix .. ARGV[at]
+  redis.call('RPUSH', place, id)
+  redis.call('LTRIM', place, -tonumber(ARGV[5]), -1)
+  redis.call('PEXPIRE', place, ARGV[4])
+  redis.call('RPUSH', prefix .. 'i:' .. id, ARGV[at])
+end
+redis.call('PEXPIRE', prefix .. 'i:' .. id, ARGV[4])
+local time = redis.call('TIME')
+redis.call('ZADD', prefix .. 'used', string.format('%.0f', time[1] * 1000000 + time[2]), id)
+redis.call('PEXPIRE', prefix .. 'used', ARGV[4])
+for _ = 1, redis.call('ZCARD', prefix .. 'used') - tonumber(ARGV[3]) do
+  remove(redis.call('ZRANGE', prefix .. 'used', 0, 0)[1])
+end

@@ -1,0 +1,130 @@
+"""Two bridges behind one Redis act as one: conversations, limits, keys and accounts, and what holds in an outage."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis_server import eventually
+from running import RunningBridge, api_key
+from several_bridges import TIMEOUT, SeveralBridges, several_bridges
+
+from bridge.access import keys
+from bridge.shared.availability import Phase
+from handlers.request.appkeys import SHARING
+from upstream.arena import Arena
+
+
+@pytest.fixture
+async def several(arena: Arena, tmp_path: Path) -> AsyncIterator[SeveralBridges]:
+    async with several_bridges(arena, tmp_path) as several:
+        yield several
+
+
+def phase(bridge: RunningBridge) -> Phase:
+    sharing = bridge.app[SHARING]
+    assert sharing is not None
+    return sharing.link.availability.phase
+
+
+async def say(bridge: RunningBridge, messages: list[dict[str, Any]]) -> tuple[str, str]:
+    """Ask; return the answer, and what the bridge says of the conversation."""
+    async with await bridge.post({"model": bridge.model(), "messages": messages}) as response:
+        body = await response.json()
+        assert response.status == 200, body
+        return body["choices"][0]["message"]["content"], response.headers["x-bridge-conversation"]
+
+
+def told(messages: list[dict[str, Any]], answer: str, text: str) -> list[dict[str, Any]]:
+    return [*messages, {"role": "assistant", "content": answer}, {"role": "user", "content": text}]
+
+
+async def test_any_process_continues_a_conversation(several: SeveralBridges) -> None:
+    messages = [{"role": "user", "content": "one"}]
+    answer, conversation = await say(several[0], messages)
+    assert conversation == "new; why=first"
+    for turn in range(4):
+        messages = told(messages, answer, f"turn {turn}")
+        answer, conversation = await say(several[(turn + 1) % 2], messages)
+        assert conversation == "follow-up; why=known"
+    answer, conversation = await say(several[1], messages)
+    assert conversation == "regenerate; why=repeated"
+
+
+async def test_one_of_two_that_continue_at_once_has_the_evaluation(several: SeveralBridges) -> None:
+    messages = [{"role": "user", "content": "one"}]
+    answer, _ = await say(several[0], messages)
+    messages = told(messages, answer, "two")
+    both = await asyncio.gather(*[say(several[number % 2], messages) for number in range(6)])
+    assert [conversation for _, conversation in both].count("follow-up; why=known") == 1
+
+
+async def test_a_key_s_requests_per_minute_are_counted_once_for_all(several: SeveralBridges) -> None:
+    secret, key = api_key(name="narrow", rpm=5)
+    await several[0].state.update_keys(lambda known: keys.add(known, key))
+    await eventually(lambda: several[1].state.keys.find(secret) is not None, within=2)
+    statuses: list[int] = []
+    left: list[str] = []
+    for number in range(8):
+        bridge = several[number % 2]
+        async with await bridge.post(bridge.chat("hi"), headers={"Authorization": f"Bearer {secret}"}) as response:
+            statuses.append(response.status)
+            left.append(response.headers["x-ratelimit-remaining-requests"])
+    assert statuses == [200] * 5 + [429] * 3
+    assert left == ["4", "3", "2", "1", "0", "0", "0", "0"]
+
+
+async def test_a_key_s_concurrent_requests_are_counted_for_all(several: SeveralBridges) -> None:
+    secret, key = api_key(name="narrow", concurrency=1)
+    await several[0].state.update_keys(lambda known: keys.add(known, key))
+    await eventually(lambda: several[1].state.keys.find(secret) is not None, within=2)
+    headers = {"Authorization": f"Bearer {secret}"}
+    both = await asyncio.gather(*[several[n % 2].post(several[n % 2].chat("hi"), headers=headers) for n in range(6)])
+    statuses = [response.status for response in both]
+    for response in both:
+        await response.read()
+    assert statuses.count(200) >= 1
+    for number in range(6):  # one after the other, on any process
+        bridge = several[number % 2]
+        async with await bridge.post(bridge.chat("hi"), headers=headers) as response:
+            assert response.status == 200
+
+
+async def test_a_frozen_redis_costs_no_request(several: SeveralBridges) -> None:
+    messages = [{"role": "user", "content": "one"}]
+    answer, _ = await say(several[0], messages)
+    several.redis.freeze()
+    messages = told(messages, answer, "two")
+    began = time.monotonic()
+    alone = await asyncio.gather(*[say(several[number % 2], messages) for number in range(4)])
+    assert time.monotonic() - began < TIMEOUT + 4
+    assert {conversation for _, conversation in alone} == {"new; why=state"}
+    async with several[0].http.get(f"{several[0].origin}/health") as response:
+        health = await response.json()
+    assert (response.status, health["status"], health["reason"]) == (200, "degraded", "state")
+    several.redis.thaw()
+    await eventually(lambda: phase(several[0]) is phase(several[1]) is Phase.UP, within=2)
+    answer, conversation = await say(several[0], [{"role": "user", "content": "again"}])
+    assert conversation == "new; why=first"
+    messages = told([{"role": "user", "content": "again"}], answer, "and again")
+    assert (await say(several[1], messages))[1] == "follow-up; why=known"
+
+
+async def test_a_redis_that_starts_again_empty_is_used_as_before(several: SeveralBridges) -> None:
+    await say(several[0], [{"role": "user", "content": "one"}])
+    await several.redis.kill()
+    await say(several[1], [{"role": "user", "content": "two"}])
+    await several.redis.start()
+    await eventually(lambda: phase(several[0]) is phase(several[1]) is Phase.UP, within=5)
+    answer, conversation = await say(several[0], [{"role": "user", "content": "three"}])
+    assert conversation == "new; why=first"
+    messages = told([{"role": "user", "content": "three"}], answer, "four")
+    assert (await say(several[1], messages))[1] == "follow-up; why=known"
+    secret, key = api_key(name="later")
+    await several[0].state.update_keys(lambda known: keys.add(known, key))
+    await eventually(lambda: several[1].state.keys.find(secret) is not None, within=2)
+    assert several[1].state.keys.find(several[1].key) is not None
