@@ -1,8 +1,8 @@
 """Documents in Redis, each with a version, and their last known state in a folder of this machine.
 
-A document is a hash, `lmab:doc:<name>`, of `version` (1, 2, …) and `data`, the bytes that would be its file's. A change
-is made to what was read, and written only if the version is still the same; otherwise it is made again to what is there
-now. Whoever writes tells it, and everyone reads the new version; whoever has missed it asks every two seconds.
+A document is a hash, `lmab:doc:<name>`, of `version`, which grows, and `data`, the bytes that would be its file's. A
+change is made to what was read, and written only if the version is still the same; otherwise it is made again to what
+is there now. Whoever writes tells it, and everyone reads the new version; whoever has missed it asks every two seconds.
 
 Whatever is read or written is copied to the folder. A start without Redis begins with the copies. A Redis that has lost
 a document, or has an older version since it was restarted, is given the last known one again:
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, Generic, NamedTuple, TypeVar
@@ -43,6 +44,9 @@ MAX_TRIES: Final = 100
 
 #: The topic of news about documents; the text is a document's name and its new version.
 TOPIC: Final = "document"
+
+#: Of a version; the count has what is left of the 49 bits that a number of 15 digits holds.
+_RANDOM_BITS: Final = 20
 
 _READ: Final = Script("read")
 _WRITE: Final = Script("write")
@@ -74,6 +78,11 @@ def copied(form: DocumentForm[T]) -> DocumentForm[Copied[T]]:
     return DocumentForm(
         form.name, form.version, parse, dump, Copied(0, form.empty), precious=False, max_bytes=max_bytes
     )
+
+
+def version_after(version: int) -> int:
+    """The next version: a count, and random bits, so that two that grew apart are never taken for the same."""
+    return ((version >> _RANDOM_BITS) + 1 << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)
 
 
 class SharedDocuments:
@@ -206,7 +215,7 @@ class SharedDocument(Generic[T]):
             await self._begin()
             for _ in range(MAX_TRIES):
                 before = await self._read()
-                after = Copied(before.version + 1, change(before.value))
+                after = Copied(version_after(before.version), change(before.value))
                 data = await self._in_thread(self._encode, after.value, large=self._is_large(before.value))
                 news = self._news(after.version)
                 if await self._call(_WRITE.call((self._key,), before.version, after.version, data, *news)):

@@ -2,7 +2,7 @@
 -- Returns its version (0: there is none), its bytes, or how many they are where they are too many; neither where the
 -- known version is still the present one.
 local found = redis.call('HGET', KEYS[1], 'version') or (redis.call('EXISTS', KEYS[1]) == 0 and '0')
-local version = found and string.match(found, '^%d%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?$') and tonumber(found) or -1
+local version = found and #found < 16 and string.match(found, '^%d+$') and tonumber(found) or -1
 if version == tonumber(ARGV[1]) then return {version} end
 local size = redis.call('HSTRLEN', KEYS[1], 'data')
 if size > tonumber(ARGV[2]) then return {version, false, size} end
