@@ -9,14 +9,13 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
 import aiohttp
 import pytest
 from process import READY, START_SECONDS, Home
+from service_manager import Manager, listening
 from streams import Play, begin
 
 from bridge.tasks import TaskOwner
@@ -34,44 +33,6 @@ from handlers.commands.main import main
 signal.signal(signal.SIGUSR2, lambda *_: time.sleep({HELD_SECONDS}))
 main()
 """
-
-
-@dataclass
-class Manager(asyncio.DatagramProtocol):
-    """Hears what is sent to a notification socket; `address` is what NOTIFY_SOCKET says."""
-
-    address: str
-    _unread: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
-
-    @property
-    def environ(self) -> dict[str, str]:
-        return {"NOTIFY_SOCKET": self.address}
-
-    def datagram_received(self, data: bytes, addr: object) -> None:  # noqa: ARG002 - the protocol's signature
-        self._unread.put_nowait(data.decode())
-
-    async def hears(self, start: str, within: float = 10.0) -> str:
-        """The next message that begins so."""
-        async with asyncio.timeout(within):
-            while not (message := await self._unread.get()).startswith(start):
-                pass
-        return message
-
-    def heard(self) -> list[str]:
-        """All that has come and was not read."""
-        return [self._unread.get_nowait() for _ in range(self._unread.qsize())]
-
-
-@asynccontextmanager
-async def listening(address: str) -> AsyncIterator[Manager]:
-    name = "\0" + address[1:] if address.startswith("@") else address
-    transport, manager = await asyncio.get_running_loop().create_datagram_endpoint(
-        lambda: Manager(address), local_addr=name, family=socket.AF_UNIX
-    )
-    try:
-        yield manager
-    finally:
-        transport.close()
 
 
 @pytest.fixture

@@ -21,6 +21,11 @@ from upstream.arena import Arena
 
 UNITS = ROOT / "systemd"
 UNIT = UNITS / "lmarena-bridge.service"
+#: The units by the names under which systemd knows them: an instance for each template.
+NAMES = {unit.name.replace("@", "@8001"): unit for unit in sorted(UNITS.glob("lmarena-bridge*"))}
+#: What a template says differently.
+TEMPLATE = UNITS / "lmarena-bridge@.service"
+DIFFERING = {"Description", "ExecStart", "StateDirectory"}
 PROGRAM = "/opt/lmarena-bridge/bin/lmarena-bridge"
 MAX_EXPOSURE = 1.2
 
@@ -67,17 +72,26 @@ class TestUnits:
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
         """Copies of the units, whose program is one that exists here."""
-        for unit in UNITS.glob("lmarena-bridge.*"):
+        for name, unit in NAMES.items():
             text = unit.read_text()
             assert unit != UNIT or f"ExecStart={PROGRAM} serve --config /etc/lmarena-bridge/bridge.toml\n" in text
-            (tmp_path / unit.name).write_text(text.replace(PROGRAM, "/bin/true"))
+            (tmp_path / name).write_text(text.replace(PROGRAM, "/bin/true"))
         return tmp_path
 
     def verify(self, folder: Path, name: str) -> str:
         outcome = analyze("verify", "--man=no", folder / name, environ={"SYSTEMD_UNIT_PATH": f"{folder}:"})
         return outcome.stdout + outcome.stderr
 
-    @pytest.mark.parametrize("name", [unit.name for unit in sorted(UNITS.glob("lmarena-bridge.*"))])
+    def test_the_template_says_what_the_service_says(self) -> None:
+        ours, its = (
+            [line for line in unit.read_text().splitlines() if line and not line.startswith("#")]
+            for unit in (UNIT, TEMPLATE)
+        )
+        differing = [(our, it) for our, it in zip(ours, its, strict=True) if our != it]
+        assert {key for pair in differing for key in (line.partition("=")[0] for line in pair)} == DIFFERING
+        assert all("%i" in it for _, it in differing)
+
+    @pytest.mark.parametrize("name", NAMES)
     def test_nothing_is_said_of_them(self, folder: Path, name: str) -> None:
         assert self.verify(folder, name) == ""
 

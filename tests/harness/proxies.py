@@ -1,6 +1,6 @@
-"""Runs the real nginx and Caddy in front of a port, with the example configurations that are shipped in systemd/.
+"""Runs the real nginx, Caddy and HAProxy in front of ports, with the examples of configurations in systemd/.
 
-Only machine-specific settings are replaced: ports, the name, the certificate, folders.
+Only machine-specific settings are replaced: addresses, ports, the name, the certificate, folders.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from programs import need_program
 
 EXAMPLES = ROOT / "systemd"
 _UPSTREAM = "127.0.0.1:8000"
+_MACHINES = ("10.0.0.1:8000", "10.0.0.2:8000")
 #: How long a busy machine may take to start a program, in seconds.
 _START_SECONDS = 20.0
 
@@ -45,22 +46,28 @@ http {{
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A configured proxy; `run` and `check` are the commands to run it and to test its configuration."""
+    """A configured proxy; `run` and `check` are the commands to run it and to test its configuration, the `file`."""
 
     name: str
+    file: Path
     origin: str
     run: tuple[str, ...]
     check: tuple[str, ...]
     environ: Mapping[str, str]
 
 
-def nginx(folder: Path, upstream_port: int) -> Proxy:
-    """Write nginx's configuration into `folder`."""
+def nginx(folder: Path, upstream_port: int, other_port: int | None = None) -> Proxy:
+    """Write nginx's configuration for one machine, or for two, into `folder`."""
     program, port = need_program("nginx"), _free_port()
     certificate, key = _certificate(folder)
     live = "/etc/letsencrypt/live/bridge.example.org"
+    upstream = (
+        {_UPSTREAM: f"127.0.0.1:{upstream_port}"}
+        if other_port is None
+        else dict(zip(_MACHINES, _loopback(upstream_port, other_port), strict=True))
+    )
     site = _adapted(
-        (EXAMPLES / "nginx.conf").read_text(),
+        (EXAMPLES / ("nginx.conf" if other_port is None else "nginx-machines.conf")).read_text(),
         {
             "listen 80;": f"listen 127.0.0.1:{_free_port()};",
             "listen [::]:80;": "",
@@ -68,13 +75,42 @@ def nginx(folder: Path, upstream_port: int) -> Proxy:
             "listen [::]:443 ssl http2;": "",
             f"{live}/fullchain.pem": str(certificate),
             f"{live}/privkey.pem": str(key),
-            _UPSTREAM: f"127.0.0.1:{upstream_port}",
+            **upstream,
         },
     )
-    (folder / "site.conf").write_text(site)
+    file = folder / "site.conf"
+    file.write_text(site)
     (folder / "nginx.conf").write_text(_NGINX.format(folder=folder))
     run = (program, "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf"))
-    return Proxy("nginx", f"https://localhost:{port}", run, (*run, "-t"), {})
+    return Proxy("nginx", file, f"https://localhost:{port}", run, (*run, "-t"), {})
+
+
+def nginx_of_machines(folder: Path, upstream_port: int, other_port: int | None = None) -> Proxy:
+    """The same for two machines, which are one without another port."""
+    return nginx(folder, upstream_port, upstream_port if other_port is None else other_port)
+
+
+def haproxy(folder: Path, upstream_port: int, other_port: int | None = None) -> Proxy:
+    """Write HAProxy's configuration for two machines, which are one without another port."""
+    program, port = need_program("haproxy"), _free_port()
+    certificate, key = _certificate(folder)
+    both = folder / "both.pem"
+    both.write_bytes(certificate.read_bytes() + key.read_bytes())
+    ports = (upstream_port, upstream_port if other_port is None else other_port)
+    text = _adapted(
+        (EXAMPLES / "haproxy.cfg").read_text(),
+        {
+            "bind :80\n": f"bind 127.0.0.1:{_free_port()}\n",
+            "bind :443 ssl": f"bind 127.0.0.1:{port} ssl",
+            "/etc/haproxy/bridge.example.org.pem": str(both),
+            "maxconn 20000": "maxconn 200",  # it takes a descriptor for each, twice, from the start
+            **dict(zip(_MACHINES, _loopback(*ports), strict=True)),
+        },
+    )
+    file = folder / "haproxy.cfg"
+    file.write_text(text)
+    run = (program, "-db", "-f", str(file))
+    return Proxy("haproxy", file, f"https://localhost:{port}", run, (*run, "-c"), {})
 
 
 def caddy(folder: Path, upstream_port: int) -> Proxy:
@@ -89,11 +125,17 @@ def caddy(folder: Path, upstream_port: int) -> Proxy:
             _UPSTREAM: f"127.0.0.1:{upstream_port}",
         },
     )
-    (folder / "Caddyfile").write_text(site)
-    arguments = ("--adapter", "caddyfile", "--config", str(folder / "Caddyfile"))
+    file = folder / "Caddyfile"
+    file.write_text(site)
+    arguments = ("--adapter", "caddyfile", "--config", str(file))
     homes = dict.fromkeys(("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"), str(folder))
     return Proxy(
-        "caddy", f"https://localhost:{port}", (program, "run", *arguments), (program, "validate", *arguments), homes
+        "caddy",
+        file,
+        f"https://localhost:{port}",
+        (program, "run", *arguments),
+        (program, "validate", *arguments),
+        homes,
     )
 
 
@@ -130,6 +172,10 @@ async def _takes_connections(proxy: Proxy, process: asyncio.subprocess.Process, 
                 await writer.wait_closed()
                 return
     raise AssertionError(f"{proxy.name} has ended: {await asyncio.to_thread(log.read_text)}")
+
+
+def _loopback(*ports: int) -> list[str]:
+    return [f"127.0.0.1:{port}" for port in ports]
 
 
 def _adapted(text: str, replaced: Mapping[str, str]) -> str:

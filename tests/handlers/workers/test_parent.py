@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from process import DaemonProcess, Home
+from service_manager import Manager, listening
 
 from handlers.workers.parent import FINAL, START_TRIES, how, worst
 from upstream.arena import Arena
@@ -232,6 +233,49 @@ async def test_a_signal_during_the_start_ends_it(stage: Stage) -> None:
     stage.fate(1, "signal.signal(signal.SIGTERM, signal.SIG_DFL); note('starts'); time.sleep(60)")
     async with stage.launched() as parent:
         await parent.logs("starts", 30)
+        assert (await parent.stop())[0] == 0
+
+
+# --- what the service manager hears ---
+
+
+@pytest.fixture
+async def manager(tmp_path: Path) -> AsyncIterator[Manager]:
+    async with listening(str(tmp_path / "notify")) as manager:
+        yield manager
+
+
+async def test_the_manager_hears_of_the_whole(stage: Stage, manager: Manager) -> None:
+    async with stage.launched(**manager.environ) as parent:
+        await manager.hears("STATUS=workers ready: 0 of 3; answers running: 0", 30)
+        await manager.hears("READY=1")
+        assert sorted(pids(parent, "is up")) == [1, 2, 3]
+        parent.signal(signal.SIGHUP)
+        await manager.hears("RELOADING=1")
+        await noted(parent, "reloads", 3)
+        await manager.hears("READY=1")
+        await manager.hears("STATUS=workers ready: 3 of 3; answers running: 0")
+        parent.signal(signal.SIGTERM)
+        await manager.hears("STOPPING=1")
+        assert await parent.ends() == 0
+
+
+async def test_the_watchdog_is_fed_while_a_worker_lives(stage: Stage, manager: Manager) -> None:
+    async with stage.running(**manager.environ, WATCHDOG_USEC="1000000") as parent:
+        await manager.hears("WATCHDOG=1")
+        living = [pid for (pid,) in pids(parent, "is up").values()]
+        for number in (1, 2, 3):
+            stage.fate(number, "note('hangs'); time.sleep(60)")  # from its next start on
+        for pid in living[1:]:
+            os.kill(pid, signal.SIGKILL)
+        await noted(parent, "hangs", 2)
+        manager.heard()
+        await manager.hears("WATCHDOG=1")
+        os.kill(living[0], signal.SIGKILL)
+        await noted(parent, "hangs", 3)
+        manager.heard()
+        with pytest.raises(TimeoutError):
+            await manager.hears("WATCHDOG=1", 1.0)
         assert (await parent.stop())[0] == 0
 
 

@@ -1,0 +1,50 @@
+"""Two machines behind one nginx or HAProxy, as the examples in systemd/ set them up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import RawTestServer
+from proxies import Proxy, haproxy, nginx_of_machines, serving
+
+Balancer: TypeAlias = Callable[[Path, int, int], Proxy]
+REQUESTS = 20
+
+
+@pytest.mark.parametrize("make", [nginx_of_machines, haproxy], ids=["nginx", "haproxy"])
+async def test_both_serve_and_one_that_is_gone_is_not_missed(make: Balancer, tmp_path: Path) -> None:
+    served: Counter[str] = Counter()
+
+    def machine(name: str) -> RawTestServer:
+        async def serve(request: web.BaseRequest) -> web.Response:
+            served[name] += request.path != "/readyz"
+            await request.read()
+            return web.Response(text=name)
+
+        return RawTestServer(serve)
+
+    async with machine("one") as one:
+        two = machine("two")
+        await two.start_server()
+        assert one.port is not None
+        assert two.port is not None
+        async with serving(make(tmp_path, one.port, two.port), tmp_path) as http:
+
+            async def ask() -> None:
+                async with http.post("/v1/chat/completions", data=b"{}") as response:
+                    assert response.status == 200, await response.text()
+
+            for _ in range(REQUESTS):
+                await ask()
+            assert served["one"] == served["two"] == REQUESTS / 2
+            await two.close()
+            for _ in range(REQUESTS):
+                await ask()
+            assert served == {"one": 3 * REQUESTS / 2, "two": REQUESTS / 2}
+            async with http.get("/metrics") as response:
+                assert response.status == 404  # each machine has its own
