@@ -77,9 +77,12 @@ def owner_of(account: Account) -> str:
     return account.session.email or f"user {account.user_id}"
 
 
-def missing(pasted: Pasted, session: Session, now: float, *, cleared: bool) -> Iterator[str]:
-    """What the paste lacks, for display. `cleared`: the bridge has a cf_clearance already. `now` is unix time."""
+def shortcomings(pasted: Pasted, session: Session, now: float, *, cleared: bool) -> Iterator[str]:
+    """What the paste lacks, in sentences. `cleared`: the bridge has a cf_clearance already. `now` is unix time."""
     if session.expires_at <= now and not session.renewable:
-        yield "a valid session. This one has ended and cannot renew itself: log in and copy again."
+        yield "This session has ended and cannot renew itself: log in and copy again."
     if not (pasted.cf_clearance or cleared):
-        yield 'cf_clearance and the user agent, which the site may ask for. A "copy as cURL" line has them.'
+        yield (
+            "Also useful, should the site show a challenge page: cf_clearance and the user agent. "
+            "A request copied as cURL brings both."
+        )

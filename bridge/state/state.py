@@ -164,18 +164,28 @@ class State:
         self._set_admin(await self._admin.load())
         return "the owner's settings"
 
-    async def watch(self, on_accounts: Callable[[], None]) -> None:
-        """Load what commands change, until cancelled. `on_accounts` is called after the accounts were changed."""
+    async def watch(self, on_accounts: Callable[[], None], on_clearance: Callable[[], None] = lambda: None) -> None:
+        """Load what commands change, until cancelled.
+
+        `on_accounts` is called after the accounts were changed, `on_clearance` after the pasted clearance was.
+        """
 
         async def load_accounts() -> str:
             await self._merge()
             on_accounts()
             return f"{len(self.pool)} accounts"
 
+        async def load_admin() -> str:
+            before = self.admin.clearance
+            loaded = await self._load_admin()
+            if self.admin.clearance != before:
+                on_clearance()
+            return loaded
+
         watched = (
             _WatchedDocument(self._keys, self._load_keys),
             _WatchedDocument(self._accounts, load_accounts),
-            _WatchedDocument(self._admin, self._load_admin),
+            _WatchedDocument(self._admin, load_admin),
         )
         while True:
             try:

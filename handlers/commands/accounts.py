@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 import termios
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -20,20 +20,24 @@ from bridge.accounts.enrolment import (
     by_user,
     check_label,
     enrolled,
-    missing,
     owner_of,
+    shortcomings,
     without,
 )
 from bridge.accounts.standing import Condition, holds, judge, login
 from bridge.config.schema import Config
+from bridge.state.admin import Admin, Clearance, admin_document
 from bridge.state.documents import Document, StateFolder
 from bridge.state.state import accounts_document
+from handlers.commands.completion import complete_account
 from handlers.commands.config_option import config_option, read_config
+from handlers.commands.confirming import confirm, unknown, yes_option
+from handlers.commands.output import json_option, print_json
 from handlers.commands.standard_input import is_terminal, read_all
 from handlers.commands.stored import update
 from handlers.commands.terminal import moment, print_table
 from upstream.accounts import Account
-from upstream.protocol.cookies import SESSION_COOKIE, CookieError
+from upstream.protocol.cookies import CookieError, Session
 from upstream.protocol.pastes import Pasted, read_pasted
 from upstream.protocol.printable import printable
 
@@ -72,29 +76,57 @@ def add_account(label: str | None) -> None:
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     config = read_config()
+    text = _read_paste()
     try:
-        pasted = read_pasted(_read_paste())
+        pasted = read_pasted(text)
     except CookieError as error:
         raise click.ClickException(f"this cannot be used: {error}") from error
-    _show_clearance(config, pasted)
-    session = pasted.session
-    if session is None:
-        raise click.ClickException(f"no account was added: {SESSION_COOKIE} is missing")
+    _show_received(text, pasted)
+    if (session := pasted.session) is not None:  # first, since it may be refused, and then nothing may be saved
+        _enrol(config, label, session)
+    admin = _store_clearance(config, pasted)
+    if session is not None:
+        cleared = bool(config.upstream.cf_clearance.value or admin.clearance)
+        for each in shortcomings(pasted, session, time.time(), cleared=cleared):
+            click.echo(each, err=True)
+
+
+def _show_received(text: str, pasted: Pasted) -> None:
+    """Say that the paste has arrived, which was not shown, and what was found in it."""
+    found = {"session": pasted.session, "cf_clearance": pasted.cf_clearance, "user agent": pasted.user_agent}
+    marks = ", ".join(f"{name} ✓" for name, value in found.items() if value)
+    click.echo(f"Received {len(text):,} characters: {marks}.", err=True)
+
+
+def _enrol(config: Config, label: str | None, session: Session) -> None:
     before = asyncio.run(_document(config).load())
     account = by_user(update(config, accounts_document, lambda found: enrolled(found, label, session)), session.user_id)
     now = time.time()
     verb = "Renewed" if any(each.user_id == session.user_id for each in before) else "Added"
     name = f"{account.label!r}: {printable(owner_of(account))}"
     click.echo(f"{verb} account {name}; {login(session, now, partial(moment, now=now))}.")
-    for lack in missing(pasted, session, now, cleared=bool(config.upstream.cf_clearance.value)):
-        click.echo(f"Missing: {lack}", err=True)
+
+
+def _store_clearance(config: Config, pasted: Pasted) -> Admin:
+    """Store the paste's cf_clearance and user agent, if it has any, as the dashboard's Accounts page does."""
+    if not pasted.cf_clearance:
+        return asyncio.run(admin_document(StateFolder(config.server.state_dir)).load())
+    configured, agent = config.upstream.cf_clearance.value, pasted.user_agent or ""
+    clearance = Clearance.replacing(configured, pasted.cf_clearance, agent)
+    admin = update(config, admin_document, lambda admin: replace(admin, clearance=clearance))
+    click.echo("The browser's cf_clearance and user agent are used from now on.")
+    return admin
 
 
 @accounts.command("list")
 @config_option
-def list_accounts() -> None:
+@json_option
+def list_accounts(as_json: bool) -> None:
     """List all accounts and their status."""
     found = asyncio.run(_document(read_config()).load())
+    if as_json:
+        print_json([_row(each, time.time()) for each in found])
+        return
     if not found:
         click.echo("No account yet: lmarena-bridge accounts add", err=True)
         return
@@ -110,11 +142,18 @@ def list_accounts() -> None:
 
 @accounts.command("remove")
 @config_option
-@click.argument("label")
-def remove_account(label: str) -> None:
+@click.argument("label", shell_complete=complete_account)
+@yes_option
+def remove_account(label: str, yes: bool) -> None:
     """Remove the account labelled LABEL, or with that user id."""
-
-    update(read_config(), accounts_document, partial(without, label=label))
+    config = read_config()
+    found = asyncio.run(_document(config).load())
+    try:
+        without(found, label)
+    except ValueError as error:
+        raise unknown(str(error), label, [each.label for each in found], "lmarena-bridge accounts add") from error
+    confirm(f"Remove the account {label!r}? Its login is forgotten.", yes=yes)
+    update(config, accounts_document, partial(without, label=label))
     click.echo(f"The account {label!r} was removed.")
 
 
@@ -130,26 +169,26 @@ def _state(account: Account, now: float) -> str:
     return "; ".join(shown) or Condition.USABLE.value
 
 
-def _show_clearance(config: Config, pasted: Pasted) -> None:
-    """Print the lines for bridge.toml that it lacks; only on a terminal, since the clearance is a secret."""
-    upstream = config.upstream
-    configured = {"cf_clearance": upstream.cf_clearance.value, "user_agent": upstream.user_agent}
-    found = {"cf_clearance": pasted.cf_clearance, "user_agent": pasted.user_agent}
-    lines = [f"{key} = {json.dumps(value)}" for key, value in found.items() if value and value != configured[key]]
-    if not lines or not pasted.cf_clearance:
-        return
-    if not sys.stdout.isatty():
-        click.echo("The paste has cf_clearance: run this in a terminal to see the lines for bridge.toml.", err=True)
-        return
-    click.echo("For bridge.toml, under [upstream] (no file was changed):\n", err=True)
-    click.echo("\n".join(lines) + "\n")
+def _row(account: Account, now: float) -> dict[str, object]:
+    """An account for `--json`: no secret. Times are unix times."""
+    standing = judge(account, now, now, when=partial(moment, now=now))
+    return {
+        "label": account.label,
+        "user": account.user_id,
+        "email": account.session.email,
+        "state": (standing.findings[0].condition if standing.findings else Condition.USABLE).value,
+        "token_expires_at": account.session.expires_at,
+        "renewable": account.session.renewable,
+        "resting_until": dict(account.resting),
+    }
 
 
 def _read_paste() -> str:
     if is_terminal():
         for number, step in enumerate(HOW_TO_COPY, 1):
             click.echo(f"{number}. {step}", err=True)
-        click.echo(f"{ONE_HOLDER}\n\nPaste it here (it is not shown), then press Enter twice, or Ctrl-D.", err=True)
+        what = "Paste the request or the cookie here (it is not shown), then press Enter twice, or Ctrl-D."
+        click.echo(f"{ONE_HOLDER}\n\n{what}", err=True)
         data = read_terminal(sys.stdin.fileno())
     else:
         data = read_all(_MAX_BYTES)

@@ -24,7 +24,9 @@ from bridge.models import Sources, read_sources
 from bridge.state.documents import StateError, StateFolder
 from bridge.state.state import State, models_document
 from handlers.commands.config_option import config_option, read_config
+from handlers.commands.output import json_option, print_json
 from handlers.commands.terminal import moment
+from handlers.daemon.sockets import open_sockets
 from handlers.request.clearance import client_settings
 from upstream import client
 from upstream.accounts import Account, AccountPool
@@ -58,8 +60,9 @@ class CheckLine:
 
 @click.command()
 @config_option
+@json_option
 @click.pass_context
-def check(context: click.Context) -> None:
+def check(context: click.Context, as_json: bool) -> None:
     """Report line by line what works.
 
     ✓ is fine, ! needs attention, ✗ keeps the bridge from serving chats. Exits 1 if there is any ✗.
@@ -68,19 +71,26 @@ def check(context: click.Context) -> None:
         config = read_config()
     except ConfigError as error:
         found = [CheckLine(Verdict.BAD, "configuration", str(problem)) for problem in error.problems]
-        for line in found:
-            _show(line)
+        if not as_json:
+            for line in found:
+                _show(line)
     else:
-        found = asyncio.run(_show_all(config))
+        found = asyncio.run(_gather(config, shown=not as_json))
     serving = all(line.verdict is not Verdict.BAD for line in found)
-    click.echo("The bridge can serve chats." if serving else "The bridge cannot serve chats.")
+    if as_json:
+        lines = [{"verdict": line.verdict.name.lower(), "part": line.part, "text": line.text} for line in found]
+        print_json({"serving": serving, "lines": lines})
+    else:
+        click.echo("The bridge can serve chats." if serving else "The bridge cannot serve chats.")
     context.exit(0 if serving else 1)
 
 
-async def _show_all(config: Config) -> list[CheckLine]:
+async def _gather(config: Config, *, shown: bool) -> list[CheckLine]:
+    """All lines of the report, each shown as soon as it is known."""
     found: list[CheckLine] = []
     async for line in examine(config):
-        _show(line)
+        if shown:
+            _show(line)
         found.append(line)
     return found
 
@@ -105,6 +115,8 @@ async def examine(config: Config) -> AsyncIterator[CheckLine]:
     except StateError as error:
         yield CheckLine(Verdict.BAD, "state folder", str(error))
         return
+    yield _daemon(config, runs=daemon_runs)
+    yield _password(state)
     yield _keys(len(state.keys))
     async with client.connect(client_settings(config, state.admin.clearance), Timers()) as arena:
         sources = await read_sources(arena, timeout=config.upstream.connect_timeout)
@@ -136,6 +148,28 @@ def _state_folder(path: Path) -> CheckLine:
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         return CheckLine(Verdict.BAD, "state folder", f"this user cannot read and write {path}")
     return CheckLine(Verdict.GOOD, "state folder", str(path))
+
+
+def _daemon(config: Config, *, runs: bool) -> CheckLine:
+    """Whether the daemon of this state folder runs, or could: whether its port is free."""
+    host, port = config.server.host, config.server.port
+    if runs:
+        return CheckLine(Verdict.GOOD, "daemon", f"runs, on {host}, port {port} unless it was told otherwise")
+    try:
+        for sock in open_sockets(host, port):
+            sock.close()
+    except OSError as error:
+        text = f"does not run, and could not listen on {host}, port {port}: {error.strerror}"
+        return CheckLine(Verdict.WORTH_A_LOOK, "daemon", text)
+    return CheckLine(
+        Verdict.GOOD, "daemon", f"does not run, but could listen on {host}, port {port}: lmarena-bridge serve"
+    )
+
+
+def _password(state: State) -> CheckLine:
+    if state.admin.password_hash is None:
+        return CheckLine(Verdict.WORTH_A_LOOK, "dashboard", "no password yet: lmarena-bridge password")
+    return CheckLine(Verdict.GOOD, "dashboard", "its password is set")
 
 
 def _keys(count: int) -> CheckLine:

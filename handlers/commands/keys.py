@@ -16,10 +16,14 @@ import click
 from bridge.access.keys import MAX_CONCURRENCY, MAX_RPM, ApiKey, add, generate, get, remove, replace
 from bridge.config.schema import Config
 from bridge.state.documents import StateFolder
-from bridge.state.state import keys_document
+from bridge.state.state import keys_document, models_document
+from handlers.commands.completion import complete_key
 from handlers.commands.config_option import config_option, read_config
+from handlers.commands.confirming import confirm, unknown, yes_option
+from handlers.commands.output import json_option, print_json
 from handlers.commands.stored import update
 from handlers.commands.terminal import print_table
+from upstream.protocol.catalog import names_of
 
 Keys: TypeAlias = tuple[ApiKey, ...]
 
@@ -80,6 +84,7 @@ def add_key(
     try:
         with suppress(OSError):  # a script may have closed stderr
             _note_stealth(config, key)
+            _note_unmatched(config, key)
             click.echo(f"The key {name!r}. Keep it: only its hash is stored, so it cannot be shown again.", err=True)
         click.echo(secret)
     except BaseException as error:  # Ctrl-C too: the key was not shown and never can be
@@ -92,10 +97,14 @@ def add_key(
 
 @keys.command("list")
 @config_option
-def list_keys() -> None:
+@json_option
+def list_keys(as_json: bool) -> None:
     """List all keys and their rights."""
     config = read_config()
-    found = asyncio.run(keys_document(StateFolder(config.server.state_dir)).load())
+    found = _stored(config)
+    if as_json:
+        print_json([_row(key) for key in found])
+        return
     if not found:
         click.echo("No key yet: lmarena-bridge keys add --name NAME", err=True)
         return
@@ -120,7 +129,7 @@ def list_keys() -> None:
 
 @keys.command("set")
 @config_option
-@click.argument("name")
+@click.argument("name", shell_complete=complete_key)
 @click.option("--rpm", type=click.IntRange(0, MAX_RPM), help="Requests per minute; 0 restores limits.rpm.")
 @click.option(
     "--concurrency",
@@ -150,18 +159,43 @@ def set_key(
         named = "--rpm, --concurrency, --models, --stealth, --metrics"
         raise click.UsageError(f"nothing to change: give at least one of {named}")
     config = read_config()
+    _find(config, name)
     kept = update(config, keys_document, lambda keys: replace(keys, changed(get(keys, name), **changes)))
     _note_stealth(config, get(kept, name))
+    _note_unmatched(config, get(kept, name))
     click.echo(f"The key {name!r} was changed.")
 
 
 @keys.command("revoke")
 @config_option
-@click.argument("name")
-def revoke_key(name: str) -> None:
+@click.argument("name", shell_complete=complete_key)
+@yes_option
+def revoke_key(name: str, yes: bool) -> None:
     """Delete the key with name or id NAME for good."""
-    update(read_config(), keys_document, partial(remove, name_or_id=name))
+    config = read_config()
+    _find(config, name)
+    confirm(f"Revoke the key {name!r}? Programs that use it are refused from then on.", yes=yes)
+    update(config, keys_document, partial(remove, name_or_id=name))
     click.echo(f"The key {name!r} was revoked.")
+
+
+def _stored(config: Config) -> Keys:
+    return asyncio.run(keys_document(StateFolder(config.server.state_dir)).load())
+
+
+def _find(config: Config, name: str) -> ApiKey:
+    """The key with this name or id. Raises ClickException, which helps with the name."""
+    found = _stored(config)
+    try:
+        return get(found, name)
+    except ValueError as error:
+        how_to_add = "lmarena-bridge keys add --name NAME"
+        raise unknown(str(error), name, [key.name for key in found], how_to_add) from error
+
+
+def _row(key: ApiKey) -> dict[str, object]:
+    """A key for `--json`: without its hash."""
+    return {name: value for name, value in key.to_json().items() if name != "hash"}
 
 
 def _limit(own: int | None, default: int) -> str:
@@ -175,3 +209,11 @@ def _yes(right: bool) -> str:
 def _note_stealth(config: Config, key: ApiKey) -> None:
     if key.stealth and not config.models.stealth:
         click.echo("Stealth models stay unavailable until models.stealth = true in bridge.toml.", err=True)
+
+
+def _note_unmatched(config: Config, key: ApiKey) -> None:
+    """Warn of globs that match none of the models that were read last."""
+    known = asyncio.run(models_document(StateFolder(config.server.state_dir)).load())
+    for glob in key.models if known else ():
+        if not any(changed(key, models=(glob,)).allows(names_of(model)) for model in known):
+            click.echo(f"No model matches {glob!r} now: lmarena-bridge models lists them.", err=True)

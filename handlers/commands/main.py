@@ -26,6 +26,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "accounts": ("handlers.commands.accounts", "LMArena accounts, with which the bridge logs in at the site."),
     "models": ("handlers.commands.models", "Show the models as a table."),
     "password": ("handlers.commands.password", "Set the dashboard's password."),
+    "completion": ("handlers.commands.completion", "Print the script with which a shell completes commands."),
 }
 
 

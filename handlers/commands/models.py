@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 import click
 
@@ -14,23 +16,79 @@ from bridge.models import Models
 from bridge.state.documents import StateFolder
 from bridge.state.state import State, models_document
 from handlers.commands.config_option import config_option, read_config
+from handlers.commands.output import json_option, print_json
 from handlers.commands.terminal import print_table
 from handlers.request.clearance import client_settings
 from upstream import client
 from upstream.loop.timers import Timers
 from upstream.protocol.catalog import Catalog
+from upstream.protocol.models import Model
+from upstream.protocol.printable import printable
+
+#: How many names of new models are shown.
+_LISTED: Final = 10
 
 
 @click.command()
 @config_option
-@click.option("--refresh", is_flag=True, help="Read the list from LMArena now.")
-def models(refresh: bool) -> None:
+@click.argument("words", nargs=-1, metavar="[WORD]...")
+@click.option("--refresh", is_flag=True, help="Read the list from LMArena now, and say what is new.")
+@click.option("--sees", is_flag=True, help="Only models that take pictures.")
+@click.option("--draws", is_flag=True, help="Only models that answer with pictures.")
+@json_option
+def models(words: tuple[str, ...], refresh: bool, sees: bool, draws: bool, as_json: bool) -> None:
     """Show the models as a table.
 
-    It shows the list as last read; if there is none, or with --refresh, it reads the list from LMArena.
+    With WORDs, only those whose names or makers contain each of them. It shows the list as last read; if there is none,
+    or with --refresh, it reads the list from LMArena.
     """
     log.configure("error", "text")  # a failed reading is reported once, below
-    catalog = asyncio.run(_catalog(read_config(), refresh=refresh))
+    before, catalog = asyncio.run(_catalogs(read_config(), refresh=refresh))
+    found = [
+        (name, model)
+        for name, model in catalog
+        if _is_about(model, words) and (not sees or "image" in model.inputs) and (not draws or "image" in model.outputs)
+    ]
+    if refresh and before:
+        _show_changes(before, catalog)
+    if as_json:
+        print_json([_row(name, model) for name, model in found])
+    elif found:
+        _show(found)
+    else:
+        raise click.ClickException("no model has all of that")
+
+
+def _is_about(model: Model, words: Iterable[str]) -> bool:
+    about = f"{model.name} {model.display_name} {model.organization or 'stealth'}".lower()
+    return all(word.lower() in about for word in words)
+
+
+def _show_changes(before: Catalog, now: Catalog) -> None:
+    """Say on stderr what a fresh reading changed."""
+    ids = [{model.id: name for name, model in catalog} for catalog in (before, now)]
+    for change, these, others in (("new", ids[1], ids[0]), ("gone", ids[0], ids[1])):
+        names = [printable(name) for id_, name in these.items() if id_ not in others]
+        if names:
+            more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+            click.echo(f"{change}: {', '.join(names[:_LISTED])}{more}", err=True)
+
+
+def _row(name: str, model: Model) -> dict[str, object]:
+    """A model for `--json`."""
+    return {
+        "name": name,
+        "id": model.id,
+        "display_name": model.display_name,
+        "organization": model.organization,
+        "modality": "video" if model.video else model.modality,
+        "input": sorted(model.inputs),
+        "output": sorted(model.outputs),
+        "rank": model.rank,
+    }
+
+
+def _show(catalog: Sequence[tuple[str, Model]]) -> None:
     columns = ["name", "organization", "modality", "input", "output", "rank"]
     display_names = [model.display_name if model.display_name != model.name else None for _, model in catalog]
     rows = [
@@ -50,13 +108,15 @@ def models(refresh: bool) -> None:
     print_table(columns, rows)
 
 
-async def _catalog(config: Config, *, refresh: bool) -> Catalog:
+async def _catalogs(config: Config, *, refresh: bool) -> tuple[Catalog | None, Catalog]:
+    """The list as last read, and as it is now."""
     folder = StateFolder(config.server.state_dir)
     state = State(folder, time.time)
     await state.load()
     async with client.connect(client_settings(config, state.admin.clearance), Timers()) as arena:
         found = Models(arena, models_document(folder), lambda: config, time.monotonic)
         await found.load()
+        before = found.catalog
         if refresh or found.catalog is None:
             folder.prepare()
             await found.refresh()
@@ -64,4 +124,4 @@ async def _catalog(config: Config, *, refresh: bool) -> Catalog:
         raise click.ClickException(told(found.failure))
     if found.catalog is None:
         raise click.ClickException("LMArena lists no model.")
-    return found.catalog
+    return before, found.catalog

@@ -37,7 +37,9 @@ _logger = logging.getLogger(__name__)
 
 @click.command()
 @config_option
-def serve() -> None:
+@click.option("--host", help="Address to listen on, instead of server.host.")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on, instead of server.port.")
+def serve(host: str | None, port: int | None) -> None:
     """Run the daemon (also without a command).
 
     SIGTERM and Ctrl-C shut down gracefully: running answers may finish; a second one ends them. SIGHUP reloads the
@@ -45,7 +47,8 @@ def serve() -> None:
     Exits 78 on a bad configuration or state file, 75 on a temporary failure of the disk, 70 with an incompatible
     version of aiohttp.
     """
-    source = ConfigSource(config_path(), os.environ)
+    own = {"LMARENA_BRIDGE_SERVER__HOST": host, "LMARENA_BRIDGE_SERVER__PORT": None if port is None else str(port)}
+    source = ConfigSource(config_path(), os.environ | {name: value for name, value in own.items() if value is not None})
     by_socket = "LISTEN_FDS" in os.environ
     try:
         place = Place.inherited(os.environ)
@@ -72,11 +75,11 @@ async def _run(config: Config, reread: Callable[[], Config], place: Place | None
     if place is None and config.server.workers > 1:
         from handlers.workers.parent import Parent
 
-        return await Parent(config, reread, _say_ready).run()
+        return await Parent(config, reread, partial(_say_ready, config)).run()
     with gc_paused():  # imported late: a parent needs none of it
         from handlers.daemon.service import Service
         from handlers.request.aiohttp_internals import IncompatibleAiohttp
-    say_ready = _say_ready if place is None else partial(_say_worker_ready, place)
+    say_ready = partial(_say_ready, config) if place is None else partial(_say_worker_ready, place)
     try:
         await Service(config, reread, say_ready, () if place is None else place.open(), place).run()
     except IncompatibleAiohttp as error:
@@ -102,8 +105,10 @@ def _say_worker_ready(place: Place, url: str, setup_code: str | None) -> None:
         _say_setup_code(url, setup_code)
 
 
-def _say_ready(url: str, setup_code: str | None = None) -> None:
+def _say_ready(config: Config, url: str, setup_code: str | None = None) -> None:
     _logger.info("LMArena Bridge is ready on %s/v1", url)
+    where = config.source or "no bridge.toml, so the defaults apply"
+    _logger.info("dashboard: %s/dashboard; configuration: %s; state: %s", url, where, config.server.state_dir)
     _say_setup_code(url, setup_code)
 
 

@@ -184,7 +184,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
         async with TaskOwner() as owner:
             app[TASKS] = owner
             owner.spawn(app[STATE].save(), name="save state")
-            owner.spawn(app[STATE].watch(app[RENEWALS].wake), name="watch state")
+            owner.spawn(app[STATE].watch(app[RENEWALS].wake, partial(_use_clearance, app)), name="watch state")
             owner.spawn(app[STATS].keep(), name="save statistics")
             owner.spawn(app[MODELS].keep_fresh(), name="refresh models")
             owner.spawn(app[MODELS].save(), name="save models")
@@ -219,6 +219,12 @@ def reload(app: web.Application, config: Config) -> None:
     app[MODELS].rehide()
     app[MODELS].wake()
     app[RENEWALS].wake()
+
+
+def _use_clearance(app: web.Application) -> None:
+    """Use a clearance that a command has stored: the site may let the bridge read its list of models again."""
+    use_clearance(app)
+    app[MODELS].wake()
 
 
 def _warn_of_unknown(kind: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.http_exceptions import BadHttpMessage
 
+from bridge import SERVER
 from bridge.dialects.openai.errors import OPENAI, error_body
 from bridge.errors import ApiError, internal_error
 from handlers.daemon.accepting import KEEPALIVE_SECONDS, Connection, Listener
@@ -31,7 +32,7 @@ from handlers.request.aiohttp_internals import ServerConnection
 from handlers.request.answers import error_response
 from handlers.request.appkeys import SETTINGS, STATE, STRANGERS
 from handlers.request.cors import cors_headers
-from handlers.request.middlewares import SERVER, request_id
+from handlers.request.middlewares import request_id
 from upstream.http.tls_buffers import shrink_tls_buffers
 
 #: How many bytes a body's framing and trailers may take beyond the size of the body itself.

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import MutableMapping
+from http.client import HTTPConnection, HTTPException
 from typing import Final
 
+from bridge import SERVER
 from bridge.config.schema import Config
 
 #: The first descriptor that a service manager passes: sd_listen_fds(3).
 _FIRST_INHERITED: Final = 3
+#: How long the program on a port that is taken may need to say who it is, in seconds.
+_PROBE_SECONDS: Final = 1.0
 
 
 class CannotListen(OSError):
@@ -33,8 +37,21 @@ def bind(config: Config) -> list[socket.socket]:
     try:
         return open_sockets(host, port)
     except OSError as error:
-        advice = "stop the program that listens there, or set another server.host or server.port"
+        who = "it is another lmarena-bridge, or its demo" if _is_bridge(host, port) else "that may be another program"
+        advice = f"{who}: stop it, or set another server.host or server.port (also: serve --port N)"
         raise CannotListen(f"cannot listen on {host}, port {port}: {error.strerror}; {advice}") from error
+
+
+def _is_bridge(host: str, port: int) -> bool:
+    """Whether a bridge answers at an address."""
+    connection = HTTPConnection(host, port, timeout=_PROBE_SECONDS)
+    try:
+        connection.request("GET", "/livez")
+        return connection.getresponse().headers["Server"] == SERVER
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def open_sockets(host: str, port: int) -> list[socket.socket]:

@@ -16,8 +16,8 @@ from bridge.accounts.enrolment import (
     by_user,
     check_label,
     enrolled,
-    missing,
     owner_of,
+    shortcomings,
     without,
 )
 from bridge.accounts.standing import DOUBTED, SAME_FLAG, Standing, judge
@@ -100,8 +100,7 @@ async def _save(request: web.Request, label: str | None, pasted: Pasted) -> list
         use_clearance(app)
         messages.append("The browser's cf_clearance and user agent are used from now on.")
     if session is not None:
-        cleared = bool(configured or state.admin.clearance)
-        messages += [f"Missing: {lack}" for lack in missing(pasted, session, now, cleared=cleared)]
+        messages += shortcomings(pasted, session, now, cleared=bool(configured or state.admin.clearance))
     return messages
 
 

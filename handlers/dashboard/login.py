@@ -91,15 +91,16 @@ async def set_up(request: web.Request) -> web.StreamResponse:
     password = form.get("password", "")
     if wait := _try(request):
         return await _too_early(request, _setup_page, wait)
-    if not setup.matches(form.get("code", "").strip()):
+    code = form.get("code", "").strip()
+    if not setup.matches(code):
         return await _setup_page(request, "Wrong code: use the one that the daemon logged when it started.", status=403)
     request.app[THROTTLE].succeeded(_caller(request))
     try:
         passwords.check(password)
     except ValueError as error:
-        return await _setup_page(request, f"{error}", status=400)
+        return await _setup_page(request, f"{error}", status=400, code=code)
     if password != form.get("again", ""):
-        return await _setup_page(request, "The two passwords differ.", status=400)
+        return await _setup_page(request, "The two passwords differ.", status=400, code=code)
     hashed = await request.app[HASHING].run(passwords.hash_password, password)
     await state.update_admin(partial(_with_first_password, hashed=hashed))
     setup.spend()
@@ -136,8 +137,9 @@ async def _login_page(request: web.Request, error: str = "", *, status: int = 20
     return await render(request, "login.html", None, shown, status=status)
 
 
-async def _setup_page(request: web.Request, error: str = "", *, status: int = 200) -> web.Response:
-    shown = {"error": error, "secure": _is_private(request), "min_chars": passwords.MIN_CHARS}
+async def _setup_page(request: web.Request, error: str = "", *, status: int = 200, code: str = "") -> web.Response:
+    """The page again; a right `code` is kept, since it is gone from the address by now."""
+    shown = {"error": error, "secure": _is_private(request), "min_chars": passwords.MIN_CHARS, "code": code}
     return await render(request, "setup.html", None, shown, status=status)
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 
+from bridge import SERVER
 from bridge.access.keys import ApiKey
 from bridge.dialects.dialect import Api
 from bridge.dialects.messages.errors import ANTHROPIC, VERSION_HEADER
@@ -44,9 +45,6 @@ from upstream.protocol.printable import printable
 
 #: A caller's request id that is acceptable.
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._\-]{1,128}")
-
-#: The Server header, without versions.
-SERVER: Final = "lmarena-bridge"
 
 #: For unknown paths.
 _NO_ROUTE: Final = Route((), OPENAI)

@@ -51,7 +51,7 @@ def run(*words: str, stdin: str = "", **env: str) -> Result:
 
 async def check(arena: Arena, *sessions: Session, **env: str) -> Result:
     """Check a bridge with these sessions' accounts and one key, in a thread; the site is `arena`."""
-    env = {"LMARENA_BRIDGE_UPSTREAM__BASE_URL": arena.origin, **env}
+    env = {"LMARENA_BRIDGE_UPSTREAM__BASE_URL": arena.origin, "LMARENA_BRIDGE_SERVER__PORT": "0", **env}
 
     def all_of_it() -> Result:
         run("keys", "add", "--name", "me")
@@ -94,6 +94,8 @@ async def test_all_is_well(arena: Arena) -> None:
     expected = (
         "✓ configuration: no bridge.toml, so the defaults apply",
         f"✓ state folder: {Path.cwd() / 'state'}",
+        "✓ daemon: does not run, but could listen on 127.0.0.1, port 0: lmarena-bridge serve",
+        "! dashboard: no password yet: lmarena-bridge password",
         "✓ API keys: 1",
         f"✓ LMArena: {arena.origin} answers",
         "✓ clock: within 60 s of LMArena's",
@@ -104,7 +106,13 @@ async def test_all_is_well(arena: Arena) -> None:
     )
     assert re.fullmatch("\n".join(expected) + "\n", result.stdout)
     assert (result.stderr, result.exit_code) == ("", 0)
-    assert shown_logins(arena) == ["me"]  # all else is read as a visitor
+    env = {"LMARENA_BRIDGE_UPSTREAM__BASE_URL": arena.origin, "LMARENA_BRIDGE_SERVER__PORT": "0"}
+    told = json.loads((await asyncio.to_thread(run, "check", "--json", **env)).stdout)
+    assert told["serving"] is True
+    assert [f"{each['part']}: {each['text']}" for each in told["lines"]] == [
+        line[2:] for line in result.stdout.splitlines()[:-1]
+    ]
+    assert shown_logins(arena) == ["me", "me"]  # all else is read as a visitor
 
 
 async def test_nothing_has_been_set_up_yet(arena: Arena, tmp_path: Path) -> None:

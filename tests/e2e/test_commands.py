@@ -22,6 +22,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import pytest
@@ -33,6 +34,7 @@ from session_cookies import cookie
 from bridge.state.documents import StateFolder
 from bridge.state.state import accounts_document, models_document
 from handlers.commands.main import COMMANDS, main
+from handlers.request.appkeys import CLIENT
 from upstream.accounts import Account
 from upstream.arena import Arena, Line, Session, Until
 from upstream.protocol import cookies
@@ -75,6 +77,8 @@ async def arun(*words: str, stdin: str = "", **env: str) -> Result:
     """Run a command in a thread, while the arena or a bridge lives on this loop."""
     return await asyncio.to_thread(run, *words, stdin=stdin, **env)
 
+
+ADD_ACCOUNT = ("accounts", "add")
 
 #: A configuration for a daemon that would listen: the default port may be taken by a bridge of this machine's user.
 ANY_PORT = "[server]\nport = 0\n"
@@ -176,7 +180,7 @@ async def serving(*words: str, **env: str) -> AsyncIterator[tuple[asyncio.subpro
     )
     assert process.stderr is not None
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             async for line in process.stderr:
                 if ready := re.search(r"LMArena Bridge is ready on (http://\S+)/v1$", line.decode().rstrip()):
                     yield process, ready[1]
@@ -328,7 +332,13 @@ async def test_a_port_that_is_taken_exits_1_and_says_so() -> None:
         port = taken.getsockname()[1]
         served = await spawn("serve", LMARENA_BRIDGE_SERVER__PORT=str(port))
     assert served.returncode == 1
-    assert f"cannot listen on 127.0.0.1, port {port}: Address already in use" in served.stderr
+    assert f"cannot listen on 127.0.0.1, port {port}: Address already in use; that may be another" in served.stderr
+
+
+async def test_a_port_on_which_a_bridge_listens_is_named_as_such(bridge: RunningBridge) -> None:
+    served = await spawn("serve", "--port", str(urlsplit(bridge.base_url).port))
+    assert served.returncode == 1
+    assert "it is another lmarena-bridge, or its demo: stop it" in served.stderr
 
 
 # --- keys ---
@@ -486,7 +496,7 @@ def test_an_account_is_added_from_whatever_can_be_pasted(paste: Any) -> None:
     session = Arena().sign_in("ada@example.org")
     result = run("accounts", "add", "--label", "ada", stdin=paste(session))
     assert result.exit_code == 0
-    assert result.stdout == "Added account 'ada': ada@example.org; its login renews itself.\n"
+    assert result.stdout.startswith("Added account 'ada': ada@example.org; its login renews itself.\n")
     assert stored("accounts") == [
         {"label": "ada", "cookie": session.cookie_value, "expired": False, "resting": {}, "bar": None}
     ]
@@ -528,11 +538,12 @@ def test_a_session_that_cannot_be_renewed_says_when_it_ends() -> None:
 
 def test_what_is_missing_is_said() -> None:
     session = Arena().sign_in()
-    assert "Missing: cf_clearance" in run("accounts", "add", stdin=as_value(session)).stderr
-    assert "Missing" not in run("accounts", "add", stdin=as_curl(session)).stderr
+    assert "Also useful, should the site show a challenge page" in run(*ADD_ACCOUNT, stdin=as_value(session)).stderr
+    assert "Also useful" not in run(*ADD_ACCOUNT, stdin=as_curl(session)).stderr
+    assert "Also useful" not in run(*ADD_ACCOUNT, stdin=as_value(session)).stderr, "the clearance was stored"
     late = run("accounts", "add", stdin=as_value(Arena().sign_in(expires_in=-7300)))
     assert "its login renews itself." in late.stdout
-    assert "a valid session" not in late.stderr
+    assert "This session has ended" not in late.stderr
 
 
 @pytest.mark.parametrize(
@@ -547,7 +558,7 @@ def test_what_is_missing_is_said() -> None:
 def test_a_session_that_cannot_renew_itself_says_when_it_ends(left: float, end: str, missing: bool) -> None:
     added = run("accounts", "add", stdin=cookie(refresh_token=..., expires_at=time.time() + left))
     assert re.fullmatch(rf"Added account 'ada@example\.org': ada@example\.org; the session {end}\.\n", added.stdout)
-    assert ("Missing: a valid session" in added.stderr) is missing
+    assert ("This session has ended and cannot renew itself" in added.stderr) is missing
     assert re.search(rf"ada@example\.org +{end} +usable", run("accounts", "list").stdout)
 
 
@@ -586,7 +597,7 @@ def test_the_same_user_is_renewed_and_keeps_the_label() -> None:
         pytest.param("arena-auth-prod-v1=base64-e30", "has no access_token", id="no session"),
         pytest.param("cf_clearance=abc", "arena-auth-prod-v1 is missing", id="a clearance only"),
         pytest.param(
-            "curl x -H 'user-agent: M' -b 'cf_clearance=abc'", "no account was added", id="a cURL line of a visitor"
+            "curl https://arena.ai -H 'user-agent: M'", "this request carried no cookie", id="a cURL line of no one"
         ),
     ],
 )
@@ -612,10 +623,85 @@ def test_an_account_is_removed_by_its_label() -> None:
     assert stored("accounts") == []
 
 
-def test_a_clearance_is_not_shown_where_it_could_be_kept() -> None:
+def test_a_pasted_clearance_is_stored_and_never_shown() -> None:
     result = run("accounts", "add", stdin=as_curl(Arena().sign_in()))
     assert "clear.123" not in result.output
-    assert "run this in a terminal" in result.stderr
+    assert re.search(r"Received [\d,]+ characters: session ✓, cf_clearance ✓, user agent ✓\.", result.stderr)
+    assert "The browser's cf_clearance and user agent are used from now on." in result.stdout
+    assert json.loads(Path("state/admin.json").read_text())["admin"]["clearance"]["value"] == "clear.123"
+
+
+def test_a_clearance_alone_is_stored_too() -> None:
+    result = run("accounts", "add", stdin="curl x -H 'user-agent: M' -b 'cf_clearance=abc'")
+    assert (result.exit_code, "Received" in result.stderr) == (0, True)
+    assert json.loads(Path("state/admin.json").read_text())["admin"]["clearance"]["user_agent"] == "M"
+    assert not Path("state/accounts.json").exists()
+
+
+async def test_a_running_daemon_uses_a_clearance_that_a_command_stored(bridge: RunningBridge) -> None:
+    stored = await arun(
+        "accounts",
+        "add",
+        stdin="curl x -H 'user-agent: Mine' -b 'cf_clearance=fresh'",
+        LMARENA_BRIDGE_SERVER__STATE_DIR=str(bridge.folder.path),
+    )
+    assert stored.exit_code == 0
+    async with asyncio.timeout(5):
+        while bridge.app[CLIENT].settings.cf_clearance != "fresh":  # noqa: ASYNC110 — the watch sets no event
+            await asyncio.sleep(0.05)
+    assert bridge.app[CLIENT].settings.user_agent == "Mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("keys", "revoke", "loptap"), "no key named 'loptap'; did you mean 'laptop'?"),
+        (("keys", "set", "x", "--rpm", "3"), "no key named 'x'; there are 'laptop', 'script'"),
+        (("accounts", "remove", "nobody"), "no account labelled 'nobody': there is none yet"),
+    ],
+)
+def test_a_name_that_does_not_exist_is_answered_with_those_that_do(words: tuple[str, ...], said: str) -> None:
+    for name in ("laptop", "script"):
+        run("keys", "add", "--name", name)
+    result = run(*words)
+    assert (result.exit_code, said in result.stderr) == (1, True)
+
+
+def test_on_a_terminal_nothing_is_deleted_without_a_yes(monkeypatch: pytest.MonkeyPatch) -> None:
+    run("keys", "add", "--name", "laptop")
+    monkeypatch.setattr("handlers.commands.confirming.is_terminal", lambda: True)
+    refused = run("keys", "revoke", "laptop", stdin="n\n")
+    assert (refused.exit_code, "Revoke the key 'laptop'?" in refused.stderr) == (1, True)
+    assert len(stored("keys")) == 1
+    assert run("keys", "revoke", "laptop", "--yes").exit_code == 0
+    assert stored("keys") == []
+
+
+def test_json_is_one_document_without_secrets() -> None:
+    session = Arena().sign_in("ada@example.org")
+    run("accounts", "add", "--label", "ada", stdin=as_value(session))
+    secret = run("keys", "add", "--name", "laptop", "--rpm", "7").stdout.strip()
+    (key,) = json.loads(run("keys", "list", "--json").stdout)
+    assert (key["name"], key["rpm"], "hash" in key) == ("laptop", 7, False)
+    shown = run("accounts", "list", "--json").stdout
+    (account,) = json.loads(shown)
+    assert (account["label"], account["email"], account["state"]) == ("ada", "ada@example.org", "usable")
+    assert secret not in shown
+    assert session.cookie_value[20:60] not in shown
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_by_a_printed_script(shell: str) -> None:
+    assert "_LMARENA_BRIDGE_COMPLETE" in run("completion", shell).stdout
+
+
+def test_names_of_keys_are_completed() -> None:
+    run("keys", "add", "--name", "laptop")
+    words = {"COMP_WORDS": "lmarena-bridge keys revoke la", "COMP_CWORD": "3"}
+    completed = CliRunner(env={"_LMARENA_BRIDGE_COMPLETE": "bash_complete", **words}).invoke(
+        main, prog_name="lmarena-bridge"
+    )
+    assert completed.stdout == "plain,laptop\n"
 
 
 @pytest.mark.parametrize("end", [b"\x04", b"\n\n"], ids=["Ctrl-D", "Enter twice"])
@@ -625,7 +711,8 @@ def test_a_paste_into_a_terminal_may_have_long_lines(end: bytes) -> None:
     code, shown = typed(["accounts", "add"], b"Ctrl-D", paste.encode() + end)
     assert code == 0
     assert stored("accounts")[0]["cookie"] == session.cookie_value
-    assert f'cf_clearance = "clear.123"\r\nuser_agent = "{AGENT}"\r\n' in shown
+    assert "session ✓, cf_clearance ✓, user agent ✓" in shown
+    assert "clear.123" not in shown
     assert session.cookie_value not in shown
 
 
@@ -660,9 +747,33 @@ async def test_models_are_read_once_and_shown_as_a_table(arena: Arena) -> None:
     assert re.search(r"^amber-otter@[0-9a-f]{4} +stealth +chat ", first.stdout, re.MULTILINE)
     rows = first.stdout.splitlines()[2:]
     assert len(rows) == sum(model.user_selectable for model in arena.models)
-    arena.models = arena.models[:3]
+    gone, arena.models = arena.models[3:], arena.models[:3]
     assert (await arun("models", **env)).stdout == first.stdout
-    assert len((await arun("models", "--refresh", **env)).stdout.splitlines()[2:]) == 3
+    refreshed = await arun("models", "--refresh", **env)
+    assert len(refreshed.stdout.splitlines()[2:]) == 3
+    assert re.search(r"^gone: .* and \d+ more$", refreshed.stderr, re.MULTILINE)
+    arena.models = (*arena.models, gone[0])
+    assert f"new: {gone[0].public_name}" in (await arun("models", "--refresh", **env)).stderr
+
+
+async def test_models_are_found_by_words_and_by_what_they_do(arena: Arena) -> None:
+    env = {"LMARENA_BRIDGE_UPSTREAM__BASE_URL": arena.origin}
+    found = json.loads((await arun("models", "GEMINI", "google", "--sees", "--json", **env)).stdout)
+    assert found
+    assert all("gemini" in each["name"] and "image" in each["input"] for each in found)
+    drawing = json.loads((await arun("models", "--draws", "--json", **env)).stdout)
+    assert all("image" in each["output"] for each in drawing)
+    none = await arun("models", "nonsense", **env)
+    assert (none.exit_code, "no model has all of that" in none.stderr) == (1, True)
+
+
+async def test_a_glob_that_no_model_matches_is_told(arena: Arena) -> None:
+    env = {"LMARENA_BRIDGE_UPSTREAM__BASE_URL": arena.origin}
+    assert "matches" not in (await arun("keys", "add", "--name", "a", "--models", "nonsense*", **env)).stderr
+    await arun("models", **env)
+    made = await arun("keys", "add", "--name", "b", "--models", "nonsense*,gemini*", **env)
+    assert made.stderr.count("No model matches") == 1
+    assert "No model matches 'nonsense*' now" in made.stderr
 
 
 async def test_models_with_display_names_have_a_column_for_those_that_differ() -> None:

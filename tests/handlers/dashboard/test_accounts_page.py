@@ -72,11 +72,11 @@ async def test_every_form_of_copy_is_accepted(
 
 
 async def test_it_says_what_is_missing(arena: Arena, dashboard: Dashboard) -> None:
-    assert (await paste(dashboard, arena.sign_in().cookie_value)).markup.says("Missing: cf_clearance")
+    assert (await paste(dashboard, arena.sign_in().cookie_value)).markup.says("Also useful, should the site show")
     old = arena.sign_in("old@b", expires_in=-9)
     assert "that still holds" not in (await paste(dashboard, old.cookie_value)).text  # it renews itself
     ended = arena.sign_in("ended@b", expires_in=-9, renewable=False)
-    assert (await paste(dashboard, ended.cookie_value)).markup.says("a valid session")
+    assert (await paste(dashboard, ended.cookie_value)).markup.says("This session has ended")
     assert "Missing" not in (await paste(dashboard, as_curl(arena.sign_in()))).text
     assert "Missing" not in (await paste(dashboard, arena.sign_in().cookie_value)).text  # there is one by now
 

@@ -116,6 +116,14 @@ async def test_a_weak_first_password_is_refused(password: str, bridge: RunningBr
     assert (await browser.set_up()).location == "/dashboard"  # the code is still good
 
 
+async def test_a_right_code_stays_in_the_form_and_a_wrong_one_does_not(bridge: RunningBridge) -> None:
+    code = setup_code(bridge.app) or ""
+    for sent, kept in ((code, True), ("a-wrong-code", False)):
+        fields = {"code": sent, "password": PASSWORD, "again": "something else"}
+        page = await Dashboard(bridge).ask("POST", "/dashboard/setup", fields)
+        assert (f'value="{sent}"' in page.text) is kept
+
+
 async def test_a_first_password_is_typed_twice(bridge: RunningBridge) -> None:
     fields = {"code": setup_code(bridge.app) or "", "password": PASSWORD, "again": PASSWORD.upper()}
     assert (await Dashboard(bridge).ask("POST", "/dashboard/setup", fields)).status == 400
