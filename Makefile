@@ -8,10 +8,11 @@ LITELLM := .venv-litellm
 CLIENTS := .venv-clients
 CLIENT_GROUPS := agents aider anthropic instructor node sdks
 PIN := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # CI=1 makes a missing program a failure, not a skip.
 export LMARENA_BRIDGE_NO_SKIP ?=
 
-.PHONY: demo run test test-slow test-clients check format bench screenshots lock clean
+.PHONY: demo run test test-slow test-clients check rewritten format bench screenshots lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime  ## the bridge against the embedded arena: no account needed
@@ -20,7 +21,11 @@ demo: $(VENV)/.runtime  ## the bridge against the embedded arena: no account nee
 run: $(VENV)/.runtime  ## the bridge, with bridge.toml
 	@$(BIN)/lmarena-bridge serve
 
-test: check  ## what CI runs: lint, types, import contracts, tests
+# Tests start many interpreters: let the first of them compile for all.
+test test-slow test-clients: export PYTHONDONTWRITEBYTECODE :=
+
+test: $(VENV)/.test  ## what CI runs: lint, types, import contracts, tests
+	@$(MAKE) --no-print-directory --jobs=2 check rewritten
 	$(BIN)/pytest -m "not slow and not clients" --numprocesses=3 --dist=worksteal
 
 test-slow: $(VENV)/.test  ## hundred kills, ten thousand examples a property
@@ -35,6 +40,10 @@ check: $(VENV)/.test  ## lint, types and import contracts only
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# pytest rewrites each file of tests when it is first imported: once here, beside mypy, and not in each worker.
+rewritten: $(VENV)/.test
+	-@$(BIN)/pytest --collect-only --quiet >/dev/null 2>&1
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
@@ -58,13 +67,19 @@ lock: $(VENV)/.runtime  ## pin anew what pyproject.toml asks for
 
 $(VENV)/.runtime: requirements/build.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) --require-hashes -r requirements/build.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.test: requirements/test.txt $(VENV)/.runtime
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
-	@touch $@
+# What is in .runtime too. uv needs a quarter of pip's time, but does not read its settings: what it cannot get, pip may.
+$(VENV)/.test: requirements/test.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	sed -n '/^uv==/,/# via/p' $< >$(VENV)/uv.txt
+	$(PIP) --require-hashes -r $(VENV)/uv.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r $< || \
+		$(PIP) --require-hashes -r $<
+	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $(VENV)/.runtime $@
 
 $(LITELLM)/.installed: requirements/litellm.txt
 	$(PYTHON) -m venv $(LITELLM)
