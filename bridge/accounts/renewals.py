@@ -17,8 +17,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Final, TypeVar
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
 
 from bridge.accounts.standing import Failing
 from bridge.config.schema import Config
@@ -27,7 +28,7 @@ from upstream.accounts import Account, AccountPool
 from upstream.client import ArenaClient, Me
 from upstream.credentials import Credentials
 from upstream.protocol.errors import ProtocolViolated, Reason, SessionExpired, UpstreamError
-from upstream.protocol.renewal import RenewalState, must_renew, renewed
+from upstream.protocol.renewal import RenewalState, may_renew, must_renew, renewed
 
 T = TypeVar("T")
 
@@ -46,18 +47,47 @@ _logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def renewing(
-    client: ArenaClient, pool: AccountPool, config: Callable[[], Config], save: Callable[[], Awaitable[None]]
+    client: ArenaClient,
+    pool: AccountPool,
+    config: Callable[[], Config],
+    save: Callable[[], Awaitable[None]],
+    turns: RenewalTurns | None = None,
 ) -> AsyncIterator[Renewals]:
     """Own the calls in flight; at the context's end they may finish within `SHUTDOWN_SECONDS`.
 
-    `save` writes what the pool holds to disk.
+    `save` writes what the pool holds to disk. Where other processes use the accounts too, `turns` are taken with them.
     """
     async with TaskOwner() as tasks:
-        renewals = Renewals(client, pool, config, save, tasks)
+        renewals = Renewals(client, pool, config, save, tasks, turns)
         try:
             yield renewals
         finally:
             await renewals.finish()
+
+
+@dataclass(slots=True)
+class RenewalTurn:
+    """A turn at an account's login: `may_call` says whether the site may be called.
+
+    `is_checked`: somebody has shown the cookie to the site; the caller sets it after its own call. `check` names that.
+    """
+
+    may_call: bool
+    is_checked: bool = False
+    check: str = ""
+
+
+class RenewalTurns(Protocol):
+    """Takes turns with other processes at calls that may renew a login."""
+
+    def turn(
+        self, account: Account, known_check: str, *, doubted: bool, urgent: bool
+    ) -> AbstractAsyncContextManager[RenewalTurn]:
+        """Wait for the turn at an account's login, held while the context lasts.
+
+        A call that another process has made since the check that is known here stands for one of this process's, unless
+        the cookie is `doubted` since a call was refused. `urgent`: its token is at its end.
+        """
 
 
 class _Login:
@@ -69,6 +99,8 @@ class _Login:
         self.credentials = credentials  # the present cookie
         self.renewal = RenewalState()
         self.lock = asyncio.Lock()  # held during any call that may renew the login
+        self.check = ""  # the last one that is known, among processes that take turns
+        self.doubted = False  # a call with the cookie was refused
         self.call: asyncio.Task[None] | None = None
         self.call_began = 0.0  # on the loop's clock
 
@@ -87,12 +119,14 @@ class Renewals:
         config: Callable[[], Config],
         save: Callable[[], Awaitable[None]],
         tasks: TaskOwner,
+        turns: RenewalTurns | None = None,
     ) -> None:
         self._client = client
         self._pool = pool
         self._config = config
         self._save = save
         self._tasks = tasks
+        self._turns = turns
         self._logins: dict[str, _Login] = {}
         self._slots = asyncio.Semaphore(CONCURRENT_CALLS)
         self._wake = asyncio.Event()
@@ -182,6 +216,7 @@ class Renewals:
         if current is not None and not current.expired and current.session.value == account.session.value:
             login = self._login(current)
             if login.call is None and (login.renewal.failure is None or login.renewal.may_ask(self._client.clock())):
+                login.doubted = True
                 self._start(login)
             await self._answered(login)
             current = self._pool.get(account.user_id)
@@ -204,9 +239,7 @@ class Renewals:
             try:
                 async with login.lock:
                     begun = not self._finishing
-                    found = await get(login.credentials) if begun else None
-                    await self._save()
-                    return found
+                    return await self._read(login, account, get) if begun else None
             except UpstreamError:
                 return None
 
@@ -217,6 +250,21 @@ class Renewals:
             if not begun:
                 task.cancel()
         return task.result() if task.done() and not task.cancelled() else None
+
+    async def _read(self, login: _Login, account: Account, get: Callable[[Credentials], Awaitable[T]]) -> T | None:
+        """Make a GET, in turn if it may renew the login."""
+        renews = may_renew(account.session, self._client.clock())
+        async with self._turn(login) if renews else nullcontext(RenewalTurn(may_call=True)) as turn:
+            found = await get(login.credentials) if turn.may_call else None
+            await self._save()
+        return found
+
+    def _turn(self, login: _Login) -> AbstractAsyncContextManager[RenewalTurn]:
+        account = self._account_of(login)
+        if self._turns is None or account is None:
+            return nullcontext(RenewalTurn(may_call=True))
+        urgent = must_renew(account.session, self._client.clock())
+        return self._turns.turn(account, login.check, doubted=login.doubted, urgent=urgent)
 
     async def _answered(self, login: _Login) -> None:
         """Wait for the call in flight, until `connect_timeout` after it began."""
@@ -250,16 +298,20 @@ class Renewals:
     async def _renew(self, login: _Login) -> None:
         """Ask who is logged in, and note what that shows."""
         every = self._config().models.refresh_minutes * 60.0
-        before = login.renewal
+        before, me = login.renewal, None
         error: UpstreamError | None = None
         try:
-            async with login.lock:
-                async with self._slots:
-                    if self._finishing:
-                        return
+            async with login.lock, self._slots, self._turn(login) as turn:
+                if self._finishing:
+                    return
+                if turn.may_call:
                     me = await _who_is_logged_in(self._client, login.credentials, CALL_SECONDS)
-                await self._save()
-            if (account := self._account_of(login)) is not None:
+                    turn.is_checked = True
+                    await self._save()  # before the next turn, which may be another process's
+            if not turn.is_checked:
+                return  # another process has renewed it, or none may now
+            login.check = turn.check
+            if turn.may_call and (account := self._account_of(login)) is not None:
                 _note(me, self._pool, account)
         except UpstreamError as failure:
             error = failure
@@ -274,6 +326,7 @@ class Renewals:
                 _logger.info("the login of account %s could not be renewed: %s", account.label, error)
             login.renewal = before.failed(error, now)
         else:
+            login.doubted = False
             login.renewal = renewed(account.session, now, every)
 
 

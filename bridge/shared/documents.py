@@ -108,7 +108,7 @@ class SharedDocuments:
             with suppress(StateUnavailable):
                 await self._ask()
         self._news.clear()
-        return any(document.looks_changed() for document in documents)
+        return self.link.usable and any(document.looks_changed() for document in documents)
 
     async def catch_up(self) -> None:
         """Give Redis what it has lost, and have the others' changes read. Raises StateUnavailable."""

@@ -13,8 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import secrets
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from hashlib import sha256
 from typing import Final, NamedTuple
 
 from bridge.log import event
@@ -107,6 +111,12 @@ class Link:
     def usable(self) -> bool:
         """Whether commands may be sent now."""
         return self.availability.usable
+
+    @property
+    def is_local(self) -> bool:
+        """Whether all processes that were alive at the last answer are in this one's place (`instance_name`)."""
+        place = place_of(self.settings.instance)
+        return bool(self.alive) and all(place_of(name) == place for name in self.alive)
 
     async def started(self) -> None:
         """Wait for the first connection, at most `connect_timeout`; after that the daemon goes on alone."""
@@ -286,6 +296,18 @@ class Link:
             )
         elif availability.phase is Phase.UP:
             event(_logger, logging.INFO, f"the state is shared through Redis {self.version} at {self.address}")
+
+
+def instance_name(place: str) -> str:
+    """A name for this process that no other has had. `place` is what it shares with others, its state folder."""
+    host = socket.gethostname()
+    digest = sha256(f"{host} {place}".encode()).hexdigest()[:8]
+    return f"{host}:{os.getpid()}:{secrets.token_hex(4)}@{digest}"
+
+
+def place_of(instance: str) -> str:
+    """The digest of an instance's place."""
+    return instance.rpartition("@")[2]
 
 
 def _is_refused(reply: object) -> bool:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +13,8 @@ from bridge.shared.availability import Phase
 from bridge.shared.conversations import RedisConversations
 from bridge.shared.documents import SharedDocuments
 from bridge.shared.limits import RedisLimits
-from bridge.shared.link import Link, LinkSettings
+from bridge.shared.link import Link, LinkSettings, instance_name
+from bridge.shared.renewal_turns import RedisTurns
 from bridge.shared.waiting_cookies import WaitingCookies
 from bridge.state.documents import StateFolder
 from bridge.state.state import State
@@ -27,12 +25,18 @@ class Sharing:
 
     def __init__(self, config: RedisSection, folder: StateFolder) -> None:
         address = RedisAddress.parse(config.url.value).with_password(config.password.value)
-        settings = LinkSettings(instance_name(), config.prefix, config.timeout, config.connect_timeout)
+        settings = LinkSettings(
+            instance_name(f"{folder.path.absolute()}"), config.prefix, config.timeout, config.connect_timeout
+        )
         self.link = Link(address, settings, time.monotonic)
         self.copies = StateFolder(folder.path / "shared")
         self.documents = SharedDocuments(self.link, self.copies)
         self.conversations = RedisConversations(self.link)
         self.waiting_cookies = WaitingCookies(self.copies)
+
+    def turns(self, state: State) -> RedisTurns:
+        """Turns at calls that may renew a login."""
+        return RedisTurns(self.link, state, self.copies, time.monotonic)
 
     @property
     def trouble(self) -> str:
@@ -55,8 +59,3 @@ class Sharing:
         async with self.link.running():
             await self.link.started()
             yield
-
-
-def instance_name() -> str:
-    """A name for this process that no other has had: its machine's, its id, and something random."""
-    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"

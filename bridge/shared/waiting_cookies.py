@@ -49,36 +49,30 @@ WAITING: Final[DocumentForm[tuple[WaitingCookie, ...]]] = DocumentForm(
 
 
 class WaitingCookies:
-    """The file, and what it holds."""
+    """The file, which all processes below one state folder share, and what this one has put there."""
 
     def __init__(self, folder: StateFolder) -> None:
         self._document = folder.open(WAITING)
-        self._kept: tuple[WaitingCookie, ...] = ()
+        self._ours: frozenset[WaitingCookie] = frozenset()
 
     async def applied(self, accounts: Iterable[Account]) -> tuple[Account, ...]:
-        """The accounts with the cookies that an earlier run could not bring to Redis. Raises StateError."""
-        self._kept = await self._document.load()
-        waiting = {(each.user_id, each.replaces): each.cookie for each in self._kept}
+        """The accounts with the cookies that a process could not bring to Redis. Raises StateError."""
+        waiting = {(each.user_id, each.replaces): each.cookie for each in await self._document.load()}
         return tuple(_renewed(account, waiting) for account in accounts)
 
     async def keep(self, shared: Mapping[str, Account], ours: Iterable[Account]) -> None:
-        """Write the cookies of `ours` that replace those of `shared`, which Redis has. Raises StateError."""
-        await self._write(
-            tuple(
-                WaitingCookie(account.user_id, digest(before.session.value).hex(), account.session.value)
-                for account in ours
-                if (before := shared.get(account.user_id)) is not None and before.session.value != account.session.value
-            )
+        """Keep the cookies of `ours` that replace those of `shared`, which Redis has; no others. Raises StateError."""
+        waiting = frozenset(
+            WaitingCookie(account.user_id, digest(before.session.value).hex(), account.session.value)
+            for account in ours
+            if (before := shared.get(account.user_id)) is not None and before.session.value != account.session.value
         )
-
-    async def clear(self) -> None:
-        """Redis has them. Raises StateError."""
-        await self._write(())
-
-    async def _write(self, waiting: tuple[WaitingCookie, ...]) -> None:
-        if waiting != self._kept:
-            await self._document.save(waiting)
-            self._kept = waiting
+        if waiting != self._ours:
+            places = {each[:2] for each in self._ours | waiting}
+            await self._document.update(
+                lambda known: (*(each for each in known if each[:2] not in places), *sorted(waiting))
+            )
+            self._ours = waiting
 
 
 def _renewed(account: Account, waiting: Mapping[tuple[str, str], str]) -> Account:

@@ -175,6 +175,20 @@ class StateFolder:
         finally:
             os.close(lock)
 
+    def try_lock(self, name: str) -> int | None:
+        """Try to take a lock of this name; return the descriptor that holds it until closed. Raises StateError."""
+        path = self.path / f".{name}.lock"
+        with _os_errors(path, "cannot be locked"):
+            lock = self.create(path, os.O_RDWR)
+        try:
+            if _try_flock(lock, path):
+                lock, held = -1, lock
+                return held
+        finally:
+            if lock >= 0:
+                os.close(lock)
+        return None
+
     def open(self, form: DocumentForm[T]) -> Document[T]:
         """The document of this form in this folder."""
         return Document(self, form)

@@ -81,10 +81,7 @@ class Refuge(Protocol):
         """The accounts with the cookies that an earlier run has kept."""
 
     async def keep(self, shared: Mapping[str, Account], ours: Iterable[Account]) -> None:
-        """Keep the cookies of `ours` that replace those of the saved accounts `shared`, by user id."""
-
-    async def clear(self) -> None:
-        """All cookies are saved."""
+        """Keep the cookies of `ours` that replace those of the saved accounts `shared`, by user id, and no others."""
 
 
 class State:
@@ -144,6 +141,20 @@ class State:
         """Change the accounts on disk and here. Raises StateError, and what `change` raises."""
         await self._accounts.update(change)
         await self._merge()
+
+    async def refresh_accounts(self) -> None:
+        """Read the accounts as others have left them, and write what has changed here. Raises StateError."""
+        await self._merge()
+
+    async def take_refuge(self) -> None:
+        """Take over the cookies that other processes below the same folder could not save. Raises StateError."""
+        if self._refuge is not None:
+            self.pool.load(await self._refuge.applied(tuple(self.pool)))
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether all changes of accounts are saved."""
+        return not self._saving.due
 
     async def update_admin(self, change: Callable[[Admin], Admin]) -> None:
         """Change the owner's settings, on disk and here. Raises StateError, and what `change` raises."""
@@ -247,7 +258,7 @@ class State:
                     )
                 )
                 if self._refuge is not None:
-                    await self._refuge.clear()
+                    await self._refuge.keep({}, ())
             except StateUnavailable:
                 if self._refuge is not None:
                     await self._refuge.keep(seen, self.pool)

@@ -142,7 +142,9 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
             kept_responses(folder, app[RESPONSES]),
             kept_modes(source, lambda user_id: pool.get(user_id) is not None) as modes,
             client.connect(client_settings(config, app[STATE].admin.clearance), app[TIMERS]) as arena,
-            renewing(arena, pool, settings.current, app[STATE].flush) as renewals,
+            renewing(
+                arena, pool, settings.current, app[STATE].flush, None if sharing is None else sharing.turns(app[STATE])
+            ) as renewals,
             uploading(
                 arena, clock=arena.clock, monotonic=time.monotonic, on_upload=app[STATS].stats.record_upload
             ) as uploads,

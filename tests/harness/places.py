@@ -13,7 +13,7 @@ from redis_server import RedisServer, redis_server
 
 from bridge.shared.address import RedisAddress
 from bridge.shared.documents import SharedDocuments
-from bridge.shared.link import Link, LinkSettings
+from bridge.shared.link import Link, LinkSettings, instance_name
 from bridge.state.documents import StateFolder
 from bridge.state.forms import DocumentSource
 
@@ -52,10 +52,11 @@ class Redis:
     async def process(
         self, *, copies: Path | None = None, timeout: float = TIMEOUT, connect_timeout: float = 10.0
     ) -> SharedProcess:
-        """One more process; `copies` is a folder of an earlier one."""
+        """One more process; `copies` is the folder of another one, beside which it runs."""
         self._made += 1
         name = f"process-{self._made}"
-        settings = LinkSettings(name, "test:", timeout, connect_timeout)
+        instance = instance_name(str(copies or self.path / name))
+        settings = LinkSettings(instance, "test:", timeout, connect_timeout)
         link = await self._stack.enter_async_context(linked(self.server.address, settings))
         folder = StateFolder(copies or self.path / name)
         folder.prepare()

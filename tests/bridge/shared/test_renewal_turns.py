@@ -1,0 +1,250 @@
+"""Several processes with the same accounts: no refresh token is used twice, whoever asks, stops or loses Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from asking import connected
+from manual_clock import Clock
+from places import Redis, SharedProcess, shared_redis
+from redis_server import eventually
+from running import config_for
+
+from bridge.accounts.renewals import Renewals
+from bridge.shared.renewal_turns import BEGIN_SECONDS, RedisTurns
+from bridge.shared.waiting_cookies import WaitingCookies
+from bridge.state.state import State
+from bridge.tasks import TaskOwner
+from upstream.accounts import Account
+from upstream.arena import Arena, Session
+from upstream.protocol import cookies
+from upstream.site_clock import SiteClock
+
+HOUR = 3600.0
+
+
+@dataclass
+class Keeper:
+    """One process that keeps the accounts' logins; `turns_clock` is the monotonic clock of its turns."""
+
+    process: SharedProcess
+    state: State
+    renewals: Renewals
+    tasks: TaskOwner
+    turns_clock: Clock
+
+    def cookie(self, session: Session) -> str:
+        account = self.state.pool.get(session.user_id)
+        assert account is not None
+        return account.session.value
+
+    async def settled(self) -> None:
+        while running := tuple(self.tasks):
+            await asyncio.wait(running)
+        await self.state.flush()
+
+    async def look(self) -> None:
+        """Make the calls that are due, and those that are due then."""
+        for _ in range(2):
+            self.renewals.start_due()
+            await self.settled()
+
+
+class Keepers:
+    """Makes processes that use the arena's sessions."""
+
+    def __init__(self, arena: Arena, redis: Redis, clock: Clock, stack: AsyncExitStack) -> None:
+        self.arena = arena
+        self.redis = redis
+        self.clock = clock
+        self._stack = stack
+
+    async def start(self, beside: Keeper | None = None) -> Keeper:
+        """One more process; `beside` another one it has the same state folder."""
+        process = await self.redis.process(copies=None if beside is None else beside.process.copies.path)
+        state = State(process.documents, self.clock, refuge=WaitingCookies(process.copies), several=True)
+        await state.load()
+        process.link.on_back(state.flush)
+        config = config_for(self.arena, process.copies.path, {"upstream": {"connect_timeout": 5.0}})
+        client = await self._stack.enter_async_context(connected(self.arena.origin))
+        client.clock = SiteClock(self.clock, self.clock)
+        tasks = await self._stack.enter_async_context(TaskOwner())
+        owner = await self._stack.enter_async_context(TaskOwner())
+        owner.spawn(state.watch(lambda: None), name="watch")
+        owner.spawn(state.save(), name="save")
+        turns_clock = Clock()
+        turns = RedisTurns(process.link, state, process.copies, turns_clock)
+        renewals = Renewals(client, state.pool, lambda: config, state.flush, tasks, turns)
+        self._stack.push_async_callback(renewals.finish)
+        return Keeper(process, state, renewals, tasks, turns_clock)
+
+    @property
+    def asked(self) -> int:
+        """How often the site was asked who is logged in."""
+        return sum(call.kind == "me" for call in self.arena.calls)
+
+
+@pytest.fixture
+async def redis(tmp_path: Path) -> AsyncIterator[Redis]:
+    async with shared_redis(tmp_path) as redis:
+        yield redis
+
+
+@pytest.fixture
+async def keepers(arena: Arena, redis: Redis) -> AsyncIterator[Keepers]:
+    clock = arena.clock = Clock()
+    clock.now = 1_800_000_000.0
+    async with AsyncExitStack() as stack:
+        yield Keepers(arena, redis, clock, stack)
+
+
+async def sign_in(keepers: Keepers, expires_in: float = HOUR) -> Session:
+    """An account that Redis has before any process starts."""
+    session = keepers.arena.sign_in(expires_in=expires_in)
+    process = await keepers.redis.process()
+    state = State(process.documents, keepers.clock, several=True)
+    await state.load()
+    await state.update_accounts(lambda _: (Account("ada", cookies.decode(session.cookie_value)),))
+    return session
+
+
+def kept(session: Session) -> bool:
+    return session.alive and not session.revoked and session.spent_twice == 0
+
+
+async def all_know(session: Session, *keepers: Keeper) -> None:
+    await eventually(lambda: {keeper.cookie(session) for keeper in keepers} == {session.cookie_value}, within=4)
+
+
+async def test_one_of_those_that_are_due_at_once_renews(keepers: Keepers) -> None:
+    session = await sign_in(keepers, expires_in=-10.0)
+    several = [await keepers.start() for _ in range(3)]
+    for keeper in several:
+        keeper.renewals.start_due()
+    await asyncio.gather(*[keeper.settled() for keeper in several])
+    assert session.refreshes == 1
+    await all_know(session, *several)
+    await asyncio.gather(*[keeper.look() for keeper in several])  # a new cookie is shown to the site once
+    assert keepers.asked <= 2
+    assert kept(session)
+
+
+async def test_six_hours_of_tokens_of_an_hour(keepers: Keepers) -> None:
+    session = await sign_in(keepers)
+    one, two = await keepers.start(), await keepers.start()
+    ended = 0
+    for _ in range(6 * 6):
+        keepers.clock.now += 600.0
+        await asyncio.gather(one.look(), two.look())
+        ended += session.expires_at <= keepers.clock.now
+    assert kept(session)
+    assert 5 <= session.refreshes <= 9
+    await all_know(session, one, two)
+    assert keepers.asked <= 6 * 6 + 6  # what one has asked, the other need not
+
+
+async def test_a_refused_cookie_that_another_process_has_replaced_is_good(keepers: Keepers) -> None:
+    session = await sign_in(keepers)
+    one, two = await keepers.start(), await keepers.start()
+    await one.look()
+    stale = next(iter(two.state.pool))
+    keepers.clock.now += HOUR
+    await one.look()
+    assert await two.renewals.is_alive(stale)
+    assert two.cookie(session) == session.cookie_value
+    assert kept(session)
+
+
+async def test_requests_of_all_processes_wait_for_the_one_renewal(keepers: Keepers) -> None:
+    session = await sign_in(keepers, expires_in=-10.0)
+    several = [await keepers.start() for _ in range(3)]
+    accounts = await asyncio.gather(
+        *[keeper.renewals.fresh(next(iter(keeper.state.pool))) for keeper in several for _ in range(3)]
+    )
+    assert {account.session.value for account in accounts} == {session.cookie_value}
+    assert session.refreshes == 1
+    assert kept(session)
+
+
+async def test_a_lock_whose_holder_has_died_ends_by_itself(keepers: Keepers) -> None:
+    session = await sign_in(keepers, expires_in=-10.0)
+    one = await keepers.start()
+    await keepers.redis.server.call("SET", f"test:renewal:{session.user_id}", "another's", "PX", 300)
+    await one.look()
+    assert session.refreshes == 1
+
+
+async def test_a_process_that_was_stopped_with_the_lock_does_not_call(keepers: Keepers) -> None:
+    session = await sign_in(keepers, expires_in=-10.0)
+    one = await keepers.start()
+    read = one.state.refresh_accounts
+
+    async def stopped() -> None:
+        await read()
+        one.turns_clock.now += BEGIN_SECONDS + 1
+
+    one.state.refresh_accounts = stopped  # type: ignore[method-assign]
+    await one.look()
+    assert keepers.asked == 0
+    one.state.refresh_accounts = read  # type: ignore[method-assign]
+    keepers.clock.now += HOUR
+    await one.look()
+    assert session.refreshes >= 1
+    assert kept(session)
+
+
+@asynccontextmanager
+async def outage(keepers: Keepers, *those: Keeper) -> AsyncIterator[None]:
+    """No Redis for a while; at its end everything is as before."""
+    await eventually(lambda: all(len(keeper.process.link.alive) > len(those) for keeper in those))
+    keepers.redis.server.freeze()
+    await eventually(lambda: not any(keeper.process.link.usable for keeper in those))
+    yield
+    keepers.redis.server.thaw()
+    await eventually(lambda: all(keeper.process.link.usable for keeper in those))
+    await asyncio.gather(*[keeper.state.flush() for keeper in those])
+
+
+def forget_others(*those: Keeper) -> None:
+    """As if the test's own process had never been there."""
+    names = frozenset(keeper.process.link.settings.instance for keeper in those)
+    for keeper in those:
+        keeper.process.link.alive = names
+
+
+async def test_in_an_outage_processes_of_one_folder_renew_under_its_lock(keepers: Keepers) -> None:
+    session = await sign_in(keepers)
+    one = await keepers.start()
+    two = await keepers.start(beside=one)
+    await asyncio.gather(one.look(), two.look())
+    async with outage(keepers, one, two):
+        forget_others(one, two)
+        keepers.clock.now += HOUR + 10.0
+        accounts = await asyncio.gather(
+            *[keeper.renewals.fresh(next(iter(keeper.state.pool))) for keeper in (one, two, one, two)]
+        )
+        assert {account.session.value for account in accounts} == {session.cookie_value}
+        assert session.refreshes == 1
+    await all_know(session, one, two, await keepers.start())
+    assert kept(session)
+
+
+async def test_in_an_outage_nobody_renews_what_another_machine_may_renew(keepers: Keepers) -> None:
+    session = await sign_in(keepers)
+    one, two = await keepers.start(), await keepers.start()
+    await asyncio.gather(one.look(), two.look())
+    asked = keepers.asked
+    async with outage(keepers, one, two):
+        keepers.clock.now += HOUR + 10.0
+        await asyncio.gather(one.look(), two.look())
+        assert keepers.asked == asked
+    keepers.clock.now += 60.0
+    await asyncio.gather(one.look(), two.look())
+    assert session.refreshes == 1
+    await all_know(session, one, two)
+    assert kept(session)
