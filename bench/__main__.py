@@ -17,6 +17,7 @@ import click
 
 from bench import report, subjects
 from bench.compare import compared, needs_direct
+from bench.dialects import spoken
 from bench.growth import grown
 from bench.load import Lost
 from bench.longest import longest
@@ -27,7 +28,7 @@ from bench.start import started
 from bench.subjects import Skipped, Subject
 
 _RESULTS: Final = Path(__file__).parent / "RESULTS.md"
-_PARTS: Final = ("compare", "callbacks", "start", "growth")
+_PARTS: Final = ("compare", "dialects", "callbacks", "start", "growth")
 
 _say: Final = partial(click.echo, err=True)
 
@@ -44,8 +45,8 @@ def main(
 ) -> None:
     """Measure the bridge's overhead against a bare aiohttp pipe in the same run.
 
-    PARTS are `compare`, with the pipe and the other proxies; `callbacks`, the longest in the loop; `start`; and
-    `growth`. The default is all of them, which takes half an hour.
+    PARTS are `compare`, with the pipe and the other proxies; `dialects`, each API beside chat completions;
+    `callbacks`, the longest in the loop; `start`; and `growth`. The default is all of them, which takes half an hour.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -87,6 +88,8 @@ async def _measure(
                 asked = [it for it in chosen if it is not subjects.DIRECT or needs_direct(scenario)]
                 samples |= await in_rounds(scenario, asked, rounds, port, _say)
             sections.append(compared(scenarios, chosen, samples, rounds))
+        if "dialects" in parts:
+            sections.append(await spoken(rounds, port, _say))
         if "callbacks" in parts:
             sections.append(await longest(scenarios, port, _say))
         if "start" in parts:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from bench.measure import Sample, warm
-from bench.report import Section
+from bench.report import Section, Target
 from bench.scenarios import Play, Scenario
 from bench.stored_state import StoredState
 from bench.subjects import our_bridge
@@ -33,6 +33,7 @@ class _Point:
     size: str
     scenario: Scenario = _REQUESTS
     stored: StoredState = StoredState()  # noqa: RUF009 — frozen
+    target: Target | None = None  # of its cost, beside the smallest's
 
 
 def _points() -> Iterator[_Point]:
@@ -48,7 +49,8 @@ def _points() -> Iterator[_Point]:
         "tools", "", "request", Play(20, 0), 100, 4, tools=_TOOLS, schema_bytes=_SCHEMAS // _TOOLS, tools_as_text=True
     )
     for form, as_text in (("as text", True), ("as tools", False)):
-        yield _Point(f"{_TOOLS} tools, {_SCHEMAS:,} bytes", form, replace(tools, tools_as_text=as_text))
+        axis, target = f"{_TOOLS} tools, {_SCHEMAS:,} bytes", None if as_text else Target(at_most=3)
+        yield _Point(axis, form, replace(tools, tools_as_text=as_text), target=target)
     text = Scenario("call", "", "request", Play(_ARGUMENTS // 8, 0), 20, 4, streamed=False)
     call = replace(text, play=Play(_ARGUMENTS // 8, 0, called=True), tools=1)
     for form, scenario in (("as text", text), ("as a call", call)):
@@ -76,7 +78,8 @@ async def grown(rounds: int, upstream_port: int, say: Callable[[str], None]) -> 
         cpu = statistics.median(it.cpu for it in measured) * 1e3 / point.scenario.streams
         peak = statistics.median(it.peak for it in measured)
         of_smallest = cpu / smallest.setdefault(point.axis, cpu)
-        table.append((point.axis, point.size, f"{cpu:.3g}", f"{of_smallest:.2f} ×", f"{peak / 2**20:.1f}"))
+        judged = "" if point.target is None else f" ({point.target.judged(of_smallest)})"
+        table.append((point.axis, point.size, f"{cpu:.3g}", f"{of_smallest:.2f} ×{judged}", f"{peak / 2**20:.1f}"))
     return Section("How cost grows", table, _notes(rounds))
 
 
@@ -85,7 +88,7 @@ def _notes(rounds: int) -> Sequence[str]:
         f"medians of {rounds} rounds; memory is the peak resident size",
         "open streams: each lasts ten seconds, with a delta a second; a single one includes the daemon's idle cost",
         "characters of history: in messages of a thousand, each request a new evaluation",
-        "tools: as text they stand in the message; at most 3 × of that is wanted. Answer: in deltas of 8, not streamed",
+        "tools: as text they stand in the message. Answer: in deltas of 8, not streamed",
         f"the others: {_REQUESTS.streams:,} requests of {_REQUESTS.play.deltas} deltas, {_REQUESTS.at_once} at once",
         f"conversations: the table holds at most {CAPACITY:,}; when it is full, each request evicts the oldest",
         "statistics of two years: a row in every period, and every table full with 500 names",

@@ -13,7 +13,6 @@ from bench.scenarios import Scenario
 from bench.upstream import TEXT
 
 _CONTENT_LENGTH: Final = re.compile(rb"^content-length: *(\d+)", re.IGNORECASE | re.MULTILINE)
-_STAMP: Final = re.compile(re.escape(TEXT) + rb" ([\d.]+) ")
 
 
 class Lost(Exception):
@@ -29,14 +28,17 @@ class Tally:
     lateness: list[float] = field(default_factory=list)
 
 
-async def run(port: int, requests: Requests, scenario: Scenario) -> Tally:
-    """Run a scenario against the server on `port`. Raises Lost."""
+async def run(port: int, requests: Requests, scenario: Scenario, mark: bytes = TEXT) -> Tally:
+    """Run a scenario against the server on `port`. Raises Lost.
+
+    `mark` stands once in each delta of an answer, and nowhere else.
+    """
     tally = Tally()
     work = map(requests, range(scenario.streams))
     try:
         async with asyncio.TaskGroup() as group:
             for at in range(scenario.at_once):
-                group.create_task(_work(port, work, tally, scenario.spread * at / scenario.at_once))
+                group.create_task(_work(port, work, tally, mark, scenario.spread * at / scenario.at_once))
     except ExceptionGroup as errors:  # anything else than a lost delta or connection is a bug here
         _, others = errors.split((Lost, OSError))
         raise others or Lost(str(errors.exceptions[0])) from errors
@@ -45,11 +47,11 @@ async def run(port: int, requests: Requests, scenario: Scenario) -> Tally:
     return tally
 
 
-async def _work(port: int, work: Iterator[bytes], tally: Tally, wait: float) -> None:
+async def _work(port: int, work: Iterator[bytes], tally: Tally, mark: bytes, wait: float) -> None:
     await asyncio.sleep(wait)
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
-    transport, _ = await loop.create_connection(lambda: _Caller(work, tally, done), "127.0.0.1", port)
+    transport, _ = await loop.create_connection(lambda: _Caller(work, tally, mark, done), "127.0.0.1", port)
     try:
         await done
     finally:
@@ -61,9 +63,11 @@ class _Caller(asyncio.Protocol):
 
     _transport: asyncio.WriteTransport
 
-    def __init__(self, work: Iterator[bytes], tally: Tally, done: asyncio.Future[None]) -> None:
+    def __init__(self, work: Iterator[bytes], tally: Tally, mark: bytes, done: asyncio.Future[None]) -> None:
         self._work = work
         self._tally = tally
+        self._mark = mark
+        self._stamp = re.compile(re.escape(mark) + rb" ([\d.]+) ")
         self._done = done
         self._now = asyncio.get_running_loop().time
         self._sent = 0.0
@@ -92,13 +96,13 @@ class _Caller(asyncio.Protocol):
         if text:
             now = self._now()
             text = self._tail + text
-            deltas = text.count(TEXT)
+            deltas = text.count(self._mark)
             if deltas and self._waiting:
                 self._tally.ttfts.append(now - self._sent)
                 self._waiting = False
             self._tally.deltas += deltas
-            self._tally.lateness += [now - float(stamp) for stamp in _STAMP.findall(text)]
-            self._tail = text[1 - len(TEXT) :]
+            self._tally.lateness += [now - float(stamp) for stamp in self._stamp.findall(text)]
+            self._tail = text[1 - len(self._mark) :]
         if self._body.ended:
             self._send()
 

@@ -48,7 +48,7 @@ class Warm:
     async def measure(self, scenario: Scenario) -> Sample:
         """Measure one run. Raises Lost."""
         cpu = self.running.cpu_seconds()
-        tally = await load.run(self.running.port, self.subject.requests(scenario), scenario)
+        tally = await load.run(self.running.port, self.subject.requests(scenario), scenario, self.subject.mark)
         cpu = self.running.cpu_seconds() - cpu
         peak = self.running.peak_bytes()
         return Sample(scenario, cpu, peak - self.memory, peak, sorted(tally.ttfts), sorted(tally.lateness))
@@ -59,7 +59,7 @@ async def warm(subject: Subject, upstream_port: int) -> AsyncIterator[Warm]:
     """Run a subject, warmed up. Raises NotStarted or Lost."""
     warm_up = _fitting(WARM_UP, subject)
     async with running(subject, upstream_port) as process:
-        await load.run(process.port, subject.requests(warm_up), warm_up)
+        await load.run(process.port, subject.requests(warm_up), warm_up, subject.mark)
         yield Warm(subject, process, process.peak_bytes())
 
 

@@ -50,6 +50,25 @@ def openai_requests(scenario: Scenario) -> Requests:
     return _numbered("/v1/chat/completions", "application/json", body)
 
 
+def responses_requests(scenario: Scenario) -> Requests:
+    """The same for the Responses API, which stores each response, as it does by default."""
+    body = {"model": MODEL, "stream": scenario.streamed, "input": _texts(scenario)[-1]}
+    return _numbered("/v1/responses", "application/json", body)
+
+
+def messages_requests(scenario: Scenario) -> Requests:
+    """The same for the Messages API, whose `max_tokens` is never reached."""
+    messages = [{"role": "user", "content": _texts(scenario)[-1]}]
+    body = {"model": MODEL, "stream": scenario.streamed, "max_tokens": 1_000_000, "messages": messages}
+    return _numbered("/v1/messages", "application/json", body)
+
+
+def completions_requests(scenario: Scenario) -> Requests:
+    """The same for the older Completions API."""
+    body = {"model": MODEL, "stream": scenario.streamed, "prompt": _texts(scenario)[-1]}
+    return _numbered("/v1/completions", "application/json", body)
+
+
 def _texts(scenario: Scenario) -> Sequence[str]:
     """The messages: the user's and the assistant's in turn, the last one being the user's."""
     size = scenario.characters // scenario.messages

@@ -19,6 +19,7 @@ from bench.requests import KEY, Requests, lmarena_requests, openai_requests
 from bench.scenarios import Scenario
 from bench.site import MODEL
 from bench.stored_state import StoredState
+from bench.upstream import TEXT
 from bridge.state.documents import StateFolder
 
 #: The main subject.
@@ -47,7 +48,7 @@ class Subject:
     """`command` prepares the folder and returns the command line; without it the load goes directly to upstream.
 
     A subject is started again for every measurement. A `slow` one gets fewer requests, and is started once for all
-    rounds of a scenario.
+    rounds of a scenario. `mark` stands once in each delta that it sends.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Subject:
     command: Callable[[Place], Awaitable[Sequence[str]]] | None
     cwd: Path = _HERE
     slow: bool = False
+    mark: bytes = TEXT
 
 
 DIRECT: Final = Subject("direct", "", lmarena_requests, None)

@@ -13,7 +13,7 @@ from bridge.answering.tokens import MOST_TOKENS_OF_CHARACTER, TokenCount
 from upstream.protocol.events import ReasoningDeltas, TextDeltas
 
 #: Characters that pass at most before they are counted, while the limit is far away.
-_MOST_UNCOUNTED: Final = 32 * 1024
+_MOST_UNCOUNTED: Final = 128 * 1024
 
 
 class Limit:
@@ -41,11 +41,12 @@ class Limit:
         for event in batch:
             if type(event) is TextDeltas or type(event) is ReasoningDeltas:
                 chars += len(event.text)
+        if chars > self._free and not self.done:
+            self._count()
         if chars <= self._free and not self.done:
             self._free -= chars
             self._count_later(batch)
             return [*batch]
-        self._count()
         passed = self._feed(batch)
         self._count()
         return passed

@@ -19,6 +19,7 @@ from bridge.answering.chat import Usage
 from bridge.answering.events import AnswerEvent, ToolCalls
 from bridge.answering.messages import ToolCall, markdown
 from bridge.dialects import sse
+from bridge.dialects.responses.numbering import DeltaEvent
 from bridge.dialects.responses.output import ItemKind, Output, ResponseHead, status_of_last
 from bridge.dialects.sources import merge_sources
 from bridge.errors import ApiError, ContextExceeded
@@ -34,10 +35,10 @@ class ResponseEncoder:
         self._output = Output(head)
         self._number = 0
         self._started = False
-        response = self._output.response("in_progress")
+        response = orjson.Fragment(self._output.response("in_progress"))
         opening = ("response.created", "response.in_progress")
         self._opening = b"".join([self._event(name, response=response) for name in opening])
-        self._delta = b""  # what a delta of the open item looks like
+        self._delta = DeltaEvent(b"", b"", b"")  # of the open item
 
     def start(self) -> bytes:
         """Encode the two events before any output."""
@@ -61,7 +62,7 @@ class ResponseEncoder:
         if type(event) is TextDeltas and self._output.kind == "message" and b"\n" not in event.json:  # as in most reads
             self._output.write(event.text)
             self._number += 1
-            return self._delta % (self._number - 1, sse.line_safe(event.json))
+            return self._delta.one(self._number - 1, sse.line_safe(event.json))
         return b"".join([self._encode(event) for event in batch])
 
     def _encode(self, event: AnswerEvent) -> bytes:
@@ -84,11 +85,9 @@ class ResponseEncoder:
         output = self._output
         opening = b"" if output.kind == kind else self._close() + self._open(kind)
         output.write(text)
-        deltas = []
-        for delta in sse.line_safe(json).split(b"\n"):
-            deltas.append(self._delta % (self._number, delta))
-            self._number += 1
-        return opening + b"".join(deltas)
+        deltas = sse.line_safe(json).split(b"\n")
+        first, self._number = self._number, self._number + len(deltas)
+        return opening + self._delta.run(first, deltas)
 
     def _open(self, kind: ItemKind) -> bytes:
         output = self._output
@@ -98,11 +97,10 @@ class ResponseEncoder:
         added += self._part_event("response.content_part.added", part=part)
         name, tail = (b"output_text", b',"logprobs":[]') if kind == "message" else (b"reasoning_text", b"")
         place = b'"item_id":"%b","output_index":%d,"content_index":0' % (output.id.encode(), output.index)
-        self._delta = b"".join(
-            (
-                b"event: response.%b.delta\n" % name,
-                b'data: {"type":"response.%b.delta","sequence_number":%%d,%b,"delta":%%b%b}\n\n' % (name, place, tail),
-            )
+        self._delta = DeltaEvent(
+            b'event: response.%b.delta\ndata: {"type":"response.%b.delta","sequence_number":' % (name, name),
+            b',%b,"delta":' % place,
+            tail + b"}\n\n",
         )
         return added
 
@@ -161,7 +159,8 @@ class ResponseEncoder:
         The item that is open stays so: an agent would take it into its history if it were said to be done.
         """
         start = b"" if self._started else self.start()
-        return start + self._event("response.failed", response=self._output.response("failed", error=error))
+        response = orjson.Fragment(self._output.response("failed", error=error))
+        return start + self._event("response.failed", response=response)
 
     def _part_event(self, name: str, /, **fields: object) -> bytes:
         output = self._output

@@ -49,7 +49,7 @@ class ResponsesRequest:
                 stored = Stored(self._owner, self._read.previous, self._read.kept, response)
                 self._stored.put(response_id(stamp.id), stored)
 
-        return ResponseHead(stamp, self._read.echo, self._read.names, keep, self._now)
+        return ResponseHead(stamp, self._read.echo_json, self._read.names, keep, self._now)
 
 
 class Responses(OpenAI):

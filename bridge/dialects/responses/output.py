@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from io import StringIO
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -31,11 +31,11 @@ ItemKind: TypeAlias = Literal["message", "reasoning"]
 class ResponseHead(NamedTuple):
     """What a response begins with: its stamp, the fields of the request that it repeats, the names of its tools.
 
-    `keep` stores the finished object; `now` gives unix seconds.
+    The fields are one JSON object. `keep` stores the finished object; `now` gives unix seconds.
     """
 
     stamp: Stamp
-    echo: Mapping[str, object]
+    echo: bytes
     names: ToolNames
     keep: Callable[[bytes], None]
     now: Callable[[], float]
@@ -79,7 +79,7 @@ class Output:
 
     def part(self) -> dict[str, object]:
         """The one content part of the open item, as it stands now."""
-        text = self._text.getvalue()
+        text = orjson.Fragment(orjson.dumps(self._text.getvalue()))  # it stands in four objects
         if self.kind == "reasoning":
             return {"type": "reasoning_text", "text": text}
         return {"type": "output_text", "text": text, "annotations": self.annotations(), "logprobs": []}
@@ -135,10 +135,10 @@ class Output:
         usage: Usage | None = None,
         incomplete: str | None = None,
         error: ApiError | None = None,
-    ) -> dict[str, object]:
-        """The response object with the items that are whole."""
+    ) -> bytes:
+        """The response object as JSON, with the items that are whole."""
         ended = status in ("completed", "incomplete")
-        return {
+        own = {
             "id": response_id(self._head.stamp.id),
             "object": "response",
             "created_at": self._head.stamp.created,
@@ -148,14 +148,14 @@ class Output:
             "incomplete_details": None if incomplete is None else {"reason": incomplete},
             "output": self._items,
             "usage": None if usage is None else usage_object(usage),
-            **self._head.echo,
         }
+        return orjson.dumps(own)[:-1] + b"," + self._head.echo[1:]
 
     def ended(self, reason: str | None, usage: Usage) -> tuple[str, bytes]:
         """The status of a response that has its whole answer, and its object as JSON, which is stored."""
         incomplete = _INCOMPLETE.get(reason or "")
         status = "incomplete" if incomplete else "completed"
-        response = orjson.dumps(self.response(status, usage=usage, incomplete=incomplete))
+        response = self.response(status, usage=usage, incomplete=incomplete)
         self._head.keep(response)
         return status, response
 

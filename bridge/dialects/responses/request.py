@@ -31,6 +31,7 @@ _ECHOED: Final[dict[str, tuple[_Reader, object]]] = {
     "safety_identifier": (Fields.string, None),
     "prompt_cache_key": (Fields.string, None),
 }
+_DEFAULTS: Final = {name: default for name, (_, default) in _ECHOED.items()}
 #: What is checked for its type, has no effect, and is named in `x-bridge-ignored`.
 _IGNORED: Final[dict[str, _Reader]] = {
     "temperature": Fields.number,
@@ -56,12 +57,13 @@ _UNSUPPORTED: Final = ("conversation", "prompt")
 class ResponsesFields(NamedTuple):
     """A request as it was read.
 
-    `echo` is the response object without what the answer brings. `kept` is its own input as JSON, for a
-    request that continues it; None where it is not to be stored. `previous` is the response before it.
+    `echo` is the response object without what the answer brings, `echo_json` the same as JSON. `kept` is its own input
+    as JSON, for a request that continues it; None where it is not to be stored. `previous` is the response before it.
     """
 
     chat: ChatRequest
     echo: dict[str, object]
+    echo_json: bytes
     kept: bytes | None
     names: ToolNames
     previous: str | None
@@ -86,7 +88,8 @@ def read_request(fields: Fields, files: FileReader, owner: str, stored: StoredRe
         raise fields.required("input")
     json_format, text = _read_text(fields)
     truncation = _read_truncation(fields)
-    ignored = [name for name, read in _IGNORED.items() if read(fields, name) is not None]
+    names = fields.names
+    ignored = [name for name in _IGNORED if name in names and _IGNORED[name](fields, name) is not None]
     if "verbosity" in text:
         ignored.append("text.verbosity")
     chat = ChatRequest(
@@ -101,11 +104,10 @@ def read_request(fields: Fields, files: FileReader, owner: str, stored: StoredRe
         truncate=truncation == "auto",
     )
     store = fields.boolean("store") is not False
+    echoed = {name: read(fields, name) for name, (read, _) in _ECHOED.items() if name in fields}
     echo = {
-        **{
-            name: default if fields.any(name) is None else read(fields, name)
-            for name, (read, default) in _ECHOED.items()
-        },
+        **_DEFAULTS,
+        **echoed,
         "model": model,
         "instructions": instructions,
         "max_output_tokens": chat.max_tokens,
@@ -120,9 +122,9 @@ def read_request(fields: Fields, files: FileReader, owner: str, stored: StoredRe
         "tools": [echoed_tool(tool) for tool in fields.mappings("tools") or ()],
         "truncation": truncation,
     }
-    _written(echo)
+    echo_json = _written(echo)
     kept = _written([files.restored(item) for item in own]) if store else None
-    return ResponsesFields(chat, echo, kept, tools.names, previous)
+    return ResponsesFields(chat, echo, echo_json, kept, tools.names, previous)
 
 
 def read_input(fields: Fields) -> list[object]:

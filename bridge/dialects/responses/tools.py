@@ -37,6 +37,9 @@ class ReadTools(NamedTuple):
     ignored: tuple[str, ...]
 
 
+_NO_TOOLS: Final = ReadTools(None, ToolNames({}), ())
+
+
 class _Found(NamedTuple):
     """A tool that is described by `about`, in a namespace or in none."""
 
@@ -50,8 +53,10 @@ def read_tools(fields: Fields, items: Iterable[Fields]) -> ReadTools:
 
     Two tools of one name are told apart by their namespaces; of two that are wholly alike the last counts.
     """
+    sources = [fields, *[item for item in items if item.any("type") == "additional_tools"]]
+    if len(sources) == 1 and "tools" not in fields and "tool_choice" not in fields:  # as in most chats
+        return _NO_TOOLS
     left_out: list[str] = []
-    sources = [fields, *(item for item in items if item.any("type") == "additional_tools")]
     entries = [tool for source in sources for tool in read_array(source, "tools")]
     every = [found for entry in entries for found in _find(entry, None, left_out)]
     found = list({(tool.name, tool.namespace): tool for tool in every}.values())

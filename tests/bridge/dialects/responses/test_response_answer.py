@@ -62,7 +62,7 @@ def thoughts(*texts: str) -> ReasoningDeltas:
 
 def head(kept: list[bytes] | None = None) -> ResponseHead:
     keep = ([] if kept is None else kept).append
-    return ResponseHead(Stamp("ab" * 16, 1_700_000_000, 12), ECHO, NAMES, keep, lambda: 1_700_000_001.5)
+    return ResponseHead(Stamp("ab" * 16, 1_700_000_000, 12), orjson.dumps(ECHO), NAMES, keep, lambda: 1_700_000_001.5)
 
 
 def streamed(*batches: Sequence[AnswerEvent], reason: str | None = "stop", error: ApiError | None = None) -> list[Json]:

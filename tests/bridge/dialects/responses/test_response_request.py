@@ -31,7 +31,7 @@ FIRST: Final = "resp_" + "0" * 32
 def response_of(asked: ResponsesFields) -> dict[str, Any]:
     """The whole response to a request."""
     kept: list[bytes] = []
-    head = ResponseHead(Stamp("ab" * 16, 1, 2), asked.echo, asked.names, kept.append, lambda: 2.0)
+    head = ResponseHead(Stamp("ab" * 16, 1, 2), asked.echo_json, asked.names, kept.append, lambda: 2.0)
     found: dict[str, Any] = orjson.loads(ResponseCollector(head).finish("stop", Usage(1, 1, 0)))
     return found
 
