@@ -293,7 +293,7 @@ async def test_a_passing_401_to_a_chat_is_not_seen_by_the_caller_nor_by_the_acco
 async def test_a_dead_login_costs_one_check_and_the_others_answer(
     arena: Arena, tmp_path: Path, sessions: tuple[Session, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.state.state.WATCH_SECONDS", 0.01)
+    monkeypatch.setattr("bridge.state.documents.WATCH_SECONDS", 0.01)
     dead, *alive = sessions
     async with checked_bridge(arena, tmp_path, *sessions) as bridge:
         arena.expire(dead)
