@@ -6,6 +6,7 @@ looks for it. Whether there is a next attempt, `upstream.retry` decides by the c
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -57,6 +58,19 @@ from upstream.uploads import Uploads
 _NOTHING_DONE: Final = (Repeat.NOT_SENT, Repeat.REFUSED, Repeat.CORRECTED)
 
 
+class Made(NamedTuple):
+    """An attempt: with whose account, from when on (unix time), and how many seconds until it began or failed.
+
+    `status` is the site's, None where it gave none.
+    """
+
+    account: str
+    at: float
+    seconds: float
+    status: int | None
+    reason: Reason
+
+
 @dataclass(slots=True)
 class Chat:
     """One request on its way to an answer: what its attempts share."""
@@ -77,6 +91,8 @@ class Chat:
     good_cookies_refused: int = 0
     #: The id of the evaluation's last answer, where the model was asked once more; '' where it was not.
     last_message_id: str = ""
+    #: The attempts so far.
+    made: list[Made] = field(default_factory=list)
 
 
 class Begun(NamedTuple):
@@ -126,6 +142,7 @@ class Attempts:
         The account is held until the caller releases it. Raises UpstreamError, and ApiError for a prompt that is too
         much.
         """
+        at, began = time.time(), time.monotonic()
         account = await self._choose_fresh(chat)
         user_id = account.user_id
         chat.tried.add(user_id)
@@ -154,11 +171,13 @@ class Attempts:
                 chat.untouched = was_untouched
             judged = await self._judge(error, chat, account)
             self._on_attempt(account.label, judged.reason)
+            chat.made.append(Made(account.label, at, time.monotonic() - began, judged.status, judged.reason))
             self._learn(judged, chat, account)
             if judged is error:
                 raise
             raise judged from error
         self._on_attempt(account.label, Reason.OK)
+        chat.made.append(Made(account.label, at, time.monotonic() - began, 200, Reason.OK))
         self._pool.revive(account)
         if chat.turn.kind == "follow-up":
             self._follow_ups.taken(user_id)

@@ -1,7 +1,7 @@
 """The use case: a ChatRequest → batches of events. Model, place in a conversation, attempts; released on every way out.
 
 asked = await relay.prepare(request, key)
-async with await relay.answer(asked, key, prompt_tokens) as answer:    # the first event has come
+async with await relay.answer(asked, key, prompt_tokens, []) as answer:    # the first event has come
     async for batch in answer:
         …
 answer.finish_reason, answer.usage()
@@ -17,7 +17,7 @@ from bridge.access.keys import ApiKey
 from bridge.accounts.follow_ups import FollowUps
 from bridge.answering import tokens, transcript
 from bridge.answering.answer import Answer
-from bridge.answering.attempts import Attempts, Begun, Chat
+from bridge.answering.attempts import Attempts, Begun, Chat, Made
 from bridge.answering.chat import ChatRequest
 from bridge.answering.conversations import Conversations, Evaluation, SharedConversations, Turn, look_up
 from bridge.answering.messages import Message, files_of, join_answers, start_of_turn
@@ -112,28 +112,34 @@ class Relay:
         stages, falls_back = stages_of(request), fallback is not None
         return PreparedChat(name, model, messages, ignored, stages, told, falls_back, request.max_tokens)
 
-    async def answer(self, asked: PreparedChat, key: ApiKey, prompt_tokens: int, *, apart: bool = False) -> Answer:
+    async def answer(
+        self, asked: PreparedChat, key: ApiKey, prompt_tokens: int, made: list[Made], *, apart: bool = False
+    ) -> Answer:
         """Ask upstream, and again where that is allowed, until an answer begins; it is the caller's to close.
 
-        `prompt_tokens` is what the model has before it. `apart` neither continues a conversation nor begins one.
+        `prompt_tokens` is what the model has before it. Each attempt is added to `made`. `apart` neither continues a
+        conversation nor begins one.
 
         Raises ApiError where there is no answer.
         """
         try:
             try:
-                return await self._answer(asked, key, prompt_tokens, apart=apart)
+                return await self._answer(asked, key, prompt_tokens, made, apart=apart)
             except StaleModel:
                 aliases = not asked.fallback
                 model = await self._models.resolve_again(asked.name, asked.model, key, aliases=aliases)
-                return await self._answer(asked._replace(model=model), key, prompt_tokens, apart=apart)
+                return await self._answer(asked._replace(model=model), key, prompt_tokens, made, apart=apart)
         except UpstreamError as error:
             raise from_upstream(error) from error
 
-    async def _answer(self, asked: PreparedChat, key: ApiKey, prompt_tokens: int, *, apart: bool) -> Answer:
+    async def _answer(
+        self, asked: PreparedChat, key: ApiKey, prompt_tokens: int, made: list[Made], *, apart: bool
+    ) -> Answer:
         if self._shared is None or apart:
             chat = self._begin(asked, key, apart=apart)
         else:
             chat = await self._begin_shared(self._shared, asked, key)
+        chat.made = made
         try:
             with self._gate.request():
                 begun = await self.retries.run(partial(self._attempts.make, chat))

@@ -184,6 +184,8 @@ class LogSection(Section):
     )
     format: Literal["text", "json"] = key("text", one_of("text", "json"), "Format of the lines.")
     debug: bool = key(False, BOOLEAN, "Whether prompts and answers are logged too; secrets never are.")
+    keep_days: int = key(14, integer(1, 3650), "Days for which ended requests are kept for Activity.")
+    keep_mb: int = key(50, integer(1, 100_000), "Megabytes of ended requests that are kept; the oldest go first.")
 
 
 @dataclass(frozen=True, slots=True)

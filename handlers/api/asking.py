@@ -73,6 +73,7 @@ def asking(dialect: Dialect) -> Handler:
                 chat = asked.chat
                 _shrink(hold, asked)
                 record.model = chat.model[:200]
+                record.note(chat)
                 if config.log.debug:
                     record.prompt = _shortened(chat.messages)
                     event(_logger, logging.INFO, "asked", messages=record.prompt)

@@ -69,7 +69,7 @@ async def _begin(
     record.headers["x-bridge-model"] = printable(asked.model.name)
     if asked.ignored:
         record.headers["x-bridge-ignored"] = ", ".join(asked.ignored)
-    answer = await relay.answer(asked, key, stamp.prompt_tokens)
+    answer = await relay.answer(asked, key, stamp.prompt_tokens, record.made)
     record.headers["x-bridge-conversation"] = answer.conversation
     record.headers["x-bridge-evaluation"] = answer.evaluation
     record.account = answer.account

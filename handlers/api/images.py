@@ -143,7 +143,9 @@ async def _drawings(request: web.Request, key: ApiKey, asked: PreparedChat, want
     record = request[RECORD]
 
     async def draw(_: int) -> list[str]:
-        async with await request.app[RELAY].answer(asked, key, estimate(wanted.prompt), apart=True) as answer:
+        async with await request.app[RELAY].answer(
+            asked, key, estimate(wanted.prompt), record.made, apart=True
+        ) as answer:
             record.account = answer.account
             record.answers.append(answer)
             urls: list[str] = []

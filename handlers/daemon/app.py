@@ -15,6 +15,8 @@ from bridge.access.limits import Limiter
 from bridge.accounts.follow_ups import FollowUps
 from bridge.accounts.renewals import renewing
 from bridge.accounts.rotations import Rotations
+from bridge.activity.files import Keep
+from bridge.activity.store import ActivityStore
 from bridge.answering.attempts import Attempts
 from bridge.answering.conversations import Conversations
 from bridge.answering.relay import Relay
@@ -39,13 +41,14 @@ from handlers.dashboard.guard import LOGINS
 from handlers.dashboard.routes import add_dashboard
 from handlers.monitoring.health import health_of
 from handlers.monitoring.metrics import METRICS, Metrics
-from handlers.request.activity import Activity
+from handlers.request.activity import Activity, entry_of
 from handlers.request.appkeys import (
     ACTIVITY,
     BODIES,
     CLIENT,
     DRAIN,
     DRIFT,
+    ENDED,
     FETCHER,
     GATE,
     LIMITER,
@@ -106,6 +109,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
         several=sharing is not None,
     )
     app[STATS] = StatsFile(folder, time.time)
+    app[ENDED] = ActivityStore(folder, time.time, lambda: _keep(settings.config), entry_of)
     app[GATE] = Gate(time.monotonic)
     app[DRIFT] = Drift(_warn_of_unknown)
     app[LIMITER] = Limiter(time.monotonic)
@@ -127,10 +131,11 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
     async def state(app: web.Application) -> AsyncIterator[None]:
         await app[STATE].load()
         await app[STATS].load()
-        app[ACTIVITY] = Activity(app[STATS].stats)
+        app[ACTIVITY] = Activity(app[STATS].stats, app[ENDED].add)
         app[REQUEST_LOG] = RequestLog(app[ACTIVITY], settings.current)
         app[METRICS] = Metrics(app, app[STATS].stats)
         yield
+        await app[ENDED].finish()
         await app[STATS].finish()
         await app[STATE].finish()
         app[TIMERS].close()
@@ -188,6 +193,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
             owner.spawn(app[STATE].save(), name="save state")
             owner.spawn(app[STATE].watch(app[RENEWALS].wake, partial(_use_clearance, app)), name="watch state")
             owner.spawn(app[STATS].keep(), name="save statistics")
+            owner.spawn(app[ENDED].keep(), name="keep ended requests")
             owner.spawn(app[MODELS].keep_fresh(), name="refresh models")
             owner.spawn(app[MODELS].save(), name="save models")
             owner.spawn(app[RENEWALS].keep(), name="renew accounts")
@@ -227,6 +233,11 @@ def _use_clearance(app: web.Application) -> None:
     """Use a clearance that a command has stored: the site may let the bridge read its list of models again."""
     use_clearance(app)
     app[MODELS].wake()
+
+
+def _keep(config: Config) -> Keep:
+    """How much of ended requests is kept."""
+    return Keep(config.log.keep_days, config.log.keep_mb * 1024 * 1024)
 
 
 def _warn_of_unknown(kind: str) -> None:

@@ -1,16 +1,18 @@
-"""Running and recent requests, for the dashboard; ended requests are also recorded in the statistics."""
+"""Running and recent requests, for the dashboard; ended requests are also recorded in the statistics, and kept."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import attrgetter
 from typing import Final
 
+from bridge.activity.entry import Attempt, Entry
 from bridge.answering.stages import ToolsOutcome
 from bridge.statistics.counts import Outcome, ToolUse
 from bridge.statistics.stats import Stats
 from handlers.request.record import RequestRecord
+from upstream.protocol.errors import Reason
 
 #: How many ended requests are kept: those with a key, and separately those without, which must not displace them.
 MAX_RECENT: Final = 200
@@ -20,8 +22,10 @@ MAX_WITHOUT_KEY: Final = 20
 class Activity:
     """The requests for answers of models: the running ones and the last that ended."""
 
-    def __init__(self, stats: Stats) -> None:
+    def __init__(self, stats: Stats, keep: Callable[[RequestRecord], None]) -> None:
+        """`keep` takes each request that has ended."""
         self._stats = stats
+        self._keep = keep
         self._running: dict[int, RequestRecord] = {}
         self._recent: deque[RequestRecord] = deque(maxlen=MAX_RECENT)
         self._without_key: deque[RequestRecord] = deque(maxlen=MAX_WITHOUT_KEY)
@@ -46,12 +50,11 @@ class Activity:
         """Record the end of a request that was added, and release its answer's text."""
         if self._running.pop(record.number, None) is None:
             return
-        prompt_tokens = completion_tokens = 0
         tools = ToolUse()
         for answer in record.answers:
             usage = answer.upstream_usage()
-            prompt_tokens += usage.prompt
-            completion_tokens += usage.completion
+            record.prompt_tokens += usage.prompt
+            record.completion_tokens += usage.completion
             record.chunks += answer.said.chunks
             if answer.offers_tools:
                 tools = tools.plus(tool_use(answer.tools_outcome, answer.dropped_chars))
@@ -59,6 +62,7 @@ class Activity:
         record.answers.clear()
         record.lifetime = None
         (self._without_key if record.key is None else self._recent).append(record)
+        self._keep(record)
         self._stats.record(
             Outcome(
                 status=status,
@@ -68,13 +72,50 @@ class Activity:
                 key=record.key,
                 ttft=record.ttft,
                 chunks=record.chunks,
-                prompt_tokens=prompt_tokens,
-                completion_tokens=completion_tokens,
+                prompt_tokens=record.prompt_tokens,
+                completion_tokens=record.completion_tokens,
                 tools=tools,
                 api=record.api,
                 refused=record.refused,
             )
         )
+
+
+def entry_of(record: RequestRecord) -> Entry:
+    """An ended request as it is kept."""
+    headers, reason = record.headers, record.reason
+    status = record.status or 0
+    failed = (status >= 400 and status != 499) or reason not in (Reason.OK, Reason.CLIENT_GONE)
+    return Entry(
+        at=record.began,
+        id=record.request_id,
+        status=status,
+        word=reason.value,
+        seconds=record.seconds,
+        refused=record.refused and failed,
+        api=record.api or "",
+        key=record.key or "",
+        asked=record.model or "",
+        model=record.served or "",
+        account=record.account or "",
+        client=record.client,
+        code=record.code or "",
+        message=record.message or "",
+        attempts=tuple(
+            Attempt(made.account, max(0.0, made.at - record.began), made.seconds, made.status, made.reason.value)
+            for made in record.made
+        ),
+        first=record.ttft,
+        read=record.prompt_tokens,
+        written=record.completion_tokens,
+        conversation=headers.get("x-bridge-conversation", ""),
+        evaluation=headers.get("x-bridge-evaluation", ""),
+        ignored=headers.get("x-bridge-ignored", ""),
+        streamed=record.streamed,
+        messages=record.messages,
+        tools=record.tools,
+        prompt=record.prompt,
+    )
 
 
 def tool_use(outcome: ToolsOutcome | None, dropped_chars: int = 0) -> ToolUse:

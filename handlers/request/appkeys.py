@@ -11,6 +11,7 @@ from aiohttp import web
 from bridge.access.keys import ApiKey
 from bridge.access.limits import Limiter, SharedLimits
 from bridge.accounts.renewals import Renewals
+from bridge.activity.store import ActivityStore
 from bridge.answering.relay import Relay
 from bridge.config.schema import Config
 from bridge.dialects.dialect import Api
@@ -66,6 +67,7 @@ class Settings:
 SETTINGS: Final = web.AppKey("settings", Settings)
 STATE: Final = web.AppKey("state", State)
 STATS: Final = web.AppKey("stats", StatsFile)
+ENDED: Final[web.AppKey[ActivityStore[RequestRecord]]] = web.AppKey("ended", ActivityStore)
 ACTIVITY: Final = web.AppKey("activity", Activity)
 REQUEST_LOG: Final = web.AppKey("request_log", RequestLog)
 TASKS: Final = web.AppKey("tasks", TaskOwner)

@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass, field
 
 from bridge.answering.answer import Answer
+from bridge.answering.attempts import Made
+from bridge.answering.chat import ChatRequest
 from bridge.errors import ApiError
 from handlers.request.drain import AnswerLifetime
 from upstream.protocol.errors import Reason
@@ -40,6 +42,18 @@ class RequestRecord:
     status: int | None = None
     seconds: float = 0.0
     chunks: int = 0
+    streamed: bool = False
+    messages: int = 0
+    tools: int = 0
+    made: list[Made] = field(default_factory=list)  # attempts
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def note(self, chat: ChatRequest) -> None:
+        """Record what was asked for, besides its model."""
+        self.streamed, self.messages = chat.stream, len(chat.messages)
+        if chat.tools is not None:
+            self.tools = len(chat.tools.tools)
 
     def fail(self, error: ApiError) -> None:
         """Record the error that the caller gets."""

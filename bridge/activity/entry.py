@@ -1,0 +1,166 @@
+"""One ended request as it is kept: what was asked for, how it ended, and each attempt; never what was said.
+
+Its line is an object without the fields that have nothing to tell:
+
+    {"at": 1764500000.123, "id": "req_…", "status": 200, "word": "ok", "took": 5.2, "key": "laptop", "asked": "gpt-6.1",
+     "attempts": [["ada@example.org", 0.01, 0.81, 200, "ok"]], "first": 0.91, "read": 309, "written": 220, …}
+
+Times are unix seconds, durations seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from bridge.statistics.counts import HERE
+from upstream.protocol.surrogates import well_formed
+
+#: The longest of the texts that callers and the site may write, and the most attempts, in one line.
+MAX_TEXT_CHARS: Final = 1000
+MAX_PROMPT_CHARS: Final = 4096
+MAX_ATTEMPTS: Final = 20
+
+
+class Attempt(NamedTuple):
+    """One attempt with an account: when it began, in seconds after the request, and how long its answer took to begin.
+
+    `status` is the site's, None where it gave none; `word` is the word of diagnosis, `ok` for an answer that began.
+    """
+
+    account: str
+    began: float
+    seconds: float
+    status: int | None
+    word: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One ended request. `asked` is the model as the caller named it, `model` the one that was asked in the end.
+
+    `refused` is whether a rule of the bridge's own refused it. `conversation` is how it continued one, and why so;
+    `unkept` is how many requests without a key before it were not kept. `prompt` is None unless `log.debug` is set.
+    """
+
+    at: float
+    id: str
+    status: int
+    word: str
+    seconds: float
+    refused: bool = False
+    api: str = ""
+    key: str = ""
+    asked: str = ""
+    model: str = ""
+    account: str = ""
+    client: str = ""
+    code: str = ""
+    message: str = ""
+    attempts: tuple[Attempt, ...] = ()
+    first: float | None = None
+    read: int = 0
+    written: int = 0
+    conversation: str = ""
+    evaluation: str = ""
+    ignored: str = ""
+    streamed: bool = False
+    messages: int = 0
+    tools: int = 0
+    unkept: int = 0
+    prompt: str | None = None
+
+    @property
+    def ending(self) -> str:
+        """The word, marked if a rule of the bridge's own refused the request; as in the statistics."""
+        return f"{self.word}{HERE}" if self.refused else self.word
+
+    def to_line(self) -> bytes:
+        """The line, with its end."""
+        plain: dict[str, object] = {
+            "at": round(self.at, 3),
+            "id": self.id,
+            "status": self.status,
+            "word": self.word,
+            "took": round(self.seconds, 4),
+        }
+        if self.attempts:
+            plain["attempts"] = [
+                [_text(label), round(began, 3), round(seconds, 4), status, word]
+                for label, began, seconds, status, word in self.attempts[:MAX_ATTEMPTS]
+            ]
+        if self.first is not None:
+            plain["first"] = round(self.first, 4)
+        for name in _TEXTS:
+            if text := getattr(self, name):
+                plain[name] = _text(text)
+        for name in _NUMBERS:
+            if number := getattr(self, name):
+                plain[name] = number
+        if self.prompt is not None:
+            plain["prompt"] = _text(self.prompt, MAX_PROMPT_CHARS)
+        return orjson.dumps(plain, option=orjson.OPT_APPEND_NEWLINE)
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Entry:
+        """Read what `to_line` wrote; unknown fields are skipped. Raises ValueError."""
+        plain = orjson.loads(line)
+        try:
+            further: dict[str, Any] = {name: _str(plain[name]) for name in _TEXTS if name in plain}
+            further |= {name: kind(plain[name]) for name, kind in _NUMBERS.items() if name in plain}
+            return cls(
+                at=float(plain["at"]),
+                id=_str(plain["id"]),
+                status=int(plain["status"]),
+                word=_str(plain["word"]),
+                seconds=float(plain["took"]),
+                attempts=tuple(map(_attempt, plain.get("attempts", ()))),
+                first=None if plain.get("first") is None else float(plain["first"]),
+                prompt=None if plain.get("prompt") is None else _str(plain["prompt"]),
+                **further,
+            )
+        except (LookupError, TypeError, AttributeError, OverflowError) as error:
+            raise ValueError(f"a request is not kept in this form ({type(error).__name__})") from None
+
+
+def searched_text(line: bytes) -> str:
+    """The text of a line that a search looks through, folded; '' of one that cannot be read."""
+    try:
+        get = orjson.loads(line).get
+        return "\n".join([get(name, "") for name in _SEARCHED]).casefold()
+    except (ValueError, TypeError, AttributeError):
+        return ""
+
+
+_SEARCHED: Final = ("id", "asked", "model", "key", "client", "code", "message")
+_TEXTS: Final = (
+    *("api", "key", "asked", "model", "account", "client", "code", "message"),
+    *("conversation", "evaluation", "ignored"),
+)
+_NUMBERS: Final[dict[str, type[Any]]] = {
+    "refused": bool,
+    "read": int,
+    "written": int,
+    "streamed": bool,
+    "messages": int,
+    "tools": int,
+    "unkept": int,
+}
+
+
+def _attempt(row: Any) -> Attempt:
+    account, began, seconds, status, word = row
+    return Attempt(_str(account), float(began), float(seconds), None if status is None else int(status), _str(word))
+
+
+def _str(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _text(text: str, longest: int = MAX_TEXT_CHARS) -> str:
+    """A text as it fits into a line: cut, and without lone surrogates, which JSON cannot hold."""
+    return well_formed(text[:longest])

@@ -1,0 +1,101 @@
+"""The files of kept requests: `activity/<day>.jsonl` in the state folder, by the UTC day of writing.
+
+A day that grows long has several: `2026-11-30.jsonl`, `2026-11-30.002.jsonl`, …, so that the oldest can be dropped in
+pieces. Any number of processes may append: each batch is one write.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from bridge.state.documents import FOLDER_MODE, StateFolder
+
+FOLDER: Final = "activity"
+#: A file is at most this share of all that may be kept.
+SHARE: Final = 16
+
+_NAME: Final = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.(\d{3,6}))?\.jsonl")
+
+
+class Keep(NamedTuple):
+    """How much is kept: the days, today among them, and the bytes of all files."""
+
+    days: int
+    size: int
+
+
+class Part(NamedTuple):
+    """One file; parts are ordered by time."""
+
+    day: str
+    number: int
+    path: Path
+    size: int
+
+
+def parts_of(folder: StateFolder) -> list[Part]:
+    """The files that there are, the oldest first; blocking. Raises OSError."""
+    found = []
+    try:
+        with os.scandir(folder.path / FOLDER) as entries:
+            for each in entries:
+                if match := _NAME.fullmatch(each.name):
+                    with suppress(FileNotFoundError):  # another process has just dropped it
+                        size = each.stat(follow_symlinks=False).st_size
+                        found.append(Part(match[1], int(match[2] or 1), Path(each.path), size))
+    except FileNotFoundError:
+        return []
+    return sorted(found)
+
+
+def append(folder: StateFolder, lines: list[bytes], keep: Keep, now: float) -> None:
+    """Append lines, and remove from `lines` those that were written; then drop what is kept no longer; blocking.
+
+    Raises OSError and NotReadable: the lines that are left are to be written again.
+    """
+    home = folder.path / FOLDER
+    if not home.is_dir():
+        home.mkdir(FOLDER_MODE)  # not its parents: a state folder that is gone may be mounted again
+    parts = parts_of(folder)
+    day = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d}"
+    number = 1
+    if todays := [part for part in parts if part.day == day]:
+        number = todays[-1].number + (todays[-1].size >= keep.size // SHARE)
+    name = f"{day}.jsonl" if number == 1 else f"{day}.{number:03}.jsonl"
+    descriptor = folder.create(home / name, os.O_RDWR | os.O_APPEND)
+    try:
+        _write(descriptor, lines)
+    finally:
+        os.close(descriptor)
+    _drop(parts_of(folder), keep, now)
+
+
+def _write(descriptor: int, lines: list[bytes]) -> None:
+    """Write lines in as few pieces as the system takes, each line whole or, after a failure, again."""
+    size = os.fstat(descriptor).st_size
+    torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"  # by a process that was killed, or a full disk
+    while lines:
+        data = b"".join(lines)
+        written = os.write(descriptor, b"\n" + data if torn else data) - torn
+        if written == len(data):
+            lines.clear()
+            return
+        whole = data[: max(written, 0)].count(b"\n")
+        del lines[:whole]
+        torn = True  # the next write fails, or writes the whole line behind what there is of it
+
+
+def _drop(parts: list[Part], keep: Keep, now: float) -> None:
+    """Remove the files of days that are over, and the oldest while all together are too large."""
+    first = f"{datetime.fromtimestamp(now, UTC) - timedelta(days=keep.days - 1):%Y-%m-%d}"
+    size = sum(part.size for part in parts)
+    for part in parts:
+        if part.day >= first and size <= keep.size:
+            return
+        part.path.unlink(missing_ok=True)
+        size -= part.size

@@ -1,0 +1,216 @@
+"""Searching kept requests: by words, outcome, key, model, account and time; the newest first, in pages, with counts.
+
+Blocking, and for one thread at a time, as the index is.
+"""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from bridge.activity.entry import Entry, searched_text
+from bridge.activity.index import FACETS, Index, PartIndex, entries
+from bridge.state.documents import StateFolder
+from bridge.statistics.counts import HERE
+from upstream.protocol.errors import Reason
+
+#: Entries on a page.
+PAGE_SIZE: Final = 50
+#: Rows that are filtered before other threads may go on: about a millisecond.
+_PIECE_ROWS: Final = 4000
+#: How many searches for words are remembered, so that a page that refreshes itself reads only what is new.
+_REMEMBERED: Final = 8
+#: Outcomes that stand for several words: what failed, and what the bridge itself refused.
+FAILED: Final = "failed"
+REFUSED: Final = "refused"
+
+_ENDED_WELL: Final = (Reason.OK.value, Reason.CLIENT_GONE.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is looked for; what is empty does not matter.
+
+    `words` must all be in the request's id, models, key, client, code or message, in any case. `outcome` is a word of
+    diagnosis, marked as in the statistics if the bridge itself refused, or FAILED or REFUSED. Times are unix seconds.
+    """
+
+    words: tuple[str, ...] = ()
+    outcome: str = ""
+    key: str = ""
+    model: str = ""
+    account: str = ""
+    since: float | None = None
+    until: float | None = None
+
+
+class Found(NamedTuple):
+    """One page of what was found. `total` is all of it; `first` counts from 1.
+
+    `outcomes` counts what the query would find without its outcome; `keys`, `models` and `accounts` are the commonest
+    names in all that is kept.
+    """
+
+    entries: Sequence[Entry]
+    total: int
+    first: int
+    page: int
+    pages: int
+    outcomes: Counter[str]
+    keys: Sequence[str]
+    models: Sequence[str]
+    accounts: Sequence[str]
+
+
+def has_outcome(ending: str, outcome: str) -> bool:
+    """Whether a request that ended so is one of those that an outcome means."""
+    if outcome == REFUSED:
+        return ending.endswith(HERE)
+    if outcome == FAILED:
+        return not ending.endswith(HERE) and ending not in _ENDED_WELL
+    return not outcome or ending == outcome
+
+
+class Searches:
+    """The kept requests of a state folder, to be searched."""
+
+    def __init__(self, folder: StateFolder) -> None:
+        self._index = Index(folder)
+        self._texts: OrderedDict[tuple[str, ...], dict[str, tuple[int, array[int]]]] = OrderedDict()
+
+    def find(self, query: Query, page: int = 1, size: int = PAGE_SIZE) -> Found:
+        """Find a page, the last one if there are fewer. Raises OSError."""
+        self._index.refresh()
+        facets = self._numbers(query)
+        hits: list[tuple[PartIndex, list[int]]] = []
+        outcomes: Counter[int] = Counter()
+        wanted = {number for name, number in self._index.names[0].numbers.items() if has_outcome(name, query.outcome)}
+        for part in self._index.parts:
+            rows = list(self._rows(part, query, facets))
+            endings = part.facets[0]
+            outcomes.update(map(endings.__getitem__, rows))
+            hits.append((part, [row for row in rows if endings[row] in wanted] if query.outcome else rows))
+        total = sum(len(rows) for _, rows in hits)
+        pages = max(1, -(-total // size))
+        page = min(max(1, page), pages)
+        names = self._index.names[0].names
+        return Found(
+            list(_newest(hits, (page - 1) * size, size)),
+            total,
+            (page - 1) * size + 1,
+            page,
+            pages,
+            Counter({names[number]: count for number, count in outcomes.items()}),
+            *(self._commonest(column) for column in range(1, len(FACETS))),
+        )
+
+    def get(self, request_id: str) -> Entry | None:
+        """The last request with this id, if it is kept. Raises OSError."""
+        self._index.refresh()
+        needle = f'"id":"{request_id}"'.encode()
+        for part in reversed(self._index.parts):
+            data = part.part.path.read_bytes()
+            place = len(data)
+            while (place := data.rfind(needle, 0, place)) >= 0:
+                row = part.row_at(place)
+                for entry in entries(part, [row] if row >= 0 else []):
+                    if entry.id == request_id:
+                        return entry
+        return None
+
+    def _numbers(self, query: Query) -> list[tuple[int, int]]:
+        """The facets asked for, as (column, number); -1 for a name that nothing has."""
+        asked = ("", query.key, query.model, query.account)
+        return [(column, self._index.names[column].numbers.get(name, -1)) for column, name in enumerate(asked) if name]
+
+    def _rows(self, part: PartIndex, query: Query, facets: Sequence[tuple[int, int]]) -> Iterator[int]:
+        """The rows of a file that match all but the outcome, in its order."""
+        rows: Iterable[int] = self._with_words(part, query.words) if query.words else range(len(part))
+        since = float("-inf") if query.since is None else query.since
+        until = float("inf") if query.until is None else query.until
+        columns = [(part.facets[column], number) for column, number in facets]
+        timed = query.since is not None or query.until is not None
+        if not columns and not timed:
+            yield from rows
+            return
+        for count, row in enumerate(rows):
+            if count % _PIECE_ROWS == 0:
+                time.sleep(0)
+            if timed and not since <= part.at[row] < until:
+                continue
+            if all(column[row] == number for column, number in columns):
+                yield row
+
+    def _with_words(self, part: PartIndex, words: tuple[str, ...]) -> array[int]:
+        """The rows of a file that have all words; what was searched before is not searched again."""
+        known = self._texts.setdefault(words, {})
+        self._texts.move_to_end(words)
+        while len(self._texts) > _REMEMBERED:
+            self._texts.popitem(last=False)
+        done, rows = known.get(part.part.path.name, (0, array("I")))
+        if done > len(part):
+            done, rows = 0, array("I")
+        if done < len(part):
+            rows.extend(_search(part, done, words))
+            known[part.part.path.name] = len(part), rows
+        return rows
+
+    def _commonest(self, column: int, most: int = 200) -> list[str]:
+        counts: Counter[int] = Counter()
+        for part in self._index.parts:
+            counts.update(part.counts(column))
+        names = self._index.names[column].names
+        return sorted(filter(None, (names[number] for number, _ in counts.most_common(most))))
+
+
+def _newest(hits: Sequence[tuple[PartIndex, list[int]]], skip: int, count: int) -> Iterator[Entry]:
+    for part, rows in reversed(hits):
+        if skip >= len(rows):
+            skip -= len(rows)
+            continue
+        newest = rows[::-1][skip : skip + count]
+        yield from entries(part, newest)
+        skip, count = 0, count - len(newest)
+        if not count:
+            return
+
+
+def _search(part: PartIndex, first: int, words: tuple[str, ...]) -> Iterator[int]:
+    """The rows from `first` on that have all words, which are folded already."""
+    start = part.offsets[first]
+    with part.part.path.open("rb") as file:
+        file.seek(start)
+        data = file.read(part.read - start)
+    # A word that is written in the line as it is must be found there; the others are looked for in every line.
+    plain = [word.encode() for word in words if word.isascii() and word.isprintable() and not set(word) & set('"\\')]
+    low = data.lower() if plain else data
+    rows = _candidates(part, first, low, start, max(plain, key=len)) if plain else iter(range(first, len(part)))
+    for count, row in enumerate(rows):
+        if count % 100 == 0:
+            time.sleep(0)
+        begins, ends = part.offsets[row] - start, part.ends(row) - start
+        if plain and not all(low.find(word, begins, ends) >= 0 for word in plain):
+            continue
+        text = searched_text(data[begins:ends].partition(b"\n")[0])
+        if all(word in text for word in words):
+            yield row
+
+
+def _candidates(part: PartIndex, first: int, low: bytes, start: int, word: bytes) -> Iterator[int]:
+    """The rows from `first` on in whose bytes a word is."""
+    place, row = low.find(word), first - 1
+    while place >= 0:
+        found = part.row_at(start + place)
+        if found > row:
+            row = found
+            yield row
+        place = low.find(word, part.ends(row) - start)
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """The words of a search box, folded."""
+    return tuple(dict.fromkeys(text.casefold().split()))

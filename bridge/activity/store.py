@@ -1,0 +1,110 @@
+"""Keeps ended requests: collected in memory, and written in batches by one task, off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Final, Generic, TypeVar
+
+from bridge.activity.entry import Entry
+from bridge.activity.files import Keep, append
+from bridge.state.documents import StateFolder
+from bridge.state.regular_file import NotReadable
+
+T = TypeVar("T")
+
+#: The interval between batches, in seconds: a crash loses at most the requests of this time.
+BATCH_SECONDS: Final = 2.0
+#: The most lines that wait for a disk that refuses; beyond it the oldest are lost.
+MAX_WAITING: Final = 10_000
+#: Requests without a key, which anybody can make, must not push out those of callers: so many are kept at once, and
+#: then one in so many seconds.
+STRANGERS: Final = 20
+STRANGER_SECONDS: Final = 60.0
+
+_logger: Final = logging.getLogger(__name__)
+
+
+class ActivityStore(Generic[T]):
+    """Keeps what is given to `add`. Owned by the app: `keep` runs as a task, `finish` comes last.
+
+    `entry_of` turns what was given into an entry; it is called in a thread, once the request has ended.
+    """
+
+    def __init__(
+        self,
+        folder: StateFolder,
+        clock: Callable[[], float],
+        keep: Callable[[], Keep],
+        entry_of: Callable[[T], Entry],
+    ) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._keep = keep
+        self._entry_of = entry_of
+        self._new: list[T] = []
+        self._lines: list[bytes] = []
+        self._failing = False
+        self._lock = asyncio.Lock()
+        self._room = float(STRANGERS)
+        self._filled_at = clock()
+        self._unkept = 0
+        #: Takes one ended request.
+        self.add: Callable[[T], None] = self._new.append
+
+    async def keep(self) -> None:
+        """Write batches, until cancelled."""
+        while True:
+            await asyncio.sleep(BATCH_SECONDS)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what has come since the last batch. A failure is logged once; the lines are written later."""
+        await asyncio.shield(self._flush())  # a caller that is cancelled must not leave a batch half written
+
+    async def finish(self) -> None:
+        """Write a last time; what cannot be written is lost."""
+        await self.flush()
+        if self._lines:
+            _logger.error("the last %d requests could not be kept for Activity", len(self._lines))
+
+    async def _flush(self) -> None:
+        async with self._lock:
+            if not self._new and not self._lines:
+                return
+            new = self._new[:]
+            del self._new[: len(new)]
+            await self._folder.threads.run(self._write, new)
+
+    def _write(self, new: list[T]) -> None:
+        """Write in a thread, one batch at a time."""
+        self._lines += [entry.to_line() for entry in self._kept(map(self._entry_of, new))]
+        try:
+            append(self._folder, self._lines, self._keep(), self._clock())
+        except (OSError, NotReadable) as error:
+            if not self._failing:
+                _logger.error("requests cannot be kept for Activity and wait in memory: %s", error)
+            self._failing = True
+            del self._lines[: max(0, len(self._lines) - MAX_WAITING)]
+        else:
+            if self._failing:
+                _logger.info("requests are kept for Activity again")
+            self._failing = False
+
+    def _kept(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """The entries without those of strangers for which there is no room; the next one says how many those were."""
+        for entry in entries:
+            if entry.key:
+                yield entry
+                continue
+            now = self._clock()
+            self._room = min(STRANGERS, self._room + max(0.0, now - self._filled_at) / STRANGER_SECONDS)
+            self._filled_at = now
+            if self._room < 1:
+                self._unkept += 1
+                continue
+            self._room -= 1
+            yield replace(entry, unkept=self._unkept)
+            self._unkept = 0

@@ -1,0 +1,233 @@
+"""Ended requests outlive a stop, and a kill but for the last batch; they stay within their bound; a disk may refuse."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import stat
+import time
+from pathlib import Path
+
+import pytest
+from counted import Clock
+from ended import DAY, KEEP, NOW, ended, files, mixed, prepared, write
+
+from bridge.activity import store as module
+from bridge.activity.entry import Entry
+from bridge.activity.files import Keep, parts_of
+from bridge.activity.search import Query, Searches
+from bridge.activity.store import MAX_WAITING, STRANGERS, ActivityStore
+from bridge.state.documents import StateFolder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StateFolder:
+    return prepared(tmp_path / "state")
+
+
+def store_of(folder: StateFolder, clock: Clock | None = None, keep: Keep = KEEP) -> ActivityStore[Entry]:
+    return ActivityStore(folder, clock or Clock(NOW), lambda: keep, lambda entry: entry)
+
+
+def kept(folder: StateFolder) -> list[str]:
+    """The ids of all that is kept, the newest first."""
+    return [entry.id for entry in Searches(folder).find(Query(), size=10**6).entries]
+
+
+async def test_a_batch_is_appended_to_the_file_of_its_day(folder: StateFolder) -> None:
+    clock = Clock(NOW)
+    store = store_of(folder, clock)
+    await store.flush()
+    assert not (folder.path / "activity").exists()
+    for number in range(3):
+        store.add(ended(number))
+        await store.flush()
+    clock.now += DAY
+    store.add(ended(3))
+    await store.flush()
+    assert [(file.name, file.read_bytes().count(b"\n")) for file in files(folder)] == [
+        ("2026-11-30.jsonl", 3),
+        ("2026-12-01.jsonl", 1),
+    ]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (*files(folder), folder.path / "activity")] == [
+        *(0o600, 0o600, 0o700)
+    ]
+    assert kept(folder) == [ended(number).id for number in (3, 2, 1, 0)]
+
+
+def test_a_kill_loses_at_most_the_last_batch(folder: StateFolder) -> None:
+    reading, writing = os.pipe()
+    if not (pid := os.fork()):
+        os.close(reading)
+        try:
+            asyncio.run(_keep_for_ever(folder, writing))
+        finally:
+            os._exit(1)  # a forked child must never return into pytest
+    os.close(writing)
+    with os.fdopen(reading, "rb") as reports:
+        lines = [reports.readline() for _ in range(20)]
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        lines += reports.readlines()
+    written = int(lines[-1])
+    ids = kept(folder)
+    assert ids == [ended(number).id for number in reversed(range(len(ids)))], "no request twice, none missing between"
+    assert written <= len(ids) <= written + 7
+
+
+async def _keep_for_ever(folder: StateFolder, reports: int) -> None:
+    store, number = ActivityStore(folder, time.time, lambda: KEEP, lambda entry: entry), 0
+    while True:
+        for _ in range(7):
+            store.add(ended(number))
+            number += 1
+        await store.flush()
+        os.write(reports, f"{number}\n".encode())
+
+
+@pytest.mark.parametrize("torn", [b'{"at": 1.5, "id": "req_', b"\x00\x00", b"{}"])
+async def test_a_torn_last_line_is_skipped_and_ended_first(torn: bytes, folder: StateFolder) -> None:
+    write(folder, [ended(0)])
+    with files(folder)[0].open("ab") as file:
+        file.write(torn)
+    assert kept(folder) == [ended(0).id]
+    store = store_of(folder)
+    store.add(ended(1))
+    await store.finish()
+    assert kept(folder) == [ended(1).id, ended(0).id]
+
+
+async def test_what_is_cancelled_is_written_once(folder: StateFolder) -> None:
+    store = store_of(folder)
+    for number in range(20):
+        store.add(ended(number))
+        flushing = asyncio.get_running_loop().create_task(store.flush())
+        await asyncio.sleep(0)
+        flushing.cancel()
+        await asyncio.gather(flushing, return_exceptions=True)
+    await store.finish()
+    assert kept(folder) == [ended(number).id for number in reversed(range(20))]
+
+
+# --- a disk that refuses ---
+
+
+async def test_a_folder_that_is_gone_is_said_once_and_nothing_is_lost_meanwhile(
+    folder: StateFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    store = store_of(folder)
+    away = folder.path.rename(folder.path.with_name("away"))
+    for number in range(3):
+        store.add(ended(number))
+        await store.flush()
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "wait in memory" in caplog.text
+    away.rename(folder.path)
+    await store.flush()
+    assert kept(folder) == [ended(number).id for number in (2, 1, 0)]
+    assert "are kept for Activity again" in caplog.text
+
+
+async def test_a_disk_that_takes_half_a_line_gets_it_again(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, room, real = store_of(folder), [700], os.write
+
+    def full(descriptor: int, data: bytes) -> int:
+        if not room[0]:
+            raise OSError(28, "No space left on device")
+        size = min(len(data), room[0])
+        room[0] -= size
+        return real(descriptor, data[:size])
+
+    monkeypatch.setattr(os, "write", full)
+    for number in range(4):
+        store.add(ended(number))
+    await store.flush()
+    assert kept(folder) == [ended(0).id], "one and a half fit"
+    room[0] = 10**6
+    store.add(ended(4))
+    await store.finish()
+    assert kept(folder) == [ended(number).id for number in (4, 3, 2, 1, 0)]
+
+
+async def test_what_waits_for_a_disk_is_bounded(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "MAX_WAITING", 10)
+    assert MAX_WAITING > 10
+    store = store_of(folder)
+    (folder.path / "activity").touch()  # no folder
+    for number in range(25):
+        store.add(ended(number))
+        await store.flush()
+    await store.finish()
+    assert "the last 10 requests could not be kept" in caplog.text
+    (folder.path / "activity").unlink()
+    await store.finish()
+    assert kept(folder) == [ended(number).id for number in reversed(range(15, 25))]
+
+
+# --- bounds ---
+
+
+async def test_the_oldest_days_go_first(folder: StateFolder) -> None:
+    clock = Clock(NOW)
+    store = store_of(folder, clock, Keep(days=3, size=KEEP.size))
+    for day in range(6):
+        clock.now = NOW + day * DAY
+        store.add(ended(day))
+        await store.flush()
+    assert [file.name for file in files(folder)] == [f"2026-12-0{day}.jsonl" for day in (3, 4, 5)]
+    clock.now += 30 * DAY
+    store.add(ended(9))
+    await store.flush()
+    assert kept(folder) == [ended(9).id]
+
+
+async def test_a_long_day_has_several_files_and_all_together_stay_within_the_bound(folder: StateFolder) -> None:
+    keep = Keep(days=14, size=64 * 1024)
+    store = store_of(folder, keep=keep)
+    for batch in range(40):
+        for number in range(10):
+            store.add(ended(batch * 10 + number))
+        await store.flush()
+        assert sum(part.size for part in parts_of(folder)) <= keep.size
+    names = [file.name for file in files(folder)]
+    assert len(names) > 8
+    assert "2026-11-30.jsonl" not in names
+    newest = kept(folder)
+    assert newest == [ended(number).id for number in reversed(range(400 - len(newest), 400))]
+    assert len(newest) > 100
+
+
+async def test_strangers_do_not_push_out_callers(folder: StateFolder) -> None:
+    clock = Clock(NOW)
+    store = store_of(folder, clock)
+    for number in range(500):
+        store.add(ended(number, key=""))
+    store.add(ended(1000))
+    await store.flush()
+    assert len(kept(folder)) == STRANGERS + 1
+    clock.now += 61
+    for number in range(2):
+        store.add(ended(2000 + number, key=""))
+    await store.flush()
+    newest = Searches(folder).find(Query()).entries[0]
+    assert (newest.id, newest.unkept) == (ended(2000).id, 500 - STRANGERS)
+    assert len(kept(folder)) == STRANGERS + 2
+
+
+async def test_other_files_are_left_alone(folder: StateFolder) -> None:
+    write(folder, mixed(5, random.Random(1)))
+    other = folder.path / "activity" / "notes.txt"
+    other.write_text("mine")
+    store = store_of(folder, Clock(NOW + 99 * DAY))
+    store.add(ended(1))
+    await store.flush()
+    assert other.read_text() == "mine"
+    assert kept(folder) == [ended(1).id]
