@@ -28,6 +28,10 @@ _ROOM_CONNECTIONS: Final = 8
 _PAUSE_SECONDS: Final = 0.1
 #: How long it pauses when there is no room and no connection may be evicted yet, in seconds.
 _FULL_SECONDS: Final = 0.005
+#: How long a worker that has more connections than another leaves new ones to that, in seconds, and how many it accepts
+#: itself after that all the same, since the other may hang.
+_LEAVE_SECONDS: Final = 0.01
+_HELP_CONNECTIONS: Final = 8
 #: How long an idle connection is kept, and how long a caller may take to send its first request's head, in seconds:
 #: longer than nginx's 60 and Caddy's 120, or a proxy that reuses a connection would answer 502.
 KEEPALIVE_SECONDS: Final = 130.0
@@ -49,7 +53,10 @@ class Connection(asyncio.BufferedProtocol, Evictable):
 
 
 class Listener:
-    """Accepts connections on one bound socket until it is closed; `owner_of` finds the owner of a key's secret."""
+    """Accepts connections on one bound socket until it is closed; `owner_of` finds the owner of a key's secret.
+
+    `is_ahead` is for one of several workers: told the number of its connections, it says whether another has far fewer.
+    """
 
     def __init__(
         self,
@@ -58,12 +65,15 @@ class Listener:
         connection: Callable[[], Connection],
         tls: ssl.SSLContext | None,
         owner_of: Callable[[str], str | None] = lambda _: None,
+        is_ahead: Callable[[int], bool] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sock = sock
         self._strangers = strangers
         self._connection = connection
         self._tls = tls
+        self._is_ahead = is_ahead
+        self._help = 0  # connections that are accepted though other workers have fewer
         self._least = LEAST_SECONDS if tls is None else LEAST_TLS_SECONDS
         self._beginning: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
@@ -115,6 +125,12 @@ class Listener:
             if not self._strangers.has_room(self._least):
                 self._rest(_FULL_SECONDS)
                 return
+            if self._is_ahead is not None and self._is_ahead(self._strangers.connections):
+                if not self._help:
+                    self._help = _HELP_CONNECTIONS
+                    self._rest(_LEAVE_SECONDS)
+                    return
+                self._help -= 1
             try:
                 sock, _ = self._sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionError):

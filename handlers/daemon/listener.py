@@ -33,6 +33,7 @@ from handlers.request.answers import error_response
 from handlers.request.appkeys import SETTINGS, STATE, STRANGERS
 from handlers.request.cors import cors_headers
 from handlers.request.middlewares import request_id
+from handlers.workers.link import LINK
 from upstream.http.tls_buffers import shrink_tls_buffers
 
 #: How many bytes a body's framing and trailers may take beyond the size of the body itself.
@@ -311,7 +312,12 @@ async def listen(runner: web.AppRunner, sockets: Sequence[socket.socket], tls: s
     buffer = memoryview(bytearray(_KNOWN_READ_BYTES))
     make = partial(BridgeProtocol, strangers, buffer, partial(_cors_origins, runner.app), server, loop)
     owner_of = partial(_owner_of, runner.app)
-    return [Listener(sock, strangers, make, tls, owner_of) for sock in sockets]
+    link = runner.app.get(LINK)
+    is_ahead = None if link is None else link.is_ahead
+    if is_ahead is not None:
+        strangers.on_fewer = is_ahead
+        is_ahead(strangers.connections)
+    return [Listener(sock, strangers, make, tls, owner_of, is_ahead) for sock in sockets]
 
 
 def _owner_of(app: web.Application, secret: str) -> str | None:

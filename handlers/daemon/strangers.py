@@ -52,6 +52,8 @@ class Strangers:
     def __init__(self, limit: int, clock: Callable[[], float]) -> None:
         #: The limit of open files for connections: a known or kept one counts twice, with its connection to the site.
         self.limit = limit
+        #: Called with the number of connections after each that was removed.
+        self.on_fewer: Callable[[int], object] | None = None
         self._clock = clock
         self._strangers: dict[Evictable, tuple[float, int]] = {}  # its time and round of accepting; the oldest first
         self._round = 0
@@ -70,6 +72,11 @@ class Strangers:
     def open_files(self) -> int:
         """The open files of all connections, including those to the site."""
         return len(self._strangers) + 2 * (len(self._kept) + len(self._known))
+
+    @property
+    def connections(self) -> int:
+        """The connections of all callers."""
+        return len(self._strangers) + len(self._kept) + len(self._known)
 
     @property
     def held(self) -> int:
@@ -141,6 +148,8 @@ class Strangers:
         """Remove a closed connection."""
         self._forget(connection)
         self._known.discard(connection)
+        if self.on_fewer is not None:
+            self.on_fewer(self.connections)
 
     def hold(self, connection: Evictable, size: int) -> None:
         """Count `size` bytes read from a stranger; beyond the limit, evict the one of the oldest that sent most."""

@@ -5,6 +5,7 @@
                       measures    list      [round, the worker's metrics]: when asked, every few seconds, at its end
                       gather      number    asks for everybody's metrics
     parent → worker   roster      list      all workers with their states and reports (`Row`), when one has changed
+                      succeeded   null      its successor serves; SIGTERM follows
                       measure     number    asks for the worker's metrics, by the number of a round
                       gathered    list      [number, metrics of the others, counts of those that have ended]
 

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from bridge.tasks import TaskOwner
 from handlers.daemon.notify import Notifier
+from handlers.workers.board import Board
 from handlers.workers.counts import Family
 from handlers.workers.lines import Lines
 from handlers.workers.place import Place
@@ -67,6 +68,9 @@ class Link:
 
     def __init__(self, place: Place, on_orphaned: Callable[[], None]) -> None:
         self.number = place.number
+        #: Whether another worker has taken its place: this one is to drain, and has time.
+        self.has_successor = False
+        self._board = Board(place.board)
         #: All workers, this one too, as the parent told last; empty before that.
         self.roster: tuple[Row, ...] = ()
         self._place = place
@@ -85,6 +89,11 @@ class Link:
         return ToParent(
             watchdog_seconds=self._place.watchdog_seconds, tell=lambda state: self._lines.send("notify", state)
         )
+
+    def is_ahead(self, connections: int) -> bool:
+        """Note how many connections this worker has; return whether another has so few that new ones should be its."""
+        self._board.write(self.number, connections)
+        return self._board.is_ahead(self.number)
 
     def keep(
         self, tasks: TaskOwner, report: Callable[[], Mapping[str, Any]], measure: Callable[[], Awaitable[list[Family]]]
@@ -137,6 +146,8 @@ class Link:
         match kind, value:
             case "roster", list(rows):
                 self.roster = tuple(map(Row.read, rows))
+            case "succeeded", None:
+                self.has_successor = True
             case "measure", int(number):
                 self._round = number
                 self._measure_now.set()

@@ -46,6 +46,7 @@ from bridge.state.documents import StateFolder
 from bridge.tasks import TaskOwner
 from handlers.daemon.notify import Notifier, report_status
 from handlers.daemon.sockets import address, bind, inherit
+from handlers.workers.board import Board
 from handlers.workers.gathering import Gathering
 from handlers.workers.lines import State
 from handlers.workers.process import Recipe, Worker
@@ -99,6 +100,8 @@ class Parent:
         self._living: set[Worker] = set()
         self._notifier = Notifier.inherited(os.environ)
         self._gathering = Gathering(self._living)
+        self._board_file = Board.create(config.server.workers)
+        self._board = Board(os.dup(self._board_file))
         self._reading = Threads("configuration", 1)
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
@@ -125,27 +128,35 @@ class Parent:
         """How to start workers. They hold the folder's lock with the parent, until the last of them has ended."""
         interval = min(SILENT_SECONDS, self._notifier.watchdog_seconds or SILENT_SECONDS)
         environ = {**os.environ, "LMARENA_BRIDGE_SERVER__STATE_DIR": str(folder.path.absolute())}
-        descriptors = [sock.fileno() for sock in sockets]
-        return Recipe(self._command, environ, descriptors, (lock,), interval, secrets.token_urlsafe(16))
+        listening = [sock.fileno() for sock in sockets]
+        code = secrets.token_urlsafe(16)
+        return Recipe(self._command, environ, listening, self._board_file, (lock,), interval, code)
 
     async def _serve(self, recipe: Recipe, sock: socket.socket) -> None:
         async with TaskOwner() as tasks:
-            tasks.spawn(self._begin(tasks, recipe, sock), name="start workers")
-            tasks.spawn(self._reload_when_told(), name="reload")
-            tasks.spawn(self._restart_when_told(recipe), name="restart workers")
-            tasks.spawn(report_status(self._notifier, self._status), name="status")
-            tasks.spawn(self._gathering.keep(), name="gather metrics")
-            tasks.spawn(self._watch(recipe.watchdog_seconds), name="watch workers")
+            keepers = [tasks.spawn(self._keep(slot, recipe), name=f"worker {slot.number}") for slot in self._slots]
+            others = (
+                tasks.spawn(self._begin(sock), name="begin"),
+                tasks.spawn(self._reload_when_told(), name="reload"),
+                tasks.spawn(self._restart_when_told(recipe), name="restart workers"),
+                tasks.spawn(report_status(self._notifier, self._status), name="status"),
+                tasks.spawn(self._gathering.keep(), name="gather metrics"),
+                tasks.spawn(self._watch(recipe.watchdog_seconds), name="watch workers"),
+            )
+            for task in (*keepers, *others):
+                task.add_done_callback(self._task_ended)
             await self._stop.wait()
         self._notifier.stopping()
         await self._end_all()
 
-    async def _begin(self, tasks: TaskOwner, recipe: Recipe, sock: socket.socket) -> None:
-        """Start all workers; worker 1 alone at first, so that what is wrong with all is said once."""
-        for slot in self._slots:
-            tasks.spawn(self._keep(slot, recipe), name=f"worker {slot.number}")
-            if slot is self._slots[0]:
-                await slot.was_ready.wait()
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        """End the daemon after a mistake of ours, for the service manager to start it again: half a parent is none."""
+        if not task.cancelled() and task.exception() is not None:
+            self._statuses.append(1)
+            self._stop.set()
+
+    async def _begin(self, sock: socket.socket) -> None:
+        """Say that the daemon is ready once all workers have been."""
         for slot in self._slots:
             await slot.was_ready.wait()
         self._is_ready.set()
@@ -153,7 +164,9 @@ class Parent:
         self._notifier.ready()
 
     async def _keep(self, slot: _Slot, recipe: Recipe) -> None:
-        """Keep a worker in its place, until cancelled."""
+        """Keep a worker in its place, until cancelled. Worker 1 starts alone: what is wrong with all is said once."""
+        if slot is not self._slots[0]:
+            await self._slots[0].was_ready.wait()
         while True:
             worker = slot.worker = slot.worker or await self._start(slot, recipe)
             if await worker.begun():
@@ -194,6 +207,8 @@ class Parent:
 
     def _gone(self, worker: Worker) -> None:
         self._living.discard(worker)
+        if not any(other.number == worker.number for other in self._living):
+            self._board.leave(worker.number)
         self._gathering.retire(worker)
 
     def _give_up(self, slot: _Slot, status: int) -> None:
@@ -233,6 +248,7 @@ class Parent:
             return False
         before, slot.worker, slot.deaths = slot.worker, successor, 0
         if before is not None:
+            before.send("succeeded")
             await before.end(self._config.server.drain_seconds + KILL_SECONDS)
         return True
 

@@ -11,13 +11,14 @@ VARIABLE: Final = "LMARENA_BRIDGE_PLACE"
 
 
 class Place(NamedTuple):
-    """The worker's number, from 1; the descriptors of its link to the parent and of the listening sockets.
+    """The worker's number, from 1; the descriptors of its link to the parent, of the board, and of the sockets.
 
     The parent expects a sign of life every `watchdog_seconds`. The `setup_code` is that of all workers.
     """
 
     number: int
     link: int
+    board: int
     sockets: tuple[int, ...]
     watchdog_seconds: float
     setup_code: str
@@ -25,7 +26,7 @@ class Place(NamedTuple):
     def write(self) -> str:
         """The variable's value."""
         sockets = ",".join(map(str, self.sockets))
-        return f"{self.number} {self.link} {sockets} {self.watchdog_seconds} {self.setup_code}"
+        return f"{self.number} {self.link} {self.board} {sockets} {self.watchdog_seconds} {self.setup_code}"
 
     @classmethod
     def inherited(cls, environ: MutableMapping[str, str]) -> Self | None:
@@ -33,8 +34,8 @@ class Place(NamedTuple):
         text = environ.pop(VARIABLE, "")
         if not text:
             return None
-        number, link, sockets, seconds, code = text.split(" ")
-        return cls(int(number), int(link), tuple(map(int, sockets.split(","))), float(seconds), code)
+        number, link, board, sockets, seconds, code = text.split(" ")
+        return cls(int(number), int(link), int(board), tuple(map(int, sockets.split(","))), float(seconds), code)
 
     def open(self) -> list[socket.socket]:
         """The listening sockets, which no child process inherits."""

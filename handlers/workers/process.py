@@ -21,11 +21,12 @@ ABORT_SECONDS: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How workers are started: the command, the listening sockets, other descriptors to pass, and what a place has."""
+    """How workers are started: the command, what their places have, and other descriptors to pass."""
 
     command: Sequence[str]
     environ: Mapping[str, str]
     sockets: Sequence[int]
+    board: int
     kept: Sequence[int]
     watchdog_seconds: float
     setup_code: str = field(repr=False)
@@ -66,15 +67,14 @@ class Worker:
         """Start the process. Raises OSError."""
         ours, theirs = socket.socketpair()
         with theirs:
-            place = Place(
-                self.number, theirs.fileno(), tuple(recipe.sockets), recipe.watchdog_seconds, recipe.setup_code
-            )
+            sockets, seconds, code = tuple(recipe.sockets), recipe.watchdog_seconds, recipe.setup_code
+            place = Place(self.number, theirs.fileno(), recipe.board, sockets, seconds, code)
             try:
                 # A group of its own, so that Ctrl-C in a terminal reaches the parent alone, which passes it on.
                 self.process = subprocess.Popen(  # noqa: ASYNC220, S603 — returns once exec has begun; our own command
                     recipe.command,
                     env={**recipe.environ, VARIABLE: place.write()},
-                    pass_fds=(theirs.fileno(), *recipe.sockets, *recipe.kept),
+                    pass_fds=(theirs.fileno(), recipe.board, *recipe.sockets, *recipe.kept),
                     process_group=0,
                 )
             except OSError:

@@ -17,6 +17,7 @@ import pytest
 from process import START_SECONDS, DaemonProcess, Home
 from streams import Newcomers, Play, begin, post
 from workers import serving
+from yarl import URL
 
 from upstream.arena import Arena
 
@@ -106,6 +107,7 @@ async def test_a_restart_one_after_the_other_refuses_nobody(
     async with serving(home) as daemon, asyncio.TaskGroup() as calls:
         before = children(daemon)
         callers = await begin(calls, http, daemon, home, *prompts)
+        assert min(connections(daemon)) >= streams / 10  # about half of them, where nothing else runs
         newcomers = Newcomers(home, daemon, pace)
         coming = calls.create_task(newcomers.come())
         daemon.signal(signal.SIGUSR1)
@@ -129,6 +131,15 @@ async def test_a_restart_one_after_the_other_refuses_nobody(
 
 def children(daemon: DaemonProcess) -> list[int]:
     return [child.pid for child in psutil.Process(daemon.process.pid).children()]
+
+
+def connections(daemon: DaemonProcess) -> list[int]:
+    """How many connections each worker has."""
+    port = URL(daemon.origin).port
+    return [
+        sum(each.status == psutil.CONN_ESTABLISHED and each.laddr.port == port for each in child.net_connections("tcp"))
+        for child in psutil.Process(daemon.process.pid).children()
+    ]
 
 
 async def all_serve(http: aiohttp.ClientSession, daemon: DaemonProcess, home: Home) -> None:

@@ -1,0 +1,116 @@
+"""Connections of several workers: none takes far more than another that accepts some, unless that one hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from itertools import count
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handlers.daemon import accepting
+from handlers.daemon.accepting import Connection, Listener
+from handlers.daemon.strangers import Strangers
+from handlers.workers.board import MARGIN, Board
+
+CONNECTIONS = st.integers(0, 10_000)
+
+
+@given(st.lists(CONNECTIONS | st.none(), min_size=1, max_size=8))
+def test_a_worker_is_ahead_of_the_one_with_fewest(counts: list[int | None]) -> None:
+    descriptor = Board.create(len(counts))
+    parents, workers = Board(os.dup(descriptor)), [Board(os.dup(descriptor)) for _ in counts]
+    os.close(descriptor)
+    for number, (board, each) in enumerate(zip(workers, counts, strict=True), start=1):
+        board.write(number, each or 0)
+        if each is None:
+            parents.leave(number)  # its process has ended
+    serving = [each for each in counts if each is not None]
+    for number, each in enumerate(counts, start=1):
+        if each is not None:
+            assert workers[-1].is_ahead(number) == (each > min(serving) + MARGIN)
+
+
+def test_a_worker_that_has_not_begun_counts_for_nothing() -> None:
+    board = Board(Board.create(2))
+    board.write(1, 100)
+    assert not board.is_ahead(1)
+    board.write(2, 0)
+    assert board.is_ahead(1)
+
+
+class Accepted(Connection):
+    """A connection that nobody reads."""
+
+    def evict(self) -> None:
+        raise AssertionError("there is room")
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Let the loop run until this holds."""
+    async with asyncio.timeout(5):
+        for _ in count():
+            if holds():
+                return
+            await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def listening(is_ahead: Callable[[int], bool]) -> AsyncIterator[tuple[tuple[str, int], Listener]]:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        sock.setblocking(False)
+        strangers = Strangers(1000, asyncio.get_running_loop().time)
+        listener = Listener(sock, strangers, Accepted, None, is_ahead=is_ahead)
+        try:
+            yield sock.getsockname(), listener
+        finally:
+            listener.close()
+
+
+async def test_who_is_ahead_leaves_connections_for_a_moment_and_then_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accepting, "_LEAVE_SECONDS", 0.05)
+    asked: list[int] = []
+
+    def is_ahead(connections: int) -> bool:
+        asked.append(connections)
+        return True
+
+    async with listening(is_ahead) as (address, listener):
+        with ExitStack() as callers:
+            for _ in range(2 * accepting._HELP_CONNECTIONS):
+                callers.enter_context(socket.create_connection(address))
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            await until(lambda: bool(asked))
+            assert listener.newcomers == 0  # they are left to others
+            await until(lambda: listener.newcomers > 0)
+            assert loop.time() - began >= 0.05
+            assert listener.newcomers == accepting._HELP_CONNECTIONS  # then some are taken, and the rest are left again
+            await until(lambda: listener.newcomers == 2 * accepting._HELP_CONNECTIONS)
+            assert loop.time() - began >= 0.1
+
+
+async def test_who_is_not_ahead_takes_all() -> None:
+    async with listening(lambda connections: connections >= 100) as (address, listener):
+        with ExitStack() as callers:
+            for _ in range(20):
+                callers.enter_context(socket.create_connection(address))
+            await until(lambda: listener.newcomers == 20)
+
+
+async def test_a_connection_that_ends_is_told() -> None:
+    strangers = Strangers(1000, asyncio.get_running_loop().time)
+    told: list[int] = []
+    strangers.on_fewer = told.append
+    connections = [Accepted(), Accepted()]
+    for each in connections:
+        strangers.add(each)
+    strangers.know(connections[0])
+    for each in connections:
+        strangers.remove(each)
+    assert told == [1, 0]
