@@ -15,6 +15,7 @@ import pytest
 from daemon import ROOT
 from process import Home
 from programs import need_program
+from workers import SERVE
 
 from bridge.config.schema import Config
 from upstream.arena import Arena
@@ -147,15 +148,22 @@ class TestMemory:
         assert "PermissionError" in outcome.stderr
 
 
-async def test_the_daemon_does_only_what_the_filters_let_through(home: Home, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("program", "readings"), [((sys.executable, "-m", "bridge"), 1), pytest.param(SERVE, 2, marks=pytest.mark.slow)]
+)
+async def test_the_daemon_does_only_what_the_filters_let_through(
+    home: Home, tmp_path: Path, program: tuple[str, ...], readings: int
+) -> None:
+    """Also one of two workers."""
     home.configure({"server": {"host": "localhost"}})  # a name to resolve
     trace = tmp_path / "trace"
     # The tracer is a process aside, so that signals reach the daemon itself; it holds the log open until it has ended.
     strace = (need_program("strace"), "--daemonize", "--follow-forks", "--output", str(trace))
-    async with home.serve(program=(*strace, sys.executable, "-m", "bridge")) as daemon:
+    async with home.serve(program=(*strace, *program), environ={"WORKERS": "2"}) as daemon:
         await ask(home, daemon.origin)
         daemon.signal(signal.SIGHUP)
-        await daemon.logs("the configuration was reloaded")
+        for _ in range(readings):
+            await daemon.logs("the configuration was reloaded")
         assert (await daemon.stop())[0] == 0
     traced = trace.read_text()
     calls = set(re.findall(r"^(?:\d+ +)?(\w+)\(", traced, re.MULTILINE))
