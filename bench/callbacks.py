@@ -3,7 +3,7 @@
     python -m bench.callbacks OUT -m MODULE ARGUMENT…
 
 Runs the module as `python -m` does, and writes the ten longest to OUT at its end, as a JSON array of [seconds, name].
-SIGUSR1 discards those so far. Only the CPU time of the loop's thread counts, so other load does not matter.
+SIGUSR2 discards those so far. Only the CPU time of the loop's thread counts, so other load does not matter.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def main(out: str, module: str, *arguments: str) -> None:
     """Run a module with these arguments."""
     longest = Longest()
     longest.install()
-    signal.signal(signal.SIGUSR1, lambda *_: longest.forget())
+    signal.signal(signal.SIGUSR2, lambda *_: longest.forget())
     sys.argv = [module, *arguments]
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -132,5 +132,5 @@ async def _timed(out: Path, stored: StoredState, upstream_port: int) -> AsyncIte
     runner = (sys.executable, "-m", "bench.callbacks", str(out))
     async with warm(our_bridge(runner=runner, stored=stored), upstream_port) as bridge:
         for process in bridge.running.processes:
-            process.send_signal(signal.SIGUSR1)
+            process.send_signal(signal.SIGUSR2)
         yield bridge

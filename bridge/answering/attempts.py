@@ -18,7 +18,7 @@ from bridge.accounts.rotations import Rotations
 from bridge.answering import transcript
 from bridge.answering.conversations import Evaluation, Turn
 from bridge.answering.messages import Message, files_of, start_of_turn
-from bridge.answering.tokens import estimate
+from bridge.answering.tokens import rough_estimate
 from bridge.config.schema import Config
 from bridge.errors import CHARS_PER_TOKEN, context_exceeded, invalid_request
 from upstream.accounts import EVERYTHING, Account, AccountPool
@@ -260,7 +260,7 @@ class Attempts:
             raise context_exceeded(
                 f"The messages make a prompt of {len(prompt)} characters{about}; LMArena takes {longest}. "
                 f"Shorten or drop earlier messages{' or tools' if told else ''}.",
-                estimate(prompt),
+                rough_estimate(prompt),
                 longest // CHARS_PER_TOKEN,
             )
         files = files_of(messages)

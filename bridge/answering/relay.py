@@ -9,9 +9,10 @@ answer.finish_reason, answer.usage()
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from bridge.access.keys import ApiKey
 from bridge.accounts.follow_ups import FollowUps
@@ -34,6 +35,9 @@ from upstream.protocol.drift import Drift
 from upstream.protocol.errors import StaleModel, UpstreamError
 from upstream.protocol.models import Model
 from upstream.retry import Retries
+
+#: More messages are given two turns of the event loop: finding their place, and writing the prompt. Each takes 30 ms.
+_MANY_MESSAGES: Final = 1_000
 
 
 class PreparedChat(NamedTuple):
@@ -141,6 +145,8 @@ class Relay:
             chat = await self._begin_shared(self._shared, asked, key)
         chat.made = made
         try:
+            if len(asked.messages) > _MANY_MESSAGES:
+                await asyncio.sleep(0)
             with self._gate.request():
                 begun = await self.retries.run(partial(self._attempts.make, chat))
         except BaseException:  # cancelled too: what was taken goes back

@@ -58,16 +58,37 @@ def shortened(messages: tuple[Message, ...], instructions: str, max_chars: int) 
     The last message stays, even where it is too long by itself.
     """
     leading = len(list(takewhile(lambda message: message.role == "system", messages)))
-    fewest, most = 0, len(messages) - leading - 1  # dropped
-    if most <= 0 or len(prompt(messages, instructions)) <= max_chars:
+    most = len(messages) - leading - 1  # dropped
+    if most <= 0:
         return messages
-    while fewest < most:
-        middle = (fewest + most) // 2
-        if len(prompt(messages[:leading] + messages[leading + middle :], instructions)) <= max_chars:
-            most = middle
+
+    def fits(dropped: int) -> bool:
+        return len(prompt(messages[:leading] + messages[leading + dropped :], instructions)) <= max_chars
+
+    # Nearly as many as it takes, so that few prompts are written, and no long one: that would hold the event loop.
+    low = high = _too_many(messages[leading:-1], max_chars - len(messages[-1].text))
+    step = 1
+    while high < most and not fits(high):
+        low, high, step = high + 1, min(most, high + step), 2 * step
+    while low < high:
+        middle = (low + high) // 2
+        if fits(middle):
+            high = middle
         else:
-            fewest = middle + 1
-    return messages[:leading] + messages[leading + most :]
+            low = middle + 1
+    return messages[:leading] + messages[leading + high :] if high else messages
+
+
+def _too_many(messages: Sequence[Message], max_chars: int) -> int:
+    """How many at the beginning do not fit into a prompt of `max_chars`, at least, with what is behind them."""
+    for number in range(len(messages) - 1, -1, -1):
+        message = messages[number]
+        max_chars -= len(message.text)
+        if message.role in ("user", "assistant"):
+            max_chars -= len("\n\n") + len(_PLAIN_HEADINGS[message.role] if message.is_plain else "")
+        if max_chars < 0:
+            return number + 1
+    return 0
 
 
 def follow_up(messages: Sequence[Message]) -> str:

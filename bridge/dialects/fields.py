@@ -30,24 +30,26 @@ def read_object(body: bytes) -> Fields:
     """Parse a request's body. Raises a 400 `invalid_json` or `invalid_type`."""
     try:
         value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        value = _read_mended(body)
+    except orjson.JSONDecodeError as error:
+        value = _read_mended(body, error)
     if not isinstance(value, dict):
         raise invalid_request("invalid_type", f"The body must be a JSON object, not {_KINDS[type(value)]}.")
     return Fields(value)
 
 
-def _read_mended(body: bytes) -> object:
+def _read_mended(body: bytes, error: orjson.JSONDecodeError) -> object:
     """Parse a body that the parser refused, without what clients write by mistake. Raises a 400 `invalid_json`."""
     text = json_text.without_mark(body)
     if (refusal := json_text.no_text(text)) is not None:
         raise refusal
-    try:
-        return orjson.loads(json_text.with_whole_characters(text) or text)
-    except orjson.JSONDecodeError as error:
-        raise invalid_request(
-            "invalid_json", f"The body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})."
-        ) from None
+    mended = json_text.with_whole_characters(text)
+    if mended is not None or text is not body:
+        try:
+            return orjson.loads(text if mended is None else mended)
+        except orjson.JSONDecodeError as other:
+            error = other
+    message = f"The body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})."
+    raise invalid_request("invalid_json", message) from None
 
 
 class Fields:

@@ -34,7 +34,12 @@ _WIDE: Final = ((re.compile(rb"\0\0\0[^\0]|[^\0]\0\0\0"), "UTF-32"), (re.compile
 _HEX_PAIR: Final = rb"[0-9a-fA-F]{2}"
 _HIGH: Final = rb"\\u[dD][89abAB]" + _HEX_PAIR
 _LOW: Final = rb"\\u[dD][c-fC-F]" + _HEX_PAIR
-_LONE_SURROGATE: Final = re.compile(rb"%b(?!%b)|(?<!%b)%b" % (_HIGH, _LOW, _HIGH, _LOW))
+#: It begins with bytes that stand in few texts, so that a long one is searched in a moment.
+_LONE_SURROGATE: Final = re.compile(
+    rb"\\u[dD](?:[89abAB]%b(?!%b)|[c-fC-F]%b(?<!%b%b))" % (_HEX_PAIR, _LOW, _HEX_PAIR, _HIGH, _LOW)
+)
+#: More escapes than these are not mended, since that would hold the loop: no prompt has so many.
+_MOST_SURROGATES: Final = 100_000
 _ESCAPED_BACKSLASH: Final = rb"\\"
 #: Stands for an escaped backslash meanwhile: no JSON holds this byte.
 _PLACEHOLDER: Final = b"\0"
@@ -46,11 +51,13 @@ def without_mark(body: bytes) -> bytes:
 
 
 def with_whole_characters(body: bytes) -> bytes | None:
-    """The body with `\\ufffd` in place of each escape that is half a character; None where there is no such.
+    """The body with `\\ufffd` in place of each escape that is half a character. None if there is none, or too many.
 
     It is as long as before, so that an error's place stays true.
     """
-    if _PLACEHOLDER in body:
+    if b"\\" not in body or _PLACEHOLDER in body:
+        return None
+    if not 0 < body.count(b"\\ud") + body.count(b"\\uD") <= _MOST_SURROGATES:
         return None
     mended, found = _LONE_SURROGATE.subn(rb"\\ufffd", body.replace(_ESCAPED_BACKSLASH, _PLACEHOLDER))
     return mended.replace(_PLACEHOLDER, _ESCAPED_BACKSLASH) if found else None

@@ -16,7 +16,7 @@ from bridge.access.keys import ApiKey
 from bridge.answering.chat import ChatRequest
 from bridge.answering.events import AnswerEvent
 from bridge.answering.messages import Message, bytes_of
-from bridge.answering.prompting import request_tokens
+from bridge.answering.prompting import MOST_MESSAGES, check_count, request_tokens
 from bridge.config.schema import Config
 from bridge.dialects.data_urls import Taken, read_without_data_urls
 from bridge.dialects.dialect import Dialect, DialectRequest, KeepingRequest, RememberingDialect, Stamp, TellsErrors
@@ -72,6 +72,8 @@ def asking(dialect: Dialect) -> Handler:
                 asked, fetch = await read_with(dialect.read, dialect.links, request, config, remembered)
                 chat = asked.chat
                 _shrink(hold, asked)
+                if len(chat.messages) > MOST_MESSAGES:
+                    check_count(chat.messages, config.upstream.max_prompt_chars)
                 record.model = chat.model[:200]
                 record.note(chat)
                 if config.log.debug:
@@ -119,9 +121,9 @@ async def read_with(
     body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout)
     size = len(body)
     taken: Taken = {}
-    if size > SMALL_BYTES:  # parsing may hold the loop for long
-        await asyncio.sleep(0)
-        fields, taken = read_without_data_urls(body, request.app[RANDOM](16).hex())
+    if size > SMALL_BYTES:  # a broken one is parsed twice, and looked through
+        mark, longest = request.app[RANDOM](16).hex(), config.upstream.max_prompt_chars
+        fields, taken = await asyncio.to_thread(read_without_data_urls, body, mark, longest_prompt=longest)
     else:
         fields = read_object(body)
     del body  # what is still needed of it is held by `taken`

@@ -178,7 +178,8 @@ async def _read_json(request: web.Request, config: Config) -> Linked[ImageReques
     if request.content_type != "application/json" and not _JSON_OBJECT.match(body):
         message = "The body must be multipart/form-data, as OpenAI's SDKs send it, or JSON."
         raise invalid_request("invalid_type", message)
-    fields, taken = read_without_data_urls(body, request.app[RANDOM](16).hex())
+    mark, longest = request.app[RANDOM](16).hex(), config.upstream.max_prompt_chars
+    fields, taken = await asyncio.to_thread(read_without_data_urls, body, mark, longest_prompt=longest)
     images = config.images
     links = dict.fromkeys(islice(linked_edit_pictures(fields), images.max_per_request)) if images.fetch_urls else ()
     return Linked(partial(read_json_edit, fields), tuple(links), taken, config)

@@ -17,7 +17,7 @@ from upstream.protocol.printable import printable
 
 #: How many of `[`, `{` and `,` a body may contain: each can create a Python object, and parsing blocks the event loop.
 #: A million characters of prose contain about 20,000.
-MAX_JSON_MARKS: Final = 200_000
+MAX_JSON_MARKS: Final = 100_000
 
 #: How much is buffered ahead of the handler; a connection's single reads are smaller (`handlers.daemon.listener`).
 READ_AHEAD_BYTES: Final = 128 * 1024

@@ -48,6 +48,18 @@ def _bodies(path: str, size: int, framing: str = "") -> Attack:
     return attack
 
 
+def _texts(text: str) -> Attack:
+    """Whole bodies of 31 MiB with one prompt, 59 at once."""
+
+    async def attack(target: Target) -> None:
+        content = text + "a" * (31 * MIB)
+        body = f'{{"model": "{target.model}", "messages": [{{"role": "user", "content": "{content}"}}]}}'.encode()
+        sent = head(target, "/v1/chat/completions", f"Content-Length: {len(body)}") + body
+        await asyncio.gather(*(burst(target, sent, 60) for _ in range(59)))
+
+    return attack
+
+
 def _silent(framing: str) -> Attack:
     """Large bodies that are announced and do not come."""
 
@@ -96,6 +108,8 @@ ATTACKS: dict[str, Attack] = {
     "generations": _bodies("/v1/images/generations", 31 * MIB),
     "generations-chunked": _bodies("/v1/images/generations", 31 * MIB, "Transfer-Encoding: chunked\r\nX-A: a"),
     "chats": _bodies("/v1/chat/completions", 31 * MIB),
+    "texts": _texts(""),
+    "texts-of-wide-characters": _texts("\N{GRINNING FACE}"),
     "silent-bodies": _silent(f"Content-Length: {32 * MIB}"),
     "silent-chunks": _silent("Transfer-Encoding: chunked"),
     "tiny-chunks-1": _chunks(1, b"1\r\n \r\n" * 10_000),

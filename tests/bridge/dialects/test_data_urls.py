@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import orjson
+import pytest
 from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +23,7 @@ LEAST = 10
 
 
 def read(body: bytes, least: int = LEAST) -> tuple[Fields, Taken]:
-    return read_without_data_urls(body, MARK, least)
+    return read_without_data_urls(body, MARK, longest_prompt=1000, least=least)
 
 
 def whole(fields: Fields, taken: Taken) -> object:
@@ -108,7 +111,7 @@ def refusal(body: bytes, least: int = LEAST) -> tuple[str | None, Taken]:
 def test_only_long_ones_are_taken_out() -> None:
     short, long = ("data:" + "A" * (LEAST_BYTES - 5 - less) for less in (1, 0))
     sent = {"a": {"url": short}, "b": {"url": long}, "c": {"image_url": long}}
-    fields, taken = read_without_data_urls(orjson.dumps(sent), MARK)
+    fields, taken = read(orjson.dumps(sent), LEAST_BYTES)
     assert [bytes(each).decode() for each in taken.values()] == [long, long]
     assert fields.any("a") == {"url": short}
     assert fields.any("b") == {"url": f"{MARK}0"}
@@ -132,3 +135,81 @@ def test_many_names_cost_no_more_than_some() -> None:
     assert len(taken) == 1
     assert fields.any("left") == url
     assert whole(fields, taken) == orjson.loads(body)
+
+
+PICTURE = b'{"url":"data:image/png;base64,' + b"A" * 100
+
+#: Each begins so, goes on with this up to 30 MB, and ends so.
+HEAVY: dict[str, tuple[bytes, bytes, bytes]] = {
+    "text": (b'{"a":"', b"some text ", b'"}'),
+    "characters of four bytes": (b'{"a":"', "\N{GRINNING FACE}".encode(), b'"}'),
+    "escapes": (b'{"a":"', b"\\n", b'"}'),
+    "halves of characters": (b'{"a":"', rb"\ud800", b'"}'),
+    "digits": (b'{"a":', b"1", b"}"),
+    "quotes": (b"", b'"', b""),
+    "names": (b"[", b'"url" ', b"]"),
+    "names with a colon": (b"[", b'"data":', b"]"),
+    "values that begin as files do": (b"[", b'"url":"data:', b'"]'),
+    "zeroes": (b"", b"\0", b""),
+    "blanks": (b"{", b" ", b"}"),
+    "a picture that is cut off": (PICTURE, b"A", b""),
+    "a picture, and broken JSON behind it": (PICTURE, b"A", b'"'),
+    "a picture, and broken JSON before it": (b'{"a":nope,' + PICTURE[1:], b"A", b'"}'),
+    "a picture, and half a character": (rb'{"a":"\ud800",' + PICTURE[1:], b"A", b'"}'),
+    "a picture with slashes as PHP writes them": (PICTURE, rb"AAA\/", b'"}'),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("begin", "piece", "end"), HEAVY.values(), ids=HEAVY)
+def test_no_body_takes_long(begin: bytes, piece: bytes, end: bytes) -> None:
+    body = begin + piece * (30_000_000 // len(piece)) + end
+    began = time.process_time()
+    with suppress(ApiError):
+        read_without_data_urls(body, MARK, longest_prompt=113_000)
+    assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize("text", ["a" * 5_000_000, "é" * 2_200_000, '"' * 2_200_000, "1" * 4_300_000], ids=len)
+def test_far_more_text_than_a_prompt_has_is_not_parsed(text: str) -> None:
+    body = orjson.dumps({"messages": [{"role": "user", "content": text}], "picture": {"url": "data:" + "A" * 100_000}})
+    with pytest.raises(ApiError) as refused:
+        read_without_data_urls(body, MARK, longest_prompt=113_000)
+    assert refused.value.code == "context_length_exceeded"
+    assert read_without_data_urls(body, MARK, longest_prompt=1_000_000)[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a" * 3_000_000, "it looks like UTF-16"),
+        ("\ufeff" + "a" * 3_000_000, "it is UTF-16"),
+    ],
+    ids=["no mark", "a mark"],
+)
+def test_what_is_no_utf8_is_named_however_long_it_is(text: str, said: str) -> None:
+    with pytest.raises(ApiError, match=said):
+        read_without_data_urls(text.encode("utf-16-le"), MARK, longest_prompt=113_000)
+
+
+#: As clients write the data of a file of 6 MB.
+WRITTEN: dict[str, Callable[[str], str]] = {
+    "plainly": lambda data: data,
+    "with slashes as PHP writes them": lambda data: data.replace("/", "\\/"),
+    "with capitals": lambda data: data.replace("data:", "DATA:"),
+}
+
+
+@pytest.mark.parametrize("name", ["url", "image_url", "file_data", "data"])
+@pytest.mark.parametrize("write", WRITTEN.values(), ids=WRITTEN)
+def test_files_are_no_text_however_they_are_written(write: Callable[[str], str], name: str) -> None:
+    beginning = "/9j/" if name == "data" else "data:image/jpeg;base64,"
+    body = f'{{"a": {{"{name}": "{write(beginning + "AAA/" * 1_500_000)}"}}}}'.encode()
+    fields, taken = read_without_data_urls(body, MARK, longest_prompt=1000)
+    assert whole(fields, taken) == orjson.loads(body)
+
+
+def test_many_small_files_are_no_text() -> None:
+    urls = [{"url": "data:image/png;base64," + "A" * LEAST_BYTES}] * 300
+    _, taken = read(orjson.dumps({"a": urls}), LEAST_BYTES)
+    assert len(taken) == 300

@@ -116,7 +116,7 @@ def test_base64_as_browsers_take_it(change: Any, size: int) -> None:
         (picture,) = read(part)
         assert picture.data == data
         whole = orjson.dumps({"model": "m", "messages": [{"role": "user", "content": [part]}]})
-        fields, taken = read_without_data_urls(whole, "mark")
+        fields, taken = read_without_data_urls(whole, "mark", longest_prompt=1000)
         reader = FileReader(FileRules(MAX_BYTES, 10), {}, taken)
         (picture,) = files_of(CHAT_COMPLETIONS.read(fields, reader).chat.messages)
         assert picture.data == data

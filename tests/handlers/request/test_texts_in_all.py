@@ -65,3 +65,22 @@ async def test_a_prompt_for_a_picture_counts_while_it_comes(bridge: RunningBridg
         writer.transport.abort()
         while budget.free != TOTAL_BYTES:  # noqa: ASYNC110 — nothing tells of it
             await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "said"),
+    [
+        ("/chat/completions", "messages", "The request has 12600 messages"),
+        ("/responses", "input", "The request has 12600 messages"),
+        ("/messages", "messages", "prompt is too long: 28350 tokens > 28250 maximum"),
+    ],
+)
+async def test_more_messages_than_a_prompt_has_room_for_are_refused(
+    path: str, name: str, said: str, arena: Arena, bridge: RunningBridge
+) -> None:
+    messages = [{"role": "user", "content": ""}] * 12_600
+    body = {"model": bridge.chat()["model"], "max_tokens": 5, name: messages}
+    async with bridge.http.post(bridge.base_url + path, json=body, headers=bridge.headers) as answer:
+        assert said in await answer.text()
+    assert answer.status == 400
+    assert not arena.evaluations

@@ -341,7 +341,9 @@ def test_files_of_a_large_body_are_taken_out_of_it_and_nothing_else_is() -> None
         said("assistant", use(input={"data": argument, "all": [{"url": f"data:,{argument}{at}"} for at in range(12)]})),
         said("user", result([image(picture)]), document({"type": "text", "data": argument})),
     ]
-    fields, taken = read_without_data_urls(orjson.dumps({**BASE, "messages": messages}), "mark", 10)
+    fields, taken = read_without_data_urls(
+        orjson.dumps({**BASE, "messages": messages}), "mark", longest_prompt=1000, least=10
+    )
     assert len(taken) == 17
     chat = read_request(fields, FileReader(RULES, {}, taken)).chat
     assert chat.messages == chat_of(messages=messages).messages

@@ -285,7 +285,7 @@ PICTURE: Final = png(size=100_000)
 def read_large(parts: list[dict[str, Any]], **more: Any) -> ResponsesFields:
     """Read a request out of whose body long files were taken."""
     body = orjson.dumps({"model": "m", "input": [{"role": "user", "content": parts}], **more})
-    fields, taken = read_without_data_urls(body, "mark")
+    fields, taken = read_without_data_urls(body, "mark", longest_prompt=1000)
     assert taken
     assert re.search(b"mark0", orjson.dumps(fields.values))
     return read_request(fields, FileReader(FileRules(1_000_000, 9), {}, taken), OWNER, StoredResponses())
