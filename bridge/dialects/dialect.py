@@ -76,6 +76,15 @@ class TellsErrors(Protocol):
         """Say whether an error is told in the stream even where nothing has been sent before it."""
 
 
+@runtime_checkable
+class KeepsText(Protocol):
+    """What an encoder is besides, of an API whose stream repeats at its end what came before."""
+
+    @property
+    def size(self) -> int:
+        """The bytes that are kept so far."""
+
+
 class Collector(Protocol):
     """Collects one answer that is not streamed."""
 
@@ -191,6 +200,15 @@ class Dialect(Api, Protocol):
 
     def read(self, fields: Fields, files: FileReader, owner: str) -> DialectRequest:
         """Read a request; `owner` is the id of its key, for what an API stores. Raises ApiError (400)."""
+
+
+@runtime_checkable
+class RepeatingDialect(Protocol):
+    """What a dialect is besides, whose streams repeat their text at the end: their encoders are `KeepsText`."""
+
+    @property
+    def repeats_text(self) -> bool:
+        """That it does so."""
 
 
 @runtime_checkable

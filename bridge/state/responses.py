@@ -16,28 +16,28 @@ from bridge.state.forms import DocumentForm
 _logger: Final = logging.getLogger(__name__)
 
 
-class _Saved(NamedTuple):
+class SavedResponse(NamedTuple):
     """One response with its id."""
 
     id: str
     stored: Stored
 
 
-def responses_document(folder: StateFolder) -> Document[tuple[_Saved, ...]]:
+def responses_document(folder: StateFolder) -> Document[tuple[SavedResponse, ...]]:
     """`responses.json`, the oldest first."""
 
-    def parse(values: object) -> tuple[_Saved, ...]:
+    def parse(values: object) -> tuple[SavedResponse, ...]:
         if not isinstance(values, list):
             raise ValueError("responses are a list")
         return tuple(map(_read, values))
 
-    def dump(saved: tuple[_Saved, ...]) -> object:
+    def dump(saved: tuple[SavedResponse, ...]) -> object:
         return list(map(_write, saved))
 
     return folder.open(DocumentForm("responses", 1, parse, dump, (), precious=False, max_bytes=4 * MAX_BYTES))
 
 
-def _read(value: object) -> _Saved:
+def _read(value: object) -> SavedResponse:
     match value:
         case {
             "id": str(id_),
@@ -46,11 +46,11 @@ def _read(value: object) -> _Saved:
             "input": list(given),
             "response": {"output": list()} as response,
         } if isinstance(previous, str | None):
-            return _Saved(id_, Stored(owner, previous, orjson.dumps(given), orjson.dumps(response)))
+            return SavedResponse(id_, Stored(owner, previous, orjson.dumps(given), orjson.dumps(response)))
     raise ValueError("a response needs id, owner, previous, input and response")
 
 
-def _write(saved: _Saved) -> object:
+def _write(saved: SavedResponse) -> object:
     id_, (owner, previous, given, response) = saved
     return {
         "id": id_,
@@ -72,6 +72,6 @@ async def kept_responses(folder: StateFolder, responses: StoredResponses) -> Asy
         await document.save(())
     yield
     try:
-        await document.update(lambda _: tuple(_Saved(id_, stored) for id_, stored in responses))
+        await document.update(lambda _: tuple(SavedResponse(id_, stored) for id_, stored in responses))
     except StateError as error:  # clients are told 400 for those, and send the whole history
         _logger.error("stored responses are not saved: %s", error)

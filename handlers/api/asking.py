@@ -19,7 +19,16 @@ from bridge.answering.messages import Message, bytes_of
 from bridge.answering.prompting import MOST_MESSAGES, check_count, request_tokens
 from bridge.config.schema import Config
 from bridge.dialects.data_urls import Taken, read_without_data_urls
-from bridge.dialects.dialect import Dialect, DialectRequest, KeepingRequest, RememberingDialect, Stamp, TellsErrors
+from bridge.dialects.dialect import (
+    Dialect,
+    DialectRequest,
+    KeepingRequest,
+    KeepsText,
+    RememberingDialect,
+    RepeatingDialect,
+    Stamp,
+    TellsErrors,
+)
 from bridge.dialects.fields import Fields, read_object
 from bridge.dialects.files import FileReader
 from bridge.errors import ApiError
@@ -61,6 +70,7 @@ _logger: Final = logging.getLogger(__name__)
 def asking(dialect: Dialect) -> Handler:
     """Make the handler that answers a dialect's requests."""
     remembered = dialect.remembered_bytes if isinstance(dialect, RememberingDialect) else None
+    stream = partial(_stream, keeps=isinstance(dialect, RepeatingDialect))
 
     async def ask(request: web.Request) -> web.StreamResponse:
         app, key, record = request.app, request[KEY], request[RECORD]
@@ -86,7 +96,7 @@ def asking(dialect: Dialect) -> Handler:
                         asked = await fetch(hold)
                     return await (stream_several if chat.stream else several_whole)(request, key, asked, stamp, config)
                 fetch_chat = None if fetch is None else partial(_fetch, fetch, hold)
-                return await (_stream if chat.stream else _whole)(request, key, asked, stamp, fetch_chat, config)
+                return await (stream if chat.stream else _whole)(request, key, asked, stamp, fetch_chat, config)
 
     return ask
 
@@ -144,9 +154,16 @@ async def read_with(
 
 
 async def _stream(
-    request: web.Request, key: ApiKey, asked: DialectRequest, stamp: Stamp, fetch: FetchChat | None, config: Config
+    request: web.Request,
+    key: ApiKey,
+    asked: DialectRequest,
+    stamp: Stamp,
+    fetch: FetchChat | None,
+    config: Config,
+    *,
+    keeps: bool,
 ) -> web.StreamResponse:
-    """Answer delta by delta."""
+    """Answer delta by delta; `keeps` says that the encoder keeps the text, which is accounted for then."""
     began, app, record = time.monotonic(), request.app, request[RECORD]
     encoder = asked.encoder(stamp)
     caller = EventStream(
@@ -158,9 +175,17 @@ async def _stream(
         timers=app[TIMERS],
     )
 
+    keeping = encoder if keeps and isinstance(encoder, KeepsText) else None
+
     def send(batch: Sequence[AnswerEvent]) -> bool:
         data = encoder.encode(batch)
         return not data or caller.send(data)
+
+    def send_kept(batch: Sequence[AnswerEvent]) -> bool:
+        going_on = send(batch)
+        if keeping is not None:
+            answer.keep(keeping.size)
+        return going_on
 
     with caller:
         try:
@@ -173,10 +198,12 @@ async def _stream(
                         if answer.complete:
                             await caller.end(data + encoder.finish(answer.finish_reason, answer.usage))
                             break
+                        if keeping is not None:
+                            answer.keep(keeping.size)
                         if data:
                             await caller.write(data)
                         if record.ttft is not None:  # the first delta comes by iterating, so that its time is seen
-                            await answer.flow(send)
+                            await answer.flow(send if keeping is None else send_kept)
                         await caller.drain()
                     log_answer(config, answer)
         except ApiError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -15,12 +16,18 @@ import pytest
 from process import DaemonProcess, Home
 from running import add_accounts, api_key
 
+from bridge.dialects.responses.stored import Stored
 from bridge.state.conversations import conversations_document
+from bridge.state.responses import SavedResponse, responses_document
 from bridge.state.state import accounts_document, keys_document, models_document
 from upstream.arena import Arena, Session
 
 #: Daemons that are killed side by side, one for each of two cores.
 HOMES = 2
+CHAT = "chat/completions"
+NOT_FOUND = "previous_response_not_found"
+#: What a clean stop has left.
+SAVED = SavedResponse("resp_1", Stored("key-1", None, b'[{"role":"user"}]', b'{"id":"resp_1","output":[]}'))
 #: A daemon is killed so many seconds after its start, at most.
 LATEST_SECONDS = 0.25
 
@@ -34,14 +41,18 @@ class Victim:
     chance: random.Random
     keys: set[str] = field(default_factory=set)
     messages: list[dict[str, str]] = field(default_factory=lambda: [{"role": "user", "content": "/say the beginning"}])
+    response: str | None = None  # the last that a daemon stored
 
     async def is_killed(self) -> None:
         """Live through one daemon's life."""
         home = self.home
         stray = home.folder.path / ".keys.json.tmp"  # as a killed writer leaves it
         stray.touch()
+        if self.chance.random() < 0.5:  # as a clean stop would have left it: this daemon takes it over, then is killed
+            await responses_document(home.folder).save((SAVED,))
         async with home.serve() as daemon, aiohttp.ClientSession() as http:
             assert not stray.exists()
+            await self.has_no_response(http, daemon)
             await self.continues_anew(http, daemon)
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(3):
@@ -54,7 +65,7 @@ class Victim:
 
     async def continues_anew(self, http: aiohttp.ClientSession, daemon: DaemonProcess) -> None:
         """Ask on in the conversation that the last daemon knew: nobody may know it now."""
-        async with await self.post(http, daemon, self.messages) as response:
+        async with await self.post(http, daemon, {"messages": self.messages}) as response:
             assert response.status == 200, "\n".join(daemon.log)
             assert response.headers["x-bridge-conversation"].startswith("new;")
             evaluation = self.home.arena.evaluations[response.headers["x-bridge-evaluation"].rpartition("/")[2]]
@@ -64,14 +75,22 @@ class Victim:
         asked_on = {"role": "user", "content": f"/say on with {self.chance.random()}"}
         self.messages = [self.messages[-1], {"role": "assistant", "content": answer}, asked_on]
 
+    async def has_no_response(self, http: aiohttp.ClientSession, daemon: DaemonProcess) -> None:
+        """Continue what the last daemon stored, which nobody knows now, and store another response."""
+        if self.response is not None:
+            more = {"input": "/say on", "previous_response_id": self.response}
+            async with await self.post(http, daemon, more, path="responses") as response:
+                assert (response.status, (await response.json())["error"]["code"]) == (400, NOT_FOUND)
+        async with await self.post(http, daemon, {"input": "/say kept"}, path="responses") as response:
+            self.response = (await response.json())["id"]
+
     async def chats(self, http: aiohttp.ClientSession, daemon: DaemonProcess) -> None:
         """Load, which makes the daemon write: each answer brings a new cookie."""
         with suppress(aiohttp.ClientError):
             for number in count():
                 self.home.arena.rotate(self.home.session)
-                async with await self.post(
-                    http, daemon, [{"role": "user", "content": f"/count {number % 50}"}]
-                ) as response:
+                asked = {"messages": [{"role": "user", "content": f"/count {number % 50}"}]}
+                async with await self.post(http, daemon, asked) as response:
                     await response.read()
 
     async def adds_keys(self, daemon: DaemonProcess) -> None:
@@ -82,12 +101,11 @@ class Victim:
             self.keys.add(key.name)
 
     async def post(
-        self, http: aiohttp.ClientSession, daemon: DaemonProcess, messages: list[dict[str, str]]
+        self, http: aiohttp.ClientSession, daemon: DaemonProcess, asked: Mapping[str, object], path: str = CHAT
     ) -> aiohttp.ClientResponse:
         models = self.home.arena.models
         model = next(model.public_name for model in models if model.organization and model.modality == "chat")
-        body = {"model": model, "messages": messages}
-        return await http.post(f"{daemon.origin}/v1/chat/completions", json=body, headers=self.home.headers)
+        return await http.post(f"{daemon.origin}/v1/{path}", json={"model": model, **asked}, headers=self.home.headers)
 
     async def has_lost_nothing(self) -> None:
         """Read every file, as the next daemon will; renew the cookie, which may have died with the last one."""
@@ -98,6 +116,7 @@ class Victim:
         accounts = {account.user_id for account in await accounts_document(folder).load()}
         assert accounts == {self.home.session.user_id, self.other.user_id}
         assert not (await conversations_document(folder).load()).clean
+        assert await responses_document(folder).load() in ((), (SAVED,))
         assert await models_document(folder).load()
         assert not list(folder.path.glob("*.corrupt-*"))
         await add_accounts(folder, self.home.session)

@@ -40,6 +40,11 @@ class ResponseEncoder:
         self._opening = b"".join([self._event(name, response=response) for name in opening])
         self._delta = DeltaEvent(b"", b"", b"")  # of the open item
 
+    @property
+    def size(self) -> int:
+        """The bytes that are kept so far: the end repeats all text."""
+        return self._output.size
+
     def start(self) -> bytes:
         """Encode the two events before any output."""
         self._started = True

@@ -56,6 +56,7 @@ class Responses(OpenAI):
     """`POST /responses` (docs/fronts.md, "Responses"). `now` gives unix seconds."""
 
     name: Final = "responses"
+    repeats_text: Final = True
 
     def __init__(self, stored: StoredResponses, now: Callable[[], float]) -> None:
         self.stored = stored

@@ -69,7 +69,9 @@ class StoredResponses:
         self.remove(id_)
         if stored.size > self._max_bytes:
             return
-        self._kept[id_] = stored
+        # Copied, since what orjson has written takes up to twice its length, and 4 KiB at least.
+        exact = [bytes(memoryview(each)) for each in (stored.input, stored.response)]
+        self._kept[id_] = Stored(stored.owner, stored.previous, *exact)
         self._size += stored.size
         while self._size > self._max_bytes or len(self._kept) > self._max_responses:
             _, oldest = self._kept.popitem(last=False)

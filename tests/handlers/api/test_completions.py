@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import openai
 import orjson
 import pytest
-from frames import frames
-from running import RunningBridge, running_bridge
+from running import RunningBridge
 
 from upstream.arena import Arena
 
@@ -124,39 +122,16 @@ FAULTS: dict[str, tuple[str, dict[str, Any], int, str]] = {
 
 
 @streamed_and_not
-@pytest.mark.parametrize("prompt", ["/say hi", ["/say hi", "/say ho"]], ids=["one", "several"])
 @pytest.mark.parametrize(("fault", "parameters", "status", "code"), FAULTS.values(), ids=FAULTS)
-async def test_before_the_answer(
-    fault: str,
-    parameters: dict[str, Any],
-    status: int,
-    code: str,
-    prompt: str | list[str],
-    stream: bool,
-    arena: Arena,
-    bridge: RunningBridge,
+async def test_before_the_answers_to_several_prompts(
+    fault: str, parameters: dict[str, Any], status: int, code: str, stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     await bridge.logins_checked()
     arena.faults.arm(fault, None, **parameters)
     with pytest.raises(openai.APIStatusError) as raised:
-        await ask(bridge, stream, prompt=prompt)
+        await ask(bridge, stream, prompt=["/say hi", "/say ho"])
     assert (raised.value.status_code, raised.value.code) == (status, code)
     assert bridge.calls_held == 0
-
-
-async def test_in_the_middle(arena: Arena, tmp_path: Path) -> None:
-    async with running_bridge(arena, tmp_path / "state") as bridge:
-        arena.faults.arm("model_failed_middle", None, message="Out of capacity")
-        body = {"model": bridge.model(), "prompt": "/say one two three four five", "stream": True}
-        url = f"{bridge.base_url}/completions"
-        async with bridge.http.post(url, json=body, headers=bridge.headers) as answer:
-            *chunks, last = map(orjson.loads, frames(await answer.read()))
-        assert answer.status == 200
-        assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == "one two "
-        assert (last["error"]["code"], last["error"]["reason"]) == ("upstream_error", "upstream_error")
-        with pytest.raises(openai.APIStatusError) as raised:
-            await ask(bridge, False, prompt="/say one two three four five")
-        assert raised.value.status_code == 502
 
 
 async def test_a_chat_goes_on_from_a_completion(bridge: RunningBridge) -> None:

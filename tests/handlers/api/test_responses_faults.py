@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import openai
@@ -22,8 +23,8 @@ from site_faults import (
     answered_by,
 )
 
-from handlers.request.appkeys import RESPONSES
-from upstream.arena import Arena, Line, Until
+from handlers.request.appkeys import CLIENT, RESPONSES
+from upstream.arena import Arena, Line, Step, Turn, Until
 
 streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 
@@ -124,3 +125,25 @@ async def test_the_sdk_tells_errors_apart(arena: Arena, bridge: RunningBridge) -
     arena.faults.arm("rate_limited", None, retry_after="7", on="stream")
     with pytest.raises(openai.RateLimitError):
         await bridge.sdk().responses.create(model=bridge.model(), input=PROMPT)
+
+
+async def test_what_streams_keep_for_their_ends_has_a_bound_in_all(arena: Arena, bridge: RunningBridge) -> None:
+    """The end of a stream repeats its text, so that a response which is streamed is kept like one that is not."""
+    held = bridge.app[CLIENT]._memory_budget
+    held.limit = 1_000_000
+
+    async def script(_turn: Turn) -> AsyncIterator[Step]:
+        for _ in range(150):
+            yield Line("a0", "x" * 10_000)
+            await asyncio.sleep(0)
+        yield Line("ad", {"finishReason": "stop"})
+
+    arena.script = script
+    url = f"{bridge.base_url}/responses"
+    async with bridge.http.post(url, json=asked(bridge, stream=True), headers=bridge.headers) as answer:
+        told = read_events(events_of(await answer.read()))
+    assert (told.end, told.response["error"]["code"]) == ("response.failed", "server_error")
+    assert "(overloaded, rate_limited)" in told.response["error"]["message"]
+    assert len(told.text) < 1_300_000  # a read more than the bound
+    assert held.total == 0
+    assert nothing_stays(bridge)
