@@ -65,16 +65,18 @@ def configure(
     stream: TextIO | None = None,
     *,
     threaded: bool = False,
+    worker: int | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> None:
     """Log records of `level` and above to `stream` (stderr). A second call replaces what the first set up.
 
     With `threaded`, a thread writes, so that logging never waits for the stream's reader; lines beyond a bound are
-    dropped and counted. Call `flush` at the end. Raises ValueError for an unknown level.
+    dropped and counted. A `worker` names itself in each line, and shares the stream with others: a write is a few whole
+    lines. Call `flush` at the end. Raises ValueError for an unknown level.
     """
     stream = stream or sys.stderr
     journal = _is_journal(stream, environ)
-    formatter = JsonFormatter(journal=journal) if format == "json" else TextFormatter(journal=journal)
+    formatter = (JsonFormatter if format == "json" else TextFormatter)(journal=journal, worker=worker)
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # not shown, so not looked up
     root = logging.getLogger()
     root.setLevel(level.upper())
@@ -84,7 +86,7 @@ def configure(
             root.removeHandler(old)
             old.flush()
             old.close()
-        handler = _Handler(stream, threaded=threaded)
+        handler = _Handler(stream, threaded=threaded, shared=worker is not None)
         handler.addFilter(Redactor())
         root.addHandler(handler)
     handler.setFormatter(formatter)  # on the existing handler, which keeps the lines in order
@@ -170,11 +172,11 @@ def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 class _Handler(logging.StreamHandler[TextIO]):
     """The bridge's handler; its class tells it from handlers of others."""
 
-    def __init__(self, stream: TextIO, *, threaded: bool) -> None:
+    def __init__(self, stream: TextIO, *, threaded: bool, shared: bool) -> None:
         super().__init__(stream)
         descriptor = _descriptor(stream) if threaded else None
         self.threaded = threaded
-        self._writer = None if descriptor is None else Writer(descriptor)
+        self._writer = None if descriptor is None else Writer(descriptor, shared=shared)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record as StreamHandler does, but in one call."""
@@ -279,9 +281,10 @@ class JsonFormatter(logging.Formatter):
     In systemd's journal, which records the time itself, a line begins with `<6>` and has no time.
     """
 
-    def __init__(self, *, journal: bool) -> None:
+    def __init__(self, *, journal: bool, worker: int | None = None) -> None:
         super().__init__()
         self._journal = journal
+        self._worker: dict[str, Plain] = {} if worker is None else {"worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
         """`record`, as `Redactor` left it."""
@@ -292,6 +295,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
             "request_id": getattr(record, "request_id", "") or None,
+            **self._worker,
         }
         if trace := _trace(record):
             entry["exception"] = trace
@@ -312,9 +316,10 @@ class TextFormatter(logging.Formatter):
     Characters that could control a terminal or forge a line are escaped; a traceback is indented below its line.
     """
 
-    def __init__(self, *, journal: bool) -> None:
+    def __init__(self, *, journal: bool, worker: int | None = None) -> None:
         super().__init__()
         self._journal = journal
+        self._worker = "" if worker is None else f" worker={worker}"
         self._clock = 0, ""  # the last second and its text: formatting it is slow
 
     def format(self, record: logging.LogRecord) -> str:
@@ -322,7 +327,7 @@ class TextFormatter(logging.Formatter):
         bound = getattr(record, "request_id", "")
         fields = ({"request_id": bound} if bound else {}) | getattr(record, "fields", {})
         values = "".join([f" {name}={_quote(value)}" for name, value in fields.items()])
-        text = _escape(f"{record.levelname:<5} {record.getMessage()}{values}")
+        text = _escape(f"{record.levelname:<5} {record.getMessage()}{values}{self._worker}")
         if trace := _trace(record):
             text = "\n".join([text, *(f"    {_escape(line)}" for line in trace.split("\n") if line)])
         if not self._journal:

@@ -6,7 +6,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias
 
@@ -18,8 +18,9 @@ FLUSH_SECONDS: Final = 5.0
 #: How long lines are batched before they are written, in seconds: each wake-up of the thread takes the interpreter lock
 #: from the event loop, which costs more than the line.
 GATHER_SECONDS: Final = 0.01
-#: How many bytes are written at once.
+#: How many bytes are written at once; of several processes that share a pipe, so many that the kernel keeps together.
 _BATCH_BYTES: Final = 64 * 1024
+_SHARED_BATCH_BYTES: Final = select.PIPE_BUF
 
 _Item: TypeAlias = bytes | threading.Event | None
 
@@ -31,8 +32,9 @@ class Writer:
     an object that is garbage-collected there may log too; so each counter is changed on one side only.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, shared: bool = False) -> None:
         self._descriptor = descriptor
+        self._batch_bytes = _SHARED_BATCH_BYTES if shared else _BATCH_BYTES
         self._queue: SimpleQueue[_Item] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._taken = 0  # bytes, changed by callers
@@ -95,8 +97,8 @@ class Writer:
     def _run(self) -> None:
         while True:
             lines, item = self._next()
-            if lines:
-                self._write(b"".join(lines))
+            for batch in self._batches(lines):
+                self._write(batch)
             if isinstance(item, threading.Event):
                 item.set()
             elif item is None:
@@ -119,6 +121,19 @@ class Writer:
             except Empty:
                 break
         return lines, item
+
+    def _batches(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        """Whole lines that are written together: more than one only up to `_batch_bytes`."""
+        batch: list[bytes] = []
+        size = 0
+        for line in lines:
+            if batch and size + len(line) > self._batch_bytes:
+                yield b"".join(batch)
+                batch, size = [], 0
+            batch.append(line)
+            size += len(line)
+        if batch:
+            yield b"".join(batch)
 
     def _write(self, data: bytes) -> None:
         whole = b"\n" + data if self._cut else data

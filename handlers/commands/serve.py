@@ -53,7 +53,8 @@ def serve(host: str | None, port: int | None) -> None:
     try:
         place = Place.inherited(os.environ)
         config = source.load()
-        log.configure(config.log.level, config.log.format, threaded=True)
+        worker = None if place is None else place.number
+        log.configure(config.log.level, config.log.format, threaded=True, worker=worker)
         try:
             status = asyncio.run(_run(config, source.reload, place))
         finally:
@@ -100,7 +101,7 @@ class _Unavailable(click.ClickException):
 
 
 def _say_worker_ready(place: Place, url: str, setup_code: str | None) -> None:
-    _logger.info("worker %d is ready", place.number)
+    _logger.info("the worker is ready")
     if place.number == 1:  # the code is the same for all
         _say_setup_code(url, setup_code)
 

@@ -211,7 +211,8 @@ class Service:
                 _logger.warning("%s was changed: restart the daemon to apply it", name)
         limits = replace(config.limits, streams=self.config.limits.streams)
         reload(app, replace(config, limits=limits))
-        log.configure(config.log.level, config.log.format, threaded=True)
+        worker = None if self.place is None else self.place.number
+        log.configure(config.log.level, config.log.format, threaded=True, worker=worker)
 
 
 async def _take_last_requests(

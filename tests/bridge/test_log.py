@@ -235,6 +235,18 @@ class TestJournal:
         assert re.fullmatch(r"\d\d:\d\d:\d\d INFO  hello", line)
 
 
+class TestWorker:
+    def test_its_number_is_in_each_line(self) -> None:
+        stream = io.StringIO()
+        log.configure("debug", "text", stream, worker=3)
+        log.event(logger, logging.INFO, "hello", status=200)
+        log.configure("debug", "json", stream, worker=3)
+        logger.info("hello")
+        text, json_line = stream.getvalue().splitlines()
+        assert text.endswith("INFO  hello status=200 worker=3")
+        assert json.loads(json_line)["worker"] == 3
+
+
 class TestJson:
     def test_one_object_a_line(self, start: Callable[..., io.StringIO]) -> None:
         stream = start("json")

@@ -21,6 +21,8 @@ from bridge import log
 from bridge.log_writer import MAX_WAITING_BYTES, Writer
 
 LINE = b"x" * 999 + b"\n"
+#: More than a pipe holds, of all processes together.
+SHARED_LINES = 2000
 
 
 def lost(lines: int) -> bytes:
@@ -82,6 +84,22 @@ def test_lines_keep_their_order(reader: Reader) -> None:
     fill(writer, 200)
     assert reader.read_until(b"0000199 ")[:199] == [numbered(number) for number in range(199)]
     writer.close()
+
+
+def test_processes_that_share_a_pipe_do_not_cut_each_others_lines() -> None:
+    """Each line is one process's from beginning to end, though all write as fast as they can."""
+    reader = Reader("pipe")
+    writers = [Writer(reader.writing, shared=True) for _ in range(3)]
+    for number in range(SHARED_LINES):
+        for name, writer in zip(b"abc", writers, strict=True):
+            line = bytes([name]) * (number % 200 + 1) + b"\n"
+            writer.write(lambda line=line: line, lost)  # type: ignore[misc]
+    while reader.data.count(b"\n") < 3 * SHARED_LINES:
+        reader.data += os.read(reader.end, 1 << 12)
+    for writer in writers:
+        writer.close()
+    reader.close()
+    assert all(len(set(line)) == 1 for line in reader.data.splitlines())
 
 
 def test_logging_does_not_wait_for_a_missing_reader(reader: Reader) -> None:
