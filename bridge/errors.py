@@ -38,6 +38,7 @@ from upstream.protocol.errors import (
 CHARS_PER_TOKEN: Final = 4
 #: OpenAI's SDKs wait for `Retry-After` themselves; beyond this many seconds they should rather give up.
 MAX_PATIENCE_SECONDS: Final = 20.0
+_MAY_PASS: Final = (500, 502, 504)
 
 
 @dataclass(eq=False)
@@ -104,6 +105,13 @@ def error_headers(error: ApiError) -> dict[str, str]:
     if not error.retry or (error.retry_after or 0) > MAX_PATIENCE_SECONDS:
         headers["x-should-retry"] = "false"
     return headers
+
+
+def message_in_stream(error: ApiError) -> str:
+    """What is said where no status can be sent: by OpenAI's words agents know that they may repeat a broken turn."""
+    if error.status in _MAY_PASS:
+        return f"{error.message} You can retry your request."
+    return error.message
 
 
 def invalid_request(code: str, message: str, param: str | None = None) -> ApiError:

@@ -61,26 +61,33 @@ _PLAIN: Final = Message("user", "")[2:]
 
 
 def join_answers(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Write each answer as one message: its calls may have come as messages of their own, behind that with its text."""
-    if not any(message.tool_calls for message in messages):
+    """Write each answer as one message: its calls may have come as messages of their own, behind that with its text.
+
+    An empty message of the assistant beside another is none: agents keep it of a stream that broke off at once.
+    """
+    if not any(message.tool_calls or not message.text for message in messages):
         return messages
     joined: list[Message] = []
     for message in messages:
         before = joined[-1] if joined else None
         if (
-            before is not None
-            and before.role == "assistant"
-            and _is_calls_alone(message)
-            and before.name == message.name
+            before is None
+            or not before.role == message.role == "assistant"
+            or before.name != message.name
+            or not (_is_without_text(before) or _is_without_text(message))
         ):
-            joined[-1] = before._replace(tool_calls=before.tool_calls + message.tool_calls)
-        else:
             joined.append(message)
+        elif _is_without_text(message):
+            joined[-1] = before._replace(tool_calls=before.tool_calls + message.tool_calls)
+        elif before.tool_calls:
+            joined.append(message)
+        else:
+            joined[-1] = message
     return tuple(joined)
 
 
-def _is_calls_alone(message: Message) -> bool:
-    return message.role == "assistant" and bool(message.tool_calls) and not (message.text.strip() or message.files)
+def _is_without_text(message: Message) -> bool:
+    return not (message.text.strip() or message.files)
 
 
 def start_of_turn(messages: Sequence[Message]) -> int:

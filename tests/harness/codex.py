@@ -48,8 +48,9 @@ def _codex(model: str, calls: Sequence[Call], fills: Sequence[Call], window: int
         lambda _: calls,
         config,
         lambda served: {"LMARENA_BRIDGE_KEY": served.key},
-        fills,
-        None if window else lambda _: _command("resume", "--last", "Go on."),
+        fills=fills,
+        fills_at_once=fills is _FILLS,
+        resume=None if window else lambda _: _command("resume", "--last", "Go on."),
     )
 
 

@@ -26,15 +26,18 @@ class CodingAgent:
     """One of them: how it is started and configured, and which calls of its tools do the task.
 
     `calls` is given the path of the file to edit; the last one edits it. `files` are written before the start, by their
-    path from home. `fills` are calls that bring more into the agent's context than a model takes, and `resume` starts
-    the agent once more in a conversation that it has given up as too long.
+    path from home. `limits` of a second each make three refusals. `fills` are calls that bring more into the agent's
+    context than a model takes, made at once or one after the other; `resume` starts the agent once more in a
+    conversation that it has given up as too long.
     """
 
     command: Callable[[Served], Sequence[str]]
     calls: Callable[[str], Sequence[Call]]
     files: Callable[[Served], Mapping[str, object]] = lambda _: {}
     environ: Callable[[Served], Mapping[str, str]] = lambda _: {}
+    limits: int = 3
     fills: Sequence[Call] = ()
+    fills_at_once: bool = False
     resume: Callable[[Served], Sequence[str]] | None = None
 
 
@@ -51,7 +54,7 @@ async def edits_a_file(served: Served, agent: CodingAgent) -> None:
 
 async def recovers(served: Served, agent: CodingAgent) -> None:
     """Let an agent do the task while the model fails in each way in turn."""
-    model = FailingModel(ScriptedModel(_prepared(served, agent)), served.arena.faults)
+    model = FailingModel(ScriptedModel(_prepared(served, agent)), served.arena.faults, agent.limits)
     served.arena.script = model.answers
     ended = await _run(served, agent, agent.command)
     assert _edited(served), ended.text
@@ -61,7 +64,7 @@ async def recovers(served: Served, agent: CodingAgent) -> None:
 
 async def compacts(served: Served, agent: CodingAgent) -> None:
     """Let an agent read more than a model takes: it has its history summed up, and goes on from there."""
-    model = FullModel(agent.fills, _prepared(served, agent)[-1], served.arena.faults)
+    model = FullModel(agent.fills, _prepared(served, agent)[-1], served.arena.faults, agent.fills_at_once)
     served.arena.script = model.answers
     ended = await _run(served, agent, agent.command)
     if agent.resume is not None:

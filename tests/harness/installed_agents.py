@@ -1,8 +1,9 @@
-"""The coding agents that `make test-clients` installs, each with the settings that it needs for the bridge."""
+"""opencode and pi, as their makers ship them, through each API, with the settings that they need for the bridge."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from clients import MODEL, Served, installed, node
@@ -10,9 +11,9 @@ from coding_agents import AFTER, BEFORE, TASK, CodingAgent, reads_and_edits
 from scripted_models import Call
 
 
-def _opencode(served: Served) -> Mapping[str, object]:
+def _opencode(package: str, served: Served) -> Mapping[str, object]:
     provider = {
-        "npm": "@ai-sdk/openai-compatible",
+        "npm": package,
         "name": "LMArena Bridge",
         "options": {"baseURL": served.base_url, "apiKey": served.key},
         "models": {MODEL: {"name": MODEL}},
@@ -21,14 +22,15 @@ def _opencode(served: Served) -> Mapping[str, object]:
     return {"work/opencode.json": settings}
 
 
-def _pi(served: Served) -> Mapping[str, object]:
+def _pi(api: str, served: Served) -> Mapping[str, object]:
+    settings = {"retry": {"baseDelayMs": 200}}  # and not two seconds, then four, then eight
     provider = {
-        "baseUrl": served.base_url,
-        "api": "openai-completions",
+        "baseUrl": served.origin if api == "anthropic-messages" else served.base_url,
+        "api": api,
         "apiKey": served.key,
         "models": [{"id": MODEL}],
     }
-    return {".pi/agent/models.json": {"providers": {"bridge": provider}}}
+    return {".pi/agent/models.json": {"providers": {"bridge": provider}}, ".pi/agent/settings.json": settings}
 
 
 def _pi_calls(file: str) -> Sequence[Call]:
@@ -36,15 +38,29 @@ def _pi_calls(file: str) -> Sequence[Call]:
     return (("read", {"path": file}), ("edit", {"path": file, "edits": edits}))
 
 
-#: Those that `make test-clients` installs.
-AGENTS: Final = {
-    "opencode": CodingAgent(
+#: More than a model takes, in pieces of which neither leaves anything out.
+_FILLS: Final = [
+    ("bash", {"command": f"head -c 29000 /dev/zero | tr '\\0' {at}", "description": "Print"}) for at in "abcd"
+]
+
+#: By API, with the package of the AI SDK that speaks it.
+OPENCODE: Final = {
+    api: CodingAgent(
         lambda _: [str(installed("agents", "node_modules/opencode-linux-x64/bin/opencode")), "run", TASK],
         reads_and_edits("read", "edit", "filePath", "oldString", "newString"),
-        _opencode,
+        partial(_opencode, package),
         lambda _: {"OPENCODE_DISABLE_MODELS_FETCH": "1", "OPENCODE_DISABLE_LSP_DOWNLOAD": "1"},
-    ),
-    "pi": CodingAgent(
+        fills=_FILLS,
+    )
+    for api, package in {
+        "Chat Completions": "@ai-sdk/openai-compatible",
+        "Responses": "@ai-sdk/openai",
+        "Messages": "@ai-sdk/anthropic",
+    }.items()
+}
+
+PI: Final = {
+    api: CodingAgent(
         lambda _: [
             node("agents"),
             str(installed("agents", "node_modules/.bin/pi")),
@@ -57,6 +73,13 @@ AGENTS: Final = {
             TASK,
         ],
         _pi_calls,
-        _pi,
-    ),
+        partial(_pi, word),
+        limits=1,  # it asks three times within the second
+        fills=_FILLS,
+    )
+    for api, word in {
+        "Chat Completions": "openai-completions",
+        "Responses": "openai-responses",
+        "Messages": "anthropic-messages",
+    }.items()
 }

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from upstream.arena import Line, Turn
+from upstream.arena import Line, Raw, Step, Turn
 from upstream.arena.faults import Faults
 
 #: The name of a tool and what it is given: arguments, or a custom tool's text.
@@ -43,46 +43,47 @@ class ScriptedModel:
 
 @dataclass
 class FailingModel:
-    """Fails while it does the same: three times before its first answer, then in the middle of its second.
+    """Fails while it does the same: before its first answer, then in the middle of its second; then the site limits it.
 
-    Each failure before an answer is two for the bridge, which asks once more. Before its third answer, the site limits
-    the account three times. The counts are of what is still to come.
+    The counts are of what is still to come. The outages are 502 to the agent: answers that cannot be read, since the
+    bridge would repeat others. A limit lasts a second, in which the bridge answers for the site.
     """
 
     model: ScriptedModel
     faults: Faults
-    outages: int = 6
+    limits: int
+    outages: int = 3
     breaks: int = 1
-    limits: int = 3
 
-    def answers(self, turn: Turn) -> Iterator[Line]:
+    def answers(self, turn: Turn) -> Iterator[Step]:
         """Answer a turn, or fail."""
         answer = self.model.answers(turn)
         if has_tools(turn) and self.outages:
             self.outages -= 1
-            yield Line("a3", "The model is away")
+            yield Raw(b'a0:"unfinished\n')
         elif has_tools(turn) and results(turn) and self.breaks:
             self.breaks -= 1
             yield next(answer)
             yield Line("a3", "The model is tired")
         else:
             if not self.breaks and self.limits:
-                self.faults.arm("rate_limited", self.limits, on="follow-up", retry_after="1")
+                self.faults.arm("rate_limited", self.limits, on="stream", retry_after="1")
                 self.limits = 0
             yield from answer
 
 
 @dataclass
 class FullModel:
-    """Makes calls that bring more than a model takes, all at once. Once it reads its own summary, it edits.
+    """Makes calls that bring more than a model takes. Once it reads its own summary, it edits.
 
-    Where its caller takes one call at a time, the site demands a battle behind the last: the bridge then has to show
-    another evaluation all that has come.
+    It makes all of them at once, or one after the other. Behind the last of these the site demands a battle: the bridge
+    then has to show another evaluation all that has come.
     """
 
     calls: Sequence[Call]
     edit: Call
     faults: Faults
+    at_once: bool
     edited: bool = False
 
     def answers(self, turn: Turn) -> Iterator[Line]:
@@ -94,7 +95,7 @@ class FullModel:
             left = self.calls[results(turn) :]
             if len(left) == 1:
                 self.faults.arm("battle_turn", on="follow-up")
-            yield from _said("\n".join(map(_written, left)))
+            yield from _said("\n".join(map(_written, left if self.at_once else left[:1])))
         elif self.edited:
             yield from _said(DONE)
         else:

@@ -14,6 +14,7 @@ from upstream.arena import Arena
 
 PROMPT = "/say one two three four five"
 TEXT = "one two three four five"
+MAY_BE_REPEATED = "You can retry your request."  # said where no status can say it
 FIRST_DELTAS = "one two "  # what has gone out when a fault strikes in the middle
 UPSTREAM = "upstream_error"
 INVALID = "invalid_request_error"

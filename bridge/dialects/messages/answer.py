@@ -155,7 +155,7 @@ class MessageEncoder:
 
     def error(self, error: ApiError) -> bytes:
         """Encode the one event that ends a broken stream."""
-        return sse.named("error", orjson.dumps(error_object(error)))
+        return sse.named("error", orjson.dumps(error_object(error, in_stream=True)))
 
 
 _DELTA_HEAD: Final = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":{"type":'

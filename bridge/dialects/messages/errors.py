@@ -10,7 +10,7 @@ import orjson
 from bridge.access.limits import Admission
 from bridge.dialects.api_key import sent_key
 from bridge.dialects.dialect import ErrorAnswer
-from bridge.errors import ApiError, ContextExceeded, error_headers
+from bridge.errors import ApiError, ContextExceeded, error_headers, message_in_stream
 
 #: What Anthropic's clients always send.
 VERSION_HEADER: Final = "anthropic-version"
@@ -53,11 +53,11 @@ class Anthropic:
 ANTHROPIC: Final = Anthropic()
 
 
-def error_object(error: ApiError) -> dict[str, object]:
+def error_object(error: ApiError, *, in_stream: bool = False) -> dict[str, object]:
     """The error as an event of a stream, or as an answer's body without its request id."""
     status = _status(error)
     usual = "api_error" if status >= 500 else "invalid_request_error"
-    content: dict[str, object] = {"type": _TYPES.get(status, usual), "message": _message(error)}
+    content: dict[str, object] = {"type": _TYPES.get(status, usual), "message": _message(error, in_stream=in_stream)}
     if error.code == THREAD_UNSUPPORTED:
         content["details"] = {"error_code": error.code}
     return {"type": "error", "error": content}
@@ -67,7 +67,7 @@ def _status(error: ApiError) -> int:
     return 529 if error.status == 503 else error.status
 
 
-def _message(error: ApiError) -> str:
+def _message(error: ApiError, *, in_stream: bool) -> str:
     if isinstance(error, ContextExceeded):
         return f"prompt is too long: {error.tokens} tokens > {error.max_tokens} maximum"
-    return error.message
+    return message_in_stream(error) if in_stream else error.message

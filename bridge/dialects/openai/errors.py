@@ -11,7 +11,7 @@ import orjson
 from bridge.access.limits import Admission
 from bridge.dialects.api_key import sent_key
 from bridge.dialects.dialect import ErrorAnswer
-from bridge.errors import ApiError, error_headers
+from bridge.errors import ApiError, error_headers, message_in_stream
 
 _TYPES_BY_CODE: Final = {"overloaded": "server_error", "ended_by_owner": "server_error"}
 _TYPES_BY_STATUS: Final = {403: "permission_error", 429: "rate_limit_error", 500: "server_error"}
@@ -40,9 +40,9 @@ OPENAI: Final = OpenAI()
 
 
 def error_body(error: ApiError, *, in_stream: bool = False) -> bytes:
-    """OpenAI's error object; in a stream, where no header can, it carries the word of diagnosis too."""
+    """OpenAI's error object; in a stream it says itself what otherwise status and headers say."""
     content: dict[str, object] = {
-        "message": error.message,
+        "message": message_in_stream(error) if in_stream else error.message,
         "type": error_type(error),
         "param": error.param,
         "code": error.code,

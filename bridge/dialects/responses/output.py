@@ -14,7 +14,7 @@ from bridge.dialects.dialect import Stamp
 from bridge.dialects.responses.ids import item_id, response_id
 from bridge.dialects.responses.tools import ToolNames
 from bridge.dialects.sources import places
-from bridge.errors import ApiError, ContextExceeded
+from bridge.errors import ApiError, ContextExceeded, message_in_stream
 from upstream.protocol.errors import Reason
 from upstream.protocol.events import Source
 
@@ -190,4 +190,4 @@ def error_object(error: ApiError) -> dict[str, object]:
     if isinstance(error, ContextExceeded):
         code = error.code
     wait = "" if error.retry_after is None else f" Try again in {max(1, round(error.retry_after))}s."
-    return {"code": code, "message": f"{error.message}{wait} ({error.code}, {error.reason.value})"}
+    return {"code": code, "message": f"{message_in_stream(error)}{wait} ({error.code}, {error.reason.value})"}

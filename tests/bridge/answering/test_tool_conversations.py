@@ -130,6 +130,14 @@ SAME: dict[str, list[Message]] = {
     "each call an item": [assistant("Let me see."), assistant("", LOOK), assistant("", GO), *RESULTS],
     "text and a call, and another call": [assistant("Let me see.", LOOK), assistant(" \n", GO), *RESULTS],
     "a name in a result": [ANSWER, result("blue", "call_1", "look"), result("gone", "call_2", "go")],
+    "an empty message, of a stream that broke off, before": [assistant(""), ANSWER, *RESULTS],
+    "an empty message before text and calls as two items": [
+        assistant(" "),
+        assistant("Let me see."),
+        assistant("", LOOK, GO),
+        *RESULTS,
+    ],
+    "an empty message behind": [ANSWER, assistant("\n"), *RESULTS],
 }
 
 

@@ -26,6 +26,7 @@ from site_faults import (
     HARMLESS,
     IMPATIENT,
     IN_THE_MIDDLE,
+    MAY_BE_REPEATED,
     PROMPT,
     TEXT,
     UPSTREAM,
@@ -137,6 +138,7 @@ class TestInTheMiddle:
         error = last["error"]
         assert (error["type"], error["code"], error["reason"], error["param"]) == (UPSTREAM, row.code, row.reason, None)
         assert row.says in error["message"]
+        assert error["message"].endswith(MAY_BE_REPEATED)
         assert answers_asked(arena) == 1
         assert (line["reason"], line["code"]) == (row.reason, row.code)
         await assert_state_behind(bridge, code=row.code, status=row.status)

@@ -17,6 +17,7 @@ import pytest
 from caller import calling
 from request_log import RequestLog
 from running import Overrides, RunningBridge, running_bridge
+from site_faults import MAY_BE_REPEATED
 
 from upstream.arena import Arena, Line, Step, Turn, Until
 
@@ -131,6 +132,7 @@ async def test_in_the_middle(
                 await answer.until_done()
             said = "".join(block.text for block in answer.current_message_snapshot.content if block.type == "text")
         assert (raised.value.response.status_code, raised.value.type, said) == (200, kind, FIRST_DELTAS)
+        assert MAY_BE_REPEATED in raised.value.message
         assert (await request_log.line())["reason"] == reason
         whole = await failure(sdk, False, **body(bridge))
         assert_is_said(whole, kind)

@@ -16,6 +16,7 @@ from site_faults import (
     HARMLESS,
     IMPATIENT,
     IN_THE_MIDDLE,
+    MAY_BE_REPEATED,
     PROMPT,
     TEXT,
     Break,
@@ -72,7 +73,7 @@ async def test_in_the_middle(row: Break, stream: bool, arena: Arena, tmp_path: P
                 assert (told.broken_off, told.items) == (True, [])
                 error = told.response["error"]
                 assert error["code"] == "server_error"
-                assert f"({row.code}, {row.reason})" in error["message"]
+                assert f"{MAY_BE_REPEATED} ({row.code}, {row.reason})" in error["message"]
             else:
                 error = (await answer.json())["error"]
                 assert (answer.status, error["code"]) == (row.status, row.code)

@@ -121,6 +121,12 @@ def test_an_error_is_the_last_event() -> None:
     assert (error["message"], error["code"], error["reason"]) == ("Full.", "overloaded", "rate_limited")
 
 
+def test_the_words_of_a_failure_say_that_it_may_pass() -> None:
+    failed = ApiError(502, "upstream_error", "It broke off.")
+    (event,) = frames(CompletionChoices(HEADER, ("",), include_usage=False).error(failed))
+    assert orjson.loads(event)["error"]["message"] == "It broke off. You can retry your request."
+
+
 def test_more_than_is_kept_of_a_whole_answer() -> None:
     collector = TextCompletion(HEADER, ("",))
     collector.add([text("a" * MAX_WHOLE_CHARS)])

@@ -1,0 +1,27 @@
+"""opencode, through each API: it edits a file by its own tools, and nothing is sent twice meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+from clients import CLIENTS, Served
+from coding_agents import compacts, edits_a_file, recovers
+from installed_agents import OPENCODE
+
+pytestmark = CLIENTS
+
+newer_apis = pytest.mark.parametrize("api", ["Responses", "Messages"])
+
+
+@pytest.mark.parametrize("api", OPENCODE)
+async def test_it_edits_a_file(served: Served, api: str) -> None:
+    await edits_a_file(served, OPENCODE[api])
+
+
+@newer_apis
+async def test_it_goes_on_after_failures(served: Served, api: str) -> None:
+    await recovers(served, OPENCODE[api])
+
+
+@newer_apis
+async def test_it_compacts_what_has_become_too_long(served: Served, api: str) -> None:
+    await compacts(served, OPENCODE[api])
