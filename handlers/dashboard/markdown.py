@@ -56,8 +56,8 @@ def rendered(text: str, *, seconds: float = MAX_SECONDS) -> str:
     parser.enable(["table", "strikethrough"]).disable(["html_block", "html_inline"])
     parser.block.ruler.before("table", "check", check_block)
     parser.inline.ruler.before("text", "check", check_inline)
-    html: str = parser.render(readable(text), {"check": check, "heading": 2, "links": 0})
-    return html
+    html: str = parser.render(text, {"check": check, "heading": 2, "links": 0})
+    return readable(html)  # afterwards, since an entity may have become a character
 
 
 class _Markdown(MarkdownIt):

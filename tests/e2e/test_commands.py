@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 import click
 import pytest
 from click.testing import CliRunner, Result
+from hostile_api import STEERING, event, hostile, steers
 from model_entries import entry
 from running import RunningBridge
 from session_cookies import cookie
@@ -856,43 +857,12 @@ async def test_an_answer_that_breaks_off_exits_1(bridge: RunningBridge, fault: s
     assert result.stderr.startswith("Error: ")
 
 
-#: What a hostile server says to a terminal: a colour, a title, C1's CSI, a bell, a turned row, another line.
-STEERING = "\x1b[31mred\x1b]0;title\x07 \x9b2J \x08\r over \u202e turned \u2066 \u2028 \ud83d end"
-
-
-@asynccontextmanager
-async def hostile(status: int, body: bytes, listed: object = None) -> AsyncIterator[str]:
-    """A server that lists one model and answers everything else like this; its origin."""
-    models = json.dumps(listed or {"data": [{"id": STEERING}]}).encode()
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = await reader.readuntil(b"\r\n\r\n")
-        content, code = (models, 200) if asked.startswith(b"GET ") else (body, status)
-        writer.write(b"HTTP/1.1 %d X\r\nConnection: close\r\n\r\n%b" % (code, content))
-        with contextlib.suppress(ConnectionError):
-            await writer.drain()
-        writer.close()
-
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-
-def steers(text: str) -> bool:
-    """Whether a terminal would obey anything in what a terminal was sent."""
-    obeyed = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
-    return re.search(obeyed, text) is not None
-
-
-def _event(**value: object) -> bytes:
-    return b"data: " + json.dumps(value).encode() + b"\n\n"
-
-
 HOSTILE_ANSWERS: dict[str, tuple[int, bytes]] = {
     "a refusal": (400, json.dumps({"error": {"message": STEERING}}).encode()),
-    "an error in a stream": (200, _event(error={"message": STEERING})),
+    "an error in a stream": (200, event(error={"message": STEERING})),
     "an error after a delta": (
         200,
-        _event(choices=[{"delta": {"content": "hi"}}]) + _event(error={"message": STEERING}),
+        event(choices=[{"delta": {"content": "hi"}}]) + event(error={"message": STEERING}),
     ),
     "no JSON": (500, STEERING.encode(errors="replace")),
     "JSON nested too deeply": (400, b"[" * 100_000),
@@ -912,17 +882,6 @@ async def test_a_hostile_server_steers_no_terminal(status: int, body: bytes) -> 
     assert not steers(result.stderr)
 
 
-async def test_neither_does_it_in_an_interactive_chat(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its model's name, a thought, a delta and an error, all on a terminal."""
-    monkeypatch.setenv("OPENAI_API_KEY", "k")
-    delta = {"reasoning_content": STEERING, "content": STEERING}
-    async with hostile(200, _event(choices=[{"delta": delta}]) + _event(error={"message": STEERING})) as origin:
-        _, shown = await asyncio.to_thread(typed, ["chat", "--url", origin], b"you> ", b"hi\n\x04")
-    shown = re.sub(r"\x1b\[(?:2|0)m|\x1b\[\?2004[hl]", "", shown)  # click's dim for a thought, readline's own
-    assert shown.count("turned") == 4
-    assert not steers(shown)
-
-
 def test_chat_says_when_no_bridge_runs() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -931,15 +890,3 @@ def test_chat_says_when_no_bridge_runs() -> None:
     assert result.exit_code == 1
     assert "no bridge answers at http://127.0.0.1:" in result.stderr
     assert "Is it running?" in result.stderr
-
-
-async def test_an_interactive_chat_remembers_what_was_said(
-    bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", bridge.key)
-    words = ["chat", "--url", bridge.origin]
-    code, shown = await asyncio.to_thread(typed, words, b"you> ", b"/say aye\n/echo\n\x04")
-    assert code == 0
-    assert "aye" in shown
-    sent = bridge.arena.evaluations.values()
-    assert any("/echo" in message.content and "aye" in str(turn.messages) for turn in sent for message in turn.messages)

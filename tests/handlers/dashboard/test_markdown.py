@@ -66,6 +66,7 @@ def elements(text: str) -> list[str]:
         "raw HTML": ("<b onclick=x>a</b>", "<p>&lt;b onclick=x&gt;a&lt;/b&gt;</p>\n"),
         "a block of HTML": ("<div>\n*a*", "<p>&lt;div&gt;<br />\n<em>a</em></p>\n"),
         "direction marks": ("a\u202eb", "<p>a\N{REPLACEMENT CHARACTER}b</p>\n"),
+        "direction marks and controls as entities": ("a&#x202e;b &#1;", "<p>a\ufffdb \ufffd</p>\n"),
         "a relative link": ("[a](/dashboard/logout)", "<p>[a](/dashboard/logout)</p>\n"),
     }.values(),
 )

@@ -1,0 +1,208 @@
+"""A client of a bridge's API, for `chat`: one connection for each call, and errors in the API's own words."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self, TypeAlias
+from urllib.parse import urlsplit
+
+import click
+
+from upstream.protocol.printable import readable
+
+#: A message in OpenAI's format.
+Message: TypeAlias = Mapping[str, Any]
+
+#: The timeout of connecting, in seconds; later the bridge's own timeouts apply.
+_CONNECT_SECONDS: Final = 10.0
+#: The largest line of a stream, whole answer, and answer with pictures.
+_MAX_LINE_BYTES: Final = 4 * 1024 * 1024
+_MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+_MAX_PICTURES_BYTES: Final = 64 * 1024 * 1024
+
+
+class ListedModel(NamedTuple):
+    """A model as the bridge lists it."""
+
+    name: str
+    draws: bool
+
+
+class Delta(NamedTuple):
+    """A piece of an answer: of its text, or of the thoughts before it."""
+
+    text: str = ""
+    thought: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """A bridge's API. Its methods raise ClickException with the API's error message."""
+
+    base_url: str
+    key: str = field(repr=False)
+
+    def models(self) -> Sequence[ListedModel]:
+        """The models that the key may use, in the bridge's order. Raises ClickException also if there is none."""
+        with closing(self.connect()) as connection:
+            response = self.ask(connection, "GET", "/models")
+            with self.reporting_errors():
+                listed = read_object(self.read(response)).get("data")
+        found = [] if not isinstance(listed, list) else [model for each in listed if (model := _model(each))]
+        if not found:
+            raise click.ClickException("the bridge lists no model for this key: name one with --model")
+        return found
+
+    def answer(self, model: str, messages: Sequence[Message]) -> AnswerStream:
+        """An answer that is not asked for until its deltas are."""
+        body = {"model": model, "messages": messages, "stream": True, "stream_options": {"include_usage": True}}
+        return AnswerStream(self, body)
+
+    def draw(self, model: str, prompt: str, pictures: Sequence[str] = ()) -> Sequence[bytes]:
+        """Pictures after a text, and after others, which are data URLs."""
+        body: dict[str, Any] = {"model": model, "prompt": prompt, "response_format": "b64_json"}
+        if pictures:
+            body["images"] = [{"image_url": url} for url in pictures]
+        with closing(self.connect()) as connection:
+            path = "/images/edits" if pictures else "/images/generations"
+            response = self.ask(connection, "POST", path, json.dumps(body).encode())
+            with self.reporting_errors():
+                drawn = read_object(self.read(response, _MAX_PICTURES_BYTES)).get("data")
+                match drawn:
+                    case [*each] if each:
+                        return [b64decode(one["b64_json"]) for one in each]
+        raise click.ClickException("the model drew nothing")
+
+    def connect(self) -> HTTPConnection:
+        """A connection without a timeout."""
+        url = urlsplit(self.base_url)
+        kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
+        connection = kind(url.hostname or "", url.port, timeout=_CONNECT_SECONDS)
+        try:
+            connection.connect()
+        except OSError as error:
+            why = f"no bridge answers at {self.base_url}: {error.strerror or error}"
+            raise click.ClickException(f"{why}. Is it running? lmarena-bridge serve") from error
+        connection.sock.settimeout(None)
+        return connection
+
+    def ask(self, connection: HTTPConnection, method: str, path: str, body: bytes | None = None) -> HTTPResponse:
+        """Send a request; its answer is a success."""
+        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
+        with self.reporting_errors():
+            connection.request(method, urlsplit(self.base_url).path + path, body, headers)
+            response = connection.getresponse()
+            if response.status == HTTPStatus.OK:
+                return response
+            text = self.read(response)
+        with suppress(ValueError, RecursionError):
+            match json.loads(text):
+                case {"error": {"message": str(message)}}:
+                    raise click.ClickException(_for_reader(message, response))
+        raise click.ClickException(f"{self.base_url} answers {response.status}: is that a bridge?")
+
+    def read(self, response: HTTPResponse, limit: int = _MAX_ANSWER_BYTES) -> bytes:
+        """The whole body of an answer."""
+        data = response.read(limit + 1)
+        if len(data) > limit:
+            raise click.ClickException(f"{self.base_url} sends an answer that is too long: is that a bridge?")
+        return data
+
+    @contextmanager
+    def reporting_errors(self) -> Iterator[None]:
+        """Turn errors of the connection and of parsing into ClickException."""
+        try:
+            yield
+        except (OSError, HTTPException) as error:
+            raise click.ClickException(f"the connection to {self.base_url} broke") from error
+        except (ValueError, RecursionError, KeyError, TypeError) as error:
+            raise click.ClickException(f"{self.base_url} does not answer with JSON: is that a bridge?") from error
+
+
+class AnswerStream:
+    """One answer, as it comes: iterate over it inside `with`, which closes the connection. Raises as Bridge does.
+
+    `tokens` and `conversation` (`new`, `follow-up`, `regenerate`) are None until they are known; `ignored` is what of
+    the request had no effect.
+    """
+
+    def __init__(self, bridge: Bridge, body: Mapping[str, Any]) -> None:
+        self._bridge = bridge
+        self._body = body
+        self._connection: HTTPConnection | None = None
+        self.tokens: int | None = None
+        self.conversation: str | None = None
+        self.ignored: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def __iter__(self) -> Iterator[Delta]:
+        """Ask, and yield each delta; raises also if the answer breaks off."""
+        bridge = self._bridge
+        self._connection = bridge.connect()
+        response = bridge.ask(self._connection, "POST", "/chat/completions", json.dumps(self._body).encode())
+        self.conversation = response.headers.get("x-bridge-conversation", "").partition(";")[0] or None
+        self.ignored = response.headers.get("x-bridge-ignored")
+        while True:
+            with bridge.reporting_errors():
+                line = response.readline(_MAX_LINE_BYTES)
+            if not line:
+                raise click.ClickException("the answer broke off before its end")
+            if len(line) == _MAX_LINE_BYTES:
+                raise click.ClickException(f"{bridge.base_url} sends lines that are too long: is that a bridge?")
+            field_name, _, data = line.strip().partition(b": ")
+            if field_name != b"data":
+                continue
+            if data == b"[DONE]":
+                return
+            with bridge.reporting_errors():
+                event = read_object(data)
+            match event:
+                case {"error": {"message": str(message)}}:
+                    raise click.ClickException(readable(message))
+                case {"choices": [{"delta": dict(delta)}, *_]}:
+                    yield Delta(_text(delta, "content"), _text(delta, "reasoning_content"))
+                case {"usage": {"completion_tokens": int(tokens)}}:
+                    self.tokens = tokens
+
+
+def read_object(data: bytes) -> dict[str, Any]:
+    """A JSON object. Raises ValueError."""
+    value = json.loads(data)
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    return value
+
+
+def _text(delta: Mapping[str, Any], name: str) -> str:
+    value = delta.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _model(listed: object) -> ListedModel | None:
+    match listed:
+        case {"id": str(name), "capabilities": {"output": [*outputs]}}:
+            return ListedModel(name, "image" in outputs)
+        case {"id": str(name)}:
+            return ListedModel(name, draws=False)
+    return None
+
+
+def _for_reader(message: str, response: HTTPResponse) -> str:
+    """An error's message with the seconds that stand in a header, and with the command in place of a path."""
+    wait = response.headers.get("Retry-After", "")
+    if wait.isdecimal():
+        message = message.replace("as long as Retry-After says", f"{wait} s")
+    return readable(message.replace("GET /v1/models lists them all.", "`lmarena-bridge models` lists them all."))

@@ -1,0 +1,73 @@
+"""Markdown on a terminal: where a growing answer can be cut into blocks that no longer change, and how one looks."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.markdown import Markdown
+from rich.segment import Segment
+
+from upstream.protocol.printable import readable
+
+_FENCE: Final = re.compile(r"\s*(`{3,}|~{3,})(.*)")
+
+
+def settled(text: str) -> int:
+    """How many characters of an answer are blocks that further text cannot change.
+
+    A block ends at an empty line before a line that is not indented, outside of a fence.
+    """
+    end = place = 0
+    fence = ""
+    after_empty = False
+    for line in text.splitlines(keepends=True):
+        if not line.endswith("\n"):  # it may still become anything
+            break
+        found = _FENCE.match(line)
+        if after_empty and not fence and not line[0].isspace():
+            end = place
+        if found and not fence:
+            fence = found[1]
+        elif found and found[1].startswith(fence) and not found[2].strip():
+            fence = ""
+        after_empty = not line.strip()
+        place += len(line)
+    return end
+
+
+def looks(text: str) -> Readable:
+    """A text in Markdown as rich shows it: raw HTML as text, line breaks as they are, links with their addresses."""
+    tokens = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).parse(readable(text))
+    for token in tokens:
+        for child in token.children or ():
+            _adapt(child)
+    shown = Markdown("", code_theme="ansi_dark", hyperlinks=False)
+    shown.parsed = tokens
+    return Readable(shown)
+
+
+def _adapt(token: Token) -> None:
+    if token.type == "softbreak":
+        token.type = "hardbreak"
+    elif token.type == "image":  # rich would leave its address out
+        address = str(token.attrs.get("src", ""))
+        token.content = f"[{token.content or 'picture'}] {'' if address.startswith('data:') else address}".rstrip()
+        token.type, token.tag, token.children = "text", "", None
+
+
+class Readable:
+    """Something that rich shows, without empty lines around it or control characters, which an entity may become."""
+
+    def __init__(self, shown: Markdown) -> None:
+        self._shown = shown
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = console.render_lines(self._shown, options.update(height=None), pad=False)
+        written = [place for place, line in enumerate(lines) if any(segment.text.strip() for segment in line)]
+        for line in lines[written[0] : written[-1] + 1] if written else ():
+            yield from (Segment(readable(segment.text), segment.style) for segment in line)
+            yield Segment.line()
