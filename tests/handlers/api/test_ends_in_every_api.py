@@ -1,0 +1,65 @@
+"""Stop strings and limits in each API: the answer ends there, in the API's words, and upstream is closed at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pytest
+from running import RunningBridge
+
+from upstream.arena import Arena, Line, Step, Turn, Until
+
+Json = dict[str, Any]
+HI: Json = {"messages": [{"role": "user", "content": "go on"}]}
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How an end is asked for, and what an answer says that was ended so."""
+
+    path: str
+    asked: Json
+    told: bytes
+
+
+ENDS = {
+    "chat, a stop string": End("chat/completions", {**HI, "stop": "STOP"}, b'"finish_reason":"stop"'),
+    "chat, a limit": End("chat/completions", {**HI, "max_tokens": 2}, b'"finish_reason":"length"'),
+    "responses, a limit": End("responses", {"input": "go on", "max_output_tokens": 2}, b'"reason":"max_output_tokens"'),
+    "messages, a stop string": End(
+        "messages", {**HI, "max_tokens": 9000, "stop_sequences": ["STOP"]}, b'"stop_sequence":"STOP"'
+    ),
+    "messages, a limit": End("messages", {**HI, "max_tokens": 2}, b'"stop_reason":"max_tokens"'),
+    "completions, a stop string": End("completions", {"prompt": "go on", "stop": "STOP"}, b'"finish_reason":"stop"'),
+    "completions, a limit": End("completions", {"prompt": "go on", "max_tokens": 2}, b'"finish_reason":"length"'),
+}
+
+
+async def script(_: Turn) -> AsyncIterator[Step]:
+    """It would go on for as long as the call is open."""
+    for word in ("one ", "two ST", "OP three"):
+        yield Line("a0", word)
+    yield Until(asyncio.Event())
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+async def test_an_answer_ends_and_upstream_is_closed(
+    end: End, stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
+    arena.script = script
+    body = orjson.dumps({"model": bridge.model(), "stream": stream, **end.asked})
+    headers = {**bridge.headers, "Content-Type": "application/json"}
+    async with asyncio.timeout(10):
+        async with bridge.http.post(f"{bridge.base_url}/{end.path}", data=body, headers=headers) as answer:
+            told = await answer.read()
+        assert answer.status == 200
+    await asyncio.wait_for(arena.chats[-1].closed.wait(), 1)
+    assert end.told in told
+    assert b"one" in told
+    assert b"OP" not in told.replace(b'"STOP"', b"")
+    assert bridge.calls_held == 0
