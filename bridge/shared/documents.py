@@ -215,7 +215,12 @@ class SharedDocument(Generic[T]):
             await self._begin()
             for _ in range(MAX_TRIES):
                 before = await self._read()
-                after = Copied(version_after(before.version), change(before.value))
+                value = change(before.value)
+                if (
+                    before.version and value == before.value
+                ):  # a version of the same would make others read and merge it
+                    return value
+                after = Copied(version_after(before.version), value)
                 data = await self._in_thread(self._encode, after.value, large=self._is_large(before.value))
                 news = self._news(after.version)
                 if await self._call(_WRITE.call((self._key,), before.version, after.version, data, *news)):

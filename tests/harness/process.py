@@ -65,6 +65,11 @@ class DaemonProcess:
             pass
         raise AssertionError("\n".join(["no such line:", text, *self.log]))
 
+    async def is_ready(self) -> None:
+        """Wait until it says that it is ready, and where."""
+        line = await self.logs(READY, START_SECONDS)
+        self.origin = line.partition(READY)[2].partition("/v1")[0]
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""
         self.process.send_signal(number)
@@ -158,6 +163,5 @@ class Home:
     async def serve(self, inherited: socket.socket | None = None, **options: Any) -> AsyncIterator[DaemonProcess]:
         """Start a daemon as `launch` does, and wait until it is ready."""
         async with self.launch(inherited, **options) as daemon:
-            line = await daemon.logs(READY, START_SECONDS)
-            daemon.origin = line.partition(READY)[2].removesuffix("/v1")
+            await daemon.is_ready()
             yield daemon

@@ -15,12 +15,15 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import aiohttp
 from daemon import ROOT
 from programs import need_program
 
 EXAMPLES = ROOT / "systemd"
+#: A port of 127.0.0.1, or an address and a port.
+Place: TypeAlias = int | str
 _UPSTREAM = "127.0.0.1:8000"
 _MACHINES = ("10.0.0.1:8000", "10.0.0.2:8000")
 #: How long a busy machine may take to start a program, in seconds.
@@ -56,13 +59,13 @@ class Proxy:
     environ: Mapping[str, str]
 
 
-def nginx(folder: Path, upstream_port: int, other_port: int | None = None) -> Proxy:
+def nginx(folder: Path, upstream_port: Place, other_port: Place | None = None) -> Proxy:
     """Write nginx's configuration for one machine, or for two, into `folder`."""
     program, port = need_program("nginx"), _free_port()
     certificate, key = _certificate(folder)
     live = "/etc/letsencrypt/live/bridge.example.org"
     upstream = (
-        {_UPSTREAM: f"127.0.0.1:{upstream_port}"}
+        dict(zip((_UPSTREAM,), _loopback(upstream_port), strict=True))
         if other_port is None
         else dict(zip(_MACHINES, _loopback(upstream_port, other_port), strict=True))
     )
@@ -174,8 +177,8 @@ async def _takes_connections(proxy: Proxy, process: asyncio.subprocess.Process, 
     raise AssertionError(f"{proxy.name} has ended: {await asyncio.to_thread(log.read_text)}")
 
 
-def _loopback(*ports: int) -> list[str]:
-    return [f"127.0.0.1:{port}" for port in ports]
+def _loopback(*places: Place) -> list[str]:
+    return [place if isinstance(place, str) else f"127.0.0.1:{place}" for place in places]
 
 
 def _adapted(text: str, replaced: Mapping[str, str]) -> str:

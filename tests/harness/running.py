@@ -36,8 +36,54 @@ from upstream.protocol.renewal import FIRST_REPEAT_SECONDS
 Overrides = Mapping[str, Mapping[str, object]]
 
 
+class Front:
+    """What callers need to know of a bridge, or of several behind one address."""
+
+    arena: Arena
+    origin: str
+    key: str
+    http: aiohttp.ClientSession
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.origin}/v1"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}
+
+    def chat(self, *messages: str, **body: object) -> dict[str, object]:
+        """The body of a chat request: the texts are user messages, unless `messages` is given."""
+        return {
+            "model": self.model(),
+            "messages": [{"role": "user", "content": text} for text in messages],
+            **body,
+        }
+
+    def model(self, *, output: str = "text", thinking: bool = False) -> str:
+        """The unique name of one of the arena's models, not a stealth model."""
+        names = [model.public_name for model in self.arena.models]
+        for model in self.arena.models:
+            outputs = set(model.outputs)
+            if (
+                model.organization
+                and names.count(model.public_name) == 1
+                and output in outputs
+                and (output != "text" or outputs == {"text"})
+                and ("thinking" in model.public_name) == thinking
+            ):
+                return model.public_name
+        raise LookupError(output)
+
+    async def post(self, body: object, **options: Any) -> aiohttp.ClientResponse:
+        """POST a chat with the key."""
+        sent: dict[str, Any] = {"data" if isinstance(body, bytes | str | io.BytesIO) else "json": body}
+        headers = {**self.headers, **options.pop("headers", {})}
+        return await self.http.post(f"{self.base_url}/chat/completions", **sent, headers=headers, **options)
+
+
 @dataclass
-class RunningBridge:
+class RunningBridge(Front):
     """A running bridge, and what tests need to access it."""
 
     app: web.Application
@@ -48,14 +94,6 @@ class RunningBridge:
     http: aiohttp.ClientSession
     _stack: AsyncExitStack = field(repr=False)
     _passed: float = 0.0  # seconds of pauses that have been skipped
-
-    @property
-    def base_url(self) -> str:
-        return f"{self.origin}/v1"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.key}"}
 
     @property
     def state(self) -> State:
@@ -90,35 +128,6 @@ class RunningBridge:
         client = openai.AsyncOpenAI(**{"base_url": self.base_url, "api_key": self.key, "max_retries": 0, **options})
         self._stack.push_async_callback(client.close)
         return client
-
-    def chat(self, *messages: str, **body: object) -> dict[str, object]:
-        """The body of a chat request: the texts are user messages, unless `messages` is given."""
-        return {
-            "model": self.model(),
-            "messages": [{"role": "user", "content": text} for text in messages],
-            **body,
-        }
-
-    def model(self, *, output: str = "text", thinking: bool = False) -> str:
-        """The unique name of one of the arena's models, not a stealth model."""
-        names = [model.public_name for model in self.arena.models]
-        for model in self.arena.models:
-            outputs = set(model.outputs)
-            if (
-                model.organization
-                and names.count(model.public_name) == 1
-                and output in outputs
-                and (output != "text" or outputs == {"text"})
-                and ("thinking" in model.public_name) == thinking
-            ):
-                return model.public_name
-        raise LookupError(output)
-
-    async def post(self, body: object, **options: Any) -> aiohttp.ClientResponse:
-        """POST a chat with the key."""
-        sent: dict[str, Any] = {"data" if isinstance(body, bytes | str | io.BytesIO) else "json": body}
-        headers = {**self.headers, **options.pop("headers", {})}
-        return await self.http.post(f"{self.base_url}/chat/completions", **sent, headers=headers, **options)
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import aiohttp
 from frames import DONE, frames
-from running import RunningBridge
+from running import Front
 
 from upstream.arena import Arena, Line, Step, Turn, Until
 
@@ -128,7 +128,7 @@ class Reply:
 
 
 async def ask(
-    bridge: RunningBridge,
+    bridge: Front,
     witness: Witness,
     messages: Sequence[JsonMessage],
     *,

@@ -9,17 +9,20 @@ from typing import Any
 
 from process import DaemonProcess, Home
 
-#: Serves as `python -m bridge` does, with as many workers as WORKERS says. They share the files of one state folder,
-#: which is no way to serve, but shows how processes start and end.
+#: Serves as `python -m bridge` does, with as many workers as WORKERS says, and their state in the Redis that REDIS_URL
+#: names. Without it they share the files of one state folder, which is no way to serve, but shows how processes start.
 _SERVE = """
 import os
 from dataclasses import replace
 from bridge.config.file import ConfigSource
+from bridge.config.values import Secret
 
 def with_workers(load):
     def loaded(self):
         config = load(self)
-        return replace(config, server=replace(config.server, workers=int(os.environ["WORKERS"])))
+        server = replace(config.server, workers=int(os.environ["WORKERS"]))
+        redis = replace(config.redis, url=Secret(os.environ.get("REDIS_URL", "")))
+        return replace(config, server=server, redis=redis)
     return loaded
 
 ConfigSource.load, ConfigSource.reload = with_workers(ConfigSource.load), with_workers(ConfigSource.reload)

@@ -53,6 +53,21 @@ async def test_without_redis_the_last_value_is_read_and_nothing_is_changed(redis
     assert await words.load() == ("a",)
 
 
+async def test_a_change_that_changes_nothing_is_no_version(redis: Redis) -> None:
+    """Else two processes that merge each other's versions would do so for ever."""
+    process, other = await redis.process(), await redis.process()
+    words, seen = process.documents.open(WORDS), other.documents.open(WORDS)
+    await words.save(("a",))
+    assert await seen.load() == ("a",)
+    version = words.version
+    assert await words.update(lambda known: known) == ("a",)
+    await words.save(("a",))
+    assert (words.version, seen.looks_changed()) == (version, False)
+    await words.save(("b",))
+    await eventually(seen.looks_changed)
+    assert await seen.load() == ("b",)
+
+
 async def test_a_frozen_redis_is_waited_for_no_longer_than_the_timeout(redis: Redis) -> None:
     process = await redis.process(timeout=0.2)
     words = process.documents.open(WORDS)
