@@ -15,6 +15,7 @@ from bridge.shared.documents import SharedDocuments
 from bridge.shared.limits import RedisLimits
 from bridge.shared.link import Link, LinkSettings, instance_name
 from bridge.shared.renewal_turns import RedisTurns
+from bridge.shared.statistics import SharedStats
 from bridge.shared.waiting_cookies import WaitingCookies
 from bridge.state.documents import StateFolder
 from bridge.state.state import State
@@ -32,6 +33,7 @@ class Sharing:
         self.copies = StateFolder(folder.path / "shared")
         self.documents = SharedDocuments(self.link, self.copies)
         self.conversations = RedisConversations(self.link)
+        self.stats = SharedStats(self.link, self.copies, time.time)
         self.waiting_cookies = WaitingCookies(self.copies)
 
     def turns(self, state: State) -> RedisTurns:

@@ -49,16 +49,25 @@ WAITING: Final[DocumentForm[tuple[WaitingCookie, ...]]] = DocumentForm(
 
 
 class WaitingCookies:
-    """The file, which all processes below one state folder share, and what this one has put there."""
+    """The file, which all processes below one state folder share, and what this one answers for."""
 
     def __init__(self, folder: StateFolder) -> None:
         self._document = folder.open(WAITING)
         self._ours: frozenset[WaitingCookie] = frozenset()
 
     async def applied(self, accounts: Iterable[Account]) -> tuple[Account, ...]:
-        """The accounts with the cookies that a process could not bring to Redis. Raises StateError."""
-        waiting = {(each.user_id, each.replaces): each.cookie for each in await self._document.load()}
-        return tuple(_renewed(account, waiting) for account in accounts)
+        """The accounts with the cookies that a process could not bring to Redis. Raises StateError.
+
+        What is applied here counts as put there by this process: it is the one that brings it to Redis.
+        """
+        found = {(each.user_id, each.replaces): each for each in await self._document.load()}
+        renewed: list[Account] = []
+        for account in accounts:
+            waiting = found.get((account.user_id, digest(account.session.value).hex()))
+            if waiting is not None:
+                self._ours |= {waiting}
+            renewed.append(account if waiting is None else _renewed(account, waiting.cookie))
+        return tuple(renewed)
 
     async def keep(self, shared: Mapping[str, Account], ours: Iterable[Account]) -> None:
         """Keep the cookies of `ours` that replace those of `shared`, which Redis has; no others. Raises StateError."""
@@ -75,10 +84,7 @@ class WaitingCookies:
             self._ours = waiting
 
 
-def _renewed(account: Account, waiting: Mapping[tuple[str, str], str]) -> Account:
-    cookie = waiting.get((account.user_id, digest(account.session.value).hex()))
-    if cookie is None:
-        return account
+def _renewed(account: Account, cookie: str) -> Account:
     try:
         return replace(account, session=cookies.decode(cookie), expired=False)
     except CookieError:  # the file was changed by hand

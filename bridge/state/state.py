@@ -88,8 +88,7 @@ class State:
     """Keys, accounts and the owner's settings. Owned by the app: `load` first, then `watch` and `save` as tasks.
 
     `clock` gives unix seconds, `monotonic` seconds that no setting of a clock changes, as in `AccountPool`;
-    `on_password` is called when the dashboard's password has changed, by this process or another; `on_clearance` when
-    the clearance that was pasted there has, after `load`. A `refuge` keeps
+    `on_password` is called when the dashboard's password has changed, by this process or another. A `refuge` keeps
     cookies that cannot be saved; files need none, since they fail only with the disk. `several` daemons may use the
     accounts at the same time.
     """
@@ -99,7 +98,6 @@ class State:
         source: DocumentSource,
         clock: Callable[[], float],
         on_password: Callable[[], None] = lambda: None,
-        on_clearance: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] | None = None,
         refuge: Refuge | None = None,
         several: bool = False,
@@ -111,10 +109,8 @@ class State:
         self._clock = clock
         self._on_disk: dict[str, Account] = {}  # as last read or written; any later difference was written by a command
         self._on_password = on_password
-        self._on_clearance = on_clearance
         self._refuge = refuge
         self._several = several
-        self._loaded = False
         self._merging = asyncio.Lock()
         self._saving = Saving("accounts are", self._merge)
         self.keys = KeyRing()
@@ -131,7 +127,6 @@ class State:
             accounts = with_waiting
             self._saving.changed()
         self.pool.load(accounts, saved_at=self._accounts.written_at)
-        self._loaded = True
 
     async def update_keys(self, change: Callable[[tuple[ApiKey, ...]], tuple[ApiKey, ...]]) -> None:
         """Change the keys on disk and here. Raises StateError, and what `change` raises."""
@@ -164,8 +159,6 @@ class State:
         before, self.admin = self.admin, admin
         if admin.password_hash != before.password_hash:
             self._on_password()
-        if admin.clearance != before.clearance and self._loaded:
-            self._on_clearance()
 
     async def _load_keys(self) -> str:
         self.keys = KeyRing(await self._keys.load())

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from bridge.state.documents import Document, StateError, StateFolder, StateGone
 from bridge.state.forms import DocumentForm
@@ -31,6 +31,27 @@ def stats_form(clock: Callable[[], float]) -> DocumentForm[Stats]:
 def stats_document(folder: StateFolder, clock: Callable[[], float]) -> Document[Stats]:
     """`stats.json` of a state folder."""
     return folder.open(stats_form(clock))
+
+
+class StatsStore(Protocol):
+    """The statistics of a running daemon and where they are kept: a file, or Redis (`bridge.shared.statistics`)."""
+
+    stats: Stats
+
+    async def load(self) -> None:
+        """Load what is known of earlier runs. Raises StateError."""
+
+    async def keep(self) -> None:
+        """Save every few seconds, until cancelled."""
+
+    async def flush(self) -> None:
+        """Save if anything was counted since the last save."""
+
+    async def finish(self) -> None:
+        """Save a last time; what cannot be written is lost."""
+
+    async def read(self) -> Stats:
+        """The statistics of all processes, up to a few seconds old; read-only. Raises StateError."""
 
 
 class StatsFile:

@@ -32,6 +32,16 @@ MAX_PENDING: Final = 1000
 _TABLES: Final[dict[TableKind, str]] = {"ten_minutes": "ten_minute_tables", "hour": "hour_tables", "day": "day_tables"}
 
 
+#: How many periods of the series are kept.
+_SERIES: Final[dict[PeriodKind, tuple[int, int]]] = {"minute": (MINUTE, 120), "hour": (HOUR, 336), "day": (DAY, 730)}
+
+#: For how many seconds the file keeps a period, by the name under which it has it.
+HORIZONS: Final[dict[str, int]] = {
+    **{kind: width * count for kind, (width, count) in _SERIES.items()},
+    **{_TABLES[kind]: width * count for kind, (width, count) in TABLE_PERIODS.items()},
+}
+
+
 class Stats:
     """The statistics of a daemon since its first start. Only the `record…` methods change them, and `revision` with it.
 
@@ -52,9 +62,7 @@ class Stats:
         self._reasons: Counter[str] = Counter()
         self.accounts: dict[str, AccountUse] = {}
         self._series: dict[PeriodKind, Periods[Bucket]] = {
-            "minute": Periods(MINUTE, 120, _bucket),
-            "hour": Periods(HOUR, 336, _bucket),
-            "day": Periods(DAY, 730, _bucket),
+            kind: Periods(width, count, _bucket) for kind, (width, count) in _SERIES.items()
         }
         self._tables = Tables()
         self._tables_of: dict[TableKind, Periods[Tables]] = {

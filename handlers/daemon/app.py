@@ -103,12 +103,11 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
         source,
         time.time,
         on_password=lambda: app[LOGINS].end_all(),
-        on_clearance=lambda: use_clearance(app),
         monotonic=time.monotonic,
         refuge=None if sharing is None else sharing.waiting_cookies,
         several=sharing is not None,
     )
-    app[STATS] = StatsFile(folder, time.time)
+    app[STATS] = StatsFile(folder, time.time) if sharing is None else sharing.stats
     app[ENDED] = ActivityStore(folder, time.time, lambda: _keep(settings.config), entry_of)
     app[GATE] = Gate(time.monotonic)
     app[DRIFT] = Drift(_warn_of_unknown)

@@ -18,7 +18,7 @@ from bridge.dialects.dialect import Api
 from bridge.dialects.responses.stored import StoredResponses
 from bridge.models import Models
 from bridge.state.state import State
-from bridge.statistics.file import StatsFile
+from bridge.statistics.file import StatsStore
 from bridge.tasks import TaskOwner
 from handlers.daemon.strangers import Strangers
 from handlers.request.activity import Activity
@@ -66,7 +66,7 @@ class Settings:
 
 SETTINGS: Final = web.AppKey("settings", Settings)
 STATE: Final = web.AppKey("state", State)
-STATS: Final = web.AppKey("stats", StatsFile)
+STATS: Final[web.AppKey[StatsStore]] = web.AppKey("stats")
 ENDED: Final[web.AppKey[ActivityStore[RequestRecord]]] = web.AppKey("ended", ActivityStore)
 ACTIVITY: Final = web.AppKey("activity", Activity)
 REQUEST_LOG: Final = web.AppKey("request_log", RequestLog)

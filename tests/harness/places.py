@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from redis_server import RedisServer, redis_server
+from redis_server import RedisServer, eventually, redis_server
 
 from bridge.shared.address import RedisAddress
+from bridge.shared.availability import Phase
 from bridge.shared.documents import SharedDocuments
 from bridge.shared.link import Link, LinkSettings, instance_name
 from bridge.state.documents import StateFolder
@@ -48,6 +49,13 @@ class Redis:
     path: Path
     _stack: AsyncExitStack = field(repr=False)
     _made: int = 0
+
+    async def lose(self, *processes: SharedProcess) -> None:
+        """Kill the server, and start it again, empty; wait until these processes have noticed both."""
+        await self.server.kill()
+        await eventually(lambda: not any(process.link.usable for process in processes))
+        await self.server.start()
+        await eventually(lambda: all(process.link.availability.phase is Phase.UP for process in processes))
 
     async def process(
         self, *, copies: Path | None = None, timeout: float = TIMEOUT, connect_timeout: float = 10.0

@@ -1,0 +1,244 @@
+"""Statistics of all processes: each adds what it has counted to one set of leaves in Redis, every few seconds.
+
+A process's shares are numbered, and a share is added once, after the one before it: one whose reply was lost is sent
+again without being counted twice. A Redis that has lost the leaves is given them again as a process has last read them,
+with the numbers of the shares in them; every process then sends its later ones again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+from bridge.shared.link import Link
+from bridge.shared.script import Script, Word
+from bridge.state.documents import StateError, StateFolder
+from bridge.state.forms import DocumentForm
+from bridge.statistics.counts import LAST_ANSWERS
+from bridge.statistics.file import FLUSH_SECONDS
+from bridge.statistics.leaves import SEPARATOR, Change, changes, leaves, tree
+from bridge.statistics.stats import HORIZONS, Stats
+
+#: How long a reading of the statistics is shown, in seconds.
+FRESH_SECONDS: Final = 2.0
+#: How often the statistics are copied to the folder, in seconds, and how many shares are kept beside that.
+COPY_SECONDS: Final = 60.0
+MAX_SHARES: Final = 100
+#: How many times a process that knows no history waits for one that does, before it begins a new one.
+PATIENCE: Final = 3
+
+_COUNT: Final = Script("count")
+_RECOUNT: Final = Script("recount")
+
+_logger = logging.getLogger(__name__)
+
+
+class Share(NamedTuple):
+    """What one process has counted between two flushes."""
+
+    number: int
+    changes: tuple[Change, ...]
+
+
+class History(NamedTuple):
+    """The statistics as they were read: the leaves, by path, and the number of the last share of each process."""
+
+    epoch: str = ""
+    leaves: dict[str, str] = {}  # noqa: RUF012 — never changed
+    shares: dict[str, str] = {}  # noqa: RUF012 — nor this
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values for the copy."""
+        return self._asdict()
+
+    @classmethod
+    def from_json(cls, value: object) -> History:
+        """Read what `to_json` wrote. Raises ValueError."""
+        match value:
+            case {"epoch": str(epoch), "leaves": dict(found), "shares": dict(shares)}:
+                if all(isinstance(each, str) for each in (*found.values(), *shares.values())):
+                    return cls(epoch, found, shares)
+        raise ValueError("a history needs epoch, leaves and shares")
+
+
+HISTORY: Final = DocumentForm("statistics", 1, History.from_json, History.to_json, History(), precious=False)
+
+
+class SharedStats:
+    """The statistics of this process, and of all, with the methods of `bridge.statistics.file.StatsFile`.
+
+    `clock` gives unix seconds. `stats` is what this process's requests are counted in.
+    """
+
+    def __init__(self, link: Link, copies: StateFolder, clock: Callable[[], float]) -> None:
+        self._link = link
+        self._threads = copies.threads
+        self._copy = copies.open(HISTORY)
+        self._clock = clock
+        self._name = link.settings.instance
+        self._history = History()
+        self._before: dict[str, str] = {}
+        self._shares: deque[Share] = deque(maxlen=MAX_SHARES)
+        self._number = 0
+        self._confirmed = 0
+        self._impatience = 0
+        self._flushing = asyncio.Lock()
+        self._shown: Stats | None = None
+        self._read_at = self._copied_at = float("-inf")
+        self.stats = Stats(clock)
+        link.on_back(self._catch_up)
+
+    async def load(self) -> None:
+        """Read the copy of an earlier run, for a Redis that has lost the statistics. Raises StateError."""
+        self._history = await self._copy.load()
+
+    async def keep(self) -> None:
+        """Send a share every few seconds, and copy the statistics every minute, until cancelled."""
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            await self.flush()
+            if time.monotonic() - self._copied_at >= COPY_SECONDS:
+                await self._copy_all()
+
+    async def flush(self) -> None:
+        """Send what was counted since the last flush; what Redis does not take is sent with a later one."""
+        async with self._flushing:
+            try:
+                await self._send()  # what Redis did not take before
+            except StateError as error:
+                _logger.debug("statistics are kept in memory: %s", error)
+                return
+            if self._next() is None and await self._cut():
+                with suppress(StateError):
+                    await self._send()
+
+    async def _cut(self) -> bool:
+        """Make a share of what was counted since the last one; return whether there is any."""
+        now = await self._threads.run(leaves, self.stats.to_json())
+        found = changes(now, self._before)
+        if found:
+            self._number += 1
+            self._shares.append(Share(self._number, tuple(found)))
+            self._before = now
+        return bool(found)
+
+    async def finish(self) -> None:
+        """Send the last share, and copy the statistics; what Redis does not take is lost."""
+        await self.flush()
+        if self._next() is not None or await self._cut():
+            _logger.error("statistics could not be saved at shutdown: counts since the last save are lost")
+        await self._copy_all()
+
+    async def read(self) -> Stats:
+        """The statistics of all processes, up to a few seconds old, or as last read where Redis cannot be used."""
+        if self._shown is None or time.monotonic() - self._read_at > FRESH_SECONDS:
+            before = self._history
+            with suppress(StateError):
+                await self._read()
+            self._read_at = time.monotonic()
+            if self._shown is None or self._history != before:
+                self._shown = await self._threads.run(self._stats_of, self._history)
+        return self._shown
+
+    def _stats_of(self, history: History) -> Stats:
+        found = history.leaves or leaves(self.stats.to_json())
+        try:
+            return Stats.from_json(tree(found), self._clock)
+        except (ValueError, LookupError, TypeError, AttributeError):  # whatever else writes there
+            _logger.warning("the statistics in Redis cannot be read: this process's own are shown")
+            return self.stats
+
+    async def _read(self) -> None:
+        """Read all leaves. Raises StateError."""
+        found, shares = await self._link.run(("HGETALL", self._leaves), ("HGETALL", self._numbers))
+        if isinstance(found, list) and isinstance(shares, list) and found:
+            of_processes = _by_name(shares)
+            self._history = History(of_processes.pop("", ""), _by_name(found), of_processes)
+
+    async def _copy_all(self) -> None:
+        """Copy all leaves to the folder, and forget those of periods that are over."""
+        self._copied_at = time.monotonic()
+        try:
+            await self._read()
+            gone = _past(self._history, self._clock())
+            if gone:
+                await self._link.call(("HDEL", self._leaves, *gone))
+            await self._copy.save(self._history)
+        except StateError as error:
+            _logger.debug("statistics are not copied: %s", error)
+
+    async def _send(self) -> None:
+        """Send all shares that Redis lacks. Raises StateError."""
+        while (share := self._next()) is not None:
+            words: list[Word] = [word for change in share.changes for word in change]
+            call = _COUNT.call((self._leaves, self._numbers), self._name, share.number, LAST_ANSWERS, *words)
+            known = await self._link.call(call)
+            if known < 0:
+                if not await self._begin():
+                    return
+            elif known == share.number or any(each.number == known + 1 for each in self._shares):
+                self._confirmed, self._impatience = known, 0
+            else:  # it has lost more than is kept here: the rest counts under another name
+                self._rename()
+
+    async def _catch_up(self) -> None:
+        """See which share Redis has: it may have lost some. Raises StateError."""
+        async with self._flushing:
+            known = await self._link.call(("HGET", self._numbers, self._name))
+            text = (known or b"0").decode("ascii", "replace")
+            self._confirmed = min(self._confirmed, int(text) if text.isdecimal() else 0)
+        await self.flush()
+
+    def _next(self) -> Share | None:
+        return next((share for share in self._shares if share.number > self._confirmed), None)
+
+    async def _begin(self) -> bool:
+        """Give Redis the history that is known here, or begin one; return whether there is one now."""
+        history = self._history
+        if not history.epoch and len(self._link.alive) > 1 and self._impatience < PATIENCE:
+            self._impatience += 1  # another process may know it
+            return False
+        epoch = history.epoch or secrets.token_hex(8)
+        pairs = [word for pair in history.leaves.items() for word in pair]
+        shares = [word for pair in history.shares.items() for word in pair]
+        await self._link.call(_RECOUNT.call((self._leaves, self._numbers), epoch, len(history.leaves), *pairs, *shares))
+        if history.leaves:
+            _logger.warning("Redis had lost the statistics: they were written again, as last known here")
+        return True
+
+    def _rename(self) -> None:
+        self._name = f"{self._link.settings.instance}/{secrets.token_hex(4)}"
+        kept = [share.changes for share in self._shares if share.number > self._confirmed]
+        self._shares.clear()
+        self._shares.extend(Share(number, each) for number, each in enumerate(kept, 1))
+        self._number, self._confirmed = len(kept), 0
+
+    @property
+    def _leaves(self) -> str:
+        return self._link.key("stats")
+
+    @property
+    def _numbers(self) -> str:
+        return self._link.key("stats", "shares")
+
+
+def _by_name(pairs: list[bytes]) -> dict[str, str]:
+    texts = [word.decode("utf-8", "replace") for word in pairs]
+    return dict(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _past(history: History, now: float) -> list[str]:
+    """The paths of periods that no page shows any more."""
+    gone = []
+    for path in history.leaves:
+        name, _, rest = path.partition(SEPARATOR)
+        start = rest.partition(SEPARATOR)[0]
+        if name in HORIZONS and start.isdecimal() and int(start) < now - HORIZONS[name]:
+            gone.append(path)
+    return gone

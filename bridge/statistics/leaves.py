@@ -1,0 +1,134 @@
+"""The statistics as leaves of their JSON, so that several processes can add up what each has counted. Pure.
+
+A leaf has a path, the names on the way to it joined by a control character that no name contains, and a row: numbers,
+with or without a word, between spaces, in parts between bars (`bridge.statistics.counts`). Rows are added number by
+number; the one exception is the time of the last request in the row of a name, of which the later one holds.
+
+    1 0 20 300 1796030737   +   2 1 5 6 1796030740       =   3 1 25 306 1796030740
+    1 0 | 7 1 | ok:1        +   1 1 | 3 0 2 | timeout:1   =   2 1 | 10 1 2 | ok:1 timeout:1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+#: Between the names of a path.
+SEPARATOR: Final = "\x1f"
+#: Which number of the row of a name is a time.
+LAST: Final = 4
+
+#: How a leaf's rows are put together: added; added but for the time; the earlier one; the last ones of both.
+Kind: TypeAlias = Literal["sum", "usage", "first", "latest"]
+Leaves: TypeAlias = Mapping[str, str]
+
+_NAMED: Final = ("models", "keys", "apis")
+
+
+class Change(NamedTuple):
+    """What is to be put together with a leaf."""
+
+    path: str
+    kind: Kind
+    row: str
+
+
+def leaves(value: Mapping[str, Any]) -> dict[str, str]:
+    """The leaves of `Stats.to_json`."""
+    return dict(_leaves((), value))
+
+
+def tree(found: Leaves) -> dict[str, Any]:
+    """The JSON that has these leaves, with the tables that `Stats.from_json` expects."""
+    value: dict[str, Any] = {
+        "statuses": {},
+        "reasons": {},
+        "models": {},
+        "keys": {},
+        "apis": {},
+        "accounts": {},
+        "uploads": {"ok": 0, "failed": 0},
+        "minute": {},
+        "hour": {},
+        "day": {},
+    }
+    for path, row in found.items():
+        *names, last = path.split(SEPARATOR)
+        at = value
+        for name in names:
+            at = at.setdefault(name, {})
+        at[last] = row.split(",") if kind_of(path) == "latest" and row else row or []
+    for use in value["accounts"].values():
+        use.setdefault("reasons", {})
+        use.setdefault("last", [])
+    for name, tables in value.items():
+        if name.endswith("_tables"):
+            for its in tables.values():
+                for each in _NAMED:
+                    its.setdefault(each, {})
+    return value
+
+
+def kind_of(path: str) -> Kind:
+    """How the rows of a leaf are put together."""
+    names = path.split(SEPARATOR)
+    if path == "since":
+        return "first"
+    if len(names) == 3 and names[0] == "accounts" and names[2] == "last":
+        return "latest"
+    return "usage" if len(names) > 1 and names[-2] in _NAMED else "sum"
+
+
+def changes(now: Leaves, before: Leaves) -> list[Change]:
+    """What has been counted between two states of one process's statistics."""
+    found: list[Change] = []
+    for path, row in now.items():
+        earlier = before.get(path)
+        if row != earlier:
+            kind = kind_of(path)
+            found.append(Change(path, kind, row if earlier is None else _difference(kind, row, earlier)))
+    return found
+
+
+def _leaves(names: tuple[str, ...], value: object) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _leaves((*names, name), inner)
+    else:
+        yield SEPARATOR.join(names), ",".join(value) if isinstance(value, list) else str(value)
+
+
+def _difference(kind: Kind, row: str, earlier: str) -> str:
+    match kind:
+        case "first":
+            return row
+        case "latest":
+            return _news(row, earlier)
+    parts = zip_longest(row.split(" | "), earlier.split(" | "), fillvalue="")
+    lists = [_subtracted(part.split(), before.split()) for part, before in parts]
+    if kind == "usage":
+        lists[0][LAST] = row.split()[LAST]
+    return " | ".join(map(" ".join, lists))
+
+
+def _news(row: str, earlier: str) -> str:
+    """The entries of a list that came since it was `earlier`: it keeps its last ones."""
+    entries, before = row.split(","), earlier.split(",")
+    for kept in range(min(len(entries), len(before)), 0, -1):
+        if before[-kept:] == entries[:kept]:
+            return ",".join(entries[kept:])
+    return row
+
+
+def _subtracted(numbers: list[str], before: list[str]) -> list[str]:
+    """The difference of two parts: by place, or by word."""
+    earlier = dict(_by_word(before))
+    differences = [(word, number - earlier.get(word, 0)) for word, number in _by_word(numbers)]
+    return [f"{word}:{number}" if isinstance(word, str) else str(number) for word, number in differences]
+
+
+def _by_word(numbers: list[str]) -> Iterator[tuple[str | int, int]]:
+    for place, number in enumerate(numbers):
+        word, colon, count = number.rpartition(":")
+        yield (word, int(count)) if colon else (place, int(number))

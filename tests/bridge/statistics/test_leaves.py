@@ -1,0 +1,83 @@
+"""The statistics as leaves: what they are put together from again, and what two states of them differ by."""
+
+from __future__ import annotations
+
+import json
+
+from counted import Clock
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge.statistics.counts import Outcome, ToolUse
+from bridge.statistics.leaves import Change, changes, leaves, tree
+from bridge.statistics.stats import Stats
+from upstream.protocol.errors import Reason
+
+#: How much later the next thing happens, in seconds.
+LATER = st.sampled_from([0, 1, 61, 3700, 90_000])
+OUTCOMES = st.builds(
+    Outcome,
+    st.sampled_from([200, 429, 499, 502]),
+    st.sampled_from([Reason.OK, Reason.TIMEOUT, Reason.CLIENT_GONE]),
+    st.sampled_from([0.05, 3.0, 2000.0]),
+    model=st.sampled_from([None, "a", "models", "é 1:2"]),
+    key=st.sampled_from([None, "last", "b"]),
+    ttft=st.sampled_from([None, 0.01, 61.0]),
+    chunks=st.integers(0, 5),
+    prompt_tokens=st.integers(0, 5),
+    tools=st.sampled_from([ToolUse(), ToolUse(1, 1)]),
+    api=st.sampled_from([None, "chat"]),
+    refused=st.booleans(),
+)
+EVENTS = st.lists(st.tuples(LATER, OUTCOMES), max_size=8)
+
+
+def record(stats: Stats, clock: Clock, events: list[tuple[int, Outcome]]) -> None:
+    for later, outcome in events:
+        clock.now += later
+        stats.record(outcome)
+        stats.record_attempt("models", outcome.reason)
+        stats.record_upload(outcome.status == 200)
+
+
+@given(EVENTS)
+@settings(max_examples=30)
+def test_the_leaves_have_everything(events: list[tuple[int, Outcome]]) -> None:
+    clock = Clock()
+    stats = Stats(clock)
+    record(stats, clock, events)
+    again = Stats.from_json(json.loads(json.dumps(tree(leaves(stats.to_json())))), clock)
+    assert leaves(again.to_json()) == leaves(stats.to_json())
+
+
+@given(EVENTS)
+@settings(max_examples=20)
+def test_nothing_new_changes_nothing_and_everything_is_new_at_first(events: list[tuple[int, Outcome]]) -> None:
+    clock = Clock()
+    stats = Stats(clock)
+    record(stats, clock, events)
+    now = leaves(stats.to_json())
+    assert changes(now, now) == []
+    assert {change.path: change.row for change in changes(now, {})} == now
+
+
+def test_differences() -> None:
+    before = {
+        "totals": "1 0 | 7 1 | ok:1",
+        "models\x1fa": "1 0 5 5 100",
+        "accounts\x1fx\x1flast": "1 ok,2 ok",
+        "since": "5",
+    }
+    now = {
+        "totals": "3 1 | 9 1 2 | ok:2 a:b:1",
+        "models\x1fa": "3 1 6 5 200 1 0 0 0 0",
+        "accounts\x1fx\x1flast": "2 ok,3 timeout",
+        "since": "5",
+        "models\x1fb": "1 0 0 0 200",
+    }
+    assert changes(now, before) == [
+        Change("totals", "sum", "2 1 | 2 0 2 | ok:1 a:b:1"),
+        Change("models\x1fa", "usage", "2 1 1 0 200 1 0 0 0 0"),
+        Change("accounts\x1fx\x1flast", "latest", "3 timeout"),
+        Change("models\x1fb", "usage", "1 0 0 0 200"),
+    ]
