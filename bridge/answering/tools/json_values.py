@@ -22,14 +22,14 @@ _BEFORE_STRING: Final = re.compile(r"[\[{,:(]\s*\Z")
 _BEHIND_STRING: Final = re.compile(r"\s*(?:[,:}\]]|\Z)")
 _UNFINISHED: Final = ("{", "[", ",", ":")
 
-#: A longer text is not mended, which may take a second; long strings in which nothing is wrong do not count.
+#: A longer text is not mended, which may take a second; strings in which nothing is wrong do not count.
 MAX_MENDED_CHARS: Final = 200_000
 #: So far the end of what is not quite JSON is looked for.
 _MAX_EXTENT: Final = 4_000_000
-#: Strings are set aside that are at least so long, in a text that is: the library's time grows with their square.
-_LONG_STRING: Final = 2000
-_LONG_TEXT: Final = 50_000
-_STRING: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+#: A longer text is mended with its strings set aside, or not at all: the library's time grows with their square.
+_LONG_TEXT: Final = 10_000
+_STRING: Final = re.compile(r""""(?:[^"\\]++|\\.)*+"|'(?:[^'\\]++|\\.)*+'""", re.DOTALL)
+_ESCAPED: Final = re.compile(r'\\(.)|"', re.DOTALL)
 _ENDS_STRING: Final = re.compile(r"\s*(?:[,:}\]]|\Z)")
 #: Stands with a number in the place of a string that is set aside; texts with this character are left alone.
 _ASIDE: Final = "\ue000"
@@ -131,31 +131,35 @@ _BRACKETS: Final = re.compile(r"\\.?|[\"\[\]{}]", re.DOTALL)
 
 
 def _mended(text: str) -> dict[str, object] | list[object] | None:
-    from json_repair import repair_json  # when first needed: most answers hold JSON that is JSON
-
+    """Mend a text around its strings: the library would take line breaks from their ends."""
     text = text.rstrip()
     if text.endswith(_UNFINISHED):
         return None
     aside: list[str] = []
-    if len(text) > _LONG_TEXT and _ASIDE not in text:
-        text = _set_aside(text, aside)
-    if len(text) > MAX_MENDED_CHARS:
-        return None
+    short = _set_aside(text, aside) if _ASIDE not in text else text
+    value = _repaired(short, aside) if len(short) <= MAX_MENDED_CHARS else None
+    if value is None and aside and len(text) <= _LONG_TEXT:
+        return _repaired(text, [])
+    return value
+
+
+def _repaired(text: str, aside: list[str]) -> dict[str, object] | list[object] | None:
+    """What the library makes of a text, with the strings that were set aside; None where one would be lost."""
+    from json_repair import repair_json  # when first needed: most answers hold JSON that is JSON
+
     try:
-        value: object = repair_json(text, return_objects=True, skip_json_loads=True)
-        if aside:
-            value = _put_back(value, aside)
+        value = _put_back(repair_json(text, return_objects=True, skip_json_loads=True), aside)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict | list) and value and not any(aside) else None
 
 
 def _set_aside(text: str, aside: list[str]) -> str:
-    """Put a mark in the place of each long string; `aside` gets what stood there."""
+    """Put a mark in the place of each string in which nothing is wrong; `aside` gets what stood there."""
 
     def mark(found: re.Match[str]) -> str:
         before, behind = text[max(0, found.start() - 20) : found.start()].rstrip(), found.end()
-        if len(found[0]) < _LONG_STRING or before[-1:] not in "[{,:" or not _ENDS_STRING.match(text, behind):
+        if before[-1:] not in ("[", "{", ",", ":") or not _ENDS_STRING.match(text, behind):
             return found[0]
         aside.append(found[0])
         return f'"{_ASIDE}{len(aside) - 1}{_ASIDE}"'
@@ -170,11 +174,20 @@ def _put_back(value: object, aside: list[str]) -> object:
             return {str(_put_back(name, aside)): _put_back(inner, aside) for name, inner in value.items()}
         case list():
             return [_put_back(inner, aside) for inner in value]
-        case str() if _ASIDE in value:
+        case str() if aside and _ASIDE in value:
             place = int(value.removeprefix(_ASIDE).removesuffix(_ASIDE))
             string, aside[place] = aside[place], ""
-            return _DECODER.decode(string)
+            return _DECODER.decode(string if string[:1] == '"' else _double_quoted(string))
     return value
+
+
+def _double_quoted(string: str) -> str:
+    """Write a string in single quotation marks as JSON has it."""
+
+    def escaped(found: re.Match[str]) -> str:
+        return "'" if found[1] == "'" else found[0] if found[1] else '\\"'
+
+    return f'"{_ESCAPED.sub(escaped, string[1:-1])}"'
 
 
 def _end_of_nearly(text: str, at: int) -> int:

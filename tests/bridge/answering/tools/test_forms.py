@@ -155,7 +155,15 @@ def test_json_with_a_long_string_is_mended_around_it(json_text: str) -> None:
     assert (name, json.loads(arguments)) == ("get_weather", {"city": LONG})
 
 
-@pytest.mark.parametrize("city", ["'" + "x" * MAX_MENDED_CHARS + "'", '"' + 'say "hi" to\n' * 20_000 + '"'])
+def test_a_long_string_in_single_quotation_marks_is_read() -> None:
+    """As Python writes it, which models fall back into."""
+    text = repr({"name": "get_weather", "arguments": {"city": LONG + '"'}})
+    assert "'print(\"it\\'s fine\")" in text
+    ((_, arguments),) = read(f"<tool_call>\n{text}\n</tool_call>").called
+    assert json.loads(arguments) == {"city": LONG + '"'}
+
+
+@pytest.mark.parametrize("city", ["x" * MAX_MENDED_CHARS + "'", '"' + 'say "hi" to\n' * 20_000 + '"'])
 def test_what_is_too_long_to_be_mended_is_said(city: str) -> None:
     text = f'<tool_call>\n{{"name": "get_weather", "arguments": {{"city": {city},}}}}\n</tool_call>'
     reading = reading_of(text, 0, Offered(offering()))
