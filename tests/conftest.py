@@ -73,6 +73,19 @@ def _unskipped(report: Report) -> Report:
     return report
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_power_failure() -> Iterator[None]:
+    """Let no file wait for the disk in this process: nothing cuts the power. Daemons of their own do wait."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", _checked)
+        yield
+
+
+def _checked(descriptor: int) -> None:
+    """Refuse what fsync(2) refuses: a descriptor that is not open."""
+    os.fstat(descriptor)
+
+
 @pytest.fixture
 async def arena() -> AsyncIterator[Arena]:
     """LMArena, played on a port of its own."""
