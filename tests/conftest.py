@@ -11,14 +11,17 @@ import gc
 import logging
 import os
 from collections.abc import AsyncIterator, Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import aiohttp_jinja2
 import pytest
 from hypothesis import is_hypothesis_test, settings
 from openresponses import SKIPPED_WITHOUT_SPECIFICATION
 from request_log import RequestLog
 from running import RunningBridge, running_bridge
+from templates import CompiledTemplates
 
 from upstream.arena import Arena
 
@@ -84,6 +87,14 @@ def no_power_failure() -> Iterator[None]:
 def _checked(descriptor: int) -> None:
     """Refuse what fsync(2) refuses: a descriptor that is not open."""
     os.fstat(descriptor)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compiled_templates() -> Iterator[None]:
+    """Let each bridge of this process use the templates that the first one has compiled."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aiohttp_jinja2, "setup", partial(aiohttp_jinja2.setup, bytecode_cache=CompiledTemplates()))
+        yield
 
 
 @pytest.fixture

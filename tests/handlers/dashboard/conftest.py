@@ -6,10 +6,13 @@ import pytest
 from dashboard import Dashboard, Kept
 from running import RunningBridge
 
+from handlers.request.appkeys import MODELS
+
 
 @pytest.fixture
 async def dashboard(bridge: RunningBridge) -> Dashboard:
-    """A browser whose owner has set the password and is logged in."""
+    """A browser whose owner has set the password and is logged in, once the bridge knows the site's models."""
+    await bridge.app[MODELS].available()
     browser = Dashboard(bridge)
     await browser.enter()
     return browser
