@@ -54,6 +54,11 @@ class ActivityStore(Generic[T]):
         #: Takes one ended request.
         self.add: Callable[[T], None] = self._new.append
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a disk that refuses to take them."""
+        return len(self._lines) if self._failing else 0
+
     async def keep(self) -> None:
         """Write batches, until cancelled."""
         while True:

@@ -121,7 +121,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
     app[RESPONSES] = StoredResponses()
     app.on_response_prepare.append(set_headers)
     add_routes(app)
-    add_dashboard(app)
+    add_dashboard(app, folder)
 
     async def shared(_: web.Application) -> AsyncIterator[None]:
         async with nullcontext() if sharing is None else sharing.running(app[STATE]):

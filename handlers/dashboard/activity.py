@@ -1,40 +1,185 @@
-"""The Activity page: running and recent requests, live; and a button to end a running answer."""
+"""The Activity page: running requests, and those that have ended, searched and filtered by the page's address."""
 
 from __future__ import annotations
 
-from typing import Final
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+from urllib.parse import urlencode
 
 from aiohttp import web
 
 from bridge.access.logins import Login
+from bridge.activity.entry import Entry
+from bridge.activity.moments import moment
+from bridge.activity.search import FAILED, REFUSED, Found, Query, Searches, has_outcome, words_of
 from bridge.errors import ended_by_owner
+from bridge.state.documents import StateFolder
+from bridge.statistics.counts import HERE
 from handlers.dashboard.guard import read_form, see_other
 from handlers.dashboard.pages import render, template
-from handlers.request.appkeys import ACTIVITY, SETTINGS
+from handlers.request.activity import entry_of
+from handlers.request.appkeys import ACTIVITY, ENDED, SETTINGS
+from handlers.request.record import RequestRecord
+from handlers.workers.link import LINK
+from upstream.loop.threads import Threads
 
-#: Rows of the page: running requests first, then the last that ended.
-MAX_ROWS: Final = 100
+#: The names in a page's address, in the order of the form.
+_NAMES: Final = ("q", "outcome", "key", "model", "account", "from", "to")
+_MAX_CHARS: Final = 200
+#: Beginnings that the page offers: what `from` is, and in words.
+RECENT: Final[Mapping[str, str]] = {"15m": "15 minutes", "1h": "1 hour", "24h": "24 hours", "7d": "7 days"}
+
+
+class KeptRequests:
+    """The kept requests, searched in a thread, one search at a time."""
+
+    def __init__(self, folder: StateFolder) -> None:
+        self._searches = Searches(folder)
+        self._threads = Threads("activity", 1)
+
+    async def find(self, query: Query, page: int) -> Found:
+        """Find a page. Raises OSError."""
+        return await self._threads.run(self._searches.find, query, page)
+
+    async def get(self, request_id: str) -> Entry | None:
+        """The last request with this id, if it is kept. Raises OSError."""
+        return await self._threads.run(self._searches.get, request_id)
+
+
+KEPT: Final = web.AppKey("kept", KeptRequests)
+
+
+class Asked(NamedTuple):
+    """What a page's address asks for: its own names and values, what they mean, and what of them means nothing."""
+
+    fields: Mapping[str, str]
+    query: Query
+    page: int
+    problem: str
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether anything is looked for."""
+        return any(self.fields.values())
+
+    def address(self, **changed: str | int) -> str:
+        """The address of the same search with other values; page 1 unless that is given."""
+        fields = {**self.fields, "page": 1, **changed}
+        kept = {name: value for name, value in fields.items() if value not in ("", 1)}
+        return "/dashboard/activity" + (f"?{urlencode(kept)}" if kept else "")
+
+
+class Chip(NamedTuple):
+    """A link to the requests that ended in one way, and how many there are."""
+
+    text: str
+    outcome: str
+    requests: int
+    address: str
+    current: bool
+
+
+def asked_for(query: Mapping[str, str], now: float) -> Asked:
+    """Read a page's address."""
+    fields = {name: query.get(name, "").strip()[:_MAX_CHARS] for name in _NAMES}
+    times: dict[str, float | None] = {}
+    problems = []
+    for name in ("from", "to"):
+        try:
+            times[name] = moment(fields[name], now) if fields[name] else None
+        except ValueError as error:
+            times[name] = None
+            problems.append(f"{name}: {error}")
+    page = query.get("page", "")
+    return Asked(
+        fields,
+        Query(
+            words_of(fields["q"]),
+            fields["outcome"],
+            fields["key"],
+            fields["model"],
+            fields["account"],
+            times["from"],
+            times["to"],
+        ),
+        int(page) if page.isdecimal() and len(page) < 8 else 1,
+        "; ".join(problems),
+    )
+
+
+def chips_of(asked: Asked, outcomes: Counter[str]) -> Sequence[Chip]:
+    """All, what failed, what was refused here, and each word, with their counts."""
+
+    def chip(text: str, outcome: str) -> Chip:
+        count = sum(number for ending, number in outcomes.items() if has_outcome(ending, outcome))
+        return Chip(text, outcome, count, asked.address(outcome=outcome), asked.query.outcome == outcome)
+
+    words = [(_words_of(ending), ending) for ending, _ in outcomes.most_common()]
+    if asked.query.outcome not in ("", FAILED, REFUSED, *outcomes):
+        words.append((_words_of(asked.query.outcome), asked.query.outcome))
+    first = [chip("all", ""), chip("failed", FAILED), chip("refused here", REFUSED)]
+    shown = [each for each in first if each.requests or not each.outcome or each.current]
+    return [*shown, *(chip(*each) for each in words)]
 
 
 async def activity(request: web.Request, login: Login) -> web.StreamResponse:
     """GET /dashboard/activity, and its live part."""
-    rows = list(request.app[ACTIVITY].newest())
+    app, now = request.app, time.time()
+    asked = asked_for(request.query, now)
+    problem = asked.problem
+    await app[ENDED].flush()
+    try:
+        found = await app[KEPT].find(asked.query, asked.page)
+    except OSError as error:
+        found = Found((), 0, 1, 1, 1, Counter(), (), (), ())
+        problem = f"{problem}; the kept requests cannot be read: {error.strerror}".lstrip("; ")
+    running = list(app[ACTIVITY].running_newest())
     return await render(
         request,
         template(request, "activity"),
         login,
         {
-            "rows": rows[:MAX_ROWS],
-            "running": sum(record.status is None for record in rows),
-            "debug": request.app[SETTINGS].config.log.debug,
+            "asked": asked,
+            "found": found,
+            "chips": chips_of(asked, found.outcomes),
+            "recent": RECENT,
+            "problem": problem,
+            "unwritten": app[ENDED].waiting,
+            "running": len(running),
+            "records": [record for record in running if found.page == 1 and _fits(record, asked.query)],
+            "debug": app[SETTINGS].config.log.debug,
+            "worker": app[LINK].number if LINK in app else None,
         },
     )
 
 
 async def end(request: web.Request, _: Login) -> web.StreamResponse:
-    """POST /dashboard/activity/end: end an answer with an error to its caller, and close the upstream call."""
+    """POST /dashboard/activity: end an answer with an error to its caller, and close the upstream call."""
     number = (await read_form(request)).get("number", "")
     record = request.app[ACTIVITY].running(int(number)) if number.isdecimal() and len(number) < 20 else None
     if record is not None and record.lifetime is not None:
         record.lifetime.end(ended_by_owner())
     return see_other("/dashboard/activity")
+
+
+def _fits(record: RequestRecord, query: Query) -> bool:
+    """Whether a running request is one of those that are looked for, as far as that is known yet."""
+    if query.outcome or (query.until is not None and record.began >= query.until):
+        return False
+    entry = entry_of(record)
+    text = "\n".join((entry.id, entry.asked, entry.model, entry.key, entry.client)).casefold()
+    return (
+        (query.since is None or entry.at >= query.since)
+        and query.key in ("", entry.key)
+        and query.model in ("", entry.model or entry.asked)
+        and query.account in ("", entry.account)
+        and all(word in text for word in query.words)
+    )
+
+
+def _words_of(ending: str) -> str:
+    """An ending in words."""
+    word = ending.removesuffix(HERE).replace("_", " ")
+    return f"{word}, here" if ending.endswith(HERE) else word

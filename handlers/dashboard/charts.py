@@ -127,12 +127,12 @@ def ranking(rows: Sequence[tuple[str, int]], title: str) -> str:
             left, baseline = float(bar.attrib["x"]), float(bar.attrib["y"]) - 6
             row = add(plot, "g", class_="row")
             add(row, "title", f"{name}: {number(count)}")
-            add(row, "text", _shortened(name), x=left, y=baseline)
+            add(row, "text", shortened(name), x=left, y=baseline)
             add(row, "text", number(count), x=width - left, y=baseline, class_="count")
 
     (first, most), total = ranks[-1], sum(count for _, count in ranks)
     return markup_of(
-        chart, f"{title}: {_shortened(first)} first, with {number(most)} of {number(total)} requests.", annotate
+        chart, f"{title}: {shortened(first)} first, with {number(most)} of {number(total)} requests.", annotate
     )
 
 
@@ -169,7 +169,7 @@ def _short(count: float) -> str:
     return f"{count / unit:g}{suffix}"
 
 
-def _shortened(name: str) -> str:
+def shortened(name: str) -> str:
     """`name`, cut to _NAME_COLUMNS."""
     widths = accumulate(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in name)
     room = sum(width <= _NAME_COLUMNS for width in widths)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Final, NamedTuple, TypeAlias
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -29,11 +31,20 @@ RANKED: Final = 10
 
 
 class Ending(NamedTuple):
-    """How some requests ended: a word of diagnosis, whether a rule of the bridge's own decided it, and their number."""
+    """How some requests ended, as the statistics name it, and their number."""
 
-    word: str
-    here: bool
+    name: str
     requests: int
+
+    @property
+    def word(self) -> str:
+        """The word of diagnosis."""
+        return self.name.removesuffix(HERE)
+
+    @property
+    def here(self) -> bool:
+        """Whether a rule of the bridge's own refused the requests."""
+        return self.name.endswith(HERE)
 
 
 class Seen(NamedTuple):
@@ -50,6 +61,12 @@ class Seen(NamedTuple):
     models_chart: str
     keys_chart: str
     zone: str
+    begins: int
+
+    def requests_address(self, outcome: str, **names: str) -> str:
+        """Where the span's requests are that ended so, or that have a name."""
+        since = {"from": datetime.fromtimestamp(self.begins, UTC).strftime("%Y-%m-%dT%H:%MZ")} if self.begins else {}
+        return f"/dashboard/activity?{urlencode({'outcome': outcome, **names, **since})}"
 
 
 class SeenCache:
@@ -116,10 +133,11 @@ def _see(stats: Stats, name: str) -> Seen:
         models,
         keys,
         most_used(tables.apis, RANKED),
-        [Ending(word.removesuffix(HERE), word.endswith(HERE), count) for word, count in total.endings.most_common()],
+        [Ending(*row) for row in total.endings.most_common()],
         charts.requests_over_time(buckets, shown),
         charts.ttft_over_time(buckets, shown),
         charts.ranking([(name, usage.requests) for name, usage in models], "Requests by model"),
         charts.ranking([(name, usage.requests) for name, usage in keys], "Requests by key"),
         "UTC" if shown.span.series == "day" else zone_name(time.time()),
+        shown.span.begins(int(time.time())),
     )

@@ -18,7 +18,7 @@ from bridge.errors import ApiError, error_headers
 from handlers import dashboard
 from handlers.dashboard.assets import ASSETS, WEB, read_assets
 from handlers.dashboard.headline import alert_of
-from handlers.dashboard.wording import FILTERS
+from handlers.dashboard.wording import FILTERS, zone_name
 from upstream.protocol.printable import readable
 
 #: No inline code, nothing from other origins, no framing; the playground's pictures are data: and blob: URLs.
@@ -128,7 +128,7 @@ async def render(
     """
     shown: dict[str, Any] = {"path": request.path, "csrf": "", "now": time.time(), "alert": ""}
     if login is not None:
-        shown |= {"csrf": login.csrf, "alert": await alert_of(request.app)}
+        shown |= {"csrf": login.csrf, "alert": await alert_of(request.app), "zone": zone_name(shown["now"])}
     shown |= context or {}
     pieces = aiohttp_jinja2.get_env(request.app).get_template(name).stream(shown)
     pieces.enable_buffering(_PIECE)

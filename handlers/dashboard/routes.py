@@ -9,7 +9,8 @@ from aiohttp import web
 
 from bridge.access.logins import Logins, SetupCode
 from bridge.access.throttle import Throttle
-from handlers.dashboard import accounts, activity, keys, login, models, overview, pages, playground
+from bridge.state.documents import StateFolder
+from handlers.dashboard import accounts, activity, keys, login, models, overview, pages, playground, request_page
 from handlers.dashboard.assets import static
 from handlers.dashboard.guard import LOGINS, open_to_all, private, see_other
 from handlers.dashboard.overview import SEEN, SeenCache
@@ -34,7 +35,8 @@ _ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("POST", "/accounts/remove", private(accounts.remove)),
     ("GET", "/models", private(models.models)),
     ("GET", "/activity", private(activity.activity)),
-    ("POST", "/activity/end", private(activity.end)),
+    ("POST", "/activity", private(activity.end)),
+    ("GET", "/activity/{id}", private(request_page.request_page)),
     ("GET", "/playground", private(playground.playground)),
     ("POST", "/playground/chat", private(playground.chat)),
     ("POST", "/playground/draw", private(playground.draw)),
@@ -42,7 +44,7 @@ _ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
 )
 
 
-def add_dashboard(app: web.Application) -> None:
+def add_dashboard(app: web.Application, folder: StateFolder) -> None:
     """Add the pages and the objects that they need."""
     pages.prepare(app)
     app.on_response_prepare.append(pages.set_headers)
@@ -52,6 +54,7 @@ def add_dashboard(app: web.Application) -> None:
     app[login.HASHING] = Threads("passwords", login.HASHES_AT_ONCE)
     app[playground.RENDERING] = Threads("markdown", 1)
     app[SEEN] = SeenCache()
+    app[activity.KEPT] = activity.KeptRequests(folder)
     for method, path, handler in _ROUTES:
         add = app.router.add_get if method == "GET" else app.router.add_post  # HEAD comes with GET
         add(f"/dashboard{path}", handler)

@@ -108,6 +108,23 @@ def ticked(text: str) -> Markup:
     return Markup("").join(pieces)
 
 
+def full(moment: float) -> str:
+    """A unix time whole: date, time of day, and the machine's zone."""
+    return f"{datetime.fromtimestamp(moment).astimezone():%a %-d %b %Y, %H:%M:%S} {zone_name(moment)}"
+
+
+def client_name(agent: str, key: str = "") -> str:
+    """What a User-Agent says in short: the program and its version; a browser is one word."""
+    if key == "dashboard":
+        return "Playground"
+    if not agent:
+        return "unknown client"
+    if agent.startswith("Mozilla/"):
+        return "a browser"
+    return " ".join(agent.split()[:2])[:40]
+
+
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
-    each.__name__: each for each in (duration, clock, day, iso, number, short, percent, ticked, sentence)
+    each.__name__: each
+    for each in (duration, clock, day, full, iso, number, short, percent, ticked, sentence, client_name)
 }

@@ -1,11 +1,8 @@
-"""Running and recent requests, for the dashboard; ended requests are also recorded in the statistics, and kept."""
+"""Running requests, for the dashboard; those that end are recorded in the statistics, and kept."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from operator import attrgetter
-from typing import Final
 
 from bridge.activity.entry import Attempt, Entry
 from bridge.answering.stages import ToolsOutcome
@@ -14,27 +11,20 @@ from bridge.statistics.stats import Stats
 from handlers.request.record import RequestRecord
 from upstream.protocol.errors import Reason
 
-#: How many ended requests are kept: those with a key, and separately those without, which must not displace them.
-MAX_RECENT: Final = 200
-MAX_WITHOUT_KEY: Final = 20
-
 
 class Activity:
-    """The requests for answers of models: the running ones and the last that ended."""
+    """The requests for answers of models that run now."""
 
     def __init__(self, stats: Stats, keep: Callable[[RequestRecord], None]) -> None:
         """`keep` takes each request that has ended."""
         self._stats = stats
         self._keep = keep
         self._running: dict[int, RequestRecord] = {}
-        self._recent: deque[RequestRecord] = deque(maxlen=MAX_RECENT)
-        self._without_key: deque[RequestRecord] = deque(maxlen=MAX_WITHOUT_KEY)
         self._number = 0
 
-    def newest(self) -> Iterator[RequestRecord]:
-        """All requests, the running ones first, each group from newest to oldest."""
-        yield from reversed(self._running.values())
-        yield from sorted((*self._recent, *self._without_key), key=attrgetter("number"), reverse=True)
+    def running_newest(self) -> Iterator[RequestRecord]:
+        """The running requests, from newest to oldest."""
+        return reversed(self._running.values())
 
     def running(self, number: int) -> RequestRecord | None:
         """The running request with this number, if there is one."""
@@ -61,7 +51,6 @@ class Activity:
         record.status, record.seconds = status, seconds
         record.answers.clear()
         record.lifetime = None
-        (self._without_key if record.key is None else self._recent).append(record)
         self._keep(record)
         self._stats.record(
             Outcome(
@@ -82,7 +71,7 @@ class Activity:
 
 
 def entry_of(record: RequestRecord) -> Entry:
-    """An ended request as it is kept."""
+    """A request as it is kept once it has ended; its status is 0 while it runs."""
     headers, reason = record.headers, record.reason
     status = record.status or 0
     failed = (status >= 400 and status != 499) or reason not in (Reason.OK, Reason.CLIENT_GONE)

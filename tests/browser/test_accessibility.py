@@ -95,6 +95,13 @@ async def test_a_bridge_in_use(page: Page, bridge: RunningBridge, arena: Arena, 
                 await page.get_by_label("Name", exact=True).fill("laptop")
                 await page.keyboard.press("Enter")
                 await expect(page.locator("#secret")).to_be_visible()
+            if name == "activity":
+                await page.goto(f"{PAGES[name]}?outcome=refused&from=15m&key=test")
+                await page.get_by_role("link", name="Details of ").first.click()
+                await expect(page.get_by_role("heading", name="no-such-model")).to_be_visible()
+                await page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true })")
+                await examine(page, axe)
+                await page.goto(f"{PAGES[name]}?key=test")
             await page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true })")
             await examine(page, axe)
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
-from browsing import PAGES
+from browsing import PAGES, log_in, visiting
 from frames import DONE, frames
-from playwright.async_api import Page, expect
+from kept_requests import kept
+from playwright.async_api import Browser, Page, expect
 from running import RunningBridge
 
 from bridge.tasks import TaskOwner
@@ -40,7 +44,7 @@ async def test_a_request_is_seen_while_it_runs_and_when_it_has_ended(
 ) -> None:
     await page.goto(PAGES["activity"])
     await page.evaluate("window.unchanged = true")
-    await expect(page.get_by_text("No requests since")).to_be_visible()
+    await expect(page.get_by_text("No requests yet.")).to_be_visible()
     go_on = hold(arena)
     async with TaskOwner() as tasks:
         asking = tasks.spawn(ask(bridge, "a secret heron"), name="ask")
@@ -97,3 +101,74 @@ async def test_prompts_are_shown_only_where_they_are_logged(page: Page, bridge: 
     await page.goto(PAGES["activity"])
     await expect(page.get_by_text("Prompts are not kept")).to_be_visible()
     assert "heron" not in await page.content()
+
+
+async def test_requests_are_searched_and_the_address_says_how(page: Page, bridge: RunningBridge) -> None:
+    for model in (bridge.model(), bridge.model(), "no-such-model"):
+        await ask(bridge, "/say hello", model=model)
+    await page.goto(PAGES["activity"])
+    await page.evaluate("window.unchanged = true")
+    await page.get_by_role("link", name="refused here 1").click()
+    await page.wait_for_url("**/activity?outcome=refused")
+    await expect(page.get_by_role("row", name="no-such-model")).to_be_visible()
+    await expect(page.get_by_role("row", name=bridge.model())).to_have_count(0)
+    await page.get_by_role("link", name="Clear").click()
+
+    await page.get_by_label("Search").fill(bridge.model().upper())
+    await page.keyboard.press("Enter")
+    await page.wait_for_url(f"**/activity?q={bridge.model().upper()}")  # what is empty is not in it
+    await expect(page.get_by_text("1 to 2 of 2")).to_be_visible()
+    await page.get_by_text("Key, model, account, time").click()
+    await page.get_by_label("Key", exact=True).select_option("test")
+    await page.get_by_label("From", exact=True).fill("2h")
+    await page.get_by_role("button", name="Find").click()
+    await expect(page.get_by_label("From", exact=True)).to_have_value("2h")
+    await expect(page.get_by_text("1 to 2 of 2")).to_be_visible()
+    await ask(bridge, "/say hello")
+    await expect(page.get_by_text("1 to 3 of 3")).to_be_visible()  # it goes on by itself
+
+
+async def test_a_request_has_a_page_that_can_be_shown_to_others(
+    page: Page, bridge: RunningBridge, arena: Arena
+) -> None:
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    arena.faults.arm("server_error", status=503)
+    await ask(bridge, "/say hello")
+    await page.goto(PAGES["activity"])
+    await page.get_by_role("link", name="Details of req_").click()
+    await expect(page.get_by_role("heading", name=bridge.model())).to_be_visible()
+    await expect(page.get_by_role("img", name="1. ada@example.org: upstream error after")).to_be_visible()
+    await expect(page.locator(".timeline .bar")).to_have_count(3)
+    await page.get_by_role("button", name="Copy request id").click()
+    request_id: str = await page.evaluate("navigator.clipboard.readText()")
+    assert page.url.endswith(f"/activity/{request_id}")
+    await page.get_by_role("button", name="Copy for a bug report").click()
+    report = json.loads(await page.evaluate("navigator.clipboard.readText()"))
+    assert (report["id"], report["attempts"][0][3]) == (request_id, 503)
+    assert "example.org" not in json.dumps(report)
+    await page.get_by_role("link", name="Try this model").click()
+    await expect(page.get_by_role("heading", name="Playground")).to_be_visible()
+
+
+async def test_times_are_those_of_the_browser(browser: Browser, bridge: RunningBridge) -> None:
+    await ask(bridge, "/say hello")
+    async with visiting(browser, bridge.origin, timezone_id="America/Los_Angeles") as page:
+        await log_in(page)
+        await page.goto(PAGES["activity"])
+        await expect(page.get_by_text("America/Los_Angeles, this browser’s")).to_be_visible()
+        row = page.get_by_role("row", name=bridge.model())
+        (entry,) = await kept(bridge)
+        there = datetime.fromtimestamp(entry.at, ZoneInfo("America/Los_Angeles"))
+        await expect(row.locator("time")).to_have_text(f"{there:%H:%M:%S}")
+        await expect(row.locator("time")).to_have_attribute(
+            "title", re.compile(f"{there.year}, {there:%H:%M:%S} GMT-[78]")
+        )
+
+        begins = there - timedelta(hours=1)
+        await page.get_by_text("Key, model, account, time").click()
+        await page.get_by_label("From", exact=True).fill(f"{begins:%Y-%m-%d %H:%M}")
+        await page.get_by_label("To", exact=True).fill(f"{there + timedelta(hours=1):%Y-%m-%dT%H:%M}")
+        await page.keyboard.press("Enter")
+        await page.wait_for_url(f"**from={begins.astimezone(UTC):%Y-%m-%dT%H}%3A{begins:%M}Z*")
+        await expect(row).to_be_visible()
+        await expect(page.get_by_label("From", exact=True)).to_have_value(f"{begins:%Y-%m-%dT%H:%M}")

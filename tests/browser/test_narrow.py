@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from browsing import PAGES, log_in, visiting
+from kept_requests import kept
 from playwright.async_api import Browser, Page, expect
 from running import RunningBridge, api_key
 
@@ -60,6 +61,10 @@ async def test_no_page_is_wider_than_the_screen(browser: Browser, arena: Arena, 
                 assert 0 <= box["y"] <= box["y"] + box["height"] <= HEIGHT, name
                 await page.touchscreen.tap(5, 5)
                 assert await page.locator(".ask[open]").count() == 0, name
+        for entry in await kept(bridge):
+            await page.goto(f"{PAGES['activity']}/{entry.id}")
+            await page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true })")
+            assert await overhang(page) == 0, "a request"
         await page.goto(PAGES["keys"])
         await page.get_by_label("Name", exact=True).fill("W" * 64)
         await page.get_by_role("button", name="Make the key").tap()

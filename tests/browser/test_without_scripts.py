@@ -35,6 +35,18 @@ async def test_keys_and_accounts(browser: Browser, bridge: RunningBridge, arena:
         await page.get_by_role("button", name="Add or renew").click()
         await expect(page.get_by_text("Added “office@example.org”")).to_be_visible()
 
+        async with await bridge.post(bridge.chat("/say hello")) as answer:
+            request_id = answer.headers["x-request-id"]
+        await page.goto(PAGES["activity"])
+        await expect(page.get_by_text("the bridge’s")).to_be_visible()  # whose time zone it is
+        await page.get_by_label("Search").fill("nothing like that")
+        await page.get_by_role("button", name="Find").click()
+        await expect(page.get_by_text("No request fits all of that.")).to_be_visible()
+        await page.get_by_label("Search").fill(request_id)
+        await page.get_by_role("button", name="Find").click()
+        await page.get_by_role("link", name=f"Details of {request_id}").click()
+        await expect(page.get_by_role("heading", name=bridge.model())).to_be_visible()
+
         for name in ("overview", "models", "activity"):
             await page.goto(PAGES[name])
             await expect(page.get_by_role("heading", level=1)).to_be_visible()

@@ -2,6 +2,7 @@
 
 import { copy } from "./copying.js";
 import { fill } from "./morph.js";
+import { clock, localize } from "./times.js";
 
 const LIVE_MILLISECONDS = 2000;
 // While the page is hidden it is asked for rarely: only its title and its icon are seen then.
@@ -90,14 +91,10 @@ function warn(alert) {
   if (icon.getAttribute("href") !== wanted) icon.setAttribute("href", wanted);
 }
 
-function clock(milliseconds) {
-  return new Date(milliseconds).toLocaleTimeString("en-GB");
-}
-
 // Replace a part's content. If the focused element is gone, focus the part.
 function show(part, markup) {
   const focused = part.contains(document.activeElement);
-  fill(part, markup);
+  fill(part, markup, localize);
   if (focused && !part.contains(document.activeElement)) part.focus({ preventScroll: true });
 }
 

@@ -1,9 +1,10 @@
 // Changes a part of a page into newer markup, keeping what has not changed: focus, selection, scroll positions, open details.
 
-// Replace the content of `part` with markup from the daemon, which has escaped it.
-export function fill(part, markup) {
+// Replace the content of `part` with markup from the daemon, which has escaped it; `change` may alter it before.
+export function fill(part, markup, change) {
   const fresh = document.createElement("template");
   fresh.innerHTML = markup;
+  change?.(fresh.content);
   morph(part, fresh.content);
 }
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from kept_requests import kept
 from request_log import RequestLog
 from running import RunningBridge
 
-from handlers.request.appkeys import ACTIVITY, STATS
+from handlers.request.appkeys import STATS
 
 HI = [{"role": "user", "content": "hi"}]
 #: The path of each API, and what it is asked beside the model.
@@ -27,7 +28,7 @@ async def test_an_answer_counts_for_its_api(api: str, bridge: RunningBridge, req
     async with bridge.http.post(url, json=body, headers=bridge.headers) as answer:
         assert answer.status == 200
     assert (await request_log.line())["api"] == api
-    assert next(bridge.app[ACTIVITY].newest()).api == api
+    assert (await kept(bridge))[0].api == api
     counted = bridge.app[STATS].stats.apis
     assert {name: (usage.requests, usage.errors) for name, usage in counted.items()} == {api: (1, 0)}
     assert counted[api].completion_tokens > 0

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from caller import calling
-from dashboard import Dashboard
+from dashboard import Dashboard, Page
+from ended import ended, write
 from frames import frames
+from kept_requests import kept
 from running import RunningBridge, running_bridge
 
-from handlers.dashboard.activity import MAX_ROWS
-from handlers.request.activity import MAX_RECENT, MAX_WITHOUT_KEY
+from bridge.activity.store import STRANGERS
 from handlers.request.appkeys import ACTIVITY, STATS
 from upstream.arena import Arena, Line, Step, Turn, Until
 
@@ -46,8 +49,8 @@ async def test_the_operator_ends_a_stream_and_its_caller_gets_an_error(arena: Ar
     arena.script = begins
     async with await bridge.post(bridge.chat("hi", stream=True)) as answer:
         first = await answer.content.readuntil(b"once")
-        (running,) = bridge.app[ACTIVITY].newest()
-        page = await dashboard.post("/dashboard/activity/end", {"number": f"{running.number}"})
+        (running,) = bridge.app[ACTIVITY].running_newest()
+        page = await dashboard.post("/dashboard/activity", {"number": f"{running.number}"})
         assert page.location == "/dashboard/activity"
         last = [*frames(first.rpartition(b"data: ")[1] + first.rpartition(b"data: ")[2] + await answer.read())][-1]
     assert json.loads(last)["error"]["code"] == "ended_by_owner"
@@ -58,10 +61,10 @@ async def test_the_operator_ends_a_stream_and_its_caller_gets_an_error(arena: Ar
 
 async def test_a_request_that_does_not_run_cannot_be_ended(dashboard: Dashboard) -> None:
     await dashboard.bridge.post(dashboard.bridge.chat("hi"))
-    (record,) = dashboard.bridge.app[ACTIVITY].newest()
-    for number in (f"{record.number}", "0", "12345", "x"):
-        assert (await dashboard.post("/dashboard/activity/end", {"number": number})).status == 303
-    assert record.status == 200
+    assert not list(dashboard.bridge.app[ACTIVITY].running_newest())
+    for number in ("1", "0", "12345", "x"):
+        assert (await dashboard.post("/dashboard/activity", {"number": number})).status == 303
+    assert (await dashboard.live("/dashboard/activity")).markup.says("ok 1")
 
 
 async def test_refused_requests_are_seen_with_their_reason(dashboard: Dashboard) -> None:
@@ -86,27 +89,171 @@ async def test_prompts_are_seen_with_log_debug_only(arena: Arena, tmp_path: Path
             assert (await dashboard.get("/dashboard/activity")).markup.says("Prompts are not kept") != debug
 
 
-async def test_the_newest_stand_first_and_not_all_are_kept(dashboard: Dashboard) -> None:
+# --- searching ---
+
+
+async def ask_all(bridge: RunningBridge) -> None:
+    """Three answers, a model that is not there, a wrong key, a prompt that the site refuses."""
+    for _ in range(3):
+        await bridge.post(bridge.chat("hi"), headers={"User-Agent": "OpenAI/JS 6.49.0"})
+    await bridge.post(bridge.chat("hi", model="nobody"))
+    await bridge.post(bridge.chat("hi"), headers={"Authorization": "Bearer x"})
+    bridge.arena.faults.arm("moderated")
+    await bridge.post(bridge.chat("hi"))
+
+
+def rows(page: Page) -> int:
+    """The requests on a page."""
+    return sum(tag == "tr" for tag, _ in page.markup.elements) - 1
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("", 6),
+        ("?q=nobody", 1),
+        ("?q=OPENAI js", 3),
+        ("?q=does not exist", 1),
+        ("?q=invalid_api_key", 1),
+        ("?q=nothing-of-this", -1),
+        ("?outcome=ok", 3),
+        ("?outcome=failed", 1),
+        ("?outcome=refused", 2),
+        ("?outcome=rejected@here&key=test", 1),
+        ("?key=test", 5),
+        ("?key=nobody", -1),
+        ("?account=ada@example.org", 3),
+        ("?from=1h", 6),
+        ("?from=2001-01-01&to=2001-01-02", -1),
+        ("?from=2001-01-01&to=3001-01-01T00:00Z", 6),
+        ("?from=yesterday", 6),
+        ("?page=99", 6),
+        ("?page=-1&page=x&outcome=%00&q=%ff", -1),
+    ],
+)
+async def test_what_is_looked_for_stands_in_the_address(query: str, count: int, dashboard: Dashboard) -> None:
+    await ask_all(dashboard.bridge)
+    for page in (
+        await dashboard.get(f"/dashboard/activity{query}"),
+        await dashboard.live(f"/dashboard/activity{query}"),
+    ):
+        assert page.status == 200
+        assert rows(page) == count
+        assert page.markup.says("No request fits all of that.") == (count < 0)
+    assert page.markup.says("'yesterday' is no time") == ("yesterday" in query)
+
+
+async def test_chips_count_and_lead_to_what_they_count(dashboard: Dashboard) -> None:
+    await ask_all(dashboard.bridge)
+    page = await dashboard.get("/dashboard/activity?key=test")
+    chips = {
+        attributes["id"]: attributes["href"]
+        for tag, attributes in page.markup.elements
+        if tag == "a" and attributes.get("id", "").startswith("chip-")
+    }
+    for text in ("all 5", "failed 1", "refused here 1", "ok 3", "moderated 1", "rejected, here 1"):
+        assert page.markup.says(text), text
+    counts = [rows(await dashboard.get(address)) for address in chips.values()]
+    assert counts == [5, 1, 1, 3, 1, 1]
+    assert all("key=test" in address for address in chips.values())
+
+
+async def test_pages_of_fifty(dashboard: Dashboard) -> None:
+    folder = dashboard.bridge.folder
+    write(folder, [ended(number, time.time() - 200 + number) for number in range(120)], time.time())
+    first, last = await dashboard.get("/dashboard/activity"), await dashboard.get("/dashboard/activity?page=3")
+    assert (rows(first), rows(last)) == (50, 20)
+    assert first.markup.says("1 to 50 of 120")
+    assert first.text.index(ended(119).id) < first.text.index(ended(70).id)
+    links = [attributes["href"] for _, attributes in last.markup.elements if attributes.get("rel") in ("prev", "next")]
+    assert links == ["/dashboard/activity?page=2"]
+
+
+async def test_strangers_are_seen_but_not_all_are_kept(dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
-    for n in range(MAX_RECENT + 5):
-        await bridge.post(bridge.chat("hi", model=f"nobody-{n:03}", logprobs=True))
-    for _ in range(MAX_WITHOUT_KEY + 5):
+    await bridge.post(bridge.chat("hi"))
+    for _ in range(STRANGERS + 5):
         await bridge.post(bridge.chat("hi"), headers={"Authorization": "Bearer x"})
-    await bridge.post(bridge.chat("hi", model="the-last"))
-    known = list(bridge.app[ACTIVITY].newest())
-    numbers = [record.number for record in known]
-    assert sum(record.key is None for record in known) == MAX_WITHOUT_KEY  # who push out nobody else's
-    assert len(known) == MAX_RECENT + MAX_WITHOUT_KEY
-    assert numbers == sorted(numbers, reverse=True)
     page = await dashboard.get("/dashboard/activity")
-    assert sum(tag == "tr" for tag, _ in page.markup.elements) == MAX_ROWS + 1
-    assert page.text.index("the-last") < page.text.index("invalid_api_key") < page.text.index("unsupported_parameter")
+    assert page.markup.says(f"all {STRANGERS + 1}")
+    assert page.markup.says("ok 1")
+
+
+async def test_what_cannot_be_kept_is_said(dashboard: Dashboard) -> None:
+    bridge = dashboard.bridge
+    (bridge.folder.path / "activity").touch()
+    await bridge.post(bridge.chat("hi"))
+    page = await dashboard.get("/dashboard/activity")
+    assert page.status == 200
+    assert page.markup.says("1 requests wait in memory")
+
+
+# --- one request ---
+
+
+async def test_the_page_of_a_request(arena: Arena, dashboard: Dashboard) -> None:
+    bridge = dashboard.bridge
+    arena.faults.arm("server_error", status=503)
+    async with await bridge.post(bridge.chat("hi", seed=1), headers={"User-Agent": "OpenAI/JS 6.49.0"}) as answer:
+        request_id, evaluation = answer.headers["x-request-id"], answer.headers["x-bridge-evaluation"]
+    page = await dashboard.get(f"/dashboard/activity/{request_id}")
+    assert page.status == 200
+    for text in (
+        request_id,
+        bridge.model(),
+        "OpenAI/JS 6.49.0",
+        "1. ada@example.org",
+        "2. ada@example.org",
+        "new: there was no earlier answer in the request",
+        "chat, whole, 1 message",
+        "seed",
+    ):
+        assert page.markup.says(text), text
+    links = [attributes["href"] for tag, attributes in page.markup.elements if tag == "a"]
+    assert evaluation in links
+    assert f"/dashboard/playground?model={bridge.model()}" in links
+    report = json.loads(page.markup.text.partition("show it to others.")[2].partition("Times:")[0])
+    assert report["id"] == request_id
+    assert [attempt[0] for attempt in report["attempts"]] == ["account 1", "account 1"]
+    assert not {"key", "account", "evaluation", "prompt"} & set(report)
+    assert "example.org" not in json.dumps(report)
+
+
+async def test_the_page_of_a_request_that_was_refused(dashboard: Dashboard) -> None:
+    bridge = dashboard.bridge
+    async with await bridge.post(bridge.chat("hi", model="nobody")) as answer:
+        page = await dashboard.get(f"/dashboard/activity/{answer.headers['x-request-id']}")
+    assert page.markup.says("The model 'nobody' does not exist.")
+    assert page.markup.says("No attempt was made")
+    assert page.markup.says("404, refused by the bridge itself")
+
+
+async def test_the_page_of_a_request_that_runs(arena: Arena, dashboard: Dashboard) -> None:
+    bridge = dashboard.bridge
+    arena.script = begins
+    async with await bridge.post(bridge.chat("hi", stream=True)) as answer:
+        address = f"/dashboard/activity/{answer.headers['x-request-id']}"
+        await answer.content.readuntil(b"once")
+        page = await dashboard.get(address)
+        assert page.markup.says("running")
+        assert f'data-live="{address}"' in page.text
+        (running,) = bridge.app[ACTIVITY].running_newest()
+        await dashboard.post("/dashboard/activity", {"number": f"{running.number}"})
+        await answer.read()
+    assert (await dashboard.live(address)).markup.says("ended in the bridge's dashboard")
+
+
+@pytest.mark.parametrize("request_id", ["req_0", "x" * 128, "..", "%2e%2e", "%00", "%22,%22", "a%2Fb", "é"])
+async def test_a_request_that_is_not_kept_has_a_page_that_says_so(request_id: str, dashboard: Dashboard) -> None:
+    page = await dashboard.get(f"/dashboard/activity/{request_id}")
+    assert page.status in (404, 303, 200)
+    assert "Traceback" not in page.text
 
 
 async def test_looking_is_no_activity(bridge: RunningBridge, dashboard: Dashboard) -> None:
     await dashboard.live("/dashboard/activity")
     await bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers)
-    assert not list(bridge.app[ACTIVITY].newest())
+    assert rows(await dashboard.get("/dashboard/activity")) < 0
 
 
 async def test_the_api_of_a_request_is_shown_here_and_in_the_overview(dashboard: Dashboard) -> None:
@@ -117,8 +264,7 @@ async def test_the_api_of_a_request_is_shown_here_and_in_the_overview(dashboard:
     await dashboard.get("/dashboard/keys")
     told = {"Content-Type": "application/json", "X-CSRF-Token": dashboard.csrf}
     await dashboard.ask("POST", "/dashboard/playground/chat", "{}", told)
-    rows = [*bridge.app[ACTIVITY].newest()]
-    assert [row.api for row in rows] == ["chat", "responses"]
+    assert [entry.api for entry in await kept(bridge)] == ["chat", "responses"]
     assert (await dashboard.live("/dashboard/activity")).markup.says("responses · ")
     await bridge.app[STATS].flush()
     overview = (await dashboard.live("/dashboard")).markup

@@ -77,7 +77,7 @@ async def test_a_form_that_does_not_come_is_given_up(arena: Arena, tmp_path: Pat
 
 @pytest.mark.parametrize("number", ["", "0", "-1", "x", "9" * 5000, "²", "٣", "1e3"])
 async def test_a_number_that_is_none(number: str, dashboard: Dashboard, kept: Kept) -> None:
-    assert (await dashboard.post("/dashboard/activity/end", {"number": number})).status == 303
+    assert (await dashboard.post("/dashboard/activity", {"number": number})).status == 303
     if number not in ("", "٣"):
         assert (await dashboard.post("/dashboard/keys", {"name": "a", "rpm": number})).status == 400
     assert await kept.unchanged()

@@ -12,13 +12,14 @@ import aiohttp
 import pytest
 from dashboard import Dashboard
 from frames import DONE, frames
+from kept_requests import kept
 from pictures import png
 from running import RunningBridge
 
 from handlers.dashboard.markdown import rendered
 from handlers.dashboard.owner import OWNER
 from handlers.dashboard.playground import MAX_MARKDOWN_BYTES
-from handlers.request.appkeys import ACTIVITY, DRAIN
+from handlers.request.appkeys import DRAIN
 from upstream.arena import Arena, Line, Step, Turn, Until
 
 CHAT = "/dashboard/playground/chat"
@@ -134,7 +135,7 @@ async def test_what_is_too_long_or_takes_too_long_is_not(dashboard: Dashboard, m
 async def test_it_is_counted_under_a_name_that_no_key_can_be_found_by(dashboard: Dashboard) -> None:
     async with await ask(dashboard, CHAT, dashboard.bridge.chat("hi")) as answer:
         assert answer.status == 200
-    (record,) = dashboard.bridge.app[ACTIVITY].newest()
+    (record,) = await kept(dashboard.bridge)
     assert (record.key, record.status) == ("dashboard", 200)
     for secret in (OWNER.name, OWNER.id, OWNER.hash, OWNER.hint):
         assert dashboard.bridge.state.keys.find(secret) is None
@@ -166,4 +167,4 @@ async def test_without_a_login_nothing_is_asked(bridge: RunningBridge, dashboard
     for path in (CHAT, DRAW, MARKDOWN):
         async with await ask(stranger, path, bridge.chat("hi")) as answer:
             assert answer.status == 401
-    assert not list(bridge.app[ACTIVITY].newest())
+    assert not await kept(bridge)

@@ -5,19 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from kept_requests import kept
 from running import RunningBridge, running_bridge
 from tenacity import wait_none
 
-from bridge.activity.entry import Entry
 from bridge.activity.search import Query, Searches
-from handlers.request.appkeys import ENDED
 from upstream.arena import Arena
-
-
-async def kept(bridge: RunningBridge) -> list[Entry]:
-    """All that is kept, the oldest first."""
-    await bridge.app[ENDED].flush()
-    return list(reversed(Searches(bridge.folder).find(Query()).entries))
 
 
 async def test_an_answer_with_its_tokens_and_its_conversation(bridge: RunningBridge) -> None:
@@ -72,7 +65,9 @@ async def test_what_is_refused_here_and_what_fails_at_the_site(arena: Arena, bri
     arena.faults.arm("model_failed_middle", after=2)
     async with await bridge.post(bridge.chat("hi", stream=True)) as answer:
         await answer.read()
-    assert [(entry.status, entry.ending, entry.code, len(entry.attempts)) for entry in await kept(bridge)] == [
+    assert [
+        (entry.status, entry.ending, entry.code, len(entry.attempts)) for entry in reversed(await kept(bridge))
+    ] == [
         (404, "rejected@here", "model_not_found", 0),
         (401, "rejected@here", "invalid_api_key", 0),
         (400, "moderated", "content_filter", 1),

@@ -1,0 +1,17 @@
+"""What a bridge keeps of requests that have ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from running import RunningBridge
+
+from bridge.activity.entry import Entry
+from bridge.activity.search import Query, Searches
+from handlers.request.appkeys import ENDED
+
+
+async def kept(bridge: RunningBridge) -> Sequence[Entry]:
+    """All that is kept, the newest first."""
+    await bridge.app[ENDED].flush()
+    return Searches(bridge.folder).find(Query()).entries
