@@ -1,7 +1,7 @@
 #!/bin/sh
-# Cline's CLI, gptme, mini-swe-agent and Qwen Code on the bridge and the embedded arena, as their makers ship them: each
-# reads a file and edits it, where there is no network but loopback. They take 1.5 GB and a minute to install, too much
-# for `make test-clients`. Run it from the checkout, on Linux and x86-64, after `make test-clients`, whose Node.js is used.
+# Cline's CLI, Continue's CLI, gptme, mini-swe-agent and Qwen Code on the bridge and the embedded arena, as their makers ship
+# them: each reads a file and edits it, where there is no network but loopback. They take 1.6 GB and a minute to install, too
+# much for `make test-clients`. Run it from the checkout, on Linux and x86-64, after `make test-clients`, whose Node.js is used.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -9,7 +9,7 @@ environment=.venv-clients/more-agents
 if [ ! -e "$environment/.installed" ]; then
     mkdir -p "$environment"
     npm install --prefix "$environment" --ignore-scripts --no-audit --no-fund --loglevel=error \
-        @qwen-code/qwen-code@0.15.10 cline@3.0.65
+        @continuedev/cli@1.5.47 @qwen-code/qwen-code@0.15.10 cline@3.0.65
     for package in gptme==0.35.1 mini-swe-agent==2.4.6; do
         .venv/bin/uv venv --quiet --clear --python .venv/bin/python "$environment/${package%==*}"
         .venv/bin/uv pip install --quiet --python "$environment/${package%==*}" "$package"

@@ -180,14 +180,26 @@ class Program:
         self._log = log
 
     async def does(self, job: Mapping[str, object]) -> dict[str, Any]:
-        """Have a job done. Raises AssertionError with what the program printed, if it ends instead."""
+        """Have a job done. Raises AssertionError with what the program printed, if it ends instead.
+
+        A program that takes too long is ended: its reply would be taken for that of the next job.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(job).encode() + b"\n")
-        line = await asyncio.wait_for(self._process.stdout.readline(), SECONDS)
+        try:
+            line = await asyncio.wait_for(self._process.stdout.readline(), SECONDS)
+        except TimeoutError:
+            await self.stop()
+            raise
         assert line, self._log.read_text()
         reply: dict[str, Any] = json.loads(line)
         return reply
+
+    @property
+    def ended(self) -> bool:
+        """Whether it runs no more."""
+        return self._process.returncode is not None
 
     async def stop(self) -> None:
         """End it."""
@@ -202,10 +214,10 @@ class Programs:
         self._running: dict[Client, Program] = {}
 
     async def started(self, client: Client) -> Program:
-        """The client's program, which starts now if it has not yet."""
-        if client not in self._running:
+        """The client's program, which starts now unless it runs."""
+        if client not in self._running or self._running[client].ended:
             folder = self._folder / client.program
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
             log = folder / "stderr"
             with log.open("wb") as stderr:
                 process = await _start(client.command(folder), folder, {}, PIPE, stderr.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from clients import MODEL, Served, installed, node
@@ -25,6 +26,16 @@ def _cline_calls(file: str) -> Sequence[Call]:
     return (("read_files", {"files": [{"path": file}]}), ("editor", edit))
 
 
+def _continue(provider: str, served: Served) -> Mapping[str, object]:
+    model = {"name": MODEL, "provider": provider, "model": MODEL, "apiBase": served.base_url, "apiKey": served.key}
+    return {"continue.yaml": {"name": "Bridge", "version": "1.0.0", "schema": "v1", "models": [model]}}
+
+
+def _continue_calls(file: str) -> Sequence[Call]:
+    edits = [{"old_string": BEFORE.strip(), "new_string": AFTER.strip()}]
+    return (("Read", {"filepath": file}), ("MultiEdit", {"file_path": file, "edits": edits}))
+
+
 def _mini_calls(file: str) -> Sequence[Call]:
     edit = f"sed -i 's/hello/hello, otter/' {file}"
     return [("bash", {"command": line}) for line in (f"cat {file}", edit, "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT")]
@@ -37,6 +48,22 @@ def _gptme_calls(file: str) -> Sequence[Call]:
 
 MORE_AGENTS: Final = {
     "cline": CodingAgent(_cline, _cline_calls),
+    **{
+        f"Continue, provider {provider}": CodingAgent(
+            lambda served: [
+                node("agents"),
+                str(installed("more-agents", "node_modules/.bin/cn")),
+                f"--config={served.folder / 'continue.yaml'}",
+                "--auto",
+                "--print",
+                TASK,
+            ],
+            _continue_calls,
+            partial(_continue, provider),
+            lambda _: {"CONTINUE_TELEMETRY_ENABLED": "0"},
+        )
+        for provider in ("openai", "anthropic")
+    },
     "gptme": CodingAgent(
         lambda _: [
             str(installed("more-agents/gptme", "bin/gptme")),
