@@ -129,6 +129,27 @@ def invalid_api_key() -> ApiError:
     )
 
 
+def key_expired() -> ApiError:
+    """401: the key was good until a time that has passed."""
+    return ApiError(401, "key_expired", "This API key has expired. The operator can make another, or extend it.")
+
+
+def key_paused() -> ApiError:
+    """401: the operator has paused the key."""
+    return ApiError(401, "key_paused", "This API key is paused. The operator can resume it.")
+
+
+def budget_exceeded(kind: str, limit: int, retry_after: float) -> ApiError:
+    """429: a key's budget of the day is used up."""
+    return ApiError(
+        429,
+        "budget_exceeded",
+        f"This API key may use {limit:,} {kind} a day, and they are used up. Its next day begins at midnight UTC.",
+        reason=Reason.RATE_LIMITED,
+        retry_after=retry_after,
+    )
+
+
 def model_not_allowed(name: str) -> ApiError:
     """403: the model exists, but not for this key."""
     return ApiError(

@@ -5,18 +5,26 @@ A secret is `sk-lmab-` and 32 random letters and digits (190 bits): too many to 
 
 from __future__ import annotations
 
+import dataclasses
 import hmac
 import math
 import re
 import secrets
 import string
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatchcase
 from hashlib import sha256
+from typing import Any
 
 MAX_RPM = 1_000_000
 MAX_CONCURRENCY = 100_000
+#: The largest budget of a day, in requests or tokens.
+MAX_BUDGET = 1_000_000_000_000
+MAX_NOTE_CHARS = 200
+#: How long the former secret of a rotated key stays good, in seconds.
+ROTATION_SECONDS = 86_400.0
 
 _PREFIX = "sk-lmab-"
 _ALPHABET = string.ascii_letters + string.digits
@@ -26,6 +34,7 @@ _NAME = re.compile(r"[\w .\-]{1,64}")
 _ID = re.compile(r"[0-9a-f]{4,32}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _HINT = re.compile(r"[A-Za-z0-9]{4}")
+_NOTE = re.compile(rf"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{{0,{MAX_NOTE_CHARS}}}")
 _GLOB = re.compile(r"[^\x00-\x1f\x7f]{1,256}")
 
 
@@ -33,7 +42,9 @@ _GLOB = re.compile(r"[^\x00-\x1f\x7f]{1,256}")
 class ApiKey:
     """One key. `rpm` and `concurrency` are None for the configured default; empty `models` allows all.
 
-    `stealth` gives access to stealth models, `metrics` to `/metrics`.
+    `stealth` gives access to stealth models, `metrics` to `/metrics`. `day_requests` and `day_tokens` are its budget of
+    a day in UTC, None without one. After `expires` (unix time) it is refused, and so it is while `paused`.
+    `former_hash` is of the secret before the last rotation, which is good until `former_until` (unix time).
 
     Raises ValueError, saying which field is wrong and what it may be.
     """
@@ -48,6 +59,13 @@ class ApiKey:
     stealth: bool = False
     metrics: bool = False
     created: float = 0.0
+    expires: float | None = None
+    day_requests: int | None = None
+    day_tokens: int | None = None
+    paused: bool = False
+    note: str = ""
+    former_hash: str = field(default="", repr=False)
+    former_until: float = 0.0
 
     def __post_init__(self) -> None:
         _check_text("id", self.id, _ID, "4 to 32 lower-case hex digits")
@@ -58,11 +76,27 @@ class ApiKey:
         _check_range("concurrency", self.concurrency, MAX_CONCURRENCY)
         for glob in self.models:
             _check_text("models", glob, _GLOB, "printable globs of 1 to 256 characters")
-        for right in ("stealth", "metrics"):
+        for right in ("stealth", "metrics", "paused"):
             if not isinstance(getattr(self, right), bool):
                 raise ValueError(f"{right}: must be true or false")
-        if type(self.created) not in (int, float) or not 0 <= self.created < math.inf:
-            raise ValueError("created: must be a unix time in seconds")
+        _check_range("day_requests", self.day_requests, MAX_BUDGET)
+        _check_range("day_tokens", self.day_tokens, MAX_BUDGET)
+        _check_text("note", self.note, _NOTE, f"one line of up to {MAX_NOTE_CHARS} printable characters")
+        if self.former_hash:
+            _check_text("former_hash", self.former_hash, _HASH, "a SHA-256 in hex")
+        for moment in ("created", "expires", "former_until"):
+            value = getattr(self, moment)
+            if value is not None and (type(value) not in (int, float) or not 0 <= value < math.inf):
+                raise ValueError(f"{moment}: must be a unix time in seconds")
+
+    @property
+    def budgeted(self) -> bool:
+        """Whether the key has a budget."""
+        return self.day_requests is not None or self.day_tokens is not None
+
+    def has_expired(self, now: float) -> bool:
+        """Whether the key is no longer good at `now`, a unix time."""
+        return self.expires is not None and now >= self.expires
 
     def allows(self, model_names: Iterable[str]) -> bool:
         """Whether any of a model's names matches any of the key's globs."""
@@ -110,9 +144,13 @@ def generate(
     models: Iterable[str] = (),
     stealth: bool = False,
     metrics: bool = False,
+    **further: Any,
 ) -> tuple[str, ApiKey]:
-    """Make a key: return its secret, to be shown once, and the key to store. `now` is unix time; raises ValueError."""
-    secret = _PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_CHARS))
+    """Make a key: return its secret, to be shown once, and the key to store. `now` is unix time; raises ValueError.
+
+    `further` are other fields of ApiKey.
+    """
+    secret = _new_secret()
     key = ApiKey(
         id=secrets.token_hex(6),
         name=name,
@@ -124,8 +162,26 @@ def generate(
         stealth=stealth,
         metrics=metrics,
         created=now,
+        **further,
     )
     return secret, key
+
+
+def rotated(key: ApiKey, now: float) -> tuple[str, ApiKey]:
+    """Give a key a new secret: return that, to be shown once, and the key. The former secret is good for a day more."""
+    secret = _new_secret()
+    fresh = dataclasses.replace(
+        key,
+        hash=_digest(secret),
+        hint=secret[-4:],
+        former_hash=key.hash,
+        former_until=now + ROTATION_SECONDS,
+    )
+    return secret, fresh
+
+
+def _new_secret() -> str:
+    return _PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_CHARS))
 
 
 def _digest(secret: str) -> str:
@@ -133,12 +189,14 @@ def _digest(secret: str) -> str:
 
 
 class KeyRing:
-    """All keys, found by secret in constant time. Immutable: a reload makes a new one."""
+    """All keys, found by secret in constant time. Immutable: a reload makes a new one. `clock` gives unix time."""
 
-    __slots__ = ("_by_hash",)
+    __slots__ = ("_by_former_hash", "_by_hash", "_clock")
 
-    def __init__(self, keys: Iterable[ApiKey] = ()) -> None:
+    def __init__(self, keys: Iterable[ApiKey] = (), clock: Callable[[], float] = time.time) -> None:
         self._by_hash = {key.hash: key for key in keys}
+        self._by_former_hash = {key.former_hash: key for key in self if key.former_hash}
+        self._clock = clock
 
     def __iter__(self) -> Iterator[ApiKey]:
         return iter(self._by_hash.values())
@@ -152,7 +210,10 @@ class KeyRing:
             return None
         digest = _digest(secret)
         key = self._by_hash.get(digest)
-        return key if key is not None and hmac.compare_digest(key.hash, digest) else None
+        if key is not None:
+            return key if hmac.compare_digest(key.hash, digest) else None
+        key = self._by_former_hash.get(digest)
+        return key if key is not None and self._clock() < key.former_until else None
 
 
 def get(keys: Iterable[ApiKey], name_or_id: str) -> ApiKey:

@@ -26,6 +26,8 @@ class Login:
     csrf: str = field(repr=False)
     began: float
     seen: float
+    #: The id of the key that this login has made or rotated last, its secret, and until when it may be shown.
+    made: tuple[str, str, float] | None = field(default=None, repr=False)
 
 
 class Logins:

@@ -174,6 +174,12 @@ class Stats:
             tables.add(its)
         return tables
 
+    def days_of_key(self, name: str) -> list[UsageCounts]:
+        """The counters of a key in each of the last TABLE_DAYS days (UTC), in order; the last day has not ended."""
+        self._count_waiting()
+        days = self._tables_of["day"].last(int(self._clock()))
+        return [day.keys.get(name, UsageCounts()) for day in days]
+
     def to_json(self) -> dict[str, object]:
         """Everything as plain values, read-only; the values of unchanged periods are cached."""
         self._count_waiting()

@@ -13,7 +13,19 @@ from typing import Any, TypeAlias
 
 import click
 
-from bridge.access.keys import MAX_CONCURRENCY, MAX_RPM, ApiKey, add, generate, get, remove, replace
+from bridge.access.expiry import FORMS, read_expiry
+from bridge.access.keys import (
+    MAX_BUDGET,
+    MAX_CONCURRENCY,
+    MAX_RPM,
+    ApiKey,
+    add,
+    generate,
+    get,
+    remove,
+    replace,
+    rotated,
+)
 from bridge.config.schema import Config
 from bridge.state.documents import StateFolder
 from bridge.state.state import keys_document, models_document
@@ -22,7 +34,7 @@ from handlers.commands.config_option import config_option, read_config
 from handlers.commands.confirming import confirm, unknown, yes_option
 from handlers.commands.output import json_option, print_json
 from handlers.commands.stored import update
-from handlers.commands.terminal import print_table
+from handlers.commands.terminal import moment, print_table
 from upstream.protocol.catalog import names_of
 
 Keys: TypeAlias = tuple[ApiKey, ...]
@@ -35,6 +47,20 @@ def _split(_: click.Context, __: click.Parameter, globs: str | None) -> tuple[st
 _models = click.option(
     "--models", metavar="GLOB,…", callback=_split, help="Only models with a name that matches one of these."
 )
+
+
+def _expiry(_: click.Context, __: click.Parameter, written: str | None) -> float | None:
+    """Read --expires: 0.0 stands for never, None for an option that was not given."""
+    if written is None:
+        return None
+    try:
+        return read_expiry(written, time.time()) or 0.0
+    except ValueError as error:
+        raise click.BadParameter(str(error).removeprefix("expires: ")) from error
+
+
+_expires = click.option("--expires", metavar="WHEN", callback=_expiry, help=f"When the key ends: {FORMS}.")
+_note = click.option("--note", help="A note for yourself, one line.")
 
 
 @click.group()
@@ -58,8 +84,21 @@ def keys() -> None:
 @_models
 @click.option("--stealth", is_flag=True, help="Allow stealth models too, if models.stealth is set.")
 @click.option("--metrics", is_flag=True, help="Allow /metrics too.")
+@_expires
+@click.option("--day-requests", type=click.IntRange(1, MAX_BUDGET), help="Requests per day (UTC).")
+@click.option("--day-tokens", type=click.IntRange(1, MAX_BUDGET), help="Tokens per day (UTC), prompts and answers.")
+@_note
 def add_key(
-    name: str, rpm: int | None, concurrency: int | None, models: tuple[str, ...] | None, stealth: bool, metrics: bool
+    name: str,
+    rpm: int | None,
+    concurrency: int | None,
+    models: tuple[str, ...] | None,
+    stealth: bool,
+    metrics: bool,
+    expires: float | None,
+    day_requests: int | None,
+    day_tokens: int | None,
+    note: str | None,
 ) -> None:
     """Make a key and show it once.
 
@@ -75,6 +114,10 @@ def add_key(
             models=models or (),
             stealth=stealth,
             metrics=metrics,
+            expires=expires or None,
+            day_requests=day_requests,
+            day_tokens=day_tokens,
+            note=note or "",
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
@@ -109,18 +152,21 @@ def list_keys(as_json: bool) -> None:
         click.echo("No key yet: lmarena-bridge keys add --name NAME", err=True)
         return
     print_table(
-        ("name", "id", "key", "rpm", "concurrency", "models", "stealth", "metrics", "made"),
+        ("name", "id", "key", "state", "rpm", "concurrency", "per day", "models", "stealth", "metrics", "made", "note"),
         (
             (
                 key.name,
                 key.id,
                 f"sk-lmab-…{key.hint}",
+                _state(key, time.time()),
                 _limit(key.rpm, config.limits.rpm),
                 _limit(key.concurrency, config.limits.concurrency),
+                _budget(key),
                 ", ".join(key.models) or "all",
                 _yes(key.stealth),
                 _yes(key.metrics),
                 f"{datetime.fromtimestamp(key.created, UTC).astimezone():%Y-%m-%d}",
+                key.note,
             )
             for key in found
         ),
@@ -139,6 +185,11 @@ def list_keys(as_json: bool) -> None:
 @_models
 @click.option("--stealth/--no-stealth", default=None, help="Whether stealth models are allowed.")
 @click.option("--metrics/--no-metrics", default=None, help="Whether /metrics is allowed.")
+@_expires
+@click.option("--day-requests", type=click.IntRange(0, MAX_BUDGET), help="Requests per day (UTC); 0 for any number.")
+@click.option("--day-tokens", type=click.IntRange(0, MAX_BUDGET), help="Tokens per day (UTC); 0 for any number.")
+@click.option("--paused/--resumed", default=None, help="Whether the key is refused until it is resumed.")
+@_note
 def set_key(
     name: str,
     rpm: int | None,
@@ -146,24 +197,49 @@ def set_key(
     models: tuple[str, ...] | None,
     stealth: bool | None,
     metrics: bool | None,
+    expires: float | None,
+    day_requests: int | None,
+    day_tokens: int | None,
+    paused: bool | None,
+    note: str | None,
 ) -> None:
     """Change the rights of the key with name or id NAME.
 
     Rights that are not given stay as they are; --models "" allows all models.
     """
-    limits = {"rpm": rpm, "concurrency": concurrency}
-    rights = {"models": models, "stealth": stealth, "metrics": metrics}
+    limits = {
+        "rpm": rpm,
+        "concurrency": concurrency,
+        "expires": expires,
+        "day_requests": day_requests,
+        "day_tokens": day_tokens,
+    }
+    rights = {"models": models, "stealth": stealth, "metrics": metrics, "paused": paused, "note": note}
     changes: dict[str, Any] = {right: value or None for right, value in limits.items() if value is not None}
     changes |= {right: value for right, value in rights.items() if value is not None}
     if not changes:
-        named = "--rpm, --concurrency, --models, --stealth, --metrics"
-        raise click.UsageError(f"nothing to change: give at least one of {named}")
+        raise click.UsageError("nothing to change: --help lists what can be")
     config = read_config()
     _find(config, name)
     kept = update(config, keys_document, lambda keys: replace(keys, changed(get(keys, name), **changes)))
     _note_stealth(config, get(kept, name))
     _note_unmatched(config, get(kept, name))
     click.echo(f"The key {name!r} was changed.")
+
+
+@keys.command("rotate")
+@config_option
+@click.argument("name", shell_complete=complete_key)
+def rotate_key(name: str) -> None:
+    """Give the key with name or id NAME a new secret, and show it once; the former one is good for 24 hours more.
+
+    The secret alone is printed on stdout, all else on stderr.
+    """
+    config = read_config()
+    secret, key = rotated(_find(config, name), time.time())
+    update(config, keys_document, partial(replace, key=key))
+    click.echo(f"The key {name!r} has a new secret. The former one is good for 24 hours more.", err=True)
+    click.echo(secret)
 
 
 @keys.command("revoke")
@@ -194,8 +270,21 @@ def _find(config: Config, name: str) -> ApiKey:
 
 
 def _row(key: ApiKey) -> dict[str, object]:
-    """A key for `--json`: without its hash."""
-    return {name: value for name, value in key.to_json().items() if name != "hash"}
+    """A key for `--json`: without its hashes."""
+    return {name: value for name, value in key.to_json().items() if name not in ("hash", "former_hash")}
+
+
+def _state(key: ApiKey, now: float) -> str:
+    if key.paused:
+        return "paused"
+    if key.has_expired(now):
+        return "expired"
+    return "good" if key.expires is None else f"ends {moment(key.expires, now)}"
+
+
+def _budget(key: ApiKey) -> str:
+    budgets = {"requests": key.day_requests, "tokens": key.day_tokens}
+    return ", ".join(f"{most:,} {kind}" for kind, most in budgets.items() if most is not None) or "any"
 
 
 def _limit(own: int | None, default: int) -> str:

@@ -25,6 +25,7 @@ from bridge.config.schema import NO_PLACE, Config
 from bridge.dialects.responses.stored import StoredResponses
 from bridge.health import TroubleLog
 from bridge.models import Models
+from bridge.state.budgets import kept_budgets
 from bridge.state.conversations import kept_conversations
 from bridge.state.documents import StateFolder
 from bridge.state.forms import DocumentSource
@@ -45,6 +46,7 @@ from handlers.request.activity import Activity, entry_of
 from handlers.request.appkeys import (
     ACTIVITY,
     BODIES,
+    BUDGETS,
     CLIENT,
     DRAIN,
     DRIFT,
@@ -144,6 +146,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
         async with (
             kept_conversations(folder) if sharing is None else nullcontext(Conversations()) as conversations,
             kept_responses(folder, app[RESPONSES]),
+            kept_budgets(source, time.time, several=sharing is not None) as app[BUDGETS],
             kept_modes(source, lambda user_id: pool.get(user_id) is not None) as modes,
             client.connect(client_settings(config, app[STATE].admin.clearance), app[TIMERS]) as arena,
             renewing(

@@ -1,4 +1,4 @@
-"""The Keys page: make keys (the secret is shown once), see their use, change their rights, revoke them.
+"""The Keys page: make keys (the secret is shown to the login that makes it), see their use, change or revoke them.
 
 There may be ten thousand keys: the list has pages of fifty, and a search.
 """
@@ -15,18 +15,21 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from bridge.access.keys import MAX_CONCURRENCY, MAX_RPM, ApiKey, add, generate, get, remove, replace
+from bridge.access.expiry import FORMS, last_day, read_expiry
+from bridge.access.keys import MAX_BUDGET, MAX_CONCURRENCY, MAX_RPM, ApiKey, add, generate, get, remove, replace
 from bridge.access.logins import Login
 from bridge.models import Models
 from handlers.dashboard.guard import Form, read_form, see_other
 from handlers.dashboard.pages import render
-from handlers.request.appkeys import MODELS, SETTINGS, STATE, STATS
+from handlers.request.appkeys import BUDGETS, MODELS, SETTINGS, STATE, STATS
 
 #: A model's name that needs no quoting, in a shell or in a program.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][\w.:@/-]*", re.ASCII)
 
 #: The number of keys on a page.
 PAGE_SIZE: Final = 50
+#: How long a new secret may be shown to the login that has made it, in seconds.
+SHOWN_SECONDS: Final = 600.0
 
 
 class KeysPage(NamedTuple):
@@ -74,27 +77,44 @@ async def keys(request: web.Request, login: Login) -> web.StreamResponse:
 
 
 async def make(request: web.Request, login: Login) -> web.StreamResponse:
-    """POST /dashboard/keys: make a key. Only this response contains its secret."""
+    """POST /dashboard/keys: make a key. Only the page that this redirects to contains its secret."""
     form = await read_form(request)
     name = form.get("name", "").strip()
     try:
-        secret, key = generate(name, now=time.time(), **_rights(form))
+        secret, key = generate(name, now=time.time(), **rights(form))
         await request.app[STATE].update_keys(partial(add, key=key))
     except ValueError as error:
         return await _page(request, login, error=f"{error}", form=form, status=400)
-    return await _page(request, login, made=key, secret=secret)
+    return show_made(login, key, secret)
+
+
+def show_made(login: Login, key: ApiKey, secret: str) -> web.Response:
+    """Redirect to the page that shows the secret: loading that again neither makes another key nor loses the secret."""
+    login.made = key.id, secret, time.monotonic() + SHOWN_SECONDS
+    return see_other(f"/dashboard/keys?made={key.id}")
+
+
+def _made(request: web.Request, login: Login) -> tuple[ApiKey | None, str]:
+    """The key whose secret the page shows, and the secret, if this login has just made it."""
+    if login.made is None or time.monotonic() >= login.made[2]:
+        login.made = None
+        return None, ""
+    key_id, secret, _ = login.made
+    if request.method != "GET" or request.query.get("made") != key_id:
+        return None, ""
+    return next((key for key in request.app[STATE].keys if key.id == key_id), None), secret
 
 
 async def change(request: web.Request, login: Login) -> web.StreamResponse:
     """POST /dashboard/keys/change: change a key's rights."""
     form = await read_form(request)
     try:
-        rights = _rights(form)
+        changes = rights(form, get(request.app[STATE].keys, form.get("id", "")))
         await request.app[STATE].update_keys(
-            lambda known: replace(known, changed(get(known, form.get("id", "")), **rights))
+            lambda known: replace(known, changed(get(known, form.get("id", "")), **changes))
         )
     except ValueError as error:
-        return await _page(request, login, error=f"{error}", status=400)
+        return await _page(request, login, error=f"{error}", changed=form, status=400)
     return _back(request)
 
 
@@ -113,9 +133,15 @@ def _back(request: web.Request) -> web.Response:
     return see_other(f"/dashboard/keys{keys_page(request.app[STATE].keys, request.query).here}")
 
 
-def _rights(form: Form) -> dict[str, Any]:
-    """A key's rights in a form. Raises ValueError."""
+def rights(form: Form, key: ApiKey | None = None) -> dict[str, Any]:
+    """A key's rights in a form, which shows those of `key` as they are. Raises ValueError."""
+    expires = form.get("expires", "")
+    unchanged = key is not None and expires == last_day(key.expires)  # the form shows the day only, maybe a past one
     return {
+        "expires": key.expires if unchanged and key is not None else read_expiry(expires, time.time()),
+        "day_requests": _limit("requests a day", form.get("day_requests", ""), MAX_BUDGET),
+        "day_tokens": _limit("tokens a day", form.get("day_tokens", ""), MAX_BUDGET),
+        "note": form.get("note", "").strip(),
         "rpm": _limit("requests per minute", form.get("rpm", ""), MAX_RPM),
         "concurrency": _limit("requests at the same time", form.get("concurrency", ""), MAX_CONCURRENCY),
         "models": tuple(filter(None, (glob.strip() for glob in form.get("models", "").split(",")))),
@@ -143,22 +169,26 @@ async def _page(
     *,
     error: str = "",
     form: Form | None = None,
-    made: ApiKey | None = None,
-    secret: str = "",
+    changed: Form | None = None,
     status: int = 200,
 ) -> web.Response:
     app = request.app
     config = app[SETTINGS].config
     stats = await app[STATS].read()
+    made, secret = _made(request, login)
     shown = {
         "known": len(app[STATE].keys),
         "shown": keys_page(app[STATE].keys, request.query),
         "many": PAGE_SIZE,
         "usage": stats.keys,
+        "used": app[BUDGETS].used,
+        "now": time.time(),
+        "expiry_forms": FORMS,
         "limits": config.limits,
         "stealth_open": config.models.stealth,
         "error": error,
         "form": form or {},
+        "changed": changed or {},
         "made": made,
         "secret": secret,
         "model": _example(app[MODELS], made) if made else "",

@@ -10,7 +10,18 @@ from aiohttp import web
 from bridge.access.logins import Logins, SetupCode
 from bridge.access.throttle import Throttle
 from bridge.state.documents import StateFolder
-from handlers.dashboard import accounts, activity, keys, login, models, overview, pages, playground, request_page
+from handlers.dashboard import (
+    accounts,
+    activity,
+    keys,
+    login,
+    models,
+    one_key,
+    overview,
+    pages,
+    playground,
+    request_page,
+)
 from handlers.dashboard.assets import static
 from handlers.dashboard.guard import LOGINS, open_to_all, private, see_other
 from handlers.dashboard.overview import SEEN, SeenCache
@@ -30,6 +41,9 @@ _ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("POST", "/keys", private(keys.make)),
     ("POST", "/keys/change", private(keys.change)),
     ("POST", "/keys/revoke", private(keys.revoke)),
+    ("POST", "/keys/pause", private(one_key.pause)),
+    ("POST", "/keys/rotate", private(one_key.rotate)),
+    ("GET", "/keys/{id}", private(one_key.one_key)),
     ("GET", "/accounts", private(accounts.accounts)),
     ("POST", "/accounts", private(accounts.paste)),
     ("POST", "/accounts/remove", private(accounts.remove)),

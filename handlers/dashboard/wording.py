@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from markupsafe import Markup, escape
 
+from bridge.access.expiry import last_day
 from bridge.diagnosis import ADVICE, sentence
 from bridge.errors import ApiError
 from upstream.protocol.errors import Reason
@@ -61,6 +62,12 @@ def clock(moment: float) -> str:
 def day(moment: float) -> str:
     """A unix time as a local date and time of day."""
     return f"{datetime.fromtimestamp(moment).astimezone():%-d %b %Y, %H:%M}"
+
+
+def utc_day(moment: float) -> str:
+    """A day in UTC, such as `Mon 30 Nov 2026`."""
+    at = datetime.fromtimestamp(moment, UTC)
+    return f"{at:%a} {at.day} {at:%b %Y}"
 
 
 def iso(moment: float) -> str:
@@ -126,5 +133,19 @@ def client_name(agent: str, key: str = "") -> str:
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     each.__name__: each
-    for each in (duration, clock, day, full, iso, number, short, percent, ticked, sentence, client_name)
+    for each in (
+        duration,
+        clock,
+        day,
+        utc_day,
+        full,
+        iso,
+        number,
+        short,
+        percent,
+        ticked,
+        sentence,
+        client_name,
+        last_day,
+    )
 }

@@ -48,6 +48,9 @@ class Activity:
             record.chunks += answer.said.chunks
             if answer.offers_tools:
                 tools = tools.plus(tool_use(answer.tools_outcome, answer.dropped_chars))
+        if record.spend is not None:
+            record.spend(prompt_tokens + completion_tokens)
+            record.spend = None
         record.status, record.seconds = status, seconds
         record.answers.clear()
         record.lifetime = None

@@ -6,11 +6,12 @@ import time
 
 from aiohttp import web
 
+from bridge.access.budgets import BudgetExceeded
 from bridge.access.keys import ApiKey
 from bridge.access.limits import LimitExceeded, SharedLimits, Slot
 from bridge.config.schema import Config
-from bridge.errors import ApiError, overloaded
-from handlers.request.appkeys import API, BODIES, LIMITER
+from bridge.errors import ApiError, budget_exceeded, overloaded
+from handlers.request.appkeys import API, BODIES, BUDGETS, LIMITER
 from handlers.request.budget import Hold
 from handlers.request.record import RequestRecord
 from upstream.protocol.errors import Reason
@@ -19,6 +20,8 @@ from upstream.protocol.errors import Reason
 def admitted(request: web.Request, key: ApiKey, config: Config, record: RequestRecord) -> Slot:
     """Take one of the key's slots, for the duration of the call. Raises ApiError: 429, or 503 when all are taken."""
     limits = config.limits
+    if key.budgeted:
+        _check_budget(request, key)
     try:
         slot = request.app[LIMITER].slot(
             key.id,
@@ -30,7 +33,16 @@ def admitted(request: web.Request, key: ApiKey, config: Config, record: RequestR
         record.headers.update(request[API].limit_headers(error.admission, time.time()))
         raise _refusal(error) from None
     record.headers.update(request[API].limit_headers(slot.admission, time.time()))
+    if key.budgeted:
+        record.spend = request.app[BUDGETS].count(key)
     return slot
+
+
+def _check_budget(request: web.Request, key: ApiKey) -> None:
+    try:
+        request.app[BUDGETS].check(key)
+    except BudgetExceeded as error:
+        raise budget_exceeded(error.kind, error.limit, error.retry_after) from None
 
 
 async def claimed(

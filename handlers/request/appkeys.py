@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from aiohttp import web
 
+from bridge.access.budgets import Budgets
 from bridge.access.keys import ApiKey
 from bridge.access.limits import Limiter, SharedLimits
 from bridge.accounts.renewals import Renewals
@@ -80,6 +81,7 @@ LIMITER: Final = web.AppKey("limiter", Limiter)
 #: What is shared with other processes, and their limits; None where the state is in files.
 SHARING: Final[web.AppKey[Sharing | None]] = web.AppKey("sharing")
 SHARED_LIMITS: Final[web.AppKey[SharedLimits | None]] = web.AppKey("shared_limits")
+BUDGETS: Final = web.AppKey("budgets", Budgets)
 RELAY: Final = web.AppKey("relay", Relay)
 TIMERS: Final = web.AppKey("timers", Timers)
 DRAIN: Final = web.AppKey("drain", Drain)

@@ -16,7 +16,15 @@ from bridge.access.keys import ApiKey
 from bridge.dialects.dialect import Api
 from bridge.dialects.messages.errors import ANTHROPIC, VERSION_HEADER
 from bridge.dialects.openai.errors import OPENAI
-from bridge.errors import ApiError, internal_error, invalid_api_key, metrics_not_allowed, overloaded
+from bridge.errors import (
+    ApiError,
+    internal_error,
+    invalid_api_key,
+    key_expired,
+    key_paused,
+    metrics_not_allowed,
+    overloaded,
+)
 from bridge.log import bind_request_id
 from handlers.daemon.accepting import Connection
 from handlers.monitoring.probes import PROBES
@@ -148,6 +156,10 @@ def require_key(request: web.Request) -> None:
     key = None if shown is None else request.app[STATE].keys.find(shown)
     if key is None:
         raise invalid_api_key()
+    if key.paused:
+        raise key_paused()
+    if key.expires is not None and key.has_expired(time.time()):
+        raise key_expired()
     act_for(key, request)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bridge.answering.answer import Answer
@@ -38,6 +39,7 @@ class RequestRecord:
     headers: dict[str, str] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
     lifetime: AnswerLifetime | None = None
+    spend: Callable[[int], None] | None = None  # is told the tokens, if the key has a budget
     quiet: bool = False  # the dashboard's polling, logged at DEBUG only
     status: int | None = None
     seconds: float = 0.0

@@ -47,7 +47,7 @@ COMMAND = [sys.executable, "-m", "bridge"]
 STOP = Line("ad", {"finishReason": "stop"})
 WORDS = [
     *([name] for name in COMMANDS),
-    *(["keys", word] for word in ("add", "list", "set", "revoke")),
+    *(["keys", word] for word in ("add", "list", "set", "rotate", "revoke")),
     *(["accounts", word] for word in ("add", "list", "remove")),
 ]
 
@@ -417,7 +417,8 @@ def test_keys_are_listed_changed_and_revoked() -> None:
     (key,) = stored("keys")
     assert (key["rpm"], key["models"], key["stealth"], key["metrics"]) == (5, ["gpt*", "claude*"], True, False)
     listed = run("keys", "list").stdout
-    assert re.search(rf"ci +{key['id']} +sk-lmab-…{key['hint']} +5 +100 \(default\) +gpt\*, claude\* +yes +no", listed)
+    row = rf"ci +{key['id']} +sk-lmab-…{key['hint']} +good +5 +100 \(default\) +any +gpt\*, claude\* +yes +no"
+    assert re.search(row, listed)
 
     assert run("keys", "set", "ci", "--rpm", "0", "--models", "", "--no-stealth", "--metrics").exit_code == 0
     (key,) = stored("keys")
@@ -431,6 +432,21 @@ def test_keys_are_listed_changed_and_revoked() -> None:
     assert run("keys", "revoke", "ci").exit_code == 0
     assert stored("keys") == []
     assert run("keys", "list").stdout == ""
+
+
+def test_a_key_has_an_end_and_a_budget_is_paused_and_rotated() -> None:
+    made = ("--expires", "30d", "--day-requests", "500", "--note", "for the cat")
+    secret = run("keys", "add", "--name", "laptop", *made).stdout.strip()
+    assert re.search(r"ends in (29|30) days .* 500 requests .* for the cat", run("keys", "list").stdout)
+    assert run("keys", "set", "laptop", "--paused", "--expires", "never", "--day-requests", "0").exit_code == 0
+    (key,) = json.loads(run("keys", "list", "--json").stdout)
+    assert (key["paused"], key["expires"], key["day_requests"]) == (True, None, None)
+    assert "paused" in run("keys", "list").stdout
+    rotated = run("keys", "rotate", "laptop")
+    assert re.fullmatch(r"sk-lmab-\w{32}\n", rotated.stdout)
+    assert rotated.stdout.strip() != secret
+    assert "24 hours more" in rotated.stderr
+    assert run("keys", "add", "--name", "b", "--expires", "soon").exit_code == 2
 
 
 def test_a_key_for_metrics() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -28,6 +29,18 @@ def test_a_secret_is_random_and_only_its_digest_is_kept() -> None:
     assert len({keys.generate("laptop", now=NOW)[0] for _ in range(100)}) == 100
 
 
+def test_a_rotated_key_is_found_by_both_secrets_for_a_day() -> None:
+    secret, key = keys.generate("laptop", now=NOW)
+    fresh, changed = keys.rotated(key, NOW)
+    for later, found in ((0.0, True), (keys.ROTATION_SECONDS - 1, True), (keys.ROTATION_SECONDS, False)):
+        ring = KeyRing([changed], partial(float, NOW + later))
+        assert ring.find(fresh) is changed
+        assert (ring.find(secret) is changed) is found
+    assert (changed.id, changed.name, changed.hint) == (key.id, key.name, fresh[-4:])
+    assert secret not in str(changed.to_json())
+    assert key.hash not in repr(changed)
+
+
 def test_json_keeps_everything() -> None:
     rights: dict[str, Any] = {
         "rpm": 5,
@@ -35,6 +48,11 @@ def test_json_keeps_everything() -> None:
         "models": ["gpt-*", "claude-?"],
         "stealth": True,
         "metrics": True,
+        "expires": NOW + 5,
+        "day_requests": 7,
+        "day_tokens": 9,
+        "paused": True,
+        "note": "für die Katze",
     }
     key = keys.generate("c.i. key_1", now=NOW, **rights)[1]
     assert ApiKey.from_json(key.to_json()) == key
@@ -69,7 +87,12 @@ def test_json_may_leave_out_what_has_a_default() -> None:
         pytest.param({"metrics": "yes"}, "metrics: must be true or false", id="metrics a text"),
         pytest.param({"created": float("nan")}, "created: must be", id="created nan"),
         pytest.param({"created": "today"}, "created: must be", id="created no number"),
-        pytest.param({"expires": 1}, "unknown field 'expires'", id="unknown field"),
+        pytest.param({"expires": "soon"}, "expires: must be a unix time", id="an end in words"),
+        pytest.param({"day_requests": 0}, "day_requests: must be a whole number", id="a budget of nothing"),
+        pytest.param({"paused": 1}, "paused: must be true or false", id="paused a number"),
+        pytest.param({"note": "a\u2028b"}, "note: must be one line", id="a note of two lines"),
+        pytest.param({"former_hash": "x"}, "former_hash: must be", id="a former hash that is none"),
+        pytest.param({"colour": 1}, "unknown field 'colour'", id="unknown field"),
     ],
 )
 def test_what_is_wrong_is_said(change: dict[str, object], complaint: str) -> None:

@@ -8,7 +8,7 @@ import re
 import shlex
 
 import pytest
-from dashboard import Dashboard, Kept, Page
+from dashboard import PASSWORD, Dashboard, Kept, Page
 from kept_requests import kept
 from running import RunningBridge, api_key, many_keys
 
@@ -21,9 +21,16 @@ from handlers.request.appkeys import STATS
 SECRET = re.compile(r"sk-lmab-[A-Za-z0-9]{32}")
 
 
+async def made_page(dashboard: Dashboard, **fields: str) -> Page:
+    """The page to which the form leads that makes a key, with its secret."""
+    made = await dashboard.post("/dashboard/keys", {"name": "laptop", **fields})
+    assert (made.location or "").startswith("/dashboard/keys?made=")
+    return await dashboard.get(made.location or "")
+
+
 async def make(dashboard: Dashboard, **fields: str) -> tuple[str, ApiKey]:
     """A key by the page's form: its secret, and what is kept."""
-    page = await dashboard.post("/dashboard/keys", {"name": "laptop", **fields})
+    page = await made_page(dashboard, **fields)
     (secret,) = set(SECRET.findall(page.text))
     key = dashboard.bridge.state.keys.find(secret)
     assert key is not None
@@ -51,8 +58,72 @@ async def test_a_key_is_shown_once_and_works_at_once(dashboard: Dashboard) -> No
     assert secret not in (dashboard.bridge.folder.path / "keys.json").read_text()
 
 
+async def test_loading_the_page_again_makes_no_other_key_and_loses_no_secret(dashboard: Dashboard) -> None:
+    made = await dashboard.post("/dashboard/keys", {"name": "laptop"})
+    (secret,) = set(SECRET.findall((await dashboard.get(made.location or "")).text))
+    assert secret in (await dashboard.get(made.location or "")).text
+    assert [key.name for key in dashboard.bridge.state.keys] == ["test", "laptop"]
+    other = Dashboard(dashboard.bridge)
+    await other.log_in(PASSWORD)
+    assert secret not in (await other.get(made.location or "")).text
+    assert not SECRET.search((await dashboard.get("/dashboard/keys")).text)
+
+
+async def test_what_was_typed_stays_where_it_is_refused(dashboard: Dashboard) -> None:
+    fields = {"name": "laptop", "rpm": "0", "models": "gpt-*", "expires": "30d", "note": "for <me>", "stealth": "on"}
+    page = await dashboard.post("/dashboard/keys", fields)
+    assert page.status == 400
+    for text in ('value="0"', 'value="gpt-*"', 'value="30d"', 'value="for &lt;me&gt;"', 'name="stealth" checked'):
+        assert text in page.text
+    (key,) = dashboard.bridge.state.keys
+    changed = await dashboard.post("/dashboard/keys/change", {"id": key.id, "rpm": "many"})
+    assert 'value="many"' in changed.text
+    assert f'id="change-{key.id}" open' in changed.text
+
+
+async def test_a_key_has_an_end_a_budget_and_a_note(dashboard: Dashboard) -> None:
+    fields = {"expires": "2999-12-31", "day_requests": "2", "day_tokens": "1000000", "note": "for the cat"}
+    secret, key = await make(dashboard, **fields)
+    assert says(await dashboard.get("/dashboard/keys"), "today 0 of 2 requests", "for the cat")
+    assert [await chat(dashboard.bridge, secret) for _ in range(3)] == [200, 200, 429]
+    page = await dashboard.get(f"/dashboard/keys/{key.id}")
+    assert says(page, "for the cat", "2 of 2 requests", "Good until")
+    await dashboard.post("/dashboard/keys/change", {"id": key.id, "expires": "2999-12-31", "day_requests": "3"})
+    assert keys.get(dashboard.bridge.state.keys, key.id).expires == key.expires
+    assert await chat(dashboard.bridge, secret) == 200
+
+
+async def test_a_key_is_paused_and_resumed(dashboard: Dashboard) -> None:
+    secret, key = await make(dashboard)
+    for paused, status, state in (("yes", 401, "Paused"), ("no", 200, "Good, without an end")):
+        done = await dashboard.post("/dashboard/keys/pause", {"id": key.id, "paused": paused})
+        assert done.location == f"/dashboard/keys/{key.id}"
+        assert says(await dashboard.get(done.location or ""), state)
+        assert await chat(dashboard.bridge, secret) == status
+
+
+async def test_a_rotated_key_has_a_new_secret_beside_the_former_one(dashboard: Dashboard) -> None:
+    secret, key = await make(dashboard)
+    rotated = await dashboard.post("/dashboard/keys/rotate", {"id": key.id})
+    page = await dashboard.get(rotated.location or "")
+    (fresh,) = set(SECRET.findall(page.text))
+    assert fresh != secret
+    assert says(page, "The former one is good until")
+    assert [await chat(dashboard.bridge, each) for each in (secret, fresh)] == [200, 200]
+
+
+async def test_the_page_of_a_key_says_how_it_was_used(dashboard: Dashboard) -> None:
+    secret, key = await make(dashboard)
+    assert says(await dashboard.get(f"/dashboard/keys/{key.id}"), "Not used in the last 14 days")
+    await chat(dashboard.bridge, secret)
+    await dashboard.bridge.app[STATS].flush()
+    page = await dashboard.get(f"/dashboard/keys/{key.id}")
+    assert says(page, "The last 14 days", "1 answered")
+    assert (await dashboard.get("/dashboard/keys/nobody")).status == 404
+
+
 async def test_the_page_that_makes_it_shows_how_to_use_it(dashboard: Dashboard) -> None:
-    page = await dashboard.post("/dashboard/keys", {"name": "laptop"})
+    page = await made_page(dashboard)
     (secret,) = set(SECRET.findall(page.text))
     bridge = dashboard.bridge
     assert says(page, f"Authorization: Bearer {secret}", f'api_key="{secret}"', "gemini-4-pro", bridge.origin)
@@ -71,7 +142,7 @@ def snippet(page: Page, name: str) -> str:
 
 @pytest.mark.parametrize("api", SNIPPETS)
 async def test_the_curl_line_is_answered_by_the_api_that_it_is_for(api: str, dashboard: Dashboard) -> None:
-    page = await dashboard.post("/dashboard/keys", {"name": "laptop"})
+    page = await made_page(dashboard)
     _, _, url, *options = shlex.split(snippet(page, f"curl{SNIPPETS[api]}").replace("\\\n", ""))
     given = [*zip(options[::2], options[1::2], strict=True)]
     headers = dict(value.split(": ") for option, value in given if option == "-H")
@@ -86,7 +157,7 @@ async def test_the_curl_line_is_answered_by_the_api_that_it_is_for(api: str, das
 async def test_the_python_lines_print_its_answer(
     api: str, dashboard: Dashboard, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = await dashboard.post("/dashboard/keys", {"name": "laptop"})
+    page = await made_page(dashboard)
     await asyncio.to_thread(exec, snippet(page, f"python{SNIPPETS[api]}"), {})
     assert capsys.readouterr().out.strip()
     assert (await kept(dashboard.bridge))[0].api == api
@@ -136,6 +207,10 @@ WRONG = {
     "a limit of nothing": ({"rpm": "0"}, "requests per minute: must be a whole number"),
     "a limit beyond all": ({"concurrency": "100001"}, "requests at the same time: must be a whole number"),
     "a limit in words": ({"rpm": "many"}, "requests per minute: must be a whole number"),
+    "an end that is past": ({"expires": "2020-01-01"}, "expires: must be a date that is not past"),
+    "an end in other words": ({"expires": "soon"}, "expires: must be never, a time from now"),
+    "a budget of nothing": ({"day_tokens": "0"}, "tokens a day: must be a whole number"),
+    "a note of two lines": ({"note": "a\nb"}, "note: must be one line"),
     "a glob with a line end": ({"models": "gpt\n-*"}, "models: must be"),
 }
 
@@ -184,7 +259,7 @@ async def test_the_page_says_what_a_key_was_used_for(dashboard: Dashboard) -> No
         await chat(dashboard.bridge, secret)
     await dashboard.bridge.app[STATS].flush()
     page = await dashboard.get("/dashboard/keys")
-    row = page.text.partition("laptop</span>")[2].partition("</tr>")[0]
+    row = page.text.partition("laptop</a>")[2].partition("</tr>")[0]
     assert ">3</a></td>" in row
 
 

@@ -1,0 +1,39 @@
+"""Saves what keys with budgets have used, every few seconds and at shutdown."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from bridge.access.budgets import BUDGETS, Budgets
+from bridge.state.forms import DocumentSource
+from bridge.state.saving import saving
+from bridge.tasks import TaskOwner
+
+#: How often changes are saved, in seconds: a killed process loses as much.
+SAVE_SECONDS: Final = 2.0
+
+
+@asynccontextmanager
+async def kept_budgets(
+    source: DocumentSource, clock: Callable[[], float], *, several: bool = False
+) -> AsyncIterator[Budgets]:
+    """The use of today. With `several` processes, what others have used is learned even where nothing is used here."""
+    document = source.open(BUDGETS)
+    budgets = Budgets(clock, await document.load())
+
+    async def write() -> None:
+        part = budgets.unsaved
+        budgets.saved(part, await document.update(part.plus))
+
+    async with saving("the use of budgets is", write, "today's use since the last save is not counted") as kept:
+
+        async def save_if_changed() -> None:
+            if several or budgets.unsaved.keys:
+                kept.changed()
+
+        async with TaskOwner() as tasks:
+            tasks.every(SAVE_SECONDS, save_if_changed, name="save budgets")
+            yield budgets
+        await save_if_changed()
