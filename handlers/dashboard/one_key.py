@@ -35,7 +35,7 @@ class Day(NamedTuple):
 
 
 async def one_key(request: web.Request, login: Login) -> web.StreamResponse:
-    """GET /dashboard/keys/{id}."""
+    """GET /dashboard/key/{id}."""
     app = request.app
     key = _find(request, request.match_info["id"])
     days = _days((await app[STATS].read()).days_of_key(key.name), int(time.time()))
@@ -62,7 +62,7 @@ async def pause(request: web.Request, _: Login) -> web.StreamResponse:
     key = _find(request, form.get("id", ""))
     paused = form.get("paused") == "yes"
     await request.app[STATE].update_keys(lambda known: replace(known, changed(get(known, key.id), paused=paused)))
-    return see_other(f"/dashboard/keys/{key.id}")
+    return see_other(f"/dashboard/key/{key.id}")
 
 
 async def rotate(request: web.Request, login: Login) -> web.StreamResponse:

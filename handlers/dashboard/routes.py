@@ -43,7 +43,7 @@ _ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("POST", "/keys/revoke", private(keys.revoke)),
     ("POST", "/keys/pause", private(one_key.pause)),
     ("POST", "/keys/rotate", private(one_key.rotate)),
-    ("GET", "/keys/{id}", private(one_key.one_key)),
+    ("GET", "/key/{id}", private(one_key.one_key)),
     ("GET", "/accounts", private(accounts.accounts)),
     ("POST", "/accounts", private(accounts.paste)),
     ("POST", "/accounts/remove", private(accounts.remove)),

@@ -49,7 +49,7 @@ class Activity:
             if answer.offers_tools:
                 tools = tools.plus(tool_use(answer.tools_outcome, answer.dropped_chars))
         if record.spend is not None:
-            record.spend(prompt_tokens + completion_tokens)
+            record.spend(record.prompt_tokens + record.completion_tokens)
             record.spend = None
         record.status, record.seconds = status, seconds
         record.answers.clear()

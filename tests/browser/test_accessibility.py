@@ -104,7 +104,7 @@ async def test_a_bridge_in_use(page: Page, bridge: RunningBridge, arena: Arena, 
                 await page.goto(f"{PAGES[name]}?key=test")
             await page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true })")
             await examine(page, axe)
-        await page.goto(f"{PAGES['keys']}/{next(iter(bridge.state.keys)).id}")
+        await page.goto(f"/dashboard/key/{next(iter(bridge.state.keys)).id}")
         await examine(page, axe)
 
 

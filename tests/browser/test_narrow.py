@@ -47,7 +47,7 @@ async def test_no_page_is_wider_than_the_screen(browser: Browser, arena: Arena, 
         await page.goto("/dashboard/login")
         assert await overhang(page) == 0
         await log_in(page)
-        key_page = f"{PAGES['keys']}/{next(iter(bridge.state.keys)).id}"
+        key_page = f"/dashboard/key/{next(iter(bridge.state.keys)).id}"
         for name, address in {**PAGES, "a key": key_page}.items():
             await page.goto(address)
             await page.evaluate(

@@ -197,7 +197,8 @@ async def test_a_user_agent_of_broken_bytes(dashboard: Dashboard) -> None:
 
 async def test_a_snippet_runs_nothing_in_a_shell(dashboard: Dashboard) -> None:
     """A hostile site's model name would be pasted into a shell with the snippet."""
-    page = await dashboard.post("/dashboard/keys", {"name": "mine"})
+    made = await dashboard.post("/dashboard/keys", {"name": "mine"})
+    page = await dashboard.get(made.location or "")
     snippets = page.markup.text
     assert '{"model": "MODEL"' in snippets
     assert "boo" not in snippets.partition("curl -N")[2].partition("A new key")[0]

@@ -86,7 +86,7 @@ async def test_a_key_has_an_end_a_budget_and_a_note(dashboard: Dashboard) -> Non
     secret, key = await make(dashboard, **fields)
     assert says(await dashboard.get("/dashboard/keys"), "today 0 of 2 requests", "for the cat")
     assert [await chat(dashboard.bridge, secret) for _ in range(3)] == [200, 200, 429]
-    page = await dashboard.get(f"/dashboard/keys/{key.id}")
+    page = await dashboard.get(f"/dashboard/key/{key.id}")
     assert says(page, "for the cat", "2 of 2 requests", "Good until")
     await dashboard.post("/dashboard/keys/change", {"id": key.id, "expires": "2999-12-31", "day_requests": "3"})
     assert keys.get(dashboard.bridge.state.keys, key.id).expires == key.expires
@@ -97,7 +97,7 @@ async def test_a_key_is_paused_and_resumed(dashboard: Dashboard) -> None:
     secret, key = await make(dashboard)
     for paused, status, state in (("yes", 401, "Paused"), ("no", 200, "Good, without an end")):
         done = await dashboard.post("/dashboard/keys/pause", {"id": key.id, "paused": paused})
-        assert done.location == f"/dashboard/keys/{key.id}"
+        assert done.location == f"/dashboard/key/{key.id}"
         assert says(await dashboard.get(done.location or ""), state)
         assert await chat(dashboard.bridge, secret) == status
 
@@ -114,12 +114,12 @@ async def test_a_rotated_key_has_a_new_secret_beside_the_former_one(dashboard: D
 
 async def test_the_page_of_a_key_says_how_it_was_used(dashboard: Dashboard) -> None:
     secret, key = await make(dashboard)
-    assert says(await dashboard.get(f"/dashboard/keys/{key.id}"), "Not used in the last 14 days")
+    assert says(await dashboard.get(f"/dashboard/key/{key.id}"), "Not used in the last 14 days")
     await chat(dashboard.bridge, secret)
     await dashboard.bridge.app[STATS].flush()
-    page = await dashboard.get(f"/dashboard/keys/{key.id}")
+    page = await dashboard.get(f"/dashboard/key/{key.id}")
     assert says(page, "The last 14 days", "1 answered")
-    assert (await dashboard.get("/dashboard/keys/nobody")).status == 404
+    assert (await dashboard.get("/dashboard/key/nobody")).status == 404
 
 
 async def test_the_page_that_makes_it_shows_how_to_use_it(dashboard: Dashboard) -> None:

@@ -387,7 +387,8 @@ async def test_behind_our_own_tls_too(arena: Arena, tmp_path: Path) -> None:
         set_cookie = cookie(await browser.set_up())
         assert (set_cookie.key, set_cookie["secure"]) == (SECURE, True)
         assert await browser.is_in()
-        page = await browser.post("/dashboard/keys", {"name": "mine"}, Origin=bridge.origin)
+        made = await browser.post("/dashboard/keys", {"name": "mine"}, Origin=bridge.origin)
+        page = await browser.get(made.location or "")
         assert page.markup.says(f"{bridge.origin}/v1")
 
 
