@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
 from bridge.answering.chat import ChatRequest
 from bridge.answering.messages import Message, join_answers
-from bridge.answering.tokens import estimate, prompt_tokens
+from bridge.answering.tokens import InThread, estimate, prompt_tokens
 from bridge.answering.tools.instructions import instructions
 from bridge.errors import CHARS_PER_TOKEN, context_exceeded
 
@@ -17,10 +18,13 @@ MOST_MESSAGES: Final = 10_000
 _HEADING_CHARS: Final = len("[User]\n\n\n")
 
 
-async def request_tokens(request: ChatRequest) -> int:
-    """Estimate the tokens of all that a model has before it when it answers a request."""
+async def request_tokens(request: ChatRequest, in_thread: InThread = asyncio.to_thread) -> int:
+    """Estimate the tokens of all that a model has before it when it answers a request.
+
+    `in_thread` is used if there are many characters.
+    """
     told = instructions(request.tools, request.json_format)
-    return await prompt_tokens(join_answers(request.messages)) + (estimate(told) if told else 0)
+    return await prompt_tokens(join_answers(request.messages), in_thread) + (estimate(told) if told else 0)
 
 
 def check_count(messages: Sequence[Message], max_chars: int) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import string
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeAlias
 
 from bridge.answering.messages import Message
 
@@ -33,6 +33,10 @@ MOST_TOKENS_OF_CHARACTER: Final = _WEIGHTS[b"\xf0"] // 100
 _FIRST_BYTES: Final = bytes((*range(0xC0), *[0xC0] * 32, *[0xE0] * 16, *[0xF0] * 16))
 #: ASCII letters, and the bytes of a character behind its first.
 _LETTERS_AND_LATER_BYTES: Final = string.ascii_letters.encode() + bytes(range(0x80, 0xC0))
+
+
+#: Counts a text by a function, in a thread.
+InThread: TypeAlias = Callable[[Callable[[str], int], str], Awaitable[int]]
 
 
 class TokenCount:
@@ -70,15 +74,18 @@ def rough_estimate(text: str) -> int:
     return estimate(first) * len(text) // max(1, len(first))
 
 
-async def prompt_tokens(messages: Sequence[Message]) -> int:
-    """Estimate the tokens of a request's messages, as a model that is shown all of them reads them."""
+async def prompt_tokens(messages: Sequence[Message], in_thread: InThread = asyncio.to_thread) -> int:
+    """Estimate the tokens of a request's messages, as a model that is shown all of them reads them.
+
+    `in_thread` is used if there are many characters.
+    """
     texts = [message.text for message in messages]
     texts += [part for message in messages for call in message.tool_calls for part in (call.name, call.arguments)]
     headings = _HEADING_TOKENS * len(messages) if len(messages) > 1 else 0
     text = "".join(texts)
     if len(text) <= PIECE_CHARS:
         return estimate(text) + headings
-    return await asyncio.to_thread(_estimate_in_pieces, text) + headings
+    return await in_thread(_estimate_in_pieces, text) + headings
 
 
 def _estimate_in_pieces(text: str) -> int:

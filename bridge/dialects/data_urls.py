@@ -50,7 +50,7 @@ def read_without_data_urls(
     most = max(MOST_TEXT_BYTES, MOST_BYTES_OF_CHARACTER * longest_prompt)
     rest, taken, left = _take_out(body, mark, least, most)
     if len(rest) - left > most:
-        raise json_text.no_text(json_text.without_mark(rest)) or context_exceeded(
+        raise json_text.not_even_begun(rest) or context_exceeded(
             f"The request has {len(rest)} bytes beside its files; LMArena takes a prompt of {longest_prompt} "
             "characters. Shorten or drop earlier messages.",
             len(rest) // CHARS_PER_TOKEN,

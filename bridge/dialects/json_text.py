@@ -65,6 +65,17 @@ def with_whole_characters(body: bytes) -> bytes | None:
 
 def no_text(body: bytes) -> ApiError | None:
     """The 400 for a body that is no UTF-8 text: it names the bytes, their place and what to send. None for text."""
+    if (refusal := not_even_begun(body)) is not None:
+        return refusal
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        return _no_utf8(body, error.start)
+    return None
+
+
+def not_even_begun(body: bytes) -> ApiError | None:
+    """The 400 for a body that begins as no UTF-8 text does; None for all others. Only its first bytes are looked at."""
     if not body:
         return invalid_request("invalid_json", "The body is empty: send a JSON object.")
     for beginning, name, coding in _COMPRESSED:
@@ -77,10 +88,6 @@ def no_text(body: bytes) -> ApiError | None:
     for pattern, name in _WIDE:
         if pattern.match(body):
             return invalid_request("invalid_json", f"{_begins(body[:4])}: it looks like {name}. Send it in UTF-8.")
-    try:
-        body.decode()
-    except UnicodeDecodeError as error:
-        return _no_utf8(body, error.start)
     return None
 
 

@@ -41,6 +41,7 @@ from handlers.request.answers import write_json
 from handlers.request.appkeys import (
     DRAIN,
     FETCHER,
+    HEAVY,
     KEY,
     RANDOM,
     RECORD,
@@ -89,7 +90,8 @@ def asking(dialect: Dialect) -> Handler:
                 if config.log.debug:
                     record.prompt = _shortened(chat.messages)
                     event(_logger, logging.INFO, "asked", messages=record.prompt)
-                tokens = await request_tokens(chat)
+                in_thread = partial(app[HEAVY].run, key.id) if hold.size else asyncio.to_thread
+                tokens = await request_tokens(chat, in_thread)
                 stamp = Stamp(app[RANDOM](16).hex(), int(time.time()), tokens)
                 if chat.choices > 1:
                     if fetch is not None:  # once for all of them
@@ -127,13 +129,13 @@ async def read_with(
     The second value fetches those and reads the request again; None where there are none. `remembered` says how many
     stored bytes are read with a request.
     """
-    server, images, owner = config.server, config.images, request[KEY].id
+    server, images, owner, heavy = config.server, config.images, request[KEY].id, request.app[HEAVY]
     body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout)
     size = len(body)
     taken: Taken = {}
     if size > SMALL_BYTES:  # a broken one is parsed twice, and looked through
         mark, longest = request.app[RANDOM](16).hex(), config.upstream.max_prompt_chars
-        fields, taken = await asyncio.to_thread(read_without_data_urls, body, mark, longest_prompt=longest)
+        fields, taken = await heavy.run(owner, read_without_data_urls, body, mark, longest_prompt=longest)
     else:
         fields = read_object(body)
     del body  # what is still needed of it is held by `taken`
@@ -146,11 +148,11 @@ async def read_with(
 
     linked: tuple[str, ...] = ()
     if images.fetch_urls:
-        linked = await asyncio.to_thread(find_links) if large else find_links()
+        linked = await heavy.run(owner, find_links) if large else find_links()
     reading = Linked(lambda files: read(fields, files, owner), linked, taken, config)
     # Decoding and hashing pictures takes as long as parsing.
-    judged = await asyncio.to_thread(reading.judged) if large else reading.judged()
-    return judged, partial(reading.fetched, request.app[FETCHER]) if linked else None
+    judged = await heavy.run(owner, reading.judged) if large else reading.judged()
+    return judged, partial(reading.fetched, request.app[FETCHER], heavy, owner) if linked else None
 
 
 async def _stream(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import orjson
@@ -15,7 +16,7 @@ from bridge.dialects.files import FileReader
 from handlers.api.asking import read_with
 from handlers.request.admission import large_body
 from handlers.request.answers import json_response
-from handlers.request.appkeys import KEY, MODELS, SETTINGS, Handler
+from handlers.request.appkeys import HEAVY, KEY, MODELS, SETTINGS, Handler
 from upstream.protocol.errors import Reason
 
 _OK: Final = {"x-bridge-reason": Reason.OK.value}
@@ -32,6 +33,7 @@ def counting(read: Callable[[Fields, FileReader, str], ChatRequest], answer: Cal
         async with large_body(request, key, config):
             chat, _ = await read_with(read, lambda *_: (), request, config)
             await request.app[MODELS].resolve(chat.model, key)
-            return json_response(orjson.dumps(answer(await request_tokens(chat))), headers=_OK)
+            tokens = await request_tokens(chat, partial(request.app[HEAVY].run, key.id))
+            return json_response(orjson.dumps(answer(tokens)), headers=_OK)
 
     return count

@@ -15,6 +15,7 @@ from bridge.config.schema import Config
 from bridge.dialects.data_urls import Taken
 from bridge.dialects.files import Fetched, FileReader, FileRules
 from handlers.request.budget import Hold
+from handlers.request.heavy import HeavyWork
 from upstream.fetch import Fetcher, FetchRefused
 
 #: How long one picture may take, redirects and body included, in seconds.
@@ -36,11 +37,11 @@ class Linked(Generic[Read]):
         """Read it with something in the place of what is to be fetched. Raises ApiError (400)."""
         return self.read(self._reader(dict.fromkeys(self.links)))
 
-    async def fetched(self, fetcher: Fetcher, hold: Hold) -> Read:
+    async def fetched(self, fetcher: Fetcher, heavy: HeavyWork, owner: str, hold: Hold) -> Read:
         """Fetch, in room that `hold` makes, and read it whole. Raises ApiError: 400, or 503 where there is no room."""
         await hold.extend(len(self.links) * self.config.images.max_bytes)
         pictures = await fetch_pictures(fetcher, self.links, self.config)
-        return await asyncio.to_thread(self.read, self._reader(pictures))
+        return await heavy.run(owner, self.read, self._reader(pictures))
 
     def _reader(self, pictures: Fetched) -> FileReader:
         images = self.config.images

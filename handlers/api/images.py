@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -34,7 +33,7 @@ from bridge.errors import ApiError, from_upstream, invalid_request, unsupported_
 from handlers.api.fetching import Linked
 from handlers.request.admission import admitted, claimed, large_body
 from handlers.request.answers import write_json
-from handlers.request.appkeys import DRAIN, FETCHER, KEY, RANDOM, RECORD, RELAY, SETTINGS, SHARED_LIMITS, UPLOADS
+from handlers.request.appkeys import DRAIN, FETCHER, HEAVY, KEY, RANDOM, RECORD, RELAY, SETTINGS, SHARED_LIMITS, UPLOADS
 from handlers.request.body import read_body, read_bytes
 from handlers.request.budget import SMALL_BYTES, Hold
 from upstream.loop.parallel import side_by_side
@@ -76,12 +75,12 @@ async def edit(request: web.Request) -> web.StreamResponse:
             if request.content_type.startswith("multipart/"):
                 form = await _read_form(request, config)
                 rules = FileRules(config.images.max_bytes, config.images.max_per_request)
-                wanted = await asyncio.to_thread(read_edit, form.texts, form.files, FileReader(rules, {}))
+                wanted = await request.app[HEAVY].run(key.id, read_edit, form.texts, form.files, FileReader(rules, {}))
                 del form
                 hold.shrink(_size(wanted))
                 return await _draw(request, key, wanted, config)
             linked = await _read_json(request, config)
-            wanted = await asyncio.to_thread(linked.judged)
+            wanted = await request.app[HEAVY].run(key.id, linked.judged)
             hold.shrink(_size(wanted))
             fetch = partial(_fetch, request, linked, hold) if linked.links else None
             return await _draw(request, key, wanted, config, fetch)
@@ -93,7 +92,7 @@ def _size(wanted: ImageRequest) -> int:
 
 async def _fetch(request: web.Request, linked: Linked[ImageRequest], hold: Hold) -> ImageRequest:
     """Fetch the pictures that the request names, and read it whole. Raises ApiError."""
-    wanted = await linked.fetched(request.app[FETCHER], hold)
+    wanted = await linked.fetched(request.app[FETCHER], request.app[HEAVY], request[KEY].id, hold)
     hold.shrink(_size(wanted))
     return wanted
 
@@ -179,7 +178,8 @@ async def _read_json(request: web.Request, config: Config) -> Linked[ImageReques
         message = "The body must be multipart/form-data, as OpenAI's SDKs send it, or JSON."
         raise invalid_request("invalid_type", message)
     mark, longest = request.app[RANDOM](16).hex(), config.upstream.max_prompt_chars
-    fields, taken = await asyncio.to_thread(read_without_data_urls, body, mark, longest_prompt=longest)
+    heavy, owner = request.app[HEAVY], request[KEY].id
+    fields, taken = await heavy.run(owner, read_without_data_urls, body, mark, longest_prompt=longest)
     images = config.images
     links = dict.fromkeys(islice(linked_edit_pictures(fields), images.max_per_request)) if images.fetch_urls else ()
     return Linked(partial(read_json_edit, fields), tuple(links), taken, config)
@@ -192,7 +192,7 @@ async def _read_form(request: web.Request, config: Config) -> Form:
         raise _bad_form()
     body = await read_bytes(request, limit=config.server.max_body_bytes, timeout=config.server.body_timeout)
     try:
-        return await asyncio.to_thread(read_form, body, boundary)
+        return await request.app[HEAVY].run(request[KEY].id, read_form, body, boundary)
     except BadForm:
         raise _bad_form() from None
 

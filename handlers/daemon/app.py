@@ -53,6 +53,7 @@ from handlers.request.appkeys import (
     ENDED,
     FETCHER,
     GATE,
+    HEAVY,
     LIMITER,
     MODELS,
     RANDOM,
@@ -74,6 +75,7 @@ from handlers.request.appkeys import (
 from handlers.request.budget import ByteBudget
 from handlers.request.clearance import client_settings, use_clearance
 from handlers.request.drain import Drain
+from handlers.request.heavy import HeavyWork
 from handlers.request.middlewares import around, set_headers
 from handlers.request.request_log import RequestLog
 from upstream import client
@@ -118,6 +120,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
     app[TIMERS] = Timers()
     app[DRAIN] = Drain(app[TIMERS])
     app[BODIES] = ByteBudget()
+    app[HEAVY] = HeavyWork()
     app[STRANGERS] = Strangers(2 * config.limits.streams + STRANGER_CONNECTIONS, time.monotonic)
     app[RANDOM] = RandomBytes()
     app[RESPONSES] = StoredResponses()
@@ -140,6 +143,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
         await app[STATS].finish()
         await app[STATE].finish()
         app[TIMERS].close()
+        app[HEAVY].close()
 
     async def upstream(app: web.Application) -> AsyncIterator[None]:
         pool = app[STATE].pool

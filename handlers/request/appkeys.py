@@ -25,6 +25,7 @@ from handlers.daemon.strangers import Strangers
 from handlers.request.activity import Activity
 from handlers.request.budget import ByteBudget
 from handlers.request.drain import Drain
+from handlers.request.heavy import HeavyWork
 from handlers.request.record import RequestRecord
 from handlers.request.request_log import RequestLog
 from upstream.client import ArenaClient
@@ -86,6 +87,7 @@ RELAY: Final = web.AppKey("relay", Relay)
 TIMERS: Final = web.AppKey("timers", Timers)
 DRAIN: Final = web.AppKey("drain", Drain)
 BODIES: Final = web.AppKey("bodies", ByteBudget)
+HEAVY: Final = web.AppKey("heavy", HeavyWork)
 STRANGERS: Final = web.AppKey("strangers", Strangers)
 UPLOADS: Final = web.AppKey("uploads", Uploads)
 FETCHER: Final = web.AppKey("fetcher", Fetcher)

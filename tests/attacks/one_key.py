@@ -79,6 +79,19 @@ def _chunks(connections: int, piece: bytes) -> Attack:
     return attack
 
 
+def _broken(connections: int) -> Attack:
+    """Bodies of 30 MB with a picture, whose JSON is broken behind it."""
+
+    async def send(target: Target) -> None:
+        body = b'{"messages":[{"content":[{"url":"data:image/png;base64,%b"}' % (b"A" * 30_000_000)
+        await burst(target, head(target, "/v1/chat/completions", f"Content-Length: {len(body)}") + body, 30)
+
+    async def attack(target: Target) -> None:
+        await in_parallel(connections, lambda _: send(target))
+
+    return attack
+
+
 def _asking(connections: int) -> Attack:
     """Requests over new connections, as fast as they are answered."""
 
@@ -96,6 +109,32 @@ def _asking(connections: int) -> Attack:
     return attack
 
 
+def _repeating(connections: int, path: str, body: bytes) -> Attack:
+    """Requests that no limit of the key counts, over kept connections, as fast as they are answered."""
+
+    async def repeat(target: Target) -> None:
+        reader, writer = await target.connect()
+        sent = head(target, path, f"Content-Length: {len(body)}") + body
+        if not body:
+            sent = sent.replace(b"POST", b"GET", 1)
+        try:
+            while True:
+                writer.write(sent)
+                answer = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(answer.lower().partition(b"content-length: ")[2].split()[0]))
+        finally:
+            writer.transport.abort()
+
+    async def attack(target: Target) -> None:
+        await in_parallel(connections, lambda _: repeat(target))
+
+    return attack
+
+
+def _counted(size: int) -> bytes:
+    return b'{"model": "gemini-4-pro", "messages": [{"role": "user", "content": "%b"}]}' % (b"word " * (size // 5))
+
+
 _PART = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
 
 ATTACKS: dict[str, Attack] = {
@@ -110,6 +149,7 @@ ATTACKS: dict[str, Attack] = {
     "chats": _bodies("/v1/chat/completions", 31 * MIB),
     "texts": _texts(""),
     "texts-of-wide-characters": _texts("\N{GRINNING FACE}"),
+    "broken-JSON": _broken(4),
     "silent-bodies": _silent(f"Content-Length: {32 * MIB}"),
     "silent-chunks": _silent("Transfer-Encoding: chunked"),
     "tiny-chunks-1": _chunks(1, b"1\r\n \r\n" * 10_000),
@@ -117,6 +157,17 @@ ATTACKS: dict[str, Attack] = {
     "small-extensions": _chunks(10, b"1;a\r\n \r\n" * 6000),
     "asking-50": _asking(50),
     "asking-500": _asking(500),
+    "counting": _repeating(50, "/v1/messages/count_tokens", _counted(1000)),
+    "counting-60-kB": _repeating(50, "/v1/messages/count_tokens", _counted(60_000)),
+    "counting-3-MB": _repeating(20, "/v1/messages/count_tokens", _counted(3_000_000)),
+    "counting-messages": _repeating(
+        20,
+        "/v1/responses/input_tokens",
+        b'{"model": "gemini-4-pro", "input": ['
+        + b'{"role": "user", "content": "a"},' * 30_000
+        + b'{"role": "user", "content": "a"}]}',
+    ),
+    "models": _repeating(50, "/v1/models", b""),
     "trailers": _chunks(4, b"0\r\n" + (b"X-A: " + b"a" * 900 + b"\r\n") * 10_000),
 }
 

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from typing import Final, ParamSpec, TypeAlias, TypeVar
@@ -41,9 +42,18 @@ class Threads(Executor):
         self._closed = False
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call `function` in a thread, in the current context, and return its result."""
-        call = partial(copy_context().run, function, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self, call)
+        """Call `function` in a thread, in the current context, and return its result.
+
+        `run_in_executor` would keep the arguments of a call that raises, the body of a request for example, in a
+        reference cycle until a full garbage collection.
+        """
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[T] = loop.create_future()
+        self._add(partial(_run, partial(copy_context().run, function, *args, **kwargs), loop, told))
+        try:
+            return await told
+        finally:
+            del told, function, args, kwargs  # to which an error would refer through this frame
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Queue a call. Raises RuntimeError after `shutdown`."""
@@ -58,6 +68,10 @@ class Threads(Executor):
                 else:
                     future.set_result(outcome)
 
+        self._add(work)
+        return future
+
+    def _add(self, work: _Work) -> None:
         with self._changed:
             if self._closed:
                 raise RuntimeError(f"the threads for {self._name} are closed")
@@ -66,7 +80,6 @@ class Threads(Executor):
                 threading.Thread(target=self._serve, name=self._name, daemon=True).start()
                 self._threads += 1
             self._changed.notify_all()
-        return future
 
     def idle(self, timeout: float) -> bool:
         """Wait until all work is done, at most `timeout` seconds; return whether it is. Blocks."""
@@ -100,3 +113,26 @@ class Threads(Executor):
             self._threads -= 1
             self._changed.notify_all()
             return None
+
+
+def _run(call: Callable[[], T], loop: asyncio.AbstractEventLoop, told: asyncio.Future[T]) -> None:
+    """Call in a thread, and tell the loop what came of it."""
+    if told.cancelled():
+        return
+    try:
+        tell = partial(_succeed, told, call())
+    except BaseException as error:  # noqa: BLE001 — raised where the future is awaited
+        tell = partial(_fail, told, error)
+    with suppress(RuntimeError):  # the loop is closed: nobody waits
+        loop.call_soon_threadsafe(tell)
+    del call, told, tell  # to which an error refers through this frame
+
+
+def _succeed(told: asyncio.Future[T], outcome: T) -> None:
+    if not told.done():
+        told.set_result(outcome)
+
+
+def _fail(told: asyncio.Future[T], error: BaseException) -> None:
+    if not told.done():
+        told.set_exception(error)

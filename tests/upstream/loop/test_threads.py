@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
@@ -40,6 +43,32 @@ async def test_work_gets_its_arguments_and_context_and_gives_its_outcome() -> No
     assert outcome == ((1,), {"b": 2}, "a request")
     with pytest.raises(ZeroDivisionError):
         await threads.run(lambda: 1 // 0)
+
+
+class Argument:
+    """Something that a weak reference may refer to."""
+
+
+async def test_work_that_fails_keeps_no_arguments() -> None:
+    """A request's body of 30 MB would stay until a full garbage collection."""
+    threads = Threads("test", 1)
+
+    def work(_: Argument) -> NoReturn:
+        raise ZeroDivisionError
+
+    gc.collect()
+    gc.disable()
+    try:
+        argument = Argument()
+        kept = weakref.ref(argument)
+        with suppress(ZeroDivisionError):  # pytest would keep the error
+            await threads.run(work, argument)
+        del argument
+        assert threads.idle(PATIENCE)
+        await asyncio.sleep(0)
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 async def test_the_number_of_threads_is_limited(gate: threading.Event) -> None:
