@@ -21,6 +21,9 @@ from upstream.protocol.errors import (
 
 #: The command that adds or renews an account, as advice names it.
 ADD_ACCOUNT: Final = "lmarena-bridge accounts add"
+#: How long to wait, for people, and for programs, which see the header.
+AS_LONG: Final = "as long as the error says or the account rests"
+AS_LONG_AS_SENT: Final = "as long as Retry-After says"
 
 
 class Advice(NamedTuple):
@@ -52,8 +55,8 @@ ADVICE: Final[Mapping[Reason, Advice]] = {
     ),
     Reason.RECAPTCHA: Advice(
         "the site wants a human in a browser for this request, or doubts that one uses the account",
-        "wait as long as `Retry-After` says, or let another account answer; the bridge does not get around it",
-        "Wait as long as Retry-After says, or let another account answer; the bridge does not get around it.",
+        f"wait {AS_LONG}, or let another account answer; the bridge does not get around it",
+        f"Wait {AS_LONG_AS_SENT}, or let another account answer; the bridge does not get around it.",
     ),
     Reason.GUEST: Advice(
         "the session is a guest's, who may not choose a model",
@@ -85,8 +88,8 @@ ADVICE: Final[Mapping[Reason, Advice]] = {
     ),
     Reason.RATE_LIMITED: Advice(
         "a key, an account or the whole daemon is at its limit",
-        "wait as long as `Retry-After` says; add an account, or raise the key's requests per minute",
-        "Wait as long as Retry-After says.",
+        f"wait {AS_LONG}; add an account, or raise the key's requests per minute",
+        f"Wait {AS_LONG_AS_SENT}.",
     ),
     Reason.MODERATED: Advice("the site's moderation refused the prompt", "change the prompt", "Change the prompt."),
     Reason.REJECTED: Advice(
@@ -150,9 +153,7 @@ _UPLOAD: Final = Advice(
 
 #: Errors with more specific advice than their word's.
 _CASES: Final[Mapping[type[UpstreamError], Advice]] = {
-    CircuitOpen: Advice(
-        "request after request failed", "wait as long as `Retry-After` says", "Wait as long as Retry-After says."
-    ),
+    CircuitOpen: Advice("request after request failed", f"wait {AS_LONG}", f"Wait {AS_LONG_AS_SENT}."),
     UploadFailed: _UPLOAD,
     DownloadFailed: _UPLOAD,
     StaleModel: Advice(
@@ -175,6 +176,11 @@ def advice_on(error: UpstreamError) -> Advice:
 def told(error: UpstreamError, advice: Advice | None = None) -> str:
     """A text for the operator: what went wrong, and what to do now by `advice` or, without it, `advice_on`."""
     return f"{stopped(error.message)} {sentence((advice or advice_on(error)).now)}"
+
+
+def with_wait(text: str, wait: str) -> str:
+    """A text with `wait`, a time in words, in place of what stands for it."""
+    return text.replace(AS_LONG, wait).replace(AS_LONG_AS_SENT, wait)
 
 
 def sentence(clause: str) -> str:

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from bridge.access.logins import Logins, SetupCode
 from bridge.access.throttle import Throttle
+from bridge.errors import not_there
 from bridge.state.documents import StateFolder
 from handlers.dashboard import (
     accounts,
@@ -23,9 +24,9 @@ from handlers.dashboard import (
     request_page,
 )
 from handlers.dashboard.assets import static
-from handlers.dashboard.guard import LOGINS, open_to_all, private, see_other
+from handlers.dashboard.guard import LOGINS, current_login, open_to_all, private, see_other
 from handlers.dashboard.overview import SEEN, SeenCache
-from handlers.request.appkeys import Handler
+from handlers.request.appkeys import RECORD, Handler
 from upstream.loop.threads import Threads
 
 #: (method, path below /dashboard, handler).
@@ -73,6 +74,22 @@ def add_dashboard(app: web.Application, folder: StateFolder) -> None:
         add = app.router.add_get if method == "GET" else app.router.add_post  # HEAD comes with GET
         add(f"/dashboard{path}", handler)
     app.router.add_get("/", root)
+    app.router.add_route("*", "/dashboard/{rest:.*}", no_page)
+
+
+async def no_page(request: web.Request) -> web.StreamResponse:
+    """Any other path below /dashboard. Raises HTTPMethodNotAllowed for a path of ours that has other methods."""
+    own = request.match_info.route.resource
+    allowed: set[str] = set()
+    for resource in request.app.router.resources():
+        if resource is not own:
+            allowed |= (await resource.resolve(request))[1]
+    if allowed:
+        raise web.HTTPMethodNotAllowed(request.method, allowed)
+    await request.app[pages.TEMPLATES].compile()
+    error = not_there(f"There is no page at {request.path[:200]}.")
+    request[RECORD].fail(error)
+    return await pages.problem(request, current_login(request), error)
 
 
 async def root(_: web.Request) -> web.StreamResponse:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from markupsafe import Markup, escape
 
 from bridge.access.expiry import last_day
-from bridge.diagnosis import ADVICE, sentence
+from bridge.diagnosis import ADVICE, sentence, with_wait
 from bridge.errors import ApiError
 from upstream.protocol.errors import Reason
 from upstream.protocol.printable import readable
@@ -33,7 +33,7 @@ def to_operator(error: ApiError) -> str:
         now = sentence(IN_ACCOUNTS.get(error.reason, advice.now))
         message = message.removesuffix(advice.caller) + now
     wait = "a while" if error.retry_after is None else duration(error.retry_after)
-    return message.replace("as long as `Retry-After` says", wait).replace("as long as Retry-After says", wait)
+    return with_wait(message, wait)
 
 
 def duration(seconds: float) -> str:

@@ -12,7 +12,8 @@ from aiohttp import web
 
 from handlers.monitoring.health import health_of_all
 from handlers.monitoring.whole import DOWN
-from handlers.request.appkeys import DRAIN
+from handlers.request.appkeys import DRAIN, RECORD
+from upstream.protocol.errors import Reason
 
 
 async def livez(_: web.Request) -> web.Response:
@@ -22,8 +23,10 @@ async def livez(_: web.Request) -> web.Response:
 
 async def readyz(request: web.Request) -> web.Response:
     """200 while a chat could be served, by whichever worker gets it, else 503; also 503 while the daemon drains."""
-    if health_of_all(request.app)["status"] != DOWN and not request.app[DRAIN].draining:
+    health = health_of_all(request.app)
+    if health["status"] != DOWN and not request.app[DRAIN].draining:
         return web.Response(text="ok\n")
+    request[RECORD].reason = Reason(health["reason"]) if health["status"] == DOWN else Reason.RATE_LIMITED
     return web.Response(text="not ok\n", status=503)
 
 

@@ -10,6 +10,7 @@ from bridge.access.budgets import BudgetExceeded
 from bridge.access.keys import ApiKey
 from bridge.access.limits import LimitExceeded, SharedLimits, Slot
 from bridge.config.schema import Config
+from bridge.diagnosis import AS_LONG_AS_SENT
 from bridge.errors import ApiError, budget_exceeded, overloaded
 from handlers.request.appkeys import API, BODIES, BUDGETS, LIMITER
 from handlers.request.budget import Hold
@@ -70,7 +71,7 @@ def _refusal(error: LimitExceeded) -> ApiError:
     return ApiError(
         429,
         "rate_limit_exceeded",
-        f"This API key may make {error.limit} {what}. Wait as long as Retry-After says.",
+        f"This API key may make {error.limit} {what}. Wait {AS_LONG_AS_SENT}.",
         reason=Reason.RATE_LIMITED,
         retry_after=error.retry_after,
     )

@@ -46,7 +46,7 @@ from handlers.request.appkeys import (
     Route,
 )
 from handlers.request.cors import is_preflight, preflight, set_cors_headers
-from handlers.request.paths import advice, is_below
+from handlers.request.paths import about_base, advice, is_below
 from handlers.request.record import RequestRecord
 from upstream.protocol.errors import Reason
 from upstream.protocol.printable import printable
@@ -96,11 +96,21 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     finally:
         if status == 499:
             record.reason = Reason.CLIENT_GONE
+        elif status >= 400 and record.reason is Reason.OK:
+            record.reason = _reason_of(response)
         quiet = (record.quiet and status < 400) or handler in PROBES
         app[REQUEST_LOG].record_end(request, record, status, time.monotonic() - began, quiet=quiet)
     if app[DRAIN].draining:
         response.force_close()  # no further request may come over this connection
     return response
+
+
+def _reason_of(response: web.StreamResponse) -> Reason:
+    """The word for an answer that is no success, of a handler that has named none in the record."""
+    word = response.headers.get("x-bridge-reason", Reason.OK.value)
+    if word != Reason.OK.value:
+        return Reason(word)
+    return Reason.RATE_LIMITED if response.status == 429 else Reason.REJECTED
 
 
 def _api_of(request: web.Request, route: Route) -> Api:
@@ -139,8 +149,11 @@ def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
     match error.status:
         case 404:
             calls = request.app[CALLS]
-            hint = advice(request.method, request.path, calls)
-            message, code = f"There is nothing at {request.method} {request.path[:200]}. {hint}".rstrip(), "not_found"
+            reading = request.method in ("GET", "HEAD")  # a POST is a call whose path is incomplete
+            message, code = about_base(request.path, calls) if reading else "", "not_found"
+            if not message:
+                hint = advice(request.method, request.path, calls)
+                message = f"There is nothing at {request.method} {request.path[:200]}. {hint}".rstrip()
         case 405:
             allowed = error.headers.get("Allow", "")
             message, code = f"{request.method} is not allowed here; allowed: {allowed}.", "method_not_allowed"

@@ -50,6 +50,15 @@ def is_below(path: str, segment: str) -> bool:
     return list(_split(path.lower())[1][:1]) == [segment]
 
 
+def about_base(path: str, calls: Calls) -> str:
+    """What the API's base URL is, if a path is that; else ''."""
+    prefix, rest = _split(path.lower())
+    if rest or not prefix:
+        return ""
+    served = ", ".join(dict.fromkeys(f"{method} {prefix}{below}" for method, below in calls if "{" not in below))
+    return f"{prefix} is the API's base URL, not a call: give it to your client as it is. Below it are {served}."
+
+
 def advice(method: str, path: str, calls: Calls) -> str:
     """The hint in a 404 for `path`: why it does not exist, or the most similar of `calls`; '' if there is none."""
     prefix, rest = _split(path.lower())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from bridge.answering.answer import Answer
 from bridge.answering.attempts import Made
 from bridge.answering.chat import ChatRequest
+from bridge.diagnosis import with_wait
 from bridge.errors import ApiError
 from handlers.request.drain import AnswerLifetime
 from upstream.protocol.errors import Reason
@@ -59,5 +61,7 @@ class RequestRecord:
 
     def fail(self, error: ApiError) -> None:
         """Record the error that the caller gets."""
-        self.reason, self.code, self.message = error.reason, error.code, error.message
+        self.reason, self.code = error.reason, error.code
+        wait = error.retry_after
+        self.message = error.message if wait is None else with_wait(error.message, f"{max(1, math.ceil(wait))} s")
         self.refused = error.refused_here

@@ -172,6 +172,7 @@ OPEN = frozenset(
         "/dashboard/login",
         "/dashboard/setup",
         "/dashboard/static/{name}",
+        "/dashboard/{rest}",
     }
 )
 

@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 import aiohttp_jinja2
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
+from dashboard import Dashboard
 from jinja2 import DictLoader, Environment
 
 from bridge.tasks import TaskOwner
@@ -70,3 +72,21 @@ async def test_the_loop_turns_while_a_long_page_is_made() -> None:
     seen = Counter((page.text or "").split())
     assert sum(seen.values()) == 10_000
     assert max(seen.values()) <= 500
+
+
+@pytest.mark.parametrize(
+    "path", ["/dashboard/nothing", "/dashboard/keys/more", "/dashboard/<b>", "/dashboard/%00", "/dashboard//"]
+)
+async def test_an_address_without_a_page_has_a_page_that_says_so(path: str, dashboard: Dashboard) -> None:
+    for browser, home in ((dashboard, "Log out"), (Dashboard(dashboard.bridge), "LMArena Bridge")):
+        for method in ("GET", "POST", "PUT"):
+            page = await browser.ask(method, path)
+            assert (page.status, page.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+            assert page.markup.says("There is no page at /dashboard/")
+            assert page.markup.says(home)
+            assert not [tag for tag, _ in page.markup.elements if tag == "b"]
+
+
+async def test_another_method_of_a_page_is_no_missing_page(dashboard: Dashboard) -> None:
+    page = await dashboard.ask("PUT", "/dashboard/keys")
+    assert (page.status, page.headers["Allow"]) == (405, "GET,HEAD,POST")

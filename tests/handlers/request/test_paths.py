@@ -101,7 +101,6 @@ async def test_the_dashboard_has_one_spelling(path: str, bridge: RunningBridge) 
 NEAR = {
     ("POST", "/v1"): "Did you mean POST /v1/chat/completions?",
     ("POST", "/v1/"): "Did you mean POST /v1/chat/completions?",
-    ("GET", "/api/v1"): "Did you mean GET /api/v1/models?",
     ("POST", "/chat/completions"): "The API is under /v1. Did you mean POST /v1/chat/completions?",
     ("POST", "/v1/chat/completion"): "Did you mean POST /v1/chat/completions?",
     ("POST", "/v1/chat"): "Did you mean POST /v1/chat/completions?",
@@ -158,3 +157,15 @@ def test_what_is_served_is_spelled_right_itself(segments: list[str]) -> None:
     assert served_path(path) == path
     assert path.startswith("/")
     assert "//" not in path
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/api/v1", "/V1"])
+async def test_the_base_url_says_what_it_is(path: str, bridge: RunningBridge) -> None:
+    async with bridge.http.get(f"{bridge.origin}{path}") as answer:
+        assert answer.status == 404
+        message = (await answer.json())["error"]["message"]
+    prefix = path.lower().rstrip("/")
+    assert message.startswith(f"{prefix} is the API's base URL, not a call: give it to your client as it is.")
+    assert f"POST {prefix}/chat/completions" in message
+    assert f"GET {prefix}/models" in message
+    assert "nothing" not in message
