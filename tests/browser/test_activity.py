@@ -72,7 +72,7 @@ async def test_a_running_answer_is_ended_and_its_caller_told(page: Page, bridge:
     assert json.loads(text)["choices"][0]["delta"]["content"] == "so "
     assert json.loads(error)["error"]["code"] == "ended_by_owner"
     await expect(row).to_contain_text("truncated")
-    await asyncio.wait_for(arena.chats[-1].closed.wait(), 1)
+    await asyncio.wait_for(arena.chats[-1].closed.wait(), 10)
 
 
 async def test_what_is_open_and_has_the_focus_stays_so_while_others_come(

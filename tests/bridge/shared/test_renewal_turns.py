@@ -118,7 +118,7 @@ def kept(session: Session) -> bool:
 
 
 async def all_know(session: Session, *keepers: Keeper) -> None:
-    await eventually(lambda: {keeper.cookie(session) for keeper in keepers} == {session.cookie_value}, within=4)
+    await eventually(lambda: {keeper.cookie(session) for keeper in keepers} == {session.cookie_value}, within=10)
 
 
 async def test_one_of_those_that_are_due_at_once_renews(keepers: Keepers) -> None:

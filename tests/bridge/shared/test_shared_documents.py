@@ -77,7 +77,7 @@ async def test_a_frozen_redis_is_waited_for_no_longer_than_the_timeout(redis: Re
         await words.save(("b",))
     assert await words.load() == ("a",)
     redis.server.thaw()
-    await eventually(lambda: process.link.usable, within=2)
+    await eventually(lambda: process.link.usable, within=10)
     assert (await words.load()) in (("a",), ("b",))  # it may have read the command before it was thawed
     await words.save(("c",))
     assert await words.load() == ("c",)

@@ -644,7 +644,7 @@ async def test_a_caller_that_leaves_in_mid_stream(
                 if stream:
                     await caller.sees("«".encode())
                 caller.vanish()
-                await asyncio.wait_for(calls(arena)[-1].closed.wait(), 1)
+                await asyncio.wait_for(calls(arena)[-1].closed.wait(), 10)
             await request_log.line()
         witness.go_on = None
         reply = await chat.again()

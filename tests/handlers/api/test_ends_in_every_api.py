@@ -58,7 +58,7 @@ async def test_an_answer_ends_and_upstream_is_closed(
         async with bridge.http.post(f"{bridge.base_url}/{end.path}", data=body, headers=headers) as answer:
             told = await answer.read()
         assert answer.status == 200
-    await asyncio.wait_for(arena.chats[-1].closed.wait(), 1)
+    await asyncio.wait_for(arena.chats[-1].closed.wait(), 10)
     assert end.told in told
     assert b"one" in told
     assert b"OP" not in told.replace(b'"STOP"', b"")

@@ -54,7 +54,7 @@ async def test_the_operator_ends_a_stream_and_its_caller_gets_an_error(arena: Ar
         assert page.location == "/dashboard/activity"
         last = [*frames(first.rpartition(b"data: ")[1] + first.rpartition(b"data: ")[2] + await answer.read())][-1]
     assert json.loads(last)["error"]["code"] == "ended_by_owner"
-    await asyncio.wait_for(arena.chats[-1].closed.wait(), 1)
+    await asyncio.wait_for(arena.chats[-1].closed.wait(), 10)
     assert bridge.calls_held == 0
     assert (await dashboard.live("/dashboard/activity")).markup.says("ended_by_owner")
 

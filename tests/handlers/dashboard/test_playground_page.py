@@ -152,7 +152,7 @@ async def test_leaving_the_playground_ends_the_upstream_call(arena: Arena, dashb
     answer = await ask(dashboard, CHAT, dashboard.bridge.chat("hi", stream=True))
     await answer.content.readuntil(b"once")
     answer.close()
-    await asyncio.wait_for(arena.chats[-1].closed.wait(), 1)
+    await asyncio.wait_for(arena.chats[-1].closed.wait(), 10)
 
 
 async def test_during_a_drain_nothing_new_is_asked(arena: Arena, dashboard: Dashboard) -> None:

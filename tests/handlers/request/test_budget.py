@@ -98,7 +98,7 @@ async def test_requests_wait_in_order_when_the_budget_is_exhausted() -> None:
 async def test_small_bodies_never_wait() -> None:
     budget = ByteBudget(MB)
     async with (
-        asyncio.timeout(1),
+        asyncio.timeout(10),
         budget.holding("a", MB, timeout=60),
         budget.holding("a", UNCOUNTED_BYTES, timeout=60),
     ):
@@ -236,7 +236,7 @@ async def test_two_that_announce_all_leave_some() -> None:
 async def test_a_request_does_not_stand_in_its_own_way() -> None:
     """One that holds much may hold more: what it fetches."""
     budget = ByteBudget(16 * MB)
-    async with asyncio.timeout(1), budget.holding("a", 6 * MB, timeout=60) as hold:
+    async with asyncio.timeout(10), budget.holding("a", 6 * MB, timeout=60) as hold:
         await hold.extend(10 * MB)
         assert hold.size == 16 * MB
     assert budget.free == 16 * MB
@@ -251,7 +251,7 @@ async def test_an_owner_that_waits_for_its_share_is_let_in_when_it_has_given_bac
             assert not waiting.done()
             async with budget.holding("b", MB, timeout=60):  # overtakes
                 pass
-        assert await asyncio.wait_for(waiting, 1) == MB
+        assert await asyncio.wait_for(waiting, 10) == MB
 
 
 _sizes = st.integers(1, 6)

@@ -166,7 +166,7 @@ async def test_the_end_of_a_body_is_not_waited_for_either() -> None:
             f"http://127.0.0.1:{sockets[0].getsockname()[1]}", "", receive_bytes=RECEIVE_BYTES
         ) as caller:
             await caller.ask({})
-            await asyncio.wait_for(ended.wait(), 2)
+            await asyncio.wait_for(ended.wait(), 10)
             assert not await reads_to_the_end(caller)
         server.close()
     finally:

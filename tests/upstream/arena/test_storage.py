@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import pytest
+from leaving import leave_when
 
 from upstream.arena import FAULTS, Arena
 from upstream.arena.storage import StoredObject
@@ -221,7 +222,7 @@ async def test_a_put_that_is_cut_off_leaves_nothing(arena: Arena, caller: Caller
     writer.write_eof()
     assert await reader.read() == b""
     writer.close()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         await arena.storage.calls[-1].done.wait()
     assert (arena.storage.calls[-1].status, arena.storage.objects) == (None, {})
 
@@ -355,9 +356,7 @@ async def test_a_put_that_hangs_is_released(arena: Arena, caller: Caller) -> Non
     release = asyncio.Event()
     arena.faults.arm("silent_middle", on="put", release=release)
     url = await place(caller)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.05):
-            await put(caller, url)
+    await leave_when(lambda: len(arena.storage.calls) == 1, put(caller, url))
     await arena.storage.calls[-1].closed.wait()
     assert not arena.storage.objects
     release.set()
@@ -393,7 +392,7 @@ async def test_an_endless_picture_ends_with_its_caller(arena: Arena, caller: Cal
     arena.faults.arm("endless_body")
     async with caller.http.get(arena.storage.draw("otter")) as answer:
         await answer.content.readexactly(1_000_000)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         await arena.storage.calls[-1].closed.wait()
 
 
