@@ -122,7 +122,7 @@ async def test_a_draining_daemon_is_not_ready_at_once(home: Home, http: aiohttp.
             if not await ready():
                 break
             last_ready = asked
-        assert last_ready - told <= 0.1
+        assert last_ready - told < 5  # and the drain would take four times that
         daemon.signal(signal.SIGTERM)
 
 

@@ -8,6 +8,7 @@ import fcntl
 import json
 import logging
 import os
+import posix
 import random
 import re
 import resource
@@ -39,6 +40,12 @@ def parse_words(value: object) -> Words:
 
 def words_document(folder: StateFolder, *, precious: bool = True) -> Document[Words]:
     return Document(folder, DocumentForm("words", 1, parse_words, list, (), precious=precious))
+
+
+@pytest.fixture(autouse=True)
+def synced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here files do wait for the disk, during which a kill is most likely to hit a write."""
+    monkeypatch.setattr(os, "fsync", posix.fsync)
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from witness import JsonMessage, Witness, user
 from upstream.arena import Arena, Line, Step
 
 STEPS: Final = 50
-AGENTS_AT_ONCE: Final = 20
 
 _PARAMETERS: Final = {
     "type": "object",
@@ -141,12 +140,13 @@ async def test_a_battle_in_the_middle_loses_nothing(arena: Arena, bridge: Runnin
     assert [call.kind for call in arena.chats] == expected
 
 
-async def test_twenty_at_once_never_mix(arena: Arena, bridge: RunningBridge) -> None:
+@pytest.mark.parametrize("at_once", [8, pytest.param(20, marks=pytest.mark.slow)])
+async def test_many_at_once_never_mix(arena: Arena, bridge: RunningBridge, at_once: int) -> None:
     witness = CallingWitness(arena)
     spellings = list(SPELLINGS.values())
-    agents = [Agent(bridge, witness, spellings[at % len(spellings)]) for at in range(AGENTS_AT_ONCE)]
+    agents = [Agent(bridge, witness, spellings[at % len(spellings)]) for at in range(at_once)]
     all_places = await asyncio.gather(*[agent.work(STEPS) for agent in agents])
-    assert all_places == [["new; why=first", *["follow-up; why=known"] * (STEPS - 1)]] * AGENTS_AT_ONCE
-    assert len(arena.evaluations) == AGENTS_AT_ONCE
+    assert all_places == [["new; why=first", *["follow-up; why=known"] * (STEPS - 1)]] * at_once
+    assert len(arena.evaluations) == at_once
     kinds = [call.kind for call in arena.chats]
-    assert (kinds.count("create"), kinds.count("follow-up")) == (AGENTS_AT_ONCE, AGENTS_AT_ONCE * (STEPS - 1))
+    assert (kinds.count("create"), kinds.count("follow-up")) == (at_once, at_once * (STEPS - 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -85,9 +85,9 @@ MAY: dict[str, set[str] | None] = {
 NAMED_TUPLE = {"_asdict", "_field_defaults", "_fields", "_make", "_replace"}
 
 
-def private_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
+def private_names(nodes: Sequence[ast.AST]) -> Iterator[tuple[int, str]]:
     """Where private attributes are used, those of modules and those in strings too."""
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.Attribute(attr=name, lineno=line):
                 yield line, name
@@ -100,9 +100,9 @@ def private_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 yield from ((line, part) for part in (module or "").split("."))
 
 
-def own_names(tree: ast.AST) -> Iterator[str]:
+def own_names(nodes: Sequence[ast.AST]) -> Iterator[str]:
     """What a file defines itself: functions, fields, and attributes of `self` and of what it makes."""
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 yield name
@@ -114,11 +114,11 @@ def own_names(tree: ast.AST) -> Iterator[str]:
 
 def foreign(source: str) -> list[tuple[int, str]]:
     """Private names that a file uses and does not define."""
-    tree = ast.parse(source)
-    own = set(own_names(tree)) | NAMED_TUPLE
+    nodes = tuple(ast.walk(ast.parse(source)))
+    own = set(own_names(nodes)) | NAMED_TUPLE
     return [
         (line, name)
-        for line, name in private_names(tree)
+        for line, name in private_names(nodes)
         if name.startswith("_") and not name.startswith("__") and name not in own
     ]
 
