@@ -60,7 +60,7 @@ def append(folder: StateFolder, lines: list[bytes], keep: Keep, now: float) -> N
     """
     home = folder.path / FOLDER
     if not home.is_dir():
-        home.mkdir(FOLDER_MODE)  # not its parents: a state folder that is gone may be mounted again
+        home.mkdir(FOLDER_MODE, exist_ok=True)  # not its parents: a state folder that is gone may be mounted again
     parts = parts_of(folder)
     day = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d}"
     number = 1

@@ -63,7 +63,7 @@ class Witness:
     @contextmanager
     def expecting(self, messages: Iterable[JsonMessage]) -> Iterator[None]:
         """Expect a request with these messages. Raises AssertionError if a model is shown anything else."""
-        marks = _marks(messages)
+        marks = marks_of(messages)
         self._under_way.append(marks)
         try:
             yield
@@ -95,7 +95,8 @@ def shown(turn: Turn) -> list[str]:
     return _MARK.findall("\n".join(message.content for message in turn.messages))
 
 
-def _marks(messages: Iterable[JsonMessage]) -> list[str]:
+def marks_of(messages: Iterable[JsonMessage]) -> list[str]:
+    """The marks of all messages of a request, in order."""
     return _MARK.findall("\n".join(_texts(messages)))
 
 
@@ -144,7 +145,7 @@ async def ask(
             reply = read(response, await response.read())
     if reply.evaluation:
         last = [turn for turn in witness.turns if turn.evaluation.id == reply.evaluation][-1]
-        assert shown(last) == _marks(messages), reply
+        assert shown(last) == marks_of(messages), reply
     return reply
 
 

@@ -1,0 +1,95 @@
+"""Whatever is killed or frozen of four processes and Redis: no evaluation gets a turn that does not fit its history.
+
+The arena is the witness. No request fails for Redis's sake alone, none for a frozen process, and of a killed process
+only those that it had; no refresh token is used twice, and afterwards all is as before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+from chaos import Callers, Monkey, Site
+from machines import WORKERS, machines
+from redis_server import eventually
+from running import api_key
+from witness import JsonMessage, assistant, user
+
+from upstream.arena import Arena
+
+CALLERS = 12
+#: A failure may be noticed so long after the kill that caused it, in seconds.
+NOTICED_SECONDS = 2.0
+RENEWED = "eve@example.org"
+
+
+@pytest.mark.parametrize(
+    ("alone", "together"),
+    [(2.0, 5.0), pytest.param(15.0, 45.0, marks=[pytest.mark.slow, pytest.mark.timeout(240)])],
+)
+async def test_whatever_is_killed_or_frozen(arena: Arena, tmp_path: Path, alone: float, together: float) -> None:
+    seed = int(os.environ.get("CHAOS_SEED", random.randrange(2**32)))
+    chance = random.Random(seed)
+    site = Site(arena, chance)
+    # The last one is renewed again and again. Whoever cannot learn its new cookie, since Redis is lost, has the others.
+    sessions = [*map(arena.sign_in, ("ada@example.org", "bob@example.org")), arena.sign_in(RENEWED, expires_in=75)]
+    arena.token_seconds = 100
+    async with machines(arena, tmp_path, *sessions) as both:
+        narrow, narrow_key = api_key(name="narrow", concurrency=CALLERS)
+        await both.add_key(narrow_key)
+        added = time.monotonic()
+        callers = Callers(both, site, (both.key, narrow), chance)
+        assert await goes_on(callers, both.key)  # any turn may land on any process
+        await asyncio.sleep(added + 2 - time.monotonic())  # all know the key within two seconds
+        assert await goes_on(callers, narrow)
+        monkey = Monkey(both, chance)
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(CALLERS):
+                tasks.create_task(callers.converse())
+            await monkey.play(alone)
+            story = f"seed {seed}; {dict(monkey.done)}; {dict(callers.places)}; slowest {callers.slowest:.1f} s"
+            assert not callers.failures, (story, callers.failures)  # none for Redis's sake alone
+            monkey.processes = True
+            await monkey.play(together)
+            callers.over.set()
+        story = f"seed {seed}; {dict(monkey.done)}; {dict(callers.places)}; slowest {callers.slowest:.1f} s"
+        assert not site.all_wrong(), (story, site.all_wrong())
+        unexplained = [
+            failure
+            for failure in callers.failures
+            if not any(failure.began - NOTICED_SECONDS <= kill <= failure.ended for kill in monkey.kills)
+        ]
+        assert not unexplained, (story, unexplained)
+        assert sum(callers.places.values()) > 10 * (alone + together), story
+        assert [session.spent_twice for session in sessions] == [0, 0, 0], story
+
+        await eventually(lambda: len(both.workers()) == 2 * WORKERS, within=20)
+        await all_is_as_before(callers, narrow)
+        assert [(await each.stop())[0] for each in both.daemons] == [0, 0]
+    assert not site.all_wrong()
+
+
+async def all_is_as_before(callers: Callers, key: str) -> None:
+    """Conversations go on again, on any process, and no slot of a key is lost with those that were killed."""
+    began = time.monotonic()
+    while not await goes_on(callers, key):
+        assert time.monotonic() - began < 20, callers.places
+    failures = len(callers.failures)
+    asked = [callers.ask([user(callers.site.text())], key) for _ in range(CALLERS)]
+    assert all(await asyncio.gather(*asked)), callers.failures[failures:]
+
+
+async def goes_on(callers: Callers, key: str) -> bool:
+    messages: list[JsonMessage] = []
+    before = callers.places["follow-up; known"]
+    for _ in range(9):
+        messages = [*messages, user(callers.site.text())]
+        text = await callers.ask(messages, key)
+        if text is None:
+            return False
+        messages = [*messages, assistant(text)]
+    return callers.places["follow-up; known"] == before + 8
