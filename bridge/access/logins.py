@@ -50,6 +50,10 @@ class Logins:
         login = self._logins[_digest(session_id)] = Login(secrets.token_urlsafe(32), now, now)
         return session_id, login
 
+    def put(self, session_id: str, login: Login) -> None:
+        """Take over a login that another process has begun."""
+        self._logins[_digest(session_id)] = login
+
     def find(self, session_id: str, *, used: bool = True) -> Login | None:
         """The login with this session id, None if there is none or it has ended. Marks it as used now.
 

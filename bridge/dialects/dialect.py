@@ -9,7 +9,7 @@ no model (the list of models, pictures) need an `Api` alone: how its callers sho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from multidict import MultiMapping
@@ -214,6 +214,9 @@ class RepeatingDialect(Protocol):
 @runtime_checkable
 class RememberingDialect(Protocol):
     """What a dialect is besides, whose requests may continue what it has stored."""
+
+    def remembered_ids(self, fields: Fields) -> Iterable[str]:
+        """What a request names of that, by id."""
 
     def remembered_bytes(self, fields: Fields, owner: str) -> int:
         """How much is stored of what a request continues, which is read with it."""

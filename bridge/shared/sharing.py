@@ -5,20 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from bridge.access.limits import Limiter
+from bridge.access.logins import Logins
 from bridge.config.schema import RedisSection
+from bridge.dialects.responses.stored import StoredResponses
 from bridge.shared.address import RedisAddress
 from bridge.shared.availability import Phase
 from bridge.shared.conversations import RedisConversations
 from bridge.shared.documents import SharedDocuments
 from bridge.shared.limits import RedisLimits
 from bridge.shared.link import Link, LinkSettings, instance_name
+from bridge.shared.logins import RedisLogins
 from bridge.shared.renewal_turns import RedisTurns
+from bridge.shared.responses import RedisResponses
 from bridge.shared.statistics import SharedStats
 from bridge.shared.waiting_cookies import WaitingCookies
-from bridge.state.documents import StateFolder
+from bridge.state.documents import StateFolder, StateUnavailable
 from bridge.state.state import State
+
+#: How long a setup code holds, in seconds.
+_SETUP_SECONDS: Final = 86_400
 
 
 class Sharing:
@@ -36,9 +44,31 @@ class Sharing:
         self.stats = SharedStats(self.link, self.copies, time.time)
         self.waiting_cookies = WaitingCookies(self.copies)
 
+    def logins(self, logins: Logins, state: State) -> RedisLogins:
+        """The dashboard's logins at all processes, of which `logins` has this one's."""
+        return RedisLogins(self.link, logins, lambda: state.admin.password_hash or "", time.monotonic)
+
+    async def setup_code(self, own: str) -> str:
+        """The code that authorizes setting the first password, the same for all processes; `own` without Redis."""
+        key = self.link.key("setup_code")
+        try:
+            _, code = await self.link.run(("SET", key, own, "NX", "EX", _SETUP_SECONDS), ("GET", key))
+        except StateUnavailable:
+            return own
+        return code.decode("ascii", "replace") if isinstance(code, bytes) else own
+
+    def responses(self, stored: StoredResponses) -> RedisResponses:
+        """The stored responses of all processes, of which `stored` has those that this one knows."""
+        return RedisResponses(self.link, stored)
+
     def turns(self, state: State) -> RedisTurns:
         """Turns at calls that may renew a login."""
         return RedisTurns(self.link, state, self.copies, time.monotonic)
+
+    @property
+    def others_run(self) -> bool:
+        """Whether any other process uses the same state."""
+        return bool(self.link.alive - {self.link.settings.instance})
 
     @property
     def trouble(self) -> str:
@@ -52,12 +82,15 @@ class Sharing:
 
     @asynccontextmanager
     async def running(self, state: State) -> AsyncIterator[None]:
-        """Connect, and wait for that at most `redis.connect_timeout`. Raises StateError about the folder.
-
-        What `state` could not save in an outage is saved at its end.
-        """
-        self.copies.prepare()
+        """Be connected; what `state` could not save in an outage is saved at its end. Raises as `connected` does."""
         self.link.on_back(state.flush)
+        async with self.connected():
+            yield
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Connect, and wait for that at most `redis.connect_timeout`. Raises StateError about the folder."""
+        self.copies.prepare()
         async with self.link.running():
             await self.link.started()
             yield

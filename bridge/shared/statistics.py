@@ -120,6 +120,8 @@ class SharedStats:
 
     async def _cut(self) -> bool:
         """Make a share of what was counted since the last one; return whether there is any."""
+        if not self.stats.revision:
+            return False
         now = await self._threads.run(leaves, self.stats.to_json())
         found = changes(now, self._before)
         if found:
@@ -166,9 +168,11 @@ class SharedStats:
         self._copied_at = time.monotonic()
         try:
             await self._read()
-            gone = _past(self._history, self._clock())
-            if gone:
+            if gone := _past(self._history, self._clock()):
                 await self._link.call(("HDEL", self._leaves, *gone))
+            known = {name.decode("utf-8", "replace") for name in await self._link.call(("HKEYS", self._instances))}
+            if ended := [name for name in self._history.shares if name.partition("/")[0] not in known]:
+                await self._link.call(("HDEL", self._numbers, *ended))
             await self._copy.save(self._history)
         except StateError as error:
             _logger.debug("statistics are not copied: %s", error)
@@ -218,6 +222,10 @@ class SharedStats:
         self._shares.clear()
         self._shares.extend(Share(number, each) for number, each in enumerate(kept, 1))
         self._number, self._confirmed = len(kept), 0
+
+    @property
+    def _instances(self) -> str:
+        return self._link.key("instances")
 
     @property
     def _leaves(self) -> str:

@@ -47,6 +47,7 @@ from handlers.request.appkeys import (
     RECORD,
     SETTINGS,
     SHARED_LIMITS,
+    SHARED_RESPONSES,
     TASKS,
     TIMERS,
     Handler,
@@ -70,7 +71,7 @@ _logger: Final = logging.getLogger(__name__)
 
 def asking(dialect: Dialect) -> Handler:
     """Make the handler that answers a dialect's requests."""
-    remembered = dialect.remembered_bytes if isinstance(dialect, RememberingDialect) else None
+    remembered = dialect if isinstance(dialect, RememberingDialect) else None
     stream = partial(_stream, keeps=isinstance(dialect, RepeatingDialect))
 
     async def ask(request: web.Request) -> web.StreamResponse:
@@ -122,7 +123,7 @@ async def read_with(
     links: Callable[[Fields, str], Iterable[str]],
     request: web.Request,
     config: Config,
-    remembered: Callable[[Fields, str], int] | None = None,
+    remembered: RememberingDialect | None = None,
 ) -> tuple[Read, Callable[[Hold], Awaitable[Read]] | None]:
     """Read the body, with something in the place of the pictures that it only names. Raises ApiError.
 
@@ -140,7 +141,9 @@ async def read_with(
         fields = read_object(body)
     del body  # what is still needed of it is held by `taken`
     if remembered is not None:
-        size += remembered(fields, owner)
+        if (stored := request.app[SHARED_RESPONSES]) is not None:
+            await stored.fetch(owner, remembered.remembered_ids(fields))
+        size += remembered.remembered_bytes(fields, owner)
     large = size > THREAD_BYTES
 
     def find_links() -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from bridge.answering.chat import ChatRequest
 from bridge.answering.prompting import request_tokens
+from bridge.dialects.dialect import RememberingDialect
 from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader
 from handlers.api.asking import read_with
@@ -22,16 +23,20 @@ from upstream.protocol.errors import Reason
 _OK: Final = {"x-bridge-reason": Reason.OK.value}
 
 
-def counting(read: Callable[[Fields, FileReader, str], ChatRequest], answer: Callable[[int], object]) -> Handler:
+def counting(
+    read: Callable[[Fields, FileReader, str], ChatRequest],
+    answer: Callable[[int], object],
+    remembered: RememberingDialect | None = None,
+) -> Handler:
     """Make the handler that counts what `read` reads; `answer` makes the document that says how much.
 
-    Pictures have no tokens here, so that none is fetched.
+    Pictures have no tokens here, so that none is fetched. `remembered` is as `read_with` has it.
     """
 
     async def count(request: web.Request) -> web.Response:
         key, config = request[KEY], request.app[SETTINGS].current()
         async with large_body(request, key, config):
-            chat, _ = await read_with(read, lambda *_: (), request, config)
+            chat, _ = await read_with(read, lambda *_: (), request, config, remembered)
             await request.app[MODELS].resolve(chat.model, key)
             tokens = await request_tokens(chat, partial(request.app[HEAVY].run, key.id))
             return json_response(orjson.dumps(answer(tokens)), headers=_OK)

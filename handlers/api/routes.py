@@ -93,8 +93,9 @@ def add_routes(app: web.Application) -> None:
     for path, dialect in _DIALECTS.items():
         add_dialect(app, path, dialect)
     app[CALLS].extend((method, path) for method, path, _, _ in _API)
-    add_dialect(app, "/responses", Responses(app[RESPONSES], time.time))
-    count_input = counting(count_responses(app[RESPONSES]), _input_tokens)
+    responses = Responses(app[RESPONSES], time.time)
+    add_dialect(app, "/responses", responses)
+    count_input = counting(count_responses(app[RESPONSES]), _input_tokens, responses)
     _add_everywhere(app, "POST", "/responses/input_tokens", count_input, Route((require_key,), OPENAI))
     for method, path, handler in _STORED_RESPONSES:
         _add_everywhere(app, method, path, handler, Route((require_key,), OPENAI))

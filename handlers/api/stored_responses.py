@@ -11,7 +11,7 @@ from bridge.dialects.responses.listed import listed_items, page_of
 from bridge.dialects.responses.stored import Stored
 from bridge.errors import ApiError, invalid_request, not_there
 from handlers.request.answers import json_response
-from handlers.request.appkeys import KEY, RESPONSES
+from handlers.request.appkeys import KEY, RESPONSES, SHARED_RESPONSES
 from upstream.protocol.errors import Reason
 
 _OK: Final = {"x-bridge-reason": Reason.OK.value}
@@ -22,12 +22,12 @@ async def get_response(request: web.Request) -> web.Response:
     if request.query.get("stream", "").lower() == "true":
         message = "A stored response is not streamed again: leave out 'stream'."
         raise invalid_request("unsupported_parameter", message, "stream")
-    return json_response(_find(request).response, headers=_OK)
+    return json_response((await _find(request)).response, headers=_OK)
 
 
 async def delete_response(request: web.Request) -> web.Response:
     """DELETE /responses/{id}."""
-    _find(request)
+    await _find(request)
     id_ = request.match_info["id"]
     request.app[RESPONSES].remove(id_)
     return json_response(orjson.dumps({"id": id_, "object": "response.deleted", "deleted": True}), headers=_OK)
@@ -35,19 +35,21 @@ async def delete_response(request: web.Request) -> web.Response:
 
 async def cancel_response(request: web.Request) -> web.Response:
     """POST /responses/{id}/cancel: only a response in the background could be cancelled, and there are none."""
-    _find(request)
+    await _find(request)
     message = "Only responses in the background can be cancelled; this one has ended."
     raise invalid_request("invalid_request", message, "response_id")
 
 
 async def input_items(request: web.Request) -> web.Response:
     """GET /responses/{id}/input_items: a page of what the response was asked."""
-    items = listed_items(request.match_info["id"], orjson.loads(_find(request).input))
+    items = listed_items(request.match_info["id"], orjson.loads((await _find(request)).input))
     return json_response(orjson.dumps(page_of(items, request.query)), headers=_OK)
 
 
-def _find(request: web.Request) -> Stored:
+async def _find(request: web.Request) -> Stored:
     id_ = request.match_info["id"]
+    if (shared := request.app[SHARED_RESPONSES]) is not None:
+        await shared.fetch(request[KEY].id, (id_,))
     stored: Stored | None = request.app[RESPONSES].find(request[KEY].id, id_)
     if stored is None:
         raise not_there(f"Response with id '{id_[:100]}' not found.", "response_id")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import termios
@@ -16,7 +15,6 @@ import click
 from bridge.accounts.enrolment import (
     HOW_TO_COPY,
     ONE_HOLDER,
-    Accounts,
     by_user,
     check_label,
     enrolled,
@@ -26,15 +24,14 @@ from bridge.accounts.enrolment import (
 )
 from bridge.accounts.standing import Condition, holds, judge, login
 from bridge.config.schema import Config
-from bridge.state.admin import Admin, Clearance, admin_document
-from bridge.state.documents import Document, StateFolder
-from bridge.state.state import accounts_document
+from bridge.state.admin import ADMIN, Admin, Clearance
+from bridge.state.state import ACCOUNTS
 from handlers.commands.completion import complete_account
 from handlers.commands.config_option import config_option, read_config
 from handlers.commands.confirming import confirm, unknown, yes_option
 from handlers.commands.output import json_option, print_json
 from handlers.commands.standard_input import is_terminal, read_all
-from handlers.commands.stored import update
+from handlers.commands.stored import load, update
 from handlers.commands.terminal import moment, print_table
 from upstream.accounts import Account
 from upstream.protocol.cookies import CookieError, Session
@@ -99,8 +96,8 @@ def _show_received(text: str, pasted: Pasted) -> None:
 
 
 def _enrol(config: Config, label: str | None, session: Session) -> None:
-    before = asyncio.run(_document(config).load())
-    account = by_user(update(config, accounts_document, lambda found: enrolled(found, label, session)), session.user_id)
+    before = load(config, ACCOUNTS)
+    account = by_user(update(config, ACCOUNTS, lambda found: enrolled(found, label, session)), session.user_id)
     now = time.time()
     verb = "Renewed" if any(each.user_id == session.user_id for each in before) else "Added"
     name = f"{account.label!r}: {printable(owner_of(account))}"
@@ -110,10 +107,10 @@ def _enrol(config: Config, label: str | None, session: Session) -> None:
 def _store_clearance(config: Config, pasted: Pasted) -> Admin:
     """Store the paste's cf_clearance and user agent, if it has any, as the dashboard's Accounts page does."""
     if not pasted.cf_clearance:
-        return asyncio.run(admin_document(StateFolder(config.server.state_dir)).load())
+        return load(config, ADMIN)
     configured, agent = config.upstream.cf_clearance.value, pasted.user_agent or ""
     clearance = Clearance.replacing(configured, pasted.cf_clearance, agent)
-    admin = update(config, admin_document, lambda admin: replace(admin, clearance=clearance))
+    admin = update(config, ADMIN, lambda admin: replace(admin, clearance=clearance))
     click.echo("The browser's cf_clearance and user agent are used from now on.")
     return admin
 
@@ -123,7 +120,7 @@ def _store_clearance(config: Config, pasted: Pasted) -> Admin:
 @json_option
 def list_accounts(as_json: bool) -> None:
     """List all accounts and their status."""
-    found = asyncio.run(_document(read_config()).load())
+    found = load(read_config(), ACCOUNTS)
     if as_json:
         print_json([_row(each, time.time()) for each in found])
         return
@@ -147,18 +144,14 @@ def list_accounts(as_json: bool) -> None:
 def remove_account(label: str, yes: bool) -> None:
     """Remove the account labelled LABEL, or with that user id."""
     config = read_config()
-    found = asyncio.run(_document(config).load())
+    found = load(config, ACCOUNTS)
     try:
         without(found, label)
     except ValueError as error:
         raise unknown(str(error), label, [each.label for each in found], "lmarena-bridge accounts add") from error
     confirm(f"Remove the account {label!r}? Its login is forgotten.", yes=yes)
-    update(config, accounts_document, partial(without, label=label))
+    update(config, ACCOUNTS, partial(without, label=label))
     click.echo(f"The account {label!r} was removed.")
-
-
-def _document(config: Config) -> Document[Accounts]:
-    return accounts_document(StateFolder(config.server.state_dir))
 
 
 def _state(account: Account, now: float) -> str:

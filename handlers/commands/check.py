@@ -7,8 +7,8 @@ import os
 import shlex
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import partial
 from pathlib import Path
 
@@ -22,10 +22,14 @@ from bridge.diagnosis import ADD_ACCOUNT, ADVICE, CLOCK, sentence, told
 from bridge.health import clock_difference
 from bridge.models import Sources, read_sources
 from bridge.state.documents import StateError, StateFolder
-from bridge.state.state import State, models_document
+from bridge.state.forms import DocumentSource
+from bridge.state.state import MODELS, State
+from handlers.commands.check_lines import CheckLine, Verdict
+from handlers.commands.check_redis import redis_lines
 from handlers.commands.config_option import config_option, read_config
 from handlers.commands.output import json_option, print_json
 from handlers.commands.terminal import moment
+from handlers.daemon.sharing import sharing_of
 from handlers.daemon.sockets import open_sockets
 from handlers.request.clearance import client_settings
 from upstream import client
@@ -39,23 +43,6 @@ from upstream.protocol.models import ModelList
 from upstream.protocol.printable import printable
 from upstream.protocol.renewal import may_renew
 from upstream.site_clock import TOLERANCE_SECONDS
-
-
-class Verdict(Enum):
-    """The state of a part; BAD means that no chat can be served. The value is the mark and its colour."""
-
-    GOOD = ("✓", "green")
-    WORTH_A_LOOK = ("!", "yellow")
-    BAD = ("✗", "red")
-
-
-@dataclass(frozen=True, slots=True)
-class CheckLine:
-    """One line of the report: the part, its state, and what to do about a problem."""
-
-    verdict: Verdict
-    part: str
-    text: str
 
 
 @click.command()
@@ -108,13 +95,33 @@ async def examine(config: Config) -> AsyncIterator[CheckLine]:
         yield CheckLine(Verdict.WORTH_A_LOOK, "configuration", f"cf_clearance works for its own browser only: {advice}")
     folder = StateFolder(config.server.state_dir)
     yield _state_folder(folder.path)
-    state = State(folder, time.time)
-    try:
-        await state.load()
-        daemon_runs = folder.is_held()
-    except StateError as error:
-        yield CheckLine(Verdict.BAD, "state folder", str(error))
-        return
+    async with AsyncExitStack() as stack:
+        source: DocumentSource = folder
+        daemon_runs = False
+        try:
+            if (sharing := sharing_of(config, folder)) is not None:
+                folder.prepare()
+                await stack.enter_async_context(sharing.connected())
+                for line in await redis_lines(sharing):
+                    yield line
+                source, daemon_runs = sharing.documents, sharing.others_run
+            state = State(source, time.time, several=sharing is not None)
+            await state.load()
+            daemon_runs |= folder.is_held()
+        except ConfigError as error:
+            yield CheckLine(Verdict.BAD, "configuration", str(error.problems[0]))
+            return
+        except StateError as error:
+            yield CheckLine(Verdict.BAD, "state folder" if source is folder else "Redis", str(error))
+            return
+        async for line in _examine(config, state, source, daemon_runs=daemon_runs):
+            yield line
+
+
+async def _examine(
+    config: Config, state: State, source: DocumentSource, *, daemon_runs: bool
+) -> AsyncIterator[CheckLine]:
+    """Check all but where the state is."""
     yield _daemon(config, runs=daemon_runs)
     yield _password(state)
     yield _keys(len(state.keys))
@@ -130,7 +137,7 @@ async def examine(config: Config) -> AsyncIterator[CheckLine]:
         asked = await _ask(arena, state, config, daemon_runs=daemon_runs) if reached else _LoginChecks(made=False)
         for line in _accounts(state.pool, asked, arena.clock()):
             yield line
-        yield await _models(sources, folder)
+        yield await _models(sources, source)
         if sources.site_page is not None:
             yield await _uploads(sources.site_page, arena, config)
 
@@ -286,7 +293,7 @@ def _to_do(finding: Finding, account: Account) -> str:
     return finding.clause.replace(ADD_ACCOUNT, f"{ADD_ACCOUNT} --label {shlex.quote(account.label)}")
 
 
-async def _models(sources: Sources, folder: StateFolder) -> CheckLine:
+async def _models(sources: Sources, source: DocumentSource) -> CheckLine:
     try:
         found = sources.merged()
     except UpstreamError as error:
@@ -301,7 +308,7 @@ async def _models(sources: Sources, folder: StateFolder) -> CheckLine:
         failed = any(isinstance(each, UpstreamError) for each in (sources.catalog, sources.page))
         verdict = Verdict.WORTH_A_LOOK if failed else Verdict.GOOD
         return CheckLine(verdict, "models", f"{', '.join(parts)} ({_origin_of_models(sources)})")
-    stored = await models_document(folder).load()
+    stored = await source.open(MODELS).load()
     if stored:
         return CheckLine(Verdict.WORTH_A_LOOK, "models", f"{why}; {len(stored)} are known from an earlier reading")
     return CheckLine(Verdict.BAD, "models", f"{why}, and none are known from an earlier reading")

@@ -60,7 +60,10 @@ def _complete(
 ) -> list[CompletionItem]:
     try:
         with context.scope(cleanup=False):
-            folder = StateFolder(load(config_path(), os.environ).server.state_dir)
+            config = load(config_path(), os.environ)
+            folder = StateFolder(config.server.state_dir)
+        if config.redis.url.value:  # a prompt waits for no server
+            return []
         return [CompletionItem(name) for name in names(folder) if name.startswith(begun)]
     except (ConfigError, StateError):  # the command itself says what is wrong
         return []

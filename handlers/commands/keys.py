@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from contextlib import suppress
@@ -27,13 +26,12 @@ from bridge.access.keys import (
     rotated,
 )
 from bridge.config.schema import Config
-from bridge.state.documents import StateFolder
-from bridge.state.state import keys_document, models_document
+from bridge.state.state import KEYS, MODELS
 from handlers.commands.completion import complete_key
 from handlers.commands.config_option import config_option, read_config
 from handlers.commands.confirming import confirm, unknown, yes_option
 from handlers.commands.output import json_option, print_json
-from handlers.commands.stored import update
+from handlers.commands.stored import load, update
 from handlers.commands.terminal import moment, print_table
 from upstream.protocol.catalog import names_of
 
@@ -123,7 +121,7 @@ def add_key(
         raise click.UsageError(str(error)) from error
     if sys.stdout is None:  # the shell's >&-
         raise click.ClickException("standard output is closed, so the key could not be shown: none was made")
-    update(config, keys_document, partial(add, key=key))
+    update(config, KEYS, partial(add, key=key))
     try:
         with suppress(OSError):  # a script may have closed stderr
             _note_stealth(config, key)
@@ -131,7 +129,7 @@ def add_key(
             click.echo(f"The key {name!r}. Keep it: only its hash is stored, so it cannot be shown again.", err=True)
         click.echo(secret)
     except BaseException as error:  # Ctrl-C too: the key was not shown and never can be
-        update(config, keys_document, partial(remove, name_or_id=key.id))
+        update(config, KEYS, partial(remove, name_or_id=key.id))
         if isinstance(error, OSError):
             what = f"the key could not be shown ({error.strerror}), so it was removed again"
             raise click.ClickException(what) from error
@@ -221,7 +219,7 @@ def set_key(
         raise click.UsageError("nothing to change: --help lists what can be")
     config = read_config()
     _find(config, name)
-    kept = update(config, keys_document, lambda keys: replace(keys, changed(get(keys, name), **changes)))
+    kept = update(config, KEYS, lambda keys: replace(keys, changed(get(keys, name), **changes)))
     _note_stealth(config, get(kept, name))
     _note_unmatched(config, get(kept, name))
     click.echo(f"The key {name!r} was changed.")
@@ -237,7 +235,7 @@ def rotate_key(name: str) -> None:
     """
     config = read_config()
     secret, key = rotated(_find(config, name), time.time())
-    update(config, keys_document, partial(replace, key=key))
+    update(config, KEYS, partial(replace, key=key))
     click.echo(f"The key {name!r} has a new secret. The former one is good for 24 hours more.", err=True)
     click.echo(secret)
 
@@ -251,12 +249,12 @@ def revoke_key(name: str, yes: bool) -> None:
     config = read_config()
     _find(config, name)
     confirm(f"Revoke the key {name!r}? Programs that use it are refused from then on.", yes=yes)
-    update(config, keys_document, partial(remove, name_or_id=name))
+    update(config, KEYS, partial(remove, name_or_id=name))
     click.echo(f"The key {name!r} was revoked.")
 
 
 def _stored(config: Config) -> Keys:
-    return asyncio.run(keys_document(StateFolder(config.server.state_dir)).load())
+    return load(config, KEYS)
 
 
 def _find(config: Config, name: str) -> ApiKey:
@@ -302,7 +300,7 @@ def _note_stealth(config: Config, key: ApiKey) -> None:
 
 def _note_unmatched(config: Config, key: ApiKey) -> None:
     """Warn of globs that match none of the models that were read last."""
-    known = asyncio.run(models_document(StateFolder(config.server.state_dir)).load())
+    known = load(config, MODELS)
     for glob in key.models if known else ():
         if not any(changed(key, models=(glob,)).allows(names_of(model)) for model in known):
             click.echo(f"No model matches {glob!r} now: lmarena-bridge models lists them.", err=True)

@@ -14,9 +14,10 @@ from bridge.config.schema import Config
 from bridge.diagnosis import told
 from bridge.models import Models
 from bridge.state.documents import StateFolder
-from bridge.state.state import State, models_document
+from bridge.state.state import MODELS, State
 from handlers.commands.config_option import config_option, read_config
 from handlers.commands.output import json_option, print_json
+from handlers.commands.stored import source_of
 from handlers.commands.terminal import print_table
 from handlers.request.clearance import client_settings
 from upstream import client
@@ -110,16 +111,16 @@ def _show(catalog: Sequence[tuple[str, Model]]) -> None:
 
 async def _catalogs(config: Config, *, refresh: bool) -> tuple[Catalog | None, Catalog]:
     """The list as last read, and as it is now."""
-    folder = StateFolder(config.server.state_dir)
-    state = State(folder, time.time)
-    await state.load()
-    async with client.connect(client_settings(config, state.admin.clearance), Timers()) as arena:
-        found = Models(arena, models_document(folder), lambda: config, time.monotonic)
-        await found.load()
-        before = found.catalog
-        if refresh or found.catalog is None:
-            folder.prepare()
-            await found.refresh()
+    async with source_of(config) as source:
+        state = State(source, time.time)
+        await state.load()
+        async with client.connect(client_settings(config, state.admin.clearance), Timers()) as arena:
+            found = Models(arena, source.open(MODELS), lambda: config, time.monotonic)
+            await found.load()
+            before = found.catalog
+            if refresh or found.catalog is None:
+                StateFolder(config.server.state_dir).prepare()
+                await found.refresh()
     if found.failure is not None:
         raise click.ClickException(told(found.failure))
     if found.catalog is None:

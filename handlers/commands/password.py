@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from bridge.access.passwords import MAX_CHARS, MIN_CHARS, check, hash_password
-from bridge.state.admin import admin_document
+from bridge.state.admin import ADMIN
 from handlers.commands.config_option import config_option, read_config
 from handlers.commands.standard_input import is_terminal, read_line
 from handlers.commands.stored import update
@@ -29,7 +29,7 @@ def password() -> None:
         password_hash = hash_password(_ask() if is_terminal() else _read_line())
     except ValueError as error:
         raise click.ClickException(f"{error}. Nothing was changed.") from error
-    update(config, admin_document, lambda admin: replace(admin, password_hash=password_hash))
+    update(config, ADMIN, lambda admin: replace(admin, password_hash=password_hash))
     click.echo("The password is set. A running daemon notices within two seconds, and ends all earlier logins.")
 
 

@@ -1,24 +1,55 @@
-"""A command's atomic read-modify-write of a state file, whether or not the daemon is running."""
+"""A command's reading and changing of the state, in files or in Redis, whether or not a daemon is running."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import click
 
 from bridge.config.schema import Config
-from bridge.state.documents import Document, StateFolder
+from bridge.state.documents import StateFolder, StateUnavailable
+from bridge.state.forms import DocumentForm, DocumentSource
+from handlers.daemon.sharing import sharing_of
 
 T = TypeVar("T")
 
 
-def update(config: Config, document: Callable[[StateFolder], Document[T]], change: Callable[[T], T]) -> T:
-    """Apply `change` to the document on disk; a ValueError of `change` becomes the command's error message."""
-    folder = StateFolder(config.server.state_dir)
-    folder.prepare()
+def load(config: Config, form: DocumentForm[T]) -> T:
+    """Read a document. Raises StateError."""
+
+    async def read() -> T:
+        async with source_of(config) as source:
+            return await source.open(form).load()
+
+    return asyncio.run(read())
+
+
+def update(config: Config, form: DocumentForm[T], change: Callable[[T], T]) -> T:
+    """Apply `change` to a document; a ValueError of `change` becomes the command's error message. Raises StateError."""
+
+    async def write() -> T:
+        StateFolder(config.server.state_dir).prepare()
+        async with source_of(config) as source:
+            return await source.open(form).update(change)
+
     try:
-        return asyncio.run(document(folder).update(change))
+        return asyncio.run(write())
     except ValueError as error:
         raise click.ClickException(str(error)) from error
+
+
+@asynccontextmanager
+async def source_of(config: Config) -> AsyncIterator[DocumentSource]:
+    """Where the documents are. Raises StateUnavailable if Redis has them and cannot be used."""
+    folder = StateFolder(config.server.state_dir)
+    sharing = sharing_of(config, folder)
+    if sharing is None:
+        yield folder
+        return
+    async with sharing.connected():
+        if sharing.trouble:
+            raise StateUnavailable(f"{sharing.trouble}. Nothing was changed")
+        yield sharing.documents

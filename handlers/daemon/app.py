@@ -7,11 +7,11 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from bridge.access.limits import Limiter
+from bridge.access.logins import SetupCode
 from bridge.accounts.follow_ups import FollowUps
 from bridge.accounts.renewals import renewing
 from bridge.accounts.rotations import Rotations
@@ -20,8 +20,7 @@ from bridge.activity.store import ActivityStore
 from bridge.answering.attempts import Attempts
 from bridge.answering.conversations import Conversations
 from bridge.answering.relay import Relay
-from bridge.config.problems import ConfigError, Problem
-from bridge.config.schema import NO_PLACE, Config
+from bridge.config.schema import Config
 from bridge.dialects.responses.stored import StoredResponses
 from bridge.health import TroubleLog
 from bridge.models import Models
@@ -37,8 +36,10 @@ from bridge.statistics.file import StatsFile
 from bridge.tasks import TaskOwner
 from handlers.api.fetching import FETCH_SECONDS
 from handlers.api.routes import add_routes
+from handlers.daemon.sharing import sharing_of
 from handlers.daemon.strangers import STRANGER_CONNECTIONS, Strangers
 from handlers.dashboard.guard import LOGINS
+from handlers.dashboard.login import SETUP
 from handlers.dashboard.routes import add_dashboard
 from handlers.monitoring.health import health_of
 from handlers.monitoring.metrics import METRICS, Metrics
@@ -63,6 +64,7 @@ from handlers.request.appkeys import (
     RESPONSES,
     SETTINGS,
     SHARED_LIMITS,
+    SHARED_RESPONSES,
     SHARING,
     STATE,
     STATS,
@@ -88,9 +90,6 @@ from upstream.random_bytes import RandomBytes
 from upstream.retry import Retries
 from upstream.uploads import uploading
 
-if TYPE_CHECKING:
-    from bridge.shared.sharing import Sharing
-
 _logger = logging.getLogger(__name__)
 
 #: How often health is examined for the log, in seconds.
@@ -101,7 +100,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
     """Build the daemon's application over a prepared state folder."""
     app = web.Application(middlewares=[around])
     settings = app[SETTINGS] = Settings(config)
-    sharing = app[SHARING] = _sharing(config, folder)
+    sharing = app[SHARING] = sharing_of(config, folder)
     source: DocumentSource = folder if sharing is None else sharing.documents
     app[STATE] = State(
         source,
@@ -124,6 +123,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
     app[STRANGERS] = Strangers(2 * config.limits.streams + STRANGER_CONNECTIONS, time.monotonic)
     app[RANDOM] = RandomBytes()
     app[RESPONSES] = StoredResponses()
+    app[SHARED_RESPONSES] = None if sharing is None else sharing.responses(app[RESPONSES])
     app.on_response_prepare.append(set_headers)
     add_routes(app)
     add_dashboard(app, folder)
@@ -134,6 +134,8 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
 
     async def state(app: web.Application) -> AsyncIterator[None]:
         await app[STATE].load()
+        if sharing is not None and app[STATE].admin.password_hash is None:
+            app[SETUP] = SetupCode(await sharing.setup_code(app[SETUP].code))
         await app[STATS].load()
         app[ACTIVITY] = Activity(app[STATS].stats, app[ENDED].add)
         app[REQUEST_LOG] = RequestLog(app[ACTIVITY], settings.current)
@@ -149,7 +151,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
         pool = app[STATE].pool
         async with (
             kept_conversations(folder) if sharing is None else nullcontext(Conversations()) as conversations,
-            kept_responses(folder, app[RESPONSES]),
+            kept_responses(folder, app[RESPONSES]) if sharing is None else nullcontext(),
             kept_budgets(source, time.time, several=sharing is not None) as app[BUDGETS],
             kept_modes(source, lambda user_id: pool.get(user_id) is not None) as modes,
             client.connect(client_settings(config, app[STATE].admin.clearance), app[TIMERS]) as arena,
@@ -208,18 +210,6 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
 
     app.cleanup_ctx.extend((shared, state, upstream, tasks))
     return app
-
-
-def _sharing(config: Config, folder: StateFolder) -> Sharing | None:
-    """What is shared through Redis, if it is configured. Raises ConfigError without the client library."""
-    if not config.redis.url.value:
-        return None
-    try:
-        from bridge.shared.sharing import Sharing  # imported late: it needs a library that most do without
-    except ImportError as error:
-        what = "needs the client library: pip install 'lmarena-bridge[redis]'"
-        raise ConfigError(Problem(str(config.source or NO_PLACE), "redis.url", what)) from error
-    return Sharing(config.redis, folder)
 
 
 def reload(app: web.Application, config: Config) -> None:

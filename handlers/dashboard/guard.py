@@ -17,7 +17,7 @@ from bridge.errors import ApiError
 from bridge.shared.errors import SharedStateDown
 from bridge.state.documents import StateError
 from handlers.dashboard import pages
-from handlers.request.appkeys import RECORD, SETTINGS, Handler
+from handlers.request.appkeys import RECORD, SETTINGS, SHARING, STATE, Handler
 from handlers.request.body import read_body
 from handlers.request.callers import is_secure
 from handlers.request.middlewares import know
@@ -56,6 +56,7 @@ def open_to_all(handler: Handler) -> Handler:
 
     @functools.wraps(handler)
     async def guarded(request: web.Request) -> web.StreamResponse:
+        await _fetch_login(request)
         return await _guarded(request, None, partial(handler, request))
 
     return guarded
@@ -66,6 +67,7 @@ def private(handler: PrivateHandler) -> Handler:
 
     @functools.wraps(handler)
     async def guarded(request: web.Request) -> web.StreamResponse:
+        await _fetch_login(request)
         login = current_login(request)
         if login is None:
             return _to_login(request)
@@ -103,6 +105,33 @@ def current_login(request: web.Request) -> Login | None:
     session = session_id(request)
     used = request.headers.get(pages.LIVE_HEADER) != HIDDEN
     return request.app[LOGINS].find(session, used=used) if session else None
+
+
+async def _fetch_login(request: web.Request) -> None:
+    """Learn of a login that was begun, or has ended, at another process."""
+    sharing, session = request.app[SHARING], session_id(request)
+    if sharing is not None and session:
+        used = request.headers.get(pages.LIVE_HEADER) != HIDDEN
+        await sharing.logins(request.app[LOGINS], request.app[STATE]).fetch(session, used=used)
+
+
+async def begin_login(request: web.Request) -> str:
+    """Start a login, at all processes, under a new session id, against session fixation; return that."""
+    end_login(request)
+    logins, sharing = request.app[LOGINS], request.app[SHARING]
+    session, login = logins.begin()
+    if sharing is not None:
+        await sharing.logins(logins, request.app[STATE]).keep(session, login)
+    return session
+
+
+def end_login(request: web.Request) -> None:
+    """End the request's login, at all processes."""
+    logins, sharing, session = request.app[LOGINS], request.app[SHARING], session_id(request)
+    if session:
+        logins.end(session)
+        if sharing is not None:
+            sharing.logins(logins, request.app[STATE]).end(session)
 
 
 def session_id(request: web.Request) -> str | None:

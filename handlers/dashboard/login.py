@@ -16,14 +16,14 @@ from bridge.access.throttle import Throttle, TooManyAttempts
 from bridge.log import event
 from bridge.state.admin import Admin
 from handlers.dashboard.guard import (
-    LOGINS,
     asked_page,
+    begin_login,
     current_login,
+    end_login,
     forget_session,
     login_address,
     read_form,
     see_other,
-    session_id,
     set_session,
 )
 from handlers.dashboard.pages import render
@@ -72,7 +72,7 @@ async def log_in(request: web.Request) -> web.StreamResponse:
         event(_logger, logging.WARNING, "a wrong password was given for the dashboard", caller=_caller(request))
         return await _login_page(request, "Wrong password.", status=403)
     request.app[THROTTLE].succeeded(_caller(request))
-    return _enter(request)
+    return await _enter(request)
 
 
 async def show_setup(request: web.Request) -> web.StreamResponse:
@@ -106,12 +106,12 @@ async def set_up(request: web.Request) -> web.StreamResponse:
     setup.spend()
     if request.app[STATE].admin.password_hash != hashed:
         return see_other("/dashboard/login")
-    return _enter(request)
+    return await _enter(request)
 
 
 async def log_out(request: web.Request, _: Login) -> web.StreamResponse:
     """POST /dashboard/logout: end the login on the server, and delete the cookie."""
-    request.app[LOGINS].end(session_id(request) or "")
+    end_login(request)
     response = see_other("/dashboard/login")
     forget_session(request, response)
     return response
@@ -122,11 +122,9 @@ def _with_first_password(admin: Admin, hashed: str) -> Admin:
     return replace(admin, password_hash=hashed) if admin.password_hash is None else admin
 
 
-def _enter(request: web.Request) -> web.StreamResponse:
-    """Start a login under a new session id, against session fixation."""
-    logins = request.app[LOGINS]
-    logins.end(session_id(request) or "")
-    session, _ = logins.begin()
+async def _enter(request: web.Request) -> web.StreamResponse:
+    """Start a login."""
+    session = await begin_login(request)
     response = see_other(asked_page(request))
     set_session(request, response, session, LONGEST_SECONDS)
     return response

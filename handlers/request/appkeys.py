@@ -16,7 +16,7 @@ from bridge.activity.store import ActivityStore
 from bridge.answering.relay import Relay
 from bridge.config.schema import Config
 from bridge.dialects.dialect import Api
-from bridge.dialects.responses.stored import StoredResponses
+from bridge.dialects.responses.stored import SharedResponses, StoredResponses
 from bridge.models import Models
 from bridge.state.state import State
 from bridge.statistics.file import StatsStore
@@ -83,6 +83,7 @@ LIMITER: Final = web.AppKey("limiter", Limiter)
 SHARING: Final[web.AppKey[Sharing | None]] = web.AppKey("sharing")
 SHARED_LIMITS: Final[web.AppKey[SharedLimits | None]] = web.AppKey("shared_limits")
 BUDGETS: Final = web.AppKey("budgets", Budgets)
+SHARED_RESPONSES: Final[web.AppKey[SharedResponses | None]] = web.AppKey("shared_responses")
 RELAY: Final = web.AppKey("relay", Relay)
 TIMERS: Final = web.AppKey("timers", Timers)
 DRAIN: Final = web.AppKey("drain", Drain)

@@ -62,6 +62,13 @@ class Responses(OpenAI):
         self.stored = stored
         self._now = now
 
+    def remembered_ids(self, fields: Fields) -> set[str]:
+        """The stored responses that a request continues, or refers to."""
+        previous = fields.any("previous_response_id")
+        ids = {previous} if isinstance(previous, str) and previous else set()
+        items = (referred(item.values) for item in fields.any_mappings("input"))
+        return ids | {response_id_of(id_) for id_ in items if id_ is not None}
+
     def remembered_bytes(self, fields: Fields, owner: str) -> int:
         """How much is stored of what a request continues, and of the responses whose items it refers to."""
         previous = fields.any("previous_response_id")

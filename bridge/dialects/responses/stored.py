@@ -6,8 +6,8 @@ A response keeps its own input and names the one before it, so that a long conve
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, NamedTuple, Protocol
 
 import orjson
 
@@ -51,6 +51,11 @@ class StoredResponses:
         self._max_responses = max_responses
         self._kept: OrderedDict[str, Stored] = OrderedDict()
         self._size = 0
+        self._on_change: Callable[[str, Stored | None], None] | None = None
+
+    def tell(self, on_change: Callable[[str, Stored | None], None]) -> None:
+        """Call `on_change` with each response that is put or removed from now on; None for a removed one."""
+        self._on_change = on_change
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -66,7 +71,13 @@ class StoredResponses:
 
     def put(self, id_: str, stored: Stored) -> None:
         """Keep one; what is too much for all of them is not kept."""
-        self.remove(id_)
+        self.take_in(id_, stored)
+        if self._on_change is not None:
+            self._on_change(id_, stored)
+
+    def take_in(self, id_: str, stored: Stored) -> None:
+        """Keep one that others keep already."""
+        self.take_out(id_)
         if stored.size > self._max_bytes:
             return
         # Copied, since what orjson has written takes up to twice its length, and 4 KiB at least.
@@ -79,6 +90,12 @@ class StoredResponses:
 
     def remove(self, id_: str) -> None:
         """Forget one, if it is there."""
+        self.take_out(id_)
+        if self._on_change is not None:
+            self._on_change(id_, None)
+
+    def take_out(self, id_: str) -> None:
+        """Forget one that others have forgotten already."""
         if (stored := self._kept.pop(id_, None)) is not None:
             self._size -= stored.size
 
@@ -133,6 +150,13 @@ class StoredResponses:
                 raise invalid_request("invalid_value", f"'{id_[:100]}' is referred to twice.", f"input[{at}].id")
             seen.add(id_)
             yield found
+
+
+class SharedResponses(Protocol):
+    """Stored responses of several processes."""
+
+    async def fetch(self, owner: str, ids: Iterable[str]) -> None:
+        """Make this process's `StoredResponses` know these responses, and those that they continue."""
 
 
 class ItemFinder:

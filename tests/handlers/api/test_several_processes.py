@@ -94,6 +94,43 @@ async def test_a_key_s_concurrent_requests_are_counted_for_all(several: SeveralB
             assert response.status == 200
 
 
+async def respond(bridge: RunningBridge, text: str, previous: str | None = None) -> tuple[int, dict[str, Any]]:
+    body = {"model": bridge.model(), "input": text, "previous_response_id": previous}
+    async with bridge.http.post(f"{bridge.base_url}/responses", json=body, headers=bridge.headers) as response:
+        return response.status, await response.json()
+
+
+async def stored(bridge: RunningBridge, method: str, id_: str) -> int:
+    async with bridge.http.request(method, f"{bridge.base_url}/responses/{id_}", headers=bridge.headers) as response:
+        return response.status
+
+
+async def test_any_process_continues_a_stored_response_until_it_is_deleted(several: SeveralBridges) -> None:
+    status, first = await respond(several[0], "one")
+    before = first["id"]
+    for turn in range(3):
+        status, answer = await respond(several[(turn + 1) % 2], f"turn {turn}", before)
+        assert status == 200
+        before = answer["id"]
+    assert [await stored(bridge, "GET", before) for bridge in several.bridges] == [200, 200]
+    assert await stored(several[0], "DELETE", first["id"]) == 200
+    assert [await stored(bridge, "GET", first["id"]) for bridge in several.bridges] == [404, 404]
+    for bridge in several.bridges:
+        status, answer = await respond(bridge, "again", before)
+        assert (status, answer["error"]["code"]) == (400, "previous_response_not_found")
+
+
+async def test_a_response_that_was_stored_in_an_outage_is_known_to_all_after_it(several: SeveralBridges) -> None:
+    await several.redis.kill()
+    _, first = await respond(several[0], "one")
+    status, second = await respond(several[0], "two", first["id"])
+    assert status == 200
+    await several.redis.start()
+    await eventually(lambda: phase(several[0]) is phase(several[1]) is Phase.UP, within=5)
+    status, _ = await respond(several[1], "three", second["id"])
+    assert status == 200
+
+
 async def test_a_frozen_redis_costs_no_request(several: SeveralBridges) -> None:
     messages = [{"role": "user", "content": "one"}]
     answer, _ = await say(several[0], messages)

@@ -1,0 +1,114 @@
+"""Stored responses that all processes know. What a request continues is read before the request is.
+
+`StoredResponses` of this process holds what was last read or stored here; whether a response is still there, Redis
+says. In an outage a process continues what it has stored itself.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from bridge.dialects.responses.stored import MAX_BYTES, MAX_CHAIN, MAX_RESPONSES, Stored, StoredResponses
+from bridge.shared.connection import Command
+from bridge.shared.link import Link
+from bridge.shared.script import Script
+from bridge.state.documents import StateUnavailable
+
+#: How long a response is kept, in seconds.
+KEPT_SECONDS: Final = 30 * 86_400
+#: How many responses of a chain are read by one round trip.
+CHAIN_STEP: Final = 64
+#: How many responses that were stored in an outage are sent after it.
+MAX_UNSENT: Final = 1_000
+
+_CHAIN: Final = Script("chain")
+_KEEP: Final = Script("keep")
+
+
+class RedisResponses:
+    """Brings stored responses to Redis and from there; `stored` has those of this process."""
+
+    def __init__(self, link: Link, stored: StoredResponses) -> None:
+        self._link = link
+        self._stored = stored
+        self._unsent: OrderedDict[str, Stored | None] = OrderedDict()
+        stored.tell(self._changed)
+        link.on_back(self._send_again)
+
+    async def fetch(self, owner: str, ids: Iterable[str]) -> None:
+        """Make this process know these responses of `owner`'s, and those that they continue, as they are now."""
+        try:
+            for id_ in ids:
+                await self._fetch(owner, id_)
+        except StateUnavailable:
+            return
+
+    async def _fetch(self, owner: str, id_: str) -> None:
+        before: str | None = id_
+        for _ in range(0, MAX_CHAIN, CHAIN_STEP):
+            if before is None:
+                return
+            reply = await self._link.call(_CHAIN.call((self._prefix,), before, owner, CHAIN_STEP))
+            before = self._take(owner, reply)
+
+    def _take(self, owner: str, reply: list[bytes]) -> str | None:
+        """Take over a part of a chain; return the id of what comes before it."""
+        before: str | None = None
+        for at in range(0, len(reply), 4):
+            id_ = reply[at].decode("utf-8", "replace")
+            if len(reply) < at + 4:
+                self._stored.take_out(id_)
+                return None
+            before = reply[at + 1].decode("utf-8", "replace") or None
+            self._stored.take_in(id_, Stored(owner, before, reply[at + 2], reply[at + 3]))
+        return before
+
+    def _changed(self, id_: str, stored: Stored | None) -> None:
+        """A response was stored here, or deleted."""
+        if self._link.usable:
+            self._link.post(self._keep(id_, stored))
+        else:
+            self._unsent[id_] = stored
+            if len(self._unsent) > MAX_UNSENT:
+                self._unsent.popitem(last=False)
+
+    async def _send_again(self) -> None:
+        unsent, self._unsent = self._unsent, OrderedDict()
+        for id_, stored in unsent.items():
+            self._link.post(self._keep(id_, stored))
+
+    def _keep(self, id_: str, stored: Stored | None) -> Command:
+        words = ("", "", b"", b"") if stored is None else (stored.owner, stored.previous or "", *stored[2:])
+        limits = (KEPT_SECONDS * 1000, MAX_RESPONSES, MAX_BYTES)
+        return _KEEP.call((self._prefix, self._order, self._link.key("responses", "bytes")), id_, *words, *limits)
+
+    async def all(self) -> list[tuple[str, Stored]]:
+        """All responses, the oldest first: for a command. Raises StateError."""
+        found = []
+        for name in await self._link.call(("ZRANGE", self._order, 0, -1)):
+            id_ = name.decode("utf-8", "replace")
+            it = await self._link.call(("HMGET", f"{self._prefix}{id_}", "owner", "previous", "input", "response"))
+            if None not in (it[0], *it[2:]):
+                owner, previous, given, response = it
+                found.append((id_, Stored(owner.decode(), (previous or b"").decode() or None, given, response)))
+        return found
+
+    async def keep_all(self, responses: Iterable[tuple[str, Stored]]) -> None:
+        """Keep these, the oldest first. Raises StateError."""
+        for id_, stored in responses:
+            await self._link.call(self._keep(id_, stored))
+
+    def keys(self) -> Iterator[str]:
+        """The names of the keys that are not a response's own."""
+        yield self._order
+        yield self._link.key("responses", "bytes")
+
+    @property
+    def _prefix(self) -> str:
+        return self._link.key("response", "")
+
+    @property
+    def _order(self) -> str:
+        return self._link.key("responses")
