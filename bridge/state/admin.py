@@ -1,10 +1,10 @@
-"""The owner's settings, `admin.json`: the dashboard's password, and the clearance that was pasted there."""
+"""The owner's settings, `admin.json`: the dashboard's password, the clearance pasted there, and favourite models."""
 
 from __future__ import annotations
 
 import hmac
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Final
 
@@ -16,6 +16,8 @@ _HASH: Final = re.compile(r"\$argon2id\$v=19\$m=\d{1,6},t=\d{1,2},p=\d{1,2}(\$[A
 _COOKIE_VALUE: Final = re.compile(rf"{COOKIE_OCTET}{{1,4096}}")
 _USER_AGENT: Final = re.compile(r"[ -~]{0,1024}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_MODEL_NAME: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,256}")
+MAX_FAVOURITES: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +53,41 @@ class Admin:
 
     password_hash: str | None = field(default=None, repr=False)
     clearance: Clearance | None = None
+    favourites: tuple[str, ...] = ()  # names of models, as they are listed
 
     def __post_init__(self) -> None:
+        if len(self.favourites) > MAX_FAVOURITES:
+            raise ValueError(f"favourites: must be at most {MAX_FAVOURITES}")
+        for name in self.favourites:
+            _check("favourites", name, _MODEL_NAME, "names of 1 to 256 characters")
         if self.password_hash is not None:
             _check("password_hash", self.password_hash, _HASH, "an argon2id hash, or nothing")
 
     def to_json(self) -> dict[str, object]:
-        """The admin as a JSON object; `from_json` reads it back."""
-        return asdict(self)
+        """The admin as a JSON object; `from_json` reads it back. Without favourites as before there were any."""
+        written = asdict(self)
+        if not self.favourites:
+            del written["favourites"]
+        return written
 
     @classmethod
     def from_json(cls, value: object) -> Admin:
         """Read what `to_json` wrote. Raises ValueError, also on an unknown field, which a save would drop."""
         match value:
-            case {"password_hash": password_hash, "clearance": clearance, **rest} if not rest:
-                return cls(password_hash, None if clearance is None else _clearance(clearance))
-        raise ValueError("an admin must have password_hash and clearance, and nothing else")
+            case {"password_hash": password_hash, "clearance": clearance, **rest} if rest.keys() <= {"favourites"}:
+                favourites = rest.get("favourites", [])
+                if not isinstance(favourites, list):
+                    raise ValueError("favourites: must be a list")
+                return cls(password_hash, None if clearance is None else _clearance(clearance), tuple(favourites))
+        raise ValueError("an admin must have password_hash and clearance, may have favourites, and nothing else")
+
+    def with_favourite(self, name: str, *, wanted: bool) -> Admin:
+        """The admin with a model among the favourites, or not; the newest is the last. Raises ValueError."""
+        others = tuple(other for other in self.favourites if other != name)
+        return replace(self, favourites=(*others, name) if wanted else others)
 
 
-#: `admin.json`: the password's hash, and a clearance, which is stored in the clear and so is a secret.
+#: `admin.json`: the password's hash, a clearance, which is stored in the clear and so is a secret, favourite models.
 ADMIN: Final = DocumentForm("admin", 1, Admin.from_json, Admin.to_json, Admin(), precious=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import click
@@ -38,22 +38,23 @@ _LISTED: Final = 10
 @click.option("--draws", is_flag=True, help="Only models that answer with pictures.")
 @json_option
 def models(words: tuple[str, ...], refresh: bool, sees: bool, draws: bool, as_json: bool) -> None:
-    """Show the models as a table.
+    """Show the models as a table, the dashboard's favourites first.
 
     With WORDs, only those whose names or makers contain each of them. It shows the list as last read; if there is none,
     or with --refresh, it reads the list from LMArena.
     """
     log.configure("error", "text")  # a failed reading is reported once, below
-    before, catalog = asyncio.run(_catalogs(read_config(), refresh=refresh))
+    before, catalog, favourites = asyncio.run(_catalogs(read_config(), refresh=refresh))
     found = [
         (name, model)
         for name, model in catalog
         if _is_about(model, words) and (not sees or "image" in model.inputs) and (not draws or "image" in model.outputs)
     ]
+    found.sort(key=lambda row: row[0] not in favourites)
     if refresh and before:
         _show_changes(before, catalog)
     if as_json:
-        print_json([_row(name, model) for name, model in found])
+        print_json([{**_row(name, model), "favourite": name in favourites} for name, model in found])
     elif found:
         _show(found)
     else:
@@ -109,8 +110,8 @@ def _show(catalog: Sequence[tuple[str, Model]]) -> None:
     print_table(columns, rows)
 
 
-async def _catalogs(config: Config, *, refresh: bool) -> tuple[Catalog | None, Catalog]:
-    """The list as last read, and as it is now."""
+async def _catalogs(config: Config, *, refresh: bool) -> tuple[Catalog | None, Catalog, Collection[str]]:
+    """The list as last read, as it is now, and the names of the dashboard's favourites."""
     async with source_of(config) as source:
         state = State(source, time.time)
         await state.load()
@@ -125,4 +126,4 @@ async def _catalogs(config: Config, *, refresh: bool) -> tuple[Catalog | None, C
         raise click.ClickException(told(found.failure))
     if found.catalog is None:
         raise click.ClickException("LMArena lists no model.")
-    return before, found.catalog
+    return before, found.catalog, state.admin.favourites

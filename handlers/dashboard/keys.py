@@ -20,6 +20,8 @@ from bridge.access.keys import MAX_BUDGET, MAX_CONCURRENCY, MAX_RPM, ApiKey, add
 from bridge.access.logins import Login
 from bridge.models import Models
 from handlers.dashboard.guard import Form, read_form, see_other
+from handlers.dashboard.models import listed
+from handlers.dashboard.owner import OWNER
 from handlers.dashboard.pages import render
 from handlers.request.appkeys import BUDGETS, MODELS, SETTINGS, STATE, STATS
 
@@ -105,6 +107,17 @@ def _made(request: web.Request, login: Login) -> tuple[ApiKey | None, str]:
     return next((key for key in request.app[STATE].keys if key.id == key_id), None), secret
 
 
+async def matching(request: web.Request, _: Login) -> web.StreamResponse:
+    """GET /dashboard/keys/matching: how many models the globs in `models` mean, in words."""
+    models = request.app[MODELS]
+    try:
+        key = changed(OWNER, models=_globs(request.query.get("models", "")))
+    except ValueError as error:
+        return web.Response(text=f"{error}")
+    found = sum(not model.video for _, model in models.visible(models.catalog, key)) if models.catalog else 0
+    return web.Response(text=f"{found} match" if found else "No model matches")
+
+
 async def change(request: web.Request, login: Login) -> web.StreamResponse:
     """POST /dashboard/keys/change: change a key's rights."""
     form = await read_form(request)
@@ -144,10 +157,14 @@ def rights(form: Form, key: ApiKey | None = None) -> dict[str, Any]:
         "note": form.get("note", "").strip(),
         "rpm": _limit("requests per minute", form.get("rpm", ""), MAX_RPM),
         "concurrency": _limit("requests at the same time", form.get("concurrency", ""), MAX_CONCURRENCY),
-        "models": tuple(filter(None, (glob.strip() for glob in form.get("models", "").split(",")))),
+        "models": _globs(form.get("models", "")),
         "stealth": "stealth" in form,
         "metrics": "metrics" in form,
     }
+
+
+def _globs(written: str) -> tuple[str, ...]:
+    return tuple(filter(None, (glob.strip() for glob in written.split(","))))
 
 
 def _limit(name: str, written: str, highest: int) -> int | None:
@@ -185,6 +202,7 @@ async def _page(
         "now": time.time(),
         "expiry_forms": FORMS,
         "limits": config.limits,
+        "rows": listed(app),
         "stealth_open": config.models.stealth,
         "error": error,
         "form": form or {},

@@ -123,7 +123,7 @@ class _Renderer(RendererHTML):
         return self.fence(tokens, idx, options, env)
 
     def table_open(self, _: Sequence[Token], __: int, ___: Any, ____: Any) -> str:
-        return '<div class="wide" role="region" aria-label="Table" tabindex="0"><table>\n'
+        return '<div class="wide" role="group" aria-label="Table" tabindex="0"><table>\n'
 
     def table_close(self, _: Sequence[Token], __: int, ___: Any, ____: Any) -> str:
         return "</table></div>\n"

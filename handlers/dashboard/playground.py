@@ -17,7 +17,7 @@ from handlers.dashboard.models import listed
 from handlers.dashboard.owner import OWNER
 from handlers.dashboard.pages import render
 from handlers.dashboard.wording import IN_ACCOUNTS, to_operator
-from handlers.request.appkeys import MODELS, RECORD, SETTINGS
+from handlers.request.appkeys import RECORD, SETTINGS
 from handlers.request.body import read_bytes
 from handlers.request.middlewares import act_for, follow
 from upstream.loop.threads import Threads
@@ -32,16 +32,12 @@ _ask: Final = asking(CHAT_COMPLETIONS)
 
 async def playground(request: web.Request, login: Login) -> web.StreamResponse:
     """GET /dashboard/playground."""
-    rows = listed(request.app[MODELS])
-    groups = {
-        "Chat": [row for row in rows if "chat" in row.traits],
-        "Search": [row for row in rows if "search" in row.traits],
-        "Pictures": [row for row in rows if "draws" in row.traits],
-    }
+    rows = listed(request.app)
+    chosen = request.query.get("model", "")
     images = request.app[SETTINGS].config.images
     shown = {
-        "groups": groups,
-        "chosen": request.query.get("model", ""),
+        "rows": rows,
+        "chosen": chosen if any(row.name == chosen for row in rows) else "",
         "max_bytes": images.max_bytes,
         "max_pictures": images.max_per_request,
         "max_markdown": MAX_MARKDOWN_BYTES,

@@ -76,10 +76,27 @@ async def test_a_bridge_in_use(page: Page, bridge: RunningBridge, arena: Arena, 
         arena.script = lambda _: [Line("a0", "so "), Until(asyncio.Event())]
         tasks.spawn(bridge.post(bridge.chat("hello")), name="ask")
         await page.goto(PAGES["playground"])
+        await page.get_by_role("button", name="Compare").click()
         await page.get_by_label("Message").fill("hello")
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("article").last).to_contain_text("so ")
         await examine(page, axe)
+        await page.get_by_label("Model", exact=True).click()
+        await expect(page.get_by_role("option").first).to_be_visible()
+        await examine(page, axe)
+        await page.keyboard.press("Escape")
+
+        arena.script = None
+        await page.get_by_role("button", name="New chat").click()
+        for said in ("/cite /say # a\n\n| b |\n|---|\n| `c` |\n\n```py\ndef f(): return 1  # d\n```", "kept"):
+            await page.get_by_label("Message").fill(said)
+            await page.keyboard.press("Enter")
+            await expect(page.get_by_role("button", name="Stop")).to_be_hidden()
+        await page.get_by_role("button", name="Ask for this answer again").first.click()
+        await expect(page.get_by_text("2/2")).to_be_visible()
+        await page.locator("summary", has_text="Chats").click()
+        await examine(page, axe)
+        await page.keyboard.press("Escape")
 
         arena.clearance = "expected"  # so that something is wrong
         await page.get_by_role("button", name="New chat").click()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from asyncio.subprocess import PIPE
 
 import pytest
@@ -70,7 +71,14 @@ async def test_a_key_is_made_with_its_rights(page: Page, bridge: RunningBridge) 
     await page.goto(PAGES["keys"])
     await page.get_by_label("Requests per minute").first.fill("7")
     await page.get_by_label("Concurrent requests").first.fill("2")
-    await page.get_by_label("Only these models").first.fill("gpt-*, claude-*")
+    models = page.get_by_label("Only these models").first
+    await models.fill("deepseek")
+    await models.press("ArrowDown")
+    await models.press("Enter")
+    await expect(models).to_have_value("deepseek-v4-thinking")
+    await expect(page.get_by_text("1 match", exact=True)).to_be_visible()
+    await models.fill("gpt-*, claude-*")
+    await expect(page.get_by_text(re.compile(r"^\d{1,2} match$"))).to_be_visible()
     await page.get_by_label("May read /metrics").first.check()
     await page.get_by_label("Name", exact=True).fill("phone")
     await page.keyboard.press("Enter")

@@ -21,7 +21,7 @@ async def test_a_model_is_found_and_its_name_copied(page: Page, bridge: RunningB
     await expect(rows).to_have_count(1)
     await expect(found).to_have_text("1 found")
     await rows.get_by_role("button", name="Copy").click()
-    await expect(rows.get_by_role("button")).to_have_text("Copied")
+    await expect(rows.get_by_role("button", name="Copy")).to_have_text("Copied")
     name = "claude-opus-5-1-20260114-thinking-32k"
     assert await page.evaluate("navigator.clipboard.readText()") == name
     async with await bridge.post(bridge.chat("hello", model=name)) as answer:
@@ -42,4 +42,4 @@ async def test_a_model_is_found_and_its_name_copied(page: Page, bridge: RunningB
 async def test_a_model_is_tried_in_the_playground(page: Page) -> None:
     await page.goto(PAGES["models"])
     await page.get_by_role("link", name="Try gemini-4-pro-image-preview-2k (nano-mango-pro)").click()
-    await expect(page.get_by_role("combobox")).to_have_value("gemini-4-pro-image-preview-2k (nano-mango-pro)")
+    await expect(page.get_by_label("Model", exact=True)).to_have_value("gemini-4-pro-image-preview-2k (nano-mango-pro)")

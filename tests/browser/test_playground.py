@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+from asyncio.subprocess import PIPE
 
 import pytest
 from browsing import PAGES
 from pictures import png
 from playwright.async_api import Page, expect
+from programs import need_program
 from running import RunningBridge
 
 from upstream.arena import Arena, Line, Until
@@ -19,6 +23,13 @@ async def say(page: Page, text: str) -> None:
     """Write a message and send it by the keyboard."""
     await page.get_by_label("Message").fill(text)
     await page.get_by_label("Message").press("Enter")
+
+
+async def choose(page: Page, name: str, label: str = "Model") -> None:
+    """Choose a model by the keyboard."""
+    await page.get_by_label(label, exact=True).fill(name)
+    await page.get_by_label(label, exact=True).press("Enter")
+    await expect(page.get_by_label(label, exact=True)).to_have_value(name)
 
 
 async def test_an_answer_is_written_while_it_comes(page: Page, arena: Arena) -> None:
@@ -80,7 +91,7 @@ async def test_an_image_model_s_picture_is_shown(page: Page, bridge: RunningBrid
     await expect(picture).to_be_visible()
     assert await picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
 
-    await page.get_by_label("Model", exact=True).select_option(bridge.model())
+    await choose(page, bridge.model())
     await say(page, "/echo what now?")
     await expect(page.get_by_role("article").last).to_contain_text("first token")
     assert [len(turn.messages) for turn in list(arena.evaluations.values())[-1:]] == [2]  # no word of the picture
@@ -108,14 +119,17 @@ async def test_a_broken_answer_is_marked_and_asked_for_again(page: Page, arena: 
     await expect(answer.get_by_role("alert")).to_contain_text("The model failed")
     await expect(answer.locator(".said")).to_contain_text("1 ")  # what came stays
 
-    await say(page, "/echo at last")
-    await expect(page.get_by_role("article").last).to_contain_text("first token")
-    await expect(page.get_by_role("article").last).not_to_contain_text("count 9")  # the broken turn is not sent
-
     await answer.get_by_role("button", name="Ask for this answer again").click()
     await expect(page.get_by_role("article").last.locator(".said")).to_contain_text("8 9")
-    await expect(page.locator(".broken")).to_have_count(0)
-    await expect(page.get_by_role("article")).to_have_count(4)
+    await expect(answer).to_have_count(0)
+    await expect(page.get_by_role("article")).to_have_count(2)
+
+    arena.faults.arm("model_failed_middle")
+    await say(page, "/count 7")
+    await expect(answer).to_be_visible()
+    await say(page, "/echo at last")
+    await expect(page.get_by_role("article").last).to_contain_text("first token")
+    await expect(page.get_by_role("article").last).not_to_contain_text("count 7")  # the broken turn is not sent
 
 
 MARKDOWN = """## Weir
@@ -187,6 +201,154 @@ async def test_one_reads_back_while_an_answer_comes(page: Page, arena: Arena) ->
     go_on[2].set()
     await expect(page.get_by_role("article").last).to_contain_text("first token")
     assert await page.evaluate(at_end) < 2  # the note came below, and is seen
+
+
+async def test_the_last_turn_is_edited_and_answered_again(page: Page, arena: Arena) -> None:
+    await page.goto(PAGES["playground"])
+    await say(page, "/say one")
+    last = page.get_by_role("article").last
+    await expect(last).to_contain_text("first token")
+    arena.script = lambda _: [Line("a0", "two"), Line("ad", {})]
+    await last.get_by_role("button", name="Ask for this answer again").click()
+    await expect(last.locator(".said")).to_have_text("two")
+    await expect(last).to_contain_text("2/2")
+    assert len(arena.evaluations) == 1  # the site's own regenerate
+    await last.get_by_role("button", name="The answer before").click()
+    await expect(last.locator(".said")).to_have_text("one")
+
+    await page.get_by_role("button", name="Edit the question").click()
+    await expect(page.get_by_label("Message")).to_have_value("/say one")
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_label("Message")).to_have_value("")
+    arena.script = None
+    await page.get_by_role("button", name="Edit the question").click()
+    await say(page, "/echo edited")
+    await expect(last).to_contain_text("first token")
+    await expect(last).not_to_contain_text("one")
+    await expect(page.get_by_role("article")).to_have_count(2)
+
+
+async def test_two_models_answer_side_by_side(page: Page, arena: Arena, bridge: RunningBridge) -> None:
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    first, second = bridge.model(), "gpt-6.1-mini"
+    await page.goto(PAGES["playground"])
+    await page.get_by_text("System prompt").first.click()
+    await page.get_by_label("System prompt").fill("Be brief.")
+    await page.get_by_role("button", name="Compare").click()
+    await choose(page, first)
+    await choose(page, second, "Second model")
+    await say(page, "/echo")
+    for name in (first, second):
+        answer = page.get_by_role("article", name=name)
+        await expect(answer).to_contain_text("first token")
+        await expect(answer).to_contain_text("Be brief.")
+    boxes = [await page.get_by_role("article", name=name).bounding_box() for name in (first, second)]
+    assert boxes[0] is not None
+    assert boxes[1] is not None
+    assert boxes[0]["y"] == boxes[1]["y"]
+    assert boxes[0]["x"] < boxes[1]["x"]
+
+    arena.script = lambda _: [Line("a0", "so "), Until(asyncio.Event())]
+    await say(page, "go on for ever")
+    await expect(page.locator(".said", has_text="so ")).to_have_count(2)
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_text("Stopped.")).to_have_count(2)
+    arena.script = None
+    await say(page, "/echo all of it")
+    await expect(page.get_by_text("first token")).to_have_count(4)
+    await expect(page.get_by_role("article", name=second).last).to_contain_text("so ")  # what was stopped is sent
+
+    await page.locator("summary", has_text="Chats").click()
+    await page.get_by_role("button", name="Copy as curl").click()
+    await expect(page.locator("#status")).to_have_text("Copied")
+    line = await page.evaluate("navigator.clipboard.readText()")
+    need_program("curl")
+    environment = {**os.environ, "OPENAI_API_KEY": bridge.key}
+    process = await asyncio.create_subprocess_shell(line, stdout=PIPE, stderr=PIPE, env=environment)
+    out, _ = await process.communicate()
+    assert "all of it" in list(arena.evaluations.values())[-1].messages[0].content
+    assert out.endswith(b"data: [DONE]\n\n")
+    await page.get_by_role("button", name="Copy as Python").click()
+    await expect(page.locator("#as-python")).to_have_text("Copied")
+    code = await page.evaluate("navigator.clipboard.readText()")
+    assert "Be brief." in code
+    compile(code, "copied", "exec")
+
+
+async def test_chats_are_kept_in_the_browser(page: Page) -> None:
+    await page.goto(PAGES["playground"])
+    await say(page, "/say **a heron**")
+    await expect(page.get_by_role("article").last).to_contain_text("first token")
+    await page.reload()
+    await expect(page.get_by_role("article").last.locator("strong")).to_have_text("a heron")
+    await expect(page.get_by_role("article").last).to_contain_text("first token")
+    await say(page, "/echo")
+    await expect(page.get_by_role("article").last).to_contain_text("a heron")
+    await page.get_by_role("button", name="New chat").click()
+    await page.reload()
+    await expect(page.get_by_role("article")).to_have_count(0)
+
+    await page.locator("summary", has_text="Chats").click()
+    await page.get_by_role("button", name="Open the chat “/say **a heron**”").click()
+    await expect(page.get_by_role("article")).to_have_count(4)
+    await page.locator("summary", has_text="Chats").click()
+    await page.get_by_role("button", name="Forget all").click()
+    await page.get_by_label("Keep chats in this browser").uncheck()
+    await page.keyboard.press("Escape")
+    await say(page, "/say this is not kept")
+    await expect(page.get_by_role("article")).to_have_count(6)
+    await expect(page.get_by_role("article").last).to_contain_text("first token")
+    assert await page.evaluate("Object.keys(localStorage).filter((key) => key.includes('chat.'))") == []
+
+
+async def test_pictures_are_pasted_dropped_and_taken_away(page: Page, arena: Arena) -> None:
+    bring = """([kind, name, data]) => {
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([Uint8Array.from(data)], name, { type: "image/png" }));
+      const target = document.getElementById(kind === "paste" ? "text" : "talk");
+      const event = kind === "paste"
+        ? new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true, cancelable: true })
+        : new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true });
+      target.dispatchEvent(event);
+    }"""
+    await page.goto(PAGES["playground"])
+    for kind, name, number in (("paste", "pasted.png", 1), ("drop", "dropped.png", 2)):
+        await page.evaluate(bring, [kind, name, list(png(number))])
+        await expect(page.get_by_role("img", name=name)).to_be_visible()
+    await page.get_by_role("button", name="Remove pasted.png").click()
+    await expect(page.get_by_role("img", name="pasted.png")).to_have_count(0)
+    await say(page, "what is it?")
+    await expect(page.get_by_role("article").last).to_contain_text("first token")
+    assert [stored.data for stored in arena.storage.objects.values()] == [png(2)]
+
+
+async def test_a_model_is_found_and_made_a_favourite(page: Page, bridge: RunningBridge) -> None:
+    await page.goto(PAGES["playground"])
+    field = page.get_by_label("Model", exact=True)
+    options = page.get_by_role("option")
+    await field.click()
+    assert await options.count() == len(await page.locator("#models option").all())
+    await page.keyboard.type("anthropic thinking")
+    await expect(options).to_have_count(1)
+    await page.keyboard.press("Enter")
+    name = "claude-opus-5-1-20260114-thinking-32k"
+    await expect(field).to_have_value(name)
+    await expect(options).to_have_count(0)
+    await page.get_by_role("button", name="Favourite", exact=True).click()
+    await expect(page.get_by_role("button", name="Favourite", exact=True)).to_have_attribute("aria-pressed", "true")
+    assert bridge.state.admin.favourites == (name,)
+
+    await page.reload()
+    await field.click()
+    await expect(page.get_by_role("group", name="Favourites").get_by_role("option")).to_have_text(re.compile(name))
+    await page.keyboard.press("ArrowDown")
+    await page.keyboard.press("ArrowDown")
+    await page.keyboard.press("Enter")
+    await expect(field).not_to_have_value(name)
+    await field.fill("no such model")
+    await expect(page.get_by_text("No model has all of that.")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await expect(field).not_to_have_value("no such model")
 
 
 #: What no page may make an element of, follow, or freeze at.

@@ -32,6 +32,7 @@ from model_entries import entry
 from running import RunningBridge
 from session_cookies import cookie
 
+from bridge.state.admin import Admin, admin_document
 from bridge.state.documents import WATCH_SECONDS, StateFolder
 from bridge.state.state import accounts_document, models_document
 from handlers.commands.main import COMMANDS, main
@@ -64,7 +65,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         monkeypatch.delenv(name)
     for name, value in {"HOME": str(tmp_path), "PYTHONPATH": str(CHECKOUT), "COLUMNS": "100"}.items():
         monkeypatch.setenv(name, value)
-    for name in ("XDG_CONFIG_HOME", "STATE_DIRECTORY", "OPENAI_API_KEY"):
+    for name in ("XDG_CONFIG_HOME", "STATE_DIRECTORY", "OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
@@ -811,6 +812,16 @@ async def test_models_with_display_names_have_a_column_for_those_that_differ() -
     assert re.fullmatch(r"otter-2 +google +chat +image, text +text, web +1 *", second)
     await models_document(folder).save(read_entries(listed[1:]).models)
     assert "display name" not in (await arun("models")).stdout
+
+
+async def test_the_dashboard_s_favourites_are_the_first_models(arena: Arena) -> None:
+    env = {"LMARENA_BRIDGE_UPSTREAM__BASE_URL": arena.origin}
+    folder = StateFolder(Path("state"))
+    folder.prepare()
+    await admin_document(folder).save(Admin(favourites=("glm-5.2",)))
+    assert (await arun("models", **env)).stdout.splitlines()[2].startswith("glm-5.2 ")
+    first, second, *_ = json.loads((await arun("models", "--json", **env)).stdout)
+    assert (first["name"], first["favourite"], second["favourite"]) == ("glm-5.2", True, False)
 
 
 async def test_models_that_cannot_be_read_exit_1(arena: Arena) -> None:

@@ -7,11 +7,16 @@ export class AnswerView {
   pictures = [];
   sources = new Map(); // title by URL
   state = "running"; // running, whole, stopped, broken
+  note = "";
+  thoughts = "";
   #text;
   #said;
   #thoughts = null;
   #sourceList = null;
   #foot;
+  #tools;
+  #others = [];
+  #waiting;
 
   // `render` as for RichText.
   constructor(model, render) {
@@ -20,9 +25,28 @@ export class AnswerView {
     this.element.setAttribute("aria-label", model);
     this.element.setAttribute("aria-busy", "true"); // read out once it is whole
     this.#said = make("div", { className: "said" });
+    this.#tools = make("span", { className: "tools" });
     this.#foot = make("div", { className: "foot" });
-    this.element.append(this.#said, this.#foot);
+    this.element.append(make("h2", { className: "unseen", textContent: model }), this.#said, this.#foot); // of its headings
     this.#text = new RichText(this.#said, render);
+    this.#waiting = this.#wait();
+  }
+
+  // An answer that was kept, as `toJSON` wrote it.
+  static restored(kept, render) {
+    const view = new AnswerView(kept.model, render);
+    if (kept.thoughts) view.think(kept.thoughts);
+    if (kept.text) view.write(kept.text);
+    view.cite(kept.sources.map(([url, title]) => ({ url_citation: { url, title } })));
+    kept.pictures.forEach((url) => view.draw(url));
+    if (kept.state === "broken") view.breakOff([kept.note]);
+    else view.end(kept.state, kept.note);
+    return view;
+  }
+
+  toJSON() {
+    const { model, text, thoughts, pictures, state, note } = this;
+    return { model, text, thoughts, sources: [...this.sources], pictures, state, note };
   }
 
   get text() {
@@ -34,16 +58,19 @@ export class AnswerView {
   }
 
   write(delta) {
+    this.#begin();
     this.#text.add(delta);
   }
 
   think(piece) {
-    if (!this.#thoughts) {
-      this.#thoughts = make("p");
+    this.#begin();
+    if (!this.thoughts) {
       const details = make("details");
-      details.append(make("summary", { textContent: "Thoughts" }), this.#thoughts);
-      this.element.prepend(details);
+      details.append(make("summary", { textContent: "Thoughts" }), make("p"));
+      this.#said.before(details);
+      this.#thoughts = details.lastElementChild;
     }
+    this.thoughts += piece;
     this.#thoughts.append(piece);
   }
 
@@ -65,36 +92,66 @@ export class AnswerView {
   }
 
   draw(url) {
+    this.#begin();
     this.pictures.push(url);
     this.#foot.before(make("img", { src: url, alt: "A picture by the model" }));
   }
 
   // The answer is over: `note` is what there is to say of it.
   async end(state, note) {
+    this.#begin();
     this.state = state;
+    this.note = note;
     await this.#text.end();
     this.element.removeAttribute("aria-busy");
-    if (note) this.#foot.append(make("p", { className: "hint", textContent: note }));
-    if (this.text) this.addButton("Copy", (button) => copy(button, this.text)).setAttribute("aria-label", "Copy the answer as Markdown");
+    if (state !== "broken") this.#foot.append(make("p", { className: "hint", textContent: note }));
+    if (this.text) {
+      const button = makeButton("Copy", "Copy the answer as Markdown", () => copy(button, this.text));
+      this.#tools.prepend(button);
+    }
+    this.#foot.append(this.#tools);
   }
 
   // The answer broke off: `trouble` are the nodes that say why.
   async breakOff(trouble) {
-    await this.end("broken", "");
-    this.element.classList.add("broken");
     const said = make("p", { role: "alert" });
     said.append(...trouble, " It is not part of the chat’s history.");
-    this.#foot.prepend(said);
+    this.#foot.append(said);
+    this.element.classList.add("broken");
+    await this.end("broken", trouble.map((node) => node.textContent ?? node).join(""));
   }
 
-  addButton(label, act) {
-    const button = make("button", { type: "button", className: "quiet", textContent: label });
-    button.addEventListener("click", () => act(button));
-    this.#foot.append(button);
-    return button;
+  // Put these buttons behind the one that copies.
+  setTools(...buttons) {
+    this.#others.forEach((button) => button.remove());
+    this.#others = buttons;
+    this.#tools.append(...buttons);
+  }
+
+  #wait() {
+    const began = Date.now();
+    const hint = make("p", { className: "hint", textContent: "Waiting…" });
+    this.#foot.append(hint);
+    const timer = setInterval(() => (hint.textContent = `Waiting… ${Math.round((Date.now() - began) / 1000)} s`), 1000);
+    return () => {
+      clearInterval(timer);
+      hint.remove();
+    };
+  }
+
+  #begin() {
+    this.#waiting?.();
+    this.#waiting = null;
   }
 }
 
 export function make(tag, properties = {}) {
   return Object.assign(document.createElement(tag), properties);
+}
+
+export function makeButton(text, label, act) {
+  const button = make("button", { type: "button", className: "quiet", textContent: text });
+  button.setAttribute("aria-label", label);
+  button.addEventListener("click", act);
+  return button;
 }

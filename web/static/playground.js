@@ -1,117 +1,123 @@
-// A streamed chat with one model, kept in this page only.
+// The playground: chats with one model, or with two side by side.
 
-import { AnswerView, make } from "./answer_view.js";
+import { AnswerView, make, makeButton } from "./answer_view.js";
+import { asCurl, asPython } from "./as_code.js";
+import * as store from "./chat_store.js";
+import { copy } from "./copying.js";
+import { ModelPicker } from "./model_picker.js";
+import { Pictures } from "./pictures.js";
 import { followEnd } from "./reading.js";
 import { events, post, Refusal } from "./streaming.js";
+import { TurnView } from "./turn_view.js";
 
 const form = document.getElementById("say");
-if (form) {
-  const [talk, text, model, file, send, stop, newChat, pictures, trouble] = [
-    "talk", "text", "model", "file", "send", "stop", "new-chat", "pictures", "trouble",
-  ].map((id) => document.getElementById(id));
-  const { csrf, maxBytes, maxPictures, maxMarkdown } = form.dataset;
-  const goToEnd = followEnd(talk, document.getElementById("newest"));
-  let turns = []; // of this chat: { said, pictures, question, answer }
-  let added = []; // pictures for the next message: { name, url }
-  let running = null; // AbortController of the running answer
+if (form) start();
 
-  const chosen = () => model.selectedOptions[0];
-  const can = (trait) => chosen().dataset.traits.split(" ").includes(trait);
-
-  const showAttach = () => {
-    const sees = can("sees") && !can("draws");
-    document.getElementById("attach").hidden = !sees;
-    file.disabled = !sees;
-    if (!sees) setAdded([]);
-  };
-  model.addEventListener("change", showAttach);
-
-  text.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-      event.preventDefault();
-      form.requestSubmit();
-    }
+function start() {
+  const byId = (id) => document.getElementById(id);
+  const [talk, text, send, stop, newChat, trouble, compare, second, system, file, attach, editing, chats] = [
+    "talk", "text", "send", "stop", "new-chat", "trouble", "compare", "second", "system", "file", "attach", "editing", "chats",
+  ].map(byId);
+  const { csrf, maxMarkdown } = form.dataset;
+  const nothing = byId("nothing");
+  const goToEnd = followEnd(talk, byId("newest"));
+  const pickers = ["model", "second-model"].map(
+    (id) => new ModelPicker(byId(id), { recent: store.recentModels, changed: () => showChoices() }),
+  );
+  const pictures = new Pictures(byId("pictures"), form.dataset, {
+    complain: (said) => complain([said]),
+    refusal: () => (sees() ? "" : `${pickers[0].value} takes no pictures.`),
   });
+  let chat = emptyChat();
+  let running = null; // AbortControllers of the answers that come
+  let edited = null; // the turn whose message is being edited
 
-  file.addEventListener("change", async () => {
-    for (const each of file.files) {
-      if (each.size > Number(maxBytes)) complain([`${each.name} is larger than ${maxBytes} bytes.`]);
-      else if (added.length >= Number(maxPictures)) complain([`At most ${maxPictures} pictures.`]);
-      else added.push({ name: each.name, url: await read(each) });
-    }
-    file.value = "";
-    setAdded(added);
-  });
+  const columns = () => (second.hidden ? [0] : [0, 1]);
+  const draws = (column) => pickers[column].model?.traits.includes("draws");
+  const sees = () => columns().some((column) => pickers[column].model?.traits.includes("sees") && !draws(column));
 
-  newChat.addEventListener("click", () => {
-    running?.abort();
-    turns = [];
-    talk.replaceChildren();
-    newChat.hidden = true;
-    complain([]);
-    text.focus();
-  });
-  stop.addEventListener("click", () => running?.abort());
+  // --- asking ---
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const said = text.value.trim();
     if (!said || running) return;
-    const turn = { said, pictures: added, question: question(said, added), answer: null };
+    if (edited) dropLast();
+    const turn = new TurnView({ said, pictures: pictures.all }, actions);
+    chat.turns.push(turn);
+    talk.append(turn.element);
+    nothing.remove();
     text.value = "";
-    setAdded([]);
-    if (await answer(turn)) return;
-    turn.question.remove(); // no answer: put the message back, to be edited and sent again
+    pictures.all = [];
+    const refusals = await ask(turn, columns());
+    if (!turn.isEmpty) return;
+    drop(turn); // no answer: the message comes back, to be edited and sent again
     text.value = said;
-    setAdded(turn.pictures);
+    pictures.all = turn.pictures;
+    if (refusals.length) complain(refusals[0]);
   });
 
-  // Ask for the answer to a turn, the last one. Returns whether there is one, or a part of one.
-  async function answer(turn) {
-    const chat = turns; // a new one may begin meanwhile
-    const view = new AnswerView(model.value, render);
-    talk.append(view.element);
-    goToEnd();
+  const actions = {
+    edit(turn) {
+      if (running) return;
+      edited = turn;
+      text.value = turn.said;
+      pictures.all = turn.pictures;
+      editing.hidden = false;
+      text.focus();
+    },
+    again(turn, column) {
+      if (!running) ask(turn, [column]);
+    },
+    changed: () => keep(),
+  };
+
+  // Ask for answers to a turn in these columns. Returns what is to be said where one did not come at all.
+  async function ask(turn, wanted) {
+    const present = chat; // a new one may begin meanwhile
+    running = [];
     complain([]);
-    running = new AbortController();
-    newChat.hidden = false;
-    send.disabled = true;
-    stop.hidden = false;
-    let refusal = null;
-    try {
-      if (can("draws")) await draw(turn, view);
-      else await stream([...history(chat), userMessage(turn)], view);
-    } catch (error) {
-      if (error.name === "AbortError") await view.end("stopped", "Stopped.");
-      else refusal = error;
-    }
+    show();
+    const refusals = await Promise.all(wanted.map((column) => answer(present, turn, column)));
     running = null;
-    send.disabled = false;
-    stop.hidden = true;
+    show();
     text.focus({ preventScroll: true });
-    if (view.isEmpty) view.element.remove();
-    else if (refusal) await view.breakOff(told(refusal));
-    if (refusal && view.isEmpty) complain(told(refusal));
-    if (view.isEmpty) return false;
-    turn.answer = view;
-    if (refusal) {
-      const again = view.addButton("Try again", () => {
-        if (running) return;
-        chat.splice(chat.indexOf(turn), 1);
-        talk.append(turn.question);
-        view.element.remove();
-        answer(turn);
-      });
-      again.setAttribute("aria-label", "Ask for this answer again");
-    }
-    chat.push(turn);
-    return true;
+    if (!turn.isEmpty) keep(present);
+    return refusals.filter(Boolean);
   }
 
-  async function stream(messages, view) {
+  async function answer(present, turn, column) {
+    const model = pickers[column].value;
+    const view = new AnswerView(model, render);
+    const messages = [...history(present, turn, column), userMessage(turn)];
+    const controller = new AbortController();
+    const before = turn.shownIn(column);
+    let refusal = null;
+    running.push(controller);
+    turn.add(column, view);
+    goToEnd();
+    store.use(model);
+    try {
+      if (draws(column)) await draw(turn.said, view, controller.signal);
+      else await stream(messages, view, controller.signal);
+    } catch (error) {
+      if (error.name === "AbortError") await view.end("stopped", "Stopped.");
+      else refusal = told(error);
+    }
+    if (refusal && (!view.isEmpty || before || columns().length > 1)) await view.breakOff(refusal);
+    else if (view.isEmpty) {
+      turn.remove(column, view);
+      return refusal;
+    }
+    turn.refresh(column);
+    return refusal;
+  }
+
+  async function stream(messages, view, signal) {
     const began = performance.now();
     const body = { model: view.model, messages, stream: true, stream_options: { include_usage: true } };
-    const response = await post("/dashboard/playground/chat", body, csrf, running.signal);
+    const response = await post("/dashboard/playground/chat", body, csrf, signal);
+    const ignored = response.headers.get("x-bridge-ignored");
     let first = 0;
     let usage = null;
     for await (const event of events(response)) {
@@ -122,27 +128,36 @@ if (form) {
       if (delta.annotations) view.cite(delta.annotations);
       if (!first && (delta.content || delta.reasoning_content)) first = performance.now() - began;
     }
-    const parts = [view.model, `first token ${seconds(first)}`, `${seconds(performance.now() - began)} in all`, `about ${usage?.completion_tokens ?? 0} tokens`];
+    const parts = [
+      view.model,
+      `first token ${seconds(first)}`,
+      `${seconds(performance.now() - began)} in all`,
+      `about ${usage?.completion_tokens ?? 0} tokens`,
+      ...(ignored ? [`ignored: ${ignored}`] : []),
+    ];
     await view.end("whole", parts.join(" · "));
   }
 
-  async function draw(turn, view) {
+  async function draw(prompt, view, signal) {
     const began = performance.now();
-    const body = { model: view.model, prompt: turn.said, response_format: "b64_json" };
-    const response = await post("/dashboard/playground/draw", body, csrf, running.signal);
+    const body = { model: view.model, prompt, response_format: "b64_json" };
+    const response = await post("/dashboard/playground/draw", body, csrf, signal);
     for (const { b64_json } of (await response.json()).data) view.draw(`data:image/png;base64,${b64_json}`);
     await view.end("whole", `${view.model} · ${seconds(performance.now() - began)}`);
   }
 
-  // The messages so far, in the API's format: neither answers that broke off nor those that are pictures only.
-  function history(chat) {
-    return chat
-      .filter(({ answer }) => answer.state !== "broken" && answer.text)
-      .flatMap((turn) => [userMessage(turn), { role: "assistant", content: turn.answer.text }]);
+  // The messages before a turn, in the API's format: neither answers that broke off nor those that are pictures only.
+  function history(present, turn, column) {
+    const before = present.turns.slice(0, present.turns.indexOf(turn));
+    const said = before
+      .map((each) => [each, each.shownIn(column)])
+      .filter(([, view]) => view && view.state !== "broken" && view.text)
+      .flatMap(([each, view]) => [userMessage(each), { role: "assistant", content: view.text }]);
+    return present.system ? [{ role: "system", content: present.system }, ...said] : said;
   }
 
-  function userMessage({ said, pictures }) {
-    const parts = pictures.map(({ url }) => ({ type: "image_url", image_url: { url } }));
+  function userMessage({ said, pictures: sent }) {
+    const parts = sent.map(({ url }) => ({ type: "image_url", image_url: { url } }));
     return { role: "user", content: parts.length ? [{ type: "text", text: said }, ...parts] : said };
   }
 
@@ -156,16 +171,6 @@ if (form) {
     }
   }
 
-  function question(said, urls) {
-    document.getElementById("nothing")?.remove();
-    const article = make("article", { className: "user" });
-    article.setAttribute("aria-label", "You");
-    article.append(make("div", { className: "said plain", textContent: said }));
-    article.append(...urls.map(({ url }) => make("img", { src: url, alt: "Your picture" })));
-    talk.append(article);
-    return article;
-  }
-
   // Nodes that say what went wrong, and where to mend it.
   function told(error) {
     const nodes = error.message.split("`").map((part, place) => (place % 2 ? make("code", { textContent: part }) : part));
@@ -173,10 +178,60 @@ if (form) {
     return accounts ? [...nodes, " ", make("a", { href: "/dashboard/accounts", textContent: "Open Accounts" })] : nodes;
   }
 
-  function setAdded(pictureList) {
-    added = pictureList;
-    pictures.replaceChildren(...added.map(({ url, name }) => make("img", { src: url, alt: name })));
-    pictures.hidden = !added.length;
+  // --- the message ---
+
+  text.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      form.requestSubmit();
+    }
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || document.querySelector(".ask[open]")) return;
+    if (running) stopAll();
+    else if (edited) stopEditing();
+  });
+  stop.addEventListener("click", stopAll);
+  byId("cancel-edit").addEventListener("click", stopEditing);
+
+  file.addEventListener("change", async () => {
+    await pictures.add(file.files);
+    file.value = "";
+  });
+  text.addEventListener("paste", (event) => {
+    if (!event.clipboardData.files.length) return;
+    event.preventDefault();
+    pictures.add(event.clipboardData.files);
+  });
+  for (const kind of ["dragover", "drop"]) {
+    document.addEventListener(kind, (event) => {
+      if (!event.dataTransfer.types.includes("Files")) return;
+      event.preventDefault(); // else the browser would open the file in place of the page
+      if (kind === "drop") pictures.add(event.dataTransfer.files);
+    });
+  }
+
+  function stopAll() {
+    running?.forEach((controller) => controller.abort());
+  }
+
+  function stopEditing() {
+    edited = null;
+    editing.hidden = true;
+    text.value = "";
+    pictures.all = [];
+  }
+
+  function dropLast() {
+    drop(edited);
+    edited = null;
+    editing.hidden = true;
+  }
+
+  function drop(turn) {
+    turn.element.remove();
+    chat.turns = chat.turns.filter((other) => other !== turn);
+    show();
   }
 
   function complain(nodes) {
@@ -184,18 +239,133 @@ if (form) {
     trouble.hidden = !nodes.length;
   }
 
-  showAttach();
+  // --- models ---
+
+  compare.addEventListener("click", () => {
+    second.hidden = !second.hidden;
+    showChoices();
+  });
+  for (const [place, id] of ["star", "second-star"].entries()) {
+    byId(id).addEventListener("click", async () => {
+      const { model } = pickers[place];
+      if (!model) return;
+      const body = new URLSearchParams({ [model.star ? "remove" : "add"]: model.name });
+      try {
+        await post("/dashboard/models/star", body, csrf);
+        model.star = !model.star;
+      } catch (error) {
+        complain([error.message]);
+      }
+      showChoices();
+    });
+  }
+
+  function showChoices() {
+    compare.setAttribute("aria-pressed", String(!second.hidden));
+    for (const [place, id] of ["star", "second-star"].entries()) {
+      const star = Boolean(pickers[place].model?.star);
+      byId(id).textContent = star ? "★" : "☆";
+      byId(id).setAttribute("aria-pressed", String(star));
+    }
+    attach.hidden = !sees();
+    file.disabled = !sees();
+    if (!sees()) pictures.all = [];
+  }
+
+  // --- chats ---
+
+  newChat.addEventListener("click", () => {
+    open(emptyChat());
+    store.close();
+    text.focus();
+  });
+  system.addEventListener("input", () => {
+    chat.system = system.value.trim();
+    byId("system-shown").textContent = chat.system;
+  });
+  system.addEventListener("change", () => keep());
+  byId("as-curl").addEventListener("click", ({ currentTarget }) => copy(currentTarget, asCurl(...request())));
+  byId("as-python").addEventListener("click", ({ currentTarget }) => copy(currentTarget, asPython(...request())));
+  byId("keep").addEventListener("change", ({ target }) => {
+    store.setKeeping(target.checked);
+    keep();
+  });
+  byId("forget").addEventListener("click", () => {
+    store.forgetAll();
+    store.close();
+    listChats();
+  });
+  byId("chats-menu").addEventListener("toggle", listChats);
+
+  function emptyChat() {
+    return { id: crypto.getRandomValues(new Uint32Array(2)).join("-"), system: "", turns: [] };
+  }
+
+  // Show a chat, new or as it was kept.
+  function open(kept) {
+    stopAll();
+    stopEditing();
+    complain([]);
+    chat = { ...kept, turns: kept.turns.map((turn) => TurnView.restored(turn, actions, render)) };
+    talk.replaceChildren(...(chat.turns.length ? chat.turns.map(({ element }) => element) : [nothing]));
+    system.value = byId("system-shown").textContent = chat.system;
+    kept.models?.forEach((name, place) => (pickers[place].value = name));
+    if (kept.models) second.hidden = kept.models.length < 2;
+    byId("chats-menu").open = false;
+    showChoices();
+    show();
+    goToEnd();
+  }
+
+  function keep(present = chat) {
+    const { id, system: first, turns } = present;
+    store.keep({ id, system: first, turns, used: Date.now(), models: columns().map((column) => pickers[column].value) });
+  }
+
+  function listChats() {
+    byId("keep").checked = store.isKeeping();
+    const items = store.allChats().map((kept) => {
+      const item = make("li", { className: "row" });
+      const title = kept.turns[0]?.said.slice(0, 60) ?? "";
+      const button = makeButton(title, `Open the chat “${title}”`, () => open(kept));
+      const remove = makeButton("×", `Forget the chat “${title}”`, () => {
+        store.forget(kept.id);
+        listChats();
+      });
+      item.append(button, remove);
+      return item;
+    });
+    chats.replaceChildren(...items);
+    byId("no-chats").hidden = items.length > 0;
+    byId("forget").disabled = !items.length;
+  }
+
+  // The path and body of the request that the present chat's last message makes, or the one that is being written.
+  function request() {
+    const said = text.value.trim();
+    const last = chat.turns.at(-1);
+    const turn = said || !last ? { said: said || "Hello!", pictures: pictures.all } : last;
+    const model = pickers[0].value;
+    if (draws(0)) return ["images/generations", { model, prompt: turn.said }];
+    const before = turn === last ? turn : undefined;
+    const past = before ? history(chat, before, 0) : history({ ...chat, turns: [...chat.turns, turn] }, turn, 0);
+    return ["chat/completions", { model, messages: [...past, userMessage(turn)], stream: true }];
+  }
+
+  function show() {
+    newChat.hidden = !chat.turns.length;
+    send.disabled = Boolean(running);
+    stop.hidden = !running;
+    form.classList.toggle("busy", Boolean(running));
+  }
+
+  const chosen = new URLSearchParams(location.search).get("model");
+  const before = chosen ? null : store.openChat();
+  if (before) open(before);
+  else if (!chosen && store.recentModels()[0]) pickers[0].value = store.recentModels()[0];
+  showChoices();
 }
 
 function seconds(milliseconds) {
   return `${(milliseconds / 1000).toFixed(1)} s`;
-}
-
-function read(blob) {
-  return new Promise((resolve, reject) => {
-    const reader = new FileReader();
-    reader.onload = () => resolve(reader.result);
-    reader.onerror = () => reject(reader.error);
-    reader.readAsDataURL(blob);
-  });
 }

@@ -8,12 +8,14 @@ export class Refusal extends Error {
   }
 }
 
+// POST a text, fields of a form (URLSearchParams), or JSON.
 export async function post(path, body, csrf, signal) {
-  const json = typeof body !== "string";
+  const types = { string: "text/plain", URLSearchParams: "application/x-www-form-urlencoded" };
+  const type = types[typeof body] ?? types[body.constructor.name];
   const response = await fetch(path, {
     method: "POST",
-    headers: { "Content-Type": json ? "application/json" : "text/plain", "X-CSRF-Token": csrf },
-    body: json ? JSON.stringify(body) : body,
+    headers: { "Content-Type": type ?? "application/json", "X-CSRF-Token": csrf },
+    body: type ? body : JSON.stringify(body),
     signal,
   });
   if (!response.ok) throw new Refusal(await response.text(), response.headers.get("x-bridge-reason"));

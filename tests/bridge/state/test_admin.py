@@ -26,7 +26,9 @@ def folder(tmp_path: Path) -> StateFolder:
 
 
 @pytest.mark.parametrize(
-    "admin", [Admin(), Admin(HASH), Admin(clearance=CLEARANCE), ADMIN], ids=["nothing", "password", "clearance", "both"]
+    "admin",
+    [Admin(), Admin(HASH), Admin(clearance=CLEARANCE), ADMIN, Admin(favourites=("gpt-6.1", "月之暗面"))],
+    ids=["nothing", "password", "clearance", "both", "favourites"],
 )
 async def test_saved_values_are_loaded_again(folder: StateFolder, admin: Admin) -> None:
     await admin_document(folder).save(admin)
@@ -52,6 +54,15 @@ def test_secrets_are_in_no_repr() -> None:
     assert "argon2" not in shown
     assert "canary" not in shown
     assert "Mozilla" in shown
+
+
+def test_favourites_are_added_once_and_taken_away() -> None:
+    admin = ADMIN.with_favourite("a", wanted=True).with_favourite("b", wanted=True).with_favourite("a", wanted=True)
+    assert admin.favourites == ("b", "a")
+    assert admin.with_favourite("b", wanted=False) == replace(ADMIN, favourites=("a",))
+    for names in ([""], ["a\n"], ["a" * 257], [1], "a", [str(number) for number in range(101)]):
+        with pytest.raises(ValueError, match="favourites"):
+            Admin.from_json({**ADMIN.to_json(), "favourites": names})
 
 
 def test_a_clearance_holds_until_bridge_toml_changes() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import html
 import re
 import shlex
+from urllib.parse import urlencode
 
 import pytest
 from dashboard import PASSWORD, Dashboard, Kept, Page
@@ -314,3 +315,15 @@ def test_keys_are_found_by_words_of_their_name_and_by_their_end(search: str, fou
 
 def test_no_key_is_found_where_there_is_none() -> None:
     assert keys_page((), {"page": "2"}) == ([], "", 1, 0, "", None, None)
+
+
+async def test_it_says_how_many_models_a_key_s_patterns_mean(dashboard: Dashboard) -> None:
+    for globs, said in {
+        "gpt-6.1-high": "1 match",
+        "claude-*, gpt-6.1-high": " match",
+        "nonsense*": "No model matches",
+        "a" * 300: "models: must be printable globs of 1 to 256 characters",
+    }.items():
+        page = await dashboard.get(f"/dashboard/keys/matching?{urlencode({'models': globs})}")
+        assert said in page.text
+        assert (page.status, page.headers["Content-Type"]) == (200, "text/plain; charset=utf-8")

@@ -33,6 +33,24 @@ async def test_every_model_of_the_api_but_videos(bridge: RunningBridge, dashboar
     assert films & set(listed)
 
 
+async def test_favourites_come_first(bridge: RunningBridge, dashboard: Dashboard) -> None:
+    await dashboard.get("/dashboard/models")
+    assert (await dashboard.post("/dashboard/models/star", {"add": "deepseek-v4"})).location == "/dashboard/models"
+    headers = {"X-CSRF-Token": dashboard.csrf, "Content-Type": "application/x-www-form-urlencoded"}
+    assert (await dashboard.ask("POST", "/dashboard/models/star", "add=glm-5.2", headers)).status == 204
+    first, second, *others = rows(await dashboard.get("/dashboard/models"))
+    assert {first, second} == {"deepseek-v4", "glm-5.2"}
+    assert others[0] == "gemini-4-pro"
+    elements = (await dashboard.get("/dashboard/playground")).markup.elements
+    options = [attributes["value"] for tag, attributes in elements if tag == "option"]
+    assert set(options[:2]) == {"deepseek-v4", "glm-5.2"}
+
+    await dashboard.post("/dashboard/models/star", {"remove": "deepseek-v4"})
+    assert bridge.state.admin.favourites == ("glm-5.2",)
+    assert (await dashboard.post("/dashboard/models/star", {"add": "a" * 300})).status == 400
+    assert (await dashboard.post("/dashboard/models/star")).status == 400
+
+
 async def test_what_each_can(dashboard: Dashboard) -> None:
     shown = rows(await dashboard.get("/dashboard/models"))
     assert shown["gemini-4-pro"] == {"chat", "sees"}
@@ -75,8 +93,8 @@ async def test_a_name_leads_to_the_playground(dashboard: Dashboard) -> None:
     hrefs = [attributes.get("href", "") for tag, attributes in page.markup.elements if tag == "a"]
     (odd,) = [href for href in hrefs if "ernie" in href]
     assert parse_qs(urlsplit(odd).query) == {"model": ["ernie-5.5 (preview 0110)"]}
-    chosen = [at for tag, at in (await dashboard.get(odd)).markup.elements if tag == "option" and "selected" in at]
-    assert [attributes["value"] for attributes in chosen] == ["ernie-5.5 (preview 0110)"]
+    fields = [attributes for tag, attributes in (await dashboard.get(odd)).markup.elements if tag == "input"]
+    assert [field["value"] for field in fields if field.get("id") == "model"] == ["ernie-5.5 (preview 0110)"]
 
 
 async def test_without_a_list_it_says_why(arena: Arena, tmp_path: Path) -> None:
