@@ -76,7 +76,7 @@ def configure(
     """
     stream = stream or sys.stderr
     journal = _is_journal(stream, environ)
-    formatter = (JsonFormatter if format == "json" else TextFormatter)(journal=journal, worker=worker)
+    formatter = _formatter(format, stream, journal=journal, worker=worker)
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # not shown, so not looked up
     root = logging.getLogger()
     root.setLevel(level.upper())
@@ -93,6 +93,23 @@ def configure(
     if threaded:  # Python's own messages go to the log
         logging.captureWarnings(capture=True)
         sys.unraisablehook = _log_unraisable
+
+
+def _formatter(
+    format: Literal["text", "json"],  # noqa: A002 - named as in the configuration
+    stream: TextIO,
+    *,
+    journal: bool,
+    worker: int | None,
+) -> logging.Formatter:
+    if format == "json":
+        return JsonFormatter(journal=journal, worker=worker)
+    descriptor = _descriptor(stream)
+    if journal or descriptor is None or not os.isatty(descriptor):
+        return TextFormatter(journal=journal, worker=worker)
+    from bridge.log_terminal import TerminalFormatter  # which imports this module
+
+    return TerminalFormatter(descriptor, worker=worker)
 
 
 def flush() -> None:
@@ -327,9 +344,9 @@ class TextFormatter(logging.Formatter):
         bound = getattr(record, "request_id", "")
         fields = ({"request_id": bound} if bound else {}) | getattr(record, "fields", {})
         values = "".join([f" {name}={_quote(value)}" for name, value in fields.items()])
-        text = _escape(f"{record.levelname:<5} {record.getMessage()}{values}{self._worker}")
+        text = escaped(f"{record.levelname:<5} {record.getMessage()}{values}{self._worker}")
         if trace := _trace(record):
-            text = "\n".join([text, *(f"    {_escape(line)}" for line in trace.split("\n") if line)])
+            text = "\n".join([text, *(f"    {escaped(line)}" for line in trace.split("\n") if line)])
         if not self._journal:
             return _cut(f"{self._time(int(record.created))} {text}", MAX_RECORD_CHARS)
         return "\n".join(_priority(record) + line for line in _cut(text, MAX_RECORD_CHARS).split("\n"))
@@ -356,7 +373,7 @@ def _quote(value: Plain) -> str:
     return '"' + text.replace('"', '\\"') + '"'
 
 
-def _escape(text: str) -> str:
+def escaped(text: str) -> str:
     """Escape control characters, bidi marks, line separators and lone surrogates as Python does."""
     return replaced(text, lambda char: char.encode("unicode_escape").decode())
 

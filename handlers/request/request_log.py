@@ -43,12 +43,17 @@ class RequestLog:
             "api": record.api,
             "key": record.key,
             "model": record.model,
+            "account": record.account,
             "ttft_ms": None if record.ttft is None else round(record.ttft * 1000),
             "ms": round(seconds * 1000),
+            "tokens_in": record.prompt_tokens or None,
+            "tokens_out": record.completion_tokens or None,
+            "message": record.message,
         }
+        broken = status >= 500 or (status < 400 and record.code is not None)
         event(
             _logger,
-            logging.DEBUG if quiet else logging.INFO,
+            logging.DEBUG if quiet else logging.WARNING if broken else logging.INFO,
             f"{request.method} {resource.canonical if resource is not None else '(unknown)'}",
             **{name: value for name, value in fields.items() if value is not None},
         )
