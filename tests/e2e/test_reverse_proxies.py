@@ -135,8 +135,12 @@ class TestStreams:
 
 class TestRequests:
     async def test_twelve_megabytes_pass(self, http: aiohttp.ClientSession, bridge: RunningBridge) -> None:
-        async with await post(http, bridge.chat("hello", padding="x" * 12_000_000), bridge.key) as response:
-            assert response.status == 200
+        """All of them arrive, as the bridge says, which takes only files of this size."""
+        body = bridge.chat("x" * 12_000_000)
+        async with await post(http, body, bridge.key) as response:
+            assert response.status == 400
+            message = (await response.json())["error"]["message"]
+        assert f"{len(json.dumps(body)):,}".replace(",", "") in message
 
     async def test_what_is_too_large_is_refused_in_our_words(
         self, http: aiohttp.ClientSession, bridge: RunningBridge
