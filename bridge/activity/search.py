@@ -24,9 +24,10 @@ PAGE_SIZE: Final = 50
 _PIECE_ROWS: Final = 4000
 #: How many searches for words are remembered, so that a page that refreshes itself reads only what is new.
 _REMEMBERED: Final = 8
-#: Outcomes that stand for several words: what failed, and what the bridge itself refused.
+#: Outcomes that stand for several words: what failed, what the bridge itself refused, and both.
 FAILED: Final = "failed"
 REFUSED: Final = "refused"
+ERRORS: Final = "errors"
 
 _ENDED_WELL: Final = (Reason.OK.value, Reason.CLIENT_GONE.value)
 
@@ -36,7 +37,8 @@ class Query:
     """What is looked for; what is empty does not matter.
 
     `words` must all be in the request's id, models, key, client, code or message, in any case. `outcome` is a word of
-    diagnosis, marked as in the statistics if the bridge itself refused, or FAILED or REFUSED. Times are unix seconds.
+    diagnosis, marked as in the statistics if the bridge itself refused, or FAILED, REFUSED or ERRORS. Times are unix
+    seconds.
     """
 
     words: tuple[str, ...] = ()
@@ -68,6 +70,8 @@ class Found(NamedTuple):
 
 def has_outcome(ending: str, outcome: str) -> bool:
     """Whether a request that ended so is one of those that an outcome means."""
+    if outcome == ERRORS:
+        return ending not in _ENDED_WELL
     if outcome == REFUSED:
         return ending.endswith(HERE)
     if outcome == FAILED:

@@ -24,6 +24,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "chat": ("handlers.commands.chat", "Chat in the terminal through a running bridge."),
     "keys": ("handlers.commands.keys", "API keys, with which callers authenticate to the bridge."),
     "accounts": ("handlers.commands.accounts", "LMArena accounts, with which the bridge logs in at the site."),
+    "activity": ("handlers.commands.activity", "Show the requests that have ended."),
     "models": ("handlers.commands.models", "Show the models as a table."),
     "password": ("handlers.commands.password", "Set the dashboard's password."),
     "completion": ("handlers.commands.completion", "Print the script with which a shell completes commands."),

@@ -1,0 +1,63 @@
+"""What is told of a kept request besides its fields: how it continued a conversation, and a report for others."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+import bridge
+from bridge.activity.entry import Entry
+from bridge.diagnosis import ADVICE, Advice
+from upstream.protocol.errors import Reason
+
+#: What `why=` means in `x-bridge-conversation`.
+WHY: Final[Mapping[str, str]] = {
+    "known": "the history is that of an evaluation, which the last message was sent to",
+    "repeated": "the same request came once more, and the site answered its turn again",
+    "first": "there was no earlier answer in the request",
+    "unknown": "no evaluation had this history: it was edited, or the bridge was restarted, or it is too long ago",
+    "busy": "the evaluation was answering another request",
+    "account": "the evaluation's account was gone, expired or resting",
+    "shape": "something else followed the last answer than one plain message, or the results of its calls",
+    "tools": "the history was known, with other tools, or another form of the answer",
+    "gone": "the site no longer had the evaluation",
+    "uncertain": "an earlier attempt may have reached the evaluation",
+    "battle": "the evaluation demanded a battle, which only a human can settle",
+    "follow_ups": "this account was not given follow-ups",
+    "apart": "pictures are drawn in evaluations of their own",
+}
+
+_CONVERSATION: Final = re.compile(r"([a-z-]+); why=([a-z_]+)")
+
+
+def conversation_of(entry: Entry) -> tuple[str, str]:
+    """How a request continued a conversation, and why so; both '' where that is not known."""
+    found = _CONVERSATION.fullmatch(entry.conversation)
+    return (found[1], WHY.get(found[2], found[2])) if found else ("", "")
+
+
+def advice_for(entry: Entry) -> Advice:
+    """Why a request ended so, and what to do now."""
+    return next((advice for reason, advice in ADVICE.items() if reason == entry.word), ADVICE[Reason.UPSTREAM_ERROR])
+
+
+def bug_report(entry: Entry) -> str:
+    """What may be shown to others: JSON without names of keys and accounts, addresses, prompts or evaluations."""
+    accounts = list(dict.fromkeys(attempt.account for attempt in entry.attempts))
+    names = {name: f"account {number}" for number, name in enumerate(accounts, 1)}
+    plain: dict[str, Any] = orjson.loads(entry.to_line())
+    for private in ("key", "account", "evaluation", "prompt"):
+        plain.pop(private, None)
+    for attempt in plain.get("attempts", ()):
+        attempt[0] = names.get(attempt[0], "account")
+    for name in (*sorted(accounts, key=len, reverse=True), entry.key):
+        if name and "message" in plain:
+            plain["message"] = plain["message"].replace(name, names.get(name, "(key)"))
+    plain["bridge"] = bridge.__version__
+    plain["python"] = platform.python_version()
+    plain["system"] = platform.system()
+    return orjson.dumps(plain, option=orjson.OPT_INDENT_2).decode()
