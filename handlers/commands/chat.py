@@ -56,7 +56,7 @@ def chat(model: str | None, key: str | None, url: str | None, text: tuple[str, .
     words = " ".join(text) or read_all(_MAX_QUESTION_BYTES).decode(errors="replace")
     if not words.strip():
         raise click.UsageError("there is no text to send")
-    asked = bridge.answer(model or bridge.models()[0].name, [{"role": "user", "content": words}])
+    asked = bridge.answer(model or _chosen(bridge.models(), None).name, [{"role": "user", "content": words}])
     if sys.stdout.isatty():
         from handlers.commands.chat_screen import Screen
 
@@ -70,6 +70,8 @@ def chat(model: str | None, key: str | None, url: str | None, text: tuple[str, .
 def _chosen(listed: Sequence[ListedModel], name: str | None) -> ListedModel:
     """The model that was named, which may be one that is not listed, such as an alias; else the first."""
     if name is None:
+        if not listed:
+            raise click.ClickException("the bridge lists no model for this key: name one with --model")
         return listed[0]
     return next((model for model in listed if model.name == name), ListedModel(name, draws=False))
 

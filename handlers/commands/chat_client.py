@@ -50,15 +50,12 @@ class Bridge:
     key: str = field(repr=False)
 
     def models(self) -> Sequence[ListedModel]:
-        """The models that the key may use, in the bridge's order. Raises ClickException also if there is none."""
+        """The models that the key may use, in the bridge's order."""
         with closing(self.connect()) as connection:
             response = self.ask(connection, "GET", "/models")
             with self.reporting_errors():
                 listed = read_object(self.read(response)).get("data")
-        found = [] if not isinstance(listed, list) else [model for each in listed if (model := _model(each))]
-        if not found:
-            raise click.ClickException("the bridge lists no model for this key: name one with --model")
-        return found
+        return [model for each in listed if (model := _model(each))] if isinstance(listed, list) else []
 
     def answer(self, model: str, messages: Sequence[Message]) -> AnswerStream:
         """An answer that is not asked for until its deltas are."""

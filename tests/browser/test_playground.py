@@ -84,12 +84,16 @@ async def test_a_picture_goes_along(page: Page, arena: Arena) -> None:
 
 
 async def test_an_image_model_s_picture_is_shown(page: Page, bridge: RunningBridge, arena: Arena) -> None:
+    await page.set_viewport_size({"width": 390, "height": 520})
     await page.goto(f"{PAGES['playground']}?model={bridge.model(output='image')}")
     await expect(page.get_by_text("Add a picture")).to_be_hidden()
     await say(page, "a heron at dusk")
     picture = page.get_by_role("img", name="A picture by the model")
     await expect(picture).to_be_visible()
     assert await picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
+    await expect(
+        page.get_by_text(re.compile(r" · \d+\.\d s$"))
+    ).to_be_in_viewport()  # below the picture, once that has loaded
 
     await choose(page, bridge.model())
     await say(page, "/echo what now?")

@@ -30,6 +30,13 @@ async def test_keys_and_accounts(browser: Browser, bridge: RunningBridge, arena:
         await row.get_by_role("button", name="Yes, revoke").click()
         await expect(row).to_have_count(0)
 
+        assert await page.get_by_label("Only these models").first.get_attribute("list") == "models"
+        assert await page.locator("#models option").count() > 20
+
+        await page.goto(PAGES["models"])
+        await page.get_by_role("button", name="Favourite glm-5.2").click()
+        await expect(page.locator("#list tr").first).to_contain_text("glm-5.2")
+
         await page.get_by_role("link", name="Accounts").click()
         await page.get_by_label("What you copied").fill(arena.sign_in("office@example.org").cookie_value)
         await page.get_by_role("button", name="Add or renew").click()

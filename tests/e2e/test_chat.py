@@ -149,6 +149,19 @@ async def test_a_drawn_picture_is_saved(chat: Terminal, bridge: RunningBridge, t
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
+async def test_one_answer_on_a_terminal(bridge: RunningBridge, arena: Arena) -> None:
+    environment = {"OPENAI_API_KEY": bridge.key, "OPENAI_BASE_URL": bridge.origin}
+    async with terminal(["chat", "/say", "a **heron**"], environment) as chat:
+        await chat.sees("tokens · new")
+        assert "a heron\n" in chat.text
+        assert await chat.ends() == 0
+    arena.faults.arm("rejected", message="Not today")
+    async with terminal(["chat", "hello"], environment) as chat:
+        await chat.sees("Error: ")
+        assert "Not today" in chat.text
+        assert await chat.ends() == 1
+
+
 async def test_an_error_is_told_and_the_message_given_back(chat: Terminal, arena: Arena) -> None:
     arena.faults.arm("rejected", message="Not today")
     chat.type("hello there" + ENTER)
