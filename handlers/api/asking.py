@@ -132,30 +132,32 @@ async def read_with(
     """
     server, images, owner, heavy = config.server, config.images, request[KEY].id, request.app[HEAVY]
     body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout)
-    size = len(body)
-    taken: Taken = {}
-    if size > SMALL_BYTES:  # a broken one is parsed twice, and looked through
-        mark, longest = request.app[RANDOM](16).hex(), config.upstream.max_prompt_chars
-        fields, taken = await heavy.run(owner, read_without_data_urls, body, mark, longest_prompt=longest)
+    mark = request.app[RANDOM](16).hex() if len(body) > SMALL_BYTES else ""
+
+    def parse(body: bytes) -> tuple[Fields, Taken]:
+        if not mark:
+            return read_object(body), {}
+        return read_without_data_urls(body, mark, longest_prompt=config.upstream.max_prompt_chars)
+
+    def judge(fields: Fields, taken: Taken) -> tuple[Read, Linked[Read]]:
+        linked: tuple[str, ...] = ()
+        if images.fetch_urls:
+            linked = tuple(dict.fromkeys(islice(links(fields, owner), images.max_per_request)))
+        reading = Linked(lambda files: read(fields, files, owner), linked, taken, config)
+        return reading.judged(), reading
+
+    stored = request.app[SHARED_RESPONSES] if remembered is not None else None
+    if len(body) > THREAD_BYTES and stored is None:  # in one go: a parsed body that waits takes 20 times as much memory
+        judged, reading = await heavy.run(owner, lambda body: judge(*parse(body)), body)
     else:
-        fields = read_object(body)
-    del body  # what is still needed of it is held by `taken`
-    if remembered is not None:
-        if (stored := request.app[SHARED_RESPONSES]) is not None:
-            await stored.fetch(owner, remembered.remembered_ids(fields))
-        size += remembered.remembered_bytes(fields, owner)
-    large = size > THREAD_BYTES
-
-    def find_links() -> tuple[str, ...]:
-        return tuple(dict.fromkeys(islice(links(fields, owner), images.max_per_request)))
-
-    linked: tuple[str, ...] = ()
-    if images.fetch_urls:
-        linked = await heavy.run(owner, find_links) if large else find_links()
-    reading = Linked(lambda files: read(fields, files, owner), linked, taken, config)
-    # Decoding and hashing pictures takes as long as parsing.
-    judged = await heavy.run(owner, reading.judged) if large else reading.judged()
-    return judged, partial(reading.fetched, request.app[FETCHER], heavy, owner) if linked else None
+        fields, taken = await heavy.run(owner, parse, body) if len(body) > THREAD_BYTES else parse(body)
+        size = len(body)
+        if remembered is not None:
+            if stored is not None:
+                await stored.fetch(owner, remembered.remembered_ids(fields))
+            size += remembered.remembered_bytes(fields, owner)
+        judged, reading = await heavy.run(owner, judge, fields, taken) if size > THREAD_BYTES else judge(fields, taken)
+    return judged, partial(reading.fetched, request.app[FETCHER], heavy, owner) if reading.links else None
 
 
 async def _stream(
