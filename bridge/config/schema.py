@@ -24,12 +24,12 @@ from bridge.config.values import (
     LINE,
     NAMES,
     NETWORKS,
-    NOTHING_YET,
     ORIGIN,
     ORIGINS,
     PASSWORD,
     PATH,
     PROXY,
+    REDIS,
     TLS_CERT,
     TLS_KEY,
     Aliases,
@@ -192,7 +192,7 @@ class LogSection(Section):
 class RedisSection(Section):
     """Redis or Valkey, through which several daemons share their state."""
 
-    url: Secret = key("", NOTHING_YET, "Redis or Valkey with the state of all daemons that name it; empty uses files.")
+    url: Secret = key("", REDIS, "Redis or Valkey with the state of all daemons that name it; empty uses files.")
     password: Secret = key("", PASSWORD, "Password of Redis, where the URL has none.")
     prefix: str = key("lmab:", KEY_PREFIX, "What the names of all keys in Redis begin with.")
     timeout: float = key(1, duration(60), "Seconds Redis may take to answer until the daemon goes on alone.")

@@ -214,6 +214,5 @@ PROXY: Final = ValueType(
     secret=True,
 )
 REDIS: Final = ValueType(FORMS, _read_redis, secret=True)
-NOTHING_YET: Final = _secret("", "only empty, since Redis has no effect yet")
 PASSWORD: Final = _secret("(?s:.*)", "a password, or empty")
 KEY_PREFIX: Final = ValueType("1 to 64 printable ASCII characters without spaces", _matching("[!-~]{1,64}"))

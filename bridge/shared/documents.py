@@ -311,4 +311,4 @@ class SharedDocument(Generic[T]):
             raise StateError(f"{self.where} {error}; {_UNTOUCHED}") from error
 
 
-_UNTOUCHED: Final = "it was left untouched: delete it, or `lmarena-bridge state import` a copy"
+_UNTOUCHED: Final = "it was left untouched: repair it, or delete it, and a daemon that knows it writes it again"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -75,6 +75,21 @@ class Sharing:
         """Why the shared state is not as it should be, a clause; '' where it is."""
         available = self.link.availability
         return "" if available.phase is Phase.UP else f"Redis at {self.link.address} cannot be used: {available.why}"
+
+    async def forget(self, names: Iterable[str]) -> None:
+        """Delete these documents, the statistics and all conversations, here and in Redis. Raises StateError."""
+        names = tuple(names)
+        for name in (*names, "statistics"):
+            (self.copies.path / f"{name}.json").unlink(missing_ok=True)
+        keys = [self.link.key("doc", name) for name in names]
+        await self.link.call(("DEL", *keys, self.link.key("stats"), self.link.key("stats", "shares")))
+        cursor: bytes | int = 0
+        while True:
+            cursor, found = await self.link.call(("SCAN", cursor, "MATCH", f"{self.link.key('conv')}:*", "COUNT", 1000))
+            if found:
+                await self.link.call(("UNLINK", *found))
+            if cursor == b"0":
+                return
 
     def limits(self, limiter: Limiter) -> RedisLimits:
         """The limits of all processes, of which `limiter` keeps this one's."""

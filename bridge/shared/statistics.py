@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from bridge.shared.link import Link
 from bridge.shared.script import Script, Word
-from bridge.state.documents import StateError, StateFolder
+from bridge.state.documents import StateError, StateFolder, StateUnavailable
 from bridge.state.forms import DocumentForm
 from bridge.statistics.counts import LAST_ANSWERS
 from bridge.statistics.file import FLUSH_SECONDS
@@ -129,6 +129,15 @@ class SharedStats:
             self._shares.append(Share(self._number, tuple(found)))
             self._before = now
         return bool(found)
+
+    async def take_in(self, stats: Stats) -> None:
+        """Add all that these statistics have: for a command. Raises StateError where Redis does not take it."""
+        self.stats = stats
+        stats.revision += 1
+        self._impatience = PATIENCE  # no daemon runs
+        await self.flush()
+        if self._next() is not None:
+            raise StateUnavailable("Redis has not taken the statistics")
 
     async def finish(self) -> None:
         """Send the last share, and copy the statistics; what Redis does not take is lost."""

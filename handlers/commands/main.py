@@ -26,6 +26,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "accounts": ("handlers.commands.accounts", "LMArena accounts, with which the bridge logs in at the site."),
     "activity": ("handlers.commands.activity", "Show the requests that have ended."),
     "models": ("handlers.commands.models", "Show the models as a table."),
+    "state": ("handlers.commands.state", "Move the state between files and Redis, while no daemon runs."),
     "password": ("handlers.commands.password", "Set the dashboard's password."),
     "completion": ("handlers.commands.completion", "Print the script with which a shell completes commands."),
 }

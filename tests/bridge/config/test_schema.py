@@ -17,6 +17,7 @@ from bridge.config.file import load
 from bridge.config.problems import ConfigError, Problem
 from bridge.config.schema import KEYS, Config
 from bridge.config.values import Secret
+from bridge.shared.address import FORMS
 
 SHIPPED = Path(__file__).parents[3] / "bridge.toml"
 SETTING = re.compile(r"^# (?P<comment>.*)\n# (?P<line>(?P<key>\w+) = .*?)  # (?P<allowed>.*)$", re.MULTILINE)
@@ -401,8 +402,8 @@ WRONG = {
         "2: upstream.cf_clearance: found a secret (not shown); allowed: a cookie's value, without its name, or empty",
     ),
     "Redis": (
-        "[redis]\nurl = 'redis://:canary@localhost'",
-        "2: redis.url: found a secret (not shown); allowed: only empty, since Redis has no effect yet",
+        "[redis]\nurl = 'redis://:canary@localhost/name'",
+        f"2: redis.url: found a secret (not shown); allowed: {FORMS}",
     ),
     "workers without Redis": (
         "[server]\nworkers = 2",
