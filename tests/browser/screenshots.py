@@ -43,10 +43,11 @@ PHONE: Final = {
 HEIGHTS: Final = {"login": 560, "overview": 1240, "keys": 960, "accounts": 1000}
 
 ANSWERS: Final = {
-    "Which bird stands in the shallows, and waits?": "A heron. It can stand there for the better part of an hour"
+    "Which bird stands in the shallows, and waits?": "A **heron**. It can stand there for the better part of an hour"
     " without moving anything but its eyes.",
-    "What for?": "For a fish that takes its legs for reeds.\n\nThen it is very quick: the neck unfolds in a few"
-    " hundredths of a second, and the heron stands as before.",
+    "How fast is it, in Python?": "The neck unfolds in *a few hundredths of a second*:\n\n"
+    "```python\ndef strike(fish: Fish) -> bool:\n    # it takes the heron's legs for reeds\n"
+    "    return fish.seconds_to_react > 0.04\n```\n\nThen the heron stands as before.",
 }
 
 DAY: Final = 86400
@@ -102,7 +103,9 @@ async def _take_pages(page: Page, scheme: str) -> None:
         await page.goto(address)
         if name == "playground":
             await _chat(page)
-        await _take(page, name, scheme)
+            await page.screenshot(path=FOLDER / f"{name}-{scheme}.png")  # one screen: the form stays at its bottom
+        else:
+            await _take(page, name, scheme)
 
 
 async def _take(page: Page, name: str, scheme: str) -> None:

@@ -19,7 +19,7 @@ export class TurnView {
     const edit = makeButton("Edit", "Edit the question", () => actions.edit(this));
     edit.classList.add("only-last");
     this.#answers = make("div", { className: "answers" });
-    this.element = make("div", { className: "turn" });
+    this.element = make("div", { className: "exchange" });
     this.element.append(question, edit, this.#answers);
   }
 
