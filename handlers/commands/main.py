@@ -25,7 +25,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "keys": ("handlers.commands.keys", "API keys, with which callers authenticate to the bridge."),
     "accounts": ("handlers.commands.accounts", "LMArena accounts, with which the bridge logs in at the site."),
     "activity": ("handlers.commands.activity", "Show the requests that have ended."),
-    "models": ("handlers.commands.models", "Show the models as a table."),
+    "models": ("handlers.commands.models", "Show the models as a table, the dashboard's favourites first."),
     "state": ("handlers.commands.state", "Move the state between files and Redis, while no daemon runs."),
     "password": ("handlers.commands.password", "Set the dashboard's password."),
     "completion": ("handlers.commands.completion", "Print the script with which a shell completes commands."),
