@@ -23,8 +23,8 @@ FAILURES_TO_OPEN: Final = 5
 FIRST_PAUSE_SECONDS: Final = 5.0
 LONGEST_PAUSE_SECONDS: Final = 60.0
 
-_OUTAGES = (Unreachable, ServerFailed, Unavailable)
-_WALLS = (Challenge, Blocked, RecaptchaDemanded)
+OUTAGES = (Unreachable, ServerFailed, Unavailable)
+WALLS = (Challenge, Blocked, RecaptchaDemanded)
 
 
 class Gate:
@@ -36,6 +36,8 @@ class Gate:
         self._pause = FIRST_PAUSE_SECONDS
         self._open_until: float | None = None
         self._probing = False
+        #: Is called when a wall or the circuit has changed here, where others are to know.
+        self.on_change: Callable[[], None] | None = None
         #: The outage that opened the circuit, and the wall that stands before the site; None if there is none.
         self.outage: UpstreamError | None = None
         self.wall: UpstreamError | None = None
@@ -59,11 +61,26 @@ class Gate:
 
     def reset(self) -> None:
         """Upstream answers: close the circuit and forget the wall."""
+        changed = self.wall is not None or self.outage is not None
         self._failures = 0
         self._pause = FIRST_PAUSE_SECONDS
         self._open_until = None
         self.outage = None
         self.wall = None
+        if changed and self.on_change is not None:
+            self.on_change()
+
+    @property
+    def open_for(self) -> float:
+        """Seconds until the circuit lets a request through as a probe; 0 where it is closed."""
+        return 0.0 if self._open_until is None else max(0.0, self._open_until - self._clock())
+
+    def adopt(self, wall: UpstreamError | None, outage: UpstreamError | None, open_for: float) -> None:
+        """Take over what another process has learned; `open_for` is in seconds."""
+        self.wall, self.outage = wall, outage
+        self._open_until = self._clock() + open_for if outage is not None else None
+        if wall is None and outage is None:
+            self._failures, self._pause = 0, FIRST_PAUSE_SECONDS
 
     def _admit(self) -> bool:
         """Admit a request; return whether it is a probe."""
@@ -84,14 +101,18 @@ class Gate:
         return True
 
     def _learn(self, error: UpstreamError) -> None:
-        if isinstance(error, _WALLS):
+        if isinstance(error, WALLS):
             self.wall = _copy(error)
-        elif isinstance(error, _OUTAGES):
+            if self.on_change is not None:
+                self.on_change()
+        elif isinstance(error, OUTAGES):
             self._failures += 1
             if self._failures >= FAILURES_TO_OPEN:
                 self._open_until = self._clock() + self._pause
                 self._pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2)
                 self.outage = _copy(error)
+                if self.on_change is not None:
+                    self.on_change()
         elif error.status is not None:
             self.reset()  # any other status still shows that upstream is up
 

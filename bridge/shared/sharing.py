@@ -15,6 +15,7 @@ from bridge.shared.address import RedisAddress
 from bridge.shared.availability import Phase
 from bridge.shared.conversations import RedisConversations
 from bridge.shared.documents import SharedDocuments
+from bridge.shared.gate import RedisGate
 from bridge.shared.limits import RedisLimits
 from bridge.shared.link import Link, LinkSettings, instance_name
 from bridge.shared.logins import RedisLogins
@@ -24,6 +25,7 @@ from bridge.shared.statistics import SharedStats
 from bridge.shared.waiting_cookies import WaitingCookies
 from bridge.state.documents import StateFolder, StateUnavailable
 from bridge.state.state import State
+from upstream.gate import Gate
 
 #: How long a setup code holds, in seconds.
 _SETUP_SECONDS: Final = 86_400
@@ -90,6 +92,10 @@ class Sharing:
                 await self.link.call(("UNLINK", *found))
             if cursor == b"0":
                 return
+
+    def gate(self, gate: Gate) -> RedisGate:
+        """Walls and the circuit before the site, which `gate` keeps in this process."""
+        return RedisGate(self.link, gate)
 
     def limits(self, limiter: Limiter) -> RedisLimits:
         """The limits of all processes, of which `limiter` keeps this one's."""

@@ -113,6 +113,8 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
     app[STATS] = StatsFile(folder, time.time) if sharing is None else sharing.stats
     app[ENDED] = ActivityStore(folder, time.time, lambda: _keep(settings.config), entry_of)
     app[GATE] = Gate(time.monotonic)
+    if sharing is not None:
+        sharing.gate(app[GATE])
     app[DRIFT] = Drift(_warn_of_unknown)
     app[LIMITER] = Limiter(time.monotonic)
     app[SHARED_LIMITS] = None if sharing is None else sharing.limits(app[LIMITER])

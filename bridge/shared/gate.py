@@ -1,0 +1,74 @@
+"""Walls and the circuit before the site, known to all processes: what one learns, it tells the others at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import orjson
+
+from bridge.shared.link import Link
+from upstream.gate import OUTAGES, WALLS, Gate
+from upstream.protocol.errors import UpstreamError
+
+#: The topic of these news: which process tells, and what.
+TOPIC: Final = "gate"
+#: How long a process that starts is told of a wall, in seconds; it ends when a probe gets through.
+KEPT_SECONDS: Final = 3600
+
+
+class RedisGate:
+    """Tells others what `gate` learns, and `gate` what they have learned."""
+
+    def __init__(self, link: Link, gate: Gate) -> None:
+        self._link = link
+        self._gate = gate
+        gate.on_change = self._tell
+        link.on_news(TOPIC, self._told)
+        link.on_back(self._catch_up)
+
+    def _tell(self) -> None:
+        gate = self._gate
+        value = {"wall": _plain(gate.wall), "outage": _plain(gate.outage), "open_for": gate.open_for}
+        text = orjson.dumps(value).decode()
+        name = self._link.settings.instance
+        self._link.post(
+            ("SET", self._link.key("gate"), text, "EX", KEPT_SECONDS), self._link.news(TOPIC, f"{name} {text}")
+        )
+
+    def _told(self, news: str) -> None:
+        name, _, text = news.partition(" ")
+        if name and name != self._link.settings.instance:
+            self._adopt(text)
+
+    async def _catch_up(self) -> None:
+        """Learn what others know. Raises StateUnavailable."""
+        if self._gate.wall is None and self._gate.outage is None:
+            text = await self._link.call(("GET", self._link.key("gate")))
+            if isinstance(text, bytes):
+                self._adopt(text.decode("utf-8", "replace"))
+
+    def _adopt(self, text: str) -> None:
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError:  # not the bridge's
+            return
+        match value:
+            case {"wall": wall, "outage": outage, "open_for": int() | float() as open_for}:
+                self._gate.adopt(_error(wall, WALLS), _error(outage, OUTAGES), float(open_for))
+
+
+def _plain(error: UpstreamError | None) -> object:
+    if error is None:
+        return None
+    return {"kind": type(error).__name__, "message": error.message, "status": error.status, "detail": error.detail}
+
+
+def _error(value: object, kinds: Iterable[type[UpstreamError]]) -> UpstreamError | None:
+    match value:
+        case {"kind": kind, "message": str(message), "status": status, "detail": str(detail)} if isinstance(
+            status, int | None
+        ):
+            found = next((each for each in kinds if each.__name__ == kind), None)
+            return None if found is None else found(message, status=status, detail=detail)
+    return None

@@ -1,0 +1,69 @@
+"""A wall or an outage that one process meets is known to the others at once, and so is its end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from manual_clock import Clock
+from places import Redis, shared_redis
+from redis_server import eventually
+
+from bridge.shared.gate import RedisGate
+from upstream.gate import FAILURES_TO_OPEN, Gate
+from upstream.protocol.errors import Challenge, CircuitOpen, Unreachable, UpstreamError
+
+
+@pytest.fixture
+async def redis(tmp_path: Path) -> AsyncIterator[Redis]:
+    async with shared_redis(tmp_path) as redis:
+        yield redis
+
+
+async def gate(redis: Redis) -> tuple[Gate, Clock]:
+    process, clock = await redis.process(), Clock()
+    found = Gate(clock)
+    await RedisGate(process.link, found)._catch_up()
+    await process.link.call(process.link.news("nothing"))
+    return found, clock
+
+
+def fail(gate: Gate, error: UpstreamError) -> None:
+    with pytest.raises(type(error)), gate.request():
+        raise error
+
+
+async def test_a_wall_is_known_to_all_until_one_gets_through(redis: Redis) -> None:
+    (one, _), (two, _) = await gate(redis), await gate(redis)
+    fail(one, Challenge("the site shows its challenge page", status=403))
+    await eventually(lambda: isinstance(two.wall, Challenge), within=1)
+    assert two.wall is not None
+    assert (two.wall.message, two.wall.status) == ("the site shows its challenge page", 403)
+    late, _ = await gate(redis)
+    assert isinstance(late.wall, Challenge)
+    with two.request():
+        pass
+    await eventually(lambda: one.wall is None and late.wall is None, within=1)
+
+
+async def test_an_open_circuit_is_open_for_all_and_as_long(redis: Redis) -> None:
+    (one, _), (two, clock) = await gate(redis), await gate(redis)
+    for _ in range(FAILURES_TO_OPEN):
+        fail(one, Unreachable("no connection"))
+    await eventually(lambda: two.outage is not None, within=1)
+    with pytest.raises(CircuitOpen):
+        two.request()
+    clock.now += one.open_for + 0.1
+    with two.request():
+        pass
+    await eventually(lambda: one.outage is None, within=1)
+
+
+async def test_what_is_not_the_bridge_s_changes_nothing(redis: Redis) -> None:
+    one, _ = await gate(redis)
+    for text in ("x", "[]", '{"wall": {"kind": "Exception"}, "outage": 1, "open_for": 0}'):
+        await redis.server.call("PUBLISH", "test:news", f"gate other {text}")
+    await redis.server.call("SET", "test:gate", "{")
+    two, _ = await gate(redis)
+    assert one.wall is two.wall is one.outage is two.outage is None
