@@ -181,7 +181,10 @@ async def test_one_reads_back_while_an_answer_comes(page: Page, arena: Arena) ->
         *(step for event in go_on for step in (Line("a0", "a line\n\n" * 60), Until(event))),
         Line("ad", {}),
     ]
-    at_end = "() => document.scrollingElement.scrollHeight - innerHeight - scrollY"
+    at_end = """() => new Promise((done) => {  // in the frame after the next: the page follows what has grown in one
+      const measure = () => done(document.scrollingElement.scrollHeight - innerHeight - scrollY);
+      requestAnimationFrame(() => requestAnimationFrame(measure));
+    })"""
     newest = page.get_by_role("button", name="↓ newest")
     await page.goto(PAGES["playground"])
     await say(page, "hello")
