@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from upstream.accounts import Account
 from upstream.actions import GENERATE_UPLOAD_URL, GET_SIGNED_URL, ServerActions
@@ -54,14 +54,34 @@ async def uploading(
     clock: Callable[[], float],
     monotonic: Callable[[], float] | None = None,
     on_upload: Callable[[bool], None] = lambda _: None,
+    known: KnownUploads | None = None,
 ) -> AsyncIterator[Uploads]:
     """Own the connections to the storage, closed on exit.
 
     `clock` gives unix time in seconds by the site's clock, `monotonic` is a monotonic clock; without it, `clock` must
-    never be set. `on_upload` is called for each file with whether its upload succeeded.
+    never be set. `on_upload` is called for each file with whether its upload succeeded. `known` has the uploads of
+    other processes too.
     """
     async with storage(client.settings, connections=MAX_AT_ONCE) as store:
-        yield Uploads(client, store, clock, monotonic or clock, on_upload)
+        yield Uploads(client, store, clock, monotonic or clock, on_upload, known)
+
+
+class KnownUpload(NamedTuple):
+    """An uploaded file: its key in the storage, and a signed URL, valid until a unix time by the site's clock."""
+
+    key: str
+    url: str
+    until: float
+
+
+class KnownUploads(Protocol):
+    """Uploads that several processes know."""
+
+    async def find(self, user_id: str, digest: str) -> KnownUpload | None:
+        """The upload of a file by an account; None if it is not known."""
+
+    def keep(self, user_id: str, digest: str, upload: KnownUpload) -> None:
+        """An account has uploaded a file, or its URL was signed again."""
 
 
 @dataclass(slots=True)
@@ -92,6 +112,7 @@ class Uploads:
         clock: Callable[[], float],
         monotonic: Callable[[], float],
         on_upload: Callable[[bool], None],
+        known: KnownUploads | None = None,
     ) -> None:
         self._retries = IdempotentRetries()
         self._actions = ServerActions(client, self._retries)
@@ -99,6 +120,7 @@ class Uploads:
         self._clock = clock
         self._monotonic = monotonic
         self._on_upload = on_upload
+        self._known = known
         self._uploads: OrderedDict[tuple[str, str], _Upload] = OrderedDict()
         self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
 
@@ -145,6 +167,8 @@ class Uploads:
             # Two requests with the same file take turns: the second finds it uploaded. If the first fails or is
             # cancelled, the second uploads it.
             async with asyncio.timeout(batch.timeout), upload.lock:
+                if self._known is not None and not upload.key:
+                    await self._learn(self._known, upload, batch.user_id, file.digest)
                 if upload.until <= self._monotonic() + MIN_VALIDITY_SECONDS:
                     async with self._at_once:
                         await self._renew(upload, file, batch)
@@ -153,6 +177,12 @@ class Uploads:
             raise UploadFailed(f"The {file.kind} was not uploaded within {batch.timeout:g} s.") from error
         except NotThere as error:
             raise UploadFailed("LMArena has changed: its upload actions are missing (404).") from error
+
+    async def _learn(self, known: KnownUploads, upload: _Upload, user_id: str, digest: str) -> None:
+        """Take over what another process has uploaded."""
+        if (found := await known.find(user_id, digest)) is not None:
+            upload.key, upload.url = found.key, found.url
+            upload.until = self._monotonic() + found.until - self._clock()
 
     def _remembered(self, place: tuple[str, str]) -> _Upload:
         upload = self._uploads.setdefault(place, _Upload())
@@ -172,7 +202,10 @@ class Uploads:
             url = await self._sign(upload.key, batch)
         if url is None:
             raise UploadFailed(f"LMArena did not sign the uploaded {file.kind}.")
-        upload.url, upload.until = url, self._monotonic() + (signed_until(url) or 0.0) - self._clock()
+        until = signed_until(url) or 0.0
+        upload.url, upload.until = url, self._monotonic() + until - self._clock()
+        if self._known is not None:
+            self._known.keep(batch.user_id, file.digest, KnownUpload(upload.key, url, until))
 
     async def _upload(self, file: File, batch: _Batch) -> str:
         """Upload a file; return its storage key. An upload URL that has expired is replaced once."""

@@ -22,6 +22,7 @@ from bridge.shared.logins import RedisLogins
 from bridge.shared.renewal_turns import RedisTurns
 from bridge.shared.responses import RedisResponses
 from bridge.shared.statistics import SharedStats
+from bridge.shared.uploads import RedisUploads
 from bridge.shared.waiting_cookies import WaitingCookies
 from bridge.state.documents import StateFolder, StateUnavailable
 from bridge.state.state import State
@@ -43,6 +44,7 @@ class Sharing:
         self.copies = StateFolder(folder.path / "shared")
         self.documents = SharedDocuments(self.link, self.copies)
         self.conversations = RedisConversations(self.link)
+        self.uploads = RedisUploads(self.link)
         self.stats = SharedStats(self.link, self.copies, time.time)
         self.waiting_cookies = WaitingCookies(self.copies)
 

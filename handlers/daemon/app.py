@@ -161,7 +161,11 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
                 arena, pool, settings.current, app[STATE].flush, None if sharing is None else sharing.turns(app[STATE])
             ) as renewals,
             uploading(
-                arena, clock=arena.clock, monotonic=time.monotonic, on_upload=app[STATS].stats.record_upload
+                arena,
+                clock=arena.clock,
+                monotonic=time.monotonic,
+                on_upload=app[STATS].stats.record_upload,
+                known=None if sharing is None else sharing.uploads,
             ) as uploads,
             fetching(connect_timeout=FETCH_SECONDS, proxies=arena.settings.proxies) as fetcher,
         ):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pictures import png, user_with
 from redis_server import eventually
 from running import RunningBridge, api_key
 from several_bridges import TIMEOUT, SeveralBridges, several_bridges
@@ -92,6 +93,21 @@ async def test_a_key_s_concurrent_requests_are_counted_for_all(several: SeveralB
         bridge = several[number % 2]
         async with await bridge.post(bridge.chat("hi"), headers=headers) as response:
             assert response.status == 200
+
+
+async def test_a_picture_is_uploaded_once_for_all(several: SeveralBridges) -> None:
+    arena = several[0].arena
+    name = next(
+        model.public_name
+        for model in arena.models
+        if model.organization and "image" in model.inputs and set(model.outputs) == {"text"}
+    )
+    for number in (0, 1, 0):
+        bridge = several[number]
+        body = {"model": name, "messages": [user_with(f"turn {number}", png())]}
+        async with await bridge.post(body) as response:
+            assert response.status == 200, await response.text()
+    assert [call.method for call in arena.storage.calls].count("PUT") == 1
 
 
 async def respond(bridge: RunningBridge, text: str, previous: str | None = None) -> tuple[int, dict[str, Any]]:

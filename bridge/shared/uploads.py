@@ -1,0 +1,40 @@
+"""Which files LMArena's storage has of which account, so that no process uploads one that another has."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import orjson
+
+from bridge.shared.link import Link
+from bridge.state.documents import StateUnavailable
+from upstream.uploads import KnownUpload
+
+
+class RedisUploads:
+    """Uploads by account and file, with the interface of `upstream.uploads.KnownUploads`; each ends with its URL."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def find(self, user_id: str, digest: str) -> KnownUpload | None:
+        """The upload of a file; None where there is none, or Redis cannot be used."""
+        try:
+            text = await self._link.call(("GET", self._key(user_id, digest)))
+            value = orjson.loads(text) if isinstance(text, bytes) else None
+        except (StateUnavailable, orjson.JSONDecodeError):
+            return None
+        match value:
+            case [str(key), str(url), int() | float() as until]:
+                return KnownUpload(key, url, float(until))
+        return None
+
+    def keep(self, user_id: str, digest: str, upload: KnownUpload) -> None:
+        """A file was uploaded, or its URL signed again."""
+        left = math.floor(upload.until - time.time())
+        if left > 0:
+            self._link.post(("SET", self._key(user_id, digest), orjson.dumps(list(upload)), "EX", left))
+
+    def _key(self, user_id: str, digest: str) -> str:
+        return self._link.key("upload", user_id, digest)
