@@ -1,0 +1,70 @@
+"""What holds of a key's limits wherever they are counted: in one process, or in several through Redis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from places import PLACES, shared_redis
+
+from bridge.access.limits import Admission, Limiter, LimitExceeded
+from bridge.shared.limits import RedisLimits
+
+
+class Caller:
+    """Takes slots of a key at one process or, with Redis, at several in turn."""
+
+    def __init__(self, processes: list[tuple[Limiter, RedisLimits | None]]) -> None:
+        self._processes = processes
+        self._turn = 0
+
+    async def call(self, rpm: int = 9, concurrency: int = 9, *, during: int = 0) -> Admission:
+        """One call, and so many others while it runs. Raises LimitExceeded."""
+        limiter, shared = self._processes[self._turn % len(self._processes)]
+        self._turn += 1
+        with limiter.slot("key", rpm=rpm, concurrency=concurrency, streams=99) as admission:
+            if shared is not None:
+                admission = await shared.claim("key", rpm=rpm, concurrency=concurrency) or admission
+            for _ in range(during):
+                await self.call(rpm, concurrency)
+            return admission
+
+
+@pytest.fixture(params=PLACES)
+async def caller(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Caller]:
+    if request.param == "files":
+        yield Caller([(Limiter(time.monotonic), None)])
+        return
+    async with shared_redis(tmp_path) as redis:
+        limiters = [Limiter(time.monotonic) for _ in range(3)]
+        yield Caller([(limiter, RedisLimits((await redis.process()).link, limiter)) for limiter in limiters])
+
+
+async def test_so_many_requests_in_a_minute(caller: Caller) -> None:
+    assert [(await caller.call(rpm=3)).remaining for _ in range(3)] == [2, 1, 0]
+    for _ in range(3):
+        with pytest.raises(LimitExceeded) as refused:
+            await caller.call(rpm=3)
+        assert refused.value.kind == "rpm"
+        assert 50 < refused.value.retry_after <= 60.1
+        assert 50 < refused.value.admission.reset_seconds <= 60
+    assert (await caller.call(rpm=4)).allowed  # a refused request took no slot
+
+
+async def test_so_many_calls_at_the_same_time(caller: Caller) -> None:
+    await caller.call(concurrency=2, during=1)
+    with pytest.raises(LimitExceeded) as refused:
+        await caller.call(concurrency=1, during=1)
+    assert refused.value.kind == "concurrency"
+    assert refused.value.retry_after >= 1
+    for _ in range(3):
+        assert (await caller.call(concurrency=1)).allowed
+
+
+async def test_a_refused_call_leaves_nothing_behind(caller: Caller) -> None:
+    for _ in range(4):
+        with pytest.raises(LimitExceeded):
+            await caller.call(rpm=50, concurrency=1, during=1)
+    assert (await caller.call(rpm=50, concurrency=1)).allowed
