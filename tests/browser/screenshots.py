@@ -106,6 +106,10 @@ async def _take_pages(page: Page, scheme: str) -> None:
             await page.screenshot(path=FOLDER / f"{name}-{scheme}.png")  # one screen: the form stays at its bottom
         else:
             await _take(page, name, scheme)
+        if name == "activity":
+            await page.get_by_role("row", name="2 attempts").get_by_role("link", name="Details of ").first.click()
+            await page.locator(".timeline").wait_for()
+            await _take(page, "request", scheme)
 
 
 async def _take(page: Page, name: str, scheme: str) -> None:
@@ -203,6 +207,7 @@ async def _used(bridge: RunningBridge, models: Sequence[str]) -> AsyncIterator[N
         for model in (*chance.choices(models[:9], k=6), "gpt-7", *chance.choices(models[:9], k=8)):
             if model == "gpt-7":
                 bridge.arena.faults.arm("model_failed_middle")  # meets the next one
+                bridge.arena.faults.arm("server_error", status=503)  # and the one after that
             asked.append(tasks.spawn(ask(model), name="ask"))
             await asyncio.sleep(chance.uniform(0.1, 0.4))
         await asyncio.gather(*asked)
