@@ -1,0 +1,137 @@
+"""Scenarios of conversations as they stand, and tables of faults, through two machines: four processes, any of them.
+
+Left out are those that look into the process, or have one of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import AsyncIterator
+from importlib.util import module_from_spec, spec_from_file_location
+from itertools import count
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from frames import frames
+from machines import Machines, machines
+from site_faults import BEFORE_THE_ANSWER, IN_THE_MIDDLE, PROMPT, Break, Row
+from witness import Witness
+
+from upstream.arena import Arena
+
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+
+_SPEC = spec_from_file_location("conversations", Path(__file__).parents[1] / "handlers/api/test_conversations.py")
+assert _SPEC is not None
+assert _SPEC.loader is not None
+conversations = module_from_spec(_SPEC)
+sys.modules[_SPEC.name] = conversations  # where its dataclasses look themselves up
+_SPEC.loader.exec_module(conversations)
+
+chat, shared, stream = conversations.chat, conversations.shared, conversations.stream
+#: What each process has for repetitions is used up by one failure after the other, and grows with each request.
+CALM_REQUESTS = 12
+
+SCENARIOS = [
+    name
+    for name in vars(conversations)
+    if name.startswith("test_")
+    and name
+    not in (
+        # They look into the process, or change what it knows.
+        "test_another_key_has_conversations_of_its_own",
+        "test_an_account_lost_between_turns",
+        "test_an_account_lost_with_the_turn",
+        "test_a_refusal_that_passes_leaves_the_turn_where_it_is",
+        "test_an_evaluation_whose_account_was_lost_is_known_again",
+        "test_with_its_only_account_resting_a_conversation_waits",
+        "test_an_evaluation_of_another_account",
+        "test_a_caller_that_leaves_in_mid_stream",
+        # Each process has turns of its own for accounts; the text is one that Redis knows from the first time.
+        "test_a_conversation_stays_with_its_account",
+        "test_the_evaluation_is_named_with_its_page",
+        # What became of a turn may reach Redis a moment after its answer: till then its evaluation is busy.
+        "test_after_a_rejected_turn_the_history_is_told_anew",
+        # They have processes of their own, or a connection without TLS.
+        "test_a_restart_is_not_noticed",
+        "test_after_a_crash_nothing_is_trusted",
+        "test_the_next_turn_may_come_with_the_end_of_the_last",
+    )
+]
+globals().update({name: getattr(conversations, name) for name in SCENARIOS})
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def arena() -> AsyncIterator[Arena]:
+    async with Arena() as arena:
+        yield arena
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def both(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Machines]:
+    sessions = arena.sign_in("ada@example.org"), arena.sign_in("bob@example.org")
+    async with machines(arena, tmp_path_factory.mktemp("machines"), *sessions) as both:
+        yield both
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def bridge(both: Machines, arena: Arena) -> AsyncIterator[Machines]:
+    """The machines after a calm time, and a site that knows nothing of the last test."""
+    for _ in range(CALM_REQUESTS):
+        async with await both.post(both.chat("hello")) as response:
+            assert response.status == 200, await response.text()
+            await response.read()
+    arena.evaluations.clear()
+    arena.calls.clear()
+    yield both
+    arena.faults.clear()
+
+
+@pytest.fixture
+def two_accounts(bridge: Machines) -> Machines:
+    return bridge
+
+
+@pytest.fixture
+def witness(arena: Arena) -> Witness:
+    """Its texts are no other test's, whose conversations Redis still knows."""
+    witness = Witness(arena)
+    witness._numbers = count(random.randrange(10**9))
+    return witness
+
+
+# The tables of faults: what a caller is told is the same, whichever process it reaches.
+
+
+def leaves_no_trace(row: Row) -> bool:
+    """Whether accounts are as before after the fault, and no other time of waiting is needed than the machines'."""
+    rests = row.fault == "rate_limited" and row.parameters["retry_after"] != "0"
+    return row.code != "no_account" and not rests and row.patience == Row("", 0, "", "", "").patience
+
+
+@pytest.mark.parametrize("row", {name: row for name, row in BEFORE_THE_ANSWER.items() if leaves_no_trace(row)}.values())
+@pytest.mark.parametrize("streams", [True, False])
+async def test_a_failure_before_the_answer(row: Row, streams: bool, bridge: Machines, arena: Arena) -> None:
+    for on in row.on:
+        arena.faults.arm(row.fault, None, on=on, **row.parameters)
+    async with await bridge.post(bridge.chat(PROMPT, stream=streams)) as answer:
+        error = (await answer.json())["error"]
+    assert (answer.status, error["type"], error["code"]) == (row.status, row.type, row.code)
+    assert answer.headers["x-bridge-reason"] == row.reason
+    assert answer.headers.get("Retry-After") == row.retry_after
+    assert answer.headers.get("x-should-retry") == row.should_retry
+    assert row.says in error["message"]
+    assert len(arena.chats) == row.calls
+
+
+@pytest.mark.parametrize("row", [row for name, row in IN_THE_MIDDLE.items() if name != "silence"])
+async def test_a_failure_in_the_middle(row: Break, bridge: Machines, arena: Arena) -> None:
+    arena.faults.arm(row.fault, None, **row.parameters)
+    async with await bridge.post(bridge.chat(PROMPT, stream=True)) as answer:
+        *_, last = [json.loads(data) for data in frames(await answer.read())]
+    assert (answer.status, last["error"]["code"], last["error"]["reason"]) == (200, row.code, row.reason)
+    assert row.says in last["error"]["message"]
+    assert len(arena.chats) == 1
