@@ -40,7 +40,9 @@ from upstream.arena.tokens import joined, read_cookies  # noqa: E402
 
 LEAVING: Final = 0.2  # more than half of them are answered before they have left: 9 % leave
 FAILING: Final = 1 / 6
-DISK: Final = 256 * 1024
+DISK: Final = 32 * 1024 * 1024
+#: The exit status of a daemon that is started while the disk is full.
+DISK_REFUSES: Final = 75
 #: Shares of the whole time at which each thing begins.
 FULL_AT: Final = ((0.15, 0.25), (0.55, 0.65))
 RESTARTS_AT: Final = (0.3, 0.5, 0.8)
@@ -148,7 +150,14 @@ class Soak:
     async def serve(self, restarts: asyncio.Queue[bool]) -> None:
         """Run one daemon after the other; a True in `restarts` starts another, a False ends the last."""
         while True:
-            async with self.home.serve() as daemon:
+            async with self.home.launch() as daemon:
+                try:
+                    await daemon.is_ready()
+                except AssertionError:
+                    if await daemon.ends() != DISK_REFUSES:
+                        raise
+                    await asyncio.sleep(2)  # as systemd does
+                    continue
                 self.daemon = daemon
                 go_on = await restarts.get()
                 self._note_memory(daemon)
