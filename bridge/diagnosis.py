@@ -1,4 +1,5 @@
-"""The vocabulary of diagnosis: the cause that each word stands for, and what to do now. README has the same table.
+"""The vocabulary of diagnosis: the cause that each word stands for, and what to do now. docs/words.md has the same
+table.
 
 Errors, health, `check`, `accounts` and the dashboard all take their advice from here.
 """

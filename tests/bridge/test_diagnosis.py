@@ -1,4 +1,4 @@
-"""The vocabulary of diagnosis: README's table and the advice of every part of the bridge are one."""
+"""The vocabulary of diagnosis: the table in docs/words.md and the advice of every part of the bridge are one."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from bridge.diagnosis import ADVICE, CLOCK, advice_on, sentence, stopped, told
 from bridge.errors import from_upstream
 from upstream.protocol.errors import IdsRefused, ModelFailed, Moderated, Reason, Redirected, UploadFailed, UpstreamError
 
-README = Path(__file__).parents[2] / "README.md"
+WORDS = Path(__file__).parents[2] / "docs" / "words.md"
 
 
-def test_every_reason_has_its_advice_and_its_row_in_the_readme() -> None:
-    lines = README.read_text().splitlines()
+def test_every_reason_has_its_advice_and_its_row_in_the_table() -> None:
+    lines = WORDS.read_text().splitlines()
     rows = [f"| `{reason.value}` | {advice.why} | {advice.now} |" for reason, advice in ADVICE.items()]
     assert set(ADVICE) == set(Reason)
     assert [row for row in rows if row not in lines] == []
