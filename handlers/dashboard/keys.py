@@ -23,6 +23,7 @@ from handlers.dashboard.guard import Form, read_form, see_other
 from handlers.dashboard.models import listed
 from handlers.dashboard.owner import OWNER
 from handlers.dashboard.pages import render
+from handlers.dashboard.wording import number
 from handlers.request.appkeys import BUDGETS, MODELS, SETTINGS, STATE, STATS
 
 #: A model's name that needs no quoting, in a shell or in a program.
@@ -176,7 +177,7 @@ def _limit(name: str, written: str, highest: int) -> int | None:
     except ValueError:
         limit = 0
     if not 1 <= limit <= highest:
-        raise ValueError(f"{name}: must be a whole number from 1 to {highest:,}, or nothing")
+        raise ValueError(f"{name}: must be a whole number from 1 to {number(highest)}, or nothing")
     return limit
 
 

@@ -70,7 +70,8 @@ async def test_a_key_is_made_and_revoked(browser: Browser, bridge: RunningBridge
 async def test_the_focus_is_seen_all_through_every_page(page: Page, bridge: RunningBridge) -> None:
     async with await bridge.post(bridge.chat("hello", model="no-such-model")) as answer:
         await answer.read()
-    for address in PAGES.values():
+        request_id = answer.headers["x-request-id"]
+    for address in (*PAGES.values(), f"{PAGES['activity']}/{request_id}"):
         await page.goto(address)
         await page.keyboard.press("Tab")
         assert await page.evaluate(FOCUS) == ["Skip to the page", True]

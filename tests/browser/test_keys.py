@@ -96,7 +96,7 @@ async def test_a_key_is_made_with_its_rights(page: Page, bridge: RunningBridge) 
 #: Label → what is written there, and what is said about it.
 WRONG = {
     "Name": ("<b>", "name"),
-    "Requests per minute": ("0", "from 1 to 1,000,000"),
+    "Requests per minute": ("0", "from 1 to 1\u202f000\u202f000"),
     "Concurrent requests": ("many", "a whole number"),
 }
 

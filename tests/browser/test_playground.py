@@ -92,7 +92,7 @@ async def test_an_image_model_s_picture_is_shown(page: Page, bridge: RunningBrid
     await expect(picture).to_be_visible()
     assert await picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
     await expect(
-        page.get_by_text(re.compile(r" · \d+\.\d s$"))
+        page.get_by_text(re.compile(r" · (\d+ ms|\d+\.\d s)$"))
     ).to_be_in_viewport()  # below the picture, once that has loaded
 
     await choose(page, bridge.model())

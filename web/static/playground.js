@@ -366,6 +366,8 @@ function start() {
   showChoices();
 }
 
+// As everywhere in the dashboard: milliseconds below a second, then one decimal, then none.
 function seconds(milliseconds) {
-  return `${(milliseconds / 1000).toFixed(1)} s`;
+  if (milliseconds < 1000) return `${Math.round(milliseconds)} ms`;
+  return `${(milliseconds / 1000).toFixed(milliseconds < 10000 ? 1 : 0)} s`;
 }

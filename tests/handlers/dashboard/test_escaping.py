@@ -6,10 +6,12 @@ import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from caller import calling
 from dashboard import Dashboard, Page, private
+from kept_requests import kept
 from running import RunningBridge, running_bridge
 from tenacity import wait_none
 
@@ -29,8 +31,14 @@ OURS = {
     *(tag for each in (WEB / "templates").iterdir() for tag in re.findall(r"<([a-z][a-z0-9-]*)", each.read_text())),
     *("svg", "g", "path", "rect", "circle", "text", "tspan", "title"),
 }
+#: The one address elsewhere to which a page leads: an evaluation, which only the page of its request names.
+EVALUATION = re.compile(r"http://127\.0\.0\.1:\d+/c/[0-9a-f-]{36}")
 LIVE = ("/dashboard", "/dashboard/accounts", "/dashboard/activity")
-SPANS = ("/dashboard?span=minute", "/dashboard?span=hour", "/dashboard?span=day")
+SPANS = ("/dashboard?span=2h", "/dashboard?span=24h", "/dashboard?span=2y")
+QUOTED = quote(HOSTILE, safe="")
+SEARCHES = tuple(
+    f"/dashboard/activity?{name}={QUOTED}" for name in ("q", "outcome", "key", "model", "account", "from", "to")
+)
 
 
 def check(page: Page) -> None:
@@ -44,7 +52,8 @@ def check(page: Page) -> None:
         assert not [name for name in attributes if name.startswith("on") or name in ("style", "srcdoc", "formaction")]
         assert tag != "script" or attributes["src"].startswith("/dashboard/static/")
         for name in ("href", "src", "action"):
-            assert attributes.get(name, "#").startswith(("/dashboard", "#")), (tag, attributes)
+            address = attributes.get(name, "#")
+            assert address.startswith(("/dashboard", "#")) or EVALUATION.fullmatch(address), (tag, attributes)
 
 
 def models() -> list[Model]:
@@ -98,9 +107,15 @@ async def test_every_page_and_every_part_of_one(arena: Arena, dashboard: Dashboa
 
     pages = {path: await dashboard.get(path) for _, path in private(bridge.app)}
     pages |= {f"{path}, live": await dashboard.live(path) for path in LIVE}
-    pages |= {path: await dashboard.get(path) for path in SPANS}
-    for page in pages.values():
+    pages |= {path: await dashboard.get(path) for path in (*SPANS, *SEARCHES)}
+    entries = await kept(bridge)
+    of_requests = [await dashboard.get(f"/dashboard/activity/{entry.id}") for entry in entries]
+    for page in (*pages.values(), *of_requests):
         check(page)
+    assert len(entries) == 7
+    for page, entry in zip(of_requests, entries, strict=True):
+        assert page.status == 200
+        assert page.markup.says(HOSTILE), entry
     for path in ("/dashboard", "/dashboard, live", *SPANS, "/dashboard/models", "/dashboard/playground"):
         assert pages[path].markup.says(f"{HOSTILE}0"), path
     assert pages["/dashboard"].text.count("x-boo") > 1  # in the chart and in the table
