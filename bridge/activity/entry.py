@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from bridge.statistics.counts import HERE
+from upstream.protocol.errors import Reason
 from upstream.protocol.surrogates import well_formed
 
 #: The longest of the texts that callers and the site may write, and the most attempts, in one line.
@@ -76,6 +77,11 @@ class Entry:
     def ending(self) -> str:
         """The word, marked if a rule of the bridge's own refused the request; as in the statistics."""
         return f"{self.word}{HERE}" if self.refused else self.word
+
+    @property
+    def broke(self) -> bool:
+        """Whether the answer had begun with a good status when it failed."""
+        return 0 < self.status < 400 and self.word not in (Reason.OK, Reason.CLIENT_GONE)
 
     def to_line(self) -> bytes:
         """The line, with its end."""

@@ -26,6 +26,10 @@ CHUNK_BYTES: Final = 1024 * 1024
 #: After so many lines other threads may go on: less than a millisecond.
 PIECE_LINES: Final = 200
 
+#: Names that are remembered for each request that is kept, and besides: callers may make up names of models.
+NAMES_FOR_ROW: Final = 2
+SPARE_NAMES: Final = 10_000
+
 #: What requests are filtered by, besides their time and their words.
 FACETS: Final = ("ending", "key", "model", "account")
 
@@ -94,14 +98,23 @@ class Index:
     def refresh(self) -> None:
         """Read what was appended, and forget what was dropped. Raises OSError."""
         parts = parts_of(self._folder)
-        known, self._indexes = self._indexes, {}
+        kept = {part.path.name for part in parts}
+        known = {name: index for name, index in self._indexes.items() if name in kept}
+        rows = sum(map(len, known.values()))
+        if any(len(names.names) > NAMES_FOR_ROW * rows + SPARE_NAMES for names in self.names):
+            known = {}  # most names are of requests that are kept no longer
+            self.names = tuple(Names() for _ in FACETS)
+        self._indexes = {}
         for part in parts:
             index = known.get(part.path.name)
             if index is None or part.size < index.read:  # cut or replaced by hand
                 index = PartIndex(part)
-            self._indexes[part.path.name] = index
             if part.size > index.read:
-                self._read(index)
+                try:
+                    self._read(index)
+                except FileNotFoundError:  # another process has just dropped it
+                    continue
+            self._indexes[part.path.name] = index
 
     def _read(self, index: PartIndex) -> None:
         """Read a file from where it was read last, up to its last whole line."""

@@ -88,6 +88,12 @@ class Searches:
 
     def find(self, query: Query, page: int = 1, size: int = PAGE_SIZE) -> Found:
         """Find a page, the last one if there are fewer. Raises OSError."""
+        try:
+            return self._find(query, page, size)
+        except FileNotFoundError:  # another process has just dropped a file
+            return self._find(query, page, size)
+
+    def _find(self, query: Query, page: int, size: int) -> Found:
         self._index.refresh()
         facets = self._numbers(query)
         hits: list[tuple[PartIndex, list[int]]] = []

@@ -133,7 +133,8 @@ def _row(entry: Entry) -> list[str]:
 def _outcome(entry: Entry) -> str:
     here = ", here" if entry.refused else ""
     tried = f", {len(entry.attempts)} attempts" if len(entry.attempts) > 1 else ""
-    return f"{entry.word} {entry.status}{here}{tried}"
+    broke = ", then broke off" if entry.broke else ""
+    return f"{entry.word} {entry.status}{broke}{here}{tried}"
 
 
 def _time(at: float, form: str) -> str:

@@ -15,8 +15,9 @@ from ended import DAY, KEEP, NOW, ended, files, mixed, prepared, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bridge.activity import index
 from bridge.activity.entry import Entry
-from bridge.activity.files import Keep
+from bridge.activity.files import Keep, parts_of
 from bridge.activity.search import Query, Searches, has_outcome, words_of
 from bridge.state.documents import StateFolder
 
@@ -92,6 +93,31 @@ def test_names_to_choose_from(tmp_path: Path) -> None:
     assert found.keys == ["Größe", "laptop", "open-webui"]
     assert set(found.models) >= {"gpt-6.1", "claude-5"}
     assert found.accounts == ["ada", "bob"]
+
+
+def test_names_of_requests_that_are_kept_no_longer_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "SPARE_NAMES", 10)
+    folder = prepared(tmp_path)
+    searches = Searches(folder)
+    for day in range(5):
+        write(folder, [ended(number, model=f"made-up-{day}-{number}") for number in range(50)], NOW + day * DAY)
+        remove(folder, len(files(folder)) - 1)
+        found = searches.find(Query(words=("made-up",)))
+        assert found.total == 50
+        assert len(found.models) == 50
+        assert searches.find(Query(model=f"made-up-{day}-7")).total == 1
+
+
+def test_a_file_that_goes_while_it_is_searched_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = prepared(tmp_path)
+    for day in range(3):
+        write(folder, [ended(day)], NOW + day * DAY)
+    searches, listed = Searches(folder), parts_of(folder)
+    remove(folder, 1)
+    monkeypatch.setattr(index, "parts_of", lambda _: listed)
+    assert searches.find(Query()).total == 2
 
 
 def test_a_request_is_found_by_its_id(tmp_path: Path) -> None:

@@ -112,6 +112,17 @@ async def test_what_is_cancelled_is_written_once(folder: StateFolder) -> None:
     assert kept(folder) == [ended(number).id for number in reversed(range(20))]
 
 
+async def test_processes_that_share_a_folder_append_to_the_same_files(folder: StateFolder) -> None:
+    keep = Keep(days=14, size=256 * 1024)
+    stores = [store_of(folder, keep=keep) for _ in range(3)]
+    for number in range(60):
+        for worker, store in enumerate(stores):
+            store.add(ended(number * 10 + worker))
+        await asyncio.gather(*(store.flush() for store in stores))
+    assert sorted(kept(folder)) == sorted(ended(number * 10 + worker).id for number in range(60) for worker in range(3))
+    assert len(files(folder)) > 1
+
+
 # --- a disk that refuses ---
 
 
