@@ -330,7 +330,7 @@ async def _report(soak: Soak, worked: Counter[str]) -> bool:
             print("lost:", session.email, account, "revoked" if session.revoked else "")
     calls = sum(soak.statuses.values())
     left = sum(number for status, number in soak.statuses.items() if status == "left")
-    refused = sum("not saved, tried again" in line for line in soak.log)
+    refused = sum("not saved; retrying" in line for line in soak.log)
     print(f"calls: {calls}, of which left: {left} ({left / max(calls, 1):.1%})")
     print("answers:", dict(soak.statuses.most_common()))
     print("faults:", dict(site.failed.most_common()))
