@@ -348,10 +348,11 @@ class TextFormatter(logging.Formatter):
         if trace := _trace(record):
             text = "\n".join([text, *(f"    {escaped(line)}" for line in trace.split("\n") if line)])
         if not self._journal:
-            return _cut(f"{self._time(int(record.created))} {text}", MAX_RECORD_CHARS)
+            return _cut(f"{self.time_of(int(record.created))} {text}", MAX_RECORD_CHARS)
         return "\n".join(_priority(record) + line for line in _cut(text, MAX_RECORD_CHARS).split("\n"))
 
-    def _time(self, second: int) -> str:
+    def time_of(self, second: int) -> str:
+        """A second as local time of day."""
         if self._clock[0] != second:
             self._clock = second, time.strftime("%H:%M:%S", time.localtime(second))
         return self._clock[1]

@@ -65,7 +65,7 @@ class TerminalFormatter(TextFormatter):
         parts = [str(asked), _route(fields), _times(fields), _tokens(fields)]
         shown = "  ".join(escaped(part) for part in parts if part)
         tail = f"  ({escaped(str(getattr(record, 'request_id', '')))})"
-        head = f"{self._time(int(record.created))}  "
+        head = f"{self.time_of(int(record.created))}  "
         word = f"{status} {reason:<13}"
         message = escaped(str(fields.get("message") or ""))
         if message:

@@ -14,7 +14,7 @@ from caller import calling
 from peer import pool_of
 from running import RunningBridge
 
-from handlers.request.appkeys import CLIENT, DRAIN, MODELS, TASKS
+from handlers.request.appkeys import CLIENT, DRAIN, ENDED, MODELS, TASKS
 from upstream.arena import Line, Pause, Step, Turn
 
 AT_A_TIME = 50
@@ -83,11 +83,11 @@ async def test_many_callers_leave_nothing_behind(bridge: RunningBridge, callers:
         await response.read()
     await many_leave(bridge, AT_A_TIME)  # what libraries make once and keep is there before the count
     tasks, owned, files = len(asyncio.all_tasks()), len(bridge.app[TASKS]), open_files()
-    forget(bridge)
+    await forget(bridge)
     tracemalloc.start()
     try:
         await many_leave(bridge, callers)
-        forget(bridge)
+        await forget(bridge)
         kept = traced()
     finally:
         tracemalloc.stop()
@@ -97,8 +97,9 @@ async def test_many_callers_leave_nothing_behind(bridge: RunningBridge, callers:
     assert (bridge.calls_held, bridge.app[DRAIN].running, pool.busy) == (0, 0, 0)
 
 
-def forget(bridge: RunningBridge) -> None:
-    """Let the arena forget the calls that it keeps for tests, and Python what nobody holds."""
+async def forget(bridge: RunningBridge) -> None:
+    """Write what is kept of requests; let the arena forget the calls that it keeps, and Python what nobody holds."""
+    await bridge.app[ENDED].flush()
     bridge.arena.calls.clear()
     bridge.arena.evaluations.clear()
     bridge.arena._used_ids.clear()
