@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace as changed
 from datetime import UTC, datetime
 from functools import partial
@@ -119,20 +120,30 @@ def add_key(
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    if sys.stdout is None:  # the shell's >&-
-        raise click.ClickException("standard output is closed, so the key could not be shown: none was made")
+    _need_output()
     update(config, KEYS, partial(add, key=key))
-    try:
+    with _shown_or(lambda: update(config, KEYS, partial(remove, name_or_id=key.id)), "it was removed again"):
         with suppress(OSError):  # a script may have closed stderr
             _note_stealth(config, key)
             _note_unmatched(config, key)
             click.echo(f"The key {name!r}. Keep it: only its hash is stored, so it cannot be shown again.", err=True)
         click.echo(secret)
-    except BaseException as error:  # Ctrl-C too: the key was not shown and never can be
-        update(config, KEYS, partial(remove, name_or_id=key.id))
+
+
+def _need_output() -> None:
+    if sys.stdout is None:  # the shell's >&-
+        raise click.ClickException("standard output is closed, so the key could not be shown: nothing was changed")
+
+
+@contextmanager
+def _shown_or(undo: Callable[[], object], undone: str) -> Iterator[None]:
+    """Undo a change if a secret cannot be shown, since it never can be again; `undone` says so."""
+    try:
+        yield
+    except BaseException as error:  # Ctrl-C too
+        undo()
         if isinstance(error, OSError):
-            what = f"the key could not be shown ({error.strerror}), so it was removed again"
-            raise click.ClickException(what) from error
+            raise click.ClickException(f"the key could not be shown ({error.strerror}), so {undone}") from error
         raise
 
 
@@ -234,10 +245,14 @@ def rotate_key(name: str) -> None:
     The secret alone is printed on stdout, all else on stderr.
     """
     config = read_config()
-    secret, key = rotated(_find(config, name), time.time())
+    before = _find(config, name)
+    secret, key = rotated(before, time.time())
+    _need_output()
     update(config, KEYS, partial(replace, key=key))
-    click.echo(f"The key {name!r} has a new secret. The former one is good for 24 hours more.", err=True)
-    click.echo(secret)
+    with _shown_or(lambda: update(config, KEYS, partial(replace, key=before)), "it keeps its former secret"):
+        with suppress(OSError):  # a script may have closed stderr
+            click.echo(f"The key {name!r} has a new secret. The former one is good for 24 hours more.", err=True)
+        click.echo(secret)
 
 
 @keys.command("revoke")

@@ -373,6 +373,18 @@ def test_a_key_that_cannot_be_shown_is_not_kept(spoil: Callable[[], None]) -> No
     assert run("keys", "add", "--name", "ci").exit_code == 0
 
 
+@pytest.mark.parametrize("spoil", [_closed, _full, _unread], ids=["closed", "full", "nobody reads"])
+def test_a_secret_that_cannot_be_shown_replaces_none(spoil: Callable[[], None]) -> None:
+    run("keys", "add", "--name", "ci")
+    before = stored("keys")
+    words = [*COMMAND, "keys", "rotate", "ci"]
+    made = subprocess.run(words, stderr=subprocess.PIPE, preexec_fn=spoil, text=True, timeout=SECONDS, check=False)
+    assert made.returncode != 0
+    assert "shown" in made.stderr
+    assert "sk-lmab-" not in made.stderr
+    assert stored("keys") == before
+
+
 def test_a_key_is_shown_though_nobody_reads_the_notes() -> None:
     with Path("/dev/full").open("w") as full:
         words = [*COMMAND, "keys", "add", "--name", "ci"]
