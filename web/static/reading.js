@@ -8,15 +8,19 @@ export function followEnd(element, button) {
   const isAtEnd = () => page.scrollHeight - page.clientHeight - page.scrollTop <= NEAR_PIXELS;
   let following = true;
   let height = 0;
+  let place = 0; // where the reader was last seen
 
   const show = () => (button.hidden = following);
   const go = () => {
     following = true;
     page.scrollTop = page.scrollHeight;
+    place = page.scrollTop;
     show();
   };
   addEventListener("scroll", () => {
-    following = isAtEnd();
+    // The end may have gone on before this event came: only who has moved up is elsewhere.
+    following = isAtEnd() || (following && page.scrollTop >= place);
+    place = page.scrollTop;
     show();
   });
   new ResizeObserver(() => {
