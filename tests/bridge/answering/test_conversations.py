@@ -339,7 +339,9 @@ def compared(messages: list[Message]) -> list[Message]:
         for call in message.tool_calls:
             number = f"call {len(ids)}"
             ids[call.id or number] = number
-            arguments = "[]" if call.arguments.strip() == "[]" else call.arguments.strip() or "{}"
+            arguments = call.arguments  # a custom tool's are any text, another's JSON
+            if call.kind != "custom":
+                arguments = call.arguments.strip() or "{}"
             calls.append(call._replace(id=number, arguments=arguments))
         text, name, call_id = message.text, message.name, None
         if message.role == "assistant":

@@ -7,6 +7,7 @@ import io
 from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from rich.console import Console
 
 from handlers.commands.chat_markdown import looks, settled
@@ -44,7 +45,13 @@ def shown(text: str) -> str:
 def test_what_is_settled_stays(text: str, cut: int) -> None:
     before = settled(text[:cut])
     assert before <= settled(text)
-    assert text[:before].count("```") % 2 == 0 or "~~~~" in text
+    first = blocks(text[:before])
+    assert blocks(text)[: len(first)] == first
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """The outermost blocks of a text: what opens each, and the lines of code."""
+    return [(token.type, token.content) for token in MarkdownIt().parse(text) if token.level == 0]
 
 
 def test_blocks_are_settled_by_the_next_one() -> None:
