@@ -13,35 +13,24 @@ from rich.segment import Segment
 
 from upstream.protocol.printable import readable
 
-_FENCE: Final = re.compile(r"\s*(`{3,}|~{3,})(.*)")
+_LINE_END: Final = re.compile(r"\r\n|\n|\r")
+_PARSER: Final = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
 
 
 def settled(text: str) -> int:
-    """How many characters of an answer are blocks that further text cannot change.
+    """How many characters of an answer are blocks that further text cannot change: all but the last of those begun.
 
-    A block ends at an empty line before a line that is not indented, outside of a fence.
+    A line without its end may still become anything.
     """
-    end = place = 0
-    fence = ""
-    after_empty = False
-    for line in text.splitlines(keepends=True):
-        if not line.endswith("\n"):  # it may still become anything
-            break
-        found = _FENCE.match(line)
-        if after_empty and not fence and not line[0].isspace():
-            end = place
-        if found and not fence:
-            fence = found[1]
-        elif found and found[1].startswith(fence) and not found[2].strip():
-            fence = ""
-        after_empty = not line.strip()
-        place += len(line)
-    return end
+    whole = text[: text.rfind("\n") + 1]
+    begun = [token.map[0] for token in _PARSER.parse(whole) if token.level == 0 and token.map and token.nesting >= 0]
+    ends = [0, *(found.end() for found in _LINE_END.finditer(whole))]
+    return ends[begun[-1]] if begun else 0
 
 
 def looks(text: str) -> Readable:
     """A text in Markdown as rich shows it: raw HTML as text, line breaks as they are, links with their addresses."""
-    tokens = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).parse(readable(text))
+    tokens = _PARSER.parse(readable(text))
     for token in tokens:
         for child in token.children or ():
             _adapt(child)

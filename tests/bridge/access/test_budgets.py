@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,6 +61,7 @@ def test_json_keeps_the_use_of_a_day() -> None:
             DayUse.from_json(wrong)
 
 
+@a_share(of=10)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=40))
 def test_two_processes_lose_and_double_nothing(steps: list[tuple[bool, bool]]) -> None:
     limited, document, clock = key(day_requests=1000), DayUse(), Clock()

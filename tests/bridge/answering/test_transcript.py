@@ -254,6 +254,7 @@ def test_a_result_stands_verbatim() -> None:
     assert text in response_block(text, "call_1", "look")
 
 
+@a_share(of=10)
 @given(st.lists(any_message, max_size=12), st.integers(0, 150), st.sampled_from(["", "Answer in JSON."]))
 def test_as_few_messages_are_dropped_as_it_takes(messages: list[Message], longest: int, told: str) -> None:
     kept = shortened(tuple(messages), told, longest)

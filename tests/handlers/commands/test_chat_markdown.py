@@ -60,6 +60,8 @@ def test_blocks_are_settled_by_the_next_one() -> None:
     assert settled("a\n\nb") == 0  # the last line may become anything
     assert settled("a\n\nb\n") == 3
     assert settled("```\na\n\nb\n") == 0
+    assert settled("1. b\n   ```\na\n   ```\n\na\n") == len("1. b\n   ```\na\n")  # the fence ended with the list
+    assert settled("a\u2028\r\n\r\nb\r\n") == len("a\u2028\r\n\r\n")
     assert settled("````\n```\n\nb\n````\n\nc\n") == len("````\n```\n\nb\n````\n\n")
 
 

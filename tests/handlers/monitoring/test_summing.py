@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +28,7 @@ COUNTS = st.dictionaries(st.sampled_from("abc"), st.integers(0, 100))
 WORKERS = st.lists(COUNTS, min_size=1, max_size=4)
 
 
+@a_share(of=10)
 @given(WORKERS, st.lists(COUNTS, max_size=3))
 def test_counts_are_those_of_all_the_living_and_the_ended(
     living: list[dict[str, int]], ended: list[dict[str, int]]
@@ -42,6 +44,7 @@ def test_counts_are_those_of_all_the_living_and_the_ended(
     assert {label: value for (_, label), value in found.items() if value} == {k: v for k, v in expected.items() if v}
 
 
+@a_share(of=10)
 @given(WORKERS, st.data())
 def test_a_count_does_not_go_back_when_a_worker_ends(living: list[dict[str, int]], data: st.DataObject) -> None:
     told = [[family("requests", "counter", **each)] for each in living]

@@ -10,6 +10,7 @@ from contextlib import ExitStack, asynccontextmanager
 from itertools import count
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from handlers.workers.board import MARGIN, Board
 CONNECTIONS = st.integers(0, 10_000)
 
 
+@a_share(of=10)
 @given(st.lists(CONNECTIONS | st.none(), min_size=1, max_size=8))
 def test_a_worker_is_ahead_of_the_one_with_fewest(counts: list[int | None]) -> None:
     descriptor = Board.create(len(counts))

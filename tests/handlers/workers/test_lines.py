@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,6 +49,7 @@ class Wire(asyncio.Transport):
         self.written += data
 
 
+@a_share(of=20)
 @given(st.lists(st.tuples(st.text(max_size=10), JSON), max_size=5), st.data())
 def test_what_is_sent_arrives_however_it_is_cut(messages: list[tuple[str, Any]], data: st.DataObject) -> None:
     wire = Wire()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 from process import DaemonProcess, Home
@@ -288,6 +289,7 @@ async def noted(parent: DaemonProcess, text: str, workers: int) -> None:
 # --- statuses ---
 
 
+@a_share(of=20)
 @given(st.lists(st.integers(-64, 255)))
 def test_the_worst_is_one_of_them_and_0_only_if_all_are(statuses: list[int]) -> None:
     found = worst(statuses)
