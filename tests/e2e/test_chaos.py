@@ -29,7 +29,7 @@ RENEWED = "eve@example.org"
 
 @pytest.mark.parametrize(
     ("alone", "together"),
-    [(2.0, 5.0), pytest.param(10.0, 25.0, marks=[pytest.mark.slow, pytest.mark.timeout(240)])],
+    [(2.0, 5.0), pytest.param(6.0, 15.0, marks=[pytest.mark.slow, pytest.mark.timeout(240)])],
 )
 async def test_whatever_is_killed_or_frozen(arena: Arena, tmp_path: Path, alone: float, together: float) -> None:
     seed = int(os.environ.get("CHAOS_SEED", random.randrange(2**32)))
