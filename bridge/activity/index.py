@@ -21,7 +21,7 @@ from bridge.activity.files import Part, parts_of
 from bridge.state.documents import StateFolder
 from bridge.statistics.counts import HERE
 
-#: How much is read at once; a longer line is none of ours.
+#: How much is read at once; a longer line was not written by the bridge.
 CHUNK_BYTES: Final = 1024 * 1024
 #: After so many lines other threads may go on: less than a millisecond.
 PIECE_LINES: Final = 200

@@ -149,7 +149,7 @@ class Searches:
             return
         for count, row in enumerate(rows):
             if count % _PIECE_ROWS == 0:
-                time.sleep(0)
+                time.sleep(0)  # lets other threads have the interpreter
             if timed and not since <= part.at[row] < until:
                 continue
             if all(column[row] == number for column, number in columns):
@@ -201,7 +201,7 @@ def _search(part: PartIndex, first: int, words: tuple[str, ...]) -> Iterator[int
     rows = _candidates(part, first, low, start, max(plain, key=len)) if plain else iter(range(first, len(part)))
     for count, row in enumerate(rows):
         if count % 100 == 0:
-            time.sleep(0)
+            time.sleep(0)  # lets other threads have the interpreter
         begins, ends = part.offsets[row] - start, part.ends(row) - start
         if plain and not all(low.find(word, begins, ends) >= 0 for word in plain):
             continue

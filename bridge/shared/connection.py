@@ -64,7 +64,7 @@ class RedisConnection:
                 try:
                     await connection.connect()  # type: ignore[no-untyped-call]  # the library has no type for it
                     return cls(connection, _info(await _run_one(connection, ("INFO", "server"))))
-                except BaseException:
+                except BaseException:  # cancelled too: a connection that is not handed on has no other owner
                     await connection.disconnect(nowait=True)
                     raise
 
