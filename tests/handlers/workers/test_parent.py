@@ -250,6 +250,7 @@ async def test_the_manager_hears_of_the_whole(stage: Stage, manager: Manager) ->
     async with stage.launched(**manager.environ) as parent:
         await manager.hears("STATUS=workers ready: 0 of 3; answers running: 0", 30)
         await manager.hears("READY=1")
+        await noted(parent, "is up", 3)  # the manager may hear of them before the log is read
         assert sorted(pids(parent, "is up")) == [1, 2, 3]
         parent.signal(signal.SIGHUP)
         await manager.hears("RELOADING=1")
