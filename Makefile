@@ -66,9 +66,10 @@ lock: $(VENV)/.runtime  ## pin anew what pyproject.toml asks for
 	for each in requirements/clients/*/; do (cd "$$each" && npm install --package-lock-only --ignore-scripts) || exit; done
 
 $(VENV)/.runtime: requirements/build.txt pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) --require-hashes -r requirements/build.txt
-	$(PIP) --no-deps --no-build-isolation --editable .
+	@echo "Installing the bridge into $(VENV): once, and for half a minute or so."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --require-hashes -r requirements/build.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # What is in .runtime too. uv needs a quarter of pip's time, but does not read its settings: what it cannot get, pip may.

@@ -33,6 +33,8 @@ FIRST_REPEAT_SECONDS: Final = 5.0
 SHARE_OF_WAIT: Final = 0.5
 #: An unknown name causes another reading at most this often, in seconds.
 UNKNOWN_NAME_SECONDS: Final = 60.0
+#: From how many unreadable entries for each model on the log warns: the site may have changed.
+UNREADABLE_SHARE: Final = 0.1
 
 #: The order of the list of models.
 _MODALITIES: Final = ("chat", "search", "image")
@@ -104,21 +106,21 @@ class Models:
         async with self._read:
             self.failure = failure
             if found is not None:
-                self._note_skipped(found.skipped)
-                await self._keep(found.models)
+                await self._keep(found)
             else:
                 _logger.warning("the list of models cannot be read: %s", failure)
             self._read.notify_all()
 
-    def _note_skipped(self, skipped: int) -> None:
-        if skipped != self._skipped:
-            _logger.warning("entries of the list of models that cannot be read: %d", skipped)
+    async def _keep(self, found: ModelList) -> None:
+        models, skipped = found
+        changed = self.catalog is None or models != self.catalog.models
+        if changed or skipped != self._skipped:
+            level = logging.WARNING if skipped > UNREADABLE_SHARE * len(models) else logging.INFO
+            unreadable = f" ({skipped} further entries of the site's lists cannot be read)" if skipped else ""
+            _logger.log(level, "%d models%s", len(models), unreadable)
         self._skipped = skipped
-
-    async def _keep(self, models: tuple[Model, ...]) -> None:
-        if self.catalog is None or models != self.catalog.models:
+        if changed:
             self._show(models)
-            _logger.info("%d models", len(models))
             self._saving.changed()
             await self._saving.flush()
 

@@ -113,6 +113,7 @@ def _introduce(url: str, secret: str, password: str, arena: Arena) -> None:
         f"lmarena-bridge chat --url {url}/v1   # talk to it in this terminal, after the line above\n"
         "\n"
         "Say to a model: /say TEXT, /count N, /think, /cite, /draw (a model that draws), /fail\n"
+        "Two entries of the list of models cannot be read, on purpose: the site has such too.\n"
         "\n"
         f"base URL       {url}/v1\n"
         f"API key        {secret}\n"

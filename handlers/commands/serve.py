@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -16,11 +16,15 @@ from bridge import log
 from bridge.config.file import ConfigSource
 from bridge.config.problems import ConfigError, ConfigUnavailable
 from bridge.config.schema import Config
+from bridge.diagnosis import ADD_ACCOUNT
 from bridge.state.documents import StateError, StateUnavailable
 from handlers.commands.config_option import config_option, config_path
 from handlers.commands.importing import gc_paused
 from handlers.daemon.sockets import CannotListen
 from handlers.workers.place import Place
+
+if TYPE_CHECKING:
+    from handlers.daemon.service import Setup  # a parent needs none of it
 
 #: sysexits.h: the configuration or the state is wrong; a restart does not help.
 EX_CONFIG: Final = 78
@@ -100,19 +104,25 @@ class _Unavailable(click.ClickException):
     exit_code = EX_TEMPFAIL
 
 
-def _say_worker_ready(place: Place, url: str, setup_code: str | None) -> None:
+def _say_worker_ready(place: Place, url: str, setup: Setup) -> None:
     _logger.info("the worker is ready")
-    if place.number == 1:  # the code is the same for all
-        _say_setup_code(url, setup_code)
+    if place.number == 1:  # it is the same for all
+        _say_next(url, setup)
 
 
-def _say_ready(config: Config, url: str, setup_code: str | None = None) -> None:
+def _say_ready(config: Config, url: str, setup: Setup | None = None) -> None:
     _logger.info("LMArena Bridge is ready on %s/v1", url)
     where = config.source or "no bridge.toml, so the defaults apply"
     _logger.info("dashboard: %s/dashboard; configuration: %s; state: %s", url, where, config.server.state_dir)
-    _say_setup_code(url, setup_code)
+    if setup is not None:
+        _say_next(url, setup)
 
 
-def _say_setup_code(url: str, setup_code: str | None) -> None:
-    if setup_code is not None:  # after the #, so that browsers do not send it and no proxy logs it
-        _logger.warning("the dashboard has no password yet; set it at %s/dashboard/setup#%s", url, setup_code)
+def _say_next(url: str, setup: Setup) -> None:
+    """Say what is still to be set up, and where."""
+    if setup.code is not None:  # after the #, so that browsers do not send it and no proxy logs it
+        _logger.warning("the dashboard has no password yet; set it at %s/dashboard/setup#%s", url, setup.code)
+    if not setup.accounts:
+        _logger.info("next: add an account, at %s/dashboard/accounts or by `%s`", url, ADD_ACCOUNT)
+    if not setup.keys:
+        _logger.info("next: make an API key, at %s/dashboard/keys or by `lmarena-bridge keys add --name NAME`", url)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import attrgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import web
 
@@ -83,18 +83,26 @@ _LASTING: Final = (
 _logger = logging.getLogger(__name__)
 
 
+class Setup(NamedTuple):
+    """What is set up at the start: the dashboard's password, unless there is a `code` to set it, accounts and keys."""
+
+    code: str | None
+    accounts: int
+    keys: int
+
+
 @dataclass(slots=True)
 class Service:
     """One daemon. `reread` reads the configuration from disk again; it may raise ConfigError.
 
-    `on_ready` is called with the daemon's origin, and with the setup code if the dashboard has no password yet.
+    `on_ready` is called with the daemon's origin, and with what is set up.
     `sockets` are already bound and become the daemon's; without any it uses those of the service manager, else it binds
     the configured address. One of several workers has a `place`; its parent holds the state folder and passes sockets.
     """
 
     config: Config
     reread: Callable[[], Config]
-    on_ready: Callable[[str, str | None], None]
+    on_ready: Callable[[str, Setup], None]
     sockets: Sequence[socket.socket] = ()
     place: Place | None = None
     _notifier: Notifier = field(default_factory=lambda: Notifier.inherited(os.environ))
@@ -135,7 +143,8 @@ class Service:
                     if link is not None:
                         link.keep(tasks, partial(report, app), app[METRICS].families)
                     tasks.every(COLLECT_SECONDS, Collector(resident_bytes), name="collect garbage")
-                    self.on_ready(address(sockets[0].getsockname(), secure=tls is not None), setup_code(app))
+                    setup = Setup(setup_code(app), len(app[STATE].pool), len(app[STATE].keys))
+                    self.on_ready(address(sockets[0].getsockname(), secure=tls is not None), setup)
                     self._notifier.ready()
                     await self._stop.wait()
                     self._notifier.stopping()
