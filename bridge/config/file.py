@@ -1,7 +1,7 @@
 """Where the configuration comes from: bridge.toml, systemd credentials and the environment.
 
-A value comes, in this order, from `LMARENA_BRIDGE_<SECTION>__<KEY>`, from a systemd credential named `<section>.<key>`,
-from the file, from the default.
+A value comes, in this order, from the command line, from `LMARENA_BRIDGE_<SECTION>__<KEY>`, from a systemd credential
+named `<section>.<key>`, from the file, from the default.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import re
 import stat
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
+from bridge.config.origins import Origin, Setting, Source
 from bridge.config.problems import ConfigError, ConfigUnavailable, Problem
 from bridge.config.schema import KEYS, NO_PLACE, SECTIONS, Config
 from bridge.state.regular_file import NotReadable, read
@@ -41,9 +42,11 @@ _WRONG_PLACE: Final = frozenset(
 class ConfigSource:
     """The sources of a daemon's configuration, read at start and again on reload. Blocks."""
 
-    def __init__(self, path: Path | None, environ: Mapping[str, str]) -> None:
+    def __init__(self, path: Path | None, environ: Mapping[str, str], fixed: Sequence[Setting] = ()) -> None:
+        """`fixed` come before all other sources: what the command line says."""
         self._path = path
         self._environ = environ
+        self._fixed = fixed
         self._text = ""
 
     def load(self) -> Config:
@@ -58,7 +61,7 @@ class ConfigSource:
         path = self._path or next((each for each in _usual_places(self._environ) if os.access(each, os.F_OK)), None)
         text = read_text(path) if path else ""
         try:
-            config = _combine(path, text, self._environ)
+            config = _combine(path, text, self._environ, self._fixed)
         except RecursionError as error:
             raise ConfigError(Problem(str(path or NO_PLACE), "", "is nested too deeply")) from error
         # A reload reads this same file: if it is missing then, that is an error, and the defaults do not apply.
@@ -75,22 +78,26 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     return ConfigSource(path, environ).load()
 
 
-def _combine(path: Path | None, text: str, environ: Mapping[str, str]) -> Config:
+def _combine(path: Path | None, text: str, environ: Mapping[str, str], fixed: Iterable[Setting]) -> Config:
     """Merge the values of all sources into one set of tables, remember where each came from, and read them."""
     tables: dict[str, object] = {section: {} for section in SECTIONS} | _parse(path, text)
-    places = {name: f"{path}:{line}" for name, line in _lines(text).items()}
+    lines = {name: f"{path}:{line}" for name, line in _lines(text).items()}
+    origins = {name: Origin(Source.FILE, lines.get(name, str(path))) for name in _names(tables)}
+    places = lines.copy()
     state_directory = environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    if state_directory and isinstance(server := tables["server"], dict):
-        server.setdefault("state_dir", state_directory)
-    for place, name, value in (*_credentials(environ), *_variables(environ)):
+    if state_directory and isinstance(server := tables["server"], dict) and "state_dir" not in server:
+        server["state_dir"] = state_directory
+        origins["server.state_dir"] = Origin(Source.ENVIRONMENT, "STATE_DIRECTORY")
+    for origin, name, value in (*_credentials(environ), *_variables(environ), *fixed):
         section, _, key = name.partition(".")
-        places.setdefault(section, place)
+        places.setdefault(section, origin.where)
         if isinstance(table := tables.setdefault(section, {}), dict):
             table[key] = value
-            places[name] = place
+            places[name] = origin.where
+            origins[name] = origin
     problems = list(_variables_without_section(environ))
     try:
-        config = Config.read(tables, path and path.absolute())
+        config = Config.read(tables, path and path.absolute(), origins)
     except ConfigError as error:
         problems += (each._replace(where=_place(each.key, places)) for each in error.problems)
     else:
@@ -99,6 +106,13 @@ def _combine(path: Path | None, text: str, environ: Mapping[str, str]) -> Config
     if (more := len(problems) - MAX_PROBLEMS) > 0:
         problems[MAX_PROBLEMS:] = [Problem(str(path or NO_PLACE), "", f"{more:,} more problems")]
     raise ConfigError(*problems)
+
+
+def _names(tables: Mapping[str, object]) -> Iterator[str]:
+    """The full names of the known keys in parsed tables."""
+    for section, table in tables.items():
+        if isinstance(table, dict):
+            yield from (name for key in table if (name := f"{section}.{key}") in KEYS)
 
 
 def _place(name: str, places: Mapping[str, str]) -> str:
@@ -201,21 +215,22 @@ def _lines(text: str) -> dict[str, int]:
     return lines
 
 
-def _credentials(environ: Mapping[str, str]) -> Iterator[tuple[str, str, object]]:
-    """The path, key and value of each key that systemd's LoadCredential= provides; other files are ignored."""
+def _credentials(environ: Mapping[str, str]) -> Iterator[Setting]:
+    """Each key that systemd's LoadCredential= provides; other files are ignored."""
     if folder := environ.get("CREDENTIALS_DIRECTORY"):
         for name in KEYS:
             path = Path(folder, name)
             if os.access(path, os.F_OK):
-                yield str(path), name, _value(name, _read(path).strip())
+                yield Setting(Origin(Source.CREDENTIAL, str(path)), name, _value(name, _read(path).strip()))
 
 
-def _variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str, object]]:
-    """The variable, key and value of each LMARENA_BRIDGE_<SECTION>__<KEY>."""
+def _variables(environ: Mapping[str, str]) -> Iterator[Setting]:
+    """Each key that has a variable LMARENA_BRIDGE_<SECTION>__<KEY>."""
     for variable, text in environ.items():
         section, separator, key = variable.removeprefix(PREFIX).lower().partition("__")
         if separator and variable.startswith(PREFIX):
-            yield variable, f"{section}.{key}", _value(f"{section}.{key}", text)
+            name = f"{section}.{key}"
+            yield Setting(Origin(Source.ENVIRONMENT, variable), name, _value(name, text))
 
 
 def _variables_without_section(environ: Mapping[str, str]) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Self, TypeVar
 
+from bridge.config.origins import Origin
 from bridge.config.problems import ConfigError, Problem
 from bridge.config.values import (
     ALIASES,
@@ -53,11 +54,16 @@ class Key(NamedTuple):
     default: object
     kind: ValueType[object]
     description: str
+    lasting: bool = False
 
 
-def key(default: object, kind: ValueType[T], description: str) -> T:
-    """The dataclass field of a key, typed as what `kind` reads; `default` is the value as in TOML."""
-    return field(default_factory=lambda: kind.read(default), metadata={"key": Key(default, kind, description)})
+def key(default: object, kind: ValueType[T], description: str, *, lasting: bool = False) -> T:
+    """The dataclass field of a key, typed as what `kind` reads; `default` is the value as in TOML.
+
+    A `lasting` key applies at the start only: a change needs a restart.
+    """
+    made = Key(default, kind, description, lasting)
+    return field(default_factory=lambda: kind.read(default), metadata={"key": made})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +75,26 @@ class Section:
 class ServerSection(Section):
     """The listener, and what it accepts from callers."""
 
-    host: str = key("127.0.0.1", HOST, "Address to listen on; 0.0.0.0 or :: stands for all addresses of this machine.")
-    port: int = key(8000, integer(0, 65_535), "Port to listen on; 0 chooses a free one.")
-    workers: int = key(
-        1, integer(1, 64), "Processes that serve together behind this address; more than one needs redis.url."
+    host: str = key(
+        "127.0.0.1", HOST, "Address to listen on; 0.0.0.0 or :: stands for all addresses of this machine.", lasting=True
     )
-    state_dir: Path = key("state", PATH, "Folder of the state files; by default systemd's STATE_DIRECTORY where set.")
+    port: int = key(8000, integer(0, 65_535), "Port to listen on; 0 chooses a free one.", lasting=True)
+    workers: int = key(
+        1,
+        integer(1, 64),
+        "Processes that serve together behind this address; more than one needs redis.url.",
+        lasting=True,
+    )
+    state_dir: Path = key(
+        "state", PATH, "Folder of the state files; by default systemd's STATE_DIRECTORY where set.", lasting=True
+    )
     max_body_bytes: int = key(32 * 1024 * 1024, integer(1024, 1024**3), "Largest request body, pictures included.")
     trusted_proxies: Networks = key(
         [], NETWORKS, "Proxies whose X-Forwarded-For and -Proto are trusted; 127.0.0.1 includes peers on a unix socket."
     )
     cors_origins: tuple[str, ...] = key([], CORS_ORIGINS, "Web pages that may call the API from a browser.")
-    tls_cert: Path | None = key("", TLS_CERT, "Certificate chain (PEM), to serve https without a proxy.")
-    tls_key: Path | None = key("", TLS_KEY, "Private key (PEM) of the certificate.")
+    tls_cert: Path | None = key("", TLS_CERT, "Certificate chain (PEM), to serve https without a proxy.", lasting=True)
+    tls_key: Path | None = key("", TLS_KEY, "Private key (PEM) of the certificate.", lasting=True)
     body_timeout: float = key(30, duration(3600), "Seconds a caller has to send a request body.")
     write_timeout: float = key(
         60, duration(3600), "Seconds without progress until a caller that does not read is disconnected."
@@ -104,6 +117,7 @@ class UpstreamSection(Section):
         "",
         PROXY,
         "Proxy for all calls; empty uses the environment's (HTTPS_PROXY, ALL_PROXY, NO_PROXY), none uses no proxy.",
+        lasting=True,
     )
     cf_clearance: Secret = key("", COOKIE, "Value of the browser's cookie cf_clearance; it belongs to user_agent.")
     user_agent: str = key("", LINE, "User-Agent of the browser that obtained cf_clearance.")
@@ -134,7 +148,7 @@ class LimitsSection(Section):
 
     rpm: int = key(60, integer(1, 1_000_000), "Requests per minute of a key without a limit of its own.")
     concurrency: int = key(100, integer(1, 100_000), "Concurrent requests of one key.")
-    streams: int = key(2000, integer(1, 100_000), "Concurrent requests of all keys together.")
+    streams: int = key(2000, integer(1, 100_000), "Concurrent requests of all keys together.", lasting=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,18 +206,25 @@ class LogSection(Section):
 class RedisSection(Section):
     """Redis or Valkey, through which several daemons share their state."""
 
-    url: Secret = key("", REDIS, "Redis or Valkey with the state of all daemons that name it; empty uses files.")
-    password: Secret = key("", PASSWORD, "Password of Redis, where the URL has none.")
-    prefix: str = key("lmab:", KEY_PREFIX, "What the names of all keys in Redis begin with.")
-    timeout: float = key(1, duration(60), "Seconds Redis may take to answer until the daemon goes on alone.")
-    connect_timeout: float = key(5, duration(300), "Seconds a start waits for Redis until it goes on alone.")
+    url: Secret = key(
+        "", REDIS, "Redis or Valkey with the state of all daemons that name it; empty uses files.", lasting=True
+    )
+    password: Secret = key("", PASSWORD, "Password of Redis, where the URL has none.", lasting=True)
+    prefix: str = key("lmab:", KEY_PREFIX, "What the names of all keys in Redis begin with.", lasting=True)
+    timeout: float = key(
+        1, duration(60), "Seconds Redis may take to answer until the daemon goes on alone.", lasting=True
+    )
+    connect_timeout: float = key(
+        5, duration(300), "Seconds a start waits for Redis until it goes on alone.", lasting=True
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration, one attribute for each section of bridge.toml.
 
-    `source` is the absolute path of the file that this was read from, or None.
+    `source` is the absolute path of the file that this was read from, or None. `origins` has where each value came from
+    by its full name, `server.port`, without those of defaults.
     """
 
     server: ServerSection = field(default_factory=ServerSection)
@@ -216,9 +237,12 @@ class Config:
     log: LogSection = field(default_factory=LogSection)
     redis: RedisSection = field(default_factory=RedisSection)
     source: Path | None = field(default=None, compare=False)
+    origins: Mapping[str, Origin] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def read(cls, tables: Mapping[str, object], source: Path | None = None) -> Self:
+    def read(
+        cls, tables: Mapping[str, object], source: Path | None = None, origins: Mapping[str, Origin] | None = None
+    ) -> Self:
         """Read the tables of a TOML document; a missing key has its default. Raises ConfigError with every problem.
 
         Relative paths start at the folder of `source`, or at the working folder without one. A problem's `where` is
@@ -236,7 +260,7 @@ class Config:
         problems += (_unknown(name) for name in tables if name not in SECTIONS)
         if problems:
             raise ConfigError(*problems)
-        config = cls(**sections, source=source)
+        config = cls(**sections, source=source, origins=origins or {})
         if config.server.workers > 1 and not config.redis.url.value:
             what = "more than 1 needs redis.url, where the processes share their state"
             raise ConfigError(Problem(NO_PLACE, "server.workers", what, str(config.server.workers)))
@@ -251,6 +275,11 @@ SECTIONS: Final[Mapping[str, Section]] = {
 KEYS: Final[Mapping[str, Key]] = {
     f"{name}.{each.name}": each.metadata["key"] for name, section in SECTIONS.items() for each in fields(section)
 }
+
+
+def lasting(name: str) -> bool:
+    """Whether a key applies at the start only."""
+    return KEYS[name].lasting
 
 
 def _read_section(

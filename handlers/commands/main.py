@@ -20,6 +20,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "serve": ("handlers.commands.serve", "Run the daemon (also without a command)."),
     "reload": ("handlers.commands.reload", "Make the running daemon read bridge.toml again."),
     "demo": ("handlers.commands.demo", "Run the daemon against an embedded arena."),
+    "config": ("handlers.commands.config", "The configuration: bridge.toml, credentials and the environment together."),
     "check": ("handlers.commands.check", "Report line by line what works."),
     "chat": ("handlers.commands.chat", "Chat in the terminal through a running bridge."),
     "keys": ("handlers.commands.keys", "API keys, with which callers authenticate to the bridge."),

@@ -14,6 +14,7 @@ import click
 
 from bridge import log
 from bridge.config.file import ConfigSource
+from bridge.config.origins import Origin, Setting, Source
 from bridge.config.problems import ConfigError, ConfigUnavailable
 from bridge.config.schema import Config
 from bridge.diagnosis import ADD_ACCOUNT
@@ -21,7 +22,7 @@ from bridge.state.documents import StateError, StateUnavailable
 from handlers.commands.config_option import config_option, config_path
 from handlers.commands.importing import gc_paused
 from handlers.daemon.sockets import CannotListen
-from handlers.workers.place import Place
+from handlers.workers.place import STATE_DIR, Place
 
 if TYPE_CHECKING:
     from handlers.daemon.service import Setup  # a parent needs none of it
@@ -51,11 +52,16 @@ def serve(host: str | None, port: int | None) -> None:
     Exits 78 on a bad configuration or state file, 75 on a temporary failure of the disk, 70 with an incompatible
     version of aiohttp.
     """
-    own = {"LMARENA_BRIDGE_SERVER__HOST": host, "LMARENA_BRIDGE_SERVER__PORT": None if port is None else str(port)}
-    source = ConfigSource(config_path(), os.environ | {name: value for name, value in own.items() if value is not None})
+    given = (("--host", "server.host", host), ("--port", "server.port", port))
+    fixed = [
+        Setting(Origin(Source.COMMAND_LINE, option), name, value) for option, name, value in given if value is not None
+    ]
     by_socket = "LISTEN_FDS" in os.environ
     try:
         place = Place.inherited(os.environ)
+        if place is not None:
+            fixed.append(Setting(Origin(Source.PARENT), "server.state_dir", os.environ[STATE_DIR]))
+        source = ConfigSource(config_path(), os.environ, fixed)
         config = source.load()
         worker = None if place is None else place.number
         log.configure(config.log.level, config.log.format, threaded=True, worker=worker)

@@ -14,7 +14,6 @@ import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from operator import attrgetter
 from typing import Final, NamedTuple
 
 from aiohttp import web
@@ -23,6 +22,7 @@ from bridge import log
 from bridge.access.logins import SetupCode
 from bridge.config.problems import ConfigError, Problem
 from bridge.config.schema import Config
+from bridge.config.shown import changes
 from bridge.state.documents import StateFolder
 from bridge.state.regular_file import kind
 from bridge.tasks import TaskOwner
@@ -68,17 +68,6 @@ _REREADS: Final = 4
 _UNCHANGED: Final = "the configuration was not changed"
 #: Open files other than connections: listening sockets, state files, pipes of threads. The daemon starts with about 10.
 _OWN_FILES: Final = 50
-#: Settings that apply at start only.
-_LASTING: Final = (
-    "server.host",
-    "server.port",
-    "server.workers",
-    "server.state_dir",
-    "server.tls_cert",
-    "server.tls_key",
-    "upstream.proxy",
-    "limits.streams",
-)
 
 _logger = logging.getLogger(__name__)
 
@@ -215,9 +204,9 @@ class Service:
         _logger.info("the configuration was reloaded")
 
     def _take_over(self, app: web.Application, config: Config) -> None:
-        for name in _LASTING:
-            if attrgetter(name)(config) != attrgetter(name)(self.config):
-                _logger.warning("%s was changed: restart the daemon to apply it", name)
+        for change in changes(self.config, config):
+            if change.needs_restart:
+                _logger.warning("%s was changed: restart the daemon to apply it", change.name)
         limits = replace(config.limits, streams=self.config.limits.streams)
         reload(app, replace(config, limits=limits))
         worker = None if self.place is None else self.place.number

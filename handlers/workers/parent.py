@@ -49,6 +49,7 @@ from handlers.daemon.sockets import address, bind, inherit
 from handlers.workers.board import Board
 from handlers.workers.gathering import Gathering
 from handlers.workers.lines import State
+from handlers.workers.place import STATE_DIR
 from handlers.workers.process import Recipe, Worker
 from upstream.loop.threads import Threads
 
@@ -127,7 +128,7 @@ class Parent:
     def _recipe(self, folder: StateFolder, sockets: Sequence[socket.socket], lock: int) -> Recipe:
         """How to start workers. They hold the folder's lock with the parent, until the last of them has ended."""
         interval = min(SILENT_SECONDS, self._notifier.watchdog_seconds or SILENT_SECONDS)
-        environ = {**os.environ, "LMARENA_BRIDGE_SERVER__STATE_DIR": str(folder.path.absolute())}
+        environ = {**os.environ, STATE_DIR: str(folder.path.absolute())}
         listening = [sock.fileno() for sock in sockets]
         code = secrets.token_urlsafe(16)
         return Recipe(self._command, environ, listening, self._board_file, (lock,), interval, code)

@@ -8,6 +8,8 @@ from typing import Final, NamedTuple, Self
 
 #: The variable; it has no section's form, so that the configuration does not read it.
 VARIABLE: Final = "LMARENA_BRIDGE_PLACE"
+#: The variable with the state folder, which the parent holds.
+STATE_DIR: Final = "LMARENA_BRIDGE_SERVER__STATE_DIR"
 
 
 class Place(NamedTuple):

@@ -54,6 +54,7 @@ WORDS = [
     *([name] for name in COMMANDS),
     *(["keys", word] for word in ("add", "list", "set", "rotate", "revoke")),
     *(["accounts", word] for word in ("add", "list", "remove")),
+    *(["config", word] for word in ("show", "path", "check")),
 ]
 
 

@@ -1,0 +1,161 @@
+"""Settings as people and programs are shown them: in the order of bridge.toml, with their origins, without secrets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from operator import attrgetter
+from typing import Final, NamedTuple, TypeAlias
+
+from bridge.config.origins import DEFAULT, Origin
+from bridge.config.schema import KEYS, Config, lasting
+from bridge.config.values import (
+    ALIASES,
+    CORS_ORIGINS,
+    HOST,
+    KEY_PREFIX,
+    LINE,
+    NAMES,
+    NETWORKS,
+    PATH,
+    TLS_CERT,
+    TLS_KEY,
+    Secret,
+)
+from bridge.log import redact
+
+Plain: TypeAlias = "str | int | float | bool | list[Plain] | dict[str, Plain]"
+
+SET: Final = "set, not shown"
+NOT_SET: Final = "not set"
+#: What may name a person, a machine or a network: it is not told to others.
+_OWN_AFFAIR: Final = (HOST, LINE, NAMES, NETWORKS, ALIASES, CORS_ORIGINS, KEY_PREFIX, PATH, TLS_CERT, TLS_KEY)
+
+
+class ShownSetting(NamedTuple):
+    """A setting. `value` is plain, and None where it is a secret, or looks like one; `is_set` is whether it has one."""
+
+    name: str
+    value: Plain | None
+    is_set: bool
+    origin: Origin
+    needs_restart: bool
+
+    @property
+    def secret(self) -> bool:
+        """Whether its value is not shown."""
+        return self.value is None
+
+    @property
+    def text(self) -> str:
+        """Its value as it stands in bridge.toml; of a secret, whether it is set."""
+        return (SET if self.is_set else NOT_SET) if self.value is None else written(self.value)
+
+    @property
+    def section(self) -> str:
+        """The table of bridge.toml in which it is."""
+        return self.name.partition(".")[0]
+
+    @property
+    def key(self) -> str:
+        """Its name within the table."""
+        return self.name.partition(".")[2]
+
+    @property
+    def description(self) -> str:
+        """What it is for."""
+        return KEYS[self.name].description
+
+    @property
+    def allowed(self) -> str:
+        """The values that it takes."""
+        return KEYS[self.name].kind.allowed
+
+    @property
+    def is_default(self) -> bool:
+        """Whether nobody has given it a value."""
+        return self.origin == DEFAULT
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values, for programs."""
+        return {
+            "value": self.value,
+            "secret": self.secret,
+            "set": self.is_set,
+            "origin": self.origin.source.value,
+            "where": self.origin.where,
+            "needs_restart": self.needs_restart,
+        }
+
+    def to_report(self) -> dict[str, object]:
+        """Plain values for others: no paths, no names of machines, networks or models, and no folders in origins."""
+        own = not self.is_default and KEYS[self.name].kind in _OWN_AFFAIR
+        value = self.text if self.secret else SET if own or self.name == "server.state_dir" else self.value
+        return {"value": value, "origin": self.origin.short}
+
+
+class Change(NamedTuple):
+    """A setting that has another value than before, both as they stand in bridge.toml; of secrets neither is shown."""
+
+    name: str
+    before: str
+    after: str
+    origin: Origin
+    needs_restart: bool
+
+
+def shown(config: Config) -> tuple[ShownSetting, ...]:
+    """Every setting, in the order of bridge.toml."""
+    return tuple(_shown(config, name) for name in KEYS)
+
+
+def changes(before: Config, after: Config) -> tuple[Change, ...]:
+    """The settings whose values differ, in the order of bridge.toml."""
+    return tuple(_changes(before, after))
+
+
+def _changes(before: Config, after: Config) -> Iterator[Change]:
+    for name in KEYS:
+        if attrgetter(name)(before) != attrgetter(name)(after):
+            old, new = _shown(before, name), _shown(after, name)
+            replaced = old.text == new.text  # a secret by another
+            yield Change(name, old.text, "another one" if replaced else new.text, new.origin, lasting(name))
+
+
+def _shown(config: Config, name: str) -> ShownSetting:
+    value = attrgetter(name)(config)
+    shown_value = None if isinstance(value, Secret) else plain(value)
+    if shown_value is not None and redact(text := written(shown_value)) != text:  # a secret in a wrong place
+        shown_value = None
+    is_set = bool(value.value if isinstance(value, Secret) else value not in ("", None, ()))
+    return ShownSetting(name, shown_value, is_set, config.origins.get(name, DEFAULT), lasting(name))
+
+
+def plain(value: object) -> Plain:
+    """A setting's value in the types of JSON and TOML; a time without fraction is a whole number."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, str | int):
+        return value
+    if isinstance(value, tuple):
+        if value and all(isinstance(each, tuple) for each in value):  # aliases
+            return {name: models[0] if len(models) == 1 else list(models) for name, models in value}
+        return [plain(each) for each in value]
+    return str(value)  # a path, a network
+
+
+def written(value: Plain) -> str:
+    """A plain value as it stands in bridge.toml."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_quoted(name)} = {written(each)}" for name, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(written, value)) + "]"
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    return _quoted(value)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
