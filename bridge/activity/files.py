@@ -6,18 +6,24 @@ pieces. Any number of processes may append: each batch is one write.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from bridge.state.documents import FOLDER_MODE, StateFolder
+from bridge.state.regular_file import NotReadable, open_own
 
 FOLDER: Final = "activity"
-#: A file is at most this share of all that may be kept.
+#: After this share of all that may be kept, or so many bytes, a file is followed by another: it is searched in memory.
 SHARE: Final = 16
+PART_BYTES: Final = 64 * 1024 * 1024
+#: A larger file was not written by the bridge. A batch is never so large.
+MAX_BYTES: Final = 1024 * 1024 * 1024
 
 _NAME: Final = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.(\d{3,6}))?\.jsonl")
 
@@ -36,18 +42,36 @@ class Part(NamedTuple):
     number: int
     path: Path
     size: int
+    #: Whether it may be one that the bridge wrote; others (links, devices, pipes) are left alone.
+    ours: bool = True
+
+
+def opened(part: Part) -> BinaryIO:
+    """Open a file for reading. Raises OSError: FileNotFoundError also if another is in its place that is not ours."""
+    try:
+        return os.fdopen(open_own(part.path, os.O_RDONLY), "rb")
+    except (OSError, NotReadable) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise
+        raise FileNotFoundError(errno.ENOENT, "it was replaced") from error
 
 
 def parts_of(folder: StateFolder) -> list[Part]:
     """The files that there are, the oldest first; blocking. Raises OSError."""
+    return [part for part in _named(folder) if part.ours]
+
+
+def _named(folder: StateFolder) -> list[Part]:
+    """All that has the name of a file, the oldest first. Raises OSError."""
     found = []
     try:
         with os.scandir(folder.path / FOLDER) as entries:
             for each in entries:
                 if match := _NAME.fullmatch(each.name):
                     with suppress(FileNotFoundError):  # another process has just dropped it
-                        size = each.stat(follow_symlinks=False).st_size
-                        found.append(Part(match[1], int(match[2] or 1), Path(each.path), size))
+                        status = each.stat(follow_symlinks=False)
+                        ours = stat.S_ISREG(status.st_mode) and status.st_size <= MAX_BYTES
+                        found.append(Part(match[1], int(match[2] or 1), Path(each.path), status.st_size, ours))
     except FileNotFoundError:
         return []
     return sorted(found)
@@ -61,11 +85,11 @@ def append(folder: StateFolder, lines: list[bytes], keep: Keep, now: float) -> N
     home = folder.path / FOLDER
     if not home.is_dir():
         home.mkdir(FOLDER_MODE, exist_ok=True)  # not its parents: a state folder that is gone may be mounted again
-    parts = parts_of(folder)
     day = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d}"
     number = 1
-    if todays := [part for part in parts if part.day == day]:
-        number = todays[-1].number + (todays[-1].size >= keep.size // SHARE)
+    if todays := [part for part in _named(folder) if part.day == day]:
+        last = todays[-1]
+        number = last.number + (not last.ours or last.size >= min(keep.size // SHARE, PART_BYTES))
     name = f"{day}.jsonl" if number == 1 else f"{day}.{number:03}.jsonl"
     descriptor = folder.create(home / name, os.O_RDWR | os.O_APPEND)
     try:

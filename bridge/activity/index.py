@@ -17,7 +17,7 @@ from typing import Any, Final
 import orjson
 
 from bridge.activity.entry import Entry
-from bridge.activity.files import Part, parts_of
+from bridge.activity.files import Part, opened, parts_of
 from bridge.state.documents import StateFolder
 from bridge.statistics.counts import HERE
 
@@ -109,6 +109,7 @@ class Index:
             index = known.get(part.path.name)
             if index is None or part.size < index.read:  # cut or replaced by hand
                 index = PartIndex(part)
+            index.part = part
             if part.size > index.read:
                 try:
                     self._read(index)
@@ -117,11 +118,12 @@ class Index:
             self._indexes[part.path.name] = index
 
     def _read(self, index: PartIndex) -> None:
-        """Read a file from where it was read last, up to its last whole line."""
-        with index.part.path.open("rb") as file:
+        """Read a file from where it was read last, up to the last whole line of the size that was listed."""
+        with opened(index.part) as file:
             file.seek(index.read)
-            rest = b""
-            while chunk := file.read(CHUNK_BYTES):
+            rest, left = b"", index.part.size - index.read
+            while chunk := file.read(min(CHUNK_BYTES, left)):
+                left -= len(chunk)
                 data = rest + chunk
                 end = data.rfind(b"\n") + 1
                 self._add(index, data[:end])
@@ -159,7 +161,7 @@ def _row(plain: Any) -> tuple[float, str, str, str, str]:
 
 def entries(index: PartIndex, rows: list[int]) -> Iterator[Entry]:
     """Read the entries of some rows of a file, in the given order. Raises OSError."""
-    with index.part.path.open("rb") as file:
+    with opened(index.part) as file:
         for row in rows:
             start = index.offsets[row]
             file.seek(start)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from bridge.activity.entry import Entry, searched_text
+from bridge.activity.files import opened
 from bridge.activity.index import FACETS, Index, PartIndex, entries
 from bridge.state.documents import StateFolder
 from bridge.statistics.counts import HERE
@@ -123,7 +124,8 @@ class Searches:
         self._index.refresh()
         needle = f'"id":"{request_id}"'.encode()
         for part in reversed(self._index.parts):
-            data = part.part.path.read_bytes()
+            with opened(part.part) as file:
+                data = file.read(part.read)
             place = len(data)
             while (place := data.rfind(needle, 0, place)) >= 0:
                 row = part.row_at(place)
@@ -192,7 +194,7 @@ def _newest(hits: Sequence[tuple[PartIndex, list[int]]], skip: int, count: int) 
 def _search(part: PartIndex, first: int, words: tuple[str, ...]) -> Iterator[int]:
     """The rows from `first` on that have all words, which are folded already."""
     start = part.offsets[first]
-    with part.part.path.open("rb") as file:
+    with opened(part.part) as file:
         file.seek(start)
         data = file.read(part.read - start)
     # A word that is written in the line as it is must be found there; the others are looked for in every line.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final, Generic, TypeVar
@@ -17,8 +18,9 @@ T = TypeVar("T")
 
 #: The interval between batches, in seconds: a crash loses at most the requests of this time.
 BATCH_SECONDS: Final = 2.0
-#: The most lines that wait for a disk that refuses; beyond it the oldest are lost.
+#: The most requests, and bytes of their lines, that wait for a disk that refuses; beyond it the oldest are lost.
 MAX_WAITING: Final = 10_000
+MAX_WAITING_BYTES: Final = 16 * 1024 * 1024
 #: Requests without a key, which anybody can make, must not push out those of callers: so many are kept at once, and
 #: then one in so many seconds.
 STRANGERS: Final = 20
@@ -44,7 +46,7 @@ class ActivityStore(Generic[T]):
         self._clock = clock
         self._keep = keep
         self._entry_of = entry_of
-        self._new: list[T] = []
+        self._new: deque[T] = deque(maxlen=MAX_WAITING)
         self._lines: list[bytes] = []
         self._failing = False
         self._lock = asyncio.Lock()
@@ -79,8 +81,8 @@ class ActivityStore(Generic[T]):
         async with self._lock:
             if not self._new and not self._lines:
                 return
-            new = self._new[:]
-            del self._new[: len(new)]
+            new = list(self._new)
+            self._new.clear()
             await self._folder.threads.run(self._write, new)
 
     def _write(self, new: list[T]) -> None:
@@ -92,11 +94,21 @@ class ActivityStore(Generic[T]):
             if not self._failing:
                 _logger.error("requests cannot be kept for Activity and wait in memory: %s", error)
             self._failing = True
-            del self._lines[: max(0, len(self._lines) - MAX_WAITING)]
+            self._forget_oldest()
         else:
             if self._failing:
                 _logger.info("requests are kept for Activity again")
             self._failing = False
+
+    def _forget_oldest(self) -> None:
+        """Keep as many of the newest lines as may wait."""
+        kept = size = 0
+        for line in reversed(self._lines[-MAX_WAITING:]):
+            size += len(line)
+            if size > MAX_WAITING_BYTES:
+                break
+            kept += 1
+        del self._lines[: len(self._lines) - kept]
 
     def _kept(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """The entries without those of strangers for which there is no room; the next one says how many those were."""

@@ -9,12 +9,15 @@ import random
 import signal
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from counted import Clock
 from ended import DAY, KEEP, NOW, ended, files, mixed, prepared, write
+from no_files import NO_FILES
 
+from bridge.activity import index
 from bridge.activity import store as module
 from bridge.activity.entry import Entry
 from bridge.activity.files import Keep, parts_of
@@ -181,6 +184,64 @@ async def test_what_waits_for_a_disk_is_bounded(
     (folder.path / "activity").unlink()
     await store.finish()
     assert kept(folder) == [ended(number).id for number in reversed(range(15, 25))]
+
+
+@pytest.mark.parametrize("place", [place for place, _ in NO_FILES.values()] + [Path.mkdir], ids=[*NO_FILES, "a folder"])
+async def test_what_is_no_file_is_neither_read_nor_written(
+    place: Callable[[Path], object], folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, [ended(0)], NOW - DAY)
+    monkeypatch.chdir(folder.path / "activity")
+    place(Path("2026-11-30.jsonl"))
+    before = os.lstat("2026-11-30.jsonl")
+    store = store_of(folder)
+    for number in (1, 2):
+        store.add(ended(number))
+        await store.finish()
+    assert await asyncio.to_thread(kept, folder) == [ended(number).id for number in (2, 1, 0)]
+    found = await asyncio.to_thread(Searches(folder).get, ended(0).id)
+    assert found is not None
+    assert await asyncio.to_thread(Searches(folder).get, "req_no") is None
+    assert os.lstat("2026-11-30.jsonl")[:7] == before[:7], "left untouched"
+    assert len(parts_of(folder)) == 2
+
+
+async def test_a_file_that_is_replaced_while_it_is_searched_counts_as_dropped(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, [ended(0)], NOW - DAY)
+    write(folder, [ended(1)])
+    listed = parts_of(folder)
+    monkeypatch.setattr(index, "parts_of", lambda _: listed)
+    monkeypatch.chdir(folder.path / "activity")
+    for place, _ in NO_FILES.values():
+        next(path for path in files(folder) if path.name == "2026-11-30.jsonl").unlink()
+        place(Path("2026-11-30.jsonl"))
+        assert await asyncio.to_thread(kept, folder) == [ended(0).id]
+
+
+async def test_long_requests_that_wait_for_a_disk_are_bounded_in_all(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_WAITING_BYTES", 100_000)
+    store = store_of(folder)
+    (folder.path / "activity").touch()  # no folder
+    for number in range(20):
+        store.add(ended(number, prompt="\N{OTTER}" * 4000))
+        await store.flush()
+    assert store.waiting == 6, "of 16 KB each"
+    (folder.path / "activity").unlink()
+    await store.finish()
+    assert kept(folder) == [ended(number).id for number in reversed(range(14, 20))]
+
+
+async def test_what_comes_while_a_disk_hangs_is_bounded(folder: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_WAITING", 10)
+    store = store_of(folder)
+    for number in range(15):
+        store.add(ended(number))
+    await store.finish()
+    assert kept(folder) == [ended(number).id for number in reversed(range(5, 15))]
 
 
 # --- bounds ---

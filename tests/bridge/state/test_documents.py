@@ -13,7 +13,6 @@ import random
 import re
 import resource
 import signal
-import socket
 import stat
 import threading
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 import pytest
+from no_files import NO_FILES, socket_at
 
 from bridge.state.documents import Document, StateError, StateFolder, StateUnavailable
 from bridge.state.forms import DocumentForm
@@ -500,30 +500,6 @@ def test_a_killed_daemon_lets_go(folder: StateFolder) -> None:
 # --- what is no file ---
 
 
-def _socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.bind(os.path.relpath(path))
-
-
-def _huge(path: Path) -> None:
-    path.touch()
-    os.truncate(path, 1 << 40)
-
-
-def _linked_pipe(path: Path) -> None:
-    os.mkfifo(path.with_suffix(".pipe"))
-    path.symlink_to(path.with_suffix(".pipe"))
-
-
-NO_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a pipe": (os.mkfifo, "is a pipe"),
-    "a link to a pipe": (_linked_pipe, "is a pipe"),
-    "a socket": (_socket, "is a socket"),
-    "a device": (lambda path: path.symlink_to("/dev/zero"), "is a device"),
-    "an empty device": (lambda path: path.symlink_to("/dev/null"), "is a device"),
-    "a terminal": (lambda path: path.symlink_to("/dev/tty"), "is a device"),
-    "a huge file": (_huge, "has 1,099,511,627,776 bytes or more"),
-}
 no_files = pytest.mark.parametrize(("place", "said"), NO_FILES.values(), ids=NO_FILES)
 
 
@@ -564,7 +540,7 @@ async def test_another_document_starts_without_it(
     assert said in caplog.text
 
 
-@pytest.mark.parametrize("place", [os.mkfifo, _socket, Path.mkdir], ids=["a pipe", "a socket", "a directory"])
+@pytest.mark.parametrize("place", [os.mkfifo, socket_at, Path.mkdir], ids=["a pipe", "a socket", "a directory"])
 @pytest.mark.parametrize("name", [".words.lock", ".daemon.lock"])
 async def test_a_lock_that_is_no_file_is_refused(
     folder: StateFolder, monkeypatch: pytest.MonkeyPatch, place: Callable[[Path], object], name: str
