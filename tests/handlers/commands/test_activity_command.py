@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from ended import DAY, ended, prepared, write
+from hostile_api import steers
 
 from bridge.activity.entry import Attempt, Entry
 from handlers.commands.main import main
 
-HOSTILE = "\x1b[2J\u202e<b>[red]x"
+HOSTILE = "\x1b[2J\u202e<b>[red]x\x9b\x7f\u2028\U000e0001é🦦"
 
 
 def entries() -> list[Entry]:
@@ -80,7 +81,7 @@ def test_the_table_has_a_row_for_each() -> None:
     assert len([line for line in lines if "req_0" in line]) == 4
     assert "timeout 504, 2 attempts" in result.stdout
     assert "rejected 404, here" in result.stdout
-    assert not {"\x1b", "\u202e"} & set(result.stdout)
+    assert not steers(result.stdout)
     assert "<b>[red]x" in result.stdout, "markup is text"
     assert "1 of 4; --number shows more." in run("-n", "1").stderr
 
@@ -101,7 +102,17 @@ def test_one_request_with_its_attempts_and_what_to_do() -> None:
         ["bob@example.org", "210", "ms", "1.5", "s", "none", "timeout"],
     ]
     assert json.loads(run("--json", ended(2).id).stdout)["attempts"][0][3] == 429
-    assert not {"\x1b", "\u202e"} & set(run(ended(4).id).stdout)
+    assert not steers(run(ended(4).id).stdout)
+
+
+@pytest.mark.parametrize("words", [(), (ended(3).id,)], ids=["all", "one"])
+def test_json_steers_no_terminal_and_keeps_every_character(words: tuple[str, ...]) -> None:
+    printed = run("--json", *words).stdout
+    assert not steers(printed)
+    assert not {"\x7f", "\U000e0001"} & set(printed)
+    found = json.loads(printed)
+    assert (found if words else found[1])["asked"] == HOSTILE
+    assert "é🦦" in printed
 
 
 @pytest.mark.parametrize(
