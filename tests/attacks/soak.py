@@ -5,7 +5,8 @@ python tests/attacks/soak.py [--minutes 30] [--callers 12] [--accounts 3]      (
 A site whose every tenth answer replaces the session cookie, one call in six fails in some way, tokens live for five
 minutes; callers of whom 9 % leave at a random moment; a disk that is full twice, files of the state folder that are
 moved away for a moment, and a daemon that is stopped with SIGTERM and started again three times, under load.
-It exits with 1 if a login was lost, or a good site is not answered in full afterwards.
+It exits with 1 if a login was lost, a daemon did not stop in time, the disk refused nothing, or a good site is not
+answered in full afterwards.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -46,6 +47,10 @@ DISK_REFUSES: Final = 75
 #: Shares of the whole time at which each thing begins.
 FULL_AT: Final = ((0.15, 0.25), (0.55, 0.65))
 RESTARTS_AT: Final = (0.3, 0.5, 0.8)
+#: Seconds within which a daemon must stop: it lets answers go on for three of them.
+STOP_SECONDS: Final = 8.0
+#: Seconds between two looks at the daemon's memory.
+MEMORY_SECONDS: Final = 60.0
 
 #: Faults of chats that come with the answer's head, or after it.
 HEARD: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
@@ -142,6 +147,7 @@ class Soak:
         self.daemon: DaemonProcess | None = None
         self.statuses: Counter[str] = Counter()
         self.exits: list[int] = []
+        self.stops: list[float] = []
         self.resident: list[int] = []
         self.full = 0
         self.moved = 0
@@ -162,11 +168,19 @@ class Soak:
                 go_on = await restarts.get()
                 self._note_memory(daemon)
                 self.daemon = None
-                status, _ = await daemon.stop()
+                status, seconds = await daemon.stop()
                 self.exits.append(status)
+                self.stops.append(seconds)
                 self.log += daemon.log
             if not go_on:
                 return
+
+    async def watch_memory(self) -> None:
+        """Note the daemon's resident memory, in MiB, now and then."""
+        while True:
+            await asyncio.sleep(MEMORY_SECONDS)
+            if self.daemon is not None:
+                self._note_memory(self.daemon)
 
     def _note_memory(self, daemon: DaemonProcess) -> None:
         pages = int(Path(f"/proc/{daemon.process.pid}/statm").read_text().split()[1])
@@ -203,18 +217,16 @@ class Soak:
             return "200, then an error event"
         return f"{response.status} {response.headers.get('x-bridge-reason', '')}".strip()
 
-    @contextmanager
-    def full_disk(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def full_disk(self) -> AsyncIterator[None]:
         """Leave no room in the state folder, or, without a small disk, make it refuse to be written."""
         self.full += 1
         folder = self.home.folder.path
-        if os.path.ismount(folder):
-            filler = folder / "filler"
-            with suppress(OSError), filler.open("wb", buffering=0) as file:
-                while True:
-                    file.write(bytes(4096))
-            yield
-            filler.unlink()
+        if os.path.ismount(folder):  # noqa: ASYNC240 — of a local disk
+            async with TaskOwner() as tasks:
+                tasks.spawn(_fill(folder), name="fill")
+                yield
+            (folder / "filler").unlink()
             return
         obstacles = [folder / f".{name}.json.tmp" for name in ("accounts", "stats", "models", "site")]
         for obstacle in obstacles:
@@ -239,6 +251,16 @@ class Soak:
             aside.rename(path)  # over whatever was written meanwhile, as an editor does
 
 
+async def _fill(folder: Path) -> None:
+    """Take all room of a disk, and whatever the daemon frees when it removes a file."""
+    with (folder / "filler").open("wb", buffering=0) as file:
+        while True:
+            with suppress(OSError):
+                while True:
+                    file.write(bytes(4096))
+            await asyncio.sleep(0.02)
+
+
 async def befall(soak: Soak, seconds: float, restarts: asyncio.Queue[bool]) -> None:
     """Let everything happen at its time."""
     events = [(at * seconds, "restart") for at in RESTARTS_AT]
@@ -250,7 +272,7 @@ async def befall(soak: Soak, seconds: float, restarts: asyncio.Queue[bool]) -> N
         if what == "restart":
             restarts.put_nowait(True)
         else:
-            with soak.full_disk():
+            async with soak.full_disk():
                 await asyncio.sleep(float(what.rpartition(" ")[2]))
     await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
 
@@ -295,6 +317,7 @@ async def _run(soak: Soak, http: aiohttp.ClientSession, seconds: float, callers:
         async with TaskOwner() as attackers:
             for _ in range(callers):
                 attackers.spawn(soak.call(http, model), name="caller")
+            attackers.spawn(soak.watch_memory(), name="watch memory")
             moving = attackers.spawn(soak.move_files(), name="move files")
             await befall(soak, seconds, restarts)
             moving.cancel()
@@ -339,7 +362,8 @@ async def _report(soak: Soak, worked: Counter[str]) -> bool:
         f"refresh tokens used twice: {sum(session.spent_twice for session in sessions)}"
     )
     print(f"disk full: {soak.full} times (said in the log: {refused}), files moved away: {soak.moved}")
-    print("daemons ended with", soak.exits, "resident MiB at their ends:", soak.resident)
+    print("daemons ended with", soak.exits, "after seconds:", [round(each, 1) for each in soak.stops])
+    print("resident MiB, each minute and at each end:", soak.resident)
     print(
         "cookies lost by the log:",
         sum("LOST" in line for line in soak.log),
@@ -349,7 +373,8 @@ async def _report(soak: Soak, worked: Counter[str]) -> bool:
     print("afterwards:", dict(worked))
     print(f"accounts alive at the end: {alive} of {len(sessions)}")
     ended_well = worked["200"] + worked["200 ok"] == sum(worked.values())
-    return alive == len(sessions) and set(soak.exits) == {0} and ended_well
+    stopped_well = set(soak.exits) == {0} and max(soak.stops) <= STOP_SECONDS
+    return alive == len(sessions) and stopped_well and ended_well and refused > 0
 
 
 if __name__ == "__main__":
