@@ -110,7 +110,7 @@ class Entry:
         return orjson.dumps(plain, option=orjson.OPT_APPEND_NEWLINE)
 
     @classmethod
-    def from_line(cls, line: bytes) -> Entry:
+    def from_line(cls, line: bytes | str) -> Entry:
         """Read what `to_line` wrote; unknown fields are skipped. Raises ValueError."""
         plain = orjson.loads(line)
         try:

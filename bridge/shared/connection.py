@@ -96,9 +96,9 @@ class RedisConnection:
                 replies.append(error)
         return replies
 
-    async def subscribe(self, channel: str, timeout: float) -> None:
-        """Listen to a channel from now on; no command may follow. Raises ConnectionFailed."""
-        await self.run([("SUBSCRIBE", channel)], timeout)
+    async def subscribe(self, channels: Sequence[str], timeout: float) -> None:
+        """Listen to channels from now on; no command may follow. Raises ConnectionFailed."""
+        await self.run([("SUBSCRIBE", channel) for channel in channels], timeout)
 
     async def message(self) -> bytes:
         """Wait for the next message. Raises ConnectionFailed."""

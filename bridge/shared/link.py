@@ -16,10 +16,10 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from bridge.log import event
 from bridge.shared.address import RedisAddress
@@ -42,6 +42,8 @@ PAUSE_SECONDS: Final = 0.25
 REPEAT_SECONDS: Final = 20.0
 #: Commands in one flight at most: more would hold the event loop for long.
 MAX_FLIGHT: Final = 500
+
+T = TypeVar("T")
 
 _BEAT: Final = Script("beat")
 
@@ -85,6 +87,7 @@ class Link:
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()  # the first connection has caught up, or was given up
         self._listeners: dict[str, Callable[[str], None]] = {}
+        self._channels = [self.key("news")]
         self._catching_up: list[Callable[[], Awaitable[None]]] = []
         self._repeating: list[Callable[[], Awaitable[None]]] = []
         self._finishing = False
@@ -152,9 +155,16 @@ class Link:
 
     # News
 
-    def news(self, topic: str, text: str = "") -> tuple[Word, ...]:
-        """The command that tells all processes, this one too, that something has changed."""
-        return ("PUBLISH", self.key("news"), f"{topic} {text}")
+    def news(self, topic: str, text: str = "", *, channel: str = "news") -> tuple[Word, ...]:
+        """The command that tells all processes that listen to a channel; its reply is how many those are.
+
+        To "news" all listen, this one too.
+        """
+        return ("PUBLISH", self.key(channel), f"{topic} {text}")
+
+    def hear(self, *channels: str) -> None:
+        """Listen to further channels; to be called before the link runs."""
+        self._channels += map(self.key, channels)
 
     def on_news(self, topic: str, told: Callable[[str], None]) -> None:
         """Call `told` with the text of each piece of news about a topic; '' where some may have been missed."""
@@ -172,6 +182,10 @@ class Link:
         self._repeating.append(repeat)
         self.on_back(repeat)
 
+    def spawn(self, coro: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
+        """Run a task that ends with the link at the latest."""
+        return self._tasks.spawn(coro, name=name)
+
     async def _repeat(self) -> None:
         for repeat in self._repeating:
             with suppress(StateUnavailable):
@@ -183,7 +197,7 @@ class Link:
             with suppress(ConnectionFailed):
                 connection = await RedisConnection.open(self.address, self.settings.timeout)
                 try:
-                    await connection.subscribe(self.key("news"), self.settings.timeout)
+                    await connection.subscribe(self._channels, self.settings.timeout)
                     for told in self._listeners.values():
                         told("")
                     while True:

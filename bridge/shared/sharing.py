@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -16,6 +16,7 @@ from bridge.shared.availability import Phase
 from bridge.shared.conversations import RedisConversations
 from bridge.shared.documents import SharedDocuments
 from bridge.shared.gate import RedisGate
+from bridge.shared.instances import RedisInstances, Told
 from bridge.shared.limits import RedisLimits
 from bridge.shared.link import Link, LinkSettings, instance_name
 from bridge.shared.logins import RedisLogins
@@ -94,6 +95,10 @@ class Sharing:
                 await self.link.call(("UNLINK", *found))
             if cursor == b"0":
                 return
+
+    def instances(self, tell: Callable[[str], Awaitable[Told]], act: Callable[[str], None]) -> RedisInstances:
+        """The other processes, which `tell` and `act` answer and obey; to be made before the link runs."""
+        return RedisInstances(self.link, tell, act)
 
     def gate(self, gate: Gate) -> RedisGate:
         """Walls and the circuit before the site, which `gate` keeps in this process."""

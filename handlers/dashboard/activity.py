@@ -14,15 +14,12 @@ from bridge.access.logins import Login
 from bridge.activity.entry import Entry
 from bridge.activity.moments import moment
 from bridge.activity.search import FAILED, REFUSED, Found, Query, Searches, has_outcome, words_of
-from bridge.errors import ended_by_owner
 from bridge.state.documents import StateFolder
 from bridge.statistics.counts import HERE
 from handlers.dashboard.guard import read_form, see_other
+from handlers.dashboard.instances import INSTANCES, RUNNING, running_here
 from handlers.dashboard.pages import render, template
-from handlers.request.activity import entry_of
-from handlers.request.appkeys import ACTIVITY, ENDED, SETTINGS
-from handlers.request.record import RequestRecord
-from handlers.workers.link import LINK
+from handlers.request.appkeys import ENDED, SETTINGS
 from upstream.loop.threads import Threads
 
 #: The names in a page's address, in the order of the form.
@@ -129,13 +126,15 @@ async def activity(request: web.Request, login: Login) -> web.StreamResponse:
     app, now = request.app, time.time()
     asked = asked_for(request.query, now)
     problem = asked.problem
+    others = await app[INSTANCES].ask(RUNNING)  # which makes them write what has ended there
     await app[ENDED].flush()
     try:
         found = await app[KEPT].find(asked.query, asked.page)
     except OSError as error:
         found = Found((), 0, 1, 1, 1, Counter(), (), (), ())
         problem = f"{problem}; the kept requests cannot be read: {error.strerror}".lstrip("; ")
-    running = list(app[ACTIVITY].running_newest())
+    running = list(running_here(app))
+    everywhere = sorted((*running, *others.running), key=lambda each: -each.entry.at)
     return await render(
         request,
         template(request, "activity"),
@@ -147,28 +146,24 @@ async def activity(request: web.Request, login: Login) -> web.StreamResponse:
             "recent": RECENT,
             "problem": problem,
             "unwritten": app[ENDED].waiting,
-            "running": len(running),
-            "records": [record for record in running if found.page == 1 and _fits(record, asked.query)],
+            "running": len(running) + max(others.answering, len(others.running)),
+            "records": [each for each in everywhere if found.page == 1 and _fits(each.entry, asked.query)],
             "debug": app[SETTINGS].config.log.debug,
-            "worker": app[LINK].number if LINK in app else None,
+            "unseen": others.unseen,
         },
     )
 
 
 async def end(request: web.Request, _: Login) -> web.StreamResponse:
     """POST /dashboard/activity: end an answer with an error to its caller, and close the upstream call."""
-    number = (await read_form(request)).get("number", "")
-    record = request.app[ACTIVITY].running(int(number)) if number.isdecimal() and len(number) < 20 else None
-    if record is not None and record.lifetime is not None:
-        record.lifetime.end(ended_by_owner())
+    await request.app[INSTANCES].end((await read_form(request)).get("number", ""))
     return see_other("/dashboard/activity")
 
 
-def _fits(record: RequestRecord, query: Query) -> bool:
+def _fits(entry: Entry, query: Query) -> bool:
     """Whether a running request is one of those that are looked for, as far as that is known yet."""
-    if query.outcome or (query.until is not None and record.began >= query.until):
+    if query.outcome or (query.until is not None and entry.at >= query.until):
         return False
-    entry = entry_of(record)
     text = "\n".join((entry.id, entry.asked, entry.model, entry.key, entry.client)).casefold()
     return (
         (query.since is None or entry.at >= query.since)

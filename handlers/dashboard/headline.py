@@ -15,6 +15,7 @@ from bridge.health import Health
 from bridge.state.documents import StateError
 from bridge.statistics.counts import HERE, Bucket, Counts
 from bridge.statistics.stats import Stats
+from handlers.dashboard.instances import INSTANCES, Others
 from handlers.dashboard.wording import number, percent
 from handlers.monitoring.health import health_of
 from handlers.request.appkeys import STATE, STATS
@@ -124,9 +125,10 @@ class Situation(NamedTuple):
     headline: Headline
 
 
-def situation_of(app: web.Application, stats: Stats) -> Situation:
-    """The state of the daemon by its parts, and by what the statistics have of the last minutes."""
-    health, lately = health_of(app), recent(stats.series("minute")[-RECENT_MINUTES:])
+def situation_of(app: web.Application, stats: Stats, others: Others) -> Situation:
+    """The state of the daemon by its parts and other processes, and by what the statistics have of the last minutes."""
+    own, lately = health_of(app), recent(stats.series("minute")[-RECENT_MINUTES:])
+    health = Health(own.serving and others.serving, (*own.troubles, *others.troubles))
     answered = stats.reasons[Reason.OK.value] > 0
     steps = first_steps(accounts=len(app[STATE].pool), keys=len(app[STATE].keys), answered=answered)
     return Situation(health, lately, steps, headline(health, lately, steps))
@@ -138,4 +140,4 @@ async def alert_of(app: web.Application) -> str:
         stats = await app[STATS].read()
     except StateError:  # the Overview says why
         return "Problems"
-    return situation_of(app, stats).headline.alert
+    return situation_of(app, stats, await app[INSTANCES].ask()).headline.alert

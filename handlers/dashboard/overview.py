@@ -20,6 +20,7 @@ from bridge.statistics.counts import HERE, Bucket, Counts, UsageCounts, most_use
 from bridge.statistics.stats import Stats
 from handlers.dashboard import charts
 from handlers.dashboard.headline import FAILING_SHARE, situation_of
+from handlers.dashboard.instances import INSTANCES
 from handlers.dashboard.pages import render, template
 from handlers.dashboard.spans import SPANS, named
 from handlers.dashboard.wording import zone_name
@@ -96,14 +97,15 @@ async def overview(request: web.Request, login: Login) -> web.StreamResponse:
     name = named(request.query.get("span", ""))
     stats = await app[STATS].read()
     seen = await app[SEEN].get(stats, name)
+    others = await app[INSTANCES].ask()
     return await render(
         request,
         template(request, "overview"),
         login,
         {
-            "situation": situation_of(app, stats),
+            "situation": situation_of(app, stats, others),
             "advice": ADVICE,
-            "running": app[DRAIN].running,
+            "running": app[DRAIN].running + others.answering,
             "accounts": len(app[STATE].pool),
             "usable": len(app[STATE].pool.usable("chat")),
             "span": name,

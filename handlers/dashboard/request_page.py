@@ -13,10 +13,10 @@ from bridge.activity.told import advice_for, bug_report, conversation_of
 from bridge.errors import not_there
 from bridge.state.documents import StateError
 from handlers.dashboard.activity import KEPT
+from handlers.dashboard.instances import INSTANCES
 from handlers.dashboard.pages import render, template
 from handlers.dashboard.timeline import WIDTH, bars_of
-from handlers.request.activity import entry_of
-from handlers.request.appkeys import ACTIVITY, ENDED
+from handlers.request.appkeys import ENDED
 
 #: What a link may lead to: an evaluation, by the address that the bridge itself composed.
 _EVALUATION: Final = re.compile(r"https?://[\w.\-]+(?::\d+)?/c/[\w\-]+", re.ASCII)
@@ -25,9 +25,9 @@ _EVALUATION: Final = re.compile(r"https?://[\w.\-]+(?::\d+)?/c/[\w\-]+", re.ASCI
 async def request_page(request: web.Request, login: Login) -> web.StreamResponse:
     """GET /dashboard/activity/{id}, and its live part while the request runs. Raises ApiError (404)."""
     app, request_id = request.app, request.match_info["id"]
-    running = next((each for each in app[ACTIVITY].running_newest() if each.request_id == request_id), None)
+    running = await app[INSTANCES].find(request_id)
     if running is not None:
-        entry: Entry | None = entry_of(running)
+        entry: Entry | None = running.entry
     else:
         await app[ENDED].flush()
         try:

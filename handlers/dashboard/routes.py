@@ -25,6 +25,7 @@ from handlers.dashboard import (
 )
 from handlers.dashboard.assets import static
 from handlers.dashboard.guard import LOGINS, current_login, open_to_all, private, see_other
+from handlers.dashboard.instances import INSTANCES, Instances
 from handlers.dashboard.overview import SEEN, SeenCache
 from handlers.request.appkeys import RECORD, Handler
 from upstream.loop.threads import Threads
@@ -71,6 +72,7 @@ def add_dashboard(app: web.Application, folder: StateFolder) -> None:
     app[login.HASHING] = Threads("passwords", login.HASHES_AT_ONCE)
     app[playground.RENDERING] = Threads("markdown", 1)
     app[SEEN] = SeenCache()
+    app[INSTANCES] = Instances(app)
     app[activity.KEPT] = activity.KeptRequests(folder)
     for method, path, handler in _ROUTES:
         add = app.router.add_get if method == "GET" else app.router.add_post  # HEAD comes with GET

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +15,8 @@ from redis_server import eventually
 from several_bridges import SeveralBridges, several_bridges
 
 from handlers.dashboard.login import setup_code
-from handlers.request.appkeys import SHARING, STATE
-from upstream.arena import Arena
+from handlers.request.appkeys import CLIENT, SHARING, STATE
+from upstream.arena import Arena, Line, Step, Turn, Until
 
 
 @pytest.fixture
@@ -41,6 +44,8 @@ async def begun(several: SeveralBridges) -> Walker:
     )
     assert page.location == "/dashboard"
     await eventually(lambda: several[1].app[STATE].admin.password_hash is not None, within=2)
+    while (await several.redis.call("PUBSUB", "NUMSUB", "lmab:asks"))[1] < 2:  # noqa: ASYNC110 — Redis sets no event
+        await asyncio.sleep(0.01)
     return walker
 
 
@@ -87,3 +92,87 @@ async def test_in_an_outage_changes_are_refused_and_the_pages_say_why(several: S
     await eventually(lambda: sharing.link.usable and not sharing.trouble)
     assert await walker.is_in()
     assert (await walker.post("/dashboard/keys", {"name": "kept"})).status == 303
+
+
+# --- what runs at other processes ---
+
+
+def begins(_: Turn) -> Iterator[Step]:
+    """An answer that begins, and goes on only when its caller leaves."""
+    yield Line("a0", "once")
+    yield Until(asyncio.Event())
+
+
+async def test_activity_shows_what_runs_at_every_process_and_ends_it(several: SeveralBridges) -> None:
+    several[0].arena.script = begins
+    walker = await begun(several)
+    streams = [await bridge.post(bridge.chat("hi", stream=True)) for bridge in several.bridges]
+    for stream in streams:
+        await stream.content.readuntil(b"once")
+    for number, other in ((0, 1), (1, 0)):
+        page = await walker.at(several, number).get("/dashboard/activity")
+        assert page.markup.says("2 running")
+        for stream in streams:
+            assert page.markup.says(f"/dashboard/activity/{stream.headers['x-request-id']}")
+        assert page.markup.says("at " + socket.gethostname())
+        elsewhere = await walker.get(f"/dashboard/activity/{streams[other].headers['x-request-id']}")
+        assert elsewhere.markup.says("so far")
+    assert (await walker.get("/dashboard")).markup.says("2Activity")  # answering now, and where that is shown
+
+    first = streams[0].headers["x-request-id"]
+    page = await walker.at(several, 1).get(f"/dashboard/activity/{first}")
+    (address,) = [each["value"] for _, each in page.markup.elements if each.get("name") == "number"]
+    assert (await walker.post("/dashboard/activity", {"number": address})).status == 303
+    assert b"ended_by_owner" in await streams[0].read()
+    streams[1].close()
+    # What ended elsewhere is kept there: each bridge here has a state folder, as machines have.
+    assert (await walker.at(several, 0).live(f"/dashboard/activity/{first}")).markup.says("ended in the bridge")
+    assert (await walker.at(several, 1).get(f"/dashboard/activity/{first}")).status == 404
+
+
+async def test_what_cannot_be_ended_changes_nothing(several: SeveralBridges) -> None:
+    walker = await begun(several)
+    assert await walker.is_in()
+    for address in ("1 nobody", "1 ", "x y", " ", "1 " + "x" * 500, "²", "1 \n*"):
+        assert (await walker.post("/dashboard/activity", {"number": address})).status == 303
+
+
+async def test_a_trouble_of_another_process_is_one_of_the_whole(several: SeveralBridges) -> None:
+    walker = await begun(several)
+    several[1].app[CLIENT].clock.skew = 3600.0
+    page = await walker.at(several, 0).get("/dashboard")
+    assert page.markup.says("clock (" + socket.gethostname())
+    assert page.markup.says("Working, with problems")
+    assert not (await walker.at(several, 1).get("/dashboard")).markup.says("clock (")  # its own, which it says once
+
+
+async def test_a_process_that_does_not_answer_is_named_and_costs_a_page_half_a_second(
+    several: SeveralBridges, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walker = await begun(several)
+    sharing = several[0].app[SHARING]
+    assert sharing is not None
+    await eventually(lambda: len(sharing.link.alive) == 2)
+
+    async def silent(*_: object) -> None: ...
+
+    monkeypatch.setattr("bridge.shared.instances.RedisInstances._answer", silent)
+    page = await walker.at(several, 0).get("/dashboard")
+    assert page.markup.says("does not tell how it is")
+    assert page.markup.says(f"process {os.getpid()} of {socket.gethostname()}")
+
+
+async def test_without_redis_a_page_shows_this_process_and_says_so(several: SeveralBridges) -> None:
+    walker = await begun(several)
+    sharing = several[0].app[SHARING]
+    assert sharing is not None
+    await several.redis.kill()
+    await eventually(lambda: not sharing.link.usable)
+    page = await walker.at(several, 0).get("/dashboard/activity")
+    assert page.status == 200
+    assert page.markup.says("of the other processes nothing is known")
+    several[0].arena.script = begins
+    async with await several[0].post(several[0].chat("hi", stream=True)) as stream:
+        await stream.content.readuntil(b"once")
+        assert (await walker.live("/dashboard/activity")).markup.says("1 running")
+    assert (await walker.post("/dashboard/activity", {"number": "1 another"})).status == 503

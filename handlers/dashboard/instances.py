@@ -1,0 +1,199 @@
+"""All processes that serve beside this one, on this machine or another: what runs there, and how they are."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from aiohttp import web
+
+from bridge.activity.entry import Entry
+from bridge.errors import ended_by_owner
+from bridge.health import Trouble
+from handlers.monitoring.health import report
+from handlers.monitoring.whole import DOWN, whole
+from handlers.request.activity import entry_of
+from handlers.request.appkeys import ACTIVITY, DRAIN, ENDED, RELAY, SHARING
+from handlers.workers.link import LINK
+from upstream.protocol.errors import Reason
+
+if TYPE_CHECKING:
+    from bridge.shared.instances import Answers, RedisInstances, Told  # which need a library that most do without
+
+#: The most running requests that one process tells another of, the newest.
+MAX_TOLD: Final = 200
+#: How long what others have told of their health is shown, in seconds.
+FRESH_SECONDS: Final = 1.0
+#: Questions: how a process is, what runs there, and one request by its id, which follows.
+HEALTH: Final = "health"
+RUNNING: Final = "running"
+_REQUEST: Final = "request "
+
+
+class Running(NamedTuple):
+    """A running request. `instance` is the process that answers it, '' for this one, and `where` names it in words."""
+
+    number: int
+    entry: Entry
+    may_end: bool
+    instance: str = ""
+    where: str = ""
+
+    @property
+    def mark(self) -> str:
+        """What names it in a page."""
+        process = self.instance.rpartition("@")[0].rpartition(":")[2]
+        return f"{self.number}-{process}" if process else f"{self.number}"
+
+    @property
+    def address(self) -> str:
+        """What names it among all that run anywhere; `end` takes it."""
+        return f"{self.number} {self.instance}".rstrip()
+
+
+class Others(NamedTuple):
+    """The other processes: their running requests and how many those are, and troubles that they have.
+
+    `serving` is whether each of them could answer a chat, `unseen` why not all is known, '' where it is.
+    """
+
+    running: Sequence[Running] = ()
+    answering: int = 0
+    troubles: Sequence[Trouble] = ()
+    serving: bool = True
+    unseen: str = ""
+
+
+class Instances:
+    """Asks the other processes for what a page shows of them, and tells them about this one."""
+
+    def __init__(self, app: web.Application) -> None:
+        sharing = app[SHARING]
+        self._app = app
+        self._last = float("-inf"), Others()
+        self._shared: RedisInstances | None = None
+        if sharing is not None:
+            self._shared = sharing.instances(partial(_tell, app), partial(_end_here, app))
+
+    async def ask(self, question: str = HEALTH) -> Others:
+        """What the others tell; nothing where the state is in files, and no more than is known without Redis."""
+        if self._shared is None:
+            return Others()
+        at, others = self._last
+        if question != HEALTH or time.monotonic() - at > FRESH_SECONDS:
+            others = self._others(await self._shared.ask(question))
+            self._last = time.monotonic(), others
+        return others
+
+    def _others(self, found: Answers) -> Others:
+        known = {(trouble["part"], trouble["reason"]) for trouble in report(self._app)["degraded"]}
+        told = [each for instance, value in found.told.items() if (each := _read(instance, value)) is not None]
+        troubles = [trouble for each in told for trouble in _new(each.degraded, known, each.name)]
+        if (link := self._app.get(LINK)) is not None:
+            troubles += _new(whole(report(self._app), link.roster)["degraded"], known, "this machine")
+        troubles += [_silent(name) for name in sorted(found.missing)]
+        return Others(
+            [running for each in told for running in each.running],
+            sum(each.answering for each in told),
+            troubles,
+            all(each.status != DOWN for each in told),
+            "" if found.asked else "Redis cannot be used: of the other processes nothing is known.",
+        )
+
+    async def find(self, request_id: str) -> Running | None:
+        """The running request with this id, wherever it runs."""
+        here = next(running_here(self._app, request_id), None)
+        if here is not None or not request_id.isascii():
+            return here
+        return next(iter((await self.ask(f"{_REQUEST}{request_id}")).running), None)
+
+    async def end(self, address: str) -> None:
+        """End a running request, by its address. Raises SharedStateDown."""
+        number, _, instance = address.partition(" ")
+        if not number.isdecimal() or len(address) > _MAX_ADDRESS_CHARS:
+            return
+        if not instance:
+            _end_here(self._app, number)
+        elif self._shared is not None:
+            await self._shared.order(instance, number)
+
+
+INSTANCES: Final = web.AppKey("instances", Instances)
+_MAX_ADDRESS_CHARS: Final = 400
+_REASONS: Final = frozenset(Reason)
+
+
+def running_here(app: web.Application, request_id: str | None = None) -> Iterator[Running]:
+    """The running requests of this process, from newest to oldest, or only the one with this id."""
+    for record in app[ACTIVITY].running_newest():
+        if request_id in (None, record.request_id):
+            yield Running(record.number, entry_of(record), record.lifetime is not None)
+
+
+async def _tell(app: web.Application, question: str) -> Told:
+    """Answer another process's question."""
+    told: dict[str, Any] = {"name": _name(app)}
+    if RELAY not in app:  # it is just starting
+        return told
+    told |= {"report": report(app), "answering": app[DRAIN].running}
+    if question != HEALTH:
+        await app[ENDED].flush()  # its machine may be the asker's, which then reads them
+        found = running_here(app, question.removeprefix(_REQUEST) if question.startswith(_REQUEST) else None)
+        told["running"] = [
+            (each.number, each.may_end, each.entry.to_line().decode()) for each in islice(found, MAX_TOLD)
+        ]
+    return told
+
+
+def _name(app: web.Application) -> str:
+    link, host = app.get(LINK), socket.gethostname()
+    return host if link is None else f"{host}, worker {link.number}"
+
+
+def _end_here(app: web.Application, number: str) -> None:
+    record = app[ACTIVITY].running(int(number)) if number.isdecimal() and len(number) < 20 else None
+    if record is not None and record.lifetime is not None:
+        record.lifetime.end(ended_by_owner())
+
+
+class _Other(NamedTuple):
+    """What another process has told; one that is just starting has no status yet."""
+
+    name: str
+    status: str
+    degraded: Sequence[Mapping[str, str]]
+    answering: int
+    running: Sequence[Running]
+
+
+def _read(instance: str, told: Told) -> _Other | None:
+    """Read what `_tell` made, perhaps of another version; None where it cannot be read."""
+    try:
+        health = told.get("report", {"status": "", "degraded": ()})
+        running = [
+            Running(int(number), Entry.from_line(line), bool(may_end), instance, str(told["name"]))
+            for number, may_end, line in told.get("running", ())
+        ]
+        degraded = [{name: str(row[name]) for name in ("part", "reason", "message")} for row in health["degraded"]]
+        return _Other(str(told["name"]), str(health["status"]), degraded, int(told.get("answering", 0)), running)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _new(degraded: Sequence[Mapping[str, str]], known: set[tuple[str, str]], where: str) -> Iterator[Trouble]:
+    """Troubles that are not known yet: most parts are the same at all processes."""
+    for trouble in degraded:
+        if (key := (trouble["part"], trouble["reason"])) not in known:
+            known.add(key)
+            reason = Reason(trouble["reason"]) if trouble["reason"] in _REASONS else Reason.UPSTREAM_ERROR
+            yield Trouble(f"{trouble['part']} ({where})", reason, trouble["message"])
+
+
+def _silent(instance: str) -> Trouble:
+    host, _, process = instance.rpartition("@")[0].rpartition(":")[0].rpartition(":")
+    what = "it does not tell how it is: it may be frozen, very busy, or have ended just now"
+    return Trouble(f"process {process} of {host}", Reason.WORKER, what, to_do="look again in a moment, then at its log")
