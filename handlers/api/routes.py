@@ -1,9 +1,13 @@
-"""Every path: its handler, the checks before it, and the API that it speaks."""
+"""Every path: its handler, the checks before it, the API that it speaks, and what is said of it (`/openapi.json`).
+
+A call is one row: it cannot be served without its description, nor described without being served.
+"""
 
 from __future__ import annotations
 
 import time
-from typing import Final
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeAlias
 
 from aiohttp import web
 
@@ -15,6 +19,7 @@ from bridge.dialects.messages.request import count_request
 from bridge.dialects.openai.chat import CHAT_COMPLETIONS
 from bridge.dialects.openai.errors import OPENAI
 from bridge.dialects.responses.dialect import Responses, count_responses
+from handlers.api import operations
 from handlers.api.asking import asking
 from handlers.api.counting import counting
 from handlers.api.images import edit, generate
@@ -30,6 +35,9 @@ from handlers.api.stored_responses import (
 from handlers.monitoring.health import health
 from handlers.monitoring.metrics import metrics
 from handlers.monitoring.probes import livez, readyz
+from handlers.reference.document import DescribedCall
+from handlers.reference.operation import Operation
+from handlers.reference.served import REFERENCE, Reference, openapi
 from handlers.request.appkeys import CALLS, RESPONSES, ROUTES, AccessCheck, Handler, Route
 from handlers.request.middlewares import follow, require_key, require_metrics_key
 from handlers.request.paths import MisspelledPaths
@@ -38,6 +46,46 @@ from handlers.request.paths import MisspelledPaths
 PREFIXES: Final = ("/v1", "/api/v1")
 
 _ASKS_A_MODEL: Final = (follow, require_key)
+
+#: Makes the handler of a call, which may need what the app owns.
+_Made: TypeAlias = Callable[[web.Application], tuple[Handler, Route]]
+
+
+class _Call(NamedTuple):
+    """One call. `path` is below the prefixes, or below the root."""
+
+    method: str
+    path: str
+    made: _Made
+    operation: Operation
+
+
+def _served(handler: Handler, *checks: AccessCheck) -> _Made:
+    """A call that asks no model."""
+    return lambda _: (handler, Route(checks, OPENAI))
+
+
+def _draws(handler: Handler) -> _Made:
+    return lambda _: (handler, Route(_ASKS_A_MODEL, OPENAI, "images"))
+
+
+def _asks(dialect: Dialect) -> _Made:
+    """A call that asks a model in a dialect."""
+    return lambda _: (asking(dialect), Route(_ASKS_A_MODEL, dialect, dialect.name))
+
+
+def _asks_responses(app: web.Application) -> tuple[Handler, Route]:
+    return _asks(Responses(app[RESPONSES], time.time))(app)
+
+
+def _counts_response(app: web.Application) -> tuple[Handler, Route]:
+    stored = app[RESPONSES]
+    counted = counting(count_responses(stored), _input_tokens, Responses(stored, time.time))
+    return counted, Route((require_key,), OPENAI)
+
+
+def _counts_message(_: web.Application) -> tuple[Handler, Route]:
+    return counting(count_request, _message_tokens), Route((require_key,), ANTHROPIC)
 
 
 def _message_tokens(tokens: int) -> object:
@@ -48,81 +96,63 @@ def _input_tokens(tokens: int) -> object:
     return {"object": "response.input_tokens", "input_tokens": tokens}
 
 
-#: Dialects that ask a model, by their path below the prefix.
-_DIALECTS: Final[dict[str, Dialect]] = {
-    "/chat/completions": CHAT_COMPLETIONS,
-    "/messages": MESSAGES,
-    "/completions": COMPLETIONS,
-}
-
-#: Of the Responses API beside asking: (method, path below the prefix, handler).
-_STORED_RESPONSES: Final[tuple[tuple[str, str, Handler], ...]] = (
-    ("GET", "/responses/{id}", get_response),
-    ("DELETE", "/responses/{id}", delete_response),
-    ("POST", "/responses/{id}/cancel", cancel_response),
-    ("GET", "/responses/{id}/input_items", input_items),
-    ("GET", "/responses", no_websocket),
-    ("POST", "/responses/compact", no_compaction),
+#: What stands below each prefix.
+_API: Final = (
+    _Call("POST", "/chat/completions", _asks(CHAT_COMPLETIONS), operations.CHAT),
+    _Call("POST", "/responses", _asks_responses, operations.RESPONSES),
+    _Call("POST", "/responses/input_tokens", _counts_response, operations.COUNT_RESPONSE),
+    _Call("GET", "/responses/{id}", _served(get_response, require_key), operations.GET_RESPONSE),
+    _Call("DELETE", "/responses/{id}", _served(delete_response, require_key), operations.DELETE_RESPONSE),
+    _Call("GET", "/responses/{id}/input_items", _served(input_items, require_key), operations.INPUT_ITEMS),
+    _Call("POST", "/responses/{id}/cancel", _served(cancel_response, require_key), operations.CANCEL_RESPONSE),
+    _Call("GET", "/responses", _served(no_websocket, require_key), operations.NO_WEBSOCKET),
+    _Call("POST", "/responses/compact", _served(no_compaction, require_key), operations.NO_COMPACTION),
+    _Call("POST", "/messages", _asks(MESSAGES), operations.MESSAGES),
+    _Call("POST", "/messages/count_tokens", _counts_message, operations.COUNT_MESSAGE),
+    _Call("POST", "/completions", _asks(COMPLETIONS), operations.COMPLETIONS),
+    _Call("POST", "/images/generations", _draws(generate), operations.GENERATE),
+    _Call("POST", "/images/edits", _draws(edit), operations.EDIT),
+    _Call("GET", "/models", _served(list_models, require_key), operations.MODELS),
+    _Call("GET", "/models/{name:.+}", _served(get_model, require_key), operations.MODEL),
+    _Call("GET", "/health", _served(health), operations.HEALTH_BELOW),
 )
 
-#: (method, path below the prefix, handler, checks before it).
-_API: Final[tuple[tuple[str, str, Handler, tuple[AccessCheck, ...]], ...]] = (
-    ("POST", "/images/generations", generate, _ASKS_A_MODEL),
-    ("POST", "/images/edits", edit, _ASKS_A_MODEL),
-    ("GET", "/models", list_models, (require_key,)),
-    ("GET", "/models/{name:.+}", get_model, (require_key,)),
-    ("GET", "/health", health, ()),
-)
-
-#: What is there once, for the operator of the daemon.
-_ROOT: Final[tuple[tuple[str, str, Handler, tuple[AccessCheck, ...]], ...]] = (
-    ("GET", "/health", health, ()),
-    ("GET", "/livez", livez, ()),
-    ("GET", "/readyz", readyz, ()),
-    ("GET", "/metrics", metrics, (require_metrics_key,)),
+#: What is there once.
+_ROOT: Final = (
+    _Call("GET", "/health", _served(health), operations.HEALTH),
+    _Call("GET", "/livez", _served(livez), operations.LIVEZ),
+    _Call("GET", "/readyz", _served(readyz), operations.READYZ),
+    _Call("GET", "/metrics", _served(metrics, require_metrics_key), operations.METRICS),
+    _Call("GET", "/openapi.json", _served(openapi), operations.OPENAPI),
 )
 
 
 def add_routes(app: web.Application) -> None:
-    """Add every route, and register the checks and the API of each handler."""
-    app[CALLS] = []
-    app[ROUTES] = {
-        handler: Route(checks, OPENAI, "images" if checks is _ASKS_A_MODEL else None)
-        for _, _, handler, checks in _API + _ROOT
-    }
-    for path, dialect in _DIALECTS.items():
-        add_dialect(app, path, dialect)
-    app[CALLS].extend((method, path) for method, path, _, _ in _API)
-    responses = Responses(app[RESPONSES], time.time)
-    add_dialect(app, "/responses", responses)
-    count_input = counting(count_responses(app[RESPONSES]), _input_tokens, responses)
-    _add_everywhere(app, "POST", "/responses/input_tokens", count_input, Route((require_key,), OPENAI))
-    for method, path, handler in _STORED_RESPONSES:
-        _add_everywhere(app, method, path, handler, Route((require_key,), OPENAI))
-    count_messages = counting(count_request, _message_tokens)
-    _add_everywhere(app, "POST", "/messages/count_tokens", count_messages, Route((require_key,), ANTHROPIC))
-    for prefix in PREFIXES:
-        for method, path, handler, _ in _API:
-            _add(app, method, prefix + path, handler)
-    for method, path, handler, _ in _ROOT:
-        _add(app, method, path, handler)
+    """Add every route, and register the checks, the API and the description of each."""
+    app[CALLS] = [(call.method, call.path) for call in _API]
+    app[ROUTES] = {}
+    described: list[DescribedCall] = []
+    for prefixes, calls in ((PREFIXES, _API), (("",), _ROOT)):
+        for call in calls:
+            handler, route = call.made(app)
+            _add(app, call.method, [prefix + call.path for prefix in prefixes], handler, route)
+            keyed, metered = require_key in route.checks, require_metrics_key in route.checks
+            path = prefixes[0] + call.path
+            apis = (OPENAI, ANTHROPIC) if call.operation.in_either_form else (route.api,)
+            described.append(DescribedCall(call.method, path, apis, keyed or metered, not keyed, call.operation))
+    app[REFERENCE] = Reference(described, operations.TAGS)
     app.router.register_resource(MisspelledPaths(app.router))
 
 
 def add_dialect(app: web.Application, path: str, dialect: Dialect) -> None:
-    """Add a front API that asks a model: POST to `path` below the prefixes, with a key."""
-    _add_everywhere(app, "POST", path, asking(dialect), Route(_ASKS_A_MODEL, dialect, dialect.name))
+    """Add a front API that asks a model and is not described: POST to `path` below the prefixes, with a key."""
+    app[CALLS].append(("POST", path))
+    _add(app, "POST", [prefix + path for prefix in PREFIXES], *_asks(dialect)(app))
 
 
-def _add_everywhere(app: web.Application, method: str, path: str, handler: Handler, route: Route) -> None:
-    """Add a call of the API, below each prefix."""
-    app[CALLS].append((method, path))
+def _add(app: web.Application, method: str, paths: list[str], handler: Handler, route: Route) -> None:
+    """Add a route at each path; what answers GET answers HEAD too, which monitors send."""
     app[ROUTES][handler] = route
-    for prefix in PREFIXES:
-        _add(app, method, prefix + path, handler)
-
-
-def _add(app: web.Application, method: str, path: str, handler: Handler) -> None:
-    """Add a route; what answers GET answers HEAD too, which monitors send."""
-    for each in (method, "HEAD") if method == "GET" else (method,):
-        app.router.add_route(each, path, handler)
+    for path in paths:
+        for each in (method, "HEAD") if method == "GET" else (method,):
+            app.router.add_route(each, path, handler)

@@ -15,7 +15,7 @@ from bridge.errors import ApiError, invalid_request
 MAX_CHOICES: Final = 8
 
 #: Parameters that upstream has no place for: checked for type, then named in `x-bridge-ignored`.
-_IGNORED: Final[Mapping[str, Callable[[Fields, str], object]]] = {
+IGNORED: Final[Mapping[str, Callable[[Fields, str], object]]] = {
     "temperature": Fields.number,
     "top_p": Fields.number,
     "presence_penalty": Fields.number,
@@ -67,7 +67,7 @@ def read_request(fields: Fields) -> CompletionFields:
         model,
         (),
         stream=stream,
-        ignored=tuple(name for name, read in _IGNORED.items() if read(fields, name) is not None),
+        ignored=tuple(name for name, read in IGNORED.items() if read(fields, name) is not None),
         stops=read_stops(fields, "stop"),
         max_tokens=read_max_tokens(fields, "max_tokens"),
         choices=n * len(prompts),

@@ -28,7 +28,7 @@ from upstream.protocol.events import Citations, Images, ReasoningDeltas, Source,
 #: Blocks that grow delta by delta.
 BlockKind: TypeAlias = Literal["text", "thinking"]
 
-_STOP_REASONS: Final = {
+STOP_REASONS: Final = {
     "stop": "end_turn",
     "length": "max_tokens",
     "tool_calls": "tool_use",
@@ -226,7 +226,7 @@ class MessageCollector:
 
 def stop_reason(reason: str | None, stop: str | None) -> str:
     """Why a message ended, in this API's words; `stop` is the stop string that was met."""
-    return "stop_sequence" if stop is not None else _STOP_REASONS.get(reason or "", "end_turn")
+    return "stop_sequence" if stop is not None else STOP_REASONS.get(reason or "", "end_turn")
 
 
 def usage_object(usage: Usage) -> dict[str, object]:

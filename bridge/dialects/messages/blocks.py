@@ -13,7 +13,7 @@ from bridge.dialects.files import FileReader
 from bridge.errors import ApiError
 from upstream.protocol.files import File
 
-_ROLES: Final[Mapping[str, Role]] = {"user": "user", "assistant": "assistant", "system": "system"}
+ROLES: Final[Mapping[str, Role]] = {"user": "user", "assistant": "assistant", "system": "system"}
 
 #: What a model has thought before is not shown to it again; clients send it back all the same.
 _NOT_SHOWN: Final = frozenset({"thinking", "redacted_thinking"})
@@ -53,9 +53,9 @@ def read_messages(fields: Fields, files: FileReader) -> Iterator[Message]:
         sent = message.string("role")
         if sent is None:
             raise message.required("role")
-        role = _ROLES.get(sent)
+        role = ROLES.get(sent)
         if role is None:
-            allowed = ", ".join(_ROLES)
+            allowed = ", ".join(ROLES)
             raise message.invalid("role", "invalid_value", f"'{message.path('role')}' must be one of {allowed}.")
         if message.kind("content") is list:
             yield from _read_blocks(role, message.mappings("content") or [], files)

@@ -55,12 +55,16 @@ ANTHROPIC: Final = Anthropic()
 
 def error_object(error: ApiError, *, in_stream: bool = False) -> dict[str, object]:
     """The error as an event of a stream, or as an answer's body without its request id."""
-    status = _status(error)
-    usual = "api_error" if status >= 500 else "invalid_request_error"
-    content: dict[str, object] = {"type": _TYPES.get(status, usual), "message": _message(error, in_stream=in_stream)}
+    content: dict[str, object] = {"type": error_type(error), "message": _message(error, in_stream=in_stream)}
     if error.code == THREAD_UNSUPPORTED:
         content["details"] = {"error_code": error.code}
     return {"type": "error", "error": content}
+
+
+def error_type(error: ApiError) -> str:
+    """The API's `type`, by status."""
+    status = _status(error)
+    return _TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
 
 
 def _status(error: ApiError) -> int:

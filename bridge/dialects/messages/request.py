@@ -15,7 +15,7 @@ from bridge.dialects.messages.tools import read_offered
 from bridge.errors import invalid_request
 
 #: Fields that upstream has no place for: checked for type, then named in `x-bridge-ignored`.
-_IGNORED: Final[Mapping[str, Callable[[Fields, str], object]]] = {
+IGNORED: Final[Mapping[str, Callable[[Fields, str], object]]] = {
     "temperature": Fields.number,
     "top_p": Fields.number,
     "top_k": Fields.integer,
@@ -37,7 +37,7 @@ _IGNORED: Final[Mapping[str, Callable[[Fields, str], object]]] = {
 _REFUSED: Final = ("container", "mcp_servers", "compaction")
 
 #: Kinds of `thinking`, and whether they ask for the model's reasoning to be shown.
-_THINKING: Final[Mapping[str, bool]] = {"enabled": True, "adaptive": True, "between_tools": False, "disabled": False}
+THINKING: Final[Mapping[str, bool]] = {"enabled": True, "adaptive": True, "between_tools": False, "disabled": False}
 
 
 class MessagesFields(NamedTuple):
@@ -66,7 +66,7 @@ def read_request(fields: Fields, files: FileReader) -> MessagesFields:
         raise fields.required("max_tokens")
     tools, left_out = read_offered(fields)
     json_format, without_effect = _read_output(fields)
-    ignored = [name for name, read in _IGNORED.items() if read(fields, name) is not None]
+    ignored = [name for name, read in IGNORED.items() if read(fields, name) is not None]
     chat = ChatRequest(
         model,
         (*read_system(fields), *read_messages(fields, files)),
@@ -97,10 +97,10 @@ def _shows_thinking(fields: Fields) -> bool:
     kind = thinking.string("type")
     if kind is None:
         raise thinking.required("type")
-    if kind not in _THINKING:
-        allowed = ", ".join(_THINKING)
+    if kind not in THINKING:
+        allowed = ", ".join(THINKING)
         raise thinking.invalid("type", "invalid_value", f"'{thinking.path('type')}' must be one of {allowed}.")
-    return _THINKING[kind] and thinking.string("display") != "omitted"
+    return THINKING[kind] and thinking.string("display") != "omitted"
 
 
 def _read_output(fields: Fields) -> tuple[JsonFormat | None, list[str]]:

@@ -23,7 +23,7 @@ from upstream.protocol.line_values import MAX_OFFSETS, MAX_SOURCES
 MAX_ANNOTATIONS: Final = 1000
 
 #: Upstream's finish reasons in OpenAI's words; whatever else it says is a plain stop.
-_FINISH_REASONS: Final = {
+FINISH_REASONS: Final = {
     "stop": "stop",
     "length": "length",
     "content-filter": "content_filter",
@@ -239,7 +239,7 @@ def finish_reason(reason: str | None, *, older_form: bool = False) -> str:
     """Upstream's finish reason, or a stage's, in OpenAI's words."""
     if older_form and reason == "tool_calls":
         return "function_call"
-    return _FINISH_REASONS.get(reason or "", "stop")
+    return FINISH_REASONS.get(reason or "", "stop")
 
 
 def usage_object(usage: Usage) -> dict[str, object]:

@@ -9,7 +9,7 @@ from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader
 from upstream.protocol.files import File
 
-_ROLES: Final[dict[str, Role]] = {
+ROLES: Final[dict[str, Role]] = {
     "system": "system",
     "developer": "system",
     "user": "user",
@@ -19,7 +19,7 @@ _ROLES: Final[dict[str, Role]] = {
 }
 
 #: Parts of an assistant's message that hold its thoughts. They are not shown again, as `reasoning_content` is not.
-_THOUGHTS: Final = frozenset({"thinking", "redacted_thinking", "reasoning"})
+THOUGHTS: Final = frozenset({"thinking", "redacted_thinking", "reasoning"})
 
 
 class MessageReader:
@@ -52,9 +52,9 @@ class MessageReader:
         word = fields.string("role")
         if word is None:
             raise fields.required("role")
-        role = _ROLES.get(word)
+        role = ROLES.get(word)
         if role is None:
-            allowed = f"must be one of {', '.join(_ROLES)}, not '{word[:50]}'."
+            allowed = f"must be one of {', '.join(ROLES)}, not '{word[:50]}'."
             raise fields.invalid("role", "invalid_value", f"'{fields.path('role')}' {allowed}")
         if "audio" in fields:
             raise fields.invalid(
@@ -95,7 +95,7 @@ class MessageReader:
                 return _required_text(part, "text")
             case "refusal" if role == "assistant":
                 return _required_text(part, "refusal")
-            case str() as kind if kind in _THOUGHTS and role == "assistant":
+            case str() as kind if kind in THOUGHTS and role == "assistant":
                 return None
             case "image_url":
                 return self._read_picture(part)
@@ -134,8 +134,8 @@ def _read_plain(message: object) -> Message | None:
     """Read a message that has nothing but a role and a text, as nearly all of a long history: a tenth of the time."""
     if isinstance(message, dict) and len(message) == 2:
         role, text = message.get("role"), message.get("content")
-        if isinstance(role, str) and isinstance(text, str) and role in _ROLES:
-            return Message(_ROLES[role], text)
+        if isinstance(role, str) and isinstance(text, str) and role in ROLES:
+            return Message(ROLES[role], text)
     return None
 
 

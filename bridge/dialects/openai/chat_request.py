@@ -14,7 +14,7 @@ from bridge.dialects.openai.chat_tools import read_chat_tools
 from bridge.errors import ApiError, invalid_request
 
 #: Parameters that upstream has no place for: checked for type, then named in `x-bridge-ignored`.
-_IGNORED: Final[dict[str, Callable[[Fields, str], object]]] = {
+IGNORED: Final[dict[str, Callable[[Fields, str], object]]] = {
     "temperature": Fields.number,
     "top_p": Fields.number,
     "presence_penalty": Fields.number,
@@ -72,7 +72,7 @@ def read_request(fields: Fields, files: FileReader) -> ReadRequest:
 def _read_rest(fields: Fields, read: ReadRequest) -> ReadRequest:
     """Read what few requests have. Raises ApiError where something cannot be honoured and would be missed."""
     _refuse_unsupported(fields)
-    ignored = [name for name, checked in _IGNORED.items() if name in fields and checked(fields, name) is not None]
+    ignored = [name for name, checked in IGNORED.items() if name in fields and checked(fields, name) is not None]
     tools, ignored_tools, older_form = read_chat_tools(fields)
     stops = read_stops(fields, "stop")
     if "stop" in fields and not stops and fields.any("stop") != []:

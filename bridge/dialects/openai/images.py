@@ -19,7 +19,7 @@ from upstream.protocol.files import File
 MAX_COUNT: Final = 10
 
 #: Parameters that upstream has no place for: checked for type, then named in `x-bridge-ignored`.
-_IGNORED: Final[dict[str, Callable[[Fields, str], object]]] = {
+IGNORED: Final[dict[str, Callable[[Fields, str], object]]] = {
     "size": Fields.string,
     "quality": Fields.string,
     "style": Fields.string,
@@ -50,7 +50,7 @@ def read_generation(fields: Fields, pictures: Sequence[File] = ()) -> ImageReque
     form = fields.string("response_format") or "url"
     if form not in ("url", "b64_json"):
         raise fields.invalid("response_format", "invalid_value", "'response_format' must be url or b64_json.")
-    ignored = tuple(name for name, read in _IGNORED.items() if read(fields, name) is not None)
+    ignored = tuple(name for name, read in IGNORED.items() if read(fields, name) is not None)
     return ImageRequest(
         fields.string("model") or "", fields.string("prompt") or "", count, form == "b64_json", tuple(pictures), ignored
     )

@@ -14,7 +14,7 @@ from bridge.dialects.files import FileReader, is_link
 from bridge.dialects.responses.tools import ToolNames
 from upstream.protocol.files import File
 
-_ROLES: Final[Mapping[str, Role]] = {
+ROLES: Final[Mapping[str, Role]] = {
     "user": "user",
     "assistant": "assistant",
     "system": "system",
@@ -71,11 +71,11 @@ class ItemReader:
         role = item.string("role")
         if role is None:
             raise item.required("role")
-        if role not in _ROLES:
-            allowed = ", ".join(_ROLES)
+        if role not in ROLES:
+            allowed = ", ".join(ROLES)
             raise item.invalid("role", "invalid_value", f"'{item.path('role')}' must be one of {allowed}.")
         text, files = self._read_content(item, "content")
-        return Message(_ROLES[role], text, files=files)
+        return Message(ROLES[role], text, files=files)
 
     def _read_call(self, item: Fields, kind: str) -> ToolCall:
         call_id, name, given = (_required(item, field) for field in ("call_id", "name", _CALLS[kind]))

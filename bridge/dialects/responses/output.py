@@ -22,8 +22,8 @@ from upstream.protocol.events import Source
 MAX_CHARS: Final = 4 * 1024 * 1024
 
 #: Finish reasons of an answer that is not whole, as `incomplete_details` has them.
-_INCOMPLETE: Final = {"length": "max_output_tokens", "content-filter": "content_filter"}
-_ERROR_CODES: Final = {429: "rate_limit_exceeded", 400: "invalid_prompt"}
+INCOMPLETE: Final = {"length": "max_output_tokens", "content-filter": "content_filter"}
+ERROR_CODES: Final = {429: "rate_limit_exceeded", 400: "invalid_prompt"}
 
 ItemKind: TypeAlias = Literal["message", "reasoning"]
 
@@ -153,7 +153,7 @@ class Output:
 
     def ended(self, reason: str | None, usage: Usage) -> tuple[str, bytes]:
         """The status of a response that has its whole answer, and its object as JSON, which is stored."""
-        incomplete = _INCOMPLETE.get(reason or "")
+        incomplete = INCOMPLETE.get(reason or "")
         status = "incomplete" if incomplete else "completed"
         response = self.response(status, usage=usage, incomplete=incomplete)
         self._head.keep(response)
@@ -167,7 +167,7 @@ def _too_long() -> ApiError:
 
 def status_of_last(reason: str | None) -> str:
     """The status of the item that is open when an answer ends for this reason."""
-    return "incomplete" if reason in _INCOMPLETE else "completed"
+    return "incomplete" if reason in INCOMPLETE else "completed"
 
 
 def usage_object(usage: Usage) -> dict[str, object]:
@@ -186,7 +186,7 @@ def error_object(error: ApiError) -> dict[str, object]:
 
     Agents find in its code that a prompt was too long, and in its message when they may try again.
     """
-    code = _ERROR_CODES.get(error.status, "server_error")
+    code = ERROR_CODES.get(error.status, "server_error")
     if isinstance(error, ContextExceeded):
         code = error.code
     wait = "" if error.retry_after is None else f" Try again in {max(1, round(error.retry_after))}s."

@@ -20,7 +20,7 @@ from bridge.errors import invalid_request
 _Reader = Callable[[Fields, str], object]
 
 #: Fields that are returned as they came and change nothing: their readers, and what stands there where they are absent.
-_ECHOED: Final[dict[str, tuple[_Reader, object]]] = {
+ECHOED: Final[dict[str, tuple[_Reader, object]]] = {
     "temperature": (Fields.number, 1),
     "top_p": (Fields.number, 1),
     "presence_penalty": (Fields.number, 0),
@@ -31,9 +31,9 @@ _ECHOED: Final[dict[str, tuple[_Reader, object]]] = {
     "safety_identifier": (Fields.string, None),
     "prompt_cache_key": (Fields.string, None),
 }
-_DEFAULTS: Final = {name: default for name, (_, default) in _ECHOED.items()}
+_DEFAULTS: Final = {name: default for name, (_, default) in ECHOED.items()}
 #: What is checked for its type, has no effect, and is named in `x-bridge-ignored`.
-_IGNORED: Final[dict[str, _Reader]] = {
+IGNORED: Final[dict[str, _Reader]] = {
     "temperature": Fields.number,
     "top_p": Fields.number,
     "presence_penalty": Fields.number,
@@ -89,7 +89,7 @@ def read_request(fields: Fields, files: FileReader, owner: str, stored: StoredRe
     json_format, text = _read_text(fields)
     truncation = _read_truncation(fields)
     names = fields.names
-    ignored = [name for name in _IGNORED if name in names and _IGNORED[name](fields, name) is not None]
+    ignored = [name for name in IGNORED if name in names and IGNORED[name](fields, name) is not None]
     if "verbosity" in text:
         ignored.append("text.verbosity")
     chat = ChatRequest(
@@ -104,7 +104,7 @@ def read_request(fields: Fields, files: FileReader, owner: str, stored: StoredRe
         truncate=truncation == "auto",
     )
     store = fields.boolean("store") is not False
-    echoed = {name: read(fields, name) for name, (read, _) in _ECHOED.items() if name in fields}
+    echoed = {name: read(fields, name) for name, (read, _) in ECHOED.items() if name in fields}
     echo = {
         **_DEFAULTS,
         **echoed,

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+from described import hold
 from running import RunningBridge
 
 from upstream.arena import Arena, Line, Step, Turn, Until
@@ -56,7 +57,7 @@ async def test_an_answer_ends_and_upstream_is_closed(
     headers = {**bridge.headers, "Content-Type": "application/json"}
     async with asyncio.timeout(10):
         async with bridge.http.post(f"{bridge.base_url}/{end.path}", data=body, headers=headers) as answer:
-            told = await answer.read()
+            told = await hold(answer)
         assert answer.status == 200
     await asyncio.wait_for(arena.chats[-1].closed.wait(), 10)
     assert end.told in told

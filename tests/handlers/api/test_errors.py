@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import BaseTestServer, TestServer, unused_port
+from described import hold
 from frames import DONE, frames
 from request_log import RequestLog
 from running import RunningBridge, running_bridge
@@ -62,6 +63,7 @@ def answers_asked(arena: Arena) -> int:
 async def test_before_the_answer(row: Row, stream: bool, arena: Arena, tmp_path: Path, request_log: RequestLog) -> None:
     async with answered_by(arena, tmp_path, row) as bridge:
         answer = await bridge.post(bridge.chat(PROMPT, stream=stream))
+        await hold(answer)
         error = (await answer.json())["error"]
         line = await request_log.line()
         assert (answer.status, error["type"], error["code"], error["param"]) == (row.status, row.type, row.code, None)
@@ -145,6 +147,7 @@ class TestInTheMiddle:
 
     async def test_whole(self, row: Break, arena: Arena, bridge: RunningBridge, request_log: RequestLog) -> None:
         answer = await bridge.post(bridge.chat(PROMPT))
+        await hold(answer)
         error = (await answer.json())["error"]
         await request_log.line()
         assert (answer.status, error["type"], error["code"]) == (row.status, UPSTREAM, row.code)
@@ -180,6 +183,7 @@ async def test_a_finish_error_counts_as_a3(stream: bool, arena: Arena, bridge: R
     if stream:
         error = json.loads(frames(await answer.read())[-1])["error"]
     else:
+        await hold(answer)
         error = (await answer.json())["error"]
         assert answer.status == 502
     assert (error["code"], error["message"].startswith("The model failed.")) == ("upstream_error", True)
@@ -201,6 +205,7 @@ async def test_an_answer_withheld_from_its_first_word_is_no_failure(
 async def test_no_account(stream: bool, arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", sessions=()) as bridge:
         answer = await bridge.post(bridge.chat(PROMPT, stream=stream))
+        await hold(answer)
         error = (await answer.json())["error"]
         assert (answer.status, error["type"], error["code"]) == (503, UPSTREAM, "no_account")
         assert (answer.headers["x-bridge-reason"], answer.headers["x-should-retry"]) == ("no_account", "false")
@@ -272,6 +277,7 @@ async def test_no_catalog(fault: str, reason: str, says: str, stream: bool, aren
         arena.faults.arm(fault, None, on=on, **parameters)
     async with running_bridge(arena, tmp_path / "state") as bridge:
         answer = await bridge.post(bridge.chat(PROMPT, stream=stream))
+        await hold(answer)
         error = (await answer.json())["error"]
         assert (answer.status, error["type"], error["code"]) == (503, UPSTREAM, "models_unavailable")
         assert (answer.headers["x-bridge-reason"], answer.headers["x-should-retry"]) == (reason, "false")
@@ -321,6 +327,7 @@ async def test_the_circuit_opens_after_requests_in_a_row_that_fail(stream: bool,
         for _ in range(FAILURES_TO_OPEN):
             assert (await bridge.post(bridge.chat(PROMPT, stream=stream))).status == 502
         answer = await bridge.post(bridge.chat(PROMPT, stream=stream))
+        await hold(answer)
         error = (await answer.json())["error"]
         assert (answer.status, error["code"]) == (503, "upstream_error")
         assert 1 <= int(answer.headers["Retry-After"]) <= 5

@@ -1,7 +1,7 @@
 """docs/reliability.md: what fails at the site, and what callers do wrong, as each API tells it.
 
 Chat completions and Responses have the site's faults in test_errors.py and test_responses_faults.py; here are Messages
-and Completions, and all four for what is wrong with a request.
+and Completions, and all four for what is wrong with a request. All of it is as `/openapi.json` describes it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 import pytest
 from caller import calling
+from described import hold
 from frames import DONE, frames
 from response_events import events_of
 from running import Overrides, RunningBridge, running_bridge
@@ -105,6 +106,7 @@ async def test_before_the_answer(row: Row, arena: Arena, tmp_path: Path) -> None
                 async with bridge.http.post(url, json=body, headers=bridge.headers) as answer:
                     status = 529 if name == "messages" and row.status == 503 else row.status
                     assert (answer.status, answer.content_type) == (status, "application/json")
+                    await hold(answer)
                     said = await answer.json()
                     assert_told(name, answer.headers, said, status=status, type_=row.type, code=row.code)
                     assert answer.headers["x-bridge-reason"] == row.reason
@@ -122,7 +124,7 @@ async def test_in_the_middle(row: Break, arena: Arena, tmp_path: Path) -> None:
             url = f"{bridge.base_url}/{api.path}"
             async with bridge.http.post(url, json=api.body(bridge, stream=True), headers=bridge.headers) as answer:
                 assert answer.status == 200
-                told, said = READ[name](await answer.read())
+                told, said = READ[name](await hold(answer))
                 assert told == FIRST_DELTAS
                 error = said["error"]
                 assert row.says in error["message"]
@@ -201,6 +203,7 @@ async def test_what_is_wrong_with_a_request(mistake: Mistake, arena: Arena, tmp_
             url = f"{bridge.base_url}/{api.path}"
             async with bridge.http.post(url, data=sent, headers=headers) as answer:
                 assert (name, answer.status) == (name, mistake.status)
+                await hold(answer)
                 said = await answer.json()
                 message = assert_told(
                     name, answer.headers, said, status=mistake.status, type_=mistake.type, code=mistake.code
@@ -219,6 +222,7 @@ async def test_a_key_over_its_limit(arena: Arena, tmp_path: Path) -> None:
             url = f"{bridge.base_url}/{api.path}"
             async with bridge.http.post(url, json=api.body(bridge), headers=bridge.headers) as answer:
                 assert (answer.status, int(answer.headers["Retry-After"]) > 0) == (429, True)
+                await hold(answer)
                 said = await answer.json()
                 assert_told(
                     name, answer.headers, said, status=429, type_="rate_limit_error", code="rate_limit_exceeded"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import openai
 import pytest
+from described import hold
 from response_events import events_of, read_events
 from running import RunningBridge, running_bridge
 from site_faults import (
@@ -45,6 +46,7 @@ async def test_before_the_answer(row: Row, stream: bool, arena: Arena, tmp_path:
     async with answered_by(arena, tmp_path, row) as bridge:
         url = f"{bridge.base_url}/responses"
         async with bridge.http.post(url, json=asked(bridge, stream=stream), headers=bridge.headers) as answer:
+            await hold(answer)
             error = (await answer.json())["error"]
             assert (answer.status, error["type"], error["code"], error["param"]) == (
                 row.status,
@@ -68,7 +70,7 @@ async def test_in_the_middle(row: Break, stream: bool, arena: Arena, tmp_path: P
         url = f"{bridge.base_url}/responses"
         async with bridge.http.post(url, json=asked(bridge, stream=stream), headers=bridge.headers) as answer:
             if stream:
-                told = read_events(events_of(await answer.read()))
+                told = read_events(events_of(await hold(answer)))
                 assert (answer.status, told.text, told.end) == (200, FIRST_DELTAS, "response.failed")
                 assert (told.broken_off, told.items) == (True, [])
                 error = told.response["error"]
@@ -106,7 +108,7 @@ async def test_an_error_behind_a_sign_of_life_is_a_failed_response(arena: Arena,
         url = f"{bridge.base_url}/responses"
         async with bridge.http.post(url, json=asked(bridge, stream=True), headers=bridge.headers) as answer:
             assert await answer.content.readuntil(b"\n\n") == b": keep-alive\n\n"
-            told = read_events(events_of(await answer.read()))
+            told = read_events(events_of(await hold(answer)))
         assert (answer.status, told.end, told.items) == (200, "response.failed", [])
         assert "(upstream_timeout, timeout)" in told.response["error"]["message"]
         assert nothing_stays(bridge)
@@ -142,7 +144,7 @@ async def test_what_streams_keep_for_their_ends_has_a_bound_in_all(arena: Arena,
     arena.script = script
     url = f"{bridge.base_url}/responses"
     async with bridge.http.post(url, json=asked(bridge, stream=True), headers=bridge.headers) as answer:
-        told = read_events(events_of(await answer.read()))
+        told = read_events(events_of(await hold(answer)))
     assert (told.end, told.response["error"]["code"]) == ("response.failed", "server_error")
     assert "(overloaded, rate_limited)" in told.response["error"]["message"]
     assert len(told.text) < 1_300_000  # a read more than the bound

@@ -1,0 +1,249 @@
+"""What is said of each call: one `Operation` for each row of `handlers/api/routes.py`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bridge.dialects.messages.models import MAX_PAGE, USUAL_PAGE
+from bridge.dialects.responses.listed import MAX_ITEMS
+from bridge.dialects.schema import text, whole, word
+from bridge.error_codes import Failing
+from handlers.reference.headers import ABOUT_ANSWER, ANTHROPIC_LIMITS, OPENAI_LIMITS, REASON
+from handlers.reference.operation import HTML, TEXT, Answer, Operation, Parameter, Tag
+
+TAGS: Final = (
+    Tag("Chat Completions", "OpenAI's API for chats."),
+    Tag("Responses", "OpenAI's API for agents: items, stored responses."),
+    Tag("Messages", "Anthropic's API."),
+    Tag("Completions", "OpenAI's older API: a text goes on."),
+    Tag("Images", "OpenAI's API for pictures."),
+    Tag("Models", "In OpenAI's form; in Anthropic's where `anthropic-version` is sent."),
+    Tag("Monitoring", "For service managers, load balancers and Prometheus."),
+    Tag("Reference", "What you read."),
+)
+
+_KEYED: Final = (Failing.REQUEST, Failing.KEY)
+_READS: Final = (*_KEYED, Failing.BODY)
+_MODEL: Final = (Failing.MODEL, Failing.MODELS)
+#: What may fail where a model is asked.
+_ASKS: Final = (*_READS, *_MODEL, Failing.LIMITS, Failing.PROMPT, Failing.SITE)
+_FILES: Final = (Failing.PICTURES, Failing.DOCUMENTS)
+_OF_ANSWER: Final = (REASON, *ABOUT_ANSWER)
+
+_HELLO: Final = [{"role": "user", "content": "Hello!"}]
+_VERSION: Final = Parameter("anthropic-version", text(), "Any; what Anthropic's clients send.", "header")
+_RESPONSE_ID: Final = Parameter("id", text(), "The response's id.", "path")
+
+CHAT: Final = Operation(
+    "createChatCompletion",
+    "Chat Completions",
+    "Answer a chat",
+    "The conversation is continued at the site where its history equals the request's.",
+    body="ChatCompletionRequest",
+    answers=(Answer("The answer.", "ChatCompletion", events="ChatCompletionEvent"),),
+    headers=(*_OF_ANSWER, *OPENAI_LIMITS),
+    fails=(*_ASKS, *_FILES, Failing.JSON),
+    example={"model": "MODEL", "stream": True, "messages": _HELLO},
+)
+COMPLETIONS: Final = Operation(
+    "createCompletion",
+    "Completions",
+    "Continue a text",
+    body="CompletionRequest",
+    answers=(Answer("The answer.", "Completion", events="CompletionEvent"),),
+    headers=(*_OF_ANSWER, *OPENAI_LIMITS),
+    fails=_ASKS,
+    example={"model": "MODEL", "stream": True, "prompt": "Once upon a time"},
+)
+MESSAGES: Final = Operation(
+    "createMessage",
+    "Messages",
+    "Answer a message",
+    parameters=(_VERSION,),
+    body="MessageRequest",
+    answers=(Answer("The message.", "Message", events="MessageEvent"),),
+    headers=(*_OF_ANSWER, *ANTHROPIC_LIMITS),
+    fails=(*_ASKS, *_FILES, Failing.JSON, Failing.THREAD),
+    example={"model": "MODEL", "max_tokens": 1024, "stream": True, "messages": _HELLO},
+)
+COUNT_MESSAGE: Final = Operation(
+    "countMessageTokens",
+    "Messages",
+    "Count a request's tokens",
+    "No model is asked.",
+    parameters=(_VERSION,),
+    body="MessageCountRequest",
+    answers=(Answer("An estimate.", "MessageTokens"),),
+    headers=(REASON,),
+    fails=(*_READS, *_MODEL, *_FILES, Failing.THREAD),
+    example={"model": "MODEL", "messages": _HELLO},
+)
+RESPONSES: Final = Operation(
+    "createResponse",
+    "Responses",
+    "Answer a request",
+    "It is stored unless `store` is false. A prompt that is too long fails in the stream, where one is asked for.",
+    body="ResponseRequest",
+    answers=(Answer("The response.", "Response", events="ResponseEvent"),),
+    headers=(*_OF_ANSWER, *OPENAI_LIMITS),
+    fails=(*_ASKS, *_FILES, Failing.JSON, Failing.PREVIOUS),
+    example={"model": "MODEL", "stream": True, "input": "Hello!"},
+)
+COUNT_RESPONSE: Final = Operation(
+    "countResponseTokens",
+    "Responses",
+    "Count a request's tokens",
+    "No model is asked.",
+    body="ResponseRequest",
+    answers=(Answer("An estimate.", "ResponseInputTokens"),),
+    headers=(REASON,),
+    fails=(*_READS, *_MODEL, *_FILES, Failing.PREVIOUS),
+    example={"model": "MODEL", "input": "Hello!"},
+)
+GET_RESPONSE: Final = Operation(
+    "getResponse",
+    "Responses",
+    "Show a stored response",
+    parameters=(_RESPONSE_ID, Parameter("stream", word("false"), "true is 400.")),
+    answers=(Answer("As it was answered.", "Response"),),
+    headers=(REASON,),
+    fails=(*_KEYED, Failing.STORED),
+)
+DELETE_RESPONSE: Final = Operation(
+    "deleteResponse",
+    "Responses",
+    "Forget a stored response",
+    parameters=(_RESPONSE_ID,),
+    answers=(Answer("It is gone.", "ResponseDeleted"),),
+    headers=(REASON,),
+    fails=(*_KEYED, Failing.STORED),
+)
+INPUT_ITEMS: Final = Operation(
+    "listResponseInputItems",
+    "Responses",
+    "List what a stored response was asked",
+    parameters=(
+        _RESPONSE_ID,
+        Parameter("order", word("asc", "desc"), "By default the newest first."),
+        Parameter("limit", whole(minimum=1, maximum=MAX_ITEMS), "Items of a page."),
+        Parameter("after", text(), "The item behind which the page begins."),
+    ),
+    answers=(Answer("A page of items.", "ResponseInputItems"),),
+    headers=(REASON,),
+    fails=(*_KEYED, Failing.STORED, Failing.QUERY),
+)
+CANCEL_RESPONSE: Final = Operation(
+    "cancelResponse",
+    "Responses",
+    "Not served: nothing runs in the background",
+    parameters=(_RESPONSE_ID,),
+    fails=(*_KEYED, Failing.STORED),
+)
+NO_WEBSOCKET: Final = Operation(
+    "openResponseSocket",
+    "Responses",
+    "Not served: there is no WebSocket",
+    fails=(*_KEYED, Failing.METHOD),
+)
+NO_COMPACTION: Final = Operation(
+    "compactResponse",
+    "Responses",
+    "Not served: clients compact by a request of their own",
+    fails=(*_KEYED, Failing.NOTHING_THERE),
+)
+GENERATE: Final = Operation(
+    "createImage",
+    "Images",
+    "Draw pictures",
+    body="ImageGenerationRequest",
+    answers=(Answer("The pictures.", "Images"),),
+    headers=(REASON, "x-bridge-ignored", *OPENAI_LIMITS),
+    fails=(*_ASKS, Failing.PICTURES),
+    example={"model": "MODEL", "prompt": "a cat in a hat"},
+)
+EDIT: Final = Operation(
+    "editImage",
+    "Images",
+    "Change pictures",
+    body="ImageEditRequest",
+    form="ImageEditForm",
+    answers=(Answer("The pictures.", "Images"),),
+    headers=(REASON, "x-bridge-ignored", *OPENAI_LIMITS),
+    fails=(*_ASKS, Failing.PICTURES),
+    example={"model": "MODEL", "prompt": "give it a hat", "image": "data:image/png;base64,…"},
+)
+MODELS: Final = Operation(
+    "listModels",
+    "Models",
+    "List the models that the key may use",
+    "The best ranked first. The parameters are for Anthropic's form.",
+    parameters=(
+        _VERSION,
+        Parameter("limit", whole(minimum=1, maximum=MAX_PAGE, default=USUAL_PAGE), "Models of a page."),
+        Parameter("after_id", text(), "The model behind which the page begins."),
+        Parameter("before_id", text(), "The model before which it ends."),
+    ),
+    answers=(Answer("The models.", "ModelsInEitherForm"),),
+    headers=(REASON,),
+    fails=(*_KEYED, Failing.MODELS, Failing.QUERY),
+    in_either_form=True,
+)
+MODEL: Final = Operation(
+    "getModel",
+    "Models",
+    "Show one model",
+    "By any of its names, which may have slashes.",
+    parameters=(_VERSION, Parameter("name", text(), "A name, name@xxxx, id or display name.", "path")),
+    answers=(Answer("The model.", "ModelInEitherForm"),),
+    headers=(REASON,),
+    fails=(*_KEYED, *_MODEL),
+    in_either_form=True,
+)
+HEALTH: Final = Operation(
+    "getHealth",
+    "Monitoring",
+    "Say what works and what is degraded",
+    answers=(
+        Answer("A chat could be served.", "Health"),
+        Answer("No chat could be served.", "Health", status=503),
+    ),
+    headers=(REASON,),
+)
+HEALTH_BELOW: Final = HEALTH._replace(id="getHealthBelowV1")
+LIVEZ: Final = Operation(
+    "getLiveness", "Monitoring", "Say that the process answers", answers=(Answer("ok", media=TEXT),)
+)
+READYZ: Final = Operation(
+    "getReadiness",
+    "Monitoring",
+    "Say whether a chat could be served",
+    answers=(Answer("ok", media=TEXT), Answer("not ok", media=TEXT, status=503)),
+)
+METRICS: Final = Operation(
+    "getMetrics",
+    "Monitoring",
+    "Show the metrics",
+    "In Prometheus's text format, with a key made with `--metrics`, or without one where `server.open_metrics` is set.",
+    answers=(Answer("The metrics.", media=TEXT),),
+    fails=(*_KEYED, Failing.METRICS),
+)
+OPENAPI: Final = Operation(
+    "getOpenapi",
+    "Reference",
+    "This document",
+    answers=(
+        Answer("OpenAPI 3.1.", "OpenapiDocument"),
+        Answer("It is as it was: `If-None-Match` names it.", status=304),
+    ),
+    headers=("ETag",),
+)
+DOCS: Final = Operation(
+    "getDocs",
+    "Reference",
+    "The same as a page",
+    answers=(
+        Answer("A page.", media=HTML),
+        Answer("It is as it was: `If-None-Match` names it.", status=304),
+    ),
+    headers=("ETag",),
+)
