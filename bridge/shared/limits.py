@@ -19,8 +19,9 @@ from bridge.state.documents import StateUnavailable
 
 #: How long running calls are believed that are not told again, in seconds; a link repeats more often.
 BELIEVED_SECONDS: Final = 60.0
-#: How long a call that comes just as another one ends may have to wait until the others know that, in seconds.
-SETTLING_SECONDS: Final = 0.02
+#: A call that comes just as another one ends is refused until the others know of that end: how long it waits before it
+#: asks again, and once more, in seconds.
+SETTLING_SECONDS: Final = (0.02, 0.1)
 
 
 _ADMIT: Final = Script("admit")
@@ -45,9 +46,10 @@ class RedisLimits:
         """
         try:
             refused, admission = await self._ask(key_id, rpm, concurrency)
-            if refused == "concurrency":  # the end of the call before may be on its way
-                await asyncio.sleep(SETTLING_SECONDS)
-                refused, admission = await self._ask(key_id, rpm, concurrency)
+            for wait in SETTLING_SECONDS:
+                if refused == "concurrency":
+                    await asyncio.sleep(wait)
+                    refused, admission = await self._ask(key_id, rpm, concurrency)
         except StateUnavailable:
             return None
         if not refused:

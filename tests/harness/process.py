@@ -25,7 +25,7 @@ from bridge.tasks import TaskOwner
 from upstream.arena import Arena, Session
 
 #: How long a busy machine may take to start an interpreter, in seconds.
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 READY = "LMArena Bridge is ready on "
 
 #: Passes a socket to the daemon like a service manager, sd_listen_fds(3): as descriptor 3, announced by process id.

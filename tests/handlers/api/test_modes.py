@@ -105,9 +105,10 @@ async def test_a_site_that_takes_neither_mode_has_changed(bridge: RunningBridge,
 
 @pytest.mark.parametrize("accepted", [BATTLE, DIRECT], ids=["the mode of today", "the other mode"])
 async def test_many_first_chats_at_once_cost_a_handful_of_refusals(
-    bridge: RunningBridge, arena: Arena, accepted: frozenset[str]
+    bridge: RunningBridge, arena: Arena, accepted: frozenset[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twenty chats while nothing is known of the mode; then the site changes its mind, and twenty more come."""
+    monkeypatch.setattr("upstream.modes.PATIENCE_SECONDS", 60.0)  # a busy machine answers later than the site
     witness = Witness(arena)
 
     async def twenty() -> None:
