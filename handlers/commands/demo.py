@@ -17,12 +17,14 @@ import click
 
 from bridge import log
 from bridge.access import keys, passwords
+from bridge.access.keys import ApiKey
 from bridge.config.file import load
 from bridge.config.schema import Config
 from bridge.state.admin import Admin, admin_document
 from bridge.state.documents import StateFolder
 from bridge.state.state import accounts_document, keys_document
 from handlers.commands.config_option import config_option, config_path
+from handlers.commands.demo_history import DAY, TOOLS, live_in
 from handlers.daemon.service import Service
 from handlers.daemon.sockets import open_sockets
 from upstream.accounts import Account
@@ -32,24 +34,28 @@ from upstream.protocol import cookies
 #: Seconds before each delta: about as fast as a model writes.
 PACE_SECONDS: Final = 0.03
 HOST: Final = "127.0.0.1"
+#: How long a demo that is lived in seems to have run.
+DAYS: Final = 30
 #: Models that call tools: one correctly, one wrongly until it is asked to correct the call.
 TOOL_MODELS: Final = ("tools-asked-for", "tools-wrong-first")
 
 
 @click.command()
 @config_option
+@click.option("--host", default=HOST, show_default=True, help="Address of the bridge; the arena stays on loopback.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, help="Port of the bridge.")
-def demo(port: int) -> None:
+@click.option("--lived-in", is_flag=True, help="Begin with a made-up month of requests, for the dashboard's pages.")
+def demo(host: str, port: int, lived_in: bool) -> None:
     """Run the daemon against an embedded arena.
 
     Needs no account and no network: it makes a key and an account in a temporary state folder, and prints a command
     to paste. No configuration is read but that of --config; the demo sets address, state and upstream itself.
     """
     with TemporaryDirectory(prefix="lmarena-bridge-demo-") as folder, suppress(KeyboardInterrupt):
-        asyncio.run(_run(Path(folder), config_path(), port))
+        asyncio.run(_run(Path(folder), config_path(), host, port, lived_in=lived_in))
 
 
-async def _run(folder: Path, path: Path | None, port: int) -> None:
+async def _run(folder: Path, path: Path | None, host: str, port: int, *, lived_in: bool) -> None:
     models = (*catalogue(), *tool_models(*TOOL_MODELS, JSON_MODEL))
     async with Arena(pace=PACE_SECONDS, models=models) as arena:
         config = _config(folder, path, arena)
@@ -57,14 +63,30 @@ async def _run(folder: Path, path: Path | None, port: int) -> None:
         state = StateFolder(config.server.state_dir)
         state.prepare()
         secret, key = keys.generate("demo", now=time.time())
-        await keys_document(state).save((key,))
-        session = cookies.decode(arena.sign_in("demo@example.org").cookie_value)
-        await accounts_document(state).save((Account("demo", session),))
         password = secrets.token_urlsafe(12)
+        await keys_document(state).save((key,))
+        await accounts_document(state).save((_account("demo", arena),))
         await admin_document(state).save(Admin(passwords.hash_password(password)))
-        with _sockets(port) as sockets:
+        if lived_in:
+            await _live_in(state, key, arena)
+        with _sockets(host, port) as sockets:
             service = Service(config, lambda: config, lambda url, _: _introduce(url, secret, password, arena), sockets)
             await service.run()
+
+
+def _account(label: str, arena: Arena) -> Account:
+    return Account(label, cookies.decode(arena.sign_in(f"{label}@example.org").cookie_value))
+
+
+async def _live_in(state: StateFolder, key: ApiKey, arena: Arena) -> None:
+    """Fill the state with a month of requests, with the keys and accounts that they came by."""
+    click.echo("Making up a month of requests: some seconds …", err=True)
+    now = time.time()
+    labels = ("demo", "office")
+    models = [model.public_name for model in arena.models if model.organization][:14]
+    await live_in(state, models, labels, now=now, days=DAYS)
+    await accounts_document(state).save(tuple(_account(label, arena) for label in labels))
+    await keys_document(state).save((key, *(tool.key(at=now - DAYS * DAY)[1] for tool in TOOLS)))
 
 
 def _config(folder: Path, path: Path | None, arena: Arena) -> Config:
@@ -74,7 +96,7 @@ def _config(folder: Path, path: Path | None, arena: Arena) -> Config:
         path.touch()
     own = {
         "SERVER__STATE_DIR": str(folder / "state"),
-        "SERVER__HOST": HOST,
+        "SERVER__HOST": HOST,  # of no account: the sockets are there already
         "SERVER__TLS_CERT": "",
         "SERVER__TLS_KEY": "",
         "SERVER__DRAIN_SECONDS": "0",  # a demo stops at once
@@ -86,13 +108,13 @@ def _config(folder: Path, path: Path | None, arena: Arena) -> Config:
 
 
 @contextmanager
-def _sockets(port: int) -> Iterator[list[socket.socket]]:
+def _sockets(host: str, port: int) -> Iterator[list[socket.socket]]:
     """Sockets on `port`, or on any free one if that is taken."""
     try:
-        sockets = open_sockets(HOST, port)
+        sockets = open_sockets(host, port)
     except OSError as error:
         click.echo(f"Port {port} is not available ({error.strerror}), so the demo uses another one.", err=True)
-        sockets = open_sockets(HOST, 0)
+        sockets = open_sockets(host, 0)
     try:
         yield sockets
     finally:

@@ -93,6 +93,7 @@ def inherited_sockets(environ: MutableMapping[str, str]) -> list[socket.socket]:
 
 
 def address(name: tuple[str, int] | tuple[str, int, int, int], *, secure: bool) -> str:
-    """A socket's address as a URL."""
-    host = f"[{name[0]}]" if ":" in name[0] else name[0]
+    """A socket's address as a URL; of one that listens on every address, the URL for this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name[0], name[0])  # noqa: S104 — it is looked up, not bound
+    host = f"[{host}]" if ":" in host else host
     return f"{'https' if secure else 'http'}://{host}:{name[1]}"

@@ -6,30 +6,24 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 import shutil
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from browsing import PAGES, chromium, log_in, set_password, visiting
-from counted import Clock
 from daemon import ROOT
 from playwright.async_api import Browser, Page
-from running import RunningBridge, api_key, running_bridge
+from running import RunningBridge, running_bridge
 
 from bridge.state.documents import StateFolder
-from bridge.statistics.counts import Outcome
-from bridge.statistics.file import stats_document
-from bridge.statistics.stats import Stats
 from bridge.tasks import TaskOwner
+from handlers.commands.demo_history import DAY, TOOLS, live_in
 from upstream.arena import Arena, Line, Pause, Step, Turn, Until
-from upstream.protocol.errors import Reason
 
 FOLDER: Final = ROOT / "docs" / "screenshots"
 DESKTOP: Final = {"viewport": {"width": 1280, "height": 860}}
@@ -50,36 +44,8 @@ ANSWERS: Final = {
     "    return fish.seconds_to_react > 0.04\n```\n\nThen the heron stands as before.",
 }
 
-DAY: Final = 86400
+ACCOUNTS: Final = ("ada@example.org", "office@example.org")
 DAYS: Final = 60
-#: How requests end, and how many of a thousand.
-ENDS: Final = {
-    (200, Reason.OK): 955,
-    (499, Reason.CLIENT_GONE): 22,
-    (502, Reason.UPSTREAM_ERROR): 9,
-    (400, Reason.REJECTED): 6,
-    (504, Reason.TIMEOUT): 5,
-    (429, Reason.RATE_LIMITED): 3,
-}
-
-
-@dataclass(frozen=True)
-class Tool:
-    """A program that calls the bridge: its key's name and rights, what it says it is, its share of all requests."""
-
-    name: str
-    agent: str
-    share: int
-    rights: dict[str, Any] = field(default_factory=dict)
-
-
-TOOLS: Final = (
-    Tool("open-webui", "Python/3.12 aiohttp/3.14.5", 42, {"rpm": 120}),
-    Tool("laptop", "AsyncOpenAI/Python 2.11.0", 27),
-    Tool("editor", "OpenAI/JS 6.49.0", 18, {"concurrency": 4}),
-    Tool("phone", "ktor-client", 9, {"models": ("gpt-*", "claude-*")}),
-    Tool("nightly-report", "curl/8.14.1", 4),
-)
 
 
 async def main() -> None:
@@ -141,45 +107,17 @@ async def _lived_in() -> AsyncIterator[RunningBridge]:
         await set_password(path)
         async with Arena() as arena:
             models = [model.public_name for model in arena.models if model.organization][:14]
-            await stats_document(StateFolder(path), time.time).save(_history(models))
-            sessions = (arena.sign_in("ada@example.org"), arena.sign_in("office@example.org"))
+            sessions = tuple(arena.sign_in(email) for email in ACCOUNTS)
+            await live_in(StateFolder(path), models, ACCOUNTS, now=time.time(), days=DAYS)
             async with running_bridge(arena, path, sessions=sessions) as bridge, _used(bridge, models):
                 yield bridge
-
-
-def _history(models: Sequence[str]) -> Stats:
-    """More requests at this time of day than at any other, fewer at weekends, and a little more every month."""
-    chance = random.Random(5)
-    now = time.time()
-    clock = Clock(now - DAYS * DAY)
-    stats = Stats(clock)
-    while clock.now < now:
-        busy = (1.1 + math.cos((now - clock.now) / DAY * math.tau)) * (0.4 if (now - clock.now) // DAY % 7 > 4 else 1)
-        grown = 1 - 0.7 * (now - clock.now) / (DAYS * DAY)
-        clock.now += chance.expovariate(busy * grown / 22)
-        ((status, reason),) = chance.choices(list(ENDS), list(ENDS.values()))
-        ttft = chance.lognormvariate(0.1, 0.55) if status == 200 else None
-        tokens = int(chance.lognormvariate(5.6, 0.8)) if ttft else 0
-        outcome = Outcome(
-            status,
-            reason,
-            seconds=(ttft or 1) + tokens / 70,
-            model=chance.choices(models, [1 / (rank + 1.5) for rank in range(len(models))])[0],
-            key=chance.choices(TOOLS, [tool.share for tool in TOOLS])[0].name,
-            ttft=ttft,
-            chunks=tokens,
-            prompt_tokens=int(chance.lognormvariate(6.3, 1)),
-            completion_tokens=tokens,
-        )
-        stats.record(outcome)
-    return stats
 
 
 @asynccontextmanager
 async def _used(bridge: RunningBridge, models: Sequence[str]) -> AsyncIterator[None]:
     """Give each tool its key, let them ask, and leave two answers unfinished meanwhile."""
     chance = random.Random(8)
-    made = [api_key(**{"name": tool.name, "rpm": None, **tool.rights}) for tool in TOOLS]
+    made = [tool.key(at=time.time() - DAYS * DAY) for tool in TOOLS]
     await bridge.state.update_keys(lambda _: tuple(key for _, key in made))
     secrets = {key.name: secret for secret, key in made}
     closing = asyncio.Event()

@@ -46,7 +46,7 @@ async def running(folder: Path, *options: str) -> AsyncIterator[Demo]:
     assert process.stdout is not None
     try:
         demo = Demo(process, [])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not (demo.lines and demo.lines[-1].startswith("Ctrl-C")):
                 demo.lines.append((await process.stdout.readuntil()).decode().rstrip("\n"))
         yield demo
