@@ -45,7 +45,10 @@ _logger = logging.getLogger(__name__)
 
 
 class Models:
-    """The catalog in memory, and its periodic refresh. `clock` is monotonic."""
+    """The catalog in memory, and its periodic refresh. `clock` is monotonic.
+
+    `on_change` is told the former list and the present one when a reading has changed it, but not of the first one.
+    """
 
     def __init__(
         self,
@@ -53,11 +56,14 @@ class Models:
         document: StoredDocument[tuple[Model, ...]],
         config: Callable[[], Config],
         clock: Callable[[], float],
+        on_change: Callable[[Sequence[Model], Sequence[Model]], None] = lambda _before, _now: None,
     ) -> None:
         self._client = client
         self._document = document
         self._config = config
         self._clock = clock
+        self._on_change = on_change
+        self._read_at: float | None = None
         self._wake = asyncio.Event()
         self._read = asyncio.Condition()
         self._unknown_asked_at = -UNKNOWN_NAME_SECONDS
@@ -91,6 +97,16 @@ class Models:
         """Read the list now, because the configuration has changed, for example."""
         self._wake.set()
 
+    async def read_now(self) -> None:
+        """Have the list read, and wait for that, at most `connect_timeout`."""
+        self.wake()
+        await self._next_reading()
+
+    @property
+    def age(self) -> float | None:
+        """The seconds since the list was read; None where this run has not read it yet."""
+        return None if self._read_at is None else self._clock() - self._read_at
+
     async def refresh(self) -> None:
         """Read the list once, without a login, and record the outcome."""
         failure: UpstreamError | None = None
@@ -106,6 +122,7 @@ class Models:
         async with self._read:
             self.failure = failure
             if found is not None:
+                self._read_at = self._clock()
                 await self._keep(found)
             else:
                 _logger.warning("the list of models cannot be read: %s", failure)
@@ -120,6 +137,8 @@ class Models:
             _logger.log(level, "%d models%s", len(models), unreadable)
         self._skipped = skipped
         if changed:
+            if self.catalog is not None:
+                self._on_change(self.catalog.models, models)
             self._show(models)
             self._saving.changed()
             await self._saving.flush()

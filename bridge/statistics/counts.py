@@ -319,15 +319,15 @@ def row_of(table: dict[str, T], name: str, new: Callable[[], T]) -> T:
     """The row of `name`, which is added if there is room, else that of OTHERS."""
     row = table.get(name)
     if row is None:
-        name = _kept_name(name)
+        name = kept_name(name)
         if name not in table and len(table) >= NAMES:
             name = OTHERS
         row = table.setdefault(name, new())
     return row
 
 
-def _kept_name(name: str) -> str:
-    """The name cut to NAME_CHARS, with lone surrogates and control characters replaced by `?`."""
+def kept_name(name: str) -> str:
+    """A name as tables have it: cut to NAME_CHARS, with lone surrogates and control characters replaced by `?`."""
     return printable(name[:NAME_CHARS], "?")
 
 

@@ -22,7 +22,8 @@ from bridge.statistics.counts import (
     whole_numbers,
 )
 from bridge.statistics.periods import Periods
-from bridge.statistics.spans import DAY, HOUR, MINUTE, TABLE_PERIODS, PeriodKind, Span, TableKind
+from bridge.statistics.spans import DAY, HOUR, MINUTE, TABLE_DAYS, TABLE_PERIODS, PeriodKind, Span, TableKind
+from bridge.statistics.speeds import Speeds
 from upstream.protocol.errors import Reason
 
 #: The most outcomes that wait to be counted: counting them must not block the event loop for long.
@@ -39,6 +40,7 @@ _SERIES: Final[dict[PeriodKind, tuple[int, int]]] = {"minute": (MINUTE, 120), "h
 HORIZONS: Final[dict[str, int]] = {
     **{kind: width * count for kind, (width, count) in _SERIES.items()},
     **{_TABLES[kind]: width * count for kind, (width, count) in TABLE_PERIODS.items()},
+    "speeds": DAY * TABLE_DAYS,
 }
 
 
@@ -68,10 +70,12 @@ class Stats:
         self._tables_of: dict[TableKind, Periods[Tables]] = {
             kind: Periods(width, count, lambda _: Tables()) for kind, (width, count) in TABLE_PERIODS.items()
         }
+        self._speeds: Periods[Speeds] = Periods(DAY, TABLE_DAYS, lambda _: Speeds())
         # The counters of the current minute.
         self._minute: int | None = None
         self._counts: tuple[Counts, ...] = ()
         self._open_tables: tuple[Tables, ...] = ()
+        self._open_speeds = Speeds()
 
     def record(self, outcome: Outcome) -> None:
         """Record one request that has ended."""
@@ -104,6 +108,7 @@ class Stats:
             sums.add(counts)
         for its in self._open_tables:
             its.add(tables)
+        self._open_speeds.count(outcomes)
 
     def record_attempt(self, account: str, reason: Reason) -> None:
         """Count one attempt with the account that has this label."""
@@ -174,6 +179,14 @@ class Stats:
             tables.add(its)
         return tables
 
+    def speeds(self) -> Speeds:
+        """How fast the models answered in the last TABLE_DAYS days; read-only."""
+        self._count_waiting()
+        speeds = Speeds()
+        for day in self._speeds.last(int(self._clock())):
+            speeds.add(day)
+        return speeds
+
     def days_of_key(self, name: str) -> list[UsageCounts]:
         """The counters of a key in each of the last TABLE_DAYS days (UTC), in order; the last day has not ended."""
         self._count_waiting()
@@ -193,6 +206,7 @@ class Stats:
             "accounts": {label: use.to_json() for label, use in self.accounts.items()},
             **{kind: periods.to_json() for kind, periods in self._series.items()},
             **{_TABLES[kind]: periods.to_json() for kind, periods in self._tables_of.items()},
+            "speeds": self._speeds.to_json(),
         }
 
     @classmethod
@@ -210,12 +224,14 @@ class Stats:
             periods.load(value[kind], _bucket)
         for width, tables in stats._tables_of.items():  # an older version kept those of days only
             tables.load(value.get(_TABLES[width], {}), lambda _, rows: Tables.unpack(rows))
+        stats._speeds.load(value.get("speeds", {}), lambda _, rows: Speeds.unpack(rows))  # nor did it measure speeds
         return stats
 
     def _open(self, now: int) -> None:
         self._minute = now // MINUTE
         self._counts = (self._totals, *(periods.open(now) for periods in self._series.values()))
         self._open_tables = (self._tables, *(periods.open(now) for periods in self._tables_of.values()))
+        self._open_speeds = self._speeds.open(now)
 
 
 def _bucket(start: int, row: str | None = None) -> Bucket:

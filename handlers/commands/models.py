@@ -14,6 +14,7 @@ from bridge.config.schema import Config
 from bridge.diagnosis import told
 from bridge.models import Models
 from bridge.state.documents import StateFolder
+from bridge.state.model_news import ModelNews, difference, kept_news
 from bridge.state.state import MODELS, State
 from handlers.commands.config_option import config_option, read_config
 from handlers.commands.output import json_option, print_json
@@ -41,20 +42,26 @@ def models(words: tuple[str, ...], refresh: bool, sees: bool, draws: bool, as_js
     """Show the models as a table, the dashboard's favourites first.
 
     With WORDs, only those whose names or makers contain each of them. It shows the list as last read; if there is none,
-    or with --refresh, it reads the list from LMArena.
+    or with --refresh, it reads the list from LMArena. On a terminal a long table goes through a pager.
     """
     log.configure("error", "text")  # a failed reading is reported once, below
-    before, catalog, favourites = asyncio.run(_catalogs(read_config(), refresh=refresh))
+    before, catalog, favourites, news = asyncio.run(_catalogs(read_config(), refresh=refresh))
     found = [
         (name, model)
         for name, model in catalog
         if _is_about(model, words) and (not sees or "image" in model.inputs) and (not draws or "image" in model.outputs)
     ]
     found.sort(key=lambda row: row[0] not in favourites)
-    if refresh and before:
-        _show_changes(before, catalog)
+    if refresh and before is not None:
+        _show_changes(before.models, catalog.models)
     if as_json:
-        print_json([{**_row(name, model), "favourite": name in favourites} for name, model in found])
+        now = time.time()
+        print_json(
+            [
+                {**_row(name, model), "favourite": name in favourites, "new": news.is_new(model.name, now)}
+                for name, model in found
+            ]
+        )
     elif found:
         _show(found)
     else:
@@ -66,14 +73,15 @@ def _is_about(model: Model, words: Iterable[str]) -> bool:
     return all(word.lower() in about for word in words)
 
 
-def _show_changes(before: Catalog, now: Catalog) -> None:
+def _show_changes(before: Iterable[Model], now: Iterable[Model]) -> None:
     """Say on stderr what a fresh reading changed."""
-    ids = [{model.id: name for name, model in catalog} for catalog in (before, now)]
-    for change, these, others in (("new", ids[1], ids[0]), ("gone", ids[0], ids[1])):
-        names = [printable(name) for id_, name in these.items() if id_ not in others]
+    found = difference(before, now)
+    for change, names in (("new", found.new), ("gone", [model.name for model in found.gone])):
         if names:
             more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-            click.echo(f"{change}: {', '.join(names[:_LISTED])}{more}", err=True)
+            click.echo(f"{change}: {', '.join(map(printable, names[:_LISTED]))}{more}", err=True)
+    if not (found.new or found.gone):
+        click.echo("Nothing is new, and nothing is gone.", err=True)
 
 
 def _row(name: str, model: Model) -> dict[str, object]:
@@ -107,23 +115,25 @@ def _show(catalog: Sequence[tuple[str, Model]]) -> None:
     if any(display_names):  # a column only if it adds anything
         columns.append("display name")
         rows = [[*row, display_name or ""] for row, display_name in zip(rows, display_names, strict=True)]
-    print_table(columns, rows)
+    print_table(columns, rows, paged=True)
 
 
-async def _catalogs(config: Config, *, refresh: bool) -> tuple[Catalog | None, Catalog, Collection[str]]:
-    """The list as last read, as it is now, and the names of the dashboard's favourites."""
+async def _catalogs(config: Config, *, refresh: bool) -> tuple[Catalog | None, Catalog, Collection[str], ModelNews]:
+    """The list as last read, as it is now, the names of the dashboard's favourites, and what is new."""
     async with source_of(config) as source:
         state = State(source, time.time)
         await state.load()
-        async with client.connect(client_settings(config, state.admin.clearance), Timers()) as arena:
-            found = Models(arena, source.open(MODELS), lambda: config, time.monotonic)
+        settings = client_settings(config, state.admin.clearance)
+        async with kept_news(source, time.time) as news, client.connect(settings, Timers()) as arena:
+            found = Models(arena, source.open(MODELS), lambda: config, time.monotonic, news.note)
             await found.load()
             before = found.catalog
             if refresh or found.catalog is None:
                 StateFolder(config.server.state_dir).prepare()
                 await found.refresh()
+            latest = await news.read()
     if found.failure is not None:
         raise click.ClickException(told(found.failure))
     if found.catalog is None:
         raise click.ClickException("LMArena lists no model.")
-    return before, found.catalog, state.admin.favourites
+    return before, found.catalog, state.admin.favourites, latest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Final
 
@@ -15,13 +16,18 @@ from upstream.protocol.printable import printable
 
 #: The width when stdout is not a terminal: no row is wrapped, so that `grep` finds whole rows.
 _PIPE_COLUMNS: Final = 10_000
+#: The lines of a table's heading, and of the prompt below it.
+_HEADING_LINES: Final = 3
 #: The latest unix time that `datetime` accepts in every time zone.
 _LAST_SECOND: Final = 253_402_214_400.0
 _UNITS: Final = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
-def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """Print a table of plain text on stdout; control characters are replaced."""
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]], *, paged: bool = False) -> None:
+    """Print a table of plain text on stdout; control characters are replaced.
+
+    With `paged`, one that has more rows than a terminal has lines goes through the user's pager.
+    """
     width = None if sys.stdout.isatty() else _PIPE_COLUMNS
     console = Console(width=width, markup=False, highlight=False, emoji=False)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
@@ -29,7 +35,9 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
         table.add_column(column, overflow="fold")  # an ellipsis could not be copied
     for row in rows:
         table.add_row(*(printable(cell) for cell in row))
-    console.print(table)
+    long = paged and sys.stdout.isatty() and table.row_count >= console.height - _HEADING_LINES
+    with console.pager() if long else nullcontext():
+        console.print(table)
 
 
 def moment(when: float, now: float) -> str:

@@ -28,6 +28,7 @@ from bridge.state.budgets import kept_budgets
 from bridge.state.conversations import kept_conversations
 from bridge.state.documents import StateFolder
 from bridge.state.forms import DocumentSource
+from bridge.state.model_news import kept_news
 from bridge.state.modes import kept_modes
 from bridge.state.responses import kept_responses
 from bridge.state.state import MODELS as MODEL_LIST
@@ -56,6 +57,7 @@ from handlers.request.appkeys import (
     GATE,
     HEAVY,
     LIMITER,
+    MODEL_NEWS,
     MODELS,
     RANDOM,
     RELAY,
@@ -156,6 +158,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
             kept_responses(folder, app[RESPONSES]) if sharing is None else nullcontext(),
             kept_budgets(source, time.time, several=sharing is not None) as app[BUDGETS],
             kept_modes(source, lambda user_id: pool.get(user_id) is not None) as modes,
+            kept_news(source, time.time) as app[MODEL_NEWS],
             client.connect(client_settings(config, app[STATE].admin.clearance), app[TIMERS]) as arena,
             renewing(
                 arena, pool, settings.current, app[STATE].flush, None if sharing is None else sharing.turns(app[STATE])
@@ -171,7 +174,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
         ):
             app[UPLOADS], app[FETCHER] = uploads, fetcher
             app[CLIENT], app[RENEWALS] = arena, renewals
-            app[MODELS] = Models(arena, source.open(MODEL_LIST), settings.current, time.monotonic)
+            app[MODELS] = Models(arena, source.open(MODEL_LIST), settings.current, time.monotonic, app[MODEL_NEWS].note)
             await app[MODELS].load()
             follow_ups = FollowUps(time.monotonic)
             attempts = Attempts(

@@ -51,6 +51,7 @@ _ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("POST", "/accounts", private(accounts.paste)),
     ("POST", "/accounts/remove", private(accounts.remove)),
     ("GET", "/models", private(models.models)),
+    ("POST", "/models/read", private(models.read)),
     ("POST", "/models/star", private(models.star)),
     ("GET", "/activity", private(activity.activity)),
     ("POST", "/activity", private(activity.end)),

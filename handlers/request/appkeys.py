@@ -18,6 +18,7 @@ from bridge.config.schema import Config
 from bridge.dialects.dialect import Api
 from bridge.dialects.responses.stored import SharedResponses, StoredResponses
 from bridge.models import Models
+from bridge.state.model_news import KeptNews
 from bridge.state.state import State
 from bridge.statistics.file import StatsStore
 from bridge.tasks import TaskOwner
@@ -78,6 +79,7 @@ RENEWALS: Final = web.AppKey("renewals", Renewals)
 DRIFT: Final = web.AppKey("drift", Drift)
 GATE: Final = web.AppKey("gate", Gate)
 MODELS: Final = web.AppKey("models", Models)
+MODEL_NEWS: Final = web.AppKey("model_news", KeptNews)
 LIMITER: Final = web.AppKey("limiter", Limiter)
 #: What is shared with other processes, and their limits; None where the state is in files.
 SHARING: Final[web.AppKey[Sharing | None]] = web.AppKey("sharing")

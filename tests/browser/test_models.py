@@ -35,8 +35,28 @@ async def test_a_model_is_found_and_its_name_copied(page: Page, bridge: RunningB
     for row in await rows.all():
         await expect(row).to_contain_text("draws")
         await expect(row).to_contain_text("sees pictures")
+    await page.get_by_label("Order").focus()
+    await page.get_by_label("Order").select_option("name, A to Z")
+    await expect(page.locator("th[aria-sort]")).to_have_text("Name")
+    await expect(page.get_by_label("Order")).to_be_focused()
+    assert await rows.count() < drawing  # the filters hold
+    await page.reload()  # they are in the address
+    await expect(page.get_by_label("draws")).to_be_checked()
+    assert await rows.count() < drawing
     await page.get_by_role("searchbox").fill("no such model")
     await expect(found).to_have_text("0 found")
+    await page.get_by_role("link", name="clear").click()
+    await expect(rows).to_have_count(everything)
+    await expect(page).to_have_url(f"{bridge.origin}{PAGES['models']}?sort=name")
+
+    await page.get_by_role("searchbox").fill("gemini")
+    await page.get_by_role("columnheader", name="Name").get_by_role("link").focus()
+    await page.keyboard.press("Enter")
+    await expect(page).to_have_url(f"{bridge.origin}{PAGES['models']}?q=gemini&sort=-name")
+    await expect(page.locator("th[aria-sort=descending]")).to_have_text("Name")
+    await page.get_by_role("button", name="Read now").click()
+    await expect(page.get_by_role("status").filter(has_text="The site lists")).to_contain_text("Nothing is new")
+    await expect(page.get_by_role("searchbox")).to_have_value("gemini")
 
 
 async def test_a_model_is_tried_in_the_playground(page: Page) -> None:

@@ -117,23 +117,45 @@ document.addEventListener("click", (event) => {
 // The snippets call the origin of this page.
 for (const each of document.querySelectorAll("[data-origin]")) each.textContent = location.origin;
 
-// <form data-filter="id of a list">: shows the rows that contain every word and have every checked trait.
+// <form data-filter="id of a list">: shows the rows that contain every word and have every checked trait, and keeps that in
+// the address and in the fields and links that lead back to it. Without scripts the form is sent.
 for (const form of document.querySelectorAll("form[data-filter]")) {
-  const list = document.getElementById(form.dataset.filter);
+  const list = () => document.getElementById(form.dataset.filter);
   const count = form.querySelector("output");
+  const asked = (sort) => {
+    const query = new URLSearchParams([...new FormData(form)].filter(([name, value]) => value && name !== "sort"));
+    if (sort) query.set("sort", sort);
+    return `${query}`;
+  };
   const filter = () => {
-    const words = form.elements.search.value.toLowerCase().split(/\s+/);
-    const traits = [...form.querySelectorAll(":checked")].map((box) => box.value);
+    const words = form.elements.q.value.toLowerCase().split(/\s+/);
+    const traits = [...form.querySelectorAll(":checked:not(option)")].map((box) => box.value);
     let found = 0;
-    for (const row of list.querySelectorAll("[data-traits]")) {
+    for (const row of list().querySelectorAll("[data-traits]")) {
       const has = row.dataset.traits.split(" ");
       const name = row.dataset.name.toLowerCase();
       row.hidden = !(words.every((word) => name.includes(word)) && traits.every((trait) => has.includes(trait)));
       found += !row.hidden;
     }
     count.textContent = `${found} found`;
+    document.getElementById("none").hidden = found > 0;
   };
-  form.addEventListener("input", filter);
+  form.addEventListener("input", () => {
+    filter();
+    const query = asked(form.elements.sort.value);
+    history.replaceState(null, "", query ? `?${query}` : location.pathname);
+    for (const field of document.querySelectorAll("input[name=at]")) field.value = query;
+    for (const link of document.querySelectorAll("a[data-sort]")) link.search = asked(link.dataset.sort);
+  });
+  form.elements.sort.addEventListener("change", async () => {
+    try {
+      const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
+      list().closest("table").replaceWith(page.getElementById(form.dataset.filter).closest("table"));
+      filter();
+    } catch {
+      location.reload(); // which says what is wrong
+    }
+  });
   form.addEventListener("submit", (event) => event.preventDefault());
   filter();
 }

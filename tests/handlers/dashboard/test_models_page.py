@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -121,3 +123,124 @@ async def test_how_well_a_model_calls_tools_is_shown_once_one_was_offered_any(
     assert page.markup.says("Tools")
     assert page.markup.says("3 of 5 called, 1 once corrected, 1 unreadable")
     assert page.markup.says("1.23k characters around calls dropped")
+
+
+# --- compared, filtered, sorted; new and gone ---
+
+
+def visible(page: Page) -> list[str]:
+    """The names of the rows that are shown, in order."""
+    return [
+        attributes["data-name"].rsplit(maxsplit=1)[0]
+        for tag, attributes in page.markup.elements
+        if tag == "tr" and "data-name" in attributes and "hidden" not in attributes
+    ]
+
+
+LISTED = [
+    entry(id=name, publicName=name, displayName=..., rank=rank, rankByModality=...)
+    for name, rank in (("otter", 3), ("heron", 1), ("wren", 2), ('"><img src=x onerror=alert(1)>\u202e', 4))
+]
+ODD = '"><img src=x onerror=alert(1)>�'
+
+
+async def with_models(bridge: RunningBridge, listed: list[dict[str, Any]] = LISTED) -> None:
+    """Let the bridge know these models only."""
+    await bridge.app[MODELS].available()
+    bridge.app[MODELS].catalog = Catalog(read_entries(listed).models)
+
+
+async def measure(bridge: RunningBridge) -> None:
+    """Otters answer soon, wrens write fast and fail often."""
+    stats = bridge.app[STATS]
+    odd = str(LISTED[3]["publicName"])
+    for model, ttft, tokens, failures in (
+        ("otter", 0.4, 90, 0),
+        ("wren", 4.0, 600, 4),
+        (odd, 9, 9, 1),
+    ):
+        for _ in range(4):
+            answer = Outcome(200, Reason.OK, ttft + 3, model=model, ttft=ttft, chunks=9, completion_tokens=tokens)
+            stats.stats.record(answer)
+        for _ in range(failures):
+            stats.stats.record(Outcome(502, Reason.UPSTREAM_ERROR, 1.0, model=model))
+    await stats.flush()
+
+
+SORTED = {
+    "": "heron wren otter ODD",
+    "rank": "heron wren otter ODD",
+    "-rank": "ODD otter wren heron",
+    "name": "ODD heron otter wren",
+    "first": "otter wren ODD heron",
+    "-first": "ODD wren otter heron",
+    "rate": "wren otter ODD heron",
+    "errors": "otter ODD wren heron",
+    "requests": "wren ODD otter heron",
+    "nonsense": "heron wren otter ODD",
+}
+
+
+async def test_the_address_sorts(bridge: RunningBridge, dashboard: Dashboard) -> None:
+    await with_models(bridge)
+    await measure(bridge)
+    for sort, order in SORTED.items():
+        page = await dashboard.get(f"/dashboard/models?sort={sort}")
+        assert visible(page) == [ODD if name == "ODD" else name for name in order.split()], sort
+        sorted_by = [attributes["aria-sort"] for tag, attributes in page.markup.elements if "aria-sort" in attributes]
+        assert len(sorted_by) == (0 if sort in ("", "nonsense") else 1)
+        assert "<img src=x" not in page.text
+
+
+async def test_what_was_measured_is_shown(bridge: RunningBridge, dashboard: Dashboard) -> None:
+    await with_models(bridge)
+    await measure(bridge)
+    page = await dashboard.get("/dashboard/models")
+    text = " ".join(page.markup.text.split())
+    assert "otter google sees pictures chats 3 375 ms 30 0 % 4" in text
+    assert "wren google sees pictures chats 2 4.0 s 200 50 % 8" in text
+    assert "heron google sees pictures chats 1 – – – –" in text
+
+
+async def test_the_address_filters_and_says_where_nothing_is_left(bridge: RunningBridge, dashboard: Dashboard) -> None:
+    await with_models(bridge)
+    assert visible(await dashboard.get("/dashboard/models?q=GOOGLE+ott")) == ["otter"]
+    assert visible(await dashboard.get("/dashboard/models?can=chat&can=nonsense&q=" + "a" * 9000)) == []
+    page = await dashboard.get("/dashboard/models?q=otter&can=draws&can=chat&sort=-name")
+    assert visible(page) == []
+    hrefs = [attributes["href"] for tag, attributes in page.markup.elements if tag == "a" and "href" in attributes]
+    assert "/dashboard/models?sort=-name" in hrefs  # clears the rest
+    assert "/dashboard/models?q=otter&can=draws&can=chat&sort=name" in hrefs
+    fields = {attributes.get("name"): attributes for tag, attributes in page.markup.elements if tag == "input"}
+    assert (fields["q"]["value"], fields["at"]["value"]) == ("otter", "q=otter&can=draws&can=chat&sort=-name")
+    await dashboard.get("/dashboard/keys")
+    starred = await dashboard.post("/dashboard/models/star", {"add": "otter", "at": "q=ott&sort=name&x=//evil"})
+    assert starred.location == "/dashboard/models?q=ott&sort=name"
+
+
+async def test_read_now_says_what_is_new_and_gone(bridge: RunningBridge, dashboard: Dashboard) -> None:
+    arena = bridge.arena
+    (gone,) = (model for model in arena.models if model.public_name == "glm-5.2")
+    others = [model for model in arena.models if model is not gone]
+    arena.models = tuple(others)
+    await dashboard.get("/dashboard/keys")
+    answer = await dashboard.post("/dashboard/models/read", {"at": "sort=rate"})
+    assert answer.location is not None
+    assert answer.location.startswith("/dashboard/models?sort=rate&read=")
+    page = await dashboard.get(answer.location)
+    assert page.markup.says("Gone: ")
+    assert f">{gone.public_name}<" in page.text
+    assert page.markup.says("Gone from the site: ")
+
+    arena.models = (replace(others[0], id="0198" + others[0].id[4:], public_name="heron <9>"), *others)
+    page = await dashboard.get((await dashboard.post("/dashboard/models/read")).location or "")
+    assert page.markup.says("New: ")
+    assert "new" in rows(page)["heron <9>"]
+    assert visible(await dashboard.get("/dashboard/models?can=new")) == ["heron <9>"]
+    later = await dashboard.get("/dashboard/models?read=1")
+    assert not later.markup.says("Nothing is new")
+    arena.faults.arm("challenge", on="page", times=None)
+    arena.faults.arm("challenge", on="catalog", times=None)
+    page = await dashboard.get((await dashboard.post("/dashboard/models/read")).location or "")
+    assert page.markup.says("The list is out of date")
+    assert not page.markup.says("The site lists")

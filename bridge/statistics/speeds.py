@@ -1,0 +1,91 @@
+"""How fast each model answers: the time to its first token, and the tokens of its answers by the second.
+
+Kept day by day. A row in JSON is `ttft | tokens micros`: a histogram, and the estimated tokens of streamed texts with
+the time in microseconds between their first token and their end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, Self
+
+from bridge.statistics.counts import TTFT_BOUNDS, Outcome, row_of
+from bridge.statistics.histogram import Histogram
+from upstream.protocol.errors import Reason
+
+#: From so many answers with a first token on a median says something.
+ENOUGH_ANSWERS: Final = 3
+
+
+@dataclass(slots=True)
+class Speed:
+    """What was measured of one model's whole answers. `micros` are microseconds."""
+
+    ttft: Histogram = field(default_factory=partial(Histogram, TTFT_BOUNDS))
+    tokens: int = 0
+    micros: int = 0
+
+    def count(self, outcome: Outcome) -> None:
+        """Measure one answer. Tools are left out of the rate: their calls are held back until they are whole."""
+        if outcome.ttft is None:
+            return
+        self.ttft.observe((outcome.ttft,))
+        if outcome.chunks > 1 and outcome.completion_tokens and not outcome.tools.offered:
+            self.tokens += outcome.completion_tokens
+            self.micros += max(round((outcome.seconds - outcome.ttft) * 1e6), 0)
+
+    def add(self, more: Speed) -> None:
+        """Add what was measured elsewhere."""
+        self.ttft.add(more.ttft)
+        self.tokens += more.tokens
+        self.micros += more.micros
+
+    @property
+    def first_token(self) -> float | None:
+        """The median time to the first token, in seconds; None before ENOUGH_ANSWERS."""
+        return self.ttft.quantile(0.5) if self.ttft.total >= ENOUGH_ANSWERS else None
+
+    @property
+    def rate(self) -> float | None:
+        """Tokens a second; None where nothing was measured."""
+        return self.tokens / (self.micros / 1e6) if self.tokens and self.micros else None
+
+    def pack(self) -> str:
+        """One row."""
+        return f"{self.ttft.pack()} | {self.tokens} {self.micros}"
+
+    @classmethod
+    def unpack(cls, row: str) -> Self:
+        """Read what `pack` wrote. Raises ValueError."""
+        ttft, rate = row.split(" | ")
+        tokens, micros = map(int, rate.split())
+        return cls(Histogram.unpack(TTFT_BOUNDS, ttft), tokens, micros)
+
+
+@dataclass(slots=True)
+class Speeds:
+    """The speeds of one day, by model."""
+
+    models: dict[str, Speed] = field(default_factory=dict)
+
+    def count(self, outcomes: Sequence[Outcome]) -> None:
+        """Measure the answers among requests that have ended."""
+        for outcome in outcomes:
+            if outcome.model is not None and outcome.ttft is not None and outcome.reason is Reason.OK:
+                row_of(self.models, outcome.model, Speed).count(outcome)
+
+    def add(self, more: Speeds) -> None:
+        """Add those of another day."""
+        for name, speed in more.models.items():
+            row_of(self.models, name, Speed).add(speed)
+
+    def pack(self) -> dict[str, str]:
+        """The rows by model."""
+        return {name: speed.pack() for name, speed in self.models.items()}
+
+    @classmethod
+    def unpack(cls, rows: Any) -> Self:
+        """Read what `pack` wrote. Raises what `Stats.from_json` does."""
+        return cls({name: Speed.unpack(row) for name, row in rows.items()})
