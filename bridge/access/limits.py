@@ -176,7 +176,7 @@ class Limiter:
 class SharedLimits(Protocol):
     """Limits that several processes keep together."""
 
-    async def claim(self, key_id: str, *, rpm: int, concurrency: int) -> Admission | None:
+    async def claim(self, key_id: str, *, rpm: int, concurrency: int, streams: int) -> Admission | None:
         """Claim the slot that a key's newest call has in this process's `Limiter`; None where its own count holds.
 
         Raises LimitExceeded.

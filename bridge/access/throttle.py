@@ -71,14 +71,14 @@ class Throttle:
 
     def wait(self, address: str) -> float:
         """Seconds until this address may try again; 0 means now."""
-        return self._wait(_network(address), self._clock())
+        return self._wait(network_of(address), self._clock())
 
     def attempt(self, address: str) -> None:
         """Count an attempt as a failure in advance, so that concurrent and abandoned attempts count too.
 
         Raises TooManyAttempts; such a refusal is not counted, so a caller that waits as told may try again.
         """
-        network, now = _network(address), self._clock()
+        network, now = network_of(address), self._clock()
         if wait := self._wait(network, now):
             raise TooManyAttempts(wait)
         failures = self._by_address.pop(network, _Failures())
@@ -89,7 +89,7 @@ class Throttle:
 
     def succeeded(self, address: str) -> None:
         """Forget the address's failures, and subtract its attempt from the total."""
-        network = _network(address)
+        network = network_of(address)
         if self._by_address.pop(network, None):
             self._in_all.count -= 1
         self._known.pop(network, None)
@@ -110,7 +110,7 @@ class Throttle:
             del self._by_address[oldest]
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
     """The unit that is throttled: an IPv4 address, or the /64 of an IPv6 address, which one household has."""
     try:
         ip = ip_address(address)

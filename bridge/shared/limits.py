@@ -1,6 +1,6 @@
-"""The limits of keys over all processes: requests per minute in one window, concurrent calls in one count.
+"""The limits over all processes: a key's requests per minute in one window, its concurrent calls and all keys' counted.
 
-A process counts its own calls first (`bridge.access.limits`), and then asks Redis, in one step for both limits. What it
+A process counts its own calls first (`bridge.access.limits`), and then asks Redis, in one step for all limits. What it
 tells there is its own number of running calls, not one more or one less: a reply that was lost, or a process that dies,
 leaves no call behind, since the number of a process counts for as long as that is alive. Without Redis the own count
 holds.
@@ -39,17 +39,17 @@ class RedisLimits:
         limiter.tell(self._ended)
         link.on_time(self.repeat)
 
-    async def claim(self, key_id: str, *, rpm: int, concurrency: int) -> Admission | None:
+    async def claim(self, key_id: str, *, rpm: int, concurrency: int, streams: int) -> Admission | None:
         """Claim the slot that the key's newest call has here; None where Redis cannot say, and the own count holds.
 
         Raises LimitExceeded.
         """
         try:
-            refused, admission = await self._ask(key_id, rpm, concurrency)
+            refused, admission = await self._ask(key_id, rpm, concurrency, streams)
             for wait in SETTLING_SECONDS:
-                if refused == "concurrency":
+                if refused in ("concurrency", "streams"):
                     await asyncio.sleep(wait)
-                    refused, admission = await self._ask(key_id, rpm, concurrency)
+                    refused, admission = await self._ask(key_id, rpm, concurrency, streams)
         except StateUnavailable:
             return None
         if not refused:
@@ -57,12 +57,14 @@ class RedisLimits:
         self._limiter.take_back(key_id)
         if refused == "concurrency":
             raise LimitExceeded("concurrency", concurrency, busy(admission))
+        if refused == "streams":
+            raise LimitExceeded("streams", streams, busy(admission))
         raise LimitExceeded("rpm", rpm, admission)
 
-    async def _ask(self, key_id: str, rpm: int, concurrency: int) -> tuple[str, Admission]:
+    async def _ask(self, key_id: str, rpm: int, concurrency: int, streams: int) -> tuple[str, Admission]:
         link = self._link
         call = _ADMIT.call(
-            (link.key("rpm", key_id), self._running(key_id), link.key("instances")),
+            (link.key("rpm", key_id), self._running(key_id), link.key("instances"), self._streams),
             link.settings.instance,
             self._limiter.running_of(key_id),
             rpm,
@@ -70,6 +72,8 @@ class RedisLimits:
             concurrency,
             round(DEAD_SECONDS * 1000),
             round(BELIEVED_SECONDS * 1000),
+            self._limiter.running,
+            streams,
         )
         refused, remaining, reset, left = await link.call(call)
         wait = math.nextafter(left / 1000, math.inf) if left > 0 else 0.0
@@ -77,19 +81,25 @@ class RedisLimits:
 
     async def repeat(self) -> None:
         """Tell the numbers of running calls again. Raises SharedStateDown."""
+        believed = round(BELIEVED_SECONDS * 1000)
         for key_id in self._limiter.running_keys:
-            self._tell(key_id)
+            self._ended(key_id)
+            self._link.post(("PEXPIRE", self._running(key_id), believed))
+        if self._limiter.running:
+            self._link.post(("PEXPIRE", self._streams, believed))
 
     def _ended(self, key_id: str) -> None:
-        self._tell(key_id)
+        """Tell how many calls run now."""
+        link, running = self._link, self._limiter.running_of(key_id)
+        me, place = link.settings.instance, self._running(key_id)
+        link.post(
+            ("HSET", place, me, running) if running else ("HDEL", place, me),
+            ("HSET", self._streams, me, self._limiter.running),
+        )
 
-    def _tell(self, key_id: str) -> None:
-        running, place, me = self._limiter.running_of(key_id), self._running(key_id), self._link.settings.instance
-        if running:
-            expiry = ("PEXPIRE", place, round(BELIEVED_SECONDS * 1000))
-            self._link.post(("HSET", place, me, running), expiry)
-        else:
-            self._link.post(("HDEL", place, me))
+    @property
+    def _streams(self) -> str:
+        return self._link.key("streams")
 
     def _running(self, key_id: str) -> str:
         return self._link.key("running", key_id)

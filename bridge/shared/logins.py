@@ -6,9 +6,10 @@ password ends it everywhere.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
-from hashlib import sha256
+from hashlib import sha256, shake_256
 from typing import Final
 
 import orjson
@@ -18,6 +19,7 @@ from bridge.shared.link import Link
 from bridge.state.documents import StateUnavailable
 
 _IDLE_MS: Final = round(IDLE_SECONDS * 1000)
+_NONCE_BYTES: Final = 16
 
 
 class RedisLogins:
@@ -66,7 +68,33 @@ class RedisLogins:
 
     def end(self, session_id: str) -> None:
         """A login has ended."""
-        self._link.post(("SET", self._key(session_id), "ended", "EX", round(LONGEST_SECONDS)))
+        self._link.post(
+            ("SET", self._key(session_id), "ended", "EX", round(LONGEST_SECONDS)), ("DEL", self._made(session_id))
+        )
+
+    async def keep_made(self, session_id: str, key_id: str, secret: str, seconds: float) -> None:
+        """Let whichever process shows the page after it show the secret of a key that this login has made."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        veiled = nonce + _veil(f"{key_id} {secret}".encode(), nonce, session_id)
+        try:
+            await self._link.call(("SET", self._made(session_id), veiled, "PX", round(seconds * 1000)))
+        except StateUnavailable:  # this process shows it
+            return
+
+    async def made(self, session_id: str) -> tuple[str, str]:
+        """The id and the secret of the key that this login has made last; both '' where that is not known any more."""
+        try:
+            veiled = await self._link.call(("GET", self._made(session_id)))
+        except StateUnavailable:
+            return "", ""
+        if not isinstance(veiled, bytes):
+            return "", ""
+        nonce, rest = veiled[:_NONCE_BYTES], veiled[_NONCE_BYTES:]
+        key_id, _, secret = _veil(rest, nonce, session_id).decode("utf-8", "replace").partition(" ")
+        return key_id, secret
+
+    def _made(self, session_id: str) -> str:
+        return self._link.key("made", _digest(session_id))
 
     def _key(self, session_id: str) -> str:
         return self._link.key("login", _digest(session_id))
@@ -77,6 +105,12 @@ class RedisLogins:
 
 def _digest(text: str) -> str:
     return sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def _veil(text: bytes, nonce: bytes, session_id: str) -> bytes:
+    """Veil a text, or unveil it, with bytes that only the session id gives: Redis has no more than that id's hash."""
+    stream = shake_256(nonce + session_id.encode(errors="surrogatepass")).digest(len(text))
+    return bytes(one ^ other for one, other in zip(text, stream, strict=True))
 
 
 def _read(text: object) -> object:

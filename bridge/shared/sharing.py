@@ -9,6 +9,7 @@ from typing import Final
 
 from bridge.access.limits import Limiter
 from bridge.access.logins import Logins
+from bridge.access.throttle import Throttle
 from bridge.config.schema import RedisSection
 from bridge.dialects.responses.stored import StoredResponses
 from bridge.shared.address import RedisAddress
@@ -23,6 +24,7 @@ from bridge.shared.logins import RedisLogins
 from bridge.shared.renewal_turns import RedisTurns
 from bridge.shared.responses import RedisResponses
 from bridge.shared.statistics import SharedStats
+from bridge.shared.throttle import RedisThrottle
 from bridge.shared.uploads import RedisUploads
 from bridge.shared.waiting_cookies import WaitingCookies
 from bridge.state.documents import StateFolder, StateUnavailable
@@ -52,6 +54,10 @@ class Sharing:
     def logins(self, logins: Logins, state: State) -> RedisLogins:
         """The dashboard's logins at all processes, of which `logins` has this one's."""
         return RedisLogins(self.link, logins, lambda: state.admin.password_hash or "", time.monotonic)
+
+    def throttle(self, own: Throttle) -> RedisThrottle:
+        """The throttle of attempts at the dashboard's password at all processes, of which `own` counts this one's."""
+        return RedisThrottle(self.link, own)
 
     async def setup_code(self, own: str) -> str:
         """The code that authorizes setting the first password, the same for all processes; `own` without Redis."""

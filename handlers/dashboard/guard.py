@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import parse_qsl, urlencode
 
 from aiohttp import web
@@ -22,6 +22,9 @@ from handlers.request.body import read_body
 from handlers.request.callers import is_secure
 from handlers.request.middlewares import know
 from upstream.protocol.errors import Reason
+
+if TYPE_CHECKING:
+    from bridge.shared.logins import RedisLogins  # which needs a library that most do without
 
 PrivateHandler: TypeAlias = Callable[[web.Request, Login], Awaitable[web.StreamResponse]]
 Form: TypeAlias = Mapping[str, str]
@@ -109,29 +112,34 @@ def current_login(request: web.Request) -> Login | None:
 
 async def _fetch_login(request: web.Request) -> None:
     """Learn of a login that was begun, or has ended, at another process."""
-    sharing, session = request.app[SHARING], session_id(request)
-    if sharing is not None and session:
+    logins, session = shared_logins(request), session_id(request)
+    if logins is not None and session:
         used = request.headers.get(pages.LIVE_HEADER) != HIDDEN
-        await sharing.logins(request.app[LOGINS], request.app[STATE]).fetch(session, used=used)
+        await logins.fetch(session, used=used)
 
 
 async def begin_login(request: web.Request) -> str:
     """Start a login, at all processes, under a new session id, against session fixation; return that."""
     end_login(request)
-    logins, sharing = request.app[LOGINS], request.app[SHARING]
-    session, login = logins.begin()
-    if sharing is not None:
-        await sharing.logins(logins, request.app[STATE]).keep(session, login)
+    session, login = request.app[LOGINS].begin()
+    if (logins := shared_logins(request)) is not None:
+        await logins.keep(session, login)
     return session
 
 
 def end_login(request: web.Request) -> None:
     """End the request's login, at all processes."""
-    logins, sharing, session = request.app[LOGINS], request.app[SHARING], session_id(request)
+    session = session_id(request)
     if session:
-        logins.end(session)
-        if sharing is not None:
-            sharing.logins(logins, request.app[STATE]).end(session)
+        request.app[LOGINS].end(session)
+        if (logins := shared_logins(request)) is not None:
+            logins.end(session)
+
+
+def shared_logins(request: web.Request) -> RedisLogins | None:
+    """The logins at all processes; None where the state is in files."""
+    sharing = request.app[SHARING]
+    return None if sharing is None else sharing.logins(request.app[LOGINS], request.app[STATE])
 
 
 def session_id(request: web.Request) -> str | None:

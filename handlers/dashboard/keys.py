@@ -19,7 +19,7 @@ from bridge.access.expiry import FORMS, last_day, read_expiry
 from bridge.access.keys import MAX_BUDGET, MAX_CONCURRENCY, MAX_RPM, ApiKey, add, generate, get, remove, replace
 from bridge.access.logins import Login
 from bridge.models import Models
-from handlers.dashboard.guard import Form, read_form, see_other
+from handlers.dashboard.guard import Form, read_form, see_other, session_id, shared_logins
 from handlers.dashboard.models import listed
 from handlers.dashboard.owner import OWNER
 from handlers.dashboard.pages import render
@@ -88,22 +88,28 @@ async def make(request: web.Request, login: Login) -> web.StreamResponse:
         await request.app[STATE].update_keys(partial(add, key=key))
     except ValueError as error:
         return await _page(request, login, error=f"{error}", form=form, status=400)
-    return show_made(login, key, secret)
+    return await show_made(request, login, key, secret)
 
 
-def show_made(login: Login, key: ApiKey, secret: str) -> web.Response:
+async def show_made(request: web.Request, login: Login, key: ApiKey, secret: str) -> web.Response:
     """Redirect to the page that shows the secret: loading that again neither makes another key nor loses the secret."""
     login.made = key.id, secret, time.monotonic() + SHOWN_SECONDS
+    if (logins := shared_logins(request)) is not None:
+        await logins.keep_made(session_id(request) or "", key.id, secret, SHOWN_SECONDS)
     return see_other(f"/dashboard/keys?made={key.id}")
 
 
-def _made(request: web.Request, login: Login) -> tuple[ApiKey | None, str]:
-    """The key whose secret the page shows, and the secret, if this login has just made it."""
-    if login.made is None or time.monotonic() >= login.made[2]:
+async def _made(request: web.Request, login: Login) -> tuple[ApiKey | None, str]:
+    """The key whose secret the page shows, and the secret, if this login has just made it, at whichever process."""
+    if login.made is not None and time.monotonic() >= login.made[2]:
         login.made = None
+    asked = request.query.get("made")
+    if request.method != "GET" or not asked:
         return None, ""
-    key_id, secret, _ = login.made
-    if request.method != "GET" or request.query.get("made") != key_id:
+    key_id, secret, _ = login.made or ("", "", 0.0)
+    if key_id != asked and (logins := shared_logins(request)) is not None:
+        key_id, secret = await logins.made(session_id(request) or "")
+    if key_id != asked:
         return None, ""
     return next((key for key in request.app[STATE].keys if key.id == key_id), None), secret
 
@@ -193,7 +199,7 @@ async def _page(
     app = request.app
     config = app[SETTINGS].config
     stats = await app[STATS].read()
-    made, secret = _made(request, login)
+    made, secret = await _made(request, login)
     shown = {
         "known": len(app[STATE].keys),
         "shown": keys_page(app[STATE].keys, request.query),

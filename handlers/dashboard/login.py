@@ -27,7 +27,7 @@ from handlers.dashboard.guard import (
     set_session,
 )
 from handlers.dashboard.pages import render
-from handlers.request.appkeys import SETTINGS, STATE
+from handlers.request.appkeys import SETTINGS, SHARING, STATE
 from handlers.request.callers import LOOPBACK, caller_address, is_secure
 from upstream.loop.threads import Threads
 
@@ -65,13 +65,13 @@ async def log_in(request: web.Request) -> web.StreamResponse:
     known = request.app[STATE].admin.password_hash
     if known is None:
         return see_other("/dashboard/setup")
-    if wait := _try(request):
+    if wait := await _try(request):
         return await _too_early(request, _login_page, wait)
     right = await request.app[HASHING].run(passwords.verify, known, form.get("password", ""))
     if not right or request.app[STATE].admin.password_hash != known:  # it may have been changed meanwhile
         event(_logger, logging.WARNING, "a wrong password was given for the dashboard", caller=_caller(request))
         return await _login_page(request, "Wrong password.", status=403)
-    request.app[THROTTLE].succeeded(_caller(request))
+    await _succeeded(request)
     return await _enter(request)
 
 
@@ -89,12 +89,12 @@ async def set_up(request: web.Request) -> web.StreamResponse:
         return see_other("/dashboard/login")
     form = await read_form(request)
     password = form.get("password", "")
-    if wait := _try(request):
+    if wait := await _try(request):
         return await _too_early(request, _setup_page, wait)
     code = form.get("code", "").strip()
     if not setup.matches(code):
         return await _setup_page(request, "Wrong code: use the one that the daemon logged when it started.", status=403)
-    request.app[THROTTLE].succeeded(_caller(request))
+    await _succeeded(request)
     try:
         passwords.check(password)
     except ValueError as error:
@@ -141,13 +141,26 @@ async def _setup_page(request: web.Request, error: str = "", *, status: int = 20
     return await render(request, "setup.html", None, shown, status=status)
 
 
-def _try(request: web.Request) -> int:
+async def _try(request: web.Request) -> int:
     """Count an attempt. Returns the seconds to wait if it is not allowed now, else 0."""
+    throttle, sharing, caller = request.app[THROTTLE], request.app[SHARING], _caller(request)
     try:
-        request.app[THROTTLE].attempt(_caller(request))
+        if sharing is None:
+            throttle.attempt(caller)
+        else:
+            await sharing.throttle(throttle).attempt(caller)
     except TooManyAttempts as error:
         return math.ceil(error.retry_after)
     return 0
+
+
+async def _succeeded(request: web.Request) -> None:
+    """An attempt was none at guessing."""
+    throttle, sharing, caller = request.app[THROTTLE], request.app[SHARING], _caller(request)
+    if sharing is None:
+        throttle.succeeded(caller)
+    else:
+        await sharing.throttle(throttle).succeeded(caller)
 
 
 async def _too_early(request: web.Request, page: _Page, wait: int) -> web.Response:

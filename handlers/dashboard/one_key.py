@@ -70,7 +70,7 @@ async def rotate(request: web.Request, login: Login) -> web.StreamResponse:
     form = await read_form(request)
     secret, key = rotated(_find(request, form.get("id", "")), time.time())
     await request.app[STATE].update_keys(partial(replace, key=key))
-    return show_made(login, key, secret)
+    return await show_made(request, login, key, secret)
 
 
 def _find(request: web.Request, key_id: str) -> ApiKey:

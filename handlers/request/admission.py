@@ -49,11 +49,14 @@ def _check_budget(request: web.Request, key: ApiKey) -> None:
 async def claimed(
     shared: SharedLimits, request: web.Request, key: ApiKey, config: Config, record: RequestRecord
 ) -> None:
-    """Claim the slot that was just taken here among all processes. Raises ApiError (429)."""
+    """Claim the slot that was just taken here among all processes. Raises ApiError: 429, or 503."""
     limits = config.limits
     try:
         admission = await shared.claim(
-            key.id, rpm=key.rpm or limits.rpm, concurrency=key.concurrency or limits.concurrency
+            key.id,
+            rpm=key.rpm or limits.rpm,
+            concurrency=key.concurrency or limits.concurrency,
+            streams=limits.streams,
         )
     except LimitExceeded as error:
         record.headers.update(request[API].limit_headers(error.admission, time.time()))

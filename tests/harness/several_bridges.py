@@ -24,8 +24,8 @@ from upstream.accounts import Account
 from upstream.arena import Arena, Session
 from upstream.protocol import cookies
 
-#: `redis.timeout` of these bridges, in seconds.
-TIMEOUT = 1.0
+#: `redis.timeout` of these bridges, in seconds, where no test says otherwise: a busy machine may stall for some.
+TIMEOUT = 10.0
 
 
 @dataclass
@@ -48,6 +48,7 @@ async def several_bridges(
     *,
     sessions: tuple[Session, ...] | None = None,
     key_options: Mapping[str, Any] | None = None,
+    timeout: float = TIMEOUT,
 ) -> AsyncIterator[SeveralBridges]:
     """Run so many bridges behind one Redis, each with a state folder of its own."""
     async with redis_server() as redis, AsyncExitStack() as stack:
@@ -62,7 +63,7 @@ async def several_bridges(
             documents = SharedDocuments(link, folder)
             await documents.open(KEYS).save((key,))
             await documents.open(ACCOUNTS).save(found)
-        section = RedisSection(url=Secret(redis.url), timeout=TIMEOUT)
+        section = RedisSection(url=Secret(redis.url), timeout=timeout)
         bridges = []
         for at in range(number):
             folder = StateFolder(path / f"state-{at}")

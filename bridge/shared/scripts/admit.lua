@@ -1,19 +1,20 @@
--- Take one request's slot of a key. KEYS: the key's window, its running calls, the instances.
+-- Take one request's slot of a key. KEYS: the key's window, its running calls, the instances, all running calls.
 -- ARGV: this instance, its running calls of the key with this one, requests per window, the window's length in ms,
--- concurrent calls, after how many ms a silent instance counts as dead, how long a count is kept in ms.
+-- concurrent calls of the key, after how many ms a silent instance counts as dead, how long a count is kept in ms,
+-- this instance's running calls of all keys with this one, concurrent calls of all keys.
 -- Returns '' or the limit that is reached, and the remaining requests, the ms until all are free again, and the ms
 -- until the next one is.
-local me, mine = ARGV[1], tonumber(ARGV[2])
-local rpm, length, concurrency = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local me, mine, all_mine = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[8])
+local rpm, length, concurrency, streams = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[9])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local function count(running)
+local function count(place, running)
   if running > 0 then
-    redis.call('HSET', KEYS[2], me, running)
-    redis.call('PEXPIRE', KEYS[2], ARGV[7])
+    redis.call('HSET', place, me, running)
+    redis.call('PEXPIRE', place, ARGV[7])
   else
-    redis.call('HDEL', KEYS[2], me)
+    redis.call('HDEL', place, me)
   end
 end
 
@@ -32,26 +33,37 @@ local used = redis.call('LLEN', KEYS[1])
 local left = used < rpm and 0 or tonumber(redis.call('LINDEX', KEYS[1], used - rpm)) - now
 local reset = used > 0 and last - now or 0
 
-local others, calls = 0, redis.call('HGETALL', KEYS[2])
-for at = 1, #calls, 2 do
-  if calls[at] ~= me then
-    local beat = tonumber(redis.call('HGET', KEYS[3], calls[at]) or 0) or 0
-    if now - beat < tonumber(ARGV[6]) then
-      others = others + (tonumber(calls[at + 1]) or 0)
-    else
-      redis.call('HDEL', KEYS[2], calls[at])
+-- The calls that other instances run, of those that live.
+local alive = {}
+local function others(place)
+  local sum, calls = 0, redis.call('HGETALL', place)
+  for at = 1, #calls, 2 do
+    local name = calls[at]
+    if name ~= me then
+      if alive[name] == nil then
+        alive[name] = now - (tonumber(redis.call('HGET', KEYS[3], name) or 0) or 0) < tonumber(ARGV[6])
+      end
+      if alive[name] then
+        sum = sum + (tonumber(calls[at + 1]) or 0)
+      else
+        redis.call('HDEL', place, name)
+      end
     end
   end
+  return sum
 end
-if others + mine > concurrency then
-  count(mine - 1)
-  return {'concurrency', math.max(rpm - used, 0), reset, left}
+
+local function refuse(limit, remaining)
+  count(KEYS[2], mine - 1)
+  count(KEYS[4], all_mine - 1)
+  return {limit, remaining, reset, left}
 end
-if used >= rpm then
-  count(mine - 1)
-  return {'rpm', 0, reset, left}
-end
+
+if others(KEYS[4]) + all_mine > streams then return refuse('streams', math.max(rpm - used, 0)) end
+if others(KEYS[2]) + mine > concurrency then return refuse('concurrency', math.max(rpm - used, 0)) end
+if used >= rpm then return refuse('rpm', 0) end
 redis.call('RPUSH', KEYS[1], string.format('%.0f', math.max(last, now + length)))
 redis.call('PEXPIRE', KEYS[1], 2 * length)
-count(mine)
+count(KEYS[2], mine)
+count(KEYS[4], all_mine)
 return {'', rpm - used - 1, length, 0}

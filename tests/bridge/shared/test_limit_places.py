@@ -1,4 +1,4 @@
-"""What holds of a key's limits wherever they are counted: in one process, or in several through Redis."""
+"""What holds of limits wherever they are counted: in one process, or in several through Redis."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ class Caller:
         self._processes = processes
         self._turn = 0
 
-    async def call(self, rpm: int = 9, concurrency: int = 9, *, during: int = 0) -> Admission:
+    async def call(self, rpm: int = 9, concurrency: int = 9, *, during: int = 0, streams: int = 99) -> Admission:
         """One call, and so many others while it runs. Raises LimitExceeded."""
         limiter, shared = self._processes[self._turn % len(self._processes)]
         self._turn += 1
-        with limiter.slot("key", rpm=rpm, concurrency=concurrency, streams=99) as admission:
+        with limiter.slot("key", rpm=rpm, concurrency=concurrency, streams=streams) as admission:
             if shared is not None:
-                admission = await shared.claim("key", rpm=rpm, concurrency=concurrency) or admission
+                limits = {"rpm": rpm, "concurrency": concurrency, "streams": streams}
+                admission = await shared.claim("key", **limits) or admission
             for _ in range(during):
-                await self.call(rpm, concurrency)
+                await self.call(rpm, concurrency, streams=streams)
             return admission
 
 
@@ -63,8 +64,19 @@ async def test_so_many_calls_at_the_same_time(caller: Caller) -> None:
         assert (await caller.call(concurrency=1)).allowed
 
 
-async def test_a_refused_call_leaves_nothing_behind(caller: Caller) -> None:
+async def test_so_many_calls_of_all_keys_at_the_same_time(caller: Caller) -> None:
+    await caller.call(streams=2, during=1)
+    with pytest.raises(LimitExceeded) as refused:
+        await caller.call(streams=1, during=1)
+    assert (refused.value.kind, refused.value.limit) == ("streams", 1)
+    assert refused.value.retry_after >= 1
+    for _ in range(3):
+        assert (await caller.call(streams=1)).allowed
+
+
+@pytest.mark.parametrize("limit", ["concurrency", "streams"])
+async def test_a_refused_call_leaves_nothing_behind(limit: str, caller: Caller) -> None:
     for _ in range(4):
         with pytest.raises(LimitExceeded):
-            await caller.call(rpm=50, concurrency=1, during=1)
-    assert (await caller.call(rpm=50, concurrency=1)).allowed
+            await caller.call(rpm=50, during=1, **{limit: 1})
+    assert (await caller.call(rpm=50, concurrency=1, streams=1)).allowed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -72,6 +73,40 @@ async def test_a_changed_password_ends_the_login_at_every_process(several: Sever
     await eventually(lambda: several[0].state.admin == several[1].state.admin, within=2)
     for number in (0, 1):
         assert not await walker.at(several, number).is_in()
+
+
+async def test_the_secret_of_a_new_key_is_shown_by_any_process_to_the_login_that_made_it(
+    several: SeveralBridges,
+) -> None:
+    walker = await begun(several)
+    assert await walker.at(several, 1).is_in()
+    page = await walker.post("/dashboard/keys", {"name": "made at two"})
+    (key,) = [key for key in several[1].state.keys if key.name == "made at two"]
+    await eventually(lambda: any(known.id == key.id for known in several[0].state.keys))
+    shown = [await walker.at(several, number).get(page.location or "") for number in (0, 1, 0)]
+    (secret,) = {found for each in shown for found in re.findall(r"sk-lmab-[\w-]{20,}", each.text)}
+    assert all(secret in each.text for each in shown)
+    assert several[0].state.keys.find(secret) is not None
+    held = [await several.redis.call("DUMP", name) for name in await several.redis.call("KEYS", "*")]
+    assert not any(secret[-20:].encode() in each for each in held)  # a Redis that is written to disk tells nobody
+    assert secret not in (await walker.at(several, 0).get("/dashboard/keys")).text
+
+    rotated = await walker.post("/dashboard/keys/rotate", {"id": key.id})
+    again = await walker.at(several, 1).get(rotated.location or "")
+    assert re.findall(r"sk-lmab-[\w-]{20,}", again.text)
+    await walker.post("/dashboard/logout")
+    assert not await several.redis.call("KEYS", "lmab:made:*")
+
+
+async def test_guesses_at_the_password_count_at_whichever_process(several: SeveralBridges) -> None:
+    walker = await begun(several)
+    walker.cookie = ""
+    statuses = [(await walker.at(several, number % 2).log_in("wrong")).status for number in range(4)]
+    assert statuses == [403] * 4
+    (name,) = await several.redis.call("KEYS", "lmab:attempts:of:*")
+    assert await several.redis.call("HGET", name, "count") == b"4"
+    await several.redis.call("HSET", name, "count", 14)  # which cost minutes
+    assert [(await walker.at(several, number).log_in(PASSWORD)).status for number in (0, 1)] == [429, 429]
 
 
 async def test_in_an_outage_changes_are_refused_and_the_pages_say_why(several: SeveralBridges) -> None:
