@@ -35,6 +35,7 @@ from handlers.api.stored_responses import (
 from handlers.monitoring.health import health
 from handlers.monitoring.metrics import metrics
 from handlers.monitoring.probes import livez, readyz
+from handlers.reference.docs import DOCS_PAGE, DocsPage, docs
 from handlers.reference.document import DescribedCall
 from handlers.reference.operation import Operation
 from handlers.reference.served import REFERENCE, Reference, openapi
@@ -124,6 +125,7 @@ _ROOT: Final = (
     _Call("GET", "/readyz", _served(readyz), operations.READYZ),
     _Call("GET", "/metrics", _served(metrics, require_metrics_key), operations.METRICS),
     _Call("GET", "/openapi.json", _served(openapi), operations.OPENAPI),
+    _Call("GET", "/docs", _served(docs), operations.DOCS),
 )
 
 
@@ -141,6 +143,7 @@ def add_routes(app: web.Application) -> None:
             apis = (OPENAI, ANTHROPIC) if call.operation.in_either_form else (route.api,)
             described.append(DescribedCall(call.method, path, apis, keyed or metered, not keyed, call.operation))
     app[REFERENCE] = Reference(described, operations.TAGS)
+    app[DOCS_PAGE] = DocsPage()
     app.router.register_resource(MisspelledPaths(app.router))
 
 

@@ -34,7 +34,7 @@ _POLICY: Final = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-_HEADERS: Final = {
+HEADERS: Final = {
     "Content-Security-Policy": _POLICY,
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",  # with no-referrer browsers send forms with Origin: null
@@ -156,4 +156,4 @@ async def problem(request: web.Request, login: Login | None, error: ApiError) ->
 async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Set the security headers on all dashboard responses (as a signal of the app: on streams and files too)."""
     if dashboard.holds(request.path):
-        response.headers.update(_HEADERS)
+        response.headers.update(HEADERS)

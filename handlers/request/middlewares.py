@@ -152,7 +152,7 @@ def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
             reading = request.method in ("GET", "HEAD")  # a POST is a call whose path is incomplete
             message, code = about_base(request.path, calls) if reading else "", "not_found"
             if not message:
-                hint = advice(request.method, request.path, calls)
+                hint = advice(request.method, request.path, calls) or "GET /docs shows what there is."
                 message = f"There is nothing at {request.method} {request.path[:200]}. {hint}".rstrip()
         case 405:
             allowed = error.headers.get("Allow", "")

@@ -130,3 +130,23 @@ async def test_more_keys_than_a_page_shows(page: Page, bridge: RunningBridge, ax
     for query in ("?page=2", "?search=nobody"):
         await page.goto(PAGES["keys"] + query)
         await examine(page, axe)
+
+
+async def test_the_api_for_everybody(browser: Browser, bridge: RunningBridge, axe: str) -> None:
+    """/docs needs no login and has no script; nothing of it stands out of a narrow screen."""
+    async with visiting(browser, bridge.origin) as page:
+        await page.goto("/docs")
+        await expect(page.get_by_role("heading", name="POST /v1/chat/completions")).to_be_visible()
+        await expect(page.locator("#createMessage pre")).to_contain_text(f"curl -N {bridge.origin}/v1/messages")
+        assert await page.evaluate("document.scripts.length") == 0
+        await page.evaluate(
+            "document.querySelectorAll('#createMessage details').forEach((each) => { each.open = true })"
+        )
+        await examine(page, axe)
+        await page.set_viewport_size({"width": 390, "height": 844})
+        await page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true })")
+        width = "document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth"
+        assert await page.evaluate(width) == 0
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#main")).to_be_focused()

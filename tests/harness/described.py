@@ -27,7 +27,7 @@ Json = dict[str, Any]
 #: Headers of ours, which must be described wherever they are sent.
 _OURS = re.compile(r"(x-.*|request-id|anthropic-.*|retry-after|allow|accept-encoding|www-authenticate|etag)$")
 #: They belong to a body of any kind.
-_OF_ANY_BODY = frozenset({"x-content-type-options", "x-accel-buffering"})
+_OF_ANY_BODY = frozenset({"x-content-type-options", "x-accel-buffering", "x-frame-options"})
 
 
 @functools.cache

@@ -62,6 +62,7 @@ _REQUEST: Final = taken(
                 "include_usage": flag("A last chunk with the usage; only with stream."),
                 "include_obfuscation": flag("Without effect."),
             },
+            "Only with stream: include_usage asks for a last chunk with the usage.",
         ),
         "max_tokens": whole("The answer ends there; -1 and 0 mean no limit. The lower of the two counts.", minimum=-1),
         "max_completion_tokens": whole("As max_tokens.", minimum=-1),

@@ -1,0 +1,64 @@
+"""GET /docs: the API as a page, for everybody. Rendered once; each answer has the address that its caller knows."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Final
+
+import aiohttp_jinja2
+from aiohttp import web
+
+from bridge import __version__
+from handlers.dashboard import pages
+from handlers.reference.operation import HTML
+from handlers.reference.page import ORIGIN, sections
+from handlers.reference.served import REFERENCE, etag_of, kept
+from handlers.request.appkeys import SETTINGS
+from handlers.request.callers import is_secure
+
+#: A host with its port, as browsers send it: nothing that needs escaping in a page or in a shell.
+_HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
+_USUAL_HOST: Final = "127.0.0.1:8000"
+
+
+class DocsPage:
+    """The page without an address, once somebody has asked for it."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._body: bytes | None = None
+
+    async def body(self, app: web.Application) -> bytes:
+        """Render it in a thread, the first time."""
+        async with self._lock:
+            if self._body is None:
+                await app[pages.TEMPLATES].compile()
+                self._body = await asyncio.to_thread(_rendered, app)
+            return self._body
+
+
+DOCS_PAGE: Final = web.AppKey("docs_page", DocsPage)
+
+
+def _rendered(app: web.Application) -> bytes:
+    reference = app[REFERENCE]
+    template = aiohttp_jinja2.get_env(app).get_template("docs.html")
+    shown = sections(reference.calls, reference.tags)
+    return template.render(sections=shown, origin=ORIGIN, version=__version__, alert="").encode()
+
+
+async def docs(request: web.Request) -> web.StreamResponse:
+    """GET /docs."""
+    page = await request.app[DOCS_PAGE].body(request.app)
+    body = page.replace(ORIGIN.encode(), origin_of(request).encode())
+    response = kept(request, body, HTML, etag_of(body))
+    response.headers.update(pages.HEADERS)
+    return response
+
+
+def origin_of(request: web.Request) -> str:
+    """The daemon's address as the caller's browser shows it."""
+    scheme = "https" if is_secure(request, request.app[SETTINGS].config) else "http"
+    sent = request.headers.get("Host", "")
+    return f"{scheme}://{sent if _HOST.fullmatch(sent) else _USUAL_HOST}"

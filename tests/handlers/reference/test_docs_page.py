@@ -1,0 +1,105 @@
+"""/docs: the API as a page, for everybody, with the caller's own address in each curl line."""
+
+from __future__ import annotations
+
+import html
+import re
+import shlex
+from itertools import pairwise
+
+import described
+import pytest
+from described import hold
+from running import RunningBridge
+
+from bridge.error_codes import CODES, Failing
+from handlers.reference.page import kind_of
+
+
+async def read(bridge: RunningBridge, **headers: str) -> str:
+    async with bridge.http.get(f"{bridge.origin}/docs", headers=headers) as answer:
+        assert (answer.status, answer.content_type) == (200, "text/html")
+        await hold(answer)
+        policy = answer.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        page = await answer.text()
+    assert not re.search(r"<(script|style)|\s(style|on\w+)=", page)
+    return page
+
+
+async def test_it_has_every_call_parameter_and_error(bridge: RunningBridge) -> None:
+    page = html.unescape(await read(bridge))
+    for method, call in described.calls():
+        about = call.operation
+        shown = page.partition(f'<article class="card" id="{about["operationId"]}"')[2].partition("</article>")[0]
+        assert f"<code>{method} {call.path}</code>" in shown
+        assert about["summary"] in shown
+        for parameter in about.get("parameters", ()):
+            assert f"<code>{parameter['name']}</code>" in shown
+        sent = about.get("requestBody", {}).get("content", {}).get("application/json")
+        for name in described.resolved(sent["schema"])["properties"] if sent else ():
+            assert re.search(rf"\b{name}\b", shown), (call.path, name)
+        for status in about["responses"]:
+            assert f">{status}<" in shown or f"<li>{status}:" in shown, (call.path, status)
+    for row in CODES:
+        assert f"<code>{row.code}</code>" in page or row.of is Failing.THREAD  # of Messages alone, which has no codes
+
+
+async def test_its_lines_work_as_they_stand(bridge: RunningBridge) -> None:
+    """Each curl line, with a key and a model, asks what it says: no line is refused for its form."""
+    page = html.unescape(await read(bridge))
+    lines = re.findall(r'<pre tabindex="0" aria-label="curl">(.*?)</pre>', page, re.DOTALL)
+    assert len(lines) == len([call for _, call in described.calls() if "200" in call.operation["responses"]])
+    for line in lines:
+        drawn = bridge.model(output="image" if "/images/" in line else "text")
+        words = shlex.split(line.replace("MODEL", drawn).replace("$OPENAI_API_KEY", bridge.key))
+        url = next(word for word in words if word.startswith("http"))
+        assert url.startswith(bridge.origin)
+        options = dict(pairwise(words))
+        headers = dict(word.split(": ", 1) for before, word in pairwise(words) if before == "-H")
+        method = options.get("-X", "POST" if "-d" in words else "GET")
+        async with bridge.http.request(method, url, data=options.get("-d"), headers=headers) as answer:
+            expected = {"/images/edits": 400, "/responses/RESPONSE": 404, "/metrics": 403}  # a stand-in, a plain key
+            assert answer.status == next((each for part, each in expected.items() if part in url), 200), (
+                line,
+                await answer.text(),
+            )
+            await hold(answer)
+
+
+async def test_the_address_is_the_callers(bridge: RunningBridge) -> None:
+    assert f"curl {bridge.origin}/health" in await read(bridge)
+    assert "curl http://bridge.example:8443/health" in await read(bridge, Host="bridge.example:8443")
+    assert "curl http://[::1]:80/health" in await read(bridge, Host="[::1]:80")
+    for hostile in ("a.example/<script>alert(1)</script>", "a.example b", "x';reboot;'", "a.example\u00e9"):
+        page = await read(bridge, Host=hostile)
+        assert "curl http://127.0.0.1:8000/health" in page
+        assert hostile not in page
+
+
+async def test_it_may_be_kept(bridge: RunningBridge) -> None:
+    url = f"{bridge.origin}/docs"
+    async with bridge.http.get(url) as answer:
+        etag = answer.headers["ETag"]
+    async with bridge.http.get(url, headers={"If-None-Match": etag}) as answer:
+        assert (answer.status, await hold(answer)) == (304, b"")
+    async with bridge.http.get(url, headers={"If-None-Match": etag, "Host": "bridge.example"}) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("schema", "kind"),
+    [
+        ({"type": "string"}, "string"),
+        ({"type": ["integer", "null"], "minimum": 1, "maximum": 8}, "integer, 1 to 8"),
+        ({"type": "integer", "minimum": -1}, "integer, from -1"),
+        ({"type": "array", "items": {"$ref": "#/components/schemas/ChatTool"}}, "list of ChatTool"),
+        ({"anyOf": [{"type": "string"}, {"type": "array", "items": {}}, {"type": "null"}]}, "string or list"),
+        ({"type": "string", "enum": ["a", "b"]}, '"a" or "b"'),
+        ({"type": "boolean", "const": False}, "false"),
+        ({}, "anything"),
+    ],
+)  # fmt: skip
+def test_what_a_type_is_called(schema: dict[str, object], kind: str) -> None:
+    assert kind_of(schema) == kind
