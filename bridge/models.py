@@ -173,6 +173,17 @@ class Models:
         """The models that an alias stands for, in the order in which they are tried; empty where it is no alias."""
         return (await self.available()).targets(name)
 
+    async def compared(self, name: str) -> Sequence[str]:
+        """The models of `a+b`, to be asked side by side; empty where the whole name is a model's, or some part is none.
+
+        Raises ApiError (503) without a catalog.
+        """
+        catalog = await self.available()
+        if catalog.find_own(name) is not None or name in dict(catalog.exact_aliases()):
+            return ()
+        parts = [part.strip() for part in name.split("+")]
+        return parts if len(parts) > 1 and all(map(catalog.find, parts)) else ()
+
     async def resolve(self, name: str, key: ApiKey, *, aliases: bool = True) -> Model:
         """Find the model that a request names, or with `aliases` False one by a name of its own.
 

@@ -90,6 +90,10 @@ class Relay:
         targets = await self._models.targets(request.model)
         return targets if len(targets) > 1 else ()
 
+    async def compared(self, request: ChatRequest) -> Sequence[str]:
+        """The models that are asked side by side, each by the name it was given; empty where the request names one."""
+        return await self._models.compared(request.model)
+
     async def prepare(self, request: ChatRequest, key: ApiKey, fallback: str | None = None) -> PreparedChat:
         """Find the model that is asked, and what it can be shown; `fallback` is one of several that may be asked.
 

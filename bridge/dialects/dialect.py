@@ -128,6 +128,20 @@ class SeveralCollector(Protocol):
         """Encode all answers as one JSON document; `usage` is that of all."""
 
 
+class ComparingEncoder(SeveralEncoder, Protocol):
+    """Encodes answers of several models in one stream: where one fails, the others go on."""
+
+    def fail_one(self, index: int, error: ApiError) -> bytes:
+        """Encode the end of one answer that has failed."""
+
+
+class ComparingCollector(SeveralCollector, Protocol):
+    """Collects answers of several models that are not streamed."""
+
+    def fail_one(self, index: int, error: ApiError) -> None:
+        """One answer has failed."""
+
+
 class DialectRequest(Protocol):
     """One request, read: the chat that is asked, and how its answer is to be encoded."""
 
@@ -160,6 +174,17 @@ class SeveralPrompts(Protocol):
     @property
     def chats(self) -> Sequence[ChatRequest]:
         """All that is asked: a chat for each answer."""
+
+
+@runtime_checkable
+class ComparingRequest(Protocol):
+    """What a request is besides, of a dialect that may ask several models the same."""
+
+    def comparing_encoder(self, stamp: Stamp, models: Sequence[str]) -> ComparingEncoder:
+        """Make the encoder of the stream of an answer from each of these models."""
+
+    def comparing_collector(self, stamp: Stamp, models: Sequence[str]) -> ComparingCollector:
+        """Make the collector of an answer from each of these models."""
 
 
 @runtime_checkable

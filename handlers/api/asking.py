@@ -34,6 +34,7 @@ from bridge.dialects.files import FileReader
 from bridge.errors import ApiError
 from bridge.log import event
 from handlers.api.beginning import MAX_LOGGED_CHARS, FetchChat, begin, log_answer, note_tools
+from handlers.api.comparing import compare
 from handlers.api.fetching import Linked
 from handlers.api.several import several_whole, stream_several
 from handlers.request.admission import admitted, claimed, large_body
@@ -45,6 +46,7 @@ from handlers.request.appkeys import (
     KEY,
     RANDOM,
     RECORD,
+    RELAY,
     SETTINGS,
     SHARED_LIMITS,
     SHARED_RESPONSES,
@@ -94,9 +96,12 @@ def asking(dialect: Dialect) -> Handler:
                 in_thread = partial(app[HEAVY].run, key.id) if hold.size else asyncio.to_thread
                 tokens = await request_tokens(chat, in_thread)
                 stamp = Stamp(app[RANDOM](16).hex(), int(time.time()), tokens)
-                if chat.choices > 1:
+                models = await app[RELAY].compared(chat) if "+" in chat.model else ()
+                if chat.choices > 1 or models:
                     if fetch is not None:  # once for all of them
                         asked = await fetch(hold)
+                    if models:
+                        return await compare(request, key, asked, models, stamp, config)
                     return await (stream_several if chat.stream else several_whole)(request, key, asked, stamp, config)
                 fetch_chat = None if fetch is None else partial(_fetch, fetch, hold)
                 return await (stream if chat.stream else _whole)(request, key, asked, stamp, fetch_chat, config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from bridge.answering.chat import ChatRequest
@@ -35,15 +35,25 @@ class ChatCompletionRequest(NamedTuple):
 
     def several_encoder(self, stamp: Stamp) -> Choices:
         """Make the encoder of the stream of all choices."""
-        header, number = self._header(stamp), self.chat.choices
-        return Choices(header, number, include_usage=self.include_usage, older_form=self.older_form)
+        return self._choices([self._header(stamp)] * self.chat.choices)
 
     def several_collector(self, stamp: Stamp) -> Completions:
         """Make the collector of all choices."""
-        return Completions(self._header(stamp), self.chat.choices, older_form=self.older_form)
+        return Completions([self._header(stamp)] * self.chat.choices, older_form=self.older_form)
 
-    def _header(self, stamp: Stamp) -> Header:
-        return Header(f"chatcmpl-{stamp.id}", stamp.created, self.chat.model)
+    def comparing_encoder(self, stamp: Stamp, models: Sequence[str]) -> Choices:
+        """Make the encoder of the stream of a choice from each of these models."""
+        return self._choices([self._header(stamp, model) for model in models])
+
+    def comparing_collector(self, stamp: Stamp, models: Sequence[str]) -> Completions:
+        """Make the collector of a choice from each of these models."""
+        return Completions([self._header(stamp, model) for model in models], older_form=self.older_form)
+
+    def _choices(self, headers: Sequence[Header]) -> Choices:
+        return Choices(headers, include_usage=self.include_usage, older_form=self.older_form)
+
+    def _header(self, stamp: Stamp, choice_model: str | None = None) -> Header:
+        return Header(f"chatcmpl-{stamp.id}", stamp.created, self.chat.model, choice_model)
 
 
 class ChatCompletions(OpenAI):

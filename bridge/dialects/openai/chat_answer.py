@@ -14,7 +14,7 @@ from bridge.answering.chat import Usage
 from bridge.answering.events import MAX_WHOLE_CHARS, AnswerEvent, ToolCalls
 from bridge.answering.messages import ToolCall, markdown
 from bridge.dialects import sse
-from bridge.dialects.openai.errors import error_body
+from bridge.dialects.openai.errors import error_body, error_object
 from bridge.errors import ApiError, answer_too_long
 from upstream.protocol.events import Citations, Images, ReasoningDeltas, Source, TextDeltas
 from upstream.protocol.line_values import MAX_OFFSETS, MAX_SOURCES
@@ -34,11 +34,15 @@ SYSTEM_FINGERPRINT: Final = "fp_lmarena_bridge"
 
 
 class Header(NamedTuple):
-    """What every object of one answer repeats. `created` is unix time in seconds; `model` the name as asked."""
+    """What every object of one answer repeats. `created` is unix time in seconds; `model` the name as asked.
+
+    `choice_model` names the model of a choice where several models were asked.
+    """
 
     id: str
     created: int
     model: str
+    choice_model: str | None = None
 
 
 class ChunkEncoder:
@@ -110,8 +114,15 @@ class ChunkEncoder:
     def end_choice(self, reason: str | None) -> bytes:
         """Encode the end of this answer alone."""
         word = finish_reason(reason, older_form=self._older_form).encode()
-        last = self._head[: self._head.rindex(b"{")] + b'{},"finish_reason":"' + word + b'"}]'
-        return self._annotations() + last + (b',"usage":null}\n\n' if self._include_usage else b"}\n\n")
+        return self._annotations() + self._last(b'"' + word + b'"')
+
+    def fail_choice(self, error: ApiError) -> bytes:
+        """Encode the end of this answer alone, where others go on: it broke off, or has not begun."""
+        return self._last(b'"error","error":' + sse.line_safe(orjson.dumps(error_object(error, in_stream=True))))
+
+    def _last(self, reason: bytes) -> bytes:
+        last = self._head[: self._head.rindex(b"{")] + b'{},"finish_reason":' + reason + b"}]"
+        return last + (b',"usage":null}\n\n' if self._include_usage else b"}\n\n")
 
     def end(self, usage: Callable[[], Usage]) -> bytes:
         """Encode the end of the stream: usage, if it was asked for, and `[DONE]`."""
@@ -146,7 +157,10 @@ def sse_head(header: Header, index: int = 0) -> bytes:
             "system_fingerprint": SYSTEM_FINGERPRINT,
         }
     )
-    return b"data: " + sse.line_safe(about[:-1]) + b',"choices":[' + _CHOICE + b'%d,"delta":{' % index
+    choice = _CHOICE + b"%d," % index
+    if header.choice_model is not None:
+        choice += b'"model":' + sse.line_safe(orjson.dumps(header.choice_model)) + b","
+    return b"data: " + sse.line_safe(about[:-1]) + b',"choices":[' + choice + b'"delta":{'
 
 
 @dataclass(slots=True)
@@ -193,6 +207,13 @@ class Completion:
 
     def choice(self, reason: str | None) -> dict[str, object]:
         """Write the answer as one choice."""
+        return self._choice(finish_reason(reason, older_form=self.older_form))
+
+    def failed_choice(self, error: ApiError) -> dict[str, object]:
+        """Write what there is of an answer that broke off, or has not begun, where others are complete."""
+        return {**self._choice("error"), "error": error_object(error, in_stream=True)}
+
+    def _choice(self, word: str) -> dict[str, object]:
         message: dict[str, object] = {"role": "assistant", "content": self._text.getvalue(), "refusal": None}
         if self._calls:
             message["content"] = message["content"] or None
@@ -204,8 +225,8 @@ class Completion:
             message["reasoning_content"] = self._reasoning.getvalue()
         if self._sources:
             message["annotations"] = url_citations(self._sources)
-        word = finish_reason(reason, older_form=self.older_form)
-        return {"index": self.index, "message": message, "logprobs": None, "finish_reason": word}
+        named = {} if self.header.choice_model is None else {"model": self.header.choice_model}
+        return {"index": self.index, **named, "message": message, "logprobs": None, "finish_reason": word}
 
 
 def completion(header: Header, choices: Sequence[object], usage: Usage) -> bytes:

@@ -17,12 +17,13 @@ class Choices:
 
     keepalive: Final = sse.KEEPALIVE
 
-    def __init__(self, header: Header, number: int, *, include_usage: bool, older_form: bool) -> None:
+    def __init__(self, headers: Sequence[Header], *, include_usage: bool, older_form: bool) -> None:
+        """`headers` has one for each answer."""
         self._encoders = [
             ChunkEncoder(header, include_usage=include_usage, index=index, older_form=older_form)
-            for index in range(number)
+            for index, header in enumerate(headers)
         ]
-        self._started = [False] * number
+        self._started = [False] * len(headers)
 
     def start(self) -> bytes:
         """Encode nothing: each answer begins when something of it has come."""
@@ -40,6 +41,10 @@ class Choices:
     def finish_one(self, index: int, reason: str | None) -> bytes:
         """Encode the end of one answer."""
         return self._begin(index) + self._encoders[index].end_choice(reason)
+
+    def fail_one(self, index: int, error: ApiError) -> bytes:
+        """Encode the end of one answer that has failed, while others go on."""
+        return self._begin(index) + self._encoders[index].fail_choice(error)
 
     def finish(self, usage: Callable[[], Usage]) -> bytes:
         """Encode the end of the stream."""
@@ -59,9 +64,10 @@ class Choices:
 class Completions:
     """Collects several answers that are not streamed."""
 
-    def __init__(self, header: Header, number: int, *, older_form: bool) -> None:
-        self._header = header
-        self._answers = [Completion(header, index, older_form) for index in range(number)]
+    def __init__(self, headers: Sequence[Header], *, older_form: bool) -> None:
+        """`headers` has one for each answer."""
+        self._header = headers[0]
+        self._answers = [Completion(header, index, older_form) for index, header in enumerate(headers)]
         self._choices: dict[int, dict[str, object]] = {}
 
     def add(self, index: int, batch: Sequence[AnswerEvent]) -> int:
@@ -73,6 +79,10 @@ class Completions:
     def finish_one(self, index: int, reason: str | None) -> None:
         """One answer is complete."""
         self._choices[index] = self._answers[index].choice(reason)
+
+    def fail_one(self, index: int, error: ApiError) -> None:
+        """One answer has failed, while others go on."""
+        self._choices[index] = self._answers[index].failed_choice(error)
 
     def finish(self, usage: Usage) -> bytes:
         """Encode the `chat.completion` object."""

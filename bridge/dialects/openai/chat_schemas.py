@@ -49,9 +49,20 @@ USAGE: Final = answered(
     about="An estimate. cached_tokens is what a follow-up did not send again.",
 )
 
+#: What is told of a choice besides where several models are asked.
+_COMPARED: Final = {
+    "model": text("The choice's model, where several were asked."),
+    "error": ref("ErrorInStream"),
+}
+_CHOICE_END: Final = word(*dict.fromkeys(FINISH_REASONS.values()), "function_call", "error")
+
 _REQUEST: Final = taken(
     {
-        "model": text("A name, name@xxxx, id or display name of GET /v1/models, or an alias.", minLength=1),
+        "model": text(
+            "A name, name@xxxx, id or display name of GET /v1/models, or an alias. "
+            "Up to four joined by + give a choice each.",
+            minLength=1,
+        ),
         "messages": array(ref("ChatMessage"), "The whole conversation.", minItems=1),
     },
     {
@@ -186,8 +197,9 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                             },
                         ),
                         "logprobs": nothing(),
-                        "finish_reason": FINISH_REASON,
-                    }
+                        "finish_reason": _CHOICE_END,
+                    },
+                    _COMPARED,
                 )
             ),
             "usage": ref("ChatUsage"),
@@ -215,8 +227,9 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                                 "annotations": array(ref("ChatAnnotation")),
                             },
                         ),
-                        "finish_reason": or_null(FINISH_REASON),
-                    }
+                        "finish_reason": or_null(_CHOICE_END),
+                    },
+                    _COMPARED,
                 ),
                 "Empty in the chunk that has the usage.",
             ),

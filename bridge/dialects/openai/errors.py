@@ -41,6 +41,11 @@ OPENAI: Final = OpenAI()
 
 def error_body(error: ApiError, *, in_stream: bool = False) -> bytes:
     """OpenAI's error object; in a stream it says itself what otherwise status and headers say."""
+    return orjson.dumps({"error": error_object(error, in_stream=in_stream)})
+
+
+def error_object(error: ApiError, *, in_stream: bool) -> dict[str, object]:
+    """What stands under `error`."""
     content: dict[str, object] = {
         "message": message_in_stream(error) if in_stream else error.message,
         "type": error_type(error),
@@ -49,7 +54,7 @@ def error_body(error: ApiError, *, in_stream: bool = False) -> bytes:
     }
     if in_stream:
         content["reason"] = error.reason.value
-    return orjson.dumps({"error": content})
+    return content
 
 
 def error_type(error: ApiError) -> str:

@@ -62,8 +62,9 @@ _PICTURES: Final = any_of(_PICTURE, array(_PICTURE), about="What is to be edited
 
 SCHEMAS: Final[Mapping[str, Schema]] = {
     "Error": answered({"error": answered(_ERROR)}),
+    "ErrorInStream": answered({**_ERROR, "reason": word(*Reason, about="The word of diagnosis.")}),
     "StreamError": answered(
-        {"error": answered({**_ERROR, "reason": word(*Reason, about="The word of diagnosis.")})},
+        {"error": ref("ErrorInStream")},
         about="An error in a stream that has begun: it says itself what status and headers say otherwise.",
     ),
     "Model": answered(_MODEL, {"display_name": text("As the site shows it.")}),

@@ -431,7 +431,7 @@ def test_a_completion_in_the_older_form_holds_one_call() -> None:
 
 
 def test_several_choices_are_told_by_their_index() -> None:
-    choices = Choices(HEADER, 2, include_usage=True, older_form=False)
+    choices = Choices([HEADER] * 2, include_usage=True, older_form=False)
     data = choices.start() + choices.encode(1, [text("two")]) + choices.encode(0, [text("one")])
     data += choices.finish_one(1, "stop") + choices.finish_one(0, "length") + choices.finish(lambda: USAGE)
     *chunks, done = frames(data)
@@ -449,7 +449,7 @@ def test_several_choices_are_told_by_their_index() -> None:
 
 
 def test_a_completion_holds_several_choices() -> None:
-    completions = Completions(HEADER, 2, older_form=False)
+    completions = Completions([HEADER] * 2, older_form=False)
     completions.add(1, [text("two")])
     completions.add(0, [text("one")])
     completions.finish_one(1, "stop")

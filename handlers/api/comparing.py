@@ -1,0 +1,160 @@
+"""Asking several models the same, side by side: `model: "a+b"`. Where one fails, the others go on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Final
+
+from aiohttp import web
+
+from bridge.access.keys import ApiKey
+from bridge.answering.answer import Answer
+from bridge.answering.several import side_by_side, usage_of
+from bridge.config.schema import Config
+from bridge.dialects.dialect import ComparingRequest, DialectRequest, Stamp
+from bridge.errors import ApiError, invalid_request
+from handlers.api.beginning import begin, log_answer, note_tools
+from handlers.request.answers import write_json
+from handlers.request.appkeys import DRAIN, RECORD, TASKS, TIMERS
+from handlers.request.streaming import EventStream
+from upstream.protocol.printable import printable
+
+#: Models that may be asked side by side.
+MAX_MODELS: Final = 4
+
+
+async def compare(
+    request: web.Request, key: ApiKey, asked: DialectRequest, models: Sequence[str], stamp: Stamp, config: Config
+) -> web.StreamResponse:
+    """Answer with a choice from each of these models. Raises ApiError, the first model's where all have failed."""
+    if not isinstance(asked, ComparingRequest):
+        raise invalid_request("invalid_value", "Only /v1/chat/completions asks several models at once.", "model")
+    if len(models) > MAX_MODELS:
+        raise invalid_request("invalid_value", f"At most {MAX_MODELS} models can be asked at once.", "model")
+    if asked.chat.choices > 1:
+        raise invalid_request("invalid_value", "Each of several models gives one answer: leave out n.", "n")
+    comparison = _Comparison(request, key, asked, models, stamp, config)
+    return await (comparison.stream if asked.chat.stream else comparison.whole)(asked)
+
+
+class _Comparison:
+    """The answers of several models to one request; `failures` by the place of the model."""
+
+    def __init__(
+        self,
+        request: web.Request,
+        key: ApiKey,
+        asked: DialectRequest,
+        models: Sequence[str],
+        stamp: Stamp,
+        config: Config,
+    ) -> None:
+        self._began = time.monotonic()
+        self._request = request
+        self._key = key
+        self._chat = asked.chat
+        self._models = models
+        self._stamp = stamp
+        self._config = config
+        self._record = request[RECORD]
+        self._answers: list[Answer] = []
+        self._failures: dict[int, ApiError] = {}
+
+    async def stream(self, asked: ComparingRequest) -> web.StreamResponse:
+        """Answer delta by delta, each model's as they come."""
+        request, record = self._request, self._record
+        encoder = asked.comparing_encoder(self._stamp, self._models)
+        caller = EventStream(
+            request,
+            encoder=encoder,
+            settings=self._config.stream,
+            write_timeout=self._config.server.write_timeout,
+            tasks=request.app[TASKS],
+            timers=request.app[TIMERS],
+        )
+        writing = asyncio.Lock()
+        held: list[bytes] = []  # what is told of models that failed before any other had begun
+
+        async def write(data: bytes) -> None:
+            async with writing:
+                if data:
+                    held.append(data)
+                if held and record.ttft is not None:
+                    data = b"".join(held)
+                    held.clear()
+                    await caller.write(data)
+
+        async def tell(index: int, answer: Answer) -> None:
+            async for batch in answer:
+                data = encoder.encode(index, batch)
+                if record.ttft is None and data:
+                    record.ttft = time.monotonic() - self._began
+                if answer.complete:
+                    data += encoder.finish_one(index, answer.finish_reason)
+                await write(data)
+
+        async def fail(index: int, error: ApiError) -> None:
+            await write(encoder.fail_one(index, error))
+
+        with caller:
+            try:
+                await self._ask_all(tell, fail)
+                record.ttft = record.ttft or time.monotonic() - self._began  # all were empty
+                await write(b"")
+                await caller.end(encoder.finish(partial(usage_of, self._answers)))
+            except ApiError as error:
+                if not caller.committed:
+                    note_tools(record)
+                    raise
+                record.fail(error)
+                await caller.write_error(encoder.error(error))
+        return caller.response
+
+    async def whole(self, asked: ComparingRequest) -> web.StreamResponse:
+        """Answer with one document that has them all."""
+        collector = asked.comparing_collector(self._stamp, self._models)
+
+        async def collect(index: int, answer: Answer) -> None:
+            async for batch in answer:
+                answer.keep(collector.add(index, batch))
+                if self._record.ttft is None and batch:
+                    self._record.ttft = time.monotonic() - self._began
+            collector.finish_one(index, answer.finish_reason)
+
+        async def fail(index: int, error: ApiError) -> None:
+            collector.fail_one(index, error)
+
+        try:
+            await self._ask_all(collect, fail)
+        finally:
+            note_tools(self._record)
+        return await write_json(self._request, collector.finish(usage_of(self._answers)), self._config)
+
+    async def _ask_all(
+        self, take: Callable[[int, Answer], Awaitable[None]], fail: Callable[[int, ApiError], Awaitable[None]]
+    ) -> None:
+        """Ask all models at once. `take` takes each answer that begins, `fail` each failure.
+
+        Raises ApiError if all fail.
+        """
+
+        async def ask(index: int, model: str) -> None:
+            try:
+                chat = self._chat._replace(model=model)
+                async with await begin(self._request, self._key, chat, self._stamp, None) as answer:
+                    self._answers.append(answer)
+                    self._record.served = self._chat.model
+                    self._record.headers["x-bridge-model"] = printable(self._chat.model)
+                    await take(index, answer)
+                    log_answer(self._config, answer)
+            except ApiError as error:
+                self._failures[index] = error
+                await fail(index, error)
+
+        with self._request.app[DRAIN].bounded(self._config.upstream.total_timeout) as self._record.lifetime:
+            await side_by_side([ask(index, model) for index, model in enumerate(self._models)])
+        if len(self._failures) == len(self._models):
+            raise self._failures[0]
