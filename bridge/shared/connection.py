@@ -60,7 +60,7 @@ class RedisConnection:
         """Connect, log in and ask the server who it is, within `timeout` seconds. Raises ConnectionFailed."""
         with _translated(timeout):
             async with asyncio.timeout(timeout):
-                connection = await _connection(address)
+                connection = await _connection(address, timeout)
                 try:
                     await connection.connect()  # type: ignore[no-untyped-call]  # the library has no type for it
                     return cls(connection, _info(await _run_one(connection, ("INFO", "server"))))
@@ -113,7 +113,7 @@ class RedisConnection:
         await self._connection.disconnect(nowait=True)
 
 
-async def _connection(address: RedisAddress) -> Connection | UnixDomainSocketConnection:
+async def _connection(address: RedisAddress, timeout: float) -> Connection | UnixDomainSocketConnection:
     """A connection that is not open yet; its server may have to be asked for."""
     options: dict[str, Any] = {
         "db": address.database,
@@ -125,13 +125,16 @@ async def _connection(address: RedisAddress) -> Connection | UnixDomainSocketCon
     }
     if address.transport == "unix":
         return UnixDomainSocketConnection(path=address.path, **options)
-    host, port = await _master(address) if address.transport == "sentinel" else address.hosts[0]
+    host, port = await _master(address, timeout) if address.transport == "sentinel" else address.hosts[0]
     kind = SSLConnection if address.transport == "tls" else Connection
     return kind(host=host, port=port, socket_keepalive=True, **options)
 
 
-async def _master(address: RedisAddress) -> tuple[str, int]:
-    sentinel = Sentinel(list(address.hosts))  # type: ignore[no-untyped-call]  # nor for this
+async def _master(address: RedisAddress, timeout: float) -> tuple[str, int]:
+    """Ask the sentinels, one after the other, none of which may use up the time of the next."""
+    share = timeout / len(address.hosts)
+    options = {"socket_timeout": share, "socket_connect_timeout": share, "retry": Retry(NoBackoff(), 0)}
+    sentinel = Sentinel(list(address.hosts), sentinel_kwargs=options)  # type: ignore[no-untyped-call]  # nor for this
     try:
         host, port = await sentinel.discover_master(address.service)
     finally:

@@ -1,0 +1,120 @@
+"""Connections that are really made: over TLS with a CA of one's own, and to whichever server the sentinels name."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from places import linked
+from redis_addresses import PASSWORD, Program, Watched, redis_with_sentinel, redis_with_tls
+from redis_server import eventually
+
+from bridge.shared.address import RedisAddress
+from bridge.shared.availability import Phase
+from bridge.shared.connection import ConnectionFailed, RedisConnection
+from bridge.shared.errors import SharedStateDown
+from bridge.shared.link import Link, LinkSettings
+
+#: `redis.timeout`, which a busy machine must not use up.
+TIMEOUT = 10.0
+LOGIN = quote(PASSWORD)
+
+
+async def works(link: Link) -> None:
+    """Commands are answered, and news heard."""
+    heard: list[str] = []
+    link.on_news("keys", heard.append)
+    await link.started()
+    await eventually(lambda: heard == [""], within=20)
+    assert await link.call(("SET", link.key("a"), "1")) == b"OK"
+    await link.call(link.news("keys", "7"))
+    await eventually(lambda: heard == ["", "7"], within=20)
+
+
+# --- TLS ---
+
+
+@pytest.fixture
+async def tls() -> AsyncIterator[tuple[Program, Path]]:
+    async with redis_with_tls() as found:
+        yield found
+
+
+async def test_over_tls_with_an_authority_of_our_own(
+    tls: tuple[Program, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, authority = tls
+    address = RedisAddress.parse(f"rediss://:{LOGIN}@127.0.0.1:{server.port}/2")
+    with pytest.raises(ConnectionFailed, match="certificate verify failed"):
+        await RedisConnection.open(address, TIMEOUT)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    async with linked(address, LinkSettings("one", timeout=TIMEOUT)) as link:
+        await works(link)
+    named_otherwise = RedisAddress.parse(f"rediss://:{LOGIN}@localhost:{server.port}/2")
+    with pytest.raises(ConnectionFailed, match="mismatch"):
+        await RedisConnection.open(named_otherwise, TIMEOUT)
+
+
+async def test_a_server_without_tls_is_told_from_one_with(tls: tuple[Program, Path]) -> None:
+    server, _ = tls
+    with pytest.raises(ConnectionFailed):
+        await RedisConnection.open(RedisAddress.parse(f"redis://:{LOGIN}@127.0.0.1:{server.port}"), TIMEOUT)
+
+
+# --- sentinels ---
+
+
+@pytest.fixture
+async def watched() -> AsyncIterator[Watched]:
+    async with redis_with_sentinel() as watched:
+        yield watched
+
+
+def silent_port() -> socket.socket:
+    """A host that takes connections and says nothing."""
+    return socket.create_server(("127.0.0.1", 0))
+
+
+async def test_the_sentinels_name_the_master_and_the_next_one_when_it_is_gone(watched: Watched) -> None:
+    with silent_port() as silent, silent_port() as closed:
+        gone = closed.getsockname()[1]
+        closed.close()
+        hosts = f"127.0.0.1:{gone},127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{watched.sentinel.port}"
+        address = RedisAddress.parse(f"redis+sentinel://:{LOGIN}@{hosts}/{watched.service}/1")
+        async with linked(address, LinkSettings("one", timeout=TIMEOUT, connect_timeout=60)) as link:
+            await works(link)
+            first = link.run_id
+            await eventually(lambda: link.availability.phase is Phase.UP, within=20)
+            await followed(watched, link)
+            await watched.master.kill()
+            await eventually(lambda: link.usable and link.run_id != first, within=60)
+            async with asyncio.timeout(60):
+                while await kept(link) != b"1":  # noqa: ASYNC110 — Redis sets no event
+                    await asyncio.sleep(0.05)
+
+
+async def followed(watched: Watched, link: Link) -> None:
+    """Wait until the replica has what was written."""
+    replica = RedisAddress.parse(f"redis://:{LOGIN}@127.0.0.1:{watched.replica.port}/1")
+    connection = await RedisConnection.open(replica, TIMEOUT)
+    async with asyncio.timeout(60):
+        while await connection.run([("GET", link.key("a"))], TIMEOUT) != [b"1"]:  # noqa: ASYNC110 — Redis sets no event
+            await asyncio.sleep(0.05)
+    await connection.close()
+
+
+async def kept(link: Link) -> object:
+    try:
+        return await link.call(("GET", link.key("a")))
+    except SharedStateDown:
+        return None
+
+
+async def test_a_service_that_the_sentinels_do_not_know_is_said(watched: Watched) -> None:
+    address = RedisAddress.parse(f"redis+sentinel://:{LOGIN}@127.0.0.1:{watched.sentinel.port}/nothing")
+    with pytest.raises(ConnectionFailed, match="No master found for 'nothing'"):
+        await RedisConnection.open(address, TIMEOUT)
