@@ -169,6 +169,8 @@ OPEN = frozenset(
         "/health",
         "/v1/health",
         "/api/v1/health",
+        "/openapi.json",
+        "/docs",
         "/dashboard/login",
         "/dashboard/setup",
         "/dashboard/static/{name}",
