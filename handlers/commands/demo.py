@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -25,6 +26,8 @@ from bridge.state.documents import StateFolder
 from bridge.state.state import accounts_document, keys_document
 from handlers.commands.config_option import config_option, config_path
 from handlers.commands.demo_history import DAY, TOOLS, live_in
+from handlers.commands.trouble import PATH as TROUBLE
+from handlers.commands.trouble import add_trouble
 from handlers.daemon.service import Service
 from handlers.daemon.sockets import open_sockets
 from upstream.accounts import Account
@@ -70,7 +73,13 @@ async def _run(folder: Path, path: Path | None, host: str, port: int, *, lived_i
         if lived_in:
             await _live_in(state, key, arena)
         with _sockets(host, port) as sockets:
-            service = Service(config, lambda: config, lambda url, _: _introduce(url, secret, password, arena), sockets)
+            service = Service(
+                config,
+                lambda: config,
+                lambda url, _: _introduce(url, secret, password, arena),
+                sockets,
+                extend=partial(add_trouble, arena=arena),
+            )
             await service.run()
 
 
@@ -141,6 +150,7 @@ def _introduce(url: str, secret: str, password: str, arena: Arena) -> None:
         f"API key        {secret}\n"
         f"dashboard      {url}/dashboard\n"
         f"password       {password}\n"
+        f"trouble        {url}{TROUBLE}   (faults by a click)\n"
         f'make trouble   {faults} -d \'{{"name": "model_failed_middle"}}\'\n'
         f"all troubles   {faults}\n"
         "\n"

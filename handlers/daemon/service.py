@@ -87,6 +87,7 @@ class Service:
     `on_ready` is called with the daemon's origin, and with what is set up.
     `sockets` are already bound and become the daemon's; without any it uses those of the service manager, else it binds
     the configured address. One of several workers has a `place`; its parent holds the state folder and passes sockets.
+    `extend` adds to the app what no other daemon has.
     """
 
     config: Config
@@ -94,6 +95,7 @@ class Service:
     on_ready: Callable[[str, Setup], None]
     sockets: Sequence[socket.socket] = ()
     place: Place | None = None
+    extend: Callable[[web.Application], None] = lambda _: None
     _notifier: Notifier = field(default_factory=lambda: Notifier.inherited(os.environ))
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -114,6 +116,7 @@ class Service:
             tls = tls_context(self.config)
             sockets = self.sockets or inherit() or bind(self.config)
             app = build_app(self.config, folder)
+            self.extend(app)
             if link is not None and self.place is not None:
                 app[SETUP] = SetupCode(self.place.setup_code)
                 app[LINK], self._notifier = link, await link.connect()

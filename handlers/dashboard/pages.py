@@ -102,6 +102,12 @@ def prepare(app: web.Application) -> None:
     environment.globals["asset"] = lambda name: f"/dashboard/static/{name}?v={assets[name].version}"
 
 
+def add_page(app: web.Application, path: str, title: str) -> None:
+    """Add a page to the menu of this daemon alone."""
+    shown: dict[str, Any] = aiohttp_jinja2.get_env(app).globals
+    shown["pages"] = (*shown["pages"], (path, title))
+
+
 def _finalized(value: object) -> object:
     """An expression's value before it is escaped, without control and bidi characters that could alter the page."""
     if isinstance(value, Markup):  # made by us, from values that were cleaned before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from playwright.async_api import Browser, Page, expect
 from running import RunningBridge, many_keys, running_bridge
 
 from bridge.tasks import TaskOwner
+from handlers.commands.trouble import add_trouble
 from handlers.request.appkeys import STATS
 from upstream.arena import Arena, Line, Until
 
@@ -150,3 +152,25 @@ async def test_the_api_for_everybody(browser: Browser, bridge: RunningBridge, ax
         await page.keyboard.press("Tab")
         await page.keyboard.press("Enter")
         await expect(page.locator("#main")).to_be_focused()
+
+
+async def test_the_demos_trouble(browser: Browser, arena: Arena, tmp_path: Path, axe: str) -> None:
+    """A click arms a fault, the page shows what is armed as it changes, and another click ends it."""
+    await set_password(tmp_path)
+    extend = partial(add_trouble, arena=arena)
+    async with running_bridge(arena, tmp_path, extend=extend) as bridge, visiting(browser, bridge.origin) as page:
+        await log_in(page)
+        await page.goto("/dashboard")
+        await page.get_by_role("link", name="Trouble").click()
+        await page.get_by_role("button", name="Every time: Rate limited").click()
+        await expect(page.get_by_role("listitem").filter(has_text="Rate limited every time")).to_be_visible()
+        assert [fault.name for fault in arena.faults.armed()] == ["rate_limited"]
+        await examine(page, axe)
+        arena.faults.arm("crlf", 2)  # elsewhere
+        await expect(page.get_by_role("listitem").filter(has_text="crlf 2 times")).to_be_visible()
+        await page.set_viewport_size({"width": 390, "height": 844})
+        width = "document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth"
+        assert await page.evaluate(width) == 0
+        await page.get_by_role("button", name="All off").click()
+        await expect(page.get_by_text("Nothing: the arena answers as the site does.")).to_be_visible()
+        assert arena.faults.armed() == ()

@@ -76,10 +76,14 @@ def files_in(folder: Path) -> list[Path]:
 
 
 async def test_the_printed_password_opens_the_dashboard(tmp_path: Path) -> None:
-    async with running(tmp_path, "--port", "0") as demo, aiohttp.ClientSession() as browser:
+    cookies = aiohttp.CookieJar(unsafe=True)  # of an address
+    async with running(tmp_path, "--port", "0") as demo, aiohttp.ClientSession(cookie_jar=cookies) as browser:
         address, password = demo.after("dashboard"), demo.after("password")
         async with browser.post(f"{address}/login", data={"password": password}, allow_redirects=False) as answer:
             assert (answer.status, answer.headers["Location"]) == (303, "/dashboard")
+        async with browser.get(demo.after("trouble").split()[0], allow_redirects=False) as answer:
+            assert answer.status == 200
+            assert "Let the embedded arena fail" in await answer.text()
 
 
 async def test_the_printed_line_streams_an_answer(tmp_path: Path) -> None:

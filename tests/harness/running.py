@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,10 +140,11 @@ async def running_bridge(
     key_options: Mapping[str, Any] | None = None,
     tls: ssl.SSLContext | None = None,
     dialects: Mapping[str, Dialect] | None = None,
+    extend: Callable[[web.Application], None] = lambda _: None,
 ) -> AsyncIterator[RunningBridge]:
     """Run a bridge for `arena`, with an account for each session (by default a new one) and one key.
 
-    With `tls` its `http` accepts any certificate. `dialects` are additional front APIs by path.
+    With `tls` its `http` accepts any certificate. `dialects` are further front APIs by path; `extend` adds to the app.
     """
     folder = StateFolder(path)
     folder.prepare()
@@ -153,7 +154,7 @@ async def running_bridge(
         sessions = (arena.sign_in(),)
     await add_accounts(folder, *sessions)
     config = config_for(arena, path, overrides)
-    async with bridge_for(arena, config, folder, secret, tls=tls, dialects=dialects) as bridge:
+    async with bridge_for(arena, config, folder, secret, tls=tls, dialects=dialects, extend=extend) as bridge:
         yield bridge
 
 
@@ -166,12 +167,14 @@ async def bridge_for(
     *,
     tls: ssl.SSLContext | None = None,
     dialects: Mapping[str, Dialect] | None = None,
+    extend: Callable[[web.Application], None] = lambda _: None,
 ) -> AsyncIterator[RunningBridge]:
     """Run a bridge over a prepared state folder; `secret` is a key's."""
     async with AsyncExitStack() as stack:
         app = build_app(config, folder)
         for route, dialect in (dialects or {}).items():
             add_dialect(app, route, dialect)
+        extend(app)
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

@@ -1,0 +1,142 @@
+"""The demo's Trouble page: faults of the embedded arena, armed by a click. No other daemon has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from aiohttp import web
+
+from bridge.access.logins import Login
+from bridge.accounts.enrolment import enrolled
+from bridge.errors import ApiError, invalid_request
+from handlers.dashboard import pages
+from handlers.dashboard.guard import private, read_form, see_other
+from handlers.request.appkeys import RENEWALS, STATE
+from upstream.arena import FAULTS, Arena
+from upstream.protocol import cookies
+
+PATH: Final = "/dashboard/trouble"
+_PAGE: Final = "trouble"
+#: How often a fault is met that is armed for good: the arena's own word for it.
+_ALWAYS: Final = None
+
+
+class Fault(NamedTuple):
+    """A fault of the arena with its parameters; `on` says which calls meet it, None those that usually do."""
+
+    name: str
+    parameters: Mapping[str, Any] = {}
+    on: str | None = None
+
+
+class Trouble(NamedTuple):
+    """What can be armed by a click, and what is to be seen of it. Its faults are armed together."""
+
+    label: str
+    seen: str
+    faults: tuple[Fault, ...]
+
+
+#: By the names that the page's forms have for them.
+TROUBLES: Final[Mapping[str, Trouble]] = {
+    "rate_limited": Trouble(
+        "Rate limited",
+        "429 `upstream_rate_limited` with `Retry-After`: the account rests for 20 seconds, as Accounts shows",
+        (Fault("rate_limited", {"retry_after": "20"}),),
+    ),
+    "challenge": Trouble(
+        "Challenge page", "503 `upstream_challenge`: the site wants a fresh `cf_clearance`", (Fault("challenge"),)
+    ),
+    "recaptcha": Trouble(
+        "reCAPTCHA", "503 `upstream_challenge`: the site wants a human for this request", (Fault("recaptcha"),)
+    ),
+    "blocked": Trouble("Blocked", "503 `upstream_challenge`: the site blocks this network", (Fault("blocked"),)),
+    "expired": Trouble(
+        "Expired login",
+        "503 `no_account`: the account's login is dead. “All off” logs it in again",
+        (Fault("expired"), Fault("expired", on="me")),
+    ),
+    "moderated": Trouble("Moderated", "400 `content_filter`: the prompt is refused", (Fault("moderated"),)),
+    "broken": Trouble(
+        "Broken stream",
+        "the answer breaks off after two deltas. Once: the rest is asked for; every time: an error event, `truncated`",
+        (Fault("reset_middle"),),
+    ),
+    "failed": Trouble(
+        "Model fails midway", "an error event after two deltas, `upstream_error`", (Fault("model_failed_middle"),)
+    ),
+    "slow_start": Trouble(
+        "Slow first token",
+        "ten seconds without a word; the bridge sends keep-alives meanwhile",
+        (Fault("heartbeats", {"count": 10, "every": 1.0}),),
+    ),
+    "slow": Trouble("Slow answer", "half a second before each delta", (Fault("slow", {"delta_seconds": 0.5}),)),
+    "server_error": Trouble(
+        "Site fails (503)",
+        "once: repeated, unseen; every time: 502 `upstream_error` after three attempts",
+        (Fault("server_error", {"status": 503}),),
+    ),
+    "empty": Trouble(
+        "Empty answer",
+        "once: repeated, unseen; every time: 502 `upstream_error` after two attempts",
+        (Fault("empty_answer"),),
+    ),
+    "changed": Trouble(
+        "Site has changed", "502 with `site_changed`: the address is unknown", (Fault("not_found", {"status": 404}),)
+    ),
+    "unknown": Trouble(
+        "Unknown lines",
+        "the answer is whole; `/health` counts what was not understood",
+        (Fault("unknown_tags"),),
+    ),
+}
+
+
+def add_trouble(app: web.Application, arena: Arena) -> None:
+    """Add the page to the dashboard of a daemon that runs against this arena."""
+    pages.add_page(app, PATH, "Trouble")
+
+    async def show(request: web.Request, login: Login) -> web.StreamResponse:
+        """GET: what can be armed, and what is."""
+        armed = arena.faults.armed()
+        names = {fault.name for fault in armed}
+        shown = {
+            "troubles": TROUBLES,
+            "armed": armed,
+            "labels": {fault.name: each.label for each in TROUBLES.values() for fault in each.faults},
+            "is_armed": {name: {fault.name for fault in each.faults} <= names for name, each in TROUBLES.items()},
+            "faults": FAULTS,
+        }
+        return await pages.render(request, pages.template(request, _PAGE), login, shown)
+
+    async def arm(request: web.Request, _: Login) -> web.StreamResponse:
+        """POST: arm a trouble once or for good, or any fault once."""
+        form = await read_form(request)
+        times, name = (1, form["once"]) if "once" in form else (_ALWAYS, form.get("always", ""))
+        if name in TROUBLES:
+            for fault in TROUBLES[name].faults:
+                arena.faults.arm(fault.name, times, on=fault.on, **fault.parameters)
+        elif form.get("fault") in FAULTS:
+            arena.faults.arm(form["fault"])
+        else:
+            raise _unknown()
+        return see_other(PATH)
+
+    async def clear(request: web.Request, _: Login) -> web.StreamResponse:
+        """POST: disarm all, and log each account in again, which ends its rests too."""
+        arena.faults.clear()
+        for account in list(request.app[STATE].pool):
+            session = cookies.decode(arena.sign_in(account.session.email or account.label).cookie_value)
+            await request.app[STATE].update_accounts(partial(enrolled, label=None, session=session))
+        request.app[RENEWALS].wake()
+        return see_other(PATH)
+
+    app.router.add_get(PATH, private(show))
+    app.router.add_post(PATH, private(arm))
+    app.router.add_post(f"{PATH}/off", private(clear))
+
+
+def _unknown() -> ApiError:
+    return invalid_request("invalid_value", "There is no such fault.")
