@@ -22,6 +22,9 @@ FOLDER: Final = "activity"
 #: After this share of all that may be kept, or so many bytes, a file is followed by another: it is searched in memory.
 SHARE: Final = 16
 PART_BYTES: Final = 64 * 1024 * 1024
+#: No more than this share of the disk is taken, and never the last bytes of it: logins and keys need those.
+SHARE_OF_DISK: Final = 4
+LEFT_BYTES: Final = 8 * 1024 * 1024
 #: A larger file was not written by the bridge. A batch is never so large.
 MAX_BYTES: Final = 1024 * 1024 * 1024
 
@@ -85,6 +88,11 @@ def append(folder: StateFolder, lines: list[bytes], keep: Keep, now: float) -> N
     home = folder.path / FOLDER
     if not home.is_dir():
         home.mkdir(FOLDER_MODE, exist_ok=True)  # not its parents: a state folder that is gone may be mounted again
+    disk = os.statvfs(home)
+    keep = keep._replace(size=min(keep.size, disk.f_blocks * disk.f_frsize // SHARE_OF_DISK))
+    if disk.f_bavail * disk.f_frsize < LEFT_BYTES:
+        _drop(parts_of(folder), keep, now)
+        raise OSError(errno.ENOSPC, f"less than {LEFT_BYTES // 2**20} MiB are free, and logins come first")
     day = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d}"
     number = 1
     if todays := [part for part in _named(folder) if part.day == day]:

@@ -11,6 +11,7 @@ import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from counted import Clock
@@ -20,7 +21,7 @@ from no_files import NO_FILES
 from bridge.activity import index
 from bridge.activity import store as module
 from bridge.activity.entry import Entry
-from bridge.activity.files import Keep, parts_of
+from bridge.activity.files import LEFT_BYTES, Keep, parts_of
 from bridge.activity.search import Query, Searches
 from bridge.activity.store import MAX_WAITING, STRANGERS, ActivityStore
 from bridge.state.documents import StateFolder
@@ -245,6 +246,30 @@ async def test_what_comes_while_a_disk_hangs_is_bounded(folder: StateFolder, mon
 
 
 # --- bounds ---
+
+
+async def test_a_small_disk_is_left_to_logins(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Requests are kept in a quarter of it, and never in its last megabytes."""
+    real = os.statvfs
+    disk = {"f_frsize": 4096, "f_blocks": 64, "f_bavail": LEFT_BYTES // 4096}
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(**disk) if "activity" in str(path) else real(path))
+    store = store_of(folder)
+    for number in range(400):
+        store.add(ended(number))
+        if number % 10 == 9:
+            await store.flush()
+    assert 32 * 1024 < sum(part.size for part in parts_of(folder)) <= 64 * 1024
+    disk["f_bavail"] -= 1
+    before = kept(folder)
+    store.add(ended(1000))
+    await store.flush()
+    assert "less than 8 MiB are free, and logins come first" in caplog.text
+    assert (kept(folder), store.waiting) == (before, 1)
+    disk["f_bavail"] += 1
+    await store.finish()
+    assert kept(folder)[0] == ended(1000).id
 
 
 async def test_the_oldest_days_go_first(folder: StateFolder) -> None:
