@@ -370,6 +370,9 @@ async def _report(soak: Soak, worked: Counter[str]) -> bool:
         "tracebacks:",
         sum("Traceback" in line for line in soak.log),
     )
+    for line in soak.log:
+        if "LOST" in line or "could not be saved" in line:
+            print(line)
     print("afterwards:", dict(worked))
     print(f"accounts alive at the end: {alive} of {len(sessions)}")
     ended_well = worked["200"] + worked["200 ok"] == sum(worked.values())
