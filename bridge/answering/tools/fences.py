@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from bridge.answering.tools.json_values import skip_spaces
 
 #: The words after the marks of a fence are at most so many characters where a block of calls stands in it.
 MAX_INFO_CHARS: Final = 40
+#: More marks in a row are no fence, and more blanks before or behind them none that closes: what may become one is held
+#: back, and looked through with each delta.
+MAX_MARKS: Final = 100
+_MAX_BLANKS: Final = 100
 
-_LINE: Final = re.compile(r"^[ \t]*(?:(?P<marks>`{3,}|~{3,})|(?P<bracket>[\[{]))", re.MULTILINE)
+_LINE: Final = re.compile(
+    rf"^[ \t]*(?:(?P<marks>`{{3,{MAX_MARKS}}}(?!`)|~{{3,{MAX_MARKS}}}(?!~))|(?P<bracket>[\[{{]))", re.MULTILINE
+)
 _INFO: Final = re.compile(r"[^`\n]*")
 _MAYBE_MARKS: Final = re.compile(r"^[ \t]*(?:`{1,2}|~{1,2})\Z", re.MULTILINE)
 
@@ -84,21 +91,40 @@ def info(text: str, at: int) -> Info:
     return Info(is_fence=True, inside=end + 1) if text[end] == "\n" else Info(is_fence=False)
 
 
+@lru_cache(maxsize=4 * MAX_MARKS)
 def closing(marks: str, *, at_end: bool = True) -> re.Pattern[str]:
     """The line that closes a fence; with `at_end` it may be the last of the text, without a line break."""
-    end = r"(?:\n|\Z)" if at_end else r"\n"
-    return re.compile(rf"^[ \t]*{re.escape(marks[0])}{{{len(marks)},}}[ \t]*{end}", re.MULTILINE)
+    return re.compile(f"^{_BLANKS}{_as_many(marks)}{_BLANKS}{_LAST if at_end else _BREAK}", re.MULTILINE)
 
 
 def end_of_closing(text: str, at: int, marks: str) -> int | None:
     """Find the end of the marks that close a fence and begin at a place; None where there are none."""
-    found = re.compile(rf"{re.escape(marks[0])}{{{len(marks)},}}[ \t]*(?:\n|\Z)").match(text, at)
+    found = _marks_alone(marks).match(text, at)
     return found.end() if found else None
+
+
+@lru_cache(maxsize=2 * MAX_MARKS)
+def _marks_alone(marks: str) -> re.Pattern[str]:
+    return re.compile(f"{_as_many(marks)}{_BLANKS}{_LAST}")
+
+
+@lru_cache(maxsize=2)
+def _maybe_closing(mark: str) -> re.Pattern[str]:
+    return re.compile(rf"^{_BLANKS}{re.escape(mark)}{{0,{MAX_MARKS}}}{_BLANKS}\Z", re.MULTILINE)
 
 
 def maybe_closing(marks: str) -> re.Pattern[str]:
     """A last line that may become one that closes a fence."""
-    return re.compile(rf"^[ \t]*{re.escape(marks[0])}*[ \t]*\Z", re.MULTILINE)
+    return _maybe_closing(marks[0])
+
+
+_BLANKS: Final = f"[ \\t]{{0,{_MAX_BLANKS}}}"
+_BREAK: Final = r"\n"
+_LAST: Final = r"(?:\n|\Z)"
+
+
+def _as_many(marks: str) -> str:
+    return f"{re.escape(marks[0])}{{{len(marks)},{MAX_MARKS}}}"
 
 
 class Prospect(NamedTuple):

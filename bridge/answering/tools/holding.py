@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from bridge.answering.tools.fences import (
+    MAX_MARKS,
     LineStarts,
     closing,
     end_of_closing,
@@ -16,7 +17,7 @@ from bridge.answering.tools.fences import (
 )
 from bridge.answering.tools.json_values import Extent, read_nearly, skip_spaces
 from bridge.answering.tools.offered import Offered
-from bridge.answering.tools.openings import LINE_CHARS, Openings, next_beginning, opening_at
+from bridge.answering.tools.openings import LINE_CHARS, Openings, is_beginning, next_beginning, opening_at
 from bridge.answering.tools.parts import calls_in
 
 #: JSON is followed to its end at the latest when so much of it has come.
@@ -27,6 +28,8 @@ _CONTEXT_CHARS: Final = 10
 _READ_AT_ONCE_CHARS: Final = 16_000
 #: White space waits for what follows it, but no more of it than this.
 _MAX_SPACES: Final = 1000
+#: A longer piece, which no model writes at once, waits for the end of the answer: to look through it could take long.
+_LONG_PIECE_CHARS: Final = 64 * 1024
 #: Text that neither begins anything nor ends in white space.
 _PLAIN: Final = re.compile(r"[^<\[{`~\n]*[^<\[{`~\s]\Z")
 
@@ -42,6 +45,7 @@ class Holding:
         self._seen = ""  # the last of what has gone on
         self._parts: list[str] = []  # what is held back
         self._marks = ""  # of the fence in which the text is
+        self._blank = True  # what is held is white space, or nothing
         self._until_end = False  # a block has begun
         self._json: _BareJson | None = None
         #: Characters that are held back.
@@ -75,6 +79,9 @@ class Holding:
             return text
         self._parts.append(text)
         self.size += len(text)
+        if self._blank and self.size <= _MAX_SPACES and text.isspace():
+            return ""
+        self._until_end |= len(text) > _LONG_PIECE_CHARS
         if self._until_end or (self._json is not None and not self._json.is_over(text, self._parts)):
             return ""
         return self._let_go()
@@ -95,6 +102,7 @@ class Holding:
         upto = start + len(going)
         rest = text[upto:]
         self._parts = [rest] if rest else []
+        self._blank = not rest.strip()
         self.size = len(rest)
         if going:
             self._seen = _end_of(text[:upto])
@@ -148,7 +156,9 @@ class Holding:
     def _over_fence(self, text: str, start: int, inside: int, marks: str) -> int | None:
         """Return where the text goes on in a fence; None where there may be calls in it, as far as it has come."""
         inner = skip_spaces(text, inside)
-        if inner == len(text) or next_beginning(text, inner) == inner:
+        if inner - inside > _MAX_SPACES:
+            return inside
+        if inner == len(text) or is_beginning(text, inner):
             return None
         opening = opening_at(text, inner)
         if opening is not None:
@@ -161,7 +171,7 @@ class Holding:
 
         Once its name is known, or cannot be for a while, it is followed to its end.
         """
-        if next_beginning(text, at) == at:  # `[TOOL_CALLS]`
+        if is_beginning(text, at):  # `[TOOL_CALLS]`
             return None
         hope = prospect(text, at)
         if not hope.possible or (hope.name is not None and self._offered.find(hope.name) is None):
@@ -210,8 +220,10 @@ class _BareJson:
         if not self._called:
             return True
         behind = skip_spaces(whole, end)
+        if behind - end > _MAX_SPACES:
+            return True
         if self.marks and behind < len(whole):
-            if set(whole[behind:]) == {self.marks[0]}:
+            if len(whole) - behind <= MAX_MARKS and set(whole[behind:]) == {self.marks[0]}:
                 return False  # its fence is being closed
             behind = skip_spaces(whole, end_of_closing(whole, behind, self.marks) or behind)
         if behind < len(whole) and whole[behind] == "<":  # a mark of the turn's end, perhaps

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 #: What ends a value that is not closed: a closing tag, or the next marker.
@@ -28,7 +29,7 @@ MAX_MENDED_CHARS: Final = 200_000
 _MAX_EXTENT: Final = 4_000_000
 #: A longer text is mended with its strings set aside, or not at all: the library's time grows with their square.
 _LONG_TEXT: Final = 10_000
-_STRING: Final = re.compile(r""""(?:[^"\\]++|\\.)*+"|'(?:[^'\\]++|\\.)*+'""", re.DOTALL)
+_STRINGS: Final = {quote: re.compile(rf"{quote}(?:[^{quote}\\]++|\\.)*+{quote}", re.DOTALL) for quote in ('"', "'")}
 _ESCAPED: Final = re.compile(r'\\(.)|"', re.DOTALL)
 _ENDS_STRING: Final = re.compile(r"\s*(?:[,:}\]]|\Z)")
 #: Stands with a number in the place of a string that is set aside; texts with this character are left alone.
@@ -156,15 +157,29 @@ def _repaired(text: str, aside: list[str]) -> dict[str, object] | list[object] |
 
 def _set_aside(text: str, aside: list[str]) -> str:
     """Put a mark in the place of each string in which nothing is wrong; `aside` gets what stood there."""
+    parts: list[str] = []
+    done = 0
+    for start, end in _strings(text):
+        before = text[max(0, start - 20) : start].rstrip()
+        if before[-1:] in ("[", "{", ",", ":") and _ENDS_STRING.match(text, end):
+            parts += (text[done:start], f'"{_ASIDE}{len(aside)}{_ASIDE}"')
+            aside.append(text[start:end])
+            done = end
+    return "".join((*parts, text[done:]))
 
-    def mark(found: re.Match[str]) -> str:
-        before, behind = text[max(0, found.start() - 20) : found.start()].rstrip(), found.end()
-        if before[-1:] not in ("[", "{", ",", ":") or not _ENDS_STRING.match(text, behind):
-            return found[0]
-        aside.append(found[0])
-        return f'"{_ASIDE}{len(aside) - 1}{_ASIDE}"'
 
-    return _STRING.sub(mark, text)
+def _strings(text: str) -> Iterator[tuple[int, int]]:
+    """The places of the strings in a text. Behind a quotation mark that opens one without an end there is none of its
+    kind: looking for them again at each one would take time that grows with the square.
+    """
+    at, quotes = 0, "\"'"
+    while quotes and (mark := re.compile(f"[{quotes}]").search(text, at)):
+        found = _STRINGS[mark[0]].match(text, mark.start())
+        if found is None:
+            quotes, at = quotes.replace(mark[0], ""), mark.end()
+            continue
+        yield found.span()
+        at = found.end()
 
 
 def _put_back(value: object, aside: list[str]) -> object:

@@ -53,6 +53,12 @@ BAD = {
     "a parameter without an end": '<invoke name="get_weather"><parameter name="city">Paris\n',
     "a fence without an end": "```\n<tool_call>\n",
 }
+#: What is read again and again where the strings in it are looked for at each of their marks.
+LONG_STRINGS = {
+    "escaped quotation marks": '\\"',
+    "escaped single ones": "\\'",
+    "both": "\\\"\\'",
+}
 
 
 @pytest.mark.parametrize("piece", BAD.values(), ids=BAD)
@@ -60,6 +66,14 @@ BAD = {
 def test_bad_blocks_are_given_up_in_time(piece: str, padding: int) -> None:
     filled = piece + "word " * (padding // 5) + "\n"
     read_within_bounds(filled * (100_000 // len(filled)))
+
+
+@pytest.mark.parametrize("piece", LONG_STRINGS.values(), ids=LONG_STRINGS)
+@pytest.mark.parametrize("quote", ['"', "'"])
+@pytest.mark.parametrize("before", ["", "<tool_call>"], ids=["bare", "in a block"])
+def test_a_long_string_without_an_end_is_read_in_time(before: str, quote: str, piece: str) -> None:
+    text = f'{before}{{"name": "get_weather", "arguments": {{"city": {quote}'
+    read_within_bounds(text + piece * (50_000 // len(piece)))
 
 
 def test_a_few_that_are_not_closed_or_mended_are_called_among_many_others() -> None:
