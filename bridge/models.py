@@ -73,6 +73,12 @@ class Models:
         self.catalog: Catalog | None = None
         #: Why the last reading failed; None if it succeeded.
         self.failure: UpstreamError | None = None
+        self._due: float | None = None  # when the list is read next; None while it is being read
+
+    @property
+    def next_reading(self) -> float | None:
+        """The seconds until the list is read again; None while that is under way."""
+        return None if self._due is None or self._is_reading else max(0.0, self._due - self._clock())
 
     async def load(self) -> None:
         """Load the models saved by the last run, so that the daemon is ready without the site."""
@@ -91,6 +97,7 @@ class Models:
                 wait, repeat = every, FIRST_REPEAT_SECONDS
             else:
                 wait, repeat = min(repeat, every), min(repeat * 2, every)
+            self._due = self._clock() + wait
             await set_within(self._wake, wait)
 
     def wake(self) -> None:

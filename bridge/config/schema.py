@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Self, TypeVar
+from typing import Any, Final, Literal, NamedTuple, Self, TypeAlias, TypeVar, get_args
 
 from bridge.config.origins import Origin
 from bridge.config.problems import ConfigError, Problem
@@ -44,6 +44,8 @@ from bridge.config.values import (
 )
 
 T = TypeVar("T")
+Level: TypeAlias = Literal["debug", "info", "warning", "error"]
+LEVELS: Final[tuple[Level, ...]] = get_args(Level)
 NO_PLACE: Final = "configuration"  # a problem's place until the caller, who knows the sources, fills it in
 MAX_FOUND_CHARS: Final = 80  # of a wrong value shown in a message: enough to recognise it, short enough for one line
 
@@ -193,9 +195,7 @@ class StreamSection(Section):
 class LogSection(Section):
     """What is logged, on stderr."""
 
-    level: Literal["debug", "info", "warning", "error"] = key(
-        "info", one_of("debug", "info", "warning", "error"), "Lowest level that is logged."
-    )
+    level: Level = key("info", one_of(*LEVELS), "Lowest level that is logged.")
     format: Literal["text", "json"] = key("text", one_of("text", "json"), "Format of the lines.")
     debug: bool = key(False, BOOLEAN, "Whether prompts and answers are logged too; secrets never are.")
     keep_days: int = key(14, integer(1, 3650), "Days for which ended requests are kept for Activity.")

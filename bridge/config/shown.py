@@ -28,6 +28,8 @@ Plain: TypeAlias = "str | int | float | bool | list[Plain] | dict[str, Plain]"
 
 SET: Final = "set, not shown"
 NOT_SET: Final = "not set"
+#: From this number on, digits are grouped, as in bridge.toml.
+_GROUPED_FROM: Final = 100_000
 #: What may name a person, a machine or a network: it is not told to others.
 _OWN_AFFAIR: Final = (HOST, LINE, NAMES, NETWORKS, ALIASES, CORS_ORIGINS, KEY_PREFIX, PATH, TLS_CERT, TLS_KEY)
 
@@ -152,8 +154,10 @@ def written(value: Plain) -> str:
         return "{" + ", ".join(f"{_quoted(name)} = {written(each)}" for name, each in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(written, value)) + "]"
-    if isinstance(value, bool | int | float):
+    if isinstance(value, bool | float):
         return json.dumps(value)
+    if isinstance(value, int):
+        return f"{value:_}" if value >= _GROUPED_FROM else str(value)
     return _quoted(value)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import nullcontext
 from functools import partial
 
@@ -20,7 +20,7 @@ from bridge.activity.store import ActivityStore
 from bridge.answering.attempts import Attempts
 from bridge.answering.conversations import Conversations
 from bridge.answering.relay import Relay
-from bridge.config.schema import Config
+from bridge.config.schema import Config, LogSection
 from bridge.dialects.responses.stored import StoredResponses
 from bridge.health import TroubleLog
 from bridge.models import Models
@@ -37,6 +37,7 @@ from bridge.statistics.file import StatsFile
 from bridge.tasks import TaskOwner
 from handlers.api.fetching import FETCH_SECONDS
 from handlers.api.routes import add_routes
+from handlers.daemon.reloading import RELOADING, Reloading
 from handlers.daemon.sharing import sharing_of
 from handlers.daemon.strangers import STRANGER_CONNECTIONS, Strangers
 from handlers.dashboard.guard import LOGINS
@@ -98,10 +99,19 @@ _logger = logging.getLogger(__name__)
 HEALTH_SECONDS = 5.0
 
 
-def build_app(config: Config, folder: StateFolder) -> web.Application:
-    """Build the daemon's application over a prepared state folder."""
+def build_app(
+    config: Config,
+    folder: StateFolder,
+    reread: Callable[[], Config] | None = None,
+    log_as: Callable[[LogSection], None] = lambda _: None,
+) -> web.Application:
+    """Build the daemon's application over a prepared state folder.
+
+    `reread` reads the configuration again (see `ConfigSource.reload`); `log_as` configures the process's log.
+    """
     app = web.Application(middlewares=[around])
     settings = app[SETTINGS] = Settings(config)
+    app[RELOADING] = Reloading(config, settings, partial(reload, app), reread or (lambda: config), log_as)
     sharing = app[SHARING] = sharing_of(config, folder)
     source: DocumentSource = folder if sharing is None else sharing.documents
     app[STATE] = State(
@@ -211,6 +221,7 @@ def build_app(config: Config, folder: StateFolder) -> web.Application:
             owner.spawn(app[STATE].watch(app[RENEWALS].wake, partial(_use_clearance, app)), name="watch state")
             owner.spawn(app[STATS].keep(), name="save statistics")
             owner.spawn(app[ENDED].keep(), name="keep ended requests")
+            owner.spawn(app[RELOADING].keep(), name="end switches of the log")
             owner.spawn(app[MODELS].keep_fresh(), name="refresh models")
             owner.spawn(app[MODELS].save(), name="save models")
             owner.spawn(app[RENEWALS].keep(), name="renew accounts")

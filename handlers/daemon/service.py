@@ -11,23 +11,21 @@ import resource
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from aiohttp import web
 
-from bridge import log
 from bridge.access.logins import SetupCode
 from bridge.config.problems import ConfigError, Problem
 from bridge.config.schema import Config
-from bridge.config.shown import changes
 from bridge.state.documents import StateFolder
 from bridge.state.regular_file import kind
 from bridge.tasks import TaskOwner
 from handlers.daemon.accepting import Listener
-from handlers.daemon.app import build_app, reload
+from handlers.daemon.app import build_app
 from handlers.daemon.listener import (
     awaits_first_request,
     keep_no_connection,
@@ -36,6 +34,7 @@ from handlers.daemon.listener import (
 )
 from handlers.daemon.memory import COLLECT_SECONDS, Collector, resident_bytes
 from handlers.daemon.notify import Notifier, feed_watchdog, report_status
+from handlers.daemon.reloading import RELOADING, LogSwitch, Reloading, logging_as
 from handlers.daemon.sockets import address, bind, inherit
 from handlers.dashboard.login import SETUP, setup_code
 from handlers.monitoring.health import report
@@ -45,7 +44,6 @@ from handlers.request.appkeys import DRAIN, SETTINGS, STATE, STRANGERS, TASKS
 from handlers.request.drain import Drain
 from handlers.workers.link import LINK, Link
 from handlers.workers.place import Place
-from upstream.loop.threads import Threads
 
 #: How long answers may take to finish once they were told to end, in seconds.
 _CUT_SECONDS: Final = 3.0
@@ -61,11 +59,6 @@ _CHECK_SECONDS: Final = 0.01
 #: full collection, which is slow, comes after 1.6 million new objects, or when memory has grown much
 #: (`handlers.daemon.memory`).
 _COLLECT_AFTER: Final = (2_000, 1, 400)
-#: The timeout of rereading bridge.toml, in seconds, and the number of concurrent attempts: a network file system may
-#: hang.
-_REREAD_SECONDS: Final = 30.0
-_REREADS: Final = 4
-_UNCHANGED: Final = "the configuration was not changed"
 #: Open files other than connections: listening sockets, state files, pipes of threads. The daemon starts with about 10.
 _OWN_FILES: Final = 50
 
@@ -100,7 +93,6 @@ class Service:
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
-    _reading: Threads = field(default_factory=lambda: Threads("configuration", _REREADS))
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain.
@@ -115,10 +107,12 @@ class Service:
         with folder.hold() if link is None else folder.share():
             tls = tls_context(self.config)
             sockets = self.sockets or inherit() or bind(self.config)
-            app = build_app(self.config, folder)
+            worker = None if self.place is None else self.place.number
+            app = build_app(self.config, folder, self.reread, logging_as(worker=worker))
             self.extend(app)
             if link is not None and self.place is not None:
                 app[SETUP] = SetupCode(self.place.setup_code)
+                link.on_log = partial(_switch_log, app[RELOADING])
                 app[LINK], self._notifier = link, await link.connect()
             app[STRANGERS].limit = _allow_open_files(sockets[0], self.config.limits.streams)
             runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSING_SECONDS)
@@ -184,36 +178,10 @@ class Service:
             await self._changed.wait()
             self._changed.clear()
             self._notifier.reloading()
-            try:
-                await self._reload(app)
-            except ConfigError as error:
-                _logger.error("%s: %s", _UNCHANGED, "; ".join(map(str, error.problems)))
-            except TimeoutError:
-                _logger.error("%s: it could not be read within %g s", _UNCHANGED, _REREAD_SECONDS)
-            except Exception:  # the next reload may succeed, and the watchdog monitors this task
-                _logger.exception(_UNCHANGED)
+            outcome = await app[RELOADING].read_again()
+            if LINK in app:
+                app[LINK].tell_reread(well=not outcome.problems)
             self._notifier.ready()
-
-    async def _reload(self, app: web.Application) -> None:
-        """Apply bridge.toml as it is now. If this raises, the configuration is unchanged."""
-        async with asyncio.timeout(_REREAD_SECONDS):
-            config = await self._reading.run(self.reread)
-        before = app[SETTINGS].config
-        try:
-            self._take_over(app, config)
-        except Exception:  # reraised after the old configuration is restored
-            app[SETTINGS].config = before
-            raise
-        _logger.info("the configuration was reloaded")
-
-    def _take_over(self, app: web.Application, config: Config) -> None:
-        for change in changes(self.config, config):
-            if change.needs_restart:
-                _logger.warning("%s was changed: restart the daemon to apply it", change.name)
-        limits = replace(config.limits, streams=self.config.limits.streams)
-        reload(app, replace(config, limits=limits))
-        worker = None if self.place is None else self.place.number
-        log.configure(config.log.level, config.log.format, threaded=True, worker=worker)
 
 
 async def _take_last_requests(
@@ -232,6 +200,11 @@ async def _take_last_requests(
 def _last_requests_seconds(link: Link | None) -> float:
     has_successor = link is not None and link.has_successor
     return _LAST_REQUESTS_BESIDE_SUCCESSOR_SECONDS if has_successor else _LAST_REQUESTS_SECONDS
+
+
+def _switch_log(reloading: Reloading, value: Mapping[str, Any] | None) -> None:
+    """Switch the log as another worker was told to."""
+    reloading.switch_log(None if value is None else LogSwitch.read(value))
 
 
 def _status(app: web.Application) -> str:

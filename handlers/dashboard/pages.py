@@ -58,6 +58,7 @@ PAGES: Final = (
     ("/dashboard/models", "Models"),
     ("/dashboard/activity", "Activity"),
     ("/dashboard/playground", "Playground"),
+    ("/dashboard/settings", "Settings"),
 )
 
 

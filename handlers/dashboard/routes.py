@@ -22,6 +22,7 @@ from handlers.dashboard import (
     pages,
     playground,
     request_page,
+    settings,
 )
 from handlers.dashboard.assets import static
 from handlers.dashboard.guard import LOGINS, current_login, open_to_all, private, see_other
@@ -60,6 +61,10 @@ _ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("POST", "/playground/chat", private(playground.chat)),
     ("POST", "/playground/draw", private(playground.draw)),
     ("POST", "/playground/markdown", private(playground.markdown)),
+    ("GET", "/settings", private(settings.settings)),
+    ("POST", "/settings/reread", private(settings.read_again)),
+    ("POST", "/settings/log", private(settings.switch_log)),
+    ("GET", "/settings/diagnosis.json", private(settings.download)),
 )
 
 

@@ -101,6 +101,13 @@ def short(value: float) -> str:
     return f"{scaled:.{digits}f}{' kMG'[power]}"
 
 
+def size(count: float) -> str:
+    """A number of bytes: `950 bytes`, `12.3 kB`, `4.56 MB`."""
+    if count < 1000:
+        return f"{count:.0f} byte{'' if count == 1 else 's'}"
+    return f"{short(count)[:-1]} {short(count)[-1]}B"
+
+
 def percent(part: float, whole: float) -> str:
     """A share in percent; 0 if `whole` is 0."""
     share = 100 * part / whole if whole else 0.0
@@ -142,6 +149,7 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
         iso,
         number,
         short,
+        size,
         percent,
         ticked,
         sentence,

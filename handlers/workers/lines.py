@@ -4,10 +4,15 @@
                       report      object    the worker's health, when it has changed
                       measures    list      [round, the worker's metrics]: when asked, every few seconds, at its end
                       gather      number    asks for everybody's metrics
+                      reload      number    asks that all read the configuration again, as SIGHUP does
+                      reread      boolean   whether the worker could use the configuration that it read again
+                      log         object    how all are to switch their logs; null ends that
     parent → worker   roster      list      all workers with their states and reports (`Row`), when one has changed
                       succeeded   null      its successor serves; SIGTERM follows
                       measure     number    asks for the worker's metrics, by the number of a round
                       gathered    list      [number, metrics of the others, counts of those that have ended]
+                      reloaded    list      [number, [[worker, what it said by `reread`, else null], …]]
+                      log         object    how the log is switched; null where it is as configured
 
 A kind that the receiver does not know is skipped: after an upgrade the workers may be newer than their parent.
 """

@@ -19,6 +19,8 @@ from handlers.workers.place import Place
 #: How often the worker looks whether its health has changed, and how often it tells its metrics unasked, in seconds.
 _REPORT_SECONDS: Final = 1.0
 _MEASURE_SECONDS: Final = 5.0
+#: How long the parent may take to have all workers read the configuration again: it gives each of them 35 s.
+_REREAD_SECONDS: Final = 40.0
 #: How long the parent may take to gather everybody's metrics: it waits for a slow worker for 1 s itself.
 _GATHER_SECONDS: Final = 3.0
 
@@ -77,7 +79,9 @@ class Link:
         self._on_orphaned = on_orphaned
         self._measure_now = asyncio.Event()
         self._round = 0
-        self._asked: dict[int, asyncio.Future[Gathered]] = {}
+        #: Called with how the log is switched in all workers, None where it is as configured.
+        self.on_log: Callable[[Mapping[str, Any] | None], None] = lambda _: None
+        self._asked: dict[int, asyncio.Future[Any]] = {}
         self._number = 0
 
     async def connect(self) -> ToParent:
@@ -109,18 +113,44 @@ class Link:
 
     async def gathered(self) -> Gathered:
         """Everybody's metrics now. Raises ParentSilent."""
+        gathered: Gathered = await self._ask("gather", _GATHER_SECONDS)
+        return gathered
+
+    async def reread(self) -> Sequence[tuple[int, bool | None]]:
+        """Have all workers read the configuration again, this one too, as SIGHUP to the parent does.
+
+        Returns, by the workers' numbers, whether each could use it; None for one that has not said so in time. Raises
+        ParentSilent.
+        """
+        outcomes: Sequence[tuple[int, bool | None]] = await self._ask("reload", _REREAD_SECONDS)
+        return outcomes
+
+    def tell_reread(self, *, well: bool) -> None:
+        """Tell the parent whether this worker could use the configuration that it has read again."""
+        self._lines.send("reread", well)
+
+    def switch_log(self, value: Mapping[str, Any] | None) -> None:
+        """Have all workers switch their logs; what `value` means is theirs to know."""
+        self._lines.send("log", value)
+
+    async def _ask(self, kind: str, seconds: float) -> Any:
+        """Ask the parent something, and wait for its answer. Raises ParentSilent."""
         self._number += 1
         number = self._number
-        answer: asyncio.Future[Gathered] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._asked[number] = answer
-        self._lines.send("gather", number)
+        self._lines.send(kind, number)
         try:
-            async with asyncio.timeout(_GATHER_SECONDS):
+            async with asyncio.timeout(seconds):
                 return await answer
         except TimeoutError:
             raise ParentSilent from None
         finally:
             del self._asked[number]
+
+    def _answer(self, number: int, value: object) -> None:
+        if (answer := self._asked.get(number)) is not None and not answer.done():
+            answer.set_result(value)
 
     async def _report(self, report: Callable[[], Mapping[str, Any]]) -> None:
         told: Mapping[str, Any] = {}
@@ -152,8 +182,11 @@ class Link:
                 self._round = number
                 self._measure_now.set()
             case "gathered", [int(number), list(own), list(others), list(ended)]:
-                if (answer := self._asked.get(number)) is not None and not answer.done():
-                    answer.set_result(Gathered(own, others, ended))
+                self._answer(number, Gathered(own, others, ended))
+            case "reloaded", [int(number), list(outcomes)]:
+                self._answer(number, [(int(worker), well) for worker, well in outcomes])
+            case "log", dict() | None:
+                self.on_log(value)
 
 
 LINK: Final = web.AppKey("link", Link)

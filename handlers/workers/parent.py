@@ -106,6 +106,8 @@ class Parent:
         self._reading = Threads("configuration", 1)
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
+        self._reload_asked: list[tuple[Worker, object]] = []  # by workers, with the numbers of their questions
+        self._log: object = None  # how the workers' logs are switched
         self._restart = asyncio.Event()
         self._telling: asyncio.TimerHandle | None = None
         self._is_ready = asyncio.Event()
@@ -254,10 +256,11 @@ class Parent:
         return True
 
     async def _reload_when_told(self) -> None:
-        """Pass each SIGHUP on, until cancelled."""
+        """Pass each SIGHUP on, and what a worker's dashboard asks for, until cancelled."""
         while True:
             await self._reload.wait()
             self._reload.clear()
+            asking, self._reload_asked = self._reload_asked, []
             self._notifier.reloading()
             try:
                 self._config = await self._reading.run(self._reread)
@@ -265,7 +268,11 @@ class Parent:
                 pass
             else:
                 log.configure(self._config.log.level, self._config.log.format, threaded=True)
-            await asyncio.gather(*(worker.reload(_RELOAD_SECONDS) for worker in self._living))
+            told = tuple(self._living)
+            await asyncio.gather(*(worker.reload(_RELOAD_SECONDS) for worker in told))
+            outcomes = [[each.number, each.reread] for each in sorted(told, key=lambda each: each.number)]
+            for worker, number in asking:
+                worker.send("reloaded", [number, outcomes])
             self._notifier.ready()
 
     async def _watch(self, seconds: float) -> None:
@@ -282,8 +289,16 @@ class Parent:
             await asyncio.sleep(seconds / 4)
 
     def _heard(self, worker: Worker, kind: str, value: Any) -> None:
-        if kind == "gather":
-            self._gathering.ask(worker, value)
+        match kind, value:
+            case "gather", _:
+                self._gathering.ask(worker, value)
+            case "reload", _:
+                self._reload_asked.append((worker, value))
+                self._reload.set()
+            case "log", dict() | None:
+                self._log = value
+                for other in self._living:
+                    other.send("log", value)
 
     def _tell_soon(self) -> None:
         """Tell all workers of all, in a moment."""
@@ -296,6 +311,8 @@ class Parent:
         roster = sorted((*(worker.row for worker in self._living), *gone), key=lambda row: str(row["worker"]))
         for worker in self._living:
             worker.send("roster", roster)
+            if self._log is not None:  # for those that have started since
+                worker.send("log", self._log)
 
     def _status(self) -> str:
         ready = sum(slot.worker is not None and slot.worker.state is State.READY for slot in self._slots)

@@ -58,6 +58,8 @@ class Worker:
         self._ended = asyncio.Event()
         self.heard = self.began = time.monotonic()
         self._settled = asyncio.Event()
+        #: Whether it could use the configuration that it last read again; None before it has said so.
+        self.reread: bool | None = None
         self._on_change = on_change
         self._on_message = on_message
         self._on_end = on_end
@@ -141,6 +143,7 @@ class Worker:
             await set_within(self._begun, seconds)
         if self.state in (State.READY, State.RELOADING):
             self._settled.clear()
+            self.reread = None
             self.signal(signal.SIGHUP)
             await set_within(self._settled, seconds)
 
@@ -173,6 +176,8 @@ class Worker:
                 self.measures = measures
                 if number == self._round:
                     self.measured.set()
+            case "reread", bool(well):
+                self.reread = well
             case _:
                 self._on_message(self, kind, value)
 

@@ -125,6 +125,12 @@ async def test_a_bridge_in_use(page: Page, bridge: RunningBridge, arena: Arena, 
             await examine(page, axe)
         await page.goto(f"/dashboard/key/{next(iter(bridge.state.keys)).id}")
         await examine(page, axe)
+        await page.goto(PAGES["settings"])
+        await page.get_by_role("button", name="for 15 minutes").click()
+        await page.get_by_role("button", name="Read again").click()
+        await expect(page.get_by_text("nothing has changed")).to_be_visible()
+        await page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true })")
+        await examine(page, axe)
 
 
 async def test_more_keys_than_a_page_shows(page: Page, bridge: RunningBridge, axe: str) -> None:

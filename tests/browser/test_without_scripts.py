@@ -66,6 +66,12 @@ async def test_keys_and_accounts(browser: Browser, bridge: RunningBridge, arena:
         await page.get_by_role("link", name=f"Details of {request_id}").click()
         await expect(page.get_by_role("heading", name=bridge.model())).to_be_visible()
 
+        await page.goto(PAGES["settings"])
+        await page.get_by_role("button", name="for 15 minutes").click()
+        await page.get_by_role("button", name="Switch back now").click()
+        await page.get_by_role("button", name="Read again").click()
+        await expect(page.get_by_text("nothing has changed")).to_be_visible()
+
         for name in ("overview", "models", "activity"):
             await page.goto(PAGES[name])
             await expect(page.get_by_role("heading", level=1)).to_be_visible()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,9 +19,12 @@ from streams import Newcomers, Play, begin, post
 from workers import serving
 from yarl import URL
 
+from bridge.access.passwords import hash_password
+from bridge.state.admin import Admin, admin_document
 from upstream.arena import Arena
 
 REQUESTS = 20
+PASSWORD = "a heron between two workers"
 DRAIN_SECONDS = 3.0
 
 
@@ -43,10 +47,12 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 async def test_its_life(home: Home, http: aiohttp.ClientSession) -> None:
     """One daemon for all, since a start takes long."""
     home.arena.script = play = Play()
+    await admin_document(home.folder).save(Admin(hash_password(PASSWORD)))
     async with serving(home) as daemon:
         await all_are_well(http, daemon)
         await all_serve(http, daemon, home)
         await counts_are_of_all(http, daemon, REQUESTS)
+        await settings_reach_all(daemon, home)
 
         # A worker dies: what it has counted stays counted, and the health says that it is missing, until it is back.
         victim, survivor = children(daemon)
@@ -74,6 +80,38 @@ async def test_its_life(home: Home, http: aiohttp.ClientSession) -> None:
         assert await daemon.ends() == 0
     assert survivor not in psutil.pids()
     assert not home.folder.is_held()
+
+
+async def settings_reach_all(daemon: DaemonProcess, home: Home) -> None:
+    """Read bridge.toml again and switch the log by one worker's dashboard: the other does so too."""
+    page = f"{daemon.origin}/dashboard/settings"
+    # One connection, so one worker: without Redis a login is its own.
+    jar, connector = aiohttp.CookieJar(unsafe=True), aiohttp.TCPConnector(limit=1)
+    async with aiohttp.ClientSession(cookie_jar=jar, connector=connector) as http:
+        async with http.post(f"{daemon.origin}/dashboard/login", data={"password": PASSWORD}) as answer:
+            assert answer.status == 200
+        async with http.get(page) as answer:
+            text = await answer.text()
+        assert re.search(r"the values of worker [12] of 2 \(process \d+\)", text)
+        token = text.partition('name="csrf" value="')[2].partition('"')[0]
+        home.configure({"server": {"drain_seconds": 5, "open_metrics": True}, "limits": {"rpm": 77}})
+        async with http.post(f"{page}/reread", data={"csrf": token}) as answer:
+            text = await answer.text()
+        assert "<code>limits.rpm</code> from <code>60</code> to <code>77</code>" in text
+        assert "Not heard of" not in text
+        await by_both(daemon, "the configuration was reloaded")
+        async with http.post(f"{page}/log", data={"csrf": token, "level": "debug"}) as answer:
+            assert "Switch back now" in await answer.text()
+        await by_both(daemon, "the log is switched for 15 min: level debug, without prompts")
+        async with http.post(f"{page}/log", data={"csrf": token, "off": "yes"}) as answer:
+            assert "Switch back now" not in await answer.text()
+        await by_both(daemon, "the log is as configured again")
+
+
+async def by_both(daemon: DaemonProcess, text: str) -> None:
+    """Wait until both workers have logged a text."""
+    while len({line.rpartition("worker=")[2] for line in daemon.log if text in line}) < 2:
+        await daemon.logs("")
 
 
 async def test_workers_whose_parent_is_killed_let_their_streams_end(home: Home, http: aiohttp.ClientSession) -> None:

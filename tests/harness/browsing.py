@@ -25,6 +25,7 @@ PAGES: Final = {
     "models": "/dashboard/models",
     "activity": "/dashboard/activity",
     "playground": "/dashboard/playground",
+    "settings": "/dashboard/settings",
 }
 
 

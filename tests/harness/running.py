@@ -18,7 +18,7 @@ from aiohttp import web
 from bridge.access import keys
 from bridge.access.keys import ApiKey
 from bridge.answering.relay import Relay
-from bridge.config.schema import Config
+from bridge.config.schema import Config, LogSection
 from bridge.dialects.dialect import Dialect
 from bridge.state.documents import StateFolder
 from bridge.state.state import State, accounts_document, keys_document
@@ -168,10 +168,12 @@ async def bridge_for(
     tls: ssl.SSLContext | None = None,
     dialects: Mapping[str, Dialect] | None = None,
     extend: Callable[[web.Application], None] = lambda _: None,
+    reread: Callable[[], Config] | None = None,
+    log_as: Callable[[LogSection], None] = lambda _: None,
 ) -> AsyncIterator[RunningBridge]:
     """Run a bridge over a prepared state folder; `secret` is a key's."""
     async with AsyncExitStack() as stack:
-        app = build_app(config, folder)
+        app = build_app(config, folder, reread, log_as)
         for route, dialect in (dialects or {}).items():
             add_dialect(app, route, dialect)
         extend(app)

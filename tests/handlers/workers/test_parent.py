@@ -42,6 +42,7 @@ if "LMARENA_BRIDGE_PLACE" in os.environ:
             notify("WATCHDOG=1")
     def reload(*_):
         notify("RELOADING=1")
+        tell("reread", "true")
         note("reloads")
         ready()
     signal.signal(signal.SIGTERM, leave)
@@ -202,6 +203,33 @@ async def test_a_reload_reaches_all(stage: Stage) -> None:
     async with stage.running() as parent:
         parent.signal(signal.SIGHUP)
         await noted(parent, "reloads", 3)
+        assert (await parent.stop())[0] == 0
+
+
+#: A worker that notes what its parent tells it, besides rosters; `asks` is what it does first.
+_HEARS = """
+import json
+note("is up"); ready(); {asks}
+rest = b""
+while True:
+    *lines, rest = (rest + os.read(int(link), 65536)).split(b"\\n")
+    for kind, value in map(json.loads, lines):
+        if kind != "roster":
+            note(f"hears {{kind}} {{json.dumps(value)}}")
+"""
+
+
+async def test_a_worker_may_ask_for_a_reload_and_for_another_log_in_all(stage: Stage) -> None:
+    stage.fate(1, _HEARS.format(asks=""))
+    stage.fate(2, "signal.signal(signal.SIGHUP, lambda *_: (notify('RELOADING=1'), ready())); ready(); last()")
+    stage.fate(3, _HEARS.format(asks="""tell("log", '{"level": "debug"}'); tell("reload", 7)"""))
+    async with stage.running() as parent:
+        await noted(parent, "hears reloaded [7, [[1, true], [2, null], [3, true]]]", 1)
+        assert sorted(pids(parent, "reloads")) == [1, 3]
+        await noted(parent, 'hears log {"level": "debug"}', 2)
+        os.kill(pids(parent, "is up")[1][0], signal.SIGKILL)
+        while len(set(pids(parent, 'hears log {"level": "debug"}')[1])) < 2:  # its successor is told, too
+            await parent.logs("hears log")
         assert (await parent.stop())[0] == 0
 
 
