@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 import aiohttp_jinja2
 from aiohttp import web
@@ -13,7 +13,7 @@ from bridge import __version__
 from handlers.dashboard import pages
 from handlers.reference.operation import HTML
 from handlers.reference.page import ORIGIN, sections
-from handlers.reference.served import REFERENCE, etag_of, kept
+from handlers.reference.served import REFERENCE, etag_of, send_kept
 from handlers.request.appkeys import SETTINGS
 from handlers.request.callers import is_secure
 
@@ -22,39 +22,45 @@ _HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2
 _USUAL_HOST: Final = "127.0.0.1:8000"
 
 
+class _Page(NamedTuple):
+    """The page, cut where the address belongs, and its entity tag but for that."""
+
+    parts: tuple[bytes, ...]
+    etag: str
+
+
 class DocsPage:
     """The page without an address, once somebody has asked for it."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
-        self._body: bytes | None = None
+        self._page: _Page | None = None
 
-    async def body(self, app: web.Application) -> bytes:
+    async def read(self, app: web.Application) -> _Page:
         """Render it in a thread, the first time."""
         async with self._lock:
-            if self._body is None:
+            if self._page is None:
                 await app[pages.TEMPLATES].compile()
-                self._body = await asyncio.to_thread(_rendered, app)
-            return self._body
+                self._page = await asyncio.to_thread(_rendered, app)
+            return self._page
 
 
 DOCS_PAGE: Final = web.AppKey("docs_page", DocsPage)
 
 
-def _rendered(app: web.Application) -> bytes:
+def _rendered(app: web.Application) -> _Page:
     reference = app[REFERENCE]
     template = aiohttp_jinja2.get_env(app).get_template("docs.html")
     shown = sections(reference.calls, reference.tags)
-    return template.render(sections=shown, origin=ORIGIN, version=__version__, alert="").encode()
+    body = template.render(sections=shown, origin=ORIGIN, version=__version__, alert="").encode()
+    return _Page(tuple(body.split(ORIGIN.encode())), etag_of(body))
 
 
 async def docs(request: web.Request) -> web.StreamResponse:
     """GET /docs."""
-    page = await request.app[DOCS_PAGE].body(request.app)
-    body = page.replace(ORIGIN.encode(), origin_of(request).encode())
-    response = kept(request, body, HTML, etag_of(body))
-    response.headers.update(pages.HEADERS)
-    return response
+    page, origin = await request.app[DOCS_PAGE].read(request.app), origin_of(request).encode()
+    etag = f"{page.etag}-{etag_of(origin)}"
+    return await send_kept(request, page.parts, HTML, etag, between=origin, headers=pages.HEADERS)
 
 
 def origin_of(request: web.Request) -> str:

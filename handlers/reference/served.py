@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Final
 
@@ -13,7 +13,9 @@ from aiohttp import web
 from bridge import __version__
 from handlers.reference.document import DescribedCall, document
 from handlers.reference.operation import JSON, Tag
-from handlers.request.appkeys import RECORD
+from handlers.request.aiohttp_internals import CallerResponse
+from handlers.request.appkeys import RECORD, SETTINGS
+from handlers.request.writing import CallerWriter
 
 
 class Reference:
@@ -34,23 +36,55 @@ class Reference:
         return etag_of(self.document)
 
 
+#: What is written at once: as much as a transport takes without pausing.
+PIECE_BYTES: Final = 16 * 1024
+
 REFERENCE: Final = web.AppKey("reference", Reference)
 
 
 async def openapi(request: web.Request) -> web.StreamResponse:
     """GET /openapi.json."""
     reference = request.app[REFERENCE]
-    return kept(request, reference.document, JSON, reference.etag)
+    return await send_kept(request, (reference.document,), JSON, reference.etag)
 
 
-def kept(request: web.Request, body: bytes, media: str, etag: str) -> web.Response:
-    """An answer that the caller may keep, and ask again whether it has changed: 304 where it has not."""
+async def send_kept(
+    request: web.Request,
+    parts: Sequence[bytes],
+    media: str,
+    etag: str,
+    *,
+    between: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+) -> web.StreamResponse:
+    """Send what the caller may keep, and ask for again only where it has changed: else 304.
+
+    The body is `parts`, which all callers share, with `between` among them. It leaves piece by piece: a stranger that
+    does not read holds no copy of it.
+    """
     request[RECORD].quiet = True
-    headers = {"ETag": f'"{etag}"', "Cache-Control": "no-cache"}
-    known = {each.value for each in request.if_none_match or ()}
-    if known & {etag, "*"}:
-        return web.Response(status=304, headers=headers)
-    return web.Response(body=body, content_type=media, charset="utf-8", headers=headers)
+    sent = {**(headers or {}), "ETag": f'"{etag}"', "Cache-Control": "no-cache"}
+    if {each.value for each in request.if_none_match or ()} & {etag, "*"}:
+        return web.Response(status=304, headers=sent)
+    response = CallerResponse(headers={**sent, "Content-Type": f"{media}; charset=utf-8"})
+    response.content_length = sum(map(len, parts)) + (len(parts) - 1) * len(between)
+    writer = CallerWriter(request, response, request.app[SETTINGS].config.server.write_timeout)
+    await writer.prepare()
+    if request.method != "HEAD":
+        for piece in pieces(parts, between):
+            await writer.write(piece)
+            await writer.drain()
+    await writer.write_eof()
+    return response
+
+
+def pieces(parts: Sequence[bytes], between: bytes) -> Iterator[bytes]:
+    """The parts with `between` among them, in pieces that are not much longer than `PIECE_BYTES`."""
+    for number, part in enumerate(parts):
+        before = between if number else b""
+        for start in range(0, max(len(part), 1), PIECE_BYTES):
+            yield before + part[start : start + PIECE_BYTES]
+            before = b""
 
 
 def etag_of(body: bytes) -> str:

@@ -14,6 +14,7 @@ from running import RunningBridge
 
 from bridge.error_codes import CODES, Failing
 from handlers.reference.page import kind_of
+from handlers.reference.served import PIECE_BYTES, pieces
 
 
 async def read(bridge: RunningBridge, **headers: str) -> str:
@@ -86,6 +87,18 @@ async def test_it_may_be_kept(bridge: RunningBridge) -> None:
         assert (answer.status, await hold(answer)) == (304, b"")
     async with bridge.http.get(url, headers={"If-None-Match": etag, "Host": "bridge.example"}) as answer:
         assert answer.status == 200
+        length = len(await answer.read())
+    async with bridge.http.head(url, headers={"Host": "bridge.example"}) as answer:
+        assert (answer.status, int(answer.headers["Content-Length"]), await answer.read()) == (200, length, b"")
+
+
+@pytest.mark.parametrize(
+    "parts", [(b"",), (b"", b""), (b"a", b"b"), (bytes(PIECE_BYTES), b"", bytes(3 * PIECE_BYTES + 1))]
+)
+def test_what_is_sent_in_pieces_is_all_of_it(parts: tuple[bytes, ...]) -> None:
+    sent = list(pieces(parts, b"http://a"))
+    assert b"".join(sent) == b"http://a".join(parts)
+    assert max(map(len, sent)) <= PIECE_BYTES + 8
 
 
 @pytest.mark.parametrize(
