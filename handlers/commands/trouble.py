@@ -60,17 +60,15 @@ TROUBLES: Final[Mapping[str, Trouble]] = {
     ),
     "moderated": Trouble("Moderated", "400 `content_filter`: the prompt is refused", (Fault("moderated"),)),
     "broken": Trouble(
-        "Broken stream",
-        "the answer breaks off after two deltas. Once: the rest is asked for; every time: an error event, `truncated`",
-        (Fault("reset_middle"),),
+        "Broken stream", "an error event after two deltas: the answer is `truncated`", (Fault("reset_middle"),)
     ),
     "failed": Trouble(
-        "Model fails midway", "an error event after two deltas, `upstream_error`", (Fault("model_failed_middle"),)
+        "Model fails midway", "an error event after two deltas: `upstream_error`", (Fault("model_failed_middle"),)
     ),
     "slow_start": Trouble(
         "Slow first token",
-        "ten seconds without a word; the bridge sends keep-alives meanwhile",
-        (Fault("heartbeats", {"count": 10, "every": 1.0}),),
+        "fifteen seconds without a word; a stream gets keep-alives meanwhile",
+        (Fault("heartbeats", {"count": 15, "every": 1.0}),),
     ),
     "slow": Trouble("Slow answer", "half a second before each delta", (Fault("slow", {"delta_seconds": 0.5}),)),
     "server_error": Trouble(
@@ -84,7 +82,9 @@ TROUBLES: Final[Mapping[str, Trouble]] = {
         (Fault("empty_answer"),),
     ),
     "changed": Trouble(
-        "Site has changed", "502 with `site_changed`: the address is unknown", (Fault("not_found", {"status": 404}),)
+        "Site has changed",
+        "502 with `site_changed`: nothing is at the address. Once: the other way of a new chat may work, unseen",
+        (Fault("not_found", {"status": 404}),),
     ),
     "unknown": Trouble(
         "Unknown lines",
