@@ -26,9 +26,10 @@ from bench.report import Section
 from bench.scenarios import SCENARIOS, Scenario
 from bench.start import started
 from bench.subjects import Skipped, Subject
+from bench.workers import shared
 
 _RESULTS: Final = Path(__file__).parent / "RESULTS.md"
-_PARTS: Final = ("compare", "dialects", "callbacks", "start", "growth")
+_PARTS: Final = ("compare", "dialects", "callbacks", "start", "growth", "workers")
 
 _say: Final = partial(click.echo, err=True)
 
@@ -46,7 +47,8 @@ def main(
     """Measure the bridge's overhead against a bare aiohttp pipe in the same run.
 
     PARTS are `compare`, with the pipe and the other proxies; `dialects`, each API beside chat completions;
-    `callbacks`, the longest in the loop; `start`; and `growth`. The default is all of them, which takes half an hour.
+    `callbacks`, the longest in the loop; `start`; `growth`; `workers`, with Redis. The default is all, which takes half
+    an hour.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -96,6 +98,11 @@ async def _measure(
             sections.append(await started(rounds, port, _say))
         if "growth" in parts:
             sections.append(await grown(rounds, port, _say))
+        if "workers" in parts:
+            try:
+                sections.append(await shared(rounds, port, _say))
+            except Skipped as why:
+                _say(f"skipped: {why}")
     return sections
 
 

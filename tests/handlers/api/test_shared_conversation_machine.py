@@ -1,0 +1,152 @@
+"""The machine of conversations, its requests answered by two processes in turn that share a Redis.
+
+The state moves between them at every step; in place of a crash Redis is lost, and starts again empty.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from importlib.util import module_from_spec, spec_from_file_location
+from itertools import cycle
+from pathlib import Path
+
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+from places import linked
+from redis_server import eventually, redis_server
+from running import RunningBridge, api_key, bridge_for, config_for
+from witness import Reply, Witness
+
+from bridge.config.schema import RedisSection
+from bridge.config.values import Secret
+from bridge.shared.availability import Phase as Availability
+from bridge.shared.documents import SharedDocuments
+from bridge.shared.link import LinkSettings
+from bridge.state.documents import StateFolder
+from bridge.state.state import ACCOUNTS, KEYS
+from handlers.request.appkeys import GATE, SHARING
+from upstream.accounts import Account
+from upstream.arena import Arena, Session
+from upstream.arena.traits import Era
+from upstream.protocol import cookies
+from upstream.retry import RetryBudget
+
+_SPEC = spec_from_file_location("conversation_machine", Path(__file__).with_name("test_conversation_machine.py"))
+assert _SPEC is not None
+assert _SPEC.loader is not None
+machine = module_from_spec(_SPEC)
+sys.modules[_SPEC.name] = machine
+_SPEC.loader.exec_module(machine)
+
+#: `redis.timeout`, which a busy machine must not use up.
+TIMEOUT = 10.0
+PATIENCE = 30.0
+
+
+class ConversingWithTwo(machine.Conversing):  # type: ignore[misc, name-defined]  # loaded by its path
+    """The same clients and the same world."""
+
+    bridges: list[RunningBridge]
+
+    async def set_up(self, era: Era) -> None:
+        self.arena = await self.owned.enter_async_context(Arena(era=era))
+        self.witness = Witness(self.arena)
+        self.sessions = {address: self.arena.sign_in(address) for address in machine.ADDRESSES}
+        self.redis = await self.owned.enter_async_context(redis_server())
+        made = [api_key(name=name) for name in ("one", "other")]
+        self.keys = [secret for secret, _ in made]
+        link = await self.owned.enter_async_context(
+            linked(self.redis.address, LinkSettings("operator", "lmab:", TIMEOUT, PATIENCE))
+        )
+        await link.started()
+        folder = StateFolder(self.folder.with_name("operator"))
+        folder.prepare()
+        self.documents = SharedDocuments(link, folder)
+        await self.documents.open(KEYS).save(tuple(key for _, key in made))
+        await self.documents.open(ACCOUNTS).save(tuple(map(account_of, self.sessions.values())))
+        self.stacks = [AsyncExitStack(), AsyncExitStack()]
+        for stack in self.stacks:
+            self.running.push_async_callback(stack.aclose)
+        self.bridges = [await self.begin_one(number) for number in (0, 1)]
+        self.turns = cycle((0, 1))
+        self.bridge = self.bridges[0]
+        self.models = [self.bridge.model(), self.bridge.model(thinking=True)]
+
+    async def begin_one(self, number: int) -> RunningBridge:
+        folder = StateFolder(self.folder.with_name(f"process-{number}"))
+        folder.prepare()
+        section = RedisSection(url=Secret(self.redis.url), timeout=TIMEOUT, connect_timeout=PATIENCE)
+        config = replace(config_for(self.arena, folder.path), redis=section)
+        return await self.stacks[number].enter_async_context(bridge_for(self.arena, config, folder, self.keys[0]))
+
+    async def ask(self, messages: machine.History, stream: bool, **options: object) -> Reply:  # type: ignore[name-defined]
+        for each in self.bridges:
+            each.app[GATE].reset()
+            each.relay.retries.budget = RetryBudget()
+        self.bridge = self.bridges[next(self.turns)]
+        reply: Reply = await super().ask(messages, stream, **options)
+        return reply
+
+    @rule()
+    def an_hour_later(self) -> None:
+        self.arena.faults.clear()
+        for each in self.bridges:
+            each.state.pool.load([replace(account, resting={}) for account in each.state.pool])
+
+    @rule(address=machine.addresses)
+    def renew(self, address: str) -> None:
+        """The operator adds the account's new cookie, which both processes learn."""
+        session = self.sessions[address] = self.arena.sign_in(address)
+        added = account_of(session)
+
+        async def renew() -> None:
+            await self.documents.open(ACCOUNTS).update(
+                lambda kept: (*(account for account in kept if account.user_id != added.user_id), added)
+            )
+            await eventually(lambda: all(knows(each, session) for each in self.bridges), within=PATIENCE)
+
+        self.run(renew())
+
+    @rule(number=st.integers(0, 1))
+    def restart(self, number: int) -> None:
+        async def restart() -> None:
+            await self.stacks[number].aclose()
+            self.bridges[number] = await self.begin_one(number)
+            self.bridge = self.bridges[number]
+
+        self.run(restart())
+
+    @rule()
+    def crash(self) -> None:
+        """Redis is lost, and starts again empty."""
+
+        async def crash() -> None:
+            await self.redis.kill()
+            await self.redis.start()
+            await eventually(lambda: all(map(is_up, self.bridges)), within=PATIENCE)
+
+        self.run(crash())
+
+
+def account_of(session: Session) -> Account:
+    return Account(session.email, cookies.decode(session.cookie_value))
+
+
+def knows(bridge: RunningBridge, session: Session) -> bool:
+    return any(account.session.value == session.cookie_value for account in bridge.state.pool)
+
+
+def is_up(bridge: RunningBridge) -> bool:
+    sharing = bridge.app[SHARING]
+    return sharing is not None and sharing.link.availability.phase is Availability.UP
+
+
+TestConversingWithTwo = ConversingWithTwo.TestCase
+TestConversingWithTwo.settings = settings(
+    max_examples=max(3, settings().max_examples // 400),  # an example is the life of a Redis and two daemons
+    stateful_step_count=20,
+    phases=(Phase.reuse, Phase.generate),
+)
