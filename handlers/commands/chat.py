@@ -20,22 +20,26 @@ _MAX_QUESTION_BYTES: Final = 16 * 1024 * 1024
 _EVERY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 — an address to connect to
 
 
-@click.command()
-@config_option
-@click.option("--model", metavar="NAME", help="The model; by default the first that the bridge lists.")
-@click.option(
+key_option: Final = click.option(
     "--key",
     envvar="OPENAI_API_KEY",
     show_envvar=True,
     metavar="KEY",
     help="An API key. Safer in the environment, where other users cannot see it.",
 )
-@click.option(
+url_option: Final = click.option(
     "--url",
     envvar="OPENAI_BASE_URL",
     show_envvar=True,
     help="The bridge's URL; by default the address in the configuration.",
 )
+
+
+@click.command()
+@config_option
+@click.option("--model", metavar="NAME", help="The model; by default the first that the bridge lists.")
+@key_option
+@url_option
 @click.argument("text", nargs=-1)
 def chat(model: str | None, key: str | None, url: str | None, text: tuple[str, ...]) -> None:
     """Chat in the terminal through a running bridge.
@@ -43,10 +47,7 @@ def chat(model: str | None, key: str | None, url: str | None, text: tuple[str, .
     With TEXT, or with text on standard input, it streams one answer; otherwise it prompts for messages until Ctrl-D,
     with commands such as /model and /help. Answers are shown as Markdown on a terminal, else as they come.
     """
-    key = (key or "").strip()
-    if not (key and key.isascii() and key.isprintable()):
-        raise click.UsageError("an API key is needed: set OPENAI_API_KEY (lmarena-bridge keys add makes one)")
-    bridge = Bridge(_base_url(url) if url else _configured_url(read_config()), key)
+    bridge = bridge_at(url, key)
     if not text and is_terminal() and sys.stdout.isatty():
         from handlers.commands.chat_session import converse  # late: prompt_toolkit and rich take a quarter of a second
 
@@ -65,6 +66,14 @@ def chat(model: str | None, key: str | None, url: str | None, text: tuple[str, .
             raise click.ClickException(shown.error or "the answer was stopped")
     else:
         _write(asked)
+
+
+def bridge_at(url: str | None, key: str | None) -> Bridge:
+    """The bridge at a URL, by default at the configured address. Raises UsageError."""
+    key = (key or "").strip()
+    if not (key and key.isascii() and key.isprintable()):
+        raise click.UsageError("an API key is needed: set OPENAI_API_KEY (lmarena-bridge keys add makes one)")
+    return Bridge(_base_url(url) if url else _configured_url(read_config()), key)
 
 
 def _chosen(listed: Sequence[ListedModel], name: str | None) -> ListedModel:

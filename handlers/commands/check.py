@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -24,6 +26,9 @@ from bridge.models import Sources, read_sources
 from bridge.state.documents import StateError, StateFolder
 from bridge.state.forms import DocumentSource
 from bridge.state.state import MODELS, State
+from handlers.commands.chat import bridge_at, key_option, url_option
+from handlers.commands.chat_client import Bridge
+from handlers.commands.check_chat import chat_line
 from handlers.commands.check_lines import CheckLine, Verdict
 from handlers.commands.check_redis import redis_lines
 from handlers.commands.config_option import config_option, read_config
@@ -44,16 +49,23 @@ from upstream.protocol.printable import printable
 from upstream.protocol.renewal import may_renew
 from upstream.site_clock import TOLERANCE_SECONDS
 
+#: Free space that is less than this is worth a look: `log.keep_mb` alone is 50 MB.
+LITTLE_SPACE_BYTES: Final = 200_000_000
+
 
 @click.command()
 @config_option
 @json_option
+@click.option("--chat", is_flag=True, help="Also ask a model one question through the running daemon; needs a key.")
+@key_option
+@url_option
 @click.pass_context
-def check(context: click.Context, as_json: bool) -> None:
+def check(context: click.Context, as_json: bool, chat: bool, key: str | None, url: str | None) -> None:
     """Report line by line what works.
 
     ✓ is fine, ! needs attention, ✗ keeps the bridge from serving chats. Exits 1 if there is any ✗.
     """
+    asked = bridge_at(url, key) if chat else None
     try:
         config = read_config()
     except ConfigError as error:
@@ -62,7 +74,7 @@ def check(context: click.Context, as_json: bool) -> None:
             for line in found:
                 _show(line)
     else:
-        found = asyncio.run(_gather(config, shown=not as_json))
+        found = asyncio.run(_gather(config, asked, shown=not as_json))
     serving = all(line.verdict is not Verdict.BAD for line in found)
     if as_json:
         lines = [{"verdict": line.verdict.name.lower(), "part": line.part, "text": line.text} for line in found]
@@ -72,14 +84,21 @@ def check(context: click.Context, as_json: bool) -> None:
     context.exit(0 if serving else 1)
 
 
-async def _gather(config: Config, *, shown: bool) -> list[CheckLine]:
-    """All lines of the report, each shown as soon as it is known."""
+async def _gather(config: Config, asked: Bridge | None, *, shown: bool) -> list[CheckLine]:
+    """All lines of the report, each shown as soon as it is known; with a bridge that is asked, that line too."""
     found: list[CheckLine] = []
-    async for line in examine(config):
+    async for line in _lines(config, asked):
         if shown:
             _show(line)
         found.append(line)
     return found
+
+
+async def _lines(config: Config, asked: Bridge | None) -> AsyncIterator[CheckLine]:
+    async for line in examine(config):
+        yield line
+    if asked is not None:
+        yield await asyncio.to_thread(chat_line, asked)
 
 
 def _show(line: CheckLine) -> None:
@@ -154,7 +173,13 @@ def _state_folder(path: Path) -> CheckLine:
         return CheckLine(Verdict.BAD, "state folder", f"{path} is not a folder: set another server.state_dir")
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         return CheckLine(Verdict.BAD, "state folder", f"this user cannot read and write {path}")
-    return CheckLine(Verdict.GOOD, "state folder", str(path))
+    free = shutil.disk_usage(path).free
+    text = f"{path}, {free / 1e9:,.1f} GB free"
+    if free < LITTLE_SPACE_BYTES:
+        return CheckLine(
+            Verdict.WORTH_A_LOOK, "state folder", f"{text}: on a full disk nothing is kept, and no start succeeds"
+        )
+    return CheckLine(Verdict.GOOD, "state folder", text)
 
 
 def _daemon(config: Config, *, runs: bool) -> CheckLine:

@@ -93,7 +93,7 @@ async def test_all_is_well(arena: Arena) -> None:
     rest = "2 withheld by the site, 2 entries cannot be read"
     expected = (
         "✓ configuration: no bridge.toml, so the defaults apply",
-        f"✓ state folder: {Path.cwd() / 'state'}",
+        rf"✓ state folder: {Path.cwd() / 'state'}, [\d,.]+ GB free",
         "✓ daemon: does not run, but could listen on 127.0.0.1, port 0: lmarena-bridge serve",
         "! dashboard: no password yet: lmarena-bridge password",
         "✓ API keys: 1",

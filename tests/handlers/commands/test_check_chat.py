@@ -1,0 +1,54 @@
+"""`check --chat`, and what `check` says of the disk."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from running import RunningBridge
+
+from handlers.commands import check
+from handlers.commands.chat_client import Bridge
+from handlers.commands.check_chat import chat_line
+from handlers.commands.check_lines import Verdict
+from handlers.commands.main import main
+
+
+async def test_one_question_is_asked_through_the_daemon_and_timed(
+    bridge: RunningBridge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    env = {
+        "OPENAI_BASE_URL": bridge.base_url,
+        "OPENAI_API_KEY": bridge.key,
+        "LMARENA_BRIDGE_UPSTREAM__BASE_URL": bridge.arena.origin,
+    }
+    checked = await asyncio.to_thread(CliRunner().invoke, main, ["check", "--chat"], env=env)
+    (line,) = (line for line in checked.stdout.splitlines() if " chat: " in line)
+    assert line.startswith("✓ chat: ")
+    assert " s, the first token after " in line
+    assert bridge.arena.calls[-1].kind == "create"
+
+
+async def test_a_key_that_is_not_good_is_no_answer(bridge: RunningBridge) -> None:
+    line = await asyncio.to_thread(chat_line, Bridge(bridge.base_url, "sk-lmab-wrong"))
+    assert line.verdict is Verdict.BAD
+    assert "Incorrect or missing API key" in line.text
+
+
+def test_nobody_listens_and_no_key_is_given() -> None:
+    line = chat_line(Bridge("http://127.0.0.1:9/v1", "sk-lmab-x"))
+    assert line.verdict is Verdict.BAD
+    assert "Is it running? lmarena-bridge serve" in line.text
+    asked = CliRunner().invoke(main, ["check", "--chat"], env={"OPENAI_API_KEY": None})
+    assert (asked.exit_code, "an API key is needed" in asked.stderr) == (2, True)
+
+
+def test_a_disk_that_is_nearly_full_is_worth_a_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check._state_folder(tmp_path).text.endswith(" GB free")
+    monkeypatch.setattr(check, "LITTLE_SPACE_BYTES", 10**18)
+    line = check._state_folder(tmp_path)
+    assert line.verdict is Verdict.WORTH_A_LOOK
+    assert "on a full disk nothing is kept" in line.text
