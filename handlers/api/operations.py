@@ -203,6 +203,7 @@ HEALTH: Final = Operation(
     "getHealth",
     "Monitoring",
     "Say what works and what is degraded",
+    "A browser, which asks for `text/html`, gets a page.",
     answers=(
         Answer("A chat could be served.", "Health"),
         Answer("No chat could be served.", "Health", status=503),

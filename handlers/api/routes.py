@@ -32,7 +32,7 @@ from handlers.api.stored_responses import (
     no_compaction,
     no_websocket,
 )
-from handlers.monitoring.health import health
+from handlers.monitoring.health_answer import health
 from handlers.monitoring.metrics import metrics
 from handlers.monitoring.probes import livez, readyz
 from handlers.reference.docs import DOCS_PAGE, DocsPage, docs

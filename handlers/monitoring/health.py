@@ -1,4 +1,4 @@
-"""GET /health: liveness and degraded parts. It needs no key and shows no secrets."""
+"""What is degraded, of this process and of all workers together, as `/health`, the probes and the dashboard say it."""
 
 from __future__ import annotations
 
@@ -6,23 +6,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from bridge.health import Health, examine
 from handlers.monitoring.whole import DOWN, whole
-from handlers.request.answers import json_response
 from handlers.request.appkeys import CLIENT, DRAIN, DRIFT, GATE, MODELS, RENEWALS, SHARING, STATE
 from handlers.workers.link import LINK
 from upstream.protocol.errors import Reason
-
-
-async def health(request: web.Request) -> web.Response:
-    """200 if a chat could be served, else 503; the body says what is degraded."""
-    body = health_of_all(request.app)
-    return json_response(
-        orjson.dumps(body), status=200 if body["status"] != DOWN else 503, headers={"x-bridge-reason": body["reason"]}
-    )
 
 
 def health_of_all(app: web.Application) -> Mapping[str, Any]:

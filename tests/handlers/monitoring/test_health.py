@@ -231,3 +231,41 @@ async def test_a_wall_is_forgotten_with_the_next_answer(arena: Arena, bridge: Ru
     for status in (503, 200):
         await (await bridge.post(bridge.chat("hi"))).read()
         assert (await health(bridge))[0] == status
+
+
+# For a browser
+
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+
+
+async def page(bridge: RunningBridge) -> tuple[int, str]:
+    """What a browser gets, which knows no more than programs do."""
+    answer = await bridge.http.get(f"{bridge.origin}/health", headers=BROWSER)
+    text = await answer.text()
+    assert answer.content_type == "text/html"
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert answer.headers["x-bridge-reason"] == (await health(bridge))[1]["reason"]
+    assert "ada@example.org" not in text
+    return answer.status, text
+
+
+async def test_a_browser_gets_a_page(bridge: RunningBridge) -> None:
+    await settled(bridge)
+    models = (await health(bridge))[1]["models"]
+    status, text = await page(bridge)
+    assert status == 200
+    assert "<h1>All is well</h1>" in text
+    assert f"{models} models are known" in text
+    await bridge.state.update_accounts(lambda _: ())
+    status, text = await page(bridge)
+    assert status == 503
+    assert "<h1>No chat can be answered now</h1>" in text
+    assert "<code>lmarena-bridge accounts add</code>" in text
+
+
+@pytest.mark.parametrize("accepted", ["*/*", "application/json", "application/json, text/html;q=0.5", ""])
+async def test_programs_get_json(accepted: str, bridge: RunningBridge) -> None:
+    answer = await bridge.http.get(f"{bridge.origin}/health", headers={"Accept": accepted})
+    assert answer.content_type == "application/json"
+    assert "Accept" in answer.headers.getall("Vary")
