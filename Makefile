@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # CI=1 makes a missing program a failure, not a skip.
 export LMARENA_BRIDGE_NO_SKIP ?=
 
-.PHONY: demo run test test-slow test-clients check rewritten format bench screenshots lock clean
+.PHONY: demo run test test-slow test-clients check rewritten format bench screenshots man lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime  ## the bridge against the embedded arena: no account needed
@@ -56,12 +56,17 @@ bench: $(VENV)/.test  ## what the bridge costs beside a bare pipe: half an hour;
 screenshots: $(VENV)/.test  ## take the pictures in docs/screenshots anew: needs Chromium
 	PYTHONPATH=tests/harness $(BIN)/python tests/browser/screenshots.py
 
+man: $(VENV)/.runtime  ## a manual page of every command, in build/man: `man -M build/man lmarena-bridge`
+	$(PIP) --require-hashes --no-deps -r requirements/man.txt
+	PYTHONPATH=. $(BIN)/python tests/man_pages.py build/man/man1
+
 lock: $(VENV)/.runtime  ## pin anew what pyproject.toml asks for
 	$(BIN)/python -m pip install --quiet pip-tools
 	$(PIN) -o requirements/runtime.txt pyproject.toml
 	$(PIN) --extra build -c requirements/runtime.txt -o requirements/build.txt pyproject.toml
 	$(PIN) --extra build --extra test -c requirements/build.txt -o requirements/test.txt pyproject.toml
 	$(PIN) -o requirements/litellm.txt requirements/litellm.in
+	$(PIN) --constraint requirements/runtime.txt -o requirements/man.txt requirements/man.in
 	for each in requirements/clients/*.in; do $(PIN) --allow-unsafe -o "$${each%.in}.txt" "$$each" || exit; done
 	for each in requirements/clients/*/; do (cd "$$each" && npm install --package-lock-only --ignore-scripts) || exit; done
 

@@ -55,4 +55,5 @@ echo "--- what the image says of itself"
 buildah inspect --type image --format \
     '{{.Docker.Config.User}} {{.Docker.Config.Healthcheck}} {{.Docker.Config.Volumes}} {{.Docker.Config.Entrypoint}}' \
     localhost/lmarena-bridge
+echo
 echo "--- all is well"
