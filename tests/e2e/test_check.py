@@ -545,7 +545,7 @@ async def test_a_pipe_gets_plain_whole_lines(arena: Arena, tmp_path: Path) -> No
         "PYTHONIOENCODING": "latin-1",  # which has no such marks
     }
     checked = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-m", "bridge", "check"], capture_output=True, env=env, timeout=10
+        subprocess.run, [sys.executable, "-m", "bridge", "check"], capture_output=True, env=env, timeout=60
     )
     assert checked.returncode == 1
     assert f"? state folder: {folder}, which will be created at the first start\n".encode() in checked.stdout
