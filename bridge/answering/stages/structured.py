@@ -17,8 +17,10 @@ from bridge.answering.tools.repair import json_prompt
 from bridge.errors import answer_too_long, invalid_model_output
 from upstream.protocol.events import TextDeltas
 
+#: Blanks before the closing marks are not part of the pattern: looked for at each place, they take time that grows
+#: with the square of their number.
 _FENCED: Final = re.compile(
-    r"^[ \t]*(?:`{3,}|~{3,})[\w+-]*[ \t]*\n(?P<inside>.*?)\n?[ \t]*(?:`{3,}|~{3,})", re.MULTILINE | re.DOTALL
+    r"^[ \t]*(?:`{3,}|~{3,})[\w+-]*[ \t]*\n(?P<inside>.*?)(?:`{3,}|~{3,})", re.MULTILINE | re.DOTALL
 )
 #: Where an object or an array begins that is JSON, as against a bracket in prose.
 _OBJECT: Final = re.compile(r"\{(?=\s*[\"'}])")
@@ -181,7 +183,7 @@ def misfit_of(value: object, schema: Mapping[str, object] | None) -> str:
 def _candidates(text: str, opening: re.Pattern[str]) -> Iterator[Found]:
     """Yield what may be the JSON of an answer, the likeliest first: as it stands, then mended."""
     fences = [fenced.span("inside") for fenced in islice(_FENCED.finditer(text), _MAX_PLACES)]
-    ends = [(skip_spaces(text, start), end) for start, end in ((0, len(text.rstrip())), *fences)]
+    ends = [(skip_spaces(text, start), end) for start, end in ((0, len(text)), *fences)]
     for place, end in ends:
         value = read_value(text, place)
         if value is not None and not text[value.end : end].strip():

@@ -147,7 +147,7 @@ def _read_tag(text: str, name: str, at: int, kind: Parameters, closer: re.Patter
 _FUNCTION: Final = re.compile(r"<function=\s*[\"']?(?P<name>[\w.:-]{1,100})[\"']?\s*>")
 _FUNCTION_END: Final = re.compile(r"</function>")
 _EQUALS_PARAMETERS: Final = Parameters(
-    re.compile(r"\s*<parameter=\s*(?P<name>[^>\n]+?)\s*>"),
+    re.compile(r"\s*+<parameter=\s*+(?P<name>[^>\s]++(?:[^\S\n]++[^>\s]++)*+)\s*+>"),
     re.compile(r"</parameter>(?=\s*(?:<parameter=|</function>|</tool_call>|\Z))"),
     re.compile(r"</parameter>"),
     trims=True,
@@ -162,7 +162,9 @@ def _read_function(text: str, start: int, _: int) -> Block | None:
     return _meant(text, start, _read_tag(text, opening["name"], opening.end(), _EQUALS_PARAMETERS, _FUNCTION_END))
 
 
-_ARGS: Final = re.compile(r"\s*(?P<name>[\w.-]{1,100})\s*(?:\[CALL_ID\]\s*[\w-]+\s*)?(?P<args>\[ARGS\])?\s*(?=[{\[])")
+_ARGS: Final = re.compile(
+    r"\s*+(?P<name>[\w.-]{1,100})\s*+(?:\[CALL_ID\]\s*+[\w-]++\s*+)?(?P<args>\[ARGS\])?\s*+(?=[{\[])"
+)
 
 
 def _read_bracket(text: str, start: int, at: int) -> Block | None:
@@ -192,7 +194,7 @@ def _read_python_tag(text: str, _: int, at: int) -> Block | None:
 
 _BAR: Final = "[|｜]"
 _SECTION_CALL: Final = re.compile(
-    rf"\s*(?:function\s*<{_BAR}tool[_▁]sep{_BAR}>)?\s*(?P<name>[^\s<{{]{{1,120}})\s*"
+    rf"\s*+(?:function\s*+<{_BAR}tool[_▁]sep{_BAR}>)?\s*+(?P<name>[^\s<{{]{{1,120}})\s*+"
     rf"(?:<{_BAR}tool[_▁](?:sep|call[_▁]argument[_▁]begin){_BAR}>|(?=[`{{])|\Z)"
 )
 _SECTION_CALL_END: Final = re.compile(rf"<{_BAR}tool[_▁]call[_▁]end{_BAR}>")
@@ -211,8 +213,8 @@ def _read_section_call(text: str, start: int, at: int) -> Block | None:
 
 
 _CHANNEL: Final = re.compile(
-    r"(?:<\|start\|>assistant)?(?:\s*to=(?P<first>[\w.:-]{1,100}))?\s*<\|channel\|>\s*\w+"
-    r"(?:\s+to=(?P<second>[\w.:-]{1,100}))?\s*(?:<\|constrain\|>)?\s*\w*\s*<\|message\|>"
+    r"(?:<\|start\|>assistant)?(?:\s*+to=(?P<first>[\w.:-]{1,100}))?\s*+<\|channel\|>\s*+\w++"
+    r"(?:\s++to=(?P<second>[\w.:-]{1,100}))?\s*+(?:<\|constrain\|>)?\s*+\w*+\s*+<\|message\|>"
 )
 _CHANNEL_END: Final = re.compile(r"<\|(?:call|end|return)\|>")
 

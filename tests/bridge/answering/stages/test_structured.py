@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -199,3 +200,15 @@ def test_what_a_stream_has_told_of_its_json_is_counted_while_it_is_kept() -> Non
     for piece in pieces:
         stage.feed([text_delta(piece)])
     assert stage.size == sum(map(len, pieces))
+
+
+@pytest.mark.parametrize("before", ["", "```json\n", '```json\n{"city": "Paris"', "~~~\n```\n", '{"city": "'])
+@pytest.mark.parametrize("piece", [" ", "\n", "\n ", "`", "`` ", '\\"', "{", "```\n"])
+@pytest.mark.parametrize("streamed", [True, False])
+def test_an_answer_that_repeats_itself_is_read_in_time(before: str, piece: str, streamed: bool) -> None:
+    """Models that are to write JSON are known for white space without end; the search would hold all threads."""
+    stage = JsonStage(JsonFormat(SCHEMA), streamed=streamed)
+    began = time.thread_time()
+    stage.feed([text_delta(before + piece * (20_000 // len(piece)))])
+    stage.conclude(cut=False, may_ask=True)
+    assert time.thread_time() - began < 2  # 0.2 at most on a machine of 2026; the square took 5

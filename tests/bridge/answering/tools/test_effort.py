@@ -76,6 +76,28 @@ def test_a_long_string_without_an_end_is_read_in_time(before: str, quote: str, p
     read_within_bounds(text + piece * (50_000 // len(piece)))
 
 
+#: Blocks that stop at a place where white space may stand.
+STOPPED = {
+    "a name in brackets": "[TOOL_CALLS]get_weather",
+    "an id in brackets": "[TOOL_CALLS]get_weather[CALL_ID] a",
+    "a parameter": "<function=get_weather>\n<parameter=",
+    "a parameter's name": "<function=get_weather>\n<parameter=city",
+    "a function": "<function=get_weather",
+    "an invocation": '<invoke name="get_weather">\n<parameter name',
+    "a section": "<|tool_call_begin|>",
+    "a section's name": "<|tool_call_begin|>functions.get_weather:0",
+    "a channel": "<|channel|>commentary to=functions.get_weather",
+    "a pair": "<tool_call>get_weather<arg_key>city</arg_key>",
+    "a fence": "<tool_call>```json",
+}
+
+
+@pytest.mark.parametrize("block", STOPPED.values(), ids=STOPPED)
+def test_white_space_without_end_is_read_in_time(block: str) -> None:
+    for blank in (" ", "\n"):
+        assert not read_within_bounds(block + blank * 30_000).calls
+
+
 def test_a_few_that_are_not_closed_or_mended_are_called_among_many_others() -> None:
     good, nearly = block([("get_weather", {"city": "Paris"})]), BAD["nearly JSON"]
     assert len(read_within_bounds(f"{good}\n{nearly}\n{BAD['not closed']}" * 200).calls) == 600
