@@ -240,10 +240,9 @@ class Redactor(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite `record`; always true."""
         message = _message(record)
-        fields = {
-            name: value if type(value) in _PLAIN_TYPES else _plain(value)
-            for name, value in getattr(record, "fields", {}).items()
-        }
+        fields = getattr(record, "fields", {})
+        if not _PLAIN_TYPES.issuperset(map(type, fields.values())):
+            fields = {name: _plain(value) for name, value in fields.items()}
         bound = request_id.get()
         # A value is redacted together with its name, which may be the label that marks a secret.
         if _may_hold_secret(f"{message} {bound} {fields}"):
@@ -343,7 +342,9 @@ class TextFormatter(logging.Formatter):
         """`record`, as `Redactor` left it."""
         bound = getattr(record, "request_id", "")
         fields = ({"request_id": bound} if bound else {}) | getattr(record, "fields", {})
-        values = "".join([f" {name}={_quote(value)}" for name, value in fields.items()])
+        values = "".join(
+            [f" {name}={value if type(value) is int else _quote(value)}" for name, value in fields.items()]
+        )
         text = escaped(f"{record.levelname:<5} {record.getMessage()}{values}{self._worker}")
         if trace := _trace(record):
             text = "\n".join([text, *(f"    {escaped(line)}" for line in trace.split("\n") if line)])

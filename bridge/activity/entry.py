@@ -10,6 +10,7 @@ Times are unix seconds, durations seconds.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -38,7 +39,7 @@ class Attempt(NamedTuple):
     word: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: one is made for each request, which would take three times as long
 class Entry:
     """One ended request. `asked` is the model as the caller named it, `model` the one that was asked in the end.
 
@@ -94,20 +95,23 @@ class Entry:
         }
         if self.attempts:
             plain["attempts"] = [
-                [_text(label), round(began, 3), round(seconds, 4), status, word]
+                [label[:MAX_TEXT_CHARS], round(began, 3), round(seconds, 4), status, word]
                 for label, began, seconds, status, word in self.attempts[:MAX_ATTEMPTS]
             ]
         if self.first is not None:
             plain["first"] = round(self.first, 4)
         for name in _TEXTS:
             if text := getattr(self, name):
-                plain[name] = _text(text)
+                plain[name] = text[:MAX_TEXT_CHARS]
         for name in _NUMBERS:
             if number := getattr(self, name):
                 plain[name] = number
         if self.prompt is not None:
-            plain["prompt"] = _text(self.prompt, MAX_PROMPT_CHARS)
-        return orjson.dumps(plain, option=orjson.OPT_APPEND_NEWLINE)
+            plain["prompt"] = self.prompt[:MAX_PROMPT_CHARS]
+        try:
+            return orjson.dumps(plain, option=orjson.OPT_APPEND_NEWLINE)
+        except TypeError:  # a lone surrogate, which UTF-8 cannot hold: hardly ever, so it is not looked for before
+            return well_formed(json.dumps(plain, ensure_ascii=False)).encode() + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes | str) -> Entry:
@@ -165,8 +169,3 @@ def _str(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError
     return value
-
-
-def _text(text: str, longest: int = MAX_TEXT_CHARS) -> str:
-    """A text as it fits into a line: cut, and without lone surrogates, which JSON cannot hold."""
-    return well_formed(text[:longest])

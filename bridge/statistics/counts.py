@@ -8,12 +8,12 @@ in microseconds and its counts without trailing zeros, and endings are counts by
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from operator import add, attrgetter
-from typing import Any, Final, NamedTuple, Self, TypeVar
+from operator import add
+from typing import Any, Final, NamedTuple, Self, TypeAlias, TypeVar
 
 from bridge.statistics.histogram import Histogram
 from upstream.protocol.errors import Reason
@@ -109,16 +109,15 @@ class UsageCounts:
     last: int = 0
     tools: ToolUse = NO_TOOLS
 
-    def count(self, outcomes: Sequence[Outcome], last: int) -> None:
-        """Count requests, the last of which came at `last`."""
-        self.requests += len(outcomes)
-        self.errors += sum([each.failed for each in outcomes])
-        self.prompt_tokens += sum([each.prompt_tokens for each in outcomes])
-        self.completion_tokens += sum([each.completion_tokens for each in outcomes])
-        self.last = last
-        for each in outcomes:
-            if each.tools.offered:
-                self.tools = self.tools.plus(each.tools)
+    def count(self, outcome: Outcome, at: int) -> None:
+        """Count one request, which came at `at`, after those before."""
+        self.requests += 1
+        self.errors += outcome.failed
+        self.prompt_tokens += outcome.prompt_tokens
+        self.completion_tokens += outcome.completion_tokens
+        self.last = at
+        if outcome.tools.offered:
+            self.tools = self.tools.plus(outcome.tools)
 
     def add(self, more: UsageCounts) -> None:
         """Add a row whose requests came after this one's."""
@@ -262,7 +261,8 @@ class Totals(Counts):
 
 
 _TABLES: Final = ("models", "keys", "apis")
-_NAMES_OF: Final = (attrgetter("model"), attrgetter("key"), attrgetter("api"))
+#: Of one outcome: its model, key and API.
+_Names: TypeAlias = tuple[str | None, str | None, str | None]
 
 
 @dataclass(slots=True)
@@ -275,16 +275,19 @@ class Tables:
 
     def count(self, outcomes: Sequence[Outcome], times: Sequence[int]) -> None:
         """Count requests under their models, keys and APIs; `times` are their unix times."""
-        for table, name_of in zip(self._all, _NAMES_OF, strict=True):
-            asked: defaultdict[str | None, list[Outcome]] = defaultdict(list)
-            last: dict[str | None, int] = {}
-            for outcome, at in zip(outcomes, times, strict=True):
-                name = name_of(outcome)
-                asked[name].append(outcome)
-                last[name] = at
-            for name, its in asked.items():
-                if name is not None:
-                    row_of(table, name, UsageCounts).count(its, last[name])
+        rows: dict[_Names, list[UsageCounts]] = {}
+        alike: dict[_Names, UsageCounts] = {}
+        for outcome, at in zip(outcomes, times, strict=True):
+            names = outcome.model, outcome.key, outcome.api
+            usage = alike.pop(names, None)
+            if usage is None:
+                usage, places = UsageCounts(), zip(self._all, names, strict=True)
+                rows[names] = [row_of(table, name, UsageCounts) for table, name in places if name is not None]
+            usage.count(outcome, at)
+            alike[names] = usage  # behind the others, since it has the last request
+        for names, usage in alike.items():
+            for row in rows[names]:
+                row.add(usage)
 
     def add(self, more: Tables) -> None:
         """Add tables whose requests came after these."""

@@ -39,9 +39,11 @@ class Histogram:
 
     def observe(self, durations: Iterable[float]) -> None:
         """Count durations in seconds; a negative one, which a clock that was set back may cause, counts as 0."""
+        bounds, counts, micros = self.bounds, self.counts, 0
         for seconds in durations:
-            self.counts[bisect_left(self.bounds, seconds)] += 1
-            self.micros += max(round(seconds * 1e6), 0)
+            counts[bisect_left(bounds, seconds)] += 1
+            micros += max(round(seconds * 1e6), 0)
+        self.micros += micros
 
     def add(self, more: Histogram) -> None:
         """Add the counts of a histogram with the same bounds."""

@@ -85,7 +85,8 @@ def asking(dialect: Dialect) -> Handler:
             async with large_body(request, key, config) as hold:
                 asked, fetch = await read_with(dialect.read, dialect.links, request, config, remembered)
                 chat = asked.chat
-                _shrink(hold, asked)
+                if hold.size:
+                    _shrink(hold, asked, stores=remembered is not None)
                 if len(chat.messages) > MOST_MESSAGES:
                     check_count(chat.messages, config.upstream.max_prompt_chars)
                 record.model = chat.model[:200]
@@ -103,24 +104,24 @@ def asking(dialect: Dialect) -> Handler:
                     if models:
                         return await compare(request, key, asked, models, stamp, config)
                     return await (stream_several if chat.stream else several_whole)(request, key, asked, stamp, config)
-                fetch_chat = None if fetch is None else partial(_fetch, fetch, hold)
+                fetch_chat = None if fetch is None else partial(_fetch, fetch, hold, stores=remembered is not None)
                 return await (stream if chat.stream else _whole)(request, key, asked, stamp, fetch_chat, config)
 
     return ask
 
 
-async def _fetch(fetch: Fetch, hold: Hold) -> ChatRequest:
+async def _fetch(fetch: Fetch, hold: Hold, *, stores: bool) -> ChatRequest:
     """Fetch the pictures that a request names, and read it whole. Raises ApiError."""
     asked = await fetch(hold)
-    _shrink(hold, asked)
+    if hold.size:
+        _shrink(hold, asked, stores=stores)
     return asked.chat
 
 
-def _shrink(hold: Hold, asked: DialectRequest) -> None:
-    """Of a large body only the texts and files are still held once it is read, and what is to be stored."""
-    if hold.size:
-        kept = asked.kept_bytes if isinstance(asked, KeepingRequest) else 0
-        hold.shrink(bytes_of(asked.chat.messages) + kept)
+def _shrink(hold: Hold, asked: DialectRequest, *, stores: bool) -> None:
+    """Of a large body only the texts and files are still held once it is read, and what its API stores."""
+    kept = asked.kept_bytes if stores and isinstance(asked, KeepingRequest) else 0
+    hold.shrink(bytes_of(asked.chat.messages) + kept)
 
 
 async def read_with(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from bridge.activity.entry import Attempt, Entry
 from bridge.answering.stages import ToolsOutcome
-from bridge.statistics.counts import Outcome, ToolUse
+from bridge.statistics.counts import NO_TOOLS, Outcome, ToolUse
 from bridge.statistics.stats import Stats
 from handlers.request.record import RequestRecord
 from upstream.protocol.errors import Reason
@@ -40,7 +40,7 @@ class Activity:
         """Record the end of a request that was added, and release its answer's text."""
         if self._running.pop(record.number, None) is None:
             return
-        tools = ToolUse()
+        tools = NO_TOOLS
         for answer in record.answers:
             usage = answer.upstream_usage()
             record.prompt_tokens += usage.prompt

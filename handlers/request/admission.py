@@ -20,8 +20,8 @@ from upstream.protocol.errors import Reason
 
 def admitted(request: web.Request, key: ApiKey, config: Config, record: RequestRecord) -> Slot:
     """Take one of the key's slots, for the duration of the call. Raises ApiError: 429, or 503 when all are taken."""
-    limits = config.limits
-    if key.budgeted:
+    limits, budgeted = config.limits, key.budgeted
+    if budgeted:
         _check_budget(request, key)
     try:
         slot = request.app[LIMITER].slot(
@@ -34,7 +34,7 @@ def admitted(request: web.Request, key: ApiKey, config: Config, record: RequestR
         record.headers.update(request[API].limit_headers(error.admission, time.time()))
         raise _refusal(error) from None
     record.headers.update(request[API].limit_headers(slot.admission, time.time()))
-    if key.budgeted:
+    if budgeted:
         record.spend = request.app[BUDGETS].count(key)
     return slot
 

@@ -73,7 +73,8 @@ class Catalog:
 
     def find(self, name: str) -> Model | None:
         """Find a model by an alias, its public name, its qualified name, its id or its display name."""
-        return next(map(self.find_own, self.targets(name)), None) or self.find_own(name)
+        targets = self.targets(name)
+        return (self.find_own(targets[0]) if targets else None) or self.find_own(name)
 
     def find_own(self, name: str) -> Model | None:
         """Find a model by a name of its own, whatever the aliases say."""
@@ -81,6 +82,8 @@ class Catalog:
 
     def targets(self, name: str) -> Sequence[str]:
         """The models that are there of those that an alias stands for, in order; empty where a name is no alias."""
+        if not (self._aliases or self._last_resort):  # as for most: each request asks twice
+            return ()
         for variant in (name, *_variants(name)) if self._aliases else ():
             if targets := self._there(self._targets(variant)):
                 return targets
