@@ -5,7 +5,7 @@
 Each tree's daemon answers many short slices of a scenario, in turn with the others. Other programs can only add to a
 slice's CPU time (caches, switches), so the least of many is steady to a few in a hundred, where a mean is not.
 
-Counting instructions (valgrind) does not serve: a daemon that runs thirty times as slowly does its work of every few
+Counting instructions (valgrind) serves less: a daemon that runs thirty times as slowly does its work of every few
 seconds, such as saving statistics, thirty times as often for a request.
 """
 
