@@ -36,8 +36,7 @@ from handlers.monitoring.health_answer import health
 from handlers.monitoring.metrics import metrics
 from handlers.monitoring.probes import livez, readyz
 from handlers.reference.docs import DOCS_PAGE, DocsPage, docs
-from handlers.reference.document import DescribedCall
-from handlers.reference.operation import Operation
+from handlers.reference.operation import DescribedCall, Operation
 from handlers.reference.served import REFERENCE, Reference, openapi
 from handlers.request.appkeys import CALLS, RESPONSES, ROUTES, AccessCheck, Handler, Route
 from handlers.request.middlewares import follow, require_key, require_metrics_key

@@ -11,8 +11,7 @@ from aiohttp import web
 
 from bridge import __version__
 from handlers.dashboard import pages
-from handlers.reference.operation import HTML
-from handlers.reference.page import ORIGIN, sections
+from handlers.reference.operation import HTML, ORIGIN
 from handlers.reference.served import REFERENCE, etag_of, send_kept
 from handlers.request.appkeys import SETTINGS
 from handlers.request.callers import is_secure
@@ -49,6 +48,8 @@ DOCS_PAGE: Final = web.AppKey("docs_page", DocsPage)
 
 
 def _rendered(app: web.Application) -> _Page:
+    from handlers.reference.page import sections  # all schemas, which the daemon's start needs not
+
     reference = app[REFERENCE]
     template = aiohttp_jinja2.get_env(app).get_template("docs.html")
     shown = sections(reference.calls, reference.tags)

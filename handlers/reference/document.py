@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -20,7 +19,7 @@ from bridge.error_codes import CODES, Code, Failing
 from bridge.errors import ApiError
 from handlers.monitoring import schemas as monitoring
 from handlers.reference.headers import ABOUT_ANSWER, HEADERS, OF_STATUS, REASON, REFUSED_AT_ONCE, REQUEST_ID
-from handlers.reference.operation import EVENTS, FORM, JSON, Answer, Operation, Tag
+from handlers.reference.operation import EVENTS, FORM, JSON, Answer, DescribedCall, Tag
 
 _MODULES: Final = (chat, completions, responses, response_answers, messages, message_answers, openai, monitoring)
 #: The key in each of the headers in which it may stand.
@@ -29,9 +28,6 @@ _KEYS: Final[Mapping[str, Mapping[str, str]]] = {
     "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
     "api-key": {"type": "apiKey", "in": "header", "name": "api-key"},
 }
-#: A parameter of a path as the router has it: what follows the name is its pattern.
-_PATTERN: Final = re.compile(r"\{(\w+):[^}]+\}")
-
 #: The document itself, in the words of which it consists.
 _OWN: Final[Mapping[str, Schema]] = {
     "OpenapiDocument": {"type": "object", "required": ["openapi", "info", "paths", "components"]},
@@ -44,25 +40,6 @@ Every path below `/v1` exists below `/api/v1` too, and what answers GET answers 
 ignored. Numbers of tokens are estimates. An error's `code` and the header `x-bridge-reason` say what went wrong; in \
 Anthropic's API its `type` does, and what is 503 elsewhere is 529. A stream that breaks off ends with one error event.
 """
-
-
-class DescribedCall(NamedTuple):
-    """One route and what is said of it. `open` says that it may be called without a key.
-
-    `apis` spell its errors: two where a header of the request decides which of them does.
-    """
-
-    method: str
-    path: str
-    apis: tuple[Api, ...]
-    keyed: bool
-    open: bool
-    operation: Operation
-
-    @property
-    def shown_path(self) -> str:
-        """Its path without patterns."""
-        return _PATTERN.sub(r"{\1}", self.path)
 
 
 class Failure(NamedTuple):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple
 
+from bridge.dialects.dialect import Api
 from bridge.dialects.schema import Schema
 from bridge.error_codes import Failing
 
@@ -12,6 +14,10 @@ TEXT: Final = "text/plain"
 HTML: Final = "text/html"
 FORM: Final = "multipart/form-data"
 EVENTS: Final = "text/event-stream"
+#: Stands in the page for the daemon's address until somebody asks for it. It needs no escaping.
+ORIGIN: Final = "http://bridge.invalid"
+#: A parameter of a path as the router has it: what follows the name is its pattern.
+_PATTERN: Final = re.compile(r"\{(\w+):[^}]+\}")
 
 
 class Parameter(NamedTuple):
@@ -60,3 +66,22 @@ class Tag(NamedTuple):
 
     name: str
     about: str
+
+
+class DescribedCall(NamedTuple):
+    """One route and what is said of it. `open` says that it may be called without a key.
+
+    `apis` spell its errors: two where a header of the request decides which of them does.
+    """
+
+    method: str
+    path: str
+    apis: tuple[Api, ...]
+    keyed: bool
+    open: bool
+    operation: Operation
+
+    @property
+    def shown_path(self) -> str:
+        """Its path without patterns."""
+        return _PATTERN.sub(r"{\1}", self.path)

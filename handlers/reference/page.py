@@ -12,11 +12,9 @@ from bridge.dialects.openai.errors import OpenAI
 from bridge.dialects.schema import Schema
 from bridge.error_codes import Code
 from bridge.errors import ApiError
-from handlers.reference.document import DescribedCall, failures, schemas
-from handlers.reference.operation import Answer, Tag
+from handlers.reference.document import failures, schemas
+from handlers.reference.operation import ORIGIN, Answer, DescribedCall, Tag
 
-#: Stands in the page for the daemon's address until somebody asks for it. It needs no escaping.
-ORIGIN: Final = "http://bridge.invalid"
 _KEY: Final = '"Authorization: Bearer $OPENAI_API_KEY"'
 _ANTHROPIC_KEY: Final = '"x-api-key: $OPENAI_API_KEY"'
 _VERSION: Final = "anthropic-version: 2023-06-01"

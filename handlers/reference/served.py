@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 from aiohttp import web
 
 from bridge import __version__
-from handlers.reference.document import DescribedCall, document
-from handlers.reference.operation import JSON, Tag
+from handlers.reference.operation import JSON, DescribedCall, Tag
 from handlers.request.aiohttp_internals import CallerResponse
 from handlers.request.appkeys import RECORD, SETTINGS
 from handlers.request.writing import CallerWriter
+
+
+class Made(NamedTuple):
+    """The document as JSON, and its entity tag."""
+
+    body: bytes
+    etag: str
 
 
 class Reference:
@@ -24,16 +30,22 @@ class Reference:
     def __init__(self, calls: Sequence[DescribedCall], tags: Sequence[Tag]) -> None:
         self.calls = calls
         self.tags = tags
+        self._lock = asyncio.Lock()
+        self._made: Made | None = None
 
-    @cached_property
-    def document(self) -> bytes:
-        """The OpenAPI document as JSON; the first one who asks for it makes it, in some milliseconds."""
-        return orjson.dumps(document(self.calls, self.tags, __version__))
+    async def document(self) -> Made:
+        """The OpenAPI document; the first one who asks has it made, in a thread."""
+        async with self._lock:
+            if self._made is None:
+                self._made = await asyncio.to_thread(self.make)
+            return self._made
 
-    @cached_property
-    def etag(self) -> str:
-        """The document's entity tag."""
-        return etag_of(self.document)
+    def make(self) -> Made:
+        """Make the OpenAPI document."""
+        from handlers.reference.document import document  # all schemas, which the daemon's start needs not
+
+        body = orjson.dumps(document(self.calls, self.tags, __version__))
+        return Made(body, etag_of(body))
 
 
 #: What is written at once: as much as a transport takes without pausing.
@@ -44,8 +56,8 @@ REFERENCE: Final = web.AppKey("reference", Reference)
 
 async def openapi(request: web.Request) -> web.StreamResponse:
     """GET /openapi.json."""
-    reference = request.app[REFERENCE]
-    return await send_kept(request, (reference.document,), JSON, reference.etag)
+    made = await request.app[REFERENCE].document()
+    return await send_kept(request, (made.body,), JSON, made.etag)
 
 
 async def send_kept(

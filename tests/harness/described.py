@@ -36,7 +36,7 @@ def document() -> Json:
     app = web.Application()
     app[RESPONSES] = StoredResponses()
     add_routes(app)
-    made: Json = orjson.loads(app[REFERENCE].document)
+    made: Json = orjson.loads(app[REFERENCE].make().body)
     return made
 
 
