@@ -17,7 +17,9 @@ from bridge.shared.errors import CommandRefused, SharedStateDown
 from bridge.shared.link import Link, LinkSettings
 from bridge.shared.script import Script
 
-TIMEOUT = 0.3
+TIMEOUT = 1.0
+#: `redis.timeout` where nothing is frozen, in seconds: a busy machine may stall for some.
+PATIENCE = 10.0
 
 
 @pytest.fixture
@@ -27,9 +29,9 @@ async def server() -> AsyncIterator[RedisServer]:
 
 
 def link_to(
-    server: RedisServer, name: str = "one", *, connect_timeout: float = 10.0
+    server: RedisServer, name: str = "one", *, connect_timeout: float = 20.0, timeout: float = PATIENCE
 ) -> AbstractAsyncContextManager[Link]:
-    settings = LinkSettings(name, "test:", TIMEOUT, connect_timeout)
+    settings = LinkSettings(name, "test:", timeout, connect_timeout)
     return linked(server.address, settings)
 
 
@@ -86,7 +88,7 @@ async def test_processes_know_of_each_other_until_they_end(server: RedisServer) 
 
 
 async def test_a_frozen_server_is_given_up_within_the_timeout_and_taken_back(server: RedisServer) -> None:
-    async with link_to(server) as link:
+    async with link_to(server, timeout=TIMEOUT) as link:
         await link.started()
         caught_up: list[Phase] = []
 
@@ -98,14 +100,14 @@ async def test_a_frozen_server_is_given_up_within_the_timeout_and_taken_back(ser
         began = time.monotonic()
         waiting = await asyncio.gather(*[link.call(("PING",)) for _ in range(10)], return_exceptions=True)
         assert all(isinstance(each, SharedStateDown) for each in waiting)
-        assert time.monotonic() - began < TIMEOUT + 1
+        assert time.monotonic() - began < TIMEOUT + PATIENCE
         assert link.availability.phase is Phase.DEGRADED
         began = time.monotonic()
         with pytest.raises(SharedStateDown, match="cannot be used: it has not answered within"):
             await link.call(("PING",))
-        assert time.monotonic() - began < 0.05
+        assert time.monotonic() - began < TIMEOUT  # nobody waits for it again
         server.thaw()
-        await eventually(lambda: link.availability.phase is Phase.UP, within=10)
+        await eventually(lambda: link.availability.phase is Phase.UP, within=20)
         assert caught_up == [Phase.BACK]
         assert await link.call(("PING",)) == b"PONG"
 
@@ -115,9 +117,9 @@ async def test_a_server_that_starts_again_has_another_run_id(server: RedisServer
         await link.started()
         before = link.run_id
         await server.kill()
-        await eventually(lambda: not link.usable)
+        await eventually(lambda: not link.usable, within=20)
         await server.start()
-        await eventually(lambda: link.availability.phase is Phase.UP)
+        await eventually(lambda: link.availability.phase is Phase.UP, within=20)
         assert link.run_id
         assert link.run_id != before
 
@@ -126,10 +128,10 @@ async def test_a_server_that_takes_no_writes_is_of_no_use(server: RedisServer) -
     async with link_to(server) as link:
         await link.started()
         await server.run(("CONFIG", "SET", "maxmemory", 1))
-        await eventually(lambda: link.availability.phase is Phase.DEGRADED)
+        await eventually(lambda: link.availability.phase is Phase.DEGRADED, within=20)
         assert "refuses to work" in link.availability.why
         await server.run(("CONFIG", "SET", "maxmemory", 0))
-        await eventually(lambda: link.availability.phase is Phase.UP)
+        await eventually(lambda: link.availability.phase is Phase.UP, within=20)
 
 
 async def test_a_start_without_a_server_waits_and_then_goes_on_alone(server: RedisServer) -> None:
@@ -137,10 +139,10 @@ async def test_a_start_without_a_server_waits_and_then_goes_on_alone(server: Red
     async with link_to(server, connect_timeout=0.2) as link:
         began = time.monotonic()
         await link.started()
-        assert 0.2 <= time.monotonic() - began < 2
+        assert 0.2 <= time.monotonic() - began < PATIENCE
         assert link.availability.phase is Phase.DEGRADED
         await server.start()
-        await eventually(lambda: link.availability.phase is Phase.UP)
+        await eventually(lambda: link.availability.phase is Phase.UP, within=20)
 
 
 async def test_a_wrong_password_is_said_without_showing_it() -> None:
@@ -151,5 +153,5 @@ async def test_a_wrong_password_is_said_without_showing_it() -> None:
             async with linked(address, settings) as link:
                 await link.started()
                 assert link.availability.phase is Phase.DEGRADED
+                await eventually(lambda: "not answered" not in link.availability.why, within=20)
                 assert "canary" not in link.availability.why
-                assert link.availability.why != "it has not answered yet"
