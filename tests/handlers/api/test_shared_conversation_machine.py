@@ -24,7 +24,7 @@ from bridge.config.schema import RedisSection
 from bridge.config.values import Secret
 from bridge.shared.availability import Phase as Availability
 from bridge.shared.documents import SharedDocuments
-from bridge.shared.link import LinkSettings
+from bridge.shared.link import Link, LinkSettings
 from bridge.state.documents import StateFolder
 from bridge.state.state import ACCOUNTS, KEYS
 from handlers.request.appkeys import GATE, SHARING
@@ -58,13 +58,13 @@ class ConversingWithTwo(machine.Conversing):  # type: ignore[misc, name-defined]
         self.redis = await self.owned.enter_async_context(redis_server())
         made = [api_key(name=name) for name in ("one", "other")]
         self.keys = [secret for secret, _ in made]
-        link = await self.owned.enter_async_context(
+        self.link = await self.owned.enter_async_context(
             linked(self.redis.address, LinkSettings("operator", "lmab:", TIMEOUT, PATIENCE))
         )
-        await link.started()
+        await self.link.started()
         folder = StateFolder(self.folder.with_name("operator"))
         folder.prepare()
-        self.documents = SharedDocuments(link, folder)
+        self.documents = SharedDocuments(self.link, folder)
         await self.documents.open(KEYS).save(tuple(key for _, key in made))
         await self.documents.open(ACCOUNTS).save(tuple(map(account_of, self.sessions.values())))
         self.stacks = [AsyncExitStack(), AsyncExitStack()]
@@ -126,7 +126,8 @@ class ConversingWithTwo(machine.Conversing):  # type: ignore[misc, name-defined]
         async def crash() -> None:
             await self.redis.kill()
             await self.redis.start()
-            await eventually(lambda: all(map(is_up, self.bridges)), within=PATIENCE)
+            await eventually(lambda: all(map(is_up, map(link_of, self.bridges))), within=PATIENCE)
+            await eventually(lambda: is_up(self.link), within=PATIENCE)
 
         self.run(crash())
 
@@ -139,9 +140,14 @@ def knows(bridge: RunningBridge, session: Session) -> bool:
     return any(account.session.value == session.cookie_value for account in bridge.state.pool)
 
 
-def is_up(bridge: RunningBridge) -> bool:
+def link_of(bridge: RunningBridge) -> Link:
     sharing = bridge.app[SHARING]
-    return sharing is not None and sharing.link.availability.phase is Availability.UP
+    assert sharing is not None
+    return sharing.link
+
+
+def is_up(link: Link) -> bool:
+    return link.availability.phase is Availability.UP
 
 
 TestConversingWithTwo = ConversingWithTwo.TestCase
