@@ -1,6 +1,6 @@
 """An arena and a bridge for whoever asks; how much Hypothesis tries; and whether a test may skip.
 
-`make test` runs a hundred examples a property, `make test-slow` ten thousand. With LMARENA_BRIDGE_NO_SKIP in the
+`make test` runs forty examples a property, `make test-slow` ten thousand. With LMARENA_BRIDGE_NO_SKIP in the
 environment, as in CI, a skip is a failure: there every program that a test needs is expected. Only data that is no part
 of the repository may be missing everywhere.
 """
@@ -25,7 +25,7 @@ from templates import CompiledTemplates
 
 from upstream.arena import Arena
 
-settings.register_profile("default", max_examples=100, deadline=None, derandomize=False, print_blob=True)
+settings.register_profile("default", max_examples=40, deadline=None, derandomize=False, print_blob=True)
 settings.register_profile("slow", settings.get_profile("default"), max_examples=10_000)
 settings.load_profile("default")
 

@@ -6,5 +6,6 @@ from hypothesis import settings
 
 
 def a_share(of: int) -> settings:
-    """Settings with one in `of` of the profile's examples, but at least a hundred."""
-    return settings(max_examples=max(100, settings().max_examples // of))
+    """Settings with one in `of` of the profile's examples, but at least as many as the quick run tries."""
+    quick = settings.get_profile("default").max_examples
+    return settings(max_examples=max(quick, settings().max_examples // of))
