@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from operator import attrgetter
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from upstream.protocol.events import Image
@@ -59,19 +61,19 @@ class Message(NamedTuple):
 #: What stands behind the role and the text of a plain message.
 _PLAIN: Final = Message("user", "")[2:]
 
+#: Read from each message of a long history, several times: `map` takes a third of a comprehension's time.
+_TEXT: Final[Callable[[Message], str]] = attrgetter("text")
+_CALLS: Final[Callable[[Message], tuple[ToolCall, ...]]] = attrgetter("tool_calls")
+_FILES: Final[Callable[[Message], tuple[File, ...]]] = attrgetter("files")
+
 
 def join_answers(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     """Write each answer as one message: its calls may have come as messages of their own, behind that with its text.
 
     An empty message of the assistant beside another is none: agents keep it of a stream that broke off at once.
     """
-    for message in messages:  # of a long history; `any` with a generator takes twice the time
-        if message.tool_calls or not message.text:
-            return _joined(messages)
-    return messages
-
-
-def _joined(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    if all(map(_TEXT, messages)) and not any(map(_CALLS, messages)):
+        return messages
     joined: list[Message] = []
     for message in messages:
         before = joined[-1] if joined else None
@@ -105,12 +107,17 @@ def start_of_turn(messages: Sequence[Message]) -> int:
 
 def files_of(messages: Iterable[Message]) -> tuple[File, ...]:
     """All pictures and documents of the messages, in order."""
-    return tuple([file for message in messages if message.files for file in message.files])
+    return tuple(chain.from_iterable(map(_FILES, messages)))
+
+
+def calls_of(messages: Iterable[Message]) -> tuple[ToolCall, ...]:
+    """All calls of the messages, in order."""
+    return tuple(chain.from_iterable(map(_CALLS, messages)))
 
 
 def bytes_of(messages: Sequence[Message]) -> int:
     """What their texts and files take of memory, in bytes, roughly: a character counts as one."""
-    return sum([len(message.text) for message in messages]) + sum([len(file.data) for file in files_of(messages)])
+    return sum(map(len, map(_TEXT, messages))) + sum([len(file.data) for file in files_of(messages)])
 
 
 def markdown(images: Iterable[Image]) -> str:

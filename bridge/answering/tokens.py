@@ -12,7 +12,7 @@ import string
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias
 
-from bridge.answering.messages import Message
+from bridge.answering.messages import Message, calls_of
 
 #: What says who wrote a message, where there are several (`bridge.answering.transcript`).
 _HEADING_TOKENS: Final = 4
@@ -80,7 +80,7 @@ async def prompt_tokens(messages: Sequence[Message], in_thread: InThread = async
     `in_thread` is used if there are many characters.
     """
     texts = [message.text for message in messages]
-    texts += [part for message in messages for call in message.tool_calls for part in (call.name, call.arguments)]
+    texts += [part for call in calls_of(messages) for part in (call.name, call.arguments)]
     headings = _HEADING_TOKENS * len(messages) if len(messages) > 1 else 0
     text = "".join(texts)
     if len(text) <= PIECE_CHARS:
