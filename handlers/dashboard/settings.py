@@ -27,14 +27,25 @@ from handlers.workers.link import LINK, ParentSilent
 #: The filters of the table, and their labels.
 TRAITS: Final = {"changed": "not the default", "restart": "needs a restart", "secret": "secret"}
 
+MAX_SEARCH_CHARS: Final = 200
+
 _PASTED: Final = Origin(Source.DASHBOARD, "Accounts")
 
 
 class Row(NamedTuple):
-    """A setting; `waiting` is the value that bridge.toml has now and that needs a restart, '' for none."""
+    """A setting; `waiting` is the value that bridge.toml has now and that needs a restart, '' for none.
+
+    `found` is whether it is one of those that are looked for.
+    """
 
     setting: ShownSetting
     waiting: str
+    found: bool = True
+
+    @property
+    def searched(self) -> str:
+        """What a search looks at."""
+        return f"{self.setting.name} {self.setting.description}"
 
     @property
     def traits(self) -> Sequence[str]:
@@ -100,8 +111,11 @@ async def _page(
     app = request.app
     reloading = app[RELOADING]
     config = app[SETTINGS].config
+    q, wanted = request.query.get("q", "")[:MAX_SEARCH_CHARS], request.query.getall("is", [])
     context: Mapping[str, Any] = {
-        "rows": rows_of(app),
+        "rows": [row._replace(found=_fits(row, q, wanted)) for row in rows_of(app)],
+        "q": q,
+        "wanted": wanted,
         "traits": TRAITS,
         "source": config.source,
         "asked": asked,
@@ -134,6 +148,12 @@ def rows_of(app: web.Application) -> list[Row]:
         else row
         for row in rows
     ]
+
+
+def _fits(row: Row, q: str, wanted: Sequence[str]) -> bool:
+    """Whether a row contains every word, and has every trait."""
+    text = row.searched.lower()
+    return all(word in text for word in q.lower().split()) and set(wanted) <= set(row.traits)
 
 
 def _without_secrets(reread: Reread | None) -> Reread | None:

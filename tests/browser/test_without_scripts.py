@@ -71,6 +71,10 @@ async def test_keys_and_accounts(browser: Browser, bridge: RunningBridge, arena:
         await page.get_by_role("button", name="Switch back now").click()
         await page.get_by_role("button", name="Read again").click()
         await expect(page.get_by_text("nothing has changed")).to_be_visible()
+        await page.get_by_label("Search").fill("REDIS prefix")
+        await page.get_by_label("needs a restart").check()
+        await page.get_by_role("button", name="Find").click()
+        await expect(page.locator("#list tr:visible")).to_have_count(1)
 
         for name in ("overview", "models", "activity"):
             await page.goto(PAGES[name])

@@ -142,12 +142,12 @@ for (const form of document.querySelectorAll("form[data-filter]")) {
   };
   form.addEventListener("input", () => {
     filter();
-    const query = asked(form.elements.sort.value);
+    const query = asked(form.elements.sort?.value);
     history.replaceState(null, "", query ? `?${query}` : location.pathname);
     for (const field of document.querySelectorAll("input[name=at]")) field.value = query;
     for (const link of document.querySelectorAll("a[data-sort]")) link.search = asked(link.dataset.sort);
   });
-  form.elements.sort.addEventListener("change", async () => {
+  form.elements.sort?.addEventListener("change", async () => {
     try {
       const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
       list().closest("table").replaceWith(page.getElementById(form.dataset.filter).closest("table"));
