@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bridge.accounts.standing import Failing, judge
+from bridge.accounts.standing import Condition, Failing, judge
 from bridge.diagnosis import ADVICE, CLOCK, sentence
 from bridge.log import event
 from upstream.accounts import AccountPool
@@ -69,10 +69,12 @@ def examine(
     clock, `skew` the seconds that the site's clock is ahead of it, 0 where that is tolerable. `state` says why the
     shared state cannot be used, '' where it can, or is in files.
     """
+    usable = bool(pool.usable("chat"))
     troubles = [
         Trouble(f"account {number}", finding.reason, finding.what, account.label, finding.to_do)
         for number, account in enumerate(pool, 1)
         for finding in judge(account, now, now + skew, failing(account.user_id)).findings
+        if finding.condition is not Condition.PAUSED or not usable  # which its owner wants, while others answer
     ]
     if not len(pool):
         to_do = ADVICE[Reason.NO_ACCOUNT].now
@@ -88,7 +90,7 @@ def examine(
         troubles.append(Trouble("state", Reason.STATE, state, to_do=ADVICE[Reason.STATE].now))
     if skew:
         troubles.append(Trouble("clock", Reason.REJECTED, clock_difference(skew), to_do=CLOCK.now))
-    return Health(catalog is not None and bool(pool.usable("chat")) and wall is None, tuple(troubles))
+    return Health(catalog is not None and usable and wall is None, tuple(troubles))
 
 
 class TroubleLog:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 from upstream.credentials import Credentials
 from upstream.protocol import cookies
@@ -31,12 +31,29 @@ EVERYTHING: Final = "everything"
 BARS: Final = (Reason.GUEST, Reason.TERMS)
 
 
+class Rested(NamedTuple):
+    """The last rest: from which modality, or EVERYTHING, from which unix time on, and for how many seconds."""
+
+    kind: str
+    at: float
+    seconds: float
+
+
+class LimitSeen(NamedTuple):
+    """What the site said of a limit, and when (unix time): the headers `ratelimit` and `ratelimit-policy`."""
+
+    ratelimit: str
+    policy: str
+    at: float
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """One LMArena account.
 
     `resting` maps a modality, or EVERYTHING, to the unix time until which the account is not used for it. `bar` is one
-    of BARS if the site does not let the account chat at all although its cookie is valid.
+    of BARS if the site does not let the account chat at all although its cookie is valid. A `paused` account takes no
+    new requests, since its owner wants that; its login is renewed all the same.
     """
 
     label: str
@@ -44,6 +61,8 @@ class Account:
     expired: bool = False
     resting: Mapping[str, float] = field(default_factory=dict)
     bar: Reason | None = None
+    paused: bool = False
+    rested: Rested | None = field(default=None, compare=False)  # it comes with `resting`, which is compared
 
     @property
     def user_id(self) -> str:
@@ -57,21 +76,25 @@ class Account:
     @property
     def able(self) -> bool:
         """Whether the account can chat, apart from a rest."""
-        return not self.expired and self.bar is None
+        return not self.expired and self.bar is None and not self.paused
 
     def to_json(self) -> dict[str, object]:
         """Plain values for the state file, including the cookie, which is stored nowhere else."""
+        later: dict[str, object] = {"paused": True} if self.paused else {}
+        if self.rested is not None:
+            later["rested"] = list(self.rested)
         return {
             "label": self.label,
             "cookie": self.session.value,
             "expired": self.expired,
             "resting": dict(self.resting),
             "bar": self.bar,
+            **later,
         }
 
     @classmethod
     def from_json(cls, value: object) -> Account:
-        """Read what `to_json` wrote; `bar` may be missing. Raises ValueError with the reason."""
+        """Read what `to_json` wrote; `bar` and later fields may be missing. Raises ValueError with the reason."""
         match value:
             case {
                 "label": str(label),
@@ -85,7 +108,9 @@ class Account:
                 except CookieError as error:
                     raise ValueError(f"the cookie of {label!r}: {error}") from error
                 bar = next((each for each in BARS if each == rest.get("bar")), None)
-                return cls(label, session, expired, {str(kind): float(until) for kind, until in resting.items()}, bar)
+                ends = {str(kind): float(until) for kind, until in resting.items()}
+                paused, rested = rest.get("paused") is True, _rested(rest.get("rested"))
+                return cls(label, session, expired, ends, bar, paused, rested)
         raise ValueError("an account needs label, cookie, expired and resting")
 
 
@@ -109,6 +134,7 @@ class AccountPool:
         self._replaced: dict[bytes, None] = {}  # digests, the oldest first
         self._accounts: dict[str, Account] = {}
         self._held: dict[str, int] = {}
+        self._limits: dict[str, dict[str, LimitSeen]] = {}
         self._turn = 0
 
     def __iter__(self) -> Iterator[Account]:
@@ -189,6 +215,8 @@ class AccountPool:
             return AllResting(
                 "All accounts are paused until LMArena's rate limit is over.", retry_after=wait, status=None
             )
+        if any(replace(a, paused=False).able for a in self._accounts.values()):
+            return NoAccount("Every account that could answer is paused in the bridge.")
         bars = {a.bar for a in self._accounts.values() if not a.expired}
         if Reason.TERMS in bars:
             return NoAccount("The account has not accepted LMArena's terms of use.", reason=Reason.TERMS)
@@ -234,7 +262,17 @@ class AccountPool:
         now, current = self._now(), self._accounts.get(account.user_id)
         if current is not None and seconds > 0:
             until = max(now + seconds, current.resting.get(modality, 0.0))
-            self._put(replace(current, resting={**current.resting, modality: until}))
+            rested = Rested(modality, now, seconds)
+            self._put(replace(current, resting={**current.resting, modality: until}, rested=rested))
+
+    def saw_limit(self, user_id: str, kind: str, said: tuple[str, str] | None) -> None:
+        """Note what an answer said of the account's limit for a kind of call: a modality, or `login`."""
+        if said is not None:
+            self._limits.setdefault(user_id, {})[kind] = LimitSeen(*said, self._clock())
+
+    def limits(self, user_id: str) -> Mapping[str, LimitSeen]:
+        """What the site last said of the account's limits in this run, by the kind of call."""
+        return self._limits.get(user_id, {})
 
     def credentials(self, account: Account, on_rotated: Callable[[], None] = lambda: None) -> Credentials:
         """Credentials with the account's current cookie; each cookie that their calls return becomes the account's.
@@ -265,6 +303,13 @@ class AccountPool:
     def _put(self, account: Account) -> None:
         self._accounts[account.user_id] = account
         self._on_change()
+
+
+def _rested(value: object) -> Rested | None:
+    match value:
+        case [str(kind), (int() | float()) as at, (int() | float()) as seconds]:
+            return Rested(kind, float(at), float(seconds))
+    return None
 
 
 def _rested_by(account: Account, latest: float) -> Account:

@@ -311,7 +311,7 @@ class ArenaClient:
         """
         origin, target = self.origin, path
         before = credentials.session if credentials is not None else ""
-        on_head = None if credentials is None else partial(_take_rotation, credentials)
+        on_head = None if credentials is None else partial(_take_head, credentials)
         try:
             for _ in range(MAX_REDIRECTS + 1):
                 sent = {**headers, **self._headers(origin, credentials, evaluation_id)}
@@ -424,8 +424,10 @@ async def _refusal(response: Response, now: float) -> UpstreamError:
     return read_refusal(response.status, response.headers, refusal, now)
 
 
-def _take_rotation(credentials: Credentials, headers: CIMultiDict[str]) -> None:
-    """Accept the cookie of a response as soon as it arrives: the previous one is no longer valid."""
+def _take_head(credentials: Credentials, headers: CIMultiDict[str]) -> None:
+    """Accept the cookie of a response as soon as it arrives: the previous one is no longer valid. Note the limit."""
+    if (limit := headers.get("ratelimit")) is not None:
+        credentials.limit = limit, headers.get("ratelimit-policy", "")
     rotated = cookies.rotated(headers.getall("Set-Cookie", ()), credentials.session)
     if rotated is not None and len(rotated) <= MAX_SESSION_CHARS:
         credentials.rotate(rotated)

@@ -15,6 +15,8 @@ class Credentials:
 
     session: str = field(repr=False)
     on_rotated: Callable[[str], None] = field(repr=False)
+    #: What the last answer that named one said of the account's limit: `ratelimit` and `ratelimit-policy`.
+    limit: tuple[str, str] | None = None
 
     def rotate(self, session: str) -> None:
         """Switch to the cookie with which the site has replaced the current one."""

@@ -67,6 +67,28 @@ def without(found: Accounts, label: str) -> Accounts:
     return kept
 
 
+def renamed(found: Accounts, name: str, label: str) -> Accounts:
+    """`found` with another label for the account with this label or user id. Raises ValueError."""
+    check_label(label)
+    account = named(found, name)
+    if any(each.label == label for each in found if each is not account):
+        raise ValueError(f"another account is labelled {label!r}: choose another label")
+    return tuple(replace(each, label=label) if each is account else each for each in found)
+
+
+def paused(found: Accounts, name: str, *, wanted: bool) -> Accounts:
+    """`found` with the account with this label or user id paused, or not any more. Raises ValueError."""
+    account = named(found, name)
+    return tuple(replace(each, paused=wanted) if each is account else each for each in found)
+
+
+def named(found: Accounts, name: str) -> Account:
+    """The account with this user id or label. Raises ValueError if there is none."""
+    for account in (*(each for each in found if each.user_id == name), *(each for each in found if each.label == name)):
+        return account
+    raise ValueError(f"no account labelled {name!r}")
+
+
 def by_user(found: Accounts, user_id: str) -> Account:
     """The account of a user who must be among `found`."""
     return next(each for each in found if each.user_id == user_id)

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from bridge.accounts.standing import Failing
 from bridge.config.schema import Config
@@ -27,13 +28,15 @@ from bridge.tasks import TaskOwner, set_within
 from upstream.accounts import Account, AccountPool
 from upstream.client import ArenaClient, Me
 from upstream.credentials import Credentials
-from upstream.protocol.errors import ProtocolViolated, Reason, SessionExpired, UpstreamError
+from upstream.protocol.errors import ProtocolViolated, Reason, SessionExpired, TimedOut, UpstreamError
 from upstream.protocol.renewal import RenewalState, may_renew, must_renew, renewed
 
 T = TypeVar("T")
 
 #: How long one call may take, in seconds: cancelling it would lose the tokens that a slow answer brings.
 CALL_SECONDS: Final = 120.0
+#: The kind of call, among an account's limits, that asks who is logged in.
+LOGIN: Final = "login"
 #: How many accounts are renewed concurrently.
 CONCURRENT_CALLS: Final = 8
 #: The longest sleep between two checks of what is due, in seconds: the wall clock may be set meanwhile.
@@ -75,6 +78,13 @@ class RenewalTurn:
     may_call: bool
     is_checked: bool = False
     check: str = ""
+
+
+class Tested(NamedTuple):
+    """The outcome of asking the site about an account: how many seconds that took, and why it failed, if it did."""
+
+    seconds: float
+    error: UpstreamError | None = None
 
 
 class RenewalTurns(Protocol):
@@ -250,6 +260,30 @@ class Renewals:
             if not begun:
                 task.cancel()
         return task.result() if task.done() and not task.cancelled() else None
+
+    async def test(self, account: Account) -> Tested:
+        """Ask the site who is logged in, and note what that shows; also where the account is paused or expired."""
+        found: Tested | None = None
+
+        async def get(credentials: Credentials) -> None:
+            nonlocal found
+            began = time.monotonic()
+            try:
+                me = await _who_is_logged_in(self._client, credentials, CALL_SECONDS)
+                if (current := self._pool.get(account.user_id)) is not None:
+                    _note(me, self._pool, current)
+                found = Tested(time.monotonic() - began)
+            except UpstreamError as error:
+                if isinstance(error, SessionExpired):
+                    self._pool.expire(account)
+                found = Tested(time.monotonic() - began, error)
+                raise
+            finally:
+                self._pool.saw_limit(account.user_id, LOGIN, credentials.limit)
+
+        await self.read(account, get)
+        self._wake.set()
+        return found or Tested(self._config().upstream.connect_timeout, TimedOut("LMArena has not answered in time."))
 
     async def _read(self, login: _Login, account: Account, get: Callable[[Credentials], Awaitable[T]]) -> T | None:
         """Make a GET, in turn if it may renew the login."""

@@ -31,6 +31,7 @@ class Condition(StrEnum):
     ENDED = "ended"  # its login cannot be renewed and is past its end; only the site can confirm that
     RESTING = "resting"
     ENDING = "ending"  # its login cannot be renewed, and ends within a day
+    PAUSED = "paused"  # its owner has paused it
     USABLE = "usable"
 
 
@@ -130,6 +131,7 @@ def _findings(
         what = "the site no longer accepts its login" if left > 0 else login(session, site_now, when)
         yield Finding(Condition.EXPIRED, Reason.EXPIRED, what, log_in_again, blocks=True)
         yield from _rests(account, now)
+        yield from _pause(account)
         return
     if account.bar is not None:
         why, to_do, _ = ADVICE[account.bar]
@@ -142,6 +144,19 @@ def _findings(
     if 0 < left < EXPIRY_WARNING_SECONDS:
         what = login(session, site_now, when)
         yield Finding(Condition.ENDING, Reason.EXPIRED, what, f"before then, {log_in_again}")
+    yield from _pause(account)
+
+
+def _pause(account: Account) -> Iterator[Finding]:
+    if account.paused:
+        what = "paused by its owner: it takes no requests, and its login is renewed all the same"
+        yield Finding(
+            Condition.PAUSED,
+            Reason.NO_ACCOUNT,
+            what,
+            "resume it on the Accounts page, or with `lmarena-bridge accounts resume`",
+            blocks=True,
+        )
 
 
 def _failing(failing: Failing, now: float) -> str:

@@ -284,8 +284,22 @@ class Attempts:
     async def _open(
         self, chat: Chat, account: Account, prompt: str, attachments: Sequence[Attachment]
     ) -> tuple[Call, ArenaAnswer]:
-        """Send the call for the request's place in its conversation."""
-        credentials, timeout = self._credentials(account), self._first_byte_timeout(chat.model)
+        """Send the call for the request's place in its conversation; note what the answer says of the limit."""
+        credentials = self._credentials(account)
+        try:
+            return await self._send(chat, account, credentials, prompt, attachments)
+        finally:
+            self._pool.saw_limit(account.user_id, chat.model.modality, credentials.limit)
+
+    async def _send(
+        self,
+        chat: Chat,
+        account: Account,
+        credentials: Credentials,
+        prompt: str,
+        attachments: Sequence[Attachment],
+    ) -> tuple[Call, ArenaAnswer]:
+        timeout = self._first_byte_timeout(chat.model)
         evaluation = chat.turn.evaluation
         if evaluation is not None:
             if chat.turn.kind == "regenerate":

@@ -20,9 +20,10 @@ from bridge.shared.link import Link
 from bridge.shared.script import Script, Word
 from bridge.state.documents import StateError, StateFolder, StateUnavailable
 from bridge.state.forms import DocumentForm
-from bridge.statistics.counts import LAST_ANSWERS
+from bridge.statistics.account_use import ANSWER_HOURS, LAST_ANSWERS
 from bridge.statistics.file import FLUSH_SECONDS
 from bridge.statistics.leaves import SEPARATOR, Change, changes, leaves, tree
+from bridge.statistics.spans import HOUR
 from bridge.statistics.stats import HORIZONS, Stats
 
 #: How long a reading of the statistics is shown, in seconds.
@@ -250,6 +251,12 @@ def _by_name(pairs: list[bytes]) -> dict[str, str]:
     return dict(zip(texts[::2], texts[1::2], strict=True))
 
 
+def _is_past_hour(path: str, now: float) -> bool:
+    """Whether the path of an account's leaf is that of an hour that is not shown any more."""
+    names = path.split(SEPARATOR)
+    return names[1:2] == ["hours"] and names[-1].isdecimal() and int(names[-1]) < now - (ANSWER_HOURS + 1) * HOUR
+
+
 def _past(history: History, now: float) -> list[str]:
     """The paths of periods that no page shows any more."""
     gone = []
@@ -257,5 +264,7 @@ def _past(history: History, now: float) -> list[str]:
         name, _, rest = path.partition(SEPARATOR)
         start = rest.partition(SEPARATOR)[0]
         if name in HORIZONS and start.isdecimal() and int(start) < now - HORIZONS[name]:
+            gone.append(path)
+        if name == "accounts" and _is_past_hour(rest, now):
             gone.append(path)
     return gone

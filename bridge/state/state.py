@@ -275,9 +275,10 @@ def _merged(
     if before is None or ours is None:
         return theirs
     resting = ours.resting if theirs.resting == before.resting else theirs.resting
+    paused = ours.paused if theirs.paused == before.paused else theirs.paused
     if theirs.session.value != before.session.value:
         if digest(theirs.session.value) in replaced:
-            return ours
+            return replace(ours, paused=paused)
         return replace(theirs, resting=resting) if several else theirs
     rotated = ours.session.value != before.session.value
     return Account(
@@ -286,6 +287,8 @@ def _merged(
         ours.expired if rotated or theirs.expired == before.expired else theirs.expired,
         resting,
         ours.bar if theirs.bar is before.bar else theirs.bar,
+        paused,
+        ours.rested if theirs.rested == before.rested else theirs.rested,
     )
 
 

@@ -8,7 +8,7 @@ in microseconds and its counts without trailing zeros, and endings are counts by
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,8 +27,6 @@ DURATION_BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0,
 NAMES: Final = 500
 NAME_CHARS: Final = 100
 OTHERS: Final = "(others)"
-#: How many of an account's last answers are kept.
-LAST_ANSWERS: Final = 5
 
 #: Marks the word of a request that a rule of the bridge's own refused.
 HERE: Final = "@here"
@@ -140,26 +138,6 @@ class UsageCounts:
         if len(tools) not in (0, 4, len(ToolUse._fields)):  # an older version did not count what was dropped
             raise ValueError(f"{len(tools)} numbers about tools")
         return cls(requests, errors, prompt_tokens, completion_tokens, last, ToolUse(*tools))
-
-
-@dataclass(slots=True)
-class AccountUse:
-    """Counts of the attempts with one account by outcome, and the last ones as (unix time, reason)."""
-
-    reasons: Counter[str] = field(default_factory=Counter)
-    last: deque[tuple[int, Reason]] = field(default_factory=partial(deque, maxlen=LAST_ANSWERS))
-
-    def to_json(self) -> object:
-        """Plain values."""
-        return {"reasons": dict(self.reasons), "last": [f"{at} {reason}" for at, reason in self.last]}
-
-    @classmethod
-    def from_json(cls, value: Any) -> Self:
-        """Read what `to_json` wrote. Raises what `Stats.from_json` does."""
-        use = cls(Counter(whole_numbers(value["reasons"])))
-        for at, reason in map(str.split, value["last"]):
-            use.last.append((int(at), Reason(reason)))
-        return use
 
 
 @dataclass(slots=True)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final, Self
 
+from bridge.statistics.account_use import AccountUse
 from bridge.statistics.counts import (
-    AccountUse,
     Bucket,
     Counts,
     Outcome,
@@ -113,9 +113,7 @@ class Stats:
     def record_attempt(self, account: str, reason: Reason) -> None:
         """Count one attempt with the account that has this label."""
         self.revision += 1
-        use = row_of(self.accounts, account, AccountUse)
-        use.reasons[reason.value] += 1
-        use.last.append((int(self._clock()), reason))
+        row_of(self.accounts, account, AccountUse).count(int(self._clock()), reason)
 
     def record_upload(self, ok: bool) -> None:
         """Count one upload of a picture or document, or its failure."""

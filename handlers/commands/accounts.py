@@ -18,14 +18,19 @@ from bridge.accounts.enrolment import (
     by_user,
     check_label,
     enrolled,
+    named,
     owner_of,
+    paused,
+    renamed,
     shortcomings,
     without,
 )
 from bridge.accounts.standing import Condition, holds, judge, login
 from bridge.config.schema import Config
+from bridge.diagnosis import ADD_ACCOUNT
 from bridge.state.admin import ADMIN, Admin, Clearance
 from bridge.state.state import ACCOUNTS
+from handlers.commands.account_test import test_account
 from handlers.commands.completion import complete_account
 from handlers.commands.config_option import config_option, read_config
 from handlers.commands.confirming import confirm, unknown, yes_option
@@ -133,8 +138,11 @@ def list_accounts(as_json: bool) -> None:
         ("label", "user", "login", "state"),
         ((each.label, owner_of(each), holds(each.session, now, when), _state(each, now)) for each in found),
     )
-    if not all(each.able for each in found):
+    if not all(replace(each, paused=False).able for each in found):
         click.echo("lmarena-bridge check says what to do.", err=True)
+
+
+accounts.add_command(test_account)
 
 
 @accounts.command("remove")
@@ -152,6 +160,53 @@ def remove_account(label: str, yes: bool) -> None:
     confirm(f"Remove the account {label!r}? Its login is forgotten.", yes=yes)
     update(config, ACCOUNTS, partial(without, label=label))
     click.echo(f"The account {label!r} was removed.")
+
+
+@accounts.command("rename")
+@config_option
+@click.argument("label", shell_complete=complete_account)
+@click.argument("new_label")
+def rename_account(label: str, new_label: str) -> None:
+    """Give the account labelled LABEL, or with that user id, the label NEW_LABEL.
+
+    Answers that were counted so far stay under the former label.
+    """
+    config = read_config()
+    _known(config, label)
+    update(config, ACCOUNTS, partial(renamed, name=label, label=new_label))
+    click.echo(f"The account {label!r} is labelled {new_label!r} now.")
+
+
+@accounts.command("pause")
+@config_option
+@click.argument("label", shell_complete=complete_account)
+def pause_account(label: str) -> None:
+    """Give the account labelled LABEL no new requests; its login is renewed all the same."""
+    _pause(label, wanted=True)
+
+
+@accounts.command("resume")
+@config_option
+@click.argument("label", shell_complete=complete_account)
+def resume_account(label: str) -> None:
+    """Give the paused account labelled LABEL requests again."""
+    _pause(label, wanted=False)
+
+
+def _pause(label: str, *, wanted: bool) -> None:
+    config = read_config()
+    _known(config, label)
+    update(config, ACCOUNTS, partial(paused, name=label, wanted=wanted))
+    click.echo(f"The account {label!r} {'is paused' if wanted else 'takes requests again'}.")
+
+
+def _known(config: Config, label: str) -> Account:
+    """The account with this label or user id. Raises ClickException, with similar labels."""
+    found = load(config, ACCOUNTS)
+    try:
+        return named(found, label)
+    except ValueError as error:
+        raise unknown(str(error), label, [each.label for each in found], ADD_ACCOUNT) from error
 
 
 def _state(account: Account, now: float) -> str:
@@ -173,6 +228,8 @@ def _row(account: Account, now: float) -> dict[str, object]:
         "token_expires_at": account.session.expires_at,
         "renewable": account.session.renewable,
         "resting_until": dict(account.resting),
+        "paused": account.paused,
+        "last_rest": None if account.rested is None else account.rested._asdict(),
     }
 
 

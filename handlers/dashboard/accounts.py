@@ -1,11 +1,10 @@
-"""The Accounts page: add accounts by pasting, see their owners and status, renew them in place, remove them."""
+"""The Accounts page: add accounts by pasting, see how they are, test, rename, pause, renew in place, remove them."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
 from functools import partial
-from typing import Final, NamedTuple
 
 from aiohttp import web
 
@@ -17,35 +16,21 @@ from bridge.accounts.enrolment import (
     check_label,
     enrolled,
     owner_of,
+    paused,
+    renamed,
     shortcomings,
     without,
 )
-from bridge.accounts.standing import DOUBTED, SAME_FLAG, Standing, judge
+from bridge.accounts.standing import DOUBTED, SAME_FLAG, judge
 from bridge.state.admin import Clearance
-from bridge.statistics.counts import AccountUse
+from handlers.dashboard.account_card import BAR_DAYS, HOUR_WIDTH, STRIP_HEIGHT, attempts_of, card_of, limits_of
 from handlers.dashboard.guard import read_form, see_other
 from handlers.dashboard.pages import render, template
+from handlers.dashboard.wording import duration
 from handlers.request.appkeys import CLIENT, MODELS, RENEWALS, SETTINGS, STATE, STATS
 from handlers.request.clearance import use_clearance
-from upstream.accounts import Account
 from upstream.protocol.cookies import CookieError
 from upstream.protocol.pastes import Pasted, read_pasted
-
-#: The latest unix time that `datetime` accepts in every time zone.
-_LAST_SECOND: Final = 253_402_214_400.0
-
-
-class AccountCard(NamedTuple):
-    """One account as the page shows it. Times are unix times; `rests` are pairs of modality and end."""
-
-    label: str
-    owner: str
-    user_id: str
-    expires_at: float
-    renewable: bool
-    standing: Standing
-    rests: tuple[tuple[str, float], ...]
-    use: AccountUse | None
 
 
 async def accounts(request: web.Request, login: Login) -> web.StreamResponse:
@@ -82,6 +67,46 @@ async def remove(request: web.Request, login: Login) -> web.StreamResponse:
     return see_other("/dashboard/accounts")
 
 
+async def test(request: web.Request, login: Login) -> web.StreamResponse:
+    """POST /dashboard/accounts/test: ask the site about an account now, and say what it answers."""
+    app, user_id = request.app, (await read_form(request)).get("user", "")
+    account = app[STATE].pool.get(user_id)
+    if account is None:
+        return await _page(request, login, error="That account has been removed.", status=404)
+    tested = await app[RENEWALS].test(account)
+    if tested.error is not None:
+        why = f"“{account.label}”, after {duration(tested.seconds)}: {tested.error.message}"
+        return await _page(request, login, error=why)
+    pool = app[STATE].pool
+    worst = judge(pool.get(user_id) or account, time.time(), app[CLIENT].clock()).worst
+    state = "the site accepts its login" if worst is None else worst.what.replace("`", "")
+    messages = [f"“{account.label}”, after {duration(tested.seconds)}: {state}."]
+    messages += [f"Limit of {each}." for each in limits_of(pool.limits(user_id))]
+    return await _page(request, login, messages=messages)
+
+
+async def pause(request: web.Request, _: Login) -> web.StreamResponse:
+    """POST /dashboard/accounts/pause: give an account no new requests, or give it some again."""
+    form = await read_form(request)
+    wanted = form.get("paused") == "yes"
+    try:
+        await request.app[STATE].update_accounts(partial(paused, name=form.get("user", ""), wanted=wanted))
+    except ValueError as error:
+        raise web.HTTPNotFound from error
+    return see_other("/dashboard/accounts")
+
+
+async def rename(request: web.Request, login: Login) -> web.StreamResponse:
+    """POST /dashboard/accounts/rename."""
+    form = await read_form(request)
+    label = form.get("label", "").strip()
+    try:
+        await request.app[STATE].update_accounts(partial(renamed, name=form.get("user", ""), label=label))
+    except ValueError as error:
+        return await _page(request, login, error=f"This cannot be the account's label: {error}", status=400)
+    return see_other("/dashboard/accounts")
+
+
 async def _save(request: web.Request, label: str | None, pasted: Pasted) -> list[str]:
     """Save what was pasted; return messages about it. Raises ValueError."""
     app, messages, now = request.app, [], time.time()
@@ -113,11 +138,29 @@ async def _page(
     messages: list[str] | None = None,
     status: int = 200,
 ) -> web.Response:
-    app = request.app
+    app, now = request.app, time.time()
     stats = await app[STATS].read()
+    pool, site_now = app[STATE].pool, app[CLIENT].clock()
+    everyone = sum(attempts_of(use, now) for use in stats.accounts.values())
+    cards = [
+        card_of(
+            account,
+            stats.accounts.get(account.label),
+            everyone,
+            pool.limits(account.user_id),
+            now=now,
+            site_now=site_now,
+            failing=app[RENEWALS].failing(account.user_id),
+        )
+        for account in pool
+    ]
     context = {
-        "accounts": [_card(app, account, stats.accounts.get(account.label)) for account in app[STATE].pool],
-        "site_now": app[CLIENT].clock(),
+        "accounts": cards,
+        "site_now": site_now,
+        "site": app[CLIENT].origin,
+        "bar_days": BAR_DAYS,
+        "hour_width": HOUR_WIDTH,
+        "strip_height": STRIP_HEIGHT,
         "doubted": DOUBTED,
         "same_flag": SAME_FLAG,
         "error": error,
@@ -127,17 +170,3 @@ async def _page(
         "messages": messages or [],
     }
     return await render(request, template(request, "accounts"), login, context, status=status)
-
-
-def _card(app: web.Application, account: Account, use: AccountUse | None) -> AccountCard:
-    session, site_now, now = account.session, app[CLIENT].clock(), time.time()
-    return AccountCard(
-        account.label,
-        owner_of(account),
-        account.user_id,
-        min(max(session.expires_at, 0.0), _LAST_SECOND),
-        session.renewable,
-        judge(account, now, site_now, app[RENEWALS].failing(account.user_id)),
-        tuple((kind, until) for kind, until in account.resting.items() if until > now),
-        use,
-    )

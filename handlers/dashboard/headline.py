@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 
+from bridge.accounts.standing import Condition, judge
 from bridge.health import Health
 from bridge.state.documents import StateError
 from bridge.statistics.counts import HERE, Bucket, Counts
@@ -18,7 +19,7 @@ from bridge.statistics.stats import Stats
 from handlers.dashboard.instances import INSTANCES, Others
 from handlers.dashboard.wording import number, percent
 from handlers.monitoring.health import health_of
-from handlers.request.appkeys import STATE, STATS
+from handlers.request.appkeys import CLIENT, STATE, STATS
 from upstream.protocol.errors import Reason
 
 #: The minutes over which failures are judged.
@@ -141,3 +142,14 @@ async def alert_of(app: web.Application) -> str:
     except StateError:  # the Overview says why
         return "Problems"
     return situation_of(app, stats, await app[INSTANCES].ask()).headline.alert
+
+
+def ending_soon(app: web.Application, now: float) -> Sequence[tuple[str, float]]:
+    """The accounts whose login ends for good within a day: label, and when that is (unix time)."""
+    site_now = app[CLIENT].clock()
+    judged = ((account, judge(account, now, site_now)) for account in app[STATE].pool)
+    return [
+        (account.label, account.session.expires_at)
+        for account, standing in judged
+        if any(finding.condition is Condition.ENDING for finding in standing.findings)
+    ]

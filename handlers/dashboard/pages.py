@@ -17,7 +17,7 @@ from bridge.access.logins import Login
 from bridge.errors import ApiError, error_headers
 from handlers import dashboard
 from handlers.dashboard.assets import ASSETS, WEB, read_assets
-from handlers.dashboard.headline import alert_of
+from handlers.dashboard.headline import alert_of, ending_soon
 from handlers.dashboard.wording import FILTERS, zone_name
 from upstream.protocol.printable import readable
 
@@ -133,9 +133,10 @@ async def render(
 
     It yields to the event loop in between: rendering hundreds of models at once would delay all streams.
     """
-    shown: dict[str, Any] = {"path": request.path, "csrf": "", "now": time.time(), "alert": ""}
+    shown: dict[str, Any] = {"path": request.path, "csrf": "", "now": time.time(), "alert": "", "ending": ()}
     if login is not None:
         shown |= {"csrf": login.csrf, "alert": await alert_of(request.app), "zone": zone_name(shown["now"])}
+        shown["ending"] = ending_soon(request.app, shown["now"])
     shown |= context or {}
     pieces = aiohttp_jinja2.get_env(request.app).get_template(name).stream(shown)
     pieces.enable_buffering(_PIECE)

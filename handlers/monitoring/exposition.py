@@ -30,7 +30,14 @@ from upstream.accounts import AccountPool
 from upstream.protocol.errors import Reason
 
 #: The states of an account, as far as chats are concerned.
-_STATES: Final = (Condition.USABLE, Condition.RESTING, Condition.EXPIRED, Condition.GUEST, Condition.TERMS)
+_STATES: Final = (
+    Condition.USABLE,
+    Condition.RESTING,
+    Condition.EXPIRED,
+    Condition.GUEST,
+    Condition.TERMS,
+    Condition.PAUSED,
+)
 _WALLS: Final = (Reason.CHALLENGE, Reason.BLOCKED, Reason.RECAPTCHA)
 
 

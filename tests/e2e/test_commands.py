@@ -53,7 +53,7 @@ STOP = Line("ad", {"finishReason": "stop"})
 WORDS = [
     *([name] for name in COMMANDS),
     *(["keys", word] for word in ("add", "list", "set", "rotate", "revoke")),
-    *(["accounts", word] for word in ("add", "list", "remove")),
+    *(["accounts", word] for word in ("add", "list", "test", "rename", "pause", "resume", "remove")),
     *(["config", word] for word in ("show", "path", "check")),
 ]
 
@@ -640,6 +640,33 @@ def test_what_cannot_be_used_exits_1_with_the_reason(paste: str, reason: str) ->
     assert result.exit_code == 1
     assert reason in result.stderr
     assert not Path("state/accounts.json").exists()
+
+
+async def test_an_account_is_renamed_paused_resumed_and_tested(arena: Arena) -> None:
+    session = arena.sign_in()
+    env = {"LMARENA_BRIDGE_UPSTREAM__BASE_URL": arena.origin}
+    await arun("accounts", "add", "--label", "ada", stdin=session.cookie_value)
+    await arun("accounts", "add", "--label", "bob", stdin=arena.sign_in("bob@example.org").cookie_value)
+    assert "labelled 'eve' now" in (await arun("accounts", "rename", "ada", "eve")).stdout
+    for label, said in (("bob", "another account is labelled 'bob'"), ("a\x1b[2J", "label: must be 1 to 64")):
+        refused = await arun("accounts", "rename", "eve", label)
+        assert (refused.exit_code, said in refused.stderr) == (1, True)
+    assert (await arun("accounts", "pause", "eve")).exit_code == 0
+    row, _ = json.loads((await arun("accounts", "list", "--json")).stdout)
+    assert (row["label"], row["paused"], row["state"]) == ("eve", True, "paused")
+    assert "paused by its owner" in (await arun("accounts", "list")).stdout
+    tested = json.loads((await arun("accounts", "test", "eve", "--json", **env)).stdout)
+    assert (tested["label"], tested["state"], tested["error"]) == ("eve", "paused", None)
+    assert tested["milliseconds"] > 0
+    await arun("accounts", "resume", session.user_id)
+    assert "the site accepts its login" in (await arun("accounts", "test", "eve", **env)).stdout
+    arena.expire(session)
+    failed = await arun("accounts", "test", "eve", **env)
+    assert (failed.exit_code, "does not accept" in failed.stderr) == (1, True)
+    assert stored("accounts")[0]["expired"]
+    for word in ("pause", "resume", "test"):
+        missing = await arun("accounts", word, "evee", **env)
+        assert (missing.exit_code, "did you mean 'eve'" in missing.stderr) == (1, True)
 
 
 def test_a_label_is_one_accounts_only() -> None:

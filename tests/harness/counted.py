@@ -6,7 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from bridge.statistics.counts import LAST_ANSWERS, Counts, Outcome, ToolUse, UsageCounts
+from bridge.statistics.account_use import ANSWER_HOURS, LAST_ANSWERS
+from bridge.statistics.counts import Counts, Outcome, ToolUse, UsageCounts
 from bridge.statistics.spans import TABLE_DAYS, TABLE_PERIODS, PeriodKind, Span
 from bridge.statistics.stats import Stats
 from upstream.protocol.errors import Reason
@@ -70,6 +71,7 @@ def assert_adds_up(stats: Stats, happened: Happened, now: float, spans: Iterable
         answers = [(at, reason) for at, other, reason in happened.attempts if other == label]
         assert stats.accounts[label].reasons == Counter(reason for _, reason in answers)
         assert list(stats.accounts[label].last) == answers[-LAST_ANSWERS:]
+        assert len(stats.accounts[label].hours) <= ANSWER_HOURS
     for kind, (width, length) in SERIES.items():
         by_start: dict[int, list[Outcome]] = defaultdict(list)
         for at, outcome in happened.outcomes:

@@ -432,6 +432,22 @@ async def test_a_rotation_during_a_merge_outlives_a_command_s_other_change(folde
     assert in_memory(state) == await on_disk(folder) == {"ada lovelace": expected}
 
 
+async def test_a_pause_by_a_command_and_a_rest_are_both_kept(folder: StateFolder) -> None:
+    account = new_account()
+    await put(folder, account)
+    state = await loaded(folder)
+    state.pool.credentials(account).rotate(RENEWED.session.value)
+    state.pool.rest(account, "chat", 30)
+    await put(folder, replace(account, paused=True))
+    await state.flush()
+    (kept,) = (await loaded(folder)).pool
+    assert (kept.paused, kept.able, kept.session.value) == (True, False, RENEWED.session.value)
+    assert kept.rested == ("chat", NOW, 30.0)
+    await put(folder, replace(kept, paused=False))
+    await state.refresh_accounts()
+    assert [(each.paused, each.able) for each in state.pool] == [(False, True)]
+
+
 @pytest.mark.parametrize("rotations", [1, 2, 3])
 async def test_an_old_copy_of_the_file_brings_no_dead_cookie_back(folder: StateFolder, rotations: int) -> None:
     account = new_account()

@@ -317,3 +317,26 @@ def test_a_row_with_tools_is_read_back() -> None:
     assert UsageCounts.unpack(usage.pack()) == usage
     with pytest.raises(ValueError, match="tools"):
         UsageCounts.unpack("5 1 20 30 1700000000 4 2")
+
+
+# --- accounts hour by hour ---
+
+
+def test_an_account_s_answers_are_counted_for_a_day() -> None:
+    clock = Clock()
+    stats = Stats(clock)
+    for reason in (Reason.OK, Reason.OK, Reason.RATE_LIMITED, Reason.RECAPTCHA, Reason.TIMEOUT):
+        stats.record_attempt("ada", reason)
+    clock.now += 3600
+    stats.record_attempt("ada", Reason.OK)
+    use = again(stats, clock).accounts["ada"]
+    assert use.last_hours(int(clock.now))[-2:] == [(int(clock.now) - 3600, (2, 2, 1)), (int(clock.now), (1, 0, 0))]
+    clock.now += DAY
+    stats.record_attempt("ada", Reason.OK)
+    assert list(stats.accounts["ada"].hours) == [int(clock.now)]
+    clock.now -= 2 * DAY  # set back
+    stats.record_attempt("ada", Reason.OK)
+    assert list(stats.accounts["ada"].hours) == [int(clock.now)]
+    older: Any = orjson.loads(orjson.dumps(stats.to_json()))
+    del older["accounts"]["ada"]["hours"]
+    assert Stats.from_json(older, clock).accounts["ada"].hours == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,12 @@ from dashboard import Dashboard, Kept, Markup, Page
 from running import RunningBridge, running_bridge
 from session_cookies import cookie
 
+from bridge.state.documents import StateFolder
+from bridge.state.state import accounts_document
 from handlers.request.appkeys import MODELS, RENEWALS, STATS
+from upstream.accounts import Rested
 from upstream.arena import Arena, Session
+from upstream.protocol.errors import Reason
 
 AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0.0.0 Safari/537.36"
 CLEARANCE = "0123456789.abcdef-clearance"
@@ -296,3 +301,102 @@ async def test_a_rest_and_the_last_answers_are_shown(arena: Arena, dashboard: Da
         assert page.markup.says("from chat for 1 min 3")  # or a little less than 90 s
         assert page.markup.says("rate limited")
     assert "<html" not in (await dashboard.live("/dashboard/accounts")).text
+
+
+# --- tested, paused, renamed; what is known of each ---
+
+
+async def two(arena: Arena, dashboard: Dashboard) -> tuple[Session, Session]:
+    """Two accounts, labelled one and two."""
+    sessions = arena.sign_in("one@example.org"), arena.sign_in("two@example.org")
+    for session, label in zip(sessions, ("one", "two"), strict=True):
+        await paste(dashboard, session.cookie_value, label)
+    return sessions
+
+
+async def test_a_paused_account_takes_no_new_requests(arena: Arena, dashboard: Dashboard) -> None:
+    bridge = dashboard.bridge
+    one, _ = await two(arena, dashboard)
+    answer = await dashboard.post("/dashboard/accounts/pause", {"user": one.user_id, "paused": "yes"})
+    assert answer.location == "/dashboard/accounts"
+    for _ in range(3):
+        assert await chat(bridge) == 200
+    await bridge.app[STATS].flush()
+    assert set((await bridge.app[STATS].read()).accounts) == {"two"}
+    page = await dashboard.get("/dashboard/accounts")
+    assert page.markup.says("It takes no requests until you resume it")
+    assert page.markup.says("Resume one")
+    async with bridge.http.get(f"{bridge.origin}/health") as health:
+        assert (await health.json())["degraded"] == []  # its owner wants that
+
+    assert (await dashboard.post("/dashboard/accounts/pause", {"user": "nobody", "paused": "yes"})).status == 404
+    await bridge.state.update_accounts(lambda found: tuple(replace(each, paused=True) for each in found))
+    async with await bridge.post(bridge.chat("hi")) as response:
+        assert response.status == 503
+        assert "paused in the bridge" in (await response.json())["error"]["message"]
+    async with bridge.http.get(f"{bridge.origin}/health") as health:
+        assert len((await health.json())["degraded"]) == 2
+    again = StateFolder(bridge.folder.path)
+    assert [account.paused for account in await accounts_document(again).load()] == [True, True]
+    await dashboard.post("/dashboard/accounts/pause", {"user": one.user_id, "paused": "no"})
+    assert await chat(bridge) == 200
+
+
+async def test_an_account_is_tested(arena: Arena, dashboard: Dashboard) -> None:
+    bridge = dashboard.bridge
+    one, two_ = await two(arena, dashboard)
+    assert await chat(bridge) == await chat(bridge) == 200
+    page = await dashboard.post("/dashboard/accounts/test", {"user": one.user_id})
+    assert re.search(r"“one”, after \d+(\.\d+)? m?s: the site accepts its login\.", page.markup.text)
+    assert re.search("chats: 3\u202f000, 2\u202f99[89] left for the next 5 min", page.markup.text)
+    one.consented = False
+    page = await dashboard.post("/dashboard/accounts/test", {"user": one.user_id})
+    assert page.markup.says("terms of use")
+    assert page.markup.says("accept them there if you agree")
+    arena.expire(two_)
+    page = await dashboard.post("/dashboard/accounts/test", {"user": two_.user_id})
+    assert page.markup.says("does not accept the account's session cookie")
+    assert page.markup.says(f"Open {arena.origin}")
+    assert page.markup.says("Copy any request to arena.ai")
+    assert (await dashboard.post("/dashboard/accounts/test", {"user": "nobody"})).status == 404
+
+
+async def test_an_account_is_renamed(arena: Arena, dashboard: Dashboard) -> None:
+    one, _ = await two(arena, dashboard)
+    for label in ("two", "", "<b>", "x" * 65, "a\nb"):
+        page = await dashboard.post("/dashboard/accounts/rename", {"user": one.user_id, "label": label})
+        assert (page.status, page.markup.says("This cannot be the account's label")) == (400, True)
+    renamed = await dashboard.post("/dashboard/accounts/rename", {"user": one.user_id, "label": "three @home"})
+    assert renamed.location == "/dashboard/accounts"
+    assert labels(dashboard.bridge) == ["three @home", "two"]
+
+
+async def test_the_last_day_and_the_last_rest_are_shown(arena: Arena, dashboard: Dashboard) -> None:
+    bridge = dashboard.bridge
+    await two(arena, dashboard)
+    stats = bridge.app[STATS]
+    for reason, count in ((Reason.OK, 6), (Reason.RATE_LIMITED, 1), (Reason.TIMEOUT, 1)):
+        for _ in range(count):
+            stats.stats.record_attempt("one", reason)
+    for _ in range(2):
+        stats.stats.record_attempt("two", Reason.OK)
+    await stats.flush()
+    await bridge.state.update_accounts(
+        lambda found: tuple(replace(each, rested=Rested("chat", 9e99, 90.0)) for each in found)
+    )
+    page = await dashboard.get("/dashboard/accounts")
+    assert page.markup.says("6 answered, 1 limited by the site, 1 failed")
+    assert page.markup.says("80 % of all requests")
+    assert page.markup.says("for 1 min 30 s")
+    kinds = [attributes["class"] for tag, attributes in page.markup.elements if tag == "rect"]
+    assert (kinds.count("track"), kinds.count("limited"), kinds.count("failed"), kinds.count("ok")) == (48, 1, 1, 2)
+
+
+async def test_a_login_that_ends_within_a_day_is_noted_on_every_page(arena: Arena, dashboard: Dashboard) -> None:
+    note = "ends for good"
+    await paste(dashboard, arena.sign_in("far@b", expires_in=3 * 86_400, renewable=False).cookie_value, "far")
+    assert not (await dashboard.get("/dashboard/keys")).markup.says(note)
+    assert (await dashboard.get("/dashboard/accounts")).markup.says("Days left of 7, at most: 3.0")
+    await paste(dashboard, arena.sign_in("soon@b", expires_in=80_000, renewable=False).cookie_value, "soon")
+    for page in ("", "/keys", "/accounts", "/models", "/activity", "/playground"):
+        assert (await dashboard.get(f"/dashboard{page}")).markup.says("The login of “soon” ends for good"), page

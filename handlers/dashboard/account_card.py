@@ -1,0 +1,164 @@
+"""One account as the Accounts page shows it: its standing, its answers hour by hour, and its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from bridge.accounts.enrolment import owner_of
+from bridge.accounts.renewals import LOGIN
+from bridge.accounts.standing import Condition, Failing, Standing, judge
+from bridge.statistics.account_use import AccountUse, HourOfAnswers
+from handlers.dashboard.wording import clock, duration, number, percent
+from upstream.accounts import Account, LimitSeen, Rested
+from upstream.protocol.limits import read_limit
+
+#: The latest unix time that `datetime` accepts in every time zone.
+_LAST_SECOND: Final = 253_402_214_400.0
+#: The longest time that the bar of the days left shows, in days.
+BAR_DAYS: Final = 7
+#: The strip's drawing: each hour's width and the gap between two, and its height.
+HOUR_WIDTH: Final = 20
+_GAP: Final = 3
+STRIP_HEIGHT: Final = 28
+_LEAST: Final = 4
+_DAY: Final = 86_400.0
+#: What must be done by a person at the site.
+_TO_LOG_IN: Final = (Condition.EXPIRED, Condition.GUEST, Condition.TERMS, Condition.ENDED, Condition.ENDING)
+_CALLS: Final[Mapping[str, str]] = {LOGIN: "tests and renewals", "chat": "chats", "image": "pictures"}
+
+
+class Piece(NamedTuple):
+    """A piece of an hour's column, in units of the drawing."""
+
+    kind: str
+    x: int
+    y: int
+    height: int
+
+
+class Strip(NamedTuple):
+    """The last 24 hours: pieces to draw, the beginning of each hour's column, and the same in words."""
+
+    pieces: Sequence[Piece]
+    hours: Sequence[int]
+    words: str
+    width: int
+
+
+class AccountCard(NamedTuple):
+    """One account as the page shows it. Times are unix times; `rests` are pairs of modality and end.
+
+    `share` is its share of all attempts of the last 24 hours, None without any; `days` are what is left of a login
+    that cannot be renewed, None of others; `limits` are sentences.
+    """
+
+    label: str
+    owner: str
+    user_id: str
+    expires_at: float
+    renewable: bool
+    standing: Standing
+    rests: tuple[tuple[str, float], ...]
+    use: AccountUse | None
+    paused: bool
+    strip: Strip
+    share: str | None
+    rested: Rested | None
+    limits: Sequence[str]
+    days: float | None
+
+    @property
+    def must_log_in(self) -> bool:
+        """Whether a person must go to the site."""
+        return self.standing.condition in _TO_LOG_IN
+
+
+def card_of(
+    account: Account,
+    use: AccountUse | None,
+    everyone: int,
+    limits: Mapping[str, LimitSeen],
+    *,
+    now: float,
+    site_now: float,
+    failing: Failing | None,
+) -> AccountCard:
+    """Make the card. `everyone` is the number of attempts with all accounts in the last 24 hours."""
+    session = account.session
+    hours = (use or AccountUse()).last_hours(int(now))
+    own = sum(counts.total for _, counts in hours)
+    return AccountCard(
+        account.label,
+        owner_of(account),
+        account.user_id,
+        min(max(session.expires_at, 0.0), _LAST_SECOND),
+        session.renewable,
+        judge(account, now, site_now, failing),
+        tuple((kind, until) for kind, until in account.resting.items() if until > now),
+        use,
+        account.paused,
+        _strip(hours),
+        percent(own, everyone) if everyone else None,
+        _shown(account.rested),
+        [*limits_of(limits)],
+        None if session.renewable else min(max((session.expires_at - site_now) / _DAY, 0.0), BAR_DAYS),
+    )
+
+
+def attempts_of(use: AccountUse, now: float) -> int:
+    """The attempts with an account in the last 24 hours."""
+    return sum(counts.total for _, counts in use.last_hours(int(now)))
+
+
+def _strip(hours: Sequence[tuple[int, HourOfAnswers]]) -> Strip:
+    most = max((counts.total for _, counts in hours), default=0)
+    pieces = [
+        piece for index, (_, counts) in enumerate(hours) for piece in _pieces(index * (HOUR_WIDTH + _GAP), counts, most)
+    ]
+    total = HourOfAnswers()
+    for _, counts in hours:
+        total = total.plus(counts)
+    words = f"{number(total.ok)} answered, {number(total.limited)} limited by the site, {number(total.failed)} failed"
+    bad = [at for at, counts in hours if counts.limited or counts.failed]
+    if bad:
+        words += f"; the last trouble in the hour from {clock(bad[-1])[:5]}"
+    starts = [index * (HOUR_WIDTH + _GAP) for index in range(len(hours))]
+    return Strip(pieces, starts, words if total.total else "no attempts", len(hours) * (HOUR_WIDTH + _GAP) - _GAP)
+
+
+def _pieces(x: int, counts: HourOfAnswers, most: int) -> Iterator[Piece]:
+    """An hour's column, from the bottom: its height is by its attempts, and every kind can be seen."""
+    if not counts.total:
+        return
+    whole = max(3 * _LEAST, round(STRIP_HEIGHT * counts.total / most))
+    shares = {"failed": counts.failed, "limited": counts.limited}
+    heights = {kind: max(_LEAST, round(whole * count / counts.total)) for kind, count in shares.items() if count}
+    if counts.ok:
+        heights["ok"] = max(_LEAST, whole - sum(heights.values()))
+    top = STRIP_HEIGHT
+    for kind in ("ok", "limited", "failed"):
+        if kind in heights:
+            height = min(heights[kind], top)
+            top -= height
+            yield Piece(kind, x, top, height)
+
+
+def _shown(rested: Rested | None) -> Rested | None:
+    """A rest with a time that can be shown, whatever the file has."""
+    return rested and rested._replace(at=min(max(rested.at, 0.0), _LAST_SECOND))
+
+
+def limits_of(seen: Mapping[str, LimitSeen]) -> Iterator[str]:
+    """What the site said of an account's limits, in words, by the kind of call."""
+    for kind, said in seen.items():
+        limit = read_limit(said.ratelimit, said.policy)
+        if limit is None:
+            continue
+        text = f"{_CALLS.get(kind, kind)}: {number(limit.limit)}"
+        if limit.window:
+            text += f" in {duration(limit.window)}"
+        if limit.remaining is not None:
+            text += f", {number(limit.remaining)} left"
+            text += f" for the next {duration(limit.reset)}" if limit.reset else ""
+        yield f"{text} (at {clock(said.at)[:5]})"
