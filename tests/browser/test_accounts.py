@@ -11,7 +11,7 @@ from browsing import PAGES
 from playwright.async_api import Page, expect
 from running import RunningBridge
 
-from handlers.request.appkeys import RENEWALS
+from handlers.request.appkeys import RENEWALS, STATS
 from upstream.arena import Arena, Session
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -148,3 +148,31 @@ async def test_an_account_is_removed_once_the_question_is_answered(page: Page, b
     await expect(page.get_by_text("No account yet")).to_be_visible()
     assert account not in list(bridge.state.pool)
     assert await ask(bridge) == 503
+
+
+async def test_an_account_is_tested_paused_and_renamed_by_the_keyboard(page: Page, bridge: RunningBridge) -> None:
+    await page.goto(PAGES["accounts"])
+    await page.get_by_role("button", name="Test ").focus()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("status").first).to_contain_text("the site accepts its login")
+    [account] = bridge.state.pool
+    card = page.get_by_role("region", name=account.label)
+    await card.get_by_role("button", name="Pause").focus()
+    await page.keyboard.press("Enter")
+    await expect(card.locator(".head .reason")).to_have_text("paused")
+    assert await ask(bridge) == 503
+    await card.get_by_text("Rename").first.click()
+    await card.get_by_label("New name").fill("the <b>one</b>")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("alert").first).to_contain_text("cannot be the account's label")
+    await card.get_by_text("Rename").first.click()
+    await card.get_by_label("New name").fill("the one")
+    await page.keyboard.press("Enter")
+    card = page.get_by_role("region", name="the one")
+    await card.get_by_role("button", name="Resume").click()
+    await expect(card.locator(".head .reason")).to_have_text("usable")
+    assert await ask(bridge) == 200
+    await bridge.app[STATS].flush()
+    await expect(card.get_by_role("img")).to_have_attribute(
+        "aria-label", "Answers of the last 24 hours: 1 answered, 0 limited by the site, 0 failed"
+    )
