@@ -8,6 +8,7 @@ The one table from upstream's errors to ours stands at the end (`from_upstream`)
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -170,14 +171,20 @@ def metrics_not_allowed() -> ApiError:
     )
 
 
+#: A name that can stand in bridge.toml between quotes as it is.
+_PLAIN_NAME: Final = re.compile(r"[\w./:@+-]{1,80}", re.ASCII)
+
+
 def model_not_found(name: str, close: list[str]) -> ApiError:
     """404: no model of that name."""
     hint = f" Did you mean {' or '.join(repr(other) for other in close)}?" if close else ""
+    meant = close[0] if close else "one of them"
+    example = f': "{name}" = "{meant}"' if _PLAIN_NAME.fullmatch(name) and '"' not in meant else ""
     return ApiError(
         404,
         "model_not_found",
-        f"The model '{name[:200]}' does not exist.{hint} GET /v1/models lists them all. A client that asks for names "
-        "of its own needs [models.aliases] in bridge.toml, which says what they mean.",
+        f"The model '{name[:200]}' does not exist.{hint} GET /v1/models lists them all. For a client that asks for "
+        f"names of its own, [models.aliases] in bridge.toml says what they mean{example}.",
         "model",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -19,6 +20,9 @@ _ANY_NAME: Final = "*"
 _GLOB: Final = frozenset("*?[")
 #: Ollama's clients append this to each name.
 _LATEST: Final = ":latest"
+#: From this similarity on a name is another one with a typing error.
+_TYPING_ERROR: Final = 0.85
+_LETTERS: Final = re.compile(r"[a-z]+")
 #: The maximum length of a name, including prefixes.
 _MAX_CHARS: Final = 500
 #: How many prefixes are removed from a name, one after another.
@@ -107,9 +111,23 @@ class Catalog:
         return self._withheld.find(name)
 
     def close_names(self, name: str, allowed: Iterable[str], limit: int = 3) -> list[str]:
-        """Names among `allowed` that are similar to `name`, to suggest after a typing error."""
+        """Names among `allowed` to suggest instead of `name`; of a family the first ones, so `allowed` is by rank.
+
+        First those that are a typing error away, then those of its family (`gpt` of `gpt-4o`), or else similar ones.
+        """
         by_lower = {candidate.lower(): candidate for candidate in allowed}
-        return [by_lower[match] for match in difflib.get_close_matches(name.lower()[:200], by_lower, limit, 0.5)]
+        asked = name.lower()[:200]
+        typed = difflib.get_close_matches(asked, by_lower, limit, _TYPING_ERROR)
+        family = _family(asked)
+        kin = [candidate for candidate in by_lower if family and _family(candidate) == family]
+        similar = [] if kin else difflib.get_close_matches(asked, by_lower, limit, 0.5)
+        return [by_lower[match] for match in dict.fromkeys((*typed, *kin, *similar))][:limit]
+
+
+def _family(name: str) -> str:
+    """The letters with which a name begins, behind a prefix up to a slash: `gpt` of `openai/gpt-4o`."""
+    found = _LETTERS.match(name.rpartition("/")[2])
+    return found[0] if found else ""
 
 
 class _Names:

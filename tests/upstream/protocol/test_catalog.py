@@ -352,6 +352,24 @@ def test_close_names(name: str, close: list[str]) -> None:
     assert CATALOG.close_names(name, ["twin", "single (preview 0110)"]) == close
 
 
+BY_RANK = ["gpt-6.1-high", "gemini-4-pro", "gpt-6.1", "gemini-4-flash", "gpt-6.1-mini", "otter-1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "close"),
+    [
+        ("gpt-4o", ["gpt-6.1-high", "gpt-6.1", "gpt-6.1-mini"]),
+        ("openai/gpt5", ["gpt-6.1-high", "gpt-6.1", "gpt-6.1-mini"]),
+        ("gemini", ["gemini-4-pro", "gemini-4-flash"]),
+        ("GPT-6.1-mimi", ["gpt-6.1-mini", "gpt-6.1-high", "gpt-6.1"]),
+        ("oter-1", ["otter-1"]),
+        ("4", []),
+    ],
+)
+def test_the_family_of_an_unknown_name_is_suggested_the_best_ranked_first(name: str, close: list[str]) -> None:
+    assert CATALOG.close_names(name, BY_RANK) == close
+
+
 def test_close_names_are_only_those_allowed() -> None:
     assert CATALOG.close_names("twin", ["single (preview 0110)"]) == []
 
