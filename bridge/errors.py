@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from bridge.diagnosis import advice_on, stopped
+from bridge.diagnosis import advice_on, stopped, with_wait
 from upstream.accounts import DEFAULT_REST_SECONDS
 from upstream.protocol.errors import (
     Blocked,
@@ -109,10 +109,17 @@ def error_headers(error: ApiError) -> dict[str, str]:
 
 
 def message_in_stream(error: ApiError) -> str:
-    """What is said where no status can be sent: by OpenAI's words agents know that they may repeat a broken turn."""
-    if error.status in _MAY_PASS:
-        return f"{error.message} You can retry your request."
-    return error.message
+    """What is said where no status and no header can be sent: how long to wait is in the text.
+
+    By OpenAI's words agents know that they may repeat a broken turn.
+    """
+    message = with_wait(error.message, seconds_to_wait(error))
+    return f"{message} You can retry your request." if error.status in _MAY_PASS else message
+
+
+def seconds_to_wait(error: ApiError) -> str:
+    """How long to wait before another try, in words for a person who sees no header."""
+    return "a while" if error.retry_after is None else f"{max(1, math.ceil(error.retry_after))} s"
 
 
 def invalid_request(code: str, message: str, param: str | None = None) -> ApiError:
@@ -320,12 +327,14 @@ def internal_error() -> ApiError:
 def from_upstream(error: UpstreamError) -> ApiError:
     """Say in a caller's terms what went wrong upstream, and what to do. Upstream's 401 and 403 never become ours."""
     status, code = _meaning(error)
+    retry_after = _retry_after(error)
+    message = f"{stopped(error.message)} {advice_on(error).caller}"
     return ApiError(
         status,
         code,
-        f"{stopped(error.message)} {advice_on(error).caller}",
+        message if retry_after is not None else with_wait(message, "a while"),  # there is no header to point to
         reason=error.reason,
-        retry_after=_retry_after(error),
+        retry_after=retry_after,
         retry=status in (400, 429),
         of_site=True,
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import shutil
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -37,6 +39,7 @@ from upstream.protocol import cookies
 #: Seconds before each delta: about as fast as a model writes.
 PACE_SECONDS: Final = 0.03
 HOST: Final = "127.0.0.1"
+PROGRAM: Final = "lmarena-bridge"
 #: How long a demo that is lived in seems to have run.
 DAYS: Final = 30
 #: Models that call tools: one correctly, one wrongly until it is asked to correct the call.
@@ -131,6 +134,14 @@ def _sockets(host: str, port: int) -> Iterator[list[socket.socket]]:
             sock.close()
 
 
+def _program() -> str:
+    """How this program can be called: by its name only where the shell finds that."""
+    if shutil.which(PROGRAM):
+        return PROGRAM
+    called = Path(sys.argv[0])
+    return str(called) if called.name == PROGRAM else f"{sys.executable} -m bridge"
+
+
 def _introduce(url: str, secret: str, password: str, arena: Arena) -> None:
     body = {"model": arena.models[0].public_name, "stream": True, "messages": [{"role": "user", "content": "Hello!"}]}
     faults = f"curl {arena.origin}/_arena/faults"
@@ -141,7 +152,7 @@ def _introduce(url: str, secret: str, password: str, arena: Arena) -> None:
         f" -H 'Content-Type: application/json' -d '{json.dumps(body)}'\n"
         "\n"
         f"export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY={secret}   # for tools that read these\n"
-        f"lmarena-bridge chat --url {url}/v1   # talk to it in this terminal, after the line above\n"
+        f"{_program()} chat --url {url}/v1   # talk to it in this terminal, after the line above\n"
         "\n"
         "Say to a model: /say TEXT, /count N, /think, /cite, /draw (a model that draws), /fail\n"
         "Two entries of the list of models cannot be read, on purpose: the site has such too.\n"

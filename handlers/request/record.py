@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from bridge.answering.answer import Answer
 from bridge.answering.attempts import Made
 from bridge.answering.chat import ChatRequest
 from bridge.diagnosis import with_wait
-from bridge.errors import ApiError
+from bridge.errors import ApiError, seconds_to_wait
 from handlers.request.drain import AnswerLifetime
 from upstream.protocol.errors import Reason
 
@@ -62,6 +61,5 @@ class RequestRecord:
     def fail(self, error: ApiError) -> None:
         """Record the error that the caller gets."""
         self.reason, self.code = error.reason, error.code
-        wait = error.retry_after
-        self.message = error.message if wait is None else with_wait(error.message, f"{max(1, math.ceil(wait))} s")
+        self.message = with_wait(error.message, seconds_to_wait(error))
         self.refused = error.refused_here

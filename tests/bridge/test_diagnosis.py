@@ -7,8 +7,17 @@ from pathlib import Path
 import pytest
 
 from bridge.diagnosis import ADVICE, CLOCK, advice_on, sentence, stopped, told
-from bridge.errors import from_upstream
-from upstream.protocol.errors import IdsRefused, ModelFailed, Moderated, Reason, Redirected, UploadFailed, UpstreamError
+from bridge.errors import from_upstream, message_in_stream
+from upstream.protocol.errors import (
+    IdsRefused,
+    ModelFailed,
+    Moderated,
+    RateLimited,
+    Reason,
+    Redirected,
+    UploadFailed,
+    UpstreamError,
+)
 
 WORDS = Path(__file__).parents[2] / "docs" / "words.md"
 
@@ -59,3 +68,12 @@ def test_advice_to_the_operator_names_what_only_the_operator_can_do() -> None:
 )
 def test_sentences(text: str, with_stop: str, whole: str) -> None:
     assert (stopped(text), sentence(text)) == (with_stop, whole)
+
+
+def test_where_no_header_tells_the_seconds_the_text_does() -> None:
+    known = from_upstream(RateLimited("LMArena limits this account.", retry_after=17.2))
+    assert "Wait as long as Retry-After says." in known.message
+    assert "Wait 18 s." in message_in_stream(known)
+    unknown = from_upstream(RateLimited("LMArena limits this account.", retry_after=None))
+    assert "Wait a while." in unknown.message
+    assert "Retry-After" not in message_in_stream(unknown)
