@@ -64,7 +64,7 @@ class ModelNews:
         back = set(found.new)
         gone = [*(left[name] for name in left if name not in before), *self.gone]
         return ModelNews(
-            {name: since for name, since in new.items() if name not in left and 0 <= at - since < NEW_SECONDS},
+            {name: since for name, since in new.items() if name not in left and abs(at - since) < NEW_SECONDS},
             tuple(islice((each for each in gone if each.name not in back and at - each.at < GONE_SECONDS), MAX_GONE)),
         )
 

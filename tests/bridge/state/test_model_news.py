@@ -66,6 +66,11 @@ def test_what_two_processes_note_is_noted_once_with_the_earlier_time() -> None:
     assert news.after(found("a b", "b c"), NOW + 5) == news
 
 
+def test_an_earlier_reading_that_is_noted_later_forgets_nothing() -> None:
+    news = ModelNews().after(found("a", "a b"), NOW + 1).after(found("a", "a c"), NOW)
+    assert news.new == {"b": NOW + 1, "c": NOW}
+
+
 def test_it_is_bounded() -> None:
     names = [f"m{number}" for number in range(MAX_GONE + 50)]
     news = ModelNews().after(difference(models(*names), ()), NOW)
