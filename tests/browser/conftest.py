@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from browsing import WAIT_SECONDS, chromium, log_in, set_password, visiting
+from browsing import WAIT_SECONDS, Tab, chromium, log_in, set_password
 from playwright.async_api import Browser, Page, expect
 from programs import need_program
 from running import RunningBridge, running_bridge
@@ -22,6 +22,12 @@ async def browser() -> AsyncIterator[Browser]:
     """Chromium."""
     async with chromium(need_program("chromium")) as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def tab(browser: Browser) -> Tab:
+    """The page that tests use one after the other."""
+    return Tab(browser)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -46,8 +52,8 @@ async def bridge(arena: Arena, session: Session, tmp_path: Path) -> AsyncIterato
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def page(browser: Browser, bridge: RunningBridge) -> AsyncIterator[Page]:
+async def page(tab: Tab, bridge: RunningBridge) -> AsyncIterator[Page]:
     """An empty page of somebody who has logged in."""
-    async with visiting(browser, bridge.origin) as page:
-        await log_in(page)
+    async with tab.visiting(bridge.origin) as page:
+        await log_in(page, bridge.origin)
         yield page

@@ -380,6 +380,6 @@ async def test_hostile_markdown_is_text(page: Page, arena: Arena) -> None:
         answer = page.get_by_role("article").last
         await expect(answer).to_contain_text("first token")
         assert await answer.locator(elements).count() == 0, name
-        await page.get_by_role("button", name="New chat").click(timeout=2000)  # the page is not frozen
-        await expect(page.get_by_role("article")).to_have_count(0, timeout=2000)
+        await page.get_by_role("button", name="New chat").click()  # the page is not frozen
+        await expect(page.get_by_role("article")).to_have_count(0)
     assert "boo" not in await page.title()

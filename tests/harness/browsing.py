@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    Response,
+    WebError,
+    async_playwright,
+)
+from playwright.async_api import Error as PlaywrightError
 from yarl import URL
 
 from bridge.access import passwords
@@ -15,8 +27,8 @@ from bridge.state.admin import Admin, admin_document
 from bridge.state.documents import StateFolder
 
 PASSWORD: Final = "a heron on the weir, at dusk"
-#: The longest wait for a page in seconds: saving the statistics and redrawing, on a busy machine.
-WAIT_SECONDS: Final = 10.0
+#: The longest wait for a page in seconds: only a machine that is very busy, or a failure, makes it long.
+WAIT_SECONDS: Final = 30.0
 #: The address of every page behind the login, by title.
 PAGES: Final = {
     "overview": "/dashboard",
@@ -49,21 +61,76 @@ async def visiting(browser: Browser, origin: str, **options: Any) -> AsyncIterat
     """
     context = await browser.new_context(base_url=origin, **options)
     context.set_default_timeout(WAIT_SECONDS * 1000)
-    complaints = watch(context, URL(origin))
-    try:
-        yield await context.new_page()
-    finally:
-        await context.close()
+    with watched(context, URL(origin)) as complaints:
+        try:
+            yield await context.new_page()
+        finally:
+            await context.close()
     assert not complaints
 
 
-def watch(context: BrowserContext, origin: URL) -> list[str]:
+class Tab:
+    """One page for visitors who come after one another, each to another bridge.
+
+    A profile for each would cost a second of the processor's time. What a visitor could leave behind is removed.
+    """
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._page: Page | None = None
+
+    @asynccontextmanager
+    async def visiting(self, origin: str) -> AsyncIterator[Page]:
+        """Like `visiting`, but only `goto` knows the origin."""
+        page = await self._blank(origin)
+        go = page.goto
+
+        async def goto(address: str, **options: Any) -> Response | None:
+            return await go(str(URL(origin).join(URL(address))), **options)
+
+        with watched(page.context, URL(origin)) as complaints, patch.object(page, "goto", goto):
+            try:
+                yield page
+            finally:
+                await self._leave(page)
+        assert not complaints
+
+    async def _blank(self, origin: str) -> Page:
+        """The page, with nothing that others stored under this origin, whose port may have been another bridge's."""
+        if self._page is None:
+            context = await self._browser.new_context()
+            context.set_default_timeout(WAIT_SECONDS * 1000)
+            self._page = await context.new_page()
+        devtools = await self._page.context.new_cdp_session(self._page)
+        await devtools.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
+        await devtools.send("Network.clearBrowserCache")
+        await devtools.detach()
+        return self._page
+
+    async def _leave(self, page: Page) -> None:
+        try:
+            await page.goto("about:blank")
+            for other in page.context.pages:
+                if other is not page:
+                    await other.close()
+            await page.context.clear_cookies()
+            await page.context.clear_permissions()
+            await page.set_viewport_size({"width": 1280, "height": 720})
+            await page.emulate_media(color_scheme="null", reduced_motion="null")
+        except PlaywrightError:  # such as a page that has crashed: the next visitor gets another one
+            self._page = None
+            await page.context.close()
+            raise
+
+
+@contextmanager
+def watched(context: BrowserContext, origin: URL) -> Iterator[list[str]]:
     """A list to which all problems of pages in `context` are added."""
     complaints: list[str] = []
 
     def on_request(request: Request) -> None:
         url = URL(request.url)
-        if url.scheme not in ("data", "blob") and url.origin() != origin.origin():
+        if url.scheme not in ("data", "blob", "about") and url.origin() != origin.origin():
             complaints.append(f"request to another origin: {request.method} {request.url}")
 
     def on_console(message: ConsoleMessage) -> None:
@@ -72,20 +139,33 @@ def watch(context: BrowserContext, origin: URL) -> list[str]:
         if message.type in ("error", "warning") and not (refused and "/static/" not in message.location["url"]):
             complaints.append(f"{message.type}: {message.text}")
 
+    def on_error(error: WebError) -> None:
+        complaints.append(f"failed: {error.error}")
+
     context.on("request", on_request)
     context.on("console", on_console)
-    context.on("weberror", lambda error: complaints.append(f"failed: {error.error}"))
-    return complaints
+    context.on("weberror", on_error)
+    try:
+        yield complaints
+    finally:
+        context.remove_listener("request", on_request)
+        context.remove_listener("console", on_console)
+        context.remove_listener("weberror", on_error)
+
+
+@cache
+def _password_hash() -> str:
+    return passwords.hash_password(PASSWORD)
 
 
 async def set_password(folder: Path) -> None:
     """Set PASSWORD as the dashboard's password in the state folder, like `lmarena-bridge password`."""
     state = StateFolder(folder)
     state.prepare()
-    await admin_document(state).save(Admin(passwords.hash_password(PASSWORD)))
+    await admin_document(state).save(Admin(_password_hash()))
 
 
-async def log_in(page: Page) -> None:
-    """Log the visitor in, without following the redirect."""
-    answer = await page.request.post("/dashboard/login", form={"password": PASSWORD}, max_redirects=0)
+async def log_in(page: Page, origin: str = "") -> None:
+    """Log the visitor in, without following the redirect; in a Tab, at this origin."""
+    answer = await page.request.post(f"{origin}/dashboard/login", form={"password": PASSWORD}, max_redirects=0)
     assert answer.status == 303
