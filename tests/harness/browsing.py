@@ -66,7 +66,7 @@ async def visiting(browser: Browser, origin: str, **options: Any) -> AsyncIterat
             yield await context.new_page()
         finally:
             await context.close()
-    assert not complaints
+    assert not complaints, complaints
 
 
 class Tab:
@@ -93,7 +93,7 @@ class Tab:
                 yield page
             finally:
                 await self._leave(page)
-        assert not complaints
+        assert not complaints, complaints
 
     async def _blank(self, origin: str) -> Page:
         """The page, with nothing that others stored under this origin, whose port may have been another bridge's."""
