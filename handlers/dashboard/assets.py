@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from aiohttp import web
@@ -32,8 +34,9 @@ class Asset(NamedTuple):
     version: str
 
 
+@cache
 def read_assets() -> Mapping[str, Asset]:
-    """Every static file by its name. What a script imports from another one has that one's version, too."""
+    """Every static file by its name, read once in a process. What a script imports from another one has that one's version, too."""
     found: dict[str, Asset] = {}
 
     def versioned(imported: re.Match[bytes]) -> bytes:
@@ -52,7 +55,7 @@ def read_assets() -> Mapping[str, Asset]:
 
     for path in sorted((WEB / "static").iterdir()):
         read(path.name)
-    return found
+    return MappingProxyType(found)
 
 
 ASSETS: Final = web.AppKey("assets", Mapping[str, Asset])
