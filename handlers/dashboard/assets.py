@@ -36,7 +36,10 @@ class Asset(NamedTuple):
 
 @cache
 def read_assets() -> Mapping[str, Asset]:
-    """Every static file by its name, read once in a process. What a script imports from another one has that one's version, too."""
+    """Every static file by its name, read once in a process.
+
+    What a script imports from another one has that one's version, too.
+    """
     found: dict[str, Asset] = {}
 
     def versioned(imported: re.Match[bytes]) -> bytes:

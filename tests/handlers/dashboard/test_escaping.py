@@ -32,7 +32,8 @@ OURS = {
     *("svg", "g", "path", "rect", "circle", "text", "tspan", "title"),
 }
 #: The one address elsewhere to which a page leads: an evaluation, which only the page of its request names.
-EVALUATION = re.compile(r"http://127\.0\.0\.1:\d+/c/[0-9a-f-]{36}")
+#: LMArena itself, or one of its evaluations.
+SITE = re.compile(r"http://127\.0\.0\.1:\d+(/c/[0-9a-f-]{36})?")
 LIVE = ("/dashboard", "/dashboard/accounts", "/dashboard/activity")
 SPANS = ("/dashboard?span=2h", "/dashboard?span=24h", "/dashboard?span=2y")
 QUOTED = quote(HOSTILE, safe="")
@@ -53,7 +54,7 @@ def check(page: Page) -> None:
         assert tag != "script" or attributes["src"].startswith("/dashboard/static/")
         for name in ("href", "src", "action"):
             address = attributes.get(name, "#")
-            assert address.startswith(("/dashboard", "/docs", "#")) or EVALUATION.fullmatch(address), (tag, attributes)
+            assert address.startswith(("/dashboard", "/docs", "#")) or SITE.fullmatch(address), (tag, attributes)
 
 
 def models() -> list[Model]:
