@@ -16,10 +16,12 @@ from asking import Asker, connected
 from certificates import server_context
 from forward_proxies import Tap, closed_port, microsocks, tapped, tinyproxy
 from peer import pool_of
+from tls_memory import END_BYTES, tls_memory
 
 from upstream.arena import Arena, Line, Step, Turn, Until
 from upstream.client import ArenaClient
 from upstream.http.proxies import DIRECT, Proxies
+from upstream.http.tls_buffers import BUFFER_BYTES
 from upstream.http.trust import system_context
 from upstream.protocol.errors import Unreachable
 from upstream.protocol.events import Finish, TextDeltas
@@ -27,6 +29,7 @@ from upstream.protocol.files import File
 from upstream.storage import storage
 
 USER, PASSWORD = "ada", "s3cret-w0rd"
+STREAMS = 4
 SCHEMES = ("socks5", "socks5h", "http", "https")
 
 
@@ -110,6 +113,25 @@ async def test_a_stream_arrives_delta_by_delta(wired: Wired) -> None:
             event.set()
         assert isinstance((await answer.read())[-1], Finish)
         await answer.aclose()
+
+
+async def test_open_streams_have_small_tls_buffers(wired: Wired) -> None:
+    """Those of the tunnel, and where the proxy itself speaks TLS, those around it."""
+
+    async def script(_: Turn) -> AsyncIterator[Step]:
+        yield Line("a0", "one")
+        yield Until(asyncio.Event())
+
+    wired.arena.script = script
+    ends = 2 * STREAMS * (2 if wired.scheme == "https" else 1)
+    async with wired.asker() as asker:
+        with tls_memory() as allocated:
+            answers = [await asker.open(timeout=20.0) for _ in range(STREAMS)]
+            for answer in answers:
+                await answer.read()
+            assert ends * BUFFER_BYTES / 2 < allocated() <= ends * END_BYTES
+        for answer in answers:
+            await answer.aclose()
 
 
 async def test_a_tunnel_is_reused(wired: Wired) -> None:

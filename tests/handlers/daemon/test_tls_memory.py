@@ -1,0 +1,52 @@
+"""What TLS connections at the daemon's own door cost: streams, and handshakes that stall."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from certificates import server_context
+from running import running_bridge
+from tls_memory import END_BYTES, tls_memory
+
+from upstream.arena import Arena, Line, Step, Turn, Until
+from upstream.http.tls_buffers import BUFFER_BYTES
+
+CONNECTIONS = 8
+#: The beginning of a handshake, after which nothing comes.
+CLIENT_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"
+
+
+async def test_open_streams(arena: Arena, tmp_path: Path) -> None:
+    async def script(_: Turn) -> AsyncIterator[Step]:
+        yield Line("a0", "one")
+        yield Until(asyncio.Event())
+
+    arena.script = script
+    async with running_bridge(arena, tmp_path / "state", tls=server_context(tmp_path)) as bridge:
+        with tls_memory() as allocated:
+            answers = [await bridge.post(bridge.chat("hi", stream=True)) for _ in range(CONNECTIONS)]
+            for answer in answers:
+                await answer.content.readline()
+            both = 2 * CONNECTIONS  # the caller's ends are in this process too
+            assert both * BUFFER_BYTES / 2 < allocated() <= both * END_BYTES
+        for answer in answers:
+            answer.close()
+
+
+async def test_stalled_handshakes(arena: Arena, tmp_path: Path) -> None:
+    async with running_bridge(arena, tmp_path / "state", tls=server_context(tmp_path)) as bridge:
+        port = int(bridge.origin.rpartition(":")[2])
+        with tls_memory() as allocated:
+            writers = []
+            for _ in range(CONNECTIONS):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(CLIENT_HELLO)
+                writers.append(writer)
+            async with asyncio.timeout(10):
+                while allocated() < CONNECTIONS * BUFFER_BYTES:  # noqa: ASYNC110 — the daemon's handshakes begin
+                    await asyncio.sleep(0.01)
+            assert allocated() <= CONNECTIONS * END_BYTES
+        for writer in writers:
+            writer.close()
