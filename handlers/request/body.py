@@ -18,6 +18,8 @@ from upstream.protocol.printable import printable
 #: How many of `[`, `{` and `,` a body may contain: each can create a Python object, and parsing blocks the event loop.
 #: A million characters of prose contain about 20,000.
 MAX_JSON_MARKS: Final = 100_000
+#: Marks are counted in longer bodies only: JSON has no more than two in three bytes, as in `[],[],`.
+UNCOUNTED_BYTES: Final = MAX_JSON_MARKS * 3 // 2
 
 #: How much is buffered ahead of the handler; a connection's single reads are smaller (`handlers.daemon.listener`).
 READ_AHEAD_BYTES: Final = 128 * 1024
@@ -32,12 +34,12 @@ async def read_body(request: web.Request, *, limit: int, timeout: float) -> byte
     coding = _coding(request)
     if coding is not None:
         body = await _decoded(request, coding, limit=limit, timeout=timeout)
-        if len(body) > MAX_JSON_MARKS and _json_marks(body) > MAX_JSON_MARKS:
+        if len(body) > UNCOUNTED_BYTES and _json_marks(body) > MAX_JSON_MARKS:
             raise _too_many_values()
         return body
     content = request.content
     content.set_read_chunk_size(READ_AHEAD_BYTES)
-    if content.is_eof() and content.exception() is None and content.total_bytes <= min(limit, MAX_JSON_MARKS):
+    if content.is_eof() and content.exception() is None and content.total_bytes <= min(limit, UNCOUNTED_BYTES):
         return content.read_nowait()  # already received, and too small for a bomb
     return await _collect(request, limit=limit, timeout=timeout, max_marks=MAX_JSON_MARKS)
 
@@ -59,9 +61,9 @@ async def _collect(request: web.Request, *, limit: int, timeout: float, max_mark
         async for data in request.content.iter_any():
             if body.tell() + len(data) > limit:
                 raise too_large(limit)
-            counted = max_marks is not None and body.tell() > max_marks
+            counted = body.tell() > UNCOUNTED_BYTES
             body.write(data)
-            if max_marks is not None and body.tell() > max_marks:  # a smaller body cannot have too many
+            if max_marks is not None and body.tell() > UNCOUNTED_BYTES:
                 marks += _json_marks(data if counted else body.getvalue())
                 if marks > max_marks:
                     raise _closing(_too_many_values())
