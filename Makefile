@@ -26,7 +26,7 @@ test test-slow test-clients: export PYTHONDONTWRITEBYTECODE :=
 
 test: $(VENV)/.test  ## what CI runs: lint, types, import contracts, tests
 	@$(MAKE) --no-print-directory --jobs=2 check rewritten
-	$(BIN)/pytest -m "not slow and not clients" --numprocesses=3 --dist=worksteal
+	$(BIN)/pytest -m "not slow and not clients" --numprocesses=4 --dist=worksteal
 
 test-slow: $(VENV)/.test  ## hundred kills, ten thousand examples a property
 	$(BIN)/pytest -m slow --hypothesis-profile=slow --numprocesses=2 --dist=worksteal
