@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from no_files import NO_FILES
 
 from bridge.config.file import MAX_FILE_BYTES, MAX_PROBLEMS, ConfigSource, load
 from bridge.config.problems import ConfigError, ConfigUnavailable
@@ -71,29 +71,11 @@ def test_the_number_of_reported_problems_is_bounded(path: Path) -> None:
 # --- what is no file ---
 
 
-def _socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.bind(os.path.relpath(path))
-
-
-def _huge(path: Path) -> None:
-    path.touch()
-    os.truncate(path, 1 << 40)
-
-
-def _linked_pipe(path: Path) -> None:
-    os.mkfifo(path.with_suffix(".pipe"))
-    path.symlink_to(path.with_suffix(".pipe"))
-
-
 PLACED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a pipe": (os.mkfifo, "pipe"),
-    "a link to a pipe": (_linked_pipe, "pipe"),
-    "a socket": (_socket, "is a socket"),
+    **{name: (NO_FILES[name][0], "pipe") for name in ("a pipe", "a link to a pipe")},
+    **{name: NO_FILES[name] for name in ("a socket", "a device", "a terminal")},
+    "a huge file": (NO_FILES["a huge file"][0], f"the limit is {MAX_FILE_BYTES:,}"),
     "a directory": (Path.mkdir, "Is a directory"),
-    "a device": (lambda p: p.symlink_to("/dev/zero"), "is a device"),
-    "a terminal": (lambda p: p.symlink_to("/dev/tty"), "is a device"),
-    "a huge file": (_huge, f"the limit is {MAX_FILE_BYTES:,}"),
     "a loop": (lambda p: p.symlink_to(p), "Too many levels"),
     "a link to nothing": (lambda p: p.symlink_to("nowhere"), "No such file"),
 }

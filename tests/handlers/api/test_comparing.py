@@ -17,18 +17,6 @@ from upstream.arena import Arena, Line, Step, Turn
 
 
 @pytest.fixture
-async def arena() -> AsyncIterator[Arena]:
-    async with Arena() as arena:
-        yield arena
-
-
-@pytest.fixture
-async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
-    async with running_bridge(arena, tmp_path) as bridge:
-        yield bridge
-
-
-@pytest.fixture
 def names(arena: Arena) -> list[str]:
     """Models that answer in words."""
     usual = [each for each in arena.models if each.organization and each.modality == "chat"]
