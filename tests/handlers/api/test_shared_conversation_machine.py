@@ -124,10 +124,12 @@ class ConversingWithTwo(machine.Conversing):  # type: ignore[misc, name-defined]
         """Redis is lost, and starts again empty."""
 
         async def crash() -> None:
+            links = [*map(link_of, self.bridges), self.link]
+            lost = self.link.run_id
             await self.redis.kill()
             await self.redis.start()
-            await eventually(lambda: all(map(is_up, map(link_of, self.bridges))), within=PATIENCE)
-            await eventually(lambda: is_up(self.link), within=PATIENCE)
+            # An idle link notices the loss of its connection at its next beat only.
+            await eventually(lambda: all(is_up(link) and link.run_id != lost for link in links), within=PATIENCE)
 
         self.run(crash())
 
