@@ -28,8 +28,8 @@ test: $(VENV)/.test  ## what CI runs: lint, types, import contracts, tests
 	@$(MAKE) --no-print-directory --jobs=2 check rewritten
 	$(BIN)/pytest -m "not slow and not clients" --numprocesses=4 --dist=worksteal
 
-test-slow: $(VENV)/.test  ## hundred kills, ten thousand examples a property
-	$(BIN)/pytest -m slow --hypothesis-profile=slow --numprocesses=3 --dist=worksteal
+test-slow: $(VENV)/.test  ## hundred kills, seven thousand examples a property
+	$(BIN)/pytest -m slow --hypothesis-profile=slow --numprocesses=2 --dist=worksteal
 
 test-clients: $(VENV)/.test  ## unmodified clients (SDKs, aider, …) against the bridge; installs them first
 	$(MAKE) --jobs=4 $(CLIENT_GROUPS:%=$(CLIENTS)/%/.installed)
