@@ -1,6 +1,8 @@
 """The machine of conversations, its requests answered by two processes in turn that share a Redis.
 
-The state moves between them at every step; in place of a crash Redis is lost, and starts again empty.
+The state moves between them at every step; in place of a crash Redis is lost, and starts again empty. To be run by hand
+(`pytest tests/handlers/api/shared_conversation_machine.py`): in some examples a request waits for more than 20 s, or is
+refused although an account works, and why is not known yet.
 """
 
 from __future__ import annotations
