@@ -186,7 +186,8 @@ def model_not_found(name: str, close: list[str]) -> ApiError:
     """404: no model of that name."""
     hint = f" Did you mean {' or '.join(repr(other) for other in close)}?" if close else ""
     meant = close[0] if close else "one of them"
-    example = f': "{name}" = "{meant}"' if _PLAIN_NAME.fullmatch(name) and '"' not in meant else ""
+    # In TOML's other quotes: SDKs show a message by repr(), which escapes both where there are both.
+    example = f": '{name}' = '{meant}'" if _PLAIN_NAME.fullmatch(name) and "'" not in meant else ""
     return ApiError(
         404,
         "model_not_found",

@@ -224,7 +224,7 @@ async def test_an_unknown_model(bridge: RunningBridge, sdk: anthropic.AsyncAnthr
     with pytest.raises(anthropic.NotFoundError) as raised:
         await sdk.messages.create(**body(bridge, model=near))
     assert_is_said(raised.value, "not_found_error")
-    assert bridge.model() in raised.value.message.replace(near, "")
+    assert repr(bridge.model()) in raised.value.message
     assert "[models.aliases]" in raised.value.message
     with pytest.raises(anthropic.NotFoundError) as raised:
         await sdk.messages.count_tokens(model=near, messages=[{"role": "user", "content": "hi"}])

@@ -152,7 +152,7 @@ async def test_an_unknown_or_hidden_model_is_404(name: str, arena: Arena, bridge
 async def test_close_names_are_offered_but_only_those_the_key_may_use(bridge: RunningBridge) -> None:
     _, body = await get(bridge, "/models/Oter-1")
     assert "'otter-1'" in body["error"]["message"]
-    assert '[models.aliases] in bridge.toml says what they mean: "Oter-1" = "otter-1".' in body["error"]["message"]
+    assert "[models.aliases] in bridge.toml says what they mean: 'Oter-1' = 'otter-1'." in body["error"]["message"]
     _, body = await get(bridge, "/models/otter%20x")
     assert "says what they mean." in body["error"]["message"]
     _, body = await get(bridge, "/models/night-frog")
