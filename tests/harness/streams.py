@@ -113,7 +113,7 @@ class Newcomers:
     async def ask(self, http: aiohttp.ClientSession, prompt: str) -> None:
         try:
             async with await post(http, self.daemon, self.home, prompt) as response:
-                await response.read()
-                self.outcomes[response.status] += 1
+                body = await response.read()
+                self.outcomes[response.status if response.status == 200 else body.decode()] += 1
         except aiohttp.ClientError as error:
             self.outcomes[repr(error)] += 1
