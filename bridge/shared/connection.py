@@ -65,7 +65,7 @@ class RedisConnection:
                 try:
                     await connection.connect()  # type: ignore[no-untyped-call]  # the library has no type for it
                     return cls(connection, _info(await _run_one(connection, ("INFO", "server"))))
-                except BaseException:  # cancelled too: a connection that is not handed on has no other owner
+                except BaseException:  # reraised; cancellation too must close what has no owner yet
                     await connection.disconnect(nowait=True)
                     raise
 
@@ -89,7 +89,7 @@ class RedisConnection:
 
     async def _exchange(self, commands: Sequence[tuple[Word, ...]]) -> list[Reply]:
         # The library itself would take ten times as long to write commands, which is most of what they cost here.
-        data = b"".join([pack_command(command) for command in commands])  # type: ignore[arg-type]  # its stub says one word
+        data = b"".join([pack_command(command) for command in commands])  # type: ignore[arg-type]  # takes any words
         await self._connection.send_packed_command(data, check_health=False)
         replies: list[Reply] = []
         for _ in commands:
@@ -137,7 +137,7 @@ async def _master(address: RedisAddress, timeout: float) -> tuple[str, int]:
     """Ask the sentinels, one after the other, none of which may use up the time of the next."""
     share = timeout / len(address.hosts)
     options = {"socket_timeout": share, "socket_connect_timeout": share, "retry": Retry(NoBackoff(), 0)}
-    sentinel = Sentinel(list(address.hosts), sentinel_kwargs=options)  # type: ignore[no-untyped-call]  # nor for this
+    sentinel = Sentinel(list(address.hosts), sentinel_kwargs=options)  # type: ignore[no-untyped-call]  # has no types
     try:
         host, port = await sentinel.discover_master(address.service)
     finally:

@@ -101,10 +101,11 @@ class _Comparison:
 
         with caller:
             try:
-                await self._ask_all(tell, fail)
-                record.ttft = record.ttft or time.monotonic() - self._began  # all were empty
-                await write(b"")
-                await caller.end(encoder.finish(partial(usage_of, self._answers)))
+                with request.app[DRAIN].bounded(self._config.upstream.total_timeout) as record.lifetime:
+                    await self._ask_all(tell, fail)
+                    record.ttft = record.ttft or time.monotonic() - self._began  # all were empty
+                    await write(b"")
+                    await caller.end(encoder.finish(partial(usage_of, self._answers)))
             except ApiError as error:
                 if not caller.committed:
                     note_tools(record)
@@ -128,10 +129,12 @@ class _Comparison:
             collector.fail_one(index, error)
 
         try:
-            await self._ask_all(collect, fail)
+            with self._request.app[DRAIN].bounded(self._config.upstream.total_timeout) as self._record.lifetime:
+                await self._ask_all(collect, fail)
+                body = collector.finish(usage_of(self._answers))
         finally:
             note_tools(self._record)
-        return await write_json(self._request, collector.finish(usage_of(self._answers)), self._config)
+        return await write_json(self._request, body, self._config)
 
     async def _ask_all(
         self, take: Callable[[int, Answer], Awaitable[None]], fail: Callable[[int, ApiError], Awaitable[None]]
@@ -154,7 +157,6 @@ class _Comparison:
                 self._failures[index] = error
                 await fail(index, error)
 
-        with self._request.app[DRAIN].bounded(self._config.upstream.total_timeout) as self._record.lifetime:
-            await side_by_side([ask(index, model) for index, model in enumerate(self._models)])
+        await side_by_side([ask(index, model) for index, model in enumerate(self._models)])
         if len(self._failures) == len(self._models):
             raise self._failures[0]

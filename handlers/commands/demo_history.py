@@ -120,7 +120,7 @@ async def live_in(
 
 def history(models: Sequence[str], accounts: Sequence[str], *, now: float, days: int, gap: float) -> Iterator[Entry]:
     """Requests in order: more at this time of day than at any other, fewer at weekends, a little more every week."""
-    chance = random.Random(5)  # noqa: S311 — the same history every time
+    chance = random.Random(5)  # noqa: S311 — made-up data, the same every time
     shares, parts = [tool.share for tool in TOOLS], [end.per_mille for end in _ENDS]
     allowed = {tool.name: [model for model in models if tool.key(at=now)[1].allows((model,))] for tool in TOOLS}
     at = now - days * DAY

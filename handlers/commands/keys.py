@@ -140,7 +140,7 @@ def _shown_or(undo: Callable[[], object], undone: str) -> Iterator[None]:
     """Undo a change if a secret cannot be shown, since it never can be again; `undone` says so."""
     try:
         yield
-    except BaseException as error:  # Ctrl-C too
+    except BaseException as error:  # reraised; Ctrl-C too must undo the change
         undo()
         if isinstance(error, OSError):
             raise click.ClickException(f"the key could not be shown ({error.strerror}), so {undone}") from error

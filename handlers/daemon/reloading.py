@@ -103,7 +103,7 @@ class Reloading:
             except TimeoutError:
                 problems = (Problem("", "", f"it could not be read within {_REREAD_SECONDS:g} s"),)
                 _logger.error("%s: %s", _UNCHANGED, problems[0])
-            except Exception:  # the next reading may succeed, and the watchdog monitors the task
+            except Exception:  # logged and shown; a failed reading must not end the task that reads
                 problems = (Problem("", "", "a mistake in the bridge, which the log shows"),)
                 _logger.exception(_UNCHANGED)
             self.last = Reread(time.time(), problems=problems)

@@ -222,7 +222,7 @@ class Soak:
         """Leave no room in the state folder, or, without a small disk, make it refuse to be written."""
         self.full += 1
         folder = self.home.folder.path
-        if os.path.ismount(folder):  # noqa: ASYNC240 — of a local disk
+        if os.path.ismount(folder):  # noqa: ASYNC240 — one system call on a local disk
             async with TaskOwner() as tasks:
                 tasks.spawn(_fill(folder), name="fill")
                 yield

@@ -15,6 +15,7 @@ import aiohttp
 import psutil
 import pytest
 from process import START_SECONDS, DaemonProcess, Home
+from redis_server import eventually
 from streams import Newcomers, Play, begin, post
 from workers import serving
 from yarl import URL
@@ -58,13 +59,11 @@ async def test_its_life(home: Home, http: aiohttp.ClientSession) -> None:
         victim, survivor = children(daemon)
         os.kill(victim, signal.SIGKILL)
         await daemon.logs("has ended by itself, by SIGKILL")
-        async with asyncio.timeout(START_SECONDS):
-            while not (successors := set(children(daemon)) - {survivor}):  # noqa: ASYNC110 — another process's
-                await asyncio.sleep(0.01)
-        (successor,) = successors
+        await eventually(lambda: set(children(daemon)) - {survivor}, within=START_SECONDS)
+        (successor,) = set(children(daemon)) - {survivor}
         os.kill(successor, signal.SIGSTOP)  # so that it is not ready before the health has been asked for
         async with asyncio.timeout(START_SECONDS):
-            while (health := await health_of(http, daemon))["reason"] != "worker":  # noqa: ASYNC110 — likewise
+            while (health := await health_of(http, daemon))["reason"] != "worker":  # noqa: ASYNC110 — a daemon sets no event here
                 await asyncio.sleep(0.05)
         assert (health["status"], len(health["degraded"])) == ("degraded", 1)
         await counts_are_of_all(http, daemon, REQUESTS)

@@ -10,8 +10,8 @@ from bridge.answering.tools.json_values import skip_spaces
 
 #: The words after the marks of a fence are at most so many characters where a block of calls stands in it.
 MAX_INFO_CHARS: Final = 40
-#: More marks in a row are no fence, and more blanks before or behind them none that closes: what may become one is held
-#: back, and looked through with each delta.
+#: The longest run of marks that can be a fence, and the most blanks around the marks of a closing one. They bound the
+#: text that is held back, and searched again at each delta, while it may still become a fence.
 MAX_MARKS: Final = 100
 _MAX_BLANKS: Final = 100
 

@@ -169,8 +169,10 @@ def _set_aside(text: str, aside: list[str]) -> str:
 
 
 def _strings(text: str) -> Iterator[tuple[int, int]]:
-    """The places of the strings in a text. Behind a quotation mark that opens one without an end there is none of its
-    kind: looking for them again at each one would take time that grows with the square.
+    """Yield the spans of the quoted strings in a text.
+
+    After an unterminated string, no further strings with that quotation mark are looked for: a new search at each mark
+    would take quadratic time.
     """
     at, quotes = 0, "\"'"
     while quotes and (mark := re.compile(f"[{quotes}]").search(text, at)):

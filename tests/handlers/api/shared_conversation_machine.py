@@ -48,7 +48,7 @@ TIMEOUT = 10.0
 PATIENCE = 30.0
 
 
-class ConversingWithTwo(machine.Conversing):  # type: ignore[misc, name-defined]  # loaded by its path
+class ConversingWithTwo(machine.Conversing):  # type: ignore[misc, name-defined]  # mypy cannot see what is loaded by its path
     """The same clients and the same world."""
 
     bridges: list[RunningBridge]
@@ -84,7 +84,7 @@ class ConversingWithTwo(machine.Conversing):  # type: ignore[misc, name-defined]
         config = replace(config_for(self.arena, folder.path), redis=section)
         return await self.stacks[number].enter_async_context(bridge_for(self.arena, config, folder, self.keys[0]))
 
-    async def ask(self, messages: machine.History, stream: bool, **options: object) -> Reply:  # type: ignore[name-defined]
+    async def ask(self, messages: machine.History, stream: bool, **options: object) -> Reply:  # type: ignore[name-defined]  # likewise
         for each in self.bridges:
             each.app[GATE].reset()
             each.relay.retries.budget = RetryBudget()
