@@ -20,6 +20,7 @@ from yarl import URL
 from bridge.access import passwords, throttle
 from bridge.access.logins import IDLE_SECONDS, LONGEST_SECONDS
 from bridge.state.admin import admin_document
+from bridge.state.documents import WATCH_SECONDS
 from handlers.dashboard.guard import LOGINS
 from handlers.dashboard.login import THROTTLE, setup_code
 from handlers.request.appkeys import STATE
@@ -264,7 +265,8 @@ async def test_a_new_password_ends_every_login_within_two_seconds(dashboard: Das
     await other.log_in()
     hashed = passwords.hash_password(ANOTHER)
     await admin_document(dashboard.bridge.folder).update(lambda admin: replace(admin, password_hash=hashed))
-    async with asyncio.timeout(2):
+    assert WATCH_SECONDS <= 1  # so that two are enough: the machine that runs this test may itself stall for longer
+    async with asyncio.timeout(20):
         while await dashboard.is_in() or await other.is_in():
             pass
     assert (await dashboard.log_in()).status == 403
