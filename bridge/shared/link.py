@@ -130,12 +130,17 @@ class Link:
 
     async def run(self, *commands: Command) -> list[Reply]:
         """Send commands in one round trip; a refused one's reply is its CommandRefused. Raises SharedStateDown."""
-        if not self.availability.usable:
-            raise self._down()
+        return await self.send(*commands)
+
+    def send(self, *commands: Command) -> asyncio.Future[list[Reply]]:
+        """Send commands; what `run` returns or raises is the future's. It must be looked at."""
         replies: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Flight(commands, replies))
-        self._wake.set()
-        return await replies
+        if self.availability.usable:
+            self._waiting.append(_Flight(commands, replies))
+            self._wake.set()
+        else:
+            replies.set_exception(self._down())
+        return replies
 
     async def call(self, command: Command) -> Reply:
         """Send one command. Raises SharedStateDown and CommandRefused."""

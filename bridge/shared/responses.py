@@ -2,16 +2,24 @@
 
 `StoredResponses` of this process holds what was last read or stored here; whether a response is still there, Redis
 says. In an outage a process continues what it has stored itself.
+
+    put or removed here ──▶ sent ──▶ replied: all others know it (`told` waits until here)
+             │               ▲  └──▶ lost, where Redis fails just then
+             └──▶ unsent ────┘
+      in an outage   after it
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 from bridge.dialects.responses.stored import MAX_BYTES, MAX_CHAIN, MAX_RESPONSES, Stored, StoredResponses
-from bridge.shared.connection import Command
+from bridge.shared.connection import Command, Reply
+from bridge.shared.errors import CommandRefused
 from bridge.shared.link import Link
 from bridge.shared.script import Script
 from bridge.state.documents import StateUnavailable
@@ -26,6 +34,8 @@ MAX_UNSENT: Final = 1_000
 _CHAIN: Final = Script("chain")
 _KEEP: Final = Script("keep")
 
+_logger = logging.getLogger(__name__)
+
 
 class RedisResponses:
     """Brings stored responses to Redis and from there; `stored` has those of this process."""
@@ -34,6 +44,7 @@ class RedisResponses:
         self._link = link
         self._stored = stored
         self._unsent: OrderedDict[str, Stored | None] = OrderedDict()
+        self._last: asyncio.Future[list[Reply]] | None = None  # of what was sent last; it is replied to in order
         stored.tell(self._changed)
         link.on_back(self._send_again)
 
@@ -65,19 +76,33 @@ class RedisResponses:
             self._stored.take_in(id_, Stored(owner, before, reply[at + 2], reply[at + 3]))
         return before
 
+    async def told(self) -> None:
+        """Wait until all processes know what was put and removed here, or Redis cannot be used: for its timeout."""
+        if self._last is not None:
+            await asyncio.wait((self._last,))
+
     def _changed(self, id_: str, stored: Stored | None) -> None:
         """A response was stored here, or deleted."""
         if self._link.usable:
-            self._link.post(self._keep(id_, stored))
+            self._last = self._link.send(self._keep(id_, stored))
+            self._last.add_done_callback(self._replied)
         else:
             self._unsent[id_] = stored
             if len(self._unsent) > MAX_UNSENT:
                 self._unsent.popitem(last=False)
 
+    def _replied(self, replies: asyncio.Future[list[Reply]]) -> None:
+        if self._last is replies:
+            self._last = None
+        if replies.exception() is None:
+            for refused in replies.result():
+                if isinstance(refused, CommandRefused):
+                    _logger.warning("%s", refused)
+
     async def _send_again(self) -> None:
         unsent, self._unsent = self._unsent, OrderedDict()
         for id_, stored in unsent.items():
-            self._link.post(self._keep(id_, stored))
+            self._changed(id_, stored)
 
     def _keep(self, id_: str, stored: Stored | None) -> Command:
         words = ("", "", b"", b"") if stored is None else (stored.owner, stored.previous or "", *stored[2:])

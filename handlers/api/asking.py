@@ -209,7 +209,9 @@ async def _stream(
                         if record.ttft is None and data:
                             record.ttft = time.monotonic() - began
                         if answer.complete:
-                            await caller.end(data + encoder.finish(answer.finish_reason, answer.usage))
+                            data += encoder.finish(answer.finish_reason, answer.usage)
+                            await _stored(app, asked)
+                            await caller.end(data)
                             break
                         if keeping is not None:
                             answer.keep(keeping.size)
@@ -246,7 +248,14 @@ async def _whole(
                 body = collector.finish(answer.finish_reason, answer.usage())
     finally:
         note_tools(record)  # where calls were required and not made, too
+    await _stored(request.app, asked)
     return await write_json(request, body, config)
+
+
+async def _stored(app: web.Application, asked: DialectRequest) -> None:
+    """Wait until what an API has stored of its answer is known to all processes: its caller may go on with any."""
+    if (shared := app[SHARED_RESPONSES]) is not None and isinstance(asked, KeepingRequest):
+        await shared.told()
 
 
 def _shortened(messages: Sequence[Message]) -> str:

@@ -30,6 +30,8 @@ async def delete_response(request: web.Request) -> web.Response:
     await _find(request)
     id_ = request.match_info["id"]
     request.app[RESPONSES].remove(id_)
+    if (shared := request.app[SHARED_RESPONSES]) is not None:
+        await shared.told()
     return json_response(orjson.dumps({"id": id_, "object": "response.deleted", "deleted": True}), headers=_OK)
 
 

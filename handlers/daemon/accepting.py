@@ -107,8 +107,8 @@ class Listener:
 
     @property
     def newcomers(self) -> int:
-        """The number of accepted sockets that have no request and no `Connection` yet."""
-        return len(self._newcomers)
+        """The number of accepted sockets that have no `Connection` yet, or one that is still being made."""
+        return len(self._newcomers) + len(self._beginning)
 
     async def begun(self) -> None:
         """Wait until the transports of accepted connections are made; does not wait for TLS handshakes."""

@@ -96,6 +96,12 @@ class BridgeProtocol(ServerConnection, Connection):
         """Whether no request over this connection has reached a handler yet."""
         return not (self._answered or self.is_answering)
 
+    @property
+    def is_coming(self) -> bool:
+        """Whether a request has been read that no handler has begun with."""
+        closing = self.transport is None or self.transport.is_closing()
+        return not (self.is_waiting or self.is_answering or closing)
+
     def keep_no_longer(self) -> None:
         """Close the connection after its running answer, or now if it is idle."""
         if self.is_waiting:
@@ -339,22 +345,7 @@ async def stop_listening(listeners: Sequence[Listener]) -> None:
         listener.close_socket()
 
 
-def awaits_first_request(runner: web.AppRunner, listeners: Sequence[Listener]) -> bool:
-    """Whether there is an accepted connection without a request yet."""
-    return any(each.newcomers for each in listeners) or any(each.unasked for each in _connections(runner))
-
-
-def keep_no_connection(runner: web.AppRunner) -> None:
-    """Close idle connections now, and those with a running answer after it.
-
-    Connections without a request stay open: clients handle the closing of a reused connection by opening another one,
-    but report a failure if a new connection is closed.
-    """
-    for each in _connections(runner):
-        if not each.unasked:
-            each.keep_no_longer()
-
-
-def _connections(runner: web.AppRunner) -> list[BridgeProtocol]:
+def connections_of(runner: web.AppRunner) -> list[BridgeProtocol]:
+    """The connections that are open."""
     connections = runner.server.connections if runner.server is not None else ()
     return [each for each in connections if isinstance(each, BridgeProtocol)]

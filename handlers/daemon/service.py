@@ -26,12 +26,8 @@ from bridge.state.regular_file import kind
 from bridge.tasks import TaskOwner
 from handlers.daemon.accepting import Listener
 from handlers.daemon.app import build_app
-from handlers.daemon.listener import (
-    awaits_first_request,
-    keep_no_connection,
-    listen,
-    stop_listening,
-)
+from handlers.daemon.last_requests import take_last_requests
+from handlers.daemon.listener import listen, stop_listening
 from handlers.daemon.memory import COLLECT_SECONDS, Collector, resident_bytes
 from handlers.daemon.notify import Notifier, feed_watchdog, report_status
 from handlers.daemon.reloading import RELOADING, LogSwitch, Reloading, logging_as
@@ -49,11 +45,6 @@ from handlers.workers.place import Place
 _CUT_SECONDS: Final = 3.0
 #: How long a connection may take to close once its answer has been written, in seconds.
 _CLOSING_SECONDS: Final = 0.1
-#: How long shutdown waits for the requests of connections that were just accepted, and how often it checks, in seconds:
-#: a caller that connected before shutdown must not get a 503. A worker whose successor serves already can wait longer.
-_LAST_REQUESTS_SECONDS: Final = 0.3
-_LAST_REQUESTS_BESIDE_SUCCESSOR_SECONDS: Final = 5.0
-_CHECK_SECONDS: Final = 0.01
 #: Garbage collection thresholds. With Python's defaults (700, 10, 10) the start of 200 streams would be delayed by
 #: repeated collections of all their new objects. With these, a young object is visited twice, among 4,000 at most. A
 #: full collection, which is slow, comes after 1.6 million new objects, or when memory has grown much
@@ -135,7 +126,7 @@ class Service:
                     await self._stop.wait()
                     self._notifier.stopping()
                     await stop_listening(servers)
-                    await _take_last_requests(runner, servers, app[DRAIN], link)
+                    await take_last_requests(runner, servers, lambda: link is not None and link.has_successor)
                     await self._drain(app[DRAIN], app[SETTINGS].config.server.drain_seconds)
             finally:
                 for server in servers:
@@ -182,24 +173,6 @@ class Service:
             if LINK in app:
                 app[LINK].tell_reread(well=not outcome.problems)
             self._notifier.ready()
-
-
-async def _take_last_requests(
-    runner: web.AppRunner, servers: Sequence[Listener], drain: Drain, link: Link | None
-) -> None:
-    """Wait a moment for the requests of connections accepted before shutdown; then close idle connections."""
-    waited = 0.0
-    while waited < _last_requests_seconds(link):
-        await asyncio.sleep(_CHECK_SECONDS)
-        waited += _CHECK_SECONDS
-        if not (awaits_first_request(runner, servers) or drain.coming):
-            break
-    keep_no_connection(runner)
-
-
-def _last_requests_seconds(link: Link | None) -> float:
-    has_successor = link is not None and link.has_successor
-    return _LAST_REQUESTS_BESIDE_SUCCESSOR_SECONDS if has_successor else _LAST_REQUESTS_SECONDS
 
 
 def _switch_log(reloading: Reloading, value: Mapping[str, Any] | None) -> None:

@@ -23,6 +23,7 @@ from bridge.dialects.dialect import Dialect
 from bridge.state.documents import StateFolder
 from bridge.state.state import State, accounts_document, keys_document
 from handlers.api.routes import add_dialect
+from handlers.daemon.accepting import Listener
 from handlers.daemon.app import build_app
 from handlers.daemon.listener import listen
 from handlers.daemon.sockets import open_sockets
@@ -92,6 +93,8 @@ class RunningBridge(Front):
     origin: str
     key: str
     http: aiohttp.ClientSession
+    runner: web.AppRunner
+    listeners: list[Listener]
     _stack: AsyncExitStack = field(repr=False)
     _passed: float = 0.0  # seconds of pauses that have been skipped
 
@@ -181,12 +184,13 @@ async def bridge_for(
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         sockets = open_sockets("127.0.0.1", 0)
-        for server in await listen(runner, sockets, tls):
-            stack.callback(server.close)
+        listeners = await listen(runner, sockets, tls)
+        for listener in listeners:
+            stack.callback(listener.close)
         connector = aiohttp.TCPConnector(ssl=tls is None)
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
         origin = f"{'https' if tls else 'http'}://127.0.0.1:{sockets[0].getsockname()[1]}"
-        yield RunningBridge(app, arena, folder, origin, secret, http, stack)
+        yield RunningBridge(app, arena, folder, origin, secret, http, runner, listeners, stack)
 
 
 def config_for(arena: Arena, path: Path, overrides: Overrides | None = None) -> Config:

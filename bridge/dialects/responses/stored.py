@@ -158,6 +158,9 @@ class SharedResponses(Protocol):
     async def fetch(self, owner: str, ids: Iterable[str]) -> None:
         """Make this process's `StoredResponses` know these responses, and those that they continue."""
 
+    async def told(self) -> None:
+        """Wait until the other processes know what was put into this one's `StoredResponses`, and removed from it."""
+
 
 class ItemFinder:
     """Finds items of one key's stored responses by their ids, and reads each response once."""

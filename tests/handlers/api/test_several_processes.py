@@ -16,6 +16,8 @@ from several_bridges import SeveralBridges, several_bridges
 
 from bridge.access import keys
 from bridge.shared.availability import Phase
+from bridge.shared.connection import Command, Reply
+from bridge.shared.script import ScriptCall
 from handlers.request.appkeys import SHARING
 from upstream.arena import Arena
 
@@ -134,6 +136,37 @@ async def test_any_process_continues_a_stored_response_until_it_is_deleted(sever
     for bridge in several.bridges:
         status, answer = await respond(bridge, "again", before)
         assert (status, answer["error"]["code"]) == (400, "previous_response_not_found")
+
+
+async def test_an_answer_does_not_end_before_others_know_it(
+    several: SeveralBridges, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or its caller could go on with another process before that has what it continues."""
+    sharing, order = several[0].app[SHARING], list[str]()
+    assert sharing is not None
+    send = sharing.link.send
+
+    def slowly(*commands: Command) -> asyncio.Future[list[Reply]]:
+        return sharing.link.spawn(sent(commands), name="slow Redis")
+
+    async def sent(commands: tuple[Command, ...]) -> list[Reply]:
+        if keeps := any(isinstance(each, ScriptCall) and each.script.name == "keep" for each in commands):
+            await asyncio.sleep(0.05)  # the answer could end now
+        replies = await send(*commands)
+        order.extend(["known"] * keeps)
+        return replies
+
+    monkeypatch.setattr(sharing.link, "send", slowly)
+    _, first = await respond(several[0], "one")
+    order.append("ended")
+    body = {"model": several[0].model(), "input": "two", "stream": True}
+    url = f"{several[0].base_url}/responses"
+    async with several[0].http.post(url, json=body, headers=several[0].headers) as response:
+        await response.read()
+    order.append("ended")
+    assert await stored(several[0], "DELETE", first["id"]) == 200
+    order.append("ended")
+    assert order == ["known", "ended"] * 3
 
 
 async def test_a_response_that_was_stored_in_an_outage_is_known_to_all_after_it(several: SeveralBridges) -> None:

@@ -1,0 +1,88 @@
+"""Requests that are on their way when the daemon is told to end: another could have had them, so none is refused.
+
+At each step of such a request the daemon would begin to drain, if it did not see it there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from caller import calling
+from running import RunningBridge
+
+from bridge.answering.prompting import request_tokens
+from handlers.daemon.last_requests import take_last_requests
+from handlers.daemon.listener import connections_of, stop_listening
+from handlers.request.appkeys import DRAIN
+
+
+class Ending:
+    """The end of a bridge up to its drain, in one of `tasks`."""
+
+    def __init__(self, bridge: RunningBridge, tasks: asyncio.TaskGroup) -> None:
+        self._bridge = bridge
+        self._tasks = tasks
+
+    async def run(self) -> None:
+        """Take the last requests, and begin to drain."""
+        await take_last_requests(self._bridge.runner, self._bridge.listeners, lambda: True)
+        self._bridge.app[DRAIN].begin()
+
+    async def met(self, step: Callable[[], Awaitable[Any]]) -> Any:
+        """Begin, and let it look at a request that waits before `step` several times, before that goes on."""
+        await asyncio.wait((self._tasks.create_task(self.run()),), timeout=0.1)
+        return await step()
+
+
+@pytest.fixture
+async def ending(bridge: RunningBridge) -> AsyncIterator[Ending]:
+    async with asyncio.TaskGroup() as tasks:
+        yield Ending(bridge, tasks)
+
+
+async def test_a_connection_that_is_being_made(
+    bridge: RunningBridge, ending: Ending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    make = loop.connect_accepted_socket
+
+    async def slowly(*args: Any, **options: Any) -> Any:
+        return await ending.met(lambda: make(*args, **options))
+
+    async with calling(bridge.origin, bridge.key) as caller:
+        async with bridge.http.get(f"{bridge.origin}/health") as response:
+            await response.read()  # the caller was accepted before it
+        await stop_listening(bridge.listeners)
+        monkeypatch.setattr(loop, "connect_accepted_socket", slowly)
+        await caller.ask(bridge.chat("hi"))
+        assert b" 200 " in await caller.sees(b"\r\n")
+
+
+async def test_a_request_that_waits_before_its_answer_begins(
+    bridge: RunningBridge, ending: Ending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does while its tokens are counted in a thread, or its slot is claimed in Redis."""
+
+    async def slowly(*args: Any) -> int:
+        tokens: int = await ending.met(lambda: request_tokens(*args))
+        return tokens
+
+    monkeypatch.setattr("handlers.api.asking.request_tokens", slowly)
+    async with await bridge.post(bridge.chat("hi")) as response:
+        assert response.status == 200, await response.text()
+
+
+async def test_a_request_that_was_read_from_a_kept_connection(bridge: RunningBridge, ending: Ending) -> None:
+    async with calling(bridge.origin, bridge.key) as caller:
+        request = f"GET /v1/models HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {bridge.key}\r\n\r\n".encode()
+        caller.writer.write(request)
+        await caller.sees(b"]}")
+        (connection,) = connections_of(bridge.runner)
+        seen = [connection.is_coming]
+        connection.data_received(request)
+        assert [*seen, connection.is_coming] == [False, True]
+        await ending.run()
+        assert b" 200 " in await caller.sees(b"\r\n")
