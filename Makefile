@@ -12,7 +12,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # CI=1 makes a missing program a failure, not a skip.
 export LMARENA_BRIDGE_NO_SKIP ?=
 
-.PHONY: demo run test test-slow test-clients check rewritten format bench screenshots man lock clean
+# `make soak MINUTES=90 CURVE=docs/soak/NAME` runs for less, and writes its curve there.
+MINUTES ?= 480
+CURVE ?= build/soak
+
+.PHONY: demo run test test-slow test-clients check rewritten format bench soak screenshots man lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime  ## the bridge against the embedded arena: no account needed
@@ -52,6 +56,9 @@ format: $(VENV)/.test
 bench: $(VENV)/.test  ## what the bridge costs beside a bare pipe: half an hour; `python -m bench --help` has more
 	-$(MAKE) $(LITELLM)/.installed  # it is left out where it cannot be installed
 	$(BIN)/python -m bench --markdown
+
+soak: $(VENV)/.test  ## eight hours of mixed traffic, faults and restarts: nothing may grow, get lost or be mixed up
+	$(BIN)/python tests/attacks/soak.py --minutes $(MINUTES) --out $(CURVE)
 
 screenshots: $(VENV)/.test  ## take the pictures in docs/screenshots anew: needs Chromium
 	PYTHONPATH=tests/harness $(BIN)/python tests/browser/screenshots.py

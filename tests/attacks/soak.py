@@ -1,29 +1,38 @@
-"""Half an hour of everything that loses logins; every account must be alive at the end.
+"""A long run of everything at once: nothing may grow, get lost, or be mixed up. `make soak`
 
-python tests/attacks/soak.py [--minutes 30] [--callers 12] [--accounts 3]      (loopback only; root for the small disk)
+python tests/attacks/soak.py [--minutes 480] [--rate 4] [--out docs/soak/NAME]      (loopback only)
 
-A site whose every tenth answer replaces the session cookie, one call in six fails in some way, tokens live for five
-minutes; callers of whom 9 % leave at a random moment; a disk that is full twice, files of the state folder that are
-moved away for a moment, and a daemon that is stopped with SIGTERM and started again three times, under load.
-It exits with 1 if a login was lost, a daemon did not stop in time, the disk refused nothing, or a good site is not
-answered in full afterwards.
+Callers hold conversations of up to six turns in every dialect, streamed and whole, with tools and pictures, and leave
+at times; the models tell which turns they saw, so that each answer is known in advance. Of the site's calls one in
+twelve fails in some way, every tenth answer replaces the session cookie, and every fourth follow-up is refused because
+the site wants a battle. A token lives for an hour of the simulated day, which has 24 of them in the whole run. The
+daemon is stopped and started again under load:
+
+minute of 480    0      27     53     80             160                                        456        480
+                 │ start │restart│restart│restart: warm │ from here on nothing may grow             │ restart  │ end
+
+It exits with 1 if, in the fitted time, a line through the daemon's memory rises by 1 MiB an hour or more (in runs whose
+fitted time is below 54 minutes: by 1 MiB in all of it), or its descriptors, tasks or threads have become more; if an
+answer was not the expected one, a model saw two conversations in one, or a message twice; if the bridge's statistics do
+not add up, or differ from what its callers counted; if a refresh token was used twice, an account lost, or a daemon did
+not stop in time; or if a good site is not answered in full afterwards.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import random
-import subprocess
+import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/harness")]  # the imports below need it: hence their E402
@@ -31,360 +40,326 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/harness")]  # the imports below nee
 import aiohttp  # noqa: E402
 from process import DaemonProcess, Home  # noqa: E402
 from running import add_accounts  # noqa: E402
+from soak_curve import Sample, judged, looked_at, write  # noqa: E402
+from soak_site import BadSite, Witness  # noqa: E402
+from soak_traffic import KINDS, Chat, Conversation, Failed, Models, ask, chosen  # noqa: E402
 
 from bridge.state.state import accounts_document  # noqa: E402
+from bridge.statistics.file import stats_document  # noqa: E402
 from bridge.tasks import TaskOwner  # noqa: E402
-from upstream.arena import Arena, Call, Session  # noqa: E402
-from upstream.arena.replies import Reply  # noqa: E402
-from upstream.arena.streams import Stream  # noqa: E402
-from upstream.arena.tokens import joined, read_cookies  # noqa: E402
 
-LEAVING: Final = 0.2  # more than half of them are answered before they have left: 9 % leave
-FAILING: Final = 1 / 6
-DISK: Final = 32 * 1024 * 1024
-#: The exit status of a daemon that is started while the disk is full.
-DISK_REFUSES: Final = 75
-#: Shares of the whole time at which each thing begins.
-FULL_AT: Final = ((0.15, 0.25), (0.55, 0.65))
-RESTARTS_AT: Final = (0.3, 0.5, 0.8)
+#: When the daemon is restarted and when the fitted time begins, as shares of the whole.
+RESTARTS_AT: Final = (1 / 18, 2 / 18, 3 / 18, 0.95)
+FITTED_FROM: Final = 1 / 3
+SIMULATED_HOURS: Final = 24
+FAILING: Final = 1 / 12
+BATTLE_EVERY: Final = 4
+LEAVING: Final = 0.08
 #: Seconds within which a daemon must stop: it lets answers go on for three of them.
-STOP_SECONDS: Final = 8.0
-#: Seconds between two looks at the daemon's memory.
-MEMORY_SECONDS: Final = 60.0
-
-#: Faults of chats that come with the answer's head, or after it.
-HEARD: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
-    ("expired", {}),
-    ("login_redirect", {}),
-    ("rate_limited", {"retry_after": "1"}),
-    ("prompt_failed", {"retry_after": "1"}),
-    ("server_error", {"status": 500}),
-    ("server_error", {"status": 503}),
-    ("evaluation_gone", {}),
-    ("challenge", {}),
-    ("reset_middle", {}),
-    ("eof_middle", {}),
-    ("cut_chunked", {}),
-    ("model_failed_first", {}),
-    ("model_failed_middle", {}),
-    ("empty_answer", {}),
-    ("heartbeats", {}),
-    ("silent_start", {}),
-    ("silent_middle", {}),
-    ("no_headers", {"late": (0.05, 0.6)}),
-)
-#: What happens to every other answer that replaces the cookie: it comes when its caller may have left.
-LATE: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (HEARD[-1],)
-#: Faults by which no head comes, or too late: a cookie in it is one that the site never sent.
-UNHEARD: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
-    ("reset_before_headers", {}),
-    ("close_before_headers", {}),
-    ("no_headers", {"late": (2.0, 8.0)}),
-)
-OF_READS: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
-    ("expired", {}),
-    ("server_error", {"status": 502}),
-    ("reset_before_headers", {}),
-    ("html", {}),
-)
+STOP_SECONDS: Final = 15.0
+#: The daemon is looked at this often in all.
+MOST_SAMPLES: Final = 240
+DAEMON: Final = ROOT / "tests/attacks/soak_daemon.py"
 
 
-class BadSite(Arena):
-    """An arena that fails and replaces cookies by chance while `bad` is set."""
+@dataclass
+class Tally:
+    """What the callers saw, by API: whole answers, errors, and calls of which they do not know the end."""
 
-    def __init__(self, chance: random.Random) -> None:
-        super().__init__(pace=0.01)
-        self.bad = False
-        self.rotations = 0
-        self.failed: Counter[str] = Counter()
-        self.sessions: tuple[Session, ...] = ()
-        self._chance = chance
-        self._answers = 0
-        self.token_seconds, self.renew_within = 300.0, 100.0
-
-    def receive(self, call: Call) -> Reply | Stream:
-        """Answer a call; what is remembered of calls for tests is forgotten."""
-        if len(self.calls) > 1000:
-            self.calls.clear()
-        if not self.bad:
-            return super().receive(call)
-        chat = call.path.startswith("/nextjs-api/stream/")
-        before = [session.cookie_value for session in self.sessions]
-        shown = joined(read_cookies(call.headers.get("cookie", "")))
-        session = next((each for each in self.sessions if each.cookie_value == shown), None)
-        rotates = False
-        if chat and session is not None:
-            self._answers += 1
-            if rotates := self._answers % 10 == 0:
-                self.rotate(session, pieces=self._chance.random() < 0.5)
-        if rotates and self._chance.random() < 0.5:
-            self._arm(call, LATE)
-        elif self._chance.random() < FAILING and (chat or call.path == "/api/me"):
-            self._arm(call, HEARD if rotates else HEARD + UNHEARD if chat else OF_READS)
-        answer = super().receive(call)
-        self.faults.clear()
-        if call.fault is not None:
-            self.failed[call.fault] += 1
-        self.rotations += sum(old != each.cookie_value for old, each in zip(before, self.sessions, strict=True))
-        return answer
-
-    def _arm(self, call: Call, faults: tuple[tuple[str, Mapping[str, Any]], ...]) -> None:
-        name, parameters = self._chance.choice(faults)
-        parameters = dict(parameters)
-        if (late := parameters.pop("late", None)) is not None:
-            parameters["release"] = release = asyncio.Event()
-            asyncio.get_running_loop().call_later(self._chance.uniform(*late), release.set)
-        self.faults.arm(name, on="me" if call.path == "/api/me" else "stream", **parameters)
+    answered: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
+    words: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
 
 
 class Soak:
     """The daemon, its callers, and what befalls them."""
 
-    def __init__(self, site: BadSite, home: Home, chance: random.Random) -> None:
+    def __init__(self, site: BadSite, home: Home, chance: random.Random, models: Models, tasks_file: Path) -> None:
         self.site = site
         self.home = home
         self.chance = chance
+        self.models = models
+        self.tally = Tally()
         self.daemon: DaemonProcess | None = None
-        self.statuses: Counter[str] = Counter()
+        self.samples: list[Sample] = []
         self.exits: list[int] = []
         self.stops: list[float] = []
-        self.resident: list[int] = []
-        self.full = 0
-        self.moved = 0
-        self.log: list[str] = []
+        self.tracebacks: list[str] = []
+        self._tasks_file = tasks_file
+        self._began = time.monotonic()
+        self._conversations = 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the beginning."""
+        return time.monotonic() - self._began
 
     async def serve(self, restarts: asyncio.Queue[bool]) -> None:
         """Run one daemon after the other; a True in `restarts` starts another, a False ends the last."""
-        while True:
-            async with self.home.launch() as daemon:
-                try:
-                    await daemon.is_ready()
-                except AssertionError:
-                    if await daemon.ends() != DISK_REFUSES:
-                        raise
-                    await asyncio.sleep(2)  # as systemd does
-                    continue
+        program = (sys.executable, str(DAEMON))
+        paths = os.pathsep.join((str(ROOT), str(ROOT / "tests/harness")))
+        go_on = True
+        while go_on:
+            environ = {"SOAK_TASKS": str(self._tasks_file), "PYTHONPATH": paths}
+            async with self.home.serve(program=program, environ=environ) as daemon:
                 self.daemon = daemon
                 go_on = await restarts.get()
-                self._note_memory(daemon)
                 self.daemon = None
                 status, seconds = await daemon.stop()
                 self.exits.append(status)
                 self.stops.append(seconds)
-                self.log += daemon.log
-            if not go_on:
-                return
+            self._read_log(daemon)
 
-    async def watch_memory(self) -> None:
-        """Note the daemon's resident memory, in MiB, now and then."""
+    def _read_log(self, daemon: DaemonProcess) -> None:
+        for at, line in enumerate(daemon.log):
+            if "Traceback" in line or "LOST" in line:
+                self.tracebacks += daemon.log[max(0, at - 1) : at + 30]
+        daemon.log.clear()
+
+    # Callers
+
+    async def call(self, http: aiohttp.ClientSession, pause: float) -> None:
+        """Hold one conversation after the other, with a pause of `pause` seconds on average before each turn."""
         while True:
-            await asyncio.sleep(MEMORY_SECONDS)
-            if self.daemon is not None:
-                self._note_memory(self.daemon)
+            self._conversations += 1
+            conversation = chosen(f"c{self._conversations}", self.models, self.chance)
+            for turn in range(1, self.chance.randint(1, conversation.turns) + 1):
+                conversation.turn = turn
+                await asyncio.sleep(self.chance.expovariate(1 / pause))
+                if not await self.say(http, conversation):
+                    break
 
-    def _note_memory(self, daemon: DaemonProcess) -> None:
-        pages = int(Path(f"/proc/{daemon.process.pid}/statm").read_text().split()[1])
-        self.resident.append(pages * os.sysconf("SC_PAGE_SIZE") // 2**20)
+    async def say(self, http: aiohttp.ClientSession, conversation: Conversation) -> bool:
+        """Ask one turn; return whether the conversation can go on."""
+        while (daemon := self.daemon) is None:  # noqa: ASYNC110 — nothing tells of it, here and below
+            await asyncio.sleep(0.1)
+        api, tally = conversation.api, self.tally
+        leaves = self.chance.random() < LEAVING
+        stream = conversation.streams and self.chance.random() < 0.6
+        timeout = self.chance.uniform(0.0, 0.3) if leaves else 60.0
+        try:
+            told = await ask(http, daemon.origin, conversation, stream=stream, timeout=timeout)
+        except TimeoutError:
+            tally.unknown[api] += 1
+            tally.words["left" if leaves else "NO ANSWER IN TIME"] += 1
+            return False
+        except Failed as failed:
+            tally.failed[api] += 1
+            tally.words[str(failed)] += 1
+            return False
+        except (aiohttp.ClientError, OSError) as cut:
+            tally.unknown[api] += 1
+            tally.words["cut by a restart" if self.daemon is not daemon else f"CUT: {type(cut).__name__}"] += 1
+            return False
+        except (AssertionError, LookupError, ValueError, TypeError) as unread:
+            tally.wrong.append(f"{conversation.path}: {type(unread).__name__}: {unread}")
+            return False
+        tally.answered[api] += 1
+        tally.words["answered"] += 1
+        if not _same(told, conversation.expected):
+            tally.wrong.append(
+                f"{conversation.path}, turn {conversation.turn}: {told!r}, not {conversation.expected!r}"
+            )
+        return True
 
-    async def call(self, http: aiohttp.ClientSession, model: str) -> None:
-        """Ask as one caller, again and again."""
+    # Looking
+
+    async def watch(self, http: aiohttp.ClientSession, every: float) -> None:
+        """Look at the daemon every so many seconds, as Prometheus does."""
         while True:
-            await asyncio.sleep(self.chance.uniform(0.02, 0.3))
+            await asyncio.sleep(every)
             if (daemon := self.daemon) is None:
                 continue
-            leaves = self.chance.random() < LEAVING
-            timeout = aiohttp.ClientTimeout(total=self.chance.uniform(0.0, 0.12) if leaves else 60)
-            status = await self._ask(http, daemon, model, timeout)
-            if leaves:
-                status = "left" if status == "no answer in time" else "meant to leave, was too late"
-            self.statuses[status] += 1
+            try:
+                url = f"{daemon.origin}/metrics"
+                async with http.get(url, timeout=aiohttp.ClientTimeout(total=30)) as answer:
+                    await answer.read()
+                await self._look(daemon)
+                self._read_log(daemon)
+            except (aiohttp.ClientError, OSError, TimeoutError):
+                continue  # it is being stopped
 
-    async def _ask(
-        self, http: aiohttp.ClientSession, daemon: DaemonProcess, model: str, timeout: aiohttp.ClientTimeout
-    ) -> str:
-        stream = self.chance.random() < 0.5
-        prompt = f"/count 5 times, question {self.chance.randrange(1000)}"  # some come again
-        body = {"model": model, "messages": [{"role": "user", "content": prompt}], "stream": stream}
-        url = f"{daemon.origin}/v1/chat/completions"
+    async def _look(self, daemon: DaemonProcess) -> None:
+        self._tasks_file.unlink(missing_ok=True)
+        daemon.signal(signal.SIGUSR2)
+        async with asyncio.timeout(30):
+            while not self._tasks_file.exists():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        rss, descriptors, threads = looked_at(daemon.process.pid)
+        tally = self.tally
+        counts = (tally.answered.total(), tally.failed.total(), tally.words["left"])
+        tasks = int(self._tasks_file.read_text())
+        sample = Sample(self.seconds, len(self.exits), rss, descriptors, tasks, threads, *counts)
+        self.samples.append(sample)
+
+
+def _same(told: str, expected: str) -> bool:
+    if expected.startswith("{"):
         try:
-            async with http.post(url, json=body, headers=self.home.headers, timeout=timeout) as response:
-                text = await response.text()
-        except TimeoutError:
-            return "no answer in time"
-        except aiohttp.ClientError:
-            return "connection refused or cut" if self.daemon is daemon else "daemon stopped"
-        if response.status == 200 and '"error"' in text:
-            return "200, then an error event"
-        return f"{response.status} {response.headers.get('x-bridge-reason', '')}".strip()
-
-    @asynccontextmanager
-    async def full_disk(self) -> AsyncIterator[None]:
-        """Leave no room in the state folder, or, without a small disk, make it refuse to be written."""
-        self.full += 1
-        folder = self.home.folder.path
-        if os.path.ismount(folder):  # noqa: ASYNC240 — one system call on a local disk
-            async with TaskOwner() as tasks:
-                tasks.spawn(_fill(folder), name="fill")
-                yield
-            (folder / "filler").unlink()
-            return
-        obstacles = [folder / f".{name}.json.tmp" for name in ("accounts", "stats", "models", "site")]
-        for obstacle in obstacles:
-            while not obstacle.is_dir():
-                with suppress(FileExistsError, FileNotFoundError):
-                    obstacle.mkdir()
-        yield
-        for obstacle in obstacles:
-            obstacle.rmdir()
-
-    async def move_files(self) -> None:
-        """Move a file of the state folder away for a moment, now and then."""
-        while True:
-            await asyncio.sleep(self.chance.uniform(2, 8))
-            path = self.home.folder.path / f"{self.chance.choice(['keys', 'accounts', 'admin'])}.json"
-            aside = path.with_suffix(".aside")
-            if self.daemon is None or not path.exists():
-                continue
-            path.rename(aside)
-            self.moved += 1
-            await asyncio.sleep(self.chance.uniform(0.05, 2.0))
-            aside.rename(path)  # over whatever was written meanwhile, as an editor does
+            return bool(json.loads(told) == json.loads(expected))
+        except ValueError:
+            return False
+    return told == expected
 
 
-async def _fill(folder: Path) -> None:
-    """Take all room of a disk, and whatever the daemon frees when it removes a file."""
-    with (folder / "filler").open("wb", buffering=0) as file:
-        while True:
-            with suppress(OSError):
-                while True:
-                    file.write(bytes(4096))
-            await asyncio.sleep(0.02)
-
-
-async def befall(soak: Soak, seconds: float, restarts: asyncio.Queue[bool]) -> None:
-    """Let everything happen at its time."""
-    events = [(at * seconds, "restart") for at in RESTARTS_AT]
-    events += [(begin * seconds, f"full for {(end - begin) * seconds}") for begin, end in FULL_AT]
-    began = time.monotonic()
-    for at, what in sorted(events):
-        await asyncio.sleep(max(0.0, began + at - time.monotonic()))
-        print(f"{time.monotonic() - began:6.0f} s: {what}; {dict(soak.statuses)}", flush=True)
-        if what == "restart":
-            restarts.put_nowait(True)
-        else:
-            async with soak.full_disk():
-                await asyncio.sleep(float(what.rpartition(" ")[2]))
-    await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
-
-
-async def main(minutes: float, callers: int, accounts: int, seed: int) -> bool:
-    """Run; return whether every account is alive."""
+async def main(minutes: float, rate: float, callers: int, seed: int, out: Path | None) -> bool:
+    """Run; return whether all was well."""
     chance = random.Random(seed)
-    with ExitStack() as stack:
-        path = Path(stack.enter_context(TemporaryDirectory()))
-        state = path / "state"
-        state.mkdir(mode=0o700)
-        mount = ("mount", "-t", "tmpfs", "-o", f"size={DISK},mode=700", "none", str(state))
-        if mounted := os.geteuid() == 0 and subprocess.call(mount, stderr=subprocess.DEVNULL) == 0:  # noqa: ASYNC221
-            stack.callback(subprocess.check_call, ("umount", "-l", str(state)))
-        print("a disk of", f"{DISK} bytes" if mounted else "the machine's own size", "seed", seed)
-        async with BadSite(chance) as site, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-            home = Home(site, path)
+    seconds = minutes * 60
+    token = max(20.0, seconds / SIMULATED_HOURS)
+    print(f"{minutes:g} minutes, {rate:g} requests a second, a token lives for {token:.0f} s, seed {seed}", flush=True)
+    with TemporaryDirectory(prefix="soak-") as path:
+        async with BadSite(chance, failing=FAILING, token_seconds=token) as site:
+            site.battle_every = BATTLE_EVERY
+            witness = Witness(site)
+            home = Home(site, Path(path))
+            home.session.expires_at = int(time.time() + token)
             await home.prepare()
             home.configure(
                 {
-                    "server": {"state_dir": str(state), "drain_seconds": 3},
-                    "upstream": {"first_byte_timeout": 1.5, "idle_timeout": 1.5, "connect_timeout": 5},
+                    "server": {"drain_seconds": 3},
+                    "upstream": {"first_byte_timeout": 3, "idle_timeout": 3, "connect_timeout": 5},
+                    "log": {"keep_mb": 1},
                 }
             )
-            more = tuple(site.sign_in(f"user{at}@example.org", expires_in=300.0) for at in range(accounts - 1))
+            more = tuple(site.sign_in(f"user{at}@example.org", expires_in=token) for at in range(2))
             await add_accounts(home.folder, *more)
             site.sessions = (home.session, *more)
-            return await _run(Soak(site, home, chance), http, minutes * 60, callers)
+            names = Counter(model.public_name for model in site.models)
+            plain = [model for model in site.models if model.organization and names[model.public_name] == 1]
+            models = Models(
+                next(m.public_name for m in plain if set(m.outputs) == {"text"} and "thinking" not in m.public_name),
+                next(m.public_name for m in plain if "image" in m.outputs),
+            )
+            soak = Soak(site, home, chance, models, Path(path) / "tasks")
+            limit = aiohttp.TCPConnector(limit=0)
+            async with aiohttp.ClientSession(connector=limit, headers=home.headers) as http:
+                good = await _run(soak, http, seconds, callers, rate)
+            return await _report(soak, witness, seconds, out) and good
 
 
-async def _run(soak: Soak, http: aiohttp.ClientSession, seconds: float, callers: int) -> bool:
-    model = next(
-        model.public_name for model in soak.site.models if set(model.outputs) == {"text"} and model.organization
-    )
+async def _run(soak: Soak, http: aiohttp.ClientSession, seconds: float, callers: int, rate: float) -> bool:
     restarts = asyncio.Queue[bool]()
     async with TaskOwner() as tasks:
         serving = tasks.spawn(soak.serve(restarts), name="serve")
-        while soak.daemon is None:  # noqa: ASYNC110 — nothing tells of it
+        while soak.daemon is None:
+            if serving.done():
+                await serving  # it has failed
             await asyncio.sleep(0.05)
-        await asyncio.sleep(1)
         soak.site.bad = True
         async with TaskOwner() as attackers:
             for _ in range(callers):
-                attackers.spawn(soak.call(http, model), name="caller")
-            attackers.spawn(soak.watch_memory(), name="watch memory")
-            moving = attackers.spawn(soak.move_files(), name="move files")
-            await befall(soak, seconds, restarts)
-            moving.cancel()
-        for aside in soak.home.folder.path.glob("*.aside"):
-            aside.rename(aside.with_suffix(".json"))
+                attackers.spawn(soak.call(http, callers / rate), name="caller")
+            attackers.spawn(soak.watch(http, max(1.0, seconds / MOST_SAMPLES)), name="watch")
+            for at in RESTARTS_AT:
+                await asyncio.sleep(max(0.0, at * seconds - soak.seconds))
+                print(f"{soak.seconds:6.0f} s: restart; {dict(soak.tally.words.most_common(4))}", flush=True)
+                restarts.put_nowait(True)
+            await asyncio.sleep(max(0.0, seconds - soak.seconds))
         soak.site.bad = False
-        worked = await _afterwards(soak, http, model)
+        worked = await _afterwards(soak, http)
         restarts.put_nowait(False)
         await serving
-    return await _report(soak, worked)
+    print("afterwards:", dict(worked))
+    return set(worked) == {"answered"}
 
 
-async def _afterwards(soak: Soak, http: aiohttp.ClientSession, model: str) -> Counter[str]:
-    """Ask a site that is well again, after the longest pause that the bridge may make (an account that failed)."""
-    asked: Counter[str] = Counter()
-    for _ in range(60):
-        if soak.daemon is not None:
-            timeout = aiohttp.ClientTimeout(total=30)
-            asked[await soak._ask(http, soak.daemon, model, timeout)] += 1
-        await asyncio.sleep(0.5)
-    return asked
+async def _afterwards(soak: Soak, http: aiohttp.ClientSession) -> Counter[str]:
+    """Ask a site that is well again, once the longest pause is over that the bridge may make (a failed account)."""
+    worked: Counter[str] = Counter()
+    await asyncio.sleep(30)
+    for at in range(20):
+        while (daemon := soak.daemon) is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        conversation = Chat(f"afterwards{at}", soak.models)
+        try:
+            told = await ask(http, daemon.origin, conversation, stream=bool(at % 2), timeout=60)
+        except Failed as failed:
+            soak.tally.failed[Chat.api] += 1
+            worked[str(failed)] += 1
+            continue
+        soak.tally.answered[Chat.api] += 1
+        worked["answered" if told == conversation.expected else told] += 1
+    return worked
 
 
-async def _report(soak: Soak, worked: Counter[str]) -> bool:
-    site, sessions = soak.site, soak.site.sessions
+async def _report(soak: Soak, witness: Witness, seconds: float, out: Path | None) -> bool:
+    site, tally = soak.site, soak.tally
+    print("answers:", dict(tally.words.most_common()))
+    print("faults:", dict(site.failed.most_common()), "battles wanted:", site.battles)
+    begins = FITTED_FROM * seconds
+    steady = [each for each in soak.samples if begins <= each.seconds < RESTARTS_AT[-1] * seconds]
+    lines, good = judged(steady)
+    print(*lines, sep="\n")
+    twice = sum(session.spent_twice for session in site.sessions)
+    print(
+        f"cookies replaced: {site.rotations}, renewals: {[session.refreshes for session in site.sessions]}, "
+        f"refresh tokens used twice: {twice}"
+    )
+    print("daemons ended with", soak.exits, "after seconds:", [round(each, 1) for each in soak.stops])
+    print(f"wrong answers: {len(tally.wrong)}", *tally.wrong[:10], sep="\n  ")
+    print(f"mixed up: {len(witness.mixed)}", *witness.mixed[:10], sep="\n  ")
+    print(f"lines of tracebacks and losses in the log: {len(soak.tracebacks)}", *soak.tracebacks[:40], sep="\n  ")
+    add_up = await _counts_add_up(soak)
+    lost = await _lost(soak)
+    if out is not None:
+        title = f"{seconds / 60:g} minutes of mixed traffic, faults and restarts"
+        await asyncio.to_thread(write, soak.samples, out, title, begins)
+    stopped = set(soak.exits) == {0} and max(soak.stops) <= STOP_SECONDS
+    unheard = [word for word in tally.words if word.startswith(("NO ANSWER", "CUT"))]
+    clean = not (tally.wrong or witness.mixed or soak.tracebacks or twice or lost or unheard)
+    return good and add_up and clean and stopped
+
+
+async def _counts_add_up(soak: Soak) -> bool:
+    """Whether the statistics agree with each other, and with the callers', who do not know the end of a few calls."""
+    stats = await stats_document(soak.home.folder, time.time).load()
+    totals, tally, good = stats.totals, soak.tally, True
+    print(
+        f"the bridge counted {totals.requests}: {totals.answered} answered, {totals.errors} failed, {totals.gone} left"
+    )
+    sums = {
+        "APIs": sum(counts.requests for counts in stats.apis.values()),
+        "endings": totals.endings.total(),
+        "durations": totals.duration.total,
+    }
+    print("  in all", sums)
+    good = all(sums[name] == totals.requests for name in ("APIs", "endings", "durations"))
+    for api in sorted({kind.api for kind in KINDS}):
+        known, unknown = tally.answered[api] + tally.failed[api], tally.unknown[api]
+        counted = stats.apis[api].requests if api in stats.apis else 0
+        print(f"  {api}: {counted} by the bridge; callers: {known}, and {unknown} of which they do not know the end")
+        good = good and known <= counted <= known + unknown
+    unknown = tally.unknown.total()
+    good = good and tally.answered.total() <= totals.answered <= tally.answered.total() + unknown
+    good = good and tally.failed.total() <= totals.errors <= tally.failed.total() + unknown
+    print("the counts add up" if good else "THE COUNTS DO NOT ADD UP")
+    return good
+
+
+async def _lost(soak: Soak) -> int:
     on_disk = {account.user_id: account for account in await accounts_document(soak.home.folder).load()}
-    alive = 0
-    for session in sessions:
+    lost = 0
+    for session in soak.site.sessions:
         account = on_disk.get(session.user_id)
         kept = account is not None and account.session.value == session.cookie_value and not account.expired
-        alive += kept and session.alive and not session.revoked
-        if not kept:
-            print("lost:", session.email, account, "revoked" if session.revoked else "")
-    calls = sum(soak.statuses.values())
-    left = sum(number for status, number in soak.statuses.items() if status == "left")
-    refused = sum("not saved; retrying" in line for line in soak.log)
-    print(f"calls: {calls}, of which left: {left} ({left / max(calls, 1):.1%})")
-    print("answers:", dict(soak.statuses.most_common()))
-    print("faults:", dict(site.failed.most_common()))
-    print(
-        f"cookies replaced: {site.rotations}, renewals: {[session.refreshes for session in sessions]}, "
-        f"refresh tokens used twice: {sum(session.spent_twice for session in sessions)}"
-    )
-    print(f"disk full: {soak.full} times (said in the log: {refused}), files moved away: {soak.moved}")
-    print("daemons ended with", soak.exits, "after seconds:", [round(each, 1) for each in soak.stops])
-    print("resident MiB, each minute and at each end:", soak.resident)
-    print(
-        "cookies lost by the log:",
-        sum("LOST" in line for line in soak.log),
-        "tracebacks:",
-        sum("Traceback" in line for line in soak.log),
-    )
-    for line in soak.log:
-        if "LOST" in line or "could not be saved" in line:
-            print(line)
-    print("afterwards:", dict(worked))
-    print(f"accounts alive at the end: {alive} of {len(sessions)}")
-    ended_well = worked["200"] + worked["200 ok"] == sum(worked.values())
-    stopped_well = set(soak.exits) == {0} and max(soak.stops) <= STOP_SECONDS
-    return alive == len(sessions) and stopped_well and ended_well and refused > 0
+        if not (kept and session.alive and not session.revoked):
+            lost += 1
+            print("lost:", session.email, "revoked" if session.revoked else "")
+    print(f"accounts alive at the end: {len(soak.site.sessions) - lost} of {len(soak.site.sessions)}")
+    return lost
 
 
 if __name__ == "__main__":
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--minutes", type=float, default=30)
-    options.add_argument("--callers", type=int, default=12)
-    options.add_argument("--accounts", type=int, default=3)
+    options.add_argument("--minutes", type=float, default=480)
+    options.add_argument("--rate", type=float, default=4, help="requests a second, of all callers together")
+    options.add_argument("--callers", type=int, default=8)
     options.add_argument("--seed", type=int, default=random.randrange(10**6))
+    options.add_argument("--out", type=Path, help="where to write the curve: two files, .csv and .svg")
     given = options.parse_args()
-    sys.exit(0 if asyncio.run(main(given.minutes, given.callers, given.accounts, given.seed)) else 1)
+    good = asyncio.run(main(given.minutes, given.rate, given.callers, given.seed, given.out))
+    print("all is well" if good else "NOT ALL IS WELL")
+    sys.exit(0 if good else 1)
