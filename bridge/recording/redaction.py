@@ -1,0 +1,189 @@
+"""From one call as it was to its recording: the only way, and a pure one, so that it can be tried with every secret."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Final
+from urllib.parse import quote
+
+import bridge
+from bridge.recording.bodies import Bodies, Meaning, names_in, words_of
+from bridge.recording.document import Pieces, RecordedCall, Recording
+from bridge.recording.framing import unframed
+from bridge.recording.material import Headers, Material, Outcome
+from bridge.recording.stand_ins import StandIns
+from bridge.recording.vocabulary import COOKIE_WORDS, HEADER_NAMES, HEADER_WORDS, PATH_WORDS, PLAIN_HEADERS
+from upstream.protocol import cookies
+from upstream.protocol.cookies import CookieError
+from upstream.tap import Heard
+
+#: A text that a user wrote is looked through for its words up to this length.
+_MAX_WORDS_BYTES: Final = 1024 * 1024
+_JSON_STRING: Final = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
+#: Asking for tools or for JSON: then words of their forms stay in answers.
+_ASKS_FOR_FORM: Final = re.compile(rb'"(?:tools|functions|response_format|json_schema|format)"\s*:')
+_METHODS: Final = frozenset(("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"))
+
+
+def redact(material: Material, key: bytes) -> Recording:
+    """Make the recording of a call; `key` is random, of 16 to 64 bytes, and for this recording alone."""
+    return _Redaction(material, key).recording()
+
+
+def known_secrets(values: Iterable[str]) -> frozenset[str]:
+    """All forms in which these secrets may be quoted: as they are, percent-encoded, in base64, and what they hold."""
+    found: set[str] = set()
+    for value in filter(None, values):
+        found.add(value)
+        with suppress(CookieError):
+            held = cookies.contents(cookies.unquoted(value))
+            user = held.get("user")
+            email = user.get("email") if isinstance(user, dict) else None
+            tokens = [each for name, each in held.items() if name.endswith("_token")]
+            found.update(each for each in (*tokens, email) if isinstance(each, str))
+    found |= {quote(value, safe="") for value in found}
+    return frozenset(found) | {b64encode(value.encode(errors="replace")).decode().rstrip("=") for value in found}
+
+
+class _Redaction:
+    def __init__(self, material: Material, key: bytes) -> None:
+        self._material = material
+        request = material.body.decode("utf-8", "replace")
+        ends = (_content_type(material.headers).partition("boundary=")[2].partition(";")[0].strip(' "'),)
+        asks = _ASKS_FOR_FORM.search(material.body) is not None
+        self._of = StandIns(key, names=(*names_in(request), *ends), secrets=known_secrets(material.secrets))
+        self._bodies = Bodies(
+            self._of,
+            Meaning(
+                models=material.public_names,
+                written=words_of(_JSON_STRING.findall(request[:_MAX_WORDS_BYTES])),
+                texts=material.texts,
+                calls=asks,
+            ),
+        )
+
+    def recording(self) -> Recording:
+        material = self._material
+        status, headers, pieces = unframed(material.answer)
+        if material.whole is not None:
+            status, headers, body = material.whole
+            pieces = ((material.tape.calls[-1].end_at if material.tape.calls else 0.0, body),)
+        return Recording(
+            bridge=bridge.__version__,
+            at=material.at,
+            texts=material.texts,
+            cut=material.tape.cut,
+            method=_method(material.method),
+            target=self._target(material.target),
+            headers=self._headers(material.headers),
+            body=self._bodies.any(material.body, _content_type(material.headers), site=False),
+            calls=tuple(self._call(call) for call in material.tape.calls),
+            status=status,
+            answer_headers=self._headers(headers),
+            pieces=self._pieces(pieces, _content_type(headers), site=False),
+            outcome=self._outcome(),
+            models=tuple(model._replace(name=self._model(model.name)) for model in material.models),
+            accounts=material.accounts,
+            settings=material.settings,
+            drift=tuple(self._bodies.kind(kind) for kind in material.drift),
+        )
+
+    def _outcome(self) -> Outcome | None:
+        outcome = self._material.outcome
+        if outcome is None:
+            return None
+        reasons = (
+            None if each is None else self._bodies.value("finishReason", each, site=True) for each in outcome.finish
+        )
+        return outcome._replace(finish=tuple(reasons))
+
+    def _model(self, name: str) -> str:
+        return self._bodies.value("model", name, site=False)
+
+    def _call(self, call: Heard) -> RecordedCall:
+        kind, content_type = kind_of(call), _content_type(call.headers)
+        stream = (
+            kind == "chat" and call.status == 200 and not content_type.startswith(("text/html", "application/json"))
+        )
+        return RecordedCall(
+            kind=kind,
+            at=call.at,
+            method=_method(call.method),
+            target=self._target(call.target),
+            headers=self._headers(call.sent_headers),
+            body=self._bodies.any(call.sent_body or b"", _sent_type(call), site=False),
+            status=call.status,
+            head_at=call.head_at,
+            answer_headers=self._headers(call.headers, origin=call.origin),
+            pieces=self._pieces(tuple(call.pieces), content_type, site=True, stream=stream),
+            end=call.end,
+            end_at=call.end_at,
+        )
+
+    def _pieces(self, pieces: Pieces, content_type: str, *, site: bool, stream: bool = False) -> Pieces:
+        """The pieces of one body, which is gone through as a whole and cut again at the same places."""
+        whole = self._bodies.any(b"".join([data for _, data in pieces]), content_type, site=site, stream=stream)
+        made: list[tuple[float, bytes]] = []
+        done = 0
+        for at, data in pieces:
+            made.append((at, whole[done : done + len(data)]))
+            done += len(data)
+        return tuple(made)
+
+    def _target(self, target: str) -> str:
+        """A path with its query: what the protocols call it stays, ids and all else are replaced."""
+        return self._of.mask(target, PATH_WORDS)
+
+    def _headers(self, headers: Headers, *, origin: str = "") -> Headers:
+        return tuple(self._header(name, value, origin) for name, value in headers)
+
+    def _header(self, name: str, value: str, origin: str) -> tuple[str, str]:
+        lower = name.lower()
+        if lower not in HEADER_NAMES:
+            return self._of.mask(name, HEADER_WORDS), self._of.mask(value)
+        if lower in PLAIN_HEADERS:
+            return name, self._of.mask(value, HEADER_WORDS, digits=True)
+        if lower == "location" and origin and value.startswith(f"{origin}/"):  # the site itself: a replay's own
+            return name, f"{SITE}{self._target(value[len(origin) :])}"
+        if lower in ("cookie", "set-cookie"):
+            return name, self._of.mask(value, COOKIE_WORDS)
+        return name, self._of.mask(value, PATH_WORDS if lower in ("location", "referer") else _NONE)
+
+
+#: Stands for the site's own origin in the target of a redirect.
+SITE: Final = "{site}"
+_NONE: Final[frozenset[str]] = frozenset()
+
+
+def kind_of(call: Heard) -> str:
+    """What a call to the site was for: `chat`, `action`, `page`, `evaluation`, `me`, `catalog`, `storage`."""
+    names = {name.lower() for name, _ in call.sent_headers}
+    path = call.target.partition("?")[0]
+    if "/stream/" in path:
+        return "chat"
+    if "next-action" in names:
+        return "action"
+    if path == "/api/me":
+        return "me"
+    if path.startswith("/api/evaluation/"):
+        return "evaluation"
+    if path.endswith("/model-catalog"):
+        return "catalog"
+    return "page" if "origin" in names else "storage"
+
+
+def _sent_type(call: Heard) -> str:
+    """The type of what was sent: the site's own calls name a text for their JSON."""
+    sent = _content_type(call.sent_headers)
+    return "application/json" if sent.lower().startswith("text/plain") else sent
+
+
+def _content_type(headers: Headers) -> str:
+    return next((value for name, value in headers if name.lower() == "content-type"), "")
+
+
+def _method(method: str) -> str:
+    return method if method in _METHODS else "X" * len(method)
