@@ -20,6 +20,7 @@ from upstream.protocol.errors import ProtocolViolated, RateLimited, Rejected, Se
 from upstream.protocol.files import File
 from upstream.protocol.refusals import read_retry_after
 from upstream.responses import read_within, reading, unanswered
+from upstream.tap import TappedExchanges
 
 _STORAGE: Final = "LMArena's storage"
 _PRINTABLE = re.compile(r"[!-~]+")
@@ -38,7 +39,7 @@ async def storage(settings: ClientSettings, *, connections: int) -> AsyncIterato
             proxies=settings.proxies,
             reach=Reach.PUBLIC_HOSTS if public else Reach.CONFIGURED,
         ) as exchanges:
-            yield Storage(exchanges, settings)
+            yield Storage(TappedExchanges(exchanges), settings)
     finally:
         timers.close()
 

@@ -28,14 +28,19 @@ class AnswerText:
 
     def add(self, text: str) -> None:
         """Take the next piece."""
+        self._chars += len(text)
         if self._text is None:
             self._tokens.add(text)
             return
         self._text.write(text)
-        self._chars += len(text)
         if self._chars > self.MAX_CHARS:
             self._tokens.add(self._text.getvalue())
             self._text = None
+
+    @property
+    def chars(self) -> int:
+        """Its length so far."""
+        return self._chars
 
     def tokens(self) -> int:
         """Estimate its tokens so far."""
@@ -79,6 +84,11 @@ class AnswerRecord:
     def whole(self) -> str | None:
         """The whole text, or None where it was too long to keep."""
         return self._text.whole()
+
+    @property
+    def chars(self) -> int:
+        """The length of its text so far."""
+        return self._text.chars
 
     def usage(self, prompt_tokens: int, cached_tokens: int) -> Usage:
         """Estimate the tokens so far of an answer to a prompt of so many, of which some were not sent again."""

@@ -203,6 +203,15 @@ class LogSection(Section):
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingSection(Section):
+    """Recordings of single calls, for bug reports."""
+
+    keep_mb: int = key(
+        0, integer(0, 4096), "Megabytes of ended calls kept in memory, for `record ID` and Activity; 0 keeps none."
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class RedisSection(Section):
     """Redis or Valkey, through which several daemons share their state."""
 
@@ -235,6 +244,7 @@ class Config:
     agents: AgentsSection = field(default_factory=AgentsSection)
     stream: StreamSection = field(default_factory=StreamSection)
     log: LogSection = field(default_factory=LogSection)
+    recording: RecordingSection = field(default_factory=RecordingSection)
     redis: RedisSection = field(default_factory=RedisSection)
     source: Path | None = field(default=None, compare=False)
     origins: Mapping[str, Origin] = field(default_factory=dict, compare=False, repr=False)

@@ -24,6 +24,8 @@ from bridge.config.schema import Config, LogSection
 from bridge.dialects.responses.stored import StoredResponses
 from bridge.health import TroubleLog
 from bridge.models import Models
+from bridge.recording.folder import RecordingFiles
+from bridge.recording.recorder import Recorder
 from bridge.state.budgets import kept_budgets
 from bridge.state.conversations import kept_conversations
 from bridge.state.documents import StateFolder
@@ -83,6 +85,7 @@ from handlers.request.drain import Drain
 from handlers.request.heavy import HeavyWork
 from handlers.request.middlewares import around, set_headers
 from handlers.request.request_log import RequestLog
+from handlers.request.taping import RECORDER
 from upstream import client
 from upstream.fetch import fetching
 from upstream.gate import Gate
@@ -124,6 +127,7 @@ def build_app(
     )
     app[STATS] = StatsFile(folder, time.time) if sharing is None else sharing.stats
     app[ENDED] = ActivityStore(folder, time.time, lambda: _keep(settings.config), entry_of)
+    app[RECORDER] = Recorder(RecordingFiles(folder), lambda: settings.config.recording.keep_mb * 1024 * 1024)
     app[GATE] = Gate(time.monotonic)
     if sharing is not None:
         sharing.gate(app[GATE])
@@ -221,6 +225,7 @@ def build_app(
             owner.spawn(app[STATE].watch(app[RENEWALS].wake, partial(_use_clearance, app)), name="watch state")
             owner.spawn(app[STATS].keep(), name="save statistics")
             owner.spawn(app[ENDED].keep(), name="keep ended requests")
+            owner.spawn(app[RECORDER].watch(), name="watch for recordings")
             owner.spawn(app[RELOADING].keep(), name="end switches of the log")
             owner.spawn(app[MODELS].keep_fresh(), name="refresh models")
             owner.spawn(app[MODELS].save(), name="save models")

@@ -6,9 +6,11 @@ Nothing outside this file may use a private name of aiohttp (`tests/handlers/req
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
 
 import aiohttp
 from aiohttp import web
@@ -65,6 +67,73 @@ class CallerResponse(web.StreamResponse):
     """A response whose headers are sent together with the first part of its body: one packet, one system call."""
 
     _send_headers_immediately = False
+
+
+class _HeardTransport(asyncio.Transport):
+    """A transport whose writes are heard."""
+
+    def __init__(self, transport: asyncio.Transport, hear: Callable[[bytes], None]) -> None:
+        super().__init__()
+        self._transport = transport
+        self._hear = hear
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._hear(bytes(data))
+        self._transport.write(data)
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.write(b"".join(list_of_data))
+
+    def get_write_buffer_size(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return self._transport.get_write_buffer_limits()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._transport.set_write_buffer_limits(high, low)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._transport.get_extra_info(name, default)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def is_reading(self) -> bool:
+        return self._transport.is_reading()
+
+    def pause_reading(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._transport.resume_reading()
+
+    def can_write_eof(self) -> bool:
+        return self._transport.can_write_eof()
+
+    def write_eof(self) -> None:
+        self._transport.write_eof()
+
+
+@contextmanager
+def hearing(request: web.Request, hear: Callable[[bytes], None]) -> Iterator[None]:
+    """Pass to `hear` all that is written to a request's connection, as long as the context lasts."""
+    connection, transport = request.protocol, request.transport
+    if not isinstance(transport, asyncio.Transport):  # the caller has left
+        yield
+        return
+    connection.transport = heard = _HeardTransport(transport, hear)
+    try:
+        yield
+    finally:
+        if connection.transport is heard:
+            connection.transport = transport
 
 
 def check_aiohttp() -> None:

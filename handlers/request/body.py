@@ -13,6 +13,7 @@ from aiohttp import web
 from bridge.errors import ApiError, invalid_request
 from handlers.request.appkeys import DRAIN
 from handlers.request.codings import CODINGS, BrokenCoding, DecodedTooLong, decode
+from handlers.request.taping import TAPED
 from upstream.protocol.printable import printable
 
 #: How many of `[`, `{` and `,` a body may contain: each can create a Python object, and parsing blocks the event loop.
@@ -31,6 +32,13 @@ async def read_body(request: web.Request, *, limit: int, timeout: float) -> byte
     Raises ApiError: 415 for an unknown coding, 413 over `limit` bytes, 408 after `timeout` seconds, 400 for a JSON bomb
     or a broken coding.
     """
+    body = await _read_json(request, limit=limit, timeout=timeout)
+    if TAPED in request:
+        request[TAPED].note_body(body)
+    return body
+
+
+async def _read_json(request: web.Request, *, limit: int, timeout: float) -> bytes:
     coding = _coding(request)
     if coding is not None:
         body = await _decoded(request, coding, limit=limit, timeout=timeout)
@@ -48,8 +56,12 @@ async def read_bytes(request: web.Request, *, limit: int, timeout: float) -> byt
     """Read a body that is not JSON. Raises ApiError: 415, 413 over `limit` bytes, 408 after `timeout` seconds, 400."""
     coding = _coding(request)
     if coding is not None:
-        return await _decoded(request, coding, limit=limit, timeout=timeout)
-    return await _collect(request, limit=limit, timeout=timeout)
+        body = await _decoded(request, coding, limit=limit, timeout=timeout)
+    else:
+        body = await _collect(request, limit=limit, timeout=timeout)
+    if TAPED in request:
+        request[TAPED].note_body(body)
+    return body
 
 
 async def _collect(request: web.Request, *, limit: int, timeout: float, max_marks: int | None = None) -> bytes:

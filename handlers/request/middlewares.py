@@ -48,6 +48,7 @@ from handlers.request.appkeys import (
 from handlers.request.cors import is_preflight, preflight, set_cors_headers
 from handlers.request.paths import about_base, advice, is_below
 from handlers.request.record import RequestRecord
+from handlers.request.taping import TAPED, begin_taping
 from upstream.protocol.errors import Reason
 from upstream.protocol.printable import printable
 
@@ -74,6 +75,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     request[API] = _api_of(request, route)
     bind_request_id(record.request_id)
     status = 499  # logged if the caller disconnects
+    response: web.StreamResponse | None = None
     try:
         _look_over(request, app, handler)
         permitted: web.StreamResponse | None = None
@@ -86,7 +88,12 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
         finally:
             if KEY not in request:
                 await app[STRANGERS].turn()
-        response = await handler(request) if permitted is None else permitted
+        if permitted is not None:
+            response = permitted
+        elif TAPED in request:
+            response = await request[TAPED].handle(request, handler)
+        else:
+            response = await handler(request)
         status = response.status
     except ConnectionResetError:
         response = web.Response(status=status)  # not sent, but aiohttp needs a response
@@ -96,8 +103,10 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     finally:
         if status == 499:
             record.reason = Reason.CLIENT_GONE
-        elif status >= 400 and record.reason is Reason.OK:
+        elif status >= 400 and record.reason is Reason.OK and response is not None:
             record.reason = _reason_of(response)
+        if TAPED in request:
+            request[TAPED].end(request, record, response, status)
         quiet = (record.quiet and status < 400) or handler in PROBES
         app[REQUEST_LOG].record_end(request, record, status, time.monotonic() - began, quiet=quiet)
     if app[DRAIN].draining:
@@ -203,6 +212,7 @@ def follow(request: web.Request) -> None:
     record = request[RECORD]
     record.client = printable(request.headers.get("User-Agent", "")[:200])
     request.app[ACTIVITY].begin(record)
+    begin_taping(request, record)
 
 
 async def set_headers(request: web.Request, response: web.StreamResponse) -> None:

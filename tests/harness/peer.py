@@ -11,6 +11,7 @@ from upstream.http.exchange import PooledExchanges, PooledResponse, exchanging
 from upstream.http.pool import Pool
 from upstream.loop.timers import Timers
 from upstream.responses import read_bounded
+from upstream.tap import TappedExchanges
 
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -42,6 +43,7 @@ async def read(response: PooledResponse) -> bytes:
 
 def pool_of(client: ArenaClient) -> Pool:
     """The connection pool of a client."""
-    exchanges = client._exchanges
-    assert isinstance(exchanges, PooledExchanges)
-    return exchanges.pool
+    tapped = client._exchanges
+    assert isinstance(tapped, TappedExchanges)
+    assert isinstance(tapped.exchanges, PooledExchanges)
+    return tapped.exchanges.pool

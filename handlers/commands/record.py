@@ -1,0 +1,85 @@
+"""`record`: save one call of the running daemon, both sides, as a file without secrets."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Final
+
+import click
+
+from bridge.recording.document import MAX_FILE_BYTES
+from bridge.recording.folder import RecordingFiles, Wanted, save
+from bridge.state.documents import StateFolder
+from bridge.state.regular_file import NotReadable
+from handlers.commands.config_option import config_option, read_config
+
+#: How long a daemon may take to see what is wanted, and to make the file of a call that has ended, in seconds.
+_SEEN_SECONDS: Final = 5.0
+_MADE_SECONDS: Final = 60.0
+_POLL_SECONDS: Final = 0.1
+
+
+@click.command()
+@config_option
+@click.argument("request_id", metavar="[ID]", required=False)
+@click.option("--next", "next_call", is_flag=True, help="The next call that begins, instead of one that has ended.")
+@click.option("--with-texts", is_flag=True, help="Keep prompts and answers; secrets in them are still replaced.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write; by default recording-<time>.json here. None is overwritten.",
+)
+def record(request_id: str | None, next_call: bool, with_texts: bool, output: Path | None) -> None:
+    """Save one call with its bytes and times, and without secrets.
+
+    With an ID (x-request-id), a call that has ended: the daemon keeps the last ones if recording.keep_mb is set. With
+    --next, the next one. Cookies, keys and e-mail addresses are replaced, and so are prompts and answers unless
+    --with-texts is given. `lmarena-bridge replay FILE` plays it again.
+    """
+    if (request_id is None) == (not next_call):
+        raise click.UsageError("Give the ID of a call, or --next.")
+    config = read_config()
+    if request_id is not None and not config.recording.keep_mb:
+        raise click.ClickException(
+            "No call is kept, since recording.keep_mb is 0. Set it and reload, or use --next and make the call again."
+        )
+    folder = StateFolder(config.server.state_dir)
+    if not folder.holder():
+        raise click.ClickException(f"no daemon runs with the state folder {config.server.state_dir}")
+    path = output or Path(f"recording-{time.strftime('%Y%m%d-%H%M%S')}.json")
+    if path.exists():
+        raise click.ClickException(f"{path} exists already, and is not overwritten")
+    files = RecordingFiles(folder)
+    try:
+        wanted = files.want(request_id, texts=with_texts)
+        try:
+            file = _awaited(files, wanted)
+        finally:
+            files.withdraw(wanted)
+        save(path, file)
+    except (OSError, NotReadable) as error:
+        raise click.ClickException(f"the recording cannot be saved: {error}") from error
+    click.echo(f"Saved as {path}. Look through it before you give it away; lmarena-bridge replay {path} plays it.")
+
+
+def _awaited(files: RecordingFiles, wanted: Wanted) -> bytes:
+    """Wait for what is wanted. Raises ClickException where it does not come."""
+    is_next = wanted.request_id is None
+    ends = time.monotonic() + _SEEN_SECONDS
+    armed = False
+    while (file := files.take(wanted, MAX_FILE_BYTES)) is None:
+        if not armed and files.is_armed(wanted):
+            armed, ends = True, math.inf if is_next else time.monotonic() + _MADE_SECONDS
+            if is_next:
+                click.echo("The daemon records the next call: make it now. Ctrl-C gives up.", err=True)
+        if time.monotonic() > ends:
+            if is_next:
+                raise click.ClickException("the daemon has not seen this: is it an older version?")
+            raise click.ClickException(
+                f"No call {wanted.request_id} is kept: it is too long ago, or its id is another one."
+            )
+        time.sleep(_POLL_SECONDS)
+    return file

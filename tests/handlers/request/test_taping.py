@@ -1,0 +1,106 @@
+"""A recorded request: both sides are in its file; one that is not recorded goes its usual way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recorded import recorded, recorded_file
+from running import RunningBridge, running_bridge
+
+from bridge.recording.folder import RecordingFiles
+from handlers.request.appkeys import CLIENT
+from handlers.request.taping import RECORDER, TAPED
+from upstream.arena import Arena
+from upstream.http.exchange import PooledResponse
+
+
+def streamed(bridge: RunningBridge, prompt: str, **body: object) -> Any:
+    async def call() -> None:
+        async with await bridge.post(bridge.chat(prompt, stream=True, **body)) as answer:
+            await answer.read()
+
+    return call
+
+
+async def test_both_sides_of_a_stream_are_recorded(tmp_path: Path) -> None:
+    async with Arena() as arena, running_bridge(arena, tmp_path) as bridge:
+        file = await recorded_file(bridge, streamed(bridge, "/say Zanzibar is an island"))
+        again = await recorded(bridge, streamed(bridge, "/say Zanzibar is an island"))
+    assert b"Zanzibar" not in file
+    assert bridge.key.encode() not in file
+    assert again.outcome is not None
+    assert again.outcome[:5] == (200, "ok", None, ("stop",), len("Zanzibar is an island"))
+    (call,) = [call for call in again.calls if call.kind == "chat"]
+    assert (call.status, call.end) == (200, "complete")
+    body = b"".join(data for _, data in call.pieces)
+    assert body.startswith(b'a0:"Xxxxxxxx')
+    assert body.endswith(b'ad:{"finishReason":"stop"}\n')
+    assert b"".join(data for _, data in again.pieces).endswith(b"data: [DONE]\n\n")
+    assert again.status == 200
+
+
+async def test_retries_and_a_refusal_are_recorded(tmp_path: Path) -> None:
+    async with Arena() as arena, running_bridge(arena, tmp_path, {"upstream": {"max_attempts": 1}}) as bridge:
+        arena.faults.arm("moderated")
+        recording = await recorded(bridge, streamed(bridge, "kumquat"))
+    assert recording.outcome is not None
+    assert recording.outcome[:3] == (400, "moderated", "content_filter")
+    assert recording.status == 400
+    assert recording.pieces
+    assert [call.status for call in recording.calls if call.kind == "chat"] == [422]
+
+
+async def test_texts_are_kept_where_that_is_asked_for_and_secrets_are_not(tmp_path: Path) -> None:
+    async with Arena() as arena, running_bridge(arena, tmp_path) as bridge:
+        file = await recorded_file(bridge, streamed(bridge, f"/say Zanzibar {bridge.key} ada@x.org"), texts=True)
+    assert b"Zanzibar" in file
+    assert bridge.key.encode() not in file
+    assert b"ada@x.org" not in file
+
+
+async def test_a_stranger_does_not_take_the_recording_of_the_next_call(tmp_path: Path) -> None:
+    async with Arena() as arena, running_bridge(arena, tmp_path) as bridge:
+
+        async def stranger_first() -> None:
+            async with await bridge.post(bridge.chat("hi"), headers={"Authorization": "Bearer sk-none"}) as refused:
+                assert refused.status == 401
+            await streamed(bridge, "hello")()
+
+        recording = await recorded(bridge, stranger_first)
+    assert recording.status == 200
+
+
+async def test_calls_that_have_ended_are_kept_within_bounds(tmp_path: Path) -> None:
+    async with Arena() as arena, running_bridge(arena, tmp_path, {"recording": {"keep_mb": 1}}) as bridge:
+        for number in range(4):
+            async with await bridge.post(
+                bridge.chat(f"/say {'x' * 100_000}"), headers={"x-request-id": f"call-{number}"}
+            ) as answer:
+                await answer.read()
+        recorder = bridge.app[RECORDER]
+        assert recorder.kept("call-0") is None
+        assert recorder.kept("call-3") is not None
+        files = RecordingFiles(bridge.folder)
+        wanted = files.want("call-3", texts=False)
+        await recorder.look()
+        assert files.take(wanted, 10_000_000) is not None
+
+
+async def test_nothing_listens_where_nobody_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    async with Arena() as arena, running_bridge(arena, tmp_path) as bridge:
+        opened = bridge.app[CLIENT].open
+
+        async def spied(*args: Any, **options: Any) -> Any:
+            answer = await opened(*args, **options)
+            seen.append(type(answer._response))
+            return answer
+
+        monkeypatch.setattr(bridge.app[CLIENT], "open", spied)
+        await streamed(bridge, "hello")()
+        assert not bridge.app[RECORDER].active
+        assert not (bridge.folder.path / "recordings").exists()
+    assert seen == [PooledResponse]
+    assert TAPED is not None

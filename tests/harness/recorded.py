@@ -1,0 +1,33 @@
+"""Records a call of a running bridge, as `lmarena-bridge record --next` does."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from running import RunningBridge
+
+from bridge.recording.document import MAX_FILE_BYTES, Recording, decode
+from bridge.recording.folder import RecordingFiles
+from handlers.request.appkeys import TASKS
+from handlers.request.taping import RECORDER
+
+
+async def recorded(bridge: RunningBridge, call: Callable[[], Awaitable[object]], *, texts: bool = False) -> Recording:
+    """Make a call that is recorded; return its recording."""
+    return decode(await recorded_file(bridge, call, texts=texts))
+
+
+async def recorded_file(bridge: RunningBridge, call: Callable[[], Awaitable[object]], *, texts: bool = False) -> bytes:
+    """The same, as the bytes of its file."""
+    files = RecordingFiles(bridge.folder)
+    wanted = files.want(None, texts=texts)
+    await bridge.app[RECORDER].look()
+    assert files.is_armed(wanted)
+    await call()
+    for task in bridge.app[TASKS]:
+        if task.get_name() == "make a recording":
+            await task
+    file = files.take(wanted, MAX_FILE_BYTES)
+    files.withdraw(wanted)
+    assert file is not None
+    return file
