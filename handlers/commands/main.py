@@ -26,6 +26,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "keys": ("handlers.commands.keys", "API keys, with which callers authenticate to the bridge."),
     "accounts": ("handlers.commands.accounts", "LMArena accounts, with which the bridge logs in at the site."),
     "activity": ("handlers.commands.activity", "Show the requests that have ended."),
+    "record": ("handlers.commands.record", "Save one call with its bytes and times, and without secrets."),
+    "replay": ("handlers.commands.replay", "Play a recorded call again, without the site."),
     "models": ("handlers.commands.models", "Show the models as a table, the dashboard's favourites first."),
     "state": ("handlers.commands.state", "Move the state between files and Redis, while no daemon runs."),
     "password": ("handlers.commands.password", "Set the dashboard's password."),

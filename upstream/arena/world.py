@@ -16,6 +16,7 @@ from upstream.arena.deployment import Deployment
 from upstream.arena.evaluations import Evaluation, Turn
 from upstream.arena.faults import STREAM_KINDS, Faults, rotate
 from upstream.arena.models import Model, catalogue, replaced_ids
+from upstream.arena.playback import Playback
 from upstream.arena.replies import Header, Issue, RefusedError
 from upstream.arena.steps import Step
 from upstream.arena.storage import Storage
@@ -47,6 +48,8 @@ class World(Traits):
         self.models: tuple[Model, ...] = catalogue() if models is None else tuple(models)
         self.clearance: str | None = None
         self.script: Script | None = None
+        #: Recorded answers that are given in place of the site's own; None for none.
+        self.playback: Playback | None = None
         self.faults = Faults()
         self.storage = Storage(secrets.token_bytes(32), self.faults, lambda: self.clock())
         self.evaluations: dict[str, Evaluation] = {}

@@ -1,0 +1,180 @@
+"""Plays a recording: a whole bridge over a temporary state folder, and an arena that gives what was recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, suppress
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, NamedTuple
+from uuid import NAMESPACE_DNS, uuid5
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from bridge.access import keys
+from bridge.config.problems import ConfigError
+from bridge.config.schema import Config
+from bridge.recording.document import NotARecording, RecordedCall, Recording
+from bridge.recording.material import AskedModel, Outcome
+from bridge.state.documents import StateFolder
+from bridge.state.state import accounts_document, keys_document
+from bridge.tasks import TaskOwner
+from handlers.daemon.app import build_app
+from handlers.daemon.listener import listen
+from handlers.daemon.sockets import open_sockets
+from handlers.request.appkeys import DRIFT, MODELS, RENEWALS, STATE
+from handlers.request.taping import RECORDER, SETTINGS_OF_A_CALL
+from upstream.accounts import Account
+from upstream.arena import Arena, Model
+from upstream.arena.playback import Playback, PlayedAnswer
+from upstream.protocol import cookies
+
+_HOST: Final = "127.0.0.1"
+_REQUEST_ID: Final = "replay"
+#: A silence that was recorded is played so long, in seconds, where all comes at once.
+_SILENCE_SECONDS: Final = 1.0
+#: What the recorded caller's connection and its rights were is not played again.
+_NOT_SENT: Final = frozenset(
+    (
+        *("accept-encoding", "authorization", "connection", "content-encoding", "content-length", "cookie", "expect"),
+        *("host", "keep-alive", "origin", "referer", "traceparent", "transfer-encoding", "x-api-key"),
+        *("x-forwarded-for", "x-request-id"),
+    )
+)
+_MAX_ACCOUNTS: Final = 20
+
+
+class Played(NamedTuple):
+    """How a replay ended, what it showed that the bridge does not know, and what is to be said of it."""
+
+    outcome: Outcome
+    drift: frozenset[str]
+    notes: tuple[str, ...]
+
+
+async def play(recording: Recording, *, in_time: bool = False) -> Played:
+    """Play a recording. Raises NotARecording for one that cannot be played."""
+    with TemporaryDirectory(prefix="lmarena-bridge-replay-") as folder:
+        async with AsyncExitStack() as stack:
+            arena = await stack.enter_async_context(Arena(models=[_model(model) for model in recording.models] or None))
+            return await _play(stack, recording, arena, Path(folder), in_time=in_time)
+
+
+async def _play(stack: AsyncExitStack, recording: Recording, arena: Arena, path: Path, *, in_time: bool) -> Played:
+    config = _config(recording, arena, path, in_time=in_time)
+    folder = StateFolder(path)
+    folder.prepare()
+    secret, key = keys.generate("replay", now=time.time(), rpm=1_000_000)
+    await keys_document(folder).save((key,))
+    emails = [f"replay{number}@example.org" for number in range(max(1, min(_MAX_ACCOUNTS, recording.accounts)))]
+    accounts = [Account(email, cookies.decode(arena.sign_in(email).cookie_value)) for email in emails]
+    await accounts_document(folder).save(tuple(accounts))
+    app = build_app(config, folder)
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    sockets = open_sockets(_HOST, 0)
+    for server in await listen(runner, sockets, None):
+        stack.callback(server.close)
+    await app[MODELS].available()
+    for account in app[STATE].pool:  # each login is looked at once: these calls are none of the recording's
+        await app[RENEWALS].is_alive(account)
+    playback = arena.playback = Playback(_answers(recording, in_time=in_time))
+    origin = f"http://{_HOST}:{sockets[0].getsockname()[1]}"
+    leaves = recording.outcome is not None and recording.outcome.status == 499
+    await _send(recording, origin, secret, playback if leaves else None)
+    material = await app[RECORDER].ended(_REQUEST_ID)  # for the bridge too, which may be later
+    if material.outcome is None:
+        raise NotARecording("its call has no outcome")
+    return Played(material.outcome, frozenset(app[DRIFT].counts), tuple(_notes(recording, playback)))
+
+
+async def _send(recording: Recording, origin: str, secret: str, leaves_after: Playback | None) -> None:
+    """Send the recorded request, and read its answer; or leave when all that was recorded has been played."""
+    headers = [(name, value) for name, value in recording.headers if name.lower() not in _NOT_SENT]
+    headers += [("Authorization", f"Bearer {secret}"), ("x-request-id", _REQUEST_ID)]
+    try:
+        url = URL(origin + recording.target, encoded=True)
+        async with aiohttp.ClientSession(auto_decompress=False) as http, TaskOwner() as tasks:
+            asking = tasks.spawn(_ask(http, recording.method, url, headers, recording.body), name="ask")
+            if leaves_after is None:
+                await asking
+            else:
+                leaving = tasks.spawn(leaves_after.played.wait(), name="leave")
+                await asyncio.wait((asking, leaving), return_when=asyncio.FIRST_COMPLETED)
+    except (ValueError, aiohttp.InvalidURL) as error:
+        raise NotARecording("its request cannot be sent") from error
+
+
+async def _ask(http: aiohttp.ClientSession, method: str, url: URL, headers: list[tuple[str, str]], body: bytes) -> None:
+    with suppress(aiohttp.ClientError):  # how the answer broke off is in the bridge's own record
+        async with http.request(method, url, headers=headers, data=body or None, allow_redirects=False) as answer:
+            await answer.read()
+
+
+def _answers(recording: Recording, *, in_time: bool) -> Iterator[PlayedAnswer]:
+    for call in recording.calls:
+        before = call.at
+        pieces: list[tuple[float, bytes]] = []
+        for at, data in call.pieces:
+            pieces.append((max(0.0, at - before) if in_time else 0.0, data))
+            before = at
+        yield PlayedAnswer(call.kind, call.body, call.status, tuple(_headers(call)), tuple(pieces), call.end)
+
+
+def _headers(call: RecordedCall) -> Iterator[tuple[str, str]]:
+    """The headers, with a `Retry-After` that names a time as the seconds that it meant."""
+    date = next((value for name, value in call.answer_headers if name.lower() == "date"), "")
+    for name, value in call.answer_headers:
+        if name.lower() == "retry-after" and date:
+            with suppress(ValueError):
+                seconds = (parsedate_to_datetime(value) - parsedate_to_datetime(date)).total_seconds()
+                yield name, str(max(0, round(seconds)))
+                continue
+        yield name, value
+
+
+def _notes(recording: Recording, playback: Playback) -> Iterator[str]:
+    if recording.cut:
+        yield "the recording is cut: the call was larger than what is recorded of one"
+    if any(call.end == "not sent" for call in recording.calls):
+        yield "the site could not be reached then; here the connection is closed instead"
+    if playback.surplus:
+        yield f"the bridge asked the site {playback.surplus} times more often than then"
+    if playback.left():
+        yield f"{playback.left()} recorded answers of the site were not asked for"
+
+
+def _config(recording: Recording, arena: Arena, path: Path, *, in_time: bool) -> Config:
+    sections: dict[str, dict[str, Any]] = {
+        section: {name: values[name] for name in names if name in values}
+        for section, names in SETTINGS_OF_A_CALL.items()
+        if (values := recording.settings.get(section)) is not None
+    }
+    upstream = sections.setdefault("upstream", {})
+    if not in_time and any(call.end == "silent" for call in recording.calls):
+        upstream |= dict.fromkeys(("first_byte_timeout", "image_first_byte_timeout", "idle_timeout"), _SILENCE_SECONDS)
+    upstream |= {"base_url": arena.origin, "origins": [], "proxy": "none"}
+    sections |= {"server": {"state_dir": str(path), "port": 0}, "recording": {"keep_mb": 1024}}
+    try:
+        return Config.read(sections)
+    except ConfigError as error:
+        raise NotARecording("its settings are none of this version") from error
+
+
+def _model(model: AskedModel) -> Model:
+    inputs: dict[str, object] = dict.fromkeys(model.inputs, True)
+    if "image" in inputs:
+        inputs["image"] = {"multipleImages": model.multiple_images}
+    return Model(
+        id=str(uuid5(NAMESPACE_DNS, model.name)),
+        public_name=model.name,
+        outputs=dict.fromkeys(model.outputs, True),
+        inputs=inputs,
+        organization="recorded",
+    )

@@ -1,0 +1,118 @@
+"""Every fault of the site, recorded and played again, ends as it did."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+
+import aiohttp
+import orjson
+import pytest
+from canaries import ANSWER_WORDS, PROMPT_WORDS
+from click.testing import CliRunner
+from recorded import recorded_file
+from running import running_bridge
+
+from bridge.recording.document import decode
+from handlers.commands.replay import differences_of, replay
+from handlers.commands.replaying import play
+from upstream.arena import Arena
+
+#: Faults with their parameters; each is armed once unless `times` says otherwise.
+FAULTS: dict[str, dict[str, object]] = {
+    "challenge": {},
+    "blocked": {},
+    "recaptcha": {},
+    "expired": {"times": None},
+    "rate_limited": {"retry_after": "7"},
+    "prompt_failed": {},
+    "terms": {},
+    "rejected": {},
+    "rejected_zod": {},
+    "moderated": {},
+    "clock_offset": {},
+    "gone": {"times": None},
+    "client_error": {"status": 418},
+    "odd_status": {"status": 204},
+    "server_error": {"status": 502, "times": None},
+    "html": {},
+    "redirect": {},
+    "login_redirect": {},
+    "wrong_content_type": {"content_type": "application/json"},
+    "encoded": {"coding": "gzip"},
+    "reset_before_headers": {},
+    "reset_middle": {},
+    "eof_middle": {},
+    "cut_chunked": {},
+    "model_failed_first": {},
+    "model_failed_middle": {},
+    "model_failed_json": {},
+    "arena_error": {},
+    "heartbeats": {},
+    "finish_unknown": {},
+    "finish_length": {},
+    "content_filter": {},
+    "empty_answer": {"times": None},
+    "explained_empty": {"times": None},
+    "double_finish": {},
+    "text_after_finish": {},
+    "broken_json": {},
+    "unknown_tags": {},
+    "unknown_items": {},
+    "split_emoji": {},
+    "crlf": {},
+    "data_prefix": {},
+    "no_final_newline": {},
+}
+SETTINGS = {"upstream": {"max_attempts": 2}}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.slow
+async def test_a_recorded_fault_ends_as_it_did(fault: str, tmp_path: Path) -> None:
+    recording = decode(await recorded_fault(fault, tmp_path))
+    played = await play(recording)
+    assert differences_of(recording, played) == []
+    assert played.notes == ()
+
+
+def test_a_file_is_replayed_and_one_that_ends_otherwise_is_told_from_it(tmp_path: Path) -> None:
+    file = tmp_path / "recording.json"
+    file.write_bytes(asyncio.run(recorded_fault("model_failed_middle", tmp_path)))
+    same = CliRunner().invoke(replay, [str(file), "--json"])
+    assert same.exit_code == 0, same.output
+    told = orjson.loads(same.output)
+    assert told["recorded"]["code"] == told["replayed"]["code"] == "upstream_error"
+    assert told["recorded"]["chars"] == told["replayed"]["chars"] > 0
+    document = orjson.loads(file.read_bytes())
+    (chat,) = (call for call in document["calls"] if call["kind"] == "chat")
+    chat["answer"]["pieces"] = [[0, 'a0:"x"\nad:{"finishReason":"length"}\n']]
+    file.write_bytes(orjson.dumps(document))
+    other = CliRunner().invoke(replay, [str(file)])
+    assert other.exit_code == 1
+    assert "differs   the finish reason: none then, length now" in other.output
+
+
+def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "other.json"
+    file.write_text("{}")
+    refused = CliRunner().invoke(replay, [str(file)])
+    assert refused.exit_code == 1
+    assert "is no recording that can be played: it has no lmarena_bridge_recording" in refused.output
+
+
+async def recorded_fault(fault: str, tmp_path: Path) -> bytes:
+    """The file of a call that met a fault."""
+    prompt = f"/say {' '.join(ANSWER_WORDS)} {' '.join(PROMPT_WORDS)}"
+    async with Arena() as arena, running_bridge(arena, tmp_path / "state", SETTINGS) as bridge:
+        arena.faults.arm(fault, **{"times": 1, **FAULTS[fault]})  # type: ignore[arg-type]
+
+        async def call() -> None:
+            async with await bridge.post(bridge.chat(prompt, stream=True)) as answer:
+                with suppress(aiohttp.ClientPayloadError):
+                    await answer.read()
+
+        file = await recorded_file(bridge, call)
+    assert not any(word.encode() in file for word in (*PROMPT_WORDS, *ANSWER_WORDS))
+    return file
