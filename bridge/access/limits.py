@@ -84,8 +84,8 @@ class Calls:
 
     by_key: dict[str, int] = field(default_factory=dict)
     total: int = 0
-    #: Is told the key of each call that has ended, where others count it too.
-    on_end: Callable[[str], None] | None = None
+    #: Are told the key of each call that has ended, where others count it too, or wait for it.
+    on_end: tuple[Callable[[str], None], ...] = ()
 
 
 class Slot:
@@ -104,8 +104,8 @@ class Slot:
 
     def __exit__(self, *_: object) -> None:
         self._count(-1)
-        if self._calls.on_end is not None:
-            self._calls.on_end(self._key_id)
+        for on_end in self._calls.on_end:
+            on_end(self._key_id)
 
     def _count(self, more: int) -> None:
         calls = self._calls
@@ -137,9 +137,7 @@ class Limiter:
         now = self._clock()
         if now >= self._sweep_at:
             self._forget_idle(now)
-        window = self._windows.get(key_id)
-        if window is None:
-            window = self._windows[key_id] = Window()
+        window = self._window(key_id)
         if self._calls.total >= streams:
             raise LimitExceeded("streams", streams, busy(window.look(rpm, now)))
         if self._calls.by_key.get(key_id, 0) >= concurrency:
@@ -160,12 +158,30 @@ class Limiter:
 
     def tell(self, on_end: Callable[[str], None]) -> None:
         """Call `on_end` with the key of each call that ends from now on."""
-        self._calls.on_end = on_end
+        self._calls.on_end = (*self._calls.on_end, on_end)
+
+    def look(self, key_id: str, rpm: int) -> Admission:
+        """What is left of a key's requests per minute."""
+        return self._window(key_id).look(rpm, self._clock())
+
+    def count(self, key_id: str, rpm: int) -> Admission:
+        """Count a request of a key that takes no slot yet, if it is allowed."""
+        return self._window(key_id).admit(rpm, self._clock())
+
+    def taken(self, key_id: str, admission: Admission) -> Slot:
+        """The slot of a call whose request was counted, whatever the limits."""
+        return Slot(key_id, admission, self._calls)
 
     def take_back(self, key_id: str) -> None:
         """The key's last request was refused by others: it does not count here either."""
         if (window := self._windows.get(key_id)) is not None:
             window.take_back()
+
+    def _window(self, key_id: str) -> Window:
+        window = self._windows.get(key_id)
+        if window is None:
+            window = self._windows[key_id] = Window()
+        return window
 
     def _forget_idle(self, now: float) -> None:
         """Drop the windows of idle keys; doing so once per window length is enough to bound memory."""

@@ -46,6 +46,8 @@ from bridge.config.values import (
 T = TypeVar("T")
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 LEVELS: Final[tuple[Level, ...]] = get_args(Level)
+#: The most requests that wait, with `limits.queue_seconds`.
+MAX_WAITING: Final = 2_000
 NO_PLACE: Final = "configuration"  # a problem's place until the caller, who knows the sources, fills it in
 MAX_FOUND_CHARS: Final = 80  # of a wrong value shown in a message: enough to recognise it, short enough for one line
 
@@ -151,6 +153,17 @@ class LimitsSection(Section):
     rpm: int = key(60, integer(1, 1_000_000), "Requests per minute of a key without a limit of its own.")
     concurrency: int = key(100, integer(1, 100_000), "Concurrent requests of one key.")
     streams: int = key(2000, integer(1, 100_000), "Concurrent requests of all keys together.", lasting=True)
+    queue_seconds: float = key(
+        0,
+        duration(3600, zero=True),
+        "Seconds a request may wait where a limit is reached, by key in turn; 0 refuses it at once.",
+        lasting=True,
+    )
+
+    @property
+    def callers(self) -> int:
+        """The most callers that have answers or wait for one."""
+        return self.streams + (MAX_WAITING if self.queue_seconds else 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from bridge.config.schema import Config
 from bridge.dialects.dialect import Stamp
 from bridge.errors import ApiError, may_fall_back
 from bridge.log import event
+from handlers.request.admission import its_turn
 from handlers.request.appkeys import RECORD, RELAY
 from handlers.request.record import RequestRecord
 from upstream.protocol.printable import printable
@@ -37,6 +38,8 @@ async def begin(request: web.Request, key: ApiKey, chat: ChatRequest, stamp: Sta
     Raises ApiError, of the last that was asked.
     """
     relay = request.app[RELAY]
+    if request[RECORD].queued is not None:
+        await its_turn(request, key)
     fallbacks = await relay.fallbacks(chat)
     for fallback in fallbacks[:-1]:
         try:

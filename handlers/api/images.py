@@ -31,7 +31,7 @@ from bridge.dialects.openai.images import (
 )
 from bridge.errors import ApiError, from_upstream, invalid_request, unsupported_model
 from handlers.api.fetching import Linked
-from handlers.request.admission import admitted, claimed, large_body
+from handlers.request.admission import admitted, claimed, its_turn, large_body
 from handlers.request.answers import write_json
 from handlers.request.appkeys import DRAIN, FETCHER, HEAVY, KEY, RANDOM, RECORD, RELAY, SETTINGS, SHARED_LIMITS, UPLOADS
 from handlers.request.body import read_body, read_bytes
@@ -108,6 +108,8 @@ async def _draw(
     record = request[RECORD]
     record.model = wanted.model[:200]
     with request.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
+        if record.queued is not None:
+            await its_turn(request, key)
         asked = await _prepare(request, key, wanted)
         if fetch is not None:
             wanted = await fetch()

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from bridge.access.limits import Limiter
 from bridge.access.logins import SetupCode
+from bridge.access.waiting import CallQueue
 from bridge.accounts.follow_ups import FollowUps
 from bridge.accounts.renewals import renewing
 from bridge.accounts.rotations import Rotations
@@ -52,6 +53,7 @@ from handlers.request.appkeys import (
     ACTIVITY,
     BODIES,
     BUDGETS,
+    CALL_QUEUE,
     CLIENT,
     DRAIN,
     DRIFT,
@@ -100,6 +102,8 @@ _logger = logging.getLogger(__name__)
 
 #: How often health is examined for the log, in seconds.
 HEALTH_SECONDS = 5.0
+#: How often requests that wait for other processes' places ask for them, in seconds, besides when a call ends here.
+QUEUE_SECONDS = 0.5
 
 
 def build_app(
@@ -134,11 +138,12 @@ def build_app(
     app[DRIFT] = Drift(_warn_of_unknown)
     app[LIMITER] = Limiter(time.monotonic)
     app[SHARED_LIMITS] = None if sharing is None else sharing.limits(app[LIMITER])
+    app[CALL_QUEUE] = CallQueue(app[LIMITER], time.monotonic, several=sharing is not None)
     app[TIMERS] = Timers()
     app[DRAIN] = Drain(app[TIMERS])
     app[BODIES] = ByteBudget()
     app[HEAVY] = HeavyWork()
-    app[STRANGERS] = Strangers(2 * config.limits.streams + STRANGER_CONNECTIONS, time.monotonic)
+    app[STRANGERS] = Strangers(2 * config.limits.callers + STRANGER_CONNECTIONS, time.monotonic)
     app[RANDOM] = RandomBytes()
     app[RESPONSES] = StoredResponses()
     app[SHARED_RESPONSES] = None if sharing is None else sharing.responses(app[RESPONSES])
@@ -222,6 +227,8 @@ def build_app(
         async with TaskOwner() as owner:
             app[TASKS] = owner
             owner.spawn(app[STATE].save(), name="save state")
+            if sharing is not None and config.limits.queue_seconds:
+                owner.every(QUEUE_SECONDS, partial(_try_again, app[CALL_QUEUE]), name="ask for places again")
             owner.spawn(app[STATE].watch(app[RENEWALS].wake, partial(_use_clearance, app)), name="watch state")
             owner.spawn(app[STATS].keep(), name="save statistics")
             owner.spawn(app[ENDED].keep(), name="keep ended requests")
@@ -248,6 +255,11 @@ def reload(app: web.Application, config: Config) -> None:
     app[MODELS].rehide()
     app[MODELS].wake()
     app[RENEWALS].wake()
+
+
+async def _try_again(queue: CallQueue) -> None:
+    """Let requests that wait ask other processes for a place again."""
+    queue.try_again()
 
 
 def _use_clearance(app: web.Application) -> None:

@@ -105,7 +105,7 @@ class Service:
                 app[SETUP] = SetupCode(self.place.setup_code)
                 link.on_log = partial(_switch_log, app[RELOADING])
                 app[LINK], self._notifier = link, await link.connect()
-            app[STRANGERS].limit = _allow_open_files(sockets[0], self.config.limits.streams)
+            app[STRANGERS].limit = _allow_open_files(sockets[0], self.config.limits.callers)
             runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSING_SECONDS)
             servers: list[Listener] = []
             try:
@@ -186,8 +186,8 @@ def _status(app: web.Application) -> str:
     return f"draining; {line}" if drain.draining else line
 
 
-def _allow_open_files(sock: socket.socket, streams: int) -> int:
-    """Raise the limit of open files to what `streams` need: two for each, and a few more.
+def _allow_open_files(sock: socket.socket, callers: int) -> int:
+    """Raise the limit of open files to what `callers` need: two for each, and a few more.
 
     Return how many of them may be connections.
 
@@ -195,11 +195,14 @@ def _allow_open_files(sock: socket.socket, streams: int) -> int:
     doubling would stall all streams while the kernel waits until no CPU uses the old table (expand_fdtable in Linux's
     fs/file.c; seen with `perf sched`).
     """
-    wanted = 2 * streams + 100
+    wanted = 2 * callers + 100
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if allowed < wanted:
-        _logger.warning("limits.streams = %d needs %d open files; allowed are %d (ulimit -Hn)", streams, wanted, hard)
+        what = (
+            "limits.streams and those that wait make %d callers, which needs %d open files; allowed are %d (ulimit -Hn)"
+        )
+        _logger.warning(what, callers, wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     os.close(fcntl.fcntl(sock, fcntl.F_DUPFD_CLOEXEC, allowed - 1))

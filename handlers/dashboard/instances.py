@@ -17,7 +17,7 @@ from bridge.health import Trouble
 from handlers.monitoring.health import report
 from handlers.monitoring.whole import DOWN, whole
 from handlers.request.activity import entry_of
-from handlers.request.appkeys import ACTIVITY, DRAIN, ENDED, RELAY, SHARING
+from handlers.request.appkeys import ACTIVITY, CALL_QUEUE, DRAIN, ENDED, RELAY, SHARING
 from handlers.workers.link import LINK
 from upstream.protocol.errors import Reason
 
@@ -35,11 +35,15 @@ _REQUEST: Final = "request "
 
 
 class Running(NamedTuple):
-    """A running request. `instance` is the process that answers it, '' for this one, and `where` names it in words."""
+    """A running request. `instance` is the process that answers it, '' for this one, and `where` names it in words.
+
+    `place` is its place among those that wait in that process, 0 if it does not wait.
+    """
 
     number: int
     entry: Entry
     may_end: bool
+    place: int = 0
     instance: str = ""
     where: str = ""
 
@@ -129,9 +133,11 @@ _REASONS: Final = frozenset(Reason)
 
 def running_here(app: web.Application, request_id: str | None = None) -> Iterator[Running]:
     """The running requests of this process, from newest to oldest, or only the one with this id."""
+    places = app[CALL_QUEUE].places()
     for record in app[ACTIVITY].running_newest():
         if request_id in (None, record.request_id):
-            yield Running(record.number, entry_of(record), record.lifetime is not None)
+            place = 0 if record.queued is None else places.get(record.queued.place, 0)
+            yield Running(record.number, entry_of(record), record.lifetime is not None, place)
 
 
 async def _tell(app: web.Application, question: str) -> Told:
@@ -144,7 +150,7 @@ async def _tell(app: web.Application, question: str) -> Told:
         await app[ENDED].flush()  # its machine may be the asker's, which then reads them
         found = running_here(app, question.removeprefix(_REQUEST) if question.startswith(_REQUEST) else None)
         told["running"] = [
-            (each.number, each.may_end, each.entry.to_line().decode()) for each in islice(found, MAX_TOLD)
+            (each.number, each.may_end, each.entry.to_line().decode(), each.place) for each in islice(found, MAX_TOLD)
         ]
     return told
 
@@ -175,8 +181,8 @@ def _read(instance: str, told: Told) -> _Other | None:
     try:
         health = told.get("report", {"status": "", "degraded": ()})
         running = [
-            Running(int(number), Entry.from_line(line), bool(may_end), instance, str(told["name"]))
-            for number, may_end, line in told.get("running", ())
+            Running(int(number), Entry.from_line(line), bool(may_end), int(*place), instance, str(told["name"]))
+            for number, may_end, line, *place in told.get("running", ())  # an older version tells no place
         ]
         degraded = [{name: str(row[name]) for name in ("part", "reason", "message")} for row in health["degraded"]]
         return _Other(str(told["name"]), str(health["status"]), degraded, int(told.get("answering", 0)), running)

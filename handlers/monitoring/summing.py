@@ -12,6 +12,7 @@ from handlers.workers.link import Gathered
 _ADDED: Final = frozenset(
     (
         "lmarena_bridge_answers_running",
+        "lmarena_bridge_requests_waiting",
         "process_virtual_memory_bytes",
         "process_resident_memory_bytes",
         "process_open_fds",

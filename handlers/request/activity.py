@@ -53,7 +53,7 @@ class Activity:
             record.spend = None
         record.status, record.seconds = status, seconds
         record.answers.clear()
-        record.lifetime = None
+        record.lifetime = record.queued = None
         self._keep(record)
         self._stats.record(
             Outcome(

@@ -12,24 +12,32 @@ from bridge.access.limits import LimitExceeded, SharedLimits, Slot
 from bridge.config.schema import Config
 from bridge.diagnosis import AS_LONG_AS_SENT
 from bridge.errors import ApiError, budget_exceeded, overloaded
-from handlers.request.appkeys import API, BODIES, BUDGETS, LIMITER
+from handlers.request.appkeys import API, BODIES, BUDGETS, CALL_QUEUE, DRAIN, LIMITER, RECORD, SHARED_LIMITS, TIMERS
 from handlers.request.budget import Hold
+from handlers.request.queued_call import QueuedCall
 from handlers.request.record import RequestRecord
 from upstream.protocol.errors import Reason
 
 
-def admitted(request: web.Request, key: ApiKey, config: Config, record: RequestRecord) -> Slot:
-    """Take one of the key's slots, for the duration of the call. Raises ApiError: 429, or 503 when all are taken."""
+def admitted(request: web.Request, key: ApiKey, config: Config, record: RequestRecord) -> Slot | QueuedCall:
+    """Take one of the key's slots, for the duration of the call, or a place in the queue for one.
+
+    Raises ApiError: 429, or 503 when all are taken.
+    """
     limits, budgeted = config.limits, key.budgeted
     if budgeted:
         _check_budget(request, key)
+    rpm, concurrency, streams = key.rpm or limits.rpm, key.concurrency or limits.concurrency, limits.streams
+    slot: Slot | QueuedCall
     try:
-        slot = request.app[LIMITER].slot(
-            key.id,
-            rpm=key.rpm or limits.rpm,
-            concurrency=key.concurrency or limits.concurrency,
-            streams=limits.streams,
-        )
+        if limits.queue_seconds:
+            place = request.app[CALL_QUEUE].enter(
+                key.id, rpm=rpm, concurrency=concurrency, streams=streams, seconds=limits.queue_seconds
+            )
+            slot = record.queued = QueuedCall(request.app[CALL_QUEUE], place)
+            budgeted = budgeted and not slot.waits
+        else:
+            slot = request.app[LIMITER].slot(key.id, rpm=rpm, concurrency=concurrency, streams=streams)
     except LimitExceeded as error:
         record.headers.update(request[API].limit_headers(error.admission, time.time()))
         raise _refusal(error) from None
@@ -50,7 +58,9 @@ async def claimed(
     shared: SharedLimits, request: web.Request, key: ApiKey, config: Config, record: RequestRecord
 ) -> None:
     """Claim the slot that was just taken here among all processes. Raises ApiError: 429, or 503."""
-    limits = config.limits
+    limits, queued = config.limits, record.queued
+    if queued is not None and queued.waits:
+        return  # it asks when it is served
     try:
         admission = await shared.claim(
             key.id,
@@ -59,10 +69,29 @@ async def claimed(
             streams=limits.streams,
         )
     except LimitExceeded as error:
+        if queued is not None and error.kind != "rpm":
+            queued.defer(error.kind)
+            return
         record.headers.update(request[API].limit_headers(error.admission, time.time()))
         raise _refusal(error) from None
     if admission is not None:
         record.headers.update(request[API].limit_headers(admission, time.time()))
+
+
+async def its_turn(request: web.Request, key: ApiKey) -> None:
+    """Wait until a call that was let into the queue is served; at once where it need not wait. Raises ApiError."""
+    app, record = request.app, request[RECORD]
+    queued = record.queued
+    if queued is None or not queued.waits:
+        return
+    try:
+        await queued.turn(app[TIMERS], app[DRAIN], app[SHARED_LIMITS], record.lifetime)
+    except LimitExceeded as error:
+        record.headers.update(request[API].limit_headers(error.admission, time.time()))
+        raise _refusal(error) from None
+    if key.budgeted and record.spend is None:
+        _check_budget(request, key)
+        record.spend = app[BUDGETS].count(key)
 
 
 def _refusal(error: LimitExceeded) -> ApiError:

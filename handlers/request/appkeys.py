@@ -11,6 +11,7 @@ from aiohttp import web
 from bridge.access.budgets import Budgets
 from bridge.access.keys import ApiKey
 from bridge.access.limits import Limiter, SharedLimits
+from bridge.access.waiting import CallQueue
 from bridge.accounts.renewals import Renewals
 from bridge.activity.store import ActivityStore
 from bridge.answering.relay import Relay
@@ -81,6 +82,7 @@ GATE: Final = web.AppKey("gate", Gate)
 MODELS: Final = web.AppKey("models", Models)
 MODEL_NEWS: Final = web.AppKey("model_news", KeptNews)
 LIMITER: Final = web.AppKey("limiter", Limiter)
+CALL_QUEUE: Final = web.AppKey("call_queue", CallQueue)
 #: What is shared with other processes, and their limits; None where the state is in files.
 SHARING: Final[web.AppKey[Sharing | None]] = web.AppKey("sharing")
 SHARED_LIMITS: Final[web.AppKey[SharedLimits | None]] = web.AppKey("shared_limits")

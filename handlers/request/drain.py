@@ -5,7 +5,7 @@ error.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from time import monotonic
 from types import TracebackType
@@ -52,6 +52,11 @@ class AnswerLifetime:
         if self._error is not None and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise self._error from None
 
+    def postpone(self, seconds: float) -> None:
+        """Let the answer's time begin in `seconds` from now."""
+        if self in self._answers:
+            self._timers.set(self, monotonic() + seconds + self._seconds)
+
     def on_timer(self) -> None:
         """End the answer with a timeout."""
         self.end(from_upstream(TimedOut(f"The answer took longer than {self._seconds:g} s.")))
@@ -69,6 +74,8 @@ class Drain:
     def __init__(self, timers: Timers) -> None:
         self._timers = timers
         self._arrivals: set[asyncio.Timeout] = set()
+        #: To be called once the daemon drains, by those who wait for a place.
+        self.on_begin: set[Callable[[], None]] = set()
         self._answers: set[AnswerLifetime] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -95,7 +102,7 @@ class Drain:
                 yield
         except TimeoutError:
             if scope.expired() and self.draining:
-                raise _shutting_down() from None
+                raise shutting_down() from None
             raise
         finally:
             self._arrivals.discard(scope)
@@ -103,13 +110,15 @@ class Drain:
     def bounded(self, seconds: float) -> AnswerLifetime:
         """The lifetime of an answer that may take `seconds`. Raises ApiError once the daemon drains."""
         if self.draining:
-            raise _shutting_down()
+            raise shutting_down()
         return AnswerLifetime(seconds, self._timers, self._answers, self._idle)
 
     def begin(self) -> None:
-        """Start to drain: refuse further requests, and those whose bodies are still being received."""
+        """Start to drain: refuse further requests, those whose bodies are still being received, and those that wait."""
         self.draining = True
         now = asyncio.get_running_loop().time()
+        for tell in tuple(self.on_begin):
+            tell()
         for scope in self._arrivals:
             if not scope.expired():  # an expired timeout cannot be rescheduled
                 scope.reschedule(now)
@@ -117,12 +126,13 @@ class Drain:
     def cut(self) -> None:
         """End every running answer now with an error."""
         for life in self._answers:
-            life.end(_shutting_down())
+            life.end(shutting_down())
 
     async def idle(self, seconds: float) -> None:
         """Wait until no answer is running, for at most `seconds`."""
         await set_within(self._idle, seconds)
 
 
-def _shutting_down() -> ApiError:
+def shutting_down() -> ApiError:
+    """What a caller is told whose request is not answered any more."""
     return overloaded("The bridge is shutting down: try again in a moment.", close=True)

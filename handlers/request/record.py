@@ -12,6 +12,7 @@ from bridge.answering.chat import ChatRequest
 from bridge.diagnosis import with_wait
 from bridge.errors import ApiError, seconds_to_wait
 from handlers.request.drain import AnswerLifetime
+from handlers.request.queued_call import QueuedCall
 from upstream.protocol.errors import Reason
 
 
@@ -40,6 +41,7 @@ class RequestRecord:
     headers: dict[str, str] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
     lifetime: AnswerLifetime | None = None
+    queued: QueuedCall | None = None  # where requests may wait for a place
     spend: Callable[[int], None] | None = None  # is told the tokens, if the key has a budget
     quiet: bool = False  # the dashboard's polling, logged at DEBUG only
     status: int | None = None

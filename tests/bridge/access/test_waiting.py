@@ -1,0 +1,281 @@
+"""docs/behaviour.md, "Limits": who waits is served by key in turn and then by arrival, and nobody starves.
+
+The queue is played on a manual clock: callers arrive, calls end when their time is over, and callers leave.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from heapq import heappop, heappush
+from random import Random
+from typing import NamedTuple
+
+import pytest
+from examples import a_share
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from manual_clock import Clock
+
+from bridge.access.limits import Limiter, LimitExceeded
+from bridge.access.turns import Turns
+from bridge.access.waiting import CallQueue, Phase, Place
+
+FOREVER = 1e9
+#: Requests a minute that no test makes.
+RPM = 1_000_000
+#: Concurrent calls of a key that no test makes.
+MANY = 1_000
+
+
+class Arrival(NamedTuple):
+    """A caller: how long after the last one it comes, with which key, and how long its call takes; times in seconds.
+
+    `patience` is how long it waits before it leaves.
+    """
+
+    after: float
+    key: str
+    seconds: float
+    patience: float = FOREVER
+
+
+class Played:
+    """Plays arrivals to the end, and checks after each event what must hold all the time."""
+
+    def __init__(self, *, concurrency: int, streams: int, most: int = 100_000) -> None:
+        self.clock = Clock()
+        self.limiter = Limiter(self.clock)
+        self.queue = CallQueue(self.limiter, self.clock, most=most)
+        self.served: list[Place] = []
+        self.left: list[Place] = []
+        self._concurrency = concurrency
+        self._streams = streams
+        self._events: list[tuple[float, int, Place]] = []  # a call's end, or the time at which a caller leaves
+        self._seconds: dict[Place, float] = {}
+        self._waiting: dict[str, OrderedDict[Place, None]] = {}  # by key, the first that came first
+
+    def play(self, arrivals: Sequence[Arrival]) -> None:
+        for each in arrivals:
+            self.until(self.clock.now + each.after)
+            self.arrive(each)
+        self.until(FOREVER * 2)
+
+    def arrive(self, arrival: Arrival) -> Place:
+        place = self.enter(arrival.key)
+        self._seconds[place] = arrival.seconds
+        if place.phase is Phase.SERVED:
+            assert not self._may_be_served(), "it has overtaken one that waits"
+            self._begin(place)
+        else:
+            place.on_change = lambda: self._begin(place)
+            self._waiting.setdefault(place.key_id, OrderedDict())[place] = None
+            if arrival.patience < FOREVER:
+                heappush(self._events, (self.clock.now + arrival.patience, id(place), place))
+        self._check()
+        return place
+
+    def enter(self, key: str, seconds: float = FOREVER) -> Place:
+        limits = {"rpm": RPM, "concurrency": self._concurrency, "streams": self._streams}
+        return self.queue.enter(key, **limits, seconds=seconds)
+
+    def until(self, time: float) -> None:
+        while self._events and self._events[0][0] <= time:
+            self.clock.now, _, place = heappop(self._events)
+            if place.phase is Phase.WAITING:
+                del self._waiting[place.key_id][place]
+                self.left.append(place)
+            elif place.slot is None or self.clock.now < place.since + self._seconds[place]:
+                continue
+            self.queue.leave(place)
+            self._check()
+        self.clock.now = max(self.clock.now, min(time, FOREVER))
+
+    def _begin(self, place: Place) -> None:
+        row = self._waiting.get(place.key_id, OrderedDict())
+        if place in row:
+            assert next(iter(row)) is place, "of one key, the first that came is served first"
+            row.popitem(last=False)
+        self.served.append(place)
+        heappush(self._events, (self.clock.now + self._seconds[place], id(place), place))
+
+    @property
+    def waiting(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    def _may_be_served(self) -> list[str]:
+        """The keys of which one waits that could be served."""
+        if (limiter := self.limiter).running >= self._streams:
+            return []
+        return [key for key, row in self._waiting.items() if row and limiter.running_of(key) < self._concurrency]
+
+    def _check(self) -> None:
+        assert self.limiter.running <= self._streams
+        assert all(self.limiter.running_of(key) <= self._concurrency for key in self.limiter.running_keys)
+        assert not self._may_be_served(), "a place is free, and one waits for it"
+        assert len(self.queue) == self.waiting
+
+
+arrival = st.builds(
+    Arrival,
+    st.sampled_from([0.0, 0.0, 0.5, 3.0]),
+    st.sampled_from("abcd"),
+    st.sampled_from([0.0, 1.0, 5.0, 30.0]),
+    st.sampled_from([FOREVER, FOREVER, 2.0]),
+)
+
+
+@a_share(of=4)
+@given(st.lists(arrival, max_size=60), st.integers(1, 4), st.integers(1, 6))
+def test_everybody_is_served_in_order_or_has_left(arrivals: list[Arrival], concurrency: int, more: int) -> None:
+    check_played(arrivals, concurrency, concurrency + more)
+
+
+@pytest.mark.slow
+@settings(max_examples=40)
+@given(st.integers(0, 2**32), st.integers(1, 8), st.integers(1, 12))
+def test_nobody_starves_in_10_000_random_arrivals(seed: int, concurrency: int, more: int) -> None:
+    random = Random(seed)
+    arrivals = [
+        Arrival(
+            random.expovariate(3.0),
+            random.choice("aaaaaaaabcdefg"),
+            random.expovariate(1.0),
+            random.choice((FOREVER, FOREVER, FOREVER, 5.0)),
+        )
+        for _ in range(10_000)
+    ]
+    check_played(arrivals, concurrency, concurrency + more)
+
+
+def check_played(arrivals: list[Arrival], concurrency: int, streams: int) -> None:
+    played = Played(concurrency=concurrency, streams=streams)
+    played.play(arrivals)
+    assert len(played.served) + len(played.left) == len(arrivals)
+    assert (played.waiting, played.limiter.running) == (0, 0)
+
+
+@a_share(of=20)
+@given(st.integers(0, 500), st.integers(0, 30), st.integers(1, 5))
+def test_a_key_waits_for_at_most_one_of_another_for_each_of_its_own(others: int, before: int, streams: int) -> None:
+    """However many of one key wait, another key's single request is the next, or the one after that."""
+    played = Played(concurrency=MANY, streams=streams)
+    for _ in range(streams + others):
+        played.arrive(Arrival(0.0, "busy", 10.0))
+    played.until(played.clock.now + before)
+    place = played.arrive(Arrival(0.0, "single", 1.0))
+    ahead = len(played.served)
+    alone = place.phase is Phase.SERVED
+    if not alone:
+        assert played.queue.places()[place] <= 2
+    played.until(FOREVER * 2)
+    assert played.served.index(place) <= (ahead if alone else ahead + 1)
+
+
+def test_a_key_at_its_own_limit_delays_nobody_else() -> None:
+    played = Played(concurrency=1, streams=3)
+    for _ in range(3):
+        played.arrive(Arrival(0.0, "busy", 10.0))
+    assert (len(played.served), list(played.queue.places().values())) == (1, [1, 2])
+    assert played.arrive(Arrival(0.0, "other", 1.0)).phase is Phase.SERVED
+
+
+def test_who_cannot_be_served_in_time_is_refused_at_once_and_told_when() -> None:
+    played = Played(concurrency=2, streams=9)
+    for _ in range(2):
+        played.arrive(Arrival(0.0, "a", 10.0))
+    assert [played.enter("a", 0.1).phase for _ in range(20)] == [Phase.WAITING] * 20, "how long calls take is not known"
+    played = Played(concurrency=2, streams=9)
+    for _ in range(4):
+        played.arrive(Arrival(0.0, "a", 10.0))
+    played.until(played.clock.now + 15)  # two have ended, two run for another 5 s
+    waiting = [played.enter("a", 15.0) for _ in range(4)]
+    with pytest.raises(LimitExceeded) as refused:
+        played.enter("a", 15.0)  # four are before it, which is at least 20 s
+    assert (refused.value.kind, refused.value.limit, refused.value.retry_after) == ("concurrency", 2, 25.0)
+    assert played.limiter.look("a", RPM).remaining == RPM - 8, "a refused request uses up nothing"
+    assert played.enter("b", 0.1).phase is Phase.SERVED
+    played.queue.leave(waiting[0])
+    assert played.enter("a", 15.0).phase is Phase.WAITING, "who has left has freed its place"
+
+
+def test_at_the_deadline_the_limit_is_told_and_nothing_used_up() -> None:
+    played = Played(concurrency=1, streams=9)
+    played.arrive(Arrival(0.0, "a", 10.0))
+    place = played.enter("a", 5.0)
+    refusal = played.queue.expire(place)
+    assert (refusal.kind, refusal.limit, refusal.retry_after, refusal.admission.remaining) == (
+        "concurrency",
+        1,
+        1.0,
+        RPM - 1,
+    )
+    assert (place.phase, len(played.queue)) == (Phase.REFUSED, 0)
+    played.queue.leave(place)
+    assert played.limiter.running == 1
+
+
+def test_a_request_over_the_rpm_does_not_wait() -> None:
+    limiter = Limiter(Clock())
+    queue = CallQueue(limiter, Clock())
+    for _ in range(2):
+        queue.enter("a", rpm=2, concurrency=1, streams=9, seconds=9)
+    with pytest.raises(LimitExceeded):
+        queue.enter("a", rpm=2, concurrency=1, streams=9, seconds=9)
+    assert len(queue) == 1
+
+
+def test_where_as_many_wait_as_may_the_last_of_the_key_with_most_gives_way() -> None:
+    played = Played(concurrency=9, streams=3, most=3)
+    for _ in range(3):
+        played.arrive(Arrival(0.0, "a", 10.0))
+    waiting = [played.enter("a"), played.enter("a"), played.enter("a")]
+    told: list[Phase] = []
+    waiting[-1].on_change = lambda: told.append(waiting[-1].phase)
+    assert played.enter("b").phase is Phase.WAITING
+    assert (told, len(played.queue)) == ([Phase.REFUSED], 3)
+    for key in "ab":
+        with pytest.raises(LimitExceeded) as refused:
+            played.enter(key)
+        assert (refused.value.kind, refused.value.limit) == ("streams", 3)
+
+
+def test_what_other_processes_refuse_is_asked_for_again_when_a_call_ends_or_after_a_while() -> None:
+    clock = Clock()
+    limiter = Limiter(clock)
+    queue = CallQueue(limiter, clock, several=True)
+    first, other = (queue.enter(key, rpm=99, concurrency=3, streams=9, seconds=9) for key in "aa")
+    queue.defer(first, "concurrency")
+    second = queue.enter("a", rpm=99, concurrency=3, streams=9, seconds=9)
+    assert (first.phase, second.phase, limiter.running) == (Phase.WAITING, Phase.WAITING, 1), "nobody overtakes"
+    assert queue.enter("c", rpm=99, concurrency=3, streams=9, seconds=9).phase is Phase.SERVED
+    queue.try_again()
+    assert (first.phase, second.phase) == (Phase.SERVED, Phase.WAITING), "one at a time asks the others"
+    queue.defer(first, "concurrency")
+    queue.leave(other)
+    assert (first.phase, second.phase) == (Phase.SERVED, Phase.WAITING)
+    queue.confirm(first)
+    assert second.phase is Phase.SERVED
+    queue.defer(second, "streams")
+    third = queue.enter("d", rpm=99, concurrency=3, streams=9, seconds=9)
+    assert (third.phase, third.kind) == (Phase.WAITING, "streams")
+    queue.leave(second)
+    queue.try_again()
+    assert third.phase is Phase.SERVED
+
+
+def test_turns_say_who_is_before_a_new_one() -> None:
+    random = Random(27)
+    turns: Turns[int] = Turns()
+    for number in range(300):
+        key = random.choice("aaabbc")
+        ahead = turns.ahead_of_new(key)
+        turns.add(key, number)
+        assert list(turns).index(number) == ahead
+        if random.random() < 0.4:
+            first = next(iter(turns))
+            assert turns.take(lambda _: True) == first
+    assert Counter(map(turns.waiting_of, "abc")).total() == 3
+    left = list(turns)
+    assert [turns.take(lambda _: True) for _ in left] == left
+    assert turns.take(lambda _: True) is None

@@ -1,0 +1,231 @@
+"""docs/behaviour.md, "Waiting": with `limits.queue_seconds` a request waits for a place, by key in turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from caller import calling
+from dashboard import Dashboard
+from redis_server import eventually
+from running import Overrides, RunningBridge, api_key, running_bridge
+from several_bridges import several_bridges
+
+from bridge.access import keys
+from bridge.access.keys import KeyRing
+from bridge.tasks import TaskOwner
+from handlers.request.appkeys import ACTIVITY, CALL_QUEUE, DRAIN
+from upstream.arena import Arena, Line, Step, Turn, Until
+
+STOP = Line("ad", {"finishReason": "stop"})
+#: Longer than any test takes.
+LONG = {"limits": {"queue_seconds": 600}}
+
+streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+
+
+class Held:
+    """A model whose answers go on as they are released, in the order in which they were asked for."""
+
+    def __init__(self, arena: Arena) -> None:
+        self.asked: asyncio.Queue[tuple[str, asyncio.Event]] = asyncio.Queue()
+        arena.script = self
+
+    def __call__(self, turn: Turn) -> Iterator[Step]:
+        release = asyncio.Event()
+        self.asked.put_nowait((turn.prompt, release))
+        yield Line("a0", "hel")
+        yield Until(release)
+        yield Line("a0", "lo")
+        yield STOP
+
+    async def next(self) -> tuple[str, asyncio.Event]:
+        """What the site is asked next, and the event that lets it go on."""
+        async with asyncio.timeout(30):
+            return await self.asked.get()
+
+
+@pytest.fixture
+def model(arena: Arena) -> Held:
+    return Held(arena)
+
+
+@pytest.fixture
+async def tasks() -> AsyncIterator[TaskOwner]:
+    """Callers that a test need not wait for."""
+    async with TaskOwner() as tasks:
+        yield tasks
+
+
+@pytest.fixture
+async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
+    """A bridge whose key may ask for one answer at a time, and wait for it."""
+    async with running_bridge(arena, tmp_path / "state", LONG, key_options={"concurrency": 1}) as bridge:
+        yield bridge
+
+
+async def wait_in(bridge: RunningBridge, number: int) -> None:
+    """Wait until so many requests wait."""
+    await eventually(lambda: len(bridge.app[CALL_QUEUE]) == number, within=30)
+
+
+async def ask(bridge: RunningBridge, prompt: str, *, stream: bool = False, **options: Any) -> tuple[int, str]:
+    answer = await bridge.post(bridge.chat(prompt, stream=stream), **options)
+    return answer.status, await answer.text()
+
+
+@streamed_and_not
+async def test_requests_wait_for_their_key_in_order_of_arrival(
+    stream: bool, bridge: RunningBridge, model: Held
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        asked = []
+        for number in range(3):
+            asked.append(group.create_task(ask(bridge, f"question {number}", stream=stream)))
+            await wait_in(bridge, number)
+        for number in range(3):
+            prompt, release = await model.next()
+            assert (prompt, len(bridge.app[CALL_QUEUE])) == (f"question {number}", 2 - number)
+            release.set()
+    answers = [task.result() for task in asked]
+    assert [status for status, _ in answers] == [200] * 3
+    assert all("lo" in text for _, text in answers)
+    assert bridge.calls_held == 0
+
+
+async def test_the_whole_daemons_places_go_to_the_keys_in_turn(arena: Arena, model: Held, tmp_path: Path) -> None:
+    limits = {"limits": {"queue_seconds": 600, "streams": 1}}
+    async with running_bridge(arena, tmp_path / "state", limits) as bridge:
+        secret, other = api_key()
+        bridge.state.keys = KeyRing(keys.add(bridge.state.keys, other))
+        async with asyncio.TaskGroup() as group:
+            for number in range(4):
+                group.create_task(ask(bridge, f"busy {number}"))
+                await wait_in(bridge, number)
+            group.create_task(ask(bridge, "single", headers={"Authorization": f"Bearer {secret}"}))
+            await wait_in(bridge, 4)
+            served = []
+            for _ in range(5):
+                prompt, release = await model.next()
+                served.append(prompt)
+                release.set()
+    assert served == ["busy 0", "busy 1", "single", "busy 2", "busy 3"]
+
+
+async def test_a_stream_that_waits_has_keepalives_and_then_its_answer(
+    arena: Arena, model: Held, tmp_path: Path, tasks: TaskOwner
+) -> None:
+    settings: Overrides = {**LONG, "stream": {"keepalive_seconds": 0.1}}
+    async with running_bridge(arena, tmp_path / "state", settings, key_options={"concurrency": 1}) as bridge:
+        first = tasks.spawn(ask(bridge, "first"), name="first")
+        _, release = await model.next()
+        async with await bridge.post(bridge.chat("second", stream=True)) as answer:
+            assert (await answer.content.readuntil(b"\n\n"), len(bridge.app[CALL_QUEUE])) == (b": keep-alive\n\n", 1)
+            release.set()
+            (await model.next())[1].set()
+            assert (await answer.read()).endswith(b"data: [DONE]\n\n")
+        assert (await first)[0] == 200
+
+
+async def test_a_caller_that_leaves_frees_its_place(bridge: RunningBridge, model: Held) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(ask(bridge, "first"))
+        _, release = await model.next()
+        async with calling(bridge.origin, bridge.key) as caller:
+            await caller.ask(bridge.chat("who leaves", stream=True))
+            await wait_in(bridge, 1)
+            group.create_task(ask(bridge, "third"))
+            await wait_in(bridge, 2)
+            caller.vanish()
+            await wait_in(bridge, 1)
+        release.set()
+        prompt, release = await model.next()
+        release.set()
+        assert prompt == "third"
+    assert len(bridge.arena.chats) == 2
+
+
+@streamed_and_not
+async def test_who_has_waited_for_as_long_as_it_may_is_refused_as_without_a_queue(
+    stream: bool, arena: Arena, model: Held, tmp_path: Path, tasks: TaskOwner
+) -> None:
+    async with running_bridge(
+        arena, tmp_path / "state", {"limits": {"queue_seconds": 0.05}}, key_options={"concurrency": 1}
+    ) as bridge:
+        first = tasks.spawn(ask(bridge, "first"), name="first")
+        _, release = await model.next()
+        answer = await bridge.post(bridge.chat("second", stream=stream))
+        error = (await answer.json())["error"]
+        assert (answer.status, error["code"], answer.headers["Retry-After"]) == (429, "rate_limit_exceeded", "1")
+        assert "1 requests at the same time" in error["message"]
+        assert answer.headers["x-ratelimit-remaining-requests"] == "999999"  # the refused call takes no slot
+        release.set()
+        assert (await first)[0] == 200
+        assert bridge.calls_held == 0
+
+
+async def test_a_daemon_that_shuts_down_lets_nobody_wait(bridge: RunningBridge, model: Held, tasks: TaskOwner) -> None:
+    first = tasks.spawn(ask(bridge, "first"), name="first")
+    _, release = await model.next()
+    waiting = tasks.spawn(bridge.post(bridge.chat("second")), name="second")
+    await wait_in(bridge, 1)
+    bridge.app[DRAIN].begin()
+    answer = await waiting
+    assert (answer.status, answer.headers["Connection"]) == (503, "close")
+    release.set()
+    assert (await first)[0] == 200
+
+
+async def test_activity_shows_the_place_and_ends_who_waits(
+    bridge: RunningBridge, model: Held, tasks: TaskOwner
+) -> None:
+    dashboard = Dashboard(bridge)
+    await dashboard.enter()
+    first = tasks.spawn(ask(bridge, "first"), name="first")
+    _, release = await model.next()
+    waiting = []
+    for number in range(2):
+        waiting.append(tasks.spawn(ask(bridge, "later"), name="later"))
+        await wait_in(bridge, number + 1)
+    page = (await dashboard.live("/dashboard/activity")).markup
+    assert page.says("waits, place 1")
+    assert page.says("waits, place 2")
+    newest = next(iter(bridge.app[ACTIVITY].running_newest()))
+    await eventually(lambda: newest.lifetime is not None)
+    await dashboard.post("/dashboard/activity", {"number": f"{newest.number}"})
+    assert "ended_by_owner" in (await waiting[1])[1]
+    release.set()
+    (await model.next())[1].set()
+    assert [(await first)[0], (await waiting[0])[0]] == [200, 200]
+
+
+async def test_several_answers_to_one_request_wait_once(bridge: RunningBridge, model: Held) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(ask(bridge, "first"))
+        _, release = await model.next()
+        asked = group.create_task(bridge.post(bridge.chat("twice", n=2)))
+        await wait_in(bridge, 1)
+        release.set()
+        for _ in range(2):
+            prompt, release = await model.next()
+            assert prompt == "twice"
+            release.set()
+    assert [choice["message"]["content"] for choice in (await asked.result().json())["choices"]] == ["hello"] * 2
+
+
+async def test_a_place_at_another_process_is_waited_for_too(
+    arena: Arena, model: Held, tmp_path: Path, tasks: TaskOwner
+) -> None:
+    async with several_bridges(arena, tmp_path, 2, LONG, key_options={"concurrency": 1}) as several:
+        first = tasks.spawn(ask(several[0], "first"), name="first")
+        _, release = await model.next()
+        second = tasks.spawn(ask(several[1], "second"), name="second")
+        await wait_in(several[1], 1)
+        release.set()
+        prompt, release = await model.next()
+        assert prompt == "second"
+        release.set()
+        assert [(await first)[0], (await second)[0]] == [200, 200]
