@@ -54,9 +54,8 @@ class Uuid7Source:
             self._last = now | int.from_bytes(self._random_bytes(_RANDOM_BYTES)) >> 8 * _RANDOM_BYTES - _RANDOM_BITS
         else:
             self._last = last + 1 + int.from_bytes(self._random_bytes(_STEP_BYTES))
-        time_and_a, b = self._last >> _B_BITS, self._last & _B_MASK
-        first, second = f"{time_and_a:015x}", f"{_VARIANT | b:016x}"
-        return f"{first[:8]}-{first[8:12]}-7{first[12:]}-{second[:4]}-{second[4:]}"
+        digits = f"{self._last >> _B_BITS:015x}{_VARIANT | self._last & _B_MASK:016x}"
+        return f"{digits[:8]}-{digits[8:12]}-7{digits[12:15]}-{digits[15:19]}-{digits[19:]}"
 
 
 def _number_of(id_: str) -> int:
