@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, TypeAlias
 
 from aiohttp import web
@@ -11,14 +12,13 @@ from aiohttp import web
 from bridge.access.keys import ApiKey
 from bridge.answering.answer import Answer
 from bridge.answering.chat import ChatRequest
-from bridge.answering.relay import Relay
 from bridge.answering.several import worst_of
 from bridge.config.schema import Config
 from bridge.dialects.dialect import Stamp
 from bridge.errors import ApiError, may_fall_back
 from bridge.log import event
 from handlers.request.admission import its_turn
-from handlers.request.appkeys import RECORD, RELAY
+from handlers.request.appkeys import RECORD, RELAY, RESTING
 from handlers.request.record import RequestRecord
 from upstream.protocol.printable import printable
 
@@ -43,28 +43,30 @@ async def begin(request: web.Request, key: ApiKey, chat: ChatRequest, stamp: Sta
     fallbacks = await relay.fallbacks(chat)
     for fallback in fallbacks[:-1]:
         try:
-            return await _begin(relay, request[RECORD], key, chat, stamp, fetch, fallback)
+            return await _begin(request, key, chat, stamp, fetch, fallback)
         except ApiError as error:
             if not may_fall_back(error):
                 raise
             event(_logger, logging.INFO, "fell back", model=fallback, code=error.code)
-    return await _begin(relay, request[RECORD], key, chat, stamp, fetch, fallbacks[-1] if fallbacks else None)
+    return await _begin(request, key, chat, stamp, fetch, fallbacks[-1] if fallbacks else None, last=True)
 
 
 async def _begin(
-    relay: Relay,
-    record: RequestRecord,
+    request: web.Request,
     key: ApiKey,
     chat: ChatRequest,
     stamp: Stamp,
     fetch: FetchChat | None,
     fallback: str | None,
+    *,
+    last: bool = False,
 ) -> Answer:
     """Wait until an answer begins; say in the headers what is known as soon as it is.
 
     Pictures are fetched when nothing else is wrong with the request, and its model sees them. In a stream that was
-    committed to before, the headers are gone.
+    committed to before, the headers are gone. Where accounts rest, only the `last` model is waited for.
     """
+    relay, record = request.app[RELAY], request[RECORD]
     asked = await relay.prepare(chat, key, fallback)
     if fetch is not None and "images" not in asked.ignored:
         asked = await relay.prepare(await fetch(), key, fallback)
@@ -72,7 +74,12 @@ async def _begin(
     record.headers["x-bridge-model"] = printable(asked.model.name)
     if asked.ignored:
         record.headers["x-bridge-ignored"] = ", ".join(asked.ignored)
-    answer = await relay.answer(asked, key, stamp.prompt_tokens, record.made)
+    ask = partial(relay.answer, asked, key, stamp.prompt_tokens, record.made)
+    if record.queued is None or not last:
+        answer = await ask()
+    else:
+        modality = asked.model.modality
+        answer = await request.app[RESTING].ask(ask, modality, key.id, record.queued, record.lifetime)
     record.headers["x-bridge-conversation"] = answer.conversation
     record.headers["x-bridge-evaluation"] = answer.evaluation
     record.account = answer.account

@@ -33,7 +33,19 @@ from bridge.errors import ApiError, from_upstream, invalid_request, unsupported_
 from handlers.api.fetching import Linked
 from handlers.request.admission import admitted, claimed, its_turn, large_body
 from handlers.request.answers import write_json
-from handlers.request.appkeys import DRAIN, FETCHER, HEAVY, KEY, RANDOM, RECORD, RELAY, SETTINGS, SHARED_LIMITS, UPLOADS
+from handlers.request.appkeys import (
+    DRAIN,
+    FETCHER,
+    HEAVY,
+    KEY,
+    RANDOM,
+    RECORD,
+    RELAY,
+    RESTING,
+    SETTINGS,
+    SHARED_LIMITS,
+    UPLOADS,
+)
 from handlers.request.body import read_body, read_bytes
 from handlers.request.budget import SMALL_BYTES, Hold
 from upstream.loop.parallel import side_by_side
@@ -142,11 +154,13 @@ async def _prepare(request: web.Request, key: ApiKey, wanted: ImageRequest) -> P
 async def _drawings(request: web.Request, key: ApiKey, asked: PreparedChat, wanted: ImageRequest) -> list[str]:
     """Ask as many evaluations as pictures are wanted; a model may draw several at once."""
     record = request[RECORD]
+    ask = partial(request.app[RELAY].answer, asked, key, estimate(wanted.prompt), record.made, apart=True)
+    if (queued := record.queued) is not None:
+        rest = request.app[RESTING]
+        ask = partial(rest.ask, ask, asked.model.modality, key.id, queued, record.lifetime)
 
     async def draw(_: int) -> list[str]:
-        async with await request.app[RELAY].answer(
-            asked, key, estimate(wanted.prompt), record.made, apart=True
-        ) as answer:
+        async with await ask() as answer:
             record.account = answer.account
             record.answers.append(answer)
             urls: list[str] = []

@@ -69,6 +69,7 @@ from handlers.request.appkeys import (
     RENEWALS,
     REQUEST_LOG,
     RESPONSES,
+    RESTING,
     SETTINGS,
     SHARED_LIMITS,
     SHARED_RESPONSES,
@@ -87,6 +88,7 @@ from handlers.request.drain import Drain
 from handlers.request.heavy import HeavyWork
 from handlers.request.middlewares import around, set_headers
 from handlers.request.request_log import RequestLog
+from handlers.request.resting import Resting
 from handlers.request.taping import RECORDER
 from upstream import client
 from upstream.fetch import fetching
@@ -141,6 +143,7 @@ def build_app(
     app[CALL_QUEUE] = CallQueue(app[LIMITER], time.monotonic, several=sharing is not None)
     app[TIMERS] = Timers()
     app[DRAIN] = Drain(app[TIMERS])
+    app[RESTING] = Resting(app[TIMERS], app[DRAIN], app[STATE].pool)
     app[BODIES] = ByteBudget()
     app[HEAVY] = HeavyWork()
     app[STRANGERS] = Strangers(2 * config.limits.callers + STRANGER_CONNECTIONS, time.monotonic)

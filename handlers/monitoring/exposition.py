@@ -24,7 +24,7 @@ from bridge.accounts.standing import Condition, judge
 from bridge.statistics.since_start import Samples, SinceStart
 from handlers.monitoring.health import health_of
 from handlers.monitoring.metrics import PREFIX
-from handlers.request.appkeys import CALL_QUEUE, CLIENT, DRAIN, DRIFT, GATE, MODELS, RENEWALS, STATE
+from handlers.request.appkeys import CALL_QUEUE, CLIENT, DRAIN, DRIFT, GATE, MODELS, RENEWALS, RESTING, STATE
 from handlers.workers.counts import Family
 from upstream.accounts import AccountPool
 from upstream.protocol.errors import Reason
@@ -176,7 +176,8 @@ class DaemonCollector(Collector):
         yield _gauge("models", "Models in the list.", {(): len(catalog) if catalog is not None else 0})
         yield _gauge("keys", "API keys.", {(): len(app[STATE].keys)})
         yield _gauge("answers_running", "Running answers.", {(): app[DRAIN].running})
-        yield _gauge("requests_waiting", "Requests that wait for a place.", {(): len(app[CALL_QUEUE])})
+        waiting = len(app[CALL_QUEUE]) + len(app[RESTING].queue)
+        yield _gauge("requests_waiting", "Requests that wait at a limit.", {(): waiting})
 
 
 def _accounts_by_state(pool: AccountPool) -> Samples:

@@ -30,6 +30,7 @@ from handlers.request.drain import Drain
 from handlers.request.heavy import HeavyWork
 from handlers.request.record import RequestRecord
 from handlers.request.request_log import RequestLog
+from handlers.request.resting import Resting
 from upstream.client import ArenaClient
 from upstream.fetch import Fetcher
 from upstream.gate import Gate
@@ -83,6 +84,7 @@ MODELS: Final = web.AppKey("models", Models)
 MODEL_NEWS: Final = web.AppKey("model_news", KeptNews)
 LIMITER: Final = web.AppKey("limiter", Limiter)
 CALL_QUEUE: Final = web.AppKey("call_queue", CallQueue)
+RESTING: Final = web.AppKey("resting", Resting)
 #: What is shared with other processes, and their limits; None where the state is in files.
 SHARING: Final[web.AppKey[Sharing | None]] = web.AppKey("sharing")
 SHARED_LIMITS: Final[web.AppKey[SharedLimits | None]] = web.AppKey("shared_limits")

@@ -6,6 +6,7 @@ import asyncio
 
 from bridge.access.limits import Admission, LimitExceeded, SharedLimits
 from bridge.access.waiting import CallQueue, Kind, Phase, Place
+from bridge.accounts.rest_queue import Waiter
 from handlers.request.drain import AnswerLifetime, Drain, shutting_down
 from upstream.loop.timers import Timers
 
@@ -13,7 +14,7 @@ from upstream.loop.timers import Timers
 class QueuedCall:
     """A call's place, as a context that frees it. The call `waits` from its arrival until it has its turn."""
 
-    __slots__ = ("_changed", "_in_vain", "_lock", "_queue", "_timed_out", "place", "waits")
+    __slots__ = ("_changed", "_in_vain", "_lock", "_queue", "_timed_out", "place", "waiter", "waits")
 
     def __init__(self, queue: CallQueue, place: Place) -> None:
         self._queue = queue
@@ -22,6 +23,8 @@ class QueuedCall:
         self._in_vain: Exception | None = None
         self._timed_out = False
         self.place = place
+        #: Its wait for an account, while all rest.
+        self.waiter: Waiter | None = None
         self.waits = place.phase is Phase.WAITING
 
     @property

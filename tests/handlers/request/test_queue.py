@@ -17,7 +17,7 @@ from several_bridges import several_bridges
 from bridge.access import keys
 from bridge.access.keys import KeyRing
 from bridge.tasks import TaskOwner
-from handlers.request.appkeys import ACTIVITY, CALL_QUEUE, DRAIN
+from handlers.request.appkeys import ACTIVITY, CALL_QUEUE, DRAIN, RESTING
 from upstream.arena import Arena, Line, Step, Turn, Until
 
 STOP = Line("ad", {"finishReason": "stop"})
@@ -214,6 +214,41 @@ async def test_several_answers_to_one_request_wait_once(bridge: RunningBridge, m
             assert prompt == "twice"
             release.set()
     assert [choice["message"]["content"] for choice in (await asked.result().json())["choices"]] == ["hello"] * 2
+
+
+@streamed_and_not
+async def test_a_rest_of_all_accounts_is_waited_for(stream: bool, arena: Arena, tmp_path: Path) -> None:
+    async with running_bridge(arena, tmp_path / "state", LONG) as bridge:
+        for seconds in ("1", "0"):  # 0 is tried again after one
+            arena.faults.arm("rate_limited", retry_after=seconds)
+            async with asyncio.TaskGroup() as group:
+                asked = [group.create_task(ask(bridge, f"/say answer {number}", stream=stream)) for number in range(3)]
+            assert [task.result()[0] for task in asked] == [200] * 3
+        assert sum(call.refusal is not None for call in arena.calls) == 2
+        assert (len(bridge.app[RESTING].queue), bridge.calls_held) == (0, 0)
+
+
+async def test_a_rest_that_is_too_long_is_told_at_once(arena: Arena, tmp_path: Path) -> None:
+    async with running_bridge(arena, tmp_path / "state", {"limits": {"queue_seconds": 20}}) as bridge:
+        arena.faults.arm("rate_limited", retry_after="30")
+        for _ in range(2):
+            answer = await bridge.post(bridge.chat("/say hello"))
+            assert (answer.status, (await answer.json())["error"]["code"]) == (429, "upstream_rate_limited")
+            assert answer.headers["Retry-After"] == "30"
+
+
+async def test_who_waits_for_an_account_is_seen_and_may_leave(arena: Arena, tmp_path: Path) -> None:
+    async with running_bridge(arena, tmp_path / "state", LONG) as bridge:
+        dashboard = Dashboard(bridge)
+        await dashboard.enter()
+        arena.faults.arm("rate_limited", retry_after="300")
+        async with calling(bridge.origin, bridge.key) as caller:
+            await caller.ask(bridge.chat("hi", stream=True))
+            await eventually(lambda: len(bridge.app[RESTING].queue) == 1)
+            assert (await dashboard.live("/dashboard/activity")).markup.says("waits, place 1")
+            caller.vanish()
+            await eventually(lambda: not len(bridge.app[RESTING].queue))
+        await eventually(lambda: bridge.calls_held == 0)
 
 
 async def test_a_place_at_another_process_is_waited_for_too(

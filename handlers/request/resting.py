@@ -1,0 +1,136 @@
+"""Waiting for an account that rests: a thin task around the decisions of `bridge.accounts.rest_queue`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import TypeVar
+
+from bridge.accounts.rest_queue import Phase, RestQueue, Waiter
+from bridge.errors import ApiError, from_upstream
+from handlers.request.drain import AnswerLifetime, Drain, shutting_down
+from handlers.request.queued_call import QueuedCall
+from upstream.accounts import DEFAULT_REST_SECONDS, AccountPool
+from upstream.loop.timers import Timers
+from upstream.protocol.errors import AllResting
+
+T = TypeVar("T")
+
+
+class Lane:
+    """Lets those that wait for a modality go when the rest is over."""
+
+    def __init__(self, queue: RestQueue, modality: str) -> None:
+        self._queue = queue
+        self._modality = modality
+
+    def on_timer(self) -> None:
+        """The rest is over."""
+        self._queue.serve(self._modality)
+
+
+class Resting:
+    """Has requests wait while all accounts rest."""
+
+    def __init__(self, timers: Timers, drain: Drain, pool: AccountPool) -> None:
+        self.queue = RestQueue(monotonic)
+        self._timers = timers
+        self._drain = drain
+        self._pool = pool
+        self._lanes: dict[str, Lane] = {}
+
+    async def ask(
+        self,
+        call: Callable[[], Awaitable[T]],
+        modality: str,
+        key_id: str,
+        queued: QueuedCall,
+        lifetime: AnswerLifetime | None,
+    ) -> T:
+        """Make the call, and again after a rest that ends before the request's deadline.
+
+        Nobody is overtaken who waits already. Raises ApiError: at once where the rest is too long.
+        """
+        queue, deadline = self.queue, queued.place.deadline
+        if queue.is_waited_for(modality) and self._pool.usable(modality):
+            queue.is_over(modality)
+        if not queue.is_waited_for(modality) or monotonic() + queue.seconds_left(modality) > deadline:
+            try:
+                return await call()
+            except ApiError as error:
+                self._note(modality, error, deadline)
+        waiter = queued.waiter = queue.enter(modality, key_id)
+        turn = _Turn(waiter)
+        if lifetime is not None:
+            lifetime.postpone(max(0.0, deadline - monotonic()))
+        self._timers.set(turn, deadline)
+        self._drain.on_begin.add(turn.wake)
+        answered = False
+        try:
+            while True:
+                self._wake_when_over(modality)
+                await turn.goes(self._drain)
+                if waiter.phase is Phase.WAITING:
+                    raise _resting(queue.seconds_left(modality))
+                try:
+                    answer = await call()
+                except ApiError as error:
+                    queue.limited(waiter, self._note(modality, error, deadline))
+                else:
+                    answered = True
+                    return answer
+        finally:
+            self._timers.cancel(turn)
+            self._drain.on_begin.discard(turn.wake)
+            queued.waiter = None
+            queue.over(waiter, answered=answered)
+            if lifetime is not None:
+                lifetime.postpone(0.0)
+
+    def _note(self, modality: str, error: ApiError, deadline: float) -> float:
+        """Note a rest, and return its seconds. Raises the error if it is another one, or the rest is too long."""
+        if error.code != "upstream_rate_limited":
+            raise error
+        seconds = DEFAULT_REST_SECONDS if error.retry_after is None else error.retry_after
+        if monotonic() + seconds > deadline:
+            raise error
+        self.queue.rests(modality, seconds)
+        return seconds
+
+    def _wake_when_over(self, modality: str) -> None:
+        lane = self._lanes.setdefault(modality, Lane(self.queue, modality))
+        self._timers.set(lane, monotonic() + self.queue.seconds_left(modality))
+
+
+class _Turn:
+    """Wakes the task of one request that waits."""
+
+    def __init__(self, waiter: Waiter) -> None:
+        self._waiter = waiter
+        self._changed: asyncio.Future[None] | None = None
+        self._timed_out = False
+        waiter.on_go = self.wake
+
+    async def goes(self, drain: Drain) -> None:
+        """Wait until the request may try, or has waited for as long as it may. Raises ApiError."""
+        while self._waiter.phase is Phase.WAITING and not self._timed_out:
+            if drain.draining:
+                raise shutting_down()
+            self._changed = asyncio.get_running_loop().create_future()
+            await self._changed
+
+    def on_timer(self) -> None:
+        """It has waited for as long as it may."""
+        self._timed_out = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Look again."""
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+
+def _resting(seconds: float) -> ApiError:
+    message = "All accounts are paused until LMArena's rate limit is over."
+    return from_upstream(AllResting(message, retry_after=max(1.0, seconds), status=None))

@@ -1,0 +1,127 @@
+"""Waiting for accounts that rest, played on a manual clock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+from examples import a_share
+from hypothesis import given
+from hypothesis import strategies as st
+from manual_clock import Clock
+
+from bridge.accounts.rest_queue import Phase, RestQueue, Waiter
+
+
+class Site:
+    """A site that takes some calls at a time; each waiter that is let go is written down."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.queue = RestQueue(self.clock)
+        self.gone: list[Waiter] = []
+
+    def wait(self, key: str) -> Waiter:
+        waiter = self.queue.enter("chat", key)
+        waiter.on_go = lambda: self.gone.append(waiter)
+        return waiter
+
+    def trying(self) -> list[Waiter]:
+        return [each for each in dict.fromkeys(self.gone) if each.phase is Phase.TRYING]
+
+
+def test_after_a_rest_one_tries_and_each_answer_lets_one_more_try() -> None:
+    site = Site()
+    queue = site.queue
+    queue.rests("chat", 10)
+    waiters = [site.wait(key) for key in "aaaabc"]
+    site.clock.now += 9.9
+    queue.serve("chat")
+    assert not site.gone
+    site.clock.now += 0.1
+    queue.serve("chat")
+    assert site.gone == [waiters[0]]
+    queue.over(waiters[0], answered=True)
+    assert site.gone == [waiters[0], waiters[4], waiters[5]], "keys take turns"
+    queue.limited(waiters[4], 5)
+    queue.over(waiters[5], answered=True)
+    assert (len(site.gone), queue.seconds_left("chat")) == (3, 5)
+    assert queue.places()[waiters[4]] == 1, "who was refused is the next again"
+    site.clock.now += 5
+    queue.serve("chat")
+    assert site.trying() == [waiters[4]]
+
+
+def test_a_rest_of_no_time_is_not_tried_again_at_once() -> None:
+    site = Site()
+    waiter = site.wait("a")
+    site.queue.serve("chat")
+    site.queue.limited(waiter, 0)
+    site.queue.serve("chat")
+    assert (waiter.phase, site.queue.seconds_left("chat")) == (Phase.WAITING, 1)
+    site.queue.is_over("chat")  # another account can be asked
+    assert waiter.phase is Phase.TRYING
+
+
+def test_modalities_wait_apart() -> None:
+    site = Site()
+    site.queue.rests("image", 60)
+    site.queue.enter("image", "a")
+    chat = site.wait("a")
+    site.queue.serve("chat")
+    assert (chat.phase, site.queue.is_waited_for("chat"), site.queue.is_waited_for("image")) == (
+        Phase.TRYING,
+        False,
+        True,
+    )
+
+
+class Event(NamedTuple):
+    """What happens next: a caller comes, or one that tries (or waits) has an end."""
+
+    kind: str
+    key: str
+    which: int
+
+
+events = st.builds(
+    Event,
+    st.sampled_from(["comes", "comes", "answered", "failed", "limited", "leaves", "time"]),
+    st.sampled_from("abc"),
+    st.integers(0, 9),
+)
+
+
+@a_share(of=4)
+@given(st.lists(events, max_size=80))
+def test_nobody_tries_during_a_rest_or_is_forgotten(happens: list[Event]) -> None:
+    site = Site()
+    queue, all_of_them = site.queue, list[Waiter]()
+    answers, until = 0, site.clock.now
+    for kind, key, which in happens:
+        before = len(site.gone)
+        trying = site.trying()
+        if kind == "comes":
+            all_of_them.append(site.wait(key))
+            queue.serve("chat")
+        elif kind == "time":
+            site.clock.now += which
+            queue.serve("chat")
+        elif kind == "leaves":
+            waiting = [each for each in all_of_them if each.phase is Phase.WAITING]
+            if waiting:
+                queue.over(waiting[which % len(waiting)])
+        elif trying and kind == "limited":
+            queue.limited(trying[which % len(trying)], which)
+            until, answers = site.clock.now + max(1, which), 0
+        elif trying:
+            answers += kind == "answered" and site.clock.now >= until
+            queue.over(trying[which % len(trying)], answered=kind == "answered")
+        assert len(site.gone) == before or site.clock.now >= until
+        assert len(site.trying()) <= max(1 + answers, len(trying))
+        assert len(queue) == sum(each.phase is Phase.WAITING for each in all_of_them)
+    site.clock.now = until + 100
+    queue.serve("chat")
+    while trying := site.trying():
+        queue.over(trying[0], answered=True)
+    assert Counter(each.phase for each in all_of_them) == Counter({Phase.OVER: len(all_of_them)})
