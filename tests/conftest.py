@@ -20,6 +20,7 @@ import pytest
 from hypothesis import is_hypothesis_test, settings
 from openresponses import SKIPPED_WITHOUT_SPECIFICATION
 from request_log import RequestLog
+from restored_logging import restored_logging
 from running import RunningBridge, running_bridge
 from templates import CompiledTemplates
 
@@ -52,6 +53,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, 10, 3)
     gc.enable()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Let no test change how later ones log: a hook, since a fixture for each of thousands takes seconds."""
+    with restored_logging():
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -24,16 +24,6 @@ FORMATS: tuple[Format, ...] = ("text", "json")
 logger = logging.getLogger("bridge.tests")
 
 
-@pytest.fixture(autouse=True)
-def _restore_root() -> Iterator[None]:
-    root = logging.getLogger()
-    before, level = list(root.handlers), root.level
-    yield
-    for handler in set(root.handlers) - set(before):
-        root.removeHandler(handler)
-    root.setLevel(level)
-
-
 @pytest.fixture
 def start() -> Callable[..., io.StringIO]:
     def start(format: Format = "text", level: str = "debug", environ: dict[str, str] | None = None) -> io.StringIO:  # noqa: A002 - as in configure

@@ -30,16 +30,6 @@ def terminal() -> Iterator[tuple[int, TextIO]]:
     os.close(reader)
 
 
-@pytest.fixture(autouse=True)
-def _restore_root() -> Iterator[None]:
-    root = logging.getLogger()
-    before, level = list(root.handlers), root.level
-    yield
-    for handler in set(root.handlers) - set(before):
-        root.removeHandler(handler)
-    root.setLevel(level)
-
-
 def plain(text: str) -> str:
     return re.sub(r"\033\[\d+m", "", text)
 

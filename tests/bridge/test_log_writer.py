@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import socket
-import sys
 import tty
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,21 +168,6 @@ def test_a_disk_that_was_full_gets_whole_lines_afterwards(monkeypatch: pytest.Mo
 # --- as logging uses it ---
 
 
-@pytest.fixture
-def _restored() -> Iterator[None]:
-    root = logging.getLogger()
-    before, level, hook = list(root.handlers), root.level, sys.unraisablehook
-    yield
-    log.flush()
-    for handler in set(root.handlers) - set(before):
-        root.removeHandler(handler)
-        handler.close()
-    root.setLevel(level)
-    sys.unraisablehook = hook
-    logging.captureWarnings(capture=False)
-
-
-@pytest.mark.usefixtures("_restored")
 @pytest.mark.parametrize("form", ["text", "json"])
 @pytest.mark.parametrize("journal", [False, True], ids=["plain", "journal"])
 def test_what_is_missing_is_said_in_the_log_s_own_form(form: Literal["text", "json"], *, journal: bool) -> None:
@@ -215,7 +199,6 @@ def test_what_is_missing_is_said_in_the_log_s_own_form(form: Literal["text", "js
     os.close(reader.end)
 
 
-@pytest.mark.usefixtures("_restored")
 def test_a_stream_without_a_descriptor_is_written_at_once() -> None:
     stream = io.StringIO()
     log.configure("info", "text", stream, threaded=True)
@@ -223,7 +206,6 @@ def test_a_stream_without_a_descriptor_is_written_at_once() -> None:
     assert stream.getvalue().endswith("INFO  hello\n")
 
 
-@pytest.mark.usefixtures("_restored")
 def test_python_s_own_warnings_are_logged() -> None:
     stream = io.StringIO()
     log.configure("info", "text", stream, threaded=True)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import json
-import logging
 import os
 import pty
 import re
@@ -16,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from importlib import import_module
@@ -47,8 +46,6 @@ from upstream.protocol.models import read_entries
 SECONDS = 60.0
 CHECKOUT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "bridge"]
-#: What `logging` records of each line unless it is told otherwise, as a daemon's log does.
-RECORDED = ("Threads", "Processes", "Multiprocessing")
 STOP = Line("ad", {"finishReason": "stop"})
 WORDS = [
     *([name] for name in COMMANDS),
@@ -59,8 +56,8 @@ WORDS = [
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A working folder and a home outside the checkout, and logging as it was."""
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working folder and a home outside the checkout."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("LMARENA_BRIDGE_")]:
         monkeypatch.delenv(name)
@@ -68,16 +65,6 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         monkeypatch.setenv(name, value)
     for name in ("XDG_CONFIG_HOME", "STATE_DIRECTORY", "OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    for module, name in [(sys, "unraisablehook"), *((logging, f"log{what}") for what in RECORDED)]:
-        monkeypatch.setattr(module, name, getattr(module, name))
-    yield
-    for handler in {*root.handlers}.difference(handlers):
-        handler.close()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
 
 
 def run(*words: str, stdin: str = "", **env: str) -> Result:
