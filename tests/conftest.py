@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import aiohttp_jinja2
 import pytest
+from aiohttp import web_app
 from hypothesis import is_hypothesis_test, settings
 from openresponses import SKIPPED_WITHOUT_SPECIFICATION
 from request_log import RequestLog
@@ -34,6 +35,9 @@ gc.disable()  # while tests are collected, next to nothing becomes garbage
 
 #: A bridge with its arena is some ten thousand objects, most of which end together, in cycles.
 _COLLECT_AFTER = 10_000
+
+#: What aiohttp remembers of the handlers of every app, and so each app, with all that belongs to its bridge.
+_AIOHTTP_CACHES = [each for each in vars(web_app).values() if hasattr(each, "cache_clear")]
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -57,9 +61,13 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol() -> Generator[None, object, object]:
-    """Let no test change how later ones log: a hook, since a fixture for each of thousands takes seconds."""
+    """Let no test change how later ones log, or stay in memory: a fixture for each of thousands would take seconds."""
     with restored_logging():
-        return (yield)
+        try:
+            return (yield)
+        finally:
+            for cache in _AIOHTTP_CACHES:
+                cache.cache_clear()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

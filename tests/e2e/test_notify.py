@@ -186,5 +186,5 @@ def test_a_manager_that_does_not_read_holds_nobody_up(tmp_path: Path, caplog: py
         while not caplog.records:  # until the kernel keeps no more of them
             began = time.monotonic()
             notifier.alive()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 10
     assert "the service manager cannot be notified of WATCHDOG: timed out" in caplog.text

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from running import RunningBridge, running_bridge
+from running import Overrides, RunningBridge, running_bridge
 
 from upstream.arena import Arena
 
@@ -52,7 +52,7 @@ def challenge(fault: str, reason: str, says: str) -> Row:
 
 
 def silence(fault: str, *, calls: int = 1, says: str = "has not begun to answer") -> Row:
-    return Row(fault, 504, UPSTREAM, "upstream_timeout", "timeout", calls, says, patience=0.2)
+    return Row(fault, 504, UPSTREAM, "upstream_timeout", "timeout", calls, says, patience=1.0)
 
 
 def rate_limited(named: str | None, retry_after: str, *, calls: int, should_retry: str | None) -> Row:
@@ -164,6 +164,12 @@ class Break:
     status: int = 502
     code: str = "upstream_error"
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    patience: float = 60.0  # idle_timeout: what must not be silent may be slow on a busy machine
+
+    @property
+    def overrides(self) -> Overrides:
+        """The configuration of a bridge that meets it."""
+        return {"upstream": {"idle_timeout": self.patience}}
 
 
 IN_THE_MIDDLE = {
@@ -172,11 +178,8 @@ IN_THE_MIDDLE = {
     "reset": Break("reset_middle", "truncated", "broke off"),
     "chunked framing cut": Break("cut_chunked", "truncated", "broke off"),
     "broken JSON": Break("broken_json", "upstream_error", "cannot be read"),
-    "silence": Break("silent_middle", "timeout", "fell silent", 504, "upstream_timeout"),
+    "silence": Break("silent_middle", "timeout", "fell silent", 504, "upstream_timeout", patience=1.0),
 }
-
-
-IMPATIENT = {"upstream": {"first_byte_timeout": 0.3, "idle_timeout": 0.3}}
 
 
 #: Fault → the finish reason of an answer that is complete all the same.

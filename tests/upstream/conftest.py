@@ -19,5 +19,12 @@ async def arena(request: pytest.FixtureRequest) -> AsyncIterator[Arena]:
 
 @pytest.fixture
 async def asker(arena: Arena) -> AsyncIterator[Asker]:
+    async with connected(arena.origin, idle_timeout=60) as arena_client:
+        yield Asker(arena, arena_client, arena.sign_in())
+
+
+@pytest.fixture
+async def impatient(arena: Arena) -> AsyncIterator[Asker]:
+    """One that gives a silent answer up soon: for what must fail so, since a busy machine may be silent as long."""
     async with connected(arena.origin, idle_timeout=0.2) as arena_client:
         yield Asker(arena, arena_client, arena.sign_in())

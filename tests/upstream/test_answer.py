@@ -147,11 +147,11 @@ async def test_an_exception_of_the_callback_is_raised_by_flow(asker: Asker, aren
     ids=["the connection closed", "the connection reset", "silence"],
 )
 async def test_an_answer_that_breaks_off_is_a_failure_to_read(
-    asker: Asker, arena: Arena, end: list[Step], error: type[UpstreamError]
+    impatient: Asker, arena: Arena, end: list[Step], error: type[UpstreamError]
 ) -> None:
     play = Play(arena, deltas("one "), deltas("two "), end, [Until(asyncio.Event())])
-    answer, take = await first_of(asker, play), Taker()
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    answer, take = await first_of(impatient, play), Taker()
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         group.create_task(answer.flow(take))
         await asyncio.sleep(0)
         for number in (1, 2, 3):
@@ -175,14 +175,15 @@ async def test_a_cancelled_flow_leaves_the_answer_readable(asker: Asker, arena: 
     assert not take.batches
 
 
-async def test_our_own_delay_between_flows_is_not_a_timeout(asker: Asker, arena: Arena) -> None:
+async def test_our_own_delay_between_flows_is_not_a_timeout(arena: Arena) -> None:
     play = Play(arena, deltas("one "), deltas("two "), [*deltas("three"), FINISH])
-    answer, take = await first_of(asker, play), Taker(most=1)
-    play.part(1)
-    await asyncio.wait_for(answer.flow(take), 5)
-    await asyncio.sleep(0.5)  # more than twice the idle timeout
-    play.part(2)
-    assert text_of(await rest_of(answer)) == "three"
+    async with connected(arena.origin, idle_timeout=SHORT_SECONDS) as arena_client:
+        answer, take = await first_of(Asker(arena, arena_client, arena.sign_in()), play), Taker(most=1)
+        play.part(1)
+        await asyncio.wait_for(answer.flow(take), 5)
+        await asyncio.sleep(1.2 * SHORT_SECONDS)
+        play.part(2)
+        assert text_of(await rest_of(answer)) == "three"
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 3, 7])
@@ -242,7 +243,7 @@ class TestSilenceBeforeTheAnswer:
     )
     async def test_no_event_in_time_is_a_silent_answer(self, asker: Asker, arena: Arena, steps: list[Step]) -> None:
         play_all(arena, *steps, silence())
-        answer = await asker.open(timeout=0.2)
+        answer = await asker.open(timeout=SHORT_SECONDS)
         with pytest.raises(SilentAnswer, match="accepted the call and then sent no answer") as failed:
             await asyncio.wait_for(answer.begin(), 5)
         await answer.aclose()
@@ -264,16 +265,16 @@ class TestSilenceBeforeTheAnswer:
         assert isinstance(last := events[-1], Failure)
         assert isinstance(last.error, SilentAnswer)
 
-    async def test_heartbeats_never_shorten_the_deadline(self, asker: Asker, arena: Arena) -> None:
+    async def test_heartbeats_never_shorten_the_deadline(self, impatient: Asker, arena: Arena) -> None:
         """After a heartbeat the idle timeout does not apply yet."""
         play_all(arena, HEARTBEAT, Pause(SHORT_SECONDS), *deltas("one"), FINISH)  # more than twice the idle timeout
-        assert text_of([await asker.ask(timeout=5)]) == "one"
+        assert text_of([await impatient.ask(timeout=5)]) == "one"
 
     @pytest.mark.parametrize("flowing", [False, True])
-    async def test_an_empty_delta_begins_the_answer(self, asker: Asker, arena: Arena, flowing: bool) -> None:
+    async def test_an_empty_delta_begins_the_answer(self, impatient: Asker, arena: Arena, flowing: bool) -> None:
         """From then on the idle timeout applies, and silence is a timeout but not a silent answer."""
         play_all(arena, HEARTBEAT, Line("ag", ""), silence())
-        answer = await asker.open(timeout=60)
+        answer = await impatient.open(timeout=60)
         async with asyncio.timeout(5):
             if flowing:
                 await answer.flow(Taker())
@@ -311,9 +312,9 @@ class TestHeartbeatsInTheMiddle:
         assert batches[-1][-1] == Finish("stop")
         assert answer.unknown == {}
 
-    async def test_silence_after_heartbeats_is_a_timeout(self, asker: Asker, arena: Arena) -> None:
+    async def test_silence_after_heartbeats_is_a_timeout(self, impatient: Asker, arena: Arena) -> None:
         play_all(arena, *deltas("one "), HEARTBEAT, silence())
-        events = await asyncio.wait_for(asker.ask(), 5)
+        events = await asyncio.wait_for(impatient.ask(), 5)
         assert isinstance(last := events[-1], Failure)
         assert type(last.error) is TimedOut
 

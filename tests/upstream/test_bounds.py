@@ -187,8 +187,8 @@ async def test_unfinished_lines_of_all_answers_share_a_budget() -> None:
     site = Site(HEAD + chunk(b'a0:"' + b"x" * 600 * KIB))
 
     async def judged(exchanges: Exchanges, origin: str) -> Failure:
-        response = await exchanges.request("GET", origin, "/", {}, None, math.inf, 0.5)
-        answer = ArenaAnswer(response, monotonic() + 0.5, 0.5, 0.5, memory_budget=budget)
+        response = await exchanges.request("GET", origin, "/", {}, None, math.inf, 2.0)
+        answer = ArenaAnswer(response, monotonic() + 2.0, 2.0, 2.0, memory_budget=budget)
         (event,) = await answer.read()
         await answer.aclose()
         assert isinstance(event, Failure)

@@ -294,7 +294,7 @@ async def test_a_silent_proxy_is_given_up_and_named(arena: Arena) -> None:
         async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
             proxies = Proxies.chosen(f"{scheme}://127.0.0.1:{port}", {})
-            async with connected("https://site.example", proxies=proxies, connect_timeout=0.1) as client:
+            async with connected("https://site.example", proxies=proxies, connect_timeout=0.5) as client:
                 with pytest.raises(Unreachable, match=f"connecting through the .* proxy at 127.0.0.1:{port} took too"):
                     await Asker(arena, client, arena.sign_in()).ask()
                 assert pool_of(client).busy == 0

@@ -25,7 +25,6 @@ from site_faults import (
     BEFORE_THE_ANSWER,
     FIRST_DELTAS,
     HARMLESS,
-    IMPATIENT,
     IN_THE_MIDDLE,
     MAY_BE_REPEATED,
     PROMPT,
@@ -125,7 +124,7 @@ async def test_what_fails_once_is_repeated_unseen_with_fresh_ids(
 class TestInTheMiddle:
     @pytest.fixture
     async def bridge(self, row: Break, arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
-        async with running_bridge(arena, tmp_path / "state", IMPATIENT) as bridge:
+        async with running_bridge(arena, tmp_path / "state", row.overrides) as bridge:
             arena.faults.arm(row.fault, None, **row.parameters)
             yield bridge
 

@@ -22,7 +22,6 @@ from running import Overrides, RunningBridge, running_bridge
 from site_faults import (
     BEFORE_THE_ANSWER,
     FIRST_DELTAS,
-    IMPATIENT,
     IN_THE_MIDDLE,
     PROMPT,
     UPSTREAM,
@@ -117,7 +116,7 @@ async def test_before_the_answer(row: Row, arena: Arena, tmp_path: Path) -> None
 @pytest.mark.parametrize("row", IN_THE_MIDDLE.values(), ids=IN_THE_MIDDLE)
 async def test_in_the_middle(row: Break, arena: Arena, tmp_path: Path) -> None:
     """What came is kept, the last event says why there is no more, and nothing says that the answer is whole."""
-    async with running_bridge(arena, tmp_path, IMPATIENT) as bridge:
+    async with running_bridge(arena, tmp_path, row.overrides) as bridge:
         arena.faults.arm(row.fault, None, **row.parameters)
         for name in ("messages", "completions"):
             api = APIS[name]

@@ -15,7 +15,6 @@ from site_faults import (
     BEFORE_THE_ANSWER,
     FIRST_DELTAS,
     HARMLESS,
-    IMPATIENT,
     IN_THE_MIDDLE,
     MAY_BE_REPEATED,
     PROMPT,
@@ -65,7 +64,7 @@ async def test_before_the_answer(row: Row, stream: bool, arena: Arena, tmp_path:
 @pytest.mark.parametrize("row", IN_THE_MIDDLE.values(), ids=IN_THE_MIDDLE)
 @streamed_and_not
 async def test_in_the_middle(row: Break, stream: bool, arena: Arena, tmp_path: Path) -> None:
-    async with running_bridge(arena, tmp_path, IMPATIENT) as bridge:
+    async with running_bridge(arena, tmp_path, row.overrides) as bridge:
         arena.faults.arm(row.fault, None, **row.parameters)
         url = f"{bridge.base_url}/responses"
         async with bridge.http.post(url, json=asked(bridge, stream=stream), headers=bridge.headers) as answer:

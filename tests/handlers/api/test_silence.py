@@ -18,7 +18,7 @@ TEXT = "one two three four five"
 DRAWS = "gpt-image-3"
 
 #: How long is waited for a first byte and in the middle, in seconds; heartbeats come three times as often.
-PATIENCE = 0.4
+PATIENCE = 0.8
 BEAT = PATIENCE / 4
 IMPATIENT: dict[str, dict[str, object]] = {
     "upstream": {"first_byte_timeout": PATIENCE, "image_first_byte_timeout": PATIENCE, "idle_timeout": PATIENCE},
