@@ -13,7 +13,7 @@ from bridge.dialects.tool_reading import MAX_SCHEMA_BYTES
 
 #: Stop strings of one request, and the characters of all of them: OpenAI takes four.
 MAX_STOPS: Final = 256
-MAX_STOP_CHARS: Final = 64 * 1024
+MAX_STOP_CHARS: Final = 8 * 1024
 
 
 def read_stops(fields: Fields, name: str) -> tuple[str, ...]:

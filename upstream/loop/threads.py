@@ -58,17 +58,7 @@ class Threads(Executor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Queue a call. Raises RuntimeError after `shutdown`."""
         future: Future[T] = Future()
-
-        def work() -> None:
-            if future.set_running_or_notify_cancel():
-                try:
-                    outcome = fn(*args, **kwargs)
-                except BaseException as error:  # noqa: BLE001 — raised where the future is awaited
-                    future.set_exception(error)
-                else:
-                    future.set_result(outcome)
-
-        self._add(work)
+        self._add(partial(_run_for_future, partial(fn, *args, **kwargs), future))
         return future
 
     def _add(self, work: _Work) -> None:
@@ -126,6 +116,19 @@ def _run(call: Callable[[], T], loop: asyncio.AbstractEventLoop, told: asyncio.F
     with suppress(RuntimeError):  # the loop is closed: nobody waits
         loop.call_soon_threadsafe(tell)
     del call, told, tell  # to which an error refers through this frame
+
+
+def _run_for_future(call: Callable[[], T], future: Future[T]) -> None:
+    """Call in a thread, for a future of any thread."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        outcome = call()
+    except BaseException as error:  # noqa: BLE001 — raised where the future is awaited
+        future.set_exception(error)
+    else:
+        future.set_result(outcome)
+    del call, future  # to which an error refers through this frame
 
 
 def _succeed(told: asyncio.Future[T], outcome: T) -> None:

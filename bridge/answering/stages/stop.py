@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bridge.answering.deltas import rewritten, text_delta
 from bridge.answering.events import AnswerEvent, Stopped
+from bridge.answering.stages.stop_strings import StopStrings
 from upstream.protocol.events import Images, TextDeltas
 
 
@@ -17,9 +18,7 @@ class Stop:
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = stops
-        self._firsts = frozenset(stop[0] for stop in stops)
-        self._longest = max(map(len, stops))
+        self._stops = StopStrings(stops)
         self._held = ""
         self._met: str | None = None
         self.done = False
@@ -47,26 +46,21 @@ class Stop:
     def end(self) -> list[AnswerEvent]:
         """Return what has not become a stop string after all."""
         held, self._held = self._held, ""
+        self._stops.forget()
         return [text_delta(held)] if held else []
 
     def _push(self, text: str) -> str:
         if self.done:
             return ""
-        text = self._held + text
-        found = [(at + len(stop), at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
-        if found:
-            _, start, self._met = min(found)
+        found = self._stops.feed(text)
+        if found is not None:
+            whole = self._held + text[: found.end]
+            self._met = found.string
             self._held, self.done, self.finish_reason, self.faithful = "", True, "stop", False
-            return text[:start]
-        start = self._start_of_one(text)
+            return whole[: -len(found.string)]
+        if not self._held and not self._stops.begun:
+            return text
+        text = self._held + text
+        start = len(text) - self._stops.begun
         self._held = text[start:]
         return text[:start]
-
-    def _start_of_one(self, text: str) -> int:
-        """Find where a stop string may begin that the text does not hold whole; its end where none may."""
-        for at in range(max(0, len(text) - self._longest + 1), len(text)):
-            if text[at] in self._firsts:
-                rest = text[at:]
-                if any(stop.startswith(rest) for stop in self._stops):
-                    return at
-        return len(text)

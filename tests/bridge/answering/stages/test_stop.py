@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import combinations
+from typing import Any
 
 import pytest
 from examples import a_share
@@ -13,6 +14,7 @@ from staged import Told, cut_at, told
 
 from bridge.answering.deltas import text_delta
 from bridge.answering.stages.stop import Stop
+from bridge.answering.stages.stop_strings import StopStrings
 from upstream.protocol.events import Image, Images, ReasoningDeltas
 
 TEXT = "one END two"
@@ -50,6 +52,25 @@ def test_the_stop_string_counts_that_is_complete_first(text: str, stops: list[st
     assert answer.text == expected
     assert answer.stages.done == bool(ends)
     assert answer.stages.faithful != bool(ends)
+
+
+class CountedReads(list[int]):
+    """A list that counts how often it is read."""
+
+    reads = 0
+
+    def __getitem__(self, place: Any) -> Any:
+        self.reads += 1
+        return super().__getitem__(place)
+
+
+@pytest.mark.parametrize("stop", ["a" * 5000 + "b", "ab" * 2500 + "c", "a" * 2500 + "b" + "a" * 2500])
+def test_a_long_stop_string_costs_no_more_than_a_short_one_for_each_character(stop: str) -> None:
+    strings = StopStrings([stop, f"{stop}no"])
+    strings._fallbacks = counted = CountedReads(strings._fallbacks)  # type: ignore[assignment]
+    text = stop[:-1] * 3
+    assert [strings.feed(text[at : at + 7]) for at in range(0, len(text), 7)].count(None) > len(text) // 8
+    assert counted.reads <= len(text) + 2 * len(stop)
 
 
 def test_only_what_may_begin_a_stop_string_waits() -> None:
