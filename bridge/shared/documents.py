@@ -111,9 +111,14 @@ class SharedDocuments:
         return self.link.usable and any(document.looks_changed() for document in documents)
 
     async def catch_up(self) -> None:
-        """Give Redis what it has lost, and have the others' changes read. Raises StateUnavailable."""
+        """Give Redis what it has lost, and have the others' changes read. Raises SharedStateDown."""
         for documents in self._opened.values():
-            await max(documents, key=lambda document: document.version).restore()
+            try:
+                await max(documents, key=lambda document: document.version).restore()
+            except SharedStateDown:
+                raise
+            except StateError as error:  # the rest is as it should be
+                _logger.error("%s", error)
         await self._ask()
         self._news.set()
 
@@ -206,7 +211,7 @@ class SharedDocument(Generic[T]):
             self._changed = True
 
     async def restore(self) -> None:
-        """Give Redis what is known here, if it has none or an older version. Raises StateUnavailable."""
+        """Give Redis what is known here, if it has none or an older version. Raises StateError."""
         async with self._lock:
             await self._restore()
 

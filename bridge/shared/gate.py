@@ -44,8 +44,8 @@ class RedisGate:
     async def _catch_up(self) -> None:
         """Learn what others know. Raises StateUnavailable."""
         if self._gate.wall is None and self._gate.outage is None:
-            text = await self._link.call(("GET", self._link.key("gate")))
-            if isinstance(text, bytes):
+            text = await self._link.text(self._link.key("gate"))
+            if text is not None:
                 self._adopt(text.decode("utf-8", "replace"))
 
     def _adopt(self, text: str) -> None:

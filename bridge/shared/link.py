@@ -27,7 +27,7 @@ from bridge.shared.availability import Availability, Phase
 from bridge.shared.connection import Command, ConnectionFailed, RedisConnection, Reply
 from bridge.shared.errors import CommandRefused, SharedStateDown
 from bridge.shared.script import Script, Word
-from bridge.state.documents import StateUnavailable
+from bridge.state.documents import StateError, StateUnavailable
 from bridge.tasks import TaskOwner, set_within
 
 #: How often this process says that it is alive, in seconds: also how soon an idle daemon notices that Redis is gone.
@@ -40,6 +40,8 @@ FORGOTTEN_SECONDS: Final = 86_400.0
 PAUSE_SECONDS: Final = 0.25
 #: How often what expires in Redis is told again, in seconds.
 REPEAT_SECONDS: Final = 20.0
+#: The longest text that is read, in bytes: none of the bridge's own is as long, but for documents and responses.
+MAX_TEXT: Final = 64 * 1024
 #: Commands in one flight at most: more would hold the event loop for long.
 MAX_FLIGHT: Final = 500
 
@@ -149,6 +151,16 @@ class Link:
             raise reply
         return reply
 
+    async def text(self, key: str, *further: Command) -> bytes | None:
+        """Read the text of a key, and send further commands with that; None where there is none.
+
+        Whatever else writes there, no more than `MAX_TEXT` of it is read. Raises SharedStateDown and CommandRefused.
+        """
+        text, *_ = await self.run(("GETRANGE", key, 0, MAX_TEXT - 1), *further)
+        if isinstance(text, CommandRefused):
+            raise text
+        return text or None
+
     def post(self, *commands: Command) -> None:
         """Send commands without waiting; they are lost while Redis cannot be used."""
         if self.availability.usable:
@@ -178,7 +190,7 @@ class Link:
     def on_back(self, catch_up: Callable[[], Awaitable[None]]) -> None:
         """Await `catch_up` whenever Redis can be used again, in the order in which these were added.
 
-        Where it raises StateUnavailable, Redis counts as lost again.
+        Where it raises StateError, that is logged, and the rest is caught up with.
         """
         self._catching_up.append(catch_up)
 
@@ -291,7 +303,7 @@ class Link:
         for catch_up in self._catching_up:
             try:
                 await catch_up()
-            except StateUnavailable as error:
+            except StateError as error:
                 _logger.warning("Redis is back, but the state is not as it should be yet: %s", error)
         self._set(self.availability.caught_up(self._clock()))
 

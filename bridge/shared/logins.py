@@ -41,7 +41,7 @@ class RedisLogins:
         """Make this process know a login as it is now. Without Redis, it knows what it knew."""
         key = self._key(session_id)
         try:
-            text = await self._link.call(("GETEX", key, "PX", _IDLE_MS) if used else ("GET", key))
+            text = await self._link.text(key, *([("PEXPIRE", key, _IDLE_MS)] if used else ()))
         except StateUnavailable:
             return
         known = self._logins.find(session_id, used=False)
@@ -84,10 +84,10 @@ class RedisLogins:
     async def made(self, session_id: str) -> tuple[str, str]:
         """The id and the secret of the key that this login has made last; both '' where that is not known any more."""
         try:
-            veiled = await self._link.call(("GET", self._made(session_id)))
+            veiled = await self._link.text(self._made(session_id))
         except StateUnavailable:
             return "", ""
-        if not isinstance(veiled, bytes):
+        if veiled is None:
             return "", ""
         nonce, rest = veiled[:_NONCE_BYTES], veiled[_NONCE_BYTES:]
         key_id, _, secret = _veil(rest, nonce, session_id).decode("utf-8", "replace").partition(" ")
@@ -113,8 +113,8 @@ def _veil(text: bytes, nonce: bytes, session_id: str) -> bytes:
     return bytes(one ^ other for one, other in zip(text, stream, strict=True))
 
 
-def _read(text: object) -> object:
+def _read(text: bytes | None) -> object:
     try:
-        return orjson.loads(text) if isinstance(text, bytes) else None
+        return None if text is None else orjson.loads(text)
     except orjson.JSONDecodeError:
         return None

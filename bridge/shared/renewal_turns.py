@@ -62,33 +62,38 @@ class RedisTurns:
     ) -> AsyncIterator[RenewalTurn]:
         """Wait for the turn at an account's login; see `RenewalTurns`."""
         lock, token = self._link.key("renewal", account.user_id), secrets.token_hex(16)
+        turn: RenewalTurn | None = None
         try:
-            taken_at = await self._lock(lock, token)
-            await self._state.refresh_accounts()
-            check = await self._link.call(("GET", self._check_of(account.user_id)))
-        except SharedStateDown:
-            async with self._alone(account, urgent=urgent) as turn:
-                yield turn
-            return
-        except StateError as error:  # it cannot be known whether the cookie is the newest
-            _logger.error("the login of account %s is not renewed: %s", account.label, error)
-            yield RenewalTurn(may_call=False)
-            return
-        found = (check or b"").decode("utf-8", "replace")
-        is_checked = found.startswith(_cookie_id(account)) and found != known_check and not doubted
-        if not self._is_present(account) or self._clock() - taken_at > BEGIN_SECONDS:
-            turn = RenewalTurn(may_call=False)
-        else:
-            turn = RenewalTurn(may_call=not is_checked, is_checked=is_checked, check=found)
-        try:
+            try:
+                turn = await self._turn_behind(lock, token, account, known_check, doubted=doubted)
+            except SharedStateDown:
+                async with self._alone(account, urgent=urgent) as turn:
+                    yield turn
+                return
+            except StateError as error:  # it cannot be known whether the cookie is the newest
+                _logger.error("the login of account %s is not renewed: %s", account.label, error)
+                turn = RenewalTurn(may_call=False)
             yield turn
             if turn.is_checked and turn.may_call:
                 present = self._state.pool.get(account.user_id) or account
                 turn.check = f"{_cookie_id(present)} {secrets.token_hex(8)}"
                 self._link.post(("SET", self._check_of(account.user_id), turn.check, "EX", round(KNOWN_SECONDS)))
-        finally:
-            if not turn.may_call or self._state.is_saved:  # else nobody may use the old cookie: the lock ends by itself
+        finally:  # also of what was cancelled while it waited: its lock may be on its way
+            if turn is None or not turn.may_call or self._state.is_saved:
                 self._link.post(_UNLOCK.call((lock,), token))
+            # else nobody may use the old cookie: the lock ends by itself
+
+    async def _turn_behind(
+        self, lock: str, token: str, account: Account, known_check: str, *, doubted: bool
+    ) -> RenewalTurn:
+        """Wait for the lock, and see what others have done. Raises StateError."""
+        taken_at = await self._lock(lock, token)
+        await self._state.refresh_accounts()
+        found = (await self._link.text(self._check_of(account.user_id)) or b"").decode("utf-8", "replace")
+        is_checked = found.startswith(_cookie_id(account)) and found != known_check and not doubted
+        if not self._is_present(account) or self._clock() - taken_at > BEGIN_SECONDS:
+            return RenewalTurn(may_call=False)
+        return RenewalTurn(may_call=not is_checked, is_checked=is_checked, check=found)
 
     async def _lock(self, lock: str, token: str) -> float:
         """Wait for the lock; return when it was asked for. Raises SharedStateDown and CommandRefused."""

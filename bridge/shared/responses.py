@@ -4,9 +4,10 @@
 says. In an outage a process continues what it has stored itself.
 
     put or removed here ──▶ sent ──▶ replied: all others know it (`told` waits until here)
-             │               ▲  └──▶ lost, where Redis fails just then
-             └──▶ unsent ────┘
-      in an outage   after it
+             │               ▲ │
+             └──▶ unsent ────┘ │ Redis fails just then
+      in an outage  ▲  after it│
+                    └──────────┘
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
 from bridge.dialects.responses.stored import MAX_BYTES, MAX_CHAIN, MAX_RESPONSES, Stored, StoredResponses
@@ -61,7 +63,7 @@ class RedisResponses:
         for _ in range(0, MAX_CHAIN, CHAIN_STEP):
             if before is None:
                 return
-            reply = await self._link.call(_CHAIN.call((self._prefix,), before, owner, CHAIN_STEP))
+            reply = await self._link.call(_CHAIN.call((self._prefix,), before, owner, CHAIN_STEP, MAX_BYTES))
             before = self._take(owner, reply)
 
     def _take(self, owner: str, reply: list[bytes]) -> str | None:
@@ -70,7 +72,8 @@ class RedisResponses:
         for at in range(0, len(reply), 4):
             id_ = reply[at].decode("utf-8", "replace")
             if len(reply) < at + 4:
-                self._stored.take_out(id_)
+                if id_ not in self._unsent:
+                    self._stored.take_out(id_)
                 return None
             before = reply[at + 1].decode("utf-8", "replace") or None
             self._stored.take_in(id_, Stored(owner, before, reply[at + 2], reply[at + 3]))
@@ -84,20 +87,26 @@ class RedisResponses:
     def _changed(self, id_: str, stored: Stored | None) -> None:
         """A response was stored here, or deleted."""
         if self._link.usable:
+            self._unsent.pop(id_, None)  # what is sent now is newer
             self._last = self._link.send(self._keep(id_, stored))
-            self._last.add_done_callback(self._replied)
+            self._last.add_done_callback(partial(self._replied, id_, stored))
         else:
-            self._unsent[id_] = stored
-            if len(self._unsent) > MAX_UNSENT:
-                self._unsent.popitem(last=False)
+            self._leave_unsent(id_, stored)
 
-    def _replied(self, replies: asyncio.Future[list[Reply]]) -> None:
+    def _leave_unsent(self, id_: str, stored: Stored | None) -> None:
+        self._unsent[id_] = stored
+        if len(self._unsent) > MAX_UNSENT:
+            self._unsent.popitem(last=False)
+
+    def _replied(self, id_: str, stored: Stored | None, replies: asyncio.Future[list[Reply]]) -> None:
         if self._last is replies:
             self._last = None
-        if replies.exception() is None:
-            for refused in replies.result():
-                if isinstance(refused, CommandRefused):
-                    _logger.warning("%s", refused)
+        if replies.exception() is not None:  # it may have come, but nobody knows
+            self._leave_unsent(id_, stored)
+            return
+        for refused in replies.result():
+            if isinstance(refused, CommandRefused):
+                _logger.warning("%s", refused)
 
     async def _send_again(self) -> None:
         unsent, self._unsent = self._unsent, OrderedDict()
@@ -107,33 +116,8 @@ class RedisResponses:
     def _keep(self, id_: str, stored: Stored | None) -> Command:
         words = ("", "", b"", b"") if stored is None else (stored.owner, stored.previous or "", *stored[2:])
         limits = (KEPT_SECONDS * 1000, MAX_RESPONSES, MAX_BYTES)
-        return _KEEP.call((self._prefix, self._order, self._link.key("responses", "bytes")), id_, *words, *limits)
-
-    async def all(self) -> list[tuple[str, Stored]]:
-        """All responses, the oldest first: for a command. Raises StateError."""
-        found = []
-        for name in await self._link.call(("ZRANGE", self._order, 0, -1)):
-            id_ = name.decode("utf-8", "replace")
-            it = await self._link.call(("HMGET", f"{self._prefix}{id_}", "owner", "previous", "input", "response"))
-            if None not in (it[0], *it[2:]):
-                owner, previous, given, response = it
-                found.append((id_, Stored(owner.decode(), (previous or b"").decode() or None, given, response)))
-        return found
-
-    async def keep_all(self, responses: Iterable[tuple[str, Stored]]) -> None:
-        """Keep these, the oldest first. Raises StateError."""
-        for id_, stored in responses:
-            await self._link.call(self._keep(id_, stored))
-
-    def keys(self) -> Iterator[str]:
-        """The names of the keys that are not a response's own."""
-        yield self._order
-        yield self._link.key("responses", "bytes")
+        return _KEEP.call((self._prefix, self._link.key("responses")), id_, *words, *limits)
 
     @property
     def _prefix(self) -> str:
         return self._link.key("response", "")
-
-    @property
-    def _order(self) -> str:
-        return self._link.key("responses")

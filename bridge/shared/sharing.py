@@ -63,10 +63,11 @@ class Sharing:
         """The code that authorizes setting the first password, the same for all processes; `own` without Redis."""
         key = self.link.key("setup_code")
         try:
-            _, code = await self.link.run(("SET", key, own, "NX", "EX", _SETUP_SECONDS), ("GET", key))
+            await self.link.run(("SET", key, own, "NX", "EX", _SETUP_SECONDS))
+            code = await self.link.text(key)
         except StateUnavailable:
             return own
-        return code.decode("ascii", "replace") if isinstance(code, bytes) else own
+        return own if code is None else code.decode("ascii", "replace")
 
     def responses(self, stored: StoredResponses) -> RedisResponses:
         """The stored responses of all processes, of which `stored` has those that this one knows."""

@@ -21,8 +21,8 @@ class RedisUploads:
     async def find(self, user_id: str, digest: str) -> KnownUpload | None:
         """The upload of a file; None where there is none, or Redis cannot be used."""
         try:
-            text = await self._link.call(("GET", self._key(user_id, digest)))
-            value = orjson.loads(text) if isinstance(text, bytes) else None
+            text = await self._link.text(self._key(user_id, digest))
+            value = None if text is None else orjson.loads(text)
         except (StateUnavailable, orjson.JSONDecodeError):
             return None
         match value:

@@ -1,5 +1,7 @@
 """Stored responses: what `previous_response_id` continues and GET shows. Bounded; a key sees its own alone.
 
+Where they are too many, the oldest one goes of the key that has the most: nobody can drive out what others have stored.
+
 A response keeps its own input and names the one before it, so that a long conversation is kept once.
 """
 
@@ -15,7 +17,7 @@ from bridge.dialects.responses.ids import response_id_of
 from bridge.dialects.responses.listed import listed_items
 from bridge.errors import ApiError, invalid_request
 
-#: Responses that are kept, and the bytes of all of them together; the oldest go first.
+#: Responses that are kept, and the bytes of all of them together.
 MAX_RESPONSES: Final = 10_000
 MAX_BYTES: Final = 64 * 1024 * 1024
 #: How many responses one may continue, each the one before.
@@ -43,6 +45,16 @@ class Stored(NamedTuple):
         return output
 
 
+class _Owner:
+    """What one key has: the ids, the oldest first, and their bytes."""
+
+    __slots__ = ("ids", "size")
+
+    def __init__(self) -> None:
+        self.ids: OrderedDict[str, None] = OrderedDict()
+        self.size = 0
+
+
 class StoredResponses:
     """All stored responses, by id, the oldest first. Pure: what is saved is saved by its owner."""
 
@@ -51,6 +63,7 @@ class StoredResponses:
         self._max_responses = max_responses
         self._kept: OrderedDict[str, Stored] = OrderedDict()
         self._size = 0
+        self._owners: dict[str, _Owner] = {}
         self._on_change: Callable[[str, Stored | None], None] | None = None
 
     def tell(self, on_change: Callable[[str, Stored | None], None]) -> None:
@@ -84,9 +97,21 @@ class StoredResponses:
         exact = [bytes(memoryview(each)) for each in (stored.input, stored.response)]
         self._kept[id_] = Stored(stored.owner, stored.previous, *exact)
         self._size += stored.size
+        if (owner := self._owners.get(stored.owner)) is None:
+            owner = self._owners[stored.owner] = _Owner()
+        owner.ids[id_] = None
+        owner.size += stored.size
         while self._size > self._max_bytes or len(self._kept) > self._max_responses:
-            _, oldest = self._kept.popitem(last=False)
-            self._size -= oldest.size
+            self.take_out(self._to_go(owner))
+
+    def _to_go(self, last: _Owner) -> str:
+        """The id of the oldest of whoever has the most: `last`, as long as that has no less than a fair share."""
+        if self._size > self._max_bytes:
+            if last.size * len(self._owners) < self._size:
+                last = max(self._owners.values(), key=lambda owner: owner.size)
+        elif len(last.ids) * len(self._owners) < len(self._kept):
+            last = max(self._owners.values(), key=lambda owner: len(owner.ids))
+        return next(iter(last.ids))
 
     def remove(self, id_: str) -> None:
         """Forget one, if it is there."""
@@ -98,6 +123,11 @@ class StoredResponses:
         """Forget one that others have forgotten already."""
         if (stored := self._kept.pop(id_, None)) is not None:
             self._size -= stored.size
+            owner = self._owners[stored.owner]
+            owner.size -= stored.size
+            del owner.ids[id_]
+            if not owner.ids:
+                del self._owners[stored.owner]
 
     def find(self, owner: str, id_: str) -> Stored | None:
         """Find a response of `owner`'s."""

@@ -1,10 +1,14 @@
 -- Read a response and those that it continues, the newest first. KEYS: the responses' prefix, with a colon at its end.
--- ARGV: the id, whose they must be, how many at most. Returns id, previous ('' for none), input and response of each;
--- an id alone where there is no such response.
+-- ARGV: the id, whose they must be, how many at most, and the most bytes that one may have. Returns id, previous ('' for
+-- none), input and response of each; an id alone where there is no such response.
 local found, id = {}, ARGV[1]
 for _ = 1, tonumber(ARGV[3]) do
-  local it = redis.call('HMGET', KEYS[1] .. id, 'owner', 'previous', 'input', 'response')
+  local place = KEYS[1] .. id
   found[#found + 1] = id
+  if redis.call('HSTRLEN', place, 'input') + redis.call('HSTRLEN', place, 'response') > tonumber(ARGV[4]) then
+    return found
+  end
+  local it = redis.call('HMGET', place, 'owner', 'previous', 'input', 'response')
   if not it[1] or it[1] ~= ARGV[2] or not it[3] or not it[4] then return found end
   found[#found + 1] = it[2] or ''
   found[#found + 1] = it[3]

@@ -29,7 +29,8 @@ for number = 1, digests do
   local ids = redis.call('LRANGE', place, 0, -1)
   local told_else, account = false, false
   for at = #ids, 1, -1 do
-    local text = redis.call('GET', prefix .. 'e:' .. ids[at])
+    local entry, text = prefix .. 'e:' .. ids[at], nil
+    if redis.call('STRLEN', entry) <= 1048576 then text = redis.call('GET', entry) end -- a longer one is not ours
     local user, told = nil, nil
     if text then user, told = read(text) end
     if user == nil then

@@ -18,6 +18,7 @@ from running import config_for
 from bridge.accounts.renewals import Renewals
 from bridge.shared.renewal_turns import BEGIN_SECONDS, RedisTurns
 from bridge.shared.waiting_cookies import WaitingCookies
+from bridge.state.documents import StateError
 from bridge.state.state import State
 from bridge.tasks import TaskOwner
 from upstream.accounts import Account
@@ -177,6 +178,39 @@ async def test_a_lock_whose_holder_has_died_ends_by_itself(keepers: Keepers) -> 
     await keepers.redis.server.call("SET", f"test:renewal:{session.user_id}", "another's", "PX", 300)
     await one.look()
     assert session.refreshes == 1
+
+
+@pytest.mark.parametrize("at", ["waiting", "reading", "refused"])
+async def test_a_turn_that_comes_to_nothing_leaves_no_lock(at: str, keepers: Keepers) -> None:
+    """Otherwise the requests of all processes would wait for a renewal until the lock ends, for minutes."""
+    session = await sign_in(keepers, expires_in=-10.0)
+    one = await keepers.start()
+    lock = f"test:renewal:{session.user_id}"
+    account, reading = next(iter(one.state.pool)), asyncio.Event()
+
+    async def read() -> None:
+        reading.set()
+        if at == "refused":
+            raise StateError("no document of the bridge")
+        await asyncio.Event().wait()
+
+    one.state.refresh_accounts = read  # type: ignore[method-assign]
+    turns = RedisTurns(one.process.link, one.state, one.process.copies, one.turns_clock)
+
+    async def take() -> None:
+        async with turns.turn(account, "", doubted=False, urgent=True) as turn:
+            assert not turn.may_call
+
+    async with TaskOwner() as tasks:
+        taking = tasks.spawn(take(), name="take a turn")
+        await asyncio.sleep(0)  # the lock is asked for
+        if at != "waiting":
+            await reading.wait()
+        if at != "refused":
+            taking.cancel()
+        await asyncio.wait((taking,))
+    await one.process.link.call(("PING",))
+    assert await keepers.redis.server.call("EXISTS", lock) == 0
 
 
 async def test_a_process_that_was_stopped_with_the_lock_does_not_call(keepers: Keepers) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -161,6 +162,25 @@ async def test_what_is_no_document_is_left_untouched_and_said(redis: Redis, name
     await redis.server.call("DEL", "test:doc:words")
     await words.save(("a",))
     assert await words.load() == ("a",)
+
+
+async def test_one_that_is_no_document_keeps_nothing_else_from_being_caught_up_with(redis: Redis) -> None:
+    process = await redis.process()
+    first, words = process.documents.open(replace(WORDS, name="first")), process.documents.open(WORDS)
+    await first.save(("a",))
+    await words.save(("b",))
+    caught_up: list[str] = []
+
+    async def catch_up() -> None:
+        caught_up.append("behind it")
+
+    process.link.on_back(catch_up)
+    await redis.server.call("DEL", "test:doc:first", "test:doc:words")
+    await redis.server.call("RPUSH", "test:doc:first", "x")
+    await redis.server.call("CLIENT", "KILL", "TYPE", "normal")
+    await eventually(lambda: caught_up and process.link.availability.phase is Phase.UP, within=10)
+    assert await redis.server.call("TYPE", "test:doc:first") == b"list"
+    assert await redis.server.call("EXISTS", "test:doc:words") == 1
 
 
 async def test_other_prefixes_are_left_alone(redis: Redis) -> None:

@@ -1,15 +1,18 @@
 """The machine of conversations, its requests answered by two processes in turn that share a Redis.
 
-The state moves between them at every step; in place of a crash Redis is lost, and starts again empty. To be run by hand
-(`pytest tests/handlers/api/shared_conversation_machine.py`): in some examples a request waits for more than 20 s, or is
-refused although an account works, and why is not known yet.
+The state moves between them at every step; in place of a crash Redis is lost, and starts again empty. Before each
+request both processes have heard of all that came before: else one may be refused for what the other one has just
+learned, which is right, but cannot be foreseen here. To be run by hand
+(`pytest tests/handlers/api/shared_conversation_machine.py`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import cycle
 from pathlib import Path
@@ -74,8 +77,23 @@ class ConversingWithTwo(machine.Conversing):  # type: ignore[misc, name-defined]
             self.running.push_async_callback(stack.aclose)
         self.bridges = [await self.begin_one(number) for number in (0, 1)]
         self.turns = cycle((0, 1))
+        self.hearing = asyncio.Lock()
         self.bridge = self.bridges[0]
         self.models = [self.bridge.model(), self.bridge.model(thinking=True)]
+
+    async def settled(self) -> None:
+        """Wait until each process knows what the other has learned."""
+        for each in self.bridges:
+            await each.state.flush()
+            await link_of(each).call(("PING",))  # what was posted is with Redis
+        async with self.hearing:
+            heard = [asyncio.Event() for _ in self.bridges]
+            for each, event in zip(self.bridges, heard, strict=True):
+                link_of(each).on_news("settled", partial(hear, event))
+            while not all(event.is_set() for event in heard):  # whoever is connecting misses it
+                await self.link.call(self.link.news("settled", "now"))  # behind all other news
+                await asyncio.sleep(0.01)
+        await eventually(lambda: known_to(self.bridges[0]) == known_to(self.bridges[1]), within=PATIENCE)
 
     async def begin_one(self, number: int) -> RunningBridge:
         folder = StateFolder(self.folder.with_name(f"process-{number}"))
@@ -85,6 +103,7 @@ class ConversingWithTwo(machine.Conversing):  # type: ignore[misc, name-defined]
         return await self.stacks[number].enter_async_context(bridge_for(self.arena, config, folder, self.keys[0]))
 
     async def ask(self, messages: machine.History, stream: bool, **options: object) -> Reply:  # type: ignore[name-defined]  # likewise
+        await self.settled()
         for each in self.bridges:
             each.app[GATE].reset()
             each.relay.retries.budget = RetryBudget()
@@ -138,6 +157,20 @@ class ConversingWithTwo(machine.Conversing):  # type: ignore[misc, name-defined]
 
 def account_of(session: Session) -> Account:
     return Account(session.email, cookies.decode(session.cookie_value))
+
+
+def hear(event: asyncio.Event, text: str) -> None:
+    """Note that a text was told."""
+    if text:
+        event.set()
+
+
+def known_to(bridge: RunningBridge) -> dict[str, tuple[object, ...]]:
+    """What a process knows of each account."""
+    return {
+        account.user_id: (account.session.value, account.expired, dict(account.resting), account.bar)
+        for account in bridge.state.pool
+    }
 
 
 def knows(bridge: RunningBridge, session: Session) -> bool:

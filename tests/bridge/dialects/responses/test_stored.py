@@ -56,6 +56,20 @@ def test_all_together_stay_within_their_bytes() -> None:
     assert len(kept) == 3
 
 
+@pytest.mark.parametrize("bounds", [{"max_responses": 6}, {"max_bytes": 6 * stored(100, text="x" * 1000).size}])
+def test_whoever_has_the_most_loses_the_oldest(bounds: dict[str, int]) -> None:
+    kept = StoredResponses(**bounds)
+    for number, owner in enumerate(["quiet", "quiet", *["greedy"] * 50, "third", *["greedy"] * 50], 100):
+        kept.put(id_of(number), stored(number, owner=owner, text="x" * 1000))
+    assert [kept_of.owner for _, kept_of in kept] == ["quiet", "quiet", "third", *["greedy"] * 3]
+    for number in range(300, 303):
+        kept.put(id_of(number), stored(number, owner="third", text="x" * 1000))
+    assert [kept_of.owner for _, kept_of in kept] == ["quiet", "quiet", "greedy", "greedy", *["third"] * 2]
+    for id_, _ in list(kept):
+        kept.remove(id_)
+    assert (len(kept), kept.size) == (0, 0)
+
+
 @pytest.mark.parametrize(("chars", "fit"), [(100, MAX_RESPONSES), (3_000, MAX_RESPONSES), (10_000, 5_000)])
 def test_ten_thousand_stay_within_64_mib(chars: int, fit: int) -> None:
     """Of memory as it is measured, too: what is counted for each is not less than what it takes."""

@@ -1,0 +1,246 @@
+"""A Redis whose every key holds what the bridge never wrote there: two bridges go on, and say what is wrong.
+
+python tests/attacks/hostile_redis.py [--only PART-OF-A-KEY]      (loopback only; needs redis-server)
+
+Two bridges answer chats, follow-ups, stored responses and pages, so that Redis has keys of every kind. Then each key
+in turn gets each of the hostile values: of another type, no JSON, JSON of another form, nested, huge, from a later
+version, and none at all. After each the same requests are made again, and the connection to Redis is lost once, so
+that everything is caught up with. The same is done with news on every channel. Judged are the statuses, the log (no
+traceback, no lost task), and how long a request took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests/harness")]  # the imports below need it: hence their E402
+
+from dashboard import Dashboard  # noqa: E402
+from redis_server import eventually  # noqa: E402
+from several_bridges import SeveralBridges, several_bridges  # noqa: E402
+
+from handlers.request.appkeys import SHARING  # noqa: E402
+from upstream.arena import Arena, Line, Step, Turn  # noqa: E402
+
+#: A request that takes longer than this, in seconds, was held up: `redis.timeout` is 1 s here.
+HELD_UP: Final = 5.0
+_HUGE: Final = 16 * 1024 * 1024
+
+#: Values that replace a key's, by name: a command without the key.
+STRINGS: Final[Mapping[str, bytes]] = {
+    "empty": b"",
+    "no JSON": b"\xff\xfe{",
+    "null": b"null",
+    "list": b"[]",
+    "object": b"{}",
+    "list of lists": b"[[],[],[],[],[],[],[],[],[],[]]",
+    "list of numbers": b"[1,2,3,4,5,6,7,8,9,10]",
+    "list of texts": b'["a","b","c","d","e","f","g","h","i","j"]',
+    "huge number": b"9" * 400,
+    "negative": b"-1",
+    "infinite": b"inf",
+    "nested": b"[" * 100_000,
+    "control characters": b'"<script>alert(1)</script>\\u0000\\u202e\x1b[2J"',
+    "huge": b"x" * _HUGE,
+}
+PAGES: Final = ("", "/keys", "/accounts", "/models", "/activity", "/settings")
+
+
+class Trouble(logging.Handler):
+    """Collects tracebacks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take note of a record with a traceback."""
+        if record.exc_info:
+            kind, error, trace = record.exc_info
+            where = ""
+            while trace is not None:
+                where = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+                trace = trace.tb_next
+            self.found.append(f"{record.getMessage()[:80]}: {kind and kind.__name__}: {str(error)[:80]} at {where}")
+
+
+class Attack:
+    """The two bridges, and what goes wrong with them."""
+
+    def __init__(self, several: SeveralBridges, walker: Dashboard, trouble: Trouble) -> None:
+        self.several = several
+        self.walker = walker
+        self.trouble = trouble
+        self.first = ""
+        self.found: dict[str, list[str]] = {}
+
+    async def use(self) -> list[str]:
+        """Make requests of every kind at both bridges; return what is wrong with their answers."""
+        wrong: list[str] = []
+        for bridge in self.several.bridges:
+            history: list[dict[str, str]] = []
+            for text in ("/say one", "/say two"):
+                history.append({"role": "user", "content": text})
+                body = {"model": bridge.model(), "messages": history}
+                told = await self._ask(bridge, "POST", "/v1/chat/completions", wrong, json=body)
+                if told is None or told["choices"][0]["message"]["content"] != text.removeprefix("/say "):
+                    wrong.append(f"chat: {str(told)[:100]}")
+                    break
+                history.append(told["choices"][0]["message"])
+            body = {"model": bridge.model(), "input": "/say three"}
+            if (told := await self._ask(bridge, "POST", "/v1/responses", wrong, json=body)) is not None:
+                await self._ask(bridge, "GET", f"/v1/responses/{told['id']}", wrong, 404)
+                follow = {**body, "previous_response_id": told["id"]}
+                await self._ask(bridge, "POST", "/v1/responses", wrong, 404, json=follow)
+            if self.first:
+                follow = {**body, "previous_response_id": self.first}
+                await self._ask(bridge, "POST", "/v1/responses", wrong, 404, json=follow)
+                await self._ask(bridge, "GET", f"/v1/responses/{self.first}/input_items", wrong, 404)
+            elif told is not None:
+                self.first = told["id"]
+            await self._ask(bridge, "GET", "/v1/health", wrong)
+            await self._ask(bridge, "GET", "/metrics", wrong, text=True)
+            self.walker.bridge = bridge
+            for page in PAGES:
+                began = time.monotonic()
+                answer = await self.walker.get(f"/dashboard{page}")
+                if answer.status not in (200, 303, 302):
+                    wrong.append(f"page {page}: {answer.status}")
+                if time.monotonic() - began > HELD_UP:
+                    wrong.append(f"page {page} took {time.monotonic() - began:.1f} s")
+        return wrong
+
+    async def _ask(
+        self, bridge: Any, method: str, path: str, wrong: list[str], *also: int, text: bool = False, **sent: Any
+    ) -> Any:
+        began = time.monotonic()
+        async with bridge.http.request(method, f"{bridge.origin}{path}", headers=bridge.headers, **sent) as answer:
+            body = await answer.text()
+        if (took := time.monotonic() - began) > HELD_UP:
+            wrong.append(f"{path} took {took:.1f} s")
+        if answer.status != 200 and answer.status not in also:
+            wrong.append(f"{path}: {answer.status} {body[:150]}")
+        return (body if text else json.loads(body)) if answer.status == 200 else None
+
+    async def reconnect(self) -> list[str]:
+        """Cut all connections; wait until both bridges use Redis again, or say why they do not."""
+        await self.several.redis.call("CLIENT", "KILL", "TYPE", "normal")
+        try:
+            await eventually(lambda: all(link.usable for link in self.links), within=10)
+            await eventually(lambda: all(link.availability.phase.name == "UP" for link in self.links), within=3)
+        except TimeoutError:
+            return [f"after a reconnect: {[(x.availability.phase.name, x.availability.why) for x in self.links]}"]
+        return []
+
+    @property
+    def links(self) -> list[Any]:
+        """The bridges' links."""
+        return [sharing.link for each in self.several.bridges if (sharing := each.app[SHARING]) is not None]
+
+    async def judge(self, name: str) -> None:
+        """Use the bridges, connected as they are and connected anew; note what goes wrong under this name."""
+        self.trouble.found.clear()
+        wrong = [*await self.use(), *await self.reconnect(), *await self.use(), *self.trouble.found]
+        if wrong:
+            counted = list(dict.fromkeys(wrong))
+            print(f"  {name}:", *counted[:6], sep="\n      ", flush=True)
+            self.found[name] = counted
+
+
+async def main(only: str) -> bool:
+    """Attack; return whether nothing went wrong."""
+    trouble = Trouble()
+    logging.getLogger().addHandler(trouble)
+    logging.getLogger().setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory() as path:
+        async with Arena() as arena, _bridges(arena, Path(path)) as several:
+            arena.script = _last_said
+            walker = Dashboard(several[0])
+            await walker.set_up()
+            attack = Attack(several, walker, trouble)
+            print("before:", await attack.use(), await attack.use())
+            keys = sorted(await several.redis.call("KEYS", "*"))
+            for key in keys:
+                if only.encode() in key:
+                    await _replace(attack, key)
+            if not only:
+                await _news(attack)
+            print("keys:", len(keys), "troubles:", len(attack.found))
+            return not attack.found
+
+
+def _bridges(arena: Arena, path: Path) -> AbstractAsyncContextManager[SeveralBridges]:
+    return several_bridges(arena, path, timeout=1.0, key_options={"metrics": True})
+
+
+def _last_said(turn: Turn) -> Iterator[Step]:
+    yield Line("a0", re.findall(r"/say (\w+)", turn.prompt)[-1])
+    yield Line("ad", {"finishReason": "stop"})
+
+
+async def _replace(attack: Attack, key: bytes) -> None:
+    redis = attack.several.redis
+    kind = (await redis.call("TYPE", key)).decode()
+    print(key.decode()[:90], kind, flush=True)
+    for name, value in STRINGS.items():
+        kept = await redis.call("DUMP", key)
+        fields = (await redis.call("HKEYS", key))[:3] if kind == "hash" else []
+        if kind == "string":
+            await redis.call("SET", key, value)
+        elif kind == "hash":
+            for each in fields:
+                await redis.call("HSET", key, each, value)
+            await redis.call("HSET", key, value[:1000], value)
+        elif kind == "list":
+            await redis.call("DEL", key)
+            await redis.call("RPUSH", key, value)
+        else:
+            await redis.call("DEL", key)
+            await redis.call("ZADD", key, 1, value)
+        await attack.judge(f"{key.decode()[:60]} {name}")
+        await redis.call("DEL", key)
+        if kept is not None:
+            await redis.call("RESTORE", key, 0, kept)
+    for name, command in (("a set", ("SADD", "member")), ("a list", ("RPUSH", "x")), ("a string", ("SET", "x"))):
+        kept = await redis.call("DUMP", key)
+        await redis.call("DEL", key)
+        await redis.call(command[0], key, command[1])
+        await attack.judge(f"{key.decode()[:60]} is {name}")
+        await redis.call("DEL", key)
+        if kept is not None:
+            await redis.call("RESTORE", key, 0, kept)
+    kept = await redis.call("DUMP", key)
+    await redis.call("DEL", key)
+    await attack.judge(f"{key.decode()[:60]} is missing")
+    if kept is not None:
+        await redis.call("DEL", key)
+        await redis.call("RESTORE", key, 0, kept)
+
+
+async def _news(attack: Attack) -> None:
+    redis = attack.several.redis
+    channels = await redis.call("PUBSUB", "CHANNELS", "*")
+    for channel in channels:
+        for topic in ("document", "gate", "asked", "told", "do", "", "unknown", "login"):
+            for value in STRINGS.values():
+                for text in (b"%s %s", b"%s x %s", b"%s x 1 %s", b"%s keys %s"):
+                    await redis.call("PUBLISH", channel, text % (topic.encode(), value))
+            await attack.judge(f"news on {channel.decode()[:30]} about {topic}")
+
+
+if __name__ == "__main__":
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--only", default="")
+    sys.exit(0 if asyncio.run(main(options.parse_args().only)) else 1)
