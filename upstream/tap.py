@@ -17,23 +17,83 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from multidict import CIMultiDict
 
+from upstream.http.exchange import PooledResponse
 from upstream.http.exchange_types import Exchanges, HttpError, NoAnswerInTime, NotHttp, NotSent, Response
 
 #: How a call ended: as it should, broken off, in silence until the deadline, without a connection, with something that
 #: is no HTTP, or closed by the bridge.
 End: TypeAlias = Literal["complete", "broke", "silent", "not sent", "not http", "closed"]
 
-#: What one piece costs besides its bytes.
+
+#: What a piece takes in memory besides its bytes.
 _PIECE_BYTES: Final = 100
+
+
+class Taking(Protocol):
+    """Takes what has arrived, or what somebody has taken already."""
+
+    def __call__(self, data: bytes | None = None) -> bytes:
+        """Return it."""
+
+
+class Track:
+    """Bytes in the order in which they came, each piece with its time; at most `room` bytes, as they lie in memory."""
+
+    __slots__ = ("_pieces", "_times", "cut", "left")
+
+    def __init__(self, room: int) -> None:
+        self._pieces: list[bytes] = []
+        self._times: list[float] = []  # on the monotonic clock
+        self.left = room
+        #: Whether there was more than there was room for.
+        self.cut = False
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes in memory."""
+        return sum(map(len, self._pieces)) + _PIECE_BYTES * len(self._pieces)
+
+    def note(self, data: bytes, at: float | None = None) -> bool:
+        """Add a piece, which came now or `at` a time on the monotonic clock; return whether there was room for it."""
+        self.left -= len(data) + _PIECE_BYTES
+        if self.left < 0:
+            self.cut = True
+            return False
+        self._pieces.append(data)
+        self._times.append(monotonic() if at is None else at)
+        return True
+
+    def noting(self, take: Callable[[], bytes]) -> Taking:
+        """`take`, with a note of what it returns. It is called for each delta: in as few steps as there can be."""
+        left, add, at = self.left, self._pieces.append, self._times.append
+
+        def taken(data: bytes | None = None) -> bytes:
+            nonlocal left
+            if data is None:
+                data = take()
+            if data:
+                left -= len(data) + _PIECE_BYTES
+                if left >= 0:
+                    add(data)
+                    at(monotonic())
+                else:
+                    self.cut = True
+            return data
+
+        return taken
+
+    def pieces(self, began: float) -> tuple[tuple[float, bytes], ...]:
+        """The pieces with their times in seconds since `began`."""
+        return tuple((at - began, data) for at, data in zip(self._times, self._pieces, strict=True))
 
 
 @dataclass(slots=True)
 class Heard:
-    """One call: what was sent, and what came back. `pieces` are parts of the body, each with its time.
+    """One call: what was sent, and what came back; `track` has the body.
 
     All times are in seconds since the tape's beginning. `status` is None where no head came.
     """
@@ -44,36 +104,49 @@ class Heard:
     at: float
     sent_headers: tuple[tuple[str, str], ...] = field(repr=False)
     sent_body: bytes | None = field(repr=False)
+    track: Track = field(repr=False)
     status: int | None = None
     head_at: float = 0.0
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    pieces: list[tuple[float, bytes]] = field(default_factory=list, repr=False)
     end: End = "closed"
     end_at: float = 0.0
 
 
 class Tape:
-    """What is noted of one request's calls: at most `room` bytes; `cut` says that there was more."""
+    """What is noted of one request's calls: about `room` bytes; a call that begins has what others have left."""
 
-    __slots__ = ("_room", "began", "calls", "cut")
+    __slots__ = ("_room", "_sent_cut", "began", "calls")
 
     def __init__(self, room: int) -> None:
         self._room = room
+        self._sent_cut = False
         #: The beginning, on the monotonic clock.
         self.began = monotonic()
         self.calls: list[Heard] = []
-        self.cut = False
 
     def now(self) -> float:
         """Seconds since the beginning."""
         return monotonic() - self.began
 
-    def has_room(self, size: int) -> bool:
-        """Take room for one piece of so many bytes; False if there is none."""
-        self._room -= size + _PIECE_BYTES
-        if self._room < 0:
-            self.cut = True
-        return not self.cut
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes in memory."""
+        return sum(len(call.sent_body or b"") + 2000 + call.track.size for call in self.calls)
+
+    @property
+    def cut(self) -> bool:
+        """Whether there was more than there was room for."""
+        return self._sent_cut or any(call.track.cut for call in self.calls)
+
+    def begin(self, method: str, origin: str, target: str, headers: Mapping[str, str], body: bytes | None) -> Heard:
+        """Note a call that is about to be sent."""
+        left = max(0, self._room - self.size)
+        if body is not None and len(body) > left:
+            self._sent_cut, body = True, None
+        track = Track(left - len(body or b""))
+        heard = Heard(method, origin, target, self.now(), tuple(headers.items()), body, track)
+        self.calls.append(heard)
+        return heard
 
 
 _TAPE: Final[ContextVar[Tape | None]] = ContextVar("tape", default=None)
@@ -110,9 +183,7 @@ class TappedExchanges:
         tape = _TAPE.get()
         if tape is None:
             return self.exchanges.request(method, origin, target, headers, body, deadline, patience, on_head)
-        kept = body if body is not None and tape.has_room(len(body)) else None
-        heard = Heard(method, origin, target, tape.now(), tuple(headers.items()), kept)
-        tape.calls.append(heard)
+        heard = tape.begin(method, origin, target, headers, body)
         sent = self.exchanges.request(method, origin, target, headers, body, deadline, patience, on_head)
         return _noted(sent, tape, heard)
 
@@ -146,12 +217,15 @@ def _end_of(error: HttpError) -> End:
 class TappedResponse:
     """A `Response` that is listened to: what is taken of it is noted."""
 
-    __slots__ = ("_heard", "_response", "_tape")
+    __slots__ = ("_heard", "_response", "_tape", "take")
 
     def __init__(self, response: Response, tape: Tape, heard: Heard) -> None:
         self._response = response
         self._tape = tape
         self._heard = heard
+        #: As `Response.take`. For each delta it is called once, so it leaves out what is between it and the connection.
+        take = response.connection.take if isinstance(response, PooledResponse) else response.take
+        self.take = heard.track.noting(take)
 
     @property
     def status(self) -> int:
@@ -199,24 +273,13 @@ class TappedResponse:
     async def read(self) -> bytes:
         """As `Response.read`."""
         try:
-            data = await self._response.read()
+            data = self.take(await self._response.read())
         except HttpError as error:
             self._heard.end, self._heard.end_at = _end_of(error), self._tape.now()
             raise
         if not data:
             self._heard.end, self._heard.end_at = "complete", self._tape.now()
-        self._note(data)
         return data
-
-    def take(self) -> bytes:
-        """As `Response.take`."""
-        data = self._response.take()
-        self._note(data)
-        return data
-
-    def _note(self, data: bytes) -> None:
-        if data and self._tape.has_room(len(data)):
-            self._heard.pieces.append((self._tape.now(), data))
 
     def release(self) -> None:
         """As `Response.release`."""

@@ -107,19 +107,22 @@ class Bodies:
     def lines(self, text: str) -> str:
         """The site's line stream; the deltas of one kind are gone through as one text, whatever was cut where."""
         lines = text.split("\n")
-        for tag in ("a0", "ag"):
-            places: list[tuple[int, re.Match[str]]] = []
-            for place, line in enumerate(lines):
-                found = _DELTA.fullmatch(line) if line.startswith((tag, f"data: {tag}")) else None
-                if found is not None and found["tag"] == tag and found["text"] != _FAILED:
-                    places.append((place, found))
-            whole = self._text("".join([found["text"] for _, found in places]))
+        deltas: dict[str, list[tuple[int, str, str, str]]] = {"a0": [], "ag": []}
+        for place, line in enumerate(lines):
+            found = _DELTA.fullmatch(line)
+            if found is None:
+                lines[place] = self._line(line)
+            elif found["text"] != _FAILED:
+                head, tag, content, tail = found.groups()
+                deltas[tag].append((place, head, content, tail))
+        for places in deltas.values():
+            whole = self._text("".join([content for _, _, content, _ in places]))
             done = 0
-            for place, found in places:
-                end = done + len(found["text"])
-                lines[place] = f"{found['head']}{whole[done:end]}{found['tail']}"
+            for place, head, content, tail in places:
+                end = done + len(content)
+                lines[place] = f"{head}{whole[done:end]}{tail}"
                 done = end
-        return "\n".join([line if _DELTA.fullmatch(line) else self._line(line) for line in lines])
+        return "\n".join(lines)
 
     def events(self, text: str) -> str:
         """Server-sent events, as the bridge's own answers are; a secret may be cut by them, so no text is kept."""

@@ -61,6 +61,7 @@ class Recording:
     status: int | None
     answer_headers: Headers
     pieces: Pieces
+    answer_cut: bool
     outcome: Outcome | None
     models: tuple[AskedModel, ...] = ()
     accounts: int = 1
@@ -92,6 +93,7 @@ def encode(recording: Recording) -> bytes:
             "status": recording.status,
             "headers": recording.answer_headers,
             "pieces": _pieces(recording.pieces),
+            "cut": recording.answer_cut,
         },
     }
     return orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n"
@@ -131,6 +133,7 @@ def _read(document: dict[str, Any]) -> Recording:
         status=_read_status(answer["status"]),
         answer_headers=_read_headers(answer["headers"]),
         pieces=_read_pieces(answer["pieces"]),
+        answer_cut=bool(answer["cut"]),
         outcome=None if outcome is None else _read_outcome(outcome),
         models=tuple(_read_model(model) for model in document["models"]),
         accounts=int(document["accounts"]),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from upstream.tap import Tape
+from upstream.tap import Tape, Track
+
+#: How much of an answer is recorded as the caller was sent it: in some dialects a delta grows by a factor of ten.
+MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -36,9 +39,9 @@ class AskedModel(NamedTuple):
 
 @dataclass(slots=True)
 class Material:
-    """One call. Its times are in seconds since `tape.began`; `at` is its beginning in unix time.
+    """One call. Times are in seconds since `tape.began`; `at` is its beginning in unix time.
 
-    `answer` are the bytes that the caller was sent, framed as HTTP/1.1, each write with its time; `whole` is an answer
+    `answer` has the bytes that the caller was sent, framed as HTTP/1.1, each write with its time; `whole` is an answer
     that was not written by the handler itself: status, headers and body. `secrets` are values that are shown to nobody.
     """
 
@@ -49,7 +52,7 @@ class Material:
     headers: Headers = field(repr=False)
     tape: Tape = field(repr=False)
     body: bytes = field(default=b"", repr=False)
-    answer: list[tuple[float, bytes]] = field(default_factory=list, repr=False)
+    answer: Track = field(default_factory=lambda: Track(MAX_ANSWER_BYTES), repr=False)
     whole: tuple[int, Headers, bytes] | None = field(default=None, repr=False)
     outcome: Outcome | None = None
     models: tuple[AskedModel, ...] = ()
@@ -64,7 +67,4 @@ class Material:
     @property
     def size(self) -> int:
         """About how many bytes it takes in memory."""
-        size = len(self.body) + sum(len(data) + 100 for _, data in self.answer)
-        for call in self.tape.calls:
-            size += len(call.sent_body or b"") + 2000 + sum(len(data) + 100 for _, data in call.pieces)
-        return size
+        return len(self.body) + self.answer.size + self.tape.size

@@ -29,8 +29,9 @@ from bridge.state.documents import WATCH_SECONDS
 from bridge.state.regular_file import NotReadable
 from upstream.loop.threads import Threads
 
-#: The most bytes of one call that are recorded; what is above is left out, and the recording says so.
-MAX_CALL_BYTES: Final = 24 * 1024 * 1024
+#: The most memory that one call's recording takes; what is above is left out, and the recording says so. Of short
+#: deltas, a tenth of it is text.
+MAX_CALL_BYTES: Final = 96 * 1024 * 1024
 #: Recordings that are made at the same time: each goes through all bytes of a call.
 _AT_ONCE: Final = 1
 #: Secrets from this length on must not be in a file, wherever they come from.

@@ -67,7 +67,7 @@ class _Redaction:
 
     def recording(self) -> Recording:
         material = self._material
-        status, headers, pieces = unframed(material.answer)
+        status, headers, pieces = unframed(list(material.answer.pieces(material.tape.began)))
         if material.whole is not None:
             status, headers, body = material.whole
             pieces = ((material.tape.calls[-1].end_at if material.tape.calls else 0.0, body),)
@@ -76,6 +76,7 @@ class _Redaction:
             at=material.at,
             texts=material.texts,
             cut=material.tape.cut,
+            answer_cut=material.answer.cut,
             method=_method(material.method),
             target=self._target(material.target),
             headers=self._headers(material.headers),
@@ -118,7 +119,7 @@ class _Redaction:
             status=call.status,
             head_at=call.head_at,
             answer_headers=self._headers(call.headers, origin=call.origin),
-            pieces=self._pieces(tuple(call.pieces), content_type, site=True, stream=stream),
+            pieces=self._pieces(call.track.pieces(self._material.tape.began), content_type, site=True, stream=stream),
             end=call.end,
             end_at=call.end_at,
         )

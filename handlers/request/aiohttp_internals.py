@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 from aiohttp import web
@@ -69,71 +69,33 @@ class CallerResponse(web.StreamResponse):
     _send_headers_immediately = False
 
 
-class _HeardTransport(asyncio.Transport):
-    """A transport whose writes are heard."""
-
-    def __init__(self, transport: asyncio.Transport, hear: Callable[[bytes], None]) -> None:
-        super().__init__()
-        self._transport = transport
-        self._hear = hear
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._hear(bytes(data))
-        self._transport.write(data)
-
-    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
-        self.write(b"".join(list_of_data))
-
-    def get_write_buffer_size(self) -> int:
-        return self._transport.get_write_buffer_size()
-
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        return self._transport.get_write_buffer_limits()
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self._transport.set_write_buffer_limits(high, low)
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self._transport.get_extra_info(name, default)
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-    def close(self) -> None:
-        self._transport.close()
-
-    def abort(self) -> None:
-        self._transport.abort()
-
-    def is_reading(self) -> bool:
-        return self._transport.is_reading()
-
-    def pause_reading(self) -> None:
-        self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        self._transport.resume_reading()
-
-    def can_write_eof(self) -> bool:
-        return self._transport.can_write_eof()
-
-    def write_eof(self) -> None:
-        self._transport.write_eof()
-
-
 @contextmanager
-def hearing(request: web.Request, hear: Callable[[bytes], None]) -> Iterator[None]:
-    """Pass to `hear` all that is written to a request's connection, as long as the context lasts."""
-    connection, transport = request.protocol, request.transport
-    if not isinstance(transport, asyncio.Transport):  # the caller has left
+def hearing(request: web.Request, hear: Callable[[bytes], bool]) -> Iterator[None]:
+    """Pass to `hear` what is written to a request's connection, until it returns False or the context ends.
+
+    The transport's own methods are covered for that time: it stays what it is to all that hold it, and a write costs
+    one call more. One that has no room for that (asyncio's have) is not heard.
+    """
+    transport = request.transport
+    if not isinstance(transport, asyncio.Transport) or not hasattr(transport, "__dict__"):
         yield
         return
-    connection.transport = heard = _HeardTransport(transport, hear)
+    own, write = vars(transport), transport.write
+
+    def heard(data: bytes | bytearray | memoryview) -> None:
+        if not hear(data if type(data) is bytes else bytes(data)):
+            uncover()
+        write(data)
+
+    def uncover() -> None:
+        own.pop("write", None)
+        own.pop("writelines", None)
+
+    own["write"], own["writelines"] = heard, lambda parts: heard(b"".join(parts))
     try:
         yield
     finally:
-        if connection.transport is heard:
-            connection.transport = transport
+        uncover()
 
 
 def check_aiohttp() -> None:

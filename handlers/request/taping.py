@@ -56,18 +56,12 @@ class Taped:
 
     async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Handle the request, and note what is written to its caller and what is asked of the site."""
-        with listening(self._material.tape), hearing(request, self._note_answer):
+        with listening(self._material.tape), hearing(request, self._material.answer.note):
             return await handler(request)
 
     def note_body(self, body: bytes) -> None:
         """Note the request's body as it is read."""
-        if self._material.tape.has_room(len(body)):
-            self._material.body = body
-
-    def _note_answer(self, data: bytes) -> None:
-        tape = self._material.tape
-        if tape.has_room(len(data)):
-            self._material.answer.append((tape.now(), data))
+        self._material.body = body
 
     def end(
         self, request: web.Request, record: RequestRecord, response: web.StreamResponse | None, status: int
@@ -79,7 +73,7 @@ class Taped:
                 recorder.put_back(wanted)
             return
         app, config = request.app, request.app[SETTINGS].config
-        whole = not material.answer and isinstance(response, web.Response) and not response.prepared
+        whole = not material.answer.size and isinstance(response, web.Response) and not response.prepared
         if whole and isinstance(response, web.Response) and isinstance(response.body, bytes):
             material.whole = response.status, _headers(response.headers), response.body
         material.outcome = outcome_of(record, status)

@@ -7,7 +7,7 @@ from base64 import urlsafe_b64encode
 from urllib.parse import quote
 
 from bridge.recording.material import AskedModel, Headers, Material, Outcome
-from upstream.tap import Heard, Tape
+from upstream.tap import Heard, Tape, Track
 
 EVALUATION = "0198f1a2-3b4c-7d5e-8f60-718293a4b5c6"
 CALLER_KEY = "sk-lmab-Qm9vbUNhbmFyeUtleTAwMQ77zz"
@@ -78,6 +78,7 @@ def canaries() -> list[str]:
 def call_with_canaries(*, texts: bool = False, accounts: int = 1) -> Material:
     """A call with all of them: three attempts, tools, a picture, and an answer cut in every place."""
     tape = Tape(room=10_000_000)
+    tape.began = 0.0
     tape.calls += [_refused(), _upload(), _answered(), _page()]
     prompt = " ".join(PROMPT_WORDS)
     body = {
@@ -176,9 +177,11 @@ def _heard(method: str, target: str, status: int, content_type: str, *pieces: by
         ("X-Site", PLACES["site header"]),
         ("Retry-After", "7"),
     )
-    heard = Heard(method, "https://arena.ai", target, 0.1, (*_sent(), ("Next-Action", PLACES["next action"])), None)
+    sent, track = (*_sent(), ("Next-Action", PLACES["next action"])), Track(10_000_000)
+    heard = Heard(method, "https://arena.ai", target, 0.1, sent, None, track)
     heard.status, heard.headers, heard.end, heard.end_at = status, headers, "complete", 1.0
-    heard.pieces = [(0.2 + number / 100, piece) for number, piece in enumerate(pieces)]
+    for number, piece in enumerate(pieces):
+        track.note(piece, 0.2 + number / 100)
     for name, value in more.items():
         setattr(heard, name, value)
     return heard
@@ -225,7 +228,7 @@ def _answered() -> Heard:
     return _heard("POST", "/nextjs-api/stream/create-evaluation", 200, "text/event-stream", *pieces)
 
 
-def _answer() -> list[tuple[float, bytes]]:
+def _answer() -> Track:
     events = [
         {"choices": [{"index": 0, "delta": {"content": word}}], "id": f"chatcmpl-{REFRESH}"} for word in ANSWER_WORDS
     ]
@@ -240,4 +243,7 @@ def _answer() -> list[tuple[float, bytes]]:
         b"x-bridge-account: " + EMAIL.encode() + b"\r\n\r\n"
     )
     written = [head, *(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks), b"0\r\n\r\n"]
-    return [(number / 10, data) for number, data in enumerate(written)]
+    track = Track(10_000_000)
+    for data in written:
+        track.note(data)
+    return track

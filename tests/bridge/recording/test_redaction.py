@@ -73,8 +73,9 @@ def test_every_body_keeps_its_length_and_its_pieces() -> None:
     recording = redact(material, KEY)
     assert len(recording.body) == len(material.body)
     for heard, call in zip(material.tape.calls, recording.calls, strict=True):
-        assert [len(data) for _, data in call.pieces] == [len(data) for _, data in heard.pieces]
-        assert [at for at, _ in call.pieces] == [at for at, _ in heard.pieces]
+        pieces = heard.track.pieces(0.0)
+        assert [len(data) for _, data in call.pieces] == [len(data) for _, data in pieces]
+        assert [at for at, _ in call.pieces] == [at for at, _ in pieces]
         assert len(call.target) == len(heard.target)
 
 
