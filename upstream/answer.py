@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic  # the loop's own clock
 from typing import Final, NamedTuple
@@ -99,6 +99,11 @@ class ArenaAnswer:
     def unknown(self) -> Mapping[str, int]:
         """Counts of what was skipped, by kind (`upstream.protocol.drift`); final once the answer has ended."""
         return self._wire.unknown
+
+    @property
+    def unknown_lines(self) -> Sequence[bytes]:
+        """The first lines in which something was unknown."""
+        return self._wire.unknown_lines
 
     async def begin(self) -> None:
         """Wait for the first content, which `read` then returns; empty deltas (thinking models) are not content.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -133,6 +133,8 @@ class ArenaClient:
         #: The page's current path, learned from redirects, or by trying PAGE_PATHS.
         self.page_path = PAGE_PATHS[0]
         self._memory_budget = MemoryBudget()
+        #: Is told of answers that show that the site has changed: the call's method and path, and the answer.
+        self.on_strange: Callable[[str, str, Response, bytes], None] = lambda _method, _path, _response, _body: None
 
     @property
     def _home(self) -> str:
@@ -172,7 +174,10 @@ class ArenaClient:
         if not is_stream(response.headers.get("Content-Type", "")):
             with reading(response):
                 page = await read_bounded(response, MAX_REFUSAL_BYTES)
-            raise self._handled(read_page(response.content_type, page), response.origin, credentials)
+            found = read_page(response.content_type, page)
+            if isinstance(found, ProtocolViolated):
+                self.on_strange(call.method, call.path, response, page)
+            raise self._handled(found, response.origin, credentials)
         return ArenaAnswer(
             response,
             deadline,
@@ -326,12 +331,25 @@ class ArenaClient:
                 if response.status == HTTPStatus.OK:
                     return _unencoded(response)
                 if response.status not in _REDIRECTS:
-                    raise await _refusal(response, self.clock())
+                    raise await self._refusal(response, method, target)
                 origin, target = self._follow(response, URL(origin + target, encoded=True), method, is_page=is_page)
         except UpstreamError as error:
             self._handled(error, origin, credentials, before, is_get=method == "GET")
             raise
         raise self._handled(ProtocolViolated(f"LMArena redirects in a loop ({origin})."), origin, credentials, before)
+
+    async def _refusal(self, response: Response, method: str, path: str) -> UpstreamError:
+        """Read a response that is neither a success nor a redirect."""
+        now, refusal = self.clock(), b""
+        if response.status < HTTPStatus.OK:  # 101: another protocol begins, so there is no body
+            response.close()
+        else:
+            with reading(response):
+                refusal = await read_bounded(response, MAX_REFUSAL_BYTES)
+        error = read_refusal(response.status, response.headers, refusal, now)
+        if isinstance(error, SiteChanged):
+            self.on_strange(method, path, response, refusal)
+        return error
 
     def _headers(self, origin: str, credentials: Credentials | None, evaluation_id: str | None) -> dict[str, str]:
         """The headers of every call: the browser's user agent and cookies among them."""
@@ -413,16 +431,6 @@ def _unencoded(response: Response) -> Response:
             f"LMArena's answer has a content coding ({quotable(coding[:20])}) that was not requested."
         )
     return response
-
-
-async def _refusal(response: Response, now: float) -> UpstreamError:
-    """Read a response that is neither a success nor a redirect. `now` is unix time."""
-    if response.status < HTTPStatus.OK:  # 101: another protocol begins, so there is no body
-        response.close()
-        return read_refusal(response.status, response.headers, b"", now)
-    with reading(response):
-        refusal = await read_bounded(response, MAX_REFUSAL_BYTES)
-    return read_refusal(response.status, response.headers, refusal, now)
 
 
 def _take_head(credentials: Credentials, headers: CIMultiDict[str]) -> None:

@@ -163,7 +163,7 @@ class Attempts:
         except BaseException as error:  # cancelled too: nothing stays held
             self._pool.release(account)
             if answer is not None:
-                self._drift.note(answer.unknown)
+                self._drift.note(answer.unknown, answer.unknown_lines)
                 await answer.aclose()
             if not isinstance(error, UpstreamError):
                 raise
@@ -200,7 +200,7 @@ class Attempts:
             await answer.begin()
         except BaseException as error:  # cancelled too
             if answer is not None:
-                self._drift.note(answer.unknown)
+                self._drift.note(answer.unknown, answer.unknown_lines)
                 await answer.aclose()
             if isinstance(error, UpstreamError):
                 self._on_attempt(account.label, error.reason)

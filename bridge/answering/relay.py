@@ -209,7 +209,7 @@ class Relay:
     def _close(self, chat: Chat, begun: Begun) -> None:
         """The answer is over, however it ended."""
         self._pool.release(begun.account)
-        self._drift.note(begun.answer.unknown)
+        self._drift.note(begun.answer.unknown, begun.answer.unknown_lines)
         self._end(chat)
 
     async def _ask_again(self, chat: Chat, begun: Begun, prompt: str) -> ArenaAnswer:

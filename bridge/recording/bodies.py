@@ -137,8 +137,10 @@ class Bodies:
 
     def kind(self, kind: str) -> str:
         """A kind of drift (`upstream.protocol.drift`), which holds the site's name for something."""
-        shown = (word if self._is_sites(word) or len(word) <= 2 else self._of.mask(word) for word in kind.split(" "))
-        return " ".join(shown)
+        return " ".join(word if self._is_plain(word) else self._of.mask(word) for word in kind.split(" "))
+
+    def _is_plain(self, word: str) -> bool:
+        return self._is_sites(word) or len(word) <= 2 or (len(word) == 3 and word.isdigit())  # a tag, a status
 
     def form(self, data: bytes, content_type: str) -> bytes:
         """A form with files: names of fields stay if they are an API's, all else is replaced."""

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bridge.recording.document import encode
-from bridge.recording.folder import RecordingFiles, Wanted
+from bridge.recording.folder import MAX_DRIFT, RecordingFiles, Wanted
 from bridge.recording.material import Material
 from bridge.recording.redaction import known_secrets, redact
 from bridge.state.documents import WATCH_SECONDS
@@ -32,6 +32,8 @@ from upstream.loop.threads import Threads
 #: The most memory that one call's recording takes; what is above is left out, and the recording says so. Of short
 #: deltas, a tenth of it is text.
 MAX_CALL_BYTES: Final = 96 * 1024 * 1024
+#: Kinds of drift that are recorded in one run.
+MAX_DRIFT_KINDS: Final = 100
 #: Recordings that are made at the same time: each goes through all bytes of a call.
 _AT_ONCE: Final = 1
 #: Secrets from this length on must not be in a file, wherever they come from.
@@ -65,6 +67,8 @@ class Recorder:
         self._kept: OrderedDict[str, Material] = OrderedDict()
         self._size = 0
         self._another = asyncio.Event()
+        self._drift: deque[Material] = deque(maxlen=MAX_DRIFT)
+        self._drift_kinds: set[str] = set()
 
     @property
     def active(self) -> bool:
@@ -106,6 +110,18 @@ class Recorder:
         """The call with this id, if it is kept."""
         return self._kept.get(request_id)
 
+    @property
+    def drift_kinds(self) -> frozenset[str]:
+        """The kinds of drift that were to be recorded."""
+        return frozenset(self._drift_kinds)
+
+    def keep_drift(self, material: Material) -> None:
+        """Keep a recording of what the site sends that this version does not know, once for each kind."""
+        if self._drift_kinds.issuperset(material.drift) or len(self._drift_kinds) > MAX_DRIFT_KINDS:
+            return
+        self._drift_kinds.update(material.drift)
+        self._drift.append(material)
+
     async def make(self, material: Material, *, texts: bool = False) -> bytes:
         """Make a call's file, in a thread. Raises SecretLeft."""
         material.texts = texts
@@ -126,7 +142,8 @@ class Recorder:
         while True:
             try:
                 await self.look()
-            except (OSError, NotReadable) as error:
+                await self.write_drift()
+            except (OSError, NotReadable, SecretLeft) as error:
                 _logger.error("the folder of recordings cannot be used: %s", error)
             await asyncio.sleep(WATCH_SECONDS)
 
@@ -145,6 +162,16 @@ class Recorder:
             elif each not in self._armed and each.nonce not in self._taken:
                 self._armed.append(each)
                 await self._threads.run(self.files.arm, each)
+
+    async def write_drift(self) -> None:
+        """Write the recordings of drift that wait for it. Raises OSError and NotReadable."""
+        while self._drift:
+            await self._threads.run(self._write_drift, self._drift.popleft())
+
+    def _write_drift(self, material: Material) -> None:
+        path = self.files.keep_drift(file_of(material), time.time())
+        if path is not None:
+            _logger.warning("what LMArena sends that this version does not know is recorded, without texts: %s", path)
 
     def _tidy(self) -> None:
         try:

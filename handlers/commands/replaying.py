@@ -91,7 +91,9 @@ async def _play(stack: AsyncExitStack, recording: Recording, arena: Arena, path:
     material = await app[RECORDER].ended(_REQUEST_ID)  # for the bridge too, which may be later
     if material.outcome is None:
         raise NotARecording("its call has no outcome")
-    return Played(material.outcome, frozenset(app[DRIFT].counts), tuple(_notes(recording, playback)))
+    return Played(
+        material.outcome, app[RECORDER].drift_kinds.union(app[DRIFT].counts), tuple(_notes(recording, playback))
+    )
 
 
 async def _send(recording: Recording, origin: str, secret: str, leaves_after: Playback | None) -> None:

@@ -25,6 +25,7 @@ from bridge.config.schema import Config, LogSection
 from bridge.dialects.responses.stored import StoredResponses
 from bridge.health import TroubleLog
 from bridge.models import Models
+from bridge.recording import drift as recorded_drift
 from bridge.recording.folder import RecordingFiles
 from bridge.recording.recorder import Recorder
 from bridge.state.budgets import kept_budgets
@@ -93,6 +94,7 @@ from handlers.request.taping import RECORDER
 from upstream import client
 from upstream.fetch import fetching
 from upstream.gate import Gate
+from upstream.http.exchange_types import Response
 from upstream.loop.timers import Timers
 from upstream.protocol.drift import Drift
 from upstream.protocol.ids import Uuid7Source
@@ -137,7 +139,9 @@ def build_app(
     app[GATE] = Gate(time.monotonic)
     if sharing is not None:
         sharing.gate(app[GATE])
-    app[DRIFT] = Drift(_warn_of_unknown)
+    app[DRIFT] = Drift(
+        _warn_of_unknown, lambda kinds, lines: app[RECORDER].keep_drift(recorded_drift.of_lines(kinds, lines))
+    )
     app[LIMITER] = Limiter(time.monotonic)
     app[SHARED_LIMITS] = None if sharing is None else sharing.limits(app[LIMITER])
     app[CALL_QUEUE] = CallQueue(app[LIMITER], time.monotonic, several=sharing is not None)
@@ -196,6 +200,7 @@ def build_app(
         ):
             app[UPLOADS], app[FETCHER] = uploads, fetcher
             app[CLIENT], app[RENEWALS] = arena, renewals
+            arena.on_strange = partial(_record_strange, app[RECORDER])
             app[MODELS] = Models(arena, source.open(MODEL_LIST), settings.current, time.monotonic, app[MODEL_NEWS].note)
             await app[MODELS].load()
             follow_ups = FollowUps(time.monotonic)
@@ -269,6 +274,12 @@ def _use_clearance(app: web.Application) -> None:
     """Use a clearance that a command has stored: the site may let the bridge read its list of models again."""
     use_clearance(app)
     app[MODELS].wake()
+
+
+def _record_strange(recorder: Recorder, method: str, path: str, response: Response, body: bytes) -> None:
+    """Keep a recording of an answer that shows that the site has changed."""
+    headers = tuple(response.headers.items())
+    recorder.keep_drift(recorded_drift.of_answer(method, path, response.status, headers, body))
 
 
 def _keep(config: Config) -> Keep:

@@ -6,7 +6,7 @@ A kind is a short name: `tag ah` (a line with an unknown tag), `no tag` (a line 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 #: The kind for everything beyond the maximum number of kinds.
@@ -16,6 +16,9 @@ MAX_KIND_CHARS: Final = 30
 #: The maximum number of kinds for one answer and for the whole process, besides `OTHER`.
 MAX_KINDS_PER_ANSWER: Final = 20
 MAX_KINDS: Final = 50
+#: How many lines with something unknown are kept of one answer, and how much of each.
+MAX_LINES: Final = 8
+MAX_KEPT_BYTES: Final = 4096
 
 
 class KindCounter:
@@ -39,22 +42,36 @@ class KindCounter:
 
 
 class Drift:
-    """Everything unknown since the process started. Calls `on_new` when a kind is seen for the first time."""
+    """Everything unknown since the process started. Calls `on_new` when a kind is seen for the first time.
 
-    def __init__(self, on_new: Callable[[str], None]) -> None:
+    `on_lines` gets the lines of an answer with such kinds, and the kinds.
+    """
+
+    def __init__(
+        self,
+        on_new: Callable[[str], None],
+        on_lines: Callable[[Sequence[str], Sequence[bytes]], None] = lambda _kinds, _lines: None,
+    ) -> None:
         self._kinds = KindCounter(MAX_KINDS)
         self._on_new = on_new
+        self._on_lines = on_lines
 
     @property
     def counts(self) -> Mapping[str, int]:
         """How often each kind was seen; at most `MAX_KINDS` kinds, and `OTHER`."""
         return self._kinds.counts
 
-    def note(self, kinds: Mapping[str, int]) -> None:
-        """Add the counts of one answer (`ArenaAnswer.unknown`)."""
-        for kind, times in kinds.items():
-            if (name := self._kinds.add(kind, times)) is not None:
-                self._on_new(name)
+    def note(self, kinds: Mapping[str, int], lines: Sequence[bytes] = ()) -> None:
+        """Add the counts of one answer (`ArenaAnswer.unknown`), and the lines that they come from."""
+        new = [name for kind, times in kinds.items() if (name := self._counted(kind, times)) is not None]
+        if new and lines:
+            self._on_lines(new, lines)
+
+    def _counted(self, kind: str, times: int) -> str | None:
+        name = self._kinds.add(kind, times)
+        if name is not None:
+            self._on_new(name)
+        return name
 
 
 def _ascii(kind: str) -> str:

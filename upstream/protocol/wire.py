@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 
 import orjson
 
-from upstream.protocol.drift import MAX_KINDS_PER_ANSWER, KindCounter
+from upstream.protocol.drift import MAX_KEPT_BYTES, MAX_KINDS_PER_ANSWER, MAX_LINES, KindCounter
 from upstream.protocol.errors import ProtocolViolated, Truncated
 from upstream.protocol.events import Event, Failure, Finish, ReasoningDeltas, TextDeltas
 from upstream.protocol.line_values import MAX_LENIENT_CHARS, READERS, loads, model_failed, read_explanation
@@ -75,6 +75,8 @@ class Wire:
         self._at_eof = False
         self._dropping = False  # skips the rest of an overlong line, up to its newline
         self._unknown = KindCounter(MAX_KINDS_PER_ANSWER)
+        #: The first lines with something unknown, for a recording of it; at most `MAX_LINES`, each cut.
+        self.unknown_lines: list[bytes] = []
         #: Upstream's own explanation of an answer without content, from bookkeeping lines; '' if there is none.
         self.explanation = ""
 
@@ -173,10 +175,12 @@ class Wire:
             elif overlong:
                 events += self._read_overlong()
             elif content[2:3] != b":":
+                self._keep_unknown(content)
                 unknown[b""] = unknown.get(b"", 0) + 1
             elif content[:2] in _KNOWN_TAGS:
                 events += self._read_value(content[:2], content[3:])
             else:
+                self._keep_unknown(content)
                 unknown[content[:2]] = unknown.get(content[:2], 0) + 1
         if kind is not None:
             events += self._read_deltas(kind, run)
@@ -209,6 +213,8 @@ class Wire:
                 event, unknown = read(loads(value))
                 for kind in unknown:
                     self._skip(kind)
+                if unknown:
+                    self._keep_unknown(tag + b":" + value)
                 if isinstance(event, Finish | Failure):
                     return self._end(event)
                 return [event] if event else []
@@ -219,6 +225,10 @@ class Wire:
     def _unreadable(self) -> list[Event]:
         """End the answer at broken JSON; in a last line without a newline, it counts as a broken transport."""
         return self._end(_truncation() if self._at_eof else _violation("LMArena sent a line that cannot be read."))
+
+    def _keep_unknown(self, line: bytes) -> None:
+        if len(self.unknown_lines) < MAX_LINES:
+            self.unknown_lines.append(line[:MAX_KEPT_BYTES])
 
     def _skip(self, kind: str, times: int = 1) -> list[Event]:
         """Count something unknown or late; it makes no events."""
