@@ -17,7 +17,10 @@ from handlers.dashboard.instances import INSTANCES
 from handlers.dashboard.pages import render, template
 from handlers.dashboard.timeline import WIDTH, bars_of
 from handlers.request.appkeys import ENDED
+from handlers.request.taping import RECORDER
 
+#: The file's name is never made of what a caller or the site has sent.
+_FILE_NAME: Final = "lmarena-bridge-recording.json"
 #: What a link may lead to: an evaluation, by the address that the bridge itself composed.
 _EVALUATION: Final = re.compile(r"https?://[\w.\-]+(?::\d+)?/c/[\w\-]+", re.ASCII)
 
@@ -45,5 +48,16 @@ async def request_page(request: web.Request, login: Login) -> web.StreamResponse
         "conversation": conversation_of(entry),
         "linked": bool(_EVALUATION.fullmatch(entry.evaluation)),
         "report": bug_report(entry),
+        "recorded": app[RECORDER].kept(request_id) is not None,
     }
     return await render(request, template(request, "request"), login, shown)
+
+
+async def download(request: web.Request, _: Login) -> web.StreamResponse:
+    """GET /dashboard/activity/{id}/recording: the request's recording, without texts. Raises ApiError (404)."""
+    recorder = request.app[RECORDER]
+    material = recorder.kept(request.match_info["id"])
+    if material is None:
+        raise not_there("This request's bytes are not kept: it is too long ago, or recording.keep_mb is 0.")
+    headers = {"Content-Disposition": f'attachment; filename="{_FILE_NAME}"'}
+    return web.Response(body=await recorder.make(material), content_type="application/json", headers=headers)

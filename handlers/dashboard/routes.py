@@ -60,6 +60,7 @@ _ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("GET", "/activity", private(activity.activity)),
     ("POST", "/activity", private(activity.end)),
     ("GET", "/activity/{id}", private(request_page.request_page)),
+    ("GET", "/activity/{id}/recording", private(request_page.download)),
     ("GET", "/playground", private(playground.playground)),
     ("POST", "/playground/chat", private(playground.chat)),
     ("POST", "/playground/draw", private(playground.draw)),
