@@ -14,6 +14,7 @@ from upstream.credentials import Credentials
 from upstream.protocol import cookies
 from upstream.protocol.cookies import CookieError, Session
 from upstream.protocol.errors import AllResting, NoAccount, PromptDoubted, Reason, UpstreamError
+from upstream.protocol.limits import Limit, read_limit, with_most_left
 
 #: How long an account rests after a 429 that names no time, in seconds.
 DEFAULT_REST_SECONDS: Final = 60.0
@@ -40,10 +41,9 @@ class Rested(NamedTuple):
 
 
 class LimitSeen(NamedTuple):
-    """What the site said of a limit, and when (unix time): the headers `ratelimit` and `ratelimit-policy`."""
+    """What the site said of a limit, and when (unix time)."""
 
-    ratelimit: str
-    policy: str
+    limit: Limit
     at: float
 
 
@@ -135,6 +135,7 @@ class AccountPool:
         self._accounts: dict[str, Account] = {}
         self._held: dict[str, int] = {}
         self._limits: dict[str, dict[str, LimitSeen]] = {}
+        self._doubted: set[tuple[str, str]] = set()  # whose last attempt failed, by kind of call
         self._turn = 0
 
     def __iter__(self) -> Iterator[Account]:
@@ -189,7 +190,9 @@ class AccountPool:
         return [a for a in self._accounts.values() if a.able and not a.rests(modality, now)]
 
     def choose(self, modality: str, *, avoid: Set[str] = frozenset(), unready: Set[str] = frozenset()) -> Account:
-        """Return the next usable account in turn, if possible outside `avoid`, and then outside `unready` (user ids).
+        """Return the usable account with most requests left, if possible outside `avoid` and `unready` (user ids).
+
+        Requests under way count as spent. Where it is unknown, or the same, accounts take turns.
 
         Raises NoAccount if no account can chat, AllResting or PromptDoubted (with the seconds until the first may be
         used again) if all that can are resting.
@@ -202,7 +205,16 @@ class AccountPool:
             if unwanted:
                 candidates = [a for a in candidates if a.user_id not in unwanted] or candidates
         self._turn += 1
+        if len(candidates) > 1 and self._limits:
+            left = [self._free(a.user_id, modality) for a in candidates]
+            candidates = [candidates[place] for place in with_most_left(left)]
         return candidates[self._turn % len(candidates)]
+
+    def _free(self, user_id: str, modality: str) -> int | None:
+        """How many more requests the account may take, by what is known; None where that is not to be relied upon."""
+        if (user_id, modality) in self._doubted or (left := self.left(user_id, modality)) is None:
+            return None
+        return left - self._held.get(user_id, 0)
 
     def _why_none(self, modality: str) -> UpstreamError:
         now = self._now()
@@ -267,12 +279,24 @@ class AccountPool:
 
     def saw_limit(self, user_id: str, kind: str, said: tuple[str, str] | None) -> None:
         """Note what an answer said of the account's limit for a kind of call: a modality, or `login`."""
-        if said is not None:
-            self._limits.setdefault(user_id, {})[kind] = LimitSeen(*said, self._clock())
+        if said is not None and (limit := read_limit(*said)) is not None:
+            self._limits.setdefault(user_id, {})[kind] = LimitSeen(limit, self._clock())
 
     def limits(self, user_id: str) -> Mapping[str, LimitSeen]:
         """What the site last said of the account's limits in this run, by the kind of call."""
         return self._limits.get(user_id, {})
+
+    def doubt(self, user_id: str, kind: str, *, failed: bool) -> None:
+        """Note how an attempt ended: an account that fails is not asked first, however much of its limit is left."""
+        if failed:
+            self._doubted.add((user_id, kind))
+        else:
+            self._doubted.discard((user_id, kind))
+
+    def left(self, user_id: str, kind: str) -> int | None:
+        """How many requests of a kind the account has left, by what the site last said; None where that is unknown."""
+        seen = self._limits.get(user_id, {}).get(kind)
+        return None if seen is None else seen.limit.left(self._clock() - seen.at)
 
     def credentials(self, account: Account, on_rotated: Callable[[], None] = lambda: None) -> Credentials:
         """Credentials with the account's current cookie; each cookie that their calls return becomes the account's.

@@ -167,6 +167,7 @@ class Attempts:
                 await answer.aclose()
             if not isinstance(error, UpstreamError):
                 raise
+            self._pool.doubt(user_id, chat.model.modality, failed=not isinstance(error, RateLimited))
             if error.repeat in _NOTHING_DONE or isinstance(error, StaleModel):
                 chat.untouched = was_untouched
             judged = await self._judge(error, chat, account)
@@ -179,6 +180,7 @@ class Attempts:
         self._on_attempt(account.label, Reason.OK)
         chat.made.append(Made(account.label, at, time.monotonic() - began, 200, Reason.OK))
         self._pool.revive(account)
+        self._pool.doubt(user_id, chat.model.modality, failed=False)
         if chat.turn.kind == "follow-up":
             self._follow_ups.taken(user_id)
         return Begun(answer, call, account)

@@ -11,7 +11,6 @@ from bridge.accounts.standing import Condition, Failing, Standing, judge
 from bridge.statistics.account_use import AccountUse, HourOfAnswers
 from handlers.dashboard.wording import clock, duration, number, percent
 from upstream.accounts import Account, LimitSeen, Rested
-from upstream.protocol.limits import read_limit
 
 #: The latest unix time that `datetime` accepts in every time zone.
 _LAST_SECOND: Final = 253_402_214_400.0
@@ -46,11 +45,19 @@ class Strip(NamedTuple):
     width: int
 
 
+class Meter(NamedTuple):
+    """How many requests of a kind an account has left, of how many."""
+
+    words: str
+    left: int
+    limit: int
+
+
 class AccountCard(NamedTuple):
     """One account as the page shows it. Times are unix times; `rests` are pairs of modality and end.
 
     `share` is its share of all attempts of the last 24 hours, None without any; `days` are what is left of a login
-    that cannot be renewed, None of others; `limits` are sentences.
+    that cannot be renewed, None of others; `limits` are sentences, and `meters` what is left now.
     """
 
     label: str
@@ -66,6 +73,7 @@ class AccountCard(NamedTuple):
     share: str | None
     rested: Rested | None
     limits: Sequence[str]
+    meters: Sequence[Meter]
     days: float | None
 
     @property
@@ -102,6 +110,7 @@ def card_of(
         percent(own, everyone) if everyone else None,
         _shown(account.rested),
         [*limits_of(limits)],
+        [*_meters(limits, now)],
         None if session.renewable else min(max((session.expires_at - site_now) / _DAY, 0.0), BAR_DAYS),
     )
 
@@ -152,9 +161,7 @@ def _shown(rested: Rested | None) -> Rested | None:
 def limits_of(seen: Mapping[str, LimitSeen]) -> Iterator[str]:
     """What the site said of an account's limits, in words, by the kind of call."""
     for kind, said in seen.items():
-        limit = read_limit(said.ratelimit, said.policy)
-        if limit is None:
-            continue
+        limit = said.limit
         text = f"{_CALLS.get(kind, kind)}: {number(limit.limit)}"
         if limit.window:
             text += f" in {duration(limit.window)}"
@@ -162,3 +169,11 @@ def limits_of(seen: Mapping[str, LimitSeen]) -> Iterator[str]:
             text += f", {number(limit.remaining)} left"
             text += f" for the next {duration(limit.reset)}" if limit.reset else ""
         yield f"{text} (at {clock(said.at)[:5]})"
+
+
+def _meters(seen: Mapping[str, LimitSeen], now: float) -> Iterator[Meter]:
+    for kind, (limit, at) in seen.items():
+        left = limit.left(now - at)
+        if left is not None and kind != LOGIN:
+            words = f"{number(left)} of {number(limit.limit)} {_CALLS.get(kind, kind)} left"
+            yield Meter(words, min(left, limit.limit), limit.limit)

@@ -20,6 +20,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 import bridge
+from bridge.accounts.renewals import LOGIN
 from bridge.accounts.standing import Condition, judge
 from bridge.statistics.since_start import Samples, SinceStart
 from handlers.monitoring.health import health_of
@@ -153,6 +154,13 @@ class DaemonCollector(Collector):
             "state",
         )
         yield _gauge(
+            "requests_left",
+            "Requests that an account has left, by what the site last said; accounts are numbered as in /health.",
+            dict(_requests_left(pool)),
+            "account",
+            "modality",
+        )
+        yield _gauge(
             "session_expiry_timestamp_seconds",
             "Unix time at which the next session ends for good, of those that cannot be renewed; absent without any.",
             {(): min(ending)} if ending else {},
@@ -186,6 +194,15 @@ def _accounts_by_state(pool: AccountPool) -> Samples:
     obstacles = (judge(account, now, now).obstacle for account in pool)
     counted = Counter(Condition.USABLE if obstacle is None else obstacle.condition for obstacle in obstacles)
     return {(state.value,): counted[state] for state in _STATES}
+
+
+def _requests_left(pool: AccountPool) -> Iterator[tuple[tuple[str, str], float]]:
+    """What is known of it, by account and modality."""
+    for number, account in enumerate(pool, 1):
+        for kind in pool.limits(account.user_id):
+            left = pool.left(account.user_id, kind)
+            if left is not None and kind != LOGIN:
+                yield (f"{number}", kind), left
 
 
 def _gauge(name: str, documentation: str, samples: Samples, *labels: str) -> Metric:

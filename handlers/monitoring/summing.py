@@ -25,6 +25,7 @@ _SHARED: Final = frozenset(
 _LOWEST: Final = frozenset(
     (
         "lmarena_bridge_serving",
+        "lmarena_bridge_requests_left",
         "lmarena_bridge_session_expiry_timestamp_seconds",
         "process_start_time_seconds",
     )

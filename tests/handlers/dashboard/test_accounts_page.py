@@ -293,6 +293,7 @@ async def test_nothing_is_removed_that_was_not_named(arena: Arena, dashboard: Da
 async def test_a_rest_and_the_last_answers_are_shown(arena: Arena, dashboard: Dashboard) -> None:
     await paste(dashboard, arena.sign_in().cookie_value)
     assert await chat(dashboard.bridge) == 200
+    assert (await dashboard.get("/dashboard/accounts")).markup.says("2\u202f999 of 3\u202f000 chats left")
     arena.faults.arm("rate_limited", retry_after="90")
     assert await chat(dashboard.bridge) == 429
     await dashboard.bridge.app[STATS].flush()

@@ -188,8 +188,13 @@ async def test_all_is_well(arena: Arena, bridge: RunningBridge) -> None:
     assert found["circuit_open"] == {(): 0}
     assert found["wall"] == {("challenge",): 0, ("blocked",): 0, ("recaptcha",): 0}
     assert found["models"] == {(): sum(model.user_selectable for model in arena.models)}
-    assert (found["keys"], found["answers_running"]) == ({(): 1}, {(): 0})
+    assert (found["keys"], found["answers_running"], found["requests_waiting"]) == ({(): 1}, {(): 0}, {(): 0})
     assert 0 <= found["event_loop_lag_seconds"][()] < 10
+
+
+async def test_what_an_account_has_left(bridge: RunningBridge) -> None:
+    assert (await bridge.post(bridge.chat("hi"))).status == 200
+    assert (await scraped(bridge))["requests_left"] == {("1", "chat"): 2999}
 
 
 @pytest.mark.parametrize(

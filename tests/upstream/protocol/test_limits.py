@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from upstream.protocol.limits import Limit, read_limit
+from upstream.protocol.limits import BELIEVED_SECONDS, Limit, read_limit, with_most_left
 
 
 @pytest.mark.parametrize(
@@ -29,3 +31,33 @@ def test_headers(ratelimit: str, policy: str, limit: Limit | None) -> None:
 @settings(max_examples=30)
 def test_any_text_is_read(ratelimit: str, policy: str) -> None:
     read_limit(ratelimit, policy)
+
+
+@pytest.mark.parametrize(
+    ("limit", "age", "left"),
+    [
+        pytest.param(Limit(300, 7, 60), 59, 7, id="as the site said"),
+        pytest.param(Limit(300, 7, 60), 60, 300, id="all, once it begins anew"),
+        pytest.param(Limit(300, 7, window=300), 299, 7, id="in the same window"),
+        pytest.param(Limit(300, 7, window=300), 300, 300, id="a window later"),
+        pytest.param(Limit(300, 7), BELIEVED_SECONDS, 7, id="without an end"),
+        pytest.param(Limit(300, 7), BELIEVED_SECONDS + 1, None, id="without an end, and long ago"),
+        pytest.param(Limit(300, window=300), 0, None, id="never said"),
+    ],
+)
+def test_what_is_left_later(limit: Limit, age: float, left: int | None) -> None:
+    assert limit.left(age) == left
+
+
+@pytest.mark.parametrize(
+    ("left", "first"),
+    [
+        pytest.param([5, 9, 9, 1], [1, 2], id="those with most"),
+        pytest.param([None, None], [0, 1], id="nothing is known: all, in turn"),
+        pytest.param([None, 9, 0], [0, 1], id="one is not known: all but the empty one"),
+        pytest.param([0, -2], [0], id="all are empty: the one that is it the least"),
+        pytest.param([], [], id="none"),
+    ],
+)
+def test_who_has_most_left_is_asked_first(left: Sequence[int | None], first: Sequence[int]) -> None:
+    assert list(with_most_left(left)) == first
