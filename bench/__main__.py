@@ -8,7 +8,7 @@ import pstats
 import resource
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ from bench.growth import grown
 from bench.load import Lost
 from bench.longest import longest
 from bench.measure import Sample, in_rounds, upstream, warm
+from bench.proxied import proxied
 from bench.report import Section
 from bench.scenarios import SCENARIOS, Scenario
 from bench.start import started
@@ -29,7 +30,7 @@ from bench.subjects import Skipped, Subject
 from bench.workers import shared
 
 _RESULTS: Final = Path(__file__).parent / "RESULTS.md"
-_PARTS: Final = ("compare", "dialects", "callbacks", "start", "growth", "workers")
+_PARTS: Final = ("compare", "dialects", "proxy", "callbacks", "start", "growth", "workers")
 
 _say: Final = partial(click.echo, err=True)
 
@@ -46,9 +47,9 @@ def main(
 ) -> None:
     """Measure the bridge's overhead against a bare aiohttp pipe in the same run.
 
-    PARTS are `compare`, with the pipe and the other proxies; `dialects`, each API beside chat completions;
-    `callbacks`, the longest in the loop; `start`; `growth`; `workers`, with Redis. The default is all, which takes half
-    an hour.
+    PARTS are `compare`, with the pipes and the other proxies; `dialects`, each API beside chat completions; `proxy`, to
+    the site through SOCKS; `callbacks`, the longest in the loop; `start`; `growth`; `workers`, with Redis. The default
+    is all, which takes half an hour.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -67,15 +68,20 @@ def main(
 
 def _subjects(beside: Path | None) -> list[Subject]:
     """All subjects that are installed here."""
-    found = [subjects.DIRECT, subjects.pipe(), subjects.our_bridge()]
+    ours = [subjects.our_bridge()]
     if beside is not None:
-        found.append(subjects.our_bridge("beside", beside.resolve()))
-    for subject in (subjects.nginx, subjects.litellm):
-        try:
-            found.append(subject())
-        except Skipped as why:
-            _say(f"skipped: {why}")
-    return found
+        ours.append(subjects.our_bridge("beside", beside.resolve()))
+    others = (subjects.pipe, subjects.nginx, subjects.litellm)
+    strictest, pipe, *proxies = map(_installed, (subjects.pipe_on_uvloop, *others))
+    return [it for it in (subjects.DIRECT, strictest, pipe, *ours, *proxies) if it is not None]
+
+
+def _installed(subject: Callable[[], Subject]) -> Subject | None:
+    try:
+        return subject()
+    except Skipped as why:
+        _say(f"skipped: {why}")
+        return None
 
 
 async def _measure(
@@ -92,6 +98,11 @@ async def _measure(
             sections.append(compared(scenarios, chosen, samples, rounds))
         if "dialects" in parts:
             sections.append(await spoken(rounds, port, _say))
+        if "proxy" in parts:
+            try:
+                sections.append(await proxied(rounds, port, _say))
+            except Skipped as why:
+                _say(f"skipped: {why}")
         if "callbacks" in parts:
             sections.append(await longest(scenarios, port, _say))
         if "start" in parts:

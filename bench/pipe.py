@@ -1,12 +1,15 @@
 """The baseline: aiohttp forwarding bytes without parsing them.
 
-python -m bench.pipe PORT UPSTREAM_PORT
+python -m bench.pipe PORT UPSTREAM_PORT [uvloop]
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
+from importlib import import_module
 
 import aiohttp
 from aiohttp import web
@@ -35,14 +38,16 @@ async def _session(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
-def main(port: int, upstream_port: int) -> None:
+def main(port: int, upstream_port: int, loop: asyncio.AbstractEventLoop) -> None:
     """Serve forever."""
     app = web.Application(client_max_size=_MAX_BODY_BYTES)
     app[_UPSTREAM] = f"http://127.0.0.1:{upstream_port}"
     app.cleanup_ctx.append(_session)
     app.router.add_post("/{path:.*}", forward)
-    web.run_app(app, host="127.0.0.1", port=port, access_log=None, print=None, backlog=4096, handler_cancellation=True)
+    run = partial(web.run_app, app, access_log=None, print=None, backlog=4096, handler_cancellation=True)
+    run(host="127.0.0.1", port=port, loop=loop)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    library = import_module(sys.argv[3]) if len(sys.argv) > 3 else asyncio  # uvloop is only where LiteLLM is
+    main(int(sys.argv[1]), int(sys.argv[2]), library.new_event_loop())

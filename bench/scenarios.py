@@ -6,22 +6,26 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final, Literal, Self
 
-_PLAY: Final = re.compile(rb"play (\d+) deltas ([\d.]+) s apart( in a call)?")
+_PLAY: Final = re.compile(rb"play (\d+) deltas ([\d.]+) s apart( in a call)?(?: in chunks of (\d+) bytes)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Play:
     """Upstream's answer: the number of deltas, sent all at once or `interval` seconds apart.
 
-    If `called`, they are an argument of a call of the request's first tool, sent all at once.
+    If `called`, they are an argument of a call of the request's first tool, sent all at once. What is sent at once has
+    an HTTP chunk for each delta, or chunks of `chunk` bytes that end anywhere in a line.
     """
 
     deltas: int
     interval: float
     called: bool = False
+    chunk: int = 0
 
     def __str__(self) -> str:
-        return f"play {self.deltas} deltas {self.interval:g} s apart{' in a call' if self.called else ''}"
+        called = " in a call" if self.called else ""
+        chunked = f" in chunks of {self.chunk} bytes" if self.chunk else ""
+        return f"play {self.deltas} deltas {self.interval:g} s apart{called}{chunked}"
 
     @classmethod
     def read(cls, body: bytes | bytearray) -> Self:
@@ -29,7 +33,7 @@ class Play:
         found = _PLAY.match(body, body.rfind(b"play "))
         if found is None:
             raise ValueError(f"the request has no directive: {bytes(body[:200])!r}")
-        return cls(int(found[1]), float(found[2]), found[3] is not None)
+        return cls(int(found[1]), float(found[2]), found[3] is not None, int(found[4] or 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,15 @@ SCENARIOS: Final = {
     for scenario in (
         Scenario("burst", "5 streams of 20,000 deltas, one after another", "delta", Play(20_000, 0), 5, 1, few=1),
         Scenario(
+            "burst-16k",
+            "the same in HTTP chunks of 16 KiB, which end anywhere in a line",
+            "delta",
+            Play(20_000, 0, chunk=16 * 1024),
+            5,
+            1,
+            few=1,
+        ),
+        Scenario(
             "natural",
             "200 streams of 200 deltas, 20 ms apart",
             "delta",
@@ -82,6 +95,16 @@ SCENARIOS: Final = {
         Scenario("short", "2,000 requests of 20 deltas, 32 at once", "request", Play(20, 0), 2000, 32, few=100),
         Scenario(
             "alone", "2,000 requests of 20 deltas, one at a time", "request", Play(20, 0), 2000, 1, few=50, times=3
+        ),
+        Scenario(
+            "together",
+            "200 requests of 20 deltas at the same moment, each over a new connection",
+            "request",
+            Play(20, 0),
+            200,
+            200,
+            few=20,
+            times=5,
         ),
         Scenario(
             "history",

@@ -72,19 +72,38 @@ def pipe() -> Subject:
     return Subject("pipe", "", lmarena_requests, command)
 
 
+def pipe_on_uvloop() -> Subject:
+    """The same pipe on uvloop, the stricter baseline; LiteLLM's environment has both."""
+    python = _LITELLM / "bin" / "python"
+    if not python.is_file():
+        raise Skipped(f"uvloop comes with LiteLLM, which is not installed in {_LITELLM.name}: `make bench` does that")
+
+    async def command(place: Place) -> Sequence[str]:
+        return str(python), "-m", "bench.pipe", str(place.port), str(place.upstream_port), "uvloop"
+
+    said = _said(str(python), "-c", "from importlib.metadata import version; print(version('uvloop'))")
+    return Subject("pipe on uvloop", said, lmarena_requests, command)
+
+
 def our_bridge(
     name: str = BRIDGE,
     tree: Path = _HERE,
     runner: Sequence[str] = (),
     stored: StoredState = StoredState(),  # noqa: B008 — frozen
+    proxy: str = "",
 ) -> Subject:
-    """The bridge as `serve` runs it, from this or another source tree; `runner` precedes `-m bridge`."""
+    """The bridge as `serve` runs it, from this or another source tree; `runner` precedes `-m bridge`.
+
+    `proxy` is the URL of the one through which it reaches the site.
+    """
 
     async def command(place: Place) -> Sequence[str]:
         config = place.folder / "bridge.toml"
         config.write_text(
             f'[server]\nport = {place.port}\nstate_dir = "state"\n'
-            f'[upstream]\nbase_url = "http://127.0.0.1:{place.upstream_port}"\n[limits]\nstreams = 10000\n'
+            f'[upstream]\nbase_url = "http://127.0.0.1:{place.upstream_port}"\n'
+            + (f'proxy = "{proxy}"\n' if proxy else "")
+            + "[limits]\nstreams = 10000\n"
         )
         await stored.write(StateFolder(place.folder / "state"))
         return *(runner or (sys.executable,)), "-m", "bridge", "serve", "--config", str(config)

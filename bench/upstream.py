@@ -54,13 +54,16 @@ _CALL: Final = (
 
 
 @lru_cache
-def _whole(lines: _Lines, deltas: int, called: bool) -> bytes:
-    """Build an answer that comes at once; a chunk for each delta, as a server writes them."""
-    texts = [b"%b%d " % (TEXT, at % 10) for at in range(deltas)]  # LiteLLM gives up when all are the same
-    if called:
+def _whole(lines: _Lines, play: Play) -> bytes:
+    """Build an answer that comes at once; a chunk for each delta, as a server writes them, if `play` does not say."""
+    texts = [b"%b%d " % (TEXT, at % 10) for at in range(play.deltas)]  # LiteLLM gives up when all are the same
+    if play.called:
         texts = [_CALL[0], *texts, _CALL[1]]
-    played = (_chunk(lines.before + text + lines.after) for text in texts)
-    return b"".join((_HEAD, *played, _chunk(lines.end), b"0\r\n\r\n"))
+    pieces = [*(lines.before + text + lines.after for text in texts), lines.end]
+    if play.chunk:
+        body = b"".join(pieces)
+        pieces = [body[at : at + play.chunk] for at in range(0, len(body), play.chunk)]
+    return b"".join((_HEAD, *map(_chunk, pieces), b"0\r\n\r\n"))
 
 
 class Upstream(asyncio.Protocol):
@@ -104,7 +107,7 @@ class Upstream(asyncio.Protocol):
             self._transport.write(_HEAD)
             self._play(lines, play, self._loop.time())
         else:
-            self._transport.write(_whole(lines, play.deltas, play.called))
+            self._transport.write(_whole(lines, play))
 
     def _play(self, lines: _Lines, play: Play, began: float, played: int = 0) -> None:
         """Send one delta, and schedule the next one."""
