@@ -41,7 +41,7 @@ class Waiter:
         self.modality = modality
         self.key_id = key_id
         self.phase = Phase.WAITING
-        self.on_go: Callable[[], None] = lambda: None
+        self.on_go: Callable[[], None] | None = None
 
 
 @dataclass(slots=True)
@@ -106,7 +106,8 @@ class RestQueue:
                 return
             waiter.phase = Phase.TRYING
             lane.trying += 1
-            waiter.on_go()
+            if waiter.on_go is not None:
+                waiter.on_go()
 
     def limited(self, waiter: Waiter, seconds: float) -> None:
         """The site has refused a request that was let go: it is the next again, once `seconds` have passed."""
@@ -119,7 +120,7 @@ class RestQueue:
 
     def over(self, waiter: Waiter, *, answered: bool = False) -> None:
         """A request waits no more: it was answered, has failed, or its caller has gone."""
-        phase, waiter.phase = waiter.phase, Phase.OVER
+        phase, waiter.phase, waiter.on_go = waiter.phase, Phase.OVER, None
         lane = self._lanes.get(waiter.modality)
         if lane is None or phase is Phase.OVER:
             return

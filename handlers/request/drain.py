@@ -20,7 +20,7 @@ from upstream.protocol.errors import TimedOut
 class AnswerLifetime:
     """The bounded lifetime of one answer, as a context. Raises ApiError when it times out or `end` is called."""
 
-    __slots__ = ("_answers", "_cancelling", "_error", "_idle", "_seconds", "_task", "_timers")
+    __slots__ = ("_answers", "_cancelling", "_error", "_idle", "_seconds", "_task", "_timers", "waits")
 
     _task: asyncio.Task[object]
     _cancelling: int  # the task's cancellation requests before this context
@@ -31,6 +31,8 @@ class AnswerLifetime:
         self._answers = answers
         self._idle = idle
         self._error: ApiError | None = None
+        #: Whether its time has not begun yet.
+        self.waits = False
 
     def __enter__(self) -> Self:
         task = asyncio.current_task()
@@ -53,7 +55,8 @@ class AnswerLifetime:
             raise self._error from None
 
     def postpone(self, seconds: float) -> None:
-        """Let the answer's time begin in `seconds` from now."""
+        """Let the answer's time begin in `seconds` from now, or when this is called again."""
+        self.waits = seconds > 0
         if self in self._answers:
             self._timers.set(self, monotonic() + seconds + self._seconds)
 
@@ -84,8 +87,8 @@ class Drain:
 
     @property
     def running(self) -> int:
-        """The number of running answers."""
-        return len(self._answers)
+        """The number of running answers, without those that wait for a place."""
+        return sum(not answer.waits for answer in self._answers)
 
     @property
     def coming(self) -> int:

@@ -37,6 +37,7 @@ class QueuedCall:
 
     def __exit__(self, *_: object) -> None:
         self._queue.leave(self.place)
+        self._in_vain = None  # whose traceback leads back to this
 
     def defer(self, kind: Kind) -> None:
         """Other processes hold the place that was taken here: wait for it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from bridge.accounts.rest_queue import Phase, RestQueue, Waiter
 from bridge.errors import ApiError, from_upstream
@@ -17,17 +17,27 @@ from upstream.protocol.errors import AllResting
 
 T = TypeVar("T")
 
+#: How much longer than told a rest is waited for: the pool of accounts goes by another clock.
+CLOCKS_SECONDS: Final = 0.05
+
 
 class Lane:
     """Lets those that wait for a modality go when the rest is over."""
 
-    def __init__(self, queue: RestQueue, modality: str) -> None:
+    def __init__(self, queue: RestQueue, modality: str, timers: Timers) -> None:
         self._queue = queue
         self._modality = modality
+        self._timers = timers
+
+    def wake(self) -> None:
+        """Be called when the rest is over."""
+        self._timers.set(self, monotonic() + self._queue.seconds_left(self._modality))
 
     def on_timer(self) -> None:
-        """The rest is over."""
+        """The rest is over, unless it has become longer meanwhile."""
         self._queue.serve(self._modality)
+        if self._queue.seconds_left(self._modality):
+            self.wake()
 
 
 class Resting:
@@ -69,7 +79,7 @@ class Resting:
         answered = False
         try:
             while True:
-                self._wake_when_over(modality)
+                self._lane(modality).wake()
                 await turn.goes(self._drain)
                 if waiter.phase is Phase.WAITING:
                     raise _resting(queue.seconds_left(modality))
@@ -95,12 +105,14 @@ class Resting:
         seconds = DEFAULT_REST_SECONDS if error.retry_after is None else error.retry_after
         if monotonic() + seconds > deadline:
             raise error
+        seconds += CLOCKS_SECONDS
         self.queue.rests(modality, seconds)
         return seconds
 
-    def _wake_when_over(self, modality: str) -> None:
-        lane = self._lanes.setdefault(modality, Lane(self.queue, modality))
-        self._timers.set(lane, monotonic() + self.queue.seconds_left(modality))
+    def _lane(self, modality: str) -> Lane:
+        if (lane := self._lanes.get(modality)) is None:
+            lane = self._lanes[modality] = Lane(self.queue, modality, self._timers)
+        return lane
 
 
 class _Turn:

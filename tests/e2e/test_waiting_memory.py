@@ -41,7 +41,7 @@ async def cost(arena: Arena, path: Path, *, waits: bool) -> float:
     home = Home(arena, path)
     await home.prepare()
     limits = {"queue_seconds": 600, "concurrency": 1} if waits else {"concurrency": WAITING + 1}
-    home.configure({"limits": limits, "server": {"body_timeout": 600}})
+    home.configure({"limits": limits, "server": {"body_timeout": 600, "open_metrics": True}})
     async with home.serve() as daemon, aiohttp.ClientSession(daemon.origin, headers=home.headers) as http:
         models = await (await http.get("/v1/models")).json()
         model = next(each["id"] for each in models["data"] if each["modality"] == "chat")
@@ -64,7 +64,7 @@ async def cost(arena: Arena, path: Path, *, waits: bool) -> float:
             for writer in callers:
                 writer.write(body)
             async with asyncio.timeout(60):
-                while (await (await http.get("/v1/health")).json())["answering"] <= WAITING:
+                while f"lmarena_bridge_requests_waiting {WAITING}.0" not in await (await http.get("/metrics")).text():
                     pass
         used = resident(daemon) - before
         for writer in callers:
