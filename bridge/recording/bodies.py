@@ -7,7 +7,7 @@ parsed into objects: JSON is gone through string by string, so that what is not 
 from __future__ import annotations
 
 import re
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
@@ -24,10 +24,11 @@ from bridge.recording.vocabulary import (
 )
 
 #: How a picture or a document begins, which is all that the bridge looks at: kept.
-MAGIC_BYTES: Final = 12
-_MAGIC: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"RIFF", b"%PDF-")
-#: Base64 of MAGIC_BYTES.
-_MAGIC_CHARS: Final = 16
+_MAGIC: Final = re.compile(
+    rb"\x89PNG\r\n\x1a\n\0\0\0\rIHDR|\xff\xd8\xff|GIF8[79]a|RIFF....WEBPVP8[ LX]|%PDF-", re.DOTALL
+)
+#: Base64 of so many characters holds the longest of these.
+_MAGIC_CHARS: Final = 24
 #: A number of an API's field; a longer one may be anything.
 MAX_NUMBER_CHARS: Final = 7
 _DATA_URL: Final = re.compile(r"data:(?P<type>[\w/+.-]{1,60})?;base64,")
@@ -160,7 +161,7 @@ class Bodies:
         head = shown.encode("utf-8", "surrogateescape")
         if not blank:
             return head
-        if any(value.startswith(magic) for magic in _MAGIC) or b"filename" in part[: len(head)]:
+        if _MAGIC.match(value) or b"filename" in part[: len(head)]:
             end = value[-2:] if value.endswith(b"\r\n") else b""
             return head + blank + _picture(value[: len(value) - len(end)]) + end
         text = value.decode("utf-8", "surrogateescape")
@@ -213,7 +214,7 @@ class Bodies:
         """A string, as it stands in JSON, of a field of this name."""
         if not text or is_uuid(text):
             return self._of.uuid(text) if text else text
-        if key in MODEL_KEYS and text in self._meaning.models:
+        if key in MODEL_KEYS and self._is_model(text):
             return text
         if (data_url := _DATA_URL.match(text)) is not None:
             kind = data_url["type"] or ""
@@ -224,22 +225,25 @@ class Bodies:
         if site and key == "type" and self._is_sites(text):
             return text
         if key in NAMING_KEYS and len(text) <= 200 and "\\" not in text:
-            return text if text in VALUES and key != "name" else self._of.name(text)
+            return text if text in VALUES or text in KEYS else self._of.name(text)
         if key in TEXT_KEYS and self._meaning.texts:
             return self._of.scrub(text)
         if key == "arguments" or (self._meaning.calls and key in TEXT_KEYS and not site):
             return self._calls(text)
         return self._of.mask(text, SITE_WORDS if site else frozenset())
 
+    def _is_model(self, text: str) -> bool:
+        """Whether it is the name of a model, or names of several that are compared."""
+        models = self._meaning.models
+        return text in models or all(name in models for name in text.split("+"))
+
     def _base64(self, text: str) -> str:
         """A picture in base64: how it begins, and then nothing."""
-        start = text[:_MAGIC_CHARS]
+        start, rest = text[:_MAGIC_CHARS], text[_MAGIC_CHARS:]
         try:
-            known = b64decode(start, validate=True).startswith(_MAGIC)
+            kept = b64encode(_picture(b64decode(start, validate=True))).decode()
         except ValueError:
-            known = False
-        kept = start if known else self._of.mask(start)
-        rest = text[len(start) :]
+            kept = self._of.mask(start)
         padding = len(rest) - len(rest.rstrip("="))
         return kept + "A" * (len(rest) - padding) + "=" * padding
 
@@ -250,8 +254,9 @@ _FORM_WORDS: Final = frozenset(
 )
 #: In a text with calls or JSON: the words of a form right behind a mark, and JSON's own words.
 _CALL_MARKS: Final = re.compile(
-    r"(?<=[\"'<\[/`|])(?:" + "|".join(sorted(map(re.escape, CALL_WORDS), key=len, reverse=True)) + r")(?!\w)"
-    r"|(?<![\w\\])(?:true|false|null)(?!\w)"
+    r"(?<=[\"'<>\[/`|｜▁=])(?:"
+    + "|".join(sorted(map(re.escape, CALL_WORDS | KEYS | VALUES), key=len, reverse=True))
+    + r")(?!\w)|(?<= )(?:name|to)(?==)|(?<![\w\\])(?:true|false|null)(?!\w)"
 )
 
 
@@ -267,7 +272,7 @@ def names_in(text: str) -> Iterator[str]:
             key = string
             if string in KEYS:
                 continue
-        elif key not in NAMING_KEYS or string in VALUES:
+        elif key not in NAMING_KEYS or string in VALUES or string in KEYS:
             continue
         count += 1
         yield string
@@ -282,7 +287,8 @@ def words_of(texts: Iterable[str]) -> frozenset[str]:
 
 def _picture(data: bytes) -> bytes:
     """A picture or a document: how it begins, and then nothing."""
-    kept = data[:MAGIC_BYTES] if data.startswith(_MAGIC) else b"\0" * len(data[:MAGIC_BYTES])
+    found = _MAGIC.match(data)
+    kept = found[0] if found else b""
     return kept + b"\0" * (len(data) - len(kept))
 
 

@@ -64,7 +64,7 @@ class Recorder:
         self._threads = Threads("recordings", _AT_ONCE)
         self._armed: deque[Wanted] = deque()
         self._taken: set[str] = set()
-        self._kept: OrderedDict[str, Material] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[Material, int]] = OrderedDict()  # with its size
         self._size = 0
         self._another = asyncio.Event()
         self._drift: deque[Material] = deque(maxlen=MAX_DRIFT)
@@ -90,13 +90,13 @@ class Recorder:
 
     def keep(self, material: Material) -> None:
         """Keep a call that has ended, and forget the oldest above what may be kept."""
-        room = self._keep_bytes()
-        self._kept.pop(material.request_id, None)
-        self._kept[material.request_id] = material
-        self._size = sum(each.size for each in self._kept.values())
+        room, size = self._keep_bytes(), material.size
+        if (former := self._kept.pop(material.request_id, None)) is not None:
+            self._size -= former[1]
+        self._kept[material.request_id] = material, size
+        self._size += size
         while self._kept and self._size > room:
-            self._size -= self._kept.popitem(last=False)[1].size
-
+            self._size -= self._kept.popitem(last=False)[1][1]
         self._another.set()
 
     async def ended(self, request_id: str) -> Material:
@@ -108,7 +108,8 @@ class Recorder:
 
     def kept(self, request_id: str) -> Material | None:
         """The call with this id, if it is kept."""
-        return self._kept.get(request_id)
+        found = self._kept.get(request_id)
+        return None if found is None else found[0]
 
     @property
     def drift_kinds(self) -> frozenset[str]:

@@ -130,5 +130,5 @@ CALL_WORDS: Final = _words("""
     tool_call tool_calls tool_use function_call function_calls invoke name parameter parameters arguments function
     args input type id tool arg_key arg_value json TOOL_CALLS ARGS python_tag tool_call_begin tool_call_end
     tool_call_argument_begin tool_calls_section_begin tool_calls_section_end functions channel commentary constrain
-    message call
+    message call calls begin end sep
 """)

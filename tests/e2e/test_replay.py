@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 import orjson
 import pytest
-from canaries import ANSWER_WORDS, PROMPT_WORDS
+from canaries import ANSWER_WORDS, CALLER_KEY, CLEARANCE, EMAIL, EVALUATION, PASSWORD, PROMPT_WORDS, REFRESH
 from click.testing import CliRunner
 from recorded import recorded_file
 from running import running_bridge
@@ -17,7 +17,7 @@ from running import running_bridge
 from bridge.recording.document import decode
 from handlers.commands.replay import differences_of, replay
 from handlers.commands.replaying import play
-from upstream.arena import Arena
+from upstream.arena import JSON_MODEL, Arena, tool_models
 
 #: Faults with their parameters; each is armed once unless `times` says otherwise.
 FAULTS: dict[str, dict[str, object]] = {
@@ -65,6 +65,8 @@ FAULTS: dict[str, dict[str, object]] = {
     "data_prefix": {},
     "no_final_newline": {},
 }
+#: Secrets that a prompt may hold.
+TOKENS = (EMAIL, CALLER_KEY, PASSWORD, CLEARANCE, REFRESH, EVALUATION)
 SETTINGS = {"upstream": {"max_attempts": 2}}
 
 
@@ -75,6 +77,33 @@ async def test_a_recorded_fault_ends_as_it_did(fault: str, tmp_path: Path) -> No
     played = await play(recording)
     assert differences_of(recording, played) == []
     assert played.notes == ()
+
+
+@pytest.mark.parametrize("model", ["tools-xml", "tools-bare", "tools-full-width", "tools-wrong-first", JSON_MODEL])
+@pytest.mark.slow
+async def test_recorded_calls_of_tools_and_json_end_as_they_did(model: str, tmp_path: Path) -> None:
+    parameters = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "harvest_days": {"type": "integer"}, "ripe": {"type": "boolean"}},
+        "required": ["name", "harvest_days", "ripe"],
+        "additionalProperties": False,
+    }
+    asked: dict[str, object] = {"tools": [{"type": "function", "function": {"name": "pick", "parameters": parameters}}]}
+    if model == JSON_MODEL:
+        schema = {"name": "fruit", "strict": True, "schema": parameters}
+        asked = {"response_format": {"type": "json_schema", "json_schema": schema}}
+    async with Arena(models=tool_models(model)) as arena, running_bridge(arena, tmp_path / "state") as bridge:
+
+        async def call() -> None:
+            async with await bridge.post(bridge.chat("kumquats?", model=model, stream=True, **asked)) as answer:
+                await answer.read()
+
+        file = await recorded_file(bridge, call)
+    assert b"harvest_days" not in file
+    recording = decode(file)
+    assert recording.outcome is not None
+    assert recording.outcome[:4] == (200, "ok", None, ("stop" if model == JSON_MODEL else "tool_calls",))
+    assert differences_of(recording, await play(recording)) == []
 
 
 def test_a_file_is_replayed_and_one_that_ends_otherwise_is_told_from_it(tmp_path: Path) -> None:
@@ -104,7 +133,7 @@ def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
 
 async def recorded_fault(fault: str, tmp_path: Path) -> bytes:
     """The file of a call that met a fault."""
-    prompt = f"/say {' '.join(ANSWER_WORDS)} {' '.join(PROMPT_WORDS)}"
+    prompt = f"/say {' '.join(ANSWER_WORDS)} {' '.join(PROMPT_WORDS)} {' '.join(TOKENS)}"
     async with Arena() as arena, running_bridge(arena, tmp_path / "state", SETTINGS) as bridge:
         arena.faults.arm(fault, **{"times": 1, **FAULTS[fault]})  # type: ignore[arg-type]
 
@@ -114,5 +143,7 @@ async def recorded_fault(fault: str, tmp_path: Path) -> bytes:
                     await answer.read()
 
         file = await recorded_file(bridge, call)
-    assert not any(word.encode() in file for word in (*PROMPT_WORDS, *ANSWER_WORDS))
+        (account,) = bridge.state.pool
+        secrets = (bridge.key, account.session.email, account.user_id, account.session.value[7:40], *TOKENS)
+    assert not any(word and word.encode() in file for word in (*PROMPT_WORDS, *ANSWER_WORDS, *secrets))
     return file
