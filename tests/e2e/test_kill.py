@@ -141,8 +141,8 @@ async def kill(arena: Arena, path: Path, kills: int) -> None:
             tasks.create_task(one_after_the_other(number))
 
 
-async def test_ten_kills_lose_nothing(arena: Arena, tmp_path: Path) -> None:
-    await kill(arena, tmp_path, 10)
+async def test_four_kills_lose_nothing(arena: Arena, tmp_path: Path) -> None:
+    await kill(arena, tmp_path, 4)
 
 
 @pytest.mark.slow

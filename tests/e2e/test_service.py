@@ -449,7 +449,7 @@ async def test_a_restart_with_an_inherited_socket_refuses_nobody(home: Home) -> 
         url = f"http://127.0.0.1:{held.getsockname()[1]}/v1/models"
         async with asyncio.TaskGroup() as callers:
             calls = [callers.create_task(call(url)) for _ in range(3)]
-            for _ in range(10):
+            for _ in range(5):
                 async with home.serve(held) as daemon:
                     assert url.startswith(daemon.origin)
                     served.clear()

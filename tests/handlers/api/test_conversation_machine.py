@@ -272,7 +272,7 @@ def complete(reply: Reply) -> bool:
 
 TestConversing = Conversing.TestCase
 TestConversing.settings = settings(
-    max_examples=max(30, settings().max_examples // 160),  # an example is a whole daemon's life
+    max_examples=max(15, settings().max_examples // 160),  # an example is a whole daemon's life
     stateful_step_count=25,
     phases=(Phase.reuse, Phase.generate),  # 25 steps can be read as they are; shrinking them takes minutes
 )

@@ -312,41 +312,50 @@ def is_over(events: list[object]) -> bool:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-class TestEveryCase:
-    def test_whole(self, case: Case) -> None:
-        wire = Wire()
-        assert told(wire.feed(case.wire)) == case.events
-        assert wire.unknown == case.unknown
+def test_every_case(case: Case) -> None:
+    whole(case)
+    byte_by_byte(case)
+    with_a_tail(case)
+    without_the_last_newline(case)
+    exactly_one_terminal_event_and_it_is_last(case)
 
-    def test_byte_by_byte(self, case: Case) -> None:
-        wire = Wire()
-        assert told(feed(wire, cut(case.wire, 1))) == case.events
-        assert wire.unknown == case.unknown
 
-    def test_with_a_tail(self, case: Case) -> None:
-        wire = Wire()
-        over = is_over(case.events)
-        tail = [] if over else [PICTURE, Finish("length")]
-        events = wire.feed(
-            case.wire
-            + b'a2:[{"image":"https://r2/1.png","mimeType":"image/png"}]\n'
-            + b'ad:{"finishReason":"length"}\n'
-        )
-        assert told(events) == case.events + tail
-        assert wire.unknown == Counter(case.unknown) + Counter(late(2 if over else 0))
-        assert wire.feed_eof() == []
+def whole(case: Case) -> None:
+    wire = Wire()
+    assert told(wire.feed(case.wire)) == case.events
+    assert wire.unknown == case.unknown
 
-    def test_without_the_last_newline(self, case: Case) -> None:
-        """An invalid last line then counts as a truncation by the transport."""
-        expected = case.events if is_over(case.events) else [*case.events, failure(Truncated)]
-        events = answer(case.wire.removesuffix(b"\n"))
-        assert events in (expected, [*expected[:-1], failure(Truncated)])
-        assert expected[-1] in (events[-1], UNREADABLE)
 
-    def test_exactly_one_terminal_event_and_it_is_last(self, case: Case) -> None:
-        wire = Wire()
-        events = [*feed(wire, cut(case.wire, 7)), *wire.feed_eof(), *wire.feed(STOP), *wire.feed_eof()]
-        assert [isinstance(event, TERMINAL) for event in events] == [False] * (len(events) - 1) + [True]
+def byte_by_byte(case: Case) -> None:
+    wire = Wire()
+    assert told(feed(wire, cut(case.wire, 1))) == case.events
+    assert wire.unknown == case.unknown
+
+
+def with_a_tail(case: Case) -> None:
+    wire = Wire()
+    over = is_over(case.events)
+    tail = [] if over else [PICTURE, Finish("length")]
+    events = wire.feed(
+        case.wire + b'a2:[{"image":"https://r2/1.png","mimeType":"image/png"}]\n' + b'ad:{"finishReason":"length"}\n'
+    )
+    assert told(events) == case.events + tail
+    assert wire.unknown == Counter(case.unknown) + Counter(late(2 if over else 0))
+    assert wire.feed_eof() == []
+
+
+def without_the_last_newline(case: Case) -> None:
+    """An invalid last line then counts as a truncation by the transport."""
+    expected = case.events if is_over(case.events) else [*case.events, failure(Truncated)]
+    events = answer(case.wire.removesuffix(b"\n"))
+    assert events in (expected, [*expected[:-1], failure(Truncated)])
+    assert expected[-1] in (events[-1], UNREADABLE)
+
+
+def exactly_one_terminal_event_and_it_is_last(case: Case) -> None:
+    wire = Wire()
+    events = [*feed(wire, cut(case.wire, 7)), *wire.feed_eof(), *wire.feed(STOP), *wire.feed_eof()]
+    assert [isinstance(event, TERMINAL) for event in events] == [False] * (len(events) - 1) + [True]
 
 
 class TestUnknown:

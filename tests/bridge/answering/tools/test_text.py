@@ -154,7 +154,7 @@ def test_text_that_merely_speaks_of_calls_stays_text(text: str) -> None:
         assert answer.finish == "stop"
 
 
-def adversarial() -> dict[str, str]:
+def adversarial() -> dict[str, dict[str, str]]:
     """Three hundred texts that show each form of call, in each way in which prose shows code."""
     calls = [("get_weather", {"city": "Paris"})]
     shown = {
@@ -172,7 +172,7 @@ def adversarial() -> dict[str, str]:
         "in a table of Markdown": "| form | example |\n|---|---|\n| it | `{}` |",
         "in guillemets": "Es schreibt «{}», sagt er.",
     }
-    texts: dict[str, str] = {}
+    texts: dict[str, dict[str, str]] = {}
     for form, write in FORMS.items():
         written = write(calls)
         for way, frame in shown.items():
@@ -182,24 +182,24 @@ def adversarial() -> dict[str, str]:
             if form.startswith("bare JSON in a fence") or "`" in one_line:
                 continue
             multi = "fence" in way or way == "in a list"
-            texts[f"{form} {way}"] = frame.replace("{}", written if multi else one_line)
+            texts.setdefault(form, {})[way] = frame.replace("{}", written if multi else one_line)
     return texts
 
 
 ADVERSARIAL = adversarial()
 
 
-@pytest.mark.parametrize("name", ADVERSARIAL)
-def test_no_shown_call_is_taken_for_a_call(name: str) -> None:
-    text = ADVERSARIAL[name]
-    for pieces in ([text], list(text)):
-        answer = told([partial(ToolsStage, offering())], pieces, repairs=[None])
-        assert not answer.calls
-        assert answer.text == text
+@pytest.mark.parametrize("form", ADVERSARIAL)
+def test_no_shown_call_is_taken_for_a_call(form: str) -> None:
+    for way, text in ADVERSARIAL[form].items():
+        for pieces in ([text], list(text)):
+            answer = told([partial(ToolsStage, offering())], pieces, repairs=[None])
+            assert not answer.calls, way
+            assert answer.text == text, way
 
 
 def test_there_are_enough_of_them() -> None:
-    assert len(ADVERSARIAL) + len(TEXTS) >= 300
+    assert sum(map(len, ADVERSARIAL.values())) + len(TEXTS) >= 300
 
 
 @a_share(of=10)
