@@ -13,6 +13,8 @@ from urllib.parse import unquote
 
 import orjson
 
+from bridge.answering.pattern_cost import MAX_PATTERN_CHARS, NO_PATTERNS, PatternCost, cost_of, names_of, patterns_of
+
 #: Parts that a schema may have once its references are replaced by what they refer to.
 MAX_EXPANDED: Final = 200_000
 #: Parts of a schema that may be held against parts of a value, all in all: the library takes some 20 ns for each.
@@ -108,9 +110,16 @@ def expands_too_far(schema: dict[str, object]) -> bool:
     return size(schema) > MAX_EXPANDED
 
 
+def has_long_patterns(schema: dict[str, object]) -> bool:
+    """Whether a schema's patterns have too many characters to be compiled."""
+    if not _has_patterns(schema):
+        return False
+    return sum([len(pattern) for node in _objects(schema) for pattern in patterns_of(node)]) > MAX_PATTERN_CHARS
+
+
 def plain_size(schema: dict[str, object]) -> int | None:
-    """The parts of a schema without references; None where there are some."""
-    return None if _has_references(schema) else _size(schema)
+    """The parts of a schema without references and patterns; None where there are some."""
+    return None if _has_references(schema) or _has_patterns(schema) else _size(schema)
 
 
 def takes_too_long(schema: dict[str, object], value: object, plain: int | None) -> bool:
@@ -125,11 +134,13 @@ def takes_too_long(schema: dict[str, object], value: object, plain: int | None) 
     checks = 0
     while left:
         part, state = left.pop()
-        checks += state.checks
+        checks += state.checks + (state.patterns.checks(len(part)) if isinstance(part, str) else 0)
         if checks > MAX_CHECKS:
             return True
         if isinstance(part, dict):
             found = [(inner, count.below(state, name)) for name, inner in part.items()]
+            for name, (_, below) in zip(part, found, strict=True):
+                checks += state.names.checks(len(name)) + below.patterns.checks(len(name))
         elif isinstance(part, list) and part:
             below = count.below(state, None)
             found = [(inner, below) for inner in part]
@@ -140,13 +151,18 @@ def takes_too_long(schema: dict[str, object], value: object, plain: int | None) 
 
 
 class _State:
-    """The parts of a schema that are held against one part of a value, and how often each: many values share one."""
+    """The parts of a schema that are held against one part of a value, and how often each: many values share one.
 
-    __slots__ = ("applied", "below", "checks")
+    `patterns` is what theirs cost for a text, `names` what those cost that are for names.
+    """
 
-    def __init__(self, applied: Mapping[int, int], checks: int) -> None:
+    __slots__ = ("applied", "below", "checks", "names", "patterns")
+
+    def __init__(self, applied: Mapping[int, int], checks: int, patterns: PatternCost, names: PatternCost) -> None:
         self.applied = applied
         self.checks = checks
+        self.patterns = patterns
+        self.names = names
         self.below: dict[str | None, _State] = {}
 
 
@@ -158,6 +174,7 @@ class _Counting:
         self._nodes: dict[int, dict[str, object]] = {}
         self._applied: dict[int, Counter[int] | None] = {}
         self._states: dict[frozenset[tuple[int, int]], _State] = {}
+        self._costs: dict[int, tuple[PatternCost, PatternCost]] = {}
         self._steps = 0
 
     def key(self, node: dict[str, object]) -> int:
@@ -202,7 +219,11 @@ class _Counting:
                     applied[inner] += times * inner_times
             self._step(len(applied))
             checks = sum([times * self._weight(key) for key, times in applied.items()])
-            self._states[known] = _State(applied, checks)
+            patterns = names = NO_PATTERNS
+            for key, times in applied.items():
+                of_texts, of_names = self._patterns(key)
+                patterns, names = patterns.plus(of_texts, times), names.plus(of_names, times)
+            self._states[known] = _State(applied, checks, patterns, names)
         return self._states[known]
 
     def below(self, state: _State, name: str | None) -> _State:
@@ -223,6 +244,14 @@ class _Counting:
         for keyword in _OF_ANY_PART:
             yield from _schemas(node, keyword)
 
+    def _patterns(self, key: int) -> tuple[PatternCost, PatternCost]:
+        """What a part's patterns cost for a text, and for a name."""
+        if key not in self._costs:
+            node = self._nodes[key]
+            pattern = node.get("pattern")
+            self._costs[key] = (cost_of([pattern] if isinstance(pattern, str) else []), cost_of(names_of(node)))
+        return self._costs[key]
+
     def _weight(self, key: int) -> int:
         """The keywords of a part, and the values that they list."""
         values = self._nodes[key].values()
@@ -241,6 +270,13 @@ def _schemas(node: Mapping[str, object], keyword: str) -> Iterator[dict[str, obj
 
 def _has_references(schema: object) -> bool:
     return b'ref":' in orjson.dumps(schema).lower()  # as few have: much faster than looking at each part
+
+
+def _has_patterns(schema: object) -> bool:
+    try:
+        return b'"pattern' in orjson.dumps(schema)
+    except orjson.JSONEncodeError:  # it is nested too deeply for that
+        return True
 
 
 def _size(value: object) -> int:

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
 
-from bridge.answering.schema_cost import TooIntricate, expands_too_far, plain_size, takes_too_long
+from bridge.answering.pattern_cost import MAX_BACKTRACKS, MAX_PATTERN_CHARS
+from bridge.answering.schema_cost import (
+    TooIntricate,
+    expands_too_far,
+    has_long_patterns,
+    plain_size,
+    takes_too_long,
+)
 
 if TYPE_CHECKING:
     from jsonschema_rs import ValidationError, Validator
@@ -20,14 +27,13 @@ if TYPE_CHECKING:
 #: How deep a value may be nested: the library's recursion would overrun the stack at some 10,000.
 MAX_DEPTH: Final = 200
 
-#: Steps back that matching one pattern may take.
-_MAX_BACKTRACKS: Final = 100_000
 #: Verdicts that are remembered, and the largest schema that is: an agent sends the same tools in each of its turns.
 _REMEMBERED: Final = 1024
 _MAX_REMEMBERED_BYTES: Final = 8 * 1024
 _MAX_MESSAGE_CHARS: Final = 300
 _TOO_DEEP: Final = "It is nested too deeply, or holds something that is not JSON."
 _TOO_MUCH: Final = "Its references lead in circles, to too many parts, or to something that is not in the schema."
+_TOO_LONG_PATTERNS: Final = f"Its patterns have more than {MAX_PATTERN_CHARS:,} characters."
 _TOO_LONG: Final = "It is too large to be checked against this schema."
 
 
@@ -58,6 +64,8 @@ def _check(schema: Mapping[str, object] | bool) -> Misfit | None:
     import jsonschema_rs  # when first needed: most requests bring no schema
 
     try:
+        if isinstance(schema, Mapping) and has_long_patterns(dict(schema)):
+            return Misfit("", _TOO_LONG_PATTERNS)
         _validator(schema)
         if isinstance(schema, Mapping) and expands_too_far(dict(schema)):
             return Misfit("", _TOO_MUCH)
@@ -115,7 +123,7 @@ def _validator(schema: Mapping[str, object] | bool) -> Validator:
         schema = dict(schema)
         if "$schema" in schema and not _is_known(schema["$schema"]):
             del schema["$schema"]
-    patterns = jsonschema_rs.FancyRegexOptions(backtrack_limit=_MAX_BACKTRACKS)
+    patterns = jsonschema_rs.FancyRegexOptions(backtrack_limit=MAX_BACKTRACKS)
     return jsonschema_rs.validator_for(schema, validate_formats=False, pattern_options=patterns, offline=True)
 
 

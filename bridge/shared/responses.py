@@ -76,7 +76,14 @@ class RedisResponses:
                     self._stored.take_out(id_)
                 return None
             before = reply[at + 1].decode("utf-8", "replace") or None
-            self._stored.take_in(id_, Stored(owner, before, reply[at + 2], reply[at + 3]))
+            stored = Stored(owner, before, reply[at + 2], reply[at + 3])
+            if stored == self._stored.find(owner, id_):
+                continue
+            if not stored.is_whole:
+                _logger.warning("stored response %s in Redis is none of the bridge's", id_[:100])
+                self._stored.take_out(id_)
+                return None
+            self._stored.take_in(id_, stored)
         return before
 
     async def told(self) -> None:

@@ -16,7 +16,7 @@ _CLOSERS: Final = re.compile(
     r"|<tool_call>|<tool_response\b|\[TOOL_CALLS\]"
     r"|<[|｜][\w▁]+[|｜]>"
 )
-_TOKENS: Final = re.compile(rf"\\.|[\"'\[\]{{}}]|//[^\n]*|/\*.{{0,1000}}?\*/|(?P<closer>{_CLOSERS.pattern})", re.DOTALL)
+_TOKENS: Final = re.compile(rf"\\.|[\"'\[\]{{}}]|//[^\n]*|/\*.{{0,200}}?\*/|(?P<closer>{_CLOSERS.pattern})", re.DOTALL)
 _SPACES: Final = re.compile(r"\s*")
 #: What must stand before and behind a quotation mark that begins or ends a string of nearly right JSON.
 _BEFORE_STRING: Final = re.compile(r"[\[{,:(]\s*\Z")

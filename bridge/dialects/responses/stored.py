@@ -39,6 +39,15 @@ class Stored(NamedTuple):
         """Its bytes, more or less."""
         return len(self.input) + len(self.response) + _OVERHEAD_BYTES
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it holds what the bridge writes: it may come from elsewhere."""
+        try:
+            given, response = orjson.loads(self.input), orjson.loads(self.response)
+        except orjson.JSONDecodeError:
+            return False
+        return isinstance(given, list) and isinstance(response, dict) and isinstance(response.get("output"), list)
+
     def output(self) -> list[object]:
         """The items of its answer."""
         output: list[object] = orjson.loads(self.response)["output"]

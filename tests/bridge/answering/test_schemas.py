@@ -154,6 +154,54 @@ def test_patterns_do_not_run_away() -> None:
     assert first_misfit({"pattern": "^(?=a)(a+)+$"}, "a" * 200 + "!") is not None
 
 
+#: Matches each of which stays within its bound, and is repeated.
+BACK = {"not": {"pattern": r"(?=(a+))a*b\1"}}
+STATES = {"pattern": "[ab]*a[ab]{900}c"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"items": BACK}, ["a" * 170] * 2_000),
+        ({"additionalProperties": BACK}, {str(n): "a" * 170 for n in range(2_000)}),
+        ({"propertyNames": {"allOf": [BACK]}}, {"a" * 170 + str(n): 1 for n in range(2_000)}),
+        ({"patternProperties": {BACK["not"]["pattern"]: {}}}, {"a" * 170 + str(n): 1 for n in range(2_000)}),
+        ({"not": STATES}, "ab" * 200_000),
+        ({"anyOf": [{"$ref": "#/$defs/a"}] * 40, "$defs": {"a": STATES}}, "ab" * 20_000),
+    ],
+    ids=["items", "values", "names", "names by pattern", "states", "references"],
+)
+def test_many_matches_that_take_long_are_not_begun(schema: dict[str, Any], value: object) -> None:
+    assert check_schema(schema) is None
+    misfit = first_misfit(schema, value)
+    assert misfit is not None
+    assert "too large to be checked" in misfit.message
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        (r"^[A-Za-z0-9+/]*={0,2}$", "ab" * 500_000),
+        (r"^[\w.%+-]{1,64}@[\w.-]{1,255}\.[A-Za-z]{2,}$", "ada@example.org"),
+        (r"^(?!.*--)[a-z][a-z0-9-]{2,61}$", "an-ordinary-name"),
+        (r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$", "2026-11-30T12:00:00Z"),
+        (r"^[^\]\[]*$", "plain"),
+    ],
+)
+def test_patterns_as_real_tools_have_them_are_checked(pattern: str, text: str) -> None:
+    schema = {"items": {"pattern": pattern}}
+    assert first_misfit(schema, [text] * (1 if len(text) > 100 else 200)) is None
+    misfit = first_misfit(schema, [f"{text}]\n"])
+    assert misfit is not None
+    assert "too large" not in misfit.message
+
+
+def test_patterns_that_take_a_second_to_compile_are_refused() -> None:
+    misfit = check_schema({"anyOf": [{"pattern": "(a|b)" * 2_000}, {"patternProperties": {"(a|b)" * 2_000: {}}}]})
+    assert misfit is not None
+    assert "16,384" in misfit.message
+
+
 def tree(levels: int) -> object:
     value: object = 1
     for _ in range(levels):
