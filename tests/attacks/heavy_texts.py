@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -180,19 +181,24 @@ def checked(schema: dict[str, Any], value: object) -> str:
     return "invalid"
 
 
+def calls_of(text: str) -> int:
+    """How many tool calls are read in an answer."""
+    return len(read(text, 0, Offered(offering())).calls)
+
+
 def main(part: str) -> None:
     """Measure what has this part in its name."""
     for name, text in BRACKETS.items():
         if part in f"brackets {name}":
-            measured(f"JSON of brackets: {name}", lambda text=text: read_nearly(text) is None)
+            measured(f"JSON of brackets: {name}", partial(read_nearly, text))
             call = f'<tool_call>\n{{"name": "get_weather", "arguments": {text}'
-            measured(f"a call of brackets: {name}", lambda call=call: len(read(call, 0, Offered(offering())).calls))
+            measured(f"a call of brackets: {name}", partial(calls_of, call))
     for name, text in MARKDOWN.items():
         if part in f"markdown {name}":
-            measured(f"Markdown: {name}", lambda text=text: shown_as_html(text))
+            measured(f"Markdown: {name}", partial(shown_as_html, text))
     for name, (schema, value) in SCHEMAS.items():
         if part in f"schema {name}":
-            measured(f"schema: {name}", lambda schema=schema, value=value: checked(schema, value))
+            measured(f"schema: {name}", partial(checked, schema, value))
 
 
 if __name__ == "__main__":

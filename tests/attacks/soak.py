@@ -11,11 +11,12 @@ daemon is stopped and started again under load:
 minute of 480    0      27     53     80             160                                        456        480
                  │ start │restart│restart│restart: warm │ from here on nothing may grow             │ restart  │ end
 
-It exits with 1 if, in the fitted time, a line through the daemon's memory rises by 1 MiB an hour or more (in runs whose
-fitted time is below 54 minutes: by 1 MiB in all of it), or its descriptors, tasks or threads have become more; if an
-answer was not the expected one, a model saw two conversations in one, or a message twice; if the bridge's statistics do
-not add up, or differ from what its callers counted; if a refresh token was used twice, an account lost, or a daemon did
-not stop in time; or if a good site is not answered in full afterwards.
+It exits with 1 if, in the fitted time, a line through the daemon's memory rises by 1 MiB an hour or more, or its
+descriptors, tasks or threads have become more; if an answer was not the expected one, a model saw two conversations in
+one, or a message twice; if the bridge's statistics do not add up, or differ from what its callers counted; if a refresh
+token was used twice, an account lost, or a daemon did not stop in time; or if a good site is not answered in full
+afterwards. Where the fitted time is below 54 minutes, memory may rise by 1 MiB in all of it, and where it is below six,
+by whatever it takes to warm up.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ from typing import Final, NamedTuple
 MAX_RISE: Final = 1.0
 #: A fitted time shorter than this, in hours, says nothing in MiB an hour: then MAX_RISE is for the whole of it.
 LEAST_HOURS: Final = 0.9
+#: In a fitted time shorter than this, in hours, memory is still warming up: it is not judged.
+WARM_HOURS: Final = 0.1
 #: How many more descriptors, tasks and threads there may be at the end: requests are under way when they are counted.
 SPARE: Final = 6
 
@@ -69,7 +71,7 @@ def judged(samples: Sequence[Sample]) -> tuple[list[str], bool]:
         f"fitted: {len(samples)} samples of {hours * 60:.0f} minutes, from minute {samples[0].seconds / 60:.0f} on",
         f"memory: {rise:+.2f} {unit} ({line}), {least:.1f} to {most:.1f} MiB",
     ]
-    good = rise < MAX_RISE
+    good = rise < MAX_RISE or hours < WARM_HOURS
     quarter = max(1, len(samples) // 4)
     for name in ("fds", "tasks", "threads"):
         values = [getattr(sample, name) for sample in samples]

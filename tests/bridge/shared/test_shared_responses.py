@@ -1,0 +1,85 @@
+"""Stored responses in Redis: within their bounds for all keys together, and none is lost with a connection."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+from places import Redis, shared_redis
+
+from bridge.dialects.responses.stored import Stored, StoredResponses
+from bridge.shared.responses import RedisResponses
+from bridge.shared.script import Script
+
+KEEP = Script("keep")
+
+
+@pytest.fixture
+async def redis(tmp_path: Path) -> AsyncIterator[Redis]:
+    async with shared_redis(tmp_path) as redis:
+        yield redis
+
+
+async def keep(redis: Redis, id_: str, owner: str, *, ms: int = 60_000, responses: int = 6, size: int = 10_000) -> None:
+    words = (id_, owner, "", b"i" * 50, b"r" * 50, ms, responses, size)
+    (reply,) = await redis.server.run(KEEP.call(("response:", "responses"), *words))
+    assert reply is None
+
+
+async def owners(redis: Redis) -> Sequence[bytes]:
+    ids = await redis.server.call("ZRANGE", "responses", 0, -1)
+    return [await redis.server.call("HGET", b"response:" + id_, "owner") for id_ in ids]
+
+
+@pytest.mark.parametrize(("responses", "size"), [(6, 10_000), (100, 600)])
+async def test_whoever_has_the_most_loses_the_oldest(responses: int, size: int, redis: Redis) -> None:
+    for number, owner in enumerate(["quiet", "quiet", *["greedy"] * 20, "third", *["greedy"] * 20]):
+        await keep(redis, f"id-{number}", owner, responses=responses, size=size)
+    assert Counter(await owners(redis)) == {b"quiet": 2, b"third": 1, b"greedy": 3}
+    assert await redis.server.call("GET", "responses:bytes") == b"600"
+    for id_ in await redis.server.call("ZRANGE", "responses", 0, -1):
+        await redis.server.run(KEEP.call(("response:", "responses"), id_, "", "", b"", b"", 60_000, responses, size))
+    assert [name for name in await redis.server.call("KEYS", "*") if name.startswith(b"respons")] == []
+
+
+async def test_what_has_expired_counts_no_more(redis: Redis) -> None:
+    """Otherwise the sum of their bytes would grow for as long as Redis runs, until nothing fits."""
+    for number in range(5):
+        await keep(redis, f"old-{number}", "one", ms=1)
+    await keep(redis, "new", "other")
+    while await redis.server.call("EXISTS", *(f"response:old-{number}" for number in range(5))):
+        pass
+    await redis.server.run(KEEP.call(("response:", "responses"), "last", "one", "", b"i", b"r", 1, 6, 10_000))
+    assert await redis.server.call("GET", "responses:bytes") == b"2"
+    assert await redis.server.call("ZRANGE", "responses", 0, -1) == [b"last"]
+
+
+async def test_a_response_that_is_stored_as_the_connection_breaks_is_stored_after_it(redis: Redis) -> None:
+    process, other = await redis.process(), await redis.process()
+    stored, known = StoredResponses(), StoredResponses()
+    responses, others = RedisResponses(process.link, stored), RedisResponses(other.link, known)
+    stored.put("id", Stored("me", None, b"[]", b'{"output":[]}'))
+    await redis.lose(process, other)  # what was on its way is answered by nobody
+    await others.fetch("me", ["id"])
+    assert known.find("me", "id") is not None
+    await responses.fetch("me", ["id"])
+    assert stored.find("me", "id") is not None
+
+
+async def test_what_is_no_response_is_not_there(redis: Redis) -> None:
+    process = await redis.process()
+    known = StoredResponses()
+    responses = RedisResponses(process.link, known)
+    good = {"input": b"[]", "response": b'{"output":[]}'}
+    place, call = "test:response:id", redis.server.call
+    await call("HSET", place, "owner", "me", "previous", "", "input", good["input"], "response", good["response"])
+    bad = [b"", b"\xff{", b"null", b"{}", b'{"output":1}', b"[" * 100_000]
+    for field, value in [*(("input", each) for each in bad), *(("response", each) for each in (*bad, b"[1]"))]:
+        await call("HSET", place, field, value)
+        await responses.fetch("me", ["id"])
+        assert known.find("me", "id") is None
+        await call("HSET", place, field, good[field])
+        await responses.fetch("me", ["id"])
+        assert known.find("me", "id") is not None

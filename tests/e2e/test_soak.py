@@ -1,0 +1,36 @@
+"""The short form of `make soak`: everything at once, with restarts; no answer is wrong, mixed up or uncounted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from daemon import ROOT
+
+#: What is judged in a run of hours too; memory takes longer to say anything.
+MINUTES = "0.75"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_less_than_a_minute_of_everything_at_once(tmp_path: Path) -> None:
+    words = (str(ROOT / "tests/attacks/soak.py"), "--minutes", MINUTES, "--rate", "6", "--out", str(tmp_path / "curve"))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, *words),
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        said = (await process.communicate())[0].decode()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, said
+    assert said.endswith("all is well\n")
+    assert (tmp_path / "curve.csv").read_text().startswith("seconds,daemon,rss_mib,")
+    assert "<svg" in (tmp_path / "curve.svg").read_text()
