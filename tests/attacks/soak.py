@@ -142,6 +142,9 @@ class Soak:
         timeout = self.chance.uniform(0.0, 0.3) if leaves else 60.0
         try:
             told = await ask(http, daemon.origin, conversation, stream=stream, timeout=timeout)
+        except asyncio.CancelledError:  # the run is over
+            tally.unknown[api] += 1
+            raise
         except TimeoutError:
             tally.unknown[api] += 1
             tally.words["left" if leaves else "NO ANSWER IN TIME"] += 1

@@ -11,7 +11,7 @@ import pytest
 from daemon import ROOT
 
 #: What is judged in a run of hours too; memory takes longer to say anything.
-MINUTES = "0.75"
+MINUTES = "0.5"
 
 
 @pytest.mark.slow
