@@ -34,7 +34,7 @@ MAX_NUMBER_CHARS: Final = 7
 _DATA_URL: Final = re.compile(r"data:(?P<type>[\w/+.-]{1,60})?;base64,")
 
 _TOKEN: Final = re.compile(
-    r'"(?P<string>(?:[^"\\]++|\\.)*+)"(?P<colon>\s*:)?|(?P<number>-?\d[\d.eE+-]*)|(?P<word>[^\W\d]\w*)', re.DOTALL
+    r'"(?P<string>(?:[^"\\]++|\\.)*+)"(?P<colon>\s*:)?|(?P<number>-?[0-9][0-9.eE+-]*)|(?P<word>[^\W\d]\w*)', re.DOTALL
 )
 _LITERALS: Final = frozenset(("true", "false", "null"))
 #: A delta of text or of reasoning in the site's stream, without its line's end.
@@ -96,7 +96,7 @@ class Bodies:
             if string is None:
                 if number is not None:
                     kept = key in KEYS and len(number) <= MAX_NUMBER_CHARS
-                    return number if kept else re.sub(r"\d", "1", number)
+                    return number if kept else re.sub(r"[0-9]", "1", number)
                 return found[0] if found[0] in _LITERALS else self._of.mask(found[0], SITE_WORDS if site else _NONE)
             if found["colon"] is not None:
                 key = string

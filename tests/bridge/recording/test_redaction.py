@@ -21,7 +21,7 @@ from canaries import (
     canaries,
     form_with_canaries,
 )
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.recording.bodies import Bodies, Meaning
@@ -168,6 +168,7 @@ def read(stream: bytes) -> tuple[list[str], str | None]:
     st.binary(max_size=60),
     st.sampled_from(["", "application/json", "text/html", "image/png", "multipart/form-data; boundary=x"]),
 )
+@example("߀".encode(), "")  # a digit of two bytes
 def test_anything_keeps_its_length(data: bytes, content_type: str) -> None:
     bodies = Bodies(StandIns(KEY), Meaning())
     assert len(bodies.any(data, content_type, site=True)) == len(data)
