@@ -42,6 +42,8 @@ PAUSE_SECONDS: Final = 0.25
 REPEAT_SECONDS: Final = 20.0
 #: The longest text that is read, in bytes: none of the bridge's own is as long, but for documents and responses.
 MAX_TEXT: Final = 64 * 1024
+#: The longest piece of news, in bytes: what one process tells another of its running requests.
+MAX_NEWS: Final = 4 * 1024 * 1024
 #: Commands in one flight at most: more would hold the event loop for long.
 MAX_FLIGHT: Final = 500
 
@@ -218,7 +220,10 @@ class Link:
                     for told in self._listeners.values():
                         told("")
                     while True:
-                        topic, _, text = (await connection.message()).decode("utf-8", "replace").partition(" ")
+                        news = await connection.message()
+                        if len(news) > MAX_NEWS:  # not the bridge's
+                            continue
+                        topic, _, text = news.decode("utf-8", "replace").partition(" ")
                         if (listener := self._listeners.get(topic)) is not None:
                             listener(text)
                 finally:
