@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,9 +34,12 @@ from handlers.request.taping import RECORDER, SETTINGS_OF_A_CALL
 from upstream.accounts import Account
 from upstream.arena import Arena, Model
 from upstream.arena.playback import Playback, PlayedAnswer
+from upstream.arena.steps import Line
 from upstream.protocol import cookies
 
 _HOST: Final = "127.0.0.1"
+#: In the path of a call that continues an evaluation.
+_FOLLOW_UP: Final = "/post-to-evaluation/"
 _REQUEST_ID: Final = "replay"
 #: A silence that was recorded is played so long, in seconds, where all comes at once.
 _SILENCE_SECONDS: Final = 1.0
@@ -84,8 +89,13 @@ async def _play(stack: AsyncExitStack, recording: Recording, arena: Arena, path:
     await app[MODELS].available()
     for account in app[STATE].pool:  # each login is looked at once: these calls are none of the recording's
         await app[RENEWALS].is_alive(account)
-    playback = arena.playback = Playback(_answers(recording, in_time=in_time))
     origin = f"http://{_HOST}:{sockets[0].getsockname()[1]}"
+    if (earlier := earlier_turn(recording)) is not None:
+        body, said = earlier
+        arena.script = lambda _turn: (Line("a0", said), Line("ad", {"finishReason": "stop"}))
+        await _send(replace(recording, body=body), origin, secret, None, request_id=f"{_REQUEST_ID}-before")
+        arena.script = None
+    playback = arena.playback = Playback(_answers(recording, in_time=in_time))
     leaves = recording.outcome is not None and recording.outcome.status == 499
     await _send(recording, origin, secret, playback if leaves else None)
     material = await app[RECORDER].ended(_REQUEST_ID)  # for the bridge too, which may be later
@@ -96,10 +106,35 @@ async def _play(stack: AsyncExitStack, recording: Recording, arena: Arena, path:
     )
 
 
-async def _send(recording: Recording, origin: str, secret: str, leaves_after: Playback | None) -> None:
+def earlier_turn(recording: Recording) -> tuple[bytes, str] | None:
+    """The request before a recorded follow-up, and what was answered: so that the bridge knows the conversation.
+
+    None for a call that was none, or whose history is not in its body.
+    """
+    if not _is_follow_up(recording):
+        return None
+    try:
+        body = json.loads(recording.body)
+        messages = body["messages"]
+        place = max(at for at, message in enumerate(messages) if message["role"] == "assistant")
+        said = messages[place]["content"]
+        text = said if isinstance(said, str) else "".join(part["text"] for part in said)
+    except (ValueError, KeyError, TypeError):
+        return None
+    return json.dumps({**body, "messages": messages[:place], "stream": False}).encode(), text
+
+
+def _is_follow_up(recording: Recording) -> bool:
+    chats = [call for call in recording.calls if call.kind == "chat"]
+    return bool(chats) and _FOLLOW_UP in chats[0].target
+
+
+async def _send(
+    recording: Recording, origin: str, secret: str, leaves_after: Playback | None, *, request_id: str = _REQUEST_ID
+) -> None:
     """Send the recorded request, and read its answer; or leave when all that was recorded has been played."""
     headers = [(name, value) for name, value in recording.headers if name.lower() not in _NOT_SENT]
-    headers += [("Authorization", f"Bearer {secret}"), ("x-request-id", _REQUEST_ID)]
+    headers += [("Authorization", f"Bearer {secret}"), ("x-request-id", request_id)]
     try:
         url = URL(origin + recording.target, encoded=True)
         async with aiohttp.ClientSession(auto_decompress=False) as http, TaskOwner() as tasks:
@@ -134,7 +169,7 @@ def _headers(call: RecordedCall) -> Iterator[tuple[str, str]]:
     date = next((value for name, value in call.answer_headers if name.lower() == "date"), "")
     for name, value in call.answer_headers:
         if name.lower() == "retry-after" and date:
-            with suppress(ValueError):
+            with suppress(ValueError, TypeError):  # a time without its zone cannot be subtracted
                 seconds = (parsedate_to_datetime(value) - parsedate_to_datetime(date)).total_seconds()
                 yield name, str(max(0, round(seconds)))
                 continue
@@ -146,6 +181,8 @@ def _notes(recording: Recording, playback: Playback) -> Iterator[str]:
         yield "the recording is cut: the call was larger than what is recorded of one"
     if any(call.end == "not sent" for call in recording.calls):
         yield "the site could not be reached then; here the connection is closed instead"
+    if _is_follow_up(recording) and playback.asked[:1] != ["follow-up"]:
+        yield "the call continued a conversation then, and began one now"
     if playback.surplus:
         yield f"the bridge asked the site {playback.surplus} times more often than then"
     if playback.left():

@@ -106,6 +106,26 @@ async def test_recorded_calls_of_tools_and_json_end_as_they_did(model: str, tmp_
     assert differences_of(recording, await play(recording)) == []
 
 
+async def test_a_recorded_follow_up_is_one_again(tmp_path: Path) -> None:
+    async with Arena() as arena, running_bridge(arena, tmp_path / "state") as bridge:
+        first = {"role": "user", "content": "/say kumquats are ripe"}
+        async with await bridge.post(bridge.chat(messages=[first])) as answer:
+            said = (await answer.json())["choices"][0]["message"]
+        history = [first, {"role": "assistant", "content": said["content"]}, {"role": "user", "content": "/say so?"}]
+        arena.faults.arm("battle_turn")
+
+        async def call() -> None:
+            async with await bridge.post(bridge.chat(messages=history, stream=True)) as answer:
+                await answer.read()
+
+        recording = decode(await recorded_file(bridge, call))
+    targets = [call.target.rpartition("/stream/")[2].partition("/")[0] for call in recording.calls]
+    assert targets == ["post-to-evaluation", "create-evaluation"]
+    played = await play(recording)
+    assert differences_of(recording, played) == []
+    assert played.notes == ()
+
+
 def test_a_file_is_replayed_and_one_that_ends_otherwise_is_told_from_it(tmp_path: Path) -> None:
     file = tmp_path / "recording.json"
     file.write_bytes(asyncio.run(recorded_fault("model_failed_middle", tmp_path)))

@@ -55,6 +55,8 @@ class Playback:
                 self._answers[answer.kind].append(answer)
         self._renamed: dict[bytes, bytes] = {}
         self.surplus = 0
+        #: The kinds of chats that were asked for: create, follow-up, regenerate.
+        self.asked: list[str] = []
         #: Set when the last chat's answer has been sent as far as it was recorded.
         self.played = asyncio.Event()
 
@@ -66,6 +68,8 @@ class Playback:
         """The recorded answer to a call, None where the arena answers by itself."""
         kind = _KINDS.get(call.kind, call.kind)
         answers = self._answers[kind]
+        if kind == "chat":
+            self.asked.append(call.kind)
         if not answers:
             if kind != "chat":
                 return None
