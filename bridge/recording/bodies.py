@@ -293,4 +293,4 @@ def _picture(data: bytes) -> bytes:
 
 
 def _is_number(text: str) -> bool:
-    return re.fullmatch(r"-?\d{1,9}(\.\d{1,9})?", text) is not None
+    return re.fullmatch(r"-?[0-9]{1,9}(\.[0-9]{1,9})?", text) is not None

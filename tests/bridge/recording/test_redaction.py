@@ -173,3 +173,8 @@ def test_anything_keeps_its_length(data: bytes, content_type: str) -> None:
     bodies = Bodies(StandIns(KEY), Meaning())
     assert len(bodies.any(data, content_type, site=True)) == len(data)
     assert len(bodies.any(data, content_type, site=True, stream=True)) == len(data)
+
+
+def test_a_digit_of_another_script_keeps_its_length() -> None:
+    data = '{"seed":\u06f4, \u06f412}'.encode()
+    assert len(Bodies(StandIns(KEY), Meaning()).any(data, "application/json", site=True)) == len(data)
