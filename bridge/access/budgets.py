@@ -96,6 +96,10 @@ class Budgets:
         self._add(key.id, Used(requests=1))
         return lambda tokens: self._add(key.id, Used(tokens=tokens))
 
+    def take_back(self, key: ApiKey) -> None:
+        """The last request of a key that was counted asks nothing of its own."""
+        self._add(key.id, Used(requests=-1))
+
     def used(self, key_id: str) -> Used:
         """What a key has used today."""
         self._turn_day()

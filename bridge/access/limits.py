@@ -91,18 +91,27 @@ class Calls:
 class Slot:
     """The slot of one call, occupied within a `with` block; `admission` says how many requests remain."""
 
-    __slots__ = ("_calls", "_key_id", "admission")
+    __slots__ = ("_calls", "_held", "_key_id", "admission")
 
     def __init__(self, key_id: str, admission: Admission, calls: Calls) -> None:
         self._key_id = key_id
+        self._held = False
         self._calls = calls
         self.admission = admission
 
     def __enter__(self) -> Admission:
+        self._held = True
         self._count(1)
         return self.admission
 
     def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Free it before the block ends: the caller has left, and the call goes on without it."""
+        if not self._held:
+            return
+        self._held = False
         self._count(-1)
         for on_end in self._calls.on_end:
             on_end(self._key_id)

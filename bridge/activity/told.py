@@ -28,6 +28,7 @@ WHY: Final[Mapping[str, str]] = {
     "uncertain": "an earlier attempt may have reached the evaluation",
     "battle": "the evaluation demanded a battle, which only a human can settle",
     "follow_ups": "this account was not given follow-ups",
+    "same": "the same request was being answered, and this one was told that answer",
     "apart": "pictures are drawn in evaluations of their own",
 }
 

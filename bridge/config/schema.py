@@ -159,6 +159,9 @@ class LimitsSection(Section):
         "Seconds a request may wait where a limit is reached, by key in turn; 0 refuses it at once.",
         lasting=True,
     )
+    join_repeats: bool = key(
+        True, BOOLEAN, "Whether a repeated request joins the answer to the first, such as an SDK's own retry."
+    )
 
     @property
     def callers(self) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import islice
 from typing import Final, TypeAlias, TypeVar
@@ -36,9 +37,9 @@ from bridge.log import event
 from handlers.api.beginning import MAX_LOGGED_CHARS, FetchChat, begin, log_answer, note_tools
 from handlers.api.comparing import compare
 from handlers.api.fetching import Linked
+from handlers.api.joining import Sent, answer_joined, joined, stream_to, write_whole
 from handlers.api.several import several_whole, stream_several
 from handlers.request.admission import admitted, claimed, large_body
-from handlers.request.answers import write_json
 from handlers.request.appkeys import (
     DRAIN,
     FETCHER,
@@ -50,13 +51,11 @@ from handlers.request.appkeys import (
     SETTINGS,
     SHARED_LIMITS,
     SHARED_RESPONSES,
-    TASKS,
-    TIMERS,
     Handler,
 )
 from handlers.request.body import read_body
 from handlers.request.budget import SMALL_BYTES, Hold
-from handlers.request.streaming import EventStream
+from handlers.request.joinable_answer import Reader
 
 #: What `log.debug` shows of a chat's messages.
 MAX_LOGGED_MESSAGES: Final = 10
@@ -71,19 +70,38 @@ Fetch: TypeAlias = Callable[[Hold], Awaitable[DialectRequest]]
 _logger: Final = logging.getLogger(__name__)
 
 
-def asking(dialect: Dialect) -> Handler:
-    """Make the handler that answers a dialect's requests."""
+def asking(dialect: Dialect, *, joins: bool = True) -> Handler:
+    """Make the handler that answers a dialect's requests; `joins` says whether one may join another's answer."""
     remembered = dialect if isinstance(dialect, RememberingDialect) else None
     stream = partial(_stream, keeps=isinstance(dialect, RepeatingDialect))
+
+    async def answer(
+        request: web.Request, key: ApiKey, asked: DialectRequest, fetch: Fetch | None, hold: Hold, config: Config
+    ) -> web.StreamResponse:
+        app, chat = request.app, asked.chat
+        in_thread = partial(app[HEAVY].run, key.id) if hold.size else asyncio.to_thread
+        tokens = await request_tokens(chat, in_thread)
+        stamp = Stamp(app[RANDOM](16).hex(), int(time.time()), tokens)
+        models = await app[RELAY].compared(chat) if "+" in chat.model else ()
+        if chat.choices > 1 or models:
+            if fetch is not None:  # once for all of them
+                asked = await fetch(hold)
+            if models:
+                return await compare(request, key, asked, models, stamp, config)
+            return await (stream_several if chat.stream else several_whole)(request, key, asked, stamp, config)
+        fetch_chat = None if fetch is None else partial(_fetch, fetch, hold, stores=remembered is not None)
+        return await (stream if chat.stream else _whole)(request, key, asked, stamp, fetch_chat, config)
 
     async def ask(request: web.Request) -> web.StreamResponse:
         app, key, record = request.app, request[KEY], request[RECORD]
         config = app[SETTINGS].current()
-        with admitted(request, key, config, record):
+        sent = Sent() if joins and config.limits.join_repeats else None
+        slot = admitted(request, key, config, record)
+        with slot:
             if (shared := app[SHARED_LIMITS]) is not None:
                 await claimed(shared, request, key, config, record)
             async with large_body(request, key, config) as hold:
-                asked, fetch = await read_with(dialect.read, dialect.links, request, config, remembered)
+                asked, fetch = await read_with(dialect.read, dialect.links, request, config, remembered, sent)
                 chat = asked.chat
                 if hold.size:
                     _shrink(hold, asked, stores=remembered is not None)
@@ -94,18 +112,10 @@ def asking(dialect: Dialect) -> Handler:
                 if config.log.debug:
                     record.prompt = _shortened(chat.messages)
                     event(_logger, logging.INFO, "asked", messages=record.prompt)
-                in_thread = partial(app[HEAVY].run, key.id) if hold.size else asyncio.to_thread
-                tokens = await request_tokens(chat, in_thread)
-                stamp = Stamp(app[RANDOM](16).hex(), int(time.time()), tokens)
-                models = await app[RELAY].compared(chat) if "+" in chat.model else ()
-                if chat.choices > 1 or models:
-                    if fetch is not None:  # once for all of them
-                        asked = await fetch(hold)
-                    if models:
-                        return await compare(request, key, asked, models, stamp, config)
-                    return await (stream_several if chat.stream else several_whole)(request, key, asked, stamp, config)
-                fetch_chat = None if fetch is None else partial(_fetch, fetch, hold, stores=remembered is not None)
-                return await (stream if chat.stream else _whole)(request, key, asked, stamp, fetch_chat, config)
+                with nullcontext() if sent is None else joined(request, dialect.name, sent, config, slot) as place:
+                    if isinstance(place, Reader):
+                        return await answer_joined(request, key, asked, place, config)
+                    return await answer(request, key, asked, fetch, hold, config)
 
     return ask
 
@@ -130,17 +140,20 @@ async def read_with(
     request: web.Request,
     config: Config,
     remembered: RememberingDialect | None = None,
+    sent: Sent | None = None,
 ) -> tuple[Read, Callable[[Hold], Awaitable[Read]] | None]:
     """Read the body, with something in the place of the pictures that it only names. Raises ApiError.
 
     The second value fetches those and reads the request again; None where there are none. `remembered` says how many
-    stored bytes are read with a request.
+    stored bytes are read with a request; `sent` is given the body.
     """
     server, images, owner, heavy = config.server, config.images, request[KEY].id, request.app[HEAVY]
     body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout)
     mark = request.app[RANDOM](16).hex() if len(body) > SMALL_BYTES else ""
 
     def parse(body: bytes) -> tuple[Fields, Taken]:
+        if sent is not None:
+            sent.read(body)
         if not mark:
             return read_object(body), {}
         return read_without_data_urls(body, mark, longest_prompt=config.upstream.max_prompt_chars)
@@ -179,14 +192,7 @@ async def _stream(
     """Answer delta by delta; `keeps` says that the encoder keeps the text, which is accounted for then."""
     began, app, record = time.monotonic(), request.app, request[RECORD]
     encoder = asked.encoder(stamp)
-    caller = EventStream(
-        request,
-        encoder=encoder,
-        settings=config.stream,
-        write_timeout=config.server.write_timeout,
-        tasks=app[TASKS],
-        timers=app[TIMERS],
-    )
+    caller = stream_to(request, encoder, config)
 
     keeping = encoder if keeps and isinstance(encoder, KeepsText) else None
 
@@ -249,7 +255,7 @@ async def _whole(
     finally:
         note_tools(record)  # where calls were required and not made, too
     await _stored(request.app, asked)
-    return await write_json(request, body, config)
+    return await write_whole(request, body, config)
 
 
 async def _stored(app: web.Application, asked: DialectRequest) -> None:

@@ -17,9 +17,8 @@ from bridge.config.schema import Config
 from bridge.dialects.dialect import ComparingRequest, DialectRequest, Stamp
 from bridge.errors import ApiError, invalid_request
 from handlers.api.beginning import begin, log_answer, note_tools
-from handlers.request.answers import write_json
-from handlers.request.appkeys import DRAIN, RECORD, TASKS, TIMERS
-from handlers.request.streaming import EventStream
+from handlers.api.joining import stream_to, write_whole
+from handlers.request.appkeys import DRAIN, RECORD
 from upstream.protocol.printable import printable
 
 #: Models that may be asked side by side.
@@ -67,14 +66,7 @@ class _Comparison:
         """Answer delta by delta, each model's as they come."""
         request, record = self._request, self._record
         encoder = asked.comparing_encoder(self._stamp, self._models)
-        caller = EventStream(
-            request,
-            encoder=encoder,
-            settings=self._config.stream,
-            write_timeout=self._config.server.write_timeout,
-            tasks=request.app[TASKS],
-            timers=request.app[TIMERS],
-        )
+        caller = stream_to(request, encoder, self._config)
         writing = asyncio.Lock()
         held: list[bytes] = []  # what is told of models that failed before any other had begun
 
@@ -134,7 +126,7 @@ class _Comparison:
                 body = collector.finish(usage_of(self._answers))
         finally:
             note_tools(self._record)
-        return await write_json(self._request, body, self._config)
+        return await write_whole(self._request, body, self._config)
 
     async def _ask_all(
         self, take: Callable[[int, Answer], Awaitable[None]], fail: Callable[[int, ApiError], Awaitable[None]]

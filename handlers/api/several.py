@@ -18,9 +18,8 @@ from bridge.config.schema import Config
 from bridge.dialects.dialect import DialectRequest, SeveralPrompts, SeveralRequest, Stamp
 from bridge.errors import ApiError, invalid_request
 from handlers.api.beginning import begin, log_answer, note_tools
-from handlers.request.answers import write_json
-from handlers.request.appkeys import DRAIN, RECORD, TASKS, TIMERS
-from handlers.request.streaming import EventStream
+from handlers.api.joining import stream_to, write_whole
+from handlers.request.appkeys import DRAIN, RECORD
 
 
 async def stream_several(
@@ -29,14 +28,7 @@ async def stream_several(
     """Answer delta by delta, each answer's as they come. Raises ApiError until the first."""
     began, record = time.monotonic(), request[RECORD]
     encoder = _several(asked).several_encoder(stamp)
-    caller = EventStream(
-        request,
-        encoder=encoder,
-        settings=config.stream,
-        write_timeout=config.server.write_timeout,
-        tasks=request.app[TASKS],
-        timers=request.app[TIMERS],
-    )
+    caller = stream_to(request, encoder, config)
     writing = asyncio.Lock()
 
     async def tell(index: int, answer: Answer) -> None:
@@ -88,7 +80,7 @@ async def several_whole(
                 body = collector.finish(usage_of(answers))
     finally:
         note_tools(record)
-    return await write_json(request, body, config)
+    return await write_whole(request, body, config)
 
 
 def _several(asked: DialectRequest) -> SeveralRequest:

@@ -62,6 +62,7 @@ from handlers.request.appkeys import (
     FETCHER,
     GATE,
     HEAVY,
+    JOINABLE,
     LIMITER,
     MODEL_NEWS,
     MODELS,
@@ -87,6 +88,7 @@ from handlers.request.budget import ByteBudget
 from handlers.request.clearance import client_settings, use_clearance
 from handlers.request.drain import Drain
 from handlers.request.heavy import HeavyWork
+from handlers.request.joinable import JoinableAnswers
 from handlers.request.middlewares import around, set_headers
 from handlers.request.request_log import RequestLog
 from handlers.request.resting import Resting
@@ -148,6 +150,8 @@ def build_app(
     app[TIMERS] = Timers()
     app[DRAIN] = Drain(app[TIMERS])
     app[RESTING] = Resting(app[TIMERS], app[DRAIN], app[STATE].pool)
+    app[JOINABLE] = JoinableAnswers(app[TIMERS], time.monotonic)
+    app[DRAIN].on_begin.add(app[JOINABLE].close)
     app[BODIES] = ByteBudget()
     app[HEAVY] = HeavyWork()
     app[STRANGERS] = Strangers(2 * config.limits.callers + STRANGER_CONNECTIONS, time.monotonic)
@@ -247,6 +251,7 @@ def build_app(
             owner.spawn(app[RENEWALS].keep(), name="renew accounts")
             owner.every(HEALTH_SECONDS, TroubleLog(partial(health_of, app)), name="watch health")
             yield
+            await app[JOINABLE].aclose()
 
     app.cleanup_ctx.extend((shared, state, upstream, tasks))
     return app

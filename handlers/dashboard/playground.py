@@ -27,7 +27,8 @@ MAX_MARKDOWN_BYTES: Final = 128 * 1024
 #: One text at a time is rendered, in a thread.
 RENDERING: Final = web.AppKey("rendering", Threads)
 
-_ask: Final = asking(CHAT_COMPLETIONS)
+#: Who stops an answer there, or asks the same again, wants another one.
+_ask: Final = asking(CHAT_COMPLETIONS, joins=False)
 
 
 async def playground(request: web.Request, login: Login) -> web.StreamResponse:

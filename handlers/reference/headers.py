@@ -48,8 +48,8 @@ HEADERS: Final[Mapping[str, tuple[str, Schema]]] = {
     ANTHROPIC.request_id_header: ("The same, as Anthropic's API has it.", text()),
     REASON: ("The word of diagnosis; ok on a whole answer.", word(*Reason)),
     "x-bridge-conversation": (
-        "How the chat is continued at the site: new, follow-up or regenerate, with why.",
-        text(pattern="^(new|follow-up|regenerate)(; why=.+)?$"),
+        "How the chat is continued at the site: new, follow-up, regenerate or joined, with why.",
+        text(pattern="^(new|follow-up|regenerate|joined)(; why=.+)?$"),
     ),
     "x-bridge-evaluation": ("Where to look at it in a browser.", text()),
     "x-bridge-model": ("The model that answers, by its own name.", text()),

@@ -18,7 +18,7 @@ from aiohttp.http import StreamWriter
 
 #: What an instance of each class must have.
 _ATTRIBUTES: Final[dict[type, tuple[str, ...]]] = {
-    web.RequestHandler: ("_messages", "_request_in_progress", "_waiter", "transport"),
+    web.RequestHandler: ("_messages", "_request_in_progress", "_task_handler", "_waiter", "transport"),
     web.StreamResponse: ("_send_headers_immediately",),
     StreamWriter: ("chunked", "output_size"),
     aiohttp.StreamReader: ("total_raw_bytes",),
@@ -46,6 +46,13 @@ class IncompatibleAiohttp(Exception):
 
 class ServerConnection(web.RequestHandler):
     """aiohttp's connection, with some of its private state made public."""
+
+    #: Is called when the connection is lost while a request is handled; says whether the handler goes on.
+    on_leaving: Callable[[], bool] | None = None
+
+    def keep_handler(self) -> None:
+        """Let the running handler go on when the connection is lost; its task is no longer the connection's."""
+        self._task_handler = None
 
     @property
     def is_answering(self) -> bool:

@@ -28,6 +28,8 @@ from handlers.request.activity import Activity
 from handlers.request.budget import ByteBudget
 from handlers.request.drain import Drain
 from handlers.request.heavy import HeavyWork
+from handlers.request.joinable import JoinableAnswers
+from handlers.request.joinable_answer import JoinableAnswer
 from handlers.request.record import RequestRecord
 from handlers.request.request_log import RequestLog
 from handlers.request.resting import Resting
@@ -93,6 +95,7 @@ SHARED_RESPONSES: Final[web.AppKey[SharedResponses | None]] = web.AppKey("shared
 RELAY: Final = web.AppKey("relay", Relay)
 TIMERS: Final = web.AppKey("timers", Timers)
 DRAIN: Final = web.AppKey("drain", Drain)
+JOINABLE: Final = web.AppKey("joinable", JoinableAnswers)
 BODIES: Final = web.AppKey("bodies", ByteBudget)
 HEAVY: Final = web.AppKey("heavy", HeavyWork)
 STRANGERS: Final = web.AppKey("strangers", Strangers)
@@ -109,3 +112,5 @@ ROUTES: Final = web.AppKey("routes", dict[Handler, Route])
 RECORD: Final = web.RequestKey("record", RequestRecord)
 KEY: Final = web.RequestKey("key", ApiKey)
 API: Final = web.RequestKey("api", Api)
+#: The answer that the request has begun, if others may join it.
+JOINABLE_ANSWER: Final = web.RequestKey("joinable_answer", JoinableAnswer)

@@ -77,7 +77,7 @@ class Drain:
     def __init__(self, timers: Timers) -> None:
         self._timers = timers
         self._arrivals: set[asyncio.Timeout] = set()
-        #: To be called once the daemon drains, by those who wait for a place.
+        #: To be called once the daemon drains, by those who wait for a place or keep an answer without its caller.
         self.on_begin: set[Callable[[], None]] = set()
         self._answers: set[AnswerLifetime] = set()
         self._idle = asyncio.Event()

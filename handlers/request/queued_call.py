@@ -36,6 +36,10 @@ class QueuedCall:
         return self.place.admission
 
     def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Free it before the block ends."""
         self._queue.leave(self.place)
         self._in_vain = None  # whose traceback leads back to this
 

@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from running import RunningBridge
+
 from bridge.tasks import TaskOwner
+from handlers.request.appkeys import JOINABLE
 
 
 async def leave_when(holds: Callable[[], bool], call: Coroutine[Any, Any, object]) -> None:
@@ -15,3 +18,13 @@ async def leave_when(holds: Callable[[], bool], call: Coroutine[Any, Any, object
         tasks.spawn(call, name="call")
         while not holds():  # noqa: ASYNC110 — what is waited for sets no event
             await asyncio.sleep(0.001)
+
+
+async def nobody_returns(bridge: RunningBridge) -> None:
+    """Wait until a caller has left, and go on as after the ten seconds in which a repetition could join its answer."""
+    answers = bridge.app[JOINABLE]
+    async with asyncio.timeout(20):
+        while not (left := [answer for answer in answers if not (answer.attended or answer.joined)]):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    for answer in left:
+        answer.on_timer()

@@ -18,6 +18,7 @@ import pytest
 from caller import calling
 from eras import ERAS
 from frames import DONE
+from leaving import nobody_returns
 from request_log import RequestLog
 from running import RunningBridge, api_key, running_bridge
 from witness import JsonMessage, Reply, Witness, ask, assistant, user
@@ -644,6 +645,7 @@ async def test_a_caller_that_leaves_in_mid_stream(
                 if stream:
                     await caller.sees("«".encode())
                 caller.vanish()
+                await nobody_returns(bridge)
                 await asyncio.wait_for(calls(arena)[-1].closed.wait(), 10)
             await request_log.line()
         witness.go_on = None

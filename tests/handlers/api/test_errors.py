@@ -354,7 +354,7 @@ async def test_a_wall_marks_no_account_and_is_gone_with_the_next_answer(
 async def test_under_a_failing_upstream_attempts_stay_within_the_budget(arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("model_failed_first", None)
     requests = 20
-    answers = await asyncio.gather(*(bridge.post(bridge.chat(PROMPT)) for _ in range(requests)))
+    answers = await asyncio.gather(*(bridge.post(bridge.chat(f"{PROMPT} {number}")) for number in range(requests)))
     assert {answer.status for answer in answers} == {502}
     assert requests < answers_asked(arena) <= 1.2 * requests + 3
 

@@ -17,6 +17,7 @@ import pytest
 from caller import calling
 from described import hold
 from frames import DONE, frames
+from leaving import nobody_returns
 from response_events import events_of
 from running import Overrides, RunningBridge, running_bridge
 from site_faults import (
@@ -243,6 +244,7 @@ async def test_a_caller_that_leaves(name: str, arena: Arena, bridge: RunningBrid
         await caller.ask(APIS[name].body(bridge, stream=True))
         await caller.sees(b"two")
         caller.vanish()
+        await nobody_returns(bridge)
         await arena.chats[-1].closed.wait()
         while bridge.calls_held:  # noqa: ASYNC110 — there is no event for it
             await asyncio.sleep(0.01)

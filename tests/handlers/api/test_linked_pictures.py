@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from frames import frames
 from internet import Internet, playing_the_internet
+from leaving import nobody_returns
 from pictures import SMALL, picture_part, png
 from request_log import RequestLog
 from running import Overrides, RunningBridge, running_bridge
@@ -174,6 +175,7 @@ async def test_a_caller_that_leaves_ends_the_fetching(
         body = bridge.chat(messages=[linked(CAT)], model=SEES_MANY, stream=True)
         async with asyncio.timeout(20), await bridge.post(body) as answer:
             assert await answer.content.readuntil(b"\n\n") == COMMENT
+        await nobody_returns(bridge)
         assert (await request_log.line(within=10.0))["reason"] == "client_gone"
         assert bridge.calls_held == 0
         assert bridge.app[BODIES].free == TOTAL_BYTES

@@ -20,7 +20,7 @@ import aiohttp
 import psutil
 import pytest
 from frames import DONE, frames
-from leaving import leave_when
+from leaving import leave_when, nobody_returns
 from pictures import BAD_PARTS, MAX_BYTES, BadPart, png, user_with
 from process import Home
 from running import RunningBridge, running_bridge
@@ -299,6 +299,7 @@ async def test_a_caller_that_leaves_ends_the_upload(stream: bool, arena: Arena, 
     arena.faults.arm("no_headers", on="put")
     body = bridge.chat(messages=[user_with("see", A)], model=SEES_MANY, stream=stream)
     await leave_when(lambda: len(arena.storage.calls) == 1, bridge.post(body))
+    await nobody_returns(bridge)
     (call,) = arena.storage.calls
     async with asyncio.timeout(10):
         await call.closed.wait()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from answered import Answered, ask
 from caller import calling
+from leaving import nobody_returns
 from request_log import RequestLog
 from running import RunningBridge, running_bridge
 
@@ -284,6 +285,7 @@ async def test_a_caller_that_leaves_meanwhile_takes_no_tokens_along(
             await caller.sees(b"two ")
             await caller.sees(b": keep-alive")
             caller.vanish()
+            await nobody_returns(bridge)
         assert (await request_log.line())["status"] == 499
         assert bridge.calls_held == 0
         before = session.cookie_value

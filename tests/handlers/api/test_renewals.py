@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
-from leaving import leave_when
+from leaving import leave_when, nobody_returns
 from pictures import png, user_with
 from running import RunningBridge, running_bridge
 
@@ -263,6 +263,7 @@ async def test_a_caller_who_leaves_does_not_cancel_the_renewal_that_it_waits_for
         arena.faults.arm("no_headers", on="me", release=release)
         pass_time(bridge, HOUR)
         await leave_when(lambda: len(reads(arena)) == 1, ask(bridge))
+        await nobody_returns(bridge)
         await until(lambda: bridge.app[DRAIN].running == 0)
         assert [call.closed.is_set() for call in reads(arena)] == [False]
         release.set()

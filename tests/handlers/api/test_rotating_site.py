@@ -10,6 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from caller import Caller, calling
+from leaving import nobody_returns
 from pictures import png, user_with
 from running import RunningBridge, running_bridge
 
@@ -98,7 +99,8 @@ async def test_a_cookie_is_not_lost_with_its_caller(
                 await caller.ask(bridge.chat(f"hello {at}", stream=stream))
                 await until(lambda at=at: len(arena.chats) == at + 1)  # type: ignore[misc]
                 leave(caller)
-                await until(lambda: bridge.calls_held == 0)  # slot and account are free at once
+                await nobody_returns(bridge)
+                await until(lambda: bridge.calls_held == 0)  # slot and account are free
             assert not current(bridge, session)
             release.set()
             await until(lambda: current(bridge, session))
@@ -119,6 +121,7 @@ async def test_a_cookie_is_not_lost_with_the_caller_of_an_upload(arena: Arena, t
             await until(lambda: any(call.kind == kind for call in arena.calls))
             arena.rotate(session)
             caller.leave()
+            await nobody_returns(bridge)
             await until(lambda: bridge.calls_held == 0)
         before = session.cookie_value
         release.set()
@@ -155,6 +158,7 @@ async def test_a_cookie_is_not_lost_with_the_daemon(arena: Arena, tmp_path: Path
         async with calling(bridge.origin, bridge.key) as caller:
             await caller.ask(bridge.chat("hello"))
             await until(lambda: len(arena.chats) == 1)
+        await nobody_returns(bridge)
         await until(lambda: bridge.calls_held == 0)
         asyncio.get_running_loop().call_later(0.05, release.set)
     (account,) = await accounts_document(bridge.folder).load()

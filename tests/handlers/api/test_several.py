@@ -12,6 +12,7 @@ import pytest
 from agents import Agents, let_go
 from caller import calling
 from frames import DONE, frames
+from leaving import nobody_returns
 from running import RunningBridge, running_bridge
 from tool_forms import block, offering
 
@@ -165,6 +166,7 @@ async def test_a_caller_that_leaves_ends_them_all(arena: Arena, bridge: RunningB
             for _ in range(3):
                 await caller.sees(b'>"')
             caller.vanish()
+            await nobody_returns(bridge)
         for call in arena.chats:
             await call.done.wait()
         await let_go(bridge)

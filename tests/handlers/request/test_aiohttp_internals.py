@@ -27,7 +27,7 @@ async def test_the_installed_version_has_everything() -> None:
     check_aiohttp()
 
 
-CONNECTION = ("_messages", "_request_in_progress", "_waiter", "transport")
+CONNECTION = ("_messages", "_request_in_progress", "_task_handler", "_waiter", "transport")
 
 
 @pytest.mark.parametrize("name", CONNECTION)

@@ -70,7 +70,9 @@ LEAVING = pytest.mark.parametrize("leave", [Caller.leave, Caller.vanish], ids=["
 @pytest.fixture
 async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
     """A bridge that has answered once, and is quick to say that it lives."""
-    async with running_bridge(arena, tmp_path, {"stream": {"keepalive_seconds": 0.05}}) as bridge:
+    async with running_bridge(
+        arena, tmp_path, {"stream": {"keepalive_seconds": 0.05}, "limits": {"join_repeats": False}}
+    ) as bridge:
         async with await bridge.post(bridge.chat("hello")) as response:
             await response.read()
         yield bridge

@@ -12,14 +12,21 @@ from collections.abc import AsyncIterator
 import pytest
 from caller import calling
 from peer import pool_of
-from running import RunningBridge
+from running import RunningBridge, running_bridge
 
 from handlers.request.appkeys import CLIENT, DRAIN, ENDED, MODELS, TASKS
-from upstream.arena import Line, Pause, Step, Turn
+from upstream.arena import Arena, Line, Pause, Step, Turn
 
 AT_A_TIME = 50
 #: What may remain of each, in bytes: nothing of the bridge's, but allocators and caches of libraries breathe.
 BYTES_EACH = 1024
+
+
+@pytest.fixture
+async def bridge(arena: Arena, tmp_path: pathlib.Path) -> AsyncIterator[RunningBridge]:
+    """A bridge whose answers end with their callers' leaving."""
+    async with running_bridge(arena, tmp_path, {"limits": {"join_repeats": False}}) as bridge:
+        yield bridge
 
 
 async def endless(turn: Turn) -> AsyncIterator[Step]:

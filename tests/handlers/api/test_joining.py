@@ -1,0 +1,458 @@
+"""A repeated request joins the answer to the first, where both would have begun the same (`limits.join_repeats`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+from caller import Caller, calling
+from cutting import cutting
+from kept_requests import kept
+from running import RunningBridge, api_key, running_bridge
+
+from bridge.state.state import keys_document
+from bridge.tasks import TaskOwner
+from handlers.request import joinable, joinable_answer
+from handlers.request.appkeys import BUDGETS, DRAIN, JOINABLE
+from handlers.request.joinable_answer import JoinableAnswer
+from upstream.arena import Arena, Line, Step, Turn, Until
+
+FIRST = {"x-stainless-retry-count": "0"}
+RETRY = {"x-stainless-retry-count": "1"}
+LEAVING = pytest.mark.parametrize("leave", [Caller.leave, Caller.vanish], ids=["close", "reset"])
+
+
+@dataclass
+class Play:
+    """Answers of three words; the second comes once `go` is set. Each says which it is."""
+
+    size: int = 1
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: int = 0
+
+    async def __call__(self, turn: Turn) -> AsyncIterator[Step]:
+        self.asked += 1
+        yield Line("a0", f"answer {self.asked} " * self.size)
+        self.begun.set()
+        yield Until(self.go)
+        yield Line("a0", f"to {turn.prompt} ")
+        yield Line("a0", "ends")
+        yield Line("ad", {"finishReason": "stop"})
+
+
+@pytest.fixture
+def play(arena: Arena) -> Play:
+    play = Play()
+    arena.script = play
+    return play
+
+
+@pytest.fixture
+async def tasks() -> AsyncIterator[TaskOwner]:
+    async with TaskOwner() as tasks:
+        yield tasks
+
+
+def joinable_in(bridge: RunningBridge) -> list[JoinableAnswer]:
+    """The answers that can be joined."""
+    answers = bridge.app[JOINABLE]
+    return list(answers)
+
+
+def running(bridge: RunningBridge) -> JoinableAnswer:
+    """The only one."""
+    (answer,) = joinable_in(bridge)
+    return answer
+
+
+def joined_by(bridge: RunningBridge, callers: int) -> bool:
+    """Whether one of them has been joined by so many."""
+    return any(each.joined == callers for each in joinable_in(bridge))
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds that sets no event. Raises TimeoutError if it never does."""
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110 — what is waited for sets no event
+            await asyncio.sleep(0.001)
+
+
+async def ask(
+    bridge: RunningBridge, body: Mapping[str, object], *, path: str = "chat/completions", **headers: str
+) -> tuple[int, bytes]:
+    async with bridge.http.post(
+        f"{bridge.base_url}/{path}", json=body, headers={**bridge.headers, **headers}
+    ) as answer:
+        return answer.status, await answer.read()
+
+
+def asking(
+    tasks: TaskOwner, bridge: RunningBridge, body: Mapping[str, object], **more: Any
+) -> asyncio.Task[tuple[int, bytes]]:
+    return tasks.spawn(ask(bridge, body, **more), name="call")
+
+
+def text(body: bytes) -> str:
+    return str(orjson.loads(body)["choices"][0]["message"]["content"])
+
+
+# Who joins
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "messages", "responses"])
+async def test_in_every_api_both_are_told_the_same_bytes(
+    tasks: TaskOwner, arena: Arena, bridge: RunningBridge, play: Play, path: str, stream: bool
+) -> None:
+    bodies: dict[str, dict[str, object]] = {
+        "chat/completions": bridge.chat("hi", n=2 if stream else 1),
+        "completions": {"model": bridge.model(), "prompt": "hi"},
+        "messages": {**bridge.chat("hi"), "max_tokens": 100},
+        "responses": {"model": bridge.model(), "input": "hi"},
+    }
+    body = {**bodies[path], "stream": stream}
+    first = asking(tasks, bridge, body, path=path)
+    await play.begun.wait()
+    second = asking(tasks, bridge, body, path=path)
+    await until(lambda: running(bridge).joined == 1)
+    play.go.set()
+    assert (await first)[0] == 200
+    assert await first == await second
+    assert play.asked == len(arena.chats) == (2 if "n" in body and stream else 1)
+    assert not joinable_in(bridge)
+    assert (bridge.calls_held, bridge.app[JOINABLE].kept) == (0, 0)
+
+
+async def test_two_keys_two_histories_and_two_models_never_join(tasks: TaskOwner, arena: Arena, tmp_path: Path) -> None:
+    arena.script = play = Play()
+    async with running_bridge(arena, tmp_path) as bridge:
+        secret, key = api_key()
+        await keys_document(bridge.folder).update(lambda kept: (*kept, key))
+        await until(lambda: bridge.state.keys.find(secret) is not None)
+        another = next(each.public_name for each in arena.models if each.public_name != bridge.model())
+        chats = (
+            bridge.chat("hi"),
+            bridge.chat("hi "),
+            bridge.chat("hi", model=another),
+            bridge.chat("hi", stream=True),
+            bridge.chat("hi", user="another"),
+        )
+        calls = [asking(tasks, bridge, chat) for chat in chats]
+        calls.append(asking(tasks, bridge, chats[0], Authorization=f"Bearer {secret}"))
+        calls += [asking(tasks, bridge, chats[0], **{"Idempotency-Key": name}) for name in ("a", "b")]
+        await until(lambda: play.asked == len(calls))
+        play.go.set()
+        for call in calls:
+            assert (await call)[0] == 200
+        assert len(arena.chats) == len(calls)
+
+
+async def test_first_tries_of_an_sdk_are_apart_and_its_retry_joins(
+    tasks: TaskOwner, bridge: RunningBridge, play: Play
+) -> None:
+    """Samples are drawn by equal requests side by side: an SDK says that none of them is a retry."""
+    chat = bridge.chat("hi")
+    samples = [asking(tasks, bridge, chat, **FIRST) for _ in range(2)]
+    await until(lambda: play.asked == 2)
+    third = asking(tasks, bridge, chat, **RETRY)  # whose retry it is, nobody knows
+    await until(lambda: play.asked == 3)
+    play.go.set()
+    assert len({text((await call)[1]) for call in (*samples, third)}) == 3
+
+
+async def test_a_retry_joins_an_answer_whose_end_was_written(bridge: RunningBridge, play: Play) -> None:
+    play.go.set()
+    chat = bridge.chat("hi")
+    first = await ask(bridge, chat, **FIRST)
+    assert await ask(bridge, chat, **RETRY) == first
+    assert await ask(bridge, chat, **RETRY) == first
+    assert text((await ask(bridge, chat, **FIRST))[1]) != text(first[1]), "it wants another answer"
+    assert play.asked == 2
+    assert text((await ask(bridge, chat))[1]) != text(first[1])
+    assert play.asked == 3
+
+
+async def test_off_all_are_apart(tasks: TaskOwner, arena: Arena, play: Play, tmp_path: Path) -> None:
+    async with running_bridge(arena, tmp_path, {"limits": {"join_repeats": False}}) as bridge:
+        calls = [asking(tasks, bridge, bridge.chat("hi"), **RETRY) for _ in range(3)]
+        await until(lambda: play.asked == 3)
+        play.go.set()
+        await asyncio.gather(*calls)
+        assert len(arena.chats) == 3
+
+
+@pytest.mark.parametrize("callers", [30, pytest.param(1000, marks=pytest.mark.slow)])
+async def test_many_callers_cost_one_upstream_stream(
+    tasks: TaskOwner, arena: Arena, play: Play, tmp_path: Path, callers: int
+) -> None:
+    async with running_bridge(arena, tmp_path, {"limits": {"concurrency": 1000}}) as bridge:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as bridge.http:
+            calls = [asking(tasks, bridge, bridge.chat("hi", stream=True)) for _ in range(callers)]
+            await until(lambda: any(each.joined == callers - 1 for each in joinable_in(bridge)))
+            play.go.set()
+            answers = await asyncio.gather(*calls)
+        assert len(set(answers)) == 1
+        assert answers[0][0] == 200
+        assert len(arena.chats) == 1
+        assert (bridge.calls_held, bridge.app[JOINABLE].kept) == (0, 0)
+
+
+# The caller leaves
+
+
+@LEAVING
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_who_comes_back_is_told_the_answer_from_its_beginning(
+    tasks: TaskOwner, arena: Arena, bridge: RunningBridge, play: Play, leave: Callable[[Caller], None], stream: bool
+) -> None:
+    chat = bridge.chat("hi", stream=stream)
+    async with calling(bridge.origin, bridge.key) as caller:
+        await caller.ask(chat)
+        await play.begun.wait()
+        leave(caller)
+        await until(lambda: not running(bridge).attended)
+    assert bridge.calls_held == 1, "the account; the key's slot is free"
+    again = tasks.spawn(bridge.post(chat), name="call")
+    await until(lambda: running(bridge).joined == 1)
+    play.go.set()
+    async with await again as answer:
+        assert answer.headers["x-bridge-conversation"] == "joined; why=same"
+        assert answer.headers["x-bridge-evaluation"].endswith(str(arena.chats[0].evaluation_id))
+        told = await answer.read()
+    assert all(word in told for word in (b"answer 1", b"to hi", b"ends"))
+    assert len(arena.chats) == 1
+    await until(lambda: bridge.calls_held == 0)
+    history = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "answer 1 to hi ends"},
+        {"role": "user", "content": "more"},
+    ]
+    async with await bridge.post(bridge.chat(messages=history)) as followed:
+        assert followed.headers["x-bridge-conversation"] == "follow-up; why=known"
+    assert [call.evaluation_id for call in arena.chats] == [arena.chats[0].evaluation_id] * 2
+
+
+async def test_who_comes_back_after_the_end_is_told_it_too(arena: Arena, bridge: RunningBridge, play: Play) -> None:
+    chat = bridge.chat("hi")
+    async with calling(bridge.origin, bridge.key) as caller:
+        await caller.ask(chat)
+        await play.begun.wait()
+        caller.vanish()
+        await until(lambda: not running(bridge).attended)
+    play.go.set()
+    await until(lambda: running(bridge).ended)
+    first = await ask(bridge, chat, **FIRST)
+    assert text(first[1]) == "answer 1 to hi ends"
+    assert len(arena.chats) == 1
+
+
+@pytest.mark.parametrize("how", ["in time", "too many", "shutdown"])
+async def test_nobody_comes_back_and_upstream_is_closed(
+    arena: Arena, bridge: RunningBridge, play: Play, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    async with calling(bridge.origin, bridge.key) as caller:
+        await caller.ask(bridge.chat("hi", stream=True))
+        await caller.sees(b"answer 1")
+        caller.leave()
+        await until(lambda: not running(bridge).attended)
+    assert not arena.chats[0].closed.is_set()
+    match how:
+        case "in time":
+            running(bridge).on_timer()  # as after ten seconds
+        case "too many":
+            monkeypatch.setattr(joinable, "MOST_UNATTENDED_OF_KEY", 1)
+            play.begun.clear()
+            async with calling(bridge.origin, bridge.key) as caller:
+                await caller.ask(bridge.chat("another"))
+                await play.begun.wait()
+                caller.leave()
+                await arena.chats[0].closed.wait()
+            running(bridge).on_timer()
+        case "shutdown":
+            bridge.app[DRAIN].begin()
+    for call in arena.chats:
+        await asyncio.wait_for(call.closed.wait(), 10)
+    await until(lambda: (bridge.calls_held, bridge.app[DRAIN].running) == (0, 0))
+    assert not joinable_in(bridge)
+    assert bridge.app[JOINABLE].kept == 0
+    assert {entry.status for entry in await kept(bridge)} == {499}
+
+
+async def test_those_who_have_joined_keep_it_going_and_leave_like_any_caller(
+    arena: Arena, bridge: RunningBridge, play: Play
+) -> None:
+    chat = bridge.chat("hi", stream=True)
+    async with (
+        calling(bridge.origin, bridge.key) as first,
+        calling(bridge.origin, bridge.key) as second,
+        calling(bridge.origin, bridge.key) as third,
+    ):
+        for number, caller in enumerate((first, second, third)):
+            await caller.ask(chat)
+            await until(partial(joined_by, bridge, number))
+            await caller.sees(b"answer 1")
+        first.vanish()
+        await until(lambda: not running(bridge).attended)
+        second.leave()
+        await until(lambda: running(bridge).joined == 1)
+        play.go.set()
+        await third.sees(b"ends")
+        await third.sees(b"[DONE]")
+    assert len(arena.chats) == 1
+
+
+# Bounds
+
+
+async def test_a_long_answer_is_joined_no_more_and_those_who_have_are_told_the_rest(
+    tasks: TaskOwner, bridge: RunningBridge, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joinable_answer, "MOST_BYTES", 10_000)
+    chat = bridge.chat("hi " + "long " * 3000, stream=True)
+    first = asking(tasks, bridge, chat)
+    await play.begun.wait()
+    second = asking(tasks, bridge, chat)
+    await until(lambda: running(bridge).joined == 1)
+    play.go.set()
+    assert await first == await second
+    assert bridge.app[JOINABLE].kept == 0
+    play.go.clear()
+    play.begun.clear()
+    play.size = 2000
+    third = asking(tasks, bridge, chat)
+    await play.begun.wait()
+    await until(lambda: not joinable_in(bridge))
+    fourth = asking(tasks, bridge, chat)
+    await until(lambda: play.asked == 3)
+    play.go.set()
+    await asyncio.gather(third, fourth)
+    assert bridge.app[JOINABLE].kept == 0
+
+
+async def test_a_long_answer_that_nobody_waits_for_is_closed_at_once(
+    arena: Arena, bridge: RunningBridge, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joinable_answer, "MOST_BYTES", 10_000)
+    play.size = 2000
+    async with calling(bridge.origin, bridge.key) as caller:
+        await caller.ask(bridge.chat("hi", stream=True))
+        await play.begun.wait()
+        await until(lambda: not joinable_in(bridge))
+        caller.vanish()
+        await asyncio.wait_for(arena.chats[0].closed.wait(), 10)
+
+
+# What is counted, and what goes wrong
+
+
+async def test_it_is_counted_once(tasks: TaskOwner, arena: Arena, play: Play, tmp_path: Path) -> None:
+    options = {"concurrency": 1, "day_requests": 2}
+    async with running_bridge(arena, tmp_path, key_options=options) as bridge:
+        chat = bridge.chat("hi")
+        async with calling(bridge.origin, bridge.key) as caller:
+            await caller.ask(chat)
+            await play.begun.wait()
+            caller.vanish()
+            await until(lambda: not running(bridge).attended)
+        second = asking(tasks, bridge, chat)
+        await until(lambda: running(bridge).joined == 1)
+        play.go.set()
+        assert (await second)[0] == 200
+        await until(lambda: not joinable_in(bridge))
+        joined, first = await kept(bridge)
+        assert (first.status, first.conversation, first.written > 0) == (499, "new; why=first", True)
+        assert (joined.status, joined.conversation, joined.written) == (200, "joined; why=same", 0)
+        assert (joined.model, joined.account, joined.attempts) == (first.model, "", ())
+        (key,) = bridge.state.keys
+        used = bridge.app[BUDGETS].used(key.id)
+        assert used == (1, first.read + first.written)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_a_failure_is_everybodys(tasks: TaskOwner, arena: Arena, bridge: RunningBridge, stream: bool) -> None:
+    go, begun = asyncio.Event(), asyncio.Event()
+
+    async def fail(_: Turn) -> AsyncIterator[Step]:
+        begun.set()
+        yield Until(go)
+        yield Line("a3", "no more")
+
+    arena.script = fail
+    chat = bridge.chat("hi", stream=stream)
+    calls = [asking(tasks, bridge, chat)]
+    await begun.wait()
+    calls.append(asking(tasks, bridge, chat))
+    await until(lambda: running(bridge).joined == 1)
+    go.set()
+    one, other = [(status, orjson.loads(body)["error"]["message"]) for status, body in await asyncio.gather(*calls)]
+    assert one == other
+    assert one[0] == 502
+    assert not joinable_in(bridge)
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "messages", "responses"])
+async def test_a_stream_breaks_off_for_all(tasks: TaskOwner, arena: Arena, bridge: RunningBridge, path: str) -> None:
+    go, begun = asyncio.Event(), asyncio.Event()
+
+    async def fail(_: Turn) -> AsyncIterator[Step]:
+        yield Line("a0", "half of ")
+        begun.set()
+        yield Until(go)
+        yield Line("a3", "no more")
+
+    arena.script = fail
+    chat = {"model": bridge.model(), "input": "hi"} if path == "responses" else bridge.chat("hi", max_tokens=100)
+    calls = [asking(tasks, bridge, {**chat, "stream": True}, path=path)]
+    await begun.wait()
+    calls.append(asking(tasks, bridge, {**chat, "stream": True}, path=path))
+    await until(lambda: running(bridge).joined == 1)
+    go.set()
+    one, other = await asyncio.gather(*calls)
+    assert one == other
+    assert one[0] == 200
+    assert b"no more" in one[1]
+    first, second = await kept(bridge)
+    assert (first.word, first.code, first.message) == (second.word, second.code, second.message)
+    assert first.word != "ok"
+
+
+# The SDK
+
+
+@pytest.mark.parametrize("step", [97, pytest.param(5, marks=pytest.mark.slow)])
+async def test_the_sdk_gets_one_whole_answer_wherever_its_connection_is_cut(
+    arena: Arena, bridge: RunningBridge, step: int
+) -> None:
+    """By its own retries: the site sees one evaluation for each call."""
+    async with cutting(bridge.origin) as (origin, cut):
+        sdk = bridge.sdk(base_url=f"{origin}/v1", max_retries=2, default_headers={"Connection": "close"})
+
+        async def whole(at: int) -> str:
+            cut[f"whole {at}"] = at
+            answer = await sdk.chat.completions.create(model=bridge.model(), messages=said(f"/say whole {at}."))
+            return answer.choices[0].message.content or ""
+
+        async def streamed(at: int) -> str:
+            cut[f"streamed {at}"] = at
+            chunks = await sdk.chat.completions.create(
+                model=bridge.model(), messages=said(f"/say streamed {at}."), stream=True
+            )
+            return "".join([chunk.choices[0].delta.content or "" async for chunk in chunks if chunk.choices])
+
+        points = range(0, 1000, step)
+        answers = await asyncio.gather(*map(whole, points), *map(streamed, range(0, 300, step)))
+    assert answers == [f"whole {at}." for at in points] + [f"streamed {at}." for at in range(0, 300, step)]
+    assert len(arena.chats) == len(answers)
+
+
+def said(words: str) -> Any:
+    """A history of one message; the SDK's own type for it is a union of TypedDicts."""
+    return [{"role": "user", "content": words}]
