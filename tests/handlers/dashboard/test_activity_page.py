@@ -14,6 +14,7 @@ from dashboard import Dashboard, Page
 from ended import ended, write
 from frames import frames
 from kept_requests import kept
+from leaving import nobody_returns
 from running import RunningBridge, running_bridge
 
 from bridge.activity.store import STRANGERS
@@ -38,6 +39,7 @@ async def test_a_request_is_seen_while_it_runs_and_when_it_has_ended(arena: Aren
             assert page.markup.says(bridge.model())
             assert page.markup.says("ada@example.org")
         caller.vanish()
+        await nobody_returns(bridge)
         async with asyncio.timeout(5):
             while not (await dashboard.live("/dashboard/activity")).markup.says("0 running"):
                 pass

@@ -39,7 +39,7 @@ async def test_a_key_that_is_not_good_now_is_401_and_says_why(
 
 async def test_a_budget_of_requests_is_exact_however_many_come_at_once(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", key_options={"day_requests": 5}) as bridge:
-        answers = await asyncio.gather(*(bridge.post(bridge.chat("/say hi")) for _ in range(12)))
+        answers = await asyncio.gather(*(bridge.post(bridge.chat(f"/say {number}")) for number in range(12)))
         assert sorted(answer.status for answer in answers) == [200] * 5 + [429] * 7
         refused = next(answer for answer in answers if answer.status == 429)
         error = (await refused.json())["error"]

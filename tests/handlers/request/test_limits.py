@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from leaving import nobody_returns
 from request_log import RequestLog
 from running import RunningBridge, api_key, running_bridge
 
@@ -43,7 +44,7 @@ async def occupied(bridge: RunningBridge, calls: int) -> AsyncIterator[None]:
     """So many calls under way, which come to a good end."""
     model = bridge.arena.script = Holding()
     async with asyncio.TaskGroup() as group:
-        running = [group.create_task(bridge.post(bridge.chat(PROMPT))) for _ in range(calls)]
+        running = [group.create_task(bridge.post(bridge.chat(f"{PROMPT} {at}"))) for at in range(calls)]
         for _ in running:
             await model.asked.acquire()
         yield
@@ -158,6 +159,7 @@ async def test_a_slot_is_released_when_the_caller_disconnects(
                 (await caller).close()
             else:
                 caller.cancel()
+        await nobody_returns(bridge)
         assert (await request_log.line())["reason"] == "client_gone"
         await arena.chats[-1].closed.wait()
         assert bridge.calls_held == 0

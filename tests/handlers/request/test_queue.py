@@ -188,7 +188,7 @@ async def test_activity_shows_the_place_and_ends_who_waits(
     _, release = await model.next()
     waiting = []
     for number in range(2):
-        waiting.append(tasks.spawn(ask(bridge, "later"), name="later"))
+        waiting.append(tasks.spawn(ask(bridge, f"later {number}"), name="later"))
         await wait_in(bridge, number + 1)
     page = (await dashboard.live("/dashboard/activity")).markup
     assert page.says("waits, place 1")

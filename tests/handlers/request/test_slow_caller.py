@@ -108,7 +108,8 @@ async def test_callers_that_never_read_fill_no_memory(arena: Arena, tmp_path: Pa
             yield Line("a0", DELTA)
 
     arena.script = endless
-    async with running_daemon(arena, tmp_path, {"server": {"write_timeout": 1.0}}) as daemon, AsyncExitStack() as stack:
+    settings = {"server": {"write_timeout": 1.0}, "limits": {"join_repeats": False}}
+    async with running_daemon(arena, tmp_path, settings) as daemon, AsyncExitStack() as stack:
         idle = peak = daemon.memory_bytes
         for _ in range(callers):
             caller = await stack.enter_async_context(calling(daemon.origin, daemon.key, receive_bytes=RECEIVE_BYTES))
