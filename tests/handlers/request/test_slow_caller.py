@@ -108,7 +108,7 @@ async def test_callers_that_never_read_fill_no_memory(arena: Arena, tmp_path: Pa
             yield Line("a0", DELTA)
 
     arena.script = endless
-    settings = {"server": {"write_timeout": 1.0}, "limits": {"join_repeats": False}}
+    settings: Overrides = {"server": {"write_timeout": 1.0}, "limits": {"join_repeats": False}}
     async with running_daemon(arena, tmp_path, settings) as daemon, AsyncExitStack() as stack:
         idle = peak = daemon.memory_bytes
         for _ in range(callers):
