@@ -87,6 +87,8 @@ class RedisLimits:
             self._link.post(("PEXPIRE", self._running(key_id), believed))
         if self._limiter.running:
             self._link.post(("PEXPIRE", self._streams, believed))
+        else:  # whatever stands there
+            self._link.post(("HDEL", self._streams, self._link.settings.instance))
 
     def _ended(self, key_id: str) -> None:
         """Tell how many calls run now."""

@@ -43,8 +43,9 @@ local function others(place)
       if alive[name] == nil then
         alive[name] = now - (tonumber(redis.call('HGET', KEYS[3], name) or 0) or 0) < tonumber(ARGV[6])
       end
-      if alive[name] then
-        sum = sum + (tonumber(calls[at + 1]) or 0)
+      local its = tonumber(calls[at + 1]) or 0
+      if alive[name] and its >= 0 and its <= 100000 then -- more than `limits.streams` may be, none of the bridge's
+        sum = sum + its
       else
         redis.call('HDEL', place, name)
       end

@@ -80,3 +80,14 @@ async def test_a_refused_call_leaves_nothing_behind(limit: str, caller: Caller) 
         with pytest.raises(LimitExceeded):
             await caller.call(rpm=50, during=1, **{limit: 1})
     assert (await caller.call(rpm=50, concurrency=1, streams=1)).allowed
+
+
+@pytest.mark.parametrize("value", ["9" * 400, "1e300", "inf", "nan", "-5", "x"])
+async def test_what_no_process_has_told_of_itself_refuses_nobody(value: str, tmp_path: Path) -> None:
+    async with shared_redis(tmp_path) as redis:
+        one, other = await redis.process(), await redis.process()
+        limiter = Limiter(time.monotonic)
+        caller = Caller([(limiter, RedisLimits(one.link, limiter))])
+        for place in ("test:streams", "test:running:key"):
+            await redis.server.call("HSET", place, other.link.settings.instance, value)
+        assert (await caller.call(concurrency=2, streams=2)).allowed
