@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hostile_api import STEERING, event, hostile, steers
+from leaving import nobody_returns
 from pictures import png
 from running import RunningBridge
 from terminal import ALT_ENTER, CTRL_C, CTRL_D, ENTER, TAB, Terminal, terminal
@@ -77,13 +78,14 @@ async def test_several_lines_are_one_message(chat: Terminal, arena: Arena) -> No
     await chat.sees("follow-up")
 
 
-async def test_ctrl_c_stops_an_answer_and_ends_no_chat(chat: Terminal, arena: Arena) -> None:
+async def test_ctrl_c_stops_an_answer_and_ends_no_chat(chat: Terminal, bridge: RunningBridge, arena: Arena) -> None:
     arena.script = lambda _: [Line("a0", "the beginning"), Until(asyncio.Event())]
     chat.type("go on for ever" + ENTER)
     await chat.sees("the beginning")
     chat.type(CTRL_C)
     await chat.sees("stopped")
     await chat.sees("you>", 2)
+    await nobody_returns(bridge)
     await asyncio.wait_for(arena.chats[-1].closed.wait(), 5)
 
     chat.type("half a line" + CTRL_C)

@@ -17,6 +17,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer
 from frames import DONE, frames
+from leaving import nobody_returns
 from process import Home
 from proxies import Proxy, caddy, haproxy, nginx, nginx_of_machines, serving
 from request_log import RequestLog
@@ -113,6 +114,7 @@ class TestStreams:
                 response = await stack.enter_async_context(await call)
                 await response.content.readany()
             await http.close()  # as a caller's death does: its connection ends, without a word of TLS
+            await nobody_returns(bridge)
         assert (await request_log.line(SECONDS))["reason"] == "client_gone"
         await asyncio.wait_for(bridge.arena.chats[-1].closed.wait(), SECONDS)
 

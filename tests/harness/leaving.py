@@ -24,7 +24,7 @@ async def nobody_returns(bridge: RunningBridge) -> None:
     """Wait until a caller has left, and go on as after the ten seconds in which a repetition could join its answer."""
     answers = bridge.app[JOINABLE]
     async with asyncio.timeout(20):
-        while not (left := [answer for answer in answers if not (answer.attended or answer.joined)]):  # noqa: ASYNC110
+        while not (left := [each for each in answers if not (each.attended or each.joined or each.ended)]):  # noqa: ASYNC110
             await asyncio.sleep(0.001)
     for answer in left:
         answer.on_timer()

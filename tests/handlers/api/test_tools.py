@@ -13,6 +13,7 @@ import pytest
 from agents import Agents, answers, let_go
 from caller import calling
 from frames import DONE, frames
+from leaving import nobody_returns
 from running import RunningBridge, running_bridge
 from tool_forms import WEATHER, block, offering
 
@@ -291,6 +292,7 @@ async def test_a_caller_that_leaves_ends_the_repair(arena: Arena, bridge: Runnin
             await caller.sees(b"I look.")
             await asked.wait()
             caller.vanish()
+            await nobody_returns(bridge)
         await arena.chats[-1].done.wait()
         await let_go(bridge)
 
