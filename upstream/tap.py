@@ -217,15 +217,16 @@ def _end_of(error: HttpError) -> End:
 class TappedResponse:
     """A `Response` that is listened to: what is taken of it is noted."""
 
-    __slots__ = ("_heard", "_response", "_tape", "take")
+    __slots__ = ("_direct", "_heard", "_response", "_tape", "take")
 
     def __init__(self, response: Response, tape: Tape, heard: Heard) -> None:
         self._response = response
         self._tape = tape
         self._heard = heard
-        #: As `Response.take`. For each delta it is called once, so it leaves out what is between it and the connection.
-        take = response.connection.take if isinstance(response, PooledResponse) else response.take
-        self.take = heard.track.noting(take)
+        # What is called for each delta leaves out what is between it and the connection.
+        self._direct = response.connection if isinstance(response, PooledResponse) else response
+        #: As `Response.take`.
+        self.take = heard.track.noting(self._direct.take)
 
     @property
     def status(self) -> int:
@@ -250,25 +251,25 @@ class TappedResponse:
     @property
     def on_data(self) -> Callable[[], None] | None:
         """The callback after each read from the socket."""
-        return self._response.on_data
+        return self._direct.on_data
 
     @on_data.setter
     def on_data(self, call: Callable[[], None] | None) -> None:
-        self._response.on_data = call
+        self._direct.on_data = call
 
     @property
     def deadline(self) -> float:
         """When the response fails, on the loop's clock."""
-        return self._response.deadline
+        return self._direct.deadline
 
     @deadline.setter
     def deadline(self, at: float) -> None:
-        self._response.deadline = at
+        self._direct.deadline = at
 
     @property
     def over(self) -> bool:
         """Whether nothing more will arrive than can be taken now."""
-        return self._response.over
+        return self._direct.over
 
     async def read(self) -> bytes:
         """As `Response.read`."""
