@@ -103,10 +103,10 @@ class Attack:
             if (told := await self._ask(bridge, "POST", "/v1/responses", wrong, json=body)) is not None:
                 await self._ask(bridge, "GET", f"/v1/responses/{told['id']}", wrong, 404)
                 follow = {**body, "previous_response_id": told["id"]}
-                await self._ask(bridge, "POST", "/v1/responses", wrong, 404, json=follow)
+                await self._ask(bridge, "POST", "/v1/responses", wrong, json=follow)
             if self.first:
                 follow = {**body, "previous_response_id": self.first}
-                await self._ask(bridge, "POST", "/v1/responses", wrong, 404, json=follow)
+                await self._ask(bridge, "POST", "/v1/responses", wrong, 400, json=follow)
                 await self._ask(bridge, "GET", f"/v1/responses/{self.first}/input_items", wrong, 404)
             elif told is not None:
                 self.first = told["id"]
