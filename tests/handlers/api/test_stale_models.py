@@ -87,7 +87,9 @@ async def test_drawings_side_by_side_share_the_reading(arena: Arena, bridge: Run
 
 async def test_one_reading_serves_twenty_chats(arena: Arena, bridge: RunningBridge) -> None:
     arena.replace_model_ids()
-    answers = await asyncio.gather(*(ask(bridge, PROMPT, model=TALKS, stream=n % 2 == 0) for n in range(20)))
+    answers = await asyncio.gather(
+        *(ask(bridge, PROMPT, model=TALKS, stream=n % 2 == 0, user=f"{n}") for n in range(20))
+    )
     assert all(answer.is_good for answer in answers)
     assert readings(arena) == 2
     assert len(arena.chats) <= 40
@@ -99,9 +101,9 @@ async def test_those_who_learn_of_it_late_read_the_list_no_further_time(arena: A
     arena.faults.arm("no_headers", on="page", release=late)
     arena.replace_model_ids()
     arrivals = Arrivals(arena)
-    first = asyncio.gather(*(ask(bridge, PROMPT, model=TALKS) for _ in range(3)))
+    first = asyncio.gather(*(ask(bridge, PROMPT, model=TALKS, user=f"{n}") for n in range(3)))
     await arrivals.calls(2, "page")
-    others = asyncio.gather(*(ask(bridge, PROMPT, model=TALKS) for _ in range(3)))
+    others = asyncio.gather(*(ask(bridge, PROMPT, model=TALKS, user=f"{n}") for n in range(3, 6)))
     await arrivals.answered(6)
     late.set()
     assert all(answer.is_good for answer in (*await first, *await others))
