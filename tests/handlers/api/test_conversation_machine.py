@@ -95,7 +95,7 @@ class Conversing(RuleBasedStateMachine):
     async def boot(self, *sessions: Session) -> None:
         self.running = AsyncExitStack()
         self.bridge: RunningBridge = await self.running.enter_async_context(
-            running_bridge(self.arena, self.folder, sessions=sessions)
+            running_bridge(self.arena, self.folder, {"limits": {"join_repeats": False}}, sessions=sessions)
         )
         self.models = [self.bridge.model(), self.bridge.model(thinking=True)]
 

@@ -51,7 +51,7 @@ def test_names_and_what_is_set(home: Path) -> None:
     (home / "bridge.toml").write_text("[limits]\nrpm = 7\n[log]\nlevel = 'debug'\n")
     document = json.loads(run("show", "limits", "server.port", "--json").stdout)
     assert document["file"] == str(home / "bridge.toml")
-    limits = [f"limits.{name}" for name in ("rpm", "concurrency", "streams", "queue_seconds")]
+    limits = [f"limits.{name}" for name in ("rpm", "concurrency", "streams", "queue_seconds", "join_repeats")]
     assert list(document["settings"]) == ["server.port", *limits]
     assert document["settings"]["limits.rpm"] == {
         "value": 7,
