@@ -35,9 +35,10 @@ test: $(VENV)/.test  ## what CI runs: lint, types, import contracts, tests
 test-slow: $(VENV)/.test  ## hundred kills, seven thousand examples a property
 	$(BIN)/pytest -m slow --hypothesis-profile=slow --numprocesses=2 --dist=worksteal
 
-test-clients: $(VENV)/.test  ## unmodified clients (SDKs, aider, …) against the bridge; installs them first
+test-clients: $(VENV)/.test  ## the dashboard in a browser, and unmodified clients (SDKs, aider, …), installed first
 	$(MAKE) --jobs=4 $(CLIENT_GROUPS:%=$(CLIENTS)/%/.installed)
 	$(BIN)/python tests/clients/offline.py $(BIN)/pytest -m clients --numprocesses=2 --dist=loadfile tests/clients
+	$(BIN)/pytest -m clients --numprocesses=2 --dist=worksteal tests/browser
 
 check: $(VENV)/.test  ## lint, types and import contracts only
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from browsing import PAGES, log_in, set_password, visiting
+from browsing import IN_BROWSER, PAGES, log_in, set_password, visiting
 from npm import install
 from playwright.async_api import Browser, Page, expect
 from running import RunningBridge, many_keys, running_bridge
@@ -18,7 +18,7 @@ from handlers.commands.trouble import add_trouble
 from handlers.request.appkeys import STATS
 from upstream.arena import Arena, Line, Until
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = IN_BROWSER
 
 SOURCE: Final = Path(__file__).parent / "node"
 #: What axe is asked for: every rule of WCAG 2.2 to level AA, and what it takes for good practice.

@@ -6,15 +6,14 @@ import json
 import shlex
 from typing import Final
 
-import pytest
-from browsing import PAGES
+from browsing import IN_BROWSER, PAGES
 from playwright.async_api import Page, expect
 from running import RunningBridge
 
 from handlers.request.appkeys import RENEWALS, STATS
 from upstream.arena import Arena, Session
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = IN_BROWSER
 
 CLEARANCE: Final = "cL3ar.ance-1763-1.2.1.1-x_y"
 AGENT: Final = "Mozilla/5.0 (X11; Linux x86_64) Chrome/156.0.0.0"

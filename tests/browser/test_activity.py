@@ -8,8 +8,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-import pytest
-from browsing import PAGES, log_in, visiting
+from browsing import IN_BROWSER, PAGES, log_in, visiting
 from frames import DONE, frames
 from kept_requests import kept
 from playwright.async_api import Browser, Page, expect
@@ -18,7 +17,7 @@ from running import RunningBridge
 from bridge.tasks import TaskOwner
 from upstream.arena import Arena, Line, Until
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = IN_BROWSER
 
 
 async def ask(bridge: RunningBridge, text: str, **body: object) -> bytes:

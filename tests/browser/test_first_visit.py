@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-from browsing import PAGES, PASSWORD, visiting
+from browsing import IN_BROWSER, PAGES, PASSWORD, visiting
 from playwright.async_api import Browser, Page, expect
 from running import RunningBridge, running_bridge
 
 from handlers.dashboard.login import setup_code
 from upstream.arena import Arena
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = IN_BROWSER
 
 
 async def test_the_address_that_the_daemon_prints_sets_the_password(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-from browsing import PAGES, PASSWORD, visiting
+from browsing import IN_BROWSER, PAGES, PASSWORD, visiting
 from playwright.async_api import Browser, Page, expect
 from running import RunningBridge
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = IN_BROWSER
 
 #: How the element that has the focus is called and looks; a control may show it on its label.
 FOCUS = """() => {

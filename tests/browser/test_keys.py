@@ -7,12 +7,12 @@ import re
 from asyncio.subprocess import PIPE
 
 import pytest
-from browsing import PAGES
+from browsing import IN_BROWSER, PAGES
 from playwright.async_api import Page, expect
 from programs import need_program
 from running import RunningBridge, many_keys
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = IN_BROWSER
 
 
 async def ask(bridge: RunningBridge, secret: str, model: str | None = None) -> tuple[int, str | None]:

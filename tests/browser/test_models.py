@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-from browsing import PAGES
+from browsing import IN_BROWSER, PAGES
 from playwright.async_api import Page, expect
 from running import RunningBridge
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = IN_BROWSER
 
 
 async def test_a_model_is_found_and_its_name_copied(page: Page, bridge: RunningBridge) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from browsing import PAGES, log_in, visiting
+from browsing import IN_BROWSER, PAGES, log_in, visiting
 from kept_requests import kept
 from playwright.async_api import Browser, Page, expect
 from running import RunningBridge, api_key
@@ -14,7 +14,7 @@ from running import RunningBridge, api_key
 from bridge.tasks import TaskOwner
 from upstream.arena import Arena, Line, Until
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = IN_BROWSER
 
 WIDTH, HEIGHT = 360, 740
 LONG = "m" * 100

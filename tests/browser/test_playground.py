@@ -7,8 +7,7 @@ import os
 import re
 from asyncio.subprocess import PIPE
 
-import pytest
-from browsing import PAGES
+from browsing import IN_BROWSER, PAGES
 from pictures import png
 from playwright.async_api import Page, expect
 from programs import need_program
@@ -16,7 +15,7 @@ from running import RunningBridge
 
 from upstream.arena import Arena, Line, Until
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = IN_BROWSER
 
 
 async def say(page: Page, text: str) -> None:

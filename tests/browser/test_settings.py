@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 
-import pytest
-from browsing import PAGES
+from browsing import IN_BROWSER, PAGES
 from playwright.async_api import Page, expect
 from running import RunningBridge
 
 from bridge.config.schema import KEYS, lasting
 from handlers.request.appkeys import SETTINGS
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = IN_BROWSER
 
 
 async def test_all_of_it(page: Page, bridge: RunningBridge) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-from browsing import PAGES, log_in
+from browsing import IN_BROWSER, PAGES, log_in
 from playwright.async_api import Browser, Page, expect
 from running import RunningBridge
 
 from handlers.request.appkeys import STATS
 from upstream.arena import Arena
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = IN_BROWSER
 
 
 async def icon(page: Page) -> str:

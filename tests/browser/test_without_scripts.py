@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-from browsing import PAGES, PASSWORD, visiting
+from browsing import IN_BROWSER, PAGES, PASSWORD, visiting
 from playwright.async_api import Browser, expect
 from running import RunningBridge
 
 from upstream.arena import Arena
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = IN_BROWSER
 
 
 async def test_keys_and_accounts(browser: Browser, bridge: RunningBridge, arena: Arena) -> None:

@@ -104,7 +104,8 @@ async def test_ctrl_c_stops_an_answer_and_ends_no_chat(chat: Terminal, bridge: R
 
 async def test_commands(chat: Terminal, arena: Arena, tmp_path: Path) -> None:
     chat.type("/help" + ENTER)
-    await chat.sees("/save FILE.md")
+    await chat.sees("you>", 2)
+    assert "/save FILE.md" in chat.text
     name = "claude-opus-5-1-20260114-thinking-32k"
     chat.type(f"/model {name[:-3]}")
     await chat.sees(name)  # in the menu

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
 
+import pytest
 from playwright.async_api import (
     Browser,
     BrowserContext,
@@ -26,6 +27,8 @@ from bridge.access import passwords
 from bridge.state.admin import Admin, admin_document
 from bridge.state.documents import StateFolder
 
+#: The marks of tests in a browser, which run beside those of other clients and share one event loop.
+IN_BROWSER: Final = [pytest.mark.clients, pytest.mark.asyncio(loop_scope="session")]  # pytest wants a list
 PASSWORD: Final = "a heron on the weir, at dusk"
 #: The longest wait for a page in seconds: only a machine that is very busy, or a failure, makes it long.
 WAIT_SECONDS: Final = 30.0

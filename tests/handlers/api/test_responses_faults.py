@@ -9,6 +9,7 @@ from pathlib import Path
 import openai
 import pytest
 from described import hold
+from leaving import nobody_returns
 from response_events import events_of, read_events
 from running import RunningBridge, running_bridge
 from site_faults import (
@@ -119,6 +120,7 @@ async def test_a_caller_that_leaves_has_nothing_stored(arena: Arena, bridge: Run
     async with bridge.http.post(url, json=asked(bridge, stream=True), headers=bridge.headers) as answer:
         await answer.content.readuntil(b'"one "')
         answer.close()
+    await nobody_returns(bridge)
     await arena.chats[-1].done.wait()
     assert len(bridge.app[RESPONSES]) == 0
 
