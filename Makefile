@@ -33,7 +33,7 @@ test: $(VENV)/.test  ## what CI runs: lint, types, import contracts, tests
 	$(BIN)/pytest -m "not slow and not clients" --numprocesses=4 --dist=worksteal
 
 test-slow: $(VENV)/.test  ## hundred kills, seven thousand examples a property
-	$(BIN)/pytest -m slow --hypothesis-profile=slow --numprocesses=2 --dist=worksteal
+	$(BIN)/pytest -m slow --hypothesis-profile=slow --numprocesses=3 --dist=worksteal
 
 test-clients: $(VENV)/.test  ## the dashboard in a browser, and unmodified clients (SDKs, aider, …), installed first
 	$(MAKE) --jobs=4 $(CLIENT_GROUPS:%=$(CLIENTS)/%/.installed)

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import orjson
 
@@ -47,7 +47,8 @@ class Answer:
     #: Is told the whole answer as the caller was, and whether the site can give another one to the same turn; what it
     #: returns is waited for before the caller sees the end.
     _on_complete: Callable[[Message, bool], Awaitable[None] | None]
-    _on_close: Callable[[], None]
+    #: Returns what is to be waited for until other processes know of the end, if anything.
+    _on_close: Callable[[], asyncio.Future[Any] | None]
     #: Reads back the whole text of an answer that broke off; None where that is not wanted.
     _recover: Callable[[], Awaitable[str | None]] | None = None
     _stages: Stages = NO_STAGES
@@ -107,11 +108,13 @@ class Answer:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         try:
             await self._upstream.aclose()
         finally:
-            self._on_close()
+            given_back = self._on_close()
+        if given_back is not None and (error is None or isinstance(error, Exception)):
+            await asyncio.wait((given_back,))
 
     def __aiter__(self) -> Answer:
         return self

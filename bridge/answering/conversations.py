@@ -8,12 +8,13 @@ and returns after a complete answer.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 import orjson
 
@@ -159,11 +160,11 @@ class SharedConversations(Protocol):
         `put_back` or `put` in the end.
         """
 
-    def release(self, taken: Evaluation) -> None:
-        """A turn has ended that had taken it, and has changed it."""
+    def release(self, taken: Evaluation) -> asyncio.Future[Any]:
+        """A turn has ended that had taken it, and has changed it. All know it once what is returned is done."""
 
-    def put_back(self, taken: Evaluation) -> None:
-        """A turn has ended that had taken it, and has done nothing to it."""
+    def put_back(self, taken: Evaluation) -> asyncio.Future[Any]:
+        """A turn has ended that had taken it, and has done nothing to it; otherwise as `release`."""
 
     async def put(self, evaluation: Evaluation, taken: Evaluation | None) -> None:
         """An evaluation is at rest, its last answer complete; its turn had `taken` this of it."""

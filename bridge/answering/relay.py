@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from bridge.access.keys import ApiKey
 from bridge.accounts.follow_ups import FollowUps
@@ -153,8 +153,10 @@ class Relay:
                 await asyncio.sleep(0)
             with self._gate.request():
                 begun = await self.retries.run(partial(self._attempts.make, chat))
-        except BaseException:  # cancelled too: what was taken goes back
-            self._end(chat)
+        except BaseException as error:  # cancelled too: what was taken goes back
+            given_back = self._end(chat)
+            if given_back is not None and isinstance(error, Exception):  # the caller's next turn may reach any process
+                await asyncio.wait((given_back,))
             raise
         config = self._config()
         recover = partial(self._attempts.recover, begun) if config.upstream.recover else None
@@ -196,21 +198,22 @@ class Relay:
     def _may_follow_up(self, evaluation: Evaluation) -> bool:
         return self._config().upstream.follow_ups == "auto" and self._follow_ups.are_tried(evaluation.user_id)
 
-    def _end(self, chat: Chat) -> None:
-        """Give back what the request took there."""
-        if chat.taken is not None:
-            if self._shared is not None:
-                (self._shared.put_back if chat.untouched else self._shared.release)(chat.taken)
-                return
-            self._conversations.release(chat.taken)
-            if chat.untouched:
-                self._conversations.put(chat.taken)
+    def _end(self, chat: Chat) -> asyncio.Future[Any] | None:
+        """Give back what the request took there; other processes know it once what is returned is done."""
+        if chat.taken is None:
+            return None
+        if self._shared is not None:
+            return (self._shared.put_back if chat.untouched else self._shared.release)(chat.taken)
+        self._conversations.release(chat.taken)
+        if chat.untouched:
+            self._conversations.put(chat.taken)
+        return None
 
-    def _close(self, chat: Chat, begun: Begun) -> None:
+    def _close(self, chat: Chat, begun: Begun) -> asyncio.Future[Any] | None:
         """The answer is over, however it ended."""
         self._pool.release(begun.account)
         self._drift.note(begun.answer.unknown, begun.answer.unknown_lines)
-        self._end(chat)
+        return self._end(chat)
 
     async def _ask_again(self, chat: Chat, begun: Begun, prompt: str) -> ArenaAnswer:
         """Put one more turn to the evaluation of an answer that is over. Raises UpstreamError."""

@@ -7,13 +7,14 @@ older snapshot would know evaluations as they were before turns that they have h
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Final, cast
 
 import orjson
 
 from bridge.answering.conversations import CAPACITY, Evaluation, Found, Lookup, Turn, settle
-from bridge.shared.connection import Command
+from bridge.shared.connection import Command, Reply
 from bridge.shared.link import Link
 from bridge.shared.script import Script
 from bridge.state.documents import StateUnavailable
@@ -56,13 +57,18 @@ class RedisConversations:
         whys = [cast("Found", why.decode()) for why in found]
         return settle(lookup, whys[0], whys[-1])
 
-    def release(self, taken: Evaluation) -> None:
+    def release(self, taken: Evaluation) -> asyncio.Future[list[Reply]]:
         """A turn has ended that had taken it, and has changed it."""
-        self._link.post(self._put(None, taken))
+        return self._send(self._put(None, taken))
 
-    def put_back(self, taken: Evaluation) -> None:
+    def put_back(self, taken: Evaluation) -> asyncio.Future[list[Reply]]:
         """A turn has ended that had taken it, and has done nothing to it."""
-        self._link.post(self._put(taken, taken))
+        return self._send(self._put(taken, taken))
+
+    def _send(self, command: Command) -> asyncio.Future[list[Reply]]:
+        replies = self._link.send(command)
+        replies.add_done_callback(asyncio.Future.exception)  # without Redis the conversation goes on with another one
+        return replies
 
     async def put(self, evaluation: Evaluation, taken: Evaluation | None) -> None:
         """An evaluation is at rest. Without Redis it is forgotten: the conversation goes on with another one."""

@@ -53,10 +53,8 @@ SCENARIOS = [
         # Each process has turns of its own for accounts; the text is one that Redis knows from the first time.
         "test_a_conversation_stays_with_its_account",
         "test_the_evaluation_is_named_with_its_page",
-        # What became of a turn may reach Redis a moment after its answer: till then its evaluation is busy, and one
-        # that two turns ask for at the same moment may be busy or not known yet.
+        # An evaluation that two turns ask for at the same moment may be busy, or not known yet.
         "test_a_conversation_goes_on_while_its_first_turn_is_regenerated",
-        "test_after_a_rejected_turn_the_history_is_told_anew",
         # They have processes of their own, or a connection without TLS.
         "test_a_restart_is_not_noticed",
         "test_after_a_crash_nothing_is_trusted",

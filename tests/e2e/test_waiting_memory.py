@@ -41,7 +41,7 @@ async def cost(arena: Arena, path: Path, *, waits: bool) -> float:
     home = Home(arena, path)
     await home.prepare()
     limits = {"queue_seconds": 600, "concurrency": 1} if waits else {"concurrency": WAITING + 1}
-    home.configure({"limits": limits, "server": {"body_timeout": 600, "open_metrics": True}})
+    home.configure({"limits": {"join_repeats": False, **limits}, "server": {"body_timeout": 600, "open_metrics": True}})
     async with home.serve() as daemon, aiohttp.ClientSession(daemon.origin, headers=home.headers) as http:
         models = await (await http.get("/v1/models")).json()
         model = next(each["id"] for each in models["data"] if each["modality"] == "chat")

@@ -21,6 +21,7 @@ from canaries import (
     canaries,
     form_with_canaries,
 )
+from examples import a_share
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -135,6 +136,7 @@ values = st.recursive(
 )
 
 
+@a_share(3)
 @given(values, st.booleans(), st.booleans())
 def test_any_json_stays_json_and_holds_no_word(value: object, site: bool, ascii_only: bool) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only)
@@ -146,6 +148,7 @@ def test_any_json_stays_json_and_holds_no_word(value: object, site: bool, ascii_
     assert not any(word in document for word in ("kumquat", "berraschungsei", "тайна", "秘密", "x9Zq", "engine", "𠀁"))
 
 
+@a_share(3)
 @given(st.lists(st.text(max_size=6), max_size=8), st.booleans(), st.booleans())
 def test_a_stream_gives_texts_of_the_same_lengths(texts: list[str], calls: bool, ascii_only: bool) -> None:
     lines = [b"a0:" + json.dumps(text, ensure_ascii=ascii_only).encode(errors="replace") + b"\n" for text in texts]
