@@ -32,7 +32,7 @@ test: $(VENV)/.test  ## what CI runs: lint, types, import contracts, tests
 	@$(MAKE) --no-print-directory --jobs=2 check rewritten
 	$(BIN)/pytest -m "not slow and not clients" --numprocesses=4 --dist=worksteal
 
-test-slow: $(VENV)/.test  ## hundred kills, seven thousand examples a property
+test-slow: $(VENV)/.test  ## hundred kills, three thousand examples a property
 	$(BIN)/pytest -m slow --hypothesis-profile=slow --numprocesses=3 --dist=worksteal
 
 test-clients: $(VENV)/.test  ## the dashboard in a browser, and unmodified clients (SDKs, aider, …), installed first

@@ -1,6 +1,6 @@
 """An arena and a bridge for whoever asks; how much Hypothesis tries; and whether a test may skip.
 
-`make test` runs forty examples a property, `make test-slow` seven thousand. With LMARENA_BRIDGE_NO_SKIP in the
+`make test` runs forty examples a property, `make test-slow` three thousand. With LMARENA_BRIDGE_NO_SKIP in the
 environment, as in CI, a skip is a failure: there every program that a test needs is expected. Only data that is no part
 of the repository may be missing everywhere.
 """
@@ -28,7 +28,7 @@ from templates import CompiledTemplates
 from upstream.arena import Arena
 
 settings.register_profile("default", max_examples=40, deadline=None, derandomize=False, print_blob=True)
-settings.register_profile("slow", settings.get_profile("default"), max_examples=7_000)
+settings.register_profile("slow", settings.get_profile("default"), max_examples=3_000)
 settings.load_profile("default")
 
 gc.disable()  # while tests are collected, next to nothing becomes garbage

@@ -242,7 +242,10 @@ def test_random_sessions_in_every_form(
     session = replace(
         decode(value), user_id=whole["user"]["id"], email=whole["user"]["email"], expires_at=float(whole["expires_at"])
     )
-    assert read_pasted(forms(value, size)[form]).session == session
+    read = read_pasted(forms(value, size)[form]).session
+    assert read is not None
+    assert read.value.rstrip("=") == value.rstrip("=")  # a piece that is nothing but padding may be left out
+    assert replace(read, value=value) == session
     assert decode(value) == session
 
 
