@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, Self, TypeVar
 
 import click
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -46,7 +47,7 @@ class Screen:
 
     def wait(self, work: Callable[[], T]) -> T:
         """Show a spinner while `work` runs."""
-        with self._live(_Waiting()):
+        with _Drawing(self.console, _Waiting()):
             return work()
 
     def show(self, asked: AnswerStream) -> Shown:
@@ -54,34 +55,61 @@ class Screen:
         began = time.monotonic()
         page = _Page(self.console)
         error: str | None = None
-        with asked, self._live(page):
+        with asked, _Drawing(self.console, page) as drawing:
             try:
                 for delta in asked:
-                    page.think(delta.thought)
-                    page.write(delta.text)
-                page.finish()
+                    with drawing.lock:
+                        page.think(delta.thought)
+                        page.write(delta.text)
             except KeyboardInterrupt:
-                page.finish()
                 error = ""
             except click.ClickException as failed:
-                page.finish()
                 error = failed.message
+            with drawing.lock:
+                page.finish()
         if error is None:
             self.say(_about(asked, time.monotonic() - began), "dim")
         elif not error:
             self.say("stopped", "dim")
         return Shown(page.text, error)
 
-    def _live(self, shown: RenderableType) -> Live:
-        return Live(
+
+class _Drawing:
+    """Draws something again and again in a thread, until the context ends; whoever prints meanwhile holds the `lock`.
+
+    Live's own thread has no lock in common with those that print: each may erase what the other has just written.
+    """
+
+    def __init__(self, console: Console, shown: RenderableType) -> None:
+        self.lock = threading.Lock()
+        self._live = Live(
             shown,
-            console=self.console,
-            refresh_per_second=_REFRESHES_PER_SECOND,
+            console=console,
+            auto_refresh=False,
             transient=True,
             vertical_overflow="crop",
             redirect_stdout=False,
             redirect_stderr=False,
         )
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._draw, name="draw", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._live.start(refresh=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._ended.set()
+            self._thread.join()
+        finally:
+            self._live.stop()
+
+    def _draw(self) -> None:
+        while not self._ended.wait(1 / _REFRESHES_PER_SECOND):
+            with self.lock:
+                self._live.refresh()
 
 
 class _Page:
