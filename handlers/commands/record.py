@@ -81,5 +81,5 @@ def _awaited(files: RecordingFiles, wanted: Wanted) -> bytes:
             raise click.ClickException(
                 f"No call {wanted.request_id} is kept: it is too long ago, or its id is another one."
             )
-        time.sleep(_POLL_SECONDS)
+        time.sleep(_POLL_SECONDS)  # the daemon answers with a file, and has no event for another process
     return file

@@ -136,7 +136,7 @@ class _Beat:
     def _run(self) -> None:
         last = time.clock_gettime(self._clock)
         while self._going:
-            time.sleep(0.001)
+            time.sleep(0.001)  # in a thread, which measures how long it is kept from running
             now = time.clock_gettime(self._clock)
             self.longest, last = max(self.longest, now - last), now
 
