@@ -59,7 +59,10 @@ class PreparedChat(NamedTuple):
 
 
 class Relay:
-    """Answers requests. `config` is asked for each one, so that a reload holds from the next request on."""
+    """Answers requests. `config` is asked for each one, so that a reload holds from the next request on.
+
+    Where conversations are `shared` with other processes, `save_accounts` makes these know a cookie that was replaced.
+    """
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ class Relay:
         drift: Drift,
         config: Callable[[], Config],
         shared: SharedConversations | None = None,
+        save_accounts: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._attempts = attempts
         self._pool = pool
@@ -84,6 +88,7 @@ class Relay:
         self._drift = drift
         self._config = config
         self._shared = shared
+        self._save_accounts = save_accounts
 
     async def fallbacks(self, request: ChatRequest) -> Sequence[str]:
         """The models that are asked one after another, by their own names; empty where the request names only one."""
@@ -234,9 +239,15 @@ class Relay:
             evaluation = Evaluation(begun.call.evaluation_id, begun.account.user_id, message_id, asked, answered, told)
             if self._shared is not None:
                 taken, chat.taken = chat.taken, None
-                return self._shared.put(evaluation, taken)
+                return self._share(self._shared, evaluation, taken)
             self._conversations.put(evaluation)
         return None
+
+    async def _share(self, shared: SharedConversations, evaluation: Evaluation, taken: Evaluation | None) -> None:
+        """Make all processes know an evaluation that can be continued, and the cookie that its account has now."""
+        await shared.put(evaluation, taken)
+        if self._save_accounts is not None:
+            await self._save_accounts()
 
 
 async def _cached_tokens(chat: Chat, prompt_tokens: int) -> int:

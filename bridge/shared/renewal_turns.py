@@ -6,7 +6,8 @@
                of the account as it has just been read
     up         the same, but another has called since this     no: it takes over what the other has learned
                one last did
-    up         finds another cookie                            no: another process has renewed it
+    up         finds another cookie, at once or, where this    no: another process has renewed it
+               one was refused, a moment later
     cannot be  all processes were below one state folder, the  yes, under a lock in that folder
     used       token is at its end
     cannot be  others may be elsewhere, or it can wait         no
@@ -39,6 +40,8 @@ LOCK_SECONDS: Final = CALL_SECONDS + 30.0
 BEGIN_SECONDS: Final = 15.0
 #: How often a lock is tried that another process has, in seconds.
 RETRY_SECONDS: Final = 0.1
+#: How long a process may take to save the cookie that has replaced a refused one, in seconds.
+SAVING_SECONDS: Final = 0.5
 #: How long it is known that a cookie was shown to the site, in seconds.
 KNOWN_SECONDS: Final = 86_400.0
 
@@ -89,6 +92,9 @@ class RedisTurns:
         """Wait for the lock, and see what others have done. Raises StateError."""
         taken_at = await self._lock(lock, token)
         await self._state.refresh_accounts()
+        if doubted and self._is_present(account):
+            await asyncio.sleep(SAVING_SECONDS)  # an answer to another process may have replaced it a moment ago
+            await self._state.refresh_accounts()
         found = (await self._link.text(self._check_of(account.user_id)) or b"").decode("utf-8", "replace")
         is_checked = found.startswith(_cookie_id(account)) and found != known_check and not doubted
         if not self._is_present(account) or self._clock() - taken_at > BEGIN_SECONDS:

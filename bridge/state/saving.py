@@ -64,8 +64,9 @@ class Saving:
 
     async def flush(self) -> None:
         """Save pending changes now. A failure is logged, and `keep` retries."""
-        # Shielded: if the caller is cancelled, the outcome must still be recorded.
-        await asyncio.shield(self._flush())
+        if self.due:
+            # Shielded: if the caller is cancelled, the outcome must still be recorded.
+            await asyncio.shield(self._flush())
 
     async def finish(self) -> bool:
         """Save pending changes a last time; return whether all are on disk. The caller reports what is lost."""

@@ -232,6 +232,7 @@ def build_app(
                 app[DRIFT],
                 settings.current,
                 None if sharing is None else sharing.conversations,
+                app[STATE].flush,
             )
             yield
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from redis_server import eventually
 from running import config_for
 
 from bridge.accounts.renewals import Renewals
+from bridge.shared import renewal_turns
 from bridge.shared.renewal_turns import BEGIN_SECONDS, RedisTurns
 from bridge.shared.waiting_cookies import WaitingCookies
 from bridge.state.documents import StateError
@@ -159,6 +160,32 @@ async def test_a_refused_cookie_that_another_process_has_replaced_is_good(keeper
     assert await two.renewals.is_alive(stale)
     assert two.cookie(session) == session.cookie_value
     assert kept(session)
+
+
+async def test_a_refused_cookie_is_not_shown_again_while_another_process_saves_the_new_one(
+    keepers: Keepers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The site would take it for a stolen one, and the account would count as expired."""
+    monkeypatch.setattr(renewal_turns, "SAVING_SECONDS", 3.0)
+    session = await sign_in(keepers)
+    one, two = await keepers.start(), await keepers.start()
+    await asyncio.gather(one.look(), two.look())
+    asked, stale = keepers.asked, next(iter(two.state.pool))
+    fresh = cookies.decode(keepers.arena.sign_in(expires_in=2 * HOUR).cookie_value)
+    read, was_read = two.state.refresh_accounts, asyncio.Event()
+
+    async def noted() -> None:
+        await read()
+        was_read.set()
+
+    two.state.refresh_accounts = noted  # type: ignore[method-assign]
+    async with TaskOwner() as tasks:
+        asking = tasks.spawn(two.renewals.is_alive(stale), name="ask")
+        await was_read.wait()
+        one.state.pool.credentials(stale).rotate(fresh.value)
+        assert await asking
+    assert two.state.pool.get(session.user_id) == replace(stale, session=fresh)
+    assert keepers.asked == asked
 
 
 async def test_requests_of_all_processes_wait_for_the_one_renewal(keepers: Keepers) -> None:
