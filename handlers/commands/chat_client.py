@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import socket
+from abc import ABC, abstractmethod
 from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from types import TracebackType
-from typing import Any, Final, NamedTuple, Self, TypeAlias
+from typing import Any, Final, Generic, NamedTuple, Self, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import click
 
 from upstream.protocol.printable import readable
+
+T = TypeVar("T")
 
 #: A message in OpenAI's format.
 Message: TypeAlias = Mapping[str, Any]
@@ -62,20 +65,12 @@ class Bridge:
         body = {"model": model, "messages": messages, "stream": True, "stream_options": {"include_usage": True}}
         return AnswerStream(self, body)
 
-    def draw(self, model: str, prompt: str, pictures: Sequence[str] = ()) -> Sequence[bytes]:
-        """Pictures after a text, and after others, which are data URLs."""
+    def draw(self, model: str, prompt: str, pictures: Sequence[str] = ()) -> PicturesCall:
+        """Pictures after a text, and after others, which are data URLs; not asked for until it is iterated."""
         body: dict[str, Any] = {"model": model, "prompt": prompt, "response_format": "b64_json"}
         if pictures:
             body["images"] = [{"image_url": url} for url in pictures]
-        with closing(self.connect()) as connection:
-            path = "/images/edits" if pictures else "/images/generations"
-            response = self.ask(connection, "POST", path, json.dumps(body).encode())
-            with self.reporting_errors():
-                drawn = read_object(self.read(response, _MAX_PICTURES_BYTES)).get("data")
-                match drawn:
-                    case [*each] if each:
-                        return [b64decode(one["b64_json"]) for one in each]
-        raise click.ClickException("the model drew nothing")
+        return PicturesCall(self, body)
 
     def connect(self) -> HTTPConnection:
         """A connection without a timeout."""
@@ -123,56 +118,97 @@ class Bridge:
             raise click.ClickException(f"{self.base_url} does not answer with JSON: is that a bridge?") from error
 
 
-class AnswerStream:
-    """One answer, as it comes: iterate over it inside `with`, which closes the connection. Raises as Bridge does.
+class Call(ABC, Generic[T]):
+    """One call, made when it is iterated inside `with`, in this thread or another. Raises as Bridge does.
 
-    `tokens` and `conversation` (`new`, `follow-up`, `regenerate`) are None until they are known; `ignored` is what of
-    the request had no effect.
+    At the end of `with` the connection is cut, so that a thread that waits for the rest of the answer ends.
     """
 
     def __init__(self, bridge: Bridge, body: Mapping[str, Any]) -> None:
         self._bridge = bridge
         self._body = body
-        self._connection: HTTPConnection | None = None
-        self.tokens: int | None = None
-        self.conversation: str | None = None
-        self.ignored: str | None = None
+        self._socket: socket.socket | None = None
+        self._ended = False
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[T]:
+        """Make the call, and yield what comes."""
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        if self._connection is not None:
-            self._connection.close()
+    def __exit__(self, *_: object) -> None:
+        self._ended = True
+        self._cut()
+
+    @contextmanager
+    def _asked(self, path: str) -> Iterator[HTTPResponse]:
+        """Send the request; the connection lasts as long as the context."""
+        with closing(self._bridge.connect()) as connection:
+            self._socket = connection.sock
+            if self._ended:  # meanwhile
+                self._cut()
+            yield self._bridge.ask(connection, "POST", path, json.dumps(self._body).encode())
+
+    def _cut(self) -> None:
+        if self._socket is not None:
+            with suppress(OSError):  # it is closed
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+
+class AnswerStream(Call[Delta]):
+    """One answer, delta by delta.
+
+    `tokens` and `conversation` (`new`, `follow-up`, `regenerate`) are None until they are known; `ignored` is what of
+    the request had no effect.
+    """
+
+    tokens: int | None = None
+    conversation: str | None = None
+    ignored: str | None = None
 
     def __iter__(self) -> Iterator[Delta]:
         """Ask, and yield each delta; raises also if the answer breaks off."""
         bridge = self._bridge
-        self._connection = bridge.connect()
-        response = bridge.ask(self._connection, "POST", "/chat/completions", json.dumps(self._body).encode())
-        self.conversation = response.headers.get("x-bridge-conversation", "").partition(";")[0] or None
-        self.ignored = response.headers.get("x-bridge-ignored")
-        while True:
+        with self._asked("/chat/completions") as response:
+            self.conversation = response.headers.get("x-bridge-conversation", "").partition(";")[0] or None
+            self.ignored = response.headers.get("x-bridge-ignored")
+            while True:
+                with bridge.reporting_errors():
+                    line = response.readline(_MAX_LINE_BYTES)
+                if not line:
+                    raise click.ClickException("the answer broke off before its end")
+                if len(line) == _MAX_LINE_BYTES:
+                    raise click.ClickException(f"{bridge.base_url} sends lines that are too long: is that a bridge?")
+                field_name, _, data = line.strip().partition(b": ")
+                if field_name != b"data":
+                    continue
+                if data == b"[DONE]":
+                    return
+                with bridge.reporting_errors():
+                    event = read_object(data)
+                match event:
+                    case {"error": {"message": str(message)}}:
+                        raise click.ClickException(readable(message))
+                    case {"choices": [{"delta": dict(delta)}, *_]}:
+                        yield Delta(_text(delta, "content"), _text(delta, "reasoning_content"))
+                    case {"usage": {"completion_tokens": int(tokens)}}:
+                        self.tokens = tokens
+
+
+class PicturesCall(Call[bytes]):
+    """The pictures of one prompt."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Ask, and yield each picture."""
+        bridge = self._bridge
+        with self._asked("/images/edits" if "images" in self._body else "/images/generations") as response:
             with bridge.reporting_errors():
-                line = response.readline(_MAX_LINE_BYTES)
-            if not line:
-                raise click.ClickException("the answer broke off before its end")
-            if len(line) == _MAX_LINE_BYTES:
-                raise click.ClickException(f"{bridge.base_url} sends lines that are too long: is that a bridge?")
-            field_name, _, data = line.strip().partition(b": ")
-            if field_name != b"data":
-                continue
-            if data == b"[DONE]":
-                return
-            with bridge.reporting_errors():
-                event = read_object(data)
-            match event:
-                case {"error": {"message": str(message)}}:
-                    raise click.ClickException(readable(message))
-                case {"choices": [{"delta": dict(delta)}, *_]}:
-                    yield Delta(_text(delta, "content"), _text(delta, "reasoning_content"))
-                case {"usage": {"completion_tokens": int(tokens)}}:
-                    self.tokens = tokens
+                drawn = read_object(bridge.read(response, _MAX_PICTURES_BYTES)).get("data")
+                pictures = [b64decode(one["b64_json"]) for one in drawn] if isinstance(drawn, list) else []
+            if not pictures:
+                raise click.ClickException("the model drew nothing")
+            yield from pictures
 
 
 def read_object(data: bytes) -> dict[str, Any]:

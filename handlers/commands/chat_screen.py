@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from typing import Final, NamedTuple, Self, TypeVar
+from collections.abc import Iterator, Sequence
+from queue import Empty, SimpleQueue
+from typing import Final, NamedTuple, TypeVar
 
 import click
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -15,13 +16,14 @@ from rich.spinner import Spinner
 from rich.text import Text
 from rich.theme import Theme
 
-from handlers.commands.chat_client import AnswerStream
+from handlers.commands.chat_client import AnswerStream, Call
 from handlers.commands.chat_markdown import looks, settled
 from upstream.protocol.printable import readable
 
 T = TypeVar("T")
 
-_REFRESHES_PER_SECOND: Final = 8
+#: How often what is not yet printed is drawn, in seconds.
+_DRAW_SECONDS: Final = 1 / 8
 #: Lines of thoughts that are seen while a model thinks.
 _THOUGHT_LINES: Final = 6
 #: rich's own are meant for dark terminals.
@@ -45,28 +47,26 @@ class Screen:
         """Write one line or more, without control characters."""
         self.console.print(Text(readable(text)), style=style or None)
 
-    def wait(self, work: Callable[[], T]) -> T:
-        """Show a spinner while `work` runs."""
-        with _Drawing(self.console, _Waiting()):
-            return work()
+    def wait(self, call: Call[T]) -> Sequence[T]:
+        """Show a spinner while a call is made; return what it gives. Raises as the call does."""
+        with _live(self.console, _Waiting()) as live, call:
+            return list(_meanwhile(live, call))
 
     def show(self, asked: AnswerStream) -> Shown:
         """Show an answer while it comes, until its end, an error, or Ctrl-C."""
         began = time.monotonic()
         page = _Page(self.console)
         error: str | None = None
-        with asked, _Drawing(self.console, page) as drawing:
+        with _live(self.console, page) as live, asked:
             try:
-                for delta in asked:
-                    with drawing.lock:
-                        page.think(delta.thought)
-                        page.write(delta.text)
+                for delta in _meanwhile(live, asked):
+                    page.think(delta.thought)
+                    page.write(delta.text)
             except KeyboardInterrupt:
                 error = ""
             except click.ClickException as failed:
                 error = failed.message
-            with drawing.lock:
-                page.finish()
+            page.finish()
         if error is None:
             self.say(_about(asked, time.monotonic() - began), "dim")
         elif not error:
@@ -74,42 +74,62 @@ class Screen:
         return Shown(page.text, error)
 
 
-class _Drawing:
-    """Draws something again and again in a thread, until the context ends; whoever prints meanwhile holds the `lock`.
+def _live(console: Console, shown: RenderableType) -> Live:
+    """What is drawn again and again below what is printed, and vanishes at the end."""
+    return Live(
+        shown,
+        console=console,
+        auto_refresh=False,
+        transient=True,
+        vertical_overflow="crop",
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
 
-    Live's own thread has no lock in common with those that print: each may erase what the other has just written.
+
+def _meanwhile(live: Live, call: Call[T]) -> Iterator[T]:
+    """Yield what a call gives, which a thread waits for, and draw in between. Raises as the call does.
+
+    The thread ends with the call. This one never waits for the network, where a Ctrl-C that comes just before the wait
+    would be noticed only after it; and since it alone writes to the terminal, nothing erases what was just printed.
     """
-
-    def __init__(self, console: Console, shown: RenderableType) -> None:
-        self.lock = threading.Lock()
-        self._live = Live(
-            shown,
-            console=console,
-            auto_refresh=False,
-            transient=True,
-            vertical_overflow="crop",
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._draw, name="draw", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._live.start(refresh=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    arrived: SimpleQueue[T | _Ended] = SimpleQueue()
+    threading.Thread(target=_make, args=(call, arrived), name="call", daemon=True).start()
+    draw_at = 0.0
+    while True:
+        if (wait := draw_at - time.monotonic()) <= 0:
+            live.refresh()
+            wait = _DRAW_SECONDS
+            draw_at = time.monotonic() + wait
         try:
-            self._ended.set()
-            self._thread.join()
-        finally:
-            self._live.stop()
+            item = arrived.get(timeout=wait)
+        except Empty:
+            continue
+        if not isinstance(item, _Ended):
+            yield item
+        elif item.error is not None:
+            raise item.error
+        else:
+            return
 
-    def _draw(self) -> None:
-        while not self._ended.wait(1 / _REFRESHES_PER_SECOND):
-            with self.lock:
-                self._live.refresh()
+
+class _Ended(NamedTuple):
+    """A call has ended, with an error or without."""
+
+    error: click.ClickException | None
+
+
+def _make(call: Call[T], arrived: SimpleQueue[T | _Ended]) -> None:
+    """Make a call, and hand on what it gives; of an unforeseen error Python prints the traceback."""
+    ended = _Ended(click.ClickException("the answer could not be read"))
+    try:
+        for item in call:
+            arrived.put(item)
+        ended = _Ended(None)
+    except click.ClickException as error:
+        ended = _Ended(error)
+    finally:
+        arrived.put(ended)
 
 
 class _Page:

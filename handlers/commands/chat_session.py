@@ -89,7 +89,7 @@ class Session:
 
     def _draw(self, turn: Turn) -> bool:
         try:
-            drawn = self._screen.wait(lambda: self._bridge.draw(self._model.name, turn.question, turn.pictures))
+            drawn = self._screen.wait(self._bridge.draw(self._model.name, turn.question, turn.pictures))
             for data in drawn:
                 self._screen.say(f"saved {save_picture(data, turn.question, Path())}")
         except KeyboardInterrupt:
