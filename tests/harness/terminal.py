@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import pty
+import signal
 import struct
 import subprocess
 import sys
@@ -108,7 +109,13 @@ def _run(words: Sequence[str], environment: Mapping[str, str], columns: int, row
         stderr=theirs,
         env=sent,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=_as_a_shell_starts_it,
     )
     os.close(theirs)
     return Terminal(process, ours, columns, rows)
+
+
+def _as_a_shell_starts_it() -> None:
+    """Own the terminal, and heed Ctrl-C, which tests that run in the background have inherited as ignored."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
