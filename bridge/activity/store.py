@@ -23,8 +23,8 @@ MAX_WAITING: Final = 10_000
 MAX_WAITING_BYTES: Final = 16 * 1024 * 1024
 #: Requests without a key, which anybody can make, must not push out those of callers: so many are kept at once, and
 #: then one in so many seconds.
-STRANGERS: Final = 20
-STRANGER_SECONDS: Final = 60.0
+UNAUTHENTICATED_ENTRIES: Final = 20
+UNAUTHENTICATED_SECONDS: Final = 60.0
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class ActivityStore(Generic[T]):
         self._lines: list[bytes] = []
         self._failing = False
         self._lock = asyncio.Lock()
-        self._room = float(STRANGERS)
+        self._room = float(UNAUTHENTICATED_ENTRIES)
         self._filled_at = clock()
         self._unkept = 0
         #: Takes one ended request.
@@ -111,13 +111,15 @@ class ActivityStore(Generic[T]):
         del self._lines[: len(self._lines) - kept]
 
     def _kept(self, entries: Iterable[Entry]) -> Iterator[Entry]:
-        """The entries without those of strangers for which there is no room; the next one says how many those were."""
+        """The entries, but those without a key only while there is room; the next one says how many were left out."""
         for entry in entries:
             if entry.key:
                 yield entry
                 continue
             now = self._clock()
-            self._room = min(STRANGERS, self._room + max(0.0, now - self._filled_at) / STRANGER_SECONDS)
+            self._room = min(
+                UNAUTHENTICATED_ENTRIES, self._room + max(0.0, now - self._filled_at) / UNAUTHENTICATED_SECONDS
+            )
             self._filled_at = now
             if self._room < 1:
                 self._unkept += 1

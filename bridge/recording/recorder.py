@@ -7,7 +7,7 @@ seen in the folder    it names a call that is kept             its file is made 
                       it wants the next call                   armed
 armed                 a call begins                            taken by it
                       the command has withdrawn it             forgotten
-taken                 the call turns out to be a stranger's    armed again
+taken                 the call turns out to have no key        armed again
                       the call ends                            its file is made, unless another process has one
 """
 

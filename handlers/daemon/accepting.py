@@ -14,8 +14,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from handlers.daemon.connection_limits import LEAST_SECONDS, LEAST_TLS_SECONDS, ConnectionLimits, Evictable
 from handlers.daemon.newcomers import Newcomer, Newcomers
-from handlers.daemon.strangers import LEAST_SECONDS, LEAST_TLS_SECONDS, Evictable, Strangers
 
 #: The listening backlog, so that no connection is refused during a restart or a burst: the default maximum of Linux
 #: (net.core.somaxconn).
@@ -61,7 +61,7 @@ class Listener:
     def __init__(
         self,
         sock: socket.socket,
-        strangers: Strangers,
+        connection_limits: ConnectionLimits,
         connection: Callable[[], Connection],
         tls: ssl.SSLContext | None,
         owner_of: Callable[[str], str | None] = lambda _: None,
@@ -69,7 +69,7 @@ class Listener:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sock = sock
-        self._strangers = strangers
+        self._connection_limits = connection_limits
         self._connection = connection
         self._tls = tls
         self._is_ahead = is_ahead
@@ -79,7 +79,7 @@ class Listener:
         self._pause: asyncio.TimerHandle | None = None
         self._out_of_descriptors = False
         self._newcomers = Newcomers(
-            strangers,
+            connection_limits,
             owner_of,
             self._connect,
             tls=tls is not None,
@@ -120,12 +120,12 @@ class Listener:
         self._newcomers.begin_some()
 
     def _accept_some(self) -> None:
-        self._strangers.next_round()
+        self._connection_limits.next_round()
         for _ in range(_TURN_ACCEPTS):
-            if not self._strangers.has_room(self._least):
+            if not self._connection_limits.has_room(self._least):
                 self._rest(_FULL_SECONDS)
                 return
-            if self._is_ahead is not None and self._is_ahead(self._strangers.connections):
+            if self._is_ahead is not None and self._is_ahead(self._connection_limits.connections):
                 if not self._help:
                     self._help = _HELP_CONNECTIONS
                     self._rest(_LEAVE_SECONDS)
@@ -148,11 +148,11 @@ class Listener:
         """Make a connection of a newcomer."""
         connection = self._connection()
         connection.first = newcomer.first
-        self._strangers.remove(newcomer)
+        self._connection_limits.remove(newcomer)
         if newcomer.owner is None:
-            self._strangers.add(connection)
+            self._connection_limits.add(connection)
         else:
-            self._strangers.know(connection)
+            self._connection_limits.know(connection)
         begin = connection.begin = self._loop.create_task(self._begin(connection, newcomer.sock))
         self._beginning.add(begin)
         begin.add_done_callback(partial(self._begun, newcomer.sock))
@@ -168,7 +168,7 @@ class Listener:
             self._out_of_descriptors = True
             advice = "see limits.streams, and ulimit -n or LimitNOFILE"
             _logger.error("no connection can be accepted: %s; others must end first (%s)", error.strerror, advice)
-        self._strangers.make_room(_ROOM_CONNECTIONS)
+        self._connection_limits.make_room(_ROOM_CONNECTIONS)
         self._rest(_PAUSE_SECONDS)
 
     def _rest(self, seconds: float) -> None:
@@ -199,7 +199,7 @@ class Listener:
         asyncio keeps the error in a reference cycle. Until a full garbage collection it would keep alive what OpenSSL
         allocates for a handshake, 60 KiB that the collector does not know of.
         """
-        self._strangers.remove(connection)
+        self._connection_limits.remove(connection)
         each: BaseException | None = error
         while each is not None:
             each.__traceback__, each = None, each.__context__

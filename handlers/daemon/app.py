@@ -41,9 +41,9 @@ from bridge.statistics.file import StatsFile
 from bridge.tasks import TaskOwner
 from handlers.api.fetching import FETCH_SECONDS
 from handlers.api.routes import add_routes
+from handlers.daemon.connection_limits import UNAUTHENTICATED_CONNECTIONS, ConnectionLimits
 from handlers.daemon.reloading import RELOADING, Reloading
 from handlers.daemon.sharing import sharing_of
-from handlers.daemon.strangers import STRANGER_CONNECTIONS, Strangers
 from handlers.dashboard.guard import LOGINS
 from handlers.dashboard.login import SETUP
 from handlers.dashboard.routes import add_dashboard
@@ -56,6 +56,7 @@ from handlers.request.appkeys import (
     BUDGETS,
     CALL_QUEUE,
     CLIENT,
+    CONNECTION_LIMITS,
     DRAIN,
     DRIFT,
     ENDED,
@@ -78,7 +79,6 @@ from handlers.request.appkeys import (
     SHARING,
     STATE,
     STATS,
-    STRANGERS,
     TASKS,
     TIMERS,
     UPLOADS,
@@ -154,7 +154,7 @@ def build_app(
     app[DRAIN].on_begin.add(app[JOINABLE].close)
     app[BODIES] = ByteBudget()
     app[HEAVY] = HeavyWork()
-    app[STRANGERS] = Strangers(2 * config.limits.callers + STRANGER_CONNECTIONS, time.monotonic)
+    app[CONNECTION_LIMITS] = ConnectionLimits(2 * config.limits.callers + UNAUTHENTICATED_CONNECTIONS, time.monotonic)
     app[RANDOM] = RandomBytes()
     app[RESPONSES] = StoredResponses()
     app[SHARED_RESPONSES] = None if sharing is None else sharing.responses(app[RESPONSES])

@@ -26,11 +26,11 @@ from handlers.daemon.bad_http import (
     headers_too_large,
     refusal,
 )
+from handlers.daemon.connection_limits import ConnectionLimits
 from handlers.daemon.newcomers import READ_BYTES
-from handlers.daemon.strangers import Strangers
 from handlers.request.aiohttp_internals import ServerConnection
 from handlers.request.answers import error_response
-from handlers.request.appkeys import SETTINGS, STATE, STRANGERS
+from handlers.request.appkeys import CONNECTION_LIMITS, SETTINGS, STATE
 from handlers.request.cors import cors_headers
 from handlers.request.middlewares import request_id
 from handlers.workers.link import LINK
@@ -69,7 +69,7 @@ class BridgeProtocol(ServerConnection, Connection):
 
     def __init__(
         self,
-        strangers: Strangers,
+        connection_limits: ConnectionLimits,
         buffer: memoryview,
         cors_origins: Callable[[], Collection[str]],
         server: web.Server,
@@ -87,7 +87,7 @@ class BridgeProtocol(ServerConnection, Connection):
             max_headers=MAX_FIELDS,
             auto_decompress=False,  # nothing is decoded before the key is checked
         )
-        self._strangers = strangers
+        self._connection_limits = connection_limits
         self._cors_origins = cors_origins
         self._buffer = buffer  # shared by all connections; each read is copied out at once
 
@@ -125,8 +125,8 @@ class BridgeProtocol(ServerConnection, Connection):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Release the connection's resources; if many unauthenticated ones are lost at once, a few at a time."""
-        is_known = self._strangers.knows(self)
-        self._strangers.remove(self)
+        is_known = self._connection_limits.knows(self)
+        self._connection_limits.remove(self)
         self._dropping, self._body = True, None  # the body refers back to this connection
         if self._closed is not None:
             self._closed.set()
@@ -137,11 +137,11 @@ class BridgeProtocol(ServerConnection, Connection):
         else:
             if not self.is_waiting:
                 self.close()  # pipelined requests are not answered
-            self._strangers.end_soon(partial(super().connection_lost, exc))
+            self._connection_limits.end_soon(partial(super().connection_lost, exc))
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 — asyncio gives it no fixed meaning
         """The buffer for the next read, which all connections share."""
-        is_long = self._dropping or self._strangers.knows(self)
+        is_long = self._dropping or self._connection_limits.knows(self)
         return self._buffer if is_long else self._buffer[:READ_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -153,7 +153,7 @@ class BridgeProtocol(ServerConnection, Connection):
         if self._dropping:
             self._drop(len(data))
             return
-        self._strangers.hold(self, len(data))
+        self._connection_limits.hold(self, len(data))
         body = self._body
         had = 0 if body is None else body.total_raw_bytes
         parsed = self.parsed
@@ -270,7 +270,7 @@ class BridgeProtocol(ServerConnection, Connection):
             if not resp.prepared:
                 resp.force_close()
         resp, reset = await super().finish_response(request, resp, start_time)
-        self._strangers.request_done(self)
+        self._connection_limits.request_done(self)
         if is_last and not reset:
             await self._linger()
         return resp, reset
@@ -314,18 +314,18 @@ async def listen(runner: web.AppRunner, sockets: Sequence[socket.socket], tls: s
     server = runner.server
     if server is None:
         raise RuntimeError("the runner is not set up")
-    strangers = runner.app.get(STRANGERS) or Strangers(_OPEN_FILES, loop.time)
+    connection_limits = runner.app.get(CONNECTION_LIMITS) or ConnectionLimits(_OPEN_FILES, loop.time)
     if tls is not None:
         shrink_tls_buffers()
     buffer = memoryview(bytearray(_KNOWN_READ_BYTES))
-    make = partial(BridgeProtocol, strangers, buffer, partial(_cors_origins, runner.app), server, loop)
+    make = partial(BridgeProtocol, connection_limits, buffer, partial(_cors_origins, runner.app), server, loop)
     owner_of = partial(_owner_of, runner.app)
     link = runner.app.get(LINK)
     is_ahead = None if link is None else link.is_ahead
     if is_ahead is not None:
-        strangers.on_fewer = is_ahead
-        is_ahead(strangers.connections)
-    return [Listener(sock, strangers, make, tls, owner_of, is_ahead) for sock in sockets]
+        connection_limits.on_fewer = is_ahead
+        is_ahead(connection_limits.connections)
+    return [Listener(sock, connection_limits, make, tls, owner_of, is_ahead) for sock in sockets]
 
 
 def _owner_of(app: web.Application, secret: str) -> str | None:

@@ -5,10 +5,10 @@ complete, and only a few in each iteration of the event loop, round-robin over o
 callers without a key. So callers with a key wait neither for those without one nor for another key's burst.
 
     kernel's queue ──accept──▶ newcomers ──head complete──▶ one queue per key    ──8 per iteration──▶ aiohttp's
-                                   │                        one for strangers    ──2 per iteration──▶ connections
+                                   │                        one without a key    ──2 per iteration──▶ connections
                                    └── evicted, disconnected, or silent for too long: one close()
 
-With TLS nothing can be read before the handshake: all newcomers count as strangers, and queue at their first byte.
+With TLS nothing can be read before the handshake: all newcomers queue with those without a key, at their first byte.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from handlers.daemon.connection_limits import ConnectionLimits, Evictable
 from handlers.daemon.first_bytes import is_unfinished, secret_in
-from handlers.daemon.strangers import Evictable, Strangers
 
 #: Newcomers that are read in one iteration of the event loop, and the size of a read.
 _TURN_READS: Final = 64
 READ_BYTES: Final = 4 * 1024
-#: Connections that are made in one iteration of the event loop, and how many of them for strangers.
+#: Connections that are made in one iteration of the event loop, and how many of them without a key.
 TURN_CONNECTIONS: Final = 8
-TURN_STRANGERS: Final = 2
+TURN_UNAUTHENTICATED: Final = 2
 #: How often newcomers that have been silent for too long are closed, in seconds.
 _SWEEP_SECONDS: Final = 5.0
 
 
 class Newcomer(Evictable):
-    """A socket and what was read from it. `owner` is the id of the key in its head, None for a stranger."""
+    """A socket and what was read from it. `owner` is the id of the key in its head, None without a key."""
 
     __slots__ = ("_close", "came", "first", "owner", "sock")
 
@@ -58,7 +58,7 @@ class Newcomers:
 
     def __init__(
         self,
-        strangers: Strangers,
+        connection_limits: ConnectionLimits,
         owner_of: Callable[[str], str | None],
         begin: Callable[[Newcomer], None],
         *,
@@ -66,7 +66,7 @@ class Newcomers:
         patience: float,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._strangers = strangers
+        self._connection_limits = connection_limits
         self._owner_of = owner_of
         self._begin = begin
         self._tls = tls
@@ -85,7 +85,7 @@ class Newcomers:
     def add(self, sock: socket.socket) -> None:
         """Add an accepted socket. After the last one of this iteration of the loop, call `begin_some`."""
         newcomer = Newcomer(sock, self._loop.time(), self._drop)
-        self._strangers.add(newcomer)
+        self._connection_limits.add(newcomer)
         if not self._tls and self._read(newcomer):  # its head may have arrived already
             return
         self._silent[sock.fileno()] = newcomer
@@ -103,7 +103,7 @@ class Newcomers:
         if self._poll.closed:
             return
         for newcomer in (*self._silent.values(), *(each for queue in self._queues.values() for each in queue)):
-            self._strangers.remove(newcomer)
+            self._connection_limits.remove(newcomer)
             newcomer.sock.close()
         self._silent.clear()
         self._queues.clear()
@@ -134,11 +134,11 @@ class Newcomers:
         except OSError:
             data = b""
         if not data:
-            self._strangers.remove(newcomer)
+            self._connection_limits.remove(newcomer)
             newcomer.sock.close()
             return True
         newcomer.first += data
-        self._strangers.hold(newcomer, len(data))
+        self._connection_limits.hold(newcomer, len(data))
         if newcomer.sock.fileno() == -1:  # evicted, as it holds the most bytes
             return True
         if is_unfinished(newcomer.first):
@@ -154,20 +154,20 @@ class Newcomers:
     def _go_on(self) -> None:
         """Make connections of a few newcomers, round-robin over the queues, and of more in the next iteration."""
         self._going_on = self._loop.call_soon(self._go_on) if self._queues else None
-        strangers = 0 if self._strangers.is_busy else TURN_STRANGERS
+        without_key = 0 if self._connection_limits.is_busy else TURN_UNAUTHENTICATED
         for _ in range(TURN_CONNECTIONS):
-            owner = next((each for each in self._queues if each is not None or strangers), None)
-            queue = self._queues.pop(owner, None) if owner is not None or strangers else None
+            owner = next((each for each in self._queues if each is not None or without_key), None)
+            queue = self._queues.pop(owner, None) if owner is not None or without_key else None
             if queue is None:
                 break
             newcomer, _none = queue.popitem(last=False)
             if queue:
                 self._queues[owner] = queue  # behind all others
-            strangers -= owner is None
+            without_key -= owner is None
             self._begin(newcomer)
 
     def _drop(self, newcomer: Newcomer) -> None:
-        """Close a newcomer that `Strangers` no longer counts."""
+        """Close a newcomer that `ConnectionLimits` no longer counts."""
         queue = self._queues.get(newcomer.owner)
         if self._silent.pop(newcomer.sock.fileno(), None) is not None:
             pass  # closing it takes it out of the poll
@@ -182,7 +182,7 @@ class Newcomers:
         self._sweeping = None
         since = self._loop.time() - self._patience
         while self._silent and (oldest := next(iter(self._silent.values()))).came <= since:
-            self._strangers.remove(oldest)
+            self._connection_limits.remove(oldest)
             self._drop(oldest)
         if self._silent:
             self._sweeping = self._loop.call_later(_SWEEP_SECONDS, self._sweep)

@@ -36,7 +36,7 @@ from handlers.dashboard.login import SETUP, setup_code
 from handlers.monitoring.health import report
 from handlers.monitoring.metrics import METRICS
 from handlers.request.aiohttp_internals import check_aiohttp
-from handlers.request.appkeys import DRAIN, SETTINGS, STATE, STRANGERS, TASKS
+from handlers.request.appkeys import CONNECTION_LIMITS, DRAIN, SETTINGS, STATE, TASKS
 from handlers.request.drain import Drain
 from handlers.workers.link import LINK, Link
 from handlers.workers.place import Place
@@ -105,7 +105,7 @@ class Service:
                 app[SETUP] = SetupCode(self.place.setup_code)
                 link.on_log = partial(_switch_log, app[RELOADING])
                 app[LINK], self._notifier = link, await link.connect()
-            app[STRANGERS].limit = _allow_open_files(sockets[0], self.config.limits.callers)
+            app[CONNECTION_LIMITS].limit = _allow_open_files(sockets[0], self.config.limits.callers)
             runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSING_SECONDS)
             servers: list[Listener] = []
             try:

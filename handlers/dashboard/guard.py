@@ -41,8 +41,8 @@ _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 MAX_FORM_BYTES: Final = 256 * 1024
 MAX_FIELDS: Final = 20
 #: Without a login, a form has a code and a password, twice.
-MAX_STRANGER_FORM_BYTES: Final = 4 * 1024
-STRANGER_FORM_SECONDS: Final = 10.0
+MAX_LOGIN_FORM_BYTES: Final = 4 * 1024
+LOGIN_FORM_SECONDS: Final = 10.0
 #: A page of ours as a redirect may name it: no other host, no header, no way up.
 _OWN_PAGE: Final = re.compile(r"/dashboard(?:/[a-z]+(?:/[\w.-]+)?)?(?:\?[\w.~%&=+:*/-]*)?", re.ASCII)
 MAX_ASKED_CHARS: Final = 2000
@@ -174,7 +174,7 @@ async def read_form(request: web.Request) -> Form:
             raise _refused(415, "The dashboard's forms are sent in another format.")
         limit, timeout = MAX_FORM_BYTES, request.app[SETTINGS].config.server.body_timeout
         if current_login(request) is None:
-            limit, timeout = MAX_STRANGER_FORM_BYTES, min(timeout, STRANGER_FORM_SECONDS)
+            limit, timeout = MAX_LOGIN_FORM_BYTES, min(timeout, LOGIN_FORM_SECONDS)
         if (request.content_length or 0) > limit:
             raise _refused(413, "The form's content is too large.")
         body = await read_body(request, limit=limit, timeout=timeout)

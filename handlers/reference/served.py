@@ -71,7 +71,7 @@ async def send_kept(
 ) -> web.StreamResponse:
     """Send what the caller may keep, and ask for again only where it has changed: else 304.
 
-    The body is `parts`, which all callers share, with `between` among them. It leaves piece by piece: a stranger that
+    The body is `parts`, which all callers share, with `between` among them. It leaves piece by piece: a caller that
     does not read holds no copy of it.
     """
     request[RECORD].quiet = True

@@ -23,7 +23,7 @@ from bridge.state.model_news import KeptNews
 from bridge.state.state import State
 from bridge.statistics.file import StatsStore
 from bridge.tasks import TaskOwner
-from handlers.daemon.strangers import Strangers
+from handlers.daemon.connection_limits import ConnectionLimits
 from handlers.request.activity import Activity
 from handlers.request.budget import ByteBudget
 from handlers.request.drain import Drain
@@ -98,7 +98,7 @@ DRAIN: Final = web.AppKey("drain", Drain)
 JOINABLE: Final = web.AppKey("joinable", JoinableAnswers)
 BODIES: Final = web.AppKey("bodies", ByteBudget)
 HEAVY: Final = web.AppKey("heavy", HeavyWork)
-STRANGERS: Final = web.AppKey("strangers", Strangers)
+CONNECTION_LIMITS: Final = web.AppKey("connection_limits", ConnectionLimits)
 UPLOADS: Final = web.AppKey("uploads", Uploads)
 FETCHER: Final = web.AppKey("fetcher", Fetcher)
 RESPONSES: Final = web.AppKey("responses", StoredResponses)

@@ -33,6 +33,7 @@ from handlers.request.appkeys import (
     ACTIVITY,
     API,
     CALLS,
+    CONNECTION_LIMITS,
     DRAIN,
     KEY,
     RANDOM,
@@ -41,7 +42,6 @@ from handlers.request.appkeys import (
     ROUTES,
     SETTINGS,
     STATE,
-    STRANGERS,
     Handler,
     Route,
 )
@@ -87,7 +87,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
                     check(request)
         finally:
             if KEY not in request:
-                await app[STRANGERS].turn()
+                await app[CONNECTION_LIMITS].turn()
         if permitted is not None:
             response = permitted
         elif TAPED in request:
@@ -204,7 +204,7 @@ def know(request: web.Request) -> None:
     """Mark the request's connection as authenticated until the request is answered."""
     connection = request.protocol
     if isinstance(connection, Connection):
-        request.app[STRANGERS].know(connection)
+        request.app[CONNECTION_LIMITS].know(connection)
 
 
 def follow(request: web.Request) -> None:

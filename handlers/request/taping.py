@@ -68,7 +68,7 @@ class Taped:
     ) -> None:
         """The request has ended, and its record still has its answers."""
         recorder, wanted, material = self._recorder, self._wanted, self._material
-        if KEY not in request:  # a stranger's
+        if KEY not in request:  # its caller has shown no key
             if wanted is not None:
                 recorder.put_back(wanted)
             return

@@ -10,7 +10,7 @@ waits for then is what an attacker on the same processors costs by itself.
 
 Other programs on the machine delay the bystander too. Linux shares the processors between sessions first
 (sched_autogroup), so that `nice` alone changes nothing between them; this (as root) does:
-setsid -w sh -c 'echo -15 > /proc/self/autogroup; exec python tests/attacks/strangers.py --repeat 3'
+setsid -w sh -c 'echo -15 > /proc/self/autogroup; exec python tests/attacks/no_key.py --repeat 3'
 """
 
 from __future__ import annotations

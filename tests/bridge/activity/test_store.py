@@ -23,7 +23,7 @@ from bridge.activity import store as module
 from bridge.activity.entry import Entry
 from bridge.activity.files import LEFT_BYTES, Keep, parts_of
 from bridge.activity.search import Query, Searches
-from bridge.activity.store import MAX_WAITING, STRANGERS, ActivityStore
+from bridge.activity.store import MAX_WAITING, UNAUTHENTICATED_ENTRIES, ActivityStore
 from bridge.state.documents import StateFolder
 
 
@@ -302,21 +302,21 @@ async def test_a_long_day_has_several_files_and_all_together_stay_within_the_bou
     assert len(newest) > 100
 
 
-async def test_strangers_do_not_push_out_callers(folder: StateFolder) -> None:
+async def test_requests_without_a_key_do_not_push_out_callers(folder: StateFolder) -> None:
     clock = Clock(NOW)
     store = store_of(folder, clock)
     for number in range(500):
         store.add(ended(number, key=""))
     store.add(ended(1000))
     await store.flush()
-    assert len(kept(folder)) == STRANGERS + 1
+    assert len(kept(folder)) == UNAUTHENTICATED_ENTRIES + 1
     clock.now += 61
     for number in range(2):
         store.add(ended(2000 + number, key=""))
     await store.flush()
     newest = Searches(folder).find(Query()).entries[0]
-    assert (newest.id, newest.unkept) == (ended(2000).id, 500 - STRANGERS)
-    assert len(kept(folder)) == STRANGERS + 2
+    assert (newest.id, newest.unkept) == (ended(2000).id, 500 - UNAUTHENTICATED_ENTRIES)
+    assert len(kept(folder)) == UNAUTHENTICATED_ENTRIES + 2
 
 
 async def test_other_files_are_left_alone(folder: StateFolder) -> None:

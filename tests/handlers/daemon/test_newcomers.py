@@ -22,9 +22,9 @@ from bridge.state.state import keys_document
 from handlers.daemon import listener, newcomers
 from handlers.daemon.accepting import Connection
 from handlers.daemon.bad_http import UnfinishedHead
+from handlers.daemon.connection_limits import ConnectionLimits, Evictable
 from handlers.daemon.newcomers import Newcomer, Newcomers
-from handlers.daemon.strangers import Evictable, Strangers
-from handlers.request.appkeys import STRANGERS
+from handlers.request.appkeys import CONNECTION_LIMITS
 from upstream.arena import Arena
 
 MODELS = b"GET /v1/models HTTP/1.1\r\nHost: bridge.example\r\n"
@@ -54,16 +54,16 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The first bytes of each caller of whose socket a connection was made, in that order."""
     order: list[bytes] = []
 
-    def noting(method: Callable[[Strangers, Evictable], None]) -> Callable[[Strangers, Evictable], None]:
-        def noted(self: Strangers, connection: Evictable) -> None:
+    def noting(method: Callable[[ConnectionLimits, Evictable], None]) -> Callable[[ConnectionLimits, Evictable], None]:
+        def noted(self: ConnectionLimits, connection: Evictable) -> None:
             if isinstance(connection, Connection) and connection.first:
                 order.append(connection.first)
             method(self, connection)
 
         return noted
 
-    monkeypatch.setattr(Strangers, "add", noting(Strangers.add))
-    monkeypatch.setattr(Strangers, "know", noting(Strangers.know))
+    monkeypatch.setattr(ConnectionLimits, "add", noting(ConnectionLimits.add))
+    monkeypatch.setattr(ConnectionLimits, "know", noting(ConnectionLimits.know))
     return order
 
 
@@ -88,7 +88,7 @@ async def until(holds: Callable[[], bool]) -> None:
 # Who is served first
 
 
-async def test_a_caller_with_a_key_is_served_before_strangers_who_came_before_it(
+async def test_a_caller_with_a_key_is_served_before_those_without_who_came_before_it(
     bridge: RunningBridge, begun: list[bytes]
 ) -> None:
     with (
@@ -96,7 +96,7 @@ async def test_a_caller_with_a_key_is_served_before_strangers_who_came_before_it
         callers(bridge.origin, 1, asking(bridge.key)) as (caller,),
     ):
         assert (await read(caller)).startswith(b"HTTP/1.1 200 ")
-        await until(lambda: len(begun) == 301)  # the strangers are served too
+        await until(lambda: len(begun) == 301)  # those without a key are served too
         assert begun.index(asking(bridge.key)) < 100
 
 
@@ -121,20 +121,20 @@ async def test_of_a_caller_that_says_nothing_no_connection_is_made(
     bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Evictable] = []
-    add = Strangers.add
+    add = ConnectionLimits.add
 
-    def noted(self: Strangers, connection: Evictable) -> None:
+    def noted(self: ConnectionLimits, connection: Evictable) -> None:
         if not isinstance(connection, Newcomer):
             made.append(connection)
         add(self, connection)
 
-    monkeypatch.setattr(Strangers, "add", noted)
+    monkeypatch.setattr(ConnectionLimits, "add", noted)
     with callers(bridge.origin, 20, b""), callers(bridge.origin, 20, MODELS):
-        await until(lambda: bridge.app[STRANGERS].open_files == 40)
+        await until(lambda: bridge.app[CONNECTION_LIMITS].open_files == 40)
         assert (await bridge.post(bridge.chat("/say hello"))).status == 200
         assert not made
-    await until(lambda: bridge.app[STRANGERS].open_files <= 2)  # the one of the request stays
-    assert bridge.app[STRANGERS].held == 0
+    await until(lambda: bridge.app[CONNECTION_LIMITS].open_files <= 2)  # the one of the request stays
+    assert bridge.app[CONNECTION_LIMITS].held == 0
 
 
 async def test_a_body_that_comes_behind_its_head_is_not_searched_for_a_head(
@@ -151,7 +151,7 @@ async def test_a_body_that_comes_behind_its_head_is_not_searched_for_a_head(
     reader, writer = await asyncio.open_connection(url.host, url.port)
     lines = ("POST /v1/chat/completions HTTP/1.1", "Host: bridge.example", f"Authorization: Bearer {bridge.key}")
     writer.write("\r\n".join((*lines, "Content-Length: 10000", "Connection: close", "", "")).encode())
-    await until(lambda: bridge.app[STRANGERS].open_files == 2)  # the head has been read
+    await until(lambda: bridge.app[CONNECTION_LIMITS].open_files == 2)  # the head has been read
     for _ in range(100):
         writer.write(b" " * 100)
         await asyncio.sleep(0)
@@ -187,13 +187,13 @@ async def test_over_tls_the_handshake_begins_with_the_first_byte(arena: Arena, t
 
 
 @asynccontextmanager
-async def room(clock: Clock, patience: float) -> AsyncIterator[tuple[Newcomers, Strangers, list[Newcomer]]]:
+async def room(clock: Clock, patience: float) -> AsyncIterator[tuple[Newcomers, ConnectionLimits, list[Newcomer]]]:
     """Newcomers of their own, and who asked something."""
-    strangers = Strangers(100, clock)
+    connection_limits = ConnectionLimits(100, clock)
     asked: list[Newcomer] = []
-    each = Newcomers(strangers, lambda secret: secret, asked.append, tls=False, patience=patience)
+    each = Newcomers(connection_limits, lambda secret: secret, asked.append, tls=False, patience=patience)
     try:
-        yield each, strangers, asked
+        yield each, connection_limits, asked
     finally:
         each.close()
 
@@ -214,24 +214,24 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 async def test_who_says_nothing_for_too_long_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(newcomers, "_SWEEP_SECONDS", 0.01)
-    async with room(Clock(), patience=0.02) as (newcoming, strangers, asked):
+    async with room(Clock(), patience=0.02) as (newcoming, connection_limits, asked):
         ours, theirs = pair()
         theirs.sendall(MODELS)
         newcoming.add(ours)
         await closed(theirs)
-        assert len(newcoming) == strangers.open_files == strangers.held == 0
+        assert len(newcoming) == connection_limits.open_files == connection_limits.held == 0
         assert not asked
         theirs.close()
 
 
 async def test_who_leaves_is_forgotten() -> None:
-    async with room(Clock(), patience=60) as (newcoming, strangers, _):
+    async with room(Clock(), patience=60) as (newcoming, connection_limits, _):
         ours, theirs = pair()
         newcoming.add(ours)
-        assert len(newcoming) == strangers.open_files == 1
+        assert len(newcoming) == connection_limits.open_files == 1
         theirs.close()
         await until(lambda: not len(newcoming))
-        assert strangers.open_files == 0
+        assert connection_limits.open_files == 0
         assert ours.fileno() == -1
 
 
@@ -255,20 +255,20 @@ async def test_each_owner_has_its_turn() -> None:
 @pytest.mark.parametrize("sent", [b"", MODELS, MODELS + b"\r\n"], ids=["silent", "half a head", "in the queue"])
 async def test_who_is_turned_away_is_closed_at_once(sent: bytes) -> None:
     clock = Clock()
-    async with room(clock, patience=60) as (newcoming, strangers, asked):
+    async with room(clock, patience=60) as (newcoming, connection_limits, asked):
         ours, theirs = pair()
         theirs.sendall(sent)
         newcoming.add(ours)
-        strangers.make_room(1)
+        connection_limits.make_room(1)
         await closed(theirs)
         await asyncio.sleep(0)
-        assert len(newcoming) == strangers.open_files == 0
+        assert len(newcoming) == connection_limits.open_files == 0
         assert not asked
         theirs.close()
 
 
 async def test_all_are_closed_at_the_end() -> None:
-    async with room(Clock(), patience=60) as (newcoming, strangers, _):
+    async with room(Clock(), patience=60) as (newcoming, connection_limits, _):
         (silent, one), (asking_, other) = pair(), pair()
         newcoming.add(silent)
         other.sendall(MODELS + b"\r\n")
@@ -276,6 +276,6 @@ async def test_all_are_closed_at_the_end() -> None:
         newcoming.close()
         newcoming.close()
         assert silent.fileno() == asking_.fileno() == -1
-        assert strangers.open_files == 0
+        assert connection_limits.open_files == 0
         one.close()
         other.close()

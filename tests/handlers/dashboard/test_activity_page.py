@@ -17,7 +17,7 @@ from kept_requests import kept
 from leaving import nobody_returns
 from running import RunningBridge, running_bridge
 
-from bridge.activity.store import STRANGERS
+from bridge.activity.store import UNAUTHENTICATED_ENTRIES
 from handlers.request.appkeys import ACTIVITY, STATS
 from upstream.arena import Arena, Line, Step, Turn, Until
 
@@ -171,13 +171,13 @@ async def test_pages_of_fifty(dashboard: Dashboard) -> None:
     assert links == ["/dashboard/activity?page=2"]
 
 
-async def test_strangers_are_seen_but_not_all_are_kept(dashboard: Dashboard) -> None:
+async def test_callers_without_a_key_are_seen_but_not_all_are_kept(dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     await bridge.post(bridge.chat("hi"))
-    for _ in range(STRANGERS + 5):
+    for _ in range(UNAUTHENTICATED_ENTRIES + 5):
         await bridge.post(bridge.chat("hi"), headers={"Authorization": "Bearer x"})
     page = await dashboard.get("/dashboard/activity")
-    assert page.markup.says(f"all {STRANGERS + 1}")
+    assert page.markup.says(f"all {UNAUTHENTICATED_ENTRIES + 1}")
     assert page.markup.says("ok 1")
 
 

@@ -10,7 +10,7 @@ from caller import exchange
 from dashboard import Dashboard, Kept, changes
 from running import running_bridge
 
-from handlers.dashboard.guard import MAX_FORM_BYTES, MAX_STRANGER_FORM_BYTES
+from handlers.dashboard.guard import MAX_FORM_BYTES, MAX_LOGIN_FORM_BYTES
 from upstream.arena import Arena
 
 FORM = "application/x-www-form-urlencoded"
@@ -49,7 +49,7 @@ async def test_a_body_that_is_not_a_form_is_refused(
             continue
         assert (await dashboard.ask("POST", path, body, headers)).status == status, path
     stranger = Dashboard(dashboard.bridge)
-    if content_type == FORM and len(body) > MAX_STRANGER_FORM_BYTES:
+    if content_type == FORM and len(body) > MAX_LOGIN_FORM_BYTES:
         status = 413
     assert (await stranger.ask("POST", "/dashboard/login", body, {"Content-Type": content_type})).status == status
     assert await kept.unchanged()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from handlers.daemon import accepting
 from handlers.daemon.accepting import Connection, Listener
-from handlers.daemon.strangers import Strangers
+from handlers.daemon.connection_limits import ConnectionLimits
 from handlers.workers.board import MARGIN, Board
 
 CONNECTIONS = st.integers(0, 10_000)
@@ -66,8 +66,8 @@ async def until(holds: Callable[[], bool]) -> None:
 async def listening(is_ahead: Callable[[int], bool]) -> AsyncIterator[tuple[tuple[str, int], Listener]]:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         sock.setblocking(False)
-        strangers = Strangers(1000, asyncio.get_running_loop().time)
-        listener = Listener(sock, strangers, Accepted, None, is_ahead=is_ahead)
+        connection_limits = ConnectionLimits(1000, asyncio.get_running_loop().time)
+        listener = Listener(sock, connection_limits, Accepted, None, is_ahead=is_ahead)
         try:
             yield sock.getsockname(), listener
         finally:
@@ -106,13 +106,13 @@ async def test_who_is_not_ahead_takes_all() -> None:
 
 
 async def test_a_connection_that_ends_is_told() -> None:
-    strangers = Strangers(1000, asyncio.get_running_loop().time)
+    connection_limits = ConnectionLimits(1000, asyncio.get_running_loop().time)
     told: list[int] = []
-    strangers.on_fewer = told.append
+    connection_limits.on_fewer = told.append
     connections = [Accepted(), Accepted()]
     for each in connections:
-        strangers.add(each)
-    strangers.know(connections[0])
+        connection_limits.add(each)
+    connection_limits.know(connections[0])
     for each in connections:
-        strangers.remove(each)
+        connection_limits.remove(each)
     assert told == [1, 0]

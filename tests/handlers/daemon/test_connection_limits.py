@@ -20,13 +20,13 @@ from manual_clock import Clock
 from running import RunningBridge, running_bridge
 from yarl import URL
 
-from handlers.daemon import strangers
+from handlers.daemon import connection_limits
 from handlers.daemon.accepting import Connection, Listener
+from handlers.daemon.connection_limits import ConnectionLimits
 from handlers.daemon.listener import MAX_OVERHEAD_BYTES, BridgeProtocol
 from handlers.daemon.memory import Collector
-from handlers.daemon.strangers import Strangers
-from handlers.dashboard.guard import MAX_STRANGER_FORM_BYTES
-from handlers.request.appkeys import STRANGERS
+from handlers.dashboard.guard import MAX_LOGIN_FORM_BYTES
+from handlers.request.appkeys import CONNECTION_LIMITS
 from upstream.arena import Arena, Line, Until
 
 MIB = 1024 * 1024
@@ -34,7 +34,7 @@ HOST = b"Host: bridge.example\r\n"
 MODELS = b"GET /v1/models HTTP/1.1\r\n" + HOST
 CHUNKED = b"POST /v1/chat/completions HTTP/1.1\r\n" + HOST + b"KEYTransfer-Encoding: chunked\r\n\r\n"
 LOGIN = b"POST /dashboard/login HTTP/1.1\r\n" + HOST + b"Content-Type: application/x-www-form-urlencoded\r\n"
-#: One read of a stranger.
+#: One read of an unauthenticated connection.
 READ_BYTES = 4096
 
 
@@ -165,7 +165,7 @@ async def test_a_refused_caller_that_still_sends_reads_why_and_is_not_parsed(
 
 
 FORMS: dict[str, bytes] = {
-    "announced": LOGIN + b"Content-Length: %d\r\n\r\n" % (MAX_STRANGER_FORM_BYTES + 1),
+    "announced": LOGIN + b"Content-Length: %d\r\n\r\n" % (MAX_LOGIN_FORM_BYTES + 1),
     "in chunks": LOGIN + b"Transfer-Encoding: chunked\r\n\r\n1400\r\n" + b"a" * 0x1400,
     "in small chunks": LOGIN + b"Transfer-Encoding: chunked\r\n\r\n" + b"10\r\n0123456789abcdef\r\n" * 300,
     "to set the first password": LOGIN.replace(b"login", b"setup") + b"Content-Length: 250000\r\n\r\n",
@@ -173,7 +173,7 @@ FORMS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("sent", FORMS.values(), ids=FORMS)
-async def test_a_strangers_form_is_small(sent: bytes, bridge: RunningBridge) -> None:
+async def test_a_form_without_a_login_is_small(sent: bytes, bridge: RunningBridge) -> None:
     assert (await exchange(bridge.origin, sent)).startswith(b"HTTP/1.1 413 ")
 
 
@@ -190,11 +190,11 @@ HALVES: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("sent", HALVES.values(), ids=HALVES)
-async def test_the_bytes_of_all_strangers_are_bounded_and_the_oldest_are_evicted(
+async def test_the_bytes_of_all_callers_without_a_key_are_bounded_and_the_oldest_are_evicted(
     sent: bytes, bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(strangers, "HELD_BYTES", 200_000)
-    everybody = bridge.app[STRANGERS]
+    monkeypatch.setattr(connection_limits, "HELD_BYTES", 200_000)
+    everybody = bridge.app[CONNECTION_LIMITS]
     most = 0
     hold = everybody.hold
 
@@ -226,7 +226,7 @@ LARGE_HALVES: dict[str, bytes] = {
 @pytest.mark.parametrize("sent", LARGE_HALVES.values(), ids=LARGE_HALVES)
 async def test_a_head_that_is_held_takes_little_more_than_its_bytes(sent: bytes, bridge: RunningBridge) -> None:
     """What is counted as held is what was sent; the parser keeps a field as bytes and as text."""
-    everybody = bridge.app[STRANGERS]
+    everybody = bridge.app[CONNECTION_LIMITS]
     count = 20
     async with AsyncExitStack() as stack:
         gc.collect()
@@ -269,7 +269,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def come(everybody: Strangers, count: int) -> list[Guest]:
+def come(everybody: ConnectionLimits, count: int) -> list[Guest]:
     guests = [Guest() for _ in range(count)]
     for guest in guests:
         assert everybody.has_room()
@@ -277,14 +277,14 @@ def come(everybody: Strangers, count: int) -> list[Guest]:
     return guests
 
 
-def pass_time(everybody: Strangers, clock: Clock, seconds: float) -> None:
+def pass_time(everybody: ConnectionLimits, clock: Clock, seconds: float) -> None:
     clock.now += seconds
-    for _ in range(strangers.LEAST_ROUNDS):
+    for _ in range(connection_limits.LEAST_ROUNDS):
         everybody.next_round()
 
 
 def test_eviction_takes_the_oldest_stranger_then_the_oldest_kept_and_never_a_known_connection(clock: Clock) -> None:
-    everybody = Strangers(8, clock)
+    everybody = ConnectionLimits(8, clock)
     first, second, third = come(everybody, 3)
     everybody.know(first)
     everybody.know(second)
@@ -305,40 +305,40 @@ def test_eviction_takes_the_oldest_stranger_then_the_oldest_kept_and_never_a_kno
 
 
 def test_who_has_only_just_come_stays_while_newcomers_wait(clock: Clock) -> None:
-    everybody = Strangers(3, clock)
+    everybody = ConnectionLimits(3, clock)
     guests = come(everybody, 3)
     assert not everybody.has_room()
     assert not any(guest.is_away for guest in guests)
     clock.now += 60  # a turn of the loop that took very long: nothing was read
     assert not everybody.has_room()
-    pass_time(everybody, clock, strangers.LEAST_SECONDS)
+    pass_time(everybody, clock, connection_limits.LEAST_SECONDS)
     assert everybody.has_room()
     assert [guest.is_away for guest in guests] == [True, False, False]
 
 
-def test_many_strangers_stay_for_a_moment_only(clock: Clock) -> None:
-    everybody = Strangers(100_000, clock)
-    guests = come(everybody, strangers.STRANGER_CONNECTIONS + 100)
+def test_many_connections_without_a_key_stay_for_a_moment_only(clock: Clock) -> None:
+    everybody = ConnectionLimits(100_000, clock)
+    guests = come(everybody, connection_limits.UNAUTHENTICATED_CONNECTIONS + 100)
     assert not any(guest.is_away for guest in guests)
-    pass_time(everybody, clock, strangers.GRACE_SECONDS)
+    pass_time(everybody, clock, connection_limits.GRACE_SECONDS)
     come(everybody, 50)
     assert sum(guest.is_away for guest in guests) == 100
     assert all(guest.is_away for guest in guests[:100])
 
 
 def test_evictions_are_logged_once_a_minute(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    everybody = Strangers(2, clock)
+    everybody = ConnectionLimits(2, clock)
     for _ in range(100):
         pass_time(everybody, clock, 0.5)
         come(everybody, 1)
     assert caplog.text.count("the oldest are closed") == 1
-    pass_time(everybody, clock, strangers.SILENT_SECONDS)
+    pass_time(everybody, clock, connection_limits.SILENT_SECONDS)
     come(everybody, 1)
     assert caplog.text.count("the oldest are closed") == 2
 
 
 async def test_a_few_requests_a_turn_in_the_order_of_coming(clock: Clock) -> None:
-    everybody = Strangers(2, clock)
+    everybody = ConnectionLimits(2, clock)
     came: list[int] = []
 
     async def ask(number: int) -> None:
@@ -350,9 +350,9 @@ async def test_a_few_requests_a_turn_in_the_order_of_coming(clock: Clock) -> Non
         before = 0
         while len(came) < 99:
             await asyncio.sleep(0)
-            assert len(came) - before <= strangers.TURN_REQUESTS
+            assert len(came) - before <= connection_limits.TURN_REQUESTS
             before = len(came)
-            if before == strangers.TURN_REQUESTS:
+            if before == connection_limits.TURN_REQUESTS:
                 asking[50].cancel()
     assert came == [number for number in range(100) if number != 50]
     await asyncio.wait_for(everybody.turn(), 10)  # nobody is before it
@@ -368,8 +368,10 @@ SILENT: dict[str, bytes] = {
 
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("sent", SILENT.values(), ids=SILENT)
-async def test_strangers_cannot_lock_out_others(sent: bytes, tls: bool, arena: Arena, tmp_path: Path) -> None:
-    """A stream goes on, and new callers are served. Over https the strangers stand in the middle of the handshake."""
+async def test_callers_without_a_key_cannot_lock_out_others(
+    sent: bytes, tls: bool, arena: Arena, tmp_path: Path
+) -> None:
+    """A stream goes on, and new callers are served. Over https the others stand in the middle of the handshake."""
     go_on = asyncio.Event()
     arena.script = lambda turn: (
         [Line("a0", "one"), Until(go_on), Line("a0", " two"), Line("ad", {"finishReason": "stop"})]
@@ -378,7 +380,7 @@ async def test_strangers_cannot_lock_out_others(sent: bytes, tls: bool, arena: A
     )
     context = server_context(tmp_path) if tls else None
     async with running_bridge(arena, tmp_path / "state", tls=context) as bridge:
-        bridge.app[STRANGERS].limit = 20
+        bridge.app[CONNECTION_LIMITS].limit = 20
         async with await bridge.post(bridge.chat("wait", stream=True)) as stream:
             await stream.content.readuntil(b"one")
             async with asyncio.TaskGroup() as tasks:
@@ -386,7 +388,7 @@ async def test_strangers_cannot_lock_out_others(sent: bytes, tls: bool, arena: A
                 for _ in range(3):
                     answer = await bridge.post(bridge.chat("hi"), headers={"Connection": "close"})
                     assert answer.status == 200
-                    assert bridge.app[STRANGERS].open_files <= 22
+                    assert bridge.app[CONNECTION_LIMITS].open_files <= 22
                 for each in holding:
                     each.cancel()
             go_on.set()
@@ -456,7 +458,9 @@ async def test_no_descriptor_is_one_line_one_try_at_a_time_and_over_at_once(
         sock.number = number
         sock.bind(("127.0.0.1", 0))
         sock.setblocking(False)
-        listener = Listener(sock, Strangers(100, asyncio.get_running_loop().time), lambda: Counted(made.set), None)
+        listener = Listener(
+            sock, ConnectionLimits(100, asyncio.get_running_loop().time), lambda: Counted(made.set), None
+        )
         writers = [(await asyncio.open_connection(*sock.getsockname()))[1] for _ in range(20)]
         for writer in writers:
             writer.write(b"?")  # of a silent caller no connection is made

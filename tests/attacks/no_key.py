@@ -1,4 +1,4 @@
-"""Attacks by callers without a key: `python tests/attacks/strangers.py [name ...]`."""
+"""Attacks by callers without a key: `python tests/attacks/no_key.py [name ...]`."""
 
 from __future__ import annotations
 

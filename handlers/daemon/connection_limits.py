@@ -1,7 +1,7 @@
-"""Limits for strangers, that is, callers without a key: on connections, buffered bytes, and time of the event loop.
+"""Limits for callers without a key, on connections, buffered bytes and time of the event loop.
 
-A connection is a stranger's until a request with a key or a login runs over it ("known"). When that request has been
-answered, the connection is "kept", and evicted only if no stranger's connection can be evicted.
+A connection is unauthenticated until a request with a key or a login runs over it ("known"). When that request has
+been answered, the connection is "kept", and evicted only if no unauthenticated one can be evicted.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Final, Protocol
 
-#: Up to this many strangers are not evicted. Of more, the oldest are once they are `GRACE_SECONDS` old: a caller
-#: with a key has sent it by then.
-STRANGER_CONNECTIONS: Final = 512
+#: Up to this many unauthenticated connections are not evicted. Of more, the oldest are, once they are `GRACE_SECONDS`
+#: old: a caller with a key has sent it by then.
+UNAUTHENTICATED_CONNECTIONS: Final = 512
 GRACE_SECONDS: Final = 1.0
 #: Younger connections are never evicted, even if there is no room: new ones then wait in the kernel's queue. A TLS
 #: handshake takes two more round trips.
@@ -24,9 +24,9 @@ LEAST_SECONDS: Final = 0.03
 LEAST_TLS_SECONDS: Final = 1.0
 #: Nor within this many rounds of accepting: in a slow iteration of the loop, a caller's request may be unread.
 LEAST_ROUNDS: Final = 4
-#: The limit for unanswered data of all strangers. One of them may send a head of 128 KiB.
+#: The limit for unanswered data of all unauthenticated connections. One of them may send a head of 128 KiB.
 HELD_BYTES: Final = 16 * 1024 * 1024
-#: Requests of strangers, and closings of their connections, that are handled in one iteration of the loop.
+#: Unauthenticated requests, and closings of unauthenticated connections, that are handled in one iteration of the loop.
 TURN_REQUESTS: Final = 4
 TURN_ENDS: Final = 8
 #: While more requests or closings are pending, no connection is accepted.
@@ -46,7 +46,7 @@ class Evictable(Protocol):
         """Close it at once."""
 
 
-class Strangers:
+class ConnectionLimits:
     """Counts the connections of the daemon, and evicts some when there are too many."""
 
     def __init__(self, limit: int, clock: Callable[[], float]) -> None:
@@ -55,7 +55,9 @@ class Strangers:
         #: Called with the number of connections after each that was removed.
         self.on_fewer: Callable[[int], object] | None = None
         self._clock = clock
-        self._strangers: dict[Evictable, tuple[float, int]] = {}  # its time and round of accepting; the oldest first
+        self._unauthenticated: dict[
+            Evictable, tuple[float, int]
+        ] = {}  # its time and round of accepting; the oldest first
         self._round = 0
         self._kept: dict[Evictable, None] = {}
         self._known: set[Evictable] = set()
@@ -71,16 +73,16 @@ class Strangers:
     @property
     def open_files(self) -> int:
         """The open files of all connections, including those to the site."""
-        return len(self._strangers) + 2 * (len(self._kept) + len(self._known))
+        return len(self._unauthenticated) + 2 * (len(self._kept) + len(self._known))
 
     @property
     def connections(self) -> int:
         """The connections of all callers."""
-        return len(self._strangers) + len(self._kept) + len(self._known)
+        return len(self._unauthenticated) + len(self._kept) + len(self._known)
 
     @property
     def held(self) -> int:
-        """The unanswered bytes of all strangers."""
+        """The unanswered bytes of all unauthenticated connections."""
         return self._held_in_all
 
     @property
@@ -91,40 +93,40 @@ class Strangers:
     def has_room(self, least: float = LEAST_SECONDS) -> bool:
         """Make room for one more connection if possible; return whether there is room.
 
-        Evicts strangers that are at least `least` seconds old, else kept connections if strangers use less than half of
-        the room.
+        Evicts unauthenticated connections that are at least `least` seconds old, else kept ones if the unauthenticated
+        use less than half of the room.
         """
         now = self._clock()
         for _ in range(2):  # not all at once: closing takes as long as a request
-            if len(self._strangers) < STRANGER_CONNECTIONS or not self._oldest_is(now - GRACE_SECONDS):
+            if len(self._unauthenticated) < UNAUTHENTICATED_CONNECTIONS or not self._oldest_is(now - GRACE_SECONDS):
                 break
-            self._evict(next(iter(self._strangers)))
+            self._evict(next(iter(self._unauthenticated)))
         while self.open_files >= self.limit:
-            if self._strangers and self._oldest_is(now - least):
-                self._evict(next(iter(self._strangers)))
-            elif self._kept and 2 * len(self._strangers) < self.limit:
+            if self._unauthenticated and self._oldest_is(now - least):
+                self._evict(next(iter(self._unauthenticated)))
+            elif self._kept and 2 * len(self._unauthenticated) < self.limit:
                 self._evict(next(iter(self._kept)))
             else:
-                return not self._strangers
+                return not self._unauthenticated
         return True
 
     def add(self, connection: Evictable) -> None:
         """Add an accepted connection."""
-        self._strangers[connection] = self._clock(), self._round
+        self._unauthenticated[connection] = self._clock(), self._round
 
     def next_round(self) -> None:
         """Begin another round of accepting."""
         self._round += 1
 
     def _oldest_is(self, since: float) -> bool:
-        """Whether the oldest stranger was accepted at `since` or before, and LEAST_ROUNDS ago."""
-        came, in_round = next(iter(self._strangers.values()))
+        """Whether the oldest unauthenticated connection was accepted at `since` or before, and LEAST_ROUNDS ago."""
+        came, in_round = next(iter(self._unauthenticated.values()))
         return came <= since and in_round + LEAST_ROUNDS <= self._round
 
     def make_room(self, connections: int) -> None:
         """Evict up to `connections`, because descriptors have run out."""
-        for _ in range(min(connections, len(self._strangers) + len(self._kept))):
-            self._evict(next(iter(self._strangers or self._kept)))
+        for _ in range(min(connections, len(self._unauthenticated) + len(self._kept))):
+            self._evict(next(iter(self._unauthenticated or self._kept)))
 
     def know(self, connection: Evictable) -> None:
         """Mark a connection as known: an authenticated request runs over it, until `request_done`."""
@@ -140,9 +142,9 @@ class Strangers:
         if connection in self._known:
             self._known.remove(connection)
             self._kept[connection] = None
-        elif connection in self._strangers:
+        elif connection in self._unauthenticated:
             self._forget(connection)
-            self._strangers[connection] = self._clock(), self._round
+            self._unauthenticated[connection] = self._clock(), self._round
 
     def remove(self, connection: Evictable) -> None:
         """Remove a closed connection."""
@@ -152,8 +154,11 @@ class Strangers:
             self.on_fewer(self.connections)
 
     def hold(self, connection: Evictable, size: int) -> None:
-        """Count `size` bytes read from a stranger; beyond the limit, evict the one of the oldest that sent most."""
-        if connection not in self._strangers:
+        """Count `size` bytes read from a connection, if it is unauthenticated.
+
+        Beyond the limit for all of them, evict whichever of the oldest has sent most.
+        """
+        if connection not in self._unauthenticated:
             return
         self._held[connection] = self._held.get(connection, 0) + size
         self._held_in_all += size
@@ -161,7 +166,7 @@ class Strangers:
             self._evict(max(islice(self._held, _OLDEST), key=self._held.__getitem__))
 
     async def turn(self) -> None:
-        """Wait until a stranger's request may be handled: in order, a few in each iteration of the loop."""
+        """Wait until an unauthenticated request may be handled: in order, a few in each iteration of the loop."""
         if self._passed < TURN_REQUESTS and not self._waiting:
             self._passed += 1
             self._begin()
@@ -171,7 +176,7 @@ class Strangers:
         await turn
 
     def end_soon(self, end: Callable[[], None]) -> None:
-        """Call `end` for a stranger's lost connection, now or soon: a few in each iteration of the loop."""
+        """Call `end` for a lost unauthenticated connection, now or soon: a few in each iteration of the loop."""
         if self._ended < TURN_ENDS and not self._ends:
             self._ended += 1
             self._begin()
@@ -199,7 +204,7 @@ class Strangers:
             self._ends.popleft()()
 
     def _forget(self, connection: Evictable) -> None:
-        self._strangers.pop(connection, None)
+        self._unauthenticated.pop(connection, None)
         self._kept.pop(connection, None)
         self._held_in_all -= self._held.pop(connection, 0)
 
@@ -209,8 +214,8 @@ class Strangers:
             self._silent_until = now + SILENT_SECONDS
             _logger.warning(
                 "too many connections without an API key: the oldest are closed (%d without, %d in all)",
-                len(self._strangers),
-                len(self._strangers) + len(self._kept) + len(self._known),
+                len(self._unauthenticated),
+                len(self._unauthenticated) + len(self._kept) + len(self._known),
             )
         self._forget(connection)
         connection.evict()
