@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final
 
 from handlers.daemon.connection_limits import LEAST_SECONDS, LEAST_TLS_SECONDS, ConnectionLimits, Evictable
-from handlers.daemon.newcomers import Newcomer, Newcomers
+from handlers.daemon.pending_connections import PendingConnection, PendingConnections
 
 #: The listening backlog, so that no connection is refused during a restart or a burst: the default maximum of Linux
 #: (net.core.somaxconn).
@@ -78,7 +78,7 @@ class Listener:
         self._beginning: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
         self._out_of_descriptors = False
-        self._newcomers = Newcomers(
+        self._pending = PendingConnections(
             connection_limits,
             owner_of,
             self._connect,
@@ -95,20 +95,20 @@ class Listener:
             self._pause.cancel()
 
     def close_socket(self) -> None:
-        """Stop accepting and close the socket; connections and newcomers stay open."""
+        """Stop accepting and close the socket; connections, also pending ones, stay open."""
         if self._sock.fileno() != -1:
             self.stop()
             self._sock.close()
 
     def close(self) -> None:
-        """Close the socket and the newcomers; connections stay open."""
+        """Close the socket and the pending connections; others stay open."""
         self.close_socket()
-        self._newcomers.close()
+        self._pending.close()
 
     @property
-    def newcomers(self) -> int:
+    def pending(self) -> int:
         """The number of accepted sockets that have no `Connection` yet, or one that is still being made."""
-        return len(self._newcomers) + len(self._beginning)
+        return len(self._pending) + len(self._beginning)
 
     async def begun(self) -> None:
         """Wait until the transports of accepted connections are made; does not wait for TLS handshakes."""
@@ -117,7 +117,7 @@ class Listener:
 
     def _accept(self) -> None:
         self._accept_some()
-        self._newcomers.begin_some()
+        self._pending.begin_some()
 
     def _accept_some(self) -> None:
         self._connection_limits.next_round()
@@ -142,20 +142,20 @@ class Listener:
                 self._out_of_descriptors = False
                 _logger.warning("connections are accepted again")
             sock.setblocking(False)
-            self._newcomers.add(sock)
+            self._pending.add(sock)
 
-    def _connect(self, newcomer: Newcomer) -> None:
-        """Make a connection of a newcomer."""
+    def _connect(self, pending: PendingConnection) -> None:
+        """Make a connection of a pending one."""
         connection = self._connection()
-        connection.first = newcomer.first
-        self._connection_limits.remove(newcomer)
-        if newcomer.owner is None:
+        connection.first = pending.first
+        self._connection_limits.remove(pending)
+        if pending.owner is None:
             self._connection_limits.add(connection)
         else:
             self._connection_limits.know(connection)
-        begin = connection.begin = self._loop.create_task(self._begin(connection, newcomer.sock))
+        begin = connection.begin = self._loop.create_task(self._begin(connection, pending.sock))
         self._beginning.add(begin)
-        begin.add_done_callback(partial(self._begun, newcomer.sock))
+        begin.add_done_callback(partial(self._begun, pending.sock))
 
     def _begun(self, sock: socket.socket, begin: asyncio.Task[None]) -> None:
         self._beginning.discard(begin)

@@ -4,7 +4,7 @@ Once the daemon drains, each further request gets a 503, though another process 
 one that the service manager starts with the same socket. So whoever had connected before gets a moment to ask:
 
     accepted ──head──▶ connection made ──▶ handler begins ──body, limits──▶ answer begins
-    `newcomers`                   `unasked`, `is_coming`      `_are_being_prepared`    `Drain.running`
+    `pending`                     `unasked`, `is_coming`      `_are_being_prepared`    `Drain.running`
 
 A request is seen at each of these steps, without a gap: the steps are left and entered in one turn of the event loop.
 """
@@ -49,7 +49,7 @@ async def take_last_requests(
 
 def _are_coming(runner: web.AppRunner, listeners: Sequence[Listener]) -> bool:
     return (
-        any(each.newcomers for each in listeners)
+        any(each.pending for each in listeners)
         or any(each.unasked or each.is_coming for each in connections_of(runner))
         or runner.app[DRAIN].coming > 0
         or _are_being_prepared(runner.app)

@@ -27,7 +27,7 @@ from handlers.daemon.bad_http import (
     refusal,
 )
 from handlers.daemon.connection_limits import ConnectionLimits
-from handlers.daemon.newcomers import READ_BYTES
+from handlers.daemon.pending_connections import READ_BYTES
 from handlers.request.aiohttp_internals import ServerConnection
 from handlers.request.answers import error_response
 from handlers.request.appkeys import CONNECTION_LIMITS, SETTINGS, STATE

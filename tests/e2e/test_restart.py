@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from process import Home
-from streams import Newcomers, Play, begin
+from streams import NewCallers, Play, begin
 
 from handlers.daemon.accepting import BACKLOG
 from upstream.arena import Arena
@@ -47,8 +47,8 @@ async def test_a_restart_under_load_refuses_nobody_and_cuts_only_what_lasts_too_
         async with asyncio.TaskGroup() as calls:
             async with home.serve(held) as old:
                 streams = await begin(calls, http, old, home, *prompts)
-                newcomers = Newcomers(home, old, REQUESTS)
-                coming = calls.create_task(newcomers.come())
+                new_callers = NewCallers(home, old, REQUESTS)
+                coming = calls.create_task(new_callers.come())
                 await asyncio.sleep(BESIDE_SECONDS)
                 old.signal(signal.SIGTERM)
                 await asyncio.sleep(DRAIN_SECONDS / 2)
@@ -56,10 +56,10 @@ async def test_a_restart_under_load_refuses_nobody_and_cuts_only_what_lasts_too_
                 assert await old.ends() == 0
             async with home.serve(held):
                 await asyncio.sleep(BESIDE_SECONDS)
-                newcomers.over.set()
+                new_callers.over.set()
                 await asyncio.wait_for(coming, 20)
-    assert set(newcomers.outcomes) == {200}
-    assert newcomers.outcomes[200] > REQUESTS * DRAIN_SECONDS
+    assert set(new_callers.outcomes) == {200}
+    assert new_callers.outcomes[200] > REQUESTS * DRAIN_SECONDS
     for stream in streams:
         if stream.prompt.startswith("ends"):
             assert stream.error is None

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from process import START_SECONDS, DaemonProcess, Home
 from redis_server import eventually
-from streams import Newcomers, Play, begin, post
+from streams import NewCallers, Play, begin, post
 from workers import serving
 from yarl import URL
 
@@ -151,18 +151,18 @@ async def test_a_restart_one_after_the_other_refuses_nobody(
         before = children(daemon)
         callers = await begin(calls, http, daemon, home, *prompts)
         assert min(connections(daemon)) >= streams / 20  # about half of them, where nothing else runs
-        newcomers = Newcomers(home, daemon, pace)
-        coming = calls.create_task(newcomers.come())
+        new_callers = NewCallers(home, daemon, pace)
+        coming = calls.create_task(new_callers.come())
         daemon.signal(signal.SIGUSR1)
         await daemon.logs("stopping", START_SECONDS)
         await asyncio.sleep(DRAIN_SECONDS / 2)
         play.go.set()
         await daemon.logs("all workers have been restarted", 2 * START_SECONDS)
-        newcomers.over.set()
+        new_callers.over.set()
         await asyncio.wait_for(coming, 20)
         assert len(children(daemon)) == len(before)
         assert not {*children(daemon)} & {*before}
-    assert set(newcomers.outcomes) == {200}
+    assert set(new_callers.outcomes) == {200}
     for caller in callers:
         if caller.prompt.startswith("ends"):
             assert caller.error is None

@@ -93,7 +93,7 @@ async def begin(
 
 
 @dataclass
-class Newcomers:
+class NewCallers:
     """So many requests a second, each on a connection of its own, until `over`; `outcomes` counts what they met."""
 
     home: Home

@@ -89,11 +89,11 @@ async def test_who_is_ahead_leaves_connections_for_a_moment_and_then_helps(monke
             loop = asyncio.get_running_loop()
             began = loop.time()
             await until(lambda: bool(asked))
-            assert listener.newcomers == 0  # they are left to others
-            await until(lambda: listener.newcomers > 0)
+            assert listener.pending == 0  # they are left to others
+            await until(lambda: listener.pending > 0)
             assert loop.time() - began >= 0.05
-            assert listener.newcomers == accepting._HELP_CONNECTIONS  # then some are taken, and the rest are left again
-            await until(lambda: listener.newcomers == 2 * accepting._HELP_CONNECTIONS)
+            assert listener.pending == accepting._HELP_CONNECTIONS  # then some are taken, and the rest are left again
+            await until(lambda: listener.pending == 2 * accepting._HELP_CONNECTIONS)
             assert loop.time() - began >= 0.1
 
 
@@ -102,7 +102,7 @@ async def test_who_is_not_ahead_takes_all() -> None:
         with ExitStack() as callers:
             for _ in range(20):
                 callers.enter_context(socket.create_connection(address))
-            await until(lambda: listener.newcomers == 20)
+            await until(lambda: listener.pending == 20)
 
 
 async def test_a_connection_that_ends_is_told() -> None:

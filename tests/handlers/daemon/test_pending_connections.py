@@ -19,11 +19,11 @@ from running import RunningBridge, api_key, running_bridge
 from yarl import URL
 
 from bridge.state.state import keys_document
-from handlers.daemon import listener, newcomers
+from handlers.daemon import listener, pending_connections
 from handlers.daemon.accepting import Connection
 from handlers.daemon.bad_http import UnfinishedHead
 from handlers.daemon.connection_limits import ConnectionLimits, Evictable
-from handlers.daemon.newcomers import Newcomer, Newcomers
+from handlers.daemon.pending_connections import PendingConnection, PendingConnections
 from handlers.request.appkeys import CONNECTION_LIMITS
 from upstream.arena import Arena
 
@@ -124,7 +124,7 @@ async def test_of_a_caller_that_says_nothing_no_connection_is_made(
     add = ConnectionLimits.add
 
     def noted(self: ConnectionLimits, connection: Evictable) -> None:
-        if not isinstance(connection, Newcomer):
+        if not isinstance(connection, PendingConnection):
             made.append(connection)
         add(self, connection)
 
@@ -187,11 +187,13 @@ async def test_over_tls_the_handshake_begins_with_the_first_byte(arena: Arena, t
 
 
 @asynccontextmanager
-async def room(clock: Clock, patience: float) -> AsyncIterator[tuple[Newcomers, ConnectionLimits, list[Newcomer]]]:
-    """Newcomers of their own, and who asked something."""
+async def room(
+    clock: Clock, patience: float
+) -> AsyncIterator[tuple[PendingConnections, ConnectionLimits, list[PendingConnection]]]:
+    """Pending connections of their own, and who asked something."""
     connection_limits = ConnectionLimits(100, clock)
-    asked: list[Newcomer] = []
-    each = Newcomers(connection_limits, lambda secret: secret, asked.append, tls=False, patience=patience)
+    asked: list[PendingConnection] = []
+    each = PendingConnections(connection_limits, lambda secret: secret, asked.append, tls=False, patience=patience)
     try:
         yield each, connection_limits, asked
     finally:
@@ -213,40 +215,40 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 async def test_who_says_nothing_for_too_long_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(newcomers, "_SWEEP_SECONDS", 0.01)
-    async with room(Clock(), patience=0.02) as (newcoming, connection_limits, asked):
+    monkeypatch.setattr(pending_connections, "_SWEEP_SECONDS", 0.01)
+    async with room(Clock(), patience=0.02) as (pending, connection_limits, asked):
         ours, theirs = pair()
         theirs.sendall(MODELS)
-        newcoming.add(ours)
+        pending.add(ours)
         await closed(theirs)
-        assert len(newcoming) == connection_limits.open_files == connection_limits.held == 0
+        assert len(pending) == connection_limits.open_files == connection_limits.held == 0
         assert not asked
         theirs.close()
 
 
 async def test_who_leaves_is_forgotten() -> None:
-    async with room(Clock(), patience=60) as (newcoming, connection_limits, _):
+    async with room(Clock(), patience=60) as (pending, connection_limits, _):
         ours, theirs = pair()
-        newcoming.add(ours)
-        assert len(newcoming) == connection_limits.open_files == 1
+        pending.add(ours)
+        assert len(pending) == connection_limits.open_files == 1
         theirs.close()
-        await until(lambda: not len(newcoming))
+        await until(lambda: not len(pending))
         assert connection_limits.open_files == 0
         assert ours.fileno() == -1
 
 
 async def test_each_owner_has_its_turn() -> None:
-    async with room(Clock(), patience=60) as (newcoming, _, asked):
+    async with room(Clock(), patience=60) as (pending, _, asked):
         pairs = [pair() for _ in range(30)]
         secrets = ["a"] * 12 + [""] * 12 + ["b"] * 6
         for (ours, theirs), secret in zip(pairs, secrets, strict=True):
             theirs.sendall(asking(secret) if secret else MODELS + b"\r\n")
-            newcoming.add(ours)
-        newcoming.begin_some()
-        newcoming.begin_some()  # once for each iteration of the loop
+            pending.add(ours)
+        pending.begin_some()
+        pending.begin_some()  # once for each iteration of the loop
         assert [each.owner for each in asked] == ["a", None, "b", "a", None, "b", "a", "b"]
         await until(lambda: len(asked) == 30)
-        assert len(newcoming) == 0
+        assert len(pending) == 0
         for ours, theirs in pairs:
             ours.close()
             theirs.close()
@@ -255,26 +257,26 @@ async def test_each_owner_has_its_turn() -> None:
 @pytest.mark.parametrize("sent", [b"", MODELS, MODELS + b"\r\n"], ids=["silent", "half a head", "in the queue"])
 async def test_who_is_turned_away_is_closed_at_once(sent: bytes) -> None:
     clock = Clock()
-    async with room(clock, patience=60) as (newcoming, connection_limits, asked):
+    async with room(clock, patience=60) as (pending, connection_limits, asked):
         ours, theirs = pair()
         theirs.sendall(sent)
-        newcoming.add(ours)
+        pending.add(ours)
         connection_limits.make_room(1)
         await closed(theirs)
         await asyncio.sleep(0)
-        assert len(newcoming) == connection_limits.open_files == 0
+        assert len(pending) == connection_limits.open_files == 0
         assert not asked
         theirs.close()
 
 
 async def test_all_are_closed_at_the_end() -> None:
-    async with room(Clock(), patience=60) as (newcoming, connection_limits, _):
+    async with room(Clock(), patience=60) as (pending, connection_limits, _):
         (silent, one), (asking_, other) = pair(), pair()
-        newcoming.add(silent)
+        pending.add(silent)
         other.sendall(MODELS + b"\r\n")
-        newcoming.add(asking_)
-        newcoming.close()
-        newcoming.close()
+        pending.add(asking_)
+        pending.close()
+        pending.close()
         assert silent.fileno() == asking_.fileno() == -1
         assert connection_limits.open_files == 0
         one.close()
