@@ -42,7 +42,7 @@ _SHUTDOWN_SECONDS: Final = 5.0
 _logger = logging.getLogger(__name__)
 
 
-class Connection(asyncio.BufferedProtocol, Evictable):
+class CallerConnection(asyncio.BufferedProtocol, Evictable):
     """A connection that may be evicted, even while its transport is being made; the task `begin` makes it.
 
     `first` has the bytes that were read before.
@@ -62,7 +62,7 @@ class Listener:
         self,
         sock: socket.socket,
         connection_limits: ConnectionLimits,
-        connection: Callable[[], Connection],
+        connection: Callable[[], CallerConnection],
         tls: ssl.SSLContext | None,
         owner_of: Callable[[str], str | None] = lambda _: None,
         is_ahead: Callable[[int], bool] | None = None,
@@ -107,7 +107,7 @@ class Listener:
 
     @property
     def pending(self) -> int:
-        """The number of accepted sockets that have no `Connection` yet, or one that is still being made."""
+        """The number of accepted sockets that have no `CallerConnection` yet, or one that is still being made."""
         return len(self._pending) + len(self._beginning)
 
     async def begun(self) -> None:
@@ -176,7 +176,7 @@ class Listener:
         self._loop.remove_reader(self._sock)
         self._pause = self._loop.call_later(seconds, self._loop.add_reader, self._sock, self._accept)
 
-    async def _begin(self, connection: Connection, sock: socket.socket) -> None:
+    async def _begin(self, connection: CallerConnection, sock: socket.socket) -> None:
         timeouts = (
             {}
             if self._tls is None
@@ -193,7 +193,7 @@ class Listener:
         finally:
             connection.begin = None
 
-    def _failed(self, connection: Connection, error: BaseException) -> None:
+    def _failed(self, connection: CallerConnection, error: BaseException) -> None:
         """Forget a connection that could not be set up, and clear the tracebacks of its error.
 
         asyncio keeps the error in a reference cycle. Until a full garbage collection it would keep alive what OpenSSL

@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 from bridge import SERVER
 from bridge.dialects.openai.errors import OPENAI, error_body
 from bridge.errors import ApiError, internal_error
-from handlers.daemon.accepting import KEEPALIVE_SECONDS, Connection, Listener
+from handlers.daemon.accepting import KEEPALIVE_SECONDS, CallerConnection, Listener
 from handlers.daemon.bad_http import (
     MAX_FIELD_BYTES,
     MAX_FIELDS,
@@ -50,7 +50,7 @@ _OPEN_FILES: Final = 1000
 _logger = logging.getLogger(__name__)
 
 
-class BridgeProtocol(ServerConnection, Connection):
+class BridgeProtocol(ServerConnection, CallerConnection):
     """aiohttp's connection, with a bounded cost of callers without a key, and with our errors for broken HTTP.
 
     Reads are short, so that no connection blocks the event loop for long: 4 KiB until it is authenticated.

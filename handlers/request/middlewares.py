@@ -26,7 +26,7 @@ from bridge.errors import (
     overloaded,
 )
 from bridge.log import bind_request_id
-from handlers.daemon.accepting import Connection
+from handlers.daemon.accepting import CallerConnection
 from handlers.monitoring.probes import PROBES
 from handlers.request.answers import error_response
 from handlers.request.appkeys import (
@@ -203,7 +203,7 @@ def act_for(key: ApiKey, request: web.Request) -> None:
 def know(request: web.Request) -> None:
     """Mark the request's connection as authenticated until the request is answered."""
     connection = request.protocol
-    if isinstance(connection, Connection):
+    if isinstance(connection, CallerConnection):
         request.app[CONNECTION_LIMITS].know(connection)
 
 

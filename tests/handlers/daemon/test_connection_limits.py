@@ -21,7 +21,7 @@ from running import RunningBridge, running_bridge
 from yarl import URL
 
 from handlers.daemon import connection_limits
-from handlers.daemon.accepting import Connection, Listener
+from handlers.daemon.accepting import CallerConnection, Listener
 from handlers.daemon.connection_limits import ConnectionLimits
 from handlers.daemon.listener import MAX_OVERHEAD_BYTES, BridgeProtocol
 from handlers.daemon.memory import Collector
@@ -304,7 +304,7 @@ def test_eviction_takes_the_oldest_stranger_then_the_oldest_kept_and_never_a_kno
     assert not first.is_away
 
 
-def test_who_has_only_just_come_stays_while_newcomers_wait(clock: Clock) -> None:
+def test_who_has_only_just_come_stays_while_others_wait(clock: Clock) -> None:
     everybody = ConnectionLimits(3, clock)
     guests = come(everybody, 3)
     assert not everybody.has_room()
@@ -432,7 +432,7 @@ class ShortSocket(socket.socket):
         return super().accept()
 
 
-class Counted(Connection):
+class Counted(CallerConnection):
     """A connection that only tells that it was made."""
 
     def __init__(self, made: Callable[[], None]) -> None:

@@ -20,7 +20,7 @@ from yarl import URL
 
 from bridge.state.state import keys_document
 from handlers.daemon import listener, pending_connections
-from handlers.daemon.accepting import Connection
+from handlers.daemon.accepting import CallerConnection
 from handlers.daemon.bad_http import UnfinishedHead
 from handlers.daemon.connection_limits import ConnectionLimits, Evictable
 from handlers.daemon.pending_connections import PendingConnection, PendingConnections
@@ -56,7 +56,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
     def noting(method: Callable[[ConnectionLimits, Evictable], None]) -> Callable[[ConnectionLimits, Evictable], None]:
         def noted(self: ConnectionLimits, connection: Evictable) -> None:
-            if isinstance(connection, Connection) and connection.first:
+            if isinstance(connection, CallerConnection) and connection.first:
                 order.append(connection.first)
             method(self, connection)
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.daemon import accepting
-from handlers.daemon.accepting import Connection, Listener
+from handlers.daemon.accepting import CallerConnection, Listener
 from handlers.daemon.connection_limits import ConnectionLimits
 from handlers.workers.board import MARGIN, Board
 
@@ -46,7 +46,7 @@ def test_a_worker_that_has_not_begun_counts_for_nothing() -> None:
     assert board.is_ahead(1)
 
 
-class Accepted(Connection):
+class Accepted(CallerConnection):
     """A connection that nobody reads."""
 
     def evict(self) -> None:
