@@ -58,7 +58,7 @@ from upstream.uploads import Uploads
 _NOTHING_DONE: Final = (Repeat.NOT_SENT, Repeat.REFUSED, Repeat.CORRECTED)
 
 
-class Made(NamedTuple):
+class AttemptRecord(NamedTuple):
     """An attempt: with whose account, from when on (unix time), and how many seconds until it began or failed.
 
     `status` is the site's, None where it gave none.
@@ -92,7 +92,7 @@ class Chat:
     #: The id of the evaluation's last answer, where the model was asked once more; '' where it was not.
     last_message_id: str = ""
     #: The attempts so far.
-    made: list[Made] = field(default_factory=list)
+    attempts: list[AttemptRecord] = field(default_factory=list)
 
 
 class Begun(NamedTuple):
@@ -172,13 +172,15 @@ class Attempts:
                 chat.untouched = was_untouched
             judged = await self._judge(error, chat, account)
             self._on_attempt(account.label, judged.reason)
-            chat.made.append(Made(account.label, at, time.monotonic() - began, judged.status, judged.reason))
+            chat.attempts.append(
+                AttemptRecord(account.label, at, time.monotonic() - began, judged.status, judged.reason)
+            )
             self._learn(judged, chat, account)
             if judged is error:
                 raise
             raise judged from error
         self._on_attempt(account.label, Reason.OK)
-        chat.made.append(Made(account.label, at, time.monotonic() - began, 200, Reason.OK))
+        chat.attempts.append(AttemptRecord(account.label, at, time.monotonic() - began, 200, Reason.OK))
         self._pool.revive(account)
         self._pool.doubt(user_id, chat.model.modality, failed=False)
         if chat.turn.kind == "follow-up":

@@ -18,7 +18,7 @@ from bridge.access.keys import ApiKey
 from bridge.accounts.follow_ups import FollowUps
 from bridge.answering import tokens, transcript
 from bridge.answering.answer import Answer
-from bridge.answering.attempts import Attempts, Begun, Chat, Made
+from bridge.answering.attempts import AttemptRecord, Attempts, Begun, Chat
 from bridge.answering.chat import ChatRequest
 from bridge.answering.conversations import Conversations, Evaluation, SharedConversations, Turn, look_up
 from bridge.answering.messages import Message, files_of, join_answers, start_of_turn
@@ -126,33 +126,40 @@ class Relay:
         return PreparedChat(name, model, messages, ignored, stages, told, falls_back, request.max_tokens)
 
     async def answer(
-        self, asked: PreparedChat, key: ApiKey, prompt_tokens: int, made: list[Made], *, apart: bool = False
+        self,
+        asked: PreparedChat,
+        key: ApiKey,
+        prompt_tokens: int,
+        attempts: list[AttemptRecord],
+        *,
+        apart: bool = False,
     ) -> Answer:
         """Ask upstream, and again where that is allowed, until an answer begins; it is the caller's to close.
 
-        `prompt_tokens` is what the model has before it. Each attempt is added to `made`. `apart` neither continues a
+        `prompt_tokens` is what the model has before it. Each attempt is added to `attempts`. `apart` neither continues
+        a
         conversation nor begins one.
 
         Raises ApiError where there is no answer.
         """
         try:
             try:
-                return await self._answer(asked, key, prompt_tokens, made, apart=apart)
+                return await self._answer(asked, key, prompt_tokens, attempts, apart=apart)
             except StaleModel:
                 aliases = not asked.fallback
                 model = await self._models.resolve_again(asked.name, asked.model, key, aliases=aliases)
-                return await self._answer(asked._replace(model=model), key, prompt_tokens, made, apart=apart)
+                return await self._answer(asked._replace(model=model), key, prompt_tokens, attempts, apart=apart)
         except UpstreamError as error:
             raise from_upstream(error) from error
 
     async def _answer(
-        self, asked: PreparedChat, key: ApiKey, prompt_tokens: int, made: list[Made], *, apart: bool
+        self, asked: PreparedChat, key: ApiKey, prompt_tokens: int, attempts: list[AttemptRecord], *, apart: bool
     ) -> Answer:
         if self._shared is None or apart:
             chat = self._begin(asked, key, apart=apart)
         else:
             chat = await self._begin_shared(self._shared, asked, key)
-        chat.made = made
+        chat.attempts = attempts
         try:
             if len(asked.messages) > _MANY_MESSAGES:
                 await asyncio.sleep(0)

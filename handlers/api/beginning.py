@@ -74,7 +74,7 @@ async def _begin(
     record.headers["x-bridge-model"] = printable(asked.model.name)
     if asked.ignored:
         record.headers["x-bridge-ignored"] = ", ".join(asked.ignored)
-    ask = partial(relay.answer, asked, key, stamp.prompt_tokens, record.made)
+    ask = partial(relay.answer, asked, key, stamp.prompt_tokens, record.attempts)
     if record.queued is None or not last:
         answer = await ask()
     else:

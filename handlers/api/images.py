@@ -154,7 +154,7 @@ async def _prepare(request: web.Request, key: ApiKey, wanted: ImageRequest) -> P
 async def _drawings(request: web.Request, key: ApiKey, asked: PreparedChat, wanted: ImageRequest) -> list[str]:
     """Ask as many evaluations as pictures are wanted; a model may draw several at once."""
     record = request[RECORD]
-    ask = partial(request.app[RELAY].answer, asked, key, estimate(wanted.prompt), record.made, apart=True)
+    ask = partial(request.app[RELAY].answer, asked, key, estimate(wanted.prompt), record.attempts, apart=True)
     if (queued := record.queued) is not None:
         rest = request.app[RESTING]
         ask = partial(rest.ask, ask, asked.model.modality, key.id, queued, record.lifetime)

@@ -48,7 +48,7 @@ PREFIXES: Final = ("/v1", "/api/v1")
 _ASKS_A_MODEL: Final = (follow, require_key)
 
 #: Makes the handler of a call, which may need what the app owns.
-_Made: TypeAlias = Callable[[web.Application], tuple[Handler, Route]]
+_HandlerFactory: TypeAlias = Callable[[web.Application], tuple[Handler, Route]]
 
 
 class _Call(NamedTuple):
@@ -56,20 +56,20 @@ class _Call(NamedTuple):
 
     method: str
     path: str
-    made: _Made
+    make_handler: _HandlerFactory
     operation: Operation
 
 
-def _served(handler: Handler, *checks: AccessCheck) -> _Made:
+def _served(handler: Handler, *checks: AccessCheck) -> _HandlerFactory:
     """A call that asks no model."""
     return lambda _: (handler, Route(checks, OPENAI))
 
 
-def _draws(handler: Handler) -> _Made:
+def _draws(handler: Handler) -> _HandlerFactory:
     return lambda _: (handler, Route(_ASKS_A_MODEL, OPENAI, "images"))
 
 
-def _asks(dialect: Dialect) -> _Made:
+def _asks(dialect: Dialect) -> _HandlerFactory:
     """A call that asks a model in a dialect."""
     return lambda _: (asking(dialect), Route(_ASKS_A_MODEL, dialect, dialect.name))
 
@@ -135,7 +135,7 @@ def add_routes(app: web.Application) -> None:
     described: list[DescribedCall] = []
     for prefixes, calls in ((PREFIXES, _API), (("",), _ROOT)):
         for call in calls:
-            handler, route = call.made(app)
+            handler, route = call.make_handler(app)
             _add(app, call.method, [prefix + call.path for prefix in prefixes], handler, route)
             keyed, metered = require_key in route.checks, require_metrics_key in route.checks
             path = prefixes[0] + call.path

@@ -17,7 +17,7 @@ from handlers.request.appkeys import RECORD, SETTINGS
 from handlers.request.writing import CallerWriter
 
 
-class Made(NamedTuple):
+class ServedDocument(NamedTuple):
     """The document as JSON, and its entity tag."""
 
     body: bytes
@@ -31,21 +31,21 @@ class Reference:
         self.calls = calls
         self.tags = tags
         self._lock = asyncio.Lock()
-        self._made: Made | None = None
+        self._made: ServedDocument | None = None
 
-    async def document(self) -> Made:
+    async def document(self) -> ServedDocument:
         """The OpenAPI document; the first one who asks has it made, in a thread."""
         async with self._lock:
             if self._made is None:
                 self._made = await asyncio.to_thread(self.make)
             return self._made
 
-    def make(self) -> Made:
+    def make(self) -> ServedDocument:
         """Make the OpenAPI document."""
         from handlers.reference.document import document  # all schemas, which the daemon's start needs not
 
         body = orjson.dumps(document(self.calls, self.tags, __version__))
-        return Made(body, etag_of(body))
+        return ServedDocument(body, etag_of(body))
 
 
 #: What is written at once: as much as a transport takes without pausing.

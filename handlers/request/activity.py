@@ -94,8 +94,8 @@ def entry_of(record: RequestRecord) -> Entry:
         code=record.code or "",
         message=record.message or "",
         attempts=tuple(
-            Attempt(made.account, max(0.0, made.at - record.began), made.seconds, made.status, made.reason.value)
-            for made in record.made
+            Attempt(each.account, max(0.0, each.at - record.began), each.seconds, each.status, each.reason.value)
+            for each in record.attempts
         ),
         first=record.ttft,
         read=record.prompt_tokens,

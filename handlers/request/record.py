@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bridge.answering.answer import Answer
-from bridge.answering.attempts import Made
+from bridge.answering.attempts import AttemptRecord
 from bridge.answering.chat import ChatRequest
 from bridge.diagnosis import with_wait
 from bridge.errors import ApiError, seconds_to_wait
@@ -50,7 +50,7 @@ class RequestRecord:
     streamed: bool = False
     messages: int = 0
     tools: int = 0
-    made: list[Made] = field(default_factory=list)  # attempts
+    attempts: list[AttemptRecord] = field(default_factory=list)
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
