@@ -95,7 +95,7 @@ class Chat:
     attempts: list[AttemptRecord] = field(default_factory=list)
 
 
-class Begun(NamedTuple):
+class StartedAnswer(NamedTuple):
     """An answer that has begun: by which call, with whose account."""
 
     answer: ArenaAnswer
@@ -136,7 +136,7 @@ class Attempts:
         """Whether an account may be asked now for this model."""
         return any(account.user_id == user_id for account in self._pool.usable(model.modality))
 
-    async def make(self, chat: Chat) -> Begun:
+    async def make(self, chat: Chat) -> StartedAnswer:
         """Make one attempt, with an account and ids of its own, up to the first event that says something.
 
         The account is held until the caller releases it. Raises UpstreamError, and ApiError for a prompt that is too
@@ -185,15 +185,15 @@ class Attempts:
         self._pool.doubt(user_id, chat.model.modality, failed=False)
         if chat.turn.kind == "follow-up":
             self._follow_ups.taken(user_id)
-        return Begun(answer, call, account)
+        return StartedAnswer(answer, call, account)
 
-    async def ask_again(self, chat: Chat, begun: Begun, prompt: str) -> Begun:
+    async def ask_again(self, chat: Chat, started: StartedAnswer, prompt: str) -> StartedAnswer:
         """Put one more turn to the evaluation of an answer that is over, with its account, which is still held.
 
         The answer is the caller's to close. Raises UpstreamError; there is no further attempt.
         """
-        evaluation_id, last = begun.call.evaluation_id, begun.call.message_id
-        account = self._pool.get(begun.account.user_id) or begun.account
+        evaluation_id, last = started.call.evaluation_id, started.call.message_id
+        account = self._pool.get(started.account.user_id) or started.account
         answer: ArenaAnswer | None = None
         try:
             async with self._rotations.turn(account.user_id, self._config().upstream.connect_timeout):
@@ -212,14 +212,14 @@ class Attempts:
             raise
         self._on_attempt(account.label, Reason.OK)
         self._follow_ups.taken(account.user_id)
-        return Begun(answer, call, account)
+        return StartedAnswer(answer, call, account)
 
-    async def recover(self, begun: Begun) -> str | None:
+    async def recover(self, started: StartedAnswer) -> str | None:
         """Read back the whole text of an answer that broke off; None where the site does not have it complete."""
-        account = self._pool.get(begun.account.user_id)
+        account = self._pool.get(started.account.user_id)
         if account is None:
             return None
-        call = begun.call
+        call = started.call
         read = partial(self._client.history, call.evaluation_id, timeout=CALL_SECONDS)
         document = await self._renewals.read(account, read)
         return None if document is None else evaluations.read_back(document, call.message_id)

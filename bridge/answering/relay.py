@@ -18,7 +18,7 @@ from bridge.access.keys import ApiKey
 from bridge.accounts.follow_ups import FollowUps
 from bridge.answering import tokens, transcript
 from bridge.answering.answer import Answer
-from bridge.answering.attempts import AttemptRecord, Attempts, Begun, Chat
+from bridge.answering.attempts import AttemptRecord, Attempts, Chat, StartedAnswer
 from bridge.answering.chat import ChatRequest
 from bridge.answering.conversations import Conversations, Evaluation, SharedConversations, Turn, look_up
 from bridge.answering.messages import Message, files_of, join_answers, start_of_turn
@@ -164,26 +164,26 @@ class Relay:
             if len(asked.messages) > _MANY_MESSAGES:
                 await asyncio.sleep(0)
             with self._gate.request():
-                begun = await self.retries.run(partial(self._attempts.make, chat))
+                started = await self.retries.run(partial(self._attempts.make, chat))
         except BaseException as error:  # cancelled too: what was taken goes back
             given_back = self._end(chat)
             if given_back is not None and isinstance(error, Exception):  # the caller's next turn may reach any process
                 await asyncio.wait((given_back,))
             raise
         config = self._config()
-        recover = partial(self._attempts.recover, begun) if config.upstream.recover else None
+        recover = partial(self._attempts.recover, started) if config.upstream.recover else None
         return Answer(
-            f"{begun.answer.origin}/c/{begun.call.evaluation_id}",
+            f"{started.answer.origin}/c/{started.call.evaluation_id}",
             f"{chat.turn.kind}; why={chat.turn.why}",
-            begun.account.label,
-            begun.answer,
+            started.account.label,
+            started.answer,
             prompt_tokens,
             0 if chat.turn.evaluation is None else await _cached_tokens(chat, prompt_tokens),
-            partial(self._remember, chat, begun),
-            partial(self._close, chat, begun),
+            partial(self._remember, chat, started),
+            partial(self._close, chat, started),
             recover,
             Stages(asked.stages, repairs=config.agents.repairs) if asked.stages else NO_STAGES,
-            partial(self._ask_again, chat, begun),
+            partial(self._ask_again, chat, started),
             asked.max_tokens,
         )
 
@@ -221,29 +221,33 @@ class Relay:
             self._conversations.put(chat.taken)
         return None
 
-    def _close(self, chat: Chat, begun: Begun) -> asyncio.Future[Any] | None:
+    def _close(self, chat: Chat, started: StartedAnswer) -> asyncio.Future[Any] | None:
         """The answer is over, however it ended."""
-        self._pool.release(begun.account)
-        self._drift.note(begun.answer.unknown, begun.answer.unknown_lines)
+        self._pool.release(started.account)
+        self._drift.note(started.answer.unknown, started.answer.unknown_lines)
         return self._end(chat)
 
-    async def _ask_again(self, chat: Chat, begun: Begun, prompt: str) -> ArenaAnswer:
+    async def _ask_again(self, chat: Chat, started: StartedAnswer, prompt: str) -> ArenaAnswer:
         """Put one more turn to the evaluation of an answer that is over. Raises UpstreamError."""
         chat.untouched = False
-        again = await self._attempts.ask_again(chat, begun, prompt)
+        again = await self._attempts.ask_again(chat, started, prompt)
         chat.last_message_id = again.call.message_id
         return again.answer
 
-    def _remember(self, chat: Chat, begun: Begun, answer: Message, regenerable: bool) -> Awaitable[None] | None:
+    def _remember(
+        self, chat: Chat, started: StartedAnswer, answer: Message, regenerable: bool
+    ) -> Awaitable[None] | None:
         """The answer is complete: its evaluation can be continued, once what is returned has been waited for.
 
         Where the site's own way of answering again would not answer the caller's turn, that turn is not known again.
         """
         if chat.remembered:
-            message_id = chat.last_message_id or begun.call.message_id
+            message_id = chat.last_message_id or started.call.message_id
             asked = chat.turn.asked if regenerable else f"not regenerable {message_id}"
             answered, told = chat.turn.answered(answer.text, answer.tool_calls), chat.turn.instructions
-            evaluation = Evaluation(begun.call.evaluation_id, begun.account.user_id, message_id, asked, answered, told)
+            evaluation = Evaluation(
+                started.call.evaluation_id, started.account.user_id, message_id, asked, answered, told
+            )
             if self._shared is not None:
                 taken, chat.taken = chat.taken, None
                 return self._share(self._shared, evaluation, taken)
