@@ -137,8 +137,7 @@ class Relay:
         """Ask upstream, and again where that is allowed, until an answer begins; it is the caller's to close.
 
         `prompt_tokens` is what the model has before it. Each attempt is added to `attempts`. `apart` neither continues
-        a
-        conversation nor begins one.
+        a conversation nor begins one.
 
         Raises ApiError where there is no answer.
         """

@@ -119,7 +119,7 @@ class RedisTurns:
         while (lock := await self._copies.threads.run(self._copies.try_lock, name)) is None:  # noqa: ASYNC110 — a file
             await asyncio.sleep(RETRY_SECONDS)
         try:
-            await self._state.take_refuge()
+            await self._state.load_unsaved_cookies()
             yield RenewalTurn(may_call=self._is_present(account))
         finally:
             os.close(lock)

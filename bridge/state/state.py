@@ -74,7 +74,7 @@ def models_document(folder: StateFolder) -> Document[tuple[Model, ...]]:
     return folder.open(MODELS)
 
 
-class Refuge(Protocol):
+class UnsavedCookies(Protocol):
     """Keeps new cookies of accounts while these cannot be saved, also for the next run. All raise StateError."""
 
     async def applied(self, accounts: Iterable[Account]) -> tuple[Account, ...]:
@@ -88,9 +88,9 @@ class State:
     """Keys, accounts and the owner's settings. Owned by the app: `load` first, then `watch` and `save` as tasks.
 
     `clock` gives unix seconds, `monotonic` seconds that no setting of a clock changes, as in `AccountPool`;
-    `on_password` is called when the dashboard's password has changed, by this process or another. A `refuge` keeps
-    cookies that cannot be saved; files need none, since they fail only with the disk. `several` daemons may use the
-    accounts at the same time.
+    `on_password` is called when the dashboard's password has changed, by this process or another. `unsaved_cookies`
+    keeps cookies that cannot be saved; files need none, since they fail only with the disk. `several` daemons may
+    use the accounts at the same time.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class State:
         clock: Callable[[], float],
         on_password: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] | None = None,
-        refuge: Refuge | None = None,
+        unsaved_cookies: UnsavedCookies | None = None,
         several: bool = False,
     ) -> None:
         self._source = source
@@ -109,7 +109,7 @@ class State:
         self._clock = clock
         self._on_disk: dict[str, Account] = {}  # as last read or written; any later difference was written by a command
         self._on_password = on_password
-        self._refuge = refuge
+        self._unsaved_cookies = unsaved_cookies
         self._several = several
         self._merging = asyncio.Lock()
         self._saving = Saving("accounts are", self._merge)
@@ -123,7 +123,10 @@ class State:
         await self._load_admin()
         accounts = await self._accounts.load()
         self._on_disk = {account.user_id: account for account in accounts}
-        if self._refuge is not None and (with_waiting := await self._refuge.applied(accounts)) != accounts:
+        if (
+            self._unsaved_cookies is not None
+            and (with_waiting := await self._unsaved_cookies.applied(accounts)) != accounts
+        ):
             accounts = with_waiting
             self._saving.changed()
         self.pool.load(accounts, saved_at=self._accounts.written_at)
@@ -141,10 +144,10 @@ class State:
         """Read the accounts as others have left them, and write what has changed here. Raises StateError."""
         await self._merge()
 
-    async def take_refuge(self) -> None:
+    async def load_unsaved_cookies(self) -> None:
         """Take over the cookies that other processes below the same folder could not save. Raises StateError."""
-        if self._refuge is not None:
-            self.pool.load(await self._refuge.applied(tuple(self.pool)))
+        if self._unsaved_cookies is not None:
+            self.pool.load(await self._unsaved_cookies.applied(tuple(self.pool)))
 
     @property
     def is_saved(self) -> bool:
@@ -250,11 +253,11 @@ class State:
                         merge(seen.get(each.user_id), each, ours.get(each.user_id), replaced) for each in on_disk
                     )
                 )
-                if self._refuge is not None:
-                    await self._refuge.keep({}, ())
+                if self._unsaved_cookies is not None:
+                    await self._unsaved_cookies.keep({}, ())
             except StateUnavailable:
-                if self._refuge is not None:
-                    await self._refuge.keep(seen, self.pool)
+                if self._unsaved_cookies is not None:
+                    await self._unsaved_cookies.keep(seen, self.pool)
                 raise
             self._on_disk = {account.user_id: account for account in merged}
             # The pool may have changed meanwhile: those changes stay, and the next merge writes them.

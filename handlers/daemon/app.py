@@ -132,7 +132,7 @@ def build_app(
         time.time,
         on_password=lambda: app[LOGINS].end_all(),
         monotonic=time.monotonic,
-        refuge=None if sharing is None else sharing.waiting_cookies,
+        unsaved_cookies=None if sharing is None else sharing.waiting_cookies,
         several=sharing is not None,
     )
     app[STATS] = StatsFile(folder, time.time) if sharing is None else sharing.stats

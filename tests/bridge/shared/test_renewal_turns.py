@@ -69,7 +69,7 @@ class Keepers:
     async def start(self, beside: Keeper | None = None) -> Keeper:
         """One more process; `beside` another one it has the same state folder."""
         process = await self.redis.process(copies=None if beside is None else beside.process.copies.path)
-        state = State(process.documents, self.clock, refuge=WaitingCookies(process.copies), several=True)
+        state = State(process.documents, self.clock, unsaved_cookies=WaitingCookies(process.copies), several=True)
         await state.load()
         process.link.on_back(state.flush)
         config = config_for(self.arena, process.copies.path, {"upstream": {"connect_timeout": 5.0}})
