@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bridge.accounts.standing import Condition, Failing, judge
+from bridge.accounts.status import Condition, Failing, judge
 from bridge.diagnosis import ADVICE, CLOCK, sentence
 from bridge.log import event
 from upstream.accounts import AccountPool

@@ -22,7 +22,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, TypeVar
 
-from bridge.accounts.standing import Failing
+from bridge.accounts.status import Failing
 from bridge.config.schema import Config
 from bridge.tasks import TaskOwner, set_within
 from upstream.accounts import Account, AccountPool

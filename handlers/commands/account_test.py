@@ -11,7 +11,7 @@ import click
 
 from bridge.accounts.enrolment import named
 from bridge.accounts.renewals import CALL_SECONDS, ask
-from bridge.accounts.standing import Condition, judge
+from bridge.accounts.status import Condition, judge
 from bridge.config.schema import Config
 from bridge.diagnosis import ADD_ACCOUNT, told
 from bridge.state.documents import StateFolder
@@ -44,24 +44,24 @@ def test_account(label: str, as_json: bool) -> None:
     """Ask the site whether it accepts the login of the account labelled LABEL, or with that user id."""
     tested = asyncio.run(_test(read_config(), label))
     account, now = tested.account, time.time()
-    standing = judge(account, now, now, when=partial(moment, now=now))
+    status = judge(account, now, now, when=partial(moment, now=now))
     milliseconds = round(tested.seconds * 1000)
     if as_json:
         print_json(
             {
                 "label": account.label,
-                "ok": tested.error is None and not standing.findings,
-                "state": standing.condition.value,
+                "ok": tested.error is None and not status.findings,
+                "state": status.condition.value,
                 "milliseconds": milliseconds,
                 "error": None if tested.error is None else tested.error.message,
             }
         )
     elif tested.error is None:
-        what = "; ".join(finding.clause for finding in standing.findings) or "the site accepts its login"
+        what = "; ".join(finding.clause for finding in status.findings) or "the site accepts its login"
         click.echo(f"{account.label!r}, after {milliseconds} ms: {what}.")
     if tested.error is not None:
         raise click.ClickException(f"{account.label!r}, after {milliseconds} ms: {told(tested.error)}")
-    if standing.condition not in (Condition.USABLE, Condition.PAUSED, Condition.ENDING):
+    if status.condition not in (Condition.USABLE, Condition.PAUSED, Condition.ENDING):
         raise click.exceptions.Exit(1)
 
 

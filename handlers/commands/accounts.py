@@ -25,7 +25,7 @@ from bridge.accounts.enrolment import (
     shortcomings,
     without,
 )
-from bridge.accounts.standing import Condition, holds, judge, login
+from bridge.accounts.status import Condition, holds, judge, login
 from bridge.config.schema import Config
 from bridge.diagnosis import ADD_ACCOUNT
 from bridge.state.admin import ADMIN, Admin, Clearance
@@ -210,21 +210,21 @@ def _known(config: Config, label: str) -> Account:
 
 
 def _state(account: Account, now: float) -> str:
-    standing = judge(account, now, now, when=partial(moment, now=now))
+    status = judge(account, now, now, when=partial(moment, now=now))
     shown = [
-        finding.what for finding in standing.findings if finding.condition not in (Condition.ENDING, Condition.ENDED)
+        finding.what for finding in status.findings if finding.condition not in (Condition.ENDING, Condition.ENDED)
     ]
     return "; ".join(shown) or Condition.USABLE.value
 
 
 def _row(account: Account, now: float) -> dict[str, object]:
     """An account for `--json`: no secret. Times are unix times."""
-    standing = judge(account, now, now, when=partial(moment, now=now))
+    status = judge(account, now, now, when=partial(moment, now=now))
     return {
         "label": account.label,
         "user": account.user_id,
         "email": account.session.email,
-        "state": (standing.findings[0].condition if standing.findings else Condition.USABLE).value,
+        "state": (status.findings[0].condition if status.findings else Condition.USABLE).value,
         "token_expires_at": account.session.expires_at,
         "renewable": account.session.renewable,
         "resting_until": dict(account.resting),

@@ -17,7 +17,7 @@ from typing import Final
 import click
 
 from bridge.accounts.renewals import CALL_SECONDS, ask
-from bridge.accounts.standing import Condition, Finding, judge, login
+from bridge.accounts.status import Condition, Finding, judge, login
 from bridge.config.problems import ConfigError
 from bridge.config.schema import Config
 from bridge.diagnosis import ADD_ACCOUNT, ADVICE, CLOCK, sentence, told
@@ -292,11 +292,11 @@ def _accounts(pool: AccountPool, asked: _LoginChecks, now: float) -> Iterator[Ch
 def _account(account: Account, asked: _LoginChecks, now: float) -> tuple[Verdict, str]:
     """The state of an account; BAD if it cannot chat now."""
     session = account.session
-    standing = judge(account, time.time(), now, when=partial(moment, now=now))
+    status = judge(account, time.time(), now, when=partial(moment, now=now))
     its_login, ended = login(session, now, partial(moment, now=now)), session.expires_at <= now
     if session.renewable and ended:
         its_login = f"{its_login}, its token ended {moment(session.expires_at, now)}"
-    if (obstacle := standing.obstacle) is not None:
+    if (obstacle := status.obstacle) is not None:
         before = f"{its_login}; " if obstacle.condition is Condition.RESTING else ""
         return Verdict.BAD, before + _to_do(obstacle, account)
     failure = asked.failures.get(account.user_id)
@@ -308,8 +308,8 @@ def _account(account: Account, asked: _LoginChecks, now: float) -> tuple[Verdict
     if account.user_id in asked.left_to_daemon:
         by = f"{its_login}, which the running daemon will do"
         return (Verdict.WORTH_A_LOOK, f"{by}; its /health shows the outcome") if ended else (Verdict.GOOD, by)
-    if standing.findings:
-        return Verdict.WORTH_A_LOOK, "; ".join(_to_do(finding, account) for finding in standing.findings)
+    if status.findings:
+        return Verdict.WORTH_A_LOOK, "; ".join(_to_do(finding, account) for finding in status.findings)
     return Verdict.GOOD, its_login
 
 

@@ -1,4 +1,4 @@
-"""One account as the Accounts page shows it: its standing, its answers hour by hour, and its limits."""
+"""One account as the Accounts page shows it: its status, its answers hour by hour, and its limits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from bridge.accounts.enrolment import owner_of
 from bridge.accounts.renewals import LOGIN
-from bridge.accounts.standing import Condition, Failing, Standing, judge
+from bridge.accounts.status import AccountStatus, Condition, Failing, judge
 from bridge.statistics.account_use import AccountUse, HourOfAnswers
 from handlers.dashboard.wording import clock, duration, number, percent
 from upstream.accounts import Account, LimitSeen, Rested
@@ -65,7 +65,7 @@ class AccountCard(NamedTuple):
     user_id: str
     expires_at: float
     renewable: bool
-    standing: Standing
+    status: AccountStatus
     rests: tuple[tuple[str, float], ...]
     use: AccountUse | None
     paused: bool
@@ -79,7 +79,7 @@ class AccountCard(NamedTuple):
     @property
     def must_log_in(self) -> bool:
         """Whether a person must go to the site."""
-        return self.standing.condition in _TO_LOG_IN
+        return self.status.condition in _TO_LOG_IN
 
 
 def card_of(

@@ -21,7 +21,7 @@ from bridge.accounts.enrolment import (
     shortcomings,
     without,
 )
-from bridge.accounts.standing import DOUBTED, SAME_FLAG, judge
+from bridge.accounts.status import DOUBTED, SAME_FLAG, judge
 from bridge.state.admin import Clearance
 from handlers.dashboard.account_card import BAR_DAYS, HOUR_WIDTH, STRIP_HEIGHT, attempts_of, card_of, limits_of
 from handlers.dashboard.guard import read_form, see_other

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 
-from bridge.accounts.standing import Condition, judge
+from bridge.accounts.status import Condition, judge
 from bridge.health import Health
 from bridge.state.documents import StateError
 from bridge.statistics.counts import HERE, Bucket, Counts
@@ -150,6 +150,6 @@ def ending_soon(app: web.Application, now: float) -> Sequence[tuple[str, float]]
     judged = ((account, judge(account, now, site_now)) for account in app[STATE].pool)
     return [
         (account.label, account.session.expires_at)
-        for account, standing in judged
-        if any(finding.condition is Condition.ENDING for finding in standing.findings)
+        for account, status in judged
+        if any(finding.condition is Condition.ENDING for finding in status.findings)
     ]

@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 
 import bridge
 from bridge.accounts.renewals import LOGIN
-from bridge.accounts.standing import Condition, judge
+from bridge.accounts.status import Condition, judge
 from bridge.statistics.since_start import Samples, SinceStart
 from handlers.monitoring.health import health_of
 from handlers.monitoring.metrics import PREFIX

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bridge.accounts.standing import Failing
+from bridge.accounts.status import Failing
 from bridge.health import Health, Trouble, TroubleLog, examine
 from upstream.accounts import EVERYTHING, Account, AccountPool
 from upstream.arena import Arena

@@ -52,9 +52,9 @@ def session(*, age: float = 0.0, life: float = HOUR, renewable: bool = True) -> 
     [(0, 2400), (1200, 1200), (2399, 1), (2400, 800), (3300, 200), (3570, 30), (3599, 30), (3600, EVERY), (9e9, EVERY)],
 )
 def test_a_token_is_renewed_at_two_thirds_of_its_life_and_then_of_what_is_left(age: float, wait: float) -> None:
-    standing = renewed(session(age=age), NOW, EVERY)
-    assert standing.due_in(NOW) == pytest.approx(wait)
-    assert (standing.failure, standing.failing_since, standing.failures) == (None, None, 0)
+    state = renewed(session(age=age), NOW, EVERY)
+    assert state.due_in(NOW) == pytest.approx(wait)
+    assert (state.failure, state.failing_since, state.failures) == (None, None, 0)
 
 
 def test_a_check_is_never_later_than_every() -> None:
@@ -90,16 +90,16 @@ def test_a_read_may_renew_a_token_in_its_last_third(age: float, may: bool) -> No
 
 
 def test_a_request_does_not_repeat_at_once_a_call_that_renewed_nothing() -> None:
-    standing = renewed(session(age=3570), NOW, EVERY)
-    assert not standing.may_ask(NOW + LEAST_WAIT_SECONDS - 1)
-    assert standing.may_ask(NOW + LEAST_WAIT_SECONDS)
+    state = renewed(session(age=3570), NOW, EVERY)
+    assert not state.may_ask(NOW + LEAST_WAIT_SECONDS - 1)
+    assert state.may_ask(NOW + LEAST_WAIT_SECONDS)
 
 
 def test_an_account_marked_expired_with_a_valid_login_is_checked_soon() -> None:
-    standing = renewed(session(), NOW, EVERY)
-    assert standing.due_in(NOW, expired=True) == CONTRADICTED_SECONDS
-    assert standing.due_in(NOW, expired=False) == pytest.approx(2400)
-    failed = standing.failed(SessionExpired("no"), NOW)
+    state = renewed(session(), NOW, EVERY)
+    assert state.due_in(NOW, expired=True) == CONTRADICTED_SECONDS
+    assert state.due_in(NOW, expired=False) == pytest.approx(2400)
+    failed = state.failed(SessionExpired("no"), NOW)
     assert failed.due_in(NOW, expired=True) == failed.due_in(NOW) == FIRST_REPEAT_SECONDS
 
 
@@ -107,21 +107,21 @@ def test_an_account_marked_expired_with_a_valid_login_is_checked_soon() -> None:
 
 
 def test_failures_double_the_wait_up_to_a_bound() -> None:
-    standing, now, waits = RenewalState(), NOW, []
+    state, now, waits = RenewalState(), NOW, []
     for _ in range(9):
-        standing = standing.failed(ServerFailed("no"), now)
-        waits.append(standing.due_in(now))
+        state = state.failed(ServerFailed("no"), now)
+        waits.append(state.due_in(now))
         now += waits[-1]
     assert waits == [5, 10, 20, 40, 80, 160, 300, 300, 300]
-    assert (standing.failing_since, standing.failures) == (NOW, 9)
+    assert (state.failing_since, state.failures) == (NOW, 9)
     assert renewed(session(), now, EVERY).failing_since is None
 
 
 def test_an_expired_login_is_checked_less_and_less_often() -> None:
-    standing = RenewalState()
+    state = RenewalState()
     for _ in range(60):
-        standing = standing.failed(SessionExpired("no"), NOW, longest=1800)
-    assert standing.due_in(NOW) == 1800
+        state = state.failed(SessionExpired("no"), NOW, longest=1800)
+    assert state.due_in(NOW) == 1800
 
 
 @pytest.mark.parametrize("kind", [RateLimited, PromptDoubted])
@@ -132,19 +132,19 @@ def test_an_expired_login_is_checked_less_and_less_often() -> None:
 def test_the_sites_retry_after_applies_to_requests_too(
     kind: type[RateLimited], told: float | None, wait: float
 ) -> None:
-    standing = RenewalState().failed(kind("slower", retry_after=told), NOW)
-    assert standing.due_in(NOW) == wait
-    assert not standing.may_ask(NOW + wait - 1)
-    assert standing.may_ask(NOW + wait)
+    state = RenewalState().failed(kind("slower", retry_after=told), NOW)
+    assert state.due_in(NOW) == wait
+    assert not state.may_ask(NOW + wait - 1)
+    assert state.may_ask(NOW + wait)
 
 
 def test_requests_may_check_again_long_before_the_schedule() -> None:
-    standing = RenewalState()
+    state = RenewalState()
     for _ in range(9):
-        standing = standing.failed(TimedOut("no"), NOW)
-    assert standing.due_in(NOW) == LONGEST_REPEAT_SECONDS
-    assert not standing.may_ask(NOW + FIRST_REPEAT_SECONDS - 1)
-    assert standing.may_ask(NOW + FIRST_REPEAT_SECONDS)
+        state = state.failed(TimedOut("no"), NOW)
+    assert state.due_in(NOW) == LONGEST_REPEAT_SECONDS
+    assert not state.may_ask(NOW + FIRST_REPEAT_SECONDS - 1)
+    assert state.may_ask(NOW + FIRST_REPEAT_SECONDS)
 
 
 def test_a_pending_call_keeps_the_known_state() -> None:
@@ -176,11 +176,11 @@ errors: st.SearchStrategy[UpstreamError] = st.one_of(
 def test_after_a_successful_call_the_next_is_neither_immediate_nor_later_than_every(
     token: Session, now: float, every: float
 ) -> None:
-    standing = renewed(token, now, every)
-    assert 0 < standing.wait <= every
-    assert standing.due_in(now + every + 1) == 0
+    state = renewed(token, now, every)
+    assert 0 < state.wait <= every
+    assert state.due_in(now + every + 1) == 0
     # Either the wait is a share of the token's lifetime, or a minimum that no clock can turn into a flood of calls.
-    assert standing.wait >= LEAST_WAIT_SECONDS or not may_renew(token, now)
+    assert state.wait >= LEAST_WAIT_SECONDS or not may_renew(token, now)
 
 
 @a_share(of=4)
@@ -189,8 +189,8 @@ def test_a_token_of_an_hour_or_more_is_checked_before_its_expiry(token: Session,
     life = token.expires_at - token.issued_at
     now, calls = token.issued_at, 0
     while now < token.expires_at - LEAST_WAIT_SECONDS and life >= HOUR and calls < 40:
-        standing = renewed(token, now, max(every, life))
-        now += max(standing.due_in(now), 1e-3 * life)
+        state = renewed(token, now, max(every, life))
+        now += max(state.due_in(now), 1e-3 * life)
         calls += 1
         assert now <= token.expires_at + 1e-3 * life
     assert calls <= 24
@@ -201,13 +201,13 @@ def test_a_token_of_an_hour_or_more_is_checked_before_its_expiry(token: Session,
 def test_after_failures_the_next_call_is_neither_immediate_nor_too_late(
     failures: list[UpstreamError], now: float, every: float
 ) -> None:
-    standing, began = RenewalState(), now
+    state, began = RenewalState(), now
     for failure in failures:
-        standing = standing.failed(failure, now, longest=every)
-        assert FIRST_REPEAT_SECONDS <= standing.wait <= max(every, LONGEST_RETRY_AFTER_SECONDS)
-        assert FIRST_REPEAT_SECONDS <= standing.wait_on_demand <= standing.wait
-        now += standing.wait
-    assert (standing.failing_since, standing.failures) == (began, len(failures))
+        state = state.failed(failure, now, longest=every)
+        assert FIRST_REPEAT_SECONDS <= state.wait <= max(every, LONGEST_RETRY_AFTER_SECONDS)
+        assert FIRST_REPEAT_SECONDS <= state.wait_on_demand <= state.wait
+        now += state.wait
+    assert (state.failing_since, state.failures) == (began, len(failures))
 
 
 @a_share(of=4)
@@ -215,10 +215,10 @@ def test_after_failures_the_next_call_is_neither_immediate_nor_too_late(
 def test_no_jump_of_the_clock_delays_a_call_by_more_than_its_wait(
     token: Session, failures: list[UpstreamError], now: float, every: float, jump: float
 ) -> None:
-    standing = renewed(token, now, every)
+    state = renewed(token, now, every)
     for failure in failures:
-        standing = standing.failed(failure, now)
-    due_in = standing.due_in(now + jump)
-    assert due_in <= standing.wait + CLOCK_SLACK_SECONDS
+        state = state.failed(failure, now)
+    due_in = state.due_in(now + jump)
+    assert due_in <= state.wait + CLOCK_SLACK_SECONDS
     if jump < -CLOCK_SLACK_SECONDS - 1:
         assert due_in == 0

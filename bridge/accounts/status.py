@@ -69,7 +69,7 @@ class Finding(NamedTuple):
         return f"{self.what}: {self.to_do}" if self.to_do else self.what
 
 
-class Standing(NamedTuple):
+class AccountStatus(NamedTuple):
     """All problems of an account, the worst first."""
 
     findings: tuple[Finding, ...]
@@ -97,14 +97,14 @@ def utc(moment: float) -> str:
 
 def judge(
     account: Account, now: float, site_now: float, failing: Failing | None = None, *, when: Callable[[float], str] = utc
-) -> Standing:
+) -> AccountStatus:
     """Determine the status of an account.
 
     `now` is unix time in seconds by this machine's clock, to which rests refer; `site_now` is by the site's, to which
     logins refer. `failing` is set if the renewal of the login fails. `when` formats the end of a login, with a
     preposition.
     """
-    return Standing(tuple(_findings(account, now, site_now, failing, when)))
+    return AccountStatus(tuple(_findings(account, now, site_now, failing, when)))
 
 
 def holds(session: Session, now: float, when: Callable[[float], str]) -> str:

@@ -9,7 +9,7 @@ from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.accounts.standing import Condition, Failing, Standing, holds, judge, utc
+from bridge.accounts.status import AccountStatus, Condition, Failing, holds, judge, utc
 from bridge.diagnosis import ADVICE
 from upstream.accounts import BARS, EVERYTHING, Account, AccountPool
 from upstream.arena import Arena
@@ -22,8 +22,8 @@ NOW = RENEWABLE.expires_at - 1800.0
 FAILING = Failing(NOW - 180, ServerFailed("LMArena failed."), 2)
 
 
-def conditions(standing: Standing) -> list[Condition]:
-    return [finding.condition for finding in standing.findings]
+def conditions(status: AccountStatus) -> list[Condition]:
+    return [finding.condition for finding in status.findings]
 
 
 @pytest.mark.parametrize(
@@ -50,10 +50,10 @@ def conditions(standing: Standing) -> list[Condition]:
     ],
 )
 def test_the_worst_comes_first(account: Account, now: float, failing: Failing | None, found: list[str]) -> None:
-    standing = judge(account, now, now, failing)
-    assert conditions(standing) == found == [each for each in Condition if each in found]
-    assert standing.condition == (found[0] if found else "usable")
-    assert standing.worst == (standing.findings[0] if found else None)
+    status = judge(account, now, now, failing)
+    assert conditions(status) == found == [each for each in Condition if each in found]
+    assert status.condition == (found[0] if found else "usable")
+    assert status.worst == (status.findings[0] if found else None)
 
 
 @a_share(of=5)
@@ -73,9 +73,9 @@ def test_an_account_has_an_obstacle_exactly_where_the_pool_does_not_ask_it(
 
 
 def test_a_rest_from_pictures_is_no_obstacle_to_a_chat() -> None:
-    standing = judge(Account("a", RENEWABLE, resting={"image": NOW + 29.2}), NOW, NOW)
-    assert standing.obstacle is None
-    assert [finding.clause for finding in standing.findings] == ["rests for 30 s from image after a 429"]
+    status = judge(Account("a", RENEWABLE, resting={"image": NOW + 29.2}), NOW, NOW)
+    assert status.obstacle is None
+    assert [finding.clause for finding in status.findings] == ["rests for 30 s from image after a 429"]
 
 
 def test_rests_go_by_this_machine_s_clock_and_logins_by_the_site_s() -> None:
