@@ -21,13 +21,13 @@ ANSWER_SECONDS: Final = 0.5
 _ASKS: Final = "asks"
 
 #: What a process tells: an object of plain values.
-Told: TypeAlias = Mapping[str, Any]
+InstanceReport: TypeAlias = Mapping[str, Any]
 
 
 class Answers(NamedTuple):
-    """What others have told, by instance; the names of those that have not; and whether anybody could be asked."""
+    """What others have reported, by instance; the names of those that have not; and whether anybody could be asked."""
 
-    told: Mapping[str, Told] = {}
+    reports: Mapping[str, InstanceReport] = {}
     missing: frozenset[str] = frozenset()
     asked: bool = True
 
@@ -36,12 +36,12 @@ class _Round:
     """One question: what has been told so far. `expected` is how many will, None before that is known."""
 
     def __init__(self) -> None:
-        self.told: dict[str, Told] = {}
+        self.reports: dict[str, InstanceReport] = {}
         self.expected: int | None = None
         self.complete = asyncio.Event()
 
     def look(self) -> None:
-        if self.expected is not None and len(self.told) >= self.expected:
+        if self.expected is not None and len(self.reports) >= self.expected:
             self.complete.set()
 
 
@@ -52,7 +52,9 @@ class RedisInstances:
     that share the state. To be made before the link runs.
     """
 
-    def __init__(self, link: Link, tell: Callable[[str], Awaitable[Told]], act: Callable[[str], None]) -> None:
+    def __init__(
+        self, link: Link, tell: Callable[[str], Awaitable[InstanceReport]], act: Callable[[str], None]
+    ) -> None:
         self._link = link
         self._tell = tell
         self._me = link.settings.instance
@@ -79,10 +81,10 @@ class RedisInstances:
         except StateUnavailable:
             return Answers(asked=False)
         except TimeoutError:
-            return Answers(asking.told, self._link.alive - {self._me, *asking.told})
+            return Answers(asking.reports, self._link.alive - {self._me, *asking.reports})
         finally:
             del self._rounds[number]
-        return Answers(asking.told)
+        return Answers(asking.reports)
 
     async def order(self, instance: str, text: str) -> None:
         """Tell a process to do something; one that has ended does nothing. Raises SharedStateDown."""
@@ -108,7 +110,7 @@ class RedisInstances:
         except orjson.JSONDecodeError:  # not the bridge's
             return
         if isinstance(value, dict):
-            asking.told[instance] = value
+            asking.reports[instance] = value
             asking.look()
 
     @staticmethod

@@ -17,7 +17,7 @@ from bridge.shared.availability import Phase
 from bridge.shared.conversations import RedisConversations
 from bridge.shared.documents import SharedDocuments
 from bridge.shared.gate import RedisGate
-from bridge.shared.instances import RedisInstances, Told
+from bridge.shared.instances import InstanceReport, RedisInstances
 from bridge.shared.limits import RedisLimits
 from bridge.shared.link import Link, LinkSettings, instance_name
 from bridge.shared.logins import RedisLogins
@@ -103,7 +103,7 @@ class Sharing:
             if cursor == b"0":
                 return
 
-    def instances(self, tell: Callable[[str], Awaitable[Told]], act: Callable[[str], None]) -> RedisInstances:
+    def instances(self, tell: Callable[[str], Awaitable[InstanceReport]], act: Callable[[str], None]) -> RedisInstances:
         """The other processes, which `tell` and `act` answer and obey; to be made before the link runs."""
         return RedisInstances(self.link, tell, act)
 

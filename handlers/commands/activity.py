@@ -9,9 +9,9 @@ import click
 import orjson
 
 from bridge.activity.entry import Entry
+from bridge.activity.explanations import advice_for, conversation_of
 from bridge.activity.moments import moment
 from bridge.activity.search import ERRORS, Query, Searches, words_of
-from bridge.activity.told import advice_for, conversation_of
 from bridge.diagnosis import sentence
 from bridge.state.documents import StateFolder
 from handlers.commands.completion import complete_key, complete_model

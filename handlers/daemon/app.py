@@ -52,6 +52,7 @@ from handlers.monitoring.metrics import METRICS, Metrics
 from handlers.request.activity import Activity, entry_of
 from handlers.request.appkeys import (
     ACTIVITY,
+    ACTIVITY_STORE,
     BODIES,
     BUDGETS,
     CALL_QUEUE,
@@ -59,7 +60,6 @@ from handlers.request.appkeys import (
     CONNECTION_LIMITS,
     DRAIN,
     DRIFT,
-    ENDED,
     FETCHER,
     GATE,
     HEAVY,
@@ -136,7 +136,7 @@ def build_app(
         several=sharing is not None,
     )
     app[STATS] = StatsFile(folder, time.time) if sharing is None else sharing.stats
-    app[ENDED] = ActivityStore(folder, time.time, lambda: _keep(settings.config), entry_of)
+    app[ACTIVITY_STORE] = ActivityStore(folder, time.time, lambda: _keep(settings.config), entry_of)
     app[RECORDER] = Recorder(RecordingFiles(folder), lambda: settings.config.recording.keep_mb * 1024 * 1024)
     app[GATE] = Gate(time.monotonic)
     if sharing is not None:
@@ -171,11 +171,11 @@ def build_app(
         if sharing is not None and app[STATE].admin.password_hash is None:
             app[SETUP] = SetupCode(await sharing.setup_code(app[SETUP].code))
         await app[STATS].load()
-        app[ACTIVITY] = Activity(app[STATS].stats, app[ENDED].add)
+        app[ACTIVITY] = Activity(app[STATS].stats, app[ACTIVITY_STORE].add)
         app[REQUEST_LOG] = RequestLog(app[ACTIVITY], settings.current)
         app[METRICS] = Metrics(app, app[STATS].stats)
         yield
-        await app[ENDED].finish()
+        await app[ACTIVITY_STORE].finish()
         await app[STATS].finish()
         await app[STATE].finish()
         app[TIMERS].close()
@@ -244,7 +244,7 @@ def build_app(
                 owner.every(QUEUE_SECONDS, partial(_try_again, app[CALL_QUEUE]), name="ask for places again")
             owner.spawn(app[STATE].watch(app[RENEWALS].wake, partial(_use_clearance, app)), name="watch state")
             owner.spawn(app[STATS].keep(), name="save statistics")
-            owner.spawn(app[ENDED].keep(), name="keep ended requests")
+            owner.spawn(app[ACTIVITY_STORE].keep(), name="keep ended requests")
             owner.spawn(app[RECORDER].watch(), name="watch for recordings")
             owner.spawn(app[RELOADING].keep(), name="end switches of the log")
             owner.spawn(app[MODELS].keep_fresh(), name="refresh models")

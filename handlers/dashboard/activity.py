@@ -19,7 +19,7 @@ from bridge.statistics.counts import HERE
 from handlers.dashboard.guard import read_form, see_other
 from handlers.dashboard.instances import INSTANCES, RUNNING, running_here
 from handlers.dashboard.pages import render, template
-from handlers.request.appkeys import ENDED, SETTINGS
+from handlers.request.appkeys import ACTIVITY_STORE, SETTINGS
 from upstream.loop.threads import Threads
 
 #: The names in a page's address, in the order of the form.
@@ -127,7 +127,7 @@ async def activity(request: web.Request, login: Login) -> web.StreamResponse:
     asked = asked_for(request.query, now)
     problem = asked.problem
     others = await app[INSTANCES].ask(RUNNING)  # which makes them write what has ended there
-    await app[ENDED].flush()
+    await app[ACTIVITY_STORE].flush()
     try:
         found = await app[KEPT].find(asked.query, asked.page)
     except OSError as error:
@@ -145,7 +145,7 @@ async def activity(request: web.Request, login: Login) -> web.StreamResponse:
             "chips": chips_of(asked, found.outcomes),
             "recent": RECENT,
             "problem": problem,
-            "unwritten": app[ENDED].waiting,
+            "unwritten": app[ACTIVITY_STORE].waiting,
             "running": len(running) + max(others.answering, len(others.running)),
             "records": [each for each in everywhere if found.page == 1 and _fits(each.entry, asked.query)],
             "debug": app[SETTINGS].config.log.debug,

@@ -17,12 +17,12 @@ from bridge.health import Trouble
 from handlers.monitoring.health import report
 from handlers.monitoring.whole import DOWN, whole
 from handlers.request.activity import entry_of
-from handlers.request.appkeys import ACTIVITY, CALL_QUEUE, DRAIN, ENDED, RELAY, RESTING, SHARING
+from handlers.request.appkeys import ACTIVITY, ACTIVITY_STORE, CALL_QUEUE, DRAIN, RELAY, RESTING, SHARING
 from handlers.workers.link import LINK
 from upstream.protocol.errors import Reason
 
 if TYPE_CHECKING:
-    from bridge.shared.instances import Answers, RedisInstances, Told  # which need a library that most do without
+    from bridge.shared.instances import Answers, InstanceReport, RedisInstances  # which need an optional library
 
 #: The most running requests that one process tells another of, the newest.
 MAX_TOLD: Final = 200
@@ -95,7 +95,7 @@ class Instances:
 
     def _others(self, found: Answers) -> Others:
         known = {(trouble["part"], trouble["reason"]) for trouble in report(self._app)["degraded"]}
-        told = [each for instance, value in found.told.items() if (each := _read(instance, value)) is not None]
+        told = [each for instance, value in found.reports.items() if (each := _read(instance, value)) is not None]
         troubles = [trouble for each in told for trouble in _new(each.degraded, known, each.name)]
         if (link := self._app.get(LINK)) is not None:
             troubles += _new(whole(report(self._app), link.roster)["degraded"], known, "this machine")
@@ -143,14 +143,14 @@ def running_here(app: web.Application, request_id: str | None = None) -> Iterato
             yield Running(record.number, entry_of(record), record.lifetime is not None, place)
 
 
-async def _tell(app: web.Application, question: str) -> Told:
+async def _tell(app: web.Application, question: str) -> InstanceReport:
     """Answer another process's question."""
     told: dict[str, Any] = {"name": _name(app)}
     if RELAY not in app:  # it is just starting
         return told
     told |= {"report": report(app), "answering": app[DRAIN].running}
     if question != HEALTH:
-        await app[ENDED].flush()  # its machine may be the asker's, which then reads them
+        await app[ACTIVITY_STORE].flush()  # its machine may be the asker's, which then reads them
         found = running_here(app, question.removeprefix(_REQUEST) if question.startswith(_REQUEST) else None)
         told["running"] = [
             (each.number, each.may_end, each.entry.to_line().decode(), each.place) for each in islice(found, MAX_TOLD)
@@ -179,7 +179,7 @@ class _Other(NamedTuple):
     running: Sequence[Running]
 
 
-def _read(instance: str, told: Told) -> _Other | None:
+def _read(instance: str, told: InstanceReport) -> _Other | None:
     """Read what `_tell` made, perhaps of another version; None where it cannot be read."""
     try:
         health = told.get("report", {"status": "", "degraded": ()})

@@ -9,14 +9,14 @@ from aiohttp import web
 
 from bridge.access.logins import Login
 from bridge.activity.entry import Entry
-from bridge.activity.told import advice_for, bug_report, conversation_of
+from bridge.activity.explanations import advice_for, bug_report, conversation_of
 from bridge.errors import not_there
 from bridge.state.documents import StateError
 from handlers.dashboard.activity import KEPT
 from handlers.dashboard.instances import INSTANCES
 from handlers.dashboard.pages import render, template
 from handlers.dashboard.timeline import WIDTH, bars_of
-from handlers.request.appkeys import ENDED
+from handlers.request.appkeys import ACTIVITY_STORE
 from handlers.request.taping import RECORDER
 
 #: The file's name is never made of what a caller or the site has sent.
@@ -32,7 +32,7 @@ async def request_page(request: web.Request, login: Login) -> web.StreamResponse
     if running is not None:
         entry: Entry | None = running.entry
     else:
-        await app[ENDED].flush()
+        await app[ACTIVITY_STORE].flush()
         try:
             entry = await app[KEPT].get(request_id)
         except OSError as error:

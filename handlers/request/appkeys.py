@@ -74,7 +74,7 @@ class Settings:
 SETTINGS: Final = web.AppKey("settings", Settings)
 STATE: Final = web.AppKey("state", State)
 STATS: Final[web.AppKey[StatsStore]] = web.AppKey("stats")
-ENDED: Final[web.AppKey[ActivityStore[RequestRecord]]] = web.AppKey("ended", ActivityStore)
+ACTIVITY_STORE: Final[web.AppKey[ActivityStore[RequestRecord]]] = web.AppKey("activity_store", ActivityStore)
 ACTIVITY: Final = web.AppKey("activity", Activity)
 REQUEST_LOG: Final = web.AppKey("request_log", RequestLog)
 TASKS: Final = web.AppKey("tasks", TaskOwner)

@@ -8,10 +8,10 @@ from running import RunningBridge
 
 from bridge.activity.entry import Entry
 from bridge.activity.search import Query, Searches
-from handlers.request.appkeys import ENDED
+from handlers.request.appkeys import ACTIVITY_STORE
 
 
 async def kept(bridge: RunningBridge) -> Sequence[Entry]:
     """All that is kept, the newest first."""
-    await bridge.app[ENDED].flush()
+    await bridge.app[ACTIVITY_STORE].flush()
     return Searches(bridge.folder).find(Query()).entries

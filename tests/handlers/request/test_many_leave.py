@@ -14,7 +14,7 @@ from caller import calling
 from peer import pool_of
 from running import RunningBridge, running_bridge
 
-from handlers.request.appkeys import CLIENT, DRAIN, ENDED, MODELS, TASKS
+from handlers.request.appkeys import ACTIVITY_STORE, CLIENT, DRAIN, MODELS, TASKS
 from upstream.arena import Arena, Line, Pause, Step, Turn
 
 AT_A_TIME = 50
@@ -106,7 +106,7 @@ async def test_many_callers_leave_nothing_behind(bridge: RunningBridge, callers:
 
 async def forget(bridge: RunningBridge) -> None:
     """Write what is kept of requests; let the arena forget the calls that it keeps, and Python what nobody holds."""
-    await bridge.app[ENDED].flush()
+    await bridge.app[ACTIVITY_STORE].flush()
     bridge.arena.calls.clear()
     bridge.arena.evaluations.clear()
     bridge.arena._used_ids.clear()

@@ -1,4 +1,4 @@
-"""What is told of a kept request besides its fields: how it continued a conversation, and a report for others."""
+"""What is said of a kept request beyond its fields: how it continued a conversation, what to do, a bug report."""
 
 from __future__ import annotations
 
