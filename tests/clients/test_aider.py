@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from clients import CLIENTS, MODEL, Ended, Served, installed
+from clients import CLIENTS, MODEL, FinishedProgram, Served, installed
 
 from upstream.arena import Line, Turn
 
@@ -17,7 +17,7 @@ QUESTION = "Whom does it greet?"
 KNOWN = "It greets an otter."
 
 
-async def aider(served: Served, *messages: str, model: str = MODEL) -> Ended:
+async def aider(served: Served, *messages: str, model: str = MODEL) -> FinishedProgram:
     """Let aider carry out what is asked of greet.py, in one session."""
     command = [str(installed("aider", "bin/aider")), "--model", f"openai/{model}", "--edit-format", "whole"]
     switches = ["--no-git", "--yes-always", "--no-check-update", "--no-show-release-notes", "--no-show-model-warnings"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 
-from clients import CLIENTS, MODEL, Ended, Served, installed
+from clients import CLIENTS, MODEL, FinishedProgram, Served, installed
 from pictures import png
 
 pytestmark = CLIENTS
 
 
-async def llm(served: Served, *words: str, model: str = MODEL) -> Ended:
+async def llm(served: Served, *words: str, model: str = MODEL) -> FinishedProgram:
     """Run `llm` on a prompt; what it remembers stays in the test's folder."""
     settings = served.folder / "llm"
     settings.mkdir(exist_ok=True)

@@ -52,7 +52,7 @@ _QUIET: Final = {
 
 
 @dataclass(frozen=True)
-class Ended:
+class FinishedProgram:
     """A program that has ended by itself."""
 
     status: int
@@ -142,7 +142,7 @@ class Served:
         environ: Mapping[str, str] | None = None,
         stdin: bytes | None = None,
         folder: Path | None = None,
-    ) -> Ended:
+    ) -> FinishedProgram:
         """Run a command to its end, at home in this test's folder; it works there too, or in `folder`."""
         given = DEVNULL if stdin is None else PIPE
         process = await _start([*command, *words], self.folder, environ or {}, given, PIPE, folder)
@@ -151,7 +151,7 @@ class Served:
         finally:
             await _kill(process)
         assert process.returncode is not None
-        return Ended(process.returncode, out.decode(), err.decode())
+        return FinishedProgram(process.returncode, out.decode(), err.decode())
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from clients import Ended, Served
+from clients import FinishedProgram, Served
 from scripted_models import TOOLS, Call, FailingModel, FullModel, ScriptedModel
 
 from upstream.arena.faults import STREAM_KINDS
@@ -85,7 +85,7 @@ def _prepared(served: Served, agent: CodingAgent) -> Sequence[Call]:
     return agent.calls(str(work / FILE))
 
 
-async def _run(served: Served, agent: CodingAgent, command: Callable[[Served], Sequence[str]]) -> Ended:
+async def _run(served: Served, agent: CodingAgent, command: Callable[[Served], Sequence[str]]) -> FinishedProgram:
     environ = {"CI": "1", "NO_COLOR": "1", **agent.environ(served)}
     return await served.run(command(served), environ=environ, folder=served.folder / "work")
 

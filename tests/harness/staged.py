@@ -14,7 +14,7 @@ from upstream.protocol.events import ReasoningDeltas, TextDeltas
 
 
 @dataclass
-class Told:
+class StagedAnswer:
     """The output for the caller: `deltas` are the texts of the stream, `late` those that were output at the end."""
 
     stages: Stages
@@ -45,12 +45,12 @@ class Told:
                     self.calls = calls
 
 
-def told(
+def run_stages(
     makers: Sequence[StageMaker], pieces: Sequence[str], *, finish: str = "stop", repairs: Sequence[str | None] = ()
-) -> Told:
+) -> StagedAnswer:
     """Pass an answer through stages, each piece as one delta; `repairs` are the answers to their prompts."""
     stages = Stages(makers, repairs=len(repairs))
-    told = Told(stages)
+    told = StagedAnswer(stages)
     for piece in pieces:
         told.take(stages.feed([text_delta(piece)]), told.deltas)
         if stages.done:

@@ -8,7 +8,7 @@ import orjson
 from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
-from staged import cut_at, told
+from staged import cut_at, run_stages
 
 from bridge.answering.deltas import text_delta
 from bridge.answering.stages.limit import Limit
@@ -23,7 +23,7 @@ from upstream.protocol.events import ReasoningDeltas, TextDeltas
     places=st.lists(st.integers(1, 80)),
 )
 def test_the_text_is_the_longest_beginning_that_has_so_many_tokens(text: str, tokens: int, places: list[int]) -> None:
-    answer = told([partial(Limit, tokens)], cut_at(text, places))
+    answer = run_stages([partial(Limit, tokens)], cut_at(text, places))
     assert text.startswith(answer.text)
     assert estimate(answer.text) <= tokens
     is_cut = estimate(text) > tokens

@@ -10,7 +10,7 @@ import pytest
 from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
-from staged import Told, cut_at, told
+from staged import StagedAnswer, cut_at, run_stages
 
 from bridge.answering.deltas import text_delta
 from bridge.answering.stages.stop import Stop
@@ -20,8 +20,8 @@ from upstream.protocol.events import Image, Images, ReasoningDeltas
 TEXT = "one END two"
 
 
-def stopped(pieces: list[str], *stops: str) -> Told:
-    return told([partial(Stop, stops)], pieces)
+def stopped(pieces: list[str], *stops: str) -> StagedAnswer:
+    return run_stages([partial(Stop, stops)], pieces)
 
 
 @pytest.mark.parametrize("place", range(len(TEXT) + 1))

@@ -12,7 +12,7 @@ import pytest
 from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
-from staged import Told, cut_at, told
+from staged import StagedAnswer, cut_at, run_stages
 from tool_forms import block, offering
 
 from bridge.answering.chat import JsonFormat
@@ -45,9 +45,11 @@ def answered(
     schema: Mapping[str, object] | None = SCHEMA,
     streamed: bool = False,
     finish: str = "stop",
-) -> Told:
+) -> StagedAnswer:
     pieces = [text] if isinstance(text, str) else text
-    return told([partial(JsonStage, JsonFormat(schema), streamed=streamed)], pieces, repairs=repairs, finish=finish)
+    return run_stages(
+        [partial(JsonStage, JsonFormat(schema), streamed=streamed)], pieces, repairs=repairs, finish=finish
+    )
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -153,15 +155,15 @@ def test_an_answer_that_was_cut_is_told_as_it_is() -> None:
 
 def test_calls_or_json_where_both_are_asked_for() -> None:
     makers: list[StageMaker] = [partial(ToolsStage, offering()), partial(JsonStage, JsonFormat(SCHEMA), streamed=False)]
-    answer = told(makers, ["I look.\n" + block([("now", {})])])
+    answer = run_stages(makers, ["I look.\n" + block([("now", {})])])
     assert answer.called == [("now", "{}")]
     assert answer.text == ""
     assert answer.finish == "tool_calls"
     assert answer.stages.error is None
-    answer = told(makers, [f"So:\n{GOOD}"])
+    answer = run_stages(makers, [f"So:\n{GOOD}"])
     assert answer.text == GOOD
     assert answer.stages.outcome is ToolsOutcome.NONE
-    answer = told(makers, ["Neither."], repairs=[GOOD])
+    answer = run_stages(makers, ["Neither."], repairs=[GOOD])
     assert answer.text == GOOD
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from staged import cut_at, told
+from staged import cut_at, run_stages
 from tool_forms import FORMS, offering
 
 from bridge.answering.chat import Tool
@@ -148,7 +148,7 @@ def test_right_calls_are_read_back_equal(part: int) -> None:
         if form == "closing tag missing at the end" and not text.endswith("}"):
             text = text.rstrip()
         places = [maker.random.randrange(1, len(text)) for _ in range(maker.random.randrange(20))]
-        answer = told([partial(ToolsStage, offering(*others, tool))], cut_at(text, places))
+        answer = run_stages([partial(ToolsStage, offering(*others, tool))], cut_at(text, places))
         assert [name for name, _ in answer.called] == [tool.name], (form, text, answer.text)
         assert json.loads(answer.called[0][1]) == arguments, (form, text)
         assert answer.text == "Well then."

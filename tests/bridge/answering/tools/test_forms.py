@@ -10,7 +10,7 @@ import pytest
 from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
-from staged import Told, cut_at, told
+from staged import StagedAnswer, cut_at, run_stages
 from tool_forms import FORMS, NOW, RUN, WEATHER, block, offering
 
 from bridge.answering.chat import Tools
@@ -32,12 +32,12 @@ BEFORE = "Let me look.\n\n"
 every_form = pytest.mark.parametrize("form", FORMS)
 
 
-def read(pieces: list[str] | str, tools: Tools | None = None, *, finish: str = "stop") -> Told:
+def read(pieces: list[str] | str, tools: Tools | None = None, *, finish: str = "stop") -> StagedAnswer:
     given = [pieces] if isinstance(pieces, str) else pieces
-    return told([partial(ToolsStage, tools or offering())], given, finish=finish)
+    return run_stages([partial(ToolsStage, tools or offering())], given, finish=finish)
 
 
-def assert_read(answer: Told, text: str = "Let me look.") -> None:
+def assert_read(answer: StagedAnswer, text: str = "Let me look.") -> None:
     assert answer.called == READ
     assert answer.text == text
     assert answer.finish == "tool_calls"
@@ -260,7 +260,7 @@ def test_line_breaks_inside_an_xml_value_are_part_of_it_but_for_the_tags_own() -
 def test_what_stands_between_and_behind_blocks_is_dropped() -> None:
     first, second = block(CALLS[:1]), block(CALLS[1:])
     stage = ToolsStage(offering())
-    answer = told([lambda: stage], [f"{BEFORE}{first}\nand then\n{second}\nDone."])
+    answer = run_stages([lambda: stage], [f"{BEFORE}{first}\nand then\n{second}\nDone."])
     assert answer.called == READ
     assert answer.text == "Let me look."
     assert stage.dropped == len("and then") + len("Done.")

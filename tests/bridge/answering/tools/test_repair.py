@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import pytest
-from staged import Told, told
+from staged import StagedAnswer, run_stages
 from tool_forms import NOW, RUN, WEATHER, block, offering
 
 from bridge.answering.chat import Tools
@@ -30,8 +30,8 @@ WRONG = {
 }
 
 
-def read(text: str, *repairs: str | None, tools: Tools | None = None, finish: str = "stop") -> Told:
-    return told([partial(ToolsStage, tools or offering())], [text], repairs=repairs, finish=finish)
+def read(text: str, *repairs: str | None, tools: Tools | None = None, finish: str = "stop") -> StagedAnswer:
+    return run_stages([partial(ToolsStage, tools or offering())], [text], repairs=repairs, finish=finish)
 
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())

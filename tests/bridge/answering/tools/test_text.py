@@ -9,7 +9,7 @@ import pytest
 from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
-from staged import Told, cut_at, told
+from staged import StagedAnswer, cut_at, run_stages
 from tool_forms import FORMS, offering
 
 from bridge.answering.deltas import text_delta
@@ -66,8 +66,8 @@ FRAGMENTS = (
 )
 
 
-def read(pieces: list[str]) -> Told:
-    return told([partial(ToolsStage, offering())], pieces)
+def read(pieces: list[str]) -> StagedAnswer:
+    return run_stages([partial(ToolsStage, offering())], pieces)
 
 
 @a_share(of=20)
@@ -147,7 +147,7 @@ TEXTS = {
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
 def test_text_that_merely_speaks_of_calls_stays_text(text: str) -> None:
     for pieces in ([text], list(text)):
-        answer = told([partial(ToolsStage, offering())], pieces, repairs=["no more"])
+        answer = run_stages([partial(ToolsStage, offering())], pieces, repairs=["no more"])
         assert answer.text == text
         assert not answer.calls
         assert not answer.prompts  # no repair is asked for
@@ -193,7 +193,7 @@ ADVERSARIAL = adversarial()
 def test_no_shown_call_is_taken_for_a_call(form: str) -> None:
     for way, text in ADVERSARIAL[form].items():
         for pieces in ([text], list(text)):
-            answer = told([partial(ToolsStage, offering())], pieces, repairs=[None])
+            answer = run_stages([partial(ToolsStage, offering())], pieces, repairs=[None])
             assert not answer.calls, way
             assert answer.text == text, way
 
@@ -222,7 +222,7 @@ def test_json_is_followed_without_reading_it_again_and_again() -> None:
 
 def test_an_answer_of_more_blocks_than_are_read_calls_nothing() -> None:
     text = "[TOOL_CALLS]now[ARGS]{}" * (MAX_BLOCKS // 2 + 1)
-    answer = told([partial(ToolsStage, offering())], [text])
+    answer = run_stages([partial(ToolsStage, offering())], [text])
     assert not answer.calls
     assert answer.text == text
     assert answer.stages.outcome is ToolsOutcome.UNPARSED
