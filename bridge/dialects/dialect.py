@@ -131,12 +131,18 @@ class SeveralCollector(Protocol):
 class ComparingEncoder(SeveralEncoder, Protocol):
     """Encodes answers of several models in one stream: where one fails, the others go on."""
 
+    def finish_one(self, index: int, reason: str | None, usage: Callable[[], Usage] | None = None) -> bytes:
+        """Encode the end of one answer, for its reason; `usage` is that of this answer."""
+
     def fail_one(self, index: int, error: ApiError) -> bytes:
         """Encode the end of one answer that has failed."""
 
 
 class ComparingCollector(SeveralCollector, Protocol):
     """Collects answers of several models that are not streamed."""
+
+    def finish_one(self, index: int, reason: str | None, usage: Usage | None = None) -> None:
+        """One answer is complete, for its reason; `usage` is that of this answer."""
 
     def fail_one(self, index: int, error: ApiError) -> None:
         """One answer has failed."""

@@ -99,21 +99,21 @@ PATH_WORDS: Final = _words("""
 PLAIN_HEADERS: Final = _words("""
     accept accept-encoding age anthropic-version cache-control cf-mitigated connection content-encoding content-length
     content-type date keep-alive ratelimit ratelimit-limit ratelimit-policy ratelimit-remaining ratelimit-reset
-    retry-after server transfer-encoding vary x-accel-buffering x-bridge-reason x-nextjs-action-not-found
-    x-stainless-retry-count x-should-retry
+    retry-after server transfer-encoding vary x-accel-buffering x-bridge-conversation x-bridge-join x-bridge-reason
+    x-nextjs-action-not-found x-stainless-retry-count x-should-retry
 """)
 HEADER_WORDS: Final = _words("""
     application json text plain event-stream event stream html xml octet-stream octet x-component component charset utf
     UTF multipart form-data form data boundary image png jpeg gif webp pdf svg gzip deflate br zstd identity chunked
     close keep-alive keep alive no-store no store cache max-age max age private public challenge cloudflare GMT Mon Tue
     Wed Thu Fri Sat Sun Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec limit remaining reset w q r lmarena-bridge
-    lmarena bridge ok true false yes origin accept encoding
+    lmarena bridge ok true false yes origin accept encoding new follow-up regenerate joined why same
 """)
 
 #: Further headers whose names are kept; their values are not.
 HEADER_NAMES: Final = PLAIN_HEADERS | _words("""
     access-control-allow-origin authorization cf-ray cookie host location next-action origin referer set-cookie
-    user-agent x-api-key x-bridge-account x-bridge-conversation x-bridge-evaluation x-bridge-ignored x-bridge-model
+    user-agent x-api-key x-bridge-account x-bridge-evaluation x-bridge-ignored x-bridge-model
     x-content-type-options x-forwarded-for x-request-id request-id strict-transport-security traceparent
     x-stainless-arch x-stainless-async x-stainless-lang x-stainless-os x-stainless-package-version x-stainless-runtime
     x-stainless-runtime-version x-stainless-timeout x-stainless-read-timeout x-stainless-helper-method

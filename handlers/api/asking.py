@@ -37,7 +37,7 @@ from bridge.log import event
 from handlers.api.beginning import MAX_LOGGED_CHARS, FetchChat, begin, log_answer, note_tools
 from handlers.api.comparing import compare
 from handlers.api.fetching import Linked
-from handlers.api.joining import Sent, answer_joined, joined, stream_to, write_whole
+from handlers.api.joining import Sent, answer_joined, joined, may_join, stream_to, write_whole
 from handlers.api.several import several_whole, stream_several
 from handlers.request.admission import admitted, claimed, large_body
 from handlers.request.appkeys import (
@@ -95,7 +95,7 @@ def asking(dialect: Dialect, *, joins: bool = True) -> Handler:
     async def ask(request: web.Request) -> web.StreamResponse:
         app, key, record = request.app, request[KEY], request[RECORD]
         config = app[SETTINGS].current()
-        sent = Sent() if joins and config.limits.join_repeats else None
+        sent = Sent() if joins and may_join(request, config) else None
         slot = admitted(request, key, config, record)
         with slot:
             if (shared := app[SHARED_LIMITS]) is not None:

@@ -85,7 +85,7 @@ class _Comparison:
                 if record.ttft is None and data:
                     record.ttft = time.monotonic() - self._began
                 if answer.complete:
-                    data += encoder.finish_one(index, answer.finish_reason)
+                    data += encoder.finish_one(index, answer.finish_reason, answer.usage)
                 await write(data)
 
         async def fail(index: int, error: ApiError) -> None:
@@ -115,7 +115,7 @@ class _Comparison:
                 answer.keep(collector.add(index, batch))
                 if self._record.ttft is None and batch:
                     self._record.ttft = time.monotonic() - self._began
-            collector.finish_one(index, answer.finish_reason)
+            collector.finish_one(index, answer.finish_reason, answer.usage())
 
         async def fail(index: int, error: ApiError) -> None:
             collector.fail_one(index, error)

@@ -30,6 +30,8 @@ from handlers.request.streaming import EventStream
 #: What the SDKs that Stainless makes (OpenAI's, Anthropic's) say in each request: how often it has been tried before.
 RETRY_HEADER: Final = "x-stainless-retry-count"
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
+#: With `false` a request wants an answer of its own, which ends when its caller leaves.
+JOIN_HEADER: Final = "x-bridge-join"
 #: What `x-bridge-conversation` is of a request that has joined an answer.
 JOINED: Final = "joined; why=same"
 
@@ -53,6 +55,11 @@ class Sent:
     def read(self, body: bytes) -> None:
         """Take the whole body."""
         self.digest = body if len(body) <= _SHORT_BYTES else blake2b(body, digest_size=_DIGEST_BYTES).digest()
+
+
+def may_join(request: web.Request, config: Config) -> bool:
+    """Whether a request may join an answer, and others may join its own."""
+    return config.limits.join_repeats and request.headers.get(JOIN_HEADER) != "false"
 
 
 def joined(

@@ -87,7 +87,11 @@ class Bridge:
 
     def ask(self, connection: HTTPConnection, method: str, path: str, body: bytes | None = None) -> HTTPResponse:
         """Send a request; its answer is a success."""
-        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
+        headers = {
+            "Authorization": f"Bearer {self.key}",
+            "Content-Type": "application/json",
+            "x-bridge-join": "false",  # who stops an answer, or asks the same again, wants another one
+        }
         with self.reporting_errors():
             connection.request(method, urlsplit(self.base_url).path + path, body, headers)
             response = connection.getresponse()

@@ -179,6 +179,9 @@ def _headers(call: RecordedCall) -> Iterator[tuple[str, str]]:
 def _notes(recording: Recording, playback: Playback) -> Iterator[str]:
     if recording.cut:
         yield "the recording is cut: the call was larger than what is recorded of one"
+    told = {name.lower(): value for name, value in recording.answer_headers}
+    if told.get("x-bridge-conversation", "").startswith("joined"):
+        yield "the call joined another one's answer then; here nobody else asks"
     if any(call.end == "not sent" for call in recording.calls):
         yield "the site could not be reached then; here the connection is closed instead"
     if _is_follow_up(recording) and playback.asked[:1] != ["follow-up"]:

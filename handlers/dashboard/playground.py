@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from dataclasses import replace
 from typing import Final
 
 from aiohttp import web
 
 from bridge.access.logins import Login
-from bridge.dialects.openai.chat import CHAT_COMPLETIONS
 from bridge.errors import ApiError
 from handlers.api.asking import asking
 from handlers.api.images import generate
 from handlers.dashboard.models import listed
+from handlers.dashboard.operator_chat import OPERATOR_CHAT, reworded
 from handlers.dashboard.owner import OWNER
 from handlers.dashboard.pages import render
-from handlers.dashboard.wording import IN_ACCOUNTS, to_operator
+from handlers.dashboard.wording import IN_ACCOUNTS
 from handlers.request.appkeys import RECORD, SETTINGS
 from handlers.request.body import read_bytes
 from handlers.request.middlewares import act_for, follow
@@ -28,7 +27,7 @@ MAX_MARKDOWN_BYTES: Final = 128 * 1024
 RENDERING: Final = web.AppKey("rendering", Threads)
 
 #: Who stops an answer there, or asks the same again, wants another one.
-_ask: Final = asking(CHAT_COMPLETIONS, joins=False)
+_ask: Final = asking(OPERATOR_CHAT, joins=False)
 
 
 async def playground(request: web.Request, login: Login) -> web.StreamResponse:
@@ -50,7 +49,7 @@ async def playground(request: web.Request, login: Login) -> web.StreamResponse:
 async def chat(request: web.Request, _: Login) -> web.StreamResponse:
     """POST /dashboard/playground/chat: like POST /v1/chat/completions, for the logged-in operator."""
     act_for(OWNER, request)
-    request[RECORD].api = CHAT_COMPLETIONS.name
+    request[RECORD].api = OPERATOR_CHAT.name
     follow(request)
     return await _reworded(_ask(request))
 
@@ -89,4 +88,4 @@ async def _reworded(answer: Awaitable[web.StreamResponse]) -> web.StreamResponse
     try:
         return await answer
     except ApiError as error:
-        raise replace(error, message=to_operator(error)) from None
+        raise reworded(error) from None

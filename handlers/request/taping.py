@@ -31,6 +31,7 @@ SETTINGS_OF_A_CALL: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "agents": ("repairs",),
     "images": ("max_bytes", "max_per_request"),
+    "limits": ("join_repeats",),
     "stream": ("keepalive_seconds", "keepalive"),
 }
 #: Accounts that a replay makes at most.

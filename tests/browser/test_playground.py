@@ -6,6 +6,8 @@ import asyncio
 import os
 import re
 from asyncio.subprocess import PIPE
+from collections.abc import Iterator
+from typing import Any
 
 from browsing import IN_BROWSER, PAGES
 from pictures import png
@@ -13,7 +15,7 @@ from playwright.async_api import Page, expect
 from programs import need_program
 from running import RunningBridge
 
-from upstream.arena import Arena, Line, Until
+from upstream.arena import Arena, Line, Step, Turn, Until
 
 pytestmark = IN_BROWSER
 
@@ -279,6 +281,63 @@ async def test_two_models_answer_side_by_side(page: Page, arena: Arena, bridge: 
     code = await page.evaluate("navigator.clipboard.readText()")
     assert "Be brief." in code
     compile(code, "copied", "exec")
+
+
+async def test_one_request_asks_both_columns_while_they_have_one_history(
+    page: Page, arena: Arena, bridge: RunningBridge
+) -> None:
+    first, second = bridge.model(), "gpt-6.1-mini"
+    failing, go_on = {second}, asyncio.Event()
+    asked: list[Any] = []
+
+    def script(turn: Turn) -> Iterator[Step]:
+        yield Line("a0", f"I am {turn.model.public_name}")
+        if turn.model.public_name in failing:
+            yield Line("a3", "no more")
+            return
+        yield Until(go_on)
+        yield Line("a0", ", and go on.")
+        yield Line("ad", {})
+
+    arena.script = script
+    page.on("request", lambda request: asked.append(request.post_data_json) if request.url.endswith("/chat") else None)
+    await page.goto(PAGES["playground"])
+    await page.get_by_role("button", name="Compare").click()
+    await choose(page, first)
+    await choose(page, second, "Second model")
+    await say(page, "Who are you?")
+    left = page.get_by_role("article", name=first)
+    right = page.get_by_role("article", name=second)
+    await expect(right.get_by_role("alert")).to_contain_text("The model failed")
+    await expect(right).to_contain_text(f"I am {second}")
+    await expect(left).to_have_attribute("aria-busy", "true")
+    go_on.set()
+    await expect(left.locator(".said")).to_have_text(f"I am {first}, and go on.")
+    await expect(left).to_contain_text(re.compile(r"first token .* in all · about [1-9]\d* tokens"))
+    assert [body["model"] for body in asked] == [f"{first}+{second}"]
+    assert await page.evaluate("Object.keys(localStorage).some((key) => key.includes('chat.'))")
+
+    failing.clear()
+    third = "gemini-4-pro"
+    await right.get_by_role("button", name="Ask for this answer again").click()  # in one column
+    await expect(right).to_contain_text("and go on.")
+    await choose(page, third, "Second model")
+    await say(page, "Are you sure?")  # each column has its own history now
+    await expect(page.get_by_role("article", name=third)).to_contain_text("in all")
+    await expect(left.last).to_contain_text("in all")
+    assert sorted(body["model"] for body in asked[1:]) == sorted([second, third, first])
+    told = {body["model"]: [message["content"] for message in body["messages"]] for body in asked[2:]}
+    assert told[first][1] == f"I am {first}, and go on."
+    assert told[third][1] == f"I am {second}, and go on."
+
+    await page.get_by_role("button", name="New chat").click()
+    failing |= {first, third}
+    arena.faults.arm("challenge", times=2)
+    await say(page, "Who are you?")
+    await expect(page.get_by_role("alert").get_by_role("link", name="Open Accounts")).to_be_visible()  # all have failed
+    await expect(page.get_by_label("Message")).to_have_value("Who are you?")
+    await expect(page.get_by_role("article")).to_have_count(0)
+    assert asked[-1]["model"] == f"{first}+{third}"
 
 
 async def test_chats_are_kept_in_the_browser(page: Page) -> None:

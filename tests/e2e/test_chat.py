@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from hostile_api import STEERING, event, hostile, steers
-from leaving import nobody_returns
 from pictures import png
 from running import RunningBridge
 from terminal import ALT_ENTER, CTRL_C, CTRL_D, ENTER, TAB, Terminal, terminal
 
+from handlers.request.appkeys import JOINABLE
 from upstream.arena import Arena, Line, Until
 
 STOP = Line("ad", {"finishReason": "stop"})
@@ -85,17 +85,24 @@ async def test_ctrl_c_stops_an_answer_and_ends_no_chat(chat: Terminal, bridge: R
     chat.type(CTRL_C)
     await chat.sees("stopped")
     await chat.sees("you>", 2)
-    await nobody_returns(bridge)
-    await asyncio.wait_for(arena.chats[-1].closed.wait(), 5)
+    joinable = bridge.app[JOINABLE]
+    assert not list(joinable)  # nobody is expected to come back for it
+    await asyncio.wait_for(arena.chats[-1].closed.wait(), 30)
+    arena.script = lambda _: [Line("a0", "another beginning"), Until(asyncio.Event())]
+    chat.type("/retry" + ENTER)
+    await chat.sees("another beginning")  # and not the one that was stopped
+    chat.type(CTRL_C)
+    await chat.sees("stopped", 2)
+    await chat.sees("you>", 3)
 
     chat.type("half a line" + CTRL_C)
     await chat.sees("Ctrl-C again ends the chat")
     arena.script = None
     chat.type("/echo" + ENTER)
     await chat.sees("tokens · new")
-    assert "the beginning" in chat.text.partition("/echo")[2]  # what was stopped is part of the chat
+    assert "another beginning" in chat.text.partition("/echo")[2]  # what was stopped is part of the chat
     assert "half a line" not in prompts(arena)[-1]
-    await chat.sees("you>", 3)
+    await chat.sees("you>", 4)
     chat.type(CTRL_C)
     await chat.sees("Ctrl-C again ends the chat")
     chat.type(CTRL_C)

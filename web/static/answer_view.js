@@ -115,7 +115,7 @@ export class AnswerView {
   // The answer broke off: `trouble` are the nodes that say why.
   async breakOff(trouble) {
     const said = make("p", { role: "alert" });
-    said.append(...trouble, " It is not part of the chat’s history.");
+    said.append(...trouble, " This answer is not part of the chat’s history.");
     this.#foot.append(said);
     this.element.classList.add("broken");
     await this.end("broken", trouble.map((node) => node.textContent ?? node).join(""));

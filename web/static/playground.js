@@ -1,13 +1,14 @@
 // The playground: chats with one model, or with two side by side.
 
 import { AnswerView, make, makeButton } from "./answer_view.js";
+import { seconds, streamInto } from "./answering.js";
 import { asCurl, asPython } from "./as_code.js";
 import * as store from "./chat_store.js";
 import { copy } from "./copying.js";
 import { ModelPicker } from "./model_picker.js";
 import { Pictures } from "./pictures.js";
 import { followEnd } from "./reading.js";
-import { events, post, Refusal } from "./streaming.js";
+import { post, Refusal } from "./streaming.js";
 import { TurnView } from "./turn_view.js";
 
 const form = document.getElementById("say");
@@ -78,64 +79,64 @@ function start() {
     running = [];
     complain([]);
     show();
-    const refusals = await Promise.all(wanted.map((column) => answer(present, turn, column)));
+    const asked = wanted.map((column) => ({
+      column,
+      view: new AnswerView(pickers[column].value, render),
+      before: turn.shownIn(column),
+      messages: [...history(present, turn, column), userMessage(turn)],
+      refusal: null,
+    }));
+    const requests = areOne(asked) ? [asked] : asked.map((each) => [each]);
+    await Promise.all(requests.map((each) => answer(turn, each)));
     running = null;
     show();
     text.focus({ preventScroll: true });
     if (!turn.isEmpty) keep(present);
-    return refusals.filter(Boolean);
+    return asked.map(({ refusal }) => refusal).filter(Boolean);
   }
 
-  async function answer(present, turn, column) {
-    const model = pickers[column].value;
-    const view = new AnswerView(model, render);
-    const messages = [...history(present, turn, column), userMessage(turn)];
+  // Whether one request asks all of these columns (`a+b`): it has one history. Columns of which each goes on with its
+  // own answers are asked one by one.
+  function areOne(asked) {
+    const histories = new Set(asked.map(({ messages }) => JSON.stringify(messages)));
+    return histories.size === 1 && asked.every(({ column, view }) => !draws(column) && !view.model.includes("+"));
+  }
+
+  // Make one request, and show in its columns what becomes of it.
+  async function answer(turn, asked) {
     const controller = new AbortController();
-    const before = turn.shownIn(column);
-    let refusal = null;
+    const { signal } = controller;
+    const [{ column, view, messages }] = asked;
+    const views = asked.map((each) => each.view);
+    const refused = (of, error) => {
+      const each = asked.find((one) => one.view === of);
+      each.refusal = told(error);
+      return of.breakOff(each.refusal);
+    };
     running.push(controller);
-    turn.add(column, view);
+    for (const each of asked) turn.add(each.column, each.view);
     goToEnd();
-    store.use(model);
+    views.forEach(({ model }) => store.use(model));
+    let failure = null;
     try {
-      if (draws(column)) await draw(turn.said, view, controller.signal);
-      else await stream(messages, view, controller.signal);
+      if (draws(column)) await draw(turn.said, view, signal);
+      else await streamInto(views, messages, { csrf, signal, refused });
     } catch (error) {
-      if (error.name === "AbortError") await view.end("stopped", "Stopped.");
-      else refusal = told(error);
+      failure = error;
     }
-    if (refusal && (!view.isEmpty || before || columns().length > 1)) await view.breakOff(refusal);
-    else if (view.isEmpty) {
-      turn.remove(column, view);
-      return refusal;
-    }
-    turn.refresh(column);
-    return refusal;
+    await Promise.all(asked.map((each) => conclude(turn, each, failure)));
   }
 
-  async function stream(messages, view, signal) {
-    const began = performance.now();
-    const body = { model: view.model, messages, stream: true, stream_options: { include_usage: true } };
-    const response = await post("/dashboard/playground/chat", body, csrf, signal);
-    const ignored = response.headers.get("x-bridge-ignored");
-    let first = 0;
-    let usage = null;
-    for await (const event of events(response)) {
-      usage = event.usage ?? usage;
-      const delta = event.choices?.[0]?.delta ?? {};
-      if (delta.reasoning_content) view.think(delta.reasoning_content);
-      if (delta.content) view.write(delta.content);
-      if (delta.annotations) view.cite(delta.annotations);
-      if (!first && (delta.content || delta.reasoning_content)) first = performance.now() - began;
+  // Say in a column how its answer ended; `failure` ended those that were still coming.
+  async function conclude(turn, asked, failure) {
+    const { column, view, before } = asked;
+    if (view.state === "running" && failure?.name === "AbortError") await view.end("stopped", "Stopped.");
+    else if (view.state === "running") {
+      asked.refusal = told(failure);
+      if (!view.isEmpty || before || columns().length > 1) await view.breakOff(asked.refusal);
     }
-    const parts = [
-      view.model,
-      `first token ${seconds(first)}`,
-      `${seconds(performance.now() - began)} in all`,
-      `about ${usage?.completion_tokens ?? 0} tokens`,
-      ...(ignored ? [`ignored: ${ignored}`] : []),
-    ];
-    await view.end("whole", parts.join(" · "));
+    if (view.isEmpty && view.state !== "broken") turn.remove(column, view);
+    else turn.refresh(column);
   }
 
   async function draw(prompt, view, signal) {
@@ -364,10 +365,4 @@ function start() {
   if (before) open(before);
   else if (!chosen && store.recentModels()[0]) pickers[0].value = store.recentModels()[0];
   showChoices();
-}
-
-// As everywhere in the dashboard: milliseconds below a second, then one decimal, then none.
-function seconds(milliseconds) {
-  if (milliseconds < 1000) return `${Math.round(milliseconds)} ms`;
-  return `${(milliseconds / 1000).toFixed(milliseconds < 10000 ? 1 : 0)} s`;
 }

@@ -111,10 +111,12 @@ class ChunkEncoder:
         """Encode the end of a complete answer: annotations, if any, the finish reason, usage if asked for, `[DONE]`."""
         return self.end_choice(reason) + self.end(usage)
 
-    def end_choice(self, reason: str | None) -> bytes:
-        """Encode the end of this answer alone."""
-        word = finish_reason(reason, older_form=self._older_form).encode()
-        return self._annotations() + self._last(b'"' + word + b'"')
+    def end_choice(self, reason: str | None, usage: Callable[[], Usage] | None = None) -> bytes:
+        """Encode the end of this answer alone; its own `usage` stands beside it if usage was asked for."""
+        told = b'"' + finish_reason(reason, older_form=self._older_form).encode() + b'"'
+        if usage is not None and self._include_usage:
+            told += b',"usage":' + orjson.dumps(usage_object(usage()))
+        return self._annotations() + self._last(told)
 
     def fail_choice(self, error: ApiError) -> bytes:
         """Encode the end of this answer alone, where others go on: it broke off, or has not begun."""
@@ -205,9 +207,10 @@ class Completion:
         """Encode the `chat.completion` object of a complete answer."""
         return completion(self.header, [self.choice(reason)], usage)
 
-    def choice(self, reason: str | None) -> dict[str, object]:
-        """Write the answer as one choice."""
-        return self._choice(finish_reason(reason, older_form=self.older_form))
+    def choice(self, reason: str | None, usage: Usage | None = None) -> dict[str, object]:
+        """Write the answer as one choice, with its own usage where that is given."""
+        choice = self._choice(finish_reason(reason, older_form=self.older_form))
+        return choice if usage is None else {**choice, "usage": usage_object(usage)}
 
     def failed_choice(self, error: ApiError) -> dict[str, object]:
         """Write what there is of an answer that broke off, or has not begun, where others are complete."""

@@ -38,9 +38,9 @@ class Choices:
         data = self._encoders[index].encode(batch)
         return self._begin(index) + data if data else b""
 
-    def finish_one(self, index: int, reason: str | None) -> bytes:
-        """Encode the end of one answer."""
-        return self._begin(index) + self._encoders[index].end_choice(reason)
+    def finish_one(self, index: int, reason: str | None, usage: Callable[[], Usage] | None = None) -> bytes:
+        """Encode the end of one answer, with its own usage where that is given."""
+        return self._begin(index) + self._encoders[index].end_choice(reason, usage)
 
     def fail_one(self, index: int, error: ApiError) -> bytes:
         """Encode the end of one answer that has failed, while others go on."""
@@ -76,9 +76,9 @@ class Completions:
         answer.add(batch)
         return answer.size
 
-    def finish_one(self, index: int, reason: str | None) -> None:
-        """One answer is complete."""
-        self._choices[index] = self._answers[index].choice(reason)
+    def finish_one(self, index: int, reason: str | None, usage: Usage | None = None) -> None:
+        """One answer is complete; its own usage is told where it is given."""
+        self._choices[index] = self._answers[index].choice(reason, usage)
 
     def fail_one(self, index: int, error: ApiError) -> None:
         """One answer has failed, while others go on."""

@@ -53,6 +53,7 @@ USAGE: Final = answered(
 _COMPARED: Final = {
     "model": text("The choice's model, where several were asked."),
     "error": ref("ErrorInStream"),
+    "usage": ref("ChatUsage"),
 }
 _CHOICE_END: Final = word(*dict.fromkeys(FINISH_REASONS.values()), "function_call", "error")
 

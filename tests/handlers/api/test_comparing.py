@@ -75,9 +75,10 @@ async def test_each_model_gives_a_choice(arena: Arena, bridge: RunningBridge, na
         whole = await client.chat.completions.create(model=f"{first}+{second}", messages=messages)
         assert [choice.index for choice in whole.choices] == [0, 1]
         assert [choice.message.content for choice in whole.choices] == [f"I am {first}", f"I am {second}"]
-        assert [choice.model_extra for choice in whole.choices] == [{"model": first}, {"model": second}]
+        extra = [choice.model_extra or {} for choice in whole.choices]
+        assert [each["model"] for each in extra] == [first, second]
         assert whole.usage is not None
-        assert whole.usage.completion_tokens > 2
+        assert whole.usage.completion_tokens == sum(each["usage"]["completion_tokens"] for each in extra) > 2
         stream = await client.chat.completions.create(
             model=f"{first} + {second}", messages=messages, stream=True, stream_options={"include_usage": True}
         )

@@ -180,6 +180,26 @@ async def test_a_retry_joins_an_answer_whose_end_was_written(bridge: RunningBrid
     assert play.asked == 3
 
 
+async def test_who_says_so_joins_nothing_and_ends_at_once(
+    tasks: TaskOwner, arena: Arena, bridge: RunningBridge, play: Play
+) -> None:
+    headers, chat = {"x-bridge-join": "false"}, bridge.chat("hi", stream=True)
+    apart = asking(tasks, bridge, chat, **headers)
+    await play.begun.wait()
+    assert joinable_in(bridge) == []
+    apart.cancel()
+    await asyncio.wait_for(arena.chats[0].closed.wait(), 30)
+
+    play.begun.clear()
+    calls = [asking(tasks, bridge, chat)]
+    await play.begun.wait()
+    calls.append(asking(tasks, bridge, chat, **headers))
+    await until(lambda: play.asked == 3)
+    play.go.set()
+    (_, first), (_, second) = await asyncio.gather(*calls)
+    assert (b"answer 2" in first, b"answer 3" in second) == (True, True)
+
+
 async def test_off_all_are_apart(tasks: TaskOwner, arena: Arena, play: Play, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path, {"limits": {"join_repeats": False}}) as bridge:
         calls = [asking(tasks, bridge, bridge.chat("hi"), **RETRY) for _ in range(3)]

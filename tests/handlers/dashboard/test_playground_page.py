@@ -16,11 +16,18 @@ from kept_requests import kept
 from pictures import png
 from running import RunningBridge
 
+from bridge.diagnosis import ADVICE
+from bridge.dialects.dialect import Stamp
+from bridge.dialects.fields import read_object
+from bridge.dialects.files import FileReader, FileRules
+from bridge.errors import ApiError
 from handlers.dashboard.markdown import rendered
+from handlers.dashboard.operator_chat import OPERATOR_CHAT
 from handlers.dashboard.owner import OWNER
 from handlers.dashboard.playground import MAX_MARKDOWN_BYTES
 from handlers.request.appkeys import DRAIN
 from upstream.arena import Arena, Line, Step, Turn, Until
+from upstream.protocol.errors import Reason
 
 CHAT = "/dashboard/playground/chat"
 DRAW = "/dashboard/playground/draw"
@@ -110,6 +117,16 @@ async def test_errors_say_what_to_do_on_the_dashboard(arena: Arena, dashboard: D
     arena.faults.arm("rate_limited", retry_after="18")
     async with await ask(dashboard, CHAT, dashboard.bridge.chat("hi")) as answer:
         assert "ait 18 s" in await answer.text()
+
+
+def test_errors_within_a_stream_say_it_too() -> None:
+    advice = ADVICE[Reason.CHALLENGE].caller
+    error = ApiError(503, "upstream_unavailable", f"LMArena wants a human. {advice}", reason=Reason.CHALLENGE)
+    body = read_object(b'{"model": "a+b", "messages": [{"role": "user", "content": "hi"}]}')
+    asked = OPERATOR_CHAT.read(body, FileReader(FileRules(1, 1), {}))
+    encoder = asked.comparing_encoder(Stamp("1", 0, 1), ("a", "b"))
+    for told in (encoder.fail_one(0, error), encoder.error(error), asked.encoder(Stamp("1", 0, 1)).error(error)):
+        assert b"copy any request to it as cURL, and paste that into Accounts." in told
 
 
 async def render(dashboard: Dashboard, text: str) -> aiohttp.ClientResponse:

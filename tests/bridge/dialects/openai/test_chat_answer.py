@@ -446,6 +446,10 @@ def test_several_choices_are_told_by_their_index() -> None:
         (0, None),
     ]
     assert (last["choices"], last["usage"]) == ([], USAGE_OBJECT)
+    (end,) = frames(choices.finish_one(0, "stop", lambda: USAGE))
+    assert orjson.loads(end)["choices"][0]["usage"] == USAGE_OBJECT  # its own
+    silent = Choices([HEADER], include_usage=False, older_form=False)
+    assert b"usage" not in silent.finish_one(0, "stop", lambda: USAGE)
 
 
 def test_a_completion_holds_several_choices() -> None:

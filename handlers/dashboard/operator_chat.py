@@ -1,0 +1,55 @@
+"""Chat Completions as the playground asks for them: errors within a stream, too, speak to whoever reads the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from bridge.dialects.dialect import Stamp
+from bridge.dialects.fields import Fields
+from bridge.dialects.files import FileReader
+from bridge.dialects.openai.chat import ChatCompletionRequest, ChatCompletions
+from bridge.dialects.openai.chat_answer import ChunkEncoder
+from bridge.dialects.openai.chat_choices import Choices
+from bridge.errors import ApiError
+from handlers.dashboard.wording import to_operator
+
+
+def reworded(error: ApiError) -> ApiError:
+    """The same error, with what whoever reads it does on the dashboard's pages."""
+    return replace(error, message=to_operator(error))
+
+
+class _Chunks(ChunkEncoder):
+    @staticmethod
+    def error(error: ApiError) -> bytes:
+        return ChunkEncoder.error(reworded(error))
+
+
+class _Choices(Choices):
+    def fail_one(self, index: int, error: ApiError) -> bytes:
+        return super().fail_one(index, reworded(error))
+
+    def error(self, error: ApiError) -> bytes:
+        return super().error(reworded(error))
+
+
+class _Request(ChatCompletionRequest):
+    def encoder(self, stamp: Stamp) -> ChunkEncoder:
+        return _Chunks(self._header(stamp), include_usage=self.include_usage, older_form=self.older_form)
+
+    def comparing_encoder(self, stamp: Stamp, models: Sequence[str]) -> Choices:
+        headers = [self._header(stamp, model) for model in models]
+        return _Choices(headers, include_usage=self.include_usage, older_form=self.older_form)
+
+
+class OperatorChat(ChatCompletions):
+    """`POST /dashboard/playground/chat`."""
+
+    def read(self, fields: Fields, files: FileReader, owner: str = "") -> ChatCompletionRequest:
+        """Read a request. Raises ApiError (400) that names the field."""
+        return _Request(*super().read(fields, files, owner))
+
+
+OPERATOR_CHAT: Final = OperatorChat()
