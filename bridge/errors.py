@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Final, Self
 
 from bridge.diagnosis import advice_on, stopped, with_wait
 from upstream.accounts import DEFAULT_REST_SECONDS
@@ -64,6 +64,10 @@ class ApiError(Exception):
 
     def __post_init__(self) -> None:
         super().__init__(self.message)
+
+    def again(self) -> Self:
+        """The same error, to be raised in place of one that is kept: a traceback holds who keeps its error."""
+        return replace(self)
 
     @property
     def refused_here(self) -> bool:

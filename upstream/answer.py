@@ -34,7 +34,7 @@ from time import monotonic  # the loop's own clock
 from typing import Final, NamedTuple
 
 from upstream.http.exchange_types import HttpError, NoAnswerInTime, Response
-from upstream.protocol.errors import EmptyAnswer, ModelFailed, ProtocolViolated, SilentAnswer, TimedOut
+from upstream.protocol.errors import EmptyAnswer, ModelFailed, ProtocolViolated, SilentAnswer, TimedOut, UpstreamError
 from upstream.protocol.events import Event, Failure, Finish, Images, ReasoningDeltas, TextDeltas
 from upstream.protocol.line_values import model_failed
 from upstream.protocol.memory_budget import MemoryBudget
@@ -118,19 +118,22 @@ class ArenaAnswer:
             if any(map(_has_content, batch)):
                 break
             match batch[-1]:
-                case Failure(error=ModelFailed(detail="")) if explanation := self._explanation():
-                    raise model_failed(explanation)
-                case Failure(error=error):
-                    raise error
-                case Finish(reason=reason) if reason not in _MAY_BE_EMPTY:
-                    if explanation := self._explanation():
-                        raise model_failed(explanation)
-                    raise EmptyAnswer("The model gave an empty answer.")
-                case Finish():
+                case Finish(reason=reason) if reason in _MAY_BE_EMPTY:
                     break
+                case Failure() | Finish():
+                    raise self._why_empty(batch.pop())  # out of the batch: its traceback holds this frame
             before += batch if not before else filter(_is_not_delta, batch)
         self._unread, self.ended = before + batch, False
         self._limit_before_content = math.inf
+
+    def _why_empty(self, last: Event) -> UpstreamError:
+        explanation = self._explanation()
+        match last:
+            case Finish() | Failure(error=ModelFailed(detail="")) if explanation:
+                return model_failed(explanation)
+            case Failure(error=error):
+                return error
+        return EmptyAnswer("The model gave an empty answer.")
 
     def _explanation(self) -> str:
         return self._secrets.redacted(self._wire.explanation)
@@ -199,6 +202,7 @@ class ArenaAnswer:
         finally:
             self._stop_flow()
             self._response.deadline = math.inf
+            del flow  # what `on_batch` raised refers to this frame
 
     def _on_data(self) -> None:
         """Pass on the bytes of one read from the socket, if any."""

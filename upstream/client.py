@@ -174,10 +174,7 @@ class ArenaClient:
         if not is_stream(response.headers.get("Content-Type", "")):
             with reading(response):
                 page = await read_bounded(response, MAX_REFUSAL_BYTES)
-            found = read_page(response.content_type, page)
-            if isinstance(found, ProtocolViolated):
-                self.on_strange(call.method, call.path, response, page)
-            raise self._handled(found, response.origin, credentials)
+            raise self._handled(self._not_streamed(call, response, page), response.origin, credentials)
         return ArenaAnswer(
             response,
             deadline,
@@ -186,6 +183,13 @@ class ArenaClient:
             memory_budget=self._memory_budget,
             secrets=self._secrets(credentials, before),
         )
+
+    def _not_streamed(self, call: Call, response: Response, page: bytes) -> UpstreamError:
+        """What a page in the place of a stream means; it is raised where no frame keeps it, which would be a cycle."""
+        found = read_page(response.content_type, page)
+        if isinstance(found, ProtocolViolated):
+            self.on_strange(call.method, call.path, response, page)
+        return found
 
     async def page(self, credentials: Credentials | None = None, *, timeout: float) -> str:
         """Read the page, trying all known paths. Raises as `open` does."""
@@ -200,13 +204,19 @@ class ArenaClient:
             if path != first and self.page_path == first:  # no redirect has changed it meanwhile
                 self.page_path = path
             return page
-        raise missing or NotThere("LMArena's page is at none of its known paths.")
+        try:
+            raise missing or NotThere("LMArena's page is at none of its known paths.")
+        finally:
+            del missing  # an error that a frame holds through which it was raised is a reference cycle
 
     async def _page_at(self, path: str, credentials: Credentials | None, timeout: float) -> str:
         response, body = await self._get(path, credentials, timeout, "text/html,*/*", MAX_PAGE_BYTES, is_page=True)
         found = read_page(response.content_type, body)
-        if isinstance(found, NotThere):
-            raise found
+        try:
+            if isinstance(found, NotThere):
+                raise found
+        finally:
+            del found  # as in `page`
         return body.decode("utf-8", "replace")
 
     async def read(self, path: str, credentials: Credentials | None = None, *, timeout: float) -> str:
@@ -254,9 +264,12 @@ class ArenaClient:
         if response.content_type == "application/json":
             return body
         wall = read_page(response.content_type, body)
-        if isinstance(wall, ProtocolViolated | NotThere):
-            return None
-        raise self._handled(wall, response.origin, credentials)
+        try:
+            if isinstance(wall, ProtocolViolated | NotThere):
+                return None
+            raise self._handled(wall, response.origin, credentials)
+        finally:
+            del wall  # as in `page`
 
     async def _get(
         self,

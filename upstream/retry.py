@@ -101,7 +101,7 @@ class IdempotentRetries:
             return await _resume(request, error, self._may_repeat, _back_off, self.max_attempts)
 
     def _may_repeat(self, state: RetryCallState) -> bool:
-        match state.outcome.exception() if state.outcome is not None else None:
+        match _error_of(state):
             case Unreachable() | ServerFailed() | Unavailable() | RateLimited(retry_after=0):
                 return state.attempt_number < self.max_attempts and self.budget.withdraw()
         return False
@@ -116,26 +116,53 @@ async def _resume(
 ) -> T:
     """Continue with tenacity after the first failure; attempts that succeed right away do not pay for it.
 
-    To tenacity, an attempt and its corrections are one attempt.
+    To tenacity, an attempt and its corrections are one attempt, and an error is a result: what is raised through its
+    frames, they hold in a reference cycle.
     """
     from tenacity import AsyncRetrying, stop_after_attempt
 
     corrections: Counter[type[UpstreamError]] = Counter()
     failed: list[UpstreamError] = [error]
+    del error  # as `outcome` below
 
-    async def resumed() -> T:
+    async def resumed() -> T | UpstreamError:
         while True:
-            try:
-                if failed:
-                    raise failed.pop()
-                return await attempt()
-            except UpstreamError as error:
-                if error.repeat is not Repeat.CORRECTED or corrections[type(error)] >= error.max_corrections:
-                    raise
-                corrections[type(error)] += 1
+            outcome = failed.pop() if failed else await _outcome(attempt)
+            if not isinstance(outcome, UpstreamError) or outcome.repeat is not Repeat.CORRECTED:
+                return outcome
+            if corrections[type(outcome)] >= outcome.max_corrections:
+                return outcome
+            corrections[type(outcome)] += 1
 
-    retrying = AsyncRetrying(retry=may_repeat, wait=wait, stop=stop_after_attempt(max_attempts), reraise=True)
-    return await retrying(resumed)
+    retrying = AsyncRetrying(
+        retry=may_repeat, wait=wait, stop=stop_after_attempt(max_attempts), retry_error_callback=_last_outcome
+    )
+    outcome: T | UpstreamError = await retrying(resumed)
+    try:
+        if isinstance(outcome, UpstreamError):
+            raise outcome
+        return outcome
+    finally:
+        del outcome  # an error that a frame holds through which it was raised is a reference cycle
+
+
+async def _outcome(attempt: Callable[[], Awaitable[T]]) -> T | UpstreamError:
+    try:
+        return await attempt()
+    except UpstreamError as error:
+        return error
+
+
+def _error_of(state: RetryCallState) -> UpstreamError | None:
+    """The error that an attempt ended with; what else it raised, a cancellation above all, is none to repeat it for."""
+    if state.outcome is None or state.outcome.failed:
+        return None
+    result = state.outcome.result()
+    return result if isinstance(result, UpstreamError) else None
+
+
+def _last_outcome(state: RetryCallState) -> object:
+    return state.outcome.result() if state.outcome is not None else None
 
 
 @dataclass(slots=True)
@@ -146,8 +173,8 @@ class _Rule:
 
     def may_repeat(self, state: RetryCallState) -> bool:
         """Decide after one attempt. Only our own errors are retried; cancellation never is."""
-        error = state.outcome.exception() if state.outcome is not None else None
-        if not isinstance(error, UpstreamError) or state.attempt_number >= self.max_attempts:
+        error = _error_of(state)
+        if error is None or state.attempt_number >= self.max_attempts:
             return False
         match error.repeat:
             case Repeat.NEVER | Repeat.CORRECTED:  # CORRECTED: the corrections are exhausted
@@ -172,7 +199,7 @@ def _back_off(state: RetryCallState) -> float:
 
 def _wait(state: RetryCallState) -> float:
     """Back off, but not if upstream refused this account or evaluation: another one may work."""
-    error = state.outcome.exception() if state.outcome is not None else None
-    if isinstance(error, UpstreamError) and error.repeat is Repeat.REFUSED and error.status != 503:
+    error = _error_of(state)
+    if error is not None and error.repeat is Repeat.REFUSED and error.status != 503:
         return 0.0
     return _back_off(state)

@@ -127,7 +127,7 @@ class Answer:
         if self._failure is not None:
             raise from_upstream(self._failure)
         if self._refusal is not None:
-            raise self._refusal
+            raise self._refusal.again()
         if self.complete:
             raise StopAsyncIteration
         if self._stages.prompt is not None:
@@ -219,7 +219,7 @@ class Answer:
             self._refusal = stages.error
             if self._refusal is not None:
                 if not batch:
-                    raise self._refusal
+                    raise self._refusal.again()
                 return batch
         self.complete = True
         reason = self._finish.reason if self._finish else None

@@ -176,9 +176,12 @@ class Attempts:
                 AttemptRecord(account.label, at, time.monotonic() - began, judged.status, judged.reason)
             )
             self._learn(judged, chat, account)
-            if judged is error:
-                raise
-            raise judged from error
+            try:
+                if judged is error:
+                    raise
+                raise judged from error
+            finally:
+                del judged  # an error that a frame holds through which it was raised is a reference cycle
         self._on_attempt(account.label, Reason.OK)
         chat.attempts.append(AttemptRecord(account.label, at, time.monotonic() - began, 200, Reason.OK))
         self._pool.revive(account)

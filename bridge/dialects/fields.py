@@ -40,14 +40,18 @@ def read_object(body: bytes) -> Fields:
 def _read_mended(body: bytes, error: orjson.JSONDecodeError) -> object:
     """Parse a body that the parser refused, without what clients write by mistake. Raises a 400 `invalid_json`."""
     text = json_text.without_mark(body)
-    if (refusal := json_text.no_text(text)) is not None:
-        raise refusal
+    refusal = json_text.no_text(text)
+    try:
+        if refusal is not None:
+            raise refusal
+    finally:
+        del refusal  # an error that a frame holds through which it was raised is a reference cycle
     mended = json_text.with_whole_characters(text)
     if mended is not None or text is not body:
         try:
             return orjson.loads(text if mended is None else mended)
         except orjson.JSONDecodeError as other:
-            error = other
+            error = other.with_traceback(None)  # which refers to this frame
     message = f"The body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})."
     raise invalid_request("invalid_json", message) from None
 

@@ -66,7 +66,7 @@ class Bodies:
     def __init__(self, stand_ins: StandIns, meaning: Meaning) -> None:
         self._of = stand_ins
         self._meaning = meaning
-        self._without_texts = Bodies(stand_ins, meaning._replace(texts=False)) if meaning.texts else self
+        self._without_texts = Bodies(stand_ins, meaning._replace(texts=False)) if meaning.texts else None
 
     def any(self, data: bytes, content_type: str, *, site: bool, stream: bool = False) -> bytes:
         """A body of this type; `site`: of the site's, `stream`: an answer of a model by the site."""
@@ -133,7 +133,7 @@ class Bodies:
             if found is None:
                 lines[place] = self._of.mask(line, _EVENT_WORDS)
             elif found["value"] != "[DONE]":
-                lines[place] = f"{found['head']}{self._without_texts.json(found['value'])}"
+                lines[place] = f"{found['head']}{(self._without_texts or self).json(found['value'])}"
         return "\n".join(lines)
 
     def kind(self, kind: str) -> str:

@@ -150,7 +150,7 @@ class Link:
         """Send one command. Raises SharedStateDown and CommandRefused."""
         (reply,) = await self.run(command)
         if isinstance(reply, CommandRefused):
-            raise reply
+            raise CommandRefused(*reply.args)  # not itself, which this frame holds: a reference cycle
         return reply
 
     async def text(self, key: str, *further: Command) -> bytes | None:
@@ -160,7 +160,7 @@ class Link:
         """
         text, *_ = await self.run(("GETRANGE", key, 0, MAX_TEXT - 1), *further)
         if isinstance(text, CommandRefused):
-            raise text
+            raise CommandRefused(*text.args)
         return text or None
 
     def post(self, *commands: Command) -> None:

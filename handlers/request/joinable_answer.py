@@ -139,8 +139,10 @@ class JoinableAnswer:
         self._connection = self._task = None
         left, self.attended = not self.attended, False
         if not self.ended:
-            self.error = error if isinstance(error, ApiError) else _ended() if kind is asyncio.CancelledError else None
-            self.error = self.error or internal_error()
+            if isinstance(error, ApiError):
+                self.error = error.again()
+            else:
+                self.error = _ended() if kind is asyncio.CancelledError else internal_error()
             self._end_failed()
         self._all.settle(self)
         if left and isinstance(error, ApiError):
@@ -347,7 +349,7 @@ class Reader:
         while not (data := answer.take(self)):
             if answer.ended:
                 if answer.error is not None:
-                    raise answer.error.with_traceback(None)
+                    raise answer.error.again()
                 break
             await answer.more()
         return data

@@ -69,7 +69,8 @@ class Resting:
             try:
                 return await call()
             except ApiError as error:
-                self._note(modality, error, deadline)
+                if self._note(modality, error, deadline) is None:
+                    raise
         waiter = queued.waiter = queue.enter(modality, key_id)
         turn = _Turn(waiter)
         if lifetime is not None:
@@ -86,7 +87,10 @@ class Resting:
                 try:
                     answer = await call()
                 except ApiError as error:
-                    queue.limited(waiter, self._note(modality, error, deadline))
+                    seconds = self._note(modality, error, deadline)
+                    if seconds is None:
+                        raise
+                    queue.limited(waiter, seconds)
                 else:
                     answered = True
                     return answer
@@ -98,13 +102,13 @@ class Resting:
             if lifetime is not None:
                 lifetime.postpone(0.0)
 
-    def _note(self, modality: str, error: ApiError, deadline: float) -> float:
-        """Note a rest, and return its seconds. Raises the error if it is another one, or the rest is too long."""
+    def _note(self, modality: str, error: ApiError, deadline: float) -> float | None:
+        """Note a rest, and return its seconds; None if it is another error, or the rest is too long."""
         if error.code != "upstream_rate_limited":
-            raise error
+            return None
         seconds = DEFAULT_REST_SECONDS if error.retry_after is None else error.retry_after
         if monotonic() + seconds > deadline:
-            raise error
+            return None
         seconds += CLOCKS_SECONDS
         self.queue.rests(modality, seconds)
         return seconds

@@ -147,7 +147,7 @@ class Connection(asyncio.BufferedProtocol):
         response and is not set again on each read. Raises HttpError, as does the future.
         """
         if self.error is not None:  # unsolicited bytes have arrived
-            raise self.error
+            raise _again(self.error)
         if self.transport is None:
             raise ConnectionBroke("The connection is closed.")
         self.state = AWAITING_HEAD
@@ -181,7 +181,7 @@ class Connection(asyncio.BufferedProtocol):
         """Wait for more of the body; b"" at its end. Raises HttpError."""
         while not self._pieces and self.state is not COMPLETE:
             if self.error is not None:
-                raise self.error
+                raise _again(self.error)
             self._waiter = self._loop.create_future()
             try:
                 await self._waiter
@@ -208,9 +208,7 @@ class Connection(asyncio.BufferedProtocol):
         now = monotonic()
         if now < self.deadline:
             self._timers.set(self, min(self.deadline, now + self._patience))
-        elif self.state is AWAITING_HEAD and self._head_future is not None and not self._head_future.done():
-            self._head_future.set_exception(NoAnswerInTime("No answer has begun in time."))
-        else:
+        elif self.state is not AWAITING_HEAD or not self._fail_head(NoAnswerInTime("No answer has begun in time.")):
             self._fail(NoAnswerInTime("The answer was not complete in time."))
 
     @property
@@ -335,9 +333,16 @@ class Connection(asyncio.BufferedProtocol):
         self.error = self.error or error
         if self.state is AWAITING_HEAD or self.state is BODY:
             self.state = BROKEN
-        if self._head_future is not None and not self._head_future.done():
-            self._head_future.set_exception(error)
+        self._fail_head(_again(error))
         self._notify()
+
+    def _fail_head(self, error: HttpError) -> bool:
+        """Give an error to the caller that waits for the head; False if there is none."""
+        future, self._head_future = self._head_future, None
+        if future is None or future.done():
+            return False
+        future.set_exception(error)
+        return True
 
     def _fail_as_not_http(self) -> None:
         """Fail a response that is not HTTP, and stop reading even if no caller is waiting."""
@@ -383,6 +388,11 @@ class Connection(asyncio.BufferedProtocol):
         if self.state is BODY and self._parser is not None:
             self.state = COMPLETE
             self._keep_alive = self._parser.should_keep_alive()
+
+
+def _again(error: HttpError) -> HttpError:
+    """The same error to be raised: one that is kept must not be, since its traceback holds who keeps it."""
+    return type(error)(*error.args)
 
 
 async def close_all(connections: set[Connection]) -> None:

@@ -52,15 +52,15 @@ async def connect_through(
     Raises NotSent if the proxy fails, and OSError if TLS with the peer fails.
     """
     addresses = await _addresses_of(proxy, names)
-    refused = NotSent("it has no address")
+    refused = "it has no address"
     for target in targets:
         try:
             if proxy.is_socks:
                 return await _through_socks(proxy, peer, target, addresses, new_connection)
             return await _through_connect(proxy, peer, target, addresses, new_connection)
         except NotSent as error:
-            refused = error
-    raise refused
+            refused = error.cause
+    raise NotSent(refused)
 
 
 async def _addresses_of(proxy: Proxy, names: NameResolver) -> list[AddrInfoType]:
@@ -77,13 +77,13 @@ async def _through_socks(
     from python_socks import ProxyConnectionError, ProxyError, ProxyType
     from python_socks.async_.asyncio import Proxy as Socks
 
-    failed = NotSent(f"{proxy} cannot be reached")
+    failed = f"{proxy} cannot be reached"
     for *_, (address, *_) in addresses:
         socks = Socks(ProxyType.SOCKS5, str(address), proxy.port, proxy.user, proxy.password, rdns=True)
         try:
             sock = await socks.connect(target, peer.port, timeout=_NO_LIMIT_SECONDS)
         except ProxyConnectionError as error:  # not chained: its text has the address
-            failed = NotSent(f"{proxy} cannot be reached: {cause(error)}")
+            failed = f"{proxy} cannot be reached: {cause(error)}"
         except ProxyError as error:  # the library's text contains no secrets
             raise NotSent(f"{proxy} refused: {str(error).lower()}") from None
         except OSError as error:
@@ -92,7 +92,7 @@ async def _through_socks(
             raise NotSent(f"{proxy} did not answer as a proxy") from None
         else:
             return await connect_over(sock, peer, new_connection)
-    raise failed
+    raise NotSent(failed)
 
 
 async def connect_over(sock: socket, peer: Peer, new_connection: Callable[[], Connection]) -> Connection:

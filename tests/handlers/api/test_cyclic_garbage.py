@@ -1,0 +1,57 @@
+"""A call that fails leaves nothing in reference cycles: they stay until a full garbage collection, which is seldom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from cyclic_garbage import left_behind
+from running import RunningBridge, running_bridge
+from site_faults import PROMPT
+
+from upstream.arena import Arena
+
+#: A fault of each way in which a call fails.
+FAULTS: Final[dict[str, dict[str, Any]]] = {
+    "rejected": {},
+    "evaluation_gone": {},
+    "wrong_content_type": {"content_type": "application/json"},
+    "reset_before_headers": {},
+    "empty_answer": {},
+    "model_failed_middle": {},
+    "reset_middle": {},
+    "expired": {},
+}
+
+
+async def ask(bridge: RunningBridge, **body: object) -> int:
+    """Ask, and read whatever comes; return the status."""
+    answer = await bridge.post(bridge.chat(PROMPT, **body))
+    await answer.read()
+    return answer.status
+
+
+async def test_a_call_that_fails_leaves_no_cycle(arena: Arena, tmp_path: Path) -> None:
+    sessions = tuple(arena.sign_in(f"user{at}@example.org") for at in range(2))
+    left_of = {}
+    async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
+        await bridge.logins_checked()
+        for fault, parameters in FAULTS.items():
+            await ask(bridge)
+            arena.faults.arm(fault, None, **parameters)
+            with left_behind() as left:
+                assert await ask(bridge, stream=True) in (200, 400, 502, 503)
+                assert await ask(bridge) in (400, 502, 503)
+                arena.faults.clear()
+                await ask(bridge)  # aiohttp's connection refers to its last request until it has another
+            if left.ours:
+                left_of[fault] = left.described()
+    assert left_of == {}
+
+
+def test_cycles_are_found() -> None:
+    held: list[object] = []
+    with left_behind() as left:
+        held.append(held)
+        del held
+    assert left.cycles
