@@ -4,9 +4,10 @@ python tests/attacks/soak.py [--minutes 480] [--rate 4] [--out docs/soak/NAME]  
 
 Callers hold conversations of up to six turns in every dialect, streamed and whole, with tools and pictures, and leave
 at times; the models tell which turns they saw, so that each answer is known in advance. Of the site's calls one in
-twelve fails in some way, every tenth answer replaces the session cookie, and every fourth follow-up is refused because
-the site wants a battle. A token lives for an hour of the simulated day, which has 24 of them in the whole run. The
-daemon is stopped and started again under load:
+twelve fails in some way, every tenth answer replaces the session cookie of some accounts, and every fourth follow-up is
+refused because the site wants a battle. A token lives for an hour of the simulated day, which has 24 of them in the
+whole run; those of the other accounts come to their end, and are renewed. The daemon is stopped and started again under
+load:
 
 minute of 480    0      27     53     80             160                                        456        480
                  │ start │restart│restart│restart: warm │ from here on nothing may grow             │ restart  │ end
@@ -14,9 +15,9 @@ minute of 480    0      27     53     80             160                        
 It exits with 1 if, in the fitted time, a line through the daemon's memory rises by 1 MiB an hour or more, or its
 descriptors, tasks or threads have become more; if an answer was not the expected one, a model saw two conversations in
 one, or a message twice; if the bridge's statistics do not add up, or differ from what its callers counted; if a refresh
-token was used twice, an account lost, or a daemon did not stop in time; or if a good site is not answered in full
-afterwards. Where the fitted time is below 54 minutes, memory may rise by 1 MiB in all of it, and where it is below six,
-by whatever it takes to warm up.
+token was used twice, an account lost, no token renewed, or a daemon did not stop in time; if a caller had no answer
+within a minute; or if a good site is not answered in full afterwards. Where the fitted time is below 54 minutes, memory
+may rise by 1 MiB in all of it, and where it is below six, by whatever it takes to warm up.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ import aiohttp  # noqa: E402
 from process import DaemonProcess, Home  # noqa: E402
 from running import add_accounts  # noqa: E402
 from soak_curve import Sample, judged, looked_at, write  # noqa: E402
+from soak_daemon import WAITS  # noqa: E402
 from soak_site import BadSite, Witness  # noqa: E402
 from soak_traffic import KINDS, Chat, Conversation, Failed, Models, ask, chosen  # noqa: E402
 
@@ -56,6 +58,9 @@ SIMULATED_HOURS: Final = 24
 FAILING: Final = 1 / 12
 BATTLE_EVERY: Final = 4
 LEAVING: Final = 0.08
+#: A caller that does not leave waits for so many seconds; some before that the daemon is asked what it is doing.
+PATIENCE_SECONDS: Final = 60.0
+ASKED_BEFORE_SECONDS: Final = 10.0
 #: Seconds within which a daemon must stop: it lets answers go on for three of them.
 STOP_SECONDS: Final = 15.0
 #: The daemon is looked at this often in all.
@@ -74,6 +79,14 @@ class Tally:
     wrong: list[str] = field(default_factory=list)
 
 
+@dataclass
+class Unanswered:
+    """A request that had no answer in time: what is known of it, and the daemon's lines about it."""
+
+    what: str
+    lines: list[str]
+
+
 class Soak:
     """The daemon, its callers, and what befalls them."""
 
@@ -88,6 +101,10 @@ class Soak:
         self.exits: list[int] = []
         self.stops: list[float] = []
         self.tracebacks: list[str] = []
+        self.unanswered: list[Unanswered] = []
+        #: Where the daemon's tasks waited when a caller had waited for long.
+        self.waits: list[str] = []
+        self._lines: dict[str, list[str]] = {}  # of the daemon's log, by the id of a request that has no answer yet
         self._tasks_file = tasks_file
         self._began = time.monotonic()
         self._conversations = 0
@@ -117,6 +134,11 @@ class Soak:
         for at, line in enumerate(daemon.log):
             if "Traceback" in line or "LOST" in line:
                 self.tracebacks += daemon.log[max(0, at - 1) : at + 30]
+            if line.startswith(WAITS):
+                self.waits.append(f"{self.seconds:.0f} s: {line}")
+            for request_id, lines in self._lines.items():
+                if request_id in line:
+                    lines.append(line)
         daemon.log.clear()
 
     # Callers
@@ -139,15 +161,24 @@ class Soak:
         api, tally = conversation.api, self.tally
         leaves = self.chance.random() < LEAVING
         stream = conversation.streams and self.chance.random() < 0.6
-        timeout = self.chance.uniform(0.0, 0.3) if leaves else 60.0
+        timeout = self.chance.uniform(0.0, 0.3) if leaves else PATIENCE_SECONDS
+        request_id, asked_at = f"soak-{conversation.name}-{conversation.turn}.", self.seconds
+        lines = self._lines[request_id] = []
+        loop = asyncio.get_running_loop()
+        late = loop.call_later(PATIENCE_SECONDS - ASKED_BEFORE_SECONDS, daemon.signal, signal.SIGWINCH)
         try:
-            told = await ask(http, daemon.origin, conversation, stream=stream, timeout=timeout)
+            told = await ask(http, daemon.origin, conversation, stream=stream, timeout=timeout, request_id=request_id)
         except asyncio.CancelledError:  # the run is over
             tally.unknown[api] += 1
             raise
         except TimeoutError:
             tally.unknown[api] += 1
             tally.words["left" if leaves else "NO ANSWER IN TIME"] += 1
+            if not leaves:
+                what = f"{request_id} {api}, {'streamed' if stream else 'whole'}, asked at {asked_at:.0f} s"
+                what += "" if self.daemon is daemon else "; its daemon has been stopped since"
+                self.unanswered.append(Unanswered(what, lines))
+                print(f"no answer in time: {what}", flush=True)
             return False
         except Failed as failed:
             tally.failed[api] += 1
@@ -160,6 +191,10 @@ class Soak:
         except (AssertionError, LookupError, ValueError, TypeError) as unread:
             tally.wrong.append(f"{conversation.path}: {type(unread).__name__}: {unread}")
             return False
+        finally:
+            late.cancel()
+            if not any(each.lines is lines for each in self.unanswered):
+                del self._lines[request_id]
         tally.answered[api] += 1
         tally.words["answered"] += 1
         if not _same(told, conversation.expected):
@@ -228,9 +263,9 @@ async def main(minutes: float, rate: float, callers: int, seed: int, out: Path |
                     "log": {"keep_mb": 1},
                 }
             )
-            more = tuple(site.sign_in(f"user{at}@example.org", expires_in=token) for at in range(2))
+            more = tuple(site.sign_in(f"user{at}@example.org", expires_in=token) for at in range(4))
             await add_accounts(home.folder, *more)
-            site.sessions = (home.session, *more)
+            site.sessions, site.unrotated = (home.session, *more), more[2:]
             names = Counter(model.public_name for model in site.models)
             plain = [model for model in site.models if model.organization and names[model.public_name] == 1]
             models = Models(
@@ -302,10 +337,16 @@ async def _report(soak: Soak, witness: Witness, seconds: float, out: Path | None
         f"cookies replaced: {site.rotations}, renewals: {[session.refreshes for session in site.sessions]}, "
         f"refresh tokens used twice: {twice}"
     )
+    renewals = sum(session.refreshes for session in site.unrotated)
+    print(f"renewals of accounts whose cookies no answer replaces: {renewals}" if renewals else "NO TOKEN WAS RENEWED")
     print("daemons ended with", soak.exits, "after seconds:", [round(each, 1) for each in soak.stops])
     print(f"wrong answers: {len(tally.wrong)}", *tally.wrong[:10], sep="\n  ")
     print(f"mixed up: {len(witness.mixed)}", *witness.mixed[:10], sep="\n  ")
     print(f"lines of tracebacks and losses in the log: {len(soak.tracebacks)}", *soak.tracebacks[:40], sep="\n  ")
+    for each in soak.unanswered:
+        print("without an answer:", each.what, *(each.lines or ["nothing in the log"]), sep="\n  ")
+    if soak.unanswered:
+        print("where the daemon's tasks waited then:", *soak.waits, sep="\n  ")
     add_up = await _counts_add_up(soak)
     lost = await _lost(soak)
     if out is not None:
@@ -314,6 +355,7 @@ async def _report(soak: Soak, witness: Witness, seconds: float, out: Path | None
     stopped = set(soak.exits) == {0} and max(soak.stops) <= STOP_SECONDS
     unheard = [word for word in tally.words if word.startswith(("NO ANSWER", "CUT"))]
     clean = not (tally.wrong or witness.mixed or soak.tracebacks or twice or lost or unheard)
+    clean = clean and renewals > 0
     return good and add_up and clean and stopped
 
 

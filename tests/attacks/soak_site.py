@@ -62,7 +62,8 @@ OF_READS: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
 class BadSite(Arena):
     """An arena that fails with a chance of `failing` and replaces cookies while `bad` is set.
 
-    Its tokens live for `token_seconds` and are renewed in their last third.
+    Its tokens live for `token_seconds` and are renewed in their last third. Of the sessions in `unrotated` no answer to
+    a chat replaces the cookie: their tokens come to their end.
     """
 
     def __init__(self, chance: random.Random, *, failing: float = 1 / 6, token_seconds: float = 300.0) -> None:
@@ -72,6 +73,7 @@ class BadSite(Arena):
         self.battles = 0
         self.failed: Counter[str] = Counter()
         self.sessions: tuple[Session, ...] = ()
+        self.unrotated: tuple[Session, ...] = ()
         self._chance = chance
         self._failing = failing
         self._answers = 0
@@ -88,7 +90,7 @@ class BadSite(Arena):
         shown = joined(read_cookies(call.headers.get("cookie", "")))
         session = next((each for each in self.sessions if each.cookie_value == shown), None)
         rotates = False
-        if chat and session is not None:
+        if chat and session is not None and session not in self.unrotated:
             self._answers += 1
             if rotates := self._answers % 10 == 0:
                 self.rotate(session, pieces=self._chance.random() < 0.5)

@@ -320,7 +320,13 @@ def chosen(name: str, models: Models, chance: random.Random) -> Conversation:
 
 
 async def ask(
-    http: aiohttp.ClientSession, origin: str, conversation: Conversation, *, stream: bool, timeout: float
+    http: aiohttp.ClientSession,
+    origin: str,
+    conversation: Conversation,
+    *,
+    stream: bool,
+    timeout: float,
+    request_id: str | None = None,
 ) -> str:
     """Ask one turn; return what was answered, which is to be compared with what is expected.
 
@@ -330,7 +336,9 @@ async def ask(
     """
     body = {**conversation.body(), **({"stream": True} if stream else {})}
     limit = aiohttp.ClientTimeout(total=timeout)
-    async with http.post(f"{origin}{conversation.path}", json=body, timeout=limit) as answer:
+    headers = {} if request_id is None else {"x-request-id": request_id}
+    url = f"{origin}{conversation.path}"
+    async with http.post(url, json=body, timeout=limit, headers=headers) as answer:
         text = await answer.text()
         reason = answer.headers.get("x-bridge-reason", "")
     if answer.status != 200:
