@@ -40,6 +40,11 @@ def page() -> bytes:
     )
 
 
+def me() -> bytes:
+    """The account's user."""
+    return b'{"email":"bench@example.org","touConsentTimestamp":"2026-01-01T00:00:00Z"}'
+
+
 def _model(model_id: str, name: str) -> dict[str, object]:
     inputs = {"text": True, "image": {"multipleImages": True}}
     return {
@@ -75,9 +80,7 @@ def serve(request: bytes | bytearray, origin: str) -> bytes | None:
     if request.startswith(b"GET /nextjs-api/model-catalog "):
         return response("application/json", catalog())
     if request.startswith(b"GET /api/me "):
-        return response(
-            "application/json", b'{"email":"bench@example.org","touConsentTimestamp":"2026-01-01T00:00:00Z"}'
-        )
+        return response("application/json", me())
     if request.startswith(b"GET "):
         return response("text/html", page())
     if request.startswith(b"PUT /storage/"):

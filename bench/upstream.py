@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, cast
@@ -53,13 +53,23 @@ _CALL: Final = (
 )
 
 
-@lru_cache
-def _whole(lines: _Lines, play: Play) -> bytes:
-    """Build an answer that comes at once; a chunk for each delta, as a server writes them, if `play` does not say."""
+def answer(play: Play) -> bytes:
+    """The body of an answer in LMArena's lines."""
+    return b"".join(_pieces(_LMARENA, play))
+
+
+def _pieces(lines: _Lines, play: Play) -> Sequence[bytes]:
+    """The body, a piece for each delta."""
     texts = [b"%b%d " % (TEXT, at % 10) for at in range(play.deltas)]  # LiteLLM gives up when all are the same
     if play.called:
         texts = [_CALL[0], *texts, _CALL[1]]
-    pieces = [*(lines.before + text + lines.after for text in texts), lines.end]
+    return [*(lines.before + text + lines.after for text in texts), lines.end]
+
+
+@lru_cache
+def _whole(lines: _Lines, play: Play) -> bytes:
+    """Build an answer that comes at once; a chunk for each delta, as a server writes them, if `play` does not say."""
+    pieces = _pieces(lines, play)
     if play.chunk:
         body = b"".join(pieces)
         pieces = [body[at : at + play.chunk] for at in range(0, len(body), play.chunk)]

@@ -48,9 +48,9 @@ async def shared(rounds: int, upstream_port: int, say: Callable[[str], None]) ->
     for at in range(rounds):
         for way, workers in _WAYS.items():
             say(f"workers, round {at + 1}: {way}")
-            async with _redis() as (redis, server), running(_subject(workers, redis), upstream_port) as started:
+            async with redis_server() as (redis, server), running(with_redis(workers, redis), upstream_port) as started:
                 await load.run(started.port, our_bridge().requests(WARM_UP), WARM_UP)
-                bridge = Running(started.port, _with_children(started.processes[0]))  # the workers have come by now
+                bridge = Running(started.port, with_children(started.processes[0]))  # the workers have come by now
                 for scenario in _SCENARIOS:
                     samples[scenario.name, way].append(await _measure(scenario, bridge, Running(0, (server,))))
     return Section("Redis, and a second worker", list(_rows(samples)), _notes(rounds))
@@ -69,7 +69,7 @@ async def _measure(scenario: Scenario, bridge: Running, redis: Running) -> _Samp
     )
 
 
-def _subject(workers: int, redis: Path) -> Subject:
+def with_redis(workers: int, redis: Path) -> Subject:
     """The bridge with its state in files (0 workers), or in this Redis."""
     if not workers:
         return our_bridge()
@@ -93,7 +93,7 @@ def _subject(workers: int, redis: Path) -> Subject:
 
 
 @asynccontextmanager
-async def _redis() -> AsyncIterator[tuple[Path, psutil.Process]]:
+async def redis_server() -> AsyncIterator[tuple[Path, psutil.Process]]:
     """Run an empty Redis that keeps nothing on disk; yield its socket and its process."""
     program = shutil.which("redis-server")
     if program is None:
@@ -111,7 +111,8 @@ async def _redis() -> AsyncIterator[tuple[Path, psutil.Process]]:
             await stop(started)
 
 
-def _with_children(process: psutil.Process) -> tuple[psutil.Process, ...]:
+def with_children(process: psutil.Process) -> tuple[psutil.Process, ...]:
+    """A process and all that it has started."""
     return (process, *process.children(recursive=True))
 
 

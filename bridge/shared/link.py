@@ -1,7 +1,8 @@
 """The process's link to Redis: one connection for all commands, one for news, made again whenever they fail.
 
-All commands of a turn of the event loop, of however many requests, travel in one flight: their number of round trips
-does not grow with the number of requests. While Redis cannot be used, a command is refused at once.
+All commands of a turn of the event loop, of however many requests, travel in one flight, and those that come while it
+is on its way in the next: the number of round trips does not grow with the number of requests. While Redis cannot be
+used, a command is refused at once.
 
     link = Link(address, settings, time.monotonic)
     async with link.running():
@@ -24,6 +25,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from bridge.log import event
 from bridge.shared.address import RedisAddress
 from bridge.shared.availability import Availability, Phase
+from bridge.shared.connecting import connect
 from bridge.shared.connection import Command, ConnectionFailed, RedisConnection, Reply
 from bridge.shared.errors import CommandRefused, SharedStateDown
 from bridge.shared.script import Script, Word
@@ -88,7 +90,9 @@ class Link:
         self._clock = clock
         self._tasks = TaskOwner()
         self._waiting: list[_Flight] = []
-        self._wake = asyncio.Event()
+        self._flying: Sequence[_Flight] = ()
+        self._connection: RedisConnection | None = None  # one that takes flights
+        self._wake = asyncio.Event()  # the connection has failed, or the link ends
         self._settled = asyncio.Event()  # the first connection has caught up, or was given up
         self._listeners: dict[str, Callable[[str], None]] = {}
         self._channels = [self.key("news")]
@@ -140,8 +144,7 @@ class Link:
         """Send commands; what `run` returns or raises is the future's. It must be looked at."""
         replies: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
         if self.availability.usable:
-            self._waiting.append(_Flight(commands, replies))
-            self._wake.set()
+            self._add(_Flight(commands, replies))
         else:
             replies.set_exception(self._down())
         return replies
@@ -166,8 +169,7 @@ class Link:
     def post(self, *commands: Command) -> None:
         """Send commands without waiting; they are lost while Redis cannot be used."""
         if self.availability.usable:
-            self._waiting.append(_Flight(commands, None))
-            self._wake.set()
+            self._add(_Flight(commands, None))
 
     def _down(self) -> SharedStateDown:
         return SharedStateDown(f"Redis at {self.address} cannot be used: {self.availability.why}")
@@ -214,9 +216,9 @@ class Link:
         """Hear what others tell, until cancelled."""
         while True:
             with suppress(ConnectionFailed):
-                connection = await RedisConnection.open(self.address, self.settings.timeout)
+                connection = await connect(self.address, self.settings.timeout)
                 try:
-                    await connection.subscribe(self._channels, self.settings.timeout)
+                    await connection.subscribe(self._channels)
                     for told in self._listeners.values():
                         told("")
                     while True:
@@ -227,7 +229,7 @@ class Link:
                         if (listener := self._listeners.get(topic)) is not None:
                             listener(text)
                 finally:
-                    await connection.close()
+                    connection.close()
             await asyncio.sleep(PAUSE_SECONDS)
 
     # The connection
@@ -236,61 +238,70 @@ class Link:
         """Connect, send what is to be sent, and connect again, until the link ends."""
         while not self._finishing:
             try:
-                connection = await RedisConnection.open(self.address, self.settings.timeout)
+                connection = await connect(self.address, self.settings.timeout)
                 try:
                     await self._serve(connection)
                 finally:
-                    await connection.close()
+                    connection.close()
             except ConnectionFailed as error:
                 self._fail(str(error))
                 if not self._finishing:
                     await asyncio.sleep(PAUSE_SECONDS)
 
     async def _serve(self, connection: RedisConnection) -> None:
-        """Send flight after flight, and a sign of life where there is nothing else. Raises ConnectionFailed."""
+        """Let flights go, with a sign of life in between, until the link ends. Raises ConnectionFailed."""
         await self._beat(connection)  # a write: a server that refuses those is of no use
         self.run_id, self.version = connection.run_id, connection.version
+        self._connection = connection
+        self._wake.clear()
         self._set(self.availability.connected(self._clock()))
         catching_up = self._tasks.spawn(self._catch_up(), name="catch up with redis")
         try:
-            next_beat = self._clock() + BEAT_SECONDS
-            while not (self._finishing and not self._waiting):
-                if self._waiting or await set_within(self._wake, next_beat - self._clock()):
-                    await self._fly(connection)
-                if self._clock() >= next_beat:
+            while not self._finishing:
+                if not await set_within(self._wake, BEAT_SECONDS):
                     await self._beat(connection)
-                    next_beat = self._clock() + BEAT_SECONDS
-            await connection.run([("HDEL", self.key("instances"), self.settings.instance)], self.settings.timeout)
+                elif not self.availability.usable:
+                    raise ConnectionFailed(self.availability.why)
+            with suppress(SharedStateDown):  # behind all that waits
+                await self.run(("HDEL", self.key("instances"), self.settings.instance))
+        except asyncio.CancelledError:
+            if self._flying or self._waiting:
+                self._fail("the daemon stops")
+            raise
         finally:
+            self._connection = None
             catching_up.cancel()
 
-    async def _fly(self, connection: RedisConnection) -> None:
-        """Send what waits, and hand out the replies."""
-        self._wake.clear()
-        flights, commands = self._take_waiting()
-        try:
-            replies = await connection.run(commands, self.settings.timeout)
-        except ConnectionFailed as error:
-            self._fail(str(error), flights)
-            raise
-        except asyncio.CancelledError:
-            self._fail("the daemon stops", flights)
-            raise
+    def _add(self, flight: _Flight) -> None:
+        self._waiting.append(flight)
+        if len(self._waiting) == 1 and not self._flying:
+            asyncio.get_running_loop().call_soon(self._depart)
+
+    def _depart(self) -> None:
+        """Send what waits, unless something is on its way."""
+        if self._connection is None or self._flying or not self._waiting:
+            return
+        self._flying = self._waiting[:MAX_FLIGHT]
+        del self._waiting[:MAX_FLIGHT]
+        # A cancelled caller's commands go out too: some of them give back what it had.
+        self._connection.begin([command for flight in self._flying for command in flight.commands], self._arrived)
+
+    def _arrived(self, replies: list[Reply] | ConnectionFailed) -> None:
+        """Hand out the replies, and send what has come meanwhile."""
+        if isinstance(replies, ConnectionFailed):
+            self._fail(str(replies))
+            return
+        flights, self._flying = self._flying, ()
         at = 0
         for flight in flights:
             end = at + len(flight.commands)
-            if flight.replies is not None and not flight.replies.done():
-                flight.replies.set_result(replies[at:end])
-            elif flight.replies is None:
+            if flight.replies is None:
                 for refused in filter(_is_refused, replies[at:end]):
                     _logger.warning("%s", refused)
+            elif not flight.replies.done():
+                flight.replies.set_result(replies[at:end])
             at = end
-
-    def _take_waiting(self) -> tuple[list[_Flight], list[Command]]:
-        flights = self._waiting[:MAX_FLIGHT]
-        del self._waiting[:MAX_FLIGHT]
-        # A cancelled caller's commands go out too: some of them give back what it had.
-        return flights, [command for flight in flights for command in flight.commands]
+        self._depart()
 
     async def _beat(self, connection: RedisConnection) -> None:
         beat = _BEAT.call(
@@ -299,7 +310,7 @@ class Link:
             round(DEAD_SECONDS * 1000),
             round(FORGOTTEN_SECONDS * 1000),
         )
-        (alive,) = await connection.run([beat], self.settings.timeout)
+        (alive,) = await connection.run([beat])
         if isinstance(alive, CommandRefused):
             raise ConnectionFailed(f"{alive}")
         self.alive = frozenset(name.decode("utf-8", "replace") for name in alive)
@@ -312,11 +323,14 @@ class Link:
                 _logger.warning("Redis is back, but the state is not as it should be yet: %s", error)
         self._set(self.availability.caught_up(self._clock()))
 
-    def _fail(self, why: str, flights: Sequence[_Flight] = ()) -> None:
+    def _fail(self, why: str) -> None:
         """Redis cannot be used: nobody waits for it any longer."""
         self._set(self.availability.failed(why, self._clock()))
-        waiting, self._waiting = self._waiting, []
-        for flight in (*flights, *waiting):
+        self._connection = None
+        flights = (*self._flying, *self._waiting)
+        self._flying, self._waiting = (), []
+        self._wake.set()
+        for flight in flights:
             if flight.replies is not None and not flight.replies.done():
                 flight.replies.set_exception(self._down())
 

@@ -86,6 +86,11 @@ class RedisResponses:
             self._stored.take_in(id_, stored)
         return before
 
+    @property
+    def untold(self) -> bool:
+        """Whether a reply is waited for that says that others know what was put and removed here."""
+        return self._last is not None
+
     async def told(self) -> None:
         """Wait until all processes know what was put and removed here, or Redis cannot be used: for its timeout."""
         if self._last is not None:

@@ -260,7 +260,7 @@ async def _whole(
 
 async def _stored(app: web.Application, asked: DialectRequest) -> None:
     """Wait until what an API has stored of its answer is known to all processes: its caller may go on with any."""
-    if (shared := app[SHARED_RESPONSES]) is not None and isinstance(asked, KeepingRequest):
+    if (shared := app[SHARED_RESPONSES]) is not None and shared.untold and isinstance(asked, KeepingRequest):
         await shared.told()
 
 

@@ -14,7 +14,8 @@ from typing import Any
 from programs import need_program
 
 from bridge.shared.address import RedisAddress
-from bridge.shared.connection import Command, ConnectionFailed, RedisConnection
+from bridge.shared.connecting import connect
+from bridge.shared.connection import Command, ConnectionFailed
 
 #: How long a busy machine may take to start it, in seconds.
 START_SECONDS = 20.0
@@ -56,7 +57,7 @@ class RedisServer:
 
     async def _answers(self) -> bool:
         try:
-            await (await RedisConnection.open(self.address, 5.0)).close()
+            (await connect(self.address, 5.0)).close()
         except ConnectionFailed:
             return False
         return True
@@ -78,11 +79,11 @@ class RedisServer:
 
     async def run(self, *commands: Command) -> list[Any]:
         """Run commands as another client would."""
-        connection = await RedisConnection.open(self.address, 5.0)
+        connection = await connect(self.address, 5.0)
         try:
-            return await connection.run(commands, 5.0)
+            return await connection.run(commands)
         finally:
-            await connection.close()
+            connection.close()
 
     async def call(self, *words: bytes | str | int) -> Any:
         (reply,) = await self.run(words)

@@ -197,6 +197,10 @@ class SharedResponses(Protocol):
     async def fetch(self, owner: str, ids: Iterable[str]) -> None:
         """Make this process's `StoredResponses` know these responses, and those that they continue."""
 
+    @property
+    def untold(self) -> bool:
+        """Whether there is something that `told` would wait for."""
+
     async def told(self) -> None:
         """Wait until the other processes know what was put into this one's `StoredResponses`, and removed from it."""
 

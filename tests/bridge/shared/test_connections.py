@@ -15,7 +15,8 @@ from redis_server import eventually
 
 from bridge.shared.address import RedisAddress
 from bridge.shared.availability import Phase
-from bridge.shared.connection import ConnectionFailed, RedisConnection
+from bridge.shared.connecting import connect
+from bridge.shared.connection import ConnectionFailed
 from bridge.shared.errors import SharedStateDown
 from bridge.shared.link import Link, LinkSettings
 
@@ -50,19 +51,30 @@ async def test_over_tls_with_an_authority_of_our_own(
     server, authority = tls
     address = RedisAddress.parse(f"rediss://:{LOGIN}@127.0.0.1:{server.port}/2")
     with pytest.raises(ConnectionFailed, match="certificate verify failed"):
-        await RedisConnection.open(address, TIMEOUT)
+        await connect(address, TIMEOUT)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
     async with linked(address, LinkSettings("one", timeout=TIMEOUT)) as link:
         await works(link)
     named_otherwise = RedisAddress.parse(f"rediss://:{LOGIN}@localhost:{server.port}/2")
     with pytest.raises(ConnectionFailed, match="mismatch"):
-        await RedisConnection.open(named_otherwise, TIMEOUT)
+        await connect(named_otherwise, TIMEOUT)
 
 
 async def test_a_server_without_tls_is_told_from_one_with(tls: tuple[Program, Path]) -> None:
     server, _ = tls
     with pytest.raises(ConnectionFailed):
-        await RedisConnection.open(RedisAddress.parse(f"redis://:{LOGIN}@127.0.0.1:{server.port}"), TIMEOUT)
+        await connect(RedisAddress.parse(f"redis://:{LOGIN}@127.0.0.1:{server.port}"), TIMEOUT)
+
+
+async def test_a_server_of_another_protocol_is_told_from_redis() -> None:
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ConnectionFailed, match="not Redis' protocol"):
+            await connect(RedisAddress.parse(f"redis://127.0.0.1:{port}"), TIMEOUT)
 
 
 # --- sentinels ---
@@ -100,11 +112,11 @@ async def test_the_sentinels_name_the_master_and_the_next_one_when_it_is_gone(wa
 async def followed(watched: Watched, link: Link) -> None:
     """Wait until the replica has what was written."""
     replica = RedisAddress.parse(f"redis://:{LOGIN}@127.0.0.1:{watched.replica.port}/1")
-    connection = await RedisConnection.open(replica, TIMEOUT)
+    connection = await connect(replica, TIMEOUT)
     async with asyncio.timeout(60):
-        while await connection.run([("GET", link.key("a"))], TIMEOUT) != [b"1"]:  # noqa: ASYNC110 — Redis sets no event
+        while await connection.run([("GET", link.key("a"))]) != [b"1"]:  # noqa: ASYNC110 — Redis sets no event
             await asyncio.sleep(0.05)
-    await connection.close()
+    connection.close()
 
 
 async def kept(link: Link) -> object:
@@ -117,4 +129,4 @@ async def kept(link: Link) -> object:
 async def test_a_service_that_the_sentinels_do_not_know_is_said(watched: Watched) -> None:
     address = RedisAddress.parse(f"redis+sentinel://:{LOGIN}@127.0.0.1:{watched.sentinel.port}/nothing")
     with pytest.raises(ConnectionFailed, match="No master found for 'nothing'"):
-        await RedisConnection.open(address, TIMEOUT)
+        await connect(address, TIMEOUT)

@@ -40,7 +40,7 @@ async def caller(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         return
     async with shared_redis(tmp_path) as redis:
         limiters = [Limiter(time.monotonic) for _ in range(3)]
-        yield Caller([(limiter, RedisLimits((await redis.process()).link, limiter)) for limiter in limiters])
+        yield Caller([(limiter, RedisLimits((await redis.process(timeout=10)).link, limiter)) for limiter in limiters])
 
 
 async def test_so_many_requests_in_a_minute(caller: Caller) -> None:

@@ -44,6 +44,7 @@ async def test_commands_are_answered_in_their_order(server: RedisServer) -> None
         assert await link.run(("SET", "a", 1), ("INCR", "a")) == [b"OK", 2]
         link.post(("SET", "b", "posted"))
         assert await link.call(("GET", "b")) == b"posted"
+        assert await link.run() == []
 
 
 async def test_a_refused_command_fails_alone(server: RedisServer) -> None:

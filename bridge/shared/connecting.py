@@ -1,0 +1,87 @@
+"""Opens a connection to Redis: over which transport, to which server where sentinels know it, with which login."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from functools import partial
+
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from bridge.shared.address import RedisAddress
+from bridge.shared.connection import Command, ConnectionFailed, RedisConnection, clause
+from bridge.shared.errors import CommandRefused
+
+
+async def connect(address: RedisAddress, timeout: float) -> RedisConnection:
+    """Connect, log in and ask the server who it is, within `timeout` seconds, which its replies have too.
+
+    Raises ConnectionFailed.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            connection = await _connected(address, timeout)
+            try:
+                await _introduce(connection, address)
+            except BaseException:  # reraised; cancellation too must close what has no owner yet
+                connection.close()
+                raise
+    except TimeoutError as error:
+        raise ConnectionFailed(f"it has not answered within {timeout:g} s") from error
+    except (RedisError, OSError) as error:
+        raise ConnectionFailed(clause(error)) from error
+    return connection
+
+
+async def _connected(address: RedisAddress, timeout: float) -> RedisConnection:
+    """A connection on which nothing has been said; its server may have to be asked for."""
+    loop, protocol = asyncio.get_running_loop(), partial(RedisConnection, timeout)
+    if address.transport == "unix":
+        _, connection = await loop.create_unix_connection(protocol, address.path)
+        return connection
+    host, port = await _master(address, timeout) if address.transport == "sentinel" else address.hosts[0]
+    context = ssl.create_default_context() if address.transport == "tls" else None
+    transport, connection = await loop.create_connection(protocol, host, port, ssl=context)
+    opened: socket.socket = transport.get_extra_info("socket")
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return connection
+
+
+async def _introduce(connection: RedisConnection, address: RedisAddress) -> None:
+    """Log in, choose the database, and learn which server this is. Raises ConnectionFailed."""
+    commands: list[Command] = []
+    if address.password:
+        login = (address.user, address.password) if address.user else (address.password,)
+        commands.append(("AUTH", *login))
+    if address.database:
+        commands.append(("SELECT", address.database))
+    *agreed, info = await connection.run([*commands, ("INFO", "server")])
+    for reply in (*agreed, info):
+        if isinstance(reply, CommandRefused):
+            raise ConnectionFailed(f"{reply}")
+    fields = _info(info)
+    connection.run_id = fields.get("run_id", "")
+    connection.version = fields.get("valkey_version") or fields.get("redis_version", "")
+
+
+async def _master(address: RedisAddress, timeout: float) -> tuple[str, int]:
+    """Ask the sentinels, one after the other, none of which may use up the time of the next."""
+    share = timeout / len(address.hosts)
+    options = {"socket_timeout": share, "socket_connect_timeout": share, "retry": Retry(NoBackoff(), 0)}
+    sentinel = Sentinel(list(address.hosts), sentinel_kwargs=options)  # type: ignore[no-untyped-call]  # has no types
+    try:
+        host, port = await sentinel.discover_master(address.service)
+    finally:
+        for each in sentinel.sentinels:
+            await each.aclose()
+    return str(host), int(port)
+
+
+def _info(text: object) -> dict[str, str]:
+    """The fields of INFO, by name."""
+    lines = text.decode("utf-8", "replace").splitlines() if isinstance(text, bytes) else []
+    return {name: value for name, colon, value in (line.partition(":") for line in lines) if colon}
