@@ -23,7 +23,7 @@ from upstream.protocol.errors import (
 #: The command that adds or renews an account, as advice names it.
 ADD_ACCOUNT: Final = "lmarena-bridge accounts add"
 #: How long to wait, for people, and for programs, which see the header.
-AS_LONG: Final = "as long as the error says or the account rests"
+AS_LONG: Final = "as long as the error says or the account's cooldown lasts"
 AS_LONG_AS_SENT: Final = "as long as Retry-After says"
 
 

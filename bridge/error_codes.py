@@ -86,7 +86,7 @@ CODES: Final[tuple[Code, ...]] = (
     Code(417, "expectation_failed", _REJECTED, "an `Expect` other than `100-continue`", Failing.BODY),
     Code(429, "rate_limit_exceeded", _LIMITED, "the key is over its requests a minute or at once", Failing.LIMITS),
     Code(429, "budget_exceeded", _LIMITED, "the key's budget of the day is used up", Failing.LIMITS),
-    Code(429, "upstream_rate_limited", _LIMITED, "every account rests", Failing.SITE),
+    Code(429, "upstream_rate_limited", _LIMITED, "every account is on cooldown", Failing.SITE),
     Code(431, "request_too_large", _REJECTED, "the head is too large", Failing.REQUEST),
     Code(500, "internal_error", (Reason.UPSTREAM_ERROR,), "a mistake of the bridge's own", Failing.REQUEST),
     Code(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 from bridge.diagnosis import advice_on, stopped, with_wait
-from upstream.accounts import DEFAULT_REST_SECONDS
+from upstream.accounts import DEFAULT_COOLDOWN_SECONDS
 from upstream.protocol.errors import (
     Blocked,
     Challenge,
@@ -303,7 +303,7 @@ def answers_too_large() -> ApiError:
 
 
 def may_fall_back(error: ApiError) -> bool:
-    """Whether another model may answer where this one did not: it is not there, it rests, or it failed."""
+    """Whether another model may answer where this one did not: it is not there, it is on cooldown, or it failed."""
     ours = error.code in ("overloaded", "ended_by_owner", "internal_error")
     return not ours and (error.status in (404, 429, 502, 503, 504) or error.code == "upstream_rejected")
 
@@ -346,10 +346,10 @@ def from_upstream(error: UpstreamError) -> ApiError:
 
 
 def _retry_after(error: UpstreamError) -> float | None:
-    """In how many seconds to ask again, where that is known: as long as an account that is doubted rests."""
+    """In how many seconds to ask again, where that is known: as long as an account that is doubted is not used."""
     match error:
         case PromptDoubted(retry_after=None):
-            return DEFAULT_REST_SECONDS
+            return DEFAULT_COOLDOWN_SECONDS
         case RateLimited(retry_after=seconds) | PromptDoubted(retry_after=seconds) | CircuitOpen(retry_after=seconds):
             return seconds
     return None

@@ -13,26 +13,26 @@ from typing import Final, NamedTuple
 from upstream.credentials import Credentials
 from upstream.protocol import cookies
 from upstream.protocol.cookies import CookieError, Session
-from upstream.protocol.errors import AllResting, NoAccount, PromptDoubted, Reason, UpstreamError
+from upstream.protocol.errors import AllOnCooldown, NoAccount, PromptDoubted, Reason, UpstreamError
 from upstream.protocol.limits import Limit, read_limit, with_most_left
 
-#: How long an account rests after a 429 that names no time, in seconds.
-DEFAULT_REST_SECONDS: Final = 60.0
-#: The longest rest in seconds, whether it comes from the site or from a file that an older version wrote.
-MAX_REST_SECONDS: Final = 86_400.0
+#: How long an account is not used after a 429 that names no time, in seconds.
+DEFAULT_COOLDOWN_SECONDS: Final = 60.0
+#: The longest cooldown in seconds, whether it comes from the site or from a file that an older version wrote.
+MAX_COOLDOWN_SECONDS: Final = 86_400.0
 #: How long before its expiry a session that cannot be renewed is worth a warning, in seconds.
 EXPIRY_WARNING_SECONDS: Final = 86_400.0
 #: How many replaced, and so invalid, cookies are remembered: one account's in a year.
 MAX_REPLACED: Final = 10_000
 #: The wall clock was set if it drifts from the monotonic clock by more than this, in seconds.
 CLOCK_SET_SECONDS: Final = 1.0
-#: The key of `Account.resting` for a rest from every modality.
+#: The key of `Account.cooldowns` for a cooldown of every modality.
 EVERYTHING: Final = "everything"
 #: What can bar an account from chatting although its cookie is valid.
 BARS: Final = (Reason.GUEST, Reason.TERMS)
 
 
-class Rested(NamedTuple):
+class Cooldown(NamedTuple):
     """The last rest: from which modality, or EVERYTHING, from which unix time on, and for how many seconds."""
 
     kind: str
@@ -51,27 +51,27 @@ class LimitSeen(NamedTuple):
 class Account:
     """One LMArena account.
 
-    `resting` maps a modality, or EVERYTHING, to the unix time until which the account is not used for it. `bar` is one
-    of BARS if the site does not let the account chat at all although its cookie is valid. A `paused` account takes no
-    new requests, since its owner wants that; its login is renewed all the same.
+    `cooldowns` maps a modality, or EVERYTHING, to the unix time until which the account is not used for it. `bar` is
+    one of BARS if the site does not let the account chat at all although its cookie is valid. A `paused` account takes
+    no new requests, since its owner wants that; its login is renewed all the same.
     """
 
     label: str
     session: Session
     expired: bool = False
-    resting: Mapping[str, float] = field(default_factory=dict)
+    cooldowns: Mapping[str, float] = field(default_factory=dict)
     bar: Reason | None = None
     paused: bool = False
-    rested: Rested | None = field(default=None, compare=False)  # it comes with `resting`, which is compared
+    last_cooldown: Cooldown | None = field(default=None, compare=False)  # it comes with `cooldowns`, which is compared
 
     @property
     def user_id(self) -> str:
         """The site's id of the account; the pool's key."""
         return self.session.user_id
 
-    def rests(self, modality: str, now: float) -> float:
+    def cooldown_left(self, modality: str, now: float) -> float:
         """Seconds until the account may be used for this modality again; 0 if it may now."""
-        return max(0.0, self.resting.get(modality, 0.0) - now, self.resting.get(EVERYTHING, 0.0) - now)
+        return max(0.0, self.cooldowns.get(modality, 0.0) - now, self.cooldowns.get(EVERYTHING, 0.0) - now)
 
     @property
     def able(self) -> bool:
@@ -81,13 +81,13 @@ class Account:
     def to_json(self) -> dict[str, object]:
         """Plain values for the state file, including the cookie, which is stored nowhere else."""
         later: dict[str, object] = {"paused": True} if self.paused else {}
-        if self.rested is not None:
-            later["rested"] = list(self.rested)
+        if self.last_cooldown is not None:
+            later["rested"] = list(self.last_cooldown)
         return {
             "label": self.label,
             "cookie": self.session.value,
             "expired": self.expired,
-            "resting": dict(self.resting),
+            "resting": dict(self.cooldowns),
             "bar": self.bar,
             **later,
         }
@@ -109,15 +109,15 @@ class Account:
                     raise ValueError(f"the cookie of {label!r}: {error}") from error
                 bar = next((each for each in BARS if each == rest.get("bar")), None)
                 ends = {str(kind): float(until) for kind, until in resting.items()}
-                paused, rested = rest.get("paused") is True, _rested(rest.get("rested"))
-                return cls(label, session, expired, ends, bar, paused, rested)
+                paused, last_cooldown = rest.get("paused") is True, _read_cooldown(rest.get("rested"))
+                return cls(label, session, expired, ends, bar, paused, last_cooldown)
         raise ValueError("an account needs label, cookie, expired and resting")
 
 
 class AccountPool:
-    """Chooses accounts in turn, and records which of them are expired, resting or barred.
+    """Chooses accounts in turn, and records which of them are expired, on cooldown or barred.
 
-    `clock` gives unix time in seconds. If it is set while the pool exists, rests keep their length by `monotonic`;
+    `clock` gives unix time in seconds. If it is set while the pool exists, cooldowns keep their length by `monotonic`;
     without `monotonic`, `clock` must never be set.
     """
 
@@ -129,7 +129,7 @@ class AccountPool:
     ) -> None:
         self._clock = clock
         self._monotonic = monotonic or clock
-        self._offset = clock() - self._monotonic()  # between the clocks, when the rests' ends were computed
+        self._offset = clock() - self._monotonic()  # between the clocks, when the cooldowns' ends were computed
         self._on_change = on_change
         self._replaced: dict[bytes, None] = {}  # digests, the oldest first
         self._accounts: dict[str, Account] = {}
@@ -146,20 +146,20 @@ class AccountPool:
         return len(self._accounts)
 
     def load(self, accounts: Iterable[Account], *, saved_at: float | None = None) -> None:
-        """Load the accounts from the state file. No rest lasts longer than `MAX_REST_SECONDS` from now.
+        """Load the accounts from the state file. No cooldown lasts longer than `MAX_COOLDOWN_SECONDS` from now.
 
         `saved_at` is the unix time at which the file was written, by the clock of that moment: if the clock was set
-        back since, rests do not become longer.
+        back since, cooldowns do not become longer.
         """
         now = self._now()
         ahead = 0.0 if saved_at is None else saved_at - now
         if ahead > CLOCK_SET_SECONDS:
             accounts = (_shifted(account, -ahead) for account in accounts)
-        latest = now + MAX_REST_SECONDS
-        self._accounts = {account.user_id: _rested_by(account, latest) for account in accounts}
+        latest = now + MAX_COOLDOWN_SECONDS
+        self._accounts = {account.user_id: _shortened(account, latest) for account in accounts}
 
     def _now(self) -> float:
-        """Unix time. If the clock was set since the last call, the ends of all rests are adjusted first."""
+        """Unix time. If the clock was set since the last call, the ends of all cooldowns are adjusted first."""
         now = self._clock()
         offset = now - self._monotonic()
         if abs(by := offset - self._offset) > CLOCK_SET_SECONDS:
@@ -187,15 +187,15 @@ class AccountPool:
     def usable(self, modality: str) -> list[Account]:
         """The accounts that may be used now."""
         now = self._now()
-        return [a for a in self._accounts.values() if a.able and not a.rests(modality, now)]
+        return [a for a in self._accounts.values() if a.able and not a.cooldown_left(modality, now)]
 
     def choose(self, modality: str, *, avoid: Set[str] = frozenset(), unready: Set[str] = frozenset()) -> Account:
         """Return the usable account with most requests left, if possible outside `avoid` and `unready` (user ids).
 
         Requests under way count as spent. Where it is unknown, or the same, accounts take turns.
 
-        Raises NoAccount if no account can chat, AllResting or PromptDoubted (with the seconds until the first may be
-        used again) if all that can are resting.
+        Raises NoAccount if no account can chat, AllOnCooldown or PromptDoubted (with the seconds until the first may be
+        used again) if all that can are on cooldown.
         """
         usable = self.usable(modality)
         if not usable:
@@ -220,11 +220,11 @@ class AccountPool:
         now = self._now()
         able = [a for a in self._accounts.values() if a.able]
         if able:
-            wait = min(a.rests(modality, now) for a in able)
-            if all(a.resting.get(EVERYTHING, 0.0) > now for a in able):
+            wait = min(a.cooldown_left(modality, now) for a in able)
+            if all(a.cooldowns.get(EVERYTHING, 0.0) > now for a in able):
                 message = "All accounts are paused, since LMArena doubts that a human uses them."
                 return PromptDoubted(message, retry_after=wait, status=None)
-            return AllResting(
+            return AllOnCooldown(
                 "All accounts are paused until LMArena's rate limit is over.", retry_after=wait, status=None
             )
         if any(replace(a, paused=False).able for a in self._accounts.values()):
@@ -268,14 +268,14 @@ class AccountPool:
         if current is not None and current.bar is not bar:
             self._put(replace(current, bar=bar))
 
-    def rest(self, account: Account, modality: str, retry_after: float | None) -> None:
+    def cool_down(self, account: Account, modality: str, retry_after: float | None) -> None:
         """Record a 429: do not use the account for this modality, or EVERYTHING, for `retry_after` seconds."""
-        seconds = DEFAULT_REST_SECONDS if retry_after is None else min(retry_after, MAX_REST_SECONDS)
+        seconds = DEFAULT_COOLDOWN_SECONDS if retry_after is None else min(retry_after, MAX_COOLDOWN_SECONDS)
         now, current = self._now(), self._accounts.get(account.user_id)
         if current is not None and seconds > 0:
-            until = max(now + seconds, current.resting.get(modality, 0.0))
-            rested = Rested(modality, now, seconds)
-            self._put(replace(current, resting={**current.resting, modality: until}, rested=rested))
+            until = max(now + seconds, current.cooldowns.get(modality, 0.0))
+            last_cooldown = Cooldown(modality, now, seconds)
+            self._put(replace(current, cooldowns={**current.cooldowns, modality: until}, last_cooldown=last_cooldown))
 
     def saw_limit(self, user_id: str, kind: str, said: tuple[str, str] | None) -> None:
         """Note what an answer said of the account's limit for a kind of call: a modality, or `login`."""
@@ -329,17 +329,17 @@ class AccountPool:
         self._on_change()
 
 
-def _rested(value: object) -> Rested | None:
+def _read_cooldown(value: object) -> Cooldown | None:
     match value:
         case [str(kind), (int() | float()) as at, (int() | float()) as seconds]:
-            return Rested(kind, float(at), float(seconds))
+            return Cooldown(kind, float(at), float(seconds))
     return None
 
 
-def _rested_by(account: Account, latest: float) -> Account:
-    if all(until <= latest for until in account.resting.values()):
+def _shortened(account: Account, latest: float) -> Account:
+    if all(until <= latest for until in account.cooldowns.values()):
         return account
-    return replace(account, resting={kind: min(latest, until) for kind, until in account.resting.items()})
+    return replace(account, cooldowns={kind: min(latest, until) for kind, until in account.cooldowns.items()})
 
 
 def digest(session_value: str) -> bytes:
@@ -348,6 +348,6 @@ def digest(session_value: str) -> bytes:
 
 
 def _shifted(account: Account, seconds: float) -> Account:
-    if not account.resting:
+    if not account.cooldowns:
         return account
-    return replace(account, resting={kind: until + seconds for kind, until in account.resting.items()})
+    return replace(account, cooldowns={kind: until + seconds for kind, until in account.cooldowns.items()})

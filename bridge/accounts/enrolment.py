@@ -55,7 +55,7 @@ def enrolled(found: Accounts, label: str | None, session: Session) -> Accounts:
         raise ValueError(f"another account is labelled {label!r}: choose another label, or remove that one")
     if old is None:
         return (*found, Account(label, session))
-    renewed = replace(old, label=label, session=session, expired=False, resting={}, bar=None)
+    renewed = replace(old, label=label, session=session, expired=False, cooldowns={}, bar=None)
     return tuple(renewed if each is old else each for each in found)
 
 

@@ -16,7 +16,7 @@ from upstream.accounts import EVERYTHING, EXPIRY_WARNING_SECONDS, Account
 from upstream.protocol.cookies import Session
 from upstream.protocol.errors import Reason, UpstreamError
 
-#: Why an account rests from everything, and where else that can be seen.
+#: Why an account is not used for anything, and where else that can be seen.
 DOUBTED: Final = "LMArena doubts that a human uses this account"
 SAME_FLAG: Final = "Its own page shows the same flag"
 
@@ -29,7 +29,7 @@ class Condition(StrEnum):
     TERMS = "terms"
     FAILING = "failing"  # the renewal of its login fails
     ENDED = "ended"  # its login cannot be renewed and is past its end; only the site can confirm that
-    RESTING = "resting"
+    COOLDOWN = "resting"  # the older word, which the API and the metrics keep
     ENDING = "ending"  # its login cannot be renewed, and ends within a day
     PAUSED = "paused"  # its owner has paused it
     USABLE = "usable"
@@ -100,8 +100,8 @@ def judge(
 ) -> AccountStatus:
     """Determine the status of an account.
 
-    `now` is unix time in seconds by this machine's clock, to which rests refer; `site_now` is by the site's, to which
-    logins refer. `failing` is set if the renewal of the login fails. `when` formats the end of a login, with a
+    `now` is unix time in seconds by this machine's clock, to which cooldowns refer; `site_now` is by the site's, to
+    which logins refer. `failing` is set if the renewal of the login fails. `when` formats the end of a login, with a
     preposition.
     """
     return AccountStatus(tuple(_findings(account, now, site_now, failing, when)))
@@ -130,7 +130,7 @@ def _findings(
     if account.expired:
         what = "the site no longer accepts its login" if left > 0 else login(session, site_now, when)
         yield Finding(Condition.EXPIRED, Reason.EXPIRED, what, log_in_again, blocks=True)
-        yield from _rests(account, now)
+        yield from _cooldowns(account, now)
         yield from _pause(account)
         return
     if account.bar is not None:
@@ -140,7 +140,7 @@ def _findings(
         yield Finding(Condition.FAILING, failing.error.reason, _failing(failing, site_now))
     if left <= 0:
         yield Finding(Condition.ENDED, Reason.EXPIRED, login(session, site_now, when), log_in_again)
-    yield from _rests(account, now)
+    yield from _cooldowns(account, now)
     if 0 < left < EXPIRY_WARNING_SECONDS:
         what = login(session, site_now, when)
         yield Finding(Condition.ENDING, Reason.EXPIRED, what, f"before then, {log_in_again}")
@@ -167,13 +167,13 @@ def _failing(failing: Failing, now: float) -> str:
     return f"renewal of its login has failed since {since}: {why}; the bridge keeps retrying"
 
 
-def _rests(account: Account, now: float) -> Iterator[Finding]:
-    for modality, until in account.resting.items():
+def _cooldowns(account: Account, now: float) -> Iterator[Finding]:
+    for modality, until in account.cooldowns.items():
         seconds = math.ceil(until - now)
         if seconds <= 0:
             continue
         if modality == EVERYTHING:
-            what, reason = f"{DOUBTED}: it rests for {seconds} s. {SAME_FLAG}", Reason.RECAPTCHA
+            what, reason = f"{DOUBTED}: it is not used for {seconds} s. {SAME_FLAG}", Reason.RECAPTCHA
         else:
-            what, reason = f"rests for {seconds} s from {modality} after a 429", Reason.RATE_LIMITED
-        yield Finding(Condition.RESTING, reason, what, blocks=modality in ("chat", EVERYTHING))
+            what, reason = f"on cooldown for {modality} for {seconds} s after a 429", Reason.RATE_LIMITED
+        yield Finding(Condition.COOLDOWN, reason, what, blocks=modality in ("chat", EVERYTHING))

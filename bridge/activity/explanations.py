@@ -21,7 +21,7 @@ WHY: Final[Mapping[str, str]] = {
     "first": "there was no earlier answer in the request",
     "unknown": "no evaluation had this history: it was edited, or the bridge was restarted, or it is too long ago",
     "busy": "the evaluation was answering another request",
-    "account": "the evaluation's account was gone, expired or resting",
+    "account": "the evaluation's account was gone, expired or on cooldown",
     "shape": "something else followed the last answer than one plain message, or the results of its calls",
     "tools": "the history was known, with other tools, or another form of the answer",
     "gone": "the site no longer had the evaluation",

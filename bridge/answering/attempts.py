@@ -374,9 +374,9 @@ class Attempts:
             case GuestSession() | TermsNotAccepted():
                 self._pool.set_bar(account.user_id, error.reason)
             case RateLimited(retry_after=retry_after):
-                self._pool.rest(account, chat.model.modality, retry_after)
+                self._pool.cool_down(account, chat.model.modality, retry_after)
             case PromptDoubted(retry_after=retry_after):
-                self._pool.rest(account, EVERYTHING, retry_after)
+                self._pool.cool_down(account, EVERYTHING, retry_after)
             case BattleDemanded():
                 self._follow_ups.refused(account.user_id)
                 chat.untouched = False  # nothing but a vote in a browser would let it go on

@@ -277,21 +277,21 @@ def _merged(
     """
     if before is None or ours is None:
         return theirs
-    resting = ours.resting if theirs.resting == before.resting else theirs.resting
+    cooldowns = ours.cooldowns if theirs.cooldowns == before.cooldowns else theirs.cooldowns
     paused = ours.paused if theirs.paused == before.paused else theirs.paused
     if theirs.session.value != before.session.value:
         if digest(theirs.session.value) in replaced:
             return replace(ours, paused=paused)
-        return replace(theirs, resting=resting) if several else theirs
+        return replace(theirs, cooldowns=cooldowns) if several else theirs
     rotated = ours.session.value != before.session.value
     return Account(
         ours.label if theirs.label == before.label else theirs.label,
         ours.session,
         ours.expired if rotated or theirs.expired == before.expired else theirs.expired,
-        resting,
+        cooldowns,
         ours.bar if theirs.bar is before.bar else theirs.bar,
         paused,
-        ours.rested if theirs.rested == before.rested else theirs.rested,
+        ours.last_cooldown if theirs.last_cooldown == before.last_cooldown else theirs.last_cooldown,
     )
 
 

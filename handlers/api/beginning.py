@@ -18,7 +18,7 @@ from bridge.dialects.dialect import Stamp
 from bridge.errors import ApiError, may_fall_back
 from bridge.log import event
 from handlers.request.admission import its_turn
-from handlers.request.appkeys import RECORD, RELAY, RESTING
+from handlers.request.appkeys import COOLDOWN_WAIT, RECORD, RELAY
 from handlers.request.record import RequestRecord
 from upstream.protocol.printable import printable
 
@@ -79,7 +79,7 @@ async def _begin(
         answer = await ask()
     else:
         modality = asked.model.modality
-        answer = await request.app[RESTING].ask(ask, modality, key.id, record.queued, record.lifetime)
+        answer = await request.app[COOLDOWN_WAIT].ask(ask, modality, key.id, record.queued, record.lifetime)
     record.headers["x-bridge-conversation"] = answer.conversation
     record.headers["x-bridge-evaluation"] = answer.evaluation
     record.account = answer.account

@@ -34,6 +34,7 @@ from handlers.api.fetching import Linked
 from handlers.request.admission import admitted, claimed, its_turn, large_body
 from handlers.request.answers import write_json
 from handlers.request.appkeys import (
+    COOLDOWN_WAIT,
     DRAIN,
     FETCHER,
     HEAVY,
@@ -41,7 +42,6 @@ from handlers.request.appkeys import (
     RANDOM,
     RECORD,
     RELAY,
-    RESTING,
     SETTINGS,
     SHARED_LIMITS,
     UPLOADS,
@@ -156,8 +156,8 @@ async def _drawings(request: web.Request, key: ApiKey, asked: PreparedChat, want
     record = request[RECORD]
     ask = partial(request.app[RELAY].answer, asked, key, estimate(wanted.prompt), record.attempts, apart=True)
     if (queued := record.queued) is not None:
-        rest = request.app[RESTING]
-        ask = partial(rest.ask, ask, asked.model.modality, key.id, queued, record.lifetime)
+        cooldown_wait = request.app[COOLDOWN_WAIT]
+        ask = partial(cooldown_wait.ask, ask, asked.model.modality, key.id, queued, record.lifetime)
 
     async def draw(_: int) -> list[str]:
         async with await ask() as answer:

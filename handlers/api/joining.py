@@ -94,7 +94,7 @@ def joined(
 def _may_go_on(slot: Slot | QueuedCall, joined: int) -> bool:
     """Whether a call may go on without its caller, to whom its place in the limits belongs no longer.
 
-    One that waits for its turn, or for an account that rests, keeps the place for those who have joined; where there
+    One that waits for its turn, or for an account on cooldown, keeps the place for those who have joined; where there
     are none, it is given up.
     """
     if isinstance(slot, QueuedCall) and (slot.waits or slot.waiter is not None):

@@ -227,9 +227,9 @@ def _row(account: Account, now: float) -> dict[str, object]:
         "state": (status.findings[0].condition if status.findings else Condition.USABLE).value,
         "token_expires_at": account.session.expires_at,
         "renewable": account.session.renewable,
-        "resting_until": dict(account.resting),
+        "resting_until": dict(account.cooldowns),
         "paused": account.paused,
-        "last_rest": None if account.rested is None else account.rested._asdict(),
+        "last_rest": None if account.last_cooldown is None else account.last_cooldown._asdict(),
     }
 
 

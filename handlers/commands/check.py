@@ -297,7 +297,7 @@ def _account(account: Account, asked: _LoginChecks, now: float) -> tuple[Verdict
     if session.renewable and ended:
         its_login = f"{its_login}, its token ended {moment(session.expires_at, now)}"
     if (obstacle := status.obstacle) is not None:
-        before = f"{its_login}; " if obstacle.condition is Condition.RESTING else ""
+        before = f"{its_login}; " if obstacle.condition is Condition.COOLDOWN else ""
         return Verdict.BAD, before + _to_do(obstacle, account)
     failure = asked.failures.get(account.user_id)
     if failure is not None:

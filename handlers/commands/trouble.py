@@ -43,7 +43,7 @@ class Trouble(NamedTuple):
 TROUBLES: Final[Mapping[str, Trouble]] = {
     "rate_limited": Trouble(
         "Rate limited",
-        "429 `upstream_rate_limited` with `Retry-After`: the account rests for 20 seconds, as Accounts shows",
+        "429 `upstream_rate_limited` with `Retry-After`: the account is on cooldown for 20 seconds, as Accounts shows",
         (Fault("rate_limited", {"retry_after": "20"}),),
     ),
     "challenge": Trouble(
@@ -125,7 +125,7 @@ def add_trouble(app: web.Application, arena: Arena) -> None:
         return see_other(PATH)
 
     async def clear(request: web.Request, _: Login) -> web.StreamResponse:
-        """POST: disarm all, and log each account in again, which ends its rests too."""
+        """POST: disarm all, and log each account in again, which ends its cooldowns too."""
         arena.faults.clear()
         for account in list(request.app[STATE].pool):
             session = cookies.decode(arena.sign_in(account.session.email or account.label).cookie_value)

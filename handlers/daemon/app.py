@@ -58,6 +58,7 @@ from handlers.request.appkeys import (
     CALL_QUEUE,
     CLIENT,
     CONNECTION_LIMITS,
+    COOLDOWN_WAIT,
     DRAIN,
     DRIFT,
     FETCHER,
@@ -72,7 +73,6 @@ from handlers.request.appkeys import (
     RENEWALS,
     REQUEST_LOG,
     RESPONSES,
-    RESTING,
     SETTINGS,
     SHARED_LIMITS,
     SHARED_RESPONSES,
@@ -86,12 +86,12 @@ from handlers.request.appkeys import (
 )
 from handlers.request.budget import ByteBudget
 from handlers.request.clearance import client_settings, use_clearance
+from handlers.request.cooldown_wait import CooldownWait
 from handlers.request.drain import Drain
 from handlers.request.heavy import HeavyWork
 from handlers.request.joinable import JoinableAnswers
 from handlers.request.middlewares import around, set_headers
 from handlers.request.request_log import RequestLog
-from handlers.request.resting import Resting
 from handlers.request.taping import RECORDER
 from upstream import client
 from upstream.fetch import fetching
@@ -149,7 +149,7 @@ def build_app(
     app[CALL_QUEUE] = CallQueue(app[LIMITER], time.monotonic, several=sharing is not None)
     app[TIMERS] = Timers()
     app[DRAIN] = Drain(app[TIMERS])
-    app[RESTING] = Resting(app[TIMERS], app[DRAIN], app[STATE].pool)
+    app[COOLDOWN_WAIT] = CooldownWait(app[TIMERS], app[DRAIN], app[STATE].pool)
     app[JOINABLE] = JoinableAnswers(app[TIMERS], time.monotonic)
     app[DRAIN].on_begin.add(app[JOINABLE].close)
     app[BODIES] = ByteBudget()

@@ -10,7 +10,7 @@ from bridge.accounts.renewals import LOGIN
 from bridge.accounts.status import AccountStatus, Condition, Failing, judge
 from bridge.statistics.account_use import AccountUse, HourOfAnswers
 from handlers.dashboard.wording import clock, duration, number, percent
-from upstream.accounts import Account, LimitSeen, Rested
+from upstream.accounts import Account, Cooldown, LimitSeen
 
 #: The latest unix time that `datetime` accepts in every time zone.
 _LAST_SECOND: Final = 253_402_214_400.0
@@ -54,7 +54,7 @@ class Meter(NamedTuple):
 
 
 class AccountCard(NamedTuple):
-    """One account as the page shows it. Times are unix times; `rests` are pairs of modality and end.
+    """One account as the page shows it. Times are unix times; `cooldowns` are pairs of modality and end.
 
     `share` is its share of all attempts of the last 24 hours, None without any; `days` are what is left of a login
     that cannot be renewed, None of others; `limits` are sentences, and `meters` what is left now.
@@ -66,12 +66,12 @@ class AccountCard(NamedTuple):
     expires_at: float
     renewable: bool
     status: AccountStatus
-    rests: tuple[tuple[str, float], ...]
+    cooldowns: tuple[tuple[str, float], ...]
     use: AccountUse | None
     paused: bool
     strip: Strip
     share: str | None
-    rested: Rested | None
+    last_cooldown: Cooldown | None
     limits: Sequence[str]
     meters: Sequence[Meter]
     days: float | None
@@ -103,12 +103,12 @@ def card_of(
         min(max(session.expires_at, 0.0), _LAST_SECOND),
         session.renewable,
         judge(account, now, site_now, failing),
-        tuple((kind, until) for kind, until in account.resting.items() if until > now),
+        tuple((kind, until) for kind, until in account.cooldowns.items() if until > now),
         use,
         account.paused,
         _strip(hours),
         percent(own, everyone) if everyone else None,
-        _shown(account.rested),
+        _shown(account.last_cooldown),
         [*limits_of(limits)],
         [*_meters(limits, now)],
         None if session.renewable else min(max((session.expires_at - site_now) / _DAY, 0.0), BAR_DAYS),
@@ -153,9 +153,9 @@ def _pieces(x: int, counts: HourOfAnswers, most: int) -> Iterator[Piece]:
             yield Piece(kind, x, top, height)
 
 
-def _shown(rested: Rested | None) -> Rested | None:
-    """A rest with a time that can be shown, whatever the file has."""
-    return rested and rested._replace(at=min(max(rested.at, 0.0), _LAST_SECOND))
+def _shown(last: Cooldown | None) -> Cooldown | None:
+    """A cooldown with a time that can be shown, whatever the file has."""
+    return last and last._replace(at=min(max(last.at, 0.0), _LAST_SECOND))
 
 
 def limits_of(seen: Mapping[str, LimitSeen]) -> Iterator[str]:

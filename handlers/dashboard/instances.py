@@ -17,7 +17,7 @@ from bridge.health import Trouble
 from handlers.monitoring.health import report
 from handlers.monitoring.whole import DOWN, whole
 from handlers.request.activity import entry_of
-from handlers.request.appkeys import ACTIVITY, ACTIVITY_STORE, CALL_QUEUE, DRAIN, RELAY, RESTING, SHARING
+from handlers.request.appkeys import ACTIVITY, ACTIVITY_STORE, CALL_QUEUE, COOLDOWN_WAIT, DRAIN, RELAY, SHARING
 from handlers.workers.link import LINK
 from upstream.protocol.errors import Reason
 
@@ -133,13 +133,13 @@ _REASONS: Final = frozenset(Reason)
 
 def running_here(app: web.Application, request_id: str | None = None) -> Iterator[Running]:
     """The running requests of this process, from newest to oldest, or only the one with this id."""
-    places, resting = app[CALL_QUEUE].places(), app[RESTING].queue.places()
+    places, on_cooldown = app[CALL_QUEUE].places(), app[COOLDOWN_WAIT].queue.places()
     for record in app[ACTIVITY].running_newest():
         if request_id in (None, record.request_id):
             place = 0
             if (queued := record.queued) is not None:
                 waiter = queued.waiter
-                place = places.get(queued.place, 0) if waiter is None else resting.get(waiter, 0)
+                place = places.get(queued.place, 0) if waiter is None else on_cooldown.get(waiter, 0)
             yield Running(record.number, entry_of(record), record.lifetime is not None, place)
 
 

@@ -25,7 +25,7 @@ from bridge.accounts.status import Condition, judge
 from bridge.statistics.since_start import Samples, SinceStart
 from handlers.monitoring.health import health_of
 from handlers.monitoring.metrics import PREFIX
-from handlers.request.appkeys import CALL_QUEUE, CLIENT, DRAIN, DRIFT, GATE, MODELS, RENEWALS, RESTING, STATE
+from handlers.request.appkeys import CALL_QUEUE, CLIENT, COOLDOWN_WAIT, DRAIN, DRIFT, GATE, MODELS, RENEWALS, STATE
 from handlers.workers.counts import Family
 from upstream.accounts import AccountPool
 from upstream.protocol.errors import Reason
@@ -33,7 +33,7 @@ from upstream.protocol.errors import Reason
 #: The states of an account, as far as chats are concerned.
 _STATES: Final = (
     Condition.USABLE,
-    Condition.RESTING,
+    Condition.COOLDOWN,
     Condition.EXPIRED,
     Condition.GUEST,
     Condition.TERMS,
@@ -148,8 +148,8 @@ class DaemonCollector(Collector):
         )
         yield _gauge(
             "accounts",
-            "LMArena accounts: usable for a chat, resting after a 429, expired, a guest's, or without consent to the "
-            "site's terms.",
+            "LMArena accounts: usable for a chat, on cooldown after a 429, expired, a guest's, or without consent to "
+            "the site's terms.",
             _accounts_by_state(pool),
             "state",
         )
@@ -184,7 +184,7 @@ class DaemonCollector(Collector):
         yield _gauge("models", "Models in the list.", {(): len(catalog) if catalog is not None else 0})
         yield _gauge("keys", "API keys.", {(): len(app[STATE].keys)})
         yield _gauge("answers_running", "Running answers.", {(): app[DRAIN].running})
-        waiting = len(app[CALL_QUEUE]) + len(app[RESTING].queue)
+        waiting = len(app[CALL_QUEUE]) + len(app[COOLDOWN_WAIT].queue)
         yield _gauge("requests_waiting", "Requests that wait at a limit.", {(): waiting})
 
 

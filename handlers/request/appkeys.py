@@ -26,13 +26,13 @@ from bridge.tasks import TaskOwner
 from handlers.daemon.connection_limits import ConnectionLimits
 from handlers.request.activity import Activity
 from handlers.request.budget import ByteBudget
+from handlers.request.cooldown_wait import CooldownWait
 from handlers.request.drain import Drain
 from handlers.request.heavy import HeavyWork
 from handlers.request.joinable import JoinableAnswers
 from handlers.request.joinable_answer import JoinableAnswer
 from handlers.request.record import RequestRecord
 from handlers.request.request_log import RequestLog
-from handlers.request.resting import Resting
 from upstream.client import ArenaClient
 from upstream.fetch import Fetcher
 from upstream.gate import Gate
@@ -86,7 +86,7 @@ MODELS: Final = web.AppKey("models", Models)
 MODEL_NEWS: Final = web.AppKey("model_news", KeptNews)
 LIMITER: Final = web.AppKey("limiter", Limiter)
 CALL_QUEUE: Final = web.AppKey("call_queue", CallQueue)
-RESTING: Final = web.AppKey("resting", Resting)
+COOLDOWN_WAIT: Final = web.AppKey("cooldown_wait", CooldownWait)
 #: What is shared with other processes, and their limits; None where the state is in files.
 SHARING: Final[web.AppKey[Sharing | None]] = web.AppKey("sharing")
 SHARED_LIMITS: Final[web.AppKey[SharedLimits | None]] = web.AppKey("shared_limits")

@@ -6,7 +6,7 @@ import asyncio
 
 from bridge.access.limits import Admission, LimitExceeded, SharedLimits
 from bridge.access.waiting import CallQueue, Kind, Phase, Place
-from bridge.accounts.rest_queue import Waiter
+from bridge.accounts.cooldown_queue import Waiter
 from handlers.request.drain import AnswerLifetime, Drain, shutting_down
 from upstream.loop.timers import Timers
 

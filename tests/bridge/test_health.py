@@ -54,8 +54,8 @@ class Row:
 
 
 EXPIRED = replace(ACCOUNT, expired=True)
-RESTING = replace(ACCOUNT, resting={"chat": NOW + 29.2})
-DOUBTED = replace(ACCOUNT, resting={EVERYTHING: NOW + 1200})
+RESTING = replace(ACCOUNT, cooldowns={"chat": NOW + 29.2})
+DOUBTED = replace(ACCOUNT, cooldowns={EVERYTHING: NOW + 1200})
 GUEST = replace(ACCOUNT, bar=Reason.GUEST)
 ONCE, TWICE = Failing(NOW - 180, OUTAGE, 1), Failing(NOW - 180, OUTAGE, 2)
 SINCE = utc(NOW - 180, "%H:%M UTC")
@@ -143,20 +143,25 @@ ROWS = (
         now=END - 60,
         skew=180,
     ),
-    Row("resting", False, (("account ada", Reason.RATE_LIMITED, "Rests for 30 s from chat after a 429."),), (RESTING,)),
     Row(
-        "the last moment of a rest",
+        "resting",
         False,
-        (("account ada", Reason.RATE_LIMITED, "Rests for 1 s from"),),
+        (("account ada", Reason.RATE_LIMITED, "On cooldown for chat for 30 s after a 429."),),
+        (RESTING,),
+    ),
+    Row(
+        "the last moment of a cooldown",
+        False,
+        (("account ada", Reason.RATE_LIMITED, "On cooldown for chat for 1 s"),),
         (RESTING,),
         now=NOW + 29.1,
     ),
     Row("rested", True, accounts=(RESTING,), now=NOW + 29.2),
     Row(
-        "resting from pictures",
+        "on cooldown for pictures",
         True,
-        (("account ada", Reason.RATE_LIMITED, "from image"),),
-        accounts=(replace(ACCOUNT, resting={"image": NOW + 30}),),
+        (("account ada", Reason.RATE_LIMITED, "for image"),),
+        accounts=(replace(ACCOUNT, cooldowns={"image": NOW + 30}),),
     ),
     Row(
         "doubted",
@@ -165,19 +170,19 @@ ROWS = (
             (
                 "account ada",
                 Reason.RECAPTCHA,
-                "LMArena doubts that a human uses this account: it rests for 1200 s. Its own page shows the same flag.",
+                "doubts that a human uses this account: it is not used for 1200 s. Its own page shows the same flag.",
             ),
         ),
         accounts=(DOUBTED,),
     ),
     Row(
-        "doubted, and resting from pictures for a shorter time",
+        "doubted, and on cooldown for pictures for a shorter time",
         False,
         (
-            ("account ada", Reason.RATE_LIMITED, "Rests for 30 s from image after a 429."),
-            ("account ada", Reason.RECAPTCHA, "it rests for 1200 s"),
+            ("account ada", Reason.RATE_LIMITED, "On cooldown for image for 30 s after a 429."),
+            ("account ada", Reason.RECAPTCHA, "it is not used for 1200 s"),
         ),
-        accounts=(replace(ACCOUNT, resting={"image": NOW + 30, EVERYTHING: NOW + 1200}),),
+        accounts=(replace(ACCOUNT, cooldowns={"image": NOW + 30, EVERYTHING: NOW + 1200}),),
     ),
     Row("a clock that is behind", True, (("clock", Reason.REJECTED, BEHIND),), skew=180.0),
     Row("a clock that is ahead", True, (("clock", Reason.REJECTED, AHEAD),), skew=-180.4),

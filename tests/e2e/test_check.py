@@ -351,10 +351,10 @@ async def test_what_keeps_an_account_from_chatting(
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("chat", r"; rests for \d+ s from chat after a 429"),
+        ("chat", r"; on cooldown for chat for \d+ s after a 429"),
         (
             EVERYTHING,
-            r"; LMArena doubts that a human uses this account: it rests for \d+ s\. Its own page shows the same flag",
+            r"; LMArena doubts that a human uses this account: it is not used for \d+ s\. Its own page .* same flag",
         ),
     ],
 )
@@ -362,7 +362,7 @@ async def test_an_account_that_rests(arena: Arena, kind: str, said: str) -> None
     await check(arena, arena.sign_in("ada@example.org"))
     rests = {kind: time.time() + 1200}
     document = accounts_document(StateFolder(Path("state")))
-    await document.update(lambda kept: tuple(replace(account, resting=rests) for account in kept))
+    await document.update(lambda kept: tuple(replace(account, cooldowns=rests) for account in kept))
     result = await asyncio.to_thread(run, "check", LMARENA_BRIDGE_UPSTREAM__BASE_URL=arena.origin)
     assert result.exit_code == 1
     assert re.fullmatch(rf"✗ account ada: .* its login renews itself{said}", line(result, "account ada"))

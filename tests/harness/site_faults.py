@@ -92,7 +92,7 @@ BEFORE_THE_ANSWER = {
         says='upstream.base_url = "https://elsewhere.example"',
         parameters={"location": "https://elsewhere.example/nextjs-api/stream/create-evaluation"},
     ),
-    # 429: the only account rests
+    # 429: the only account is on cooldown
     "429, seven seconds": rate_limited("7", "7", calls=1, should_retry=None),
     "429, an hour": rate_limited("3600", "3600", calls=1, should_retry="false"),
     "429, no time named": rate_limited(None, "60", calls=1, should_retry="false"),

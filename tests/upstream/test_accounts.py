@@ -8,15 +8,15 @@ import pytest
 
 from upstream.accounts import (
     CLOCK_SET_SECONDS,
-    DEFAULT_REST_SECONDS,
+    DEFAULT_COOLDOWN_SECONDS,
     EVERYTHING,
-    MAX_REST_SECONDS,
+    MAX_COOLDOWN_SECONDS,
     Account,
     AccountPool,
 )
 from upstream.arena import Arena
 from upstream.protocol import cookies
-from upstream.protocol.errors import AllResting, NoAccount, PromptDoubted, RateLimited, UpstreamError
+from upstream.protocol.errors import AllOnCooldown, NoAccount, PromptDoubted, RateLimited, UpstreamError
 
 
 class Watched:
@@ -93,12 +93,12 @@ def test_no_account_and_only_expired_accounts_differ_in_the_message_only() -> No
         watched.pool.choose("chat")
 
 
-@pytest.mark.parametrize(("said", "rests"), [(7.0, 7.0), (None, DEFAULT_REST_SECONDS), (0.0, 0.0)])
+@pytest.mark.parametrize(("said", "rests"), [(7.0, 7.0), (None, DEFAULT_COOLDOWN_SECONDS), (0.0, 0.0)])
 def test_a_429_lets_an_account_rest_as_long_as_it_says(said: float | None, rests: float) -> None:
     watched = Watched("a")
-    watched.pool.rest(watched.accounts[0], "chat", said)
+    watched.pool.cool_down(watched.accounts[0], "chat", said)
     if rests:
-        with pytest.raises(AllResting) as caught:
+        with pytest.raises(AllOnCooldown) as caught:
             watched.pool.choose("chat")
         assert caught.value.retry_after == rests
         watched.now += rests
@@ -112,7 +112,7 @@ SET = pytest.mark.parametrize("by", [-18_000.0, -90.0, 90.0, 18_000.0, -9e5, 1e9
 @pytest.mark.parametrize("modality", ["chat", EVERYTHING])
 def test_a_rest_keeps_its_length_when_the_clock_is_set(by: float, modality: str) -> None:
     watched = Watched("a")
-    watched.pool.rest(watched.accounts[0], modality, 60.0)
+    watched.pool.cool_down(watched.accounts[0], modality, 60.0)
     watched.now += 20.0
     watched.ahead += by
     with pytest.raises(UpstreamError) as caught:
@@ -128,12 +128,12 @@ def test_a_rest_keeps_its_length_when_the_clock_is_set(by: float, modality: str)
 @SET
 def test_a_rest_as_shown_and_saved_follows_the_clock(by: float) -> None:
     watched = Watched("a", "b")
-    watched.pool.rest(watched.accounts[0], "chat", 60.0)
+    watched.pool.cool_down(watched.accounts[0], "chat", 60.0)
     watched.ahead += by
     changes = watched.changes
     (a, b) = watched.pool
-    assert a.rests("chat", watched.now + watched.ahead) == pytest.approx(60.0)
-    assert b.resting == {}
+    assert a.cooldown_left("chat", watched.now + watched.ahead) == pytest.approx(60.0)
+    assert b.cooldowns == {}
     assert watched.changes == changes + 1  # it must be saved, too
     assert watched.pool.get(a.user_id) == a
     assert watched.changes == changes + 1
@@ -141,7 +141,7 @@ def test_a_rest_as_shown_and_saved_follows_the_clock(by: float) -> None:
 
 def test_a_clock_that_is_set_again_and_again_makes_no_rest_longer() -> None:
     watched = Watched("a")
-    watched.pool.rest(watched.accounts[0], "chat", 60.0)
+    watched.pool.cool_down(watched.accounts[0], "chat", 60.0)
     for by in (-18_000.0, 36_000.0, -0.4, -0.4, -0.4, 86_400.0, -200_000.0):
         watched.ahead += by
         watched.now += 5.0
@@ -153,43 +153,43 @@ def test_a_clock_that_is_set_again_and_again_makes_no_rest_longer() -> None:
 @SET
 def test_a_rest_that_is_learned_after_the_clock_was_set_is_as_long_as_it_says(by: float) -> None:
     watched = Watched("a")
-    watched.pool.rest(watched.accounts[0], "image", 60.0)
+    watched.pool.cool_down(watched.accounts[0], "image", 60.0)
     watched.ahead += by
-    watched.pool.rest(watched.accounts[0], "chat", 7.0)
+    watched.pool.cool_down(watched.accounts[0], "chat", 7.0)
     (account,) = watched.pool
     now = watched.now + watched.ahead
-    assert (account.rests("chat", now), account.rests("image", now)) == pytest.approx((7.0, 60.0))
+    assert (account.cooldown_left("chat", now), account.cooldown_left("image", now)) == pytest.approx((7.0, 60.0))
 
 
 @pytest.mark.parametrize("back", [0.0, 90.0, 18_000.0, 9e5])
 def test_no_rest_becomes_longer_while_the_daemon_is_stopped(back: float) -> None:
     """The file has the time at which it was written: a clock with an earlier time was set back since."""
     watched = Watched("a")
-    watched.pool.rest(watched.accounts[0], "chat", 60.0)
+    watched.pool.cool_down(watched.accounts[0], "chat", 60.0)
     (saved,) = watched.pool
     other = Watched("b")
     other.now -= back
     other.pool.load([saved], saved_at=watched.now)
     (account,) = other.pool
-    assert account.rests("chat", other.now) == pytest.approx(60.0)
+    assert account.cooldown_left("chat", other.now) == pytest.approx(60.0)
     other.pool.load([saved], saved_at=other.now - 30.0)  # the time since then counts
     (account,) = other.pool
-    assert account.resting == {"chat": min(saved.resting["chat"], other.now + MAX_REST_SECONDS)}
+    assert account.cooldowns == {"chat": min(saved.cooldowns["chat"], other.now + MAX_COOLDOWN_SECONDS)}
 
 
 def test_a_days_limit_of_pictures_does_not_stop_chats() -> None:
     watched = Watched("a")
-    watched.pool.rest(watched.accounts[0], "image", 86_400.0)
+    watched.pool.cool_down(watched.accounts[0], "image", 86_400.0)
     assert watched.chosen(1, "chat") == ["a"]
-    with pytest.raises(AllResting):
+    with pytest.raises(AllOnCooldown):
         watched.pool.choose("image")
 
 
 def test_the_wait_is_for_the_first_account_whose_rest_ends() -> None:
     watched = Watched("a", "b")
-    watched.pool.rest(watched.accounts[0], "chat", 50.0)
-    watched.pool.rest(watched.accounts[1], "chat", 20.0)
-    with pytest.raises(AllResting) as caught:
+    watched.pool.cool_down(watched.accounts[0], "chat", 50.0)
+    watched.pool.cool_down(watched.accounts[1], "chat", 20.0)
+    with pytest.raises(AllOnCooldown) as caught:
         watched.pool.choose("chat")
     assert caught.value.retry_after == 20.0
 
@@ -224,7 +224,7 @@ def test_holds_are_counted_and_released() -> None:
 
 def test_an_account_survives_its_state_file() -> None:
     watched = Watched("a")
-    watched.pool.rest(watched.accounts[0], "image", 5.0)
+    watched.pool.cool_down(watched.accounts[0], "image", 5.0)
     account = watched.pool.choose("chat")
     assert Account.from_json(account.to_json()) == account
     assert account.session.value not in repr(account)
@@ -283,19 +283,19 @@ def test_accounts_that_are_not_ready_come_after_those_that_are_but_before_those_
 def test_no_account_rests_longer_than_a_day(said: float) -> None:
     watched = Watched("a", "b")
     for account, modality in zip(watched.accounts, ("chat", EVERYTHING), strict=True):
-        watched.pool.rest(account, modality, said)
-    assert {account.rests("chat", watched.now) for account in watched.pool} == {MAX_REST_SECONDS}
-    watched.now += MAX_REST_SECONDS
+        watched.pool.cool_down(account, modality, said)
+    assert {account.cooldown_left("chat", watched.now) for account in watched.pool} == {MAX_COOLDOWN_SECONDS}
+    watched.now += MAX_COOLDOWN_SECONDS
     assert sorted(watched.chosen(2)) == ["a", "b"]
 
 
 def test_a_rest_saved_by_an_older_version_is_limited_to_a_day_too() -> None:
     watched = Watched("a")
     rests = {"chat": watched.now + 999_999_999, "image": watched.now + 60, EVERYTHING: float("inf")}
-    watched.pool.load([replace(watched.accounts[0], resting=rests)])
+    watched.pool.load([replace(watched.accounts[0], cooldowns=rests)])
     (account,) = watched.pool
-    latest = watched.now + MAX_REST_SECONDS
-    assert account.resting == {"chat": latest, "image": watched.now + 60, EVERYTHING: latest}
+    latest = watched.now + MAX_COOLDOWN_SECONDS
+    assert account.cooldowns == {"chat": latest, "image": watched.now + 60, EVERYTHING: latest}
     watched.now += 1000
     watched.pool.load(watched.pool)  # as after each change of the file: the rest does not start again
-    assert [account.resting["chat"] for account in watched.pool] == [latest]
+    assert [account.cooldowns["chat"] for account in watched.pool] == [latest]

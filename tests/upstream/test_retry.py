@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from upstream.protocol.errors import (
-    AllResting,
+    AllOnCooldown,
     Challenge,
     EmptyAnswer,
     ModelFailed,
@@ -77,7 +77,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         (TimedOut("silence"), 1),
         (Rejected("400"), 1),
         (Challenge("403"), 1),
-        (AllResting("all", retry_after=9), 1),
+        (AllOnCooldown("all", retry_after=9), 1),
         (KeyError("a mistake of ours"), 1),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",

@@ -163,8 +163,8 @@ class RateLimited(UpstreamError):
         self.retry_after = retry_after
 
 
-class AllResting(RateLimited):
-    """Every account rests after a 429: nothing was sent, and nothing can be sent before `retry_after`."""
+class AllOnCooldown(RateLimited):
+    """Every account is on cooldown after a 429: nothing was sent, and nothing can be sent before `retry_after`."""
 
     repeat = Repeat.NEVER
 

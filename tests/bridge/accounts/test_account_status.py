@@ -32,7 +32,7 @@ def conditions(status: AccountStatus) -> list[Condition]:
         pytest.param(Account("a", RENEWABLE), NOW, None, [], id="all is well"),
         pytest.param(Account("a", RENEWABLE, expired=True), NOW, FAILING, ["expired"], id="expired says all"),
         pytest.param(
-            Account("a", RENEWABLE, bar=Reason.GUEST, resting={"chat": NOW + 9}),
+            Account("a", RENEWABLE, bar=Reason.GUEST, cooldowns={"chat": NOW + 9}),
             NOW,
             FAILING,
             ["guest", "failing", "resting"],
@@ -40,7 +40,7 @@ def conditions(status: AccountStatus) -> list[Condition]:
         ),
         pytest.param(Account("a", WEEK), WEEK.expires_at, None, ["ended"], id="past its end"),
         pytest.param(
-            Account("a", WEEK, resting={"image": WEEK.expires_at}),
+            Account("a", WEEK, cooldowns={"image": WEEK.expires_at}),
             WEEK.expires_at - 86_399,
             None,
             ["resting", "ending"],
@@ -60,26 +60,26 @@ def test_the_worst_comes_first(account: Account, now: float, failing: Failing | 
 @given(
     expired=st.booleans(),
     bar=st.sampled_from((None, *BARS)),
-    resting=st.dictionaries(st.sampled_from(("chat", "search", "image", EVERYTHING)), st.floats(NOW - 9, NOW + 9)),
+    cooldowns=st.dictionaries(st.sampled_from(("chat", "search", "image", EVERYTHING)), st.floats(NOW - 9, NOW + 9)),
     session=st.sampled_from((RENEWABLE, WEEK)),
 )
 def test_an_account_has_an_obstacle_exactly_where_the_pool_does_not_ask_it(
-    expired: bool, bar: Reason | None, resting: dict[str, float], session: cookies.Session
+    expired: bool, bar: Reason | None, cooldowns: dict[str, float], session: cookies.Session
 ) -> None:
-    account = Account("a", session, expired, resting, bar)
+    account = Account("a", session, expired, cooldowns, bar)
     pool = AccountPool(lambda: NOW, lambda: None)
     pool.load([account])
     assert (judge(account, NOW, NOW).obstacle is None) == bool(pool.usable("chat"))
 
 
 def test_a_rest_from_pictures_is_no_obstacle_to_a_chat() -> None:
-    status = judge(Account("a", RENEWABLE, resting={"image": NOW + 29.2}), NOW, NOW)
+    status = judge(Account("a", RENEWABLE, cooldowns={"image": NOW + 29.2}), NOW, NOW)
     assert status.obstacle is None
-    assert [finding.clause for finding in status.findings] == ["rests for 30 s from image after a 429"]
+    assert [finding.clause for finding in status.findings] == ["on cooldown for image for 30 s after a 429"]
 
 
 def test_rests_go_by_this_machine_s_clock_and_logins_by_the_site_s() -> None:
-    account = Account("a", WEEK, resting={"chat": WEEK.expires_at})
+    account = Account("a", WEEK, cooldowns={"chat": WEEK.expires_at})
     assert conditions(judge(account, WEEK.expires_at, WEEK.expires_at - 1)) == ["ending"]
     assert conditions(judge(account, WEEK.expires_at - 1, WEEK.expires_at)) == ["ended", "resting"]
 

@@ -13,13 +13,13 @@ from upstream.protocol import cookies
 from upstream.protocol.errors import Reason
 
 
-@pytest.mark.parametrize("resting", [{"chat": 2e9}, {EVERYTHING: 2e9}, {"chat": 2e9, "image": 3e9}, {}])
+@pytest.mark.parametrize("cooldowns", [{"chat": 2e9}, {EVERYTHING: 2e9}, {"chat": 2e9, "image": 3e9}, {}])
 @pytest.mark.parametrize("relabelled", [False, True])
-def test_renewing_an_account_ends_its_rest(resting: dict[str, float], relabelled: bool) -> None:
+def test_renewing_an_account_ends_its_rest(cooldowns: dict[str, float], relabelled: bool) -> None:
     arena = Arena()
     old, other = (Account(name, cookies.decode(arena.sign_in(name).cookie_value)) for name in ("a", "b"))
-    old = replace(old, expired=True, bar=Reason.TERMS, resting=resting)
-    other = replace(other, resting={"chat": 2e9})
+    old = replace(old, expired=True, bar=Reason.TERMS, cooldowns=cooldowns)
+    other = replace(other, cooldowns={"chat": 2e9})
     label = "c" if relabelled else None
     renewed, untouched = enrolled((old, other), label, old.session)
     assert renewed == Account(label or "a", old.session)

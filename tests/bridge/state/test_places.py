@@ -157,14 +157,14 @@ async def test_what_the_site_says_of_an_account_reaches_every_process(place: Pla
         one.pool.credentials(account).rotate(renewed)
         if place.kind == "files":  # only one daemon uses a folder: a command's new cookie ends a rest
             await eventually(lambda: _is(two, renewed, {}), within=10)
-        two.pool.rest(account, "chat", 60.0)
+        two.pool.cool_down(account, "chat", 60.0)
         await eventually(
-            lambda: all(_is(state, renewed, resting={"chat": NOW + 60.0}) for state in (one, two)), within=4
+            lambda: all(_is(state, renewed, cooldowns={"chat": NOW + 60.0}) for state in (one, two)), within=4
         )
         one.pool.expire(next(iter(one.pool)))
         await eventually(lambda: not two.pool.usable("search"), within=10)
 
 
-def _is(state: State, cookie: str, resting: dict[str, float]) -> bool:
+def _is(state: State, cookie: str, cooldowns: dict[str, float]) -> bool:
     (account,) = state.pool
-    return account.session.value == cookie and dict(account.resting) == resting
+    return account.session.value == cookie and dict(account.cooldowns) == cooldowns

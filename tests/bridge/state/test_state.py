@@ -128,8 +128,8 @@ LEARNED: dict[str, tuple[Callable[[State, Account], None], Callable[[Account], A
         lambda account: replace(account, expired=True),
     ),
     "rest": (
-        lambda state, account: state.pool.rest(account, "image", 30),
-        lambda account: replace(account, resting={"image": NOW + 30}),
+        lambda state, account: state.pool.cool_down(account, "image", 30),
+        lambda account: replace(account, cooldowns={"image": NOW + 30}),
     ),
 }
 learned = pytest.mark.parametrize(("learn", "expected"), LEARNED.values(), ids=LEARNED.keys())
@@ -215,13 +215,13 @@ async def test_news_during_a_save_are_written_by_the_next(folder: StateFolder) -
     account = new_account()
     await put(folder, account)
     state = await loaded(folder)
-    state.pool.rest(account, "chat", 30)
+    state.pool.cool_down(account, "chat", 30)
     async with asyncio.TaskGroup() as tasks:
         with folder.locked("accounts"):  # the save waits for its turn
             save = tasks.create_task(state.flush())
             await asyncio.wait([save], timeout=0.02)
             state.pool.credentials(account).rotate(RENEWED.session.value)
-    expected = replace(account, session=RENEWED.session, resting={"chat": NOW + 30})
+    expected = replace(account, session=RENEWED.session, cooldowns={"chat": NOW + 30})
     assert in_memory(state) == {"ada": expected}
     await state.flush()
     assert await on_disk(folder) == in_memory(state) == {"ada": expected}
@@ -231,7 +231,7 @@ async def test_a_stop_in_the_middle_of_a_save_loses_nothing(folder: StateFolder)
     account = new_account()
     await put(folder, account)
     state = await loaded(folder)
-    state.pool.rest(account, "chat", 30)
+    state.pool.cool_down(account, "chat", 30)
     async with asyncio.TaskGroup() as tasks:
         with folder.locked("accounts"):
             async with TaskOwner() as owner:
@@ -241,7 +241,7 @@ async def test_a_stop_in_the_middle_of_a_save_loses_nothing(folder: StateFolder)
             flush = tasks.create_task(state.flush())
             await asyncio.wait([flush], timeout=0.02)
             assert not flush.done()
-    expected = replace(account, session=RENEWED.session, resting={"chat": NOW + 30})
+    expected = replace(account, session=RENEWED.session, cooldowns={"chat": NOW + 30})
     assert await on_disk(folder) == in_memory(state) == {"ada": expected}
 
 
@@ -255,9 +255,9 @@ async def test_a_disk_that_refuses_loses_nothing(folder: StateFolder, caplog: py
     await state.flush()
     assert "accounts are not saved" in caplog.text
     accounts_document(folder).path.write_bytes(saved)
-    state.pool.rest(account, "chat", 30)
+    state.pool.cool_down(account, "chat", 30)
     await state.flush()
-    expected = replace(account, expired=True, resting={"chat": NOW + 30})
+    expected = replace(account, expired=True, cooldowns={"chat": NOW + 30})
     assert await on_disk(folder) == in_memory(state) == {"ada": expected}
 
 
@@ -377,7 +377,7 @@ async def test_a_cookie_that_is_lost_at_the_end_is_named_and_not_shown(
     state = await loaded(folder)
     with trouble(folder):
         state.pool.credentials(account).rotate(RENEWED.session.value)
-        state.pool.rest(other, "chat", 30)
+        state.pool.cool_down(other, "chat", 30)
         await state.finish()
     (said,) = [record for record in caplog.records if record.levelno == logging.CRITICAL]
     assert "LOST: the new session cookies of 'ada'; add these accounts again" in said.getMessage()
@@ -419,7 +419,7 @@ async def test_a_rotation_during_a_merge_outlives_a_command_s_other_change(folde
     account = new_account()
     await put(folder, account)
     state = await loaded(folder)
-    state.pool.rest(account, "chat", 30)
+    state.pool.cool_down(account, "chat", 30)
     async with asyncio.TaskGroup() as tasks:
         with folder.locked("accounts"):
             merge = tasks.create_task(state.flush())
@@ -428,7 +428,7 @@ async def test_a_rotation_during_a_merge_outlives_a_command_s_other_change(folde
             path.write_text(path.read_text().replace('"ada"', '"ada lovelace"'))  # a label by a command
             state.pool.credentials(account).rotate(RENEWED.session.value)
     await state.flush()
-    expected = replace(account, label="ada lovelace", session=RENEWED.session, resting={"chat": NOW + 30})
+    expected = replace(account, label="ada lovelace", session=RENEWED.session, cooldowns={"chat": NOW + 30})
     assert in_memory(state) == await on_disk(folder) == {"ada lovelace": expected}
 
 
@@ -437,12 +437,12 @@ async def test_a_pause_by_a_command_and_a_rest_are_both_kept(folder: StateFolder
     await put(folder, account)
     state = await loaded(folder)
     state.pool.credentials(account).rotate(RENEWED.session.value)
-    state.pool.rest(account, "chat", 30)
+    state.pool.cool_down(account, "chat", 30)
     await put(folder, replace(account, paused=True))
     await state.flush()
     (kept,) = (await loaded(folder)).pool
     assert (kept.paused, kept.able, kept.session.value) == (True, False, RENEWED.session.value)
-    assert kept.rested == ("chat", NOW, 30.0)
+    assert kept.last_cooldown == ("chat", NOW, 30.0)
     await put(folder, replace(kept, paused=False))
     await state.refresh_accounts()
     assert [(each.paused, each.able) for each in state.pool] == [(False, True)]
@@ -466,9 +466,9 @@ async def test_an_old_copy_of_the_file_brings_no_dead_cookie_back(folder: StateF
         restored = path.with_suffix(".restored")
         restored.write_bytes(copy)
         restored.replace(path)
-        state.pool.rest(current, "image", 30)
+        state.pool.cool_down(current, "image", 30)
         await state.flush()
-        expected = replace(current, resting={"image": NOW + 30})
+        expected = replace(current, cooldowns={"image": NOW + 30})
         assert in_memory(state) == await on_disk(folder) == {"ada": expected}
 
 
@@ -538,11 +538,11 @@ async def test_commands_and_the_daemon_race_and_lose_nothing(folder: StateFolder
                 await put(folder, accounts[added])
             if (account := state.pool.get(accounts[name].user_id)) is not None:
                 rests[name] = float(turn + 1)
-                state.pool.rest(account, "chat", rests[name])
+                state.pool.cool_down(account, "chat", rests[name])
             await asyncio.sleep(0)
     await state.flush()
     expected = {
-        name: replace(account, resting={"chat": NOW + rests[name]}) if name in rests else account
+        name: replace(account, cooldowns={"chat": NOW + rests[name]}) if name in rests else account
         for name, account in accounts.items()
     }
     assert await on_disk(folder) == in_memory(state) == expected

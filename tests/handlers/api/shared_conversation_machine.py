@@ -115,7 +115,7 @@ class ConversingWithTwo(machine.Conversing):  # type: ignore[misc, name-defined]
     def an_hour_later(self) -> None:
         self.arena.faults.clear()
         for each in self.bridges:
-            each.state.pool.load([replace(account, resting={}) for account in each.state.pool])
+            each.state.pool.load([replace(account, cooldowns={}) for account in each.state.pool])
 
     @rule(address=machine.addresses)
     def renew(self, address: str) -> None:
@@ -168,7 +168,7 @@ def hear(event: asyncio.Event, text: str) -> None:
 def known_to(bridge: RunningBridge) -> dict[str, tuple[object, ...]]:
     """What a process knows of each account."""
     return {
-        account.user_id: (account.session.value, account.expired, dict(account.resting), account.bar)
+        account.user_id: (account.session.value, account.expired, dict(account.cooldowns), account.bar)
         for account in bridge.state.pool
     }
 

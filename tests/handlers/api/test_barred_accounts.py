@@ -156,10 +156,10 @@ async def test_a_doubted_prompt_is_shown_to_no_other_account(stream: bool, arena
         assert answer.error is not None
         assert "doubts that a human" in answer.error["message"]
         assert len(arena.chats) == 1
-        (doubted,) = (each for each in bridge.state.pool if each.resting)
-        assert (doubted.user_id, list(doubted.resting)) == (arena.chats[0].account, [EVERYTHING])
+        (doubted,) = (each for each in bridge.state.pool if each.cooldowns)
+        assert (doubted.user_id, list(doubted.cooldowns)) == (arena.chats[0].account, [EVERYTHING])
         for modality in ("chat", "image", "search"):
-            assert 1100 < doubted.rests(modality, time.time()) <= 1200
+            assert 1100 < doubted.cooldown_left(modality, time.time()) <= 1200
         assert (doubted.expired, doubted.bar) == (False, None)
         for model in (bridge.model(), DRAWS):  # the next ones are the other account's
             assert (await ask(bridge, PROMPT, model=model, stream=stream)).is_good
@@ -240,5 +240,5 @@ async def test_a_challenge_is_one_whatever_its_status(status: int, stream: bool,
         assert answer.headers["x-should-retry"] == "false"
         assert "Retry-After" not in answer.headers
         assert len(arena.chats) == 1
-        assert not any(each.resting or each.expired or each.bar for each in bridge.state.pool)
+        assert not any(each.cooldowns or each.expired or each.bar for each in bridge.state.pool)
         assert (await ask(bridge, PROMPT, stream=stream)).is_good

@@ -58,7 +58,7 @@ async def test_a_refused_turn_goes_to_a_new_evaluation_with_the_whole_history(ch
     assert arena.evaluations[first.evaluation].stuck
     (account,) = chat.bridge.state.pool
     assert not account.expired
-    assert not account.resting
+    assert not account.cooldowns
 
 
 async def test_the_stuck_evaluation_is_not_asked_again(chat: Chat, arena: Arena) -> None:

@@ -217,7 +217,7 @@ class Conversing(RuleBasedStateMachine):
     def an_hour_later(self) -> None:
         self.arena.faults.clear()
         pool = self.bridge.state.pool
-        pool.load([replace(account, resting={}) for account in pool])
+        pool.load([replace(account, cooldowns={}) for account in pool])
 
     @rule(address=addresses)
     def expire(self, address: str) -> None:

@@ -443,7 +443,7 @@ async def test_an_account_lost_between_turns(arena: Arena, shared: Chat, what: s
         case "expired":
             pool.expire(account)
         case _:
-            pool.rest(account, "chat", 60)
+            pool.cool_down(account, "chat", 60)
     second = await shared.say()
     assert second.place == ("new", "account")
     assert owner(arena, second) != owner(arena, first)

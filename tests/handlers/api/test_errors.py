@@ -45,7 +45,7 @@ async def assert_state_behind(bridge: RunningBridge, *, code: str, status: int, 
     """Only what was said of the account is held against it; nothing is remembered; the daemon goes on."""
     (account,) = bridge.state.pool
     signed_out = code == "no_account"
-    assert (account.expired, account.rests("chat", time.time()) > 0) == (signed_out, rests)
+    assert (account.expired, account.cooldown_left("chat", time.time()) > 0) == (signed_out, rests)
     assert len(bridge.relay._conversations) == 0
     assert bridge.calls_held == 0
     bridge.arena.faults.clear()

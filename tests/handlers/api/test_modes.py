@@ -43,7 +43,7 @@ def refused(arena: Arena) -> int:
 
 
 def assert_nobody_is_blamed(bridge: RunningBridge) -> None:
-    assert not any(account.expired or account.resting or account.bar for account in bridge.state.pool)
+    assert not any(account.expired or account.cooldowns or account.bar for account in bridge.state.pool)
     assert bridge.calls_held == 0
 
 

@@ -41,7 +41,7 @@ def actions(arena: Arena) -> list[Call]:
 
 
 def assert_no_account_marked(bridge: RunningBridge) -> None:
-    assert not any(account.expired or account.resting or account.bar for account in bridge.state.pool)
+    assert not any(account.expired or account.cooldowns or account.bar for account in bridge.state.pool)
     assert len(bridge.state.pool.usable("chat")) == len(bridge.state.pool)
 
 

@@ -44,7 +44,7 @@ def statuses(arena: Arena) -> list[int | None]:
 
 
 def assert_no_account_marked(bridge: RunningBridge) -> None:
-    assert not any(account.expired or account.resting or account.bar for account in bridge.state.pool)
+    assert not any(account.expired or account.cooldowns or account.bar for account in bridge.state.pool)
     assert bridge.calls_held == 0
 
 

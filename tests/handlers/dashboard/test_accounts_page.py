@@ -16,7 +16,7 @@ from session_cookies import cookie
 from bridge.state.documents import StateFolder
 from bridge.state.state import accounts_document
 from handlers.request.appkeys import MODELS, RENEWALS, STATS
-from upstream.accounts import Rested
+from upstream.accounts import Cooldown
 from upstream.arena import Arena, Session
 from upstream.protocol.errors import Reason
 
@@ -214,7 +214,7 @@ async def test_a_doubted_account_rests_from_everything(arena: Arena, dashboard: 
     assert await chat(dashboard.bridge) == 503
     said = await card(dashboard)
     assert "ada@example.org resting Owner" in said
-    assert re.search(r"Rests from everything for (20|19) min, until .*: LMArena doubts that a human uses", said)
+    assert re.search(r"Cooldown for everything, (20|19) min, until .*: LMArena doubts that a human uses", said)
 
 
 async def test_a_time_that_no_date_can_name_is_shown_as_the_last_that_one_can(
@@ -383,7 +383,7 @@ async def test_the_last_day_and_the_last_rest_are_shown(arena: Arena, dashboard:
         stats.stats.record_attempt("two", Reason.OK)
     await stats.flush()
     await bridge.state.update_accounts(
-        lambda found: tuple(replace(each, rested=Rested("chat", 9e99, 90.0)) for each in found)
+        lambda found: tuple(replace(each, last_cooldown=Cooldown("chat", 9e99, 90.0)) for each in found)
     )
     page = await dashboard.get("/dashboard/accounts")
     assert page.markup.says("6 answered, 1 limited by the site, 1 failed")

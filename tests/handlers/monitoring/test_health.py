@@ -122,7 +122,7 @@ async def test_a_doubted_account_rests_and_says_for_how_long(arena: Arena, bridg
     arena.faults.arm("prompt_failed", retry_after="1200")
     await (await bridge.post(bridge.chat("hi"))).read()
     said = message((await health(bridge))[1])
-    rest = r"it rests for 1(200|1\d\d) s\. Its own page shows the same flag\."
+    rest = r"it is not used for 1(200|1\d\d) s\. Its own page shows the same flag\."
     assert re.fullmatch(f"LMArena doubts that a human uses this account: {rest}", said)
 
 

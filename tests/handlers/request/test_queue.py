@@ -17,7 +17,7 @@ from several_bridges import several_bridges
 from bridge.access import keys
 from bridge.access.keys import KeyRing
 from bridge.tasks import TaskOwner
-from handlers.request.appkeys import ACTIVITY, CALL_QUEUE, DRAIN, RESTING
+from handlers.request.appkeys import ACTIVITY, CALL_QUEUE, COOLDOWN_WAIT, DRAIN
 from upstream.arena import Arena, Line, Step, Turn, Until
 
 STOP = Line("ad", {"finishReason": "stop"})
@@ -225,7 +225,7 @@ async def test_a_rest_of_all_accounts_is_waited_for(stream: bool, arena: Arena, 
                 asked = [group.create_task(ask(bridge, f"/say answer {number}", stream=stream)) for number in range(3)]
             assert [task.result()[0] for task in asked] == [200] * 3
         assert sum(call.refusal is not None for call in arena.calls) == 2
-        assert (len(bridge.app[RESTING].queue), bridge.calls_held) == (0, 0)
+        assert (len(bridge.app[COOLDOWN_WAIT].queue), bridge.calls_held) == (0, 0)
 
 
 async def test_a_rest_that_is_too_long_is_told_at_once(arena: Arena, tmp_path: Path) -> None:
@@ -244,10 +244,10 @@ async def test_who_waits_for_an_account_is_seen_and_may_leave(arena: Arena, tmp_
         arena.faults.arm("rate_limited", retry_after="300")
         async with calling(bridge.origin, bridge.key) as caller:
             await caller.ask(bridge.chat("hi", stream=True))
-            await eventually(lambda: len(bridge.app[RESTING].queue) == 1)
+            await eventually(lambda: len(bridge.app[COOLDOWN_WAIT].queue) == 1)
             assert (await dashboard.live("/dashboard/activity")).markup.says("waits, place 1")
             caller.vanish()
-            await eventually(lambda: not len(bridge.app[RESTING].queue))
+            await eventually(lambda: not len(bridge.app[COOLDOWN_WAIT].queue))
         await eventually(lambda: bridge.calls_held == 0)
 
 

@@ -1,4 +1,4 @@
-"""Waiting for an account that rests: a thin task around the decisions of `bridge.accounts.rest_queue`."""
+"""Waiting for an account on cooldown: a thin task around the decisions of `bridge.accounts.cooldown_queue`."""
 
 from __future__ import annotations
 
@@ -7,44 +7,44 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Final, TypeVar
 
-from bridge.accounts.rest_queue import Phase, RestQueue, Waiter
+from bridge.accounts.cooldown_queue import CooldownQueue, Phase, Waiter
 from bridge.errors import ApiError, from_upstream
 from handlers.request.drain import AnswerLifetime, Drain, shutting_down
 from handlers.request.queued_call import QueuedCall
-from upstream.accounts import DEFAULT_REST_SECONDS, AccountPool
+from upstream.accounts import DEFAULT_COOLDOWN_SECONDS, AccountPool
 from upstream.loop.timers import Timers
-from upstream.protocol.errors import AllResting
+from upstream.protocol.errors import AllOnCooldown
 
 T = TypeVar("T")
 
-#: How much longer than told a rest is waited for: the pool of accounts goes by another clock.
+#: How much longer than announced a cooldown is waited for: the pool of accounts goes by another clock.
 CLOCKS_SECONDS: Final = 0.05
 
 
 class Lane:
-    """Lets those that wait for a modality go when the rest is over."""
+    """Lets those that wait for a modality go when the cooldown is over."""
 
-    def __init__(self, queue: RestQueue, modality: str, timers: Timers) -> None:
+    def __init__(self, queue: CooldownQueue, modality: str, timers: Timers) -> None:
         self._queue = queue
         self._modality = modality
         self._timers = timers
 
     def wake(self) -> None:
-        """Be called when the rest is over."""
+        """Be called when the cooldown is over."""
         self._timers.set(self, monotonic() + self._queue.seconds_left(self._modality))
 
     def on_timer(self) -> None:
-        """The rest is over, unless it has become longer meanwhile."""
+        """The cooldown is over, unless it has become longer meanwhile."""
         self._queue.serve(self._modality)
         if self._queue.seconds_left(self._modality):
             self.wake()
 
 
-class Resting:
-    """Has requests wait while all accounts rest."""
+class CooldownWait:
+    """Has requests wait while all accounts are on cooldown."""
 
     def __init__(self, timers: Timers, drain: Drain, pool: AccountPool) -> None:
-        self.queue = RestQueue(monotonic)
+        self.queue = CooldownQueue(monotonic)
         self._timers = timers
         self._drain = drain
         self._pool = pool
@@ -58,9 +58,9 @@ class Resting:
         queued: QueuedCall,
         lifetime: AnswerLifetime | None,
     ) -> T:
-        """Make the call, and again after a rest that ends before the request's deadline.
+        """Make the call, and again after a cooldown that ends before the request's deadline.
 
-        Nobody is overtaken who waits already. Raises ApiError: at once where the rest is too long.
+        Nobody is overtaken who waits already. Raises ApiError: at once where the cooldown is too long.
         """
         queue, deadline = self.queue, queued.place.deadline
         if queue.is_waited_for(modality) and self._pool.usable(modality):
@@ -83,7 +83,7 @@ class Resting:
                 self._lane(modality).wake()
                 await turn.goes(self._drain)
                 if waiter.phase is Phase.WAITING:
-                    raise _resting(queue.seconds_left(modality))
+                    raise _all_on_cooldown(queue.seconds_left(modality))
                 try:
                     answer = await call()
                 except ApiError as error:
@@ -103,14 +103,14 @@ class Resting:
                 lifetime.postpone(0.0)
 
     def _note(self, modality: str, error: ApiError, deadline: float) -> float | None:
-        """Note a rest, and return its seconds; None if it is another error, or the rest is too long."""
+        """Note a cooldown, and return its seconds; None if it is another error, or the cooldown is too long."""
         if error.code != "upstream_rate_limited":
             return None
-        seconds = DEFAULT_REST_SECONDS if error.retry_after is None else error.retry_after
+        seconds = DEFAULT_COOLDOWN_SECONDS if error.retry_after is None else error.retry_after
         if monotonic() + seconds > deadline:
             return None
         seconds += CLOCKS_SECONDS
-        self.queue.rests(modality, seconds)
+        self.queue.cool_down(modality, seconds)
         return seconds
 
     def _lane(self, modality: str) -> Lane:
@@ -147,6 +147,6 @@ class _Turn:
             self._changed.set_result(None)
 
 
-def _resting(seconds: float) -> ApiError:
+def _all_on_cooldown(seconds: float) -> ApiError:
     message = "All accounts are paused until LMArena's rate limit is over."
-    return from_upstream(AllResting(message, retry_after=max(1.0, seconds), status=None))
+    return from_upstream(AllOnCooldown(message, retry_after=max(1.0, seconds), status=None))

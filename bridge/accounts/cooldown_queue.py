@@ -1,13 +1,13 @@
-"""Waiting until an account may be asked again: where all rest after a 429, requests wait, by key in turn.
+"""Waiting until an account may be asked again: where all are on cooldown after a 429, requests wait, by key in turn.
 
-One lane for each modality, since accounts rest from one. A request holds a place here only while it waits:
+One lane for each modality, since an account is on cooldown for one. A request holds a place here only while it waits:
 
     enter ──▶ WAITING ──▶ TRYING ──▶ OVER       over: it was answered, or has failed
       leave: OVER ▲          │
                   └──────────┘ limited: another 429; it is the next of its key again
 
-Nobody is let go before the rest is over. Then one is; each that is answered lets one more try beside it, and a 429 lets
-all wait for the new rest and begin with one again: the site's limit is not run into by everybody at once. No I/O.
+No request is let go before the cooldown is over. Then one is; each that is answered lets one more try beside it, and a
+429 lets all wait for the new cooldown and begin with one again: not all run into the site's limit at once. No I/O.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Lane:
     until: float = -math.inf
 
 
-class RestQueue:
+class CooldownQueue:
     """Those that wait, and those of them that try. `clock` is monotonic, in seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -72,11 +72,11 @@ class RestQueue:
         return lane is not None and len(lane.turns) > 0
 
     def seconds_left(self, modality: str) -> float:
-        """How long the rest lasts, as far as is known."""
+        """How long the cooldown lasts, as far as is known."""
         lane = self._lanes.get(modality)
         return 0.0 if lane is None else max(0.0, lane.until - self._clock())
 
-    def rests(self, modality: str, seconds: float) -> None:
+    def cool_down(self, modality: str, seconds: float) -> None:
         """The site has refused a request: no account may be asked for so long."""
         lane = self._lanes.setdefault(modality, _Lane())
         lane.until, lane.at_once = self._clock() + max(seconds, LEAST_SECONDS), 1
@@ -116,7 +116,7 @@ class RestQueue:
             lane.trying -= 1
             waiter.phase = Phase.WAITING
             lane.turns.put_back(waiter.key_id, waiter)
-            self.rests(waiter.modality, seconds)
+            self.cool_down(waiter.modality, seconds)
 
     def over(self, waiter: Waiter, *, answered: bool = False) -> None:
         """A request waits no more: it was answered, has failed, or its caller has gone."""
@@ -128,5 +128,5 @@ class RestQueue:
             lane.turns.remove(waiter.key_id, waiter)
         else:
             lane.trying -= 1
-            lane.at_once += answered and lane.until <= self._clock()  # not one that was sent before the rest
+            lane.at_once += answered and lane.until <= self._clock()  # not one that was sent before the cooldown
         self.serve(waiter.modality)

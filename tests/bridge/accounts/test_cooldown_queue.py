@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from manual_clock import Clock
 
-from bridge.accounts.rest_queue import Phase, RestQueue, Waiter
+from bridge.accounts.cooldown_queue import CooldownQueue, Phase, Waiter
 
 
 class Site:
@@ -18,7 +18,7 @@ class Site:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.queue = RestQueue(self.clock)
+        self.queue = CooldownQueue(self.clock)
         self.gone: list[Waiter] = []
 
     def wait(self, key: str) -> Waiter:
@@ -33,7 +33,7 @@ class Site:
 def test_after_a_rest_one_tries_and_each_answer_lets_one_more_try() -> None:
     site = Site()
     queue = site.queue
-    queue.rests("chat", 10)
+    queue.cool_down("chat", 10)
     waiters = [site.wait(key) for key in "aaaabc"]
     site.clock.now += 9.9
     queue.serve("chat")
@@ -65,7 +65,7 @@ def test_a_rest_of_no_time_is_not_tried_again_at_once() -> None:
 
 def test_modalities_wait_apart() -> None:
     site = Site()
-    site.queue.rests("image", 60)
+    site.queue.cool_down("image", 60)
     site.queue.enter("image", "a")
     chat = site.wait("a")
     site.queue.serve("chat")
