@@ -1,0 +1,194 @@
+"""`serve` and `reload`: what stands on stderr when the daemon cannot start, and the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import re
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from commands import COMMAND, arun, run, spawn
+from running import RunningBridge
+
+from upstream.arena import Arena
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+#: A configuration for a daemon that would listen: the default port may be taken by a bridge of this machine's user.
+ANY_PORT = "[server]\nport = 0\n"
+
+
+def configure(arena: Arena) -> None:
+    """Write a configuration for a daemon that talks to `arena`, on any free port."""
+    Path("bridge.toml").write_text(f'{ANY_PORT}[upstream]\nbase_url = "{arena.origin}"\n')
+
+
+@asynccontextmanager
+async def serving(*words: str, **env: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """A daemon as a process of its own, once it says that it is ready, and where."""
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND, *words, stderr=asyncio.subprocess.PIPE, env={**os.environ, **env}
+    )
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(60):
+            async for line in process.stderr:
+                if ready := re.search(r"LMArena Bridge is ready on (http://\S+)/v1$", line.decode().rstrip()):
+                    yield process, ready[1]
+                    break
+            else:
+                raise AssertionError("the daemon never became ready")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+
+
+@pytest.mark.parametrize("words", [["serve"], []], ids=["serve", "no command"])
+async def test_the_daemon_serves_until_it_is_told_to_stop(words: list[str], arena: Arena) -> None:
+    configure(arena)
+    secret = (await arun("keys", "add", "--name", "me")).stdout.strip()
+    await arun("accounts", "add", stdin=arena.sign_in().cookie_value)
+    async with serving(*words) as (process, origin):
+        answer = await arun("chat", "--url", origin, "/say", "all", "is", "well", OPENAI_API_KEY=secret)
+        assert (answer.stdout, answer.exit_code) == ("all is well\n", 0)
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        pytest.param("bridge.toml", "[server]\nport = -1\n", "server.port", id="value out of range"),
+        pytest.param("bridge.toml", "[server\n", "is not TOML", id="no TOML"),
+        pytest.param("bridge.toml", '[server]\ntls_cert = "a"\ntls_key = "b"\n', "tls_cert", id="no certificate"),
+        pytest.param("state/keys.json", "{", "is not JSON", id="broken keys"),
+        pytest.param("state/accounts.json", "[]", "accounts.json", id="broken accounts"),
+    ],
+)
+async def test_a_bad_configuration_or_state_file_exits_78(file: str, text: str, said: str, tmp_path: Path) -> None:
+    tmp_path.joinpath("state").mkdir(mode=0o700)
+    tmp_path.joinpath("bridge.toml").write_text(ANY_PORT)
+    path = tmp_path / file
+    path.write_text(text)
+    served = await spawn("serve")
+    assert served.returncode == 78
+    assert said in served.stderr
+    assert "Traceback" not in served.stderr
+    assert path.read_text() == text
+
+
+def _huge(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        pytest.param(lambda path: os.mkfifo(path), "is a pipe", id="a pipe"),
+        pytest.param(lambda path: path.symlink_to("/dev/zero"), "is a device", id="a device"),
+        pytest.param(lambda path: path.mkdir(), "Is a directory", id="a directory"),
+        pytest.param(_huge, "bytes or more", id="a huge file"),
+        pytest.param(lambda path: path.write_text("[" * 100_000), "is not|nested too", id="nested"),
+    ],
+)
+@pytest.mark.parametrize("file", ["bridge.toml", "state/keys.json", "state/accounts.json", "state/admin.json"])
+def test_what_is_no_file_of_ours_exits_78_at_once(
+    file: str, place: Callable[[Path], object], said: str, tmp_path: Path
+) -> None:
+    tmp_path.joinpath("state").mkdir(mode=0o700)
+    if file != "bridge.toml":
+        tmp_path.joinpath("bridge.toml").write_text(ANY_PORT)
+    place(tmp_path / file)
+    served = run("serve")
+    assert served.exit_code == 78
+    assert file in served.stderr
+    assert re.search(said, served.stderr)
+    assert "Traceback" not in served.stderr
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        pytest.param(os.mkfifo, "a pipe", id="a pipe"),
+        pytest.param(lambda path: path.symlink_to("/dev/zero"), "a device", id="a device"),
+        pytest.param(Path.mkdir, "a directory", id="a directory"),
+    ],
+)
+def test_a_certificate_that_is_no_file_exits_78(place: Callable[[Path], object], said: str, tmp_path: Path) -> None:
+    tmp_path.joinpath("bridge.toml").write_text('[server]\ntls_cert = "cert.pem"\ntls_key = "cert.pem"\n')
+    place(tmp_path / "cert.pem")
+    served = run("serve")
+    assert served.exit_code == 78
+    assert f"must be regular files; this is {said}" in served.stderr
+
+
+@pytest.mark.parametrize("error", ["ENOSPC", "EROFS", "EDQUOT", "EIO", "EACCES"])
+def test_a_disk_that_refuses_at_the_start_exits_75(error: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It refuses to make or change files."""
+    number = getattr(errno, error)
+    real = os.open
+
+    def refuse(path: str, flags: int, *args: Any, **options: Any) -> int:
+        if flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path, flags, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        served = run("serve")
+    assert served.exit_code == 75
+    assert os.strerror(number) in served.stderr
+    assert "Traceback" not in served.stderr
+
+
+async def test_a_state_folder_in_use_exits_78_and_names_the_daemon(arena: Arena) -> None:
+    configure(arena)
+    async with serving() as (process, _):
+        second = await spawn("serve")
+        assert second.returncode == 78
+        assert f"process id {process.pid}" in second.stderr
+
+
+async def test_reload_reaches_the_daemon_and_a_single_process_is_not_restarted(arena: Arena) -> None:
+    configure(arena)
+    nobody = await arun("reload")
+    assert (nobody.exit_code, nobody.stdout) == (1, "")
+    assert "no daemon runs with the state folder" in nobody.stderr
+    async with serving() as (process, _):
+        assert process.stderr is not None
+        reloaded = await arun("reload")
+        assert (reloaded.exit_code, f"process {process.pid}" in reloaded.stdout) == (0, True)
+        while b"the configuration was reloaded" not in await process.stderr.readline():
+            pass
+        refused = await arun("reload", "--restart")
+        assert (refused.exit_code, refused.stdout) == (1, "")
+        assert "server.workers is 1" in refused.stderr
+        process.send_signal(signal.SIGUSR1)  # as one would who believes that it has workers
+        while b"nothing is restarted" not in await process.stderr.readline():
+            pass
+        assert process.returncode is None
+
+
+async def test_a_port_that_is_taken_exits_1_and_says_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        served = await spawn("serve", LMARENA_BRIDGE_SERVER__PORT=str(port))
+    assert served.returncode == 1
+    assert f"cannot listen on 127.0.0.1, port {port}: Address already in use; that may be another" in served.stderr
+
+
+async def test_a_port_on_which_a_bridge_listens_is_named_as_such(bridge: RunningBridge) -> None:
+    served = await spawn("serve", "--port", str(urlsplit(bridge.base_url).port))
+    assert served.returncode == 1
+    assert "it is another lmarena-bridge, or its demo: stop it" in served.stderr
