@@ -515,7 +515,7 @@ async def test_keys_are_noticed_within_two_seconds(home: Home, http: aiohttp.Cli
         assert await status() == 401
 
 
-@pytest.mark.parametrize("name", ["accounts.json"])  # tests/bridge/state/test_state.py tries the others
+@pytest.mark.parametrize("name", ["accounts.json"])  # tests/bridge/state/test_missing_files.py tries the others
 async def test_whatever_is_in_a_state_file_s_place_the_daemon_goes_on_and_ends(
     home: Home, http: aiohttp.ClientSession, name: str
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,13 +15,6 @@ from bridge.state.documents import StateError, StateFolder
 HASH = "$argon2id$v=19$m=19456,t=2,p=1$KzUWo4ourxlu6yn0ckh+/w$hSnVYux3fB5BXraSHeaYAc34Ny2mKVT+Pw5LxG9eDSE"
 CLEARANCE = Clearance.replacing("old.1", "canary.2-x", "Mozilla/5.0 (X11; Linux x86_64)")
 ADMIN = Admin(HASH, CLEARANCE)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> StateFolder:
-    folder = StateFolder(tmp_path / "state")
-    folder.prepare()
-    return folder
 
 
 @pytest.mark.parametrize(

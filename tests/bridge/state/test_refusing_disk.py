@@ -1,0 +1,169 @@
+"""A disk that refuses to save: nothing learned is lost, and what is lost at the end is named without a secret."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from states import RENEWED, comes_true, in_memory, loaded, new_account, on_disk, put
+
+from bridge.state.documents import StateFolder
+from bridge.state.modes import kept_modes, site_document
+from bridge.state.state import accounts_document
+from bridge.tasks import TaskOwner
+
+
+@contextmanager
+def full(_: StateFolder) -> Iterator[None]:
+    """No room for another file."""
+
+    def refuse(_: int) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bridge.state.documents.os.fsync", refuse)
+        yield
+
+
+@contextmanager
+def read_only(_: StateFolder) -> Iterator[None]:
+    """Nothing can be put in another's place."""
+
+    def refuse(*_: object) -> NoReturn:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", refuse)
+        yield
+
+
+@contextmanager
+def unwritable(folder: StateFolder) -> Iterator[None]:
+    """Nothing can be written beside the file; root, whom no mode keeps from it, meets a folder there."""
+    (folder.path / ".accounts.json.tmp").mkdir()
+    yield
+    (folder.path / ".accounts.json.tmp").rmdir()
+
+
+@contextmanager
+def locked(folder: StateFolder) -> Iterator[None]:
+    """A command was stopped while it wrote."""
+    with pytest.MonkeyPatch.context() as patch, folder.locked("accounts"):
+        patch.setattr("bridge.state.documents.LOCK_TIMEOUT", 0.01)
+        yield
+
+
+@contextmanager
+def damaged(folder: StateFolder) -> Iterator[None]:
+    """The file itself is not whole."""
+    path = folder.path / "accounts.json"
+    good = path.read_bytes()
+    path.write_bytes(good[:-20])
+    yield
+    path.write_bytes(good)
+
+
+@contextmanager
+def moved_away(folder: StateFolder) -> Iterator[None]:
+    """The folder is gone, as with a mount that is lost."""
+    aside = folder.path.with_name("aside")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bridge.state.documents.GAP_SECONDS", 0.0)
+        folder.path.rename(aside)
+        yield
+        aside.rename(folder.path)
+
+
+TROUBLES = pytest.mark.parametrize(
+    "trouble", [full, read_only, unwritable, locked, damaged, moved_away], ids=lambda trouble: trouble.__name__
+)
+Trouble = Callable[[StateFolder], AbstractContextManager[None]]
+
+
+@TROUBLES
+async def test_a_cookie_that_was_refused_is_saved_without_another_change(
+    folder: StateFolder, trouble: Trouble, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("bridge.state.saving.FIRST_PAUSE_SECONDS", 0.001)
+    account = new_account()
+    await put(folder, account)
+    state = await loaded(folder)
+    path = accounts_document(folder).path
+    async with TaskOwner() as tasks, asyncio.timeout(10):
+        with trouble(folder):
+            state.pool.credentials(account).rotate(RENEWED.session.value)
+            await state.flush()
+            tasks.spawn(state.save(), name="save")
+            await comes_true(lambda: "accounts are not saved" in caplog.text)
+        await comes_true(lambda: RENEWED.session.value in path.read_text())
+    expected = replace(account, session=RENEWED.session)
+    assert await on_disk(folder) == in_memory(state) == {"ada": expected}
+    assert caplog.text.count("accounts are not saved") == 1
+    assert RENEWED.session.value not in caplog.text
+
+
+@TROUBLES
+async def test_a_cookie_that_was_refused_is_tried_again_at_the_end(
+    folder: StateFolder, trouble: Trouble, caplog: pytest.LogCaptureFixture
+) -> None:
+    account = new_account()
+    await put(folder, account)
+    state = await loaded(folder)
+    with trouble(folder):
+        state.pool.credentials(account).rotate(RENEWED.session.value)
+        await state.flush()
+    await state.finish()
+    assert await on_disk(folder) == {"ada": replace(account, session=RENEWED.session)}
+    assert "LOST" not in caplog.text
+
+
+@TROUBLES
+async def test_a_cookie_that_is_lost_at_the_end_is_named_and_not_shown(
+    folder: StateFolder, trouble: Trouble, caplog: pytest.LogCaptureFixture
+) -> None:
+    account, other = new_account(), new_account("grace")
+    await put(folder, account, other)
+    state = await loaded(folder)
+    with trouble(folder):
+        state.pool.credentials(account).rotate(RENEWED.session.value)
+        state.pool.cool_down(other, "chat", 30)
+        await state.finish()
+    (said,) = [record for record in caplog.records if record.levelno == logging.CRITICAL]
+    assert "LOST: the new session cookies of 'ada'; add these accounts again" in said.getMessage()
+    assert str(folder.path / "accounts.json") in said.getMessage()
+    assert RENEWED.session.value not in caplog.text
+    assert await on_disk(folder) == {"ada": account, "grace": other}
+
+
+async def test_without_a_new_cookie_none_is_lost_at_the_end(
+    folder: StateFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    account = new_account()
+    await put(folder, account)
+    state = await loaded(folder)
+    with full(folder):
+        state.pool.expire(account)
+        await state.finish()
+    assert "No cookie is lost" in caplog.text
+    assert "LOST" not in caplog.text
+
+
+async def test_modes_that_were_refused_are_saved_later(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("bridge.state.saving.FIRST_PAUSE_SECONDS", 0.001)
+    path = site_document(folder).path
+    async with kept_modes(folder, lambda _: True) as modes, asyncio.timeout(5):
+        with full(folder):
+            modes.accepted("ada", "direct")
+            await comes_true(lambda: "the site's modes are not saved" in caplog.text)
+        await comes_true(path.exists)
+        assert "ada" in path.read_text()

@@ -1,0 +1,41 @@
+"""`conversations.json`: conversations outlive a clean stop, and no other."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge.answering.conversations import Evaluation
+from bridge.state.conversations import conversations_document, kept_conversations
+from bridge.state.documents import StateFolder
+
+EVALUATIONS = tuple(
+    Evaluation(f"id-{number}", "user", "message", f"asked {number}", ("answered",)) for number in range(3)
+)
+
+
+async def test_conversations_outlive_a_clean_stop(folder: StateFolder) -> None:
+    async with kept_conversations(folder) as conversations:
+        for evaluation in EVALUATIONS:
+            conversations.put(evaluation)
+    async with kept_conversations(folder) as conversations:
+        assert tuple(conversations) == EVALUATIONS
+    async with kept_conversations(folder) as conversations:
+        assert tuple(conversations) == EVALUATIONS
+
+
+async def test_a_daemon_that_runs_has_no_saved_conversations(folder: StateFolder) -> None:
+    async with kept_conversations(folder) as conversations:
+        conversations.put(EVALUATIONS[0])
+    async with kept_conversations(folder):
+        saved = await conversations_document(folder).load()
+        assert (saved.clean, saved.evaluations) == (False, ())
+
+
+async def test_conversations_end_with_a_daemon_that_broke(folder: StateFolder) -> None:
+    async with kept_conversations(folder) as conversations:
+        conversations.put(EVALUATIONS[0])
+    with pytest.raises(RuntimeError):
+        async with kept_conversations(folder):
+            raise RuntimeError
+    async with kept_conversations(folder) as conversations:
+        assert len(conversations) == 0

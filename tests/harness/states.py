@@ -1,0 +1,65 @@
+"""States for tests: their accounts, what their files hold, and the daemon that watches them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from bridge.state.documents import StateFolder
+from bridge.state.state import State, accounts_document
+from bridge.tasks import TaskOwner
+from upstream.accounts import Account
+from upstream.arena import Arena
+from upstream.protocol import cookies
+
+NOW = 1_000_000.0
+
+
+def new_account(name: str = "ada") -> Account:
+    """An account, or the same one with another cookie."""
+    return Account(name, cookies.decode(Arena().sign_in(f"{name}@example.org").cookie_value))
+
+
+async def on_disk(folder: StateFolder) -> dict[str, Account]:
+    return {account.label: account for account in await accounts_document(folder).load()}
+
+
+def in_memory(state: State) -> dict[str, Account]:
+    return {account.label: account for account in state.pool}
+
+
+async def command(folder: StateFolder, change: Callable[[tuple[Account, ...]], tuple[Account, ...]]) -> None:
+    """Change accounts as a command does, in a process of its own."""
+    await accounts_document(folder).update(change)
+
+
+async def put(folder: StateFolder, *accounts: Account) -> None:
+    """Add accounts, or renew those of the same user."""
+    users = {account.user_id for account in accounts}
+    await command(folder, lambda kept: (*(a for a in kept if a.user_id not in users), *accounts))
+
+
+async def loaded(folder: StateFolder) -> State:
+    state = State(folder, lambda: NOW)
+    await state.load()
+    return state
+
+
+@asynccontextmanager
+async def running(state: State) -> AsyncIterator[asyncio.Event]:
+    """Let the state watch and save, as in the daemon; the event is set when accounts have been changed outside."""
+    told = asyncio.Event()
+    async with TaskOwner() as tasks:
+        tasks.spawn(state.save(), name="save")
+        tasks.spawn(state.watch(told.set), name="watch")
+        yield told
+
+
+async def comes_true(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 — nothing tells of it
+            await asyncio.sleep(0.001)
+
+
+RENEWED = new_account()
