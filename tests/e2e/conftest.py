@@ -1,12 +1,17 @@
-"""Where the tests of commands run."""
+"""Where commands run in tests, and the state folder and the HTTP client of tests with a daemon."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 from commands import CHECKOUT
+from process import Home
+
+from upstream.arena import Arena
 
 
 @pytest.fixture
@@ -19,3 +24,16 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     for name in ("XDG_CONFIG_HOME", "STATE_DIRECTORY", "OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+async def home(arena: Arena, tmp_path: Path) -> Home:
+    home = Home(arena, tmp_path)
+    await home.prepare()
+    return home
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        yield http

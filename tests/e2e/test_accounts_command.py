@@ -70,12 +70,12 @@ def test_an_account_is_added_from_whatever_can_be_pasted(paste: Any) -> None:
         ({"expired": True}, "the site no longer accepts its login"),
         ({"bar": Reason.GUEST}, "the session is a guest's, who may not choose a model"),
         ({"bar": Reason.TERMS}, "the site's terms of use have not been accepted by this account"),
-        ({"resting": {"chat": 900, "image": -9}}, r"on cooldown for chat for (900|8\d\d) s after a 429"),
+        ({"cooldowns": {"chat": 900, "image": -9}}, r"on cooldown for chat for (900|8\d\d) s after a 429"),
         (
-            {"resting": {"everything": 1200}},
+            {"cooldowns": {"everything": 1200}},
             r"LMArena doubts that a human uses this account: it is not used for 1(200|1\d\d) s\. Its own page .* flag",
         ),
-        ({"resting": {"chat": -1}}, "usable"),
+        ({"cooldowns": {"chat": -1}}, "usable"),
     ],
 )
 async def test_the_list_of_accounts_says_how_each_is(state: dict[str, Any], said: str) -> None:

@@ -20,7 +20,6 @@ from streams import Play, begin
 
 from bridge.tasks import TaskOwner
 from handlers.daemon.notify import Notifier, feed_watchdog
-from upstream.arena import Arena
 
 #: As systemd sets it for WatchdogSec=0.4.
 WATCHED = {"WATCHDOG_USEC": "400000"}
@@ -33,13 +32,6 @@ from handlers.commands.main import main
 signal.signal(signal.SIGUSR2, lambda *_: time.sleep({HELD_SECONDS}))
 main()
 """
-
-
-@pytest.fixture
-async def home(arena: Arena, tmp_path: Path) -> Home:
-    home = Home(arena, tmp_path)
-    await home.prepare()
-    return home
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -30,12 +29,6 @@ async def home(arena: Arena, tmp_path: Path) -> Home:
     await home.prepare()
     home.configure({"server": {"drain_seconds": DRAIN_SECONDS}, "limits": {"concurrency": 10_000}})
     return home
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-        yield http
 
 
 async def test_a_restart_under_load_refuses_nobody_and_cuts_only_what_lasts_too_long(

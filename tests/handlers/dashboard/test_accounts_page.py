@@ -299,7 +299,7 @@ async def test_a_rest_and_the_last_answers_are_shown(arena: Arena, dashboard: Da
     await dashboard.bridge.app[STATS].flush()
     for page in (await dashboard.get("/dashboard/accounts"), await dashboard.live("/dashboard/accounts")):
         assert page.markup.says("resting")
-        assert page.markup.says("from chat for 1 min 3")  # or a little less than 90 s
+        assert page.markup.says("for chat, 1 min 3")  # or a little less than 90 s
         assert page.markup.says("rate limited")
     assert "<html" not in (await dashboard.live("/dashboard/accounts")).text
 

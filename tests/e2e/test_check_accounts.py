@@ -1,0 +1,213 @@
+"""`check`: what keeps an account from chatting is said with what to do, and no check costs a login."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checking import check, line, shown_logins
+from commands import run
+
+from bridge.state.documents import StateFolder
+from bridge.state.state import accounts_document
+from upstream.accounts import EVERYTHING
+from upstream.arena import Arena, Session
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+
+def stored() -> list[dict[str, Any]]:
+    """The accounts as they stand on disk."""
+    accounts: list[dict[str, Any]] = json.loads(Path("state/accounts.json").read_bytes())["accounts"]
+    return accounts
+
+
+def signed_in_ago(arena: Arena, seconds: float, email: str = "ada@example.org") -> Session:
+    """A login whose token was issued so long ago, for an hour."""
+    arena.clock = lambda: time.time() - seconds
+    session = arena.sign_in(email)
+    arena.clock = time.time
+    return session
+
+
+async def test_a_login_that_the_site_refuses_is_named_with_what_to_do(arena: Arena) -> None:
+    session = arena.sign_in("ada@example.org")
+    arena.expire(session)
+    result = await check(arena, session)
+    assert result.exit_code == 1
+    assert line(result, "account ada") == (
+        "✗ account ada: ada@example.org, the site no longer accepts its login: log in again, and paste the new cookie "
+        "into the dashboard or `lmarena-bridge accounts add --label ada`"
+    )
+    assert line(result, "models").startswith("✓")
+    assert stored()[0]["expired"] is True
+    session.alive = True  # the site has thought better of it
+    result = await asyncio.to_thread(run, "check", LMARENA_BRIDGE_UPSTREAM__BASE_URL=arena.origin)
+    assert line(result, "account ada").startswith("✓")
+    assert stored()[0]["expired"] is False
+
+
+def guest(session: Session) -> None:
+    session.guest = True
+
+
+def without_consent(session: Session) -> None:
+    session.consented = False
+
+
+@pytest.mark.parametrize(
+    ("befall", "bar", "said"),
+    [
+        pytest.param(
+            guest,
+            "guest",
+            "the session is a guest's, .*: sign in on the site .* `lmarena-bridge accounts add --label ada`",
+            id="a guest",
+        ),
+        pytest.param(
+            without_consent,
+            "terms",
+            "the site's terms of use have not been accepted .*: open the site .* if you agree; .*",
+            id="no consent",
+        ),
+    ],
+)
+async def test_what_keeps_an_account_from_chatting(
+    arena: Arena, befall: Callable[[Session], None], bar: str, said: str
+) -> None:
+    session = arena.sign_in("ada@example.org")
+    befall(session)
+    result = await check(arena, session)
+    assert result.exit_code == 1
+    assert re.fullmatch(rf"✗ account ada: ada@example\.org, {said}", line(result, "account ada"))
+    assert stored()[0]["bar"] == bar
+    session.guest, session.consented = False, True
+    result = await asyncio.to_thread(run, "check", LMARENA_BRIDGE_UPSTREAM__BASE_URL=arena.origin)
+    assert result.exit_code == 0
+    assert stored()[0]["bar"] is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("chat", r"; on cooldown for chat for \d+ s after a 429"),
+        (
+            EVERYTHING,
+            r"; LMArena doubts that a human uses this account: it is not used for \d+ s\. Its own page .* same flag",
+        ),
+    ],
+)
+async def test_an_account_that_rests(arena: Arena, kind: str, said: str) -> None:
+    await check(arena, arena.sign_in("ada@example.org"))
+    rests = {kind: time.time() + 1200}
+    document = accounts_document(StateFolder(Path("state")))
+    await document.update(lambda kept: tuple(replace(account, cooldowns=rests) for account in kept))
+    result = await asyncio.to_thread(run, "check", LMARENA_BRIDGE_UPSTREAM__BASE_URL=arena.origin)
+    assert result.exit_code == 1
+    assert re.fullmatch(rf"✗ account ada: .* its login renews itself{said}", line(result, "account ada"))
+
+
+async def test_one_account_that_works_is_enough(arena: Arena) -> None:
+    old, new = arena.sign_in("old@example.org"), arena.sign_in("new@example.org")
+    arena.expire(old)
+    result = await check(arena, old, new)
+    assert result.exit_code == 0
+    assert line(result, "account old").startswith("! ")
+    assert line(result, "account new").startswith("✓ ")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "mark", "said"),
+    [
+        (8 * 86_400, "✓", r"the session ends for good in \d days \(.*\)"),
+        (
+            7300,
+            "!",
+            r"the session ends for good in 2 hours \(.*\): before then, log in again, and paste .* --label ada`",
+        ),
+    ],
+)
+async def test_a_session_that_cannot_be_renewed(arena: Arena, seconds: int, mark: str, said: str) -> None:
+    result = await check(arena, arena.sign_in("ada@example.org", expires_in=seconds, renewable=False))
+    assert result.exit_code == 0
+    assert re.fullmatch(rf"{mark} account ada: ada@example\.org, {said}", line(result, "account ada"))
+
+
+async def test_a_site_that_cannot_say_who_is_logged_in_is_worth_a_look_while_the_token_holds(arena: Arena) -> None:
+    arena.faults.arm("server_error", None, on="me")
+    result = await check(arena, arena.sign_in("ada@example.org"))
+    assert result.exit_code == 0
+    assert re.match(
+        "! account ada: .* its login renews itself, but LMArena could not be asked about it: LMArena failed",
+        line(result, "account ada"),
+    )
+    result = await check(arena, signed_in_ago(arena, 4000))
+    assert result.exit_code == 1
+    assert re.match(r"✗ account ada: .*, its token ended 6 minutes ago \(.*\), but", line(result, "account ada"))
+
+
+async def test_without_a_daemon_a_login_is_renewed_and_its_new_cookie_kept(arena: Arena) -> None:
+    session = signed_in_ago(arena, 4000)
+    old = session.cookie_value
+    result = await check(arena, session)
+    assert result.exit_code == 0
+    assert line(result, "account ada") == "✓ account ada: ada@example.org, its login renews itself"
+    assert (session.refreshes, session.spent_twice) == (1, 0)
+    assert stored()[0]["cookie"] == session.cookie_value != old
+
+
+@pytest.mark.parametrize(
+    ("age", "asked", "mark", "said"),
+    [
+        pytest.param(2300, ["me"], "✓", "", id="fresh"),
+        pytest.param(2500, [], "✓", ", which the running daemon will do", id="in its last third"),
+        pytest.param(
+            3700,
+            [],
+            "!",
+            r", its token ended 1 minute ago \(.*\), which the running daemon will do; its /health shows the outcome",
+            id="past its end",
+        ),
+    ],
+)
+async def test_beside_a_daemon_no_call_renews_a_login(
+    arena: Arena, age: float, asked: list[str], mark: str, said: str
+) -> None:
+    folder = StateFolder(Path("state"))
+    folder.prepare()
+    session = signed_in_ago(arena, age)
+    with folder.hold():
+        result = await check(arena, session)
+    assert result.exit_code == 0
+    assert re.fullmatch(
+        rf"{mark} account ada: ada@example\.org, its login renews itself{said}", line(result, "account ada")
+    )
+    assert shown_logins(arena) == asked
+    assert session.refreshes == 0
+
+
+async def test_a_session_that_cannot_be_renewed_is_asked_about_beside_a_daemon(arena: Arena) -> None:
+    folder = StateFolder(Path("state"))
+    folder.prepare()
+    with folder.hold():
+        await check(arena, arena.sign_in(expires_in=1, renewable=False))
+    assert shown_logins(arena) == ["me"]
+
+
+async def test_a_site_of_2025_shows_by_its_page_whether_it_knows_the_login(arena: Arena) -> None:
+    arena.era = 2025
+    ada, bob = arena.sign_in("ada@example.org"), arena.sign_in("bob@example.org")
+    arena.expire(bob)
+    result = await check(arena, ada, bob)
+    assert result.exit_code == 0
+    assert line(result, "LMArena") == f"✓ LMArena: {arena.origin} answers; its page is at /?mode=direct now"
+    assert line(result, "account ada") == "✓ account ada: ada@example.org, its login renews itself"
+    assert "the site no longer accepts its login" in line(result, "account bob")
+    assert [account["expired"] for account in stored()] == [False, True]
