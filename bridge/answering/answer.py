@@ -1,6 +1,6 @@
 """One answer as it is relayed: its batches, and what is to be known when it has ended.
 
-What upstream said and what the caller was told are two records: stages may cut or rewrite an answer."""
+What upstream sent and what the caller was given are two records: stages may cut or rewrite an answer."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Answer:
     _upstream: ArenaAnswer
     _prompt_tokens: int
     _cached_tokens: int
-    #: Is told the whole answer as the caller was, and whether the site can give another one to the same turn; what it
-    #: returns is waited for before the caller sees the end.
+    #: Called with the whole answer as the caller was given it, and whether the site can give another one to the same
+    #: turn; what it returns is awaited before the caller sees the end.
     _on_complete: Callable[[Message, bool], Awaitable[None] | None]
     #: Returns what is to be waited for until other processes know of the end, if anything.
     _on_close: Callable[[], asyncio.Future[Any] | None]
@@ -54,15 +54,15 @@ class Answer:
     _stages: Stages = NO_STAGES
     #: Asks the model once more, in the same evaluation; the answer is the caller's to close.
     _ask_again: Callable[[str], Awaitable[ArenaAnswer]] | None = None
-    #: The most tokens that the caller is to be told; the stages' limit sees only the first answer.
+    #: The most tokens that the caller is to be given; the stages' limit sees only the first answer.
     _max_tokens: int | None = None
     #: The last batch has been returned: upstream's answer is complete, or a stage needs nothing more of it.
     complete: bool = False
     finish_reason: str | None = None
-    #: What upstream said, for the statistics.
-    said: AnswerRecord = field(default_factory=AnswerRecord)
-    #: What the caller was told, for its usage and the conversation; the same record where there is no stage.
-    told: AnswerRecord = field(init=False)
+    #: What upstream sent, for the statistics.
+    received: AnswerRecord = field(default_factory=AnswerRecord)
+    #: What the caller was given, for its usage and the conversation; the same record where there is no stage.
+    delivered: AnswerRecord = field(init=False)
     _failure: UpstreamError | None = None
     _refusal: ApiError | None = None  # a stage's
     _ended: bool = False  # upstream's part of it
@@ -70,15 +70,15 @@ class Answer:
     _remembering: Awaitable[None] | None = None
 
     def __post_init__(self) -> None:
-        self.told = AnswerRecord() if self._stages else self.said
+        self.delivered = AnswerRecord() if self._stages else self.received
 
     def usage(self) -> Usage:
-        """Estimate the tokens so far of what the caller was told."""
-        return self.told.usage(self._prompt_tokens, self._cached_tokens)
+        """Estimate the tokens so far of what the caller was given."""
+        return self.delivered.usage(self._prompt_tokens, self._cached_tokens)
 
     def upstream_usage(self) -> Usage:
-        """Estimate the tokens so far of what upstream said, for the statistics."""
-        return self.said.usage(self._prompt_tokens, self._cached_tokens)
+        """Estimate the tokens so far of what upstream sent, for the statistics."""
+        return self.received.usage(self._prompt_tokens, self._cached_tokens)
 
     @property
     def offers_tools(self) -> bool:
@@ -97,8 +97,8 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The text so far as the caller was told it; '' where it was too long to keep."""
-        return self.told.whole() or ""
+        """The text so far as the caller was given it; '' where it was too long to keep."""
+        return self.delivered.whole() or ""
 
     def keep(self, size: int) -> None:
         """Say how many bytes of this answer are kept until it ends. Raises ApiError (503): too much of all answers."""
@@ -144,8 +144,8 @@ class Answer:
             case Failure(error=error):
                 self._failure = error
                 return self._tell(batch[:-1])
-        told = self._tell(batch)
-        return await self._end(told, None) if self._stages.done else told
+        given = self._tell(batch)
+        return await self._end(given, None) if self._stages.done else given
 
     async def flow(self, send: Callable[[Sequence[AnswerEvent]], bool]) -> None:
         """Hand each batch to `send` in the moment in which it comes, as long as that returns True.
@@ -156,30 +156,30 @@ class Answer:
             return
 
         def pass_on(batch: list[Event]) -> bool:
-            told = self._tell(batch)
-            return (not told or send(told)) and not self._stages.done
+            given = self._tell(batch)
+            return (not given or send(given)) and not self._stages.done
 
         await self._upstream.flow(pass_on if self._stages else lambda batch: send(self._tell(batch)))
 
     def _tell(self, batch: Sequence[Event]) -> Sequence[AnswerEvent]:
-        """Count a batch without a terminal event; return what of it the caller is told."""
-        self.said.add(batch)
+        """Count a batch without a terminal event; return what of it the caller is given."""
+        self.received.add(batch)
         if not self._stages:
             return batch
-        told = self._stages.feed(batch)
+        given = self._stages.feed(batch)
         if self._stages.size:
             self.keep(0)
-        self.told.add(told)
-        return told
+        self.delivered.add(given)
+        return given
 
-    async def _end(self, told: Sequence[AnswerEvent], finish: Finish | None) -> Sequence[AnswerEvent]:
+    async def _end(self, given: Sequence[AnswerEvent], finish: Finish | None) -> Sequence[AnswerEvent]:
         """The answer is over: by upstream's `finish`, or since a stage is done, which needs nothing more of it.
 
-        Return what the caller is told at its end, behind what it was `told` by the same read.
+        Return what the caller is given at its end, after what it was `given` by the same read.
         """
         self._ended, self._finish = True, finish
         if not self._stages:
-            last = self._conclude(told)
+            last = self._conclude(given)
             if self._remembering is not None:
                 await self._remembering
             return last
@@ -187,8 +187,8 @@ class Answer:
             await self._upstream.aclose()
         reason, complete = finish.reason if finish else None, finish is not None
         rest = await self._read(self._stages.size, partial(self._stages.end, reason, complete=complete))
-        self.told.add(rest)
-        batch = [*told, *rest]
+        self.delivered.add(rest)
+        batch = [*given, *rest]
         if self._stages.prompt is None:
             last = self._conclude(batch)
             if self._remembering is not None:
@@ -197,12 +197,12 @@ class Answer:
         return batch or await self._take_second_turn()
 
     async def _take_second_turn(self) -> Sequence[AnswerEvent]:
-        """Ask the model once more, as often as a stage wants it; return what the caller is told then."""
+        """Ask the model once more, as often as a stage wants it; return what the caller is given then."""
         batch: list[AnswerEvent] = []
         while (prompt := self._stages.prompt) is not None:
             text = await self._asked_again(prompt)
             batch += await self._read(len(text or ""), partial(self._stages.repaired, text))
-        self.told.add(batch)
+        self.delivered.add(batch)
         last = self._conclude(batch)
         if self._remembering is not None:
             await self._remembering
@@ -213,7 +213,7 @@ class Answer:
         return await asyncio.to_thread(stages) if chars > _READ_IN_THREAD_CHARS else stages()
 
     def _conclude(self, batch: Sequence[AnswerEvent]) -> Sequence[AnswerEvent]:
-        """The caller has been told everything, `batch` being the last of it, or is to be told why it is not."""
+        """The caller has been given everything, of which `batch` is the last, or will be given the reason why not."""
         stages = self._stages
         if stages:
             self._refusal = stages.error
@@ -224,19 +224,23 @@ class Answer:
         self.complete = True
         reason = self._finish.reason if self._finish else None
         self.finish_reason = stages.finish_reason(reason) if stages else reason
-        whole = self.told.whole()
+        whole = self.delivered.whole()
         if self._finish is not None and whole is not None and (not stages or stages.faithful):
             # Before the caller sees the end: its next turn may come at once.
-            answer = Message("assistant", whole, tool_calls=self.told.calls)
+            answer = Message("assistant", whole, tool_calls=self.delivered.calls)
             self._remembering = self._on_complete(answer, stages.regenerable)
         return batch
 
     async def _asked_again(self, prompt: str) -> str | None:
         """Ask the model once more; return its whole answer, or None where there is none.
 
-        What the caller was told stands: an error here is none of its request.
+        What the caller was given stands: an error here is not an error of its request.
         """
-        limit = None if self._max_tokens is None else Limit(max(0, self._max_tokens - self.told.usage(0, 0).completion))
+        limit = (
+            None
+            if self._max_tokens is None
+            else Limit(max(0, self._max_tokens - self.delivered.usage(0, 0).completion))
+        )
         if self._ask_again is None:
             return None
         await self._upstream.aclose()  # it is over, and the site takes one turn after another
@@ -245,12 +249,12 @@ class Answer:
         except (UpstreamError, ApiError) as error:
             _logger.info("the model could not be asked once more: %s", error)
             return None
-        return await read_whole(answer, self.said, limit)
+        return await read_whole(answer, self.received, limit)
 
     async def _completed(self, batch: list[Event]) -> list[Event]:
         """Put the rest of an answer that broke off after text in the place of its failure, if the site has it."""
         recover, self._recover = self._recover, None
-        sent = self.said.whole()
+        sent = self.received.whole()
         if recover is None or sent is None:
             return batch
         events = batch[:-1]

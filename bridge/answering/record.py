@@ -52,7 +52,7 @@ class AnswerText:
 
 
 class AnswerRecord:
-    """The text and the tokens of one answer: as upstream said it, or as the caller was told it."""
+    """The text and the tokens of one answer: as upstream sent it, or as the caller was given it."""
 
     __slots__ = ("_reasoning", "_text", "calls", "chunks")
 
@@ -98,5 +98,5 @@ class AnswerRecord:
 
 
 def tokens_of_call(call: ToolCall) -> int:
-    """The tokens of a call as it is told: its name and its arguments."""
+    """The tokens of a call as the caller is given it: its name and its arguments."""
     return estimate(call.name) + estimate(call.arguments)

@@ -45,7 +45,7 @@ class Activity:
             usage = answer.upstream_usage()
             record.prompt_tokens += usage.prompt
             record.completion_tokens += usage.completion
-            record.chunks += answer.said.chunks
+            record.chunks += answer.received.chunks
             if answer.offers_tools:
                 tools = tools.plus(tool_use(answer.tools_outcome, answer.dropped_chars))
         if record.spend is not None:

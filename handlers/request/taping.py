@@ -109,8 +109,8 @@ def outcome_of(record: RequestRecord, status: int) -> Outcome:
         reason=record.reason.value,
         code=record.code,
         finish=tuple(answer.finish_reason for answer in record.answers),
-        chars=sum(answer.told.chars for answer in record.answers),
-        calls=sum(len(answer.told.calls) for answer in record.answers),
+        chars=sum(answer.delivered.chars for answer in record.answers),
+        calls=sum(len(answer.delivered.calls) for answer in record.answers),
     )
 
 
