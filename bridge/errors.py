@@ -309,7 +309,7 @@ def may_fall_back(error: ApiError) -> bool:
 
 
 def ended_by_owner() -> ApiError:
-    """503: whoever runs the bridge ended this answer."""
+    """503: the operator ended this answer."""
     return ApiError(
         503,
         "ended_by_owner",

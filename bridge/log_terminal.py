@@ -19,7 +19,7 @@ from upstream.protocol.errors import Reason
 
 #: The logger of requests that have ended (`handlers.request.request_log`).
 REQUESTS: Final = "bridge.requests"
-#: The same advice is not repeated for so long, in seconds.
+#: The same advice is not repeated for this time, in seconds.
 ADVICE_SECONDS: Final = 60.0
 
 _RED: Final = "\033[31m"

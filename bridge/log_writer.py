@@ -26,7 +26,7 @@ _Item: TypeAlias = bytes | threading.Event | None
 
 
 class Writer:
-    """Writes lines in order. When the reader is too slow, lines are dropped, and a line with their number stands in.
+    """Writes lines in order. When the reader is too slow, lines are dropped, and replaced by a line with their number.
 
     Calls of `write` and `flush` must be serialized, as logging's handlers do. No lock is shared with the thread, since
     an object that is garbage-collected there may log too; so each counter is changed on one side only.

@@ -92,7 +92,7 @@ class Budgets:
             raise BudgetExceeded("tokens", key.day_tokens, wait)
 
     def count(self, key: ApiKey) -> Callable[[int], None]:
-        """Count a request of a key; what is returned is to be told its tokens when it has ended."""
+        """Count a request of a key; call what is returned with its tokens when it has ended."""
         self._add(key.id, Used(requests=1))
         return lambda tokens: self._add(key.id, Used(tokens=tokens))
 

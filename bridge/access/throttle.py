@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Final, NamedTuple
 
-#: After so long without a failure, earlier ones no longer count.
+#: After this time without a failure, earlier ones no longer count.
 FORGET_SECONDS: Final = 24 * 3600.0
 #: Addresses whose failures are remembered; the oldest are evicted. More than these are slowed by the total anyway.
 MAX_ADDRESSES: Final = 1000

@@ -1,12 +1,12 @@
-"""The order in which those that wait are served: one of each key in turn, and of one key by arrival.
+"""The order in which waiting requests are served: one of each key in turn, and those of one key by arrival.
 
 A key with 500 waiting delays another key's first by at most one place:
 
     waiting, by key   a: 1 2 3 4 …   b: 5   c: 6 7
     order             1 5 6 2 7 3 4 …
 
-The key that was served goes to the end of the turn. One whose next may not be served now is passed over, and keeps its
-turn. No clock, no I/O.
+The key that was served goes to the end of the turn. A key whose next request may not be served now is passed over, and
+keeps its turn. No clock, no I/O.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class Place:
 
 
 class CallQueue:
-    """The calls that wait in this process, and those that are served.
+    """The waiting calls of this process, and the calls that are served.
 
     `several` is whether other processes must agree to a call, too; at most `most` wait.
     """
@@ -210,7 +210,7 @@ class CallQueue:
         return self._all_barred or self._asking is not None or place.key_id in self._barred_keys
 
     def _serve(self) -> None:
-        """Serve whoever may be: with several processes one at a time, since each must ask them."""
+        """Serve the calls that may be served: with several processes one at a time, since each must ask the others."""
         while self._turns and self._asking is None and not self._all_barred:
             place = self._turns.take(self._may)
             if place is None:

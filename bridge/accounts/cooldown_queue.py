@@ -63,7 +63,7 @@ class CooldownQueue:
         return sum(len(lane.turns) for lane in self._lanes.values())
 
     def places(self) -> dict[Waiter, int]:
-        """All that wait, each with its place among those that wait for the same."""
+        """All waiting requests, each with its place among those for the same modality."""
         return {waiter: number for lane in self._lanes.values() for number, waiter in enumerate(lane.turns, 1)}
 
     def is_waited_for(self, modality: str) -> bool:
@@ -77,12 +77,12 @@ class CooldownQueue:
         return 0.0 if lane is None else max(0.0, lane.until - self._clock())
 
     def cool_down(self, modality: str, seconds: float) -> None:
-        """The site has refused a request: no account may be asked for so long."""
+        """The site has refused a request: no account may be asked for this time."""
         lane = self._lanes.setdefault(modality, _Lane())
         lane.until, lane.at_once = self._clock() + max(seconds, LEAST_SECONDS), 1
 
     def is_over(self, modality: str) -> None:
-        """An account may be asked now, whatever was said before."""
+        """An account may be asked now, whatever the site announced before."""
         if (lane := self._lanes.get(modality)) is not None:
             lane.until = min(lane.until, self._clock())
             self.serve(modality)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-#: After so many refused follow-ups in a row an account's follow-ups are paused.
+#: After this many refused follow-ups in a row an account's follow-ups are paused.
 REFUSALS_IN_A_ROW: Final = 3
 #: The length of that pause, in seconds.
 PAUSE_SECONDS: Final = 3600.0

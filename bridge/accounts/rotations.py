@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Final
 
-#: After so many seconds without another replacement, calls are sent concurrently again.
+#: After this many seconds without another replacement, calls are sent concurrently again.
 CALM_SECONDS: Final = 30.0
 
 

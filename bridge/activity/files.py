@@ -19,7 +19,8 @@ from bridge.state.documents import FOLDER_MODE, StateFolder
 from bridge.state.regular_file import NotReadable, open_own
 
 FOLDER: Final = "activity"
-#: After this share of all that may be kept, or so many bytes, a file is followed by another: it is searched in memory.
+#: A file that has this share of all that may be kept, or this many bytes, is followed by another: each is searched in
+#: memory.
 SHARE: Final = 16
 PART_BYTES: Final = 64 * 1024 * 1024
 #: No more than this share of the disk is taken, and never the last bytes of it: logins and keys need those.
@@ -81,7 +82,7 @@ def _named(folder: StateFolder) -> list[Part]:
 
 
 def append(folder: StateFolder, lines: list[bytes], keep: Keep, now: float) -> None:
-    """Append lines, and remove from `lines` those that were written; then drop what is kept no longer; blocking.
+    """Append lines, and remove from `lines` those that were written; then drop what is too old to be kept; blocking.
 
     Raises OSError and NotReadable: the lines that are left are to be written again.
     """

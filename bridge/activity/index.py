@@ -23,7 +23,7 @@ from bridge.statistics.counts import HERE
 
 #: How much is read at once; a longer line was not written by the bridge.
 CHUNK_BYTES: Final = 1024 * 1024
-#: After so many lines other threads may go on: less than a millisecond.
+#: After this many lines, which take less than a millisecond, other threads may go on.
 PIECE_LINES: Final = 200
 
 #: Names that are remembered for each request that is kept, and besides: callers may make up names of models.

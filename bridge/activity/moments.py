@@ -11,7 +11,7 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def moment(text: str, now: float, zone: tzinfo | None = None) -> float:
-    """A unix time: so long before `now`, or a date and time, in `zone` (the machine's) if it names none.
+    """A unix time: a span before `now`, or a date and time, in `zone` (the machine's) if it names none.
 
     Raises ValueError.
     """

@@ -70,7 +70,7 @@ class Found(NamedTuple):
 
 
 def has_outcome(ending: str, outcome: str) -> bool:
-    """Whether a request that ended so is one of those that an outcome means."""
+    """Whether a request that ended with this word belongs to an outcome."""
     if outcome == ERRORS:
         return ending not in _ENDED_WELL
     if outcome == REFUSED:

@@ -21,8 +21,8 @@ BATCH_SECONDS: Final = 2.0
 #: The most requests, and bytes of their lines, that wait for a disk that refuses; beyond it the oldest are lost.
 MAX_WAITING: Final = 10_000
 MAX_WAITING_BYTES: Final = 16 * 1024 * 1024
-#: Requests without a key, which anybody can make, must not push out those of callers: so many are kept at once, and
-#: then one in so many seconds.
+#: Requests without a key, which anybody can make, must not push out those of callers: this many are kept at once, and
+#: then one in this many seconds.
 UNAUTHENTICATED_ENTRIES: Final = 20
 UNAUTHENTICATED_SECONDS: Final = 60.0
 

@@ -228,7 +228,7 @@ class Attempts:
         return None if document is None else evaluations.read_back(document, call.message_id)
 
     async def _choose_fresh(self, chat: Chat) -> Account:
-        """Choose an account, and wait where its login is to be renewed first; choose again where that was in vain."""
+        """Choose an account, and wait if its login must be renewed first; choose again if the renewal fails."""
         account = self._choose(chat)
         for _ in range(2):
             if not self._renewals.must_wait(account):

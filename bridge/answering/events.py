@@ -1,4 +1,4 @@
-"""What a caller is told: upstream's events, and the tool calls that a stage has read out of its text."""
+"""What a caller is given: upstream's events, and the tool calls that a stage has read out of its text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much a request puts before a model: its whole history, with what the model is told about tools."""
+"""The size of what a request sends to a model: its whole history, and the instructions about tools."""
 
 from __future__ import annotations
 

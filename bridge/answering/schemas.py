@@ -1,4 +1,4 @@
-"""JSON Schema: is a schema valid, and does a value fit it? Pure functions, and the one door to the library.
+"""JSON Schema: is a schema valid, and does a value fit it? Pure functions; the only file that uses the library.
 
 Both are asked about schemas that callers wrote, and values that models wrote. So nothing is fetched from the network,
 patterns backtrack a bounded number of times, and what could take hours is not begun (`schema_cost`).

@@ -13,7 +13,7 @@ from bridge.dialects import json_text
 from bridge.dialects.fields import Fields, read_object
 from bridge.errors import CHARS_PER_TOKEN, ApiError, context_exceeded
 
-#: What is taken out is at least so long: below it, parsing is as fast.
+#: The least length of what is taken out: shorter strings are parsed as fast.
 LEAST_BYTES: Final = 16 * 1024
 #: So many names are looked at: a request has a few files, and 30 MB of `"url":` would hold the loop for a second.
 MOST_NAMES: Final = 1000
@@ -22,7 +22,7 @@ MOST_NAMES: Final = 1000
 MOST_TEXT_BYTES: Final = 4 * 1024 * 1024
 MOST_BYTES_OF_CHARACTER: Final = 8
 
-#: What was taken out, by the words that stand in its place: the bytes of each string, as they were sent.
+#: What was taken out, by the words that replace it: the bytes of each string, as they were sent.
 Taken: TypeAlias = Mapping[str, memoryview]
 
 #: The names, by their ends.

@@ -1,4 +1,4 @@
-"""Why the shared state is not to be had. Without the client library: everyone may know these."""
+"""Why the shared state is unavailable. Without the client library, so that every file may import this."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from bridge.state.documents import StateUnavailable
 
 
 class SharedStateDown(StateUnavailable):
-    """Redis cannot be used now; the text says why, and what that means for whoever wanted it."""
+    """Redis cannot be used now; the text says why, and what that means for the caller."""
 
 
 class CommandRefused(StateUnavailable):

@@ -164,7 +164,7 @@ class Counts:
 
     @property
     def failed(self) -> int:
-        """Requests that failed otherwise: at the site, or for want of an account."""
+        """Requests that failed otherwise: at the site, or because there is no account."""
         return self.errors - self.refused
 
     @property

@@ -1,4 +1,4 @@
-"""What is said of each call: one `Operation` for each row of `handlers/api/routes.py`."""
+"""The description of each call: one `Operation` for each row of `handlers/api/routes.py`."""
 
 from __future__ import annotations
 

@@ -38,7 +38,9 @@ def _since(_: click.Context, __: click.Parameter, written: str | None) -> float 
 @click.option("--key", default="", help="Only those of the key with this name.", shell_complete=complete_key)
 @click.option("--model", default="", help="Only those of this model.", shell_complete=complete_model)
 @click.option("--search", metavar="WORDS", default="", help="Only those with all words, as on the page.")
-@click.option("--number", "-n", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many.")
+@click.option(
+    "--number", "-n", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Show at most this many."
+)
 @json_option
 def activity(
     request_id: str | None,

@@ -1,7 +1,8 @@
 """The moment between the last accepted connection and the drain: requests that are on their way are still answered.
 
 Once the daemon drains, each further request gets a 503, though another process could serve it: the successor, or the
-one that the service manager starts with the same socket. So whoever had connected before gets a moment to ask:
+one that the service manager starts with the same socket. So a caller that had connected before gets a moment to send
+its request:
 
     accepted ──head──▶ connection made ──▶ handler begins ──body, limits──▶ answer begins
     `pending`                     `unasked`, `is_coming`      `_are_being_prepared`    `Drain.running`

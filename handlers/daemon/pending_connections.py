@@ -95,7 +95,7 @@ class PendingConnections:
             self._sweeping = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
 
     def begin_some(self) -> None:
-        """Make connections of those that have been queued, unless some were made in this iteration of the loop."""
+        """Make connections of the queued ones, unless some were made in this iteration of the loop."""
         if self._queues and self._going_on is None:
             self._go_on()
 
@@ -179,7 +179,7 @@ class PendingConnections:
         pending.sock.close()
 
     def _sweep(self) -> None:
-        """Close those that have been silent for too long."""
+        """Close the connections that have been silent for too long."""
         self._sweeping = None
         since = self._loop.time() - self._patience
         while self._silent and (oldest := next(iter(self._silent.values()))).came <= since:

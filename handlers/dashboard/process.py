@@ -1,4 +1,4 @@
-"""What is to be said of this process: versions, uptime, memory, open files, the state folder's sizes."""
+"""Facts about this process: versions, uptime, memory, open files, the state folder's sizes."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from bridge.errors import ApiError
 from upstream.protocol.errors import Reason
 from upstream.protocol.printable import readable
 
-#: What is mended on the Accounts page, and how.
+#: What can be put right on the Accounts page, and how.
 IN_ACCOUNTS: Final[Mapping[Reason, str]] = {
     Reason.CHALLENGE: "open the site in your browser, copy any request to it as cURL, and paste that into Accounts",
     Reason.EXPIRED: "log in again at the site, and paste the new cookie into Accounts",
@@ -26,7 +26,7 @@ IN_ACCOUNTS: Final[Mapping[Reason, str]] = {
 
 
 def to_operator(error: ApiError) -> str:
-    """An error's message for whoever reads it on a page: with what they do there, and seconds in place of a header."""
+    """An error's message for the reader of a page: with what they do there, and seconds in place of a header."""
     advice = ADVICE[error.reason]
     message = error.message
     if message.endswith(advice.caller):

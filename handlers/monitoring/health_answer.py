@@ -30,7 +30,7 @@ async def health(request: web.Request) -> web.Response:
 
 
 def _wants_page(request: web.Request) -> bool:
-    """Whether whoever asks is a browser: programs name JSON, or take everything."""
+    """Whether the caller is a browser: programs name JSON, or take everything."""
     accepted = request.headers.get("Accept", "")
     return "text/html" in accepted and "json" not in accepted
 

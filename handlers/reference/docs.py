@@ -48,7 +48,7 @@ DOCS_PAGE: Final = web.AppKey("docs_page", DocsPage)
 
 
 def _rendered(app: web.Application) -> _Page:
-    from handlers.reference.page import sections  # all schemas, which the daemon's start needs not
+    from handlers.reference.page import sections  # all schemas, which the daemon does not need at its start
 
     reference = app[REFERENCE]
     template = aiohttp_jinja2.get_env(app).get_template("docs.html")

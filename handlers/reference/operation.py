@@ -1,4 +1,4 @@
-"""What is said of one call: its summary, parameters, body, answers and errors."""
+"""The description of one call: its summary, parameters, body, answers and errors."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Tag(NamedTuple):
 
 
 class DescribedCall(NamedTuple):
-    """One route and what is said of it. `open` says that it may be called without a key.
+    """One route and its description. `open` says that it may be called without a key.
 
     `apis` spell its errors: two where a header of the request decides which of them does.
     """

@@ -34,7 +34,7 @@ class Reference:
         self._made: ServedDocument | None = None
 
     async def document(self) -> ServedDocument:
-        """The OpenAPI document; the first one who asks has it made, in a thread."""
+        """The OpenAPI document; the first request for it has it made, in a thread."""
         async with self._lock:
             if self._made is None:
                 self._made = await asyncio.to_thread(self.make)
@@ -42,7 +42,7 @@ class Reference:
 
     def make(self) -> ServedDocument:
         """Make the OpenAPI document."""
-        from handlers.reference.document import document  # all schemas, which the daemon's start needs not
+        from handlers.reference.document import document  # all schemas, which the daemon does not need at its start
 
         body = orjson.dumps(document(self.calls, self.tags, __version__))
         return ServedDocument(body, etag_of(body))

@@ -22,7 +22,7 @@ CLOCKS_SECONDS: Final = 0.05
 
 
 class Lane:
-    """Lets those that wait for a modality go when the cooldown is over."""
+    """Lets the requests that wait for a modality go when the cooldown is over."""
 
     def __init__(self, queue: CooldownQueue, modality: str, timers: Timers) -> None:
         self._queue = queue

@@ -87,7 +87,7 @@ class Drain:
 
     @property
     def running(self) -> int:
-        """The number of running answers, without those that wait for a place."""
+        """The number of running answers, without requests that wait for a place."""
         return sum(not answer.waits for answer in self._answers)
 
     @property
@@ -137,5 +137,5 @@ class Drain:
 
 
 def shutting_down() -> ApiError:
-    """What a caller is told whose request is not answered any more."""
+    """The error for a caller whose request is no longer answered."""
     return overloaded("The bridge is shutting down: try again in a moment.", close=True)

@@ -14,7 +14,7 @@ from typing import Any, Final
 from handlers.workers.counts import add
 from handlers.workers.process import Worker
 
-#: How long a worker may take to tell its metrics; after that, those that it told last stand in.
+#: How long a worker may take to report its metrics; after that, those that it reported last are used.
 _MEASURE_SECONDS: Final = 1.0
 
 

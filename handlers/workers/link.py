@@ -1,4 +1,4 @@
-"""A worker's end of the link to its parent: what it tells of itself, and what it knows of the others."""
+"""A worker's end of the link to its parent: what it reports, and what it knows about the others."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Link:
         #: Whether another worker has taken its place: this one is to drain, and has time.
         self.has_successor = False
         self._board = Board(place.board)
-        #: All workers, this one too, as the parent told last; empty before that.
+        #: All workers, this one too, as the parent last reported them; empty before that.
         self.roster: tuple[Row, ...] = ()
         self._place = place
         self._on_orphaned = on_orphaned

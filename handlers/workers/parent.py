@@ -59,15 +59,16 @@ START_TRIES: Final = 3
 START_SECONDS: Final = 120.0
 #: Seconds before a worker is started again, after its first death in a row, the second, …
 PAUSES: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-#: A worker that has lived so long was sound: the row of deaths begins anew.
+#: A worker that has lived for this time was sound: the count of deaths in a row starts again.
 SOUND_SECONDS: Final = 60.0
 #: How long a worker may take to end beyond `server.drain_seconds`: less than TimeoutStopSec of the unit leaves.
 KILL_SECONDS: Final = 15.0
-#: A worker without a sign of life for so long is aborted, or for the manager's watchdog's interval if that is shorter.
+#: A worker without a sign of life for this time is aborted, or for the interval of the manager's watchdog if that is
+#: shorter.
 SILENT_SECONDS: Final = 30.0
 #: How long a reload may take: the worker reads the file within 30 s or not at all.
 _RELOAD_SECONDS: Final = 35.0
-#: Changes are told to the workers together, so many seconds after the first.
+#: The workers are told of changes together, this many seconds after the first.
 _TELL_SECONDS: Final = 0.1
 
 _logger = logging.getLogger(__name__)

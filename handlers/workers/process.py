@@ -1,4 +1,4 @@
-"""One worker as its parent sees it: a process, its state, and what it last said of itself."""
+"""One worker as its parent sees it: a process, its state, and what it last reported."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Worker:
     ) -> None:
         self.number = number
         self.state = State.STARTING
-        #: Its health, as it last told it.
+        #: Its health, as it last reported it.
         self.report: dict[str, Any] = {}
         #: Its metrics, likewise.
         self.measures: list[Any] = []
@@ -98,7 +98,7 @@ class Worker:
 
     @property
     def row(self) -> dict[str, object]:
-        """What other workers are told of it (`Row`)."""
+        """What the other workers are told about it (`Row`)."""
         return {"worker": self.number, "pid": self.pid, "state": self.state, "report": self.report}
 
     @property

@@ -329,7 +329,7 @@ class Connection(asyncio.BufferedProtocol):
         self._fail(ConnectionBroke("The peer closed the connection."))
 
     def _fail(self, error: HttpError) -> None:
-        """Fail the response, and wake those that wait for it."""
+        """Fail the response, and wake the tasks that wait for it."""
         self.error = self.error or error
         if self.state is AWAITING_HEAD or self.state is BODY:
             self.state = BROKEN

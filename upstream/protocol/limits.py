@@ -27,7 +27,7 @@ class Limit(NamedTuple):
     def left(self, age: float) -> int | None:
         """How many requests are left `age` seconds after this was said, as far as anybody can know; None if nobody can.
 
-        All are, once the limit begins anew: after `reset`, or else at the latest after a whole window.
+        All are, once the limit starts again: after `reset`, or else at the latest after a whole window.
         """
         anew = self.window if self.reset is None else self.reset
         if self.remaining is None or (anew is None and age > BELIEVED_SECONDS):

@@ -16,7 +16,7 @@ from typing import Final, Protocol, TypeAlias
 from bridge.answering.events import AnswerEvent
 from bridge.errors import ApiError
 
-#: Finish reasons of an answer that is not whole: what it breaks off in the middle of is neither mended nor asked for.
+#: Finish reasons of an answer that is not whole: what it breaks off in is neither repaired nor asked for again.
 CUT: Final = ("length", "content-filter")
 
 
@@ -36,7 +36,7 @@ class Stage(Protocol):
     done: bool
     #: The finish reason that the answer has because of this stage; None for upstream's own.
     finish_reason: str | None
-    #: What the caller was told says the same as what the evaluation holds, so that the conversation may go on there.
+    #: What the caller was given says the same as what the evaluation holds, so that the conversation may go on there.
     faithful: bool
 
     def feed(self, batch: Sequence[AnswerEvent]) -> list[AnswerEvent]:
@@ -52,7 +52,7 @@ class ReadingStage(ABC):
     done: bool = False
     finish_reason: str | None = None
     faithful: bool = True
-    #: What the caller was told can be had again by asking the site for another answer to the same turn.
+    #: What the caller was given can be obtained again by asking the site for another answer to the same turn.
     regenerable: bool = True
     #: What the model is to be asked in one more turn; None where the answer is good, or nothing more can be done.
     prompt: str | None = None
@@ -62,7 +62,7 @@ class ReadingStage(ABC):
     outcome: ToolsOutcome | None = None
     #: It was given tools whose calls it reads.
     offers_tools: bool = False
-    #: Characters of the answer that the caller is not told, since they are neither text nor call.
+    #: Characters of the answer that the caller is not given, since they are neither text nor call.
     dropped: int = 0
     #: Characters that are kept until the answer has ended: held back, or to be checked then.
     size: int = 0
@@ -75,7 +75,7 @@ class ReadingStage(ABC):
     def conclude(self, *, cut: bool, may_ask: bool) -> list[AnswerEvent]:
         """Read the answer, which has ended; return what goes on. It may set `prompt` where that is allowed.
 
-        `cut` says that the answer breaks off: nothing of it is mended, and nothing more is asked for.
+        `cut` says that the answer breaks off: nothing of it is repaired, and nothing more is asked for.
         """
 
     @abstractmethod
@@ -117,7 +117,7 @@ class Stages:
 
     @property
     def faithful(self) -> bool:
-        """The evaluation holds what the caller was told."""
+        """The evaluation holds what the caller was given."""
         return all(stage.faithful for stage in self._stages)
 
     @property

@@ -1,4 +1,4 @@
-"""The limit of tokens: an answer ends after so many by the bridge's own count, its reasoning included."""
+"""The limit of tokens: an answer ends after a number of them by the bridge's own count, its reasoning included."""
 
 from __future__ import annotations
 

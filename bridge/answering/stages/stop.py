@@ -14,7 +14,7 @@ class Stop:
     """Ends an answer before the first of `stops`, none of them empty: the one that is complete first.
 
     Of several that become complete at the same character the longest counts. Held back is only what may still become
-    one. Reasoning passes. The caller is told less than the evaluation holds, so the conversation is not continued.
+    one. Reasoning passes. The caller is given less than the evaluation holds, so the conversation is not continued.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:

@@ -28,7 +28,7 @@ _OBJECT_OR_ARRAY: Final = re.compile(r"\{(?=\s*[\"'}])|\[(?=\s*(?:[\[{\"'\]\d-]|
 #: So many places are tried; mending what begins there takes longer than reading it.
 _MAX_PLACES: Final = 50
 _MAX_MENDED: Final = 3
-#: An opening bracket and what must follow it are within so many characters, as long as the JSON is no joke.
+#: An opening bracket and what must follow it are within this many characters in any JSON that models write.
 _OPENING_CHARS: Final = 200
 
 

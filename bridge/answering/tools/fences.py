@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from bridge.answering.tools.json_values import skip_spaces
 
-#: The words after the marks of a fence are at most so many characters where a block of calls stands in it.
+#: The words after the marks of a fence have at most this many characters if the fence holds a block of calls.
 MAX_INFO_CHARS: Final = 40
 #: The longest run of marks that can be a fence, and the most blanks around the marks of a closing one. They bound the
 #: text that is held back, and searched again at each delta, while it may still become a fence.

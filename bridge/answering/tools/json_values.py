@@ -1,6 +1,6 @@
-"""JSON as models write it: read strictly where it is JSON, mended where it nearly is. The one door to json-repair.
+"""JSON as models write it: read strictly, or repaired where it is nearly right. The only file that uses json-repair.
 
-Each value is mended by itself: of several in a row the library keeps only the last.
+Each value is repaired by itself: of several in a row the library keeps only the last.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _BEFORE_STRING: Final = re.compile(r"[\[{,:(]\s*\Z")
 _BEHIND_STRING: Final = re.compile(r"\s*(?:[,:}\]]|\Z)")
 _UNFINISHED: Final = ("{", "[", ",", ":")
 
-#: A longer text is not mended, which may take a second; strings in which nothing is wrong do not count.
+#: A longer text is not repaired, which may take a second; strings in which nothing is wrong do not count.
 MAX_MENDED_CHARS: Final = 200_000
 #: So far the end of what is not quite JSON is looked for.
 _MAX_EXTENT: Final = 4_000_000
-#: A longer text is mended with its strings set aside, or not at all: the library's time grows with their square.
+#: A longer text is repaired with its strings set aside, or not at all: the library's time grows with their square.
 _LONG_TEXT: Final = 10_000
 _STRINGS: Final = {quote: re.compile(rf"{quote}(?:[^{quote}\\]++|\\.)*+{quote}", re.DOTALL) for quote in ('"', "'")}
 _ESCAPED: Final = re.compile(r'\\(.)|"', re.DOTALL)
@@ -37,7 +37,7 @@ _ASIDE: Final = "\ue000"
 
 
 class Value(NamedTuple):
-    """A JSON value that was read, and where it ends in the text; `mended` if it was none as it stood."""
+    """A JSON value that was read, and where it ends in the text; `mended` if it was not valid before a repair."""
 
     value: object
     end: int
@@ -63,7 +63,7 @@ def read_value(text: str, at: int = 0) -> Value | None:
 
 
 def read_nearly(text: str, at: int = 0) -> Value | None:
-    """Read the object or array that begins at a place, mended if need be; None where nothing can be made of it."""
+    """Read the object or array that begins at a place, repaired if need be; None if that is impossible."""
     at = skip_spaces(text, at)
     if text[at : at + 1] not in ("{", "["):
         return None
