@@ -108,7 +108,7 @@ def _config(folder: Path, path: Path | None, arena: Arena) -> Config:
         path.touch()
     own = {
         "SERVER__STATE_DIR": str(folder / "state"),
-        "SERVER__HOST": HOST,  # of no account: the sockets are there already
+        "SERVER__HOST": HOST,  # has no effect: the sockets are bound already
         "SERVER__TLS_CERT": "",
         "SERVER__TLS_KEY": "",
         "SERVER__DRAIN_SECONDS": "0",  # a demo stops at once
@@ -155,15 +155,15 @@ def _introduce(url: str, secret: str, password: str, arena: Arena) -> None:
         f"{_program()} chat --url {url}/v1   # talk to it in this terminal, after the line above\n"
         "\n"
         "Say to a model: /say TEXT, /count N, /think, /cite, /draw (a model that draws), /fail\n"
-        "Two entries of the list of models cannot be read, on purpose: the site has such too.\n"
+        "Two entries of the model list are unreadable on purpose: the real list has such entries too.\n"
         "\n"
         f"base URL       {url}/v1\n"
         f"API key        {secret}\n"
         f"dashboard      {url}/dashboard\n"
         f"password       {password}\n"
-        f"trouble        {url}{TROUBLE}   (faults by a click)\n"
-        f'make trouble   {faults} -d \'{{"name": "model_failed_middle"}}\'\n'
-        f"all troubles   {faults}\n"
+        f"trouble        {url}{TROUBLE}   (arm faults of the site by a click)\n"
+        f'arm a fault    {faults} -d \'{{"name": "model_failed_middle"}}\'\n'
+        f"list faults    {faults}\n"
         "\n"
         "Ctrl-C stops it; nothing is kept."
     )

@@ -102,8 +102,8 @@ async def test_the_printed_line_streams_an_answer(tmp_path: Path) -> None:
 async def test_trouble_can_be_made_with_the_printed_line(tmp_path: Path) -> None:
     need_program("curl")
     async with running(tmp_path, "--port", "0") as demo:
-        assert "model_failed_middle" in await paste(demo.after("all troubles"))
-        await paste(demo.after("make trouble"))
+        assert "model_failed_middle" in await paste(demo.after("list faults"))
+        await paste(demo.after("arm a fault"))
         broken = await paste(next(line for line in demo.lines if line.startswith("curl ")))
         assert "error" in told(broken)[-1]
         assert "[DONE]" not in broken
