@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 import click
 
-from bridge.accounts.renewals import CALL_SECONDS, ask
-from bridge.accounts.status import Condition, Finding, judge, login
 from bridge.config.problems import ConfigError
 from bridge.config.schema import Config
-from bridge.diagnosis import ADD_ACCOUNT, ADVICE, CLOCK, sentence, told
+from bridge.diagnosis import CLOCK, sentence
 from bridge.health import clock_difference
 from bridge.models import Sources, read_sources
 from bridge.state.documents import StateError, StateFolder
@@ -28,25 +23,23 @@ from bridge.state.forms import DocumentSource
 from bridge.state.state import MODELS, State
 from handlers.commands.chat import bridge_at, key_option, url_option
 from handlers.commands.chat_client import Bridge
+from handlers.commands.check_accounts import LoginChecks, account_lines, ask_about_logins
 from handlers.commands.check_chat import chat_line
-from handlers.commands.check_lines import CheckLine, Verdict
+from handlers.commands.check_lines import CheckLine, Verdict, advice
 from handlers.commands.check_redis import redis_lines
 from handlers.commands.config_option import config_option, read_config
 from handlers.commands.output import json_option, print_json
-from handlers.commands.terminal import moment
 from handlers.daemon.sharing import sharing_of
 from handlers.daemon.sockets import open_sockets
 from handlers.request.clearance import client_settings
 from upstream import client
-from upstream.accounts import Account, AccountPool
 from upstream.actions import UPLOAD_ACTIONS, find_upload_actions
 from upstream.client import PAGE_PATHS, ArenaClient
 from upstream.loop.timers import Timers
-from upstream.protocol.errors import Reason, TimedOut, Unreachable, UpstreamError
+from upstream.protocol.errors import Unreachable, UpstreamError
 from upstream.protocol.flight import Page
 from upstream.protocol.models import ModelList
 from upstream.protocol.printable import printable
-from upstream.protocol.renewal import may_renew
 from upstream.site_clock import TOLERANCE_SECONDS
 
 #: Free space that is less than this is worth a look: `log.keep_mb` alone is 50 MB.
@@ -153,8 +146,12 @@ async def _examine(
             yield CheckLine(Verdict.GOOD if reached else Verdict.WORTH_A_LOOK, "proxy", f"calls go {arena.route}")
         if reached:
             yield _clock(arena)
-        asked = await _ask(arena, state, config, daemon_runs=daemon_runs) if reached else _LoginChecks(made=False)
-        for line in _accounts(state.pool, asked, arena.clock()):
+        asked = (
+            await ask_about_logins(arena, state, config, daemon_runs=daemon_runs)
+            if reached
+            else LoginChecks(made=False)
+        )
+        for line in account_lines(state.pool, asked, arena.clock()):
             yield line
         yield await _models(sources, source)
         if sources.site_page is not None:
@@ -220,12 +217,12 @@ def _site(sources: Sources, arena: ArenaClient, config: Config) -> CheckLine:
     if arena.page_path != PAGE_PATHS[0]:
         where = f"{where}; its page is at {arena.page_path} now"
     if sources.site_page is None and isinstance(sources.page, UpstreamError):
-        why = _advice(sources.page)
+        why = advice(sources.page)
         if not isinstance(sources.catalog, ModelList):
             return CheckLine(Verdict.BAD, "LMArena", f"{arena.origin}: {why}")
         return CheckLine(Verdict.WORTH_A_LOOK, "LMArena", f"{where}, but its page cannot be read: {why}")
     if isinstance(sources.catalog, UpstreamError):
-        text = f"{where}, but its list of models cannot be read: {_advice(sources.catalog)}"
+        text = f"{where}, but its list of models cannot be read: {advice(sources.catalog)}"
         return CheckLine(Verdict.WORTH_A_LOOK, "LMArena", text)
     return CheckLine(Verdict.GOOD, "LMArena", where)
 
@@ -234,88 +231,6 @@ def _clock(arena: ArenaClient) -> CheckLine:
     if skew := arena.clock.skew:
         return CheckLine(Verdict.WORTH_A_LOOK, "clock", sentence(f"{clock_difference(skew)}: {CLOCK.now}"))
     return CheckLine(Verdict.GOOD, "clock", f"within {TOLERANCE_SECONDS:g} s of LMArena's")
-
-
-def _advice(failure: UpstreamError) -> str:
-    """What went wrong, and what the operator should do now."""
-    silent = isinstance(failure, Unreachable | TimedOut)  # the site, not a model, did not answer
-    return told(failure, ADVICE[Reason.UNREACHABLE] if silent else None)
-
-
-@dataclass(slots=True)
-class _LoginChecks:
-    """The results of asking the site about each login, by user id: those left to the running daemon, and failures.
-
-    `made` is false if the site was not asked at all.
-    """
-
-    made: bool = True
-    left_to_daemon: set[str] = field(default_factory=set)
-    failures: dict[str, UpstreamError] = field(default_factory=dict)
-
-
-async def _ask(arena: ArenaClient, state: State, config: Config, *, daemon_runs: bool) -> _LoginChecks:
-    """Ask the site about each login, and save its answers and any new tokens.
-
-    A login that such a call may renew is left to a running daemon: a refresh token that is used twice ends the login.
-    """
-    asked = _LoginChecks()
-    for account in state.pool:
-        renews = may_renew(account.session, arena.clock())
-        if renews and daemon_runs:
-            asked.left_to_daemon.add(account.user_id)
-            continue
-        try:
-            # Cancelling a call that renews would lose the new tokens.
-            timeout = CALL_SECONDS if renews else config.upstream.connect_timeout
-            await ask(arena, state.pool, account, timeout=timeout)
-        except UpstreamError as error:
-            asked.failures[account.user_id] = error
-        finally:
-            await state.flush()
-    return asked
-
-
-def _accounts(pool: AccountPool, asked: _LoginChecks, now: float) -> Iterator[CheckLine]:
-    """The state of each account. `now` is unix time by the site's clock."""
-    if not len(pool):
-        yield CheckLine(Verdict.BAD, "accounts", f"none: {ADVICE[Reason.NO_ACCOUNT].now}")
-    found = [(account, *_account(account, asked, now)) for account in pool]
-    # An account that is out of service is not critical while another works.
-    serving = any(verdict is not Verdict.BAD for _, verdict, _ in found)
-    for account, verdict, text in found:
-        shown = Verdict.WORTH_A_LOOK if verdict is Verdict.BAD and serving else verdict
-        owner = f"{account.session.email}, " if account.session.email not in (None, account.label) else ""
-        yield CheckLine(shown, f"account {account.label}", owner + text)
-
-
-def _account(account: Account, asked: _LoginChecks, now: float) -> tuple[Verdict, str]:
-    """The state of an account; BAD if it cannot chat now."""
-    session = account.session
-    status = judge(account, time.time(), now, when=partial(moment, now=now))
-    its_login, ended = login(session, now, partial(moment, now=now)), session.expires_at <= now
-    if session.renewable and ended:
-        its_login = f"{its_login}, its token ended {moment(session.expires_at, now)}"
-    if (obstacle := status.obstacle) is not None:
-        before = f"{its_login}; " if obstacle.condition is Condition.COOLDOWN else ""
-        return Verdict.BAD, before + _to_do(obstacle, account)
-    failure = asked.failures.get(account.user_id)
-    if failure is not None:
-        verdict = Verdict.BAD if ended else Verdict.WORTH_A_LOOK
-        return verdict, f"{its_login}, but LMArena could not be asked about it: {_advice(failure)}"
-    if not asked.made:
-        return Verdict.WORTH_A_LOOK, f"{its_login}; LMArena was not asked about it"
-    if account.user_id in asked.left_to_daemon:
-        by = f"{its_login}, which the running daemon will do"
-        return (Verdict.WORTH_A_LOOK, f"{by}; its /health shows the outcome") if ended else (Verdict.GOOD, by)
-    if status.findings:
-        return Verdict.WORTH_A_LOOK, "; ".join(_to_do(finding, account) for finding in status.findings)
-    return Verdict.GOOD, its_login
-
-
-def _to_do(finding: Finding, account: Account) -> str:
-    """A finding's text, with the command that renews this account."""
-    return finding.clause.replace(ADD_ACCOUNT, f"{ADD_ACCOUNT} --label {shlex.quote(account.label)}")
 
 
 async def _models(sources: Sources, source: DocumentSource) -> CheckLine:

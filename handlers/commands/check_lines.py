@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from bridge.diagnosis import ADVICE, told
+from upstream.protocol.errors import Reason, TimedOut, Unreachable, UpstreamError
+
 
 class Verdict(Enum):
     """The state of a part; BAD means that no chat can be served. The value is the mark and its colour."""
@@ -21,3 +24,9 @@ class CheckLine:
     verdict: Verdict
     part: str
     text: str
+
+
+def advice(failure: UpstreamError) -> str:
+    """What went wrong, and what the operator should do now."""
+    silent = isinstance(failure, Unreachable | TimedOut)  # the site, not a model, did not answer
+    return told(failure, ADVICE[Reason.UNREACHABLE] if silent else None)
