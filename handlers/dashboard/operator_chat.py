@@ -37,10 +37,10 @@ class _Choices(Choices):
 
 class _Request(ChatCompletionRequest):
     def encoder(self, stamp: Stamp) -> ChunkEncoder:
-        return _Chunks(self._header(stamp), include_usage=self.include_usage, older_form=self.older_form)
+        return _Chunks(self.header(stamp), include_usage=self.include_usage, older_form=self.older_form)
 
     def comparing_encoder(self, stamp: Stamp, models: Sequence[str]) -> Choices:
-        headers = [self._header(stamp, model) for model in models]
+        headers = [self.header(stamp, model) for model in models]
         return _Choices(headers, include_usage=self.include_usage, older_form=self.older_form)
 
 

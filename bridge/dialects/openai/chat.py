@@ -27,32 +27,32 @@ class ChatCompletionRequest(NamedTuple):
 
     def encoder(self, stamp: Stamp) -> ChunkEncoder:
         """Make the encoder of its stream."""
-        return ChunkEncoder(self._header(stamp), include_usage=self.include_usage, older_form=self.older_form)
+        return ChunkEncoder(self.header(stamp), include_usage=self.include_usage, older_form=self.older_form)
 
     def collector(self, stamp: Stamp) -> Completion:
         """Make the collector of its whole answer."""
-        return Completion(self._header(stamp), older_form=self.older_form)
+        return Completion(self.header(stamp), older_form=self.older_form)
 
     def several_encoder(self, stamp: Stamp) -> Choices:
         """Make the encoder of the stream of all choices."""
-        return self._choices([self._header(stamp)] * self.chat.choices)
+        return self._choices([self.header(stamp)] * self.chat.choices)
 
     def several_collector(self, stamp: Stamp) -> Completions:
         """Make the collector of all choices."""
-        return Completions([self._header(stamp)] * self.chat.choices, older_form=self.older_form)
+        return Completions([self.header(stamp)] * self.chat.choices, older_form=self.older_form)
 
     def comparing_encoder(self, stamp: Stamp, models: Sequence[str]) -> Choices:
         """Make the encoder of the stream of a choice from each of these models."""
-        return self._choices([self._header(stamp, model) for model in models])
+        return self._choices([self.header(stamp, model) for model in models])
 
     def comparing_collector(self, stamp: Stamp, models: Sequence[str]) -> Completions:
         """Make the collector of a choice from each of these models."""
-        return Completions([self._header(stamp, model) for model in models], older_form=self.older_form)
+        return Completions([self.header(stamp, model) for model in models], older_form=self.older_form)
 
     def _choices(self, headers: Sequence[Header]) -> Choices:
         return Choices(headers, include_usage=self.include_usage, older_form=self.older_form)
 
-    def _header(self, stamp: Stamp, choice_model: str | None = None) -> Header:
+    def header(self, stamp: Stamp, choice_model: str | None = None) -> Header:
         return Header(f"chatcmpl-{stamp.id}", stamp.created, self.chat.model, choice_model)
 
 
