@@ -175,14 +175,17 @@ class Counts:
     def count(self, outcomes: Sequence[Outcome]) -> None:
         """Count requests."""
         self.requests += len(outcomes)
-        self.errors += sum([each.failed for each in outcomes])
-        self.gone += sum([each.gone for each in outcomes])
+        endings = Counter([(each.status, each.reason, each.refused) for each in outcomes])
+        for (status, reason, refused), count in endings.items():  # of which there are few
+            alike = Outcome(status, reason, 0.0, refused=refused)
+            self.errors += count * alike.failed
+            self.gone += count * alike.gone
+            self.endings[alike.ending] += count
         self.chunks += sum([each.chunks for each in outcomes])
         self.prompt_tokens += sum([each.prompt_tokens for each in outcomes])
         self.completion_tokens += sum([each.completion_tokens for each in outcomes])
         self.ttft.observe([each.ttft for each in outcomes if each.ttft is not None])
         self.duration.observe([each.seconds for each in outcomes])
-        self.endings.update([each.ending for each in outcomes])
 
     def add(self, more: Counts) -> None:
         """Add other counters."""

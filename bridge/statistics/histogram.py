@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from operator import add
 from typing import Self
 
@@ -37,13 +39,11 @@ class Histogram:
         """How many durations were observed."""
         return sum(self.counts)
 
-    def observe(self, durations: Iterable[float]) -> None:
+    def observe(self, durations: Sequence[float]) -> None:
         """Count durations in seconds; a negative one, which a clock that was set back may cause, counts as 0."""
-        bounds, counts, micros = self.bounds, self.counts, 0
-        for seconds in durations:
-            counts[bisect_left(bounds, seconds)] += 1
-            micros += max(round(seconds * 1e6), 0)
-        self.micros += micros
+        for bucket, count in Counter(map(partial(bisect_left, self.bounds), durations)).items():
+            self.counts[bucket] += count
+        self.micros += sum([max(round(seconds * 1e6), 0) for seconds in durations])
 
     def add(self, more: Histogram) -> None:
         """Add the counts of a histogram with the same bounds."""

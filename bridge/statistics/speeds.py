@@ -6,6 +6,7 @@ the time in microseconds between their first token and their end.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,14 +28,13 @@ class Speed:
     tokens: int = 0
     micros: int = 0
 
-    def count(self, outcome: Outcome) -> None:
-        """Measure one answer. Tools are left out of the rate: their calls are held back until they are whole."""
-        if outcome.ttft is None:
-            return
-        self.ttft.observe((outcome.ttft,))
-        if outcome.chunks > 1 and outcome.completion_tokens and not outcome.tools.offered:
-            self.tokens += outcome.completion_tokens
-            self.micros += max(round((outcome.seconds - outcome.ttft) * 1e6), 0)
+    def count(self, outcomes: Sequence[Outcome]) -> None:
+        """Measure answers. Tools are left out of the rate: their calls are held back until they are whole."""
+        self.ttft.observe([each.ttft for each in outcomes if each.ttft is not None])
+        for each in outcomes:
+            if each.ttft is not None and each.chunks > 1 and each.completion_tokens and not each.tools.offered:
+                self.tokens += each.completion_tokens
+                self.micros += max(round((each.seconds - each.ttft) * 1e6), 0)
 
     def add(self, more: Speed) -> None:
         """Add what was measured elsewhere."""
@@ -72,9 +72,12 @@ class Speeds:
 
     def count(self, outcomes: Sequence[Outcome]) -> None:
         """Measure the answers among requests that have ended."""
-        for outcome in outcomes:
-            if outcome.model is not None and outcome.ttft is not None and outcome.reason is Reason.OK:
-                row_of(self.models, outcome.model, Speed).count(outcome)
+        answers: defaultdict[str, list[Outcome]] = defaultdict(list)
+        for each in outcomes:
+            if each.model is not None and each.ttft is not None and each.reason is Reason.OK:
+                answers[each.model].append(each)
+        for model, its in answers.items():
+            row_of(self.models, model, Speed).count(its)
 
     def add(self, more: Speeds) -> None:
         """Add those of another day."""

@@ -100,7 +100,8 @@ class Stats:
     def _count(self, outcomes: Sequence[Outcome], times: Sequence[int]) -> None:
         """Count outcomes of the current minute."""
         self._statuses.update([each.status for each in outcomes])
-        self._reasons.update([each.reason.value for each in outcomes])
+        for reason, count in Counter([each.reason for each in outcomes]).items():
+            self._reasons[reason.value] += count
         counts, tables = Counts(), Tables()
         counts.count(outcomes)
         tables.count(outcomes, times)
