@@ -11,9 +11,8 @@ from typing import Final
 from aiohttp import web
 
 from bridge.errors import ApiError, invalid_request
-from handlers.request.appkeys import DRAIN
+from handlers.request.appkeys import DRAIN, RECORD
 from handlers.request.codings import CODINGS, BrokenCoding, DecodedTooLong, decode
-from handlers.request.taping import TAPED
 from upstream.protocol.printable import printable
 
 #: How many of `[`, `{` and `,` a body may contain: each can create a Python object, and parsing blocks the event loop.
@@ -33,8 +32,9 @@ async def read_body(request: web.Request, *, limit: int, timeout: float) -> byte
     or a broken coding.
     """
     body = await _read_json(request, limit=limit, timeout=timeout)
-    if TAPED in request:
-        request[TAPED].note_body(body)
+    taped = request[RECORD].taped
+    if taped is not None:
+        taped.note_body(body)
     return body
 
 
@@ -59,8 +59,9 @@ async def read_bytes(request: web.Request, *, limit: int, timeout: float) -> byt
         body = await _decoded(request, coding, limit=limit, timeout=timeout)
     else:
         body = await _collect(request, limit=limit, timeout=timeout)
-    if TAPED in request:
-        request[TAPED].note_body(body)
+    taped = request[RECORD].taped
+    if taped is not None:
+        taped.note_body(body)
     return body
 
 

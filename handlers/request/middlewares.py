@@ -48,7 +48,7 @@ from handlers.request.appkeys import (
 from handlers.request.cors import is_preflight, preflight, set_cors_headers
 from handlers.request.paths import about_base, advice, is_below
 from handlers.request.record import RequestRecord
-from handlers.request.taping import TAPED, begin_taping
+from handlers.request.taping import begin_taping
 from upstream.protocol.errors import Reason
 from upstream.protocol.printable import printable
 
@@ -90,8 +90,8 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
                 await app[CONNECTION_LIMITS].turn()
         if permitted is not None:
             response = permitted
-        elif TAPED in request:
-            response = await request[TAPED].handle(request, handler)
+        elif record.taped is not None:
+            response = await record.taped.handle(request, handler)
         else:
             response = await handler(request)
         status = response.status
@@ -105,8 +105,8 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
             record.reason = Reason.CLIENT_GONE
         elif status >= 400 and record.reason is Reason.OK and response is not None:
             record.reason = _reason_of(response)
-        if TAPED in request:
-            request[TAPED].end(request, record, response, status)
+        if record.taped is not None:
+            record.taped.end(request, record, response, status)
         quiet = (record.quiet and status < 400) or handler in PROBES
         app[REQUEST_LOG].record_end(request, record, status, time.monotonic() - began, quiet=quiet)
     if app[DRAIN].draining:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from bridge.answering.answer import Answer
 from bridge.answering.attempts import AttemptRecord
@@ -14,6 +15,9 @@ from bridge.errors import ApiError, seconds_to_wait
 from handlers.request.drain import AnswerLifetime
 from handlers.request.queued_call import QueuedCall
 from upstream.protocol.errors import Reason
+
+if TYPE_CHECKING:
+    from handlers.request.taping import Taped
 
 
 @dataclass(slots=True, eq=False)
@@ -42,6 +46,7 @@ class RequestRecord:
     answers: list[Answer] = field(default_factory=list)
     lifetime: AnswerLifetime | None = None
     queued: QueuedCall | None = None  # where requests may wait for a place
+    taped: Taped | None = None  # where it is being recorded
     spend: Callable[[int], None] | None = None  # is told the tokens, if the key has a budget
     quiet: bool = False  # the dashboard's polling, logged at DEBUG only
     status: int | None = None

@@ -92,14 +92,11 @@ class Taped:
         recorder.keep(material)
 
 
-TAPED: Final = web.RequestKey("taped", Taped)
-
-
 def begin_taping(request: web.Request, record: RequestRecord) -> None:
     """Record this request, if a recording is wanted."""
     recorder = request.app[RECORDER]
     if recorder.active:
-        request[TAPED] = Taped(request, record, recorder, recorder.begin())
+        record.taped = Taped(request, record, recorder, recorder.begin())
 
 
 def outcome_of(record: RequestRecord, status: int) -> Outcome:

@@ -11,7 +11,7 @@ from running import RunningBridge, running_bridge
 
 from bridge.recording.folder import RecordingFiles
 from handlers.request.appkeys import CLIENT
-from handlers.request.taping import RECORDER, TAPED
+from handlers.request.taping import RECORDER
 from upstream.arena import Arena
 from upstream.http.exchange import PooledResponse
 
@@ -103,4 +103,3 @@ async def test_nothing_listens_where_nobody_records(tmp_path: Path, monkeypatch:
         assert not bridge.app[RECORDER].active
         assert not (bridge.folder.path / "recordings").exists()
     assert seen == [PooledResponse]
-    assert TAPED is not None
