@@ -23,10 +23,12 @@ PIECE_CHARS: Final = 200_000
 # In hundredths of a token, so that a sum is exact and does not depend on the order.
 _LETTER: Final = 20
 _OTHER_ASCII: Final = 62
-#: By the first byte in UTF-8, as `_FIRST_BYTES` writes it: a space; characters of two, three and four bytes.
-_WEIGHTS: Final = {b" ": 10, b"\xc0": 35, b"\xe0": 71, b"\xf0": 200}
+#: What a space differs by.
+_SPACE: Final = 10 - _OTHER_ASCII
+#: Characters of two, three and four bytes by the first byte in UTF-8, as `_FIRST_BYTES` writes it.
+_WEIGHTS: Final = {b"\xc0": 35, b"\xe0": 71, b"\xf0": 200}
+#: What they differ by.
 _CORRECTIONS: Final = [(first_byte, weight - _OTHER_ASCII) for first_byte, weight in _WEIGHTS.items()]
-_ASCII_CORRECTIONS: Final = _CORRECTIONS[:1]
 #: No character has more tokens than one of four bytes.
 MOST_TOKENS_OF_CHARACTER: Final = _WEIGHTS[b"\xf0"] // 100
 
@@ -50,9 +52,10 @@ class TokenCount:
     def add(self, text: str) -> None:
         """Count the next piece, lone surrogates included."""
         others = text.encode("utf-8", "surrogatepass").translate(_FIRST_BYTES, _LETTERS_AND_LATER_BYTES)
-        weight = _LETTER * (len(text) - len(others)) + _OTHER_ASCII * len(others)
-        for first_byte, difference in _ASCII_CORRECTIONS if text.isascii() else _CORRECTIONS:
-            weight += difference * others.count(first_byte)
+        weight = _LETTER * (len(text) - len(others)) + _OTHER_ASCII * len(others) + _SPACE * others.count(b" ")
+        if not text.isascii():
+            for first_byte, difference in _CORRECTIONS:
+                weight += difference * others.count(first_byte)
         self._hundredths += weight
 
     @property

@@ -71,12 +71,7 @@ class Model(NamedTuple):
     @property
     def modality(self) -> Literal["image", "search", "chat"]:
         """The modality that a call to this model must name, unless the model makes `video`."""
-        agreed = _agreed_modality(self.arenas)
-        if agreed is not None and agreed != "video":
-            return agreed
-        if "image" in self.outputs:
-            return "image"
-        return "search" if "search" in self.outputs else "chat"
+        return _modality(self.arenas, self.outputs)
 
     @property
     def stealth(self) -> bool:
@@ -246,6 +241,17 @@ def _completed(model: Model, page: Model) -> Model:
 
 
 @lru_cache(maxsize=1024)  # asked several times for each request
+def _modality(arenas: frozenset[str], outputs: frozenset[str]) -> Literal["image", "search", "chat"]:
+    """The modality of a model in these groups that makes these outputs, unless it makes videos."""
+    agreed = _agreed_modality(arenas)
+    if agreed is not None and agreed != "video":
+        return agreed
+    if "image" in outputs:
+        return "image"
+    return "search" if "search" in outputs else "chat"
+
+
+@lru_cache(maxsize=1024)
 def _agreed_modality(arenas: frozenset[str]) -> Literal["chat", "search", "image", "video"] | None:
     """The modality that the groups determine; None if they determine none, or contradict each other."""
     named = {_MODALITY_OF_ARENA[arena] for arena in arenas if arena in _MODALITY_OF_ARENA}
