@@ -70,7 +70,7 @@ class Answer:
     _remembering: Awaitable[None] | None = None
 
     def __post_init__(self) -> None:
-        self.delivered = AnswerRecord() if self._stages else self.received
+        self.delivered = self.received if self._stages is NO_STAGES else AnswerRecord()
 
     def usage(self) -> Usage:
         """Estimate the tokens so far of what the caller was given."""
@@ -159,12 +159,13 @@ class Answer:
             given = self._tell(batch)
             return (not given or send(given)) and not self._stages.done
 
-        await self._upstream.flow(pass_on if self._stages else lambda batch: send(self._tell(batch)))
+        passes = self._stages is NO_STAGES
+        await self._upstream.flow((lambda batch: send(self._tell(batch))) if passes else pass_on)
 
     def _tell(self, batch: Sequence[Event]) -> Sequence[AnswerEvent]:
         """Count a batch without a terminal event; return what of it the caller is given."""
         self.received.add(batch)
-        if not self._stages:
+        if self._stages is NO_STAGES:
             return batch
         given = self._stages.feed(batch)
         if self._stages.size:
@@ -178,7 +179,7 @@ class Answer:
         Return what the caller is given at its end, after what it was `given` by the same read.
         """
         self._ended, self._finish = True, finish
-        if not self._stages:
+        if self._stages is NO_STAGES:
             last = self._conclude(given)
             if self._remembering is not None:
                 await self._remembering

@@ -147,9 +147,10 @@ async def read_with(
     The second value fetches those and reads the request again; None where there are none. `remembered` says how many
     stored bytes are read with a request; `sent` is given the body.
     """
-    server, images, owner, heavy = config.server, config.images, request[KEY].id, request.app[HEAVY]
+    server, images, owner, app = config.server, config.images, request[KEY].id, request.app
+    heavy = app[HEAVY]
     body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout)
-    mark = request.app[RANDOM](16).hex() if len(body) > SMALL_BYTES else ""
+    mark = app[RANDOM](16).hex() if len(body) > SMALL_BYTES else ""
 
     def parse(body: bytes) -> tuple[Fields, Taken]:
         if sent is not None:
@@ -165,7 +166,7 @@ async def read_with(
         reading = Linked(lambda files: read(fields, files, owner), linked, taken, config)
         return reading.judged(), reading
 
-    stored = request.app[SHARED_RESPONSES] if remembered is not None else None
+    stored = app[SHARED_RESPONSES] if remembered is not None else None
     if len(body) > THREAD_BYTES and stored is None:  # in one go: a parsed body that waits takes 20 times as much memory
         judged, reading = await heavy.run(owner, lambda body: judge(*parse(body)), body)
     else:
@@ -176,7 +177,7 @@ async def read_with(
                 await stored.fetch(owner, remembered.remembered_ids(fields))
             size += remembered.remembered_bytes(fields, owner)
         judged, reading = await heavy.run(owner, judge, fields, taken) if size > THREAD_BYTES else judge(fields, taken)
-    return judged, partial(reading.fetched, request.app[FETCHER], heavy, owner) if reading.links else None
+    return judged, partial(reading.fetched, app[FETCHER], heavy, owner) if reading.links else None
 
 
 async def _stream(

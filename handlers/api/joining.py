@@ -117,13 +117,14 @@ def stream_to(request: web.Request, encoder: StreamOpening, config: Config) -> E
     answer = request.get(JOINABLE_ANSWER)
     if answer is not None:
         return _JoinableStream(request, answer, encoder, config)
+    app = request.app
     return EventStream(
         request,
         encoder=encoder,
         settings=config.stream,
         write_timeout=config.server.write_timeout,
-        tasks=request.app[TASKS],
-        timers=request.app[TIMERS],
+        tasks=app[TASKS],
+        timers=app[TIMERS],
     )
 
 
@@ -145,14 +146,15 @@ class _JoinableStream(EventStream):
     """The stream of the request that began an answer. Once its caller has left, what is written is only kept."""
 
     def __init__(self, request: web.Request, answer: JoinableAnswer, encoder: StreamOpening, config: Config) -> None:
+        app = request.app
         opening = answer.opening = Opening(encoder)
         super().__init__(
             request,
             encoder=opening,
             settings=config.stream,
             write_timeout=config.server.write_timeout,
-            tasks=request.app[TASKS],
-            timers=request.app[TIMERS],
+            tasks=app[TASKS],
+            timers=app[TIMERS],
         )
         self._answer = answer
 

@@ -144,7 +144,7 @@ class JoinableAnswers:
         """A caller of an answer that has ended is gone: keep the answer for a while, or no longer."""
         if answer.joined:
             return
-        if self.holds(answer) and self.open and (answer.may_be_retried or not answer.received):
+        if (answer.may_be_retried or not answer.received) and self.open and self.holds(answer):
             self.attend(answer)
             self._ended[answer] = None
             self._timers.set(answer, self._clock() + GRACE_SECONDS)
