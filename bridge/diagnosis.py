@@ -133,7 +133,7 @@ ADVICE: Final[Mapping[Reason, Advice]] = {
         "Try again in a while: the bridge's shared state cannot be reached.",
     ),
     Reason.WORKER: Advice(
-        "one of the daemon's processes has ended by itself (`server.workers`)",
+        "one of the daemon's processes ended unexpectedly (`server.workers`)",
         "nothing: it is started again, and the others serve meanwhile; the log says how it ended",
         "Try again in a moment.",
     ),

@@ -320,7 +320,7 @@ class Link:
             try:
                 await catch_up()
             except StateError as error:
-                _logger.warning("Redis is back, but the state is not as it should be yet: %s", error)
+                _logger.warning("Redis is back, but the state cannot be used yet: %s", error)
         self._set(self.availability.caught_up(self._clock()))
 
     def _fail(self, why: str) -> None:

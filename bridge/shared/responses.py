@@ -80,7 +80,7 @@ class RedisResponses:
             if stored == self._stored.find(owner, id_):
                 continue
             if not stored.is_whole:
-                _logger.warning("stored response %s in Redis is none of the bridge's", id_[:100])
+                _logger.warning("stored response %s in Redis was not written by the bridge", id_[:100])
                 self._stored.take_out(id_)
                 return None
             self._stored.take_in(id_, stored)

@@ -196,8 +196,8 @@ class BridgeProtocol(ServerConnection, CallerConnection):
         return cors_headers(origin, self._cors_origins())
 
     def _refuse_overhead(self, *, between: bool) -> None:
-        """Refuse a request with far too much head, framing or trailers."""
-        _logger.info("a request with more head, framing or trailers than any needs was refused")
+        """Refuse a request whose head, framing or trailers are far too large."""
+        _logger.info("a request with an oversized head, framing or trailers was refused")
         self._refuse_rest("The framing of the body is larger than the body.")
         if between and self.is_waiting and self.transport is not None:  # no handler will answer
             self.transport.write(_head_too_large(self._cors_headers()))

@@ -186,7 +186,7 @@ class Parent:
                 return
             pause = PAUSES[min(slot.deaths, len(PAUSES)) - 1]
             _logger.error(
-                "worker %d (process %d) has ended by itself, %s after %.0f s; it is started again%s",
+                "worker %d (process %d) ended unexpectedly, %s after %.0f s; it is started again%s",
                 slot.number,
                 worker.pid,
                 how(status),
@@ -283,7 +283,7 @@ class Parent:
             silent = [worker for worker in self._living if now - worker.heard > _patience(worker, seconds)]
             sound = [worker for worker in self._living if worker not in silent and worker.state is not State.STARTING]
             for worker in silent:
-                _logger.critical("worker %d (process %d) gives no sign of life: it is ended", worker.number, worker.pid)
+                _logger.critical("worker %d (process %d) does not respond: it is aborted", worker.number, worker.pid)
             await asyncio.gather(*(worker.abort() for worker in silent))
             if sound:
                 self._notifier.alive()

@@ -58,7 +58,7 @@ async def test_its_life(home: Home, http: aiohttp.ClientSession) -> None:
         # A worker dies: what it has counted stays counted, and the health says that it is missing, until it is back.
         victim, survivor = children(daemon)
         os.kill(victim, signal.SIGKILL)
-        await daemon.logs("has ended by itself, by SIGKILL")
+        await daemon.logs("ended unexpectedly, by SIGKILL")
         await eventually(lambda: set(children(daemon)) - {survivor}, within=START_SECONDS)
         (successor,) = set(children(daemon)) - {survivor}
         os.kill(successor, signal.SIGSTOP)  # so that it is not ready before the health has been asked for

@@ -125,7 +125,7 @@ async def test_a_dead_worker_is_started_again(stage: Stage) -> None:
     async with stage.running() as parent:
         ((first,), (second,), (third,)) = (pids(parent, "is up")[number] for number in (1, 2, 3))
         os.kill(second, signal.SIGKILL)
-        await parent.logs(f"worker 2 (process {second}) has ended by itself, by SIGKILL")
+        await parent.logs(f"worker 2 (process {second}) ended unexpectedly, by SIGKILL")
         await parent.logs("2 ")
         os.kill(pids(parent, "is up")[2][-1], signal.SIGKILL)  # and again
         await parent.logs("it is started again in 0.01 s")
@@ -168,8 +168,8 @@ async def test_a_silent_worker_is_ended_and_started_again(stage: Stage) -> None:
     async with stage.running(SILENT_SECONDS="1") as parent:
         (frozen,) = pids(parent, "is up")[2]
         os.kill(frozen, signal.SIGSTOP)
-        await parent.logs(f"worker 2 (process {frozen}) gives no sign of life")
-        await parent.logs(f"worker 2 (process {frozen}) has ended by itself, by SIGKILL")  # it cannot even abort
+        await parent.logs(f"worker 2 (process {frozen}) does not respond")
+        await parent.logs(f"worker 2 (process {frozen}) ended unexpectedly, by SIGKILL")  # it cannot even abort
         await parent.logs("2 ")
         assert len(pids(parent, "is up")[1]) == 1
         assert (await parent.stop())[0] == 0
