@@ -65,7 +65,7 @@ def models(words: tuple[str, ...], refresh: bool, sees: bool, draws: bool, as_js
     elif found:
         _show(found)
     else:
-        raise click.ClickException("no model has all of that")
+        raise click.ClickException("no model matches all of that")
 
 
 def _is_about(model: Model, words: Iterable[str]) -> bool:

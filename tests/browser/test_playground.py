@@ -411,7 +411,7 @@ async def test_a_model_is_found_and_made_a_favourite(page: Page, bridge: Running
     await page.keyboard.press("Enter")
     await expect(field).not_to_have_value(name)
     await field.fill("no such model")
-    await expect(page.get_by_text("No model has all of that.")).to_be_visible()
+    await expect(page.get_by_text("No model matches all of that.")).to_be_visible()
     await page.keyboard.press("Escape")
     await expect(field).not_to_have_value("no such model")
 

@@ -47,7 +47,7 @@ async def test_models_are_found_by_words_and_by_what_they_do(arena: Arena) -> No
     drawing = json.loads((await arun("models", "--draws", "--json", **env)).stdout)
     assert all("image" in each["output"] for each in drawing)
     none = await arun("models", "nonsense", **env)
-    assert (none.exit_code, "no model has all of that" in none.stderr) == (1, True)
+    assert (none.exit_code, "no model matches all of that" in none.stderr) == (1, True)
 
 
 async def test_a_glob_that_no_model_matches_is_told(arena: Arena) -> None:

@@ -104,7 +104,7 @@ async def settings_reach_all(daemon: DaemonProcess, home: Home) -> None:
         async with http.post(f"{page}/reread", data={"csrf": token}) as answer:
             text = await answer.text()
         assert "<code>limits.rpm</code> from <code>60</code> to <code>77</code>" in text
-        assert "Not heard of" not in text
+        assert "No reply from" not in text
         await by_both(daemon, "the configuration was reloaded")
         async with http.post(f"{page}/log", data={"csrf": token, "level": "debug"}) as answer:
             assert "Switch back now" in await answer.text()

@@ -141,7 +141,7 @@ async def test_what_is_looked_for_stands_in_the_address(query: str, count: int, 
     ):
         assert page.status == 200
         assert rows(page) == count
-        assert page.markup.says("No request fits all of that.") == (count < 0)
+        assert page.markup.says("No request matches all of that.") == (count < 0)
     assert page.markup.says("'yesterday' is no time") == ("yesterday" in query)
 
 
