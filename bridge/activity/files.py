@@ -32,7 +32,7 @@ MAX_BYTES: Final = 1024 * 1024 * 1024
 _NAME: Final = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.(\d{3,6}))?\.jsonl")
 
 
-class Keep(NamedTuple):
+class Retention(NamedTuple):
     """How much is kept: the days, today among them, and the bytes of all files."""
 
     days: int
@@ -81,7 +81,7 @@ def _named(folder: StateFolder) -> list[Part]:
     return sorted(found)
 
 
-def append(folder: StateFolder, lines: list[bytes], keep: Keep, now: float) -> None:
+def append(folder: StateFolder, lines: list[bytes], keep: Retention, now: float) -> None:
     """Append lines, and remove from `lines` those that were written; then drop what is too old to be kept; blocking.
 
     Raises OSError and NotReadable: the lines that are left are to be written again.
@@ -123,7 +123,7 @@ def _write(descriptor: int, lines: list[bytes]) -> None:
         torn = True  # the next write fails, or writes the whole line behind what there is of it
 
 
-def _drop(parts: list[Part], keep: Keep, now: float) -> None:
+def _drop(parts: list[Part], keep: Retention, now: float) -> None:
     """Remove the files of days that are over, and the oldest while all together are too large."""
     first = f"{datetime.fromtimestamp(now, UTC) - timedelta(days=keep.days - 1):%Y-%m-%d}"
     size = sum(part.size for part in parts)

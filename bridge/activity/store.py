@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final, Generic, TypeVar
 
 from bridge.activity.entry import Entry
-from bridge.activity.files import Keep, append
+from bridge.activity.files import Retention, append
 from bridge.state.documents import StateFolder
 from bridge.state.regular_file import NotReadable
 
@@ -39,7 +39,7 @@ class ActivityStore(Generic[T]):
         self,
         folder: StateFolder,
         clock: Callable[[], float],
-        keep: Callable[[], Keep],
+        keep: Callable[[], Retention],
         entry_of: Callable[[T], Entry],
     ) -> None:
         self._folder = folder

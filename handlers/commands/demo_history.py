@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from bridge.access import keys
 from bridge.access.keys import ApiKey
 from bridge.activity.entry import Attempt, Entry
-from bridge.activity.files import Keep, append
+from bridge.activity.files import Retention, append
 from bridge.errors import ApiError, from_upstream, invalid_request
 from bridge.state.documents import StateFolder
 from bridge.statistics.counts import Outcome
@@ -28,7 +28,7 @@ DAY: Final = 86_400
 #: Seconds between two requests, on average, at noon of a working day and now.
 GAP_SECONDS: Final = 30.0
 #: How much of it Activity keeps: what `log.keep_days` and `log.keep_mb` are by default.
-KEPT: Final = Keep(days=14, size=50 * 1024 * 1024)
+KEPT: Final = Retention(days=14, size=50 * 1024 * 1024)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from bridge.access.waiting import CallQueue
 from bridge.accounts.follow_ups import FollowUps
 from bridge.accounts.renewals import renewing
 from bridge.accounts.rotations import Rotations
-from bridge.activity.files import Keep
+from bridge.activity.files import Retention
 from bridge.activity.store import ActivityStore
 from bridge.answering.attempts import Attempts
 from bridge.answering.conversations import Conversations
@@ -136,7 +136,7 @@ def build_app(
         several=sharing is not None,
     )
     app[STATS] = StatsFile(folder, time.time) if sharing is None else sharing.stats
-    app[ACTIVITY_STORE] = ActivityStore(folder, time.time, lambda: _keep(settings.config), entry_of)
+    app[ACTIVITY_STORE] = ActivityStore(folder, time.time, lambda: _retention(settings.config), entry_of)
     app[RECORDER] = Recorder(RecordingFiles(folder), lambda: settings.config.recording.keep_mb * 1024 * 1024)
     app[GATE] = Gate(time.monotonic)
     if sharing is not None:
@@ -288,9 +288,9 @@ def _record_strange(recorder: Recorder, method: str, path: str, response: Respon
     recorder.keep_drift(recorded_drift.of_answer(method, path, response.status, headers, body))
 
 
-def _keep(config: Config) -> Keep:
+def _retention(config: Config) -> Retention:
     """How much of ended requests is kept."""
-    return Keep(config.log.keep_days, config.log.keep_mb * 1024 * 1024)
+    return Retention(config.log.keep_days, config.log.keep_mb * 1024 * 1024)
 
 
 def _warn_of_unknown(kind: str) -> None:

@@ -34,7 +34,7 @@ SWITCH_SECONDS: Final = 15 * 60.0
 _logger = logging.getLogger(__name__)
 
 
-class Reread(NamedTuple):
+class RereadResult(NamedTuple):
     """One reading of the configuration again, at a unix time: what changed, or the problems why nothing did."""
 
     at: float
@@ -74,7 +74,7 @@ class Reloading:
         self.started = self.read = config
         #: When it was started, in seconds of the monotonic clock.
         self.began = time.monotonic()
-        self.last: Reread | None = None
+        self.last: RereadResult | None = None
         self.switched: LogSwitch | None = None
         self._settings = settings
         self._apply = apply
@@ -90,12 +90,12 @@ class Reloading:
         """What has been read and needs a restart."""
         return tuple(change for change in changes(self.started, self.read) if change.needs_restart)
 
-    async def read_again(self) -> Reread:
+    async def read_again(self) -> RereadResult:
         """Read the sources again, and apply what they say now; what cannot be used is logged, and changes nothing."""
         async with self._one_at_a_time:
             problems: tuple[Problem, ...]
             try:
-                self.last = Reread(time.time(), await self._reload())
+                self.last = RereadResult(time.time(), await self._reload())
                 return self.last
             except ConfigError as error:
                 problems = error.problems
@@ -106,7 +106,7 @@ class Reloading:
             except Exception:  # logged and shown; a failed reading must not end the task that reads
                 problems = (Problem("", "", "a mistake in the bridge, which the log shows"),)
                 _logger.exception(_UNCHANGED)
-            self.last = Reread(time.time(), problems=problems)
+            self.last = RereadResult(time.time(), problems=problems)
             return self.last
 
     async def _reload(self) -> tuple[Change, ...]:

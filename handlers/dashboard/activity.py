@@ -48,7 +48,7 @@ class KeptRequests:
 KEPT: Final = web.AppKey("kept", KeptRequests)
 
 
-class Asked(NamedTuple):
+class ActivityQuery(NamedTuple):
     """What a page's address asks for: its own names and values, what they mean, and what of them means nothing."""
 
     fields: Mapping[str, str]
@@ -78,7 +78,7 @@ class Chip(NamedTuple):
     current: bool
 
 
-def asked_for(query: Mapping[str, str], now: float) -> Asked:
+def asked_for(query: Mapping[str, str], now: float) -> ActivityQuery:
     """Read a page's address."""
     fields = {name: query.get(name, "").strip()[:_MAX_CHARS] for name in _NAMES}
     times: dict[str, float | None] = {}
@@ -90,7 +90,7 @@ def asked_for(query: Mapping[str, str], now: float) -> Asked:
             times[name] = None
             problems.append(f"{name}: {error}")
     page = query.get("page", "")
-    return Asked(
+    return ActivityQuery(
         fields,
         Query(
             words_of(fields["q"]),
@@ -106,7 +106,7 @@ def asked_for(query: Mapping[str, str], now: float) -> Asked:
     )
 
 
-def chips_of(asked: Asked, outcomes: Counter[str]) -> Sequence[Chip]:
+def chips_of(asked: ActivityQuery, outcomes: Counter[str]) -> Sequence[Chip]:
     """All, what failed, what was refused here, and each word, with their counts."""
 
     def chip(text: str, outcome: str) -> Chip:

@@ -84,7 +84,7 @@ COLUMNS: Final[Mapping[str, Column]] = {
 }
 
 
-class Asked(NamedTuple):
+class ModelQuery(NamedTuple):
     """What a page's address asks for; `sort` is a column's name, after `-` where it is the other way round."""
 
     q: str = ""
@@ -103,9 +103,9 @@ class Asked(NamedTuple):
         return "/dashboard/models" + (f"?{self.query}" if self.query else "")
 
     @property
-    def cleared(self) -> Asked:
+    def cleared(self) -> ModelQuery:
         """The same order without any filter."""
-        return Asked(sort=self.sort)
+        return ModelQuery(sort=self.sort)
 
     @property
     def column(self) -> str:
@@ -117,7 +117,7 @@ class Asked(NamedTuple):
         """Whether the largest comes first."""
         return COLUMNS[self.column].largest_first != self.sort.startswith("-")
 
-    def by(self, column: str) -> Asked:
+    def by(self, column: str) -> ModelQuery:
         """The same, sorted by a column, or the other way round where it is already."""
         return self._replace(sort=f"-{column}" if self.sort == column else column)
 
@@ -136,14 +136,14 @@ class Asked(NamedTuple):
         return [*(row for _, row in known), *(row for value, row in valued if value is None)]
 
 
-def asked_for(query: Iterable[tuple[str, str]]) -> Asked:
+def asked_for(query: Iterable[tuple[str, str]]) -> ModelQuery:
     """Read an address's query; what means nothing is left out."""
     fields = list(query)
     words = next((value.strip()[:_MAX_CHARS] for name, value in fields if name == "q"), "")
     traits = {value for name, value in fields if name == "can"}
     sort = next((value for name, value in fields if name == "sort"), "")
     known = sort.removeprefix("-") in COLUMNS
-    return Asked(words, tuple(trait for trait in TRAITS if trait in traits), sort if known else "")
+    return ModelQuery(words, tuple(trait for trait in TRAITS if trait in traits), sort if known else "")
 
 
 def measured(stats: Stats) -> Mapping[str, Measured]:

@@ -16,7 +16,7 @@ from bridge.config.shown import ShownSetting, shown
 from bridge.errors import ApiError
 from bridge.log import redact
 from bridge.state.documents import StateError
-from handlers.daemon.reloading import RELOADING, SWITCH_SECONDS, LogSwitch, Reread
+from handlers.daemon.reloading import RELOADING, SWITCH_SECONDS, LogSwitch, RereadResult
 from handlers.dashboard.diagnosis_file import diagnosis
 from handlers.dashboard.guard import read_form, see_other
 from handlers.dashboard.pages import render
@@ -156,7 +156,7 @@ def _fits(row: Row, q: str, wanted: Sequence[str]) -> bool:
     return all(word in text for word in q.lower().split()) and set(wanted) <= set(row.traits)
 
 
-def _without_secrets(reread: Reread | None) -> Reread | None:
+def _without_secrets(reread: RereadResult | None) -> RereadResult | None:
     """The same, whatever a damaged file quotes."""
     if reread is None:
         return None

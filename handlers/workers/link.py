@@ -11,7 +11,7 @@ from aiohttp import web
 
 from bridge.tasks import TaskOwner
 from handlers.daemon.notify import Notifier
-from handlers.workers.board import Board
+from handlers.workers.connection_counts import ConnectionCounts
 from handlers.workers.counts import Family
 from handlers.workers.lines import Lines
 from handlers.workers.place import Place
@@ -72,7 +72,7 @@ class Link:
         self.number = place.number
         #: Whether another worker has taken its place: this one is to drain, and has time.
         self.has_successor = False
-        self._board = Board(place.board)
+        self._connection_counts = ConnectionCounts(place.connection_counts)
         #: All workers, this one too, as the parent last reported them; empty before that.
         self.roster: tuple[Row, ...] = ()
         self._place = place
@@ -96,8 +96,8 @@ class Link:
 
     def is_ahead(self, connections: int) -> bool:
         """Note how many connections this worker has; return whether another has so few that new ones should be its."""
-        self._board.write(self.number, connections)
-        return self._board.is_ahead(self.number)
+        self._connection_counts.write(self.number, connections)
+        return self._connection_counts.is_ahead(self.number)
 
     def keep(
         self, tasks: TaskOwner, report: Callable[[], Mapping[str, Any]], measure: Callable[[], Awaitable[list[Family]]]

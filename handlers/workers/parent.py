@@ -46,7 +46,7 @@ from bridge.state.documents import StateFolder
 from bridge.tasks import TaskOwner
 from handlers.daemon.notify import Notifier, report_status
 from handlers.daemon.sockets import address, bind, inherit
-from handlers.workers.board import Board
+from handlers.workers.connection_counts import ConnectionCounts
 from handlers.workers.gathering import Gathering
 from handlers.workers.lines import State
 from handlers.workers.place import STATE_DIR
@@ -102,8 +102,8 @@ class Parent:
         self._living: set[Worker] = set()
         self._notifier = Notifier.inherited(os.environ)
         self._gathering = Gathering(self._living)
-        self._board_file = Board.create(config.server.workers)
-        self._board = Board(os.dup(self._board_file))
+        self._counts_file = ConnectionCounts.create(config.server.workers)
+        self._connection_counts = ConnectionCounts(os.dup(self._counts_file))
         self._reading = Threads("configuration", 1)
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
@@ -134,7 +134,7 @@ class Parent:
         environ = {**os.environ, STATE_DIR: str(folder.path.absolute())}
         listening = [sock.fileno() for sock in sockets]
         code = secrets.token_urlsafe(16)
-        return Recipe(self._command, environ, listening, self._board_file, (lock,), interval, code)
+        return Recipe(self._command, environ, listening, self._counts_file, (lock,), interval, code)
 
     async def _serve(self, recipe: Recipe, sock: socket.socket) -> None:
         async with TaskOwner() as tasks:
@@ -212,7 +212,7 @@ class Parent:
     def _gone(self, worker: Worker) -> None:
         self._living.discard(worker)
         if not any(other.number == worker.number for other in self._living):
-            self._board.leave(worker.number)
+            self._connection_counts.leave(worker.number)
         self._gathering.retire(worker)
 
     def _give_up(self, slot: _Slot, status: int) -> None:

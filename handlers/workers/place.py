@@ -13,14 +13,15 @@ STATE_DIR: Final = "LMARENA_BRIDGE_SERVER__STATE_DIR"
 
 
 class Place(NamedTuple):
-    """The worker's number, from 1; the descriptors of its link to the parent, of the board, and of the sockets.
+    """The worker's number, from 1; the descriptors of its link to the parent, of the counts of connections,
+    and of the sockets.
 
     The parent expects a sign of life every `watchdog_seconds`. The `setup_code` is that of all workers.
     """
 
     number: int
     link: int
-    board: int
+    connection_counts: int
     sockets: tuple[int, ...]
     watchdog_seconds: float
     setup_code: str
@@ -28,7 +29,7 @@ class Place(NamedTuple):
     def write(self) -> str:
         """The variable's value."""
         sockets = ",".join(map(str, self.sockets))
-        return f"{self.number} {self.link} {self.board} {sockets} {self.watchdog_seconds} {self.setup_code}"
+        return f"{self.number} {self.link} {self.connection_counts} {sockets} {self.watchdog_seconds} {self.setup_code}"
 
     @classmethod
     def inherited(cls, environ: MutableMapping[str, str]) -> Self | None:
@@ -36,8 +37,10 @@ class Place(NamedTuple):
         text = environ.pop(VARIABLE, "")
         if not text:
             return None
-        number, link, board, sockets, seconds, code = text.split(" ")
-        return cls(int(number), int(link), int(board), tuple(map(int, sockets.split(","))), float(seconds), code)
+        number, link, connection_counts, sockets, seconds, code = text.split(" ")
+        return cls(
+            int(number), int(link), int(connection_counts), tuple(map(int, sockets.split(","))), float(seconds), code
+        )
 
     def open(self) -> list[socket.socket]:
         """The listening sockets, which no child process inherits."""

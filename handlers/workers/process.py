@@ -26,7 +26,7 @@ class Recipe:
     command: Sequence[str]
     environ: Mapping[str, str]
     sockets: Sequence[int]
-    board: int
+    connection_counts: int
     kept: Sequence[int]
     watchdog_seconds: float
     setup_code: str = field(repr=False)
@@ -70,13 +70,13 @@ class Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             sockets, seconds, code = tuple(recipe.sockets), recipe.watchdog_seconds, recipe.setup_code
-            place = Place(self.number, theirs.fileno(), recipe.board, sockets, seconds, code)
+            place = Place(self.number, theirs.fileno(), recipe.connection_counts, sockets, seconds, code)
             try:
                 # A group of its own, so that Ctrl-C in a terminal reaches the parent alone, which passes it on.
                 self.process = subprocess.Popen(  # noqa: ASYNC220, S603 — returns once exec has begun; our own command
                     recipe.command,
                     env={**recipe.environ, VARIABLE: place.write()},
-                    pass_fds=(theirs.fileno(), recipe.board, *recipe.sockets, *recipe.kept),
+                    pass_fds=(theirs.fileno(), recipe.connection_counts, *recipe.sockets, *recipe.kept),
                     process_group=0,
                 )
             except OSError:

@@ -6,10 +6,10 @@ import random
 from pathlib import Path
 
 from bridge.activity.entry import Attempt, Entry
-from bridge.activity.files import FOLDER, Keep, append
+from bridge.activity.files import FOLDER, Retention, append
 from bridge.state.documents import StateFolder
 
-KEEP = Keep(days=14, size=50 * 1024 * 1024)
+KEEP = Retention(days=14, size=50 * 1024 * 1024)
 #: 30 November 2026, 21:00 UTC.
 NOW = 1_796_072_400.0
 DAY = 86_400
@@ -69,7 +69,7 @@ def prepared(path: Path) -> StateFolder:
     return folder
 
 
-def write(folder: StateFolder, entries: list[Entry], now: float = NOW, keep: Keep = KEEP) -> None:
+def write(folder: StateFolder, entries: list[Entry], now: float = NOW, keep: Retention = KEEP) -> None:
     """Write them at once."""
     append(folder, [entry.to_line() for entry in entries], keep, now)
 

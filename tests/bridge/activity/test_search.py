@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from bridge.activity import index
 from bridge.activity.entry import Entry
-from bridge.activity.files import Keep, parts_of
+from bridge.activity.files import Retention, parts_of
 from bridge.activity.search import Query, Searches, has_outcome, words_of
 from bridge.state.documents import StateFolder
 
@@ -182,7 +182,7 @@ BUSY = 5
 
 def test_a_search_over_all_that_is_kept_takes_less_than_a_second_and_lets_others_go_on(tmp_path: Path) -> None:
     folder, rng = prepared(tmp_path), random.Random(5)
-    keep = Keep(days=14, size=8 * 1024 * 1024)
+    keep = Retention(days=14, size=8 * 1024 * 1024)
     lines = [entry.to_line() for entry in mixed(500, rng)]
     for part in range(14):
         home = folder.path / "activity"

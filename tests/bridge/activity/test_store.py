@@ -21,7 +21,7 @@ from no_files import NO_FILES
 from bridge.activity import index
 from bridge.activity import store as module
 from bridge.activity.entry import Entry
-from bridge.activity.files import LEFT_BYTES, Keep, parts_of
+from bridge.activity.files import LEFT_BYTES, Retention, parts_of
 from bridge.activity.search import Query, Searches
 from bridge.activity.store import MAX_WAITING, UNAUTHENTICATED_ENTRIES, ActivityStore
 from bridge.state.documents import StateFolder
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> StateFolder:
     return prepared(tmp_path / "state")
 
 
-def store_of(folder: StateFolder, clock: Clock | None = None, keep: Keep = KEEP) -> ActivityStore[Entry]:
+def store_of(folder: StateFolder, clock: Clock | None = None, keep: Retention = KEEP) -> ActivityStore[Entry]:
     return ActivityStore(folder, clock or Clock(NOW), lambda: keep, lambda entry: entry)
 
 
@@ -117,7 +117,7 @@ async def test_what_is_cancelled_is_written_once(folder: StateFolder) -> None:
 
 
 async def test_processes_that_share_a_folder_append_to_the_same_files(folder: StateFolder) -> None:
-    keep = Keep(days=14, size=256 * 1024)
+    keep = Retention(days=14, size=256 * 1024)
     stores = [store_of(folder, keep=keep) for _ in range(3)]
     for number in range(60):
         for worker, store in enumerate(stores):
@@ -274,7 +274,7 @@ async def test_a_small_disk_is_left_to_logins(
 
 async def test_the_oldest_days_go_first(folder: StateFolder) -> None:
     clock = Clock(NOW)
-    store = store_of(folder, clock, Keep(days=3, size=KEEP.size))
+    store = store_of(folder, clock, Retention(days=3, size=KEEP.size))
     for day in range(6):
         clock.now = NOW + day * DAY
         store.add(ended(day))
@@ -287,7 +287,7 @@ async def test_the_oldest_days_go_first(folder: StateFolder) -> None:
 
 
 async def test_a_long_day_has_several_files_and_all_together_stay_within_the_bound(folder: StateFolder) -> None:
-    keep = Keep(days=14, size=64 * 1024)
+    keep = Retention(days=14, size=64 * 1024)
     store = store_of(folder, keep=keep)
     for batch in range(40):
         for number in range(10):

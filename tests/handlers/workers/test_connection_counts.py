@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from handlers.daemon import accepting
 from handlers.daemon.accepting import CallerConnection, Listener
 from handlers.daemon.connection_limits import ConnectionLimits
-from handlers.workers.board import MARGIN, Board
+from handlers.workers.connection_counts import MARGIN, ConnectionCounts
 
 CONNECTIONS = st.integers(0, 10_000)
 
@@ -25,11 +25,11 @@ CONNECTIONS = st.integers(0, 10_000)
 @a_share(of=10)
 @given(st.lists(CONNECTIONS | st.none(), min_size=1, max_size=8))
 def test_a_worker_is_ahead_of_the_one_with_fewest(counts: list[int | None]) -> None:
-    descriptor = Board.create(len(counts))
-    parents, workers = Board(os.dup(descriptor)), [Board(os.dup(descriptor)) for _ in counts]
+    descriptor = ConnectionCounts.create(len(counts))
+    parents, workers = ConnectionCounts(os.dup(descriptor)), [ConnectionCounts(os.dup(descriptor)) for _ in counts]
     os.close(descriptor)
-    for number, (board, each) in enumerate(zip(workers, counts, strict=True), start=1):
-        board.write(number, each or 0)
+    for number, (connection_counts, each) in enumerate(zip(workers, counts, strict=True), start=1):
+        connection_counts.write(number, each or 0)
         if each is None:
             parents.leave(number)  # its process has ended
     serving = [each for each in counts if each is not None]
@@ -39,11 +39,11 @@ def test_a_worker_is_ahead_of_the_one_with_fewest(counts: list[int | None]) -> N
 
 
 def test_a_worker_that_has_not_begun_counts_for_nothing() -> None:
-    board = Board(Board.create(2))
-    board.write(1, 100)
-    assert not board.is_ahead(1)
-    board.write(2, 0)
-    assert board.is_ahead(1)
+    connection_counts = ConnectionCounts(ConnectionCounts.create(2))
+    connection_counts.write(1, 100)
+    assert not connection_counts.is_ahead(1)
+    connection_counts.write(2, 0)
+    assert connection_counts.is_ahead(1)
 
 
 class Accepted(CallerConnection):

@@ -17,7 +17,7 @@ _NONE: Final = 2**31 - 1
 _BYTES: Final = 4  # of a number
 
 
-class Board:
+class ConnectionCounts:
     """One number for each worker, which only that worker writes while it lives. They may be a moment old."""
 
     def __init__(self, descriptor: int) -> None:
