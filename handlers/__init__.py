@@ -1,1 +1,1 @@
-"""Whatever calls us from outside: HTTP and commands. The top floor."""
+"""Whatever calls us from outside: HTTP and commands. The top layer."""

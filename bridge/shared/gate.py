@@ -1,4 +1,4 @@
-"""Walls and the circuit before the site, known to all processes: what one learns, it tells the others at once."""
+"""Whether the site demands a human or is down, known to all processes: what one learns, it tells the others at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bridge.shared.link import Link
 from upstream.gate import OUTAGES, WALLS, Gate
 from upstream.protocol.errors import UpstreamError
 
-#: The topic of these news: which process tells, and what.
+#: The topic of this news, whose text is the process and what it has learned.
 TOPIC: Final = "gate"
 #: How long a process that starts is told of a wall, in seconds; it ends when a probe gets through.
 KEPT_SECONDS: Final = 3600
