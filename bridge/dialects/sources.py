@@ -1,4 +1,4 @@
-"""Citations as dialects collect them: the fullest version of each source, and the places that lean on it."""
+"""Citations as dialects collect them: the fullest version of each source, and the places that cite it."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ def merge_sources(known: dict[str, Source], sources: Iterable[Source]) -> None:
 
 
 def places(sources: dict[str, Source]) -> Iterator[tuple[Source, int]]:
-    """Yield each place that leans on a source, or 0 where none is named; at most `MAX_ANNOTATIONS`."""
+    """Yield each place that cites a source, or 0 where none is named; at most `MAX_ANNOTATIONS`."""
     every = ((source, offset) for source in sources.values() for offset in source.offsets or (0,))
     return islice(every, MAX_ANNOTATIONS)

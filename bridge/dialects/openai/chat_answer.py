@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
-from itertools import islice
 from typing import Final, NamedTuple
 
 import orjson
@@ -15,12 +14,9 @@ from bridge.answering.events import MAX_WHOLE_CHARS, AnswerEvent, ToolCalls
 from bridge.answering.messages import ToolCall, markdown
 from bridge.dialects import sse
 from bridge.dialects.openai.errors import error_body, error_object
+from bridge.dialects.sources import merge_sources, places
 from bridge.errors import ApiError, answer_too_long
 from upstream.protocol.events import Citations, Images, ReasoningDeltas, Source, TextDeltas
-from upstream.protocol.line_values import MAX_OFFSETS, MAX_SOURCES
-
-#: Annotations of one answer: each repeats its source.
-MAX_ANNOTATIONS: Final = 1000
 
 #: Upstream's finish reasons in OpenAI's words; whatever else it says is a plain stop.
 FINISH_REASONS: Final = {
@@ -98,7 +94,7 @@ class ChunkEncoder:
             case Images():
                 return self._text + sse.line_safe(orjson.dumps(markdown(event.images))) + self._tail
             case Citations(sources=sources):
-                _merge(self._sources, sources)
+                merge_sources(self._sources, sources)
             case ToolCalls(calls=calls):
                 return self._encode_calls(calls)
         return b""
@@ -192,7 +188,7 @@ class Completion:
                 case Images():
                     self._write(self._text, markdown(event.images))
                 case Citations(sources=sources):
-                    _merge(self._sources, sources)
+                    merge_sources(self._sources, sources)
                 case ToolCalls(calls=calls):
                     self._calls = calls
         if self.chars > MAX_WHOLE_CHARS:
@@ -279,7 +275,6 @@ def usage_object(usage: Usage) -> dict[str, object]:
 
 def url_citations(sources: dict[str, Source]) -> list[dict[str, object]]:
     """Citations as OpenAI's annotations: one for each place that leans on a source, or one at 0 where none is named."""
-    places = ((source, offset) for source in sources.values() for offset in source.offsets or (0,))
     return [
         {
             "type": "url_citation",
@@ -290,20 +285,5 @@ def url_citations(sources: dict[str, Source]) -> list[dict[str, object]]:
                 "end_index": offset,
             },
         }
-        for source, offset in islice(places, MAX_ANNOTATIONS)
+        for source, offset in places(sources)
     ]
-
-
-def _merge(known: dict[str, Source], sources: tuple[Source, ...]) -> None:
-    """Keep the fullest version of each source: the same one comes again with more fields and offsets.
-
-    At most `MAX_SOURCES` are kept, the first that came.
-    """
-    for source in sources:
-        before = known.get(source.url)
-        if before is not None:
-            offsets = tuple(dict.fromkeys((*before.offsets, *source.offsets)))[:MAX_OFFSETS]
-            source = Source(source.url, source.title or before.title, offsets)
-        elif len(known) >= MAX_SOURCES:
-            continue
-        known[source.url] = source

@@ -15,13 +15,13 @@ from bridge.answering.chat import Usage
 from bridge.answering.events import MAX_WHOLE_CHARS, AnswerEvent, ToolCalls
 from bridge.answering.messages import ToolCall
 from bridge.dialects.openai.chat_answer import (
-    MAX_ANNOTATIONS,
     SYSTEM_FINGERPRINT,
     ChunkEncoder,
     Completion,
     Header,
 )
 from bridge.dialects.openai.chat_choices import Choices, Completions
+from bridge.dialects.sources import MAX_ANNOTATIONS
 from bridge.errors import ApiError, invalid_request
 from upstream.protocol.events import Citations, Event, Image, Images, ReasoningDeltas, Source, TextDeltas
 from upstream.protocol.line_values import MAX_OFFSETS, MAX_SOURCES
