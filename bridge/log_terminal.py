@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from bridge.diagnosis import ADVICE
-from bridge.log import Plain, TextFormatter, escaped
+from bridge.log_lines import Plain, TextFormatter, escaped
 from upstream.protocol.errors import Reason
 
 #: The logger of requests that have ended (`handlers.request.request_log`).

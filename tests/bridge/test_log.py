@@ -16,7 +16,7 @@ from typing import Literal, TextIO
 import pytest
 from aiohttp.http_exceptions import BadHttpMethod, InvalidHeader, LineTooLong, TransferEncodingError
 
-from bridge import log
+from bridge import log, log_lines
 
 Format = Literal["text", "json"]
 FORMATS: tuple[Format, ...] = ("text", "json")
@@ -280,7 +280,7 @@ def test_a_record_is_capped_and_stays_whole(start: Callable[..., io.StringIO], f
     log.event(logger, logging.INFO, "begin" + "\x00" * 100_000, field="y" * 100_000)
     logger.error("begin", exc_info=LookupError("z" * 100_000 + " the end"))
     for line in stream.getvalue().splitlines():
-        assert len(line) <= log.MAX_RECORD_CHARS + 1
+        assert len(line) <= log_lines.MAX_RECORD_CHARS + 1
     assert stream.getvalue().count("begin") == 2
     assert " the end" in stream.getvalue()
     assert " more]" in stream.getvalue()
