@@ -23,7 +23,7 @@ class Used(NamedTuple):
     tokens: int = 0
 
     def plus(self, more: Used) -> Used:
-        """Both together."""
+        """The sum of both."""
         return Used(self.requests + more.requests, self.tokens + more.tokens)
 
 
@@ -35,7 +35,7 @@ class DayUse:
     keys: Mapping[str, Used] = field(default_factory=dict)
 
     def plus(self, more: DayUse) -> DayUse:
-        """Both together, of the later day only."""
+        """The sum of both, or the later one if they are of different days."""
         if self.day != more.day:
             return max(self, more, key=lambda use: use.day)
         keys = dict(self.keys)

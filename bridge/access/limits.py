@@ -209,5 +209,5 @@ class SharedLimits(Protocol):
 
 
 def busy(admission: Admission) -> Admission:
-    """The refusal of a call since others are running."""
+    """The error for a call that is refused because others are running."""
     return admission._replace(allowed=False, retry_after=max(admission.retry_after, BUSY_RETRY_SECONDS))

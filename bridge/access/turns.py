@@ -19,7 +19,7 @@ T = TypeVar("T", bound=Hashable)
 
 
 class Turns(Generic[T]):
-    """Those that wait. Each method but `ahead_of_new`, `longest` and iterating costs the same however many wait."""
+    """The waiting calls. Each method but `ahead_of_new`, `longest` and iterating costs the same however many wait."""
 
     def __init__(self) -> None:
         self._keys: OrderedDict[str, OrderedDict[T, None]] = OrderedDict()  # the next key first
@@ -29,7 +29,7 @@ class Turns(Generic[T]):
         return self._size
 
     def __iter__(self) -> Iterator[T]:
-        """All, in the order in which they are served where every key may be."""
+        """All calls, in the order in which they are served if every key may be served."""
         rows = [iter(row) for row in self._keys.values()]
         while rows:
             left = []
@@ -41,17 +41,17 @@ class Turns(Generic[T]):
             rows = left
 
     def waiting_of(self, key_id: str) -> int:
-        """How many of a key wait."""
+        """How many calls of a key wait."""
         row = self._keys.get(key_id)
         return 0 if row is None else len(row)
 
     def add(self, key_id: str, each: T) -> None:
-        """Let one wait behind all others of its key."""
+        """Let a call wait behind all others of its key."""
         self._keys.setdefault(key_id, OrderedDict())[each] = None
         self._size += 1
 
     def put_back(self, key_id: str, each: T) -> None:
-        """Let one that was taken, and could not be served after all, be the next again."""
+        """Let a call that was taken, but could not be served, be the next again."""
         row = self._keys.setdefault(key_id, OrderedDict())
         row[each] = None
         row.move_to_end(each, last=False)
@@ -59,7 +59,7 @@ class Turns(Generic[T]):
         self._size += 1
 
     def remove(self, key_id: str, each: T) -> bool:
-        """Let one no longer wait; False if it did not."""
+        """Let a call no longer wait; False if it did not wait."""
         row = self._keys.get(key_id)
         if row is None or each not in row:
             return False
@@ -72,7 +72,7 @@ class Turns(Generic[T]):
     def take(self, may: Callable[[T], bool]) -> T | None:
         """Take the next one out of which `may` says that it may be served; None if there is none.
 
-        It is asked about the first of each key, which stands for all of that key.
+        It is asked about the first call of each key, which stands for all of that key.
         """
         for key_id, row in self._keys.items():
             first = next(iter(row))
@@ -87,7 +87,7 @@ class Turns(Generic[T]):
         return None
 
     def ahead_of_new(self, key_id: str) -> int:
-        """How many would be served before one that comes now, where every key may be."""
+        """How many calls would be served before one that comes now, if every key may be served."""
         mine = self.waiting_of(key_id)
         ahead, before = mine, mine > 0
         for other, row in self._keys.items():
@@ -98,7 +98,7 @@ class Turns(Generic[T]):
         return ahead
 
     def longest(self) -> tuple[str, T] | None:
-        """The key of which most wait, and the last of it; None where nobody waits."""
+        """The key with most waiting calls, and the last of them; None if nothing waits."""
         if not self._keys:
             return None
         key_id, row = max(self._keys.items(), key=lambda item: len(item[1]))

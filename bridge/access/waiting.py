@@ -104,7 +104,7 @@ class CallQueue:
         return len(self._turns)
 
     def places(self) -> dict[Place, int]:
-        """All that wait, each with its place: in the order of all where the daemon is full, else of its key."""
+        """All waiting calls, each with its place: in the order of all where the daemon is full, else of its key."""
         found: dict[Place, int] = {}
         of_key: dict[str, int] = {}
         for number, place in enumerate(self._turns, 1):

@@ -53,7 +53,7 @@ class _Lane:
 
 
 class CooldownQueue:
-    """Those that wait, and those of them that try. `clock` is monotonic, in seconds."""
+    """The requests that wait, and those that are being tried. `clock` is monotonic, in seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -94,7 +94,7 @@ class CooldownQueue:
         return waiter
 
     def serve(self, modality: str) -> None:
-        """Let those go that may; to be called when `seconds_left` have passed."""
+        """Let the requests go that may; to be called when `seconds_left` have passed."""
         lane = self._lanes.get(modality)
         if lane is None:
             return

@@ -34,7 +34,7 @@ class HourOfAnswers(NamedTuple):
         return sum(self)
 
     def plus(self, more: HourOfAnswers) -> HourOfAnswers:
-        """Both together."""
+        """The sum of both."""
         return HourOfAnswers(*map(add, self, more))
 
 

@@ -49,7 +49,7 @@ class ToolUse(NamedTuple):
     dropped_chars: int = 0
 
     def plus(self, more: ToolUse) -> ToolUse:
-        """Both together."""
+        """The sum of both."""
         return ToolUse(*map(add, self, more)) if more.offered else self
 
 

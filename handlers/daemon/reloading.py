@@ -51,7 +51,7 @@ class LogSwitch(NamedTuple):
 
     @classmethod
     def read(cls, value: Mapping[str, Any]) -> Self:
-        """Read what `_asdict` gave, as JSON. Raises ValueError for a level of none."""
+        """Read what `_asdict` gave, as JSON. Raises ValueError for an unknown level."""
         return cls(LEVELS[LEVELS.index(value["level"])], bool(value["prompts"]), float(value["until"]))
 
 
@@ -154,7 +154,7 @@ class Reloading:
                 self.switch_log(None)
 
     def _in_force(self) -> Config:
-        """What was read, but for what lasts since the start, and for what is switched."""
+        """What was read, except for settings that apply at the start only, and for what is switched."""
         config = _with_lasting(self.started, self.read)
         if self.switched is None:
             return config
@@ -172,7 +172,7 @@ def logging_as(*, worker: int | None) -> Callable[[LogSection], None]:
 
 
 def _with_lasting(started: Config, config: Config) -> Config:
-    """A configuration with what applies at the start only as it was then."""
+    """A configuration in which the settings that apply at the start only are those of the start."""
     kept: dict[str, Any] = {}
     origins = {name: origin for name, origin in config.origins.items() if not lasting(name)}
     for section, defaults in SECTIONS.items():

@@ -159,7 +159,7 @@ class Service:
         (self._hurry if self._stop.is_set() else self._stop).set()
 
     def _refuse_restart(self) -> None:
-        """A signal for a parent must not kill who has none, nor a worker that got it too."""
+        """A signal for a parent must not kill a process without workers, nor a worker that got it too."""
         if self.place is None:
             _logger.warning("SIGUSR1 restarts workers, and server.workers is 1: nothing is restarted")
 

@@ -197,7 +197,7 @@ def _accounts_by_state(pool: AccountPool) -> Samples:
 
 
 def _requests_left(pool: AccountPool) -> Iterator[tuple[tuple[str, str], float]]:
-    """What is known of it, by account and modality."""
+    """The requests left, as far as that is known, by account and modality."""
     for number, account in enumerate(pool, 1):
         for kind in pool.limits(account.user_id):
             left = pool.left(account.user_id, kind)

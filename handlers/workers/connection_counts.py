@@ -27,7 +27,7 @@ class ConnectionCounts:
 
     @staticmethod
     def create(workers: int) -> int:
-        """The descriptor of memory for so many workers, none of which accepts connections yet."""
+        """The descriptor of memory for this number of workers, none of which accepts connections yet."""
         descriptor = os.memfd_create("lmarena-bridge")
         os.write(descriptor, _NONE.to_bytes(_BYTES, "little") * workers)
         return descriptor

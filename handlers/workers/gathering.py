@@ -21,7 +21,7 @@ _MEASURE_SECONDS: Final = 1.0
 class Gathering:
     """The metrics of all `living` workers, and the counts of those that have ended.
 
-    One round at a time: whoever asks during a round waits for the next, which begins after the request.
+    One round at a time: a worker that asks during a round waits for the next, which begins after the request.
     """
 
     def __init__(self, living: Collection[Worker]) -> None:

@@ -154,7 +154,7 @@ class Parent:
         await self._end_all()
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
-        """End the daemon after a mistake of ours, for the service manager to start it again: half a parent is none."""
+        """End the daemon after a bug of ours, for the service manager to start it again: half a parent is useless."""
         if not task.cancelled() and task.exception() is not None:
             self._statuses.append(1)
             self._stop.set()
@@ -168,7 +168,7 @@ class Parent:
         self._notifier.ready()
 
     async def _keep(self, slot: _Slot, recipe: Recipe) -> None:
-        """Keep a worker in its place, until cancelled. Worker 1 starts alone: what is wrong with all is said once."""
+        """Keep a worker running, until cancelled. Worker 1 starts alone, so that a problem of all is reported once."""
         if slot is not self._slots[0]:
             await self._slots[0].was_ready.wait()
         while True:
@@ -302,7 +302,7 @@ class Parent:
                     other.send("log", value)
 
     def _tell_soon(self) -> None:
-        """Tell all workers of all, in a moment."""
+        """Send all workers the states of all, in a moment."""
         if self._telling is None:
             self._telling = asyncio.get_running_loop().call_later(_TELL_SECONDS, self._tell)
 
