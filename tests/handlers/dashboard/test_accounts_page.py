@@ -208,12 +208,12 @@ async def test_a_session_that_cannot_be_renewed(arena: Arena, dashboard: Dashboa
         assert re.search(rf"{word} Owner ada@example\.org Login {login}", await card(dashboard))
 
 
-async def test_a_doubted_account_rests_from_everything(arena: Arena, dashboard: Dashboard) -> None:
+async def test_a_doubted_account_is_on_cooldown_for_everything(arena: Arena, dashboard: Dashboard) -> None:
     await paste(dashboard, arena.sign_in().cookie_value)
     arena.faults.arm("prompt_failed", retry_after="1200")
     assert await chat(dashboard.bridge) == 503
     said = await card(dashboard)
-    assert "ada@example.org resting Owner" in said
+    assert "ada@example.org on cooldown Owner" in said
     assert re.search(r"Cooldown for everything, (20|19) min, until .*: LMArena doubts that a human uses", said)
 
 
@@ -290,7 +290,7 @@ async def test_nothing_is_removed_that_was_not_named(arena: Arena, dashboard: Da
     assert await kept.unchanged()
 
 
-async def test_a_rest_and_the_last_answers_are_shown(arena: Arena, dashboard: Dashboard) -> None:
+async def test_a_cooldown_and_the_last_answers_are_shown(arena: Arena, dashboard: Dashboard) -> None:
     await paste(dashboard, arena.sign_in().cookie_value)
     assert await chat(dashboard.bridge) == 200
     assert (await dashboard.get("/dashboard/accounts")).markup.says("2\u202f999 of 3\u202f000 chats left")
@@ -298,7 +298,7 @@ async def test_a_rest_and_the_last_answers_are_shown(arena: Arena, dashboard: Da
     assert await chat(dashboard.bridge) == 429
     await dashboard.bridge.app[STATS].flush()
     for page in (await dashboard.get("/dashboard/accounts"), await dashboard.live("/dashboard/accounts")):
-        assert page.markup.says("resting")
+        assert page.markup.says("on cooldown")
         assert page.markup.says("for chat, 1 min 3")  # or a little less than 90 s
         assert page.markup.says("rate limited")
     assert "<html" not in (await dashboard.live("/dashboard/accounts")).text
@@ -372,7 +372,7 @@ async def test_an_account_is_renamed(arena: Arena, dashboard: Dashboard) -> None
     assert labels(dashboard.bridge) == ["three @home", "two"]
 
 
-async def test_the_last_day_and_the_last_rest_are_shown(arena: Arena, dashboard: Dashboard) -> None:
+async def test_the_last_day_and_the_last_cooldown_are_shown(arena: Arena, dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     await two(arena, dashboard)
     stats = bridge.app[STATS]
