@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bridge.accounts.status import Condition, Failing, judge
+from bridge.accounts.status import Condition, FailedRenewal, judge
 from bridge.diagnosis import ADVICE, CLOCK, sentence
 from bridge.log import event
 from upstream.accounts import AccountPool
@@ -55,7 +55,7 @@ def examine(
     pool: AccountPool,
     catalog: Catalog | None,
     *,
-    failing: Callable[[str], Failing | None],
+    failing: Callable[[str], FailedRenewal | None],
     models_failure: UpstreamError | None,
     wall: UpstreamError | None,
     outage: UpstreamError | None,

@@ -22,7 +22,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, TypeVar
 
-from bridge.accounts.status import Failing
+from bridge.accounts.status import FailedRenewal
 from bridge.config.schema import Config
 from bridge.tasks import TaskOwner, set_within
 from upstream.accounts import Account, AccountPool
@@ -176,7 +176,7 @@ class Renewals:
                 next_in = min(next_in, due_in)
         return next_in
 
-    def failing(self, user_id: str) -> Failing | None:
+    def failing(self, user_id: str) -> FailedRenewal | None:
         """Since when, and why, an account's renewal fails; None where it does not."""
         login, account = self._logins.get(user_id), self._pool.get(user_id)
         if login is None or account is None or not login.is_of(account):
@@ -184,7 +184,7 @@ class Renewals:
         renewal = login.renewal
         if renewal.failing_since is None or renewal.failure is None:
             return None
-        return Failing(renewal.failing_since, renewal.failure, renewal.failures)
+        return FailedRenewal(renewal.failing_since, renewal.failure, renewal.failures)
 
     def unready(self) -> frozenset[str]:
         """User ids of accounts that are being renewed, or whose token has ended and could not be renewed."""

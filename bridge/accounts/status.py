@@ -35,7 +35,7 @@ class Condition(StrEnum):
     USABLE = "usable"
 
 
-class Failing(NamedTuple):
+class FailedRenewal(NamedTuple):
     """A login whose renewal fails: since when (unix seconds by the site's clock), why, and how often in a row."""
 
     since: float
@@ -96,7 +96,12 @@ def utc(moment: float) -> str:
 
 
 def judge(
-    account: Account, now: float, site_now: float, failing: Failing | None = None, *, when: Callable[[float], str] = utc
+    account: Account,
+    now: float,
+    site_now: float,
+    failing: FailedRenewal | None = None,
+    *,
+    when: Callable[[float], str] = utc,
 ) -> AccountStatus:
     """Determine the status of an account.
 
@@ -122,7 +127,7 @@ def login(session: Session, now: float, when: Callable[[float], str]) -> str:
 
 
 def _findings(
-    account: Account, now: float, site_now: float, failing: Failing | None, when: Callable[[float], str]
+    account: Account, now: float, site_now: float, failing: FailedRenewal | None, when: Callable[[float], str]
 ) -> Iterator[Finding]:
     session = account.session
     left = math.inf if session.renewable else session.expires_at - site_now
@@ -159,7 +164,7 @@ def _pause(account: Account) -> Iterator[Finding]:
         )
 
 
-def _failing(failing: Failing, now: float) -> str:
+def _failing(failing: FailedRenewal, now: float) -> str:
     minutes = max(0.0, now - failing.since) / 60
     span = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
     since = f"{time.strftime('%H:%M UTC', time.gmtime(failing.since))} ({span})"

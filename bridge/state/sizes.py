@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 
-class Entry(NamedTuple):
+class FolderEntry(NamedTuple):
     """A file of the folder, or a folder in it with all that it holds: their number, and their bytes together."""
 
     name: str
@@ -16,7 +16,7 @@ class Entry(NamedTuple):
     is_folder: bool
 
 
-def entries(folder: Path) -> tuple[Entry, ...]:
+def entries(folder: Path) -> tuple[FolderEntry, ...]:
     """What is in a folder, the largest first. What cannot be read, or is gone meanwhile, counts as empty."""
     found = []
     try:
@@ -24,7 +24,7 @@ def entries(folder: Path) -> tuple[Entry, ...]:
             for each in scan:
                 is_folder = each.is_dir(follow_symlinks=False)
                 files, size = _inside(each.path) if is_folder else (1, _size(each))
-                found.append(Entry(each.name, files, size, is_folder))
+                found.append(FolderEntry(each.name, files, size, is_folder))
     except OSError:
         return ()
     return tuple(sorted(found, key=lambda entry: (-entry.size, entry.name)))

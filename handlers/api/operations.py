@@ -7,7 +7,7 @@ from typing import Final
 from bridge.dialects.messages.models import MAX_PAGE, USUAL_PAGE
 from bridge.dialects.responses.listed import MAX_ITEMS
 from bridge.dialects.schema import text, whole, word
-from bridge.error_codes import Failing
+from bridge.error_codes import Cause
 from handlers.reference.headers import ABOUT_ANSWER, ANTHROPIC_LIMITS, OPENAI_LIMITS, REASON
 from handlers.reference.operation import HTML, TEXT, Answer, Operation, Parameter, Tag
 
@@ -22,12 +22,12 @@ TAGS: Final = (
     Tag("Reference", "What you read."),
 )
 
-_KEYED: Final = (Failing.REQUEST, Failing.KEY)
-_READS: Final = (*_KEYED, Failing.BODY)
-_MODEL: Final = (Failing.MODEL, Failing.MODELS)
+_KEYED: Final = (Cause.REQUEST, Cause.KEY)
+_READS: Final = (*_KEYED, Cause.BODY)
+_MODEL: Final = (Cause.MODEL, Cause.MODELS)
 #: What may fail where a model is asked.
-_ASKS: Final = (*_READS, *_MODEL, Failing.LIMITS, Failing.PROMPT, Failing.SITE)
-_FILES: Final = (Failing.PICTURES, Failing.DOCUMENTS)
+_ASKS: Final = (*_READS, *_MODEL, Cause.LIMITS, Cause.PROMPT, Cause.SITE)
+_FILES: Final = (Cause.PICTURES, Cause.DOCUMENTS)
 _OF_ANSWER: Final = (REASON, *ABOUT_ANSWER)
 
 _HELLO: Final = [{"role": "user", "content": "Hello!"}]
@@ -42,7 +42,7 @@ CHAT: Final = Operation(
     body="ChatCompletionRequest",
     answers=(Answer("The answer.", "ChatCompletion", events="ChatCompletionEvent"),),
     headers=(*_OF_ANSWER, *OPENAI_LIMITS),
-    fails=(*_ASKS, *_FILES, Failing.JSON),
+    fails=(*_ASKS, *_FILES, Cause.JSON),
     example={"model": "MODEL", "stream": True, "messages": _HELLO},
 )
 COMPLETIONS: Final = Operation(
@@ -63,7 +63,7 @@ MESSAGES: Final = Operation(
     body="MessageRequest",
     answers=(Answer("The message.", "Message", events="MessageEvent"),),
     headers=(*_OF_ANSWER, *ANTHROPIC_LIMITS),
-    fails=(*_ASKS, *_FILES, Failing.JSON, Failing.THREAD),
+    fails=(*_ASKS, *_FILES, Cause.JSON, Cause.THREAD),
     example={"model": "MODEL", "max_tokens": 1024, "stream": True, "messages": _HELLO},
 )
 COUNT_MESSAGE: Final = Operation(
@@ -75,7 +75,7 @@ COUNT_MESSAGE: Final = Operation(
     body="MessageCountRequest",
     answers=(Answer("An estimate.", "MessageTokens"),),
     headers=(REASON,),
-    fails=(*_READS, *_MODEL, *_FILES, Failing.THREAD),
+    fails=(*_READS, *_MODEL, *_FILES, Cause.THREAD),
     example={"model": "MODEL", "messages": _HELLO},
 )
 RESPONSES: Final = Operation(
@@ -86,7 +86,7 @@ RESPONSES: Final = Operation(
     body="ResponseRequest",
     answers=(Answer("The response.", "Response", events="ResponseEvent"),),
     headers=(*_OF_ANSWER, *OPENAI_LIMITS),
-    fails=(*_ASKS, *_FILES, Failing.JSON, Failing.PREVIOUS),
+    fails=(*_ASKS, *_FILES, Cause.JSON, Cause.PREVIOUS),
     example={"model": "MODEL", "stream": True, "input": "Hello!"},
 )
 COUNT_RESPONSE: Final = Operation(
@@ -97,7 +97,7 @@ COUNT_RESPONSE: Final = Operation(
     body="ResponseRequest",
     answers=(Answer("An estimate.", "ResponseInputTokens"),),
     headers=(REASON,),
-    fails=(*_READS, *_MODEL, *_FILES, Failing.PREVIOUS),
+    fails=(*_READS, *_MODEL, *_FILES, Cause.PREVIOUS),
     example={"model": "MODEL", "input": "Hello!"},
 )
 GET_RESPONSE: Final = Operation(
@@ -107,7 +107,7 @@ GET_RESPONSE: Final = Operation(
     parameters=(_RESPONSE_ID, Parameter("stream", word("false"), "true is 400.")),
     answers=(Answer("As it was answered.", "Response"),),
     headers=(REASON,),
-    fails=(*_KEYED, Failing.STORED),
+    fails=(*_KEYED, Cause.STORED),
 )
 DELETE_RESPONSE: Final = Operation(
     "deleteResponse",
@@ -116,7 +116,7 @@ DELETE_RESPONSE: Final = Operation(
     parameters=(_RESPONSE_ID,),
     answers=(Answer("It is gone.", "ResponseDeleted"),),
     headers=(REASON,),
-    fails=(*_KEYED, Failing.STORED),
+    fails=(*_KEYED, Cause.STORED),
 )
 INPUT_ITEMS: Final = Operation(
     "listResponseInputItems",
@@ -130,26 +130,26 @@ INPUT_ITEMS: Final = Operation(
     ),
     answers=(Answer("A page of items.", "ResponseInputItems"),),
     headers=(REASON,),
-    fails=(*_KEYED, Failing.STORED, Failing.QUERY),
+    fails=(*_KEYED, Cause.STORED, Cause.QUERY),
 )
 CANCEL_RESPONSE: Final = Operation(
     "cancelResponse",
     "Responses",
     "Not served: nothing runs in the background",
     parameters=(_RESPONSE_ID,),
-    fails=(*_KEYED, Failing.STORED),
+    fails=(*_KEYED, Cause.STORED),
 )
 NO_WEBSOCKET: Final = Operation(
     "openResponseSocket",
     "Responses",
     "Not served: there is no WebSocket",
-    fails=(*_KEYED, Failing.METHOD),
+    fails=(*_KEYED, Cause.METHOD),
 )
 NO_COMPACTION: Final = Operation(
     "compactResponse",
     "Responses",
     "Not served: clients compact by a request of their own",
-    fails=(*_KEYED, Failing.NOTHING_THERE),
+    fails=(*_KEYED, Cause.NOTHING_THERE),
 )
 GENERATE: Final = Operation(
     "createImage",
@@ -158,7 +158,7 @@ GENERATE: Final = Operation(
     body="ImageGenerationRequest",
     answers=(Answer("The pictures.", "Images"),),
     headers=(REASON, "x-bridge-ignored", *OPENAI_LIMITS),
-    fails=(*_ASKS, Failing.PICTURES),
+    fails=(*_ASKS, Cause.PICTURES),
     example={"model": "MODEL", "prompt": "a cat in a hat"},
 )
 EDIT: Final = Operation(
@@ -169,7 +169,7 @@ EDIT: Final = Operation(
     form="ImageEditForm",
     answers=(Answer("The pictures.", "Images"),),
     headers=(REASON, "x-bridge-ignored", *OPENAI_LIMITS),
-    fails=(*_ASKS, Failing.PICTURES),
+    fails=(*_ASKS, Cause.PICTURES),
     example={"model": "MODEL", "prompt": "give it a hat", "image": "data:image/png;base64,…"},
 )
 MODELS: Final = Operation(
@@ -185,7 +185,7 @@ MODELS: Final = Operation(
     ),
     answers=(Answer("The models.", "ModelsInEitherForm"),),
     headers=(REASON,),
-    fails=(*_KEYED, Failing.MODELS, Failing.QUERY),
+    fails=(*_KEYED, Cause.MODELS, Cause.QUERY),
     in_either_form=True,
 )
 MODEL: Final = Operation(
@@ -226,7 +226,7 @@ METRICS: Final = Operation(
     "Show the metrics",
     "In Prometheus's text format, with a key made with `--metrics`, or without one where `server.open_metrics` is set.",
     answers=(Answer("The metrics.", media=TEXT),),
-    fails=(*_KEYED, Failing.METRICS),
+    fails=(*_KEYED, Cause.METRICS),
 )
 OPENAPI: Final = Operation(
     "getOpenapi",

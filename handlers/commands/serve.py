@@ -22,7 +22,7 @@ from bridge.state.documents import StateError, StateUnavailable
 from handlers.commands.config_option import config_option, config_path
 from handlers.commands.importing import gc_paused
 from handlers.daemon.sockets import CannotListen
-from handlers.workers.place import STATE_DIR, Place
+from handlers.workers.place import STATE_DIR, WorkerPlace
 
 if TYPE_CHECKING:
     from handlers.daemon.service import Setup  # a parent needs none of it
@@ -58,7 +58,7 @@ def serve(host: str | None, port: int | None) -> None:
     ]
     by_socket = "LISTEN_FDS" in os.environ
     try:
-        place = Place.inherited(os.environ)
+        place = WorkerPlace.inherited(os.environ)
         if place is not None:
             fixed.append(Setting(Origin(Source.PARENT), "server.state_dir", os.environ[STATE_DIR]))
         source = ConfigSource(config_path(), os.environ, fixed)
@@ -81,7 +81,7 @@ def serve(host: str | None, port: int | None) -> None:
         raise SystemExit(status)
 
 
-async def _run(config: Config, reread: Callable[[], Config], place: Place | None) -> int:
+async def _run(config: Config, reread: Callable[[], Config], place: WorkerPlace | None) -> int:
     """Run the daemon, one of its workers, or the parent of those; return the exit status."""
     if place is None and config.server.workers > 1:
         from handlers.workers.parent import Parent
@@ -110,7 +110,7 @@ class _Unavailable(click.ClickException):
     exit_code = EX_TEMPFAIL
 
 
-def _say_worker_ready(place: Place, url: str, setup: Setup) -> None:
+def _say_worker_ready(place: WorkerPlace, url: str, setup: Setup) -> None:
     _logger.info("the worker is ready")
     if place.number == 1:  # it is the same for all
         _say_next(url, setup)

@@ -31,7 +31,7 @@ class Fault(NamedTuple):
     on: str | None = None
 
 
-class Trouble(NamedTuple):
+class Scenario(NamedTuple):
     """What can be armed by a click, and what is to be seen of it. Its faults are armed together."""
 
     label: str
@@ -40,53 +40,53 @@ class Trouble(NamedTuple):
 
 
 #: By the names that the page's forms have for them.
-TROUBLES: Final[Mapping[str, Trouble]] = {
-    "rate_limited": Trouble(
+TROUBLES: Final[Mapping[str, Scenario]] = {
+    "rate_limited": Scenario(
         "Rate limited",
         "429 `upstream_rate_limited` with `Retry-After`: the account is on cooldown for 20 seconds, as Accounts shows",
         (Fault("rate_limited", {"retry_after": "20"}),),
     ),
-    "challenge": Trouble(
+    "challenge": Scenario(
         "Challenge page", "503 `upstream_challenge`: the site wants a fresh `cf_clearance`", (Fault("challenge"),)
     ),
-    "recaptcha": Trouble(
+    "recaptcha": Scenario(
         "reCAPTCHA", "503 `upstream_challenge`: the site wants a human for this request", (Fault("recaptcha"),)
     ),
-    "blocked": Trouble("Blocked", "503 `upstream_challenge`: the site blocks this network", (Fault("blocked"),)),
-    "expired": Trouble(
+    "blocked": Scenario("Blocked", "503 `upstream_challenge`: the site blocks this network", (Fault("blocked"),)),
+    "expired": Scenario(
         "Expired login",
         "503 `no_account`: the account's login is dead. “All off” logs it in again",
         (Fault("expired"), Fault("expired", on="me")),
     ),
-    "moderated": Trouble("Moderated", "400 `content_filter`: the prompt is refused", (Fault("moderated"),)),
-    "broken": Trouble(
+    "moderated": Scenario("Moderated", "400 `content_filter`: the prompt is refused", (Fault("moderated"),)),
+    "broken": Scenario(
         "Broken stream", "an error event after two deltas: the answer is `truncated`", (Fault("reset_middle"),)
     ),
-    "failed": Trouble(
+    "failed": Scenario(
         "Model fails midway", "an error event after two deltas: `upstream_error`", (Fault("model_failed_middle"),)
     ),
-    "slow_start": Trouble(
+    "slow_start": Scenario(
         "Slow first token",
         "fifteen seconds without a word; a stream gets keep-alives meanwhile",
         (Fault("heartbeats", {"count": 15, "every": 1.0}),),
     ),
-    "slow": Trouble("Slow answer", "half a second before each delta", (Fault("slow", {"delta_seconds": 0.5}),)),
-    "server_error": Trouble(
+    "slow": Scenario("Slow answer", "half a second before each delta", (Fault("slow", {"delta_seconds": 0.5}),)),
+    "server_error": Scenario(
         "Site fails (503)",
         "once: repeated, unseen; every time: 502 `upstream_error` after three attempts",
         (Fault("server_error", {"status": 503}),),
     ),
-    "empty": Trouble(
+    "empty": Scenario(
         "Empty answer",
         "once: repeated, unseen; every time: 502 `upstream_error` after two attempts",
         (Fault("empty_answer"),),
     ),
-    "changed": Trouble(
+    "changed": Scenario(
         "Site has changed",
         "502 with `site_changed`: nothing is at the address. Once: the other way of a new chat may work, unseen",
         (Fault("not_found", {"status": 404}),),
     ),
-    "unknown": Trouble(
+    "unknown": Scenario(
         "Unknown lines",
         "the answer is whole; `/health` counts what was not understood",
         (Fault("unknown_tags"),),

@@ -26,7 +26,7 @@ def resident_bytes() -> int:
         return 0
 
 
-class Collector:
+class GarbageCollector:
     """Runs a full collection when memory has grown; `resident` returns it in bytes."""
 
     def __init__(self, resident: Callable[[], int]) -> None:

@@ -28,7 +28,7 @@ from handlers.daemon.accepting import Listener
 from handlers.daemon.app import build_app
 from handlers.daemon.last_requests import take_last_requests
 from handlers.daemon.listener import listen, stop_listening
-from handlers.daemon.memory import COLLECT_SECONDS, Collector, resident_bytes
+from handlers.daemon.memory import COLLECT_SECONDS, GarbageCollector, resident_bytes
 from handlers.daemon.notify import Notifier, feed_watchdog, report_status
 from handlers.daemon.reloading import RELOADING, LogSwitch, Reloading, logging_as
 from handlers.daemon.sockets import address, bind, inherit
@@ -38,8 +38,8 @@ from handlers.monitoring.metrics import METRICS
 from handlers.request.aiohttp_internals import check_aiohttp
 from handlers.request.appkeys import CONNECTION_LIMITS, DRAIN, SETTINGS, STATE, TASKS
 from handlers.request.drain import Drain
-from handlers.workers.link import LINK, Link
-from handlers.workers.place import Place
+from handlers.workers.link import LINK, ParentLink
+from handlers.workers.place import WorkerPlace
 
 #: How long answers may take to finish once they were told to end, in seconds.
 _CUT_SECONDS: Final = 3.0
@@ -78,7 +78,7 @@ class Service:
     reread: Callable[[], Config]
     on_ready: Callable[[str, Setup], None]
     sockets: Sequence[socket.socket] = ()
-    place: Place | None = None
+    place: WorkerPlace | None = None
     extend: Callable[[web.Application], None] = lambda _: None
     _notifier: Notifier = field(default_factory=lambda: Notifier.inherited(os.environ))
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -94,7 +94,7 @@ class Service:
         self._handle_signals()
         folder = StateFolder(self.config.server.state_dir)
         folder.prepare()
-        link = None if self.place is None else Link(self.place, self._stop.set)
+        link = None if self.place is None else ParentLink(self.place, self._stop.set)
         with folder.hold() if link is None else folder.share():
             tls = tls_context(self.config)
             sockets = self.sockets or inherit() or bind(self.config)
@@ -119,7 +119,7 @@ class Service:
                     gc.set_threshold(*_COLLECT_AFTER)
                     if link is not None:
                         link.keep(tasks, partial(report, app), app[METRICS].families)
-                    tasks.every(COLLECT_SECONDS, Collector(resident_bytes), name="collect garbage")
+                    tasks.every(COLLECT_SECONDS, GarbageCollector(resident_bytes), name="collect garbage")
                     setup = Setup(setup_code(app), len(app[STATE].pool), len(app[STATE].keys))
                     self.on_ready(address(sockets[0].getsockname(), secure=tls is not None), setup)
                     self._notifier.ready()

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from bridge.accounts.enrolment import owner_of
 from bridge.accounts.renewals import LOGIN
-from bridge.accounts.status import AccountStatus, Condition, Failing, judge
+from bridge.accounts.status import AccountStatus, Condition, FailedRenewal, judge
 from bridge.statistics.account_use import AccountUse, HourOfAnswers
 from handlers.dashboard.wording import clock, duration, number, percent
 from upstream.accounts import Account, Cooldown, LimitSeen
@@ -90,7 +90,7 @@ def card_of(
     *,
     now: float,
     site_now: float,
-    failing: Failing | None,
+    failing: FailedRenewal | None,
 ) -> AccountCard:
     """Make the card. `everyone` is the number of attempts with all accounts in the last 24 hours."""
     session = account.session

@@ -10,7 +10,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from bridge.config.shown import shown
-from bridge.state.sizes import Entry
+from bridge.state.sizes import FolderEntry
 from bridge.statistics.stats import Stats
 from handlers.daemon.reloading import RELOADING
 from handlers.dashboard.headline import RECENT_MINUTES
@@ -75,7 +75,7 @@ def diagnosis(app: web.Application, process: Process, stats: Stats) -> dict[str,
     }
 
 
-def _sizes(files: Sequence[Entry]) -> dict[str, int]:
+def _sizes(files: Sequence[FolderEntry]) -> dict[str, int]:
     sizes: Counter[str] = Counter()
     for entry in files:
         sizes[entry.name if entry.name in _OWN_FILES else "others"] += entry.size

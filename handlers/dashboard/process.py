@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from aiohttp import web
 
 import bridge
-from bridge.state.sizes import Entry, entries
+from bridge.state.sizes import FolderEntry, entries
 from handlers.daemon.memory import resident_bytes
 from handlers.daemon.reloading import RELOADING
 from handlers.request.appkeys import SETTINGS
@@ -45,7 +45,7 @@ class Process(NamedTuple):
     open_files: int
     limit: int | None
     folder: Path
-    files: Sequence[Entry]
+    files: Sequence[FolderEntry]
 
     @property
     def state_size(self) -> int:

@@ -16,8 +16,8 @@ from bridge.statistics.since_start import SinceStart
 from bridge.statistics.stats import Stats
 from handlers.monitoring.summing import summed
 from handlers.workers.counts import Family
-from handlers.workers.lines import State
-from handlers.workers.link import LINK, Link, ParentSilent
+from handlers.workers.lines import WorkerState
+from handlers.workers.link import LINK, ParentLink, ParentSilent
 
 if TYPE_CHECKING:
     from handlers.monitoring.exposition import Exposition
@@ -37,12 +37,12 @@ async def metrics(request: web.Request) -> web.Response:
     return web.Response(body=body, headers={"Content-Type": exposition.CONTENT_TYPE})
 
 
-async def _scrape_all(link: Link) -> bytes:
+async def _scrape_all(link: ParentLink) -> bytes:
     """The metrics of all workers together, as text."""
     from handlers.monitoring.exposition import text_of  # imported by now
 
     states = Counter(row.state for row in link.roster)
-    samples = [(f"{PREFIX}workers", {"state": state}, states[state]) for state in State]
+    samples = [(f"{PREFIX}workers", {"state": state}, states[state]) for state in WorkerState]
     workers = (f"{PREFIX}workers", "gauge", "Worker processes by state.", samples)
     return text_of([*summed(await link.gathered()), workers])
 

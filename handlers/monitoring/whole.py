@@ -9,19 +9,19 @@ from typing import Any, Final
 
 from bridge.diagnosis import ADVICE
 from bridge.health import Trouble
-from handlers.workers.lines import State
-from handlers.workers.link import Row
+from handlers.workers.lines import WorkerState
+from handlers.workers.link import WorkerRow
 from upstream.protocol.errors import Reason
 
 #: The worst last.
 DOWN: Final = "down"
 _STATUSES: Final = ("ok", "degraded", DOWN)
 #: States in which a worker takes requests, and in which it will.
-_SERVING: Final = frozenset((State.READY, State.RELOADING))
-_COMING: Final = frozenset((State.STARTING, State.GONE))
+_SERVING: Final = frozenset((WorkerState.READY, WorkerState.RELOADING))
+_COMING: Final = frozenset((WorkerState.STARTING, WorkerState.GONE))
 
 
-def whole(own: Mapping[str, Any], roster: Collection[Row]) -> Mapping[str, Any]:
+def whole(own: Mapping[str, Any], roster: Collection[WorkerRow]) -> Mapping[str, Any]:
     """The health of all workers, in the form of one's: the worst status, and all that is degraded.
 
     `own` is this worker's, as it is now; it alone counts where the parent has told nothing yet.
@@ -45,7 +45,7 @@ def whole(own: Mapping[str, Any], roster: Collection[Row]) -> Mapping[str, Any]:
     }
 
 
-def _missing(roster: Collection[Row]) -> Iterator[Trouble]:
+def _missing(roster: Collection[WorkerRow]) -> Iterator[Trouble]:
     """A trouble for each worker that has ended and does not serve again yet."""
     for number in sorted({row.worker for row in roster}):
         if all(row.state in _COMING for row in roster if row.worker == number):

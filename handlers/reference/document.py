@@ -15,7 +15,7 @@ from bridge.dialects.openai.errors import OpenAI
 from bridge.dialects.responses import answer_schemas as response_answers
 from bridge.dialects.responses import schemas as responses
 from bridge.dialects.schema import Schema, any_of, ref, text, word
-from bridge.error_codes import CODES, Code, Failing
+from bridge.error_codes import CODES, Cause, Code
 from bridge.errors import ApiError
 from handlers.monitoring import schemas as monitoring
 from handlers.reference.headers import ABOUT_ANSWER, HEADERS, OF_STATUS, REASON, REFUSED_AT_ONCE, REQUEST_ID
@@ -163,7 +163,7 @@ class _SharedResponses:
 
 def _headers_of(call: DescribedCall, status: int) -> tuple[str, ...]:
     """The headers of an error, without its reason: what asks a model may have begun to say of its answer."""
-    asks = Failing.LIMITS in call.operation.fails and status not in REFUSED_AT_ONCE
+    asks = Cause.LIMITS in call.operation.fails and status not in REFUSED_AT_ONCE
     own = (*ABOUT_ANSWER, *(name for name in call.operation.headers if name not in ABOUT_ANSWER)) if asks else ()
     named = dict.fromkeys((*_request_ids(call.apis), *OF_STATUS.get(status, ()), *own))
     return tuple(name for name in named if name != REASON)

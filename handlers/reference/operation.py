@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from bridge.dialects.dialect import Api
 from bridge.dialects.schema import Schema
-from bridge.error_codes import Failing
+from bridge.error_codes import Cause
 
 JSON: Final = "application/json"
 TEXT: Final = "text/plain"
@@ -56,7 +56,7 @@ class Operation(NamedTuple):
     form: str | None = None
     answers: tuple[Answer, ...] = ()
     headers: tuple[str, ...] = ()
-    fails: tuple[Failing, ...] = ()
+    fails: tuple[Cause, ...] = ()
     example: object = None
     in_either_form: bool = False
 

@@ -7,7 +7,7 @@
                       reload      number    asks that all read the configuration again, as SIGHUP does
                       reread      boolean   whether the worker could use the configuration that it read again
                       log         object    how all are to switch their logs; null ends that
-    parent → worker   roster      list      all workers with their states and reports (`Row`), when one has changed
+    parent → worker   roster      list      all workers with their states and reports (`WorkerRow`), after a change
                       succeeded   null      its successor serves; SIGTERM follows
                       measure     number    asks for the worker's metrics, by the number of a round
                       gathered    list      [number, metrics of the others, counts of those that have ended]
@@ -33,7 +33,7 @@ MAX_LINE_BYTES: Final = 32 * 1024 * 1024
 _CLOSING_SECONDS: Final = 1.0
 
 
-class State(StrEnum):
+class WorkerState(StrEnum):
     """What a worker does; `GONE` also stands for a place whose worker has not been started again yet."""
 
     STARTING = "starting"

@@ -14,7 +14,7 @@ from handlers.daemon.notify import Notifier
 from handlers.workers.connection_counts import ConnectionCounts
 from handlers.workers.counts import Family
 from handlers.workers.lines import Lines
-from handlers.workers.place import Place
+from handlers.workers.place import WorkerPlace
 
 #: How often the worker looks whether its health has changed, and how often it tells its metrics unasked, in seconds.
 _REPORT_SECONDS: Final = 1.0
@@ -25,7 +25,7 @@ _REREAD_SECONDS: Final = 40.0
 _GATHER_SECONDS: Final = 3.0
 
 
-class Row(NamedTuple):
+class WorkerRow(NamedTuple):
     """A worker as the parent sees it. `report` is its health as `/health` has it, empty before its first.
 
     `pid` is 0 where the worker's process has ended, and no other has been started yet.
@@ -65,16 +65,16 @@ class ToParent(Notifier):
         self.tell(state)
 
 
-class Link:
+class ParentLink:
     """The link to the parent; `on_orphaned` is called if that dies."""
 
-    def __init__(self, place: Place, on_orphaned: Callable[[], None]) -> None:
+    def __init__(self, place: WorkerPlace, on_orphaned: Callable[[], None]) -> None:
         self.number = place.number
         #: Whether another worker has taken its place: this one is to drain, and has time.
         self.has_successor = False
         self._connection_counts = ConnectionCounts(place.connection_counts)
         #: All workers, this one too, as the parent last reported them; empty before that.
-        self.roster: tuple[Row, ...] = ()
+        self.roster: tuple[WorkerRow, ...] = ()
         self._place = place
         self._on_orphaned = on_orphaned
         self._measure_now = asyncio.Event()
@@ -175,7 +175,7 @@ class Link:
     def _hear(self, kind: str, value: Any) -> None:
         match kind, value:
             case "roster", list(rows):
-                self.roster = tuple(map(Row.read, rows))
+                self.roster = tuple(map(WorkerRow.read, rows))
             case "succeeded", None:
                 self.has_successor = True
             case "measure", int(number):
@@ -189,4 +189,4 @@ class Link:
                 self.on_log(value)
 
 
-LINK: Final = web.AppKey("link", Link)
+LINK: Final = web.AppKey("link", ParentLink)

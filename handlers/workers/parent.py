@@ -48,7 +48,7 @@ from handlers.daemon.notify import Notifier, report_status
 from handlers.daemon.sockets import address, bind, inherit
 from handlers.workers.connection_counts import ConnectionCounts
 from handlers.workers.gathering import Gathering
-from handlers.workers.lines import State
+from handlers.workers.lines import WorkerState
 from handlers.workers.place import STATE_DIR
 from handlers.workers.process import Recipe, Worker
 from upstream.loop.threads import Threads
@@ -281,7 +281,9 @@ class Parent:
         while True:
             now = time.monotonic()
             silent = [worker for worker in self._living if now - worker.heard > _patience(worker, seconds)]
-            sound = [worker for worker in self._living if worker not in silent and worker.state is not State.STARTING]
+            sound = [
+                worker for worker in self._living if worker not in silent and worker.state is not WorkerState.STARTING
+            ]
             for worker in silent:
                 _logger.critical("worker %d (process %d) does not respond: it is aborted", worker.number, worker.pid)
             await asyncio.gather(*(worker.abort() for worker in silent))
@@ -308,7 +310,7 @@ class Parent:
 
     def _tell(self) -> None:
         self._telling = None
-        gone = ({"worker": slot.number, "state": State.GONE} for slot in self._slots if slot.worker is None)
+        gone = ({"worker": slot.number, "state": WorkerState.GONE} for slot in self._slots if slot.worker is None)
         roster = sorted((*(worker.row for worker in self._living), *gone), key=lambda row: str(row["worker"]))
         for worker in self._living:
             worker.send("roster", roster)
@@ -316,7 +318,7 @@ class Parent:
                 worker.send("log", self._log)
 
     def _status(self) -> str:
-        ready = sum(slot.worker is not None and slot.worker.state is State.READY for slot in self._slots)
+        ready = sum(slot.worker is not None and slot.worker.state is WorkerState.READY for slot in self._slots)
         line = f"workers ready: {ready} of {len(self._slots)}; answers running: {self._answering}"
         return f"draining; {line}" if self._stop.is_set() else line
 
@@ -344,7 +346,7 @@ class Parent:
 
 
 def _patience(worker: Worker, seconds: float) -> float:
-    return START_SECONDS if worker.state is State.STARTING else seconds
+    return START_SECONDS if worker.state is WorkerState.STARTING else seconds
 
 
 def worst(statuses: Iterable[int]) -> int:

@@ -12,7 +12,7 @@ VARIABLE: Final = "LMARENA_BRIDGE_PLACE"
 STATE_DIR: Final = "LMARENA_BRIDGE_SERVER__STATE_DIR"
 
 
-class Place(NamedTuple):
+class WorkerPlace(NamedTuple):
     """The worker's number, from 1; the descriptors of its link to the parent, of the counts of connections,
     and of the sockets.
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bridge.tasks import set_within
-from handlers.workers.lines import Lines, State
-from handlers.workers.place import VARIABLE, Place
+from handlers.workers.lines import Lines, WorkerState
+from handlers.workers.place import VARIABLE, WorkerPlace
 
 #: How long an aborted process may take to log its stack, in seconds.
 ABORT_SECONDS: Final = 3.0
@@ -46,7 +46,7 @@ class Worker:
         on_end: Callable[[Worker], None],
     ) -> None:
         self.number = number
-        self.state = State.STARTING
+        self.state = WorkerState.STARTING
         #: Its health, as it last reported it.
         self.report: dict[str, Any] = {}
         #: Its metrics, likewise.
@@ -70,7 +70,7 @@ class Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             sockets, seconds, code = tuple(recipe.sockets), recipe.watchdog_seconds, recipe.setup_code
-            place = Place(self.number, theirs.fileno(), recipe.connection_counts, sockets, seconds, code)
+            place = WorkerPlace(self.number, theirs.fileno(), recipe.connection_counts, sockets, seconds, code)
             try:
                 # A group of its own, so that Ctrl-C in a terminal reaches the parent alone, which passes it on.
                 self.process = subprocess.Popen(  # noqa: ASYNC220, S603 — returns once exec has begun; our own command
@@ -98,7 +98,7 @@ class Worker:
 
     @property
     def row(self) -> dict[str, object]:
-        """What the other workers are told about it (`Row`)."""
+        """What the other workers are told about it (`WorkerRow`)."""
         return {"worker": self.number, "pid": self.pid, "state": self.state, "report": self.report}
 
     @property
@@ -139,9 +139,9 @@ class Worker:
 
     async def reload(self, seconds: float) -> None:
         """Make it reload its configuration, and wait until it has, for at most `seconds`."""
-        if self.state is State.STARTING:  # it reads the file, or has just read it, and a signal might kill it
+        if self.state is WorkerState.STARTING:  # it reads the file, or has just read it, and a signal might kill it
             await set_within(self._begun, seconds)
-        if self.state in (State.READY, State.RELOADING):
+        if self.state in (WorkerState.READY, WorkerState.RELOADING):
             self._settled.clear()
             self.reread = None
             self.signal(signal.SIGHUP)
@@ -149,7 +149,7 @@ class Worker:
 
     def drain(self) -> None:
         """Make it end: it accepts no more, and its running answers may finish. A second time, they are cut."""
-        self._enter(State.DRAINING)
+        self._enter(WorkerState.DRAINING)
         self.signal(signal.SIGTERM)
 
     async def abort(self) -> None:
@@ -188,16 +188,16 @@ class Worker:
                 self._was_ready = True
                 self._begun.set()
                 self._settled.set()
-                if self.state is not State.DRAINING:
-                    self._enter(State.READY)
-            case "RELOADING=1" if self.state is State.READY:
-                self._enter(State.RELOADING)
+                if self.state is not WorkerState.DRAINING:
+                    self._enter(WorkerState.READY)
+            case "RELOADING=1" if self.state is WorkerState.READY:
+                self._enter(WorkerState.RELOADING)
             case "STOPPING=1":
-                self._enter(State.DRAINING)
+                self._enter(WorkerState.DRAINING)
             case "WATCHDOG=1":
                 self.heard = time.monotonic()
 
-    def _enter(self, state: State) -> None:
+    def _enter(self, state: WorkerState) -> None:
         if self.state is not state:
             self.state = state
             self._on_change()
@@ -212,5 +212,5 @@ class Worker:
         if self._silent and not self._ended.is_set():
             self._ended.set()
             self._begun.set()
-            self._enter(State.GONE)
+            self._enter(WorkerState.GONE)
             self._on_end(self)

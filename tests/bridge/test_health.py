@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bridge.accounts.status import Failing
+from bridge.accounts.status import FailedRenewal
 from bridge.health import Health, Trouble, TroubleLog, examine
 from upstream.accounts import EVERYTHING, Account, AccountPool
 from upstream.arena import Arena
@@ -44,7 +44,7 @@ class Row:
     serving: bool
     troubles: tuple[tuple[str, Reason, str], ...] = ()
     accounts: tuple[Account, ...] = (ACCOUNT,)
-    failing: Failing | None = None
+    failing: FailedRenewal | None = None
     catalog: Catalog | None = field(default_factory=lambda: Catalog(()))
     models_failure: UpstreamError | None = None
     wall: UpstreamError | None = None
@@ -57,7 +57,7 @@ EXPIRED = replace(ACCOUNT, expired=True)
 RESTING = replace(ACCOUNT, cooldowns={"chat": NOW + 29.2})
 DOUBTED = replace(ACCOUNT, cooldowns={EVERYTHING: NOW + 1200})
 GUEST = replace(ACCOUNT, bar=Reason.GUEST)
-ONCE, TWICE = Failing(NOW - 180, OUTAGE, 1), Failing(NOW - 180, OUTAGE, 2)
+ONCE, TWICE = FailedRenewal(NOW - 180, OUTAGE, 1), FailedRenewal(NOW - 180, OUTAGE, 2)
 SINCE = utc(NOW - 180, "%H:%M UTC")
 FAILS = f"Renewal of its login has failed since {SINCE} (3 min): LMArena failed; the bridge keeps retrying."
 ROWS = (
@@ -78,14 +78,14 @@ ROWS = (
         "a renewal that failed once, of a token that has ended",
         True,
         (("account ada", Reason.UNREACHABLE, "(35 min): LMArena cannot be reached; the bridge keeps retrying"),),
-        failing=Failing(NOW, UNREACHABLE, 1),
+        failing=FailedRenewal(NOW, UNREACHABLE, 1),
         now=NOW + 2100,
     ),
     Row(
         "a renewal that has failed for hours",
         True,
         (("account ada", Reason.CHALLENGE, "(5 h): LMArena shows a challenge page; the bridge"),),
-        failing=Failing(NOW - 18_000, WALL, 9),
+        failing=FailedRenewal(NOW - 18_000, WALL, 9),
     ),
     Row("expired says all, its renewal fails too", False, (("account ada", Reason.EXPIRED, ""),), (EXPIRED,), TWICE),
     Row(

@@ -9,7 +9,7 @@ from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.accounts.status import AccountStatus, Condition, Failing, holds, judge, utc
+from bridge.accounts.status import AccountStatus, Condition, FailedRenewal, holds, judge, utc
 from bridge.diagnosis import ADVICE
 from upstream.accounts import BARS, EVERYTHING, Account, AccountPool
 from upstream.arena import Arena
@@ -19,7 +19,7 @@ from upstream.protocol.errors import Reason, ServerFailed
 RENEWABLE = cookies.decode(Arena().sign_in().cookie_value)
 WEEK = cookies.decode(Arena().sign_in(expires_in=7 * 86_400, renewable=False).cookie_value)
 NOW = RENEWABLE.expires_at - 1800.0
-FAILING = Failing(NOW - 180, ServerFailed("LMArena failed."), 2)
+FAILING = FailedRenewal(NOW - 180, ServerFailed("LMArena failed."), 2)
 
 
 def conditions(status: AccountStatus) -> list[Condition]:
@@ -49,7 +49,7 @@ def conditions(status: AccountStatus) -> list[Condition]:
         pytest.param(Account("a", WEEK), WEEK.expires_at - 86_400, None, [], id="a full day before its end"),
     ],
 )
-def test_the_worst_comes_first(account: Account, now: float, failing: Failing | None, found: list[str]) -> None:
+def test_the_worst_comes_first(account: Account, now: float, failing: FailedRenewal | None, found: list[str]) -> None:
     status = judge(account, now, now, failing)
     assert conditions(status) == found == [each for each in Condition if each in found]
     assert status.condition == (found[0] if found else "usable")

@@ -24,7 +24,7 @@ from handlers.daemon import connection_limits
 from handlers.daemon.accepting import CallerConnection, Listener
 from handlers.daemon.connection_limits import ConnectionLimits
 from handlers.daemon.listener import MAX_OVERHEAD_BYTES, BridgeProtocol
-from handlers.daemon.memory import Collector
+from handlers.daemon.memory import GarbageCollector
 from handlers.dashboard.guard import MAX_LOGIN_FORM_BYTES
 from handlers.request.appkeys import CONNECTION_LIMITS
 from upstream.arena import Arena, Line, Until
@@ -499,7 +499,7 @@ def rare_collections() -> Iterator[None]:
 @pytest.mark.usefixtures("rare_collections")
 async def test_old_garbage_goes_once_the_memory_has_grown() -> None:
     resident = 100 * MIB
-    look = Collector(lambda: resident)
+    look = GarbageCollector(lambda: resident)
 
     def left() -> int:
         return sum(isinstance(each, Cyclic) for each in gc.get_objects())

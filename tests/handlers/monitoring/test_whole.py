@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from handlers.monitoring.whole import whole
-from handlers.workers.link import Row
+from handlers.workers.link import WorkerRow
 
 ME = os.getpid()
 
@@ -31,9 +31,9 @@ def test_one_that_knows_of_no_others_speaks_for_itself() -> None:
 
 def test_the_worst_counts_and_nothing_is_said_twice() -> None:
     roster = (
-        Row(1, ME, "ready", report()),
-        Row(2, 7, "ready", report("down", "blocked", "expired", answering=3, tag=2)),
-        Row(3, 8, "reloading", report("degraded", "expired", answering=1, tag=1)),
+        WorkerRow(1, ME, "ready", report()),
+        WorkerRow(2, 7, "ready", report("down", "blocked", "expired", answering=3, tag=2)),
+        WorkerRow(3, 8, "reloading", report("degraded", "expired", answering=1, tag=1)),
     )
     health = whole(report(answering=1), roster)
     assert (health["status"], health["reason"]) == ("down", "blocked")
@@ -44,10 +44,10 @@ def test_the_worst_counts_and_nothing_is_said_twice() -> None:
 
 def test_a_missing_worker_is_said_and_its_last_words_do_not_count() -> None:
     roster = (
-        Row(1, ME, "ready", {}),
-        Row(2, 7, "starting", {}),
-        Row(3, 0, "gone", {}),
-        Row(4, 9, "draining", report("down")),
+        WorkerRow(1, ME, "ready", {}),
+        WorkerRow(2, 7, "starting", {}),
+        WorkerRow(3, 0, "gone", {}),
+        WorkerRow(4, 9, "draining", report("down")),
     )
     health = whole(report(), roster)
     assert (health["status"], health["reason"]) == ("degraded", "worker")
@@ -56,10 +56,10 @@ def test_a_missing_worker_is_said_and_its_last_words_do_not_count() -> None:
 
 def test_a_restart_one_after_the_other_is_no_trouble() -> None:
     roster = (
-        Row(1, 6, "draining", report(answering=4)),
-        Row(1, ME, "ready", report()),
-        Row(2, 7, "ready", report()),
-        Row(2, 8, "starting", {}),
+        WorkerRow(1, 6, "draining", report(answering=4)),
+        WorkerRow(1, ME, "ready", report()),
+        WorkerRow(2, 7, "ready", report()),
+        WorkerRow(2, 8, "starting", {}),
     )
     health = whole(report(), roster)
     assert (health["status"], health["degraded"], health["answering"]) == ("ok", [], 4)

@@ -12,7 +12,7 @@ import pytest
 from described import hold
 from running import RunningBridge
 
-from bridge.error_codes import CODES, Failing
+from bridge.error_codes import CODES, Cause
 from handlers.reference.page import kind_of
 from handlers.reference.served import PIECE_BYTES, pieces
 
@@ -44,7 +44,7 @@ async def test_it_has_every_call_parameter_and_error(bridge: RunningBridge) -> N
         for status in about["responses"]:
             assert f">{status}<" in shown or f"<li>{status}:" in shown, (call.path, status)
     for row in CODES:
-        assert f"<code>{row.code}</code>" in page or row.of is Failing.THREAD  # of Messages alone, which has no codes
+        assert f"<code>{row.code}</code>" in page or row.of is Cause.THREAD  # of Messages alone, which has no codes
 
 
 async def test_its_lines_work_as_they_stand(bridge: RunningBridge) -> None:
