@@ -27,6 +27,7 @@ from bench.report import Section
 from bench.scenarios import SCENARIOS, Scenario
 from bench.start import started
 from bench.subjects import Skipped, Subject
+from bench.throughput import throughput
 from bench.workers import shared
 
 _RESULTS: Final = Path(__file__).parent / "RESULTS.md"
@@ -48,8 +49,8 @@ def main(
     """Measure the bridge's overhead against a bare aiohttp pipe in the same run.
 
     PARTS are `compare`, with the pipes and the other proxies; `dialects`, each API beside chat completions; `proxy`, to
-    the site through SOCKS; `callbacks`, the longest in the loop; `start`; `growth`; `workers`, with Redis. The default
-    is all, which takes half an hour.
+    the site through SOCKS; `callbacks`, the longest in the loop; `start`; `growth`; `workers`, with Redis, and how many
+    more requests two answer than one. The default is all, which takes half an hour.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -110,10 +111,11 @@ async def _measure(
         if "growth" in parts:
             sections.append(await grown(rounds, port, _say))
         if "workers" in parts:
-            try:
-                sections.append(await shared(rounds, port, _say))
-            except Skipped as why:
-                _say(f"skipped: {why}")
+            for measure in (partial(shared, rounds, port, _say), partial(throughput, rounds, _say)):
+                try:
+                    sections.append(await measure())
+                except Skipped as why:
+                    _say(f"skipped: {why}")
     return sections
 
 

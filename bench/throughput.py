@@ -1,0 +1,174 @@
+"""How many short requests a second one worker answers, and two: with a load and a site that cost next to nothing.
+
+Two processors are all that two workers need where everything else is light. So wrk makes the requests, nginx is the
+site, with answers that are part of its configuration, and Redis is on a unix socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import resource
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from bench import load, site
+from bench.processes import Running, free_port, listening
+from bench.report import Section, Target
+from bench.scenarios import SCENARIOS, WARM_UP
+from bench.subjects import Skipped, our_bridge, running
+from bench.upstream import answer
+from bench.workers import redis_server, with_children, with_redis
+
+_SHORT: Final = SCENARIOS["short"]
+#: Connections of the load: enough that none of two workers is without a request.
+_AT_ONCE: Final = 64
+_SECONDS: Final = 10
+_WORKERS: Final = (1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """One measurement: requests, its length, and the CPU time of each part, in seconds; `each` has the workers'."""
+
+    requests: int
+    seconds: float
+    parent: float
+    each: Sequence[float]
+    redis: float
+    site: float
+    load: float
+
+
+async def throughput(rounds: int, say: Callable[[str], None]) -> Section:
+    """Measure one worker and two in turn. Raises Skipped without wrk, nginx or redis-server."""
+    wrk = _program("wrk")
+    samples: dict[int, list[_Sample]] = {workers: [] for workers in _WORKERS}
+    with tempfile.TemporaryDirectory(prefix="bench-site-") as folder:
+        async with _nginx(Path(folder)) as light:
+            for at in range(rounds):
+                for workers in _WORKERS:
+                    say(f"throughput, round {at + 1}: {workers} workers")
+                    samples[workers].append(await _measured(workers, wrk, light))
+    return Section("Short requests a second, of one worker and of two", list(_rows(samples)), _notes(rounds))
+
+
+async def _measured(workers: int, wrk: str, light: Running) -> _Sample:
+    async with redis_server() as (socket, process), running(with_redis(workers, socket), light.port) as bridge:
+        redis = Running(0, (process,))
+        await load.run(bridge.port, our_bridge().requests(WARM_UP), WARM_UP)
+        parent, *children = (Running(0, (each,)) for each in with_children(bridge.processes[0]))
+        parts = (parent, redis, light, *children)
+        before, began, loaded = [it.cpu_seconds() for it in parts], time.monotonic(), _of_children()
+        requests = await _load(wrk, bridge.port)
+        seconds = time.monotonic() - began
+        of_parent, of_redis, of_site, *each = (it.cpu_seconds() - was for it, was in zip(parts, before, strict=True))
+        if not each:  # the parent is the worker
+            of_parent, each = 0.0, [of_parent]
+        return _Sample(requests, seconds, of_parent, each, of_redis, of_site, _of_children() - loaded)
+
+
+async def _load(wrk: str, port: int) -> int:
+    """Make requests for some seconds; return how many were answered. Raises Lost."""
+    request = our_bridge().requests(_SHORT)(98_765_432).decode()
+    text = orjson.dumps(request.replace("%", "%%").replace("98765432", "%08d")).decode()  # a string of Lua's too
+    with tempfile.NamedTemporaryFile("w", prefix="bench-", suffix=".lua") as script:
+        script.write(
+            f"local text, at = {text}, 0\nfunction request() at = at + 1; return string.format(text, at) end\n"
+        )
+        script.flush()
+        options = ("-t", "1", "-c", f"{_AT_ONCE}", "-d", f"{_SECONDS}", "-s", script.name)
+        started = await asyncio.create_subprocess_exec(
+            wrk, *options, f"http://127.0.0.1:{port}", stdout=asyncio.subprocess.PIPE
+        )
+        output = (await started.communicate())[0].decode()
+    answered = re.search(r"(\d+) requests in", output)
+    if answered is None or "Non-2xx" in output or "Socket errors" in output:
+        raise load.Lost(output)
+    return int(answered[1])
+
+
+@asynccontextmanager
+async def _nginx(folder: Path) -> AsyncIterator[Running]:
+    """Run the site: what the bridge reads when it starts, and one answer to whatever is asked."""
+    program = _program("nginx")
+    (folder / "catalog").write_bytes(site.catalog())
+    (folder / "page").write_bytes(site.page())
+    body = answer(_SHORT.play).decode().replace("\\", "\\\\").replace("'", "\\'")
+    temporary = "".join(
+        f"{kind}_temp_path {folder / kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    port, config = free_port(), folder / "nginx.conf"
+    config.write_text(f"""
+        daemon off; master_process off; pid {folder / "pid"}; error_log stderr;
+        events {{ worker_connections 2000; }}
+        http {{
+            access_log off; keepalive_requests 100000000; keepalive_timeout 600; {temporary}
+            server {{
+                listen 127.0.0.1:{port} backlog=4096; root {folder};
+                location /nextjs-api/stream/ {{ default_type text/event-stream; return 200 '{body}'; }}
+                location = /nextjs-api/model-catalog {{ default_type application/json; try_files /catalog =404; }}
+                location = /api/me {{ default_type application/json; return 200 '{site.me().decode()}'; }}
+                location / {{ default_type text/html; try_files /page =404; }}
+            }}
+        }}""")
+    async with listening((program, "-p", str(folder), "-c", str(config)), port, folder, folder / "log") as started:
+        yield started
+
+
+def _program(name: str) -> str:
+    """A program's path. Raises Skipped."""
+    found = shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/bin:/bin")
+    if found is None:
+        raise Skipped(f"{name} is not installed")
+    return found
+
+
+def _of_children() -> float:
+    """CPU time of processes that have ended: of wrk, where no other has meanwhile."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _rows(samples: Mapping[int, Sequence[_Sample]]) -> Iterator[Sequence[str]]:
+    def row(measure: str, of: Callable[[_Sample], float], digits: int = 3) -> tuple[Sequence[str], Sequence[float]]:
+        figures = [statistics.median(map(of, samples[workers])) for workers in _WORKERS]
+        return (measure, *(f"{figure:.{digits}g}" for figure in figures)), figures
+
+    def each(measure: str, of: Callable[[_Sample], float]) -> Sequence[str]:
+        return (*row(measure, lambda it: of(it) / it.requests * 1e3)[0], "")
+
+    yield "measure", "1 worker", "2 workers", "target"
+    cells, rate = row("requests a second", lambda it: it.requests / it.seconds, 4)
+    ratio = rate[1] / rate[0]
+    yield *cells, f"{ratio:.2f} × ({Target(at_least=1.7).judged(ratio)})"
+    cells, cost = row("the workers' CPU per request, ms", lambda it: sum(it.each) / it.requests * 1e3)
+    alone = len(_WORKERS) * cost[0] / cost[1]
+    yield *cells, f"{alone:.2f} × where each worker has a processor to itself"
+    yield *row("the busiest worker's share", lambda it: max(it.each) / sum(it.each))[0], ""
+    yield each("their parent's CPU, ms", lambda it: it.parent)
+    yield each("Redis' CPU, ms", lambda it: it.redis)
+    yield each("the site's CPU (nginx), ms", lambda it: it.site)
+    yield each("the load's CPU (wrk), ms", lambda it: it.load)
+    yield (
+        *row("processors in use", lambda it: (sum(it.each) + it.parent + it.redis + it.site + it.load) / it.seconds)[0],
+        "",
+    )
+
+
+def _notes(rounds: int) -> Sequence[str]:
+    return [
+        f"medians of {rounds} rounds of {_SECONDS} s; {_AT_ONCE} connections, each with one request after the other",
+        "each request asks something new: none joins or repeats another",
+        "with two processors, which the workers share with all else, 2 workers can be at most",
+        "2 × (a worker's CPU) / (everything's CPU) as fast as one that has a processor to itself",
+    ]
