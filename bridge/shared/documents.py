@@ -51,6 +51,7 @@ _RANDOM_BITS: Final = 20
 _READ: Final = Script("read")
 _WRITE: Final = Script("write")
 _RESTORE: Final = Script("restore")
+_VERSIONS: Final = Script("versions")
 
 _logger = logging.getLogger(__name__)
 
@@ -133,7 +134,7 @@ class SharedDocuments:
     async def _ask(self) -> None:
         """Ask for the versions of all documents in one round trip. Raises StateUnavailable."""
         names = list(self._opened)
-        versions = await self.link.run(*[("HGET", self.link.key("doc", name), "version") for name in names])
+        versions = await self.link.call(_VERSIONS.call(tuple([self.link.key("doc", name) for name in names])))
         for name, version in zip(names, versions, strict=True):
             for document in self._opened[name]:
                 document.see(version)
@@ -206,7 +207,7 @@ class SharedDocument(Generic[T]):
         return self._changed
 
     def see(self, version: object) -> None:
-        """Take note of the version that Redis answers, as bytes; None where it has none."""
+        """Take note of the version that Redis answers, as bytes; None where it has none, b"" where it is none."""
         if version != (b"%d" % self.version if self.version else None):
             self._changed = True
 
