@@ -19,6 +19,8 @@ from bridge.shared.connection import Command, ConnectionFailed
 
 #: How long a busy machine may take to start it, in seconds.
 START_SECONDS = 20.0
+#: And to answer a test's own commands.
+REPLY_SECONDS = 30.0
 
 
 @dataclass
@@ -79,7 +81,7 @@ class RedisServer:
 
     async def run(self, *commands: Command) -> list[Any]:
         """Run commands as another client would."""
-        connection = await connect(self.address, 5.0)
+        connection = await connect(self.address, REPLY_SECONDS)
         try:
             return await connection.run(commands)
         finally:
