@@ -13,7 +13,9 @@
     cannot be  others may be elsewhere, or it can wait         no
     used
 
-The lock in Redis ends by itself, later than any call that was begun under it.
+The lock in Redis ends by itself, later than any call that was begun under it. That the holder's process is dead is no
+reason to take it earlier: the kernel goes on sending what was written, so its call may reach the site after the next
+holder's, and a refresh token that is used twice ends the login. A frozen one may wake in the middle of a call, too.
 """
 
 from __future__ import annotations
