@@ -22,8 +22,8 @@ from upstream.arena import Arena, Line, Pause, Step, Turn
 
 #: How long a process or Redis is frozen, at most, in seconds.
 LONGEST_FREEZE = 2.5
-#: How long a request may take, whatever happens to processes and Redis, in seconds.
-PATIENCE = 30.0
+#: How long a request may take, whatever happens to processes and Redis, in seconds: a busy machine adds its own.
+PATIENCE = 120.0
 
 
 class Site:
