@@ -137,7 +137,10 @@ async def _resume(
     retrying = AsyncRetrying(
         retry=may_repeat, wait=wait, stop=stop_after_attempt(max_attempts), retry_error_callback=_last_outcome
     )
-    outcome: T | UpstreamError = await retrying(resumed)
+    try:
+        outcome: T | UpstreamError = await retrying(resumed)
+    finally:
+        retrying.iter_state.reset()  # whose actions refer to `retrying`
     try:
         if isinstance(outcome, UpstreamError):
             raise outcome

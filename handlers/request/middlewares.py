@@ -144,6 +144,7 @@ def _refusal(request: web.Request, record: RequestRecord, error: Exception) -> w
             refused = error
         case web.HTTPException():
             refused = _of_http(request, error)
+            error.__traceback__ = None  # which holds the request, and aiohttp's route the error: a reference cycle
         case _:
             _logger.error("a request failed", exc_info=error)
             if request.writer.output_size > 0 and request.transport is not None:

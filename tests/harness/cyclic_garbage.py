@@ -2,7 +2,7 @@
 
 with left_behind() as left:
     …
-left.cycles      # each a list of objects that hold each other
+left.ours, left.others      # how many cycles of each kind
 """
 
 from __future__ import annotations
@@ -25,18 +25,13 @@ _OUR_MODULES: Final = ("bridge.", "handlers.", "upstream.")
 
 @dataclass
 class Left:
-    """What has been left behind in cycles."""
+    """What has been left behind in cycles: how many, by their frames and the types of the rest.
 
-    cycles: list[list[object]] = field(default_factory=list)
+    In each of `ours` there is an object or a frame of the daemon's.
+    """
 
-    @property
-    def ours(self) -> list[list[object]]:
-        """The cycles in which there is an object or a frame of the daemon's."""
-        return [cycle for cycle in self.cycles if any(map(_is_ours, cycle))]
-
-    def described(self) -> Counter[str]:
-        """The cycles that are ours, by their frames and the types of the rest."""
-        return Counter(map(_described, self.ours))
+    ours: Counter[str] = field(default_factory=Counter)
+    others: Counter[str] = field(default_factory=Counter)
 
 
 @contextmanager
@@ -50,7 +45,8 @@ def left_behind() -> Iterator[Left]:
         yield left
         gc.set_debug(gc.DEBUG_SAVEALL)
         gc.collect()
-        left.cycles = _cycles(list(gc.garbage))
+        for cycle in _cycles(list(gc.garbage)):
+            (left.ours if any(map(_is_ours, cycle)) else left.others)[_described(cycle)] += 1
     finally:
         gc.set_debug(0)
         gc.garbage.clear()

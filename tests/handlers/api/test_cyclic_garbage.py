@@ -45,7 +45,7 @@ async def test_a_call_that_fails_leaves_no_cycle(arena: Arena, tmp_path: Path) -
                 arena.faults.clear()
                 await ask(bridge)  # aiohttp's connection refers to its last request until it has another
             if left.ours:
-                left_of[fault] = left.described()
+                left_of[fault] = left.ours
     assert left_of == {}
 
 
@@ -54,4 +54,4 @@ def test_cycles_are_found() -> None:
     with left_behind() as left:
         held.append(held)
         del held
-    assert left.cycles
+    assert left.others == {": list": 1}
