@@ -259,7 +259,12 @@ async def main(minutes: float, rate: float, callers: int, seed: int, out: Path |
             home.configure(
                 {
                     "server": {"drain_seconds": 3},
-                    "upstream": {"first_byte_timeout": 3, "idle_timeout": 3, "connect_timeout": 5},
+                    "upstream": {
+                        "first_byte_timeout": 3,
+                        "image_first_byte_timeout": 3,
+                        "idle_timeout": 3,
+                        "connect_timeout": 5,
+                    },
                     "log": {"keep_mb": 1},
                 }
             )
