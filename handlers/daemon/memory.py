@@ -1,4 +1,7 @@
-"""A full garbage collection when memory has grown, since with high thresholds old cycles are not collected."""
+"""A full garbage collection when memory has grown, and seldom otherwise: old cycles are not collected in any other way.
+
+asyncio and aiohttp leave some: a closed connection is one, and so is a path that does not exist.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,9 @@ from typing import Final
 COLLECT_SECONDS: Final = 1.0
 #: By how much it must have grown since the last collection: by half, and by 64 MiB at least.
 _GROWN_BYTES: Final = 64 * 1024 * 1024
+#: How long a daemon with at most so many running answers collects nothing, in seconds.
+QUIET_SECONDS: Final = 600.0
+QUIET_ANSWERS: Final = 50
 
 _logger = logging.getLogger(__name__)
 
@@ -27,19 +33,31 @@ def resident_bytes() -> int:
 
 
 class GarbageCollector:
-    """Runs a full collection when memory has grown; `resident` returns it in bytes."""
+    """Runs a full collection when memory has grown, and from time to time while few answers run.
 
-    def __init__(self, resident: Callable[[], int]) -> None:
+    `resident` returns the memory in bytes, `running` the number of answers, `clock` seconds.
+    """
+
+    def __init__(
+        self, resident: Callable[[], int], running: Callable[[], int], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._resident = resident
+        self._running = running
+        self._clock = clock
         self._settled = resident()
+        self._collected_at = clock()
 
     async def __call__(self) -> None:
         """Check once."""
         before = self._resident()
-        if before > self._settled + max(_GROWN_BYTES, self._settled // 2):
-            began = time.monotonic()
+        has_grown = before > self._settled + max(_GROWN_BYTES, self._settled // 2)
+        if has_grown or (self._is_due() and self._running() <= QUIET_ANSWERS):
+            began = self._clock()
             found = gc.collect()
-            self._settled = self._resident()
-            _logger.debug("collected %d objects in %.0f ms", found, 1000 * (time.monotonic() - began))
+            self._settled, self._collected_at = self._resident(), self._clock()
+            _logger.debug("collected %d objects in %.0f ms", found, 1000 * (self._collected_at - began))
         else:
             self._settled = min(self._settled, before)
+
+    def _is_due(self) -> bool:
+        return self._clock() - self._collected_at >= QUIET_SECONDS

@@ -119,7 +119,8 @@ class Service:
                     gc.set_threshold(*_COLLECT_AFTER)
                     if link is not None:
                         link.keep(tasks, partial(report, app), app[METRICS].families)
-                    tasks.every(COLLECT_SECONDS, GarbageCollector(resident_bytes), name="collect garbage")
+                    collector = GarbageCollector(resident_bytes, lambda: app[DRAIN].running)
+                    tasks.every(COLLECT_SECONDS, collector, name="collect garbage")
                     setup = Setup(setup_code(app), len(app[STATE].pool), len(app[STATE].keys))
                     self.on_ready(address(sockets[0].getsockname(), secure=tls is not None), setup)
                     self._notifier.ready()

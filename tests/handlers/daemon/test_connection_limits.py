@@ -499,7 +499,7 @@ def rare_collections() -> Iterator[None]:
 @pytest.mark.usefixtures("rare_collections")
 async def test_old_garbage_goes_once_the_memory_has_grown() -> None:
     resident = 100 * MIB
-    look = GarbageCollector(lambda: resident)
+    look = GarbageCollector(lambda: resident, lambda: 0)
 
     def left() -> int:
         return sum(isinstance(each, Cyclic) for each in gc.get_objects())
