@@ -142,7 +142,7 @@ async def read_with(
     remembered: RememberingDialect | None = None,
     sent: Sent | None = None,
 ) -> tuple[Read, Callable[[Hold], Awaitable[Read]] | None]:
-    """Read the body, with something in the place of the pictures that it only names. Raises ApiError.
+    """Read the body, with placeholders for the pictures that it only names. Raises ApiError.
 
     The second value fetches those and reads the request again; None where there are none. `remembered` says how many
     stored bytes are read with a request; `sent` is given the body.

@@ -26,7 +26,7 @@ Read = TypeVar("Read")
 
 @dataclass(frozen=True, slots=True)
 class Linked(Generic[Read]):
-    """A request whose files are read by `read`, and the links of those that are to be fetched (none, mostly)."""
+    """A request whose files are read by `read`, and the links of the files to be fetched (mostly none)."""
 
     read: Callable[[FileReader], Read]
     links: Sequence[str]
@@ -34,7 +34,7 @@ class Linked(Generic[Read]):
     config: Config
 
     def judged(self) -> Read:
-        """Read it with something in the place of what is to be fetched. Raises ApiError (400)."""
+        """Read it with placeholders for what is to be fetched. Raises ApiError (400)."""
         return self.read(self._reader(dict.fromkeys(self.links)))
 
     async def fetched(self, fetcher: Fetcher, heavy: HeavyWork, owner: str, hold: Hold) -> Read:

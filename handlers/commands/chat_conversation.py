@@ -34,7 +34,7 @@ class Conversation:
     turns: list[Turn] = field(default_factory=list)
 
     def messages(self, last: Turn) -> Sequence[Message]:
-        """What the model is sent to answer `last`, which is not among the turns: none whose answer has no text."""
+        """What the model is sent to answer `last`, which is not among the turns; turns without text are left out."""
         said: list[Message] = [{"role": "system", "content": self.system}] if self.system else []
         for turn in self.turns:
             if turn.answer:

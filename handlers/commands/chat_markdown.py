@@ -18,7 +18,7 @@ _PARSER: Final = MarkdownIt("commonmark", {"html": False}).enable(["table", "str
 
 
 def settled(text: str) -> int:
-    """How many characters of an answer are blocks that further text cannot change: all but the last of those begun.
+    """How many characters of an answer are blocks that further text cannot change: all blocks but the last.
 
     A line without its end may still become anything.
     """

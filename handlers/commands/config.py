@@ -83,7 +83,7 @@ def _begin(begun: str) -> list[str]:
 
 
 def _named(settings: Iterable[ShownSetting], names: Iterable[str]) -> Iterator[ShownSetting]:
-    """The settings of these names or sections; all without names. Raises ClickException for a name of none."""
+    """The settings of these names or sections; all without names. Raises ClickException for an unknown name."""
     settings, wanted = tuple(settings), tuple(names)
     for name in wanted:
         if not any(name in (each.name, each.section) for each in settings):

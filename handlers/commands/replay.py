@@ -72,7 +72,7 @@ async def _played(recording: Recording, *, in_time: bool) -> Played:
 
 
 def differences_of(recording: Recording, played: Played) -> list[str]:
-    """What is not as it was recorded, one sentence each; empty where all is."""
+    """The differences from the recording, one sentence each."""
     recorded, now = recording.outcome, played.outcome
     found: list[str] = []
     if recorded is not None:

@@ -55,7 +55,7 @@ _MAX_ACCOUNTS: Final = 20
 
 
 class Played(NamedTuple):
-    """How a replay ended, what it showed that the bridge does not know, and what is to be said of it."""
+    """How a replay ended, the unknown content that it showed, and remarks on it."""
 
     outcome: Outcome
     drift: frozenset[str]
@@ -109,7 +109,7 @@ async def _play(stack: AsyncExitStack, recording: Recording, arena: Arena, path:
 def earlier_turn(recording: Recording) -> tuple[bytes, str] | None:
     """The request before a recorded follow-up, and what was answered: so that the bridge knows the conversation.
 
-    None for a call that was none, or whose history is not in its body.
+    None for a call that was no follow-up, or whose history is not in its body.
     """
     if not _is_follow_up(recording):
         return None

@@ -36,7 +36,7 @@ _replace = click.option("--replace", is_flag=True, help="Replace the keys and ac
 def state() -> None:
     """Move the state between files and Redis, while no daemon runs.
 
-    That is keys, accounts, settings, models, budgets and statistics. Conversations begin anew.
+    That is keys, accounts, settings, models, budgets and statistics. Conversations are not moved.
     """
 
 

@@ -24,7 +24,7 @@ _ALWAYS: Final = None
 
 
 class Fault(NamedTuple):
-    """A fault of the arena with its parameters; `on` says which calls meet it, None those that usually do."""
+    """A fault of the arena with its parameters; `on` says which calls meet it, None the usual ones."""
 
     name: str
     parameters: Mapping[str, Any] = {}
@@ -32,7 +32,7 @@ class Fault(NamedTuple):
 
 
 class Scenario(NamedTuple):
-    """What can be armed by a click, and what is to be seen of it. Its faults are armed together."""
+    """What can be armed by a click, and what it causes. Its faults are armed together."""
 
     label: str
     seen: str
@@ -99,7 +99,7 @@ def add_trouble(app: web.Application, arena: Arena) -> None:
     pages.add_page(app, PATH, "Trouble")
 
     async def show(request: web.Request, login: Login) -> web.StreamResponse:
-        """GET: what can be armed, and what is."""
+        """GET: what can be armed, and what is armed."""
         armed = arena.faults.armed()
         names = {fault.name for fault in armed}
         shown = {

@@ -161,7 +161,7 @@ async def end(request: web.Request, _: Login) -> web.StreamResponse:
 
 
 def _fits(entry: Entry, query: Query) -> bool:
-    """Whether a running request is one of those that are looked for, as far as that is known yet."""
+    """Whether a running request matches the search, as far as that is known yet."""
     if query.outcome or (query.until is not None and entry.at >= query.until):
         return False
     text = "\n".join((entry.id, entry.asked, entry.model, entry.key, entry.client)).casefold()

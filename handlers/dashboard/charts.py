@@ -43,7 +43,7 @@ class _Bar(NamedTuple):
 
 
 class _Series(NamedTuple):
-    """One line, or one layer of bars: its value in each bar (None for none), its overall value, and its formatter."""
+    """One line, or one layer of bars: its value in each bar (or None), its overall value, its formatter."""
 
     values: Sequence[float | None]
     overall: float
@@ -51,7 +51,7 @@ class _Series(NamedTuple):
 
 
 def requests_over_time(buckets: Sequence[Bucket], span: ShownSpan, zone: tzinfo | None = None) -> str:
-    """Bars of answered requests, and on top of them those that failed, were refused here, or were left by callers.
+    """Bars of answered requests, and on top of them requests that failed, were refused here, or whose callers left.
 
     `buckets` must have no gaps; times are shown in `zone`, by default the machine's, days in UTC.
     """

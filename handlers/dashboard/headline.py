@@ -41,7 +41,7 @@ class Recent(NamedTuple):
 
     @property
     def failing(self) -> bool:
-        """Whether so many fail that nothing may be called well."""
+        """Whether too many fail for anything to be called well."""
         return self.failed > 0 and self.failed >= FAILING_SHARE * self.requests
 
     @property
@@ -136,7 +136,7 @@ def situation_of(app: web.Application, stats: Stats, others: Others) -> Situatio
 
 
 async def alert_of(app: web.Application) -> str:
-    """What the title of every page says of trouble; '' for none."""
+    """What the title of every page says about trouble; '' for none."""
     try:
         stats = await app[STATS].read()
     except StateError:  # the Overview says why

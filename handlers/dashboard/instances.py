@@ -60,7 +60,7 @@ class Running(NamedTuple):
 
 
 class Others(NamedTuple):
-    """The other processes: their running requests and how many those are, and troubles that they have.
+    """The other processes: their running requests, the number of these, and their troubles.
 
     `serving` is whether each of them could answer a chat, `unseen` why not all is known, '' where it is.
     """
@@ -170,7 +170,7 @@ def _end_here(app: web.Application, number: str) -> None:
 
 
 class _Other(NamedTuple):
-    """What another process has told; one that is just starting has no status yet."""
+    """What another process has reported; one that is just starting has no status yet."""
 
     name: str
     status: str

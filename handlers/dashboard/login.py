@@ -155,7 +155,7 @@ async def _try(request: web.Request) -> int:
 
 
 async def _succeeded(request: web.Request) -> None:
-    """An attempt was none at guessing."""
+    """An attempt had the right password."""
     throttle, sharing, caller = request.app[THROTTLE], request.app[SHARING], _caller(request)
     if sharing is None:
         throttle.succeeded(caller)

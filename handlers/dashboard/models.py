@@ -129,7 +129,7 @@ async def _news(app: web.Application) -> ModelNews:
 
 
 def _gone(app: web.Application, news: ModelNews) -> list[Gone]:
-    """The models that are gone, but for those that the configuration hides."""
+    """The models that are gone, except those that the configuration hides."""
     config = app[SETTINGS].config.models
     return [
         each

@@ -35,7 +35,7 @@ _PASTED: Final = Origin(Source.DASHBOARD, "Accounts")
 class Row(NamedTuple):
     """A setting; `waiting` is the value that bridge.toml has now and that needs a restart, '' for none.
 
-    `found` is whether it is one of those that are looked for.
+    `found` is whether it matches the search.
     """
 
     setting: ShownSetting

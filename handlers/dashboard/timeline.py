@@ -15,7 +15,7 @@ _LEAST: Final = 2.0
 
 
 class Bar(NamedTuple):
-    """One bar: what it is, what became of it, and where it stands."""
+    """One bar: what it is, how it ended, and its position."""
 
     what: str
     note: str
