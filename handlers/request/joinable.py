@@ -164,6 +164,8 @@ class JoinableAnswers:
 
     def attend(self, answer: JoinableAnswer) -> None:
         """It is no longer one without a caller, or is about to be kept anew."""
+        if answer not in self._ended and answer not in self._unattended:  # as nearly all are
+            return
         self._timers.cancel(answer)
         self._ended.pop(answer, None)
         if answer in self._unattended:
