@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
-from hashlib import blake2b
+from hashlib import sha256
 from typing import Final
 
 from aiohttp import ClientConnectionError, web
@@ -37,7 +37,6 @@ JOINED: Final = "joined; why=same"
 
 #: A body of at most so many bytes is kept itself, in place of its digest.
 _SHORT_BYTES: Final = 256
-_DIGEST_BYTES: Final = 32
 #: What a caller's connection raises once it is lost.
 _GONE: Final = (ConnectionResetError, ClientConnectionError)
 #: The headers about an answer that hold for all who are told it.
@@ -54,7 +53,7 @@ class Sent:
 
     def read(self, body: bytes) -> None:
         """Take the whole body."""
-        self.digest = body if len(body) <= _SHORT_BYTES else blake2b(body, digest_size=_DIGEST_BYTES).digest()
+        self.digest = body if len(body) <= _SHORT_BYTES else sha256(body).digest()
 
 
 def may_join(request: web.Request, config: Config) -> bool:
