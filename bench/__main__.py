@@ -23,6 +23,7 @@ from bench.load import Lost
 from bench.longest import longest
 from bench.measure import Sample, in_rounds, upstream, warm
 from bench.proxied import proxied
+from bench.recorded import recorded
 from bench.report import Section
 from bench.scenarios import SCENARIOS, Scenario
 from bench.start import started
@@ -31,7 +32,7 @@ from bench.throughput import throughput
 from bench.workers import shared
 
 _RESULTS: Final = Path(__file__).parent / "RESULTS.md"
-_PARTS: Final = ("compare", "dialects", "proxy", "callbacks", "start", "growth", "workers")
+_PARTS: Final = ("compare", "dialects", "proxy", "callbacks", "start", "growth", "workers", "recorded")
 
 _say: Final = partial(click.echo, err=True)
 
@@ -50,7 +51,8 @@ def main(
 
     PARTS are `compare`, with the pipes and the other proxies; `dialects`, each API beside chat completions; `proxy`, to
     the site through SOCKS; `callbacks`, the longest in the loop; `start`; `growth`; `workers`, with Redis, and how many
-    more requests two answer than one. The default is all, which takes half an hour.
+    more requests two answer than one; `recorded`, streams with a recording and without. The default is all, which takes
+    more than half an hour.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -116,6 +118,8 @@ async def _measure(
                     sections.append(await measure())
                 except Skipped as why:
                     _say(f"skipped: {why}")
+        if "recorded" in parts:
+            sections.append(await recorded(rounds, port, _say))
     return sections
 
 

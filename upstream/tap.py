@@ -88,7 +88,7 @@ class Track:
 
     def pieces(self, began: float) -> tuple[tuple[float, bytes], ...]:
         """The pieces with their times in seconds since `began`."""
-        return tuple((at - began, data) for at, data in zip(self._times, self._pieces, strict=True))
+        return tuple([(at - began, data) for at, data in zip(self._times, self._pieces, strict=True)])
 
 
 @dataclass(slots=True)

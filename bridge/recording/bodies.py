@@ -11,7 +11,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from bridge.recording.stand_ins import MAX_NAMES, StandIns, is_uuid
+from bridge.recording.stand_ins import MAX_NAMES, StandIns, in_windows, is_uuid
 from bridge.recording.vocabulary import (
     CALL_WORDS,
     HEADER_WORDS,
@@ -103,7 +103,7 @@ class Bodies:
                 return f'"{self._key(string, site=site)}"{found["colon"]}'
             return f'"{self.value(key, string, site=site)}"'
 
-        return self._between(_TOKEN, text, change)
+        return self._between(_TOKEN.finditer(text), text, change)
 
     def lines(self, text: str) -> str:
         """The site's line stream; the deltas of one kind are gone through as one text, whatever was cut where."""
@@ -184,13 +184,13 @@ class Bodies:
 
     def _calls(self, text: str) -> str:
         """The text of a model that was to call tools, or to write JSON: what that is known by stays."""
-        return self._between(_CALL_MARKS, text, lambda found: found[0])
+        return self._between(in_windows(_CALL_MARKS, text), text, lambda found: found[0])
 
-    def _between(self, pattern: re.Pattern[str], text: str, change: Callable[[re.Match[str]], str]) -> str:
+    def _between(self, matches: Iterable[re.Match[str]], text: str, change: Callable[[re.Match[str]], str]) -> str:
         """`text` with each match changed, and what is between the matches replaced."""
         pieces: list[str] = []
         done = 0
-        for found in pattern.finditer(text):
+        for found in matches:
             if found.start() > done:
                 pieces.append(self._of.mask(text[done : found.start()]))
             pieces.append(change(found))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
@@ -23,6 +23,12 @@ MAX_NAME_CHARS: Final = 200
 MAX_NAMES: Final = 1000
 #: Shorter names are ordinary parts of words.
 MIN_NAME_CHARS: Final = 2
+#: A long text is gone through in windows of so many characters; a match is shorter than the second figure.
+WINDOW_CHARS: Final = 64 * 1024
+MAX_MATCH_CHARS: Final = 300
+#: Texts up to this length come again and again (marks, names, ids of a stream): so many are remembered.
+_SHORT_CHARS: Final = 64
+_MAX_MASKED: Final = 10_000
 #: A secret that is known by its value is looked for from this length on.
 MIN_SECRET_CHARS: Final = 6
 
@@ -92,6 +98,7 @@ class StandIns:
         found = {each for each in names if MIN_NAME_CHARS <= len(each) <= MAX_NAME_CHARS and "\\" not in each}
         self._names = sorted(found, key=lambda each: (-len(each), each))[:MAX_NAMES]
         self._patterns: dict[frozenset[str], re.Pattern[str]] = {}
+        self._masked: dict[tuple[str, frozenset[str], bool], str] = {}
 
     def name(self, text: str) -> str:
         """The stand-in of a name: the same one each time."""
@@ -108,10 +115,20 @@ class StandIns:
 
     def mask(self, text: str, words: frozenset[str] = frozenset(), *, digits: bool = False) -> str:
         """`text` with stand-ins for all but marks, and the `words` (and `digits`) that are to stay."""
+        if len(text) > _SHORT_CHARS:
+            return self._mask(text, words, digits=digits)
+        known = self._masked.get((text, words, digits))
+        if known is None:
+            if len(self._masked) >= _MAX_MASKED:
+                self._masked.clear()
+            known = self._masked[text, words, digits] = self._mask(text, words, digits=digits)
+        return known
+
+    def _mask(self, text: str, words: frozenset[str], *, digits: bool) -> str:
         pattern = self._pattern(words)
         pieces: list[str] = []
         done = 0
-        for found in pattern.finditer(text):
+        for found in in_windows(pattern, text):
             pieces += (self._plain(text[done : found.start()], digits=digits), self._special(found, words))
             done = found.end()
         if not pieces:
@@ -135,7 +152,7 @@ class StandIns:
     def _pattern(self, words: frozenset[str]) -> re.Pattern[str]:
         pattern = self._patterns.get(words)
         if pattern is None:
-            pattern = self._patterns[words] = _compiled(words, tuple(self._names))
+            pattern = self._patterns[words] = compiled(words, tuple(self._names))
         return pattern
 
     def _special(self, found: re.Match[str], words: frozenset[str]) -> str:
@@ -156,7 +173,10 @@ class StandIns:
 
     def _plain(self, text: str, *, digits: bool = False) -> str:
         if not digits:
-            return text.translate(_CLASSES)
+            if len(text) <= WINDOW_CHARS:
+                return text.translate(_CLASSES)
+            starts = range(0, len(text), WINDOW_CHARS)
+            return "".join([text[at : at + WINDOW_CHARS].translate(_CLASSES) for at in starts])
         return "".join(char if char.isdigit() and char.isascii() else char.translate(_CLASSES) for char in text)
 
     def _drawn(self, text: str) -> str:
@@ -173,6 +193,29 @@ class StandIns:
             else:
                 made.append(char.translate(_CLASSES))
         return "".join(made)
+
+
+def in_windows(pattern: re.Pattern[str], text: str, window: int = WINDOW_CHARS) -> Iterator[re.Match[str]]:
+    """The matches of `pattern`, as `finditer` finds them, in several searches where the text is long.
+
+    While a search runs, no other thread does: each looks at a `window` and `MAX_MATCH_CHARS` more, which every match
+    must be shorter than, with what it looks at behind itself.
+    """
+    if len(text) <= window:
+        return pattern.finditer(text)
+    return _in_windows(pattern, text, window)
+
+
+def _in_windows(pattern: re.Pattern[str], text: str, window: int) -> Iterator[re.Match[str]]:
+    place, end = 0, window
+    while place < len(text):
+        for found in pattern.finditer(text, place, end + MAX_MATCH_CHARS):
+            if found.start() >= end:  # the next window's
+                break
+            yield found
+            place = found.end()
+        place = max(place, end)
+        end = place + window
 
 
 def is_uuid(text: str) -> bool:
@@ -192,7 +235,7 @@ def _pair(text: str) -> str:
 
 
 @lru_cache(maxsize=32)
-def _compiled(words: frozenset[str], names: tuple[str, ...]) -> re.Pattern[str]:
+def compiled(words: frozenset[str], names: tuple[str, ...]) -> re.Pattern[str]:
     """What of a text is not simply replaced letter by letter."""
     parts = [_ESCAPE, rf"(?P<uuid>{_UUID})", r"https?(?=://)"]
     if names:

@@ -25,6 +25,7 @@ from examples import a_share
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bridge.recording import stand_ins
 from bridge.recording.bodies import Bodies, Meaning
 from bridge.recording.document import NotARecording, Recording, decode, encode
 from bridge.recording.material import Material
@@ -165,6 +166,16 @@ def read(stream: bytes) -> tuple[list[str], str | None]:
     events = [event for line in stream.splitlines(keepends=True) for event in wire.feed(line)]
     texts = [event.text for event in events if isinstance(event, TextDeltas)]
     return texts, next((event.reason for event in events if isinstance(event, Finish)), None)
+
+
+PIECES = ["kumquat", "kumquat jam", "x", "é", " ", "\\n", "\\u00fc", "\\\\", "https://", "-", "1", EVALUATION, "Zq81"]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), st.integers(1, 60))
+def test_a_long_text_is_gone_through_like_a_short_one(text: str, window: int) -> None:
+    pattern = stand_ins.compiled(frozenset(("x", "https")), ("kumquat jam", "kumquat"))
+    whole = [(found.span(), found.groups()) for found in pattern.finditer(text)]
+    assert [(found.span(), found.groups()) for found in stand_ins.in_windows(pattern, text, window)] == whole
 
 
 @given(
