@@ -123,7 +123,7 @@ class Models:
             timeout = self._config().upstream.connect_timeout * SHARE_OF_WAIT
             found = await read_list(self._client, timeout=timeout)
         except UpstreamError as error:
-            failure = error
+            failure = error.with_traceback(None)  # which holds this frame
         finally:
             self._is_reading = False
         async with self._read:

@@ -348,7 +348,7 @@ class Renewals:
             if turn.may_call and (account := self._account_of(login)) is not None:
                 _note(me, self._pool, account)
         except UpstreamError as failure:
-            error = failure
+            error = failure.with_traceback(None)  # which holds this frame
         now, account = self._client.clock(), self._account_of(login)
         if account is None:
             return

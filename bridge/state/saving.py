@@ -88,7 +88,7 @@ class Saving:
                 self._changed.set()
                 if self.failure is None or str(error) != str(self.failure):
                     _logger.error("%s not saved; retrying until it succeeds: %s", self._what, error)
-                self.failure = error
+                self.failure = error.with_traceback(None)  # which holds this frame, and so this object
             except BaseException:  # including cancellation: unwritten changes stay marked
                 self._changed.set()
                 raise

@@ -146,9 +146,9 @@ class _Comparison:
                     await take(index, answer)
                     log_answer(self._config, answer)
             except ApiError as error:
-                self._failures[index] = error
+                self._failures[index] = error.again()
                 await fail(index, error)
 
         await side_by_side([ask(index, model) for index, model in enumerate(self._models)])
         if len(self._failures) == len(self._models):
-            raise self._failures[0]
+            raise self._failures[0].again()

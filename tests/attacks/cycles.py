@@ -90,6 +90,12 @@ def joined(fault: str | None) -> Do:
     return join
 
 
+async def compared(bridge: RunningBridge, stream: bool) -> object:
+    """Ask two models side by side, both of which are refused."""
+    bridge.arena.faults.arm("rejected", None)
+    return await chatted(model=f"{bridge.model()}+{bridge.model(thinking=True)}")(bridge, stream)
+
+
 def renewed(fault: str | None = None) -> Do:
     """Ask the site about the only account's login."""
 
@@ -125,6 +131,7 @@ DONE: Final[dict[str, Do]] = {
     "joined: ends well": joined(None),
     "joined: refused": joined("rejected"),
     "joined: breaks off": joined("reset_middle"),
+    "compared: refused": compared,
     "renewal": renewed(),
     "renewal: refused": renewed("expired"),
     "renewal: reset": renewed("reset_before_headers"),
