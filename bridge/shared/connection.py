@@ -109,13 +109,12 @@ class RedisConnection(asyncio.Protocol):
         if self._failure is not None or not commands:
             ended(self._failure or [])
             return
+        data = b"".join([_packed(each.known() if isinstance(each, ScriptCall) else each) for each in commands])
         exchange = _Exchange(commands, self._loop.time() + self._timeout, ended)
         self._exchanges.append(exchange)
         if self._timer is None:
             self._timer = self._loop.call_at(exchange.deadline, self._on_time)
-        self._transport.write(
-            b"".join([_packed(each.known() if isinstance(each, ScriptCall) else each) for each in commands])
-        )
+        self._transport.write(data)
 
     async def run(self, commands: Sequence[Command]) -> list[Reply]:
         """The same for one that waits for the replies. Raises ConnectionFailed."""
@@ -252,8 +251,11 @@ def clause(error: BaseException) -> str:
 
 
 def _packed(words: tuple[Word, ...]) -> bytes:
-    packed: bytes = pack_command(words)  # type: ignore[arg-type]  # it takes any words
-    return packed
+    try:
+        return cast("bytes", pack_command(words))  # type: ignore[arg-type]  # it takes any words
+    except UnicodeEncodeError:  # half of a surrogate pair, as callers may send it
+        encoded = [word.encode("utf-8", "surrogatepass") if isinstance(word, str) else word for word in words]
+        return _packed(tuple(encoded))
 
 
 def _settle(future: asyncio.Future[list[Reply]], replies: list[Reply] | ConnectionFailed) -> None:

@@ -59,6 +59,14 @@ async def test_a_refused_command_fails_alone(server: RedisServer) -> None:
         assert link.usable
 
 
+async def test_half_of_a_surrogate_pair_in_a_callers_text_disturbs_no_other_command(server: RedisServer) -> None:
+    async with link_to(server) as link:
+        await link.started()
+        await link.call(("SET", "text", "x"))
+        assert await asyncio.gather(*[link.call(("GET", key)) for key in ("\ud800", "text")]) == [None, b"x"]
+        assert link.usable
+
+
 async def test_a_script_is_sent_once_to_each_run_of_the_server(server: RedisServer) -> None:
     beat = Script("beat")
     async with link_to(server) as link:
