@@ -117,8 +117,9 @@ class RedisResponses:
             self._leave_unsent(id_, stored)
             return
         for refused in replies.result():
-            if isinstance(refused, CommandRefused):
+            if isinstance(refused, CommandRefused):  # what stands there is not the bridge's: this process goes on alone
                 _logger.warning("%s", refused)
+                self._leave_unsent(id_, stored)
 
     async def _send_again(self) -> None:
         unsent, self._unsent = self._unsent, OrderedDict()

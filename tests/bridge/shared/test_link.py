@@ -96,6 +96,16 @@ async def test_processes_know_of_each_other_until_they_end(server: RedisServer) 
         await eventually(lambda: one.alive == {"one"})
 
 
+async def test_what_stands_in_the_place_of_the_processes_goes(server: RedisServer) -> None:
+    async with link_to(server) as link:
+        await link.started()
+        await server.call("SET", link.key("instances"), "no hash")
+        async with asyncio.timeout(60):
+            while await server.call("TYPE", link.key("instances")) != b"hash":  # noqa: ASYNC110 — Redis sets no event
+                await asyncio.sleep(0.05)
+        assert link.availability.phase is Phase.UP
+
+
 async def test_a_frozen_server_is_given_up_within_the_timeout_and_taken_back(server: RedisServer) -> None:
     async with link_to(server, timeout=TIMEOUT) as link:
         await link.started()

@@ -70,6 +70,17 @@ async def test_a_response_that_is_stored_as_the_connection_breaks_is_stored_afte
     assert stored.find("me", "id") is not None
 
 
+async def test_a_response_that_redis_refuses_is_continued_where_it_was_stored(redis: Redis) -> None:
+    process = await redis.process(timeout=10.0)
+    stored = StoredResponses()
+    responses = RedisResponses(process.link, stored)
+    await redis.server.call("SET", "test:responses", "no sorted set")
+    stored.put("id", Stored("me", None, b"[]", b'{"output":[]}'))
+    await responses.told()
+    await responses.fetch("me", ["id"])
+    assert stored.find("me", "id") is not None
+
+
 async def test_what_is_no_response_is_not_there(redis: Redis) -> None:
     process = await redis.process()
     known = StoredResponses()
