@@ -19,11 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import aiohttp
 import orjson
 
 from bench import load, site
 from bench.processes import Running, free_port, listening
 from bench.report import Section, Target
+from bench.requests import KEY
 from bench.scenarios import SCENARIOS, WARM_UP
 from bench.subjects import Skipped, our_bridge, running
 from bench.upstream import answer
@@ -33,6 +35,9 @@ _SHORT: Final = SCENARIOS["short"]
 #: Connections of the load: enough that none of two workers is without a request.
 _AT_ONCE: Final = 64
 _SECONDS: Final = 10
+_WARM_UP_SECONDS: Final = 3
+_PATIENCE_SECONDS: Final = 60
+_READY_SECONDS: Final = 120
 _WORKERS: Final = (1, 2)
 
 
@@ -47,6 +52,11 @@ class _Sample:
     redis: float
     site: float
     load: float
+
+    @property
+    def cpu(self) -> float:
+        """CPU time of all parts."""
+        return sum(self.each) + self.parent + self.redis + self.site + self.load
 
 
 async def throughput(rounds: int, say: Callable[[str], None]) -> Section:
@@ -65,11 +75,13 @@ async def throughput(rounds: int, say: Callable[[str], None]) -> Section:
 async def _measured(workers: int, wrk: str, light: Running) -> _Sample:
     async with redis_server() as (socket, process), running(with_redis(workers, socket), light.port) as bridge:
         redis = Running(0, (process,))
-        await load.run(bridge.port, our_bridge().requests(WARM_UP), WARM_UP)
+        await _all_ready(bridge.port, workers)
+        await load.run(bridge.port, our_bridge().requests(WARM_UP), WARM_UP)  # which sees that whole answers come
+        await _load(wrk, bridge.port, _WARM_UP_SECONDS, 10_000_000)
         parent, *children = (Running(0, (each,)) for each in with_children(bridge.processes[0]))
         parts = (parent, redis, light, *children)
         before, began, loaded = [it.cpu_seconds() for it in parts], time.monotonic(), _of_children()
-        requests = await _load(wrk, bridge.port)
+        requests = await _load(wrk, bridge.port, _SECONDS, 20_000_000)
         seconds = time.monotonic() - began
         of_parent, of_redis, of_site, *each = (it.cpu_seconds() - was for it, was in zip(parts, before, strict=True))
         if not each:  # the parent is the worker
@@ -77,18 +89,45 @@ async def _measured(workers: int, wrk: str, light: Running) -> _Sample:
         return _Sample(requests, seconds, of_parent, each, of_redis, of_site, _of_children() - loaded)
 
 
-async def _load(wrk: str, port: int) -> int:
-    """Make requests for some seconds; return how many were answered. Raises Lost."""
+async def _all_ready(port: int, workers: int) -> None:
+    """Wait until all workers serve: what they do before is none of a request's cost. Raises TimeoutError."""
+    headers = {"Authorization": f"Bearer {KEY}"}
+    async with asyncio.timeout(_READY_SECONDS), aiohttp.ClientSession(headers=headers) as http:
+        ready = 0
+        while workers > 1 and ready < workers:
+            await asyncio.sleep(0.5)
+            async with http.get(f"http://127.0.0.1:{port}/v1/health") as answer:
+                ready = sum(each["state"] == "ready" for each in (await answer.json()).get("workers", ()))
+
+
+async def _load(wrk: str, port: int, seconds: int, first: int) -> int:
+    """Make requests, numbered from `first`, for so many seconds; return how many were answered. Raises Lost."""
     request = our_bridge().requests(_SHORT)(98_765_432).decode()
     text = orjson.dumps(request.replace("%", "%%").replace("98765432", "%08d")).decode()  # a string of Lua's too
     with tempfile.NamedTemporaryFile("w", prefix="bench-", suffix=".lua") as script:
         script.write(
-            f"local text, at = {text}, 0\nfunction request() at = at + 1; return string.format(text, at) end\n"
+            f"local text, at = {text}, {first}\nfunction request() at = at + 1; return string.format(text, at) end\n"
         )
         script.flush()
-        options = ("-t", "1", "-c", f"{_AT_ONCE}", "-d", f"{_SECONDS}", "-s", script.name)
+        options = (
+            "--timeout",
+            f"{_PATIENCE_SECONDS}",
+            "-t",
+            "1",
+            "-c",
+            f"{_AT_ONCE}",
+            "-d",
+            f"{seconds}",
+            "-s",
+            script.name,
+        )
         started = await asyncio.create_subprocess_exec(
-            wrk, *options, f"http://127.0.0.1:{port}", stdout=asyncio.subprocess.PIPE
+            wrk,
+            *options,
+            "--timeout",
+            f"{_PATIENCE_SECONDS}",
+            f"http://127.0.0.1:{port}",
+            stdout=asyncio.subprocess.PIPE,
         )
         output = (await started.communicate())[0].decode()
     answered = re.search(r"(\d+) requests in", output)
@@ -159,16 +198,15 @@ def _rows(samples: Mapping[int, Sequence[_Sample]]) -> Iterator[Sequence[str]]:
     yield each("Redis' CPU, ms", lambda it: it.redis)
     yield each("the site's CPU (nginx), ms", lambda it: it.site)
     yield each("the load's CPU (wrk), ms", lambda it: it.load)
-    yield (
-        *row("processors in use", lambda it: (sum(it.each) + it.parent + it.redis + it.site + it.load) / it.seconds)[0],
-        "",
-    )
+    cells, whole = row("all CPU per request, ms", lambda it: it.cpu / it.requests * 1e3)
+    yield *cells, f"{len(_WORKERS) * cost[0] / whole[1]:.2f} × where all share two processors"
+    yield *row("processors in use", lambda it: it.cpu / it.seconds)[0], ""
 
 
 def _notes(rounds: int) -> Sequence[str]:
     return [
         f"medians of {rounds} rounds of {_SECONDS} s; {_AT_ONCE} connections, each with one request after the other",
         "each request asks something new: none joins or repeats another",
-        "with two processors, which the workers share with all else, 2 workers can be at most",
-        "2 × (a worker's CPU) / (everything's CPU) as fast as one that has a processor to itself",
+        "the rate says something where processors in use are as many as there are; the CPU per request, always:",
+        "by it is reckoned how many times the requests of one worker, on a processor to itself, two workers answer",
     ]
