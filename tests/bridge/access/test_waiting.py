@@ -54,6 +54,7 @@ class Played:
         self._events: list[tuple[float, int, Place]] = []  # a call's end, or the time at which a caller leaves
         self._seconds: dict[Place, float] = {}
         self._waiting: dict[str, OrderedDict[Place, None]] = {}  # by key, the first that came first
+        self._passed: dict[str, set[str]] = {}  # by key that waits and could be served: who was, since it was itself
 
     def play(self, arrivals: Sequence[Arrival]) -> None:
         for each in arrivals:
@@ -84,6 +85,8 @@ class Played:
             self.clock.now, _, place = heappop(self._events)
             if place.phase is Phase.WAITING:
                 del self._waiting[place.key_id][place]
+                if not self._waiting[place.key_id]:
+                    self._passed.pop(place.key_id, None)
                 self.left.append(place)
             elif place.slot is None or self.clock.now < place.since + self._seconds[place]:
                 continue
@@ -98,6 +101,12 @@ class Played:
             row.popitem(last=False)
         self.served.append(place)
         heappush(self._events, (self.clock.now + self._seconds[place], id(place), place))
+        self._passed.pop(place.key_id, None)
+        for key, waits in self._waiting.items():
+            if key != place.key_id and waits and self.limiter.running_of(key) < self._concurrency:
+                passed = self._passed.setdefault(key, set())
+                assert place.key_id not in passed, "it was served twice before one that waits, and could be served"
+                passed.add(place.key_id)
 
     @property
     def waiting(self) -> int:
