@@ -67,7 +67,6 @@ class Answer:
     _refusal: ApiError | None = None  # a stage's
     _ended: bool = False  # upstream's part of it
     _finish: Finish | None = None  # how, if not by a stage
-    _remembering: Awaitable[None] | None = None
 
     def __post_init__(self) -> None:
         self.delivered = self.received if self._stages is NO_STAGES else AnswerRecord()
@@ -180,10 +179,7 @@ class Answer:
         """
         self._ended, self._finish = True, finish
         if self._stages is NO_STAGES:
-            last = self._conclude(given)
-            if self._remembering is not None:
-                await self._remembering
-            return last
+            return await self._conclude(given)
         if finish is None:
             await self._upstream.aclose()
         reason, complete = finish.reason if finish else None, finish is not None
@@ -191,10 +187,7 @@ class Answer:
         self.delivered.add(rest)
         batch = [*given, *rest]
         if self._stages.prompt is None:
-            last = self._conclude(batch)
-            if self._remembering is not None:
-                await self._remembering
-            return last
+            return await self._conclude(batch)
         return batch or await self._take_second_turn()
 
     async def _take_second_turn(self) -> Sequence[AnswerEvent]:
@@ -204,16 +197,13 @@ class Answer:
             text = await self._asked_again(prompt)
             batch += await self._read(len(text or ""), partial(self._stages.repaired, text))
         self.delivered.add(batch)
-        last = self._conclude(batch)
-        if self._remembering is not None:
-            await self._remembering
-        return last
+        return await self._conclude(batch)
 
     async def _read(self, chars: int, stages: Callable[[], list[AnswerEvent]]) -> list[AnswerEvent]:
         """Let the stages read an answer of so many characters; in a thread, if it may hold the loop for long."""
         return await asyncio.to_thread(stages) if chars > _READ_IN_THREAD_CHARS else stages()
 
-    def _conclude(self, batch: Sequence[AnswerEvent]) -> Sequence[AnswerEvent]:
+    async def _conclude(self, batch: Sequence[AnswerEvent]) -> Sequence[AnswerEvent]:
         """The caller has been given everything, of which `batch` is the last, or will be given the reason why not."""
         stages = self._stages
         if stages:
@@ -229,7 +219,9 @@ class Answer:
         if self._finish is not None and whole is not None and (not stages or stages.faithful):
             # Before the caller sees the end: its next turn may come at once.
             answer = Message("assistant", whole, tool_calls=self.delivered.calls)
-            self._remembering = self._on_complete(answer, stages.regenerable)
+            remembered = self._on_complete(answer, stages.regenerable)
+            if remembered is not None:
+                await remembered
         return batch
 
     async def _asked_again(self, prompt: str) -> str | None:
