@@ -340,6 +340,18 @@ async def test_one_request_asks_both_columns_while_they_have_one_history(
     assert asked[-1]["model"] == f"{first}+{third}"
 
 
+async def test_a_model_that_is_gone_fails_only_its_own_column(page: Page) -> None:
+    gone, second = "no-such-model", "gpt-6.1-mini"
+    await page.goto(PAGES["playground"])
+    await page.evaluate("(name) => localStorage.setItem('lmarena-bridge.recent-models', JSON.stringify([name]))", gone)
+    await page.reload()
+    await page.get_by_role("button", name="Compare").click()
+    await choose(page, second, "Second model")
+    await say(page, "/say a heron")
+    await expect(page.get_by_role("article", name=second)).to_contain_text("a heron")
+    await expect(page.get_by_role("article", name=gone).get_by_role("alert")).to_contain_text(gone)
+
+
 async def test_chats_are_kept_in_the_browser(page: Page) -> None:
     await page.goto(PAGES["playground"])
     await say(page, "/say **a heron**")

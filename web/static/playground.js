@@ -96,10 +96,12 @@ function start() {
   }
 
   // Whether one request asks all of these columns (`a+b`): it has one history. Columns of which each goes on with its
-  // own answers are asked one by one.
+  // own answers are asked one by one, and so are those of a model that is gone: it would refuse the whole request.
   function areOne(asked) {
     const histories = new Set(asked.map(({ messages }) => JSON.stringify(messages)));
-    return histories.size === 1 && asked.every(({ column, view }) => !draws(column) && !view.model.includes("+"));
+    return histories.size === 1 && asked.every(({ column, view }) => {
+      return pickers[column].model && !draws(column) && !view.model.includes("+");
+    });
   }
 
   // Make one request, and show in its columns what becomes of it.
