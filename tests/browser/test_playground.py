@@ -11,7 +11,7 @@ from typing import Any
 
 from browsing import IN_BROWSER, PAGES
 from pictures import png
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 from programs import need_program
 from running import RunningBridge
 
@@ -61,6 +61,27 @@ async def test_an_answer_is_written_while_it_comes(page: Page, arena: Arena) -> 
     await say(page, "/echo anew")
     await expect(page.get_by_role("article").last).to_contain_text("first token")
     await expect(page.get_by_role("article").last).not_to_contain_text("it is")
+
+
+async def test_what_is_not_yet_rendered_keeps_its_space(page: Page, arena: Arena) -> None:
+    go_on, end = asyncio.Event(), asyncio.Event()
+    arena.script = lambda _: [Line("a0", "so "), Until(go_on), Line("a0", "it is"), Until(end), Line("ad", {})]
+
+    async def hold(route: Route) -> None:
+        await end.wait()
+        await route.continue_()
+
+    await page.goto(PAGES["playground"])
+    await say(page, "hello")
+    said = page.get_by_role("article").last.locator(".said")
+    await expect(said.locator("p")).to_have_text("so")
+    await page.route("**/playground/markdown", hold)
+    go_on.set()
+    await expect(said.locator(".tail")).to_have_text("it is")
+    await expect(said).to_have_text("so it is")
+    end.set()
+    await expect(page.get_by_role("article").last).to_contain_text("first token")
+    await page.unroute("**/playground/markdown")
 
 
 async def test_an_answer_is_stopped_and_upstream_s_call_closed(page: Page, arena: Arena) -> None:

@@ -27,7 +27,7 @@ export class RichText {
     this.text += delta;
     if (this.#plain) this.#schedule();
     else {
-      this.#tail ??= appendTail(this.#element);
+      this.#tail ??= this.#follow();
       this.#tail.append(delta);
       this.#schedule();
     }
@@ -63,11 +63,19 @@ export class RichText {
     else {
       fill(this.#element, markup);
       this.#rendered = text.length;
-      this.#tail = text.length < this.text.length ? appendTail(this.#element) : null;
+      this.#tail = text.length < this.text.length ? this.#follow() : null;
       this.#tail?.append(this.text.slice(text.length));
     }
     const took = performance.now() - began;
     this.#next = performance.now() + Math.max(PAUSE_MILLISECONDS, 4 * took);
+  }
+
+  // Returns a new tail. It begins with the white space that ends the text before: Markdown has dropped that.
+  #follow() {
+    const tail = appendTail(this.#element);
+    const before = this.text.slice(0, this.#rendered);
+    if (!/\s$/.test(tail.parentElement.textContent)) tail.append(before.slice(before.trimEnd().length));
+    return tail;
   }
 
   #drawPlain() {
