@@ -222,10 +222,10 @@ class AccountPool:
         if able:
             wait = min(a.cooldown_left(modality, now) for a in able)
             if all(a.cooldowns.get(EVERYTHING, 0.0) > now for a in able):
-                message = "All accounts are paused, since LMArena doubts that a human uses them."
+                message = "All accounts are on cooldown, since LMArena doubts that a human uses them."
                 return PromptDoubted(message, retry_after=wait, status=None)
             return AllOnCooldown(
-                "All accounts are paused until LMArena's rate limit is over.", retry_after=wait, status=None
+                "All accounts are on cooldown until LMArena's rate limit is over.", retry_after=wait, status=None
             )
         if any(replace(a, paused=False).able for a in self._accounts.values()):
             return NoAccount("Every account that could answer is paused in the bridge.")

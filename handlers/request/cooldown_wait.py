@@ -148,5 +148,5 @@ class _Turn:
 
 
 def _all_on_cooldown(seconds: float) -> ApiError:
-    message = "All accounts are paused until LMArena's rate limit is over."
+    message = "All accounts are on cooldown until LMArena's rate limit is over."
     return from_upstream(AllOnCooldown(message, retry_after=max(1.0, seconds), status=None))
