@@ -228,7 +228,7 @@ def add(keys: Iterable[ApiKey], key: ApiKey) -> tuple[ApiKey, ...]:
     """`keys` with `key` appended. Raises ValueError if its name or id is already taken."""
     kept = tuple(keys)
     if any({key.name, key.id} & {other.name, other.id} for other in kept):
-        raise ValueError(f"duplicate name {key.name!r}")
+        raise ValueError(f"there is already a key named {key.name!r}")
     return (*kept, key)
 
 

@@ -165,11 +165,11 @@ def test_keys_are_added_replaced_and_removed_by_name_or_id() -> None:
 
 def test_a_name_means_one_key() -> None:
     one, two = make("one"), make("two")
-    with pytest.raises(ValueError, match="duplicate name 'one'"):
+    with pytest.raises(ValueError, match="already a key named 'one'"):
         keys.add((one,), make("one"))
-    with pytest.raises(ValueError, match="duplicate name"):
+    with pytest.raises(ValueError, match="already a key named"):
         keys.add((one,), make(one.id))
-    with pytest.raises(ValueError, match="duplicate name 'one'"):
+    with pytest.raises(ValueError, match="already a key named 'one'"):
         keys.replace((one, two), replace(two, name="one"))
     for call in (keys.get, keys.remove):
         with pytest.raises(ValueError, match="no key named 'three'"):

@@ -204,7 +204,7 @@ WRONG = {
     "no name": ({"name": " "}, "name: must be"),
     "a name too long": ({"name": "a" * 65}, "name: must be"),
     "a name with markup": ({"name": "<b>"}, "name: must be"),
-    "a name that is taken": ({"name": "test"}, "duplicate name 'test'"),
+    "a name that is taken": ({"name": "test"}, "there is already a key named 'test'"),
     "a limit of nothing": ({"rpm": "0"}, "requests per minute: must be a whole number"),
     "a limit beyond all": ({"concurrency": "100001"}, "requests at the same time: must be a whole number"),
     "a limit in words": ({"rpm": "many"}, "requests per minute: must be a whole number"),
