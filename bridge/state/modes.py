@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from bridge.state.documents import Document, StateFolder
 from bridge.state.forms import DocumentForm, DocumentSource
 from bridge.state.saving import saving
 from upstream.modes import MODES, Modes
@@ -35,11 +34,6 @@ class SavedModes:
 
 #: `site.json`: the mode that the site demands of each account.
 SITE: Final = DocumentForm("site", 1, SavedModes.from_json, SavedModes.to_json, SavedModes(), precious=False)
-
-
-def site_document(folder: StateFolder) -> Document[SavedModes]:
-    """`site.json` of a state folder."""
-    return folder.open(SITE)
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ import pytest
 from states import RENEWED, comes_true, in_memory, loaded, new_account, on_disk, put
 
 from bridge.state.documents import StateFolder
-from bridge.state.modes import kept_modes, site_document
+from bridge.state.modes import SITE, kept_modes
 from bridge.state.state import accounts_document
 from bridge.tasks import TaskOwner
 
@@ -160,7 +160,7 @@ async def test_modes_that_were_refused_are_saved_later(
     folder: StateFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("bridge.state.saving.FIRST_PAUSE_SECONDS", 0.001)
-    path = site_document(folder).path
+    path = folder.open(SITE).path
     async with kept_modes(folder, lambda _: True) as modes, asyncio.timeout(5):
         with full(folder):
             modes.accepted("ada", "direct")
