@@ -97,8 +97,9 @@ def _base_url(url: str) -> str:
     """`url`, with the API's prefix appended if it has no path."""
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
+        named = bool(parts.hostname and parts.hostname.encode("idna"))
+        usable = named and parts.scheme in ("http", "https") and parts.port != 0
+    except ValueError:  # UnicodeError too: no name of a host
         usable = False
     else:
         url = url.rstrip("/") + ("" if parts.path.strip("/") else "/v1")

@@ -104,3 +104,12 @@ def test_chat_says_when_no_bridge_runs() -> None:
     assert result.exit_code == 1
     assert "no bridge answers at http://127.0.0.1:" in result.stderr
     assert "Is it running?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "url", ["http://a..b/v1", f"http://{'a' * 64}.example/v1", "ftp://127.0.0.1", "http://127.0.0.1:0"]
+)
+def test_chat_refuses_a_url_that_names_no_server(url: str) -> None:
+    result = run("chat", "--url", url, "hi", OPENAI_API_KEY="k")
+    assert result.exit_code == 2
+    assert "must be a URL such as" in result.stderr
