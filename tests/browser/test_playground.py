@@ -336,6 +336,8 @@ async def test_one_request_asks_both_columns_while_they_have_one_history(
     await expect(left.locator(".said")).to_have_text(f"I am {first}, and go on.")
     await expect(left).to_contain_text(re.compile(r"first token .* in all · about [1-9]\d* tokens"))
     assert [body["model"] for body in asked] == [f"{first}+{second}"]
+    recent = await page.evaluate("JSON.parse(localStorage.getItem('lmarena-bridge.recent-models'))")
+    assert recent == [first, second]  # the next chat begins with the first column's model
     assert await page.evaluate("Object.keys(localStorage).some((key) => key.includes('chat.'))")
 
     failing.clear()

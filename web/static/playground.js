@@ -86,6 +86,7 @@ function start() {
       messages: [...history(present, turn, column), userMessage(turn)],
       refusal: null,
     }));
+    [...asked].reverse().forEach(({ view }) => store.use(view.model)); // the first column's is the most recent then
     const requests = areOne(asked) ? [asked] : asked.map((each) => [each]);
     await Promise.all(requests.map((each) => answer(turn, each)));
     running = null;
@@ -118,7 +119,6 @@ function start() {
     running.push(controller);
     for (const each of asked) turn.add(each.column, each.view);
     goToEnd();
-    views.forEach(({ model }) => store.use(model));
     let failure = null;
     try {
       if (draws(column)) await draw(turn.said, view, signal);
