@@ -128,12 +128,17 @@ class Session:
 
     def retry(self, _: str) -> None:
         """/retry."""
-        if not self._conversation.turns:
+        turns = self._conversation.turns
+        if not turns:
             self._complain("There is no answer to ask for again.")
             return
-        last = self._conversation.turns.pop()
-        if not self._answer(Turn(last.question, last.pictures)):
-            self._conversation.turns.append(last)  # it stays as it was
+        last = turns.pop()
+        before = len(turns)
+        try:
+            self._answer(Turn(last.question, last.pictures))
+        finally:  # a Ctrl-C may come after the answer, too
+            if len(turns) == before:
+                turns.append(last)  # it stays as it was
 
     def image(self, path: str) -> None:
         """/image."""
