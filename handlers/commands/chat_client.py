@@ -29,6 +29,7 @@ _CONNECT_SECONDS: Final = 10.0
 _MAX_LINE_BYTES: Final = 4 * 1024 * 1024
 _MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 _MAX_PICTURES_BYTES: Final = 64 * 1024 * 1024
+_BROKE_OFF: Final = "the answer broke off before its end"
 
 
 class ListedModel(NamedTuple):
@@ -181,7 +182,7 @@ class AnswerStream(Call[Delta]):
                 with bridge.reporting_errors():
                     line = response.readline(_MAX_LINE_BYTES)
                 if not line:
-                    raise click.ClickException("the answer broke off before its end")
+                    raise click.ClickException(_BROKE_OFF)
                 if len(line) == _MAX_LINE_BYTES:
                     raise click.ClickException(f"{bridge.base_url} sends lines that are too long: is that a bridge?")
                 field_name, _, data = line.strip().partition(b": ")
@@ -193,7 +194,7 @@ class AnswerStream(Call[Delta]):
                     event = read_object(data)
                 match event:
                     case {"error": {"message": str(message)}}:
-                        raise click.ClickException(readable(message))
+                        raise click.ClickException(readable(message) or _BROKE_OFF)
                     case {"choices": [{"delta": dict(delta)}, *_]}:
                         yield Delta(_text(delta, "content"), _text(delta, "reasoning_content"))
                     case {"usage": {"completion_tokens": int(tokens)}}:
