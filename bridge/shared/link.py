@@ -113,6 +113,9 @@ class Link:
                 self._finishing = True
                 self._wake.set()
                 await asyncio.wait((keeping,), timeout=self.settings.timeout)
+                # Not by `_set`, which would log it: a command that comes now would wait for ever.
+                self.availability = self.availability.failed("the daemon stops", self._clock())
+                self._fail("the daemon stops")
 
     def key(self, *parts: str) -> str:
         """The name of a key of ours."""

@@ -129,6 +129,17 @@ async def test_a_frozen_server_is_given_up_within_the_timeout_and_taken_back(ser
         assert await link.call(("PING",)) == b"PONG"
 
 
+async def test_nothing_waits_for_a_link_that_has_ended(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    async with link_to(server) as link:
+        await link.started()
+        running = [link.send(("ECHO", f"{number}")) for number in range(1200)]
+    assert [await each for each in running] == [[f"{number}".encode()] for number in range(1200)]
+    async with asyncio.timeout(60):
+        with pytest.raises(SharedStateDown, match="the daemon stops"):
+            await link.call(("PING",))
+    assert not caplog.records
+
+
 async def test_a_server_that_starts_again_has_another_run_id(server: RedisServer) -> None:
     async with link_to(server) as link:
         await link.started()
