@@ -29,6 +29,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from bridge.accounts.renewals import CALL_SECONDS, RenewalTurn
+from bridge.shared.connection import Command
 from bridge.shared.errors import SharedStateDown
 from bridge.shared.link import Link
 from bridge.shared.script import Script
@@ -40,6 +41,8 @@ from upstream.accounts import Account, digest
 LOCK_SECONDS: Final = CALL_SECONDS + 30.0
 #: How long after taking the lock a call may begin, in seconds: a process may have been stopped in between.
 BEGIN_SECONDS: Final = 15.0
+#: How long after Redis was started again no lock is taken, in seconds: those that were held are being taken again.
+SETTLE_SECONDS: Final = 2.0
 #: How often a lock is tried that another process has, in seconds.
 RETRY_SECONDS: Final = 0.1
 #: How long a process may take to save the cookie that has replaced a refused one, in seconds.
@@ -60,6 +63,9 @@ class RedisTurns:
         self._state = state
         self._copies = copies
         self._clock = clock
+        self._held: dict[str, str] = {}  # tokens by lock
+        self._run_id = link.run_id  # of the Redis that has all locks
+        link.on_back(self._take_again)
 
     @asynccontextmanager
     async def turn(
@@ -84,6 +90,7 @@ class RedisTurns:
                 turn.check = f"{_cookie_id(present)} {secrets.token_hex(8)}"
                 self._link.post(("SET", self._check_of(account.user_id), turn.check, "EX", round(KNOWN_SECONDS)))
         finally:  # also of what was cancelled while it waited: its lock may be on its way
+            self._held.pop(lock, None)
             if turn is None or not turn.may_call or self._state.is_saved:
                 self._link.post(_UNLOCK.call((lock,), token))
             # else nobody may use the old cookie: the lock ends by itself
@@ -106,10 +113,20 @@ class RedisTurns:
     async def _lock(self, lock: str, token: str) -> float:
         """Wait for the lock; return when it was asked for. Raises SharedStateDown and CommandRefused."""
         while True:
+            run_id = self._link.run_id
+            if self._run_id not in ("", run_id):
+                await asyncio.sleep(SETTLE_SECONDS)
+            self._run_id = run_id
             asked_at = self._clock()
-            if await self._link.call(("SET", lock, token, "NX", "PX", round(LOCK_SECONDS * 1000))):
+            if await self._link.call(_lock_command(lock, token)):
+                self._held[lock] = token
                 return asked_at
             await asyncio.sleep(RETRY_SECONDS)
+
+    async def _take_again(self) -> None:
+        """Take the locks that are held here again, which Redis may have lost. Raises SharedStateDown."""
+        if self._held:
+            await self._link.run(*[_lock_command(lock, token) for lock, token in self._held.items()])
 
     @asynccontextmanager
     async def _alone(self, account: Account, *, urgent: bool) -> AsyncIterator[RenewalTurn]:
@@ -133,6 +150,10 @@ class RedisTurns:
 
     def _check_of(self, user_id: str) -> str:
         return self._link.key("checked", user_id)
+
+
+def _lock_command(lock: str, token: str) -> Command:
+    return ("SET", lock, token, "NX", "PX", round(LOCK_SECONDS * 1000))
 
 
 def _cookie_id(account: Account) -> str:

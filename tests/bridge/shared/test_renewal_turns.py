@@ -207,6 +207,29 @@ async def test_a_lock_whose_holder_has_died_ends_by_itself(keepers: Keepers) -> 
     assert session.refreshes == 1
 
 
+async def test_a_lock_that_redis_has_lost_is_taken_again(keepers: Keepers) -> None:
+    """Another process would use the refresh token a second time, and the site would end the login."""
+    session = await sign_in(keepers, expires_in=-10.0)
+    one, two = await keepers.start(), await keepers.start()
+    release = asyncio.Event()
+    keepers.arena.faults.arm("no_headers", on="me", release=release)
+    one.renewals.start_due()
+    await eventually(lambda: keepers.asked == 1)
+    await keepers.redis.lose(one.process, two.process)
+    async with TaskOwner() as tasks:
+        looking = tasks.spawn(two.look(), name="look")
+        lock = f"test:renewal:{session.user_id}"
+        async with asyncio.timeout(10):
+            while not await keepers.redis.server.call("EXISTS", lock):
+                pass
+        assert keepers.asked == 1
+        release.set()
+        await asyncio.wait((looking,))
+    await one.settled()
+    await all_know(session, one, two)
+    assert kept(session)
+
+
 @pytest.mark.parametrize("at", ["waiting", "reading", "refused"])
 async def test_a_turn_that_comes_to_nothing_leaves_no_lock(at: str, keepers: Keepers) -> None:
     """Otherwise the requests of all processes would wait for a renewal until the lock ends, for minutes."""
