@@ -98,7 +98,7 @@ def write(samples: Sequence[Sample], path: Path, title: str, begins: float) -> N
         style=CleanStyle,
         js=(),
         height=420,
-        dots_size=1.5,
+        show_dots=False,
         show_x_guides=True,
         legend_at_bottom=True,
         include_x_axis=False,
