@@ -17,6 +17,8 @@ from typing import Final
 COLLECT_SECONDS: Final = 1.0
 #: By how much it must have grown since the last collection: by half, and by 64 MiB at least.
 _GROWN_BYTES: Final = 64 * 1024 * 1024
+#: What a running answer may take, which is no garbage: going through thousands of them holds the loop for long.
+_ANSWER_BYTES: Final = 96 * 1024
 #: How long a daemon with at most so many running answers collects nothing, in seconds.
 QUIET_SECONDS: Final = 600.0
 QUIET_ANSWERS: Final = 50
@@ -33,7 +35,7 @@ def resident_bytes() -> int:
 
 
 class GarbageCollector:
-    """Runs a full collection when memory has grown, and from time to time while few answers run.
+    """Runs a full collection when memory has grown by more than running answers take, and now and then while few run.
 
     `resident` returns the memory in bytes, `running` the number of answers, `clock` seconds.
     """
@@ -49,9 +51,9 @@ class GarbageCollector:
 
     async def __call__(self) -> None:
         """Check once."""
-        before = self._resident()
-        has_grown = before > self._settled + max(_GROWN_BYTES, self._settled // 2)
-        if has_grown or (self._is_due() and self._running() <= QUIET_ANSWERS):
+        before, running = self._resident(), self._running()
+        may_grow = max(_GROWN_BYTES, self._settled // 2) + running * _ANSWER_BYTES
+        if before > self._settled + may_grow or (self._is_due() and running <= QUIET_ANSWERS):
             began = self._clock()
             found = gc.collect()
             self._settled, self._collected_at = self._resident(), self._clock()

@@ -47,3 +47,15 @@ async def test_garbage_goes_once_in_a_while(
         again = weakref.ref(Node())
         await collector()
         assert again() is not None  # not again before as much time has passed
+
+
+@pytest.mark.parametrize(("running", "collected"), [(0, True), (2_000, False)])
+async def test_what_running_answers_take_is_not_gone_through(
+    running: int, collected: bool, garbage: weakref.ref[Node]
+) -> None:
+    """With 2,000 open streams a collection holds the loop for 0.16 s."""
+    resident = 60 * 2**20
+    collector = GarbageCollector(lambda: resident, lambda: running, Clock())
+    resident += 2_000 * 48 * 1024
+    await collector()
+    assert (garbage() is None) is collected
