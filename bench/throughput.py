@@ -90,7 +90,7 @@ async def _measured(workers: int, wrk: str, light: Running) -> _Sample:
 
 
 async def _all_ready(port: int, workers: int) -> None:
-    """Wait until all workers serve: what they do before is none of a request's cost. Raises TimeoutError."""
+    """Wait until all workers serve: the cost of a request does not include their start. Raises TimeoutError."""
     headers = {"Authorization": f"Bearer {KEY}"}
     async with asyncio.timeout(_READY_SECONDS), aiohttp.ClientSession(headers=headers) as http:
         ready = 0

@@ -57,7 +57,7 @@ CODES: Final[tuple[Code, ...]] = (
     Code(400, "missing_required_parameter", _REJECTED, "a field is missing; `param` is its path", Cause.BODY),
     Code(400, "unsupported_parameter", _REJECTED, "a parameter or part is not supported", Cause.BODY),
     Code(400, "unsupported_model", _REJECTED, "the model cannot do what is asked", Cause.PROMPT),
-    Code(400, "invalid_image", _REJECTED, "a picture is none, or there are too many", Cause.PICTURES),
+    Code(400, "invalid_image", _REJECTED, "something is not a picture, or there are too many pictures", Cause.PICTURES),
     Code(400, "image_too_large", _REJECTED, "a picture is over `images.max_bytes`", Cause.PICTURES),
     Code(400, "invalid_file", _REJECTED, "a file part is neither a PDF nor a picture", Cause.DOCUMENTS),
     Code(400, "file_too_large", _REJECTED, "a file is over `images.max_bytes`", Cause.DOCUMENTS),

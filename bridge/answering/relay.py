@@ -164,7 +164,7 @@ class Relay:
                 await asyncio.sleep(0)
             with self._gate.request():
                 started = await self.retries.run(partial(self._attempts.make, chat))
-        except BaseException as error:  # cancelled too: what was taken goes back
+        except BaseException as error:  # reraised; cancelled too: what was taken goes back
             given_back = self._end(chat)
             if given_back is not None and isinstance(error, Exception):  # the caller's next turn may reach any process
                 await asyncio.wait((given_back,))

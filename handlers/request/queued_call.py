@@ -77,7 +77,7 @@ class QueuedCall:
                     if place.phase is not Phase.SERVED:
                         raise queue.expire(place)
                     self.waits = shared is not None and not await self._agreed(shared)
-            except Exception as error:  # the same for the other answers of this call
+            except Exception as error:  # reraised, here and for the other answers of this call
                 self._in_vain = error
                 raise
             finally:

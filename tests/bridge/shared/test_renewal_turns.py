@@ -178,7 +178,7 @@ async def test_a_refused_cookie_is_not_shown_again_while_another_process_saves_t
         await read()
         was_read.set()
 
-    two.state.refresh_accounts = noted  # type: ignore[method-assign]
+    two.state.refresh_accounts = noted  # type: ignore[method-assign]  # tells when it has read
     async with TaskOwner() as tasks:
         asking = tasks.spawn(two.renewals.is_alive(stale), name="ask")
         await was_read.wait()
