@@ -1,11 +1,11 @@
-"""The files of recordings in the state folder, and what commands ask of a running daemon through them.
+"""The files of recordings in the state folder: the jobs that commands submit to a running daemon, and their results.
 
-    recordings/wanted-<nonce>.json   a command wants a recording: of the next call, or of one that has ended
-    recordings/armed-<nonce>         a daemon has seen that, and records the next call, or has the one that is wanted
-    recordings/made-<nonce>.json     the recording; the command takes it away
-    drift/<time>-<nonce>.json        recordings of what the site sent that this version does not know; the last 20
+    recordings/job-<nonce>.json      a job: record the next call, or save one that has ended
+    recordings/accepted-<nonce>      a process has accepted the job: it records the next call, or has the one asked for
+    recordings/result-<nonce>.json   the recording, until the command has read it
+    drift/<time>-<nonce>.json        the last 20 recordings of what the site sent that this version does not know
 
-No part of a name comes from a caller or from the site: a nonce is random, of the command or of the daemon.
+No part of a name comes from a caller or from the site: a nonce is random.
 """
 
 from __future__ import annotations
@@ -27,18 +27,21 @@ DRIFT: Final = "drift"
 #: How many recordings of drift are kept, and how large one may be.
 MAX_DRIFT: Final = 20
 MAX_DRIFT_BYTES: Final = 512 * 1024
-#: What a daemon leaves of commands that were killed, in seconds.
+#: Files of a job that are older were left by a command that was killed, and may be removed.
 STALE_SECONDS: Final = 3600.0
-_MAX_WANTED_BYTES: Final = 4096
-_MAX_WANTED: Final = 100
+_MAX_JOB_BYTES: Final = 4096
+_MAX_JOBS: Final = 100
 
-_WANTED: Final = re.compile(r"wanted-([0-9a-f]{16})\.json")
-_OURS: Final = re.compile(r"(?:wanted|made)-[0-9a-f]{16}\.json|armed-[0-9a-f]{16}")
+_JOB_NAME: Final = re.compile(r"job-([0-9a-f]{16})\.json")
+_NAME_OF_A_JOB: Final = re.compile(r"(?:job|result)-[0-9a-f]{16}\.json|accepted-[0-9a-f]{16}")
 _DRIFT_NAME: Final = re.compile(r"\d{13}-[0-9a-f]{8}\.json")
 
 
-class Wanted(NamedTuple):
-    """What a command wants: the call with this id, or the next one where it is None; with texts or without."""
+class RecordingJob(NamedTuple):
+    """A recording that a command asks for: of the call with this id, or of the next one if it is None.
+
+    `texts` keeps prompts and answers.
+    """
 
     nonce: str
     request_id: str | None
@@ -46,7 +49,7 @@ class Wanted(NamedTuple):
 
 
 class RecordingFiles:
-    """The files; all methods block, and raise OSError and NotReadable."""
+    """The files. All methods block, and raise OSError and NotReadable."""
 
     def __init__(self, folder: StateFolder) -> None:
         self._folder = folder
@@ -55,20 +58,20 @@ class RecordingFiles:
 
     # For commands
 
-    def want(self, request_id: str | None, *, texts: bool) -> Wanted:
+    def submit(self, request_id: str | None, *, texts: bool) -> RecordingJob:
         """Ask the running daemon for a recording."""
-        wanted = Wanted(secrets.token_hex(8), request_id, texts)
-        self._make(self.path)
-        self._write(self._of("wanted", wanted.nonce), orjson.dumps(wanted._asdict()))
-        return wanted
+        job = RecordingJob(secrets.token_hex(8), request_id, texts)
+        self._create_folder(self.path)
+        self._write(self._job(job), orjson.dumps(job._asdict()))
+        return job
 
-    def is_armed(self, wanted: Wanted) -> bool:
-        """Whether a daemon has seen the wish."""
-        return (self.path / f"armed-{wanted.nonce}").exists()
+    def is_accepted(self, job: RecordingJob) -> bool:
+        """Whether a process has accepted the job."""
+        return self._accepted(job).exists()
 
-    def take(self, wanted: Wanted, limit: int) -> bytes | None:
-        """Read what was made, and remove it; None as long as there is nothing."""
-        path = self._of("made", wanted.nonce)
+    def take_result(self, job: RecordingJob, limit: int) -> bytes | None:
+        """Read the recording, of at most `limit` bytes, and remove its file; None while there is none."""
+        path = self._result(job)
         try:
             data, _ = read(path, limit)
         except FileNotFoundError:
@@ -76,58 +79,59 @@ class RecordingFiles:
         path.unlink(missing_ok=True)
         return data
 
-    def withdraw(self, wanted: Wanted) -> None:
-        """Remove the wish and all that came of it."""
-        for name in (f"wanted-{wanted.nonce}.json", f"made-{wanted.nonce}.json", f"armed-{wanted.nonce}"):
-            (self.path / name).unlink(missing_ok=True)
+    def withdraw(self, job: RecordingJob) -> None:
+        """Remove all files of a job."""
+        for path in (self._job(job), self._result(job), self._accepted(job)):
+            path.unlink(missing_ok=True)
 
     # For the daemon
 
-    def wanted(self) -> list[Wanted]:
-        """All wishes, in the order of their names; what cannot be read is none."""
-        found: list[Wanted] = []
-        for name in sorted(_names(self.path))[:_MAX_WANTED]:
-            nonce = _WANTED.fullmatch(name)
-            if nonce is None:
+    def jobs(self) -> list[RecordingJob]:
+        """All open jobs, sorted by nonce; files that cannot be read are skipped."""
+        jobs: list[RecordingJob] = []
+        for name in sorted(_names(self.path))[:_MAX_JOBS]:
+            match = _JOB_NAME.fullmatch(name)
+            if match is None:
                 continue
             with suppress(OSError, NotReadable, ValueError, KeyError, TypeError):
-                document = orjson.loads(read(self.path / name, _MAX_WANTED_BYTES)[0])
+                document = orjson.loads(read(self.path / name, _MAX_JOB_BYTES)[0])
                 request_id = document["request_id"]
-                found.append(Wanted(nonce[1], None if request_id is None else str(request_id), bool(document["texts"])))
-        return found
+                request_id = None if request_id is None else str(request_id)
+                jobs.append(RecordingJob(match[1], request_id, bool(document["texts"])))
+        return jobs
 
-    def arm(self, wanted: Wanted) -> None:
-        """Say that the wish is going to be fulfilled."""
-        self._write(self.path / f"armed-{wanted.nonce}", b"")
+    def accept(self, job: RecordingJob) -> None:
+        """Tell the command that its job is under way."""
+        self._write(self._accepted(job), b"")
 
-    def claim(self, wanted: Wanted) -> bool:
-        """Take a wish, among all processes that may; False if another one has, or the command has withdrawn it."""
+    def claim(self, job: RecordingJob) -> bool:
+        """Claim a job for this process; False if another one has claimed it, or the command has withdrawn it."""
         try:
-            self._of("wanted", wanted.nonce).unlink()
+            self._job(job).unlink()
         except FileNotFoundError:
             return False
         return True
 
-    def give(self, wanted: Wanted, file: bytes) -> None:
-        """Give a command what it wants."""
-        made = self.path / f".{wanted.nonce}.part"
-        self._write(made, file)
-        made.replace(self._of("made", wanted.nonce))
+    def deliver(self, job: RecordingJob, file: bytes) -> None:
+        """Write the result of a job, which appears complete or not at all."""
+        part = self.path / f".{job.nonce}.part"
+        self._write(part, file)
+        part.replace(self._result(job))
 
-    def tidy(self, now: float) -> None:
-        """Remove what commands that were killed have left."""
+    def remove_stale(self, now: float) -> None:
+        """Remove the files that killed commands have left; `now` is in unix seconds."""
         for name in _names(self.path):
             path = self.path / name
-            if _OURS.fullmatch(name):
+            if _NAME_OF_A_JOB.fullmatch(name):
                 with suppress(OSError):
                     if path.lstat().st_mtime < now - STALE_SECONDS:
                         path.unlink()
 
     def keep_drift(self, file: bytes, now: float) -> Path | None:
-        """Keep a recording of drift, and drop the oldest above MAX_DRIFT; None for one that is too large."""
+        """Keep a recording of drift, and remove the oldest beyond MAX_DRIFT; None if it is too large to be kept."""
         if len(file) > MAX_DRIFT_BYTES:
             return None
-        self._make(self._drift)
+        self._create_folder(self._drift)
         path = self._drift / f"{int(now * 1000):013d}-{secrets.token_hex(4)}.json"
         self._write(path, file)
         for old in self.drift()[MAX_DRIFT:]:
@@ -135,13 +139,19 @@ class RecordingFiles:
         return path
 
     def drift(self) -> list[Path]:
-        """The kept recordings of drift, the newest first."""
+        """The recordings of drift that are kept, the newest first."""
         return [self._drift / name for name in sorted(_names(self._drift), reverse=True) if _DRIFT_NAME.fullmatch(name)]
 
-    def _of(self, what: str, nonce: str) -> Path:
-        return self.path / f"{what}-{nonce}.json"
+    def _job(self, job: RecordingJob) -> Path:
+        return self.path / f"job-{job.nonce}.json"
 
-    def _make(self, path: Path) -> None:
+    def _accepted(self, job: RecordingJob) -> Path:
+        return self.path / f"accepted-{job.nonce}"
+
+    def _result(self, job: RecordingJob) -> Path:
+        return self.path / f"result-{job.nonce}.json"
+
+    def _create_folder(self, path: Path) -> None:
         path.mkdir(FOLDER_MODE, exist_ok=True)
         if os.geteuid() == 0:  # a command run by root: the daemon's user must be able to use it
             owner = self._folder.path.stat()

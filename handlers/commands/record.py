@@ -10,14 +10,14 @@ from typing import Final
 import click
 
 from bridge.recording.document import MAX_FILE_BYTES
-from bridge.recording.folder import RecordingFiles, Wanted, save
+from bridge.recording.folder import RecordingFiles, RecordingJob, save
 from bridge.state.documents import StateFolder
 from bridge.state.regular_file import NotReadable
 from handlers.commands.config_option import config_option, read_config
 
-#: How long a daemon may take to see what is wanted, and to make the file of a call that has ended, in seconds.
-_SEEN_SECONDS: Final = 5.0
-_MADE_SECONDS: Final = 60.0
+#: How long a daemon may take to accept a job, and to make the file of a call that has ended, in seconds.
+_ACCEPT_SECONDS: Final = 5.0
+_DELIVER_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.1
 
 
@@ -54,32 +54,32 @@ def record(request_id: str | None, next_call: bool, with_texts: bool, output: Pa
         raise click.ClickException(f"{path} exists already, and is not overwritten")
     files = RecordingFiles(folder)
     try:
-        wanted = files.want(request_id, texts=with_texts)
+        job = files.submit(request_id, texts=with_texts)
         try:
-            file = _awaited(files, wanted)
+            file = _result(files, job)
         finally:
-            files.withdraw(wanted)
+            files.withdraw(job)
         save(path, file)
     except (OSError, NotReadable) as error:
         raise click.ClickException(f"the recording cannot be saved: {error}") from error
     click.echo(f"Saved as {path}. Look through it before you give it away; lmarena-bridge replay {path} plays it.")
 
 
-def _awaited(files: RecordingFiles, wanted: Wanted) -> bytes:
-    """Wait for what is wanted. Raises ClickException where it does not come."""
-    is_next = wanted.request_id is None
-    ends = time.monotonic() + _SEEN_SECONDS
-    armed = False
-    while (file := files.take(wanted, MAX_FILE_BYTES)) is None:
-        if not armed and files.is_armed(wanted):
-            armed, ends = True, math.inf if is_next else time.monotonic() + _MADE_SECONDS
+def _result(files: RecordingFiles, job: RecordingJob) -> bytes:
+    """Wait for the result of a job. Raises ClickException if there is none in time."""
+    is_next = job.request_id is None
+    ends = time.monotonic() + _ACCEPT_SECONDS
+    accepted = False
+    while (file := files.take_result(job, MAX_FILE_BYTES)) is None:
+        if not accepted and files.is_accepted(job):
+            accepted, ends = True, math.inf if is_next else time.monotonic() + _DELIVER_SECONDS
             if is_next:
                 click.echo("The daemon records the next call: make it now. Ctrl-C gives up.", err=True)
         if time.monotonic() > ends:
             if is_next:
                 raise click.ClickException("the daemon has not seen this: is it an older version?")
             raise click.ClickException(
-                f"No call {wanted.request_id} is kept: it is too long ago, or its id is another one."
+                f"No call {job.request_id} is kept: it is too long ago, or its id is another one."
             )
         time.sleep(_POLL_SECONDS)  # the daemon answers with a file, and has no event for another process
     return file

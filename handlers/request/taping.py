@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from bridge.config.schema import Config
-from bridge.recording.folder import Wanted
+from bridge.recording.folder import RecordingJob
 from bridge.recording.material import AskedModel, Headers, Material, Outcome
 from bridge.recording.recorder import MAX_CALL_BYTES, Recorder
 from handlers.request.aiohttp_internals import hearing
@@ -43,7 +43,9 @@ RECORDER: Final = web.AppKey("recorder", Recorder)
 class Taped:
     """One request that is being recorded."""
 
-    def __init__(self, request: web.Request, record: RequestRecord, recorder: Recorder, wanted: Wanted | None) -> None:
+    def __init__(
+        self, request: web.Request, record: RequestRecord, recorder: Recorder, wanted: RecordingJob | None
+    ) -> None:
         self._recorder = recorder
         self._wanted = wanted
         self._material = Material(
@@ -88,7 +90,7 @@ class Taped:
         sessions = [account.session.value for account in pool]
         material.secrets = frozenset((shown, app[CLIENT].settings.cf_clearance, *sessions))
         if wanted is not None:
-            app[TASKS].spawn(recorder.give(wanted, material), name="make a recording")
+            app[TASKS].spawn(recorder.deliver(wanted, material), name="make a recording")
         recorder.keep(material)
 
 

@@ -20,14 +20,14 @@ async def recorded(bridge: RunningBridge, call: Callable[[], Awaitable[object]],
 async def recorded_file(bridge: RunningBridge, call: Callable[[], Awaitable[object]], *, texts: bool = False) -> bytes:
     """The same, as the bytes of its file."""
     files = RecordingFiles(bridge.folder)
-    wanted = files.want(None, texts=texts)
+    job = files.submit(None, texts=texts)
     await bridge.app[RECORDER].look()
-    assert files.is_armed(wanted)
+    assert files.is_accepted(job)
     await call()
     for task in bridge.app[TASKS]:
         if task.get_name() == "make a recording":
             await task
-    file = files.take(wanted, MAX_FILE_BYTES)
-    files.withdraw(wanted)
+    file = files.take_result(job, MAX_FILE_BYTES)
+    files.withdraw(job)
     assert file is not None
     return file

@@ -83,9 +83,9 @@ async def test_calls_that_have_ended_are_kept_within_bounds(tmp_path: Path) -> N
         assert recorder.kept("call-0") is None
         assert recorder.kept("call-3") is not None
         files = RecordingFiles(bridge.folder)
-        wanted = files.want("call-3", texts=False)
+        job = files.submit("call-3", texts=False)
         await recorder.look()
-        assert files.take(wanted, 10_000_000) is not None
+        assert files.take_result(job, 10_000_000) is not None
 
 
 async def test_nothing_listens_where_nobody_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
