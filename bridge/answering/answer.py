@@ -1,6 +1,7 @@
-"""One answer as it is relayed: its batches, and what is to be known when it has ended.
+"""One answer as it is relayed: its batches, and the facts that are known once it has ended.
 
-What upstream sent and what the caller was given are two records: stages may cut or rewrite an answer."""
+What upstream sent and what the caller received are recorded separately, since stages may cut or rewrite an answer.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ from upstream.answer import ArenaAnswer
 from upstream.protocol.errors import Truncated, UpstreamError
 from upstream.protocol.events import Event, Failure, Finish, Images, TextDeltas
 
-#: Longer answers are read for calls and JSON in a thread: mending what is nearly JSON may take a second.
+#: Longer answers are searched for calls and JSON in a thread: repairing malformed JSON may take a second.
 _READ_IN_THREAD_CHARS: Final = 16_000
 
 _logger: Final = logging.getLogger(__name__)
@@ -33,9 +34,9 @@ _logger: Final = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Answer:
-    """One answer that has begun, as a context that lets go of all that it holds.
+    """One answer that has begun: an async context manager that releases what the answer holds.
 
-    Iterate it once; `complete`, `finish_reason` and `usage()` are true when that has ended.
+    Iterate over it once; `complete`, `finish_reason` and `usage()` are final after the last batch.
     """
 
     evaluation: str  # <origin>/c/<id>
@@ -44,35 +45,35 @@ class Answer:
     _upstream: ArenaAnswer
     _prompt_tokens: int
     _cached_tokens: int
-    #: Called with the whole answer as the caller was given it, and whether the site can give another one to the same
-    #: turn; what it returns is awaited before the caller sees the end.
+    #: Called with the whole answer as the caller received it, and whether the site could regenerate it for the same
+    #: turn. The result is awaited before the caller sees the end.
     _on_complete: Callable[[Message, bool], Awaitable[None] | None]
-    #: Returns what is to be waited for until other processes know of the end, if anything.
+    #: Returns a future that is done once other processes know of the end, if there are any.
     _on_close: Callable[[], asyncio.Future[Any] | None]
-    #: Reads back the whole text of an answer that broke off; None where that is not wanted.
+    #: Reads back the whole text of a truncated answer; None if that is turned off.
     _recover: Callable[[], Awaitable[str | None]] | None = None
     _stages: Stages = NO_STAGES
-    #: Asks the model once more, in the same evaluation; the answer is the caller's to close.
+    #: Asks the model again in the same evaluation; the caller must close the answer.
     _ask_again: Callable[[str], Awaitable[ArenaAnswer]] | None = None
-    #: The most tokens that the caller is to be given; the stages' limit sees only the first answer.
+    #: The maximum number of tokens for the caller; the limit among the stages sees only the first answer.
     _max_tokens: int | None = None
-    #: The last batch has been returned: upstream's answer is complete, or a stage needs nothing more of it.
+    #: The last batch has been returned: upstream has finished, or a stage needs no more of the answer.
     complete: bool = False
     finish_reason: str | None = None
     #: What upstream sent, for the statistics.
     received: AnswerRecord = field(default_factory=AnswerRecord)
-    #: What the caller was given, for its usage and the conversation; the same record where there is no stage.
+    #: What the caller received, for its usage and the conversation; the same record if there are no stages.
     delivered: AnswerRecord = field(init=False)
     _failure: UpstreamError | None = None
     _refusal: ApiError | None = None  # a stage's
-    _ended: bool = False  # upstream's part of it
-    _finish: Finish | None = None  # how, if not by a stage
+    _ended: bool = False  # nothing more is read from upstream
+    _finish: Finish | None = None  # upstream's, None if a stage ended the answer
 
     def __post_init__(self) -> None:
         self.delivered = self.received if self._stages is NO_STAGES else AnswerRecord()
 
     def usage(self) -> Usage:
-        """Estimate the tokens so far of what the caller was given."""
+        """Estimate the tokens so far of what the caller received."""
         return self.delivered.usage(self._prompt_tokens, self._cached_tokens)
 
     def upstream_usage(self) -> Usage:
@@ -81,26 +82,29 @@ class Answer:
 
     @property
     def offers_tools(self) -> bool:
-        """The model was shown tools."""
+        """Whether the model was shown tools."""
         return self._stages.offers_tools
 
     @property
     def tools_outcome(self) -> ToolsOutcome | None:
-        """What became of the request's tools; None without tools, or before the answer has ended."""
+        """The outcome of reading tool calls; None without tools, or before the answer has ended."""
         return self._stages.outcome if self._stages else None
 
     @property
     def dropped_chars(self) -> int:
-        """What of the answer stood around calls and reached nobody, in characters."""
+        """How many characters around the tool calls were dropped."""
         return self._stages.dropped
 
     @property
     def text(self) -> str:
-        """The text so far as the caller was given it; '' where it was too long to keep."""
+        """The text that the caller has received so far; '' if it was too long to keep."""
         return self.delivered.whole() or ""
 
     def keep(self, size: int) -> None:
-        """Say how many bytes of this answer are kept until it ends. Raises ApiError (503): too much of all answers."""
+        """Report how many bytes the caller buffers until the answer ends.
+
+        Raises ApiError (503) if all answers together buffer too much.
+        """
         if not self._upstream.keep(size + self._stages.size):
             raise answers_too_large()
 
@@ -111,17 +115,17 @@ class Answer:
         try:
             await self._upstream.aclose()
         finally:
-            given_back = self._on_close()
-        if given_back is not None and (error is None or isinstance(error, Exception)):
-            await asyncio.wait((given_back,))
+            returned = self._on_close()
+        if returned is not None and (error is None or isinstance(error, Exception)):
+            await asyncio.wait((returned,))
 
     def __aiter__(self) -> Answer:
         return self
 
     async def __anext__(self) -> Sequence[AnswerEvent]:
-        """Return what one read held, without its terminal event; stages may leave nothing of it.
+        """Return the events of one read, without the terminal one; after the stages, none may be left.
 
-        Raises ApiError where the answer breaks.
+        Raises ApiError if the answer fails.
         """
         if self._failure is not None:
             raise from_upstream(self._failure)
@@ -131,7 +135,7 @@ class Answer:
             raise StopAsyncIteration
         if self._stages.prompt is not None:
             return await self._take_second_turn()
-        if self._stages.done:  # one was, in `flow`
+        if self._stages.done:  # since `flow`
             return await self._end([], None)
         batch = await self._upstream.read()
         match batch[-1]:
@@ -147,9 +151,9 @@ class Answer:
         return await self._end(given, None) if self._stages.done else given
 
     async def flow(self, send: Callable[[Sequence[AnswerEvent]], bool]) -> None:
-        """Hand each batch to `send` in the moment in which it comes, as long as that returns True.
+        """Pass each batch to `send` as soon as it arrives, for as long as `send` returns True.
 
-        It leaves the last batch, and what may have to be waited for, to the iteration. Raises what `send` raises.
+        The last batch, and whatever has to be awaited, is left to the iteration. Raises what `send` raises.
         """
         if self._stages.done or self._ended:
             return
@@ -158,11 +162,11 @@ class Answer:
             given = self._tell(batch)
             return (not given or send(given)) and not self._stages.done
 
-        passes = self._stages is NO_STAGES
-        await self._upstream.flow((lambda batch: send(self._tell(batch))) if passes else pass_on)
+        unchanged = self._stages is NO_STAGES
+        await self._upstream.flow((lambda batch: send(self._tell(batch))) if unchanged else pass_on)
 
     def _tell(self, batch: Sequence[Event]) -> Sequence[AnswerEvent]:
-        """Count a batch without a terminal event; return what of it the caller is given."""
+        """Record a batch without terminal event; return the events that go to the caller."""
         self.received.add(batch)
         if self._stages is NO_STAGES:
             return batch
@@ -173,9 +177,9 @@ class Answer:
         return given
 
     async def _end(self, given: Sequence[AnswerEvent], finish: Finish | None) -> Sequence[AnswerEvent]:
-        """The answer is over: by upstream's `finish`, or since a stage is done, which needs nothing more of it.
+        """End the answer, by upstream's `finish`, or without one because a stage is done.
 
-        Return what the caller is given at its end, after what it was `given` by the same read.
+        Return the last events for the caller, after those that the same read has `given`.
         """
         self._ended, self._finish = True, finish
         if self._stages is NO_STAGES:
@@ -191,7 +195,7 @@ class Answer:
         return batch or await self._take_second_turn()
 
     async def _take_second_turn(self) -> Sequence[AnswerEvent]:
-        """Ask the model once more, as often as a stage wants it; return what the caller is given then."""
+        """Ask the model again as often as a stage wants it; return the resulting events for the caller."""
         batch: list[AnswerEvent] = []
         while (prompt := self._stages.prompt) is not None:
             text = await self._asked_again(prompt)
@@ -200,11 +204,11 @@ class Answer:
         return await self._conclude(batch)
 
     async def _read(self, chars: int, stages: Callable[[], list[AnswerEvent]]) -> list[AnswerEvent]:
-        """Let the stages read an answer of so many characters; in a thread, if it may hold the loop for long."""
+        """Let the stages read an answer of `chars` characters, in a thread if that could block the event loop."""
         return await asyncio.to_thread(stages) if chars > _READ_IN_THREAD_CHARS else stages()
 
     async def _conclude(self, batch: Sequence[AnswerEvent]) -> Sequence[AnswerEvent]:
-        """The caller has been given everything, of which `batch` is the last, or will be given the reason why not."""
+        """Mark the answer complete and remember it, or keep a stage's refusal; return the last `batch`."""
         stages = self._stages
         if stages:
             self._refusal = stages.error
@@ -217,7 +221,7 @@ class Answer:
         self.finish_reason = stages.finish_reason(reason) if stages else reason
         whole = self.delivered.whole()
         if self._finish is not None and whole is not None and (not stages or stages.faithful):
-            # Before the caller sees the end: its next turn may come at once.
+            # Before the caller sees the end, because its next turn may follow immediately.
             answer = Message("assistant", whole, tool_calls=self.delivered.calls)
             remembered = self._on_complete(answer, stages.regenerable)
             if remembered is not None:
@@ -225,9 +229,9 @@ class Answer:
         return batch
 
     async def _asked_again(self, prompt: str) -> str | None:
-        """Ask the model once more; return its whole answer, or None where there is none.
+        """Ask the model again; return its whole answer, or None if there is none.
 
-        What the caller was given stands: an error here is not an error of its request.
+        The caller keeps what it has received, so an error here does not fail its request.
         """
         limit = (
             None
@@ -236,16 +240,16 @@ class Answer:
         )
         if self._ask_again is None:
             return None
-        await self._upstream.aclose()  # it is over, and the site takes one turn after another
+        await self._upstream.aclose()  # the site takes only one turn of an evaluation at a time
         try:
             answer = await self._ask_again(prompt)
         except (UpstreamError, ApiError) as error:
-            _logger.info("the model could not be asked once more: %s", error)
+            _logger.info("the model could not be asked again: %s", error)
             return None
         return await read_whole(answer, self.received, limit)
 
     async def _completed(self, batch: list[Event]) -> list[Event]:
-        """Put the rest of an answer that broke off after text in the place of its failure, if the site has it."""
+        """Replace the failure of a truncated answer by the rest of its text, if the site has it."""
         recover, self._recover = self._recover, None
         sent = self.received.whole()
         if recover is None or sent is None:
@@ -257,7 +261,7 @@ class Answer:
         if whole is None:
             return batch
         if not whole.startswith(sent + _text_of(events)) and _is_half(events[-1:]):
-            del events[-1]  # the other half of the character is part of the rest
+            del events[-1]  # the whole character is part of the rest
         sent += _text_of(events)
         if not whole.startswith(sent):
             return batch
@@ -267,7 +271,7 @@ class Answer:
 
 
 def _text_of(events: Iterable[Event]) -> str:
-    """The text of some events as `AnswerText` counts it."""
+    """The text of some events, as `AnswerRecord` keeps it."""
     texts = (
         event.text if isinstance(event, TextDeltas) else markdown(event.images) if isinstance(event, Images) else ""
         for event in events
@@ -276,7 +280,7 @@ def _text_of(events: Iterable[Event]) -> str:
 
 
 def _is_half(events: Sequence[Event]) -> bool:
-    """Whether these events are what `upstream.protocol.wire` makes of half a character at the end of an answer."""
+    """Whether these events are the U+FFFD that `upstream.protocol.wire` makes of half a surrogate pair."""
     match events:
         case [TextDeltas(text="\ufffd")]:
             return True

@@ -1,7 +1,7 @@
-"""One attempt to have a chat answered: account, prompt, files, call; and what a refused one teaches.
+"""One attempt to get a chat answered: choose an account, build the prompt, upload files, call; learn from a refusal.
 
-What is wrong with an account, a mode or an evaluation is noted where the next attempt, of this request or another one,
-looks for it. Whether there is a next attempt, `upstream.retry` decides by the class of the error.
+What a refusal says about an account, a mode or an evaluation is recorded where later attempts, of this request or of
+others, will find it. `upstream.retry` decides by the class of the error whether there is another attempt.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ from upstream.protocol.ids import Uuid7Source
 from upstream.protocol.models import Model
 from upstream.uploads import Uploads
 
-#: Classes of failure after which an evaluation is as it was before the call.
+#: Classes of failure that leave an evaluation as it was before the call.
 _NOTHING_DONE: Final = (Repeat.NOT_SENT, Repeat.REFUSED, Repeat.CORRECTED)
 
 
 class AttemptRecord(NamedTuple):
-    """An attempt: with whose account, from when on (unix time), and how many seconds until it began or failed.
+    """An attempt: the account's label, the Unix time of its start, and the seconds until an answer began or it failed.
 
-    `status` is the site's, None where it gave none.
+    `status` is the site's HTTP status, None if there was none.
     """
 
     account: str
@@ -73,30 +73,31 @@ class AttemptRecord(NamedTuple):
 
 @dataclass(slots=True)
 class Chat:
-    """One request on its way to an answer: what its attempts share."""
+    """The state that all attempts of one request share."""
 
     messages: tuple[Message, ...]
     model: Model
     turn: Turn
-    #: What the model is told about tools and the form of its answer.
+    #: What the model is told about tools and the format of its answer.
     instructions: str = ""
+    #: User ids of the accounts tried so far.
     tried: set[str] = field(default_factory=set)
     taken: Evaluation | None = None
     remembered: bool = True
-    #: Nothing that was sent can have changed the evaluation that was taken: it may be put back.
+    #: Nothing that was sent can have changed the evaluation that was taken, so it may be put back.
     untouched: bool = True
-    #: The account (by user id) that the next attempt should use again: its refusal was no fault of its own.
+    #: The user id of the account that the next attempt should reuse, since the refusal was not its fault.
     stay_with: str = ""
-    #: How often an account's refused cookie turned out to be good, or replaced.
+    #: How often a refused cookie turned out to be valid, or to have been replaced.
     good_cookies_refused: int = 0
-    #: The id of the evaluation's last answer, where the model was asked once more; '' where it was not.
+    #: The id of the evaluation's last answer if the model was asked again, else ''.
     last_message_id: str = ""
     #: The attempts so far.
     attempts: list[AttemptRecord] = field(default_factory=list)
 
 
 class StartedAnswer(NamedTuple):
-    """An answer that has begun: by which call, with whose account."""
+    """An answer that has begun, with the call and the account behind it."""
 
     answer: ArenaAnswer
     call: Call
@@ -104,7 +105,7 @@ class StartedAnswer(NamedTuple):
 
 
 class Attempts:
-    """Makes attempts. `on_attempt` is told the account's label, and how each attempt with it began."""
+    """Makes attempts. `on_attempt` is called with the account's label and the outcome of each attempt."""
 
     def __init__(
         self,
@@ -133,14 +134,14 @@ class Attempts:
         self._on_attempt = on_attempt
 
     def is_usable(self, model: Model, user_id: str) -> bool:
-        """Whether an account may be asked now for this model."""
+        """Whether an account can be used for this model now."""
         return any(account.user_id == user_id for account in self._pool.usable(model.modality))
 
     async def make(self, chat: Chat) -> StartedAnswer:
-        """Make one attempt, with an account and ids of its own, up to the first event that says something.
+        """Make one attempt, with its own account and ids, until the first event with content.
 
-        The account is held until the caller releases it. Raises UpstreamError, and ApiError for a prompt that is too
-        much.
+        The account is held until the caller releases it. Raises UpstreamError, and ApiError if the site cannot take the
+        prompt.
         """
         at, began = time.time(), time.monotonic()
         account = await self._choose_fresh(chat)
@@ -152,15 +153,15 @@ class Attempts:
         self._pool.hold(account)
         try:
             async with self._rotations.turn(user_id, self._config().upstream.connect_timeout):
-                account = self._pool.get(user_id) or account  # others' answers may have rotated its cookie
+                account = self._pool.get(user_id) or account  # another answer may have rotated its cookie
                 attachments: Sequence[Attachment] = ()
                 if files:
                     attachments = await self._attach(files, account)
-                    account = self._pool.get(user_id) or account  # so may an upload
-                chat.untouched &= chat.turn.evaluation is None  # until upstream says that it did nothing
+                    account = self._pool.get(user_id) or account  # and so may an upload
+                chat.untouched &= chat.turn.evaluation is None  # until upstream says that nothing was done
                 call, answer = await self._open(chat, account, prompt, attachments)
             await answer.begin()
-        except BaseException as error:  # cancelled too: nothing stays held
+        except BaseException as error:  # cancellation included: everything must be released
             self._pool.release(account)
             if answer is not None:
                 self._drift.note(answer.unknown, answer.unknown_lines)
@@ -181,7 +182,7 @@ class Attempts:
                     raise
                 raise judged from error
             finally:
-                del judged  # an error that a frame holds through which it was raised is a reference cycle
+                del judged  # the error's traceback refers to this frame: keeping it here would be a reference cycle
         self._on_attempt(account.label, Reason.OK)
         chat.attempts.append(AttemptRecord(account.label, at, time.monotonic() - began, 200, Reason.OK))
         self._pool.revive(account)
@@ -191,9 +192,9 @@ class Attempts:
         return StartedAnswer(answer, call, account)
 
     async def ask_again(self, chat: Chat, started: StartedAnswer, prompt: str) -> StartedAnswer:
-        """Put one more turn to the evaluation of an answer that is over, with its account, which is still held.
+        """Send one more turn to the evaluation of a finished answer, with its account, which is still held.
 
-        The answer is the caller's to close. Raises UpstreamError; there is no further attempt.
+        The caller must close the answer. Raises UpstreamError; there are no retries.
         """
         evaluation_id, last = started.call.evaluation_id, started.call.message_id
         account = self._pool.get(started.account.user_id) or started.account
@@ -205,7 +206,7 @@ class Attempts:
                 timeout = self._first_byte_timeout(chat.model)
                 answer = await self._client.open(call, self._credentials(account), first_byte_timeout=timeout)
             await answer.begin()
-        except BaseException as error:  # cancelled too
+        except BaseException as error:  # cancellation included
             if answer is not None:
                 self._drift.note(answer.unknown, answer.unknown_lines)
                 await answer.aclose()
@@ -218,7 +219,7 @@ class Attempts:
         return StartedAnswer(answer, call, account)
 
     async def recover(self, started: StartedAnswer) -> str | None:
-        """Read back the whole text of an answer that broke off; None where the site does not have it complete."""
+        """Read back the whole text of a truncated answer; None if the site does not have all of it."""
         account = self._pool.get(started.account.user_id)
         if account is None:
             return None
@@ -228,7 +229,7 @@ class Attempts:
         return None if document is None else evaluations.read_back(document, call.message_id)
 
     async def _choose_fresh(self, chat: Chat) -> Account:
-        """Choose an account, and wait if its login must be renewed first; choose again if the renewal fails."""
+        """Choose an account and wait for its login if that must be renewed; choose again if the renewal fails."""
         account = self._choose(chat)
         for _ in range(2):
             if not self._renewals.must_wait(account):
@@ -240,7 +241,7 @@ class Attempts:
         return account
 
     def _choose(self, chat: Chat) -> Account:
-        """Choose the conversation's account as long as it may be asked, else another and a new evaluation."""
+        """Choose the conversation's account while it is usable, otherwise another one and a new evaluation."""
         evaluation = chat.turn.evaluation
         if evaluation is not None:
             if self.is_usable(chat.model, evaluation.user_id) and (account := self._pool.get(evaluation.user_id)):
@@ -252,7 +253,7 @@ class Attempts:
         return self._pool.choose(chat.model.modality, avoid=chat.tried, unready=self._renewals.unready())
 
     def _shown(self, chat: Chat) -> tuple[str, tuple[File, ...]]:
-        """Say what is to be sent for the request's place in its conversation. Raises ApiError where it is too much."""
+        """Return the prompt and files to send for this turn. Raises ApiError if the site would not take them."""
         if chat.turn.kind == "regenerate":
             return "", ()
         if chat.turn.evaluation is None:
@@ -260,15 +261,15 @@ class Attempts:
         else:
             messages = chat.messages[start_of_turn(chat.messages) :]
             prompt = transcript.follow_up(chat.messages)
-        longest = self._config().upstream.max_prompt_chars
-        if len(prompt) > longest:
+        max_chars = self._config().upstream.max_prompt_chars
+        if len(prompt) > max_chars:
             told = len(chat.instructions) if chat.turn.evaluation is None else 0
             about = f", {told} of them about tools and the form of the answer" if told else ""
             raise context_exceeded(
-                f"The messages make a prompt of {len(prompt)} characters{about}; LMArena takes {longest}. "
+                f"The messages make a prompt of {len(prompt)} characters{about}; LMArena takes {max_chars}. "
                 f"Shorten or drop earlier messages{' or tools' if told else ''}.",
                 rough_estimate(prompt),
-                longest // CHARS_PER_TOKEN,
+                max_chars // CHARS_PER_TOKEN,
             )
         files = files_of(messages)
         pictures = sum(file.kind == "picture" for file in files)
@@ -291,7 +292,7 @@ class Attempts:
     async def _open(
         self, chat: Chat, account: Account, prompt: str, attachments: Sequence[Attachment]
     ) -> tuple[Call, ArenaAnswer]:
-        """Send the call for the request's place in its conversation; note what the answer says of the limit."""
+        """Send the call for this turn, and record the rate limit that the response reports."""
         credentials = self._credentials(account)
         try:
             return await self._send(chat, account, credentials, prompt, attachments)
@@ -331,7 +332,7 @@ class Attempts:
         return call, answer
 
     async def _judge(self, error: UpstreamError, chat: Chat, account: Account) -> UpstreamError:
-        """Say what a refusal means in the light of what else is known."""
+        """Reinterpret an error by what else is known about the account and the evaluation."""
         match error:
             case SessionExpired():
                 return await self._judge_refused_cookie(error, chat, account)
@@ -342,7 +343,7 @@ class Attempts:
         return error
 
     async def _judge_refused_cookie(self, error: SessionExpired, chat: Chat, account: Account) -> UpstreamError:
-        """A refused call proves no expiry: the cookie may have been replaced meanwhile, or the refusal may pass."""
+        """Find out why a cookie was refused: it may have expired, have been replaced, or be refused only this once."""
         alive = await self._renewals.is_alive(account)
         if alive is None:
             failing = self._renewals.failing(account.user_id)
@@ -362,7 +363,7 @@ class Attempts:
         return error
 
     def _learn(self, error: UpstreamError, chat: Chat, account: Account) -> None:
-        """Draw from a failed attempt what the account, and the next attempt, must know."""
+        """Record what a failed attempt says about the account, the evaluation and the next attempt."""
         if error.repeat is Repeat.CORRECTED:
             chat.stay_with = account.user_id
         match error:
@@ -379,7 +380,7 @@ class Attempts:
                 self._pool.cool_down(account, EVERYTHING, retry_after)
             case BattleDemanded():
                 self._follow_ups.refused(account.user_id)
-                chat.untouched = False  # nothing but a vote in a browser would let it go on
+                chat.untouched = False  # it could only be continued after a vote in a browser
                 chat.turn.start_anew("battle")
             case IdsRefused():
                 self._new_id.follow_clock()

@@ -1,9 +1,9 @@
-"""Which evaluation a request continues: a table of digests, pure and bounded.
+"""Which evaluation a request continues: a table of digests, bounded and free of I/O.
 
-OpenAI's API is stateless, LMArena's is not. An evaluation is used again only where a model that continues it sees
-exactly the request's messages: `asked` is the digest of all messages up to its last turn, `answered` of those and the
-answer, and `instructions` of what it was told about tools and formats. It leaves the table when it is taken for a turn
-and returns after a complete answer.
+OpenAI's API is stateless, LMArena's is not. An evaluation is reused only if a model that continues it sees exactly the
+request's messages. `asked` is the digest of all messages up to and including its last turn, `answered` is the digest of
+those and the answer, and `instructions` that of what it was told about tools and formats. An evaluation leaves the
+table when it is taken for a turn, and returns after a complete answer.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from bridge.answering.tools.calls import CallsSoFar, compared_call
 
 TurnKind: TypeAlias = Literal["new", "follow-up", "regenerate"]
 
-#: Evaluations kept; the least recently used go first. One takes about a kilobyte.
+#: The number of evaluations kept, of about a kilobyte each; the least recently used are evicted first.
 CAPACITY: Final = 100_000
 
 _DIGEST_CHARS: Final = 32
 
-#: The reasoning that clients put before an answer, or take away from there. Applied at a place, never searched for:
-#: its time grows with the text, not with the text's square.
+#: Reasoning that some clients put before an answer, and others remove. Only for `match`: `search` would take time that
+#: grows with the square of the text.
 _REASONING: Final = re.compile(
     r'\s*(?:<(think|thinking|reasoning)>.*?</\1>|<details type="reasoning".*?</details>)', re.DOTALL
 )
@@ -37,10 +37,10 @@ _FOOTNOTE: Final = re.compile(r"\s*\[\^?\w{1,8}\]: ")
 
 
 class Evaluation(NamedTuple):
-    """An evaluation at rest: whose it is, the id of its last answer, and what it has been shown.
+    """An evaluation between two turns: its account, the id of its last answer, and digests of what it was shown.
 
-    `answered` has a digest for each form in which clients return the answer. `instructions` is a digest too, '' where
-    there were none.
+    `answered` has a digest for each form in which clients may send the answer back. `instructions` is a digest too, or
+    '' if there were none.
     """
 
     id: str
@@ -51,13 +51,13 @@ class Evaluation(NamedTuple):
     instructions: str = ""
 
     def to_json(self) -> list[str | list[str]]:
-        """Plain values for the state file."""
+        """Return JSON values for the state file."""
         asked = [self.asked, self.instructions] if self.instructions else self.asked
         return [self.id, self.user_id, self.message_id, asked, *self.answered]
 
     @classmethod
     def from_json(cls, value: object) -> Evaluation:
-        """Read what `to_json` wrote. Raises ValueError."""
+        """Read what `to_json` wrote. Raises ValueError if it is malformed."""
         if isinstance(value, list) and len(value) > 4:
             id_, user_id, message_id, asked, *answered = value
             asked, instructions = asked if isinstance(asked, list) and len(asked) == 2 else (asked, "")
@@ -69,7 +69,7 @@ class Evaluation(NamedTuple):
 
 @dataclass(slots=True)
 class Turn:
-    """One request's place in a conversation: what to send it to, and why not to another."""
+    """One request's place in a conversation: the evaluation that it continues, if any, and the reason for that."""
 
     kind: TurnKind
     why: str
@@ -77,16 +77,16 @@ class Turn:
     #: The digest of all of the request's messages.
     asked: str
     _history: hashlib._Hash = field(repr=False)
-    #: The digest of what the model is told about tools and formats; '' where that is nothing.
+    #: The digest of what the model is told about tools and formats; '' if it is told nothing.
     instructions: str = ""
 
     @classmethod
     def apart(cls) -> Turn:
-        """A turn that neither continues a conversation nor begins one: it is not to be remembered."""
+        """Make a turn that neither continues a conversation nor begins one."""
         return cls("new", "apart", None, "", hashlib.sha256())
 
     def answered(self, text: str, calls: tuple[ToolCall, ...] = ()) -> tuple[str, ...]:
-        """The digests of the request's messages and their answer: as it was given, and without its footnotes."""
+        """Compute the digests of the request's messages with the answer, as given and without its footnotes."""
         text = comparable(text)
         bare = without_footnotes(text)
         return tuple([self._followed_by(form, calls) for form in ((text,) if bare == text else (text, bare))])
@@ -97,19 +97,19 @@ class Turn:
         return _digest(history)
 
     def start_anew(self, why: str) -> None:
-        """Give up the evaluation: the whole history goes to a new one."""
+        """Give up the evaluation: the whole history will be sent to a new one."""
         self.kind, self.why, self.evaluation = "new", why, None
 
 
-#: What a table has under a digest: an evaluation that may be taken, or why there is none.
+#: The result of looking up a digest: an evaluation that may be taken, or why there is none.
 Found: TypeAlias = Evaluation | Literal["unknown", "busy", "account", "tools"]
 
 
 class Lookup(NamedTuple):
-    """What a request may be known by, and its turn as it is where nothing is found.
+    """The digests by which a request can be found, and its turn, which is a new one until something is found.
 
-    `before` is the digest of the messages before its turn if that can be sent alone, else ''. `odd`: its turn is
-    neither one user message nor results behind the last assistant's.
+    `before` is the digest of the messages before the turn, or '' if the turn cannot be sent by itself. `odd` says that
+    the turn, which follows other messages, is neither a user message nor tool results.
     """
 
     turn: Turn
@@ -118,7 +118,7 @@ class Lookup(NamedTuple):
 
 
 def look_up(key_id: str, model_id: str, messages: Sequence[Message], instructions: str = "") -> Lookup:
-    """Compute the digests of a request's messages. `instructions`: what its model is told about tools and formats."""
+    """Compute the digests of a request's messages, and of the `instructions` about tools and formats."""
     history, calls = hashlib.sha256(orjson.dumps([key_id, model_id])), CallsSoFar()
     start = start_of_turn(messages)
     _update(history, messages[:start], calls)
@@ -131,7 +131,7 @@ def look_up(key_id: str, model_id: str, messages: Sequence[Message], instruction
 
 
 def settle(lookup: Lookup, repeated: Found, known: Found) -> Turn:
-    """The turn of a request: `repeated` was found by all of its messages, `known` by those before its turn."""
+    """Decide on a request's turn: `repeated` was found by all of its messages, `known` by those before its turn."""
     turn, found = lookup.turn, repeated
     if isinstance(repeated, Evaluation):
         turn.kind, turn.why = "regenerate", "repeated"
@@ -151,41 +151,41 @@ def settle(lookup: Lookup, repeated: Found, known: Found) -> Turn:
 
 
 class SharedConversations(Protocol):
-    """A table that several processes share: what claims something has to be waited for."""
+    """A table that several processes share, so that taking an evaluation involves I/O."""
 
     async def take(self, lookup: Lookup, usable: Iterable[str]) -> Turn:
         """Find the evaluation that a request continues, and take it out of the table, so that no other process can.
 
-        `usable` are the accounts (by user id) that may be asked now. Whatever the turn took must be given to `release`,
-        `put_back` or `put` in the end.
+        `usable` are the user ids of the accounts that can be used now. The evaluation in the returned turn must be
+        passed to `release`, `put_back` or `put` eventually.
         """
 
     def release(self, taken: Evaluation) -> asyncio.Future[Any]:
-        """A turn has ended that had taken it, and has changed it. All know it once what is returned is done."""
+        """End a turn that may have changed the evaluation; the future is done once all processes know."""
 
     def put_back(self, taken: Evaluation) -> asyncio.Future[Any]:
-        """A turn has ended that had taken it, and has done nothing to it; otherwise as `release`."""
+        """End a turn that did not change the evaluation, which can be taken again; otherwise like `release`."""
 
     async def put(self, evaluation: Evaluation, taken: Evaluation | None) -> None:
-        """An evaluation is at rest, its last answer complete; its turn had `taken` this of it."""
+        """Add an evaluation whose answer is complete, in place of the one that the turn had `taken`."""
 
 
 class Conversations:
-    """The table. `put` and `take` cost the same whatever its size."""
+    """The table. `put` and `take` run in constant time."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
         self._evaluations: OrderedDict[str, Evaluation] = OrderedDict()
-        # Ids by digest, the newest last. Tuples of strings, since the garbage collector need not walk those.
+        # Ids by digest, the newest last. The garbage collector does not track tuples of strings, unlike lists.
         self._asked: dict[str, tuple[str, ...]] = {}
         self._answered: dict[str, tuple[str, ...]] = {}
-        self._busy: Counter[str] = Counter()  # digests of evaluations that a turn has taken
+        self._busy: Counter[str] = Counter()  # digests of the evaluations that turns have taken
 
     def __len__(self) -> int:
         return len(self._evaluations)
 
     def __iter__(self) -> Iterator[Evaluation]:
-        """Yield the least recently used first."""
+        """Yield the evaluations, the least recently used first."""
         return iter(self._evaluations.values())
 
     def take(
@@ -198,9 +198,9 @@ class Conversations:
     ) -> Turn:
         """Find the evaluation that a request continues, and take it out of the table.
 
-        `usable` says whether an account (by user id) may be asked now. `instructions` are what the model is told about
-        tools and formats: an evaluation that was told something else is not continued. Whatever the turn took must be
-        given to `release` in the end, and `put` back only after a complete answer.
+        `usable` says whether the account with a user id can be used now. `instructions` is what the model is told about
+        tools and formats; an evaluation that was told something else is not continued. The evaluation in the returned
+        turn must be passed to `release` eventually, and to `put` only if the turn did not change it.
         """
         lookup = look_up(key_id, model_id, messages, instructions)
         told = lookup.turn.instructions
@@ -218,26 +218,26 @@ class Conversations:
         self, table: dict[str, tuple[str, ...]], digest: str, instructions: str, usable: Callable[[str], bool]
     ) -> Found:
         ids = table.get(digest, ())
-        told_else = False
+        told_otherwise = False
         for id_ in reversed(ids):
             evaluation = self._evaluations[id_]
             if evaluation.instructions != instructions:
-                told_else = True
+                told_otherwise = True
             elif usable(evaluation.user_id):
                 return evaluation
         if ids:
-            return "tools" if told_else else "account"
+            return "tools" if told_otherwise else "account"
         return "busy" if digest in self._busy else "unknown"
 
     def release(self, evaluation: Evaluation) -> None:
-        """A turn has ended that had taken it."""
+        """End a turn that had taken the evaluation."""
         self._busy.subtract((evaluation.asked, *evaluation.answered))
         for digest in (evaluation.asked, *evaluation.answered):
             if self._busy[digest] <= 0:
                 del self._busy[digest]
 
     def put(self, evaluation: Evaluation) -> None:
-        """An evaluation is at rest, its last answer complete."""
+        """Add an evaluation that can be continued; one with the same id is replaced."""
         if evaluation.id in self._evaluations:
             self._remove(self._evaluations[evaluation.id])
         self._evaluations[evaluation.id] = evaluation
@@ -247,7 +247,7 @@ class Conversations:
             self._remove(next(iter(self._evaluations.values())))
 
     def load(self, evaluations: Iterable[Evaluation]) -> None:
-        """Take over what a clean stop has left."""
+        """Add the evaluations that a clean shutdown saved."""
         for evaluation in evaluations:
             self.put(evaluation)
 
@@ -265,9 +265,9 @@ class Conversations:
 
 
 def _follows_up(history: Sequence[Message], turn: Sequence[Message]) -> bool:
-    """Whether a turn can be sent alone: one user message, or results of the last calls and at most one user message.
+    """Whether a turn can be sent by itself: one user message, or results of the last calls and maybe a user message.
 
-    `history` ends in the last assistant's message.
+    `history` ends with the last message of the assistant.
     """
     if not (history and turn):
         return False
@@ -288,7 +288,7 @@ def _follows_up(history: Sequence[Message], turn: Sequence[Message]) -> bool:
 
 
 def comparable(text: str) -> str:
-    """An assistant's text as it is compared: without the reasoning before it, and without white space around it."""
+    """Normalise an assistant's text for comparison: strip the reasoning before it and surrounding white space."""
     text = text.strip()
     if not text.startswith("<"):
         return text
@@ -299,7 +299,7 @@ def comparable(text: str) -> str:
 
 
 def without_footnotes(text: str) -> str:
-    """A text without the `[1]: …` lines at its end, which some clients show in another way; never emptied."""
+    """Remove the `[1]: …` lines at the end, which some clients render differently; a text is never emptied."""
     if "]: " not in text:
         return text.rstrip() or text
     lines = text.split("\n")
@@ -309,14 +309,14 @@ def without_footnotes(text: str) -> str:
 
 
 def _update(history: hashlib._Hash, messages: Sequence[Message], calls: CallsSoFar) -> None:
-    """Take further messages into a digest: each is one JSON array behind a comma, so that none runs into the next."""
+    """Add messages to a digest, each as a JSON array after a comma, so that their boundaries count."""
     if messages:
         compared = [_compared(message, calls) for message in messages]
         history.update(b"," + orjson.dumps(compared, option=orjson.OPT_SORT_KEYS)[1:-1])
 
 
 def _compared(message: Message, calls: CallsSoFar) -> Sequence[object]:
-    """Everything that two equal messages have in common; `calls` are those before it."""
+    """Return what is compared of a message; `calls` are the calls before it."""
     role, text, name, tool_calls, tool_call_id, files = message
     answers: object = None
     if role == "assistant":

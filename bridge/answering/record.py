@@ -1,4 +1,4 @@
-"""What is kept of an answer: its text, as long as a conversation could be known again by it, its calls, its tokens."""
+"""What is recorded of an answer: its text (unless it is very long), its tool calls and its token count."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from upstream.protocol.events import Images, ReasoningDeltas, TextDeltas
 
 
 class AnswerText:
-    """An answer's text as long as a conversation could be known again by it, and its tokens."""
+    """An answer's text and its token count; the text is dropped once it is too long to identify a conversation by."""
 
     __slots__ = ("_chars", "_text", "_tokens")
 
-    #: Beyond this no client sends an answer back: the site refuses a prompt of little more than half of it.
+    #: No client sends a longer answer back in its history: the site already refuses prompts of little more than half.
     MAX_CHARS: Final = 200_000
 
     def __init__(self) -> None:
         self._text: StringIO | None = StringIO()
         self._chars = 0
-        self._tokens = TokenCount()  # of what is not kept
+        self._tokens = TokenCount()  # used once the text is no longer kept
 
     def add(self, text: str) -> None:
-        """Take the next piece."""
+        """Append the next piece."""
         self._chars += len(text)
         if self._text is None:
             self._tokens.add(text)
@@ -39,11 +39,11 @@ class AnswerText:
 
     @property
     def chars(self) -> int:
-        """Its length so far."""
+        """The number of characters so far."""
         return self._chars
 
     def tokens(self) -> int:
-        """Estimate its tokens so far."""
+        """Estimate the number of tokens so far."""
         return self._tokens.total if self._text is None else estimate(self._text.getvalue())
 
     def whole(self) -> str | None:
@@ -52,13 +52,13 @@ class AnswerText:
 
 
 class AnswerRecord:
-    """The text and the tokens of one answer: as upstream sent it, or as the caller was given it."""
+    """The text and tokens of one answer, either as upstream sent it or as the caller received it."""
 
     __slots__ = ("_reasoning", "_text", "calls", "chunks")
 
     def __init__(self) -> None:
         self._text = AnswerText()
-        #: The tools that it calls.
+        #: The answer's tool calls.
         self.calls: tuple[ToolCall, ...] = ()
         self._reasoning = TokenCount()
         #: Deltas so far.
@@ -87,16 +87,16 @@ class AnswerRecord:
 
     @property
     def chars(self) -> int:
-        """The length of its text so far."""
+        """The number of characters of text so far."""
         return self._text.chars
 
     def usage(self, prompt_tokens: int, cached_tokens: int) -> Usage:
-        """Estimate the tokens so far of an answer to a prompt of so many, of which some were not sent again."""
+        """Estimate the usage so far, for a prompt of `prompt_tokens` of which `cached_tokens` were not sent again."""
         reasoning = self._reasoning.total
         completion = self._text.tokens() + reasoning + sum([tokens_of_call(call) for call in self.calls])
         return Usage(prompt_tokens, completion, reasoning, cached_tokens)
 
 
 def tokens_of_call(call: ToolCall) -> int:
-    """The tokens of a call as the caller is given it: its name and its arguments."""
+    """Estimate the tokens of a call, which are those of its name and its arguments."""
     return estimate(call.name) + estimate(call.arguments)

@@ -1,4 +1,7 @@
-"""The use case: a ChatRequest → batches of events. Model, place in a conversation, attempts; released on every way out.
+"""The use case: turn a ChatRequest into batches of events.
+
+It resolves the model, finds the conversation that the request continues, and makes attempts until an answer begins.
+Whatever an answer acquires is released however it ends.
 
 asked = await relay.prepare(request, key)
 async with await relay.answer(asked, key, prompt_tokens, []) as answer:    # the first event has come
@@ -36,16 +39,17 @@ from upstream.protocol.errors import StaleModel, UpstreamError
 from upstream.protocol.models import Model
 from upstream.retry import Retries
 
-#: More messages are given two turns of the event loop: finding their place, and writing the prompt. Each takes 30 ms.
+#: Above this many messages, the event loop runs once between looking up the conversation and writing the prompt: each
+#: takes 30 ms.
 _MANY_MESSAGES: Final = 1_000
 
 
 class PreparedChat(NamedTuple):
-    """A request as it is put to its model.
+    """A request, ready to be sent to its model.
 
-    `name` is the model's as asked for, or where `fallback` its own, of a list that an alias stands for; `ignored` names
-    what was asked for and has no effect. `instructions` are what the model is told about tools and the form of its
-    answer, which has at most `max_tokens`.
+    `name` is the model name that the caller used; if `fallback`, it is the name of one of the models behind an alias.
+    `ignored` lists the parameters that have no effect. `instructions` is the text that tells the model about its tools
+    and the format of its answer, which may have at most `max_tokens`.
     """
 
     name: str
@@ -59,9 +63,9 @@ class PreparedChat(NamedTuple):
 
 
 class Relay:
-    """Answers requests. `config` is asked for each one, so that a reload holds from the next request on.
+    """Answers requests. `config` is called for each one, so that a reload takes effect with the next request.
 
-    Where conversations are `shared` with other processes, `save_accounts` makes these know a cookie that was replaced.
+    If conversations are `shared` with other processes, `save_accounts` tells those about replaced cookies.
     """
 
     def __init__(
@@ -91,18 +95,19 @@ class Relay:
         self._save_accounts = save_accounts
 
     async def fallbacks(self, request: ChatRequest) -> Sequence[str]:
-        """The models that are asked one after another, by their own names; empty where the request names only one."""
+        """List the models to try in order, by their own names; empty if the request names a single model."""
         targets = await self._models.targets(request.model)
         return targets if len(targets) > 1 else ()
 
     async def compared(self, request: ChatRequest) -> Sequence[str]:
-        """The models that are asked side by side, each by the name it was given; empty where the request names one."""
+        """List the models to ask in parallel, by the names the caller gave them; empty if the request names one."""
         return await self._models.compared(request.model)
 
     async def prepare(self, request: ChatRequest, key: ApiKey, fallback: str | None = None) -> PreparedChat:
-        """Find the model that is asked, and what it can be shown; `fallback` is one of several that may be asked.
+        """Resolve the model and reduce the request to what that model supports.
 
-        Raises ApiError where it cannot be asked so.
+        `fallback` names the model to use when the request's alias stands for several. Raises ApiError if the model
+        cannot answer such a request.
         """
         name = fallback or request.model
         model = await self._models.resolve(name, key, aliases=fallback is None)
@@ -117,8 +122,8 @@ class Relay:
         if model.modality == "search":  # it searches by itself
             ignored = tuple([name for name in ignored if not name.startswith("tools.web_search")])
         if not any(message.text.strip() or message.tool_calls or message.files for message in messages):
-            lost = f", and '{request.model}' takes no pictures" if "images" in ignored else ""
-            raise invalid_request("invalid_value", f"There is no text to send{lost}.", "messages")
+            reason = f", and '{request.model}' takes no pictures" if "images" in ignored else ""
+            raise invalid_request("invalid_value", f"There is no text to send{reason}.", "messages")
         told = instructions(request.tools, request.json_format)
         if request.truncate:
             messages = transcript.shortened(messages, told, self._config().upstream.max_prompt_chars)
@@ -134,12 +139,12 @@ class Relay:
         *,
         apart: bool = False,
     ) -> Answer:
-        """Ask upstream, and again where that is allowed, until an answer begins; it is the caller's to close.
+        """Call upstream, retrying where that is allowed, until an answer begins; the caller must close it.
 
-        `prompt_tokens` is what the model has before it. Each attempt is added to `attempts`. `apart` neither continues
-        a conversation nor begins one.
+        `prompt_tokens` is the size of the whole prompt, including what the evaluation already holds. Each attempt is
+        appended to `attempts`. With `apart`, no conversation is continued or remembered.
 
-        Raises ApiError where there is no answer.
+        Raises ApiError if no answer begins.
         """
         try:
             try:
@@ -164,10 +169,10 @@ class Relay:
                 await asyncio.sleep(0)
             with self._gate.request():
                 started = await self.retries.run(partial(self._attempts.make, chat))
-        except BaseException as error:  # reraised; cancelled too: what was taken goes back
-            given_back = self._end(chat)
-            if given_back is not None and isinstance(error, Exception):  # the caller's next turn may reach any process
-                await asyncio.wait((given_back,))
+        except BaseException as error:  # cancellation included: the evaluation must be returned
+            returned = self._end(chat)
+            if returned is not None and isinstance(error, Exception):  # the caller's next turn may reach any process
+                await asyncio.wait((returned,))
             raise
         config = self._config()
         recover = partial(self._attempts.recover, started) if config.upstream.recover else None
@@ -187,7 +192,7 @@ class Relay:
         )
 
     def _begin(self, asked: PreparedChat, key: ApiKey, *, apart: bool) -> Chat:
-        """Find the request's place in a conversation."""
+        """Find the conversation that the request continues."""
         if apart:
             return Chat(asked.messages, asked.model, Turn.apart(), remembered=False, instructions=asked.instructions)
         usable = partial(self._attempts.is_usable, asked.model)
@@ -195,7 +200,7 @@ class Relay:
         return self._placed(asked, turn)
 
     async def _begin_shared(self, shared: SharedConversations, asked: PreparedChat, key: ApiKey) -> Chat:
-        """Find the request's place in a conversation that other processes may know too."""
+        """Find the conversation that the request continues, in the table shared with other processes."""
         lookup = look_up(key.id, asked.model.id, asked.messages, asked.instructions)
         usable = [account.user_id for account in self._pool.usable(asked.model.modality)]
         return self._placed(asked, await shared.take(lookup, usable))
@@ -210,7 +215,7 @@ class Relay:
         return self._config().upstream.follow_ups == "auto" and self._follow_ups.are_tried(evaluation.user_id)
 
     def _end(self, chat: Chat) -> asyncio.Future[Any] | None:
-        """Give back what the request took there; other processes know it once what is returned is done."""
+        """Return the evaluation that the request took; the future is done once other processes know."""
         if chat.taken is None:
             return None
         if self._shared is not None:
@@ -221,13 +226,13 @@ class Relay:
         return None
 
     def _close(self, chat: Chat, started: StartedAnswer) -> asyncio.Future[Any] | None:
-        """The answer is over, however it ended."""
+        """Release what the answer held, however it ended."""
         self._pool.release(started.account)
         self._drift.note(started.answer.unknown, started.answer.unknown_lines)
         return self._end(chat)
 
     async def _ask_again(self, chat: Chat, started: StartedAnswer, prompt: str) -> ArenaAnswer:
-        """Put one more turn to the evaluation of an answer that is over. Raises UpstreamError."""
+        """Send one more turn to the evaluation of a finished answer. Raises UpstreamError."""
         chat.untouched = False
         again = await self._attempts.ask_again(chat, started, prompt)
         chat.last_message_id = again.call.message_id
@@ -236,9 +241,10 @@ class Relay:
     def _remember(
         self, chat: Chat, started: StartedAnswer, answer: Message, regenerable: bool
     ) -> Awaitable[None] | None:
-        """The answer is complete: its evaluation can be continued, once what is returned has been waited for.
+        """Remember the evaluation of a complete answer; it can be continued once the awaitable is done.
 
-        Where the site's own way of answering again would not answer the caller's turn, that turn is not known again.
+        Unless `regenerable`, a repetition of the same turn is not recognised: the site's "regenerate" would not answer
+        what the caller asked.
         """
         if chat.remembered:
             message_id = chat.last_message_id or started.call.message_id
@@ -254,14 +260,14 @@ class Relay:
         return None
 
     async def _share(self, shared: SharedConversations, evaluation: Evaluation, taken: Evaluation | None) -> None:
-        """Make all processes know an evaluation that can be continued, and the cookie that its account has now."""
+        """Publish to all processes the evaluation and the current cookie of its account."""
         await shared.put(evaluation, taken)
         if self._save_accounts is not None:
             await self._save_accounts()
 
 
 async def _cached_tokens(chat: Chat, prompt_tokens: int) -> int:
-    """How many tokens of the prompt were not sent again, since the evaluation holds them."""
+    """Estimate the tokens of the prompt that were not sent, because the evaluation already holds them."""
     if chat.turn.kind == "regenerate":
         return prompt_tokens
     sent = await tokens.prompt_tokens(chat.messages[start_of_turn(chat.messages) :])
