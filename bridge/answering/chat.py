@@ -1,4 +1,4 @@
-"""What a request asks for, of whichever front API it came by: immutable, valid once built."""
+"""Requests independent of the API that they came through; immutable, and valid once built."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from upstream.protocol.files import File
 
 
 class Tool(NamedTuple):
-    """A tool that the model may call; a custom one takes free text, described by `grammar` if there is one.
+    """A tool that the model may call. A custom tool takes free text, which `grammar` may describe.
 
-    `parameters` is the JSON Schema of a function's arguments as it was given, None where none was. Where it is not
-    `checkable`, since it is no valid schema, arguments need only be an object.
+    `parameters` is the JSON Schema of a function's arguments, exactly as the caller gave it, or None. If it is not a
+    valid schema, `checkable` is False, and the arguments only have to be an object.
     """
 
     name: str
@@ -29,7 +29,8 @@ class Tool(NamedTuple):
 class Tools(NamedTuple):
     """The tools of a request, at least one, and which of them may or must be called.
 
-    `allowed` names those that may be called. `required` asks for at least one call, `parallel` allows several.
+    `allowed` has the names of those that may be called. `required` demands at least one call; `parallel` permits
+    several.
     """
 
     tools: tuple[Tool, ...]
@@ -39,7 +40,7 @@ class Tools(NamedTuple):
 
 
 class JsonFormat(NamedTuple):
-    """The answer is to be JSON: any object, or a value that fits `schema`, which is a valid one."""
+    """The answer must be JSON: any object, or a value that matches `schema`, which is a valid JSON Schema."""
 
     schema: Mapping[str, object] | None = None
     name: str = ""
@@ -48,12 +49,12 @@ class JsonFormat(NamedTuple):
 
 
 class ChatRequest(NamedTuple):
-    """A chat to be answered. `model` is the name as asked; `ignored` names what was asked for and has no effect.
+    """A chat to be answered. `model` is the name that the caller used; `ignored` lists parameters without effect.
 
-    `first_document` is the path of the first part that brings a PDF, which most models do not take. The answer's text
-    ends before the first of `stops`, or after `max_tokens` tokens. `choices` answers are given side by side. Where
-    `truncate`, the oldest messages are dropped that do not fit the site's limit. `stages`
-    change the answer on its way to the caller, after all that the other fields ask for.
+    `first_document` is the path of the first content part with a PDF, which most models do not accept. The answer's
+    text ends before the first of `stops`, or after `max_tokens` tokens. `choices` is the number of answers wanted. With
+    `truncate`, the oldest messages are dropped if the prompt exceeds the site's limit. `stages` are applied to the
+    answer after the stages that the other fields require.
     """
 
     model: str
@@ -72,9 +73,9 @@ class ChatRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """Pictures to be drawn: `count` of them after `prompt`, from `pictures` where it is an edit.
+    """A request to draw `count` pictures from `prompt`, or to edit `pictures` accordingly.
 
-    `inline` asks for the bytes themselves instead of URLs.
+    `inline` asks for the image data itself instead of URLs.
     """
 
     model: str
@@ -86,9 +87,9 @@ class ImageRequest:
 
 
 class Usage(NamedTuple):
-    """Tokens, estimated by `bridge.answering.tokens`; `completion` includes `reasoning`.
+    """Token counts, estimated by `bridge.answering.tokens`; `completion` includes `reasoning`.
 
-    `cached` is what of `prompt` was not sent again, since the evaluation holds it.
+    `cached` is the part of `prompt` that was not sent, because the evaluation already holds it.
     """
 
     prompt: int

@@ -1,4 +1,4 @@
-"""What a caller is given: upstream's events, and the tool calls that a stage has read out of its text."""
+"""The events of an answer as the caller receives it: upstream's own, and those that stages add."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Final, TypeAlias
 from bridge.answering.messages import ToolCall
 from upstream.protocol.events import Event
 
-#: An answer that is collected or held back as a whole, its reasoning included, in characters. The longest that models
-#: write have 600,000.
+#: The longest answer, reasoning included, that is collected or held back as a whole. Models write up to 600,000
+#: characters.
 MAX_WHOLE_CHARS: Final = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCalls:
-    """All calls of an answer, in order; at most one such event in each answer, and no text after it."""
+    """All tool calls of an answer, in order. An answer has at most one such event, and no text after it."""
 
     calls: tuple[ToolCall, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The answer ends before this stop string of the request."""
+    """The answer ended just before this stop string of the request."""
 
     stop: str
 

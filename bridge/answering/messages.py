@@ -1,4 +1,4 @@
-"""The messages of a chat, of whichever front API they came by: immutable, valid once built."""
+"""The messages of a chat, independent of the API that they came through; immutable, and valid once built."""
 
 from __future__ import annotations
 
@@ -17,10 +17,7 @@ ToolKind: TypeAlias = Literal["function", "custom"]
 
 
 class ToolCall(NamedTuple):
-    """A tool that an assistant message called.
-
-    `arguments` is a JSON text, or the free text that a custom tool takes.
-    """
+    """A tool call of an assistant message. `arguments` is JSON, or the free text for a custom tool."""
 
     id: str
     name: str
@@ -29,11 +26,11 @@ class ToolCall(NamedTuple):
 
 
 class Message(NamedTuple):
-    """One message. `text` is its text parts, joined by newlines; `name` is the participant's, if it has one.
+    """One message. `text` joins its text parts by newlines; `name` is the participant's name, if there is one.
 
-    A message of role `tool` is a result: `tool_call_id` says of which call, or `name` of which tool.
+    A message of role `tool` is a result; it names its call by `tool_call_id`, or its tool by `name`.
 
-    A tuple, since a history has hundreds, and a frozen dataclass takes longer to make.
+    A named tuple, because histories have hundreds of messages and frozen dataclasses are slower to create.
     """
 
     role: Role
@@ -45,32 +42,32 @@ class Message(NamedTuple):
 
     @property
     def is_plain(self) -> bool:
-        """Nothing but a role and a text, as nearly all are."""
+        """Whether the message has only a role and a text, as most do."""
         return self[2:] == _PLAIN
 
     @property
     def is_prompt(self) -> bool:
-        """A user's text, with files or without: it can be sent as it is, for upstream has no place for more."""
+        """Whether it is a user's text, with or without files, which can be sent upstream without a heading."""
         return self.role == "user" and self[2:-1] == _PLAIN[:-1]
 
     def without_pictures(self) -> Message:
-        """The same for a model that sees no pictures: documents stay."""
+        """Copy the message for a model that takes no pictures; documents stay."""
         return self._replace(files=tuple(file for file in self.files if file.kind != "picture")) if self.files else self
 
 
-#: What stands behind the role and the text of a plain message.
+#: The fields after role and text, as a plain message has them.
 _PLAIN: Final = Message("user", "")[2:]
 
-#: Read from each message of a long history, several times: `map` takes a third of a comprehension's time.
+#: Used on each message of long histories: `map` takes a third of the time of a comprehension.
 _TEXT: Final[Callable[[Message], str]] = attrgetter("text")
 _CALLS: Final[Callable[[Message], tuple[ToolCall, ...]]] = attrgetter("tool_calls")
 _FILES: Final[Callable[[Message], tuple[File, ...]]] = attrgetter("files")
 
 
 def join_answers(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Write each answer as one message: its calls may have come as messages of their own, behind that with its text.
+    """Merge the messages of each answer into one, since its calls may be messages of their own after the text.
 
-    An empty message of the assistant beside another is none: agents keep it of a stream that broke off at once.
+    An empty assistant message next to another one is dropped; agents keep those of streams that broke off at once.
     """
     if all(map(_TEXT, messages)) and not any(map(_CALLS, messages)):
         return messages
@@ -98,7 +95,7 @@ def _is_without_text(message: Message) -> bool:
 
 
 def start_of_turn(messages: Sequence[Message]) -> int:
-    """Where the messages behind the last assistant's begin."""
+    """Return the index of the first message after the assistant's last one."""
     start = len(messages)
     while start and messages[start - 1].role != "assistant":
         start -= 1
@@ -106,20 +103,20 @@ def start_of_turn(messages: Sequence[Message]) -> int:
 
 
 def files_of(messages: Iterable[Message]) -> tuple[File, ...]:
-    """All pictures and documents of the messages, in order."""
+    """Collect all pictures and documents of the messages, in order."""
     return tuple(chain.from_iterable(map(_FILES, messages)))
 
 
 def calls_of(messages: Iterable[Message]) -> tuple[ToolCall, ...]:
-    """All calls of the messages, in order."""
+    """Collect all calls of the messages, in order."""
     return tuple(chain.from_iterable(map(_CALLS, messages)))
 
 
 def bytes_of(messages: Sequence[Message]) -> int:
-    """What their texts and files take of memory, in bytes, roughly: a character counts as one."""
+    """Estimate the memory that the messages' texts and files take, in bytes; a character counts as one."""
     return sum(map(len, map(_TEXT, messages))) + sum([len(file.data) for file in files_of(messages)])
 
 
 def markdown(images: Iterable[Image]) -> str:
-    """Generated images as the text of a chat shows them."""
+    """Write generated images as Markdown, for the text of an answer."""
     return "".join(f"![image]({image.url})\n" for image in images)

@@ -1,4 +1,4 @@
-"""The size of what a request sends to a model: its whole history, and the instructions about tools."""
+"""The size of a request's prompt: its whole history, and the instructions about tools and formats."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from bridge.answering.tokens import InThread, estimate, prompt_tokens
 from bridge.answering.tools.instructions import instructions
 from bridge.errors import CHARS_PER_TOKEN, context_exceeded
 
-#: So many messages are read, however short the longest prompt is.
+#: This many messages are always accepted, however small the site's limit on prompts is.
 MOST_MESSAGES: Final = 10_000
-#: What the heading of a message takes of a prompt, at least.
+#: The least that the heading of a message adds to a prompt.
 _HEADING_CHARS: Final = len("[User]\n\n\n")
 
 
 async def request_tokens(request: ChatRequest, in_thread: InThread = asyncio.to_thread) -> int:
-    """Estimate the tokens of all that a model has before it when it answers a request.
+    """Estimate the tokens of everything that the model sees when it answers a request.
 
-    `in_thread` is used if there are many characters.
+    Long texts are counted through `in_thread`.
     """
     told = instructions(request.tools, request.json_format)
     return await prompt_tokens(join_answers(request.messages), in_thread) + (estimate(told) if told else 0)
 
 
 def check_count(messages: Sequence[Message], max_chars: int) -> None:
-    """Raise ApiError (400) for far more messages than a prompt of `max_chars` has room for.
+    """Raise ApiError (400) if there are far more messages than fit into a prompt of `max_chars`.
 
-    Some of a request's work is done for each message, in one turn of the event loop.
+    Some work is done per message without yielding to the event loop.
     """
     if len(messages) > max(MOST_MESSAGES, max_chars // _HEADING_CHARS):
         raise context_exceeded(

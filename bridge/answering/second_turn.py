@@ -1,4 +1,4 @@
-"""One more turn of an answer's evaluation, in which the model says again what could not be read."""
+"""Reading the second turn of an evaluation, in which the model repeats what could not be read from its first answer."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from upstream.protocol.events import Failure, Finish, TextDeltas
 
 
 async def read_whole(answer: ArenaAnswer, said: AnswerRecord, limit: Limit | None = None) -> str | None:
-    """Read an answer to its end, count it in `said`, and close it; None where it broke, or is not whole.
+    """Read an answer to its end, record it in `said` and close it; return its text, or None unless it is complete.
 
-    One that goes beyond a `limit` is closed there, and not whole.
+    An answer that exceeds `limit` is closed at that point and counts as incomplete.
     """
     texts: list[str] = []
     chars = 0

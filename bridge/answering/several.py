@@ -1,4 +1,4 @@
-"""Several answers to one request, side by side: all of them begin, or none; when one breaks, the others stop."""
+"""Several concurrent answers to one request: all of them begin, or none; if one fails, the others are cancelled."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ T = TypeVar("T")
 
 
 @asynccontextmanager
-async def begun(asks: Sequence[Callable[[], Awaitable[Answer]]]) -> AsyncIterator[Sequence[Answer]]:
-    """Ask all of these at once, and wait until all answers have begun; let go of all of them on the way out.
+async def start_all(asks: Sequence[Callable[[], Awaitable[Answer]]]) -> AsyncIterator[Sequence[Answer]]:
+    """Start all answers concurrently and wait until each has begun; close all of them on exit.
 
-    Raises what the first of them raises that does not begin.
+    Raises the error of the first that fails to begin.
     """
     async with AsyncExitStack() as stack:
 
         async def begin(ask: Callable[[], Awaitable[Answer]]) -> Answer:
             return await stack.enter_async_context(await ask())
 
-        yield await side_by_side([begin(ask) for ask in asks])
+        yield await run_all([begin(ask) for ask in asks])
 
 
-async def side_by_side(coroutines: Sequence[Coroutine[Any, Any, T]]) -> Sequence[T]:
-    """Run these at once. Where one fails, cancel the others and raise its error as it is."""
+async def run_all(coroutines: Sequence[Coroutine[Any, Any, T]]) -> Sequence[T]:
+    """Run the coroutines concurrently. If one fails, cancel the others and raise its error unchanged."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(coroutine) for coroutine in coroutines]
@@ -39,7 +39,7 @@ async def side_by_side(coroutines: Sequence[Coroutine[Any, Any, T]]) -> Sequence
 
 
 def usage_of(answers: Sequence[Answer]) -> Usage:
-    """The usage of all answers together; each has been shown the prompt."""
+    """Add up the usage of all answers; the prompt counts once for each."""
     usages = [answer.usage() for answer in answers]
     return Usage(
         sum([usage.prompt for usage in usages]),
@@ -50,6 +50,6 @@ def usage_of(answers: Sequence[Answer]) -> Usage:
 
 
 def worst_of(answers: Sequence[Answer]) -> ToolsOutcome | None:
-    """The worst of what became of the tools; None without tools."""
+    """Return the worst tool outcome of the answers; None without tools."""
     outcomes = [outcome for answer in answers if (outcome := answer.tools_outcome) is not None]
     return max(outcomes, key=list(ToolsOutcome).index) if outcomes else None

@@ -1,8 +1,8 @@
-"""The count behind `usage`: about how many tokens o200k_base makes of a text, by a sum over its characters.
+"""The token counts in `usage`: an estimate of what o200k_base would make of a text.
 
-Every character has a fixed weight, and a text's tokens are the sum of them, rounded up. So the count is additive: it
-does not depend on how the text was cut, and never falls as text is added. bench/DECISIONS.md says why this is no
-tokenizer, and how far from one it is.
+Every character has a fixed weight, and the estimate is the sum of the weights, rounded up. It does therefore not depend
+on how the text was divided, and never decreases as text is added. bench/DECISIONS.md says why there is no real
+tokenizer here, and how accurate the estimate is.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from typing import Final, TypeAlias
 
 from bridge.answering.messages import Message, calls_of
 
-#: What says who wrote a message, where there are several (`bridge.answering.transcript`).
+#: The heading that names the author of a message if there are several (`bridge.answering.transcript`).
 _HEADING_TOKENS: Final = 4
 
-#: A prompt of more characters is counted in a thread, in pieces of so many: the event loop runs in between.
+#: A prompt of more characters is counted in a thread, in pieces of this size so that the event loop gets its turn.
 PIECE_CHARS: Final = 200_000
 
-# In hundredths of a token, so that a sum is exact and does not depend on the order.
+# Weights are in hundredths of a token, so that sums are exact and independent of the order.
 _LETTER: Final = 20
 _OTHER_ASCII: Final = 62
-#: What a space differs by.
+#: A space, as a difference from `_OTHER_ASCII`.
 _SPACE: Final = 10 - _OTHER_ASCII
-#: Characters of two, three and four bytes by the first byte in UTF-8, as `_FIRST_BYTES` writes it.
+#: Characters of two, three and four bytes in UTF-8, by their first byte as `_FIRST_BYTES` maps it.
 _WEIGHTS: Final = {b"\xc0": 35, b"\xe0": 71, b"\xf0": 200}
-#: What they differ by.
+#: The same, as differences from `_OTHER_ASCII`.
 _CORRECTIONS: Final = [(first_byte, weight - _OTHER_ASCII) for first_byte, weight in _WEIGHTS.items()]
-#: No character has more tokens than one of four bytes.
+#: Characters of four bytes weigh most.
 MOST_TOKENS_OF_CHARACTER: Final = _WEIGHTS[b"\xf0"] // 100
 
 _FIRST_BYTES: Final = bytes((*range(0xC0), *[0xC0] * 32, *[0xE0] * 16, *[0xF0] * 16))
-#: ASCII letters, and the bytes of a character behind its first.
+#: ASCII letters, and the continuation bytes of other characters.
 _LETTERS_AND_LATER_BYTES: Final = string.ascii_letters.encode() + bytes(range(0x80, 0xC0))
 
 
-#: Counts a text by a function, in a thread.
+#: Runs a function that counts a text, in a thread.
 InThread: TypeAlias = Callable[[Callable[[str], int], str], Awaitable[int]]
 
 
 class TokenCount:
-    """Counts the tokens of a text that comes in pieces, with the same total however it was cut."""
+    """Counts the tokens of a text that arrives in pieces; the total does not depend on how it was divided."""
 
     __slots__ = ("_hundredths",)
 
@@ -50,7 +50,7 @@ class TokenCount:
         self._hundredths = 0
 
     def add(self, text: str) -> None:
-        """Count the next piece, lone surrogates included."""
+        """Count the next piece, which may contain lone surrogates."""
         others = text.encode("utf-8", "surrogatepass").translate(_FIRST_BYTES, _LETTERS_AND_LATER_BYTES)
         weight = _LETTER * (len(text) - len(others)) + _OTHER_ASCII * len(others) + _SPACE * others.count(b" ")
         if not text.isascii():
@@ -60,7 +60,7 @@ class TokenCount:
 
     @property
     def total(self) -> int:
-        """Tokens so far; 0 for nothing. It never falls as pieces are added."""
+        """The tokens so far, rounded up."""
         return -(-self._hundredths // 100)
 
 
@@ -72,15 +72,15 @@ def estimate(text: str) -> int:
 
 
 def rough_estimate(text: str) -> int:
-    """Estimate a text by its first `PIECE_CHARS` characters, for an error: it may be some tokens off."""
+    """Extrapolate from the first `PIECE_CHARS` characters, which is accurate enough for an error message."""
     first = text[:PIECE_CHARS]
     return estimate(first) * len(text) // max(1, len(first))
 
 
 async def prompt_tokens(messages: Sequence[Message], in_thread: InThread = asyncio.to_thread) -> int:
-    """Estimate the tokens of a request's messages, as a model that is shown all of them reads them.
+    """Estimate the tokens of all messages of a request, with their headings.
 
-    `in_thread` is used if there are many characters.
+    Long texts are counted through `in_thread`.
     """
     texts = [message.text for message in messages]
     texts += [part for call in calls_of(messages) for part in (call.name, call.arguments)]

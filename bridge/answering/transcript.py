@@ -1,11 +1,11 @@
-"""A list of messages as one prompt, for a new evaluation: LMArena takes text, not roles.
+"""Writing a list of messages as one prompt, since LMArena takes a text without roles.
 
-Texts stand verbatim and in order; only the headings between them are ours. What a model must know about tools and
-formats stands before all of them. Leading system messages are joined, later ones keep their place. A single user
-message is sent as it is, behind the system text. Pictures and documents go along as attachments, in order; where there
-are several messages, headings say which message brought which.
+Texts are kept verbatim and in order, with headings between them. Instructions about tools and formats come first.
+Leading system messages are joined; later ones keep their place. A single user message follows the system text without a
+heading. Pictures and documents are sent as attachments, in order; if there are several messages, the headings say which
+of them each file belongs to.
 
-A follow-up is what stands behind the last answer, for an evaluation that has the rest.
+A follow-up, for an evaluation that already holds the history, has only the messages after the last answer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bridge.answering.tools.calls import CallsSoFar
 _HEADINGS: Final[dict[Role, str]] = {"system": "System", "user": "User", "assistant": "Assistant"}
 _PLAIN_HEADINGS: Final = {role: f"[{heading}]\n" for role, heading in _HEADINGS.items()}
 
-#: What is asked for, by who speaks last.
+#: What the model is asked to do, by the role of the last message.
 _OPENINGS: Final[dict[Role, str]] = {
     "user": "[The conversation so far. Answer its last message.]",
     "tool": "[The conversation so far. Go on from the results at its end.]",
@@ -35,7 +35,7 @@ _OPENINGS: Final[dict[Role, str]] = {
 
 
 def prompt(messages: Sequence[Message], instructions: str = "") -> str:
-    """Write the messages as one text that shows a model all of them, behind `instructions`."""
+    """Write all messages as one text, after `instructions`."""
     leading = list(takewhile(lambda message: message.role == "system" and message.is_plain, messages))
     spoken = messages[len(leading) :]
     blocks = [text for text in (instructions, *[message.text for message in leading]) if text]
@@ -53,23 +53,23 @@ def prompt(messages: Sequence[Message], instructions: str = "") -> str:
 
 
 def shortened(messages: tuple[Message, ...], instructions: str, max_chars: int) -> tuple[Message, ...]:
-    """Drop the oldest messages but leading system ones, as few as it takes to make a prompt of `max_chars` at most.
+    """Drop as few of the oldest messages as it takes to make a prompt of at most `max_chars`.
 
-    The last message stays, even where it is too long by itself.
+    Leading system messages are kept, and so is the last message, even if it is too long by itself.
     """
     leading = len(list(takewhile(lambda message: message.role == "system", messages)))
-    most = len(messages) - leading - 1  # dropped
-    if most <= 0:
+    droppable = len(messages) - leading - 1
+    if droppable <= 0:
         return messages
 
     def fits(dropped: int) -> bool:
         return len(prompt(messages[:leading] + messages[leading + dropped :], instructions)) <= max_chars
 
-    # Nearly as many as it takes, so that few prompts are written, and no long one: that would hold the event loop.
+    # Start close to the result, so that few prompts are built, and none much too long: that would block the event loop.
     low = high = _too_many(messages[leading:-1], max_chars - len(messages[-1].text))
     step = 1
-    while high < most and not fits(high):
-        low, high, step = high + 1, min(most, high + step), 2 * step
+    while high < droppable and not fits(high):
+        low, high, step = high + 1, min(droppable, high + step), 2 * step
     while low < high:
         middle = (low + high) // 2
         if fits(middle):
@@ -80,7 +80,7 @@ def shortened(messages: tuple[Message, ...], instructions: str, max_chars: int) 
 
 
 def _too_many(messages: Sequence[Message], max_chars: int) -> int:
-    """How many at the beginning do not fit into a prompt of `max_chars`, at least, with what is behind them."""
+    """Return a lower bound for the number of messages to drop so that the others fit into `max_chars`."""
     for number in range(len(messages) - 1, -1, -1):
         message = messages[number]
         max_chars -= len(message.text)
@@ -92,7 +92,7 @@ def _too_many(messages: Sequence[Message], max_chars: int) -> int:
 
 
 def follow_up(messages: Sequence[Message]) -> str:
-    """Write what stands behind the last answer: results of its calls, and a user's text as it is."""
+    """Write the messages after the last answer: the results of its calls, and a user's text without a heading."""
     calls, numbers = CallsSoFar(), Counter[str]()
     start = start_of_turn(messages)
     for message in messages[:start]:
@@ -103,7 +103,7 @@ def follow_up(messages: Sequence[Message]) -> str:
 
 
 def _block(message: Message, numbers: Counter[str], calls: CallsSoFar) -> str:
-    """Write one message; `numbers` counts the pictures and the documents up to it."""
+    """Write one message; `numbers` has the count of pictures and of documents before it."""
     shown = "\n".join([call_block(call) for call in message.tool_calls])
     if message.role == "tool":
         text = "\n\n".join(filter(None, (_result(message, numbers, calls), shown)))
@@ -121,7 +121,7 @@ def _result(message: Message, numbers: Counter[str], calls: CallsSoFar) -> str:
 
 
 def _attached(message: Message, numbers: Counter[str]) -> Iterator[str]:
-    """Say which pictures and documents came with a message."""
+    """Name the pictures and documents of a message, by their number in the prompt."""
     for file in message.files:
         numbers[file.kind] += 1
         yield f"{file.kind} {numbers[file.kind]}"

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from bridge.access.keys import ApiKey
 from bridge.answering.answer import Answer
-from bridge.answering.several import side_by_side, usage_of
+from bridge.answering.several import run_all, usage_of
 from bridge.config.schema import Config
 from bridge.dialects.dialect import ComparingRequest, DialectRequest, Stamp
 from bridge.errors import ApiError, invalid_request
@@ -149,6 +149,6 @@ class _Comparison:
                 self._failures[index] = error.again()
                 await fail(index, error)
 
-        await side_by_side([ask(index, model) for index, model in enumerate(self._models)])
+        await run_all([ask(index, model) for index, model in enumerate(self._models)])
         if len(self._failures) == len(self._models):
             raise self._failures[0].again()

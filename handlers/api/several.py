@@ -13,7 +13,7 @@ from bridge.access.keys import ApiKey
 from bridge.answering.answer import Answer
 from bridge.answering.chat import ChatRequest
 from bridge.answering.prompting import request_tokens
-from bridge.answering.several import begun, side_by_side, usage_of
+from bridge.answering.several import run_all, start_all, usage_of
 from bridge.config.schema import Config
 from bridge.dialects.dialect import DialectRequest, SeveralPrompts, SeveralRequest, Stamp
 from bridge.errors import ApiError, invalid_request
@@ -46,8 +46,8 @@ async def stream_several(
     with caller:
         try:
             with request.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
-                async with begun(_asks(request, key, asked, stamp)) as answers:
-                    await side_by_side([tell(index, answer) for index, answer in enumerate(answers)])
+                async with start_all(_asks(request, key, asked, stamp)) as answers:
+                    await run_all([tell(index, answer) for index, answer in enumerate(answers)])
                     await caller.end(encoder.finish(partial(usage_of, answers)))
         except ApiError as error:
             if not caller.committed:
@@ -75,8 +75,8 @@ async def several_whole(
 
     try:
         with request.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
-            async with begun(_asks(request, key, asked, stamp)) as answers:
-                await side_by_side([collect(index, answer) for index, answer in enumerate(answers)])
+            async with start_all(_asks(request, key, asked, stamp)) as answers:
+                await run_all([collect(index, answer) for index, answer in enumerate(answers)])
                 body = collector.finish(usage_of(answers))
     finally:
         note_tools(record)

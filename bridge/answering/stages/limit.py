@@ -7,7 +7,7 @@ from copy import copy
 from io import StringIO
 from typing import Final
 
-from bridge.answering.deltas import rewritten
+from bridge.answering.deltas import rewrite
 from bridge.answering.events import AnswerEvent
 from bridge.answering.tokens import MOST_TOKENS_OF_CHARACTER, TokenCount
 from upstream.protocol.events import ReasoningDeltas, TextDeltas
@@ -75,11 +75,11 @@ class Limit:
                 break
             match event:
                 case TextDeltas():
-                    going = rewritten(event, self._push_text)
+                    going = rewrite(event, self._push_text)
                     if going is not None:
                         passed.append(going)
                 case ReasoningDeltas(text=text, json=json):
-                    run = rewritten(TextDeltas(text, json), self._push_reasoning)
+                    run = rewrite(TextDeltas(text, json), self._push_reasoning)
                     if run is not None:
                         passed.append(event if run.json is json else ReasoningDeltas(run.text, run.json))
                 case _:

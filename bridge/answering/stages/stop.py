@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bridge.answering.deltas import rewritten, text_delta
+from bridge.answering.deltas import rewrite, text_delta
 from bridge.answering.events import AnswerEvent, Stopped
 from bridge.answering.stages.stop_strings import StopStrings
 from upstream.protocol.events import Images, TextDeltas
@@ -32,7 +32,7 @@ class Stop:
             if self.done:
                 break
             if isinstance(event, TextDeltas):
-                going = rewritten(event, self._push)
+                going = rewrite(event, self._push)
                 if going is not None:
                     passed.append(going)
                 if self._met is not None:

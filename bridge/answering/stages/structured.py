@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from bridge.answering.chat import JsonFormat
-from bridge.answering.deltas import rewritten, text_delta
+from bridge.answering.deltas import rewrite, text_delta
 from bridge.answering.events import MAX_WHOLE_CHARS, AnswerEvent, ToolCalls
 from bridge.answering.schemas import first_misfit
 from bridge.answering.stages import ReadingStage
@@ -63,7 +63,7 @@ class JsonStage(ReadingStage):
         passed: list[AnswerEvent] = []
         for event in batch:
             if isinstance(event, TextDeltas):
-                going = rewritten(event, self._push)
+                going = rewrite(event, self._push)
                 if going is not None:
                     passed.append(going)
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bridge.answering.chat import Tools
-from bridge.answering.deltas import rewritten, text_delta
+from bridge.answering.deltas import rewrite, text_delta
 from bridge.answering.events import MAX_WHOLE_CHARS, AnswerEvent, ToolCalls
 from bridge.answering.messages import ToolCall
 from bridge.answering.stages import ReadingStage, ToolsOutcome
@@ -35,7 +35,7 @@ class ToolsStage(ReadingStage):
             if not isinstance(event, TextDeltas):
                 passed.append(event)
                 continue
-            going = rewritten(event, self._holding.push)
+            going = rewrite(event, self._holding.push)
             if going is not None:
                 passed.append(going)
         self.size = self._holding.size
