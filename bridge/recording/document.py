@@ -1,7 +1,7 @@
 """The file of a recording: one JSON document with a version (docs/recordings.md).
 
-The types here are the document's: they hold what is written, without secrets. `encode` and `decode` are each other's
-inverse, but that times are rounded to milliseconds.
+The types here hold what is written, without secrets. `decode` is the inverse of `encode`, except that times are rounded
+to milliseconds.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import orjson
 
 from bridge.recording.material import AskedModel, Headers, Outcome
 
-#: The version of the format; a reader refuses others.
+#: The version of the format. Readers refuse any other.
 VERSION: Final = 1
 _NAME: Final = "lmarena_bridge_recording"
-_PIECES_OF_A_LINE: Final = 50
+_PIECES_PER_LINE: Final = 50
 #: The largest file that is read.
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 
@@ -25,12 +25,12 @@ Pieces = tuple[tuple[float, bytes], ...]
 
 
 class NotARecording(ValueError):
-    """A file is no recording, or one of another version; the text says why and does not quote it."""
+    """A file is not a recording, or one of another version. The text says why, and does not quote the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
-    """One call to the site. `kind` is what it was for; `status` is None where no head came."""
+    """One call to the site. `kind` is what it was for; `status` is None if no response head arrived."""
 
     kind: str
     at: float
@@ -116,7 +116,7 @@ def decode(data: bytes) -> Recording:
     try:
         return _read(document)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise NotARecording("something is missing in it, or is of another kind") from error
+        raise NotARecording("a field is missing, or has another type") from error
 
 
 def _read(document: dict[str, Any]) -> Recording:
@@ -146,18 +146,18 @@ def _read(document: dict[str, Any]) -> Recording:
 def _call(call: RecordedCall) -> dict[str, object]:
     return {
         "kind": call.kind,
-        "at": _time(call.at),
+        "at": round(call.at, 3),
         "method": call.method,
         "target": call.target,
         "headers": call.headers,
         "body": _text(call.body),
         "answer": {
-            "at": _time(call.head_at),
+            "at": round(call.head_at, 3),
             "status": call.status,
             "headers": call.answer_headers,
             "pieces": _pieces(call.pieces),
             "end": call.end,
-            "end_at": _time(call.end_at),
+            "end_at": round(call.end_at, 3),
         },
     }
 
@@ -182,7 +182,7 @@ def _read_call(call: dict[str, Any]) -> RecordedCall:
 
 def _read_status(status: Any) -> int | None:
     if status is not None and status not in range(100, 600):
-        raise ValueError("no status of HTTP")
+        raise ValueError("not an HTTP status")
     return None if status is None else int(status)
 
 
@@ -213,17 +213,17 @@ def _read_headers(headers: list[list[str]]) -> Headers:
 
 
 def _pieces(pieces: Pieces) -> orjson.Fragment:
-    """The JSON of pieces, some on each line: while orjson writes, no other thread runs."""
-    lines = [_line(pieces[at : at + _PIECES_OF_A_LINE]) for at in range(0, len(pieces), _PIECES_OF_A_LINE)]
+    """The JSON of pieces, written line by line: no other thread runs while orjson writes."""
+    lines = [_line(pieces[at : at + _PIECES_PER_LINE]) for at in range(0, len(pieces), _PIECES_PER_LINE)]
     return orjson.Fragment(b"[" + b",\n".join(lines) + b"]")
 
 
 def _line(pieces: Pieces) -> bytes:
     try:
-        told: list[object] = [(round(at, 3), data.decode()) for at, data in pieces]
+        values: list[object] = [(round(at, 3), data.decode()) for at, data in pieces]
     except UnicodeDecodeError:
-        told = [(_time(at), _text(data)) for at, data in pieces]
-    return orjson.dumps(told)[1:-1]
+        values = [(round(at, 3), _text(data)) for at, data in pieces]
+    return orjson.dumps(values)[1:-1]
 
 
 def _read_pieces(pieces: list[list[Any]]) -> Pieces:
@@ -231,7 +231,7 @@ def _read_pieces(pieces: list[list[Any]]) -> Pieces:
 
 
 def _text(data: bytes) -> object:
-    """Bytes as a text, or as base64 where they are none: a read may cut a character."""
+    """Bytes as a string, or as base64 if they are not UTF-8: a read may end within a character."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -240,7 +240,3 @@ def _text(data: bytes) -> object:
 
 def _bytes(value: Any) -> bytes:
     return value.encode() if isinstance(value, str) else b64decode(value["base64"], validate=True)
-
-
-def _time(seconds: float) -> float:
-    return round(seconds, 3)

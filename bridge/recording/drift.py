@@ -1,7 +1,7 @@
-"""Recordings of drift: what the site sent that this version does not know, kept by themselves.
+"""Recordings of drift: of what the site sent that this version does not know. They are made without being asked for.
 
-They are made of what is there anyway, so that nothing is noted of the calls in which all is known: the lines that were
-skipped, or the answer whose status or type is not known. What a replay needs around them is made up.
+They hold only what is at hand when drift is noticed (the lines that were skipped, or the answer of unknown status or
+type), so that calls without drift cost nothing. What else a replay needs is made up.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ _MODEL: Final = AskedModel("recorded", "chat", ("text",), ("text",), multiple_im
 _REQUEST: Final = b'{"model":"recorded","stream":true,"messages":[{"role":"user","content":"x"}]}'
 _PATH: Final = "/nextjs-api/stream/create-evaluation"
 _ROOM: Final = 1024 * 1024
-#: The longest answer that is kept; a page may be longer.
+#: How much of an answer is kept.
 _MAX_BODY_BYTES: Final = 64 * 1024
 
 
 def of_lines(kinds: Sequence[str], lines: Sequence[bytes]) -> Material:
-    """The recording of an answer in which these lines were skipped, between a delta and the end."""
+    """A call whose answer has these lines, which were skipped, between a delta and the end."""
     stream: Headers = (("content-type", "text/event-stream"),)
     pieces = (b'a0:"x"\n', *(line + b"\n" for line in lines), b'ad:{"finishReason":"stop"}\n')
     return _material(tuple(kinds), "POST", _PATH, 200, stream, pieces)
 
 
 def of_answer(method: str, path: str, status: int, headers: Headers, body: bytes) -> Material:
-    """The recording of an answer of a status, or of a type, that is not known."""
+    """A call whose answer has an unknown status or type."""
     kind = f"status {status}" if status != 200 else "page"
     return _material((kind,), method, path, status, headers, (body[:_MAX_BODY_BYTES],))
 

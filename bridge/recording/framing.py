@@ -1,6 +1,6 @@
-"""Takes an answer apart that was written to a caller's connection: head and body, each write with its time.
+"""Parses an answer as it was written to a caller's connection: status, headers, and body with the time of each write.
 
-Only what the bridge's own server writes is read: one response of HTTP/1.1 (or 1.0), maybe behind interim ones.
+It understands only what the bridge's own server writes: one HTTP/1.1 (or 1.0) response, perhaps after interim ones.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from bridge.recording.material import Headers
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3})")
 
 
-def unframed(writes: list[tuple[float, bytes]]) -> tuple[int | None, Headers, Pieces]:
-    """The status, the headers and the pieces of the body; no status where no whole head was written."""
+def parse_response(writes: list[tuple[float, bytes]]) -> tuple[int | None, Headers, Pieces]:
+    """The status, the headers, and the body's pieces without chunk framing; no status if the head is incomplete."""
     head, rest = _head([(at, data) for at, data in writes if data])
     if head is None:
         return None, (), ()
@@ -28,7 +28,7 @@ def unframed(writes: list[tuple[float, bytes]]) -> tuple[int | None, Headers, Pi
 
 
 def _head(writes: list[tuple[float, bytes]]) -> tuple[bytes | None, list[tuple[float, bytes]]]:
-    """The head of the final response, and what was written behind it."""
+    """The head of the final response, and what was written after it."""
     held = b""
     for place, (at, data) in enumerate(writes):
         held += data
@@ -46,10 +46,10 @@ def _header(line: bytes) -> tuple[str, str]:
 
 
 def _unchunked(writes: list[tuple[float, bytes]]) -> list[tuple[float, bytes]]:
-    """The chunks' content, at the times at which it was written."""
-    made: list[tuple[float, bytes]] = []
-    held = b""  # of a size that has not come whole, or a chunk's end
-    left = 0  # bytes of the chunk that are still to come, its end with them
+    """The content of the chunks, with the times at which it was written."""
+    pieces: list[tuple[float, bytes]] = []
+    held = b""  # the beginning of a size line
+    left = 0  # bytes of the chunk that are still to come, including its CRLF
     for at, data in writes:
         held += data
         content = bytearray()
@@ -65,11 +65,11 @@ def _unchunked(writes: list[tuple[float, bytes]]) -> list[tuple[float, bytes]]:
             try:
                 length = int(size.partition(b";")[0], 16)
             except ValueError:
-                return made
+                return pieces
             if not length:
                 held = b""
                 break
             held, left = rest, length + 2
         if content:
-            made.append((at, bytes(content)))
-    return made
+            pieces.append((at, bytes(content)))
+    return pieces

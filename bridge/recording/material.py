@@ -1,4 +1,4 @@
-"""What a recording is made of: one call as it was, with all its secrets. It never leaves the process."""
+"""The raw material of a recording: one call as it was, with all its secrets. It never leaves the process."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import Final, NamedTuple
 
 from upstream.tap import Tape, Track
 
-#: How much of an answer is recorded as the caller was sent it: in some dialects a delta grows by a factor of ten.
+#: How much is recorded of the answer as it was sent to the caller. Some dialects need ten times a delta's own bytes.
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 
 Headers = tuple[tuple[str, str], ...]
 
 
 class Outcome(NamedTuple):
-    """How a call ended for its caller: what a replay is compared by.
+    """How a call ended for its caller. A replay must end in the same way.
 
-    `finish` has each choice's reason, `chars` is the length of all texts together, `calls` the number of tool calls.
+    `finish` has the finish reason of each choice, `chars` is the total length of the texts, and `calls` the number of
+    tool calls.
     """
 
     status: int
@@ -28,7 +29,7 @@ class Outcome(NamedTuple):
 
 
 class AskedModel(NamedTuple):
-    """A model that the call named: by which name, and what the bridge knows of it."""
+    """A model that the call asked for: its name, and what the bridge knows about it."""
 
     name: str
     modality: str
@@ -39,10 +40,11 @@ class AskedModel(NamedTuple):
 
 @dataclass(slots=True)
 class Material:
-    """One call. Times are in seconds since `tape.began`; `at` is its beginning in unix time.
+    """One call. `at` is when it began, in unix seconds; all other times are in seconds since `tape.began`.
 
-    `answer` has the bytes that the caller was sent, framed as HTTP/1.1, each write with its time; `whole` is an answer
-    that was not written by the handler itself: status, headers and body. `secrets` are values that are shown to nobody.
+    `answer` has what was written to the caller: the bytes of an HTTP/1.1 response, each write with its time. `whole` is
+    set instead if the handler returned a complete response: its status, headers and body. `secrets` must not get into
+    any file.
     """
 
     request_id: str
@@ -56,7 +58,7 @@ class Material:
     whole: tuple[int, Headers, bytes] | None = field(default=None, repr=False)
     outcome: Outcome | None = None
     models: tuple[AskedModel, ...] = ()
-    #: Names of the site's models, as opposed to what a caller may have written for one.
+    #: The names in the site's catalog, which may be shown; what a caller wrote as a model may be anything.
     public_names: frozenset[str] = frozenset()
     accounts: int = 1
     settings: dict[str, dict[str, object]] = field(default_factory=dict)

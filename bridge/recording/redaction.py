@@ -1,4 +1,4 @@
-"""From one call as it was to its recording: the only way, and a pure one, so that it can be tried with every secret."""
+"""Makes the recording of a call: the only code that takes the secrets out of it. It is pure, so it is easy to test."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Final
 from urllib.parse import quote
 
 import bridge
-from bridge.recording.bodies import Bodies, Meaning, names_in, words_of
+from bridge.recording.bodies import BodyRedactor, RedactionContext, boundary_of, names_in, words_of
 from bridge.recording.document import Pieces, RecordedCall, Recording
-from bridge.recording.framing import unframed
+from bridge.recording.framing import parse_response
 from bridge.recording.material import Headers, Material, Outcome
 from bridge.recording.stand_ins import StandIns
 from bridge.recording.vocabulary import COOKIE_WORDS, HEADER_NAMES, HEADER_WORDS, PATH_WORDS, PLAIN_HEADERS
@@ -20,21 +20,21 @@ from upstream.protocol import cookies
 from upstream.protocol.cookies import CookieError
 from upstream.tap import Heard
 
-#: A text that a user wrote is looked through for its words up to this length.
-_MAX_WORDS_BYTES: Final = 1024 * 1024
+#: The words of a prompt are collected from so many characters of the request's body.
+_MAX_WORDS_CHARS: Final = 1024 * 1024
 _JSON_STRING: Final = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
-#: Asking for tools or for JSON: then words of their forms stay in answers.
-_ASKS_FOR_FORM: Final = re.compile(rb'"(?:tools|functions|response_format|json_schema|format)"\s*:')
+#: In a request that asks for tool calls or for JSON; the words of their syntax are then kept in answers.
+_ASKS_FOR_CALLS: Final = re.compile(rb'"(?:tools|functions|response_format|json_schema|format)"\s*:')
 _METHODS: Final = frozenset(("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"))
 
 
 def redact(material: Material, key: bytes) -> Recording:
-    """Make the recording of a call; `key` is random, of 16 to 64 bytes, and for this recording alone."""
+    """Make the recording of a call. `key` is random, of 16 to 64 bytes, and used for no other recording."""
     return _Redaction(material, key).recording()
 
 
 def known_secrets(values: Iterable[str]) -> frozenset[str]:
-    """All forms in which these secrets may be quoted: as they are, percent-encoded, in base64, and what they hold."""
+    """These secrets and the tokens and addresses in them, each as it is, percent-encoded and in base64."""
     found: set[str] = set()
     for value in filter(None, values):
         found.add(value)
@@ -52,22 +52,21 @@ class _Redaction:
     def __init__(self, material: Material, key: bytes) -> None:
         self._material = material
         request = material.body.decode("utf-8", "replace")
-        ends = (_content_type(material.headers).partition("boundary=")[2].partition(";")[0].strip(' "'),)
-        asks = _ASKS_FOR_FORM.search(material.body) is not None
-        self._of = StandIns(key, names=(*names_in(request), *ends), secrets=known_secrets(material.secrets))
-        self._bodies = Bodies(
-            self._of,
-            Meaning(
+        names = (*names_in(request), boundary_of(_content_type(material.headers)))
+        self._stand_ins = StandIns(key, names=names, secrets=known_secrets(material.secrets))
+        self._bodies = BodyRedactor(
+            self._stand_ins,
+            RedactionContext(
                 models=material.public_names,
-                written=words_of(_JSON_STRING.findall(request[:_MAX_WORDS_BYTES])),
+                written=words_of(_JSON_STRING.findall(request[:_MAX_WORDS_CHARS])),
                 texts=material.texts,
-                calls=asks,
+                calls=_ASKS_FOR_CALLS.search(material.body) is not None,
             ),
         )
 
     def recording(self) -> Recording:
         material = self._material
-        status, headers, pieces = unframed(list(material.answer.pieces(material.tape.began)))
+        status, headers, pieces = parse_response(list(material.answer.pieces(material.tape.began)))
         if material.whole is not None:
             status, headers, body = material.whole
             pieces = ((material.tape.calls[-1].end_at if material.tape.calls else 0.0, body),)
@@ -80,7 +79,7 @@ class _Redaction:
             method=_method(material.method),
             target=self._target(material.target),
             headers=self._headers(material.headers),
-            body=self._bodies.any(material.body, _content_type(material.headers), site=False),
+            body=self._bodies.redact(material.body, _content_type(material.headers), site=False),
             calls=tuple(self._call(call) for call in material.tape.calls),
             status=status,
             answer_headers=self._headers(headers),
@@ -89,7 +88,7 @@ class _Redaction:
             models=tuple(model._replace(name=self._model(model.name)) for model in material.models),
             accounts=material.accounts,
             settings=material.settings,
-            drift=tuple(self._bodies.kind(kind) for kind in material.drift),
+            drift=tuple(self._bodies.drift_kind(kind) for kind in material.drift),
         )
 
     def _outcome(self) -> Outcome | None:
@@ -115,7 +114,7 @@ class _Redaction:
             method=_method(call.method),
             target=self._target(call.target),
             headers=self._headers(call.sent_headers),
-            body=self._bodies.any(call.sent_body or b"", _sent_type(call), site=False),
+            body=self._bodies.redact(call.sent_body or b"", _sent_type(call), site=False),
             status=call.status,
             head_at=call.head_at,
             answer_headers=self._headers(call.headers, origin=call.origin),
@@ -125,8 +124,8 @@ class _Redaction:
         )
 
     def _pieces(self, pieces: Pieces, content_type: str, *, site: bool, stream: bool = False) -> Pieces:
-        """The pieces of one body, which is gone through as a whole and cut again at the same places."""
-        whole = self._bodies.any(b"".join([data for _, data in pieces]), content_type, site=site, stream=stream)
+        """The pieces of one body, which is redacted as a whole and cut again at the same places."""
+        whole = self._bodies.redact(b"".join([data for _, data in pieces]), content_type, site=site, stream=stream)
         made: list[tuple[float, bytes]] = []
         done = 0
         for at, data in pieces:
@@ -135,8 +134,8 @@ class _Redaction:
         return tuple(made)
 
     def _target(self, target: str) -> str:
-        """A path with its query: what the protocols call it stays, ids and all else are replaced."""
-        return self._of.mask(target, PATH_WORDS)
+        """A path with its query: the words of the protocols are kept; ids and everything else are replaced."""
+        return self._stand_ins.mask(target, PATH_WORDS)
 
     def _headers(self, headers: Headers, *, origin: str = "") -> Headers:
         return tuple(self._header(name, value, origin) for name, value in headers)
@@ -144,19 +143,18 @@ class _Redaction:
     def _header(self, name: str, value: str, origin: str) -> tuple[str, str]:
         lower = name.lower()
         if lower not in HEADER_NAMES:
-            return self._of.mask(name, HEADER_WORDS), self._of.mask(value)
+            return self._stand_ins.mask(name, HEADER_WORDS), self._stand_ins.mask(value)
         if lower in PLAIN_HEADERS:
-            return name, self._of.mask(value, HEADER_WORDS, digits=True)
-        if lower == "location" and origin and value.startswith(f"{origin}/"):  # the site itself: a replay's own
+            return name, self._stand_ins.mask(value, HEADER_WORDS, digits=True)
+        if lower == "location" and origin and value.startswith(f"{origin}/"):  # a replay puts its own origin there
             return name, f"{SITE}{self._target(value[len(origin) :])}"
         if lower in ("cookie", "set-cookie"):
-            return name, self._of.mask(value, COOKIE_WORDS)
-        return name, self._of.mask(value, PATH_WORDS if lower in ("location", "referer") else _NONE)
+            return name, self._stand_ins.mask(value, COOKIE_WORDS)
+        return name, self._stand_ins.mask(value, PATH_WORDS if lower in ("location", "referer") else frozenset())
 
 
-#: Stands for the site's own origin in the target of a redirect.
+#: The placeholder for the site's origin in the target of a redirect.
 SITE: Final = "{site}"
-_NONE: Final[frozenset[str]] = frozenset()
 
 
 def kind_of(call: Heard) -> str:
@@ -177,7 +175,7 @@ def kind_of(call: Heard) -> str:
 
 
 def _sent_type(call: Heard) -> str:
-    """The type of what was sent: the site's own calls name a text for their JSON."""
+    """The type of a request's body. JSON is labelled text/plain in some requests, as the site's own client does."""
     sent = _content_type(call.sent_headers)
     return "application/json" if sent.lower().startswith("text/plain") else sent
 

@@ -1,7 +1,7 @@
-"""The words that a recording keeps as they are: those of the protocols, which every installation has in common.
+"""The words that a recording keeps: those of the protocols, which are the same in every installation.
 
-Everything else that is written in letters or digits is replaced (`bridge.recording.stand_ins`), so a word that is
-missing here costs a recording some meaning, and no word here can be anybody's secret.
+All other letters and digits are replaced (`bridge.recording.stand_ins`), so recordings say less if a word is missing
+here. No word here can be anybody's secret.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-#: Names within JSON objects: of the front APIs, of JSON Schema, and of the site. Numbers that follow one are kept.
+#: Keys of JSON objects: of the front APIs, of JSON Schema, and of the site. Short numbers as their values are kept.
 KEYS: Final = _words("""
     $defs $ref additionalProperties allOf annotations anyOf args argsTextDelta arguments arena aspectRatios
     attachments audio background battle cache_control cached_tokens capabilities charLocation choices code completion
@@ -38,7 +38,7 @@ KEYS: Final = _words("""
     web_search_options
 """)
 
-#: Whole texts within JSON that are values of a protocol, where they do not stand for what somebody wrote.
+#: Whole strings that are values of a protocol. They are kept except under TEXT_KEYS.
 VALUES: Final = _words("""
     a b allowed_tools any application/json application/pdf array assistant auto b64_json battle boolean chat
     chat.completion chat.completion.chunk chat_template_kwargs completed completion content-filter content_block_delta
@@ -58,19 +58,19 @@ VALUES: Final = _words("""
     response.function_call_arguments.done response.reasoning_summary_text.delta 1024x1024 512x512 256x256
 """)
 
-#: Names under which stands what a person or a model wrote: never kept for being a word of a protocol.
+#: Keys whose values a person or a model wrote: such a value is not kept even if it is a word of a protocol.
 TEXT_KEYS: Final = _words("""
     content text prompt input instructions system message delta arguments partial_json output reasoning
     reasoning_content thinking summary description title error failureReason suffix argsTextDelta value
 """)
 
-#: Names whose values other parts of a recording refer to: of tools and their parameters, and what ends an answer.
+#: Keys whose values name something that other parts of a recording refer to: tools, parameters, stop strings.
 NAMING_KEYS: Final = _words("name required enum const stop stop_sequences stop_sequence function tool")
 
-#: Names whose value is a model's name.
+#: Keys whose values are names of models.
 MODEL_KEYS: Final = _words("model publicName")
 
-#: Words of the site's refusals, by which the bridge knows them, and of the pages in front of it.
+#: Words of the site's refusals, by which the bridge recognizes them, and of error pages and challenges in front of it.
 SITE_WORDS: Final = _words("""
     Unauthorized LOGIN_GATE User user does not have access to evaluation session Evaluation Session ID seems spoofed
     offset too big recaptcha validation failed You you must accept the Terms of Use terms use before can chat agree
@@ -95,7 +95,7 @@ PATH_WORDS: Final = _words("""
     https http
 """)
 
-#: Headers whose values are kept as far as they consist of digits, marks and the words below.
+#: Headers in whose values digits, punctuation and HEADER_WORDS are kept.
 PLAIN_HEADERS: Final = _words("""
     accept accept-encoding age anthropic-version cache-control cf-mitigated connection content-encoding content-length
     content-type date keep-alive ratelimit ratelimit-limit ratelimit-policy ratelimit-remaining ratelimit-reset
@@ -110,7 +110,7 @@ HEADER_WORDS: Final = _words("""
     lmarena bridge ok true false yes origin accept encoding new follow-up regenerate joined why same
 """)
 
-#: Further headers whose names are kept; their values are not.
+#: All headers whose names are kept. The values of those that are not in PLAIN_HEADERS are replaced.
 HEADER_NAMES: Final = PLAIN_HEADERS | _words("""
     access-control-allow-origin authorization cf-ray cookie host location next-action origin referer set-cookie
     user-agent x-api-key x-bridge-account x-bridge-evaluation x-bridge-ignored x-bridge-model
@@ -119,13 +119,14 @@ HEADER_NAMES: Final = PLAIN_HEADERS | _words("""
     x-stainless-runtime-version x-stainless-timeout x-stainless-read-timeout x-stainless-helper-method
 """)
 
-#: Cookies whose names are kept.
+#: Names and attributes of cookies, which are kept.
 COOKIE_WORDS: Final = _words("""
     arena-auth-prod-v1 cf_clearance base64 Path path HttpOnly Secure SameSite Lax Max-Age Expires Domain Max Age auth
     arena prod v1 0 1 2
 """)
 
-#: Words of the forms in which models write tool calls; they are kept right behind a mark, where tools were offered.
+#: Words of the syntaxes in which models write tool calls. They are kept right behind a quote or bracket, if the request
+#: asked for tool calls or JSON.
 CALL_WORDS: Final = _words("""
     tool_call tool_calls tool_use function_call function_calls invoke name parameter parameters arguments function
     args input type id tool arg_key arg_value json TOOL_CALLS ARGS python_tag tool_call_begin tool_call_end
