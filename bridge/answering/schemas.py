@@ -1,7 +1,7 @@
-"""JSON Schema: is a schema valid, and does a value fit it? Pure functions; the only file that uses the library.
+"""JSON Schema: whether a schema is valid, and whether a value matches it. The only module that uses jsonschema_rs.
 
-Both are asked about schemas that callers wrote, and values that models wrote. So nothing is fetched from the network,
-patterns backtrack a bounded number of times, and what could take hours is not begun (`schema_cost`).
+Schemas come from callers and values from models. So nothing is fetched from the network, patterns backtrack a limited
+number of times, and a check that could take too long is not started (`schema_cost`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import orjson
 
 from bridge.answering.pattern_cost import MAX_BACKTRACKS, MAX_PATTERN_CHARS
 from bridge.answering.schema_cost import (
-    TooIntricate,
+    TooComplex,
     expands_too_far,
     has_long_patterns,
     plain_size,
@@ -24,12 +24,12 @@ from bridge.answering.schema_cost import (
 if TYPE_CHECKING:
     from jsonschema_rs import ValidationError, Validator
 
-#: How deep a value may be nested: the library's recursion would overrun the stack at some 10,000.
+#: The maximum depth of a value; the library's recursion would overflow the stack at some 10,000.
 MAX_DEPTH: Final = 200
 
-#: Verdicts that are remembered, and the largest schema that is: an agent sends the same tools in each of its turns.
-_REMEMBERED: Final = 1024
-_MAX_REMEMBERED_BYTES: Final = 8 * 1024
+#: Results for this many schemas of up to this size are cached: an agent sends the same tools in each of its turns.
+_CACHED: Final = 1024
+_MAX_CACHED_BYTES: Final = 8 * 1024
 _MAX_MESSAGE_CHARS: Final = 300
 _TOO_DEEP: Final = "It is nested too deeply, or holds something that is not JSON."
 _TOO_MUCH: Final = "Its references lead in circles, to too many parts, or to something that is not in the schema."
@@ -38,30 +38,30 @@ _TOO_LONG: Final = "It is too large to be checked against this schema."
 
 
 class Misfit(NamedTuple):
-    """What is wrong, and where: `path` is in OpenAI's notation (`items[2].name`), empty for the whole value."""
+    """What is wrong, and where: `path` is in OpenAI's notation (`items[2].name`), '' for the whole value."""
 
     path: str
     message: str
 
 
 def check_schema(schema: object) -> Misfit | None:
-    """Say what makes a schema invalid; None where values can be checked against it."""
+    """Return what makes a schema invalid or too complex; None if values can be checked against it."""
     if not isinstance(schema, Mapping | bool):
         return Misfit("", "A schema is an object.")
     try:
         document = orjson.dumps(schema)
     except orjson.JSONEncodeError:
         return _check(schema)
-    return _check_document(document) if len(document) <= _MAX_REMEMBERED_BYTES else _check(schema)
+    return _check_document(document) if len(document) <= _MAX_CACHED_BYTES else _check(schema)
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@lru_cache(maxsize=_CACHED)
 def _check_document(document: bytes) -> Misfit | None:
     return _check(orjson.loads(document))
 
 
 def _check(schema: Mapping[str, object] | bool) -> Misfit | None:
-    import jsonschema_rs  # when first needed: most requests bring no schema
+    import jsonschema_rs  # deferred, since most requests have no schema
 
     try:
         if isinstance(schema, Mapping) and has_long_patterns(dict(schema)):
@@ -71,7 +71,7 @@ def _check(schema: Mapping[str, object] | bool) -> Misfit | None:
             return Misfit("", _TOO_MUCH)
     except jsonschema_rs.ValidationError as error:
         return _misfit(error)
-    except (TooIntricate, RecursionError):
+    except (TooComplex, RecursionError):
         return Misfit("", _TOO_MUCH)
     except ValueError:
         return Misfit("", _TOO_DEEP)
@@ -79,15 +79,15 @@ def _check(schema: Mapping[str, object] | bool) -> Misfit | None:
 
 
 def first_misfit(schema: Mapping[str, object], value: object) -> Misfit | None:
-    """Say where a value does not fit a schema that `check_schema` found valid; None where it fits.
+    """Return why a value does not match a schema that `check_schema` found valid; None if it matches.
 
-    Whole floats are integers, as JSON Schema has it. Formats are not checked. Raises ValueError for an invalid schema.
+    As in JSON Schema, 1.0 is an integer. Formats are not checked. Raises ValueError for an invalid schema.
     """
     return Checker(schema).first_misfit(value)
 
 
 class Checker:
-    """Checks values against one schema that `check_schema` found valid; preparing it takes longer than a check.
+    """Checks values against one schema that `check_schema` found valid. Creating one takes longer than a check.
 
     Raises ValueError for an invalid schema.
     """
@@ -98,8 +98,8 @@ class Checker:
         self._validator = _validator(schema)
 
     def first_misfit(self, value: object) -> Misfit | None:
-        """Say where a value does not fit; None where it fits."""
-        import jsonschema_rs  # when first needed
+        """Return why a value does not match; None if it does."""
+        import jsonschema_rs  # deferred
 
         if _is_too_deep(value):
             return Misfit("", _TOO_DEEP)
@@ -109,7 +109,7 @@ class Checker:
             self._validator.validate(value)
         except jsonschema_rs.ValidationError as error:
             return _misfit(error)
-        except (TooIntricate, RecursionError):
+        except (TooComplex, RecursionError):
             return Misfit("", _TOO_LONG)
         except ValueError:
             return Misfit("", _TOO_DEEP)
@@ -117,7 +117,7 @@ class Checker:
 
 
 def _validator(schema: Mapping[str, object] | bool) -> Validator:
-    import jsonschema_rs  # when first needed
+    import jsonschema_rs  # deferred
 
     if isinstance(schema, Mapping):
         schema = dict(schema)
@@ -128,7 +128,7 @@ def _validator(schema: Mapping[str, object] | bool) -> Validator:
 
 
 def _is_known(draft: object) -> bool:
-    """Whether `$schema` names a draft of JSON Schema; any other word says nothing about how to read the rest."""
+    """Whether `$schema` names a draft of JSON Schema; anything else is ignored."""
     return isinstance(draft, str) and "//json-schema.org/" in draft
 
 
@@ -140,7 +140,7 @@ def _misfit(error: ValidationError) -> Misfit:
 
 
 def _is_too_deep(value: object) -> bool:
-    """Whether objects and arrays are nested deeper than `MAX_DEPTH`; one level after another, without recursion."""
+    """Whether objects and arrays are nested deeper than `MAX_DEPTH`, found without recursion."""
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         inner = [
@@ -153,5 +153,5 @@ def _is_too_deep(value: object) -> bool:
 
 
 def path_of(steps: Sequence[str | int]) -> str:
-    """Write the way to a value in OpenAI's notation: `items[2].name`."""
+    """Write the path to a value in OpenAI's notation: `items[2].name`."""
     return "".join([f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps]).removeprefix(".")
