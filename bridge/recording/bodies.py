@@ -51,8 +51,8 @@ class RedactionContext(NamedTuple):
     """What decides which parts of a recording's bodies are kept.
 
     `models` are the names of models, which are kept. `written` are the words of the request, in lower case. `texts`
-    keeps prompts and answers, except the secrets in them. `calls` says that the request asked for tool calls or for JSON:
-    the words of their syntax are kept in answers.
+    keeps prompts and answers, except the secrets in them. `calls` says that the request asked for tool calls or JSON,
+    and keeps the words of their syntax in answers.
     """
 
     models: frozenset[str] = frozenset()
