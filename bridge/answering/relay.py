@@ -26,7 +26,7 @@ from bridge.answering.chat import ChatRequest
 from bridge.answering.conversations import Conversations, Evaluation, SharedConversations, Turn, look_up
 from bridge.answering.messages import Message, files_of, join_answers, start_of_turn
 from bridge.answering.stages import NO_STAGES, StageMaker, Stages
-from bridge.answering.stages.asked import stages_of
+from bridge.answering.stages.selection import stage_makers
 from bridge.answering.tools.instructions import instructions
 from bridge.config.schema import Config
 from bridge.errors import document_not_taken, from_upstream, invalid_request, unsupported_model
@@ -127,7 +127,7 @@ class Relay:
         told = instructions(request.tools, request.json_format)
         if request.truncate:
             messages = transcript.shortened(messages, told, self._config().upstream.max_prompt_chars)
-        stages, falls_back = stages_of(request), fallback is not None
+        stages, falls_back = stage_makers(request), fallback is not None
         return PreparedChat(name, model, messages, ignored, stages, told, falls_back, request.max_tokens)
 
     async def answer(

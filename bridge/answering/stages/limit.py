@@ -1,4 +1,4 @@
-"""The limit of tokens: an answer ends after a number of them by the bridge's own count, its reasoning included."""
+"""The token limit: an answer ends after a number of tokens, reasoning included, by the bridge's own estimate."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from bridge.answering.events import AnswerEvent
 from bridge.answering.tokens import MOST_TOKENS_OF_CHARACTER, TokenCount
 from upstream.protocol.events import ReasoningDeltas, TextDeltas
 
-#: Characters that pass at most before they are counted, while the limit is far away.
+#: At most this many characters are passed on before they are counted.
 _MOST_UNCOUNTED: Final = 128 * 1024
 
 
 class Limit:
-    """Ends an answer at the last character with which it has at most `tokens` tokens, as usage counts them.
+    """Ends an answer after the last character with which it has at most `tokens` tokens, counted as in its usage.
 
-    Counting each delta would cost more than all else that is done with it. So what cannot reach the limit, whatever its
-    characters are, is counted later, all at once.
+    Counting every delta by itself would dominate the cost of relaying it. So as long as deltas are too short to reach
+    the limit, whatever their characters, they are collected and counted together.
     """
 
     def __init__(self, tokens: int) -> None:
@@ -36,7 +36,7 @@ class Limit:
         self.faithful = True
 
     def feed(self, batch: Sequence[AnswerEvent]) -> list[AnswerEvent]:
-        """Pass on what is within the limit."""
+        """Pass on the text that is within the limit."""
         chars = 0
         for event in batch:
             if type(event) is TextDeltas or type(event) is ReasoningDeltas:
@@ -59,7 +59,7 @@ class Limit:
                 self._uncounted_reasoning.write(event.text)
 
     def _count(self) -> None:
-        """Count what has passed, and find how much more may pass before the next time."""
+        """Count the collected text, and compute how many characters may pass before the next count."""
         for count, uncounted in ((self._text, self._uncounted_text), (self._reasoning, self._uncounted_reasoning)):
             count.add(uncounted.getvalue())
             uncounted.seek(0)
@@ -75,9 +75,9 @@ class Limit:
                 break
             match event:
                 case TextDeltas():
-                    going = rewrite(event, self._push_text)
-                    if going is not None:
-                        passed.append(going)
+                    rewritten = rewrite(event, self._push_text)
+                    if rewritten is not None:
+                        passed.append(rewritten)
                 case ReasoningDeltas(text=text, json=json):
                     run = rewrite(TextDeltas(text, json), self._push_reasoning)
                     if run is not None:
@@ -87,7 +87,7 @@ class Limit:
         return passed
 
     def end(self) -> list[AnswerEvent]:
-        """Return nothing: nothing is ever held back."""
+        """Return nothing, since nothing is held back."""
         return []
 
     def _push_text(self, piece: str) -> str:
@@ -101,24 +101,24 @@ class Limit:
         return kept
 
     def _fitting(self, piece: str, count: TokenCount, room: int) -> str:
-        """Return the longest beginning of a piece with which `count` is at most `room`."""
+        """Return the longest prefix of a piece with which `count` is at most `room`."""
         if self.done:
             return ""
-        if _with(count, piece) <= room:
+        if _total_with(count, piece) <= room:
             return piece
         self.done, self.finish_reason, self.faithful = True, "length", False
         fits, too_long = 0, len(piece)
         while too_long - fits > 1:
             middle = (fits + too_long) // 2
-            if _with(count, piece[:middle]) <= room:
+            if _total_with(count, piece[:middle]) <= room:
                 fits = middle
             else:
                 too_long = middle
         return piece[:fits]
 
 
-def _with(count: TokenCount, piece: str) -> int:
-    """What a count would be after one more piece."""
+def _total_with(count: TokenCount, piece: str) -> int:
+    """Return what the total of a count would be after one more piece."""
     further = copy(count)
     further.add(piece)
     return further.total

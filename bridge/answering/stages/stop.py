@@ -1,4 +1,4 @@
-"""Stop strings: the text ends just before the first of them, wherever deltas begin and end."""
+"""Stop strings: the text ends just before the first of them, even if that spans several deltas."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ from upstream.protocol.events import Images, TextDeltas
 
 
 class Stop:
-    """Ends an answer before the first of `stops`, none of them empty: the one that is complete first.
+    """Ends an answer before the first complete one of `stops`, none of which may be empty.
 
-    Of several that become complete at the same character the longest counts. Held back is only what may still become
-    one. Reasoning passes. The caller is given less than the evaluation holds, so the conversation is not continued.
+    If several are complete at the same character, the longest counts. Only text that may still become a stop string is
+    held back; reasoning passes unchanged. After a stop string, the caller has less of the answer than the evaluation,
+    so the conversation is not continued there.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = StopStrings(stops)
         self._held = ""
-        self._met: str | None = None
+        self._found: str | None = None
         self.done = False
         self.finish_reason: str | None = None
         self.faithful = True
 
     def feed(self, batch: Sequence[AnswerEvent]) -> list[AnswerEvent]:
-        """Pass on text as far as no stop string can begin in it."""
+        """Pass on the text in which no stop string can begin."""
         passed: list[AnswerEvent] = []
         for event in batch:
             if self.done:
                 break
             if isinstance(event, TextDeltas):
-                going = rewrite(event, self._push)
-                if going is not None:
-                    passed.append(going)
-                if self._met is not None:
-                    passed.append(Stopped(self._met))
+                rewritten = rewrite(event, self._push)
+                if rewritten is not None:
+                    passed.append(rewritten)
+                if self._found is not None:
+                    passed.append(Stopped(self._found))
                 continue
             if isinstance(event, Images):
                 passed += self.end()
@@ -44,9 +45,9 @@ class Stop:
         return passed
 
     def end(self) -> list[AnswerEvent]:
-        """Return what has not become a stop string after all."""
+        """Return the text that was held back and has not become a stop string."""
         held, self._held = self._held, ""
-        self._stops.forget()
+        self._stops.reset()
         return [text_delta(held)] if held else []
 
     def _push(self, text: str) -> str:
@@ -55,12 +56,12 @@ class Stop:
         found = self._stops.feed(text)
         if found is not None:
             whole = self._held + text[: found.end]
-            self._met = found.string
+            self._found = found.string
             self._held, self.done, self.finish_reason, self.faithful = "", True, "stop", False
             return whole[: -len(found.string)]
-        if not self._held and not self._stops.begun:
+        if not self._held and not self._stops.pending:
             return text
         text = self._held + text
-        start = len(text) - self._stops.begun
+        start = len(text) - self._stops.pending
         self._held = text[start:]
         return text[:start]

@@ -1,4 +1,4 @@
-"""Structured output: an answer that is to be JSON, without what models put around it, checked against its schema."""
+"""Structured output: extracts the JSON from an answer, drops what models put around it, and checks it."""
 
 from __future__ import annotations
 
@@ -17,32 +17,31 @@ from bridge.answering.tools.repair import json_prompt
 from bridge.errors import answer_too_long, invalid_model_output
 from upstream.protocol.events import TextDeltas
 
-#: Blanks before the closing marks are not part of the pattern: looked for at each place, they take time that grows
-#: with the square of their number.
+#: Blanks before the closing fence are not part of the pattern, because they would make a search take quadratic time.
 _FENCED: Final = re.compile(
     r"^[ \t]*(?:`{3,}|~{3,})[\w+-]*[ \t]*\n(?P<inside>.*?)(?:`{3,}|~{3,})", re.MULTILINE | re.DOTALL
 )
-#: Where an object or an array begins that is JSON, as against a bracket in prose.
+#: The beginning of a JSON object or array, as opposed to a bracket in prose.
 _OBJECT: Final = re.compile(r"\{(?=\s*[\"'}])")
 _OBJECT_OR_ARRAY: Final = re.compile(r"\{(?=\s*[\"'}])|\[(?=\s*(?:[\[{\"'\]\d-]|true|false|null))")
-#: So many places are tried; mending what begins there takes longer than reading it.
+#: The maximum number of places where JSON is looked for, and where malformed JSON is repaired, which is slower.
 _MAX_PLACES: Final = 50
 _MAX_MENDED: Final = 3
-#: An opening bracket and what must follow it are within this many characters in any JSON that models write.
+#: In JSON that models write, an opening bracket and what must follow it are within this many characters.
 _OPENING_CHARS: Final = 200
 
 
-class Found(NamedTuple):
-    """JSON that was found in an answer: as it goes to the caller, and its value."""
+class FoundJson(NamedTuple):
+    """JSON that was found in an answer: its text for the caller, and its value."""
 
     text: str
     value: object
 
 
 class JsonStage(ReadingStage):
-    """Lets nothing but the JSON of an answer through; with calls in it, nothing but these.
+    """Passes on only the JSON of an answer, or only its tool calls if there are any.
 
-    Streamed, JSON goes on as it comes, once it has begun; a value that is no object or array waits for the end.
+    In a stream, an object or array is passed on as it arrives; other values are held back until the end.
     """
 
     def __init__(self, form: JsonFormat, *, streamed: bool) -> None:
@@ -50,22 +49,22 @@ class JsonStage(ReadingStage):
         self._schema = form.schema
         self._streamed = streamed and _may_only_be(form.schema, "object", "array")
         self._opening = _OBJECT if form.schema is None or _may_only_be(form.schema, "object") else _OBJECT_OR_ARRAY
-        self._held: list[str] = []  # of the text, as long as no JSON flows
-        self._tail = ""  # the end of it
+        self._held: list[str] = []  # the text, until JSON is being passed on
+        self._tail = ""  # the end of that text
         self._sent: list[str] = []
-        self._extent: Extent | None = None  # of the JSON that flows
+        self._extent: Extent | None = None  # of the JSON that is being passed on
         self._sent_chars = 0
-        self._around = False  # there was more than the JSON
+        self._has_other_text = False  # around the JSON
         self._called = False
 
     def feed(self, batch: Sequence[AnswerEvent]) -> list[AnswerEvent]:
-        """Hold text back, or let JSON go on. Raises ApiError (502) where the answer is longer than is kept."""
+        """Hold text back, or pass on JSON. Raises ApiError (502) if the answer is too long to keep."""
         passed: list[AnswerEvent] = []
         for event in batch:
             if isinstance(event, TextDeltas):
-                going = rewrite(event, self._push)
-                if going is not None:
-                    passed.append(going)
+                rewritten = rewrite(event, self._push)
+                if rewritten is not None:
+                    passed.append(rewritten)
                 continue
             self._called |= isinstance(event, ToolCalls)
             passed.append(event)
@@ -74,21 +73,21 @@ class JsonStage(ReadingStage):
         return passed
 
     def conclude(self, *, cut: bool, may_ask: bool) -> list[AnswerEvent]:
-        """Find the JSON, and check it."""
+        """Find the JSON and check it."""
         text = "".join(self._held)
         if self._called:
             self.regenerable &= not text.strip()
-            self._let_go()
+            self._clear_held()
             return []
         if cut:
-            self._let_go()
+            self._clear_held()
             return [text_delta(text)] if text and self._extent is None else []
         if self._extent is not None:
             return self._check_sent()
-        found, mistake = found_in(text, self._schema, self._opening)
+        found, mistake = _find_json(text, self._schema, self._opening)
         if found is not None:
             self.regenerable &= found.text == text.strip()
-            self._let_go()
+            self._clear_held()
             return [text_delta(found.text)]
         if may_ask:
             self.prompt = json_prompt(mistake, has_schema=self._schema is not None)
@@ -96,27 +95,27 @@ class JsonStage(ReadingStage):
         return self._refuse(mistake)
 
     def repaired(self, text: str | None) -> list[AnswerEvent]:
-        """Find the JSON in the answer to the repair prompt."""
+        """Find the JSON in the answer to the repair prompt and check it."""
         self.regenerable = False
-        self._let_go()
+        self._clear_held()
         if text is None:
             return self._refuse("it holds no JSON that fits, and the model could not be asked again.")
-        found, mistake = found_in(text, self._schema, self._opening)
+        found, mistake = _find_json(text, self._schema, self._opening)
         return self._refuse(mistake) if found is None else [text_delta(found.text)]
 
-    def _let_go(self) -> None:
+    def _clear_held(self) -> None:
         self._held.clear()
         self.size = 0
 
     def _refuse(self, mistake: str) -> list[AnswerEvent]:
-        self._let_go()
+        self._clear_held()
         self.error = invalid_model_output(f"The model's answer is not the JSON that was asked for: {mistake}")
         return []
 
     def _push(self, text: str) -> str:
-        """Take the next piece; return what of the JSON goes on."""
+        """Take the next piece of text; return the part of it that is JSON to be passed on."""
         if self._extent is not None:
-            return self._flow(text, self._extent)
+            return self._pass_on(text, self._extent)
         self._held.append(text)
         self.size += len(text)
         if not self._streamed:
@@ -126,40 +125,42 @@ class JsonStage(ReadingStage):
         if opening is None:
             return ""
         json = self._tail[opening.start() :]
-        self._around = bool("".join(self._held)[: -len(json)].strip())
-        self._let_go()
+        self._has_other_text = bool("".join(self._held)[: -len(json)].strip())
+        self._clear_held()
         self._extent = Extent()
-        return self._flow(json, self._extent)
+        return self._pass_on(json, self._extent)
 
-    def _flow(self, text: str, extent: Extent) -> str:
-        """Let the JSON go on up to its end."""
+    def _pass_on(self, text: str, extent: Extent) -> str:
+        """Return the part of the text up to the end of the JSON."""
         if extent.end is not None:
-            self._around |= bool(text.strip())
+            self._has_other_text |= bool(text.strip())
             return ""
         extent.add(text)
-        going = text if extent.end is None else text[: extent.end - self._sent_chars]
-        self._around |= bool(text[len(going) :].strip())
-        self._sent.append(going)
-        self._sent_chars += len(going)
-        self.size += len(going)
-        return going
+        json = text if extent.end is None else text[: extent.end - self._sent_chars]
+        self._has_other_text |= bool(text[len(json) :].strip())
+        self._sent.append(json)
+        self._sent_chars += len(json)
+        self.size += len(json)
+        return json
 
     def _check_sent(self) -> list[AnswerEvent]:
-        """Check the JSON that the caller has already."""
-        self.regenerable &= not self._around
+        """Check the JSON that the caller has already received."""
+        self.regenerable &= not self._has_other_text
         text = "".join(self._sent)
         value = read_value(text)
         if value is None or text[value.end :].strip():
             return self._refuse("it is not valid JSON.")
-        mistake = misfit_of(value.value, self._schema)
+        mistake = _misfit_of(value.value, self._schema)
         return self._refuse(mistake) if mistake else []
 
 
-def found_in(text: str, schema: Mapping[str, object] | None, opening: re.Pattern[str]) -> tuple[Found | None, str]:
-    """Find the JSON in an answer that fits; else say what is wrong with the first that there is."""
+def _find_json(
+    text: str, schema: Mapping[str, object] | None, opening: re.Pattern[str]
+) -> tuple[FoundJson | None, str]:
+    """Find JSON in an answer that matches the schema; otherwise return what is wrong with the first candidate."""
     first_mistake = ""
     for found in _candidates(text, opening):
-        mistake = misfit_of(found.value, schema)
+        mistake = _misfit_of(found.value, schema)
         if not mistake:
             return found, ""
         first_mistake = first_mistake or mistake
@@ -170,45 +171,45 @@ def found_in(text: str, schema: Mapping[str, object] | None, opening: re.Pattern
     return None, "its JSON is not valid, and too long to be mended." if too_long else "it holds no valid JSON."
 
 
-def misfit_of(value: object, schema: Mapping[str, object] | None) -> str:
-    """Say where a value does not fit; '' where it does. Without a schema it must be an object."""
+def _misfit_of(value: object, schema: Mapping[str, object] | None) -> str:
+    """Return why a value does not match; '' if it does. Without a schema it must be an object."""
     if schema is None:
         return "" if isinstance(value, dict) else "it is not a JSON object."
     misfit = first_misfit(schema, value)
     if misfit is None:
         return ""
-    return f"at '{misfit.path}': {misfit.message}" if misfit.path else f"{misfit.message}"
+    return f"at '{misfit.path}': {misfit.message}" if misfit.path else misfit.message
 
 
-def _candidates(text: str, opening: re.Pattern[str]) -> Iterator[Found]:
-    """Yield what may be the JSON of an answer, the likeliest first: as it stands, then mended."""
+def _candidates(text: str, opening: re.Pattern[str]) -> Iterator[FoundJson]:
+    """Yield what may be the JSON of an answer, the most likely first: valid JSON, then repaired JSON."""
     fences = [fenced.span("inside") for fenced in islice(_FENCED.finditer(text), _MAX_PLACES)]
     ends = [(skip_spaces(text, start), end) for start, end in ((0, len(text)), *fences)]
     for place, end in ends:
         value = read_value(text, place)
         if value is not None and not text[value.end : end].strip():
-            yield Found(text[place : value.end], value.value)
+            yield FoundJson(text[place : value.end], value.value)
     brackets = [found.start() for found in islice(opening.finditer(text), _MAX_PLACES)]
     at = 0
     for place in brackets:
         if place >= at and (value := read_value(text, place)) is not None:
-            yield Found(text[place : value.end], value.value)
+            yield FoundJson(text[place : value.end], value.value)
             at = value.end
     at = 0
     for place in brackets[:_MAX_MENDED]:
         if place >= at and (value := read_nearly(text, place)) is not None:
             if value.mended:
-                yield Found(compact(value.value), value.value)
+                yield FoundJson(compact(value.value), value.value)
             at = value.end
 
 
 def _may_only_be(schema: Mapping[str, object] | None, *kinds: str) -> bool:
-    """Whether every value that fits is of one of these types; without a schema it is an object."""
+    """Whether every value that matches is of one of these types; without a schema it must be an object."""
     if schema is None:
         return True
     types = schema.get("type")
     if isinstance(types, str):
         return types in kinds
     if isinstance(types, list):
-        return bool(types) and all(each in kinds for each in types)
+        return bool(types) and all(name in kinds for name in types)
     return "properties" in schema and "object" in kinds

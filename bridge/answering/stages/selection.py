@@ -1,4 +1,4 @@
-"""Which stages a request's answer passes: none for most requests."""
+"""Selects the stages that a request's answer passes through; most requests need none."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from bridge.answering.stages.limit import Limit
 from bridge.answering.stages.stop import Stop
 
 
-def stages_of(request: ChatRequest) -> tuple[StageMaker, ...]:
-    """Make the makers of a request's stages, in their order.
+def stage_makers(request: ChatRequest) -> tuple[StageMaker, ...]:
+    """Return the makers of a request's stages, in order.
 
-    The limit counts all that the model writes, so it stands first; stop strings end text alone, so calls are read
-    before they are looked for.
+    The token limit comes first, because it counts everything that the model writes. Stop strings come after the tool
+    calls, because they apply to text only.
     """
     makers: list[StageMaker] = []
     if request.max_tokens is not None:
         makers.append(partial(Limit, request.max_tokens))
     if request.tools is not None:
-        from bridge.answering.tools.stage import ToolsStage  # when first needed, like the libraries behind it
+        from bridge.answering.tools.stage import ToolsStage  # deferred, since most requests have no tools
 
         makers.append(partial(ToolsStage, request.tools))
     if request.json_format is not None:
-        from bridge.answering.stages.structured import JsonStage  # when first needed
+        from bridge.answering.stages.structured import JsonStage  # deferred, since most requests need no JSON
 
         makers.append(partial(JsonStage, request.json_format, streamed=request.stream))
     if request.stops:
