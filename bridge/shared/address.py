@@ -1,4 +1,4 @@
-"""The address of a Redis, read from `redis.url`. Pure, and without the client library: bridge.toml is read with it."""
+"""The address of a Redis, parsed from `redis.url`. Importing this does not need the client library."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEFAULT_PORT: Final = 6379
 DEFAULT_SENTINEL_PORT: Final = 26379
 MAX_DATABASE: Final = 65_535
 
-#: What `redis.url` may be, as messages say it.
+#: What `redis.url` may be, for error messages.
 FORMS: Final = (
     "redis://[user:password@]host[:port][/database], rediss:// with TLS, unix:///path/to/socket[?db=database],"
     " redis+sentinel://host[:port][,…]/service[/database], or empty"
@@ -33,7 +33,7 @@ _SERVICE: Final = re.compile(r"/([A-Za-z0-9._-]+)(?:/([0-9]{1,5}))?/?")
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """Where a Redis is: `hosts` are those of the server, or of its sentinels, which know the master of `service`."""
+    """Where a Redis is. `hosts` are those of the server, or of the sentinels that know the master of `service`."""
 
     transport: Transport
     hosts: tuple[tuple[str, int], ...] = ()
@@ -45,11 +45,11 @@ class RedisAddress:
 
     @classmethod
     def parse(cls, url: str) -> RedisAddress:
-        """Read a URL. Raises ValueError, which does not quote it: it may hold a password."""
+        """Parse a URL. Raises ValueError, whose text does not quote the URL, since that may hold a password."""
         match = _URL.fullmatch(url)
         if match is None or match[1] not in _SCHEMES:
             raise ValueError("not the URL of a Redis")
-        scheme, login, netloc, path, asked = match.groups()
+        scheme, login, netloc, path, query_database = match.groups()
         transport = _SCHEMES[scheme]
         user, colon, password = (login or "").partition(":")
         address = cls(transport, user=unquote(user), password=unquote(password))
@@ -58,8 +58,8 @@ class RedisAddress:
         if transport == "unix":
             if netloc or len(path) < 2:
                 raise ValueError("a socket needs an absolute path")
-            return replace(address, path=unquote(path), database=_database(asked))
-        if asked is not None:
+            return replace(address, path=unquote(path), database=_database(query_database))
+        if query_database is not None:
             raise ValueError("the database stands in the path")
         if transport == "sentinel":
             service = _SERVICE.fullmatch(path)
@@ -73,7 +73,7 @@ class RedisAddress:
         return replace(address, hosts=(_host(netloc, DEFAULT_PORT),), database=_database(database[1]))
 
     def with_password(self, password: str) -> RedisAddress:
-        """The same address with this password, unless it has one."""
+        """The same address with this password, unless it has one already."""
         return self if self.password or not password else replace(self, password=password)
 
     def __str__(self) -> str:

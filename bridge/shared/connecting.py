@@ -1,4 +1,4 @@
-"""Opens a connection to Redis: over which transport, to which server where sentinels know it, with which login."""
+"""Opens a connection to Redis: asks the sentinels, connects, logs in."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from bridge.shared.errors import CommandRefused
 
 
 async def connect(address: RedisAddress, timeout: float) -> RedisConnection:
-    """Connect, log in and ask the server who it is, within `timeout` seconds, which its replies have too.
+    """Connect, log in, and learn which server this is, within `timeout` seconds. Later replies have the same timeout.
 
     Raises ConnectionFailed.
     """
     try:
         async with asyncio.timeout(timeout):
-            connection = await _connected(address, timeout)
+            connection = await _open(address, timeout)
             try:
-                await _introduce(connection, address)
+                await _log_in(connection, address)
             except BaseException:  # reraised; cancellation too must close what has no owner yet
                 connection.close()
                 raise
@@ -37,8 +37,8 @@ async def connect(address: RedisAddress, timeout: float) -> RedisConnection:
     return connection
 
 
-async def _connected(address: RedisAddress, timeout: float) -> RedisConnection:
-    """A connection on which nothing has been said; its server may have to be asked for."""
+async def _open(address: RedisAddress, timeout: float) -> RedisConnection:
+    """Open a connection, to the server that the sentinels name if there are any."""
     loop, protocol = asyncio.get_running_loop(), partial(RedisConnection, timeout)
     if address.transport == "unix":
         _, connection = await loop.create_unix_connection(protocol, address.path)
@@ -46,12 +46,12 @@ async def _connected(address: RedisAddress, timeout: float) -> RedisConnection:
     host, port = await _master(address, timeout) if address.transport == "sentinel" else address.hosts[0]
     context = ssl.create_default_context() if address.transport == "tls" else None
     transport, connection = await loop.create_connection(protocol, host, port, ssl=context)
-    opened: socket.socket = transport.get_extra_info("socket")
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock: socket.socket = transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     return connection
 
 
-async def _introduce(connection: RedisConnection, address: RedisAddress) -> None:
+async def _log_in(connection: RedisConnection, address: RedisAddress) -> None:
     """Log in, choose the database, and learn which server this is. Raises ConnectionFailed."""
     commands: list[Command] = []
     if address.password:
@@ -59,17 +59,17 @@ async def _introduce(connection: RedisConnection, address: RedisAddress) -> None
         commands.append(("AUTH", *login))
     if address.database:
         commands.append(("SELECT", address.database))
-    *agreed, info = await connection.run([*commands, ("INFO", "server")])
-    for reply in (*agreed, info):
+    replies = await connection.run([*commands, ("INFO", "server")])
+    for reply in replies:
         if isinstance(reply, CommandRefused):
             raise ConnectionFailed(f"{reply}")
-    fields = _info(info)
+    fields = _info(replies[-1])
     connection.run_id = fields.get("run_id", "")
     connection.version = fields.get("valkey_version") or fields.get("redis_version", "")
 
 
 async def _master(address: RedisAddress, timeout: float) -> tuple[str, int]:
-    """Ask the sentinels, one after the other, none of which may use up the time of the next."""
+    """Ask the sentinels, one after another. Each gets an equal share of the time, so that all of them can be asked."""
     share = timeout / len(address.hosts)
     options = {"socket_timeout": share, "socket_connect_timeout": share, "retry": Retry(NoBackoff(), 0)}
     sentinel = Sentinel(list(address.hosts), sentinel_kwargs=options)  # type: ignore[no-untyped-call]  # has no types
@@ -82,6 +82,6 @@ async def _master(address: RedisAddress, timeout: float) -> tuple[str, int]:
 
 
 def _info(text: object) -> dict[str, str]:
-    """The fields of INFO, by name."""
+    """The fields of a reply to INFO, by name."""
     lines = text.decode("utf-8", "replace").splitlines() if isinstance(text, bytes) else []
     return {name: value for name, colon, value in (line.partition(":") for line in lines) if colon}

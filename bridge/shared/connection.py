@@ -1,12 +1,12 @@
-"""An open connection to Redis: commands go out in one write, and whoever sent them is called when the replies are here.
+"""An open connection to Redis: commands are sent in one write, and a callback receives their replies.
 
-It is a protocol of the event loop, without tasks and streams, with the library's parser and writer in C: a round trip
-costs a third of what it would with the library's own connection. `bridge.shared.connecting` opens it.
+It is an `asyncio.Protocol` without tasks and streams, with the library's parser and writer in C: a round trip costs a
+third of what it does with the library's own connection. `bridge.shared.connecting` opens it.
 
-    begin(commands) ──▶ written ──▶ all replies are here ──▶ ended(replies)
-                          │  │              └── a script is unknown: its call is written whole ──▶ ended(replies)
-                          │  └── `timeout` is over, or the connection is lost ──▶ closed, ended(ConnectionFailed)
-                          └── the server refuses to work for anyone ────────────▶ closed, ended(ConnectionFailed)
+    send(commands) ──▶ written ──▶ all replies have come ──▶ on_end(replies)
+                         │  │              └── a script is unknown: it is sent with its source ──▶ on_end(replies)
+                         │  └── the timeout is over, or the connection is lost ──▶ closed, on_end(ConnectionFailed)
+                         └── the server refuses all clients' commands ───────────▶ closed, on_end(ConnectionFailed)
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from bridge.shared.errors import CommandRefused
 from bridge.shared.script import ScriptCall, Word
 
 Command: TypeAlias = tuple[Word, ...] | ScriptCall
-#: What Redis answers: bytes, a number, nothing, a list of these, or that it refuses the command.
+#: A reply of Redis: bytes, a number, None, a list of these, or an error.
 Reply: TypeAlias = Any
 
-#: Refusals that are not the command's fault, by their first word: the server takes no writes, or nothing, from anyone.
-_OF_ALL: Final = frozenset(
+#: Error codes that are not the command's fault: the server accepts no writes, or nothing at all, from any client.
+_SERVER_REFUSALS: Final = frozenset(
     (
         "ASK",
         "BUSY",
@@ -40,7 +40,7 @@ _OF_ALL: Final = frozenset(
         "NOAUTH",
         "NOPERM",
         "NOREPLICAS",
-        "NOSCRIPT",  # of a call with its source
+        "NOSCRIPT",  # although the source was sent
         "OOM",
         "READONLY",
         "TRYAGAIN",
@@ -48,20 +48,20 @@ _OF_ALL: Final = frozenset(
     )
 )
 _TOO_MANY_CLIENTS: Final = "ERR max number of clients reached"
-#: So many messages that nobody has taken stop the reading.
+#: Reading from the socket pauses while so many messages have not been consumed.
 _MAX_INBOX: Final = 100
 
 
 class ConnectionFailed(Exception):
-    """The connection cannot be made, or used any more; the text is a clause without a secret."""
+    """The connection cannot be made, or cannot be used any more. The text is a clause without a secret."""
 
 
-#: Is called once: with all replies, a refusal as `CommandRefused`, or with why there are none.
-Ended: TypeAlias = Callable[[list[Reply] | ConnectionFailed], None]
+#: Called once: with all replies, in which a refusal is a `CommandRefused`, or with the reason why there are none.
+OnEnd: TypeAlias = Callable[[list[Reply] | ConnectionFailed], None]
 
 
 class _Refusal(Exception):
-    """An error among the replies, as Redis words it."""
+    """An error reply, as Redis words it."""
 
     @property
     def code(self) -> str:
@@ -71,21 +71,20 @@ class _Refusal(Exception):
 class _Exchange:
     """Commands that were written together, and their replies so far."""
 
-    __slots__ = ("commands", "deadline", "ended", "is_refused", "replies")
+    __slots__ = ("commands", "deadline", "has_refusal", "on_end", "replies")
 
-    def __init__(self, commands: Sequence[Command], deadline: float, ended: Ended) -> None:
+    def __init__(self, commands: Sequence[Command], deadline: float, on_end: OnEnd) -> None:
         self.commands = commands
         self.deadline = deadline
-        self.ended = ended
+        self.on_end = on_end
         self.replies: list[Reply] = []
-        self.is_refused = False
+        self.has_refusal = False
 
 
 class RedisConnection(asyncio.Protocol):
-    """A connection, whose replies have `timeout` seconds; whoever has it closes it at its first failure.
+    """A connection. It fails for good if replies take longer than `timeout` seconds; its owner must close it then.
 
-    `run_id` names the run of the server, another one after each of its starts; it and `version` are there once the
-    connection has been opened.
+    `run_id` identifies the run of the server: it changes whenever the server starts. `connect` sets it and `version`.
     """
 
     _transport: asyncio.Transport
@@ -99,68 +98,68 @@ class RedisConnection(asyncio.Protocol):
         self._exchanges: deque[_Exchange] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._failure: ConnectionFailed | None = None
-        self._inbox: deque[bytes] | None = None  # messages, once it listens
+        self._inbox: deque[bytes] | None = None  # messages, once it has subscribed
         self._arrived = asyncio.Event()
 
     # Commands
 
-    def begin(self, commands: Sequence[Command], ended: Ended) -> None:
-        """Send commands at once, and call `ended` when all are replied to, or none will be."""
+    def send(self, commands: Sequence[Command], on_end: OnEnd) -> None:
+        """Send commands at once, and call `on_end` when all replies have come, or none will."""
         if self._failure is not None or not commands:
-            ended(self._failure or [])
+            on_end(self._failure or [])
             return
-        data = b"".join([_packed(each.known() if isinstance(each, ScriptCall) else each) for each in commands])
-        exchange = _Exchange(commands, self._loop.time() + self._timeout, ended)
+        data = b"".join([_packed(each.evalsha() if isinstance(each, ScriptCall) else each) for each in commands])
+        exchange = _Exchange(commands, self._loop.time() + self._timeout, on_end)
         self._exchanges.append(exchange)
         if self._timer is None:
-            self._timer = self._loop.call_at(exchange.deadline, self._on_time)
+            self._timer = self._loop.call_at(exchange.deadline, self._on_timer)
         self._transport.write(data)
 
     async def run(self, commands: Sequence[Command]) -> list[Reply]:
-        """The same for one that waits for the replies. Raises ConnectionFailed."""
+        """Send commands and wait for their replies. Raises ConnectionFailed."""
         replies: asyncio.Future[list[Reply]] = self._loop.create_future()
-        self.begin(commands, partial(_settle, replies))
+        self.send(commands, partial(_settle, replies))
         return await replies
 
     def _end(self, exchange: _Exchange) -> None:
-        """All replies are here."""
-        if not exchange.is_refused:
-            exchange.ended(exchange.replies)
+        """All replies have come: send the scripts that the server does not know again, with their source."""
+        if not exchange.has_refusal:
+            exchange.on_end(exchange.replies)
             return
-        replies, commands = exchange.replies, exchange.commands
-        unknown = [
-            at
-            for at, reply in enumerate(replies)
-            if isinstance(reply, _Refusal) and reply.code == "NOSCRIPT" and isinstance(commands[at], ScriptCall)
-        ]
+        unknown = {
+            at: command.eval()
+            for at, (command, reply) in enumerate(zip(exchange.commands, exchange.replies, strict=True))
+            if isinstance(command, ScriptCall) and isinstance(reply, _Refusal) and reply.code == "NOSCRIPT"
+        }
         if unknown:
-            whole = [command.whole() for at in unknown if isinstance(command := commands[at], ScriptCall)]
-            self.begin(whole, partial(self._end_known, exchange, unknown))
+            self.send(list(unknown.values()), partial(self._end_with_scripts, exchange, list(unknown)))
         else:
-            self._end_judged(exchange)
+            self._end_with_refusals(exchange)
 
-    def _end_known(self, exchange: _Exchange, places: Sequence[int], replies: list[Reply] | ConnectionFailed) -> None:
-        """The scripts that were unknown have run."""
+    def _end_with_scripts(
+        self, exchange: _Exchange, places: Sequence[int], replies: list[Reply] | ConnectionFailed
+    ) -> None:
+        """The scripts at these places have been sent with their source, and these are their replies."""
         if isinstance(replies, ConnectionFailed):
-            exchange.ended(replies)
+            exchange.on_end(replies)
             return
         for at, reply in zip(places, replies, strict=True):
             exchange.replies[at] = reply
-        self._end_judged(exchange)
+        self._end_with_refusals(exchange)
 
-    def _end_judged(self, exchange: _Exchange) -> None:
+    def _end_with_refusals(self, exchange: _Exchange) -> None:
         for at, reply in enumerate(exchange.replies):
             if isinstance(reply, _Refusal):
-                if reply.code in _OF_ALL or str(reply).startswith(_TOO_MANY_CLIENTS):
+                if reply.code in _SERVER_REFUSALS or str(reply).startswith(_TOO_MANY_CLIENTS):
                     failure = ConnectionFailed(f"it refuses to work: {clause(reply)}")
                     self._fail(failure)
-                    exchange.ended(failure)
+                    exchange.on_end(failure)
                     return
                 exchange.replies[at] = CommandRefused(f"Redis refuses a command: {clause(reply)}")
-        exchange.ended(exchange.replies)
+        exchange.on_end(exchange.replies)
 
-    def _on_time(self) -> None:
-        """The oldest exchange has had its time, or another one is the oldest by now."""
+    def _on_timer(self) -> None:
+        """Fail if the oldest exchange has timed out, or wait until it does."""
         self._timer = None
         if not self._exchanges:
             return
@@ -168,17 +167,17 @@ class RedisConnection(asyncio.Protocol):
         if self._loop.time() >= deadline:
             self._fail(ConnectionFailed(f"it has not answered within {self._timeout:g} s"))
         else:
-            self._timer = self._loop.call_at(deadline, self._on_time)
+            self._timer = self._loop.call_at(deadline, self._on_timer)
 
     # Messages
 
     async def subscribe(self, channels: Sequence[str]) -> None:
-        """Listen to channels from now on; no command may follow. Raises ConnectionFailed."""
+        """Receive the messages on these channels; no command may be sent after this. Raises ConnectionFailed."""
         await self.run([("SUBSCRIBE", channel) for channel in channels])
         self._inbox = deque()
-        self.data_received(b"")  # what has come behind the replies
+        self.data_received(b"")  # messages may have come together with the replies
 
-    async def message(self) -> bytes:
+    async def next_message(self) -> bytes:
         """Wait for the next message. Raises ConnectionFailed."""
         inbox = cast("deque[bytes]", self._inbox)
         while not inbox:
@@ -196,18 +195,18 @@ class RedisConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Hand out replies and messages."""
+        """Parse replies and messages."""
         try:
             self._reader.feed(data)
             while self._failure is None and (self._exchanges or self._inbox is not None):
                 reply = self._reader.gets()
                 if reply is False:
                     return
-                self._take(reply)
+                self._on_reply(reply)
         except HiredisError as error:
             self._fail(ConnectionFailed(f"what it answers is not Redis' protocol: {clause(error)}"))
 
-    def _take(self, reply: Reply) -> None:
+    def _on_reply(self, reply: Reply) -> None:
         if self._inbox is not None:
             match reply:
                 case [b"message", _, bytes(text)]:
@@ -218,13 +217,13 @@ class RedisConnection(asyncio.Protocol):
             return
         exchange = self._exchanges[0]
         exchange.replies.append(reply)
-        exchange.is_refused |= isinstance(reply, _Refusal)
+        exchange.has_refusal |= isinstance(reply, _Refusal)
         if len(exchange.replies) == len(exchange.commands):
             self._exchanges.popleft()
             self._end(exchange)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Let nobody wait for what will not come."""
+        """Fail all exchanges that have no replies yet."""
         self._fail(ConnectionFailed(clause(error) if error is not None else "it has closed the connection"))
 
     def _fail(self, failure: ConnectionFailed) -> None:
@@ -236,7 +235,7 @@ class RedisConnection(asyncio.Protocol):
         self._transport.abort()
         exchanges, self._exchanges = self._exchanges, deque()
         for exchange in exchanges:
-            exchange.ended(failure)
+            exchange.on_end(failure)
         self._arrived.set()
 
     def close(self) -> None:
@@ -245,21 +244,21 @@ class RedisConnection(asyncio.Protocol):
 
 
 def clause(error: BaseException) -> str:
-    """An error as a clause of reasonable length; the texts of these errors name hosts and paths, but no password."""
+    """An error's text, shortened, as a clause. The library's errors name hosts and paths, but no password."""
     text = " ".join(str(error).split()).removeprefix("ERR ")
     return text[:200].rstrip(".") or type(error).__name__
 
 
 def _packed(words: tuple[Word, ...]) -> bytes:
     try:
-        return cast("bytes", pack_command(words))  # type: ignore[arg-type]  # it takes any words
-    except UnicodeEncodeError:  # half of a surrogate pair, as callers may send it
+        return cast("bytes", pack_command(words))  # type: ignore[arg-type]  # its annotation is too narrow
+    except UnicodeEncodeError:  # half of a surrogate pair, which callers may send
         encoded = [word.encode("utf-8", "surrogatepass") if isinstance(word, str) else word for word in words]
         return _packed(tuple(encoded))
 
 
 def _settle(future: asyncio.Future[list[Reply]], replies: list[Reply] | ConnectionFailed) -> None:
-    if future.done():  # whoever waited is gone
+    if future.done():  # its task was cancelled
         return
     if isinstance(replies, ConnectionFailed):
         future.set_exception(replies)

@@ -95,7 +95,7 @@ class SharedDocuments:
         self._opened: dict[str, list[SharedDocument[Any]]] = {}
         self._news = asyncio.Event()
         link.on_news(TOPIC, self._told)
-        link.on_back(self.catch_up)
+        link.on_reconnect(self.catch_up)
 
     def open(self, form: DocumentForm[T]) -> SharedDocument[T]:
         """The document of this form."""

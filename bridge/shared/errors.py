@@ -1,4 +1,4 @@
-"""Why the shared state is unavailable. Without the client library, so that every file may import this."""
+"""Why the shared state is unavailable. This module does not need the client library, so any other may import it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from bridge.state.documents import StateUnavailable
 
 
 class SharedStateDown(StateUnavailable):
-    """Redis cannot be used now; the text says why, and what that means for the caller."""
+    """Redis cannot be used now. The text says why, and may add what that means for the caller."""
 
 
 class CommandRefused(StateUnavailable):
-    """Redis refuses one command, mostly since a key holds something that is not the bridge's."""
+    """Redis refuses one command, mostly because a key holds something that the bridge did not write."""

@@ -25,7 +25,7 @@ class RedisGate:
         self._gate = gate
         gate.on_change = self._tell
         link.on_news(TOPIC, self._told)
-        link.on_back(self._catch_up)
+        link.on_reconnect(self._catch_up)
 
     def _tell(self) -> None:
         gate = self._gate
@@ -33,7 +33,8 @@ class RedisGate:
         text = orjson.dumps(value).decode()
         name = self._link.settings.instance
         self._link.post(
-            ("SET", self._link.key("gate"), text, "EX", KEPT_SECONDS), self._link.news(TOPIC, f"{name} {text}")
+            ("SET", self._link.key("gate"), text, "EX", KEPT_SECONDS),
+            self._link.publish_command(TOPIC, f"{name} {text}"),
         )
 
     def _told(self, news: str) -> None:

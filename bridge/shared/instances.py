@@ -60,7 +60,7 @@ class RedisInstances:
         self._me = link.settings.instance
         self._rounds: dict[str, _Round] = {}
         self._number = 0
-        link.hear(_ASKS, self._channel(self._me))
+        link.subscribe(_ASKS, self._channel(self._me))
         link.on_news("asked", self._asked)
         link.on_news("told", self._told)
         link.on_news("do", lambda text: act(text) if text else None)
@@ -73,7 +73,7 @@ class RedisInstances:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 listening = await self._link.call(
-                    self._link.news("asked", f"{self._me} {number} {question}", channel=_ASKS)
+                    self._link.publish_command("asked", f"{self._me} {number} {question}", channel=_ASKS)
                 )
                 asking.expected = listening - 1  # this process is one of them
                 asking.look()
@@ -88,7 +88,7 @@ class RedisInstances:
 
     async def order(self, instance: str, text: str) -> None:
         """Tell a process to do something; one that has ended does nothing. Raises SharedStateDown."""
-        await self._link.call(self._link.news("do", text, channel=self._channel(instance)))
+        await self._link.call(self._link.publish_command("do", text, channel=self._channel(instance)))
 
     def _asked(self, text: str) -> None:
         asker, _, rest = text.partition(" ")
@@ -98,7 +98,7 @@ class RedisInstances:
 
     async def _answer(self, asker: str, number: str, question: str) -> None:
         told = orjson.dumps(await self._tell(question)).decode()
-        self._link.post(self._link.news("told", f"{number} {self._me} {told}", channel=self._channel(asker)))
+        self._link.post(self._link.publish_command("told", f"{number} {self._me} {told}", channel=self._channel(asker)))
 
     def _told(self, text: str) -> None:
         number, _, rest = text.partition(" ")

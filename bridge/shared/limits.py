@@ -37,7 +37,7 @@ class RedisLimits:
         self._link = link
         self._limiter = limiter
         limiter.tell(self._ended)
-        link.on_time(self.repeat)
+        link.on_refresh(self.repeat)
 
     async def claim(self, key_id: str, *, rpm: int, concurrency: int, streams: int) -> Admission | None:
         """Claim the slot that the key's newest call has here; None where Redis cannot say, and the own count holds.

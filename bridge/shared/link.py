@@ -1,8 +1,8 @@
-"""The process's link to Redis: one connection for all commands, one for news, made again whenever they fail.
+"""The process's link to Redis: one connection for commands and one for news, each opened again whenever it fails.
 
-All commands of a turn of the event loop, of however many requests, travel in one flight, and those that come while it
-is on its way in the next: the number of round trips does not grow with the number of requests. While Redis cannot be
-used, a command is refused at once.
+Commands are pipelined: those of one turn of the event loop are sent in one batch, whatever requests they belong to, and
+those that follow before its replies have come form the next batch. So the number of round trips does not grow with the
+number of requests. While Redis cannot be used, commands fail at once.
 
     link = Link(address, settings, time.monotonic)
     async with link.running():
@@ -32,22 +32,22 @@ from bridge.shared.script import Script, Word
 from bridge.state.documents import StateError, StateUnavailable
 from bridge.tasks import TaskOwner, set_within
 
-#: How often this process says that it is alive, in seconds: also how soon an idle daemon notices that Redis is gone.
+#: How often this process reports that it is alive, in seconds: also how soon an idle daemon notices that Redis is gone.
 BEAT_SECONDS: Final = 1.0
-#: A process that has been silent for so long counts as dead, in seconds: its leases are free.
+#: A process that has not reported for so many seconds counts as dead: its slots are free.
 DEAD_SECONDS: Final = 5.0
-#: After so long a silent process is forgotten, in seconds.
+#: A process that has not reported for so many seconds is forgotten.
 FORGOTTEN_SECONDS: Final = 86_400.0
 #: The pause between two attempts to connect, in seconds.
-PAUSE_SECONDS: Final = 0.25
-#: How often what expires in Redis is told again, in seconds.
-REPEAT_SECONDS: Final = 20.0
-#: The longest text that is read, in bytes: none of the bridge's own is as long, but for documents and responses.
-MAX_TEXT: Final = 64 * 1024
-#: The longest piece of news, in bytes: what one process tells another of its running requests.
-MAX_NEWS: Final = 4 * 1024 * 1024
-#: Commands in one flight at most: more would hold the event loop for long.
-MAX_FLIGHT: Final = 500
+RECONNECT_SECONDS: Final = 0.25
+#: How often entries that expire in Redis are refreshed, in seconds.
+REFRESH_SECONDS: Final = 20.0
+#: How much of a string is read by `Link.text`. All that the bridge stores are shorter, except documents and responses.
+MAX_TEXT_BYTES: Final = 64 * 1024
+#: The longest news: what a process tells another one about its running requests.
+MAX_NEWS_BYTES: Final = 4 * 1024 * 1024
+#: The most groups of commands in one batch: more would block the event loop for long.
+MAX_GROUPS: Final = 500
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ _logger = logging.getLogger(__name__)
 
 
 class LinkSettings(NamedTuple):
-    """How Redis is used: `instance` names this process among all; times are in seconds."""
+    """How Redis is used. `instance` is the name of this process (`instance_name`); times are in seconds."""
 
     instance: str
     prefix: str = "lmab:"
@@ -65,15 +65,15 @@ class LinkSettings(NamedTuple):
     connect_timeout: float = 5.0
 
 
-class _Flight(NamedTuple):
-    """Commands that travel together, and who waits for their replies; None where nobody does."""
+class _Group(NamedTuple):
+    """Commands that were sent together, and the future for their replies; None if nobody waits for them."""
 
     commands: Sequence[Command]
     replies: asyncio.Future[list[Reply]] | None
 
 
 class Link:
-    """Sends commands, tells what others have changed, and knows whether Redis can be used.
+    """Sends commands, receives news from other processes, and knows whether Redis can be used.
 
     `clock` is monotonic, in seconds.
     """
@@ -82,43 +82,43 @@ class Link:
         self.address = address
         self.settings = settings
         self.availability = Availability(since=clock())
-        #: The names of all processes that share this state, as of the last answer.
+        #: The names of all processes that share this state and were alive when Redis answered last.
         self.alive: frozenset[str] = frozenset()
-        #: Names the run of the server that the last connection reached, and its version.
+        #: The run ID and the version of the server that was reached last.
         self.run_id = ""
         self.version = ""
         self._clock = clock
         self._tasks = TaskOwner()
-        self._waiting: list[_Flight] = []
-        self._flying: Sequence[_Flight] = ()
-        self._connection: RedisConnection | None = None  # one that takes flights
+        self._queued: list[_Group] = []
+        self._in_flight: Sequence[_Group] = ()
+        self._connection: RedisConnection | None = None  # the one for commands, while it works
         self._wake = asyncio.Event()  # the connection has failed, or the link ends
-        self._settled = asyncio.Event()  # the first connection has caught up, or was given up
+        self._settled = asyncio.Event()  # the first connection has caught up, or has timed out
         self._listeners: dict[str, Callable[[str], None]] = {}
         self._channels = [self.key("news")]
-        self._catching_up: list[Callable[[], Awaitable[None]]] = []
-        self._repeating: list[Callable[[], Awaitable[None]]] = []
+        self._reconnect_callbacks: list[Callable[[], Awaitable[None]]] = []
+        self._refresh_callbacks: list[Callable[[], Awaitable[None]]] = []
         self._finishing = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Keep the link while the context lasts. Whoever listens or catches up says so before, or misses the first."""
+        """Stay connected while the context lasts. Callbacks should be added before, so that they miss nothing."""
         async with self._tasks:
-            keeping = self._tasks.spawn(self.keep(), name="redis")
-            self._tasks.spawn(self.listen(), name="redis news")
-            self._tasks.every(REPEAT_SECONDS, self._repeat, name="repeat to redis")
+            connecting = self._tasks.spawn(self._keep_connected(), name="redis")
+            self._tasks.spawn(self._keep_listening(), name="redis news")
+            self._tasks.every(REFRESH_SECONDS, self._refresh, name="refresh redis")
             try:
                 yield
             finally:
                 self._finishing = True
                 self._wake.set()
-                await asyncio.wait((keeping,), timeout=self.settings.timeout)
-                # Not by `_set`, which would log it: a command that comes now would wait for ever.
+                await asyncio.wait((connecting,), timeout=self.settings.timeout)
+                # Commands from now on must fail, or they would wait forever. Not by `_set`, which would log an outage.
                 self.availability = self.availability.failed("the daemon stops", self._clock())
                 self._fail("the daemon stops")
 
     def key(self, *parts: str) -> str:
-        """The name of a key of ours."""
+        """The name of one of the bridge's keys."""
         return self.settings.prefix + ":".join(parts)
 
     @property
@@ -127,27 +127,27 @@ class Link:
         return self.availability.usable
 
     @property
-    def is_local(self) -> bool:
-        """Whether all processes that were alive at the last answer are in this one's place (`instance_name`)."""
-        place = place_of(self.settings.instance)
-        return bool(self.alive) and all(place_of(name) == place for name in self.alive)
+    def all_use_one_folder(self) -> bool:
+        """Whether all processes that were alive when Redis answered last use this one's state folder."""
+        folder = folder_of(self.settings.instance)
+        return bool(self.alive) and all(folder_of(name) == folder for name in self.alive)
 
     async def started(self) -> None:
-        """Wait for the first connection, at most `connect_timeout`; after that the daemon goes on alone."""
+        """Wait for the first connection, for at most `connect_timeout`; after that the daemon serves alone."""
         if not await set_within(self._settled, self.settings.connect_timeout):
-            self._set(self.availability.late(self._clock()))
+            self._set(self.availability.timed_out(self._clock()))
 
     # Commands
 
     async def run(self, *commands: Command) -> list[Reply]:
-        """Send commands in one round trip; a refused one's reply is its CommandRefused. Raises SharedStateDown."""
+        """Send commands in one round trip. The reply to a refused one is a CommandRefused. Raises SharedStateDown."""
         return await self.send(*commands)
 
     def send(self, *commands: Command) -> asyncio.Future[list[Reply]]:
-        """Send commands; what `run` returns or raises is the future's. It must be looked at."""
+        """As `run`, but return a future, whose exception must be retrieved."""
         replies: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
-        if self.availability.usable:
-            self._add(_Flight(commands, replies))
+        if self.usable:
+            self._add(_Group(commands, replies))
         else:
             replies.set_exception(self._down())
         return replies
@@ -156,89 +156,89 @@ class Link:
         """Send one command. Raises SharedStateDown and CommandRefused."""
         (reply,) = await self.run(command)
         if isinstance(reply, CommandRefused):
-            raise CommandRefused(*reply.args)  # not itself, which this frame holds: a reference cycle
+            raise CommandRefused(*reply.args)  # a new one: its traceback would refer to this frame, which holds `reply`
         return reply
 
     async def text(self, key: str, *further: Command) -> bytes | None:
-        """Read the text of a key, and send further commands with that; None where there is none.
+        """Read the string at a key, and send further commands in the same round trip; None if there is no string.
 
-        Whatever else writes there, no more than `MAX_TEXT` of it is read. Raises SharedStateDown and CommandRefused.
+        Whatever else writes there, no more than `MAX_TEXT_BYTES` are read. Raises SharedStateDown and CommandRefused.
         """
-        text, *_ = await self.run(("GETRANGE", key, 0, MAX_TEXT - 1), *further)
+        text, *_ = await self.run(("GETRANGE", key, 0, MAX_TEXT_BYTES - 1), *further)
         if isinstance(text, CommandRefused):
             raise CommandRefused(*text.args)
         return text or None
 
     def post(self, *commands: Command) -> None:
-        """Send commands without waiting; they are lost while Redis cannot be used."""
-        if self.availability.usable:
-            self._add(_Flight(commands, None))
+        """Send commands without waiting. While Redis cannot be used, they are dropped."""
+        if self.usable:
+            self._add(_Group(commands, None))
 
     def _down(self) -> SharedStateDown:
         return SharedStateDown(f"Redis at {self.address} cannot be used: {self.availability.why}")
 
     # News
 
-    def news(self, topic: str, text: str = "", *, channel: str = "news") -> tuple[Word, ...]:
-        """The command that tells all processes that listen to a channel; its reply is how many those are.
+    def publish_command(self, topic: str, text: str = "", *, channel: str = "news") -> tuple[Word, ...]:
+        """The command that publishes news; its reply is the number of processes that receive them.
 
-        To "news" all listen, this one too.
+        All processes subscribe to the channel "news", including this one.
         """
         return ("PUBLISH", self.key(channel), f"{topic} {text}")
 
-    def hear(self, *channels: str) -> None:
-        """Listen to further channels; to be called before the link runs."""
+    def subscribe(self, *channels: str) -> None:
+        """Receive the news on further channels. Must be called before the link runs."""
         self._channels += map(self.key, channels)
 
-    def on_news(self, topic: str, told: Callable[[str], None]) -> None:
-        """Call `told` with the text of each piece of news about a topic; '' where some may have been missed."""
-        self._listeners[topic] = told
+    def on_news(self, topic: str, listener: Callable[[str], None]) -> None:
+        """Call `listener` with the text of all news about a topic, and with '' when some may have been missed."""
+        self._listeners[topic] = listener
 
-    def on_back(self, catch_up: Callable[[], Awaitable[None]]) -> None:
-        """Await `catch_up` whenever Redis can be used again, in the order in which these were added.
+    def on_reconnect(self, catch_up: Callable[[], Awaitable[None]]) -> None:
+        """Await `catch_up` whenever Redis can be used again. All such callbacks run in the order of their registration.
 
-        Where it raises StateError, that is logged, and the rest is caught up with.
+        If one raises StateError, that is logged, and the next one runs.
         """
-        self._catching_up.append(catch_up)
+        self._reconnect_callbacks.append(catch_up)
 
-    def on_time(self, repeat: Callable[[], Awaitable[None]]) -> None:
-        """Await `repeat` every `REPEAT_SECONDS`, and whenever Redis can be used again."""
-        self._repeating.append(repeat)
-        self.on_back(repeat)
+    def on_refresh(self, refresh: Callable[[], Awaitable[None]]) -> None:
+        """Await `refresh` every `REFRESH_SECONDS`, and whenever Redis can be used again."""
+        self._refresh_callbacks.append(refresh)
+        self.on_reconnect(refresh)
 
     def spawn(self, coro: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
-        """Run a task that ends with the link at the latest."""
+        """Run a task that is cancelled when the link ends."""
         return self._tasks.spawn(coro, name=name)
 
-    async def _repeat(self) -> None:
-        for repeat in self._repeating:
+    async def _refresh(self) -> None:
+        for refresh in self._refresh_callbacks:
             with suppress(StateUnavailable):
-                await repeat()
+                await refresh()
 
-    async def listen(self) -> None:
-        """Hear what others tell, until cancelled."""
+    async def _keep_listening(self) -> None:
+        """Receive news, until cancelled."""
         while True:
             with suppress(ConnectionFailed):
                 connection = await connect(self.address, self.settings.timeout)
                 try:
                     await connection.subscribe(self._channels)
-                    for told in self._listeners.values():
-                        told("")
+                    for listener in self._listeners.values():
+                        listener("")
                     while True:
-                        news = await connection.message()
-                        if len(news) > MAX_NEWS:  # not the bridge's
+                        news = await connection.next_message()
+                        if len(news) > MAX_NEWS_BYTES:  # not the bridge's
                             continue
                         topic, _, text = news.decode("utf-8", "replace").partition(" ")
-                        if (listener := self._listeners.get(topic)) is not None:
-                            listener(text)
+                        if topic in self._listeners:
+                            self._listeners[topic](text)
                 finally:
                     connection.close()
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(RECONNECT_SECONDS)
 
     # The connection
 
-    async def keep(self) -> None:
-        """Connect, send what is to be sent, and connect again, until the link ends."""
+    async def _keep_connected(self) -> None:
+        """Connect and serve commands, again and again, until the link ends."""
         while not self._finishing:
             try:
                 connection = await connect(self.address, self.settings.timeout)
@@ -249,11 +249,11 @@ class Link:
             except ConnectionFailed as error:
                 self._fail(str(error))
                 if not self._finishing:
-                    await asyncio.sleep(PAUSE_SECONDS)
+                    await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _serve(self, connection: RedisConnection) -> None:
-        """Let flights go, with a sign of life in between, until the link ends. Raises ConnectionFailed."""
-        await self._beat(connection)  # a write: a server that refuses those is of no use
+        """Let commands use this connection, and report that this process is alive. Raises ConnectionFailed."""
+        await self._report_alive(connection)  # this writes: a server that refuses writes cannot be used
         self.run_id, self.version = connection.run_id, connection.version
         self._connection = connection
         self._wake.clear()
@@ -262,51 +262,52 @@ class Link:
         try:
             while not self._finishing:
                 if not await set_within(self._wake, BEAT_SECONDS):
-                    await self._beat(connection)
+                    await self._report_alive(connection)
                 elif not self.availability.usable:
                     raise ConnectionFailed(self.availability.why)
-            with suppress(SharedStateDown):  # behind all that waits
+            with suppress(SharedStateDown):  # after all queued commands
                 await self.run(("HDEL", self.key("instances"), self.settings.instance))
         except asyncio.CancelledError:
-            if self._flying or self._waiting:
+            if self._in_flight or self._queued:
                 self._fail("the daemon stops")
             raise
         finally:
             self._connection = None
             catching_up.cancel()
 
-    def _add(self, flight: _Flight) -> None:
-        self._waiting.append(flight)
-        if len(self._waiting) == 1 and not self._flying:
-            asyncio.get_running_loop().call_soon(self._depart)
+    def _add(self, group: _Group) -> None:
+        self._queued.append(group)
+        if len(self._queued) == 1 and not self._in_flight:
+            asyncio.get_running_loop().call_soon(self._send_batch)
 
-    def _depart(self) -> None:
-        """Send what waits, unless something is on its way."""
-        if self._connection is None or self._flying or not self._waiting:
+    def _send_batch(self) -> None:
+        """Send the queued commands, unless a batch is in flight."""
+        if self._connection is None or self._in_flight or not self._queued:
             return
-        self._flying = self._waiting[:MAX_FLIGHT]
-        del self._waiting[:MAX_FLIGHT]
-        # A cancelled caller's commands go out too: some of them give back what it had.
-        self._connection.begin([command for flight in self._flying for command in flight.commands], self._arrived)
+        self._in_flight = self._queued[:MAX_GROUPS]
+        del self._queued[:MAX_GROUPS]
+        # Commands of cancelled tasks are sent too: some of them release what the task had claimed.
+        self._connection.send([command for group in self._in_flight for command in group.commands], self._on_replies)
 
-    def _arrived(self, replies: list[Reply] | ConnectionFailed) -> None:
-        """Hand out the replies, and send what has come meanwhile."""
+    def _on_replies(self, replies: list[Reply] | ConnectionFailed) -> None:
+        """Distribute the replies, and send the next batch."""
         if isinstance(replies, ConnectionFailed):
             self._fail(str(replies))
             return
-        flights, self._flying = self._flying, ()
-        at = 0
-        for flight in flights:
-            end = at + len(flight.commands)
-            if flight.replies is None:
-                for refused in filter(_is_refused, replies[at:end]):
-                    _logger.warning("%s", refused)
-            elif not flight.replies.done():
-                flight.replies.set_result(replies[at:end])
-            at = end
-        self._depart()
+        groups, self._in_flight = self._in_flight, ()
+        start = 0
+        for group in groups:
+            end = start + len(group.commands)
+            if group.replies is None:
+                for reply in replies[start:end]:
+                    if isinstance(reply, CommandRefused):
+                        _logger.warning("%s", reply)
+            elif not group.replies.done():
+                group.replies.set_result(replies[start:end])
+            start = end
+        self._send_batch()
 
-    async def _beat(self, connection: RedisConnection) -> None:
+    async def _report_alive(self, connection: RedisConnection) -> None:
         beat = _BEAT.call(
             (self.key("instances"),),
             self.settings.instance,
@@ -319,7 +320,7 @@ class Link:
         self.alive = frozenset(name.decode("utf-8", "replace") for name in alive)
 
     async def _catch_up(self) -> None:
-        for catch_up in self._catching_up:
+        for catch_up in self._reconnect_callbacks:
             try:
                 await catch_up()
             except StateError as error:
@@ -327,15 +328,15 @@ class Link:
         self._set(self.availability.caught_up(self._clock()))
 
     def _fail(self, why: str) -> None:
-        """Redis cannot be used: nobody waits for it any longer."""
+        """Redis cannot be used: fail all commands that have no replies yet."""
         self._set(self.availability.failed(why, self._clock()))
         self._connection = None
-        flights = (*self._flying, *self._waiting)
-        self._flying, self._waiting = (), []
+        groups = (*self._in_flight, *self._queued)
+        self._in_flight, self._queued = (), []
         self._wake.set()
-        for flight in flights:
-            if flight.replies is not None and not flight.replies.done():
-                flight.replies.set_exception(self._down())
+        for group in groups:
+            if group.replies is not None and not group.replies.done():
+                group.replies.set_exception(self._down())
 
     def _set(self, availability: Availability) -> None:
         before, self.availability = self.availability, availability
@@ -351,17 +352,13 @@ class Link:
             event(_logger, logging.INFO, f"the state is shared through Redis {self.version} at {self.address}")
 
 
-def instance_name(place: str) -> str:
-    """A name for this process that no other has had. `place` is what it shares with others, its state folder."""
+def instance_name(folder: str) -> str:
+    """A unique name for this process, with a digest of its machine and of its state folder, an absolute path."""
     host = socket.gethostname()
-    digest = sha256(f"{host} {place}".encode()).hexdigest()[:8]
+    digest = sha256(f"{host} {folder}".encode()).hexdigest()[:8]
     return f"{host}:{os.getpid()}:{secrets.token_hex(4)}@{digest}"
 
 
-def place_of(instance: str) -> str:
-    """The digest of an instance's place."""
+def folder_of(instance: str) -> str:
+    """The digest of an instance's machine and state folder."""
     return instance.rpartition("@")[2]
-
-
-def _is_refused(reply: object) -> bool:
-    return isinstance(reply, CommandRefused)

@@ -65,7 +65,7 @@ class RedisTurns:
         self._clock = clock
         self._held: dict[str, str] = {}  # tokens by lock
         self._run_id = link.run_id  # of the Redis that has all locks
-        link.on_back(self._take_again)
+        link.on_reconnect(self._take_again)
 
     @asynccontextmanager
     async def turn(
@@ -131,7 +131,7 @@ class RedisTurns:
     @asynccontextmanager
     async def _alone(self, account: Account, *, urgent: bool) -> AsyncIterator[RenewalTurn]:
         """The turn without Redis: under a lock of the folder, if all processes are below it."""
-        if not urgent or not self._link.is_local:
+        if not urgent or not self._link.all_use_one_folder:
             yield RenewalTurn(may_call=False)
             return
         name = f"renewal-{digest(account.user_id).hex()[:32]}"

@@ -48,7 +48,7 @@ class RedisResponses:
         self._unsent: OrderedDict[str, Stored | None] = OrderedDict()
         self._last: asyncio.Future[list[Reply]] | None = None  # of what was sent last; it is replied to in order
         stored.tell(self._changed)
-        link.on_back(self._send_again)
+        link.on_reconnect(self._send_again)
 
     async def fetch(self, owner: str, ids: Iterable[str]) -> None:
         """Make this process know these responses of `owner`'s, and those that they continue, as they are now."""

@@ -1,4 +1,4 @@
-"""Lua scripts that Redis runs as one step, each a file of `scripts/`."""
+"""Lua scripts, which Redis runs atomically. Each is a file in `scripts/`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FOLDER: Final = Path(__file__).with_name("scripts")
 
 
 class Script:
-    """One script. Redis knows it by the digest of its source once it has run it."""
+    """One script. Once Redis has run it, the digest of its source is enough to call it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -21,12 +21,12 @@ class Script:
         self.digest = sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     def call(self, keys: tuple[str, ...], *arguments: Word) -> ScriptCall:
-        """The command that runs it."""
+        """The command that runs this script."""
         return ScriptCall(self, keys, arguments)
 
 
 class ScriptCall:
-    """One run of a script."""
+    """A command that runs a script."""
 
     __slots__ = ("_arguments", "_keys", "script")
 
@@ -35,10 +35,10 @@ class ScriptCall:
         self._keys = keys
         self._arguments = arguments
 
-    def known(self) -> tuple[Word, ...]:
-        """Its words, for a server that knows the script."""
+    def evalsha(self) -> tuple[Word, ...]:
+        """The words of the command, for a server that has the script in its cache."""
         return ("EVALSHA", self.script.digest, len(self._keys), *self._keys, *self._arguments)
 
-    def whole(self) -> tuple[Word, ...]:
-        """Its words with the source, which the server remembers."""
+    def eval(self) -> tuple[Word, ...]:
+        """The words of the command with the script's source, which the server caches."""
         return ("EVAL", self.script.source, len(self._keys), *self._keys, *self._arguments)

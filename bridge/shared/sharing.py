@@ -118,7 +118,7 @@ class Sharing:
     @asynccontextmanager
     async def running(self, state: State) -> AsyncIterator[None]:
         """Be connected; what `state` could not save in an outage is saved at its end. Raises as `connected` does."""
-        self.link.on_back(state.flush)
+        self.link.on_reconnect(state.flush)
         async with self.connected():
             yield
 

@@ -93,7 +93,7 @@ class SharedStats:
         self._shown: Stats | None = None
         self._read_at = self._copied_at = float("-inf")
         self.stats = Stats(clock)
-        link.on_back(self._catch_up)
+        link.on_reconnect(self._catch_up)
 
     async def load(self) -> None:
         """Read the copy of an earlier run, for a Redis that has lost the statistics. Raises StateError."""

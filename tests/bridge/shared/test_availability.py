@@ -1,4 +1,4 @@
-"""The states of the link to Redis, by the table in `bridge.shared.availability`."""
+"""The states of the link to Redis, as in the table in `bridge.shared.availability`."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from hypothesis import strategies as st
 from bridge.shared.availability import Availability, Phase
 
 TABLE = [
-    (Phase.STARTING, "connected", Phase.BACK),
+    (Phase.STARTING, "connected", Phase.CATCHING_UP),
     (Phase.STARTING, "failed", Phase.STARTING),
-    (Phase.STARTING, "late", Phase.DEGRADED),
+    (Phase.STARTING, "timed_out", Phase.DEGRADED),
     (Phase.STARTING, "caught_up", Phase.STARTING),
-    (Phase.BACK, "caught_up", Phase.UP),
-    (Phase.BACK, "failed", Phase.DEGRADED),
-    (Phase.BACK, "connected", Phase.BACK),
-    (Phase.BACK, "late", Phase.BACK),
+    (Phase.CATCHING_UP, "caught_up", Phase.UP),
+    (Phase.CATCHING_UP, "failed", Phase.DEGRADED),
+    (Phase.CATCHING_UP, "connected", Phase.CATCHING_UP),
+    (Phase.CATCHING_UP, "timed_out", Phase.CATCHING_UP),
     (Phase.UP, "failed", Phase.DEGRADED),
     (Phase.UP, "connected", Phase.UP),
     (Phase.UP, "caught_up", Phase.UP),
-    (Phase.UP, "late", Phase.UP),
-    (Phase.DEGRADED, "connected", Phase.BACK),
+    (Phase.UP, "timed_out", Phase.UP),
+    (Phase.DEGRADED, "connected", Phase.CATCHING_UP),
     (Phase.DEGRADED, "failed", Phase.DEGRADED),
     (Phase.DEGRADED, "caught_up", Phase.DEGRADED),
-    (Phase.DEGRADED, "late", Phase.DEGRADED),
+    (Phase.DEGRADED, "timed_out", Phase.DEGRADED),
 ]
 
 
@@ -36,8 +36,8 @@ def after(state: Availability, event: str, now: float) -> Availability:
             return state.connected(now)
         case "failed":
             return state.failed("it is gone", now)
-        case "late":
-            return state.late(now)
+        case "timed_out":
+            return state.timed_out(now)
     return state.caught_up(now)
 
 
@@ -48,7 +48,7 @@ def test_every_event_in_every_phase(before: Phase, event: str, expected: Phase) 
 
 def test_the_table_is_whole() -> None:
     assert {(before, event) for before, event, _ in TABLE} == {
-        (phase, event) for phase in Phase for event in ("connected", "failed", "late", "caught_up")
+        (phase, event) for phase in Phase for event in ("connected", "failed", "timed_out", "caught_up")
     }
 
 
@@ -57,7 +57,7 @@ def test_an_outage_keeps_its_beginning_and_says_the_latest_reason() -> None:
     assert (lost.since, lost.why) == (5.0, "two")
 
 
-@given(st.lists(st.sampled_from(["connected", "failed", "late", "caught_up"]), max_size=12))
+@given(st.lists(st.sampled_from(["connected", "failed", "timed_out", "caught_up"]), max_size=12))
 def test_it_is_usable_just_where_the_last_word_of_the_connection_was_good(events: list[str]) -> None:
     states = [Availability()]
     for now, event in enumerate(events):

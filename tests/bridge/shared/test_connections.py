@@ -32,7 +32,7 @@ async def works(link: Link) -> None:
     await link.started()
     await eventually(lambda: heard == [""], within=20)
     assert await link.call(("SET", link.key("a"), "1")) == b"OK"
-    await link.call(link.news("keys", "7"))
+    await link.call(link.publish_command("keys", "7"))
     await eventually(lambda: heard == ["", "7"], within=20)
 
 

@@ -1,4 +1,4 @@
-"""The link to a real Redis: flights, news, and what happens when the server freezes, dies or refuses."""
+"""The link to a real Redis: batches, news, and what happens when the server freezes, dies or refuses."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def test_news_reach_all_processes(server: RedisServer) -> None:
             link.on_news("keys", heard.append)
         await asyncio.gather(one.started(), two.started())
         await eventually(lambda: heard == ["", ""])
-        await one.call(one.news("keys", "7 é"))
+        await one.call(one.publish_command("keys", "7 é"))
         await eventually(lambda: heard == ["", "", "7 é", "7 é"])
 
 
@@ -114,7 +114,7 @@ async def test_a_frozen_server_is_given_up_within_the_timeout_and_taken_back(ser
         async def catch_up() -> None:
             caught_up.append(link.availability.phase)
 
-        link.on_back(catch_up)
+        link.on_reconnect(catch_up)
         server.freeze()
         began = time.monotonic()
         waiting = await asyncio.gather(*[link.call(("PING",)) for _ in range(10)], return_exceptions=True)
@@ -125,7 +125,7 @@ async def test_a_frozen_server_is_given_up_within_the_timeout_and_taken_back(ser
         assert "cannot be used: it has not answered within" in f"{at_once}"
         server.thaw()
         await eventually(lambda: link.availability.phase is Phase.UP, within=20)
-        assert caught_up == [Phase.BACK]
+        assert caught_up == [Phase.CATCHING_UP]
         assert await link.call(("PING",)) == b"PONG"
 
 

@@ -71,7 +71,7 @@ class Keepers:
         process = await self.redis.process(copies=None if beside is None else beside.process.copies.path)
         state = State(process.documents, self.clock, unsaved_cookies=WaitingCookies(process.copies), several=True)
         await state.load()
-        process.link.on_back(state.flush)
+        process.link.on_reconnect(state.flush)
         config = config_for(self.arena, process.copies.path, {"upstream": {"connect_timeout": 5.0}})
         client = await self._stack.enter_async_context(connected(self.arena.origin))
         client.clock = SiteClock(self.clock, self.clock)

@@ -174,7 +174,7 @@ async def test_one_that_is_no_document_keeps_nothing_else_from_being_caught_up_w
     async def catch_up() -> None:
         caught_up.append("behind it")
 
-    process.link.on_back(catch_up)
+    process.link.on_reconnect(catch_up)
     await redis.server.call("DEL", "test:doc:first", "test:doc:words")
     await redis.server.call("RPUSH", "test:doc:first", "x")
     await redis.server.call("CLIENT", "KILL", "TYPE", "normal")
@@ -210,7 +210,7 @@ async def state_of(process: SharedProcess, *, is_killed: bool = False) -> State:
     state = State(process.documents, lambda: NOW, unsaved_cookies=unsaved_cookies, several=True)
     await state.load()
     if not is_killed:
-        process.link.on_back(state.flush)
+        process.link.on_reconnect(state.flush)
     return state
 
 

@@ -25,7 +25,7 @@ async def gate(redis: Redis) -> tuple[Gate, Clock]:
     process, clock = await redis.process(), Clock()
     found = Gate(clock)
     await RedisGate(process.link, found)._catch_up()
-    await process.link.call(process.link.news("nothing"))
+    await process.link.call(process.link.publish_command("nothing"))
     return found, clock
 
 
