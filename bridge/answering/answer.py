@@ -26,7 +26,7 @@ from upstream.answer import ArenaAnswer
 from upstream.protocol.errors import Truncated, UpstreamError
 from upstream.protocol.events import Event, Failure, Finish, Images, TextDeltas
 
-#: Longer answers are searched for calls and JSON in a thread: repairing malformed JSON may take a second.
+#: Longer answers are searched for calls and JSON in a thread: mending malformed JSON may take a second.
 _READ_IN_THREAD_CHARS: Final = 16_000
 
 _logger: Final = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from tool_forms import offering  # noqa: E402
 
 from bridge.answering.schemas import Checker, check_schema  # noqa: E402
 from bridge.answering.tools.json_values import read_nearly  # noqa: E402
-from bridge.answering.tools.offered import Offered  # noqa: E402
+from bridge.answering.tools.offered import OfferedTools  # noqa: E402
 from bridge.answering.tools.reading import read  # noqa: E402
 from handlers.dashboard.markdown import TooSlow, rendered  # noqa: E402
 
@@ -183,7 +183,7 @@ def checked(schema: dict[str, Any], value: object) -> str:
 
 def calls_of(text: str) -> int:
     """How many tool calls are read in an answer."""
-    return len(read(text, 0, Offered(offering())).calls)
+    return len(read(text, 0, OfferedTools(offering())).calls)
 
 
 def main(part: str) -> None:

@@ -24,7 +24,7 @@ _FENCED: Final = re.compile(
 #: The beginning of a JSON object or array, as opposed to a bracket in prose.
 _OBJECT: Final = re.compile(r"\{(?=\s*[\"'}])")
 _OBJECT_OR_ARRAY: Final = re.compile(r"\{(?=\s*[\"'}])|\[(?=\s*(?:[\[{\"'\]\d-]|true|false|null))")
-#: The maximum number of places where JSON is looked for, and where malformed JSON is repaired, which is slower.
+#: The maximum number of places where JSON is looked for, and where malformed JSON is mended, which is slower.
 _MAX_PLACES: Final = 50
 _MAX_MENDED: Final = 3
 #: In JSON that models write, an opening bracket and what must follow it are within this many characters.
@@ -182,7 +182,7 @@ def _misfit_of(value: object, schema: Mapping[str, object] | None) -> str:
 
 
 def _candidates(text: str, opening: re.Pattern[str]) -> Iterator[FoundJson]:
-    """Yield what may be the JSON of an answer, the most likely first: valid JSON, then repaired JSON."""
+    """Yield what may be the JSON of an answer, the most likely first: valid JSON, then mended JSON."""
     fences = [fenced.span("inside") for fenced in islice(_FENCED.finditer(text), _MAX_PLACES)]
     ends = [(skip_spaces(text, start), end) for start, end in ((0, len(text)), *fences)]
     for place, end in ends:

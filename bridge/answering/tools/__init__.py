@@ -1,1 +1,1 @@
-"""Tools that models call by text: how they are shown, and how calls are written and compared. Pure functions."""
+"""Tool calls written as text: how tools are shown to models, and how their calls are written, read and compared."""

@@ -1,4 +1,4 @@
-"""Calls and results as a prompt shows them: the form that models are asked for, and that most open models know.
+"""Calls and results as they are written in a prompt: the form that models are asked for, and most open models know.
 
 <tool_call>
 {"name": "get_weather", "arguments": {"city": "Paris"}}
@@ -13,17 +13,17 @@ from bridge.answering.messages import ToolCall
 
 
 def call_block(call: ToolCall) -> str:
-    """Write a call. Its arguments stand as they were spelled; what is no JSON is written as a JSON string."""
+    """Write a call. Its arguments keep their spelling; if they are not JSON, they are written as a JSON string."""
     if call.kind == "custom":
-        what = f'"input": {json_text(call.arguments)}'
+        arguments = f'"input": {json_text(call.arguments)}'
     else:
-        arguments = call.arguments.strip() or "{}"
-        what = f'"arguments": {arguments if _is_json(arguments) else json_text(call.arguments)}'
-    return f'<tool_call>\n{{"name": {json_text(call.name)}, {what}}}\n</tool_call>'
+        json = call.arguments.strip() or "{}"
+        arguments = f'"arguments": {json if _is_json(json) else json_text(call.arguments)}'
+    return f'<tool_call>\n{{"name": {json_text(call.name)}, {arguments}}}\n</tool_call>'
 
 
 def response_block(text: str, call_id: str | None, name: str, attached: str = "") -> str:
-    """Write a result, verbatim; `attached` names the pictures and documents that come with it."""
+    """Write a result verbatim; `attached` names the pictures and documents that come with it."""
     attributes = "".join(
         f' {attribute}="{value}"'
         for attribute, value in (("id", call_id), ("name", name), ("files", attached))
@@ -33,7 +33,7 @@ def response_block(text: str, call_id: str | None, name: str, attached: str = ""
 
 
 def json_text(value: object) -> str:
-    """Write a value as compact JSON, in the order that it has."""
+    """Write a value as compact JSON, keeping the order of its keys."""
     return orjson.dumps(value).decode()
 
 

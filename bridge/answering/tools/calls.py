@@ -1,19 +1,19 @@
-"""Calls in a history: what two equal ones have in common, and which call each result answers. Pure values."""
+"""Calls in a history: when two calls count as equal, and which call each result belongs to. Pure functions."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
 
 from bridge.answering.messages import Message, ToolCall
 
-#: From here on not every whole number is a float of its own, so that spelling one as the other is no longer certain.
-_EXACT = 2**53
+#: Below this, every integer has its own float, so that 3.0 and 3 can be told to be equal.
+_MAX_EXACT: Final = 2**53
 
 
 class Matched(NamedTuple):
-    """Whose result a message is: `place` counts the calls of the history from 0, None where there is no such call."""
+    """The call that a result belongs to: its index among all calls of the history, or None if there is no such call."""
 
     place: int | None
     name: str
@@ -30,7 +30,7 @@ class CallsSoFar:
         self._by_name: dict[str, Matched] = {}
 
     def add(self, calls: tuple[ToolCall, ...]) -> None:
-        """Take a message's calls. Of two calls with one id the later counts."""
+        """Add a message's calls. If two calls have the same id, the later one counts."""
         for call in calls:
             matched = Matched(self._count, call.name)
             self._by_name[call.name] = matched
@@ -46,12 +46,12 @@ class CallsSoFar:
 
 
 def compared_call(call: ToolCall) -> list[object]:
-    """What two equal calls have in common: tool and arguments' value, not their spelling, and not the id."""
+    """Return what two calls are compared by: the tool and the value of its arguments, but not their spelling or id."""
     return [call.name, call.kind, call.arguments if call.kind == "custom" else _value(call.arguments)]
 
 
 def _value(arguments: str) -> object:
-    """The value of a JSON text, so that equal ones are written alike; the text itself where it is no JSON."""
+    """Return the value of a JSON text, or the text itself if it is not JSON."""
     if not arguments.strip():
         return {}
     try:
@@ -62,9 +62,9 @@ def _value(arguments: str) -> object:
 
 
 def _whole_numbers_as_integers(value: object) -> object:
-    """Take 3.0 for 3, as JSON Schema does, and as JavaScript writes it."""
+    """Replace 3.0 by 3, which are equal in JSON Schema and in JavaScript."""
     match value:
-        case float() if value.is_integer() and abs(value) < _EXACT:
+        case float() if value.is_integer() and abs(value) < _MAX_EXACT:
             return int(value)
         case list():
             return [_whole_numbers_as_integers(item) for item in value]

@@ -16,7 +16,7 @@ from bridge.answering.tools.fences import (
     prospect,
 )
 from bridge.answering.tools.json_values import Extent, read_nearly, skip_spaces
-from bridge.answering.tools.offered import Offered
+from bridge.answering.tools.offered import OfferedTools
 from bridge.answering.tools.openings import LINE_CHARS, Openings, is_beginning, next_beginning, opening_at
 from bridge.answering.tools.parts import calls_in
 
@@ -40,7 +40,7 @@ class Holding:
     `text` is everything that was held, with a little before it: what is held begins at `held_from`.
     """
 
-    def __init__(self, offered: Offered) -> None:
+    def __init__(self, offered: OfferedTools) -> None:
         self._offered = offered
         self._seen = ""  # the last of what has gone on
         self._parts: list[str] = []  # what is held back
@@ -192,7 +192,7 @@ def _end_of(text: str) -> str:
 class _BareJson:
     """JSON without a marker that may be calls, from `start` (of the fence in which it is) on in what is held."""
 
-    def __init__(self, offered: Offered, start: int, at: int, marks: str) -> None:
+    def __init__(self, offered: OfferedTools, start: int, at: int, marks: str) -> None:
         self._offered = offered
         self._start = start
         self._at = at

@@ -1,6 +1,6 @@
-"""What a model is told about its tools and about the form of its answer: all of the wording, in one place.
+"""The instructions about tools and the format of answers that a model gets.
 
-It stands once in an evaluation, before the caller's own system text.
+They come once in an evaluation, before the caller's own system text.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _JSON_DESCRIPTION: Final = "What it is for: {description}\n"
 
 
 def instructions(tools: Tools | None, json_format: JsonFormat | None) -> str:
-    """Write what a model must know to call tools and to answer in a format; '' where neither is asked for."""
+    """Write the instructions for a request's tools and format; '' if it has neither."""
     blocks = []
     if tools is not None:
         blocks.append(_about_tools(tools))

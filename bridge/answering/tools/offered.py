@@ -1,4 +1,4 @@
-"""The tools that a request offers: does a call that was read name one of them, and do its arguments fit?"""
+"""The tools that a request offers, and the check whether a call names one of them with matching arguments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _PREFIXES: Final = ("functions.", "default_api.", "function.", "tools.")
 
 
 class RawCall(NamedTuple):
-    """A call as a model wrote it: its arguments as a JSON value, or each as text, or nothing but a text."""
+    """A call as a model wrote it.
+
+    Its arguments are either one JSON value, or pairs of a name and a text in `texts`, or a single `text`.
+    """
 
     name: str
     arguments: object = None
@@ -25,18 +28,18 @@ class RawCall(NamedTuple):
     text: str | None = None
 
 
-class Wrong(NamedTuple):
-    """What is wrong with a call, as a sentence for the model."""
+class InvalidCall(NamedTuple):
+    """The reason why a call is invalid, as a sentence for the model."""
 
-    why: str
+    reason: str
 
 
 def new_call_id() -> str:
-    """Make an id as OpenAI's: `call_` and 24 hex digits."""
+    """Make an id like OpenAI's: `call_` and 24 hex digits."""
     return f"call_{secrets.token_hex(12)}"
 
 
-class Offered:
+class OfferedTools:
     """The tools of one request."""
 
     def __init__(self, tools: Tools, new_id: Callable[[], str] = new_call_id) -> None:
@@ -45,16 +48,14 @@ class Offered:
         self._by_name = {tool.name: tool for tool in tools.tools if tool.name in tools.allowed}
         self._by_folded_name = {name.casefold(): tool for name, tool in self._by_name.items()}
         self._checkers: dict[str, Checker] = {}
-        #: The length of the longest name that a model may write for one of them.
-        self.longest_name = max(map(len, self._by_name), default=0) + max(map(len, _PREFIXES))
 
     @property
     def names(self) -> list[str]:
-        """The names that may be called, in the order in which they were given."""
+        """The names of the tools that may be called, in the request's order."""
         return list(self._by_name)
 
     def find(self, name: str) -> Tool | None:
-        """Find a tool that may be called by the name that a model wrote: as it is, in any case, without a prefix."""
+        """Find an allowed tool by the name that a model wrote, ignoring case and the usual prefixes."""
         name = name.strip()
         tool = self._by_name.get(name) or self._by_folded_name.get(name.casefold())
         if tool is None:
@@ -63,17 +64,17 @@ class Offered:
                     return self.find(name[len(prefix) :])
         return tool
 
-    def call(self, raw: RawCall) -> ToolCall | Wrong:
-        """Make a call of what was read, or say what is wrong with it."""
+    def call(self, raw: RawCall) -> ToolCall | InvalidCall:
+        """Turn what was read into a call, or return why it is invalid."""
         tool = self.find(raw.name)
         if tool is None:
-            return Wrong(f'There is no tool "{raw.name[:100]}" that may be called.')
+            return InvalidCall(f'There is no tool "{raw.name[:100]}" that may be called.')
         if tool.kind == "custom":
             text = _input_of(raw)
-            return Wrong(f'"{tool.name}" takes "input", a string.') if text is None else self._made(tool, text)
+            return InvalidCall(f'"{tool.name}" takes "input", a string.') if text is None else self._make(tool, text)
         arguments = _arguments_of(raw, tool)
         if not isinstance(arguments, dict):
-            return Wrong(f'The arguments of "{tool.name}" are not a JSON object.')
+            return InvalidCall(f'The arguments of "{tool.name}" are not a JSON object.')
         misfit = None
         if tool.parameters is not None and tool.checkable:
             if tool.name not in self._checkers:
@@ -81,18 +82,18 @@ class Offered:
             misfit = self._checkers[tool.name].first_misfit(arguments)
         if misfit is not None:
             place = f" (at {misfit.path})" if misfit.path else ""
-            return Wrong(f'The arguments of "{tool.name}" do not fit its parameters{place}: {misfit.message}')
+            return InvalidCall(f'The arguments of "{tool.name}" do not fit its parameters{place}: {misfit.message}')
         try:
-            return self._made(tool, compact(arguments))
+            return self._make(tool, compact(arguments))
         except RecursionError:
-            return Wrong(f'The arguments of "{tool.name}" are nested too deeply.')
+            return InvalidCall(f'The arguments of "{tool.name}" are nested too deeply.')
 
-    def _made(self, tool: Tool, arguments: str) -> ToolCall:
+    def _make(self, tool: Tool, arguments: str) -> ToolCall:
         return ToolCall(self._new_id(), tool.name, arguments, tool.kind)
 
 
 def _arguments_of(raw: RawCall, tool: Tool) -> object:
-    """Read a call's arguments as one value."""
+    """Return a call's arguments as one JSON value; a text that is not JSON is returned as it is."""
     if raw.texts is not None:
         return {name: value_of(text, name, tool.parameters) for name, text in raw.texts}
     arguments: object = raw.arguments if raw.text is None else raw.text
@@ -104,7 +105,7 @@ def _arguments_of(raw: RawCall, tool: Tool) -> object:
 
 
 def _input_of(raw: RawCall) -> str | None:
-    """Read the text that a custom tool is given."""
+    """Return the input of a call of a custom tool; None if there is not exactly one string."""
     if raw.text is not None:
         return raw.text
     if raw.texts is not None:

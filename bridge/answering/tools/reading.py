@@ -6,11 +6,11 @@ import re
 from typing import Final, NamedTuple
 
 from bridge.answering.messages import ToolCall
-from bridge.answering.tools.effort import Effort
+from bridge.answering.tools.budget import ReadingBudget
 from bridge.answering.tools.fences import LineStart, LineStarts, closing, end_of_closing, info, prospect
 from bridge.answering.tools.forms import at_line_start
 from bridge.answering.tools.json_values import MAX_MENDED_CHARS, Extent, read_nearly, skip_spaces
-from bridge.answering.tools.offered import Offered, Wrong
+from bridge.answering.tools.offered import InvalidCall, OfferedTools
 from bridge.answering.tools.openings import Found, Openings, opening_at
 from bridge.answering.tools.parts import Block, calls_in
 
@@ -39,7 +39,7 @@ class Reading(NamedTuple):
     whole: bool = True
 
 
-def read(text: str, at: int, offered: Offered) -> Reading:
+def read(text: str, at: int, offered: OfferedTools) -> Reading:
     """Read the calls in a text from a place on; what stands before that is only what the place is seen with."""
     return _Reader(text, at, offered).read()
 
@@ -47,7 +47,7 @@ def read(text: str, at: int, offered: Offered) -> Reading:
 class _Reader:
     """Reads one text."""
 
-    def __init__(self, text: str, at: int, offered: Offered) -> None:
+    def __init__(self, text: str, at: int, offered: OfferedTools) -> None:
         self._text = text
         self._openings = Openings(text)
         self._lines = LineStarts(text)
@@ -59,12 +59,12 @@ class _Reader:
         self._dropped = 0
         self._whole = True
         self._bare_left = _MAX_BARE
-        self._effort = Effort()
+        self._budget = ReadingBudget()
         self._wrapper: int | None = None  # where one begins in which no call has been found yet
 
     def read(self) -> Reading:
         """Read it all."""
-        while not self._effort.spent and (fence_or_block := self._next()) is not None:
+        while not self._budget.exhausted and (fence_or_block := self._next()) is not None:
             if isinstance(fence_or_block, Found):
                 if fence_or_block.form is None:
                     if self._start is None:
@@ -76,7 +76,7 @@ class _Reader:
                 self._take_fence(fence_or_block)
             elif self._take_bare(fence_or_block.at):
                 break
-        if self._effort.spent:
+        if self._budget.exhausted:
             self._give_up()
         if self._wrapper is not None and at_line_start(self._text, self._wrapper):
             self._wrong.append("A block of calls was opened in which there is none.")
@@ -103,10 +103,10 @@ class _Reader:
         block = found.form.read(self._text, found.start, found.end) if found.form is not None else None
         rest = len(self._text) - found.end
         if block is None:
-            self._effort.read(searched=rest)
+            self._budget.spend(searched=rest)
             self._at = found.end
             return
-        self._effort.read(
+        self._budget.spend(
             searched=rest if block.problem or not (block.closed or block.wrapper) else 0,
             mended=min(block.end - found.start, MAX_MENDED_CHARS) if block.problem or block.mended else 0,
         )
@@ -125,12 +125,12 @@ class _Reader:
         if block.problem:
             self._wrong.append(block.problem)
         for raw in block.calls:
-            if self._effort.spent:
+            if self._budget.exhausted:
                 break
-            self._effort.read()
+            self._budget.spend()
             call = self._offered.call(raw)
-            if isinstance(call, Wrong):
-                self._wrong.append(call.why)
+            if isinstance(call, InvalidCall):
+                self._wrong.append(call.reason)
             else:
                 self._calls.append(call)
         self._whole &= block.closed and not block.mended

@@ -1,7 +1,4 @@
-"""What a model is told whose answer cannot be used: what is wrong with it, and what to write instead.
-
-These are the words of the one repair turn; those that show tools and formats are in `instructions`.
-"""
+"""The prompts of a repair turn, which tell a model what is wrong with its answer and what to write instead."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from typing import Final
 
 from bridge.answering.chat import Tools
 
-#: So many mistakes are named.
+#: The maximum number of mistakes that are listed.
 _MAX_MISTAKES: Final = 5
 
 _CALL: Final = """\
@@ -24,9 +21,10 @@ _CUSTOM_CALL: Final = """\
 
 
 def calls_prompt(tools: Tools, mistakes: Sequence[str]) -> str:
-    """Ask for all calls of an answer once more; without mistakes it is one that should have held a call."""
-    kinds = {tool.kind for tool in tools.tools if tool.name in tools.allowed}
-    names = ", ".join(tool.name for tool in tools.tools if tool.name in tools.allowed)
+    """Ask for all calls of an answer again; without mistakes, the answer lacks a call that is required."""
+    allowed = [tool for tool in tools.tools if tool.name in tools.allowed]
+    kinds = {tool.kind for tool in allowed}
+    names = ", ".join([tool.name for tool in allowed])
     if mistakes:
         opening = "Your last answer could not be read as tool calls, and nothing was done."
         lines = [opening, *[f"- {mistake}" for mistake in mistakes[:_MAX_MISTAKES]]]
@@ -42,7 +40,7 @@ def calls_prompt(tools: Tools, mistakes: Sequence[str]) -> str:
 
 
 def json_prompt(mistake: str, *, has_schema: bool) -> str:
-    """Ask for the JSON of an answer once more."""
+    """Ask for the JSON of an answer again."""
     wanted = "one JSON value that fits the schema given above" if has_schema else "one JSON object"
     return (
         f"Your last answer cannot be used: {mistake}\n\n"

@@ -10,7 +10,7 @@ from bridge.answering.events import MAX_WHOLE_CHARS, AnswerEvent, ToolCalls
 from bridge.answering.messages import ToolCall
 from bridge.answering.stages import ReadingStage, ToolsOutcome
 from bridge.answering.tools.holding import Holding
-from bridge.answering.tools.offered import Offered
+from bridge.answering.tools.offered import OfferedTools
 from bridge.answering.tools.reading import Reading, read
 from bridge.answering.tools.repair import calls_prompt
 from bridge.errors import answer_too_long, invalid_model_output
@@ -22,9 +22,9 @@ class ToolsStage(ReadingStage):
 
     offers_tools = True
 
-    def __init__(self, tools: Tools, offered: Offered | None = None) -> None:
+    def __init__(self, tools: Tools, offered: OfferedTools | None = None) -> None:
         self._tools = tools
-        self._offered = offered or Offered(tools)
+        self._offered = offered or OfferedTools(tools)
         self._holding = Holding(self._offered)
         self._dropped_first = 0  # of an answer that is asked for again
 

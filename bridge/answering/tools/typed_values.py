@@ -1,4 +1,4 @@
-"""Values that came as text, as in XML, read by the type that a tool's schema gives them."""
+"""Arguments written as text, as in XML, converted to the types in a tool's schema."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import unquote
 
-from bridge.answering.tools.json_values import compact, read_nearly, read_value, skip_spaces
+from bridge.answering.tools.json_values import Value, compact, read_nearly, read_value, skip_spaces
 
-#: References are followed so many times: they may lead in a circle.
+#: The maximum depth to which references are followed, since they may be cyclic.
 _MAX_DEPTH: Final = 20
 _TYPES: Final[tuple[tuple[type, str], ...]] = (
     (bool, "boolean"),
@@ -24,14 +24,17 @@ _WORDS: Final = {"true": True, "false": False, "null": None, "none": None}
 
 
 def value_of(text: str, name: str, parameters: Mapping[str, object] | None) -> object:
-    """Read the text that was given for a parameter. A string stays a string; without a type JSON if it is JSON."""
+    """Convert the text that was given for a parameter by its schema; a text that does not match stays a string.
+
+    Without a type in the schema, JSON is converted.
+    """
     schema = _schema_of(name, parameters)
     types = set(_types(schema, parameters or {}, _MAX_DEPTH))
     if types == {"string"}:
         return text
     stripped = text.strip()
     if "string" in types:
-        return _of_union(text, stripped, schema, parameters or {})
+        return _union_value(text, stripped, schema, parameters or {})
     if not types or types & {"integer", "number"}:
         value = _whole_value(stripped)
         if value is not None:
@@ -45,10 +48,10 @@ def value_of(text: str, name: str, parameters: Mapping[str, object] | None) -> o
     return text
 
 
-def _of_union(text: str, stripped: str, schema: object, root: Mapping[str, object]) -> object:
-    """Read a text that may be a string and other things: what JSON makes of it, if the schema has a place for that.
+def _union_value(text: str, stripped: str, schema: object, root: Mapping[str, object]) -> object:
+    """Convert a text that may be a string or something else: to its JSON value, if the schema accepts that.
 
-    A string that the schema lists stays one, and so does what another number would be once written again (`1.10`).
+    A string that the schema lists stays a string, and so does a number that would be written differently (`1.10`).
     """
     parts = [*_parts(schema, root, _MAX_DEPTH)] if isinstance(schema, Mapping) else []
     if any(text in _listed(part) for part in parts):
@@ -59,42 +62,40 @@ def _of_union(text: str, stripped: str, schema: object, root: Mapping[str, objec
     value = read.value
     if isinstance(value, int | float) and compact(value) != stripped:
         return text
-    return value if any(_has_place(part, value) for part in parts) else text
+    return value if any(_accepts(part, value) for part in parts) else text
 
 
-def _has_place(part: Mapping[str, object], value: object) -> bool:
-    """Whether one part of a schema takes a value that is no string, as far as its type and the values listed say."""
+def _accepts(part: Mapping[str, object], value: object) -> bool:
+    """Whether a subschema accepts a value that is not a string, judging by its type and the values that it lists."""
     listed = _listed(part)
     if listed:
         return compact(value) in [compact(each) for each in listed]
     types = part.get("type")
     names = [types] if isinstance(types, str) else types if isinstance(types, list | tuple) else ()
-    kind = next(name for kind, name in _TYPES if isinstance(value, kind))
+    kind = _type_of(value)
     if kind == "integer" or (isinstance(value, float) and value.is_integer()):
         return "integer" in names or "number" in names
     return kind in names
 
 
 def _listed(part: Mapping[str, object]) -> list[object]:
-    """The values that a part of a schema lists, if it does."""
+    """Return the values of a subschema's `const` or `enum`, if there are any."""
     values = part.get("enum")
     return [part["const"]] if "const" in part else list(values) if isinstance(values, list | tuple) else []
 
 
-def _whole_value(text: str) -> _Read | None:
+def _type_of(value: object) -> str:
+    return next(name for kind, name in _TYPES if isinstance(value, kind))
+
+
+def _whole_value(text: str) -> Value | None:
+    """Read a text that is nothing but one JSON value."""
     value = read_value(text)
-    return _Read(value.value) if value is not None and skip_spaces(text, value.end) == len(text) else None
-
-
-class _Read:
-    """A value that was read; it may be None itself."""
-
-    def __init__(self, value: object) -> None:
-        self.value = value
+    return value if value is not None and skip_spaces(text, value.end) == len(text) else None
 
 
 def _schema_of(name: str, parameters: Mapping[str, object] | None) -> object:
-    """Find the schema of one parameter."""
+    """Find the schema of a parameter."""
     if parameters is None:
         return None
     for part in _parts(parameters, parameters, _MAX_DEPTH):
@@ -117,7 +118,7 @@ def _matches(pattern: str, name: str) -> bool:
 
 
 def _parts(schema: Mapping[str, object], root: Mapping[str, object], depth: int) -> Iterator[Mapping[str, object]]:
-    """Yield a schema and those that it is made of."""
+    """Yield a schema and the subschemas that apply together with it."""
     if depth <= 0:
         return
     yield schema
@@ -132,7 +133,7 @@ def _parts(schema: Mapping[str, object], root: Mapping[str, object], depth: int)
 
 
 def _target(reference: object, root: Mapping[str, object]) -> Mapping[str, object] | None:
-    """Follow a reference within the schema (`#/$defs/node`)."""
+    """Resolve a reference within the schema, such as `#/$defs/node`."""
     if not isinstance(reference, str) or not reference.startswith("#"):
         return None
     node: object = root
@@ -142,7 +143,7 @@ def _target(reference: object, root: Mapping[str, object]) -> Mapping[str, objec
 
 
 def _types(schema: object, root: Mapping[str, object], depth: int) -> Iterator[str]:
-    """Yield the names of the types that a value may have; none where any may be."""
+    """Yield the types that a schema permits; none if it permits any."""
     if not isinstance(schema, Mapping):
         return
     for part in _parts(schema, root, depth):
@@ -152,8 +153,4 @@ def _types(schema: object, root: Mapping[str, object], depth: int) -> Iterator[s
         elif isinstance(types, list | tuple):
             yield from (each for each in types if isinstance(each, str))
         else:
-            values = part.get("enum")
-            if "const" in part:
-                values = [part["const"]]
-            for value in values if isinstance(values, list | tuple) else ():
-                yield next(name for kind, name in _TYPES if isinstance(value, kind))
+            yield from map(_type_of, _listed(part))

@@ -19,7 +19,7 @@ from bridge.answering.events import AnswerEvent, ToolCalls
 from bridge.answering.messages import ToolCall
 from bridge.answering.stages import ToolsOutcome
 from bridge.answering.tools.json_values import MAX_MENDED_CHARS
-from bridge.answering.tools.offered import Offered
+from bridge.answering.tools.offered import OfferedTools
 from bridge.answering.tools.openings import LONGEST
 from bridge.answering.tools.reading import read as reading_of
 from bridge.answering.tools.stage import ToolsStage
@@ -166,7 +166,7 @@ def test_a_long_string_in_single_quotation_marks_is_read() -> None:
 @pytest.mark.parametrize("city", ["x" * MAX_MENDED_CHARS + "'", '"' + 'say "hi" to\n' * 20_000 + '"'])
 def test_what_is_too_long_to_be_mended_is_said(city: str) -> None:
     text = f'<tool_call>\n{{"name": "get_weather", "arguments": {{"city": {city},}}}}\n</tool_call>'
-    reading = reading_of(text, 0, Offered(offering()))
+    reading = reading_of(text, 0, OfferedTools(offering()))
     assert reading.calls == ()
     assert reading.wrong == ("It is not valid JSON with a name and arguments and is too long to be mended.",)
 

@@ -14,9 +14,9 @@ from tool_forms import FORMS, offering
 
 from bridge.answering.deltas import text_delta
 from bridge.answering.stages import ToolsOutcome
-from bridge.answering.tools.effort import MAX_BLOCKS
+from bridge.answering.tools.budget import MAX_BLOCKS
 from bridge.answering.tools.holding import Holding
-from bridge.answering.tools.offered import Offered
+from bridge.answering.tools.offered import OfferedTools
 from bridge.answering.tools.stage import ToolsStage
 
 #: Pieces of text that markers, fences, calls and prose about them are made of.
@@ -212,7 +212,7 @@ def test_an_arbitrary_text_is_no_call(text: str) -> None:
 
 def test_json_is_followed_without_reading_it_again_and_again() -> None:
     """200 KB of arguments in small deltas take no time to speak of: it does not grow with the square."""
-    holding = Holding(Offered(offering()))
+    holding = Holding(OfferedTools(offering()))
     pieces = ['{"name": "get_weather", "arguments": {"city": "', *["x" * 20] * 10_000, '"}}']
     began = time.process_time()
     assert not any(holding.push(piece) for piece in pieces)

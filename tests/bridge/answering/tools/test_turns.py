@@ -8,7 +8,7 @@ import pytest
 from tool_forms import offering
 
 from bridge.answering.tools.holding import Holding
-from bridge.answering.tools.offered import Offered
+from bridge.answering.tools.offered import OfferedTools
 
 #: What one read from the site may bring, and what a model that repeats itself sends in small deltas.
 READ_CHARS, MANY_CHARS, SMALL_CHARS = 32 * 1024, 16 * 1024, 8
@@ -47,7 +47,7 @@ def repeated(text: str, chars: int) -> str:
 
 def seconds(pieces: list[str]) -> float:
     """The CPU time of a thread in which they are taken."""
-    holding = Holding(Offered(offering()))
+    holding = Holding(OfferedTools(offering()))
     began = time.thread_time()
     for piece in pieces:
         holding.push(piece)
@@ -67,6 +67,6 @@ def test_small_deltas_are_not_looked_through_again_and_again(text: str) -> None:
 
 
 def test_a_piece_as_long_as_no_model_writes_one_waits_for_the_end() -> None:
-    holding = Holding(Offered(offering()))
+    holding = Holding(OfferedTools(offering()))
     assert holding.push("[\n" * 40_000) == ""
     assert holding.size == 80_000

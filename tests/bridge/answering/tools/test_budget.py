@@ -8,8 +8,8 @@ import time
 import pytest
 from tool_forms import FORMS, RUN, WEATHER, block, offering
 
-from bridge.answering.tools.effort import MAX_BLOCKS, MAX_MENDED_IN_ALL
-from bridge.answering.tools.offered import Offered
+from bridge.answering.tools.budget import MAX_BLOCKS, MAX_MENDED_IN_ALL
+from bridge.answering.tools.offered import OfferedTools
 from bridge.answering.tools.reading import Reading, read
 
 #: What reading may take in seconds of CPU; it takes 0.4 at most on a machine of 2026.
@@ -18,7 +18,7 @@ LONGEST = 4.0
 
 def read_within_bounds(text: str) -> Reading:
     began = time.thread_time()
-    reading = read(text, 0, Offered(offering()))
+    reading = read(text, 0, OfferedTools(offering()))
     assert time.thread_time() - began < LONGEST
     return reading
 
@@ -109,6 +109,6 @@ def test_a_large_schema_is_prepared_once() -> None:
     parameters = {**(WEATHER.parameters or {}), "properties": {"city": {"type": "string"}, **properties}}
     tools = offering(WEATHER._replace(parameters=parameters), RUN)
     began = time.thread_time()
-    reading = read(f"{block([('get_weather', {'city': 'Paris'})])}\n" * 700, 0, Offered(tools))
+    reading = read(f"{block([('get_weather', {'city': 'Paris'})])}\n" * 700, 0, OfferedTools(tools))
     assert len(reading.calls) == 700
     assert time.thread_time() - began < 1.5  # 4 ms for each would be twice that
