@@ -1,14 +1,15 @@
-"""The table of evaluations that all processes share: which one a request continues, claimed in one step.
+"""The table of evaluations that all processes share, from which a request claims the one that it continues.
 
-An evaluation is in Redis only while it is at rest. Whoever takes it has it alone, whatever becomes of the taker; it
-comes back after a complete answer. All names have the run of the server in them: a Redis that starts again from an
-older snapshot would know evaluations as they were before turns that they have had since.
+An evaluation is in Redis only between turns. A request that takes it has it exclusively, even if its process dies, and
+it is put back after a complete answer. The names of the keys contain the run ID of the server: a Redis that restarts
+from an older snapshot would have evaluations as they were before their latest turns.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final, cast
 
 import orjson
@@ -19,11 +20,11 @@ from bridge.shared.link import Link
 from bridge.shared.script import Script
 from bridge.state.documents import StateUnavailable
 
-#: How long an evaluation is kept that nobody continues, in seconds.
+#: How long an evaluation that nobody continues is kept, in seconds.
 KEPT_SECONDS: Final = 30 * 86_400.0
-#: How many evaluations are kept that a request could be known by alike; the newest.
+#: How many evaluations with the same digest are kept: the newest ones.
 MAX_ALIKE: Final = 32
-#: How long a turn may take for others to be told that its evaluation is busy, in seconds.
+#: For how long other requests are told that an evaluation that was taken is busy, in seconds.
 BUSY_SECONDS: Final = 3600.0
 
 _TAKE: Final = Script("take")
@@ -38,14 +39,13 @@ class RedisConversations:
         self._capacity = capacity
 
     async def take(self, lookup: Lookup, usable: Iterable[str]) -> Turn:
-        """Find and claim what a request continues. Without Redis every conversation is new."""
+        """Find and claim the evaluation that a request continues. Without Redis every conversation is new."""
         turn = lookup.turn
         digests = [_asked(turn.asked), *([_answered(lookup.before)] if lookup.before else [])]
-        told, busy = turn.instructions, round(BUSY_SECONDS * 1000)
+        busy_ms = round(BUSY_SECONDS * 1000)
+        call = _TAKE.call((self._prefix,), turn.instructions, busy_ms, len(digests), *digests, *usable)
         try:
-            number, *found = await self._link.call(
-                _TAKE.call((self._prefix,), told, busy, len(digests), *digests, *usable)
-            )
+            number, *found = await self._link.call(call)
         except StateUnavailable:
             turn.why = "state"
             return turn
@@ -58,31 +58,31 @@ class RedisConversations:
         return settle(lookup, whys[0], whys[-1])
 
     def release(self, taken: Evaluation) -> asyncio.Future[list[Reply]]:
-        """A turn has ended that had taken it, and has changed it."""
+        """The turn that had taken this evaluation has ended, and has changed it."""
         return self._send(self._put(None, taken))
 
     def put_back(self, taken: Evaluation) -> asyncio.Future[list[Reply]]:
-        """A turn has ended that had taken it, and has done nothing to it."""
+        """The turn that had taken this evaluation has ended without changing it."""
         return self._send(self._put(taken, taken))
 
     def _send(self, command: Command) -> asyncio.Future[list[Reply]]:
         replies = self._link.send(command)
-        replies.add_done_callback(asyncio.Future.exception)  # without Redis the conversation goes on with another one
+        replies.add_done_callback(
+            asyncio.Future.exception
+        )  # without Redis, the conversation continues in a new evaluation
         return replies
 
     async def put(self, evaluation: Evaluation, taken: Evaluation | None) -> None:
-        """An evaluation is at rest. Without Redis it is forgotten: the conversation goes on with another one."""
-        try:
+        """Store an evaluation after its turn. Without Redis it is lost, and the conversation continues in a new one."""
+        with suppress(StateUnavailable):
             await self._link.call(self._put(evaluation, taken))
-        except StateUnavailable:
-            return
 
     @property
     def _prefix(self) -> str:
         return self._link.key("conv", self._link.run_id, "")
 
     def _put(self, evaluation: Evaluation | None, taken: Evaluation | None) -> Command:
-        places = [] if evaluation is None else _places(evaluation)
+        digests = [] if evaluation is None else _digests(evaluation)
         return _PUT.call(
             (self._prefix,),
             "" if evaluation is None else evaluation.id,
@@ -90,9 +90,9 @@ class RedisConversations:
             self._capacity,
             round(KEPT_SECONDS * 1000),
             MAX_ALIKE,
-            len(places),
-            *places,
-            *([] if taken is None else _places(taken)),
+            len(digests),
+            *digests,
+            *([] if taken is None else _digests(taken)),
         )
 
 
@@ -104,12 +104,12 @@ def _answered(digest: str) -> str:
     return f"r:{digest}"
 
 
-def _places(evaluation: Evaluation) -> list[str]:
+def _digests(evaluation: Evaluation) -> list[str]:
     return [_asked(evaluation.asked), *map(_answered, evaluation.answered)]
 
 
 def _read(text: bytes) -> Found:
-    """The evaluation in its JSON; 'unknown' where it is none of this version's."""
+    """Parse an evaluation; 'unknown' if this version cannot."""
     try:
         return Evaluation.from_json(orjson.loads(text))
     except ValueError:  # orjson's error is one too

@@ -1,20 +1,21 @@
-"""Documents in Redis, each with a version, and their last known state in a folder of this machine.
+"""Versioned documents in Redis, with copies in a local folder.
 
-A document is a hash, `lmab:doc:<name>`, of `version`, which grows, and `data`, the bytes that would be its file's. A
-change is made to what was read, and written only if the version is still the same; otherwise it is made again to what
-is there now. Whoever writes tells it, and everyone reads the new version; whoever has missed it asks every two seconds.
+A document is the hash `lmab:doc:<name>` of `version`, which grows, and `data`, the bytes that its file would have. An
+update is a compare-and-set: it is written only if the version is still the one that was read, and is otherwise computed
+again from the present value. Each write is announced to all processes, which then read the new version; in case an
+announcement is lost, each process also fetches the versions every two seconds.
 
-Whatever is read or written is copied to the folder. A start without Redis begins with the copies. A Redis that has lost
-a document, or has an older version since it was restarted, is given the last known one again:
+Whatever is read or written is copied to the folder. A daemon that starts without Redis begins with the copies. If Redis
+has lost a document, or has an older version after a restart, the last known one is written to it again:
 
     in Redis              known here        result
     ────────────────────────────────────────────────────────────────────────────
     none                  none              the form's `empty`
     none, or older        version n         version n, which is written to Redis again
-    the same version      version n         what is known, without reading it again
-    newer                 any               Redis's
-    damaged, too large    any               StateError, Redis's untouched; the daemon goes on with what it knows
-    Redis cannot be used  any               load: what is known, or the copy; save, update: SharedStateDown
+    the same version      version n         the known value, without transferring it
+    newer                 any               the value in Redis
+    damaged, too large    any               StateError; Redis is left untouched, and the daemon keeps what it knows
+    Redis cannot be used  any               load: the known value, or the copy; save, update: SharedStateDown
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from bridge.shared.errors import CommandRefused, SharedStateDown
@@ -35,17 +37,17 @@ from bridge.tasks import set_within
 
 T = TypeVar("T")
 
-#: How often the versions are asked for, in seconds, in case that news were missed.
+#: How often the versions are fetched, in seconds, in case news were missed.
 POLL_SECONDS: Final = 2.0
-#: A longer document is read and written in a thread: parsing it would hold the loop.
+#: Longer documents are parsed in a thread: it would block the event loop.
 THREAD_BYTES: Final = 32 * 1024
-#: How often a change is made again because somebody else was quicker.
+#: How often an update is tried while other processes keep writing the document.
 MAX_TRIES: Final = 100
 
-#: The topic of news about documents; the text is a document's name and its new version.
+#: The topic of news about documents. The text is a document's name and its new version.
 TOPIC: Final = "document"
 
-#: Of a version; the count has what is left of the 49 bits that a number of 15 digits holds.
+#: How many low bits of a version are random. The others count; together they are a number of at most 15 digits.
 _RANDOM_BITS: Final = 20
 
 _READ: Final = Script("read")
@@ -56,45 +58,45 @@ _VERSIONS: Final = Script("versions")
 _logger = logging.getLogger(__name__)
 
 
-class Copied(NamedTuple, Generic[T]):
-    """What a copy holds: a document's value, and the version that it had in Redis."""
+class VersionedValue(NamedTuple, Generic[T]):
+    """A document's value, and the version that it has in Redis; 0 if it was never written."""
 
     version: int
     value: T
 
 
-def copied(form: DocumentForm[T]) -> DocumentForm[Copied[T]]:
-    """The form of the copies of a document."""
+def copy_form(form: DocumentForm[T]) -> DocumentForm[VersionedValue[T]]:
+    """The form of the local copies of documents of this form."""
 
-    def parse(value: object) -> Copied[T]:
+    def parse(value: object) -> VersionedValue[T]:
         match value:
             case {"version": int(version), "value": kept} if version >= 0:
-                return Copied(version, form.parse(kept))
+                return VersionedValue(version, form.parse(kept))
         raise ValueError("a copy needs version and value")
 
-    def dump(copy: Copied[T]) -> object:
+    def dump(copy: VersionedValue[T]) -> object:
         return {"version": copy.version, "value": form.dump(copy.value)}
 
     max_bytes = form.max_bytes + 1024
     return DocumentForm(
-        form.name, form.version, parse, dump, Copied(0, form.empty), precious=False, max_bytes=max_bytes
+        form.name, form.version, parse, dump, VersionedValue(0, form.empty), precious=False, max_bytes=max_bytes
     )
 
 
 def version_after(version: int) -> int:
-    """The next version: a count, and random bits, so that two that grew apart are never taken for the same."""
+    """The next version: a count and random bits, so that two histories that diverged do not have the same version."""
     return ((version >> _RANDOM_BITS) + 1 << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)
 
 
 class SharedDocuments:
-    """The source of all shared documents; `copies` is a folder for their copies."""
+    """The source of all shared documents. `copies` is the folder for their copies."""
 
     def __init__(self, link: Link, copies: StateFolder) -> None:
         self.link = link
         self._copies = copies
         self._opened: dict[str, list[SharedDocument[Any]]] = {}
         self._news = asyncio.Event()
-        link.on_news(TOPIC, self._told)
+        link.on_news(TOPIC, self._on_news)
         link.on_reconnect(self.catch_up)
 
     def open(self, form: DocumentForm[T]) -> SharedDocument[T]:
@@ -104,58 +106,55 @@ class SharedDocuments:
         return document
 
     async def changes(self, documents: Sequence[StoredDocument[Any]]) -> bool:
-        """Wait for news, at most `POLL_SECONDS`; return whether any of these has another version than is known."""
+        """Wait for news, for at most `POLL_SECONDS`; return whether any of these documents may have changed."""
         if not await set_within(self._news, POLL_SECONDS):
             with suppress(StateUnavailable):
-                await self._ask()
+                await self._fetch_versions()
         self._news.clear()
         return self.link.usable and any(document.looks_changed() for document in documents)
 
     async def catch_up(self) -> None:
-        """Give Redis what it has lost, and have the others' changes read. Raises SharedStateDown."""
+        """Write what Redis has lost, and let others' changes be read. Raises SharedStateDown."""
         for documents in self._opened.values():
             try:
                 await max(documents, key=lambda document: document.version).restore()
             except SharedStateDown:
                 raise
-            except StateError as error:  # the rest is as it should be
+            except StateError as error:  # the other documents can be restored
                 _logger.error("%s", error)
-        await self._ask()
+        await self._fetch_versions()
         self._news.set()
 
-    def _told(self, text: str) -> None:
-        """A document has another version, or, without a text, news were missed."""
+    def _on_news(self, text: str) -> None:
+        """A document has a new version; without a text, news may have been missed."""
         name, _, version = text.partition(" ")
-        for document in self._opened.get(name, ()) if name else _all(self._opened):
-            document.see(version.encode() if version else None)
+        documents = self._opened.get(name, ()) if name else chain.from_iterable(self._opened.values())
+        for document in documents:
+            document.note_version(version.encode() if version else None)
             if document.looks_changed():
                 self._news.set()
 
-    async def _ask(self) -> None:
-        """Ask for the versions of all documents in one round trip. Raises StateUnavailable."""
+    async def _fetch_versions(self) -> None:
+        """Fetch the versions of all documents in one round trip. Raises StateUnavailable."""
         names = list(self._opened)
         versions = await self.link.call(_VERSIONS.call(tuple([self.link.key("doc", name) for name in names])))
         for name, version in zip(names, versions, strict=True):
             for document in self._opened[name]:
-                document.see(version)
-
-
-def _all(opened: dict[str, list[SharedDocument[Any]]]) -> list[SharedDocument[Any]]:
-    return [document for documents in opened.values() for document in documents]
+                document.note_version(version)
 
 
 class SharedDocument(Generic[T]):
-    """One document in Redis, with the interface of `bridge.state.forms.StoredDocument`. Tasks may share an instance."""
+    """A document in Redis, with the interface of `bridge.state.forms.StoredDocument`. Tasks may share an instance."""
 
     def __init__(self, link: Link, form: DocumentForm[T], copies: StateFolder) -> None:
         self._link = link
         self._form = form
         self._threads = copies.threads
-        self._copy = copies.open(copied(form))
+        self._copy = copies.open(copy_form(form))
         self._key = link.key("doc", form.name)
         self._lock = asyncio.Lock()
-        self._known: Copied[T] | None = None  # as last read or written
-        self._changed = True  # there may be another version than the known one
+        self._known: VersionedValue[T] | None = None  # as last read or written
+        self._changed = True  # Redis may have another version than the known one
         self._from_copy = False
         self._copy_fails = False
 
@@ -171,86 +170,84 @@ class SharedDocument(Generic[T]):
 
     @property
     def version(self) -> int:
-        """The version that is known; 0 before the first."""
+        """The known version; 0 before the first."""
         return self._known.version if self._known is not None else 0
 
     @property
     def written_at(self) -> float | None:
-        """When the copy was written, where what is known comes from there; else None."""
+        """When the local copy was written, if the known value comes from there, in unix seconds; otherwise None."""
         return self._copy.written_at if self._from_copy else None
 
     async def load(self) -> T:
-        """The present value; without Redis, what was last known here or at an earlier run. Raises StateError."""
+        """The present value; without Redis, the last one that this or an earlier run knew. Raises StateError."""
         async with self._lock:
-            await self._begin()
+            await self._load_copy()
             with suppress(SharedStateDown):
                 return (await self._read()).value
-            return self._present().value
+            return self._current().value
 
     async def save(self, value: T) -> None:
-        """Replace the value, whatever it is. Raises StateError."""
+        """Replace the value, whatever it is now. Raises StateError."""
         await self.update(lambda _: value)
 
     async def update(self, change: Callable[[T], T]) -> T:
         """Change the value. Raises StateError, SharedStateDown while Redis cannot be used, and what `change` raises."""
-        return await asyncio.shield(self._update(change))  # half of it would leave the copy behind
+        return await asyncio.shield(self._update(change))  # cancelled halfway, it would leave the copy out of date
 
     async def accept_deletion(self) -> None:
-        """Nothing: a document that is missing in Redis is given to it again."""
+        """Do nothing: a document that is missing in Redis is written to it again."""
 
     async def changed(self) -> bool:
-        """Whether there may be another version than the known one."""
+        """Whether Redis may have another version than the known one."""
         return self._changed
 
     def looks_changed(self) -> bool:
-        """The same."""
+        """As `changed`."""
         return self._changed
 
-    def see(self, version: object) -> None:
-        """Take note of the version that Redis answers, as bytes; None where it has none, b"" where it is none."""
+    def note_version(self, version: object) -> None:
+        """Note which version Redis has, as bytes: None if it has no document, b"" if what it has is not a version."""
         if version != (b"%d" % self.version if self.version else None):
             self._changed = True
 
     async def restore(self) -> None:
-        """Give Redis what is known here, if it has none or an older version. Raises StateError."""
+        """Write the known value to Redis, if that has none or an older version. Raises StateError."""
         async with self._lock:
             await self._restore()
 
     async def _update(self, change: Callable[[T], T]) -> T:
         async with self._lock:
-            await self._begin()
+            await self._load_copy()
             for _ in range(MAX_TRIES):
                 before = await self._read()
                 value = change(before.value)
-                if (
-                    before.version and value == before.value
-                ):  # a version of the same would make others read and merge it
+                if before.version and value == before.value:  # a new version would only make others read it
                     return value
-                after = Copied(version_after(before.version), value)
-                data = await self._in_thread(self._encode, after.value, large=self._is_large(before.value))
+                after = VersionedValue(version_after(before.version), value)
+                data = await self._run(self._encode, after.value, in_thread=self._is_large(before.value))
                 news = self._news(after.version)
                 if await self._call(_WRITE.call((self._key,), before.version, after.version, data, *news)):
-                    await self._know(after)
+                    await self._adopt(after)
                     return after.value
         raise StateUnavailable(f"{self.where} is changed by others all the time; nothing was changed")
 
-    async def _begin(self) -> None:
-        """Read the copy of an earlier run, the first time."""
+    async def _load_copy(self) -> None:
+        """At first use, read the copy that an earlier run has left."""
         if self._known is None:
-            self._known = Copied(0, self._form.empty)
-            with suppress(StateError):  # it is logged where it is damaged; it is a copy
+            self._known = VersionedValue(0, self._form.empty)
+            with suppress(StateError):  # logged where it is read; a damaged copy counts as none
                 self._known = await self._copy.load()
                 self._from_copy = self._known.version > 0
 
     def _news(self, version: int) -> tuple[str, str]:
         return self._link.key("news"), f"{TOPIC} {self._form.name} {version}"
 
-    def _present(self) -> Copied[T]:
-        return self._known if self._known is not None else Copied(0, self._form.empty)
+    def _current(self) -> VersionedValue[T]:
+        return self._known if self._known is not None else VersionedValue(0, self._form.empty)
 
-    async def _read(self) -> Copied[T]:
-        """The present version, which Redis is given where it has lost it. Raises StateError."""
-        known, self._changed = self._present(), False
+    async def _read(self) -> VersionedValue[T]:
+        """The present version; if Redis has lost it, it is written there again. Raises StateError."""
+        known, self._changed = self._current(), False
         version, *rest = await self._call(_READ.call((self._key,), known.version, self._form.max_bytes))
         if 0 <= version < known.version:
             await self._restore()
@@ -259,34 +256,34 @@ class SharedDocument(Generic[T]):
             case _, []:
                 return known
             case 0, _:
-                return Copied(0, self._form.empty)
+                return VersionedValue(0, self._form.empty)
             case int(), [bytes(data)] if version > 0:
-                value = await self._in_thread(self._decode, data, large=len(data) > THREAD_BYTES)
-                await self._know(Copied(version, value))
-                return self._present()
+                value = await self._run(self._decode, data, in_thread=len(data) > THREAD_BYTES)
+                return await self._adopt(VersionedValue(version, value))
             case _, [None, int(size)]:
                 raise StateError(f"{self.where} has {size:,} bytes, of at most {self._form.max_bytes:,}; {_UNTOUCHED}")
         raise StateError(f"{self.where} is no document of the bridge; {_UNTOUCHED}")
 
     async def _restore(self) -> None:
-        known = self._present()
+        known = self._current()
         if not known.version:
             return
-        data = await self._in_thread(self._encode, known.value, large=self._is_large(known.value))
+        data = await self._run(self._encode, known.value, in_thread=self._is_large(known.value))
         if await self._call(_RESTORE.call((self._key,), known.version, data, *self._news(known.version))):
             _logger.warning("Redis had lost %s: it was written again, as last known here", self._key)
 
-    async def _know(self, present: Copied[T]) -> None:
-        """Take over a version that was read or written, and copy it."""
-        self._known, self._from_copy = present, False
+    async def _adopt(self, current: VersionedValue[T]) -> VersionedValue[T]:
+        """Make this version, which was read or written, the known one; copy and return it."""
+        self._known, self._from_copy = current, False
         try:
-            await self._copy.save(present)
+            await self._copy.save(current)
         except StateError as error:
             if not self._copy_fails:
                 _logger.error("%s: the daemon could not start without Redis", error)
             self._copy_fails = True
         else:
             self._copy_fails = False
+        return current
 
     async def _call(self, command: Any) -> Any:
         try:
@@ -297,11 +294,11 @@ class SharedDocument(Generic[T]):
         except CommandRefused as error:
             raise StateError(f"{self.where} is no document of the bridge; {_UNTOUCHED}: {error}") from error
 
-    async def _in_thread(self, work: Callable[[Any], Any], value: object, *, large: bool) -> Any:
-        return await self._threads.run(work, value) if large else work(value)
+    async def _run(self, work: Callable[[Any], Any], value: object, *, in_thread: bool) -> Any:
+        return await self._threads.run(work, value) if in_thread else work(value)
 
     def _is_large(self, value: object) -> bool:
-        """Whether a value is worth a thread: many items."""
+        """Whether a value has so many items that it should be encoded in a thread."""
         return isinstance(value, tuple) and len(value) > 50
 
     def _encode(self, value: T) -> bytes:

@@ -1,4 +1,4 @@
-"""Whether the site demands a human or is down, known to all processes: what one learns, it tells the others at once."""
+"""Whether the site demands a human or is down: a process that learns it tells the others at once."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from bridge.shared.link import Link
 from upstream.gate import OUTAGES, WALLS, Gate
 from upstream.protocol.errors import UpstreamError
 
-#: The topic of this news, whose text is the process and what it has learned.
+#: The topic of this news. The text is the name of the process and what it has learned.
 TOPIC: Final = "gate"
-#: How long a process that starts is told of a wall, in seconds; it ends when a probe gets through.
+#: How long processes that start learn of a wall, in seconds. It falls when a probe gets through.
 KEPT_SECONDS: Final = 3600
 
 
 class RedisGate:
-    """Tells others what `gate` learns, and `gate` what they have learned."""
+    """Tells the other processes what `gate` learns, and tells `gate` what they have learned."""
 
     def __init__(self, link: Link, gate: Gate) -> None:
         self._link = link
         self._gate = gate
-        gate.on_change = self._tell
-        link.on_news(TOPIC, self._told)
+        gate.on_change = self._publish
+        link.on_news(TOPIC, self._on_news)
         link.on_reconnect(self._catch_up)
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
         gate = self._gate
-        value = {"wall": _plain(gate.wall), "outage": _plain(gate.outage), "open_for": gate.open_for}
+        value = {"wall": _to_json(gate.wall), "outage": _to_json(gate.outage), "open_for": gate.open_for}
         text = orjson.dumps(value).decode()
         name = self._link.settings.instance
         self._link.post(
@@ -37,13 +37,13 @@ class RedisGate:
             self._link.publish_command(TOPIC, f"{name} {text}"),
         )
 
-    def _told(self, news: str) -> None:
+    def _on_news(self, news: str) -> None:
         name, _, text = news.partition(" ")
         if name and name != self._link.settings.instance:
             self._adopt(text)
 
     async def _catch_up(self) -> None:
-        """Learn what others know. Raises StateUnavailable."""
+        """Adopt what other processes know. Raises StateUnavailable."""
         if self._gate.wall is None and self._gate.outage is None:
             text = await self._link.text(self._link.key("gate"))
             if text is not None:
@@ -56,16 +56,16 @@ class RedisGate:
             return
         match value:
             case {"wall": wall, "outage": outage, "open_for": int() | float() as open_for}:
-                self._gate.adopt(_error(wall, WALLS), _error(outage, OUTAGES), float(open_for))
+                self._gate.adopt(_from_json(wall, WALLS), _from_json(outage, OUTAGES), float(open_for))
 
 
-def _plain(error: UpstreamError | None) -> object:
+def _to_json(error: UpstreamError | None) -> object:
     if error is None:
         return None
     return {"kind": type(error).__name__, "message": error.message, "status": error.status, "detail": error.detail}
 
 
-def _error(value: object, kinds: Iterable[type[UpstreamError]]) -> UpstreamError | None:
+def _from_json(value: object, kinds: Iterable[type[UpstreamError]]) -> UpstreamError | None:
     match value:
         case {"kind": kind, "message": str(message), "status": status, "detail": str(detail)} if isinstance(
             status, int | None

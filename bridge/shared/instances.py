@@ -1,7 +1,7 @@
-"""What the processes that share a state tell of themselves when one of them asks: for pages that are about all.
+"""Questions to the other processes that share this state, for the dashboard's pages that show all of them.
 
-Nothing is told unasked, so that no request costs anything for it. The asker publishes a question; each of the others
-answers on the asker's own channel, where it may also be told to do something.
+A process publishes a question on a channel that all of them subscribe to, and each of the others answers on the channel
+of the process that asked. That channel is also for orders to the process. No request costs anything for this.
 """
 
 from __future__ import annotations
@@ -15,32 +15,34 @@ import orjson
 from bridge.shared.link import Link
 from bridge.state.documents import StateUnavailable
 
-#: How long an answer is waited for, in seconds: a process that is frozen, or very busy, is shown as missing.
+#: How long to wait for answers, in seconds. A process that is frozen or very busy is then shown as missing.
 ANSWER_SECONDS: Final = 0.5
 
-_ASKS: Final = "asks"
+#: The channel for questions.
+_QUESTIONS: Final = "asks"
 
-#: What a process tells: an object of plain values.
+#: What a process reports about itself: a JSON object.
 InstanceReport: TypeAlias = Mapping[str, Any]
 
 
 class Answers(NamedTuple):
-    """What others have reported, by instance; the names of those that have not; and whether anybody could be asked."""
+    """The others' reports by instance, the names of those that have not answered, and whether they could be asked."""
 
     reports: Mapping[str, InstanceReport] = {}
     missing: frozenset[str] = frozenset()
     asked: bool = True
 
 
-class _Round:
-    """One question: what has been told so far. `expected` is how many will, None before that is known."""
+class _Question:
+    """An open question and the reports that have come. `expected` is how many will come; None until that is known."""
 
     def __init__(self) -> None:
         self.reports: dict[str, InstanceReport] = {}
         self.expected: int | None = None
         self.complete = asyncio.Event()
 
-    def look(self) -> None:
+    def check(self) -> None:
+        """Set `complete` if all reports have come."""
         if self.expected is not None and len(self.reports) >= self.expected:
             self.complete.set()
 
@@ -48,70 +50,72 @@ class _Round:
 class RedisInstances:
     """Asks the other processes, and answers them.
 
-    `tell` answers a question, which is one word, and `act` does what this process is told to: both come from others
-    that share the state. To be made before the link runs.
+    `report` answers a question and `execute` carries out an order; both texts come from other processes. Create this
+    before the link runs.
     """
 
     def __init__(
-        self, link: Link, tell: Callable[[str], Awaitable[InstanceReport]], act: Callable[[str], None]
+        self, link: Link, report: Callable[[str], Awaitable[InstanceReport]], execute: Callable[[str], None]
     ) -> None:
         self._link = link
-        self._tell = tell
+        self._report = report
         self._me = link.settings.instance
-        self._rounds: dict[str, _Round] = {}
-        self._number = 0
-        link.subscribe(_ASKS, self._channel(self._me))
-        link.on_news("asked", self._asked)
-        link.on_news("told", self._told)
-        link.on_news("do", lambda text: act(text) if text else None)
+        self._open: dict[str, _Question] = {}  # by number
+        self._last_number = 0
+        link.subscribe(_QUESTIONS, self._channel(self._me))
+        link.on_news("asked", self._on_question)
+        link.on_news("told", self._on_report)
+        link.on_news("do", lambda text: execute(text) if text else None)
 
-    async def ask(self, question: str) -> Answers:
-        """Ask all others. Without Redis there is nobody to ask."""
-        self._number += 1
-        number = f"{self._number}"
-        asking = self._rounds[number] = _Round()
+    async def ask(self, text: str) -> Answers:
+        """Ask all other processes a question."""
+        self._last_number += 1
+        number = f"{self._last_number}"
+        question = self._open[number] = _Question()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                listening = await self._link.call(
-                    self._link.publish_command("asked", f"{self._me} {number} {question}", channel=_ASKS)
+                receivers = await self._link.call(
+                    self._link.publish_command("asked", f"{self._me} {number} {text}", channel=_QUESTIONS)
                 )
-                asking.expected = listening - 1  # this process is one of them
-                asking.look()
-                await asking.complete.wait()
+                question.expected = receivers - 1  # this process is one of them
+                question.check()
+                await question.complete.wait()
         except StateUnavailable:
             return Answers(asked=False)
         except TimeoutError:
-            return Answers(asking.reports, self._link.alive - {self._me, *asking.reports})
+            return Answers(question.reports, self._link.alive - {self._me, *question.reports})
         finally:
-            del self._rounds[number]
-        return Answers(asking.reports)
+            del self._open[number]
+        return Answers(question.reports)
 
     async def order(self, instance: str, text: str) -> None:
-        """Tell a process to do something; one that has ended does nothing. Raises SharedStateDown."""
+        """Send an order to a process; if that has ended, nothing happens. Raises SharedStateDown."""
         await self._link.call(self._link.publish_command("do", text, channel=self._channel(instance)))
 
-    def _asked(self, text: str) -> None:
+    def _on_question(self, text: str) -> None:
         asker, _, rest = text.partition(" ")
         number, _, question = rest.partition(" ")
         if question and asker != self._me:
             self._link.spawn(self._answer(asker, number, question), name="answer another process")
 
     async def _answer(self, asker: str, number: str, question: str) -> None:
-        told = orjson.dumps(await self._tell(question)).decode()
-        self._link.post(self._link.publish_command("told", f"{number} {self._me} {told}", channel=self._channel(asker)))
+        report = orjson.dumps(await self._report(question)).decode()
+        self._link.post(
+            self._link.publish_command("told", f"{number} {self._me} {report}", channel=self._channel(asker))
+        )
 
-    def _told(self, text: str) -> None:
+    def _on_report(self, text: str) -> None:
         number, _, rest = text.partition(" ")
-        instance, _, told = rest.partition(" ")
-        if (asking := self._rounds.get(number)) is None:  # it comes too late
+        instance, _, report = rest.partition(" ")
+        if (question := self._open.get(number)) is None:  # the report is too late
             return
         try:
-            value = orjson.loads(told)
+            value = orjson.loads(report)
         except orjson.JSONDecodeError:  # not the bridge's
             return
         if isinstance(value, dict):
-            asking.reports[instance] = value
-            asking.look()
+            question.reports[instance] = value
+            question.check()
 
     @staticmethod
     def _channel(instance: str) -> str:

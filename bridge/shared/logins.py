@@ -1,7 +1,7 @@
-"""Logins of the dashboard that all processes know: one begun at one process is found at any other.
+"""Logins of the dashboard, shared by all processes: a login is valid at each of them, whichever it began at.
 
-A login is a key that expires when it is idle. It names the password that it was begun with, so that a change of the
-password ends it everywhere.
+A login is a key that expires when it is idle. It holds a digest of the password's hash, so a change of the password
+ends it everywhere.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256, shake_256
 from typing import Final
 
@@ -23,10 +24,10 @@ _NONCE_BYTES: Final = 16
 
 
 class RedisLogins:
-    """Brings logins to Redis and from there; `logins` has those of this process.
+    """Writes this process's logins to Redis, and fetches those of others into `logins`.
 
-    `password_hash` is that of the dashboard's present password, '' where there is none; `clock` is the monotonic clock
-    of `logins`.
+    `password_hash` returns the hash of the dashboard's present password, '' if there is none; `clock` is the monotonic
+    clock of `logins`.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class RedisLogins:
         self._clock = clock
 
     async def fetch(self, session_id: str, *, used: bool) -> None:
-        """Make this process know a login as it is now. Without Redis, it knows what it knew."""
+        """Bring this process's knowledge of a login up to date; `used` prolongs it. Without Redis nothing changes."""
         key = self._key(session_id)
         try:
             text = await self._link.text(key, *([("PEXPIRE", key, _IDLE_MS)] if used else ()))
@@ -46,7 +47,9 @@ class RedisLogins:
             return
         known = self._logins.find(session_id, used=False)
         match _read(text):
-            case None if known is not None and text is None:  # Redis has lost it: one that has ended leaves a mark
+            case None if (
+                known is not None and text is None
+            ):  # Redis has lost it: for one that has ended, it has "ended"
                 await self.keep(session_id, known)
             case {"csrf": str(csrf), "began": int() | float() as began, "password": password} if (
                 password == self._password()
@@ -58,42 +61,38 @@ class RedisLogins:
                 self._logins.end(session_id)
 
     async def keep(self, session_id: str, login: Login) -> None:
-        """Make all processes know a login that has begun here."""
+        """Let all processes find a login that has begun here."""
         began = time.time() - (self._clock() - login.began)
         value = {"csrf": login.csrf, "began": began, "password": self._password()}
-        try:
+        with suppress(StateUnavailable):  # it is valid in this process
             await self._link.call(("SET", self._key(session_id), orjson.dumps(value), "PX", _IDLE_MS))
-        except StateUnavailable:  # it holds in this process
-            return
 
     def end(self, session_id: str) -> None:
-        """A login has ended."""
+        """End a login at all processes."""
         self._link.post(
-            ("SET", self._key(session_id), "ended", "EX", round(LONGEST_SECONDS)), ("DEL", self._made(session_id))
+            ("SET", self._key(session_id), "ended", "EX", round(LONGEST_SECONDS)), ("DEL", self._created(session_id))
         )
 
     async def keep_made(self, session_id: str, key_id: str, secret: str, seconds: float) -> None:
-        """Let whichever process shows the page after it show the secret of a key that this login has made."""
+        """Keep the secret of an API key that this login has made, for whichever process serves its next page."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        veiled = nonce + _veil(f"{key_id} {secret}".encode(), nonce, session_id)
-        try:
-            await self._link.call(("SET", self._made(session_id), veiled, "PX", round(seconds * 1000)))
-        except StateUnavailable:  # this process shows it
-            return
+        encrypted = nonce + _encrypt(f"{key_id} {secret}".encode(), nonce, session_id)
+        with suppress(StateUnavailable):  # this process shows it
+            await self._link.call(("SET", self._created(session_id), encrypted, "PX", round(seconds * 1000)))
 
     async def made(self, session_id: str) -> tuple[str, str]:
-        """The id and the secret of the key that this login has made last; both '' where that is not known any more."""
+        """The id and the secret of the API key that this login has made last; both '' if they are not kept any more."""
         try:
-            veiled = await self._link.text(self._made(session_id))
+            encrypted = await self._link.text(self._created(session_id))
         except StateUnavailable:
             return "", ""
-        if veiled is None:
+        if encrypted is None:
             return "", ""
-        nonce, rest = veiled[:_NONCE_BYTES], veiled[_NONCE_BYTES:]
-        key_id, _, secret = _veil(rest, nonce, session_id).decode("utf-8", "replace").partition(" ")
+        nonce, rest = encrypted[:_NONCE_BYTES], encrypted[_NONCE_BYTES:]
+        key_id, _, secret = _encrypt(rest, nonce, session_id).decode("utf-8", "replace").partition(" ")
         return key_id, secret
 
-    def _made(self, session_id: str) -> str:
+    def _created(self, session_id: str) -> str:
         return self._link.key("made", _digest(session_id))
 
     def _key(self, session_id: str) -> str:
@@ -107,10 +106,10 @@ def _digest(text: str) -> str:
     return sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
-def _veil(text: bytes, nonce: bytes, session_id: str) -> bytes:
-    """Veil a text, or unveil it, with bytes that only the session id gives: Redis has no more than that id's hash."""
-    stream = shake_256(nonce + session_id.encode(errors="surrogatepass")).digest(len(text))
-    return bytes(one ^ other for one, other in zip(text, stream, strict=True))
+def _encrypt(text: bytes, nonce: bytes, session_id: str) -> bytes:
+    """Encrypt or decrypt a text with a key stream from the session id, of which Redis has only the hash."""
+    key_stream = shake_256(nonce + session_id.encode(errors="surrogatepass")).digest(len(text))
+    return bytes(one ^ other for one, other in zip(text, key_stream, strict=True))
 
 
 def _read(text: bytes | None) -> object:

@@ -1,11 +1,11 @@
-"""Stored responses that all processes know. What a request continues is read before the request is.
+"""Stored responses of all processes. Those that a request continues are fetched before the request is handled.
 
-`StoredResponses` of this process holds what was last read or stored here; whether a response is still there, Redis
-says. In an outage a process continues what it has stored itself.
+`StoredResponses` holds what this process has stored or fetched last; Redis decides whether a response still exists. In
+an outage a process can continue only the responses that it knows.
 
-    put or removed here ──▶ sent ──▶ replied: all others know it (`told` waits until here)
+    put or removed here ──▶ sent ──▶ replied: all other processes see it (`told` waits for this)
              │               ▲ │
-             └──▶ unsent ────┘ │ Redis fails just then
+             └──▶ unsent ────┘ │ Redis fails meanwhile
       in an outage  ▲  after it│
                     └──────────┘
 """
@@ -16,6 +16,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -28,9 +29,9 @@ from bridge.state.documents import StateUnavailable
 
 #: How long a response is kept, in seconds.
 KEPT_SECONDS: Final = 30 * 86_400
-#: How many responses of a chain are read by one round trip.
+#: How many responses of a chain are read in one round trip.
 CHAIN_STEP: Final = 64
-#: How many responses that were stored in an outage are sent after it.
+#: How many responses that were stored or removed in an outage are sent after it.
 MAX_UNSENT: Final = 1_000
 
 _CHAIN: Final = Script("chain")
@@ -40,23 +41,21 @@ _logger = logging.getLogger(__name__)
 
 
 class RedisResponses:
-    """Brings stored responses to Redis and from there; `stored` has those of this process."""
+    """Writes this process's stored responses to Redis, and fetches those of others into `stored`."""
 
     def __init__(self, link: Link, stored: StoredResponses) -> None:
         self._link = link
         self._stored = stored
         self._unsent: OrderedDict[str, Stored | None] = OrderedDict()
-        self._last: asyncio.Future[list[Reply]] | None = None  # of what was sent last; it is replied to in order
+        self._last: asyncio.Future[list[Reply]] | None = None  # to what was sent last; replies come in order
         stored.tell(self._changed)
         link.on_reconnect(self._send_again)
 
     async def fetch(self, owner: str, ids: Iterable[str]) -> None:
-        """Make this process know these responses of `owner`'s, and those that they continue, as they are now."""
-        try:
+        """Fetch these responses of `owner`, and those that they continue."""
+        with suppress(StateUnavailable):
             for id_ in ids:
                 await self._fetch(owner, id_)
-        except StateUnavailable:
-            return
 
     async def _fetch(self, owner: str, id_: str) -> None:
         before: str | None = id_
@@ -67,7 +66,7 @@ class RedisResponses:
             before = self._take(owner, reply)
 
     def _take(self, owner: str, reply: list[bytes]) -> str | None:
-        """Take over a part of a chain; return the id of what comes before it."""
+        """Store a part of a chain in this process; return the id of the response that precedes it, or None."""
         before: str | None = None
         for at in range(0, len(reply), 4):
             id_ = reply[at].decode("utf-8", "replace")
@@ -88,16 +87,16 @@ class RedisResponses:
 
     @property
     def untold(self) -> bool:
-        """Whether a reply is waited for that says that others know what was put and removed here."""
+        """Whether other processes may not see yet what was put or removed here."""
         return self._last is not None
 
     async def told(self) -> None:
-        """Wait until all processes know what was put and removed here, or Redis cannot be used: for its timeout."""
+        """Wait until other processes see what was put or removed here, or Redis fails, for at most its timeout."""
         if self._last is not None:
             await asyncio.wait((self._last,))
 
     def _changed(self, id_: str, stored: Stored | None) -> None:
-        """A response was stored here, or deleted."""
+        """A response was stored here, or deleted (None)."""
         if self._link.usable:
             self._unsent.pop(id_, None)  # what is sent now is newer
             self._last = self._link.send(self._keep(id_, stored))
@@ -113,11 +112,11 @@ class RedisResponses:
     def _replied(self, id_: str, stored: Stored | None, replies: asyncio.Future[list[Reply]]) -> None:
         if self._last is replies:
             self._last = None
-        if replies.exception() is not None:  # it may have come, but nobody knows
+        if replies.exception() is not None:  # it may have been stored, but that is not known
             self._leave_unsent(id_, stored)
             return
         for refused in replies.result():
-            if isinstance(refused, CommandRefused):  # what stands there is not the bridge's: this process goes on alone
+            if isinstance(refused, CommandRefused):  # the key is not the bridge's: only this process has it
                 _logger.warning("%s", refused)
                 self._leave_unsent(id_, stored)
 

@@ -1,4 +1,4 @@
-"""All that a process shares with others through Redis, made once and owned by whoever runs it."""
+"""Everything that a process shares with others through Redis."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from bridge.state.documents import StateFolder, StateUnavailable
 from bridge.state.state import State
 from upstream.gate import Gate
 
-#: How long a setup code holds, in seconds.
+#: How long a setup code is valid, in seconds.
 _SETUP_SECONDS: Final = 86_400
 
 
 class Sharing:
-    """The link, and the documents behind it; their copies are in a folder of their own below the state folder."""
+    """The link, and what is shared over it. Local copies are in the folder `shared` of the state folder."""
 
     def __init__(self, config: RedisSection, folder: StateFolder) -> None:
         address = RedisAddress.parse(config.url.value).with_password(config.password.value)
@@ -52,11 +52,11 @@ class Sharing:
         self.waiting_cookies = WaitingCookies(self.copies)
 
     def logins(self, logins: Logins, state: State) -> RedisLogins:
-        """The dashboard's logins at all processes, of which `logins` has this one's."""
+        """The dashboard's logins of all processes; `logins` has those of this one."""
         return RedisLogins(self.link, logins, lambda: state.admin.password_hash or "", time.monotonic)
 
     def throttle(self, own: Throttle) -> RedisThrottle:
-        """The throttle of attempts at the dashboard's password at all processes, of which `own` counts this one's."""
+        """The throttle of attempts at the dashboard's password; `own` counts those at this process."""
         return RedisThrottle(self.link, own)
 
     async def setup_code(self, own: str) -> str:
@@ -70,21 +70,21 @@ class Sharing:
         return own if code is None else code.decode("ascii", "replace")
 
     def responses(self, stored: StoredResponses) -> RedisResponses:
-        """The stored responses of all processes, of which `stored` has those that this one knows."""
+        """The stored responses of all processes; `stored` has those that this one knows."""
         return RedisResponses(self.link, stored)
 
     def turns(self, state: State) -> RedisTurns:
-        """Turns at calls that may renew a login."""
+        """Turns at calls that may renew a login, one process at a time."""
         return RedisTurns(self.link, state, self.copies, time.monotonic)
 
     @property
     def others_run(self) -> bool:
-        """Whether any other process uses the same state."""
+        """Whether another running process uses the same state."""
         return bool(self.link.alive - {self.link.settings.instance})
 
     @property
     def trouble(self) -> str:
-        """Why the shared state is not as it should be, a clause; '' where it is."""
+        """Why the shared state cannot be used, a clause; '' if it can."""
         available = self.link.availability
         return "" if available.phase is Phase.UP else f"Redis at {self.link.address} cannot be used: {available.why}"
 
@@ -103,28 +103,30 @@ class Sharing:
             if cursor == b"0":
                 return
 
-    def instances(self, tell: Callable[[str], Awaitable[InstanceReport]], act: Callable[[str], None]) -> RedisInstances:
-        """The other processes, which `tell` and `act` answer and obey; to be made before the link runs."""
-        return RedisInstances(self.link, tell, act)
+    def instances(
+        self, report: Callable[[str], Awaitable[InstanceReport]], execute: Callable[[str], None]
+    ) -> RedisInstances:
+        """The other processes; `report` and `execute` receive their questions and orders. Call before the link runs."""
+        return RedisInstances(self.link, report, execute)
 
     def gate(self, gate: Gate) -> RedisGate:
-        """Walls and the circuit before the site, which `gate` keeps in this process."""
+        """The walls and the circuit of all processes; `gate` has those of this one."""
         return RedisGate(self.link, gate)
 
     def limits(self, limiter: Limiter) -> RedisLimits:
-        """The limits of all processes, of which `limiter` keeps this one's."""
+        """The limits of all processes; `limiter` counts the calls of this one."""
         return RedisLimits(self.link, limiter)
 
     @asynccontextmanager
     async def running(self, state: State) -> AsyncIterator[None]:
-        """Be connected; what `state` could not save in an outage is saved at its end. Raises as `connected` does."""
+        """As `connected`; what `state` could not save in an outage is saved after it."""
         self.link.on_reconnect(state.flush)
         async with self.connected():
             yield
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
-        """Connect, and wait for that at most `redis.connect_timeout`. Raises StateError about the folder."""
+        """Stay connected, after waiting at most `redis.connect_timeout`. Raises StateError about the folder."""
         self.copies.prepare()
         async with self.link.running():
             await self.link.started()

@@ -1,7 +1,8 @@
-"""The throttle of attempts at the dashboard's password over all processes: a guess at one is a guess at all."""
+"""The throttle of attempts at the dashboard's password, counted for all processes together."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 from bridge.access.throttle import (
@@ -18,7 +19,7 @@ from bridge.shared.link import Link
 from bridge.shared.script import Script
 from bridge.state.documents import StateUnavailable
 
-#: How long an address is known that has logged in, in seconds.
+#: How long an address that has logged in is remembered, in seconds.
 KNOWN_SECONDS: Final = 30 * 86_400
 
 _ATTEMPT: Final = Script("attempt")
@@ -26,7 +27,7 @@ _SUCCEEDED: Final = Script("succeeded")
 
 
 class RedisThrottle:
-    """Counts failures in Redis, and in `own`, whose count holds without Redis."""
+    """Counts failures in Redis, and also in `own`, which decides without Redis."""
 
     def __init__(self, link: Link, own: Throttle) -> None:
         self._link = link
@@ -35,7 +36,7 @@ class RedisThrottle:
     async def attempt(self, address: str) -> None:
         """Count an attempt as a failure in advance, as `Throttle.attempt` does. Raises TooManyAttempts."""
         network = network_of(address)
-        rules = [number for rule in (BY_ADDRESS, IN_ALL) for number in _plain(rule)]
+        rules = (*_arguments(BY_ADDRESS), *_arguments(IN_ALL))
         call = _ATTEMPT.call(self._keys(network), network, *rules, round(FORGET_SECONDS * 1000))
         try:
             wait = await self._link.call(call)
@@ -49,15 +50,13 @@ class RedisThrottle:
         """Forget the address's failures, as `Throttle.succeeded` does."""
         network = network_of(address)
         self._own.succeeded(address)
-        try:
+        with suppress(StateUnavailable):
             await self._link.call(_SUCCEEDED.call(self._keys(network), network, MAX_KNOWN, KNOWN_SECONDS * 1000))
-        except StateUnavailable:  # it is forgotten in this process
-            return
 
     def _keys(self, network: str) -> tuple[str, str, str]:
         key = self._link.key
         return key("attempts", "of", network), key("attempts"), key("attempts", "known")
 
 
-def _plain(rule: Rule) -> tuple[int, int]:
+def _arguments(rule: Rule) -> tuple[int, int]:
     return rule.first, round(rule.longest * 1000)

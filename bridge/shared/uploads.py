@@ -1,4 +1,4 @@
-"""Which files LMArena's storage has of which account, so that no process uploads one that another has."""
+"""Which files were uploaded to LMArena's storage for which account, so that no process uploads them again."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from upstream.uploads import KnownUpload
 
 
 class RedisUploads:
-    """Uploads by account and file, with the interface of `upstream.uploads.KnownUploads`; each ends with its URL."""
+    """Uploads by account and file, with the interface of `upstream.uploads.KnownUploads`. Each expires with its URL."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
 
     async def find(self, user_id: str, digest: str) -> KnownUpload | None:
-        """The upload of a file; None where there is none, or Redis cannot be used."""
+        """The upload of a file; None if there is none, or Redis cannot be used."""
         try:
             text = await self._link.text(self._key(user_id, digest))
             value = None if text is None else orjson.loads(text)
@@ -31,7 +31,7 @@ class RedisUploads:
         return None
 
     def keep(self, user_id: str, digest: str, upload: KnownUpload) -> None:
-        """A file was uploaded, or its URL signed again."""
+        """Remember an upload, or the new URL of one."""
         left = math.floor(upload.until - time.time())
         if left > 0:
             self._link.post(("SET", self._key(user_id, digest), orjson.dumps(list(upload)), "EX", left))

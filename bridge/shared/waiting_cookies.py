@@ -1,6 +1,6 @@
-"""Session cookies that the site has given out while Redis could not be used: they are in a file until it has them.
+"""Session cookies that the site issued while Redis could not be used. A file keeps them until they are in Redis.
 
-The site takes no cookie that it has replaced, so a daemon that ends meanwhile would lose its logins.
+The site rejects a cookie that it has replaced, so without the file a daemon that ends meanwhile would lose its logins.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from upstream.protocol.cookies import CookieError
 
 
 class WaitingCookie(NamedTuple):
-    """An account's cookie, and the SHA-256 in hex of the one that it replaces, which Redis still has."""
+    """An account's new cookie, and the SHA-256 in hex of the one that it replaces, which Redis still has."""
 
     user_id: str
     replaces: str
@@ -49,16 +49,19 @@ WAITING: Final[DocumentForm[tuple[WaitingCookie, ...]]] = DocumentForm(
 
 
 class WaitingCookies:
-    """The file, which all processes below one state folder share, and what this one answers for."""
+    """The file, which all processes with the same state folder share.
+
+    A cookie in it belongs to the process that must bring it to Redis.
+    """
 
     def __init__(self, folder: StateFolder) -> None:
         self._document = folder.open(WAITING)
         self._ours: frozenset[WaitingCookie] = frozenset()
 
     async def applied(self, accounts: Iterable[Account]) -> tuple[Account, ...]:
-        """The accounts with the cookies that a process could not bring to Redis. Raises StateError.
+        """The accounts with their cookies replaced by those that are not in Redis yet. Raises StateError.
 
-        What is applied here counts as put there by this process: it is the one that brings it to Redis.
+        The cookies that are applied belong to this process from now on.
         """
         found = {(each.user_id, each.replaces): each for each in await self._document.load()}
         renewed: list[Account] = []
@@ -70,16 +73,19 @@ class WaitingCookies:
         return tuple(renewed)
 
     async def keep(self, shared: Mapping[str, Account], ours: Iterable[Account]) -> None:
-        """Keep the cookies of `ours` that replace those of `shared`, which Redis has; no others. Raises StateError."""
+        """Replace this process's cookies in the file by those of `ours` that Redis does not have. Raises StateError.
+
+        `shared` are the accounts as Redis has them, by user id.
+        """
         waiting = frozenset(
             WaitingCookie(account.user_id, digest(before.session.value).hex(), account.session.value)
             for account in ours
             if (before := shared.get(account.user_id)) is not None and before.session.value != account.session.value
         )
         if waiting != self._ours:
-            places = {each[:2] for each in self._ours | waiting}
+            ours_by_id = {each[:2] for each in self._ours | waiting}
             await self._document.update(
-                lambda known: (*(each for each in known if each[:2] not in places), *sorted(waiting))
+                lambda known: (*(each for each in known if each[:2] not in ours_by_id), *sorted(waiting))
             )
             self._ours = waiting
 
