@@ -1,4 +1,4 @@
-"""Code fences, and bare JSON: both may begin only on a line of their own."""
+"""Code fences and bare JSON, both of which may begin only at the start of a line."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Final, NamedTuple
 
 from bridge.answering.tools.json_values import skip_spaces
 
-#: The words after the marks of a fence have at most this many characters if the fence holds a block of calls.
+#: The longest info string (the text after the marks) of a fence that may contain calls.
 MAX_INFO_CHARS: Final = 40
-#: The longest run of marks that can be a fence, and the most blanks around the marks of a closing one. They bound the
-#: text that is held back, and searched again at each delta, while it may still become a fence.
+#: The maximum number of marks of a fence, and of blanks around those of a closing one. They limit the text that is held
+#: back, and searched again for each delta, while it may still become a fence.
 MAX_MARKS: Final = 100
 _MAX_BLANKS: Final = 100
 
@@ -23,7 +23,7 @@ _MAYBE_MARKS: Final = re.compile(r"^[ \t]*(?:`{1,2}|~{1,2})\Z", re.MULTILINE)
 
 _KEYS: Final = ("name", "function", "tool", "tool_calls", "arguments", "parameters", "args", "input", "type", "id")
 _KINDS: Final = ("function", "function_call", "tool_call", "tool_use")
-#: How a call in JSON begins, as far as it has come.
+#: The beginning of a call in JSON, however much of it has arrived.
 _CALL: Final = re.compile(
     r"\s*(?:\[\s*)?(?:\{\s*(?:(?P<quote>[\"'])(?P<key>\w{0,20})(?:(?P<closed>(?P=quote))"
     r"\s*(?::\s*(?P<value>[\"'](?P<name>[^\"'\n]{0,100}))?)?)?)?)?"
@@ -31,7 +31,7 @@ _CALL: Final = re.compile(
 
 
 class LineStart(NamedTuple):
-    """A line that begins with the marks of a fence, or with a bracket, which is at `at`; `end` is behind either."""
+    """The start of a line with the marks of a fence or with a bracket, either from `at` to `end`."""
 
     start: int
     at: int
@@ -39,8 +39,22 @@ class LineStart(NamedTuple):
     marks: str
 
 
-def next_line_start(text: str, at: int) -> LineStart | None:
-    """Find the next line that begins so."""
+class LineStarts:
+    """The line starts of one text. Each part of the text is searched once, so `next` must get increasing indexes."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._found: LineStart | None = None
+        self._searched = False
+
+    def next(self, at: int) -> LineStart | None:
+        """Find the first line start at or after an index."""
+        if not self._searched or (self._found is not None and self._found.start < at):
+            self._found, self._searched = _next_line_start(self._text, at), True
+        return self._found
+
+
+def _next_line_start(text: str, at: int) -> LineStart | None:
     found = _LINE.search(text, at)
     if found is None:
         return None
@@ -48,31 +62,17 @@ def next_line_start(text: str, at: int) -> LineStart | None:
     return LineStart(found.start(), found.end() - len(marks or "{"), found.end(), marks)
 
 
-class LineStarts:
-    """Those of one text, looked for from places that only go forward: each stretch is searched once."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._found: LineStart | None = None
-        self._searched = -1  # from here on
-
-    def next(self, at: int) -> LineStart | None:
-        """Find the next one from a place on."""
-        if self._searched < 0 or (self._found is not None and self._found.start < at):
-            self._found, self._searched = next_line_start(self._text, at), at
-        return self._found
-
-
 def maybe_marks(text: str, at: int) -> int:
-    """Find where the end of a text may become the marks of a fence; its end where it cannot."""
+    """Find where the end of a text may become the marks of a fence; the end itself if it cannot."""
     found = _MAYBE_MARKS.search(text, max(at, len(text) - 200))
     return found.start() if found else len(text)
 
 
-class Info(NamedTuple):
-    """What stands behind the marks of a line: of a fence, up to `inside`, where its content begins.
+class InfoString(NamedTuple):
+    """What follows the marks at the start of a line, which begin a fence or do not, or may still do.
 
-    `inside` is None where that has not come, or cannot be known to be calls: the words are too many.
+    `inside` is where the fence's content begins; None if that has not arrived, or if the info string is so long that
+    the content is no call.
     """
 
     is_fence: bool
@@ -80,25 +80,25 @@ class Info(NamedTuple):
     undecided: bool = False
 
 
-def info(text: str, at: int) -> Info:
-    """Read the words behind the marks that end at a place, as far as they have come."""
+def read_info_string(text: str, at: int) -> InfoString:
+    """Read the info string at an index, as far as it has arrived."""
     found = _INFO.match(text, at, at + MAX_INFO_CHARS + 1)
     end = found.end() if found else at
     if end - at > MAX_INFO_CHARS:
-        return Info(is_fence=True)
+        return InfoString(is_fence=True)
     if end == len(text):
-        return Info(is_fence=False, undecided=True)
-    return Info(is_fence=True, inside=end + 1) if text[end] == "\n" else Info(is_fence=False)
+        return InfoString(is_fence=False, undecided=True)
+    return InfoString(is_fence=True, inside=end + 1) if text[end] == "\n" else InfoString(is_fence=False)
 
 
 @lru_cache(maxsize=4 * MAX_MARKS)
 def closing(marks: str, *, at_end: bool = True) -> re.Pattern[str]:
-    """The line that closes a fence; with `at_end` it may be the last of the text, without a line break."""
+    """Make a pattern for the line that closes a fence; with `at_end`, the end of the text counts as a line break."""
     return re.compile(f"^{_BLANKS}{_as_many(marks)}{_BLANKS}{_LAST if at_end else _BREAK}", re.MULTILINE)
 
 
 def end_of_closing(text: str, at: int, marks: str) -> int | None:
-    """Find the end of the marks that close a fence and begin at a place; None where there are none."""
+    """Find the end of a fence's closing marks at an index; None if there are none."""
     found = _marks_alone(marks).match(text, at)
     return found.end() if found else None
 
@@ -114,7 +114,7 @@ def _maybe_closing(mark: str) -> re.Pattern[str]:
 
 
 def maybe_closing(marks: str) -> re.Pattern[str]:
-    """A last line that may become one that closes a fence."""
+    """Make a pattern for an unfinished last line that may still close a fence."""
     return _maybe_closing(marks[0])
 
 
@@ -127,28 +127,28 @@ def _as_many(marks: str) -> str:
     return f"{re.escape(marks[0])}{{{len(marks)},{MAX_MARKS}}}"
 
 
-class Prospect(NamedTuple):
-    """What the JSON that begins at a place can still be; `name` is the tool that it names first, if it is known."""
+class JsonStart(NamedTuple):
+    """Whether the beginning of some JSON may be that of a call, and the tool that it names, if that is known."""
 
-    possible: bool
+    may_be_call: bool
     name: str | None = None
 
 
-def prospect(text: str, at: int) -> Prospect:
-    """Say whether JSON that begins at a place may be a call, as far as it has come."""
+def read_json_start(text: str, at: int) -> JsonStart:
+    """Judge by the beginning of the JSON at an index whether it may be a call, however much of it has arrived."""
     found = _CALL.match(text, at)
-    if found is None:  # the pattern matches anything
-        return Prospect(False)
+    if found is None:  # for the type checker: the pattern matches anything
+        return JsonStart(False)
     at_end = skip_spaces(text, found.end()) == len(text)
     key = found["key"]
     if key is None:
-        return Prospect(at_end)
+        return JsonStart(at_end)
     if not found["closed"]:
-        return Prospect(at_end and any(each.startswith(key) for each in _KEYS))
+        return JsonStart(at_end and any(each.startswith(key) for each in _KEYS))
     if key not in _KEYS:
-        return Prospect(False)
+        return JsonStart(False)
     if found["value"] and not at_end:
         if key in ("name", "function", "tool"):
-            return Prospect(True, found["name"])
-        return Prospect(key != "type" or found["name"] in _KINDS)
-    return Prospect(True)
+            return JsonStart(True, found["name"])
+        return JsonStart(key != "type" or found["name"] in _KINDS)
+    return JsonStart(True)

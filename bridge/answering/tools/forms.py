@@ -1,7 +1,7 @@
-"""The forms in which models write tool calls, one row each: how a block begins, and what reads it.
+"""The forms in which models write tool calls: how a block begins, and the function that reads it.
 
-A model is asked for the first; the others are those that models were trained on and fall back into (docs/agents.md).
-Bare JSON has no marker and no row: `bridge.answering.tools.reading` reads it at the end of an answer.
+Models are asked for the first form, but may fall back to those that they were trained on (docs/agents.md). Bare JSON
+has no marker, so `bridge.answering.tools.reading` reads it at the end of an answer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bridge.answering.tools.json_values import read_nearly, skip_spaces
 from bridge.answering.tools.offered import RawCall
 from bridge.answering.tools.parts import (
     Block,
-    Parameters,
+    ParameterSyntax,
     closed_by,
     read_arguments,
     read_calls_as_json,
@@ -24,7 +24,7 @@ from bridge.answering.tools.parts import (
 
 
 class Run(NamedTuple):
-    """A part of an opening that is not the same each time: 1 to `most` characters of a class."""
+    """A variable part of an opening: 1 to `most` characters of the regular expression class `chars`."""
 
     chars: str
     most: int
@@ -32,12 +32,12 @@ class Run(NamedTuple):
 
 Opening: TypeAlias = tuple[str | Run, ...]
 
-#: Reads the block whose opening stands between two places; None where it is nothing but text.
+#: Reads the block whose opening is between two indexes of a text; None if it is only text.
 Read: TypeAlias = Callable[[str, int, int], Block | None]
 
 
 class Form(NamedTuple):
-    """One form: its openings, of which each begins a block, and what reads one."""
+    """One form: the openings with which a block may begin, and the function that reads it."""
 
     name: str
     openings: tuple[Opening, ...]
@@ -56,12 +56,12 @@ _ANY_PAIR_END: Final = re.compile(r"</arg_value>")
 
 
 def at_line_start(text: str, at: int) -> bool:
-    """Whether nothing but white space stands before a place on its line."""
+    """Whether there is only white space before an index on its line."""
     return not text[text.rfind("\n", 0, at) + 1 : at].strip()
 
 
 def _read_block(text: str, start: int, at: int) -> Block | None:
-    """`<tool_call>` with JSON, with another form inside, or with a name and pairs of keys and values."""
+    """Read `<tool_call>` with JSON, with another form inside, or with a name and pairs of keys and values."""
     inner = skip_spaces(text, at)
     if _INNER.match(text, inner):
         return Block((), inner, wrapper=True)
@@ -69,7 +69,7 @@ def _read_block(text: str, start: int, at: int) -> Block | None:
         return _to_its_end(text, read_calls_as_json(text, at, _BLOCK_END))
     name = _NAME.match(text, at)
     if name and (_PAIR.match(text, name.end()) or _BLOCK_END.match(text, name.end())):
-        pairs, end, whole = read_parameters(text, name.end(), Parameters(_PAIR, _PAIR_END, _ANY_PAIR_END))
+        pairs, end, whole = read_parameters(text, name.end(), ParameterSyntax(_PAIR, _PAIR_END, _ANY_PAIR_END))
         end, closed = closed_by(text, end, _BLOCK_END)
         if whole and (closed or not text[end:].strip()):
             return Block((RawCall(name["name"], texts=tuple(pairs)),), end, closed=closed)
@@ -85,7 +85,7 @@ def _read_block(text: str, start: int, at: int) -> Block | None:
 
 
 def _to_its_end(text: str, block: Block) -> Block:
-    """Let a block that cannot be read go up to its closing tag."""
+    """Extend a block that cannot be read to its closing tag."""
     if not block.problem:
         return block
     end = _BLOCK_END.search(text, block.end)
@@ -93,7 +93,7 @@ def _to_its_end(text: str, block: Block) -> Block:
 
 
 def _read_wrapper(text: str, start: int, at: int) -> Block | None:
-    """The opening tag around several blocks."""
+    """Read the opening tag around several blocks."""
     inner = skip_spaces(text, at)
     if text[inner : inner + 1] in ("{", "["):
         return read_calls_as_json(text, at, _WRAPPER_END)
@@ -111,7 +111,7 @@ _WRAPPER_END: Final = re.compile(
 
 _INVOKE: Final = re.compile(rf"<{_NS}invoke\s+name\s*=\s*(?:\"(?P<name>[^\"\n]*)\"|'(?P<named>[^'\n]*)')[^>\n]*>")
 _INVOKE_END: Final = re.compile(rf"</{_NS}invoke>")
-_NAMED_PARAMETERS: Final = Parameters(
+_NAMED_PARAMETERS: Final = ParameterSyntax(
     re.compile(rf"\s*<{_NS}parameter\s+name\s*=\s*[\"'](?P<name>[^\"'\n]*)[\"'][^>\n]*>"),
     re.compile(rf"</{_NS}parameter>(?=\s*(?:<{_NS}parameter\s+name|</{_NS}(?:invoke|function_calls)>|\Z))"),
     re.compile(rf"</{_NS}parameter>"),
@@ -119,7 +119,7 @@ _NAMED_PARAMETERS: Final = Parameters(
 
 
 def _read_invoke(text: str, start: int, _: int) -> Block | None:
-    """`<invoke name="x"><parameter name="city">Paris</parameter></invoke>`."""
+    """Read `<invoke name="x"><parameter name="city">Paris</parameter></invoke>`."""
     opening = _INVOKE.match(text, start)
     if opening is None:
         return None
@@ -128,15 +128,15 @@ def _read_invoke(text: str, start: int, _: int) -> Block | None:
 
 
 def _meant(text: str, start: int, block: Block) -> Block | None:
-    """Take a tag within a line for text if nothing can be read of it and it is not closed: code has such, too."""
+    """Treat a tag as text if it is inside a line, cannot be read and is not closed, since code may have such tags."""
     return None if block.problem and not block.closed and not at_line_start(text, start) else block
 
 
-def _read_tag(text: str, name: str, at: int, kind: Parameters, closer: re.Pattern[str]) -> Block:
-    """Read what stands in a tag that names a tool: parameters, or JSON, or free text."""
-    if not kind.opening.match(text, at):
+def _read_tag(text: str, name: str, at: int, syntax: ParameterSyntax, closer: re.Pattern[str]) -> Block:
+    """Read the content of a tag that names a tool: parameters, or JSON, or free text."""
+    if not syntax.opening.match(text, at):
         return read_arguments(text, name, at, closer)
-    values, end, whole = read_parameters(text, at, kind)
+    values, end, whole = read_parameters(text, at, syntax)
     end, closed = closed_by(text, end, closer)
     if whole and (closed or not text[end:].strip()):
         return Block((RawCall(name, texts=tuple(values)),), end, closed=closed)
@@ -146,7 +146,7 @@ def _read_tag(text: str, name: str, at: int, kind: Parameters, closer: re.Patter
 
 _FUNCTION: Final = re.compile(r"<function=\s*[\"']?(?P<name>[\w.:-]{1,100})[\"']?\s*>")
 _FUNCTION_END: Final = re.compile(r"</function>")
-_EQUALS_PARAMETERS: Final = Parameters(
+_EQUALS_PARAMETERS: Final = ParameterSyntax(
     re.compile(r"\s*+<parameter=\s*+(?P<name>[^>\s]++(?:[^\S\n]++[^>\s]++)*+)\s*+>"),
     re.compile(r"</parameter>(?=\s*(?:<parameter=|</function>|</tool_call>|\Z))"),
     re.compile(r"</parameter>"),
@@ -155,7 +155,7 @@ _EQUALS_PARAMETERS: Final = Parameters(
 
 
 def _read_function(text: str, start: int, _: int) -> Block | None:
-    """`<function=x><parameter=city>Paris</parameter></function>`, or with JSON inside."""
+    """Read `<function=x><parameter=city>Paris</parameter></function>`, or the same with JSON inside."""
     opening = _FUNCTION.match(text, start)
     if opening is None:
         return None
@@ -168,13 +168,13 @@ _ARGS: Final = re.compile(
 
 
 def _read_bracket(text: str, start: int, at: int) -> Block | None:
-    """`[TOOL_CALLS][{…}]`, or `[TOOL_CALLS]x[ARGS]{…}`."""
-    place = skip_spaces(text, at)
-    if text[place : place + 1] in ("{", "["):
-        return read_calls_as_json(text, place, None)
+    """Read `[TOOL_CALLS][{…}]`, or `[TOOL_CALLS]x[ARGS]{…}`."""
+    inner = skip_spaces(text, at)
+    if text[inner : inner + 1] in ("{", "["):
+        return read_calls_as_json(text, inner, None)
     named = _ARGS.match(text, at)
     if named is None:
-        return Block((), len(text), "It holds no call.") if at_line_start(text, start) and not text[place:] else None
+        return Block((), len(text), "It holds no call.") if at_line_start(text, start) and not text[inner:] else None
     value = read_nearly(text, named.end())
     if value is None:
         return Block((), len(text), "Its arguments are not valid JSON.")
@@ -185,7 +185,7 @@ _TURN_END: Final = re.compile(r"<\|(?:eom_id|eot_id|im_end|end)\|>")
 
 
 def _read_python_tag(text: str, _: int, at: int) -> Block | None:
-    """`<|python_tag|>{…}; {…}`."""
+    """Read `<|python_tag|>{…}; {…}`."""
     block = read_calls_as_json(text, at, None)
     if block.problem:
         return block._replace(end=len(text))
@@ -202,7 +202,7 @@ _NUMBER: Final = re.compile(r":\d+\Z")
 
 
 def _read_section_call(text: str, start: int, at: int) -> Block | None:
-    """`<|tool_call_begin|>functions.x:0<|tool_call_argument_begin|>{…}<|tool_call_end|>`, and its relatives."""
+    """Read `<|tool_call_begin|>functions.x:0<|tool_call_argument_begin|>{…}<|tool_call_end|>`, and variants of it."""
     named = _SECTION_CALL.match(text, at)
     if named is None:
         end = _SECTION_CALL_END.search(text, at)
@@ -220,7 +220,7 @@ _CHANNEL_END: Final = re.compile(r"<\|(?:call|end|return)\|>")
 
 
 def _read_channel(text: str, start: int, at: int) -> Block | None:
-    """`<|channel|>commentary to=functions.x <|constrain|>json<|message|>{…}<|call|>`."""
+    """Read `<|channel|>commentary to=functions.x <|constrain|>json<|message|>{…}<|call|>`."""
     opening = _CHANNEL.match(text, start)
     name = (opening["second"] or opening["first"]) if opening else None
     if opening is None or name is None:
@@ -254,5 +254,5 @@ FORMS: Final = (
     ),
 )
 
-#: A result that the model made up: from there on nothing is read.
+#: The beginning of a result, which the model made up: nothing after it is read.
 RESPONSE: Final = "<tool_response"

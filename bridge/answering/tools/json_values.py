@@ -1,6 +1,6 @@
-"""JSON as models write it: read strictly, or repaired where it is nearly right. The only file that uses json-repair.
+"""JSON as models write it: read strictly, or mended if it is malformed. The only module that uses json-repair.
 
-Each value is repaired by itself: of several in a row the library keeps only the last.
+Each value is mended by itself, because of several in a row the library keeps only the last.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-#: What ends a value that is not closed: a closing tag, or the next marker.
+#: What ends an unclosed value: a closing tag, or the next marker.
 _CLOSERS: Final = re.compile(
     r"</(?:[\w.-]{1,32}:)?(?:tool_calls?|function|function_calls|invoke|parameter)>"
     r"|<tool_call>|<tool_response\b|\[TOOL_CALLS\]"
@@ -18,26 +18,25 @@ _CLOSERS: Final = re.compile(
 )
 _TOKENS: Final = re.compile(rf"\\.|[\"'\[\]{{}}]|//[^\n]*|/\*.{{0,200}}?\*/|(?P<closer>{_CLOSERS.pattern})", re.DOTALL)
 _SPACES: Final = re.compile(r"\s*")
-#: What must stand before and behind a quotation mark that begins or ends a string of nearly right JSON.
+#: What must come before and after a string in malformed JSON.
 _BEFORE_STRING: Final = re.compile(r"[\[{,:(]\s*\Z")
-_BEHIND_STRING: Final = re.compile(r"\s*(?:[,:}\]]|\Z)")
+_AFTER_STRING: Final = re.compile(r"\s*(?:[,:}\]]|\Z)")
 _UNFINISHED: Final = ("{", "[", ",", ":")
 
-#: A longer text is not repaired, which may take a second; strings in which nothing is wrong do not count.
+#: A longer text is not mended, since that may take a second; well-formed strings in it do not count.
 MAX_MENDED_CHARS: Final = 200_000
-#: So far the end of what is not quite JSON is looked for.
+#: The end of a malformed value is looked for within this many characters.
 _MAX_EXTENT: Final = 4_000_000
-#: A longer text is repaired with its strings set aside, or not at all: the library's time grows with their square.
+#: A longer text is mended only with its strings set aside, because the library's time grows with their square.
 _LONG_TEXT: Final = 10_000
 _STRINGS: Final = {quote: re.compile(rf"{quote}(?:[^{quote}\\]++|\\.)*+{quote}", re.DOTALL) for quote in ('"', "'")}
 _ESCAPED: Final = re.compile(r'\\(.)|"', re.DOTALL)
-_ENDS_STRING: Final = re.compile(r"\s*(?:[,:}\]]|\Z)")
-#: Stands with a number in the place of a string that is set aside; texts with this character are left alone.
+#: Encloses the number that replaces a string that is set aside; in texts with this character none is.
 _ASIDE: Final = "\ue000"
 
 
 class Value(NamedTuple):
-    """A JSON value that was read, and where it ends in the text; `mended` if it was not valid before a repair."""
+    """A JSON value, the index in the text where it ends, and whether it was malformed and had to be mended."""
 
     value: object
     end: int
@@ -48,12 +47,12 @@ def _refuse(constant: str) -> object:
     raise ValueError(f"{constant} is not JSON")
 
 
-# Raw line breaks in strings are allowed: nothing else can be meant by them.
+# Raw line breaks in strings are accepted, since their meaning is clear.
 _DECODER: Final = json.JSONDecoder(strict=False, parse_constant=_refuse)
 
 
 def read_value(text: str, at: int = 0) -> Value | None:
-    """Read the JSON value that begins at a place, strictly; None where there is none."""
+    """Read the JSON value at an index, strictly; None if there is none."""
     at = skip_spaces(text, at)
     try:
         value, end = _DECODER.raw_decode(text, at)
@@ -63,7 +62,7 @@ def read_value(text: str, at: int = 0) -> Value | None:
 
 
 def read_nearly(text: str, at: int = 0) -> Value | None:
-    """Read the object or array that begins at a place, repaired if need be; None if that is impossible."""
+    """Read the object or array at an index, mended if necessary; None if that is impossible."""
     at = skip_spaces(text, at)
     if text[at : at + 1] not in ("{", "["):
         return None
@@ -76,19 +75,19 @@ def read_nearly(text: str, at: int = 0) -> Value | None:
 
 
 def is_too_long(text: str, at: int = 0) -> bool:
-    """Whether what begins at a place was not to be mended for its length; it is said to the model and the caller."""
+    """Whether the malformed value at an index is too long to be mended, which the model and the caller are told."""
     start = skip_spaces(text, at)
     return len(text) - start > MAX_MENDED_CHARS and _end_of_nearly(text, start) - start > MAX_MENDED_CHARS
 
 
 def skip_spaces(text: str, at: int) -> int:
-    """Return the first place that is no white space."""
+    """Return the index of the first character that is not white space."""
     found = _SPACES.match(text, at)
     return found.end() if found else at
 
 
 def compact(value: object) -> str:
-    """Write a value as compact JSON; characters stand for themselves, lone surrogates as escapes."""
+    """Write a value as compact JSON, with escapes only if it has lone surrogates."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     try:
         text.encode()
@@ -98,18 +97,18 @@ def compact(value: object) -> str:
 
 
 class Extent:
-    """Finds where an object or array ends that comes in pieces, by its brackets; its value is not looked at."""
+    """Finds the end of an object or array that arrives in pieces, by counting its brackets."""
 
     def __init__(self) -> None:
         self._depth = 0
         self._in_string = False
         self._escaped = False
         self._chars = 0
-        #: How many characters it has; None as long as it is open.
+        #: Its length in characters; None until it is closed.
         self.end: int | None = None
 
     def add(self, text: str) -> None:
-        """Take the next piece; what stands behind the end counts for nothing."""
+        """Take the next piece; anything after the end is ignored."""
         if self.end is None:
             at = 1 if self._escaped and text else 0
             self._escaped = self._escaped and not text
@@ -127,12 +126,12 @@ class Extent:
         self._chars += len(text)
 
 
-#: An escape may be cut behind its backslash.
+#: A piece may end after the backslash of an escape.
 _BRACKETS: Final = re.compile(r"\\.?|[\"\[\]{}]", re.DOTALL)
 
 
 def _mended(text: str) -> dict[str, object] | list[object] | None:
-    """Mend a text around its strings: the library would take line breaks from their ends."""
+    """Mend a text with its strings set aside, because the library would strip line breaks from their ends."""
     text = text.rstrip()
     if text.endswith(_UNFINISHED):
         return None
@@ -145,8 +144,8 @@ def _mended(text: str) -> dict[str, object] | list[object] | None:
 
 
 def _repaired(text: str, aside: list[str]) -> dict[str, object] | list[object] | None:
-    """What the library makes of a text, with the strings that were set aside; None where one would be lost."""
-    from json_repair import repair_json  # when first needed: most answers hold JSON that is JSON
+    """Mend a text with the library, then put back the strings that were set aside; None if one would be lost."""
+    from json_repair import repair_json  # deferred, since most JSON is well-formed
 
     try:
         value = _put_back(repair_json(text, return_objects=True, skip_json_loads=True), aside)
@@ -156,12 +155,12 @@ def _repaired(text: str, aside: list[str]) -> dict[str, object] | list[object] |
 
 
 def _set_aside(text: str, aside: list[str]) -> str:
-    """Put a mark in the place of each string in which nothing is wrong; `aside` gets what stood there."""
+    """Replace each well-formed string by a placeholder, and append the string to `aside`."""
     parts: list[str] = []
     done = 0
     for start, end in _strings(text):
         before = text[max(0, start - 20) : start].rstrip()
-        if before[-1:] in ("[", "{", ",", ":") and _ENDS_STRING.match(text, end):
+        if before[-1:] in ("[", "{", ",", ":") and _AFTER_STRING.match(text, end):
             parts += (text[done:start], f'"{_ASIDE}{len(aside)}{_ASIDE}"')
             aside.append(text[start:end])
             done = end
@@ -185,21 +184,21 @@ def _strings(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _put_back(value: object, aside: list[str]) -> object:
-    """Put each string where its mark stands, and take it out of `aside`. Raises ValueError where a mark is damaged."""
+    """Replace each placeholder by its string, which is removed from `aside`. Raises ValueError for a damaged one."""
     match value:
         case dict():
             return {str(_put_back(name, aside)): _put_back(inner, aside) for name, inner in value.items()}
         case list():
             return [_put_back(inner, aside) for inner in value]
         case str() if aside and _ASIDE in value:
-            place = int(value.removeprefix(_ASIDE).removesuffix(_ASIDE))
-            string, aside[place] = aside[place], ""
+            index = int(value.removeprefix(_ASIDE).removesuffix(_ASIDE))
+            string, aside[index] = aside[index], ""
             return _DECODER.decode(string if string[:1] == '"' else _double_quoted(string))
     return value
 
 
 def _double_quoted(string: str) -> str:
-    """Write a string in single quotation marks as JSON has it."""
+    """Rewrite a string in single quotation marks as a JSON string."""
 
     def escaped(found: re.Match[str]) -> str:
         return "'" if found[1] == "'" else found[0] if found[1] else '\\"'
@@ -208,7 +207,7 @@ def _double_quoted(string: str) -> str:
 
 
 def _end_of_nearly(text: str, at: int) -> int:
-    """Find where a value ends that is not quite JSON: where its brackets are closed, or what cannot be part of it."""
+    """Find the end of a malformed value: where its brackets are closed, or before what cannot belong to it."""
     depth, quote, unquoted_closer = 0, "", None
     for token in _TOKENS.finditer(text, at):
         char = token[0]
@@ -219,7 +218,7 @@ def _end_of_nearly(text: str, at: int) -> int:
                 return token.start()
             unquoted_closer = token.start() if unquoted_closer is None else unquoted_closer
         elif quote:
-            if char == quote and _BEHIND_STRING.match(text, token.end()):
+            if char == quote and _AFTER_STRING.match(text, token.end()):
                 quote = ""
         elif char in ('"', "'"):
             if char == '"' or _BEFORE_STRING.search(text, max(at, token.start() - 20), token.start()):

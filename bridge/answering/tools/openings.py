@@ -1,4 +1,4 @@
-"""Where a block of tool calls may begin in a text, and where the end of what has come may become such a beginning."""
+"""Finding the openings of tool call blocks in a text, including one that is still incomplete at its end."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 from bridge.answering.tools.forms import FORMS, RESPONSE, Form, Opening, Run
 
 
-class Found(NamedTuple):
-    """An opening in a text; `form` is None for a result that the model made up."""
+class FoundOpening(NamedTuple):
+    """An opening that was found in a text; `form` is None for a result that the model made up."""
 
     start: int
     end: int
@@ -23,7 +23,7 @@ _ALL: Final[tuple[tuple[Opening, Form | None], ...]] = (
     ((RESPONSE,), None),
 )
 
-#: The most characters that an opening has: no text is held back for longer than that without one.
+#: The maximum length of an opening, and so of the text that is held back because it may become one.
 LONGEST: Final = max(sum(part.most if isinstance(part, Run) else len(part) for part in opening) for opening, _ in _ALL)
 
 
@@ -32,7 +32,7 @@ def _whole(opening: Opening) -> str:
 
 
 def _beginning(opening: Opening) -> str:
-    """A pattern of everything that an opening may begin with, up to the end of the text."""
+    """Make a pattern that matches every non-empty prefix of an opening at the end of a text."""
     parts: list[str] = []
     for part in opening:
         parts += [f"{part.chars}{{1,{part.most}}}"] if isinstance(part, Run) else map(re.escape, part)
@@ -42,52 +42,52 @@ def _beginning(opening: Opening) -> str:
 
 _OPENING: Final = re.compile("|".join([f"({_whole(opening)})" for opening, _ in _ALL]))
 _BEGINNING: Final = re.compile("|".join([_beginning(opening) for opening, _ in _ALL]))
-#: The characters that openings begin with.
+#: The first characters of openings.
 _FIRSTS: Final = re.compile("[" + re.escape("".join({str(opening[0])[0] for opening, _ in _ALL})) + "]")
 
-#: What stands directly before a marker that is only spoken of.
+#: What comes directly before a marker that is only mentioned in a text.
 _QUOTES: Final = tuple("\"'`“‘„‚«‹「『")
 _QUOTED: Final = re.compile(f"[{''.join(_QUOTES)}](?={_FIRSTS.pattern})(?:{_OPENING.pattern})")
-#: Each place of one, also of those within another.
+#: Finds all of them, even if they overlap.
 _EACH_QUOTED: Final = re.compile(f"(?={_QUOTED.pattern})")
-#: So much of the line before a marker is looked at.
+#: How much of the line before a marker is examined.
 LINE_CHARS: Final = 2000
 
 
-def opening_at(text: str, at: int) -> Found | None:
-    """Read the opening that stands at a place, if it is meant as one."""
+def opening_at(text: str, at: int) -> FoundOpening | None:
+    """Return the opening at an index, unless there is none or it is only a mention."""
     found = _OPENING.match(text, at)
-    return None if found is None or _is_spoken_of(text, at) else _read(found)
+    return None if found is None or _is_mention(text, at) else _found_opening(found)
 
 
-def _read(found: re.Match[str]) -> Found:
-    return Found(found.start(), found.end(), _ALL[(found.lastindex or 1) - 1][1])
+def _found_opening(found: re.Match[str]) -> FoundOpening:
+    return FoundOpening(found.start(), found.end(), _ALL[(found.lastindex or 1) - 1][1])
 
 
 class Openings:
-    """The openings of one text, looked for from places that only go forward: each stretch is searched once."""
+    """The openings of one text. Each part of the text is searched once, so `next` must get increasing indexes."""
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._found: Found | None = None
-        self._searched = -1  # from here on
-        self._quoted: list[int] | None = None  # the places of all quoted ones
+        self._found: FoundOpening | None = None
+        self._searched = False
+        self._quoted: list[int] | None = None  # the indexes of all quoted openings
 
-    def next(self, at: int) -> Found | None:
-        """Find the next opening from a place on that is meant as one, and not spoken of."""
-        if self._searched < 0 or (self._found is not None and self._found.start < at):
-            self._found, self._searched = self._next(at), at
+    def next(self, at: int) -> FoundOpening | None:
+        """Find the first opening at or after an index that is not only a mention."""
+        if not self._searched or (self._found is not None and self._found.start < at):
+            self._found, self._searched = self._next(at), True
         return self._found
 
-    def _next(self, at: int) -> Found | None:
+    def _next(self, at: int) -> FoundOpening | None:
         while found := _OPENING.search(self._text, at):
-            if not _is_spoken_of(self._text, found.start(), self._has_quoted):
-                return _read(found)
+            if not _is_mention(self._text, found.start(), self._has_quoted):
+                return _found_opening(found)
             at = found.end()
         return None
 
     def _has_quoted(self, start: int, end: int) -> bool:
-        """Whether a quoted opening stands between two places."""
+        """Whether there is a quoted opening between two indexes."""
         if self._quoted is None:
             self._quoted = [found.start() for found in _EACH_QUOTED.finditer(self._text)]
         first = bisect_left(self._quoted, start)
@@ -95,7 +95,7 @@ class Openings:
 
 
 def next_beginning(text: str, at: int) -> int:
-    """Find where the end of a text may become an opening; its end where it cannot."""
+    """Find where the end of a text may become an opening; the end itself if it cannot."""
     at = max(at, len(text) - LONGEST)
     while first := _FIRSTS.search(text, at):
         if is_beginning(text, first.start()):
@@ -105,21 +105,21 @@ def next_beginning(text: str, at: int) -> int:
 
 
 def is_beginning(text: str, at: int) -> bool:
-    """Whether what stands from a place up to the end of a text may become an opening."""
-    return 0 < len(text) - at <= LONGEST and _BEGINNING.match(text, at) is not None and not _is_spoken_of(text, at)
+    """Whether the text from an index to its end may become an opening."""
+    return 0 < len(text) - at <= LONGEST and _BEGINNING.match(text, at) is not None and not _is_mention(text, at)
 
 
 def _has_quoted(text: str, start: int, end: int) -> bool:
     return _QUOTED.search(text, start, end) is not None
 
 
-def _is_spoken_of(text: str, at: int, has_quoted: Callable[[int, int], bool] | None = None) -> bool:
-    """Whether a marker is text: behind a quotation mark, on a line with one that is, in inline code, or quoted."""
+def _is_mention(text: str, at: int, has_quoted: Callable[[int, int], bool] | None = None) -> bool:
+    """Whether a marker is only mentioned: in quotation marks, after another such one, in inline code, or in a quote."""
     start = max(at - LINE_CHARS, 0)
     begins = text.rfind("\n", start, at) + 1
     start_of_line = max(begins, start)
     line = text[start_of_line:at]
-    quoted = line.lstrip()[:1] == ">" and (begins > 0 or start == 0)  # of a longer line the beginning is not seen
-    if quoted or line[-1:] in _QUOTES or line.count("`") % 2 == 1:
+    is_quote = line.lstrip()[:1] == ">" and (begins > 0 or start == 0)  # the start of a longer line is not examined
+    if is_quote or line[-1:] in _QUOTES or line.count("`") % 2 == 1:
         return True
     return _has_quoted(text, start_of_line, at) if has_quoted is None else has_quoted(start_of_line, at)

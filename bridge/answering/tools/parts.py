@@ -1,4 +1,4 @@
-"""What a block of tool calls is made of, in any form: JSON values, names and their arguments, XML parameters."""
+"""The parts that blocks of tool calls share, whatever their form: JSON values, arguments, and XML parameters."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from bridge.answering.tools.offered import RawCall
 
 _NAMES: Final = ("name", "function", "tool")
 _ARGUMENTS: Final = ("arguments", "parameters", "args", "input")
-#: What else may stand beside a name and its arguments.
-_BESIDE: Final = frozenset({*_NAMES, *_ARGUMENTS, "id", "type", "index", "call_id"})
+#: All keys that a call may have.
+_KEYS: Final = frozenset({*_NAMES, *_ARGUMENTS, "id", "type", "index", "call_id"})
 
-#: So deep calls are looked for: a list of wrappers around lists of calls.
+#: The maximum nesting of calls, such as a list of wrappers around lists of calls.
 _MAX_DEPTH: Final = 6
 
 _FENCE: Final = re.compile(r"\s*(?:`{3,}|~{3,})[\w+-]*[ \t]*\n?")
@@ -23,10 +23,10 @@ _BETWEEN: Final = re.compile(r"[\s,;]*")
 
 
 class Block(NamedTuple):
-    """One block as it was read: its calls, and where it ends in the text.
+    """One block as it was read: its calls, and the index in the text where it ends.
 
-    `problem` says why it cannot be read, '' where it can. `closed` says that nothing of it is missing, `mended` that
-    its JSON was none. A `wrapper` is only the opening tag around blocks.
+    `problem` says why it cannot be read, '' if it can. `closed` says that it is complete, `mended` that its JSON was
+    malformed. A `wrapper` is only an opening tag around blocks.
     """
 
     calls: tuple[RawCall, ...]
@@ -38,7 +38,7 @@ class Block(NamedTuple):
 
 
 def calls_in(value: object, depth: int = _MAX_DEPTH) -> list[RawCall] | None:
-    """Find the calls that a JSON value holds, by any of the names that models give to the parts; None where none."""
+    """Find the calls in a JSON value, under any of the keys that models use; None if it is not made of calls."""
     if depth <= 0:
         return None
     if isinstance(value, list):
@@ -58,11 +58,11 @@ def calls_in(value: object, depth: int = _MAX_DEPTH) -> list[RawCall] | None:
     for key in _ARGUMENTS:
         if key in value:
             return [RawCall(name, value[key])]
-    return [RawCall(name)] if _BESIDE.issuperset(value) else None
+    return [RawCall(name)] if _KEYS.issuperset(value) else None
 
 
 def read_calls_as_json(text: str, at: int, closer: re.Pattern[str] | None) -> Block:
-    """Read one JSON value after another, in a fence or not, up to the closing tag, if there is one."""
+    """Read one JSON value after another, with or without a fence, up to the closing tag, if there is one."""
     start = at
     fence = _FENCE.match(text, at)
     at = fence.end() if fence else skip_spaces(text, at)
@@ -77,31 +77,32 @@ def read_calls_as_json(text: str, at: int, closer: re.Pattern[str] | None) -> Bl
         calls += found
         mended |= value.mended
         at = value.end
-        behind = _BETWEEN.match(text, at)
-        if behind and text[behind.end() : behind.end() + 1] in ("{", "["):
-            at = behind.end()
+        between = _BETWEEN.match(text, at)
+        if between and text[between.end() : between.end() + 1] in ("{", "["):
+            at = between.end()
     if fence and (fence_end := _FENCE_END.match(text, at)):
         at = fence_end.end()
     end, closed = closed_by(text, at, closer)
     problem = "" if calls else "It holds no call."
-    if calls and closer is not None and not closed and _stray(text, at):
+    if calls and closer is not None and not closed and _has_stray_bracket(text, at):
         problem = "Something that is no JSON stands before its closing tag."
     return Block(tuple(calls), end, problem, closed or closer is None, mended)
 
 
 def closed_by(text: str, at: int, closer: re.Pattern[str] | None) -> tuple[int, bool]:
-    """Step over white space and a closing tag, if it is there; say where that ends, and whether it was."""
+    """Skip white space and a closing tag, if there is one; return the index after it, and whether it was there."""
     found = closer.match(text, skip_spaces(text, at)) if closer is not None else None
     return (found.end(), True) if found else (at, False)
 
 
-def _stray(text: str, at: int) -> bool:
-    """Whether brackets are left over behind a value: the model lost count of them."""
-    return text[skip_spaces(text, at) : skip_spaces(text, at) + 1] in ("}", "]", '"')
+def _has_stray_bracket(text: str, at: int) -> bool:
+    """Whether a value is followed by surplus brackets, because the model lost count of them."""
+    at = skip_spaces(text, at)
+    return text[at : at + 1] in ("}", "]", '"')
 
 
 def read_arguments(text: str, name: str, at: int, closer: re.Pattern[str]) -> Block:
-    """Read the arguments of one call, in a fence or not: JSON, or free text up to the closing tag."""
+    """Read the arguments of one call, with or without a fence: JSON, or free text up to the closing tag."""
     fence = _FENCE.match(text, at)
     place = fence.end() if fence else skip_spaces(text, at)
     value = read_nearly(text, place)
@@ -123,8 +124,11 @@ def read_arguments(text: str, name: str, at: int, closer: re.Pattern[str]) -> Bl
     return Block((call,), found.end(), closed=True)
 
 
-class Parameters(NamedTuple):
-    """How parameters are written in one kind of XML: `trims` one line break directly inside the tags."""
+class ParameterSyntax(NamedTuple):
+    """How parameters are written in one kind of XML; `trims` says that line breaks just inside the tags are dropped.
+
+    `closing` matches a closing tag before something that may follow a parameter, `any_closing` matches it anywhere.
+    """
 
     opening: re.Pattern[str]
     closing: re.Pattern[str]
@@ -132,15 +136,15 @@ class Parameters(NamedTuple):
     trims: bool = False
 
 
-def read_parameters(text: str, at: int, kind: Parameters) -> tuple[list[tuple[str, str]], int, bool]:
-    """Read parameters one after another; say where they end, and whether each is closed."""
+def read_parameters(text: str, at: int, syntax: ParameterSyntax) -> tuple[list[tuple[str, str]], int, bool]:
+    """Read parameters one after another; return their names and texts, where they end, and whether all are closed."""
     values: list[tuple[str, str]] = []
-    while opening := kind.opening.match(text, at):
-        closing = kind.closing.search(text, opening.end()) or kind.any_closing.search(text, opening.end())
+    while opening := syntax.opening.match(text, at):
+        closing = syntax.closing.search(text, opening.end()) or syntax.any_closing.search(text, opening.end())
         if closing is None:
             return values, len(text), False
         value = text[opening.end() : closing.start()]
-        if kind.trims:
+        if syntax.trims:
             value = value.removeprefix("\n").removesuffix("\n")
         values.append((opening["name"], value))
         at = closing.end()

@@ -1,4 +1,4 @@
-"""A whole answer, or the end of one: its text, and the calls in it. Pure functions over the table of forms."""
+"""Reading the tool calls in a whole answer, or in the end of one. Pure functions over the table of forms."""
 
 from __future__ import annotations
 
@@ -7,29 +7,35 @@ from typing import Final, NamedTuple
 
 from bridge.answering.messages import ToolCall
 from bridge.answering.tools.budget import ReadingBudget
-from bridge.answering.tools.fences import LineStart, LineStarts, closing, end_of_closing, info, prospect
+from bridge.answering.tools.fences import (
+    LineStart,
+    LineStarts,
+    closing,
+    end_of_closing,
+    read_info_string,
+    read_json_start,
+)
 from bridge.answering.tools.forms import at_line_start
 from bridge.answering.tools.json_values import MAX_MENDED_CHARS, Extent, read_nearly, skip_spaces
 from bridge.answering.tools.offered import InvalidCall, OfferedTools
-from bridge.answering.tools.openings import Found, Openings, opening_at
+from bridge.answering.tools.openings import FoundOpening, Openings, opening_at
 from bridge.answering.tools.parts import Block, calls_in
 
-#: Closing tags that are left over between blocks, and marks at the end of a turn.
+#: Surplus closing tags between blocks, and markers of the end of a turn.
 _LEFT_OVER: Final = re.compile(
     r"(?:\s|</tool_calls?>|</(?:[\w.-]{1,32}:)?(?:function_calls|tool_calls)>"
     r"|<[|｜]tool[_▁]calls?[_▁](?:section[_▁])?end[|｜]>|<[|｜](?:eom_id|eot_id|im_end|end▁of▁sentence)[|｜]>)*"
 )
 
-
-#: So many places are tried at which bare JSON may begin.
+#: The maximum number of places where bare JSON is read.
 _MAX_BARE: Final = 3
 
 
 class Reading(NamedTuple):
-    """What was read: the calls, and where the first block begins, None where there is none.
+    """What was read: the calls, and the index where the first block begins, or None if there is none.
 
-    `wrong` says what is wrong with blocks, in sentences for the model. `dropped` characters are neither text nor block.
-    `whole` says that nothing of the blocks is missing or was mended.
+    `wrong` says what is wrong with blocks, in sentences for the model. `dropped` is the number of characters after the
+    first block that do not belong to any block. `whole` says that all blocks are complete, and none was mended.
     """
 
     calls: tuple[ToolCall, ...] = ()
@@ -40,7 +46,7 @@ class Reading(NamedTuple):
 
 
 def read(text: str, at: int, offered: OfferedTools) -> Reading:
-    """Read the calls in a text from a place on; what stands before that is only what the place is seen with."""
+    """Read the calls in a text from an index on; the text before it is only context."""
     return _Reader(text, at, offered).read()
 
 
@@ -60,15 +66,15 @@ class _Reader:
         self._whole = True
         self._bare_left = _MAX_BARE
         self._budget = ReadingBudget()
-        self._wrapper: int | None = None  # where one begins in which no call has been found yet
+        self._wrapper: int | None = None  # where a wrapper begins in which no call has been found yet
 
     def read(self) -> Reading:
-        """Read it all."""
+        """Read the whole text."""
         while not self._budget.exhausted and (fence_or_block := self._next()) is not None:
-            if isinstance(fence_or_block, Found):
+            if isinstance(fence_or_block, FoundOpening):
                 if fence_or_block.form is None:
                     if self._start is None:
-                        self._at = fence_or_block.end  # nothing was called: it is spoken of
+                        self._at = fence_or_block.end  # without a call it is only a mention
                         continue
                     break
                 self._take(fence_or_block)
@@ -86,20 +92,20 @@ class _Reader:
         return Reading(tuple(self._calls), self._start, tuple(self._wrong), self._dropped, self._whole)
 
     def _give_up(self) -> None:
-        """There are too many blocks, or too many that are not as they should be: nothing of them is called."""
+        """Drop all calls, because there are too many blocks, or too many malformed ones."""
         self._wrong.insert(0, "There are too many calls, or too many that cannot be read. Write fewer.")
         self._calls.clear()
         self._start = self._at if self._start is None else self._start
 
-    def _next(self) -> Found | LineStart | None:
-        """Find what comes next: an opening, a fence, or a line that may begin bare JSON."""
+    def _next(self) -> FoundOpening | LineStart | None:
+        """Find the next opening, fence, or line that may begin bare JSON."""
         opening, line = self._openings.next(self._at), self._lines.next(self._at)
         if line is not None and (opening is None or line.at < opening.start):
             return line
         return opening
 
-    def _take(self, found: Found) -> None:
-        """Read the block that begins here."""
+    def _take(self, found: FoundOpening) -> None:
+        """Read the block with this opening."""
         block = found.form.read(self._text, found.start, found.end) if found.form is not None else None
         rest = len(self._text) - found.end
         if block is None:
@@ -138,30 +144,29 @@ class _Reader:
         self._at = left_over.end() if left_over else block.end
 
     def _drop(self, upto: int) -> None:
-        """Count what stands between blocks."""
-        between = self._text[self._at : upto]
-        self._dropped += len(between.strip())
+        """Count the text between blocks."""
+        self._dropped += len(self._text[self._at : upto].strip())
 
     def _take_fence(self, line: LineStart) -> None:
-        """Read the blocks in a fence, if there is nothing else in it and behind it; else step over it."""
-        words = info(self._text, line.end)
-        if not words.is_fence:
+        """Read the blocks in a fence if there is nothing else in it or after it; otherwise skip the fence."""
+        info = read_info_string(self._text, line.end)
+        if not info.is_fence:
             self._at = line.end
             return
-        inside = line.end if words.inside is None else words.inside
+        inside = line.end if info.inside is None else info.inside
         before = (self._calls.copy(), self._wrong.copy(), self._start, self._dropped, self._whole, self._wrapper)
         self._at = skip_spaces(self._text, inside)
-        if words.inside is not None and self._take_all(line.marks):
+        if info.inside is not None and self._take_all(line.marks):
             self._start = line.start if before[2] is None else before[2]
             return
         self._calls, self._wrong, self._start, self._dropped, self._whole, self._wrapper = before
-        end = closing(line.marks).search(self._text, self._over_json(skip_spaces(self._text, inside)))
+        end = closing(line.marks).search(self._text, self._end_of_json(skip_spaces(self._text, inside)))
         self._at = end.end() if end else len(self._text)
         if self._start is not None:
             self._dropped += len(self._text[line.start : self._at].strip())
 
     def _take_all(self, marks: str) -> bool:
-        """Read blocks one behind another up to the end of a fence, and of the text; False where something else is."""
+        """Read blocks one after another up to the end of a fence and of the text; False if there is anything else."""
         if self._text[self._at : self._at + 1] in ("{", "["):
             return self._start is None and self._take_bare(self._at, marks)
         some = False
@@ -182,23 +187,23 @@ class _Reader:
             some = True
 
     def _take_bare(self, at: int, marks: str = "") -> bool:
-        """Read bare JSON as calls if it is the end of the answer, and all of it fits; else step over it.
+        """Read bare JSON as calls if it is the end of the answer and all of it is valid; otherwise skip it.
 
-        `marks` are those of the fence in which it stands.
+        `marks` are those of the fence around it, if there is one.
         """
-        over = self._over_json(at) if self._start is None else at
-        self._at = max(over, at + 1)
-        if over == at:
+        end = self._end_of_json(at) if self._start is None else at
+        self._at = max(end, at + 1)
+        if end == at:
             return False
         self._bare_left -= 1
         value = read_nearly(self._text, at)
         raws = None if value is None else calls_in(value.value)
         if value is None or raws is None or any(raw.arguments is None for raw in raws):
             return False
-        behind = skip_spaces(self._text, value.end)
+        after = skip_spaces(self._text, value.end)
         if marks:
-            behind = end_of_closing(self._text, behind, marks) or behind
-        left_over = _LEFT_OVER.match(self._text, behind)
+            after = end_of_closing(self._text, after, marks) or after
+        left_over = _LEFT_OVER.match(self._text, after)
         if left_over is None or left_over.end() < len(self._text):
             return False
         calls = [self._offered.call(raw) for raw in raws]
@@ -210,15 +215,12 @@ class _Reader:
         self._whole &= not value.mended
         return True
 
-    def _over_json(self, at: int) -> int:
-        """Return where JSON ends that begins at a place, and that may be a call as far as its beginning shows.
-
-        Where there is none, that is the place itself.
-        """
+    def _end_of_json(self, at: int) -> int:
+        """Return where the JSON at an index ends; the index itself unless its beginning may be that of a call."""
         if self._bare_left <= 0 or self._text[at : at + 1] not in ("{", "["):
             return at
-        hope = prospect(self._text, at)
-        if not hope.possible or (hope.name is not None and self._offered.find(hope.name) is None):
+        json_start = read_json_start(self._text, at)
+        if not json_start.may_be_call or (json_start.name is not None and self._offered.find(json_start.name) is None):
             return at
         extent = Extent()
         extent.add(self._text[at:])

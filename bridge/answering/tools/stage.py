@@ -1,4 +1,4 @@
-"""The stage that reads tool calls out of an answer: text goes on at once, all calls together when it has ended."""
+"""The stage that reads tool calls: it passes on text as it arrives, and all calls together at the end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bridge.answering.deltas import rewrite, text_delta
 from bridge.answering.events import MAX_WHOLE_CHARS, AnswerEvent, ToolCalls
 from bridge.answering.messages import ToolCall
 from bridge.answering.stages import ReadingStage, ToolsOutcome
-from bridge.answering.tools.holding import Holding
+from bridge.answering.tools.call_buffer import CallBuffer
 from bridge.answering.tools.offered import OfferedTools
 from bridge.answering.tools.reading import Reading, read
 from bridge.answering.tools.repair import calls_prompt
@@ -25,20 +25,20 @@ class ToolsStage(ReadingStage):
     def __init__(self, tools: Tools, offered: OfferedTools | None = None) -> None:
         self._tools = tools
         self._offered = offered or OfferedTools(tools)
-        self._holding = Holding(self._offered)
-        self._dropped_first = 0  # of an answer that is asked for again
+        self._buffer = CallBuffer(self._offered)
+        self._dropped_first = 0  # what the first answer would have dropped, while the model is asked again
 
     def feed(self, batch: Sequence[AnswerEvent]) -> list[AnswerEvent]:
-        """Pass on text up to the first possible call. Raises ApiError (502) where a call is longer than is kept."""
+        """Pass on text up to the first possible call. Raises ApiError (502) if too much is held back."""
         passed: list[AnswerEvent] = []
         for event in batch:
             if not isinstance(event, TextDeltas):
                 passed.append(event)
                 continue
-            going = rewrite(event, self._holding.push)
-            if going is not None:
-                passed.append(going)
-        self.size = self._holding.size
+            rewritten = rewrite(event, self._buffer.push)
+            if rewritten is not None:
+                passed.append(rewritten)
+        self.size = self._buffer.size
         if self.size > MAX_WHOLE_CHARS:
             raise answer_too_long(MAX_WHOLE_CHARS)
         return passed
@@ -60,31 +60,31 @@ class ToolsStage(ReadingStage):
         return self._give_up(wrong)
 
     def repaired(self, text: str | None) -> list[AnswerEvent]:
-        """Read the calls of the answer to the repair prompt, which may hold nothing else that counts."""
+        """Read the calls of the answer to the repair prompt; any other text in it is dropped."""
         if text is None:
-            self.faithful = False  # nobody knows what the evaluation holds now
+            self.faithful = False  # it is unknown what the evaluation holds now
             return self._give_up(())
         self.regenerable = False
         reading = read(text, 0, self._offered)
         calls = self._taken(reading)
         if not calls or reading.wrong:
             return self._give_up(reading.wrong)
-        self.dropped += self._dropped_first  # the blocks themselves are not lost: they came again
-        self._holding = Holding(self._offered)
+        self.dropped += self._dropped_first  # without the blocks, which have been repeated
+        self._buffer = CallBuffer(self._offered)
         before = text[: reading.start].strip() if reading.start else ""
         self.dropped += len(before)
         return self._call(reading, calls, ToolsOutcome.REPAIRED)
 
     def _read(self) -> Reading:
-        if self._holding.in_fence:
+        if self._buffer.in_fence:
             return Reading()
-        return read(self._holding.text, self._holding.held_from, self._offered)
+        return read(self._buffer.text, self._buffer.held_from, self._offered)
 
     def _taken(self, reading: Reading) -> tuple[ToolCall, ...]:
         return reading.calls if self._tools.parallel else reading.calls[:1]
 
     def _cut(self, reading: Reading) -> list[AnswerEvent]:
-        """An answer that breaks off: its calls count only where nothing of them can be missing."""
+        """End an answer that is cut off: its calls count only if all of them are complete."""
         if reading.start is None:
             return self._all_as_text()
         if reading.calls and reading.whole and not reading.wrong:
@@ -102,25 +102,25 @@ class ToolsStage(ReadingStage):
         return [*before, ToolCalls(calls)]
 
     def _text_before(self, reading: Reading) -> list[AnswerEvent]:
-        """Let the text before the first block go on, without the white space at its end."""
-        text, held_from = self._holding.text, self._holding.held_from
+        """Pass on the text before the first block, without the white space at its end."""
+        text, held_from = self._buffer.text, self._buffer.held_from
         start = len(text) if reading.start is None else reading.start
         before = text[held_from:start].rstrip()
-        self._holding.drop(len(before))
-        self.size = self._holding.size
+        self._buffer.drop(len(before))
+        self.size = self._buffer.size
         return [text_delta(before)] if before else []
 
     def _all_as_text(self) -> list[AnswerEvent]:
-        text = self._holding.text[self._holding.held_from :]
-        self._holding = Holding(self._offered)
+        text = self._buffer.text[self._buffer.held_from :]
+        self._buffer = CallBuffer(self._offered)
         self.size = 0
         return [text_delta(text)] if text else []
 
     def _held_chars(self) -> int:
-        return len(self._holding.text[self._holding.held_from :].strip())
+        return len(self._buffer.text[self._buffer.held_from :].strip())
 
     def _give_up(self, wrong: Sequence[str]) -> list[AnswerEvent]:
-        """Take the first answer for a text after all; refuse it where it had to hold a call."""
+        """Pass on the first answer as text, or refuse it if it had to contain a call."""
         self.outcome = ToolsOutcome.UNPARSED
         if self._tools.required:
             why = wrong[0] if wrong else "It called no tool, and one had to be called."

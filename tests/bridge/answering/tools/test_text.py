@@ -15,7 +15,7 @@ from tool_forms import FORMS, offering
 from bridge.answering.deltas import text_delta
 from bridge.answering.stages import ToolsOutcome
 from bridge.answering.tools.budget import MAX_BLOCKS
-from bridge.answering.tools.holding import Holding
+from bridge.answering.tools.call_buffer import CallBuffer
 from bridge.answering.tools.offered import OfferedTools
 from bridge.answering.tools.stage import ToolsStage
 
@@ -212,11 +212,11 @@ def test_an_arbitrary_text_is_no_call(text: str) -> None:
 
 def test_json_is_followed_without_reading_it_again_and_again() -> None:
     """200 KB of arguments in small deltas take no time to speak of: it does not grow with the square."""
-    holding = Holding(OfferedTools(offering()))
+    buffer = CallBuffer(OfferedTools(offering()))
     pieces = ['{"name": "get_weather", "arguments": {"city": "', *["x" * 20] * 10_000, '"}}']
     began = time.process_time()
-    assert not any(holding.push(piece) for piece in pieces)
-    assert holding.size > 200_000
+    assert not any(buffer.push(piece) for piece in pieces)
+    assert buffer.size > 200_000
     assert time.process_time() - began < 5
 
 

@@ -7,7 +7,7 @@ import time
 import pytest
 from tool_forms import offering
 
-from bridge.answering.tools.holding import Holding
+from bridge.answering.tools.call_buffer import CallBuffer
 from bridge.answering.tools.offered import OfferedTools
 
 #: What one read from the site may bring, and what a model that repeats itself sends in small deltas.
@@ -47,10 +47,10 @@ def repeated(text: str, chars: int) -> str:
 
 def seconds(pieces: list[str]) -> float:
     """The CPU time of a thread in which they are taken."""
-    holding = Holding(OfferedTools(offering()))
+    buffer = CallBuffer(OfferedTools(offering()))
     began = time.thread_time()
     for piece in pieces:
-        holding.push(piece)
+        buffer.push(piece)
     return time.thread_time() - began
 
 
@@ -67,6 +67,6 @@ def test_small_deltas_are_not_looked_through_again_and_again(text: str) -> None:
 
 
 def test_a_piece_as_long_as_no_model_writes_one_waits_for_the_end() -> None:
-    holding = Holding(OfferedTools(offering()))
-    assert holding.push("[\n" * 40_000) == ""
-    assert holding.size == 80_000
+    buffer = CallBuffer(OfferedTools(offering()))
+    assert buffer.push("[\n" * 40_000) == ""
+    assert buffer.size == 80_000
