@@ -1,7 +1,7 @@
-"""JSON Schema (2020-12) written short: the words in which each dialect describes its requests and answers.
+"""Functions that build JSON Schema (2020-12), with which each dialect describes its requests and answers.
 
-A dialect's `SCHEMAS` are the components of `/openapi.json` by name; they refer to one another by `ref`. What the bridge
-sends has just the fields that are named; what it takes may have others, which are ignored.
+A dialect's `SCHEMAS` are components of `/openapi.json` by name; they refer to one another by `ref`. What the bridge
+sends has only the fields that are described; what it receives may have others, which are ignored.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from bridge.dialects.fields import Fields
 Schema: TypeAlias = dict[str, object]
 Reader: TypeAlias = Callable[[Fields, str], object]
 
-#: What a field must be that one of `Fields` reads.
+#: The type of a field, by the method of `Fields` that reads it.
 _READ: Final[Mapping[Reader, Schema]] = {
     Fields.string: {"type": "string"},
     Fields.number: {"type": "number"},
@@ -28,33 +28,33 @@ _READ: Final[Mapping[Reader, Schema]] = {
 _WITHOUT_EFFECT: Final = "Checked, without effect; named in x-bridge-ignored."
 
 
-def text(about: str = "", **more: object) -> Schema:
+def string(about: str = "", **more: object) -> Schema:
     """A string."""
     return _typed("string", about, more)
 
 
-def whole(about: str = "", **more: object) -> Schema:
+def integer(about: str = "", **more: object) -> Schema:
     """An integer."""
     return _typed("integer", about, more)
 
 
-def flag(about: str = "", **more: object) -> Schema:
+def boolean(about: str = "", **more: object) -> Schema:
     """A boolean."""
     return _typed("boolean", about, more)
 
 
-def anything(about: str = "") -> Schema:
-    """An object of whatever fields."""
+def any_object(about: str = "") -> Schema:
+    """An object with any fields."""
     return _typed("object", about, {})
 
 
-def nothing() -> Schema:
+def null() -> Schema:
     """Null."""
     return {"type": "null"}
 
 
-def word(*words: str, about: str = "") -> Schema:
-    """One of these words."""
+def literal(*words: str, about: str = "") -> Schema:
+    """One of these strings."""
     return _typed("string", about, {"enum": list(words)} if len(words) > 1 else {"const": words[0]})
 
 
@@ -64,41 +64,45 @@ def array(items: Schema, about: str = "", **more: object) -> Schema:
 
 
 def ref(name: str) -> Schema:
-    """One of the components."""
+    """A reference to a component."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def one_of(*schemas: Schema, about: str = "") -> Schema:
-    """Exactly one of these."""
+    """Exactly one of these schemas."""
     return {**({"description": about} if about else {}), "oneOf": list(schemas)}
 
 
 def any_of(*schemas: Schema, about: str = "") -> Schema:
-    """At least one of these."""
+    """At least one of these schemas."""
     return {**({"description": about} if about else {}), "anyOf": list(schemas)}
 
 
-def or_null(schema: Schema) -> Schema:
-    """The same, or null."""
+def nullable(schema: Schema) -> Schema:
+    """The same schema, or null."""
     if isinstance(kind := schema.get("type"), str) and schema.keys().isdisjoint(("enum", "const")):
         return {**schema, "type": [kind, "null"]}
     about = {"description": schema["description"]} if "description" in schema else {}
-    return {**about, "anyOf": [{name: value for name, value in schema.items() if name not in about}, nothing()]}
+    return {**about, "anyOf": [{name: value for name, value in schema.items() if name not in about}, null()]}
 
 
-def answered(always: Mapping[str, Schema], sometimes: Mapping[str, Schema] | None = None, about: str = "") -> Schema:
-    """An object that the bridge sends."""
+def output_object(
+    always: Mapping[str, Schema], sometimes: Mapping[str, Schema] | None = None, about: str = ""
+) -> Schema:
+    """An object that the bridge sends: with the fields in `always`, and perhaps those in `sometimes`."""
     return _typed("object", about, {"properties": {**always, **(sometimes or {})}, "required": list(always)})
 
 
-def taken(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None, about: str = "") -> Schema:
-    """An object that the bridge reads: what may be absent may be null too."""
-    properties = {**required, **{name: or_null(schema) for name, schema in (optional or {}).items()}}
+def input_object(
+    required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None, about: str = ""
+) -> Schema:
+    """An object that the bridge receives. Optional fields may be null."""
+    properties = {**required, **{name: nullable(schema) for name, schema in (optional or {}).items()}}
     return _typed("object", about, {"properties": properties, "required": list(required)})
 
 
 def without_effect(readers: Mapping[str, Reader]) -> dict[str, Schema]:
-    """Parameters that are checked by these readers and have no effect."""
+    """Parameters whose type is checked by these readers, and which have no effect."""
     return {name: {**_READ[reader], "description": _WITHOUT_EFFECT} for name, reader in readers.items()}
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from bridge.dialects.messages.models import MAX_PAGE, USUAL_PAGE
 from bridge.dialects.responses.listed import MAX_ITEMS
-from bridge.dialects.schema import text, whole, word
+from bridge.dialects.schema import integer, literal, string
 from bridge.error_codes import Cause
 from handlers.reference.headers import ABOUT_ANSWER, ANTHROPIC_LIMITS, OPENAI_LIMITS, REASON
 from handlers.reference.operation import HTML, TEXT, Answer, Operation, Parameter, Tag
@@ -31,8 +31,8 @@ _FILES: Final = (Cause.PICTURES, Cause.DOCUMENTS)
 _OF_ANSWER: Final = (REASON, *ABOUT_ANSWER)
 
 _HELLO: Final = [{"role": "user", "content": "Hello!"}]
-_VERSION: Final = Parameter("anthropic-version", text(), "Any; what Anthropic's clients send.", "header")
-_RESPONSE_ID: Final = Parameter("id", text(), "The response's id.", "path")
+_VERSION: Final = Parameter("anthropic-version", string(), "Any; what Anthropic's clients send.", "header")
+_RESPONSE_ID: Final = Parameter("id", string(), "The response's id.", "path")
 
 CHAT: Final = Operation(
     "createChatCompletion",
@@ -104,7 +104,7 @@ GET_RESPONSE: Final = Operation(
     "getResponse",
     "Responses",
     "Show a stored response",
-    parameters=(_RESPONSE_ID, Parameter("stream", word("false"), "true is 400.")),
+    parameters=(_RESPONSE_ID, Parameter("stream", literal("false"), "true is 400.")),
     answers=(Answer("As it was answered.", "Response"),),
     headers=(REASON,),
     fails=(*_KEYED, Cause.STORED),
@@ -124,9 +124,9 @@ INPUT_ITEMS: Final = Operation(
     "List what a stored response was asked",
     parameters=(
         _RESPONSE_ID,
-        Parameter("order", word("asc", "desc"), "By default the newest first."),
-        Parameter("limit", whole(minimum=1, maximum=MAX_ITEMS), "Items of a page."),
-        Parameter("after", text(), "The item behind which the page begins."),
+        Parameter("order", literal("asc", "desc"), "By default the newest first."),
+        Parameter("limit", integer(minimum=1, maximum=MAX_ITEMS), "Items of a page."),
+        Parameter("after", string(), "The item behind which the page begins."),
     ),
     answers=(Answer("A page of items.", "ResponseInputItems"),),
     headers=(REASON,),
@@ -179,9 +179,9 @@ MODELS: Final = Operation(
     "The best ranked first. The parameters are for Anthropic's form.",
     parameters=(
         _VERSION,
-        Parameter("limit", whole(minimum=1, maximum=MAX_PAGE, default=USUAL_PAGE), "Models of a page."),
-        Parameter("after_id", text(), "The model behind which the page begins."),
-        Parameter("before_id", text(), "The model before which it ends."),
+        Parameter("limit", integer(minimum=1, maximum=MAX_PAGE, default=USUAL_PAGE), "Models of a page."),
+        Parameter("after_id", string(), "The model behind which the page begins."),
+        Parameter("before_id", string(), "The model before which it ends."),
     ),
     answers=(Answer("The models.", "ModelsInEitherForm"),),
     headers=(REASON,),
@@ -193,7 +193,7 @@ MODEL: Final = Operation(
     "Models",
     "Show one model",
     "By any of its names, which may have slashes.",
-    parameters=(_VERSION, Parameter("name", text(), "A name, name@xxxx, id or display name.", "path")),
+    parameters=(_VERSION, Parameter("name", string(), "A name, name@xxxx, id or display name.", "path")),
     answers=(Answer("The model.", "ModelInEitherForm"),),
     headers=(REASON,),
     fails=(*_KEYED, *_MODEL),

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from bridge.dialects.schema import Schema, answered, array, text, whole, word
+from bridge.dialects.schema import Schema, array, integer, literal, output_object, string
 from handlers.monitoring.whole import DOWN
 from upstream.protocol.errors import Reason
 
 SCHEMAS: Final[Mapping[str, Schema]] = {
-    "Health": answered(
+    "Health": output_object(
         {
-            "status": word("ok", "degraded", DOWN),
-            "reason": word(*Reason, about="Of the first trouble."),
+            "status": literal("ok", "degraded", DOWN),
+            "reason": literal(*Reason, about="Of the first trouble."),
             "degraded": array(
-                answered({"part": text(), "reason": word(*Reason), "message": text()}),
+                output_object({"part": string(), "reason": literal(*Reason), "message": string()}),
                 "What is wrong. Accounts are numbered, not named.",
             ),
-            "accounts": answered({"total": whole(), "usable": whole()}),
-            "models": whole("How many there are."),
-            "answering": whole("Answers that run now."),
+            "accounts": output_object({"total": integer(), "usable": integer()}),
+            "models": integer("How many there are."),
+            "answering": integer("Answers that run now."),
             "unknown": {
                 "type": "object",
                 "additionalProperties": {"type": "integer"},

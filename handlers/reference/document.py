@@ -14,7 +14,7 @@ from bridge.dialects.openai import schemas as openai
 from bridge.dialects.openai.errors import OpenAI
 from bridge.dialects.responses import answer_schemas as response_answers
 from bridge.dialects.responses import schemas as responses
-from bridge.dialects.schema import Schema, any_of, ref, text, word
+from bridge.dialects.schema import Schema, any_of, literal, ref, string
 from bridge.error_codes import CODES, Cause, Code
 from bridge.errors import ApiError
 from handlers.monitoring import schemas as monitoring
@@ -123,7 +123,7 @@ def _operation(call: DescribedCall, shared: _SharedResponses) -> dict[str, objec
 
 
 def _answer(call: DescribedCall, answer: Answer) -> dict[str, object]:
-    schema = text() if answer.schema is None else ref(answer.schema)
+    schema = string() if answer.schema is None else ref(answer.schema)
     content = {answer.media: {"schema": schema}}
     if answer.events is not None:
         content[EVENTS] = {"schema": ref(answer.events)}
@@ -172,7 +172,7 @@ def _headers_of(call: DescribedCall, status: int) -> tuple[str, ...]:
 def _error_answer(apis: Sequence[Api], failure: Failure, names: Iterable[str]) -> dict[str, object]:
     reasons = dict.fromkeys(reason.value for row in failure.codes for reason in row.reasons)
     headers: dict[str, object] = dict(map(_header, names))
-    headers[REASON] = {"description": "The word of diagnosis.", "schema": word(*reasons)}
+    headers[REASON] = {"description": "The word of diagnosis.", "schema": literal(*reasons)}
     return {
         "description": "\n".join(f"- `{row.code}`: {row.when}" for row in failure.codes),
         "headers": headers,
@@ -187,5 +187,5 @@ def _either(schemas: Sequence[Schema]) -> Schema:
 def _error_schema(api: Api, failure: Failure) -> Schema:
     if not isinstance(api, OpenAI):
         return ref("MessageError")
-    code = word(*dict.fromkeys(row.code for row in failure.codes))
+    code = literal(*dict.fromkeys(row.code for row in failure.codes))
     return {"allOf": [ref("Error"), {"properties": {"error": {"properties": {"code": code}}}}]}

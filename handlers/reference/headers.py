@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from bridge.dialects.messages.errors import ANTHROPIC
-from bridge.dialects.schema import Schema, text, whole, word
+from bridge.dialects.schema import Schema, integer, literal, string
 from upstream.protocol.errors import Reason
 
 #: Every answer has it.
@@ -44,30 +44,30 @@ ANTHROPIC_LIMITS: Final = (
 )
 
 HEADERS: Final[Mapping[str, tuple[str, Schema]]] = {
-    REQUEST_ID: ("The request's id: the caller's own, if it sent a sane one. The log has it in each line.", text()),
-    ANTHROPIC.request_id_header: ("The same, as Anthropic's API has it.", text()),
-    REASON: ("The word of diagnosis; ok on a whole answer.", word(*Reason)),
+    REQUEST_ID: ("The request's id: the caller's own, if it sent a sane one. The log has it in each line.", string()),
+    ANTHROPIC.request_id_header: ("The same, as Anthropic's API has it.", string()),
+    REASON: ("The word of diagnosis; ok on a whole answer.", literal(*Reason)),
     "x-bridge-conversation": (
         "How the chat is continued at the site: new, follow-up, regenerate or joined, with why.",
-        text(pattern="^(new|follow-up|regenerate|joined)(; why=.+)?$"),
+        string(pattern="^(new|follow-up|regenerate|joined)(; why=.+)?$"),
     ),
-    "x-bridge-evaluation": ("Where to look at it in a browser.", text()),
-    "x-bridge-model": ("The model that answers, by its own name.", text()),
-    "x-bridge-ignored": ("Names of parameters without effect, or images.", text()),
+    "x-bridge-evaluation": ("Where to look at it in a browser.", string()),
+    "x-bridge-model": ("The model that answers, by its own name.", string()),
+    "x-bridge-ignored": ("Names of parameters without effect, or images.", string()),
     "x-bridge-tools": (
         "What became of the tools, on whole answers.",
-        word("called", "repaired", "none", "unparsed"),
+        literal("called", "repaired", "none", "unparsed"),
     ),
-    "x-should-retry": ("An SDK must not repeat the request by itself.", word("false")),
-    "Retry-After": ("When to ask again, in seconds.", whole(minimum=1)),
-    "Allow": ("The methods that are served.", text()),
-    "Accept-Encoding": ("The codings that are known.", text()),
-    "WWW-Authenticate": ("Bearer.", text()),
-    "x-ratelimit-limit-requests": ("Requests of this key in a minute.", whole()),
-    "x-ratelimit-remaining-requests": ("How many are left.", whole()),
-    "x-ratelimit-reset-requests": ("When all are there again, such as 1.2s.", text()),
-    "anthropic-ratelimit-requests-limit": ("Requests of this key in a minute.", whole()),
-    "anthropic-ratelimit-requests-remaining": ("How many are left.", whole()),
-    "anthropic-ratelimit-requests-reset": ("When all are there again.", text(format="date-time")),
-    "ETag": ("Changes with the content; send it as If-None-Match.", text()),
+    "x-should-retry": ("An SDK must not repeat the request by itself.", literal("false")),
+    "Retry-After": ("When to ask again, in seconds.", integer(minimum=1)),
+    "Allow": ("The methods that are served.", string()),
+    "Accept-Encoding": ("The codings that are known.", string()),
+    "WWW-Authenticate": ("Bearer.", string()),
+    "x-ratelimit-limit-requests": ("Requests of this key in a minute.", integer()),
+    "x-ratelimit-remaining-requests": ("How many are left.", integer()),
+    "x-ratelimit-reset-requests": ("When all are there again, such as 1.2s.", string()),
+    "anthropic-ratelimit-requests-limit": ("Requests of this key in a minute.", integer()),
+    "anthropic-ratelimit-requests-remaining": ("How many are left.", integer()),
+    "anthropic-ratelimit-requests-reset": ("When all are there again.", string(format="date-time")),
+    "ETag": ("Changes with the content; send it as If-None-Match.", string()),
 }

@@ -10,56 +10,56 @@ from bridge.dialects.completions.request import IGNORED, MAX_CHOICES
 from bridge.dialects.openai.chat_schemas import FINISH_REASON
 from bridge.dialects.schema import (
     Schema,
-    answered,
     any_of,
     array,
-    flag,
-    nothing,
-    or_null,
+    boolean,
+    input_object,
+    integer,
+    null,
+    nullable,
+    output_object,
     ref,
-    taken,
-    text,
-    whole,
+    string,
     without_effect,
 )
 
 _ABOUT: Final[Mapping[str, Schema]] = {
-    "id": text(),
+    "id": string(),
     "object": {"type": "string", "const": "text_completion"},
-    "created": whole("Unix time, in seconds."),
-    "model": text(),
-    "system_fingerprint": text(),
+    "created": integer("Unix time, in seconds."),
+    "model": string(),
+    "system_fingerprint": string(),
 }
 
 
 def _choices(reason: Schema) -> Schema:
-    return array(answered({"index": whole(), "text": text(), "logprobs": nothing(), "finish_reason": reason}))
+    return array(output_object({"index": integer(), "text": string(), "logprobs": null(), "finish_reason": reason}))
 
 
 SCHEMAS: Final[Mapping[str, Schema]] = {
-    "CompletionRequest": taken(
+    "CompletionRequest": input_object(
         {
-            "model": text(minLength=1),
+            "model": string(minLength=1),
             "prompt": any_of(
-                text(), array(text(), minItems=1), about="A text, or several, each an evaluation of its own."
+                string(), array(string(), minItems=1), about="A text, or several, each an evaluation of its own."
             ),
         },
         {
-            "suffix": text("What stands behind the text that is wanted; asked for in words."),
-            "stream": flag(),
-            "stream_options": taken({}, {"include_usage": flag()}),
-            "echo": flag("The answer begins with the prompt."),
-            "max_tokens": whole("-1 and 0 mean no limit.", minimum=-1),
-            "n": whole("Answers to each prompt; eight in all.", minimum=1, maximum=MAX_CHOICES),
-            "best_of": whole("Not more than n.", minimum=1),
-            "stop": any_of(text(), array(text(), maxItems=MAX_STOPS)),
+            "suffix": string("What stands behind the text that is wanted; asked for in words."),
+            "stream": boolean(),
+            "stream_options": input_object({}, {"include_usage": boolean()}),
+            "echo": boolean("The answer begins with the prompt."),
+            "max_tokens": integer("-1 and 0 mean no limit.", minimum=-1),
+            "n": integer("Answers to each prompt; eight in all.", minimum=1, maximum=MAX_CHOICES),
+            "best_of": integer("Not more than n.", minimum=1),
+            "stop": any_of(string(), array(string(), maxItems=MAX_STOPS)),
             "logprobs": {"description": "Not supported: others than false and 0 are 400.", "enum": [False, 0, None]},
             **without_effect(IGNORED),
         },
     ),
-    "Completion": answered({**_ABOUT, "choices": _choices(FINISH_REASON), "usage": ref("ChatUsage")}),
-    "CompletionChunk": answered(
-        {**_ABOUT, "choices": _choices(or_null(FINISH_REASON))}, {"usage": or_null(ref("ChatUsage"))}
+    "Completion": output_object({**_ABOUT, "choices": _choices(FINISH_REASON), "usage": ref("ChatUsage")}),
+    "CompletionChunk": output_object(
+        {**_ABOUT, "choices": _choices(nullable(FINISH_REASON))}, {"usage": nullable(ref("ChatUsage"))}
     ),
     "CompletionEvent": any_of(
         ref("CompletionChunk"),

@@ -9,105 +9,109 @@ from bridge.dialects.messages.answer import STOP_REASONS
 from bridge.dialects.messages.errors import error_type
 from bridge.dialects.schema import (
     Schema,
-    answered,
+    any_object,
     any_of,
-    anything,
     array,
-    flag,
+    boolean,
+    integer,
+    literal,
+    nullable,
     one_of,
-    or_null,
+    output_object,
     ref,
-    text,
-    whole,
-    word,
+    string,
 )
 from bridge.error_codes import CODES
 from bridge.errors import ApiError
 
-_STOP_REASON: Final = word(*STOP_REASONS.values(), "stop_sequence")
-_CITATION: Final = answered(
+_STOP_REASON: Final = literal(*STOP_REASONS.values(), "stop_sequence")
+_CITATION: Final = output_object(
     {
-        "type": word("web_search_result_location"),
-        "url": text(),
-        "title": text(),
-        "cited_text": text(),
-        "encrypted_index": text(),
+        "type": literal("web_search_result_location"),
+        "url": string(),
+        "title": string(),
+        "cited_text": string(),
+        "encrypted_index": string(),
     }
 )
 _BLOCK: Final = one_of(
-    answered({"type": word("text"), "text": text()}, {"citations": array(ref("MessageCitation"))}),
-    answered(
-        {"type": word("thinking"), "thinking": text(), "signature": text("Made up: nothing checks it.")},
+    output_object({"type": literal("text"), "text": string()}, {"citations": array(ref("MessageCitation"))}),
+    output_object(
+        {"type": literal("thinking"), "thinking": string(), "signature": string("Made up: nothing checks it.")},
         about="Only where the request asked for it.",
     ),
-    answered({"type": word("tool_use"), "id": text(), "name": text(), "input": anything()}),
+    output_object({"type": literal("tool_use"), "id": string(), "name": string(), "input": any_object()}),
 )
 
 
 def _message(stop_reason: Schema, usage: Schema) -> Schema:
-    return answered(
+    return output_object(
         {
-            "id": text(),
-            "type": word("message"),
-            "role": word("assistant"),
-            "model": text("As it was asked for; x-bridge-model says which one answers."),
+            "id": string(),
+            "type": literal("message"),
+            "role": literal("assistant"),
+            "model": string("As it was asked for; x-bridge-model says which one answers."),
             "content": array(ref("MessageAnswerBlock")),
             "stop_reason": stop_reason,
-            "stop_sequence": or_null(text("The one that was met.")),
+            "stop_sequence": nullable(string("The one that was met.")),
             "usage": usage,
         }
     )
 
 
 _ERROR_TYPES: Final = sorted({error_type(ApiError(row.status, row.code, "")) for row in CODES})
-_ERROR: Final = answered(
-    {"type": word(*_ERROR_TYPES), "message": text("What is wrong, and what to do.")},
-    {"details": answered({"error_code": text()})},
+_ERROR: Final = output_object(
+    {"type": literal(*_ERROR_TYPES), "message": string("What is wrong, and what to do.")},
+    {"details": output_object({"error_code": string()})},
 )
 
 _EVENT: Final = one_of(
-    answered(
+    output_object(
         {
-            "type": word("message_start"),
-            "message": _message({"type": "null"}, answered({"input_tokens": whole(), "output_tokens": whole()})),
-        }
-    ),
-    answered({"type": word("content_block_start"), "index": whole(), "content_block": ref("MessageAnswerBlock")}),
-    answered(
-        {
-            "type": word("content_block_delta"),
-            "index": whole(),
-            "delta": one_of(
-                answered({"type": word("text_delta"), "text": text()}),
-                answered({"type": word("thinking_delta"), "thinking": text()}),
-                answered({"type": word("signature_delta"), "signature": text()}),
-                answered({"type": word("citations_delta"), "citation": ref("MessageCitation")}),
-                answered({"type": word("input_json_delta"), "partial_json": text()}),
+            "type": literal("message_start"),
+            "message": _message(
+                {"type": "null"}, output_object({"input_tokens": integer(), "output_tokens": integer()})
             ),
         }
     ),
-    answered({"type": word("content_block_stop"), "index": whole()}),
-    answered(
+    output_object(
+        {"type": literal("content_block_start"), "index": integer(), "content_block": ref("MessageAnswerBlock")}
+    ),
+    output_object(
         {
-            "type": word("message_delta"),
-            "delta": answered({"stop_reason": _STOP_REASON, "stop_sequence": or_null(text())}),
+            "type": literal("content_block_delta"),
+            "index": integer(),
+            "delta": one_of(
+                output_object({"type": literal("text_delta"), "text": string()}),
+                output_object({"type": literal("thinking_delta"), "thinking": string()}),
+                output_object({"type": literal("signature_delta"), "signature": string()}),
+                output_object({"type": literal("citations_delta"), "citation": ref("MessageCitation")}),
+                output_object({"type": literal("input_json_delta"), "partial_json": string()}),
+            ),
+        }
+    ),
+    output_object({"type": literal("content_block_stop"), "index": integer()}),
+    output_object(
+        {
+            "type": literal("message_delta"),
+            "delta": output_object({"stop_reason": _STOP_REASON, "stop_sequence": nullable(string())}),
             "usage": ref("MessageUsage"),
         }
     ),
-    answered({"type": word("message_stop")}),
-    answered({"type": word("ping")}, about="While an answer is waited for."),
-    answered({"type": word("error"), "error": _ERROR}, about="The stream broke off: nothing comes behind it."),
+    output_object({"type": literal("message_stop")}),
+    output_object({"type": literal("ping")}, about="While an answer is waited for."),
+    output_object({"type": literal("error"), "error": _ERROR}, about="The stream broke off: nothing comes behind it."),
     about="The data of one event, whose name is its type. The last one is message_stop, or an error.",
 )
 
-_MODEL: Final = answered(
+_MODEL: Final = output_object(
     {
-        "type": word("model"),
-        "id": text("The name to ask for."),
-        "display_name": text(),
-        "created_at": text(format="date-time"),
-        "lifecycle": word("active"),
-        "max_input_tokens": whole(),
+        "type": literal("model"),
+        "id": string("The name to ask for."),
+        "display_name": string(),
+        "created_at": string(format="date-time"),
+        "lifecycle": literal("active"),
+        "max_input_tokens": integer(),
     }
 )
 
@@ -115,26 +119,26 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "Message": _message(_STOP_REASON, ref("MessageUsage")),
     "MessageAnswerBlock": _BLOCK,
     "MessageCitation": _CITATION,
-    "MessageUsage": answered(
+    "MessageUsage": output_object(
         {
-            "input_tokens": whole("Without what was read from the cache."),
-            "cache_creation_input_tokens": whole(),
-            "cache_read_input_tokens": whole("What was not sent again."),
-            "output_tokens": whole(),
-            "output_tokens_details": answered({"thinking_tokens": whole()}),
+            "input_tokens": integer("Without what was read from the cache."),
+            "cache_creation_input_tokens": integer(),
+            "cache_read_input_tokens": integer("What was not sent again."),
+            "output_tokens": integer(),
+            "output_tokens_details": output_object({"thinking_tokens": integer()}),
         },
         about="An estimate.",
     ),
     "MessageEvent": _EVENT,
-    "MessageTokens": answered({"input_tokens": whole()}),
-    "MessageError": answered({"type": word("error"), "error": _ERROR, "request_id": text()}),
+    "MessageTokens": output_object({"input_tokens": integer()}),
+    "MessageError": output_object({"type": literal("error"), "error": _ERROR, "request_id": string()}),
     "MessageModel": _MODEL,
-    "MessageModelPage": answered(
+    "MessageModelPage": output_object(
         {
             "data": array(ref("MessageModel")),
-            "has_more": flag(),
-            "first_id": or_null(text()),
-            "last_id": or_null(text()),
+            "has_more": boolean(),
+            "first_id": nullable(string()),
+            "last_id": nullable(string()),
         }
     ),
     "ModelInEitherForm": any_of(ref("Model"), ref("MessageModel")),

@@ -10,98 +10,104 @@ from bridge.dialects.messages.blocks import ROLES
 from bridge.dialects.messages.request import IGNORED, THINKING
 from bridge.dialects.schema import (
     Schema,
+    any_object,
     any_of,
-    anything,
     array,
-    flag,
+    boolean,
+    input_object,
+    integer,
+    literal,
     ref,
-    taken,
-    text,
-    whole,
+    string,
     without_effect,
-    word,
 )
 from bridge.dialects.tool_reading import MAX_TOOLS
 
-_TEXT: Final = taken({"type": word("text"), "text": text()})
+_TEXT: Final = input_object({"type": literal("text"), "text": string()})
 _PARTS: Final = (
     _TEXT,
-    taken(
+    input_object(
         {
-            "type": word("image"),
+            "type": literal("image"),
             "source": any_of(
-                taken({"type": word("base64"), "data": text()}, {"media_type": text()}),
-                taken({"type": word("url"), "url": text("Fetched only with images.fetch_urls.")}),
+                input_object({"type": literal("base64"), "data": string()}, {"media_type": string()}),
+                input_object({"type": literal("url"), "url": string("Fetched only with images.fetch_urls.")}),
             ),
         }
     ),
-    taken(
+    input_object(
         {
-            "type": word("document"),
+            "type": literal("document"),
             "source": any_of(
-                taken({"type": word("base64"), "data": text("A PDF.")}, {"media_type": text()}),
-                taken({"type": word("text"), "data": text()}),
-                taken({"type": word("content"), "content": any_of(text(), array(_TEXT))}),
+                input_object({"type": literal("base64"), "data": string("A PDF.")}, {"media_type": string()}),
+                input_object({"type": literal("text"), "data": string()}),
+                input_object({"type": literal("content"), "content": any_of(string(), array(_TEXT))}),
             ),
         },
-        {"title": text(), "context": text()},
+        {"title": string(), "context": string()},
     ),
-    taken({"type": word("search_result")}, {"title": text(), "source": text(), "content": array(_TEXT)}),
+    input_object({"type": literal("search_result")}, {"title": string(), "source": string(), "content": array(_TEXT)}),
 )
 
 _BLOCK: Final = any_of(
     *_PARTS,
-    taken(
-        {"type": word("tool_result"), "tool_use_id": text()},
-        {"content": any_of(text(), array(any_of(*_PARTS))), "is_error": flag()},
+    input_object(
+        {"type": literal("tool_result"), "tool_use_id": string()},
+        {"content": any_of(string(), array(any_of(*_PARTS))), "is_error": boolean()},
         about="A user's.",
     ),
-    taken({"type": word("tool_use"), "name": text()}, {"id": text(), "input": anything()}, about="An assistant's."),
-    taken({"type": word("thinking", "redacted_thinking")}, about="Accepted, and not shown to a model."),
+    input_object(
+        {"type": literal("tool_use"), "name": string()},
+        {"id": string(), "input": any_object()},
+        about="An assistant's.",
+    ),
+    input_object({"type": literal("thinking", "redacted_thinking")}, about="Accepted, and not shown to a model."),
 )
 
 _OPTIONAL: Final[Mapping[str, Schema]] = {
-    "system": any_of(text(), array(_TEXT)),
-    "stream": flag("Answer by server-sent events."),
-    "stop_sequences": array(text(), maxItems=MAX_STOPS),
-    "thinking": taken(
-        {"type": word(*THINKING)},
-        {"display": text("omitted: no thinking block comes."), "budget_tokens": whole("Without effect.")},
+    "system": any_of(string(), array(_TEXT)),
+    "stream": boolean("Answer by server-sent events."),
+    "stop_sequences": array(string(), maxItems=MAX_STOPS),
+    "thinking": input_object(
+        {"type": literal(*THINKING)},
+        {"display": string("omitted: no thinking block comes."), "budget_tokens": integer("Without effect.")},
         about="enabled and adaptive show what the model shows of its thoughts.",
     ),
     "tools": array(ref("MessageTool"), maxItems=MAX_TOOLS),
-    "tool_choice": taken(
-        {"type": word("auto", "any", "tool", "none")}, {"name": text(), "disable_parallel_tool_use": flag()}
+    "tool_choice": input_object(
+        {"type": literal("auto", "any", "tool", "none")}, {"name": string(), "disable_parallel_tool_use": boolean()}
     ),
-    "output_config": taken(
+    "output_config": input_object(
         {},
         {
-            "format": taken({"type": word("json_schema"), "schema": anything("JSON Schema.")}),
-            "effort": text("Without effect."),
+            "format": input_object({"type": literal("json_schema"), "schema": any_object("JSON Schema.")}),
+            "effort": string("Without effect."),
         },
     ),
     **without_effect(IGNORED),
 }
 _REQUIRED: Final[Mapping[str, Schema]] = {
-    "model": text(minLength=1),
-    "messages": array(taken({"role": word(*ROLES), "content": any_of(text(), array(ref("MessageBlock")))}), minItems=1),
+    "model": string(minLength=1),
+    "messages": array(
+        input_object({"role": literal(*ROLES), "content": any_of(string(), array(ref("MessageBlock")))}), minItems=1
+    ),
 }
 
 SCHEMAS: Final[Mapping[str, Schema]] = {
-    "MessageRequest": taken(
-        {**_REQUIRED, "max_tokens": whole("The answer ends there.", minimum=1)},
+    "MessageRequest": input_object(
+        {**_REQUIRED, "max_tokens": integer("The answer ends there.", minimum=1)},
         _OPTIONAL,
     ),
-    "MessageCountRequest": taken(_REQUIRED, {"max_tokens": whole(minimum=1), **_OPTIONAL}),
+    "MessageCountRequest": input_object(_REQUIRED, {"max_tokens": integer(minimum=1), **_OPTIONAL}),
     "MessageBlock": _BLOCK,
     "MessageTool": any_of(
-        taken(
-            {"name": text(pattern="^[a-zA-Z0-9_.-]{1,64}$")},
-            {"type": word("custom"), "description": text(), "input_schema": anything("JSON Schema.")},
+        input_object(
+            {"name": string(pattern="^[a-zA-Z0-9_.-]{1,64}$")},
+            {"type": literal("custom"), "description": string(), "input_schema": any_object("JSON Schema.")},
         ),
-        taken(
-            {"type": text("Such as bash_20250124: shown with its schema, or named in x-bridge-ignored.")},
-            {"name": text()},
+        input_object(
+            {"type": string("Such as bash_20250124: shown with its schema, or named in x-bridge-ignored.")},
+            {"name": string()},
         ),
     ),
 }

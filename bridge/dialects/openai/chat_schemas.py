@@ -11,55 +11,55 @@ from bridge.dialects.openai.chat_messages import ROLES, THOUGHTS
 from bridge.dialects.openai.chat_request import IGNORED, MAX_CHOICES
 from bridge.dialects.schema import (
     Schema,
-    answered,
+    any_object,
     any_of,
-    anything,
     array,
-    flag,
-    nothing,
+    boolean,
+    input_object,
+    integer,
+    literal,
+    null,
+    nullable,
     one_of,
-    or_null,
+    output_object,
     ref,
-    taken,
-    text,
-    whole,
+    string,
     without_effect,
-    word,
 )
 from bridge.dialects.tool_reading import MAX_TOOLS
 
-_FILE: Final = taken(
+_FILE: Final = input_object(
     {},
-    {"file_data": text("A PDF as a data URL, or as bare base64."), "filename": text("Without effect.")},
+    {"file_data": string("A PDF as a data URL, or as bare base64."), "filename": string("Without effect.")},
 )
-_NAMED: Final = taken({"name": text()})
+_NAMED: Final = input_object({"name": string()})
 
 #: How an answer ends: `function_call` stands for `tool_calls` where `functions` were sent.
-FINISH_REASON: Final = word(*dict.fromkeys(FINISH_REASONS.values()), "function_call")
+FINISH_REASON: Final = literal(*dict.fromkeys(FINISH_REASONS.values()), "function_call")
 
 #: Estimates, by the encoding o200k_base.
-USAGE: Final = answered(
+USAGE: Final = output_object(
     {
-        "prompt_tokens": whole(),
-        "completion_tokens": whole(),
-        "total_tokens": whole(),
-        "prompt_tokens_details": answered({"cached_tokens": whole(), "audio_tokens": whole()}),
-        "completion_tokens_details": answered({"reasoning_tokens": whole(), "audio_tokens": whole()}),
+        "prompt_tokens": integer(),
+        "completion_tokens": integer(),
+        "total_tokens": integer(),
+        "prompt_tokens_details": output_object({"cached_tokens": integer(), "audio_tokens": integer()}),
+        "completion_tokens_details": output_object({"reasoning_tokens": integer(), "audio_tokens": integer()}),
     },
     about="An estimate. cached_tokens is what a follow-up did not send again.",
 )
 
 #: What is told of a choice besides where several models are asked.
 _COMPARED: Final = {
-    "model": text("The choice's model, where several were asked."),
+    "model": string("The choice's model, where several were asked."),
     "error": ref("ErrorInStream"),
     "usage": ref("ChatUsage"),
 }
-_CHOICE_END: Final = word(*dict.fromkeys(FINISH_REASONS.values()), "function_call", "error")
+_CHOICE_END: Final = literal(*dict.fromkeys(FINISH_REASONS.values()), "function_call", "error")
 
-_REQUEST: Final = taken(
+_REQUEST: Final = input_object(
     {
-        "model": text(
+        "model": string(
             "A name, name@xxxx, id or display name of GET /v1/models, or an alias. "
             "Up to four joined by + give a choice each.",
             minLength=1,
@@ -67,137 +67,152 @@ _REQUEST: Final = taken(
         "messages": array(ref("ChatMessage"), "The whole conversation.", minItems=1),
     },
     {
-        "stream": flag("Answer by server-sent events, delta by delta."),
-        "stream_options": taken(
+        "stream": boolean("Answer by server-sent events, delta by delta."),
+        "stream_options": input_object(
             {},
             {
-                "include_usage": flag("A last chunk with the usage; only with stream."),
-                "include_obfuscation": flag("Without effect."),
+                "include_usage": boolean("A last chunk with the usage; only with stream."),
+                "include_obfuscation": boolean("Without effect."),
             },
             "Only with stream: include_usage asks for a last chunk with the usage.",
         ),
-        "max_tokens": whole("The answer ends there; -1 and 0 mean no limit. The lower of the two counts.", minimum=-1),
-        "max_completion_tokens": whole("As max_tokens.", minimum=-1),
-        "stop": any_of(
-            text(), array(text(), maxItems=MAX_STOPS), about="The answer ends before the first of these texts."
+        "max_tokens": integer(
+            "The answer ends there; -1 and 0 mean no limit. The lower of the two counts.", minimum=-1
         ),
-        "n": whole("So many answers, each an evaluation of its own.", minimum=1, maximum=MAX_CHOICES),
+        "max_completion_tokens": integer("As max_tokens.", minimum=-1),
+        "stop": any_of(
+            string(), array(string(), maxItems=MAX_STOPS), about="The answer ends before the first of these texts."
+        ),
+        "n": integer("So many answers, each an evaluation of its own.", minimum=1, maximum=MAX_CHOICES),
         "tools": array(ref("ChatTool"), "Shown to the model, which calls them by text.", maxItems=MAX_TOOLS),
-        "tool_choice": any_of(word("auto", "none", "required", "any"), anything("Names a tool, or allowed_tools.")),
-        "parallel_tool_calls": flag("false: one call at most."),
+        "tool_choice": any_of(
+            literal("auto", "none", "required", "any"), any_object("Names a tool, or allowed_tools.")
+        ),
+        "parallel_tool_calls": boolean("false: one call at most."),
         "functions": array(ref("ChatFunction"), "The older form of tools.", maxItems=MAX_TOOLS),
-        "function_call": any_of(word("auto", "none"), _NAMED, about="The older form of tool_choice."),
-        "response_format": taken(
-            {"type": word("text", "json_object", "json_schema")},
-            {"json_schema": taken({}, {"name": text(), "schema": anything(), "strict": flag(), "description": text()})},
+        "function_call": any_of(literal("auto", "none"), _NAMED, about="The older form of tool_choice."),
+        "response_format": input_object(
+            {"type": literal("text", "json_object", "json_schema")},
+            {
+                "json_schema": input_object(
+                    {}, {"name": string(), "schema": any_object(), "strict": boolean(), "description": string()}
+                )
+            },
             about="The answer is JSON alone, checked against the schema; repaired once, else 502.",
         ),
         "logprobs": {"type": "boolean", "const": False, "description": "Not supported: true is 400."},
-        "top_logprobs": whole("Not supported: more than 0 is 400.", maximum=0, minimum=0),
-        "modalities": array(word("text"), "Not supported: others than text are 400."),
+        "top_logprobs": integer("Not supported: more than 0 is 400.", maximum=0, minimum=0),
+        "modalities": array(literal("text"), "Not supported: others than text are 400."),
         **without_effect(IGNORED),
     },
 )
 
 _PART: Final = any_of(
-    taken({"type": word("text"), "text": text()}),
-    taken(
+    input_object({"type": literal("text"), "text": string()}),
+    input_object(
         {
-            "type": word("image_url"),
+            "type": literal("image_url"),
             "image_url": any_of(
-                taken(
-                    {"url": text("A data URL; http(s) only with images.fetch_urls.")},
-                    {"detail": text("Without effect.")},
+                input_object(
+                    {"url": string("A data URL; http(s) only with images.fetch_urls.")},
+                    {"detail": string("Without effect.")},
                 ),
-                text(),
+                string(),
             ),
         }
     ),
-    taken({"type": word("file"), "file": _FILE}),
-    taken({"type": word("input_file")}, {"file_data": text(), "filename": text()}),
-    taken({"type": word("refusal"), "refusal": text()}),
-    taken({"type": word(*sorted(THOUGHTS))}, about="An assistant's alone. Not shown to the model."),
+    input_object({"type": literal("file"), "file": _FILE}),
+    input_object({"type": literal("input_file")}, {"file_data": string(), "filename": string()}),
+    input_object({"type": literal("refusal"), "refusal": string()}),
+    input_object({"type": literal(*sorted(THOUGHTS))}, about="An assistant's alone. Not shown to the model."),
 )
 
 _CALL: Final = any_of(
-    taken(
-        {"function": taken({"name": text()}, {"arguments": text("JSON, as text.")})},
-        {"id": text(), "type": word("function")},
+    input_object(
+        {"function": input_object({"name": string()}, {"arguments": string("JSON, as text.")})},
+        {"id": string(), "type": literal("function")},
     ),
-    taken({"type": word("custom"), "custom": taken({"name": text()}, {"input": text()})}, {"id": text()}),
+    input_object(
+        {"type": literal("custom"), "custom": input_object({"name": string()}, {"input": string()})}, {"id": string()}
+    ),
 )
 
-_FUNCTION_CALL: Final = answered({"name": text(), "arguments": text("JSON, as text.")})
+_FUNCTION_CALL: Final = output_object({"name": string(), "arguments": string("JSON, as text.")})
 _ANSWERED_CALLS: Final[tuple[Mapping[str, Schema], ...]] = (
-    {"id": text(), "type": word("function"), "function": _FUNCTION_CALL},
-    {"id": text(), "type": word("custom"), "custom": answered({"name": text(), "input": text()})},
+    {"id": string(), "type": literal("function"), "function": _FUNCTION_CALL},
+    {"id": string(), "type": literal("custom"), "custom": output_object({"name": string(), "input": string()})},
 )
 
 _ABOUT: Final[Mapping[str, Schema]] = {
-    "created": whole("Unix time, in seconds."),
-    "model": text("As it was asked for; x-bridge-model says which one answers."),
-    "system_fingerprint": text(),
+    "created": integer("Unix time, in seconds."),
+    "model": string("As it was asked for; x-bridge-model says which one answers."),
+    "system_fingerprint": string(),
 }
 
 SCHEMAS: Final[Mapping[str, Schema]] = {
     "ChatCompletionRequest": _REQUEST,
-    "ChatMessage": taken(
-        {"role": word(*ROLES)},
+    "ChatMessage": input_object(
+        {"role": literal(*ROLES)},
         {
-            "content": any_of(text(), array(ref("ChatPart"))),
-            "name": text(),
+            "content": any_of(string(), array(ref("ChatPart"))),
+            "name": string(),
             "tool_calls": array(ref("ChatCall"), "An assistant's."),
-            "function_call": taken({"name": text()}, {"arguments": text()}, about="The older form."),
-            "tool_call_id": text("Of a tool's message: which call it answers."),
-            "refusal": text("An assistant's."),
+            "function_call": input_object({"name": string()}, {"arguments": string()}, about="The older form."),
+            "tool_call_id": string("Of a tool's message: which call it answers."),
+            "refusal": string("An assistant's."),
         },
     ),
     "ChatPart": _PART,
     "ChatCall": _CALL,
     "ChatTool": any_of(
-        taken({"function": ref("ChatFunction")}, {"type": word("function")}),
-        taken(
+        input_object({"function": ref("ChatFunction")}, {"type": literal("function")}),
+        input_object(
             {
-                "type": word("custom"),
-                "custom": taken({"name": text()}, {"description": text(), "format": anything("Maybe a grammar.")}),
+                "type": literal("custom"),
+                "custom": input_object(
+                    {"name": string()}, {"description": string(), "format": any_object("Maybe a grammar.")}
+                ),
             }
         ),
-        taken({"name": text()}, {"type": word("function", "custom"), "description": text(), "parameters": anything()}),
+        input_object(
+            {"name": string()},
+            {"type": literal("function", "custom"), "description": string(), "parameters": any_object()},
+        ),
     ),
-    "ChatFunction": taken(
-        {"name": text(pattern="^[a-zA-Z0-9_.-]{1,64}$")},
-        {"description": text(), "parameters": anything("JSON Schema."), "strict": flag()},
+    "ChatFunction": input_object(
+        {"name": string(pattern="^[a-zA-Z0-9_.-]{1,64}$")},
+        {"description": string(), "parameters": any_object("JSON Schema."), "strict": boolean()},
     ),
     "ChatUsage": USAGE,
-    "ChatAnnotation": answered(
+    "ChatAnnotation": output_object(
         {
-            "type": word("url_citation"),
-            "url_citation": answered(
-                {"url": text(), "title": text(), "start_index": whole(), "end_index": whole()},
+            "type": literal("url_citation"),
+            "url_citation": output_object(
+                {"url": string(), "title": string(), "start_index": integer(), "end_index": integer()},
             ),
         },
         about="A place in the text that leans on a source.",
     ),
-    "ChatAnsweredCall": one_of(*map(answered, _ANSWERED_CALLS)),
-    "ChatCompletion": answered(
+    "ChatAnsweredCall": one_of(*map(output_object, _ANSWERED_CALLS)),
+    "ChatCompletion": output_object(
         {
-            "id": text(),
-            "object": word("chat.completion"),
+            "id": string(),
+            "object": literal("chat.completion"),
             **_ABOUT,
             "choices": array(
-                answered(
+                output_object(
                     {
-                        "index": whole(),
-                        "message": answered(
-                            {"role": word("assistant"), "content": or_null(text()), "refusal": nothing()},
+                        "index": integer(),
+                        "message": output_object(
+                            {"role": literal("assistant"), "content": nullable(string()), "refusal": null()},
                             {
-                                "reasoning_content": text("What the model shows of its thoughts."),
+                                "reasoning_content": string("What the model shows of its thoughts."),
                                 "tool_calls": array(ref("ChatAnsweredCall")),
                                 "function_call": _FUNCTION_CALL,
                                 "annotations": array(ref("ChatAnnotation")),
                             },
                         ),
-                        "logprobs": nothing(),
+                        "logprobs": null(),
                         "finish_reason": _CHOICE_END,
                     },
                     _COMPARED,
@@ -206,36 +221,36 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "usage": ref("ChatUsage"),
         }
     ),
-    "ChatCompletionChunk": answered(
+    "ChatCompletionChunk": output_object(
         {
-            "id": text(),
-            "object": word("chat.completion.chunk"),
+            "id": string(),
+            "object": literal("chat.completion.chunk"),
             **_ABOUT,
             "choices": array(
-                answered(
+                output_object(
                     {
-                        "index": whole(),
-                        "delta": answered(
+                        "index": integer(),
+                        "delta": output_object(
                             {},
                             {
-                                "role": word("assistant"),
-                                "content": or_null(text()),
-                                "reasoning_content": text(),
+                                "role": literal("assistant"),
+                                "content": nullable(string()),
+                                "reasoning_content": string(),
                                 "tool_calls": array(
-                                    one_of(*(answered({"index": whole(), **call}) for call in _ANSWERED_CALLS))
+                                    one_of(*(output_object({"index": integer(), **call}) for call in _ANSWERED_CALLS))
                                 ),
                                 "function_call": _FUNCTION_CALL,
                                 "annotations": array(ref("ChatAnnotation")),
                             },
                         ),
-                        "finish_reason": or_null(_CHOICE_END),
+                        "finish_reason": nullable(_CHOICE_END),
                     },
                     _COMPARED,
                 ),
                 "Empty in the chunk that has the usage.",
             ),
         },
-        {"usage": or_null(ref("ChatUsage"))},
+        {"usage": nullable(ref("ChatUsage"))},
     ),
     "ChatCompletionEvent": any_of(
         ref("ChatCompletionChunk"),

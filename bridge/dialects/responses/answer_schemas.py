@@ -9,123 +9,123 @@ from bridge.dialects.responses.output import ERROR_CODES, INCOMPLETE
 from bridge.dialects.responses.request import ECHOED
 from bridge.dialects.schema import (
     Schema,
-    answered,
+    any_object,
     any_of,
-    anything,
     array,
-    flag,
+    boolean,
+    integer,
+    literal,
+    nullable,
     one_of,
-    or_null,
+    output_object,
     ref,
-    text,
-    whole,
+    string,
     without_effect,
-    word,
 )
 
-_STATUS: Final = word("in_progress", "completed", "incomplete")
-_CITATION: Final = answered(
+_STATUS: Final = literal("in_progress", "completed", "incomplete")
+_CITATION: Final = output_object(
     {
-        "type": word("url_citation"),
-        "url": text(),
-        "title": text(),
-        "start_index": whole(),
-        "end_index": whole(),
+        "type": literal("url_citation"),
+        "url": string(),
+        "title": string(),
+        "start_index": integer(),
+        "end_index": integer(),
     }
 )
-_OUTPUT_TEXT: Final = answered(
+_OUTPUT_TEXT: Final = output_object(
     {
-        "type": word("output_text"),
-        "text": text(),
+        "type": literal("output_text"),
+        "text": string(),
         "annotations": array(ref("ResponseCitation")),
-        "logprobs": array(anything(), maxItems=0),
+        "logprobs": array(any_object(), maxItems=0),
     }
 )
-_REASONING_TEXT: Final = answered({"type": word("reasoning_text"), "text": text()})
-_CALL: Final[Mapping[str, Schema]] = {"id": text(), "call_id": text(), "name": text(), "status": _STATUS}
+_REASONING_TEXT: Final = output_object({"type": literal("reasoning_text"), "text": string()})
+_CALL: Final[Mapping[str, Schema]] = {"id": string(), "call_id": string(), "name": string(), "status": _STATUS}
 
 _ITEM: Final = one_of(
-    answered(
+    output_object(
         {
-            "type": word("message"),
-            "id": text(),
+            "type": literal("message"),
+            "id": string(),
             "status": _STATUS,
-            "role": word("assistant"),
+            "role": literal("assistant"),
             "content": array(_OUTPUT_TEXT),
         }
     ),
-    answered(
+    output_object(
         {
-            "type": word("reasoning"),
-            "id": text(),
-            "summary": array(anything(), maxItems=0),
+            "type": literal("reasoning"),
+            "id": string(),
+            "summary": array(any_object(), maxItems=0),
             "content": array(_REASONING_TEXT),
             "status": _STATUS,
         }
     ),
-    answered({"type": word("function_call"), "arguments": text(), **_CALL}, {"namespace": text()}),
-    answered({"type": word("custom_tool_call"), "input": text(), **_CALL}, {"namespace": text()}),
+    output_object({"type": literal("function_call"), "arguments": string(), **_CALL}, {"namespace": string()}),
+    output_object({"type": literal("custom_tool_call"), "input": string(), **_CALL}, {"namespace": string()}),
 )
 
-_USAGE: Final = answered(
+_USAGE: Final = output_object(
     {
-        "input_tokens": whole(),
-        "input_tokens_details": answered({"cached_tokens": whole(), "cache_write_tokens": whole()}),
-        "output_tokens": whole(),
-        "output_tokens_details": answered({"reasoning_tokens": whole()}),
-        "total_tokens": whole(),
+        "input_tokens": integer(),
+        "input_tokens_details": output_object({"cached_tokens": integer(), "cache_write_tokens": integer()}),
+        "output_tokens": integer(),
+        "output_tokens_details": output_object({"reasoning_tokens": integer()}),
+        "total_tokens": integer(),
     },
     about="An estimate.",
 )
 
 _ECHOED: Final = {
-    name: or_null({key: value for key, value in schema.items() if key != "description"})
+    name: nullable({key: value for key, value in schema.items() if key != "description"})
     for name, schema in without_effect({name: reader for name, (reader, _) in ECHOED.items()}).items()
 }
 
-_RESPONSE: Final = answered(
+_RESPONSE: Final = output_object(
     {
-        "id": text(),
-        "object": word("response"),
-        "created_at": whole("Unix time, in seconds."),
-        "completed_at": or_null(whole()),
-        "status": word("in_progress", "completed", "incomplete", "failed"),
-        "error": or_null(
-            answered(
+        "id": string(),
+        "object": literal("response"),
+        "created_at": integer("Unix time, in seconds."),
+        "completed_at": nullable(integer()),
+        "status": literal("in_progress", "completed", "incomplete", "failed"),
+        "error": nullable(
+            output_object(
                 {
-                    "code": word(*dict.fromkeys(ERROR_CODES.values()), "context_length_exceeded", "server_error"),
-                    "message": text("Ends in the bridge's own code and its word of diagnosis."),
+                    "code": literal(*dict.fromkeys(ERROR_CODES.values()), "context_length_exceeded", "server_error"),
+                    "message": string("Ends in the bridge's own code and its word of diagnosis."),
                 }
             )
         ),
-        "incomplete_details": or_null(answered({"reason": word(*INCOMPLETE.values())})),
+        "incomplete_details": nullable(output_object({"reason": literal(*INCOMPLETE.values())})),
         "output": array(ref("ResponseItem")),
-        "usage": or_null(ref("ResponseUsage")),
+        "usage": nullable(ref("ResponseUsage")),
         **_ECHOED,
-        "model": text("As it was asked for."),
-        "instructions": or_null(text()),
-        "max_output_tokens": or_null(whole()),
-        "metadata": anything(),
-        "parallel_tool_calls": flag(),
-        "previous_response_id": or_null(text()),
-        "reasoning": answered({"effort": or_null(text()), "summary": or_null(text())}),
-        "store": flag(),
+        "model": string("As it was asked for."),
+        "instructions": nullable(string()),
+        "max_output_tokens": nullable(integer()),
+        "metadata": any_object(),
+        "parallel_tool_calls": boolean(),
+        "previous_response_id": nullable(string()),
+        "reasoning": output_object({"effort": nullable(string()), "summary": nullable(string())}),
+        "store": boolean(),
         "background": {"type": "boolean", "const": False},
-        "text": answered({"format": anything()}, {"verbosity": text()}),
-        "tool_choice": any_of(text(), anything()),
-        "tools": array(anything()),
-        "truncation": word("auto", "disabled"),
+        "text": output_object({"format": any_object()}, {"verbosity": string()}),
+        "tool_choice": any_of(string(), any_object()),
+        "tools": array(any_object()),
+        "truncation": literal("auto", "disabled"),
     },
 )
 
 
 def _event(*names: str, **fields: Schema) -> Schema:
-    return answered({"type": word(*names), "sequence_number": whole(minimum=0), **fields})
+    return output_object({"type": literal(*names), "sequence_number": integer(minimum=0), **fields})
 
 
-_PLACE: Final[Mapping[str, Schema]] = {"item_id": text(), "output_index": whole()}
-_IN_PART: Final[Mapping[str, Schema]] = {**_PLACE, "content_index": whole()}
-_NO_LOGPROBS: Final = array(anything(), maxItems=0)
+_PLACE: Final[Mapping[str, Schema]] = {"item_id": string(), "output_index": integer()}
+_IN_PART: Final[Mapping[str, Schema]] = {**_PLACE, "content_index": integer()}
+_NO_LOGPROBS: Final = array(any_object(), maxItems=0)
 
 _EVENT: Final = one_of(
     _event(
@@ -136,30 +136,32 @@ _EVENT: Final = one_of(
         "response.failed",
         response=ref("Response"),
     ),
-    _event("response.output_item.added", "response.output_item.done", output_index=whole(), item=ref("ResponseItem")),
+    _event("response.output_item.added", "response.output_item.done", output_index=integer(), item=ref("ResponseItem")),
     _event(
         "response.content_part.added",
         "response.content_part.done",
         **_IN_PART,
         part=one_of(
             _OUTPUT_TEXT,
-            answered({"type": word("reasoning_text"), "text": text()}, {"annotations": array(anything(), maxItems=0)}),
+            output_object(
+                {"type": literal("reasoning_text"), "text": string()}, {"annotations": array(any_object(), maxItems=0)}
+            ),
         ),
     ),
-    _event("response.output_text.delta", **_IN_PART, delta=text(), logprobs=_NO_LOGPROBS),
-    _event("response.output_text.done", **_IN_PART, text=text(), logprobs=_NO_LOGPROBS),
+    _event("response.output_text.delta", **_IN_PART, delta=string(), logprobs=_NO_LOGPROBS),
+    _event("response.output_text.done", **_IN_PART, text=string(), logprobs=_NO_LOGPROBS),
     _event(
         "response.output_text.annotation.added",
         **_IN_PART,
-        annotation_index=whole(),
+        annotation_index=integer(),
         annotation=ref("ResponseCitation"),
     ),
-    _event("response.reasoning_text.delta", **_IN_PART, delta=text()),
-    _event("response.reasoning_text.done", **_IN_PART, text=text()),
-    _event("response.function_call_arguments.delta", **_PLACE, delta=text()),
-    _event("response.function_call_arguments.done", **_PLACE, name=text(), arguments=text()),
-    _event("response.custom_tool_call_input.delta", **_PLACE, delta=text()),
-    _event("response.custom_tool_call_input.done", **_PLACE, input=text()),
+    _event("response.reasoning_text.delta", **_IN_PART, delta=string()),
+    _event("response.reasoning_text.done", **_IN_PART, text=string()),
+    _event("response.function_call_arguments.delta", **_PLACE, delta=string()),
+    _event("response.function_call_arguments.done", **_PLACE, name=string(), arguments=string()),
+    _event("response.custom_tool_call_input.delta", **_PLACE, delta=string()),
+    _event("response.custom_tool_call_input.done", **_PLACE, input=string()),
     about="The data of one event, whose name is its type. The last one is completed, incomplete or failed.",
 )
 
@@ -169,17 +171,17 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "ResponseCitation": _CITATION,
     "ResponseUsage": _USAGE,
     "ResponseEvent": _EVENT,
-    "ResponseDeleted": answered(
-        {"id": text(), "object": word("response.deleted"), "deleted": {"type": "boolean", "const": True}}
+    "ResponseDeleted": output_object(
+        {"id": string(), "object": literal("response.deleted"), "deleted": {"type": "boolean", "const": True}}
     ),
-    "ResponseInputItems": answered(
+    "ResponseInputItems": output_object(
         {
-            "object": word("list"),
+            "object": literal("list"),
             "data": array({"type": "object", "required": ["id", "type"]}, "As they were sent, each with its id."),
-            "first_id": or_null(text()),
-            "last_id": or_null(text()),
-            "has_more": flag(),
+            "first_id": nullable(string()),
+            "last_id": nullable(string()),
+            "has_more": boolean(),
         }
     ),
-    "ResponseInputTokens": answered({"object": word("response.input_tokens"), "input_tokens": whole()}),
+    "ResponseInputTokens": output_object({"object": literal("response.input_tokens"), "input_tokens": integer()}),
 }

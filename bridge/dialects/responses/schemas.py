@@ -9,83 +9,91 @@ from bridge.dialects.responses.items import ROLES
 from bridge.dialects.responses.request import IGNORED
 from bridge.dialects.schema import (
     Schema,
+    any_object,
     any_of,
-    anything,
     array,
-    flag,
+    boolean,
+    input_object,
+    integer,
+    literal,
     ref,
-    taken,
-    text,
-    whole,
+    string,
     without_effect,
-    word,
 )
 from bridge.dialects.tool_reading import MAX_TOOLS
 
-_CONTENT: Final = any_of(text(), array(ref("ResponsePart")))
+_CONTENT: Final = any_of(string(), array(ref("ResponsePart")))
 
 _ITEM: Final = any_of(
-    taken({"role": word(*ROLES), "content": _CONTENT}, {"type": word("message"), "id": text()}),
-    taken(
-        {"type": word("function_call"), "call_id": text(), "name": text(), "arguments": text("JSON, as text.")},
-        {"namespace": text(), "id": text()},
+    input_object({"role": literal(*ROLES), "content": _CONTENT}, {"type": literal("message"), "id": string()}),
+    input_object(
+        {
+            "type": literal("function_call"),
+            "call_id": string(),
+            "name": string(),
+            "arguments": string("JSON, as text."),
+        },
+        {"namespace": string(), "id": string()},
     ),
-    taken(
-        {"type": word("custom_tool_call"), "call_id": text(), "name": text(), "input": text()},
-        {"namespace": text(), "id": text()},
+    input_object(
+        {"type": literal("custom_tool_call"), "call_id": string(), "name": string(), "input": string()},
+        {"namespace": string(), "id": string()},
     ),
-    taken(
-        {"type": word("function_call_output", "custom_tool_call_output"), "call_id": text(), "output": _CONTENT},
-        {"id": text()},
+    input_object(
+        {"type": literal("function_call_output", "custom_tool_call_output"), "call_id": string(), "output": _CONTENT},
+        {"id": string()},
     ),
-    taken({"type": word("item_reference"), "id": text("An item of a stored response.")}),
-    taken({"type": word("reasoning")}, about="Accepted, and not shown to a model."),
-    taken({"type": word("additional_tools"), "tools": array(ref("ResponseTool"))}),
+    input_object({"type": literal("item_reference"), "id": string("An item of a stored response.")}),
+    input_object({"type": literal("reasoning")}, about="Accepted, and not shown to a model."),
+    input_object({"type": literal("additional_tools"), "tools": array(ref("ResponseTool"))}),
 )
 
 _TOOL: Final = any_of(
-    taken(
-        {"type": word("function"), "name": text()},
-        {"description": text(), "parameters": anything("JSON Schema."), "strict": flag()},
+    input_object(
+        {"type": literal("function"), "name": string()},
+        {"description": string(), "parameters": any_object("JSON Schema."), "strict": boolean()},
     ),
-    taken({"type": word("custom"), "name": text()}, {"description": text(), "format": anything("Maybe a grammar.")}),
-    taken({"type": word("namespace"), "name": text(), "tools": array(anything())}),
-    taken(
+    input_object(
+        {"type": literal("custom"), "name": string()},
+        {"description": string(), "format": any_object("Maybe a grammar.")},
+    ),
+    input_object({"type": literal("namespace"), "name": string(), "tools": array(any_object())}),
+    input_object(
         {"type": {"type": "string", "not": {"enum": ["function", "custom", "namespace"]}}},
         about="Runs at the vendor: left out, and named in x-bridge-ignored.",
     ),
 )
 
 _FORMAT: Final = any_of(
-    taken({"type": word("text", "json_object")}),
-    taken(
-        {"type": word("json_schema"), "name": text(), "schema": anything("JSON Schema.")},
-        {"strict": flag(), "description": text()},
+    input_object({"type": literal("text", "json_object")}),
+    input_object(
+        {"type": literal("json_schema"), "name": string(), "schema": any_object("JSON Schema.")},
+        {"strict": boolean(), "description": string()},
     ),
 )
 
-_REQUEST: Final = taken(
-    {"model": text(minLength=1)},
+_REQUEST: Final = input_object(
+    {"model": string(minLength=1)},
     {
-        "input": any_of(text(), array(ref("ResponseInputItem")), about="A text, or items."),
-        "instructions": text("Stands before the conversation."),
-        "previous_response_id": text("The stored response that this one continues."),
-        "stream": flag("Answer by server-sent events."),
-        "stream_options": anything("Without effect."),
-        "store": flag("false: the response is not stored."),
-        "max_output_tokens": whole("-1 and 0 mean no limit.", minimum=-1),
-        "truncation": word("auto", "disabled", about="auto: the oldest items are dropped if all do not fit."),
+        "input": any_of(string(), array(ref("ResponseInputItem")), about="A text, or items."),
+        "instructions": string("Stands before the conversation."),
+        "previous_response_id": string("The stored response that this one continues."),
+        "stream": boolean("Answer by server-sent events."),
+        "stream_options": any_object("Without effect."),
+        "store": boolean("false: the response is not stored."),
+        "max_output_tokens": integer("-1 and 0 mean no limit.", minimum=-1),
+        "truncation": literal("auto", "disabled", about="auto: the oldest items are dropped if all do not fit."),
         "tools": array(ref("ResponseTool"), maxItems=MAX_TOOLS),
-        "tool_choice": any_of(word("auto", "none", "required"), anything("Names a tool, or allowed_tools.")),
-        "parallel_tool_calls": flag("false: one call at most."),
-        "text": taken({}, {"format": _FORMAT, "verbosity": text("Without effect.")}),
+        "tool_choice": any_of(literal("auto", "none", "required"), any_object("Names a tool, or allowed_tools.")),
+        "parallel_tool_calls": boolean("false: one call at most."),
+        "text": input_object({}, {"format": _FORMAT, "verbosity": string("Without effect.")}),
         "metadata": {
             "type": "object",
             "additionalProperties": {"type": "string"},
             "description": "Comes back in the response.",
         },
         "background": {"type": "boolean", "const": False, "description": "Not supported: true is 400."},
-        "top_logprobs": whole("Not supported: more than 0 is 400.", minimum=0, maximum=0),
+        "top_logprobs": integer("Not supported: more than 0 is 400.", minimum=0, maximum=0),
         **without_effect(IGNORED),
     },
 )
@@ -94,13 +102,16 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "ResponseRequest": _REQUEST,
     "ResponseInputItem": _ITEM,
     "ResponsePart": any_of(
-        taken({"type": word("input_text", "output_text", "text"), "text": text()}),
-        taken({"type": word("refusal"), "refusal": text()}),
-        taken(
-            {"type": word("input_image")},
-            {"image_url": any_of(text("A data URL."), taken({"url": text()})), "detail": text("Without effect.")},
+        input_object({"type": literal("input_text", "output_text", "text"), "text": string()}),
+        input_object({"type": literal("refusal"), "refusal": string()}),
+        input_object(
+            {"type": literal("input_image")},
+            {
+                "image_url": any_of(string("A data URL."), input_object({"url": string()})),
+                "detail": string("Without effect."),
+            },
         ),
-        taken({"type": word("input_file")}, {"file_data": text("Text, or a PDF."), "filename": text()}),
+        input_object({"type": literal("input_file")}, {"file_data": string("Text, or a PDF."), "filename": string()}),
     ),
     "ResponseTool": _TOOL,
 }
