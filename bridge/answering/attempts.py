@@ -97,10 +97,11 @@ class Chat:
 
 
 class StartedAnswer(NamedTuple):
-    """An answer that has begun, with the call and the account behind it."""
+    """An answer that has begun: its ids at the site, and whose account it uses. The call's body is not kept."""
 
     answer: ArenaAnswer
-    call: Call
+    evaluation_id: str
+    message_id: str
     account: Account
 
 
@@ -189,20 +190,20 @@ class Attempts:
         self._pool.doubt(user_id, chat.model.modality, failed=False)
         if chat.turn.kind == "follow-up":
             self._follow_ups.taken(user_id)
-        return StartedAnswer(answer, call, account)
+        return StartedAnswer(answer, call.evaluation_id, call.message_id, account)
 
     async def ask_again(self, chat: Chat, started: StartedAnswer, prompt: str) -> StartedAnswer:
         """Send one more turn to the evaluation of a finished answer, with its account, which is still held.
 
         The caller must close the answer. Raises UpstreamError; there are no retries.
         """
-        evaluation_id, last = started.call.evaluation_id, started.call.message_id
         account = self._pool.get(started.account.user_id) or started.account
         answer: ArenaAnswer | None = None
         try:
             async with self._rotations.turn(account.user_id, self._config().upstream.connect_timeout):
                 account = self._pool.get(account.user_id) or account
-                call = evaluations.follow_up(evaluation_id, chat.model, prompt, (), self._new_id.later_than(last))
+                new_id = self._new_id.later_than(started.message_id)
+                call = evaluations.follow_up(started.evaluation_id, chat.model, prompt, (), new_id)
                 timeout = self._first_byte_timeout(chat.model)
                 answer = await self._client.open(call, self._credentials(account), first_byte_timeout=timeout)
             await answer.begin()
@@ -216,17 +217,16 @@ class Attempts:
             raise
         self._on_attempt(account.label, Reason.OK)
         self._follow_ups.taken(account.user_id)
-        return StartedAnswer(answer, call, account)
+        return StartedAnswer(answer, call.evaluation_id, call.message_id, account)
 
     async def recover(self, started: StartedAnswer) -> str | None:
         """Read back the whole text of a truncated answer; None if the site does not have all of it."""
         account = self._pool.get(started.account.user_id)
         if account is None:
             return None
-        call = started.call
-        read = partial(self._client.history, call.evaluation_id, timeout=CALL_SECONDS)
+        read = partial(self._client.history, started.evaluation_id, timeout=CALL_SECONDS)
         document = await self._renewals.read(account, read)
-        return None if document is None else evaluations.read_back(document, call.message_id)
+        return None if document is None else evaluations.read_back(document, started.message_id)
 
     async def _choose_fresh(self, chat: Chat) -> Account:
         """Choose an account and wait for its login if that must be renewed; choose again if the renewal fails."""

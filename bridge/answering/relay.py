@@ -177,7 +177,7 @@ class Relay:
         config = self._config()
         recover = partial(self._attempts.recover, started) if config.upstream.recover else None
         return Answer(
-            f"{started.answer.origin}/c/{started.call.evaluation_id}",
+            f"{started.answer.origin}/c/{started.evaluation_id}",
             f"{chat.turn.kind}; why={chat.turn.why}",
             started.account.label,
             started.answer,
@@ -235,7 +235,7 @@ class Relay:
         """Send one more turn to the evaluation of a finished answer. Raises UpstreamError."""
         chat.untouched = False
         again = await self._attempts.ask_again(chat, started, prompt)
-        chat.last_message_id = again.call.message_id
+        chat.last_message_id = again.message_id
         return again.answer
 
     def _remember(
@@ -247,12 +247,10 @@ class Relay:
         what the caller asked.
         """
         if chat.remembered:
-            message_id = chat.last_message_id or started.call.message_id
+            message_id = chat.last_message_id or started.message_id
             asked = chat.turn.asked if regenerable else f"not regenerable {message_id}"
             answered, told = chat.turn.answered(answer.text, answer.tool_calls), chat.turn.instructions
-            evaluation = Evaluation(
-                started.call.evaluation_id, started.account.user_id, message_id, asked, answered, told
-            )
+            evaluation = Evaluation(started.evaluation_id, started.account.user_id, message_id, asked, answered, told)
             if self._shared is not None:
                 taken, chat.taken = chat.taken, None
                 return self._share(self._shared, evaluation, taken)
