@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 from bridge.diagnosis import advice_on, stopped, with_wait
+from bridge.headers import REASON, SHOULD_RETRY
 from upstream.accounts import DEFAULT_COOLDOWN_SECONDS
 from upstream.protocol.errors import (
     Blocked,
@@ -100,7 +101,7 @@ def not_there(message: str, param: str | None = None) -> ApiError:
 
 def error_headers(error: ApiError) -> dict[str, str]:
     """What an answer with this error carries in every API."""
-    headers = {"x-bridge-reason": error.reason.value, **error.accepted}
+    headers = {REASON: error.reason.value, **error.accepted}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if error.close:
@@ -108,7 +109,7 @@ def error_headers(error: ApiError) -> dict[str, str]:
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if not error.retry or (error.retry_after or 0) > MAX_PATIENCE_SECONDS:
-        headers["x-should-retry"] = "false"
+        headers[SHOULD_RETRY] = "false"
     return headers
 
 

@@ -16,6 +16,7 @@ from bridge.answering.several import worst_of
 from bridge.config.schema import Config
 from bridge.dialects.dialect import Stamp
 from bridge.errors import ApiError, may_fall_back
+from bridge.headers import CONVERSATION, EVALUATION, IGNORED, MODEL, TOOLS
 from bridge.log import event
 from handlers.request.admission import its_turn
 from handlers.request.appkeys import COOLDOWN_WAIT, RECORD, RELAY
@@ -71,17 +72,17 @@ async def _begin(
     if fetch is not None and "images" not in asked.ignored:
         asked = await relay.prepare(await fetch(), key, fallback)
     record.served = asked.model.name
-    record.headers["x-bridge-model"] = printable(asked.model.name)
+    record.headers[MODEL] = printable(asked.model.name)
     if asked.ignored:
-        record.headers["x-bridge-ignored"] = ", ".join(asked.ignored)
+        record.headers[IGNORED] = ", ".join(asked.ignored)
     ask = partial(relay.answer, asked, key, stamp.prompt_tokens, record.attempts)
     if record.queued is None or not last:
         answer = await ask()
     else:
         modality = asked.model.modality
         answer = await request.app[COOLDOWN_WAIT].ask(ask, modality, key.id, record.queued, record.lifetime)
-    record.headers["x-bridge-conversation"] = answer.conversation
-    record.headers["x-bridge-evaluation"] = answer.evaluation
+    record.headers[CONVERSATION] = answer.conversation
+    record.headers[EVALUATION] = answer.evaluation
     record.account = answer.account
     record.answers.append(answer)
     return answer
@@ -91,7 +92,7 @@ def note_tools(record: RequestRecord) -> None:
     """Say in a header what became of the request's tools, the worst of several answers; nothing before the end."""
     outcome = worst_of(record.answers)
     if outcome is not None:
-        record.headers["x-bridge-tools"] = outcome.value
+        record.headers[TOOLS] = outcome.value
 
 
 def log_answer(config: Config, answer: Answer) -> None:

@@ -16,6 +16,7 @@ from bridge.answering.several import run_all, usage_of
 from bridge.config.schema import Config
 from bridge.dialects.dialect import ComparingRequest, DialectRequest, Stamp
 from bridge.errors import ApiError, invalid_request
+from bridge.headers import MODEL
 from handlers.api.beginning import begin, log_answer, note_tools
 from handlers.api.joining import stream_to, write_whole
 from handlers.request.appkeys import DRAIN, RECORD
@@ -142,7 +143,7 @@ class _Comparison:
                 async with await begin(self._request, self._key, chat, self._stamp, None) as answer:
                     self._answers.append(answer)
                     self._record.served = self._chat.model
-                    self._record.headers["x-bridge-model"] = printable(self._chat.model)
+                    self._record.headers[MODEL] = printable(self._chat.model)
                     await take(index, answer)
                     log_answer(self._config, answer)
             except ApiError as error:

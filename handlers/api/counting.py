@@ -14,13 +14,14 @@ from bridge.answering.prompting import request_tokens
 from bridge.dialects.dialect import RememberingDialect
 from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader
+from bridge.headers import REASON
 from handlers.api.asking import read_with
 from handlers.request.admission import large_body
 from handlers.request.answers import json_response
 from handlers.request.appkeys import HEAVY, KEY, MODELS, SETTINGS, Handler
 from upstream.protocol.errors import Reason
 
-_OK: Final = {"x-bridge-reason": Reason.OK.value}
+_OK: Final = {REASON: Reason.OK.value}
 
 
 def counting(

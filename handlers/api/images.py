@@ -30,6 +30,7 @@ from bridge.dialects.openai.images import (
     read_json_edit,
 )
 from bridge.errors import ApiError, from_upstream, invalid_request, unsupported_model
+from bridge.headers import IGNORED
 from handlers.api.fetching import Linked
 from handlers.request.admission import admitted, claimed, its_turn, large_body
 from handlers.request.answers import write_json
@@ -127,7 +128,7 @@ async def _draw(
             wanted = await fetch()
             asked = await _prepare(request, key, wanted)
         if asked.ignored:
-            record.headers["x-bridge-ignored"] = ", ".join(asked.ignored)
+            record.headers[IGNORED] = ", ".join(asked.ignored)
         record.served = asked.model.name
         try:
             drawn = await _drawings(request, key, asked, wanted)

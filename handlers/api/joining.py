@@ -18,6 +18,7 @@ from bridge.access.limits import Slot
 from bridge.config.schema import Config
 from bridge.dialects.dialect import DialectRequest, Stamp, StreamOpening
 from bridge.errors import ApiError
+from bridge.headers import CONVERSATION, EVALUATION, IGNORED, MODEL, TOOLS
 from handlers.request.aiohttp_internals import ServerConnection
 from handlers.request.answers import write_json
 from handlers.request.appkeys import BUDGETS, DRAIN, JOINABLE, JOINABLE_ANSWER, KEY, RANDOM, RECORD, TASKS, TIMERS
@@ -40,7 +41,7 @@ _SHORT_BYTES: Final = 256
 #: What a caller's connection raises once it is lost.
 _GONE: Final = (ConnectionResetError, ClientConnectionError)
 #: The headers about an answer that hold for all who are told it.
-_ABOUT_ANSWER: Final = ("x-bridge-model", "x-bridge-ignored", "x-bridge-evaluation", "x-bridge-tools")
+_ABOUT_ANSWER: Final = (MODEL, IGNORED, EVALUATION, TOOLS)
 
 
 class Sent:
@@ -231,7 +232,7 @@ async def answer_joined(
     if record.spend is not None:  # the request that began the answer counts
         record.spend = None
         app[BUDGETS].take_back(key)
-    record.headers["x-bridge-conversation"] = JOINED
+    record.headers[CONVERSATION] = JOINED
     with app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
         if asked.chat.stream:
             return await _stream_joined(request, asked, reader, config)

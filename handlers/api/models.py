@@ -10,11 +10,12 @@ from bridge.dialects.messages import models as messages_models
 from bridge.dialects.messages.errors import VERSION_HEADER
 from bridge.dialects.openai import models as openai_models
 from bridge.errors import CHARS_PER_TOKEN
+from bridge.headers import REASON
 from handlers.request.answers import json_response
 from handlers.request.appkeys import KEY, MODELS, SETTINGS
 from upstream.protocol.errors import Reason
 
-_OK: Final = {"x-bridge-reason": Reason.OK.value}
+_OK: Final = {REASON: Reason.OK.value}
 
 
 async def list_models(request: web.Request) -> web.Response:

@@ -8,7 +8,7 @@ from bridge.dialects.messages.models import MAX_PAGE, USUAL_PAGE
 from bridge.dialects.responses.listed import MAX_ITEMS
 from bridge.dialects.schema import integer, literal, string
 from bridge.error_codes import Cause
-from handlers.reference.headers import ABOUT_ANSWER, ANTHROPIC_LIMITS, OPENAI_LIMITS, REASON
+from bridge.headers import ABOUT_ANSWER, ANTHROPIC_LIMITS, IGNORED, OPENAI_LIMITS, REASON
 from handlers.reference.operation import HTML, TEXT, Answer, Operation, Parameter, Tag
 
 TAGS: Final = (
@@ -157,7 +157,7 @@ GENERATE: Final = Operation(
     "Draw pictures",
     body="ImageGenerationRequest",
     answers=(Answer("The pictures.", "Images"),),
-    headers=(REASON, "x-bridge-ignored", *OPENAI_LIMITS),
+    headers=(REASON, IGNORED, *OPENAI_LIMITS),
     fails=(*_ASKS, Cause.PICTURES),
     example={"model": "MODEL", "prompt": "a cat in a hat"},
 )
@@ -168,7 +168,7 @@ EDIT: Final = Operation(
     body="ImageEditRequest",
     form="ImageEditForm",
     answers=(Answer("The pictures.", "Images"),),
-    headers=(REASON, "x-bridge-ignored", *OPENAI_LIMITS),
+    headers=(REASON, IGNORED, *OPENAI_LIMITS),
     fails=(*_ASKS, Cause.PICTURES),
     example={"model": "MODEL", "prompt": "give it a hat", "image": "data:image/png;base64,…"},
 )

@@ -10,11 +10,12 @@ from aiohttp import web
 from bridge.dialects.responses.listed import listed_items, page_of
 from bridge.dialects.responses.stored import Stored
 from bridge.errors import ApiError, invalid_request, not_there
+from bridge.headers import REASON
 from handlers.request.answers import json_response
 from handlers.request.appkeys import KEY, RESPONSES, SHARED_RESPONSES
 from upstream.protocol.errors import Reason
 
-_OK: Final = {"x-bridge-reason": Reason.OK.value}
+_OK: Final = {REASON: Reason.OK.value}
 
 
 async def get_response(request: web.Request) -> web.Response:

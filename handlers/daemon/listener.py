@@ -16,6 +16,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 from bridge import SERVER
 from bridge.dialects.openai.errors import OPENAI, error_body
 from bridge.errors import ApiError, internal_error
+from bridge.headers import REQUEST_ID
 from handlers.daemon.accepting import KEEPALIVE_SECONDS, CallerConnection, Listener
 from handlers.daemon.bad_http import (
     MAX_FIELD_BYTES,
@@ -285,7 +286,7 @@ def _response(error: ApiError, cors: dict[str, str]) -> web.Response:
     """An answer that bypasses the middleware: it has a request id too, and closes the connection."""
     id_ = request_id("")
     response = error_response(error, OPENAI, id_)
-    response.headers.update({"x-request-id": id_, "Server": SERVER, "Cache-Control": "no-store", **cors})
+    response.headers.update({REQUEST_ID: id_, "Server": SERVER, "Cache-Control": "no-store", **cors})
     response.force_close()
     return response
 
@@ -298,7 +299,7 @@ def _head_too_large(cors: dict[str, str]) -> bytes:
     headers = {
         "Content-Type": "application/json; charset=utf-8",
         "Content-Length": str(len(body)),
-        "x-request-id": request_id(""),
+        REQUEST_ID: request_id(""),
         "Server": SERVER,
         "Cache-Control": "no-store",
         "Connection": "close",

@@ -9,6 +9,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
+from bridge.headers import REASON
 from handlers.dashboard.pages import HEADERS, TEMPLATES, render
 from handlers.monitoring.health import health_of_all
 from handlers.monitoring.whole import DOWN
@@ -21,7 +22,7 @@ async def health(request: web.Request) -> web.Response:
     """200 if a chat could be served, else 503; the body says what is degraded."""
     body = health_of_all(request.app)
     status = HTTPStatus.OK if body["status"] != DOWN else HTTPStatus.SERVICE_UNAVAILABLE
-    headers = {"x-bridge-reason": body["reason"], "Vary": "Accept"}
+    headers = {REASON: body["reason"], "Vary": "Accept"}
     if not _wants_page(request):
         return json_response(orjson.dumps(body), status=status, headers=headers)
     page = await _page(request, body, status)

@@ -17,8 +17,9 @@ from bridge.dialects.responses import schemas as responses
 from bridge.dialects.schema import Schema, any_of, literal, ref, string
 from bridge.error_codes import CODES, Cause, Code
 from bridge.errors import ApiError
+from bridge.headers import ABOUT_ANSWER, REASON, REQUEST_ID
 from handlers.monitoring import schemas as monitoring
-from handlers.reference.headers import ABOUT_ANSWER, HEADERS, OF_STATUS, REASON, REFUSED_AT_ONCE, REQUEST_ID
+from handlers.reference.headers import HEADERS, OF_STATUS, REFUSED_AT_ONCE
 from handlers.reference.operation import EVENTS, FORM, JSON, Answer, DescribedCall, Tag
 
 _MODULES: Final = (chat, completions, responses, response_answers, messages, message_answers, openai, monitoring)

@@ -44,7 +44,8 @@ class Reference:
         """Make the OpenAPI document."""
         from handlers.reference.document import document  # all schemas, which the daemon does not need at its start
 
-        body = orjson.dumps(document(self.calls, self.tags, __version__))
+        made = document(self.calls, self.tags, __version__)
+        body = orjson.dumps(made, option=orjson.OPT_NON_STR_KEYS)  # names of headers are `istr`
         return ServedDocument(body, etag_of(body))
 
 

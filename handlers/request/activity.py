@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from bridge.activity.entry import Attempt, Entry
 from bridge.answering.stages import ToolsOutcome
+from bridge.headers import CONVERSATION, EVALUATION, IGNORED
 from bridge.statistics.counts import NO_TOOLS, Outcome, ToolUse
 from bridge.statistics.stats import Stats
 from handlers.request.record import RequestRecord
@@ -100,9 +101,9 @@ def entry_of(record: RequestRecord) -> Entry:
         first=record.ttft,
         read=record.prompt_tokens,
         written=record.completion_tokens,
-        conversation=headers.get("x-bridge-conversation", ""),
-        evaluation=headers.get("x-bridge-evaluation", ""),
-        ignored=headers.get("x-bridge-ignored", ""),
+        conversation=headers.get(CONVERSATION, ""),
+        evaluation=headers.get(EVALUATION, ""),
+        ignored=headers.get(IGNORED, ""),
         streamed=record.streamed,
         messages=record.messages,
         tools=record.tools,

@@ -7,6 +7,7 @@ from aiohttp import web
 from bridge.config.schema import Config
 from bridge.dialects.dialect import Api
 from bridge.errors import ApiError
+from bridge.headers import REASON
 from handlers.request.aiohttp_internals import CallerResponse
 from handlers.request.writing import CallerWriter
 from upstream.protocol.errors import Reason
@@ -19,9 +20,7 @@ def json_response(body: bytes, *, status: int = 200, headers: dict[str, str] | N
 
 async def write_json(request: web.Request, body: bytes, config: Config) -> web.StreamResponse:
     """Send a whole answer, which may be large, piece by piece as the caller reads it."""
-    response = CallerResponse(
-        headers={"Content-Type": "application/json; charset=utf-8", "x-bridge-reason": Reason.OK.value}
-    )
+    response = CallerResponse(headers={"Content-Type": "application/json; charset=utf-8", REASON: Reason.OK.value})
     response.content_length = len(body)
     writer = CallerWriter(request, response, config.server.write_timeout)
     await writer.prepare()

@@ -11,6 +11,15 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from bridge.errors import ApiError
+from bridge.headers import (
+    ABOUT_ANSWER,
+    ANTHROPIC_LIMITS,
+    ANTHROPIC_REQUEST_ID,
+    OPENAI_LIMITS,
+    REASON,
+    REQUEST_ID,
+    SHOULD_RETRY,
+)
 from handlers import dashboard
 from handlers.request.appkeys import SETTINGS
 from upstream.protocol.printable import printable
@@ -29,22 +38,14 @@ _ALLOWED: Final = (
 #: The response headers that a page's script may read.
 _EXPOSED: Final = ", ".join(
     (
-        "request-id",
-        "x-request-id",
+        ANTHROPIC_REQUEST_ID,
+        REQUEST_ID,
         "retry-after",
-        "x-should-retry",
-        "x-ratelimit-limit-requests",
-        "x-ratelimit-remaining-requests",
-        "x-ratelimit-reset-requests",
-        "anthropic-ratelimit-requests-limit",
-        "anthropic-ratelimit-requests-remaining",
-        "anthropic-ratelimit-requests-reset",
-        "x-bridge-ignored",
-        "x-bridge-reason",
-        "x-bridge-conversation",
-        "x-bridge-evaluation",
-        "x-bridge-tools",
-        "x-bridge-model",
+        SHOULD_RETRY,
+        *OPENAI_LIMITS,
+        *ANTHROPIC_LIMITS,
+        REASON,
+        *ABOUT_ANSWER,
     )
 )
 #: How long a browser may remember the permission, in seconds.

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from bridge import SERVER
 from bridge.access.keys import ApiKey
@@ -25,6 +25,7 @@ from bridge.errors import (
     metrics_not_allowed,
     overloaded,
 )
+from bridge.headers import CONTENT_TYPE_OPTIONS, REASON, REQUEST_ID
 from bridge.log import bind_request_id
 from handlers.daemon.accepting import CallerConnection
 from handlers.monitoring.probes import PROBES
@@ -70,7 +71,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     began = time.monotonic()
     app = request.app
     route = app[ROUTES].get(handler, _NO_ROUTE)
-    sent_id = request.headers.get("x-request-id", "")
+    sent_id = request.headers.get(REQUEST_ID, "")
     record = request[RECORD] = RequestRecord(request_id(sent_id, app[RANDOM]), route.counted_as)
     request[API] = _api_of(request, route)
     bind_request_id(record.request_id)
@@ -116,7 +117,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def _reason_of(response: web.StreamResponse) -> Reason:
     """The word for an answer that is no success, of a handler that has named none in the record."""
-    word = response.headers.get("x-bridge-reason", Reason.OK.value)
+    word = response.headers.get(REASON, Reason.OK.value)
     if word != Reason.OK.value:
         return Reason(word)
     return Reason.RATE_LIMITED if response.status == 429 else Reason.REJECTED
@@ -221,11 +222,11 @@ async def set_headers(request: web.Request, response: web.StreamResponse) -> Non
     record = request.get(RECORD)
     headers = response.headers
     if record is not None:
-        headers["x-request-id"] = headers[request[API].request_id_header] = record.request_id
+        headers[REQUEST_ID] = headers[request[API].request_id_header] = record.request_id
         headers.update(record.headers)
-    headers["Server"] = SERVER
-    headers.setdefault("Cache-Control", "no-store")
-    headers["X-Content-Type-Options"] = "nosniff"
+    headers[hdrs.SERVER] = SERVER
+    headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+    headers[CONTENT_TYPE_OPTIONS] = "nosniff"
     set_cors_headers(request, headers, request.app[SETTINGS].config.server.cors_origins)
 
 

@@ -7,19 +7,20 @@ from time import monotonic
 from types import TracebackType
 from typing import Final, Self
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from bridge.config.schema import StreamSection
 from bridge.dialects.dialect import StreamOpening
+from bridge.headers import BUFFERING
 from bridge.tasks import TaskOwner
 from handlers.request.aiohttp_internals import CallerResponse
 from handlers.request.writing import CallerWriter
 from upstream.loop.timers import Timers
 
 _HEADERS: Final = {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-store",
-    "X-Accel-Buffering": "no",  # or nginx would buffer the deltas
+    hdrs.CONTENT_TYPE: "text/event-stream; charset=utf-8",
+    hdrs.CACHE_CONTROL: "no-store",
+    BUFFERING: "no",  # or nginx would buffer the deltas
 }
 
 

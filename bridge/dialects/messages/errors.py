@@ -11,6 +11,7 @@ from bridge.access.limits import Admission
 from bridge.dialects.api_key import sent_key
 from bridge.dialects.dialect import ErrorAnswer
 from bridge.errors import ApiError, ContextExceeded, error_headers, message_in_stream
+from bridge.headers import ANTHROPIC_LIMITS, ANTHROPIC_REQUEST_ID
 
 #: What Anthropic's clients always send.
 VERSION_HEADER: Final = "anthropic-version"
@@ -32,17 +33,14 @@ _TYPES: Final = {
 class Anthropic:
     """What is the same on every path of this API."""
 
-    request_id_header: Final = "request-id"
+    request_id_header: Final = ANTHROPIC_REQUEST_ID
     key = staticmethod(sent_key)
 
     def limit_headers(self, admission: Admission, now: float) -> dict[str, str]:
         """The `anthropic-ratelimit-requests-*` headers; the reset is a time in RFC 3339."""
         reset = datetime.fromtimestamp(now + admission.reset_seconds, UTC)
-        return {
-            "anthropic-ratelimit-requests-limit": str(admission.limit),
-            "anthropic-ratelimit-requests-remaining": str(admission.remaining),
-            "anthropic-ratelimit-requests-reset": reset.isoformat(timespec="seconds").replace("+00:00", "Z"),
-        }
+        at = reset.isoformat(timespec="seconds").replace("+00:00", "Z")
+        return dict(zip(ANTHROPIC_LIMITS, (str(admission.limit), str(admission.remaining), at), strict=True))
 
     def error(self, error: ApiError, request_id: str) -> ErrorAnswer:
         """The API's error object; a service that is not available is 529 there."""

@@ -12,6 +12,7 @@ from bridge.access.limits import Admission
 from bridge.dialects.api_key import sent_key
 from bridge.dialects.dialect import ErrorAnswer
 from bridge.errors import ApiError, error_headers, message_in_stream
+from bridge.headers import OPENAI_LIMITS, REQUEST_ID
 
 _TYPES_BY_CODE: Final = {"overloaded": "server_error", "ended_by_owner": "server_error"}
 _TYPES_BY_STATUS: Final = {403: "permission_error", 429: "rate_limit_error", 500: "server_error"}
@@ -20,16 +21,13 @@ _TYPES_BY_STATUS: Final = {403: "permission_error", 429: "rate_limit_error", 500
 class OpenAI:
     """What is the same in each of OpenAI's APIs (an `Api`, docs/behaviour.md, "Errors")."""
 
-    request_id_header: Final = "x-request-id"
+    request_id_header: Final = REQUEST_ID
     key = staticmethod(sent_key)
 
     def limit_headers(self, admission: Admission, now: float = 0.0) -> dict[str, str]:  # noqa: ARG002
         """The `x-ratelimit-*` headers; the reset is a duration such as `1.2s` or `1m0s`."""
-        return {
-            "x-ratelimit-limit-requests": str(admission.limit),
-            "x-ratelimit-remaining-requests": str(admission.remaining),
-            "x-ratelimit-reset-requests": _duration(admission.reset_seconds),
-        }
+        told = str(admission.limit), str(admission.remaining), _duration(admission.reset_seconds)
+        return dict(zip(OPENAI_LIMITS, told, strict=True))
 
     def error(self, error: ApiError, request_id: str) -> ErrorAnswer:  # noqa: ARG002 — its header says it
         """OpenAI's error object under the error's own status."""
