@@ -43,45 +43,36 @@ class Taking(Protocol):
 class Track:
     """Bytes in the order in which they came, each piece with its time; at most `room` bytes, as they lie in memory."""
 
-    __slots__ = ("_pieces", "_times", "cut", "left")
+    __slots__ = ("_pieces", "_room", "_times", "cut", "size")
 
     def __init__(self, room: int) -> None:
+        self._room = room
         self._pieces: list[bytes] = []
         self._times: list[float] = []  # on the monotonic clock
-        self.left = room
+        #: About how many bytes it takes in memory.
+        self.size = 0
         #: Whether there was more than there was room for.
         self.cut = False
 
-    @property
-    def size(self) -> int:
-        """About how many bytes it takes in memory."""
-        return sum(map(len, self._pieces)) + _PIECE_BYTES * len(self._pieces)
-
-    def note(self, data: bytes, at: float | None = None) -> bool:
-        """Add a piece, which came now or `at` a time on the monotonic clock; return whether there was room for it."""
-        self.left -= len(data) + _PIECE_BYTES
-        if self.left < 0:
+    def note(self, data: bytes, at: float | None = None) -> None:
+        """Add a piece, which came now or `at` a time on the monotonic clock."""
+        size = self.size + len(data) + _PIECE_BYTES
+        if self.cut or size > self._room:
             self.cut = True
-            return False
+            return
+        self.size = size
         self._pieces.append(data)
         self._times.append(monotonic() if at is None else at)
-        return True
 
     def noting(self, take: Callable[[], bytes]) -> Taking:
         """`take`, with a note of what it returns. It is called for each delta: in as few steps as there can be."""
-        left, add, at = self.left, self._pieces.append, self._times.append
+        note = self.note
 
         def taken(data: bytes | None = None) -> bytes:
-            nonlocal left
             if data is None:
                 data = take()
             if data:
-                left -= len(data) + _PIECE_BYTES
-                if left >= 0:
-                    add(data)
-                    at(monotonic())
-                else:
-                    self.cut = True
+                note(data)
             return data
 
         return taken

@@ -42,9 +42,8 @@ class AskedModel(NamedTuple):
 class Material:
     """One call. `at` is when it began, in unix seconds; all other times are in seconds since `tape.began`.
 
-    `answer` has what was written to the caller: the bytes of an HTTP/1.1 response, each write with its time. `whole` is
-    set instead if the handler returned a complete response: its status, headers and body. `secrets` must not get into
-    any file.
+    `answer` has the body that was written to the caller, each write with its time; `status` is None if not even the
+    head was written. `secrets` must not get into any file.
     """
 
     request_id: str
@@ -54,8 +53,9 @@ class Material:
     headers: Headers = field(repr=False)
     tape: Tape = field(repr=False)
     body: bytes = field(default=b"", repr=False)
+    status: int | None = None
+    answer_headers: Headers = field(default=(), repr=False)
     answer: Track = field(default_factory=lambda: Track(MAX_ANSWER_BYTES), repr=False)
-    whole: tuple[int, Headers, bytes] | None = field(default=None, repr=False)
     outcome: Outcome | None = None
     models: tuple[AskedModel, ...] = ()
     #: The names in the site's catalog, which may be shown; what a caller wrote as a model may be anything.

@@ -12,7 +12,6 @@ from urllib.parse import quote
 import bridge
 from bridge.recording.bodies import BodyRedactor, RedactionContext, boundary_of, names_in, words_of
 from bridge.recording.document import Pieces, RecordedCall, Recording
-from bridge.recording.framing import parse_response
 from bridge.recording.material import Headers, Material, Outcome
 from bridge.recording.stand_ins import StandIns
 from bridge.recording.vocabulary import COOKIE_WORDS, HEADER_NAMES, HEADER_WORDS, PATH_WORDS, PLAIN_HEADERS
@@ -66,10 +65,6 @@ class _Redaction:
 
     def recording(self) -> Recording:
         material = self._material
-        status, headers, pieces = parse_response(list(material.answer.pieces(material.tape.began)))
-        if material.whole is not None:
-            status, headers, body = material.whole
-            pieces = ((material.tape.calls[-1].end_at if material.tape.calls else 0.0, body),)
         return Recording(
             bridge=bridge.__version__,
             at=material.at,
@@ -81,9 +76,11 @@ class _Redaction:
             headers=self._headers(material.headers),
             body=self._bodies.redact(material.body, _content_type(material.headers), site=False),
             calls=tuple(self._call(call) for call in material.tape.calls),
-            status=status,
-            answer_headers=self._headers(headers),
-            pieces=self._pieces(pieces, _content_type(headers), site=False),
+            status=material.status,
+            answer_headers=self._headers(material.answer_headers),
+            pieces=self._pieces(
+                material.answer.pieces(material.tape.began), _content_type(material.answer_headers), site=False
+            ),
             outcome=self._outcome(),
             models=tuple(model._replace(name=self._model(model.name)) for model in material.models),
             accounts=material.accounts,

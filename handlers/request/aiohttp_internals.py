@@ -6,10 +6,8 @@ Nothing outside this file may use a private name of aiohttp (`tests/handlers/req
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import aiohttp
@@ -74,35 +72,6 @@ class CallerResponse(web.StreamResponse):
     """A response whose headers are sent together with the first part of its body: one packet, one system call."""
 
     _send_headers_immediately = False
-
-
-@contextmanager
-def hearing(request: web.Request, hear: Callable[[bytes], bool]) -> Iterator[None]:
-    """Pass to `hear` what is written to a request's connection, until it returns False or the context ends.
-
-    The transport's own methods are covered for that time: it stays what it is to all that hold it, and a write costs
-    one call more. One that has no room for that (asyncio's have) is not heard.
-    """
-    transport = request.transport
-    if not isinstance(transport, asyncio.Transport) or not hasattr(transport, "__dict__"):
-        yield
-        return
-    own, write = vars(transport), transport.write
-
-    def heard(data: bytes | bytearray | memoryview) -> None:
-        if not hear(data if type(data) is bytes else bytes(data)):
-            uncover()
-        write(data)
-
-    def uncover() -> None:
-        own.pop("write", None)
-        own.pop("writelines", None)
-
-    own["write"], own["writelines"] = heard, lambda parts: heard(b"".join(parts))
-    try:
-        yield
-    finally:
-        uncover()
 
 
 def check_aiohttp() -> None:

@@ -15,7 +15,6 @@ from bridge.config.schema import Config
 from bridge.recording.folder import RecordingJob
 from bridge.recording.material import AskedModel, Headers, Material, Outcome
 from bridge.recording.recorder import MAX_CALL_BYTES, Recorder
-from handlers.request.aiohttp_internals import hearing
 from handlers.request.appkeys import API, CLIENT, KEY, MODELS, SETTINGS, STATE, TASKS, Handler
 from handlers.request.record import RequestRecord
 from upstream.tap import Tape, listening
@@ -58,13 +57,21 @@ class Taped:
         )
 
     async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Handle the request, and note what is written to its caller and what is asked of the site."""
-        with listening(self._material.tape), hearing(request, self._material.answer.note):
+        """Handle the request, and note its calls to the site."""
+        with listening(self._material.tape):
             return await handler(request)
 
     def note_body(self, body: bytes) -> None:
         """Note the request's body as it is read."""
         self._material.body = body
+
+    def note_head(self, response: web.StreamResponse) -> None:
+        """Note the head of the answer, which is about to be sent."""
+        self._material.status, self._material.answer_headers = response.status, _headers(response.headers)
+
+    def note_written(self, data: bytes) -> None:
+        """Note a part of the answer's body as it is written."""
+        self._material.answer.note(data)
 
     def end(
         self, request: web.Request, record: RequestRecord, response: web.StreamResponse | None, status: int
@@ -76,9 +83,9 @@ class Taped:
                 recorder.put_back(wanted)
             return
         app, config = request.app, request.app[SETTINGS].config
-        whole = not material.answer.size and isinstance(response, web.Response) and not response.prepared
-        if whole and isinstance(response, web.Response) and isinstance(response.body, bytes):
-            material.whole = response.status, _headers(response.headers), response.body
+        if material.status is None and isinstance(response, web.Response) and isinstance(response.body, bytes):
+            self.note_head(response)
+            material.answer.note(response.body)
         material.outcome = outcome_of(record, status)
         material.models = tuple(_models(app[MODELS].catalog, record.model or ""))
         catalog = app[MODELS].catalog

@@ -118,6 +118,8 @@ def call_with_canaries(*, texts: bool = False, accounts: int = 1) -> Material:
         headers=headers,
         tape=tape,
         body=json.dumps(body, ensure_ascii=False).encode(),
+        status=200,
+        answer_headers=(("Content-Type", "text/event-stream"), ("x-bridge-account", EMAIL)),
         answer=_answer(),
         outcome=Outcome(200, "ok", None, ("stop",), 40, 0),
         models=(AskedModel("gpt-6.1-high", "chat", ("text",), ("text",), multiple_images=False),),
@@ -238,12 +240,7 @@ def _answer() -> Track:
         f"event: error\ndata: {PLACES['error text']}\n\n".encode(),
         b"data: [DONE]\n\n",
     ]
-    head = (
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
-        b"x-bridge-account: " + EMAIL.encode() + b"\r\n\r\n"
-    )
-    written = [head, *(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks), b"0\r\n\r\n"]
     track = Track(10_000_000)
-    for data in written:
+    for data in chunks:
         track.note(data)
     return track
