@@ -2,20 +2,21 @@
 
     Redis      this process                                    may call
     ─────────────────────────────────────────────────────────────────────────────────────────────────────
-    up         has the account's lock, and its cookie is that  yes
-               of the account as it has just been read
-    up         the same, but another has called since this     no: it takes over what the other has learned
-               one last did
-    up         finds another cookie, at once or, where this    no: another process has renewed it
-               one was refused, a moment later
-    cannot be  all processes were below one state folder, the  yes, under a lock in that folder
-    used       token is at its end
-    cannot be  others may be elsewhere, or it can wait         no
+    up         has the account's lock, and its cookie is the   yes
+               one that was just read from Redis
+    up         the same, but another process has called since  no: it adopts what the other has learned
+               this one did
+    up         finds another cookie: at once or, if its own    no: another process has renewed the login
+               was refused, a moment later
+    cannot be  all processes use one state folder, and the     yes, under a lock in that folder
+    used       token is about to end
+    cannot be  others may be elsewhere, or it is not urgent    no
     used
 
-The lock in Redis ends by itself, later than any call that was begun under it. That the holder's process is dead is no
-reason to take it earlier: the kernel goes on sending what was written, so its call may reach the site after the next
-holder's, and a refresh token that is used twice ends the login. A frozen one may wake in the middle of a call, too.
+The lock in Redis expires, but only after any call that began under it has ended. It is not taken earlier even if its
+holder is known to be dead: the kernel goes on sending what was written, so the dead process's call might reach the site
+after the next holder's, and a refresh token that is used twice ends the login. A frozen process may also resume in the
+middle of a call.
 """
 
 from __future__ import annotations
@@ -37,18 +38,18 @@ from bridge.state.documents import StateError, StateFolder
 from bridge.state.state import State
 from upstream.accounts import Account, digest
 
-#: How long a lock lasts whose holder does not give it back, in seconds; a call must begin well before.
+#: After how long a lock that is not released expires, in seconds.
 LOCK_SECONDS: Final = CALL_SECONDS + 30.0
-#: How long after taking the lock a call may begin, in seconds: a process may have been stopped in between.
+#: How long after acquiring the lock a call may begin, in seconds: the process may have been frozen in between.
 BEGIN_SECONDS: Final = 15.0
-#: How long after Redis was started again no lock is taken, in seconds: those that were held are being taken again.
+#: How long after a restart of Redis no lock is acquired, in seconds, so that its holders can acquire theirs again.
 SETTLE_SECONDS: Final = 2.0
-#: How often a lock is tried that another process has, in seconds.
+#: The pause between two attempts to acquire a lock, in seconds.
 RETRY_SECONDS: Final = 0.1
-#: How long a process may take to save the cookie that has replaced a refused one, in seconds.
+#: How long another process may take to save a cookie that has just replaced this one's, in seconds.
 SAVING_SECONDS: Final = 0.5
-#: How long it is known that a cookie was shown to the site, in seconds.
-KNOWN_SECONDS: Final = 86_400.0
+#: How long it is remembered that a cookie was checked with the site, in seconds.
+CHECK_SECONDS: Final = 86_400.0
 
 _UNLOCK: Final = Script("unlock")
 
@@ -63,74 +64,74 @@ class RedisTurns:
         self._state = state
         self._copies = copies
         self._clock = clock
-        self._held: dict[str, str] = {}  # tokens by lock
-        self._run_id = link.run_id  # of the Redis that has all locks
-        link.on_reconnect(self._take_again)
+        self._held: dict[str, str] = {}  # the token of each lock that this process holds
+        self._run_id = link.run_id  # of a Redis that is known to have all locks
+        link.on_reconnect(self._reacquire)
 
     @asynccontextmanager
     async def turn(
         self, account: Account, known_check: str, *, doubted: bool, urgent: bool
     ) -> AsyncIterator[RenewalTurn]:
-        """Wait for the turn at an account's login; see `RenewalTurns`."""
+        """Wait for this process's turn at an account's login; see `RenewalTurns`."""
         lock, token = self._link.key("renewal", account.user_id), secrets.token_hex(16)
         turn: RenewalTurn | None = None
         try:
             try:
-                turn = await self._turn_behind(lock, token, account, known_check, doubted=doubted)
+                turn = await self._turn_under_lock(lock, token, account, known_check, doubted=doubted)
             except SharedStateDown:
-                async with self._alone(account, urgent=urgent) as turn:
+                async with self._turn_without_redis(account, urgent=urgent) as turn:
                     yield turn
                 return
-            except StateError as error:  # it cannot be known whether the cookie is the newest
+            except StateError as error:  # whether the cookie is the newest cannot be known
                 _logger.error("the login of account %s is not renewed: %s", account.label, error)
                 turn = RenewalTurn(may_call=False)
             yield turn
             if turn.is_checked and turn.may_call:
                 present = self._state.pool.get(account.user_id) or account
                 turn.check = f"{_cookie_id(present)} {secrets.token_hex(8)}"
-                self._link.post(("SET", self._check_of(account.user_id), turn.check, "EX", round(KNOWN_SECONDS)))
-        finally:  # also of what was cancelled while it waited: its lock may be on its way
+                self._link.post(("SET", self._check_key(account.user_id), turn.check, "EX", round(CHECK_SECONDS)))
+        finally:  # also after a cancelled wait: the lock may be acquired all the same
             self._held.pop(lock, None)
             if turn is None or not turn.may_call or self._state.is_saved:
                 self._link.post(_UNLOCK.call((lock,), token))
-            # else nobody may use the old cookie: the lock ends by itself
+            # Otherwise nobody may use the old cookie, and the lock expires.
 
-    async def _turn_behind(
+    async def _turn_under_lock(
         self, lock: str, token: str, account: Account, known_check: str, *, doubted: bool
     ) -> RenewalTurn:
-        """Wait for the lock, and see what others have done. Raises StateError."""
-        taken_at = await self._lock(lock, token)
+        """Wait for the lock, and find out what others have done. Raises StateError."""
+        acquired_at = await self._acquire(lock, token)
         await self._state.refresh_accounts()
         if doubted and self._is_present(account):
-            await asyncio.sleep(SAVING_SECONDS)  # an answer to another process may have replaced it a moment ago
+            await asyncio.sleep(SAVING_SECONDS)  # an answer to another process may just have replaced it
             await self._state.refresh_accounts()
-        found = (await self._link.text(self._check_of(account.user_id)) or b"").decode("utf-8", "replace")
+        found = (await self._link.text(self._check_key(account.user_id)) or b"").decode("utf-8", "replace")
         is_checked = found.startswith(_cookie_id(account)) and found != known_check and not doubted
-        if not self._is_present(account) or self._clock() - taken_at > BEGIN_SECONDS:
+        if not self._is_present(account) or self._clock() - acquired_at > BEGIN_SECONDS:
             return RenewalTurn(may_call=False)
         return RenewalTurn(may_call=not is_checked, is_checked=is_checked, check=found)
 
-    async def _lock(self, lock: str, token: str) -> float:
-        """Wait for the lock; return when it was asked for. Raises SharedStateDown and CommandRefused."""
+    async def _acquire(self, lock: str, token: str) -> float:
+        """Wait for the lock; return when the successful attempt began. Raises SharedStateDown and CommandRefused."""
         while True:
             run_id = self._link.run_id
             if self._run_id not in ("", run_id):
                 await asyncio.sleep(SETTLE_SECONDS)
             self._run_id = run_id
-            asked_at = self._clock()
+            began = self._clock()
             if await self._link.call(_lock_command(lock, token)):
                 self._held[lock] = token
-                return asked_at
+                return began
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def _take_again(self) -> None:
-        """Take the locks that are held here again, which Redis may have lost. Raises SharedStateDown."""
+    async def _reacquire(self) -> None:
+        """Acquire the locks that are held here again, since Redis may have lost them. Raises SharedStateDown."""
         if self._held:
             await self._link.run(*[_lock_command(lock, token) for lock, token in self._held.items()])
 
     @asynccontextmanager
-    async def _alone(self, account: Account, *, urgent: bool) -> AsyncIterator[RenewalTurn]:
-        """The turn without Redis: under a lock of the folder, if all processes are below it."""
+    async def _turn_without_redis(self, account: Account, *, urgent: bool) -> AsyncIterator[RenewalTurn]:
+        """The turn without Redis: under a lock in the state folder, if all processes use that."""
         if not urgent or not self._link.all_use_one_folder:
             yield RenewalTurn(may_call=False)
             return
@@ -148,7 +149,7 @@ class RedisTurns:
         present = self._state.pool.get(account.user_id)
         return present is not None and present.session.value == account.session.value
 
-    def _check_of(self, user_id: str) -> str:
+    def _check_key(self, user_id: str) -> str:
         return self._link.key("checked", user_id)
 
 

@@ -1,8 +1,9 @@
 """Statistics of all processes: each adds what it has counted to one set of leaves in Redis, every few seconds.
 
-A process's shares are numbered, and a share is added once, after the one before it: one whose reply was lost is sent
-again without being counted twice. A Redis that has lost the leaves is given them again as a process has last read them,
-with the numbers of the shares in them; every process then sends its later ones again.
+What a process adds at a time is a *share*. Its shares are numbered, and Redis accepts each only once and only after the
+one before it, so a share whose reply was lost can be sent again without being counted twice. If Redis has lost the
+leaves, a process writes them again as it read them last, with the numbers of the shares in them; every process then
+sends its later shares again.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from bridge.statistics.leaves import SEPARATOR, Change, changes, leaves, tree
 from bridge.statistics.spans import HOUR
 from bridge.statistics.stats import HORIZONS, Stats
 
-#: How long a reading of the statistics is shown, in seconds.
+#: How long statistics that were read are shown before they are read again, in seconds.
 FRESH_SECONDS: Final = 2.0
-#: How often the statistics are copied to the folder, in seconds, and how many shares are kept beside that.
+#: How often the statistics are copied to the folder, in seconds.
 COPY_SECONDS: Final = 60.0
+#: How many of this process's latest shares are kept, in case Redis loses them.
 MAX_SHARES: Final = 100
-#: How many times a process that knows no history waits for one that does, before it begins a new one.
-PATIENCE: Final = 3
+#: How many flushes a process that knows no history waits for one that does, before it begins a new history.
+MAX_WAITS: Final = 3
 
 _COUNT: Final = Script("count")
 _RECOUNT: Final = Script("recount")
@@ -48,14 +50,17 @@ class Share(NamedTuple):
 
 
 class History(NamedTuple):
-    """The statistics as they were read: the leaves, by path, and the number of the last share of each process."""
+    """The statistics as they were read: the leaves by path, and the number of each process's last share in them.
+
+    `epoch` is the random name of this history; '' if there is none.
+    """
 
     epoch: str = ""
     leaves: dict[str, str] = {}  # noqa: RUF012 — never changed
     shares: dict[str, str] = {}  # noqa: RUF012 — nor this
 
     def to_json(self) -> dict[str, object]:
-        """Plain values for the copy."""
+        """A JSON value for the copy."""
         return self._asdict()
 
     @classmethod
@@ -72,9 +77,9 @@ HISTORY: Final = DocumentForm("statistics", 1, History.from_json, History.to_jso
 
 
 class SharedStats:
-    """The statistics of this process, and of all, with the methods of `bridge.statistics.file.StatsFile`.
+    """The statistics of this process and of all, with the methods of `bridge.statistics.file.StatsFile`.
 
-    `clock` gives unix seconds. `stats` is what this process's requests are counted in.
+    `clock` returns unix seconds. `stats` counts the requests of this process.
     """
 
     def __init__(self, link: Link, copies: StateFolder, clock: Callable[[], float]) -> None:
@@ -84,11 +89,11 @@ class SharedStats:
         self._clock = clock
         self._name = link.settings.instance
         self._history = History()
-        self._before: dict[str, str] = {}
+        self._counted: dict[str, str] = {}  # the leaves of this process at its last share
         self._shares: deque[Share] = deque(maxlen=MAX_SHARES)
-        self._number = 0
-        self._confirmed = 0
-        self._impatience = 0
+        self._number = 0  # of the last share
+        self._confirmed = 0  # the number of the last share that is in Redis
+        self._waits = 0
         self._flushing = asyncio.Lock()
         self._shown: Stats | None = None
         self._read_at = self._copied_at = float("-inf")
@@ -96,7 +101,7 @@ class SharedStats:
         link.on_reconnect(self._catch_up)
 
     async def load(self) -> None:
-        """Read the copy of an earlier run, for a Redis that has lost the statistics. Raises StateError."""
+        """Read the copy of an earlier run, in case Redis has lost the statistics. Raises StateError."""
         self._history = await self._copy.load()
 
     async def keep(self) -> None:
@@ -108,47 +113,47 @@ class SharedStats:
                 await self._copy_all()
 
     async def flush(self) -> None:
-        """Send what was counted since the last flush; what Redis does not take is sent with a later one."""
+        """Send what was counted since the last flush. What cannot be sent now is sent by a later flush."""
         async with self._flushing:
             try:
-                await self._send()  # what Redis did not take before
+                await self._send()  # what an earlier flush could not send
             except StateError as error:
                 _logger.debug("statistics are kept in memory: %s", error)
                 return
-            if self._next() is None and await self._cut():
+            if self._next() is None and await self._make_share():
                 with suppress(StateError):
                     await self._send()
 
-    async def _cut(self) -> bool:
-        """Make a share of what was counted since the last one; return whether there is any."""
+    async def _make_share(self) -> bool:
+        """Make a share of what was counted since the last one; return whether there was anything."""
         if not self.stats.revision:
             return False
         now = await self._threads.run(leaves, self.stats.to_json())
-        found = changes(now, self._before)
+        found = changes(now, self._counted)
         if found:
             self._number += 1
             self._shares.append(Share(self._number, tuple(found)))
-            self._before = now
+            self._counted = now
         return bool(found)
 
-    async def take_in(self, stats: Stats) -> None:
-        """Add all that these statistics have: for a command. Raises StateError where Redis does not take it."""
+    async def import_stats(self, stats: Stats) -> None:
+        """Add these statistics to those in Redis, for a command while no daemon runs. Raises StateError."""
         self.stats = stats
         stats.revision += 1
-        self._impatience = PATIENCE  # no daemon runs
+        self._waits = MAX_WAITS  # no other process knows a history
         await self.flush()
         if self._next() is not None:
-            raise StateUnavailable("Redis has not taken the statistics")
+            raise StateUnavailable("the statistics could not be written to Redis")
 
     async def finish(self) -> None:
-        """Send the last share, and copy the statistics; what Redis does not take is lost."""
+        """Send the last share, and copy the statistics. What cannot be sent is lost."""
         await self.flush()
-        if self._next() is not None or await self._cut():
+        if self._next() is not None or await self._make_share():
             _logger.error("statistics could not be saved at shutdown: counts since the last save are lost")
         await self._copy_all()
 
     async def read(self) -> Stats:
-        """The statistics of all processes, up to a few seconds old, or as last read where Redis cannot be used."""
+        """The statistics of all processes, at most a few seconds old; without Redis, as they were read last."""
         if self._shown is None or time.monotonic() - self._read_at > FRESH_SECONDS:
             before = self._history
             with suppress(StateError):
@@ -162,27 +167,27 @@ class SharedStats:
         found = history.leaves or leaves(self.stats.to_json())
         try:
             return Stats.from_json(tree(found), self._clock)
-        except (ValueError, LookupError, TypeError, AttributeError):  # whatever else writes there
+        except (ValueError, LookupError, TypeError, AttributeError):  # something else has written there
             _logger.warning("the statistics in Redis cannot be read: this process's own are shown")
             return self.stats
 
     async def _read(self) -> None:
         """Read all leaves. Raises StateError."""
-        found, shares = await self._link.run(("HGETALL", self._leaves), ("HGETALL", self._numbers))
+        found, shares = await self._link.run(("HGETALL", self._leaves_key), ("HGETALL", self._numbers_key))
         if isinstance(found, list) and isinstance(shares, list) and found:
-            of_processes = _by_name(shares)
-            self._history = History(of_processes.pop("", ""), _by_name(found), of_processes)
+            numbers = _by_name(shares)
+            self._history = History(numbers.pop("", ""), _by_name(found), numbers)
 
     async def _copy_all(self) -> None:
-        """Copy all leaves to the folder, and forget those of periods that are over."""
+        """Copy the statistics to the folder; delete leaves of expired periods, and numbers of forgotten processes."""
         self._copied_at = time.monotonic()
         try:
             await self._read()
-            if gone := _past(self._history, self._clock()):
-                await self._link.call(("HDEL", self._leaves, *gone))
-            known = {name.decode("utf-8", "replace") for name in await self._link.call(("HKEYS", self._instances))}
+            if expired := _expired(self._history, self._clock()):
+                await self._link.call(("HDEL", self._leaves_key, *expired))
+            known = {name.decode("utf-8", "replace") for name in await self._link.call(("HKEYS", self._instances_key))}
             if ended := [name for name in self._history.shares if name.partition("/")[0] not in known]:
-                await self._link.call(("HDEL", self._numbers, *ended))
+                await self._link.call(("HDEL", self._numbers_key, *ended))
             await self._copy.save(self._history)
         except StateError as error:
             _logger.debug("statistics are not copied: %s", error)
@@ -191,20 +196,20 @@ class SharedStats:
         """Send all shares that Redis lacks. Raises StateError."""
         while (share := self._next()) is not None:
             words: list[Word] = [word for change in share.changes for word in change]
-            call = _COUNT.call((self._leaves, self._numbers), self._name, share.number, LAST_ANSWERS, *words)
+            call = _COUNT.call((self._leaves_key, self._numbers_key), self._name, share.number, LAST_ANSWERS, *words)
             known = await self._link.call(call)
             if known < 0:
-                if not await self._begin():
+                if not await self._write_history():
                     return
             elif known == share.number or any(each.number == known + 1 for each in self._shares):
-                self._confirmed, self._impatience = known, 0
-            else:  # it has lost more than is kept here: the rest counts under another name
+                self._confirmed, self._waits = known, 0
+            else:  # Redis has lost shares that are not kept here any more: those that are count under a new name
                 self._rename()
 
     async def _catch_up(self) -> None:
-        """See which share Redis has: it may have lost some. Raises StateError."""
+        """Find out which shares Redis has, since it may have lost some. Raises StateError."""
         async with self._flushing:
-            known = await self._link.call(("HGET", self._numbers, self._name))
+            known = await self._link.call(("HGET", self._numbers_key, self._name))
             text = (known or b"0").decode("ascii", "replace")
             self._confirmed = min(self._confirmed, int(text) if text.isdecimal() else 0)
         await self.flush()
@@ -212,16 +217,18 @@ class SharedStats:
     def _next(self) -> Share | None:
         return next((share for share in self._shares if share.number > self._confirmed), None)
 
-    async def _begin(self) -> bool:
-        """Give Redis the history that is known here, or begin one; return whether there is one now."""
+    async def _write_history(self) -> bool:
+        """Write the known history to Redis, or begin a new one; return whether there is one now."""
         history = self._history
-        if not history.epoch and len(self._link.alive) > 1 and self._impatience < PATIENCE:
-            self._impatience += 1  # another process may know it
+        if not history.epoch and len(self._link.alive) > 1 and self._waits < MAX_WAITS:
+            self._waits += 1  # another process may know it
             return False
         epoch = history.epoch or secrets.token_hex(8)
         pairs = [word for pair in history.leaves.items() for word in pair]
         shares = [word for pair in history.shares.items() for word in pair]
-        await self._link.call(_RECOUNT.call((self._leaves, self._numbers), epoch, len(history.leaves), *pairs, *shares))
+        await self._link.call(
+            _RECOUNT.call((self._leaves_key, self._numbers_key), epoch, len(history.leaves), *pairs, *shares)
+        )
         if history.leaves:
             _logger.warning("Redis had lost the statistics: they were written again, as last known here")
         return True
@@ -234,15 +241,15 @@ class SharedStats:
         self._number, self._confirmed = len(kept), 0
 
     @property
-    def _instances(self) -> str:
+    def _instances_key(self) -> str:
         return self._link.key("instances")
 
     @property
-    def _leaves(self) -> str:
+    def _leaves_key(self) -> str:
         return self._link.key("stats")
 
     @property
-    def _numbers(self) -> str:
+    def _numbers_key(self) -> str:
         return self._link.key("stats", "shares")
 
 
@@ -252,19 +259,19 @@ def _by_name(pairs: list[bytes]) -> dict[str, str]:
 
 
 def _is_past_hour(path: str, now: float) -> bool:
-    """Whether the path of an account's leaf is that of an hour that is not shown any more."""
+    """Whether a path below `accounts` is that of an hour that is not shown any more."""
     names = path.split(SEPARATOR)
     return names[1:2] == ["hours"] and names[-1].isdecimal() and int(names[-1]) < now - (ANSWER_HOURS + 1) * HOUR
 
 
-def _past(history: History, now: float) -> list[str]:
+def _expired(history: History, now: float) -> list[str]:
     """The paths of periods that no page shows any more."""
-    gone = []
+    expired = []
     for path in history.leaves:
         name, _, rest = path.partition(SEPARATOR)
         start = rest.partition(SEPARATOR)[0]
         if name in HORIZONS and start.isdecimal() and int(start) < now - HORIZONS[name]:
-            gone.append(path)
+            expired.append(path)
         if name == "accounts" and _is_past_hour(rest, now):
-            gone.append(path)
-    return gone
+            expired.append(path)
+    return expired

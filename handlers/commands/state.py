@@ -61,7 +61,7 @@ async def _import(config: Config, *, replace: bool) -> None:
         await _require_empty(sharing.documents, "Redis", replace=replace)
         for form in _FORMS:
             await sharing.documents.open(form).save(await folder.open(form).load())
-        await sharing.stats.take_in(await stats_document(folder, time.time).load())
+        await sharing.stats.import_stats(await stats_document(folder, time.time).load())
         _say(await sharing.documents.open(KEYS).load(), await sharing.documents.open(ACCOUNTS).load(), "Redis")
         moved = folder.open(ACCOUNTS).path
         if moved.exists():

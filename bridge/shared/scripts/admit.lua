@@ -1,9 +1,9 @@
--- Take one request's slot of a key. KEYS: the key's window, its running calls, the instances, all running calls.
--- ARGV: this instance, its running calls of the key with this one, requests per window, the window's length in ms,
--- concurrent calls of the key, after how many ms a silent instance counts as dead, how long a count is kept in ms,
--- this instance's running calls of all keys with this one, concurrent calls of all keys.
--- Returns '' or the limit that is reached, and the remaining requests, the ms until all are free again, and the ms
--- until the next one is.
+-- Claim a slot of an API key for a request. KEYS: the key's window, its running calls, the instances, all running calls.
+-- ARGV: this instance, its running calls of the key including this one, requests per window, the window's length in ms,
+-- concurrent calls of the key, after how many ms a silent instance counts as dead, after how many ms a count expires,
+-- this instance's running calls of all keys including this one, concurrent calls of all keys.
+-- Returns '' or the limit that is reached, the remaining requests, the ms until all requests are available again, and
+-- the ms until the next one is.
 local me, mine, all_mine = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[8])
 local rpm, length, concurrency, streams = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[9])
 local time = redis.call('TIME')
@@ -18,7 +18,7 @@ local function count(place, running)
   end
 end
 
--- The window is a list of the times at which its requests leave it, the first one first.
+-- The window is a list of the times at which its requests leave it, the earliest first.
 local last = tonumber(redis.call('LINDEX', KEYS[1], -1) or 0) or 0
 if last > now + 2 * length then -- the clock was set back
   redis.call('DEL', KEYS[1])
@@ -33,7 +33,7 @@ local used = redis.call('LLEN', KEYS[1])
 local left = used < rpm and 0 or tonumber(redis.call('LINDEX', KEYS[1], used - rpm)) - now
 local reset = used > 0 and last - now or 0
 
--- The calls that other instances run, of those that live.
+-- The number of calls that other live instances run.
 local alive = {}
 local function others(place)
   local sum, calls = 0, redis.call('HGETALL', place)
@@ -44,7 +44,7 @@ local function others(place)
         alive[name] = now - (tonumber(redis.call('HGET', KEYS[3], name) or 0) or 0) < tonumber(ARGV[6])
       end
       local its = tonumber(calls[at + 1]) or 0
-      if alive[name] and its >= 0 and its <= 100000 then -- more than `limits.streams` may be, none of the bridge's
+      if alive[name] and its >= 0 and its <= 100000 then -- a larger number than `limits.streams` may be is not the bridge's
         sum = sum + its
       else
         redis.call('HDEL', place, name)

@@ -1,7 +1,7 @@
--- Count an attempt at a password in advance, unless it comes too early. KEYS: the failures of its address, those of all,
--- the addresses that have logged in before. ARGV: the address; from which failure on, and for how many ms at most, an
--- address waits, and all; after how many ms failures no longer count.
--- Returns how many ms are to be waited, or 0 where the attempt was counted.
+-- Count an attempt at a password as a failure in advance, unless it comes too early. KEYS: the failures of the address,
+-- those of all addresses, the addresses that have logged in before. ARGV: the address; the number of failures after which
+-- an address must wait and the longest wait in ms; the same for all addresses; after how many ms failures expire.
+-- Returns how many ms to wait, or 0 if the attempt was counted.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 

@@ -1,5 +1,5 @@
--- This process is alive. KEYS: instances. ARGV: its name, after how many ms a silent one counts as dead,
--- after how many it is forgotten. Returns the names of those that are alive. What else may stand there goes.
+-- Record that an instance is alive. KEYS: the instances. ARGV: its name, after how many ms a silent one counts as dead,
+-- after how many ms it is forgotten. Returns the names of those that are alive. A key of another type is replaced.
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then redis.call('DEL', KEYS[1]) end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

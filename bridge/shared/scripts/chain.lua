@@ -1,6 +1,6 @@
--- Read a response and those that it continues, the newest first. KEYS: the responses' prefix, with a colon at its end.
--- ARGV: the id, whose they must be, how many at most, and the most bytes that one may have. Returns id, previous ('' for
--- none), input and response of each; an id alone where there is no such response.
+-- Read a response and those that it continues, the newest first. KEYS: the responses' prefix, which ends with a colon.
+-- ARGV: the id, the owner, how many to read at most, and the most bytes that one may have. Returns for each its id, the
+-- previous id ('' for none), input and response; the last id stands alone if there is no such response of the owner.
 local found, id = {}, ARGV[1]
 for _ = 1, tonumber(ARGV[3]) do
   local place = KEYS[1] .. id

@@ -1,12 +1,12 @@
--- Add what one process has counted. KEYS: the leaves (bridge/statistics/leaves.py), the numbers of the processes' shares.
--- ARGV: the process, the number of its share, how many of its answers an account keeps, and for each leaf its path, its
--- kind and its row. A share is added once, after the one before it. Returns the number of the last one that was added,
--- or -1 where there is no history yet.
+-- Add a share of the statistics. KEYS: the leaves (bridge/statistics/leaves.py), the number of each process's last share.
+-- ARGV: the process, the number of its share, how many entries a leaf of kind `latest` keeps, and for each leaf its path,
+-- its kind and its row. A share is added only once and only after the one before it. Returns the number of the process's
+-- last share, or -1 if there is no history yet.
 if redis.call('HEXISTS', KEYS[2], '') == 0 then return -1 end
 local known = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or 0) or 0
 if known ~= tonumber(ARGV[2]) - 1 then return known end
 
--- A part's numbers by place, and those that have a word, with the words in their order.
+-- The numbers in a part of a row: those without a word by place, and those with a word by that, in the words' order.
 local function numbers(part)
   local found, words, order = {}, {}, {}
   for number in string.gmatch(part, '%S+') do

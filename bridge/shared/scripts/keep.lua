@@ -1,14 +1,14 @@
--- Keep a response. KEYS: the responses' prefix, with a colon at its end; the prefix of what is known of all of them.
--- ARGV: the id, whose it is, the id before it ('' for none), its input, the object, how many ms it is kept, the most
--- responses, the most bytes. Without input the response is forgotten. Where it is too much, the oldest one goes of whoever
--- has the most.
--- Of all: <prefix> is a sorted set of ids by time, <prefix>:of:<owner> the same of one owner's; hashes are
--- <prefix>:known of '<bytes> <owner>' by id, <prefix>:sizes and <prefix>:counts of bytes and numbers by owner;
--- <prefix>:bytes is the sum of bytes.
+-- Store a response, or delete it if its input is ''. KEYS: the responses' prefix, which ends with a colon; the prefix of
+-- the index.
+-- ARGV: the id, the owner, the previous id ('' for none), its input, the response object, after how many ms it expires,
+-- the most responses, the most bytes. If there are too many, the oldest response of the owner with the most is deleted.
+-- The index: <prefix> is a sorted set of ids by time, <prefix>:of:<owner> that of one owner's ids; <prefix>:known is a
+-- hash of '<bytes> <owner>' by id, <prefix>:sizes and <prefix>:counts are hashes of bytes and numbers by owner, and
+-- <prefix>:bytes is the total number of bytes.
 local order = KEYS[2]
 local known, sizes, counts, bytes = order .. ':known', order .. ':sizes', order .. ':counts', order .. ':bytes'
 
-local function less(table, owner, by)
+local function subtract(table, owner, by)
   if redis.call('HINCRBY', table, owner, -by) <= 0 then redis.call('HDEL', table, owner) end
 end
 
@@ -19,12 +19,12 @@ local function remove(id)
   if not size then return end
   redis.call('HDEL', known, id)
   redis.call('ZREM', order .. ':of:' .. owner, id)
-  less(sizes, owner, size)
-  less(counts, owner, 1)
+  subtract(sizes, owner, size)
+  subtract(counts, owner, 1)
   if redis.call('DECRBY', bytes, size) <= 0 then redis.call('DEL', bytes) end
 end
 
--- Whoever has the most of what is too much: the one who has come last, as long as that is no less than a fair share.
+-- The owner with the most: `last`, who has just stored a response, unless that one has less than an equal share.
 local function greatest(table, all, last)
   local most, who = tonumber(redis.call('HGET', table, last) or 0) or 0, last
   if most * redis.call('HLEN', table) >= all then return last end
@@ -41,7 +41,7 @@ remove(id)
 if ARGV[4] == '' then return end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
--- Those that have expired by themselves, a few each time.
+-- Remove responses that have expired from the index, a few each time.
 local expired = redis.call('ZRANGEBYSCORE', order, '-inf', string.format('%.0f', now - ARGV[6] * 1000), 'LIMIT', 0, 20)
 for _, each in ipairs(expired) do remove(each) end
 
@@ -58,7 +58,7 @@ local number = redis.call('ZCARD', order)
 while number > 0 and (number > tonumber(ARGV[7]) or sum > tonumber(ARGV[8])) do
   local who = sum > tonumber(ARGV[8]) and greatest(sizes, sum, owner) or greatest(counts, number, owner)
   local oldest = redis.call('ZRANGE', order .. ':of:' .. who, 0, 0)[1]
-  if oldest == nil then -- what is known of it is not complete: whoever it is, the oldest of all goes
+  if oldest == nil then -- the index is incomplete: the oldest response of all is deleted
     redis.call('HDEL', sizes, who)
     redis.call('HDEL', counts, who)
     oldest = redis.call('ZRANGE', order, 0, 0)[1]

@@ -1,8 +1,8 @@
--- An evaluation is at rest. KEYS: the evaluations' prefix, with a colon at its end.
--- ARGV: its id, itself as JSON, how many are kept, how many ms, how many of one digest,
+-- Store an evaluation after a turn. KEYS: the evaluations' prefix, which ends with a colon.
+-- ARGV: its id, its JSON ('' to store nothing), how many evaluations are kept, for how many ms, how many with one digest,
 -- how many digests it is found by, these ('q:…' of what was asked, 'r:…' of an answer),
--- and the digests that a turn had taken and that are free again.
--- The evaluations are e:<id>, and their digests i:<id>, a list; <digest> is a list of ids, the newest last;
+-- and the digests that the turn had marked as busy and that are free again.
+-- An evaluation is e:<id>, and its digests are the list i:<id>; <digest> is a list of ids, the newest last;
 -- `used` is a sorted set of ids by the time of use.
 local prefix, id = KEYS[1], ARGV[1]
 

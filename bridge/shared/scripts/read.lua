@@ -1,6 +1,6 @@
--- Read a document. KEYS: the document. ARGV: the version that is known, the most bytes that are wanted.
--- Returns its version (0: there is none), its bytes, or how many they are where they are too many; neither where the
--- known version is still the present one.
+-- Read a document. KEYS: the document. ARGV: the version that the caller knows, the most bytes that it accepts.
+-- Returns the version (0 if there is no document, -1 if it is not one of the bridge's), and the bytes, or false and their
+-- number if there are too many; the version alone if the caller knows it.
 local found = redis.call('HSTRLEN', KEYS[1], 'version') < 16 and redis.call('HGET', KEYS[1], 'version')
 found = found or (redis.call('EXISTS', KEYS[1]) == 0 and '0')
 local version = found and string.match(found, '^%d+$') and tonumber(found) or -1

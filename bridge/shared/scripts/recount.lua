@@ -1,6 +1,6 @@
--- Give Redis the statistics again that it has lost, as a process has last read them. KEYS: the leaves, the numbers of
--- the processes' shares. ARGV: the epoch, which names this history of the statistics; how many leaves there are, these
--- as path and row, and the processes with the numbers of their shares. Returns the epoch that holds now.
+-- Write a history of the statistics, as a process read it last, unless there is one. KEYS: the leaves, the number of each
+-- process's last share. ARGV: the epoch, which names this history; the number of leaves, their paths and rows, and the
+-- processes and the numbers of their last shares. Returns the epoch of the history that is there now.
 local epoch = redis.call('HGET', KEYS[2], '')
 if epoch then return epoch end
 redis.call('HSET', KEYS[2], '', ARGV[1])

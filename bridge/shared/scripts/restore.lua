@@ -1,5 +1,5 @@
--- Write a document as it was last known, where Redis has none, or an older one from before a restart. KEYS: the document.
--- ARGV: the version, the bytes, the channel of news, the news. Returns 1 where it was written.
+-- Write a document as it was last known, if Redis has none, or an older one after a restart. KEYS: the document.
+-- ARGV: the version, the bytes, the channel for news, the news. Returns 1 if it was written, otherwise 0.
 local found = redis.call('HSTRLEN', KEYS[1], 'version') < 16 and redis.call('HGET', KEYS[1], 'version')
 found = found or (redis.call('EXISTS', KEYS[1]) == 0 and '0')
 local version = found and string.match(found, '^%d+$') and tonumber(found) or -1

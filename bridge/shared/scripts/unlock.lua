@@ -1,2 +1,2 @@
--- Give back a lock, if it is still this process's. KEYS: the lock. ARGV: the holder's token.
+-- Release a lock, if the caller still holds it. KEYS: the lock. ARGV: the holder's token.
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end

@@ -1,5 +1,5 @@
--- The versions of documents. KEYS: these. Returns for each its version, false where it has none, '' where what stands
--- there is no version, however long it is.
+-- The versions of documents. KEYS: the documents. Returns for each its version, false if it has none, or '' if the key or
+-- its version is not the bridge's.
 local found = {}
 for at, key in ipairs(KEYS) do
   local size = redis.pcall('HSTRLEN', key, 'version')

@@ -1,5 +1,5 @@
--- Write a document, if nobody has since the version that the change was made to. KEYS: the document.
--- ARGV: that version, the new one, the bytes, the channel of news, the news. Returns 1, or 0 where somebody has.
+-- Write a document, if its version is still the one that the change was made to. KEYS: the document.
+-- ARGV: that version, the new one, the bytes, the channel for news, the news. Returns 1 if it was written, otherwise 0.
 local found = redis.call('HSTRLEN', KEYS[1], 'version') < 16 and redis.call('HGET', KEYS[1], 'version')
 found = found or (redis.call('EXISTS', KEYS[1]) == 0 and '0')
 local version = found and string.match(found, '^%d+$') and tonumber(found) or -1
