@@ -1,4 +1,4 @@
-"""What a request says of its answer's form, however an API spells it: where it ends, and that it is JSON."""
+"""Reads what a request says about the form of its answer: stop strings, token limits, JSON; common to all APIs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from bridge.answering.schemas import check_schema
 from bridge.dialects.fields import Fields
 from bridge.dialects.tool_reading import MAX_SCHEMA_BYTES
 
-#: Stop strings of one request, and the characters of all of them: OpenAI takes four.
+#: The maximum number of stop strings, and of their characters together; OpenAI permits four strings.
 MAX_STOPS: Final = 256
 MAX_STOP_CHARS: Final = 8 * 1024
 
 
 def read_stops(fields: Fields, name: str) -> tuple[str, ...]:
-    """Read a string, or an array of them. An empty one ends nothing. Raises ApiError (400)."""
+    """Read a string or an array of strings; empty ones have no effect. Raises ApiError (400)."""
     if fields.kind(name) is str:
         stops = [fields.string(name) or ""]
     elif fields.kind(name) in (list, type(None)):
@@ -31,13 +31,13 @@ def read_stops(fields: Fields, name: str) -> tuple[str, ...]:
 
 
 def read_max_tokens(fields: Fields, name: str) -> int | None:
-    """Read a limit in tokens; None where there is none, which some clients say by 0 or -1. Raises ApiError (400)."""
-    limit = fields.integer(name, least=-1)
+    """Read a token limit; None if there is none, for which some clients send 0 or -1. Raises ApiError (400)."""
+    limit = fields.integer(name, minimum=-1)
     return None if limit in (0, -1) else limit
 
 
 def read_json_schema(about: Fields) -> JsonFormat:
-    """Read a format's `schema`, its name and what it is for. Raises ApiError (400), with an invalid schema's path."""
+    """Read a format's schema, name and description. Raises ApiError (400), with the path of what is invalid."""
     schema = about.json_object("schema")
     if schema is not None:
         if len(orjson.dumps(schema)) > MAX_SCHEMA_BYTES:
@@ -45,8 +45,9 @@ def read_json_schema(about: Fields) -> JsonFormat:
             raise about.invalid("schema", "invalid_value", limit)
         misfit = check_schema(schema)
         if misfit is not None:
-            at = ".".join(filter(None, ("schema", misfit.path)))
-            raise about.invalid(at, "invalid_value", f"'{about.path(at)}' is not valid JSON Schema: {misfit.message}")
+            path = ".".join(filter(None, ("schema", misfit.path)))
+            message = f"'{about.path(path)}' is not valid JSON Schema: {misfit.message}"
+            raise about.invalid(path, "invalid_value", message)
     return JsonFormat(
         schema, about.string("name") or "", about.boolean("strict") or False, about.string("description") or ""
     )

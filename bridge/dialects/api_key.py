@@ -1,4 +1,4 @@
-"""Where a request carries its API key. Which key it is, `bridge.access.keys` knows."""
+"""Finds the API key in a request's headers. `bridge.access.keys` checks it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Final
 
 from multidict import MultiMapping
 
-#: The headers that Anthropic's and Azure's clients send a key in, in the order in which they are looked at.
+#: The headers in which Anthropic's and Azure's clients send a key, in order of precedence.
 _BARE_HEADERS: Final = ("x-api-key", "api-key")
 
 
 def sent_key(headers: MultiMapping[str]) -> str | None:
-    """The key in `Authorization`, else in `x-api-key`, else in `api-key`; None where none of them has one.
+    """Return the key in `Authorization`, `x-api-key` or `api-key`, in this order; None if there is none.
 
-    A header that is sent twice carries no key, since nobody can tell which one is meant.
+    A header that is sent twice counts as having no key, since it is ambiguous.
     """
     sent = headers.getall("Authorization", ())
     if len(sent) == 1 and (key := _authorization_key(sent[0])):
@@ -28,7 +28,7 @@ def sent_key(headers: MultiMapping[str]) -> str | None:
 
 
 def _authorization_key(value: str) -> str | None:
-    """The key behind the word `Bearer`, or alone; None for any other scheme, such as a proxy's `Basic`."""
+    """Return the key after the word `Bearer`, or a bare key; None for other schemes, such as a proxy's `Basic`."""
     match value.split():
         case [key] if key.lower() != "bearer":
             return key

@@ -1,4 +1,4 @@
-"""Typed access to a parsed JSON object; whatever does not fit is a 400 that names the field by its path."""
+"""Typed access to a parsed JSON object. A value of the wrong type is a 400 that names the field by its path."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bridge.errors import ApiError, invalid_request
 
 T = TypeVar("T")
 
-#: Integers have 64 bits; the parser reads longer ones as floats.
+#: Integers have 64 bits; the parser reads larger ones as floats.
 _INTEGERS_END: Final = 2.0**63
 
 _KINDS: Final = {
@@ -27,7 +27,7 @@ _KINDS: Final = {
 
 
 def read_object(body: bytes) -> Fields:
-    """Parse a request's body. Raises a 400 `invalid_json` or `invalid_type`."""
+    """Parse a request body. Raises ApiError (400) `invalid_json` or `invalid_type`."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -38,20 +38,20 @@ def read_object(body: bytes) -> Fields:
 
 
 def _read_mended(body: bytes, error: orjson.JSONDecodeError) -> object:
-    """Parse a body that the parser refused, without what clients write by mistake. Raises a 400 `invalid_json`."""
-    text = json_text.without_mark(body)
-    refusal = json_text.no_text(text)
+    """Mend and parse a body that the parser refused. Raises ApiError (400) `invalid_json`."""
+    text = json_text.without_bom(body)
+    refusal = json_text.utf8_error(text)
     try:
         if refusal is not None:
             raise refusal
     finally:
-        del refusal  # an error that a frame holds through which it was raised is a reference cycle
-    mended = json_text.with_whole_characters(text)
+        del refusal  # its traceback refers to this frame: keeping it here would be a reference cycle
+    mended = json_text.replace_lone_surrogates(text)
     if mended is not None or text is not body:
         try:
             return orjson.loads(text if mended is None else mended)
         except orjson.JSONDecodeError as other:
-            error = other.with_traceback(None)  # which refers to this frame
+            error = other.with_traceback(None)  # the traceback refers to this frame
     message = f"The body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})."
     raise invalid_request("invalid_json", message) from None
 
@@ -65,7 +65,7 @@ class Fields:
         self, values: dict[str, object], parent: Fields | None = None, name: str = "", at: int | None = None
     ) -> None:
         self._values = values
-        self._parent = parent  # with the name and the place there: the path is made where an error needs it
+        self._parent = parent  # with the name and the index there, from which the path is built when an error needs it
         self._name = name
         self._at = at
 
@@ -74,19 +74,19 @@ class Fields:
 
     @property
     def names(self) -> KeysView[str]:
-        """The fields that were sent, those that are null among them."""
+        """The names of the fields that were sent, including those that are null."""
         return self._values.keys()
 
     @property
     def own_path(self) -> str:
-        """Where this object stands in the request, in OpenAI's notation: `messages[1]`; empty for the whole request."""
+        """The path of this object in the request, in OpenAI's notation (`messages[1]`); '' for the whole request."""
         if self._parent is None:
             return self._name
         at = "" if self._at is None else f"[{self._at}]"
         return f"{self._parent.path(self._name)}{at}"
 
     def path(self, name: str) -> str:
-        """Where a field stands in the request: `messages[1].content`."""
+        """Return the path of a field in the request, such as `messages[1].content`."""
         own_path = self.own_path
         return f"{own_path}.{name}" if own_path else name
 
@@ -97,6 +97,20 @@ class Fields:
             return value
         raise self._wrong_type(name, "a string")
 
+    def required_string(self, name: str) -> str:
+        """Read a string that must be there, but may be empty."""
+        value = self.string(name)
+        if value is None:
+            raise self.required(name)
+        return value
+
+    def nonempty_string(self, name: str) -> str:
+        """Read a string that must be there, and not be empty."""
+        value = self.string(name)
+        if not value:
+            raise self.required(name)
+        return value
+
     def boolean(self, name: str) -> bool | None:
         """Read true or false."""
         value = self._values.get(name)
@@ -104,8 +118,8 @@ class Fields:
             return value
         raise self._wrong_type(name, "a boolean")
 
-    def integer(self, name: str, *, least: int | None = None) -> int | None:
-        """Read a whole number, `least` or more; 1.0 is one, since some clients know no other numbers."""
+    def integer(self, name: str, *, minimum: int | None = None) -> int | None:
+        """Read an integer of at least `minimum`; 1.0 is accepted, because some clients have only floats."""
         value = self._values.get(name)
         if value is None:
             return None
@@ -113,8 +127,8 @@ class Fields:
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
             raise self._wrong_type(name, "an integer")
-        if least is not None and value < least:
-            raise self.invalid(name, "invalid_value", f"'{self.path(name)}' must be at least {least}, not {value}.")
+        if minimum is not None and value < minimum:
+            raise self.invalid(name, "invalid_value", f"'{self.path(name)}' must be at least {minimum}, not {value}.")
         return value
 
     def number(self, name: str) -> float | None:
@@ -160,7 +174,7 @@ class Fields:
         return [self.mapping_at(name, at, item) for at, item in enumerate(items)]
 
     def mapping_at(self, name: str, at: int, item: object) -> Fields:
-        """Read an array's item, an object."""
+        """Read an item of an array, which must be an object."""
         return Fields(self._item(name, at, item, dict), self, name, at)
 
     def _item(self, name: str, at: int, item: object, kind: type[T]) -> T:
@@ -171,30 +185,35 @@ class Fields:
 
     @property
     def values(self) -> dict[str, object]:
-        """The object itself."""
+        """The parsed object itself."""
         return self._values
 
     def any(self, name: str) -> object:
-        """Whatever a field holds."""
+        """Return a field's value without checking its type."""
         return self._values.get(name)
 
     def any_mappings(self, name: str) -> Iterator[Fields]:
-        """Every object that a field holds, itself or in an array; nothing where it holds none."""
+        """Yield the objects in a field, which is an object or an array; other values are skipped."""
         value = self._values.get(name)
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, dict):
                 yield Fields(item, None, name)
 
     def required(self, name: str) -> ApiError:
-        """The 400 for a field that must be there."""
+        """Make the 400 for a missing field."""
         return self.invalid(name, "missing_required_parameter", f"Missing required parameter: '{self.path(name)}'.")
 
     def invalid(self, name: str, code: str, message: str) -> ApiError:
-        """A 400 about a field."""
+        """Make a 400 about a field."""
         return invalid_request(code, message, self.path(name))
 
+    def unsupported(self, name: str) -> ApiError:
+        """Make the 400 for a field that the bridge does not support."""
+        message = f"The bridge does not support '{name}': leave it out."
+        return self.invalid(name, "unsupported_parameter", message)
+
     def kind(self, name: str) -> type:
-        """The Python type that a field's value has."""
+        """Return the Python type of a field's value."""
         return type(self._values.get(name))
 
     def _wrong_type(self, name: str, wanted: str) -> ApiError:

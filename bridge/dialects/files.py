@@ -1,4 +1,4 @@
-"""Pictures and PDFs in a request: base64 → checked files. Nothing decodes pixels or pages."""
+"""Reads the pictures and PDFs in a request from base64. Their format is checked, but their content is not decoded."""
 
 from __future__ import annotations
 
@@ -10,33 +10,32 @@ from urllib.parse import unquote_to_bytes
 
 import pybase64
 
-from bridge.dialects.data_urls import Taken
+from bridge.dialects.data_urls import Extracted
 from bridge.dialects.fields import Fields
 from bridge.errors import ApiError, invalid_request
 from upstream.protocol.files import File, is_pdf, sniff
 
-#: What a data URL calls its content does not matter: its first bytes say what it is.
+#: The media type in a data URL does not matter: the first bytes of the content say what it is.
 _DATA_URL: Final = re.compile(r"\s{0,20}data:([^;,]{0,300})((?:;[^;,]{0,300}){0,8}),", re.IGNORECASE)
-#: What it matches is shorter.
+#: A match of `_DATA_URL` is shorter than this.
 _LABEL_BYTES: Final = 4096
 
-#: White space that browsers take out of base64 (WHATWG Infra, "forgiving-base64 decode").
+#: White space that browsers remove from base64 (WHATWG Infra, "forgiving-base64 decode").
 _BLANKS: Final = b" \t\n\f\r"
 
-
-#: What no text holds, but for the few that end or part lines.
+#: Control characters that do not occur in texts.
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 class FileRules(NamedTuple):
-    """What the configuration lets a request bring (`images`): pictures and documents together."""
+    """The configured limits (`images`) on the pictures and documents of one request together."""
 
     max_bytes: int
     max_per_request: int
 
 
 class _Kind(NamedTuple):
-    """How errors speak of a part: as a picture, or as a file, which may be a PDF or a picture."""
+    """The wording of errors about a part that must be a picture, or that may be a PDF or a picture."""
 
     noun: str
     formats: str
@@ -48,14 +47,14 @@ class _Kind(NamedTuple):
 _PICTURE: Final = _Kind("picture", "PNG, JPEG, GIF or WebP", "image/png", "invalid_image", "image_too_large")
 _FILE: Final = _Kind("file", "PDF, PNG, JPEG, GIF or WebP", "application/pdf", "invalid_file", "file_too_large")
 
-#: What fetching each linked picture gave: its bytes, or why it was refused; None of one that is still to be fetched.
+#: Linked pictures by URL: the data, or why it was refused, or None for a picture that is yet to be fetched.
 Fetched: TypeAlias = Mapping[str, bytes | str | None]
-#: Stands for such a picture, so that the rest of the request can be judged before anything is fetched.
+#: A placeholder for the latter, so that the rest of the request can be checked before anything is fetched.
 _TO_BE_FETCHED: Final = File(b"", "image/png", "", "image.png")
 
 
 def linked_pictures(fields: Fields) -> Iterator[str]:
-    """Find the http(s) URLs of a chat's pictures, to be fetched before it is read. Whatever is wrong is passed over."""
+    """Yield the http(s) URLs of a chat's pictures, to be fetched before it is read. Malformed parts are skipped."""
     for message in fields.any_mappings("messages"):
         for part in message.any_mappings("content"):
             for image in part.any_mappings("image_url"):
@@ -65,21 +64,21 @@ def linked_pictures(fields: Fields) -> Iterator[str]:
 
 
 def is_link(url: str) -> bool:
-    """Whether a picture is named by an http(s) URL, from which it is to be fetched."""
+    """Whether a picture's URL is an http(s) URL, from which it must be fetched."""
     return url[:8].lower().startswith(("http://", "https://"))
 
 
 class FileReader:
     """Reads the pictures and documents of one request, and counts them.
 
-    `first_document` is the path of the first part so far that brought a PDF.
+    `first_document` is the path of the first part so far with a PDF.
     """
 
-    def __init__(self, rules: FileRules, fetched: Fetched, taken: Taken = MappingProxyType({})) -> None:
+    def __init__(self, rules: FileRules, fetched: Fetched, extracted: Extracted = MappingProxyType({})) -> None:
         self._rules = rules
         self._fetched = fetched
-        self._taken = taken
-        self._words: re.Pattern[str] | None = None  # what stands in the place of what was taken, in quotes
+        self._extracted = extracted
+        self._placeholders: re.Pattern[str] | None = None  # matches those of extracted strings, with quotation marks
         self._count = 0
         self.first_document: str | None = None
 
@@ -88,39 +87,36 @@ class FileReader:
         image = part.mapping("image_url")
         if image is None:
             raise part.required("image_url")
-        url = image.string("url")
-        if not url:
-            raise image.required("url")
-        return self._read_url(url, image.path("url"))
+        return self._read_url(image.nonempty_string("url"), image.path("url"))
 
     def read_picture_text(self, text: str, param: str) -> File:
-        """Read a picture by its data URL, its link, or its base64 alone. Raises ApiError (400) that names `param`."""
-        taken = self._taken.get(text)
-        if taken is not None and bytes(taken[:5]) != b"data:":  # base64 alone
+        """Read a picture from a data URL, a link or bare base64. Raises ApiError (400) that names `param`."""
+        extracted = self._extracted.get(text)
+        if extracted is not None and bytes(extracted[:5]) != b"data:":  # bare base64
             self._count_one(_PICTURE, param)
-            return self._checked(_PICTURE, self._decoded(_PICTURE, taken, None, param), param)
-        is_url = taken is not None or is_link(text) or ":" in text[:_LABEL_BYTES]
+            return self._checked(_PICTURE, self._decoded(_PICTURE, extracted, None, param), param)
+        is_url = extracted is not None or is_link(text) or ":" in text[:_LABEL_BYTES]
         return self._read_url(text if is_url else f"data:{_PICTURE.example};base64,{text}", param)
 
     def read_text(self, text: str) -> str:
-        """Read a string as it was sent: it may have been taken out of the body, though it is no file."""
-        taken = self._taken.get(text)
-        return text if taken is None else bytes(taken).decode(errors="replace")
+        """Return a string as it was sent; it may have been extracted from the body although it is not a file."""
+        extracted = self._extracted.get(text)
+        return text if extracted is None else bytes(extracted).decode(errors="replace")
 
     def read_json(self, text: str) -> str:
-        """Read a JSON text as it was sent: strings of it may have been taken out of the body, though no files."""
-        if not self._taken:
+        """Return a JSON text as it was sent; strings in it may have been extracted although they are not files."""
+        if not self._extracted:
             return text
-        if self._words is None:
-            self._words = re.compile(f'"({"|".join(map(re.escape, self._taken))})"')
-        return self._words.sub(lambda word: f'"{self.read_text(word[1])}"', text)
+        if self._placeholders is None:
+            self._placeholders = re.compile(f'"({"|".join(map(re.escape, self._extracted))})"')
+        return self._placeholders.sub(lambda found: f'"{self.read_text(found[1])}"', text)
 
     def read_file(self, part: Fields, content: Fields) -> File:
-        """Read a `file` or `input_file` part: a PDF, or a picture, as its bytes say. Raises ApiError (400).
+        """Read a `file` or `input_file` part: a PDF or a picture, judging by its bytes. Raises ApiError (400).
 
-        `content` is the object that has the part's `file_data`.
+        `content` is the object with the part's `file_data`.
         """
-        content.string("filename")  # checked for its type alone: the site is given a name of our own
+        content.string("filename")  # only its type is checked: the site gets a generated name
         data = content.string("file_data")
         if not data:
             for name in ("file_id", "file_url"):
@@ -131,31 +127,31 @@ class FileReader:
         return self.read_data(data, content.path("file_data"), part)
 
     def read_data(self, text: str, param: str, part: Fields) -> File:
-        """Read a PDF or a picture as a data URL or as base64 alone. Raises ApiError (400) that names `param`."""
+        """Read a PDF or a picture from a data URL or bare base64. Raises ApiError (400) that names `param`."""
         file = self._read_data(text, param)
         if file.kind == "document" and self.first_document is None:
             self.first_document = part.own_path
         return file
 
     def read_input_file(self, part: Fields) -> File | str:
-        """Read an `input_file`: PDF, picture, or text behind its name, as its bytes say. Raises ApiError (400)."""
+        """Read an `input_file`: a PDF, a picture, or a text, which follows its file name. Raises ApiError (400)."""
         name, encoded = part.string("filename"), part.string("file_data")
         text = self._text_in(encoded, part.path("file_data")) if encoded else None
         return self.read_file(part, part) if text is None else "\n".join(filter(None, (name, text)))
 
     def restored(self, value: object, depth: int = 8) -> object:
-        """The JSON value with what was taken out of the body put back, as far as `depth`."""
+        """Put extracted strings back into a JSON value, down to `depth` levels."""
         match value:
-            case str() if value in self._taken:
-                return bytes(self._taken[value]).decode(errors="replace")
-            case list() if self._taken and depth:
+            case str() if value in self._extracted:
+                return bytes(self._extracted[value]).decode(errors="replace")
+            case list() if self._extracted and depth:
                 return [self.restored(item, depth - 1) for item in value]
-            case dict() if self._taken and depth:
+            case dict() if self._extracted and depth:
                 return {name: self.restored(item, depth - 1) for name, item in value.items()}
         return value
 
     def _text_in(self, encoded: str, param: str) -> str | None:
-        """Read the text that a data URL or base64 holds; None where it holds something else."""
+        """Decode the text in a data URL or bare base64; None if the content is not a text."""
         label, rest = self._split(encoded)
         if label is not None and not _is_base64(label) and label[1].strip().lower().startswith("text/"):
             data = unquote_to_bytes(bytes(rest) if isinstance(rest, memoryview) else rest)
@@ -188,19 +184,19 @@ class FileReader:
         raise _invalid(_PICTURE, message, param)
 
     def _read_data(self, text: str, param: str) -> File:
-        """Read `file_data`: a data URL, or base64 alone."""
+        """Read `file_data`: a data URL or bare base64."""
         self._count_one(_FILE, param)
         label, encoded = self._split(text)
         return self._checked(_FILE, self._decoded(_FILE, encoded, label, param), param)
 
     def _split(self, text: str) -> tuple[re.Match[str] | None, str | memoryview]:
-        """Part a text, or what was taken out of the body in its place, into a data URL's label and what follows it."""
-        taken = self._taken.get(text)
-        if taken is None:
+        """Split a string, or the extracted one that it stands for, into the label of a data URL and the content."""
+        extracted = self._extracted.get(text)
+        if extracted is None:
             label = _DATA_URL.match(text)
             return label, text[label.end() :] if label else text
-        label = _DATA_URL.match(bytes(taken[:_LABEL_BYTES]).decode("latin-1"))
-        return label, taken[label.end() :] if label else taken
+        label = _DATA_URL.match(bytes(extracted[:_LABEL_BYTES]).decode("latin-1"))
+        return label, extracted[label.end() :] if label else extracted
 
     def _decoded(self, kind: _Kind, encoded: str | memoryview, label: re.Match[str] | None, param: str) -> bytes:
         if label is not None and not _is_base64(label):
@@ -209,11 +205,11 @@ class FileReader:
             if self._may_fit(len(encoded)):
                 return pybase64.b64decode(encoded, validate=True)
         except ValueError:
-            pass  # with white space in it, or without its padding, as browsers take it
+            pass  # it may have white space or lack padding, which browsers accept
         try:
             bare = bytes(encoded, "ascii") if isinstance(encoded, str) else bytes(encoded)
             bare = bare.translate(None, _BLANKS)
-            if not self._may_fit(len(bare)):  # before an oversized one is decoded
+            if not self._may_fit(len(bare)):  # so that a file that is too large is not decoded
                 raise self._too_large(kind, param)
             bare = bare.removesuffix(b"=").removesuffix(b"=")
             return pybase64.b64decode(bare + b"=" * (-len(bare) % 4), validate=True)

@@ -1,7 +1,7 @@
-"""A body's bytes → JSON text that the parser takes, or a 400 that says what the bytes are and what to send.
+"""Mends the bytes of a body that is not quite JSON, or explains in a 400 what is wrong with them and what to send.
 
-Sans-I/O. JSON that clients write and parsers refuse is mended where only one thing can be meant: a byte order mark, and
-half of a surrogate pair, which is left where a client cut an emoji in two.
+Two mistakes of clients are mended, because their meaning is clear: a byte order mark, and a lone surrogate, which
+remains where a client cuts an emoji in two.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 from bridge.errors import ApiError, invalid_request
 
-#: What a body begins with that is no text yet: how it is called, and the `Content-Encoding` that belongs to it.
+#: The first bytes of compressed bodies, with the format's name and its `Content-Encoding`.
 _COMPRESSED: Final = (
     (b"\x1f\x8b", "gzip", "gzip"),
     (b"\x28\xb5\x2f\xfd", "zstd", "zstd"),
@@ -21,39 +21,39 @@ _COMPRESSED: Final = (
     (b"\x78\x9c", "zlib", "deflate"),
     (b"\x78\xda", "zlib", "deflate"),
 )
-#: The longer marks first: UTF-32's little-endian one begins like UTF-16's.
+#: Byte order marks, the longer ones first, because that of UTF-32-LE begins with that of UTF-16-LE.
 _MARKS: Final = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF32_BE, "UTF-32"),
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
-#: Without a mark, the first two characters of JSON are ASCII, so that every other byte is zero (RFC 4627, 3).
+#: The first two characters of JSON are ASCII, so that without a mark the zero bytes tell the encoding (RFC 4627, 3).
 _WIDE: Final = ((re.compile(rb"\0\0\0[^\0]|[^\0]\0\0\0"), "UTF-32"), (re.compile(rb"\0[^\0]|[^\0]\0"), "UTF-16"))
 
 _HEX_PAIR: Final = rb"[0-9a-fA-F]{2}"
 _HIGH: Final = rb"\\u[dD][89abAB]" + _HEX_PAIR
 _LOW: Final = rb"\\u[dD][c-fC-F]" + _HEX_PAIR
-#: It begins with bytes that stand in few texts, so that a long one is searched in a moment.
+#: It begins with bytes that are rare in texts, so that searching a long one is fast.
 _LONE_SURROGATE: Final = re.compile(
     rb"\\u[dD](?:[89abAB]%b(?!%b)|[c-fC-F]%b(?<!%b%b))" % (_HEX_PAIR, _LOW, _HEX_PAIR, _HIGH, _LOW)
 )
-#: More escapes than these are not mended, since that would hold the loop: no prompt has so many.
+#: If there are more escapes, they are not mended, because that would block the event loop; no prompt has so many.
 _MOST_SURROGATES: Final = 100_000
 _ESCAPED_BACKSLASH: Final = rb"\\"
-#: Stands for an escaped backslash meanwhile: no JSON holds this byte.
+#: Replaces escaped backslashes temporarily; valid JSON never contains this byte.
 _PLACEHOLDER: Final = b"\0"
 
 
-def without_mark(body: bytes) -> bytes:
-    """The body without UTF-8's byte order mark, which some editors and Windows programs put before it."""
+def without_bom(body: bytes) -> bytes:
+    """Remove the byte order mark of UTF-8, which some editors and Windows programs write."""
     return body.removeprefix(codecs.BOM_UTF8)
 
 
-def with_whole_characters(body: bytes) -> bytes | None:
-    """The body with `\\ufffd` in place of each escape that is half a character. None if there is none, or too many.
+def replace_lone_surrogates(body: bytes) -> bytes | None:
+    """Replace each escape of a lone surrogate by `\\ufffd`; return None if there is none, or too many.
 
-    It is as long as before, so that an error's place stays true.
+    The length stays the same, so that the position in an error message stays correct.
     """
     if b"\\" not in body or _PLACEHOLDER in body:
         return None
@@ -63,9 +63,9 @@ def with_whole_characters(body: bytes) -> bytes | None:
     return mended.replace(_PLACEHOLDER, _ESCAPED_BACKSLASH) if found else None
 
 
-def no_text(body: bytes) -> ApiError | None:
-    """The 400 for a body that is no UTF-8 text: it names the bytes, their place and what to send. None for text."""
-    if (refusal := not_even_begun(body)) is not None:
+def utf8_error(body: bytes) -> ApiError | None:
+    """Return the 400 for a body that is not UTF-8, naming the bytes and what to send; None if it is UTF-8."""
+    if (refusal := leading_bytes_error(body)) is not None:
         return refusal
     try:
         body.decode()
@@ -74,8 +74,8 @@ def no_text(body: bytes) -> ApiError | None:
     return None
 
 
-def not_even_begun(body: bytes) -> ApiError | None:
-    """The 400 for a body that begins as no UTF-8 text does; None for all others. Only its first bytes are looked at."""
+def leading_bytes_error(body: bytes) -> ApiError | None:
+    """Return the 400 for a body that is empty, compressed, or in UTF-16 or UTF-32, judging by its first bytes alone."""
     if not body:
         return invalid_request("invalid_json", "The body is empty: send a JSON object.")
     for beginning, name, coding in _COMPRESSED:

@@ -1,4 +1,4 @@
-"""Citations as dialects collect them: the fullest version of each source, and the places that cite it."""
+"""Collects citations: the most complete version of each source, and the places in the text that cite it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Final
 from upstream.protocol.events import Source
 from upstream.protocol.line_values import MAX_OFFSETS, MAX_SOURCES
 
-#: Annotations of one answer: each repeats its source.
+#: The maximum number of annotations of one answer, each of which repeats its source.
 MAX_ANNOTATIONS: Final = 1000
 
 
 def merge_sources(known: dict[str, Source], sources: Iterable[Source]) -> None:
-    """Keep the fullest version of each source: the same one comes again with more fields and offsets.
+    """Merge sources into those known by URL, since a source may be repeated with more fields and offsets.
 
-    At most `MAX_SOURCES` are kept, the first that came.
+    Only the first `MAX_SOURCES` are kept.
     """
     for source in sources:
         before = known.get(source.url)
@@ -29,6 +29,6 @@ def merge_sources(known: dict[str, Source], sources: Iterable[Source]) -> None:
 
 
 def places(sources: dict[str, Source]) -> Iterator[tuple[Source, int]]:
-    """Yield each place that cites a source, or 0 where none is named; at most `MAX_ANNOTATIONS`."""
+    """Yield each offset in the text that cites a source, or 0 if none is known; at most `MAX_ANNOTATIONS`."""
     every = ((source, offset) for source in sources.values() for offset in source.offsets or (0,))
     return islice(every, MAX_ANNOTATIONS)

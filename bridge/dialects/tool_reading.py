@@ -1,4 +1,4 @@
-"""The tools of a request, and which of them may be called, however an API spells them. Limits are docs/agents.md's."""
+"""Reads the tools of a request and the choice among them; common to all APIs. docs/agents.md describes the limits."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from bridge.dialects.fields import Fields
 from bridge.errors import ApiError
 
 MAX_TOOLS: Final = 512
-#: All schemas of a request together, as compact JSON.
+#: The maximum size of all schemas of a request together, as compact JSON.
 MAX_SCHEMA_BYTES: Final = 1024 * 1024
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 
 
 class Choice(NamedTuple):
-    """Which tools may or must be called: `allowed` names them, None for all. `none` shows none of them."""
+    """Which tools may or must be called. `allowed` has their names, None for all; with `none`, no tools are shown."""
 
     none: bool = False
     required: bool = False
@@ -28,9 +28,9 @@ class Choice(NamedTuple):
 
 
 class ToolReader:
-    """Reads the tools of one request, one after another, and then the choice among them.
+    """Collects the tools of one request, then applies the choice among them.
 
-    `ignored` names the tools whose own schema is invalid: their arguments cannot be checked against it.
+    `ignored` lists the invalid schemas, against which arguments cannot be checked.
     """
 
     def __init__(self) -> None:
@@ -39,13 +39,13 @@ class ToolReader:
         self._schema_bytes = 0
 
     def read_function(self, about: Fields, schema: str = "parameters", *, name: str | None = None) -> None:
-        """Read a function: its name, what it does, and in the field `schema` its parameters. Raises ApiError (400).
+        """Read a function, whose parameters are described in the field `schema`. Raises ApiError (400).
 
-        The model is shown it as `name`, if that is given.
+        If `name` is given, the model is shown the function under that name.
         """
         name, description = name or self.read_name(about), about.string("description") or ""
         parameters = about.json_object(schema)
-        about.boolean("strict")  # a call that does not fit is never handed out, strict or not
+        about.boolean("strict")  # without effect: calls that do not match are never passed on
         checkable = True
         if parameters is not None:
             self._schema_bytes += len(orjson.dumps(parameters))
@@ -58,30 +58,26 @@ class ToolReader:
         self.add(Tool(name, description, parameters, checkable=checkable), about)
 
     def read_custom(self, about: Fields, *, name: str | None = None) -> None:
-        """Read a tool that takes free text, and the grammar that its `format` may have. Raises ApiError (400)."""
+        """Read a tool that takes free text, which its `format` may describe by a grammar. Raises ApiError (400)."""
         name, description = name or self.read_name(about), about.string("description") or ""
         grammar = ""
         form = about.mapping("format")
         if form is not None and form.string("type") == "grammar":
-            rules = form.mapping("grammar") or form  # the Responses API has no object of its own for it
-            definition = rules.string("definition")
-            if definition is None:
-                raise rules.required("definition")
+            rules = form.mapping("grammar") or form  # the Responses API has the same fields in `format` itself
+            definition = rules.required_string("definition")
             grammar = "\n".join(filter(None, (rules.string("syntax"), definition)))
         self.add(Tool(name, description, kind="custom", grammar=grammar), about)
 
     def find(self, chosen: Fields, *, name: str | None = None) -> str:
-        """Read the name of a tool that was chosen, or take `name`. Raises ApiError (400): no such tool is given."""
-        name = name or chosen.string("name")
-        if name is None:
-            raise chosen.required("name")
+        """Return the name of a chosen tool, or `name` if given. Raises ApiError (400) if there is no such tool."""
+        name = name or chosen.required_string("name")
         if name not in self._tools:
             message = f"'{chosen.path('name')}' names '{name[:64]}', which is not among the tools that are given."
             raise chosen.invalid("name", "invalid_value", message)
         return name
 
     def chosen(self, choice: Choice, *, parallel: bool) -> Tools | None:
-        """All tools with the choice among them; None where none may be called."""
+        """Return all tools with the choice applied; None if none may be called."""
         if choice.none or not self._tools:
             return None
         allowed = frozenset(self._tools) if choice.allowed is None else choice.allowed
@@ -93,16 +89,14 @@ class ToolReader:
     @staticmethod
     def read_name(about: Fields) -> str:
         """Read a tool's own name. Raises ApiError (400)."""
-        name = about.string("name")
-        if name is None:
-            raise about.required("name")
+        name = about.required_string("name")
         if not _NAME.fullmatch(name):
             message = f"'{about.path('name')}' must have 1 to 64 characters of a-z, A-Z, 0-9, '_', '-' and '.'."
             raise about.invalid("name", "invalid_value", message)
         return name
 
     def add(self, tool: Tool, about: Fields) -> None:
-        """Take a tool that is read; `about` is the object that describes it. Raises ApiError (400) for a second one."""
+        """Add a tool; `about` is the object that describes it. Raises ApiError (400) if the name is already taken."""
         if tool.name in self._tools:
             message = f"'{about.path('name')}' is the name of another tool too: '{tool.name}'."
             raise about.invalid("name", "invalid_value", message)
@@ -110,7 +104,7 @@ class ToolReader:
 
 
 def read_tools(fields: Fields, name: str) -> list[Fields]:
-    """Read an array of tools; it may be absent. Raises ApiError (400) where there are too many."""
+    """Read an array of tools, which may be absent. Raises ApiError (400) if there are too many."""
     items = fields.mappings(name) or []
     if len(items) > MAX_TOOLS:
         raise fields.invalid(name, "invalid_value", f"'{fields.path(name)}' must not have more than {MAX_TOOLS} tools.")
@@ -118,5 +112,5 @@ def read_tools(fields: Fields, name: str) -> list[Fields]:
 
 
 def unknown_choice(fields: Fields, name: str, allowed: str) -> ApiError:
-    """Make the 400 for a choice that is none of those `allowed`."""
+    """Make the 400 for a value that is not one of those `allowed`."""
     return fields.invalid(name, "invalid_value", f"'{fields.path(name)}' must be {allowed}.")

@@ -19,7 +19,7 @@ from bridge.answering.events import AnswerEvent
 from bridge.answering.messages import Message, bytes_of
 from bridge.answering.prompting import MOST_MESSAGES, check_count, request_tokens
 from bridge.config.schema import Config
-from bridge.dialects.data_urls import Taken, read_without_data_urls
+from bridge.dialects.data_urls import Extracted, read_without_data_urls
 from bridge.dialects.dialect import (
     Dialect,
     DialectRequest,
@@ -152,31 +152,33 @@ async def read_with(
     body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout)
     mark = app[RANDOM](16).hex() if len(body) > SMALL_BYTES else ""
 
-    def parse(body: bytes) -> tuple[Fields, Taken]:
+    def parse(body: bytes) -> tuple[Fields, Extracted]:
         if sent is not None:
             sent.read(body)
         if not mark:
             return read_object(body), {}
         return read_without_data_urls(body, mark, longest_prompt=config.upstream.max_prompt_chars)
 
-    def judge(fields: Fields, taken: Taken) -> tuple[Read, Linked[Read]]:
+    def judge(fields: Fields, extracted: Extracted) -> tuple[Read, Linked[Read]]:
         linked: tuple[str, ...] = ()
         if images.fetch_urls:
             linked = tuple(dict.fromkeys(islice(links(fields, owner), images.max_per_request)))
-        reading = Linked(lambda files: read(fields, files, owner), linked, taken, config)
+        reading = Linked(lambda files: read(fields, files, owner), linked, extracted, config)
         return reading.judged(), reading
 
     stored = app[SHARED_RESPONSES] if remembered is not None else None
     if len(body) > THREAD_BYTES and stored is None:  # in one go: a parsed body that waits takes 20 times as much memory
         judged, reading = await heavy.run(owner, lambda body: judge(*parse(body)), body)
     else:
-        fields, taken = await heavy.run(owner, parse, body) if len(body) > THREAD_BYTES else parse(body)
+        fields, extracted = await heavy.run(owner, parse, body) if len(body) > THREAD_BYTES else parse(body)
         size = len(body)
         if remembered is not None:
             if stored is not None:
                 await stored.fetch(owner, remembered.remembered_ids(fields))
             size += remembered.remembered_bytes(fields, owner)
-        judged, reading = await heavy.run(owner, judge, fields, taken) if size > THREAD_BYTES else judge(fields, taken)
+        judged, reading = (
+            await heavy.run(owner, judge, fields, extracted) if size > THREAD_BYTES else judge(fields, extracted)
+        )
     return judged, partial(reading.fetched, app[FETCHER], heavy, owner) if reading.links else None
 
 

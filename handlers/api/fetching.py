@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from bridge.config.schema import Config
-from bridge.dialects.data_urls import Taken
+from bridge.dialects.data_urls import Extracted
 from bridge.dialects.files import Fetched, FileReader, FileRules
 from handlers.request.budget import Hold
 from handlers.request.heavy import HeavyWork
@@ -30,7 +30,7 @@ class Linked(Generic[Read]):
 
     read: Callable[[FileReader], Read]
     links: Sequence[str]
-    taken: Taken
+    extracted: Extracted
     config: Config
 
     def judged(self) -> Read:
@@ -45,7 +45,7 @@ class Linked(Generic[Read]):
 
     def _reader(self, pictures: Fetched) -> FileReader:
         images = self.config.images
-        return FileReader(FileRules(images.max_bytes, images.max_per_request), pictures, self.taken)
+        return FileReader(FileRules(images.max_bytes, images.max_per_request), pictures, self.extracted)
 
 
 async def fetch_pictures(fetcher: Fetcher, urls: Iterable[str], config: Config) -> dict[str, bytes | str]:

@@ -196,10 +196,10 @@ async def _read_json(request: web.Request, config: Config) -> Linked[ImageReques
         raise invalid_request("invalid_type", message)
     mark, longest = request.app[RANDOM](16).hex(), config.upstream.max_prompt_chars
     heavy, owner = request.app[HEAVY], request[KEY].id
-    fields, taken = await heavy.run(owner, read_without_data_urls, body, mark, longest_prompt=longest)
+    fields, extracted = await heavy.run(owner, read_without_data_urls, body, mark, longest_prompt=longest)
     images = config.images
     links = dict.fromkeys(islice(linked_edit_pictures(fields), images.max_per_request)) if images.fetch_urls else ()
-    return Linked(partial(read_json_edit, fields), tuple(links), taken, config)
+    return Linked(partial(read_json_edit, fields), tuple(links), extracted, config)
 
 
 async def _read_form(request: web.Request, config: Config) -> Form:

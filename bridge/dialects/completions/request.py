@@ -56,8 +56,8 @@ def read_request(fields: Fields) -> CompletionFields:
     suffix = fields.string("suffix")
     if not suffix and not all(map(str.strip, prompts)):
         raise fields.invalid("prompt", "invalid_value", "'prompt' holds no text to send.")
-    n = fields.integer("n", least=1) or 1
-    if (fields.integer("best_of", least=1) or 1) > n:
+    n = fields.integer("n", minimum=1) or 1
+    if (fields.integer("best_of", minimum=1) or 1) > n:
         raise _unsupported("best_of")
     if n * len(prompts) > MAX_CHOICES:
         limit = f"A request has {MAX_CHOICES} choices at most: 'n' for each text in 'prompt'."

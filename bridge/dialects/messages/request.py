@@ -61,7 +61,7 @@ def read_request(fields: Fields, files: FileReader) -> MessagesFields:
     model = fields.string("model")
     if not model:
         raise fields.required("model")
-    max_tokens = fields.integer("max_tokens", least=1)
+    max_tokens = fields.integer("max_tokens", minimum=1)
     if max_tokens is None:
         raise fields.required("max_tokens")
     tools, left_out = read_offered(fields)

@@ -126,7 +126,7 @@ def _read_response_format(fields: Fields) -> JsonFormat | None:
 
 
 def _read_choices(fields: Fields) -> int:
-    count = fields.integer("n", least=1)
+    count = fields.integer("n", minimum=1)
     if count is not None and count > MAX_CHOICES:
         raise fields.invalid("n", "invalid_value", f"'n' must be at most {MAX_CHOICES}, not {count}.")
     return count or 1
@@ -135,7 +135,7 @@ def _read_choices(fields: Fields) -> int:
 def _refuse_unsupported(fields: Fields) -> None:
     if fields.boolean("logprobs"):
         raise _unsupported(fields, "logprobs")
-    if fields.integer("top_logprobs", least=0):
+    if fields.integer("top_logprobs", minimum=0):
         raise _unsupported(fields, "top_logprobs")
     if fields.mapping("audio") is not None:
         raise _unsupported(fields, "audio")

@@ -42,7 +42,7 @@ def read_generation(fields: Fields, pictures: Sequence[File] = ()) -> ImageReque
     for name in ("model", "prompt"):
         if not (fields.string(name) or "").strip():
             raise fields.required(name)
-    count = fields.integer("n", least=1) or 1
+    count = fields.integer("n", minimum=1) or 1
     if count > MAX_COUNT:
         raise fields.invalid("n", "invalid_value", f"'n' must be at most {MAX_COUNT}, not {count}.")
     if fields.boolean("stream"):

@@ -151,7 +151,7 @@ def _refuse_unsupported(fields: Fields) -> None:
     """Refuse what would be missed."""
     refused = [name for name in _UNSUPPORTED if name in fields]
     refused += ["background"] if fields.boolean("background") else []
-    refused += ["top_logprobs"] if fields.integer("top_logprobs", least=0) else []
+    refused += ["top_logprobs"] if fields.integer("top_logprobs", minimum=0) else []
     for name in refused:
         raise invalid_request("unsupported_parameter", f"The bridge does not support '{name}': leave it out.", name)
 

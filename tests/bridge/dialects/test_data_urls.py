@@ -14,7 +14,7 @@ from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.dialects.data_urls import LEAST_BYTES, MOST_NAMES, Taken, read_without_data_urls
+from bridge.dialects.data_urls import MAX_NAMES, MIN_BYTES, Extracted, read_without_data_urls
 from bridge.dialects.fields import Fields
 from bridge.errors import ApiError
 
@@ -22,11 +22,11 @@ MARK = "0123456789abcdef"
 LEAST = 10
 
 
-def read(body: bytes, least: int = LEAST) -> tuple[Fields, Taken]:
-    return read_without_data_urls(body, MARK, longest_prompt=1000, least=least)
+def read(body: bytes, least: int = LEAST) -> tuple[Fields, Extracted]:
+    return read_without_data_urls(body, MARK, longest_prompt=1000, min_bytes=least)
 
 
-def whole(fields: Fields, taken: Taken) -> object:
+def whole(fields: Fields, taken: Extracted) -> object:
     """What was parsed, with what was taken out put back."""
 
     def put_back(value: Any) -> object:
@@ -99,7 +99,7 @@ def test_a_broken_body_is_refused_in_the_same_words(body: bytes, data: st.DataOb
         assert refused == expected
 
 
-def refusal(body: bytes, least: int = LEAST) -> tuple[str | None, Taken]:
+def refusal(body: bytes, least: int = LEAST) -> tuple[str | None, Extracted]:
     """What is said of a body that is no JSON, and what was taken out of one that is."""
     try:
         _, taken = read(body, least)
@@ -109,9 +109,9 @@ def refusal(body: bytes, least: int = LEAST) -> tuple[str | None, Taken]:
 
 
 def test_only_long_ones_are_taken_out() -> None:
-    short, long = ("data:" + "A" * (LEAST_BYTES - 5 - less) for less in (1, 0))
+    short, long = ("data:" + "A" * (MIN_BYTES - 5 - less) for less in (1, 0))
     sent = {"a": {"url": short}, "b": {"url": long}, "c": {"image_url": long}}
-    fields, taken = read(orjson.dumps(sent), LEAST_BYTES)
+    fields, taken = read(orjson.dumps(sent), MIN_BYTES)
     assert [bytes(each).decode() for each in taken.values()] == [long, long]
     assert fields.any("a") == {"url": short}
     assert fields.any("b") == {"url": f"{MARK}0"}
@@ -130,7 +130,7 @@ def test_a_file_is_taken_out_with_and_without_the_beginning_of_a_data_url() -> N
 
 def test_many_names_cost_no_more_than_some() -> None:
     url = {"url": "data:" + "A" * LEAST}
-    body = orjson.dumps({"short": [{"url": ""}] * (MOST_NAMES - 1), "taken": url, "left": url})
+    body = orjson.dumps({"short": [{"url": ""}] * (MAX_NAMES - 1), "taken": url, "left": url})
     fields, taken = read(body)
     assert len(taken) == 1
     assert fields.any("left") == url
@@ -210,6 +210,6 @@ def test_files_are_no_text_however_they_are_written(write: Callable[[str], str],
 
 
 def test_many_small_files_are_no_text() -> None:
-    urls = [{"url": "data:image/png;base64," + "A" * LEAST_BYTES}] * 300
-    _, taken = read(orjson.dumps({"a": urls}), LEAST_BYTES)
+    urls = [{"url": "data:image/png;base64," + "A" * MIN_BYTES}] * 300
+    _, taken = read(orjson.dumps({"a": urls}), MIN_BYTES)
     assert len(taken) == 300

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.dialects.fields import read_object
-from bridge.dialects.json_text import no_text, with_whole_characters
+from bridge.dialects.json_text import replace_lone_surrogates, utf8_error
 from bridge.errors import ApiError
 
 REPLACED = "\N{REPLACEMENT CHARACTER}"
@@ -59,7 +59,7 @@ def test_whatever_python_writes_is_read(text: str) -> None:
 @a_share(of=5)
 @given(st.binary())
 def test_mending_keeps_the_length(body: bytes) -> None:
-    mended = with_whole_characters(body)
+    mended = replace_lone_surrogates(body)
     assert mended is None or len(mended) == len(body)
 
 
@@ -109,4 +109,4 @@ def test_the_place_of_an_error_is_the_place_in_what_was_sent() -> None:
 @given(st.text(min_size=1))
 def test_text_is_never_taken_for_something_else(text: str) -> None:
     wide = "\0" in text[:4]
-    assert no_text(f'{{"{text}'.encode("utf-8", "replace")) is None or wide
+    assert utf8_error(f'{{"{text}'.encode("utf-8", "replace")) is None or wide

@@ -342,7 +342,7 @@ def test_files_of_a_large_body_are_taken_out_of_it_and_nothing_else_is() -> None
         said("user", result([image(picture)]), document({"type": "text", "data": argument})),
     ]
     fields, taken = read_without_data_urls(
-        orjson.dumps({**BASE, "messages": messages}), "mark", longest_prompt=1000, least=10
+        orjson.dumps({**BASE, "messages": messages}), "mark", longest_prompt=1000, min_bytes=10
     )
     assert len(taken) == 17
     chat = read_request(fields, FileReader(RULES, {}, taken)).chat
