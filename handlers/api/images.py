@@ -6,19 +6,21 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from hashlib import sha256
 from itertools import chain, islice
-from typing import Final
+from typing import Final, TypeAlias
 
 from aiohttp import web
 
 from bridge.access.keys import ApiKey
+from bridge.access.limits import Slot
 from bridge.answering.chat import ChatRequest, ImageRequest
 from bridge.answering.messages import Message
 from bridge.answering.relay import PreparedChat
 from bridge.answering.tokens import estimate
 from bridge.config.schema import Config
-from bridge.dialects.data_urls import read_without_data_urls
-from bridge.dialects.fields import read_object
+from bridge.dialects.data_urls import Extracted, read_without_data_urls
+from bridge.dialects.fields import Fields, read_object
 from bridge.dialects.files import FileReader, FileRules
 from bridge.dialects.forms import BadForm, Form, boundary_of, read_form
 from bridge.dialects.openai.images import (
@@ -32,8 +34,8 @@ from bridge.dialects.openai.images import (
 from bridge.errors import ApiError, from_upstream, invalid_request, unsupported_model
 from bridge.headers import IGNORED
 from handlers.api.fetching import Linked
+from handlers.api.joining import Sent, answer_joined, joined, may_join, write_whole
 from handlers.request.admission import admitted, claimed, its_turn, large_body
-from handlers.request.answers import write_json
 from handlers.request.appkeys import (
     COOLDOWN_WAIT,
     DRAIN,
@@ -49,6 +51,8 @@ from handlers.request.appkeys import (
 )
 from handlers.request.body import read_body, read_bytes
 from handlers.request.budget import SMALL_BYTES, Hold
+from handlers.request.joinable_answer import Reader
+from handlers.request.queued_call import QueuedCall
 from upstream.loop.parallel import side_by_side
 from upstream.protocol.errors import UpstreamError
 from upstream.protocol.events import Images
@@ -62,6 +66,8 @@ MAX_DRAWN_BYTES: Final = 32 * 1024 * 1024
 DOWNLOAD_SECONDS: Final = 60.0
 #: The body of a generation: no picture is in it, and no prompt is that long.
 MAX_TEXT_BYTES: Final = SMALL_BYTES
+#: Fetches the pictures that a request names, and reads it whole.
+Fetch: TypeAlias = Callable[[], Awaitable[ImageRequest]]
 #: How JSON begins that is an object, whatever its Content-Type: curl calls it a form by default.
 _JSON_OBJECT: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\{")
 
@@ -69,34 +75,39 @@ _JSON_OBJECT: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\{")
 async def generate(request: web.Request) -> web.StreamResponse:
     """Draw pictures after a text."""
     key, config = request[KEY], request.app[SETTINGS].current()
-    with admitted(request, key, config, request[RECORD]):
+    sent = Sent()
+    slot = admitted(request, key, config, request[RECORD])
+    with slot:
         if (shared := request.app[SHARED_LIMITS]) is not None:
             await claimed(shared, request, key, config, request[RECORD])
         limit = min(MAX_TEXT_BYTES, config.server.max_body_bytes)
         async with large_body(request, key, config, limit=limit):
             body = await read_body(request, limit=limit, timeout=config.server.body_timeout)
-            return await _draw(request, key, read_generation(read_object(body)), config)
+            sent.read(body)
+            return await _answer(request, key, read_generation(read_object(body)), sent, slot, config)
 
 
 async def edit(request: web.Request) -> web.StreamResponse:
     """Draw pictures after a text and other pictures, which come in a form, or within JSON."""
     key, config = request[KEY], request.app[SETTINGS].current()
-    with admitted(request, key, config, request[RECORD]):
+    sent = Sent()
+    slot = admitted(request, key, config, request[RECORD])
+    with slot:
         if (shared := request.app[SHARED_LIMITS]) is not None:
             await claimed(shared, request, key, config, request[RECORD])
         async with large_body(request, key, config) as hold:
             if request.content_type.startswith("multipart/"):
-                form = await _read_form(request, config)
+                form = await _read_form(request, sent, config)
                 rules = FileRules(config.images.max_bytes, config.images.max_per_request)
                 wanted = await request.app[HEAVY].run(key.id, read_edit, form.texts, form.files, FileReader(rules, {}))
                 del form
                 hold.shrink(_size(wanted))
-                return await _draw(request, key, wanted, config)
-            linked = await _read_json(request, config)
+                return await _answer(request, key, wanted, sent, slot, config)
+            linked = await _read_json(request, sent, config)
             wanted = await request.app[HEAVY].run(key.id, linked.judged)
             hold.shrink(_size(wanted))
             fetch = partial(_fetch, request, linked, hold) if linked.links else None
-            return await _draw(request, key, wanted, config, fetch)
+            return await _answer(request, key, wanted, sent, slot, config, fetch)
 
 
 def _size(wanted: ImageRequest) -> int:
@@ -110,16 +121,30 @@ async def _fetch(request: web.Request, linked: Linked[ImageRequest], hold: Hold)
     return wanted
 
 
-async def _draw(
+async def _answer(
     request: web.Request,
     key: ApiKey,
     wanted: ImageRequest,
+    sent: Sent,
+    slot: Slot | QueuedCall,
     config: Config,
-    fetch: Callable[[], Awaitable[ImageRequest]] | None = None,
+    fetch: Fetch | None = None,
+) -> web.StreamResponse:
+    """Draw what is wanted, or join the answer to the request that this one repeats."""
+    request[RECORD].model = wanted.model[:200]
+    if not may_join(request, config):
+        return await _draw(request, key, wanted, config, fetch)
+    with joined(request, request.path, sent, config, slot, draws=True) as place:
+        if isinstance(place, Reader):
+            return await answer_joined(request, key, None, place, config)
+        return await _draw(request, key, wanted, config, fetch)
+
+
+async def _draw(
+    request: web.Request, key: ApiKey, wanted: ImageRequest, config: Config, fetch: Fetch | None
 ) -> web.StreamResponse:
     """Draw what is wanted; `fetch` gives it with the pictures that are to be fetched, once all else is judged."""
     record = request[RECORD]
-    record.model = wanted.model[:200]
     with request.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
         if record.queued is not None:
             await its_turn(request, key)
@@ -137,7 +162,7 @@ async def _draw(
                 error.param = "prompt"
             raise
         pictures = await _downloads(request.app[UPLOADS], drawn) if wanted.inline else drawn
-    return await write_json(request, encode_answer(int(time.time()), pictures), config)
+    return await write_whole(request, encode_answer(int(time.time()), pictures), config)
 
 
 async def _prepare(request: web.Request, key: ApiKey, wanted: ImageRequest) -> PreparedChat:
@@ -188,28 +213,40 @@ async def _downloads(uploads: Uploads, urls: Iterable[str]) -> list[bytes]:
         raise from_upstream(error) from error
 
 
-async def _read_json(request: web.Request, config: Config) -> Linked[ImageRequest]:
-    """Read an edit that is no form. Raises ApiError."""
+async def _read_json(request: web.Request, sent: Sent, config: Config) -> Linked[ImageRequest]:
+    """Read an edit that is no form; `sent` is given the body. Raises ApiError."""
     body = await read_body(request, limit=config.server.max_body_bytes, timeout=config.server.body_timeout)
     if request.content_type != "application/json" and not _JSON_OBJECT.match(body):
         message = "The body must be multipart/form-data, as OpenAI's SDKs send it, or JSON."
         raise invalid_request("invalid_type", message)
     mark, longest = request.app[RANDOM](16).hex(), config.upstream.max_prompt_chars
     heavy, owner = request.app[HEAVY], request[KEY].id
-    fields, extracted = await heavy.run(owner, read_without_data_urls, body, mark, longest_prompt=longest)
+
+    def parse(body: bytes) -> tuple[Fields, Extracted]:
+        sent.read(body)
+        return read_without_data_urls(body, mark, longest_prompt=longest)
+
+    fields, extracted = await heavy.run(owner, parse, body)
     images = config.images
     links = dict.fromkeys(islice(linked_edit_pictures(fields), images.max_per_request)) if images.fetch_urls else ()
     return Linked(partial(read_json_edit, fields), tuple(links), extracted, config)
 
 
-async def _read_form(request: web.Request, config: Config) -> Form:
-    """Read a form within the same bounds as a JSON body. Raises ApiError."""
+async def _read_form(request: web.Request, sent: Sent, config: Config) -> Form:
+    """Read a form within the same bounds as a JSON body; `sent` is given what is in it. Raises ApiError."""
     boundary = boundary_of(request.headers["Content-Type"])
     if boundary is None:
         raise _bad_form()
     body = await read_bytes(request, limit=config.server.max_body_bytes, timeout=config.server.body_timeout)
+
+    def parse(body: bytes, boundary: bytes) -> Form:
+        form = read_form(body, boundary)
+        files = [(name, sha256(data).digest()) for name, data in form.files]
+        sent.read(repr((form.texts, files)).encode())  # not the body: a retry has another boundary
+        return form
+
     try:
-        return await request.app[HEAVY].run(request[KEY].id, read_form, body, boundary)
+        return await request.app[HEAVY].run(request[KEY].id, parse, body, boundary)
     except BadForm:
         raise _bad_form() from None
 

@@ -63,14 +63,17 @@ def may_join(request: web.Request, config: Config) -> bool:
 
 
 def joined(
-    request: web.Request, dialect: str, sent: Sent, config: Config, slot: Slot | QueuedCall
+    request: web.Request, dialect: str, sent: Sent, config: Config, slot: Slot | QueuedCall, *, draws: bool = False
 ) -> JoinableAnswer | Reader:
-    """Join the answer that the request repeats, or begin one that others may join; either is a context."""
+    """Join the answer that the request repeats, or begin one that others may join; either is a context.
+
+    Where a request `draws`, an equal one wants a picture of its own unless it is marked as a retry.
+    """
     headers, answers = request.headers, request.app[JOINABLE]
     idempotency_key = headers.get(IDEMPOTENCY_HEADER, "")
     mark = Mark.NONE if idempotency_key else _mark(headers.get(RETRY_HEADER))
     place = Place(dialect, request[KEY].id, idempotency_key, sent.digest)
-    found = answers.find(place, mark, config)
+    found = answers.find(place, Mark.FIRST if draws and mark is Mark.NONE and not idempotency_key else mark, config)
     if found is not None:
         if isinstance(slot, QueuedCall) and slot.waits:
             slot.release()  # it asks nothing for which it would need a turn
@@ -225,16 +228,19 @@ class _JoinableStream(EventStream):
 
 
 async def answer_joined(
-    request: web.Request, key: ApiKey, asked: DialectRequest, reader: Reader, config: Config
+    request: web.Request, key: ApiKey, asked: DialectRequest | None, reader: Reader, config: Config
 ) -> web.StreamResponse:
-    """Answer with what the caller of an equal request is told. Raises ApiError where there is no answer."""
+    """Answer with what the caller of an equal request is told, whole if nothing streamed was `asked`.
+
+    Raises ApiError where there is no answer.
+    """
     app, record = request.app, request[RECORD]
     if record.spend is not None:  # the request that began the answer counts
         record.spend = None
         app[BUDGETS].take_back(key)
     record.headers[CONVERSATION] = JOINED
     with app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
-        if asked.chat.stream:
+        if asked is not None and asked.chat.stream:
             return await _stream_joined(request, asked, reader, config)
         body = await reader.next()
         _note(record, reader.about)
