@@ -1,1 +1,1 @@
-"""Front APIs, one file each: bytes → request, batches of events → bytes. No I/O."""
+"""The APIs that callers use, one package each. They read requests and encode answers, and do no I/O."""

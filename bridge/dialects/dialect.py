@@ -1,10 +1,10 @@
-"""What a front API is: one object that reads its requests, encodes its answers and spells its errors.
+"""The interfaces of an API: a dialect reads its requests, encodes its answers and formats its errors.
 
     bytes ─▶ fields ─▶ Dialect.read ─▶ DialectRequest.chat ─▶ relay ─▶ batches of events ─┬▶ StreamEncoder ─▶ bytes
                                                                                         └▶ Collector ─────▶ bytes
 
-A dialect knows no socket and no clock. `handlers.api.asking` drives any of them; a route names its own. Paths that ask
-no model (the list of models, pictures) need an `Api` alone: how its callers show a key, and how it words a refusal.
+Dialects do no I/O and know no clock; `handlers.api.asking` drives them all. Routes that do not chat with a model (the
+list of models, pictures) need only an `Api`, which finds the API key and formats errors.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from bridge.errors import ApiError
 
 
 class Stamp(NamedTuple):
-    """What makes one answer's ids and times: 32 random hex digits, and unix time in seconds.
+    """The values from which an answer's ids and times are made: 32 random hex digits, and Unix time in seconds.
 
-    `prompt_tokens` is what the model has before it.
+    `prompt_tokens` is the size of the whole prompt.
     """
 
     id: str
@@ -34,7 +34,7 @@ class Stamp(NamedTuple):
 
 
 class ErrorAnswer(NamedTuple):
-    """An error as one API spells it, before anything of an answer has been sent."""
+    """An error in the format of one API, for a response that has not begun."""
 
     status: int
     headers: dict[str, str]
@@ -42,47 +42,47 @@ class ErrorAnswer(NamedTuple):
 
 
 class StreamOpening(Protocol):
-    """What a stream needs of its encoder before the first batch, and while nothing comes."""
+    """What a stream needs from its encoder before the first batch and during silence."""
 
     @property
     def keepalive(self) -> bytes:
-        """What is sent while an answer is waited for; no client takes it for a part of the answer."""
+        """What is sent while waiting for the answer; clients do not take it for a part of the answer."""
 
     def start(self) -> bytes:
-        """Encode what comes before the first batch."""
+        """Encode the beginning of the stream, before the first batch."""
 
     def idle(self) -> bytes:
-        """Encode a keep-alive for clients that count events and skip comments; `start` has been sent."""
+        """Encode a keep-alive, after `start`, for clients that ignore comments and want events."""
 
 
 class StreamEncoder(StreamOpening, Protocol):
-    """Encodes one streamed answer, each batch in the moment in which it comes."""
+    """Encodes one streamed answer, batch by batch as they arrive."""
 
     def encode(self, batch: Sequence[AnswerEvent]) -> bytes:
-        """Encode what one read held, without its terminal event; it may be nothing."""
+        """Encode a batch, which has no terminal event; the result may be empty."""
 
     def finish(self, reason: str | None, usage: Callable[[], Usage]) -> bytes:
-        """Encode the end of a complete answer; `reason` is upstream's finish reason, or a stage's."""
+        """Encode the end of a complete answer; `reason` is the finish reason of upstream or of a stage."""
 
     def error(self, error: ApiError) -> bytes:
-        """Encode the last event of a stream that broke off, whether `start` has been sent or not."""
+        """Encode the last event of a stream that failed, whether `start` has been sent or not."""
 
 
 @runtime_checkable
-class TellsErrors(Protocol):
-    """What an encoder is besides, of an API whose callers look for some errors in the stream alone."""
+class ReportsErrorsInStream(Protocol):
+    """Also implemented by an encoder if callers of its API look for some errors only in the stream."""
 
-    def tells(self, error: ApiError) -> bool:
-        """Say whether an error is told in the stream even where nothing has been sent before it."""
+    def reports(self, error: ApiError) -> bool:
+        """Whether an error is reported in the stream even if nothing has been sent yet."""
 
 
 @runtime_checkable
-class KeepsText(Protocol):
-    """What an encoder is besides, of an API whose stream repeats at its end what came before."""
+class BuffersText(Protocol):
+    """Also implemented by an encoder if the end of its stream repeats the whole text."""
 
     @property
     def size(self) -> int:
-        """The bytes that are kept so far."""
+        """The number of bytes buffered so far."""
 
 
 class Collector(Protocol):
@@ -90,70 +90,70 @@ class Collector(Protocol):
 
     @property
     def size(self) -> int:
-        """The bytes that are kept so far."""
+        """The number of bytes buffered so far."""
 
     def add(self, batch: Sequence[AnswerEvent]) -> None:
-        """Take what one read held. Raises ApiError (502) where the answer is longer than is kept."""
+        """Add a batch. Raises ApiError (502) if the answer is too long to keep."""
 
     def finish(self, reason: str | None, usage: Usage) -> bytes:
         """Encode the whole answer as one JSON document."""
 
 
 class SeveralEncoder(StreamOpening, Protocol):
-    """Encodes several answers in one stream, each told by its index."""
+    """Encodes several answers in one stream, identified by their indexes."""
 
     def encode(self, index: int, batch: Sequence[AnswerEvent]) -> bytes:
-        """Encode what one read held of one answer."""
+        """Encode a batch of one answer."""
 
     def finish_one(self, index: int, reason: str | None) -> bytes:
-        """Encode the end of one answer, for its reason."""
+        """Encode the end of one answer; `reason` is its finish reason."""
 
     def finish(self, usage: Callable[[], Usage]) -> bytes:
-        """Encode the end of the stream; `usage` is that of all answers."""
+        """Encode the end of the stream; `usage` is that of all answers together."""
 
     def error(self, error: ApiError) -> bytes:
-        """Encode the last event of a stream that broke off."""
+        """Encode the last event of a stream that failed."""
 
 
 class SeveralCollector(Protocol):
     """Collects several answers that are not streamed."""
 
     def add(self, index: int, batch: Sequence[AnswerEvent]) -> int:
-        """Take what one read held of one answer; return the bytes that are kept of it. Raises ApiError (502)."""
+        """Add a batch of one answer; return the bytes buffered for that answer. Raises ApiError (502)."""
 
     def finish_one(self, index: int, reason: str | None) -> None:
-        """One answer is complete, for its reason."""
+        """Mark one answer as complete; `reason` is its finish reason."""
 
     def finish(self, usage: Usage) -> bytes:
-        """Encode all answers as one JSON document; `usage` is that of all."""
+        """Encode all answers as one JSON document; `usage` is that of all answers together."""
 
 
 class ComparingEncoder(SeveralEncoder, Protocol):
-    """Encodes answers of several models in one stream: where one fails, the others go on."""
+    """Encodes answers of several models in one stream; if one fails, the others continue."""
 
     def finish_one(self, index: int, reason: str | None, usage: Callable[[], Usage] | None = None) -> bytes:
-        """Encode the end of one answer, for its reason; `usage` is that of this answer."""
+        """Encode the end of one answer; `usage` is that of this answer."""
 
     def fail_one(self, index: int, error: ApiError) -> bytes:
-        """Encode the end of one answer that has failed."""
+        """Encode the end of one answer that failed."""
 
 
 class ComparingCollector(SeveralCollector, Protocol):
     """Collects answers of several models that are not streamed."""
 
     def finish_one(self, index: int, reason: str | None, usage: Usage | None = None) -> None:
-        """One answer is complete, for its reason; `usage` is that of this answer."""
+        """Mark one answer as complete; `usage` is that of this answer."""
 
     def fail_one(self, index: int, error: ApiError) -> None:
-        """One answer has failed."""
+        """Mark one answer as failed."""
 
 
 class DialectRequest(Protocol):
-    """One request, read: the chat that is asked, and how its answer is to be encoded."""
+    """A request that has been read: the chat, and the encoders of its answer."""
 
     @property
     def chat(self) -> ChatRequest:
-        """What is asked, in no API's words."""
+        """The request independent of the API."""
 
     def encoder(self, stamp: Stamp) -> StreamEncoder:
         """Make the encoder of its streamed answer."""
@@ -164,7 +164,7 @@ class DialectRequest(Protocol):
 
 @runtime_checkable
 class SeveralRequest(Protocol):
-    """What a request is besides, of a dialect that may ask for several answers."""
+    """Also implemented by requests of a dialect that may ask for several answers."""
 
     def several_encoder(self, stamp: Stamp) -> SeveralEncoder:
         """Make the encoder of the stream of all answers."""
@@ -175,79 +175,79 @@ class SeveralRequest(Protocol):
 
 @runtime_checkable
 class SeveralPrompts(Protocol):
-    """What a request is besides, of a dialect that may ask several prompts at once."""
+    """Also implemented by requests of a dialect that may have several prompts."""
 
     @property
     def chats(self) -> Sequence[ChatRequest]:
-        """All that is asked: a chat for each answer."""
+        """The chats, one for each answer."""
 
 
 @runtime_checkable
 class ComparingRequest(Protocol):
-    """What a request is besides, of a dialect that may ask several models the same."""
+    """Also implemented by requests of a dialect that may ask several models the same."""
 
     def comparing_encoder(self, stamp: Stamp, models: Sequence[str]) -> ComparingEncoder:
-        """Make the encoder of the stream of an answer from each of these models."""
+        """Make the encoder of a stream with one answer from each of these models."""
 
     def comparing_collector(self, stamp: Stamp, models: Sequence[str]) -> ComparingCollector:
-        """Make the collector of an answer from each of these models."""
+        """Make the collector of one answer from each of these models."""
 
 
 @runtime_checkable
-class KeepingRequest(Protocol):
-    """What a request is besides, of a dialect that stores what it was asked."""
+class StoringRequest(Protocol):
+    """Also implemented by requests of a dialect that stores their input."""
 
     @property
-    def kept_bytes(self) -> int:
-        """What is kept of the request until it has its answer, beside its messages."""
+    def input_bytes(self) -> int:
+        """The size of the input that is kept until the answer is complete, in addition to the messages."""
 
 
 class Api(Protocol):
-    """How an API's callers show their key, and how it says no."""
+    """How an API carries keys, rate limits and errors."""
 
     @property
     def request_id_header(self) -> str:
-        """The header that carries the request's id."""
+        """The name of the header with the request's id."""
 
     def key(self, headers: MultiMapping[str]) -> str | None:
-        """Find the key that a request shows; None where it shows none, or more than one."""
+        """Find the API key in a request's headers; None if there is none, or if it is ambiguous."""
 
     def limit_headers(self, admission: Admission, now: float) -> dict[str, str]:
-        """Name the headers that tell a caller its limits; `now` is unix time."""
+        """Make the headers that tell a caller its rate limits; `now` is Unix time in seconds."""
 
     def error(self, error: ApiError, request_id: str) -> ErrorAnswer:
-        """Spell an error that is the whole answer."""
+        """Format an error that is the whole response."""
 
 
 class Dialect(Api, Protocol):
-    """A front API that asks a model."""
+    """An API through which callers chat with a model."""
 
     @property
     def name(self) -> str:
-        """What statistics and logs call it."""
+        """The name in statistics and logs."""
 
     def links(self, fields: Fields, owner: str) -> Iterator[str]:
-        """Find the http(s) URLs of a request's pictures, to be fetched before it is read. What is wrong is skipped."""
+        """Yield the http(s) URLs of a request's pictures, which are fetched before it is read. Skips malformed parts."""
 
     def read(self, fields: Fields, files: FileReader, owner: str) -> DialectRequest:
-        """Read a request; `owner` is the id of its key, for what an API stores. Raises ApiError (400)."""
+        """Read a request; `owner` is the id of its API key, by which stored data is found. Raises ApiError (400)."""
 
 
 @runtime_checkable
 class RepeatingDialect(Protocol):
-    """What a dialect is besides, whose streams repeat their text at the end: their encoders are `KeepsText`."""
+    """Also implemented by a dialect whose streams repeat their text at the end: its encoders are `BuffersText`."""
 
     @property
     def repeats_text(self) -> bool:
-        """That it does so."""
+        """True."""
 
 
 @runtime_checkable
-class RememberingDialect(Protocol):
-    """What a dialect is besides, whose requests may continue what it has stored."""
+class StatefulDialect(Protocol):
+    """Also implemented by a dialect whose requests may continue stored ones."""
 
-    def remembered_ids(self, fields: Fields) -> Iterable[str]:
-        """What a request names of that, by id."""
+    def stored_ids(self, fields: Fields) -> Iterable[str]:
+        """Return the ids of stored objects to which a request refers."""
 
-    def remembered_bytes(self, fields: Fields, owner: str) -> int:
-        """How much is stored of what a request continues, which is read with it."""
+    def stored_bytes(self, fields: Fields, owner: str) -> int:
+        """Return the size of the stored objects that are read with a request."""

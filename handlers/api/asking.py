@@ -21,14 +21,14 @@ from bridge.answering.prompting import MOST_MESSAGES, check_count, request_token
 from bridge.config.schema import Config
 from bridge.dialects.data_urls import Extracted, read_without_data_urls
 from bridge.dialects.dialect import (
+    BuffersText,
     Dialect,
     DialectRequest,
-    KeepingRequest,
-    KeepsText,
-    RememberingDialect,
     RepeatingDialect,
+    ReportsErrorsInStream,
     Stamp,
-    TellsErrors,
+    StatefulDialect,
+    StoringRequest,
 )
 from bridge.dialects.fields import Fields, read_object
 from bridge.dialects.files import FileReader
@@ -72,7 +72,7 @@ _logger: Final = logging.getLogger(__name__)
 
 def asking(dialect: Dialect, *, joins: bool = True) -> Handler:
     """Make the handler that answers a dialect's requests; `joins` says whether one may join another's answer."""
-    remembered = dialect if isinstance(dialect, RememberingDialect) else None
+    remembered = dialect if isinstance(dialect, StatefulDialect) else None
     stream = partial(_stream, keeps=isinstance(dialect, RepeatingDialect))
 
     async def answer(
@@ -130,7 +130,7 @@ async def _fetch(fetch: Fetch, hold: Hold, *, stores: bool) -> ChatRequest:
 
 def _shrink(hold: Hold, asked: DialectRequest, *, stores: bool) -> None:
     """Of a large body only the texts and files are still held once it is read, and what its API stores."""
-    kept = asked.kept_bytes if stores and isinstance(asked, KeepingRequest) else 0
+    kept = asked.input_bytes if stores and isinstance(asked, StoringRequest) else 0
     hold.shrink(bytes_of(asked.chat.messages) + kept)
 
 
@@ -139,7 +139,7 @@ async def read_with(
     links: Callable[[Fields, str], Iterable[str]],
     request: web.Request,
     config: Config,
-    remembered: RememberingDialect | None = None,
+    remembered: StatefulDialect | None = None,
     sent: Sent | None = None,
 ) -> tuple[Read, Callable[[Hold], Awaitable[Read]] | None]:
     """Read the body, with placeholders for the pictures that it only names. Raises ApiError.
@@ -174,8 +174,8 @@ async def read_with(
         size = len(body)
         if remembered is not None:
             if stored is not None:
-                await stored.fetch(owner, remembered.remembered_ids(fields))
-            size += remembered.remembered_bytes(fields, owner)
+                await stored.fetch(owner, remembered.stored_ids(fields))
+            size += remembered.stored_bytes(fields, owner)
         judged, reading = (
             await heavy.run(owner, judge, fields, extracted) if size > THREAD_BYTES else judge(fields, extracted)
         )
@@ -197,7 +197,7 @@ async def _stream(
     encoder = asked.encoder(stamp)
     caller = stream_to(request, encoder, config)
 
-    keeping = encoder if keeps and isinstance(encoder, KeepsText) else None
+    keeping = encoder if keeps and isinstance(encoder, BuffersText) else None
 
     def send(batch: Sequence[AnswerEvent]) -> bool:
         data = encoder.encode(batch)
@@ -231,7 +231,7 @@ async def _stream(
                         await caller.drain()
                     log_answer(config, answer)
         except ApiError as error:
-            if not (caller.committed or (isinstance(encoder, TellsErrors) and encoder.tells(error))):
+            if not (caller.committed or (isinstance(encoder, ReportsErrorsInStream) and encoder.reports(error))):
                 note_tools(record)
                 raise
             record.fail(error)
@@ -263,7 +263,7 @@ async def _whole(
 
 async def _stored(app: web.Application, asked: DialectRequest) -> None:
     """Wait until what an API has stored of its answer is known to all processes: its caller may go on with any."""
-    if (shared := app[SHARED_RESPONSES]) is not None and shared.untold and isinstance(asked, KeepingRequest):
+    if (shared := app[SHARED_RESPONSES]) is not None and shared.untold and isinstance(asked, StoringRequest):
         await shared.told()
 
 

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from bridge.answering.chat import ChatRequest
 from bridge.answering.prompting import request_tokens
-from bridge.dialects.dialect import RememberingDialect
+from bridge.dialects.dialect import StatefulDialect
 from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader
 from bridge.headers import REASON
@@ -27,7 +27,7 @@ _OK: Final = {REASON: Reason.OK.value}
 def counting(
     read: Callable[[Fields, FileReader, str], ChatRequest],
     answer: Callable[[int], object],
-    remembered: RememberingDialect | None = None,
+    remembered: StatefulDialect | None = None,
 ) -> Handler:
     """Make the handler that counts what `read` reads; `answer` makes the document that says how much.
 

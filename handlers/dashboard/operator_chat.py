@@ -11,7 +11,7 @@ from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader
 from bridge.dialects.openai.chat import ChatCompletionRequest, ChatCompletions
 from bridge.dialects.openai.chat_answer import ChunkEncoder
-from bridge.dialects.openai.chat_choices import Choices
+from bridge.dialects.openai.chat_choices import ChoicesEncoder
 from bridge.errors import ApiError
 from handlers.dashboard.wording import to_operator
 
@@ -27,7 +27,7 @@ class _Chunks(ChunkEncoder):
         return ChunkEncoder.error(reworded(error))
 
 
-class _Choices(Choices):
+class _Choices(ChoicesEncoder):
     def fail_one(self, index: int, error: ApiError) -> bytes:
         return super().fail_one(index, reworded(error))
 
@@ -39,7 +39,7 @@ class _Request(ChatCompletionRequest):
     def encoder(self, stamp: Stamp) -> ChunkEncoder:
         return _Chunks(self.header(stamp), include_usage=self.include_usage, older_form=self.older_form)
 
-    def comparing_encoder(self, stamp: Stamp, models: Sequence[str]) -> Choices:
+    def comparing_encoder(self, stamp: Stamp, models: Sequence[str]) -> ChoicesEncoder:
         headers = [self.header(stamp, model) for model in models]
         return _Choices(headers, include_usage=self.include_usage, older_form=self.older_form)
 

@@ -17,7 +17,7 @@ from time import perf_counter, process_time
 
 import psutil
 
-from bridge.dialects.openai.chat_answer import Completion, Header
+from bridge.dialects.openai.chat_answer import CompletionCollector, Header
 from bridge.errors import ApiError
 from upstream.client import ClientSettings, connect
 from upstream.credentials import Credentials
@@ -112,7 +112,7 @@ async def suffer(name: str) -> str:
 
             async def ask() -> str:
                 answer = await client.open(call, Credentials("", lambda _: None), first_byte_timeout=30)
-                completion = Completion(Header("", 0, ""))
+                completion = CompletionCollector(Header("", 0, ""))
                 try:
                     await answer.begin()
                     while not answer.ended:

@@ -1,4 +1,4 @@
-"""The Completions API: batches of events → the bytes of a stream, or of one `text_completion`."""
+"""Encodes answers of the Completions API, streamed or as one `text_completion`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from bridge.errors import ApiError, answer_too_long
 from upstream.protocol.events import Images, TextDeltas
 
 
-class CompletionChoices:
-    """Encodes one or several answers as one stream; `echoed` has the text that each begins with."""
+class TextCompletionEncoder:
+    """Encodes one or several answers as one stream; `echoed` has the text with which each begins."""
 
     keepalive: Final = sse.KEEPALIVE
 
@@ -38,7 +38,7 @@ class CompletionChoices:
         self._tail = b',"logprobs":null,"finish_reason":null}]' + usage
 
     def start(self) -> bytes:
-        """Encode nothing: each answer begins when something of it has come."""
+        """Encode nothing, since each answer begins with its first data."""
         return b""
 
     def idle(self) -> bytes:
@@ -46,11 +46,11 @@ class CompletionChoices:
         return self._chunk(0, "", None)
 
     def encode(self, batch: Sequence[AnswerEvent]) -> bytes:
-        """Encode what one read held of the only answer."""
-        return self.encode_of(0, batch)
+        """Encode a batch of the only answer."""
+        return self.encode_choice(0, batch)
 
-    def encode_of(self, index: int, batch: Sequence[AnswerEvent]) -> bytes:
-        """Encode what one read held of one answer. Reasoning has no place in this API."""
+    def encode_choice(self, index: int, batch: Sequence[AnswerEvent]) -> bytes:
+        """Encode a batch of one answer. This API has no reasoning."""
         event = batch[0] if len(batch) == 1 else None
         if type(event) is TextDeltas and not self._begin[index]:  # as in most reads
             json = event.json
@@ -81,14 +81,14 @@ class CompletionChoices:
         return self._take_begin(index) + self._chunk(index, "", finish_reason(reason))
 
     def end(self, usage: Callable[[], Usage]) -> bytes:
-        """Encode the end of the stream: usage, if it was asked for, and `[DONE]`."""
+        """Encode the end of the stream: usage if it was asked for, and `[DONE]`."""
         if not self._include_usage:
             return sse.DONE
         last = {**_about(self._header), "choices": [], "usage": usage_object(usage())}
         return sse.frame(orjson.dumps(last)) + sse.DONE
 
     def error(self, error: ApiError) -> bytes:
-        """Encode the one event that ends a broken stream."""
+        """Encode the event that ends a failed stream."""
         return sse.frame(error_body(error, in_stream=True))
 
     def _chunk(self, index: int, text: str, reason: str | None) -> bytes:
@@ -97,21 +97,20 @@ class CompletionChoices:
         return sse.frame(orjson.dumps({**_about(self._header), "choices": [choice], **usage}))
 
 
-class SeveralCompletionChoices:
-    """The same for the driver of several answers."""
+class SeveralTextCompletionsEncoder:
+    """Adapts the encoder to the `SeveralEncoder` protocol."""
 
-    def __init__(self, choices: CompletionChoices) -> None:
-        self._choices = choices
+    def __init__(self, choices: TextCompletionEncoder) -> None:
         self.keepalive = choices.keepalive
         self.start = choices.start
         self.idle = choices.idle
-        self.encode = choices.encode_of
+        self.encode = choices.encode_choice
         self.finish_one = choices.finish_one
         self.finish = choices.end
         self.error = choices.error
 
 
-class TextCompletion:
+class TextCompletionCollector:
     """Collects one or several whole answers."""
 
     def __init__(self, header: Header, echoed: Sequence[str]) -> None:
@@ -124,15 +123,15 @@ class TextCompletion:
 
     @property
     def size(self) -> int:
-        """The bytes that are kept so far of the only answer."""
+        """The number of bytes buffered so far for the only answer."""
         return self._sizes[0]
 
     def add(self, batch: Sequence[AnswerEvent]) -> None:
-        """Take what one read held of the only answer. Raises ApiError (502)."""
-        self.add_to(0, batch)
+        """Add a batch of the only answer. Raises ApiError (502) if it is too long to keep."""
+        self.add_to_choice(0, batch)
 
-    def add_to(self, index: int, batch: Sequence[AnswerEvent]) -> int:
-        """Take what one read held of one answer; return the bytes that are kept of it. Raises ApiError (502)."""
+    def add_to_choice(self, index: int, batch: Sequence[AnswerEvent]) -> int:
+        """Add a batch of one answer; return the bytes buffered for it. Raises ApiError (502) if it is too long."""
         for event in batch:
             match event:
                 case TextDeltas(text=text):
@@ -148,11 +147,11 @@ class TextCompletion:
         self._sizes[index] += chars if text.isascii() else 4 * chars
 
     def finish_one(self, index: int, reason: str | None) -> None:
-        """One answer is complete."""
+        """Mark one answer as complete."""
         self._reasons[index] = finish_reason(reason)
 
     def finish(self, reason: str | None, usage: Usage) -> bytes:
-        """Encode the object of the only answer."""
+        """Encode the `text_completion` object of the only answer."""
         self.finish_one(0, reason)
         return self.end(usage)
 
@@ -165,11 +164,11 @@ class TextCompletion:
         return orjson.dumps({**_about(self._header), "choices": choices, "usage": usage_object(usage)})
 
 
-class SeveralTextCompletion:
-    """The same for the driver of several answers."""
+class SeveralTextCompletionsCollector:
+    """Adapts the collector to the `SeveralCollector` protocol."""
 
-    def __init__(self, completion: TextCompletion) -> None:
-        self.add = completion.add_to
+    def __init__(self, completion: TextCompletionCollector) -> None:
+        self.add = completion.add_to_choice
         self.finish_one = completion.finish_one
         self.finish = completion.end
 

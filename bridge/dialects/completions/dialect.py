@@ -1,4 +1,4 @@
-"""The Completions API as one dialect."""
+"""The dialect of OpenAI's older Completions API."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Final
 
 from bridge.answering.chat import ChatRequest
 from bridge.dialects.completions.answer import (
-    CompletionChoices,
-    SeveralCompletionChoices,
-    SeveralTextCompletion,
-    TextCompletion,
+    SeveralTextCompletionsCollector,
+    SeveralTextCompletionsEncoder,
+    TextCompletionCollector,
+    TextCompletionEncoder,
 )
 from bridge.dialects.completions.request import CompletionFields, read_request
 from bridge.dialects.dialect import Stamp
@@ -21,36 +21,36 @@ from bridge.dialects.openai.errors import OpenAI
 
 
 class CompletionRequest:
-    """A request for one completion, or for several of one or more prompts."""
+    """A request for one or more completions of one or more prompts."""
 
     def __init__(self, read: CompletionFields) -> None:
         self._read = read
 
     @property
     def chat(self) -> ChatRequest:
-        """The first of the chats that are asked."""
+        """The first of the chats."""
         return self._read.chats[0]
 
     @property
     def chats(self) -> Sequence[ChatRequest]:
-        """All of them, one for each choice."""
+        """All chats, one for each choice."""
         return self._read.chats
 
-    def encoder(self, stamp: Stamp) -> CompletionChoices:
+    def encoder(self, stamp: Stamp) -> TextCompletionEncoder:
         """Make the encoder of its stream."""
-        return CompletionChoices(self._header(stamp), self._read.echoed, include_usage=self._read.include_usage)
+        return TextCompletionEncoder(self._header(stamp), self._read.echoed, include_usage=self._read.include_usage)
 
-    def collector(self, stamp: Stamp) -> TextCompletion:
+    def collector(self, stamp: Stamp) -> TextCompletionCollector:
         """Make the collector of its whole answer."""
-        return TextCompletion(self._header(stamp), self._read.echoed)
+        return TextCompletionCollector(self._header(stamp), self._read.echoed)
 
-    def several_encoder(self, stamp: Stamp) -> SeveralCompletionChoices:
+    def several_encoder(self, stamp: Stamp) -> SeveralTextCompletionsEncoder:
         """Make the encoder of the stream of all choices."""
-        return SeveralCompletionChoices(self.encoder(stamp))
+        return SeveralTextCompletionsEncoder(self.encoder(stamp))
 
-    def several_collector(self, stamp: Stamp) -> SeveralTextCompletion:
+    def several_collector(self, stamp: Stamp) -> SeveralTextCompletionsCollector:
         """Make the collector of all choices."""
-        return SeveralTextCompletion(self.collector(stamp))
+        return SeveralTextCompletionsCollector(self.collector(stamp))
 
     def _header(self, stamp: Stamp) -> Header:
         return Header(f"cmpl-{stamp.id}", stamp.created, self.chat.model)
@@ -62,7 +62,7 @@ class Completions(OpenAI):
     name: Final = "completions"
 
     def links(self, fields: Fields, owner: str) -> Iterator[str]:
-        """There are no pictures in this API."""
+        """Yield nothing, since this API has no pictures."""
         del fields, owner
         return iter(())
 

@@ -1,4 +1,4 @@
-"""The Completions API: a request's fields → one ChatRequest for each prompt and each of its choices."""
+"""Reads requests of the Completions API: one ChatRequest for each choice of each prompt."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from bridge.answering.chat import ChatRequest
 from bridge.answering.messages import Message
 from bridge.dialects.answer_form import read_max_tokens, read_stops
 from bridge.dialects.fields import Fields
-from bridge.errors import ApiError, invalid_request
 
-#: Evaluations of one request.
+#: The maximum number of evaluations for one request.
 MAX_CHOICES: Final = 8
 
-#: Parameters that upstream has no place for: checked for type, then named in `x-bridge-ignored`.
+#: Parameters without an equivalent upstream: their types are checked, and `x-bridge-ignored` lists them.
 IGNORED: Final[Mapping[str, Callable[[Fields, str], object]]] = {
     "temperature": Fields.number,
     "top_p": Fields.number,
@@ -38,7 +37,7 @@ explanation, no quotation marks, and none of the two texts themselves.
 
 
 class CompletionFields(NamedTuple):
-    """A request as it was read: `echoed` has what the text of each choice begins with, '' if nothing is echoed."""
+    """A request that has been read; `echoed` has the text with which each choice begins, '' if nothing is echoed."""
 
     chats: tuple[ChatRequest, ...]
     echoed: tuple[str, ...]
@@ -47,18 +46,16 @@ class CompletionFields(NamedTuple):
 
 def read_request(fields: Fields) -> CompletionFields:
     """Read a request. Raises ApiError (400) that names the field."""
-    model = fields.string("model")
-    if not model:
-        raise fields.required("model")
+    model = fields.nonempty_string("model")
     if fields.any("logprobs") not in (None, False, 0):
-        raise _unsupported("logprobs")
+        raise fields.unsupported("logprobs")
     prompts = _read_prompts(fields)
     suffix = fields.string("suffix")
     if not suffix and not all(map(str.strip, prompts)):
         raise fields.invalid("prompt", "invalid_value", "'prompt' holds no text to send.")
     n = fields.integer("n", minimum=1) or 1
     if (fields.integer("best_of", minimum=1) or 1) > n:
-        raise _unsupported("best_of")
+        raise fields.unsupported("best_of")
     if n * len(prompts) > MAX_CHOICES:
         limit = f"A request has {MAX_CHOICES} choices at most: 'n' for each text in 'prompt'."
         raise fields.invalid("n" if n > 1 else "prompt", "invalid_value", limit)
@@ -85,7 +82,7 @@ def read_request(fields: Fields) -> CompletionFields:
 
 
 def _read_prompts(fields: Fields) -> list[str]:
-    """Read a text, or several. Raises ApiError (400): there is none, or it is token ids."""
+    """Read one or several prompts. Raises ApiError (400) if there is none, or if they are token ids."""
     sent = fields.any("prompt")
     items = sent if isinstance(sent, list) else [] if sent is None else [sent]
     prompts = [item for item in items if isinstance(item, str)]
@@ -95,7 +92,3 @@ def _read_prompts(fields: Fields) -> list[str]:
     if not prompts:
         raise fields.required("prompt")
     return prompts
-
-
-def _unsupported(name: str) -> ApiError:
-    return invalid_request("unsupported_parameter", f"The bridge does not support '{name}': leave it out.", name)

@@ -1,4 +1,4 @@
-"""Completions described (docs/fronts.md, "Completions")."""
+"""The schemas of the Completions API (docs/fronts.md, "Completions")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions: batches of events → the bytes of a stream, or of one completion."""
+"""Encodes answers of the Chat Completions API, streamed or as one completion."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from bridge.dialects.sources import merge_sources, places
 from bridge.errors import ApiError, answer_too_long
 from upstream.protocol.events import Citations, Images, ReasoningDeltas, Source, TextDeltas
 
-#: Upstream's finish reasons in OpenAI's words; whatever else it says is a plain stop.
+#: OpenAI's finish reasons by upstream's; any other is a `stop`.
 FINISH_REASONS: Final = {
     "stop": "stop",
     "length": "length",
     "content-filter": "content_filter",
     "tool_calls": "tool_calls",
 }
-#: OpenAI's clients take it for the configuration that a model runs with; nothing is known of it.
+#: At OpenAI, this identifies the configuration of the model, which is unknown here.
 SYSTEM_FINGERPRINT: Final = "fp_lmarena_bridge"
 
 
 class Header(NamedTuple):
-    """What every object of one answer repeats. `created` is unix time in seconds; `model` the name as asked.
+    """The fields that all objects of one answer share. `created` is Unix time in seconds, `model` the requested name.
 
-    `choice_model` names the model of a choice where several models were asked.
+    `choice_model` is the model of a choice if several models were asked.
     """
 
     id: str
@@ -42,9 +42,9 @@ class Header(NamedTuple):
 
 
 class ChunkEncoder:
-    """Encodes one streamed answer. A delta's JSON string is spliced into a prebuilt chunk as it came.
+    """Encodes one streamed answer. The JSON string of each delta is inserted unchanged into a prebuilt chunk.
 
-    `index` is the answer's among several. With `older_form` a call is told as a `function_call`.
+    `index` is that of the answer among several. With `older_form`, a call is sent as a `function_call`.
     """
 
     keepalive: Final = sse.KEEPALIVE
@@ -59,30 +59,30 @@ class ChunkEncoder:
         self._begins_with_calls = False
 
     def start(self) -> bytes:
-        """Encode the first chunk: the role, and no content where calls have come before any text."""
+        """Encode the first chunk: the role, and null as content if the answer begins with calls."""
         content = b"null" if self._begins_with_calls else b'""'
         return self._head + b'"role":"assistant","content":' + content + self._tail
 
     def idle(self) -> bytes:
-        """Encode an empty delta: a keep-alive for clients that count chunks, not comments."""
+        """Encode an empty delta, a keep-alive for clients that ignore comments."""
         return self._text + b'""' + self._tail
 
     def encode(self, batch: Sequence[AnswerEvent]) -> bytes:
-        """Encode what one read held; its terminal event, if it has one, is `finish`'s or `error`'s."""
+        """Encode a batch, which has no terminal event."""
         event = batch[0] if len(batch) == 1 else None
         if type(event) is TextDeltas and event.json.isascii() and b"\n" not in event.json:  # as in most reads
             return self._text + event.json + self._tail
-        if any(type(event) is ToolCalls for event in batch):  # if this is the first of the stream, `start` comes next
+        if any(type(event) is ToolCalls for event in batch):  # for the first batch, `start` is called after this
             self._begins_with_calls = not any(isinstance(event, TextDeltas | Images) for event in batch)
         return b"".join([self._encode(event) for event in batch])
 
     def _encode_calls(self, calls: Sequence[ToolCall]) -> bytes:
-        """Encode calls, a chunk for each with all of it."""
+        """Encode each call as one chunk."""
         if self._older_form:
             parts = [b'"function_call":' + orjson.dumps(function_call(call)) for call in calls[:1]]
         else:
-            told = [{"index": index, **tool_call(call)} for index, call in enumerate(calls)]
-            parts = [b'"tool_calls":' + orjson.dumps([call]) for call in told]
+            numbered = [{"index": index, **tool_call(call)} for index, call in enumerate(calls)]
+            parts = [b'"tool_calls":' + orjson.dumps([call]) for call in numbered]
         return b"".join([self._head + sse.line_safe(part) + self._tail for part in parts])
 
     def _encode(self, event: AnswerEvent) -> bytes:
@@ -100,7 +100,7 @@ class ChunkEncoder:
         return b""
 
     def _run(self, opening: bytes, json: bytes) -> bytes:
-        """Encode a run of deltas, a chunk for each."""
+        """Encode a run of deltas, each as one chunk."""
         return opening + sse.line_safe(json).replace(b"\n", self._tail + opening) + self._tail
 
     def finish(self, reason: str | None, usage: Callable[[], Usage]) -> bytes:
@@ -108,14 +108,14 @@ class ChunkEncoder:
         return self.end_choice(reason) + self.end(usage)
 
     def end_choice(self, reason: str | None, usage: Callable[[], Usage] | None = None) -> bytes:
-        """Encode the end of this answer alone; its own `usage` stands beside it if usage was asked for."""
-        told = b'"' + finish_reason(reason, older_form=self._older_form).encode() + b'"'
+        """Encode the end of this answer, but not of the stream, with its own `usage` if usage was asked for."""
+        end = b'"' + finish_reason(reason, older_form=self._older_form).encode() + b'"'
         if usage is not None and self._include_usage:
-            told += b',"usage":' + orjson.dumps(usage_object(usage()))
-        return self._annotations() + self._last(told)
+            end += b',"usage":' + orjson.dumps(usage_object(usage()))
+        return self._annotations() + self._last(end)
 
     def fail_choice(self, error: ApiError) -> bytes:
-        """Encode the end of this answer alone, where others go on: it broke off, or has not begun."""
+        """Encode the end of this answer, which failed, while others continue."""
         return self._last(b'"error","error":' + sse.line_safe(orjson.dumps(error_object(error, in_stream=True))))
 
     def _last(self, reason: bytes) -> bytes:
@@ -123,7 +123,7 @@ class ChunkEncoder:
         return last + (b',"usage":null}\n\n' if self._include_usage else b"}\n\n")
 
     def end(self, usage: Callable[[], Usage]) -> bytes:
-        """Encode the end of the stream: usage, if it was asked for, and `[DONE]`."""
+        """Encode the end of the stream: usage if it was asked for, and `[DONE]`."""
         if not self._include_usage:
             return sse.DONE
         head = self._head[: self._head.rindex(_CHOICE)]
@@ -137,7 +137,7 @@ class ChunkEncoder:
 
     @staticmethod
     def error(error: ApiError) -> bytes:
-        """Encode the one event that ends a broken stream; no `[DONE]` follows it."""
+        """Encode the event that ends a failed stream; no `[DONE]` follows."""
         return sse.frame(error_body(error, in_stream=True))
 
 
@@ -145,7 +145,7 @@ _CHOICE: Final = b'{"index":'
 
 
 def sse_head(header: Header, index: int = 0) -> bytes:
-    """Build what every chunk begins with, up to the opening brace of its delta."""
+    """Build the beginning of every chunk, up to the opening brace of its delta."""
     about = orjson.dumps(
         {
             "id": header.id,
@@ -162,8 +162,8 @@ def sse_head(header: Header, index: int = 0) -> bytes:
 
 
 @dataclass(slots=True)
-class Completion:
-    """Collects one answer that is not streamed: `chars` so far, which take `size` bytes."""
+class CompletionCollector:
+    """Collects one answer that is not streamed. `chars` is its length so far, `size` the bytes that it takes."""
 
     header: Header
     index: int = 0
@@ -177,7 +177,7 @@ class Completion:
     _calls: tuple[ToolCall, ...] = ()
 
     def add(self, batch: Sequence[AnswerEvent]) -> None:
-        """Take what one read held. Raises ApiError (502) where the answer is longer than is kept."""
+        """Add a batch. Raises ApiError (502) if the answer is too long to keep."""
         for event in batch:
             match event:
                 case TextDeltas(text=text):
@@ -204,12 +204,12 @@ class Completion:
         return completion(self.header, [self.choice(reason)], usage)
 
     def choice(self, reason: str | None, usage: Usage | None = None) -> dict[str, object]:
-        """Write the answer as one choice, with its own usage where that is given."""
+        """Build the choice of a complete answer, with its own usage if that is given."""
         choice = self._choice(finish_reason(reason, older_form=self.older_form))
         return choice if usage is None else {**choice, "usage": usage_object(usage)}
 
     def failed_choice(self, error: ApiError) -> dict[str, object]:
-        """Write what there is of an answer that broke off, or has not begun, where others are complete."""
+        """Build the choice of an answer that failed, with what there is of it."""
         return {**self._choice("error"), "error": error_object(error, in_stream=True)}
 
     def _choice(self, word: str) -> dict[str, object]:
@@ -244,26 +244,26 @@ def completion(header: Header, choices: Sequence[object], usage: Usage) -> bytes
 
 
 def tool_call(call: ToolCall) -> dict[str, object]:
-    """Write a call as OpenAI does."""
+    """Build the object of a call."""
     if call.kind == "custom":
         return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
     return {"id": call.id, "type": "function", "function": function_call(call)}
 
 
 def function_call(call: ToolCall) -> dict[str, object]:
-    """Write a call in the older form, in which there are no ids."""
+    """Build the object of a call in the older form, which has no ids."""
     return {"name": call.name, "arguments": call.arguments}
 
 
 def finish_reason(reason: str | None, *, older_form: bool = False) -> str:
-    """Upstream's finish reason, or a stage's, in OpenAI's words."""
+    """Translate a finish reason of upstream or of a stage into OpenAI's."""
     if older_form and reason == "tool_calls":
         return "function_call"
     return FINISH_REASONS.get(reason or "", "stop")
 
 
 def usage_object(usage: Usage) -> dict[str, object]:
-    """OpenAI's usage object; the numbers are estimates."""
+    """Build the usage object; the numbers are estimates."""
     return {
         "prompt_tokens": usage.prompt,
         "completion_tokens": usage.completion,
@@ -274,7 +274,7 @@ def usage_object(usage: Usage) -> dict[str, object]:
 
 
 def url_citations(sources: dict[str, Source]) -> list[dict[str, object]]:
-    """Citations as OpenAI's annotations: one for each place that leans on a source, or one at 0 where none is named."""
+    """Build the annotations: one for each place that cites a source, at offset 0 if the place is unknown."""
     return [
         {
             "type": "url_citation",

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions with several choices: each answer is told by its index."""
+"""Encodes chat completions with several choices, identified by their indexes."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Final
 from bridge.answering.chat import Usage
 from bridge.answering.events import AnswerEvent
 from bridge.dialects import sse
-from bridge.dialects.openai.chat_answer import ChunkEncoder, Completion, Header, completion
+from bridge.dialects.openai.chat_answer import ChunkEncoder, CompletionCollector, Header, completion
 from bridge.errors import ApiError
 
 
-class Choices:
-    """Encodes several answers as one stream. The first chunk of each comes with the first that is to be told of it."""
+class ChoicesEncoder:
+    """Encodes several answers as one stream. The opening chunk of each precedes its first data."""
 
     keepalive: Final = sse.KEEPALIVE
 
     def __init__(self, headers: Sequence[Header], *, include_usage: bool, older_form: bool) -> None:
-        """`headers` has one for each answer."""
+        """`headers` has one header for each answer."""
         self._encoders = [
             ChunkEncoder(header, include_usage=include_usage, index=index, older_form=older_form)
             for index, header in enumerate(headers)
@@ -26,7 +26,7 @@ class Choices:
         self._started = [False] * len(headers)
 
     def start(self) -> bytes:
-        """Encode nothing: each answer begins when something of it has come."""
+        """Encode nothing, since each answer begins with its first data."""
         return b""
 
     def idle(self) -> bytes:
@@ -34,16 +34,16 @@ class Choices:
         return self._begin(0) or self._encoders[0].idle()
 
     def encode(self, index: int, batch: Sequence[AnswerEvent]) -> bytes:
-        """Encode what one read held of one answer."""
+        """Encode a batch of one answer."""
         data = self._encoders[index].encode(batch)
         return self._begin(index) + data if data else b""
 
     def finish_one(self, index: int, reason: str | None, usage: Callable[[], Usage] | None = None) -> bytes:
-        """Encode the end of one answer, with its own usage where that is given."""
+        """Encode the end of one answer, with its own usage if that is given."""
         return self._begin(index) + self._encoders[index].end_choice(reason, usage)
 
     def fail_one(self, index: int, error: ApiError) -> bytes:
-        """Encode the end of one answer that has failed, while others go on."""
+        """Encode the end of one answer that failed, while others continue."""
         return self._begin(index) + self._encoders[index].fail_choice(error)
 
     def finish(self, usage: Callable[[], Usage]) -> bytes:
@@ -51,7 +51,7 @@ class Choices:
         return self._encoders[0].end(usage)
 
     def error(self, error: ApiError) -> bytes:
-        """Encode the one event that ends a broken stream."""
+        """Encode the event that ends a failed stream."""
         return ChunkEncoder.error(error)
 
     def _begin(self, index: int) -> bytes:
@@ -61,27 +61,27 @@ class Choices:
         return self._encoders[index].start()
 
 
-class Completions:
+class ChoicesCollector:
     """Collects several answers that are not streamed."""
 
     def __init__(self, headers: Sequence[Header], *, older_form: bool) -> None:
-        """`headers` has one for each answer."""
+        """`headers` has one header for each answer."""
         self._header = headers[0]
-        self._answers = [Completion(header, index, older_form) for index, header in enumerate(headers)]
+        self._answers = [CompletionCollector(header, index, older_form) for index, header in enumerate(headers)]
         self._choices: dict[int, dict[str, object]] = {}
 
     def add(self, index: int, batch: Sequence[AnswerEvent]) -> int:
-        """Take what one read held of one answer. Raises ApiError (502) where it is longer than is kept."""
+        """Add a batch of one answer; return the bytes it takes so far. Raises ApiError (502) if it is too long."""
         answer = self._answers[index]
         answer.add(batch)
         return answer.size
 
     def finish_one(self, index: int, reason: str | None, usage: Usage | None = None) -> None:
-        """One answer is complete; its own usage is told where it is given."""
+        """Mark one answer as complete, with its own usage if that is given."""
         self._choices[index] = self._answers[index].choice(reason, usage)
 
     def fail_one(self, index: int, error: ApiError) -> None:
-        """One answer has failed, while others go on."""
+        """Mark one answer as failed, while others continue."""
         self._choices[index] = self._answers[index].failed_choice(error)
 
     def finish(self, usage: Usage) -> bytes:

@@ -1,4 +1,4 @@
-"""The messages of a chat completion. What says something is read or refused by name: nothing is dropped in silence."""
+"""Reads the messages of a chat completion. Content is either read or refused by name, and never dropped silently."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ ROLES: Final[dict[str, Role]] = {
     "user": "user",
     "assistant": "assistant",
     "tool": "tool",
-    "function": "tool",  # the older form: its `name` says which call it answers
+    "function": "tool",  # the older form, whose `name` identifies the call
 }
 
-#: Parts of an assistant's message that hold its thoughts. They are not shown again, as `reasoning_content` is not.
+#: Parts with an assistant's reasoning, which is not shown to the model again, like `reasoning_content`.
 THOUGHTS: Final = frozenset({"thinking", "redacted_thinking", "reasoning"})
 
 
 class MessageReader:
-    """Reads the messages of one request; `ignored` names what stands in them and has no effect."""
+    """Reads the messages of one request; `ignored` lists what in them has no effect."""
 
     def __init__(self, files: FileReader) -> None:
         self._files = files
@@ -31,7 +31,7 @@ class MessageReader:
 
     @property
     def ignored(self) -> tuple[str, ...]:
-        """What has no effect, each once."""
+        """The names of what has no effect, without duplicates."""
         return tuple(self._ignored)
 
     def read(self, fields: Fields) -> tuple[Message, ...]:
@@ -49,12 +49,10 @@ class MessageReader:
         )
 
     def _read_message(self, fields: Fields) -> Message:
-        word = fields.string("role")
-        if word is None:
-            raise fields.required("role")
-        role = ROLES.get(word)
+        sent_role = fields.required_string("role")
+        role = ROLES.get(sent_role)
         if role is None:
-            allowed = f"must be one of {', '.join(ROLES)}, not '{word[:50]}'."
+            allowed = f"must be one of {', '.join(ROLES)}, not '{sent_role[:50]}'."
             raise fields.invalid("role", "invalid_value", f"'{fields.path('role')}' {allowed}")
         if "audio" in fields:
             raise fields.invalid(
@@ -72,7 +70,7 @@ class MessageReader:
         return Message(role, "\n".join(texts), fields.string("name"), calls, call_id if role == "tool" else None, files)
 
     def _read_content(self, fields: Fields, role: Role) -> tuple[list[str], tuple[File, ...]]:
-        """Content is a string, null or parts."""
+        """Read content, which is a string, null or an array of parts."""
         if fields.kind("content") is not list:
             if fields.kind("content") not in (str, type(None)):
                 raise fields.invalid(
@@ -92,9 +90,9 @@ class MessageReader:
             self._ignored["prompt_cache_breakpoint"] = None
         match part.string("type"):
             case "text":
-                return _required_text(part, "text")
+                return part.required_string("text")
             case "refusal" if role == "assistant":
-                return _required_text(part, "refusal")
+                return part.required_string("refusal")
             case str() as kind if kind in THOUGHTS and role == "assistant":
                 return None
             case "image_url":
@@ -104,7 +102,7 @@ class MessageReader:
                 if content is None:
                     raise part.required("file")
                 return self._read_file(part, content)
-            case "input_file":  # the Responses API's spelling, which some clients use here too
+            case "input_file":  # as in the Responses API; some clients use it here too
                 return self._read_file(part, part)
             case None:
                 raise part.required("type")
@@ -123,15 +121,15 @@ class MessageReader:
 
     def _read_file(self, part: Fields, content: Fields) -> File:
         file = self._files.read_file(part, content)
-        if "file_id" in content:  # beside the bytes themselves
+        if "file_id" in content:  # in addition to the data itself
             self._ignored["file.file_id"] = None
-        if content.string("filename"):  # the site is given a name of our own
+        if content.string("filename"):  # the site gets a generated name
             self._ignored["file.filename"] = None
         return file
 
 
 def _read_plain(message: object) -> Message | None:
-    """Read a message that has nothing but a role and a text, as nearly all of a long history: a tenth of the time."""
+    """Read a message that has only a role and a text, as most do; this takes a tenth of the time."""
     if isinstance(message, dict) and len(message) == 2:
         role, text = message.get("role"), message.get("content")
         if isinstance(role, str) and isinstance(text, str) and role in ROLES:
@@ -139,15 +137,8 @@ def _read_plain(message: object) -> Message | None:
     return None
 
 
-def _required_text(part: Fields, name: str) -> str:
-    text = part.string(name)
-    if text is None:
-        raise part.required(name)
-    return text
-
-
 def _read_calls(fields: Fields) -> tuple[ToolCall, ...]:
-    """Read the calls of a message, in the older form too."""
+    """Read the calls of a message, including one in the older form."""
     calls = [_read_tool_call(call) for call in fields.mappings("tool_calls") or ()]
     older = fields.mapping("function_call")
     if older is not None:
@@ -161,10 +152,7 @@ def _read_tool_call(call: Fields) -> ToolCall:
         custom = call.mapping("custom")
         if custom is None:
             raise call.required("custom")
-        name = custom.string("name")
-        if name is None:
-            raise custom.required("name")
-        return ToolCall(call_id, name, custom.string("input") or "", "custom")
+        return ToolCall(call_id, custom.required_string("name"), custom.string("input") or "", "custom")
     function = call.mapping("function")
     if function is None:
         raise call.required("function")
@@ -172,7 +160,4 @@ def _read_tool_call(call: Fields) -> ToolCall:
 
 
 def _read_function(function: Fields, call_id: str) -> ToolCall:
-    name = function.string("name")
-    if name is None:
-        raise function.required("name")
-    return ToolCall(call_id, name, function.string("arguments") or "")
+    return ToolCall(call_id, function.required_string("name"), function.string("arguments") or "")

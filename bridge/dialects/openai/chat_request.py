@@ -1,4 +1,4 @@
-"""OpenAI's chat completions: a request's fields → ChatRequest (docs/behaviour.md, "Chat completions: parameters")."""
+"""Reads requests of the Chat Completions API (docs/behaviour.md, "Chat completions: parameters")."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader
 from bridge.dialects.openai.chat_messages import MessageReader
 from bridge.dialects.openai.chat_tools import read_chat_tools
-from bridge.errors import ApiError, invalid_request
 
-#: Parameters that upstream has no place for: checked for type, then named in `x-bridge-ignored`.
+#: Parameters without an equivalent upstream: their types are checked, and `x-bridge-ignored` lists them.
 IGNORED: Final[dict[str, Callable[[Fields, str], object]]] = {
     "temperature": Fields.number,
     "top_p": Fields.number,
@@ -36,17 +35,17 @@ IGNORED: Final[dict[str, Callable[[Fields, str], object]]] = {
     "web_search_options": Fields.mapping,
 }
 
-#: What nearly every request is made of: without anything else, nothing else need be looked for.
+#: The parameters of nearly all requests; if there are no others, no others are looked for.
 _USUAL: Final = frozenset({"model", "messages", "stream", "stream_options"})
 
-#: Answers to one request, side by side.
+#: The maximum number of answers to one request.
 MAX_CHOICES: Final = 8
 
 
 class ReadRequest(NamedTuple):
-    """What a request asks for.
+    """A request that has been read.
 
-    Its stream ends with its usage if `include_usage`; calls are answered as functions if `older_form`.
+    With `include_usage`, the stream ends with the usage; with `older_form`, a call is sent as a `function_call`.
     """
 
     chat: ChatRequest
@@ -56,9 +55,7 @@ class ReadRequest(NamedTuple):
 
 def read_request(fields: Fields, files: FileReader) -> ReadRequest:
     """Read a request. Raises ApiError (400) that names the field."""
-    model = fields.string("model")
-    if not model:
-        raise fields.required("model")
+    model = fields.nonempty_string("model")
     stream = fields.boolean("stream") or False
     reader = MessageReader(files)
     messages = reader.read(fields)
@@ -70,7 +67,7 @@ def read_request(fields: Fields, files: FileReader) -> ReadRequest:
 
 
 def _read_rest(fields: Fields, read: ReadRequest) -> ReadRequest:
-    """Read what few requests have. Raises ApiError where something cannot be honoured and would be missed."""
+    """Read the less common parameters. Raises ApiError (400) for one that is unsupported but essential."""
     _refuse_unsupported(fields)
     ignored = [name for name, checked in IGNORED.items() if name in fields and checked(fields, name) is not None]
     tools, ignored_tools, older_form = read_chat_tools(fields)
@@ -110,7 +107,7 @@ def _read_response_format(fields: Fields) -> JsonFormat | None:
     match form.string("type"):
         case "text":
             return None
-        case "json_object":  # with a schema beside it in servers for local models
+        case "json_object":  # as with servers for local models, there may be a schema next to it
             return read_json_schema(form)
         case "json_schema":
             about = form.mapping("json_schema")
@@ -134,16 +131,10 @@ def _read_choices(fields: Fields) -> int:
 
 def _refuse_unsupported(fields: Fields) -> None:
     if fields.boolean("logprobs"):
-        raise _unsupported(fields, "logprobs")
+        raise fields.unsupported("logprobs")
     if fields.integer("top_logprobs", minimum=0):
-        raise _unsupported(fields, "top_logprobs")
+        raise fields.unsupported("top_logprobs")
     if fields.mapping("audio") is not None:
-        raise _unsupported(fields, "audio")
+        raise fields.unsupported("audio")
     if any(modality != "text" for modality in fields.strings("modalities") or ()):
-        raise _unsupported(fields, "modalities")
-
-
-def _unsupported(fields: Fields, name: str) -> ApiError:
-    return invalid_request(
-        "unsupported_parameter", f"The bridge does not support '{name}': leave it out.", fields.path(name)
-    )
+        raise fields.unsupported("modalities")

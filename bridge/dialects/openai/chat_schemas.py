@@ -34,7 +34,7 @@ _FILE: Final = input_object(
 )
 _NAMED: Final = input_object({"name": string()})
 
-#: How an answer ends: `function_call` stands for `tool_calls` where `functions` were sent.
+#: The finish reasons; `function_call` replaces `tool_calls` if the request had `functions`.
 FINISH_REASON: Final = literal(*dict.fromkeys(FINISH_REASONS.values()), "function_call")
 
 #: Estimates, by the encoding o200k_base.
@@ -49,7 +49,7 @@ USAGE: Final = output_object(
     about="An estimate. cached_tokens is what a follow-up did not send again.",
 )
 
-#: What is told of a choice besides where several models are asked.
+#: Additional fields of a choice if several models are asked.
 _COMPARED: Final = {
     "model": string("The choice's model, where several were asked."),
     "error": ref("ErrorInStream"),

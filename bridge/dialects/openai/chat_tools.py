@@ -1,4 +1,4 @@
-"""Tools as chat completions spell them: `tools` and `tool_choice`, and the older `functions` and `function_call`."""
+"""Reads the tools of chat completions: `tools` and `tool_choice`, and the older `functions` and `function_call`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _FIELDS: Final = frozenset({"tools", "functions", "tool_choice", "function_call"
 
 
 class ChatTools(NamedTuple):
-    """The tools that a model is to be shown; `ignored` names what cannot be honoured.
+    """The tools of a request; `ignored` lists what has no effect.
 
-    `older_form` says that they were given as functions, and that calls are to be answered so.
+    `older_form` says that they were given as `functions`, so that a call is sent as a `function_call`.
     """
 
     tools: Tools | None
@@ -53,7 +53,7 @@ def _read_tool(tool: Fields, reader: ToolReader) -> None:
 
 
 def _about(tool: Fields, kind: str) -> Fields:
-    """Find the object that describes a tool: its own, or the tool itself, as in the Responses API."""
+    """Return the object that describes a tool: a nested one, or the tool itself, as in the Responses API."""
     about = tool.mapping(kind)
     if about is None and "name" not in tool:
         raise tool.required(kind)
@@ -65,15 +65,15 @@ def _read_tool_choice(fields: Fields, reader: ToolReader) -> Choice:
     if name not in fields:
         return Choice()
     if fields.kind(name) is str:
-        word = fields.string(name)
-        if word in ("required", "any") and not reader:
+        mode = fields.string(name)
+        if mode in ("required", "any") and not reader:
             raise fields.invalid(name, "invalid_value", f"'{name}' asks for a call, but no tools are given.")
         choice = {
             "auto": Choice(),
             "none": Choice(none=True),
             "required": Choice(required=True),
             "any": Choice(required=True),
-        }.get(word or "")
+        }.get(mode or "")
         if choice is None:
             raise unknown_choice(fields, name, "auto, none, required, or an object that names a tool")
         return choice

@@ -1,4 +1,4 @@
-"""How OpenAI's APIs spell errors, limits and keys: what Chat Completions, Images and Models have in common."""
+"""Errors, rate limits and keys in OpenAI's format, common to all of its APIs."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _TYPES_BY_STATUS: Final = {403: "permission_error", 429: "rate_limit_error", 500
 
 
 class OpenAI:
-    """What is the same in each of OpenAI's APIs (an `Api`, docs/behaviour.md, "Errors")."""
+    """An `Api`, and the base of OpenAI's dialects (docs/behaviour.md, "Errors")."""
 
     request_id_header: Final = REQUEST_ID
     key = staticmethod(sent_key)
 
     def limit_headers(self, admission: Admission, now: float = 0.0) -> dict[str, str]:  # noqa: ARG002
-        """The `x-ratelimit-*` headers; the reset is a duration such as `1.2s` or `1m0s`."""
+        """Make the `x-ratelimit-*` headers; the reset is a duration such as `1.2s` or `1m0s`."""
         told = str(admission.limit), str(admission.remaining), _duration(admission.reset_seconds)
         return dict(zip(OPENAI_LIMITS, told, strict=True))
 
-    def error(self, error: ApiError, request_id: str) -> ErrorAnswer:  # noqa: ARG002 — its header says it
-        """OpenAI's error object under the error's own status."""
+    def error(self, error: ApiError, request_id: str) -> ErrorAnswer:  # noqa: ARG002 — it is in a header
+        """Format an error as OpenAI's error object, with the error's own status."""
         return ErrorAnswer(error.status, error_headers(error), error_body(error))
 
 
@@ -38,12 +38,12 @@ OPENAI: Final = OpenAI()
 
 
 def error_body(error: ApiError, *, in_stream: bool = False) -> bytes:
-    """OpenAI's error object; in a stream it says itself what otherwise status and headers say."""
+    """Encode OpenAI's error object; in a stream it includes what status and headers would say otherwise."""
     return orjson.dumps({"error": error_object(error, in_stream=in_stream)})
 
 
 def error_object(error: ApiError, *, in_stream: bool) -> dict[str, object]:
-    """What stands under `error`."""
+    """Build the object under `error`."""
     content: dict[str, object] = {
         "message": message_in_stream(error) if in_stream else error.message,
         "type": error_type(error),
@@ -56,12 +56,12 @@ def error_object(error: ApiError, *, in_stream: bool) -> dict[str, object]:
 
 
 def error_type(error: ApiError) -> str:
-    """OpenAI's `type`, by code and status. What the site is to blame for is an `upstream_error`."""
+    """Return OpenAI's `type` for an error's code and status; an error of the site is an `upstream_error`."""
     usual = "upstream_error" if error.status in (502, 503, 504) else "invalid_request_error"
     return _TYPES_BY_CODE.get(error.code) or _TYPES_BY_STATUS.get(error.status, usual)
 
 
-@lru_cache(maxsize=8)  # a request that is admitted has the same reset as the one before
+@lru_cache(maxsize=8)  # admitted requests often have the same reset
 def _duration(seconds: float) -> str:
     minutes, milliseconds = divmod(math.ceil(seconds * 1000), 60_000)
     rest = f"{milliseconds / 1000:g}s"

@@ -1,4 +1,4 @@
-"""OpenAI's Images API: generations (JSON) and edits (a form, or JSON) → ImageRequest; drawn pictures → its answer."""
+"""OpenAI's Images API: reads generations (JSON) and edits (a form or JSON), and encodes the pictures."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from bridge.dialects.files import FileReader, is_link
 from bridge.errors import ApiError, invalid_request
 from upstream.protocol.files import File
 
-#: OpenAI's own bound on `n`.
+#: The maximum of `n`, as at OpenAI.
 MAX_COUNT: Final = 10
 
-#: Parameters that upstream has no place for: checked for type, then named in `x-bridge-ignored`.
+#: Parameters without an equivalent upstream: their types are checked, and `x-bridge-ignored` lists them.
 IGNORED: Final[dict[str, Callable[[Fields, str], object]]] = {
     "size": Fields.string,
     "quality": Fields.string,
@@ -32,13 +32,13 @@ IGNORED: Final[dict[str, Callable[[Fields, str], object]]] = {
     "input_fidelity": Fields.string,
 }
 
-#: Fields of a form that are whole numbers; a form itself has texts only.
-_INTEGER_DIGITS: Final = 19  # what fits 64 bits
+#: The fields of a form that are converted to integers, if they have fewer digits than might exceed 64 bits.
 _FORM_INTEGERS: Final = frozenset({"n", "output_compression", "partial_images"})
+_INTEGER_DIGITS: Final = 19
 
 
 def read_generation(fields: Fields, pictures: Sequence[File] = ()) -> ImageRequest:
-    """Read a request. Raises ApiError (400) that names the field."""
+    """Read a generation, or an edit of `pictures`. Raises ApiError (400) that names the field."""
     for name in ("model", "prompt"):
         if not (fields.string(name) or "").strip():
             raise fields.required(name)
@@ -57,7 +57,7 @@ def read_generation(fields: Fields, pictures: Sequence[File] = ()) -> ImageReque
 
 
 def read_edit(texts: Mapping[str, str], files: Iterable[tuple[str, bytes]], reader: FileReader) -> ImageRequest:
-    """Read an edit: a form's texts by name, and its files in order. Raises ApiError (400) that names the field."""
+    """Read an edit from a form's texts by name, and its files in order. Raises ApiError (400) that names the field."""
     pictures: list[File] = []
     mask: tuple[str, ...] = ()
     for name, data in files:
@@ -71,15 +71,13 @@ def read_edit(texts: Mapping[str, str], files: Iterable[tuple[str, bytes]], read
     request = read_generation(Fields({name: _form_value(name, text) for name, text in texts.items()}), pictures)
     if not pictures:
         raise invalid_request("missing_required_parameter", "Missing required parameter: 'image'.", "image")
-    return ImageRequest(
-        request.model, request.prompt, request.count, request.inline, request.pictures, request.ignored + mask
-    )
+    return replace(request, ignored=request.ignored + mask)
 
 
 def read_json_edit(fields: Fields, reader: FileReader) -> ImageRequest:
-    """Read an edit that came as JSON, its pictures as `image` or `images`. Raises ApiError (400) that names the field.
+    """Read an edit from JSON, with pictures in `image` or `images`. Raises ApiError (400) that names the field.
 
-    A picture is a data URL, bare base64, a link, or an object that has one of them as `image_url`, `url` or `b64_json`.
+    A picture is a data URL, bare base64, a link, or an object with one of these in `image_url`, `url` or `b64_json`.
     """
     pictures = [_read_json_picture(item, path, reader) for item, path in _json_pictures(fields)]
     request = read_generation(fields, pictures)
@@ -89,7 +87,7 @@ def read_json_edit(fields: Fields, reader: FileReader) -> ImageRequest:
 
 
 def linked_edit_pictures(fields: Fields) -> Iterator[str]:
-    """Find the http(s) URLs of an edit's pictures, to be fetched. Whatever is wrong is passed over."""
+    """Yield the http(s) URLs of an edit's pictures, to be fetched. Malformed ones are skipped."""
     for item, path in _json_pictures(fields):
         url, _ = _picture_text(item, path)
         if url is not None and is_link(url):
@@ -97,7 +95,7 @@ def linked_edit_pictures(fields: Fields) -> Iterator[str]:
 
 
 def _json_pictures(fields: Fields) -> Iterator[tuple[object, str]]:
-    """Every item that should be a picture, with its path."""
+    """Yield every item that should be a picture, with its path."""
     for name in ("image", "images", "image[]"):
         value = fields.any(name)
         if isinstance(value, list):
@@ -107,7 +105,7 @@ def _json_pictures(fields: Fields) -> Iterator[tuple[object, str]]:
 
 
 def _picture_text(item: object, path: str) -> tuple[str | None, str]:
-    """The text that is a picture, or names one, and its path; None where there is none."""
+    """Return the string with a picture or its URL, and the path of it; None if there is no such string."""
     while isinstance(item, dict):
         name = next((name for name in ("image_url", "url", "b64_json") if item.get(name) is not None), None)
         if name is None:
@@ -134,7 +132,7 @@ def _form_value(name: str, text: str) -> object:
 
 
 def encode_answer(created: int, pictures: Iterable[str | bytes]) -> bytes:
-    """Encode OpenAI's images answer: each picture by its URL, or as its bytes in base64."""
+    """Encode the pictures, each as its URL, or as its data in base64."""
     data = [
         {"url": picture} if isinstance(picture, str) else {"b64_json": pybase64.b64encode(picture).decode()}
         for picture in pictures
@@ -143,5 +141,5 @@ def encode_answer(created: int, pictures: Iterable[str | bytes]) -> bytes:
 
 
 def no_picture(model: str, said: str) -> ApiError:
-    """502: an image model answered in words only."""
+    """Make the 502 for an image model that answered only with text."""
     return ApiError(502, "upstream_error", f"'{model}' drew nothing. It said: {said[:300]}", retry=False)

@@ -1,4 +1,4 @@
-"""OpenAI's list of models, with what LMArena says of each."""
+"""Encodes OpenAI's list of models, with details from LMArena."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import orjson
 
 from upstream.protocol.models import Model
 
-#: `created` of a model whose id (a UUIDv4) tells no time: 2025-01-01, so that it is the same from call to call.
+#: `created` of a model whose id (a UUIDv4) has no timestamp: a constant, 2025-01-01.
 _UNKNOWN_CREATED: Final = 1_735_689_600
 
 
 def encode_list(models: Iterable[tuple[str, Model]], context_window: int) -> bytes:
-    """Encode OpenAI's list object; each model under its listed name, with a context of so many tokens."""
+    """Encode a list of models under their listed names, all with the same context window in tokens."""
     return orjson.dumps({"object": "list", "data": [_object(name, model, context_window) for name, model in models]})
 
 
 def encode_one(name: str, model: Model, context_window: int) -> bytes:
-    """Encode one model, under the name it was asked for."""
+    """Encode one model under the requested name."""
     return orjson.dumps(_object(name, model, context_window))
 
 
@@ -39,6 +39,6 @@ def _object(name: str, model: Model, context_window: int) -> dict[str, object]:
 
 
 def created(model_id: str) -> int:
-    """Unix time in seconds: a UUIDv7 begins with its milliseconds."""
+    """Return the Unix time in seconds in a model's id: a UUIDv7 begins with milliseconds."""
     digits = model_id.replace("-", "")
     return int(digits[:12], 16) // 1000 if digits[12:13] == "7" else _UNKNOWN_CREATED

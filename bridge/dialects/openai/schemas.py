@@ -1,4 +1,4 @@
-"""What OpenAI's APIs have in common, described: errors, models, pictures."""
+"""The schemas that OpenAI's APIs share: errors, models, pictures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bridge.error_codes import CODES
 from bridge.errors import ApiError
 from upstream.protocol.errors import Reason
 
-#: What an error may be called: by its code and its status, as in `errors.py`.
+#: All types of errors, which follow from code and status.
 _TYPES: Final = sorted({error_type(ApiError(row.status, row.code, "")) for row in CODES})
 _ERROR: Final[Mapping[str, Schema]] = {
     "message": string("What is wrong, and what to do."),

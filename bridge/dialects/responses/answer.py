@@ -54,7 +54,7 @@ class ResponseEncoder:
         """Encode a keep-alive: there is no event of the API's own for it."""
         return self.keepalive
 
-    def tells(self, error: ApiError) -> bool:
+    def reports(self, error: ApiError) -> bool:
         """Say whether an error is told in the stream even where it comes first.
 
         As at OpenAI, a prompt that is too long fails in the stream: Codex compacts its history for that alone.

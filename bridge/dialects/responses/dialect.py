@@ -31,7 +31,7 @@ class ResponsesRequest:
         self._now = now
 
     @property
-    def kept_bytes(self) -> int:
+    def input_bytes(self) -> int:
         """What is kept of the request until it has its answer, beside its messages."""
         return len(self._read.kept or b"")
 
@@ -62,14 +62,14 @@ class Responses(OpenAI):
         self.stored = stored
         self._now = now
 
-    def remembered_ids(self, fields: Fields) -> set[str]:
+    def stored_ids(self, fields: Fields) -> set[str]:
         """The stored responses that a request continues, or refers to."""
         previous = fields.any("previous_response_id")
         ids = {previous} if isinstance(previous, str) and previous else set()
         items = (referred(item.values) for item in fields.any_mappings("input"))
         return ids | {response_id_of(id_) for id_ in items if id_ is not None}
 
-    def remembered_bytes(self, fields: Fields, owner: str) -> int:
+    def stored_bytes(self, fields: Fields, owner: str) -> int:
         """How much is stored of what a request continues, and of the responses whose items it refers to."""
         previous = fields.any("previous_response_id")
         before = self.stored.history_bytes(owner, previous) if isinstance(previous, str) else 0

@@ -15,7 +15,7 @@ from openai.types import Completion
 
 from bridge.answering.chat import Usage
 from bridge.answering.events import MAX_WHOLE_CHARS, AnswerEvent, Stopped
-from bridge.dialects.completions.answer import CompletionChoices, TextCompletion
+from bridge.dialects.completions.answer import TextCompletionCollector, TextCompletionEncoder
 from bridge.dialects.openai.chat_answer import Header
 from bridge.errors import ApiError, overloaded
 from upstream.protocol.events import Citations, Image, Images, ReasoningDeltas, Source, TextDeltas
@@ -43,16 +43,16 @@ Batches = Sequence[tuple[int, Sequence[AnswerEvent]]]
 
 
 def streamed(batches: Batches, echoed: Sequence[str] = ("",), *, include_usage: bool = False) -> list[dict[str, Any]]:
-    encoder = CompletionChoices(HEADER, echoed, include_usage=include_usage)
-    body = encoder.start() + b"".join([encoder.encode_of(index, batch) for index, batch in batches])
+    encoder = TextCompletionEncoder(HEADER, echoed, include_usage=include_usage)
+    body = encoder.start() + b"".join([encoder.encode_choice(index, batch) for index, batch in batches])
     body += b"".join([encoder.finish_one(index, "stop") for index in range(len(echoed))])
     return chunks_of(body + encoder.end(lambda: USAGE))
 
 
 def collected(batches: Batches, echoed: Sequence[str] = ("",)) -> dict[str, Any]:
-    collector = TextCompletion(HEADER, echoed)
+    collector = TextCompletionCollector(HEADER, echoed)
     for index, batch in batches:
-        collector.add_to(index, batch)
+        collector.add_to_choice(index, batch)
     for index in range(len(echoed)):
         collector.finish_one(index, "stop")
     body = collector.end(USAGE)
@@ -116,19 +116,19 @@ def test_an_echo_comes_first_and_once() -> None:
 
 
 def test_an_error_is_the_last_event() -> None:
-    (event,) = frames(CompletionChoices(HEADER, ("",), include_usage=False).error(overloaded("Full.")))
+    (event,) = frames(TextCompletionEncoder(HEADER, ("",), include_usage=False).error(overloaded("Full.")))
     error = orjson.loads(event)["error"]
     assert (error["message"], error["code"], error["reason"]) == ("Full.", "overloaded", "rate_limited")
 
 
 def test_the_words_of_a_failure_say_that_it_may_pass() -> None:
     failed = ApiError(502, "upstream_error", "It broke off.")
-    (event,) = frames(CompletionChoices(HEADER, ("",), include_usage=False).error(failed))
+    (event,) = frames(TextCompletionEncoder(HEADER, ("",), include_usage=False).error(failed))
     assert orjson.loads(event)["error"]["message"] == "It broke off. You can retry your request."
 
 
 def test_more_than_is_kept_of_a_whole_answer() -> None:
-    collector = TextCompletion(HEADER, ("",))
+    collector = TextCompletionCollector(HEADER, ("",))
     collector.add([text("a" * MAX_WHOLE_CHARS)])
     assert collector.size == MAX_WHOLE_CHARS
     with pytest.raises(ApiError) as raised:

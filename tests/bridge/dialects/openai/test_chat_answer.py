@@ -17,10 +17,10 @@ from bridge.answering.messages import ToolCall
 from bridge.dialects.openai.chat_answer import (
     SYSTEM_FINGERPRINT,
     ChunkEncoder,
-    Completion,
+    CompletionCollector,
     Header,
 )
-from bridge.dialects.openai.chat_choices import Choices, Completions
+from bridge.dialects.openai.chat_choices import ChoicesCollector, ChoicesEncoder
 from bridge.dialects.sources import MAX_ANNOTATIONS
 from bridge.errors import ApiError, invalid_request
 from upstream.protocol.events import Citations, Event, Image, Images, ReasoningDeltas, Source, TextDeltas
@@ -128,7 +128,7 @@ def chunks(data: bytes) -> list[dict[str, Any]]:
 
 
 def completion(batches: list[list[Event]], reason: str | None = "stop", header: Header = HEADER) -> dict[str, Any]:
-    answer = Completion(header)
+    answer = CompletionCollector(header)
     for batch in batches:
         answer.add(batch)
     read: dict[str, Any] = orjson.loads(answer.finish(reason, USAGE))
@@ -296,7 +296,7 @@ def test_any_stream_says_what_its_completion_says(batches: list[list[Event]]) ->
     ],
 )
 def test_an_answer_that_is_kept_as_a_whole_has_a_bound(batch: list[Event]) -> None:
-    completion = Completion(HEADER)
+    completion = CompletionCollector(HEADER)
 
     def add_without_end() -> None:
         for _ in range(10 * MAX_WHOLE_CHARS):
@@ -312,7 +312,7 @@ def test_an_answer_that_is_kept_as_a_whole_has_a_bound(batch: list[Event]) -> No
 
 
 def test_a_long_answer_is_whole() -> None:
-    completion = Completion(HEADER)
+    completion = CompletionCollector(HEADER)
     for _ in range(16):
         completion.add([text("x" * (MAX_WHOLE_CHARS // 16))])
     content = orjson.loads(completion.finish("stop", USAGE))["choices"][0]["message"]["content"]
@@ -335,7 +335,7 @@ def test_a_long_answer_is_whole() -> None:
 )
 def test_annotations_are_few(batches: list[list[Event]]) -> None:
     """They repeat their source each: 200 sources with 100 places would make 20,000."""
-    completion, encoder = Completion(HEADER), ChunkEncoder(HEADER, include_usage=False)
+    completion, encoder = CompletionCollector(HEADER), ChunkEncoder(HEADER, include_usage=False)
     for batch in batches:
         completion.add(batch)
         assert encoder.encode(batch) == b""
@@ -404,7 +404,7 @@ def test_the_older_form_has_one_call_without_an_id() -> None:
 
 
 def calls_completed(*batches: list[AnswerEvent], older_form: bool = False) -> dict[str, Any]:
-    answer = Completion(HEADER, older_form=older_form)
+    answer = CompletionCollector(HEADER, older_form=older_form)
     for batch in batches:
         answer.add(batch)
     (choice,) = orjson.loads(answer.finish("tool_calls", USAGE))["choices"]
@@ -431,7 +431,7 @@ def test_a_completion_in_the_older_form_holds_one_call() -> None:
 
 
 def test_several_choices_are_told_by_their_index() -> None:
-    choices = Choices([HEADER] * 2, include_usage=True, older_form=False)
+    choices = ChoicesEncoder([HEADER] * 2, include_usage=True, older_form=False)
     data = choices.start() + choices.encode(1, [text("two")]) + choices.encode(0, [text("one")])
     data += choices.finish_one(1, "stop") + choices.finish_one(0, "length") + choices.finish(lambda: USAGE)
     *chunks, done = frames(data)
@@ -448,12 +448,12 @@ def test_several_choices_are_told_by_their_index() -> None:
     assert (last["choices"], last["usage"]) == ([], USAGE_OBJECT)
     (end,) = frames(choices.finish_one(0, "stop", lambda: USAGE))
     assert orjson.loads(end)["choices"][0]["usage"] == USAGE_OBJECT  # its own
-    silent = Choices([HEADER], include_usage=False, older_form=False)
+    silent = ChoicesEncoder([HEADER], include_usage=False, older_form=False)
     assert b"usage" not in silent.finish_one(0, "stop", lambda: USAGE)
 
 
 def test_a_completion_holds_several_choices() -> None:
-    completions = Completions([HEADER] * 2, older_form=False)
+    completions = ChoicesCollector([HEADER] * 2, older_form=False)
     completions.add(1, [text("two")])
     completions.add(0, [text("one")])
     completions.finish_one(1, "stop")

@@ -269,7 +269,7 @@ def test_a_rate_limit_says_in_words_when_to_try_again() -> None:
 
 
 def test_only_a_prompt_that_is_too_long_is_told_in_the_stream_before_anything_else() -> None:
-    told = {name: ResponseEncoder(head()).tells(error) for name, (error, _) in FAILURES.items()}
+    told = {name: ResponseEncoder(head()).reports(error) for name, (error, _) in FAILURES.items()}
     assert told == {name: name == "too long" for name in FAILURES}
 
 

@@ -9,7 +9,7 @@ import pytest
 from response_requests import OWNER, files
 
 from bridge.answering.chat import Usage
-from bridge.dialects.dialect import Dialect, KeepingRequest, RememberingDialect, Stamp, TellsErrors
+from bridge.dialects.dialect import Dialect, ReportsErrorsInStream, Stamp, StatefulDialect, StoringRequest
 from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader, FileRules
 from bridge.dialects.responses.dialect import Responses, count_responses
@@ -44,24 +44,24 @@ def picture(url: object) -> list[dict[str, Any]]:
 
 def test_it_is_a_dialect_that_remembers(dialect: Responses) -> None:
     as_dialect: Dialect = dialect
-    assert isinstance(as_dialect, RememberingDialect)
+    assert isinstance(as_dialect, StatefulDialect)
     request = dialect.read(asking(), files(), OWNER)
-    assert isinstance(request, KeepingRequest)
-    assert isinstance(request.encoder(STAMP), TellsErrors)
+    assert isinstance(request, StoringRequest)
+    assert isinstance(request.encoder(STAMP), ReportsErrorsInStream)
 
 
 def test_a_response_is_stored_for_its_key_when_it_has_its_answer(dialect: Responses) -> None:
     request = dialect.read(asking(), files(), OWNER)
-    assert request.kept_bytes == len(b'[{"type":"message","role":"user","content":"hi"}]')
+    assert request.input_bytes == len(b'[{"type":"message","role":"user","content":"hi"}]')
     assert len(dialect.stored) == 0
     body = request.collector(STAMP).finish("stop", Usage(1, 1, 0))
     stored = dialect.stored.find(OWNER, response_id(STAMP.id))
     assert stored is not None
-    assert (stored.response, len(stored.input), stored.previous) == (body, request.kept_bytes, None)
+    assert (stored.response, len(stored.input), stored.previous) == (body, request.input_bytes, None)
 
 
 def test_what_is_not_to_be_stored_keeps_nothing(dialect: Responses) -> None:
-    assert dialect.read(asking(store=False), files(), OWNER).kept_bytes == 0
+    assert dialect.read(asking(store=False), files(), OWNER).input_bytes == 0
     answer(dialect, store=False)
     assert len(dialect.stored) == 0
 
@@ -70,11 +70,11 @@ def test_what_a_request_continues_is_counted(dialect: Responses) -> None:
     answer(dialect)
     size = dialect.stored.size
     reference = {"type": "item_reference", "id": f"item_{STAMP.id}0000"}
-    assert dialect.remembered_bytes(asking(), OWNER) == 0
-    assert dialect.remembered_bytes(asking(previous_response_id=response_id(STAMP.id)), OWNER) == size
-    assert dialect.remembered_bytes(asking(input=[reference, reference]), OWNER) == size
-    assert dialect.remembered_bytes(asking(previous_response_id=response_id(STAMP.id)), "another") == 0
-    assert dialect.remembered_bytes(asking(previous_response_id=7, input=7), OWNER) == 0
+    assert dialect.stored_bytes(asking(), OWNER) == 0
+    assert dialect.stored_bytes(asking(previous_response_id=response_id(STAMP.id)), OWNER) == size
+    assert dialect.stored_bytes(asking(input=[reference, reference]), OWNER) == size
+    assert dialect.stored_bytes(asking(previous_response_id=response_id(STAMP.id)), "another") == 0
+    assert dialect.stored_bytes(asking(previous_response_id=7, input=7), OWNER) == 0
 
 
 def test_links_are_found_in_a_request(dialect: Responses) -> None:
