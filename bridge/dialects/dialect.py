@@ -227,7 +227,7 @@ class Dialect(Api, Protocol):
         """The name in statistics and logs."""
 
     def links(self, fields: Fields, owner: str) -> Iterator[str]:
-        """Yield the http(s) URLs of a request's pictures, which are fetched before it is read. Skips malformed parts."""
+        """Yield the http(s) URLs of a request's pictures, to be fetched before it is read. Skips malformed parts."""
 
     def read(self, fields: Fields, files: FileReader, owner: str) -> DialectRequest:
         """Read a request; `owner` is the id of its API key, by which stored data is found. Raises ApiError (400)."""
