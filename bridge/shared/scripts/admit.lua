@@ -11,8 +11,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local function count(place, running)
   if running > 0 then
-    redis.call('HSET', place, me, running)
-    redis.call('PEXPIRE', place, ARGV[7])
+    if redis.call('HSET', place, me, running) == 1 then redis.call('PEXPIRE', place, ARGV[7]) end -- else it is refreshed
   else
     redis.call('HDEL', place, me)
   end

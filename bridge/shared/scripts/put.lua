@@ -8,6 +8,7 @@ local prefix, id = KEYS[1], ARGV[1]
 
 local function remove(gone)
   local index = redis.call('LRANGE', prefix .. 'i:' .. gone, 0, -1)
+  if gone == id and #index == 0 then return end -- a new one, as most are
   for _, digest in ipairs(index) do redis.call('LREM', prefix .. digest, 0, gone) end
   redis.call('DEL', prefix .. 'e:' .. gone, prefix .. 'i:' .. gone)
   redis.call('ZREM', prefix .. 'used', gone)
@@ -21,11 +22,10 @@ remove(id)
 redis.call('SET', prefix .. 'e:' .. id, ARGV[2], 'PX', ARGV[4])
 for at = 7, known do
   local place = prefix .. ARGV[at]
-  redis.call('RPUSH', place, id)
-  redis.call('LTRIM', place, -tonumber(ARGV[5]), -1)
+  if redis.call('RPUSH', place, id) > tonumber(ARGV[5]) then redis.call('LTRIM', place, -tonumber(ARGV[5]), -1) end
   redis.call('PEXPIRE', place, ARGV[4])
-  redis.call('RPUSH', prefix .. 'i:' .. id, ARGV[at])
 end
+redis.call('RPUSH', prefix .. 'i:' .. id, unpack(ARGV, 7, known))
 redis.call('PEXPIRE', prefix .. 'i:' .. id, ARGV[4])
 local time = redis.call('TIME')
 redis.call('ZADD', prefix .. 'used', string.format('%.0f', time[1] * 1000000 + time[2]), id)
