@@ -1,4 +1,4 @@
-"""Recordings of drift: of what the site sent that this version does not know. They are made without being asked for.
+"""Recordings of drift, which are made automatically: of what the site sent that this version does not know.
 
 They hold only what is at hand when drift is noticed (the lines that were skipped, or the answer of unknown status or
 type), so that calls without drift cost nothing. What else a replay needs is made up.

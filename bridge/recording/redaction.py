@@ -82,7 +82,9 @@ class _Redaction:
                 material.answer.pieces(material.tape.began), _content_type(material.answer_headers), site=False
             ),
             outcome=self._outcome(),
-            models=tuple(model._replace(name=self._model(model.name)) for model in material.models),
+            models=tuple(
+                model._replace(name=self._bodies.value("model", model.name, site=False)) for model in material.models
+            ),
             accounts=material.accounts,
             settings=material.settings,
             drift=tuple(self._bodies.drift_kind(kind) for kind in material.drift),
@@ -97,11 +99,8 @@ class _Redaction:
         )
         return outcome._replace(finish=tuple(reasons))
 
-    def _model(self, name: str) -> str:
-        return self._bodies.value("model", name, site=False)
-
     def _call(self, call: Heard) -> RecordedCall:
-        kind, content_type = kind_of(call), _content_type(call.headers)
+        kind, content_type = _kind(call), _content_type(call.headers)
         stream = (
             kind == "chat" and call.status == 200 and not content_type.startswith(("text/html", "application/json"))
         )
@@ -154,7 +153,7 @@ class _Redaction:
 SITE: Final = "{site}"
 
 
-def kind_of(call: Heard) -> str:
+def _kind(call: Heard) -> str:
     """What a call to the site was for: `chat`, `action`, `page`, `evaluation`, `me`, `catalog`, `storage`."""
     names = {name.lower() for name, _ in call.sent_headers}
     path = call.target.partition("?")[0]
@@ -172,7 +171,7 @@ def kind_of(call: Heard) -> str:
 
 
 def _sent_type(call: Heard) -> str:
-    """The type of a request's body. JSON is labelled text/plain in some requests, as the site's own client does."""
+    """The type of a request's body. The site's own client labels JSON as text/plain, and the bridge does the same."""
     sent = _content_type(call.sent_headers)
     return "application/json" if sent.lower().startswith("text/plain") else sent
 

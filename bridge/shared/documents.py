@@ -229,7 +229,7 @@ class SharedDocument(Generic[T]):
                 if await self._call(_WRITE.call((self._key,), before.version, after.version, data, *news)):
                     await self._adopt(after)
                     return after.value
-        raise StateUnavailable(f"{self.where} is changed by others all the time; nothing was changed")
+        raise StateUnavailable(f"{self.where} keeps being changed by other processes; nothing was changed")
 
     async def _load_copy(self) -> None:
         """At first use, read the copy that an earlier run has left."""
@@ -262,7 +262,7 @@ class SharedDocument(Generic[T]):
                 return await self._adopt(VersionedValue(version, value))
             case _, [None, int(size)]:
                 raise StateError(f"{self.where} has {size:,} bytes, of at most {self._form.max_bytes:,}; {_UNTOUCHED}")
-        raise StateError(f"{self.where} is no document of the bridge; {_UNTOUCHED}")
+        raise StateError(f"{self.where} is not a document of the bridge; {_UNTOUCHED}")
 
     async def _restore(self) -> None:
         known = self._current()
@@ -292,7 +292,7 @@ class SharedDocument(Generic[T]):
             self._changed = True
             raise SharedStateDown(f"{error}. Nothing was changed") from error
         except CommandRefused as error:
-            raise StateError(f"{self.where} is no document of the bridge; {_UNTOUCHED}: {error}") from error
+            raise StateError(f"{self.where} is not a document of the bridge; {_UNTOUCHED}: {error}") from error
 
     async def _run(self, work: Callable[[Any], Any], value: object, *, in_thread: bool) -> Any:
         return await self._threads.run(work, value) if in_thread else work(value)

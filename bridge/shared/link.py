@@ -346,7 +346,9 @@ class Link:
             return
         if availability.phase is Phase.DEGRADED:
             event(
-                _logger, logging.WARNING, f"Redis at {self.address} cannot be used: {availability.why}; going on alone"
+                _logger,
+                logging.WARNING,
+                f"Redis at {self.address} cannot be used: {availability.why}; continuing alone",
             )
         elif availability.phase is Phase.UP:
             event(_logger, logging.INFO, f"the state is shared through Redis {self.version} at {self.address}")

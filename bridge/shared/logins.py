@@ -39,7 +39,7 @@ class RedisLogins:
         self._clock = clock
 
     async def fetch(self, session_id: str, *, used: bool) -> None:
-        """Bring this process's knowledge of a login up to date; `used` prolongs it. Without Redis nothing changes."""
+        """Update what this process knows of a login; `used` prolongs the login. Without Redis nothing changes."""
         key = self._key(session_id)
         try:
             text = await self._link.text(key, *([("PEXPIRE", key, _IDLE_MS)] if used else ()))
@@ -47,9 +47,7 @@ class RedisLogins:
             return
         known = self._logins.find(session_id, used=False)
         match _read(text):
-            case None if (
-                known is not None and text is None
-            ):  # Redis has lost it: for one that has ended, it has "ended"
+            case None if known is not None and text is None:  # Redis has lost it; one that has ended is "ended" there
                 await self.keep(session_id, known)
             case {"csrf": str(csrf), "began": int() | float() as began, "password": password} if (
                 password == self._password()
