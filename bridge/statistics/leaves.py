@@ -10,6 +10,7 @@ number; the one exception is the time of the last request in the row of a name, 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
@@ -83,11 +84,23 @@ def kind_of(path: str) -> Kind:
 def changes(now: Leaves, before: Leaves) -> list[Change]:
     """What has been counted between two states of one process's statistics."""
     found: list[Change] = []
+    attempts: Counter[str] = Counter()  # new ones, by account
     for path, row in now.items():
         earlier = before.get(path)
-        if row != earlier:
-            kind = kind_of(path)
-            found.append(Change(path, kind, row if earlier is None else _difference(kind, row, earlier)))
+        if row == earlier:
+            continue
+        kind = kind_of(path)
+        if earlier is None:
+            found.append(Change(path, kind, row))
+        elif kind != "latest":
+            found.append(Change(path, kind, _difference(kind, row, earlier)))
+        match path.split(SEPARATOR):
+            case ["accounts", account, "reasons", _]:
+                attempts[account] += int(row) - int(earlier or 0)
+    for account, count in attempts.items():
+        path = SEPARATOR.join(("accounts", account, "last"))
+        if path in before:  # the list keeps its last entries, so only the count says how many of them are new
+            found.append(Change(path, "latest", ",".join(now[path].split(",")[-count:])))
     return found
 
 
@@ -100,25 +113,13 @@ def _leaves(names: tuple[str, ...], value: object) -> Iterator[tuple[str, str]]:
 
 
 def _difference(kind: Kind, row: str, earlier: str) -> str:
-    match kind:
-        case "first":
-            return row
-        case "latest":
-            return _news(row, earlier)
+    if kind == "first":
+        return row
     parts = zip_longest(row.split(" | "), earlier.split(" | "), fillvalue="")
     lists = [_subtracted(part.split(), before.split()) for part, before in parts]
     if kind == "usage":
         lists[0][LAST] = row.split()[LAST]
     return " | ".join(map(" ".join, lists))
-
-
-def _news(row: str, earlier: str) -> str:
-    """The entries of a list that came since it was `earlier`: it keeps its last ones."""
-    entries, before = row.split(","), earlier.split(",")
-    for kept in range(min(len(entries), len(before)), 0, -1):
-        if before[-kept:] == entries[:kept]:
-            return ",".join(entries[kept:])
-    return row
 
 
 def _subtracted(numbers: list[str], before: list[str]) -> list[str]:

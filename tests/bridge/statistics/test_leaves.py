@@ -8,6 +8,7 @@ from counted import Clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bridge.statistics.account_use import LAST_ANSWERS
 from bridge.statistics.counts import Outcome, ToolUse
 from bridge.statistics.leaves import Change, changes, leaves, tree
 from bridge.statistics.stats import Stats
@@ -65,12 +66,15 @@ def test_differences() -> None:
     before = {
         "totals": "1 0 | 7 1 | ok:1",
         "models\x1fa": "1 0 5 5 100",
+        "accounts\x1fx\x1freasons\x1fok": "2",
         "accounts\x1fx\x1flast": "1 ok,2 ok",
         "since": "5",
     }
     now = {
         "totals": "3 1 | 9 1 2 | ok:2 a:b:1",
         "models\x1fa": "3 1 6 5 200 1 0 0 0 0",
+        "accounts\x1fx\x1freasons\x1fok": "2",
+        "accounts\x1fx\x1freasons\x1ftimeout": "1",
         "accounts\x1fx\x1flast": "2 ok,3 timeout",
         "since": "5",
         "models\x1fb": "1 0 0 0 200",
@@ -78,6 +82,21 @@ def test_differences() -> None:
     assert changes(now, before) == [
         Change("totals", "sum", "2 1 | 2 0 2 | ok:1 a:b:1"),
         Change("models\x1fa", "usage", "2 1 1 0 200 1 0 0 0 0"),
-        Change("accounts\x1fx\x1flast", "latest", "3 timeout"),
+        Change("accounts\x1fx\x1freasons\x1ftimeout", "sum", "1"),
         Change("models\x1fb", "usage", "1 0 0 0 200"),
+        Change("accounts\x1fx\x1flast", "latest", "3 timeout"),
     ]
+
+
+def test_an_attempt_that_is_equal_to_the_one_before_is_new() -> None:
+    clock = Clock()
+    stats = Stats(clock)
+    for _ in range(2 * LAST_ANSWERS):
+        stats.record_attempt("x", Reason.OK)
+    before = leaves(stats.to_json())
+    for _ in range(LAST_ANSWERS):
+        stats.record_attempt("x", Reason.OK)
+        clock.now += 1
+    now = leaves(stats.to_json())
+    last = "accounts\x1fx\x1flast"
+    assert {change.path: change.row for change in changes(now, before)}[last] == now[last]
